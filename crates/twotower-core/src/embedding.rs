@@ -1,0 +1,151 @@
+//! Finite vectors of one dimension and unit norm: what towers give out, stores keep and retrieval compares.
+
+use thiserror::Error;
+
+/// How far a norm may be from 1 before a vector is refused.
+const NORM_TOLERANCE: f32 = 1e-3;
+
+/// Numbers that are no embedding.
+#[derive(Debug, Error, PartialEq)]
+pub enum EmbeddingError {
+    /// The vector has another length than its neighbours.
+    #[error("the vector has {actual} dimensions, expected {expected}")]
+    Dimension {
+        /// What the space has.
+        expected: usize,
+        /// What came.
+        actual: usize,
+    },
+    /// NaN or infinity.
+    #[error("component {component} is not finite")]
+    NotFinite {
+        /// Position of the first such component.
+        component: usize,
+    },
+    /// The norm is not 1.
+    #[error("the norm is {norm}, expected 1")]
+    Norm {
+        /// Euclidean norm.
+        norm: f32,
+    },
+}
+
+/// Refuses what is not finite or not of unit norm.
+///
+/// # Errors
+/// [`EmbeddingError`]
+pub fn check(vector: &[f32]) -> Result<(), EmbeddingError> {
+    if let Some(component) = vector.iter().position(|x| !x.is_finite()) {
+        return Err(EmbeddingError::NotFinite { component });
+    }
+    let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if (norm - 1.0).abs() > NORM_TOLERANCE {
+        Err(EmbeddingError::Norm { norm })
+    } else {
+        Ok(())
+    }
+}
+
+/// Row-major embeddings `[n, d]`, each finite and of unit norm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embeddings {
+    dim: usize,
+    data: Vec<f32>,
+}
+
+impl Embeddings {
+    /// No rows of dimension `dim`.
+    ///
+    /// # Panics
+    /// If `dim` is 0.
+    pub fn new(dim: usize) -> Self {
+        assert!(dim > 0, "embeddings have at least one dimension");
+        Self {
+            dim,
+            data: Vec::new(),
+        }
+    }
+
+    /// Takes `data` `[n, dim]`, row-major.
+    ///
+    /// # Errors
+    /// [`EmbeddingError`] of the first row that is not an embedding.
+    pub fn from_rows(dim: usize, data: Vec<f32>) -> Result<Self, EmbeddingError> {
+        if !data.len().is_multiple_of(dim) {
+            return Err(EmbeddingError::Dimension {
+                expected: dim,
+                actual: data.len() % dim,
+            });
+        }
+        data.chunks_exact(dim).try_for_each(check)?;
+        Ok(Self { dim, data })
+    }
+
+    /// Appends one row.
+    ///
+    /// # Errors
+    /// [`EmbeddingError`] if it is none; nothing is appended then.
+    pub fn push(&mut self, vector: &[f32]) -> Result<(), EmbeddingError> {
+        if vector.len() != self.dim {
+            return Err(EmbeddingError::Dimension {
+                expected: self.dim,
+                actual: vector.len(),
+            });
+        }
+        check(vector)?;
+        self.data.extend_from_slice(vector);
+        Ok(())
+    }
+
+    /// Dimension d.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Number of rows n.
+    pub fn len(&self) -> usize {
+        self.data.len() / self.dim
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Row `row`.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.data[row * self.dim..(row + 1) * self.dim]
+    }
+
+    /// All rows, row-major.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_finite_unit_vectors_enter() {
+        let mut rows = Embeddings::new(2);
+        assert!(rows.push(&[0.6, 0.8]).is_ok());
+        assert_eq!(
+            rows.push(&[f32::NAN, 1.0]),
+            Err(EmbeddingError::NotFinite { component: 0 })
+        );
+        assert!(matches!(
+            rows.push(&[1.0, 1.0]),
+            Err(EmbeddingError::Norm { .. })
+        ));
+        assert!(matches!(
+            rows.push(&[1.0]),
+            Err(EmbeddingError::Dimension {
+                expected: 2,
+                actual: 1
+            })
+        ));
+        assert_eq!(rows.len(), 1);
+    }
+}

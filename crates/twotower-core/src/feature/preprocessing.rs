@@ -1,0 +1,281 @@
+use super::catalogue::{Catalogue, Video};
+use super::text::ngram_buckets;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// Numeric features of a video: price, duration, publication.
+pub const NUMERIC_FEATURES: usize = 3;
+
+/// At most so many n-grams of a title and of a description count.
+const NGRAM_LIMIT: usize = 48;
+
+/// What is fixed before the catalogue is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreprocessingOptions {
+    /// A term (tag, performer, …) that fewer videos carry gets no row of its own.
+    pub min_term_videos: usize,
+    /// Rows for hashed character n-grams.
+    pub ngram_buckets: u32,
+}
+
+/// Mean and standard deviation of one numeric feature over the videos that have it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NumericStatistics {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation; 1 where it would be 0.
+    pub std: f64,
+}
+
+/// What turns a row of the catalogue into inputs of the item tower; saved inside the model as `preprocessing.json`.
+///
+/// The term table holds, one after the other, the rows of `genres`, `makers`, `tags`, `performers`, then `ngram_buckets` rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// Videos with a row of their own in the id table: the video at position i has row i + 1. Ascending.
+    pub videos: Vec<Uuid>,
+    /// Genres, ascending.
+    pub genres: Vec<String>,
+    /// Makers, ascending.
+    pub makers: Vec<String>,
+    /// Tags, ascending.
+    pub tags: Vec<String>,
+    /// Performers, ascending.
+    pub performers: Vec<String>,
+    /// Rows for hashed character n-grams of titles and descriptions.
+    pub ngram_buckets: u32,
+    /// Of ln(1 + price), ln(1 + duration in seconds), publication in days since 1970.
+    pub numeric: [NumericStatistics; NUMERIC_FEATURES],
+}
+
+impl Preprocessing {
+    /// Reads vocabularies and statistics off `catalogue`. Only videos for which `seen` holds get a row in the id table: a
+    /// row that no like ever trains would be noise.
+    pub fn fit(
+        catalogue: &Catalogue,
+        seen: impl Fn(usize) -> bool,
+        options: PreprocessingOptions,
+    ) -> Self {
+        let videos = catalogue.videos();
+        let vocabulary = |terms: fn(&Video) -> Vec<&str>| {
+            let mut counts: HashMap<&str, usize> = HashMap::new();
+            for video in videos {
+                for term in terms(video) {
+                    *counts.entry(term).or_default() += 1;
+                }
+            }
+            let mut kept: Vec<String> = counts
+                .into_iter()
+                .filter(|&(_, n)| n >= options.min_term_videos)
+                .map(|(term, _)| term.to_owned())
+                .collect();
+            kept.sort_unstable();
+            kept
+        };
+        let statistics = |feature: usize| {
+            let values: Vec<f64> = videos
+                .iter()
+                .filter_map(|video| raw_numeric(video)[feature])
+                .collect();
+            let n = values.len().max(1) as f64;
+            let mean = values.iter().sum::<f64>() / n;
+            let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+            NumericStatistics {
+                mean,
+                std: if variance > 1e-12 {
+                    variance.sqrt()
+                } else {
+                    1.0
+                },
+            }
+        };
+        Self {
+            videos: videos
+                .iter()
+                .enumerate()
+                .filter(|&(item, _)| seen(item))
+                .map(|(_, video)| video.id)
+                .collect(),
+            genres: vocabulary(|video| video.genre.as_deref().into_iter().collect()),
+            makers: vocabulary(|video| video.maker.as_deref().into_iter().collect()),
+            tags: vocabulary(|video| video.tags.iter().map(String::as_str).collect()),
+            performers: vocabulary(|video| video.performers.iter().map(String::as_str).collect()),
+            ngram_buckets: options.ngram_buckets,
+            numeric: std::array::from_fn(statistics),
+        }
+    }
+
+    /// Rows T of the term table.
+    pub fn term_rows(&self) -> usize {
+        self.genres.len()
+            + self.makers.len()
+            + self.tags.len()
+            + self.performers.len()
+            + self.ngram_buckets as usize
+    }
+
+    /// Turns videos into inputs of the item tower, in the order given. Terms outside the vocabulary count for nothing.
+    pub fn features(&self, videos: &[Video]) -> ItemFeatures {
+        let mut features = ItemFeatures {
+            term_offsets: vec![0],
+            ..ItemFeatures::default()
+        };
+        for video in videos {
+            features.id_rows.push(
+                self.videos
+                    .binary_search(&video.id)
+                    .map_or(0, |position| position as u32 + 1),
+            );
+            self.push_terms(video, &mut features);
+            features.term_offsets.push(features.term_rows.len());
+            let raw = raw_numeric(video);
+            features
+                .numeric
+                .extend((0..NUMERIC_FEATURES).map(|feature| {
+                    let statistics = self.numeric[feature];
+                    raw[feature].map_or(0.0, |x| {
+                        (((x - statistics.mean) / statistics.std) as f32).clamp(-5.0, 5.0)
+                    })
+                }));
+        }
+        features
+    }
+
+    /// Each field contributes the mean of its rows: weight 1/n for each of the n rows it has.
+    fn push_terms(&self, video: &Video, features: &mut ItemFeatures) {
+        let mut base = 0;
+        let mut push = |rows: Vec<u32>| {
+            let weight = 1.0 / rows.len().max(1) as f32;
+            features
+                .term_weights
+                .extend(std::iter::repeat_n(weight, rows.len()));
+            features.term_rows.extend(rows);
+        };
+        let fields: [(&[String], Vec<&str>); 4] = [
+            (&self.genres, video.genre.as_deref().into_iter().collect()),
+            (&self.makers, video.maker.as_deref().into_iter().collect()),
+            (&self.tags, video.tags.iter().map(String::as_str).collect()),
+            (
+                &self.performers,
+                video.performers.iter().map(String::as_str).collect(),
+            ),
+        ];
+        for (vocabulary, terms) in fields {
+            let row = |term: &str| {
+                vocabulary
+                    .binary_search_by(|known| known.as_str().cmp(term))
+                    .ok()
+            };
+            push(
+                terms
+                    .into_iter()
+                    .filter_map(row)
+                    .map(|position| base + position as u32)
+                    .collect(),
+            );
+            base += vocabulary.len() as u32;
+        }
+        if self.ngram_buckets > 0 {
+            for text in [&video.title, &video.description] {
+                push(
+                    ngram_buckets(text, self.ngram_buckets, NGRAM_LIMIT)
+                        .into_iter()
+                        .map(|bucket| base + bucket)
+                        .collect(),
+                );
+            }
+        }
+    }
+}
+
+/// Price, duration and publication before standardising.
+fn raw_numeric(video: &Video) -> [Option<f64>; NUMERIC_FEATURES] {
+    let log = |x: Option<f32>| {
+        x.filter(|x| x.is_finite() && *x >= 0.0)
+            .map(|x| f64::from(x).ln_1p())
+    };
+    const DAY_US: f64 = 86_400e6;
+    [
+        log(video.price),
+        log(video.duration_seconds),
+        video.published_at_us.map(|at| at as f64 / DAY_US),
+    ]
+}
+
+/// Inputs of the item tower for n videos.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ItemFeatures {
+    id_rows: Vec<u32>,
+    term_offsets: Vec<usize>,
+    term_rows: Vec<u32>,
+    term_weights: Vec<f32>,
+    numeric: Vec<f32>,
+}
+
+impl ItemFeatures {
+    /// Number of videos n.
+    pub fn len(&self) -> usize {
+        self.id_rows.len()
+    }
+
+    /// Whether there is no video.
+    pub fn is_empty(&self) -> bool {
+        self.id_rows.is_empty()
+    }
+
+    /// Row of the id table; 0 for a video outside the vocabulary.
+    pub fn id_row(&self, item: usize) -> u32 {
+        self.id_rows[item]
+    }
+
+    /// Rows of the term table with their weights.
+    pub fn terms(&self, item: usize) -> impl Iterator<Item = (u32, f32)> + Clone {
+        let range = self.term_offsets[item]..self.term_offsets[item + 1];
+        self.term_rows[range.clone()]
+            .iter()
+            .copied()
+            .zip(self.term_weights[range].iter().copied())
+    }
+
+    /// Standardised numeric features, 0 where unknown: [`NUMERIC_FEATURES`] numbers.
+    pub fn numeric(&self, item: usize) -> &[f32] {
+        &self.numeric[item * NUMERIC_FEATURES..(item + 1) * NUMERIC_FEATURES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_terms_have_rows_and_unknown_ones_do_not() {
+        let video = |n: u128, tags: &[&str]| Video {
+            id: Uuid::from_u128(n),
+            title: format!("title {n}"),
+            tags: tags.iter().map(ToString::to_string).collect(),
+            price: Some(n as f32),
+            ..Video::default()
+        };
+        let videos = vec![video(1, &["a", "b"]), video(2, &["b", "c"])];
+        let catalogue = Catalogue::new(videos).unwrap();
+        let options = PreprocessingOptions {
+            min_term_videos: 2,
+            ngram_buckets: 16,
+        };
+        let preprocessing = Preprocessing::fit(&catalogue, |item| item == 1, options);
+        assert_eq!(preprocessing.tags, ["b"]);
+        assert_eq!(preprocessing.term_rows(), 17);
+        let features = preprocessing.features(catalogue.videos());
+        assert_eq!((features.id_row(0), features.id_row(1)), (0, 1));
+        assert_eq!(features.terms(0).next(), Some((0, 1.0)));
+        assert!(features.terms(0).all(|(row, _)| row < 17));
+        assert!((features.numeric(0)[0] + features.numeric(1)[0]).abs() < 1e-6);
+        let json = serde_json::to_string(&preprocessing).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Preprocessing>(&json).unwrap(),
+            preprocessing
+        );
+    }
+}

@@ -1,0 +1,248 @@
+//! Cutting a snapshot into training, validation and test, so that nothing of the future reaches training.
+
+use crate::interaction::{Dataset, Event, History, Interaction, Sequences};
+use serde::{Deserialize, Serialize};
+
+/// How likes are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitKind {
+    /// By time: with n likes, train = [0, ⌊8n/10⌋), validation = [⌊8n/10⌋, ⌊9n/10⌋), test = the rest.
+    Temporal,
+    /// Leave-last-out: of a user with at least three likes the last is test and the one before it validation.
+    Llo,
+}
+
+/// Which held-out part is ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The model has seen train; validation is ranked.
+    Validation,
+    /// The model has seen train and validation; test is ranked.
+    Test,
+}
+
+/// A snapshot cut into three. Each part keeps the order of the snapshot.
+#[derive(Debug, Clone)]
+pub struct Split {
+    kind: SplitKind,
+    users: usize,
+    /// Likes to learn from.
+    pub train: Vec<Interaction>,
+    /// Likes to choose hyperparameters and the number of epochs on.
+    pub validation: Vec<Interaction>,
+    /// Likes to report on, once.
+    pub test: Vec<Interaction>,
+    skips: Vec<Interaction>,
+}
+
+impl Split {
+    /// Cuts the likes of `dataset`.
+    pub fn new(dataset: &Dataset, kind: SplitKind) -> Self {
+        let likes = &dataset.likes;
+        let (mut train, mut validation, mut test) = (Vec::new(), Vec::new(), Vec::new());
+        match kind {
+            SplitKind::Temporal => {
+                let (first, second) = (likes.len() * 8 / 10, likes.len() * 9 / 10);
+                train.extend_from_slice(&likes[..first]);
+                validation.extend_from_slice(&likes[first..second]);
+                test.extend_from_slice(&likes[second..]);
+            }
+            SplitKind::Llo => {
+                let mut left = vec![0u32; dataset.users];
+                for like in likes {
+                    left[like.user as usize] += 1;
+                }
+                let enough: Vec<bool> = left.iter().map(|&n| n >= 3).collect();
+                for &like in likes {
+                    let user = like.user as usize;
+                    match (enough[user], left[user]) {
+                        (true, 1) => test.push(like),
+                        (true, 2) => validation.push(like),
+                        _ => train.push(like),
+                    }
+                    left[user] -= 1;
+                }
+            }
+        }
+        Self {
+            kind,
+            users: dataset.users,
+            train,
+            validation,
+            test,
+            skips: dataset.skips.clone(),
+        }
+    }
+
+    /// How this split was cut.
+    pub fn kind(&self) -> SplitKind {
+        self.kind
+    }
+
+    /// The likes a model has seen before `phase` is ranked, in the order of the snapshot for the temporal split and as
+    /// train followed by validation for leave-last-out; within a user the order is that of time in both.
+    pub fn seen(&self, phase: Phase) -> Vec<Interaction> {
+        match phase {
+            Phase::Validation => self.train.clone(),
+            Phase::Test => self.train.iter().chain(&self.validation).copied().collect(),
+        }
+    }
+
+    fn held_out(&self, phase: Phase) -> &[Interaction] {
+        match phase {
+            Phase::Validation => &self.validation,
+            Phase::Test => &self.test,
+        }
+    }
+
+    /// For each user the time from which on skips are unseen in `phase`: that of the first like held out (temporal: of all
+    /// users; leave-last-out: of this user; `u32::MAX` for a user of whom nothing is held out).
+    fn cut_off(&self, phase: Phase) -> Vec<u32> {
+        match self.kind {
+            SplitKind::Temporal => {
+                let first = self
+                    .held_out(phase)
+                    .first()
+                    .map_or(u32::MAX, |like| like.at);
+                vec![first; self.users]
+            }
+            SplitKind::Llo => {
+                let mut cut = vec![u32::MAX; self.users];
+                for like in self.held_out(phase) {
+                    cut[like.user as usize] = like.at;
+                }
+                cut
+            }
+        }
+    }
+
+    /// The skips a model may have seen before `phase` is ranked.
+    pub fn seen_skips(&self, phase: Phase) -> Vec<Interaction> {
+        let cut = self.cut_off(phase);
+        self.skips
+            .iter()
+            .filter(|skip| skip.at < cut[skip.user as usize])
+            .copied()
+            .collect()
+    }
+
+    /// The users to rank for in `phase`, with what was seen of them and what is to be found.
+    pub fn held_out_users(&self, phase: Phase) -> HeldOut {
+        let likes = Sequences::new(self.users, &self.seen(phase));
+        let skips = Sequences::new(self.users, &self.seen_skips(phase));
+        let targets = Sequences::new(self.users, self.held_out(phase));
+        let items = |events: &[Event]| events.iter().map(|event| event.item).collect::<Vec<_>>();
+        let users = (0..self.users)
+            .filter_map(|user| {
+                let seen = items(likes.of(user));
+                let mut targets = items(targets.of(user));
+                targets.retain(|item| !seen.contains(item));
+                (!targets.is_empty()).then(|| HeldOutUser {
+                    user: user as u32,
+                    likes: seen,
+                    skips: items(skips.of(user)),
+                    targets,
+                })
+            })
+            .collect();
+        HeldOut { users }
+    }
+}
+
+/// The users of one phase who have at least one like to be found.
+#[derive(Debug, Clone, Default)]
+pub struct HeldOut {
+    /// In ascending order of the user's number.
+    pub users: Vec<HeldOutUser>,
+}
+
+/// One user of a phase.
+#[derive(Debug, Clone)]
+pub struct HeldOutUser {
+    /// Number of the user within the snapshot.
+    pub user: u32,
+    /// Likes seen, oldest first. Empty: the user is *cold*.
+    pub likes: Vec<u32>,
+    /// Skips seen, oldest first.
+    pub skips: Vec<u32>,
+    /// Held-out likes that are not among the seen ones; never empty.
+    pub targets: Vec<u32>,
+}
+
+impl HeldOutUser {
+    /// What a recommender is told of this user.
+    pub fn history(&self) -> History<'_> {
+        History {
+            likes: &self.likes,
+            skips: &self.skips,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(likes: &[(u32, u32, u32)], skips: &[(u32, u32, u32)]) -> Dataset {
+        let rows = |rows: &[(u32, u32, u32)]| {
+            rows.iter()
+                .map(|&(user, item, at)| Interaction { user, item, at })
+                .collect()
+        };
+        Dataset {
+            users: 3,
+            likes: rows(likes),
+            skips: rows(skips),
+            ..Dataset::default()
+        }
+    }
+
+    #[test]
+    fn temporal_cuts_by_time_and_hides_later_skips() {
+        let likes: Vec<_> = (0..10).map(|n| (n % 2, n, 100 + n)).collect();
+        let split = Split::new(
+            &dataset(&likes, &[(0, 20, 107), (0, 21, 108), (1, 22, 109)]),
+            SplitKind::Temporal,
+        );
+        assert_eq!(
+            (split.train.len(), split.validation.len(), split.test.len()),
+            (8, 1, 1)
+        );
+        let validation = split.held_out_users(Phase::Validation);
+        assert_eq!(validation.users.len(), 1);
+        assert_eq!(validation.users[0].likes, [0, 2, 4, 6]);
+        assert_eq!(
+            validation.users[0].skips,
+            [20],
+            "a skip of the moment of the first held-out like is the future"
+        );
+        let test = split.held_out_users(Phase::Test);
+        assert_eq!(
+            (test.users[0].user, test.users[0].targets.as_slice()),
+            (1, &[9][..])
+        );
+    }
+
+    #[test]
+    fn leave_last_out_needs_three_likes() {
+        let split = Split::new(
+            &dataset(
+                &[(0, 1, 1), (1, 1, 1), (1, 2, 2), (1, 3, 3), (0, 4, 5)],
+                &[(1, 7, 1), (1, 8, 2)],
+            ),
+            SplitKind::Llo,
+        );
+        assert_eq!(split.train.len(), 3);
+        let test = split.held_out_users(Phase::Test);
+        assert_eq!(test.users.len(), 1);
+        assert_eq!(
+            (
+                test.users[0].likes.as_slice(),
+                test.users[0].targets.as_slice()
+            ),
+            (&[1, 2][..], &[3][..])
+        );
+        assert_eq!(split.held_out_users(Phase::Validation).users[0].skips, [7]);
+    }
+}

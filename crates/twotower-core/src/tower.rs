@@ -1,0 +1,11 @@
+//! The two towers: structure and forward path.
+
+mod head;
+
+mod item;
+
+mod user;
+
+pub use head::{Dense, GELU_SLOPE, Head, MIN_NORM};
+pub use item::ItemTower;
+pub use user::{COUNT_SCALE, HistoryState, UserTower};

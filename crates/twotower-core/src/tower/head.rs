@@ -1,0 +1,79 @@
+use crate::kernel::{self, View};
+use crate::matrix::Matrix;
+
+/// y = x W + b with `weight` W `[inputs, outputs]` and `bias` b `[outputs]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Dense {
+    /// `[inputs, outputs]`
+    pub weight: Matrix,
+    /// `[outputs]`
+    pub bias: Vec<f32>,
+}
+
+impl Dense {
+    /// Writes x W + b for `x` `[n, inputs]` into `y` `[n, outputs]`.
+    pub fn forward(&self, x: &[f32], y: &mut [f32]) {
+        for row in y.chunks_exact_mut(self.bias.len()) {
+            row.copy_from_slice(&self.bias);
+        }
+        kernel::gemm(1.0, View::rows(x, self.weight.rows()), &self.weight, 1.0, y);
+    }
+}
+
+/// The upper half that both towers share in form, not in weights:
+/// z = GELU(x W₁ + b₁) W₂ + b₂ + x W₃, and the output is z / max(‖z‖, [`MIN_NORM`]).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Head {
+    /// W₁ `[x, h]`, b₁ `[h]`
+    pub hidden: Dense,
+    /// W₂ `[h, d]`, b₂ `[d]`
+    pub output: Dense,
+    /// W₃ `[x, d]`
+    pub residual: Matrix,
+}
+
+/// GELU by its sigmoid approximation is x σ(1.702 x) (Hendrycks & Gimpel 2016, section 2).
+pub const GELU_SLOPE: f32 = 1.702;
+
+/// Norms below it count as it, so that nothing is divided by zero.
+pub const MIN_NORM: f32 = 1e-6;
+
+impl Head {
+    /// Length of x.
+    pub fn inputs(&self) -> usize {
+        self.residual.rows()
+    }
+
+    /// Number of hidden units h.
+    pub fn hidden_units(&self) -> usize {
+        self.hidden.bias.len()
+    }
+
+    /// Length d of the output.
+    pub fn outputs(&self) -> usize {
+        self.output.bias.len()
+    }
+
+    /// Embeds x `[n, x]` into `out` `[n, d]`, rows of unit norm.
+    pub fn embed(&self, x: &[f32], out: &mut [f32]) {
+        let n = out.len() / self.outputs();
+        let mut y = vec![0.0; n * self.hidden_units()];
+        self.hidden.forward(x, &mut y);
+        for y in &mut y {
+            *y *= kernel::sigmoid(GELU_SLOPE * *y);
+        }
+        self.project(x, &y, out, &mut vec![0.0; n]);
+    }
+
+    /// The second half, apart because training drops hidden units in between: from x `[n, x]` and activations `y` `[n, h]`
+    /// to outputs `[n, d]` of unit norm and the `norms` `[n]` they had.
+    pub(crate) fn project(&self, x: &[f32], y: &[f32], out: &mut [f32], norms: &mut [f32]) {
+        self.output.forward(y, out);
+        kernel::gemm(1.0, View::rows(x, self.inputs()), &self.residual, 1.0, out);
+        for (row, norm) in out.chunks_exact_mut(self.outputs()).zip(norms) {
+            *norm = kernel::dot(row, row).sqrt().max(MIN_NORM);
+            let scale = 1.0 / *norm;
+            row.iter_mut().for_each(|x| *x *= scale);
+        }
+    }
+}

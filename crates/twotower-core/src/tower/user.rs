@@ -1,0 +1,139 @@
+use super::Head;
+
+/// History → a point of the common space. It has no table: all it reads of a user are the vectors of the videos they
+/// liked and skipped.
+///
+/// For each decay δ the liked vectors are averaged with weight δ^age, age 0 being the latest like, so that δ = 0 is the last
+/// like alone and δ = 1 the plain mean; skipped vectors are averaged with one decay of their own.
+/// x = [mean for each δ ‖ mean of skips ‖ ln(1 + likes) / 5 ‖ ln(1 + skips) / 5], a mean over nothing being zero, and the
+/// [`Head`] turns it into the output.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UserTower {
+    /// Decay per like, `[k]`, each in 0..=1.
+    pub decays: Vec<f32>,
+    /// Decay per skip, in 0..=1.
+    pub skip_decay: f32,
+    /// x `[(k + 1) d + 2]` → `[d]`
+    pub head: Head,
+}
+
+/// Counts enter as ln(1 + n) / 5, about 1 for a typical history.
+pub const COUNT_SCALE: f32 = 0.2;
+
+impl UserTower {
+    /// Embedding dimension d.
+    pub fn dim(&self) -> usize {
+        self.head.output.bias.len()
+    }
+
+    /// Length of x: (k + 1) d + 2.
+    pub fn inputs(&self) -> usize {
+        (self.decays.len() + 1) * self.dim() + 2
+    }
+
+    /// The state of a user who has done nothing.
+    pub fn empty_history(&self) -> HistoryState {
+        let scales = self.decays.len() + 1;
+        HistoryState {
+            dim: self.dim(),
+            sums: vec![0.0; scales * self.dim()],
+            weights: vec![0.0; scales],
+            counts: [0; 2],
+        }
+    }
+
+    /// The state after `likes` and `skips`, vectors `[d]` each, oldest first.
+    pub fn history<'a>(
+        &self,
+        likes: impl IntoIterator<Item = &'a [f32]>,
+        skips: impl IntoIterator<Item = &'a [f32]>,
+    ) -> HistoryState {
+        let mut state = self.empty_history();
+        likes
+            .into_iter()
+            .for_each(|vector| state.like(self, vector));
+        skips
+            .into_iter()
+            .for_each(|vector| state.skip(self, vector));
+        state
+    }
+
+    /// Embeds one state: `[d]`, unit norm. `None` if the user has neither liked nor skipped anything: there is nothing to
+    /// go by, and popularity serves better.
+    pub fn embed(&self, state: &HistoryState) -> Option<Vec<f32>> {
+        if state.is_empty() {
+            return None;
+        }
+        let mut x = vec![0.0; self.inputs()];
+        state.input(&mut x);
+        let mut out = vec![0.0; self.dim()];
+        self.head.embed(&x, &mut out);
+        Some(out)
+    }
+}
+
+/// Running sums over a history: one like or skip costs O(k d), whatever came before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryState {
+    dim: usize,
+    /// Decayed sums, `[k + 1, d]`; the last row is that of skips.
+    sums: Vec<f32>,
+    /// Sums of the weights, `[k + 1]`.
+    weights: Vec<f32>,
+    /// Likes and skips so far.
+    counts: [u32; 2],
+}
+
+impl HistoryState {
+    /// Whether nothing has happened yet.
+    pub fn is_empty(&self) -> bool {
+        self.counts == [0; 2]
+    }
+
+    /// Adds a like of the video with this vector `[d]`.
+    pub fn like(&mut self, tower: &UserTower, vector: &[f32]) {
+        for (scale, &decay) in tower.decays.iter().enumerate() {
+            self.decay_and_add(scale, decay, vector);
+        }
+        self.counts[0] += 1;
+    }
+
+    /// Adds a skip of the video with this vector `[d]`.
+    pub fn skip(&mut self, tower: &UserTower, vector: &[f32]) {
+        self.decay_and_add(tower.decays.len(), tower.skip_decay, vector);
+        self.counts[1] += 1;
+    }
+
+    fn decay_and_add(&mut self, scale: usize, decay: f32, vector: &[f32]) {
+        for (sum, x) in self.sums[scale * self.dim..(scale + 1) * self.dim]
+            .iter_mut()
+            .zip(vector)
+        {
+            *sum = decay * *sum + x;
+        }
+        self.weights[scale] = decay * self.weights[scale] + 1.0;
+    }
+
+    /// Sum of the weights of scale `scale`.
+    pub(crate) fn weight(&self, scale: usize) -> f32 {
+        self.weights[scale]
+    }
+
+    /// Writes the user tower's input x.
+    pub fn input(&self, x: &mut [f32]) {
+        let (means, counts) = x.split_at_mut(self.sums.len());
+        for (scale, mean) in means.chunks_exact_mut(self.dim).enumerate() {
+            let factor = if self.weights[scale] > 0.0 {
+                1.0 / self.weights[scale]
+            } else {
+                0.0
+            };
+            for (mean, sum) in mean.iter_mut().zip(&self.sums[scale * self.dim..]) {
+                *mean = factor * sum;
+            }
+        }
+        for (out, &count) in counts.iter_mut().zip(&self.counts) {
+            *out = COUNT_SCALE * (count as f32).ln_1p();
+        }
+    }
+}

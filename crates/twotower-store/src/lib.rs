@@ -1,0 +1,22 @@
+//! All SQL, for PostgreSQL and for SQLite behind one set of operations, and the files of a model.
+//!
+//! What goes in and out are ids (UUID), times in microseconds since 1970 (UTC) and vectors; nothing outside this crate
+//! knows a table's name.
+
+mod error;
+
+mod snapshot;
+
+mod registry;
+
+mod store;
+
+pub mod model_files;
+
+pub use error::StoreError;
+pub use registry::{ModelRecord, ModelState, NewModel};
+pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
+pub use store::{
+    ConnectOptions, Counts, EmbeddingRow, InteractionKind, InteractionRow, Store, StoreKind,
+    UserActivity, UserHistory, VectorTable, VideoCard, VideosWritten,
+};

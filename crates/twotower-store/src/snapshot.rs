@@ -1,0 +1,56 @@
+use twotower_core::interaction::Dataset;
+use uuid::Uuid;
+
+/// Where rows are read from: one SELECT each, so that an application with other names needs no copy of its tables.
+/// The names of the columns count, not their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Columns `id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url`.
+    pub videos: String,
+    /// Columns `video_id, name`.
+    pub video_tags: String,
+    /// Columns `video_id, name`.
+    pub video_performers: String,
+    /// Columns `user_id, video_id, created_at`.
+    pub likes: String,
+    /// Columns `user_id, video_id, created_at`.
+    pub skips: String,
+}
+
+impl Default for Source {
+    /// The application tables of the schema.
+    fn default() -> Self {
+        Self {
+            videos: "SELECT id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url FROM videos".into(),
+            video_tags: "SELECT vt.video_id, t.name FROM video_tags vt JOIN tags t ON t.id = vt.tag_id".into(),
+            video_performers: "SELECT vp.video_id, p.name FROM video_performers vp JOIN performers p ON p.id = vp.performer_id".into(),
+            likes: "SELECT user_id, video_id, created_at FROM likes".into(),
+            skips: "SELECT user_id, video_id, created_at FROM skips".into(),
+        }
+    }
+}
+
+/// What part of the interactions is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    /// Leave out likes and skips older than so many days before the latest one.
+    pub max_age_days: Option<u32>,
+}
+
+/// One consistent view of catalogue, likes and skips.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Rows as indices.
+    pub dataset: Dataset,
+    /// Id of each user number. Never written to a file.
+    pub users: Vec<Uuid>,
+    /// Time of the latest like or skip read, microseconds since 1970; `None` without any.
+    pub cut_off_us: Option<i64>,
+    /// Rows that name a video that is not in the catalogue, and were left out.
+    pub orphans: u64,
+}
+
+/// Names a snapshot by its content: SHA-256 (hex) over catalogue, likes and skips, users entering by number only.
+pub fn snapshot_sha256(_dataset: &Dataset) -> String {
+    unimplemented!()
+}

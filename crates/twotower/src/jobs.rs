@@ -1,0 +1,1 @@
+//! Train, evaluate, update: what the commands do.

@@ -1,0 +1,19 @@
+//! The `twotower` command as a library, so that tests reach its parts. Modules stand in the order of the data's path.
+
+pub mod cli;
+
+pub mod config;
+
+pub mod progress;
+
+pub mod import;
+
+pub mod demo;
+
+pub mod jobs;
+
+pub mod report;
+
+pub mod serve;
+
+pub mod console;

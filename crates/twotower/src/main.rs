@@ -1,0 +1,5 @@
+//! The `twotower` command.
+
+fn main() -> std::process::ExitCode {
+    twotower::cli::main()
+}

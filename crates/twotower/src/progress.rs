@@ -1,0 +1,1 @@
+//! Progress on a terminal, a log line per interval elsewhere.
