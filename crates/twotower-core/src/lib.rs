@@ -20,6 +20,14 @@ pub mod tower;
 
 pub mod model;
 
+pub mod negative;
+
+pub mod loss;
+
+pub mod optimizer;
+
+pub mod train;
+
 pub mod embedding;
 
 pub mod recommend;

@@ -23,9 +23,9 @@ pub struct PreprocessingOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct NumericStatistics {
     /// Mean.
-    pub mean: f64,
+    pub mean: f32,
     /// Standard deviation; 1 where it would be 0.
-    pub std: f64,
+    pub std: f32,
 }
 
 /// What turns a row of the catalogue into inputs of the item tower; saved inside the model as `preprocessing.json`.
@@ -80,15 +80,16 @@ impl Preprocessing {
                 .filter_map(|video| raw_numeric(video)[feature])
                 .collect();
             let n = values.len().max(1) as f64;
-            let mean = values.iter().sum::<f64>() / n;
+            let mean = values.iter().fold(0.0, |sum, x| sum + x) / n;
             let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+            let std = if variance > 1e-12 {
+                variance.sqrt() as f32
+            } else {
+                1.0
+            };
             NumericStatistics {
-                mean,
-                std: if variance > 1e-12 {
-                    variance.sqrt()
-                } else {
-                    1.0
-                },
+                mean: mean as f32,
+                std,
             }
         };
         Self {
@@ -136,7 +137,7 @@ impl Preprocessing {
                 .extend((0..NUMERIC_FEATURES).map(|feature| {
                     let statistics = self.numeric[feature];
                     raw[feature].map_or(0.0, |x| {
-                        (((x - statistics.mean) / statistics.std) as f32).clamp(-5.0, 5.0)
+                        ((x as f32 - statistics.mean) / statistics.std).clamp(-5.0, 5.0)
                     })
                 }));
         }
@@ -190,13 +191,14 @@ impl Preprocessing {
     }
 }
 
+const DAY_US: f64 = 86_400e6;
+
 /// Price, duration and publication before standardising.
 fn raw_numeric(video: &Video) -> [Option<f64>; NUMERIC_FEATURES] {
     let log = |x: Option<f32>| {
         x.filter(|x| x.is_finite() && *x >= 0.0)
             .map(|x| f64::from(x).ln_1p())
     };
-    const DAY_US: f64 = 86_400e6;
     [
         log(video.price),
         log(video.duration_seconds),
