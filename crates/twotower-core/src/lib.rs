@@ -16,6 +16,8 @@ pub mod matrix;
 
 pub mod kernel;
 
+pub mod hyperparameters;
+
 pub mod tower;
 
 pub mod model;

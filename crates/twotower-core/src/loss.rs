@@ -237,9 +237,9 @@ mod tests {
             let at = |delta: f32| {
                 let (mut users, mut vectors) = (users.clone(), vectors.clone());
                 if i < users.len() {
-                    users[i] += delta
+                    users[i] += delta;
                 } else {
-                    vectors[i - users.len()] += delta
+                    vectors[i - users.len()] += delta;
                 }
                 reference(&users, &vectors, &candidates)
             };

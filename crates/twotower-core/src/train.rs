@@ -14,8 +14,9 @@ mod window;
 
 use crate::embedding::{EmbeddingError, Embeddings};
 use crate::feature::{Catalogue, Preprocessing, PreprocessingOptions};
+use crate::hyperparameters::Hyperparameters;
 use crate::interaction::{Interaction, Sequences};
-use crate::model::{Hyperparameters, Model, TwoTower};
+use crate::model::{Model, TwoTower};
 use crate::recommend::Recommender;
 use crate::recommend::top_k;
 use crate::split::HeldOut;

@@ -5,7 +5,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-use twotower_core::model::{Hyperparameters, Model};
+use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::model::Model;
 
 /// What a model was trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -294,8 +294,8 @@ mod tests {
                     "{what}: {numeric} against {analytic}"
                 );
             };
-            for layer in 0..5 {
-                for i in 0..gradients[layer].len() {
+            for (layer, gradient) in gradients.iter().enumerate() {
+                for (i, &analytic) in gradient.iter().enumerate() {
                     let mut at = |delta: f32| {
                         weights(&mut head)[layer][i] += delta;
                         let value = objective(&head, &x, &target, dropout);
@@ -303,11 +303,7 @@ mod tests {
                         value
                     };
                     let numeric = (at(step) - at(-step)) / (2.0 * f64::from(step));
-                    check(
-                        numeric,
-                        gradients[layer][i],
-                        &format!("layer {layer}, weight {i}"),
-                    );
+                    check(numeric, analytic, &format!("layer {layer}, weight {i}"));
                 }
             }
             for i in (0..x.len()).step_by(7) {
