@@ -27,3 +27,5 @@ pub mod recommend;
 pub mod metric;
 
 pub mod baseline;
+
+pub mod evaluate;

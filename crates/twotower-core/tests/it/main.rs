@@ -1,0 +1,5 @@
+//! Tests of what the crate promises from outside.
+
+mod evaluation;
+
+mod sample;
