@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         phase,
         None,
         &BaselineOptions::default(),
-    );
+    )?;
     for evaluation in &comparison.evaluations {
         let all = &evaluation.summary.all;
         print!("{:12} {} users", evaluation.name, all.users);

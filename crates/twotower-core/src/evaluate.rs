@@ -32,9 +32,15 @@ pub struct Evaluation {
     pub summary: Summary,
 }
 
-/// Evaluations that cannot be compared.
+/// What cannot be evaluated or compared.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EvaluationError {
+    /// A score is NaN or infinite: nothing can be ranked by it.
+    #[error("`{name}` gives scores that are not finite")]
+    NotFinite {
+        /// Name of the recommender.
+        name: String,
+    },
     /// They are not of the same users in the same order.
     #[error(
         "`{a}` and `{b}` were not evaluated on the same users: a paired difference has no meaning"
@@ -52,6 +58,9 @@ pub enum EvaluationError {
 ///
 /// `popularity`, fitted on the same seen likes, serves the cold users and is the scale of popularity bias and novelty.
 ///
+/// # Errors
+/// [`EvaluationError::NotFinite`] if a score is NaN or infinite, as those of a model that diverged are.
+///
 /// # Panics
 /// If the recommender and `popularity` rank catalogues of different sizes.
 pub fn evaluate(
@@ -59,7 +68,7 @@ pub fn evaluate(
     popularity: &Popularity,
     held_out: &HeldOut,
     bootstrap: &Bootstrap,
-) -> Evaluation {
+) -> Result<Evaluation, EvaluationError> {
     let videos = recommender.items();
     assert_eq!(
         videos,
@@ -73,17 +82,17 @@ pub fn evaluate(
             || Ranking::new(videos),
             |ranking, user| {
                 let warm = !user.likes.is_empty();
-                ranking.rank(if warm { recommender } else { popularity }, user);
-                ranking.evaluate(user)
+                ranking.rank(if warm { recommender } else { popularity }, user)?;
+                Ok(ranking.evaluate(user))
             },
         )
-        .collect();
+        .collect::<Result<_, _>>()?;
     let scale = PopularityScale::new(popularity.like_counts(), popularity.users());
-    Evaluation {
+    Ok(Evaluation {
         name: recommender.name().to_owned(),
         summary: Summary::new(&users, videos, &scale, bootstrap),
         users,
-    }
+    })
 }
 
 /// The mean difference a − b of `metric` over the same users, with its 95 % bootstrap interval.

@@ -1,5 +1,5 @@
 use super::{Evaluation, EvaluationError, Metric, evaluate, paired_bootstrap};
-use crate::baseline::Popularity;
+use crate::baseline::{Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity};
 use crate::metric::{Bootstrap, Interval};
 use crate::recommend::Recommender;
 use crate::split::{Phase, Split};
@@ -7,6 +7,10 @@ use crate::split::{Phase, Split};
 /// How the baselines are fitted and the means resampled.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BaselineOptions {
+    /// Nearest neighbours.
+    pub item_knn: ItemKnnOptions,
+    /// Matrix factorisation.
+    pub ials: IalsOptions,
     /// Resampling of users.
     pub bootstrap: Bootstrap,
 }
@@ -50,6 +54,9 @@ impl Comparison {
 ///
 /// `items`: videos of the catalogue.
 ///
+/// # Errors
+/// [`EvaluationError::NotFinite`] if `model` gives a score that is NaN or infinite.
+///
 /// # Panics
 /// If `model` ranks another number of videos.
 pub fn compare(
@@ -58,17 +65,19 @@ pub fn compare(
     phase: Phase,
     model: Option<&dyn Recommender>,
     options: &BaselineOptions,
-) -> Comparison {
+) -> Result<Comparison, EvaluationError> {
     let held_out = split.held_out_users(phase);
     let seen = split.seen(phase);
     let popularity = Popularity::fit(items, &seen);
+    let item_knn = ItemKnn::fit(items, &seen, &options.item_knn);
+    let ials = Ials::fit(items, &seen, &options.ials);
     let evaluations = model
         .into_iter()
-        .chain([&popularity as &dyn Recommender])
+        .chain([&popularity as &dyn Recommender, &item_knn, &ials])
         .map(|recommender| evaluate(recommender, &popularity, &held_out, &options.bootstrap))
-        .collect();
-    Comparison {
+        .collect::<Result<_, _>>()?;
+    Ok(Comparison {
         evaluations,
         models: usize::from(model.is_some()),
-    }
+    })
 }

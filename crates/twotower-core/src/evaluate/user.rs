@@ -1,3 +1,4 @@
+use super::EvaluationError;
 use crate::metric;
 use crate::recommend::{self, Recommender, Scored};
 use crate::split::{HeldOut, HeldOutUser};
@@ -110,12 +111,22 @@ impl Ranking {
     }
 
     /// Scores the catalogue for `user` and excludes what they were seen to like.
-    pub(super) fn rank(&mut self, recommender: &dyn Recommender, user: &HeldOutUser) {
+    pub(super) fn rank(
+        &mut self,
+        recommender: &dyn Recommender,
+        user: &HeldOutUser,
+    ) -> Result<(), EvaluationError> {
         recommender.score(user.history(), &mut self.scores);
+        if self.scores.iter().any(|score| !score.is_finite()) {
+            return Err(EvaluationError::NotFinite {
+                name: recommender.name().to_owned(),
+            });
+        }
         self.excluded.fill(false);
         for &item in &user.likes {
             self.excluded[item as usize] = true;
         }
+        Ok(())
     }
 
     fn list(&self, k: usize) -> Vec<Scored> {
@@ -163,11 +174,14 @@ pub struct QuickEvaluation {
 
 /// Ranks at most `users_limit` warm users, evenly spread over `held_out` and the same ones each time, without AUC and
 /// without resampling. Cold users are left out: popularity serves them, whatever the model.
+///
+/// # Errors
+/// [`EvaluationError::NotFinite`] if a score is NaN or infinite.
 pub fn quick_evaluate(
     recommender: &dyn Recommender,
     held_out: &HeldOut,
     users_limit: usize,
-) -> QuickEvaluation {
+) -> Result<QuickEvaluation, EvaluationError> {
     let warm: Vec<&HeldOutUser> = held_out
         .users
         .iter()
@@ -180,20 +194,20 @@ pub fn quick_evaluate(
             || Ranking::new(recommender.items()),
             |ranking, n| {
                 let user = warm[n * warm.len() / users];
-                ranking.rank(recommender, user);
+                ranking.rank(recommender, user)?;
                 let hits = hits(&ranking.list(20), user);
                 let targets = user.targets.len();
-                (
+                Ok((
                     metric::ndcg_at_k(&hits, targets, 10),
                     metric::recall_at_k(&hits, targets, 20),
-                )
+                ))
             },
         )
-        .collect();
+        .collect::<Result<_, _>>()?;
     let n = users.max(1) as f64;
-    QuickEvaluation {
+    Ok(QuickEvaluation {
         users,
         ndcg_at_10: rows.iter().map(|row| row.0).sum::<f64>() / n,
         recall_at_20: rows.iter().map(|row| row.1).sum::<f64>() / n,
-    }
+    })
 }

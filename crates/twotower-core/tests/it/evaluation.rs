@@ -1,7 +1,9 @@
 use crate::sample;
 use proptest::prelude::*;
 use twotower_core::baseline::Popularity;
-use twotower_core::evaluate::{Metric, evaluate, paired_bootstrap, quick_evaluate};
+use twotower_core::evaluate::{
+    EvaluationError, Metric, evaluate, paired_bootstrap, quick_evaluate,
+};
 use twotower_core::interaction::History;
 use twotower_core::metric::Bootstrap;
 use twotower_core::recommend::{Recommender, Request, recommend};
@@ -83,7 +85,7 @@ proptest! {
         let held_out = split.held_out_users(Phase::Test);
         let popularity = Popularity::fit(dataset.catalogue.len(), &split.seen(Phase::Test));
         let hashed = Hashed(dataset.catalogue.len());
-        let evaluation = evaluate(&hashed, &popularity, &held_out, &Bootstrap::default());
+        let evaluation = evaluate(&hashed, &popularity, &held_out, &Bootstrap::default()).unwrap();
         prop_assert_eq!(evaluation.users.len(), held_out.users.len());
         for (row, user) in evaluation.users.iter().zip(&held_out.users) {
             prop_assert_eq!(row.warm, !user.likes.is_empty());
@@ -110,8 +112,8 @@ fn cohorts_split_the_users_and_cold_ones_are_served_by_popularity() {
     held_out.users[0].likes.clear();
     let popularity = Popularity::fit(60, &split.seen(Phase::Validation));
     let bootstrap = Bootstrap::default();
-    let ours = evaluate(&Hashed(60), &popularity, &held_out, &bootstrap);
-    let theirs = evaluate(&popularity, &popularity, &held_out, &bootstrap);
+    let ours = evaluate(&Hashed(60), &popularity, &held_out, &bootstrap).unwrap();
+    let theirs = evaluate(&popularity, &popularity, &held_out, &bootstrap).unwrap();
     let (warm, cold) = (ours.summary.warm.unwrap(), ours.summary.cold.unwrap());
     assert_eq!(warm.users + cold.users, ours.summary.all.users);
     assert_eq!(ours.summary.cold, theirs.summary.cold);
@@ -129,13 +131,13 @@ fn a_recommender_does_not_differ_from_itself() {
     let held_out = split.held_out_users(Phase::Test);
     let popularity = Popularity::fit(60, &split.seen(Phase::Test));
     let bootstrap = Bootstrap::default();
-    let a = evaluate(&popularity, &popularity, &held_out, &bootstrap);
+    let a = evaluate(&popularity, &popularity, &held_out, &bootstrap).unwrap();
     let same = paired_bootstrap(&a, &a, Metric::NdcgAt10, &bootstrap).unwrap();
     assert!(!same.excludes_zero());
     let half = HeldOut {
         users: held_out.users[1..].to_vec(),
     };
-    let b = evaluate(&popularity, &popularity, &half, &bootstrap);
+    let b = evaluate(&popularity, &popularity, &half, &bootstrap).unwrap();
     assert!(paired_bootstrap(&a, &b, Metric::NdcgAt10, &bootstrap).is_err());
 }
 
@@ -146,13 +148,13 @@ fn a_quick_evaluation_of_all_users_agrees_with_the_full_one() {
     let held_out = split.held_out_users(Phase::Test);
     let popularity = Popularity::fit(60, &split.seen(Phase::Test));
     let hashed = Hashed(60);
-    let full = evaluate(&hashed, &popularity, &held_out, &Bootstrap::default());
-    let quick = quick_evaluate(&hashed, &held_out, usize::MAX);
+    let full = evaluate(&hashed, &popularity, &held_out, &Bootstrap::default()).unwrap();
+    let quick = quick_evaluate(&hashed, &held_out, usize::MAX).unwrap();
     let all = full.summary.all;
     assert_eq!(quick.users, all.users);
     assert!((quick.ndcg_at_10 - all.ndcg_at_10.mean).abs() < 1e-12);
     assert!((quick.recall_at_20 - all.recall_at_20.mean).abs() < 1e-12);
-    assert_eq!(quick_evaluate(&hashed, &held_out, 3).users, 3);
+    assert_eq!(quick_evaluate(&hashed, &held_out, 3).unwrap().users, 3);
 }
 
 #[test]
@@ -161,7 +163,9 @@ fn summaries_have_stable_keys() {
     let split = Split::new(&dataset, SplitKind::Llo);
     let held_out = split.held_out_users(Phase::Test);
     let popularity = Popularity::fit(60, &split.seen(Phase::Test));
-    let summary = evaluate(&popularity, &popularity, &held_out, &Bootstrap::default()).summary;
+    let summary = evaluate(&popularity, &popularity, &held_out, &Bootstrap::default())
+        .unwrap()
+        .summary;
     let json = serde_json::to_value(summary).unwrap();
     assert!(json["cold"].is_null());
     for metric in Metric::ALL {
@@ -176,4 +180,31 @@ fn summaries_have_stable_keys() {
         serde_json::from_value::<twotower_core::evaluate::Summary>(json).unwrap(),
         summary
     );
+}
+
+#[test]
+fn scores_that_are_not_finite_are_refused() {
+    struct Diverged;
+    impl Recommender for Diverged {
+        fn name(&self) -> &'static str {
+            "diverged"
+        }
+        fn items(&self) -> usize {
+            60
+        }
+        fn score(&self, _: History<'_>, scores: &mut [f32]) {
+            scores.fill(f32::NAN);
+        }
+    }
+    let split = Split::new(&sample::dataset(5), SplitKind::Llo);
+    let held_out = split.held_out_users(Phase::Test);
+    let popularity = Popularity::fit(60, &split.seen(Phase::Test));
+    let error = EvaluationError::NotFinite {
+        name: "diverged".to_owned(),
+    };
+    assert_eq!(
+        evaluate(&Diverged, &popularity, &held_out, &Bootstrap::default()),
+        Err(error)
+    );
+    assert!(quick_evaluate(&Diverged, &held_out, 10).is_err());
 }
