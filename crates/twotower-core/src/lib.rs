@@ -37,3 +37,5 @@ pub mod recommend;
 pub mod metric;
 
 pub mod baseline;
+
+pub mod evaluate;
