@@ -4,7 +4,7 @@
     tests/docs/check_docs.py BINARY [--database-url URL] [--no-run]
 
 1. Every `twotower …` command and flag in README.md, ARCHITECTURE.md, CONTRIBUTING.md and docs/ is in BINARY's --help, and every
-   flag in --help is in docs/configuration.md.
+   flag in --help is in docs/configuration.md, as are the hyperparameters with their defaults.
 2. docs/X.md and docs/X.ja.md have the same headings (by level), code blocks (comments aside), and links.
 3. Blocks marked as below run, in order, in one shell a file. Files of docs/ run against a new database on the server of
    URL (default: $TEST_DATABASE_URL, then $DATABASE_URL); README.md runs against the embedded default. `127.0.0.1:8080` is
@@ -14,7 +14,7 @@ A comment on the line before a fenced block says what to do with it:
     <!-- run -->            run it (bash; sql through psql)
     <!-- file: NAME -->     write it to NAME first
     <!-- planned -->        describes what does not exist yet: not checked, not run
-In prose and tables, a line with the word "planned" (予定) may name a command that does not exist; once it exists, it is an error.
+In prose, "planned (`twotower …`)" (予定(`twotower …`)) names a command that does not exist yet; once it does, that is an error.
 """
 
 import argparse
@@ -127,19 +127,18 @@ def check_mentions(path, program):
                 for problem in program.problems(words):
                     yield f"{block.place}: {problem}"
     for number, line in prose_lines(path):
-        planned = re.search(r"planned|予定", line)
-        for span in re.findall(r"`([^`]+)`", line):
-            if span.startswith("twotower ") and not re.search(r"[…→*]", span.split()[1]):
+        for match in re.finditer(r"(?P<planned>planned \(|予定[((])?`(?P<span>[^`]+)`", line):
+            span = match["span"]
+            if span.startswith("twotower "):
                 found = [problem for words in invocations(span) for problem in program.problems(words)]
             elif re.fullmatch(r"--[a-z][\w-]*", span):
                 found = [] if span in program.all_flags else [f"no command has a flag {span}"]
             else:
                 continue
-            if planned and not found and span.startswith("twotower "):
-                yield f"{path.relative_to(ROOT)}:{number}: `{span}` exists, yet this line calls something planned"
-            elif not planned:
-                for problem in found:
-                    yield f"{path.relative_to(ROOT)}:{number}: {problem}"
+            if match["planned"]:
+                found = [] if found else [f"`{span}` is called planned, and exists"]
+            for problem in found:
+                yield f"{path.relative_to(ROOT)}:{number}: {problem}"
 
 
 def check_reference(program):
@@ -151,6 +150,31 @@ def check_reference(program):
     for command in sorted(program.flags):
         if command and f"twotower {command}" not in reference:
             yield f"docs/configuration.md: `twotower {command}` is missing"
+
+
+def check_hyperparameters():
+    """The table of hyperparameters against the defaults in the source."""
+    source = (ROOT / "crates/twotower-core/src/model.rs").read_text(encoding="utf-8")
+    body = re.search(r"impl Default for Hyperparameters \{.*?Self \{\n(.*?)\n        \}", source, re.S)
+    if not body:
+        yield "crates/twotower-core/src/model.rs: no `impl Default for Hyperparameters` to compare the documentation with"
+        return
+    fields = re.findall(r"^ +(\w+): ([^\n]+),$", body.group(1), re.M)
+    value = lambda text: [float(part) for part in re.sub(r"\btrue\b", "1", re.sub(r"\bfalse\b", "0", text)).split(", ")]
+    actual = {}
+    for name, text in fields:
+        text = re.sub(r"^vec!\[(.*)\]$", r"\1", text).replace("_", "")
+        shift = re.fullmatch(r"(\d+) << (\d+)", text)
+        actual[name] = [float(int(shift[1]) << int(shift[2]))] if shift else value(text)
+    reference = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    section = re.search(r"^### hyperparameters\n(.*?)(?:^#|\Z)", reference, re.M | re.S).group(1)
+    documented = {}
+    for names, defaults in re.findall(r"^\| (`[^|]*`) \| ([^|]+) \|", section, re.M):
+        names, defaults = re.findall(r"`(\w+)`", names), value(defaults)
+        documented.update({name: [default] for name, default in zip(names, defaults)} if len(names) > 1 else {names[0]: defaults})
+    for name in sorted(actual.keys() | documented.keys()):
+        if actual.get(name) != documented.get(name):
+            yield f"docs/configuration.md: hyperparameter `{name}`: documented {documented.get(name)}, in the source {actual.get(name)}"
 
 
 def skeleton(path):
@@ -279,6 +303,7 @@ def main():
 
     problems = [problem for path in files for problem in check_mentions(path, program)]
     problems += check_reference(program)
+    problems += check_hyperparameters()
     problems += [problem for path in docs if path.name.endswith(".ja.md") for problem in check_translation(path)]
     if not arguments.no_run:
         if not arguments.database_url:
