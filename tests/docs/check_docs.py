@@ -154,10 +154,11 @@ def check_reference(program):
 
 def check_hyperparameters():
     """The table of hyperparameters against the defaults in the source."""
-    source = (ROOT / "crates/twotower-core/src/model.rs").read_text(encoding="utf-8")
-    body = re.search(r"impl Default for Hyperparameters \{.*?Self \{\n(.*?)\n        \}", source, re.S)
+    pattern = re.compile(r"impl Default for Hyperparameters \{.*?Self \{\n(.*?)\n        \}", re.S)
+    sources = (path.read_text(encoding="utf-8") for path in sorted((ROOT / "crates/twotower-core/src").glob("*.rs")))
+    body = next(filter(None, map(pattern.search, sources)), None)
     if not body:
-        yield "crates/twotower-core/src/model.rs: no `impl Default for Hyperparameters` to compare the documentation with"
+        yield "crates/twotower-core/src: no `impl Default for Hyperparameters` to compare the documentation with"
         return
     fields = re.findall(r"^ +(\w+): ([^\n]+),$", body.group(1), re.M)
     value = lambda text: [float(part) for part in re.sub(r"\btrue\b", "1", re.sub(r"\bfalse\b", "0", text)).split(", ")]
