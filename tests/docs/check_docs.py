@@ -269,7 +269,7 @@ def run_file(path, program, url):
         environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
         environment["PATH"] = f"{bin_folder}{os.pathsep}{environment['PATH']}"
         database = None
-        if path.parent.name == "docs":
+        if path.parent == ROOT / "docs":
             database = new_database(url)
             environment["DATABASE_URL"] = in_database(url, database)
         start = time.monotonic()
