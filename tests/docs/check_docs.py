@@ -7,7 +7,7 @@
    flag in --help is in docs/configuration.md, as are the hyperparameters with their defaults.
 2. docs/X.md and docs/X.ja.md have the same headings (by level), code blocks (comments aside), and links.
 3. Blocks marked as below run, in order, in one shell a file. Files of docs/ run against a new database on the server of
-   URL (default: $TEST_DATABASE_URL, then $DATABASE_URL); README.md runs against the embedded default. `127.0.0.1:8080` is
+   URL (default: the first set of DATABASE_VARIABLES); README.md runs against the embedded default. `127.0.0.1:8080` is
    replaced by a free port. Translations are not run: they have the same blocks.
 
 A comment on the line before a fenced block says what to do with it:
@@ -36,6 +36,7 @@ from make_data import make_data
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(?P<mark>(?:<!--[^\n]*-->\n)?)```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 LIMIT_S = 600
+DATABASE_VARIABLES = ["TWOTOWER_TEST_DATABASE_URL", "TEST_DATABASE_URL", "DATABASE_URL"]
 
 
 @dataclass
@@ -209,7 +210,9 @@ def check_translation(path):
 def psql():
     found = os.environ.get("PSQL") or shutil.which("psql")
     if not found:
-        found = next((str(path) for path in (ROOT / "target/tools").glob("**/bin/psql") if os.access(path, os.X_OK)), None)
+        # Where scripts/test-postgres keeps its server.
+        caches = (path for path in (ROOT / "target").iterdir() if path.is_dir() and path.name not in ("debug", "release", "doc"))
+        found = next((str(path) for cache in caches for path in cache.glob("**/bin/psql") if os.access(path, os.X_OK)), None)
     if not found:
         sys.exit("check_docs: no psql: install PostgreSQL's client or name one in PSQL")
     return found
@@ -295,7 +298,7 @@ def run_file(path, program, url):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", type=Path)
-    parser.add_argument("--database-url", default=os.environ.get("TEST_DATABASE_URL") or os.environ.get("DATABASE_URL"))
+    parser.add_argument("--database-url", default=next(filter(None, map(os.environ.get, DATABASE_VARIABLES)), None))
     parser.add_argument("--no-run", action="store_true", help="check the words, run nothing")
     arguments = parser.parse_args()
     program = Program(arguments.binary.resolve())
