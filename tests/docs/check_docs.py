@@ -5,7 +5,7 @@
 
 1. Every `twotower …` command and flag in README.md, ARCHITECTURE.md, CONTRIBUTING.md and docs/ is in BINARY's --help, and every
    flag in --help is in docs/configuration.md, as are the hyperparameters with their defaults.
-2. docs/X.md and docs/X.ja.md have the same headings (by level), code blocks (comments aside), and links.
+2. docs/X.md and docs/X.ja.md have the same levels of headings, code blocks (comments aside), rows of tables and check boxes.
 3. Blocks marked as below run, in order, in one shell a file. Files of docs/ run against a new database on the server of
    URL (default: the first set of DATABASE_VARIABLES); README.md runs against the embedded default. `127.0.0.1:8080` is
    replaced by a free port. Translations are not run: they have the same blocks.
