@@ -17,17 +17,18 @@ use crate::feature::{Catalogue, Preprocessing, PreprocessingOptions};
 use crate::hyperparameters::Hyperparameters;
 use crate::interaction::{Interaction, Sequences};
 use crate::model::{Model, TwoTower};
-use crate::recommend::Recommender;
-use crate::recommend::top_k;
+use crate::evaluate::{EvaluationError, quick_evaluate};
 use crate::split::HeldOut;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use step::{StepData, Stepper};
 use thiserror::Error;
 use window::Timelines;
+
+/// At most so many users are ranked after each epoch, the same ones each time.
+const VALIDATION_USERS: usize = 5_000;
 
 /// What is learned from. Likes and skips in the order of a [`crate::interaction::Dataset`].
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +106,9 @@ pub enum TrainError {
     /// The towers give vectors that are none.
     #[error("the towers gave a vector that is not usable: {0}")]
     Embedding(#[from] EmbeddingError),
+    /// The towers give scores that nothing can be ranked by.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     /// The observer asked to stop.
     #[error("training was interrupted")]
     Interrupted,
@@ -183,7 +187,7 @@ pub fn train(
         let score = match validation {
             Some(held_out) => Some(validation_ndcg(
                 &model,
-                &model.item_tower.embed_all(&features),
+                model.item_tower.embed_all(&features),
                 held_out,
             )?),
             None => None,
@@ -222,40 +226,8 @@ pub fn train(
     })
 }
 
-fn validation_ndcg(
-    model: &Model,
-    vectors: &[f32],
-    held_out: &HeldOut,
-) -> Result<f64, EmbeddingError> {
-    let videos = Embeddings::from_rows(model.hyperparameters.embedding_dim, vectors.to_vec())?;
-    let towers = TwoTower {
-        user_tower: &model.user_tower,
-        videos: &videos,
-    };
-    let warm: Vec<_> = held_out
-        .users
-        .iter()
-        .filter(|user| !user.likes.is_empty())
-        .collect();
-    let sums: Vec<f64> = warm
-        .par_iter()
-        .map(|user| {
-            let mut scores = vec![0.0; videos.len()];
-            towers.score(user.history(), &mut scores);
-            let mut excluded = vec![false; videos.len()];
-            user.likes
-                .iter()
-                .for_each(|&item| excluded[item as usize] = true);
-            let gain = |rank: usize| 1.0 / ((rank + 2) as f64).log2();
-            let top = top_k(&scores, &excluded, 10);
-            let dcg: f64 = top
-                .iter()
-                .enumerate()
-                .filter(|(_, s)| user.targets.contains(&s.item))
-                .map(|(r, _)| gain(r))
-                .sum();
-            dcg / (0..user.targets.len().min(10)).map(gain).sum::<f64>()
-        })
-        .collect();
-    Ok(sums.iter().sum::<f64>() / warm.len().max(1) as f64)
+fn validation_ndcg(model: &Model, vectors: Vec<f32>, held_out: &HeldOut) -> Result<f64, TrainError> {
+    let videos = Embeddings::from_rows(model.hyperparameters.embedding_dim, vectors)?;
+    let towers = TwoTower { user_tower: &model.user_tower, videos: &videos };
+    Ok(quick_evaluate(&towers, held_out, VALIDATION_USERS)?.ndcg_at_10)
 }

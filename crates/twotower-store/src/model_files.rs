@@ -101,3 +101,11 @@ pub fn load(_dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
 pub fn manifest(_dir: &Path) -> Result<Manifest, ModelFilesError> {
     unimplemented!()
 }
+
+/// The folder of one model: `dir` itself, or its highest version.
+///
+/// # Errors
+/// [`ModelFilesError`]
+pub fn resolve(_dir: &Path) -> Result<PathBuf, ModelFilesError> {
+    unimplemented!()
+}

@@ -2,6 +2,8 @@
 
 mod data;
 
+mod demo;
+
 mod error;
 
 mod evaluate;
@@ -11,10 +13,11 @@ mod train;
 mod update;
 
 pub use data::{MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
+pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
 pub use train::{TrainOptions, TrainReport, train};
-pub use update::{UpdateOptions, UpdateReport, update};
+pub use update::{Changes, UpdateOptions, UpdateReport, update};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -6,7 +6,8 @@ use rand_pcg::Pcg64;
 use twotower_core::baseline::{Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity};
 use twotower_core::feature::{Preprocessing, PreprocessingOptions};
 use twotower_core::interaction::{Dataset, History};
-use twotower_core::model::{Hyperparameters, Model, TwoTower};
+use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::model::{Model, TwoTower};
 use twotower_core::recommend::{Recommender, Request, recommend};
 
 /// Runs `check` on each recommender, fitted on one small data set.

@@ -119,10 +119,15 @@ fn trained_on(dataset: &Dataset, cut_off_us: Option<i64>, snapshot_sha256: Strin
         skips: dataset.skips.len() as u64,
         users: dataset.users as u64,
         videos: dataset.catalogue.len() as u64,
-        split: match options.split {
-            SplitKind::Temporal => "temporal".into(),
-            SplitKind::Llo => "llo".into(),
-        },
+        split: split_name(options.split).into(),
+    }
+}
+
+/// As in flags and files.
+pub(super) fn split_name(split: SplitKind) -> &'static str {
+    match split {
+        SplitKind::Temporal => "temporal",
+        SplitKind::Llo => "llo",
     }
 }
 
