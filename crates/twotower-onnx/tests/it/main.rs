@@ -1,0 +1,3 @@
+//! What leaves this crate, against the published format and against an ONNX runtime.
+
+mod generated;
