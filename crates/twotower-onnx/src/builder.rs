@@ -113,8 +113,9 @@ impl GraphBuilder {
             });
         }
         let mut bytes = Vec::with_capacity(4 * data.len());
-        data.iter()
-            .for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+        for x in data {
+            bytes.extend_from_slice(&x.to_le_bytes());
+        }
         Ok(self.initializer(name, tensor_proto::DataType::Float, shape, bytes))
     }
 
@@ -123,10 +124,19 @@ impl GraphBuilder {
         self.floats(name, &[], &[x])
     }
 
-    /// A constant list of axes, for operators that take axes as an input.
-    pub(crate) fn axes(&mut self, name: &str, axes: &[i64]) -> Value {
-        let bytes = axes.iter().flat_map(|axis| axis.to_le_bytes()).collect();
-        self.initializer(name, tensor_proto::DataType::Int64, &[axes.len()], bytes)
+    /// A constant list of integers, for operators that take axes or paddings as an input.
+    pub(crate) fn integers(&mut self, name: &str, list: &[i64]) -> Value {
+        let bytes = list.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.initializer(name, tensor_proto::DataType::Int64, &[list.len()], bytes)
+    }
+
+    /// Appends one zero to axis 1 of `input`, which has `rank` axes: runtimes do not agree on sums over an axis of length 0,
+    /// so there is none.
+    pub(crate) fn pad_one(&mut self, output: &str, input: &Value, rank: usize) -> Value {
+        let mut list = vec![0; 2 * rank];
+        list[rank + 1] = 1;
+        let pads = self.integers(&format!("{output}.pads"), &list);
+        self.node(output, "Pad", &[input, &pads])
     }
 
     fn initializer(

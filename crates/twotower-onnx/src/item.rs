@@ -55,10 +55,12 @@ pub fn item_tower(model: &Model, metadata: &[(&str, &str)]) -> Result<Vec<u8>, O
     };
     let term_shape = [term_table.rows(), dim];
     let term_table = graph.matrix("item_tower.term_table", term_shape, term_table)?;
-    let last_axis = graph.axes("last_axis", &[2]);
-    let terms_axis = graph.axes("terms_axis", &[1]);
+    let last_axis = graph.integers("last_axis", &[2]);
+    let terms_axis = graph.integers("terms_axis", &[1]);
 
     let id = graph.node("id", "Gather", &[&id_table, &video_row]);
+    let term_rows = graph.pad_one("padded_term_rows", &term_rows, 2);
+    let term_weights = graph.pad_one("padded_term_weights", &term_weights, 2);
     let terms = graph.node("terms", "Gather", &[&term_table, &term_rows]);
     let weights = graph.node("weights", "Unsqueeze", &[&term_weights, &last_axis]);
     let weighted = graph.node("weighted_terms", "Mul", &[&terms, &weights]);

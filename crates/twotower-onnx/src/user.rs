@@ -52,10 +52,12 @@ pub fn user_tower(model: &Model, metadata: &[(&str, &str)]) -> Result<Vec<u8>, O
         one: graph.scalar("one", 1.0)?,
         min_weight: graph.scalar("min_weight", MIN_WEIGHT)?,
         count_scale: graph.scalar("count_scale", COUNT_SCALE)?,
-        scales_axis: graph.axes("scales_axis", &[1]),
-        events_axis: graph.axes("events_axis", &[1]),
-        weights_axis: graph.axes("weights_axis", &[2]),
+        scales_axis: graph.integers("scales_axis", &[1]),
+        events_axis: graph.integers("events_axis", &[1]),
+        weights_axis: graph.integers("weights_axis", &[2]),
     };
+    let likes = likes.padded(&mut graph);
+    let skips = skips.padded(&mut graph);
     let liked = likes.means(&mut graph, &shared)?;
     let skipped = skips.means(&mut graph, &shared)?;
     let like_count = likes.count(&mut graph, &shared);
@@ -148,7 +150,7 @@ impl<'a> Events<'a> {
     }
 }
 
-/// The same with its inputs declared.
+/// The same with its inputs in the graph.
 struct EventInputs<'a> {
     prefix: &'static str,
     decays: &'a [f32],
@@ -158,6 +160,19 @@ struct EventInputs<'a> {
 }
 
 impl EventInputs<'_> {
+    /// One more event of padding, so that there is always one.
+    fn padded(self, graph: &mut GraphBuilder) -> Self {
+        let mut pad = |value: &str, input: &Value, rank| {
+            graph.pad_one(&format!("{}_{value}_padded", self.prefix), input, rank)
+        };
+        Self {
+            vectors: pad("vectors", &self.vectors, 3),
+            age: pad("age", &self.age, 2),
+            mask: pad("mask", &self.mask, 2),
+            ..self
+        }
+    }
+
     /// Σ δ^age v / Σ δ^age for each decay δ, side by side: `[batch, k d]`. A mean over nothing is zero.
     fn means(&self, graph: &mut GraphBuilder, shared: &Shared) -> Result<Value, OnnxError> {
         let name = |value: &str| format!("{}_{value}", self.prefix);

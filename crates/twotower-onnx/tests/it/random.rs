@@ -4,7 +4,7 @@ use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Vid
 use twotower_core::model::{Hyperparameters, Model};
 use uuid::Uuid;
 
-/// SplitMix64 (Steele, Lea & Flood 2014).
+/// `SplitMix64` (Steele, Lea & Flood 2014).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -112,8 +112,9 @@ pub(crate) fn model(
         } else {
             0.5
         };
-        data.iter_mut()
-            .for_each(|x| *x = scale * random.symmetric());
+        for x in data {
+            *x = scale * random.symmetric();
+        }
     }
     model.item_tower.id_table.row_mut(0).fill(0.0);
     model

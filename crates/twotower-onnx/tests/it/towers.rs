@@ -79,11 +79,13 @@ fn item_cases(
     }
 }
 
+/// Draws the number of likes and of skips.
+type Lengths = fn(&mut Random) -> (usize, usize);
+
 fn user_cases(cases: &mut Cases, graph: &str, model: &Model, random: &mut Random) {
     let dim = model.user_tower.dim();
     let vectors =
         |random: &mut Random, n: usize| (0..n).map(|_| random.unit_vector(dim)).collect::<Vec<_>>();
-    type Lengths = fn(&mut Random) -> (usize, usize);
     let kinds: [(&str, usize, Lengths); 8] = [
         ("nothing, no axis", 0, |_| (0, 0)),
         ("nothing but padding", 4, |_| (0, 0)),
