@@ -1,7 +1,7 @@
 //! Every ONNX graph against our own runtime, computed by onnxruntime.
 
 use crate::cases::{Cases, ItemRow, UserRow, embed_items, embed_user, item_rows};
-use crate::python::check_onnx;
+use crate::python::{check_onnx, complaint_of_check_onnx};
 use crate::random::{self, Random};
 use serde_json::json;
 use std::path::Path;
@@ -159,6 +159,39 @@ fn a_saved_model_agrees_with_its_weights() {
         let printed = check_onnx([folder.path()]);
         assert_eq!(printed.lines().count(), 11, "{printed}");
     }
+}
+
+#[test]
+fn a_saved_model_that_was_changed_is_noticed() {
+    let (_, model) = model_without_terms(&mut Random(6));
+    let folder = tempfile::tempdir().unwrap();
+    let changed = |file: &str, bytes: Vec<u8>| {
+        save(folder.path(), &model);
+        std::fs::write(folder.path().join(file), bytes).unwrap();
+        complaint_of_check_onnx([folder.path()])
+    };
+    let complaint = changed("preprocessing.pkl", b"cos\ngetpid\n(tR.".to_vec());
+    assert!(
+        complaint.contains("the pickle asks for os.getpid"),
+        "{complaint}"
+    );
+    let complaint = changed("preprocessing.json", b"{}".to_vec());
+    assert!(complaint.contains("differ"), "{complaint}");
+    let mut other = model.clone();
+    other.user_tower.head.residual.row_mut(0)[0] += 0.01;
+    let complaint = changed("weights.safetensors", other.to_safetensors().unwrap());
+    assert!(
+        complaint.contains("user_tower") && complaint.contains("deviates by"),
+        "{complaint}"
+    );
+    let complaint = changed(
+        "item_tower.onnx",
+        item_tower(&model, &[]).unwrap()[..5000].to_vec(),
+    );
+    assert!(
+        complaint.contains("item_tower") || complaint.contains("parse"),
+        "{complaint}"
+    );
 }
 
 #[test]
