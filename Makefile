@@ -48,7 +48,7 @@ test-docs: ## flags and commands in the Markdown files, and the blocks that can 
 
 .PHONY: quality
 quality: ## ranking quality on ../shared/data; fails where that folder is missing
-	scripts/quality
+	scripts/test-postgres run scripts/quality
 
 .PHONY: bench
 bench: ## speed of the trainer, of retrieval and of the server

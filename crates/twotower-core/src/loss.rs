@@ -5,7 +5,7 @@ use crate::negative::Candidates;
 use rayon::prelude::*;
 
 /// Rows whose logits one task computes.
-const TILE: usize = 64;
+const TILE: usize = 128;
 
 /// Rows whose logits are held at once.
 const BLOCK: usize = 512;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 /// Rows one task computes, and rows of a weight whose gradient one task computes. Fixed, so that the order of every sum is
 /// too, whatever the number of threads.
-const TILE: usize = 64;
+const TILE: usize = 128;
 
 /// Where dropout comes from: rates and a seed that differs from step to step.
 #[derive(Debug, Clone, Copy, Default)]
