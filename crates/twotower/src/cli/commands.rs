@@ -184,12 +184,13 @@ async fn demo(args: DemoArgs, config: &Config, global: &GlobalArgs, interrupt: &
     println!("open http://{} in a browser; Ctrl-C ends it", server.address());
     let interrupt = interrupt.clone();
     server
-        .run(async move {
+        .serve(async move {
             while !interrupt.is_set() {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         })
-        .await
+        .await;
+    Ok(())
 }
 
 /// The line that scripts look for.
