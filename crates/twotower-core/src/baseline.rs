@@ -10,6 +10,11 @@ mod conjugate_gradient;
 
 mod ials;
 
+mod inverse;
+
+mod ease;
+
+pub use ease::{Ease, EaseError, EaseOptions};
 pub use ials::{Ials, IalsOptions};
 pub use item_knn::{ItemKnn, ItemKnnOptions};
 pub use popularity::Popularity;

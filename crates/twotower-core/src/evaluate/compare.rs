@@ -1,5 +1,5 @@
 use super::{Evaluation, EvaluationError, Metric, evaluate, paired_bootstrap};
-use crate::baseline::{Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity};
+use crate::baseline::{Ease, EaseOptions, Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity};
 use crate::metric::{Bootstrap, Interval};
 use crate::recommend::Recommender;
 use crate::split::{Phase, Split};
@@ -11,6 +11,8 @@ pub struct BaselineOptions {
     pub item_knn: ItemKnnOptions,
     /// Matrix factorisation.
     pub ials: IalsOptions,
+    /// Full item-item matrix; left out where the catalogue is above its limit.
+    pub ease: EaseOptions,
     /// Resampling of users.
     pub bootstrap: Bootstrap,
 }
@@ -71,9 +73,11 @@ pub fn compare(
     let popularity = Popularity::fit(items, &seen);
     let item_knn = ItemKnn::fit(items, &seen, &options.item_knn);
     let ials = Ials::fit(items, &seen, &options.ials);
+    let ease = Ease::fit(items, &seen, &options.ease).ok();
     let evaluations = model
         .into_iter()
         .chain([&popularity as &dyn Recommender, &item_knn, &ials])
+        .chain(ease.iter().map(|ease| ease as &dyn Recommender))
         .map(|recommender| evaluate(recommender, &popularity, &held_out, &options.bootstrap))
         .collect::<Result<_, _>>()?;
     Ok(Comparison {

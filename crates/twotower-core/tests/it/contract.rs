@@ -3,7 +3,9 @@
 use crate::sample;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use twotower_core::baseline::{Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity};
+use twotower_core::baseline::{
+    Ease, EaseOptions, Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity,
+};
 use twotower_core::feature::{Preprocessing, PreprocessingOptions};
 use twotower_core::interaction::{Dataset, History};
 use twotower_core::hyperparameters::Hyperparameters;
@@ -23,6 +25,7 @@ fn for_each(check: impl Fn(&dyn Recommender)) {
     check(&Popularity::fit(videos, likes));
     check(&ItemKnn::fit(videos, likes, &ItemKnnOptions::default()));
     check(&Ials::fit(videos, likes, &IalsOptions::default()));
+    check(&Ease::fit(videos, likes, &EaseOptions::default()).unwrap());
 }
 
 fn random_model(dataset: &Dataset) -> Model {
