@@ -5,8 +5,8 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use twotower_core::baseline::{Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity};
 use twotower_core::feature::{Preprocessing, PreprocessingOptions};
-use twotower_core::interaction::{Dataset, History};
 use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::interaction::{Dataset, History};
 use twotower_core::model::{Model, TwoTower};
 use twotower_core::recommend::{Recommender, Request, recommend};
 
