@@ -1,5 +1,8 @@
 //! Sampled softmax with logQ correction (Yi et al. 2019), forward and backward in tiles of rows.
 
+#[cfg(test)]
+mod golden;
+
 use crate::kernel::{self, View};
 use crate::negative::Candidates;
 use rayon::prelude::*;

@@ -13,11 +13,11 @@ mod table;
 mod window;
 
 use crate::embedding::{EmbeddingError, Embeddings};
+use crate::evaluate::{EvaluationError, quick_evaluate};
 use crate::feature::{Catalogue, Preprocessing, PreprocessingOptions};
 use crate::hyperparameters::Hyperparameters;
 use crate::interaction::{Interaction, Sequences};
 use crate::model::{Model, TwoTower};
-use crate::evaluate::{EvaluationError, quick_evaluate};
 use crate::split::HeldOut;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -226,8 +226,15 @@ pub fn train(
     })
 }
 
-fn validation_ndcg(model: &Model, vectors: Vec<f32>, held_out: &HeldOut) -> Result<f64, TrainError> {
+fn validation_ndcg(
+    model: &Model,
+    vectors: Vec<f32>,
+    held_out: &HeldOut,
+) -> Result<f64, TrainError> {
     let videos = Embeddings::from_rows(model.hyperparameters.embedding_dim, vectors)?;
-    let towers = TwoTower { user_tower: &model.user_tower, videos: &videos };
+    let towers = TwoTower {
+        user_tower: &model.user_tower,
+        videos: &videos,
+    };
     Ok(quick_evaluate(&towers, held_out, VALIDATION_USERS)?.ndcg_at_10)
 }

@@ -1,5 +1,8 @@
 //! One step: a batch of windows forward through both towers and the loss, backward, and into the weights.
 
+#[cfg(test)]
+mod golden;
+
 use super::head::{self, Dropout, HeadGradients, HeadPass};
 use super::history;
 use super::table::RowGradients;
@@ -308,8 +311,8 @@ impl Stepper {
         self.item_pass.forward(&tower.head, Dropout::default());
     }
 
-    /// Gradients into weights.
-    fn apply(&mut self, model: &mut Model, features: &ItemFeatures) {
+    /// Gradients of the item tower's inputs into those of its tables' rows.
+    fn sum_rows(&mut self, model: &Model, features: &ItemFeatures) {
         let (dim, inputs) = (
             model.hyperparameters.embedding_dim,
             model.item_tower.inputs(),
@@ -326,14 +329,19 @@ impl Stepper {
             }
         }
         let dx = &self.item_pass.dx;
-        let (rows, sums) = self
-            .id_gradients
+        self.id_gradients
             .sum(|source| &dx[source * inputs..][..dim]);
+        self.term_gradients
+            .sum(|source| &dx[source * inputs + dim..][..dim]);
+    }
+
+    /// Gradients into weights.
+    fn apply(&mut self, model: &mut Model, features: &ItemFeatures) {
+        self.sum_rows(model, features);
+        let (rows, sums) = self.id_gradients.sums();
         self.id_optimizer
             .step(&mut model.item_tower.id_table, rows, sums);
-        let (rows, sums) = self
-            .term_gradients
-            .sum(|source| &dx[source * inputs + dim..][..dim]);
+        let (rows, sums) = self.term_gradients.sums();
         self.term_optimizer
             .step(&mut model.item_tower.term_table, rows, sums);
         self.id_gradients.clear();

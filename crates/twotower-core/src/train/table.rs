@@ -48,11 +48,8 @@ impl RowGradients {
         self.arrivals.push((*slot, source as u32, weight));
     }
 
-    /// Rows touched since the last call, ascending, and for each the sum over its uses of weight · `gradient(source)`.
-    pub(super) fn sum<'a>(
-        &mut self,
-        gradient: impl Fn(usize) -> &'a [f32] + Sync,
-    ) -> (&[u32], &[f32]) {
+    /// Sums up for each touched row, over its uses, weight · `gradient(source)`.
+    pub(super) fn sum<'a>(&mut self, gradient: impl Fn(usize) -> &'a [f32] + Sync) {
         let mut ends: Vec<u32> = Vec::with_capacity(self.counts.len());
         let mut total = 0;
         for &count in &self.counts {
@@ -85,6 +82,10 @@ impl RowGradients {
         }
         self.counts.clear();
         self.arrivals.clear();
+    }
+
+    /// The rows that were summed up, ascending, and their sums `[rows, d]`.
+    pub(super) fn sums(&self) -> (&[u32], &[f32]) {
         (&self.rows, &self.sums)
     }
 
@@ -105,11 +106,13 @@ mod tests {
             gradients.touch(row, source, weight);
         }
         let of = [[1.0, 10.0], [3.0, 30.0]];
-        let (rows, sums) = gradients.sum(|source| &of[source]);
+        gradients.sum(|source| &of[source]);
+        let (rows, sums) = gradients.sums();
         assert_eq!((rows, sums), (&[2, 5][..], &[0.5, 5.0, 7.0, 70.0][..]));
         gradients.clear();
         gradients.touch(0, 1, 1.0);
-        let (rows, sums) = gradients.sum(|source| &of[source]);
+        gradients.sum(|source| &of[source]);
+        let (rows, sums) = gradients.sums();
         assert_eq!((rows, sums), (&[0][..], &[3.0, 30.0][..]));
     }
 }

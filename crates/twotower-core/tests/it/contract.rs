@@ -7,8 +7,8 @@ use twotower_core::baseline::{
     Ease, EaseOptions, Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity,
 };
 use twotower_core::feature::{Preprocessing, PreprocessingOptions};
-use twotower_core::interaction::{Dataset, History};
 use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::interaction::{Dataset, History};
 use twotower_core::model::{Model, TwoTower};
 use twotower_core::recommend::{Recommender, Request, recommend};
 
