@@ -1,7 +1,8 @@
 //! Seeded models and catalogues.
 
 use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
-use twotower_core::model::{Hyperparameters, Model};
+use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::model::Model;
 use uuid::Uuid;
 
 /// `SplitMix64` (Steele, Lea & Flood 2014).

@@ -6,7 +6,8 @@ use crate::random::{self, Random};
 use serde_json::json;
 use std::path::Path;
 use twotower_core::feature::{Catalogue, NUMERIC_FEATURES};
-use twotower_core::model::{Hyperparameters, Model};
+use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::model::Model;
 use twotower_onnx::{OnnxError, item_tower, user_tower};
 
 /// The default model, but for a smaller table.
