@@ -13,9 +13,9 @@ use uuid::Uuid;
 /// Videos that can come up for a taste; the rest of the catalogue comes up only by exploration.
 const REACH: usize = 400;
 /// How strongly videos that fit better come up earlier.
-const SHARPNESS: f32 = 90.0;
+const SHARPNESS: f32 = 200.0;
 /// How steeply the probability of a like rises with the score.
-const STEEPNESS: f32 = 60.0;
+const STEEPNESS: f32 = 150.0;
 /// A user gets choosier or less so that, beyond as many videos as they will like, so many are liked half of the time or more.
 const SPARE: usize = 40;
 /// Shares of what is shown for being popular and at random.

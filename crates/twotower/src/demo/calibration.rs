@@ -121,8 +121,8 @@ fn the_order_of_time_matters_and_popularity_does_not_suffice() {
     };
     let (recent, all) = (knn(10), knn(usize::MAX));
     let perfect = precision(&users, |user| {
-        let recent = user.likes.iter().rev().take(10).map(|item| *item as usize);
-        generated.oracle.near(recent)
+        let recent = user.likes.iter().rev().take(10);
+        generated.oracle.near(recent.map(|item| *item as usize))
     });
     println!(
         "generated in {took:.1?}: {} likes, {} skips; {} warm test users with {:.1} targets each\n\

@@ -2,7 +2,7 @@ use super::random::normal;
 use rand_pcg::Pcg64;
 
 /// Dimensions of the space in which the truth is an inner product.
-pub(super) const DIM: usize = 16;
+pub(super) const DIM: usize = 6;
 
 /// A point of that space.
 pub(super) type Vector = [f32; DIM];

@@ -5,7 +5,7 @@ use twotower_core::kernel;
 use uuid::Uuid;
 
 /// How much more everybody likes a video that is one standard deviation more appealing.
-const APPEAL: f32 = 0.03;
+const APPEAL: f32 = 0.16;
 
 /// The truth behind the generated likes: for measuring how close a model comes, never for training one.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 use super::GeneratorOptions;
 use super::catalogue::{Item, random_uuid};
 use super::latent::{Vector, add, direction, normalised};
-use super::random::{Weighted, exponential, generator, normal, unit};
+use super::random::{Weighted, exponential, generator, normal, pick, unit};
 use rand::RngExt;
 use rand_pcg::Pcg64;
 use uuid::Uuid;
@@ -9,13 +9,14 @@ use uuid::Uuid;
 const DAY_US: f32 = 86_400_000_000.0;
 
 /// Shortest time for which an interest stays on top, and the mean of what comes on top of that.
-const SEGMENT_DAYS: (f32, f32) = (14.0, 32.0);
+const SEGMENT_DAYS: (f32, f32) = (30.0, 40.0);
 /// How much the interests that are not on top still count.
-const BACKGROUND: f32 = 0.22;
+const BACKGROUND: f32 = 0.10;
 /// How far an interest moves before it comes back on top.
-const DRIFT: f32 = 0.25;
-/// How far an interest lies from the video it began with.
-const APART: f32 = 0.35;
+const DRIFT: f32 = 0.12;
+/// Interests that users share, and how far one user's lies from the one that is shared.
+const SHARED: usize = 150;
+const APART: f32 = 0.12;
 /// Users who join late, and until which part of the period.
 const LATE: (f32, f32) = (0.25, 0.95);
 
@@ -41,19 +42,17 @@ pub(super) struct User {
 pub(super) fn users(options: &GeneratorOptions, items: &[Item]) -> Vec<User> {
     let mut random = generator(options.seed, 3);
     let popular = Weighted::new(items.iter().map(|item| (0.5 * item.appeal).exp()));
+    let shared: Vec<Vector> = (0..SHARED)
+        .map(|_| items[popular.draw(&mut random)].vector)
+        .collect();
     let mut users: Vec<User> = (0..options.users)
-        .map(|_| user(options, items, &popular, &mut random))
+        .map(|_| user(options, &shared, &mut random))
         .collect();
     users.sort_by_key(|user| user.id);
     users
 }
 
-fn user(
-    options: &GeneratorOptions,
-    items: &[Item],
-    popular: &Weighted,
-    random: &mut Pcg64,
-) -> User {
+fn user(options: &GeneratorOptions, shared: &[Vector], random: &mut Pcg64) -> User {
     let days = options.days as f32;
     let joined = if unit(random) < LATE.0 {
         unit(random) * LATE.1 * days
@@ -62,7 +61,7 @@ fn user(
     };
     let mut interests: Vec<Vector> = (0..random.random_range(3..=5))
         .map(|_| {
-            let mut interest = items[popular.draw(random)].vector;
+            let mut interest = *pick(random, shared);
             add(&mut interest, APART, &direction(random));
             normalised(interest)
         })
