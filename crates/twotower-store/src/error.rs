@@ -1,11 +1,199 @@
+use crate::registry::ModelState;
+use std::time::Duration;
 use thiserror::Error;
+use twotower_core::embedding::EmbeddingError;
+use twotower_core::feature::CatalogueError;
+use uuid::Uuid;
 
-/// Why an operation on the store failed.
+/// Why an operation on the store failed. No message holds a password or the id of a user.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The address names no store we know.
+    /// The address names no store we know. Credentials in it are blotted out.
     #[error(
         "`{0}` is no database address: use postgresql://user@host/database or sqlite://file.db"
     )]
     Url(String),
+    /// The address would let the connection go unencrypted, or encrypted to anybody.
+    #[error(
+        "sslmode={mode} does not protect the connection to {host}: leave it out for verify-full (with sslrootcert=file.crt where the \
+         server has a certificate of its own authority), or choose require or verify-ca knowingly"
+    )]
+    Insecure {
+        /// Host of the address.
+        host: String,
+        /// The refused mode.
+        mode: String,
+    },
+    /// No connection could be made.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Address without credentials.
+        address: String,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+    /// A connection broke.
+    #[error("the connection to the database broke: {0}")]
+    Connection(#[source] sqlx::Error),
+    /// All connections were taken, or another process kept the file locked.
+    #[error("the database is busy: {0}")]
+    Busy(#[source] sqlx::Error),
+    /// Time ran out; what was begun is rolled back.
+    #[error("{operation} took longer than {limit:?}")]
+    Deadline {
+        /// Operation of the store.
+        operation: &'static str,
+        /// What it had.
+        limit: Duration,
+    },
+    /// The server cancelled the statement.
+    #[error("the database cancelled the statement: {0}")]
+    Cancelled(#[source] sqlx::Error),
+    /// A table, column or function is missing.
+    #[error("the database lacks what is needed ({0}): run `twotower migrate`")]
+    Schema(#[source] sqlx::Error),
+    /// The role may not do this.
+    #[error(
+        "the database role lacks a permission ({0}): grant it, or connect as the owner of the tables"
+    )]
+    Permission(#[source] sqlx::Error),
+    /// A constraint of the database refused a row.
+    #[error("constraint `{constraint}` refused a row: {source}")]
+    Constraint {
+        /// Name of the constraint, empty where the engine does not tell.
+        constraint: String,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+    /// Anything else that the database said.
+    #[error("the database refused: {0}")]
+    Database(#[source] sqlx::Error),
+
+    /// No such video.
+    #[error("video {0} does not exist")]
+    UnknownVideo(Uuid),
+    /// A video that the store cannot keep.
+    #[error("video {id}: {field} {reason}")]
+    Video {
+        /// Which.
+        id: Uuid,
+        /// Field of it.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Seconds since 1970 do not fit 32 bits.
+    #[error("{table}: created_at is {at_us} µs from 1970, outside the years 1970 to 2106")]
+    Time {
+        /// `likes` or `skips`.
+        table: &'static str,
+        /// Microseconds since 1970.
+        at_us: i64,
+    },
+    /// A query gave something other than it should.
+    #[error("{query}: column {column} {reason}")]
+    Row {
+        /// Which query of [`crate::Source`], or table.
+        query: &'static str,
+        /// Column.
+        column: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The videos are no catalogue.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+
+    /// No such version.
+    #[error("model version {0} is not registered")]
+    UnknownModel(i64),
+    /// The version is served.
+    #[error("model version {0} is active: activate another one first")]
+    ActiveModel(i64),
+    /// `active` is reached through [`crate::Store::activate_model`] alone.
+    #[error("model version {0} becomes active by being activated, not by setting its state")]
+    SetActive(i64),
+    /// Only what is complete can be served.
+    #[error(
+        "model version {version} is {state}: only a candidate or retired version can be made active"
+    )]
+    NotActivatable {
+        /// Which.
+        version: i64,
+        /// Its state.
+        state: ModelState,
+    },
+    /// Not a vector to be compared with others.
+    #[error("vector {row} of {table}: {source}")]
+    Vector {
+        /// Table.
+        table: &'static str,
+        /// Position among the rows given, or in order of id.
+        row: usize,
+        /// What is wrong with it.
+        source: EmbeddingError,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => {
+                // PostgreSQL's SQLSTATE, or SQLite's extended result code, whose low byte is the primary one.
+                let code = database.code().unwrap_or_default().into_owned();
+                let sqlite = code.parse::<i32>().ok().filter(|_| code.len() < 5);
+                match (code.as_str(), sqlite.map(|code| code & 0xff)) {
+                    ("42P01" | "42703" | "42883" | "42704" | "3F000", _) => Self::Schema(error),
+                    ("57014", _) => Self::Cancelled(error),
+                    ("42501", _) => Self::Permission(error),
+                    ("55P03" | "40001" | "40P01" | "53300", _) | (_, Some(5 | 6)) => {
+                        Self::Busy(error)
+                    }
+                    ("57P01" | "57P02" | "57P03", _) => Self::Connection(error),
+                    (code, _) if code.starts_with("23") && code.len() == 5 => {
+                        let constraint = database.constraint().unwrap_or_default().to_owned();
+                        Self::Constraint {
+                            constraint,
+                            source: error,
+                        }
+                    }
+                    (_, Some(19)) => Self::Constraint {
+                        constraint: String::new(),
+                        source: error,
+                    },
+                    (_, Some(1)) if database.message().starts_with("no such ") => {
+                        Self::Schema(error)
+                    }
+                    _ => Self::Database(error),
+                }
+            }
+            sqlx::Error::PoolTimedOut => Self::Busy(error),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Connection(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether the database refused a row for a reference to nothing.
+    pub(crate) fn is_foreign_key(&self) -> bool {
+        matches!(self, Self::Constraint { source, .. }
+            if source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation))
+    }
+
+    /// Whether the same call may succeed a moment later: busy, cancelled, or a broken connection.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy(_)
+                | Self::Connection(_)
+                | Self::Connect { .. }
+                | Self::Cancelled(_)
+                | Self::Deadline { .. }
+        )
+    }
 }

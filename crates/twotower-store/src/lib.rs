@@ -11,6 +11,8 @@ mod registry;
 
 mod store;
 
+mod sqlite;
+
 pub mod model_files;
 
 pub use error::StoreError;

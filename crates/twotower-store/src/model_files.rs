@@ -1,11 +1,38 @@
 //! The folder `models/<version>/`: written so that a crash leaves the old or the new, read only if every hash holds.
 
+#[cfg(test)]
+mod tests;
+
+mod pickle;
+
+mod read;
+
+mod write;
+
+pub use read::{load, manifest};
+pub use write::save;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use thiserror::Error;
-use twotower_core::model::{Hyperparameters, Model};
+use twotower_core::model::{Hyperparameters, ModelError};
+use twotower_onnx::OnnxError;
+
+/// Version of the layout that this program writes and reads.
+const FORMAT: u32 = 1;
+
+const MANIFEST: &str = "manifest.json";
+const USER_TOWER: &str = "user_tower.onnx";
+const ITEM_TOWER: &str = "item_tower.onnx";
+const PREPROCESSING: &str = "preprocessing.json";
+const PICKLE: &str = "preprocessing.pkl";
+const WEIGHTS: &str = "weights.safetensors";
+
+/// The files that a manifest lists, no more and no fewer.
+const FILES: [&str; 5] = [USER_TOWER, ITEM_TOWER, PREPROCESSING, PICKLE, WEIGHTS];
 
 /// What a model was trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +57,9 @@ pub struct TrainedOn {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// SHA-256 (hex) of this file itself with these 64 digits taken out, so that no byte of it can change unnoticed. Always
+    /// the first field.
+    pub checksum: String,
     /// Of this file's layout; 1.
     pub format: u32,
     /// Version of the model.
@@ -71,32 +101,67 @@ pub enum ModelFilesError {
     /// No model there.
     #[error("{0} holds no model: train one with `twotower train`")]
     Missing(PathBuf),
-}
-
-/// Writes `root/<version>/` and returns its path together with the manifest's SHA-256 (hex).
-///
-/// # Errors
-/// [`ModelFilesError`]; nothing is left under the final name then.
-pub fn save(
-    _root: &Path,
-    _model: &Model,
-    _info: &ModelInfo,
-) -> Result<(PathBuf, String), ModelFilesError> {
-    unimplemented!()
-}
-
-/// Reads a model from `dir`, which is `models/<version>` or a `models` folder, whose highest version is taken then.
-///
-/// # Errors
-/// [`ModelFilesError`] if a file is missing, a hash does not hold, or weights do not fit.
-pub fn load(_dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
-    unimplemented!()
-}
-
-/// Reads and checks the manifest alone.
-///
-/// # Errors
-/// [`ModelFilesError`]
-pub fn manifest(_dir: &Path) -> Result<Manifest, ModelFilesError> {
-    unimplemented!()
+    /// The version is there already, and files of a version never change.
+    #[error("{0} exists already: a version is written once, take the next number")]
+    Exists(PathBuf),
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// File or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not what its maker wrote.
+    #[error("{path} {reason}: copy the whole folder again, or train a new model")]
+    Corrupt {
+        /// File.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Written by another version of twotower.
+    #[error(
+        "{path} has format {format}, and this version of twotower reads format {FORMAT}: use the version that wrote it, or train a new model"
+    )]
+    Format {
+        /// Manifest.
+        path: PathBuf,
+        /// Its format.
+        format: u64,
+    },
+    /// The folder's name and the manifest disagree.
+    #[error(
+        "{path} is of version {version}, and its folder is named otherwise: files of two versions may be mixed, copy the folder again"
+    )]
+    Version {
+        /// Manifest.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+    },
+    /// The weights are not those of a model with these hyperparameters and this preprocessing.
+    #[error("{path}: {source}: train a new model")]
+    Weights {
+        /// File.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: ModelError,
+    },
+    /// The model cannot be written as ONNX.
+    #[error("cannot write {file}: {source}")]
+    Onnx {
+        /// File.
+        file: &'static str,
+        /// What is wrong.
+        source: OnnxError,
+    },
+    /// The model cannot be written.
+    #[error("cannot write {file}: {reason}")]
+    Encode {
+        /// File.
+        file: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
 }

@@ -1,5 +1,8 @@
+use crate::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fmt;
+use std::str::FromStr;
 
 /// Life of a model version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,4 +56,45 @@ pub struct ModelRecord {
     pub cut_off_us: Option<i64>,
     /// Metrics of its manifest.
     pub metrics: Value,
+}
+
+impl ModelState {
+    /// As the database spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Candidate => "candidate",
+            Self::Active => "active",
+            Self::Retired => "retired",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for ModelState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ModelState {
+    type Err = StoreError;
+
+    fn from_str(name: &str) -> Result<Self, StoreError> {
+        let states = [
+            Self::Loading,
+            Self::Candidate,
+            Self::Active,
+            Self::Retired,
+            Self::Failed,
+        ];
+        states
+            .into_iter()
+            .find(|state| state.as_str() == name)
+            .ok_or_else(|| StoreError::Row {
+                query: "models",
+                column: "state",
+                reason: format!("is `{name}`, which this version of twotower does not know"),
+            })
+    }
 }

@@ -1,3 +1,11 @@
+mod builder;
+
+mod hash;
+
+pub(crate) use builder::{CatalogueBuilder, SnapshotBuilder, check_time};
+pub use hash::snapshot_sha256;
+pub(crate) use hash::{hex, sha256};
+
 use twotower_core::interaction::Dataset;
 use uuid::Uuid;
 
@@ -48,9 +56,4 @@ pub struct Snapshot {
     pub cut_off_us: Option<i64>,
     /// Rows that name a video that is not in the catalogue, and were left out.
     pub orphans: u64,
-}
-
-/// Names a snapshot by its content: SHA-256 (hex) over catalogue, likes and skips, users entering by number only.
-pub fn snapshot_sha256(_dataset: &Dataset) -> String {
-    unimplemented!()
 }

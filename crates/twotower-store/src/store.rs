@@ -1,214 +1,194 @@
+mod rows;
+
+mod videos;
+
+pub use rows::{
+    ConnectOptions, Counts, EmbeddingRow, InteractionKind, InteractionRow, StoreKind, UserActivity,
+    UserHistory, VectorTable, VideoCard, VideosWritten,
+};
+pub(crate) use videos::{changes, tidy};
+
+use crate::snapshot::check_time;
+use crate::sqlite::Sqlite;
 use crate::{ModelRecord, ModelState, NewModel, Snapshot, SnapshotOptions, Source, StoreError};
+use std::fmt;
 use std::time::Duration;
-use twotower_core::embedding::Embeddings;
+use twotower_core::embedding::{self, EmbeddingError, Embeddings};
 use twotower_core::feature::Video;
 use uuid::Uuid;
 
-/// Limits on the connection to a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectOptions {
-    /// Most connections held at once.
-    pub max_connections: u32,
-    /// How long to wait for a connection.
-    pub acquire_timeout: Duration,
-    /// How long one statement may take on the server; bulk work sets its own.
-    pub statement_timeout: Duration,
-}
+/// What a call that moves whole tables may take.
+pub(crate) const BULK_TIMEOUT: Duration = Duration::from_secs(3600);
 
-impl Default for ConnectOptions {
-    fn default() -> Self {
-        Self {
-            max_connections: 8,
-            acquire_timeout: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(30),
-        }
-    }
-}
-
-/// Which engine is behind a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreKind {
-    /// PostgreSQL with pgvector.
-    Postgres,
-    /// Embedded SQLite.
-    Sqlite,
-}
-
-/// Likes or skips.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InteractionKind {
-    /// Table `likes`.
-    Like,
-    /// Table `skips`.
-    Skip,
-}
-
-/// One like or skip to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InteractionRow {
-    /// Who.
-    pub user: Uuid,
-    /// What.
-    pub video: Uuid,
-    /// When, microseconds since 1970 UTC.
-    pub at_us: i64,
-}
-
-/// Outcome of writing videos.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct VideosWritten {
-    /// Rows that were not there before.
-    pub inserted: u64,
-    /// Rows whose content changed.
-    pub updated: u64,
-}
-
-/// Rows in the application's tables.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Videos.
-    pub videos: u64,
-    /// Likes.
-    pub likes: u64,
-    /// Skips.
-    pub skips: u64,
-    /// Users with at least one like or skip.
-    pub users: u64,
-}
-
-/// Which vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VectorTable {
-    /// `video_embeddings`
-    Videos,
-    /// `user_embeddings`
-    Users,
-}
-
-/// One vector to be written.
-#[derive(Debug, Clone, Copy)]
-pub struct EmbeddingRow<'a> {
-    /// Video or user.
-    pub id: Uuid,
-    /// Hash of what the vector was computed from; equal hashes need no new vector.
-    pub fingerprint: i64,
-    /// Finite, unit norm.
-    pub vector: &'a [f32],
-}
-
-/// What a user did, oldest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UserHistory {
-    /// Liked videos.
-    pub likes: Vec<Uuid>,
-    /// Skipped videos.
-    pub skips: Vec<Uuid>,
-}
-
-/// What a card shows of a video.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct VideoCard {
-    /// Video.
-    pub id: Uuid,
-    /// Title.
-    pub title: String,
-    /// Genre.
-    pub genre: Option<String>,
-    /// Maker.
-    pub maker: Option<String>,
-    /// Price in the application's currency.
-    pub price: Option<f32>,
-    /// Length in seconds.
-    pub duration_seconds: Option<f32>,
-    /// Address of a preview picture.
-    pub thumbnail_url: Option<String>,
-    /// Names of tags, ascending.
-    pub tags: Vec<String>,
-}
-
-/// A user and how much they did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UserActivity {
-    /// User.
-    pub user: Uuid,
-    /// Number of likes.
-    pub likes: u64,
-}
+/// What the server gets to cancel a statement by itself, before the connection is closed under it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A database. Cheap to clone: clones share the connections.
-#[derive(Debug, Clone)]
-pub struct Store {}
+#[derive(Clone)]
+pub struct Store {
+    engine: Engine,
+    options: ConnectOptions,
+}
+
+#[derive(Clone)]
+enum Engine {
+    Sqlite(Sqlite),
+}
+
+impl fmt::Debug for Store {
+    /// Says nothing of the address: it holds a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("kind", &self.kind())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Calls one operation of whichever engine it is, within what an operation of its kind may take.
+macro_rules! call {
+    ($store:expr, $limit:expr, $operation:ident($($argument:expr),*)) => {{
+        let (store, limit): (&Store, Duration) = ($store, $limit);
+        let deadline = store.options.acquire_timeout + limit + GRACE;
+        let work = async {
+            match &store.engine {
+                Engine::Sqlite(engine) => engine.$operation($($argument),*).await,
+            }
+        };
+        match tokio::time::timeout(deadline, work).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Deadline {
+                operation: stringify!($operation),
+                limit: deadline,
+            }),
+        }
+    }};
+}
 
 #[expect(
-    unused_variables,
-    clippy::unused_async,
-    reason = "signatures, agreed on before the bodies are written"
+    clippy::missing_errors_doc,
+    reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
-#[allow(missing_docs)]
 impl Store {
-    /// Opens `postgresql://…` or `sqlite://path` (the file is created if missing).
+    /// Opens `postgresql://…` or `sqlite://path` (the file is created if missing; `sqlite::memory:` keeps none).
     pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
-        unimplemented!()
-    }
-    pub fn kind(&self) -> StoreKind {
-        unimplemented!()
-    }
-    /// Cheap round trip; for readiness.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        unimplemented!()
-    }
-    /// Applies what is missing of the schema; returns the versions applied. Safe to run at any time, also twice at once.
-    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        unimplemented!()
-    }
-    /// Versions of migrations not yet applied.
-    pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
-        unimplemented!()
-    }
-    pub async fn counts(&self) -> Result<Counts, StoreError> {
-        unimplemented!()
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        let engine = match scheme {
+            "postgresql" | "postgres" => return Err(StoreError::Url(redact(url))),
+            "sqlite" => Engine::Sqlite(Sqlite::connect(url, options).await?),
+            _ => return Err(StoreError::Url(redact(url))),
+        };
+        Ok(Self { engine, options })
     }
 
-    /// Upserts videos with their tags and performers, one transaction a call.
-    pub async fn write_videos(&self, videos: &[Video]) -> Result<VideosWritten, StoreError> {
-        unimplemented!()
+    /// Which engine it is.
+    pub fn kind(&self) -> StoreKind {
+        match self.engine {
+            Engine::Sqlite(_) => StoreKind::Sqlite,
+        }
     }
+
+    /// Waits for calls under way and closes the connections; for the end of a program.
+    pub async fn close(&self) {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.close().await,
+        }
+    }
+
+    /// Cheap round trip; for readiness.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        call!(self, self.options.statement_timeout, ping())
+    }
+
+    /// Applies what is missing of the schema; returns the versions applied. Safe to run at any time, also twice at once.
+    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        call!(self, BULK_TIMEOUT, migrate())
+    }
+
+    /// Versions of migrations not yet applied.
+    pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
+        call!(self, self.options.statement_timeout, pending_migrations())
+    }
+
+    /// Rows in the application's tables.
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        call!(self, BULK_TIMEOUT, counts())
+    }
+
+    /// Upserts videos with their tags and performers, one transaction a call. Of two with one id the last counts.
+    pub async fn write_videos(&self, videos: &[Video]) -> Result<VideosWritten, StoreError> {
+        let videos = tidy(videos)?;
+        call!(self, BULK_TIMEOUT, write_videos(&videos))
+    }
+
     /// Inserts likes or skips that are not there yet; returns how many were new. One transaction a call.
+    ///
+    /// Of several rows for one (user, video) the earliest is kept, unless one is there already. A row that names an unknown
+    /// video is [`StoreError::UnknownVideo`], and nothing of the call is written then.
     pub async fn write_interactions(
         &self,
         kind: InteractionKind,
         rows: &[InteractionRow],
     ) -> Result<u64, StoreError> {
-        unimplemented!()
+        for row in rows {
+            check_time(kind, row.at_us)?;
+        }
+        // In order of the primary key: the engines insert faster, and two writers cannot deadlock.
+        let mut rows = rows.to_vec();
+        rows.sort_unstable_by_key(|row| (row.user, row.video, row.at_us));
+        rows.dedup_by_key(|row| (row.user, row.video));
+        call!(self, BULK_TIMEOUT, write_interactions(kind, &rows))
     }
 
+    /// Reads everything that a model learns from, as one consistent view.
     pub async fn read_snapshot(
         &self,
         source: &Source,
         options: SnapshotOptions,
     ) -> Result<Snapshot, StoreError> {
-        unimplemented!()
+        let builder = call!(self, BULK_TIMEOUT, read_snapshot(source))?;
+        Ok(builder.finish(options))
     }
 
+    /// A number that no model has had; ascending, whatever the clock says.
     pub async fn next_model_version(&self) -> Result<i64, StoreError> {
-        unimplemented!()
+        call!(self, self.options.statement_timeout, next_model_version())
     }
+
     /// Registers a version in state `loading`; again for the same version is allowed while it is not active.
     pub async fn register_model(&self, model: &NewModel) -> Result<(), StoreError> {
-        unimplemented!()
+        call!(self, self.options.statement_timeout, register_model(model))
     }
+
+    /// Changes the state of a version that is not active, to anything but active.
     pub async fn set_model_state(&self, version: i64, state: ModelState) -> Result<(), StoreError> {
-        unimplemented!()
+        if state == ModelState::Active {
+            return Err(StoreError::SetActive(version));
+        }
+        call!(
+            self,
+            self.options.statement_timeout,
+            set_model_state(version, state)
+        )
     }
-    /// Makes `version` the one that readers see and retires the previous one, in one transaction.
+
+    /// Makes `version` the one that readers see and retires the previous one, in one transaction. `reason` is kept with it.
     pub async fn activate_model(&self, version: i64, reason: &str) -> Result<(), StoreError> {
-        unimplemented!()
+        call!(
+            self,
+            self.options.statement_timeout,
+            activate_model(version, reason)
+        )
     }
+
+    /// The version that readers see.
     pub async fn active_model(&self) -> Result<Option<ModelRecord>, StoreError> {
-        unimplemented!()
+        call!(self, self.options.statement_timeout, active_model())
     }
+
+    /// All registered versions, the latest first.
     pub async fn models(&self) -> Result<Vec<ModelRecord>, StoreError> {
-        unimplemented!()
+        call!(self, self.options.statement_timeout, models())
     }
 
     /// (id, fingerprint) of every vector of `version`, ascending by id.
@@ -217,67 +197,156 @@ impl Store {
         table: VectorTable,
         version: i64,
     ) -> Result<Vec<(Uuid, i64)>, StoreError> {
-        unimplemented!()
+        call!(self, BULK_TIMEOUT, read_fingerprints(table, version))
     }
-    /// Upserts vectors of `version`, one transaction a call.
+
+    /// Upserts vectors of `version`, one transaction a call. One that is no embedding is refused before anything is written.
     pub async fn write_embeddings(
         &self,
         table: VectorTable,
         version: i64,
         rows: &[EmbeddingRow<'_>],
     ) -> Result<(), StoreError> {
-        unimplemented!()
+        let Some(dim) = rows.first().map(|row| row.vector.len()) else {
+            return Ok(());
+        };
+        for (row, embedding) in rows.iter().enumerate() {
+            check_vector(embedding.vector, dim).map_err(|source| StoreError::Vector {
+                table: table.table(),
+                row,
+                source,
+            })?;
+        }
+        // Of two with one id the last counts, and no two writers meet in different orders.
+        let mut rows = rows.to_vec();
+        rows.reverse();
+        rows.sort_by_key(|row| row.id);
+        rows.dedup_by_key(|row| row.id);
+        call!(
+            self,
+            BULK_TIMEOUT,
+            write_embeddings(table, version, dim, &rows)
+        )
     }
+
+    /// Deletes the vectors of `ids` in `version`; returns how many were there.
     pub async fn delete_embeddings(
         &self,
         table: VectorTable,
         version: i64,
         ids: &[Uuid],
     ) -> Result<u64, StoreError> {
-        unimplemented!()
+        call!(self, BULK_TIMEOUT, delete_embeddings(table, version, ids))
     }
-    /// All vectors of `version` with their ids ascending.
+
+    /// All vectors of `version` with their ids ascending. One of another dimension than `dim` is an error.
     pub async fn read_embeddings(
         &self,
         table: VectorTable,
         version: i64,
         dim: usize,
     ) -> Result<(Vec<Uuid>, Embeddings), StoreError> {
-        unimplemented!()
+        call!(self, BULK_TIMEOUT, read_embeddings(table, version, dim))
     }
 
     /// The latest `limit` likes and the latest `limit` skips of a user, oldest first.
     pub async fn user_history(&self, user: Uuid, limit: u32) -> Result<UserHistory, StoreError> {
-        unimplemented!()
+        call!(
+            self,
+            self.options.statement_timeout,
+            user_history(user, limit)
+        )
     }
+
     /// Every video the user has ever liked, in no order: what must not come back.
     pub async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
-        unimplemented!()
+        call!(self, self.options.statement_timeout, liked_videos(user))
     }
+
     /// Number of likes per video, for videos with at least one.
     pub async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
-        unimplemented!()
+        call!(self, BULK_TIMEOUT, like_counts())
     }
+
     /// Titles of all videos, ascending by id.
     pub async fn video_titles(&self) -> Result<Vec<(Uuid, String)>, StoreError> {
-        unimplemented!()
+        call!(self, BULK_TIMEOUT, video_titles())
     }
+
     /// Cards of `ids`, in the order given; unknown ids are left out.
     pub async fn video_cards(&self, ids: &[Uuid]) -> Result<Vec<VideoCard>, StoreError> {
-        unimplemented!()
+        let videos = call!(self, self.options.statement_timeout, videos_by_id(ids))?;
+        Ok(ids
+            .iter()
+            .filter_map(|id| videos.get(id))
+            .map(VideoCard::from)
+            .collect())
     }
+
     /// Some users, the most active first, for the console's try-out.
     pub async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
-        unimplemented!()
+        call!(self, self.options.statement_timeout, active_users(limit))
     }
+
     /// Records one like or skip of now by the store's clock; returns whether it was new. `Ok(false)` also if it was there.
-    /// An unknown video is `StoreError::UnknownVideo`.
+    /// An unknown video is [`StoreError::UnknownVideo`].
     pub async fn record(
         &self,
         kind: InteractionKind,
         user: Uuid,
         video: Uuid,
     ) -> Result<bool, StoreError> {
-        unimplemented!()
+        call!(
+            self,
+            self.options.statement_timeout,
+            record(kind, user, video)
+        )
+    }
+}
+
+/// Refuses what is not an embedding of dimension `dim`.
+pub(crate) fn check_vector(vector: &[f32], dim: usize) -> Result<(), EmbeddingError> {
+    if vector.len() == dim {
+        embedding::check(vector)
+    } else {
+        Err(EmbeddingError::Dimension {
+            expected: dim,
+            actual: vector.len(),
+        })
+    }
+}
+
+/// The address without credentials: user information and query are left out.
+pub(crate) fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        // Not even an address: whatever it is, it may hold a secret after its first word.
+        return url
+            .split([':', '@', '/', '?'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+            + "…";
+    };
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let place = rest.split(['?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redact;
+
+    #[test]
+    fn no_part_of_a_password_survives() {
+        for url in [
+            "mysql://user:s3cret@host/db",
+            "mysql://user:s3cret@host/db?password=s3cret",
+            "mysql://user:p@s3cret/x?y@host:5432/db",
+            "user:s3cret@host",
+            "mysql:s3cret",
+        ] {
+            assert!(!redact(url).contains("s3cret"), "{}", redact(url));
+        }
+        assert_eq!(redact("mysql://user:x@host:1/db?a=b"), "mysql://host:1/db");
     }
 }

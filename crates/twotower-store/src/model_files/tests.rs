@@ -1,0 +1,234 @@
+use super::write::{Towers, save_with};
+use super::{FILES, MANIFEST, ModelFilesError, ModelInfo, TrainedOn, WEIGHTS, load, manifest};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
+use twotower_core::model::{Hyperparameters, Model};
+use uuid::Uuid;
+
+fn model() -> Model {
+    let videos = (1..=3)
+        .map(|n| Video {
+            id: Uuid::from_u128(n),
+            tags: vec!["タグ".into(), "'quoted' \\".into()],
+            price: Some(n as f32 * 0.1),
+            ..Video::default()
+        })
+        .collect();
+    let options = PreprocessingOptions {
+        min_term_videos: 1,
+        ngram_buckets: 8,
+    };
+    let catalogue = Catalogue::new(videos).unwrap();
+    let preprocessing = Preprocessing::fit(&catalogue, |_| true, options);
+    let hyperparameters = Hyperparameters {
+        embedding_dim: 4,
+        user_hidden: 3,
+        item_hidden: 3,
+        ..Hyperparameters::default()
+    };
+    let mut model = Model::zeros(hyperparameters, preprocessing);
+    for (_, _, data) in model.tensors_mut() {
+        for (n, x) in data.iter_mut().enumerate() {
+            *x = (n as f32).sin();
+        }
+    }
+    model
+}
+
+fn info(version: i64) -> ModelInfo {
+    ModelInfo {
+        version,
+        created_at_us: 1,
+        trained_on: TrainedOn {
+            cut_off_us: Some(2),
+            snapshot_sha256: "ab".into(),
+            likes: 3,
+            skips: 4,
+            users: 5,
+            videos: 6,
+            split: "temporal".into(),
+        },
+        metrics: json!({"ndcg_at_10": 0.1 + 0.2}),
+        training_log: json!([{"epoch": 1, "loss": 3.25}]),
+    }
+}
+
+fn save(root: &Path, version: i64) -> (std::path::PathBuf, String) {
+    let towers = Towers {
+        user: b"user".to_vec(),
+        item: b"item".to_vec(),
+    };
+    save_with(root, &model(), &info(version), &towers).unwrap()
+}
+
+#[test]
+fn what_is_saved_is_loaded() {
+    let root = tempfile::tempdir().unwrap();
+    let models = root.path().join("deep/models");
+    let (path, sha256) = save(&models, 9);
+    save(&models, 10);
+    assert_eq!(path, models.join("9"));
+    assert_eq!(
+        sha256,
+        crate::snapshot::sha256(&fs::read(path.join(MANIFEST)).unwrap())
+    );
+    let (loaded, manifest) = load(&path).unwrap();
+    assert_eq!(loaded, model());
+    assert_eq!(manifest.version, 9);
+    assert_eq!(manifest.metrics, info(9).metrics);
+    assert_eq!(manifest.files.len(), FILES.len());
+    // By number, not by name; and a report or an unfinished folder is nobody's harm.
+    fs::write(models.join("10/report.html"), "later").unwrap();
+    fs::create_dir(models.join(".11.tmp-0")).unwrap();
+    assert_eq!(load(&models).unwrap().1.version, 10);
+    assert_eq!(super::manifest(&models).unwrap().version, 10);
+    let again = fs::read_dir(&models).unwrap().count();
+    assert_eq!(again, 3, "no temporary folder is left");
+}
+
+#[test]
+fn a_version_is_written_once() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, _) = save(root.path(), 1);
+    let before = fs::read(path.join(WEIGHTS)).unwrap();
+    let towers = Towers {
+        user: Vec::new(),
+        item: Vec::new(),
+    };
+    let error = save_with(root.path(), &model(), &info(1), &towers).unwrap_err();
+    assert!(matches!(error, ModelFilesError::Exists(_)), "{error}");
+    assert_eq!(fs::read(path.join(WEIGHTS)).unwrap(), before);
+}
+
+#[test]
+fn nothing_there_says_what_to_do() {
+    let root = tempfile::tempdir().unwrap();
+    for dir in [root.path().to_owned(), root.path().join("no")] {
+        let error = load(&dir).unwrap_err();
+        assert!(error.to_string().contains("twotower train"), "{error}");
+    }
+}
+
+#[test]
+fn every_changed_byte_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, _) = save(root.path(), 1);
+    for name in FILES.into_iter().chain([MANIFEST]) {
+        let file = path.join(name);
+        let good = fs::read(&file).unwrap();
+        let check = |path: &Path| match name {
+            MANIFEST => manifest(path).map(drop),
+            _ => load(path).map(drop),
+        };
+        // All of the manifest, and of each other file enough places.
+        let step = if name == MANIFEST {
+            1
+        } else {
+            good.len() / 20 + 1
+        };
+        for position in (0..good.len()).step_by(step) {
+            for flip in [0x01, 0x20, 0x80] {
+                let mut bad = good.clone();
+                bad[position] ^= flip;
+                fs::write(&file, &bad).unwrap();
+                let error = check(&path).unwrap_err();
+                assert!(error.to_string().contains(name), "{error}");
+            }
+        }
+        for bad in [&good[..good.len() - 1], &[good.as_slice(), b" "].concat()] {
+            fs::write(&file, bad).unwrap();
+            assert!(load(&path).is_err());
+        }
+        fs::remove_file(&file).unwrap();
+        assert!(load(&path).is_err());
+        fs::write(&file, good).unwrap();
+        load(&path).unwrap();
+    }
+}
+
+#[test]
+fn files_of_two_versions_do_not_mix() {
+    let root = tempfile::tempdir().unwrap();
+    let (one, _) = save(root.path(), 1);
+    let (two, _) = save(root.path(), 2);
+    fs::copy(two.join(MANIFEST), one.join(MANIFEST)).unwrap();
+    let error = load(&one).unwrap_err();
+    assert!(
+        matches!(error, ModelFilesError::Version { version: 2, .. }),
+        "{error}"
+    );
+}
+
+/// Writes a manifest that was changed by somebody who knows how: with a checksum that holds.
+fn forge(path: &Path, change: impl FnOnce(&mut Value)) {
+    let file = path.join(MANIFEST);
+    let mut value: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    change(&mut value);
+    value["checksum"] = "".into();
+    // A JSON object of ours sorts its fields, and `checksum` is the first of them.
+    let sum = crate::snapshot::sha256(&serde_json::to_vec_pretty(&value).unwrap());
+    value["checksum"] = sum.into();
+    let mut bytes = serde_json::to_vec_pretty(&value).unwrap();
+    bytes.push(b'\n');
+    fs::write(&file, bytes).unwrap();
+}
+
+#[test]
+fn what_is_not_as_agreed_is_refused_by_name() {
+    let cases: [(&str, fn(&mut Value)); 7] = [
+        ("format 2", |value| value["format"] = 2.into()),
+        ("no format", |value| value["format"] = Value::Null),
+        ("`surprise`", |value| value["surprise"] = 1.into()),
+        ("does not list user_tower.onnx", |value| {
+            value["files"]
+                .as_object_mut()
+                .unwrap()
+                .remove("user_tower.onnx");
+        }),
+        ("lists `../x`", |value| value["files"]["../x"] = "00".into()),
+        ("item_tower.id_table", |value| {
+            value["hyperparameters"]["embedding_dim"] = 8.into();
+        }),
+        ("named otherwise", |value| value["version"] = 3.into()),
+    ];
+    for (expected, change) in cases {
+        let root = tempfile::tempdir().unwrap();
+        let (path, _) = save(root.path(), 1);
+        forge(&path, change);
+        let error = load(&path).unwrap_err();
+        assert!(format!("{error}").contains(expected), "{expected}: {error}");
+    }
+    let root = tempfile::tempdir().unwrap();
+    let (path, _) = save(root.path(), 1);
+    forge(&path, |_| ());
+    manifest(&path).unwrap();
+}
+
+/// What Python reads is what JSON says, by types that need no import.
+#[test]
+fn python_reads_the_pickle() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, _) = save(root.path(), 1);
+    let script = "
+import io, json, pickle, sys
+class Plain(pickle.Unpickler):
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f'{module}.{name}')
+one = Plain(open('preprocessing.pkl', 'rb')).load()
+other = json.load(open('preprocessing.json', encoding='utf-8'))
+sys.exit(0 if one == other and type(one) is dict and one['tags'] else f'{one} != {other}')
+";
+    let output = Command::new("python3")
+        .args(["-c", script])
+        .current_dir(&path)
+        .output()
+        .expect("this test needs python3 on the path");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,199 @@
+use super::{Snapshot, SnapshotOptions};
+use crate::{InteractionKind, StoreError};
+use std::collections::HashMap;
+use twotower_core::feature::{Catalogue, Video};
+use twotower_core::interaction::{Dataset, Interaction};
+use uuid::Uuid;
+
+const SECOND_US: i64 = 1_000_000;
+const DAY_US: i64 = 86_400 * SECOND_US;
+
+/// 16 bytes a row; the order of the fields is the order of a snapshot, once users are ranked by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    at_us: i64,
+    user: u32,
+    item: u32,
+}
+
+/// Turns rows as they come from a database, in any order, into a [`Snapshot`].
+///
+/// Sorting happens here and not in SQL: 16-byte rows sort in memory several times faster than either engine sorts its
+/// own rows on disk, and the order is then the same on both whatever they think of the order of their types.
+#[derive(Debug)]
+pub(crate) struct SnapshotBuilder {
+    catalogue: Catalogue,
+    positions: HashMap<Uuid, u32>,
+    users: HashMap<Uuid, u32>,
+    likes: Vec<Row>,
+    skips: Vec<Row>,
+    orphans: u64,
+}
+
+impl SnapshotBuilder {
+    pub(crate) fn new(catalogue: Catalogue) -> Self {
+        Self {
+            positions: (0..)
+                .zip(catalogue.videos())
+                .map(|(position, video)| (video.id, position))
+                .collect(),
+            catalogue,
+            users: HashMap::new(),
+            likes: Vec::new(),
+            skips: Vec::new(),
+            orphans: 0,
+        }
+    }
+
+    /// Takes one like or skip.
+    pub(crate) fn push(
+        &mut self,
+        kind: InteractionKind,
+        user: Uuid,
+        video: Uuid,
+        at_us: i64,
+    ) -> Result<(), StoreError> {
+        check_time(kind, at_us)?;
+        let Some(&item) = self.positions.get(&video) else {
+            self.orphans += 1;
+            return Ok(());
+        };
+        let next = self.users.len() as u32;
+        let user = *self.users.entry(user).or_insert(next);
+        let rows = match kind {
+            InteractionKind::Like => &mut self.likes,
+            InteractionKind::Skip => &mut self.skips,
+        };
+        rows.push(Row { at_us, user, item });
+        Ok(())
+    }
+
+    pub(crate) fn finish(self, options: SnapshotOptions) -> Snapshot {
+        let (ids, ranks) = rank(self.users);
+        let [mut likes, mut skips] =
+            [self.likes, self.skips].map(|rows| ordered_pairs(rows, &ranks));
+        let latest = [&likes, &skips]
+            .into_iter()
+            .filter_map(|rows| rows.last())
+            .map(|row| row.at_us)
+            .max();
+        if let (Some(latest), Some(days)) = (latest, options.max_age_days) {
+            let oldest = latest - i64::from(days) * DAY_US;
+            for rows in [&mut likes, &mut skips] {
+                rows.drain(..rows.partition_point(|row| row.at_us < oldest));
+            }
+        }
+        let mut users = Vec::new();
+        let mut numbers = vec![u32::MAX; ids.len()];
+        let mut numbered = |rows: Vec<Row>| -> Vec<Interaction> {
+            rows.into_iter()
+                .map(|row| {
+                    let number = &mut numbers[row.user as usize];
+                    if *number == u32::MAX {
+                        *number = users.len() as u32;
+                        users.push(ids[row.user as usize]);
+                    }
+                    Interaction {
+                        user: *number,
+                        item: row.item,
+                        at: (row.at_us / SECOND_US) as u32,
+                    }
+                })
+                .collect()
+        };
+        let (likes, skips) = (numbered(likes), numbered(skips));
+        Snapshot {
+            dataset: Dataset {
+                catalogue: self.catalogue,
+                users: users.len(),
+                likes,
+                skips,
+            },
+            users,
+            cut_off_us: latest,
+            orphans: self.orphans,
+        }
+    }
+}
+
+/// Refuses times that seconds in 32 bits cannot tell.
+pub(crate) fn check_time(kind: InteractionKind, at_us: i64) -> Result<(), StoreError> {
+    if (0..=i64::from(u32::MAX)).contains(&at_us.div_euclid(SECOND_US)) {
+        Ok(())
+    } else {
+        Err(StoreError::Time {
+            table: kind.table(),
+            at_us,
+        })
+    }
+}
+
+/// Ids ascending, and for each provisional number its place among them.
+fn rank(users: HashMap<Uuid, u32>) -> (Vec<Uuid>, Vec<u32>) {
+    let mut users: Vec<(Uuid, u32)> = users.into_iter().collect();
+    users.sort_unstable();
+    let mut ranks = vec![0; users.len()];
+    for (rank, &(_, number)) in (0..).zip(&users) {
+        ranks[number as usize] = rank;
+    }
+    (users.into_iter().map(|(id, _)| id).collect(), ranks)
+}
+
+/// Rows in order, of each (user, video) the earliest alone.
+fn ordered_pairs(mut rows: Vec<Row>, ranks: &[u32]) -> Vec<Row> {
+    for row in &mut rows {
+        row.user = ranks[row.user as usize];
+    }
+    rows.sort_unstable_by_key(|row| (row.user, row.item, row.at_us));
+    rows.dedup_by_key(|row| (row.user, row.item));
+    rows.sort_unstable();
+    rows
+}
+
+/// Collects the catalogue from its three queries.
+#[derive(Debug, Default)]
+pub(crate) struct CatalogueBuilder {
+    videos: Vec<Video>,
+    positions: HashMap<Uuid, usize>,
+    orphans: u64,
+}
+
+impl CatalogueBuilder {
+    pub(crate) fn video(&mut self, video: Video) {
+        self.positions.insert(video.id, self.videos.len());
+        self.videos.push(video);
+    }
+
+    pub(crate) fn tag(&mut self, video: Uuid, name: String) {
+        self.term(video, name, |video| &mut video.tags);
+    }
+
+    pub(crate) fn performer(&mut self, video: Uuid, name: String) {
+        self.term(video, name, |video| &mut video.performers);
+    }
+
+    fn term(&mut self, video: Uuid, name: String, field: fn(&mut Video) -> &mut Vec<String>) {
+        match self.positions.get(&video) {
+            Some(&position) => field(&mut self.videos[position]).push(name),
+            None => self.orphans += 1,
+        }
+    }
+
+    /// The videos with names ascending.
+    pub(crate) fn videos(mut self) -> (Vec<Video>, u64) {
+        for video in &mut self.videos {
+            for names in [&mut video.tags, &mut video.performers] {
+                names.sort_unstable();
+                names.dedup();
+            }
+        }
+        (self.videos, self.orphans)
+    }
+
+    pub(crate) fn finish(self) -> Result<SnapshotBuilder, StoreError> {
+        let (videos, orphans) = self.videos();
+        let mut builder = SnapshotBuilder::new(Catalogue::new(videos)?);
+        builder.orphans = orphans;
+        Ok(builder)
+    }
+}

@@ -1,0 +1,129 @@
+//! The embedded store: one file, nothing to install.
+//!
+//! Rows go in as one JSON or BLOB parameter a chunk, which `json_each` takes apart: a statement for each row, or a
+//! parameter for each column of each row, costs several times as much.
+
+mod migrations;
+
+mod videos;
+
+mod interactions;
+
+mod snapshot;
+
+mod registry;
+
+mod vectors;
+
+use crate::store::redact;
+use crate::{ConnectOptions, StoreError};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Sqlite as Database, SqlitePool, Transaction};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
+
+/// Rows that one statement writes.
+const CHUNK: usize = 10_000;
+
+/// Rows that wait between the thread that reads the file and the one that takes them.
+const ROW_BUFFER: usize = 1024;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Sqlite {
+    pool: SqlitePool,
+}
+
+impl Sqlite {
+    pub(crate) async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Connect {
+            address: redact(url),
+            source,
+        };
+        let connect = SqliteConnectOptions::from_str(url)
+            .map_err(failed)?
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A power cut may take the last transactions, and never leaves half of one.
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(options.acquire_timeout)
+            .row_buffer_size(ROW_BUFFER)
+            .disable_statement_logging();
+        let memory = url.contains(":memory:") || url.contains("mode=memory");
+        if !memory {
+            keep_private(connect.get_filename()).map_err(|error| failed(error.into()))?;
+        }
+        // A database in memory lives as long as its one connection.
+        let connections = if memory {
+            1
+        } else {
+            options.max_connections.max(1)
+        };
+        let pool = SqlitePoolOptions::new()
+            .max_connections(connections)
+            .min_connections(u32::from(memory))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_with(connect)
+            .await
+            .map_err(failed)?;
+        Ok(Self { pool })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Begins as a writer: a transaction that turns into one later may find that another was faster.
+    async fn write(&self) -> Result<Transaction<'static, Database>, StoreError> {
+        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+/// Creates the file for its owner alone: what people like is nobody else's business. The files beside it (`-wal`, `-shm`)
+/// take over its permissions.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    if path.exists() {
+        return Ok(());
+    }
+    options.open(path).map(drop)
+}
+
+/// The store's clock, microseconds since 1970.
+fn now_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_micros() as i64)
+}
+
+/// The ids one after the other, to be cut with `substr(?, key * 16 + 1, 16)`.
+fn packed(ids: impl ExactSizeIterator<Item = Uuid>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16 * ids.len());
+    ids.for_each(|id| bytes.extend_from_slice(id.as_bytes()));
+    bytes
+}
+
+/// A JSON list of numbers.
+fn json_numbers(numbers: impl IntoIterator<Item = i64>) -> String {
+    use std::fmt::Write;
+    let mut json = String::from("[");
+    for number in numbers {
+        let comma = if json.len() > 1 { "," } else { "" };
+        // Writing to a string cannot fail.
+        let _ = write!(json, "{comma}{number}");
+    }
+    json.push(']');
+    json
+}

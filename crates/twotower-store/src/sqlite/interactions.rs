@@ -1,0 +1,159 @@
+use super::{CHUNK, Sqlite, json_numbers, now_us, packed};
+use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+fn insert(kind: InteractionKind) -> &'static str {
+    match kind {
+        InteractionKind::Like => {
+            "INSERT INTO likes (user_id, video_id, created_at)
+             SELECT substr(?1, key * 16 + 1, 16), substr(?2, key * 16 + 1, 16), value FROM json_each(?3) WHERE true
+             ON CONFLICT DO NOTHING"
+        }
+        InteractionKind::Skip => {
+            "INSERT INTO skips (user_id, video_id, created_at)
+             SELECT substr(?1, key * 16 + 1, 16), substr(?2, key * 16 + 1, 16), value FROM json_each(?3) WHERE true
+             ON CONFLICT DO NOTHING"
+        }
+    }
+}
+
+impl Sqlite {
+    pub(crate) async fn write_interactions(
+        &self,
+        kind: InteractionKind,
+        rows: &[InteractionRow],
+    ) -> Result<u64, StoreError> {
+        let mut transaction = self.write().await?;
+        let mut new = 0;
+        for chunk in rows.chunks(CHUNK) {
+            match write(&mut transaction, kind, chunk).await {
+                Ok(n) => new += n,
+                Err(error) if error.is_foreign_key() => {
+                    let unknown = first_unknown(&mut transaction, chunk).await?;
+                    return Err(unknown.map_or(error, StoreError::UnknownVideo));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        transaction.commit().await?;
+        Ok(new)
+    }
+
+    pub(crate) async fn record(
+        &self,
+        kind: InteractionKind,
+        user: Uuid,
+        video: Uuid,
+    ) -> Result<bool, StoreError> {
+        let row = InteractionRow {
+            user,
+            video,
+            at_us: now_us(),
+        };
+        let new = self.write_interactions(kind, &[row]).await?;
+        Ok(new == 1)
+    }
+
+    pub(crate) async fn counts(&self) -> Result<Counts, StoreError> {
+        let (videos, likes, skips, users): (i64, i64, i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM videos), (SELECT count(*) FROM likes), (SELECT count(*) FROM skips),
+                    (SELECT count(*) FROM (SELECT user_id FROM likes UNION SELECT user_id FROM skips))",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Counts {
+            videos: videos as u64,
+            likes: likes as u64,
+            skips: skips as u64,
+            users: users as u64,
+        })
+    }
+
+    pub(crate) async fn user_history(
+        &self,
+        user: Uuid,
+        limit: u32,
+    ) -> Result<UserHistory, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let mut lists = [Vec::new(), Vec::new()];
+        for (list, latest) in lists.iter_mut().zip([
+            "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+            "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+        ]) {
+            *list = sqlx::query_scalar(latest)
+                .bind(user)
+                .bind(limit)
+                .fetch_all(&mut *transaction)
+                .await?;
+            list.reverse();
+        }
+        let [likes, skips] = lists;
+        Ok(UserHistory { likes, skips })
+    }
+
+    pub(crate) async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
+        Ok(
+            sqlx::query_scalar("SELECT video_id FROM likes WHERE user_id = ?1")
+                .bind(user)
+                .fetch_all(&self.pool)
+                .await?,
+        )
+    }
+
+    pub(crate) async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
+        let counts: Vec<(Uuid, i64)> =
+            sqlx::query_as("SELECT video_id, count(*) FROM likes GROUP BY video_id")
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(counts
+            .into_iter()
+            .map(|(id, count)| (id, count as u64))
+            .collect())
+    }
+
+    pub(crate) async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
+        let users: Vec<(Uuid, i64)> = sqlx::query_as(
+            "SELECT user_id, count(*) FROM likes GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT ?1",
+        )
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(users
+            .into_iter()
+            .map(|(user, likes)| UserActivity {
+                user,
+                likes: likes as u64,
+            })
+            .collect())
+    }
+}
+
+async fn write(
+    connection: &mut SqliteConnection,
+    kind: InteractionKind,
+    rows: &[InteractionRow],
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(insert(kind))
+        .bind(packed(rows.iter().map(|row| row.user)))
+        .bind(packed(rows.iter().map(|row| row.video)))
+        .bind(json_numbers(rows.iter().map(|row| row.at_us)))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// SQLite does not say which row a foreign key refused.
+async fn first_unknown(
+    connection: &mut SqliteConnection,
+    rows: &[InteractionRow],
+) -> Result<Option<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT substr(?1, key * 16 + 1, 16) AS video_id FROM json_each(?2)
+         WHERE NOT EXISTS (SELECT 1 FROM videos WHERE id = substr(?1, key * 16 + 1, 16)) ORDER BY 1 LIMIT 1",
+    )
+    .bind(packed(rows.iter().map(|row| row.video)))
+    .bind(json_numbers(rows.iter().map(|row| row.at_us)))
+    .fetch_optional(connection)
+    .await?)
+}

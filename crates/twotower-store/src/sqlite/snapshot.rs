@@ -1,0 +1,156 @@
+use super::Sqlite;
+use crate::snapshot::{CatalogueBuilder, SnapshotBuilder};
+use crate::{InteractionKind, Source, StoreError};
+use futures_util::TryStreamExt;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Decode, Row, Sqlite as Database, SqliteConnection, Type};
+use twotower_core::feature::Video;
+use uuid::Uuid;
+
+impl Sqlite {
+    pub(crate) async fn read_snapshot(
+        &self,
+        source: &Source,
+    ) -> Result<SnapshotBuilder, StoreError> {
+        // A reader in WAL mode sees the database as it was at its first read, whatever is written meanwhile.
+        let mut transaction = self.pool.begin().await?;
+        let mut catalogue = CatalogueBuilder::default();
+        let select = "id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url";
+        each(&mut transaction, select, &source.videos, |row| {
+            catalogue.video(video(row)?);
+            Ok(())
+        })
+        .await?;
+        each(
+            &mut transaction,
+            "video_id, name",
+            &source.video_tags,
+            |row| {
+                let query = "video_tags";
+                catalogue.tag(uuid(row, query, 0)?, get(row, query, 1)?);
+                Ok(())
+            },
+        )
+        .await?;
+        each(
+            &mut transaction,
+            "video_id, name",
+            &source.video_performers,
+            |row| {
+                let query = "video_performers";
+                catalogue.performer(uuid(row, query, 0)?, get(row, query, 1)?);
+                Ok(())
+            },
+        )
+        .await?;
+        let mut snapshot = catalogue.finish()?;
+        for (kind, query) in [
+            (InteractionKind::Like, &source.likes),
+            (InteractionKind::Skip, &source.skips),
+        ] {
+            each(
+                &mut transaction,
+                "user_id, video_id, created_at",
+                query,
+                |row| {
+                    let table = kind.table();
+                    snapshot.push(
+                        kind,
+                        uuid(row, table, 0)?,
+                        uuid(row, table, 1)?,
+                        get(row, table, 2)?,
+                    )
+                },
+            )
+            .await?;
+        }
+        Ok(snapshot)
+    }
+}
+
+/// Columns of the queries of a source, by query, for errors.
+fn column(query: &'static str, index: usize) -> &'static str {
+    let columns: &[&str] = match query {
+        "videos" => &[
+            "id",
+            "title",
+            "description",
+            "genre",
+            "maker",
+            "price",
+            "duration_seconds",
+            "published_at",
+            "thumbnail_url",
+        ],
+        "likes" | "skips" => &["user_id", "video_id", "created_at"],
+        _ => &["video_id", "name"],
+    };
+    columns[index]
+}
+
+/// Runs a query of the source, with its columns in the order of `columns`.
+async fn each(
+    connection: &mut SqliteConnection,
+    columns: &'static str,
+    query: &str,
+    mut take: impl FnMut(&SqliteRow) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    // The operator's own SQL, from the configuration.
+    let query = query.trim().trim_end_matches(';');
+    let statement = AssertSqlSafe(format!("SELECT {columns} FROM (\n{query}\n)"));
+    let mut rows = sqlx::query(statement).persistent(false).fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        take(&row)?;
+    }
+    Ok(())
+}
+
+fn video(row: &SqliteRow) -> Result<Video, StoreError> {
+    let query = "videos";
+    let text = |index| get::<Option<String>>(row, query, index);
+    // Whole numbers come as integers whatever the column is for.
+    let number = |index| {
+        let x = get::<Option<f64>>(row, query, index)
+            .or_else(|_| get::<Option<i64>>(row, query, index).map(|x| x.map(|x| x as f64)))?;
+        Ok::<_, StoreError>(x.map(|x| x as f32).filter(|x| x.is_finite()))
+    };
+    Ok(Video {
+        id: uuid(row, query, 0)?,
+        title: text(1)?.unwrap_or_default(),
+        description: text(2)?.unwrap_or_default(),
+        genre: text(3)?,
+        maker: text(4)?,
+        price: number(5)?,
+        duration_seconds: number(6)?,
+        published_at_us: get(row, query, 7)?,
+        thumbnail_url: text(8)?,
+        ..Video::default()
+    })
+}
+
+fn get<'r, T: Decode<'r, Database> + Type<Database>>(
+    row: &'r SqliteRow,
+    query: &'static str,
+    index: usize,
+) -> Result<T, StoreError> {
+    row.try_get(index).map_err(|error| StoreError::Row {
+        query,
+        column: column(query, index),
+        reason: match error {
+            sqlx::Error::ColumnDecode { source, .. } => source.to_string(),
+            error => error.to_string(),
+        },
+    })
+}
+
+/// An id, as 16 bytes or as text.
+fn uuid(row: &SqliteRow, query: &'static str, index: usize) -> Result<Uuid, StoreError> {
+    let bytes: &[u8] = get(row, query, index)?;
+    Uuid::from_slice(bytes)
+        .or_else(|_| Uuid::try_parse_ascii(bytes))
+        .map_err(|error| StoreError::Row {
+            query,
+            column: column(query, index),
+            reason: format!("holds no UUID: {error}"),
+        })
+}

@@ -1,0 +1,141 @@
+use super::{Sqlite, json_numbers, now_us, packed};
+use crate::store::check_vector;
+use crate::{EmbeddingRow, StoreError, VectorTable};
+use futures_util::TryStreamExt;
+use sqlx::Row;
+use twotower_core::embedding::Embeddings;
+use uuid::Uuid;
+
+/// Vectors that one statement writes.
+const CHUNK: usize = 5_000;
+
+/// The statements of one table.
+struct Statements {
+    fingerprints: &'static str,
+    upsert: &'static str,
+    delete: &'static str,
+    read: &'static str,
+}
+
+macro_rules! statements {
+    ($table:literal, $id:literal) => {
+        Statements {
+            fingerprints: concat!(
+                "SELECT ", $id, ", fingerprint FROM ", $table, " WHERE model_version = ?1 ORDER BY ", $id
+            ),
+            upsert: concat!(
+                "INSERT INTO ", $table, " (", $id, ", model_version, embedding, fingerprint, updated_at)
+                 SELECT substr(?1, key * 16 + 1, 16), ?2, substr(?3, key * ?4 + 1, ?4), value, ?5 FROM json_each(?6) WHERE true
+                 ON CONFLICT (model_version, ", $id, ") DO UPDATE SET
+                     embedding = excluded.embedding, fingerprint = excluded.fingerprint, updated_at = excluded.updated_at"
+            ),
+            delete: concat!(
+                "DELETE FROM ", $table, " WHERE model_version = ?1
+                 AND ", $id, " IN (SELECT substr(?2, value * 16 + 1, 16) FROM json_each(?3))"
+            ),
+            read: concat!(
+                "SELECT ", $id, ", embedding FROM ", $table, " WHERE model_version = ?1 ORDER BY ", $id
+            ),
+        }
+    };
+}
+
+fn statements(table: VectorTable) -> &'static Statements {
+    const VIDEOS: Statements = statements!("video_embeddings", "video_id");
+    const USERS: Statements = statements!("user_embeddings", "user_id");
+    match table {
+        VectorTable::Videos => &VIDEOS,
+        VectorTable::Users => &USERS,
+    }
+}
+
+impl Sqlite {
+    pub(crate) async fn read_fingerprints(
+        &self,
+        table: VectorTable,
+        version: i64,
+    ) -> Result<Vec<(Uuid, i64)>, StoreError> {
+        Ok(sqlx::query_as(statements(table).fingerprints)
+            .bind(version)
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    pub(crate) async fn write_embeddings(
+        &self,
+        table: VectorTable,
+        version: i64,
+        dim: usize,
+        rows: &[EmbeddingRow<'_>],
+    ) -> Result<(), StoreError> {
+        let now = now_us();
+        let mut transaction = self.write().await?;
+        for chunk in rows.chunks(CHUNK) {
+            let vectors: Vec<u8> = chunk
+                .iter()
+                .flat_map(|row| row.vector)
+                .flat_map(|x| x.to_le_bytes())
+                .collect();
+            sqlx::query(statements(table).upsert)
+                .bind(packed(chunk.iter().map(|row| row.id)))
+                .bind(version)
+                .bind(vectors)
+                .bind((4 * dim) as i64)
+                .bind(now)
+                .bind(json_numbers(chunk.iter().map(|row| row.fingerprint)))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete_embeddings(
+        &self,
+        table: VectorTable,
+        version: i64,
+        ids: &[Uuid],
+    ) -> Result<u64, StoreError> {
+        let mut transaction = self.write().await?;
+        let mut deleted = 0;
+        for chunk in ids.chunks(super::CHUNK) {
+            deleted += sqlx::query(statements(table).delete)
+                .bind(version)
+                .bind(packed(chunk.iter().copied()))
+                .bind(json_numbers(0..chunk.len() as i64))
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(deleted)
+    }
+
+    pub(crate) async fn read_embeddings(
+        &self,
+        table: VectorTable,
+        version: i64,
+        dim: usize,
+    ) -> Result<(Vec<Uuid>, Embeddings), StoreError> {
+        let mut ids = Vec::new();
+        let mut embeddings = Embeddings::new(dim);
+        let mut vector = Vec::with_capacity(dim);
+        let mut rows = sqlx::query(statements(table).read)
+            .bind(version)
+            .fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            let (numbers, _) = row.try_get::<&[u8], _>(1)?.as_chunks::<4>();
+            vector.clear();
+            vector.extend(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+            check_vector(&vector, dim)
+                .and_then(|()| embeddings.push(&vector))
+                .map_err(|source| StoreError::Vector {
+                    table: table.table(),
+                    row: ids.len(),
+                    source,
+                })?;
+            ids.push(row.try_get(0)?);
+        }
+        Ok((ids, embeddings))
+    }
+}

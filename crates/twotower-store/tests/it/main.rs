@@ -1,0 +1,7 @@
+//! One contract, run on both engines, and what only one of them promises.
+
+mod contract;
+
+mod database;
+
+mod sqlite;

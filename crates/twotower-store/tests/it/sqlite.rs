@@ -1,0 +1,125 @@
+//! What only the embedded engine promises.
+
+use crate::database;
+use twotower_core::feature::Video;
+use twotower_store::{ConnectOptions, InteractionKind, SnapshotOptions, Source, Store, StoreKind};
+use uuid::Uuid;
+
+#[tokio::test]
+async fn two_stores_share_a_file_and_migrate_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/shared.db", folder.path().display());
+    let options = ConnectOptions::default();
+    let (one, other) = tokio::join!(Store::connect(&url, options), Store::connect(&url, options));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let (first, second) = tokio::join!(one.migrate(), other.migrate());
+    let applied = [first.unwrap(), second.unwrap()].concat();
+    assert_eq!(applied, ["1"], "each migration is applied once");
+    let video = Video {
+        id: Uuid::from_u128(1),
+        ..Video::default()
+    };
+    one.write_videos(&[video]).await.unwrap();
+    assert_eq!(other.counts().await.unwrap().videos, 1);
+    one.close().await;
+    other.close().await;
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["shared.db"], "closing folds the log back");
+}
+
+#[tokio::test]
+async fn memory_is_a_store_too() {
+    let store = Store::connect("sqlite::memory:", ConnectOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(store.kind(), StoreKind::Sqlite);
+    assert_eq!(store.pending_migrations().await.unwrap(), ["1"]);
+    assert_eq!(store.migrate().await.unwrap(), ["1"]);
+    assert!(store.pending_migrations().await.unwrap().is_empty());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_file_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/private.db", folder.path().display());
+    let store = Store::connect(&url, ConnectOptions::default())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", entry.path().display());
+    }
+}
+
+#[tokio::test]
+async fn a_source_may_write_ids_as_text() {
+    let store = database::sqlite().await;
+    let source = Source {
+        videos: "SELECT '00000000-0000-0000-0000-000000000001' AS id, 't' AS title, NULL AS description, NULL AS genre,
+                 NULL AS maker, NULL AS price, NULL AS duration_seconds, NULL AS published_at, NULL AS thumbnail_url"
+            .into(),
+        likes: "SELECT '00000000-0000-0000-0000-000000000002' AS user_id,
+                '00000000-0000-0000-0000-000000000001' AS video_id, 5000000 AS created_at"
+            .into(),
+        ..Source::default()
+    };
+    let options = SnapshotOptions::default();
+    let snapshot = store.read_snapshot(&source, options).await.unwrap();
+    assert_eq!(snapshot.users, [Uuid::from_u128(2)]);
+    let broken = Source {
+        likes: source.likes.replace("5000000", "'yesterday'"),
+        ..source
+    };
+    let error = store.read_snapshot(&broken, options).await.unwrap_err();
+    assert!(error.to_string().contains("created_at"), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_that_leads_nowhere_is_named() {
+    let error = Store::connect("sqlite:///no/such/folder/x.db", ConnectOptions::default())
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("/no/such/folder/x.db"),
+        "{error}"
+    );
+    let error = Store::connect("mysql://me:s3cret@host/db", ConnectOptions::default())
+        .await
+        .unwrap_err();
+    assert!(!error.to_string().contains("s3cret"), "{error}");
+}
+
+/// A reader sees its own moment, whatever is written meanwhile; a writer waits for another.
+#[tokio::test]
+async fn writers_queue_instead_of_failing() {
+    let store = database::sqlite().await;
+    let video = Video {
+        id: Uuid::from_u128(1),
+        ..Video::default()
+    };
+    store
+        .write_videos(std::slice::from_ref(&video))
+        .await
+        .unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..64 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let user = Uuid::from_u128(n);
+            store
+                .record(InteractionKind::Like, user, Uuid::from_u128(1))
+                .await
+        });
+    }
+    while let Some(result) = tasks.join_next().await {
+        assert!(result.unwrap().unwrap());
+    }
+    assert_eq!(store.counts().await.unwrap().likes, 64);
+}
