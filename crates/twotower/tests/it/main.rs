@@ -1,0 +1,3 @@
+//! The parts of the binary together, as one test program.
+
+mod import;
