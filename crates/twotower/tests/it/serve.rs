@@ -18,3 +18,5 @@ mod connections;
 
 mod console;
 
+
+mod browser;
