@@ -7,3 +7,5 @@
 )]
 
 mod import;
+
+mod serve;
