@@ -4,6 +4,10 @@
 //! at run time. No operation is reordered or fused between the two, so they agree to the bit (a property test compares them).
 
 #![expect(
+    clippy::inline_always,
+    reason = "a body must be compiled inside the function that enables AVX2"
+)]
+#![expect(
     unsafe_code,
     reason = "the one place of it: a product through raw pointers and calls of AVX2 code after detection"
 )]
@@ -164,6 +168,11 @@ kernel! {
 }
 
 kernel! {
+    /// y ← GELU(x) by its sigmoid approximation, x ← GELU'(x).
+    gelu(x: &mut [f32], y: &mut [f32])
+}
+
+kernel! {
     /// One step of Adam (Kingma & Ba 2015, algorithm 1) with decoupled weight decay, bias correction inside `step`.
     adam(parameters: &mut [f32], moments: (&mut [f32], &mut [f32]), gradient: &[f32], step: AdamStep)
 }
@@ -213,6 +222,7 @@ pub fn sigmoid(x: f32) -> f32 {
 /// The bodies of the kernels, in plain safe code.
 pub mod scalar {
     use super::{AdamStep, LANES};
+    use crate::tower::GELU_SLOPE;
 
     /// See [`super::dot`].
     #[inline(always)]
@@ -256,6 +266,16 @@ pub mod scalar {
         sum
     }
 
+    /// See [`super::gelu`].
+    #[inline(always)]
+    pub fn gelu(x: &mut [f32], y: &mut [f32]) {
+        for (x, y) in x.iter_mut().zip(y) {
+            let gate = super::sigmoid(GELU_SLOPE * *x);
+            *y = *x * gate;
+            *x = gate * (1.0 + GELU_SLOPE * *x * (1.0 - gate));
+        }
+    }
+
     /// See [`super::adam`].
     #[inline(always)]
     pub fn adam(
@@ -270,5 +290,70 @@ pub mod scalar {
             *v = step.beta2 * *v + (1.0 - step.beta2) * g * g;
             *p -= step.rate * *m / ((*v * step.second_correction).sqrt() + 1e-8) + step.decay * *p;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn kernels_equal_their_scalar_twins_to_the_bit(
+            a in prop::collection::vec(-20.0f32..20.0, 0..70), alpha in -2.0f32..2.0,
+        ) {
+            let b: Vec<f32> = a.iter().rev().map(|x| x * 0.7 - 0.1).collect();
+            prop_assert_eq!(dot(&a, &b).to_bits(), scalar::dot(&a, &b).to_bits());
+            let (mut x, mut y) = (b.clone(), b.clone());
+            axpy(alpha, &a, &mut x);
+            scalar::axpy(alpha, &a, &mut y);
+            prop_assert_eq!(&x, &y);
+            prop_assert_eq!(exp_sum(&mut x, alpha).to_bits(), scalar::exp_sum(&mut y, alpha).to_bits());
+            prop_assert_eq!(&x, &y);
+            let (mut x, mut y) = ((a.clone(), b.clone()), (a.clone(), b.clone()));
+            gelu(&mut x.0, &mut x.1);
+            scalar::gelu(&mut y.0, &mut y.1);
+            prop_assert_eq!(&x, &y);
+            let step = AdamStep { beta1: 0.9, beta2: 0.999, rate: 0.01, second_correction: 1.5, decay: 1e-4 };
+            let second: Vec<f32> = a.iter().map(|x| x * x).collect();
+            let (mut x, mut y) = ((a.clone(), b.clone(), second.clone()), (a.clone(), b.clone(), second));
+            adam(&mut x.0, (&mut x.1, &mut x.2), &b, step);
+            scalar::adam(&mut y.0, (&mut y.1, &mut y.2), &b, step);
+            prop_assert_eq!(x, y);
+        }
+
+        #[test]
+        fn exp_is_close(x in -87.0f32..88.0) {
+            let exact = f64::from(x).exp();
+            prop_assert!(((f64::from(exp(x)) - exact) / exact).abs() < 2e-7);
+        }
+
+        #[test]
+        fn gemm_equals_its_definition(
+            (m, k, n) in (1usize..9, 1usize..9, 1usize..9), transpose in any::<bool>(), beta in 0u8..2,
+        ) {
+            let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.37).sin()).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| (i as f32 * 0.73).cos()).collect();
+            let mut c = vec![0.5; m * n];
+            let a_view = if transpose { View::rows(&a, m).t() } else { View::rows(&a, k) };
+            let at = |i: usize, p: usize| if transpose { p * m + i } else { i * k + p };
+            gemm(2.0, a_view, View::rows(&b, n), f32::from(beta), &mut c);
+            for i in 0..m {
+                for j in 0..n {
+                    let sum: f32 = (0..k).map(|p| a[at(i, p)] * b[p * n + j]).sum();
+                    prop_assert!((c[i * n + j] - 2.0 * sum - f32::from(beta) * 0.5).abs() < 1e-4);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exp_of_minus_infinity_is_zero() {
+        assert_eq!(exp(f32::NEG_INFINITY).to_bits(), 0.0_f32.to_bits());
+        assert_eq!(
+            exp_sum(&mut [f32::NEG_INFINITY, 0.0], 0.0).to_bits(),
+            1.0_f32.to_bits()
+        );
     }
 }

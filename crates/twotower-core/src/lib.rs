@@ -16,9 +16,19 @@ pub mod matrix;
 
 pub mod kernel;
 
+pub mod hyperparameters;
+
 pub mod tower;
 
 pub mod model;
+
+pub mod negative;
+
+pub mod loss;
+
+pub mod optimizer;
+
+pub mod train;
 
 pub mod embedding;
 
@@ -27,3 +37,5 @@ pub mod recommend;
 pub mod metric;
 
 pub mod baseline;
+
+pub mod evaluate;

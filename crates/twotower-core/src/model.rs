@@ -2,91 +2,15 @@
 
 use crate::embedding::Embeddings;
 use crate::feature::{Preprocessing, Video};
+use crate::hyperparameters::Hyperparameters;
 use crate::interaction::History;
 use crate::matrix::Matrix;
 use crate::recommend::Recommender;
 use crate::tower::{Dense, Head, ItemTower, UserTower};
 use crate::{embedding::EmbeddingError, kernel};
 use safetensors::tensor::{Dtype, TensorView};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thiserror::Error;
-
-/// Everything that shapes a model besides the data; saved inside it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Hyperparameters {
-    /// Dimension d of the common space.
-    pub embedding_dim: usize,
-    /// Hidden units of the user tower.
-    pub user_hidden: usize,
-    /// Hidden units of the item tower.
-    pub item_hidden: usize,
-    /// Decays per like of the user tower's averages.
-    pub decays: Vec<f32>,
-    /// Decay per skip of the average of skips.
-    pub skip_decay: f32,
-    /// Examples (likes to predict) per step.
-    pub batch_size: usize,
-    /// Most passes over the training likes.
-    pub epochs: usize,
-    /// Epochs without a better validation NDCG@10 before training stops.
-    pub patience: usize,
-    /// Softmax temperature τ.
-    pub temperature: f32,
-    /// Videos drawn uniformly per step as negatives, beside the batch's own.
-    pub negatives: usize,
-    /// Correct logits by the log of the expected count of a candidate (logQ).
-    pub log_q: bool,
-    /// Adam's step for dense layers.
-    pub learning_rate: f32,
-    /// Row-wise Adagrad's step for tables.
-    pub table_learning_rate: f32,
-    /// Decoupled weight decay of dense layers.
-    pub weight_decay: f32,
-    /// Share of videos whose id is hidden in a step, so that features alone must do.
-    pub id_dropout: f32,
-    /// Dropout on the user tower's input.
-    pub input_dropout: f32,
-    /// Dropout on the user tower's hidden layer.
-    pub hidden_dropout: f32,
-    /// Likes of one user that one step follows; what came before enters by running sums.
-    pub window: usize,
-    /// Terms (tags, performers, …) that fewer videos carry are left out.
-    pub min_term_videos: usize,
-    /// Rows for hashed character n-grams.
-    pub ngram_buckets: u32,
-    /// Seed of all random numbers.
-    pub seed: u64,
-}
-
-impl Default for Hyperparameters {
-    fn default() -> Self {
-        Self {
-            embedding_dim: 64,
-            user_hidden: 256,
-            item_hidden: 128,
-            decays: vec![0.0, 0.5, 0.8, 0.95, 1.0],
-            skip_decay: 0.9,
-            batch_size: 512,
-            epochs: 20,
-            patience: 3,
-            temperature: 0.1,
-            negatives: 512,
-            log_q: true,
-            learning_rate: 2e-3,
-            table_learning_rate: 0.05,
-            weight_decay: 1e-2,
-            id_dropout: 0.1,
-            input_dropout: 0.3,
-            hidden_dropout: 0.3,
-            window: 64,
-            min_term_videos: 2,
-            ngram_buckets: 1 << 15,
-            seed: 42,
-        }
-    }
-}
 
 /// Weights that do not make a model.
 #[derive(Debug, Error)]

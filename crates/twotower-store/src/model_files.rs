@@ -9,7 +9,7 @@ mod read;
 
 mod write;
 
-pub use read::{load, manifest};
+pub use read::{load, manifest, resolve};
 pub use write::save;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
-use twotower_core::model::{Hyperparameters, ModelError};
+use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::model::ModelError;
 use twotower_onnx::OnnxError;
 
 /// Version of the layout that this program writes and reads.

@@ -1,1 +1,90 @@
-//! Pages on top of the HTTP API.
+//! Pages on top of the HTTP API, for trying a model out. Whoever opens them can act as any user.
+
+mod guard;
+
+mod assets;
+
+mod layout;
+
+mod start;
+
+mod try_out;
+
+mod session;
+
+mod interactions;
+
+mod videos;
+
+mod model;
+
+mod metrics;
+
+mod curves;
+
+use crate::serve::{ApiError, App, SessionKey};
+use axum::Router;
+use axum::middleware;
+use axum::routing::{get, post};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use twotower_store::StoreError;
+
+/// What the console's routes share.
+pub(crate) struct Console {
+    app: Arc<App>,
+    session: SessionKey,
+    models: PathBuf,
+}
+
+/// All routes of the console. `only_loopback`: refuse requests that reach us by any other name than this machine's own.
+pub(crate) fn router(
+    app: &Arc<App>,
+    session: SessionKey,
+    models: PathBuf,
+    only_loopback: bool,
+) -> Router {
+    let console = Arc::new(Console {
+        app: Arc::clone(app),
+        session,
+        models,
+    });
+    let changes = Router::new()
+        .route("/console/session", post(session::create))
+        .route("/console/interactions", post(interactions::record))
+        .layer(middleware::from_fn(guard::same_origin));
+    let router = Router::new()
+        .route("/", get(start::page))
+        .route("/try", get(try_out::page))
+        .route("/model", get(model::page))
+        .route("/model/report", get(model::report))
+        .route("/console/history", get(videos::history))
+        .route("/console/videos", get(videos::cards))
+        .route("/console/console.css", get(assets::css))
+        .route("/console/try.js", get(assets::script))
+        .route("/console/icon.svg", get(assets::icon))
+        .merge(changes)
+        .with_state(console)
+        .layer(middleware::from_fn(guard::page_headers));
+    if only_loopback {
+        router.layer(middleware::from_fn(guard::loopback_host))
+    } else {
+        router
+    }
+}
+
+impl Console {
+    /// Waits for a step in the database within its deadline.
+    async fn within<T>(
+        &self,
+        step: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, ApiError> {
+        match tokio::time::timeout(self.app.limits.database, step).await {
+            Ok(outcome) => outcome.map_err(|error| ApiError::store(&error)),
+            Err(_) => Err(ApiError::Timeout {
+                stage: "the database",
+            }),
+        }
+    }
+}

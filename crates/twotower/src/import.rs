@@ -1,1 +1,139 @@
 //! Files → database.
+//!
+//! A format hands over rows of cells in the order of our columns; a row becomes a video, a like or a skip, or a [`Fault`]
+//! that names file, line and column; batches of rows go to the store while the next ones are parsed. Every write is
+//! idempotent, so that an import may be repeated, or begun again after it was interrupted.
+
+mod args;
+
+mod kind;
+
+mod layout;
+
+mod reader;
+
+mod csv;
+
+mod jsonl;
+
+mod parquet;
+
+mod movielens;
+
+mod cell;
+
+/// Ids that are not UUIDs.
+pub mod id;
+
+/// Times in all their spellings.
+pub mod time;
+
+mod row;
+
+mod pipeline;
+
+mod report;
+
+pub use args::{ImportArgs, OnError, Preset};
+pub use cell::Fault;
+pub use kind::FileKind;
+pub use layout::{ColumnRule, LayoutError};
+pub use report::{FileReport, Report};
+
+use crate::import::layout::Names;
+use crate::import::pipeline::Rules;
+use crate::import::reader::{Format, Input};
+use anyhow::{Context, bail, ensure};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use twotower_store::Store;
+
+/// Called after each batch with the rows of the current file that are in the database, and the file's name.
+pub type Progress<'a> = &'a (dyn Fn(u64, &str) + Send + Sync);
+
+/// Imports the files that `args` name into a migrated store; videos first, whatever the order of the arguments.
+///
+/// # Errors
+/// Before anything is read: a file whose kind or format is not known. Later: a file that cannot be read, a row that cannot
+/// be imported (unless they are to be skipped), or a failure of the store. Batches written before stay; repeating is safe.
+pub async fn run(
+    store: &Store,
+    args: &ImportArgs,
+    progress: Progress<'_>,
+) -> anyhow::Result<Report> {
+    let mut inputs = match args.preset {
+        Some(Preset::MovieLens100k) => movielens_inputs(args)?,
+        None => args
+            .files
+            .iter()
+            .map(|path| input(path, args))
+            .collect::<Result<_, _>>()?,
+    };
+    inputs.sort_by_key(|input| input.names.kind);
+
+    let mut report = Report::default();
+    let mut known = None;
+    for input in inputs {
+        let known = match (input.names.kind, &known) {
+            (FileKind::Videos, _) => Arc::default(),
+            (_, Some(known)) => Arc::clone(known),
+            (_, None) => Arc::clone(known.insert(catalogue(store).await?)),
+        };
+        let rules = Rules {
+            on_error: args.on_error,
+            default_time_us: args.default_time,
+            known,
+        };
+        report
+            .files
+            .push(pipeline::import(store, input, rules, progress).await?);
+    }
+    Ok(report)
+}
+
+fn input(path: &Path, args: &ImportArgs) -> anyhow::Result<Input> {
+    let Some(kind) = args.kind.or_else(|| FileKind::from_file_name(path)) else {
+        bail!(
+            "{}: the name does not begin with videos, likes or skips; say what it holds with --as",
+            path.display()
+        );
+    };
+    ensure!(path.is_file(), "{}: there is no such file", path.display());
+    Ok(Input {
+        path: path.to_owned(),
+        format: Format::of(path, args.delimiter)?,
+        names: Names::new(kind, &args.columns, args.default_time.is_some()),
+    })
+}
+
+fn movielens_inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
+    let [folder] = &args.files[..] else {
+        bail!("--preset takes one folder");
+    };
+    FileKind::ALL
+        .into_iter()
+        .map(|kind| {
+            let path = folder.join(match kind {
+                FileKind::Videos => movielens::ITEMS,
+                FileKind::Likes | FileKind::Skips => movielens::RATINGS,
+            });
+            ensure!(path.is_file(), "{}: there is no such file", path.display());
+            Ok(Input {
+                path,
+                format: Format::MovieLens,
+                names: Names::new(kind, &[], false),
+            })
+        })
+        .collect()
+}
+
+/// Ids of all videos: a like of anything else is a fault that names its line, long before the database would refuse it.
+async fn catalogue(store: &Store) -> anyhow::Result<Arc<HashSet<uuid::Uuid>>> {
+    let titles = store.video_titles().await.context("read the catalogue")?;
+    ensure!(
+        !titles.is_empty(),
+        "the database has no videos yet, and a like needs its video: import videos first"
+    );
+    Ok(Arc::new(titles.into_iter().map(|(id, _)| id).collect()))
+}

@@ -1,1 +1,45 @@
-//! Train, evaluate, update: what the commands do.
+//! Train, evaluate, update: what the commands do, apart from the arguments that name it.
+
+mod data;
+
+mod demo;
+
+mod error;
+
+mod evaluate;
+
+mod train;
+
+mod update;
+
+pub use data::{MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
+pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
+pub use error::JobError;
+pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
+pub use train::{TrainOptions, TrainReport, train};
+pub use update::{Changes, UpdateOptions, UpdateReport, update};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set once the user asked to stop (Ctrl-C, SIGTERM); long work looks at it between steps.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Asks to stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether to stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Microseconds since 1970.
+fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as i64)
+}

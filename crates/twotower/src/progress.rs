@@ -1,1 +1,98 @@
-//! Progress on a terminal, a log line per interval elsewhere.
+//! Progress of long work: a bar on a terminal, a log line per interval elsewhere.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Time between two lines where there is no terminal.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// One piece of long work.
+#[derive(Debug)]
+pub struct Progress {
+    title: String,
+    bar: Option<ProgressBar>,
+    total: u64,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl Progress {
+    /// Starts to show `title`; `total` is 0 where it is not known.
+    pub fn start(title: impl Into<String>, total: u64) -> Self {
+        let title = title.into();
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(
+                (total > 0).then_some(total),
+                ProgressDrawTarget::stderr_with_hz(10),
+            );
+            let template = if total > 0 {
+                "{prefix:>10} [{bar:28}] {percent:>3}% {per_sec:>12} {msg} {eta} left"
+            } else {
+                "{prefix:>10} {spinner} {pos} {per_sec:>12} {msg}"
+            };
+            // A template is a constant of this file; should one ever be wrong, the default style serves.
+            bar.set_style(
+                ProgressStyle::with_template(template)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar())
+                    .progress_chars("=> "),
+            );
+            bar.set_prefix(title.clone());
+            bar
+        });
+        let now = Instant::now();
+        Self {
+            title,
+            bar,
+            total,
+            started: now,
+            last_line: now,
+        }
+    }
+
+    /// Shows that `done` of the total is done.
+    pub fn set(&mut self, done: u64, message: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(done);
+                bar.set_message(message.to_owned());
+            }
+            None if self.last_line.elapsed() >= INTERVAL => {
+                self.last_line = Instant::now();
+                let seconds = self.started.elapsed().as_secs_f64();
+                let rate = done as f64 / seconds.max(1e-9);
+                if self.total > 0 {
+                    let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);
+                    tracing::info!(
+                        "{}: {done} of {} ({rate:.0}/s, {left:.0} s left) {message}",
+                        self.title,
+                        self.total
+                    );
+                } else {
+                    tracing::info!("{}: {done} ({rate:.0}/s) {message}", self.title);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Prints a line above the bar.
+    pub fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| tracing::info!("{line}")),
+            None => tracing::info!("{line}"),
+        }
+    }
+
+    /// Takes the bar away and says what was done.
+    pub fn finish(self, line: &str) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        tracing::info!(
+            "{}: {line} ({:.1} s)",
+            self.title,
+            self.started.elapsed().as_secs_f64()
+        );
+    }
+}

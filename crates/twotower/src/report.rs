@@ -1,1 +1,20 @@
-//! Tables and `report.html`.
+//! What an evaluation is told with: a table for the terminal and `report.html`.
+//!
+//! Both are made from [`ReportData`], plain data that names no user.
+
+mod data;
+
+mod words;
+
+mod table;
+
+mod chart;
+
+mod html;
+
+#[cfg(test)]
+mod sample;
+
+pub use data::{EpochRow, Fact, RecommendedTitle, ReportData, WorkedExample, worked_examples};
+pub use html::render;
+pub use table::comparison_table;

@@ -1,1 +1,152 @@
-//! The HTTP API.
+//! The HTTP API. Modules stand in the order in which a request meets them.
+
+mod args;
+
+mod limits;
+
+mod connection;
+
+mod router;
+
+mod request_id;
+
+mod health;
+
+pub mod auth;
+
+mod body;
+
+mod snapshot;
+
+mod recommendations;
+
+mod time;
+
+mod error;
+
+pub use args::{ConsoleAccess, ServeArgs};
+pub use limits::Limits;
+
+pub(crate) use auth::SessionKey;
+pub(crate) use body::{invalid, read_object, refuse_unknown};
+pub(crate) use error::ApiError;
+pub(crate) use router::App;
+pub(crate) use time::rfc3339;
+
+use crate::console;
+use anyhow::{Context, bail};
+use auth::Authenticator;
+use snapshot::Snapshots;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use twotower_store::Store;
+
+/// What `serve` needs to know, checked.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Folder of the models, one folder a version.
+    pub models: PathBuf,
+    /// What tokens are checked against.
+    pub auth: auth::Config,
+    /// Who gets the console.
+    pub console: ConsoleAccess,
+    /// Deadlines and caps.
+    pub limits: Limits,
+}
+
+/// A server that has its port and its data, and does not answer yet.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Arc<App>,
+    router: axum::Router,
+}
+
+impl Server {
+    /// Takes the port and loads the active model. A model that cannot be loaded is no reason not to start: readiness names
+    /// it, and the server comes up by itself once it is there.
+    ///
+    /// # Errors
+    /// If there is no key to verify tokens with, the console would be open to other machines, or the port is taken.
+    pub async fn bind(store: Store, config: ServeConfig) -> anyhow::Result<Self> {
+        if config.console == ConsoleAccess::Loopback && !config.listen.ip().is_loopback() {
+            bail!(
+                "the console lets its visitor act as any user, and {} can be reached from other machines: listen on 127.0.0.1, \
+                 or add --console-on-any-address if that is what you want",
+                config.listen
+            );
+        }
+        let session = match config.console {
+            ConsoleAccess::Off => None,
+            ConsoleAccess::Loopback | ConsoleAccess::AnyAddress => Some(SessionKey::random()?),
+        };
+        // The console's own key lets nobody in from elsewhere; that is enough to try things out on this machine only.
+        let own_key = session
+            .as_ref()
+            .filter(|_| config.listen.ip().is_loopback());
+        if config.auth.secret.is_none() && config.auth.jwks.is_none() && own_key.is_none() {
+            return Err(auth::ConfigError::NoKey.into());
+        }
+        let auth = Authenticator::new(&config.auth, session.as_ref())?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+
+        let snapshots = Snapshots::new(store.clone(), config.models.clone());
+        snapshots.refresh(config.limits.catalogue_poll).await;
+        auth.warm_up().await;
+        let app = Arc::new(App::new(store, auth, snapshots, config.limits));
+        let console = session.map(|session| {
+            let only_loopback = config.console == ConsoleAccess::Loopback;
+            console::router(&app, session, config.models, only_loopback)
+        });
+        let router = router::router(&app, console);
+        Ok(Self {
+            listener,
+            address,
+            app,
+            router,
+        })
+    }
+
+    /// The address it listens on, with the port it was given.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `shutdown`, then ends what is in flight.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+        let limits = self.app.limits;
+        let app = Arc::clone(&self.app);
+        let refresh = tokio::spawn(async move { app.snapshots.keep_current(limits).await });
+        connection::serve(self.listener, self.router, limits, shutdown).await;
+        refresh.abort();
+    }
+}
+
+/// Serves until `shutdown`.
+///
+/// # Errors
+/// Those of [`Server::bind`].
+pub async fn run(
+    store: Store,
+    config: ServeConfig,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let with_console = config.console != ConsoleAccess::Off;
+    let server = Server::bind(store, config).await?;
+    let address = server.address();
+    tracing::info!(%address, "serving");
+    if with_console {
+        tracing::info!("the console is at http://{address}/");
+    }
+    server.serve(shutdown).await;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -23,9 +23,9 @@ pub struct PreprocessingOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct NumericStatistics {
     /// Mean.
-    pub mean: f64,
+    pub mean: f32,
     /// Standard deviation; 1 where it would be 0.
-    pub std: f64,
+    pub std: f32,
 }
 
 /// What turns a row of the catalogue into inputs of the item tower; saved inside the model as `preprocessing.json`.
@@ -51,17 +51,21 @@ pub struct Preprocessing {
 }
 
 impl Preprocessing {
-    /// Reads vocabularies and statistics off `catalogue`. Only videos for which `seen` holds get a row in the id table: a
-    /// row that no like ever trains would be noise.
+    /// Reads vocabularies and statistics off the videos of `catalogue` for which `seen` holds: a row that no like ever trains
+    /// would be noise, and what only validation or test touch must not reach training.
     pub fn fit(
         catalogue: &Catalogue,
         seen: impl Fn(usize) -> bool,
         options: PreprocessingOptions,
     ) -> Self {
-        let videos = catalogue.videos();
+        let numbered = catalogue.videos().iter().enumerate();
+        let videos: Vec<&Video> = numbered
+            .filter(|&(item, _)| seen(item))
+            .map(|(_, video)| video)
+            .collect();
         let vocabulary = |terms: fn(&Video) -> Vec<&str>| {
             let mut counts: HashMap<&str, usize> = HashMap::new();
-            for video in videos {
+            for video in &videos {
                 for term in terms(video) {
                     *counts.entry(term).or_default() += 1;
                 }
@@ -80,24 +84,20 @@ impl Preprocessing {
                 .filter_map(|video| raw_numeric(video)[feature])
                 .collect();
             let n = values.len().max(1) as f64;
-            let mean = values.iter().sum::<f64>() / n;
+            let mean = values.iter().fold(0.0, |sum, x| sum + x) / n;
             let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+            let std = if variance > 1e-12 {
+                variance.sqrt() as f32
+            } else {
+                1.0
+            };
             NumericStatistics {
-                mean,
-                std: if variance > 1e-12 {
-                    variance.sqrt()
-                } else {
-                    1.0
-                },
+                mean: mean as f32,
+                std,
             }
         };
         Self {
-            videos: videos
-                .iter()
-                .enumerate()
-                .filter(|&(item, _)| seen(item))
-                .map(|(_, video)| video.id)
-                .collect(),
+            videos: videos.iter().map(|video| video.id).collect(),
             genres: vocabulary(|video| video.genre.as_deref().into_iter().collect()),
             makers: vocabulary(|video| video.maker.as_deref().into_iter().collect()),
             tags: vocabulary(|video| video.tags.iter().map(String::as_str).collect()),
@@ -136,7 +136,7 @@ impl Preprocessing {
                 .extend((0..NUMERIC_FEATURES).map(|feature| {
                     let statistics = self.numeric[feature];
                     raw[feature].map_or(0.0, |x| {
-                        (((x - statistics.mean) / statistics.std) as f32).clamp(-5.0, 5.0)
+                        ((x as f32 - statistics.mean) / statistics.std).clamp(-5.0, 5.0)
                     })
                 }));
         }
@@ -190,13 +190,14 @@ impl Preprocessing {
     }
 }
 
+const DAY_US: f64 = 86_400e6;
+
 /// Price, duration and publication before standardising.
 fn raw_numeric(video: &Video) -> [Option<f64>; NUMERIC_FEATURES] {
     let log = |x: Option<f32>| {
         x.filter(|x| x.is_finite() && *x >= 0.0)
             .map(|x| f64::from(x).ln_1p())
     };
-    const DAY_US: f64 = 86_400e6;
     [
         log(video.price),
         log(video.duration_seconds),
@@ -261,17 +262,18 @@ mod tests {
         let videos = vec![video(1, &["a", "b"]), video(2, &["b", "c"])];
         let catalogue = Catalogue::new(videos).unwrap();
         let options = PreprocessingOptions {
-            min_term_videos: 2,
+            min_term_videos: 1,
             ngram_buckets: 16,
         };
         let preprocessing = Preprocessing::fit(&catalogue, |item| item == 1, options);
-        assert_eq!(preprocessing.tags, ["b"]);
-        assert_eq!(preprocessing.term_rows(), 17);
+        assert_eq!(preprocessing.tags, ["b", "c"], "an unseen video adds no term");
+        assert_eq!(preprocessing.term_rows(), 18);
         let features = preprocessing.features(catalogue.videos());
         assert_eq!((features.id_row(0), features.id_row(1)), (0, 1));
         assert_eq!(features.terms(0).next(), Some((0, 1.0)));
-        assert!(features.terms(0).all(|(row, _)| row < 17));
-        assert!((features.numeric(0)[0] + features.numeric(1)[0]).abs() < 1e-6);
+        assert!(features.terms(0).all(|(row, _)| row < 18));
+        assert!((features.numeric(0)[0] - (2.0_f32 / 3.0).ln()).abs() < 1e-6);
+        assert!(features.numeric(1)[0].abs() < 1e-6, "the only seen video is the mean");
         let json = serde_json::to_string(&preprocessing).unwrap();
         assert_eq!(
             serde_json::from_str::<Preprocessing>(&json).unwrap(),

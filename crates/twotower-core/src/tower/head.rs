@@ -73,7 +73,9 @@ impl Head {
         for (row, norm) in out.chunks_exact_mut(self.outputs()).zip(norms) {
             *norm = kernel::dot(row, row).sqrt().max(MIN_NORM);
             let scale = 1.0 / *norm;
-            row.iter_mut().for_each(|x| *x *= scale);
+            for x in row {
+                *x *= scale;
+            }
         }
     }
 }

@@ -114,20 +114,20 @@ impl HistoryState {
         self.weights[scale] = decay * self.weights[scale] + 1.0;
     }
 
-    /// Sum of the weights of scale `scale`.
-    pub(crate) fn weight(&self, scale: usize) -> f32 {
-        self.weights[scale]
+    /// What turns the sum of scale `scale` into a mean: 1 / (sum of weights), or 0 over nothing.
+    pub(crate) fn factor(&self, scale: usize) -> f32 {
+        if self.weights[scale] > 0.0 {
+            1.0 / self.weights[scale]
+        } else {
+            0.0
+        }
     }
 
     /// Writes the user tower's input x.
     pub fn input(&self, x: &mut [f32]) {
         let (means, counts) = x.split_at_mut(self.sums.len());
         for (scale, mean) in means.chunks_exact_mut(self.dim).enumerate() {
-            let factor = if self.weights[scale] > 0.0 {
-                1.0 / self.weights[scale]
-            } else {
-                0.0
-            };
+            let factor = self.factor(scale);
             for (mean, sum) in mean.iter_mut().zip(&self.sums[scale * self.dim..]) {
                 *mean = factor * sum;
             }

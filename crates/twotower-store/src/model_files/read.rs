@@ -15,7 +15,7 @@ use twotower_core::model::Model;
 /// # Errors
 /// [`ModelFilesError`] if a file is missing, a hash does not hold, or weights do not fit.
 pub fn load(dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
-    let folder = version_folder(dir)?;
+    let folder = resolve(dir)?;
     let manifest = read_manifest(&folder)?;
     // Every file is checked, also those that this program does not read: it is the folder that is good or bad.
     let files = FILES
@@ -47,11 +47,14 @@ pub fn load(dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
 /// # Errors
 /// [`ModelFilesError`]
 pub fn manifest(dir: &Path) -> Result<Manifest, ModelFilesError> {
-    read_manifest(&version_folder(dir)?)
+    read_manifest(&resolve(dir)?)
 }
 
-/// `dir` itself if it holds a manifest, else its subfolder with the highest number for a name.
-fn version_folder(dir: &Path) -> Result<PathBuf, ModelFilesError> {
+/// The folder of one model: `dir` itself if it holds a manifest, else its subfolder with the highest number for a name.
+///
+/// # Errors
+/// [`ModelFilesError::Missing`] if there is none.
+pub fn resolve(dir: &Path) -> Result<PathBuf, ModelFilesError> {
     if dir.join(MANIFEST).exists() {
         return Ok(dir.to_owned());
     }

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
-use twotower_core::model::{Hyperparameters, Model};
+use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::model::Model;
 use uuid::Uuid;
 
 fn model() -> Model {

@@ -22,9 +22,11 @@ pub fn save(
     let onnx = |file, bytes: Result<Vec<u8>, _>| {
         bytes.map_err(|source| ModelFilesError::Onnx { file, source })
     };
+    let version = info.version.to_string();
+    let metadata = [("model_version", version.as_str())];
     let towers = Towers {
-        user: onnx(USER_TOWER, twotower_onnx::user_tower(model))?,
-        item: onnx(ITEM_TOWER, twotower_onnx::item_tower(model))?,
+        user: onnx(USER_TOWER, twotower_onnx::user_tower(model, &metadata))?,
+        item: onnx(ITEM_TOWER, twotower_onnx::item_tower(model, &metadata))?,
     };
     save_with(root, model, info, &towers)
 }

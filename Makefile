@@ -1,0 +1,63 @@
+# The one spelling of each command; continuous integration calls these recipes too (.ci/run).
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# Tools and downloads are cached under target/: `make clean-tools` forgets them.
+binary := target/debug/twotower
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: ## generate data, train, evaluate and open the console; needs only Rust
+	cargo run --release --locked -p twotower -- demo
+
+.PHONY: test
+test: tools lint test-rust test-doc test-docs ## everything that must hold before a change lands
+
+.PHONY: tools
+tools: ## fetch what the tests need: PostgreSQL, a Python environment, Chromium, cargo-deny
+	scripts/test-postgres run true
+	scripts/python-env
+	scripts/chromium
+	scripts/cargo-deny --version
+
+.PHONY: lint
+lint: ## formatting, clippy, licences, direction of crates, what may not stand in a file
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	scripts/check-crates
+	scripts/check-repo
+
+.PHONY: test-rust
+test-rust: ## unit and integration tests, with a PostgreSQL of their own
+	scripts/test-rust
+
+.PHONY: test-doc
+test-doc: ## examples in the API documentation
+	cargo test --workspace --doc --locked
+
+.PHONY: test-docs
+test-docs: ## flags and commands in the Markdown files, and the blocks that can be run
+	cargo build --locked -p twotower
+	scripts/test-postgres run tests/docs/check_docs.py $(binary)
+
+.PHONY: quality
+quality: ## ranking quality on ../shared/data; fails where that folder is missing
+	scripts/test-postgres run scripts/quality
+
+.PHONY: bench
+bench: ## speed of the trainer, of retrieval and of the server
+	cargo bench --workspace --locked
+
+.PHONY: prove-lints
+prove-lints: ## breaks each rule about crates and licences once and expects it caught
+	scripts/check-crates --prove
+
+.PHONY: clean-tools
+clean-tools: ## remove the tools that `make tools` fetched
+	rm -rf target/tools

@@ -1,0 +1,56 @@
+use crate::interaction::{History, Interaction};
+use crate::recommend::Recommender;
+
+/// The number of likes of each video, the same for everybody. It serves those without a like, too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Popularity {
+    like_counts: Vec<u32>,
+    scores: Vec<f32>,
+    users: usize,
+}
+
+impl Popularity {
+    /// Counts the likes of each of the `items` videos.
+    ///
+    /// # Panics
+    /// If a like names a video outside `0..items`.
+    pub fn fit(items: usize, likes: &[Interaction]) -> Self {
+        let mut like_counts = vec![0u32; items];
+        let mut users: Vec<u32> = Vec::with_capacity(likes.len());
+        for like in likes {
+            like_counts[like.item as usize] += 1;
+            users.push(like.user);
+        }
+        users.sort_unstable();
+        users.dedup();
+        Self {
+            scores: like_counts.iter().map(|&count| count as f32).collect(),
+            like_counts,
+            users: users.len(),
+        }
+    }
+
+    /// Likes of each video, `[V]`.
+    pub fn like_counts(&self) -> &[u32] {
+        &self.like_counts
+    }
+
+    /// How many users gave at least one of these likes.
+    pub fn users(&self) -> usize {
+        self.users
+    }
+}
+
+impl Recommender for Popularity {
+    fn name(&self) -> &'static str {
+        "popularity"
+    }
+
+    fn items(&self) -> usize {
+        self.scores.len()
+    }
+
+    fn score(&self, _: History<'_>, scores: &mut [f32]) {
+        scores.copy_from_slice(&self.scores);
+    }
+}

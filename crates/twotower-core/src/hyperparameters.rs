@@ -1,0 +1,175 @@
+//! Hyperparameters: one struct, checked once, saved inside the model.
+
+use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
+use thiserror::Error;
+
+/// Everything that shapes a model besides the data; saved inside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hyperparameters {
+    /// Dimension d of the common space.
+    pub embedding_dim: usize,
+    /// Hidden units of the user tower.
+    pub user_hidden: usize,
+    /// Hidden units of the item tower.
+    pub item_hidden: usize,
+    /// Decays per like of the user tower's averages.
+    pub decays: Vec<f32>,
+    /// Decay per skip of the average of skips.
+    pub skip_decay: f32,
+    /// Examples (likes to predict) per step.
+    pub batch_size: usize,
+    /// Most passes over the training likes.
+    pub epochs: usize,
+    /// Epochs without a better validation NDCG@10 before training stops.
+    pub patience: usize,
+    /// Softmax temperature τ.
+    pub temperature: f32,
+    /// Videos drawn uniformly per step as negatives, beside the batch's own.
+    pub negatives: usize,
+    /// Correct logits by the log of the expected count of a candidate (logQ).
+    pub log_q: bool,
+    /// Adam's step for dense layers.
+    pub learning_rate: f32,
+    /// Row-wise Adagrad's step for tables.
+    pub table_learning_rate: f32,
+    /// Decoupled weight decay of dense layers.
+    pub weight_decay: f32,
+    /// Share of videos whose id is hidden in a step, so that features alone must do.
+    pub id_dropout: f32,
+    /// Dropout on the user tower's input.
+    pub input_dropout: f32,
+    /// Dropout on the user tower's hidden layer.
+    pub hidden_dropout: f32,
+    /// Likes of one user that one step follows; what came before enters by running sums.
+    pub window: usize,
+    /// Terms (tags, performers, …) that fewer videos carry are left out.
+    pub min_term_videos: usize,
+    /// Rows for hashed character n-grams.
+    pub ngram_buckets: u32,
+    /// Seed of all random numbers.
+    pub seed: u64,
+}
+
+impl Default for Hyperparameters {
+    fn default() -> Self {
+        Self {
+            embedding_dim: 64,
+            user_hidden: 256,
+            item_hidden: 128,
+            decays: vec![0.0, 0.5, 0.8, 0.95, 1.0],
+            skip_decay: 0.9,
+            batch_size: 512,
+            epochs: 20,
+            patience: 3,
+            temperature: 0.1,
+            negatives: 512,
+            log_q: true,
+            learning_rate: 2e-3,
+            table_learning_rate: 0.05,
+            weight_decay: 1e-2,
+            id_dropout: 0.1,
+            input_dropout: 0.3,
+            hidden_dropout: 0.3,
+            window: 64,
+            min_term_videos: 2,
+            ngram_buckets: 1 << 15,
+            seed: 42,
+        }
+    }
+}
+
+/// A hyperparameter outside its range.
+#[derive(Debug, Error, PartialEq)]
+#[error("{name} is {value}, expected {expected}")]
+pub struct HyperparameterError {
+    /// Name of the field.
+    pub name: &'static str,
+    /// What it is.
+    pub value: String,
+    /// What it may be.
+    pub expected: &'static str,
+}
+
+impl Hyperparameters {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// [`HyperparameterError`] of the first field outside its range.
+    pub fn validate(&self) -> Result<(), HyperparameterError> {
+        let count = |name: &'static str, n: usize, range: RangeInclusive<usize>, expected| {
+            (name, n.to_string(), expected, range.contains(&n))
+        };
+        let number = |name: &'static str, x: f32, range: RangeInclusive<f32>, expected| {
+            (name, x.to_string(), expected, range.contains(&x))
+        };
+        let step = |name: &'static str, x: f32| {
+            let holds = x.is_finite() && x > 0.0;
+            (name, x.to_string(), "above 0", holds)
+        };
+        let decays = (
+            "decays",
+            format!("{:?}", self.decays),
+            "1 to 16 numbers between 0 and 1",
+            (1..=16).contains(&self.decays.len())
+                && self.decays.iter().all(|x| (0.0..=1.0).contains(x)),
+        );
+        let (most, no_end) = (1_000_000, usize::MAX);
+        let checks: [(&'static str, String, &'static str, bool); 17] = [
+            // Beyond 2,000 dimensions pgvector builds no index.
+            count("embedding_dim", self.embedding_dim, 1..=2000, "1 to 2000"),
+            count("user_hidden", self.user_hidden, 1..=8192, "1 to 8192"),
+            count("item_hidden", self.item_hidden, 1..=8192, "1 to 8192"),
+            decays,
+            number("skip_decay", self.skip_decay, 0.0..=1.0, "0 to 1"),
+            count("batch_size", self.batch_size, 2..=most, "2 to 1000000"),
+            count("epochs", self.epochs, 1..=10_000, "1 to 10000"),
+            count("patience", self.patience, 1..=no_end, "at least 1"),
+            // The softmax is computed without a pass for its maximum, which float32 allows down to here.
+            number("temperature", self.temperature, 0.03..=10.0, "0.03 to 10"),
+            count("negatives", self.negatives, 0..=most, "0 to 1000000"),
+            step("learning_rate", self.learning_rate),
+            step("table_learning_rate", self.table_learning_rate),
+            number("weight_decay", self.weight_decay, 0.0..=1.0, "0 to 1"),
+            number("id_dropout", self.id_dropout, 0.0..=1.0, "0 to 1"),
+            number("input_dropout", self.input_dropout, 0.0..=0.9, "0 to 0.9"),
+            number("hidden_dropout", self.hidden_dropout, 0.0..=0.9, "0 to 0.9"),
+            count("window", self.window, 2..=no_end, "at least 2"),
+        ];
+        match checks.into_iter().find(|check| !check.3) {
+            Some((name, value, expected, _)) => Err(HyperparameterError {
+                name,
+                value,
+                expected,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_range_and_nan_is_not() {
+        assert_eq!(Hyperparameters::default().validate(), Ok(()));
+        for broken in [
+            Hyperparameters {
+                temperature: f32::NAN,
+                ..Hyperparameters::default()
+            },
+            Hyperparameters {
+                decays: vec![1.5],
+                ..Hyperparameters::default()
+            },
+            Hyperparameters {
+                batch_size: 1,
+                ..Hyperparameters::default()
+            },
+        ] {
+            assert!(broken.validate().is_err());
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Sampled softmax with logQ correction (Yi et al. 2019), forward and backward in tiles of rows.
+
+#[cfg(test)]
+mod golden;
+
+use crate::kernel::{self, View};
+use crate::negative::Candidates;
+use rayon::prelude::*;
+
+/// Rows whose logits one task computes.
+const TILE: usize = 128;
+
+/// Rows whose logits are held at once.
+const BLOCK: usize = 512;
+
+/// One row of the loss.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// Column of the target.
+    pub target: usize,
+    /// Columns of candidates known to be liked by the row's user: not negatives. The target may be among them.
+    pub known: &'a [u32],
+}
+
+/// Buffers that live from step to step.
+#[derive(Debug, Clone, Default)]
+pub struct SampledSoftmax {
+    logits: Vec<f32>,
+}
+
+/// Gradients of the loss.
+#[derive(Debug)]
+pub struct Gradients<'a> {
+    /// `[B, d]`, written.
+    pub users: &'a mut [f32],
+    /// `[C, d]`, added to.
+    pub candidates: &'a mut [f32],
+}
+
+/// Operands of the loss.
+#[derive(Debug, Clone, Copy)]
+pub struct Operands<'a> {
+    /// `[B, d]`, unit norm.
+    pub users: &'a [f32],
+    /// `[C, d]`, unit norm.
+    pub vectors: &'a [f32],
+    /// Biases of the C candidates.
+    pub candidates: &'a Candidates,
+    /// Dimension d.
+    pub dim: usize,
+    /// Temperature τ.
+    pub temperature: f32,
+}
+
+impl SampledSoftmax {
+    /// Mean over the B rows of -log softmax of the target, in nats, and its gradients. The logit of row b and candidate c
+    /// is ⟨u, v⟩ / τ of their vectors plus the candidate's bias.
+    pub fn forward_backward<'r>(
+        &mut self,
+        operands: Operands<'_>,
+        row: impl Fn(usize) -> Row<'r> + Sync,
+        gradients: &mut Gradients<'_>,
+    ) -> f32 {
+        let Operands {
+            users,
+            vectors,
+            candidates,
+            dim,
+            temperature,
+        } = operands;
+        let (rows, columns) = (users.len() / dim, candidates.len());
+        // Vectors are of unit norm, so that this bounds every logit and no pass for the maximum is needed.
+        let bias = candidates
+            .negative_bias
+            .iter()
+            .chain(&candidates.positive_bias);
+        let shift = 1.0 / temperature + bias.fold(f32::NEG_INFINITY, |max, &b| max.max(b));
+        let scale = 1.0 / (rows as f32);
+        let mut loss = 0.0_f64;
+        for block in 0..rows.div_ceil(BLOCK) {
+            let first = block * BLOCK;
+            let n = BLOCK.min(rows - first);
+            self.logits.resize(n * columns, 0.0);
+            let tiles = self
+                .logits
+                .par_chunks_mut(TILE * columns)
+                .zip(gradients.users[first * dim..(first + n) * dim].par_chunks_mut(TILE * dim));
+            let losses: Vec<f64> = tiles
+                .enumerate()
+                .map(|(tile, (logits, user_gradients))| {
+                    let first = first + tile * TILE;
+                    let n = user_gradients.len() / dim;
+                    let users = View::rows(&users[first * dim..(first + n) * dim], dim);
+                    kernel::gemm(
+                        1.0 / temperature,
+                        users,
+                        View::rows(vectors, dim).t(),
+                        0.0,
+                        logits,
+                    );
+                    let mut loss = 0.0;
+                    for (offset, logits) in logits.chunks_exact_mut(columns).enumerate() {
+                        loss += softmax_row(logits, row(first + offset), candidates, shift, scale);
+                    }
+                    kernel::gemm(
+                        1.0 / temperature,
+                        View::rows(logits, columns),
+                        View::rows(vectors, dim),
+                        0.0,
+                        user_gradients,
+                    );
+                    loss
+                })
+                .collect();
+            loss += losses.iter().sum::<f64>();
+            let (logits, users) = (&self.logits, &users[first * dim..(first + n) * dim]);
+            gradients
+                .candidates
+                .par_chunks_mut(TILE * dim)
+                .enumerate()
+                .for_each(|(tile, gradients)| {
+                    let by_column = View::rows(logits, columns)
+                        .columns(tile * TILE, gradients.len() / dim)
+                        .t();
+                    kernel::gemm(
+                        1.0 / temperature,
+                        by_column,
+                        View::rows(users, dim),
+                        1.0,
+                        gradients,
+                    );
+                });
+        }
+        (loss / rows as f64) as f32
+    }
+}
+
+/// Turns the logits of one row into `scale` times the gradient with respect to them; returns the row's loss.
+fn softmax_row(
+    logits: &mut [f32],
+    row: Row<'_>,
+    candidates: &Candidates,
+    shift: f32,
+    scale: f32,
+) -> f64 {
+    let target = logits[row.target] + candidates.positive_bias[row.target];
+    kernel::axpy(1.0, &candidates.negative_bias, logits);
+    for &known in row.known {
+        logits[known as usize] = f32::NEG_INFINITY;
+    }
+    logits[row.target] = target;
+    let sum = kernel::exp_sum(logits, shift);
+    let factor = scale / sum;
+    for p in logits.iter_mut() {
+        *p *= factor;
+    }
+    logits[row.target] -= scale;
+    f64::from(sum.ln() + shift - target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> (Vec<f32>, Vec<f32>, Candidates) {
+        let unit = |seed: u32| {
+            let raw: Vec<f32> = (0..4)
+                .map(|i| ((seed * 37 + i * 11) % 17) as f32 - 8.0)
+                .collect();
+            let norm = raw.iter().map(|x| x * x).sum::<f32>().sqrt();
+            raw.into_iter().map(move |x| x / norm)
+        };
+        let users: Vec<f32> = (0..3).flat_map(unit).collect();
+        let vectors: Vec<f32> = (3..8).flat_map(unit).collect();
+        let candidates = Candidates {
+            items: (0..5).collect(),
+            negative_bias: vec![0.1, -0.2, 0.3, 0.0, 0.5],
+            positive_bias: vec![-0.1, -0.3, 0.2, 0.0, 0.4],
+        };
+        (users, vectors, candidates)
+    }
+
+    const KNOWN: [&[u32]; 3] = [&[0, 3], &[], &[2, 4]];
+
+    fn row(b: usize) -> Row<'static> {
+        Row {
+            target: [0, 1, 4][b],
+            known: KNOWN[b],
+        }
+    }
+
+    /// The loss as its definition reads, in 64 bits.
+    fn reference(users: &[f32], vectors: &[f32], candidates: &Candidates) -> f64 {
+        let mut loss = 0.0;
+        for (b, user) in users.chunks_exact(4).enumerate() {
+            let row = row(b);
+            let logits: Vec<f64> = vectors
+                .chunks_exact(4)
+                .enumerate()
+                .map(|(c, vector)| {
+                    let score: f64 = user
+                        .iter()
+                        .zip(vector)
+                        .map(|(x, y)| f64::from(*x) * f64::from(*y))
+                        .sum();
+                    let bias = match c == row.target {
+                        true => candidates.positive_bias[c],
+                        false if row.known.contains(&(c as u32)) => f32::NEG_INFINITY,
+                        false => candidates.negative_bias[c],
+                    };
+                    score / 0.2 + f64::from(bias)
+                })
+                .collect();
+            loss += logits.iter().map(|x| x.exp()).sum::<f64>().ln() - logits[row.target];
+        }
+        loss / 3.0
+    }
+
+    #[test]
+    fn agrees_with_its_definition_and_its_finite_differences() {
+        let (users, vectors, candidates) = example();
+        let mut gradients = (vec![0.0; users.len()], vec![0.0; vectors.len()]);
+        let loss = SampledSoftmax::default().forward_backward(
+            Operands {
+                users: &users,
+                vectors: &vectors,
+                candidates: &candidates,
+                dim: 4,
+                temperature: 0.2,
+            },
+            row,
+            &mut Gradients {
+                users: &mut gradients.0,
+                candidates: &mut gradients.1,
+            },
+        );
+        assert!((f64::from(loss) - reference(&users, &vectors, &candidates)).abs() < 1e-5);
+        let step = 1e-3_f32;
+        for i in 0..users.len() + vectors.len() {
+            let at = |delta: f32| {
+                let (mut users, mut vectors) = (users.clone(), vectors.clone());
+                if i < users.len() {
+                    users[i] += delta;
+                } else {
+                    vectors[i - users.len()] += delta;
+                }
+                reference(&users, &vectors, &candidates)
+            };
+            let numeric = (at(step) - at(-step)) / (2.0 * f64::from(step));
+            let analytic = f64::from(if i < users.len() {
+                gradients.0[i]
+            } else {
+                gradients.1[i - users.len()]
+            });
+            assert!(
+                (numeric - analytic).abs() < 1e-3,
+                "component {i}: {numeric} against {analytic}"
+            );
+        }
+    }
+}

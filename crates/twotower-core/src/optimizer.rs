@@ -1,0 +1,135 @@
+//! Optimisers: row-wise Adagrad for tables, of which a step touches few rows, and Adam for dense layers.
+
+use crate::kernel::{self, AdamStep};
+use crate::matrix::Matrix;
+use rayon::prelude::*;
+
+/// Keeps the first step of a row finite.
+const ADAGRAD_EPSILON: f32 = 1e-8;
+
+/// Adagrad (Duchi, Hazan & Singer 2011) with one accumulator a row: the sum of the mean squares of its gradients, as in
+/// Facebook's DLRM (Naumov et al. 2019). 4 bytes of state a row instead of 4 d.
+#[derive(Debug, Clone)]
+pub struct RowAdagrad {
+    accumulators: Vec<f32>,
+    learning_rate: f32,
+}
+
+impl RowAdagrad {
+    /// For a table of `rows` rows.
+    pub fn new(rows: usize, learning_rate: f32) -> Self {
+        Self {
+            accumulators: vec![0.0; rows],
+            learning_rate,
+        }
+    }
+
+    /// Updates the rows named by `rows`, strictly ascending, with `gradients` `[rows.len(), d]`; no other row is touched.
+    pub fn step(&mut self, table: &mut Matrix, rows: &[u32], gradients: &[f32]) {
+        let dim = table.cols();
+        let learning_rate = self.learning_rate;
+        let mut left: (&mut [f32], &mut [f32]) = (table.as_mut_slice(), &mut self.accumulators);
+        let mut next_row = 0;
+        // Cut the table into the touched rows, so that each is one task's own.
+        let mut touched = Vec::with_capacity(rows.len());
+        for (&row, gradient) in rows.iter().zip(gradients.chunks_exact(dim)) {
+            let gap = row as usize - next_row;
+            let (parameters, parameters_left) = left.0[gap * dim..].split_at_mut(dim);
+            let (accumulator, accumulators_left) = left.1[gap..].split_at_mut(1);
+            touched.push((parameters, &mut accumulator[0], gradient));
+            left = (parameters_left, accumulators_left);
+            next_row = row as usize + 1;
+        }
+        touched.into_par_iter().with_min_len(256).for_each(
+            |(parameters, accumulator, gradient)| {
+                let mean_square = kernel::dot(gradient, gradient) / dim as f32;
+                if mean_square > 0.0 {
+                    *accumulator += mean_square;
+                    kernel::axpy(
+                        -learning_rate / (*accumulator + ADAGRAD_EPSILON).sqrt(),
+                        gradient,
+                        parameters,
+                    );
+                }
+            },
+        );
+    }
+}
+
+/// Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019).
+#[derive(Debug, Clone)]
+pub struct Adam {
+    moments: Vec<(Vec<f32>, Vec<f32>)>,
+    learning_rate: f32,
+    weight_decay: f32,
+    steps: i32,
+}
+
+impl Adam {
+    const BETA1: f32 = 0.9;
+    const BETA2: f32 = 0.999;
+
+    /// For layers of these sizes.
+    pub fn new(
+        sizes: impl IntoIterator<Item = usize>,
+        learning_rate: f32,
+        weight_decay: f32,
+    ) -> Self {
+        let moments = sizes
+            .into_iter()
+            .map(|n| (vec![0.0; n], vec![0.0; n]))
+            .collect();
+        Self {
+            moments,
+            learning_rate,
+            weight_decay,
+            steps: 0,
+        }
+    }
+
+    /// One step for all layers, in the order of [`Adam::new`].
+    pub fn step(&mut self, layers: Vec<(&mut [f32], &[f32])>) {
+        self.steps += 1;
+        let step = AdamStep {
+            beta1: Self::BETA1,
+            beta2: Self::BETA2,
+            rate: self.learning_rate / (1.0 - Self::BETA1.powi(self.steps)),
+            second_correction: 1.0 / (1.0 - Self::BETA2.powi(self.steps)),
+            decay: self.learning_rate * self.weight_decay,
+        };
+        layers.into_par_iter().zip(&mut self.moments).for_each(
+            |((parameters, gradient), (first, second))| {
+                kernel::adam(parameters, (first, second), gradient, step);
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adagrad_touches_named_rows_only_and_shrinks_its_steps() {
+        let mut table = Matrix::zeros(4, 2);
+        let mut adagrad = RowAdagrad::new(4, 0.1);
+        adagrad.step(&mut table, &[1, 3], &[1.0, 1.0, 2.0, 0.0]);
+        assert_eq!(table.row(0), [0.0, 0.0]);
+        assert_eq!(table.row(2), [0.0, 0.0]);
+        assert!(
+            (table.row(1)[0] + 0.1).abs() < 1e-6,
+            "the first step is the learning rate times the sign"
+        );
+        assert!((table.row(3)[0] + 0.1 * 2.0_f32.sqrt()).abs() < 1e-6);
+        adagrad.step(&mut table, &[1], &[1.0, 1.0]);
+        assert!((table.row(1)[0] + 0.1 + 0.1 / 2.0_f32.sqrt()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn adam_first_step_is_the_learning_rate() {
+        let mut adam = Adam::new([2], 0.01, 0.0);
+        let mut parameters = [1.0, 1.0];
+        adam.step(vec![(&mut parameters, &[3.0, -0.5])]);
+        assert!((parameters[0] - 0.99).abs() < 1e-5 && (parameters[1] - 1.01).abs() < 1e-5);
+    }
+}

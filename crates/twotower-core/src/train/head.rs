@@ -1,0 +1,321 @@
+//! Forward with dropout and backward of a tower's [`Head`], by hand, in tiles of rows.
+
+use crate::kernel::{self, View};
+use crate::tower::Head;
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use rayon::prelude::*;
+
+/// Rows one task computes, and rows of a weight whose gradient one task computes. Fixed, so that the order of every sum is
+/// too, whatever the number of threads.
+const TILE: usize = 128;
+
+/// Where dropout comes from: rates and a seed that differs from step to step.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Dropout {
+    /// Share of inputs set to zero.
+    pub(super) input: f32,
+    /// Share of hidden units set to zero.
+    pub(super) hidden: f32,
+    /// Seed of this step.
+    pub(super) seed: u64,
+}
+
+/// What a forward pass over n rows leaves for the backward pass.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HeadPass {
+    /// Inputs `[n, x]`, filled by the caller; dropout is applied in place.
+    pub(super) x: Vec<f32>,
+    /// Pre-activations `[n, h]`, then the factor that gradients pass back through, GELU' times dropout.
+    slopes: Vec<f32>,
+    /// Activations after dropout `[n, h]`.
+    y: Vec<f32>,
+    /// Outputs `[n, d]`, unit norm.
+    pub(super) out: Vec<f32>,
+    /// Norms before normalising `[n]`.
+    norms: Vec<f32>,
+    /// Gradient with respect to z `[n, d]`.
+    dz: Vec<f32>,
+    /// Gradient with respect to pre-activations `[n, h]`.
+    da: Vec<f32>,
+    /// Gradient with respect to x after dropout `[n, x]`.
+    pub(super) dx: Vec<f32>,
+}
+
+/// Gradients of a head's weights, in the order of [`weights`].
+pub(super) type HeadGradients = [Vec<f32>; 5];
+
+/// The weights of a head, in the order of [`HeadGradients`]: W₁, b₁, W₂, b₂, W₃.
+pub(super) fn weights(head: &mut Head) -> [&mut [f32]; 5] {
+    [
+        head.hidden.weight.as_mut_slice(),
+        &mut head.hidden.bias,
+        head.output.weight.as_mut_slice(),
+        &mut head.output.bias,
+        head.residual.as_mut_slice(),
+    ]
+}
+
+/// Zeros in the shapes of `head`.
+pub(super) fn zero_gradients(head: &mut Head) -> HeadGradients {
+    weights(head).map(|weight| vec![0.0; weight.len()])
+}
+
+/// Multiplies each number by 0 with probability `rate`, else by 1 / (1 - rate); also in `also`, which is of equal length.
+fn drop(rate: f32, random: &mut Pcg64Mcg, values: &mut [f32], also: Option<&mut [f32]>) {
+    // Eight decisions of eight bits from each 64 random bits.
+    let threshold = (rate * 256.0).round() as u64;
+    let keep = 256.0 / (256.0 - threshold as f32);
+    let mut factors = [0.0; 8];
+    let mut also = also.map(|also| also.chunks_mut(8));
+    for values in values.chunks_mut(8) {
+        let bits = random.next_u64();
+        for (lane, factor) in factors.iter_mut().enumerate() {
+            *factor = if (bits >> (8 * lane)) & 0xff < threshold {
+                0.0
+            } else {
+                keep
+            };
+        }
+        for (x, factor) in values.iter_mut().zip(factors) {
+            *x *= factor;
+        }
+        if let Some(also) = also.as_mut().and_then(Iterator::next) {
+            for (x, factor) in also.iter_mut().zip(factors) {
+                *x *= factor;
+            }
+        }
+    }
+}
+
+impl HeadPass {
+    /// Makes room for `n` rows; `x` is the caller's to fill.
+    pub(super) fn resize(&mut self, head: &Head, n: usize) {
+        let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
+        for (buffer, len) in [
+            (&mut self.x, n * x),
+            (&mut self.slopes, n * h),
+            (&mut self.y, n * h),
+            (&mut self.out, n * d),
+            (&mut self.norms, n),
+            (&mut self.dz, n * d),
+            (&mut self.da, n * h),
+            (&mut self.dx, n * x),
+        ] {
+            buffer.resize(len, 0.0);
+        }
+    }
+
+    /// From `x` to `out`.
+    pub(super) fn forward(&mut self, head: &Head, dropout: Dropout) {
+        let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
+        self.x
+            .par_chunks_mut(TILE * x)
+            .zip(self.slopes.par_chunks_mut(TILE * h))
+            .zip(self.y.par_chunks_mut(TILE * h))
+            .zip(self.out.par_chunks_mut(TILE * d))
+            .zip(self.norms.par_chunks_mut(TILE))
+            .enumerate()
+            .for_each(|(tile, ((((x, slopes), y), out), norms))| {
+                let mut random = Pcg64Mcg::seed_from_u64(dropout.seed.wrapping_add(tile as u64));
+                if dropout.input > 0.0 {
+                    drop(dropout.input, &mut random, x, None);
+                }
+                head.hidden.forward(x, slopes);
+                kernel::gelu(slopes, y);
+                if dropout.hidden > 0.0 {
+                    drop(dropout.hidden, &mut random, y, Some(slopes));
+                }
+                head.project(x, y, out, norms);
+            });
+    }
+
+    /// From the gradient `dout` `[n, d]` with respect to `out` to `dx` and the gradients of the weights, which are
+    /// overwritten.
+    pub(super) fn backward(&mut self, head: &Head, dout: &[f32], gradients: &mut HeadGradients) {
+        let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
+        self.dz
+            .par_chunks_mut(TILE * d)
+            .zip(self.da.par_chunks_mut(TILE * h))
+            .zip(self.dx.par_chunks_mut(TILE * x))
+            .zip(self.slopes.par_chunks(TILE * h))
+            .zip(dout.par_chunks(TILE * d))
+            .zip(self.out.par_chunks(TILE * d))
+            .zip(self.norms.par_chunks(TILE))
+            .for_each(|((((((dz, da), dx), slopes), dout), out), norms)| {
+                for (((dz, dout), out), norm) in dz
+                    .chunks_exact_mut(d)
+                    .zip(dout.chunks_exact(d))
+                    .zip(out.chunks_exact(d))
+                    .zip(norms)
+                {
+                    // v = z / ‖z‖, hence dz = (dv - v ⟨v, dv⟩) / ‖z‖.
+                    let along = kernel::dot(out, dout);
+                    for ((dz, dout), out) in dz.iter_mut().zip(dout).zip(out) {
+                        *dz = (dout - along * out) / norm;
+                    }
+                }
+                kernel::gemm(
+                    1.0,
+                    View::rows(dz, d),
+                    View::from(&head.output.weight).t(),
+                    0.0,
+                    da,
+                );
+                for (da, slope) in da.iter_mut().zip(slopes) {
+                    *da *= slope;
+                }
+                kernel::gemm(
+                    1.0,
+                    View::rows(da, h),
+                    View::from(&head.hidden.weight).t(),
+                    0.0,
+                    dx,
+                );
+                kernel::gemm(
+                    1.0,
+                    View::rows(dz, d),
+                    View::from(&head.residual).t(),
+                    1.0,
+                    dx,
+                );
+            });
+        let [w1, b1, w2, b2, w3] = gradients;
+        let products = [
+            (w1, &self.x, x, &self.da, h),
+            (w2, &self.y, h, &self.dz, d),
+            (w3, &self.x, x, &self.dz, d),
+        ];
+        products
+            .into_par_iter()
+            .flat_map(|(gradient, left, rows, right, cols)| {
+                let tiles = gradient.par_chunks_mut(TILE * cols).enumerate();
+                tiles.map(move |(tile, gradient)| {
+                    (
+                        gradient,
+                        View::rows(left, rows),
+                        tile,
+                        View::rows(right, cols),
+                        cols,
+                    )
+                })
+            })
+            .for_each(|(gradient, left, tile, right, cols)| {
+                kernel::gemm(
+                    1.0,
+                    left.columns(tile * TILE, gradient.len() / cols).t(),
+                    right,
+                    0.0,
+                    gradient,
+                );
+            });
+        for (bias, rows) in [(b1, &self.da), (b2, &self.dz)] {
+            bias.fill(0.0);
+            for row in rows.chunks_exact(bias.len()) {
+                kernel::axpy(1.0, row, bias);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::Matrix;
+    use crate::tower::Dense;
+    use rand::RngExt;
+
+    fn random_head(random: &mut Pcg64Mcg) -> Head {
+        let mut head = Head {
+            hidden: Dense {
+                weight: Matrix::zeros(5, 7),
+                bias: vec![0.0; 7],
+            },
+            output: Dense {
+                weight: Matrix::zeros(7, 3),
+                bias: vec![0.0; 3],
+            },
+            residual: Matrix::zeros(5, 3),
+        };
+        for weight in weights(&mut head) {
+            weight.fill_with(|| random.random_range(-0.7..0.7));
+        }
+        head
+    }
+
+    /// Σ ⟨out, target⟩, whose gradient with respect to out is `target`.
+    fn objective(head: &Head, x: &[f32], target: &[f32], dropout: Dropout) -> f64 {
+        let mut pass = HeadPass::default();
+        pass.resize(head, target.len() / 3);
+        pass.x.copy_from_slice(x);
+        pass.forward(head, dropout);
+        pass.out
+            .iter()
+            .zip(target)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum()
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        for dropout in [
+            Dropout::default(),
+            Dropout {
+                input: 0.3,
+                hidden: 0.4,
+                seed: 5,
+            },
+        ] {
+            let mut random = Pcg64Mcg::seed_from_u64(3);
+            let mut head = random_head(&mut random);
+            let mut x: Vec<f32> = (0..70 * 5)
+                .map(|_| random.random_range(-1.0..1.0))
+                .collect();
+            let target: Vec<f32> = (0..70 * 3)
+                .map(|_| random.random_range(-1.0..1.0))
+                .collect();
+            let mut pass = HeadPass::default();
+            pass.resize(&head, 70);
+            pass.x.copy_from_slice(&x);
+            pass.forward(&head, dropout);
+            let dropped = pass
+                .x
+                .iter()
+                .zip(&x)
+                .map(|(after, before)| after / before)
+                .collect::<Vec<_>>();
+            let mut gradients = zero_gradients(&mut head);
+            pass.backward(&head, &target, &mut gradients);
+            let step = 1e-2;
+            let check = |numeric: f64, analytic: f32, what: &str| {
+                let error = (numeric - f64::from(analytic)).abs();
+                assert!(
+                    error < 2e-3 * (1.0 + numeric.abs()),
+                    "{what}: {numeric} against {analytic}"
+                );
+            };
+            for (layer, gradient) in gradients.iter().enumerate() {
+                for (i, &analytic) in gradient.iter().enumerate() {
+                    let mut at = |delta: f32| {
+                        weights(&mut head)[layer][i] += delta;
+                        let value = objective(&head, &x, &target, dropout);
+                        weights(&mut head)[layer][i] -= delta;
+                        value
+                    };
+                    let numeric = (at(step) - at(-step)) / (2.0 * f64::from(step));
+                    check(numeric, analytic, &format!("layer {layer}, weight {i}"));
+                }
+            }
+            for i in (0..x.len()).step_by(7) {
+                let mut at = |delta: f32| {
+                    x[i] += delta;
+                    let value = objective(&head, &x, &target, dropout);
+                    x[i] -= delta;
+                    value
+                };
+                let numeric = (at(step) - at(-step)) / (2.0 * f64::from(step));
+                check(numeric, pass.dx[i] * dropped[i], &format!("input {i}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The user tower's input along a sequence by running sums, forward and backward.
+
+use crate::kernel;
+use crate::tower::{HistoryState, UserTower};
+
+/// What happens to a user, in the order of time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step<'a> {
+    /// A like of a video with this vector, whose gradient goes to row `row` of the step's videos.
+    Like {
+        /// `[d]`
+        vector: &'a [f32],
+        /// Column of the video among the step's items.
+        row: usize,
+    },
+    /// A skip of a video with this vector; no gradient passes through skips.
+    Skip {
+        /// `[d]`
+        vector: &'a [f32],
+    },
+    /// A like to be predicted: the input as it stands is an example.
+    Predict,
+}
+
+/// Walks `steps` from `state` on and writes one input row `[x]` for each [`Step::Predict`] into `x`, and the factor 1 / (sum
+/// of weights) of each scale of likes at that moment into `factors` `[examples, k]`, which [`backward`] needs.
+pub(super) fn forward<'a>(
+    tower: &UserTower,
+    mut state: HistoryState,
+    steps: impl Iterator<Item = Step<'a>>,
+    x: &mut [f32],
+    factors: &mut [f32],
+) {
+    let scales = tower.decays.len();
+    let mut rows = x
+        .chunks_exact_mut(tower.inputs())
+        .zip(factors.chunks_exact_mut(scales));
+    for step in steps {
+        match step {
+            Step::Like { vector, .. } => state.like(tower, vector),
+            Step::Skip { vector } => state.skip(tower, vector),
+            Step::Predict => {
+                if let Some((x, factors)) = rows.next() {
+                    state.input(x);
+                    for (scale, factor) in factors.iter_mut().enumerate() {
+                        *factor = state.factor(scale);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Walks `steps` backward: from the gradients `dx` `[examples, x]` of the inputs to those of the liked vectors, handed to
+/// `add(row, gradient)` from the last like to the first.
+///
+/// With sums S ← δ S + v and input S / w, the gradient of a liked vector is the running sum G of the gradients of the inputs
+/// after it, each divided by its w and decayed by δ for every like in between.
+pub(super) fn backward<'a>(
+    tower: &UserTower,
+    steps: impl DoubleEndedIterator<Item = Step<'a>>,
+    dx: &[f32],
+    factors: &[f32],
+    mut add: impl FnMut(usize, &[f32]),
+) {
+    let (scales, dim) = (tower.decays.len(), tower.dim());
+    let mut rows = dx
+        .chunks_exact(tower.inputs())
+        .zip(factors.chunks_exact(scales))
+        .rev();
+    let mut sums = vec![0.0; scales * dim];
+    let mut total = vec![0.0; dim];
+    for step in steps.rev() {
+        match step {
+            Step::Predict => {
+                if let Some((dx, factors)) = rows.next() {
+                    for ((sum, dx), &factor) in sums
+                        .chunks_exact_mut(dim)
+                        .zip(dx.chunks_exact(dim))
+                        .zip(factors)
+                    {
+                        kernel::axpy(factor, dx, sum);
+                    }
+                }
+            }
+            Step::Like { row, .. } => {
+                total.fill(0.0);
+                for (sum, &decay) in sums.chunks_exact_mut(dim).zip(&tower.decays) {
+                    for (total, sum) in total.iter_mut().zip(sum) {
+                        *total += *sum;
+                        *sum *= decay;
+                    }
+                }
+                add(row, &total);
+            }
+            Step::Skip { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::Matrix;
+    use crate::tower::{Dense, Head};
+    use rand::{RngExt, SeedableRng};
+    use rand_pcg::Pcg64Mcg;
+
+    const SKIPPED: [f32; 3] = [0.3, -0.2, 0.6];
+
+    /// A like, then a prediction before each further like, and a skip somewhere between.
+    fn script(vectors: &[f32]) -> Vec<Step<'_>> {
+        let mut script = Vec::new();
+        for (row, vector) in vectors.chunks_exact(3).enumerate() {
+            if row > 0 {
+                script.push(Step::Predict);
+            }
+            script.push(Step::Like { vector, row });
+            if row == 2 {
+                script.push(Step::Skip { vector: &SKIPPED });
+            }
+        }
+        script
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let mut random = Pcg64Mcg::seed_from_u64(1);
+        let (dim, likes) = (3, 6);
+        let head = Head {
+            output: Dense {
+                weight: Matrix::zeros(1, dim),
+                bias: vec![0.0; dim],
+            },
+            ..Head::default()
+        };
+        let tower = UserTower {
+            decays: vec![0.0, 0.5, 1.0],
+            skip_decay: 0.9,
+            head,
+        };
+        let mut vectors: Vec<f32> = (0..likes * dim)
+            .map(|_| random.random_range(-1.0..1.0))
+            .collect();
+        let before: Vec<f32> = (0..dim).map(|_| random.random_range(-1.0..1.0)).collect();
+        let weights: Vec<f32> = (0..(likes - 1) * tower.inputs())
+            .map(|_| random.random_range(-1.0..1.0))
+            .collect();
+        let value = |vectors: &[f32]| -> (f64, Vec<f32>) {
+            let mut x = vec![0.0; (likes - 1) * tower.inputs()];
+            let mut factors = vec![0.0; (likes - 1) * tower.decays.len()];
+            let mut state = tower.empty_history();
+            state.like(&tower, &before);
+            forward(
+                &tower,
+                state,
+                script(vectors).into_iter(),
+                &mut x,
+                &mut factors,
+            );
+            (
+                x.iter()
+                    .zip(&weights)
+                    .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                    .sum(),
+                factors,
+            )
+        };
+        let (_, factors) = value(&vectors);
+        let mut gradients = vec![0.0; likes * dim];
+        backward(
+            &tower,
+            script(&vectors).into_iter(),
+            &weights,
+            &factors,
+            |row, gradient| {
+                kernel::axpy(1.0, gradient, &mut gradients[row * dim..(row + 1) * dim]);
+            },
+        );
+        for i in 0..vectors.len() {
+            let mut at = |delta: f32| {
+                vectors[i] += delta;
+                let value = value(&vectors).0;
+                vectors[i] -= delta;
+                value
+            };
+            let numeric = (at(1e-2) - at(-1e-2)) / 2e-2;
+            assert!(
+                (numeric - f64::from(gradients[i])).abs() < 1e-3,
+                "component {i}: {numeric} against {}",
+                gradients[i]
+            );
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! One step: a batch of windows forward through both towers and the loss, backward, and into the weights.
+
+#[cfg(test)]
+mod golden;
+
+use super::head::{self, Dropout, HeadGradients, HeadPass};
+use super::history;
+use super::table::RowGradients;
+use super::window::{Timelines, Window};
+use crate::feature::ItemFeatures;
+use crate::hyperparameters::Hyperparameters;
+use crate::kernel;
+use crate::loss::{Gradients, Operands, Row, SampledSoftmax};
+use crate::model::Model;
+use crate::negative::{CandidateSampler, Candidates};
+use crate::optimizer::{Adam, RowAdagrad};
+use rand::{Rng, RngExt};
+use rand_pcg::Pcg64Mcg;
+use rayon::prelude::*;
+
+/// Windows that one task follows.
+const WINDOWS_PER_TASK: usize = 4;
+
+/// What one step needs besides the model, kept from step to step.
+pub(super) struct Stepper {
+    sampler: CandidateSampler,
+    candidates: Candidates,
+    item_pass: HeadPass,
+    user_pass: HeadPass,
+    softmax: SampledSoftmax,
+    item_gradients: HeadGradients,
+    user_gradients: HeadGradients,
+    id_gradients: RowGradients,
+    term_gradients: RowGradients,
+    dense_optimizer: Adam,
+    id_optimizer: RowAdagrad,
+    term_optimizer: RowAdagrad,
+    /// Gradients of user vectors `[B, d]` and of the step's video vectors `[n, d]`.
+    user_vector_gradients: Vec<f32>,
+    item_vector_gradients: Vec<f32>,
+    with_id: Vec<bool>,
+}
+
+/// What a step reads.
+#[derive(Clone, Copy)]
+pub(super) struct StepData<'a> {
+    pub(super) features: &'a ItemFeatures,
+    pub(super) timelines: &'a Timelines,
+    /// Vectors of all videos at the start of the epoch, `[V, d]`.
+    pub(super) vectors: &'a [f32],
+}
+
+impl<'a> StepData<'a> {
+    fn vector(self, item: u32, dim: usize) -> &'a [f32] {
+        &self.vectors[item as usize * dim..(item as usize + 1) * dim]
+    }
+}
+
+/// What the forward pass over a batch's histories leaves for the loss and the backward pass.
+struct Examples {
+    /// 1 / (sum of weights) of each scale, `[B, k]`.
+    factors: Vec<f32>,
+    /// Columns of candidates that the user of each window likes.
+    known: Vec<Vec<u32>>,
+    /// Window of each example, `[B]`.
+    window_of: Vec<u32>,
+}
+
+/// One window with its share of the batch's buffers.
+struct Part<'a> {
+    window: Window,
+    /// Columns of candidates that the window's user likes.
+    known: Vec<u32>,
+    x: &'a mut [f32],
+    factors: &'a mut [f32],
+}
+
+impl Stepper {
+    pub(super) fn new(model: &mut Model, like_counts: &[u32]) -> Self {
+        let hyper = model.hyperparameters.clone();
+        let dim = hyper.embedding_dim;
+        let (items, users) = (&mut model.item_tower.head, &mut model.user_tower.head);
+        let (item_gradients, user_gradients) =
+            (head::zero_gradients(items), head::zero_gradients(users));
+        let sizes = item_gradients
+            .iter()
+            .chain(&user_gradients)
+            .map(Vec::len)
+            .collect::<Vec<_>>();
+        let (ids, terms) = (
+            model.item_tower.id_table.rows(),
+            model.item_tower.term_table.rows(),
+        );
+        Self {
+            sampler: CandidateSampler::new(like_counts, hyper.negatives, hyper.log_q),
+            candidates: Candidates::default(),
+            item_pass: HeadPass::default(),
+            user_pass: HeadPass::default(),
+            softmax: SampledSoftmax::default(),
+            item_gradients,
+            user_gradients,
+            id_gradients: RowGradients::new(ids, dim),
+            term_gradients: RowGradients::new(terms, dim),
+            dense_optimizer: Adam::new(sizes, hyper.learning_rate, hyper.weight_decay),
+            id_optimizer: RowAdagrad::new(ids, hyper.table_learning_rate),
+            term_optimizer: RowAdagrad::new(terms, hyper.table_learning_rate),
+            user_vector_gradients: Vec::new(),
+            item_vector_gradients: Vec::new(),
+            with_id: Vec::new(),
+        }
+    }
+
+    /// Trains on `batch`; returns the mean loss in nats and the number of examples.
+    pub(super) fn step(
+        &mut self,
+        model: &mut Model,
+        data: StepData<'_>,
+        batch: &[Window],
+        random: &mut Pcg64Mcg,
+    ) -> (f32, usize) {
+        let (loss, examples) = self.gradients(model, data, batch, random);
+        self.apply(model, data.features);
+        (loss, examples)
+    }
+
+    /// Forward and backward: leaves the gradient of the mean loss in the buffers.
+    fn gradients(
+        &mut self,
+        model: &Model,
+        data: StepData<'_>,
+        batch: &[Window],
+        random: &mut Pcg64Mcg,
+    ) -> (f32, usize) {
+        let timelines = data.timelines;
+        let targets: Vec<u32> = batch.iter().flat_map(|w| w.targets(timelines)).collect();
+        let liked: Vec<u32> = batch.iter().flat_map(|w| w.items(timelines)).collect();
+        self.sampler
+            .draw(&targets, &liked, random, &mut self.candidates);
+        self.embed_items(model, data.features, random);
+        let examples = self.embed_users(model, data, batch, random.next_u64());
+        let loss = self.score(&model.hyperparameters, &targets, &examples);
+        self.user_pass.backward(
+            &model.user_tower.head,
+            &self.user_vector_gradients,
+            &mut self.user_gradients,
+        );
+        self.back_through_histories(model, data, batch, &examples.factors);
+        self.item_pass.backward(
+            &model.item_tower.head,
+            &self.item_vector_gradients,
+            &mut self.item_gradients,
+        );
+        (loss, targets.len())
+    }
+
+    /// Column and vector of a liked video of the batch.
+    fn live(&self, item: u32, dim: usize) -> (usize, &[f32]) {
+        // Every liked video of the batch was given a column when candidates were drawn.
+        let column = self.sampler.column(item).unwrap_or_default();
+        (
+            column,
+            &self.item_pass.out[column * dim..(column + 1) * dim],
+        )
+    }
+
+    /// The batch's histories through the user tower.
+    fn embed_users(
+        &mut self,
+        model: &Model,
+        data: StepData<'_>,
+        batch: &[Window],
+        seed: u64,
+    ) -> Examples {
+        let (tower, hyper) = (&model.user_tower, &model.hyperparameters);
+        let (inputs, scales) = (tower.inputs(), tower.decays.len());
+        let window_of: Vec<u32> = (0u32..)
+            .zip(batch)
+            .flat_map(|(n, window)| std::iter::repeat_n(n, window.examples()))
+            .collect();
+        let mut pass = std::mem::take(&mut self.user_pass);
+        pass.resize(&tower.head, window_of.len());
+        let mut factors = vec![0.0; window_of.len() * scales];
+        let mut parts = cut(batch, &mut pass.x, &mut factors, inputs, scales);
+        let columns = self.candidates.len();
+        parts
+            .par_chunks_mut(WINDOWS_PER_TASK)
+            .flatten()
+            .for_each(|part| {
+                let likes = data.timelines.likes.of(part.window.user as usize);
+                let known = likes
+                    .iter()
+                    .filter_map(|like| self.sampler.column(like.item));
+                part.known.extend(
+                    known
+                        .filter(|&column| column < columns)
+                        .map(|column| column as u32),
+                );
+                let (state, skipped) =
+                    part.window
+                        .state_before(tower, data.timelines, data.vectors);
+                let live = |item| self.live(item, hyper.embedding_dim);
+                let script = part.window.script(data.timelines, skipped, live, |item| {
+                    data.vector(item, hyper.embedding_dim)
+                });
+                history::forward(tower, state, script.into_iter(), part.x, part.factors);
+            });
+        let known = parts.into_iter().map(|part| part.known).collect();
+        let dropout = Dropout {
+            input: hyper.input_dropout,
+            hidden: hyper.hidden_dropout,
+            seed,
+        };
+        pass.forward(&tower.head, dropout);
+        self.user_pass = pass;
+        Examples {
+            factors,
+            known,
+            window_of,
+        }
+    }
+
+    /// The loss, and its gradients with respect to the vectors of users and candidates.
+    fn score(&mut self, hyper: &Hyperparameters, targets: &[u32], examples: &Examples) -> f32 {
+        let dim = hyper.embedding_dim;
+        self.user_vector_gradients.resize(targets.len() * dim, 0.0);
+        self.item_vector_gradients.clear();
+        self.item_vector_gradients
+            .resize(self.candidates.items.len() * dim, 0.0);
+        let scored = self.candidates.len() * dim;
+        let columns: Vec<usize> = targets.iter().map(|&item| self.live(item, dim).0).collect();
+        self.softmax.forward_backward(
+            Operands {
+                users: &self.user_pass.out,
+                vectors: &self.item_pass.out[..scored],
+                candidates: &self.candidates,
+                dim,
+                temperature: hyper.temperature,
+            },
+            |b| Row {
+                target: columns[b],
+                known: &examples.known[examples.window_of[b] as usize],
+            },
+            &mut Gradients {
+                users: &mut self.user_vector_gradients,
+                candidates: &mut self.item_vector_gradients[..scored],
+            },
+        )
+    }
+
+    /// From the gradients of the user tower's inputs to those of the liked videos' vectors, added to the candidates' own.
+    fn back_through_histories(
+        &mut self,
+        model: &Model,
+        data: StepData<'_>,
+        batch: &[Window],
+        factors: &[f32],
+    ) {
+        let tower = &model.user_tower;
+        let (dim, inputs, scales) = (tower.dim(), tower.inputs(), tower.decays.len());
+        let mut first = 0;
+        let firsts: Vec<usize> = batch
+            .iter()
+            .map(|window| {
+                first += window.examples();
+                first - window.examples()
+            })
+            .collect();
+        let gradients: Vec<Vec<(usize, Vec<f32>)>> = batch
+            .par_iter()
+            .zip(firsts)
+            .with_min_len(WINDOWS_PER_TASK)
+            .map(|(window, first)| {
+                let rows = first..first + window.examples();
+                let dx = &self.user_pass.dx[rows.start * inputs..rows.end * inputs];
+                let factors = &factors[rows.start * scales..rows.end * scales];
+                let mut gradients = Vec::new();
+                let live = |item| self.live(item, dim);
+                // Skips pass no gradient on: all of them count as used up.
+                let script = window.script(data.timelines, usize::MAX, live, |item| {
+                    data.vector(item, dim)
+                });
+                history::backward(tower, script.into_iter(), dx, factors, |row, gradient| {
+                    gradients.push((row, gradient.to_vec()));
+                });
+                gradients
+            })
+            .collect();
+        for (row, gradient) in gradients.into_iter().flatten() {
+            let sum = &mut self.item_vector_gradients[row * dim..(row + 1) * dim];
+            kernel::axpy(1.0, &gradient, sum);
+        }
+    }
+
+    /// The step's videos through the item tower, some with their id hidden.
+    fn embed_items(&mut self, model: &Model, features: &ItemFeatures, random: &mut Pcg64Mcg) {
+        let tower = &model.item_tower;
+        let items = &self.candidates.items;
+        let rate = model.hyperparameters.id_dropout;
+        self.with_id.clear();
+        self.with_id
+            .extend(items.iter().map(|_| random.random::<f32>() >= rate));
+        self.item_pass.resize(&tower.head, items.len());
+        let rows = self
+            .item_pass
+            .x
+            .par_chunks_mut(tower.inputs())
+            .zip(items)
+            .zip(&self.with_id);
+        rows.with_min_len(32)
+            .for_each(|((x, &item), &with_id)| tower.input(features, item as usize, with_id, x));
+        self.item_pass.forward(&tower.head, Dropout::default());
+    }
+
+    /// Gradients of the item tower's inputs into those of its tables' rows.
+    fn sum_rows(&mut self, model: &Model, features: &ItemFeatures) {
+        let (dim, inputs) = (
+            model.hyperparameters.embedding_dim,
+            model.item_tower.inputs(),
+        );
+        for (source, (&item, &with_id)) in
+            self.candidates.items.iter().zip(&self.with_id).enumerate()
+        {
+            let id = features.id_row(item as usize);
+            if with_id && id != 0 {
+                self.id_gradients.touch(id, source, 1.0);
+            }
+            for (row, weight) in features.terms(item as usize) {
+                self.term_gradients.touch(row, source, weight);
+            }
+        }
+        let dx = &self.item_pass.dx;
+        self.id_gradients
+            .sum(|source| &dx[source * inputs..][..dim]);
+        self.term_gradients
+            .sum(|source| &dx[source * inputs + dim..][..dim]);
+    }
+
+    /// Gradients into weights.
+    fn apply(&mut self, model: &mut Model, features: &ItemFeatures) {
+        self.sum_rows(model, features);
+        let (rows, sums) = self.id_gradients.sums();
+        self.id_optimizer
+            .step(&mut model.item_tower.id_table, rows, sums);
+        let (rows, sums) = self.term_gradients.sums();
+        self.term_optimizer
+            .step(&mut model.item_tower.term_table, rows, sums);
+        self.id_gradients.clear();
+        self.term_gradients.clear();
+        let weights = head::weights(&mut model.item_tower.head)
+            .into_iter()
+            .chain(head::weights(&mut model.user_tower.head));
+        let gradients = self
+            .item_gradients
+            .iter()
+            .chain(&self.user_gradients)
+            .map(Vec::as_slice);
+        self.dense_optimizer.step(weights.zip(gradients).collect());
+    }
+}
+
+/// Gives each window of `batch` its rows of the batch's buffers.
+fn cut<'a>(
+    batch: &[Window],
+    mut x: &'a mut [f32],
+    mut factors: &'a mut [f32],
+    inputs: usize,
+    scales: usize,
+) -> Vec<Part<'a>> {
+    batch
+        .iter()
+        .map(|&window| {
+            let (x_own, x_left) = std::mem::take(&mut x).split_at_mut(window.examples() * inputs);
+            let (factors_own, factors_left) =
+                std::mem::take(&mut factors).split_at_mut(window.examples() * scales);
+            (x, factors) = (x_left, factors_left);
+            Part {
+                window,
+                known: Vec::new(),
+                x: x_own,
+                factors: factors_own,
+            }
+        })
+        .collect()
+}

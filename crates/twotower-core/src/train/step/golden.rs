@@ -1,0 +1,245 @@
+//! Training against numbers that autograd gave: see `fixtures/golden/README.md`.
+
+use super::{StepData, Stepper};
+use crate::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
+use crate::hyperparameters::Hyperparameters;
+use crate::interaction::{Interaction, Sequences};
+use crate::kernel;
+use crate::model::Model;
+use crate::train::window::{self, Timelines};
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Largest error of a gradient or logit, as a share of the largest number of its tensor.
+const TOLERANCE: f32 = 2e-5;
+
+/// Of ten steps, each of which adds its rounding to that of the ones before.
+const TEN_STEP_TOLERANCE: f32 = 1e-4;
+
+#[derive(Deserialize)]
+struct Golden {
+    hyperparameters: Hyperparameters,
+    videos: Vec<Video>,
+    users: usize,
+    likes: Vec<[u32; 3]>,
+    skips: Vec<[u32; 3]>,
+    features: Vec<Features>,
+    /// (user, target)
+    examples: Vec<[u32; 2]>,
+    weights: BTreeMap<String, Value>,
+    /// `[B, V]` before the user's likes are masked.
+    logits: Vec<Vec<f32>>,
+    gradients: BTreeMap<String, Value>,
+    losses: Vec<f32>,
+    weights_after_ten_steps: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Features {
+    id_row: u32,
+    terms: Vec<(u32, f32)>,
+    numeric: Vec<f32>,
+}
+
+/// The fixture, and what the crate makes of its catalogue and sequences.
+struct Case {
+    golden: Golden,
+    model: Model,
+    features: crate::feature::ItemFeatures,
+    timelines: Timelines,
+    windows: Vec<window::Window>,
+    like_counts: Vec<u32>,
+}
+
+fn case() -> Case {
+    let json = include_str!("../../../../../fixtures/golden/training.json");
+    let golden: Golden = serde_json::from_str(json).unwrap();
+    let interactions = |rows: &[[u32; 3]]| -> Vec<Interaction> {
+        let row = |&[user, item, at]: &[u32; 3]| Interaction { user, item, at };
+        rows.iter().map(row).collect()
+    };
+    let (likes, skips) = (interactions(&golden.likes), interactions(&golden.skips));
+    let catalogue = Catalogue::new(golden.videos.clone()).unwrap();
+    let mut like_counts = vec![0; catalogue.len()];
+    for like in &likes {
+        like_counts[like.item as usize] += 1;
+    }
+    let seen = |item: usize| {
+        likes
+            .iter()
+            .chain(&skips)
+            .any(|row| row.item as usize == item)
+    };
+    let options = PreprocessingOptions {
+        min_term_videos: golden.hyperparameters.min_term_videos,
+        ngram_buckets: golden.hyperparameters.ngram_buckets,
+    };
+    let preprocessing = Preprocessing::fit(&catalogue, seen, options);
+    let features = preprocessing.features(catalogue.videos());
+    let mut model = Model::zeros(golden.hyperparameters.clone(), preprocessing);
+    for (name, _, data) in model.tensors_mut() {
+        data.copy_from_slice(&flat(&golden.weights[name]));
+    }
+    let timelines = Timelines {
+        likes: Sequences::new(golden.users, &likes),
+        skips: Sequences::new(golden.users, &skips),
+    };
+    let windows = window::windows(&timelines, golden.hyperparameters.window);
+    Case {
+        golden,
+        model,
+        features,
+        timelines,
+        windows,
+        like_counts,
+    }
+}
+
+/// The numbers of a nested array, row-major.
+fn flat(value: &Value) -> Vec<f32> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(flat).collect(),
+        _ => vec![value.as_f64().unwrap() as f32],
+    }
+}
+
+fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(actual.len(), expected.len(), "{what}: number of values");
+    let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+    assert!(largest > 0.0, "{what}: the expected values are all zero");
+    for (position, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert!(
+            (a - e).abs() <= tolerance * largest,
+            "{what}, value {position}: {a}, expected {e} (largest {largest})"
+        );
+    }
+}
+
+#[test]
+fn features_are_those_of_the_reference() {
+    let case = case();
+    assert_eq!(case.features.len(), case.golden.features.len());
+    for (item, expected) in case.golden.features.iter().enumerate() {
+        assert_eq!(case.features.id_row(item), expected.id_row);
+        let (rows, weights): (Vec<u32>, Vec<f32>) = case.features.terms(item).unzip();
+        let (expected_rows, expected_weights): (Vec<u32>, Vec<f32>) =
+            expected.terms.iter().copied().unzip();
+        assert_eq!(rows, expected_rows, "terms of video {item}");
+        assert_eq!(weights, expected_weights, "term weights of video {item}");
+        for (a, e) in case.features.numeric(item).iter().zip(&expected.numeric) {
+            assert!(
+                (a - e).abs() < 2e-6,
+                "numbers of video {item}: {a}, expected {e}"
+            );
+        }
+    }
+}
+
+#[test]
+fn examples_are_those_of_the_reference() {
+    let case = case();
+    let examples: Vec<[u32; 2]> = case
+        .windows
+        .iter()
+        .flat_map(|window| {
+            window
+                .targets(&case.timelines)
+                .map(|item| [window.user, item])
+        })
+        .collect();
+    assert_eq!(examples, case.golden.examples);
+}
+
+#[test]
+fn logits_loss_and_every_gradient_agree_with_autograd() {
+    let mut case = case();
+    let dim = case.model.hyperparameters.embedding_dim;
+    let mut stepper = Stepper::new(&mut case.model, &case.like_counts);
+    let vectors = case.model.item_tower.embed_all(&case.features);
+    let data = StepData {
+        features: &case.features,
+        timelines: &case.timelines,
+        vectors: &vectors,
+    };
+    let mut random = Pcg64Mcg::seed_from_u64(1);
+    let (loss, examples) = stepper.gradients(&case.model, data, &case.windows, &mut random);
+    stepper.sum_rows(&case.model, &case.features);
+
+    assert_eq!(examples, case.golden.examples.len());
+    let videos: Vec<u32> = (0..case.golden.videos.len() as u32).collect();
+    assert_eq!(stepper.candidates.items, videos, "every video is scored");
+    let logits: Vec<f32> = stepper
+        .user_pass
+        .out
+        .chunks_exact(dim)
+        .flat_map(|user| {
+            let items = stepper.item_pass.out.chunks_exact(dim);
+            items.map(|item| kernel::dot(user, item) / case.golden.hyperparameters.temperature)
+        })
+        .collect();
+    assert_close("logits", &logits, &case.golden.logits.concat(), TOLERANCE);
+    assert_close("loss", &[loss], &case.golden.losses[..1], TOLERANCE);
+
+    let rows = |gradients: &super::RowGradients, rows: usize| {
+        let mut dense = vec![0.0; rows * dim];
+        let (touched, sums) = gradients.sums();
+        for (&row, sum) in touched.iter().zip(sums.chunks_exact(dim)) {
+            dense[row as usize * dim..][..dim].copy_from_slice(sum);
+        }
+        dense
+    };
+    let item_tower = &case.model.item_tower;
+    let tables = [
+        rows(&stepper.id_gradients, item_tower.id_table.rows()),
+        rows(&stepper.term_gradients, item_tower.term_table.rows()),
+    ];
+    let gradients: Vec<&Vec<f32>> = tables
+        .iter()
+        .chain(&stepper.item_gradients)
+        .chain(&stepper.user_gradients)
+        .collect();
+    let tensors = case.model.tensors_mut();
+    assert_eq!(gradients.len(), tensors.len());
+    assert_eq!(case.golden.gradients.len(), tensors.len());
+    for ((name, ..), gradient) in tensors.iter().zip(gradients) {
+        assert_close(
+            name,
+            gradient,
+            &flat(&case.golden.gradients[*name]),
+            TOLERANCE,
+        );
+    }
+}
+
+#[test]
+fn ten_steps_agree_with_the_reference() {
+    let mut case = case();
+    let mut stepper = Stepper::new(&mut case.model, &case.like_counts);
+    let mut random = Pcg64Mcg::seed_from_u64(1);
+    let mut losses = Vec::new();
+    for _ in 0..case.golden.losses.len() {
+        let vectors = case.model.item_tower.embed_all(&case.features);
+        let data = StepData {
+            features: &case.features,
+            timelines: &case.timelines,
+            vectors: &vectors,
+        };
+        let batches = window::batches(
+            &mut case.windows,
+            case.golden.hyperparameters.batch_size,
+            &mut random,
+        );
+        assert_eq!(batches.len(), 1, "an epoch is one step");
+        let (loss, _) = stepper.step(&mut case.model, data, batches[0], &mut random);
+        losses.push(loss);
+    }
+    assert_eq!(losses.len(), 10);
+    assert_close("losses", &losses, &case.golden.losses, TEN_STEP_TOLERANCE);
+    for (name, _, data) in case.model.tensors_mut() {
+        let expected = flat(&case.golden.weights_after_ten_steps[name]);
+        assert_close(name, data, &expected, TEN_STEP_TOLERANCE);
+    }
+}

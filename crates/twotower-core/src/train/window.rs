@@ -1,0 +1,219 @@
+//! Cutting sequences into windows and packing windows into batches.
+
+use super::history::Step;
+use crate::interaction::Sequences;
+use crate::tower::{HistoryState, UserTower};
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64Mcg;
+
+/// Likes and skips of all users, each user's in the order of time.
+#[derive(Debug)]
+pub(super) struct Timelines {
+    pub(super) likes: Sequences,
+    pub(super) skips: Sequences,
+}
+
+/// Likes `start..end` of one user, each an example.
+///
+/// What came before `start` enters through the running sums, computed from the vectors of the start of the epoch and without
+/// gradient (truncated back-propagation, Williams & Peng 1990). The first like of a user who has skipped nothing before is
+/// no example: nothing is known then, and popularity serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) user: u32,
+    start: u32,
+    end: u32,
+    /// Whether like `start` is an example.
+    first_counts: bool,
+}
+
+impl Window {
+    /// Number of examples.
+    pub(super) fn examples(self) -> usize {
+        (self.end - self.start) as usize - usize::from(!self.first_counts)
+    }
+
+    /// The liked videos of the window, oldest first.
+    pub(super) fn items(self, timelines: &Timelines) -> impl ExactSizeIterator<Item = u32> {
+        let likes = &timelines.likes.of(self.user as usize)[self.start as usize..self.end as usize];
+        likes.iter().map(|like| like.item)
+    }
+
+    /// The videos to be predicted, one an example.
+    pub(super) fn targets(self, timelines: &Timelines) -> impl Iterator<Item = u32> {
+        self.items(timelines).skip(usize::from(!self.first_counts))
+    }
+
+    /// The user's state when the window begins, from `vectors` `[V, d]` of the start of the epoch, and the number of skips
+    /// it has used up.
+    pub(super) fn state_before(
+        self,
+        tower: &UserTower,
+        timelines: &Timelines,
+        vectors: &[f32],
+    ) -> (HistoryState, usize) {
+        let dim = tower.dim();
+        let vector = |item: u32| &vectors[item as usize * dim..(item as usize + 1) * dim];
+        let (likes, skips) = (
+            timelines.likes.of(self.user as usize),
+            timelines.skips.of(self.user as usize),
+        );
+        let begin = likes[self.start as usize].at;
+        let mut state = tower.empty_history();
+        for like in &likes[..self.start as usize] {
+            state.like(tower, vector(like.item));
+        }
+        // Likes and skips are averaged apart, so that only the order among likes and among skips counts.
+        let skipped = skips.partition_point(|skip| skip.at < begin);
+        for skip in &skips[..skipped] {
+            state.skip(tower, vector(skip.item));
+        }
+        (state, skipped)
+    }
+
+    /// The script of the window: before each like the skips up to it and, if it is an example, a prediction. `live` gives
+    /// the column and the vector of a liked video in this step, `vectors` those of the start of the epoch.
+    pub(super) fn script<'a>(
+        self,
+        timelines: &Timelines,
+        mut skipped: usize,
+        live: impl Fn(u32) -> (usize, &'a [f32]),
+        vectors: impl Fn(u32) -> &'a [f32],
+    ) -> Vec<Step<'a>> {
+        let (likes, skips) = (
+            timelines.likes.of(self.user as usize),
+            timelines.skips.of(self.user as usize),
+        );
+        let mut script = Vec::with_capacity(2 * (self.end - self.start) as usize);
+        for position in self.start..self.end {
+            let like = likes[position as usize];
+            while skipped < skips.len() && skips[skipped].at < like.at {
+                script.push(Step::Skip {
+                    vector: vectors(skips[skipped].item),
+                });
+                skipped += 1;
+            }
+            if position > self.start || self.first_counts {
+                script.push(Step::Predict);
+            }
+            if position + 1 < self.end {
+                let (row, vector) = live(like.item);
+                script.push(Step::Like { vector, row });
+            }
+        }
+        script
+    }
+}
+
+/// All windows of at most `length` likes with at least one example.
+pub(super) fn windows(timelines: &Timelines, length: usize) -> Vec<Window> {
+    let mut windows = Vec::new();
+    for user in 0..timelines.likes.users() {
+        let (likes, skips) = (timelines.likes.of(user), timelines.skips.of(user));
+        for start in (0..likes.len()).step_by(length.max(2)) {
+            let window = Window {
+                user: user as u32,
+                start: start as u32,
+                end: (start + length.max(2)).min(likes.len()) as u32,
+                first_counts: start > 0 || skips.first().is_some_and(|skip| skip.at < likes[0].at),
+            };
+            if window.examples() > 0 {
+                windows.push(window);
+            }
+        }
+    }
+    windows
+}
+
+/// Shuffles `windows` and cuts them into batches of at most `batch_size` examples (or of one window, if that is longer).
+pub(super) fn batches<'w>(
+    windows: &'w mut [Window],
+    batch_size: usize,
+    random: &mut Pcg64Mcg,
+) -> Vec<&'w [Window]> {
+    windows.shuffle(random);
+    let mut batches = Vec::new();
+    let (mut first, mut examples) = (0, 0);
+    for (position, window) in windows.iter().enumerate() {
+        if examples > 0 && examples + window.examples() > batch_size {
+            batches.push(first..position);
+            (first, examples) = (position, 0);
+        }
+        examples += window.examples();
+    }
+    if examples > 0 {
+        batches.push(first..windows.len());
+    }
+    let windows = &*windows;
+    batches.into_iter().map(|range| &windows[range]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interaction::Interaction;
+    use rand::SeedableRng;
+
+    fn timelines() -> Timelines {
+        let row = |(user, item, at)| Interaction { user, item, at };
+        let likes: Vec<Interaction> = (0..5)
+            .map(|n| row((0, n, 10 + n)))
+            .chain([row((1, 7, 3)), row((2, 8, 9))])
+            .collect();
+        Timelines {
+            likes: Sequences::new(3, &likes),
+            skips: Sequences::new(3, &[row((2, 9, 1)), row((0, 6, 12))]),
+        }
+    }
+
+    #[test]
+    fn every_like_with_something_before_it_is_one_example() {
+        let timelines = timelines();
+        let mut windows = windows(&timelines, 2);
+        let targets: Vec<u32> = windows
+            .iter()
+            .flat_map(|window| window.targets(&timelines))
+            .collect();
+        assert_eq!(
+            targets,
+            [1, 2, 3, 4, 8],
+            "user 1's only like has nothing before it, user 2's has a skip"
+        );
+        let batches = batches(&mut windows, 3, &mut Pcg64Mcg::seed_from_u64(1));
+        assert_eq!(
+            batches
+                .iter()
+                .flat_map(|batch| batch.iter())
+                .map(|w| w.examples())
+                .sum::<usize>(),
+            5
+        );
+        assert!(
+            batches
+                .iter()
+                .all(|batch| batch.iter().map(|w| w.examples()).sum::<usize>() <= 3)
+        );
+    }
+
+    #[test]
+    fn a_script_shows_nothing_of_the_future() {
+        let timelines = timelines();
+        let window = windows(&timelines, 64)[0];
+        let vector: &[f32] = &[0.0];
+        let script = window.script(&timelines, 0, |item| (item as usize, vector), |_| vector);
+        let shown: Vec<String> = script
+            .iter()
+            .map(|step| match step {
+                Step::Like { row, .. } => format!("like {row}"),
+                Step::Skip { .. } => "skip".into(),
+                Step::Predict => "?".into(),
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "like 0", "?", "like 1", "?", "like 2", "skip", "?", "like 3", "?"
+            ]
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! Tests of what the crate promises from outside.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod contract;
+
+mod evaluation;
+
+mod sample;
+
+mod train;

@@ -1,0 +1,365 @@
+use crate::config::Config;
+use crate::demo::GeneratorOptions;
+use crate::import::ImportArgs;
+use crate::jobs::{EvaluateOptions, TrainOptions, UpdateOptions};
+use crate::serve::{ConsoleAccess, Limits, ServeArgs, ServeConfig, auth};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use twotower_core::hyperparameters::{HyperparameterError, Hyperparameters};
+use twotower_core::split::SplitKind;
+
+/// A two-tower recommender for the database a team already has.
+///
+/// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 too little data, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "twotower", version)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct GlobalArgs {
+    /// Database: postgresql://user@host/database or sqlite://file.db
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "sqlite://twotower.db",
+        value_name = "URL"
+    )]
+    pub db_url: String,
+
+    /// Configuration file [default: twotower.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// How log lines look
+    #[arg(
+        long,
+        global = true,
+        env = "TWOTOWER_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "auto"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people on a terminal, with time and level elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything on generated data in an embedded database: generate, train, evaluate, update, serve
+    Demo(DemoArgs),
+    /// Create or upgrade the schema
+    Migrate,
+    /// Import videos, likes and skips from files
+    Import(ImportArgs),
+    /// Learn both towers from likes and skips
+    Train(TrainArgs),
+    /// Judge a model against baselines on likes it has not seen
+    Evaluate(EvaluateArgs),
+    /// Bring a model's vectors in the database up to date
+    Update(UpdateArgs),
+    /// Serve recommendations over HTTP
+    Serve(ServeArgs),
+}
+
+/// How likes are cut into training, validation and test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SplitArg {
+    /// By time: the last tenth is test, the tenth before it validation
+    Temporal,
+    /// Leave-last-out: of each user the last like is test, the one before it validation
+    Llo,
+}
+
+impl From<SplitArg> for SplitKind {
+    fn from(split: SplitArg) -> Self {
+        match split {
+            SplitArg::Temporal => Self::Temporal,
+            SplitArg::Llo => Self::Llo,
+        }
+    }
+}
+
+/// Arguments of `twotower train`. What is not given comes from the configuration file, then from the defaults.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TrainArgs {
+    /// Dimension of the embeddings [default: 64]
+    #[arg(long, value_name = "N")]
+    pub embedding_dim: Option<usize>,
+
+    /// Likes to predict per step [default: 512]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+
+    /// Most passes over the likes; training stops earlier once validation no longer improves [default: 20]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+
+    /// Folder in which the model's own folder is made [default: models]
+    #[arg(long, value_name = "FOLDER")]
+    pub output_dir: Option<PathBuf>,
+
+    /// Write the new model's vectors into the database and serve them
+    #[arg(long)]
+    pub update_db: bool,
+
+    /// Seed of all random numbers: same data, flags and seed give the same bytes [default: 42]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Threads; the result does not depend on it [default: 2]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+
+    /// Temperature of the softmax [default: 0.1]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+
+    /// Learning rate of the dense layers [default: 0.002]
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f32>,
+
+    /// How likes are cut into training, validation and test [default: temporal]
+    #[arg(long, value_name = "SPLIT")]
+    pub split: Option<SplitArg>,
+
+    /// Leave out likes and skips older than so many days before the latest one
+    #[arg(long, value_name = "DAYS")]
+    pub max_age_days: Option<u32>,
+
+    /// Videos drawn uniformly per step as negatives, beside the batch's own [default: 512]
+    #[arg(long, value_name = "N")]
+    pub negatives: Option<usize>,
+
+    /// Leave out the logQ correction: much worse, for comparison only
+    #[arg(long)]
+    pub no_log_q: bool,
+}
+
+impl TrainArgs {
+    /// Flags over configuration.
+    ///
+    /// # Errors
+    /// [`HyperparameterError`] if a flag is outside its range.
+    pub fn options(&self, config: &Config) -> Result<TrainOptions, HyperparameterError> {
+        let file = &config.hyperparameters;
+        let hyperparameters = Hyperparameters {
+            embedding_dim: self.embedding_dim.unwrap_or(file.embedding_dim),
+            batch_size: self.batch_size.unwrap_or(file.batch_size),
+            epochs: self.epochs.unwrap_or(file.epochs),
+            seed: self.seed.unwrap_or(file.seed),
+            temperature: self.temperature.unwrap_or(file.temperature),
+            learning_rate: self.learning_rate.unwrap_or(file.learning_rate),
+            negatives: self.negatives.unwrap_or(file.negatives),
+            log_q: file.log_q && !self.no_log_q,
+            ..file.clone()
+        };
+        hyperparameters.validate()?;
+        Ok(TrainOptions {
+            hyperparameters,
+            split: self.split.map_or(config.training.split, Into::into),
+            max_age_days: self.max_age_days.or(config.training.max_age_days),
+            threads: self.threads.unwrap_or(config.training.threads),
+            output_dir: self
+                .output_dir
+                .clone()
+                .unwrap_or_else(|| config.training.output_dir.clone()),
+        })
+    }
+}
+
+/// Arguments of `twotower evaluate`.
+#[derive(Debug, Clone, Args)]
+pub struct EvaluateArgs {
+    /// A model's folder, or a folder of models, whose newest is taken [default: models]
+    #[arg(long, value_name = "FOLDER")]
+    pub model_path: Option<PathBuf>,
+
+    /// How likes are cut [default: as the model was trained]
+    #[arg(long, value_name = "SPLIT")]
+    pub split: Option<SplitArg>,
+
+    /// Leave out likes and skips older than so many days before the latest one
+    #[arg(long, value_name = "DAYS")]
+    pub max_age_days: Option<u32>,
+
+    /// Threads [default: 2]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl EvaluateArgs {
+    /// Flags over configuration.
+    pub fn options(&self, config: &Config) -> EvaluateOptions {
+        EvaluateOptions {
+            model_path: self
+                .model_path
+                .clone()
+                .unwrap_or_else(|| config.training.output_dir.clone()),
+            split: self.split.map(Into::into),
+            max_age_days: self.max_age_days.or(config.training.max_age_days),
+            threads: self.threads.unwrap_or(config.training.threads),
+        }
+    }
+}
+
+/// Arguments of `twotower update`.
+#[derive(Debug, Clone, Args)]
+pub struct UpdateArgs {
+    /// A model's folder, or a folder of models, whose newest is taken [default: models]
+    #[arg(long, value_name = "FOLDER")]
+    pub model_path: Option<PathBuf>,
+
+    /// Read everything, write nothing, print what would change
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Recompute what has not changed, too
+    #[arg(long)]
+    pub full: bool,
+
+    /// Vectors a transaction
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub batch_size: usize,
+}
+
+impl UpdateArgs {
+    /// Flags over configuration.
+    pub fn options(&self, config: &Config) -> UpdateOptions {
+        UpdateOptions {
+            model_path: self
+                .model_path
+                .clone()
+                .unwrap_or_else(|| config.training.output_dir.clone()),
+            dry_run: self.dry_run,
+            full: self.full,
+            batch_size: self.batch_size,
+        }
+    }
+}
+
+/// Arguments of `twotower demo`. Training follows the configuration file.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Videos to generate
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub videos: usize,
+
+    /// Users to generate
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    pub users: usize,
+
+    /// Likes to generate
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    pub likes: usize,
+
+    /// Seed of the generated data
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+
+    /// Address and port of the console
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// End after the update
+    #[arg(long)]
+    pub no_serve: bool,
+}
+
+impl DemoArgs {
+    /// What to generate.
+    pub fn options(&self) -> GeneratorOptions {
+        GeneratorOptions {
+            videos: self.videos,
+            users: self.users,
+            likes: self.likes,
+            seed: self.seed,
+            ..GeneratorOptions::default()
+        }
+    }
+
+    /// The console's server, with a key of its own.
+    pub fn serve_config(&self, config: &Config) -> ServeConfig {
+        ServeConfig {
+            listen: self.listen,
+            models: config.training.output_dir.clone(),
+            auth: auth::Config::default(),
+            console: ConsoleAccess::Loopback,
+            limits: Limits::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_guides_flags_override_the_configuration() {
+        let line = "twotower train --db-url sqlite://x.db --embedding-dim 32 --batch-size 256 --epochs 5 --output-dir out --update-db";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Train(args) = cli.command else {
+            panic!("not train")
+        };
+        let config = Config::parse("[hyperparameters]\nepochs = 3\nnegatives = 7").unwrap();
+        let options = args.options(&config).unwrap();
+        assert!(args.update_db);
+        assert_eq!(
+            (
+                options.hyperparameters.epochs,
+                options.hyperparameters.negatives
+            ),
+            (5, 7)
+        );
+        assert_eq!(
+            (
+                options.hyperparameters.embedding_dim,
+                options.hyperparameters.batch_size
+            ),
+            (32, 256)
+        );
+        assert_eq!(options.output_dir, PathBuf::from("out"));
+        assert!(
+            TrainArgs {
+                epochs: Some(0),
+                ..TrainArgs::default()
+            }
+            .options(&config)
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,275 @@
+use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, UpdateArgs};
+use super::output::print;
+use crate::config::Config;
+use crate::import::{self, ImportArgs};
+use crate::jobs::{self, Changes, Evaluated, Interrupt, UpdateOptions, UpdateReport};
+use crate::progress::Progress;
+use crate::report::comparison_table;
+use crate::serve::{self, ServeArgs};
+use anyhow::Context;
+use serde_json::json;
+use std::sync::Mutex;
+use twotower_core::metric::Bootstrap;
+use twotower_store::{ConnectOptions, Store, StoreKind};
+
+/// Runs one command.
+pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
+    let Cli { global, command } = cli;
+    let config = Config::load(global.config.as_deref())?;
+    if let Command::Serve(args) = command {
+        let store = connect(&global).await?;
+        return serve(store, args).await;
+    }
+    let interrupt = Interrupt::default();
+    let on_signal = interrupt.clone();
+    tokio::spawn(async move {
+        if let Err(error) = stop_signal().await {
+            return tracing::error!("signals cannot be waited for: {error}");
+        }
+        tracing::warn!("stopping after the current step; press Ctrl-C again to stop at once");
+        on_signal.set();
+        if stop_signal().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+    match command {
+        Command::Demo(args) => demo(args, &config, &global, &interrupt).await,
+        Command::Migrate => migrate(&global).await,
+        Command::Import(args) => import(&args, &global).await,
+        Command::Train(args) => train(&args, &config, &global, &interrupt).await,
+        Command::Evaluate(args) => evaluate(&args, &config, &global, &interrupt).await,
+        Command::Update(args) => update(&args, &config, &global, &interrupt).await,
+        Command::Serve(_) => unreachable!("served above, with its own shutdown"),
+    }
+}
+
+/// Waits for Ctrl-C, and on Unix for SIGTERM.
+async fn stop_signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+/// Connects to the store. The embedded one gets its schema at once: nobody else would give it one.
+async fn connect(global: &GlobalArgs) -> anyhow::Result<Store> {
+    let store = Store::connect(&global.db_url, ConnectOptions::default()).await?;
+    if store.kind() == StoreKind::Sqlite {
+        store.migrate().await?;
+    } else {
+        let pending = store.pending_migrations().await?;
+        anyhow::ensure!(
+            pending.is_empty(),
+            "the schema lacks {} migrations ({}): run `twotower migrate`",
+            pending.len(),
+            pending.join(", ")
+        );
+    }
+    Ok(store)
+}
+
+async fn migrate(global: &GlobalArgs) -> anyhow::Result<()> {
+    let store = Store::connect(&global.db_url, ConnectOptions::default()).await?;
+    let applied = store.migrate().await?;
+    let text = if applied.is_empty() {
+        "nothing to apply".to_owned()
+    } else {
+        format!("applied {}", applied.join(", "))
+    };
+    print(global.json, &json!({ "applied": applied }), &text)?;
+    done("migrate");
+    Ok(())
+}
+
+async fn import(args: &ImportArgs, global: &GlobalArgs) -> anyhow::Result<()> {
+    let store = connect(global).await?;
+    let progress = Mutex::new(Progress::start("import", 0));
+    let report = import::run(&store, args, &|rows, file| {
+        if let Ok(mut progress) = progress.lock() {
+            progress.set(rows, file);
+        }
+    })
+    .await?;
+    if let Ok(progress) = progress.into_inner() {
+        progress.finish("read");
+    }
+    print(global.json, &report, &report.to_string())?;
+    done("import");
+    Ok(())
+}
+
+async fn train(
+    args: &TrainArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let options = args.options(config)?;
+    let store = connect(global).await?;
+    let report = jobs::train(&store, &config.source, &options, interrupt).await?;
+    let ndcg = report
+        .validation_ndcg_at_10
+        .map_or("no validation".into(), |ndcg| {
+            format!("validation NDCG@10 {ndcg:.4}")
+        });
+    let text = format!(
+        "model {} in {}: epoch {}, {ndcg}, {:.1} s",
+        report.version,
+        report.path.display(),
+        report.best_epoch,
+        report.seconds
+    );
+    if args.update_db {
+        let update = UpdateOptions {
+            model_path: report.path.clone(),
+            dry_run: false,
+            full: false,
+            batch_size: 1000,
+        };
+        let updated = jobs::update(&store, &config.source, &update, interrupt).await?;
+        print(
+            global.json,
+            &json!({ "train": report, "update": updated }),
+            &format!("{text}\n{}", describe(&updated)),
+        )?;
+    } else {
+        print(global.json, &json!({ "train": report }), &text)?;
+    }
+    done("train");
+    Ok(())
+}
+
+async fn evaluate(
+    args: &EvaluateArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let store = connect(global).await?;
+    let evaluated =
+        jobs::evaluate(&store, &config.source, &args.options(config), interrupt).await?;
+    print(global.json, &as_json(&evaluated), &as_text(&evaluated))?;
+    done("evaluate");
+    Ok(())
+}
+
+fn as_json(evaluated: &Evaluated) -> serde_json::Value {
+    let evaluations = evaluated
+        .comparison
+        .evaluations
+        .iter()
+        .map(|evaluation| (evaluation.name.clone(), json!(evaluation.summary)));
+    json!({
+        "model_version": evaluated.version,
+        "split": evaluated.split,
+        "retrained": evaluated.retrained,
+        "recommenders": serde_json::Map::from_iter(evaluations),
+        "report": evaluated.report,
+    })
+}
+
+fn as_text(evaluated: &Evaluated) -> String {
+    let again = evaluated.retrained.map_or(String::new(), |reason| {
+        format!("\n{reason}: the towers were trained afresh for this split")
+    });
+    format!(
+        "{}{again}\nreport: {}",
+        comparison_table(&evaluated.comparison, &Bootstrap::default()),
+        evaluated.report.display()
+    )
+}
+
+async fn update(
+    args: &UpdateArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let store = connect(global).await?;
+    let report = jobs::update(&store, &config.source, &args.options(config), interrupt).await?;
+    print(global.json, &report, &describe(&report))?;
+    done("update");
+    Ok(())
+}
+
+fn describe(report: &UpdateReport) -> String {
+    let changes = |what: &str, c: Changes| {
+        format!(
+            "{what}: {} new, {} changed, {} removed, {} unchanged",
+            c.new, c.changed, c.removed, c.unchanged
+        )
+    };
+    let outcome = match (report.dry_run, report.activated) {
+        (true, _) => "dry run, nothing was written",
+        (false, true) => "readers were switched to it",
+        (false, false) => "readers see it already",
+    };
+    format!(
+        "model {} ({outcome}), {:.1} s\n{}\n{}",
+        report.version,
+        report.seconds,
+        changes("videos", report.videos),
+        changes("users", report.users)
+    )
+}
+
+async fn serve(store: Store, args: ServeArgs) -> anyhow::Result<()> {
+    serve::run(store, args.into_config()?, async {
+        if let Err(error) = stop_signal().await {
+            tracing::error!("signals cannot be waited for: {error}");
+        }
+    })
+    .await
+}
+
+async fn demo(
+    args: DemoArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let store = connect(global).await.context("open the demo's database")?;
+    let outcome = jobs::demo(&store, config, &args.options(), interrupt).await?;
+    let text = format!(
+        "{}\n{}\n{}",
+        as_text(&outcome.evaluated),
+        outcome.oracle,
+        describe(&outcome.update)
+    );
+    let oracle = json!(outcome.oracle);
+    print(
+        global.json,
+        &json!({ "evaluate": as_json(&outcome.evaluated), "oracle": oracle, "update": outcome.update }),
+        &text,
+    )?;
+    done("demo");
+    if args.no_serve || interrupt.is_set() {
+        return Ok(());
+    }
+    let server = serve::Server::bind(store, args.serve_config(config)).await?;
+    println!(
+        "open http://{} in a browser; Ctrl-C ends it",
+        server.address()
+    );
+    let interrupt = interrupt.clone();
+    server
+        .serve(async move {
+            while !interrupt.is_set() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+    Ok(())
+}
+
+/// The line that scripts look for.
+fn done(command: &str) {
+    tracing::info!("{command} completed successfully");
+}

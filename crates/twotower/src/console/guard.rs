@@ -1,0 +1,112 @@
+//! What keeps other web sites from using the console through its visitor's browser.
+
+use crate::serve::ApiError;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+
+/// A header that another site's page cannot send without asking first, and we never allow it.
+const OWN_HEADER: HeaderName = HeaderName::from_static("x-twotower-console");
+
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Refuses a name that is not this machine's own: a site whose name is made to point here (DNS rebinding) would pass every
+/// check of the origin.
+pub(super) async fn loopback_host(request: Request, next: Next) -> Response {
+    if host(request.headers()).is_some_and(is_loopback) {
+        next.run(request).await
+    } else {
+        ApiError::Forbidden("the console answers only under the name of this machine, localhost")
+            .into_response()
+    }
+}
+
+/// Refuses what a page of another origin may have sent.
+pub(super) async fn same_origin(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let own_origin = match headers.get(header::ORIGIN) {
+        // Browsers always send it with a POST; what is no browser cannot be tricked by a page.
+        None => true,
+        Some(origin) => origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"))
+            .is_some_and(|(_, authority)| Some(authority) == host(headers)),
+    };
+    if own_origin && headers.contains_key(OWN_HEADER) {
+        next.run(request).await
+    } else {
+        ApiError::Forbidden("this address takes requests of the console's own pages only")
+            .into_response()
+    }
+}
+
+/// Allows pages nothing that does not come from here.
+pub(super) async fn page_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    headers.insert(
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    );
+    headers.insert(
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    );
+    response
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::HOST)?.to_str().ok()
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let port = authority
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()));
+    let name = port.map_or(authority, |(name, _)| name);
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_this_machine() {
+        for name in [
+            "localhost:8080",
+            "LOCALHOST",
+            "127.0.0.1:1",
+            "127.0.0.9",
+            "[::1]:8080",
+            "[::1]",
+        ] {
+            assert!(is_loopback(name), "{name}");
+        }
+        for name in [
+            "",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "192.168.0.1",
+            "[::2]:80",
+        ] {
+            assert!(!is_loopback(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+use super::Console;
+use crate::serve::{ApiError, SessionKey, invalid, read_object, refuse_unknown};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Serialize;
+use std::sync::Arc;
+use uuid::{Builder, Uuid};
+
+#[derive(Serialize)]
+pub(super) struct Session {
+    user: Uuid,
+    token: String,
+    expires_in_s: u64,
+}
+
+/// `POST /console/session`: a short-lived token for `user`, or for a new one.
+pub(super) async fn create(
+    State(console): State<Arc<Console>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Session>, ApiError> {
+    let fields = read_object(&headers, body, &console.app.limits).await?;
+    refuse_unknown(&fields, &["user"])?;
+    let user = match fields.get("user") {
+        None => new_user()?,
+        Some(value) => value
+            .as_str()
+            .and_then(|text| Uuid::try_parse(text).ok())
+            .filter(|user| !user.is_nil())
+            .ok_or_else(|| invalid("`user` must be a UUID"))?,
+    };
+    let token = console.session.mint(user).map_err(ApiError::internal)?;
+    Ok(Json(Session {
+        user,
+        token,
+        expires_in_s: SessionKey::LIFETIME_S,
+    }))
+}
+
+fn new_user() -> Result<Uuid, ApiError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(ApiError::internal)?;
+    Ok(Builder::from_random_bytes(bytes).into_uuid())
+}

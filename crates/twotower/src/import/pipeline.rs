@@ -1,0 +1,180 @@
+use crate::import::cell::{Cell, Defect};
+use crate::import::reader::Input;
+use crate::import::row::{InteractionRows, VideoRows};
+use crate::import::{Fault, FileKind, FileReport, OnError, Progress};
+use anyhow::{Context, anyhow};
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use twotower_core::feature::Video;
+use twotower_store::{InteractionKind, InteractionRow, Store};
+use uuid::Uuid;
+
+/// Rows written in one transaction.
+const BATCH: usize = 20_000;
+/// Batches parsed ahead of the database.
+const AHEAD: usize = 4;
+/// Faults listed; the rest is counted.
+const FAULTS: usize = 10;
+
+/// What holds for every row of a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) on_error: OnError,
+    pub(crate) default_time_us: Option<i64>,
+    /// The catalogue; not looked at for videos.
+    pub(crate) known: Arc<HashSet<Uuid>>,
+}
+
+/// Imports one file: a thread parses, this task writes.
+pub(crate) async fn import(
+    store: &Store,
+    input: Input,
+    rules: Rules,
+    progress: Progress<'_>,
+) -> anyhow::Result<FileReport> {
+    let kind = input.names.kind;
+    let mut report = FileReport::new(input.path.display().to_string(), kind);
+    let (sender, mut batches) = mpsc::channel(AHEAD);
+    let parser = tokio::task::spawn_blocking(move || match kind {
+        FileKind::Videos => parse_videos(&input, rules.on_error, &sender),
+        FileKind::Likes => parse_interactions(&input, &rules, InteractionKind::Like, &sender),
+        FileKind::Skips => parse_interactions(&input, &rules, InteractionKind::Skip, &sender),
+    });
+    while let Some(batch) = batches.recv().await {
+        write(store, &batch, &mut report)
+            .await
+            .with_context(|| format!("write {kind} of {}", report.file))?;
+        progress(report.rows, &report.file);
+    }
+    let parsed = parser
+        .await
+        .map_err(|_| anyhow!("{}: the reader gave up; the file is damaged", report.file))?;
+    let outcome = parsed.map_err(|error| match error.downcast::<Fault>() {
+        Ok(fault) => anyhow!(
+            "{fault}\nthe {} rows before it are imported; repair it and import the file again (rows already there are left as they are), \
+             or leave such rows out with --on-error skip",
+            report.rows
+        ),
+        Err(error) => error,
+    })?;
+    report.skipped = outcome.skipped;
+    report.faults = outcome.faults;
+    Ok(report)
+}
+
+#[derive(Debug)]
+enum Batch {
+    Videos(Vec<Video>),
+    Interactions(InteractionKind, Vec<InteractionRow>),
+}
+
+async fn write(store: &Store, batch: &Batch, report: &mut FileReport) -> anyhow::Result<()> {
+    let (rows, inserted, updated) = match batch {
+        Batch::Videos(videos) => {
+            let written = store.write_videos(videos).await?;
+            (videos.len(), written.inserted, written.updated)
+        }
+        Batch::Interactions(kind, rows) => {
+            let inserted = store.write_interactions(*kind, rows).await?;
+            (rows.len(), inserted, 0)
+        }
+    };
+    report.rows += rows as u64;
+    report.inserted += inserted;
+    report.updated += updated;
+    report.unchanged = report.rows - report.inserted - report.updated;
+    Ok(())
+}
+
+/// Rows left out so far.
+#[derive(Debug, Default)]
+struct Skipped {
+    skipped: u64,
+    faults: Vec<Fault>,
+}
+
+fn parse_videos(
+    input: &Input,
+    on_error: OnError,
+    sender: &mpsc::Sender<Batch>,
+) -> anyhow::Result<Skipped> {
+    let mut rows = VideoRows::default();
+    let unit = input.format.unit();
+    let read = |cells: &[Cell<'_>], number| rows.read(cells, number, unit);
+    parse(input, on_error, read, |videos| {
+        sender.blocking_send(Batch::Videos(videos)).is_ok()
+    })
+}
+
+fn parse_interactions(
+    input: &Input,
+    rules: &Rules,
+    kind: InteractionKind,
+    sender: &mpsc::Sender<Batch>,
+) -> anyhow::Result<Skipped> {
+    let rows = InteractionRows {
+        known: Arc::clone(&rules.known),
+        default_time_us: rules.default_time_us,
+    };
+    let read = |cells: &[Cell<'_>], _| rows.read(cells);
+    parse(input, rules.on_error, read, |rows| {
+        sender
+            .blocking_send(Batch::Interactions(kind, rows))
+            .is_ok()
+    })
+}
+
+/// Reads a file into batches. Where it stops at a fault, the rows before it have been sent, and the fault is the error.
+/// `send` returns whether anybody still listens.
+fn parse<T>(
+    input: &Input,
+    on_error: OnError,
+    mut read: impl FnMut(&[Cell<'_>], u64) -> Result<T, Defect>,
+    send: impl Fn(Vec<T>) -> bool,
+) -> anyhow::Result<Skipped> {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut skipped = Skipped::default();
+    let mut stopped_by = None;
+    input.read(&mut |number, row| {
+        match row.and_then(|cells| read(cells, number)) {
+            Ok(row) => batch.push(row),
+            Err(defect) if on_error == OnError::Stop => {
+                stopped_by = Some(fault(input, number, defect));
+                return ControlFlow::Break(());
+            }
+            Err(defect) => {
+                skipped.skipped += 1;
+                if skipped.faults.len() < FAULTS {
+                    skipped.faults.push(fault(input, number, defect));
+                }
+            }
+        }
+        if batch.len() == BATCH {
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+            if !send(full) {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    if !batch.is_empty() {
+        send(batch);
+    }
+    match stopped_by {
+        Some(fault) => Err(fault.into()),
+        None => Ok(skipped),
+    }
+}
+
+fn fault(input: &Input, number: u64, defect: Defect) -> Fault {
+    Fault {
+        file: input.path.display().to_string(),
+        unit: input.format.unit(),
+        number,
+        column: defect.column.map(|column| input.names.label(column)),
+        expected: defect.expected.into_owned(),
+        found: defect.found,
+    }
+}

@@ -1,0 +1,123 @@
+use crate::import::cell::{Cell, Defect};
+use crate::import::layout::{LayoutError, Names};
+use crate::import::{csv, jsonl, movielens, parquet};
+use anyhow::Context;
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// What a reader does with each row: its number, and its cells in the order of our columns.
+pub(crate) type Visit<'v> = &'v mut dyn FnMut(u64, Result<&[Cell<'_>], Defect>) -> ControlFlow<()>;
+
+/// Why a file cannot be read at all.
+#[derive(Debug, Error)]
+pub(crate) enum ReadError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Csv(#[from] ::csv::Error),
+    #[error(transparent)]
+    Parquet(#[from] ::parquet::errors::ParquetError),
+    #[error("{0}")]
+    Format(String),
+}
+
+/// How the rows of a file are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Csv { delimiter: u8 },
+    JsonLines,
+    Parquet,
+    MovieLens,
+}
+
+impl Format {
+    /// The format that a file's extension says; `delimiter` overrides the one of comma- or tab-separated values.
+    pub(crate) fn of(path: &Path, delimiter: Option<u8>) -> anyhow::Result<Self> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        Ok(match extension.to_ascii_lowercase().as_str() {
+            "csv" => Self::Csv {
+                delimiter: delimiter.unwrap_or(b','),
+            },
+            "tsv" | "tab" => Self::Csv {
+                delimiter: delimiter.unwrap_or(b'\t'),
+            },
+            "jsonl" | "ndjson" | "json" => Self::JsonLines,
+            "parquet" | "pq" => Self::Parquet,
+            _ => anyhow::bail!(
+                "{}: unknown format; name it .csv, .tsv, .parquet or .jsonl",
+                path.display()
+            ),
+        })
+    }
+
+    /// How the rows are counted.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Parquet => "row",
+            _ => "line",
+        }
+    }
+}
+
+/// A file, and how it is to be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Input {
+    pub(crate) path: PathBuf,
+    pub(crate) format: Format,
+    pub(crate) names: Names,
+}
+
+impl Input {
+    /// Reads every row, until `visit` breaks.
+    pub(crate) fn read(&self, visit: Visit<'_>) -> anyhow::Result<()> {
+        let context = || self.path.display().to_string();
+        let file = File::open(&self.path).with_context(context)?;
+        match self.format {
+            Format::Csv { delimiter } => csv::read(file, delimiter, &self.names, visit),
+            Format::JsonLines => jsonl::read(file, &self.names, visit),
+            Format::Parquet => parquet::read(file, &self.names, visit),
+            Format::MovieLens => movielens::read(&self.path, file, self.names.kind, visit),
+        }
+        .with_context(context)
+    }
+}
+
+/// What a reader visits, in words: number, and the cells separated by blanks or the defect.
+#[cfg(test)]
+pub(crate) type Rows = Vec<(u64, Result<String, String>)>;
+
+/// Collects what a reader visits.
+#[cfg(test)]
+pub(crate) fn rows_of(
+    read: impl FnOnce(Visit<'_>) -> Result<(), ReadError>,
+) -> Result<Rows, ReadError> {
+    let mut rows = Vec::new();
+    read(&mut |number, row| {
+        let row = match row {
+            Ok(cells) => {
+                let cells = cells.iter().map(|cell| match cell {
+                    Cell::Text(text) => text.to_string(),
+                    Cell::List(texts) => format!("{texts:?}"),
+                    Cell::Time(micros) => format!("@{micros}"),
+                    Cell::Id(id) => id.to_string(),
+                    cell => cell.describe(false),
+                });
+                Ok(cells.collect::<Vec<_>>().join(" "))
+            }
+            Err(defect) => {
+                let place = match defect.column {
+                    Some(column) => format!("column {column}"),
+                    None => "row".to_owned(),
+                };
+                Err(format!("{place}: {}, {}", defect.expected, defect.found))
+            }
+        };
+        rows.push((number, row));
+        ControlFlow::Continue(())
+    })?;
+    Ok(rows)
+}

@@ -1,0 +1,19 @@
+use thiserror::Error;
+
+/// Failures that a caller may want to tell apart; each has an exit code of its own.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// Too little to learn from.
+    #[error(
+        "{likes} likes are too few to learn from, {minimum} are the least: import more with `twotower import`"
+    )]
+    TooFewLikes {
+        /// What there is.
+        likes: u64,
+        /// What is needed.
+        minimum: u64,
+    },
+    /// Ctrl-C or SIGTERM.
+    #[error("interrupted; nothing was written")]
+    Interrupted,
+}

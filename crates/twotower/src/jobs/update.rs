@@ -1,0 +1,375 @@
+//! A model's vectors into the database: only what changed, then one switch.
+
+use super::{Interrupt, JobError};
+use crate::progress::Progress;
+use anyhow::{Context, bail};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Instant;
+use twotower_core::embedding::Embeddings;
+use twotower_core::interaction::{History, Sequences};
+use twotower_core::model::{Model, TwoTower};
+use twotower_store::model_files::{self, Manifest};
+use twotower_store::{
+    EmbeddingRow, ModelState, NewModel, Snapshot, SnapshotOptions, Source, Store, VectorTable,
+};
+use uuid::Uuid;
+
+/// How to update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateOptions {
+    /// `models/<version>`, or a folder of models, whose highest version is taken.
+    pub model_path: PathBuf,
+    /// Read everything, write nothing, say what would change.
+    pub dry_run: bool,
+    /// Recompute what has not changed, too.
+    pub full: bool,
+    /// Vectors a transaction.
+    pub batch_size: usize,
+}
+
+/// What changed (or would change) of one kind of vectors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Rows that were not there.
+    pub new: usize,
+    /// Rows whose inputs changed.
+    pub changed: usize,
+    /// Rows whose video or user is gone.
+    pub removed: usize,
+    /// Rows left alone.
+    pub unchanged: usize,
+}
+
+/// What an update did, or would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpdateReport {
+    /// Version of the model.
+    pub version: i64,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// Video vectors.
+    pub videos: Changes,
+    /// User vectors.
+    pub users: Changes,
+    /// Whether readers were switched to this version.
+    pub activated: bool,
+    /// Wall time, seconds.
+    pub seconds: f64,
+}
+
+/// Brings the vectors of a model up to date and makes it the version that readers see.
+///
+/// Safe to cut off and to run again: vectors of a version that is not active are seen by nobody, and each batch is one
+/// transaction of idempotent writes.
+///
+/// # Errors
+/// If the model cannot be read, or the store fails.
+pub async fn update(
+    store: &Store,
+    source: &Source,
+    options: &UpdateOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<UpdateReport> {
+    let started = Instant::now();
+    let path = options.model_path.clone();
+    let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&path))
+        .await?
+        .context("load the model")?;
+    let version = manifest.version;
+    let active = store.active_model().await?.map(|record| record.version);
+    if let Some(active) = active.filter(|&active| active > version) {
+        bail!(
+            "version {active} is served already and newer than version {version} of {}: name the newer model's folder",
+            options.model_path.display()
+        );
+    }
+    let snapshot = store
+        .read_snapshot(source, SnapshotOptions::default())
+        .await
+        .context("read likes and videos")?;
+    let plan = Plan::new(store, &snapshot, version, options.full).await?;
+    let report = UpdateReport {
+        version,
+        dry_run: options.dry_run,
+        videos: plan.videos.changes,
+        users: plan.users.changes,
+        activated: !options.dry_run && active != Some(version),
+        seconds: 0.0,
+    };
+    if !options.dry_run {
+        if active != Some(version) {
+            store
+                .register_model(&new_model(&manifest))
+                .await
+                .context("register the model")?;
+        }
+        write(
+            store,
+            &snapshot,
+            &model,
+            &plan,
+            version,
+            options.batch_size,
+            interrupt,
+        )
+        .await?;
+        if active != Some(version) {
+            store
+                .set_model_state(version, ModelState::Candidate)
+                .await?;
+            store
+                .activate_model(version, "update")
+                .await
+                .context("switch readers to the model")?;
+        }
+    }
+    Ok(UpdateReport {
+        seconds: started.elapsed().as_secs_f64(),
+        ..report
+    })
+}
+
+fn new_model(manifest: &Manifest) -> NewModel {
+    NewModel {
+        version: manifest.version,
+        embedding_dim: manifest.hyperparameters.embedding_dim,
+        cut_off_us: manifest.trained_on.cut_off_us,
+        snapshot_sha256: manifest.trained_on.snapshot_sha256.clone(),
+        hyperparameters: serde_json::to_value(&manifest.hyperparameters).unwrap_or_default(),
+        metrics: manifest.metrics.clone(),
+        manifest_sha256: manifest
+            .files
+            .get("weights.safetensors")
+            .cloned()
+            .unwrap_or_default(),
+    }
+}
+
+/// What is to be written for one kind of vectors.
+#[derive(Debug, Default)]
+struct TablePlan {
+    /// Positions (of videos in the catalogue, of users in the snapshot) with the fingerprint of their inputs.
+    write: Vec<(usize, i64)>,
+    remove: Vec<Uuid>,
+    changes: Changes,
+}
+
+impl TablePlan {
+    fn new(
+        wanted: impl Iterator<Item = (usize, Uuid, i64)>,
+        stored: Vec<(Uuid, i64)>,
+        full: bool,
+    ) -> Self {
+        let mut stored: HashMap<Uuid, i64> = stored.into_iter().collect();
+        let mut plan = Self::default();
+        for (position, id, fingerprint) in wanted {
+            match stored.remove(&id) {
+                None => plan.changes.new += 1,
+                Some(old) if old != fingerprint || full => plan.changes.changed += 1,
+                Some(_) => {
+                    plan.changes.unchanged += 1;
+                    continue;
+                }
+            }
+            plan.write.push((position, fingerprint));
+        }
+        plan.remove = stored.into_keys().collect();
+        plan.remove.sort_unstable();
+        plan.changes.removed = plan.remove.len();
+        plan
+    }
+}
+
+struct Plan {
+    likes: Sequences,
+    skips: Sequences,
+    videos: TablePlan,
+    users: TablePlan,
+}
+
+impl Plan {
+    async fn new(
+        store: &Store,
+        snapshot: &Snapshot,
+        version: i64,
+        full: bool,
+    ) -> anyhow::Result<Self> {
+        let stored_videos = store
+            .read_fingerprints(VectorTable::Videos, version)
+            .await
+            .context("read what is stored")?;
+        let stored_users = store
+            .read_fingerprints(VectorTable::Users, version)
+            .await
+            .context("read what is stored")?;
+        let dataset = &snapshot.dataset;
+        let (likes, skips) = (
+            Sequences::new(dataset.users, &dataset.likes),
+            Sequences::new(dataset.users, &dataset.skips),
+        );
+        let videos = dataset.catalogue.videos();
+        let of_video: Vec<i64> = videos
+            .iter()
+            .map(|video| {
+                let features = (
+                    &video.title,
+                    &video.description,
+                    &video.genre,
+                    &video.maker,
+                    video.price,
+                    video.duration_seconds,
+                );
+                let more = (video.published_at_us, &video.tags, &video.performers);
+                fingerprint(serde_json::to_vec(&(features, more)).unwrap_or_default())
+            })
+            .collect();
+        // A user's vector is made of the videos' vectors, so that a changed video changes its users too.
+        let of_user = |user: usize| {
+            let mut bytes = Vec::new();
+            for (kind, events) in [(0u8, likes.of(user)), (1u8, skips.of(user))] {
+                for event in events {
+                    bytes.push(kind);
+                    bytes.extend(videos[event.item as usize].id.as_bytes());
+                    bytes.extend(of_video[event.item as usize].to_le_bytes());
+                }
+            }
+            fingerprint(bytes)
+        };
+        let wanted_videos = videos
+            .iter()
+            .zip(&of_video)
+            .enumerate()
+            .map(|(position, (video, &fingerprint))| (position, video.id, fingerprint));
+        let wanted_users = snapshot
+            .users
+            .iter()
+            .enumerate()
+            .map(|(user, &id)| (user, id, of_user(user)));
+        let videos = TablePlan::new(wanted_videos, stored_videos, full);
+        let users = TablePlan::new(wanted_users, stored_users, full);
+        Ok(Self {
+            likes,
+            skips,
+            videos,
+            users,
+        })
+    }
+}
+
+/// The first 64 bits of the SHA-256 of `bytes`.
+fn fingerprint(bytes: impl AsRef<[u8]>) -> i64 {
+    let digest = Sha256::digest(bytes);
+    digest
+        .iter()
+        .take(8)
+        .fold(0i64, |hash, &byte| hash << 8 | i64::from(byte))
+}
+
+async fn write(
+    store: &Store,
+    snapshot: &Snapshot,
+    model: &Model,
+    plan: &Plan,
+    version: i64,
+    batch_size: usize,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let catalogue = snapshot.dataset.catalogue.videos();
+    // Users need the vectors of all videos of their histories; embedding the catalogue takes microseconds a video.
+    let vectors = model.embed_videos(catalogue).context("embed the videos")?;
+    let mut progress = Progress::start("videos", plan.videos.write.len() as u64);
+    for (done, batch) in plan.videos.write.chunks(batch_size.max(1)).enumerate() {
+        let rows: Vec<EmbeddingRow<'_>> = batch
+            .iter()
+            .map(|&(position, fingerprint)| EmbeddingRow {
+                id: catalogue[position].id,
+                fingerprint,
+                vector: vectors.row(position),
+            })
+            .collect();
+        store
+            .write_embeddings(VectorTable::Videos, version, &rows)
+            .await
+            .context("write video vectors")?;
+        progress.set(
+            ((done + 1) * batch_size).min(plan.videos.write.len()) as u64,
+            "",
+        );
+        interrupted(interrupt)?;
+    }
+    store
+        .delete_embeddings(VectorTable::Videos, version, &plan.videos.remove)
+        .await?;
+    progress.finish(&format!("{:?}", plan.videos.changes));
+
+    let mut progress = Progress::start("users", plan.users.write.len() as u64);
+    for (done, batch) in plan.users.write.chunks(batch_size.max(1)).enumerate() {
+        let embedded = embed_users(model, &vectors, plan, batch)?;
+        let rows: Vec<EmbeddingRow<'_>> = batch
+            .iter()
+            .enumerate()
+            .map(|(row, &(user, fingerprint))| EmbeddingRow {
+                id: snapshot.users[user],
+                fingerprint,
+                vector: embedded.row(row),
+            })
+            .collect();
+        store
+            .write_embeddings(VectorTable::Users, version, &rows)
+            .await
+            .context("write user vectors")?;
+        progress.set(
+            ((done + 1) * batch_size).min(plan.users.write.len()) as u64,
+            "",
+        );
+        interrupted(interrupt)?;
+    }
+    store
+        .delete_embeddings(VectorTable::Users, version, &plan.users.remove)
+        .await?;
+    progress.finish(&format!("{:?}", plan.users.changes));
+    Ok(())
+}
+
+fn interrupted(interrupt: &Interrupt) -> Result<(), JobError> {
+    if interrupt.is_set() {
+        Err(JobError::Interrupted)
+    } else {
+        Ok(())
+    }
+}
+
+fn embed_users(
+    model: &Model,
+    vectors: &Embeddings,
+    plan: &Plan,
+    batch: &[(usize, i64)],
+) -> anyhow::Result<Embeddings> {
+    let towers = TwoTower {
+        user_tower: &model.user_tower,
+        videos: vectors,
+    };
+    let mut embedded = Embeddings::new(vectors.dim());
+    for &(user, _) in batch {
+        let items = |sequences: &Sequences| {
+            sequences
+                .of(user)
+                .iter()
+                .map(|event| event.item)
+                .collect::<Vec<_>>()
+        };
+        let (likes, skips) = (items(&plan.likes), items(&plan.skips));
+        // A user of a snapshot has liked or skipped something, so that there is a vector.
+        let vector = towers
+            .embed_user(History {
+                likes: &likes,
+                skips: &skips,
+            })
+            .context("a user without likes and skips")?;
+        embedded.push(&vector).context("embed a user")?;
+    }
+    Ok(embedded)
+}

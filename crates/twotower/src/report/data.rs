@@ -1,0 +1,165 @@
+use serde::{Deserialize, Serialize};
+use twotower_core::evaluate::{Comparison, Evaluation};
+use twotower_core::feature::Catalogue;
+use twotower_core::metric::Bootstrap;
+use twotower_core::split::HeldOut;
+
+/// Everything a report is made from.
+#[derive(Debug, Clone)]
+pub struct ReportData {
+    /// What the report is about, such as the model's version.
+    pub title: String,
+    /// The split and the phase in words, such as "temporal split, test".
+    pub protocol: String,
+    /// The model, if there is one, and the baselines on the same users.
+    pub comparison: Comparison,
+    /// How intervals of differences are resampled.
+    pub bootstrap: Bootstrap,
+    /// One row per epoch; empty where no model was trained.
+    pub epochs: Vec<EpochRow>,
+    /// The epoch whose weights were kept, from 1.
+    pub best_epoch: Option<usize>,
+    /// Lists of a few people, who stay unnamed; may be empty.
+    pub examples: Vec<WorkedExample>,
+    /// Hyperparameters, in the order shown.
+    pub hyperparameters: Vec<Fact>,
+    /// Facts about the data, in the order shown.
+    pub data: Vec<Fact>,
+}
+
+/// One epoch of training.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean loss over its examples, nats.
+    pub loss: f64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Likes to predict per second.
+    pub examples_per_second: f64,
+    /// NDCG@10 on warm users of the validation part, if there is one.
+    pub validation_ndcg_at_10: Option<f64>,
+}
+
+/// A name and its value, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// What it is.
+    pub name: String,
+    /// With its unit.
+    pub value: String,
+}
+
+/// What one unnamed person liked and was recommended, by title.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkedExample {
+    /// The latest likes seen, newest first.
+    pub liked: Vec<String>,
+    /// Best first.
+    pub recommended: Vec<RecommendedTitle>,
+    /// How many likes were held out.
+    pub held_out: usize,
+}
+
+/// One recommendation of a [`WorkedExample`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecommendedTitle {
+    /// Title of the video.
+    pub title: String,
+    /// Whether it is one of the held-out likes.
+    pub hit: bool,
+}
+
+/// How many of the latest likes a worked example shows.
+const LIKES_SHOWN: usize = 5;
+
+/// Shows `count` warm users of `evaluation`, evenly spread over them whatever became of them, so that no success is picked.
+///
+/// `held_out` is what `evaluation` was made on, positions are those of `catalogue`.
+pub fn worked_examples(
+    evaluation: &Evaluation,
+    held_out: &HeldOut,
+    catalogue: &Catalogue,
+    count: usize,
+) -> Vec<WorkedExample> {
+    let title = |item: u32| {
+        let video = &catalogue.videos()[item as usize];
+        if video.title.is_empty() {
+            format!("video {}", video.id)
+        } else {
+            video.title.clone()
+        }
+    };
+    let warm: Vec<_> = evaluation
+        .users
+        .iter()
+        .zip(&held_out.users)
+        .filter(|(row, _)| row.warm)
+        .collect();
+    let count = count.min(warm.len());
+    (0..count)
+        .map(|n| {
+            let (row, user) = warm[(2 * n + 1) * warm.len() / (2 * count)];
+            WorkedExample {
+                liked: user
+                    .likes
+                    .iter()
+                    .rev()
+                    .take(LIKES_SHOWN)
+                    .map(|&item| title(item))
+                    .collect(),
+                recommended: row
+                    .top
+                    .iter()
+                    .map(|&item| RecommendedTitle {
+                        title: title(item),
+                        hit: user.targets.contains(&item),
+                    })
+                    .collect(),
+                held_out: user.targets.len(),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twotower_core::baseline::Popularity;
+    use twotower_core::evaluate::evaluate;
+    use twotower_core::feature::Video;
+    use twotower_core::split::HeldOutUser;
+    use uuid::Uuid;
+
+    #[test]
+    fn examples_show_titles_newest_like_first_and_mark_hits() {
+        let video = |n: u32| Video {
+            id: Uuid::from_u128(u128::from(n) + 1),
+            title: format!("title {n}"),
+            ..Video::default()
+        };
+        let catalogue = Catalogue::new((0..20).map(video).collect()).unwrap();
+        let user = |user, likes: &[u32]| HeldOutUser {
+            user,
+            likes: likes.to_vec(),
+            skips: vec![],
+            targets: vec![3],
+        };
+        let held_out = HeldOut {
+            users: vec![user(0, &[]), user(1, &[0, 1]), user(2, &[5])],
+        };
+        let popularity = Popularity::fit(20, &[]);
+        let evaluation =
+            evaluate(&popularity, &popularity, &held_out, &Bootstrap::default()).unwrap();
+        let examples = worked_examples(&evaluation, &held_out, &catalogue, 9);
+        assert_eq!(examples.len(), 2, "a cold user has nothing to show");
+        assert_eq!(examples[0].liked, ["title 1", "title 0"]);
+        let titles: Vec<_> = examples[0].recommended[..2].iter().collect();
+        assert_eq!(
+            (titles[0].title.as_str(), titles[0].hit),
+            ("title 2", false)
+        );
+        assert_eq!((titles[1].title.as_str(), titles[1].hit), ("title 3", true));
+    }
+}

@@ -1,0 +1,105 @@
+use super::words::{self, Difference};
+use std::fmt::Write;
+use twotower_core::evaluate::{CohortSummary, Comparison, Evaluation, Metric};
+use twotower_core::metric::{Bootstrap, Estimate};
+
+/// Width of a column of metrics.
+const COLUMN: usize = 14;
+
+/// A table for the terminal: a row per recommender, a column per metric with its standard error, a block per cohort, and
+/// the difference to the best baseline in words. About 120 columns wide.
+pub fn comparison_table(comparison: &Comparison, bootstrap: &Bootstrap) -> String {
+    let Some(first) = comparison.evaluations.first() else {
+        return String::new();
+    };
+    let summary = &first.summary;
+    let mut blocks = vec![block("all", comparison, |e| Some(e.summary.all))];
+    if summary.warm.is_some() && summary.cold.is_some() {
+        blocks.push(block("warm", comparison, |e| e.summary.warm));
+        blocks.push(block("cold", comparison, |e| e.summary.cold));
+    }
+    let mut text = format!(
+        "{}; mean over users ± standard error by bootstrap\n\n{}",
+        words::users(first),
+        blocks.join("\n")
+    );
+    if let Some(difference) = Difference::to_best_baseline(comparison, Metric::NdcgAt10, bootstrap)
+    {
+        text.push('\n');
+        text.push_str(&difference.sentence());
+        text.push('\n');
+    }
+    text
+}
+
+fn block(
+    name: &str,
+    comparison: &Comparison,
+    cohort: impl Fn(&Evaluation) -> Option<CohortSummary>,
+) -> String {
+    let names = comparison
+        .evaluations
+        .iter()
+        .map(|e| e.name.chars().count());
+    let width = names.max().unwrap_or(0).max(4) + 2;
+    let mut lines = vec![
+        Metric::ALL
+            .iter()
+            .fold(format!("{name:width$}"), |mut line, metric| {
+                let _ = write!(line, "{:>COLUMN$}", metric.label());
+                line
+            })
+            + "  Cov@10",
+    ];
+    for evaluation in &comparison.evaluations {
+        let Some(cohort) = cohort(evaluation) else {
+            continue;
+        };
+        let mut line = format!("{:width$}", evaluation.name);
+        for metric in Metric::ALL {
+            let _ = write!(line, "{:>COLUMN$}", estimate(cohort.metric(metric)));
+        }
+        let _ = write!(line, "{:>8}", short(cohort.coverage_at_10, 3));
+        lines.push(line);
+    }
+    lines.join("\n") + "\n"
+}
+
+fn estimate(estimate: Estimate) -> String {
+    format!(
+        "{} ±{}",
+        short(estimate.mean, 4),
+        short(estimate.standard_error, 4)
+    )
+}
+
+/// A share without its leading zero.
+fn short(x: f64, digits: usize) -> String {
+    let text = format!("{x:.digits$}");
+    match text.strip_prefix("0.") {
+        Some(rest) => format!(".{rest}"),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn shows_every_recommender_in_every_cohort() {
+        let data = sample::data();
+        insta::assert_snapshot!(comparison_table(&data.comparison, &data.bootstrap));
+    }
+
+    #[test]
+    fn one_cohort_gives_one_block() {
+        let mut comparison = sample::data().comparison;
+        for evaluation in &mut comparison.evaluations {
+            evaluation.summary.cold = None;
+        }
+        let text = comparison_table(&comparison, &Bootstrap::default());
+        assert_eq!(text.matches("NDCG@20").count(), 1);
+    }
+}

@@ -1,0 +1,182 @@
+use super::ServeConfig;
+use super::auth::{self, JwksSource, Secret};
+use super::limits::Limits;
+use anyhow::Context;
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Environment variables that may hold the HS256 secret, the first one set wins.
+const SECRET_VARIABLES: [&str; 2] = ["TWOTOWER_JWT_SECRET", "SUPABASE_JWT_SECRET"];
+
+/// Flags of `twotower serve`.
+///
+/// The HS256 secret has no flag, since a command line is visible to other users of the machine: it comes from
+/// `TWOTOWER_JWT_SECRET` or `SUPABASE_JWT_SECRET`, or from a file.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Address and port to listen on
+    #[arg(
+        long,
+        env = "TWOTOWER_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
+    pub listen: SocketAddr,
+
+    /// Folder of the models, one folder a version
+    #[arg(
+        long,
+        env = "TWOTOWER_MODEL_PATH",
+        default_value = "models",
+        value_name = "FOLDER"
+    )]
+    pub model_path: PathBuf,
+
+    /// File that holds the secret of HS256 tokens [or set TWOTOWER_JWT_SECRET or SUPABASE_JWT_SECRET]
+    #[arg(long, env = "TWOTOWER_JWT_SECRET_FILE", value_name = "FILE")]
+    pub jwt_secret_file: Option<PathBuf>,
+
+    /// Public keys of ES256, RS256 and EdDSA tokens: an https address, a file, or (in the environment) the JSON itself
+    #[arg(
+        long,
+        env = "SUPABASE_JWKS",
+        hide_env_values = true,
+        value_name = "URL|FILE"
+    )]
+    pub jwks: Option<String>,
+
+    /// The issuer (`iss`) that tokens must carry [default: any]
+    #[arg(long, env = "TWOTOWER_JWT_ISSUER", value_name = "ISSUER")]
+    pub issuer: Option<String>,
+
+    /// The audience (`aud`) that tokens must carry
+    #[arg(
+        long,
+        env = "TWOTOWER_JWT_AUDIENCE",
+        default_value = "authenticated",
+        value_name = "AUDIENCE"
+    )]
+    pub audience: String,
+
+    /// Serve the console as well. It lets its visitor act as any user, so it is refused on other than loopback addresses
+    #[arg(long)]
+    pub console: bool,
+
+    /// Serve the console on an address that other machines can reach: every visitor may then act as any user
+    #[arg(long, requires = "console")]
+    pub console_on_any_address: bool,
+}
+
+/// Who gets the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConsoleAccess {
+    /// Nobody.
+    #[default]
+    Off,
+    /// Whoever sits at this machine.
+    Loopback,
+    /// Whoever reaches the address.
+    AnyAddress,
+}
+
+impl ServeArgs {
+    /// Reads secrets and checks what belongs together.
+    ///
+    /// # Errors
+    /// If a secret cannot be read or is too short, or the source of keys is not trustworthy.
+    pub fn into_config(self) -> anyhow::Result<ServeConfig> {
+        self.into_config_with(|variable| std::env::var(variable).ok())
+    }
+
+    fn into_config_with(
+        self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<ServeConfig> {
+        let secret = match &self.jwt_secret_file {
+            Some(file) => Some(
+                std::fs::read_to_string(file)
+                    .with_context(|| format!("read the JWT secret {}", file.display()))?,
+            ),
+            None => SECRET_VARIABLES
+                .iter()
+                .find_map(|variable| environment(variable))
+                .filter(|secret| !secret.trim().is_empty()),
+        };
+        let jwks = self.jwks.filter(|text| !text.trim().is_empty());
+        Ok(ServeConfig {
+            listen: self.listen,
+            models: self.model_path,
+            auth: auth::Config {
+                secret: secret.as_deref().map(Secret::new).transpose()?,
+                jwks: jwks.as_deref().map(JwksSource::parse).transpose()?,
+                issuer: self.issuer,
+                audience: self.audience,
+            },
+            console: match (self.console, self.console_on_any_address) {
+                (false, _) => ConsoleAccess::Off,
+                (true, false) => ConsoleAccess::Loopback,
+                (true, true) => ConsoleAccess::AnyAddress,
+            },
+            limits: Limits::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn config(
+        arguments: &[&str],
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<ServeConfig> {
+        let arguments = std::iter::once(&"serve").chain(arguments);
+        Cli::try_parse_from(arguments)?
+            .serve
+            .into_config_with(environment)
+    }
+
+    #[test]
+    fn defaults() {
+        let config = config(&[], |_| None).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.models, PathBuf::from("models"));
+        assert_eq!(config.console, ConsoleAccess::Off);
+        assert_eq!(config.auth, auth::Config::default());
+    }
+
+    #[test]
+    fn the_secret_comes_from_the_environment_or_a_file() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let named = |wanted: &'static str| {
+            move |variable: &str| (variable == wanted).then(|| secret.to_owned())
+        };
+        let expected = Some(Secret::new(secret).unwrap());
+        for variable in SECRET_VARIABLES {
+            assert_eq!(config(&[], named(variable)).unwrap().auth.secret, expected);
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{secret}\n")).unwrap();
+        let flag = format!("--jwt-secret-file={}", file.path().display());
+        assert_eq!(config(&[&flag], |_| None).unwrap().auth.secret, expected);
+        let short = |_: &str| Some("short".to_owned());
+        assert!(config(&[], short).is_err());
+    }
+
+    #[test]
+    fn the_console_on_any_address_is_asked_for_twice() {
+        assert!(config(&["--console-on-any-address"], |_| None).is_err());
+        let both = ["--console", "--console-on-any-address"];
+        let access = |arguments: &[&str]| config(arguments, |_| None).unwrap().console;
+        assert_eq!(access(&both), ConsoleAccess::AnyAddress);
+        assert_eq!(access(&both[..1]), ConsoleAccess::Loopback);
+    }
+}

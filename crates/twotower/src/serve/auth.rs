@@ -1,0 +1,15 @@
+//! Who is calling: a bearer token that one of our keys has signed, and nothing else, names the user.
+
+mod config;
+
+mod key;
+
+mod jwks;
+
+mod authenticator;
+
+pub use authenticator::{Authenticator, Identity};
+pub use config::{Config, ConfigError, JwksSource, Secret};
+
+pub(crate) use authenticator::AuthError;
+pub(crate) use key::SessionKey;

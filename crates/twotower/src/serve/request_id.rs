@@ -1,0 +1,68 @@
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use std::fmt;
+
+pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+const MAX_BYTES: usize = 64;
+
+/// Names one request in the answer and in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The caller's, if it is short and plain, else a random one.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let plain = |value: &&HeaderValue| {
+            let bytes = value.as_bytes();
+            (1..=MAX_BYTES).contains(&bytes.len())
+                && bytes
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+        };
+        match headers.get(HEADER).filter(plain) {
+            Some(value) => Self(value.clone()),
+            None => Self::random(),
+        }
+    }
+
+    fn random() -> Self {
+        let mut bytes = [0; 8];
+        // Without randomness requests are harder to tell apart in the log, which is no reason to refuse them.
+        let _ = getrandom::fill(&mut bytes);
+        let hex = format!("{:016x}", u64::from_le_bytes(bytes));
+        Self(HeaderValue::from_str(&hex).unwrap_or(HeaderValue::from_static("unknown")))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or("unknown")
+    }
+
+    pub(super) fn header_value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_ids_are_taken_over() {
+        let of = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HEADER, HeaderValue::from_static(text));
+            RequestId::of(&headers).as_str().to_owned()
+        };
+        assert_eq!(of("a-1_b.C"), "a-1_b.C");
+        for bad in ["", "a b", "\"", "<x>", "é"] {
+            assert_eq!(of(bad).len(), 16, "{bad}");
+        }
+        assert_ne!(of(""), of(""));
+    }
+}

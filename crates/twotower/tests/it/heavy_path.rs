@@ -1,0 +1,140 @@
+//! The commands one after the other, as a user types them, on both stores.
+
+use crate::support::{python, scratch_postgres};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder with a database and models, and the binary.
+struct Workplace {
+    folder: tempfile::TempDir,
+    url: String,
+}
+
+impl Workplace {
+    fn on_sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/test.db", folder.path().display());
+        Self { folder, url }
+    }
+
+    fn on_postgres(url: String) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), url }
+    }
+
+    fn run(&self, line: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_twotower"))
+            .args(line.split_whitespace())
+            .current_dir(self.folder.path())
+            .env("DATABASE_URL", &self.url)
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command that must succeed and gives back its result.
+    fn json(&self, line: &str) -> Value {
+        let output = self.run(&format!("--json {line}"));
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "twotower {line}: {log}");
+        let command = line.split_whitespace().next().unwrap();
+        let last = log.lines().last().unwrap_or_default();
+        assert!(last.ends_with(&format!("{command} completed successfully")), "{last}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn weights(&self, trained: &Value) -> Vec<u8> {
+        let path = trained["train"]["path"].as_str().unwrap();
+        std::fs::read(self.folder.path().join(path).join("weights.safetensors")).unwrap()
+    }
+}
+
+const DEMO: &str = "demo --no-serve --videos 400 --users 300 --likes 12000";
+
+/// Demo, then train, update, evaluate; returns the bytes of the retrained weights.
+fn walk(place: &Workplace) -> Vec<u8> {
+    place.json("migrate");
+    let demo = place.json(DEMO);
+    let ndcg = |name: &str| demo["evaluate"]["recommenders"][name]["all"]["ndcg_at_10"]["mean"].as_f64().unwrap();
+    assert!(ndcg("two-tower") > ndcg("popularity"), "{demo}");
+    assert!(demo["oracle"]["oracle"]["ndcg_at_10"].as_f64().unwrap() > ndcg("popularity"));
+    assert_eq!(demo["update"]["activated"], true);
+    assert_eq!(demo["update"]["videos"]["new"], 400);
+    assert!(place.folder.path().join("models/1/report.html").exists());
+
+    let again = place.json("update");
+    assert_eq!((&again["videos"]["unchanged"], &again["users"]["changed"]), (&400.into(), &0.into()));
+    let trained = place.json("train --embedding-dim 16 --batch-size 256 --epochs 2 --output-dir models --update-db");
+    assert_eq!(trained["update"]["version"], 2);
+    let dry = place.json("update --model-path models --dry-run --full");
+    assert_eq!((&dry["dry_run"], &dry["videos"]["changed"]), (&true.into(), &400.into()));
+    let dry = place.json("update --model-path models --dry-run");
+    assert_eq!((&dry["videos"]["changed"], &dry["users"]["changed"]), (&0.into(), &0.into()), "a dry run writes nothing");
+
+    // One more like, through the front door: exactly that user's vector is made again.
+    let likes = place.folder.path().join("likes.csv");
+    std::fs::write(&likes, "user_id,video_id,created_at\nnewcomer,1,2026-11-20T00:00:00Z\n").unwrap();
+    std::fs::write(place.folder.path().join("videos.csv"), "id,title,genre\n1,夜のドキュメンタリー,documentary\n").unwrap();
+    let imported = place.json("import videos.csv likes.csv");
+    assert!(imported.is_object());
+    let update = place.json("update");
+    assert_eq!((&update["videos"]["new"], &update["users"]["new"], &update["users"]["changed"]), (&1.into(), &1.into(), &0.into()));
+
+    let evaluated = place.json("evaluate --split llo");
+    assert_eq!(evaluated["split"], "llo");
+    assert_eq!(evaluated["retrained"], "the model was trained on another split");
+    check_model_folder(&place.folder.path().join("models/2"));
+    let again = place.json("train --embedding-dim 16 --batch-size 256 --epochs 2 --threads 1");
+    let once_more = place.json("train --embedding-dim 16 --batch-size 256 --epochs 2 --threads 2");
+    assert_eq!(place.weights(&again), place.weights(&once_more), "same data and seed, same bytes");
+    place.weights(&once_more)
+}
+
+/// onnx.checker, onnxruntime against numpy, and the pickle under an unpickler that knows builtins alone.
+fn check_model_folder(folder: &Path) {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../twotower-onnx/tests/check_onnx.py");
+    let output = Command::new(python()).arg(script).arg(folder).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn the_whole_path_gives_the_same_bytes_on_both_stores() {
+    let sqlite = walk(&Workplace::on_sqlite());
+    let postgres = walk(&Workplace::on_postgres(scratch_postgres().await));
+    assert!(sqlite == postgres, "the weights differ between the stores");
+}
+
+#[test]
+fn too_little_data_and_wrong_usage_have_exit_codes_of_their_own() {
+    let place = Workplace::on_sqlite();
+    place.json("migrate");
+    let output = place.run("train");
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{log}");
+    assert!(log.contains("0 likes are too few") && log.contains("twotower import"), "{log}");
+    assert_eq!(place.run("train --epochs many").status.code(), Some(2));
+    assert_eq!(place.run("update").status.code(), Some(1));
+    assert!(!place.folder.path().join("models").exists(), "a refused training leaves nothing behind");
+}
+
+#[test]
+fn an_interrupted_training_leaves_nothing_behind() {
+    let place = Workplace::on_sqlite();
+    place.json("demo --no-serve --videos 100 --users 60 --likes 1200");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_twotower"))
+        .args(["train", "--epochs", "10000", "--output-dir", "other"])
+        .env("DATABASE_URL", &place.url)
+        .current_dir(place.folder.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let status = child.wait().unwrap();
+    // Early stopping may have been quicker than the signal on a fast machine.
+    if status.code() == Some(130) {
+        assert!(!place.folder.path().join("other").exists());
+    } else {
+        assert!(status.success());
+    }
+}

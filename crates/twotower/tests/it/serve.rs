@@ -1,0 +1,21 @@
+//! The HTTP API and the console over real connections, on an SQLite store with a small seeded model.
+
+mod fixture;
+
+mod client;
+
+mod recommendations;
+
+mod errors;
+
+mod tokens;
+
+mod public_keys;
+
+mod readiness;
+
+mod connections;
+
+mod console;
+
+mod browser;

@@ -1,0 +1,106 @@
+//! A client that shows statuses and bodies as they are.
+
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+use ureq::http::Response;
+
+pub(super) const RECOMMENDATIONS: &str = "/functions/v1/two_tower_recommendations";
+
+pub(super) struct Client {
+    agent: ureq::Agent,
+    base: String,
+}
+
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: ureq::http::HeaderMap,
+    pub(super) text: String,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.text)
+            .unwrap_or_else(|error| panic!("{error}: {}: {}", self.status, self.text))
+    }
+
+    /// Status, `error.code` and `error.message`.
+    pub(super) fn error(&self) -> (u16, String, String) {
+        let body = self.json();
+        let field = |name: &str| {
+            let text = body["error"][name].as_str();
+            text.unwrap_or_else(|| panic!("no error.{name}: {body}"))
+                .to_owned()
+        };
+        assert_eq!(field("request_id"), self.header("x-request-id"));
+        (self.status, field("code"), field("message"))
+    }
+
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Client {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build()
+            .new_agent();
+        Self {
+            agent,
+            base: format!("http://{address}"),
+        }
+    }
+
+    pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.call().unwrap())
+    }
+
+    pub(super) fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = self.agent.post(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.send(body).unwrap())
+    }
+
+    /// A recommendation request as an app sends it.
+    pub(super) fn recommend(&self, token: &str, body: &str) -> Answer {
+        let authorization = format!("Bearer {token}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+        ];
+        self.post(RECOMMENDATIONS, &headers, body)
+    }
+
+    /// Ids of the videos recommended, and the whole body.
+    pub(super) fn recommended(&self, token: &str, body: &str) -> (Vec<String>, Value) {
+        let answer = self.recommend(token, body);
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let json = answer.json();
+        let ids = json["recommendations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["video_id"].as_str().unwrap().to_owned())
+            .collect();
+        (ids, json)
+    }
+}
+
+fn answer(mut response: Response<ureq::Body>) -> Answer {
+    Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        text: response.body_mut().read_to_string().unwrap(),
+    }
+}

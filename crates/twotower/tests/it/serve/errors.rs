@@ -1,0 +1,98 @@
+use super::client::RECOMMENDATIONS;
+use super::fixture::{Fixture, token, user};
+
+#[test]
+fn each_wrong_request_is_told_what_is_wrong() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let token = token(user(1));
+    let recommend = |body: &str| server.client.recommend(&token, body).error();
+    let refused = |message: &str| (400, "invalid_request".to_owned(), message.to_owned());
+
+    let limit = refused("`limit` must be a whole number from 1 to 100");
+    for body in [
+        r#"{"limit":0}"#,
+        r#"{"limit":101}"#,
+        r#"{"limit":1e9}"#,
+        r#"{"limit":"10"}"#,
+    ] {
+        assert_eq!(recommend(body), limit, "{body}");
+    }
+    let exclude_liked = refused("`exclude_liked` must be true or false");
+    assert_eq!(recommend(r#"{"exclude_liked":1}"#), exclude_liked);
+    assert_eq!(
+        recommend(r#"{"limit":5,"user_id":"x"}"#),
+        refused("unknown field `user_id`; known: `limit`, `exclude_liked`")
+    );
+    assert_eq!(recommend("[]"), refused("the body must be a JSON object"));
+    assert_eq!(
+        recommend("{\"limit\": NaN}"),
+        refused("the body is not valid JSON (line 1, column 11)")
+    );
+    let deep = format!("{{\"limit\":{}", "[".repeat(8000));
+    assert_eq!(recommend(&deep).0, 400);
+}
+
+#[test]
+fn content_type_and_size_are_checked() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let authorization = format!("Bearer {}", token(user(1)));
+    let post = |content_type: &str, body: &str| {
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", content_type),
+        ];
+        server.client.post(RECOMMENDATIONS, &headers, body)
+    };
+    assert_eq!(post("application/json; charset=utf-8", "{}").status, 200);
+    assert_eq!(post("text/plain", "{}").error().0, 400);
+    let (status, code, message) = post("application/json", &" ".repeat(16 * 1024 + 1)).error();
+    assert_eq!((status, code.as_str()), (413, "payload_too_large"));
+    assert_eq!(message, "the body is larger than 16384 bytes");
+}
+
+#[test]
+fn other_addresses_and_methods() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    for path in [
+        "/",
+        "/nothing",
+        "/model",
+        "/console/session",
+        "/functions/v1/",
+    ] {
+        let (status, code, _) = server.client.get(path, &[]).error();
+        assert_eq!((status, code.as_str()), (404, "not_found"), "{path}");
+    }
+    let answer = server.client.get(RECOMMENDATIONS, &[]);
+    let (status, code, _) = answer.error();
+    assert_eq!((status, code.as_str()), (405, "method_not_allowed"));
+    assert_eq!(answer.header("allow"), "POST");
+}
+
+#[test]
+fn the_request_id_is_taken_over_if_it_is_plain() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let id = |value: &str| {
+        let answer = server.client.get("/healthz", &[("x-request-id", value)]);
+        answer.header("x-request-id").to_owned()
+    };
+    assert_eq!(id("order-66.b"), "order-66.b");
+    assert_eq!(id("two words").len(), 16);
+}
+
+#[test]
+fn too_many_requests_at_once_are_told_to_come_back() {
+    let fixture = Fixture::new();
+    let mut config = fixture.config();
+    config.limits.requests_in_flight = 0;
+    let server = fixture.serve_with(config);
+    let answer = server.client.recommend(&token(user(1)), "{}");
+    let (status, code, _) = answer.error();
+    assert_eq!((status, code.as_str()), (429, "too_many_requests"));
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(server.client.get("/healthz", &[]).status, 200);
+}

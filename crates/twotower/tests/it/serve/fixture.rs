@@ -1,0 +1,305 @@
+//! A small catalogue with a small model in a SQLite file, and a server on it.
+
+use super::client::Client;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use twotower::serve::auth::{Config, Secret};
+use twotower::serve::{ConsoleAccess, Limits, ServeConfig, Server};
+use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
+use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::model::Model;
+use twotower_store::model_files::{self, ModelInfo, TrainedOn};
+use twotower_store::{
+    ConnectOptions, EmbeddingRow, InteractionKind, InteractionRow, ModelState, NewModel, Store,
+    VectorTable,
+};
+use uuid::Uuid;
+
+pub(super) const SECRET: &str = "a test's secret, known to everybody who reads this";
+pub(super) const VIDEOS: u128 = 40;
+
+pub(super) struct Fixture {
+    pub(super) folder: TempDir,
+    pub(super) runtime: Runtime,
+    pub(super) store: Store,
+}
+
+/// Id of video `n` of `1..=VIDEOS`.
+pub(super) fn video(n: u128) -> Uuid {
+    Uuid::from_u128(0x0a00_0000_0000_4000_8000_0000_0000_0000 + n)
+}
+
+/// Id of user `n`.
+pub(super) fn user(n: u128) -> Uuid {
+    Uuid::from_u128(0x0b00_0000_0000_4000_8000_0000_0000_0000 + n)
+}
+
+impl Fixture {
+    /// Videos and likes: video n is liked by users 1..=(12 - n), so that video 1 is the most liked one.
+    pub(super) fn without_model() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::new().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let store = runtime.block_on(async {
+            let store = Store::connect(&url, ConnectOptions::default())
+                .await
+                .unwrap();
+            store.migrate().await.unwrap();
+            store.write_videos(&catalogue()).await.unwrap();
+            store
+        });
+        let fixture = Self {
+            folder,
+            runtime,
+            store,
+        };
+        for n in 1..12 {
+            for who in 1..=(12 - n) {
+                fixture.interact(InteractionKind::Like, user(who), &[video(n)]);
+            }
+        }
+        fixture
+    }
+
+    /// With an active model, too.
+    pub(super) fn new() -> Self {
+        let fixture = Self::without_model();
+        fixture.train(1);
+        fixture
+    }
+
+    pub(super) fn models(&self) -> PathBuf {
+        self.folder.path().join("models")
+    }
+
+    pub(super) fn interact(&self, kind: InteractionKind, user: Uuid, videos: &[Uuid]) {
+        let rows: Vec<_> = videos
+            .iter()
+            .zip(1_700_000_000_000_000..)
+            .map(|(&video, at_us)| InteractionRow { user, video, at_us })
+            .collect();
+        let written = self.store.write_interactions(kind, &rows);
+        self.runtime.block_on(written).unwrap();
+    }
+
+    /// Writes a model with random weights, its vectors, and makes it active. Returns its version.
+    pub(super) fn train(&self, seed: u64) -> i64 {
+        self.runtime.block_on(async {
+            let version = self.store.next_model_version().await.unwrap();
+            let model = model(seed);
+            let info = ModelInfo {
+                version,
+                created_at_us: 1_732_000_000_000_000,
+                trained_on: TrainedOn {
+                    cut_off_us: Some(1_731_999_000_000_000),
+                    snapshot_sha256: "0".repeat(64),
+                    likes: 66,
+                    skips: 0,
+                    users: 11,
+                    videos: VIDEOS as u64,
+                    split: "temporal".into(),
+                },
+                metrics: metrics(),
+                training_log: training_log(),
+            };
+            let (_, manifest_sha256) = model_files::save(&self.models(), &model, &info).unwrap();
+            let record = NewModel {
+                version,
+                embedding_dim: model.hyperparameters.embedding_dim,
+                cut_off_us: info.trained_on.cut_off_us,
+                snapshot_sha256: info.trained_on.snapshot_sha256.clone(),
+                hyperparameters: serde_json::to_value(&model.hyperparameters).unwrap(),
+                metrics: info.metrics.clone(),
+                manifest_sha256,
+            };
+            self.store.register_model(&record).await.unwrap();
+            let videos = catalogue();
+            let vectors = model.embed_videos(&videos).unwrap();
+            let rows: Vec<_> = videos
+                .iter()
+                .enumerate()
+                .map(|(row, video)| EmbeddingRow {
+                    id: video.id,
+                    fingerprint: row as i64,
+                    vector: vectors.row(row),
+                })
+                .collect();
+            let written = self
+                .store
+                .write_embeddings(VectorTable::Videos, version, &rows);
+            written.await.unwrap();
+            let state = self.store.set_model_state(version, ModelState::Candidate);
+            state.await.unwrap();
+            self.store.activate_model(version, "test").await.unwrap();
+            version
+        })
+    }
+
+    pub(super) fn config(&self) -> ServeConfig {
+        ServeConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            models: self.models(),
+            auth: Config {
+                secret: Some(Secret::new(SECRET).unwrap()),
+                ..Config::default()
+            },
+            console: ConsoleAccess::Off,
+            limits: Limits::default(),
+        }
+    }
+
+    pub(super) fn serve(&self) -> Running {
+        self.serve_with(self.config())
+    }
+
+    pub(super) fn serve_with(&self, config: ServeConfig) -> Running {
+        Running::start(self.store.clone(), config)
+    }
+}
+
+/// A server in a thread of its own; it stops when dropped.
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) client: Client,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(store: Store, config: ServeConfig) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let (started, address) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            Runtime::new().unwrap().block_on(async {
+                let server = Server::bind(store, config).await.unwrap();
+                started.send(server.address()).unwrap();
+                let shutdown = async {
+                    let _ = stopped.await;
+                };
+                server.serve(shutdown).await;
+            });
+        });
+        let address = address.recv().expect("the server starts");
+        Self {
+            address,
+            client: Client::new(address),
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The claims of a good token of `user`.
+pub(super) fn claims(user: Uuid) -> Value {
+    json!({"sub": user, "aud": "authenticated", "exp": get_current_timestamp() + 600, "role": "authenticated"})
+}
+
+/// A good token of `user`.
+pub(super) fn token(user: Uuid) -> String {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    encode(&Header::new(Algorithm::HS256), &claims(user), &key).unwrap()
+}
+
+fn catalogue() -> Vec<Video> {
+    const GENRES: [&str; 5] = ["ドラマ", "Documentary", "コメディ", "Travel", "Cooking"];
+    const TITLES: [&str; 5] = [
+        "夜明けの街角",
+        "The quiet harbour",
+        "笑う門には福来たる",
+        "Across the high plateau",
+        "Bread, slowly",
+    ];
+    (1..=VIDEOS)
+        .map(|n| {
+            let kind = (n % 5) as usize;
+            Video {
+                id: video(n),
+                title: format!("{} {n}", TITLES[kind]),
+                description: format!("Part {n}"),
+                genre: Some(GENRES[kind].into()),
+                maker: Some(["North Light", "青空スタジオ", "Half Moon"][(n % 3) as usize].into()),
+                price: Some((n % 4 * 300) as f32),
+                duration_seconds: Some((600 + n * 90) as f32),
+                tags: vec![
+                    ["calm", "family", "classic"][(n % 3) as usize].into(),
+                    ["朝", "evening"][(n % 2) as usize].into(),
+                ],
+                ..Video::default()
+            }
+        })
+        .collect()
+}
+
+fn model(seed: u64) -> Model {
+    let catalogue = Catalogue::new(catalogue()).unwrap();
+    let options = PreprocessingOptions {
+        min_term_videos: 2,
+        ngram_buckets: 64,
+    };
+    let hyperparameters = Hyperparameters {
+        embedding_dim: 8,
+        user_hidden: 16,
+        item_hidden: 16,
+        ngram_buckets: 64,
+        ..Hyperparameters::default()
+    };
+    let preprocessing = Preprocessing::fit(&catalogue, |_| true, options);
+    let mut model = Model::zeros(hyperparameters, preprocessing);
+    let mut state = seed;
+    for (_, _, weights) in model.tensors_mut() {
+        weights.fill_with(|| split_mix(&mut state));
+    }
+    model
+}
+
+/// Uniform in -0.5..0.5 (SplitMix64, Steele et al. 2014).
+fn split_mix(state: &mut u64) -> f32 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+}
+
+fn metrics() -> Value {
+    json!({
+        "best_epoch": 9,
+        "validation": {"ndcg_at_10": 0.0913, "recall_at_10": 0.176, "recall_at_50": 0.435, "auc": 0.894},
+        "test": {
+            "two-tower": {"ndcg_at_10": 0.0897, "recall_at_10": 0.171, "auc": 0.889},
+            "popularity": {"ndcg_at_10": 0.0412, "recall_at_10": 0.083, "auc": 0.853},
+        },
+    })
+}
+
+fn training_log() -> Value {
+    (1..=12)
+        .map(|epoch| {
+            let x = f64::from(epoch);
+            json!({
+                "epoch": epoch,
+                "loss": 4.2 + 2.4 / x,
+                "validation": {"ndcg_at_10": 0.092 - 0.06 / x - (x - 9.0).max(0.0) * 0.002, "recall_at_50": 0.44 - 0.2 / x},
+            })
+        })
+        .collect()
+}

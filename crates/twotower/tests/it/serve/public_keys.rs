@@ -1,0 +1,179 @@
+use super::fixture::{Fixture, Running, SECRET, claims, user};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use twotower::serve::auth::{Config, JwksSource};
+
+const EC: &[u8] = include_bytes!("keys/ec_p256.pk8.der");
+const OTHER_EC: &[u8] = include_bytes!("keys/ec_p256_other.pk8.der");
+const ED: &[u8] = include_bytes!("keys/ed25519.pk8.der");
+const RSA: &[u8] = include_bytes!("keys/rsa_2048.pk1.der");
+
+fn ec() -> (Algorithm, EncodingKey) {
+    (Algorithm::ES256, EncodingKey::from_ec_der(EC))
+}
+fn ed() -> (Algorithm, EncodingKey) {
+    (Algorithm::EdDSA, EncodingKey::from_ed_der(ED))
+}
+fn rsa() -> (Algorithm, EncodingKey) {
+    (Algorithm::RS256, EncodingKey::from_rsa_der(RSA))
+}
+
+fn public(key: &(Algorithm, EncodingKey), id: &str) -> Value {
+    let mut jwk = Jwk::from_encoding_key(&key.1, key.0).unwrap();
+    jwk.common.key_id = Some(id.into());
+    serde_json::to_value(jwk).unwrap()
+}
+
+fn sign(key: &(Algorithm, EncodingKey), id: Option<&str>) -> String {
+    let header = Header {
+        kid: id.map(Into::into),
+        ..Header::new(key.0)
+    };
+    encode(&header, &claims(user(1)), &key.1).unwrap()
+}
+
+fn serve(fixture: &Fixture, source: &str) -> Running {
+    let mut config = fixture.config();
+    config.auth = Config {
+        jwks: Some(JwksSource::parse(source).unwrap()),
+        ..Config::default()
+    };
+    fixture.serve_with(config)
+}
+
+#[test]
+fn each_kind_of_key_verifies_its_own_tokens() {
+    let fixture = Fixture::new();
+    let unusable = json!({"kty": "EC", "crv": "P-521", "kid": "p521", "x": "AA", "y": "AA"});
+    let mut for_encryption = public(&ec(), "enc");
+    for_encryption["use"] = json!("enc");
+    let set = json!({"keys": [public(&ec(), "ec"), unusable, for_encryption, public(&ed(), "ed"), public(&rsa(), "rsa")]});
+    let file = fixture.folder.path().join("jwks.json");
+    std::fs::write(&file, set.to_string()).unwrap();
+    for source in [set.to_string(), file.display().to_string()] {
+        let server = serve(&fixture, &source);
+        let status = |token: &str| server.client.recommend(token, "{}").status;
+        for (key, id) in [(ec(), "ec"), (ed(), "ed"), (rsa(), "rsa")] {
+            assert_eq!(status(&sign(&key, Some(id))), 200, "{id}");
+            assert_eq!(status(&sign(&key, None)), 200, "{id} without a key id");
+        }
+        assert_eq!(status(&sign(&ec(), Some("rsa"))), 401, "another key's id");
+        assert_eq!(
+            status(&sign(&ec(), Some("enc"))),
+            401,
+            "a key for encryption"
+        );
+        assert_eq!(status(&sign(&ec(), Some("../ec"))), 401);
+        let stranger = (Algorithm::ES256, EncodingKey::from_ec_der(OTHER_EC));
+        assert_eq!(status(&sign(&stranger, Some("ec"))), 401);
+    }
+}
+
+/// The classic: the public key, which everybody knows, used as the secret of an HS256 token.
+#[test]
+fn a_public_key_is_no_shared_secret() {
+    let fixture = Fixture::new();
+    let jwk = public(&rsa(), "rsa");
+    let server = serve(&fixture, &json!({"keys": [jwk.clone()]}).to_string());
+    for secret in [
+        jwk.to_string(),
+        jwk["n"].as_str().unwrap().to_owned(),
+        SECRET.to_owned(),
+    ] {
+        let header = Header {
+            kid: Some("rsa".into()),
+            ..Header::new(Algorithm::HS256)
+        };
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        let token = encode(&header, &claims(user(1)), &key).unwrap();
+        assert_eq!(server.client.recommend(&token, "{}").status, 401);
+    }
+}
+
+#[test]
+fn a_set_at_an_address_is_fetched_and_kept() {
+    let fixture = Fixture::new();
+    let issuer = Issuer::start(&json!({"keys": [public(&ec(), "first")]}));
+    let server = serve(&fixture, &format!("http://{}/jwks", issuer.address));
+    let status = |key: &(Algorithm, EncodingKey), id| {
+        server.client.recommend(&sign(key, Some(id)), "{}").status
+    };
+    for _ in 0..5 {
+        assert_eq!(status(&ec(), "first"), 200);
+    }
+    assert_eq!(issuer.requests(), 1, "fetched at start and kept");
+    // Unknown ids ask again at most once a minute, and never at another address.
+    for id in ["second", "third", "http://127.0.0.1:1/"] {
+        assert_eq!(status(&ed(), id), 401);
+    }
+    assert_eq!(issuer.requests(), 1);
+}
+
+#[test]
+fn an_issuer_that_is_down_makes_the_server_unready_and_no_more() {
+    let fixture = Fixture::new();
+    let server = serve(&fixture, "http://127.0.0.1:1/jwks");
+    let (status, code, _) = server
+        .client
+        .recommend(&sign(&ec(), Some("x")), "{}")
+        .error();
+    assert_eq!((status, code.as_str()), (503, "unavailable"));
+    let ready = server.client.get("/readyz", &[]);
+    assert_eq!(ready.status, 503);
+    assert!(ready.text.contains("check --jwks"), "{}", ready.text);
+}
+
+/// A shared secret in a set that anybody can read would be no secret.
+#[test]
+fn symmetric_keys_are_not_taken_from_an_address() {
+    let fixture = Fixture::new();
+    let key = json!({"kty": "oct", "kid": "s", "alg": "HS256", "k": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"});
+    let secret = EncodingKey::from_secret(b"0123456789abcdef0123456789abcdef");
+    let signed = sign(&(Algorithm::HS256, secret), Some("s"));
+    let set = json!({"keys": [key, public(&ec(), "ec")]});
+
+    let server = serve(&fixture, &set.to_string());
+    assert_eq!(server.client.recommend(&signed, "{}").status, 200);
+
+    let issuer = Issuer::start(&set);
+    let server = serve(&fixture, &format!("http://{}/jwks", issuer.address));
+    assert_eq!(server.client.recommend(&signed, "{}").status, 401);
+}
+
+/// Answers every request with one set and counts them.
+struct Issuer {
+    address: std::net::SocketAddr,
+    count: Arc<AtomicUsize>,
+}
+
+impl Issuer {
+    fn start(set: &Value) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&count);
+        let body = set.to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                counter.fetch_add(1, Ordering::SeqCst);
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+            }
+        });
+        Self { address, count }
+    }
+
+    fn requests(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,184 @@
+use super::fixture::{Fixture, VIDEOS, token, user, video};
+use serde_json::json;
+use std::collections::HashSet;
+use twotower_store::InteractionKind::{Like, Skip};
+use uuid::Uuid;
+
+/// A user nobody has heard of.
+const STRANGER: u128 = 900;
+
+fn names(videos: impl IntoIterator<Item = u128>) -> Vec<String> {
+    videos.into_iter().map(|n| video(n).to_string()).collect()
+}
+
+#[test]
+fn a_stranger_sees_the_most_liked_videos() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let (ids, mut body) = server
+        .client
+        .recommended(&token(user(STRANGER)), r#"{"limit":3}"#);
+    assert_eq!(ids, names([1, 2, 3]));
+    let generated_at = body["generated_at"].take();
+    assert!(
+        generated_at
+            .as_str()
+            .is_some_and(|at| at.ends_with('Z') && at.len() == 24)
+    );
+    let expected = json!({
+        "user_id": user(STRANGER),
+        "source": "popular",
+        "model_version": 1,
+        "recommendations": [
+            {"video_id": video(1), "title": "The quiet harbour 1", "score": 1.0},
+            {"video_id": video(2), "title": "笑う門には福来たる 2", "score": 0.909_090_94},
+            {"video_id": video(3), "title": "Across the high plateau 3", "score": 0.818_181_8},
+        ],
+        "partial": false,
+        "cached": false,
+        "generated_at": null,
+    });
+    assert_eq!(body, expected);
+}
+
+#[test]
+fn an_empty_body_asks_for_ten() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let token = token(user(1));
+    let with_defaults = server.client.recommended(&token, "{}").0;
+    assert_eq!(with_defaults.len(), 10);
+    let authorization = format!("Bearer {token}");
+    let headers = [("authorization", authorization.as_str())];
+    let empty = server
+        .client
+        .post(super::client::RECOMMENDATIONS, &headers, "");
+    assert_eq!(empty.status, 200, "{}", empty.text);
+    assert_eq!(empty.header("cache-control"), "no-store");
+}
+
+#[test]
+fn a_like_counts_at_once_and_never_comes_back() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let (me, limit) = (user(STRANGER), r#"{"limit":10}"#);
+    let token = token(me);
+    let mut lists = vec![server.client.recommended(&token, limit).0];
+    let mut liked = Vec::new();
+    for _ in 0..3 {
+        let best = lists.last().unwrap()[0].clone();
+        fixture.interact(Like, me, &[best.parse().unwrap()]);
+        liked.push(best);
+        let (ids, body) = server.client.recommended(&token, limit);
+        assert_eq!(body["source"], "two_tower");
+        assert_eq!(ids.len(), 10);
+        assert!(
+            ids.iter().all(|id| !liked.contains(id)),
+            "{liked:?} in {ids:?}"
+        );
+        lists.push(ids);
+    }
+    let before: HashSet<_> = lists[0].iter().filter(|id| !liked.contains(id)).collect();
+    let after: HashSet<_> = lists[3].iter().collect();
+    assert_ne!(before, after, "three likes move the list");
+
+    let everything = format!(r#"{{"limit":{VIDEOS}}}"#);
+    let (ids, _) = server.client.recommended(&token, &everything);
+    assert_eq!(ids.len(), VIDEOS as usize - 3);
+    assert!(ids.iter().all(|id| !liked.contains(id)));
+}
+
+#[test]
+fn scores_descend_and_are_inner_products_of_unit_vectors() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let (_, body) = server
+        .client
+        .recommended(&token(user(3)), r#"{"limit":25}"#);
+    let scores: Vec<f64> = body["recommendations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["score"].as_f64().unwrap())
+        .collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    assert!(scores.iter().all(|score| score.abs() < 1.001), "{scores:?}");
+}
+
+#[test]
+fn liked_videos_come_back_only_if_asked_for() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let body = r#"{"limit":100,"exclude_liked":false}"#;
+    let (ids, answer) = server.client.recommended(&token(user(1)), body);
+    assert_eq!(ids.len(), VIDEOS as usize);
+    assert_eq!(answer["reason"], "catalogue_exhausted");
+}
+
+#[test]
+fn skipped_videos_come_last_and_say_so() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let me = user(STRANGER);
+    let skipped: Vec<Uuid> = (1..=5).map(video).collect();
+    fixture.interact(Skip, me, &skipped);
+    fixture.interact(Like, me, &[video(6)]);
+
+    let (ids, _) = server.client.recommended(&token(me), r#"{"limit":30}"#);
+    assert!(ids.iter().all(|id| !names(1..=6).contains(id)));
+
+    let (ids, body) = server.client.recommended(&token(me), r#"{"limit":100}"#);
+    assert_eq!(ids.len(), VIDEOS as usize - 1);
+    let unseen = VIDEOS as usize - 6;
+    assert!(ids[unseen..].iter().all(|id| names(1..=5).contains(id)));
+    for (place, it) in body["recommendations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
+        let expected = (place >= unseen).then_some("skipped_before");
+        assert_eq!(it["reason"].as_str(), expected);
+    }
+    assert_eq!(body["reason"], "catalogue_exhausted");
+    assert_eq!(body["partial"], false);
+}
+
+#[test]
+fn a_user_who_liked_everything_gets_an_empty_list() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let all: Vec<Uuid> = (1..=VIDEOS).map(video).collect();
+    fixture.interact(Like, user(STRANGER), &all);
+    let (ids, body) = server.client.recommended(&token(user(STRANGER)), "{}");
+    assert!(ids.is_empty());
+    assert_eq!(body["reason"], "catalogue_exhausted");
+}
+
+#[test]
+fn without_a_model_everybody_sees_the_most_liked_videos() {
+    let fixture = Fixture::without_model();
+    let server = fixture.serve();
+    let (ids, body) = server
+        .client
+        .recommended(&token(user(11)), r#"{"limit":2}"#);
+    assert_eq!(ids, names([2, 3]), "user 11 has liked video 1");
+    assert_eq!(body["source"], "popular");
+    assert_eq!(body["model_version"], json!(null));
+}
+
+#[test]
+fn users_do_not_see_each_other() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let list = |n: u128| {
+        server
+            .client
+            .recommended(&token(user(n)), r#"{"limit":40}"#)
+    };
+    let (of_1, body) = list(1);
+    assert_eq!(body["user_id"], json!(user(1)));
+    assert_eq!(of_1.len(), VIDEOS as usize - 11);
+    let (of_11, _) = list(11);
+    assert_eq!(of_11.len(), VIDEOS as usize - 1);
+}

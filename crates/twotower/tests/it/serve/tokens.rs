@@ -1,0 +1,255 @@
+use super::client::RECOMMENDATIONS;
+use super::fixture::{Fixture, SECRET, claims, token, user};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use serde_json::{Value, json};
+use twotower::serve::auth::{Config, Secret};
+use uuid::Uuid;
+
+const ISSUER: &str = "https://issuer.example/auth/v1";
+
+fn config() -> Config {
+    Config {
+        secret: Some(Secret::new(SECRET).unwrap()),
+        issuer: Some(ISSUER.into()),
+        ..Config::default()
+    }
+}
+
+/// Good claims, but for `changes`; null takes a claim out.
+fn changed(changes: &Value) -> Value {
+    let mut claims = claims(user(1));
+    claims["iss"] = json!(ISSUER);
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => {
+                claims.as_object_mut().unwrap().remove(name);
+            }
+            value => claims[name] = value.clone(),
+        }
+    }
+    claims
+}
+
+fn sign(header: &Header, claims: &Value, secret: &[u8]) -> String {
+    encode(header, claims, &EncodingKey::from_secret(secret)).unwrap()
+}
+
+fn with_claims(changes: &Value) -> String {
+    sign(&Header::default(), &changed(changes), SECRET.as_bytes())
+}
+
+fn with_header(change: impl Fn(&mut Header)) -> String {
+    let mut header = Header::default();
+    change(&mut header);
+    sign(&header, &changed(&json!({})), SECRET.as_bytes())
+}
+
+fn base64_url(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let n = (0..3).fold(0u32, |n, i| n << 8 | u32::from(*chunk.get(i).unwrap_or(&0)));
+        for digit in 0..=chunk.len() {
+            text.push(DIGITS[(n >> (18 - 6 * digit) & 63) as usize] as char);
+        }
+    }
+    text
+}
+
+/// A token whose header is `header`, with the signature of `signed` under another header.
+fn forged(header: &Value, signature: &str) -> String {
+    let part = |value: &Value| base64_url(value.to_string().as_bytes());
+    format!(
+        "{}.{}.{signature}",
+        part(header),
+        part(&changed(&json!({})))
+    )
+}
+
+fn bad_tokens() -> Vec<(&'static str, String)> {
+    let now = get_current_timestamp();
+    let good = with_claims(&json!({}));
+    let parts: Vec<&str> = good.split('.').collect();
+    let (header, payload, signature) = (parts[0], parts[1], parts[2]);
+    let flipped = if signature.starts_with('A') { "B" } else { "A" };
+    let other_payload = base64_url(changed(&json!({"sub": user(2)})).to_string().as_bytes());
+    let header_only = |change: Value| forged(&change, signature);
+    vec![
+        ("no signature", format!("{header}.{payload}.")),
+        ("two parts", format!("{header}.{payload}")),
+        ("four parts", format!("{good}.x")),
+        ("one part", "token".into()),
+        ("dots alone", "..".into()),
+        ("padding", format!("{good}=")),
+        (
+            "flipped signature",
+            format!("{header}.{payload}.{flipped}{}", &signature[1..]),
+        ),
+        ("cut signature", good[..good.len() - 4].into()),
+        (
+            "other payload",
+            format!("{header}.{other_payload}.{signature}"),
+        ),
+        (
+            "header is no JSON",
+            format!("{}.{payload}.{signature}", base64_url(b"{")),
+        ),
+        (
+            "payload is no JSON",
+            format!("{header}.{}.{signature}", base64_url(b"[]")),
+        ),
+        (
+            "alg none",
+            forged(&json!({"alg": "none", "typ": "JWT"}), ""),
+        ),
+        (
+            "alg None",
+            forged(&json!({"alg": "None", "typ": "JWT"}), ""),
+        ),
+        ("alg none, signed", header_only(json!({"alg": "none"}))),
+        ("no alg", header_only(json!({"typ": "JWT"}))),
+        (
+            "alg HS384",
+            with_header(|header| header.alg = Algorithm::HS384),
+        ),
+        (
+            "alg HS512",
+            with_header(|header| header.alg = Algorithm::HS512),
+        ),
+        ("alg RS256 over HS256", header_only(json!({"alg": "RS256"}))),
+        ("alg ES256 over HS256", header_only(json!({"alg": "ES256"}))),
+        ("alg EdDSA over HS256", header_only(json!({"alg": "EdDSA"}))),
+        (
+            "another secret",
+            sign(&Header::default(), &changed(&json!({})), &[7; 32]),
+        ),
+        (
+            "empty secret",
+            sign(&Header::default(), &changed(&json!({})), b""),
+        ),
+        (
+            "critical extension",
+            with_header(|header| header.crit = Some(vec!["exp".into()])),
+        ),
+        (
+            "jku",
+            with_header(|header| header.jku = Some("http://127.0.0.1:1/jwks".into())),
+        ),
+        (
+            "x5u",
+            with_header(|header| header.x5u = Some("http://127.0.0.1:1/cert".into())),
+        ),
+        (
+            "kid of the console, off here",
+            with_header(|header| {
+                header.kid = Some("twotower-console".into());
+                header.alg = Algorithm::HS384;
+            }),
+        ),
+        (
+            "kid of 1 KiB",
+            with_header(|header| header.kid = Some("k".repeat(1024))),
+        ),
+        ("expired", with_claims(&json!({"exp": now - 6}))),
+        ("expired long ago", with_claims(&json!({"exp": 1}))),
+        ("no exp", with_claims(&json!({"exp": null}))),
+        (
+            "exp as text",
+            with_claims(&json!({"exp": (now + 600).to_string()})),
+        ),
+        ("exp as list", with_claims(&json!({"exp": [now + 600]}))),
+        ("exp negative", with_claims(&json!({"exp": -1}))),
+        ("not yet valid", with_claims(&json!({"nbf": now + 60}))),
+        ("nbf as text", with_claims(&json!({"nbf": "soon"}))),
+        ("no aud", with_claims(&json!({"aud": null}))),
+        ("another aud", with_claims(&json!({"aud": "anon"}))),
+        ("aud of an empty list", with_claims(&json!({"aud": []}))),
+        ("no iss", with_claims(&json!({"iss": null}))),
+        (
+            "another iss",
+            with_claims(&json!({"iss": "https://evil.example"})),
+        ),
+        ("no sub", with_claims(&json!({"sub": null}))),
+        ("sub is no UUID", with_claims(&json!({"sub": "1"}))),
+        ("sub is empty", with_claims(&json!({"sub": ""}))),
+        ("sub is a number", with_claims(&json!({"sub": 1}))),
+        (
+            "sub in braces",
+            with_claims(&json!({"sub": format!("{{{}}}", user(1))})),
+        ),
+        (
+            "sub without hyphens",
+            with_claims(&json!({"sub": user(1).simple().to_string()})),
+        ),
+        ("sub of nobody", with_claims(&json!({"sub": Uuid::nil()}))),
+        ("sub with SQL", with_claims(&json!({"sub": "' OR 1=1 --"}))),
+        (
+            "longer than 8 KiB",
+            with_claims(&json!({"junk": "x".repeat(8 * 1024)})),
+        ),
+    ]
+}
+
+#[test]
+fn every_bad_token_is_refused() {
+    let fixture = Fixture::new();
+    let mut server_config = fixture.config();
+    server_config.auth = config();
+    let server = fixture.serve_with(server_config);
+    let good = server.client.recommend(&with_claims(&json!({})), "{}");
+    assert_eq!(good.status, 200, "{}", good.text);
+
+    let bad = bad_tokens();
+    assert!(bad.len() >= 40);
+    for (what, token) in bad {
+        let answer = server.client.recommend(&token, "{}");
+        let (status, code, message) = answer.error();
+        assert_eq!((status, code.as_str()), (401, "unauthorized"), "{what}");
+        assert_eq!(message, "a valid bearer token is required", "{what}");
+        assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
+    }
+}
+
+#[test]
+fn the_header_must_be_one_bearer_token() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let good = token(user(1));
+    let status = |values: &[String]| {
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(values.iter().map(|value| ("authorization", value.as_str())));
+        server.client.post(RECOMMENDATIONS, &headers, "{}").status
+    };
+    assert_eq!(status(&[format!("Bearer {good}")]), 200);
+    assert_eq!(status(&[format!("bearer {good}")]), 200);
+    assert_eq!(status(&[]), 401);
+    for value in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz"] {
+        assert_eq!(status(&[value.to_owned()]), 401, "{value:?}");
+    }
+    for value in [
+        good.clone(),
+        format!("Bearer  {good}"),
+        format!("Bearer {good} x"),
+    ] {
+        assert_eq!(status(&[value.clone()]), 401, "{value:?}");
+    }
+    let twice = format!("Bearer {good}");
+    assert_eq!(status(&[twice.clone(), twice]), 401);
+}
+
+#[test]
+fn what_is_allowed_is_let_in() {
+    let fixture = Fixture::new();
+    let mut server_config = fixture.config();
+    server_config.auth = config();
+    let server = fixture.serve_with(server_config);
+    let now = get_current_timestamp();
+    for token in [
+        with_claims(&json!({"exp": now - 3, "nbf": now + 3})),
+        with_claims(&json!({"aud": ["other", "authenticated"]})),
+        with_claims(&json!({"exp": f64::from(u32::MAX) + 0.5})),
+        with_header(|header| header.kid = Some("../../etc/passwd".into())),
+    ] {
+        assert_eq!(server.client.recommend(&token, "{}").status, 200);
+    }
+}
