@@ -179,7 +179,8 @@ fn forge(path: &Path, change: impl FnOnce(&mut Value)) {
 
 #[test]
 fn what_is_not_as_agreed_is_refused_by_name() {
-    let cases: [(&str, fn(&mut Value)); 7] = [
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 7] = [
         ("format 2", |value| value["format"] = 2.into()),
         ("no format", |value| value["format"] = Value::Null),
         ("`surprise`", |value| value["surprise"] = 1.into()),

@@ -140,8 +140,8 @@ impl Postgres {
         // Not concurrently: readers are not in its way, nobody but the caller writes vectors, and what fails leaves nothing.
         let statement: String = query_scalar(
             "SELECT format(
-                 'CREATE INDEX IF NOT EXISTS %I ON public.video_embeddings
-                  USING hnsw ((embedding::%I.vector(%s)) %2$I.vector_ip_ops) WHERE model_version = %s',
+                 'CREATE INDEX IF NOT EXISTS %1$I ON public.video_embeddings
+                  USING hnsw ((embedding::%2$I.vector(%3$s)) %2$I.vector_ip_ops) WHERE model_version = %4$s',
                  'video_embeddings_hnsw_' || $1::bigint, nspname, $2::bigint, $1::bigint)
              FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'",
         )

@@ -35,9 +35,14 @@ pub(crate) async fn sqlite() -> TestStore {
     }
 }
 
-/// A migrated PostgreSQL database.
+/// A migrated PostgreSQL database, through a pooler where `TWOTOWER_TEST_POOLER` names one (`postgresql://host:port`, in
+/// front of the same server).
 pub(crate) async fn postgres() -> TestStore {
-    let url = postgres_url().await;
+    let mut url = postgres_url().await;
+    if let Ok(pooler) = std::env::var("TWOTOWER_TEST_POOLER") {
+        let (_, database) = url.rsplit_once('/').unwrap();
+        url = format!("{pooler}/{database}");
+    }
     TestStore {
         store: Store::connect(&url, few_connections()).await.unwrap(),
         _folder: None,
