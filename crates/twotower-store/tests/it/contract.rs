@@ -61,6 +61,7 @@ contract! {
     vectors_come_back_to_the_bit,
     bad_vectors_are_refused_before_writing,
     generations_do_not_meet,
+    many_calls_at_once,
     many_rows_in_one_call,
 }
 
@@ -662,6 +663,24 @@ async fn generations_do_not_meet(store: &Store) {
     assert_eq!(store.read_fingerprints(table, 1).await.unwrap().len(), 1);
     assert_eq!(store.read_fingerprints(table, 2).await.unwrap().len(), 2);
     assert_eq!(store.read_embeddings(table, 3, 2).await.unwrap().0.len(), 0);
+}
+
+/// More callers than connections, each with answers of its own.
+async fn many_calls_at_once(store: &Store) {
+    with_videos(store, 9).await;
+    let calls = (0..90_u128).map(|n| async move {
+        let (user, video) = (user_id(n / 9), video_id(1 + n % 9));
+        assert!(store.record(LIKE, user, video).await.unwrap());
+        let liked = store.liked_videos(user).await.unwrap();
+        assert!(liked.contains(&video));
+        assert_eq!(store.active_model().await.unwrap(), None);
+        let history = store.user_history(user, 100).await.unwrap();
+        assert!(history.likes.contains(&video) && history.skips.is_empty());
+        let cards = store.video_cards(&[video]).await.unwrap();
+        assert_eq!(cards[0].id, video);
+    });
+    futures_util::future::join_all(calls).await;
+    assert_eq!(store.counts().await.unwrap().likes, 90);
 }
 
 /// More than one chunk of everything.
