@@ -18,5 +18,4 @@ mod connections;
 
 mod console;
 
-
 mod browser;
