@@ -1,6 +1,7 @@
 //! Hyperparameters: one struct, checked once, saved inside the model.
 
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use thiserror::Error;
 
 /// Everything that shapes a model besides the data; saved inside it.
@@ -97,115 +98,44 @@ impl Hyperparameters {
     /// # Errors
     /// [`HyperparameterError`] of the first field outside its range.
     pub fn validate(&self) -> Result<(), HyperparameterError> {
-        let share = |x: f32| (0.0..=1.0).contains(&x);
-        let rate = |x: f32| (0.0..=0.9).contains(&x);
-        let positive = |x: f32| x.is_finite() && x > 0.0;
+        let count = |name: &'static str, n: usize, range: RangeInclusive<usize>, expected| {
+            (name, n.to_string(), expected, range.contains(&n))
+        };
+        let number = |name: &'static str, x: f32, range: RangeInclusive<f32>, expected| {
+            (name, x.to_string(), expected, range.contains(&x))
+        };
+        let step = |name: &'static str, x: f32| {
+            let holds = x.is_finite() && x > 0.0;
+            (name, x.to_string(), "above 0", holds)
+        };
+        let decays = (
+            "decays",
+            format!("{:?}", self.decays),
+            "1 to 16 numbers between 0 and 1",
+            (1..=16).contains(&self.decays.len())
+                && self.decays.iter().all(|x| (0.0..=1.0).contains(x)),
+        );
+        let (most, no_end) = (1_000_000, usize::MAX);
         let checks: [(&'static str, String, &'static str, bool); 17] = [
             // Beyond 2,000 dimensions pgvector builds no index.
-            (
-                "embedding_dim",
-                self.embedding_dim.to_string(),
-                "1 to 2000",
-                (1..=2000).contains(&self.embedding_dim),
-            ),
-            (
-                "user_hidden",
-                self.user_hidden.to_string(),
-                "1 to 8192",
-                (1..=8192).contains(&self.user_hidden),
-            ),
-            (
-                "item_hidden",
-                self.item_hidden.to_string(),
-                "1 to 8192",
-                (1..=8192).contains(&self.item_hidden),
-            ),
-            (
-                "decays",
-                format!("{:?}", self.decays),
-                "1 to 16 numbers between 0 and 1",
-                (1..=16).contains(&self.decays.len())
-                    && self.decays.iter().all(|&decay| share(decay)),
-            ),
-            (
-                "skip_decay",
-                self.skip_decay.to_string(),
-                "0 to 1",
-                share(self.skip_decay),
-            ),
-            (
-                "batch_size",
-                self.batch_size.to_string(),
-                "2 to 1000000",
-                (2..=1_000_000).contains(&self.batch_size),
-            ),
-            (
-                "epochs",
-                self.epochs.to_string(),
-                "1 to 10000",
-                (1..=10_000).contains(&self.epochs),
-            ),
-            (
-                "patience",
-                self.patience.to_string(),
-                "at least 1",
-                self.patience >= 1,
-            ),
+            count("embedding_dim", self.embedding_dim, 1..=2000, "1 to 2000"),
+            count("user_hidden", self.user_hidden, 1..=8192, "1 to 8192"),
+            count("item_hidden", self.item_hidden, 1..=8192, "1 to 8192"),
+            decays,
+            number("skip_decay", self.skip_decay, 0.0..=1.0, "0 to 1"),
+            count("batch_size", self.batch_size, 2..=most, "2 to 1000000"),
+            count("epochs", self.epochs, 1..=10_000, "1 to 10000"),
+            count("patience", self.patience, 1..=no_end, "at least 1"),
             // The softmax is computed without a pass for its maximum, which float32 allows down to here.
-            (
-                "temperature",
-                self.temperature.to_string(),
-                "0.03 to 10",
-                (0.03..=10.0).contains(&self.temperature),
-            ),
-            (
-                "negatives",
-                self.negatives.to_string(),
-                "0 to 1000000",
-                self.negatives <= 1_000_000,
-            ),
-            (
-                "learning_rate",
-                self.learning_rate.to_string(),
-                "above 0",
-                positive(self.learning_rate),
-            ),
-            (
-                "table_learning_rate",
-                self.table_learning_rate.to_string(),
-                "above 0",
-                positive(self.table_learning_rate),
-            ),
-            (
-                "weight_decay",
-                self.weight_decay.to_string(),
-                "0 to 1",
-                share(self.weight_decay),
-            ),
-            (
-                "id_dropout",
-                self.id_dropout.to_string(),
-                "0 to 1",
-                share(self.id_dropout),
-            ),
-            (
-                "input_dropout",
-                self.input_dropout.to_string(),
-                "0 to 0.9",
-                rate(self.input_dropout),
-            ),
-            (
-                "hidden_dropout",
-                self.hidden_dropout.to_string(),
-                "0 to 0.9",
-                rate(self.hidden_dropout),
-            ),
-            (
-                "window",
-                self.window.to_string(),
-                "at least 2",
-                self.window >= 2,
-            ),
+            number("temperature", self.temperature, 0.03..=10.0, "0.03 to 10"),
+            count("negatives", self.negatives, 0..=most, "0 to 1000000"),
+            step("learning_rate", self.learning_rate),
+            step("table_learning_rate", self.table_learning_rate),
+            number("weight_decay", self.weight_decay, 0.0..=1.0, "0 to 1"),
+            number("id_dropout", self.id_dropout, 0.0..=1.0, "0 to 1"),
+            number("input_dropout", self.input_dropout, 0.0..=0.9, "0 to 0.9"),
+            number("hidden_dropout", self.hidden_dropout, 0.0..=0.9, "0 to 0.9"),
+            count("window", self.window, 2..=no_end, "at least 2"),
         ];
         match checks.into_iter().find(|check| !check.3) {
             Some((name, value, expected, _)) => Err(HyperparameterError {

@@ -11,6 +11,8 @@ mod registry;
 
 mod store;
 
+mod postgres;
+
 mod sqlite;
 
 pub mod model_files;

@@ -1,6 +1,7 @@
 use crate::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sqlx::types::Json;
 use std::fmt;
 use std::str::FromStr;
 
@@ -96,5 +97,27 @@ impl FromStr for ModelState {
                 column: "state",
                 reason: format!("is `{name}`, which this version of twotower does not know"),
             })
+    }
+}
+
+/// What both engines select of a version, before its state is understood: version, state, dimension, then the times of
+/// creation, activation and cut-off, then metrics.
+pub(crate) type Record = (i64, String, i64, i64, Option<i64>, Option<i64>, Json<Value>);
+
+impl TryFrom<Record> for ModelRecord {
+    type Error = StoreError;
+
+    fn try_from(record: Record) -> Result<Self, StoreError> {
+        let (version, state, dim, created_at_us, activated_at_us, cut_off_us, Json(metrics)) =
+            record;
+        Ok(Self {
+            version,
+            state: state.parse()?,
+            embedding_dim: dim as usize,
+            created_at_us,
+            activated_at_us,
+            cut_off_us,
+            metrics,
+        })
     }
 }

@@ -8,6 +8,7 @@ pub use rows::{
 };
 pub(crate) use videos::{changes, tidy};
 
+use crate::postgres::Postgres;
 use crate::snapshot::check_time;
 use crate::sqlite::Sqlite;
 use crate::{ModelRecord, ModelState, NewModel, Snapshot, SnapshotOptions, Source, StoreError};
@@ -32,6 +33,7 @@ pub struct Store {
 
 #[derive(Clone)]
 enum Engine {
+    Postgres(Postgres),
     Sqlite(Sqlite),
 }
 
@@ -52,6 +54,7 @@ macro_rules! call {
         let deadline = store.options.acquire_timeout + limit + GRACE;
         let work = async {
             match &store.engine {
+                Engine::Postgres(engine) => engine.$operation($($argument),*).await,
                 Engine::Sqlite(engine) => engine.$operation($($argument),*).await,
             }
         };
@@ -74,7 +77,7 @@ impl Store {
     pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         let engine = match scheme {
-            "postgresql" | "postgres" => return Err(StoreError::Url(redact(url))),
+            "postgresql" | "postgres" => Engine::Postgres(Postgres::connect(url, options).await?),
             "sqlite" => Engine::Sqlite(Sqlite::connect(url, options).await?),
             _ => return Err(StoreError::Url(redact(url))),
         };
@@ -84,6 +87,7 @@ impl Store {
     /// Which engine it is.
     pub fn kind(&self) -> StoreKind {
         match self.engine {
+            Engine::Postgres(_) => StoreKind::Postgres,
             Engine::Sqlite(_) => StoreKind::Sqlite,
         }
     }
@@ -91,6 +95,7 @@ impl Store {
     /// Waits for calls under way and closes the connections; for the end of a program.
     pub async fn close(&self) {
         match &self.engine {
+            Engine::Postgres(engine) => engine.close().await,
             Engine::Sqlite(engine) => engine.close().await,
         }
     }
@@ -247,6 +252,11 @@ impl Store {
         dim: usize,
     ) -> Result<(Vec<Uuid>, Embeddings), StoreError> {
         call!(self, BULK_TIMEOUT, read_embeddings(table, version, dim))
+    }
+
+    /// Builds the HNSW index of a version's video vectors, for those who search in SQL. Nothing to do on SQLite.
+    pub async fn build_vector_index(&self, version: i64, dim: usize) -> Result<(), StoreError> {
+        call!(self, BULK_TIMEOUT, build_vector_index(version, dim))
     }
 
     /// The latest `limit` likes and the latest `limit` skips of a user, oldest first.

@@ -5,6 +5,19 @@
 //! mostly fits the interest on top, and is liked with a probability that rises with the fit; the rest is skipped.
 //! So the last likes say more than the first, content says something about videos that nobody has seen, and popularity
 //! alone says little.
+//!
+//! How much, for the default options under the temporal split (precision at 10, mean over the 1,784 warm test users with 10.9
+//! likes to be found each; `calibration` measures it):
+//!
+//! | who ranks | precision@10 |
+//! |---|---|
+//! | the oracle, with what each user likes when the test period begins | .573 |
+//! | cosine item neighbours of the last 10 likes | .246 |
+//! | the mean of the true vectors of the last 10 likes | .227 |
+//! | cosine item neighbours of all likes | .136 |
+//! | popularity | .033 |
+//!
+//! The oracle does not reach 1 because likes are drawn, and because some users move on to another interest afterwards.
 
 mod words;
 
@@ -133,4 +146,95 @@ fn shares(weights: impl Iterator<Item = f32> + Clone, total: usize) -> Vec<usize
             std::mem::replace(&mut given, until).abs_diff(until)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, HashSet};
+
+    const SMALL: GeneratorOptions = GeneratorOptions {
+        videos: 600,
+        users: 50,
+        likes: 1_500,
+        days: 90,
+        end_us: 1_793_491_200_000_000,
+        seed: 1,
+    };
+
+    #[test]
+    fn the_seed_decides_and_the_number_of_threads_does_not() {
+        let one = generate(&SMALL);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+        let again = pool.unwrap().install(|| generate(&SMALL));
+        assert_eq!(one.videos, again.videos);
+        assert_eq!((&one.likes, &one.skips), (&again.likes, &again.skips));
+        let other = generate(&GeneratorOptions { seed: 2, ..SMALL });
+        assert_ne!(one.likes, other.likes);
+    }
+
+    #[test]
+    fn rows_are_what_an_application_could_hold() {
+        let data = generate(&SMALL);
+        assert_eq!((data.videos.len(), data.users.len()), (600, 50));
+        assert!(data.likes.len() > 1_400 && data.likes.len() <= 1_500);
+        assert!(data.videos.is_sorted_by_key(|video| video.id));
+        assert!(data.users.is_sorted());
+        let published: BTreeMap<Uuid, i64> = data
+            .videos
+            .iter()
+            .map(|video| (video.id, video.published_at_us.unwrap()))
+            .collect();
+        for rows in [&data.likes, &data.skips] {
+            assert!(rows.is_sorted_by_key(|row| (row.at_us, row.user, row.video)));
+            let pairs: HashSet<_> = rows.iter().map(|row| (row.user, row.video)).collect();
+            assert_eq!(pairs.len(), rows.len());
+            assert!(rows.iter().all(|row| published[&row.video] <= row.at_us));
+            assert!(rows.iter().all(|row| row.at_us >= SMALL.start_us()));
+            assert!(
+                rows.iter()
+                    .all(|row| data.users.binary_search(&row.user).is_ok())
+            );
+        }
+        let new = published.values().filter(|at| **at > SMALL.start_us());
+        assert!((30..150).contains(&new.count()));
+        for video in &data.videos {
+            assert!(!video.title.is_empty() && !video.description.is_empty());
+            assert!(!video.title.contains("{}") && !video.tags.is_empty());
+            assert!(video.tags.is_sorted() && video.performers.is_sorted());
+        }
+    }
+
+    #[test]
+    fn the_oracle_answers_for_one_as_for_all() {
+        let data = generate(&SMALL);
+        let scores = data.oracle.scores(data.users[7], SMALL.end_us).unwrap();
+        for (item, score) in scores.iter().enumerate() {
+            assert!((score - data.oracle.score(7, item, SMALL.end_us)).abs() < 1e-5);
+        }
+        assert_eq!(data.oracle.scores(Uuid::nil(), SMALL.end_us), None);
+        assert!(data.oracle.scores(data.users[7], i64::MIN).is_some());
+    }
+
+    #[test]
+    fn less_than_asked_for_is_still_data() {
+        for (videos, users, likes) in [(0, 5, 10), (5, 0, 10), (5, 2, 100), (1, 1, 0)] {
+            let data = generate(&GeneratorOptions {
+                videos,
+                users,
+                likes,
+                ..SMALL
+            });
+            assert_eq!(data.videos.len(), videos);
+            assert!(data.likes.len() <= likes.min(videos * users));
+        }
+    }
+
+    #[test]
+    fn shares_lose_nothing() {
+        let weights = [0.5_f32, 1.5, 0.0, 1.0];
+        let shares = shares(weights.into_iter(), 10);
+        assert_eq!(shares.iter().sum::<usize>(), 10);
+        assert_eq!(shares[2], 0);
+    }
 }

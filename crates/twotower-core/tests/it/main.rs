@@ -7,3 +7,5 @@ mod contract;
 mod evaluation;
 
 mod sample;
+
+mod train;

@@ -1,9 +1,8 @@
 use super::{Sqlite, now_us};
+use crate::registry::Record;
 use crate::{ModelRecord, ModelState, NewModel, StoreError};
-use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
+use sqlx::SqliteConnection;
 use sqlx::types::Json;
-use sqlx::{FromRow, Row, SqliteConnection};
 
 impl Sqlite {
     pub(crate) async fn next_model_version(&self) -> Result<i64, StoreError> {
@@ -125,39 +124,4 @@ async fn state(connection: &mut SqliteConnection, version: i64) -> Result<ModelS
             .fetch_optional(connection)
             .await?;
     state.ok_or(StoreError::UnknownModel(version))?.parse()
-}
-
-/// A row of the registry before its state is understood.
-struct Record {
-    state: String,
-    model: ModelRecord,
-}
-
-impl FromRow<'_, SqliteRow> for Record {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let Json(metrics) = row.try_get::<Json<Value>, _>(6)?;
-        Ok(Self {
-            state: row.try_get(1)?,
-            model: ModelRecord {
-                version: row.try_get(0)?,
-                state: ModelState::Failed,
-                embedding_dim: row.try_get::<i64, _>(2)? as usize,
-                created_at_us: row.try_get(3)?,
-                activated_at_us: row.try_get(4)?,
-                cut_off_us: row.try_get(5)?,
-                metrics,
-            },
-        })
-    }
-}
-
-impl TryFrom<Record> for ModelRecord {
-    type Error = StoreError;
-
-    fn try_from(record: Record) -> Result<Self, StoreError> {
-        Ok(Self {
-            state: record.state.parse()?,
-            ..record.model
-        })
-    }
 }

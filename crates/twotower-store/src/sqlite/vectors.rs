@@ -138,4 +138,14 @@ impl Sqlite {
         }
         Ok((ids, embeddings))
     }
+
+    /// Retrieval is in our own process; SQLite has no index of vectors.
+    #[expect(clippy::unused_async, reason = "the other engine has work to do")]
+    pub(crate) async fn build_vector_index(
+        &self,
+        _version: i64,
+        _dim: usize,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -25,6 +25,16 @@ macro_rules! contract {
                 }
             )*
         }
+        mod on_postgres {
+            use super::database;
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    let store = database::postgres().await;
+                    super::$test(&store).await;
+                }
+            )*
+        }
     };
 }
 

@@ -1,13 +1,16 @@
 //! A fresh, migrated database for each test.
 
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use twotower_store::{ConnectOptions, Store};
 
 /// A store with the file that goes with it.
 pub(crate) struct TestStore {
     store: Store,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl Deref for TestStore {
@@ -28,6 +31,70 @@ pub(crate) async fn sqlite() -> TestStore {
     store.migrate().await.unwrap();
     TestStore {
         store,
-        _folder: folder,
+        _folder: Some(folder),
     }
+}
+
+/// A migrated PostgreSQL database.
+pub(crate) async fn postgres() -> TestStore {
+    let url = postgres_url().await;
+    TestStore {
+        store: Store::connect(&url, few_connections()).await.unwrap(),
+        _folder: None,
+    }
+}
+
+/// Tests run side by side, each with a pool of its own.
+pub(crate) fn few_connections() -> ConnectOptions {
+    ConnectOptions {
+        max_connections: 3,
+        ..ConnectOptions::default()
+    }
+}
+
+/// Address of a new database, cloned from a migrated one.
+pub(crate) async fn postgres_url() -> String {
+    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+    let template = TEMPLATE
+        .get_or_init(|| async {
+            let name = create_database(None).await;
+            let store = Store::connect(&at(&name), few_connections()).await.unwrap();
+            store.migrate().await.unwrap();
+            // A template must have no connections.
+            store.close().await;
+            name
+        })
+        .await;
+    at(&create_database(Some(template)).await)
+}
+
+/// Address of a new database with nothing in it.
+#[expect(dead_code, reason = "for the tests of migrations")]
+pub(crate) async fn empty_postgres_url() -> String {
+    at(&create_database(None).await)
+}
+
+fn server() -> String {
+    std::env::var("TWOTOWER_TEST_POSTGRES").expect(
+        "this test needs PostgreSQL: run `make test`, or `scripts/test-postgres run cargo test`, \
+         which start one and set TWOTOWER_TEST_POSTGRES",
+    )
+}
+
+fn at(database: &str) -> String {
+    let server = server();
+    let (server, _) = server.rsplit_once('/').unwrap();
+    format!("{server}/{database}")
+}
+
+async fn create_database(template: Option<&str>) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("twotower_{}_{number}", std::process::id());
+    let template = template.unwrap_or("template1");
+    let mut connection = PgConnection::connect(&server()).await.unwrap();
+    let statement = format!("CREATE DATABASE {name} TEMPLATE {template}");
+    connection.execute(AssertSqlSafe(statement)).await.unwrap();
+    connection.close().await.unwrap();
+    name
 }

@@ -4,4 +4,6 @@ mod contract;
 
 mod database;
 
+mod postgres;
+
 mod sqlite;

@@ -33,12 +33,8 @@ pub(crate) fn read(
     let mut record = ByteRecord::new();
     while reader.read_byte_record(&mut record)? {
         // The reader stands behind the line end of the record, which itself may hold some.
-        let inside = record
-            .as_slice()
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count() as u64;
-        let line = reader.position().line() - 1 - inside;
+        let lines = record.as_slice().split(|byte| *byte == b'\n').count();
+        let line = reader.position().line() - lines as u64;
         let row = if record.len() == width {
             located
                 .iter()
@@ -77,9 +73,9 @@ fn field(bytes: &[u8], column: usize) -> Result<Cell<'_>, Defect> {
 mod tests {
     use super::*;
     use crate::import::FileKind;
-    use crate::import::reader::rows_of;
+    use crate::import::reader::{Rows, rows_of};
 
-    fn rows(text: &[u8]) -> Result<Vec<(u64, Result<String, String>)>, ReadError> {
+    fn rows(text: &[u8]) -> Result<Rows, ReadError> {
         let names = Names::new(FileKind::Likes, &[], false);
         rows_of(|visit| read(text, b',', &names, visit))
     }

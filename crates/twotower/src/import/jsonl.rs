@@ -1,6 +1,7 @@
 use crate::import::cell::{Cell, Defect};
 use crate::import::layout::Names;
 use crate::import::reader::{ReadError, Visit};
+use serde_json::error::Category;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read};
@@ -64,7 +65,8 @@ fn parse(line: &[u8]) -> Result<Map<String, Value>, Defect> {
     let text = std::str::from_utf8(line).map_err(|_| Defect::row("UTF-8", "bytes that are not"))?;
     serde_json::from_str(text).map_err(|error| {
         let found = match error.classify() {
-            serde_json::error::Category::Data => "another JSON value".to_owned(),
+            Category::Data => "another JSON value".to_owned(),
+            Category::Eof => "an object that does not end".to_owned(),
             _ => format!("a mistake at character {}", error.column()),
         };
         Defect::row("one JSON object", found)
@@ -114,9 +116,9 @@ fn cell(value: &Value, column: usize) -> Result<Cell<'_>, Defect> {
 mod tests {
     use super::*;
     use crate::import::FileKind;
-    use crate::import::reader::rows_of;
+    use crate::import::reader::{Rows, rows_of};
 
-    fn rows(text: &[u8]) -> Result<Vec<(u64, Result<String, String>)>, ReadError> {
+    fn rows(text: &[u8]) -> Result<Rows, ReadError> {
         let names = Names::new(FileKind::Likes, &[], false);
         rows_of(|visit| read(text, &names, visit))
     }

@@ -88,9 +88,13 @@ impl Input {
 
 /// What a reader visits, in words: number, and the cells separated by blanks or the defect.
 #[cfg(test)]
+pub(crate) type Rows = Vec<(u64, Result<String, String>)>;
+
+/// Collects what a reader visits.
+#[cfg(test)]
 pub(crate) fn rows_of(
     read: impl FnOnce(Visit<'_>) -> Result<(), ReadError>,
-) -> Result<Vec<(u64, Result<String, String>)>, ReadError> {
+) -> Result<Rows, ReadError> {
     let mut rows = Vec::new();
     read(&mut |number, row| {
         let row = match row {

@@ -181,7 +181,7 @@ async fn faults_may_be_skipped_and_are_listed() {
             "F, line 3, column `title`: expected text without NUL, found `NUL \\u{0} inside`, which holds a NUL",
             "F, line 4, column `id`: expected each video once, found the id of line 1 again",
             "F, line 5, column `id`: expected an id (a UUID, a whole number or text), found nothing",
-            "F, line 6: expected one JSON object, found a mistake at character 31",
+            "F, line 6: expected one JSON object, found an object that does not end",
             "F, line 7, column `published_at`: expected a time (2026-01-31, 2026-01-31 23:59:59 or 2026-01-31T23:59:59+09:00; Unix seconds, ms or µs), found `31.01.2026`",
             "F, line 8, column `tags`: expected a list of texts, found another list",
         ]

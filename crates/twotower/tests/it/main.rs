@@ -1,5 +1,11 @@
 //! The parts of the binary together, as one test program.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "every function here is a test or serves one"
+)]
+
 mod import;
 
 mod serve;

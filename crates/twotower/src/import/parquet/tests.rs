@@ -1,5 +1,5 @@
 use super::*;
-use crate::import::reader::rows_of;
+use crate::import::reader::{Rows, rows_of};
 use crate::import::{FileKind, id};
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::data_type::{
@@ -52,7 +52,7 @@ fn write(schema: &str, compression: Compression, groups: &[Vec<Column>]) -> File
     file
 }
 
-fn rows(kind: FileKind, file: File) -> Result<Vec<(u64, Result<String, String>)>, ReadError> {
+fn rows(kind: FileKind, file: File) -> Result<Rows, ReadError> {
     let names = Names::new(kind, &[], false);
     rows_of(|visit| read(file, &names, visit))
 }

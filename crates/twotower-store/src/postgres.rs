@@ -1,0 +1,96 @@
+//! The production store: PostgreSQL 14 or later with pgvector.
+//!
+//! Everything works through a pooler in transaction mode: each operation is one transaction, statements are unnamed, and
+//! settings are `SET LOCAL`.
+
+mod address;
+
+mod session;
+
+mod migrations;
+
+mod copy;
+
+mod videos;
+
+mod interactions;
+
+mod snapshot;
+
+mod registry;
+
+mod vectors;
+
+use crate::store::{BULK_TIMEOUT, redact};
+use crate::{ConnectOptions, StoreError};
+use session::{Session, query};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Rows that one statement writes.
+const CHUNK: usize = 20_000;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Postgres {
+    pool: PgPool,
+    statement_timeout: Duration,
+}
+
+impl Postgres {
+    pub(crate) async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(options.max_connections.max(1))
+            .acquire_timeout(options.acquire_timeout)
+            .connect_with(address::parse(url)?)
+            .await
+            .map_err(|source| StoreError::Connect {
+                address: redact(url),
+                source,
+            })?;
+        Ok(Self {
+            pool,
+            statement_timeout: options.statement_timeout,
+        })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        let mut session = self.begin().await?;
+        query("SELECT 1").execute(&mut *session).await?;
+        session.commit().await
+    }
+
+    /// Begins what answers a request.
+    async fn begin(&self) -> Result<Session, StoreError> {
+        Session::begin(&self.pool, "BEGIN", self.statement_timeout).await
+    }
+
+    /// Begins what moves whole tables.
+    async fn begin_bulk(&self) -> Result<Session, StoreError> {
+        Session::begin(&self.pool, "BEGIN", BULK_TIMEOUT).await
+    }
+
+    /// Begins what reads several tables as of one moment.
+    async fn begin_reading(&self, timeout: Duration) -> Result<Session, StoreError> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        Session::begin(&self.pool, begin, timeout).await
+    }
+}
+
+/// What a foreign key refused: the server tells in its detail, `Key (video_id)=(…) is not present in table "videos".`
+fn refused_video(error: &StoreError) -> Option<Uuid> {
+    let StoreError::Constraint { source, .. } = error else {
+        return None;
+    };
+    let detail = source
+        .as_database_error()?
+        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?
+        .detail()?;
+    let (_, rest) = detail.split_once("(video_id)=(")?;
+    rest.split_once(')')?.0.parse().ok()
+}

@@ -1,0 +1,164 @@
+use super::session::{query, query_as, query_scalar};
+use super::{CHUNK, Postgres, refused_video};
+use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
+use uuid::Uuid;
+
+impl Postgres {
+    pub(crate) async fn write_interactions(
+        &self,
+        kind: InteractionKind,
+        rows: &[InteractionRow],
+    ) -> Result<u64, StoreError> {
+        let insert = match kind {
+            InteractionKind::Like => {
+                "INSERT INTO public.likes (user_id, video_id, created_at)
+                 SELECT user_id, video_id, timestamptz 'epoch' + at_us * interval '1 microsecond'
+                 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS new (user_id, video_id, at_us)
+                 ON CONFLICT DO NOTHING"
+            }
+            InteractionKind::Skip => {
+                "INSERT INTO public.skips (user_id, video_id, created_at)
+                 SELECT user_id, video_id, timestamptz 'epoch' + at_us * interval '1 microsecond'
+                 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS new (user_id, video_id, at_us)
+                 ON CONFLICT DO NOTHING"
+            }
+        };
+        let mut session = self.begin_bulk().await?;
+        let mut new = 0;
+        for chunk in rows.chunks(CHUNK) {
+            let done = query(insert)
+                .bind(chunk.iter().map(|row| row.user).collect::<Vec<_>>())
+                .bind(chunk.iter().map(|row| row.video).collect::<Vec<_>>())
+                .bind(chunk.iter().map(|row| row.at_us).collect::<Vec<_>>())
+                .execute(&mut *session)
+                .await
+                .map_err(|error| {
+                    let error = StoreError::from(error);
+                    match refused_video(&error) {
+                        Some(id) => StoreError::UnknownVideo(id),
+                        None => error,
+                    }
+                })?;
+            new += done.rows_affected();
+        }
+        session.commit().await?;
+        Ok(new)
+    }
+
+    pub(crate) async fn record(
+        &self,
+        kind: InteractionKind,
+        user: Uuid,
+        video: Uuid,
+    ) -> Result<bool, StoreError> {
+        // The application's own table may have no foreign key, so the video is looked up in the same statement.
+        let insert = match kind {
+            InteractionKind::Like => {
+                "WITH video AS (SELECT id FROM public.videos WHERE id = $2),
+                 new AS (INSERT INTO public.likes (user_id, video_id, created_at) SELECT $1, id, now() FROM video
+                         ON CONFLICT DO NOTHING RETURNING 1)
+                 SELECT EXISTS (SELECT FROM video), EXISTS (SELECT FROM new)"
+            }
+            InteractionKind::Skip => {
+                "WITH video AS (SELECT id FROM public.videos WHERE id = $2),
+                 new AS (INSERT INTO public.skips (user_id, video_id, created_at) SELECT $1, id, now() FROM video
+                         ON CONFLICT DO NOTHING RETURNING 1)
+                 SELECT EXISTS (SELECT FROM video), EXISTS (SELECT FROM new)"
+            }
+        };
+        let mut session = self.begin().await?;
+        let (known, new): (bool, bool) = query_as(insert)
+            .bind(user)
+            .bind(video)
+            .fetch_one(&mut *session)
+            .await?;
+        session.commit().await?;
+        if known {
+            Ok(new)
+        } else {
+            Err(StoreError::UnknownVideo(video))
+        }
+    }
+
+    pub(crate) async fn counts(&self) -> Result<Counts, StoreError> {
+        let mut session = self.begin_bulk().await?;
+        let (videos, likes, skips, users): (i64, i64, i64, i64) = query_as(
+            "SELECT (SELECT count(*) FROM public.videos), (SELECT count(*) FROM public.likes),
+                    (SELECT count(*) FROM public.skips),
+                    (SELECT count(*) FROM (SELECT user_id FROM public.likes UNION SELECT user_id FROM public.skips) AS users)",
+        )
+        .fetch_one(&mut *session)
+        .await?;
+        session.commit().await?;
+        Ok(Counts {
+            videos: videos as u64,
+            likes: likes as u64,
+            skips: skips as u64,
+            users: users as u64,
+        })
+    }
+
+    pub(crate) async fn user_history(
+        &self,
+        user: Uuid,
+        limit: u32,
+    ) -> Result<UserHistory, StoreError> {
+        let mut session = self.begin_reading(self.statement_timeout).await?;
+        let mut lists = [Vec::new(), Vec::new()];
+        for (list, latest) in lists.iter_mut().zip([
+            "SELECT video_id FROM public.likes WHERE user_id = $1 ORDER BY created_at DESC, video_id DESC LIMIT $2",
+            "SELECT video_id FROM public.skips WHERE user_id = $1 ORDER BY created_at DESC, video_id DESC LIMIT $2",
+        ]) {
+            *list = query_scalar(latest)
+                .bind(user)
+                .bind(i64::from(limit))
+                .fetch_all(&mut *session)
+                .await?;
+            list.reverse();
+        }
+        session.commit().await?;
+        let [likes, skips] = lists;
+        Ok(UserHistory { likes, skips })
+    }
+
+    pub(crate) async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
+        let mut session = self.begin().await?;
+        let videos = query_scalar("SELECT video_id FROM public.likes WHERE user_id = $1")
+            .bind(user)
+            .fetch_all(&mut *session)
+            .await?;
+        session.commit().await?;
+        Ok(videos)
+    }
+
+    pub(crate) async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
+        let mut session = self.begin_bulk().await?;
+        let counts: Vec<(Uuid, i64)> =
+            query_as("SELECT video_id, count(*) FROM public.likes GROUP BY video_id")
+                .fetch_all(&mut *session)
+                .await?;
+        session.commit().await?;
+        Ok(counts
+            .into_iter()
+            .map(|(id, count)| (id, count as u64))
+            .collect())
+    }
+
+    pub(crate) async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
+        let mut session = self.begin().await?;
+        let users: Vec<(Uuid, i64)> = query_as(
+            "SELECT user_id, count(*) FROM public.likes GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&mut *session)
+        .await?;
+        session.commit().await?;
+        Ok(users
+            .into_iter()
+            .map(|(user, likes)| UserActivity {
+                user,
+                likes: likes as u64,
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,87 @@
+use crate::StoreError;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgArguments;
+use sqlx::query::{Query, QueryAs, QueryScalar};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres};
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+/// One transaction with a statement timeout of its own.
+///
+/// Dropped before [`Session::commit`], be it by an error or because somebody stopped waiting, it closes its connection: the
+/// server rolls back, and the next user of the pool does not wait for an answer that nobody wants.
+pub(super) struct Session {
+    connection: PoolConnection<Postgres>,
+    committed: bool,
+}
+
+impl Session {
+    pub(super) async fn begin(
+        pool: &PgPool,
+        begin: &'static str,
+        timeout: Duration,
+    ) -> Result<Self, StoreError> {
+        let mut session = Self {
+            connection: pool.acquire().await?,
+            committed: false,
+        };
+        // One round trip. `SET LOCAL` ends with the transaction, so that a pooler's next client does not inherit it.
+        let begin = format!(
+            "{begin}; SET LOCAL statement_timeout = {}",
+            timeout.as_millis()
+        );
+        sqlx::raw_sql(AssertSqlSafe(begin))
+            .execute(&mut *session)
+            .await?;
+        Ok(session)
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        sqlx::raw_sql("COMMIT").execute(&mut *self).await?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+impl Deref for Session {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+/// A statement without a name: behind a pooler the next one may run on another connection.
+pub(super) fn query(sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// [`query`] that gives rows of type `T`.
+pub(super) fn query_as<T>(sql: &'static str) -> QueryAs<'static, Postgres, T, PgArguments>
+where
+    T: for<'r> FromRow<'r, sqlx::postgres::PgRow>,
+{
+    sqlx::query_as(sql).persistent(false)
+}
+
+/// [`query`] that gives single values of type `T`.
+pub(super) fn query_scalar<T>(sql: &'static str) -> QueryScalar<'static, Postgres, T, PgArguments>
+where
+    (T,): for<'r> FromRow<'r, sqlx::postgres::PgRow>,
+{
+    sqlx::query_scalar(sql).persistent(false)
+}

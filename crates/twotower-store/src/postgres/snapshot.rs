@@ -1,0 +1,150 @@
+use super::copy::{Field, copy_out};
+use super::{Postgres, Session};
+use crate::snapshot::{CatalogueBuilder, SnapshotBuilder};
+use crate::store::BULK_TIMEOUT;
+use crate::{InteractionKind, Source, StoreError};
+use twotower_core::feature::Video;
+
+/// A query of the source: its name, and its columns with the type each is read as. Casts let the application keep ids as
+/// text or prices as numeric.
+struct Query<const N: usize> {
+    name: &'static str,
+    columns: [(&'static str, &'static str); N],
+}
+
+const VIDEOS: Query<9> = Query {
+    name: "videos",
+    columns: [
+        ("id", "uuid"),
+        ("title", "text"),
+        ("description", "text"),
+        ("genre", "text"),
+        ("maker", "text"),
+        ("price", "real"),
+        ("duration_seconds", "real"),
+        ("published_at", "timestamptz"),
+        ("thumbnail_url", "text"),
+    ],
+};
+
+const fn names(name: &'static str) -> Query<2> {
+    Query {
+        name,
+        columns: [("video_id", "uuid"), ("name", "text")],
+    }
+}
+
+const fn interactions(name: &'static str) -> Query<3> {
+    Query {
+        name,
+        columns: [
+            ("user_id", "uuid"),
+            ("video_id", "uuid"),
+            ("created_at", "timestamptz"),
+        ],
+    }
+}
+
+impl Postgres {
+    pub(crate) async fn read_snapshot(
+        &self,
+        source: &Source,
+    ) -> Result<SnapshotBuilder, StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let mut catalogue = CatalogueBuilder::default();
+        each(&mut session, &VIDEOS, &source.videos, |fields| {
+            catalogue.video(video(&fields)?);
+            Ok(())
+        })
+        .await?;
+        let tags = names("video_tags");
+        each(&mut session, &tags, &source.video_tags, |[id, name]| {
+            catalogue.tag(id.uuid()?, name.text()?);
+            Ok(())
+        })
+        .await?;
+        let performers = names("video_performers");
+        let query = &source.video_performers;
+        each(&mut session, &performers, query, |[id, name]| {
+            catalogue.performer(id.uuid()?, name.text()?);
+            Ok(())
+        })
+        .await?;
+        let mut snapshot = catalogue.finish()?;
+        for (kind, query) in [
+            (InteractionKind::Like, &source.likes),
+            (InteractionKind::Skip, &source.skips),
+        ] {
+            let columns = interactions(kind.table());
+            each(&mut session, &columns, query, |[user, video, at]| {
+                snapshot.push(kind, user.uuid()?, video.uuid()?, at.time_us()?)
+            })
+            .await?;
+        }
+        session.commit().await?;
+        Ok(snapshot)
+    }
+}
+
+/// Runs a query of the source.
+async fn each<const N: usize>(
+    session: &mut Session,
+    query: &Query<N>,
+    sql: &str,
+    mut take: impl FnMut([Field<'_>; N]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    // The operator's own SQL, from the configuration; the transaction is read-only.
+    let sql = sql.trim().trim_end_matches(';');
+    let columns = query
+        .columns
+        .map(|(column, kind)| format!("source.{column}::{kind}"))
+        .join(", ");
+    let statement =
+        format!("COPY (SELECT {columns} FROM (\n{sql}\n) AS source) TO STDOUT (FORMAT binary)");
+    copy_out(session, &statement, |fields: [Option<&[u8]>; N]| {
+        let mut named = query.columns.map(|(column, _)| Field {
+            query: query.name,
+            column,
+            bytes: None,
+        });
+        for (named, bytes) in named.iter_mut().zip(fields) {
+            named.bytes = bytes;
+        }
+        take(named)
+    })
+    .await
+}
+
+fn video(fields: &[Field<'_>; 9]) -> Result<Video, StoreError> {
+    let [
+        id,
+        title,
+        description,
+        genre,
+        maker,
+        price,
+        duration,
+        published,
+        thumbnail,
+    ] = *fields;
+    let number = |field: Field<'_>| {
+        field
+            .optional(Field::real)
+            .map(|x| x.filter(|x| x.is_finite()))
+    };
+    Ok(Video {
+        id: id.uuid()?,
+        title: title.optional(Field::text)?.unwrap_or_default(),
+        description: description.optional(Field::text)?.unwrap_or_default(),
+        genre: genre.optional(Field::text)?,
+        maker: maker.optional(Field::text)?,
+        price: number(price)?,
+        duration_seconds: number(duration)?,
+        // An infinite time says nothing of when.
+        published_at_us: published
+            .optional(Field::time_us)?
+            .filter(|at| ![i64::MIN, i64::MAX].contains(at)),
+        thumbnail_url: thumbnail.optional(Field::text)?,
+        ..Video::default()
+    })
+}

@@ -1,0 +1,158 @@
+use super::Postgres;
+use super::session::{query, query_as, query_scalar};
+use crate::store::{BULK_TIMEOUT, check_vector};
+use crate::{EmbeddingRow, StoreError, VectorTable};
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, Row};
+use twotower_core::embedding::Embeddings;
+use uuid::Uuid;
+
+/// Numbers that one statement writes: some megabytes.
+const CHUNK_NUMBERS: usize = 500_000;
+
+/// The statements of one table. None names the type `vector`, which may be in any schema: casts need no name.
+struct Statements {
+    fingerprints: &'static str,
+    upsert: &'static str,
+    delete: &'static str,
+    read: &'static str,
+}
+
+macro_rules! statements {
+    ($table:literal, $id:literal) => {
+        Statements {
+            fingerprints: concat!(
+                "SELECT ", $id, ", fingerprint FROM public.", $table, " WHERE model_version = $1 ORDER BY ", $id
+            ),
+            upsert: concat!(
+                "INSERT INTO public.", $table, " (", $id, ", model_version, embedding, fingerprint)
+                 SELECT id, $2, ($3::real[])[(n - 1) * $4 + 1 : n * $4], fingerprint
+                 FROM unnest($1::uuid[], $5::bigint[]) WITH ORDINALITY AS new (id, fingerprint, n)
+                 ON CONFLICT (", $id, ", model_version) DO UPDATE SET
+                     embedding = excluded.embedding, fingerprint = excluded.fingerprint, updated_at = now()"
+            ),
+            delete: concat!(
+                "DELETE FROM public.", $table, " WHERE model_version = $1 AND ", $id, " = ANY ($2)"
+            ),
+            read: concat!(
+                "SELECT ", $id, ", embedding::real[] FROM public.", $table, " WHERE model_version = $1 ORDER BY ", $id
+            ),
+        }
+    };
+}
+
+fn statements(table: VectorTable) -> &'static Statements {
+    const VIDEOS: Statements = statements!("video_embeddings", "video_id");
+    const USERS: Statements = statements!("user_embeddings", "user_id");
+    match table {
+        VectorTable::Videos => &VIDEOS,
+        VectorTable::Users => &USERS,
+    }
+}
+
+impl Postgres {
+    pub(crate) async fn read_fingerprints(
+        &self,
+        table: VectorTable,
+        version: i64,
+    ) -> Result<Vec<(Uuid, i64)>, StoreError> {
+        let mut session = self.begin_bulk().await?;
+        let fingerprints = query_as(statements(table).fingerprints)
+            .bind(version)
+            .fetch_all(&mut *session)
+            .await?;
+        session.commit().await?;
+        Ok(fingerprints)
+    }
+
+    pub(crate) async fn write_embeddings(
+        &self,
+        table: VectorTable,
+        version: i64,
+        dim: usize,
+        rows: &[EmbeddingRow<'_>],
+    ) -> Result<(), StoreError> {
+        let mut session = self.begin_bulk().await?;
+        for chunk in rows.chunks(CHUNK_NUMBERS / dim + 1) {
+            let numbers: Vec<f32> = chunk.iter().flat_map(|row| row.vector).copied().collect();
+            query(statements(table).upsert)
+                .bind(chunk.iter().map(|row| row.id).collect::<Vec<_>>())
+                .bind(version)
+                .bind(numbers)
+                .bind(dim as i64)
+                .bind(chunk.iter().map(|row| row.fingerprint).collect::<Vec<_>>())
+                .execute(&mut *session)
+                .await?;
+        }
+        session.commit().await
+    }
+
+    pub(crate) async fn delete_embeddings(
+        &self,
+        table: VectorTable,
+        version: i64,
+        ids: &[Uuid],
+    ) -> Result<u64, StoreError> {
+        let mut session = self.begin_bulk().await?;
+        let done = query(statements(table).delete)
+            .bind(version)
+            .bind(ids)
+            .execute(&mut *session)
+            .await?;
+        session.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    pub(crate) async fn read_embeddings(
+        &self,
+        table: VectorTable,
+        version: i64,
+        dim: usize,
+    ) -> Result<(Vec<Uuid>, Embeddings), StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let mut ids = Vec::new();
+        let mut embeddings = Embeddings::new(dim);
+        let mut rows = query(statements(table).read)
+            .bind(version)
+            .fetch(&mut *session);
+        while let Some(row) = rows.try_next().await? {
+            let vector: Vec<f32> = row.try_get(1)?;
+            check_vector(&vector, dim)
+                .and_then(|()| embeddings.push(&vector))
+                .map_err(|source| StoreError::Vector {
+                    table: table.table(),
+                    row: ids.len(),
+                    source,
+                })?;
+            ids.push(row.try_get(0)?);
+        }
+        drop(rows);
+        session.commit().await?;
+        Ok((ids, embeddings))
+    }
+
+    pub(crate) async fn build_vector_index(
+        &self,
+        version: i64,
+        dim: usize,
+    ) -> Result<(), StoreError> {
+        let mut session = self.begin_bulk().await?;
+        // Not concurrently: readers are not in its way, nobody but the caller writes vectors, and what fails leaves nothing.
+        let statement: String = query_scalar(
+            "SELECT format(
+                 'CREATE INDEX IF NOT EXISTS %I ON public.video_embeddings
+                  USING hnsw ((embedding::%I.vector(%s)) %2$I.vector_ip_ops) WHERE model_version = %s',
+                 'video_embeddings_hnsw_' || $1::bigint, nspname, $2::bigint, $1::bigint)
+             FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'",
+        )
+        .bind(version)
+        .bind(dim as i64)
+        .fetch_one(&mut *session)
+        .await?;
+        // Two numbers and an identifier that the server has quoted.
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut *session)
+            .await?;
+        session.commit().await
+    }
+}

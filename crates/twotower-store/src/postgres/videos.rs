@@ -1,0 +1,188 @@
+use super::session::{query, query_as};
+use super::{CHUNK, Postgres, Session};
+use crate::snapshot::CatalogueBuilder;
+use crate::store::changes;
+use crate::{StoreError, VideosWritten};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use std::collections::HashMap;
+use twotower_core::feature::Video;
+use uuid::Uuid;
+
+const UPSERT: &str = "
+    INSERT INTO public.videos AS old (id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url)
+    SELECT id, title, description, genre, maker, price, duration_seconds,
+           timestamptz 'epoch' + published_at_us * interval '1 microsecond', thumbnail_url
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::real[], $7::real[], $8::bigint[], $9::text[])
+         AS new (id, title, description, genre, maker, price, duration_seconds, published_at_us, thumbnail_url)
+    ON CONFLICT (id) DO UPDATE SET
+        title = excluded.title, description = excluded.description, genre = excluded.genre, maker = excluded.maker,
+        price = excluded.price, duration_seconds = excluded.duration_seconds,
+        published_at = excluded.published_at, thumbnail_url = excluded.thumbnail_url";
+
+/// Statements that replace the names of videos: names not yet there ($1), links of the videos ($1), links ($1 video, $2 name).
+struct Names {
+    insert: &'static str,
+    unlink: &'static str,
+    link: &'static str,
+}
+
+const TAGS: Names = Names {
+    insert: "INSERT INTO public.tags (name) SELECT DISTINCT name FROM unnest($1::text[]) AS new (name)
+             WHERE NOT EXISTS (SELECT FROM public.tags WHERE tags.name = new.name) ORDER BY name ON CONFLICT DO NOTHING",
+    unlink: "DELETE FROM public.video_tags WHERE video_id = ANY ($1)",
+    link: "INSERT INTO public.video_tags (video_id, tag_id)
+           SELECT new.video_id, tags.id FROM unnest($1::uuid[], $2::text[]) AS new (video_id, name)
+           JOIN public.tags USING (name) ON CONFLICT DO NOTHING",
+};
+
+const PERFORMERS: Names = Names {
+    insert: "INSERT INTO public.performers (name) SELECT DISTINCT name FROM unnest($1::text[]) AS new (name)
+             WHERE NOT EXISTS (SELECT FROM public.performers WHERE performers.name = new.name) ORDER BY name
+             ON CONFLICT DO NOTHING",
+    unlink: "DELETE FROM public.video_performers WHERE video_id = ANY ($1)",
+    link: "INSERT INTO public.video_performers (video_id, performer_id)
+           SELECT new.video_id, performers.id FROM unnest($1::uuid[], $2::text[]) AS new (video_id, name)
+           JOIN public.performers USING (name) ON CONFLICT DO NOTHING",
+};
+
+impl Postgres {
+    pub(crate) async fn write_videos(&self, videos: &[Video]) -> Result<VideosWritten, StoreError> {
+        let mut session = self.begin_bulk().await?;
+        let mut written = VideosWritten::default();
+        for chunk in videos.chunks(CHUNK) {
+            let ids: Vec<Uuid> = chunk.iter().map(|video| video.id).collect();
+            let (changed, part) = changes(chunk, &by_id(&mut session, &ids).await?);
+            written.inserted += part.inserted;
+            written.updated += part.updated;
+            if !changed.is_empty() {
+                upsert(&mut session, &changed).await?;
+                replace(&mut session, &TAGS, &changed, |video| &video.tags).await?;
+                replace(&mut session, &PERFORMERS, &changed, |video| {
+                    &video.performers
+                })
+                .await?;
+            }
+        }
+        session.commit().await?;
+        Ok(written)
+    }
+
+    pub(crate) async fn videos_by_id(
+        &self,
+        ids: &[Uuid],
+    ) -> Result<HashMap<Uuid, Video>, StoreError> {
+        let mut session = self.begin_reading(self.statement_timeout).await?;
+        let videos = by_id(&mut session, ids).await?;
+        session.commit().await?;
+        Ok(videos)
+    }
+
+    pub(crate) async fn video_titles(&self) -> Result<Vec<(Uuid, String)>, StoreError> {
+        let mut session = self.begin_bulk().await?;
+        let titles = query_as("SELECT id, coalesce(title, '') FROM public.videos ORDER BY id")
+            .fetch_all(&mut *session)
+            .await?;
+        session.commit().await?;
+        Ok(titles)
+    }
+}
+
+/// A column of all rows, as an array parameter.
+fn column<'a, T: 'a>(videos: &'a [Video], field: impl Fn(&'a Video) -> T) -> Vec<T> {
+    videos.iter().map(field).collect()
+}
+
+async fn upsert(session: &mut Session, videos: &[Video]) -> Result<(), StoreError> {
+    query(UPSERT)
+        .bind(column(videos, |video| video.id))
+        .bind(column(videos, |video| &*video.title))
+        .bind(column(videos, |video| &*video.description))
+        .bind(column(videos, |video| video.genre.as_deref()))
+        .bind(column(videos, |video| video.maker.as_deref()))
+        .bind(column(videos, |video| video.price))
+        .bind(column(videos, |video| video.duration_seconds))
+        .bind(column(videos, |video| video.published_at_us))
+        .bind(column(videos, |video| video.thumbnail_url.as_deref()))
+        .execute(&mut **session)
+        .await?;
+    Ok(())
+}
+
+async fn replace(
+    session: &mut Session,
+    statements: &Names,
+    videos: &[Video],
+    names: fn(&Video) -> &Vec<String>,
+) -> Result<(), StoreError> {
+    let (ids, names): (Vec<Uuid>, Vec<&str>) = videos
+        .iter()
+        .flat_map(|video| names(video).iter().map(|name| (video.id, &**name)))
+        .unzip();
+    query(statements.insert)
+        .bind(&names)
+        .execute(&mut **session)
+        .await?;
+    query(statements.unlink)
+        .bind(column(videos, |video| video.id))
+        .execute(&mut **session)
+        .await?;
+    query(statements.link)
+        .bind(ids)
+        .bind(names)
+        .execute(&mut **session)
+        .await?;
+    Ok(())
+}
+
+async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Video>, StoreError> {
+    let mut catalogue = CatalogueBuilder::default();
+    // Casts, because the application's own table may count in cents or whole seconds.
+    let rows = query(
+        "SELECT id, coalesce(title, '') AS title, coalesce(description, '') AS description, genre, maker, price::real,
+                duration_seconds::real, (extract(epoch FROM published_at) * 1000000)::bigint AS published_at_us, thumbnail_url
+         FROM public.videos WHERE id = ANY ($1)",
+    )
+    .bind(ids)
+    .fetch_all(&mut **session)
+    .await?;
+    for row in rows {
+        catalogue.video(video(&row)?);
+    }
+    let tags: Vec<(Uuid, String)> = query_as(
+        "SELECT video_id, name FROM public.video_tags JOIN public.tags ON id = tag_id WHERE video_id = ANY ($1)",
+    )
+    .bind(ids)
+    .fetch_all(&mut **session)
+    .await?;
+    for (video, name) in tags {
+        catalogue.tag(video, name);
+    }
+    let performers: Vec<(Uuid, String)> = query_as(
+        "SELECT video_id, name FROM public.video_performers JOIN public.performers ON id = performer_id WHERE video_id = ANY ($1)",
+    )
+    .bind(ids)
+    .fetch_all(&mut **session)
+    .await?;
+    for (video, name) in performers {
+        catalogue.performer(video, name);
+    }
+    let (videos, _) = catalogue.videos();
+    Ok(videos.into_iter().map(|video| (video.id, video)).collect())
+}
+
+/// A row of [`by_id`], in the order of its columns.
+fn video(row: &PgRow) -> Result<Video, sqlx::Error> {
+    Ok(Video {
+        id: row.try_get(0)?,
+        title: row.try_get(1)?,
+        description: row.try_get(2)?,
+        genre: row.try_get(3)?,
+        maker: row.try_get(4)?,
+        price: row.try_get(5)?,
+        duration_seconds: row.try_get(6)?,
+        published_at_us: row.try_get(7)?,
+        thumbnail_url: row.try_get(8)?,
+        ..Video::default()
+    })
+}
