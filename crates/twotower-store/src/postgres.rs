@@ -24,8 +24,9 @@ mod vectors;
 use crate::store::{BULK_TIMEOUT, redact};
 use crate::{ConnectOptions, StoreError};
 use session::{Session, query};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, PgConnection, PgPool};
+use std::io;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -40,15 +41,24 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     pub(crate) async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
+        let connect = address::parse(url)?;
+        let failed = |source| StoreError::Connect {
+            address: redact(url),
+            source,
+        };
+        // Once by hand: a pool would try again for as long as it may wait, and then not say what was wrong.
+        let first = PgConnection::connect_with(&connect);
+        let first = tokio::time::timeout(options.acquire_timeout, first)
+            .await
+            .map_err(|_| failed(io::Error::from(io::ErrorKind::TimedOut).into()))?
+            .map_err(failed)?;
+        first.close().await.map_err(failed)?;
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections.max(1))
             .acquire_timeout(options.acquire_timeout)
-            .connect_with(address::parse(url)?)
-            .await
-            .map_err(|source| StoreError::Connect {
-                address: redact(url),
-                source,
-            })?;
+            // `Session::begin` tests a connection by using it, which spares a round trip.
+            .test_before_acquire(false)
+            .connect_lazy_with(connect);
         Ok(Self {
             pool,
             statement_timeout: options.statement_timeout,

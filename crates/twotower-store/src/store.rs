@@ -19,7 +19,7 @@ use twotower_core::feature::Video;
 use uuid::Uuid;
 
 /// What a call that moves whole tables may take.
-pub(crate) const BULK_TIMEOUT: Duration = Duration::from_secs(3600);
+pub(crate) const BULK_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// What the server gets to cancel a statement by itself, before the connection is closed under it.
 const GRACE: Duration = Duration::from_secs(1);

@@ -45,7 +45,7 @@ fn ssl_mode(url: &str) -> Option<&str> {
         .filter_map(|pair| pair.split_once('='))
         .filter(|(key, _)| ["sslmode", "ssl-mode"].contains(key))
         .map(|(_, mode)| mode)
-        .last()
+        .next_back()
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -106,13 +106,11 @@ impl Decoder {
             &joined
         };
         if self.state == State::Header {
-            match after_header(bytes)? {
-                Some(rest) => bytes = rest,
-                None => {
-                    self.rest = bytes.to_vec();
-                    return Ok(());
-                }
-            }
+            let Some(rest) = after_header(bytes)? else {
+                self.rest = bytes.to_vec();
+                return Ok(());
+            };
+            bytes = rest;
             self.state = State::Rows;
         }
         while self.state == State::Rows {

@@ -103,22 +103,31 @@ impl Postgres {
         user: Uuid,
         limit: u32,
     ) -> Result<UserHistory, StoreError> {
-        let mut session = self.begin_reading(self.statement_timeout).await?;
-        let mut lists = [Vec::new(), Vec::new()];
-        for (list, latest) in lists.iter_mut().zip([
-            "SELECT video_id FROM public.likes WHERE user_id = $1 ORDER BY created_at DESC, video_id DESC LIMIT $2",
-            "SELECT video_id FROM public.skips WHERE user_id = $1 ORDER BY created_at DESC, video_id DESC LIMIT $2",
-        ]) {
-            *list = query_scalar(latest)
-                .bind(user)
-                .bind(i64::from(limit))
-                .fetch_all(&mut *session)
-                .await?;
-            list.reverse();
-        }
+        let mut session = self.begin().await?;
+        let latest: Vec<(bool, Uuid)> = query_as(
+            "SELECT liked, video_id FROM (
+                 (SELECT true AS liked, video_id, created_at FROM public.likes WHERE user_id = $1
+                  ORDER BY created_at DESC, video_id DESC LIMIT $2)
+                 UNION ALL
+                 (SELECT false, video_id, created_at FROM public.skips WHERE user_id = $1
+                  ORDER BY created_at DESC, video_id DESC LIMIT $2)
+             ) AS latest ORDER BY created_at, video_id",
+        )
+        .bind(user)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *session)
+        .await?;
         session.commit().await?;
-        let [likes, skips] = lists;
-        Ok(UserHistory { likes, skips })
+        let mut history = UserHistory::default();
+        for (liked, video) in latest {
+            let list = if liked {
+                &mut history.likes
+            } else {
+                &mut history.skips
+            };
+            list.push(video);
+        }
+        Ok(history)
     }
 
     pub(crate) async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {

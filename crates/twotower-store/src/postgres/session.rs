@@ -21,19 +21,29 @@ impl Session {
         begin: &'static str,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let mut session = Self {
-            connection: pool.acquire().await?,
-            committed: false,
-        };
         // One round trip. `SET LOCAL` ends with the transaction, so that a pooler's next client does not inherit it.
         let begin = format!(
             "{begin}; SET LOCAL statement_timeout = {}",
             timeout.as_millis()
         );
-        sqlx::raw_sql(AssertSqlSafe(begin))
-            .execute(&mut *session)
-            .await?;
-        Ok(session)
+        // After a restart of the server every idle connection is dead, and beginning is what finds out: each that fails is
+        // closed, so that at the latest the last try has a new one.
+        let mut tries = pool.options().get_max_connections() + 1;
+        loop {
+            let mut session = Self {
+                connection: pool.acquire().await?,
+                committed: false,
+            };
+            let begun = sqlx::raw_sql(AssertSqlSafe(begin.as_str()))
+                .execute(&mut *session)
+                .await;
+            tries -= 1;
+            match begun.map_err(StoreError::from) {
+                Ok(_) => return Ok(session),
+                Err(StoreError::Connection(_)) if tries > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {

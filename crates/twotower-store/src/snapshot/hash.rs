@@ -52,7 +52,9 @@ fn push_video(buffer: &mut Vec<u8>, video: &Video) {
     });
     for names in [&video.tags, &video.performers] {
         number(buffer, names.len() as u64);
-        names.iter().for_each(|name| text(buffer, name));
+        for name in names {
+            text(buffer, name);
+        }
     }
 }
 

@@ -69,7 +69,6 @@ pub(crate) async fn postgres_url() -> String {
 }
 
 /// Address of a new database with nothing in it.
-#[expect(dead_code, reason = "for the tests of migrations")]
 pub(crate) async fn empty_postgres_url() -> String {
     at(&create_database(None).await)
 }
@@ -97,4 +96,12 @@ async fn create_database(template: Option<&str>) -> String {
     connection.execute(AssertSqlSafe(statement)).await.unwrap();
     connection.close().await.unwrap();
     name
+}
+
+/// Runs SQL text of any number of statements as the owner.
+pub(crate) async fn execute(url: &str, sql: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let done = connection.execute(AssertSqlSafe(sql)).await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    connection.close().await.unwrap();
 }

@@ -1,1 +1,9 @@
 //! What only PostgreSQL promises.
+
+mod access;
+
+mod connection;
+
+mod guide;
+
+mod schema;

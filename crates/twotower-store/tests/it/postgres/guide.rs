@@ -1,0 +1,97 @@
+//! Every SQL statement of the deployment guide, to the letter.
+
+use crate::database::{few_connections, postgres_url};
+use sqlx::{Connection, Executor, PgConnection, Row};
+use twotower_store::{EmbeddingRow, Store, VectorTable};
+use uuid::Uuid;
+
+const STATEMENTS: [&str; 16] = [
+    "CREATE EXTENSION IF NOT EXISTS vector;",
+    "CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_video_embeddings_updated_at 
+ON video_embeddings(updated_at);",
+    "CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_user_embeddings_updated_at 
+ON user_embeddings(updated_at);",
+    "SELECT schemaname, tablename, rowsecurity 
+FROM pg_tables 
+WHERE schemaname = 'public' 
+AND tablename IN ('video_embeddings', 'user_embeddings');",
+    "VACUUM ANALYZE video_embeddings;",
+    "VACUUM ANALYZE user_embeddings;",
+    "ANALYZE video_embeddings;",
+    "ANALYZE user_embeddings;",
+    "DELETE FROM user_embeddings 
+WHERE updated_at < NOW() - INTERVAL '30 days'
+AND user_id NOT IN (
+    SELECT user_id FROM likes 
+    WHERE created_at > NOW() - INTERVAL '7 days'
+);",
+    "SELECT vector_dims(embedding) FROM video_embeddings LIMIT 1;",
+    "SELECT COUNT(*) FROM likes WHERE created_at > NOW() - INTERVAL '6 months';",
+    "SELECT COUNT(DISTINCT user_id) FROM likes;",
+    "SELECT COUNT(DISTINCT video_id) FROM likes;",
+    "ALTER TABLE user_embeddings ENABLE ROW LEVEL SECURITY;",
+    "ALTER TABLE video_embeddings ENABLE ROW LEVEL SECURITY;",
+    "CREATE POLICY \"Users can read own embeddings\" ON user_embeddings
+FOR SELECT USING (auth.uid()::text = user_id);",
+];
+
+#[tokio::test]
+async fn every_statement_runs_unchanged() {
+    let url = postgres_url().await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let users = [Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3)];
+    let rows = users.map(|id| EmbeddingRow {
+        id,
+        fingerprint: 0,
+        vector: &[0.6, 0.8],
+    });
+    for table in [VectorTable::Users, VectorTable::Videos] {
+        store.write_embeddings(table, 1, &rows).await.unwrap();
+    }
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    // User 3 is old and has not liked anything lately; user 2 is old and has.
+    connection
+        .execute(
+            "UPDATE user_embeddings SET updated_at = now() - interval '31 days'
+             WHERE user_id <> '00000000-0000-0000-0000-000000000001';
+             INSERT INTO videos (id) VALUES ('00000000-0000-0000-0000-000000000009');
+             INSERT INTO likes (user_id, video_id)
+             VALUES ('00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000009')",
+        )
+        .await
+        .unwrap();
+    for statement in STATEMENTS {
+        let rows = connection
+            .fetch_all(statement)
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+        if statement.starts_with("SELECT schemaname") {
+            assert_eq!(rows.len(), 2);
+            assert!(rows.iter().all(|row| row.get::<bool, _>("rowsecurity")));
+        }
+        if statement.starts_with("SELECT vector_dims") {
+            assert_eq!(rows[0].get::<i32, _>(0), 2);
+        }
+    }
+    let left = store
+        .read_fingerprints(VectorTable::Users, 1)
+        .await
+        .unwrap();
+    assert_eq!(left, [(users[0], 0), (users[1], 0)]);
+
+    // The guide's policy alone, without ours, shows each user their own vector and nobody else's.
+    connection
+        .execute(
+            "DROP POLICY \"twotower: users read their own vector\" ON user_embeddings;
+             SELECT set_config('request.jwt.claims', '{\"sub\": \"00000000-0000-0000-0000-000000000002\"}', false);
+             SET ROLE authenticated",
+        )
+        .await
+        .unwrap();
+    let seen = connection
+        .fetch_all("SELECT user_id FROM user_embeddings")
+        .await
+        .unwrap();
+    let seen: Vec<Uuid> = seen.iter().map(|row| row.get(0)).collect();
+    assert_eq!(seen, [users[1]]);
+}
