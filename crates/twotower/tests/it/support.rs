@@ -16,6 +16,10 @@ pub(crate) fn python() -> PathBuf {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let python = root.join("target/tools/python/bin/python");
-    assert!(python.exists(), "{} is missing: run `make test` or scripts/python-env", python.display());
+    assert!(
+        python.exists(),
+        "{} is missing: run `make test` or scripts/python-env",
+        python.display()
+    );
     python
 }
