@@ -33,7 +33,7 @@ const VALIDATION_USERS: usize = 5_000;
 /// What is learned from. Likes and skips in the order of a [`crate::interaction::Dataset`].
 #[derive(Debug, Clone, Copy)]
 pub struct TrainingData<'a> {
-    /// All videos. Those liked or skipped in training get a row in the id table; terms and statistics are taken from all.
+    /// All videos; vocabularies and statistics are taken from those liked or skipped in training alone.
     pub catalogue: &'a Catalogue,
     /// Number of users.
     pub users: usize,

@@ -35,7 +35,12 @@ pub struct Training {
 
 impl Default for Training {
     fn default() -> Self {
-        Self { split: SplitKind::Temporal, max_age_days: None, threads: 2, output_dir: PathBuf::from("models") }
+        Self {
+            split: SplitKind::Temporal,
+            max_age_days: None,
+            threads: 2,
+            output_dir: PathBuf::from("models"),
+        }
     }
 }
 
@@ -74,7 +79,8 @@ impl Config {
         match path {
             None => Self::check(Raw::default()),
             Some(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| format!("read configuration {}", path.display()))?;
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("read configuration {}", path.display()))?;
                 Self::parse(&text).with_context(|| format!("configuration {}", path.display()))
             }
         }
@@ -85,15 +91,18 @@ impl Config {
     /// # Errors
     /// If it names a key that does not exist, or holds a value outside its range.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let raw = toml::from_str::<Raw>(text).map_err(|error| match nearest_key(error.message()) {
-            Some(nearest) => anyhow!("{error}did you mean `{nearest}`?"),
-            None => anyhow!(error),
-        })?;
+        let raw =
+            toml::from_str::<Raw>(text).map_err(|error| match nearest_key(error.message()) {
+                Some(nearest) => anyhow!("{error}did you mean `{nearest}`?"),
+                None => anyhow!(error),
+            })?;
         Self::check(raw)
     }
 
     fn check(raw: Raw) -> anyhow::Result<Self> {
-        raw.hyperparameters.validate().context("section [hyperparameters]")?;
+        raw.hyperparameters
+            .validate()
+            .context("section [hyperparameters]")?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
@@ -111,7 +120,11 @@ impl Config {
 
 /// From serde's "unknown field `x`, expected one of `a`, `b`" the candidate that is most like x.
 fn nearest_key(message: &str) -> Option<&str> {
-    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let mut quoted = message
+        .strip_prefix("unknown field ")?
+        .split('`')
+        .skip(1)
+        .step_by(2);
     let unknown = quoted.next()?;
     let (similarity, nearest) = quoted
         .map(|candidate| (strsim::jaro_winkler(unknown, candidate), candidate))
@@ -126,20 +139,50 @@ mod tests {
     #[test]
     fn a_file_overrides_defaults_and_nothing_else() {
         let config = Config::parse("[hyperparameters]\nepochs = 3\n[training]\nsplit = \"llo\"\n[source]\nlikes = \"SELECT 1\"").unwrap();
-        assert_eq!(config.hyperparameters, Hyperparameters { epochs: 3, ..Hyperparameters::default() });
-        assert_eq!(config.training, Training { split: SplitKind::Llo, ..Training::default() });
-        assert_eq!(config.source, Source { likes: "SELECT 1".into(), ..Source::default() });
+        assert_eq!(
+            config.hyperparameters,
+            Hyperparameters {
+                epochs: 3,
+                ..Hyperparameters::default()
+            }
+        );
+        assert_eq!(
+            config.training,
+            Training {
+                split: SplitKind::Llo,
+                ..Training::default()
+            }
+        );
+        assert_eq!(
+            config.source,
+            Source {
+                likes: "SELECT 1".into(),
+                ..Source::default()
+            }
+        );
     }
 
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest_one() {
-        let error = format!("{:#}", Config::parse("[hyperparameters]\n\nembeding_dim = 3").unwrap_err());
-        assert!(error.contains("line 3") && error.contains("did you mean `embedding_dim`?"), "{error}");
+        let error = format!(
+            "{:#}",
+            Config::parse("[hyperparameters]\n\nembeding_dim = 3").unwrap_err()
+        );
+        assert!(
+            error.contains("line 3") && error.contains("did you mean `embedding_dim`?"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_value_outside_its_range_is_refused() {
-        let error = format!("{:#}", Config::parse("[hyperparameters]\ntemperature = 0").unwrap_err());
-        assert_eq!(error, "section [hyperparameters]: temperature is 0, expected 0.03 to 10");
+        let error = format!(
+            "{:#}",
+            Config::parse("[hyperparameters]\ntemperature = 0").unwrap_err()
+        );
+        assert_eq!(
+            error,
+            "section [hyperparameters]: temperature is 0, expected 0.03 to 10"
+        );
     }
 }

@@ -22,19 +22,32 @@ impl Progress {
     pub fn start(title: impl Into<String>, total: u64) -> Self {
         let title = title.into();
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target((total > 0).then_some(total), ProgressDrawTarget::stderr_with_hz(10));
+            let bar = ProgressBar::with_draw_target(
+                (total > 0).then_some(total),
+                ProgressDrawTarget::stderr_with_hz(10),
+            );
             let template = if total > 0 {
                 "{prefix:>10} [{bar:28}] {percent:>3}% {per_sec:>12} {msg} {eta} left"
             } else {
                 "{prefix:>10} {spinner} {pos} {per_sec:>12} {msg}"
             };
             // A template is a constant of this file; should one ever be wrong, the default style serves.
-            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+            bar.set_style(
+                ProgressStyle::with_template(template)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar())
+                    .progress_chars("=> "),
+            );
             bar.set_prefix(title.clone());
             bar
         });
         let now = Instant::now();
-        Self { title, bar, total, started: now, last_line: now }
+        Self {
+            title,
+            bar,
+            total,
+            started: now,
+            last_line: now,
+        }
     }
 
     /// Shows that `done` of the total is done.
@@ -50,7 +63,11 @@ impl Progress {
                 let rate = done as f64 / seconds.max(1e-9);
                 if self.total > 0 {
                     let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);
-                    tracing::info!("{}: {done} of {} ({rate:.0}/s, {left:.0} s left) {message}", self.title, self.total);
+                    tracing::info!(
+                        "{}: {done} of {} ({rate:.0}/s, {left:.0} s left) {message}",
+                        self.title,
+                        self.total
+                    );
                 } else {
                     tracing::info!("{}: {done} ({rate:.0}/s) {message}", self.title);
                 }
@@ -72,6 +89,10 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        tracing::info!("{}: {line} ({:.1} s)", self.title, self.started.elapsed().as_secs_f64());
+        tracing::info!(
+            "{}: {line} ({:.1} s)",
+            self.title,
+            self.started.elapsed().as_secs_f64()
+        );
     }
 }

@@ -51,17 +51,21 @@ pub struct Preprocessing {
 }
 
 impl Preprocessing {
-    /// Reads vocabularies and statistics off `catalogue`. Only videos for which `seen` holds get a row in the id table: a
-    /// row that no like ever trains would be noise.
+    /// Reads vocabularies and statistics off the videos of `catalogue` for which `seen` holds: a row that no like ever trains
+    /// would be noise, and what only validation or test touch must not reach training.
     pub fn fit(
         catalogue: &Catalogue,
         seen: impl Fn(usize) -> bool,
         options: PreprocessingOptions,
     ) -> Self {
-        let videos = catalogue.videos();
+        let numbered = catalogue.videos().iter().enumerate();
+        let videos: Vec<&Video> = numbered
+            .filter(|&(item, _)| seen(item))
+            .map(|(_, video)| video)
+            .collect();
         let vocabulary = |terms: fn(&Video) -> Vec<&str>| {
             let mut counts: HashMap<&str, usize> = HashMap::new();
-            for video in videos {
+            for video in &videos {
                 for term in terms(video) {
                     *counts.entry(term).or_default() += 1;
                 }
@@ -93,12 +97,7 @@ impl Preprocessing {
             }
         };
         Self {
-            videos: videos
-                .iter()
-                .enumerate()
-                .filter(|&(item, _)| seen(item))
-                .map(|(_, video)| video.id)
-                .collect(),
+            videos: videos.iter().map(|video| video.id).collect(),
             genres: vocabulary(|video| video.genre.as_deref().into_iter().collect()),
             makers: vocabulary(|video| video.maker.as_deref().into_iter().collect()),
             tags: vocabulary(|video| video.tags.iter().map(String::as_str).collect()),
@@ -263,17 +262,25 @@ mod tests {
         let videos = vec![video(1, &["a", "b"]), video(2, &["b", "c"])];
         let catalogue = Catalogue::new(videos).unwrap();
         let options = PreprocessingOptions {
-            min_term_videos: 2,
+            min_term_videos: 1,
             ngram_buckets: 16,
         };
         let preprocessing = Preprocessing::fit(&catalogue, |item| item == 1, options);
-        assert_eq!(preprocessing.tags, ["b"]);
-        assert_eq!(preprocessing.term_rows(), 17);
+        assert_eq!(
+            preprocessing.tags,
+            ["b", "c"],
+            "an unseen video adds no term"
+        );
+        assert_eq!(preprocessing.term_rows(), 18);
         let features = preprocessing.features(catalogue.videos());
         assert_eq!((features.id_row(0), features.id_row(1)), (0, 1));
         assert_eq!(features.terms(0).next(), Some((0, 1.0)));
-        assert!(features.terms(0).all(|(row, _)| row < 17));
-        assert!((features.numeric(0)[0] + features.numeric(1)[0]).abs() < 1e-6);
+        assert!(features.terms(0).all(|(row, _)| row < 18));
+        assert!((features.numeric(0)[0] - (2.0_f32 / 3.0).ln()).abs() < 1e-6);
+        assert!(
+            features.numeric(1)[0].abs() < 1e-6,
+            "the only seen video is the mean"
+        );
         let json = serde_json::to_string(&preprocessing).unwrap();
         assert_eq!(
             serde_json::from_str::<Preprocessing>(&json).unwrap(),

@@ -27,7 +27,14 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
     /// Database: postgresql://user@host/database or sqlite://file.db
-    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, default_value = "sqlite://twotower.db", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "sqlite://twotower.db",
+        value_name = "URL"
+    )]
     pub db_url: String,
 
     /// Configuration file [default: twotower.toml if it is there]
@@ -43,7 +50,13 @@ pub struct GlobalArgs {
     pub verbose: u8,
 
     /// How log lines look
-    #[arg(long, global = true, env = "TWOTOWER_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        env = "TWOTOWER_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "auto"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -175,7 +188,10 @@ impl TrainArgs {
             split: self.split.map_or(config.training.split, Into::into),
             max_age_days: self.max_age_days.or(config.training.max_age_days),
             threads: self.threads.unwrap_or(config.training.threads),
-            output_dir: self.output_dir.clone().unwrap_or_else(|| config.training.output_dir.clone()),
+            output_dir: self
+                .output_dir
+                .clone()
+                .unwrap_or_else(|| config.training.output_dir.clone()),
         })
     }
 }
@@ -204,7 +220,10 @@ impl EvaluateArgs {
     /// Flags over configuration.
     pub fn options(&self, config: &Config) -> EvaluateOptions {
         EvaluateOptions {
-            model_path: self.model_path.clone().unwrap_or_else(|| config.training.output_dir.clone()),
+            model_path: self
+                .model_path
+                .clone()
+                .unwrap_or_else(|| config.training.output_dir.clone()),
             split: self.split.map(Into::into),
             max_age_days: self.max_age_days.or(config.training.max_age_days),
             threads: self.threads.unwrap_or(config.training.threads),
@@ -236,7 +255,10 @@ impl UpdateArgs {
     /// Flags over configuration.
     pub fn options(&self, config: &Config) -> UpdateOptions {
         UpdateOptions {
-            model_path: self.model_path.clone().unwrap_or_else(|| config.training.output_dir.clone()),
+            model_path: self
+                .model_path
+                .clone()
+                .unwrap_or_else(|| config.training.output_dir.clone()),
             dry_run: self.dry_run,
             full: self.full,
             batch_size: self.batch_size,
@@ -275,7 +297,13 @@ pub struct DemoArgs {
 impl DemoArgs {
     /// What to generate.
     pub fn options(&self) -> GeneratorOptions {
-        GeneratorOptions { videos: self.videos, users: self.users, likes: self.likes, seed: self.seed, ..GeneratorOptions::default() }
+        GeneratorOptions {
+            videos: self.videos,
+            users: self.users,
+            likes: self.likes,
+            seed: self.seed,
+            ..GeneratorOptions::default()
+        }
     }
 
     /// The console's server, with a key of its own.
@@ -304,13 +332,34 @@ mod tests {
     fn the_guides_flags_override_the_configuration() {
         let line = "twotower train --db-url sqlite://x.db --embedding-dim 32 --batch-size 256 --epochs 5 --output-dir out --update-db";
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-        let Command::Train(args) = cli.command else { panic!("not train") };
+        let Command::Train(args) = cli.command else {
+            panic!("not train")
+        };
         let config = Config::parse("[hyperparameters]\nepochs = 3\nnegatives = 7").unwrap();
         let options = args.options(&config).unwrap();
         assert!(args.update_db);
-        assert_eq!((options.hyperparameters.epochs, options.hyperparameters.negatives), (5, 7));
-        assert_eq!((options.hyperparameters.embedding_dim, options.hyperparameters.batch_size), (32, 256));
+        assert_eq!(
+            (
+                options.hyperparameters.epochs,
+                options.hyperparameters.negatives
+            ),
+            (5, 7)
+        );
+        assert_eq!(
+            (
+                options.hyperparameters.embedding_dim,
+                options.hyperparameters.batch_size
+            ),
+            (32, 256)
+        );
         assert_eq!(options.output_dir, PathBuf::from("out"));
-        assert!(TrainArgs { epochs: Some(0), ..TrainArgs::default() }.options(&config).is_err());
+        assert!(
+            TrainArgs {
+                epochs: Some(0),
+                ..TrainArgs::default()
+            }
+            .options(&config)
+            .is_err()
+        );
     }
 }

@@ -65,7 +65,12 @@ async fn connect(global: &GlobalArgs) -> anyhow::Result<Store> {
         store.migrate().await?;
     } else {
         let pending = store.pending_migrations().await?;
-        anyhow::ensure!(pending.is_empty(), "the schema lacks {} migrations ({}): run `twotower migrate`", pending.len(), pending.join(", "));
+        anyhow::ensure!(
+            pending.is_empty(),
+            "the schema lacks {} migrations ({}): run `twotower migrate`",
+            pending.len(),
+            pending.join(", ")
+        );
     }
     Ok(store)
 }
@@ -73,7 +78,11 @@ async fn connect(global: &GlobalArgs) -> anyhow::Result<Store> {
 async fn migrate(global: &GlobalArgs) -> anyhow::Result<()> {
     let store = Store::connect(&global.db_url, ConnectOptions::default()).await?;
     let applied = store.migrate().await?;
-    let text = if applied.is_empty() { "nothing to apply".to_owned() } else { format!("applied {}", applied.join(", ")) };
+    let text = if applied.is_empty() {
+        "nothing to apply".to_owned()
+    } else {
+        format!("applied {}", applied.join(", "))
+    };
     print(global.json, &json!({ "applied": applied }), &text)?;
     done("migrate");
     Ok(())
@@ -96,16 +105,40 @@ async fn import(args: &ImportArgs, global: &GlobalArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn train(args: &TrainArgs, config: &Config, global: &GlobalArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
+async fn train(
+    args: &TrainArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let options = args.options(config)?;
     let store = connect(global).await?;
     let report = jobs::train(&store, &config.source, &options, interrupt).await?;
-    let ndcg = report.validation_ndcg_at_10.map_or("no validation".into(), |ndcg| format!("validation NDCG@10 {ndcg:.4}"));
-    let text = format!("model {} in {}: epoch {}, {ndcg}, {:.1} s", report.version, report.path.display(), report.best_epoch, report.seconds);
+    let ndcg = report
+        .validation_ndcg_at_10
+        .map_or("no validation".into(), |ndcg| {
+            format!("validation NDCG@10 {ndcg:.4}")
+        });
+    let text = format!(
+        "model {} in {}: epoch {}, {ndcg}, {:.1} s",
+        report.version,
+        report.path.display(),
+        report.best_epoch,
+        report.seconds
+    );
     if args.update_db {
-        let update = UpdateOptions { model_path: report.path.clone(), dry_run: false, full: false, batch_size: 1000 };
+        let update = UpdateOptions {
+            model_path: report.path.clone(),
+            dry_run: false,
+            full: false,
+            batch_size: 1000,
+        };
         let updated = jobs::update(&store, &config.source, &update, interrupt).await?;
-        print(global.json, &json!({ "train": report, "update": updated }), &format!("{text}\n{}", describe(&updated)))?;
+        print(
+            global.json,
+            &json!({ "train": report, "update": updated }),
+            &format!("{text}\n{}", describe(&updated)),
+        )?;
     } else {
         print(global.json, &json!({ "train": report }), &text)?;
     }
@@ -113,16 +146,26 @@ async fn train(args: &TrainArgs, config: &Config, global: &GlobalArgs, interrupt
     Ok(())
 }
 
-async fn evaluate(args: &EvaluateArgs, config: &Config, global: &GlobalArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
+async fn evaluate(
+    args: &EvaluateArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let store = connect(global).await?;
-    let evaluated = jobs::evaluate(&store, &config.source, &args.options(config), interrupt).await?;
+    let evaluated =
+        jobs::evaluate(&store, &config.source, &args.options(config), interrupt).await?;
     print(global.json, &as_json(&evaluated), &as_text(&evaluated))?;
     done("evaluate");
     Ok(())
 }
 
 fn as_json(evaluated: &Evaluated) -> serde_json::Value {
-    let evaluations = evaluated.comparison.evaluations.iter().map(|evaluation| (evaluation.name.clone(), json!(evaluation.summary)));
+    let evaluations = evaluated
+        .comparison
+        .evaluations
+        .iter()
+        .map(|evaluation| (evaluation.name.clone(), json!(evaluation.summary)));
     json!({
         "model_version": evaluated.version,
         "split": evaluated.split,
@@ -133,11 +176,22 @@ fn as_json(evaluated: &Evaluated) -> serde_json::Value {
 }
 
 fn as_text(evaluated: &Evaluated) -> String {
-    let again = evaluated.retrained.map_or(String::new(), |reason| format!("\n{reason}: the towers were trained afresh for this split"));
-    format!("{}{again}\nreport: {}", comparison_table(&evaluated.comparison, &Bootstrap::default()), evaluated.report.display())
+    let again = evaluated.retrained.map_or(String::new(), |reason| {
+        format!("\n{reason}: the towers were trained afresh for this split")
+    });
+    format!(
+        "{}{again}\nreport: {}",
+        comparison_table(&evaluated.comparison, &Bootstrap::default()),
+        evaluated.report.display()
+    )
 }
 
-async fn update(args: &UpdateArgs, config: &Config, global: &GlobalArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
+async fn update(
+    args: &UpdateArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let store = connect(global).await?;
     let report = jobs::update(&store, &config.source, &args.options(config), interrupt).await?;
     print(global.json, &report, &describe(&report))?;
@@ -146,7 +200,12 @@ async fn update(args: &UpdateArgs, config: &Config, global: &GlobalArgs, interru
 }
 
 fn describe(report: &UpdateReport) -> String {
-    let changes = |what: &str, c: Changes| format!("{what}: {} new, {} changed, {} removed, {} unchanged", c.new, c.changed, c.removed, c.unchanged);
+    let changes = |what: &str, c: Changes| {
+        format!(
+            "{what}: {} new, {} changed, {} removed, {} unchanged",
+            c.new, c.changed, c.removed, c.unchanged
+        )
+    };
     let outcome = match (report.dry_run, report.activated) {
         (true, _) => "dry run, nothing was written",
         (false, true) => "readers were switched to it",
@@ -170,18 +229,35 @@ async fn serve(store: Store, args: ServeArgs) -> anyhow::Result<()> {
     .await
 }
 
-async fn demo(args: DemoArgs, config: &Config, global: &GlobalArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
+async fn demo(
+    args: DemoArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let store = connect(global).await.context("open the demo's database")?;
     let outcome = jobs::demo(&store, config, &args.options(), interrupt).await?;
-    let text = format!("{}\n{}\n{}", as_text(&outcome.evaluated), outcome.oracle, describe(&outcome.update));
+    let text = format!(
+        "{}\n{}\n{}",
+        as_text(&outcome.evaluated),
+        outcome.oracle,
+        describe(&outcome.update)
+    );
     let oracle = json!(outcome.oracle);
-    print(global.json, &json!({ "evaluate": as_json(&outcome.evaluated), "oracle": oracle, "update": outcome.update }), &text)?;
+    print(
+        global.json,
+        &json!({ "evaluate": as_json(&outcome.evaluated), "oracle": oracle, "update": outcome.update }),
+        &text,
+    )?;
     done("demo");
     if args.no_serve || interrupt.is_set() {
         return Ok(());
     }
     let server = serve::Server::bind(store, args.serve_config(config)).await?;
-    println!("open http://{} in a browser; Ctrl-C ends it", server.address());
+    println!(
+        "open http://{} in a browser; Ctrl-C ends it",
+        server.address()
+    );
     let interrupt = interrupt.clone();
     server
         .serve(async move {

@@ -9,9 +9,13 @@ pub(super) fn start_logging(verbose: u8, format: LogFormat) {
         1 => "info,twotower=debug,twotower_store=debug",
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_env("TWOTOWER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter =
+        EnvFilter::try_from_env("TWOTOWER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let terminal = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     match format {
         LogFormat::Json => lines.json().init(),
         LogFormat::Auto if !terminal => lines.with_ansi(false).init(),

@@ -1,6 +1,7 @@
 use super::GeneratorOptions;
 use super::latent::{DIM, Vector, add, add_mean, direction, normalised};
 use super::random::{exponential, generator, normal, pick, skewed, unit};
+use super::text::Subject;
 use super::words::{self, GENRES, MOODS, TOPICS, Word};
 use rand::{Rng, RngExt};
 use rand_pcg::Pcg64;
@@ -145,12 +146,18 @@ impl World {
         cast.sort();
         cast.dedup();
 
-        let about = &GENRES[about / TOPICS].topics[about % TOPICS];
+        let subject = Subject {
+            genre: &GENRES[genre].name,
+            topic: &GENRES[about / TOPICS].topics[about % TOPICS],
+            place: pick(random, &words::PLACES),
+            mood: moods.first().map(|mood| &MOODS[*mood]),
+            cast: &cast,
+        };
         let minutes = GENRES[genre].typical_minutes * (0.5 * normal(random)).exp();
         let video = Video {
             id: random_uuid(random),
-            title: title(random, about, japanese),
-            description: description(random, about, genre, &cast, japanese),
+            title: subject.title(random, japanese),
+            description: subject.description(japanese),
             genre: Some(GENRES[genre].name.en.to_owned()),
             maker: Some(self.makers[maker].name.text.clone()),
             price: Some(price(random, maker)),
@@ -217,69 +224,6 @@ fn choose(random: &mut Pcg64, contributors: &[Contributor], genre: usize, own: f
 fn tag(word: &Word) -> String {
     let japanese = word.en.len() % 2 == 1;
     if japanese { word.ja } else { word.en }.to_owned()
-}
-
-fn title(random: &mut Pcg64, about: &Word, japanese: bool) -> String {
-    let [adjective, format] = [
-        pick(random, &words::ADJECTIVES),
-        pick(random, &words::FORMATS),
-    ];
-    let place = pick(random, &words::PLACES);
-    let episode = 1 + skewed(random, 24);
-    let style = random.random_range(0..4);
-    if japanese {
-        match style {
-            0 => format!("{}の{}", place.ja, about.ja),
-            1 => format!("{}{} 第{episode}回", adjective.ja, about.ja),
-            2 => format!("{}:{}", place.ja, format.ja.replace("{}", about.ja)),
-            _ => format
-                .ja
-                .replace("{}", &format!("{}{}", adjective.ja, about.ja)),
-        }
-    } else {
-        let title = match style {
-            0 => format!("{} of {}", about.en, place.en),
-            1 => format!("{} {}, part {episode}", adjective.en, about.en),
-            2 => format!("{}: {}", place.en, format.en.replace("{}", about.en)),
-            _ => format!("{} {}", adjective.en, format.en.replace("{}", about.en)),
-        };
-        let mut letters = title.chars();
-        letters
-            .next()
-            .map(|first| first.to_uppercase().chain(letters).collect())
-            .unwrap_or_default()
-    }
-}
-
-fn description(
-    random: &mut Pcg64,
-    about: &Word,
-    genre: usize,
-    cast: &[String],
-    japanese: bool,
-) -> String {
-    let genre = &GENRES[genre].name;
-    let place = pick(random, &words::PLACES);
-    let mood = pick(random, &MOODS);
-    if japanese {
-        let with = match cast {
-            [] => String::new(),
-            cast => format!("出演は{}。", cast.join("、")),
-        };
-        format!(
-            "{}で出会った{}。{}の番組です。{with}{}。",
-            place.ja, about.ja, genre.ja, mood.ja
-        )
-    } else {
-        let with = match cast {
-            [] => String::new(),
-            cast => format!(" With {}.", cast.join(" and ")),
-        };
-        format!(
-            "{} in {}: a {} film, {}.{with}",
-            about.en, place.en, genre.en, mood.en
-        )
-    }
 }
 
 /// Each maker has a price level, and gives some away.

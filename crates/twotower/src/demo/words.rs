@@ -243,22 +243,22 @@ pub(super) const PLACES: [Word; 24] = [
 ];
 
 pub(super) const ADJECTIVES: [Word; 16] = [
-    w("Quiet", "静かな"),
-    w("Golden", "金色の"),
-    w("Little", "小さな"),
-    w("Forgotten", "忘れられた"),
-    w("Honest", "正直な"),
-    w("Endless", "終わらない"),
-    w("Winter", "冬の"),
-    w("Summer", "夏の"),
-    w("Curious", "ふしぎな"),
-    w("Slow", "ゆっくり"),
-    w("Secret", "ひみつの"),
-    w("Everyday", "いつもの"),
-    w("Brave", "勇敢な"),
-    w("Midnight", "真夜中の"),
-    w("Blue", "青い"),
-    w("First", "はじめての"),
+    w("quiet", "静かな"),
+    w("golden", "金色の"),
+    w("little", "小さな"),
+    w("forgotten", "忘れられた"),
+    w("honest", "正直な"),
+    w("endless", "終わらない"),
+    w("winter", "冬の"),
+    w("summer", "夏の"),
+    w("curious", "ふしぎな"),
+    w("slow", "ゆっくり"),
+    w("secret", "ひみつの"),
+    w("everyday", "いつもの"),
+    w("brave", "勇敢な"),
+    w("midnight", "真夜中の"),
+    w("blue", "青い"),
+    w("first", "はじめての"),
 ];
 
 pub(super) const FORMATS: [Word; 12] = [

@@ -7,19 +7,34 @@ use twotower_core::interaction::Dataset;
 pub const MINIMUM_LIKES: u64 = 100;
 
 /// Likes, users and videos below which quality suffers, after the deployment guide.
-pub const RECOMMENDED: [(&str, u64); 3] = [("likes", 100_000), ("users", 1_000), ("videos", 10_000)];
+pub const RECOMMENDED: [(&str, u64); 3] =
+    [("likes", 100_000), ("users", 1_000), ("videos", 10_000)];
 
 /// What falls short of [`RECOMMENDED`], in words; empty if nothing does.
 ///
 /// # Errors
 /// [`JobError::TooFewLikes`] below [`MINIMUM_LIKES`].
 pub fn check_sufficiency(dataset: &Dataset) -> Result<Vec<String>, JobError> {
-    let counts = [dataset.likes.len() as u64, dataset.users as u64, dataset.catalogue.len() as u64];
+    let counts = [
+        dataset.likes.len() as u64,
+        dataset.users as u64,
+        dataset.catalogue.len() as u64,
+    ];
     if counts[0] < MINIMUM_LIKES {
-        return Err(JobError::TooFewLikes { likes: counts[0], minimum: MINIMUM_LIKES });
+        return Err(JobError::TooFewLikes {
+            likes: counts[0],
+            minimum: MINIMUM_LIKES,
+        });
     }
-    let short = RECOMMENDED.iter().zip(counts).filter(|((_, recommended), count)| count < recommended);
-    Ok(short.map(|((what, recommended), count)| format!("{count} {what}, {recommended} are recommended")).collect())
+    let short = RECOMMENDED
+        .iter()
+        .zip(counts)
+        .filter(|((_, recommended), count)| count < recommended);
+    Ok(short
+        .map(|((what, recommended), count)| {
+            format!("{count} {what}, {recommended} are recommended")
+        })
+        .collect())
 }
 
 #[cfg(test)]
@@ -29,9 +44,28 @@ mod tests {
 
     #[test]
     fn too_little_is_refused_and_little_is_said() {
-        let likes = |n: u32| Dataset { users: 2000, likes: (0..n).map(|item| Interaction { user: 0, item, at: 1 }).collect(), ..Dataset::default() };
-        assert!(matches!(check_sufficiency(&likes(99)), Err(JobError::TooFewLikes { likes: 99, .. })));
+        let likes = |n: u32| Dataset {
+            users: 2000,
+            likes: (0..n)
+                .map(|item| Interaction {
+                    user: 0,
+                    item,
+                    at: 1,
+                })
+                .collect(),
+            ..Dataset::default()
+        };
+        assert!(matches!(
+            check_sufficiency(&likes(99)),
+            Err(JobError::TooFewLikes { likes: 99, .. })
+        ));
         let short = check_sufficiency(&likes(100)).unwrap();
-        assert_eq!(short, ["100 likes, 100000 are recommended", "0 videos, 10000 are recommended"]);
+        assert_eq!(
+            short,
+            [
+                "100 likes, 100000 are recommended",
+                "0 videos, 10000 are recommended"
+            ]
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! The whole path on generated data, and how far the towers are from the truth behind it.
 
-use super::{EvaluateOptions, Evaluated, Interrupt, TrainOptions, UpdateOptions, UpdateReport, evaluate, train, update};
+use super::{
+    EvaluateOptions, Evaluated, Interrupt, TrainOptions, UpdateOptions, UpdateReport, evaluate,
+    train, update,
+};
 use crate::config::Config;
 use crate::demo::{GeneratorOptions, Oracle, generate, write};
 use crate::progress::Progress;
@@ -49,12 +52,21 @@ pub struct DemoMetrics {
 
 impl fmt::Display for OracleDistance {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let row = |name: &str, m: DemoMetrics| format!("{name:<12} P@10 {:.3}  NDCG@10 {:.3}  AUC {:.3}", m.precision_at_10, m.ndcg_at_10, m.auc);
-        writeln!(formatter, "how close the towers come to the truth that generated the data:")?;
+        let row = |name: &str, m: DemoMetrics| {
+            format!(
+                "{name:<12} P@10 {:.3}  NDCG@10 {:.3}  AUC {:.3}",
+                m.precision_at_10, m.ndcg_at_10, m.auc
+            )
+        };
+        writeln!(
+            formatter,
+            "how close the towers come to the truth that generated the data:"
+        )?;
         writeln!(formatter, "  {}", row("oracle", self.oracle))?;
         writeln!(formatter, "  {}", row("two-tower", self.two_tower))?;
         writeln!(formatter, "  {}", row("popularity", self.popularity))?;
-        let share = |of: fn(DemoMetrics) -> f64| 100.0 * of(self.two_tower) / of(self.oracle).max(1e-9);
+        let share =
+            |of: fn(DemoMetrics) -> f64| 100.0 * of(self.two_tower) / of(self.oracle).max(1e-9);
         write!(
             formatter,
             "  the towers reach {:.0} % of the oracle's P@10, {:.0} % of its NDCG@10 and {:.0} % of its AUC",
@@ -69,7 +81,12 @@ impl fmt::Display for OracleDistance {
 ///
 /// # Errors
 /// What the single jobs return.
-pub async fn demo(store: &Store, config: &Config, generator: &GeneratorOptions, interrupt: &Interrupt) -> anyhow::Result<DemoOutcome> {
+pub async fn demo(
+    store: &Store,
+    config: &Config,
+    generator: &GeneratorOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<DemoOutcome> {
     let options = generator.clone();
     let generated = tokio::task::spawn_blocking(move || generate(&options)).await?;
     let total = generated.videos.len() + generated.likes.len() + generated.skips.len();
@@ -82,7 +99,12 @@ pub async fn demo(store: &Store, config: &Config, generator: &GeneratorOptions, 
     .await
     .context("write the generated data")?;
     if let Ok(progress) = progress.into_inner() {
-        progress.finish(&format!("{} videos, {} likes, {} skips", generated.videos.len(), generated.likes.len(), generated.skips.len()));
+        progress.finish(&format!(
+            "{} videos, {} likes, {} skips",
+            generated.videos.len(),
+            generated.likes.len(),
+            generated.skips.len()
+        ));
     }
     let source = Source::default();
     let options = TrainOptions {
@@ -101,42 +123,78 @@ pub async fn demo(store: &Store, config: &Config, generator: &GeneratorOptions, 
     };
     let evaluated = evaluate(store, &source, &options, interrupt).await?;
     let oracle = distance(&evaluated, &generated.oracle)?;
-    let options = UpdateOptions { model_path: trained.path, dry_run: false, full: false, batch_size: 1000 };
+    let options = UpdateOptions {
+        model_path: trained.path,
+        dry_run: false,
+        full: false,
+        batch_size: 1000,
+    };
     let update = update(store, &source, &options, interrupt).await?;
-    Ok(DemoOutcome { evaluated, oracle, update })
+    Ok(DemoOutcome {
+        evaluated,
+        oracle,
+        update,
+    })
 }
 
 fn distance(evaluated: &Evaluated, oracle: &Oracle) -> anyhow::Result<OracleDistance> {
     let of = |name: &str| {
-        let evaluation = evaluated.comparison.evaluations.iter().find(|evaluation| evaluation.name == name);
-        let warm = evaluation.and_then(|evaluation| evaluation.summary.warm.as_ref()).context("no user to evaluate on")?;
+        let evaluation = evaluated
+            .comparison
+            .evaluations
+            .iter()
+            .find(|evaluation| evaluation.name == name);
+        let warm = evaluation
+            .and_then(|evaluation| evaluation.summary.warm.as_ref())
+            .context("no user to evaluate on")?;
         anyhow::Ok(DemoMetrics {
             precision_at_10: warm.metric(Metric::PrecisionAt10).mean,
             ndcg_at_10: warm.metric(Metric::NdcgAt10).mean,
             auc: warm.metric(Metric::Auc).mean,
         })
     };
-    Ok(OracleDistance { oracle: oracle_metrics(evaluated, oracle), two_tower: of("two-tower")?, popularity: of("popularity")? })
+    Ok(OracleDistance {
+        oracle: oracle_metrics(evaluated, oracle),
+        two_tower: of("two-tower")?,
+        popularity: of("popularity")?,
+    })
 }
 
 /// The truth at the moment at which the test begins, over the warm test users.
 fn oracle_metrics(evaluated: &Evaluated, oracle: &Oracle) -> DemoMetrics {
     let split = Split::new(&evaluated.dataset, evaluated.split);
-    let begin_us = split.test.first().map_or(0, |like| i64::from(like.at) * 1_000_000);
+    let begin_us = split
+        .test
+        .first()
+        .map_or(0, |like| i64::from(like.at) * 1_000_000);
     let mut sums = DemoMetrics::default();
     let mut users = 0;
-    for user in split.held_out_users(Phase::Test).users.iter().filter(|user| !user.likes.is_empty()) {
-        let Some(scores) = oracle.scores(evaluated.users[user.user as usize], begin_us) else { continue };
+    for user in split
+        .held_out_users(Phase::Test)
+        .users
+        .iter()
+        .filter(|user| !user.likes.is_empty())
+    {
+        let Some(scores) = oracle.scores(evaluated.users[user.user as usize], begin_us) else {
+            continue;
+        };
         let mut seen = vec![false; scores.len()];
         for &item in &user.likes {
             seen[item as usize] = true;
         }
-        let hits: Vec<bool> = top_k(&scores, &seen, 10).iter().map(|scored| user.targets.contains(&scored.item)).collect();
+        let hits: Vec<bool> = top_k(&scores, &seen, 10)
+            .iter()
+            .map(|scored| user.targets.contains(&scored.item))
+            .collect();
         sums.precision_at_10 += precision_at_k(&hits, 10);
         sums.ndcg_at_10 += ndcg_at_k(&hits, user.targets.len(), 10);
         sums.auc += auc(&scores, &seen, &user.targets).unwrap_or(0.5);
         users += 1;
     }
     let n = f64::from(users.max(1));
-    DemoMetrics { precision_at_10: sums.precision_at_10 / n, ndcg_at_10: sums.ndcg_at_10 / n, auc: sums.auc / n }
+    DemoMetrics {
+        precision_at_10: sums.precision_at_10 / n,
+        ndcg_at_10: sums.ndcg_at_10 / n,
+        auc: sums.auc / n,
+    }
 }

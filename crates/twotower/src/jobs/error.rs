@@ -4,7 +4,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum JobError {
     /// Too little to learn from.
-    #[error("{likes} likes are too few to learn from, {minimum} are the least: import more with `twotower import`")]
+    #[error(
+        "{likes} likes are too few to learn from, {minimum} are the least: import more with `twotower import`"
+    )]
     TooFewLikes {
         /// What there is.
         likes: u64,

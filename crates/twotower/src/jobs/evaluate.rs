@@ -57,14 +57,30 @@ pub struct Evaluated {
 ///
 /// # Errors
 /// If the model cannot be read, the data are too few, or `interrupt` is set.
-pub async fn evaluate(store: &Store, source: &Source, options: &EvaluateOptions, interrupt: &Interrupt) -> anyhow::Result<Evaluated> {
+pub async fn evaluate(
+    store: &Store,
+    source: &Source,
+    options: &EvaluateOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Evaluated> {
     let path = options.model_path.clone();
-    let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&path)).await?.context("load the model")?;
+    let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&path))
+        .await?
+        .context("load the model")?;
     let snapshot = store
-        .read_snapshot(source, SnapshotOptions { max_age_days: options.max_age_days })
+        .read_snapshot(
+            source,
+            SnapshotOptions {
+                max_age_days: options.max_age_days,
+            },
+        )
         .await
         .context("read likes and videos")?;
-    let trained_split = if manifest.trained_on.split == "llo" { SplitKind::Llo } else { SplitKind::Temporal };
+    let trained_split = if manifest.trained_on.split == "llo" {
+        SplitKind::Llo
+    } else {
+        SplitKind::Temporal
+    };
     let split = options.split.unwrap_or(trained_split);
     check_sufficiency(&snapshot.dataset)?;
     let folder = model_files::resolve(&options.model_path)?;
@@ -104,7 +120,9 @@ pub async fn evaluate(store: &Store, source: &Source, options: &EvaluateOptions,
 }
 
 fn best_epoch(manifest: &Manifest) -> Option<usize> {
-    manifest.metrics["best_epoch"].as_u64().map(|epoch| epoch as usize)
+    manifest.metrics["best_epoch"]
+        .as_u64()
+        .map(|epoch| epoch as usize)
 }
 
 /// A model and what a report says of it.
@@ -120,13 +138,34 @@ struct Judged<'a> {
 impl Judged<'_> {
     fn judge(&self, dataset: &Dataset) -> anyhow::Result<(Comparison, String)> {
         let split = Split::new(dataset, self.split);
-        let videos = self.model.embed_videos(dataset.catalogue.videos()).context("embed the videos")?;
-        let towers = TwoTower { user_tower: &self.model.user_tower, videos: &videos };
+        let videos = self
+            .model
+            .embed_videos(dataset.catalogue.videos())
+            .context("embed the videos")?;
+        let towers = TwoTower {
+            user_tower: &self.model.user_tower,
+            videos: &videos,
+        };
         let options = BaselineOptions::default();
-        let comparison = compare(dataset.catalogue.len(), &split, Phase::Test, Some(&towers), &options)?;
+        let comparison = compare(
+            dataset.catalogue.len(),
+            &split,
+            Phase::Test,
+            Some(&towers),
+            &options,
+        )?;
         let held_out = split.held_out_users(Phase::Test);
-        let examples = worked_examples(&comparison.evaluations[0], &held_out, &dataset.catalogue, EXAMPLES);
-        let again = if self.retrained.is_some() { ", trained afresh for this split" } else { "" };
+        let examples = worked_examples(
+            &comparison.evaluations[0],
+            &held_out,
+            &dataset.catalogue,
+            EXAMPLES,
+        );
+        let again = if self.retrained.is_some() {
+            ", trained afresh for this split"
+        } else {
+            ""
+        };
         let html = render(&ReportData {
             title: format!("Model {}", self.manifest.version),
             protocol: format!("{} split, test{again}", split_name(self.split)),
@@ -154,7 +193,12 @@ fn epoch_row(log: &EpochLog) -> EpochRow {
 
 fn facts(value: &serde_json::Value) -> Vec<Fact> {
     let entries = value.as_object().into_iter().flatten();
-    entries.map(|(name, value)| Fact { name: name.clone(), value: value.to_string().trim_matches('"').to_owned() }).collect()
+    entries
+        .map(|(name, value)| Fact {
+            name: name.clone(),
+            value: value.to_string().trim_matches('"').to_owned(),
+        })
+        .collect()
 }
 
 /// Writes beside and renames, so that a reader sees the old report or the new one.

@@ -3,8 +3,9 @@
 use super::{Interrupt, JobError, check_sufficiency, now_us};
 use crate::progress::Progress;
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -46,28 +47,38 @@ pub struct TrainReport {
 }
 
 /// One epoch as the manifest keeps it.
-#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
-pub struct EpochLog {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct EpochLog {
     /// From 1.
-    pub epoch: usize,
+    pub(super) epoch: usize,
     /// Mean loss, nats.
-    pub loss: f32,
+    pub(super) loss: f32,
     /// Wall time of the epoch, validation included, seconds.
-    pub seconds: f64,
+    pub(super) seconds: f64,
     /// Examples per second.
-    pub examples_per_second: f64,
+    pub(super) examples_per_second: f64,
     /// Metrics on validation.
-    pub validation: std::collections::BTreeMap<String, f64>,
+    pub(super) validation: BTreeMap<String, f64>,
 }
 
 /// Reads a snapshot, trains on it and saves the model.
 ///
 /// # Errors
 /// If the data are too few, the store or the disk fails, or `interrupt` is set; no model folder is left then.
-pub async fn train(store: &Store, source: &Source, options: &TrainOptions, interrupt: &Interrupt) -> anyhow::Result<TrainReport> {
+pub async fn train(
+    store: &Store,
+    source: &Source,
+    options: &TrainOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<TrainReport> {
     let started = Instant::now();
     let snapshot = store
-        .read_snapshot(source, SnapshotOptions { max_age_days: options.max_age_days })
+        .read_snapshot(
+            source,
+            SnapshotOptions {
+                max_age_days: options.max_age_days,
+            },
+        )
         .await
         .context("read likes and videos")?;
     describe(&snapshot);
@@ -78,9 +89,15 @@ pub async fn train(store: &Store, source: &Source, options: &TrainOptions, inter
     let (fit, dataset) = {
         let (options, interrupt) = (options.clone(), interrupt.clone());
         let dataset = snapshot.dataset;
-        tokio::task::spawn_blocking(move || fit(&dataset, &options, &interrupt).map(|fit| (fit, dataset))).await??
+        tokio::task::spawn_blocking(move || {
+            fit(&dataset, &options, &interrupt).map(|fit| (fit, dataset))
+        })
+        .await??
     };
-    let version = store.next_model_version().await.context("number the model")?;
+    let version = store
+        .next_model_version()
+        .await
+        .context("number the model")?;
     let info = ModelInfo {
         version,
         created_at_us: now_us(),
@@ -93,7 +110,11 @@ pub async fn train(store: &Store, source: &Source, options: &TrainOptions, inter
     };
     let output_dir = options.output_dir.clone();
     let trained = fit.trained;
-    let path = tokio::task::spawn_blocking(move || model_files::save(&output_dir, &trained.model, &info)).await?.context("save the model")?.0;
+    let path =
+        tokio::task::spawn_blocking(move || model_files::save(&output_dir, &trained.model, &info))
+            .await?
+            .context("save the model")?
+            .0;
     Ok(TrainReport {
         version,
         path,
@@ -105,13 +126,27 @@ pub async fn train(store: &Store, source: &Source, options: &TrainOptions, inter
 
 fn describe(snapshot: &Snapshot) {
     let dataset = &snapshot.dataset;
-    tracing::info!("{} likes, {} skips, {} users, {} videos", dataset.likes.len(), dataset.skips.len(), dataset.users, dataset.catalogue.len());
+    tracing::info!(
+        "{} likes, {} skips, {} users, {} videos",
+        dataset.likes.len(),
+        dataset.skips.len(),
+        dataset.users,
+        dataset.catalogue.len()
+    );
     if snapshot.orphans > 0 {
-        tracing::warn!("{} likes and skips name a video that is not in the catalogue and were left out", snapshot.orphans);
+        tracing::warn!(
+            "{} likes and skips name a video that is not in the catalogue and were left out",
+            snapshot.orphans
+        );
     }
 }
 
-fn trained_on(dataset: &Dataset, cut_off_us: Option<i64>, snapshot_sha256: String, options: &TrainOptions) -> TrainedOn {
+fn trained_on(
+    dataset: &Dataset,
+    cut_off_us: Option<i64>,
+    snapshot_sha256: String,
+    options: &TrainOptions,
+) -> TrainedOn {
     TrainedOn {
         cut_off_us,
         snapshot_sha256,
@@ -141,18 +176,58 @@ pub(super) struct Fit {
 }
 
 /// Chooses the number of epochs on validation, then trains afresh on training and validation likes for as many.
-pub(super) fn fit(dataset: &Dataset, options: &TrainOptions, interrupt: &Interrupt) -> anyhow::Result<Fit> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build().context("start training threads")?;
+pub(super) fn fit(
+    dataset: &Dataset,
+    options: &TrainOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Fit> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads.max(1))
+        .build()
+        .context("start training threads")?;
     let split = Split::new(dataset, options.split);
     let held_out = split.held_out_users(Phase::Validation);
-    let validation = Some(&held_out).filter(|held_out| held_out.users.iter().any(|user| !user.likes.is_empty()));
-    let selected = pool.install(|| run(dataset, &split, Phase::Validation, &options.hyperparameters, validation, "training", interrupt))?;
+    let validation =
+        Some(&held_out).filter(|held_out| held_out.users.iter().any(|user| !user.likes.is_empty()));
+    let selected = pool.install(|| {
+        run(
+            dataset,
+            &split,
+            Phase::Validation,
+            &options.hyperparameters,
+            validation,
+            "training",
+            interrupt,
+        )
+    })?;
     let best_epoch = selected.0.best_epoch;
-    let validation_ndcg_at_10 = selected.0.epochs.get(best_epoch - 1).and_then(|epoch| epoch.validation_ndcg_at_10);
-    let final_run = Hyperparameters { epochs: best_epoch, ..options.hyperparameters.clone() };
-    let (mut trained, _) = pool.install(|| run(dataset, &split, Phase::Test, &final_run, None, "refit", interrupt))?;
+    let validation_ndcg_at_10 = selected
+        .0
+        .epochs
+        .get(best_epoch - 1)
+        .and_then(|epoch| epoch.validation_ndcg_at_10);
+    let final_run = Hyperparameters {
+        epochs: best_epoch,
+        ..options.hyperparameters.clone()
+    };
+    let (mut trained, _) = pool.install(|| {
+        run(
+            dataset,
+            &split,
+            Phase::Test,
+            &final_run,
+            None,
+            "refit",
+            interrupt,
+        )
+    })?;
     trained.model.hyperparameters = options.hyperparameters.clone();
-    Ok(Fit { trained, best_epoch, validation_ndcg_at_10, log: selected.1 })
+    Ok(Fit {
+        trained,
+        best_epoch,
+        validation_ndcg_at_10,
+        log: selected.1,
+    })
 }
 
 /// Trains on what is seen before `phase`, with progress.
@@ -166,17 +241,35 @@ fn run(
     interrupt: &Interrupt,
 ) -> anyhow::Result<(Trained, Vec<EpochLog>)> {
     let (likes, skips) = (split.seen(phase), split.seen_skips(phase));
-    let data = TrainingData { catalogue: &dataset.catalogue, users: dataset.users, likes: &likes, skips: &skips };
+    let data = TrainingData {
+        catalogue: &dataset.catalogue,
+        users: dataset.users,
+        likes: &likes,
+        skips: &skips,
+    };
     let mut log = Vec::new();
     let mut progress: Option<Progress> = None;
     let mut last_validation = String::new();
     let mut epoch_started = Instant::now();
     let trained = train::train(data, hyperparameters, validation, &mut |event| {
         match event {
-            train::Progress::Step { epoch, examples, of, loss } => {
-                let progress = progress.get_or_insert_with(|| Progress::start(title, (of * hyperparameters.epochs) as u64));
+            train::Progress::Step {
+                epoch,
+                examples,
+                of,
+                loss,
+            } => {
+                let progress = progress.get_or_insert_with(|| {
+                    Progress::start(title, (of * hyperparameters.epochs) as u64)
+                });
                 let done = ((epoch - 1) * of + examples) as u64;
-                progress.set(done, &format!("epoch {epoch}/{} loss {loss:.4}{last_validation}", hyperparameters.epochs));
+                progress.set(
+                    done,
+                    &format!(
+                        "epoch {epoch}/{} loss {loss:.4}{last_validation}",
+                        hyperparameters.epochs
+                    ),
+                );
             }
             train::Progress::Epoch(record) => {
                 let seconds = epoch_started.elapsed().as_secs_f64();
@@ -194,14 +287,22 @@ fn run(
                 log.push(entry);
             }
         }
-        if interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupt.is_set() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     let trained = match trained {
         Err(TrainError::Interrupted) => return Err(JobError::Interrupted.into()),
         trained => trained?,
     };
     if let Some(progress) = progress {
-        progress.finish(&format!("{} epochs, the best is {}", trained.epochs.len(), trained.best_epoch));
+        progress.finish(&format!(
+            "{} epochs, the best is {}",
+            trained.epochs.len(),
+            trained.best_epoch
+        ));
     }
     Ok((trained, log))
 }
@@ -212,6 +313,10 @@ fn epoch_log(record: &EpochRecord, seconds: f64) -> EpochLog {
         loss: record.loss,
         seconds,
         examples_per_second: record.examples as f64 / seconds.max(1e-9),
-        validation: record.validation_ndcg_at_10.map(|ndcg| ("ndcg_at_10".to_owned(), ndcg)).into_iter().collect(),
+        validation: record
+            .validation_ndcg_at_10
+            .map(|ndcg| ("ndcg_at_10".to_owned(), ndcg))
+            .into_iter()
+            .collect(),
     }
 }

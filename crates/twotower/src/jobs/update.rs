@@ -12,7 +12,9 @@ use twotower_core::embedding::Embeddings;
 use twotower_core::interaction::{History, Sequences};
 use twotower_core::model::{Model, TwoTower};
 use twotower_store::model_files::{self, Manifest};
-use twotower_store::{EmbeddingRow, ModelState, NewModel, Snapshot, SnapshotOptions, Source, Store, VectorTable};
+use twotower_store::{
+    EmbeddingRow, ModelState, NewModel, Snapshot, SnapshotOptions, Source, Store, VectorTable,
+};
 use uuid::Uuid;
 
 /// How to update.
@@ -65,16 +67,29 @@ pub struct UpdateReport {
 ///
 /// # Errors
 /// If the model cannot be read, or the store fails.
-pub async fn update(store: &Store, source: &Source, options: &UpdateOptions, interrupt: &Interrupt) -> anyhow::Result<UpdateReport> {
+pub async fn update(
+    store: &Store,
+    source: &Source,
+    options: &UpdateOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<UpdateReport> {
     let started = Instant::now();
     let path = options.model_path.clone();
-    let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&path)).await?.context("load the model")?;
+    let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&path))
+        .await?
+        .context("load the model")?;
     let version = manifest.version;
     let active = store.active_model().await?.map(|record| record.version);
     if let Some(active) = active.filter(|&active| active > version) {
-        bail!("version {active} is served already and newer than version {version} of {}: name the newer model's folder", options.model_path.display());
+        bail!(
+            "version {active} is served already and newer than version {version} of {}: name the newer model's folder",
+            options.model_path.display()
+        );
     }
-    let snapshot = store.read_snapshot(source, SnapshotOptions::default()).await.context("read likes and videos")?;
+    let snapshot = store
+        .read_snapshot(source, SnapshotOptions::default())
+        .await
+        .context("read likes and videos")?;
     let plan = Plan::new(store, &snapshot, version, options.full).await?;
     let report = UpdateReport {
         version,
@@ -86,15 +101,35 @@ pub async fn update(store: &Store, source: &Source, options: &UpdateOptions, int
     };
     if !options.dry_run {
         if active != Some(version) {
-            store.register_model(&new_model(&manifest)).await.context("register the model")?;
+            store
+                .register_model(&new_model(&manifest))
+                .await
+                .context("register the model")?;
         }
-        write(store, &snapshot, &model, &plan, version, options.batch_size, interrupt).await?;
+        write(
+            store,
+            &snapshot,
+            &model,
+            &plan,
+            version,
+            options.batch_size,
+            interrupt,
+        )
+        .await?;
         if active != Some(version) {
-            store.set_model_state(version, ModelState::Candidate).await?;
-            store.activate_model(version, "update").await.context("switch readers to the model")?;
+            store
+                .set_model_state(version, ModelState::Candidate)
+                .await?;
+            store
+                .activate_model(version, "update")
+                .await
+                .context("switch readers to the model")?;
         }
     }
-    Ok(UpdateReport { seconds: started.elapsed().as_secs_f64(), ..report })
+    Ok(UpdateReport {
+        seconds: started.elapsed().as_secs_f64(),
+        ..report
+    })
 }
 
 fn new_model(manifest: &Manifest) -> NewModel {
@@ -105,7 +140,11 @@ fn new_model(manifest: &Manifest) -> NewModel {
         snapshot_sha256: manifest.trained_on.snapshot_sha256.clone(),
         hyperparameters: serde_json::to_value(&manifest.hyperparameters).unwrap_or_default(),
         metrics: manifest.metrics.clone(),
-        manifest_sha256: manifest.files.get("weights.safetensors").cloned().unwrap_or_default(),
+        manifest_sha256: manifest
+            .files
+            .get("weights.safetensors")
+            .cloned()
+            .unwrap_or_default(),
     }
 }
 
@@ -119,7 +158,11 @@ struct TablePlan {
 }
 
 impl TablePlan {
-    fn new(wanted: impl Iterator<Item = (usize, Uuid, i64)>, stored: Vec<(Uuid, i64)>, full: bool) -> Self {
+    fn new(
+        wanted: impl Iterator<Item = (usize, Uuid, i64)>,
+        stored: Vec<(Uuid, i64)>,
+        full: bool,
+    ) -> Self {
         let mut stored: HashMap<Uuid, i64> = stored.into_iter().collect();
         let mut plan = Self::default();
         for (position, id, fingerprint) in wanted {
@@ -148,16 +191,37 @@ struct Plan {
 }
 
 impl Plan {
-    async fn new(store: &Store, snapshot: &Snapshot, version: i64, full: bool) -> anyhow::Result<Self> {
-        let stored_videos = store.read_fingerprints(VectorTable::Videos, version).await.context("read what is stored")?;
-        let stored_users = store.read_fingerprints(VectorTable::Users, version).await.context("read what is stored")?;
+    async fn new(
+        store: &Store,
+        snapshot: &Snapshot,
+        version: i64,
+        full: bool,
+    ) -> anyhow::Result<Self> {
+        let stored_videos = store
+            .read_fingerprints(VectorTable::Videos, version)
+            .await
+            .context("read what is stored")?;
+        let stored_users = store
+            .read_fingerprints(VectorTable::Users, version)
+            .await
+            .context("read what is stored")?;
         let dataset = &snapshot.dataset;
-        let (likes, skips) = (Sequences::new(dataset.users, &dataset.likes), Sequences::new(dataset.users, &dataset.skips));
+        let (likes, skips) = (
+            Sequences::new(dataset.users, &dataset.likes),
+            Sequences::new(dataset.users, &dataset.skips),
+        );
         let videos = dataset.catalogue.videos();
         let of_video: Vec<i64> = videos
             .iter()
             .map(|video| {
-                let features = (&video.title, &video.description, &video.genre, &video.maker, video.price, video.duration_seconds);
+                let features = (
+                    &video.title,
+                    &video.description,
+                    &video.genre,
+                    &video.maker,
+                    video.price,
+                    video.duration_seconds,
+                );
                 let more = (video.published_at_us, &video.tags, &video.performers);
                 fingerprint(serde_json::to_vec(&(features, more)).unwrap_or_default())
             })
@@ -174,18 +238,34 @@ impl Plan {
             }
             fingerprint(bytes)
         };
-        let wanted_videos = videos.iter().zip(&of_video).enumerate().map(|(position, (video, &fingerprint))| (position, video.id, fingerprint));
-        let wanted_users = snapshot.users.iter().enumerate().map(|(user, &id)| (user, id, of_user(user)));
+        let wanted_videos = videos
+            .iter()
+            .zip(&of_video)
+            .enumerate()
+            .map(|(position, (video, &fingerprint))| (position, video.id, fingerprint));
+        let wanted_users = snapshot
+            .users
+            .iter()
+            .enumerate()
+            .map(|(user, &id)| (user, id, of_user(user)));
         let videos = TablePlan::new(wanted_videos, stored_videos, full);
         let users = TablePlan::new(wanted_users, stored_users, full);
-        Ok(Self { likes, skips, videos, users })
+        Ok(Self {
+            likes,
+            skips,
+            videos,
+            users,
+        })
     }
 }
 
 /// The first 64 bits of the SHA-256 of `bytes`.
 fn fingerprint(bytes: impl AsRef<[u8]>) -> i64 {
     let digest = Sha256::digest(bytes);
-    digest.iter().take(8).fold(0i64, |hash, &byte| hash << 8 | i64::from(byte))
+    digest
+        .iter()
+        .take(8)
+        .fold(0i64, |hash, &byte| hash << 8 | i64::from(byte))
 }
 
 async fn write(
@@ -204,13 +284,25 @@ async fn write(
     for (done, batch) in plan.videos.write.chunks(batch_size.max(1)).enumerate() {
         let rows: Vec<EmbeddingRow<'_>> = batch
             .iter()
-            .map(|&(position, fingerprint)| EmbeddingRow { id: catalogue[position].id, fingerprint, vector: vectors.row(position) })
+            .map(|&(position, fingerprint)| EmbeddingRow {
+                id: catalogue[position].id,
+                fingerprint,
+                vector: vectors.row(position),
+            })
             .collect();
-        store.write_embeddings(VectorTable::Videos, version, &rows).await.context("write video vectors")?;
-        progress.set(((done + 1) * batch_size).min(plan.videos.write.len()) as u64, "");
+        store
+            .write_embeddings(VectorTable::Videos, version, &rows)
+            .await
+            .context("write video vectors")?;
+        progress.set(
+            ((done + 1) * batch_size).min(plan.videos.write.len()) as u64,
+            "",
+        );
         interrupted(interrupt)?;
     }
-    store.delete_embeddings(VectorTable::Videos, version, &plan.videos.remove).await?;
+    store
+        .delete_embeddings(VectorTable::Videos, version, &plan.videos.remove)
+        .await?;
     progress.finish(&format!("{:?}", plan.videos.changes));
 
     let mut progress = Progress::start("users", plan.users.write.len() as u64);
@@ -219,29 +311,64 @@ async fn write(
         let rows: Vec<EmbeddingRow<'_>> = batch
             .iter()
             .enumerate()
-            .map(|(row, &(user, fingerprint))| EmbeddingRow { id: snapshot.users[user], fingerprint, vector: embedded.row(row) })
+            .map(|(row, &(user, fingerprint))| EmbeddingRow {
+                id: snapshot.users[user],
+                fingerprint,
+                vector: embedded.row(row),
+            })
             .collect();
-        store.write_embeddings(VectorTable::Users, version, &rows).await.context("write user vectors")?;
-        progress.set(((done + 1) * batch_size).min(plan.users.write.len()) as u64, "");
+        store
+            .write_embeddings(VectorTable::Users, version, &rows)
+            .await
+            .context("write user vectors")?;
+        progress.set(
+            ((done + 1) * batch_size).min(plan.users.write.len()) as u64,
+            "",
+        );
         interrupted(interrupt)?;
     }
-    store.delete_embeddings(VectorTable::Users, version, &plan.users.remove).await?;
+    store
+        .delete_embeddings(VectorTable::Users, version, &plan.users.remove)
+        .await?;
     progress.finish(&format!("{:?}", plan.users.changes));
     Ok(())
 }
 
 fn interrupted(interrupt: &Interrupt) -> Result<(), JobError> {
-    if interrupt.is_set() { Err(JobError::Interrupted) } else { Ok(()) }
+    if interrupt.is_set() {
+        Err(JobError::Interrupted)
+    } else {
+        Ok(())
+    }
 }
 
-fn embed_users(model: &Model, vectors: &Embeddings, plan: &Plan, batch: &[(usize, i64)]) -> anyhow::Result<Embeddings> {
-    let towers = TwoTower { user_tower: &model.user_tower, videos: vectors };
+fn embed_users(
+    model: &Model,
+    vectors: &Embeddings,
+    plan: &Plan,
+    batch: &[(usize, i64)],
+) -> anyhow::Result<Embeddings> {
+    let towers = TwoTower {
+        user_tower: &model.user_tower,
+        videos: vectors,
+    };
     let mut embedded = Embeddings::new(vectors.dim());
     for &(user, _) in batch {
-        let items = |sequences: &Sequences| sequences.of(user).iter().map(|event| event.item).collect::<Vec<_>>();
+        let items = |sequences: &Sequences| {
+            sequences
+                .of(user)
+                .iter()
+                .map(|event| event.item)
+                .collect::<Vec<_>>()
+        };
         let (likes, skips) = (items(&plan.likes), items(&plan.skips));
         // A user of a snapshot has liked or skipped something, so that there is a vector.
-        let vector = towers.embed_user(History { likes: &likes, skips: &skips }).context("a user without likes and skips")?;
+        let vector = towers
+            .embed_user(History {
+                likes: &likes,
+                skips: &skips,
+            })
+            .context("a user without likes and skips")?;
         embedded.push(&vector).context("embed a user")?;
     }
     Ok(embedded)

@@ -1,6 +1,6 @@
 //! The commands one after the other, as a user types them, on both stores.
 
-use crate::support::{python, scratch_postgres};
+use crate::support::{fresh_postgres, python};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -96,10 +96,10 @@ fn check_model_folder(folder: &Path) {
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
 }
 
-#[tokio::test]
-async fn the_whole_path_gives_the_same_bytes_on_both_stores() {
+#[test]
+fn the_whole_path_gives_the_same_bytes_on_both_stores() {
     let sqlite = walk(&Workplace::on_sqlite());
-    let postgres = walk(&Workplace::on_postgres(scratch_postgres().await));
+    let postgres = walk(&Workplace::on_postgres(fresh_postgres()));
     assert!(sqlite == postgres, "the weights differ between the stores");
 }
 

@@ -213,6 +213,23 @@ async fn a_like_needs_its_video() {
 }
 
 #[tokio::test]
+async fn of_two_likes_of_one_video_the_first_counts() {
+    let database = Database::new().await;
+    let videos = database.file("videos.csv", "id,title\n1,a\n");
+    let likes = database.file(
+        "likes.csv",
+        "user_id,video_id,created_at\nann,1,5\nann,1,9\n",
+    );
+    let command = format!("{} {}", videos.display(), likes.display());
+    let report = database.import(&command).await.unwrap();
+    assert_eq!(
+        (report.files[1].inserted, report.files[1].unchanged),
+        (1, 1)
+    );
+    assert_eq!(database.snapshot().await.dataset.likes[0].at, 5);
+}
+
+#[tokio::test]
 async fn likes_without_times_need_one_given() {
     let database = Database::new().await;
     let videos = database.file("videos.csv", "id,title\n1,a\n");
