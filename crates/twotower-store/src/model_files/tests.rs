@@ -177,9 +177,12 @@ fn forge(path: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(&file, bytes).unwrap();
 }
 
+/// Spoils a manifest.
+type Spoil = fn(&mut Value);
+
 #[test]
 fn what_is_not_as_agreed_is_refused_by_name() {
-    let cases: [(&str, fn(&mut Value)); 7] = [
+    let cases: [(&str, Spoil); 7] = [
         ("format 2", |value| value["format"] = 2.into()),
         ("no format", |value| value["format"] = Value::Null),
         ("`surprise`", |value| value["surprise"] = 1.into()),

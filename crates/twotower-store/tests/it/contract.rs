@@ -86,7 +86,7 @@ fn video(n: u128) -> Video {
         title: format!("題名 {n} 🎬"),
         description: "two\nlines, 'quotes' \"and\" \\ backslash".into(),
         genre: Some("drama".into()),
-        maker: (n % 2 == 0).then(|| "studio".into()),
+        maker: n.is_multiple_of(2).then(|| "studio".into()),
         price: Some(9.99 + n as f32),
         duration_seconds: Some(61.5),
         published_at_us: Some(START_US + 123_456),

@@ -151,7 +151,7 @@ async fn tables_of_the_application_stay_as_they_are() {
     assert_eq!(written, VideosWritten::default());
 }
 
-/// Public, `extensions` in everybody's search_path as on Supabase, or a schema that nobody looks into.
+/// Public, `extensions` in everybody's `search_path` as on Supabase, or a schema that nobody looks into.
 #[tokio::test]
 async fn pgvector_may_live_anywhere() {
     for (prepare, expected) in [
