@@ -117,6 +117,8 @@ def main():
         try:
             start_as_new_user(browser, address)
             liked = likes_by_mouse(browser)
+            browser.wait("cards at rest", "return !document.getAnimations().length")
+            browser.screenshot(os.path.join(folder, "try-after-likes.png"))
             likes_by_keyboard(browser, liked)
             survives_a_reload(browser, liked)
             take_pictures(browser, address, browser.url(), folder)

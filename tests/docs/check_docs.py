@@ -36,7 +36,7 @@ from make_data import make_data
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(?P<mark>(?:<!--[^\n]*-->\n)?)```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 LIMIT_S = 600
-DATABASE_VARIABLES = ["TWOTOWER_TEST_DATABASE_URL", "TEST_DATABASE_URL", "DATABASE_URL"]
+DATABASE_VARIABLES = ["TWOTOWER_TEST_POSTGRES", "DATABASE_URL"]
 
 
 @dataclass

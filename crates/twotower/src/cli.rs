@@ -8,13 +8,17 @@ mod output;
 
 pub use args::{Cli, Command};
 
+use crate::config::ConfigError;
 use crate::jobs::JobError;
 use clap::Parser;
 use std::process::ExitCode;
+use twotower_core::hyperparameters::HyperparameterError;
+use twotower_store::StoreError;
 
 /// Runs the command line.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 too little data, 130 interrupted.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database out of reach or busy,
+/// 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     output::start_logging(cli.global.verbose, cli.global.log_format);
@@ -32,11 +36,31 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            match error.downcast_ref::<JobError>() {
-                Some(JobError::TooFewLikes { .. }) => ExitCode::from(3),
-                Some(JobError::Interrupted) => ExitCode::from(130),
-                None => ExitCode::FAILURE,
-            }
+            exit_code(&error)
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<ConfigError>() || error.is::<HyperparameterError>() {
+        return ExitCode::from(2);
+    }
+    if let Some(error) = error.downcast_ref::<JobError>() {
+        return match error {
+            JobError::TooFewLikes { .. } => ExitCode::from(3),
+            JobError::Interrupted => ExitCode::from(130),
+        };
+    }
+    let out_of_reach = error.downcast_ref::<StoreError>().is_some_and(|error| {
+        use StoreError::{Busy, Connect, Connection, Deadline};
+        matches!(
+            error,
+            Connect { .. } | Connection(_) | Busy(_) | Deadline { .. }
+        )
+    });
+    if out_of_reach {
+        ExitCode::from(4)
+    } else {
+        ExitCode::FAILURE
     }
 }

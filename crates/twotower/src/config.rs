@@ -1,9 +1,10 @@
 //! Configuration: defaults < file < environment < flag, checked once, at start-up.
 
-use anyhow::{Context, anyhow};
 use serde::Deserialize;
+use std::io;
 use std::path::{Path, PathBuf};
-use twotower_core::hyperparameters::Hyperparameters;
+use thiserror::Error;
+use twotower_core::hyperparameters::{HyperparameterError, Hyperparameters};
 use twotower_core::split::SplitKind;
 use twotower_store::Source;
 
@@ -55,6 +56,37 @@ struct RawSource {
     skips: Option<String>,
 }
 
+/// A configuration that cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The text is not what it should be; names line and column.
+    #[error("configuration {path}: {error}{hint}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: Box<toml::de::Error>,
+        /// The key that was probably meant.
+        hint: String,
+    },
+    /// A number is outside its range.
+    #[error("configuration {path}, section [hyperparameters]: {source}")]
+    Range {
+        /// The file.
+        path: PathBuf,
+        /// Which number.
+        source: HyperparameterError,
+    },
+}
+
 /// The checked configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -70,39 +102,41 @@ impl Config {
     /// Reads `file`; without one, [`DEFAULT_FILE`] if it is there.
     ///
     /// # Errors
-    /// If the file cannot be read, names a key that does not exist, or holds a value outside its range.
-    pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
-        let path = match file {
-            Some(path) => Some(path),
-            None => Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()),
-        };
-        match path {
-            None => Self::check(Raw::default()),
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("read configuration {}", path.display()))?;
-                Self::parse(&text).with_context(|| format!("configuration {}", path.display()))
+    /// [`ConfigError`]
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                Self::parse("", path)
             }
+            Err(source) => Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 
-    /// Parses the text of a configuration file.
+    /// Parses the text of the configuration file `path`.
     ///
     /// # Errors
-    /// If it names a key that does not exist, or holds a value outside its range.
-    pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let raw =
-            toml::from_str::<Raw>(text).map_err(|error| match nearest_key(error.message()) {
-                Some(nearest) => anyhow!("{error}did you mean `{nearest}`?"),
-                None => anyhow!(error),
-            })?;
-        Self::check(raw)
-    }
-
-    fn check(raw: Raw) -> anyhow::Result<Self> {
+    /// [`ConfigError`] if it names a key that does not exist, or holds a value outside its range.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw = toml::from_str::<Raw>(text).map_err(|error| {
+            let hint = nearest_key(error.message())
+                .map_or_else(String::new, |nearest| format!("did you mean `{nearest}`?"));
+            ConfigError::Parse {
+                path: path.to_owned(),
+                error: Box::new(error),
+                hint,
+            }
+        })?;
         raw.hyperparameters
             .validate()
-            .context("section [hyperparameters]")?;
+            .map_err(|source| ConfigError::Range {
+                path: path.to_owned(),
+                source,
+            })?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
@@ -138,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_file_overrides_defaults_and_nothing_else() {
-        let config = Config::parse("[hyperparameters]\nepochs = 3\n[training]\nsplit = \"llo\"\n[source]\nlikes = \"SELECT 1\"").unwrap();
+        let config = Config::parse("[hyperparameters]\nepochs = 3\n[training]\nsplit = \"llo\"\n[source]\nlikes = \"SELECT 1\"", Path::new("x.toml")).unwrap();
         assert_eq!(
             config.hyperparameters,
             Hyperparameters {
@@ -166,7 +200,8 @@ mod tests {
     fn an_unknown_key_names_its_line_and_the_nearest_one() {
         let error = format!(
             "{:#}",
-            Config::parse("[hyperparameters]\n\nembeding_dim = 3").unwrap_err()
+            Config::parse("[hyperparameters]\n\nembeding_dim = 3", Path::new("x.toml"))
+                .unwrap_err()
         );
         assert!(
             error.contains("line 3") && error.contains("did you mean `embedding_dim`?"),
@@ -178,11 +213,11 @@ mod tests {
     fn a_value_outside_its_range_is_refused() {
         let error = format!(
             "{:#}",
-            Config::parse("[hyperparameters]\ntemperature = 0").unwrap_err()
+            Config::parse("[hyperparameters]\ntemperature = 0", Path::new("x.toml")).unwrap_err()
         );
         assert_eq!(
             error,
-            "section [hyperparameters]: temperature is 0, expected 0.03 to 10"
+            "configuration x.toml, section [hyperparameters]: temperature is 0, expected 0.03 to 10"
         );
     }
 }

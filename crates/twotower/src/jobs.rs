@@ -8,6 +8,8 @@ mod error;
 
 mod evaluate;
 
+mod fit;
+
 mod train;
 
 mod update;

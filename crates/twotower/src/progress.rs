@@ -78,9 +78,10 @@ impl Progress {
 
     /// Prints a line above the bar.
     pub fn line(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| tracing::info!("{line}")),
-            None => tracing::info!("{line}"),
+        if let Some(bar) = &self.bar {
+            bar.suspend(|| tracing::info!("{line}"));
+        } else {
+            tracing::info!("{line}");
         }
     }
 

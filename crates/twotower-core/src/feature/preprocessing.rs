@@ -266,14 +266,21 @@ mod tests {
             ngram_buckets: 16,
         };
         let preprocessing = Preprocessing::fit(&catalogue, |item| item == 1, options);
-        assert_eq!(preprocessing.tags, ["b", "c"], "an unseen video adds no term");
+        assert_eq!(
+            preprocessing.tags,
+            ["b", "c"],
+            "an unseen video adds no term"
+        );
         assert_eq!(preprocessing.term_rows(), 18);
         let features = preprocessing.features(catalogue.videos());
         assert_eq!((features.id_row(0), features.id_row(1)), (0, 1));
         assert_eq!(features.terms(0).next(), Some((0, 1.0)));
         assert!(features.terms(0).all(|(row, _)| row < 18));
         assert!((features.numeric(0)[0] - (2.0_f32 / 3.0).ln()).abs() < 1e-6);
-        assert!(features.numeric(1)[0].abs() < 1e-6, "the only seen video is the mean");
+        assert!(
+            features.numeric(1)[0].abs() < 1e-6,
+            "the only seen video is the mean"
+        );
         let json = serde_json::to_string(&preprocessing).unwrap();
         assert_eq!(
             serde_json::from_str::<Preprocessing>(&json).unwrap(),

@@ -91,6 +91,17 @@ fn what_is_saved_is_loaded() {
 }
 
 #[test]
+fn both_towers_are_written_as_onnx() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, _) = super::save(root.path(), &model(), &info(1)).unwrap();
+    for name in ["user_tower.onnx", "item_tower.onnx"] {
+        let bytes = fs::read(path.join(name)).unwrap();
+        assert!(bytes.len() > 100, "{name}");
+    }
+    load(&path).unwrap();
+}
+
+#[test]
 fn a_version_is_written_once() {
     let root = tempfile::tempdir().unwrap();
     let (path, _) = save(root.path(), 1);
@@ -177,10 +188,12 @@ fn forge(path: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(&file, bytes).unwrap();
 }
 
+/// Spoils a manifest.
+type Spoil = fn(&mut Value);
+
 #[test]
 fn what_is_not_as_agreed_is_refused_by_name() {
-    type Change = fn(&mut Value);
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Spoil); 7] = [
         ("format 2", |value| value["format"] = 2.into()),
         ("no format", |value| value["format"] = Value::Null),
         ("`surprise`", |value| value["surprise"] = 1.into()),

@@ -24,7 +24,8 @@ impl Session {
         // One round trip. `SET LOCAL` ends with the transaction, so that a pooler's next client does not inherit it.
         let begin = format!(
             "{begin}; SET LOCAL statement_timeout = {}",
-            timeout.as_millis()
+            // 0 would mean none at all.
+            timeout.as_millis().max(1)
         );
         // After a restart of the server every idle connection is dead, and beginning is what finds out: each that fails is
         // closed, so that at the latest the last try has a new one.

@@ -11,7 +11,7 @@ use twotower_core::split::SplitKind;
 
 /// A two-tower recommender for the database a team already has.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 too little data, 130 interrupted.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database out of reach or busy, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "twotower", version)]
 pub struct Cli {
@@ -26,7 +26,7 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
-    /// Database: postgresql://user@host/database or sqlite://file.db
+    /// Database: `postgresql://user@host/database` or `sqlite://file.db`
     #[arg(
         long,
         global = true,
@@ -335,7 +335,11 @@ mod tests {
         let Command::Train(args) = cli.command else {
             panic!("not train")
         };
-        let config = Config::parse("[hyperparameters]\nepochs = 3\nnegatives = 7").unwrap();
+        let config = Config::parse(
+            "[hyperparameters]\nepochs = 3\nnegatives = 7",
+            std::path::Path::new("x.toml"),
+        )
+        .unwrap();
         let options = args.options(&config).unwrap();
         assert!(args.update_db);
         assert_eq!(

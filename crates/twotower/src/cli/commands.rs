@@ -2,7 +2,7 @@ use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, U
 use super::output::print;
 use crate::config::Config;
 use crate::import::{self, ImportArgs};
-use crate::jobs::{self, Changes, Evaluated, Interrupt, UpdateOptions, UpdateReport};
+use crate::jobs::{self, Evaluated, Interrupt, UpdateOptions, UpdateReport};
 use crate::progress::Progress;
 use crate::report::comparison_table;
 use crate::serve::{self, ServeArgs};
@@ -161,16 +161,17 @@ async fn evaluate(
 }
 
 fn as_json(evaluated: &Evaluated) -> serde_json::Value {
-    let evaluations = evaluated
+    let recommenders: serde_json::Map<_, _> = evaluated
         .comparison
         .evaluations
         .iter()
-        .map(|evaluation| (evaluation.name.clone(), json!(evaluation.summary)));
+        .map(|evaluation| (evaluation.name.clone(), json!(evaluation.summary)))
+        .collect();
     json!({
         "model_version": evaluated.version,
         "split": evaluated.split,
         "retrained": evaluated.retrained,
-        "recommenders": serde_json::Map::from_iter(evaluations),
+        "recommenders": recommenders,
         "report": evaluated.report,
     })
 }
@@ -200,23 +201,14 @@ async fn update(
 }
 
 fn describe(report: &UpdateReport) -> String {
-    let changes = |what: &str, c: Changes| {
-        format!(
-            "{what}: {} new, {} changed, {} removed, {} unchanged",
-            c.new, c.changed, c.removed, c.unchanged
-        )
-    };
     let outcome = match (report.dry_run, report.activated) {
         (true, _) => "dry run, nothing was written",
         (false, true) => "readers were switched to it",
         (false, false) => "readers see it already",
     };
     format!(
-        "model {} ({outcome}), {:.1} s\n{}\n{}",
-        report.version,
-        report.seconds,
-        changes("videos", report.videos),
-        changes("users", report.users)
+        "model {} ({outcome}), {:.1} s\nvideos: {}\nusers: {}",
+        report.version, report.seconds, report.videos, report.users
     )
 }
 

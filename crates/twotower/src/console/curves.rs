@@ -7,7 +7,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 150.0;
 /// Room for labels: left, right, top, bottom.
-const MARGIN: (f64, f64, f64, f64) = (46.0, 12.0, 12.0, 22.0);
+const MARGIN: (f64, f64, f64, f64) = (54.0, 12.0, 12.0, 22.0);
 
 /// Pictures of at most so many series.
 const MAX_CURVES: usize = 8;

@@ -1,7 +1,7 @@
 use super::Console;
 use crate::serve::{ApiError, invalid, read_object, refuse_unknown};
 use axum::Json;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::Serialize;
@@ -18,10 +18,10 @@ pub(super) struct Recorded {
 pub(super) async fn record(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,
-    body: Body,
+    body: Bytes,
 ) -> Result<Json<Recorded>, ApiError> {
     let user = console.app.auth.authenticate(&headers).await?.user;
-    let fields = read_object(&headers, body, &console.app.limits).await?;
+    let fields = read_object(&headers, &body)?;
     refuse_unknown(&fields, &["video_id", "kind"])?;
     let text = |name: &str| fields.get(name).and_then(|value| value.as_str());
     let video = text("video_id")

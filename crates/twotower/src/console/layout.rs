@@ -49,9 +49,11 @@ pub(super) fn page(current: Page, title: &str, content: &Markup) -> Html<String>
                             }
                         }
                     }
-                    p.warning {
-                        strong { "Try-out console. " }
-                        "Whoever opens this page can act as any user, and likes and skips are written to the database."
+                    div.warning {
+                        p {
+                            strong { "Try-out console. " }
+                            "Whoever opens this page can act as any user, and likes and skips are written to the database."
+                        }
                     }
                 }
                 main #content tabindex="-1" { (content) }

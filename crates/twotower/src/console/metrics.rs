@@ -27,7 +27,7 @@ fn group(fields: &Map<String, Value>, depth: u8) -> Markup {
         .filter_map(|(name, value)| Some((name, value.as_object()?)));
     html! {
         @if !single.is_empty() {
-            div.scroll { table { tbody {
+            div.scroll tabindex="0" role="region" aria-label="Metrics" { table { tbody {
                 @for (name, value) in single {
                     tr { th scope="row" { (title(name)) } td { (text(value)) } }
                 }
@@ -59,7 +59,7 @@ fn rows_of_one_table(fields: &Map<String, Value>) -> Option<Vec<(&str, &Map<Stri
 fn matrix(rows: &[(&str, &Map<String, Value>)]) -> Markup {
     let columns: BTreeSet<&String> = rows.iter().flat_map(|(_, row)| row.keys()).collect();
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Metrics" { table {
             thead { tr { td {} @for column in &columns { th scope="col" { (title(column)) } } } }
             tbody {
                 @for (name, row) in rows {

@@ -1,7 +1,7 @@
 use super::Console;
 use crate::serve::{ApiError, SessionKey, invalid, read_object, refuse_unknown};
 use axum::Json;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::Serialize;
@@ -19,9 +19,9 @@ pub(super) struct Session {
 pub(super) async fn create(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,
-    body: Body,
+    body: Bytes,
 ) -> Result<Json<Session>, ApiError> {
-    let fields = read_object(&headers, body, &console.app.limits).await?;
+    let fields = read_object(&headers, &body)?;
     refuse_unknown(&fields, &["user"])?;
     let user = match fields.get("user") {
         None => new_user()?,

@@ -53,7 +53,7 @@ fn entry(user: &UserActivity) -> Markup {
     html! {
         li {
             a href={ "/try#" (id) } {
-                span.user-id { (id[..8]) }
+                span.user-id { (id[..8]) "…" (id[32..]) }
                 span.user-likes {
                     (user.likes) @if user.likes == 1 { " like" } @else { " likes" }
                 }

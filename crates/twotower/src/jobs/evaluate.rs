@@ -1,6 +1,7 @@
 //! A model against the baselines, on likes it has not seen.
 
-use super::train::{EpochLog, fit, split_name};
+use super::fit::{EpochLog, fit};
+use super::train::split_name;
 use super::{Interrupt, TrainOptions, check_sufficiency};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -107,7 +108,7 @@ pub async fn evaluate(
                     output_dir: PathBuf::new(),
                 };
                 let fit = fit(&dataset, &train, &interrupt)?;
-                (fit.trained.model, fit.log, Some(fit.best_epoch))
+                (fit.model, fit.log, Some(fit.best_epoch))
             }
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build()?;

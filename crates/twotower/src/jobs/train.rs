@@ -1,18 +1,15 @@
 //! A snapshot in, a model folder out.
 
-use super::{Interrupt, JobError, check_sufficiency, now_us};
-use crate::progress::Progress;
+use super::fit::fit;
+use super::{Interrupt, check_sufficiency, now_us};
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::Dataset;
-use twotower_core::split::{HeldOut, Phase, Split, SplitKind};
-use twotower_core::train::{self, EpochRecord, TrainError, Trained, TrainingData};
+use twotower_core::split::SplitKind;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::{Snapshot, SnapshotOptions, Source, Store, snapshot_sha256};
 
@@ -44,21 +41,6 @@ pub struct TrainReport {
     pub validation_ndcg_at_10: Option<f64>,
     /// Wall time, seconds.
     pub seconds: f64,
-}
-
-/// One epoch as the manifest keeps it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct EpochLog {
-    /// From 1.
-    pub(super) epoch: usize,
-    /// Mean loss, nats.
-    pub(super) loss: f32,
-    /// Wall time of the epoch, validation included, seconds.
-    pub(super) seconds: f64,
-    /// Examples per second.
-    pub(super) examples_per_second: f64,
-    /// Metrics on validation.
-    pub(super) validation: BTreeMap<String, f64>,
 }
 
 /// Reads a snapshot, trains on it and saves the model.
@@ -109,12 +91,11 @@ pub async fn train(
         training_log: serde_json::to_value(&fit.log)?,
     };
     let output_dir = options.output_dir.clone();
-    let trained = fit.trained;
-    let path =
-        tokio::task::spawn_blocking(move || model_files::save(&output_dir, &trained.model, &info))
-            .await?
-            .context("save the model")?
-            .0;
+    let model = fit.model;
+    let path = tokio::task::spawn_blocking(move || model_files::save(&output_dir, &model, &info))
+        .await?
+        .context("save the model")?
+        .0;
     Ok(TrainReport {
         version,
         path,
@@ -163,160 +144,5 @@ pub(super) fn split_name(split: SplitKind) -> &'static str {
     match split {
         SplitKind::Temporal => "temporal",
         SplitKind::Llo => "llo",
-    }
-}
-
-/// A model and how it came to be.
-#[derive(Debug)]
-pub(super) struct Fit {
-    pub(super) trained: Trained,
-    pub(super) best_epoch: usize,
-    pub(super) validation_ndcg_at_10: Option<f64>,
-    pub(super) log: Vec<EpochLog>,
-}
-
-/// Chooses the number of epochs on validation, then trains afresh on training and validation likes for as many.
-pub(super) fn fit(
-    dataset: &Dataset,
-    options: &TrainOptions,
-    interrupt: &Interrupt,
-) -> anyhow::Result<Fit> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.max(1))
-        .build()
-        .context("start training threads")?;
-    let split = Split::new(dataset, options.split);
-    let held_out = split.held_out_users(Phase::Validation);
-    let validation =
-        Some(&held_out).filter(|held_out| held_out.users.iter().any(|user| !user.likes.is_empty()));
-    let selected = pool.install(|| {
-        run(
-            dataset,
-            &split,
-            Phase::Validation,
-            &options.hyperparameters,
-            validation,
-            "training",
-            interrupt,
-        )
-    })?;
-    let best_epoch = selected.0.best_epoch;
-    let validation_ndcg_at_10 = selected
-        .0
-        .epochs
-        .get(best_epoch - 1)
-        .and_then(|epoch| epoch.validation_ndcg_at_10);
-    let final_run = Hyperparameters {
-        epochs: best_epoch,
-        ..options.hyperparameters.clone()
-    };
-    let (mut trained, _) = pool.install(|| {
-        run(
-            dataset,
-            &split,
-            Phase::Test,
-            &final_run,
-            None,
-            "refit",
-            interrupt,
-        )
-    })?;
-    trained.model.hyperparameters = options.hyperparameters.clone();
-    Ok(Fit {
-        trained,
-        best_epoch,
-        validation_ndcg_at_10,
-        log: selected.1,
-    })
-}
-
-/// Trains on what is seen before `phase`, with progress.
-fn run(
-    dataset: &Dataset,
-    split: &Split,
-    phase: Phase,
-    hyperparameters: &Hyperparameters,
-    validation: Option<&HeldOut>,
-    title: &str,
-    interrupt: &Interrupt,
-) -> anyhow::Result<(Trained, Vec<EpochLog>)> {
-    let (likes, skips) = (split.seen(phase), split.seen_skips(phase));
-    let data = TrainingData {
-        catalogue: &dataset.catalogue,
-        users: dataset.users,
-        likes: &likes,
-        skips: &skips,
-    };
-    let mut log = Vec::new();
-    let mut progress: Option<Progress> = None;
-    let mut last_validation = String::new();
-    let mut epoch_started = Instant::now();
-    let trained = train::train(data, hyperparameters, validation, &mut |event| {
-        match event {
-            train::Progress::Step {
-                epoch,
-                examples,
-                of,
-                loss,
-            } => {
-                let progress = progress.get_or_insert_with(|| {
-                    Progress::start(title, (of * hyperparameters.epochs) as u64)
-                });
-                let done = ((epoch - 1) * of + examples) as u64;
-                progress.set(
-                    done,
-                    &format!(
-                        "epoch {epoch}/{} loss {loss:.4}{last_validation}",
-                        hyperparameters.epochs
-                    ),
-                );
-            }
-            train::Progress::Epoch(record) => {
-                let seconds = epoch_started.elapsed().as_secs_f64();
-                epoch_started = Instant::now();
-                let entry = epoch_log(record, seconds);
-                if let Some(ndcg) = record.validation_ndcg_at_10 {
-                    last_validation = format!(" NDCG@10 {ndcg:.4}");
-                    if let Some(progress) = &progress {
-                        progress.line(&format!(
-                            "epoch {}: loss {:.4}, validation NDCG@10 {ndcg:.4}, {:.0} examples/s",
-                            record.epoch, record.loss, entry.examples_per_second
-                        ));
-                    }
-                }
-                log.push(entry);
-            }
-        }
-        if interrupt.is_set() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
-    let trained = match trained {
-        Err(TrainError::Interrupted) => return Err(JobError::Interrupted.into()),
-        trained => trained?,
-    };
-    if let Some(progress) = progress {
-        progress.finish(&format!(
-            "{} epochs, the best is {}",
-            trained.epochs.len(),
-            trained.best_epoch
-        ));
-    }
-    Ok((trained, log))
-}
-
-fn epoch_log(record: &EpochRecord, seconds: f64) -> EpochLog {
-    EpochLog {
-        epoch: record.epoch,
-        loss: record.loss,
-        seconds,
-        examples_per_second: record.examples as f64 / seconds.max(1e-9),
-        validation: record
-            .validation_ndcg_at_10
-            .map(|ndcg| ("ndcg_at_10".to_owned(), ndcg))
-            .into_iter()
-            .collect(),
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 use twotower_core::embedding::Embeddings;
@@ -41,6 +42,21 @@ pub struct Changes {
     pub removed: usize,
     /// Rows left alone.
     pub unchanged: usize,
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            new,
+            changed,
+            removed,
+            unchanged,
+        } = self;
+        write!(
+            formatter,
+            "{new} new, {changed} changed, {removed} removed, {unchanged} unchanged"
+        )
+    }
 }
 
 /// What an update did, or would do.
@@ -106,16 +122,16 @@ pub async fn update(
                 .await
                 .context("register the model")?;
         }
-        write(
+        let writer = Writer {
             store,
-            &snapshot,
-            &model,
-            &plan,
+            snapshot: &snapshot,
+            model: &model,
+            plan: &plan,
             version,
-            options.batch_size,
+            batch_size: options.batch_size,
             interrupt,
-        )
-        .await?;
+        };
+        writer.write().await?;
         if active != Some(version) {
             store
                 .set_model_state(version, ModelState::Candidate)
@@ -268,76 +284,79 @@ fn fingerprint(bytes: impl AsRef<[u8]>) -> i64 {
         .fold(0i64, |hash, &byte| hash << 8 | i64::from(byte))
 }
 
-async fn write(
-    store: &Store,
-    snapshot: &Snapshot,
-    model: &Model,
-    plan: &Plan,
+/// The vectors of one model on their way into the store.
+struct Writer<'a> {
+    store: &'a Store,
+    snapshot: &'a Snapshot,
+    model: &'a Model,
+    plan: &'a Plan,
     version: i64,
     batch_size: usize,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
-    let catalogue = snapshot.dataset.catalogue.videos();
-    // Users need the vectors of all videos of their histories; embedding the catalogue takes microseconds a video.
-    let vectors = model.embed_videos(catalogue).context("embed the videos")?;
-    let mut progress = Progress::start("videos", plan.videos.write.len() as u64);
-    for (done, batch) in plan.videos.write.chunks(batch_size.max(1)).enumerate() {
-        let rows: Vec<EmbeddingRow<'_>> = batch
-            .iter()
-            .map(|&(position, fingerprint)| EmbeddingRow {
-                id: catalogue[position].id,
-                fingerprint,
-                vector: vectors.row(position),
-            })
-            .collect();
-        store
-            .write_embeddings(VectorTable::Videos, version, &rows)
-            .await
-            .context("write video vectors")?;
-        progress.set(
-            ((done + 1) * batch_size).min(plan.videos.write.len()) as u64,
-            "",
-        );
-        interrupted(interrupt)?;
-    }
-    store
-        .delete_embeddings(VectorTable::Videos, version, &plan.videos.remove)
-        .await?;
-    progress.finish(&format!("{:?}", plan.videos.changes));
-
-    let mut progress = Progress::start("users", plan.users.write.len() as u64);
-    for (done, batch) in plan.users.write.chunks(batch_size.max(1)).enumerate() {
-        let embedded = embed_users(model, &vectors, plan, batch)?;
-        let rows: Vec<EmbeddingRow<'_>> = batch
-            .iter()
-            .enumerate()
-            .map(|(row, &(user, fingerprint))| EmbeddingRow {
-                id: snapshot.users[user],
-                fingerprint,
-                vector: embedded.row(row),
-            })
-            .collect();
-        store
-            .write_embeddings(VectorTable::Users, version, &rows)
-            .await
-            .context("write user vectors")?;
-        progress.set(
-            ((done + 1) * batch_size).min(plan.users.write.len()) as u64,
-            "",
-        );
-        interrupted(interrupt)?;
-    }
-    store
-        .delete_embeddings(VectorTable::Users, version, &plan.users.remove)
-        .await?;
-    progress.finish(&format!("{:?}", plan.users.changes));
-    Ok(())
+    interrupt: &'a Interrupt,
 }
 
-fn interrupted(interrupt: &Interrupt) -> Result<(), JobError> {
-    if interrupt.is_set() {
-        Err(JobError::Interrupted)
-    } else {
+impl Writer<'_> {
+    async fn write(&self) -> anyhow::Result<()> {
+        let catalogue = self.snapshot.dataset.catalogue.videos();
+        // Users need the vectors of all videos of their histories; embedding the catalogue takes microseconds a video.
+        let vectors = self
+            .model
+            .embed_videos(catalogue)
+            .context("embed the videos")?;
+        let video = |position: usize| catalogue[position].id;
+        self.table(VectorTable::Videos, &self.plan.videos, video, |batch| {
+            let mut rows = Embeddings::new(vectors.dim());
+            for &(position, _) in batch {
+                rows.push(vectors.row(position)).context("embed a video")?;
+            }
+            Ok(rows)
+        })
+        .await?;
+        let user = |position: usize| self.snapshot.users[position];
+        self.table(VectorTable::Users, &self.plan.users, user, |batch| {
+            embed_users(self.model, &vectors, self.plan, batch)
+        })
+        .await
+    }
+
+    /// Writes what is to be written of one kind, batch by batch, then removes what is to be removed.
+    async fn table(
+        &self,
+        table: VectorTable,
+        plan: &TablePlan,
+        id: impl Fn(usize) -> Uuid,
+        embed: impl Fn(&[(usize, i64)]) -> anyhow::Result<Embeddings>,
+    ) -> anyhow::Result<()> {
+        let name = match table {
+            VectorTable::Videos => "videos",
+            VectorTable::Users => "users",
+        };
+        let mut progress = Progress::start(name, plan.write.len() as u64);
+        let mut done = 0;
+        for batch in plan.write.chunks(self.batch_size.max(1)) {
+            let vectors = embed(batch)?;
+            let numbered = batch.iter().enumerate();
+            let rows: Vec<EmbeddingRow<'_>> = numbered
+                .map(|(row, &(position, fingerprint))| EmbeddingRow {
+                    id: id(position),
+                    fingerprint,
+                    vector: vectors.row(row),
+                })
+                .collect();
+            self.store
+                .write_embeddings(table, self.version, &rows)
+                .await
+                .with_context(|| format!("write vectors of {name}"))?;
+            done += batch.len();
+            progress.set(done as u64, "");
+            if self.interrupt.is_set() {
+                return Err(JobError::Interrupted.into());
+            }
+        }
+        self.store
+            .delete_embeddings(table, self.version, &plan.remove)
+            .await?;
+        progress.finish(&plan.changes.to_string());
         Ok(())
     }
 }

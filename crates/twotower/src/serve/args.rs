@@ -14,6 +14,10 @@ const SECRET_VARIABLES: [&str; 2] = ["TWOTOWER_JWT_SECRET", "SUPABASE_JWT_SECRET
 /// The HS256 secret has no flag, since a command line is visible to other users of the machine: it comes from
 /// `TWOTOWER_JWT_SECRET` or `SUPABASE_JWT_SECRET`, or from a file.
 #[derive(Debug, Clone, Args)]
+#[expect(
+    clippy::doc_markdown,
+    reason = "comments on flags are shown as help, where backticks would stand as they are"
+)]
 pub struct ServeArgs {
     /// Address and port to listen on
     #[arg(

@@ -1,8 +1,13 @@
 use super::error::ApiError;
-use super::limits::Limits;
-use axum::body::{Body, Bytes, HttpBody, to_bytes};
-use axum::http::{HeaderMap, header};
+use super::router::App;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// Bodies are a few fields; a list of ids at most.
 const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -10,18 +15,65 @@ const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Longest piece of a request that an answer repeats.
 const MAX_ECHO_CHARS: usize = 40;
 
+/// What is read of a body that is too large, so that its sender gets to see the answer.
+const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
+
+/// Reads every body before anything else is done with its request: an answer to a request whose body is still on its way
+/// closes the connection, and takes the next request on it along.
+pub(super) async fn collect(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let collected = match tokio::time::timeout(app.limits.body_read, read(body)).await {
+        Ok(collected) => collected,
+        Err(_) => Err(invalid("the body did not arrive in time")),
+    };
+    match collected {
+        Ok(bytes) => {
+            next.run(Request::from_parts(parts, Body::from(bytes)))
+                .await
+        }
+        Err(error) => closing(error.into_response()),
+    }
+}
+
+async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| invalid("the body broke off"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        seen += data.len();
+        if seen <= MAX_BODY_BYTES {
+            kept.extend_from_slice(&data);
+        } else if seen > MAX_DISCARDED_BYTES {
+            break;
+        }
+    }
+    if seen > MAX_BODY_BYTES {
+        return Err(ApiError::TooLarge {
+            limit: MAX_BODY_BYTES,
+        });
+    }
+    Ok(kept)
+}
+
+/// Says that the connection ends with this answer.
+pub(super) fn closing(mut response: Response) -> Response {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
 /// Reads a body that is one JSON object; an empty body is an empty object.
-pub(crate) async fn read_object(
+pub(crate) fn read_object(
     headers: &HeaderMap,
-    body: Body,
-    limits: &Limits,
+    body: &Bytes,
 ) -> Result<Map<String, Value>, ApiError> {
-    let bytes = read(body, limits).await?;
-    if bytes.is_empty() {
+    if body.is_empty() {
         return Ok(Map::new());
     }
     require_json(headers)?;
-    match serde_json::from_slice(&bytes) {
+    match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(invalid("the body must be a JSON object")),
         Err(error) => Err(invalid(format!(
@@ -30,32 +82,6 @@ pub(crate) async fn read_object(
             error.column()
         ))),
     }
-}
-
-async fn read(body: Body, limits: &Limits) -> Result<Bytes, ApiError> {
-    let too_large = ApiError::TooLarge {
-        limit: MAX_BODY_BYTES,
-    };
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(too_large);
-    }
-    match tokio::time::timeout(limits.body_read, to_bytes(body, MAX_BODY_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(too_large),
-        Ok(Err(_)) => Err(invalid("the body broke off")),
-        Err(_) => Err(invalid("the body did not arrive in time")),
-    }
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {

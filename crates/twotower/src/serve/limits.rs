@@ -32,7 +32,7 @@ impl Default for Limits {
             request: Duration::from_secs(8),
             drain: Duration::from_secs(10),
             active_model_poll: Duration::from_secs(3),
-            catalogue_poll: Duration::from_secs(60),
+            catalogue_poll: Duration::from_mins(1),
             connections: 2048,
             requests_in_flight: 256,
         }

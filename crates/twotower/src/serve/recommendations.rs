@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::router::App;
 use answer::Answer;
 use axum::Json;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
@@ -24,10 +24,10 @@ use std::sync::Arc;
 pub(super) async fn recommend(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    body: Body,
+    body: Bytes,
 ) -> Result<Response, ApiError> {
     let identity = app.auth.authenticate(&headers).await?;
-    let query = Query::read(&headers, body, &app.limits).await?;
+    let query = Query::read(&headers, &body)?;
     let snapshot = app
         .snapshots
         .current()

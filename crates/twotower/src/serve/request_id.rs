@@ -54,9 +54,9 @@ mod tests {
 
     #[test]
     fn only_plain_ids_are_taken_over() {
-        let of = |text: &'static str| {
+        let of = |text: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert(HEADER, HeaderValue::from_static(text));
+            headers.insert(HEADER, HeaderValue::from_bytes(text.as_bytes()).unwrap());
             RequestId::of(&headers).as_str().to_owned()
         };
         assert_eq!(of("a-1_b.C"), "a-1_b.C");

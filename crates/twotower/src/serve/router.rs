@@ -3,7 +3,7 @@ use super::error::ApiError;
 use super::limits::Limits;
 use super::request_id::{self, RequestId};
 use super::snapshot::Snapshots;
-use super::{health, recommendations};
+use super::{body, health, recommendations};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
@@ -54,8 +54,7 @@ pub(super) fn router(app: &Arc<App>, console: Option<Router>) -> Router {
         .route(RECOMMENDATIONS, post(recommendations::recommend))
         .with_state(Arc::clone(app))
         .merge(console.unwrap_or_default())
-        .layer(middleware::from_fn_with_state(Arc::clone(app), admit))
-        .layer(middleware::from_fn_with_state(Arc::clone(app), deadline));
+        .layer(middleware::from_fn_with_state(Arc::clone(app), admit));
     // Health answers also when everything else is at its limit.
     let health = Router::new()
         .route("/healthz", get(health::healthz))
@@ -64,6 +63,11 @@ pub(super) fn router(app: &Arc<App>, console: Option<Router>) -> Router {
     api.merge(health)
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(app),
+            body::collect,
+        ))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), deadline))
         .layer(middleware::from_fn(answer))
 }
 
@@ -79,10 +83,12 @@ async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 async fn deadline(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(app.limits.request, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => ApiError::Timeout {
-            stage: "the request",
-        }
-        .into_response(),
+        Err(_) => body::closing(
+            ApiError::Timeout {
+                stage: "the request",
+            }
+            .into_response(),
+        ),
     }
 }
 

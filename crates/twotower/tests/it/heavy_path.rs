@@ -1,6 +1,6 @@
 //! The commands one after the other, as a user types them, on both stores.
 
-use crate::support::{python, scratch_postgres};
+use crate::support::{fresh_postgres, python};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -19,7 +19,10 @@ impl Workplace {
     }
 
     fn on_postgres(url: String) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), url }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            url,
+        }
     }
 
     fn run(&self, line: &str) -> Output {
@@ -38,7 +41,10 @@ impl Workplace {
         assert!(output.status.success(), "twotower {line}: {log}");
         let command = line.split_whitespace().next().unwrap();
         let last = log.lines().last().unwrap_or_default();
-        assert!(last.ends_with(&format!("{command} completed successfully")), "{last}");
+        assert!(
+            last.ends_with(&format!("{command} completed successfully")),
+            "{last}"
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
@@ -54,7 +60,11 @@ const DEMO: &str = "demo --no-serve --videos 400 --users 300 --likes 12000";
 fn walk(place: &Workplace) -> Vec<u8> {
     place.json("migrate");
     let demo = place.json(DEMO);
-    let ndcg = |name: &str| demo["evaluate"]["recommenders"][name]["all"]["ndcg_at_10"]["mean"].as_f64().unwrap();
+    let ndcg = |name: &str| {
+        demo["evaluate"]["recommenders"][name]["all"]["ndcg_at_10"]["mean"]
+            .as_f64()
+            .unwrap()
+    };
     assert!(ndcg("two-tower") > ndcg("popularity"), "{demo}");
     assert!(demo["oracle"]["oracle"]["ndcg_at_10"].as_f64().unwrap() > ndcg("popularity"));
     assert_eq!(demo["update"]["activated"], true);
@@ -62,44 +72,88 @@ fn walk(place: &Workplace) -> Vec<u8> {
     assert!(place.folder.path().join("models/1/report.html").exists());
 
     let again = place.json("update");
-    assert_eq!((&again["videos"]["unchanged"], &again["users"]["changed"]), (&400.into(), &0.into()));
-    let trained = place.json("train --embedding-dim 16 --batch-size 256 --epochs 2 --output-dir models --update-db");
+    assert_eq!(
+        (&again["videos"]["unchanged"], &again["users"]["changed"]),
+        (&400.into(), &0.into())
+    );
+    let trained = place.json(
+        "train --embedding-dim 16 --batch-size 256 --epochs 2 --output-dir models --update-db",
+    );
     assert_eq!(trained["update"]["version"], 2);
     let dry = place.json("update --model-path models --dry-run --full");
-    assert_eq!((&dry["dry_run"], &dry["videos"]["changed"]), (&true.into(), &400.into()));
+    assert_eq!(
+        (&dry["dry_run"], &dry["videos"]["changed"]),
+        (&true.into(), &400.into())
+    );
     let dry = place.json("update --model-path models --dry-run");
-    assert_eq!((&dry["videos"]["changed"], &dry["users"]["changed"]), (&0.into(), &0.into()), "a dry run writes nothing");
+    assert_eq!(
+        (&dry["videos"]["changed"], &dry["users"]["changed"]),
+        (&0.into(), &0.into()),
+        "a dry run writes nothing"
+    );
 
     // One more like, through the front door: exactly that user's vector is made again.
     let likes = place.folder.path().join("likes.csv");
-    std::fs::write(&likes, "user_id,video_id,created_at\nnewcomer,1,2026-11-20T00:00:00Z\n").unwrap();
-    std::fs::write(place.folder.path().join("videos.csv"), "id,title,genre\n1,夜のドキュメンタリー,documentary\n").unwrap();
+    std::fs::write(
+        &likes,
+        "user_id,video_id,created_at\nnewcomer,1,2026-11-20T00:00:00Z\n",
+    )
+    .unwrap();
+    std::fs::write(
+        place.folder.path().join("videos.csv"),
+        "id,title,genre\n1,夜のドキュメンタリー,documentary\n",
+    )
+    .unwrap();
     let imported = place.json("import videos.csv likes.csv");
     assert!(imported.is_object());
     let update = place.json("update");
-    assert_eq!((&update["videos"]["new"], &update["users"]["new"], &update["users"]["changed"]), (&1.into(), &1.into(), &0.into()));
+    assert_eq!(
+        (
+            &update["videos"]["new"],
+            &update["users"]["new"],
+            &update["users"]["changed"]
+        ),
+        (&1.into(), &1.into(), &0.into())
+    );
 
     let evaluated = place.json("evaluate --split llo");
     assert_eq!(evaluated["split"], "llo");
-    assert_eq!(evaluated["retrained"], "the model was trained on another split");
+    assert_eq!(
+        evaluated["retrained"],
+        "the model was trained on another split"
+    );
     check_model_folder(&place.folder.path().join("models/2"));
     let again = place.json("train --embedding-dim 16 --batch-size 256 --epochs 2 --threads 1");
     let once_more = place.json("train --embedding-dim 16 --batch-size 256 --epochs 2 --threads 2");
-    assert_eq!(place.weights(&again), place.weights(&once_more), "same data and seed, same bytes");
+    assert_eq!(
+        place.weights(&again),
+        place.weights(&once_more),
+        "same data and seed, same bytes"
+    );
     place.weights(&once_more)
 }
 
 /// onnx.checker, onnxruntime against numpy, and the pickle under an unpickler that knows builtins alone.
 fn check_model_folder(folder: &Path) {
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../twotower-onnx/tests/check_onnx.py");
-    let output = Command::new(python()).arg(script).arg(folder).output().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let script =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../twotower-onnx/tests/check_onnx.py");
+    let output = Command::new(python())
+        .arg(script)
+        .arg(folder)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
-#[tokio::test]
-async fn the_whole_path_gives_the_same_bytes_on_both_stores() {
+#[test]
+fn the_whole_path_gives_the_same_bytes_on_both_stores() {
     let sqlite = walk(&Workplace::on_sqlite());
-    let postgres = walk(&Workplace::on_postgres(scratch_postgres().await));
+    let postgres = walk(&Workplace::on_postgres(fresh_postgres()));
     assert!(sqlite == postgres, "the weights differ between the stores");
 }
 
@@ -110,10 +164,16 @@ fn too_little_data_and_wrong_usage_have_exit_codes_of_their_own() {
     let output = place.run("train");
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{log}");
-    assert!(log.contains("0 likes are too few") && log.contains("twotower import"), "{log}");
+    assert!(
+        log.contains("0 likes are too few") && log.contains("twotower import"),
+        "{log}"
+    );
     assert_eq!(place.run("train --epochs many").status.code(), Some(2));
     assert_eq!(place.run("update").status.code(), Some(1));
-    assert!(!place.folder.path().join("models").exists(), "a refused training leaves nothing behind");
+    assert!(
+        !place.folder.path().join("models").exists(),
+        "a refused training leaves nothing behind"
+    );
 }
 
 #[test]
@@ -128,7 +188,10 @@ fn an_interrupted_training_leaves_nothing_behind() {
         .spawn()
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1500));
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(killed.success());
     let status = child.wait().unwrap();
     // Early stopping may have been quicker than the signal on a fast machine.

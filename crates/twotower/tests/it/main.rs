@@ -6,6 +6,10 @@
     reason = "every function here is a test or serves one"
 )]
 
+mod support;
+
+mod heavy_path;
+
 mod import;
 
 mod serve;

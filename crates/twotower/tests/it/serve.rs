@@ -1,4 +1,4 @@
-//! The HTTP API and the console over real connections, on an SQLite store with a small seeded model.
+//! The HTTP API and the console over real connections, on a store of the embedded kind with a small seeded model.
 
 mod fixture;
 

@@ -1,16 +1,12 @@
-//! What several tests need: a database of one's own, Python.
+//! What several tests need.
 
-use sqlx::{Connection, Executor};
 use std::path::{Path, PathBuf};
 
-/// Creates an empty database on the tests' PostgreSQL and gives back its address.
-pub(crate) async fn scratch_postgres() -> String {
-    let server = std::env::var("TWOTOWER_TEST_POSTGRES").expect("TWOTOWER_TEST_POSTGRES is not set: run `make test`");
-    let name = format!("test_{}", uuid::Uuid::new_v4().simple());
-    let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
-    connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
-    let (base, _) = server.rsplit_once('/').expect("the address names a database");
-    format!("{base}/{name}")
+/// The tests' PostgreSQL, with the database that it starts with: `scripts/test-postgres run` makes a new one each time, and
+/// one test alone may use it.
+pub(crate) fn fresh_postgres() -> String {
+    std::env::var("TWOTOWER_TEST_POSTGRES")
+        .expect("TWOTOWER_TEST_POSTGRES is not set: run `make test`, or `scripts/test-postgres run cargo test`")
 }
 
 /// The tests' Python, which has onnxruntime.
@@ -20,6 +16,10 @@ pub(crate) fn python() -> PathBuf {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let python = root.join("target/tools/python/bin/python");
-    assert!(python.exists(), "{} is missing: run `make test` or scripts/python-env", python.display());
+    assert!(
+        python.exists(),
+        "{} is missing: run `make test` or scripts/python-env",
+        python.display()
+    );
     python
 }

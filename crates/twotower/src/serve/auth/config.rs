@@ -93,7 +93,7 @@ fn is_loopback_http(text: &str) -> bool {
 pub struct Config {
     /// Shared secret of HS256 tokens.
     pub secret: Option<Secret>,
-    /// Public keys of ES256, RS256 and EdDSA tokens.
+    /// Public keys of ES256, RS256 and `EdDSA` tokens.
     pub jwks: Option<JwksSource>,
     /// The `iss` that a token must carry.
     pub issuer: Option<String>,

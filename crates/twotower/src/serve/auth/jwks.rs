@@ -13,10 +13,10 @@ const MAX_BYTES: u64 = 256 * 1024;
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// An unknown key id makes us ask again, but no more often than this.
-const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Keys are asked for again after this time, so that one that its issuer has withdrawn is forgotten.
-const MAX_AGE: Duration = Duration::from_secs(600);
+const MAX_AGE: Duration = Duration::from_mins(10);
 
 #[derive(Deserialize)]
 struct Set {

