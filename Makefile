@@ -43,7 +43,7 @@ test-doc: ## examples in the API documentation
 
 .PHONY: test-docs
 test-docs: ## flags and commands in the Markdown files, and the blocks that can be run
-	cargo build --locked -p twotower
+	cargo build --workspace --tests --locked
 	scripts/test-postgres run tests/docs/check_docs.py $(binary)
 
 .PHONY: quality

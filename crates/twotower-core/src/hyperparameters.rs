@@ -56,7 +56,7 @@ impl Default for Hyperparameters {
     fn default() -> Self {
         Self {
             embedding_dim: 64,
-            user_hidden: 256,
+            user_hidden: 128,
             item_hidden: 128,
             decays: vec![0.0, 0.5, 0.8, 0.95, 1.0],
             skip_decay: 0.9,
