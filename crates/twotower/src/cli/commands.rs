@@ -228,6 +228,12 @@ async fn demo(
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     let store = connect(global).await.context("open the demo's database")?;
+    // Before minutes of work, so that a port that is taken is known at once.
+    let server = if args.no_serve {
+        None
+    } else {
+        Some(serve::Server::bind(store.clone(), args.serve_config(config)).await?)
+    };
     let outcome = jobs::demo(&store, config, &args.options(), interrupt).await?;
     let text = format!(
         "{}\n{}\n{}",
@@ -242,10 +248,9 @@ async fn demo(
         &text,
     )?;
     done("demo");
-    if args.no_serve || interrupt.is_set() {
+    let Some(server) = server.filter(|_| !interrupt.is_set()) else {
         return Ok(());
-    }
-    let server = serve::Server::bind(store, args.serve_config(config)).await?;
+    };
     println!(
         "open http://{} in a browser; Ctrl-C ends it",
         server.address()

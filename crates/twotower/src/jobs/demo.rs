@@ -5,9 +5,9 @@ use super::{
     train, update,
 };
 use crate::config::Config;
-use crate::demo::{GeneratorOptions, Oracle, generate, write};
+use crate::demo::{Generated, GeneratorOptions, Oracle, generate, write};
 use crate::progress::Progress;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Mutex;
@@ -16,6 +16,7 @@ use twotower_core::metric::{auc, ndcg_at_k, precision_at_k};
 use twotower_core::recommend::top_k;
 use twotower_core::split::{Phase, Split};
 use twotower_store::{Source, Store};
+use uuid::Uuid;
 
 /// What the demo learned and how well.
 #[derive(Debug, Clone)]
@@ -89,6 +90,7 @@ pub async fn demo(
 ) -> anyhow::Result<DemoOutcome> {
     let options = generator.clone();
     let generated = tokio::task::spawn_blocking(move || generate(&options)).await?;
+    refuse_foreign_videos(store, &generated).await?;
     let total = generated.videos.len() + generated.likes.len() + generated.skips.len();
     let progress = Mutex::new(Progress::start("generate", total as u64));
     write(store, &generated, &|rows, what| {
@@ -135,6 +137,27 @@ pub async fn demo(
         oracle,
         update,
     })
+}
+
+/// Made-up likes must never come among real ones.
+async fn refuse_foreign_videos(store: &Store, generated: &Generated) -> anyhow::Result<()> {
+    let stored = store
+        .video_titles()
+        .await
+        .context("look into the database")?;
+    let made_up = |id: &Uuid| {
+        generated
+            .videos
+            .binary_search_by_key(id, |video| video.id)
+            .is_ok()
+    };
+    let foreign = stored.iter().filter(|(id, _)| !made_up(id)).count();
+    ensure!(
+        foreign == 0,
+        "the database holds {foreign} videos that this demo does not make, and made-up likes must not come among real ones: name another \
+         database, as in --db-url sqlite://demo.db"
+    );
+    Ok(())
 }
 
 fn distance(evaluated: &Evaluated, oracle: &Oracle) -> anyhow::Result<OracleDistance> {

@@ -14,6 +14,6 @@ pub enum JobError {
         minimum: u64,
     },
     /// Ctrl-C or SIGTERM.
-    #[error("interrupted; nothing was written")]
+    #[error("interrupted; nothing is half-written, and starting it again is safe")]
     Interrupted,
 }

@@ -106,6 +106,15 @@ fn walk(place: &Workplace) -> Vec<u8> {
     .unwrap();
     let imported = place.json("import videos.csv likes.csv");
     assert!(imported.is_object());
+    let refused = place.run(DEMO);
+    assert_eq!(
+        refused.status.code(),
+        Some(1),
+        "made-up likes never come among real ones"
+    );
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("1 videos that this demo does not make")
+    );
     let update = place.json("update");
     assert_eq!(
         (
