@@ -266,7 +266,7 @@ impl UpdateArgs {
     }
 }
 
-/// Arguments of `twotower demo`. Training follows the configuration file.
+/// Arguments of `twotower demo`. All else of training follows the configuration file.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
     /// Videos to generate
@@ -284,6 +284,10 @@ pub struct DemoArgs {
     /// Seed of the generated data
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub seed: u64,
+
+    /// Most passes over the likes: fewer than `train` makes, so that the demo is done within minutes
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub epochs: usize,
 
     /// Address and port of the console
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]

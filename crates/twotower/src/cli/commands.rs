@@ -228,13 +228,16 @@ async fn demo(
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     let store = connect(global).await.context("open the demo's database")?;
+    let mut config = config.clone();
+    config.hyperparameters.epochs = args.epochs;
+    config.hyperparameters.validate()?;
     // Before minutes of work, so that a port that is taken is known at once.
     let server = if args.no_serve {
         None
     } else {
-        Some(serve::Server::bind(store.clone(), args.serve_config(config)).await?)
+        Some(serve::Server::bind(store.clone(), args.serve_config(&config)).await?)
     };
-    let outcome = jobs::demo(&store, config, &args.options(), interrupt).await?;
+    let outcome = jobs::demo(&store, &config, &args.options(), interrupt).await?;
     let text = format!(
         "{}\n{}\n{}",
         as_text(&outcome.evaluated),
