@@ -27,9 +27,9 @@ impl Progress {
                 ProgressDrawTarget::stderr_with_hz(10),
             );
             let template = if total > 0 {
-                "{prefix:>10} [{bar:28}] {percent:>3}% {per_sec:>12} {msg} {eta} left"
+                "{prefix:>10} [{bar:28}] {percent:>3}% {msg} {eta} left"
             } else {
-                "{prefix:>10} {spinner} {pos} {per_sec:>12} {msg}"
+                "{prefix:>10} {spinner} {pos} {msg}"
             };
             // A template is a constant of this file; should one ever be wrong, the default style serves.
             bar.set_style(
@@ -52,15 +52,14 @@ impl Progress {
 
     /// Shows that `done` of the total is done.
     pub fn set(&mut self, done: u64, message: &str) {
+        let rate = done as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
         match &self.bar {
             Some(bar) => {
                 bar.set_position(done);
-                bar.set_message(message.to_owned());
+                bar.set_message(format!("{rate:.0}/s {message}"));
             }
             None if self.last_line.elapsed() >= INTERVAL => {
                 self.last_line = Instant::now();
-                let seconds = self.started.elapsed().as_secs_f64();
-                let rate = done as f64 / seconds.max(1e-9);
                 if self.total > 0 {
                     let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);
                     tracing::info!(
