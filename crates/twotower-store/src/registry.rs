@@ -36,7 +36,7 @@ pub struct NewModel {
     pub hyperparameters: Value,
     /// As in its manifest.
     pub metrics: Value,
-    /// SHA-256 of its manifest file, hex.
+    /// The checksum (SHA-256, hex) that its manifest states of itself, and through it of every file.
     pub manifest_sha256: String,
 }
 

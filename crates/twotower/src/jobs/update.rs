@@ -156,11 +156,7 @@ fn new_model(manifest: &Manifest) -> NewModel {
         snapshot_sha256: manifest.trained_on.snapshot_sha256.clone(),
         hyperparameters: serde_json::to_value(&manifest.hyperparameters).unwrap_or_default(),
         metrics: manifest.metrics.clone(),
-        manifest_sha256: manifest
-            .files
-            .get("weights.safetensors")
-            .cloned()
-            .unwrap_or_default(),
+        manifest_sha256: manifest.checksum.clone(),
     }
 }
 
