@@ -1,5 +1,6 @@
 //! Hyperparameters: one struct, checked once, saved inside the model.
 
+use crate::evaluate::QuickEvaluation;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use thiserror::Error;
@@ -16,24 +17,33 @@ pub struct Hyperparameters {
     pub item_hidden: usize,
     /// Decays per like of the user tower's averages.
     pub decays: Vec<f32>,
+    /// Whether the order of a user's likes is known. If not, each like is predicted from all the others, and the only decay
+    /// is 1.
+    pub ordered: bool,
     /// Decay per skip of the average of skips.
     pub skip_decay: f32,
     /// Examples (likes to predict) per step.
     pub batch_size: usize,
     /// Most passes over the training likes.
     pub epochs: usize,
-    /// Epochs without a better validation NDCG@10 before training stops.
+    /// Validation metric by which the best epoch is chosen.
+    pub selection: Selection,
+    /// Epochs without a better one before training stops.
     pub patience: usize,
     /// Softmax temperature τ.
     pub temperature: f32,
     /// Videos drawn uniformly per step as negatives, beside the batch's own.
     pub negatives: usize,
+    /// As how many videos a skipped one counts among the negatives of the user who skipped it, beside itself.
+    pub skip_weight: f32,
     /// Correct logits by the log of the expected count of a candidate (logQ).
     pub log_q: bool,
     /// Adam's step for dense layers.
     pub learning_rate: f32,
     /// Row-wise Adagrad's step for tables.
     pub table_learning_rate: f32,
+    /// Share of both learning rates that is left at the end of the last epoch; they fall in a straight line.
+    pub final_rate: f32,
     /// Decoupled weight decay of dense layers.
     pub weight_decay: f32,
     /// Share of videos whose id is hidden in a step, so that features alone must do.
@@ -52,6 +62,28 @@ pub struct Hyperparameters {
     pub seed: u64,
 }
 
+/// What the best epoch is chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// NDCG@10
+    #[serde(rename = "ndcg_at_10")]
+    NdcgAt10,
+    /// Recall@20
+    #[serde(rename = "recall_at_20")]
+    RecallAt20,
+}
+
+impl Selection {
+    /// The metric's value.
+    pub fn of(self, validation: &QuickEvaluation) -> f64 {
+        match self {
+            Self::NdcgAt10 => validation.ndcg_at_10,
+            Self::RecallAt20 => validation.recall_at_20,
+        }
+    }
+}
+
 impl Default for Hyperparameters {
     fn default() -> Self {
         Self {
@@ -59,15 +91,19 @@ impl Default for Hyperparameters {
             user_hidden: 128,
             item_hidden: 128,
             decays: vec![0.0, 0.5, 0.8, 0.95, 1.0],
+            ordered: true,
             skip_decay: 0.9,
+            selection: Selection::NdcgAt10,
             batch_size: 512,
             epochs: 20,
-            patience: 3,
+            patience: 8,
             temperature: 0.1,
             negatives: 512,
+            skip_weight: 0.0,
             log_q: true,
             learning_rate: 2e-3,
             table_learning_rate: 0.05,
+            final_rate: 0.0,
             weight_decay: 1e-2,
             id_dropout: 0.1,
             input_dropout: 0.3,
@@ -116,12 +152,18 @@ impl Hyperparameters {
                 && self.decays.iter().all(|x| (0.0..=1.0).contains(x)),
         );
         let (most, no_end) = (1_000_000, usize::MAX);
-        let checks: [(&'static str, String, &'static str, bool); 17] = [
+        let checks: [(&'static str, String, &'static str, bool); 20] = [
             // Beyond 2,000 dimensions pgvector builds no index.
             count("embedding_dim", self.embedding_dim, 1..=2000, "1 to 2000"),
             count("user_hidden", self.user_hidden, 1..=8192, "1 to 8192"),
             count("item_hidden", self.item_hidden, 1..=8192, "1 to 8192"),
             decays,
+            (
+                "decays",
+                format!("{:?}", self.decays),
+                "[1.0] where ordered is false",
+                self.ordered || self.decays == [1.0],
+            ),
             number("skip_decay", self.skip_decay, 0.0..=1.0, "0 to 1"),
             count("batch_size", self.batch_size, 2..=most, "2 to 1000000"),
             count("epochs", self.epochs, 1..=10_000, "1 to 10000"),
@@ -129,8 +171,10 @@ impl Hyperparameters {
             // The softmax is computed without a pass for its maximum, which float32 allows down to here.
             number("temperature", self.temperature, 0.03..=10.0, "0.03 to 10"),
             count("negatives", self.negatives, 0..=most, "0 to 1000000"),
+            number("skip_weight", self.skip_weight, 0.0..=1e6, "0 to 1000000"),
             step("learning_rate", self.learning_rate),
             step("table_learning_rate", self.table_learning_rate),
+            number("final_rate", self.final_rate, 0.0..=1.0, "0 to 1"),
             number("weight_decay", self.weight_decay, 0.0..=1.0, "0 to 1"),
             number("id_dropout", self.id_dropout, 0.0..=1.0, "0 to 1"),
             number("input_dropout", self.input_dropout, 0.0..=0.9, "0 to 0.9"),

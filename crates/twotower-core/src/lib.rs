@@ -14,6 +14,8 @@ pub mod feature;
 
 pub mod matrix;
 
+pub mod tensors;
+
 pub mod kernel;
 
 pub mod hyperparameters;

@@ -20,6 +20,8 @@ pub struct Row<'a> {
     pub target: usize,
     /// Columns of candidates known to be liked by the row's user: not negatives. The target may be among them.
     pub known: &'a [u32],
+    /// Columns of candidates that the row's user skipped: negatives of more weight.
+    pub skipped: &'a [u32],
 }
 
 /// Buffers that live from step to step.
@@ -73,7 +75,8 @@ impl SampledSoftmax {
         let bias = candidates
             .negative_bias
             .iter()
-            .chain(&candidates.positive_bias);
+            .chain(&candidates.positive_bias)
+            .chain(&candidates.skipped_bias);
         let shift = 1.0 / temperature + bias.fold(f32::NEG_INFINITY, |max, &b| max.max(b));
         let scale = 1.0 / (rows as f32);
         let mut loss = 0.0_f64;
@@ -99,8 +102,16 @@ impl SampledSoftmax {
                         logits,
                     );
                     let mut loss = 0.0;
+                    let mut held_back = Vec::new();
                     for (offset, logits) in logits.chunks_exact_mut(columns).enumerate() {
-                        loss += softmax_row(logits, row(first + offset), candidates, shift, scale);
+                        loss += softmax_row(
+                            logits,
+                            row(first + offset),
+                            candidates,
+                            shift,
+                            scale,
+                            &mut held_back,
+                        );
                     }
                     kernel::gemm(
                         1.0 / temperature,
@@ -142,9 +153,18 @@ fn softmax_row(
     candidates: &Candidates,
     shift: f32,
     scale: f32,
+    held_back: &mut Vec<f32>,
 ) -> f64 {
     let target = logits[row.target] + candidates.positive_bias[row.target];
+    // Before the bias of all, which is -∞ for a video that was not drawn.
+    for &skipped in row.skipped {
+        let column = skipped as usize;
+        held_back.push(logits[column] + candidates.skipped_bias[column]);
+    }
     kernel::axpy(1.0, &candidates.negative_bias, logits);
+    for (&skipped, logit) in row.skipped.iter().zip(held_back.drain(..)) {
+        logits[skipped as usize] = logit;
+    }
     for &known in row.known {
         logits[known as usize] = f32::NEG_INFINITY;
     }
@@ -176,16 +196,19 @@ mod tests {
             items: (0..5).collect(),
             negative_bias: vec![0.1, -0.2, 0.3, 0.0, 0.5],
             positive_bias: vec![-0.1, -0.3, 0.2, 0.0, 0.4],
+            skipped_bias: vec![0.6, 0.7, 0.8, 0.9, 1.0],
         };
         (users, vectors, candidates)
     }
 
     const KNOWN: [&[u32]; 3] = [&[0, 3], &[], &[2, 4]];
+    const SKIPPED: [&[u32]; 3] = [&[1, 3], &[], &[0]];
 
     fn row(b: usize) -> Row<'static> {
         Row {
             target: [0, 1, 4][b],
             known: KNOWN[b],
+            skipped: SKIPPED[b],
         }
     }
 
@@ -206,6 +229,7 @@ mod tests {
                     let bias = match c == row.target {
                         true => candidates.positive_bias[c],
                         false if row.known.contains(&(c as u32)) => f32::NEG_INFINITY,
+                        false if row.skipped.contains(&(c as u32)) => candidates.skipped_bias[c],
                         false => candidates.negative_bias[c],
                     };
                     score / 0.2 + f64::from(bias)

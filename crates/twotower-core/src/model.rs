@@ -6,35 +6,10 @@ use crate::hyperparameters::Hyperparameters;
 use crate::interaction::History;
 use crate::matrix::Matrix;
 use crate::recommend::Recommender;
+use crate::tensors::{self, Tensor, TensorError};
 use crate::tower::{Dense, Head, ItemTower, UserTower};
 use crate::{embedding::EmbeddingError, kernel};
-use safetensors::tensor::{Dtype, TensorView};
-use std::collections::BTreeMap;
-use thiserror::Error;
-
-/// Weights that do not make a model.
-#[derive(Debug, Error)]
-pub enum ModelError {
-    /// The bytes are no safetensors file.
-    #[error("the weights are not in safetensors format: {0}")]
-    Format(#[from] safetensors::SafeTensorError),
-    /// A tensor is missing, or not of the shape that hyperparameters and preprocessing ask for.
-    #[error("tensor `{name}`: expected float32 of shape {expected:?}, found {found}")]
-    Tensor {
-        /// Name of the tensor.
-        name: &'static str,
-        /// Shape asked for.
-        expected: Vec<usize>,
-        /// What is there.
-        found: String,
-    },
-    /// A weight is NaN or infinite.
-    #[error("tensor `{name}` holds a number that is not finite")]
-    NotFinite {
-        /// Name of the tensor.
-        name: &'static str,
-    },
-}
+use safetensors::SafeTensors;
 
 /// A trained model.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +58,7 @@ impl Model {
     }
 
     /// Every weight with its name and shape, in the order of the file. The one list that saving and loading go by.
-    pub fn tensors_mut(&mut self) -> Vec<(&'static str, Vec<usize>, &mut [f32])> {
+    pub fn tensors_mut(&mut self) -> Vec<Tensor<'_>> {
         let (item, user) = (&mut self.item_tower, &mut self.user_tower);
         vec![
             matrix("item_tower.id_table", &mut item.id_table),
@@ -104,64 +79,23 @@ impl Model {
     /// The weights as the bytes of a safetensors file.
     ///
     /// # Errors
-    /// [`ModelError::Format`] if the format refuses them, which shapes that fit their data never are.
-    pub fn to_safetensors(&self) -> Result<Vec<u8>, ModelError> {
-        let mut model = self.clone();
-        let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = model
-            .tensors_mut()
-            .into_iter()
-            .map(|(name, shape, data)| {
-                (
-                    name,
-                    shape,
-                    data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-                )
-            })
-            .collect();
-        let views: BTreeMap<&str, TensorView<'_>> = bytes
-            .iter()
-            .map(|(name, shape, data)| {
-                Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data)?))
-            })
-            .collect::<Result<_, safetensors::SafeTensorError>>()?;
-        Ok(safetensors::serialize(views, None)?)
+    /// [`TensorError::Format`] if the format refuses them, which shapes that fit their data never are.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>, TensorError> {
+        tensors::write(&self.clone().tensors_mut(), None)
     }
 
     /// Reads the weights back.
     ///
     /// # Errors
-    /// [`ModelError`] if a tensor is missing, of another shape, or not finite.
+    /// [`TensorError`] if a tensor is missing, of another shape, or not finite.
     pub fn from_safetensors(
         hyperparameters: Hyperparameters,
         preprocessing: Preprocessing,
         bytes: &[u8],
-    ) -> Result<Self, ModelError> {
-        let file = safetensors::SafeTensors::deserialize(bytes)?;
+    ) -> Result<Self, TensorError> {
+        let file = SafeTensors::deserialize(bytes)?;
         let mut model = Self::zeros(hyperparameters, preprocessing);
-        for (name, expected, data) in model.tensors_mut() {
-            let refuse = |found: String| ModelError::Tensor {
-                name,
-                expected: expected.clone(),
-                found,
-            };
-            let tensor = file
-                .tensor(name)
-                .map_err(|error| refuse(error.to_string()))?;
-            if tensor.dtype() != Dtype::F32 || tensor.shape() != expected {
-                return Err(refuse(format!(
-                    "{:?} of shape {:?}",
-                    tensor.dtype(),
-                    tensor.shape()
-                )));
-            }
-            let (values, _) = tensor.data().as_chunks::<4>();
-            for (x, bytes) in data.iter_mut().zip(values) {
-                *x = f32::from_le_bytes(*bytes);
-            }
-            if data.iter().any(|x| !x.is_finite()) {
-                return Err(ModelError::NotFinite { name });
-            }
-        }
+        tensors::fill(&file, model.tensors_mut())?;
         Ok(model)
     }
 
@@ -230,9 +164,10 @@ impl Recommender for TwoTower<'_> {
     }
 }
 
-fn matrix<'a>(name: &'static str, m: &'a mut Matrix) -> (&'static str, Vec<usize>, &'a mut [f32]) {
-    (name, vec![m.rows(), m.cols()], m.as_mut_slice())
+fn matrix<'a>(name: &str, m: &'a mut Matrix) -> Tensor<'a> {
+    (name.to_owned(), vec![m.rows(), m.cols()], m.as_mut_slice())
 }
-fn vector<'a>(name: &'static str, v: &'a mut [f32]) -> (&'static str, Vec<usize>, &'a mut [f32]) {
-    (name, vec![v.len()], v)
+
+fn vector<'a>(name: &str, v: &'a mut [f32]) -> Tensor<'a> {
+    (name.to_owned(), vec![v.len()], v)
 }

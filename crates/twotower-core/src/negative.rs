@@ -15,6 +15,9 @@ pub struct Candidates {
     pub negative_bias: Vec<f32>,
     /// `[C]` added to the logit of the row's own target: -ln(expected times).
     pub positive_bias: Vec<f32>,
+    /// `[C]` added to the logit of a candidate that the row's user skipped: that of a negative, with the weight of a skip on
+    /// top.
+    pub skipped_bias: Vec<f32>,
 }
 
 impl Candidates {
@@ -36,17 +39,37 @@ impl Candidates {
 pub struct CandidateSampler {
     /// Share of each video among the training likes, `[V]`.
     target_share: Vec<f32>,
-    negatives: usize,
-    log_q: bool,
+    options: SamplerOptions,
     /// Column of each video in this step, `[V]`.
     columns: Vec<u32>,
     counts: Vec<u32>,
 }
 
+/// How candidates are drawn and weighed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SamplerOptions {
+    /// Videos drawn uniformly each step.
+    pub negatives: usize,
+    /// Whether the expectation is subtracted; without it (for ablations) all is much worse.
+    pub log_q: bool,
+    /// As how many videos of the catalogue a skipped one counts among the negatives of the user who skipped it, beside itself.
+    pub skip_weight: f32,
+}
+
+/// What a step asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Drawn<'a> {
+    /// Videos to be predicted, one an example.
+    pub targets: &'a [u32],
+    /// Videos that users of the batch skipped: scored for those users, drawn or not.
+    pub skipped: &'a [u32],
+    /// Videos whose vectors the step needs besides.
+    pub history: &'a [u32],
+}
+
 impl CandidateSampler {
-    /// `like_counts` `[V]`: training likes of each video. `negatives` videos are drawn uniformly each step; without
-    /// `log_q` no expectation is subtracted (for ablations: it is much worse).
-    pub fn new(like_counts: &[u32], negatives: usize, log_q: bool) -> Self {
+    /// `like_counts` `[V]`: training likes of each video.
+    pub fn new(like_counts: &[u32], options: SamplerOptions) -> Self {
         let total = like_counts
             .iter()
             .map(|&n| f64::from(n))
@@ -57,8 +80,7 @@ impl CandidateSampler {
                 .iter()
                 .map(|&n| (f64::from(n) / total) as f32)
                 .collect(),
-            negatives,
-            log_q,
+            options,
             columns: vec![ABSENT; like_counts.len()],
             counts: Vec::new(),
         }
@@ -70,14 +92,16 @@ impl CandidateSampler {
         (column != ABSENT).then_some(column as usize)
     }
 
-    /// Draws the candidates for a batch with these `targets`; videos of `history` that are no candidates get columns after
-    /// them.
+    /// Draws the candidates of a step; videos of `history` that are no candidates get columns after them.
     ///
     /// If as many candidates could be drawn as there are videos, every video is one and the softmax is exact.
     pub fn draw(
         &mut self,
-        targets: &[u32],
-        history: &[u32],
+        Drawn {
+            targets,
+            skipped,
+            history,
+        }: Drawn<'_>,
         random: &mut impl Rng,
         into: &mut Candidates,
     ) {
@@ -87,7 +111,12 @@ impl CandidateSampler {
         into.items.clear();
         self.counts.clear();
         let videos = self.columns.len();
-        let exact = self.log_q && targets.len() + self.negatives >= videos;
+        let SamplerOptions {
+            negatives,
+            log_q,
+            skip_weight,
+        } = self.options;
+        let exact = log_q && targets.len() + negatives >= videos;
         if exact {
             for item in 0..videos as u32 {
                 self.count(item, into);
@@ -96,20 +125,34 @@ impl CandidateSampler {
             for &item in targets {
                 self.count(item, into);
             }
-            for _ in 0..self.negatives {
+            for _ in 0..negatives {
                 self.count(random.random_range(0..videos as u32), into);
+            }
+        }
+        for &item in skipped {
+            if self.columns[item as usize] == ABSENT {
+                self.columns[item as usize] = into.items.len() as u32;
+                into.items.push(item);
+                self.counts.push(0);
             }
         }
         into.negative_bias.clear();
         into.positive_bias.clear();
-        let uniform = self.negatives as f32 / videos as f32;
+        into.skipped_bias.clear();
+        let uniform = negatives as f32 / videos as f32;
         for (&item, &count) in into.items.iter().zip(&self.counts) {
-            let expected = match (exact, self.log_q) {
+            let expected = match (exact, log_q) {
                 (false, true) => targets.len() as f32 * self.target_share[item as usize] + uniform,
                 _ => 1.0,
             };
-            into.positive_bias.push(-expected.ln());
-            into.negative_bias.push((count as f32).ln() - expected.ln());
+            // One that was not drawn is no target and weighs nothing, however unlikely it was to be drawn.
+            let (weight, positive_bias) = match count {
+                0 => (0.0, 0.0),
+                _ => (count as f32 / expected, -expected.ln()),
+            };
+            into.positive_bias.push(positive_bias);
+            into.negative_bias.push(weight.ln());
+            into.skipped_bias.push((weight + skip_weight).ln());
         }
         for &item in history {
             if self.columns[item as usize] == ABSENT {
@@ -136,19 +179,39 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
+    fn options(negatives: usize) -> SamplerOptions {
+        SamplerOptions {
+            negatives,
+            log_q: true,
+            skip_weight: 0.5,
+        }
+    }
+
+    fn drawn<'a>(targets: &'a [u32], skipped: &'a [u32], history: &'a [u32]) -> Drawn<'a> {
+        Drawn {
+            targets,
+            skipped,
+            history,
+        }
+    }
+
     #[test]
     fn each_video_once_with_the_log_of_its_surplus() {
         let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
-        let mut sampler = CandidateSampler::new(&[6, 2, 0, 0, 0, 0, 0, 0], 0, true);
+        let mut sampler = CandidateSampler::new(&[6, 2, 0, 0, 0, 0, 0, 0], options(0));
         let mut candidates = Candidates::default();
-        sampler.draw(&[0, 0, 1], &[5, 0], &mut random, &mut candidates);
+        sampler.draw(
+            drawn(&[0, 0, 1], &[], &[5, 0]),
+            &mut random,
+            &mut candidates,
+        );
         assert_eq!(candidates.items, [0, 1, 5]);
         assert_eq!(candidates.len(), 2);
         assert_eq!((sampler.column(5), sampler.column(7)), (Some(2), None));
         // Expected 3 · 6/8 times, drawn twice.
         assert!((candidates.negative_bias[0] - (2.0_f32 / 2.25).ln()).abs() < 1e-6);
         assert!((candidates.positive_bias[0] + 2.25_f32.ln()).abs() < 1e-6);
-        sampler.draw(&[3], &[], &mut random, &mut candidates);
+        sampler.draw(drawn(&[3], &[], &[]), &mut random, &mut candidates);
         assert_eq!(
             sampler.column(0),
             None,
@@ -157,11 +220,28 @@ mod tests {
     }
 
     #[test]
+    fn a_skipped_video_is_scored_for_those_who_skipped_it_alone() {
+        let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
+        let mut sampler = CandidateSampler::new(&[3, 1, 0, 0, 0, 0, 0, 0], options(0));
+        let mut candidates = Candidates::default();
+        let step = drawn(&[0, 0], &[7, 0], &[5]);
+        sampler.draw(step, &mut random, &mut candidates);
+        assert_eq!(
+            (candidates.items.as_slice(), candidates.len()),
+            (&[0, 7, 5][..], 2)
+        );
+        assert!(candidates.negative_bias[1] == f32::NEG_INFINITY);
+        assert!((candidates.skipped_bias[1] - 0.5_f32.ln()).abs() < 1e-6);
+        // Expected 2 · 3/4 times, drawn twice.
+        assert!((candidates.skipped_bias[0] - (2.0_f32 / 1.5 + 0.5).ln()).abs() < 1e-6);
+    }
+
+    #[test]
     fn a_small_catalogue_is_scored_whole() {
         let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
-        let mut sampler = CandidateSampler::new(&[1, 1, 1], 2, true);
+        let mut sampler = CandidateSampler::new(&[1, 1, 1], options(2));
         let mut candidates = Candidates::default();
-        sampler.draw(&[2], &[1], &mut random, &mut candidates);
+        sampler.draw(drawn(&[2], &[], &[1]), &mut random, &mut candidates);
         assert_eq!(candidates.items, [0, 1, 2]);
         assert_eq!(candidates.negative_bias, [0.0; 3]);
     }

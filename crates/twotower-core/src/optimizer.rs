@@ -13,6 +13,7 @@ const ADAGRAD_EPSILON: f32 = 1e-8;
 pub struct RowAdagrad {
     accumulators: Vec<f32>,
     learning_rate: f32,
+    rate: f32,
 }
 
 impl RowAdagrad {
@@ -21,13 +22,24 @@ impl RowAdagrad {
         Self {
             accumulators: vec![0.0; rows],
             learning_rate,
+            rate: 1.0,
         }
+    }
+
+    /// Sets the learning rate to `factor` times its first one.
+    pub fn set_rate(&mut self, factor: f32) {
+        self.rate = factor;
+    }
+
+    /// The accumulators, one a row.
+    pub fn accumulators_mut(&mut self) -> &mut [f32] {
+        &mut self.accumulators
     }
 
     /// Updates the rows named by `rows`, strictly ascending, with `gradients` `[rows.len(), d]`; no other row is touched.
     pub fn step(&mut self, table: &mut Matrix, rows: &[u32], gradients: &[f32]) {
         let dim = table.cols();
-        let learning_rate = self.learning_rate;
+        let learning_rate = self.learning_rate * self.rate;
         let mut left: (&mut [f32], &mut [f32]) = (table.as_mut_slice(), &mut self.accumulators);
         let mut next_row = 0;
         // Cut the table into the touched rows, so that each is one task's own.
@@ -61,6 +73,7 @@ impl RowAdagrad {
 pub struct Adam {
     moments: Vec<(Vec<f32>, Vec<f32>)>,
     learning_rate: f32,
+    rate: f32,
     weight_decay: f32,
     steps: i32,
 }
@@ -82,20 +95,42 @@ impl Adam {
         Self {
             moments,
             learning_rate,
+            rate: 1.0,
             weight_decay,
             steps: 0,
         }
     }
 
+    /// Sets the learning rate to `factor` times its first one.
+    pub fn set_rate(&mut self, factor: f32) {
+        self.rate = factor;
+    }
+
+    /// Steps so far.
+    pub fn steps(&self) -> i32 {
+        self.steps
+    }
+
+    /// Sets the number of steps so far.
+    pub fn set_steps(&mut self, steps: i32) {
+        self.steps = steps;
+    }
+
+    /// First and second moments of each layer.
+    pub fn moments_mut(&mut self) -> &mut [(Vec<f32>, Vec<f32>)] {
+        &mut self.moments
+    }
+
     /// One step for all layers, in the order of [`Adam::new`].
     pub fn step(&mut self, layers: Vec<(&mut [f32], &[f32])>) {
         self.steps += 1;
+        let learning_rate = self.learning_rate * self.rate;
         let step = AdamStep {
             beta1: Self::BETA1,
             beta2: Self::BETA2,
-            rate: self.learning_rate / (1.0 - Self::BETA1.powi(self.steps)),
+            rate: learning_rate / (1.0 - Self::BETA1.powi(self.steps)),
             second_correction: 1.0 / (1.0 - Self::BETA2.powi(self.steps)),
-            decay: self.learning_rate * self.weight_decay,
+            decay: learning_rate * self.weight_decay,
         };
         layers.into_par_iter().zip(&mut self.moments).for_each(
             |((parameters, gradient), (first, second))| {

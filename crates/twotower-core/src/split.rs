@@ -13,6 +13,15 @@ pub enum SplitKind {
     Llo,
 }
 
+/// From when on skips are unseen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SkipCut {
+    /// From the first like held out of all users.
+    OneForAll,
+    /// From the first like held out of the same user.
+    PerUser,
+}
+
 /// Which held-out part is ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -25,7 +34,7 @@ pub enum Phase {
 /// A snapshot cut into three. Each part keeps the order of the snapshot.
 #[derive(Debug, Clone)]
 pub struct Split {
-    kind: SplitKind,
+    skip_cut: SkipCut,
     users: usize,
     /// Likes to learn from.
     pub train: Vec<Interaction>,
@@ -66,7 +75,10 @@ impl Split {
             }
         }
         Self {
-            kind,
+            skip_cut: match kind {
+                SplitKind::Temporal => SkipCut::OneForAll,
+                SplitKind::Llo => SkipCut::PerUser,
+            },
             users: dataset.users,
             train,
             validation,
@@ -75,9 +87,21 @@ impl Split {
         }
     }
 
-    /// How this split was cut.
-    pub fn kind(&self) -> SplitKind {
-        self.kind
+    /// A published cut, which is taken as it is. Each part in the order of a [`Dataset`].
+    pub fn official(
+        users: usize,
+        train: Vec<Interaction>,
+        validation: Vec<Interaction>,
+        test: Vec<Interaction>,
+    ) -> Self {
+        Self {
+            skip_cut: SkipCut::PerUser,
+            users,
+            train,
+            validation,
+            test,
+            skips: Vec::new(),
+        }
     }
 
     /// The likes a model has seen before `phase` is ranked, in the order of the snapshot for the temporal split and as
@@ -96,21 +120,22 @@ impl Split {
         }
     }
 
-    /// For each user the time from which on skips are unseen in `phase`: that of the first like held out (temporal: of all
-    /// users; leave-last-out: of this user; `u32::MAX` for a user of whom nothing is held out).
+    /// For each user the time from which on skips are unseen in `phase`: that of the first like held out, of all users or of
+    /// this one (`u32::MAX` for a user of whom nothing is held out).
     fn cut_off(&self, phase: Phase) -> Vec<u32> {
-        match self.kind {
-            SplitKind::Temporal => {
+        match self.skip_cut {
+            SkipCut::OneForAll => {
                 let first = self
                     .held_out(phase)
                     .first()
                     .map_or(u32::MAX, |like| like.at);
                 vec![first; self.users]
             }
-            SplitKind::Llo => {
+            SkipCut::PerUser => {
                 let mut cut = vec![u32::MAX; self.users];
                 for like in self.held_out(phase) {
-                    cut[like.user as usize] = like.at;
+                    let first = &mut cut[like.user as usize];
+                    *first = like.at.min(*first);
                 }
                 cut
             }

@@ -19,7 +19,7 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 use twotower_core::hyperparameters::Hyperparameters;
-use twotower_core::model::ModelError;
+use twotower_core::tensors::TensorError;
 use twotower_onnx::OnnxError;
 
 /// Version of the layout that this program writes and reads.
@@ -147,7 +147,7 @@ pub enum ModelFilesError {
         /// File.
         path: PathBuf,
         /// What is wrong with them.
-        source: ModelError,
+        source: TensorError,
     },
     /// The model cannot be written as ONNX.
     #[error("cannot write {file}: {source}")]

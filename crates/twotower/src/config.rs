@@ -32,6 +32,8 @@ pub struct Training {
     pub threads: usize,
     /// Folder of models.
     pub output_dir: PathBuf,
+    /// Minutes between two checkpoints of training; 0 writes none.
+    pub checkpoint_minutes: u32,
 }
 
 impl Default for Training {
@@ -41,6 +43,7 @@ impl Default for Training {
             max_age_days: None,
             threads: 2,
             output_dir: PathBuf::from("models"),
+            checkpoint_minutes: 5,
         }
     }
 }

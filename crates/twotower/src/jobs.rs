@@ -1,5 +1,7 @@
 //! Train, evaluate, update: what the commands do, apart from the arguments that name it.
 
+mod checkpoint;
+
 mod data;
 
 mod demo;

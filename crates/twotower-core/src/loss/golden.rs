@@ -1,7 +1,7 @@
 //! The loss against numbers that autograd gave: see `fixtures/golden/README.md`.
 
 use super::{Gradients, Operands, Row, SampledSoftmax};
-use crate::negative::{CandidateSampler, Candidates};
+use crate::negative::{CandidateSampler, Candidates, Drawn, SamplerOptions};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::Deserialize;
@@ -48,6 +48,7 @@ impl Golden {
                 .map(|(count, expected)| bias(count, expected))
                 .collect(),
             positive_bias: expected.map(|expected| bias(1, expected)).collect(),
+            skipped_bias: vec![0.0; self.counts.len()],
         }
     }
 
@@ -88,6 +89,7 @@ fn check(repeats: usize) {
         |b| Row {
             target: columns[b % batch],
             known: &golden.known[b % batch],
+            skipped: &[],
         },
         &mut Gradients {
             users: &mut gradients.0,
@@ -135,6 +137,7 @@ fn logits_after_bias_agree_with_the_reference() {
             |_| Row {
                 target: columns[b],
                 known: &golden.known[b],
+                skipped: &[],
             },
             &mut Gradients {
                 users: &mut users,
@@ -169,14 +172,25 @@ fn logits_after_bias_agree_with_the_reference() {
     }
 }
 
+fn options(negatives: usize) -> SamplerOptions {
+    SamplerOptions {
+        negatives,
+        log_q: true,
+        skip_weight: 0.0,
+    }
+}
+
 /// Without uniform draws the candidates of a batch are known, and so are their biases.
 #[test]
 fn the_sampler_subtracts_the_log_of_the_expected_count() {
     let golden = golden();
     let mut candidates = Candidates::default();
-    CandidateSampler::new(&golden.like_counts, 0, true).draw(
-        &golden.targets,
-        &[],
+    CandidateSampler::new(&golden.like_counts, options(0)).draw(
+        Drawn {
+            targets: &golden.targets,
+            skipped: &[],
+            history: &[],
+        },
         &mut Pcg64Mcg::seed_from_u64(1),
         &mut candidates,
     );
@@ -197,9 +211,12 @@ fn the_sampler_subtracts_the_log_of_the_expected_count() {
 fn the_sampler_expects_the_mixture_of_targets_and_uniform_draws() {
     let golden = golden();
     let mut candidates = Candidates::default();
-    CandidateSampler::new(&golden.like_counts, 19, true).draw(
-        &golden.targets,
-        &[],
+    CandidateSampler::new(&golden.like_counts, options(19)).draw(
+        Drawn {
+            targets: &golden.targets,
+            skipped: &[],
+            history: &[],
+        },
         &mut Pcg64Mcg::seed_from_u64(1),
         &mut candidates,
     );

@@ -104,6 +104,17 @@ impl HistoryState {
         self.counts[1] += 1;
     }
 
+    /// The state as it would be without one like, of the video with this vector, if no like is decayed.
+    pub(crate) fn without(&self, vector: &[f32]) -> Self {
+        let mut others = self.clone();
+        for (sum, x) in others.sums.iter_mut().zip(vector) {
+            *sum -= x;
+        }
+        others.weights[0] -= 1.0;
+        others.counts[0] -= 1;
+        others
+    }
+
     fn decay_and_add(&mut self, scale: usize, decay: f32, vector: &[f32]) {
         for (sum, x) in self.sums[scale * self.dim..(scale + 1) * self.dim]
             .iter_mut()

@@ -20,9 +20,16 @@ pub(super) enum Step<'a> {
     },
     /// A like to be predicted: the input as it stands is an example.
     Predict,
+    /// A like among those walked before, to be predicted from all the others. Asks for a tower whose only decay is 1.
+    PredictFromOthers {
+        /// `[d]`
+        vector: &'a [f32],
+        /// Column of the video among the step's items.
+        row: usize,
+    },
 }
 
-/// Walks `steps` from `state` on and writes one input row `[x]` for each [`Step::Predict`] into `x`, and the factor 1 / (sum
+/// Walks `steps` from `state` on and writes one input row `[x]` for each example into `x`, and the factor 1 / (sum
 /// of weights) of each scale of likes at that moment into `factors` `[examples, k]`, which [`backward`] needs.
 pub(super) fn forward<'a>(
     tower: &UserTower,
@@ -45,6 +52,13 @@ pub(super) fn forward<'a>(
                     for (scale, factor) in factors.iter_mut().enumerate() {
                         *factor = state.factor(scale);
                     }
+                }
+            }
+            Step::PredictFromOthers { vector, .. } => {
+                if let Some((x, factors)) = rows.next() {
+                    let others = state.without(vector);
+                    others.input(x);
+                    factors.fill(others.factor(0));
                 }
             }
         }
@@ -93,6 +107,14 @@ pub(super) fn backward<'a>(
                 }
                 add(row, &total);
             }
+            Step::PredictFromOthers { row, .. } => {
+                if let Some((dx, factors)) = rows.next() {
+                    total.fill(0.0);
+                    kernel::axpy(-factors[0], &dx[..dim], &mut total);
+                    add(row, &total);
+                    kernel::axpy(factors[0], &dx[..dim], &mut sums);
+                }
+            }
             Step::Skip { .. } => {}
         }
     }
@@ -123,8 +145,23 @@ mod tests {
         script
     }
 
+    /// All likes, then each predicted from the others.
+    fn unordered_script(vectors: &[f32]) -> Vec<Step<'_>> {
+        let rows = || vectors.chunks_exact(3).enumerate();
+        let likes = rows().map(|(row, vector)| Step::Like { vector, row });
+        let examples = rows().skip(1);
+        likes
+            .chain(examples.map(|(row, vector)| Step::PredictFromOthers { vector, row }))
+            .collect()
+    }
+
     #[test]
     fn gradients_agree_with_finite_differences() {
+        check(&[0.0, 0.5, 1.0], script);
+        check(&[1.0], unordered_script);
+    }
+
+    fn check(decays: &[f32], script: fn(&[f32]) -> Vec<Step<'_>>) {
         let mut random = Pcg64Mcg::seed_from_u64(1);
         let (dim, likes) = (3, 6);
         let head = Head {
@@ -135,7 +172,7 @@ mod tests {
             ..Head::default()
         };
         let tower = UserTower {
-            decays: vec![0.0, 0.5, 1.0],
+            decays: decays.to_vec(),
             skip_decay: 0.9,
             head,
         };

@@ -12,8 +12,9 @@ use crate::hyperparameters::Hyperparameters;
 use crate::kernel;
 use crate::loss::{Gradients, Operands, Row, SampledSoftmax};
 use crate::model::Model;
-use crate::negative::{CandidateSampler, Candidates};
+use crate::negative::{CandidateSampler, Candidates, Drawn, SamplerOptions};
 use crate::optimizer::{Adam, RowAdagrad};
+use crate::tensors::Tensor;
 use rand::{Rng, RngExt};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
@@ -62,6 +63,8 @@ struct Examples {
     factors: Vec<f32>,
     /// Columns of candidates that the user of each window likes.
     known: Vec<Vec<u32>>,
+    /// Columns of candidates that the user of each window skipped.
+    skipped: Vec<Vec<u32>>,
     /// Window of each example, `[B]`.
     window_of: Vec<u32>,
 }
@@ -71,6 +74,8 @@ struct Part<'a> {
     window: Window,
     /// Columns of candidates that the window's user likes.
     known: Vec<u32>,
+    /// Columns of candidates that the window's user skipped.
+    skipped: Vec<u32>,
     x: &'a mut [f32],
     factors: &'a mut [f32],
 }
@@ -92,7 +97,14 @@ impl Stepper {
             model.item_tower.term_table.rows(),
         );
         Self {
-            sampler: CandidateSampler::new(like_counts, hyper.negatives, hyper.log_q),
+            sampler: CandidateSampler::new(
+                like_counts,
+                SamplerOptions {
+                    negatives: hyper.negatives,
+                    log_q: hyper.log_q,
+                    skip_weight: hyper.skip_weight,
+                },
+            ),
             candidates: Candidates::default(),
             item_pass: HeadPass::default(),
             user_pass: HeadPass::default(),
@@ -108,6 +120,37 @@ impl Stepper {
             item_vector_gradients: Vec::new(),
             with_id: Vec::new(),
         }
+    }
+
+    /// Sets the learning rates to `factor` times those of the hyperparameters.
+    pub(super) fn set_rate(&mut self, factor: f32) {
+        self.dense_optimizer.set_rate(factor);
+        self.id_optimizer.set_rate(factor);
+        self.term_optimizer.set_rate(factor);
+    }
+
+    /// Steps of the dense optimiser so far.
+    pub(super) fn adam_steps(&self) -> i32 {
+        self.dense_optimizer.steps()
+    }
+
+    /// Sets the number of steps of the dense optimiser, for a run that goes on.
+    pub(super) fn set_adam_steps(&mut self, steps: i32) {
+        self.dense_optimizer.set_steps(steps);
+    }
+
+    /// The state of the optimisers.
+    pub(super) fn tensors_mut(&mut self) -> Vec<Tensor<'_>> {
+        let (ids, terms) = (&mut self.id_optimizer, &mut self.term_optimizer);
+        let mut tensors: Vec<Tensor<'_>> = vec![
+            vector("id_accumulators", ids.accumulators_mut()),
+            vector("term_accumulators", terms.accumulators_mut()),
+        ];
+        for (layer, (first, second)) in self.dense_optimizer.moments_mut().iter_mut().enumerate() {
+            tensors.push(vector(&format!("first_moment.{layer}"), first));
+            tensors.push(vector(&format!("second_moment.{layer}"), second));
+        }
+        tensors
     }
 
     /// Trains on `batch`; returns the mean loss in nats and the number of examples.
@@ -134,8 +177,16 @@ impl Stepper {
         let timelines = data.timelines;
         let targets: Vec<u32> = batch.iter().flat_map(|w| w.targets(timelines)).collect();
         let liked: Vec<u32> = batch.iter().flat_map(|w| w.items(timelines)).collect();
-        self.sampler
-            .draw(&targets, &liked, random, &mut self.candidates);
+        let mut skipped = Vec::new();
+        if model.hyperparameters.skip_weight > 0.0 {
+            skipped.extend(batch.iter().flat_map(|window| window.skipped(timelines)));
+        }
+        let drawn = Drawn {
+            targets: &targets,
+            skipped: &skipped,
+            history: &liked,
+        };
+        self.sampler.draw(drawn, random, &mut self.candidates);
         self.embed_items(model, data.features, random);
         let examples = self.embed_users(model, data, batch, random.next_u64());
         let loss = self.score(&model.hyperparameters, &targets, &examples);
@@ -195,6 +246,11 @@ impl Stepper {
                         .filter(|&column| column < columns)
                         .map(|column| column as u32),
                 );
+                if hyper.skip_weight > 0.0 {
+                    let skipped = part.window.skipped(data.timelines);
+                    let columns = skipped.filter_map(|item| self.sampler.column(item));
+                    part.skipped.extend(columns.map(|column| column as u32));
+                }
                 let (state, skipped) =
                     part.window
                         .state_before(tower, data.timelines, data.vectors);
@@ -204,7 +260,10 @@ impl Stepper {
                 });
                 history::forward(tower, state, script.into_iter(), part.x, part.factors);
             });
-        let known = parts.into_iter().map(|part| part.known).collect();
+        let (known, skipped) = parts
+            .into_iter()
+            .map(|part| (part.known, part.skipped))
+            .unzip();
         let dropout = Dropout {
             input: hyper.input_dropout,
             hidden: hyper.hidden_dropout,
@@ -215,6 +274,7 @@ impl Stepper {
         Examples {
             factors,
             known,
+            skipped,
             window_of,
         }
     }
@@ -239,6 +299,7 @@ impl Stepper {
             |b| Row {
                 target: columns[b],
                 known: &examples.known[examples.window_of[b] as usize],
+                skipped: &examples.skipped[examples.window_of[b] as usize],
             },
             &mut Gradients {
                 users: &mut self.user_vector_gradients,
@@ -358,6 +419,10 @@ impl Stepper {
     }
 }
 
+fn vector<'a>(name: &str, data: &'a mut [f32]) -> Tensor<'a> {
+    (name.to_owned(), vec![data.len()], data)
+}
+
 /// Gives each window of `batch` its rows of the batch's buffers.
 fn cut<'a>(
     batch: &[Window],
@@ -376,6 +441,7 @@ fn cut<'a>(
             Part {
                 window,
                 known: Vec::new(),
+                skipped: Vec::new(),
                 x: x_own,
                 factors: factors_own,
             }

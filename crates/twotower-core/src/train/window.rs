@@ -5,6 +5,10 @@ use crate::interaction::Sequences;
 use crate::tower::{HistoryState, UserTower};
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
+use std::ops::Range;
+
+/// Most skipped videos that a window takes among its negatives.
+const SKIPPED_NEGATIVES: usize = 64;
 
 /// Likes and skips of all users, each user's in the order of time.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(super) struct Window {
     end: u32,
     /// Whether like `start` is an example.
     first_counts: bool,
+    /// Whether what comes after a like counts as history, too: nothing is known of the order then.
+    unordered: bool,
 }
 
 impl Window {
@@ -44,6 +50,22 @@ impl Window {
         self.items(timelines).skip(usize::from(!self.first_counts))
     }
 
+    /// The videos that the user skipped before the end of the window, at most the latest [`SKIPPED_NEGATIVES`].
+    pub(super) fn skipped(self, timelines: &Timelines) -> impl Iterator<Item = u32> {
+        let (likes, skips) = (
+            timelines.likes.of(self.user as usize),
+            timelines.skips.of(self.user as usize),
+        );
+        let mut end = skips.len();
+        if !self.unordered {
+            let last = likes[self.end as usize - 1].at;
+            end = skips.partition_point(|skip| skip.at < last);
+        }
+        skips[end.saturating_sub(SKIPPED_NEGATIVES)..end]
+            .iter()
+            .map(|skip| skip.item)
+    }
+
     /// The user's state when the window begins, from `vectors` `[V, d]` of the start of the epoch, and the number of skips
     /// it has used up.
     pub(super) fn state_before(
@@ -59,6 +81,17 @@ impl Window {
             timelines.skips.of(self.user as usize),
         );
         let begin = likes[self.start as usize].at;
+        if self.unordered {
+            let (before, after) = (&likes[..self.start as usize], &likes[self.end as usize..]);
+            let mut state = tower.empty_history();
+            for like in before.iter().chain(after) {
+                state.like(tower, vector(like.item));
+            }
+            for skip in skips {
+                state.skip(tower, vector(skip.item));
+            }
+            return (state, skips.len());
+        }
         let mut state = tower.empty_history();
         for like in &likes[..self.start as usize] {
             state.like(tower, vector(like.item));
@@ -85,6 +118,12 @@ impl Window {
             timelines.skips.of(self.user as usize),
         );
         let mut script = Vec::with_capacity(2 * (self.end - self.start) as usize);
+        if self.unordered {
+            let liked = || self.items(timelines).map(&live);
+            script.extend(liked().map(|(row, vector)| Step::Like { vector, row }));
+            script.extend(liked().map(|(row, vector)| Step::PredictFromOthers { vector, row }));
+            return script;
+        }
         for position in self.start..self.end {
             let like = likes[position as usize];
             while skipped < skips.len() && skips[skipped].at < like.at {
@@ -106,7 +145,7 @@ impl Window {
 }
 
 /// All windows of at most `length` likes with at least one example.
-pub(super) fn windows(timelines: &Timelines, length: usize) -> Vec<Window> {
+pub(super) fn windows(timelines: &Timelines, length: usize, unordered: bool) -> Vec<Window> {
     let mut windows = Vec::new();
     for user in 0..timelines.likes.users() {
         let (likes, skips) = (timelines.likes.of(user), timelines.skips.of(user));
@@ -115,7 +154,12 @@ pub(super) fn windows(timelines: &Timelines, length: usize) -> Vec<Window> {
                 user: user as u32,
                 start: start as u32,
                 end: (start + length.max(2)).min(likes.len()) as u32,
-                first_counts: start > 0 || skips.first().is_some_and(|skip| skip.at < likes[0].at),
+                first_counts: if unordered {
+                    likes.len() > 1 || !skips.is_empty()
+                } else {
+                    start > 0 || skips.first().is_some_and(|skip| skip.at < likes[0].at)
+                },
+                unordered,
             };
             if window.examples() > 0 {
                 windows.push(window);
@@ -126,11 +170,11 @@ pub(super) fn windows(timelines: &Timelines, length: usize) -> Vec<Window> {
 }
 
 /// Shuffles `windows` and cuts them into batches of at most `batch_size` examples (or of one window, if that is longer).
-pub(super) fn batches<'w>(
-    windows: &'w mut [Window],
+pub(super) fn batches(
+    windows: &mut [Window],
     batch_size: usize,
     random: &mut Pcg64Mcg,
-) -> Vec<&'w [Window]> {
+) -> Vec<Range<usize>> {
     windows.shuffle(random);
     let mut batches = Vec::new();
     let (mut first, mut examples) = (0, 0);
@@ -144,8 +188,7 @@ pub(super) fn batches<'w>(
     if examples > 0 {
         batches.push(first..windows.len());
     }
-    let windows = &*windows;
-    batches.into_iter().map(|range| &windows[range]).collect()
+    batches
 }
 
 #[cfg(test)]
@@ -169,7 +212,7 @@ mod tests {
     #[test]
     fn every_like_with_something_before_it_is_one_example() {
         let timelines = timelines();
-        let mut windows = windows(&timelines, 2);
+        let mut windows = windows(&timelines, 2, false);
         let targets: Vec<u32> = windows
             .iter()
             .flat_map(|window| window.targets(&timelines))
@@ -180,6 +223,7 @@ mod tests {
             "user 1's only like has nothing before it, user 2's has a skip"
         );
         let batches = batches(&mut windows, 3, &mut Pcg64Mcg::seed_from_u64(1));
+        let batches: Vec<&[Window]> = batches.into_iter().map(|range| &windows[range]).collect();
         assert_eq!(
             batches
                 .iter()
@@ -195,25 +239,43 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_script_shows_nothing_of_the_future() {
-        let timelines = timelines();
-        let window = windows(&timelines, 64)[0];
+    fn shown(window: Window, timelines: &Timelines) -> Vec<String> {
         let vector: &[f32] = &[0.0];
-        let script = window.script(&timelines, 0, |item| (item as usize, vector), |_| vector);
-        let shown: Vec<String> = script
+        let script = window.script(timelines, 0, |item| (item as usize, vector), |_| vector);
+        script
             .iter()
             .map(|step| match step {
                 Step::Like { row, .. } => format!("like {row}"),
                 Step::Skip { .. } => "skip".into(),
                 Step::Predict => "?".into(),
+                Step::PredictFromOthers { row, .. } => format!("{row}?"),
             })
-            .collect();
+            .collect()
+    }
+
+    #[test]
+    fn a_script_shows_nothing_of_the_future() {
+        let timelines = timelines();
         assert_eq!(
-            shown,
+            shown(windows(&timelines, 64, false)[0], &timelines),
             [
                 "like 0", "?", "like 1", "?", "like 2", "skip", "?", "like 3", "?"
             ]
+        );
+    }
+
+    #[test]
+    fn without_an_order_each_like_is_predicted_from_the_others() {
+        let timelines = timelines();
+        let windows = windows(&timelines, 3, true);
+        assert_eq!(windows.iter().map(|w| w.examples()).sum::<usize>(), 6);
+        assert_eq!(
+            shown(windows[0], &timelines),
+            ["like 0", "like 1", "like 2", "0?", "1?", "2?"]
+        );
+        assert_eq!(
+            shown(windows[1], &timelines),
+            ["like 3", "like 4", "3?", "4?"]
         );
     }
 }

@@ -13,7 +13,9 @@ use twotower_core::kernel;
 use twotower_core::model::{Model, TwoTower};
 use twotower_core::recommend::Recommender;
 use twotower_core::split::{HeldOut, Phase, Split, SplitKind};
-use twotower_core::train::{Progress, TrainError, Trained, TrainingData, train};
+use twotower_core::train::{
+    Goal, Progress, ResumeError, Run, TrainError, Trained, TrainingData, train,
+};
 use uuid::Uuid;
 
 const GENRES: u32 = 16;
@@ -91,7 +93,10 @@ struct Sample {
 
 impl Sample {
     fn new(seed: u64) -> Self {
-        let dataset = dataset(seed);
+        Self::of(dataset(seed))
+    }
+
+    fn of(dataset: Dataset) -> Self {
         let split = Split::new(&dataset, SplitKind::Llo);
         Self {
             skips: split.seen_skips(Phase::Validation),
@@ -111,8 +116,13 @@ impl Sample {
     }
 
     fn train(&self, hyperparameters: &Hyperparameters) -> Result<Trained, TrainError> {
-        let observer = &mut |_: Progress<'_>| ControlFlow::Continue(());
-        train(self.data(), hyperparameters, Some(&self.held_out), observer)
+        let observer = &mut |_: &Progress| ControlFlow::Continue(());
+        train(
+            self.data(),
+            hyperparameters,
+            Goal::Best(&self.held_out),
+            observer,
+        )
     }
 
     fn ndcg_at_10(&self, recommender: &dyn Recommender) -> f64 {
@@ -235,7 +245,7 @@ fn the_best_epoch_is_kept_and_training_stops_when_it_gets_no_better() {
     let scores: Vec<f64> = trained
         .epochs
         .iter()
-        .map(|epoch| epoch.validation_ndcg_at_10.unwrap())
+        .map(|epoch| epoch.validation.unwrap().ndcg_at_10)
         .collect();
     assert_eq!(
         scores.len(),
@@ -268,8 +278,8 @@ fn without_validation_all_epochs_are_run_and_the_loss_falls() {
         ..hyperparameters()
     };
     let (mut steps, mut epochs) = (0, 0);
-    let observer = &mut |progress: Progress<'_>| {
-        match progress {
+    let observer = &mut |progress: &Progress| {
+        match *progress {
             Progress::Step {
                 epoch,
                 examples,
@@ -279,14 +289,14 @@ fn without_validation_all_epochs_are_run_and_the_loss_falls() {
                 assert!(epoch == epochs + 1 && examples <= of && loss.is_finite());
                 steps += 1;
             }
-            Progress::Epoch(record) => {
+            Progress::Epoch(ref record) => {
                 epochs += 1;
-                assert_eq!((record.epoch, record.validation_ndcg_at_10), (epochs, None));
+                assert_eq!((record.epoch, record.validation), (epochs, None));
             }
         }
         ControlFlow::Continue(())
     };
-    let trained = train(sample.data(), &hyperparameters, None, observer).unwrap();
+    let trained = train(sample.data(), &hyperparameters, Goal::Epochs(4), observer).unwrap();
     assert_eq!(
         (trained.best_epoch, trained.epochs.len(), epochs),
         (4, 4, 4)
@@ -300,7 +310,7 @@ fn the_observer_may_stop_a_step_or_an_epoch() {
     let sample = Sample::new(7);
     for at_epoch in [false, true] {
         let mut calls = 0;
-        let observer = &mut |progress: Progress<'_>| {
+        let observer = &mut |progress: &Progress| {
             calls += 1;
             if matches!(progress, Progress::Epoch(_)) || !at_epoch {
                 ControlFlow::Break(())
@@ -311,7 +321,7 @@ fn the_observer_may_stop_a_step_or_an_epoch() {
         let outcome = train(
             sample.data(),
             &hyperparameters(),
-            Some(&sample.held_out),
+            Goal::Best(&sample.held_out),
             observer,
         );
         assert!(matches!(outcome, Err(TrainError::Interrupted)));
@@ -346,4 +356,108 @@ fn likes_without_anything_before_them_teach_nothing() {
         sample.train(&hyperparameters()),
         Err(TrainError::NoExamples)
     ));
+}
+
+/// Cut off after step `cut` of all and gone on from the checkpoint, the run ends at the bytes of one that was not.
+#[test]
+fn a_resumed_run_ends_at_the_same_bytes() {
+    let sample = Sample::new(10);
+    let hyperparameters = Hyperparameters {
+        epochs: 3,
+        ..hyperparameters()
+    };
+    let goal = Goal::Best(&sample.held_out);
+    let whole = sample.train(&hyperparameters).unwrap();
+    let bytes = whole.model.to_safetensors().unwrap();
+    let steps = 3 * (whole.epochs[0].examples.div_ceil(256) + 1);
+    for cut in [0, 1, 7, steps / 2, steps - 1, steps + 3] {
+        let mut run = Run::new(sample.data(), &hyperparameters, goal).unwrap();
+        for _ in 0..cut {
+            run.advance().unwrap();
+        }
+        let checkpoint = run.checkpoint("likes of today").unwrap();
+        drop(run);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+        let resumed = pool.unwrap().install(|| {
+            let tag = "likes of today";
+            let mut run =
+                Run::resume(sample.data(), &hyperparameters, goal, tag, &checkpoint).unwrap();
+            while run.advance().unwrap().is_some() {}
+            run.finish()
+        });
+        assert_eq!(resumed.epochs, whole.epochs, "cut after {cut} of {steps}");
+        assert!(
+            resumed.model.to_safetensors().unwrap() == bytes,
+            "cut after {cut} of {steps}"
+        );
+    }
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_refused() {
+    let sample = Sample::new(11);
+    let ours = hyperparameters();
+    let goal = Goal::Epochs(2);
+    let mut run = Run::new(sample.data(), &ours, goal).unwrap();
+    run.advance().unwrap();
+    let checkpoint = run.checkpoint("ours").unwrap();
+    let resume = |hyperparameters: &Hyperparameters, tag: &str, bytes: &[u8]| match Run::resume(
+        sample.data(),
+        hyperparameters,
+        goal,
+        tag,
+        bytes,
+    ) {
+        Ok(_) => "resumed".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(resume(&ours, "ours", &checkpoint), "resumed");
+    assert_eq!(
+        resume(&ours, "theirs", &checkpoint),
+        ResumeError::Other { what: "data" }.to_string()
+    );
+    let theirs = Hyperparameters {
+        seed: 7,
+        ..ours.clone()
+    };
+    assert!(resume(&theirs, "ours", &checkpoint).contains("hyperparameters"));
+    let truncated = &checkpoint[..checkpoint.len() - 5];
+    assert!(resume(&ours, "ours", truncated).contains("safetensors"));
+    let weights = run.finish().model.to_safetensors().unwrap();
+    assert!(resume(&ours, "ours", &weights).contains("does not say where"));
+}
+
+/// Without an order each like is predicted from all the others of its user.
+#[test]
+fn likes_without_an_order_are_learned_from_too() {
+    // Each user stays in one genre, and nothing is known of when.
+    let mut dataset = dataset(12);
+    let mut seen = std::collections::HashSet::new();
+    dataset.skips.clear();
+    dataset.likes.retain_mut(|like| {
+        like.item = like.item / GENRES * GENRES + like.user % GENRES;
+        like.at = 0;
+        seen.insert((like.user, like.item))
+    });
+    let sample = Sample::of(dataset);
+    let unordered = Hyperparameters {
+        ordered: false,
+        decays: vec![1.0],
+        ..hyperparameters()
+    };
+    let trained = sample.train(&unordered).unwrap();
+    let mut likes = vec![0; sample.dataset.users];
+    for like in &sample.split.train {
+        likes[like.user as usize] += 1;
+    }
+    let examples: usize = likes.into_iter().filter(|&n| n > 1).sum();
+    assert_eq!(trained.epochs[0].examples, examples, "all but only likes");
+    let popularity = Popularity::fit(sample.dataset.catalogue.len(), &sample.split.train);
+    assert!(sample.ndcg_of_model(&trained.model) > 2.0 * sample.ndcg_at_10(&popularity));
+    assert!(unordered.validate().is_ok());
+    let with_decays = Hyperparameters {
+        ordered: false,
+        ..hyperparameters()
+    };
+    assert!(with_decays.validate().is_err());
 }

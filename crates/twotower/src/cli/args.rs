@@ -159,6 +159,10 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N")]
     pub negatives: Option<usize>,
 
+    /// Go on where a run that was killed or interrupted stood; it ends at the same bytes. Asks for the same data and flags
+    #[arg(long)]
+    pub resume: bool,
+
     /// Leave out the logQ correction: much worse, for comparison only
     #[arg(long)]
     pub no_log_q: bool,
@@ -192,6 +196,8 @@ impl TrainArgs {
                 .output_dir
                 .clone()
                 .unwrap_or_else(|| config.training.output_dir.clone()),
+            checkpoint_minutes: config.training.checkpoint_minutes,
+            resume: self.resume,
         })
     }
 }

@@ -115,6 +115,8 @@ pub async fn demo(
         max_age_days: None,
         threads: config.training.threads,
         output_dir: config.training.output_dir.clone(),
+        checkpoint_minutes: config.training.checkpoint_minutes,
+        resume: false,
     };
     let trained = train(store, &source, &options, interrupt).await?;
     let options = EvaluateOptions {

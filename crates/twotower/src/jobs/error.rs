@@ -14,6 +14,8 @@ pub enum JobError {
         minimum: u64,
     },
     /// Ctrl-C or SIGTERM.
-    #[error("interrupted; nothing is half-written, and starting it again is safe")]
+    #[error(
+        "interrupted; nothing is half-written, and starting it again is safe (`train --resume` goes on where it was)"
+    )]
     Interrupted,
 }

@@ -106,8 +106,10 @@ pub async fn evaluate(
                     max_age_days: options.max_age_days,
                     threads: options.threads,
                     output_dir: PathBuf::new(),
+                    checkpoint_minutes: 0,
+                    resume: false,
                 };
-                let fit = fit(&dataset, &train, &interrupt)?;
+                let fit = fit(&dataset, &train, None, &interrupt)?;
                 (fit.model, fit.log, Some(fit.best_epoch))
             }
         };

@@ -1,17 +1,17 @@
 //! Likes in, a trained model out: the number of epochs is chosen on validation, then everything seen is learned.
 
+use super::checkpoint::Checkpoints;
 use super::{Interrupt, JobError, TrainOptions};
 use crate::progress::Progress;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::time::Instant;
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::Dataset;
 use twotower_core::model::Model;
-use twotower_core::split::{HeldOut, Phase, Split};
-use twotower_core::train::{self, EpochRecord, TrainError, Trained, TrainingData};
+use twotower_core::split::{Phase, Split};
+use twotower_core::train::{self, EpochRecord, Goal, Run, Trained, TrainingData};
 
 /// One epoch as the manifest keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,10 +20,10 @@ pub(super) struct EpochLog {
     pub(super) epoch: usize,
     /// Mean loss, nats.
     pub(super) loss: f32,
-    /// Wall time of the epoch, validation included, seconds.
-    pub(super) seconds: f64,
+    /// Wall time of the epoch, validation included, seconds; not known of an epoch before a resumption.
+    pub(super) seconds: Option<f64>,
     /// Examples per second.
-    pub(super) examples_per_second: f64,
+    pub(super) examples_per_second: Option<f64>,
     /// Metrics on validation.
     pub(super) validation: BTreeMap<String, f64>,
 }
@@ -42,6 +42,7 @@ pub(super) struct Fit {
 pub(super) fn fit(
     dataset: &Dataset,
     options: &TrainOptions,
+    checkpoints: Option<&Checkpoints>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Fit> {
     let pool = rayon::ThreadPoolBuilder::new()
@@ -49,31 +50,31 @@ pub(super) fn fit(
         .build()
         .context("start training threads")?;
     pool.install(|| {
+        let hyperparameters = &options.hyperparameters;
         let trainer = Trainer {
             dataset,
+            hyperparameters,
             split: Split::new(dataset, options.split),
+            checkpoints,
             interrupt,
         };
         let held_out = trainer.split.held_out_users(Phase::Validation);
         let ranked = held_out.users.iter().any(|user| !user.likes.is_empty());
-        let validation = ranked.then_some(&held_out);
-        let (chosen, log) = trainer.run(Phase::Validation, &options.hyperparameters, validation)?;
+        let goal = if ranked {
+            Goal::Best(&held_out)
+        } else {
+            Goal::Epochs(hyperparameters.epochs)
+        };
+        let (chosen, log) = trainer.run(Phase::Validation, goal)?;
         let best_epoch = chosen.best_epoch;
         let validation_ndcg_at_10 = chosen
             .epochs
             .get(best_epoch - 1)
-            .and_then(|epoch| epoch.validation_ndcg_at_10);
-        let as_long = Hyperparameters {
-            epochs: best_epoch,
-            ..options.hyperparameters.clone()
-        };
-        let (trained, _) = trainer.run(Phase::Test, &as_long, None)?;
-        let model = Model {
-            hyperparameters: options.hyperparameters.clone(),
-            ..trained.model
-        };
+            .and_then(|epoch| epoch.validation)
+            .map(|score| score.ndcg_at_10);
+        let (trained, _) = trainer.run(Phase::Test, Goal::Epochs(best_epoch))?;
         Ok(Fit {
-            model,
+            model: trained.model,
             best_epoch,
             validation_ndcg_at_10,
             log,
@@ -84,18 +85,15 @@ pub(super) fn fit(
 /// Trains on parts of one split.
 struct Trainer<'a> {
     dataset: &'a Dataset,
+    hyperparameters: &'a Hyperparameters,
     split: Split,
+    checkpoints: Option<&'a Checkpoints>,
     interrupt: &'a Interrupt,
 }
 
 impl Trainer<'_> {
-    /// Trains on what is seen before `phase`, with progress.
-    fn run(
-        &self,
-        phase: Phase,
-        hyperparameters: &Hyperparameters,
-        validation: Option<&HeldOut>,
-    ) -> anyhow::Result<(Trained, Vec<EpochLog>)> {
+    /// Trains on what is seen before `phase`, with progress and checkpoints.
+    fn run(&self, phase: Phase, goal: Goal<'_>) -> anyhow::Result<(Trained, Vec<EpochLog>)> {
         let (likes, skips) = (self.split.seen(phase), self.split.seen_skips(phase));
         let data = TrainingData {
             catalogue: &self.dataset.catalogue,
@@ -103,27 +101,70 @@ impl Trainer<'_> {
             likes: &likes,
             skips: &skips,
         };
+        let mut run = self.begin(phase, data, goal)?;
         let title = match phase {
             Phase::Validation => "training",
             Phase::Test => "refit",
         };
-        let mut watch = Watch::new(title, hyperparameters.epochs);
-        let trained = train::train(data, hyperparameters, validation, &mut |event| {
-            watch.see(event);
+        let epochs = match goal {
+            Goal::Best(_) => self.hyperparameters.epochs,
+            Goal::Epochs(epochs) => epochs,
+        };
+        let mut watch = Watch::new(title, epochs, run.epochs());
+        let mut saved = Instant::now();
+        while let Some(progress) = run.advance()? {
+            watch.see(&progress);
             if self.interrupt.is_set() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
+                self.save(phase, &mut run)?;
+                return Err(JobError::Interrupted.into());
             }
-        });
-        match trained {
-            Err(TrainError::Interrupted) => Err(JobError::Interrupted.into()),
-            trained => {
-                let trained = trained?;
-                let log = watch.finish(&trained);
-                Ok((trained, log))
+            if let Some(checkpoints) = self.checkpoints
+                && saved.elapsed() >= checkpoints.interval
+            {
+                self.save(phase, &mut run)?;
+                saved = Instant::now();
             }
         }
+        if phase == Phase::Validation {
+            // Resuming during the refit must not choose the number of epochs again.
+            self.save(phase, &mut run)?;
+        }
+        let trained = run.finish();
+        let log = watch.finish(&trained);
+        Ok((trained, log))
+    }
+
+    /// A run from the beginning, or from the checkpoint of one that was cut off.
+    fn begin<'g>(
+        &self,
+        phase: Phase,
+        data: TrainingData<'_>,
+        goal: Goal<'g>,
+    ) -> anyhow::Result<Run<'g>> {
+        let Some(checkpoints) = self.checkpoints else {
+            return Ok(Run::new(data, self.hyperparameters, goal)?);
+        };
+        let Some(bytes) = checkpoints.load(phase)? else {
+            return Ok(Run::new(data, self.hyperparameters, goal)?);
+        };
+        let tag = checkpoints.tag(phase);
+        let run =
+            Run::resume(data, self.hyperparameters, goal, &tag, &bytes).with_context(|| {
+                format!(
+                    "resume from {}; without --resume training starts afresh",
+                    checkpoints.path(phase).display()
+                )
+            })?;
+        tracing::info!("resumed after {} whole epochs", run.epochs().len());
+        Ok(run)
+    }
+
+    fn save(&self, phase: Phase, run: &mut Run<'_>) -> anyhow::Result<()> {
+        let Some(checkpoints) = self.checkpoints else {
+            return Ok(());
+        };
+        let bytes = run.checkpoint(&checkpoints.tag(phase))?;
+        checkpoints.save(phase, &bytes)
     }
 }
 
@@ -138,19 +179,20 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(title: &'static str, epochs: usize) -> Self {
+    /// `done` are the epochs of a run that was cut off.
+    fn new(title: &'static str, epochs: usize, done: &[EpochRecord]) -> Self {
         Self {
             title,
             epochs,
             progress: None,
             validation: String::new(),
             epoch_started: Instant::now(),
-            log: Vec::new(),
+            log: done.iter().map(|record| log_of(record, None)).collect(),
         }
     }
 
-    fn see(&mut self, event: train::Progress<'_>) {
-        match event {
+    fn see(&mut self, event: &train::Progress) {
+        match *event {
             train::Progress::Step {
                 epoch,
                 examples,
@@ -169,32 +211,26 @@ impl Watch {
                     ),
                 );
             }
-            train::Progress::Epoch(record) => self.epoch(record),
+            train::Progress::Epoch(ref record) => self.epoch(record),
         }
     }
 
     fn epoch(&mut self, record: &EpochRecord) {
         let seconds = self.epoch_started.elapsed().as_secs_f64();
         self.epoch_started = Instant::now();
-        let examples_per_second = record.examples as f64 / seconds.max(1e-9);
-        let mut validation = BTreeMap::new();
-        if let Some(ndcg) = record.validation_ndcg_at_10 {
-            validation.insert("ndcg_at_10".to_owned(), ndcg);
-            self.validation = format!(" NDCG@10 {ndcg:.4}");
+        if let Some(score) = record.validation {
+            self.validation = format!(" NDCG@10 {:.4}", score.ndcg_at_10);
             if let Some(progress) = &self.progress {
                 progress.line(&format!(
-                    "epoch {}: loss {:.4}, validation NDCG@10 {ndcg:.4}, {examples_per_second:.0} examples/s",
-                    record.epoch, record.loss
+                    "epoch {}: loss {:.4}, validation NDCG@10 {:.4}, {:.0} examples/s",
+                    record.epoch,
+                    record.loss,
+                    score.ndcg_at_10,
+                    record.examples as f64 / seconds.max(1e-9)
                 ));
             }
         }
-        self.log.push(EpochLog {
-            epoch: record.epoch,
-            loss: record.loss,
-            seconds,
-            examples_per_second,
-            validation,
-        });
+        self.log.push(log_of(record, Some(seconds)));
     }
 
     fn finish(self, trained: &Trained) -> Vec<EpochLog> {
@@ -206,5 +242,22 @@ impl Watch {
             ));
         }
         self.log
+    }
+}
+
+fn log_of(record: &EpochRecord, seconds: Option<f64>) -> EpochLog {
+    let validation = record.validation.map(|score| {
+        [
+            ("ndcg_at_10", score.ndcg_at_10),
+            ("recall_at_20", score.recall_at_20),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+    });
+    EpochLog {
+        epoch: record.epoch,
+        loss: record.loss,
+        seconds,
+        examples_per_second: seconds.map(|seconds| record.examples as f64 / seconds.max(1e-9)),
+        validation: validation.into_iter().flatten().collect(),
     }
 }

@@ -1,12 +1,13 @@
 //! A snapshot in, a model folder out.
 
+use super::checkpoint::Checkpoints;
 use super::fit::fit;
 use super::{Interrupt, check_sufficiency, now_us};
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::Dataset;
 use twotower_core::split::SplitKind;
@@ -26,6 +27,10 @@ pub struct TrainOptions {
     pub threads: usize,
     /// Folder of models.
     pub output_dir: PathBuf,
+    /// Minutes between two checkpoints; 0: none.
+    pub checkpoint_minutes: u32,
+    /// Go on from the checkpoint of a run that was cut off, if there is one.
+    pub resume: bool,
 }
 
 /// What was trained.
@@ -68,11 +73,15 @@ pub async fn train(
         tracing::warn!("few data: {shortage}");
     }
     let sha = snapshot_sha256(&snapshot.dataset);
+    let checkpoints = checkpoints(options, &sha);
+    if let Some(checkpoints) = checkpoints.as_ref().filter(|_| !options.resume) {
+        checkpoints.clear()?;
+    }
     let (fit, dataset) = {
         let (options, interrupt) = (options.clone(), interrupt.clone());
-        let dataset = snapshot.dataset;
+        let (dataset, checkpoints) = (snapshot.dataset, checkpoints.clone());
         tokio::task::spawn_blocking(move || {
-            fit(&dataset, &options, &interrupt).map(|fit| (fit, dataset))
+            fit(&dataset, &options, checkpoints.as_ref(), &interrupt).map(|fit| (fit, dataset))
         })
         .await??
     };
@@ -96,12 +105,26 @@ pub async fn train(
         .await?
         .context("save the model")?
         .0;
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.clear()?;
+    }
     Ok(TrainReport {
         version,
         path,
         best_epoch: fit.best_epoch,
         validation_ndcg_at_10: fit.validation_ndcg_at_10,
         seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Where checkpoints go, unless none are wanted.
+fn checkpoints(options: &TrainOptions, snapshot_sha256: &str) -> Option<Checkpoints> {
+    let minutes = u64::from(options.checkpoint_minutes);
+    (minutes > 0).then(|| Checkpoints {
+        folder: options.output_dir.clone(),
+        data: format!("{snapshot_sha256} {}", split_name(options.split)),
+        resume: options.resume,
+        interval: Duration::from_secs(60 * minutes),
     })
 }
 

@@ -34,10 +34,10 @@ pub struct EpochRow {
     pub epoch: usize,
     /// Mean loss over its examples, nats.
     pub loss: f64,
-    /// How long it took.
-    pub seconds: f64,
+    /// How long it took; not known of an epoch before a resumption.
+    pub seconds: Option<f64>,
     /// Likes to predict per second.
-    pub examples_per_second: f64,
+    pub examples_per_second: Option<f64>,
     /// NDCG@10 on warm users of the validation part, if there is one.
     pub validation_ndcg_at_10: Option<f64>,
 }

@@ -27,8 +27,8 @@ pub(super) fn data() -> ReportData {
             .map(|epoch| EpochRow {
                 epoch: usize::from(epoch),
                 loss: 6.0 / f64::from(epoch),
-                seconds: 2.5,
-                examples_per_second: 18_000.0,
+                seconds: Some(2.5),
+                examples_per_second: Some(18_000.0),
                 validation_ndcg_at_10: Some(0.05 + 0.01 * f64::from(epoch.min(3))),
             })
             .collect(),

@@ -67,8 +67,8 @@ fn epochs(data: &ReportData) -> Markup {
                             th scope="row" { (epoch.epoch) @if data.best_epoch == Some(epoch.epoch) { " (kept)" } }
                             td { (format!("{:.4}", epoch.loss)) }
                             td { (epoch.validation_ndcg_at_10.map_or("–".to_owned(), |x| format!("{x:.4}"))) }
-                            td { (format!("{:.1}", epoch.seconds)) }
-                            td { (format!("{:.0}", epoch.examples_per_second)) }
+                            td { (epoch.seconds.map_or("–".to_owned(), |x| format!("{x:.1}"))) }
+                            td { (epoch.examples_per_second.map_or("–".to_owned(), |x| format!("{x:.0}"))) }
                         }
                     }
                 }

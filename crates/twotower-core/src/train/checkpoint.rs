@@ -1,0 +1,145 @@
+//! A run in the bytes of one file, and back, to the bit.
+
+use super::run::{Best, Goal, Position, Run};
+use super::{EpochRecord, TrainError, TrainingData};
+use crate::hyperparameters::Hyperparameters;
+use crate::model::Model;
+use crate::tensors::{self, Tensor, TensorError};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Key of the metadata in the file.
+const METADATA: &str = "run";
+
+/// A checkpoint that a run cannot go on from.
+#[derive(Debug, Error)]
+pub enum ResumeError {
+    /// Its tensors are not those of this run.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// It does not say where the run stood.
+    #[error("the checkpoint does not say where its run stood: {0}")]
+    Metadata(String),
+    /// It is of another run.
+    #[error("the checkpoint is of another run: its {what} differ")]
+    Other {
+        /// What differs.
+        what: &'static str,
+    },
+    /// There is nothing to train on.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+/// What a checkpoint keeps beside tensors.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    /// Names the data and the purpose of the run.
+    tag: String,
+    hyperparameters: Hyperparameters,
+    epochs: Vec<EpochRecord>,
+    step: usize,
+    loss: f64,
+    examples: usize,
+    adam_steps: i32,
+    best: Option<(f64, usize)>,
+    has_vectors: bool,
+}
+
+impl<'a> Run<'a> {
+    /// Everything that the rest of the run depends on besides the data. `tag` names the data and the purpose of the run.
+    ///
+    /// # Errors
+    /// [`TensorError::Format`] if the format refuses the tensors, which it never should.
+    pub fn checkpoint(&mut self, tag: &str) -> Result<Vec<u8>, TensorError> {
+        let state = State {
+            tag: tag.to_owned(),
+            hyperparameters: self.model.hyperparameters.clone(),
+            epochs: self.position.epochs.clone(),
+            step: self.position.step,
+            loss: self.position.loss,
+            examples: self.position.examples,
+            adam_steps: self.stepper.adam_steps(),
+            best: self.best.as_ref().map(|best| (best.score, best.epoch)),
+            has_vectors: !self.vectors.is_empty(),
+        };
+        let text = serde_json::to_string(&state).map_err(|error| TensorError::Shape {
+            name: METADATA.to_owned(),
+            expected: Vec::new(),
+            found: error.to_string(),
+        })?;
+        tensors::write(&self.tensors(), Some((METADATA, text)))
+    }
+
+    /// Goes on from `checkpoint`, which was made with the same data, hyperparameters, goal and `tag`.
+    ///
+    /// # Errors
+    /// [`ResumeError`]
+    pub fn resume(
+        data: TrainingData<'_>,
+        hyperparameters: &Hyperparameters,
+        goal: Goal<'a>,
+        tag: &str,
+        checkpoint: &[u8],
+    ) -> Result<Self, ResumeError> {
+        let file = SafeTensors::deserialize(checkpoint).map_err(TensorError::from)?;
+        let (_, header) = SafeTensors::read_metadata(checkpoint).map_err(TensorError::from)?;
+        let text = header
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get(METADATA))
+            .ok_or_else(|| ResumeError::Metadata(format!("no metadata `{METADATA}`")))?;
+        let state: State =
+            serde_json::from_str(text).map_err(|error| ResumeError::Metadata(error.to_string()))?;
+        if state.tag != tag {
+            return Err(ResumeError::Other { what: "data" });
+        }
+        if state.hyperparameters != *hyperparameters {
+            return Err(ResumeError::Other {
+                what: "hyperparameters",
+            });
+        }
+        let mut run = Run::new(data, hyperparameters, goal)?;
+        run.position = Position {
+            epochs: state.epochs,
+            step: state.step,
+            loss: state.loss,
+            examples: state.examples,
+        };
+        run.stepper.set_adam_steps(state.adam_steps);
+        run.best = state.best.map(|(score, epoch)| Best {
+            score,
+            epoch,
+            model: Model::zeros(hyperparameters.clone(), run.model.preprocessing.clone()),
+        });
+        if state.has_vectors {
+            run.vectors = vec![0.0; data.catalogue.len() * hyperparameters.embedding_dim];
+        }
+        tensors::fill(&file, run.tensors())?;
+        Ok(run)
+    }
+
+    fn tensors(&mut self) -> Vec<Tensor<'_>> {
+        let named = |prefix: &'static str| {
+            move |(name, shape, data)| -> Tensor<'_> { (format!("{prefix}.{name}"), shape, data) }
+        };
+        let mut tensors: Vec<Tensor<'_>> = Vec::new();
+        tensors.extend(self.model.tensors_mut().into_iter().map(named("model")));
+        tensors.extend(
+            self.stepper
+                .tensors_mut()
+                .into_iter()
+                .map(named("optimizer")),
+        );
+        if let Some(best) = &mut self.best {
+            tensors.extend(best.model.tensors_mut().into_iter().map(named("best")));
+        }
+        if !self.vectors.is_empty() {
+            let shape = vec![self.vectors.len()];
+            tensors.push(("vectors".to_owned(), shape, &mut self.vectors));
+        }
+        tensors
+    }
+}

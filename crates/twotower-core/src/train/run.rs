@@ -1,0 +1,280 @@
+//! A run of training that advances step by step, so that its owner may look, save a checkpoint, or stop in between.
+
+use super::step::{StepData, Stepper};
+use super::window::{self, Timelines, Window};
+use super::{EpochRecord, Progress, TrainError, Trained, TrainingData, initialise};
+use crate::embedding::Embeddings;
+use crate::evaluate::{QuickEvaluation, quick_evaluate};
+use crate::feature::{ItemFeatures, Preprocessing, PreprocessingOptions};
+use crate::hyperparameters::Hyperparameters;
+use crate::interaction::Sequences;
+use crate::model::{Model, TwoTower};
+use crate::split::HeldOut;
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use std::ops::Range;
+
+/// At most so many users are ranked after each epoch, the same ones each time.
+const VALIDATION_USERS: usize = 5_000;
+
+/// When a run is done.
+#[derive(Debug, Clone, Copy)]
+pub enum Goal<'a> {
+    /// The best epoch on validation: after all epochs, or `patience` epochs without a better one.
+    Best(&'a HeldOut),
+    /// So many epochs of those that the learning rate is planned for.
+    Epochs(usize),
+}
+
+/// The model of the best epoch so far.
+#[derive(Debug, Clone)]
+pub(super) struct Best {
+    pub(super) score: f64,
+    pub(super) epoch: usize,
+    pub(super) model: Model,
+}
+
+/// Where a run stands; with the weights and the optimiser's state all that a checkpoint keeps.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Position {
+    /// Epochs that are done.
+    pub(super) epochs: Vec<EpochRecord>,
+    /// Steps of the current epoch that are done.
+    pub(super) step: usize,
+    /// Sum of the loss over the examples of the current epoch, nats.
+    pub(super) loss: f64,
+    /// Examples of the current epoch that are done.
+    pub(super) examples: usize,
+}
+
+/// Training, between two steps.
+///
+/// All randomness of a step follows from the seed and the step's number, so that a run resumed from a checkpoint ends at the
+/// bytes of one that was never interrupted.
+pub struct Run<'a> {
+    goal: Goal<'a>,
+    features: ItemFeatures,
+    timelines: Timelines,
+    /// In the order of users.
+    windows: Vec<Window>,
+    /// In the order of the current epoch, and where its batches begin and end.
+    shuffled: Vec<Window>,
+    batches: Vec<Range<usize>>,
+    /// Examples of an epoch.
+    of: usize,
+    pub(super) model: Model,
+    pub(super) stepper: Stepper,
+    pub(super) position: Position,
+    /// Vectors of all videos at the start of the current epoch, `[V, d]`; empty before its first step.
+    pub(super) vectors: Vec<f32>,
+    pub(super) best: Option<Best>,
+}
+
+impl<'a> Run<'a> {
+    /// A run from first weights.
+    ///
+    /// # Errors
+    /// [`TrainError::NoExamples`]
+    pub fn new(
+        data: TrainingData<'_>,
+        hyperparameters: &Hyperparameters,
+        goal: Goal<'a>,
+    ) -> Result<Self, TrainError> {
+        let mut seen = vec![false; data.catalogue.len()];
+        for interaction in data.likes.iter().chain(data.skips) {
+            seen[interaction.item as usize] = true;
+        }
+        let options = PreprocessingOptions {
+            min_term_videos: hyperparameters.min_term_videos,
+            ngram_buckets: hyperparameters.ngram_buckets,
+        };
+        let preprocessing = Preprocessing::fit(data.catalogue, |item| seen[item], options);
+        let mut model = Model::zeros(hyperparameters.clone(), preprocessing);
+        initialise::initialise(&mut model, &mut generator(hyperparameters.seed, 0, 0));
+        Self::from_model(data, model, goal)
+    }
+
+    /// A run from the weights of `model`, with its hyperparameters.
+    fn from_model(
+        data: TrainingData<'_>,
+        mut model: Model,
+        goal: Goal<'a>,
+    ) -> Result<Self, TrainError> {
+        let hyper = &model.hyperparameters;
+        let mut like_counts = vec![0u32; data.catalogue.len()];
+        for like in data.likes {
+            like_counts[like.item as usize] += 1;
+        }
+        let timelines = Timelines {
+            likes: Sequences::new(data.users, data.likes),
+            skips: Sequences::new(data.users, data.skips),
+        };
+        let windows = window::windows(&timelines, hyper.window, !hyper.ordered);
+        let of = windows.iter().map(|window| window.examples()).sum();
+        if of == 0 {
+            return Err(TrainError::NoExamples);
+        }
+        Ok(Self {
+            goal,
+            features: model.preprocessing.features(data.catalogue.videos()),
+            timelines,
+            windows,
+            shuffled: Vec::new(),
+            batches: Vec::new(),
+            of,
+            stepper: Stepper::new(&mut model, &like_counts),
+            model,
+            position: Position::default(),
+            vectors: Vec::new(),
+            best: None,
+        })
+    }
+
+    /// One step, or the end of an epoch after its last step. `None` once the run is done.
+    ///
+    /// Runs on the current rayon pool; the result does not depend on its number of threads.
+    ///
+    /// # Errors
+    /// [`TrainError`]
+    pub fn advance(&mut self) -> Result<Option<Progress>, TrainError> {
+        if self.is_done() {
+            return Ok(None);
+        }
+        if self.batches.is_empty() {
+            self.begin_epoch();
+        }
+        match self.batches.get(self.position.step).cloned() {
+            Some(batch) => self.step(batch).map(Some),
+            None => self.end_epoch().map(Progress::Epoch).map(Some),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let done = self.position.epochs.len();
+        let planned = self.model.hyperparameters.epochs;
+        match self.goal {
+            Goal::Epochs(epochs) => done >= epochs.min(planned),
+            Goal::Best(_) => {
+                let patience = self.model.hyperparameters.patience;
+                let waited = self.best.as_ref().map_or(0, |best| done - best.epoch);
+                done >= planned || waited >= patience
+            }
+        }
+    }
+
+    /// Shuffles the windows and embeds the videos, unless a checkpoint of the middle of the epoch did.
+    fn begin_epoch(&mut self) {
+        let (seed, epoch) = (
+            self.model.hyperparameters.seed,
+            self.position.epochs.len() + 1,
+        );
+        self.shuffled.clone_from(&self.windows);
+        self.batches = window::batches(
+            &mut self.shuffled,
+            self.model.hyperparameters.batch_size,
+            &mut generator(seed, epoch, 0),
+        );
+        if self.vectors.is_empty() {
+            self.vectors = self.model.item_tower.embed_all(&self.features);
+        }
+    }
+
+    fn step(&mut self, batch: Range<usize>) -> Result<Progress, TrainError> {
+        let epoch = self.position.epochs.len() + 1;
+        let hyper = &self.model.hyperparameters;
+        let mut random = generator(hyper.seed, epoch, self.position.step + 1);
+        let share_done = self.position.step as f32 / self.batches.len() as f32;
+        let progress = ((epoch - 1) as f32 + share_done) / hyper.epochs as f32;
+        self.stepper
+            .set_rate(1.0 - (1.0 - hyper.final_rate) * progress);
+        let data = StepData {
+            features: &self.features,
+            timelines: &self.timelines,
+            vectors: &self.vectors,
+        };
+        let batch = &self.shuffled[batch];
+        let (loss, examples) = self.stepper.step(&mut self.model, data, batch, &mut random);
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged { epoch, loss });
+        }
+        let position = &mut self.position;
+        position.step += 1;
+        position.loss += f64::from(loss) * examples as f64;
+        position.examples += examples;
+        Ok(Progress::Step {
+            epoch,
+            examples: position.examples,
+            of: self.of,
+            loss: (position.loss / position.examples as f64) as f32,
+        })
+    }
+
+    fn end_epoch(&mut self) -> Result<EpochRecord, TrainError> {
+        self.vectors = self.model.item_tower.embed_all(&self.features);
+        let validation = match self.goal {
+            Goal::Best(held_out) => Some(self.validate(held_out)?),
+            Goal::Epochs(_) => None,
+        };
+        let epoch = self.position.epochs.len() + 1;
+        let record = EpochRecord {
+            epoch,
+            loss: (self.position.loss / self.of as f64) as f32,
+            examples: self.of,
+            validation,
+        };
+        let score = validation.map(|score| self.model.hyperparameters.selection.of(&score));
+        if let Some(score) = score
+            && self.best.as_ref().is_none_or(|best| score > best.score)
+        {
+            self.best = Some(Best {
+                score,
+                epoch,
+                model: self.model.clone(),
+            });
+        }
+        self.position = Position {
+            epochs: std::mem::take(&mut self.position.epochs),
+            ..Position::default()
+        };
+        self.position.epochs.push(record.clone());
+        self.batches.clear();
+        Ok(record)
+    }
+
+    fn validate(&self, held_out: &HeldOut) -> Result<QuickEvaluation, TrainError> {
+        let dim = self.model.hyperparameters.embedding_dim;
+        let videos = Embeddings::from_rows(dim, self.vectors.clone())?;
+        let towers = TwoTower {
+            user_tower: &self.model.user_tower,
+            videos: &videos,
+        };
+        Ok(quick_evaluate(&towers, held_out, VALIDATION_USERS)?)
+    }
+
+    /// The epochs that are done.
+    pub fn epochs(&self) -> &[EpochRecord] {
+        &self.position.epochs
+    }
+
+    /// The model of the best epoch, or of the last one without validation.
+    pub fn finish(self) -> Trained {
+        let epochs = self.position.epochs;
+        let (best_epoch, model) = match self.best {
+            Some(best) => (best.epoch, best.model),
+            None => (epochs.len(), self.model),
+        };
+        Trained {
+            model,
+            best_epoch,
+            epochs,
+        }
+    }
+}
+
+/// Random numbers of one step (from 1) of one epoch; step 0 is the beginning of the epoch, epoch 0 that of the run.
+fn generator(seed: u64, epoch: usize, step: usize) -> Pcg64Mcg {
+    // Neighbouring numbers give unrelated generators: seed_from_u64 hashes its argument, and the sum is injective in practice.
+    let stream = (epoch as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ (step as u64).wrapping_mul(0xD1B5_4A32_D192_ED03);
+    Pcg64Mcg::seed_from_u64(seed ^ stream)
+}

@@ -1,0 +1,85 @@
+//! Checkpoints of training on disk: written whole or not at all, so that a killed run loses minutes at most.
+
+use anyhow::Context;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use twotower_core::split::Phase;
+
+/// Where checkpoints of one run of training are kept.
+#[derive(Debug, Clone)]
+pub(super) struct Checkpoints {
+    /// Folder of models.
+    pub(super) folder: PathBuf,
+    /// Names the data: a run goes on only from a checkpoint of the same.
+    pub(super) data: String,
+    /// Whether to go on from what is there.
+    pub(super) resume: bool,
+    /// Time between two of them.
+    pub(super) interval: Duration,
+}
+
+impl Checkpoints {
+    /// What names the data and the purpose of the run of `phase`.
+    pub(super) fn tag(&self, phase: Phase) -> String {
+        format!("{} {}", self.data, name(phase))
+    }
+
+    /// The checkpoint of `phase` to go on from, if there is one and it is wanted.
+    pub(super) fn load(&self, phase: Phase) -> anyhow::Result<Option<Vec<u8>>> {
+        if !self.resume {
+            return Ok(None);
+        }
+        let path = self.path(phase);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read checkpoint {}", path.display())),
+        }
+    }
+
+    /// Writes the checkpoint of `phase` in place of the one before.
+    pub(super) fn save(&self, phase: Phase, bytes: &[u8]) -> anyhow::Result<()> {
+        let path = self.path(phase);
+        write_whole(&path, bytes).with_context(|| format!("write checkpoint {}", path.display()))
+    }
+
+    /// Removes the checkpoints: the model is saved, or a new run begins.
+    pub(super) fn clear(&self) -> anyhow::Result<()> {
+        for phase in [Phase::Validation, Phase::Test] {
+            let path = self.path(phase);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error)
+                        .with_context(|| format!("remove checkpoint {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn path(&self, phase: Phase) -> PathBuf {
+        self.folder
+            .join(format!("checkpoint-{}.safetensors", name(phase)))
+    }
+}
+
+fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Validation => "training",
+        Phase::Test => "refit",
+    }
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(folder)?.sync_all()
+}
