@@ -1,6 +1,6 @@
 //! Ranking quality on the public data sets, by the protocol of docs/training.md.
 //!
-//!     cargo bench -p twotower-core --bench quality -- movielens|gowalla [seeds=N] [threads=N] [hyperparameter=value …]
+//!     cargo bench -p twotower-core --bench quality -- [movielens|gowalla] [seeds=N] [threads=N] [hyperparameter=value …]
 //!
 //! Chooses the number of epochs on validation, fits on training and validation, reports test once for each seed.
 
@@ -25,10 +25,11 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    let Some((name, settings)) = arguments.split_first() else {
-        return Err("name a data set: movielens or gowalla".into());
+    let (name, settings) = match arguments.split_first() {
+        Some((name, settings)) => (name.as_str(), settings),
+        None => ("movielens", &[][..]),
     };
-    let cut = match name.as_str() {
+    let cut = match name {
         "movielens" => public_data::movielens()?,
         "gowalla" => public_data::gowalla()?,
         other => return Err(format!("no data set `{other}`: movielens or gowalla").into()),

@@ -7,6 +7,9 @@ use twotower_core::interaction::{Dataset, Interaction};
 use twotower_core::split::{Split, SplitKind};
 use uuid::Uuid;
 
+/// Time from the beginning to the end of a line of Gowalla.
+const LINE: u32 = 1 << 16;
+
 /// A data set and its parts.
 pub(crate) struct Cut {
     /// Everything that was read.
@@ -89,8 +92,10 @@ fn year(date: &str) -> Option<i64> {
     date.rsplit('-').next()?.parse().ok()
 }
 
-/// Gowalla as cut by the authors of `LightGCN`: train and validation files together are their training part. It has no times and
-/// no features.
+/// Gowalla as cut by the authors of `LightGCN`: train and validation files together are their training part. It has no features
+/// and no times, but the lines of the training file are in the order of visits: two places next to each other in one line are
+/// five times as often next to each other in another line as places drawn from both. That order becomes the time here. The
+/// validation file has lost its order; its places are spread evenly along the user's line.
 pub(crate) fn gowalla() -> Result<Cut, Box<dyn Error + Send + Sync>> {
     let folder = folder().join("gowalla");
     let read = |name: &str| -> Result<Vec<Interaction>, Box<dyn Error + Send + Sync>> {
@@ -99,24 +104,33 @@ pub(crate) fn gowalla() -> Result<Cut, Box<dyn Error + Send + Sync>> {
             .map_err(|error| format!("{}: {error}", path.display()))?;
         let mut rows = Vec::new();
         for line in text.lines() {
-            let mut numbers = line.split_whitespace().map(str::parse::<u32>);
-            let Some(user) = numbers.next().transpose()? else {
+            let numbers: Vec<u32> = line
+                .split_whitespace()
+                .map(str::parse)
+                .collect::<Result<_, _>>()?;
+            let Some((&user, items)) = numbers.split_first() else {
                 continue;
             };
-            for item in numbers {
-                rows.push(Interaction {
-                    user,
-                    item: item?,
-                    at: 0,
-                });
+            for (position, &item) in (0u32..).zip(items) {
+                let at = (2 * position + 1) * LINE / (2 * items.len() as u32);
+                rows.push(Interaction { user, item, at });
             }
         }
+        rows.sort_by_key(|row| (row.at, row.user, row.item));
         Ok(rows)
     };
-    let (train, validation, test) = (read("train.txt")?, read("valid.txt")?, read("test.txt")?);
-    let all = || train.iter().chain(&validation).chain(&test);
-    let users = all().map(|row| row.user + 1).max().unwrap_or(0) as usize;
-    let items = all().map(|row| row.item + 1).max().unwrap_or(0);
+    let (train, validation, mut test) = (read("train.txt")?, read("valid.txt")?, read("test.txt")?);
+    for row in &mut test {
+        row.at += LINE;
+    }
+    let mut likes: Vec<Interaction> = [&train, &validation, &test]
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect();
+    likes.sort_by_key(|row| (row.at, row.user, row.item));
+    let users = likes.iter().map(|row| row.user + 1).max().unwrap_or(0) as usize;
+    let items = likes.iter().map(|row| row.item + 1).max().unwrap_or(0);
     let videos = (0..items)
         .map(|item| Video {
             id: Uuid::from_u128(u128::from(item)),
@@ -126,7 +140,7 @@ pub(crate) fn gowalla() -> Result<Cut, Box<dyn Error + Send + Sync>> {
     let dataset = Dataset {
         catalogue: Catalogue::new(videos)?,
         users,
-        likes: all().copied().collect(),
+        likes,
         skips: Vec::new(),
     };
     let split = Split::official(users, train, validation, test);

@@ -153,6 +153,18 @@ def check_reference(program):
             yield f"docs/configuration.md: `twotower {command}` is missing"
 
 
+def setting(text):
+    """A value as the source or the reference writes it: a number, true or false, or a choice (`Choice::InSource`, `in_source`)."""
+    text = text.strip(" `")
+    choice = re.fullmatch(r"\w+::(\w+)", text)
+    if choice:
+        return re.sub(r"(?<=[a-z])(?=[A-Z0-9])|(?<=\d)(?=[A-Z])", "_", choice[1]).lower()
+    try:
+        return float(text.replace("_", ""))
+    except ValueError:
+        return text
+
+
 def check_hyperparameters():
     """The table of hyperparameters against the defaults in the source."""
     pattern = re.compile(r"impl Default for Hyperparameters \{.*?Self \{\n(.*?)\n        \}", re.S)
@@ -162,17 +174,16 @@ def check_hyperparameters():
         yield "crates/twotower-core/src: no `impl Default for Hyperparameters` to compare the documentation with"
         return
     fields = re.findall(r"^ +(\w+): ([^\n]+),$", body.group(1), re.M)
-    value = lambda text: [float(part) for part in re.sub(r"\btrue\b", "1", re.sub(r"\bfalse\b", "0", text)).split(", ")]
     actual = {}
     for name, text in fields:
-        text = re.sub(r"^vec!\[(.*)\]$", r"\1", text).replace("_", "")
+        text = re.sub(r"^vec!\[(.*)\]$", r"\1", text)
         shift = re.fullmatch(r"(\d+) << (\d+)", text)
-        actual[name] = [float(int(shift[1]) << int(shift[2]))] if shift else value(text)
+        actual[name] = [float(int(shift[1]) << int(shift[2]))] if shift else [setting(part) for part in text.split(", ")]
     reference = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     section = re.search(r"^### hyperparameters\n(.*?)(?:^#|\Z)", reference, re.M | re.S).group(1)
     documented = {}
     for names, defaults in re.findall(r"^\| (`[^|]*`) \| ([^|]+) \|", section, re.M):
-        names, defaults = re.findall(r"`(\w+)`", names), value(defaults)
+        names, defaults = re.findall(r"`(\w+)`", names), [setting(part) for part in defaults.split(", ")]
         documented.update({name: [default] for name, default in zip(names, defaults)} if len(names) > 1 else {names[0]: defaults})
     for name in sorted(actual.keys() | documented.keys()):
         if actual.get(name) != documented.get(name):

@@ -104,12 +104,16 @@ impl Split {
         }
     }
 
-    /// The likes a model has seen before `phase` is ranked, in the order of the snapshot for the temporal split and as
-    /// train followed by validation for leave-last-out; within a user the order is that of time in both.
+    /// The likes a model has seen before `phase` is ranked, in the order of a [`Dataset`].
     pub fn seen(&self, phase: Phase) -> Vec<Interaction> {
         match phase {
             Phase::Validation => self.train.clone(),
-            Phase::Test => self.train.iter().chain(&self.validation).copied().collect(),
+            Phase::Test => {
+                let mut seen = self.train.clone();
+                seen.extend(&self.validation);
+                seen.sort_by_key(|like| (like.at, like.user, like.item));
+                seen
+            }
         }
     }
 

@@ -8,6 +8,8 @@ mod history;
 
 mod initialise;
 
+mod memory;
+
 mod run;
 
 mod step;
@@ -27,6 +29,7 @@ use std::ops::ControlFlow;
 use thiserror::Error;
 
 pub use checkpoint::ResumeError;
+pub use memory::Memory;
 pub use run::{Goal, Run};
 
 /// What is learned from. Likes and skips in the order of a [`crate::interaction::Dataset`].

@@ -221,6 +221,11 @@ impl ItemFeatures {
         self.id_rows.len()
     }
 
+    /// Number of terms of all videos together.
+    pub fn terms_len(&self) -> usize {
+        self.term_rows.len()
+    }
+
     /// Whether there is no video.
     pub fn is_empty(&self) -> bool {
         self.id_rows.is_empty()

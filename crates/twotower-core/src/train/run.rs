@@ -52,11 +52,11 @@ pub(super) struct Position {
 /// All randomness of a step follows from the seed and the step's number, so that a run resumed from a checkpoint ends at the
 /// bytes of one that was never interrupted.
 pub struct Run<'a> {
-    goal: Goal<'a>,
-    features: ItemFeatures,
-    timelines: Timelines,
+    pub(super) goal: Goal<'a>,
+    pub(super) features: ItemFeatures,
+    pub(super) timelines: Timelines,
     /// In the order of users.
-    windows: Vec<Window>,
+    pub(super) windows: Vec<Window>,
     /// In the order of the current epoch, and where its batches begin and end.
     shuffled: Vec<Window>,
     batches: Vec<Range<usize>>,

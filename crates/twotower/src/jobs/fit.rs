@@ -102,6 +102,7 @@ impl Trainer<'_> {
             skips: &skips,
         };
         let mut run = self.begin(phase, data, goal)?;
+        tracing::info!("memory of training: {}", run.memory());
         let title = match phase {
             Phase::Validation => "training",
             Phase::Test => "refit",

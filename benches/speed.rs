@@ -1,0 +1,181 @@
+//! Speed of training on generated data: CPU and wall time an example, and memory.
+//!
+//!     cargo bench -p twotower-core --bench speed -- [likes=N] [users=N] [videos=N] [steps=N] [batch_size=N] [id_only=true] [threads=N]
+//!
+//! Without `batch_size`, `id_only` or `threads` it measures a table of them. benches/python measures the same model in PyTorch.
+//! CPU time is that of the process, all its threads together; run it on a quiet machine.
+
+#[path = "support/synthetic.rs"]
+mod synthetic;
+
+use std::error::Error;
+use std::fs;
+use std::time::Instant;
+use synthetic::Sizes;
+use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::interaction::Dataset;
+use twotower_core::train::{Goal, Progress, Run, TrainingData};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Steps before the measured ones.
+const WARM_UP: usize = 20;
+
+/// What to measure.
+#[derive(Debug, Clone, Copy)]
+struct Setting {
+    batch_size: usize,
+    id_only: bool,
+    threads: usize,
+}
+
+/// The settings that are measured without arguments.
+const TABLE: [Setting; 6] = [
+    setting(512, false, 1),
+    setting(512, false, 2),
+    setting(4096, false, 1),
+    setting(4096, false, 2),
+    setting(512, true, 1),
+    setting(4096, true, 1),
+];
+
+const fn setting(batch_size: usize, id_only: bool, threads: usize) -> Setting {
+    Setting {
+        batch_size,
+        id_only,
+        threads,
+    }
+}
+
+fn main() -> Outcome<()> {
+    let mut sizes = Sizes {
+        likes: 10_000_000,
+        users: 200_000,
+        videos: 100_000,
+        features: true,
+    };
+    let (mut steps, mut one, mut chosen) = (None, setting(512, false, 1), false);
+    for argument in std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+    {
+        let (key, value) = argument
+            .split_once('=')
+            .ok_or_else(|| format!("`{argument}` is not key=value"))?;
+        match key {
+            "likes" => sizes.likes = value.parse()?,
+            "users" => sizes.users = value.parse()?,
+            "videos" => sizes.videos = value.parse()?,
+            "steps" => steps = Some(value.parse()?),
+            "batch_size" => (one.batch_size, chosen) = (value.parse()?, true),
+            "id_only" => (one.id_only, chosen) = (value.parse()?, true),
+            "threads" => (one.threads, chosen) = (value.parse()?, true),
+            _ => return Err(format!("no setting `{key}`").into()),
+        }
+    }
+    let table = if chosen { vec![one] } else { TABLE.to_vec() };
+    println!("{}", machine());
+    println!(
+        "batch  id only  threads  CPU µs/example  wall µs/example  examples/s  peak MB  formula MB"
+    );
+    for id_only in [false, true] {
+        let settings = || table.iter().filter(|setting| setting.id_only == id_only);
+        if settings().next().is_none() {
+            continue;
+        }
+        let dataset = synthetic::generate(Sizes {
+            features: !id_only,
+            ..sizes
+        })?;
+        for &setting in settings() {
+            let steps = steps.unwrap_or(200_000 / setting.batch_size);
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(setting.threads)
+                .build()?;
+            pool.install(|| measure(&dataset, setting, steps))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints one row.
+fn measure(dataset: &Dataset, setting: Setting, steps: usize) -> Outcome<()> {
+    let hyperparameters = Hyperparameters {
+        batch_size: setting.batch_size,
+        ..Hyperparameters::default()
+    };
+    let data = TrainingData {
+        catalogue: &dataset.catalogue,
+        users: dataset.users,
+        likes: &dataset.likes,
+        skips: &dataset.skips,
+    };
+    let mut run = Run::new(data, &hyperparameters, Goal::Epochs(1))?;
+    let estimate = run.memory().total() + 12 * dataset.likes.len();
+    let mut step = || -> Outcome<usize> {
+        match run.advance()? {
+            Some(Progress::Step { examples, .. }) => Ok(examples),
+            _ => Err("the epoch ended before the last step: raise likes or lower steps".into()),
+        }
+    };
+    let mut before = 0;
+    for _ in 0..WARM_UP {
+        before = step()?;
+    }
+    let (cpu, wall) = (cpu_seconds()?, Instant::now());
+    let mut after = before;
+    for _ in 0..steps {
+        after = step()?;
+    }
+    let (cpu, wall) = (cpu_seconds()? - cpu, wall.elapsed().as_secs_f64());
+    let examples = (after - before) as f64;
+    println!(
+        "{:>5}  {:>7}  {:>7}  {:>14.2}  {:>15.2}  {:>10.0}  {:>7.0}  {:>10.0}",
+        setting.batch_size,
+        setting.id_only,
+        setting.threads,
+        1e6 * cpu / examples,
+        1e6 * wall / examples,
+        examples / wall,
+        status_kb("VmHWM")? / 1024.0,
+        estimate as f64 / (1024.0 * 1024.0),
+    );
+    Ok(())
+}
+
+/// CPU time of the process so far: fields 14 and 15 of /proc/self/stat, in hundredths of a second.
+fn cpu_seconds() -> Outcome<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat
+        .rsplit_once(')')
+        .ok_or("no fields in /proc/self/stat")?;
+    let ticks: Vec<f64> = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    Ok(ticks.iter().sum::<f64>() / 100.0)
+}
+
+fn status_kb(key: &str) -> Outcome<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with(key));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    Ok(number
+        .ok_or_else(|| format!("no {key} in /proc/self/status"))?
+        .parse()?)
+}
+
+/// The processor, for the head of a table.
+fn machine() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |rest| {
+            rest.trim_start_matches(['\t', ' ', ':'])
+        });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{model}, {cores} cores")
+}

@@ -1,0 +1,101 @@
+//! How much memory training takes: a formula, known before the first step.
+
+use super::run::{Goal, Run};
+use crate::hyperparameters::Hyperparameters;
+use std::fmt;
+
+const FLOAT: usize = 4;
+
+/// Bytes that a run holds at its peak, the caller's snapshot apart.
+///
+/// With P weights, of which D in dense layers, R rows of tables, V videos with K terms in all, N likes and skips of U users,
+/// batches of B examples and at most C candidates: see the fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights, and with validation those of the best epoch: 4 P or 8 P.
+    pub weights: usize,
+    /// Gradients and both moments of dense layers, an accumulator and a slot a row: 12 D + 8 R.
+    pub optimizer: usize,
+    /// Vectors of all videos, twice while they are made: 8 V d; and features: 24 V + 8 K.
+    pub videos: usize,
+    /// 8 N + 16 U for the sequences and about 32 bytes for each window of likes.
+    pub interactions: usize,
+    /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows.
+    pub step: usize,
+}
+
+impl Memory {
+    /// Their sum.
+    pub fn total(&self) -> usize {
+        self.weights + self.optimizer + self.videos + self.interactions + self.step
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mb = |bytes: usize| bytes as f64 / 1e6;
+        write!(
+            f,
+            "{:.0} MB: weights {:.1}, optimiser {:.1}, videos {:.1}, interactions {:.1}, step {:.1}",
+            mb(self.total()),
+            mb(self.weights),
+            mb(self.optimizer),
+            mb(self.videos),
+            mb(self.interactions),
+            mb(self.step)
+        )
+    }
+}
+
+impl Run<'_> {
+    /// What this run takes.
+    pub fn memory(&mut self) -> Memory {
+        let sizes: Vec<usize> = self
+            .model
+            .tensors_mut()
+            .iter()
+            .map(|(_, _, data)| data.len())
+            .collect();
+        // The first two tensors are the tables.
+        let weights: usize = sizes.iter().sum();
+        let dense: usize = sizes[2..].iter().sum();
+        let tables = &self.model.item_tower;
+        let rows = tables.id_table.rows() + tables.term_table.rows();
+        let copies = match self.goal {
+            Goal::Best(_) => 2,
+            Goal::Epochs(_) => 1,
+        };
+        let hyper = &self.model.hyperparameters;
+        let (videos, terms) = (self.features.len(), self.features.terms_len());
+        let events = self.timelines.likes.len() + self.timelines.skips.len();
+        Memory {
+            weights: copies * FLOAT * weights,
+            optimizer: 3 * FLOAT * dense + 2 * FLOAT * rows,
+            videos: 2 * FLOAT * videos * hyper.embedding_dim + 24 * videos + 8 * terms,
+            interactions: 8 * events + 16 * self.timelines.likes.users() + 32 * self.windows.len(),
+            step: step_bytes(
+                hyper,
+                tables.inputs(),
+                self.model.user_tower.inputs(),
+                videos,
+            ),
+        }
+    }
+}
+
+/// Buffers of a step over B examples and C candidates: input and its gradient, hidden layer, its slopes and their gradient,
+/// output and its gradients for each row of each tower, and the logits.
+fn step_bytes(
+    hyper: &Hyperparameters,
+    item_inputs: usize,
+    user_inputs: usize,
+    videos: usize,
+) -> usize {
+    let batch = hyper.batch_size;
+    let candidates = (2 * batch + hyper.negatives).min(videos);
+    let row = |inputs: usize, hidden: usize| 2 * inputs + 3 * hidden + 3 * hyper.embedding_dim;
+    let users = batch * row(user_inputs, hyper.user_hidden);
+    let items = candidates * row(item_inputs, hyper.item_hidden);
+    let logits = batch.min(512) * candidates;
+    FLOAT * (users + items + logits)
+}
