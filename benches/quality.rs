@@ -1,6 +1,6 @@
 //! Ranking quality on the public data sets, by the protocol of docs/training.md.
 //!
-//!     cargo bench -p twotower-core --bench quality -- [movielens|gowalla] [seeds=N] [threads=N] [hyperparameter=value …]
+//!     cargo bench -p twotower-core --bench quality -- [movielens|gowalla|gowalla-latest] [seeds=N] [threads=N] [hyperparameter=value …]
 //!
 //! Chooses the number of epochs on validation, fits on training and validation, reports test once for each seed.
 
@@ -32,7 +32,12 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let cut = match name {
         "movielens" => public_data::movielens()?,
         "gowalla" => public_data::gowalla()?,
-        other => return Err(format!("no data set `{other}`: movielens or gowalla").into()),
+        "gowalla-latest" => public_data::gowalla_latest()?,
+        other => {
+            return Err(
+                format!("no data set `{other}`: movielens, gowalla or gowalla-latest").into(),
+            );
+        }
     };
     let (mut seeds, mut threads, mut test) = (1u64, 2usize, true);
     let mut hyper = serde_json::to_value(Hyperparameters::default())?;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use twotower_core::feature::{Catalogue, Video};
 use twotower_core::interaction::{Dataset, Interaction};
-use twotower_core::split::{Split, SplitKind};
+use twotower_core::split::{Phase, Split, SplitKind};
 use uuid::Uuid;
 
 /// Time from the beginning to the end of a line of Gowalla.
@@ -90,6 +90,27 @@ pub(crate) fn movielens() -> Result<Cut, Box<dyn Error + Send + Sync>> {
 /// The year at the end of `01-Jan-1995`.
 fn year(date: &str) -> Option<i64> {
     date.rsplit('-').next()?.parse().ok()
+}
+
+/// The training part of [`gowalla`] cut anew: of each user the latest ninth of the likes, at least one, is validation. Its test
+/// part is later still, which a validation part drawn from anywhere in the line does not say anything about.
+pub(crate) fn gowalla_latest() -> Result<Cut, Box<dyn Error + Send + Sync>> {
+    let Cut { dataset, split } = gowalla()?;
+    let seen = split.seen(Phase::Test);
+    let mut of_user = vec![0usize; dataset.users];
+    for like in &seen {
+        of_user[like.user as usize] += 1;
+    }
+    let mut left = of_user.clone();
+    let (mut train, mut validation) = (Vec::new(), Vec::new());
+    for like in seen {
+        let user = like.user as usize;
+        let latest = left[user] <= (of_user[user] / 9).max(1);
+        left[user] -= 1;
+        if latest { &mut validation } else { &mut train }.push(like);
+    }
+    let split = Split::official(dataset.users, train, validation, split.test);
+    Ok(Cut { dataset, split })
 }
 
 /// Gowalla as cut by the authors of `LightGCN`: train and validation files together are their training part. It has no features

@@ -20,6 +20,8 @@ pub struct Hyperparameters {
     /// Whether the order of a user's likes is known. If not, each like is predicted from all the others, and the only decay
     /// is 1.
     pub ordered: bool,
+    /// Among how many of the next likes the one to predict is drawn; 1 is the next one itself.
+    pub lookahead: usize,
     /// Decay per skip of the average of skips.
     pub skip_decay: f32,
     /// Examples (likes to predict) per step.
@@ -92,6 +94,7 @@ impl Default for Hyperparameters {
             item_hidden: 128,
             decays: vec![0.0, 0.5, 0.8, 0.95, 1.0],
             ordered: true,
+            lookahead: 1,
             skip_decay: 0.9,
             selection: Selection::NdcgAt10,
             batch_size: 512,
@@ -152,7 +155,7 @@ impl Hyperparameters {
                 && self.decays.iter().all(|x| (0.0..=1.0).contains(x)),
         );
         let (most, no_end) = (1_000_000, usize::MAX);
-        let checks: [(&'static str, String, &'static str, bool); 20] = [
+        let checks: [(&'static str, String, &'static str, bool); 22] = [
             // Beyond 2,000 dimensions pgvector builds no index.
             count("embedding_dim", self.embedding_dim, 1..=2000, "1 to 2000"),
             count("user_hidden", self.user_hidden, 1..=8192, "1 to 8192"),
@@ -163,6 +166,13 @@ impl Hyperparameters {
                 format!("{:?}", self.decays),
                 "[1.0] where ordered is false",
                 self.ordered || self.decays == [1.0],
+            ),
+            count("lookahead", self.lookahead, 1..=no_end, "at least 1"),
+            (
+                "lookahead",
+                self.lookahead.to_string(),
+                "1 where ordered is false",
+                self.ordered || self.lookahead == 1,
             ),
             number("skip_decay", self.skip_decay, 0.0..=1.0, "0 to 1"),
             count("batch_size", self.batch_size, 2..=most, "2 to 1000000"),

@@ -1,9 +1,8 @@
 //! A run in the bytes of one file, and back, to the bit.
 
-use super::run::{Best, Goal, Position, Run};
-use super::{EpochRecord, TrainError, TrainingData};
+use super::EpochRecord;
+use super::run::{Best, Position, Run};
 use crate::hyperparameters::Hyperparameters;
-use crate::model::Model;
 use crate::tensors::{self, Tensor, TensorError};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -27,9 +26,6 @@ pub enum ResumeError {
         /// What differs.
         what: &'static str,
     },
-    /// There is nothing to train on.
-    #[error(transparent)]
-    Train(#[from] TrainError),
 }
 
 /// What a checkpoint keeps beside tensors.
@@ -48,7 +44,7 @@ struct State {
     has_vectors: bool,
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     /// Everything that the rest of the run depends on besides the data. `tag` names the data and the purpose of the run.
     ///
     /// # Errors
@@ -73,17 +69,12 @@ impl<'a> Run<'a> {
         tensors::write(&self.tensors(), Some((METADATA, text)))
     }
 
-    /// Goes on from `checkpoint`, which was made with the same data, hyperparameters, goal and `tag`.
+    /// Goes on from `checkpoint`, of a run that was begun in the same way with the same `tag`, whatever this one has done so
+    /// far.
     ///
     /// # Errors
     /// [`ResumeError`]
-    pub fn resume(
-        data: TrainingData<'_>,
-        hyperparameters: &Hyperparameters,
-        goal: Goal<'a>,
-        tag: &str,
-        checkpoint: &[u8],
-    ) -> Result<Self, ResumeError> {
+    pub fn resume(mut self, tag: &str, checkpoint: &[u8]) -> Result<Self, ResumeError> {
         let file = SafeTensors::deserialize(checkpoint).map_err(TensorError::from)?;
         let (_, header) = SafeTensors::read_metadata(checkpoint).map_err(TensorError::from)?;
         let text = header
@@ -96,29 +87,30 @@ impl<'a> Run<'a> {
         if state.tag != tag {
             return Err(ResumeError::Other { what: "data" });
         }
-        if state.hyperparameters != *hyperparameters {
+        if state.hyperparameters != self.model.hyperparameters {
             return Err(ResumeError::Other {
                 what: "hyperparameters",
             });
         }
-        let mut run = Run::new(data, hyperparameters, goal)?;
-        run.position = Position {
+        self.position = Position {
             epochs: state.epochs,
             step: state.step,
             loss: state.loss,
             examples: state.examples,
         };
-        run.stepper.set_adam_steps(state.adam_steps);
-        run.best = state.best.map(|(score, epoch)| Best {
+        self.stepper.set_adam_steps(state.adam_steps);
+        self.best = state.best.map(|(score, epoch)| Best {
             score,
             epoch,
-            model: Model::zeros(hyperparameters.clone(), run.model.preprocessing.clone()),
+            model: self.model.clone(),
         });
-        if state.has_vectors {
-            run.vectors = vec![0.0; data.catalogue.len() * hyperparameters.embedding_dim];
-        }
-        tensors::fill(&file, run.tensors())?;
-        Ok(run)
+        let vectors = self.features.len() * self.model.hyperparameters.embedding_dim;
+        self.vectors.clear();
+        self.vectors
+            .resize(if state.has_vectors { vectors } else { 0 }, 0.0);
+        self.batches.clear();
+        tensors::fill(&file, self.tensors())?;
+        Ok(self)
     }
 
     fn tensors(&mut self) -> Vec<Tensor<'_>> {

@@ -59,7 +59,7 @@ pub struct Run<'a> {
     pub(super) windows: Vec<Window>,
     /// In the order of the current epoch, and where its batches begin and end.
     shuffled: Vec<Window>,
-    batches: Vec<Range<usize>>,
+    pub(super) batches: Vec<Range<usize>>,
     /// Examples of an epoch.
     of: usize,
     pub(super) model: Model,

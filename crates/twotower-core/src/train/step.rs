@@ -175,7 +175,10 @@ impl Stepper {
         random: &mut Pcg64Mcg,
     ) -> (f32, usize) {
         let timelines = data.timelines;
-        let targets: Vec<u32> = batch.iter().flat_map(|w| w.targets(timelines)).collect();
+        let lookahead = model.hyperparameters.lookahead;
+        let targets: Vec<u32> = (batch.iter())
+            .flat_map(|window| window.targets(timelines, lookahead, random))
+            .collect();
         let liked: Vec<u32> = batch.iter().flat_map(|w| w.items(timelines)).collect();
         let mut skipped = Vec::new();
         if model.hyperparameters.skip_weight > 0.0 {

@@ -4,6 +4,7 @@ use super::history::Step;
 use crate::interaction::Sequences;
 use crate::tower::{HistoryState, UserTower};
 use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
 use rand_pcg::Pcg64Mcg;
 use std::ops::Range;
 
@@ -45,9 +46,25 @@ impl Window {
         likes.iter().map(|like| like.item)
     }
 
-    /// The videos to be predicted, one an example.
-    pub(super) fn targets(self, timelines: &Timelines) -> impl Iterator<Item = u32> {
-        self.items(timelines).skip(usize::from(!self.first_counts))
+    /// The videos to be predicted, one an example: each drawn from the next `lookahead` likes (the "dense all action loss" of
+    /// Pancha et al. 2022, `PinnerFormer`), so that the tower learns what is liked soon and not only what is liked next.
+    pub(super) fn targets(
+        self,
+        timelines: &Timelines,
+        lookahead: usize,
+        random: &mut impl Rng,
+    ) -> Vec<u32> {
+        let likes = timelines.likes.of(self.user as usize);
+        let first = self.start as usize + usize::from(!self.first_counts);
+        (first..self.end as usize)
+            .map(|position| {
+                let soon = &likes[position..likes.len().min(position + lookahead)];
+                match soon {
+                    [next] => next.item,
+                    _ => soon[random.random_range(0..soon.len())].item,
+                }
+            })
+            .collect()
     }
 
     /// The videos that the user skipped before the end of the window, at most the latest [`SKIPPED_NEGATIVES`].
@@ -196,6 +213,7 @@ mod tests {
     use super::*;
     use crate::interaction::Interaction;
     use rand::SeedableRng;
+    use std::collections::HashSet;
 
     fn timelines() -> Timelines {
         let row = |(user, item, at)| Interaction { user, item, at };
@@ -210,12 +228,32 @@ mod tests {
     }
 
     #[test]
+    fn with_a_lookahead_targets_are_any_of_the_next_likes_of_the_user() {
+        let timelines = timelines();
+        let mut random = Pcg64Mcg::seed_from_u64(1);
+        let mut drawn = vec![HashSet::new(); 4];
+        for _ in 0..100 {
+            let targets = windows(&timelines, 2, false)
+                .into_iter()
+                .filter(|window| window.user == 0)
+                .flat_map(|window| window.targets(&timelines, 2, &mut random))
+                .collect::<Vec<_>>();
+            for (drawn, target) in drawn.iter_mut().zip(targets) {
+                drawn.insert(target);
+            }
+        }
+        let expected = [vec![1, 2], vec![2, 3], vec![3, 4], vec![4]];
+        assert_eq!(drawn, expected.map(HashSet::from_iter));
+    }
+
+    #[test]
     fn every_like_with_something_before_it_is_one_example() {
         let timelines = timelines();
         let mut windows = windows(&timelines, 2, false);
+        let mut random = Pcg64Mcg::seed_from_u64(1);
         let targets: Vec<u32> = windows
             .iter()
-            .flat_map(|window| window.targets(&timelines))
+            .flat_map(|window| window.targets(&timelines, 1, &mut random))
             .collect();
         assert_eq!(
             targets,

@@ -380,8 +380,8 @@ fn a_resumed_run_ends_at_the_same_bytes() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
         let resumed = pool.unwrap().install(|| {
             let tag = "likes of today";
-            let mut run =
-                Run::resume(sample.data(), &hyperparameters, goal, tag, &checkpoint).unwrap();
+            let run = Run::new(sample.data(), &hyperparameters, goal).unwrap();
+            let mut run = run.resume(tag, &checkpoint).unwrap();
             while run.advance().unwrap().is_some() {}
             run.finish()
         });
@@ -401,15 +401,12 @@ fn a_checkpoint_of_something_else_is_refused() {
     let mut run = Run::new(sample.data(), &ours, goal).unwrap();
     run.advance().unwrap();
     let checkpoint = run.checkpoint("ours").unwrap();
-    let resume = |hyperparameters: &Hyperparameters, tag: &str, bytes: &[u8]| match Run::resume(
-        sample.data(),
-        hyperparameters,
-        goal,
-        tag,
-        bytes,
-    ) {
-        Ok(_) => "resumed".to_owned(),
-        Err(error) => error.to_string(),
+    let resume = |hyperparameters: &Hyperparameters, tag: &str, bytes: &[u8]| {
+        let run = Run::new(sample.data(), hyperparameters, goal).unwrap();
+        match run.resume(tag, bytes) {
+            Ok(_) => "resumed".to_owned(),
+            Err(error) => error.to_string(),
+        }
     };
     assert_eq!(resume(&ours, "ours", &checkpoint), "resumed");
     assert_eq!(

@@ -142,15 +142,16 @@ impl Trainer<'_> {
         data: TrainingData<'_>,
         goal: Goal<'g>,
     ) -> anyhow::Result<Run<'g>> {
+        let run = Run::new(data, self.hyperparameters, goal)?;
         let Some(checkpoints) = self.checkpoints else {
-            return Ok(Run::new(data, self.hyperparameters, goal)?);
+            return Ok(run);
         };
         let Some(bytes) = checkpoints.load(phase)? else {
-            return Ok(Run::new(data, self.hyperparameters, goal)?);
+            return Ok(run);
         };
-        let tag = checkpoints.tag(phase);
-        let run =
-            Run::resume(data, self.hyperparameters, goal, &tag, &bytes).with_context(|| {
+        let run = run
+            .resume(&checkpoints.tag(phase), &bytes)
+            .with_context(|| {
                 format!(
                     "resume from {}; without --resume training starts afresh",
                     checkpoints.path(phase).display()

@@ -145,9 +145,8 @@ fn examples_are_those_of_the_reference() {
         .windows
         .iter()
         .flat_map(|window| {
-            window
-                .targets(&case.timelines)
-                .map(|item| [window.user, item])
+            let targets = window.targets(&case.timelines, 1, &mut Pcg64Mcg::seed_from_u64(1));
+            targets.into_iter().map(|item| [window.user, item])
         })
         .collect();
     assert_eq!(examples, case.golden.examples);
