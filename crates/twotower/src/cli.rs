@@ -6,6 +6,8 @@ mod commands;
 
 mod output;
 
+mod tune;
+
 pub use args::{Cli, Command};
 
 use crate::config::ConfigError;

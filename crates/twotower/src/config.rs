@@ -1,6 +1,7 @@
 //! Configuration: defaults < file < environment < flag, checked once, at start-up.
 
-use serde::Deserialize;
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -21,7 +22,7 @@ struct Raw {
 }
 
 /// Section `[training]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Training {
     /// How likes are cut into training, validation and test.
@@ -49,7 +50,7 @@ impl Default for Training {
 }
 
 /// Section `[source]`: where rows are read from, one SELECT each. A query that is not given reads our own table.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawSource {
     videos: Option<String>,
@@ -153,6 +154,61 @@ impl Config {
             },
         })
     }
+
+    /// The text of a file that gives this configuration: what differs from the defaults, and the hyperparameters named in
+    /// `always`, which are not to change with the defaults of a later version.
+    ///
+    /// # Errors
+    /// If a number is too large for TOML.
+    pub fn to_toml(&self, always: &[&str]) -> anyhow::Result<String> {
+        let sections = [
+            (
+                "hyperparameters",
+                changed(&self.hyperparameters, &Hyperparameters::default(), always)?,
+            ),
+            (
+                "training",
+                changed(&self.training, &Training::default(), &[])?,
+            ),
+            (
+                "source",
+                changed(
+                    &raw_source(&self.source),
+                    &raw_source(&Source::default()),
+                    &[],
+                )?,
+            ),
+        ];
+        let sections = sections
+            .into_iter()
+            .filter(|(_, keys)| !keys.is_empty())
+            .map(|(name, keys)| Ok(format!("[{name}]\n{}", toml::to_string(&keys)?)));
+        let sections: Vec<String> = sections.collect::<anyhow::Result<_>>()?;
+        Ok(sections.join("\n"))
+    }
+}
+
+fn raw_source(source: &Source) -> RawSource {
+    let source = source.clone();
+    RawSource {
+        videos: Some(source.videos),
+        video_tags: Some(source.video_tags),
+        video_performers: Some(source.video_performers),
+        likes: Some(source.likes),
+        skips: Some(source.skips),
+    }
+}
+
+/// The keys of `section` whose values are not those of `default`, and those in `always`.
+fn changed<T: Serialize>(section: &T, default: &T, always: &[&str]) -> anyhow::Result<toml::Table> {
+    // By way of text, where a float32 has no more digits than it needs.
+    let table = |section: &T| -> anyhow::Result<toml::Table> {
+        let text = toml::to_string(section).context("write the configuration as TOML")?;
+        Ok(toml::from_str(&text)?)
+    };
+    let (mut keys, default) = (table(section)?, table(default)?);
+    keys.retain(|key, value| always.contains(&key) || default.get(key) != Some(value));
+    Ok(keys)
 }
 
 /// From serde's "unknown field `x`, expected one of `a`, `b`" the candidate that is most like x.
@@ -197,6 +253,38 @@ mod tests {
                 ..Source::default()
             }
         );
+    }
+
+    #[test]
+    fn a_configuration_survives_being_written() {
+        let config = Config {
+            hyperparameters: Hyperparameters {
+                temperature: 0.0837,
+                weight_decay: 1e-5,
+                epochs: 3,
+                ..Hyperparameters::default()
+            },
+            training: Training {
+                split: SplitKind::Llo,
+                max_age_days: Some(90),
+                ..Training::default()
+            },
+            source: Source {
+                likes: "SELECT 'it''s', \"a\"\nFROM b".into(),
+                ..Source::default()
+            },
+        };
+        let text = config.to_toml(&["temperature", "negatives"]).unwrap();
+        assert_eq!(Config::parse(&text, Path::new("x.toml")).unwrap(), config);
+        let begin =
+            "[hyperparameters]\nepochs = 3\nnegatives = 512\ntemperature = 0.0837\nweight_decay = ";
+        assert!(text.starts_with(begin), "{text}");
+        assert!(
+            !text.contains("embedding_dim") && !text.contains("videos"),
+            "{text}"
+        );
+        let default = Config::parse("", Path::new("x.toml")).unwrap();
+        assert_eq!(default.to_toml(&[]).unwrap(), "");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Train, evaluate, update: what the commands do, apart from the arguments that name it.
+//! Train, evaluate, update, tune: what the commands do, apart from the arguments that name it.
 
 mod checkpoint;
 
@@ -10,9 +10,13 @@ mod error;
 
 mod evaluate;
 
+mod file;
+
 mod fit;
 
 mod train;
+
+mod tune;
 
 mod update;
 
@@ -21,6 +25,7 @@ pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
 pub use train::{TrainOptions, TrainReport, train};
+pub use tune::{TrialReport, TuneOptions, TuneReport, tune};
 pub use update::{Changes, UpdateOptions, UpdateReport, update};
 
 use std::sync::Arc;

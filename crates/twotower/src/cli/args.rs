@@ -1,3 +1,4 @@
+use super::tune::TuneArgs;
 use crate::config::Config;
 use crate::demo::GeneratorOptions;
 use crate::import::ImportArgs;
@@ -82,6 +83,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Learn both towers from likes and skips
     Train(TrainArgs),
+    /// Search hyperparameters that are better on validation
+    Tune(TuneArgs),
     /// Judge a model against baselines on likes it has not seen
     Evaluate(EvaluateArgs),
     /// Bring a model's vectors in the database up to date

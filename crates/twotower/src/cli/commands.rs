@@ -1,5 +1,6 @@
 use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, UpdateArgs};
 use super::output::print;
+use super::tune::TuneArgs;
 use crate::config::Config;
 use crate::import::{self, ImportArgs};
 use crate::jobs::{self, Evaluated, Interrupt, UpdateOptions, UpdateReport};
@@ -37,6 +38,7 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Migrate => migrate(&global).await,
         Command::Import(args) => import(&args, &global).await,
         Command::Train(args) => train(&args, &config, &global, &interrupt).await,
+        Command::Tune(args) => tune(&args, &config, &global, &interrupt).await,
         Command::Evaluate(args) => evaluate(&args, &config, &global, &interrupt).await,
         Command::Update(args) => update(&args, &config, &global, &interrupt).await,
         Command::Serve(_) => unreachable!("served above, with its own shutdown"),
@@ -143,6 +145,19 @@ async fn train(
         print(global.json, &json!({ "train": report }), &text)?;
     }
     done("train");
+    Ok(())
+}
+
+async fn tune(
+    args: &TuneArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let store = connect(global).await?;
+    let report = jobs::tune(&store, &args.options(config), interrupt).await?;
+    print(global.json, &json!({ "tune": report }), &report.to_string())?;
+    done("tune");
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! Checkpoints of training on disk: written whole or not at all, so that a killed run loses minutes at most.
 
+use super::file::{read_if_there, remove_if_there, write_whole};
 use anyhow::Context;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use twotower_core::split::Phase;
 
@@ -32,11 +31,7 @@ impl Checkpoints {
             return Ok(None);
         }
         let path = self.path(phase);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("read checkpoint {}", path.display())),
-        }
+        read_if_there(&path).with_context(|| format!("read checkpoint {}", path.display()))
     }
 
     /// Writes the checkpoint of `phase` in place of the one before.
@@ -49,13 +44,8 @@ impl Checkpoints {
     pub(super) fn clear(&self) -> anyhow::Result<()> {
         for phase in [Phase::Validation, Phase::Test] {
             let path = self.path(phase);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error)
-                        .with_context(|| format!("remove checkpoint {}", path.display()));
-                }
-                _ => {}
-            }
+            remove_if_there(&path)
+                .with_context(|| format!("remove checkpoint {}", path.display()))?;
         }
         Ok(())
     }
@@ -71,15 +61,4 @@ fn name(phase: Phase) -> &'static str {
         Phase::Validation => "training",
         Phase::Test => "refit",
     }
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(folder)?.sync_all()
 }

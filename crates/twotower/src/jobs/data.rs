@@ -1,7 +1,9 @@
-//! Whether there is enough to learn from.
+//! What is learned from, and whether there is enough of it.
 
 use super::JobError;
+use anyhow::Context;
 use twotower_core::interaction::Dataset;
+use twotower_store::{Snapshot, SnapshotOptions, Source, Store};
 
 /// Below it nothing is trained.
 pub const MINIMUM_LIKES: u64 = 100;
@@ -35,6 +37,43 @@ pub fn check_sufficiency(dataset: &Dataset) -> Result<Vec<String>, JobError> {
             format!("{count} {what}, {recommended} are recommended")
         })
         .collect())
+}
+
+/// Reads what is learned from, says how much it is, and warns where it is little.
+///
+/// # Errors
+/// If the store fails, or [`JobError::TooFewLikes`].
+pub(super) async fn read_data(
+    store: &Store,
+    source: &Source,
+    max_age_days: Option<u32>,
+) -> anyhow::Result<Snapshot> {
+    let snapshot = store
+        .read_snapshot(source, SnapshotOptions { max_age_days })
+        .await
+        .context("read likes and videos")?;
+    describe(&snapshot);
+    for shortage in check_sufficiency(&snapshot.dataset)? {
+        tracing::warn!("few data: {shortage}");
+    }
+    Ok(snapshot)
+}
+
+fn describe(snapshot: &Snapshot) {
+    let dataset = &snapshot.dataset;
+    tracing::info!(
+        "{} likes, {} skips, {} users, {} videos",
+        dataset.likes.len(),
+        dataset.skips.len(),
+        dataset.users,
+        dataset.catalogue.len()
+    );
+    if snapshot.orphans > 0 {
+        tracing::warn!(
+            "{} likes and skips name a video that is not in the catalogue and were left out",
+            snapshot.orphans
+        );
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub enum JobError {
     },
     /// Ctrl-C or SIGTERM.
     #[error(
-        "interrupted; nothing is half-written, and starting it again is safe (`train --resume` goes on where it was)"
+        "interrupted; nothing is half-written, and starting it again is safe (`train --resume` and `tune --resume` go on where it was)"
     )]
     Interrupted,
 }

@@ -1,8 +1,9 @@
 //! A snapshot in, a model folder out.
 
 use super::checkpoint::Checkpoints;
+use super::data::read_data;
 use super::fit::fit;
-use super::{Interrupt, check_sufficiency, now_us};
+use super::{Interrupt, now_us};
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
@@ -12,7 +13,7 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::Dataset;
 use twotower_core::split::SplitKind;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
-use twotower_store::{Snapshot, SnapshotOptions, Source, Store, snapshot_sha256};
+use twotower_store::{Source, Store, snapshot_sha256};
 
 /// What to train and where to put it.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,19 +60,7 @@ pub async fn train(
     interrupt: &Interrupt,
 ) -> anyhow::Result<TrainReport> {
     let started = Instant::now();
-    let snapshot = store
-        .read_snapshot(
-            source,
-            SnapshotOptions {
-                max_age_days: options.max_age_days,
-            },
-        )
-        .await
-        .context("read likes and videos")?;
-    describe(&snapshot);
-    for shortage in check_sufficiency(&snapshot.dataset)? {
-        tracing::warn!("few data: {shortage}");
-    }
+    let snapshot = read_data(store, source, options.max_age_days).await?;
     let sha = snapshot_sha256(&snapshot.dataset);
     let checkpoints = checkpoints(options, &sha);
     if let Some(checkpoints) = checkpoints.as_ref().filter(|_| !options.resume) {
@@ -126,23 +115,6 @@ fn checkpoints(options: &TrainOptions, snapshot_sha256: &str) -> Option<Checkpoi
         resume: options.resume,
         interval: Duration::from_secs(60 * minutes),
     })
-}
-
-fn describe(snapshot: &Snapshot) {
-    let dataset = &snapshot.dataset;
-    tracing::info!(
-        "{} likes, {} skips, {} users, {} videos",
-        dataset.likes.len(),
-        dataset.skips.len(),
-        dataset.users,
-        dataset.catalogue.len()
-    );
-    if snapshot.orphans > 0 {
-        tracing::warn!(
-            "{} likes and skips name a video that is not in the catalogue and were left out",
-            snapshot.orphans
-        );
-    }
 }
 
 fn trained_on(

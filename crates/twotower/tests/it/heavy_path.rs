@@ -1,60 +1,16 @@
 //! The commands one after the other, as a user types them, on both stores.
 
-use crate::support::{fresh_postgres, python};
+use crate::support::{Workplace, fresh_postgres, python};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-/// A folder with a database and models, and the binary.
-struct Workplace {
-    folder: tempfile::TempDir,
-    url: String,
-}
-
-impl Workplace {
-    fn on_sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/test.db", folder.path().display());
-        Self { folder, url }
-    }
-
-    fn on_postgres(url: String) -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            url,
-        }
-    }
-
-    fn run(&self, line: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_twotower"))
-            .args(line.split_whitespace())
-            .current_dir(self.folder.path())
-            .env("DATABASE_URL", &self.url)
-            .output()
-            .unwrap()
-    }
-
-    /// Runs a command that must succeed and gives back its result.
-    fn json(&self, line: &str) -> Value {
-        let output = self.run(&format!("--json {line}"));
-        let log = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "twotower {line}: {log}");
-        let command = line.split_whitespace().next().unwrap();
-        let last = log.lines().last().unwrap_or_default();
-        assert!(
-            last.ends_with(&format!("{command} completed successfully")),
-            "{last}"
-        );
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn weights(&self, trained: &Value) -> Vec<u8> {
-        let path = trained["train"]["path"].as_str().unwrap();
-        std::fs::read(self.folder.path().join(path).join("weights.safetensors")).unwrap()
-    }
-}
+use std::process::Command;
 
 const DEMO: &str = "demo --no-serve --videos 400 --users 300 --likes 12000";
+
+fn weights(place: &Workplace, trained: &Value) -> Vec<u8> {
+    let path = trained["train"]["path"].as_str().unwrap();
+    std::fs::read(place.folder.path().join(path).join("weights.safetensors")).unwrap()
+}
 
 /// Demo, then train, update, evaluate; returns the bytes of the retrained weights.
 fn walk(place: &Workplace) -> Vec<u8> {
@@ -135,11 +91,11 @@ fn walk(place: &Workplace) -> Vec<u8> {
     let again = place.json("train --embedding-dim 16 --batch-size 256 --epochs 2 --threads 1");
     let once_more = place.json("train --embedding-dim 16 --batch-size 256 --epochs 2 --threads 2");
     assert_eq!(
-        place.weights(&again),
-        place.weights(&once_more),
+        weights(place, &again),
+        weights(place, &once_more),
         "same data and seed, same bytes"
     );
-    place.weights(&once_more)
+    weights(place, &once_more)
 }
 
 /// onnx.checker, onnxruntime against numpy, and the pickle under an unpickler that knows builtins alone.

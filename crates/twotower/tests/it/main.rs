@@ -10,6 +10,8 @@ mod support;
 
 mod heavy_path;
 
+mod heavy_tune;
+
 mod import;
 
 mod serve;

@@ -1,0 +1,170 @@
+//! Hyperparameters chosen on validation, by successive halving.
+
+mod space;
+
+mod halving;
+
+mod budget;
+
+mod state;
+
+mod folder;
+
+mod watch;
+
+mod tuner;
+
+mod report;
+
+pub use report::{TrialReport, TuneReport};
+
+use super::Interrupt;
+use super::data::read_data;
+use super::file::write_whole;
+use crate::config::Config;
+use anyhow::{Context, ensure};
+use budget::Budget;
+use folder::StateFolder;
+use state::{Plan, State};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+use tuner::Tuner;
+use twotower_core::interaction::Dataset;
+use twotower_core::split::{Phase, Split};
+use twotower_core::train::TrainingData;
+use twotower_store::{Store, snapshot_sha256};
+
+/// What to tune, for how long, and where to put it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TuneOptions {
+    /// The configuration as it is: trial 0, and all that is not tuned.
+    pub config: Config,
+    /// Number of trials, trial 0 included.
+    pub trials: usize,
+    /// Wall-clock time, earlier runs of the same search included.
+    pub budget: Duration,
+    /// Seed of the drawing; training has that of the configuration.
+    pub seed: u64,
+    /// The configuration file to write.
+    pub output: PathBuf,
+    /// Whether it may take the place of another file.
+    pub overwrite: bool,
+    /// Where the search keeps what it knows.
+    pub state_dir: PathBuf,
+    /// Go on from what is there.
+    pub resume: bool,
+}
+
+/// Searches hyperparameters that are better on validation, and writes the best ones as a configuration file.
+///
+/// # Errors
+/// If the output exists, the data are too few, `resume` is set and the state is of another search, the store or the disk fails,
+/// or `interrupt` is set; the state is kept then.
+pub async fn tune(
+    store: &Store,
+    options: &TuneOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<TuneReport> {
+    let started = Instant::now();
+    check_output(options)?;
+    let training = &options.config.training;
+    let snapshot = read_data(store, &options.config.source, training.max_age_days).await?;
+    let (options, interrupt) = (options.clone(), interrupt.clone());
+    tokio::task::spawn_blocking(move || {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.config.training.threads.max(1))
+            .build()
+            .context("start training threads")?;
+        let state = pool.install(|| search(&snapshot.dataset, &options, started, &interrupt))?;
+        conclude(&state, &options)
+    })
+    .await?
+}
+
+/// Nobody's file is lost for want of a flag.
+fn check_output(options: &TuneOptions) -> anyhow::Result<()> {
+    let output = &options.output;
+    ensure!(
+        options.overwrite || !output.exists(),
+        "{} exists already: name another file with --output, or allow it to be replaced with --overwrite",
+        output.display()
+    );
+    Ok(())
+}
+
+/// Runs the search, or what is left of it, and returns where it stands then.
+fn search(
+    dataset: &Dataset,
+    options: &TuneOptions,
+    started: Instant,
+    interrupt: &Interrupt,
+) -> anyhow::Result<State> {
+    let training = &options.config.training;
+    let split = Split::new(dataset, training.split);
+    let held_out = split.held_out_users(Phase::Validation);
+    ensure!(
+        held_out.users.iter().any(|user| !user.likes.is_empty()),
+        "nobody who is known from the training part has a like in the validation part, so trials cannot be compared: import more with \
+         `twotower import`, or try --split llo"
+    );
+    let folder = StateFolder(options.state_dir.clone());
+    let fresh = State::new(&Plan {
+        snapshot_sha256: snapshot_sha256(dataset),
+        split: training.split,
+        seed: options.seed,
+        trials: options.trials,
+        base: options.config.hyperparameters.clone(),
+    });
+    let state = folder.begin(fresh, options.resume)?;
+    let (likes, skips) = (
+        split.seen(Phase::Validation),
+        split.seen_skips(Phase::Validation),
+    );
+    let minutes = u64::from(training.checkpoint_minutes);
+    let mut tuner = Tuner {
+        data: TrainingData {
+            catalogue: &dataset.catalogue,
+            users: dataset.users,
+            likes: &likes,
+            skips: &skips,
+        },
+        held_out: &held_out,
+        folder: &folder,
+        budget: Budget::new(options.budget, state.used_s, started),
+        state,
+        checkpoint_interval: (minutes > 0).then(|| Duration::from_secs(60 * minutes)),
+        interrupt,
+    };
+    tuner.run()?;
+    Ok(State {
+        used_s: tuner.budget.used_s(),
+        ..tuner.state
+    })
+}
+
+/// Writes the configuration file.
+fn conclude(state: &State, options: &TuneOptions) -> anyhow::Result<TuneReport> {
+    let report = TuneReport::new(state, &options.output);
+    let report = report.with_context(|| nothing_found(state, &options.state_dir))?;
+    let text = report.to_toml(state, &options.config, SystemTime::now())?;
+    check_output(options)?;
+    write_whole(&options.output, text.as_bytes()).with_context(|| {
+        format!(
+            "write {}; the search is done, and with --resume it is only written again",
+            options.output.display()
+        )
+    })?;
+    Ok(report)
+}
+
+fn nothing_found(state: &State, state_dir: &Path) -> String {
+    if state.next().is_some() {
+        format!(
+            "the budget was over before the first trial had done its {} epochs: `--resume` with a larger `--budget` goes on (the search is in {})",
+            state.rungs[0],
+            state_dir.display()
+        )
+    } else {
+        "every trial diverged, that of the configuration as it is too: lower its learning_rate or raise its temperature".to_owned()
+    }
+}

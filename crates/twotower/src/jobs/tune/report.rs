@@ -1,0 +1,204 @@
+//! What came of a search: for a terminal, for scripts, and as a configuration file.
+
+use super::halving::{self, BASELINE};
+use super::space::{SEARCH_SPACE, differences};
+use super::state::{State, short};
+use super::watch::metric_name;
+use crate::config::Config;
+use crate::serve::rfc3339;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use twotower_core::hyperparameters::Selection;
+
+/// Trials in the table for the terminal.
+const SHOWN: usize = 10;
+
+/// What came of a search.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TuneReport {
+    /// The configuration file that was written.
+    pub output: PathBuf,
+    /// Validation metric that trials are compared by.
+    pub metric: Selection,
+    /// The best trial.
+    pub best: TrialReport,
+    /// Trial 0: the configuration as it was.
+    pub baseline: TrialReport,
+    /// All trials, from best to worst.
+    pub trials: Vec<TrialReport>,
+    /// What the budget left no time for; `null` if nothing.
+    pub left_out: Option<String>,
+    /// Wall-clock time used, earlier runs included, seconds.
+    pub seconds: f64,
+}
+
+/// One trial.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrialReport {
+    /// Its number; 0 is the configuration as it was.
+    pub trial: usize,
+    /// Epochs it was trained for.
+    pub epochs: usize,
+    /// The best of them, from 1; 0 if there is none.
+    pub best_epoch: usize,
+    /// Validation metric of that epoch; `null` if the trial diverged or was left out.
+    pub score: Option<f64>,
+    /// Whether numbers ran out of range in training.
+    pub diverged: bool,
+    /// Hyperparameters that differ from those of trial 0.
+    pub differs: BTreeMap<&'static str, f64>,
+}
+
+impl TuneReport {
+    /// `None` if no trial has a score.
+    pub(super) fn new(state: &State, output: &Path) -> Option<Self> {
+        let scores = state.scores();
+        halving::winner(&scores)?;
+        let ranking = halving::ranking(&scores).into_iter();
+        let trials: Vec<TrialReport> = ranking.map(|trial| trial_report(state, trial)).collect();
+        Some(Self {
+            output: output.to_owned(),
+            metric: state.trials[BASELINE].hyperparameters.selection,
+            best: trials[0].clone(),
+            baseline: trial_report(state, BASELINE),
+            left_out: left_out(state),
+            trials,
+            seconds: state.used_s,
+        })
+    }
+
+    /// The text of the configuration file: `config`, the one that was tuned, with the hyperparameters of the best trial.
+    ///
+    /// # Errors
+    /// If a number is too large for TOML.
+    pub(super) fn to_toml(
+        &self,
+        state: &State,
+        config: &Config,
+        at: SystemTime,
+    ) -> anyhow::Result<String> {
+        let tuned = Config {
+            hyperparameters: state.trials[self.best.trial].hyperparameters.clone(),
+            ..config.clone()
+        };
+        let searched = SEARCH_SPACE.map(|dimension| dimension.name);
+        let metric = metric_name(self.metric);
+        let left_out = self.left_out.as_ref().map(|what| format!("# {what}\n"));
+        let date = rfc3339(at);
+        Ok(format!(
+            "# Written by `twotower tune`: the best of {} trials on validation.\n\
+             # {metric} {} (trial {}, epoch {} of {})\n\
+             # {metric} {} with the configuration as it was (trial 0, epoch {} of {})\n\
+             {}\
+             # data: snapshot {}, {} split\n\
+             # date: {}\n\n{}",
+            self.trials.len(),
+            score(&self.best),
+            self.best.trial,
+            self.best.best_epoch,
+            self.best.epochs,
+            score(&self.baseline),
+            self.baseline.best_epoch,
+            self.baseline.epochs,
+            left_out.unwrap_or_default(),
+            short(&state.snapshot_sha256),
+            super::super::train::split_name(state.split),
+            date.split('T').next().unwrap_or(&date),
+            tuned.to_toml(&searched)?
+        ))
+    }
+}
+
+fn trial_report(state: &State, number: usize) -> TrialReport {
+    let trial = &state.trials[number];
+    let last = trial.results.last();
+    TrialReport {
+        trial: number,
+        epochs: last.map_or(0, |result| result.epochs),
+        best_epoch: last.map_or(0, |result| result.best_epoch),
+        score: last.and_then(|result| result.score),
+        diverged: last.is_some_and(|result| result.score.is_none()),
+        differs: differences(
+            &trial.hyperparameters,
+            &state.trials[BASELINE].hyperparameters,
+        ),
+    }
+}
+
+/// What the budget left no time for.
+fn left_out(state: &State) -> Option<String> {
+    let rung = state.next()?.rung;
+    let scores = state.scores();
+    let trials = halving::contenders(&scores, rung)?;
+    let left = trials.iter().filter(|&&trial| scores[trial].len() == rung);
+    let later = if rung + 1 < state.rungs.len() {
+        ", and none to the rungs after it"
+    } else {
+        ""
+    };
+    Some(format!(
+        "the budget was over before the search was: {} of the {} trials of rung {} of {} were not brought to its {} epochs{later}",
+        left.count(),
+        trials.len(),
+        rung + 1,
+        state.rungs.len(),
+        state.rungs[rung]
+    ))
+}
+
+fn score(trial: &TrialReport) -> String {
+    match trial.score {
+        Some(score) => format!("{score:.4}"),
+        None if trial.diverged => "diverged".to_owned(),
+        None => "unknown".to_owned(),
+    }
+}
+
+impl fmt::Display for TuneReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let metric = metric_name(self.metric);
+        writeln!(
+            formatter,
+            "{:>5} {metric:>10} {:>6} {:>10}  differs from trial 0, the configuration as it was",
+            "trial", "epochs", "best epoch"
+        )?;
+        let shown = self.trials.iter().take(SHOWN);
+        let baseline = self.trials.iter().skip(SHOWN);
+        for trial in shown.chain(baseline.filter(|trial| trial.trial == BASELINE)) {
+            let differs: Vec<String> = trial
+                .differs
+                .iter()
+                .map(|(name, value)| format!("{name} {value}"))
+                .collect();
+            writeln!(
+                formatter,
+                "{:>5} {:>10} {:>6} {:>10}  {}",
+                trial.trial,
+                score(trial),
+                trial.epochs,
+                trial.best_epoch,
+                differs.join(", ")
+            )?;
+        }
+        if let Some(left_out) = &self.left_out {
+            writeln!(
+                formatter,
+                "{left_out}: `--resume` with a larger `--budget` goes on"
+            )?;
+        }
+        if self.best.trial == BASELINE {
+            writeln!(
+                formatter,
+                "no trial was better than the configuration as it was"
+            )?;
+        }
+        write!(
+            formatter,
+            "train with it: twotower train --config {}",
+            self.output.display()
+        )
+    }
+}

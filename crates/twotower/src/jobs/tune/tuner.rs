@@ -1,0 +1,177 @@
+//! Trains trials step by step of the search, each from its own checkpoint, and keeps what is known.
+
+use super::super::{Interrupt, JobError};
+use super::budget::Budget;
+use super::folder::StateFolder;
+use super::halving::{self, Step};
+use super::state::{RungResult, State};
+use super::watch::Watch;
+use anyhow::Context;
+use std::time::{Duration, Instant};
+use twotower_core::hyperparameters::{Hyperparameters, Selection};
+use twotower_core::split::HeldOut;
+use twotower_core::train::{EpochRecord, Goal, Progress, Run, TrainError, TrainingData};
+
+/// A search in progress.
+pub(super) struct Tuner<'a> {
+    /// The training part.
+    pub(super) data: TrainingData<'a>,
+    /// The validation part.
+    pub(super) held_out: &'a HeldOut,
+    pub(super) folder: &'a StateFolder,
+    pub(super) state: State,
+    pub(super) budget: Budget,
+    /// Time between two checkpoints within a rung, unless none are wanted.
+    pub(super) checkpoint_interval: Option<Duration>,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+impl Tuner<'_> {
+    /// Does what is left of the search, until it is done or the budget is over.
+    ///
+    /// # Errors
+    /// [`JobError::Interrupted`]; or if the disk fails, or the data give nothing to learn from. The state is kept.
+    pub(super) fn run(&mut self) -> anyhow::Result<()> {
+        let selection = self.selection();
+        let mut watch = Watch::new(&self.state, selection);
+        self.save_state()?;
+        while let Some(step) = self.state.next().filter(|_| !self.budget.is_over()) {
+            let result = self.advance(step, &mut watch);
+            if let Ok(Some(result)) = &result {
+                let results = &mut self.state.trials[step.trial].results;
+                results.push(*result);
+                watch.result(step, result, self.best());
+            }
+            self.save_state()?;
+            self.drop_checkpoints()?;
+            if result?.is_none() {
+                break;
+            }
+        }
+        watch.finish(match self.state.next() {
+            None => "every rung is done",
+            Some(_) => "the budget is over",
+        });
+        Ok(())
+    }
+
+    /// Brings a trial to a rung. `None`: the budget was over before.
+    fn advance(&self, step: Step, watch: &mut Watch) -> anyhow::Result<Option<RungResult>> {
+        let rung_epochs = self.state.rungs[step.rung];
+        let hyperparameters = &self.state.trials[step.trial].hyperparameters;
+        let mut run = self.begin(step.trial, hyperparameters)?;
+        let mut saved = Instant::now();
+        while run.epochs().len() < rung_epochs {
+            let progress = match run.advance() {
+                Ok(Some(progress)) => progress,
+                // Patience ended it.
+                Ok(None) => break,
+                Err(error) if is_divergence(&error) => {
+                    tracing::debug!("trial {} diverged: {error}", step.trial);
+                    return Ok(Some(RungResult {
+                        score: None,
+                        ..self.result(run.epochs())
+                    }));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            watch.see(step, &progress);
+            if self.interrupt.is_set() {
+                self.save_checkpoint(step.trial, &mut run)?;
+                return Err(JobError::Interrupted.into());
+            }
+            let epoch_is_done = matches!(progress, Progress::Epoch(_));
+            if epoch_is_done && run.epochs().len() < rung_epochs && self.budget.is_over() {
+                self.save_checkpoint(step.trial, &mut run)?;
+                return Ok(None);
+            }
+            let interval = self.checkpoint_interval;
+            if interval.is_some_and(|interval| saved.elapsed() >= interval) {
+                self.save_checkpoint(step.trial, &mut run)?;
+                self.save_state()?;
+                saved = Instant::now();
+            }
+        }
+        self.save_checkpoint(step.trial, &mut run)?;
+        Ok(Some(self.result(run.epochs())))
+    }
+
+    /// A run from the beginning, or from the checkpoint of the rung before.
+    fn begin(&self, trial: usize, hyperparameters: &Hyperparameters) -> anyhow::Result<Run<'_>> {
+        let run = Run::new(self.data, hyperparameters, Goal::Best(self.held_out))?;
+        let Some(bytes) = self.folder.checkpoint(trial)? else {
+            return Ok(run);
+        };
+        run.resume(&self.tag(trial), &bytes).with_context(|| {
+            let path = self.folder.checkpoint_path(trial);
+            format!(
+                "go on from {}; remove it, and with --resume this trial alone begins again",
+                path.display()
+            )
+        })
+    }
+
+    fn save_checkpoint(&self, trial: usize, run: &mut Run<'_>) -> anyhow::Result<()> {
+        let bytes = run.checkpoint(&self.tag(trial))?;
+        self.folder.save_checkpoint(trial, &bytes)
+    }
+
+    /// Writes the state, with the time used so far.
+    fn save_state(&self) -> anyhow::Result<()> {
+        self.folder.save(&State {
+            used_s: self.budget.used_s(),
+            ..self.state.clone()
+        })
+    }
+
+    /// Removes the checkpoints of trials that are out of play.
+    fn drop_checkpoints(&self) -> anyhow::Result<()> {
+        let in_play = halving::in_play(&self.state.scores(), self.state.rungs.len());
+        (0..self.state.trials.len())
+            .filter(|trial| !in_play.contains(trial))
+            .try_for_each(|trial| self.folder.drop_checkpoint(trial))
+    }
+
+    /// Names the data and the purpose of a trial's checkpoint.
+    fn tag(&self, trial: usize) -> String {
+        let state = &self.state;
+        format!("{} {:?} trial {trial}", state.snapshot_sha256, state.split)
+    }
+
+    fn selection(&self) -> Selection {
+        self.state.trials[halving::BASELINE]
+            .hyperparameters
+            .selection
+    }
+
+    /// What the epochs of a trial come to: the best one, of equal ones the first.
+    fn result(&self, epochs: &[EpochRecord]) -> RungResult {
+        let mut result = RungResult {
+            epochs: epochs.len(),
+            best_epoch: 0,
+            score: None,
+        };
+        for record in epochs {
+            let score = record.validation.map(|score| self.selection().of(&score));
+            if score > result.score {
+                (result.best_epoch, result.score) = (record.epoch, score);
+            }
+        }
+        result
+    }
+
+    /// The best trial so far and its score.
+    fn best(&self) -> Option<(usize, f64)> {
+        let scores = self.state.scores();
+        let best = halving::winner(&scores)?;
+        Some((best, scores[best].last().copied().flatten()?))
+    }
+}
+
+/// Whether training failed because of the hyperparameters: numbers ran out of range, or vectors became zero.
+fn is_divergence(error: &TrainError) -> bool {
+    match error {
+        TrainError::Diverged { .. } | TrainError::Embedding(_) | TrainError::Evaluation(_) => true,
+        TrainError::NoExamples | TrainError::Interrupted => false,
+    }
+}

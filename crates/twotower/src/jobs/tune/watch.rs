@@ -1,0 +1,119 @@
+use super::halving::{Step, quota};
+use super::state::{RungResult, State};
+use crate::progress::Progress;
+use twotower_core::hyperparameters::Selection;
+use twotower_core::train;
+
+/// Shows a search.
+pub(super) struct Watch {
+    metric: &'static str,
+    trials: usize,
+    rungs: Vec<usize>,
+    /// Epochs that this run of the search may take, at most.
+    planned: usize,
+    /// Epochs of the steps that it has done.
+    done: usize,
+    progress: Option<Progress>,
+    best: String,
+}
+
+impl Watch {
+    pub(super) fn new(state: &State, selection: Selection) -> Self {
+        let planned = (0..state.rungs.len())
+            .map(|rung| left(state, rung) * epochs_of(&state.rungs, rung))
+            .sum();
+        Self {
+            metric: metric_name(selection),
+            trials: state.trials.len(),
+            rungs: state.rungs.clone(),
+            planned,
+            done: 0,
+            progress: None,
+            best: String::new(),
+        }
+    }
+
+    pub(super) fn see(&mut self, Step { rung, trial }: Step, event: &train::Progress) {
+        let train::Progress::Step {
+            epoch,
+            examples,
+            of,
+            loss,
+        } = *event
+        else {
+            return;
+        };
+        let before = self.rungs[rung] - epochs_of(&self.rungs, rung);
+        let progress = self
+            .progress
+            .get_or_insert_with(|| Progress::start("tune", (of * self.planned) as u64));
+        let epochs = self.done + (epoch - 1).saturating_sub(before);
+        let message = format!(
+            "rung {}/{} trial {trial}/{} epoch {epoch}/{} loss {loss:.4}{}",
+            rung + 1,
+            self.rungs.len(),
+            self.trials - 1,
+            self.rungs[rung],
+            self.best
+        );
+        progress.set((epochs * of + examples) as u64, &message);
+    }
+
+    /// A trial has come to its rung.
+    pub(super) fn result(&mut self, step: Step, result: &RungResult, best: Option<(usize, f64)>) {
+        self.done += epochs_of(&self.rungs, step.rung);
+        let metric = self.metric;
+        self.best = best.map_or_else(String::new, |(trial, score)| {
+            format!(", best {metric} {score:.4} of trial {trial}")
+        });
+        let score = result.score.map_or_else(
+            || "diverged".to_owned(),
+            |score| format!("{metric} {score:.4}"),
+        );
+        self.line(&format!(
+            "rung {} of {}, trial {}, {} epochs: {score}{}",
+            step.rung + 1,
+            self.rungs.len(),
+            step.trial,
+            result.epochs,
+            self.best
+        ));
+    }
+
+    fn line(&self, line: &str) {
+        match &self.progress {
+            Some(progress) => progress.line(line),
+            None => tracing::info!("{line}"),
+        }
+    }
+
+    pub(super) fn finish(self, line: &str) {
+        match self.progress {
+            Some(progress) => progress.finish(line),
+            None => tracing::info!("tune: {line}"),
+        }
+    }
+}
+
+/// As in tables.
+pub(super) fn metric_name(selection: Selection) -> &'static str {
+    match selection {
+        Selection::NdcgAt10 => "NDCG@10",
+        Selection::RecallAt20 => "Recall@20",
+    }
+}
+
+/// Epochs from the rung before to this one.
+fn epochs_of(rungs: &[usize], rung: usize) -> usize {
+    rungs[rung] - rung.checked_sub(1).map_or(0, |before| rungs[before])
+}
+
+/// Trials that have still to come to `rung`, at most.
+fn left(state: &State, rung: usize) -> usize {
+    let trials = state.trials.len();
+    let done = state.trials.iter().filter(|t| t.results.len() > rung);
+    let chosen = quota(trials, rung);
+    // The baseline may go on beside the best ones.
+    let beside = usize::from(rung > 0);
+    (chosen + beside).min(trials).saturating_sub(done.count())
+}
