@@ -12,7 +12,7 @@ const TUNE: &str = "tune --config small.toml --trials 9 --seed 3";
 
 fn place() -> Workplace {
     let place = Workplace::on_sqlite();
-    place.json("demo --no-serve --videos 300 --users 200 --likes 6000 --epochs 1");
+    place.json("demo --no-serve --videos 600 --users 400 --likes 24000 --epochs 1");
     std::fs::write(place.folder.path().join("small.toml"), CONFIGURATION).unwrap();
     place
 }
@@ -83,9 +83,9 @@ fn a_search_gives_a_configuration_and_survives_being_killed() {
     assert_eq!(killed, None);
     assert!((2..all).contains(&results(&broken)));
     let resume = format!("{line} --resume");
-    let interrupted = stop_after(10, "-INT", &mut start(&place, &resume), &broken);
+    let interrupted = stop_after(9, "-INT", &mut start(&place, &resume), &broken);
     assert_eq!(interrupted, Some(130));
-    assert!((10..all).contains(&results(&broken)));
+    assert!((9..all).contains(&results(&broken)));
     assert!((1..9).contains(&checkpoints(&broken)));
     assert!(!folder.join("broken.toml").exists());
 
@@ -157,4 +157,31 @@ fn a_search_keeps_to_its_budget_and_overwrites_nothing() {
     let done = place.json(&format!("{TUNE} --resume --overwrite"));
     assert_eq!(done["tune"]["left_out"], Value::Null);
     assert_ne!(std::fs::read_to_string(&tuned).unwrap(), before);
+}
+
+#[test]
+fn a_trial_that_diverges_ends_nothing() {
+    let place = place();
+    let configuration = format!("{CONFIGURATION}output_dir = \"elsewhere\"\n")
+        .replace("epochs = 4", "epochs = 2\nlearning_rate = 1e38");
+    std::fs::write(place.folder.path().join("wild.toml"), configuration).unwrap();
+    let tuned = place.json("tune --config wild.toml --trials 4 --seed 3");
+    let (best, baseline) = (&tuned["tune"]["best"], &tuned["tune"]["baseline"]);
+    assert_eq!(
+        (&baseline["diverged"], &baseline["score"]),
+        (&true.into(), &Value::Null)
+    );
+    assert_ne!(best["trial"], 0);
+    assert!(best["score"].as_f64().unwrap() > 0.0);
+    let last = tuned["tune"]["trials"].as_array().unwrap().last();
+    assert_eq!(last, Some(baseline), "diverged is the worst");
+    assert!(
+        place
+            .folder
+            .path()
+            .join("elsewhere/tune/state.json")
+            .exists()
+    );
+    let text = std::fs::read_to_string(place.folder.path().join("tuned.toml")).unwrap();
+    assert!(text.contains("output_dir = \"elsewhere\""), "{text}");
 }

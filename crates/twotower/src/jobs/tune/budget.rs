@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_resumed_search_has_only_what_is_left() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let now = Instant::now();
         assert!(!Budget::new(hour, 0.0, now).is_over());
         assert!(Budget::new(hour, 3600.0, now).is_over());

@@ -81,16 +81,18 @@ impl Watch {
     }
 
     fn line(&self, line: &str) {
-        match &self.progress {
-            Some(progress) => progress.line(line),
-            None => tracing::info!("{line}"),
+        if let Some(progress) = &self.progress {
+            progress.line(line);
+        } else {
+            tracing::info!("{line}");
         }
     }
 
     pub(super) fn finish(self, line: &str) {
-        match self.progress {
-            Some(progress) => progress.finish(line),
-            None => tracing::info!("tune: {line}"),
+        if let Some(progress) = self.progress {
+            progress.finish(line);
+        } else {
+            tracing::info!("tune: {line}");
         }
     }
 }
