@@ -20,7 +20,7 @@ pub use data::{MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
 pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
-pub use train::{TrainOptions, TrainReport, train};
+pub use train::{FINE_TUNING_EPOCHS, FineTuning, TrainOptions, TrainReport, train};
 pub use update::{Changes, UpdateOptions, UpdateReport, update};
 
 use std::sync::Arc;
