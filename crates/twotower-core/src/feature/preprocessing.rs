@@ -108,6 +108,7 @@ impl Preprocessing {
     }
 
     /// The same with the videos and terms of `newer` added. Statistics stay as they are: the weights are used to them.
+    #[must_use]
     pub fn extended(&self, newer: &Self) -> Self {
         Self {
             videos: union(&self.videos, &newer.videos),

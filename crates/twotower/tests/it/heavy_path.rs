@@ -2,6 +2,7 @@
 
 use crate::support::{fresh_postgres, python};
 use serde_json::Value;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -221,9 +222,10 @@ fn heavy_fine_tuning_learns_what_came_in_since() {
         "user_id,video_id,created_at\n".to_owned(),
     );
     for video in 1..=20 {
-        videos += &format!("{video},new video {video},documentary\n");
+        writeln!(videos, "{video},new video {video},documentary").unwrap();
         for user in 1..=15 {
-            likes += &format!("newcomer{user},{video},2026-11-20T00:{video:02}:{user:02}Z\n");
+            let at = format!("2026-11-20T00:{video:02}:{user:02}Z");
+            writeln!(likes, "newcomer{user},{video},{at}").unwrap();
         }
     }
     for (name, content) in [("videos.csv", videos), ("likes.csv", likes)] {
