@@ -2,7 +2,7 @@
 //!
 //!     cargo bench -p twotower-core --bench speed -- [likes=N] [users=N] [videos=N] [steps=N] [batch_size=N] [id_only=true] [threads=N]
 //!
-//! Without `batch_size`, `id_only` or `threads` it measures a table of them. benches/python measures the same model in PyTorch.
+//! Without `batch_size`, `id_only` or `threads` it measures a table of them. benches/python measures the same model in `PyTorch`.
 //! CPU time is that of the process, all its threads together; run it on a quiet machine.
 
 #[path = "support/synthetic.rs"]

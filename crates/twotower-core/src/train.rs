@@ -2,6 +2,8 @@
 
 mod checkpoint;
 
+mod fine_tune;
+
 mod head;
 
 mod history;
@@ -20,7 +22,7 @@ mod window;
 
 use crate::embedding::EmbeddingError;
 use crate::evaluate::{EvaluationError, QuickEvaluation};
-use crate::feature::Catalogue;
+use crate::feature::{Catalogue, Preprocessing, PreprocessingOptions};
 use crate::hyperparameters::Hyperparameters;
 use crate::interaction::Interaction;
 use crate::model::Model;
@@ -29,6 +31,7 @@ use std::ops::ControlFlow;
 use thiserror::Error;
 
 pub use checkpoint::ResumeError;
+pub use fine_tune::{Base, FineTuneError};
 pub use memory::Memory;
 pub use run::{Goal, Run};
 
@@ -114,6 +117,19 @@ pub enum TrainError {
     /// The observer asked to stop.
     #[error("training was interrupted")]
     Interrupted,
+}
+
+/// Vocabularies and statistics of the videos that are liked or skipped in `data`.
+fn vocabularies(data: TrainingData<'_>, hyperparameters: &Hyperparameters) -> Preprocessing {
+    let mut seen = vec![false; data.catalogue.len()];
+    for interaction in data.likes.iter().chain(data.skips) {
+        seen[interaction.item as usize] = true;
+    }
+    let options = PreprocessingOptions {
+        min_term_videos: hyperparameters.min_term_videos,
+        ngram_buckets: hyperparameters.ngram_buckets,
+    };
+    Preprocessing::fit(data.catalogue, |item| seen[item], options)
 }
 
 /// Trains until `goal` is reached. `observer` sees every step and may stop it.

@@ -9,7 +9,7 @@ mod read;
 
 mod write;
 
-pub use read::{load, manifest, resolve};
+pub use read::{load, load_optimizer, manifest, resolve};
 pub use write::save;
 
 use serde::{Deserialize, Serialize};
@@ -31,15 +31,27 @@ const ITEM_TOWER: &str = "item_tower.onnx";
 const PREPROCESSING: &str = "preprocessing.json";
 const PICKLE: &str = "preprocessing.pkl";
 const WEIGHTS: &str = "weights.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// The files that a manifest lists, no more and no fewer.
-const FILES: [&str; 5] = [USER_TOWER, ITEM_TOWER, PREPROCESSING, PICKLE, WEIGHTS];
+const FILES: [&str; 6] = [
+    USER_TOWER,
+    ITEM_TOWER,
+    PREPROCESSING,
+    PICKLE,
+    WEIGHTS,
+    OPTIMIZER,
+];
 
 /// What a model was trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainedOn {
     /// Time of the latest interaction, microseconds since 1970.
     pub cut_off_us: Option<i64>,
+    /// Time of the latest like that was learned, microseconds since 1970: later ones were held out.
+    pub learned_until_us: Option<i64>,
+    /// Version that the model was fine-tuned from.
+    pub fine_tuned_from: Option<i64>,
     /// SHA-256 of the snapshot, hex.
     pub snapshot_sha256: String,
     /// Likes in the snapshot.

@@ -49,7 +49,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error {
-            JobError::TooFewLikes { .. } => ExitCode::from(3),
+            JobError::TooFewLikes { .. } | JobError::NothingNew { .. } => ExitCode::from(3),
             JobError::Interrupted => ExitCode::from(130),
         };
     }

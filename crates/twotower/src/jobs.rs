@@ -24,7 +24,7 @@ pub use data::{MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
 pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
-pub use train::{TrainOptions, TrainReport, train};
+pub use train::{FINE_TUNING_EPOCHS, FineTuning, TrainOptions, TrainReport, train};
 pub use tune::{TrialReport, TuneOptions, TuneReport, tune};
 pub use update::{Changes, UpdateOptions, UpdateReport, update};
 

@@ -107,6 +107,42 @@ impl Preprocessing {
         }
     }
 
+    /// The same with the videos and terms of `newer` added. Statistics stay as they are: the weights are used to them.
+    #[must_use]
+    pub fn extended(&self, newer: &Self) -> Self {
+        Self {
+            videos: union(&self.videos, &newer.videos),
+            genres: union(&self.genres, &newer.genres),
+            makers: union(&self.makers, &newer.makers),
+            tags: union(&self.tags, &newer.tags),
+            performers: union(&self.performers, &newer.performers),
+            ngram_buckets: self.ngram_buckets,
+            numeric: self.numeric,
+        }
+    }
+
+    /// For each row of the id table its row in that of `extended`, and the same for the term table.
+    pub fn rows_in(&self, extended: &Self) -> (Vec<usize>, Vec<usize>) {
+        let position = |row: Result<usize, usize>| row.unwrap_or_else(|insertion| insertion);
+        let ids = std::iter::once(0)
+            .chain((self.videos.iter()).map(|id| position(extended.videos.binary_search(id)) + 1));
+        let (mut terms, mut base) = (Vec::with_capacity(self.term_rows()), 0);
+        for (ours, theirs) in [
+            (&self.genres, &extended.genres),
+            (&self.makers, &extended.makers),
+            (&self.tags, &extended.tags),
+            (&self.performers, &extended.performers),
+        ] {
+            terms.extend(
+                ours.iter()
+                    .map(|term| base + position(theirs.binary_search(term))),
+            );
+            base += theirs.len();
+        }
+        terms.extend(base..base + self.ngram_buckets as usize);
+        (ids.collect(), terms)
+    }
+
     /// Rows T of the term table.
     pub fn term_rows(&self) -> usize {
         self.genres.len()
@@ -188,6 +224,14 @@ impl Preprocessing {
             }
         }
     }
+}
+
+/// The elements of both, ascending, each once.
+fn union<T: Ord + Clone>(left: &[T], right: &[T]) -> Vec<T> {
+    let mut all = [left, right].concat();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 const DAY_US: f64 = 86_400e6;

@@ -72,7 +72,9 @@ impl Run<'_> {
             weights: copies * FLOAT * weights,
             optimizer: 3 * FLOAT * dense + 2 * FLOAT * rows,
             videos: 2 * FLOAT * videos * hyper.embedding_dim + 24 * videos + 8 * terms,
-            interactions: 8 * events + 16 * self.timelines.likes.users() + 32 * self.windows.len(),
+            interactions: 8 * events
+                + 16 * self.timelines.likes.users()
+                + 32 * (self.windows.len() + self.replayed.len()),
             step: step_bytes(
                 hyper,
                 tables.inputs(),

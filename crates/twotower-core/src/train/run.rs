@@ -5,7 +5,7 @@ use super::window::{self, Timelines, Window};
 use super::{EpochRecord, Progress, TrainError, Trained, TrainingData, initialise};
 use crate::embedding::Embeddings;
 use crate::evaluate::{QuickEvaluation, quick_evaluate};
-use crate::feature::{ItemFeatures, Preprocessing, PreprocessingOptions};
+use crate::feature::ItemFeatures;
 use crate::hyperparameters::Hyperparameters;
 use crate::interaction::Sequences;
 use crate::model::{Model, TwoTower};
@@ -55,8 +55,12 @@ pub struct Run<'a> {
     pub(super) goal: Goal<'a>,
     pub(super) features: ItemFeatures,
     pub(super) timelines: Timelines,
-    /// In the order of users.
+    /// Learned in every epoch. In the order of users, as all windows are.
     pub(super) windows: Vec<Window>,
+    /// Of which every epoch draws as many examples again.
+    pub(super) replayed: Vec<Window>,
+    /// Epochs that the learning rate is planned for.
+    pub(super) planned: usize,
     /// In the order of the current epoch, and where its batches begin and end.
     shuffled: Vec<Window>,
     pub(super) batches: Vec<Range<usize>>,
@@ -80,22 +84,14 @@ impl<'a> Run<'a> {
         hyperparameters: &Hyperparameters,
         goal: Goal<'a>,
     ) -> Result<Self, TrainError> {
-        let mut seen = vec![false; data.catalogue.len()];
-        for interaction in data.likes.iter().chain(data.skips) {
-            seen[interaction.item as usize] = true;
-        }
-        let options = PreprocessingOptions {
-            min_term_videos: hyperparameters.min_term_videos,
-            ngram_buckets: hyperparameters.ngram_buckets,
-        };
-        let preprocessing = Preprocessing::fit(data.catalogue, |item| seen[item], options);
+        let preprocessing = super::vocabularies(data, hyperparameters);
         let mut model = Model::zeros(hyperparameters.clone(), preprocessing);
         initialise::initialise(&mut model, &mut generator(hyperparameters.seed, 0, 0));
         Self::from_model(data, model, goal)
     }
 
     /// A run from the weights of `model`, with its hyperparameters.
-    fn from_model(
+    pub(super) fn from_model(
         data: TrainingData<'_>,
         mut model: Model,
         goal: Goal<'a>,
@@ -110,8 +106,7 @@ impl<'a> Run<'a> {
             skips: Sequences::new(data.users, data.skips),
         };
         let windows = window::windows(&timelines, hyper.window, !hyper.ordered);
-        let of = windows.iter().map(|window| window.examples()).sum();
-        if of == 0 {
+        if windows.is_empty() {
             return Err(TrainError::NoExamples);
         }
         Ok(Self {
@@ -119,9 +114,11 @@ impl<'a> Run<'a> {
             features: model.preprocessing.features(data.catalogue.videos()),
             timelines,
             windows,
+            replayed: Vec::new(),
+            planned: hyper.epochs,
             shuffled: Vec::new(),
             batches: Vec::new(),
-            of,
+            of: 0,
             stepper: Stepper::new(&mut model, &like_counts),
             model,
             position: Position::default(),
@@ -151,7 +148,7 @@ impl<'a> Run<'a> {
 
     fn is_done(&self) -> bool {
         let done = self.position.epochs.len();
-        let planned = self.model.hyperparameters.epochs;
+        let planned = self.planned;
         match self.goal {
             Goal::Epochs(epochs) => done >= epochs.min(planned),
             Goal::Best(_) => {
@@ -168,11 +165,14 @@ impl<'a> Run<'a> {
             self.model.hyperparameters.seed,
             self.position.epochs.len() + 1,
         );
+        let mut random = generator(seed, epoch, 0);
         self.shuffled.clone_from(&self.windows);
+        window::replay(&mut self.shuffled, &mut self.replayed.clone(), &mut random);
+        self.of = self.shuffled.iter().map(|window| window.examples()).sum();
         self.batches = window::batches(
             &mut self.shuffled,
             self.model.hyperparameters.batch_size,
-            &mut generator(seed, epoch, 0),
+            &mut random,
         );
         if self.vectors.is_empty() {
             self.vectors = self.model.item_tower.embed_all(&self.features);
@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
         let hyper = &self.model.hyperparameters;
         let mut random = generator(hyper.seed, epoch, self.position.step + 1);
         let share_done = self.position.step as f32 / self.batches.len() as f32;
-        let progress = ((epoch - 1) as f32 + share_done) / hyper.epochs as f32;
+        let progress = ((epoch - 1) as f32 + share_done) / self.planned as f32;
         self.stepper
             .set_rate(1.0 - (1.0 - hyper.final_rate) * progress);
         let data = StepData {

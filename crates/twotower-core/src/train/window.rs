@@ -1,7 +1,7 @@
 //! Cutting sequences into windows and packing windows into batches.
 
 use super::history::Step;
-use crate::interaction::Sequences;
+use crate::interaction::{Event, Sequences};
 use crate::tower::{HistoryState, UserTower};
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
@@ -38,6 +38,11 @@ impl Window {
     /// Number of examples.
     pub(super) fn examples(self) -> usize {
         (self.end - self.start) as usize - usize::from(!self.first_counts)
+    }
+
+    /// The latest like of the window.
+    pub(super) fn last(self, timelines: &Timelines) -> Event {
+        timelines.likes.of(self.user as usize)[self.end as usize - 1]
     }
 
     /// The liked videos of the window, oldest first.
@@ -184,6 +189,20 @@ pub(super) fn windows(timelines: &Timelines, length: usize, unordered: bool) -> 
         }
     }
     windows
+}
+
+/// Adds windows drawn from `replayed` to `windows` until they have twice as many examples.
+pub(super) fn replay(windows: &mut Vec<Window>, replayed: &mut [Window], random: &mut Pcg64Mcg) {
+    let examples: usize = windows.iter().map(|window| window.examples()).sum();
+    let mut added = 0;
+    replayed.shuffle(random);
+    for window in replayed {
+        if added >= examples {
+            break;
+        }
+        added += window.examples();
+        windows.push(*window);
+    }
 }
 
 /// Shuffles `windows` and cuts them into batches of at most `batch_size` examples (or of one window, if that is longer).

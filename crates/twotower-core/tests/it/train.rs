@@ -14,7 +14,7 @@ use twotower_core::model::{Model, TwoTower};
 use twotower_core::recommend::Recommender;
 use twotower_core::split::{HeldOut, Phase, Split, SplitKind};
 use twotower_core::train::{
-    Goal, Progress, ResumeError, Run, TrainError, Trained, TrainingData, train,
+    Base, FineTuneError, Goal, Progress, ResumeError, Run, TrainError, Trained, TrainingData, train,
 };
 use uuid::Uuid;
 
@@ -457,4 +457,59 @@ fn likes_without_an_order_are_learned_from_too() {
         ..hyperparameters()
     };
     assert!(with_decays.validate().is_err());
+}
+
+/// A model that has learned all but the last of ten days goes on with that day's likes, among them those of videos and a
+/// genre that it has never seen.
+#[test]
+fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_the_examples() {
+    let sample = Sample::new(21);
+    let hyperparameters = Hyperparameters {
+        epochs: 20,
+        ..hyperparameters()
+    };
+    let latest = sample.split.train.iter().map(|like| like.at).max().unwrap();
+    let learned_until = latest - 1;
+    let known = |rows: &[Interaction]| -> Vec<Interaction> {
+        let until = rows.partition_point(|row| row.at <= learned_until);
+        rows[..until].to_vec()
+    };
+    let (likes, skips) = (known(&sample.split.train), known(&sample.skips));
+    let before = TrainingData {
+        likes: &likes,
+        skips: &skips,
+        ..sample.data()
+    };
+    let whole = |data| {
+        let mut run = Run::new(data, &hyperparameters, Goal::Epochs(20)).unwrap();
+        while run.advance().unwrap().is_some() {}
+        let optimizer = run.optimizer_state().unwrap();
+        (run.finish(), optimizer)
+    };
+    let ((base, optimizer), (afresh, _)) = (whole(before), whole(sample.data()));
+    let from = Base {
+        model: &base.model,
+        optimizer: &optimizer,
+        learned_until,
+    };
+    let mut run = Run::fine_tune(sample.data(), from, 2).unwrap();
+    while run.advance().unwrap().is_some() {}
+    let tuned = run.finish();
+    let examples = |trained: &Trained| -> usize { trained.epochs.iter().map(|e| e.examples).sum() };
+    let scores = [&base, &tuned, &afresh].map(|trained| sample.ndcg_of_model(&trained.model));
+    println!("{scores:?} {} {}", examples(&tuned), examples(&afresh));
+    assert!(10 * examples(&tuned) <= examples(&afresh));
+    assert!(
+        scores[1] > scores[0] && scores[1] > 0.97 * scores[2],
+        "{scores:?}"
+    );
+    let known = base.model.preprocessing.videos.len();
+    assert!(tuned.model.preprocessing.videos.len() > known);
+
+    let nothing_new = Base {
+        learned_until: latest,
+        ..from
+    };
+    let error = Run::fine_tune(sample.data(), nothing_new, 2).err().unwrap();
+    assert!(matches!(error, FineTuneError::NothingNew));
 }

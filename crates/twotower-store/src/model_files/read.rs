@@ -1,5 +1,7 @@
 use super::write::at;
-use super::{FILES, FORMAT, MANIFEST, Manifest, ModelFilesError, PREPROCESSING, WEIGHTS};
+use super::{
+    FILES, FORMAT, MANIFEST, Manifest, ModelFilesError, OPTIMIZER, PREPROCESSING, WEIGHTS,
+};
 use crate::snapshot::{hex, sha256};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -40,6 +42,16 @@ pub fn load(dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
         source,
     })?;
     Ok((model, manifest))
+}
+
+/// The state of the optimisers of the model that [`load`] reads from `dir`, for fine-tuning.
+///
+/// # Errors
+/// [`ModelFilesError`]
+pub fn load_optimizer(dir: &Path) -> Result<Vec<u8>, ModelFilesError> {
+    let folder = resolve(dir)?;
+    let manifest = read_manifest(&folder)?;
+    read_file(&folder, &manifest, OPTIMIZER)
 }
 
 /// Reads and checks the manifest alone.

@@ -45,6 +45,8 @@ fn info(version: i64) -> ModelInfo {
         created_at_us: 1,
         trained_on: TrainedOn {
             cut_off_us: Some(2),
+            learned_until_us: Some(1),
+            fine_tuned_from: None,
             snapshot_sha256: "ab".into(),
             likes: 3,
             skips: 4,
@@ -62,7 +64,7 @@ fn save(root: &Path, version: i64) -> (std::path::PathBuf, String) {
         user: b"user".to_vec(),
         item: b"item".to_vec(),
     };
-    save_with(root, &model(), &info(version), &towers).unwrap()
+    save_with(root, &model(), b"optimizer", &info(version), &towers).unwrap()
 }
 
 #[test]
@@ -93,7 +95,7 @@ fn what_is_saved_is_loaded() {
 #[test]
 fn both_towers_are_written_as_onnx() {
     let root = tempfile::tempdir().unwrap();
-    let (path, _) = super::save(root.path(), &model(), &info(1)).unwrap();
+    let (path, _) = super::save(root.path(), &model(), b"optimizer", &info(1)).unwrap();
     for name in ["user_tower.onnx", "item_tower.onnx"] {
         let bytes = fs::read(path.join(name)).unwrap();
         assert!(bytes.len() > 100, "{name}");
@@ -110,7 +112,7 @@ fn a_version_is_written_once() {
         user: Vec::new(),
         item: Vec::new(),
     };
-    let error = save_with(root.path(), &model(), &info(1), &towers).unwrap_err();
+    let error = save_with(root.path(), &model(), b"optimizer", &info(1), &towers).unwrap_err();
     assert!(matches!(error, ModelFilesError::Exists(_)), "{error}");
     assert_eq!(fs::read(path.join(WEIGHTS)).unwrap(), before);
 }

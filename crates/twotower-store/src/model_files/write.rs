@@ -1,6 +1,6 @@
 use super::{
-    FORMAT, ITEM_TOWER, MANIFEST, Manifest, ModelFilesError, ModelInfo, PICKLE, PREPROCESSING,
-    USER_TOWER, WEIGHTS, pickle,
+    FORMAT, ITEM_TOWER, MANIFEST, Manifest, ModelFilesError, ModelInfo, OPTIMIZER, PICKLE,
+    PREPROCESSING, USER_TOWER, WEIGHTS, pickle,
 };
 use crate::snapshot::sha256;
 use std::collections::BTreeMap;
@@ -10,13 +10,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use twotower_core::model::Model;
 
-/// Writes `root/<version>/` and returns its path together with the manifest's SHA-256 (hex).
+/// Writes `root/<version>/` and returns its path together with the manifest's SHA-256 (hex). `optimizer` is the state that
+/// fine-tuning goes on from, as [`twotower_core::train::Run::optimizer_state`] gives it.
 ///
 /// # Errors
 /// [`ModelFilesError`]; nothing is left under the final name then.
 pub fn save(
     root: &Path,
     model: &Model,
+    optimizer: &[u8],
     info: &ModelInfo,
 ) -> Result<(PathBuf, String), ModelFilesError> {
     let onnx = |file, bytes: Result<Vec<u8>, _>| {
@@ -28,7 +30,7 @@ pub fn save(
         user: onnx(USER_TOWER, twotower_onnx::user_tower(model, &metadata))?,
         item: onnx(ITEM_TOWER, twotower_onnx::item_tower(model, &metadata))?,
     };
-    save_with(root, model, info, &towers)
+    save_with(root, model, optimizer, info, &towers)
 }
 
 /// The towers as ONNX bytes.
@@ -41,6 +43,7 @@ pub(super) struct Towers {
 pub(super) fn save_with(
     root: &Path,
     model: &Model,
+    optimizer: &[u8],
     info: &ModelInfo,
     towers: &Towers,
 ) -> Result<(PathBuf, String), ModelFilesError> {
@@ -61,12 +64,13 @@ pub(super) fn save_with(
         .map_err(|error| encode(WEIGHTS)(&error))?;
     let json = serde_json::to_vec(&preprocessing).map_err(|error| encode(PREPROCESSING)(&error))?;
     let pickle = pickle::pickle(&preprocessing).map_err(|error| encode(PICKLE)(&error))?;
-    let files: [(&str, &[u8]); 5] = [
+    let files: [(&str, &[u8]); 6] = [
         (USER_TOWER, &towers.user),
         (ITEM_TOWER, &towers.item),
         (PREPROCESSING, &json),
         (PICKLE, &pickle),
         (WEIGHTS, &weights),
+        (OPTIMIZER, optimizer),
     ];
     let hashes = files
         .iter()

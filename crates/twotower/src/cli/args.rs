@@ -2,7 +2,7 @@ use super::tune::TuneArgs;
 use crate::config::Config;
 use crate::demo::GeneratorOptions;
 use crate::import::ImportArgs;
-use crate::jobs::{EvaluateOptions, TrainOptions, UpdateOptions};
+use crate::jobs::{EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, TrainOptions, UpdateOptions};
 use crate::serve::{ConsoleAccess, Limits, ServeArgs, ServeConfig, auth};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -122,7 +122,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
 
-    /// Most passes over the likes; training stops earlier once validation no longer improves [default: 20]
+    /// Most passes over the likes; training stops earlier once validation no longer improves [default: 20, with --from 2]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
 
@@ -169,6 +169,10 @@ pub struct TrainArgs {
     /// Leave out the logQ correction: much worse, for comparison only
     #[arg(long)]
     pub no_log_q: bool,
+
+    /// Go on from a model with the likes that came in since, instead of training afresh; its hyperparameters stay
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["embedding_dim", "batch_size", "seed", "temperature", "learning_rate", "negatives", "no_log_q", "split"])]
+    pub from: Option<PathBuf>,
 }
 
 impl TrainArgs {
@@ -201,6 +205,10 @@ impl TrainArgs {
                 .unwrap_or_else(|| config.training.output_dir.clone()),
             checkpoint_minutes: config.training.checkpoint_minutes,
             resume: self.resume,
+            from: self.from.clone().map(|folder| FineTuning {
+                folder,
+                epochs: self.epochs.unwrap_or(FINE_TUNING_EPOCHS),
+            }),
         })
     }
 }

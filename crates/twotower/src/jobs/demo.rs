@@ -117,6 +117,7 @@ pub async fn demo(
         output_dir: config.training.output_dir.clone(),
         checkpoint_minutes: config.training.checkpoint_minutes,
         resume: false,
+        from: None,
     };
     let trained = train(store, &source, &options, interrupt).await?;
     let options = EvaluateOptions {

@@ -1,7 +1,7 @@
 //! A model against the baselines, on likes it has not seen.
 
 use super::fit::{EpochLog, fit};
-use super::train::split_name;
+use super::train::{split_name, split_named};
 use super::{Interrupt, TrainOptions, check_sufficiency};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -77,11 +77,7 @@ pub async fn evaluate(
         )
         .await
         .context("read likes and videos")?;
-    let trained_split = if manifest.trained_on.split == "llo" {
-        SplitKind::Llo
-    } else {
-        SplitKind::Temporal
-    };
+    let trained_split = split_named(&manifest.trained_on.split);
     let split = options.split.unwrap_or(trained_split);
     check_sufficiency(&snapshot.dataset)?;
     let folder = model_files::resolve(&options.model_path)?;
@@ -108,6 +104,7 @@ pub async fn evaluate(
                     output_dir: PathBuf::new(),
                     checkpoint_minutes: 0,
                     resume: false,
+                    from: None,
                 };
                 let fit = fit(&dataset, &train, None, &interrupt)?;
                 (fit.model, fit.log, Some(fit.best_epoch))

@@ -1,6 +1,7 @@
 //! Likes in, a trained model out: the number of epochs is chosen on validation, then everything seen is learned.
 
 use super::checkpoint::Checkpoints;
+use super::train::BaseModel;
 use super::{Interrupt, JobError, TrainOptions};
 use crate::progress::Progress;
 use anyhow::Context;
@@ -11,7 +12,9 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::Dataset;
 use twotower_core::model::Model;
 use twotower_core::split::{Phase, Split};
-use twotower_core::train::{self, EpochRecord, Goal, Run, Trained, TrainingData};
+use twotower_core::train::{
+    self, Base, EpochRecord, FineTuneError, Goal, Run, Trained, TrainingData,
+};
 
 /// One epoch as the manifest keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,10 @@ pub(super) struct EpochLog {
 #[derive(Debug)]
 pub(super) struct Fit {
     pub(super) model: Model,
+    /// What fine-tuning goes on from.
+    pub(super) optimizer: Vec<u8>,
+    /// Time of the latest like learned, seconds since 1970.
+    pub(super) learned_until: Option<u32>,
     pub(super) best_epoch: usize,
     pub(super) validation_ndcg_at_10: Option<f64>,
     /// Of the run that chose the epoch.
@@ -45,16 +52,13 @@ pub(super) fn fit(
     checkpoints: Option<&Checkpoints>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Fit> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.max(1))
-        .build()
-        .context("start training threads")?;
-    pool.install(|| {
+    threads(options.threads)?.install(|| {
         let hyperparameters = &options.hyperparameters;
         let trainer = Trainer {
             dataset,
             hyperparameters,
             split: Split::new(dataset, options.split),
+            base: None,
             checkpoints,
             interrupt,
         };
@@ -65,16 +69,18 @@ pub(super) fn fit(
         } else {
             Goal::Epochs(hyperparameters.epochs)
         };
-        let (chosen, log) = trainer.run(Phase::Validation, goal)?;
+        let (chosen, _, log) = trainer.run(Phase::Validation, goal)?;
         let best_epoch = chosen.best_epoch;
         let validation_ndcg_at_10 = chosen
             .epochs
             .get(best_epoch - 1)
             .and_then(|epoch| epoch.validation)
             .map(|score| score.ndcg_at_10);
-        let (trained, _) = trainer.run(Phase::Test, Goal::Epochs(best_epoch))?;
+        let (trained, optimizer, _) = trainer.run(Phase::Test, Goal::Epochs(best_epoch))?;
         Ok(Fit {
             model: trained.model,
+            optimizer,
+            learned_until: trainer.learned_until(),
             best_epoch,
             validation_ndcg_at_10,
             log,
@@ -82,18 +88,61 @@ pub(super) fn fit(
     })
 }
 
+/// Goes on from `base` with what came in since and is not held out for test. Nothing is chosen on validation, parts of which
+/// the model has learned already.
+pub(super) fn fine_tune(
+    dataset: &Dataset,
+    base: &BaseModel,
+    number_of_threads: usize,
+    checkpoints: Option<&Checkpoints>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Fit> {
+    threads(number_of_threads)?.install(|| {
+        let trainer = Trainer {
+            dataset,
+            hyperparameters: &base.model.hyperparameters,
+            split: Split::new(dataset, base.split),
+            base: Some(base),
+            checkpoints,
+            interrupt,
+        };
+        let (tuned, optimizer, log) = trainer.run(Phase::Test, Goal::Epochs(base.epochs))?;
+        Ok(Fit {
+            model: tuned.model,
+            optimizer,
+            learned_until: trainer.learned_until(),
+            best_epoch: base.epochs,
+            validation_ndcg_at_10: None,
+            log,
+        })
+    })
+}
+
+fn threads(number: usize) -> anyhow::Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(number.max(1))
+        .build()
+        .context("start training threads")
+}
+
 /// Trains on parts of one split.
 struct Trainer<'a> {
     dataset: &'a Dataset,
     hyperparameters: &'a Hyperparameters,
     split: Split,
+    /// What to go on from instead of first weights.
+    base: Option<&'a BaseModel>,
     checkpoints: Option<&'a Checkpoints>,
     interrupt: &'a Interrupt,
 }
 
 impl Trainer<'_> {
     /// Trains on what is seen before `phase`, with progress and checkpoints.
-    fn run(&self, phase: Phase, goal: Goal<'_>) -> anyhow::Result<(Trained, Vec<EpochLog>)> {
+    fn run(
+        &self,
+        phase: Phase,
+        goal: Goal<'_>,
+    ) -> anyhow::Result<(Trained, Vec<u8>, Vec<EpochLog>)> {
         let (likes, skips) = (self.split.seen(phase), self.split.seen_skips(phase));
         let data = TrainingData {
             catalogue: &self.dataset.catalogue,
@@ -103,9 +152,10 @@ impl Trainer<'_> {
         };
         let mut run = self.begin(phase, data, goal)?;
         tracing::info!("memory of training: {}", run.memory());
-        let title = match phase {
-            Phase::Validation => "training",
-            Phase::Test => "refit",
+        let title = match (phase, self.base) {
+            (_, Some(_)) => "fine-tuning",
+            (Phase::Validation, None) => "training",
+            (Phase::Test, None) => "refit",
         };
         let epochs = match goal {
             Goal::Best(_) => self.hyperparameters.epochs,
@@ -130,9 +180,35 @@ impl Trainer<'_> {
             // Resuming during the refit must not choose the number of epochs again.
             self.save(phase, &mut run)?;
         }
+        let optimizer = run.optimizer_state()?;
         let trained = run.finish();
         let log = watch.finish(&trained);
-        Ok((trained, log))
+        Ok((trained, optimizer, log))
+    }
+
+    /// Time of the latest like that the finished model has learned, seconds since 1970.
+    fn learned_until(&self) -> Option<u32> {
+        let seen = self.split.seen(Phase::Test);
+        seen.iter().map(|like| like.at).max()
+    }
+
+    /// A run from the beginning.
+    fn fresh<'g>(&self, data: TrainingData<'_>, goal: Goal<'g>) -> anyhow::Result<Run<'g>> {
+        let Some(base) = self.base else {
+            return Ok(Run::new(data, self.hyperparameters, goal)?);
+        };
+        let from = Base {
+            model: &base.model,
+            optimizer: &base.optimizer,
+            learned_until: base.learned_until,
+        };
+        Run::fine_tune(data, from, base.epochs).map_err(|error| match error {
+            FineTuneError::NothingNew => JobError::NothingNew {
+                version: base.version,
+            }
+            .into(),
+            error => error.into(),
+        })
     }
 
     /// A run from the beginning, or from the checkpoint of one that was cut off.
@@ -142,7 +218,7 @@ impl Trainer<'_> {
         data: TrainingData<'_>,
         goal: Goal<'g>,
     ) -> anyhow::Result<Run<'g>> {
-        let run = Run::new(data, self.hyperparameters, goal)?;
+        let run = self.fresh(data, goal)?;
         let Some(checkpoints) = self.checkpoints else {
             return Ok(run);
         };

@@ -2,7 +2,7 @@
 
 use super::checkpoint::Checkpoints;
 use super::data::read_data;
-use super::fit::fit;
+use super::fit::{Fit, fine_tune, fit};
 use super::{Interrupt, now_us};
 use anyhow::Context;
 use serde::Serialize;
@@ -10,10 +10,22 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use twotower_core::hyperparameters::Hyperparameters;
-use twotower_core::interaction::Dataset;
+use twotower_core::model::Model;
 use twotower_core::split::SplitKind;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::{Source, Store, snapshot_sha256};
+
+/// Passes over new likes and as many old ones, unless the caller says otherwise.
+pub const FINE_TUNING_EPOCHS: usize = 2;
+
+/// A model to go on from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FineTuning {
+    /// Its folder, or a folder of models, whose newest is taken.
+    pub folder: PathBuf,
+    /// Passes over the new likes.
+    pub epochs: usize,
+}
 
 /// What to train and where to put it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +44,8 @@ pub struct TrainOptions {
     pub checkpoint_minutes: u32,
     /// Go on from the checkpoint of a run that was cut off, if there is one.
     pub resume: bool,
+    /// Go on from a model, with its hyperparameters and its split, instead of training afresh.
+    pub from: Option<FineTuning>,
 }
 
 /// What was trained.
@@ -41,8 +55,10 @@ pub struct TrainReport {
     pub version: i64,
     /// Its folder.
     pub path: PathBuf,
-    /// Epoch chosen on validation.
+    /// Epoch chosen on validation; of fine-tuning all.
     pub best_epoch: usize,
+    /// Version that it was fine-tuned from.
+    pub fine_tuned_from: Option<i64>,
     /// Validation NDCG@10 of that epoch over warm users.
     pub validation_ndcg_at_10: Option<f64>,
     /// Wall time, seconds.
@@ -61,8 +77,14 @@ pub async fn train(
 ) -> anyhow::Result<TrainReport> {
     let started = Instant::now();
     let snapshot = read_data(store, source, options.max_age_days).await?;
+    let base = match &options.from {
+        Some(tuning) => Some(base(tuning).await?),
+        None => None,
+    };
+    let split = base.as_ref().map_or(options.split, |base| base.split);
+    let fine_tuned_from = base.as_ref().map(|base| base.version);
     let sha = snapshot_sha256(&snapshot.dataset);
-    let checkpoints = checkpoints(options, &sha);
+    let checkpoints = checkpoints(options, split, fine_tuned_from, &sha);
     if let Some(checkpoints) = checkpoints.as_ref().filter(|_| !options.resume) {
         checkpoints.clear()?;
     }
@@ -70,7 +92,12 @@ pub async fn train(
         let (options, interrupt) = (options.clone(), interrupt.clone());
         let (dataset, checkpoints) = (snapshot.dataset, checkpoints.clone());
         tokio::task::spawn_blocking(move || {
-            fit(&dataset, &options, checkpoints.as_ref(), &interrupt).map(|fit| (fit, dataset))
+            let checkpoints = checkpoints.as_ref();
+            let fit = match &base {
+                Some(base) => fine_tune(&dataset, base, options.threads, checkpoints, &interrupt),
+                None => fit(&dataset, &options, checkpoints, &interrupt),
+            };
+            fit.map(|fit| (fit, dataset))
         })
         .await??
     };
@@ -81,7 +108,17 @@ pub async fn train(
     let info = ModelInfo {
         version,
         created_at_us: now_us(),
-        trained_on: trained_on(&dataset, snapshot.cut_off_us, sha, options),
+        trained_on: TrainedOn {
+            cut_off_us: snapshot.cut_off_us,
+            learned_until_us: fit.learned_until.map(|at| i64::from(at) * 1_000_000),
+            fine_tuned_from,
+            snapshot_sha256: sha,
+            likes: dataset.likes.len() as u64,
+            skips: dataset.skips.len() as u64,
+            users: dataset.users as u64,
+            videos: dataset.catalogue.len() as u64,
+            split: split_name(split).into(),
+        },
         metrics: json!({
             "best_epoch": fit.best_epoch,
             "validation": { "ndcg_at_10": fit.validation_ndcg_at_10 },
@@ -89,11 +126,13 @@ pub async fn train(
         training_log: serde_json::to_value(&fit.log)?,
     };
     let output_dir = options.output_dir.clone();
-    let model = fit.model;
-    let path = tokio::task::spawn_blocking(move || model_files::save(&output_dir, &model, &info))
+    let Fit {
+        model, optimizer, ..
+    } = fit;
+    let save = move || model_files::save(&output_dir, &model, &optimizer, &info);
+    let (path, _) = tokio::task::spawn_blocking(save)
         .await?
-        .context("save the model")?
-        .0;
+        .context("save the model")?;
     if let Some(checkpoints) = checkpoints {
         checkpoints.clear()?;
     }
@@ -101,36 +140,74 @@ pub async fn train(
         version,
         path,
         best_epoch: fit.best_epoch,
+        fine_tuned_from,
         validation_ndcg_at_10: fit.validation_ndcg_at_10,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
 
 /// Where checkpoints go, unless none are wanted.
-fn checkpoints(options: &TrainOptions, snapshot_sha256: &str) -> Option<Checkpoints> {
+fn checkpoints(
+    options: &TrainOptions,
+    split: SplitKind,
+    fine_tuned_from: Option<i64>,
+    snapshot_sha256: &str,
+) -> Option<Checkpoints> {
+    let from = fine_tuned_from.map_or(String::new(), |version| format!(" from {version}"));
     let minutes = u64::from(options.checkpoint_minutes);
     (minutes > 0).then(|| Checkpoints {
         folder: options.output_dir.clone(),
-        data: format!("{snapshot_sha256} {}", split_name(options.split)),
+        data: format!("{snapshot_sha256} {}{from}", split_name(split)),
         resume: options.resume,
         interval: Duration::from_secs(60 * minutes),
     })
 }
 
-fn trained_on(
-    dataset: &Dataset,
-    cut_off_us: Option<i64>,
-    snapshot_sha256: String,
-    options: &TrainOptions,
-) -> TrainedOn {
-    TrainedOn {
-        cut_off_us,
-        snapshot_sha256,
-        likes: dataset.likes.len() as u64,
-        skips: dataset.skips.len() as u64,
-        users: dataset.users as u64,
-        videos: dataset.catalogue.len() as u64,
-        split: split_name(options.split).into(),
+/// The model to go on from, as its folder has it.
+#[derive(Debug)]
+pub(super) struct BaseModel {
+    pub(super) model: Model,
+    pub(super) optimizer: Vec<u8>,
+    pub(super) version: i64,
+    pub(super) split: SplitKind,
+    /// Seconds since 1970.
+    pub(super) learned_until: u32,
+    /// Passes over the new likes.
+    pub(super) epochs: usize,
+}
+
+async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
+    let FineTuning { folder, epochs } = tuning.clone();
+    let read = move || -> anyhow::Result<BaseModel> {
+        let folder = model_files::resolve(&folder)?;
+        let (model, manifest) = model_files::load(&folder)?;
+        let trained_on = &manifest.trained_on;
+        let learned_until = trained_on.learned_until_us.with_context(|| {
+            format!(
+                "{} does not say until when it has learned: train afresh",
+                folder.display()
+            )
+        })?;
+        Ok(BaseModel {
+            optimizer: model_files::load_optimizer(&folder)?,
+            version: manifest.version,
+            split: split_named(&trained_on.split),
+            learned_until: u32::try_from(learned_until / 1_000_000)
+                .context("the time until which the model has learned")?,
+            epochs,
+            model,
+        })
+    };
+    tokio::task::spawn_blocking(read)
+        .await?
+        .context("read the model to go on from")
+}
+
+/// The split of that name; of a name that is not known the default.
+pub(super) fn split_named(name: &str) -> SplitKind {
+    match name {
+        "llo" => SplitKind::Llo,
+        _ => SplitKind::Temporal,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::support::{Workplace, fresh_postgres, python};
 use serde_json::Value;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -165,4 +166,58 @@ fn an_interrupted_training_leaves_nothing_behind() {
     } else {
         assert!(status.success());
     }
+}
+
+#[test]
+fn heavy_fine_tuning_learns_what_came_in_since() {
+    let place = Workplace::on_sqlite();
+    place.json("migrate");
+    place.json(DEMO);
+    let (mut videos, mut likes) = (
+        "id,title,genre\n".to_owned(),
+        "user_id,video_id,created_at\n".to_owned(),
+    );
+    for video in 1..=20 {
+        writeln!(videos, "{video},new video {video},documentary").unwrap();
+        for user in 1..=15 {
+            let at = format!("2026-11-20T00:{video:02}:{user:02}Z");
+            writeln!(likes, "newcomer{user},{video},{at}").unwrap();
+        }
+    }
+    for (name, content) in [("videos.csv", videos), ("likes.csv", likes)] {
+        std::fs::write(place.folder.path().join(name), content).unwrap();
+    }
+    place.json("import videos.csv likes.csv");
+    let trained = place.json("train --from models/1 --update-db");
+    let folder = place
+        .folder
+        .path()
+        .join(trained["train"]["path"].as_str().unwrap());
+    let read = |folder: &Path, name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(folder.join(name)).unwrap()).unwrap()
+    };
+    assert_eq!(trained["train"]["fine_tuned_from"], 1);
+    assert_eq!(trained["update"]["version"], 2);
+    let (before, after) = (
+        read(&place.folder.path().join("models/1"), "manifest.json"),
+        read(&folder, "manifest.json"),
+    );
+    assert_eq!(before["hyperparameters"], after["hyperparameters"]);
+    let until = |manifest: &Value| manifest["trained_on"]["learned_until_us"].as_i64().unwrap();
+    assert!(until(&before) < until(&after));
+    let vocabulary = |folder: &Path| {
+        read(folder, "preprocessing.json")["videos"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert!(vocabulary(&folder) > vocabulary(&place.folder.path().join("models/1")));
+    let evaluated = place.json("evaluate --model-path models/2");
+    assert!(evaluated["recommenders"]["two-tower"].is_object());
+
+    let again = place.run("train --from models/2");
+    assert_eq!(again.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("model 2 has learned"));
+    let refused = place.run("train --from models/2 --embedding-dim 32");
+    assert_eq!(refused.status.code(), Some(2));
 }

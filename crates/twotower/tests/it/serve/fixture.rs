@@ -98,6 +98,8 @@ impl Fixture {
                 created_at_us: 1_732_000_000_000_000,
                 trained_on: TrainedOn {
                     cut_off_us: Some(1_731_999_000_000_000),
+                    learned_until_us: None,
+                    fine_tuned_from: None,
                     snapshot_sha256: "0".repeat(64),
                     likes: 66,
                     skips: 0,
@@ -108,7 +110,8 @@ impl Fixture {
                 metrics: metrics(),
                 training_log: training_log(),
             };
-            let (_, manifest_sha256) = model_files::save(&self.models(), &model, &info).unwrap();
+            let (_, manifest_sha256) =
+                model_files::save(&self.models(), &model, &[], &info).unwrap();
             let record = NewModel {
                 version,
                 embedding_dim: model.hyperparameters.embedding_dim,

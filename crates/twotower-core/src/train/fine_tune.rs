@@ -1,0 +1,137 @@
+//! Going on from a trained model: its vocabularies grow, weights and optimisers carry over, the likes that came in since are
+//! learned.
+
+use super::run::{Goal, Run};
+use super::{TrainError, TrainingData, vocabularies};
+use crate::matrix::Matrix;
+use crate::model::Model;
+use crate::tensors::{self, Tensor, TensorError};
+use safetensors::SafeTensors;
+use thiserror::Error;
+
+/// Key of the number of steps in the file of the optimisers.
+const STEPS: &str = "adam_steps";
+
+/// A model to go on from.
+#[derive(Debug, Clone, Copy)]
+pub struct Base<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// What [`Run::optimizer_state`] gave when it was done.
+    pub optimizer: &'a [u8],
+    /// Time of the latest like that it has learned, seconds since 1970.
+    pub learned_until: u32,
+}
+
+/// Why there is nothing to go on with.
+#[derive(Debug, Error)]
+pub enum FineTuneError {
+    /// The state of the optimisers is not that of the model.
+    #[error("the state of the optimisers does not fit the model: {0}")]
+    Optimizer(#[from] TensorError),
+    /// All likes are known to the model already.
+    #[error(
+        "no like is later than those that the model has learned: there is nothing to fine-tune it with"
+    )]
+    NothingNew,
+    /// There is nothing to train on.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+impl Run<'static> {
+    /// A run of `epochs` epochs from `base` over the windows that hold a like which is later than those it has learned, and
+    /// in each epoch as many examples of other windows, drawn anew, so that what was learned is not forgotten (experience
+    /// replay, Rolnick et al. 2019).
+    ///
+    /// Videos and terms that `base` does not know start at zero, as what they are served by without a row.
+    ///
+    /// # Errors
+    /// [`FineTuneError`]
+    pub fn fine_tune(
+        data: TrainingData<'_>,
+        base: Base<'_>,
+        epochs: usize,
+    ) -> Result<Self, FineTuneError> {
+        let hyper = &base.model.hyperparameters;
+        let known = &base.model.preprocessing;
+        let preprocessing = known.extended(&vocabularies(data, hyper));
+        let (ids, terms) = known.rows_in(&preprocessing);
+        let mut model = Model::zeros(hyper.clone(), preprocessing);
+        let tables = (
+            std::mem::take(&mut model.item_tower.id_table),
+            std::mem::take(&mut model.item_tower.term_table),
+        );
+        model.item_tower = base.model.item_tower.clone();
+        model.item_tower.id_table = moved(&base.model.item_tower.id_table, &ids, tables.0);
+        model.item_tower.term_table = moved(&base.model.item_tower.term_table, &terms, tables.1);
+        model.user_tower = base.model.user_tower.clone();
+        let mut run = Run::from_model(data, model, Goal::Epochs(epochs))?;
+        run.planned = epochs;
+        run.restore_optimizer(base.optimizer, &ids, &terms)?;
+        let timelines = &run.timelines;
+        let (new, replayed) = std::mem::take(&mut run.windows)
+            .into_iter()
+            .partition(|window| window.last(timelines).at > base.learned_until);
+        (run.windows, run.replayed) = (new, replayed);
+        if run.windows.is_empty() {
+            return Err(FineTuneError::NothingNew);
+        }
+        Ok(run)
+    }
+
+    /// Accumulators of known rows and the moments of dense layers; new rows start without a past.
+    fn restore_optimizer(
+        &mut self,
+        state: &[u8],
+        ids: &[usize],
+        terms: &[usize],
+    ) -> Result<(), TensorError> {
+        let file = SafeTensors::deserialize(state)?;
+        let mut steps = [0.0];
+        let (mut id_state, mut term_state) = (vec![0.0; ids.len()], vec![0.0; terms.len()]);
+        let mut tensors: Vec<Tensor<'_>> = vec![
+            (STEPS.to_owned(), vec![1], &mut steps),
+            ("id_accumulators".to_owned(), vec![ids.len()], &mut id_state),
+            (
+                "term_accumulators".to_owned(),
+                vec![terms.len()],
+                &mut term_state,
+            ),
+        ];
+        let mut own = self.stepper.tensors_mut();
+        let dense = own.split_off(2);
+        tensors.extend(dense);
+        tensors::fill(&file, tensors)?;
+        for (row, accumulator) in ids.iter().zip(id_state) {
+            own[0].2[*row] = accumulator;
+        }
+        for (row, accumulator) in terms.iter().zip(term_state) {
+            own[1].2[*row] = accumulator;
+        }
+        self.stepper.set_adam_steps(steps[0] as i32);
+        Ok(())
+    }
+}
+
+impl Run<'_> {
+    /// The state of the optimisers as the bytes of a safetensors file, for [`Run::fine_tune`].
+    ///
+    /// # Errors
+    /// [`TensorError::Format`] if the format refuses it, which it never should.
+    pub fn optimizer_state(&mut self) -> Result<Vec<u8>, TensorError> {
+        // Exact: training ends long before 2²⁴ steps, and bias correction is 1 long before that.
+        let mut steps = [self.stepper.adam_steps() as f32];
+        let mut tensors = self.stepper.tensors_mut();
+        tensors.push((STEPS.to_owned(), vec![1], &mut steps));
+        tensors::write(&tensors, None)
+    }
+}
+
+/// `table`, with each row of `known` at the place that `rows` gives it.
+fn moved(known: &Matrix, rows: &[usize], mut table: Matrix) -> Matrix {
+    for (row, &place) in rows.iter().enumerate() {
+        table.row_mut(place).copy_from_slice(known.row(row));
+    }
+    table
+}
