@@ -104,14 +104,15 @@ impl Split {
         }
     }
 
-    /// The likes a model has seen before `phase` is ranked, in the order of a [`Dataset`].
+    /// The likes a model has seen before `phase` is ranked, in the order of time, and within a user in that of the [`Dataset`].
     pub fn seen(&self, phase: Phase) -> Vec<Interaction> {
         match phase {
             Phase::Validation => self.train.clone(),
             Phase::Test => {
                 let mut seen = self.train.clone();
                 seen.extend(&self.validation);
-                seen.sort_by_key(|like| (like.at, like.user, like.item));
+                // Stable: within a second only the order of the rows is left of that of the source.
+                seen.sort_by_key(|like| like.at);
                 seen
             }
         }
@@ -251,6 +252,22 @@ mod tests {
             (test.users[0].user, test.users[0].targets.as_slice()),
             (1, &[9][..])
         );
+    }
+
+    #[test]
+    fn what_is_seen_keeps_the_order_within_a_second() {
+        let likes = [
+            (0, 9, 5),
+            (0, 3, 5),
+            (0, 1, 5),
+            (1, 8, 6),
+            (1, 2, 6),
+            (1, 4, 7),
+        ];
+        let split = Split::new(&dataset(&likes, &[]), SplitKind::Llo);
+        let seen = split.seen(Phase::Test);
+        let items: Vec<u32> = seen.iter().map(|like| like.item).collect();
+        assert_eq!(items, [9, 3, 8, 2]);
     }
 
     #[test]

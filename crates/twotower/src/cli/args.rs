@@ -1,5 +1,5 @@
 use super::tune::TuneArgs;
-use crate::config::Config;
+use crate::config::{Config, Training};
 use crate::demo::GeneratorOptions;
 use crate::import::ImportArgs;
 use crate::jobs::{EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, TrainOptions, UpdateOptions};
@@ -111,6 +111,34 @@ impl From<SplitArg> for SplitKind {
     }
 }
 
+/// What `train` and `tune` learn from, and with how many threads.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DataArgs {
+    /// How likes are cut into training, validation and test [default: temporal]
+    #[arg(long, value_name = "SPLIT")]
+    pub split: Option<SplitArg>,
+
+    /// Leave out likes and skips older than so many days before the latest one
+    #[arg(long, value_name = "DAYS")]
+    pub max_age_days: Option<u32>,
+
+    /// Threads; the result does not depend on it [default: 2]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl DataArgs {
+    /// Flags over the section `[training]` of the configuration.
+    pub fn over(&self, file: &Training) -> Training {
+        Training {
+            split: self.split.map_or(file.split, Into::into),
+            max_age_days: self.max_age_days.or(file.max_age_days),
+            threads: self.threads.unwrap_or(file.threads),
+            ..file.clone()
+        }
+    }
+}
+
 /// Arguments of `twotower train`. What is not given comes from the configuration file, then from the defaults.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TrainArgs {
@@ -138,10 +166,6 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
-    /// Threads; the result does not depend on it [default: 2]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-
     /// Temperature of the softmax [default: 0.1]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f32>,
@@ -150,13 +174,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RATE")]
     pub learning_rate: Option<f32>,
 
-    /// How likes are cut into training, validation and test [default: temporal]
-    #[arg(long, value_name = "SPLIT")]
-    pub split: Option<SplitArg>,
-
-    /// Leave out likes and skips older than so many days before the latest one
-    #[arg(long, value_name = "DAYS")]
-    pub max_age_days: Option<u32>,
+    #[command(flatten)]
+    pub data: DataArgs,
 
     /// Videos drawn uniformly per step as negatives, beside the batch's own [default: 512]
     #[arg(long, value_name = "N")]
@@ -194,16 +213,14 @@ impl TrainArgs {
             ..file.clone()
         };
         hyperparameters.validate()?;
+        let training = self.data.over(&config.training);
         Ok(TrainOptions {
             hyperparameters,
-            split: self.split.map_or(config.training.split, Into::into),
-            max_age_days: self.max_age_days.or(config.training.max_age_days),
-            threads: self.threads.unwrap_or(config.training.threads),
-            output_dir: self
-                .output_dir
-                .clone()
-                .unwrap_or_else(|| config.training.output_dir.clone()),
-            checkpoint_minutes: config.training.checkpoint_minutes,
+            split: training.split,
+            max_age_days: training.max_age_days,
+            threads: training.threads,
+            output_dir: self.output_dir.clone().unwrap_or(training.output_dir),
+            checkpoint_minutes: training.checkpoint_minutes,
             resume: self.resume,
             from: self.from.clone().map(|folder| FineTuning {
                 folder,

@@ -1,4 +1,4 @@
-use super::args::SplitArg;
+use super::args::DataArgs;
 use crate::config::Config;
 use crate::jobs::TuneOptions;
 use clap::Args;
@@ -36,30 +36,18 @@ pub struct TuneArgs {
     #[arg(long)]
     pub resume: bool,
 
-    /// How likes are cut into training, validation and test [default: temporal]
-    #[arg(long, value_name = "SPLIT")]
-    pub split: Option<SplitArg>,
-
-    /// Leave out likes and skips older than so many days before the latest one
-    #[arg(long, value_name = "DAYS")]
-    pub max_age_days: Option<u32>,
-
-    /// Threads; the result does not depend on it [default: 2]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub data: DataArgs,
 }
 
 impl TuneArgs {
     /// Flags over configuration.
     pub fn options(&self, config: &Config) -> TuneOptions {
         let mut config = config.clone();
-        let training = &mut config.training;
-        training.split = self.split.map_or(training.split, Into::into);
-        training.max_age_days = self.max_age_days.or(training.max_age_days);
-        training.threads = self.threads.unwrap_or(training.threads);
+        config.training = self.data.over(&config.training);
         let state_dir = self.state_dir.clone();
         TuneOptions {
-            state_dir: state_dir.unwrap_or_else(|| training.output_dir.join("tune")),
+            state_dir: state_dir.unwrap_or_else(|| config.training.output_dir.join("tune")),
             config,
             trials: self.trials,
             budget: self.budget,

@@ -188,8 +188,8 @@ impl Trainer<'_> {
 
     /// Time of the latest like that the finished model has learned, seconds since 1970.
     fn learned_until(&self) -> Option<u32> {
-        let seen = self.split.seen(Phase::Test);
-        seen.iter().map(|like| like.at).max()
+        let seen = self.split.train.iter().chain(&self.split.validation);
+        seen.map(|like| like.at).max()
     }
 
     /// A run from the beginning.

@@ -1,0 +1,126 @@
+//! Going on: from a checkpoint of the same run, or from a model with likes that came in since.
+
+use super::{Sample, hyperparameters};
+use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::interaction::Interaction;
+use twotower_core::train::{Base, FineTuneError, Goal, ResumeError, Run, Trained, TrainingData};
+
+/// Cut off after step `cut` of all and gone on from the checkpoint, the run ends at the bytes of one that was not.
+#[test]
+fn a_resumed_run_ends_at_the_same_bytes() {
+    let sample = Sample::new(10);
+    let hyperparameters = Hyperparameters {
+        epochs: 3,
+        ..hyperparameters()
+    };
+    let goal = Goal::Best(&sample.held_out);
+    let whole = sample.train(&hyperparameters).unwrap();
+    let bytes = whole.model.to_safetensors().unwrap();
+    let steps = 3 * (whole.epochs[0].examples.div_ceil(256) + 1);
+    for cut in [0, 1, 7, steps / 2, steps - 1, steps + 3] {
+        let mut run = Run::new(sample.data(), &hyperparameters, goal).unwrap();
+        for _ in 0..cut {
+            run.advance().unwrap();
+        }
+        let checkpoint = run.checkpoint("likes of today").unwrap();
+        drop(run);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+        let resumed = pool.unwrap().install(|| {
+            let tag = "likes of today";
+            let run = Run::new(sample.data(), &hyperparameters, goal).unwrap();
+            let mut run = run.resume(tag, &checkpoint).unwrap();
+            while run.advance().unwrap().is_some() {}
+            run.finish()
+        });
+        assert_eq!(resumed.epochs, whole.epochs, "cut after {cut} of {steps}");
+        assert!(
+            resumed.model.to_safetensors().unwrap() == bytes,
+            "cut after {cut} of {steps}"
+        );
+    }
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_refused() {
+    let sample = Sample::new(11);
+    let ours = hyperparameters();
+    let goal = Goal::Epochs(2);
+    let mut run = Run::new(sample.data(), &ours, goal).unwrap();
+    run.advance().unwrap();
+    let checkpoint = run.checkpoint("ours").unwrap();
+    let resume = |hyperparameters: &Hyperparameters, tag: &str, bytes: &[u8]| {
+        let run = Run::new(sample.data(), hyperparameters, goal).unwrap();
+        match run.resume(tag, bytes) {
+            Ok(_) => "resumed".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert_eq!(resume(&ours, "ours", &checkpoint), "resumed");
+    assert_eq!(
+        resume(&ours, "theirs", &checkpoint),
+        ResumeError::Other { what: "data" }.to_string()
+    );
+    let theirs = Hyperparameters {
+        seed: 7,
+        ..ours.clone()
+    };
+    assert!(resume(&theirs, "ours", &checkpoint).contains("hyperparameters"));
+    let truncated = &checkpoint[..checkpoint.len() - 5];
+    assert!(resume(&ours, "ours", truncated).contains("safetensors"));
+    let weights = run.finish().model.to_safetensors().unwrap();
+    assert!(resume(&ours, "ours", &weights).contains("does not say where"));
+}
+
+/// A model that has learned all but the last of ten days goes on with that day's likes, among them those of
+/// videos that it has never seen.
+#[test]
+fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_the_examples() {
+    let sample = Sample::new(21);
+    let hyperparameters = Hyperparameters {
+        epochs: 20,
+        ..hyperparameters()
+    };
+    let latest = sample.split.train.iter().map(|like| like.at).max().unwrap();
+    let learned_until = latest - 1;
+    let known = |rows: &[Interaction]| -> Vec<Interaction> {
+        let until = rows.partition_point(|row| row.at <= learned_until);
+        rows[..until].to_vec()
+    };
+    let (likes, skips) = (known(&sample.split.train), known(&sample.skips));
+    let before = TrainingData {
+        likes: &likes,
+        skips: &skips,
+        ..sample.data()
+    };
+    let whole = |data| {
+        let mut run = Run::new(data, &hyperparameters, Goal::Epochs(20)).unwrap();
+        while run.advance().unwrap().is_some() {}
+        let optimizer = run.optimizer_state().unwrap();
+        (run.finish(), optimizer)
+    };
+    let ((base, optimizer), (afresh, _)) = (whole(before), whole(sample.data()));
+    let from = Base {
+        model: &base.model,
+        optimizer: &optimizer,
+        learned_until,
+    };
+    let mut run = Run::fine_tune(sample.data(), from, 2).unwrap();
+    while run.advance().unwrap().is_some() {}
+    let tuned = run.finish();
+    let examples = |trained: &Trained| -> usize { trained.epochs.iter().map(|e| e.examples).sum() };
+    let scores = [&base, &tuned, &afresh].map(|trained| sample.ndcg_of_model(&trained.model));
+    assert!(10 * examples(&tuned) <= examples(&afresh));
+    assert!(
+        scores[1] > scores[0] && scores[1] > 0.97 * scores[2],
+        "{scores:?}"
+    );
+    let known = base.model.preprocessing.videos.len();
+    assert!(tuned.model.preprocessing.videos.len() > known);
+
+    let nothing_new = Base {
+        learned_until: latest,
+        ..from
+    };
+    let error = Run::fine_tune(sample.data(), nothing_new, 2).err().unwrap();
+    assert!(matches!(error, FineTuneError::NothingNew));
+}
