@@ -18,10 +18,10 @@ mod vectors;
 use crate::store::redact;
 use crate::{ConnectOptions, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Sqlite as Database, SqlitePool, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite as Database, SqlitePool, Transaction};
 use std::path::Path;
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 /// Rows that one statement writes.
@@ -29,6 +29,9 @@ const CHUNK: usize = 10_000;
 
 /// Rows that wait between the thread that reads the file and the one that takes them.
 const ROW_BUFFER: usize = 1024;
+
+/// How long to wait before a locked file is tried again.
+const RETRY: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Sqlite {
@@ -45,7 +48,6 @@ impl Sqlite {
             .map_err(failed)?
             .create_if_missing(true)
             .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
             // A power cut may take the last transactions, and never leaves half of one.
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(options.acquire_timeout)
@@ -54,6 +56,9 @@ impl Sqlite {
         let memory = url.contains(":memory:") || url.contains("mode=memory");
         if !memory {
             keep_private(connect.get_filename()).map_err(|error| failed(error.into()))?;
+            write_ahead(&connect, options.acquire_timeout)
+                .await
+                .map_err(failed)?;
         }
         // A database in memory lives as long as its one connection.
         let connections = if memory {
@@ -99,6 +104,36 @@ fn keep_private(path: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     options.open(path).map(drop)
+}
+
+/// Has the file keep a write-ahead log, which it remembers: the connections of the pool need not ask again.
+///
+/// SQLite does not wait for others while it changes the journal, however long the busy timeout: who opens a new file
+/// together with another is told that it is locked, and tries again.
+async fn write_ahead(
+    connect: &SqliteConnectOptions,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
+    let begun = Instant::now();
+    let connect = connect.clone().journal_mode(SqliteJournalMode::Wal);
+    loop {
+        match connect.connect().await {
+            Ok(connection) => return connection.close().await,
+            Err(error) if is_busy(&error) && begun.elapsed() < patience => {
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether another holds the lock (`SQLITE_BUSY`, or one of its extended codes, whose low byte it is).
+fn is_busy(error: &sqlx::Error) -> bool {
+    const SQLITE_BUSY: i32 = 5;
+    error
+        .as_database_error()
+        .and_then(|error| error.code()?.parse::<i32>().ok())
+        .is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
 /// The store's clock, microseconds since 1970.

@@ -30,6 +30,23 @@ async fn two_stores_share_a_file_and_migrate_at_once() {
     assert_eq!(left, ["shared.db"], "closing folds the log back");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_open_a_new_file_at_once() {
+    for _ in 0..10 {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/new.db", folder.path().display());
+        let opening: Vec<_> = (0..8)
+            .map(|_| {
+                let url = url.clone();
+                tokio::spawn(async move { Store::connect(&url, ConnectOptions::default()).await })
+            })
+            .collect();
+        for opened in opening {
+            opened.await.unwrap().unwrap().ping().await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn memory_is_a_store_too() {
     let store = Store::connect("sqlite::memory:", ConnectOptions::default())
