@@ -163,8 +163,18 @@ kernel! {
 }
 
 kernel! {
-    /// x ← exp(x - shift); returns the sum. Relative error below 2e-7 where the result is a normal number; 0 below -87.
-    exp_sum(x: &mut [f32], shift: f32) -> f32
+    /// x ← exp(x + bias - shift), both slices of equal length; returns the sum. See [`exp`] for its error.
+    exp_sum(x: &mut [f32], bias: &[f32], shift: f32) -> f32
+}
+
+kernel! {
+    /// sum ← Σ weight · x over the rows x of `table` that `rows` names, in their order.
+    weighted_sum(table: Rows<'_>, rows: &[u32], weights: &[f32], sum: &mut [f32])
+}
+
+kernel! {
+    /// Multiplies x by 0 where its byte is below `threshold` (0 to 255), else by `keep`.
+    drop_out(x: &mut [f32], bytes: &[u8], threshold: u32, keep: f32)
 }
 
 kernel! {
@@ -175,6 +185,34 @@ kernel! {
 kernel! {
     /// One step of Adam (Kingma & Ba 2015, algorithm 1) with decoupled weight decay, bias correction inside `step`.
     adam(parameters: &mut [f32], moments: (&mut [f32], &mut [f32]), gradient: &[f32], step: AdamStep)
+}
+
+/// Rows of equal length inside a slice, each perhaps part of a longer one.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// All numbers.
+    pub data: &'a [f32],
+    /// From the start of a row to the start of the next.
+    pub stride: usize,
+    /// Where the first row starts.
+    pub offset: usize,
+}
+
+impl<'a> From<&'a Matrix> for Rows<'a> {
+    fn from(matrix: &'a Matrix) -> Self {
+        Self {
+            data: matrix.as_slice(),
+            stride: matrix.cols(),
+            offset: 0,
+        }
+    }
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    fn at(self, row: u32, column: usize) -> &'a [f32] {
+        &self.data[row as usize * self.stride + self.offset + column..]
+    }
 }
 
 /// The numbers of one Adam step that are the same for every parameter.
@@ -195,13 +233,15 @@ pub struct AdamStep {
 /// e^x. Relative error below 2e-7 where the result is a normal number; 0 below -87.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // exp(x) = 2^n · exp(r) with n = round(x / ln 2), |r| ≤ ln 2 / 2; exp(r) by its Taylor polynomial of degree 7.
+    // exp(x) = 2^n · exp(r) with n = round(x / ln 2), |r| ≤ ln 2 / 2; exp(r) by its Taylor polynomial of degree 7. No
+    // branches and no conversions that saturate: those keep a loop over it from being compiled to vectors.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and subtracting 1.5 · 2^23 rounds to the nearest integer.
+    // Adding 1.5 · 2^23 rounds to the nearest integer, and leaves it in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.0, 88.0);
-    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
     let p = 1.0
         + r * (1.0
@@ -209,8 +249,9 @@ pub fn exp(x: f32) -> f32 {
                 + r * (1.0 / 6.0
                     + r * (1.0 / 24.0
                         + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0)))))));
-    let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
-    if x < -87.0 { 0.0 } else { p * scale }
+    let scale = f32::from_bits((rounded.to_bits().wrapping_add(127)) << 23);
+    let all_bits_unless_tiny = u32::from(x < -87.0).wrapping_sub(1);
+    f32::from_bits((p * scale).to_bits() & all_bits_unless_tiny)
 }
 
 /// 1 / (1 + e^-x)
@@ -221,7 +262,7 @@ pub fn sigmoid(x: f32) -> f32 {
 
 /// The bodies of the kernels, in plain safe code.
 pub mod scalar {
-    use super::{AdamStep, LANES};
+    use super::{AdamStep, LANES, Rows};
     use crate::tower::GELU_SLOPE;
 
     /// See [`super::dot`].
@@ -249,21 +290,65 @@ pub mod scalar {
 
     /// See [`super::exp_sum`].
     #[inline(always)]
-    pub fn exp_sum(x: &mut [f32], shift: f32) -> f32 {
+    pub fn exp_sum(x: &mut [f32], bias: &[f32], shift: f32) -> f32 {
         let mut lanes = [0.0; LANES];
         let (blocks, rest) = x.as_chunks_mut::<LANES>();
-        for block in blocks {
+        let (bias_blocks, bias_rest) = bias.as_chunks::<LANES>();
+        for (block, bias) in blocks.iter_mut().zip(bias_blocks) {
             for lane in 0..LANES {
-                block[lane] = super::exp(block[lane] - shift);
+                block[lane] = super::exp(block[lane] + bias[lane] - shift);
+            }
+            for lane in 0..LANES {
                 lanes[lane] += block[lane];
             }
         }
         let mut sum = lanes.iter().sum::<f32>();
-        for x in rest {
-            *x = super::exp(*x - shift);
+        for (x, bias) in rest.iter_mut().zip(bias_rest) {
+            *x = super::exp(*x + bias - shift);
             sum += *x;
         }
         sum
+    }
+
+    /// See [`super::weighted_sum`].
+    #[inline(always)]
+    pub fn weighted_sum(table: Rows<'_>, rows: &[u32], weights: &[f32], sum: &mut [f32]) {
+        // As many columns at a time as there are registers for, so that each sum is written once.
+        const COLUMNS: usize = 8 * LANES;
+        let (blocks, rest) = sum.as_chunks_mut::<COLUMNS>();
+        for (n, block) in blocks.iter_mut().enumerate() {
+            let mut sums = [[0.0; LANES]; COLUMNS / LANES];
+            for (&row, &weight) in rows.iter().zip(weights) {
+                let (x, _) = table.at(row, n * COLUMNS)[..COLUMNS].as_chunks::<LANES>();
+                for (sums, x) in sums.iter_mut().zip(x) {
+                    for lane in 0..LANES {
+                        sums[lane] += weight * x[lane];
+                    }
+                }
+            }
+            for (block, sums) in block.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
+                *block = sums;
+            }
+        }
+        let done = blocks.len() * COLUMNS;
+        rest.fill(0.0);
+        for (&row, &weight) in rows.iter().zip(weights) {
+            for (sum, x) in rest.iter_mut().zip(table.at(row, done)) {
+                *sum += weight * x;
+            }
+        }
+    }
+
+    /// See [`super::drop_out`].
+    #[inline(always)]
+    pub fn drop_out(x: &mut [f32], bytes: &[u8], threshold: u32, keep: f32) {
+        for (x, &byte) in x.iter_mut().zip(bytes) {
+            *x *= if u32::from(byte) < threshold {
+                0.0
+            } else {
+                keep
+            };
+        }
     }
 
     /// See [`super::gelu`].
@@ -309,7 +394,11 @@ mod tests {
             axpy(alpha, &a, &mut x);
             scalar::axpy(alpha, &a, &mut y);
             prop_assert_eq!(&x, &y);
-            prop_assert_eq!(exp_sum(&mut x, alpha).to_bits(), scalar::exp_sum(&mut y, alpha).to_bits());
+            prop_assert_eq!(exp_sum(&mut x, &a, alpha).to_bits(), scalar::exp_sum(&mut y, &a, alpha).to_bits());
+            prop_assert_eq!(&x, &y);
+            let bytes: Vec<u8> = a.iter().map(|x| (x * 7.0) as i32 as u8).collect();
+            drop_out(&mut x, &bytes, 100, alpha);
+            scalar::drop_out(&mut y, &bytes, 100, alpha);
             prop_assert_eq!(&x, &y);
             let (mut x, mut y) = ((a.clone(), b.clone()), (a.clone(), b.clone()));
             gelu(&mut x.0, &mut x.1);
@@ -321,6 +410,23 @@ mod tests {
             adam(&mut x.0, (&mut x.1, &mut x.2), &b, step);
             scalar::adam(&mut y.0, (&mut y.1, &mut y.2), &b, step);
             prop_assert_eq!(x, y);
+        }
+
+        #[test]
+        fn weighted_sums_equal_their_definition_and_their_twin_to_the_bit(
+            (dim, offset) in (1usize..140, 0usize..3), rows in prop::collection::vec(0u32..9, 0..12),
+        ) {
+            let data: Vec<f32> = (0..9 * (dim + 3)).map(|i| (i as f32 * 0.37).sin()).collect();
+            let table = Rows { data: &data, stride: dim + 3, offset };
+            let weights: Vec<f32> = rows.iter().map(|&row| row as f32 - 3.3).collect();
+            let (mut x, mut y, mut z) = (vec![7.0; dim], vec![8.0; dim], vec![0.0; dim]);
+            weighted_sum(table, &rows, &weights, &mut x);
+            scalar::weighted_sum(table, &rows, &weights, &mut y);
+            for (&row, &weight) in rows.iter().zip(&weights) {
+                axpy(weight, &table.at(row, 0)[..dim], &mut z);
+            }
+            prop_assert_eq!(&x, &y);
+            prop_assert_eq!(&x, &z);
         }
 
         #[test]
@@ -352,7 +458,7 @@ mod tests {
     fn exp_of_minus_infinity_is_zero() {
         assert_eq!(exp(f32::NEG_INFINITY).to_bits(), 0.0_f32.to_bits());
         assert_eq!(
-            exp_sum(&mut [f32::NEG_INFINITY, 0.0], 0.0).to_bits(),
+            exp_sum(&mut [f32::NEG_INFINITY, 0.5], &[1.0, -0.5], 0.0).to_bits(),
             1.0_f32.to_bits()
         );
     }

@@ -28,6 +28,8 @@ pub struct Row<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct SampledSoftmax {
     logits: Vec<f32>,
+    /// User vectors, each divided by the denominator of its row.
+    scaled: Vec<f32>,
 }
 
 /// Gradients of the loss.
@@ -84,34 +86,34 @@ impl SampledSoftmax {
             let first = block * BLOCK;
             let n = BLOCK.min(rows - first);
             self.logits.resize(n * columns, 0.0);
+            self.scaled.resize(n * dim, 0.0);
             let tiles = self
                 .logits
                 .par_chunks_mut(TILE * columns)
+                .zip(self.scaled.par_chunks_mut(TILE * dim))
                 .zip(gradients.users[first * dim..(first + n) * dim].par_chunks_mut(TILE * dim));
             let losses: Vec<f64> = tiles
                 .enumerate()
-                .map(|(tile, (logits, user_gradients))| {
+                .map(|(tile, ((logits, scaled), user_gradients))| {
                     let first = first + tile * TILE;
                     let n = user_gradients.len() / dim;
-                    let users = View::rows(&users[first * dim..(first + n) * dim], dim);
+                    let users = &users[first * dim..(first + n) * dim];
                     kernel::gemm(
                         1.0 / temperature,
-                        users,
+                        View::rows(users, dim),
                         View::rows(vectors, dim).t(),
                         0.0,
                         logits,
                     );
                     let mut loss = 0.0;
                     let mut held_back = Vec::new();
-                    for (offset, logits) in logits.chunks_exact_mut(columns).enumerate() {
-                        loss += softmax_row(
-                            logits,
-                            row(first + offset),
-                            candidates,
-                            shift,
-                            scale,
-                            &mut held_back,
-                        );
+                    let mut factors = [0.0; TILE];
+                    for (n, logits) in logits.chunks_exact_mut(columns).enumerate() {
+                        let row = row(first + n);
+                        let (nats, sum) =
+                            softmax_row(logits, row, candidates, shift, &mut held_back);
+                        loss += nats;
+                        factors[n] = scale / sum;
                     }
                     kernel::gemm(
                         1.0 / temperature,
@@ -120,11 +122,23 @@ impl SampledSoftmax {
                         0.0,
                         user_gradients,
                     );
+                    // Dividing the d numbers at either end of the products is less than dividing the logits between.
+                    let scaled = scaled.chunks_exact_mut(dim).zip(users.chunks_exact(dim));
+                    for (((scaled, user), gradient), factor) in scaled
+                        .zip(user_gradients.chunks_exact_mut(dim))
+                        .zip(factors)
+                    {
+                        for ((scaled, user), gradient) in scaled.iter_mut().zip(user).zip(gradient)
+                        {
+                            *scaled = factor * user;
+                            *gradient *= factor;
+                        }
+                    }
                     loss
                 })
                 .collect();
             loss += losses.iter().sum::<f64>();
-            let (logits, users) = (&self.logits, &users[first * dim..(first + n) * dim]);
+            let (logits, users) = (&self.logits, &self.scaled);
             gradients
                 .candidates
                 .par_chunks_mut(TILE * dim)
@@ -146,36 +160,38 @@ impl SampledSoftmax {
     }
 }
 
-/// Turns the logits of one row into `scale` times the gradient with respect to them; returns the row's loss.
+/// Turns the products of one row into the gradient with respect to its logits, times their softmax's denominator;
+/// returns the row's loss and that denominator.
 fn softmax_row(
     logits: &mut [f32],
     row: Row<'_>,
     candidates: &Candidates,
     shift: f32,
-    scale: f32,
     held_back: &mut Vec<f32>,
-) -> f64 {
-    let target = logits[row.target] + candidates.positive_bias[row.target];
-    // Before the bias of all, which is -∞ for a video that was not drawn.
-    for &skipped in row.skipped {
-        let column = skipped as usize;
-        held_back.push(logits[column] + candidates.skipped_bias[column]);
-    }
-    kernel::axpy(1.0, &candidates.negative_bias, logits);
-    for (&skipped, logit) in row.skipped.iter().zip(held_back.drain(..)) {
-        logits[skipped as usize] = logit;
-    }
+) -> (f64, f32) {
+    // Whose bias is not the one of negatives: held back, exp(-∞) = 0 in their place.
+    let target = logits[row.target] + candidates.positive_bias[row.target] - shift;
+    logits[row.target] = f32::NEG_INFINITY;
     for &known in row.known {
         logits[known as usize] = f32::NEG_INFINITY;
     }
-    logits[row.target] = target;
-    let sum = kernel::exp_sum(logits, shift);
-    let factor = scale / sum;
-    for p in logits.iter_mut() {
-        *p *= factor;
+    for &skipped in row.skipped {
+        held_back.push(std::mem::replace(
+            &mut logits[skipped as usize],
+            f32::NEG_INFINITY,
+        ));
     }
-    logits[row.target] -= scale;
-    f64::from(sum.ln() + shift - target)
+    let mut sum = kernel::exp_sum(logits, &candidates.negative_bias, shift);
+    for (&skipped, logit) in row.skipped.iter().zip(held_back.drain(..)) {
+        let skipped = skipped as usize;
+        let term = kernel::exp(logit + candidates.skipped_bias[skipped] - shift);
+        logits[skipped] += term;
+        sum += term;
+    }
+    let term = kernel::exp(target);
+    sum += term;
+    logits[row.target] = term - sum;
+    (f64::from(sum.ln() - target), sum)
 }
 
 #[cfg(test)]

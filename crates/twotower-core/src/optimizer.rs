@@ -36,35 +36,44 @@ impl RowAdagrad {
         &mut self.accumulators
     }
 
-    /// Updates the rows named by `rows`, strictly ascending, with `gradients` `[rows.len(), d]`; no other row is touched.
-    pub fn step(&mut self, table: &mut Matrix, rows: &[u32], gradients: &[f32]) {
+    /// Updates the rows named by `rows`, strictly ascending; no other row is touched. `gradient(n, g)` writes the gradient
+    /// of the n-th of them into `g` `[d]`: it is computed when its row is due, and never leaves the cache.
+    pub fn step(
+        &mut self,
+        table: &mut Matrix,
+        rows: &[u32],
+        gradient: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         let dim = table.cols();
         let learning_rate = self.learning_rate * self.rate;
         let mut left: (&mut [f32], &mut [f32]) = (table.as_mut_slice(), &mut self.accumulators);
         let mut next_row = 0;
         // Cut the table into the touched rows, so that each is one task's own.
         let mut touched = Vec::with_capacity(rows.len());
-        for (&row, gradient) in rows.iter().zip(gradients.chunks_exact(dim)) {
+        for &row in rows {
             let gap = row as usize - next_row;
             let (parameters, parameters_left) = left.0[gap * dim..].split_at_mut(dim);
             let (accumulator, accumulators_left) = left.1[gap..].split_at_mut(1);
-            touched.push((parameters, &mut accumulator[0], gradient));
+            touched.push((parameters, &mut accumulator[0]));
             left = (parameters_left, accumulators_left);
             next_row = row as usize + 1;
         }
-        touched.into_par_iter().with_min_len(256).for_each(
-            |(parameters, accumulator, gradient)| {
-                let mean_square = kernel::dot(gradient, gradient) / dim as f32;
-                if mean_square > 0.0 {
-                    *accumulator += mean_square;
-                    kernel::axpy(
-                        -learning_rate / (*accumulator + ADAGRAD_EPSILON).sqrt(),
-                        gradient,
-                        parameters,
-                    );
-                }
-            },
-        );
+        touched
+            .into_par_iter()
+            .enumerate()
+            .with_min_len(256)
+            .for_each_init(
+                || vec![0.0; dim],
+                |sum, (n, (parameters, accumulator))| {
+                    gradient(n, sum);
+                    let mean_square = kernel::dot(sum, sum) / dim as f32;
+                    if mean_square > 0.0 {
+                        *accumulator += mean_square;
+                        let rate = learning_rate / (*accumulator + ADAGRAD_EPSILON).sqrt();
+                        kernel::axpy(-rate, sum, parameters);
+                    }
+                },
+            );
     }
 }
 
@@ -148,7 +157,9 @@ mod tests {
     fn adagrad_touches_named_rows_only_and_shrinks_its_steps() {
         let mut table = Matrix::zeros(4, 2);
         let mut adagrad = RowAdagrad::new(4, 0.1);
-        adagrad.step(&mut table, &[1, 3], &[1.0, 1.0, 2.0, 0.0]);
+        adagrad.step(&mut table, &[1, 3], |n, gradient| {
+            gradient.copy_from_slice([[1.0, 1.0], [2.0, 0.0]][n].as_slice());
+        });
         assert_eq!(table.row(0), [0.0, 0.0]);
         assert_eq!(table.row(2), [0.0, 0.0]);
         assert!(
@@ -156,7 +167,7 @@ mod tests {
             "the first step is the learning rate times the sign"
         );
         assert!((table.row(3)[0] + 0.1 * 2.0_f32.sqrt()).abs() < 1e-6);
-        adagrad.step(&mut table, &[1], &[1.0, 1.0]);
+        adagrad.step(&mut table, &[1], |_, gradient| gradient.fill(1.0));
         assert!((table.row(1)[0] + 0.1 + 0.1 / 2.0_f32.sqrt()).abs() < 1e-6);
     }
 

@@ -280,13 +280,10 @@ impl ItemFeatures {
         self.id_rows[item]
     }
 
-    /// Rows of the term table with their weights.
-    pub fn terms(&self, item: usize) -> impl Iterator<Item = (u32, f32)> + Clone {
+    /// Rows of the term table, and their weights.
+    pub fn terms(&self, item: usize) -> (&[u32], &[f32]) {
         let range = self.term_offsets[item]..self.term_offsets[item + 1];
-        self.term_rows[range.clone()]
-            .iter()
-            .copied()
-            .zip(self.term_weights[range].iter().copied())
+        (&self.term_rows[range.clone()], &self.term_weights[range])
     }
 
     /// Standardised numeric features, 0 where unknown: [`NUMERIC_FEATURES`] numbers.
@@ -323,8 +320,9 @@ mod tests {
         assert_eq!(preprocessing.term_rows(), 18);
         let features = preprocessing.features(catalogue.videos());
         assert_eq!((features.id_row(0), features.id_row(1)), (0, 1));
-        assert_eq!(features.terms(0).next(), Some((0, 1.0)));
-        assert!(features.terms(0).all(|(row, _)| row < 18));
+        let (rows, weights) = features.terms(0);
+        assert_eq!((rows[0], weights[0]), (0, 1.0));
+        assert!(rows.iter().all(|&row| row < 18));
         assert!((features.numeric(0)[0] - (2.0_f32 / 3.0).ln()).abs() < 1e-6);
         assert!(
             features.numeric(1)[0].abs() < 1e-6,

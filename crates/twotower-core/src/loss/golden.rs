@@ -144,14 +144,15 @@ fn logits_after_bias_agree_with_the_reference() {
                 candidates: &mut items,
             },
         );
-        // What is left in the buffer is softmax - 1 of the target, of one row.
+        // What is left in the buffer is softmax - 1 of the target, times the denominator by which the user is divided.
+        let denominator = golden.users[b][0] / softmax.scaled[0];
         let largest = expected
             .iter()
             .flatten()
             .fold(0.0_f32, |max, x| max.max(x.abs()));
         let target = expected[columns[b]].unwrap();
         for (c, (gradient, expected)) in softmax.logits.iter().zip(expected).enumerate() {
-            let p = gradient + if c == columns[b] { 1.0 } else { 0.0 };
+            let p = gradient / denominator + if c == columns[b] { 1.0 } else { 0.0 };
             match expected {
                 None => assert_eq!(p.to_bits(), 0, "row {b}, column {c} is masked"),
                 Some(expected) => {

@@ -40,10 +40,8 @@ impl ItemTower {
         let (content, numeric) = rest.split_at_mut(dim);
         let row = if with_id { features.id_row(item) } else { 0 };
         id.copy_from_slice(self.id_table.row(row as usize));
-        content.fill(0.0);
-        for (term, weight) in features.terms(item) {
-            kernel::axpy(weight, self.term_table.row(term as usize), content);
-        }
+        let (terms, weights) = features.terms(item);
+        kernel::weighted_sum((&self.term_table).into(), terms, weights, content);
         numeric.copy_from_slice(features.numeric(item));
     }
 

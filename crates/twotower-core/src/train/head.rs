@@ -62,28 +62,17 @@ pub(super) fn zero_gradients(head: &mut Head) -> HeadGradients {
 }
 
 /// Multiplies each number by 0 with probability `rate`, else by 1 / (1 - rate); also in `also`, which is of equal length.
-fn drop(rate: f32, random: &mut Pcg64Mcg, values: &mut [f32], also: Option<&mut [f32]>) {
-    // Eight decisions of eight bits from each 64 random bits.
-    let threshold = (rate * 256.0).round() as u64;
-    let keep = 256.0 / (256.0 - threshold as f32);
-    let mut factors = [0.0; 8];
-    let mut also = also.map(|also| also.chunks_mut(8));
-    for values in values.chunks_mut(8) {
-        let bits = random.next_u64();
-        for (lane, factor) in factors.iter_mut().enumerate() {
-            *factor = if (bits >> (8 * lane)) & 0xff < threshold {
-                0.0
-            } else {
-                keep
-            };
-        }
-        for (x, factor) in values.iter_mut().zip(factors) {
-            *x *= factor;
-        }
-        if let Some(also) = also.as_mut().and_then(Iterator::next) {
-            for (x, factor) in also.iter_mut().zip(factors) {
-                *x *= factor;
-            }
+fn drop(rate: f32, random: &mut Pcg64Mcg, values: &mut [f32], mut also: Option<&mut [f32]>) {
+    // A random byte decides about each.
+    let threshold = (rate * 256.0).round();
+    let keep = 256.0 / (256.0 - threshold);
+    let mut bytes = [0; 1024];
+    for (n, values) in values.chunks_mut(bytes.len()).enumerate() {
+        random.fill_bytes(&mut bytes);
+        kernel::drop_out(values, &bytes, threshold as u32, keep);
+        if let Some(also) = &mut also {
+            let also = &mut also[n * bytes.len()..][..values.len()];
+            kernel::drop_out(also, &bytes, threshold as u32, keep);
         }
     }
 }

@@ -5,11 +5,11 @@ mod golden;
 
 use super::head::{self, Dropout, HeadGradients, HeadPass};
 use super::history;
-use super::table::RowGradients;
+use super::table::RowUses;
 use super::window::{Timelines, Window};
 use crate::feature::ItemFeatures;
 use crate::hyperparameters::Hyperparameters;
-use crate::kernel;
+use crate::kernel::{self, Rows};
 use crate::loss::{Gradients, Operands, Row, SampledSoftmax};
 use crate::model::Model;
 use crate::negative::{CandidateSampler, Candidates, Drawn, SamplerOptions};
@@ -31,8 +31,8 @@ pub(super) struct Stepper {
     softmax: SampledSoftmax,
     item_gradients: HeadGradients,
     user_gradients: HeadGradients,
-    id_gradients: RowGradients,
-    term_gradients: RowGradients,
+    used_ids: RowUses,
+    used_terms: RowUses,
     dense_optimizer: Adam,
     id_optimizer: RowAdagrad,
     term_optimizer: RowAdagrad,
@@ -83,7 +83,6 @@ struct Part<'a> {
 impl Stepper {
     pub(super) fn new(model: &mut Model, like_counts: &[u32]) -> Self {
         let hyper = model.hyperparameters.clone();
-        let dim = hyper.embedding_dim;
         let (items, users) = (&mut model.item_tower.head, &mut model.user_tower.head);
         let (item_gradients, user_gradients) =
             (head::zero_gradients(items), head::zero_gradients(users));
@@ -111,8 +110,8 @@ impl Stepper {
             softmax: SampledSoftmax::default(),
             item_gradients,
             user_gradients,
-            id_gradients: RowGradients::new(ids, dim),
-            term_gradients: RowGradients::new(terms, dim),
+            used_ids: RowUses::new(ids),
+            used_terms: RowUses::new(terms),
             dense_optimizer: Adam::new(sizes, hyper.learning_rate, hyper.weight_decay),
             id_optimizer: RowAdagrad::new(ids, hyper.table_learning_rate),
             term_optimizer: RowAdagrad::new(terms, hyper.table_learning_rate),
@@ -162,7 +161,7 @@ impl Stepper {
         random: &mut Pcg64Mcg,
     ) -> (f32, usize) {
         let (loss, examples) = self.gradients(model, data, batch, random);
-        self.apply(model, data.features);
+        self.apply(model);
         (loss, examples)
     }
 
@@ -191,8 +190,30 @@ impl Stepper {
         };
         self.sampler.draw(drawn, random, &mut self.candidates);
         self.embed_items(model, data.features, random);
-        let examples = self.embed_users(model, data, batch, random.next_u64());
-        let loss = self.score(&model.hyperparameters, &targets, &examples);
+        let mut ids = std::mem::take(&mut self.used_ids);
+        let mut terms = std::mem::take(&mut self.used_terms);
+        let (items, with_id) = (self.candidates.items.clone(), self.with_id.clone());
+        let seed = random.next_u64();
+        // Which rows get gradients does not wait for the gradients: one thread finds that out while others go on.
+        let (loss, ()) = rayon::join(
+            || self.towers_and_loss(model, data, batch, &targets, seed),
+            || touch_rows(data.features, &items, &with_id, &mut ids, &mut terms),
+        );
+        (self.used_ids, self.used_terms) = (ids, terms);
+        (loss, targets.len())
+    }
+
+    /// From the videos' vectors to the loss, and back to the gradients of their inputs.
+    fn towers_and_loss(
+        &mut self,
+        model: &Model,
+        data: StepData<'_>,
+        batch: &[Window],
+        targets: &[u32],
+        seed: u64,
+    ) -> f32 {
+        let examples = self.embed_users(model, data, batch, seed);
+        let loss = self.score(&model.hyperparameters, targets, &examples);
         self.user_pass.backward(
             &model.user_tower.head,
             &self.user_vector_gradients,
@@ -204,7 +225,7 @@ impl Stepper {
             &self.item_vector_gradients,
             &mut self.item_gradients,
         );
-        (loss, targets.len())
+        loss
     }
 
     /// Column and vector of a liked video of the batch.
@@ -375,41 +396,29 @@ impl Stepper {
         self.item_pass.forward(&tower.head, Dropout::default());
     }
 
-    /// Gradients of the item tower's inputs into those of its tables' rows.
-    fn sum_rows(&mut self, model: &Model, features: &ItemFeatures) {
-        let (dim, inputs) = (
-            model.hyperparameters.embedding_dim,
-            model.item_tower.inputs(),
-        );
-        for (source, (&item, &with_id)) in
-            self.candidates.items.iter().zip(&self.with_id).enumerate()
-        {
-            let id = features.id_row(item as usize);
-            if with_id && id != 0 {
-                self.id_gradients.touch(id, source, 1.0);
-            }
-            for (row, weight) in features.terms(item as usize) {
-                self.term_gradients.touch(row, source, weight);
-            }
-        }
-        let dx = &self.item_pass.dx;
-        self.id_gradients
-            .sum(|source| &dx[source * inputs..][..dim]);
-        self.term_gradients
-            .sum(|source| &dx[source * inputs + dim..][..dim]);
-    }
-
     /// Gradients into weights.
-    fn apply(&mut self, model: &mut Model, features: &ItemFeatures) {
-        self.sum_rows(model, features);
-        let (rows, sums) = self.id_gradients.sums();
+    fn apply(&mut self, model: &mut Model) {
+        let tower = &mut model.item_tower;
+        let ids = Rows {
+            data: &self.item_pass.dx,
+            stride: tower.inputs(),
+            offset: 0,
+        };
+        let terms = Rows {
+            offset: tower.dim(),
+            ..ids
+        };
+        let (used_ids, used_terms) = (&mut self.used_ids, &mut self.used_terms);
         self.id_optimizer
-            .step(&mut model.item_tower.id_table, rows, sums);
-        let (rows, sums) = self.term_gradients.sums();
+            .step(&mut tower.id_table, used_ids.rows(), |n, sum| {
+                used_ids.gradient(n, ids, sum);
+            });
         self.term_optimizer
-            .step(&mut model.item_tower.term_table, rows, sums);
-        self.id_gradients.clear();
-        self.term_gradients.clear();
+            .step(&mut tower.term_table, used_terms.rows(), |n, sum| {
+                used_terms.gradient(n, terms, sum);
+            });
+        used_ids.clear();
+        used_terms.clear();
         let weights = head::weights(&mut model.item_tower.head)
             .into_iter()
             .chain(head::weights(&mut model.user_tower.head));
@@ -424,6 +433,28 @@ impl Stepper {
 
 fn vector<'a>(name: &str, data: &'a mut [f32]) -> Tensor<'a> {
     (name.to_owned(), vec![data.len()], data)
+}
+
+/// Notes which rows of the tables the step's videos use.
+fn touch_rows(
+    features: &ItemFeatures,
+    items: &[u32],
+    with_id: &[bool],
+    ids: &mut RowUses,
+    terms: &mut RowUses,
+) {
+    for (source, (&item, &with_id)) in items.iter().zip(with_id).enumerate() {
+        let id = features.id_row(item as usize);
+        if with_id && id != 0 {
+            ids.touch(id, source, 1.0);
+        }
+        let (rows, weights) = features.terms(item as usize);
+        for (&row, &weight) in rows.iter().zip(weights) {
+            terms.touch(row, source, weight);
+        }
+    }
+    ids.group();
+    terms.group();
 }
 
 /// Gives each window of `batch` its rows of the batch's buffers.

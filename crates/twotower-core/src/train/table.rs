@@ -1,38 +1,35 @@
-//! Gradients of table rows: collected per row, each row once.
+//! Which rows of a table a step uses, each row once, and the sums of their gradients.
 
-use crate::kernel;
-use rayon::prelude::*;
+use crate::kernel::{self, Rows};
 
-/// Not touched in this step.
+/// Not used in this step.
 const ABSENT: u32 = u32::MAX;
 
-/// Sums of weighted gradients per row of a table, in an order that does not depend on the number of threads.
-#[derive(Debug)]
-pub(super) struct RowGradients {
-    dim: usize,
+/// The uses of a table's rows in one step, grouped by row. A row's gradient is the weighted sum of the gradients of the
+/// inputs that used it, in the order of these, whatever the number of threads.
+#[derive(Debug, Default)]
+pub(super) struct RowUses {
     /// Slot of each row of the table in this step.
     slots: Vec<u32>,
-    /// Touched rows; ascending after [`RowGradients::sum`].
+    /// Used rows; ascending after [`RowUses::group`].
     rows: Vec<u32>,
+    /// Uses of each slot.
     counts: Vec<u32>,
     /// (slot, source, weight) in the order of arrival.
     arrivals: Vec<(u32, u32, f32)>,
-    /// (source, weight) grouped by slot.
-    grouped: Vec<(u32, f32)>,
-    sums: Vec<f32>,
+    /// Sources and weights, grouped by slot.
+    sources: Vec<u32>,
+    weights: Vec<f32>,
+    /// Where the group of each slot ends.
+    ends: Vec<u32>,
 }
 
-impl RowGradients {
-    /// For a table of `rows` rows of `dim` numbers.
-    pub(super) fn new(rows: usize, dim: usize) -> Self {
+impl RowUses {
+    /// For a table of `rows` rows.
+    pub(super) fn new(rows: usize) -> Self {
         Self {
-            dim,
             slots: vec![ABSENT; rows],
-            rows: Vec::new(),
-            counts: Vec::new(),
-            arrivals: Vec::new(),
-            grouped: Vec::new(),
-            sums: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -48,50 +45,46 @@ impl RowGradients {
         self.arrivals.push((*slot, source as u32, weight));
     }
 
-    /// Sums up for each touched row, over its uses, weight · `gradient(source)`.
-    pub(super) fn sum<'a>(&mut self, gradient: impl Fn(usize) -> &'a [f32] + Sync) {
-        let mut ends: Vec<u32> = Vec::with_capacity(self.counts.len());
+    /// Groups the uses by row, after the last of them.
+    pub(super) fn group(&mut self) {
+        self.ends.clear();
         let mut total = 0;
         for &count in &self.counts {
-            ends.push(total);
+            self.ends.push(total);
             total += count;
         }
-        self.grouped.resize(self.arrivals.len(), (0, 0.0));
+        self.sources.resize(self.arrivals.len(), 0);
+        self.weights.resize(self.arrivals.len(), 0.0);
         for &(slot, source, weight) in &self.arrivals {
-            let end = &mut ends[slot as usize];
-            self.grouped[*end as usize] = (source, weight);
+            let end = &mut self.ends[slot as usize];
+            self.sources[*end as usize] = source;
+            self.weights[*end as usize] = weight;
             *end += 1;
         }
         self.rows.sort_unstable();
-        self.sums.resize(self.rows.len() * self.dim, 0.0);
-        let (slots, grouped, counts, rows) = (&self.slots, &self.grouped, &self.counts, &self.rows);
-        self.sums
-            .par_chunks_mut(self.dim)
-            .zip(rows)
-            .with_min_len(256)
-            .for_each(|(sum, &row)| {
-                let slot = slots[row as usize] as usize;
-                let end = ends[slot] as usize;
-                sum.fill(0.0);
-                for &(source, weight) in &grouped[end - counts[slot] as usize..end] {
-                    kernel::axpy(weight, gradient(source as usize), sum);
-                }
-            });
-        for &row in &self.rows {
+    }
+
+    /// The used rows, ascending.
+    pub(super) fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// Writes the gradient of the `n`-th of [`RowUses::rows`], of which each source's is a row of `gradients`.
+    pub(super) fn gradient(&self, n: usize, gradients: Rows<'_>, sum: &mut [f32]) {
+        let slot = self.slots[self.rows[n] as usize] as usize;
+        let end = self.ends[slot] as usize;
+        let uses = end - self.counts[slot] as usize..end;
+        let (sources, weights) = (&self.sources[uses.clone()], &self.weights[uses]);
+        kernel::weighted_sum(gradients, sources, weights, sum);
+    }
+
+    /// Forgets the step.
+    pub(super) fn clear(&mut self) {
+        for row in self.rows.drain(..) {
             self.slots[row as usize] = ABSENT;
         }
         self.counts.clear();
         self.arrivals.clear();
-    }
-
-    /// The rows that were summed up, ascending, and their sums `[rows, d]`.
-    pub(super) fn sums(&self) -> (&[u32], &[f32]) {
-        (&self.rows, &self.sums)
-    }
-
-    /// Forgets the rows of the step that was just applied.
-    pub(super) fn clear(&mut self) {
-        self.rows.clear();
     }
 }
 
@@ -101,18 +94,29 @@ mod tests {
 
     #[test]
     fn each_row_once_ascending_with_the_sum_of_its_uses() {
-        let mut gradients = RowGradients::new(6, 2);
+        let mut uses = RowUses::new(6);
+        let of = Rows {
+            data: &[0.0, 1.0, 10.0, 0.0, 3.0, 30.0],
+            stride: 3,
+            offset: 1,
+        };
+        let gradient = |uses: &RowUses, n| {
+            let mut sum = [0.0; 2];
+            uses.gradient(n, of, &mut sum);
+            sum
+        };
         for (row, source, weight) in [(5, 0, 1.0), (2, 0, 0.5), (5, 1, 2.0)] {
-            gradients.touch(row, source, weight);
+            uses.touch(row, source, weight);
         }
-        let of = [[1.0, 10.0], [3.0, 30.0]];
-        gradients.sum(|source| &of[source]);
-        let (rows, sums) = gradients.sums();
-        assert_eq!((rows, sums), (&[2, 5][..], &[0.5, 5.0, 7.0, 70.0][..]));
-        gradients.clear();
-        gradients.touch(0, 1, 1.0);
-        gradients.sum(|source| &of[source]);
-        let (rows, sums) = gradients.sums();
-        assert_eq!((rows, sums), (&[0][..], &[3.0, 30.0][..]));
+        uses.group();
+        assert_eq!(uses.rows(), [2, 5]);
+        assert_eq!(
+            [gradient(&uses, 0), gradient(&uses, 1)],
+            [[0.5, 5.0], [7.0, 70.0]]
+        );
+        uses.clear();
+        uses.touch(0, 1, 1.0);
+        uses.group();
+        assert_eq!((uses.rows(), gradient(&uses, 0)), (&[0][..], [3.0, 30.0]));
     }
 }

@@ -124,7 +124,7 @@ fn features_are_those_of_the_reference() {
     assert_eq!(case.features.len(), case.golden.features.len());
     for (item, expected) in case.golden.features.iter().enumerate() {
         assert_eq!(case.features.id_row(item), expected.id_row);
-        let (rows, weights): (Vec<u32>, Vec<f32>) = case.features.terms(item).unzip();
+        let (rows, weights) = case.features.terms(item);
         let (expected_rows, expected_weights): (Vec<u32>, Vec<f32>) =
             expected.terms.iter().copied().unzip();
         assert_eq!(rows, expected_rows, "terms of video {item}");
@@ -165,7 +165,6 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
     };
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let (loss, examples) = stepper.gradients(&case.model, data, &case.windows, &mut random);
-    stepper.sum_rows(&case.model, &case.features);
 
     assert_eq!(examples, case.golden.examples.len());
     let videos: Vec<u32> = (0..case.golden.videos.len() as u32).collect();
@@ -182,18 +181,22 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
     assert_close("logits", &logits, &case.golden.logits.concat(), TOLERANCE);
     assert_close("loss", &[loss], &case.golden.losses[..1], TOLERANCE);
 
-    let rows = |gradients: &super::RowGradients, rows: usize| {
+    let item_tower = &case.model.item_tower;
+    let table = |uses: &super::RowUses, rows: usize, offset: usize| {
+        let inputs = kernel::Rows {
+            data: &stepper.item_pass.dx,
+            stride: item_tower.inputs(),
+            offset,
+        };
         let mut dense = vec![0.0; rows * dim];
-        let (touched, sums) = gradients.sums();
-        for (&row, sum) in touched.iter().zip(sums.chunks_exact(dim)) {
-            dense[row as usize * dim..][..dim].copy_from_slice(sum);
+        for (n, &row) in uses.rows().iter().enumerate() {
+            uses.gradient(n, inputs, &mut dense[row as usize * dim..][..dim]);
         }
         dense
     };
-    let item_tower = &case.model.item_tower;
     let tables = [
-        rows(&stepper.id_gradients, item_tower.id_table.rows()),
-        rows(&stepper.term_gradients, item_tower.term_table.rows()),
+        table(&stepper.used_ids, item_tower.id_table.rows(), 0),
+        table(&stepper.used_terms, item_tower.term_table.rows(), dim),
     ];
     let gradients: Vec<&Vec<f32>> = tables
         .iter()
