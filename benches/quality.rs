@@ -4,23 +4,19 @@
 //!
 //! Chooses the number of epochs on validation, fits on training and validation, reports test once for each seed.
 
+#[path = "support/gowalla.rs"]
+mod gowalla;
+#[path = "support/protocol.rs"]
+mod protocol;
 #[path = "support/public_data.rs"]
 mod public_data;
 
+use protocol::Outcome;
 use public_data::Cut;
-use std::error::Error;
-use std::ops::ControlFlow;
-use std::time::Instant;
-use twotower_core::baseline::Popularity;
-use twotower_core::embedding::Embeddings;
-use twotower_core::evaluate::{Metric, evaluate};
+use twotower_core::evaluate::Metric;
 use twotower_core::hyperparameters::Hyperparameters;
-use twotower_core::metric::Bootstrap;
-use twotower_core::model::TwoTower;
-use twotower_core::split::Phase;
-use twotower_core::train::{Goal, Progress, Trained, TrainingData, train};
 
-fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")
@@ -31,8 +27,8 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     };
     let cut = match name {
         "movielens" => public_data::movielens()?,
-        "gowalla" => public_data::gowalla()?,
-        "gowalla-latest" => public_data::gowalla_latest()?,
+        "gowalla" => gowalla::official()?,
+        "gowalla-latest" => gowalla::latest()?,
         other => {
             return Err(
                 format!("no data set `{other}`: movielens, gowalla or gowalla-latest").into(),
@@ -40,20 +36,15 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         }
     };
     let (mut seeds, mut threads, mut test) = (1u64, 2usize, true);
-    let mut hyper = serde_json::to_value(Hyperparameters::default())?;
-    for setting in settings {
-        let (key, value) = setting
-            .split_once('=')
-            .ok_or_else(|| format!("`{setting}` is not key=value"))?;
+    let hyper = protocol::hyperparameters(settings, |key, value| {
         match key {
             "seeds" => seeds = value.parse()?,
             "threads" => threads = value.parse()?,
             "test" => test = value.parse()?,
-            _ => hyper[key] = serde_json::from_str(value).unwrap_or_else(|_| value.into()),
+            _ => return Ok(false),
         }
-    }
-    let hyper: Hyperparameters = serde_json::from_value(hyper)?;
-    hyper.validate()?;
+        Ok(true)
+    })?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()?;
@@ -66,18 +57,11 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         rows.extend(pool.install(|| one_seed(&cut, &hyper, test))?);
     }
     if rows.len() > 1 {
-        let n = rows.len() as f64;
-        for (position, metric) in Metric::ALL.iter().enumerate() {
-            let mean = rows.iter().map(|row| row[position]).sum::<f64>() / n;
-            let variance = rows
-                .iter()
-                .map(|row| (row[position] - mean).powi(2))
-                .sum::<f64>()
-                / (n - 1.0);
+        for (metric, (mean, deviation)) in Metric::ALL.iter().zip(protocol::summary(&rows)) {
+            let label = metric.label();
             println!(
-                "{:<8} {mean:.4} ± {:.4} over {n} seeds",
-                metric.label(),
-                variance.sqrt()
+                "{label:<8} {mean:.4} ± {deviation:.4} over {} seeds",
+                rows.len()
             );
         }
     }
@@ -85,46 +69,13 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 /// Validation, refit and test with one seed; the test metrics in the order of [`Metric::ALL`].
-fn one_seed(
-    cut: &Cut,
-    hyper: &Hyperparameters,
-    test: bool,
-) -> Result<Option<Vec<f64>>, Box<dyn Error + Send + Sync>> {
-    let held_out = cut.split.held_out_users(Phase::Validation);
-    let chosen = fit(cut, Phase::Validation, hyper, Goal::Best(&held_out))?;
-    let best = &chosen.epochs[chosen.best_epoch - 1];
-    println!(
-        "seed {} best epoch {} validation {:?}",
-        hyper.seed, chosen.best_epoch, best.validation
-    );
+fn one_seed(cut: &Cut, hyper: &Hyperparameters, test: bool) -> Outcome<Option<Vec<f64>>> {
+    let epochs = protocol::choose(cut, hyper, true)?;
     if !test {
         return Ok(None);
     }
-    let refit = fit(cut, Phase::Test, hyper, Goal::Epochs(chosen.best_epoch))?;
-    let model = refit.model;
-    let videos: Embeddings = model.embed_videos(cut.dataset.catalogue.videos())?;
-    let towers = TwoTower {
-        user_tower: &model.user_tower,
-        videos: &videos,
-    };
-    let popularity = Popularity::fit(videos.len(), &cut.split.seen(Phase::Test));
-    let result = evaluate(
-        &towers,
-        &popularity,
-        &cut.split.held_out_users(Phase::Test),
-        &Bootstrap::default(),
-    )?;
-    let row: Vec<f64> = Metric::ALL
-        .iter()
-        .map(|metric| {
-            result
-                .users
-                .iter()
-                .map(|user| user.metric(*metric))
-                .sum::<f64>()
-                / result.users.len() as f64
-        })
-        .collect();
+    let model = protocol::refit(cut, hyper, epochs, true)?;
+    let row = protocol::test(cut, &model)?;
     let cells: Vec<String> = Metric::ALL
         .iter()
         .zip(&row)
@@ -132,33 +83,4 @@ fn one_seed(
         .collect();
     println!("seed {} test {}", hyper.seed, cells.join("  "));
     Ok(Some(row))
-}
-
-fn fit(
-    cut: &Cut,
-    phase: Phase,
-    hyper: &Hyperparameters,
-    goal: Goal<'_>,
-) -> Result<Trained, Box<dyn Error + Send + Sync>> {
-    let (likes, skips) = (cut.split.seen(phase), cut.split.seen_skips(phase));
-    let data = TrainingData {
-        catalogue: &cut.dataset.catalogue,
-        users: cut.dataset.users,
-        likes: &likes,
-        skips: &skips,
-    };
-    let mut started = Instant::now();
-    Ok(train(data, hyper, goal, &mut |progress| {
-        if let Progress::Epoch(record) = progress {
-            println!(
-                "  epoch {} loss {:.4} {:?} {:.1} µs/example",
-                record.epoch,
-                record.loss,
-                record.validation,
-                started.elapsed().as_secs_f64() * 1e6 / record.examples as f64
-            );
-            started = Instant::now();
-        }
-        ControlFlow::Continue(())
-    })?)
 }
