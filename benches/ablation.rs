@@ -31,7 +31,7 @@ const CHANGES: [Change; 20] = [
     }),
     ("full softmax", |hyper, _| hyper.negatives = 2048),
     ("skips as hard negatives", |hyper, _| {
-        hyper.skip_weight = 4.0
+        hyper.skip_weight = 4.0;
     }),
     ("skips not used", |_, cut| {
         cut.dataset.skips.clear();
@@ -41,7 +41,7 @@ const CHANGES: [Change; 20] = [
     ("plain mean alone", |hyper, _| hyper.decays = vec![1.0]),
     ("one decay, .8", |hyper, _| hyper.decays = vec![0.8]),
     ("last like and mean", |hyper, _| {
-        hyper.decays = vec![0.0, 1.0]
+        hyper.decays = vec![0.0, 1.0];
     }),
     ("order not used", |hyper, _| {
         (hyper.ordered, hyper.decays) = (false, vec![1.0]);

@@ -1,19 +1,25 @@
 //! Speed of training on generated data: CPU and wall time an example, and memory.
 //!
-//!     cargo bench -p twotower-core --bench speed -- [likes=N] [users=N] [videos=N] [steps=N] [batch_size=N] [id_only=true] [threads=N]
+//!     cargo bench -p twotower-core --bench speed -- [likes=N] [users=N] [videos=N] [steps=N] [batch_size=N] [id_only=true] [threads=N] [epoch=true]
 //!
-//! Without `batch_size`, `id_only` or `threads` it measures a table of them. benches/python measures the same model in `PyTorch`.
-//! CPU time is that of the process, all its threads together; run it on a quiet machine.
+//! Without `batch_size`, `id_only` or `threads` it measures a table of them, and with `epoch` a whole epoch instead of some steps. benches/python measures the same model in `PyTorch`.
+//! CPU time is that of the process, all its threads together; run it on a quiet machine. The last column is the share of it that
+//! the step's matrix products would take at the speed of one that fits the cache.
 
 #[path = "support/synthetic.rs"]
 mod synthetic;
 
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use std::collections::HashSet;
 use std::error::Error;
 use std::fs;
 use std::time::Instant;
 use synthetic::Sizes;
+use twotower_core::feature::NUMERIC_FEATURES;
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::Dataset;
+use twotower_core::kernel::{self, View};
 use twotower_core::train::{Goal, Progress, Run, TrainingData};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -55,6 +61,7 @@ fn main() -> Outcome<()> {
         features: true,
     };
     let (mut steps, mut one, mut chosen) = (None, setting(512, false, 1), false);
+    let mut whole_epoch = false;
     for argument in std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")
@@ -67,6 +74,7 @@ fn main() -> Outcome<()> {
             "users" => sizes.users = value.parse()?,
             "videos" => sizes.videos = value.parse()?,
             "steps" => steps = Some(value.parse()?),
+            "epoch" => whole_epoch = value.parse()?,
             "batch_size" => (one.batch_size, chosen) = (value.parse()?, true),
             "id_only" => (one.id_only, chosen) = (value.parse()?, true),
             "threads" => (one.threads, chosen) = (value.parse()?, true),
@@ -74,9 +82,14 @@ fn main() -> Outcome<()> {
         }
     }
     let table = if chosen { vec![one] } else { TABLE.to_vec() };
-    println!("{}", machine());
+    let ceiling = ceiling();
     println!(
-        "batch  id only  threads  CPU µs/example  wall µs/example  examples/s  peak MB  formula MB"
+        "{}, {:.0} GFLOP/s in matrix products",
+        machine(),
+        ceiling / 1e9
+    );
+    println!(
+        "batch  id only  threads  CPU µs/example  wall µs/example  examples/s  peak MB  formula MB  products at the ceiling"
     );
     for id_only in [false, true] {
         let settings = || table.iter().filter(|setting| setting.id_only == id_only);
@@ -88,18 +101,55 @@ fn main() -> Outcome<()> {
             ..sizes
         })?;
         for &setting in settings() {
-            let steps = steps.unwrap_or(200_000 / setting.batch_size);
+            let steps = match whole_epoch {
+                true => usize::MAX,
+                false => steps.unwrap_or(200_000 / setting.batch_size),
+            };
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(setting.threads)
                 .build()?;
-            pool.install(|| measure(&dataset, setting, steps))?;
+            pool.install(|| measure(&dataset, setting, steps, ceiling))?;
         }
     }
     Ok(())
 }
 
+/// Floating-point operations a second of one thread in a product of the user tower's shape, everything in cache.
+fn ceiling() -> f64 {
+    let (m, k, n) = (128, 386, 128);
+    let (a, b, mut c) = (vec![0.5; m * k], vec![0.25; k * n], vec![0.0; m * n]);
+    let mut best = f64::INFINITY;
+    for _ in 0..10 {
+        let begun = Instant::now();
+        for _ in 0..100 {
+            kernel::gemm(1.0, View::rows(&a, k), View::rows(&b, n), 0.0, &mut c);
+        }
+        best = best.min(begun.elapsed().as_secs_f64() / 100.0);
+    }
+    (2 * m * k * n) as f64 / best
+}
+
+/// Floating-point operations an example in matrix products. A weight costs two forward, two for the gradient of its input
+/// and two for its own; so does a number of a candidate's vector.
+fn operations(hyper: &Hyperparameters, dataset: &Dataset) -> f64 {
+    let dim = hyper.embedding_dim;
+    let head = |x: usize, h: usize| (x * h + h * dim + x * dim) as f64;
+    let user = head((hyper.decays.len() + 1) * dim + 2, hyper.user_hidden);
+    let item = head(2 * dim + NUMERIC_FEATURES, hyper.item_hidden);
+    // Each distinct video of a batch once; likes drawn at random stand for those of its windows.
+    let mut random = Pcg64Mcg::seed_from_u64(1);
+    let mut videos: HashSet<u32> = (0..hyper.batch_size)
+        .map(|_| dataset.likes[random.random_range(0..dataset.likes.len())].item)
+        .collect();
+    videos.extend(
+        (0..hyper.negatives).map(|_| random.random_range(0..dataset.catalogue.len() as u32)),
+    );
+    let candidates = videos.len() as f64;
+    6.0 * (user + candidates / hyper.batch_size as f64 * item + candidates * dim as f64)
+}
+
 /// Prints one row.
-fn measure(dataset: &Dataset, setting: Setting, steps: usize) -> Outcome<()> {
+fn measure(dataset: &Dataset, setting: Setting, steps: usize, ceiling: f64) -> Outcome<()> {
     let hyperparameters = Hyperparameters {
         batch_size: setting.batch_size,
         ..Hyperparameters::default()
@@ -112,25 +162,30 @@ fn measure(dataset: &Dataset, setting: Setting, steps: usize) -> Outcome<()> {
     };
     let mut run = Run::new(data, &hyperparameters, Goal::Epochs(1))?;
     let estimate = run.memory().total() + 12 * dataset.likes.len();
-    let mut step = || -> Outcome<usize> {
-        match run.advance()? {
-            Some(Progress::Step { examples, .. }) => Ok(examples),
-            _ => Err("the epoch ended before the last step: raise likes or lower steps".into()),
+    let (mut before, mut cpu, mut wall) = (0, 0.0, Instant::now());
+    let mut after = 0;
+    for step in 0..steps.saturating_add(WARM_UP) {
+        // The end of an epoch, embedding all videos, counts towards it.
+        after = match run.advance()? {
+            Some(Progress::Step { examples, .. }) => examples,
+            Some(Progress::Epoch(record)) if steps == usize::MAX => {
+                after = record.examples;
+                break;
+            }
+            _ => {
+                return Err(
+                    "the epoch ended before the last step: raise likes or lower steps".into(),
+                );
+            }
+        };
+        if step + 1 == WARM_UP {
+            (before, cpu, wall) = (after, cpu_seconds()?, Instant::now());
         }
-    };
-    let mut before = 0;
-    for _ in 0..WARM_UP {
-        before = step()?;
-    }
-    let (cpu, wall) = (cpu_seconds()?, Instant::now());
-    let mut after = before;
-    for _ in 0..steps {
-        after = step()?;
     }
     let (cpu, wall) = (cpu_seconds()? - cpu, wall.elapsed().as_secs_f64());
     let examples = (after - before) as f64;
     println!(
-        "{:>5}  {:>7}  {:>7}  {:>14.2}  {:>15.2}  {:>10.0}  {:>7.0}  {:>10.0}",
+        "{:>5}  {:>7}  {:>7}  {:>14.2}  {:>15.2}  {:>10.0}  {:>7.0}  {:>10.0}  {:>20.0} %",
         setting.batch_size,
         setting.id_only,
         setting.threads,
@@ -139,6 +194,7 @@ fn measure(dataset: &Dataset, setting: Setting, steps: usize) -> Outcome<()> {
         examples / wall,
         status_kb("VmHWM")? / 1024.0,
         estimate as f64 / (1024.0 * 1024.0),
+        100.0 * operations(&hyperparameters, dataset) / ceiling / (cpu / examples),
     );
     Ok(())
 }

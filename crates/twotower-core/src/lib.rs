@@ -41,3 +41,5 @@ pub mod metric;
 pub mod baseline;
 
 pub mod evaluate;
+
+pub mod gate;

@@ -87,6 +87,20 @@ impl Split {
         }
     }
 
+    /// A frozen hold-out: everything until `cut`, seconds since 1970, is seen, and what comes after is to be found. Training and
+    /// validation are one.
+    pub fn after(dataset: &Dataset, cut: u32) -> Self {
+        let (train, test) = dataset.likes.iter().partition(|like| like.at <= cut);
+        Self {
+            skip_cut: SkipCut::OneForAll,
+            users: dataset.users,
+            train,
+            validation: Vec::new(),
+            test,
+            skips: dataset.skips.clone(),
+        }
+    }
+
     /// A published cut, which is taken as it is. Each part in the order of a [`Dataset`].
     pub fn official(
         users: usize,

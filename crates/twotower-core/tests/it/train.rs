@@ -1,5 +1,7 @@
 //! Training as a whole: what it promises of its outcome.
 
+mod gate;
+
 mod going_on;
 
 use rand::distr::{Distribution, weighted::WeightedIndex};

@@ -1,0 +1,284 @@
+//! The quality gate: whether a model may take the place of the one that is served.
+//!
+//! Challenger and champion rank the same held-out likes, of which neither has learned one, by the protocol of
+//! [`crate::evaluate`]. The challenger must not be worse beyond doubt, must stay above absolute floors, and its vectors and inputs
+//! must be in order. Every check says what was measured, what was asked for, and in words what that means.
+
+mod health;
+
+mod verdict;
+
+pub use health::Health;
+pub use verdict::{Check, Verdict};
+
+use crate::baseline::Popularity;
+use crate::embedding::Embeddings;
+use crate::evaluate::{Evaluation, EvaluationError, Metric, evaluate, paired_bootstrap};
+use crate::feature::{Catalogue, NUMERIC_FEATURES, Preprocessing};
+use crate::interaction::Interaction;
+use crate::metric::Bootstrap;
+use crate::model::{Model, TwoTower};
+use crate::split::HeldOut;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+
+/// What is asked of a challenger. Floors depend on the data: set them to what a good model reaches on yours.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GateOptions {
+    /// Least mean AUC.
+    pub min_auc: f64,
+    /// Least mean Precision@10.
+    pub min_precision_at_10: f64,
+    /// Least Coverage@10, as a share of the champion's.
+    pub min_coverage_ratio: f64,
+    /// Most that the mean popularity percentile of the videos shown may rise over the champion's.
+    pub max_popularity_rise: f64,
+    /// Longest mean of all video vectors: 1 where all are the same, 0 where they balance.
+    pub max_mean_norm: f64,
+    /// Largest share of videos whose vector is, but for rounding, that of another one.
+    pub max_near_duplicates: f64,
+    /// Least share of the liked videos that have a row of their own in the challenger.
+    pub min_known_videos: f64,
+    /// Least number of likes and of videos trained on, as a share of the champion's.
+    pub min_data_ratio: f64,
+    /// Farthest that the mean of a numeric input may have moved since the champion, in the champion's standard deviations.
+    pub max_drift: f64,
+    /// Fewest held-out users on whom anything can be decided.
+    pub min_users: usize,
+}
+
+impl Default for GateOptions {
+    fn default() -> Self {
+        Self {
+            min_auc: 0.65,
+            min_precision_at_10: 0.15,
+            min_coverage_ratio: 0.5,
+            max_popularity_rise: 0.1,
+            max_mean_norm: 0.9,
+            max_near_duplicates: 0.5,
+            min_known_videos: 0.9,
+            min_data_ratio: 0.8,
+            max_drift: 1.0,
+            min_users: 20,
+        }
+    }
+}
+
+/// A model that asks to be served, or the one that is.
+#[derive(Debug, Clone, Copy)]
+pub struct Contender<'a> {
+    /// Towers and preprocessing.
+    pub model: &'a Model,
+    /// Its vectors of the catalogue's videos.
+    pub videos: &'a Embeddings,
+    /// Likes in the data it was trained on.
+    pub likes: u64,
+    /// Videos in the data it was trained on.
+    pub catalogue: u64,
+}
+
+/// What both are judged on.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    /// All videos.
+    pub catalogue: &'a Catalogue,
+    /// Likes before the hold-out.
+    pub seen: &'a [Interaction],
+    /// Users and what is to be found, unknown to both.
+    pub held_out: &'a HeldOut,
+}
+
+/// Judges `challenger`, against `champion` if one is served.
+///
+/// # Errors
+/// [`EvaluationError::NotFinite`] if one of them gives a score that is NaN or infinite.
+pub fn judge(
+    challenger: Contender<'_>,
+    champion: Option<Contender<'_>>,
+    on: Judged<'_>,
+    options: &GateOptions,
+    bootstrap: &Bootstrap,
+) -> Result<Verdict, EvaluationError> {
+    let popularity = Popularity::fit(challenger.videos.len(), on.seen);
+    let rank = |contender: Contender<'_>| {
+        let towers = TwoTower {
+            user_tower: &contender.model.user_tower,
+            videos: contender.videos,
+        };
+        evaluate(&towers, &popularity, on.held_out, bootstrap)
+    };
+    let ranked = rank(challenger)?;
+    let mut checks = vec![users(&ranked, options)];
+    checks.extend(floors(&ranked, options));
+    checks.extend(health(challenger, options));
+    checks.push(known_videos(challenger, on, options));
+    if let Some(champion) = champion {
+        let served = rank(champion)?;
+        checks.push(not_worse(&ranked, &served, bootstrap)?);
+        checks.extend(exposure(&ranked, &served, options));
+        checks.extend(drift(challenger, champion, options));
+    }
+    Ok(Verdict { checks })
+}
+
+fn users(ranked: &Evaluation, options: &GateOptions) -> Check {
+    let users = ranked.users.len();
+    Check::at_least(
+        "users",
+        users as f64,
+        options.min_users as f64,
+        format!("{users} users have likes after the data that the models learned"),
+    )
+}
+
+fn floors(ranked: &Evaluation, options: &GateOptions) -> [Check; 2] {
+    let mean = |metric| ranked.summary.all.metric(metric).mean;
+    let (auc, precision) = (mean(Metric::Auc), mean(Metric::PrecisionAt10));
+    [
+        Check::at_least(
+            "auc",
+            auc,
+            options.min_auc,
+            format!("AUC on likes it has not seen is {auc:.3}"),
+        ),
+        Check::at_least(
+            "precision_at_10",
+            precision,
+            options.min_precision_at_10,
+            format!("Precision@10 on likes it has not seen is {precision:.3}"),
+        ),
+    ]
+}
+
+/// The challenger may be better, or as good as chance can tell.
+fn not_worse(
+    challenger: &Evaluation,
+    champion: &Evaluation,
+    bootstrap: &Bootstrap,
+) -> Result<Check, EvaluationError> {
+    let difference = paired_bootstrap(challenger, champion, Metric::NdcgAt10, bootstrap)?;
+    let (mean, low, high) = (difference.mean, difference.low, difference.high);
+    let against = champion.summary.all.ndcg_at_10.mean;
+    let words = format!(
+        "NDCG@10 is {:.4}, that of the version served {against:.4}: a difference of {mean:+.4}, 95 % between {low:+.4} and {high:+.4}",
+        challenger.summary.all.ndcg_at_10.mean,
+    );
+    Ok(Check::at_least("ndcg_at_10_difference", high, 0.0, words))
+}
+
+fn exposure(challenger: &Evaluation, champion: &Evaluation, options: &GateOptions) -> [Check; 2] {
+    let (ours, theirs) = (&challenger.summary.all, &champion.summary.all);
+    let rise = ours.popularity_percentile_at_10 - theirs.popularity_percentile_at_10;
+    [
+        Check::at_least(
+            "coverage_at_10",
+            ours.coverage_at_10,
+            options.min_coverage_ratio * theirs.coverage_at_10,
+            format!(
+                "{:.1} % of the catalogue stands in somebody's top ten, with the version served {:.1} %",
+                100.0 * ours.coverage_at_10,
+                100.0 * theirs.coverage_at_10
+            ),
+        ),
+        Check::at_most(
+            "popularity_rise",
+            rise,
+            options.max_popularity_rise,
+            format!(
+                "videos shown are more popular than {:.1} % of the catalogue, with the version served {:.1} %",
+                100.0 * ours.popularity_percentile_at_10,
+                100.0 * theirs.popularity_percentile_at_10
+            ),
+        ),
+    ]
+}
+
+fn health(challenger: Contender<'_>, options: &GateOptions) -> [Check; 2] {
+    let Health {
+        mean_norm,
+        near_duplicates,
+    } = Health::of(challenger.videos);
+    [
+        Check::at_most(
+            "mean_norm",
+            mean_norm,
+            options.max_mean_norm,
+            format!(
+                "the mean of all video vectors has a norm of {mean_norm:.3}; at 1 all videos are the same"
+            ),
+        ),
+        Check::at_most(
+            "near_duplicates",
+            near_duplicates,
+            options.max_near_duplicates,
+            format!(
+                "{:.1} % of the videos have the vector of another one",
+                100.0 * near_duplicates
+            ),
+        ),
+    ]
+}
+
+fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions) -> Check {
+    let liked: HashSet<u32> = on.seen.iter().map(|like| like.item).collect();
+    let known = &challenger.model.preprocessing.videos;
+    let videos = on.catalogue.videos();
+    let with_row = liked
+        .iter()
+        .filter(|&&item| known.binary_search(&videos[item as usize].id).is_ok());
+    let share = with_row.count() as f64 / liked.len().max(1) as f64;
+    Check::at_least(
+        "known_videos",
+        share,
+        options.min_known_videos,
+        format!(
+            "of the {} videos with likes it has learned {:.1} %",
+            liked.len(),
+            100.0 * share
+        ),
+    )
+}
+
+/// What went in: how much of it, and how far numbers have moved.
+fn drift(challenger: Contender<'_>, champion: Contender<'_>, options: &GateOptions) -> Vec<Check> {
+    let ratio = |name, what, ours: u64, theirs: u64| {
+        let ratio = ours as f64 / theirs.max(1) as f64;
+        Check::at_least(
+            name,
+            ratio,
+            options.min_data_ratio,
+            format!("trained on {ours} {what}, the version served on {theirs}"),
+        )
+    };
+    let moved = moved(
+        &challenger.model.preprocessing,
+        &champion.model.preprocessing,
+    );
+    vec![
+        ratio("likes_ratio", "likes", challenger.likes, champion.likes),
+        ratio(
+            "videos_ratio",
+            "videos",
+            challenger.catalogue,
+            champion.catalogue,
+        ),
+        Check::at_most(
+            "drift",
+            moved,
+            options.max_drift,
+            format!(
+                "means of price, duration and date have moved by at most {moved:.2} standard deviations"
+            ),
+        ),
+    ]
+}
+
+fn moved(ours: &Preprocessing, theirs: &Preprocessing) -> f64 {
+    (0..NUMERIC_FEATURES)
+        .map(|feature| {
+            let (ours, theirs) = (ours.numeric[feature], theirs.numeric[feature]);
+            f64::from(ours.mean - theirs.mean).abs() / f64::from(theirs.std)
+        })
+        .fold(0.0, f64::max)
+}

@@ -1,0 +1,131 @@
+//! The quality gate: a good challenger passes, broken ones are refused for what is broken.
+
+use super::{dataset, hyperparameters};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64;
+use std::ops::ControlFlow;
+use std::sync::LazyLock;
+use twotower_core::feature::Catalogue;
+use twotower_core::gate::{Contender, GateOptions, Judged, Verdict, judge};
+use twotower_core::interaction::{Dataset, Interaction};
+use twotower_core::metric::Bootstrap;
+use twotower_core::model::Model;
+use twotower_core::split::{Phase, Split};
+use twotower_core::train::{Goal, TrainingData, train};
+
+/// The last round that challengers learn; the champion has stopped a round before.
+const CUT: u32 = 8;
+
+static DATA: LazyLock<Dataset> = LazyLock::new(|| dataset(11));
+
+static CHAMPION: LazyLock<Model> =
+    LazyLock::new(|| learn(&DATA.catalogue, &likes_until(CUT - 1, |_| true)));
+
+static CHALLENGER: LazyLock<Model> =
+    LazyLock::new(|| learn(&DATA.catalogue, &likes_until(CUT, |_| true)));
+
+fn likes_until(cut: u32, keep: impl Fn(&Interaction) -> bool) -> Vec<Interaction> {
+    let likes = DATA
+        .likes
+        .iter()
+        .filter(|like| like.at <= cut && keep(like));
+    likes.copied().collect()
+}
+
+fn learn(catalogue: &Catalogue, likes: &[Interaction]) -> Model {
+    let data = TrainingData {
+        catalogue,
+        users: DATA.users,
+        likes,
+        skips: &[],
+    };
+    let observer = &mut |_: &_| ControlFlow::Continue(());
+    train(data, &hyperparameters(), Goal::Epochs(6), observer)
+        .unwrap()
+        .model
+}
+
+/// The verdict on `challenger`, trained on this share of the data, with floors that suit them.
+fn verdict(challenger: &Model, share: f64, champion: Option<&Model>) -> Verdict {
+    let split = Split::after(&DATA, CUT);
+    let videos = DATA.catalogue.videos();
+    let embed = |model: &Model| model.embed_videos(videos).unwrap();
+    let (ours, theirs) = (embed(challenger), champion.map(embed));
+    let contender = |model, videos, share: f64| Contender {
+        model,
+        videos,
+        likes: (share * 4500.0) as u64,
+        catalogue: (share * DATA.catalogue.len() as f64) as u64,
+    };
+    let champion = champion.zip(theirs.as_ref());
+    judge(
+        contender(challenger, &ours, share),
+        champion.map(|(model, videos)| contender(model, videos, 1.0)),
+        Judged {
+            catalogue: &DATA.catalogue,
+            seen: &split.seen(Phase::Test),
+            held_out: &split.held_out_users(Phase::Test),
+        },
+        &GateOptions {
+            min_precision_at_10: 0.02,
+            ..GateOptions::default()
+        },
+        &Bootstrap::default(),
+    )
+    .unwrap()
+}
+
+fn refusals(verdict: &Verdict) -> Vec<&str> {
+    verdict
+        .refusals()
+        .map(|check| check.name.as_str())
+        .collect()
+}
+
+#[test]
+fn a_good_challenger_passes_with_and_without_a_champion() {
+    for champion in [None, Some(&*CHAMPION)] {
+        let verdict = verdict(&CHALLENGER, 1.0, champion);
+        assert!(verdict.passed(), "{verdict}");
+        assert!(verdict.to_string().starts_with("passed\n  ok"));
+    }
+}
+
+#[test]
+fn one_that_learned_shuffled_likes_is_worse_beyond_doubt() {
+    let mut likes = likes_until(CUT, |_| true);
+    let mut items: Vec<u32> = likes.iter().map(|like| like.item).collect();
+    items.shuffle(&mut Pcg64::seed_from_u64(1));
+    for (like, item) in likes.iter_mut().zip(items) {
+        like.item = item;
+    }
+    let verdict = verdict(&learn(&DATA.catalogue, &likes), 1.0, Some(&CHAMPION));
+    assert!(
+        refusals(&verdict).contains(&"ndcg_at_10_difference"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn collapsed_towers_are_seen_by_their_vectors() {
+    let mut model = CHALLENGER.clone();
+    let head = &mut model.item_tower.head;
+    head.output.weight.as_mut_slice().fill(0.0);
+    head.residual.as_mut_slice().fill(0.0);
+    head.output.bias.fill(1.0);
+    let verdict = verdict(&model, 1.0, Some(&CHAMPION));
+    for reason in ["mean_norm", "near_duplicates"] {
+        assert!(refusals(&verdict).contains(&reason), "{verdict}");
+    }
+}
+
+#[test]
+fn half_a_catalogue_is_missed() {
+    let half = |like: &Interaction| like.item % 2 == 0;
+    let model = learn(&DATA.catalogue, &likes_until(CUT, half));
+    let verdict = verdict(&model, 0.5, Some(&CHAMPION));
+    for reason in ["known_videos", "videos_ratio", "likes_ratio"] {
+        assert!(refusals(&verdict).contains(&reason), "{verdict}");
+    }
+}
