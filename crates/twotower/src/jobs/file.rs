@@ -1,6 +1,8 @@
-//! Files that are there whole or not at all, so that a kill at any instant leaves the old one or the new one.
+//! Files that are there whole or not at all, so that a kill at any instant leaves the old one or the new one; and folders in
+//! which one process works at a time.
 
-use std::fs::{self, File};
+use anyhow::{Context, bail};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -39,9 +41,46 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Keeps other processes out of `folder`, which is made if there is none, until what it returns is dropped or the process
+/// ends, however it ends. `work` says what is done there.
+///
+/// # Errors
+/// If another process is at it.
+pub(super) fn lock_folder(folder: &Path, work: &str) -> anyhow::Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let path = folder.join(".lock");
+    let file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another {work} is at work in {}: wait for it, or name another folder",
+            folder.display()
+        ),
+        // Some network file systems know no locks; there nobody is kept out.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock {}", path.display()))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_at_a_time_works_in_a_folder() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("models");
+        let lock = lock_folder(&folder, "training").unwrap();
+        let refused = lock_folder(&folder, "training").unwrap_err().to_string();
+        assert!(
+            refused.starts_with("another training is at work in"),
+            "{refused}"
+        );
+        drop(lock);
+        lock_folder(&folder, "training").unwrap();
+    }
 
     #[test]
     fn a_file_is_replaced_and_nothing_is_left_beside_it() {

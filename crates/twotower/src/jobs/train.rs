@@ -2,6 +2,7 @@
 
 use super::checkpoint::Checkpoints;
 use super::data::read_data;
+use super::file::lock_folder;
 use super::fit::{Fit, fine_tune, fit};
 use super::{Interrupt, now_us};
 use anyhow::Context;
@@ -85,6 +86,10 @@ pub async fn train(
     let fine_tuned_from = base.as_ref().map(|base| base.version);
     let sha = snapshot_sha256(&snapshot.dataset);
     let checkpoints = checkpoints(options, split, fine_tuned_from, &sha);
+    let _lock = match &checkpoints {
+        Some(checkpoints) => Some(lock_folder(&checkpoints.folder, "training")?),
+        None => None,
+    };
     if let Some(checkpoints) = checkpoints.as_ref().filter(|_| !options.resume) {
         checkpoints.clear()?;
     }

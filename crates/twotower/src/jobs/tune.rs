@@ -20,7 +20,7 @@ pub use report::{TrialReport, TuneReport};
 
 use super::Interrupt;
 use super::data::read_data;
-use super::file::write_whole;
+use super::file::{lock_folder, write_whole};
 use crate::config::Config;
 use anyhow::{Context, ensure};
 use budget::Budget;
@@ -115,6 +115,7 @@ fn search(
         trials: options.trials,
         base: options.config.hyperparameters.clone(),
     });
+    let _lock = lock_folder(&options.state_dir, "search")?;
     let state = folder.begin(fresh, options.resume)?;
     let (likes, skips) = (
         split.seen(Phase::Validation),
