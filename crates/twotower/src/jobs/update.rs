@@ -14,7 +14,8 @@ use twotower_core::interaction::{History, Sequences};
 use twotower_core::model::{Model, TwoTower};
 use twotower_store::model_files::{self, Manifest};
 use twotower_store::{
-    EmbeddingRow, ModelState, NewModel, Snapshot, SnapshotOptions, Source, Store, VectorTable,
+    Activation, ActivationKind, EmbeddingRow, ModelState, NewModel, Snapshot, SnapshotOptions,
+    Source, Store, VectorTable,
 };
 use uuid::Uuid;
 
@@ -137,7 +138,13 @@ pub async fn update(
                 .set_model_state(version, ModelState::Candidate)
                 .await?;
             store
-                .activate_model(version, "update")
+                .activate_model(&Activation {
+                    version,
+                    kind: ActivationKind::Loaded,
+                    by: "twotower".into(),
+                    reason: "update".into(),
+                    forced: false,
+                })
                 .await
                 .context("switch readers to the model")?;
         }

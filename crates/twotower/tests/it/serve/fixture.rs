@@ -16,8 +16,8 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::{
-    ConnectOptions, EmbeddingRow, InteractionKind, InteractionRow, ModelState, NewModel, Store,
-    VectorTable,
+    Activation, ActivationKind, ConnectOptions, EmbeddingRow, InteractionKind, InteractionRow,
+    ModelState, NewModel, Store, VectorTable,
 };
 use uuid::Uuid;
 
@@ -139,7 +139,14 @@ impl Fixture {
             written.await.unwrap();
             let state = self.store.set_model_state(version, ModelState::Candidate);
             state.await.unwrap();
-            self.store.activate_model(version, "test").await.unwrap();
+            let activation = Activation {
+                version,
+                kind: ActivationKind::Promotion,
+                by: "test".into(),
+                reason: "test".into(),
+                forced: false,
+            };
+            self.store.activate_model(&activation).await.unwrap();
             version
         })
     }
