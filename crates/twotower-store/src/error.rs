@@ -116,7 +116,7 @@ pub enum StoreError {
     /// Only what is complete can be served.
     #[error(
         "model version {version} is {state}: only a candidate or retired version can be made active; `twotower update --model-path \
-         models/{version}` loads it"
+         models/{version} --no-activate` loads it"
     )]
     NotActivatable {
         /// Which.

@@ -5,6 +5,7 @@
 //! for the lease's number, its fence, before it writes.
 
 use serde::Serialize;
+use std::time::Duration;
 
 /// A process that publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,6 +23,8 @@ pub struct LeaseHolder {
 pub struct Lease {
     /// Higher than that of any lease before.
     pub(crate) fence: i64,
+    /// From being taken or renewed to its end.
+    pub(crate) lifetime: Duration,
 }
 
 /// What came of asking for the lease.

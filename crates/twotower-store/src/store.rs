@@ -333,13 +333,9 @@ impl Store {
         )
     }
 
-    /// Holds the lease for so long from now on; [`StoreError::LeaseLost`] if somebody has taken it over.
-    pub async fn renew_lease(&self, lease: Lease, lifetime: Duration) -> Result<(), StoreError> {
-        call!(
-            self,
-            self.options.statement_timeout,
-            renew_lease(lease, lifetime)
-        )
+    /// Holds the lease for its lifetime from now on; [`StoreError::LeaseLost`] if somebody has taken it over.
+    pub async fn renew_lease(&self, lease: Lease) -> Result<(), StoreError> {
+        call!(self, self.options.statement_timeout, renew_lease(lease))
     }
 
     /// Gives the lease back, if it is still ours.

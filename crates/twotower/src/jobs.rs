@@ -32,9 +32,9 @@ mod update;
 
 pub use data::{MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
 pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
-pub use error::{JobError, describe_holder};
+pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
-pub use identity::operator;
+pub use identity::{describe_holder, operator};
 pub use models::{Decision, ListedModel, Switched};
 pub use retry::Retry;
 pub use train::{FINE_TUNING_EPOCHS, FineTuning, TrainOptions, TrainReport, train};

@@ -65,6 +65,8 @@ impl Postgres {
         let sized = (*plain).clone().options([
             ("maintenance_work_mem", format!("{memory_mb}MB")),
             ("statement_timeout", BULK_TIMEOUT.as_millis().to_string()),
+            // Nobody needs an index whose builder was killed, and the next one would wait for it.
+            ("client_connection_check_interval", "5s".into()),
         ]);
         match PgConnection::connect_with(&sized).await {
             Err(sqlx::Error::Database(_)) => Ok(PgConnection::connect_with(&plain).await?),

@@ -4,6 +4,9 @@ use crate::lease::{Lease, LeaseHolder, LeaseOutcome};
 use crate::{StoreError, store};
 use std::time::Duration;
 
+/// A busy machine may stand still for so long without being asleep.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
 impl Postgres {
     pub(crate) async fn take_lease(
         &self,
@@ -32,24 +35,20 @@ impl Postgres {
         .fetch_optional(&mut *session)
         .await?;
         let outcome = match fence {
-            Some(fence) => LeaseOutcome::Taken(Lease { fence }),
+            Some(fence) => LeaseOutcome::Taken(Lease { fence, lifetime }),
             None => LeaseOutcome::Held(holder(&mut session).await?),
         };
         session.commit().await?;
         Ok(outcome)
     }
 
-    pub(crate) async fn renew_lease(
-        &self,
-        lease: Lease,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn renew_lease(&self, lease: Lease) -> Result<(), StoreError> {
         let mut session = self.begin().await?;
         let done = query(
             "UPDATE twotower.publisher SET expires_at = clock_timestamp() + $2 * interval '1 millisecond' WHERE fence = $1",
         )
         .bind(lease.fence)
-        .bind(lifetime.as_millis() as i64)
+        .bind(lease.lifetime.as_millis() as i64)
         .execute(&mut *session)
         .await?;
         session.commit().await?;
@@ -74,9 +73,12 @@ impl Postgres {
         let Some(lease) = lease else {
             return Session::begin(&self.pool, "BEGIN", timeout).await;
         };
-        // Who falls asleep here would keep the lease for ever: the server gives up on them.
-        let begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '60s'";
-        let mut session = Session::begin(&self.pool, begin, timeout).await?;
+        // Who falls asleep in a transaction would keep the lease for ever: the server gives up on them as others do.
+        let begin = format!(
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {}",
+            lease.lifetime.max(LEAST_PATIENCE).as_millis()
+        );
+        let mut session = Session::begin(&self.pool, &begin, timeout).await?;
         let ours = query("SELECT FROM twotower.publisher WHERE fence = $1 FOR KEY SHARE")
             .bind(lease.fence);
         let found = ours.fetch_all(&mut *session).await?.len();

@@ -24,7 +24,7 @@ impl Sqlite {
         .fetch_optional(&mut *transaction)
         .await?;
         let outcome = if let Some(fence) = fence {
-            LeaseOutcome::Taken(Lease { fence })
+            LeaseOutcome::Taken(Lease { fence, lifetime })
         } else {
             let (host, pid, since_us) =
                 sqlx::query_as("SELECT host, pid, since FROM twotower_publisher")
@@ -40,14 +40,10 @@ impl Sqlite {
         Ok(outcome)
     }
 
-    pub(crate) async fn renew_lease(
-        &self,
-        lease: Lease,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn renew_lease(&self, lease: Lease) -> Result<(), StoreError> {
         let done = sqlx::query("UPDATE twotower_publisher SET expires_at = ?2 WHERE fence = ?1")
             .bind(lease.fence)
-            .bind(now_us() + lifetime.as_micros() as i64)
+            .bind(now_us() + lease.lifetime.as_micros() as i64)
             .execute(&self.pool)
             .await?;
         store::still_ours(done.rows_affected())

@@ -695,7 +695,7 @@ async fn there_is_one_publisher(store: &Store) {
     assert_eq!(held, LeaseOutcome::Held(holder(winner)));
     // Who did not hear the answer asks again.
     let lease = taken(store, winner, LONG).await;
-    store.renew_lease(lease, LONG).await.unwrap();
+    store.renew_lease(lease).await.unwrap();
     let rows = vector_rows(&[video_id(1)]);
     let ours = store.under(lease);
     let written = ours.write_embeddings(VectorTable::Videos, 1, &rows);
@@ -730,7 +730,7 @@ async fn a_lost_lease_stops_every_write(store: &Store) {
         sleeper.set_model_state(1, ModelState::Candidate).await,
         sleeper.fail_model(1, "").await,
         sleeper.activate_model(&promotion(1)).await,
-        sleeper.renew_lease(old, LONG).await,
+        sleeper.renew_lease(old).await,
     ];
     if store.kind() == twotower_store::StoreKind::Postgres {
         refused.push(sleeper.build_vector_index(&plan).await.map(|_| ()));
@@ -745,7 +745,7 @@ async fn a_lost_lease_stops_every_write(store: &Store) {
     assert_eq!(store.models().await.unwrap().len(), 1);
     // Giving back what is not ours changes nothing.
     store.release_lease(old).await.unwrap();
-    store.renew_lease(new, LONG).await.unwrap();
+    store.renew_lease(new).await.unwrap();
     let working = store.under(new);
     working.write_embeddings(table, 1, &rows).await.unwrap();
     let loaded = Activation {

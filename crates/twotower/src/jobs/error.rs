@@ -1,5 +1,4 @@
-use crate::serve::rfc3339;
-use std::time::{Duration, UNIX_EPOCH};
+use super::identity::describe_holder;
 use thiserror::Error;
 use twotower_store::LeaseHolder;
 
@@ -44,15 +43,4 @@ impl JobError {
             holder: describe_holder(holder),
         }
     }
-}
-
-/// Who publishes since when, in words.
-pub fn describe_holder(holder: &LeaseHolder) -> String {
-    let since = UNIX_EPOCH + Duration::from_micros(holder.since_us.max(0) as u64);
-    format!(
-        "process {} on {} has been publishing since {}",
-        holder.pid,
-        holder.host,
-        rfc3339(since)
-    )
 }

@@ -1,6 +1,8 @@
 //! Who does this, as others will read it.
 
 use super::now_us;
+use crate::serve::rfc3339;
+use std::time::{Duration, UNIX_EPOCH};
 use twotower_store::LeaseHolder;
 
 /// The user of the operating system.
@@ -25,6 +27,17 @@ fn host() -> String {
     name.or_else(|| std::env::var("HOSTNAME").ok())
         .or_else(|| std::env::var("COMPUTERNAME").ok())
         .map_or("unknown host".into(), |name| name.trim().to_owned())
+}
+
+/// Who publishes since when, in words.
+pub fn describe_holder(holder: &LeaseHolder) -> String {
+    let since = UNIX_EPOCH + Duration::from_micros(holder.since_us.max(0) as u64);
+    format!(
+        "process {} on {} has been publishing since {}",
+        holder.pid,
+        holder.host,
+        rfc3339(since)
+    )
 }
 
 /// Jobs of a container or of systemd may have no name.

@@ -34,7 +34,7 @@ impl Publisher {
             LeaseOutcome::Taken(lease) => Publishing::Begun(Self {
                 store: store.under(lease),
                 lease,
-                heartbeat: tokio::spawn(keep_alive(store.clone(), lease, lifetime)),
+                heartbeat: tokio::spawn(keep_alive(store.clone(), lease, lifetime / 4)),
             }),
         })
     }
@@ -67,10 +67,10 @@ impl Drop for Publisher {
     }
 }
 
-async fn keep_alive(store: Store, lease: Lease, lifetime: Duration) {
+async fn keep_alive(store: Store, lease: Lease, interval: Duration) {
     loop {
-        tokio::time::sleep(lifetime / 4).await;
-        match store.renew_lease(lease, lifetime).await {
+        tokio::time::sleep(interval).await;
+        match store.renew_lease(lease).await {
             Ok(()) => {}
             Err(error @ StoreError::LeaseLost) => return tracing::warn!("{error}"),
             Err(error) => tracing::warn!("the lease could not be renewed, once more soon: {error}"),

@@ -185,4 +185,29 @@ fn heavy_an_index_is_built_before_the_switch() {
     save_model(&models, &model(2), 2);
     assert_eq!(place.json("update --no-index")["activated"], true);
     assert_eq!(sql(&place.url, indexes), "video_embeddings_hnsw_1 true");
+
+    // Killed while building, the next run builds it again.
+    let file = place.folder.path().join("twotower.toml");
+    std::fs::write(file, "[update]\nlease_seconds = 1").unwrap();
+    save_model(&models, &model(3), 3);
+    let mut child = place
+        .command("update")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let building = "SELECT count(*) > 0 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE INDEX CONCURRENTLY%'";
+    while sql(&place.url, building) != "t" {
+        assert!(child.try_wait().unwrap().is_none(), "it is killed in time");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let active = "SELECT version FROM twotower.active_model";
+    assert_eq!(sql(&place.url, active), "2");
+    while !place.json("update")["held_by"].is_null() {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_eq!(sql(&place.url, active), "3");
+    let built =
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = 'video_embeddings_hnsw_3'::regclass";
+    assert_eq!(sql(&place.url, built), "t");
 }

@@ -66,6 +66,12 @@ impl Place {
         }
     }
 
+    /// For tests of what happens when it is over.
+    pub(super) fn lease_of_one_second(&self) {
+        let file = self.folder.path().join("twotower.toml");
+        std::fs::write(file, "[update]\nlease_seconds = 1").unwrap();
+    }
+
     /// Makes the folder of a next version.
     pub(super) fn next_model(&self) -> i64 {
         let version = self.runtime.block_on(self.store.next_model_version());

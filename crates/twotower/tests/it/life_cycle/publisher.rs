@@ -2,7 +2,7 @@
 
 use super::place::{Place, whole};
 use crate::support::sql;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 use twotower_store::{EmbeddingRow, StoreError, VectorTable};
@@ -98,17 +98,13 @@ fn a_dead_holder_is_succeeded_and_writes_nothing_more() {
 #[test]
 fn a_killed_update_is_finished_by_the_next_one() {
     for place in Place::on_both() {
-        std::fs::write(
-            place.folder.path().join("twotower.toml"),
-            "[update]\nlease_seconds = 1\nbatch_size = 3",
-        )
-        .unwrap();
+        place.lease_of_one_second();
         let first = place.next_model();
         place.json("update");
         for delay_ms in [20, 50, 90, 150] {
             let (before, version) = (place.active().unwrap(), place.next_model());
             let mut child = place
-                .command("update")
+                .command("update --batch-size 3")
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
@@ -157,4 +153,74 @@ fn a_stolen_lease_stops_an_update() {
         "nothing is written after the theft"
     );
     assert_eq!(place.active(), None);
+}
+
+/// As a process on a machine that is put to sleep: another takes over, and nothing is written after the awakening.
+#[test]
+fn a_paused_update_is_succeeded_and_stops_when_it_wakes() {
+    let place = Place::on_postgres();
+    place.lease_of_one_second();
+    place.next_model();
+    let child = place
+        .command("update --batch-size 1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let signal = |name: &str| {
+        let pid = child.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(sent.success());
+    };
+    let begun = "SELECT count(*) > 5 FROM video_embeddings";
+    while sql(&place.url, begun) != "t" {
+        sleep(Duration::from_millis(5));
+    }
+    signal("-STOP");
+    assert_eq!(place.active(), None);
+    while !place.json("update")["held_by"].is_null() {
+        sleep(Duration::from_millis(200));
+    }
+    assert_eq!(place.history(), [(1, None)]);
+    let fingerprints =
+        "SELECT count(*) FROM user_embeddings WHERE updated_at > now() - interval '1 hour'";
+    assert_eq!(sql(&place.url, fingerprints), "300");
+    sql(&place.url, "DELETE FROM user_embeddings");
+    signal("-CONT");
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{log}");
+    assert!(log.contains("another process has taken over"), "{log}");
+    assert_eq!(sql(&place.url, "SELECT count(*) FROM user_embeddings"), "0");
+}
+
+/// A write may take longer than the lease: heartbeats renew it meanwhile.
+#[test]
+fn a_publisher_at_work_stays_the_publisher() {
+    let place = Place::on_postgres();
+    place.lease_of_one_second();
+    place.next_model();
+    let lock = "BEGIN; LOCK TABLE user_embeddings IN SHARE MODE; SELECT pg_sleep(4); COMMIT";
+    let url = place.url.clone();
+    let locking = std::thread::spawn(move || sql(&url, lock));
+    let locked = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'user_embeddings'::regclass AND mode = 'ShareLock' AND granted";
+    while sql(&place.url, locked) != "t" {
+        sleep(Duration::from_millis(5));
+    }
+    let child = place
+        .command("update")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    sleep(Duration::from_millis(2200));
+    let renewed = "SELECT fence = 1 AND expires_at > now() FROM twotower.publisher";
+    assert_eq!(sql(&place.url, renewed), "t");
+    assert!(place.json("update")["held_by"].is_object());
+    locking.join().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(place.vectors(), [whole(1)]);
 }
