@@ -73,16 +73,27 @@ class Program:
     def __init__(self, binary):
         self.binary = binary
         top = self.help()
-        listing = re.search(r"^Commands:\n(.*?)(?:\n\n|\Z)", top, re.M | re.S)
-        if not listing:
+        names = self.commands_of(top)
+        if not names:
             sys.exit(f"check_docs: `{binary} --help` lists no commands:\n{top}")
-        names = re.findall(r"^  ([a-z][a-z-]*)\b", listing.group(1), re.M)
-        self.flags = {name: self.flags_of(self.help(name)) for name in names if name != "help"}
+        self.flags = {name: self.flags_of_command(name) for name in names}
         self.flags[""] = self.flags_of(top)
         self.all_flags = set().union(*self.flags.values())
 
     def help(self, *command):
         return subprocess.run([self.binary, *command, "--help"], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+
+    def flags_of_command(self, name):
+        """Of the command and of its own commands, if it has some."""
+        text = self.help(name)
+        own = (self.flags_of(self.help(name, command)) for command in self.commands_of(text))
+        return self.flags_of(text).union(*own)
+
+    @staticmethod
+    def commands_of(text):
+        listing = re.search(r"^Commands:\n(.*?)(?:\n\n|\Z)", text, re.M | re.S)
+        names = re.findall(r"^  ([a-z][a-z-]*)\b", listing.group(1), re.M) if listing else []
+        return [name for name in names if name != "help"]
 
     @staticmethod
     def flags_of(text):

@@ -115,7 +115,8 @@ pub enum StoreError {
     SetActive(i64),
     /// Only what is complete can be served.
     #[error(
-        "model version {version} is {state}: only a candidate or retired version can be made active"
+        "model version {version} is {state}: only a candidate or retired version can be made active; `twotower update --model-path \
+         models/{version} --no-activate` loads it"
     )]
     NotActivatable {
         /// Which.
@@ -123,6 +124,11 @@ pub enum StoreError {
         /// Its state.
         state: ModelState,
     },
+    /// Another process has become the publisher.
+    #[error(
+        "another process has taken over publishing, so that nothing more is written here: `twotower update` does what is left"
+    )]
+    LeaseLost,
     /// Not a vector to be compared with others.
     #[error("vector {row} of {table}: {source}")]
     Vector {
@@ -149,7 +155,9 @@ impl From<sqlx::Error> for StoreError {
                     ("55P03" | "40001" | "40P01" | "53300", _) | (_, Some(5 | 6)) => {
                         Self::Busy(error)
                     }
-                    ("57P01" | "57P02" | "57P03", _) => Self::Connection(error),
+                    // 08: connection exceptions; 25P03: the server gave up on a transaction that stood still.
+                    ("57P01" | "57P02" | "57P03" | "25P03", _) => Self::Connection(error),
+                    (code, None) if code.starts_with("08") => Self::Connection(error),
                     (code, _) if code.starts_with("23") && code.len() == 5 => {
                         let constraint = database.constraint().unwrap_or_default().to_owned();
                         Self::Constraint {
@@ -183,6 +191,21 @@ impl StoreError {
     pub(crate) fn is_foreign_key(&self) -> bool {
         matches!(self, Self::Constraint { source, .. }
             if source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation))
+    }
+
+    /// Whether the database was away or busy, so that the same call is worth another try soon.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Busy(_) | Self::Connection(_) => true,
+            Self::Connect { source, .. } => match source {
+                sqlx::Error::Io(_) => true,
+                sqlx::Error::Database(error) => error
+                    .code()
+                    .is_some_and(|code| code == "53300" || code.starts_with("57P")),
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// Whether the same call may succeed a moment later: busy, cancelled, or a broken connection.

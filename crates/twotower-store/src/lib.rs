@@ -9,6 +9,8 @@ mod snapshot;
 
 mod registry;
 
+mod lease;
+
 mod store;
 
 mod postgres;
@@ -18,9 +20,14 @@ mod sqlite;
 pub mod model_files;
 
 pub use error::StoreError;
-pub use registry::{ModelRecord, ModelState, NewModel};
+pub use lease::{Lease, LeaseHolder, LeaseOutcome};
+pub use registry::{
+    Activation, ActivationKind, ActivationRecord, ModelDetails, ModelRecord, ModelState, NewModel,
+    version_before,
+};
 pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
 pub use store::{
-    ConnectOptions, Counts, EmbeddingRow, InteractionKind, InteractionRow, Store, StoreKind,
-    UserActivity, UserHistory, VectorTable, VideoCard, VideosWritten,
+    ConnectOptions, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, InteractionRow,
+    Store, StoreKind, UserActivity, UserHistory, VectorSummary, VectorTable, VideoCard,
+    VideosWritten,
 };

@@ -9,7 +9,7 @@ mod read;
 
 mod write;
 
-pub use read::{load, load_optimizer, manifest, resolve};
+pub use read::{is_model, load, load_optimizer, manifest, resolve, versions};
 pub use write::save;
 
 use serde::{Deserialize, Serialize};

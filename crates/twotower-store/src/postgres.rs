@@ -19,7 +19,11 @@ mod snapshot;
 
 mod registry;
 
+mod lease;
+
 mod vectors;
+
+mod index;
 
 use crate::store::{BULK_TIMEOUT, redact};
 use crate::{ConnectOptions, StoreError};

@@ -59,6 +59,90 @@ pub struct ModelRecord {
     pub metrics: Value,
 }
 
+/// Everything registered of a version.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelDetails {
+    /// What lists show.
+    #[serde(flatten)]
+    pub record: ModelRecord,
+    /// Microseconds since 1970.
+    pub retired_at_us: Option<i64>,
+    /// Of the snapshot it has learned, hex.
+    pub snapshot_sha256: String,
+    /// Hyperparameters of its manifest.
+    pub hyperparameters: Value,
+    /// See [`NewModel::manifest_sha256`].
+    pub manifest_sha256: String,
+    /// Why it was made active, or given up.
+    pub reason: Option<String>,
+    /// Its own, oldest first.
+    pub activations: Vec<ActivationRecord>,
+}
+
+/// What leads to an activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActivationKind {
+    /// Its vectors were loaded and checked just now: it may come straight from [`ModelState::Loading`].
+    Loaded,
+    /// Somebody chose it.
+    Promotion,
+    /// Back to what was active before.
+    Rollback,
+}
+
+/// A version that is to become active.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// Which.
+    pub version: i64,
+    /// What leads to it.
+    pub kind: ActivationKind,
+    /// Who wants it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Against what a check says.
+    pub forced: bool,
+}
+
+/// A version that has become active.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ActivationRecord {
+    /// Which.
+    pub version: i64,
+    /// Microseconds since 1970. The order of activations is another one's to say.
+    pub at_us: i64,
+    /// What led to it.
+    pub kind: ActivationKind,
+    /// Who wanted it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// The version that was active until then.
+    pub previous_version: Option<i64>,
+    /// Against what a check said.
+    pub forced: bool,
+}
+
+/// The version to roll back to: the one that was active before the present one came, in a history from the oldest on.
+///
+/// A rollback undoes activations, so that the version rolled back from is not what the next rollback leads to.
+pub fn version_before(history: &[ActivationRecord]) -> Option<i64> {
+    let mut standing: Vec<i64> = Vec::new();
+    for activation in history {
+        let version = activation.version;
+        let earlier = standing.iter().rposition(|&other| other == version);
+        match earlier {
+            Some(earlier) if activation.kind == ActivationKind::Rollback => {
+                standing.truncate(earlier + 1);
+            }
+            _ => standing.push(version),
+        }
+    }
+    standing.iter().rev().nth(1).copied()
+}
+
 impl ModelState {
     /// As the database spells it.
     pub fn as_str(self) -> &'static str {
@@ -100,6 +184,83 @@ impl FromStr for ModelState {
     }
 }
 
+impl ActivationKind {
+    /// As the database spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Promotion => "promotion",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    /// Whether it may make a version active that is in this state.
+    pub(crate) fn accepts(self, state: ModelState) -> bool {
+        match state {
+            ModelState::Candidate | ModelState::Retired => true,
+            ModelState::Loading => self == Self::Loaded,
+            ModelState::Active | ModelState::Failed => false,
+        }
+    }
+}
+
+impl FromStr for ActivationKind {
+    type Err = StoreError;
+
+    fn from_str(name: &str) -> Result<Self, StoreError> {
+        let kinds = [Self::Loaded, Self::Promotion, Self::Rollback];
+        kinds
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+            .ok_or_else(|| StoreError::Row {
+                query: "model_activations",
+                column: "kind",
+                reason: format!("is `{name}`, which this version of twotower does not know"),
+            })
+    }
+}
+
+/// What both engines select of an activation: version, time, kind, by, reason, previous version, forced.
+pub(crate) type ActivationRow = (i64, i64, String, String, String, Option<i64>, bool);
+
+impl TryFrom<ActivationRow> for ActivationRecord {
+    type Error = StoreError;
+
+    fn try_from(row: ActivationRow) -> Result<Self, StoreError> {
+        let (version, at_us, kind, by, reason, previous_version, forced) = row;
+        Ok(Self {
+            version,
+            at_us,
+            kind: kind.parse()?,
+            by,
+            reason,
+            previous_version,
+            forced,
+        })
+    }
+}
+
+/// What both engines select of a version besides its [`Record`]: time of retirement, hash of the snapshot, hyperparameters,
+/// hash of the manifest, reason.
+pub(crate) type Details = (Option<i64>, String, Json<Value>, String, Option<String>);
+
+impl ModelDetails {
+    /// Without activations.
+    pub(crate) fn new(record: Record, details: Details) -> Result<Self, StoreError> {
+        let (retired_at_us, snapshot_sha256, Json(hyperparameters), manifest_sha256, reason) =
+            details;
+        Ok(Self {
+            record: record.try_into()?,
+            retired_at_us,
+            snapshot_sha256,
+            hyperparameters,
+            manifest_sha256,
+            reason,
+            activations: Vec::new(),
+        })
+    }
+}
+
 /// What both engines select of a version, before its state is understood: version, state, dimension, then the times of
 /// creation, activation and cut-off, then metrics.
 pub(crate) type Record = (i64, String, i64, i64, Option<i64>, Option<i64>, Json<Value>);
@@ -119,5 +280,46 @@ impl TryFrom<Record> for ModelRecord {
             cut_off_us,
             metrics,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ActivationKind::{Loaded, Promotion, Rollback};
+
+    fn before(history: &[(i64, ActivationKind)]) -> Option<i64> {
+        let record = |&(version, kind): &(i64, ActivationKind)| ActivationRecord {
+            version,
+            at_us: 0,
+            kind,
+            by: String::new(),
+            reason: String::new(),
+            previous_version: None,
+            forced: false,
+        };
+        version_before(&history.iter().map(record).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_rollback_goes_back_in_history_not_in_numbers() {
+        assert_eq!(before(&[]), None);
+        assert_eq!(before(&[(5, Loaded)]), None);
+        let mut history = vec![(5, Loaded), (7, Loaded), (6, Promotion)];
+        assert_eq!(before(&history), Some(7));
+        history.push((7, Rollback));
+        assert_eq!(
+            before(&history),
+            Some(5),
+            "never to what was rolled back from"
+        );
+        history.push((5, Rollback));
+        assert_eq!(before(&history), None);
+        // Chosen again by somebody, it stands again.
+        history.extend([(7, Promotion), (5, Promotion)]);
+        assert_eq!(before(&history), Some(7));
+        // To a version that never was active, as `--to` may say.
+        history.push((3, Rollback));
+        assert_eq!(before(&history), Some(5));
     }
 }

@@ -13,6 +13,8 @@ mod snapshot;
 
 mod registry;
 
+mod lease;
+
 mod vectors;
 
 use crate::store::redact;

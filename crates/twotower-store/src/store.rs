@@ -3,15 +3,18 @@ mod rows;
 mod videos;
 
 pub use rows::{
-    ConnectOptions, Counts, EmbeddingRow, InteractionKind, InteractionRow, StoreKind, UserActivity,
-    UserHistory, VectorTable, VideoCard, VideosWritten,
+    ConnectOptions, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, InteractionRow,
+    StoreKind, UserActivity, UserHistory, VectorSummary, VectorTable, VideoCard, VideosWritten,
 };
 pub(crate) use videos::{changes, tidy};
 
 use crate::postgres::Postgres;
 use crate::snapshot::check_time;
 use crate::sqlite::Sqlite;
-use crate::{ModelRecord, ModelState, NewModel, Snapshot, SnapshotOptions, Source, StoreError};
+use crate::{
+    Activation, ActivationRecord, Lease, LeaseHolder, LeaseOutcome, ModelDetails, ModelRecord,
+    ModelState, NewModel, Snapshot, SnapshotOptions, Source, StoreError,
+};
 use std::fmt;
 use std::time::Duration;
 use twotower_core::embedding::{self, EmbeddingError, Embeddings};
@@ -29,6 +32,8 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct Store {
     engine: Engine,
     options: ConnectOptions,
+    /// What writes of models and vectors ask for first.
+    lease: Option<Lease>,
 }
 
 #[derive(Clone)]
@@ -81,7 +86,11 @@ impl Store {
             "sqlite" => Engine::Sqlite(Sqlite::connect(url, options).await?),
             _ => return Err(StoreError::Url(redact(url))),
         };
-        Ok(Self { engine, options })
+        Ok(Self {
+            engine,
+            options,
+            lease: None,
+        })
     }
 
     /// Which engine it is.
@@ -162,7 +171,11 @@ impl Store {
 
     /// Registers a version in state `loading`; again for the same version is allowed while it is not active.
     pub async fn register_model(&self, model: &NewModel) -> Result<(), StoreError> {
-        call!(self, self.options.statement_timeout, register_model(model))
+        call!(
+            self,
+            self.options.statement_timeout,
+            register_model(self.lease, model)
+        )
     }
 
     /// Changes the state of a version that is not active, to anything but active.
@@ -173,17 +186,42 @@ impl Store {
         call!(
             self,
             self.options.statement_timeout,
-            set_model_state(version, state)
+            set_model_state(self.lease, version, state, None)
         )
     }
 
-    /// Makes `version` the one that readers see and retires the previous one, in one transaction. `reason` is kept with it.
-    pub async fn activate_model(&self, version: i64, reason: &str) -> Result<(), StoreError> {
+    /// Gives up a version that is not active; `reason` is kept with it.
+    pub async fn fail_model(&self, version: i64, reason: &str) -> Result<(), StoreError> {
         call!(
             self,
             self.options.statement_timeout,
-            activate_model(version, reason)
+            set_model_state(self.lease, version, ModelState::Failed, Some(reason))
         )
+    }
+
+    /// Makes a version the one that readers see and retires the previous one, in one transaction that also records by whom
+    /// and why. Nothing happens if it is active already.
+    pub async fn activate_model(&self, activation: &Activation) -> Result<(), StoreError> {
+        call!(
+            self,
+            self.options.statement_timeout,
+            activate_model(self.lease, activation)
+        )
+    }
+
+    /// Every activation there was, oldest first.
+    pub async fn activations(&self) -> Result<Vec<ActivationRecord>, StoreError> {
+        call!(self, self.options.statement_timeout, activations())
+    }
+
+    /// Everything that is registered of a version.
+    pub async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
+        let mut details = call!(self, self.options.statement_timeout, model_details(version))?;
+        details.activations = self.activations().await?;
+        details
+            .activations
+            .retain(|activation| activation.version == version);
+        Ok(details)
     }
 
     /// The version that readers see.
@@ -230,7 +268,7 @@ impl Store {
         call!(
             self,
             BULK_TIMEOUT,
-            write_embeddings(table, version, dim, &rows)
+            write_embeddings(self.lease, table, version, dim, &rows)
         )
     }
 
@@ -241,7 +279,11 @@ impl Store {
         version: i64,
         ids: &[Uuid],
     ) -> Result<u64, StoreError> {
-        call!(self, BULK_TIMEOUT, delete_embeddings(table, version, ids))
+        call!(
+            self,
+            BULK_TIMEOUT,
+            delete_embeddings(self.lease, table, version, ids)
+        )
     }
 
     /// All vectors of `version` with their ids ascending. One of another dimension than `dim` is an error.
@@ -254,9 +296,61 @@ impl Store {
         call!(self, BULK_TIMEOUT, read_embeddings(table, version, dim))
     }
 
-    /// Builds the HNSW index of a version's video vectors, for those who search in SQL. Nothing to do on SQLite.
-    pub async fn build_vector_index(&self, version: i64, dim: usize) -> Result<(), StoreError> {
-        call!(self, BULK_TIMEOUT, build_vector_index(version, dim))
+    /// Number of vectors of each version that has any, ascending by version.
+    pub async fn count_vectors(&self, table: VectorTable) -> Result<Vec<(i64, u64)>, StoreError> {
+        let counts: Vec<(i64, i64)> = call!(self, BULK_TIMEOUT, count_vectors(table))?;
+        Ok(counts
+            .into_iter()
+            .map(|(version, rows)| (version, rows as u64))
+            .collect())
+    }
+
+    /// Counts the vectors of `version`, and those among them that are none of a model of dimension `dim`.
+    pub async fn summarize_vectors(
+        &self,
+        table: VectorTable,
+        version: i64,
+        dim: usize,
+    ) -> Result<VectorSummary, StoreError> {
+        call!(self, BULK_TIMEOUT, summarize_vectors(table, version, dim))
+    }
+
+    /// Builds the HNSW index of a version's video vectors, for those who search in SQL, unless it is there. SQLite has none.
+    pub async fn build_vector_index(&self, plan: &IndexPlan) -> Result<IndexOutcome, StoreError> {
+        call!(self, BULK_TIMEOUT, build_vector_index(self.lease, plan))
+    }
+
+    /// Asks to be the only publisher for so long. `asking` tells others who it is.
+    pub async fn take_lease(
+        &self,
+        asking: &LeaseHolder,
+        lifetime: Duration,
+    ) -> Result<LeaseOutcome, StoreError> {
+        call!(
+            self,
+            self.options.statement_timeout,
+            take_lease(asking, lifetime)
+        )
+    }
+
+    /// Holds the lease for its lifetime from now on; [`StoreError::LeaseLost`] if somebody has taken it over.
+    pub async fn renew_lease(&self, lease: Lease) -> Result<(), StoreError> {
+        call!(self, self.options.statement_timeout, renew_lease(lease))
+    }
+
+    /// Gives the lease back, if it is still ours.
+    pub async fn release_lease(&self, lease: Lease) -> Result<(), StoreError> {
+        call!(self, self.options.statement_timeout, release_lease(lease))
+    }
+
+    /// The same store for the holder of a lease: what it writes of models and vectors fails with [`StoreError::LeaseLost`]
+    /// once somebody has taken the lease over, and nothing is written then.
+    #[must_use]
+    pub fn under(&self, lease: Lease) -> Self {
+        Self {
+            lease: Some(lease),
+            ..self.clone()
+        }
     }
 
     /// The latest `limit` likes and the latest `limit` skips of a user, oldest first.
@@ -311,6 +405,15 @@ impl Store {
             self.options.statement_timeout,
             record(kind, user, video)
         )
+    }
+}
+
+/// Whether the one row of the lease was found under our number.
+pub(crate) fn still_ours(rows: u64) -> Result<(), StoreError> {
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::LeaseLost)
     }
 }
 

@@ -4,6 +4,8 @@ mod args;
 
 mod commands;
 
+mod models;
+
 mod output;
 
 mod tune;
@@ -50,14 +52,15 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error {
             JobError::TooFewLikes { .. } | JobError::NothingNew { .. } => ExitCode::from(3),
+            JobError::Held { .. } => ExitCode::from(4),
             JobError::Interrupted => ExitCode::from(130),
         };
     }
     let out_of_reach = error.downcast_ref::<StoreError>().is_some_and(|error| {
-        use StoreError::{Busy, Connect, Connection, Deadline};
+        use StoreError::{Busy, Connect, Connection, Deadline, LeaseLost};
         matches!(
             error,
-            Connect { .. } | Connection(_) | Busy(_) | Deadline { .. }
+            Connect { .. } | Connection(_) | Busy(_) | Deadline { .. } | LeaseLost
         )
     });
     if out_of_reach {

@@ -18,6 +18,7 @@ pub const DEFAULT_FILE: &str = "twotower.toml";
 struct Raw {
     hyperparameters: Hyperparameters,
     training: Training,
+    update: Update,
     source: RawSource,
 }
 
@@ -45,6 +46,34 @@ impl Default for Training {
             threads: 2,
             output_dir: PathBuf::from("models"),
             checkpoint_minutes: 5,
+        }
+    }
+}
+
+/// Section `[update]`: how vectors come into the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Update {
+    /// Vectors a transaction.
+    pub batch_size: usize,
+    /// Build the index of a version's video vectors before readers see it.
+    pub index: bool,
+    /// Most memory to build it in, megabytes.
+    pub index_memory_mb: u64,
+    /// How long others wait for a publisher that says nothing; it speaks four times as often.
+    pub lease_seconds: u32,
+    /// Tries of a call while the database is away.
+    pub attempts: u32,
+}
+
+impl Default for Update {
+    fn default() -> Self {
+        Self {
+            batch_size: 1000,
+            index: true,
+            index_memory_mb: 1024,
+            lease_seconds: 60,
+            attempts: 5,
         }
     }
 }
@@ -98,6 +127,8 @@ pub struct Config {
     pub hyperparameters: Hyperparameters,
     /// Section `[training]`.
     pub training: Training,
+    /// Section `[update]`.
+    pub update: Update,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -145,6 +176,7 @@ impl Config {
         Ok(Self {
             hyperparameters: raw.hyperparameters,
             training: raw.training,
+            update: raw.update,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -170,6 +202,7 @@ impl Config {
                 "training",
                 changed(&self.training, &Training::default(), &[])?,
             ),
+            ("update", changed(&self.update, &Update::default(), &[])?),
             (
                 "source",
                 changed(
@@ -268,6 +301,10 @@ mod tests {
                 split: SplitKind::Llo,
                 max_age_days: Some(90),
                 ..Training::default()
+            },
+            update: Update {
+                index: false,
+                ..Update::default()
             },
             source: Source {
                 likes: "SELECT 'it''s', \"a\"\nFROM b".into(),

@@ -1,5 +1,7 @@
 //! Train, evaluate, update, tune: what the commands do, apart from the arguments that name it.
 
+mod check;
+
 mod checkpoint;
 
 mod data;
@@ -14,6 +16,14 @@ mod file;
 
 mod fit;
 
+mod identity;
+
+pub mod models;
+
+mod publisher;
+
+mod retry;
+
 mod train;
 
 mod tune;
@@ -24,9 +34,12 @@ pub use data::{MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
 pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
+pub use identity::{describe_holder, operator};
+pub use models::{Decision, ListedModel, Switched};
+pub use retry::Retry;
 pub use train::{FINE_TUNING_EPOCHS, FineTuning, TrainOptions, TrainReport, train};
 pub use tune::{TrialReport, TuneOptions, TuneReport, tune};
-pub use update::{Changes, UpdateOptions, UpdateReport, update};
+pub use update::{Changes, UpdateMode, UpdateOptions, UpdateReport, Updated, update};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

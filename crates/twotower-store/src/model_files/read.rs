@@ -67,23 +67,37 @@ pub fn manifest(dir: &Path) -> Result<Manifest, ModelFilesError> {
 /// # Errors
 /// [`ModelFilesError::Missing`] if there is none.
 pub fn resolve(dir: &Path) -> Result<PathBuf, ModelFilesError> {
-    if dir.join(MANIFEST).exists() {
+    if is_model(dir) {
         return Ok(dir.to_owned());
     }
-    let missing = || ModelFilesError::Missing(dir.to_owned());
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
-        Err(error) => return Err(at(dir)(error)),
-    };
-    let mut highest = None;
-    for entry in entries {
-        let entry = entry.map_err(at(dir))?;
-        highest = highest.max(version_of(&entry.path()));
-    }
+    let highest = versions(dir)?.into_iter().max();
     highest
         .map(|version| dir.join(version.to_string()))
-        .ok_or_else(missing)
+        .ok_or_else(|| ModelFilesError::Missing(dir.to_owned()))
+}
+
+/// Whether `dir` is the folder of one model, and not one of models.
+pub fn is_model(dir: &Path) -> bool {
+    dir.join(MANIFEST).exists()
+}
+
+/// The versions that the subfolders of `dir` are named by, in no order.
+///
+/// # Errors
+/// [`ModelFilesError::Missing`] if there is no such folder.
+pub fn versions(dir: &Path) -> Result<Vec<i64>, ModelFilesError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ModelFilesError::Missing(dir.to_owned()));
+        }
+        Err(error) => return Err(at(dir)(error)),
+    };
+    let mut versions = Vec::new();
+    for entry in entries {
+        versions.extend(version_of(&entry.map_err(at(dir))?.path()));
+    }
+    Ok(versions)
 }
 
 /// The version that a folder's name says.

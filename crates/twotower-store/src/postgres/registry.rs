@@ -1,7 +1,10 @@
 use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session};
-use crate::registry::Record;
-use crate::{ModelRecord, ModelState, NewModel, StoreError};
+use crate::registry::{ActivationRow, Details, Record};
+use crate::{
+    Activation, ActivationRecord, Lease, ModelDetails, ModelRecord, ModelState, NewModel,
+    StoreError,
+};
 use sqlx::types::Json;
 
 impl Postgres {
@@ -14,8 +17,12 @@ impl Postgres {
         Ok(version)
     }
 
-    pub(crate) async fn register_model(&self, model: &NewModel) -> Result<(), StoreError> {
-        let mut session = self.begin().await?;
+    pub(crate) async fn register_model(
+        &self,
+        lease: Option<Lease>,
+        model: &NewModel,
+    ) -> Result<(), StoreError> {
+        let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
         let done = query(
             "INSERT INTO twotower.models AS old (version, state, embedding_dim, cut_off, snapshot_sha256,
                                                  hyperparameters, metrics, manifest_sha256)
@@ -45,16 +52,19 @@ impl Postgres {
 
     pub(crate) async fn set_model_state(
         &self,
+        lease: Option<Lease>,
         version: i64,
         state: ModelState,
+        reason: Option<&str>,
     ) -> Result<(), StoreError> {
-        let mut session = self.begin().await?;
+        let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
         if lock_state(&mut session, version).await? == ModelState::Active {
             return Err(StoreError::ActiveModel(version));
         }
-        query("UPDATE twotower.models SET state = $2 WHERE version = $1")
+        query("UPDATE twotower.models SET state = $2, reason = coalesce($3, reason) WHERE version = $1")
             .bind(version)
             .bind(state.as_str())
+            .bind(reason)
             .execute(&mut *session)
             .await?;
         session.commit().await
@@ -62,30 +72,41 @@ impl Postgres {
 
     pub(crate) async fn activate_model(
         &self,
-        version: i64,
-        reason: &str,
+        lease: Option<Lease>,
+        activation: &Activation,
     ) -> Result<(), StoreError> {
-        let mut session = self.begin().await?;
-        // One publisher at a time, whichever versions they have in mind.
+        let version = activation.version;
+        let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
+        // One at a time, whichever versions they have in mind, also those without a lease.
         query("LOCK TABLE twotower.active_model IN SHARE ROW EXCLUSIVE MODE")
             .execute(&mut *session)
             .await?;
         match lock_state(&mut session, version).await? {
             ModelState::Active => return session.commit().await,
-            ModelState::Candidate | ModelState::Retired => {}
-            state @ (ModelState::Loading | ModelState::Failed) => {
-                return Err(StoreError::NotActivatable { version, state });
-            }
+            state if activation.kind.accepts(state) => {}
+            state => return Err(StoreError::NotActivatable { version, state }),
         }
+        query(
+            "INSERT INTO twotower.model_activations (version, kind, activated_by, reason, previous_version, forced)
+             VALUES ($1, $2, $3, $4, (SELECT version FROM twotower.active_model), $5)",
+        )
+        .bind(version)
+        .bind(activation.kind.as_str())
+        .bind(&activation.by)
+        .bind(&activation.reason)
+        .bind(activation.forced)
+        .execute(&mut *session)
+        .await?;
         query("UPDATE twotower.models SET state = 'retired', retired_at = now() WHERE state = 'active'")
             .execute(&mut *session)
             .await?;
         query(
-            "UPDATE twotower.models SET state = 'active', activated_at = now(), reason = $2, promoted_by = session_user
+            "UPDATE twotower.models SET state = 'active', activated_at = now(), reason = $2, promoted_by = $3
              WHERE version = $1",
         )
         .bind(version)
-        .bind(reason)
+        .bind(&activation.reason)
+        .bind(&activation.by)
         .execute(&mut *session)
         .await?;
         query(
@@ -96,6 +117,41 @@ impl Postgres {
         .execute(&mut *session)
         .await?;
         session.commit().await
+    }
+
+    pub(crate) async fn activations(&self) -> Result<Vec<ActivationRecord>, StoreError> {
+        let mut session = self.begin().await?;
+        let rows: Vec<ActivationRow> = query_as(
+            "SELECT version, (extract(epoch FROM activated_at) * 1000000)::bigint, kind, activated_by, reason, previous_version,
+                    forced
+             FROM twotower.model_activations ORDER BY id",
+        )
+        .fetch_all(&mut *session)
+        .await?;
+        session.commit().await?;
+        rows.into_iter().map(ActivationRecord::try_from).collect()
+    }
+
+    pub(crate) async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
+        let mut session = self.begin().await?;
+        let record: Option<Record> = query_as(
+            "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
+                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics
+             FROM twotower.models WHERE version = $1",
+        )
+        .bind(version)
+        .fetch_optional(&mut *session)
+        .await?;
+        let record = record.ok_or(StoreError::UnknownModel(version))?;
+        let details: Details = query_as(
+            "SELECT (extract(epoch FROM retired_at) * 1000000)::bigint, snapshot_sha256, hyperparameters, manifest_sha256, reason
+             FROM twotower.models WHERE version = $1",
+        )
+        .bind(version)
+        .fetch_one(&mut *session)
+        .await?;
+        session.commit().await?;
+        ModelDetails::new(record, details)
     }
 
     pub(crate) async fn active_model(&self) -> Result<Option<ModelRecord>, StoreError> {

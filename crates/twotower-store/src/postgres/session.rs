@@ -18,7 +18,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) async fn begin(
         pool: &PgPool,
-        begin: &'static str,
+        begin: &str,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
         // One round trip. `SET LOCAL` ends with the transaction, so that a pooler's next client does not inherit it.

@@ -1,7 +1,7 @@
 use super::Postgres;
 use super::session::{query, query_as, query_scalar};
 use crate::store::{BULK_TIMEOUT, check_vector};
-use crate::{EmbeddingRow, StoreError, VectorTable};
+use crate::{EmbeddingRow, Lease, StoreError, VectorSummary, VectorTable};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row};
 use twotower_core::embedding::Embeddings;
@@ -16,6 +16,9 @@ struct Statements {
     upsert: &'static str,
     delete: &'static str,
     read: &'static str,
+    count: &'static str,
+    /// Gives the statement that counts what is wrong.
+    summarize: &'static str,
 }
 
 macro_rules! statements {
@@ -36,6 +39,18 @@ macro_rules! statements {
             ),
             read: concat!(
                 "SELECT ", $id, ", embedding::real[] FROM public.", $table, " WHERE model_version = $1 ORDER BY ", $id
+            ),
+            count: concat!(
+                "SELECT model_version, count(*) FROM public.", $table, " GROUP BY model_version ORDER BY model_version"
+            ),
+            // NaN sorts above infinity.
+            summarize: concat!(
+                "SELECT format(
+                     'SELECT count(*), count(*) FILTER (WHERE dims <> $2), count(*) FILTER (WHERE norm >= ''Infinity''),
+                             count(*) FILTER (WHERE norm < ''Infinity'' AND norm NOT BETWEEN 0.99 AND 1.01)
+                      FROM (SELECT %1$I.vector_dims(embedding) AS dims, %1$I.vector_norm(embedding) AS norm
+                            FROM public.", $table, " WHERE model_version = $1) AS vectors', nspname)
+                 FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'"
             ),
         }
     };
@@ -67,12 +82,13 @@ impl Postgres {
 
     pub(crate) async fn write_embeddings(
         &self,
+        lease: Option<Lease>,
         table: VectorTable,
         version: i64,
         dim: usize,
         rows: &[EmbeddingRow<'_>],
     ) -> Result<(), StoreError> {
-        let mut session = self.begin_bulk().await?;
+        let mut session = self.begin_publishing(lease, BULK_TIMEOUT).await?;
         for chunk in rows.chunks(CHUNK_NUMBERS / dim + 1) {
             let numbers: Vec<f32> = chunk.iter().flat_map(|row| row.vector).copied().collect();
             query(statements(table).upsert)
@@ -89,11 +105,12 @@ impl Postgres {
 
     pub(crate) async fn delete_embeddings(
         &self,
+        lease: Option<Lease>,
         table: VectorTable,
         version: i64,
         ids: &[Uuid],
     ) -> Result<u64, StoreError> {
-        let mut session = self.begin_bulk().await?;
+        let mut session = self.begin_publishing(lease, BULK_TIMEOUT).await?;
         let done = query(statements(table).delete)
             .bind(version)
             .bind(ids)
@@ -131,28 +148,42 @@ impl Postgres {
         Ok((ids, embeddings))
     }
 
-    pub(crate) async fn build_vector_index(
+    pub(crate) async fn count_vectors(
         &self,
+        table: VectorTable,
+    ) -> Result<Vec<(i64, i64)>, StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let counts = query_as(statements(table).count)
+            .fetch_all(&mut *session)
+            .await?;
+        session.commit().await?;
+        Ok(counts)
+    }
+
+    pub(crate) async fn summarize_vectors(
+        &self,
+        table: VectorTable,
         version: i64,
         dim: usize,
-    ) -> Result<(), StoreError> {
-        let mut session = self.begin_bulk().await?;
-        // Not concurrently: readers are not in its way, nobody but the caller writes vectors, and what fails leaves nothing.
-        let statement: String = query_scalar(
-            "SELECT format(
-                 'CREATE INDEX IF NOT EXISTS %1$I ON public.video_embeddings
-                  USING hnsw ((embedding::%2$I.vector(%3$s)) %2$I.vector_ip_ops) WHERE model_version = %4$s',
-                 'video_embeddings_hnsw_' || $1::bigint, nspname, $2::bigint, $1::bigint)
-             FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'",
-        )
-        .bind(version)
-        .bind(dim as i64)
-        .fetch_one(&mut *session)
-        .await?;
-        // Two numbers and an identifier that the server has quoted.
-        sqlx::raw_sql(AssertSqlSafe(statement))
-            .execute(&mut *session)
+    ) -> Result<VectorSummary, StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let statement: String = query_scalar(statements(table).summarize)
+            .fetch_one(&mut *session)
             .await?;
-        session.commit().await
+        // Its functions live wherever pgvector does; the server has quoted the name.
+        let counts: (i64, i64, i64, i64) = sqlx::query_as(AssertSqlSafe(statement))
+            .persistent(false)
+            .bind(version)
+            .bind(dim as i32)
+            .fetch_one(&mut *session)
+            .await?;
+        session.commit().await?;
+        let (rows, wrong_dimension, not_finite, wrong_norm) = counts;
+        Ok(VectorSummary {
+            rows: rows as u64,
+            wrong_dimension: wrong_dimension as u64,
+            not_finite: not_finite as u64,
+            wrong_norm: wrong_norm as u64,
+        })
     }
 }

@@ -3,7 +3,7 @@ use crate::StoreError;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 /// Version n is the n-th, and `user_version` of the file the last that was applied.
-const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 impl Sqlite {
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, StoreError> {

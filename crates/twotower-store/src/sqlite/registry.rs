@@ -1,6 +1,9 @@
 use super::{Sqlite, now_us};
-use crate::registry::Record;
-use crate::{ModelRecord, ModelState, NewModel, StoreError};
+use crate::registry::{ActivationRow, Details, Record};
+use crate::{
+    Activation, ActivationRecord, Lease, ModelDetails, ModelRecord, ModelState, NewModel,
+    StoreError,
+};
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
@@ -13,7 +16,12 @@ impl Sqlite {
         )
     }
 
-    pub(crate) async fn register_model(&self, model: &NewModel) -> Result<(), StoreError> {
+    pub(crate) async fn register_model(
+        &self,
+        lease: Option<Lease>,
+        model: &NewModel,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.publish(lease).await?;
         let done = sqlx::query(
             "INSERT INTO twotower_models (version, state, embedding_dim, created_at, cut_off, snapshot_sha256,
                                           hyperparameters, metrics, manifest_sha256)
@@ -33,8 +41,9 @@ impl Sqlite {
         .bind(Json(&model.hyperparameters))
         .bind(Json(&model.metrics))
         .bind(&model.manifest_sha256)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         if done.rows_affected() == 0 {
             return Err(StoreError::ActiveModel(model.version));
         }
@@ -43,36 +52,52 @@ impl Sqlite {
 
     pub(crate) async fn set_model_state(
         &self,
+        lease: Option<Lease>,
         version: i64,
         state: ModelState,
+        reason: Option<&str>,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.write().await?;
+        let mut transaction = self.publish(lease).await?;
         if self::state(&mut transaction, version).await? == ModelState::Active {
             return Err(StoreError::ActiveModel(version));
         }
-        sqlx::query("UPDATE twotower_models SET state = ?2 WHERE version = ?1")
-            .bind(version)
-            .bind(state.as_str())
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "UPDATE twotower_models SET state = ?2, reason = coalesce(?3, reason) WHERE version = ?1",
+        )
+        .bind(version)
+        .bind(state.as_str())
+        .bind(reason)
+        .execute(&mut *transaction)
+        .await?;
         transaction.commit().await?;
         Ok(())
     }
 
     pub(crate) async fn activate_model(
         &self,
-        version: i64,
-        reason: &str,
+        lease: Option<Lease>,
+        activation: &Activation,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.write().await?;
+        let version = activation.version;
+        let mut transaction = self.publish(lease).await?;
         match state(&mut transaction, version).await? {
             ModelState::Active => return Ok(()),
-            ModelState::Candidate | ModelState::Retired => {}
-            state @ (ModelState::Loading | ModelState::Failed) => {
-                return Err(StoreError::NotActivatable { version, state });
-            }
+            state if activation.kind.accepts(state) => {}
+            state => return Err(StoreError::NotActivatable { version, state }),
         }
         let now = now_us();
+        sqlx::query(
+            "INSERT INTO twotower_model_activations (version, activated_at, kind, activated_by, reason, previous_version, forced)
+             VALUES (?1, ?2, ?3, ?4, ?5, (SELECT version FROM twotower_active_model), ?6)",
+        )
+        .bind(version)
+        .bind(now)
+        .bind(activation.kind.as_str())
+        .bind(&activation.by)
+        .bind(&activation.reason)
+        .bind(activation.forced)
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query(
             "UPDATE twotower_models SET state = 'retired', retired_at = ?1 WHERE state = 'active'",
         )
@@ -82,7 +107,7 @@ impl Sqlite {
         sqlx::query("UPDATE twotower_models SET state = 'active', activated_at = ?2, reason = ?3 WHERE version = ?1")
             .bind(version)
             .bind(now)
-            .bind(reason)
+            .bind(&activation.reason)
             .execute(&mut *transaction)
             .await?;
         sqlx::query(
@@ -94,6 +119,36 @@ impl Sqlite {
         .await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    pub(crate) async fn activations(&self) -> Result<Vec<ActivationRecord>, StoreError> {
+        let rows: Vec<ActivationRow> = sqlx::query_as(
+            "SELECT version, activated_at, kind, activated_by, reason, previous_version, forced
+             FROM twotower_model_activations ORDER BY id",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(ActivationRecord::try_from).collect()
+    }
+
+    pub(crate) async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let record: Option<Record> = sqlx::query_as(
+            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics
+             FROM twotower_models WHERE version = ?1",
+        )
+        .bind(version)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let record = record.ok_or(StoreError::UnknownModel(version))?;
+        let details: Details = sqlx::query_as(
+            "SELECT retired_at, snapshot_sha256, hyperparameters, manifest_sha256, reason
+             FROM twotower_models WHERE version = ?1",
+        )
+        .bind(version)
+        .fetch_one(&mut *transaction)
+        .await?;
+        ModelDetails::new(record, details)
     }
 
     pub(crate) async fn active_model(&self) -> Result<Option<ModelRecord>, StoreError> {

@@ -1,6 +1,6 @@
 use super::{Sqlite, json_numbers, now_us, packed};
 use crate::store::check_vector;
-use crate::{EmbeddingRow, StoreError, VectorTable};
+use crate::{EmbeddingRow, IndexOutcome, IndexPlan, Lease, StoreError, VectorSummary, VectorTable};
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use twotower_core::embedding::Embeddings;
@@ -15,6 +15,7 @@ struct Statements {
     upsert: &'static str,
     delete: &'static str,
     read: &'static str,
+    count: &'static str,
 }
 
 macro_rules! statements {
@@ -35,6 +36,9 @@ macro_rules! statements {
             ),
             read: concat!(
                 "SELECT ", $id, ", embedding FROM ", $table, " WHERE model_version = ?1 ORDER BY ", $id
+            ),
+            count: concat!(
+                "SELECT model_version, count(*) FROM ", $table, " GROUP BY model_version ORDER BY model_version"
             ),
         }
     };
@@ -63,13 +67,14 @@ impl Sqlite {
 
     pub(crate) async fn write_embeddings(
         &self,
+        lease: Option<Lease>,
         table: VectorTable,
         version: i64,
         dim: usize,
         rows: &[EmbeddingRow<'_>],
     ) -> Result<(), StoreError> {
         let now = now_us();
-        let mut transaction = self.write().await?;
+        let mut transaction = self.publish(lease).await?;
         for chunk in rows.chunks(CHUNK) {
             let vectors: Vec<u8> = chunk
                 .iter()
@@ -92,11 +97,12 @@ impl Sqlite {
 
     pub(crate) async fn delete_embeddings(
         &self,
+        lease: Option<Lease>,
         table: VectorTable,
         version: i64,
         ids: &[Uuid],
     ) -> Result<u64, StoreError> {
-        let mut transaction = self.write().await?;
+        let mut transaction = self.publish(lease).await?;
         let mut deleted = 0;
         for chunk in ids.chunks(super::CHUNK) {
             deleted += sqlx::query(statements(table).delete)
@@ -139,13 +145,48 @@ impl Sqlite {
         Ok((ids, embeddings))
     }
 
+    pub(crate) async fn count_vectors(
+        &self,
+        table: VectorTable,
+    ) -> Result<Vec<(i64, i64)>, StoreError> {
+        Ok(sqlx::query_as(statements(table).count)
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    pub(crate) async fn summarize_vectors(
+        &self,
+        table: VectorTable,
+        version: i64,
+        dim: usize,
+    ) -> Result<VectorSummary, StoreError> {
+        let mut summary = VectorSummary::default();
+        let mut rows = sqlx::query(statements(table).read)
+            .bind(version)
+            .fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            let (numbers, _) = row.try_get::<&[u8], _>(1)?.as_chunks::<4>();
+            let numbers = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            let norm = numbers
+                .clone()
+                .map(|x| f64::from(x).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            summary.rows += 1;
+            summary.wrong_dimension += u64::from(numbers.len() != dim);
+            summary.not_finite += u64::from(!norm.is_finite());
+            summary.wrong_norm += u64::from(norm.is_finite() && !(0.99..=1.01).contains(&norm));
+        }
+        Ok(summary)
+    }
+
     /// Retrieval is in our own process; SQLite has no index of vectors.
     #[expect(clippy::unused_async, reason = "the other engine has work to do")]
     pub(crate) async fn build_vector_index(
         &self,
-        _version: i64,
-        _dim: usize,
-    ) -> Result<(), StoreError> {
-        Ok(())
+        _lease: Option<Lease>,
+        _plan: &IndexPlan,
+    ) -> Result<IndexOutcome, StoreError> {
+        Ok(IndexOutcome::None)
     }
 }

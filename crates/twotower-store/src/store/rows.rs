@@ -93,6 +93,46 @@ pub struct EmbeddingRow<'a> {
     pub vector: &'a [f32],
 }
 
+/// Vectors of one version, and those that must not be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VectorSummary {
+    /// All of them.
+    pub rows: u64,
+    /// Those of another dimension.
+    pub wrong_dimension: u64,
+    /// Those with NaN or infinity in them.
+    pub not_finite: u64,
+    /// Finite ones whose norm is not within 1 ± 0.01.
+    pub wrong_norm: u64,
+}
+
+/// An HNSW index to be built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexPlan {
+    /// Version whose vectors it holds.
+    pub version: i64,
+    /// Their dimension.
+    pub dim: usize,
+    /// Their number, of which the memory follows.
+    pub rows: u64,
+    /// Most memory to build it in, megabytes. In less than it needs it is built all the same, but slowly.
+    pub memory_cap_mb: u64,
+}
+
+/// What came of building an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IndexOutcome {
+    /// It was there.
+    Present,
+    /// It was built.
+    Built {
+        /// The server's `maintenance_work_mem` while building.
+        memory: String,
+    },
+    /// The engine has no such index.
+    None,
+}
+
 /// What a user did, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserHistory {
@@ -132,6 +172,22 @@ pub struct UserActivity {
     pub likes: u64,
 }
 
+impl IndexPlan {
+    /// What PostgreSQL gives any maintenance by default.
+    const LEAST_MB: u64 = 64;
+    /// Bytes of an element besides its numbers: neighbours on all layers (m = 16), and what allocation adds.
+    const ELEMENT: u64 = 1024;
+
+    /// Memory in which the whole graph fits, if the cap allows it, megabytes.
+    pub(crate) fn memory_mb(&self) -> u64 {
+        let needed = self.rows * (4 * self.dim as u64 + Self::ELEMENT);
+        needed
+            .div_ceil(1 << 20)
+            .min(self.memory_cap_mb)
+            .max(Self::LEAST_MB)
+    }
+}
+
 impl InteractionKind {
     /// Name of the table, as errors say it.
     pub(crate) fn table(self) -> &'static str {
@@ -149,5 +205,28 @@ impl VectorTable {
             Self::Videos => "video_embeddings",
             Self::Users => "user_embeddings",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::IndexPlan;
+
+    #[test]
+    fn memory_follows_rows_and_dimension_up_to_the_cap() {
+        let memory = |rows, dim| {
+            let (version, memory_cap_mb) = (1, 1024);
+            let plan = IndexPlan {
+                version,
+                dim,
+                rows,
+                memory_cap_mb,
+            };
+            plan.memory_mb()
+        };
+        assert_eq!(memory(1000, 64), 64);
+        assert_eq!(memory(500_000, 64), 611);
+        assert_eq!(memory(500_000, 128), 733);
+        assert_eq!(memory(10_000_000, 64), 1024);
     }
 }

@@ -2,12 +2,14 @@
 
 use crate::database;
 use serde_json::json;
+use std::time::Duration;
 use twotower_core::embedding::EmbeddingError;
 use twotower_core::feature::Video;
 use twotower_core::interaction::Interaction;
 use twotower_store::{
-    Counts, EmbeddingRow, InteractionKind, InteractionRow, ModelState, NewModel, Snapshot,
-    SnapshotOptions, Source, Store, StoreError, VectorTable, VideosWritten, snapshot_sha256,
+    Activation, ActivationKind, Counts, EmbeddingRow, IndexPlan, InteractionKind, InteractionRow,
+    Lease, LeaseHolder, LeaseOutcome, ModelState, NewModel, Snapshot, SnapshotOptions, Source,
+    Store, StoreError, VectorSummary, VectorTable, VideosWritten, snapshot_sha256,
 };
 use uuid::Uuid;
 
@@ -58,6 +60,10 @@ contract! {
     both_engines_give_the_same_snapshot,
     versions_ascend,
     a_model_goes_through_its_life,
+    activations_are_remembered,
+    vectors_are_counted_and_summarized,
+    there_is_one_publisher,
+    a_lost_lease_stops_every_write,
     vectors_come_back_to_the_bit,
     bad_vectors_are_refused_before_writing,
     generations_do_not_meet,
@@ -504,16 +510,26 @@ fn model(version: i64) -> NewModel {
     }
 }
 
+fn promotion(version: i64) -> Activation {
+    Activation {
+        version,
+        kind: ActivationKind::Promotion,
+        by: "ann".into(),
+        reason: format!("{version} is better"),
+        forced: false,
+    }
+}
+
 async fn a_model_goes_through_its_life(store: &Store) {
     assert_eq!(store.active_model().await.unwrap(), None);
-    let unknown = store.activate_model(7, "").await;
+    let unknown = store.activate_model(&promotion(7)).await;
     assert!(matches!(unknown, Err(StoreError::UnknownModel(7))));
     let unknown = store.set_model_state(7, ModelState::Failed).await;
     assert!(matches!(unknown, Err(StoreError::UnknownModel(7))));
     for version in [1, 2] {
         store.register_model(&model(version)).await.unwrap();
     }
-    let early = store.activate_model(1, "").await;
+    let early = store.activate_model(&promotion(1)).await;
     assert!(matches!(
         early,
         Err(StoreError::NotActivatable {
@@ -529,8 +545,8 @@ async fn a_model_goes_through_its_life(store: &Store) {
     }
     let wrong_way = store.set_model_state(1, ModelState::Active).await;
     assert!(matches!(wrong_way, Err(StoreError::SetActive(1))));
-    store.activate_model(1, "first").await.unwrap();
-    store.activate_model(1, "again").await.unwrap();
+    store.activate_model(&promotion(1)).await.unwrap();
+    store.activate_model(&promotion(1)).await.unwrap();
     let active = store.active_model().await.unwrap().unwrap();
     assert_eq!((active.version, active.state), (1, ModelState::Active));
     assert_eq!(active.metrics, model(1).metrics);
@@ -543,7 +559,7 @@ async fn a_model_goes_through_its_life(store: &Store) {
     ] {
         assert!(matches!(refused, Err(StoreError::ActiveModel(1))));
     }
-    store.activate_model(2, "better").await.unwrap();
+    store.activate_model(&promotion(2)).await.unwrap();
     let states = |models: Vec<twotower_store::ModelRecord>| -> Vec<_> {
         models
             .into_iter()
@@ -555,12 +571,189 @@ async fn a_model_goes_through_its_life(store: &Store) {
         [(2, ModelState::Active), (1, ModelState::Retired)]
     );
     // Rollback, then a version that is tried again.
-    store.activate_model(1, "rollback").await.unwrap();
+    store.activate_model(&promotion(1)).await.unwrap();
     store.register_model(&model(2)).await.unwrap();
     assert_eq!(
         states(store.models().await.unwrap()),
         [(2, ModelState::Loading), (1, ModelState::Active)]
     );
+}
+
+async fn activations_are_remembered(store: &Store) {
+    for version in [1, 2] {
+        store.register_model(&model(version)).await.unwrap();
+    }
+    let loaded = Activation {
+        kind: ActivationKind::Loaded,
+        ..promotion(1)
+    };
+    store.activate_model(&loaded).await.unwrap();
+    store.fail_model(2, "too short").await.unwrap();
+    assert!(store.activate_model(&promotion(2)).await.is_err());
+    let details = store.model_details(2).await.unwrap();
+    assert_eq!(details.record.state, ModelState::Failed);
+    assert_eq!(details.reason.as_deref(), Some("too short"));
+    assert!(details.activations.is_empty());
+    store.register_model(&model(2)).await.unwrap();
+    let state = store.set_model_state(2, ModelState::Candidate);
+    state.await.unwrap();
+    let forced = Activation {
+        forced: true,
+        ..promotion(2)
+    };
+    store.activate_model(&forced).await.unwrap();
+    store.activate_model(&forced).await.unwrap();
+    let back = Activation {
+        kind: ActivationKind::Rollback,
+        ..promotion(1)
+    };
+    store.activate_model(&back).await.unwrap();
+    let history = store.activations().await.unwrap();
+    let seen: Vec<_> = history
+        .iter()
+        .map(|one| (one.version, one.kind, one.previous_version, one.forced))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (1, ActivationKind::Loaded, None, false),
+            (2, ActivationKind::Promotion, Some(1), true),
+            (1, ActivationKind::Rollback, Some(2), false),
+        ]
+    );
+    assert_eq!(
+        (&*history[1].by, &*history[1].reason),
+        ("ann", "2 is better")
+    );
+    let details = store.model_details(1).await.unwrap();
+    assert_eq!(details.hyperparameters, json!({"seed": 42}));
+    assert_eq!(
+        (&*details.snapshot_sha256, &*details.manifest_sha256),
+        ("ab", "cd")
+    );
+    assert_eq!(
+        details.activations,
+        [history[0].clone(), history[2].clone()]
+    );
+    assert!(details.retired_at_us.is_some(), "it was retired in between");
+    let unknown = store.model_details(3).await;
+    assert!(matches!(unknown, Err(StoreError::UnknownModel(3))));
+}
+
+async fn vectors_are_counted_and_summarized(store: &Store) {
+    let table = VectorTable::Users;
+    assert!(store.count_vectors(table).await.unwrap().is_empty());
+    let rows = vector_rows(&[1, 2, 3].map(video_id));
+    store.write_embeddings(table, 1, &rows).await.unwrap();
+    let other = [EmbeddingRow {
+        vector: &[0.0, 0.6, 0.8],
+        ..rows[2]
+    }];
+    store.write_embeddings(table, 1, &other).await.unwrap();
+    store.write_embeddings(table, 4, &rows[..2]).await.unwrap();
+    let counts = store.count_vectors(table).await.unwrap();
+    assert_eq!(counts, [(1, 3), (4, 2)]);
+    let expected = VectorSummary {
+        rows: 3,
+        wrong_dimension: 1,
+        ..VectorSummary::default()
+    };
+    let summary = store.summarize_vectors(table, 1, 2).await.unwrap();
+    assert_eq!(summary, expected);
+    let nothing = store.summarize_vectors(table, 2, 2).await.unwrap();
+    assert_eq!(nothing, VectorSummary::default());
+}
+
+const LONG: Duration = Duration::from_mins(10);
+
+fn holder(pid: u32) -> LeaseHolder {
+    LeaseHolder {
+        host: "host".into(),
+        pid,
+        since_us: START_US + i64::from(pid),
+    }
+}
+
+async fn taken(store: &Store, pid: u32, lifetime: Duration) -> Lease {
+    match store.take_lease(&holder(pid), lifetime).await.unwrap() {
+        LeaseOutcome::Taken(lease) => lease,
+        LeaseOutcome::Held(other) => panic!("{other:?} holds the lease"),
+    }
+}
+
+async fn there_is_one_publisher(store: &Store) {
+    let asking = (0..12).map(|pid| async move {
+        let outcome = store.take_lease(&holder(pid), LONG).await.unwrap();
+        matches!(outcome, LeaseOutcome::Taken(_)).then_some(pid)
+    });
+    let outcomes = futures_util::future::join_all(asking).await;
+    let winners: Vec<u32> = outcomes.into_iter().flatten().collect();
+    let [winner] = winners[..] else {
+        panic!("{winners:?} have it")
+    };
+    let held = store.take_lease(&holder(99), LONG).await.unwrap();
+    assert_eq!(held, LeaseOutcome::Held(holder(winner)));
+    // Who did not hear the answer asks again.
+    let lease = taken(store, winner, LONG).await;
+    store.renew_lease(lease).await.unwrap();
+    let rows = vector_rows(&[video_id(1)]);
+    let ours = store.under(lease);
+    let written = ours.write_embeddings(VectorTable::Videos, 1, &rows);
+    written.await.unwrap();
+    store.release_lease(lease).await.unwrap();
+    taken(store, 99, LONG).await;
+}
+
+async fn a_lost_lease_stops_every_write(store: &Store) {
+    let rows = vector_rows(&[1, 2].map(video_id));
+    let table = VectorTable::Videos;
+    let old = taken(store, 1, Duration::ZERO).await;
+    let sleeper = store.under(old);
+    sleeper.register_model(&model(1)).await.unwrap();
+    // Expired, but nobody else has come.
+    let written = sleeper.write_embeddings(table, 1, &rows[..1]);
+    written.await.unwrap();
+    let new = taken(store, 2, LONG).await;
+    let plan = IndexPlan {
+        version: 1,
+        dim: 2,
+        rows: 1,
+        memory_cap_mb: 64,
+    };
+    let mut refused = vec![
+        sleeper.register_model(&model(2)).await,
+        sleeper.write_embeddings(table, 1, &rows).await,
+        sleeper
+            .delete_embeddings(table, 1, &[video_id(1)])
+            .await
+            .map(|_| ()),
+        sleeper.set_model_state(1, ModelState::Candidate).await,
+        sleeper.fail_model(1, "").await,
+        sleeper.activate_model(&promotion(1)).await,
+        sleeper.renew_lease(old).await,
+    ];
+    if store.kind() == twotower_store::StoreKind::Postgres {
+        refused.push(sleeper.build_vector_index(&plan).await.map(|_| ()));
+    }
+    for (n, result) in refused.into_iter().enumerate() {
+        assert!(
+            matches!(result, Err(StoreError::LeaseLost)),
+            "{n}: {result:?}"
+        );
+    }
+    assert_eq!(store.count_vectors(table).await.unwrap(), [(1, 1)]);
+    assert_eq!(store.models().await.unwrap().len(), 1);
+    // Giving back what is not ours changes nothing.
+    store.release_lease(old).await.unwrap();
+    store.renew_lease(new).await.unwrap();
+    let working = store.under(new);
+    working.write_embeddings(table, 1, &rows).await.unwrap();
+    let loaded = Activation {
+        kind: ActivationKind::Loaded,
+        ..promotion(1)
+    };
+    working.activate_model(&loaded).await.unwrap();
+    assert_eq!(store.count_vectors(table).await.unwrap(), [(1, 2)]);
 }
 
 const VECTORS: [[f32; 2]; 3] = [[0.6, 0.8], [1.0, -1e-30], [-0.8, 0.6]];

@@ -6,4 +6,6 @@ mod connection;
 
 mod guide;
 
+mod lease;
+
 mod schema;

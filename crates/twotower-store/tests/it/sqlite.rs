@@ -1,8 +1,12 @@
 //! What only the embedded engine promises.
 
 use crate::database;
+use sqlx::{Connection, Executor, SqliteConnection};
 use twotower_core::feature::Video;
-use twotower_store::{ConnectOptions, InteractionKind, SnapshotOptions, Source, Store, StoreKind};
+use twotower_store::{
+    ConnectOptions, EmbeddingRow, InteractionKind, SnapshotOptions, Source, Store, StoreKind,
+    VectorSummary, VectorTable,
+};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -14,7 +18,7 @@ async fn two_stores_share_a_file_and_migrate_at_once() {
     let (one, other) = (one.unwrap(), other.unwrap());
     let (first, second) = tokio::join!(one.migrate(), other.migrate());
     let applied = [first.unwrap(), second.unwrap()].concat();
-    assert_eq!(applied, ["1"], "each migration is applied once");
+    assert_eq!(applied, ["1", "2"], "each migration is applied once");
     let video = Video {
         id: Uuid::from_u128(1),
         ..Video::default()
@@ -53,8 +57,8 @@ async fn memory_is_a_store_too() {
         .await
         .unwrap();
     assert_eq!(store.kind(), StoreKind::Sqlite);
-    assert_eq!(store.pending_migrations().await.unwrap(), ["1"]);
-    assert_eq!(store.migrate().await.unwrap(), ["1"]);
+    assert_eq!(store.pending_migrations().await.unwrap(), ["1", "2"]);
+    assert_eq!(store.migrate().await.unwrap(), ["1", "2"]);
     assert!(store.pending_migrations().await.unwrap().is_empty());
 }
 
@@ -139,4 +143,73 @@ async fn writers_queue_instead_of_failing() {
         assert!(result.unwrap().unwrap());
     }
     assert_eq!(store.counts().await.unwrap().likes, 64);
+}
+
+/// Nothing else keeps the embedded engine from holding what is no vector.
+#[tokio::test]
+async fn vectors_that_are_none_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/test.db", folder.path().display());
+    let store = Store::connect(&url, ConnectOptions::default())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    let rows = [1, 2, 3].map(|n| EmbeddingRow {
+        id: Uuid::from_u128(n),
+        fingerprint: 0,
+        vector: &[0.6, 0.8],
+    });
+    let table = VectorTable::Videos;
+    store.write_embeddings(table, 1, &rows).await.unwrap();
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    // NaN in the first number of one, a norm above 4 in another.
+    connection
+        .execute(
+            "UPDATE video_embeddings SET embedding = x'0000c07f0000803f' WHERE substr(video_id, 16) = x'01';
+             UPDATE video_embeddings SET embedding = x'000080400000803f' WHERE substr(video_id, 16) = x'02'",
+        )
+        .await
+        .unwrap();
+    let expected = VectorSummary {
+        rows: 3,
+        not_finite: 1,
+        wrong_norm: 1,
+        ..VectorSummary::default()
+    };
+    let summary = store.summarize_vectors(table, 1, 2).await.unwrap();
+    assert_eq!(summary, expected);
+}
+
+/// What was activated before activations were recorded is history too.
+#[tokio::test]
+async fn a_file_of_the_first_schema_gets_its_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/old.db?mode=rwc", folder.path().display());
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    connection
+        .execute(include_str!("../../src/sqlite/schema_1.sql"))
+        .await
+        .unwrap();
+    connection
+        .execute(
+            "INSERT INTO twotower_models (version, state, embedding_dim, created_at, activated_at, snapshot_sha256,
+                                          hyperparameters, metrics, manifest_sha256, reason)
+             VALUES (1, 'active', 2, 0, 10, '', '{}', '{}', '', 'back'), (2, 'retired', 2, 0, 20, '', '{}', '{}', '', 'update'),
+                    (3, 'loading', 2, 0, NULL, '', '{}', '{}', '', NULL);
+             INSERT INTO twotower_active_model VALUES (1, 1);
+             PRAGMA user_version = 1",
+        )
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    let store = Store::connect(&url, ConnectOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(store.migrate().await.unwrap(), ["2"]);
+    let history = store.activations().await.unwrap();
+    let seen: Vec<_> = history
+        .iter()
+        .map(|one| (one.version, one.previous_version, &*one.reason))
+        .collect();
+    assert_eq!(seen, [(2, None, "update"), (1, Some(2), "back")]);
 }

@@ -1,8 +1,11 @@
+use super::models::{ModelsArgs, RollbackArgs};
 use super::tune::TuneArgs;
-use crate::config::{Config, Training};
+use crate::config::{Config, Training, Update};
 use crate::demo::GeneratorOptions;
 use crate::import::ImportArgs;
-use crate::jobs::{EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, TrainOptions, UpdateOptions};
+use crate::jobs::{
+    EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, TrainOptions, UpdateMode, UpdateOptions,
+};
 use crate::serve::{ConsoleAccess, Limits, ServeArgs, ServeConfig, auth};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -89,6 +92,10 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Bring a model's vectors in the database up to date
     Update(UpdateArgs),
+    /// The registered versions: list, show, promote, rollback, retire
+    Models(ModelsArgs),
+    /// Back to the version that was active before the present one; the same as `twotower models rollback`
+    Rollback(RollbackArgs),
     /// Serve recommendations over HTTP
     Serve(ServeArgs),
 }
@@ -268,7 +275,7 @@ impl EvaluateArgs {
 /// Arguments of `twotower update`.
 #[derive(Debug, Clone, Args)]
 pub struct UpdateArgs {
-    /// A model's folder, or a folder of models, whose newest is taken [default: models]
+    /// A model's folder, or a folder of models: of these a new one is made active, else the active one is kept up to date [default: models]
     #[arg(long, value_name = "FOLDER")]
     pub model_path: Option<PathBuf>,
 
@@ -280,22 +287,52 @@ pub struct UpdateArgs {
     #[arg(long)]
     pub full: bool,
 
-    /// Vectors a transaction
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
-    pub batch_size: usize,
+    /// Load a version without making it active, for `twotower models promote`
+    #[arg(long)]
+    pub no_activate: bool,
+
+    /// Vectors a transaction [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub batch_size: Option<usize>,
+
+    #[command(flatten)]
+    pub index: IndexArgs,
+}
+
+/// The index for those who search in SQL.
+#[derive(Debug, Clone, Args)]
+pub struct IndexArgs {
+    /// Build no index of the video vectors; only those who search in SQL miss it
+    #[arg(long)]
+    pub no_index: bool,
+
+    /// Most memory for PostgreSQL to build the index in, megabytes [default: 1024]
+    #[arg(long, value_name = "MB")]
+    pub index_memory_mb: Option<u64>,
 }
 
 impl UpdateArgs {
     /// Flags over configuration.
     pub fn options(&self, config: &Config) -> UpdateOptions {
+        let file = &config.update;
         UpdateOptions {
             model_path: self
                 .model_path
                 .clone()
                 .unwrap_or_else(|| config.training.output_dir.clone()),
-            dry_run: self.dry_run,
+            mode: match (self.dry_run, self.no_activate) {
+                (true, _) => UpdateMode::DryRun,
+                (false, true) => UpdateMode::Load,
+                (false, false) => UpdateMode::Activate,
+            },
             full: self.full,
-            batch_size: self.batch_size,
+            reason: "update".into(),
+            settings: Update {
+                batch_size: self.batch_size.unwrap_or(file.batch_size),
+                index: file.index && !self.index.no_index,
+                index_memory_mb: self.index.index_memory_mb.unwrap_or(file.index_memory_mb),
+                ..file.clone()
+            },
         }
     }
 }

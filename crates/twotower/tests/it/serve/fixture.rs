@@ -4,7 +4,7 @@ use super::client::Client;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -16,13 +16,13 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::{
-    ConnectOptions, EmbeddingRow, InteractionKind, InteractionRow, ModelState, NewModel, Store,
-    VectorTable,
+    Activation, ActivationKind, ConnectOptions, EmbeddingRow, InteractionKind, InteractionRow,
+    ModelState, NewModel, Store, VectorTable,
 };
 use uuid::Uuid;
 
 pub(super) const SECRET: &str = "a test's secret, known to everybody who reads this";
-pub(super) const VIDEOS: u128 = 40;
+pub(crate) const VIDEOS: u128 = 40;
 
 pub(super) struct Fixture {
     pub(super) folder: TempDir,
@@ -31,12 +31,12 @@ pub(super) struct Fixture {
 }
 
 /// Id of video `n` of `1..=VIDEOS`.
-pub(super) fn video(n: u128) -> Uuid {
+pub(crate) fn video(n: u128) -> Uuid {
     Uuid::from_u128(0x0a00_0000_0000_4000_8000_0000_0000_0000 + n)
 }
 
 /// Id of user `n`.
-pub(super) fn user(n: u128) -> Uuid {
+pub(crate) fn user(n: u128) -> Uuid {
     Uuid::from_u128(0x0b00_0000_0000_4000_8000_0000_0000_0000 + n)
 }
 
@@ -93,34 +93,7 @@ impl Fixture {
         self.runtime.block_on(async {
             let version = self.store.next_model_version().await.unwrap();
             let model = model(seed);
-            let info = ModelInfo {
-                version,
-                created_at_us: 1_732_000_000_000_000,
-                trained_on: TrainedOn {
-                    cut_off_us: Some(1_731_999_000_000_000),
-                    learned_until_us: None,
-                    fine_tuned_from: None,
-                    snapshot_sha256: "0".repeat(64),
-                    likes: 66,
-                    skips: 0,
-                    users: 11,
-                    videos: VIDEOS as u64,
-                    split: "temporal".into(),
-                },
-                metrics: metrics(),
-                training_log: training_log(),
-            };
-            let (_, manifest_sha256) =
-                model_files::save(&self.models(), &model, &[], &info).unwrap();
-            let record = NewModel {
-                version,
-                embedding_dim: model.hyperparameters.embedding_dim,
-                cut_off_us: info.trained_on.cut_off_us,
-                snapshot_sha256: info.trained_on.snapshot_sha256.clone(),
-                hyperparameters: serde_json::to_value(&model.hyperparameters).unwrap(),
-                metrics: info.metrics.clone(),
-                manifest_sha256,
-            };
+            let record = save_model(&self.models(), &model, version);
             self.store.register_model(&record).await.unwrap();
             let videos = catalogue();
             let vectors = model.embed_videos(&videos).unwrap();
@@ -139,7 +112,14 @@ impl Fixture {
             written.await.unwrap();
             let state = self.store.set_model_state(version, ModelState::Candidate);
             state.await.unwrap();
-            self.store.activate_model(version, "test").await.unwrap();
+            let activation = Activation {
+                version,
+                kind: ActivationKind::Promotion,
+                by: "test".into(),
+                reason: "test".into(),
+                forced: false,
+            };
+            self.store.activate_model(&activation).await.unwrap();
             version
         })
     }
@@ -211,6 +191,37 @@ impl Drop for Running {
     }
 }
 
+/// Writes the folder of a version; returns what is registered of it.
+pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel {
+    let info = ModelInfo {
+        version,
+        created_at_us: 1_732_000_000_000_000,
+        trained_on: TrainedOn {
+            cut_off_us: Some(1_731_999_000_000_000),
+            learned_until_us: None,
+            fine_tuned_from: None,
+            snapshot_sha256: "0".repeat(64),
+            likes: 66,
+            skips: 0,
+            users: 11,
+            videos: VIDEOS as u64,
+            split: "temporal".into(),
+        },
+        metrics: metrics(),
+        training_log: training_log(),
+    };
+    let (_, manifest_sha256) = model_files::save(models, model, &[], &info).unwrap();
+    NewModel {
+        version,
+        embedding_dim: model.hyperparameters.embedding_dim,
+        cut_off_us: info.trained_on.cut_off_us,
+        snapshot_sha256: info.trained_on.snapshot_sha256,
+        hyperparameters: serde_json::to_value(&model.hyperparameters).unwrap(),
+        metrics: info.metrics,
+        manifest_sha256,
+    }
+}
+
 /// The claims of a good token of `user`.
 pub(super) fn claims(user: Uuid) -> Value {
     json!({"sub": user, "aud": "authenticated", "exp": get_current_timestamp() + 600, "role": "authenticated"})
@@ -222,7 +233,7 @@ pub(super) fn token(user: Uuid) -> String {
     encode(&Header::new(Algorithm::HS256), &claims(user), &key).unwrap()
 }
 
-fn catalogue() -> Vec<Video> {
+pub(crate) fn catalogue() -> Vec<Video> {
     const GENRES: [&str; 5] = ["ドラマ", "Documentary", "コメディ", "Travel", "Cooking"];
     const TITLES: [&str; 5] = [
         "夜明けの街角",
@@ -252,7 +263,8 @@ fn catalogue() -> Vec<Video> {
         .collect()
 }
 
-fn model(seed: u64) -> Model {
+/// Random weights.
+pub(crate) fn model(seed: u64) -> Model {
     let catalogue = Catalogue::new(catalogue()).unwrap();
     let options = PreprocessingOptions {
         min_term_videos: 2,

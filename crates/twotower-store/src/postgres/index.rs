@@ -1,0 +1,76 @@
+//! The HNSW index of a version's video vectors.
+
+use super::Postgres;
+use super::session::query_scalar;
+use crate::lease::Lease;
+use crate::store::BULK_TIMEOUT;
+use crate::{IndexOutcome, IndexPlan, StoreError};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+impl Postgres {
+    /// Concurrently, so that no writer of another version waits. What a killed build left behind is invalid: it is dropped,
+    /// and built afresh.
+    pub(crate) async fn build_vector_index(
+        &self,
+        lease: Option<Lease>,
+        plan: &IndexPlan,
+    ) -> Result<IndexOutcome, StoreError> {
+        let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
+        let valid: Option<bool> = query_scalar(
+            "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('public.video_embeddings_hnsw_' || $1::bigint)",
+        )
+        .bind(plan.version)
+        .fetch_optional(&mut *session)
+        .await?;
+        let (drop, create): (String, String) = super::session::query_as(
+            "SELECT format('DROP INDEX CONCURRENTLY IF EXISTS public.%I', name),
+                    format('CREATE INDEX CONCURRENTLY %1$I ON public.video_embeddings
+                            USING hnsw ((embedding::%2$I.vector(%3$s)) %2$I.vector_ip_ops) WHERE model_version = %4$s',
+                           name, nspname, $2::bigint, $1::bigint)
+             FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace,
+                  (SELECT 'video_embeddings_hnsw_' || $1::bigint AS name) AS index
+             WHERE extname = 'vector'",
+        )
+        .bind(plan.version)
+        .bind(plan.dim as i64)
+        .fetch_one(&mut *session)
+        .await?;
+        session.commit().await?;
+        if valid == Some(true) {
+            return Ok(IndexOutcome::Present);
+        }
+        let mut connection = self.connect_to_build(plan.memory_mb()).await?;
+        // Numbers, and names that the server has quoted.
+        if valid == Some(false) {
+            sqlx::raw_sql(AssertSqlSafe(drop))
+                .execute(&mut connection)
+                .await?;
+        }
+        sqlx::raw_sql(AssertSqlSafe(create))
+            .execute(&mut connection)
+            .await?;
+        let memory = sqlx::query_scalar("SELECT current_setting('maintenance_work_mem')")
+            .persistent(false)
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(IndexOutcome::Built { memory })
+    }
+
+    /// A connection of its own: what is built concurrently is built outside a transaction, where `SET LOCAL` has no meaning,
+    /// and a plain `SET` would stay with whoever gets the connection next. A pooler may refuse settings at the start; the
+    /// server's own hold then.
+    async fn connect_to_build(&self, memory_mb: u64) -> Result<PgConnection, StoreError> {
+        let plain = self.pool.connect_options();
+        let sized = (*plain).clone().options([
+            ("maintenance_work_mem", format!("{memory_mb}MB")),
+            ("statement_timeout", BULK_TIMEOUT.as_millis().to_string()),
+            // Nobody needs an index whose builder was killed, and the next one would wait for it.
+            ("client_connection_check_interval", "5s".into()),
+        ]);
+        match PgConnection::connect_with(&sized).await {
+            Err(sqlx::Error::Database(_)) => Ok(PgConnection::connect_with(&plain).await?),
+            connection => Ok(connection?),
+        }
+    }
+}

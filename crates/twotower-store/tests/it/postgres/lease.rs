@@ -1,0 +1,91 @@
+//! What the lease promises while a publisher is in the middle of a write.
+
+use crate::database::{execute, few_connections, postgres_url};
+use sqlx::{Connection, Executor, PgConnection};
+use std::time::{Duration, Instant};
+use twotower_store::{
+    EmbeddingRow, Lease, LeaseHolder, LeaseOutcome, Store, StoreError, VectorTable,
+};
+use uuid::Uuid;
+
+const LONG: Duration = Duration::from_mins(10);
+
+async fn ask(store: &Store, pid: u32, lifetime: Duration) -> LeaseOutcome {
+    let asking = LeaseHolder {
+        host: "host".into(),
+        pid,
+        since_us: 1,
+    };
+    store.take_lease(&asking, lifetime).await.unwrap()
+}
+
+async fn taken(store: &Store, pid: u32, lifetime: Duration) -> Lease {
+    match ask(store, pid, lifetime).await {
+        LeaseOutcome::Taken(lease) => lease,
+        LeaseOutcome::Held(other) => panic!("{other:?} holds the lease"),
+    }
+}
+
+/// A write that has begun under a lease ends under it: heartbeats pass, a takeover does not.
+#[tokio::test]
+async fn nobody_takes_over_in_the_middle_of_a_write() {
+    let url = postgres_url().await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let lease = taken(&store, 1, Duration::ZERO).await;
+    let mut writing = PgConnection::connect(&url).await.unwrap();
+    writing
+        .execute("BEGIN; SELECT FROM twotower.publisher WHERE fence = 1 FOR KEY SHARE")
+        .await
+        .unwrap();
+    let clock = Instant::now();
+    assert!(matches!(ask(&store, 2, LONG).await, LeaseOutcome::Held(_)));
+    store.renew_lease(lease).await.unwrap();
+    assert!(clock.elapsed() < Duration::from_secs(5), "nobody waits");
+    writing.execute("COMMIT").await.unwrap();
+    taken(&store, 2, LONG).await;
+}
+
+/// A write that waits for a lock meanwhile finds out afterwards.
+#[tokio::test]
+async fn a_write_that_begins_after_a_takeover_fails() {
+    let url = postgres_url().await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let sleeper = store.under(taken(&store, 1, LONG).await);
+    let mut takeover = PgConnection::connect(&url).await.unwrap();
+    takeover
+        .execute("BEGIN; UPDATE twotower.publisher SET fence = fence + 1")
+        .await
+        .unwrap();
+    let rows = [EmbeddingRow {
+        id: Uuid::from_u128(1),
+        fingerprint: 0,
+        vector: &[0.6, 0.8],
+    }];
+    let write = sleeper.write_embeddings(VectorTable::Users, 1, &rows);
+    let commit = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        takeover.execute("COMMIT").await.unwrap();
+    };
+    let (written, ()) = tokio::join!(write, commit);
+    assert!(matches!(written, Err(StoreError::LeaseLost)), "{written:?}");
+}
+
+/// Errors that pass by themselves are told from those that do not.
+#[tokio::test]
+async fn an_outage_is_told_from_a_refusal() {
+    let url = postgres_url().await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    execute(&url, "DROP TABLE twotower.publisher").await;
+    let asking = LeaseHolder {
+        host: String::new(),
+        pid: 1,
+        since_us: 1,
+    };
+    let refused = store.take_lease(&asking, LONG).await.unwrap_err();
+    assert!(!refused.is_outage(), "{refused}");
+    let nobody = Store::connect("postgresql://me@127.0.0.1:1/db", few_connections()).await;
+    assert!(nobody.unwrap_err().is_outage());
+    let (place, _) = url.rsplit_once('/').unwrap();
+    let unknown = Store::connect(&format!("{place}/no_such_database"), few_connections()).await;
+    assert!(!unknown.unwrap_err().is_outage());
+}

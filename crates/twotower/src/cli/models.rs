@@ -1,0 +1,261 @@
+//! `twotower models …` and `twotower rollback`.
+
+use super::args::GlobalArgs;
+use super::output::print;
+use crate::config::Config;
+use crate::jobs::{Decision, ListedModel, Switched, models, operator};
+use crate::serve::rfc3339;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::time::{Duration, UNIX_EPOCH};
+use twotower_store::{ModelDetails, Store};
+
+/// Arguments of `twotower models`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+}
+
+/// What to do with the registry.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsCommand {
+    /// All versions: state, times, metrics, number of vectors
+    List,
+    /// Everything registered of one version: snapshot, hyperparameters, metrics, who made it active, when and why
+    Show {
+        /// Version
+        version: i64,
+    },
+    /// Make a complete version active, if its vectors are there and good
+    Promote(PromoteArgs),
+    /// Back to the version that was active before the present one
+    Rollback(RollbackArgs),
+    /// Take a version out of the running; never the active one
+    Retire {
+        /// Version
+        version: i64,
+    },
+}
+
+/// Arguments of `twotower models promote`.
+#[derive(Debug, Clone, Args)]
+pub struct PromoteArgs {
+    /// Version
+    pub version: i64,
+
+    #[command(flatten)]
+    pub decision: DecisionArgs,
+}
+
+/// Arguments of `twotower rollback`.
+#[derive(Debug, Clone, Args)]
+pub struct RollbackArgs {
+    /// This version, instead of the one that was active before
+    #[arg(long, value_name = "VERSION")]
+    pub to: Option<i64>,
+
+    #[command(flatten)]
+    pub decision: DecisionArgs,
+}
+
+/// What is recorded with a switch.
+#[derive(Debug, Clone, Args)]
+pub struct DecisionArgs {
+    /// Why, for the history of activations
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    pub reason: String,
+
+    /// Who, for the history of activations [default: the user of the operating system]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+impl DecisionArgs {
+    fn decision(&self) -> Decision {
+        Decision {
+            by: self.by.clone().unwrap_or_else(operator),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// Runs one of them.
+pub(super) async fn run(
+    command: ModelsCommand,
+    store: &Store,
+    config: &Config,
+    global: &GlobalArgs,
+) -> anyhow::Result<()> {
+    match command {
+        ModelsCommand::List => {
+            let models = models::list(store).await?;
+            print(global.json, &models, &table(&models))
+        }
+        ModelsCommand::Show { version } => {
+            let details = store.model_details(version).await?;
+            print(global.json, &details, &describe(&details)?)
+        }
+        ModelsCommand::Promote(PromoteArgs { version, decision }) => {
+            let decision = decision.decision();
+            let switched = models::promote(store, version, &decision, &config.update).await?;
+            print(global.json, &switched, &outcome(&switched))
+        }
+        ModelsCommand::Rollback(args) => rollback(args, store, config, global).await,
+        ModelsCommand::Retire { version } => {
+            let state = models::retire(store, version, &config.update).await?;
+            let text = format!("version {version} is {state}");
+            print(
+                global.json,
+                &json!({ "version": version, "state": state }),
+                &text,
+            )
+        }
+    }
+}
+
+/// `twotower rollback`, by either name.
+pub(super) async fn rollback(
+    args: RollbackArgs,
+    store: &Store,
+    config: &Config,
+    global: &GlobalArgs,
+) -> anyhow::Result<()> {
+    let decision = args.decision.decision();
+    let switched = models::rollback(store, args.to, &decision, &config.update).await?;
+    print(global.json, &switched, &outcome(&switched))
+}
+
+fn outcome(switched: &Switched) -> String {
+    let Switched {
+        version,
+        previous_version,
+    } = *switched;
+    match previous_version {
+        Some(previous) if previous == version => format!("version {version} is active already"),
+        Some(previous) => format!("readers were switched from version {previous} to {version}"),
+        None => format!("readers were switched to version {version}"),
+    }
+}
+
+fn table(models: &[ListedModel]) -> String {
+    let head = [
+        "version",
+        "state",
+        "dim",
+        "created",
+        "activated",
+        "data until",
+        "NDCG@10",
+        "videos",
+        "users",
+    ];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(models.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 9] = std::array::from_fn(width);
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(widths);
+        let line: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        line.join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn row(model: &ListedModel) -> [String; 9] {
+    let record = &model.record;
+    let ndcg = record.metrics.pointer("/validation/ndcg_at_10");
+    [
+        record.version.to_string(),
+        record.state.to_string(),
+        record.embedding_dim.to_string(),
+        minute(Some(record.created_at_us)),
+        minute(record.activated_at_us),
+        minute(record.cut_off_us),
+        ndcg.and_then(serde_json::Value::as_f64)
+            .map_or("-".into(), |ndcg| format!("{ndcg:.4}")),
+        model.video_vectors.to_string(),
+        model.user_vectors.to_string(),
+    ]
+}
+
+fn describe(details: &ModelDetails) -> anyhow::Result<String> {
+    let record = &details.record;
+    let mut lines = vec![
+        format!("version          {}", record.version),
+        format!("state            {}", record.state),
+        format!("embedding_dim    {}", record.embedding_dim),
+        format!("created          {}", minute(Some(record.created_at_us))),
+        format!("activated        {}", minute(record.activated_at_us)),
+        format!("retired          {}", minute(details.retired_at_us)),
+        format!("data until       {}", minute(record.cut_off_us)),
+        format!("snapshot         {}", details.snapshot_sha256),
+        format!("manifest         {}", details.manifest_sha256),
+        format!(
+            "reason           {}",
+            details.reason.as_deref().unwrap_or("-")
+        ),
+        format!(
+            "metrics          {}",
+            serde_json::to_string(&record.metrics)?
+        ),
+        format!(
+            "hyperparameters  {}",
+            serde_json::to_string(&details.hyperparameters)?
+        ),
+    ];
+    lines.extend(details.activations.iter().map(|activation| {
+        let before = activation
+            .previous_version
+            .map_or(String::new(), |version| format!(" after version {version}"));
+        let forced = if activation.forced { ", forced" } else { "" };
+        format!(
+            "active since     {}{before}, {}{forced}, by {}: {}",
+            minute(Some(activation.at_us)),
+            activation.kind.as_str(),
+            activation.by,
+            activation.reason
+        )
+    }));
+    Ok(lines.join("\n"))
+}
+
+/// `2026-11-24 17:30`, UTC.
+fn minute(at_us: Option<i64>) -> String {
+    let Some(at_us) = at_us else {
+        return "-".into();
+    };
+    let at = rfc3339(UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64));
+    at.chars().take(16).collect::<String>().replace('T', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twotower_store::{ModelRecord, ModelState};
+
+    #[test]
+    fn columns_are_as_wide_as_their_longest_cell() {
+        let record = ModelRecord {
+            version: 12,
+            state: ModelState::Candidate,
+            embedding_dim: 64,
+            created_at_us: 1_767_225_660_000_000,
+            activated_at_us: None,
+            cut_off_us: Some(1_767_225_600_000_000),
+            metrics: json!({ "validation": { "ndcg_at_10": 0.09125 } }),
+        };
+        let listed = ListedModel {
+            record,
+            video_vectors: 1_000_000,
+            user_vectors: 0,
+        };
+        let expected = "\
+version  state      dim  created           activated  data until        NDCG@10  videos   users
+12       candidate  64   2026-01-01 00:01  -          2026-01-01 00:00  0.0912   1000000  0";
+        assert_eq!(table(&[listed]), expected);
+    }
+}

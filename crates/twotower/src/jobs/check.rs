@@ -1,0 +1,179 @@
+//! What must hold of a version's vectors before readers see them.
+
+use thiserror::Error;
+use twotower_store::{Store, StoreError, VectorSummary, VectorTable};
+
+/// Why readers do not get to see a version.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum VectorFault {
+    #[error(
+        "{table} has {actual} vectors of version {version} where likes and videos ask for {expected}, somebody else may have changed \
+         them: run the same command again"
+    )]
+    Count {
+        table: &'static str,
+        version: i64,
+        expected: u64,
+        actual: u64,
+    },
+    #[error(
+        "the vectors of version {version} are gone: load them with `twotower update --model-path models/{version} --no-activate`"
+    )]
+    Gone { version: i64 },
+    #[error(
+        "{wrong} of {rows} vectors of version {version} in {table} {fault}: compute them again with `twotower update --model-path \
+         models/{version} --full`"
+    )]
+    Wrong {
+        table: &'static str,
+        version: i64,
+        wrong: u64,
+        rows: u64,
+        fault: String,
+    },
+}
+
+/// How many vectors of each kind there must be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) videos: u64,
+    pub(super) users: u64,
+}
+
+/// Looks at all vectors of a version. Without `expected`, any number of users will do: their vectors come and go.
+///
+/// `Ok(Err(_))` is what is wrong with the vectors.
+pub(super) async fn check_vectors(
+    store: &Store,
+    version: i64,
+    dim: usize,
+    expected: Option<Expected>,
+) -> Result<Result<(), VectorFault>, StoreError> {
+    let videos = store.summarize_vectors(VectorTable::Videos, version, dim);
+    let videos = videos.await?;
+    let users = store.summarize_vectors(VectorTable::Users, version, dim);
+    let users = users.await?;
+    if videos.rows == 0 && expected.is_none() {
+        return Ok(Err(VectorFault::Gone { version }));
+    }
+    let judge = |table, summary, expected| {
+        Judged {
+            table,
+            version,
+            dim,
+            summary,
+        }
+        .verdict(expected)
+    };
+    Ok(
+        judge("video_embeddings", videos, expected.map(|of| of.videos))
+            .and_then(|()| judge("user_embeddings", users, expected.map(|of| of.users))),
+    )
+}
+
+/// The vectors of one kind.
+struct Judged {
+    table: &'static str,
+    version: i64,
+    dim: usize,
+    summary: VectorSummary,
+}
+
+impl Judged {
+    fn verdict(&self, expected: Option<u64>) -> Result<(), VectorFault> {
+        let (table, version) = (self.table, self.version);
+        let VectorSummary {
+            rows,
+            wrong_dimension,
+            not_finite,
+            wrong_norm,
+        } = self.summary;
+        let faults = [
+            (
+                wrong_dimension,
+                format!("have another dimension than {}", self.dim),
+            ),
+            (not_finite, "hold NaN or infinity".into()),
+            (wrong_norm, "do not have norm 1 ± 0.01".into()),
+        ];
+        for (wrong, fault) in faults {
+            if wrong > 0 {
+                return Err(VectorFault::Wrong {
+                    table,
+                    version,
+                    wrong,
+                    rows,
+                    fault,
+                });
+            }
+        }
+        match expected {
+            Some(expected) if expected != rows => Err(VectorFault::Count {
+                table,
+                version,
+                expected,
+                actual: rows,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_is_said_in_words() {
+        let good = VectorSummary {
+            rows: 9,
+            ..VectorSummary::default()
+        };
+        let verdict = |summary, expected| {
+            let judged = Judged {
+                table: "video_embeddings",
+                version: 7,
+                dim: 64,
+                summary,
+            };
+            judged.verdict(expected).map_err(|fault| fault.to_string())
+        };
+        assert_eq!(verdict(good, Some(9)), Ok(()));
+        assert_eq!(verdict(good, None), Ok(()));
+        let cases = [
+            (
+                good,
+                Some(10),
+                "9 vectors of version 7 where likes and videos ask for 10",
+            ),
+            (
+                VectorSummary {
+                    wrong_dimension: 2,
+                    ..good
+                },
+                Some(9),
+                "2 of 9 vectors of version 7 in video_embeddings have another dimension than 64",
+            ),
+            (
+                VectorSummary {
+                    not_finite: 1,
+                    ..good
+                },
+                None,
+                "hold NaN or infinity",
+            ),
+            (
+                VectorSummary {
+                    wrong_norm: 9,
+                    ..good
+                },
+                None,
+                "9 of 9 vectors of version 7 in video_embeddings do not have norm 1 ± 0.01",
+            ),
+        ];
+        for (summary, expected, words) in cases {
+            let said = verdict(summary, expected).unwrap_err();
+            assert!(said.contains(words), "{said}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Who does this, as others will read it.
+
+use super::now_us;
+use crate::serve::rfc3339;
+use std::time::{Duration, UNIX_EPOCH};
+use twotower_store::LeaseHolder;
+
+/// The user of the operating system.
+pub fn operator() -> String {
+    ["USER", "LOGNAME", "USERNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        .unwrap_or_else(user_number)
+}
+
+/// This process, from now on.
+pub(super) fn this_process() -> LeaseHolder {
+    LeaseHolder {
+        host: host(),
+        pid: std::process::id(),
+        since_us: now_us(),
+    }
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    name.or_else(|| std::env::var("HOSTNAME").ok())
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .map_or("unknown host".into(), |name| name.trim().to_owned())
+}
+
+/// Who publishes since when, in words.
+pub fn describe_holder(holder: &LeaseHolder) -> String {
+    let since = UNIX_EPOCH + Duration::from_micros(holder.since_us.max(0) as u64);
+    format!(
+        "process {} on {} has been publishing since {}",
+        holder.pid,
+        holder.host,
+        rfc3339(since)
+    )
+}
+
+/// Jobs of a container or of systemd may have no name.
+fn user_number() -> String {
+    #[cfg(unix)]
+    if let Ok(process) = std::fs::metadata("/proc/self") {
+        return format!("uid {}", std::os::unix::fs::MetadataExt::uid(&process));
+    }
+    "unknown user".into()
+}

@@ -1,0 +1,176 @@
+//! The registry's commands: what there is, and which version readers see.
+
+use super::check::check_vectors;
+use super::publisher::Publisher;
+use crate::config::Update;
+use anyhow::Context;
+use serde::Serialize;
+use std::collections::HashMap;
+use twotower_store::{
+    Activation, ActivationKind, ModelRecord, ModelState, Store, StoreError, VectorTable,
+    version_before,
+};
+
+/// A version and how many vectors there are of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedModel {
+    /// As registered.
+    #[serde(flatten)]
+    pub record: ModelRecord,
+    /// Vectors of videos.
+    pub video_vectors: u64,
+    /// Vectors of users.
+    pub user_vectors: u64,
+}
+
+/// All versions, the latest first.
+///
+/// # Errors
+/// If the store fails.
+pub async fn list(store: &Store) -> Result<Vec<ListedModel>, StoreError> {
+    let count = async |table| -> Result<HashMap<i64, u64>, StoreError> {
+        Ok(store.count_vectors(table).await?.into_iter().collect())
+    };
+    let (videos, users) = (
+        count(VectorTable::Videos).await?,
+        count(VectorTable::Users).await?,
+    );
+    let of = |counts: &HashMap<i64, u64>, version| counts.get(&version).copied().unwrap_or(0);
+    let models = store.models().await?.into_iter();
+    Ok(models
+        .map(|record| ListedModel {
+            video_vectors: of(&videos, record.version),
+            user_vectors: of(&users, record.version),
+            record,
+        })
+        .collect())
+}
+
+/// Who switches readers, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What readers see, and what they saw before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Switched {
+    /// Now.
+    pub version: i64,
+    /// Before; the same if there was nothing to do.
+    pub previous_version: Option<i64>,
+}
+
+/// Makes a complete version active, if its vectors are there and good.
+///
+/// # Errors
+/// If it may not be made active, its vectors are not good, another process publishes ([`super::JobError::Held`]), or the
+/// store fails. The active version stays then.
+pub async fn promote(
+    store: &Store,
+    version: i64,
+    decision: &Decision,
+    settings: &Update,
+) -> anyhow::Result<Switched> {
+    let publisher = Publisher::begin_or_fail(store, settings).await?;
+    let switched = switch(
+        publisher.store(),
+        version,
+        ActivationKind::Promotion,
+        decision,
+    )
+    .await;
+    publisher.end().await;
+    switched
+}
+
+/// Makes the version active that was so before the present one, or `to`.
+///
+/// # Errors
+/// As [`promote`], and if no version was active before.
+pub async fn rollback(
+    store: &Store,
+    to: Option<i64>,
+    decision: &Decision,
+    settings: &Update,
+) -> anyhow::Result<Switched> {
+    let publisher = Publisher::begin_or_fail(store, settings).await?;
+    let back = async {
+        let before = match to {
+            Some(version) => version,
+            None => version_before(&publisher.store().activations().await?)
+                .context("no version was active before this one: name one with --to")?,
+        };
+        switch(
+            publisher.store(),
+            before,
+            ActivationKind::Rollback,
+            decision,
+        )
+        .await
+    };
+    let switched = back.await;
+    publisher.end().await;
+    switched
+}
+
+async fn switch(
+    store: &Store,
+    version: i64,
+    kind: ActivationKind,
+    decision: &Decision,
+) -> anyhow::Result<Switched> {
+    let record = store.model_details(version).await?.record;
+    let active = store.active_model().await?.map(|active| active.version);
+    let switched = Switched {
+        version,
+        previous_version: active,
+    };
+    match record.state {
+        ModelState::Active => return Ok(switched),
+        ModelState::Candidate | ModelState::Retired => {}
+        state => return Err(StoreError::NotActivatable { version, state }.into()),
+    }
+    check_vectors(store, version, record.embedding_dim, None).await??;
+    let activation = Activation {
+        version,
+        kind,
+        by: decision.by.clone(),
+        reason: decision.reason.clone(),
+        forced: false,
+    };
+    store.activate_model(&activation).await?;
+    Ok(switched)
+}
+
+/// Takes a version out of the running: a candidate becomes retired, one that is still loading is given up. Returns its state.
+///
+/// # Errors
+/// If it is active, another process publishes, or the store fails.
+pub async fn retire(store: &Store, version: i64, settings: &Update) -> anyhow::Result<ModelState> {
+    let publisher = Publisher::begin_or_fail(store, settings).await?;
+    let retired = take_out(publisher.store(), version).await;
+    publisher.end().await;
+    Ok(retired?)
+}
+
+async fn take_out(store: &Store, version: i64) -> Result<ModelState, StoreError> {
+    match store.model_details(version).await?.record.state {
+        ModelState::Active => Err(StoreError::ActiveModel(version)),
+        ModelState::Candidate => {
+            let retired = ModelState::Retired;
+            store.set_model_state(version, retired).await?;
+            Ok(retired)
+        }
+        ModelState::Loading => {
+            store
+                .fail_model(version, "retired before it was loaded")
+                .await?;
+            Ok(ModelState::Failed)
+        }
+        state @ (ModelState::Retired | ModelState::Failed) => Ok(state),
+    }
+}

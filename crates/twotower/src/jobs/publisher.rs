@@ -1,0 +1,79 @@
+//! The right to publish, kept alive while it is used.
+
+use super::identity::this_process;
+use super::{JobError, Retry};
+use crate::config::Update;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use twotower_store::{Lease, LeaseHolder, LeaseOutcome, Store, StoreError};
+
+/// What came of asking.
+pub(super) enum Publishing {
+    /// We may.
+    Begun(Publisher),
+    /// Somebody else does.
+    Held(LeaseHolder),
+}
+
+/// The only process that writes vectors and switches readers. Killed, it is so until the lease expires.
+pub(super) struct Publisher {
+    store: Store,
+    lease: Lease,
+    heartbeat: JoinHandle<()>,
+}
+
+impl Publisher {
+    pub(super) async fn begin(store: &Store, settings: &Update) -> Result<Publishing, StoreError> {
+        let lifetime = Duration::from_secs(settings.lease_seconds.max(1).into());
+        let asking = this_process();
+        let outcome = Retry::new(settings.attempts)
+            .run("ask to publish", || store.take_lease(&asking, lifetime))
+            .await?;
+        Ok(match outcome {
+            LeaseOutcome::Held(holder) => Publishing::Held(holder),
+            LeaseOutcome::Taken(lease) => Publishing::Begun(Self {
+                store: store.under(lease),
+                lease,
+                heartbeat: tokio::spawn(keep_alive(store.clone(), lease, lifetime / 4)),
+            }),
+        })
+    }
+
+    /// As [`Publisher::begin`], for those to whom anything but success is a failure.
+    pub(super) async fn begin_or_fail(store: &Store, settings: &Update) -> anyhow::Result<Self> {
+        match Self::begin(store, settings).await? {
+            Publishing::Begun(publisher) => Ok(publisher),
+            Publishing::Held(holder) => Err(JobError::held(&holder).into()),
+        }
+    }
+
+    /// The store to publish in.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Lets the next one in.
+    pub(super) async fn end(self) {
+        self.heartbeat.abort();
+        if let Err(error) = self.store.release_lease(self.lease).await {
+            tracing::warn!("publishing stays ours until the lease expires: {error}");
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.heartbeat.abort();
+    }
+}
+
+async fn keep_alive(store: Store, lease: Lease, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        match store.renew_lease(lease).await {
+            Ok(()) => {}
+            Err(error @ StoreError::LeaseLost) => return tracing::warn!("{error}"),
+            Err(error) => tracing::warn!("the lease could not be renewed, once more soon: {error}"),
+        }
+    }
+}

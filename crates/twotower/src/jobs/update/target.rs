@@ -1,0 +1,129 @@
+//! Which of a folder's models an unattended update is about.
+
+use crate::jobs::Retry;
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use twotower_store::model_files;
+use twotower_store::{ModelRecord, ModelState, Store};
+
+/// The folder of the model to bring up to date: `path` itself if it is one, else of those in it the one that [`choose`] says.
+pub(super) async fn model_folder(
+    store: &Store,
+    path: &Path,
+    retry: &Retry,
+) -> anyhow::Result<PathBuf> {
+    if model_files::is_model(path) {
+        return Ok(path.to_owned());
+    }
+    let versions = model_files::versions(path).context("look for models")?;
+    let registered = retry
+        .run("read the registry", || store.models())
+        .await
+        .context("read the registry")?;
+    let Some(version) = choose(&versions, &registered) else {
+        bail!("{}", nothing_to_do(path, &versions, &registered));
+    };
+    let passed_over = versions.iter().filter(|&&newer| newer > version);
+    for newer in passed_over {
+        tracing::info!(
+            "version {newer} in {} was active, held back or refused before, so that it is left alone: `twotower models promote {newer}` \
+             makes it active",
+            path.display()
+        );
+    }
+    Ok(path.join(version.to_string()))
+}
+
+/// The newest version, if it is newer than all that were ever complete, active or refused; else the active one.
+///
+/// So a rollback, or a challenger that was refused, is not undone by the next run.
+fn choose(versions: &[i64], registered: &[ModelRecord]) -> Option<i64> {
+    let settled = registered.iter().filter(|record| !is_new(record));
+    let last_settled = settled.map(|record| record.version).max();
+    let newest = versions.iter().copied().max();
+    let active = active(registered);
+    newest
+        .filter(|&newest| last_settled.is_none_or(|settled| settled < newest))
+        .or_else(|| active.filter(|active| versions.contains(active)))
+}
+
+/// Whether it began to be loaded, and no more.
+fn is_new(record: &ModelRecord) -> bool {
+    record.state == ModelState::Loading && record.activated_at_us.is_none()
+}
+
+fn active(registered: &[ModelRecord]) -> Option<i64> {
+    let active = registered
+        .iter()
+        .find(|record| record.state == ModelState::Active);
+    active.map(|record| record.version)
+}
+
+fn nothing_to_do(path: &Path, versions: &[i64], registered: &[ModelRecord]) -> String {
+    let path = path.display();
+    match (active(registered), versions.iter().max()) {
+        (_, None) => format!("{path} holds no model: train one with `twotower train`"),
+        (Some(active), _) => {
+            format!(
+                "{path} has no folder of version {active}, which is active: copy it there, or name the folder of a newer model"
+            )
+        }
+        (None, Some(newest)) => format!(
+            "no version is active, and those in {path} were held back or refused before: name the folder of the one to serve, as in \
+             --model-path {path}/{newest}"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ModelState::{Active, Candidate, Failed, Loading, Retired};
+
+    fn record((version, state): (i64, ModelState)) -> ModelRecord {
+        ModelRecord {
+            version,
+            state,
+            embedding_dim: 2,
+            created_at_us: 0,
+            activated_at_us: matches!(state, Active | Retired).then_some(1),
+            cut_off_us: None,
+            metrics: serde_json::Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_new_model_is_taken_and_a_settled_one_is_not() {
+        type Case = (&'static [i64], &'static [(i64, ModelState)], Option<i64>);
+        let cases: [Case; 11] = [
+            (&[], &[], None),
+            (&[1, 3], &[], Some(3)),
+            (&[1, 2], &[(1, Active)], Some(2)),
+            (&[1, 2], &[(1, Active), (2, Loading)], Some(2)),
+            // Rolled back from 2, then trained 3.
+            (&[1, 2], &[(1, Active), (2, Retired)], Some(1)),
+            (&[1, 2, 3], &[(1, Active), (2, Retired)], Some(3)),
+            (&[1, 2], &[(1, Active), (2, Failed)], Some(1)),
+            (&[1, 2], &[(1, Active), (2, Candidate)], Some(1)),
+            // Older than what was rolled back from: nobody has asked for it.
+            (&[1, 2], &[(1, Active), (3, Retired)], Some(1)),
+            (&[2], &[(1, Active), (2, Retired)], None),
+            (&[2], &[(2, Failed)], None),
+        ];
+        for (versions, registered, expected) in cases {
+            let registered: Vec<_> = registered.iter().copied().map(record).collect();
+            assert_eq!(
+                choose(versions, &registered),
+                expected,
+                "{versions:?} {registered:?}"
+            );
+        }
+        // Loaded again by name after it was active, and cut off.
+        let again = ModelRecord {
+            activated_at_us: Some(1),
+            ..record((2, Loading))
+        };
+        let registered = [again, record((1, Active))];
+        assert_eq!(choose(&[1, 2], &registered), Some(1));
+    }
+}

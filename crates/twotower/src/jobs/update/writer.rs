@@ -1,0 +1,126 @@
+use super::plan::{Plan, TablePlan};
+use crate::jobs::{Interrupt, JobError, Retry};
+use crate::progress::Progress;
+use anyhow::Context;
+use twotower_core::embedding::Embeddings;
+use twotower_core::interaction::{History, Sequences};
+use twotower_core::model::{Model, TwoTower};
+use twotower_store::{EmbeddingRow, Snapshot, Store, VectorTable};
+use uuid::Uuid;
+
+/// The vectors of one model on their way into the store.
+pub(super) struct Writer<'a> {
+    pub(super) store: &'a Store,
+    pub(super) retry: &'a Retry,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) model: &'a Model,
+    pub(super) plan: &'a Plan,
+    pub(super) version: i64,
+    /// Rows a transaction.
+    pub(super) batch_size: usize,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+impl Writer<'_> {
+    pub(super) async fn write(&self) -> anyhow::Result<()> {
+        let catalogue = self.snapshot.dataset.catalogue.videos();
+        // Users need the vectors of all videos of their histories; embedding the catalogue takes microseconds a video.
+        let vectors = self
+            .model
+            .embed_videos(catalogue)
+            .context("embed the videos")?;
+        let video = |position: usize| catalogue[position].id;
+        self.table(VectorTable::Videos, &self.plan.videos, video, |batch| {
+            let mut rows = Embeddings::new(vectors.dim());
+            for &(position, _) in batch {
+                rows.push(vectors.row(position)).context("embed a video")?;
+            }
+            Ok(rows)
+        })
+        .await?;
+        let user = |position: usize| self.snapshot.users[position];
+        self.table(VectorTable::Users, &self.plan.users, user, |batch| {
+            embed_users(self.model, &vectors, self.plan, batch)
+        })
+        .await
+    }
+
+    /// Writes what is to be written of one kind, batch by batch, then removes what is to be removed.
+    async fn table(
+        &self,
+        table: VectorTable,
+        plan: &TablePlan,
+        id: impl Fn(usize) -> Uuid,
+        embed: impl Fn(&[(usize, i64)]) -> anyhow::Result<Embeddings>,
+    ) -> anyhow::Result<()> {
+        let name = match table {
+            VectorTable::Videos => "videos",
+            VectorTable::Users => "users",
+        };
+        let mut progress = Progress::start(name, plan.write.len() as u64);
+        let mut done = 0;
+        for batch in plan.write.chunks(self.batch_size.max(1)) {
+            let vectors = embed(batch)?;
+            let numbered = batch.iter().enumerate();
+            let rows: Vec<EmbeddingRow<'_>> = numbered
+                .map(|(row, &(position, fingerprint))| EmbeddingRow {
+                    id: id(position),
+                    fingerprint,
+                    vector: vectors.row(row),
+                })
+                .collect();
+            self.retry
+                .run("write vectors", || {
+                    self.store.write_embeddings(table, self.version, &rows)
+                })
+                .await
+                .with_context(|| format!("write vectors of {name}"))?;
+            done += batch.len();
+            progress.set(done as u64, "");
+            if self.interrupt.is_set() {
+                return Err(JobError::Interrupted.into());
+            }
+        }
+        self.retry
+            .run("remove vectors", || {
+                self.store
+                    .delete_embeddings(table, self.version, &plan.remove)
+            })
+            .await
+            .with_context(|| format!("remove vectors of {name}"))?;
+        progress.finish(&plan.changes.to_string());
+        Ok(())
+    }
+}
+
+fn embed_users(
+    model: &Model,
+    vectors: &Embeddings,
+    plan: &Plan,
+    batch: &[(usize, i64)],
+) -> anyhow::Result<Embeddings> {
+    let towers = TwoTower {
+        user_tower: &model.user_tower,
+        videos: vectors,
+    };
+    let mut embedded = Embeddings::new(vectors.dim());
+    for &(user, _) in batch {
+        let items = |sequences: &Sequences| {
+            sequences
+                .of(user)
+                .iter()
+                .map(|event| event.item)
+                .collect::<Vec<_>>()
+        };
+        let (likes, skips) = (items(&plan.likes), items(&plan.skips));
+        // A user of a snapshot has liked or skipped something, so that there is a vector.
+        let vector = towers
+            .embed_user(History {
+                likes: &likes,
+                skips: &skips,
+            })
+            .context("a user without likes and skips")?;
+        embedded.push(&vector).context("embed a user")?;
+    }
+    Ok(embedded)
+}

@@ -1,0 +1,9 @@
+//! Versions of models from their folder to what readers see, and back.
+
+mod place;
+
+mod registry;
+
+mod publisher;
+
+mod failures;

@@ -1,0 +1,134 @@
+//! A database with videos and likes, and folders of models with random weights.
+
+use crate::serve::fixture::{VIDEOS, catalogue, model, save_model, user, video};
+use crate::support::{Workplace, new_postgres};
+use std::ops::Deref;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use twotower_store::{
+    ConnectOptions, InteractionKind, InteractionRow, Lease, LeaseHolder, LeaseOutcome, Store,
+    VectorTable,
+};
+
+/// Enough that an update with batches of one row takes a while.
+pub(super) const USERS: u128 = 300;
+
+pub(super) struct Place {
+    base: Workplace,
+    pub(super) store: Store,
+    pub(super) runtime: Runtime,
+}
+
+impl Deref for Place {
+    type Target = Workplace;
+
+    fn deref(&self) -> &Workplace {
+        &self.base
+    }
+}
+
+impl Place {
+    pub(super) fn on_sqlite() -> Self {
+        Self::new(Workplace::on_sqlite())
+    }
+
+    pub(super) fn on_postgres() -> Self {
+        Self::new(Workplace::on_postgres(new_postgres()))
+    }
+
+    pub(super) fn on_both() -> [Self; 2] {
+        [Self::on_sqlite(), Self::on_postgres()]
+    }
+
+    fn new(base: Workplace) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let store = runtime.block_on(async {
+            let store = Store::connect(&base.url, ConnectOptions::default())
+                .await
+                .unwrap();
+            store.migrate().await.unwrap();
+            store.write_videos(&catalogue()).await.unwrap();
+            let likes: Vec<_> = (0..USERS)
+                .map(|n| InteractionRow {
+                    user: user(n),
+                    video: video(1 + n % VIDEOS),
+                    at_us: 1_700_000_000_000_000 + n as i64,
+                })
+                .collect();
+            let written = store.write_interactions(InteractionKind::Like, &likes);
+            written.await.unwrap();
+            store
+        });
+        Self {
+            base,
+            store,
+            runtime,
+        }
+    }
+
+    /// For tests of what happens when it is over.
+    pub(super) fn lease_of_one_second(&self) {
+        let file = self.folder.path().join("twotower.toml");
+        std::fs::write(file, "[update]\nlease_seconds = 1").unwrap();
+    }
+
+    /// Makes the folder of a next version.
+    pub(super) fn next_model(&self) -> i64 {
+        let version = self.runtime.block_on(self.store.next_model_version());
+        let version = version.unwrap();
+        let models = self.folder.path().join("models");
+        save_model(&models, &model(version as u64), version);
+        version
+    }
+
+    /// Somebody else takes the lease.
+    pub(super) fn take_lease(&self, lifetime: Duration) -> Lease {
+        let other = LeaseHolder {
+            host: "elsewhere".into(),
+            pid: 4711,
+            since_us: 1_767_225_600_000_000,
+        };
+        let taken = self.store.take_lease(&other, lifetime);
+        match self.runtime.block_on(taken).unwrap() {
+            LeaseOutcome::Taken(lease) => lease,
+            LeaseOutcome::Held(holder) => panic!("{holder:?} has it"),
+        }
+    }
+
+    /// (version, vectors of videos, vectors of users)
+    pub(super) fn vectors(&self) -> Vec<(i64, u64, u64)> {
+        let count = |table| {
+            self.runtime
+                .block_on(self.store.count_vectors(table))
+                .unwrap()
+        };
+        let (videos, users) = (count(VectorTable::Videos), count(VectorTable::Users));
+        let of = |counts: &[(i64, u64)], version| {
+            let found = counts.iter().find(|(other, _)| *other == version);
+            found.map_or(0, |(_, rows)| *rows)
+        };
+        videos
+            .iter()
+            .map(|&(version, rows)| (version, rows, of(&users, version)))
+            .collect()
+    }
+
+    /// (version, version before) of every activation.
+    pub(super) fn history(&self) -> Vec<(i64, Option<i64>)> {
+        let activations = self.runtime.block_on(self.store.activations()).unwrap();
+        activations
+            .iter()
+            .map(|one| (one.version, one.previous_version))
+            .collect()
+    }
+
+    pub(super) fn active(&self) -> Option<i64> {
+        let active = self.runtime.block_on(self.store.active_model()).unwrap();
+        active.map(|record| record.version)
+    }
+}
+
+/// All vectors of a version, as the data ask for them.
+pub(super) fn whole(version: i64) -> (i64, u64, u64) {
+    (version, VIDEOS as u64, USERS as u64)
+}
