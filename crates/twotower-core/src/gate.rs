@@ -46,6 +46,8 @@ pub struct GateOptions {
     pub max_drift: f64,
     /// Fewest held-out users on whom anything can be decided.
     pub min_users: usize,
+    /// Most held-out users that are ranked.
+    pub max_users: usize,
 }
 
 impl Default for GateOptions {
@@ -61,6 +63,7 @@ impl Default for GateOptions {
             min_data_ratio: 0.8,
             max_drift: 1.0,
             min_users: 20,
+            max_users: 5_000,
         }
     }
 }

@@ -75,6 +75,8 @@ pub struct ModelDetails {
     pub manifest_sha256: String,
     /// Why it was made active, or given up.
     pub reason: Option<String>,
+    /// What the quality gate said of it; see [`crate::Store::record_verdict`].
+    pub verdict: Option<Value>,
     /// Its own, oldest first.
     pub activations: Vec<ActivationRecord>,
 }
@@ -241,14 +243,27 @@ impl TryFrom<ActivationRow> for ActivationRecord {
 }
 
 /// What both engines select of a version besides its [`Record`]: time of retirement, hash of the snapshot, hyperparameters,
-/// hash of the manifest, reason.
-pub(crate) type Details = (Option<i64>, String, Json<Value>, String, Option<String>);
+/// hash of the manifest, reason, verdict.
+pub(crate) type Details = (
+    Option<i64>,
+    String,
+    Json<Value>,
+    String,
+    Option<String>,
+    Option<Json<Value>>,
+);
 
 impl ModelDetails {
     /// Without activations.
     pub(crate) fn new(record: Record, details: Details) -> Result<Self, StoreError> {
-        let (retired_at_us, snapshot_sha256, Json(hyperparameters), manifest_sha256, reason) =
-            details;
+        let (
+            retired_at_us,
+            snapshot_sha256,
+            Json(hyperparameters),
+            manifest_sha256,
+            reason,
+            verdict,
+        ) = details;
         Ok(Self {
             record: record.try_into()?,
             retired_at_us,
@@ -256,6 +271,7 @@ impl ModelDetails {
             hyperparameters,
             manifest_sha256,
             reason,
+            verdict: verdict.map(|Json(verdict)| verdict),
             activations: Vec::new(),
         })
     }

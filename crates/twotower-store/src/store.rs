@@ -15,6 +15,7 @@ use crate::{
     Activation, ActivationRecord, Lease, LeaseHolder, LeaseOutcome, ModelDetails, ModelRecord,
     ModelState, NewModel, Snapshot, SnapshotOptions, Source, StoreError,
 };
+use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
 use twotower_core::embedding::{self, EmbeddingError, Embeddings};
@@ -196,6 +197,15 @@ impl Store {
             self,
             self.options.statement_timeout,
             set_model_state(self.lease, version, ModelState::Failed, Some(reason))
+        )
+    }
+
+    /// Keeps what the quality gate said of a version, in place of what it said before. Registering it again forgets it.
+    pub async fn record_verdict(&self, version: i64, verdict: &Value) -> Result<(), StoreError> {
+        call!(
+            self,
+            self.options.statement_timeout,
+            record_verdict(self.lease, version, verdict)
         )
     }
 

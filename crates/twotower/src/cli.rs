@@ -22,7 +22,7 @@ use twotower_store::StoreError;
 /// Runs the command line.
 ///
 /// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database out of reach or busy,
-/// 130 interrupted.
+/// 5 refused by the quality gate, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     output::start_logging(cli.global.verbose, cli.global.log_format);
@@ -53,6 +53,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         return match error {
             JobError::TooFewLikes { .. } | JobError::NothingNew { .. } => ExitCode::from(3),
             JobError::Held { .. } => ExitCode::from(4),
+            JobError::Refused { .. } => ExitCode::from(5),
             JobError::Interrupted => ExitCode::from(130),
         };
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+use twotower_core::gate::GateOptions;
 use twotower_core::hyperparameters::{HyperparameterError, Hyperparameters};
 use twotower_core::split::SplitKind;
 use twotower_store::Source;
@@ -19,6 +20,7 @@ struct Raw {
     hyperparameters: Hyperparameters,
     training: Training,
     update: Update,
+    gate: GateOptions,
     source: RawSource,
 }
 
@@ -56,6 +58,8 @@ impl Default for Training {
 pub struct Update {
     /// Vectors a transaction.
     pub batch_size: usize,
+    /// Ask the quality gate before a version becomes active.
+    pub gate: bool,
     /// Build the index of a version's video vectors before readers see it.
     pub index: bool,
     /// Most memory to build it in, megabytes.
@@ -70,6 +74,7 @@ impl Default for Update {
     fn default() -> Self {
         Self {
             batch_size: 1000,
+            gate: true,
             index: true,
             index_memory_mb: 1024,
             lease_seconds: 60,
@@ -129,6 +134,8 @@ pub struct Config {
     pub training: Training,
     /// Section `[update]`.
     pub update: Update,
+    /// Section `[gate]`.
+    pub gate: GateOptions,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -177,6 +184,7 @@ impl Config {
             hyperparameters: raw.hyperparameters,
             training: raw.training,
             update: raw.update,
+            gate: raw.gate,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -203,6 +211,7 @@ impl Config {
                 changed(&self.training, &Training::default(), &[])?,
             ),
             ("update", changed(&self.update, &Update::default(), &[])?),
+            ("gate", changed(&self.gate, &GateOptions::default(), &[])?),
             (
                 "source",
                 changed(
@@ -305,6 +314,10 @@ mod tests {
             update: Update {
                 index: false,
                 ..Update::default()
+            },
+            gate: GateOptions {
+                min_precision_at_10: 0.02,
+                ..GateOptions::default()
             },
             source: Source {
                 likes: "SELECT 'it''s', \"a\"\nFROM b".into(),

@@ -16,6 +16,8 @@ mod file;
 
 mod fit;
 
+mod gate;
+
 mod identity;
 
 pub mod models;
@@ -34,6 +36,7 @@ pub use data::{MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
 pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
+pub use gate::Gate;
 pub use identity::{describe_holder, operator};
 pub use models::{Decision, ListedModel, Switched};
 pub use retry::Retry;

@@ -5,6 +5,7 @@ use crate::{
     Activation, ActivationRecord, Lease, ModelDetails, ModelRecord, ModelState, NewModel,
     StoreError,
 };
+use serde_json::Value;
 use sqlx::types::Json;
 
 impl Postgres {
@@ -31,7 +32,7 @@ impl Postgres {
                  state = 'loading', embedding_dim = excluded.embedding_dim, created_at = now(),
                  cut_off = excluded.cut_off, snapshot_sha256 = excluded.snapshot_sha256,
                  hyperparameters = excluded.hyperparameters, metrics = excluded.metrics,
-                 manifest_sha256 = excluded.manifest_sha256
+                 manifest_sha256 = excluded.manifest_sha256, verdict = NULL
              WHERE old.state <> 'active'",
         )
         .bind(model.version)
@@ -65,6 +66,22 @@ impl Postgres {
             .bind(version)
             .bind(state.as_str())
             .bind(reason)
+            .execute(&mut *session)
+            .await?;
+        session.commit().await
+    }
+
+    pub(crate) async fn record_verdict(
+        &self,
+        lease: Option<Lease>,
+        version: i64,
+        verdict: &Value,
+    ) -> Result<(), StoreError> {
+        let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
+        lock_state(&mut session, version).await?;
+        query("UPDATE twotower.models SET verdict = $2 WHERE version = $1")
+            .bind(version)
+            .bind(Json(verdict))
             .execute(&mut *session)
             .await?;
         session.commit().await
@@ -144,7 +161,7 @@ impl Postgres {
         .await?;
         let record = record.ok_or(StoreError::UnknownModel(version))?;
         let details: Details = query_as(
-            "SELECT (extract(epoch FROM retired_at) * 1000000)::bigint, snapshot_sha256, hyperparameters, manifest_sha256, reason
+            "SELECT (extract(epoch FROM retired_at) * 1000000)::bigint, snapshot_sha256, hyperparameters, manifest_sha256, reason, verdict
              FROM twotower.models WHERE version = $1",
         )
         .bind(version)

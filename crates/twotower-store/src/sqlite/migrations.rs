@@ -3,7 +3,11 @@ use crate::StoreError;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 /// Version n is the n-th, and `user_version` of the file the last that was applied.
-const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+];
 
 impl Sqlite {
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, StoreError> {

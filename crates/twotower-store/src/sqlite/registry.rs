@@ -4,6 +4,7 @@ use crate::{
     Activation, ActivationRecord, Lease, ModelDetails, ModelRecord, ModelState, NewModel,
     StoreError,
 };
+use serde_json::Value;
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
@@ -30,7 +31,7 @@ impl Sqlite {
                  state = 'loading', embedding_dim = excluded.embedding_dim, created_at = excluded.created_at,
                  cut_off = excluded.cut_off, snapshot_sha256 = excluded.snapshot_sha256,
                  hyperparameters = excluded.hyperparameters, metrics = excluded.metrics,
-                 manifest_sha256 = excluded.manifest_sha256
+                 manifest_sha256 = excluded.manifest_sha256, verdict = NULL
              WHERE state <> 'active'",
         )
         .bind(model.version)
@@ -69,6 +70,23 @@ impl Sqlite {
         .bind(reason)
         .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(crate) async fn record_verdict(
+        &self,
+        lease: Option<Lease>,
+        version: i64,
+        verdict: &Value,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.publish(lease).await?;
+        state(&mut transaction, version).await?;
+        sqlx::query("UPDATE twotower_models SET verdict = ?2 WHERE version = ?1")
+            .bind(version)
+            .bind(Json(verdict))
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -142,7 +160,7 @@ impl Sqlite {
         .await?;
         let record = record.ok_or(StoreError::UnknownModel(version))?;
         let details: Details = sqlx::query_as(
-            "SELECT retired_at, snapshot_sha256, hyperparameters, manifest_sha256, reason
+            "SELECT retired_at, snapshot_sha256, hyperparameters, manifest_sha256, reason, verdict
              FROM twotower_models WHERE version = ?1",
         )
         .bind(version)

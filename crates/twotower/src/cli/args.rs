@@ -4,7 +4,7 @@ use crate::config::{Config, Training, Update};
 use crate::demo::GeneratorOptions;
 use crate::import::ImportArgs;
 use crate::jobs::{
-    EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, TrainOptions, UpdateMode, UpdateOptions,
+    EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, Gate, TrainOptions, UpdateMode, UpdateOptions,
 };
 use crate::serve::{ConsoleAccess, Limits, ServeArgs, ServeConfig, auth};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -169,6 +169,10 @@ pub struct TrainArgs {
     #[arg(long)]
     pub update_db: bool,
 
+    /// With --update-db: make the model active although the quality gate refuses it; the history says so
+    #[arg(long, requires = "update_db")]
+    pub force: bool,
+
     /// Seed of all random numbers: same data, flags and seed give the same bytes [default: 42]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -291,6 +295,10 @@ pub struct UpdateArgs {
     #[arg(long)]
     pub no_activate: bool,
 
+    /// Make a version active although the quality gate refuses it; the history says so
+    #[arg(long)]
+    pub force: bool,
+
     /// Vectors a transaction [default: 1000]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub batch_size: Option<usize>,
@@ -326,6 +334,8 @@ impl UpdateArgs {
                 (false, false) => UpdateMode::Activate,
             },
             full: self.full,
+            gate: Gate::of(config),
+            force: self.force,
             reason: "update".into(),
             settings: Update {
                 batch_size: self.batch_size.unwrap_or(file.batch_size),

@@ -5,7 +5,7 @@ use super::tune::TuneArgs;
 use crate::config::Config;
 use crate::import::{self, ImportArgs};
 use crate::jobs::{
-    self, Evaluated, Interrupt, Retry, UpdateMode, UpdateOptions, UpdateReport, Updated,
+    self, Evaluated, Gate, Interrupt, Retry, UpdateMode, UpdateOptions, UpdateReport, Updated,
     describe_holder,
 };
 use crate::progress::Progress;
@@ -166,6 +166,8 @@ async fn train(
             model_path: report.path.clone(),
             mode: UpdateMode::Activate,
             full: false,
+            gate: Gate::of(config),
+            force: args.force,
             reason: "train --update-db".into(),
             settings: config.update.clone(),
         };

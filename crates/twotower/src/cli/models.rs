@@ -8,6 +8,7 @@ use crate::serve::rfc3339;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::time::{Duration, UNIX_EPOCH};
+use twotower_core::gate::Verdict;
 use twotower_store::{ModelDetails, Store};
 
 /// Arguments of `twotower models`.
@@ -45,6 +46,10 @@ pub struct PromoteArgs {
     /// Version
     pub version: i64,
 
+    /// Although the quality gate has refused it; the history says so
+    #[arg(long)]
+    pub force: bool,
+
     #[command(flatten)]
     pub decision: DecisionArgs,
 }
@@ -73,8 +78,9 @@ pub struct DecisionArgs {
 }
 
 impl DecisionArgs {
-    fn decision(&self) -> Decision {
+    fn decision(&self, force: bool) -> Decision {
         Decision {
+            force,
             by: self.by.clone().unwrap_or_else(operator),
             reason: self.reason.clone(),
         }
@@ -97,8 +103,8 @@ pub(super) async fn run(
             let details = store.model_details(version).await?;
             print(global.json, &details, &describe(&details)?)
         }
-        ModelsCommand::Promote(PromoteArgs { version, decision }) => {
-            let decision = decision.decision();
+        ModelsCommand::Promote(args) => {
+            let (version, decision) = (args.version, args.decision.decision(args.force));
             let switched = models::promote(store, version, &decision, &config.update).await?;
             print(global.json, &switched, &outcome(&switched))
         }
@@ -122,7 +128,7 @@ pub(super) async fn rollback(
     config: &Config,
     global: &GlobalArgs,
 ) -> anyhow::Result<()> {
-    let decision = args.decision.decision();
+    let decision = args.decision.decision(false);
     let switched = models::rollback(store, args.to, &decision, &config.update).await?;
     print(global.json, &switched, &outcome(&switched))
 }
@@ -207,6 +213,10 @@ fn describe(details: &ModelDetails) -> anyhow::Result<String> {
             serde_json::to_string(&details.hyperparameters)?
         ),
     ];
+    if let Some(verdict) = &details.verdict {
+        let verdict: Verdict = serde_json::from_value(verdict.clone())?;
+        lines.push(format!("quality gate     {verdict}"));
+    }
     lines.extend(details.activations.iter().map(|activation| {
         let before = activation
             .previous_version

@@ -1,5 +1,6 @@
 use super::identity::describe_holder;
 use thiserror::Error;
+use twotower_core::gate::Verdict;
 use twotower_store::LeaseHolder;
 
 /// Failures that a caller may want to tell apart; each has an exit code of its own.
@@ -28,6 +29,17 @@ pub enum JobError {
     Held {
         /// Which, and since when.
         holder: String,
+    },
+    /// The quality gate says no.
+    #[error(
+        "version {version} was {verdict}\nreaders keep what they see. Its vectors are loaded: `twotower models promote {version} --force` \
+         makes it active all the same, and says so in the history"
+    )]
+    Refused {
+        /// The version that was not made active.
+        version: i64,
+        /// What was asked and what was found.
+        verdict: Verdict,
     },
     /// Ctrl-C or SIGTERM.
     #[error(

@@ -1,14 +1,16 @@
 //! The registry's commands: what there is, and which version readers see.
 
+use super::JobError;
 use super::check::check_vectors;
 use super::publisher::Publisher;
 use crate::config::Update;
 use anyhow::Context;
 use serde::Serialize;
 use std::collections::HashMap;
+use twotower_core::gate::Verdict;
 use twotower_store::{
-    Activation, ActivationKind, ModelRecord, ModelState, Store, StoreError, VectorTable,
-    version_before,
+    Activation, ActivationKind, ModelDetails, ModelRecord, ModelState, Store, StoreError,
+    VectorTable, version_before,
 };
 
 /// A version and how many vectors there are of it.
@@ -53,6 +55,8 @@ pub struct Decision {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// In spite of a refusal by the quality gate.
+    pub force: bool,
 }
 
 /// What readers see, and what they saw before.
@@ -67,7 +71,7 @@ pub struct Switched {
 /// Makes a complete version active, if its vectors are there and good.
 ///
 /// # Errors
-/// If it may not be made active, its vectors are not good, another process publishes ([`super::JobError::Held`]), or the
+/// If it may not be made active, its vectors are not good, another process publishes ([`JobError::Held`]), or the
 /// store fails. The active version stays then.
 pub async fn promote(
     store: &Store,
@@ -123,7 +127,8 @@ async fn switch(
     kind: ActivationKind,
     decision: &Decision,
 ) -> anyhow::Result<Switched> {
-    let record = store.model_details(version).await?.record;
+    let details = store.model_details(version).await?;
+    let record = &details.record;
     let active = store.active_model().await?.map(|active| active.version);
     let switched = Switched {
         version,
@@ -135,15 +140,25 @@ async fn switch(
         state => return Err(StoreError::NotActivatable { version, state }.into()),
     }
     check_vectors(store, version, record.embedding_dim, None).await??;
+    let refused = refusal(&details).filter(|_| kind == ActivationKind::Promotion);
+    if let Some(verdict) = refused.clone().filter(|_| !decision.force) {
+        return Err(JobError::Refused { version, verdict }.into());
+    }
     let activation = Activation {
         version,
         kind,
         by: decision.by.clone(),
         reason: decision.reason.clone(),
-        forced: false,
+        forced: refused.is_some(),
     };
     store.activate_model(&activation).await?;
     Ok(switched)
+}
+
+/// What the quality gate said when it refused the version.
+fn refusal(details: &ModelDetails) -> Option<Verdict> {
+    let verdict: Verdict = serde_json::from_value(details.verdict.clone()?).ok()?;
+    (!verdict.passed()).then_some(verdict)
 }
 
 /// Takes a version out of the running: a candidate becomes retired, one that is still loading is given up. Returns its state.

@@ -7,21 +7,24 @@ mod plan;
 mod writer;
 
 use super::check::{Expected, VectorFault, check_vectors};
+use super::gate::Gate;
 use super::identity::operator;
 use super::publisher::{Publisher, Publishing};
-use super::{Interrupt, Retry};
+use super::{Interrupt, JobError, Retry};
 use crate::config::Update;
 use anyhow::{Context, bail};
 use plan::Plan;
 use serde::Serialize;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use target::model_folder;
+use twotower_core::gate::Verdict;
+use twotower_core::model::Model;
 use twotower_store::model_files::{self, Manifest};
 use twotower_store::{
     Activation, ActivationKind, IndexOutcome, IndexPlan, LeaseHolder, ModelState, NewModel,
-    SnapshotOptions, Source, Store, StoreKind,
+    Snapshot, SnapshotOptions, Source, Store, StoreKind,
 };
 use writer::Writer;
 
@@ -40,7 +43,7 @@ pub enum UpdateMode {
 }
 
 /// How to update.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UpdateOptions {
     /// `models/<version>`, or a folder of models: of these a new one is taken if there is one, else the active one.
     pub model_path: PathBuf,
@@ -48,6 +51,10 @@ pub struct UpdateOptions {
     pub mode: UpdateMode,
     /// Recompute what has not changed, too.
     pub full: bool,
+    /// Asked before a version becomes active.
+    pub gate: Option<Gate>,
+    /// Make it active whatever the gate says.
+    pub force: bool,
     /// Kept with the activation.
     pub reason: String,
     /// Batches, index, lease.
@@ -104,6 +111,8 @@ pub struct UpdateReport {
     pub activated: bool,
     /// The version that readers see now.
     pub active_version: Option<i64>,
+    /// What the quality gate said, if it was asked.
+    pub verdict: Option<Verdict>,
     /// Wall time, seconds.
     pub seconds: f64,
 }
@@ -164,6 +173,7 @@ impl Run<'_> {
         let started = Instant::now();
         let (store, retry, mode) = (self.store, &self.retry, self.options.mode);
         let folder = model_folder(store, &self.options.model_path, retry).await?;
+        let models = folder.parent().unwrap_or(Path::new("")).to_owned();
         let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&folder))
             .await?
             .context("load the model")?;
@@ -196,6 +206,7 @@ impl Run<'_> {
             users: plan.users.changes,
             activated: switch,
             active_version: if switch { Some(version) } else { active },
+            verdict: None,
             seconds: 0.0,
         };
         if mode != UpdateMode::DryRun {
@@ -221,7 +232,10 @@ impl Run<'_> {
             self.index(version, dim, &report.videos).await?;
             if !live {
                 self.check(version, dim, &report).await?;
-                self.complete(version, switch).await?;
+                let champion = active.map(|active| (active, models.join(active.to_string())));
+                report.verdict = self.ask_gate((model, manifest), champion, snapshot).await?;
+                self.complete(version, switch, report.verdict.as_ref())
+                    .await?;
             }
         }
         report.seconds = started.elapsed().as_secs_f64();
@@ -284,19 +298,57 @@ impl Run<'_> {
         Err(fault).context("readers are not switched")
     }
 
+    /// The gate's verdict, which is kept in the registry.
+    async fn ask_gate(
+        &self,
+        (model, manifest): (Model, Manifest),
+        champion: Option<(i64, PathBuf)>,
+        snapshot: Snapshot,
+    ) -> anyhow::Result<Option<Verdict>> {
+        let Some(gate) = self.options.gate.clone() else {
+            return Ok(None);
+        };
+        let version = manifest.version;
+        let verdict = tokio::task::spawn_blocking(move || {
+            gate.judge((&model, &manifest), champion, &snapshot.dataset)
+        })
+        .await?
+        .context("judge the model")?;
+        tracing::info!("the quality gate: {verdict}");
+        let (store, kept) = (self.store, serde_json::to_value(&verdict)?);
+        self.retry
+            .run("keep the verdict", || store.record_verdict(version, &kept))
+            .await?;
+        Ok(Some(verdict))
+    }
+
     /// Loading is over. With the switch in one transaction, so that nobody takes it for a candidate that was held back.
-    async fn complete(&self, version: i64, switch: bool) -> anyhow::Result<()> {
+    async fn complete(
+        &self,
+        version: i64,
+        switch: bool,
+        verdict: Option<&Verdict>,
+    ) -> anyhow::Result<()> {
         let store = self.store;
-        if !switch {
+        let refused = verdict.filter(|verdict| !verdict.passed());
+        if !switch || (refused.is_some() && !self.options.force) {
             let candidate = || store.set_model_state(version, ModelState::Candidate);
-            return Ok(self.retry.run("keep the candidate", candidate).await?);
+            self.retry.run("keep the candidate", candidate).await?;
+            return match refused.filter(|_| switch) {
+                Some(verdict) => Err(JobError::Refused {
+                    version,
+                    verdict: verdict.clone(),
+                }
+                .into()),
+                None => Ok(()),
+            };
         }
         let activation = Activation {
             version,
             kind: ActivationKind::Loaded,
             by: operator(),
             reason: self.options.reason.clone(),
-            forced: false,
+            forced: refused.is_some(),
         };
         self.retry
             .run("switch readers", || store.activate_model(&activation))

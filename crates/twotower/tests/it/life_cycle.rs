@@ -7,3 +7,5 @@ mod registry;
 mod publisher;
 
 mod failures;
+
+mod gate;

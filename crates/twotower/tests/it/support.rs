@@ -81,6 +81,10 @@ impl Workplace {
         }
     }
 
+    pub(crate) fn configure(&self, toml: &str) {
+        std::fs::write(self.folder.path().join("twotower.toml"), toml).unwrap();
+    }
+
     pub(crate) fn run(&self, line: &str) -> Output {
         self.command(line).output().unwrap()
     }

@@ -1,0 +1,156 @@
+//! Asks the quality gate about a version that would be served.
+
+use crate::config::Config;
+use anyhow::Context;
+use std::path::{Path, PathBuf};
+use twotower_core::gate::{self, Check, Contender, GateOptions, Judged, Verdict};
+use twotower_core::interaction::Dataset;
+use twotower_core::metric::Bootstrap;
+use twotower_core::model::Model;
+use twotower_core::split::{Phase, Split};
+use twotower_store::model_files::{self, Manifest};
+
+/// How versions are judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    /// Floors and bounds.
+    pub options: GateOptions,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl Gate {
+    /// As the configuration says; `None` if it says that nobody is asked.
+    pub fn of(config: &Config) -> Option<Self> {
+        config.update.gate.then(|| Self {
+            options: config.gate,
+            threads: config.training.threads,
+        })
+    }
+
+    /// Judges a model on the likes that came after everything it and the champion have learned. `champion` is the version
+    /// served and the folder that should hold it.
+    ///
+    /// # Errors
+    /// If the champion's files are damaged, or a model gives scores that are not finite.
+    pub(super) fn judge(
+        &self,
+        challenger: (&Model, &Manifest),
+        champion: Option<(i64, PathBuf)>,
+        dataset: &Dataset,
+    ) -> anyhow::Result<Verdict> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads.max(1))
+            .build()?;
+        let (mut loaded, mut missing) = (None, None);
+        if let Some((version, folder)) = champion {
+            if model_files::is_model(&folder) {
+                loaded = Some(model_files::load(&folder).context("load the version served")?);
+            } else {
+                missing = Some(absent(version, &folder));
+            }
+        }
+        let champion = loaded.as_ref().map(|(model, manifest)| (model, manifest));
+        let mut verdict = pool.install(|| self.rank(challenger, champion, dataset))?;
+        verdict.checks.extend(missing);
+        Ok(verdict)
+    }
+
+    fn rank(
+        &self,
+        challenger: (&Model, &Manifest),
+        champion: Option<(&Model, &Manifest)>,
+        dataset: &Dataset,
+    ) -> anyhow::Result<Verdict> {
+        let videos = dataset.catalogue.videos();
+        let embed = |(model, _): (&Model, &Manifest)| model.embed_videos(videos);
+        let ours = embed(challenger).context("embed the videos")?;
+        let theirs = champion
+            .map(embed)
+            .transpose()
+            .context("embed the videos")?;
+        let contender = |(model, manifest), videos| {
+            let manifest: &Manifest = manifest;
+            Contender {
+                model,
+                videos,
+                likes: manifest.trained_on.likes,
+                catalogue: manifest.trained_on.videos,
+            }
+        };
+        let contenders = [Some(challenger), champion];
+        let learned = contenders
+            .iter()
+            .flatten()
+            .map(|(_, manifest)| learned_until(manifest));
+        let split = Split::after(dataset, learned.max().unwrap_or(0));
+        let mut held_out = split.held_out_users(Phase::Test);
+        spread(&mut held_out.users, self.options.max_users);
+        Ok(gate::judge(
+            contender(challenger, &ours),
+            champion
+                .zip(theirs.as_ref())
+                .map(|(champion, videos)| contender(champion, videos)),
+            Judged {
+                catalogue: &dataset.catalogue,
+                seen: &split.seen(Phase::Test),
+                held_out: &held_out,
+            },
+            &self.options,
+            &Bootstrap::default(),
+        )?)
+    }
+}
+
+/// Seconds since 1970.
+fn learned_until(manifest: &Manifest) -> u32 {
+    let trained_on = &manifest.trained_on;
+    let at = trained_on.learned_until_us.or(trained_on.cut_off_us);
+    at.map_or(0, |at| {
+        (at / 1_000_000).clamp(0, i64::from(u32::MAX)) as u32
+    })
+}
+
+/// Keeps at most `most`, evenly drawn.
+fn spread<T>(rows: &mut Vec<T>, most: usize) {
+    let n = rows.len();
+    if n > most {
+        let mut row = 0;
+        rows.retain(|_| {
+            row += 1;
+            row * most / n > (row - 1) * most / n
+        });
+    }
+}
+
+/// A comparison that cannot be made is none that was passed.
+fn absent(version: i64, folder: &Path) -> Check {
+    Check {
+        name: "champion".into(),
+        passed: false,
+        measured: 0.0,
+        bound: 1.0,
+        words: format!(
+            "version {version}, which is served, is not in {}, so that there is nothing to compare with: copy it there",
+            folder.display()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_drawn_evenly() {
+        let drawn = |most| {
+            let mut rows: Vec<usize> = (0..10).collect();
+            spread(&mut rows, most);
+            rows
+        };
+        assert_eq!(drawn(10), (0..10).collect::<Vec<_>>());
+        assert_eq!(drawn(5), [1, 3, 5, 7, 9]);
+        assert_eq!(drawn(3), [3, 6, 9]);
+        assert_eq!(drawn(0), Vec::<usize>::new());
+    }
+}
