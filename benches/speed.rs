@@ -101,9 +101,10 @@ fn main() -> Outcome<()> {
             ..sizes
         })?;
         for &setting in settings() {
-            let steps = match whole_epoch {
-                true => usize::MAX,
-                false => steps.unwrap_or(200_000 / setting.batch_size),
+            let steps = if whole_epoch {
+                usize::MAX
+            } else {
+                steps.unwrap_or(200_000 / setting.batch_size)
             };
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(setting.threads)

@@ -80,11 +80,12 @@ pub(crate) fn measure(fold: u32, (hyper, cut): (Hyperparameters, Cut)) -> Outcom
         .collect())
 }
 
-/// NDCG@10 of the candidates by score. Ties are settled by number, as everywhere.
+/// NDCG@10 of the candidates by score. Ties are settled by a hash of the number: small numbers are the well-known films.
 fn ndcg(scores: &[f32], excluded: &[bool], targets: &[u32]) -> f64 {
     let mut ranked: Vec<u32> = (0..scores.len() as u32)
         .filter(|&item| !excluded[item as usize])
         .collect();
+    ranked.sort_by_key(|item| item.wrapping_mul(2_654_435_761));
     ranked.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]));
     let hits: Vec<bool> = ranked.iter().map(|item| targets.contains(item)).collect();
     ndcg_at_k(&hits, targets.len(), 10)

@@ -131,7 +131,7 @@ fn users(ranked: &Evaluation, options: &GateOptions) -> Check {
         "users",
         users as f64,
         options.min_users as f64,
-        format!("{users} users have likes after the data that the models learned"),
+        &format!("{users} users have likes after the data that the models learned"),
     )
 }
 
@@ -143,13 +143,13 @@ fn floors(ranked: &Evaluation, options: &GateOptions) -> [Check; 2] {
             "auc",
             auc,
             options.min_auc,
-            format!("AUC on likes it has not seen is {auc:.3}"),
+            &format!("AUC on likes it has not seen is {auc:.3}"),
         ),
         Check::at_least(
             "precision_at_10",
             precision,
             options.min_precision_at_10,
-            format!("Precision@10 on likes it has not seen is {precision:.3}"),
+            &format!("Precision@10 on likes it has not seen is {precision:.3}"),
         ),
     ]
 }
@@ -167,7 +167,7 @@ fn not_worse(
         "NDCG@10 is {:.4}, that of the version served {against:.4}: a difference of {mean:+.4}, 95 % between {low:+.4} and {high:+.4}",
         challenger.summary.all.ndcg_at_10.mean,
     );
-    Ok(Check::at_least("ndcg_at_10_difference", high, 0.0, words))
+    Ok(Check::at_least("ndcg_at_10_difference", high, 0.0, &words))
 }
 
 fn exposure(challenger: &Evaluation, champion: &Evaluation, options: &GateOptions) -> [Check; 2] {
@@ -178,7 +178,7 @@ fn exposure(challenger: &Evaluation, champion: &Evaluation, options: &GateOption
             "coverage_at_10",
             ours.coverage_at_10,
             options.min_coverage_ratio * theirs.coverage_at_10,
-            format!(
+            &format!(
                 "{:.1} % of the catalogue stands in somebody's top ten, with the version served {:.1} %",
                 100.0 * ours.coverage_at_10,
                 100.0 * theirs.coverage_at_10
@@ -188,7 +188,7 @@ fn exposure(challenger: &Evaluation, champion: &Evaluation, options: &GateOption
             "popularity_rise",
             rise,
             options.max_popularity_rise,
-            format!(
+            &format!(
                 "videos shown are more popular than {:.1} % of the catalogue, with the version served {:.1} %",
                 100.0 * ours.popularity_percentile_at_10,
                 100.0 * theirs.popularity_percentile_at_10
@@ -207,7 +207,7 @@ fn health(challenger: Contender<'_>, options: &GateOptions) -> [Check; 2] {
             "mean_norm",
             mean_norm,
             options.max_mean_norm,
-            format!(
+            &format!(
                 "the mean of all video vectors has a norm of {mean_norm:.3}; at 1 all videos are the same"
             ),
         ),
@@ -215,7 +215,7 @@ fn health(challenger: Contender<'_>, options: &GateOptions) -> [Check; 2] {
             "near_duplicates",
             near_duplicates,
             options.max_near_duplicates,
-            format!(
+            &format!(
                 "{:.1} % of the videos have the vector of another one",
                 100.0 * near_duplicates
             ),
@@ -235,7 +235,7 @@ fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions
         "known_videos",
         share,
         options.min_known_videos,
-        format!(
+        &format!(
             "of the {} videos with likes it has learned {:.1} %",
             liked.len(),
             100.0 * share
@@ -251,7 +251,7 @@ fn drift(challenger: Contender<'_>, champion: Contender<'_>, options: &GateOptio
             name,
             ratio,
             options.min_data_ratio,
-            format!("trained on {ours} {what}, the version served on {theirs}"),
+            &format!("trained on {ours} {what}, the version served on {theirs}"),
         )
     };
     let moved = moved(
@@ -270,7 +270,7 @@ fn drift(challenger: Contender<'_>, champion: Contender<'_>, options: &GateOptio
             "drift",
             moved,
             options.max_drift,
-            format!(
+            &format!(
                 "means of price, duration and date have moved by at most {moved:.2} standard deviations"
             ),
         ),

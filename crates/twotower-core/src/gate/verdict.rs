@@ -18,7 +18,7 @@ pub struct Check {
 
 impl Check {
     /// NaN does not hold.
-    pub(super) fn at_least(name: &str, measured: f64, bound: f64, words: String) -> Self {
+    pub(super) fn at_least(name: &str, measured: f64, bound: f64, words: &str) -> Self {
         Self::new(
             name,
             measured,
@@ -29,7 +29,7 @@ impl Check {
     }
 
     /// NaN does not hold.
-    pub(super) fn at_most(name: &str, measured: f64, bound: f64, words: String) -> Self {
+    pub(super) fn at_most(name: &str, measured: f64, bound: f64, words: &str) -> Self {
         Self::new(
             name,
             measured,

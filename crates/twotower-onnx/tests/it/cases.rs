@@ -166,9 +166,11 @@ pub(crate) fn embed_user(tower: &UserTower, row: &UserRow) -> Vec<f32> {
 pub(crate) fn item_rows(features: &ItemFeatures) -> Vec<ItemRow> {
     (0..features.len())
         .map(|item| {
+            let (rows, weights) = features.terms(item);
+            let terms = rows.iter().copied().zip(weights.iter().copied());
             (
                 features.id_row(item),
-                features.terms(item).collect(),
+                terms.collect(),
                 features.numeric(item).to_vec(),
             )
         })

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 5] = [
+const MIGRATIONS: [(&str, &str, &str); 6] = [
     (
         "20261124000000",
         "prerequisites",
@@ -30,6 +30,11 @@ const MIGRATIONS: [(&str, &str, &str); 5] = [
         "20261125000000",
         "model_life_cycle",
         include_str!("../../../../supabase/migrations/20261125000000_model_life_cycle.sql"),
+    ),
+    (
+        "20261125000100",
+        "gate_verdict",
+        include_str!("../../../../supabase/migrations/20261125000100_gate_verdict.sql"),
     ),
 ];
 

@@ -147,6 +147,7 @@ impl DataArgs {
 }
 
 /// Arguments of `twotower train`. What is not given comes from the configuration file, then from the defaults.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Clone, Default, Args)]
 pub struct TrainArgs {
     /// Dimension of the embeddings [default: 64]
@@ -277,6 +278,7 @@ impl EvaluateArgs {
 }
 
 /// Arguments of `twotower update`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Clone, Args)]
 pub struct UpdateArgs {
     /// A model's folder, or a folder of models: of these a new one is made active, else the active one is kept up to date [default: models]

@@ -22,7 +22,7 @@ pub struct Gate {
 impl Gate {
     /// As the configuration says; `None` if it says that nobody is asked.
     pub fn of(config: &Config) -> Option<Self> {
-        config.update.gate.then(|| Self {
+        config.update.gate.then_some(Self {
             options: config.gate,
             threads: config.training.threads,
         })

@@ -33,10 +33,22 @@ fn walk(place: &Workplace) -> Vec<u8> {
         (&again["videos"]["unchanged"], &again["users"]["changed"]),
         (&400.into(), &0.into())
     );
-    let trained = place.json(
-        "train --embedding-dim 16 --batch-size 256 --epochs 2 --output-dir models --update-db",
-    );
+    // Too short a training: the gate sees that it is worse than what is served.
+    let short =
+        "train --embedding-dim 16 --batch-size 256 --epochs 2 --output-dir models --update-db";
+    let trained = place.json(&format!("{short} --force"));
     assert_eq!(trained["update"]["version"], 2);
+    let checks = trained["update"]["verdict"]["checks"].as_array().unwrap();
+    let refusals: Vec<_> = checks
+        .iter()
+        .filter(|check| check["passed"] == false)
+        .collect();
+    assert!(
+        refusals
+            .iter()
+            .any(|check| check["name"] == "ndcg_at_10_difference"),
+        "{refusals:?}"
+    );
     let dry = place.json("update --model-path models --dry-run --full");
     assert_eq!(
         (&dry["dry_run"], &dry["videos"]["changed"]),

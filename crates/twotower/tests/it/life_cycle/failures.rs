@@ -41,11 +41,7 @@ fn lost_connections_are_made_again() {
 fn a_database_that_stays_away_is_given_up() {
     let mut place = Workplace::on_sqlite();
     place.url = "postgresql://me@127.0.0.1:1/db".into();
-    std::fs::write(
-        place.folder.path().join("twotower.toml"),
-        "[update]\nattempts = 2",
-    )
-    .unwrap();
+    place.configure("[update]\nattempts = 2");
     let log = place.refused("update", 4);
     assert!(
         log.contains("try 1 of 2") && log.contains("127.0.0.1:1"),
@@ -156,6 +152,7 @@ fn vectors_that_are_missing_or_wrong_are_not_shown() {
 #[test]
 fn heavy_an_index_is_built_before_the_switch() {
     let place = Workplace::on_postgres(new_postgres());
+    place.configure("[update]\ngate = false");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = Store::connect(&place.url, ConnectOptions::default())
@@ -187,8 +184,7 @@ fn heavy_an_index_is_built_before_the_switch() {
     assert_eq!(sql(&place.url, indexes), "video_embeddings_hnsw_1 true");
 
     // Killed while building, the next run builds it again.
-    let file = place.folder.path().join("twotower.toml");
-    std::fs::write(file, "[update]\nlease_seconds = 1").unwrap();
+    place.configure("[update]\ngate = false\nlease_seconds = 1");
     save_model(&models, &model(3), 3);
     let mut child = place
         .command("update")
