@@ -1,0 +1,200 @@
+//! What a model learns from.
+
+use super::{
+    DAY_US, LIKE, SKIP, START_US, contract, row, snapshot, user_id, video_id, with_videos,
+};
+use twotower_core::interaction::Interaction;
+use twotower_store::{SnapshotOptions, Source, Store, StoreError, snapshot_sha256};
+
+contract! {
+    a_snapshot_is_ordered_and_numbered,
+    a_snapshot_leaves_out_orphans_and_duplicates,
+    a_snapshot_forgets_what_is_old,
+    a_snapshot_refuses_impossible_times,
+    a_source_may_have_other_names,
+    a_source_that_is_wrong_is_named,
+    both_engines_give_the_same_snapshot,
+}
+
+async fn a_snapshot_is_ordered_and_numbered(store: &Store) {
+    with_videos(store, 5).await;
+    let likes = [
+        row(5, 2, START_US + 1),
+        row(5, 1, START_US + 1),
+        row(4, 3, START_US + 1),
+        row(9, 5, START_US),
+    ];
+    store.write_interactions(LIKE, &likes).await.unwrap();
+    let skips = [row(1, 4, START_US - 1), row(9, 4, START_US + 7_000_000)];
+    store.write_interactions(SKIP, &skips).await.unwrap();
+    let snapshot = snapshot(store).await;
+    let at = (START_US / 1_000_000) as u32;
+    let like = |user, item| Interaction { user, item, at };
+    // (time, user id, video id); users numbered as they come, likes first.
+    assert_eq!(
+        snapshot.dataset.likes,
+        [like(0, 4), like(1, 2), like(2, 0), like(2, 1)]
+    );
+    assert_eq!(snapshot.users, [9, 4, 5, 1].map(user_id));
+    assert_eq!(snapshot.dataset.users, 4);
+    let skip = |user, at| Interaction { user, item: 3, at };
+    assert_eq!(snapshot.dataset.skips, [skip(3, at - 1), skip(0, at + 7)]);
+    assert_eq!(snapshot.cut_off_us, Some(START_US + 7_000_000));
+    assert_eq!(snapshot.orphans, 0);
+}
+
+async fn a_snapshot_leaves_out_orphans_and_duplicates(store: &Store) {
+    with_videos(store, 3).await;
+    let likes = [
+        row(1, 1, START_US),
+        row(1, 2, START_US),
+        row(2, 2, START_US),
+    ];
+    store.write_interactions(LIKE, &likes).await.unwrap();
+    let source = Source {
+        videos: Source::default().videos + " WHERE title NOT LIKE '%1%'; ",
+        likes: Source::default().likes
+            + " UNION ALL SELECT user_id, video_id, created_at FROM likes -- twice",
+        ..Source::default()
+    };
+    let snapshot = store
+        .read_snapshot(&source, SnapshotOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(snapshot.dataset.likes.len(), 2);
+    // The video's like twice, its three tags and its two performers.
+    assert_eq!(snapshot.orphans, 2 + 3 + 2);
+    assert_eq!(snapshot.users, [1, 2].map(user_id));
+}
+
+async fn a_snapshot_forgets_what_is_old(store: &Store) {
+    with_videos(store, 3).await;
+    let likes = [
+        row(1, 1, START_US - 1),
+        row(2, 1, START_US),
+        row(3, 1, START_US + 30 * DAY_US),
+    ];
+    store.write_interactions(LIKE, &likes).await.unwrap();
+    let options = SnapshotOptions {
+        max_age_days: Some(30),
+    };
+    let snapshot = store
+        .read_snapshot(&Source::default(), options)
+        .await
+        .unwrap();
+    assert_eq!(snapshot.users, [2, 3].map(user_id));
+    assert_eq!(snapshot.dataset.users, 2);
+}
+
+async fn a_snapshot_refuses_impossible_times(store: &Store) {
+    with_videos(store, 1).await;
+    let time = |at_us: i64| match store.kind() {
+        twotower_store::StoreKind::Postgres => {
+            format!("timestamptz 'epoch' + {at_us} * interval '1 microsecond'")
+        }
+        twotower_store::StoreKind::Sqlite => at_us.to_string(),
+    };
+    let last = i64::from(u32::MAX) * 1_000_000 + 999_999;
+    for (at_us, fits) in [(0, true), (last, true), (-1, false), (last + 1, false)] {
+        let source = Source {
+            likes: format!(
+                "SELECT id AS user_id, id AS video_id, {} AS created_at FROM videos",
+                time(at_us)
+            ),
+            ..Source::default()
+        };
+        let result = store
+            .read_snapshot(&source, SnapshotOptions::default())
+            .await;
+        match result {
+            Ok(snapshot) => {
+                assert!(fits);
+                assert_eq!(snapshot.cut_off_us, Some(at_us));
+            }
+            Err(error) => {
+                assert!(!fits, "{error}");
+                assert!(matches!(error, StoreError::Time { at_us: at, .. } if at == at_us));
+            }
+        }
+    }
+}
+
+async fn a_source_may_have_other_names(store: &Store) {
+    with_videos(store, 2).await;
+    store
+        .write_interactions(LIKE, &[row(1, 2, START_US)])
+        .await
+        .unwrap();
+    let source = Source {
+        videos: "SELECT NULL AS title, NULL AS description, NULL AS genre, id, NULL AS maker, NULL AS price, 60 AS duration_seconds,
+                 NULL AS published_at, NULL AS thumbnail_url, 1 AS extra FROM videos"
+            .into(),
+        video_tags: "SELECT 'x' AS name, id AS video_id FROM videos UNION ALL SELECT 'x', id FROM videos".into(),
+        likes: "SELECT created_at, video_id, user_id FROM likes".into(),
+        ..Source::default()
+    };
+    let snapshot = store
+        .read_snapshot(&source, SnapshotOptions::default())
+        .await
+        .unwrap();
+    let videos = snapshot.dataset.catalogue.videos();
+    assert_eq!(videos[0].title, "");
+    assert_eq!(videos[0].genre, None);
+    assert_eq!(videos[0].duration_seconds, Some(60.0));
+    assert_eq!(videos[0].tags, ["x"]);
+    assert_eq!(snapshot.dataset.likes.len(), 1);
+}
+
+async fn a_source_that_is_wrong_is_named(store: &Store) {
+    let missing = Source {
+        likes: "SELECT user_id, video_id, created_at FROM no_such_table".into(),
+        ..Source::default()
+    };
+    let error = store
+        .read_snapshot(&missing, SnapshotOptions::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Schema(_)), "{error}");
+    assert!(error.to_string().contains("no_such_table"), "{error}");
+    // The connection is fit for use afterwards, or gone.
+    for _ in 0..10 {
+        store.ping().await.unwrap();
+    }
+    let writing = Source {
+        videos: "DELETE FROM videos RETURNING *".into(),
+        ..Source::default()
+    };
+    assert!(
+        store
+            .read_snapshot(&writing, SnapshotOptions::default())
+            .await
+            .is_err()
+    );
+}
+
+/// The digest stands here, so that both engines, and every later version, must agree on it.
+async fn both_engines_give_the_same_snapshot(store: &Store) {
+    with_videos(store, 40).await;
+    let rows: Vec<_> = (0..400)
+        .map(|n| {
+            row(
+                n * 7 % 31,
+                1 + n * 11 % 40,
+                START_US + (n * n % 97) as i64 * 500_000,
+            )
+        })
+        .collect();
+    store.write_interactions(LIKE, &rows).await.unwrap();
+    store.write_interactions(SKIP, &rows[..90]).await.unwrap();
+    let one = snapshot(store).await;
+    assert_eq!(
+        snapshot_sha256(&one.dataset),
+        "f438a17f6d0f900ba5731534bbe64ade6eaf4bf9d9e5da9d1bd26848ede9cb80"
+    );
+    store.record(LIKE, user_id(77), video_id(1)).await.unwrap();
+    let other = snapshot(store).await;
+    assert_ne!(
+        snapshot_sha256(&one.dataset),
+        snapshot_sha256(&other.dataset)
+    );
+}

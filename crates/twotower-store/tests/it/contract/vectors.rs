@@ -1,0 +1,124 @@
+//! Vectors of every version.
+
+use super::{VECTORS, contract, vector_rows, video_id};
+use twotower_core::embedding::EmbeddingError;
+use twotower_store::{EmbeddingRow, Store, StoreError, VectorSummary, VectorTable};
+
+contract! {
+    vectors_are_counted_and_summarized,
+    vectors_come_back_to_the_bit,
+    bad_vectors_are_refused_before_writing,
+    generations_do_not_meet,
+}
+
+async fn vectors_are_counted_and_summarized(store: &Store) {
+    let table = VectorTable::Users;
+    assert!(store.count_vectors(table).await.unwrap().is_empty());
+    let rows = vector_rows(&[1, 2, 3].map(video_id));
+    store.write_embeddings(table, 1, &rows).await.unwrap();
+    let other = [EmbeddingRow {
+        vector: &[0.0, 0.6, 0.8],
+        ..rows[2]
+    }];
+    store.write_embeddings(table, 1, &other).await.unwrap();
+    store.write_embeddings(table, 4, &rows[..2]).await.unwrap();
+    let counts = store.count_vectors(table).await.unwrap();
+    assert_eq!(counts, [(1, 3), (4, 2)]);
+    let expected = VectorSummary {
+        rows: 3,
+        wrong_dimension: 1,
+        ..VectorSummary::default()
+    };
+    let summary = store.summarize_vectors(table, 1, 2).await.unwrap();
+    assert_eq!(summary, expected);
+    let nothing = store.summarize_vectors(table, 2, 2).await.unwrap();
+    assert_eq!(nothing, VectorSummary::default());
+}
+
+async fn vectors_come_back_to_the_bit(store: &Store) {
+    for table in [VectorTable::Videos, VectorTable::Users] {
+        let ids = [3, 1, 2].map(video_id);
+        let rows = vector_rows(&ids);
+        store.write_embeddings(table, 5, &rows).await.unwrap();
+        let (read, embeddings) = store.read_embeddings(table, 5, 2).await.unwrap();
+        assert_eq!(read, [1, 2, 3].map(video_id));
+        let expected = [VECTORS[1], VECTORS[2], VECTORS[0]].concat();
+        assert_eq!(
+            embeddings
+                .as_slice()
+                .iter()
+                .map(|x| x.to_bits())
+                .collect::<Vec<_>>(),
+            expected.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            store.read_fingerprints(table, 5).await.unwrap(),
+            [(ids[1], -1), (ids[2], i64::MAX), (ids[0], i64::MIN)]
+        );
+        // Again, changed: it replaces.
+        let change = EmbeddingRow {
+            fingerprint: 4,
+            vector: &VECTORS[0],
+            ..rows[1]
+        };
+        let twice = [rows[1], change];
+        store.write_embeddings(table, 5, &twice).await.unwrap();
+        let (read, embeddings) = store.read_embeddings(table, 5, 2).await.unwrap();
+        assert_eq!((read.len(), embeddings.row(0)), (3, &VECTORS[0][..]));
+        let gone = [video_id(1), video_id(3), video_id(99)];
+        assert_eq!(store.delete_embeddings(table, 5, &gone).await.unwrap(), 2);
+        assert_eq!(store.delete_embeddings(table, 5, &[]).await.unwrap(), 0);
+        let left = store.read_fingerprints(table, 5).await.unwrap();
+        assert_eq!(left, [(video_id(2), i64::MAX)]);
+        store.write_embeddings(table, 5, &[]).await.unwrap();
+    }
+}
+
+async fn bad_vectors_are_refused_before_writing(store: &Store) {
+    let good: &[f32] = &[1.0, 0.0];
+    let bad: [&[f32]; 4] = [&[f32::NAN, 1.0], &[f32::INFINITY, 0.0], &[1.0, 1.0], &[1.0]];
+    for vector in bad {
+        let rows = [(1, good), (2, vector)].map(|(n, vector)| EmbeddingRow {
+            id: video_id(n),
+            fingerprint: 0,
+            vector,
+        });
+        let error = store
+            .write_embeddings(VectorTable::Users, 1, &rows)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, StoreError::Vector { row: 1, .. }),
+            "{error}"
+        );
+    }
+    let table = VectorTable::Users;
+    assert!(store.read_fingerprints(table, 1).await.unwrap().is_empty());
+    // Nor does what is there pass for another dimension.
+    let rows = vector_rows(&[video_id(1)]);
+    store.write_embeddings(table, 1, &rows).await.unwrap();
+    let error = store.read_embeddings(table, 1, 3).await.unwrap_err();
+    assert!(matches!(
+        error,
+        StoreError::Vector {
+            source: EmbeddingError::Dimension {
+                expected: 3,
+                actual: 2
+            },
+            ..
+        }
+    ));
+}
+
+async fn generations_do_not_meet(store: &Store) {
+    let table = VectorTable::Videos;
+    let rows = vector_rows(&[1, 2].map(video_id));
+    for version in [1, 2] {
+        store.write_embeddings(table, version, &rows).await.unwrap();
+    }
+    let ids = [video_id(1)];
+    assert_eq!(store.delete_embeddings(table, 1, &ids).await.unwrap(), 1);
+    assert_eq!(store.read_fingerprints(table, 1).await.unwrap().len(), 1);
+    assert_eq!(store.read_fingerprints(table, 2).await.unwrap().len(), 2);
+    assert_eq!(store.read_embeddings(table, 3, 2).await.unwrap().0.len(), 0);
+}

@@ -1,0 +1,88 @@
+//! Migrations and the catalogue.
+
+use super::{contract, snapshot, video, video_id, with_videos};
+use twotower_core::feature::Video;
+use twotower_store::{Counts, Store, StoreError, VideosWritten};
+
+contract! {
+    migrations_apply_once,
+    videos_are_inserted_changed_and_left_alone,
+    videos_that_cannot_be_kept_are_refused,
+    titles_and_cards_come_back,
+}
+
+async fn migrations_apply_once(store: &Store) {
+    assert!(store.pending_migrations().await.unwrap().is_empty());
+    assert!(store.migrate().await.unwrap().is_empty());
+    store.ping().await.unwrap();
+    assert_eq!(store.counts().await.unwrap(), Counts::default());
+}
+
+async fn videos_are_inserted_changed_and_left_alone(store: &Store) {
+    let bare = Video {
+        id: video_id(9),
+        ..Video::default()
+    };
+    let mut videos = vec![video(2), video(1), bare];
+    let written = |inserted, updated| VideosWritten { inserted, updated };
+    assert_eq!(store.write_videos(&videos).await.unwrap(), written(3, 0));
+    assert_eq!(store.write_videos(&videos).await.unwrap(), written(0, 0));
+    videos[0].tags = vec!["new".into(), "é".into()];
+    videos[1].price = None;
+    assert_eq!(store.write_videos(&videos).await.unwrap(), written(0, 2));
+    videos.push(video(3));
+    videos[0].performers.clear();
+    videos[2].title = "no longer bare".into();
+    assert_eq!(store.write_videos(&videos).await.unwrap(), written(1, 2));
+    assert_eq!(store.write_videos(&[]).await.unwrap(), written(0, 0));
+    let catalogue = snapshot(store).await.dataset.catalogue;
+    videos.sort_by_key(|video| video.id);
+    assert_eq!(catalogue.videos(), videos);
+    // Names are sorted and kept once; of two videos with one id the last counts.
+    let twice = Video {
+        tags: vec!["b".into(), "a".into(), "b".into()],
+        ..video(4)
+    };
+    let videos = [video(4), twice];
+    assert_eq!(store.write_videos(&videos).await.unwrap(), written(1, 0));
+    let cards = store.video_cards(&[video_id(4)]).await.unwrap();
+    assert_eq!(cards[0].tags, ["a", "b"]);
+}
+
+async fn videos_that_cannot_be_kept_are_refused(store: &Store) {
+    let mut bad = [video(1), video(2), video(3), video(4)];
+    bad[0].price = Some(f32::NAN);
+    bad[1].title = "nul \0".into();
+    bad[2].published_at_us = Some(i64::MIN);
+    bad[3].tags = vec!["nul \0".into()];
+    for (video, expected) in bad.iter().zip(["price", "title", "published_at", "tags"]) {
+        let error = store
+            .write_videos(&[self::video(9), video.clone()])
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, StoreError::Video { field, id, .. } if field == expected && id == video.id),
+            "{error}"
+        );
+    }
+    assert_eq!(store.counts().await.unwrap().videos, 0);
+}
+
+async fn titles_and_cards_come_back(store: &Store) {
+    with_videos(store, 3).await;
+    let titles = store.video_titles().await.unwrap();
+    assert_eq!(titles, [1, 2, 3].map(|n| (video_id(n), video(n).title)));
+    let ids = [3, 77, 1, 3].map(video_id);
+    let cards = store.video_cards(&ids).await.unwrap();
+    assert_eq!(
+        cards.iter().map(|card| card.id).collect::<Vec<_>>(),
+        [3, 1, 3].map(video_id)
+    );
+    let expected = video(1);
+    assert_eq!(cards[1].title, expected.title);
+    assert_eq!(cards[1].maker, None);
+    assert_eq!(cards[1].price, expected.price);
+    assert_eq!(cards[1].tags, expected.tags);
+    assert_eq!(cards[1].thumbnail_url, expected.thumbnail_url);
+    assert!(store.video_cards(&[]).await.unwrap().is_empty());
+}
