@@ -50,6 +50,11 @@ test-docs: ## flags and commands in the Markdown files, and the blocks that can 
 quality: ## ranking quality on ../shared/data; fails where that folder is missing
 	scripts/test-postgres run scripts/quality
 
+.PHONY: torture
+torture: ## kills, failing disks, dying servers and double starts at every instant (an hour); TWOTOWER_TORTURE_SEED=… replays
+	TWOTOWER_TORTURE=full NEXTEST_PROFILE=torture scripts/test-rust -E 'test(torture)'
+	cat target/torture.log
+
 .PHONY: bench
 bench: ## speed of the trainer, of retrieval and of the server
 	cargo bench --workspace --locked

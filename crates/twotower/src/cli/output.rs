@@ -32,3 +32,35 @@ pub(super) fn print(json: bool, value: &impl serde::Serialize, text: &str) -> an
     }
     Ok(())
 }
+
+/// An error with its causes, the outermost first. Many errors of libraries repeat their cause in their own words: what has
+/// been said is not said again.
+pub(super) fn said(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.ends_with(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let error = anyhow!("disk full")
+            .context("write x: disk full")
+            .context("save");
+        assert_eq!(said(&error), "save: write x: disk full");
+        assert_eq!(said(&anyhow!("alone")), "alone");
+    }
+}

@@ -1,6 +1,6 @@
 //! Versions of models from their folder to what readers see, and back.
 
-mod place;
+pub(crate) mod place;
 
 mod registry;
 

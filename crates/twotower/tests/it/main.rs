@@ -17,3 +17,6 @@ mod import;
 mod life_cycle;
 
 mod serve;
+
+#[cfg(target_os = "linux")]
+mod torture;

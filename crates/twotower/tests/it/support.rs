@@ -25,14 +25,19 @@ pub(crate) fn new_postgres() -> String {
 
 /// Runs SQL as the owner of the database, past everything that twotower promises; returns the rows, a line each.
 pub(crate) fn sql(url: &str, text: &str) -> String {
-    let output = Command::new(psql())
-        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
-        .args(["--set=ON_ERROR_STOP=1", url, "--command", text])
-        .output()
-        .unwrap();
+    let output = psql_command(url, text).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}: {errors}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The process that [`sql`] waits for.
+pub(crate) fn psql_command(url: &str, text: &str) -> Command {
+    let mut command = Command::new(psql());
+    command
+        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+        .args(["--set=ON_ERROR_STOP=1", url, "--command", text]);
+    command
 }
 
 /// Where `scripts/test-postgres` keeps its programs.

@@ -11,12 +11,12 @@ use twotower_store::{
 };
 
 /// Enough that an update with batches of one row takes a while.
-pub(super) const USERS: u128 = 300;
+pub(crate) const USERS: u128 = 300;
 
-pub(super) struct Place {
+pub(crate) struct Place {
     base: Workplace,
-    pub(super) store: Store,
-    pub(super) runtime: Runtime,
+    pub(crate) store: Store,
+    pub(crate) runtime: Runtime,
 }
 
 impl Deref for Place {
@@ -28,19 +28,19 @@ impl Deref for Place {
 }
 
 impl Place {
-    pub(super) fn on_sqlite() -> Self {
+    pub(crate) fn on_sqlite() -> Self {
         Self::new(Workplace::on_sqlite())
     }
 
-    pub(super) fn on_postgres() -> Self {
+    pub(crate) fn on_postgres() -> Self {
         Self::new(Workplace::on_postgres(new_postgres()))
     }
 
-    pub(super) fn on_both() -> [Self; 2] {
+    pub(crate) fn on_both() -> [Self; 2] {
         [Self::on_sqlite(), Self::on_postgres()]
     }
 
-    fn new(base: Workplace) -> Self {
+    pub(crate) fn new(base: Workplace) -> Self {
         // Random weights would not pass.
         base.configure("[update]\ngate = false");
         let runtime = Runtime::new().unwrap();
@@ -69,12 +69,12 @@ impl Place {
     }
 
     /// For tests of what happens when it is over.
-    pub(super) fn lease_of_one_second(&self) {
+    pub(crate) fn lease_of_one_second(&self) {
         self.configure("[update]\ngate = false\nlease_seconds = 1");
     }
 
     /// Makes the folder of a next version.
-    pub(super) fn next_model(&self) -> i64 {
+    pub(crate) fn next_model(&self) -> i64 {
         let version = self.runtime.block_on(self.store.next_model_version());
         let version = version.unwrap();
         let models = self.folder.path().join("models");
@@ -83,7 +83,7 @@ impl Place {
     }
 
     /// Somebody else takes the lease.
-    pub(super) fn take_lease(&self, lifetime: Duration) -> Lease {
+    pub(crate) fn take_lease(&self, lifetime: Duration) -> Lease {
         let other = LeaseHolder {
             host: "elsewhere".into(),
             pid: 4711,
@@ -97,7 +97,7 @@ impl Place {
     }
 
     /// (version, vectors of videos, vectors of users)
-    pub(super) fn vectors(&self) -> Vec<(i64, u64, u64)> {
+    pub(crate) fn vectors(&self) -> Vec<(i64, u64, u64)> {
         let count = |table| {
             self.runtime
                 .block_on(self.store.count_vectors(table))
@@ -115,7 +115,7 @@ impl Place {
     }
 
     /// (version, version before) of every activation.
-    pub(super) fn history(&self) -> Vec<(i64, Option<i64>)> {
+    pub(crate) fn history(&self) -> Vec<(i64, Option<i64>)> {
         let activations = self.runtime.block_on(self.store.activations()).unwrap();
         activations
             .iter()
@@ -123,13 +123,13 @@ impl Place {
             .collect()
     }
 
-    pub(super) fn active(&self) -> Option<i64> {
+    pub(crate) fn active(&self) -> Option<i64> {
         let active = self.runtime.block_on(self.store.active_model()).unwrap();
         active.map(|record| record.version)
     }
 }
 
 /// All vectors of a version, as the data ask for them.
-pub(super) fn whole(version: i64) -> (i64, u64, u64) {
+pub(crate) fn whole(version: i64) -> (i64, u64, u64) {
     (version, VIDEOS as u64, USERS as u64)
 }

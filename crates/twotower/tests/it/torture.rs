@@ -1,0 +1,68 @@
+//! What is promised to hold whatever happens, tried at every instant: kills, failing calls, databases that die, networks
+//! that drop, starts at the same time.
+//!
+//! `make test` tries a few instants of each kind, `make torture` (`TWOTOWER_TORTURE=full`) all of them. Both take the seed
+//! `TWOTOWER_TORTURE_SEED` (a number, 1 by default), and an assertion that fails names seed and instant.
+
+mod faults;
+
+mod scene;
+
+mod watch;
+
+mod kills;
+
+mod errors;
+
+mod server;
+
+mod starts;
+
+use std::io::Write;
+
+/// Whether everything is tried.
+fn full() -> bool {
+    std::env::var("TWOTOWER_TORTURE").is_ok_and(|size| size == "full")
+}
+
+fn seed() -> u64 {
+    match std::env::var("TWOTOWER_TORTURE_SEED") {
+        Ok(seed) => seed.parse().expect("TWOTOWER_TORTURE_SEED is a number"),
+        Err(_) => 1,
+    }
+}
+
+/// Numbers among 1..=total: all of them, or in the short form `few` that the seed shifts.
+fn instants(total: u64, few: u64) -> Vec<u64> {
+    if full() || total <= few {
+        return (1..=total).collect();
+    }
+    (0..few)
+        .map(|n| {
+            let (from, to) = (n * total / few, (n + 1) * total / few);
+            1 + from
+                + seed()
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    .rotate_left(n as u32 * 7)
+                    % (to - from)
+        })
+        .collect()
+}
+
+/// Figures for those who read them: a line in `target/torture.log`, and in the output of the test.
+fn report(line: &str) {
+    println!("torture: {line}");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/torture.log");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path);
+    if let Ok(mut file) = file {
+        let _ = writeln!(
+            file,
+            "{line} (seed {}, {})",
+            seed(),
+            if full() { "full" } else { "short" }
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! A disk that is full or broken, at each call that writes, syncs, renames, makes or removes a file.
+
+use super::faults::{Action, DISK_FULL, IO_ERROR, Seen, Watched, inject};
+use super::scene::{Scene, on_sqlite};
+use super::{instants, report};
+use std::process::Output;
+use twotower_store::model_files;
+
+fn run(scene: &Scene, line: &str, watched: &Watched, action: Action, at: u64) -> (Output, Seen) {
+    let mut command = scene.command(line);
+    let log = inject(&mut command, watched, action, at);
+    let output = command.output().unwrap();
+    (output, log.seen())
+}
+
+const ACTIONS: [Action; 4] = [
+    Action::Error(DISK_FULL),
+    Action::Errors(DISK_FULL),
+    Action::Error(IO_ERROR),
+    Action::Errors(IO_ERROR),
+];
+
+/// The run fails and says why; what was there stays as it was; the next run is none the worse.
+#[test]
+fn heavy_a_disk_that_fails_a_training() {
+    let scene = on_sqlite();
+    let models = scene.folder.path().join("models");
+    let watched = Watched::below(&models);
+    let line = "train --epochs 1 --batch-size 64 --embedding-dim 8";
+    let (output, seen) = run(&scene, line, &watched, Action::Count, 0);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let mut failures = 0;
+    for at in instants(seen.total, 5) {
+        for action in ACTIONS {
+            let before = folders(&scene);
+            let (output, seen) = run(&scene, line, &watched, action, at);
+            let log = String::from_utf8_lossy(&output.stderr);
+            let hit = seen
+                .hit
+                .unwrap_or_else(|| panic!("{action:?} at call {at} was not met"));
+            failures += 1;
+            assert!(!output.status.success(), "{action:?} at {hit}: {log}");
+            assert!(output.status.code().is_some(), "{action:?} at {hit}: {log}");
+            let reason = log.contains("No space left") || log.contains("Input/output error");
+            assert!(
+                reason && log.contains("models"),
+                "{action:?} at {hit}: {log}"
+            );
+            let after = folders(&scene);
+            for (version, manifest) in &before {
+                assert_eq!(after.get(version), Some(manifest), "{action:?} at {hit}");
+            }
+        }
+    }
+    scene.json(line);
+    report(&format!(
+        "train on a disk that fails: {failures} failures, each of {} calls",
+        seen.total
+    ));
+}
+
+/// The database file is on the disk that fails: the version served stays, and the next run goes on.
+#[test]
+fn heavy_a_disk_that_fails_an_update() {
+    let scene = on_sqlite();
+    let watched = Watched::below(&scene.folder.path().join("test.db"));
+    let line = "update --batch-size 50";
+    scene.next_model();
+    let (output, seen) = run(&scene, line, &watched, Action::Count, 0);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let total = seen.total;
+    let (mut failures, mut survived) = (0, 0);
+    for at in instants(total, 5) {
+        for action in ACTIONS {
+            let (before, version) = (scene.active().unwrap(), scene.next_model());
+            let (output, seen) = run(&scene, line, &watched, action, at);
+            let log = String::from_utf8_lossy(&output.stderr);
+            let instant = format!("{action:?} at {:?}: {log}", seen.hit);
+            failures += u64::from(seen.hit.is_some());
+            assert!(output.status.code().is_some(), "{instant}");
+            survived += u64::from(output.status.success());
+            if output.status.success() {
+                assert_eq!(scene.active(), Some(version), "{instant}");
+            } else {
+                // SQLite, too, takes a file that it cannot open for one that it may not write.
+                let reasons = ["disk", "unable to open database file", "readonly database"];
+                assert!(
+                    reasons.iter().any(|reason| log.contains(reason)),
+                    "{instant}"
+                );
+            }
+            scene.check(before, version, &instant);
+            scene.again(line);
+            scene.converged(version, &instant);
+        }
+    }
+    report(&format!(
+        "update of a database on a disk that fails: {failures} failures at {total} calls, {survived} of them tried again with success"
+    ));
+}
+
+/// Versions there are, with the checksums of their manifests; all of them load.
+fn folders(scene: &Scene) -> std::collections::BTreeMap<i64, String> {
+    let models = scene.folder.path().join("models");
+    let versions = model_files::versions(&models).unwrap().into_iter();
+    versions
+        .map(|version| {
+            let (_, manifest) = model_files::load(&models.join(version.to_string())).unwrap();
+            (version, manifest.checksum)
+        })
+        .collect()
+}

@@ -1,0 +1,115 @@
+//! Kills and failures at a chosen system call of an unchanged binary, by the preloaded library of `faults.c`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What is done at the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Nothing: calls are counted.
+    Count,
+    /// The process dies before the call.
+    Kill,
+    /// The process dies when half is written.
+    Torn,
+    /// The call fails, this once.
+    Error(i32),
+    /// It fails, and so do all that follow.
+    Errors(i32),
+    /// Another process dies.
+    KillOther(u32),
+}
+
+pub(super) const DISK_FULL: i32 = 28;
+pub(super) const IO_ERROR: i32 = 5;
+
+/// Sockets, or what lies under a path.
+#[derive(Debug, Clone)]
+pub(super) struct Watched(String);
+
+impl Watched {
+    pub(super) fn sockets() -> Self {
+        Self("socket".into())
+    }
+
+    pub(super) fn below(path: &Path) -> Self {
+        Self(path.display().to_string())
+    }
+
+    pub(super) fn and(self, other: &Self) -> Self {
+        Self(format!("{}:{}", self.0, other.0))
+    }
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The call at which something was done.
+    pub(super) hit: Option<String>,
+    /// Calls in all, if the process lived to tell.
+    pub(super) total: u64,
+}
+
+/// Lets `command` run into `action` at its call number `at`, and gives back what tells of it afterwards.
+pub(super) fn inject(command: &mut Command, watched: &Watched, action: Action, at: u64) -> Log {
+    let log = Log(tempfile::NamedTempFile::new().unwrap());
+    let (name, error, other) = match action {
+        Action::Count => ("count", 0, 0),
+        Action::Kill => ("kill", 0, 0),
+        Action::Torn => ("torn", 0, 0),
+        Action::Error(number) => ("error", number, 0),
+        Action::Errors(number) => ("errors", number, 0),
+        Action::KillOther(pid) => ("kill-other", 0, pid),
+    };
+    command
+        .env("LD_PRELOAD", library())
+        .env("TORTURE_WATCH", &watched.0)
+        .env("TORTURE_AT", at.to_string())
+        .env("TORTURE_ACTION", name)
+        .env("TORTURE_ERRNO", error.to_string())
+        .env("TORTURE_OTHER", other.to_string())
+        .env("TORTURE_LOG", log.0.path());
+    log
+}
+
+#[derive(Debug)]
+pub(super) struct Log(tempfile::NamedTempFile);
+
+impl Log {
+    pub(super) fn seen(&self) -> Seen {
+        let mut seen = Seen::default();
+        for line in std::fs::read_to_string(self.0.path()).unwrap().lines() {
+            match line.split_once(' ') {
+                Some(("hit", call)) if seen.hit.is_none() => seen.hit = Some(call.to_owned()),
+                Some(("total", total)) => seen.total = total.parse().unwrap(),
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
+/// Built once a run, by the C compiler that links Rust programs too.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = LIBRARY.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/torture/faults.c");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("faults.so");
+        let built = Command::new("cc")
+            .args([
+                "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o",
+            ])
+            .args([&path, &source])
+            .output()
+            .expect("cc, which links Rust programs, is there");
+        assert!(
+            built.status.success(),
+            "{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+        (folder, path)
+    });
+    path
+}

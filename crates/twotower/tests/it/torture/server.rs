@@ -1,0 +1,92 @@
+//! A database server that is killed while an update talks to it, and started again as a service manager would.
+
+use super::faults::{Action, Watched, inject};
+use super::scene::on_server;
+use super::{instants, report};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// `scripts/test-postgres supervise`.
+struct Supervised {
+    script: Child,
+    starts: BufReader<ChildStdout>,
+}
+
+impl Supervised {
+    fn start() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/test-postgres");
+        let mut script = Command::new(script)
+            .arg("supervise")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let starts = BufReader::new(script.stdout.take().unwrap());
+        Self { script, starts }
+    }
+
+    /// Waits for the next start; gives address and process id.
+    fn next_start(&mut self) -> (String, u32) {
+        let mut line = String::new();
+        self.starts.read_line(&mut line).unwrap();
+        let (address, pid) = line
+            .trim()
+            .split_once(' ')
+            .expect("an address and a process id");
+        (address.to_owned(), pid.parse().unwrap())
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        // Its end of input is its signal to stop.
+        drop(self.script.stdin.take());
+        let _ = self.script.wait();
+    }
+}
+
+#[test]
+fn heavy_a_server_killed_during_updates() {
+    let mut server = Supervised::start();
+    let (address, mut pid) = server.next_start();
+    let scene = on_server(address);
+    let line = "update --batch-size 50";
+    let version = scene.next_model();
+    let mut command = scene.command(line);
+    let log = inject(&mut command, &Watched::sockets(), Action::Count, 0);
+    assert!(command.output().unwrap().status.success());
+    let total = log.seen().total;
+    scene.converged(version, "nothing has happened");
+    let (mut kills, mut recovered) = (0, 0);
+    for at in instants(total, 3) {
+        let (before, version) = (scene.active().unwrap(), scene.next_model());
+        let mut command = scene.command(line);
+        let log = inject(
+            &mut command,
+            &Watched::sockets(),
+            Action::KillOther(pid),
+            at,
+        );
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let instant = format!("server killed at call {at} of {total} of `{line}`: {said}");
+        if log.seen().hit.is_some() {
+            kills += 1;
+            pid = server.next_start().1;
+        }
+        assert!(
+            [Some(0), Some(4)].contains(&output.status.code()),
+            "{instant}"
+        );
+        recovered += u64::from(output.status.success());
+        scene.reconnect();
+        scene.check(before, version, &instant);
+        scene.again(line);
+        scene.converged(version, &instant);
+    }
+    report(&format!(
+        "update while the server is killed: {kills} kills, {recovered} of the updates went on by themselves"
+    ));
+    assert!(kills > 0);
+}
