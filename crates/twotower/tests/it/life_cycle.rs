@@ -9,3 +9,5 @@ mod publisher;
 mod failures;
 
 mod gate;
+
+mod under_load;

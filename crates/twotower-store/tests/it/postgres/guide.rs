@@ -1,7 +1,8 @@
-//! Every SQL statement of the deployment guide, to the letter.
+//! Every SQL statement of the deployment guide that twotower replaces, to the letter, and every one of our own guide.
 
 use crate::database::{few_connections, postgres_url};
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use std::path::Path;
 use twotower_store::{EmbeddingRow, Store, VectorTable};
 use uuid::Uuid;
 
@@ -35,6 +36,21 @@ AND user_id NOT IN (
 FOR SELECT USING (auth.uid()::text = user_id);",
 ];
 
+/// Ours, seen from this crate.
+const GUIDE: &str = "../../docs/deployment.md";
+
+/// The statements of the SQL blocks of our guide, without their comments.
+fn documented() -> Vec<String> {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join(GUIDE);
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let blocks = guide.split("```sql\n").skip(1);
+    let sql: String = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    let lines = sql.lines().filter(|line| !line.starts_with("--"));
+    let sql = lines.collect::<Vec<_>>().join("\n");
+    let statements = sql.split_inclusive(';').map(|one| one.trim().to_owned());
+    statements.filter(|one| !one.is_empty()).collect()
+}
+
 #[tokio::test]
 async fn every_statement_runs_unchanged() {
     let url = postgres_url().await;
@@ -60,9 +76,15 @@ async fn every_statement_runs_unchanged() {
         )
         .await
         .unwrap();
-    for statement in STATEMENTS {
+    let documented = documented();
+    let statements = STATEMENTS.map(ToOwned::to_owned);
+    // The policy is made once, by the first of the two.
+    let ours = documented
+        .iter()
+        .filter(|one| !one.starts_with("CREATE POLICY"));
+    for statement in statements.iter().chain(ours) {
         let rows = connection
-            .fetch_all(statement)
+            .fetch_all(AssertSqlSafe(statement.clone()))
             .await
             .unwrap_or_else(|error| panic!("{statement}: {error}"));
         if statement.starts_with("SELECT schemaname") {
@@ -78,6 +100,13 @@ async fn every_statement_runs_unchanged() {
         .await
         .unwrap();
     assert_eq!(left, [(users[0], 0), (users[1], 0)]);
+
+    let one_line = |statement: &str| statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    let documented: Vec<_> = documented.iter().map(|one| one_line(one)).collect();
+    for statement in STATEMENTS {
+        let statement = one_line(statement);
+        assert!(documented.contains(&statement), "{GUIDE} lacks {statement}");
+    }
 
     // The guide's policy alone, without ours, shows each user their own vector and nobody else's.
     connection

@@ -3,8 +3,10 @@
 use crate::serve::fixture::{VIDEOS, catalogue, model, save_model, user, video};
 use crate::support::{Workplace, new_postgres};
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use twotower_core::model::Model;
 use twotower_store::{
     ConnectOptions, InteractionKind, InteractionRow, Lease, LeaseHolder, LeaseOutcome, Store,
     VectorTable,
@@ -75,11 +77,23 @@ impl Place {
 
     /// Makes the folder of a next version.
     pub(crate) fn next_model(&self) -> i64 {
-        let version = self.runtime.block_on(self.store.next_model_version());
-        let version = version.unwrap();
-        let models = self.folder.path().join("models");
-        save_model(&models, &model(version as u64), version);
+        let version = self.next_version();
+        self.save(version, &model(version as u64));
         version
+    }
+
+    pub(crate) fn next_version(&self) -> i64 {
+        let version = self.runtime.block_on(self.store.next_model_version());
+        version.unwrap()
+    }
+
+    /// Makes the folder of a version.
+    pub(crate) fn save(&self, version: i64, model: &Model) {
+        save_model(&self.models(), model, version);
+    }
+
+    pub(crate) fn models(&self) -> PathBuf {
+        self.folder.path().join("models")
     }
 
     /// Somebody else takes the lease.

@@ -7,25 +7,25 @@ use ureq::http::Response;
 
 pub(super) const RECOMMENDATIONS: &str = "/functions/v1/two_tower_recommendations";
 
-pub(super) struct Client {
+pub(crate) struct Client {
     agent: ureq::Agent,
     base: String,
 }
 
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: ureq::http::HeaderMap,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text)
             .unwrap_or_else(|error| panic!("{error}: {}: {}", self.status, self.text))
     }
 
     /// Status, `error.code` and `error.message`.
-    pub(super) fn error(&self) -> (u16, String, String) {
+    pub(crate) fn error(&self) -> (u16, String, String) {
         let body = self.json();
         let field = |name: &str| {
             let text = body["error"][name].as_str();
@@ -36,7 +36,7 @@ impl Answer {
         (self.status, field("code"), field("message"))
     }
 
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
@@ -44,7 +44,7 @@ impl Answer {
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
@@ -56,7 +56,7 @@ impl Client {
         }
     }
 
-    pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = self.agent.get(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -64,7 +64,7 @@ impl Client {
         answer(request.call().unwrap())
     }
 
-    pub(super) fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = self.agent.post(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -73,7 +73,7 @@ impl Client {
     }
 
     /// A recommendation request as an app sends it.
-    pub(super) fn recommend(&self, token: &str, body: &str) -> Answer {
+    pub(crate) fn recommend(&self, token: &str, body: &str) -> Answer {
         let authorization = format!("Bearer {token}");
         let headers = [
             ("authorization", authorization.as_str()),
@@ -83,7 +83,7 @@ impl Client {
     }
 
     /// Ids of the videos recommended, and the whole body.
-    pub(super) fn recommended(&self, token: &str, body: &str) -> (Vec<String>, Value) {
+    pub(crate) fn recommended(&self, token: &str, body: &str) -> (Vec<String>, Value) {
         let answer = self.recommend(token, body);
         assert_eq!(answer.status, 200, "{}", answer.text);
         let json = answer.json();

@@ -125,16 +125,7 @@ impl Fixture {
     }
 
     pub(super) fn config(&self) -> ServeConfig {
-        ServeConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            models: self.models(),
-            auth: Config {
-                secret: Some(Secret::new(SECRET).unwrap()),
-                ..Config::default()
-            },
-            console: ConsoleAccess::Off,
-            limits: Limits::default(),
-        }
+        config(self.models())
     }
 
     pub(super) fn serve(&self) -> Running {
@@ -146,16 +137,30 @@ impl Fixture {
     }
 }
 
+/// On a port that is free.
+pub(crate) fn config(models: PathBuf) -> ServeConfig {
+    ServeConfig {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        models,
+        auth: Config {
+            secret: Some(Secret::new(SECRET).unwrap()),
+            ..Config::default()
+        },
+        console: ConsoleAccess::Off,
+        limits: Limits::default(),
+    }
+}
+
 /// A server in a thread of its own; it stops when dropped.
-pub(super) struct Running {
+pub(crate) struct Running {
     pub(super) address: SocketAddr,
-    pub(super) client: Client,
+    pub(crate) client: Client,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    fn start(store: Store, config: ServeConfig) -> Self {
+    pub(crate) fn start(store: Store, config: ServeConfig) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (started, address) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -228,7 +233,7 @@ pub(super) fn claims(user: Uuid) -> Value {
 }
 
 /// A good token of `user`.
-pub(super) fn token(user: Uuid) -> String {
+pub(crate) fn token(user: Uuid) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     encode(&Header::new(Algorithm::HS256), &claims(user), &key).unwrap()
 }
@@ -263,15 +268,20 @@ pub(crate) fn catalogue() -> Vec<Video> {
         .collect()
 }
 
-/// Random weights.
+/// Random weights, eight dimensions.
 pub(crate) fn model(seed: u64) -> Model {
+    model_of(8, seed)
+}
+
+/// Random weights.
+pub(crate) fn model_of(embedding_dim: usize, seed: u64) -> Model {
     let catalogue = Catalogue::new(catalogue()).unwrap();
     let options = PreprocessingOptions {
         min_term_videos: 2,
         ngram_buckets: 64,
     };
     let hyperparameters = Hyperparameters {
-        embedding_dim: 8,
+        embedding_dim,
         user_hidden: 16,
         item_hidden: 16,
         ngram_buckets: 64,

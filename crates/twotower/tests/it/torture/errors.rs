@@ -24,7 +24,7 @@ const ACTIONS: [Action; 4] = [
 #[test]
 fn heavy_a_disk_that_fails_a_training() {
     let scene = on_sqlite();
-    let models = scene.folder.path().join("models");
+    let models = scene.models();
     let watched = Watched::below(&models);
     let line = "train --epochs 1 --batch-size 64 --embedding-dim 8";
     let (output, seen) = run(&scene, line, &watched, Action::Count, 0);
@@ -109,7 +109,7 @@ fn heavy_a_disk_that_fails_an_update() {
 
 /// Versions there are, with the checksums of their manifests; all of them load.
 fn folders(scene: &Scene) -> std::collections::BTreeMap<i64, String> {
-    let models = scene.folder.path().join("models");
+    let models = scene.models();
     let versions = model_files::versions(&models).unwrap().into_iter();
     versions
         .map(|version| {

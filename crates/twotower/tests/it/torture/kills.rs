@@ -92,7 +92,7 @@ const TRAIN: &str = "train --epochs 1 --batch-size 64 --embedding-dim 8 --update
 /// Kills trainings that show what they have learned, at each of their calls. Their vectors depend on the seed alone, which
 /// changes each time.
 fn kill_trainings(scene: &Scene, watched: &Watched, few: u64) -> u64 {
-    let models = scene.folder.path().join("models");
+    let models = scene.models();
     let configure = |seed: u64| {
         scene.configure(&format!(
             "[update]\ngate = false\nlease_seconds = 1\n[hyperparameters]\nseed = {seed}"
@@ -170,7 +170,7 @@ fn check_folders(models: &Path, instant: &str) {
 #[test]
 fn heavy_trainings_on_postgres() {
     let scene = on_postgres();
-    let models = Watched::below(&scene.folder.path().join("models"));
+    let models = Watched::below(&scene.models());
     let kills = kill_trainings(&scene, &Watched::sockets().and(&models), 4);
     report(&format!("train --update-db on PostgreSQL: {kills} kills"));
     assert!(kills > 0);

@@ -2,7 +2,7 @@
 
 use super::watch::Watch;
 use crate::life_cycle::place::{Place, USERS, whole};
-use crate::serve::fixture::{VIDEOS, model, save_model, user, video};
+use crate::serve::fixture::{VIDEOS, model, user, video};
 use crate::support::{Workplace, sql};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
@@ -64,10 +64,8 @@ impl Scene {
 
     /// Makes the folder of a next version.
     pub(super) fn next_model(&self) -> i64 {
-        let version = self.runtime.block_on(self.store.next_model_version());
-        let version = version.unwrap();
-        let models = self.folder.path().join("models");
-        save_model(&models, &model(SEEDS[which(version)]), version);
+        let version = self.next_version();
+        self.save(version, &model(SEEDS[which(version)]));
         version
     }
 
@@ -136,7 +134,7 @@ impl Scene {
                 deleted.await.unwrap();
             }
         });
-        let folder = self.folder.path().join("models").join(version.to_string());
+        let folder = self.models().join(version.to_string());
         let _ = std::fs::remove_dir_all(folder);
     }
 
