@@ -249,3 +249,26 @@ sys.exit(0 if one == other and type(one) is dict and one['tags'] else f'{one} !=
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[test]
+fn what_a_killed_process_has_left_is_cleared_away_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let towers = Towers {
+        user: vec![1],
+        item: vec![2],
+    };
+    let folder = |name: &str| {
+        let path = root.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join(WEIGHTS), "half").unwrap();
+        path
+    };
+    let abandoned = folder(".3.tmp-00000000deadbeef");
+    let of_others = folder(".cache.tmp-1");
+    let at_work = folder(".4.tmp-00000000cafecafe");
+    let lock = fs::File::open(&at_work).unwrap();
+    lock.lock().unwrap();
+    save_with(root.path(), &model(), &[], &info(5), &towers).unwrap();
+    assert!(!abandoned.exists());
+    assert!(of_others.exists() && at_work.exists() && root.path().join("5").exists());
+}

@@ -4,7 +4,7 @@ use super::{
 };
 use crate::snapshot::sha256;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -112,21 +112,43 @@ fn manifest_bytes(
     Ok(bytes)
 }
 
-/// A folder under a temporary name, removed unless finished.
+/// A folder under a temporary name, removed unless finished. It is locked for as long as its process lives, so that others can
+/// tell it from what a killed process has left.
 struct Unfinished {
     root: PathBuf,
     path: PathBuf,
+    _lock: Option<File>,
 }
+
+/// Stands in the names of such folders.
+const TEMPORARY: &str = ".tmp-";
 
 impl Unfinished {
     fn create(root: &Path, version: i64) -> Result<Self, ModelFilesError> {
-        let random = RandomState::new().hash_one(version);
-        let path = root.join(format!(".{version}.tmp-{random:016x}"));
-        fs::create_dir(&path).map_err(at(&path))?;
-        Ok(Self {
-            root: root.to_owned(),
-            path,
-        })
+        clear_abandoned(root);
+        loop {
+            let random = RandomState::new().hash_one(version);
+            let path = root.join(format!(".{version}{TEMPORARY}{random:016x}"));
+            fs::create_dir(&path).map_err(at(&path))?;
+            let folder = File::open(&path).map_err(at(&path));
+            let lock = folder.map(|folder| (folder.try_lock(), folder));
+            let lock = match lock {
+                Ok((Ok(()), folder)) => Some(folder),
+                // Some network file systems know no locks; what is left there stays until somebody removes it.
+                Ok((Err(TryLockError::Error(_)), _)) => None,
+                // Taken for an abandoned one before it was locked.
+                Ok((Err(TryLockError::WouldBlock), _)) => continue,
+                Err(_) if !path.exists() => continue,
+                Err(error) => return Err(error),
+            };
+            if path.exists() {
+                return Ok(Self {
+                    root: root.to_owned(),
+                    path,
+                    _lock: lock,
+                });
+            }
+        }
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ModelFilesError> {
@@ -156,6 +178,26 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         // After `finish` there is nothing under this name; otherwise the error that led here is the one to tell.
         let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes what processes that were killed have left under temporary names. What cannot be removed is no reason to stop.
+fn clear_abandoned(root: &Path) {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let temporary = name.to_str().is_some_and(|name| {
+            let version = name
+                .strip_prefix('.')
+                .and_then(|name| name.split_once(TEMPORARY));
+            version.is_some_and(|(version, _)| version.parse::<i64>().is_ok())
+        });
+        let path = entry.path();
+        let locked = temporary.then(|| File::open(&path)).and_then(Result::ok);
+        if let Some(folder) = locked.filter(|folder| folder.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(&path);
+            drop(folder);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
+use twotower_core::embedding::Embeddings;
 use twotower_core::gate::{self, Check, Contender, GateOptions, Judged, Verdict};
 use twotower_core::interaction::Dataset;
 use twotower_core::metric::Bootstrap;
@@ -17,6 +18,14 @@ pub struct Gate {
     pub options: GateOptions,
     /// Threads.
     pub threads: usize,
+}
+
+/// A version that would be served, with its vectors of the data's videos.
+#[derive(Debug)]
+pub(super) struct Challenger {
+    pub(super) model: Model,
+    pub(super) manifest: Manifest,
+    pub(super) videos: Embeddings,
 }
 
 impl Gate {
@@ -35,7 +44,7 @@ impl Gate {
     /// If the champion's files are damaged, or a model gives scores that are not finite.
     pub(super) fn judge(
         &self,
-        challenger: (&Model, &Manifest),
+        challenger: &Challenger,
         champion: Option<(i64, PathBuf)>,
         dataset: &Dataset,
     ) -> anyhow::Result<Verdict> {
@@ -58,18 +67,16 @@ impl Gate {
 
     fn rank(
         &self,
-        challenger: (&Model, &Manifest),
+        challenger: &Challenger,
         champion: Option<(&Model, &Manifest)>,
         dataset: &Dataset,
     ) -> anyhow::Result<Verdict> {
         let videos = dataset.catalogue.videos();
-        let embed = |(model, _): (&Model, &Manifest)| model.embed_videos(videos);
-        let ours = embed(challenger).context("embed the videos")?;
         let theirs = champion
-            .map(embed)
+            .map(|(model, _)| model.embed_videos(videos))
             .transpose()
             .context("embed the videos")?;
-        let contender = |(model, manifest), videos| {
+        let contender = |model, manifest, videos| {
             let manifest: &Manifest = manifest;
             Contender {
                 model,
@@ -78,19 +85,16 @@ impl Gate {
                 catalogue: manifest.trained_on.videos,
             }
         };
-        let contenders = [Some(challenger), champion];
-        let learned = contenders
-            .iter()
-            .flatten()
-            .map(|(_, manifest)| learned_until(manifest));
-        let split = Split::after(dataset, learned.max().unwrap_or(0));
+        let theirs_until = champion.map_or(0, |(_, manifest)| learned_until(manifest));
+        let learned_until = learned_until(&challenger.manifest).max(theirs_until);
+        let split = Split::after(dataset, learned_until);
         let mut held_out = split.held_out_users(Phase::Test);
         spread(&mut held_out.users, self.options.max_users);
         Ok(gate::judge(
-            contender(challenger, &ours),
+            contender(&challenger.model, &challenger.manifest, &challenger.videos),
             champion
                 .zip(theirs.as_ref())
-                .map(|(champion, videos)| contender(champion, videos)),
+                .map(|((model, manifest), videos)| contender(model, manifest, videos)),
             Judged {
                 catalogue: &dataset.catalogue,
                 seen: &split.seen(Phase::Test),

@@ -3,7 +3,7 @@
 use super::identity::this_process;
 use super::{JobError, Retry};
 use crate::config::Update;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use twotower_store::{Lease, LeaseHolder, LeaseOutcome, Store, StoreError};
 
@@ -15,11 +15,15 @@ pub(super) enum Publishing {
     Held(LeaseHolder),
 }
 
+/// So many lifetimes of the lease without an answer from the database, and the publisher gives up: its connections may hang,
+/// and others publish by now.
+const SILENT_LIFETIMES: u32 = 3;
+
 /// The only process that writes vectors and switches readers. Killed, it is so until the lease expires.
 pub(super) struct Publisher {
     store: Store,
     lease: Lease,
-    heartbeat: JoinHandle<()>,
+    heartbeat: JoinHandle<StoreError>,
 }
 
 impl Publisher {
@@ -34,7 +38,7 @@ impl Publisher {
             LeaseOutcome::Taken(lease) => Publishing::Begun(Self {
                 store: store.under(lease),
                 lease,
-                heartbeat: tokio::spawn(keep_alive(store.clone(), lease, lifetime / 4)),
+                heartbeat: tokio::spawn(keep_alive(store.clone(), lease, lifetime)),
             }),
         })
     }
@@ -52,6 +56,21 @@ impl Publisher {
         &self.store
     }
 
+    /// Does `work`, and lets the next one in. The work is given up as soon as it is known to be in vain.
+    pub(super) async fn publish<T>(
+        mut self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let lost = tokio::select! {
+            done = work => {
+                self.end().await;
+                return done;
+            }
+            lost = &mut self.heartbeat => lost?,
+        };
+        Err(lost.into())
+    }
+
     /// Lets the next one in.
     pub(super) async fn end(self) {
         self.heartbeat.abort();
@@ -67,13 +86,27 @@ impl Drop for Publisher {
     }
 }
 
-async fn keep_alive(store: Store, lease: Lease, interval: Duration) {
+/// Renews the lease until that is in vain, and says why it is.
+async fn keep_alive(store: Store, lease: Lease, lifetime: Duration) -> StoreError {
+    let patience = SILENT_LIFETIMES * lifetime;
+    let mut renewed = Instant::now();
     loop {
-        tokio::time::sleep(interval).await;
-        match store.renew_lease(lease).await {
-            Ok(()) => {}
-            Err(error @ StoreError::LeaseLost) => return tracing::warn!("{error}"),
-            Err(error) => tracing::warn!("the lease could not be renewed, once more soon: {error}"),
+        tokio::time::sleep(lifetime / 4).await;
+        let asked = Instant::now();
+        let left = patience.saturating_sub(renewed.elapsed());
+        match tokio::time::timeout(left, store.renew_lease(lease)).await {
+            Ok(Ok(())) => renewed = asked,
+            Ok(Err(error @ StoreError::LeaseLost)) => return error,
+            Ok(Err(error)) => {
+                tracing::warn!("the lease could not be renewed, once more soon: {error}");
+            }
+            Err(_) => {}
+        }
+        if renewed.elapsed() >= patience {
+            return StoreError::Deadline {
+                operation: "renew_lease",
+                limit: patience,
+            };
         }
     }
 }

@@ -7,7 +7,7 @@ mod plan;
 mod writer;
 
 use super::check::{Expected, VectorFault, check_vectors};
-use super::gate::Gate;
+use super::gate::{Challenger, Gate};
 use super::identity::operator;
 use super::publisher::{Publisher, Publishing};
 use super::{Interrupt, JobError, Retry};
@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use target::model_folder;
 use twotower_core::gate::Verdict;
-use twotower_core::model::Model;
 use twotower_store::model_files::{self, Manifest};
 use twotower_store::{
     Activation, ActivationKind, IndexOutcome, IndexPlan, LeaseHolder, ModelState, NewModel,
@@ -152,8 +151,8 @@ pub async fn update(
     match Publisher::begin(store, &options.settings).await? {
         Publishing::Held(holder) => Ok(Updated::Held(holder)),
         Publishing::Begun(publisher) => {
-            let report = run(publisher.store()).run().await;
-            publisher.end().await;
+            let store = publisher.store().clone();
+            let report = publisher.publish(run(&store).run()).await;
             report.map(Updated::Done)
         }
     }
@@ -227,13 +226,18 @@ impl Run<'_> {
                 batch_size: self.options.settings.batch_size,
                 interrupt: self.interrupt,
             };
-            writer.write().await?;
+            let videos = writer.write().await?;
             let dim = manifest.hyperparameters.embedding_dim;
             self.index(version, dim, &report.videos).await?;
             if !live {
                 self.check(version, dim, &report).await?;
+                let challenger = Challenger {
+                    model,
+                    manifest,
+                    videos,
+                };
                 let champion = active.map(|active| (active, models.join(active.to_string())));
-                report.verdict = self.ask_gate((model, manifest), champion, snapshot).await?;
+                report.verdict = self.ask_gate(challenger, champion, snapshot).await?;
                 self.complete(version, switch, report.verdict.as_ref())
                     .await?;
             }
@@ -301,16 +305,16 @@ impl Run<'_> {
     /// The gate's verdict, which is kept in the registry.
     async fn ask_gate(
         &self,
-        (model, manifest): (Model, Manifest),
+        challenger: Challenger,
         champion: Option<(i64, PathBuf)>,
         snapshot: Snapshot,
     ) -> anyhow::Result<Option<Verdict>> {
         let Some(gate) = self.options.gate.clone() else {
             return Ok(None);
         };
-        let version = manifest.version;
+        let version = challenger.manifest.version;
         let verdict = tokio::task::spawn_blocking(move || {
-            gate.judge((&model, &manifest), champion, &snapshot.dataset)
+            gate.judge(&challenger, champion, &snapshot.dataset)
         })
         .await?
         .context("judge the model")?;

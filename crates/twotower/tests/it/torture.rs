@@ -16,6 +16,10 @@ mod errors;
 
 mod server;
 
+mod proxy;
+
+mod network;
+
 mod starts;
 
 use std::io::Write;

@@ -22,7 +22,8 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    pub(super) async fn write(&self) -> anyhow::Result<()> {
+    /// Returns the vectors of all videos, in the catalogue's order.
+    pub(super) async fn write(&self) -> anyhow::Result<Embeddings> {
         let catalogue = self.snapshot.dataset.catalogue.videos();
         // Users need the vectors of all videos of their histories; embedding the catalogue takes microseconds a video.
         let vectors = self
@@ -42,7 +43,8 @@ impl Writer<'_> {
         self.table(VectorTable::Users, &self.plan.users, user, |batch| {
             embed_users(self.model, &vectors, self.plan, batch)
         })
-        .await
+        .await?;
+        Ok(vectors)
     }
 
     /// Writes what is to be written of one kind, batch by batch, then removes what is to be removed.
