@@ -6,6 +6,9 @@ mod text;
 
 mod preprocessing;
 
+mod audience;
+
+pub use audience::Audience;
 pub use catalogue::{Catalogue, CatalogueError, Video};
 pub use preprocessing::{
     ItemFeatures, NUMERIC_FEATURES, NumericStatistics, Preprocessing, PreprocessingOptions,

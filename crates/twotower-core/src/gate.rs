@@ -14,13 +14,12 @@ pub use verdict::{Check, Verdict};
 use crate::baseline::Popularity;
 use crate::embedding::Embeddings;
 use crate::evaluate::{Evaluation, EvaluationError, Metric, evaluate, paired_bootstrap};
-use crate::feature::{Catalogue, NUMERIC_FEATURES, Preprocessing};
+use crate::feature::{Catalogue, NUMERIC_FEATURES, Preprocessing, Video};
 use crate::interaction::Interaction;
 use crate::metric::Bootstrap;
 use crate::model::{Model, TwoTower};
 use crate::split::HeldOut;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 
 /// What is asked of a challenger. Floors depend on the data: set them to what a good model reaches on yours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -38,7 +37,7 @@ pub struct GateOptions {
     pub max_mean_norm: f64,
     /// Largest share of videos whose vector is, but for rounding, that of another one.
     pub max_near_duplicates: f64,
-    /// Least share of the liked videos that have a row of their own in the challenger.
+    /// Least share of the likes that are of videos with a row of their own in the challenger.
     pub min_known_videos: f64,
     /// Least number of likes and of videos trained on, as a share of the champion's.
     pub min_data_ratio: f64,
@@ -238,20 +237,18 @@ fn health(challenger: Contender<'_>, options: &GateOptions) -> [Check; 2] {
 }
 
 fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions) -> Check {
-    let liked: HashSet<u32> = on.seen.iter().map(|like| like.item).collect();
     let known = &challenger.model.preprocessing.videos;
     let videos = on.catalogue.videos();
-    let with_row = liked
-        .iter()
-        .filter(|&&item| known.binary_search(&videos[item as usize].id).is_ok());
-    let share = with_row.count() as f64 / liked.len().max(1) as f64;
+    let known = |video: &Video| known.binary_search(&video.id).is_ok();
+    let known: Vec<bool> = videos.iter().map(known).collect();
+    let of_known = on.seen.iter().filter(|like| known[like.item as usize]);
+    let share = of_known.count() as f64 / on.seen.len().max(1) as f64;
     Check::at_least(
         "known_videos",
         share,
         options.min_known_videos,
         &format!(
-            "of the {} videos with likes it has learned {:.1} %",
-            liked.len(),
+            "{:.1} % of the likes are of videos that it has learned",
             100.0 * share
         ),
     )

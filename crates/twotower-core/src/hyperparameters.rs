@@ -58,6 +58,8 @@ pub struct Hyperparameters {
     pub window: usize,
     /// Terms (tags, performers, …) that fewer videos carry are left out.
     pub min_term_videos: usize,
+    /// Videos and terms that fewer users have liked or skipped get no row of their own, so that none tells of a few people.
+    pub min_users: usize,
     /// Rows for hashed character n-grams.
     pub ngram_buckets: u32,
     /// Seed of all random numbers.
@@ -113,6 +115,7 @@ impl Default for Hyperparameters {
             hidden_dropout: 0.3,
             window: 64,
             min_term_videos: 2,
+            min_users: 10,
             ngram_buckets: 1 << 15,
             seed: 42,
         }

@@ -22,9 +22,9 @@ mod window;
 
 use crate::embedding::EmbeddingError;
 use crate::evaluate::{EvaluationError, QuickEvaluation};
-use crate::feature::{Catalogue, Preprocessing, PreprocessingOptions};
+use crate::feature::{Audience, Catalogue, Preprocessing, PreprocessingOptions};
 use crate::hyperparameters::Hyperparameters;
-use crate::interaction::Interaction;
+use crate::interaction::{Interaction, Sequences};
 use crate::model::Model;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -129,7 +129,17 @@ fn vocabularies(data: TrainingData<'_>, hyperparameters: &Hyperparameters) -> Pr
         min_term_videos: hyperparameters.min_term_videos,
         ngram_buckets: hyperparameters.ngram_buckets,
     };
-    Preprocessing::fit(data.catalogue, |item| seen[item], options)
+    let fitted = Preprocessing::fit(data.catalogue, |item| seen[item], options);
+    if hyperparameters.min_users <= 1 {
+        return fitted;
+    }
+    let of_users = |interactions| Sequences::new(data.users, interactions);
+    let audience = Audience::count(
+        &fitted,
+        data.catalogue,
+        &[of_users(data.likes), of_users(data.skips)],
+    );
+    fitted.known_to(&audience, hyperparameters.min_users)
 }
 
 /// Trains until `goal` is reached. `observer` sees every step and may stop it.

@@ -1,3 +1,4 @@
+use super::audience::Audience;
 use super::catalogue::{Catalogue, Video};
 use super::text::ngram_buckets;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,34 @@ impl Preprocessing {
             performers: vocabulary(|video| video.performers.iter().map(String::as_str).collect()),
             ngram_buckets: options.ngram_buckets,
             numeric: std::array::from_fn(statistics),
+        }
+    }
+
+    /// The same without the videos and terms that fewer than `min_users` users have to do with.
+    #[must_use]
+    pub fn known_to(self, audience: &Audience, min_users: usize) -> Self {
+        let mut terms = audience.terms.iter();
+        let mut known = |vocabulary: Vec<String>| {
+            let with_users = vocabulary.into_iter().zip(&mut terms);
+            let kept = with_users.filter(|&(_, &users)| users as usize >= min_users);
+            kept.map(|(term, _)| term).collect()
+        };
+        // In the order of the term table.
+        let (genres, makers, tags, performers) = (
+            known(self.genres),
+            known(self.makers),
+            known(self.tags),
+            known(self.performers),
+        );
+        let videos = self.videos.into_iter().zip(&audience.videos);
+        let videos = videos.filter(|&(_, &users)| users as usize >= min_users);
+        Self {
+            videos: videos.map(|(id, _)| id).collect(),
+            genres,
+            makers,
+            tags,
+            performers,
+            ..self
         }
     }
 

@@ -76,6 +76,7 @@ fn hyperparameters() -> Hyperparameters {
         epochs: 8,
         patience: 8,
         negatives: 128,
+        min_users: 1,
         ngram_buckets: 64,
         learning_rate: 5e-3,
         table_learning_rate: 0.1,

@@ -1,0 +1,101 @@
+//! Who a row of a table would be learned from: a row that only a few users have shaped would tell of them.
+
+use super::{Catalogue, Preprocessing};
+use crate::interaction::Sequences;
+
+/// Distinct users who have liked or skipped a video, or a video with a term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audience {
+    /// One for each of [`Preprocessing::videos`].
+    pub videos: Vec<u32>,
+    /// One for each row of the term table.
+    pub terms: Vec<u32>,
+}
+
+impl Audience {
+    /// Counts in what the same users did, likes and skips for instance. O(interactions · terms of a video).
+    pub fn count(
+        preprocessing: &Preprocessing,
+        catalogue: &Catalogue,
+        interactions: &[Sequences],
+    ) -> Self {
+        let features = preprocessing.features(catalogue.videos());
+        let mut rows = Distinct::new(preprocessing.videos.len() + 1);
+        let mut terms = Distinct::new(preprocessing.term_rows());
+        let users = interactions.iter().map(Sequences::users).max();
+        for user in 0..users.unwrap_or(0) {
+            for event in interactions.iter().flat_map(|events| events.of(user)) {
+                let item = event.item as usize;
+                rows.add(features.id_row(item), user);
+                for &term in features.terms(item).0 {
+                    terms.add(term, user);
+                }
+            }
+        }
+        Self {
+            // Row 0 stands for videos without a row.
+            videos: rows.counts.split_off(1),
+            terms: terms.counts,
+        }
+    }
+}
+
+/// Counts of distinct users, who come one after the other.
+struct Distinct {
+    counts: Vec<u32>,
+    /// The last user counted, from 1.
+    last: Vec<u32>,
+}
+
+impl Distinct {
+    fn new(rows: usize) -> Self {
+        Self {
+            counts: vec![0; rows],
+            last: vec![0; rows],
+        }
+    }
+
+    fn add(&mut self, row: u32, user: usize) {
+        let (row, user) = (row as usize, user as u32 + 1);
+        if self.last[row] != user {
+            self.last[row] = user;
+            self.counts[row] += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feature::{PreprocessingOptions, Video};
+    use crate::interaction::Interaction;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_user_counts_once_for_each_video_and_term() {
+        let video = |n: u128, tag: &str| Video {
+            id: Uuid::from_u128(n),
+            tags: vec![tag.into()],
+            ..Video::default()
+        };
+        let videos = vec![video(1, "a"), video(2, "b"), video(3, "b")];
+        let catalogue = Catalogue::new(videos).unwrap();
+        let row = |user, item| Interaction { user, item, at: 0 };
+        let likes = [row(0, 0), row(0, 1), row(0, 2), row(2, 2)];
+        let skips = [row(1, 1), row(2, 2)];
+        let interactions = [Sequences::new(3, &likes), Sequences::new(3, &skips)];
+        let options = PreprocessingOptions {
+            min_term_videos: 1,
+            ngram_buckets: 0,
+        };
+        let preprocessing = Preprocessing::fit(&catalogue, |_| true, options);
+        let audience = Audience::count(&preprocessing, &catalogue, &interactions);
+        assert_eq!(
+            (&audience.videos[..], &audience.terms[..]),
+            (&[1, 2, 2][..], &[1, 3][..])
+        );
+        let known = preprocessing.known_to(&audience, 2);
+        let ids: Vec<_> = known.videos.iter().map(|id| id.as_u128()).collect();
+        assert_eq!((ids, known.tags), (vec![2, 3], vec!["b".to_owned()]));
+    }
+}
