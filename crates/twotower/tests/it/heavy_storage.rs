@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// A workplace with a small model, version 1, and a key pair.
+/// A folder with a small model, version 1, and a key pair.
 fn place() -> (Workplace, String) {
     let place = Workplace::on_sqlite();
     place.json("demo --no-serve --videos 100 --users 60 --likes 1200 --epochs 1");
@@ -138,7 +138,14 @@ fn a_model_goes_from_one_machine_to_another() {
         dry.contains("nothing was written") && server.keys("").is_empty(),
         "{dry}"
     );
+    server.set_public(true);
+    let refused = run("publish", 1);
+    assert!(refused.contains("the storage is public"), "{refused}");
+    server.set_public(false);
+    assert!(server.keys("production/models/1").is_empty());
+    server.hang_up_each(11);
     let published = run("publish -vv", 0);
+    server.hang_up_each(0);
     assert!(
         published.ends_with("publish completed successfully\n"),
         "{published}"

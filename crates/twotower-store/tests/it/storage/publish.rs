@@ -1,7 +1,11 @@
 use super::place::{FILES, Place, bucket, go_on, key, save, trusted};
 use std::fs;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use twotower_store::model_files;
-use twotower_store::model_storage::{PublishOptions, StorageError, verify_folder};
+use twotower_store::model_storage::{
+    FetchOptions, Progress, PublishOptions, StorageError, verify_folder,
+};
 
 async fn there_and_back(place: &Place) {
     let from = place.save(7);
@@ -92,6 +96,38 @@ async fn a_publish_that_was_cut_off_is_run_again() {
             assert_eq!(fetched.version, version);
         }
         assert!(cut_off > 4, "{cut_off}");
+    }
+}
+
+/// At each piece that is transferred, and as a kill would leave it.
+#[tokio::test]
+async fn a_fetch_that_was_cut_off_is_run_again() {
+    for place in [Place::on_folder(), Place::on_s3()] {
+        place.save(1);
+        place.publish(1).await.unwrap();
+        let (output, trusted) = (place.output(), trusted(1));
+        let options = FetchOptions {
+            version: None,
+            output_dir: &output,
+            trusted: &trusted,
+            allow_unsigned: false,
+            embedding_dim: None,
+        };
+        for pieces in 0..FILES.len() {
+            let count = AtomicUsize::new(0);
+            let watch = |_: Progress<'_>| match count.fetch_add(1, Ordering::SeqCst) {
+                n if n < pieces => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            };
+            let error = place.storage.fetch(&options, &watch).await.unwrap_err();
+            assert!(matches!(error, StorageError::Interrupted), "{error}");
+            place.nothing_fetched();
+        }
+        let left = output.join(".fetch/.1.tmp-0");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("weights.safetensors"), "half").unwrap();
+        place.fetch(&trusted).await.unwrap();
+        assert!(!left.exists());
     }
 }
 
