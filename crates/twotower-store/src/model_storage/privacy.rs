@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 const PROBE: &str = ".probe-";
 const PROBE_TEXT: &str = "twotower asks for this without credentials, to see whether the bucket is public. It may be deleted.\n";
 /// A probe of this age was left behind by somebody who was killed.
-const STALE: Duration = Duration::from_secs(3600);
+const STALE: Duration = Duration::from_hours(1);
 const TRIES: u32 = 4;
 
 /// A bucket as those see it who have no credentials.

@@ -101,15 +101,12 @@ impl ModelStorage {
 
     /// Whether the key is there, by its size: a dry run transfers nothing.
     async fn would_keep(&self, key: &Key, upload: &Upload) -> Result<bool, StorageError> {
-        let Some(object) = self.get(key).await? else {
-            return Ok(false);
-        };
-        if object.meta.size == upload.digest.bytes {
-            Ok(true)
-        } else {
-            Err(StorageError::Conflict {
+        match self.size_of(key).await? {
+            None => Ok(false),
+            Some(bytes) if bytes == upload.digest.bytes => Ok(true),
+            Some(_) => Err(StorageError::Conflict {
                 key: self.shown(key),
-            })
+            }),
         }
     }
 }

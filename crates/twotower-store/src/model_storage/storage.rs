@@ -188,10 +188,15 @@ impl ModelStorage {
         self.prefix.clone().join("models").join(version.to_string())
     }
 
-    pub(super) async fn has(&self, key: &Key) -> Result<bool, StorageError> {
+    async fn has(&self, key: &Key) -> Result<bool, StorageError> {
+        Ok(self.size_of(key).await?.is_some())
+    }
+
+    /// Bytes of an object, if there is one.
+    pub(super) async fn size_of(&self, key: &Key) -> Result<Option<u64>, StorageError> {
         match self.objects.head(key).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(object) => Ok(Some(object.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed("look for", key, &error)),
         }
     }
@@ -357,7 +362,7 @@ fn retries() -> RetryConfig {
             base: 2.0,
         },
         max_retries: 5,
-        retry_timeout: Duration::from_secs(120),
+        retry_timeout: Duration::from_mins(2),
     }
 }
 

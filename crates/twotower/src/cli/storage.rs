@@ -41,7 +41,7 @@ impl ServerArgs {
             address: storage::address(url.or(file.url.as_deref()), flag)?,
             endpoint: self.endpoint.clone().or_else(|| file.endpoint.clone()),
             region: self.region.clone().or_else(|| file.region.clone()),
-            deadline: Duration::from_secs(60 * u64::from(file.deadline_minutes)),
+            deadline: Duration::from_mins(u64::from(file.deadline_minutes)),
         })
     }
 }
@@ -89,7 +89,7 @@ pub struct PublishArgs {
     #[command(flatten)]
     pub server: ServerArgs,
 
-    /// File of the private key to sign with; the key itself may be in TWOTOWER_SIGNING_KEY
+    /// File of the private key to sign with; the key itself may be in `TWOTOWER_SIGNING_KEY`
     #[arg(long, value_name = "FILE", env = "TWOTOWER_SIGNING_KEY_FILE")]
     pub signing_key: Option<PathBuf>,
 

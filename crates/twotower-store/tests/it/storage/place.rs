@@ -193,6 +193,6 @@ pub(super) fn settings(address: Address, endpoint: Option<String>) -> StorageSet
         address,
         endpoint,
         region: Some("us-east-1".into()),
-        deadline: Duration::from_secs(120),
+        deadline: Duration::from_mins(2),
     }
 }

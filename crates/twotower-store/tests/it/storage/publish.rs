@@ -206,10 +206,7 @@ async fn two_at_once() {
             let elsewhere = tempfile::tempdir().unwrap();
             save(place.here.path(), 2, &vec![1; 9 << 20]);
             save(elsewhere.path(), 2, &vec![2; 9 << 20]);
-            let second = match &place.server {
-                Some(server) => Some(bucket(server)),
-                None => None,
-            };
+            let second = place.server.as_ref().map(bucket);
             let signing_key = key(1);
             let options = PublishOptions {
                 folder: elsewhere.path(),
