@@ -1,4 +1,4 @@
-//! All SQL, for PostgreSQL and for SQLite behind one set of operations, and the files of a model.
+//! All SQL, for PostgreSQL and for SQLite behind one set of operations, and the files of a model, here and in storage.
 //!
 //! What goes in and out are ids (UUID), times in microseconds since 1970 (UTC) and vectors; nothing outside this crate
 //! knows a table's name.
@@ -18,6 +18,8 @@ mod postgres;
 mod sqlite;
 
 pub mod model_files;
+
+pub mod model_storage;
 
 pub use error::StoreError;
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};

@@ -12,6 +12,9 @@ mod write;
 pub use read::{is_model, load, load_optimizer, manifest, resolve, versions};
 pub use write::save;
 
+pub(crate) use read::parse_manifest;
+pub(crate) use write::{Unfinished, at, sync_folder};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -25,7 +28,10 @@ use twotower_onnx::OnnxError;
 /// Version of the layout that this program writes and reads.
 const FORMAT: u32 = 1;
 
-const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
+/// The manifest's signature, where the model was published with one. It stands beside the files that a manifest lists, since it
+/// is made of the manifest; [`load`] asks nothing of it, `twotower keys verify` does.
+pub(crate) const SIGNATURE: &str = "manifest.json.sig";
 const USER_TOWER: &str = "user_tower.onnx";
 const ITEM_TOWER: &str = "item_tower.onnx";
 const PREPROCESSING: &str = "preprocessing.json";
@@ -34,7 +40,7 @@ const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// The files that a manifest lists, no more and no fewer.
-const FILES: [&str; 6] = [
+pub(crate) const FILES: [&str; 6] = [
     USER_TOWER,
     ITEM_TOWER,
     PREPROCESSING,
@@ -91,6 +97,9 @@ pub struct Manifest {
     pub training_log: Value,
     /// SHA-256 (hex) of each file by name.
     pub files: BTreeMap<String, String>,
+    /// Bytes of each file by name; empty in a manifest of before this was stated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sizes: BTreeMap<String, u64>,
 }
 
 /// What the caller knows of a model to be saved; hashes are added by [`save`].

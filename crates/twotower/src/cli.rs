@@ -8,20 +8,24 @@ mod models;
 
 mod output;
 
+mod storage;
+
 mod tune;
 
 pub use args::{Cli, Command};
 
 use crate::config::ConfigError;
 use crate::jobs::JobError;
+use crate::jobs::storage::StorageUsage;
 use clap::Parser;
 use std::process::ExitCode;
 use twotower_core::hyperparameters::HyperparameterError;
 use twotower_store::StoreError;
+use twotower_store::model_storage::StorageError;
 
 /// Runs the command line.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database out of reach or busy,
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database or storage out of reach or busy,
 /// 5 refused by the quality gate, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -46,7 +50,8 @@ pub fn main() -> ExitCode {
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<ConfigError>() || error.is::<HyperparameterError>() {
+    if error.is::<ConfigError>() || error.is::<HyperparameterError>() || error.is::<StorageUsage>()
+    {
         return ExitCode::from(2);
     }
     if let Some(error) = error.downcast_ref::<JobError>() {
@@ -56,6 +61,12 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             JobError::Refused { .. } => ExitCode::from(5),
             JobError::Interrupted => ExitCode::from(130),
         };
+    }
+    match error.downcast_ref::<StorageError>() {
+        Some(StorageError::Interrupted) => return ExitCode::from(130),
+        Some(error) if error.is_usage() => return ExitCode::from(2),
+        Some(error) if error.is_outage() => return ExitCode::from(4),
+        _ => {}
     }
     let out_of_reach = error.downcast_ref::<StoreError>().is_some_and(|error| {
         use StoreError::{Busy, Connect, Connection, Deadline, LeaseLost};

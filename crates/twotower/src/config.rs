@@ -1,5 +1,9 @@
 //! Configuration: defaults < file < environment < flag, checked once, at start-up.
 
+mod storage;
+
+pub use storage::Storage;
+
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -21,6 +25,7 @@ struct Raw {
     training: Training,
     update: Update,
     gate: GateOptions,
+    storage: Storage,
     source: RawSource,
 }
 
@@ -136,6 +141,8 @@ pub struct Config {
     pub update: Update,
     /// Section `[gate]`.
     pub gate: GateOptions,
+    /// Section `[storage]`.
+    pub storage: Storage,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -185,6 +192,7 @@ impl Config {
             training: raw.training,
             update: raw.update,
             gate: raw.gate,
+            storage: raw.storage,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -212,6 +220,7 @@ impl Config {
             ),
             ("update", changed(&self.update, &Update::default(), &[])?),
             ("gate", changed(&self.gate, &GateOptions::default(), &[])?),
+            ("storage", changed(&self.storage, &Storage::default(), &[])?),
             (
                 "source",
                 changed(
@@ -318,6 +327,11 @@ mod tests {
             gate: GateOptions {
                 min_precision_at_10: 0.02,
                 ..GateOptions::default()
+            },
+            storage: Storage {
+                url: Some("s3://models".into()),
+                trusted_keys: vec!["ed25519:a".into(), "ed25519:b".into()],
+                ..Storage::default()
             },
             source: Source {
                 likes: "SELECT 'it''s', \"a\"\nFROM b".into(),

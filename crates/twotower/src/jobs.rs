@@ -26,6 +26,8 @@ mod publisher;
 
 mod retry;
 
+pub mod storage;
+
 mod train;
 
 mod tune;

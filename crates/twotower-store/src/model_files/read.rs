@@ -116,8 +116,17 @@ fn read_manifest(folder: &Path) -> Result<Manifest, ModelFilesError> {
         }
         Err(error) => return Err(at(&path)(error)),
     };
-    let refuse = |reason: &str| Err(corrupt(&path, reason));
-    let value: Value = match serde_json::from_slice(&bytes) {
+    parse_manifest(&path, &bytes, version_of(folder))
+}
+
+/// Checks the bytes of a manifest. `path` names it in errors; `version` is the one it must be of, if that is known.
+pub(crate) fn parse_manifest(
+    path: &Path,
+    bytes: &[u8],
+    version: Option<i64>,
+) -> Result<Manifest, ModelFilesError> {
+    let refuse = |reason: &str| Err(corrupt(path, reason));
+    let value: Value = match serde_json::from_slice(bytes) {
         Ok(value) => value,
         Err(error) => return refuse(&format!("is no JSON ({error})")),
     };
@@ -125,14 +134,17 @@ fn read_manifest(folder: &Path) -> Result<Manifest, ModelFilesError> {
     match value.get("format").and_then(Value::as_u64) {
         None => return refuse("states no format"),
         Some(format) if format != u64::from(FORMAT) => {
-            return Err(ModelFilesError::Format { path, format });
+            return Err(ModelFilesError::Format {
+                path: path.to_owned(),
+                format,
+            });
         }
         Some(_) => {}
     }
-    if !checksum_holds(&bytes) {
+    if !checksum_holds(bytes) {
         return refuse("does not have the checksum that it states");
     }
-    let manifest: Manifest = match serde_json::from_slice(&bytes) {
+    let manifest: Manifest = match serde_json::from_slice(bytes) {
         Ok(manifest) => manifest,
         Err(error) => return refuse(&format!("is not as expected ({error})")),
     };
@@ -149,9 +161,13 @@ fn read_manifest(folder: &Path) -> Result<Manifest, ModelFilesError> {
     {
         return refuse(&format!("lists `{extra}`, which belongs to no model"));
     }
-    if version_of(folder).is_some_and(|version| version != manifest.version) {
+    let sized = manifest.sizes.keys().eq(manifest.files.keys());
+    if !manifest.sizes.is_empty() && !sized {
+        return refuse("does not state the size of each file that it lists");
+    }
+    if version.is_some_and(|version| version != manifest.version) {
         return Err(ModelFilesError::Version {
-            path,
+            path: path.to_owned(),
             version: manifest.version,
         });
     }

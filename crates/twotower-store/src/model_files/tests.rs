@@ -176,6 +176,29 @@ fn files_of_two_versions_do_not_mix() {
     );
 }
 
+#[test]
+fn swapped_and_foreign_files_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, _) = save(root.path(), 1);
+    let read = |name: &str| fs::read(path.join(name)).unwrap();
+    let names: Vec<_> = FILES.into_iter().chain([MANIFEST]).collect();
+    for (n, one) in names.iter().enumerate() {
+        let good = read(one);
+        for other in &names[n + 1..] {
+            let other_good = read(other);
+            fs::write(path.join(one), &other_good).unwrap();
+            fs::write(path.join(other), &good).unwrap();
+            assert!(load(&path).is_err(), "{one} swapped with {other}");
+            fs::write(path.join(other), &other_good).unwrap();
+        }
+        // The same file of another training.
+        fs::write(path.join(one), [&good[..], b"x"].concat()).unwrap();
+        assert!(load(&path).is_err(), "{one} of another version");
+        fs::write(path.join(one), good).unwrap();
+    }
+    load(&path).unwrap();
+}
+
 /// Writes a manifest that was changed by somebody who knows how: with a checksum that holds.
 fn forge(path: &Path, change: impl FnOnce(&mut Value)) {
     let file = path.join(MANIFEST);

@@ -76,7 +76,12 @@ pub(super) fn save_with(
         .iter()
         .map(|(name, bytes)| ((*name).to_owned(), sha256(bytes)))
         .collect();
-    let manifest = manifest_bytes(model, info, hashes).map_err(|error| encode(MANIFEST)(&error))?;
+    let sizes = files
+        .iter()
+        .map(|(name, bytes)| ((*name).to_owned(), bytes.len() as u64))
+        .collect();
+    let manifest =
+        manifest_bytes(model, info, hashes, sizes).map_err(|error| encode(MANIFEST)(&error))?;
 
     fs::create_dir_all(root).map_err(at(root))?;
     let folder = Unfinished::create(root, info.version)?;
@@ -93,6 +98,7 @@ fn manifest_bytes(
     model: &Model,
     info: &ModelInfo,
     files: BTreeMap<String, String>,
+    sizes: BTreeMap<String, u64>,
 ) -> Result<Vec<u8>, serde_json::Error> {
     let mut manifest = Manifest {
         checksum: String::new(),
@@ -105,6 +111,7 @@ fn manifest_bytes(
         metrics: info.metrics.clone(),
         training_log: info.training_log.clone(),
         files,
+        sizes,
     };
     manifest.checksum = sha256(&serde_json::to_vec_pretty(&manifest)?);
     let mut bytes = serde_json::to_vec_pretty(&manifest)?;
@@ -114,8 +121,7 @@ fn manifest_bytes(
 
 /// A folder under a temporary name, removed unless finished. It is locked for as long as its process lives, so that others can
 /// tell it from what a killed process has left.
-struct Unfinished {
-    root: PathBuf,
+pub(crate) struct Unfinished {
     path: PathBuf,
     _lock: Option<File>,
 }
@@ -124,7 +130,8 @@ struct Unfinished {
 const TEMPORARY: &str = ".tmp-";
 
 impl Unfinished {
-    fn create(root: &Path, version: i64) -> Result<Self, ModelFilesError> {
+    /// Makes it in `root`, which must be on the file system of the final name.
+    pub(crate) fn create(root: &Path, version: i64) -> Result<Self, ModelFilesError> {
         clear_abandoned(root);
         loop {
             let random = RandomState::new().hash_one(version);
@@ -142,16 +149,18 @@ impl Unfinished {
                 Err(error) => return Err(error),
             };
             if path.exists() {
-                return Ok(Self {
-                    root: root.to_owned(),
-                    path,
-                    _lock: lock,
-                });
+                return Ok(Self { path, _lock: lock });
             }
         }
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ModelFilesError> {
+    /// The temporary name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file that is not there yet, to last.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ModelFilesError> {
         let path = self.path.join(name);
         let written = File::create_new(&path).and_then(|mut file| {
             file.write_all(bytes)?;
@@ -160,7 +169,8 @@ impl Unfinished {
         written.map_err(at(&path))
     }
 
-    fn finish(self, target: &Path) -> Result<(), ModelFilesError> {
+    /// Gives the folder its final name.
+    pub(crate) fn finish(self, target: &Path) -> Result<(), ModelFilesError> {
         sync_folder(&self.path)?;
         fs::rename(&self.path, target).map_err(|error| {
             // Somebody else was faster: a folder that is not empty is never replaced.
@@ -170,7 +180,7 @@ impl Unfinished {
                 at(target)(error)
             }
         })?;
-        sync_folder(&self.root)
+        target.parent().map_or(Ok(()), sync_folder)
     }
 }
 
@@ -202,13 +212,13 @@ fn clear_abandoned(root: &Path) {
 }
 
 /// Makes the names in a folder last: a file's own fsync does not.
-fn sync_folder(path: &Path) -> Result<(), ModelFilesError> {
+pub(crate) fn sync_folder(path: &Path) -> Result<(), ModelFilesError> {
     File::open(path)
         .and_then(|folder| folder.sync_all())
         .map_err(at(path))
 }
 
-pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> ModelFilesError + use<> {
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> ModelFilesError + use<> {
     let path = path.to_owned();
     move |source| ModelFilesError::Io { path, source }
 }

@@ -13,3 +13,5 @@ mod database;
 mod postgres;
 
 mod sqlite;
+
+mod storage;

@@ -1,4 +1,5 @@
 use super::models::{ModelsArgs, RollbackArgs};
+use super::storage::{FetchArgs, KeysArgs, PublishArgs};
 use super::tune::TuneArgs;
 use crate::config::{Config, Training, Update};
 use crate::demo::GeneratorOptions;
@@ -15,7 +16,7 @@ use twotower_core::split::SplitKind;
 
 /// A two-tower recommender for the database a team already has.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database out of reach or busy, 130 interrupted.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database or storage out of reach or busy, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "twotower", version)]
 pub struct Cli {
@@ -96,6 +97,12 @@ pub enum Command {
     Models(ModelsArgs),
     /// Back to the version that was active before the present one; the same as `twotower models rollback`
     Rollback(RollbackArgs),
+    /// Upload a model to a folder or a bucket, signed
+    Publish(PublishArgs),
+    /// Download a model that was published, after checking who signed it
+    Fetch(FetchArgs),
+    /// Keys that sign models: generate, show, verify
+    Keys(KeysArgs),
     /// Serve recommendations over HTTP
     Serve(ServeArgs),
 }

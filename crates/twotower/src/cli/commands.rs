@@ -1,6 +1,7 @@
 use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, UpdateArgs};
 use super::models::{self, ModelsArgs, RollbackArgs};
 use super::output::print;
+use super::storage;
 use super::tune::TuneArgs;
 use crate::config::Config;
 use crate::import::{self, ImportArgs};
@@ -52,6 +53,21 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Rollback(args) => rollback(args, &config, &global).await,
+        Command::Publish(args) => {
+            storage::publish(&args, &config, &global, &interrupt).await?;
+            done("publish");
+            Ok(())
+        }
+        Command::Fetch(args) => {
+            storage::fetch(args, &config, &global, &interrupt).await?;
+            done("fetch");
+            Ok(())
+        }
+        Command::Keys(args) => {
+            storage::keys(&args.command, &config, &global)?;
+            done("keys");
+            Ok(())
+        }
         Command::Serve(_) => unreachable!("served above, with its own shutdown"),
     }
 }

@@ -8,7 +8,12 @@
 
 mod support;
 
+#[path = "../../../twotower-store/tests/it/storage/server.rs"]
+mod s3_server;
+
 mod heavy_path;
+
+mod heavy_storage;
 
 mod heavy_tune;
 

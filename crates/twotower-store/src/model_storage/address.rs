@@ -1,0 +1,207 @@
+//! Where models are kept, as an operator writes it.
+
+use super::StorageError;
+use http::Uri;
+use object_store::path::Path as Key;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// End of the path of Supabase Storage's S3 endpoint; beside it lie the addresses at which public buckets are read.
+const SUPABASE_S3: &str = "/storage/v1/s3";
+
+/// A folder, or a bucket of a server that speaks S3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A folder of this machine, or one that is mounted.
+    Folder(PathBuf),
+    /// A bucket, and what keys in it begin with.
+    Bucket {
+        /// Bucket.
+        bucket: String,
+        /// May be empty.
+        prefix: Key,
+    },
+}
+
+impl Address {
+    /// Reads `s3://bucket`, `s3://bucket/prefix`, `file:///folder` or the path of a folder.
+    ///
+    /// # Errors
+    /// [`StorageError::Address`], which does not repeat what may be a password.
+    pub fn parse(text: &str) -> Result<Self, StorageError> {
+        let refuse = |reason: &'static str| StorageError::Address { reason };
+        if text.trim().is_empty() {
+            return Err(refuse("is empty"));
+        }
+        if let Some(path) = text.strip_prefix("file://") {
+            if !path.starts_with('/') {
+                return Err(refuse("names no folder: write file:///folder"));
+            }
+            return Ok(Self::Folder(path.into()));
+        }
+        let Some(rest) = text.strip_prefix("s3://") else {
+            if text.contains("://") {
+                return Err(refuse(
+                    "has a scheme other than s3 and file: the server goes into --endpoint, the bucket into s3://bucket/prefix",
+                ));
+            }
+            return Ok(Self::Folder(text.into()));
+        };
+        if rest.contains(['@', '?', '#']) {
+            return Err(refuse(
+                "holds more than bucket and prefix: credentials are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            ));
+        }
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let plain = |text: &str| {
+            text.chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        if bucket.is_empty() || bucket.starts_with('.') || !plain(bucket) {
+            return Err(refuse("names no bucket: write s3://bucket/prefix"));
+        }
+        let prefix = prefix.trim_end_matches('/');
+        // Characters that no URL changes, so that the key that is signed is the key that is asked for without a signature.
+        let parts = prefix.split('/').filter(|_| !prefix.is_empty());
+        if parts
+            .clone()
+            .any(|part| part.is_empty() || part.starts_with('.') || !plain(part))
+        {
+            return Err(refuse(
+                "has a prefix of other characters than letters, digits and -_.",
+            ));
+        }
+        Ok(Self::Bucket {
+            bucket: bucket.into(),
+            prefix: parts.collect(),
+        })
+    }
+}
+
+/// The server of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    /// Scheme, host, port and path, without a slash at the end.
+    pub(super) url: String,
+    /// Not encrypted; only ever to this machine itself.
+    pub(super) plain: bool,
+}
+
+impl Endpoint {
+    pub(super) fn parse(text: &str) -> Result<Self, StorageError> {
+        let refuse = |reason: &'static str| StorageError::Endpoint { reason };
+        let uri: Uri = text
+            .parse()
+            .map_err(|_| refuse("is no URL: write https://host or https://host/path"))?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(refuse("is no URL: write https://host or https://host/path"));
+        };
+        if authority.as_str().contains('@') || uri.query().is_some() {
+            return Err(refuse(
+                "holds more than host and path: credentials are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            ));
+        }
+        let plain = match scheme {
+            "https" => false,
+            "http" if is_loopback(authority.host()) => true,
+            "http" => {
+                return Err(refuse(
+                    "is not encrypted, which is accepted on this machine alone: write https://",
+                ));
+            }
+            _ => return Err(refuse("is neither https nor http")),
+        };
+        let path = uri.path().trim_end_matches('/');
+        Ok(Self {
+            url: format!("{scheme}://{authority}{path}"),
+            plain,
+        })
+    }
+
+    /// AWS's own.
+    pub(super) fn aws(region: &str) -> Self {
+        Self {
+            url: format!("https://s3.{region}.amazonaws.com"),
+            plain: false,
+        }
+    }
+
+    /// Where objects of a public bucket of Supabase are read without credentials, a base for their keys.
+    pub(super) fn supabase_public(&self, bucket: &str) -> Option<String> {
+        let project = self.url.strip_suffix(SUPABASE_S3)?;
+        Some(format!("{project}/storage/v1/object/public/{bucket}"))
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_each_kind() {
+        let bucket = |prefix: &str| Address::Bucket {
+            bucket: "models".into(),
+            prefix: Key::from(prefix),
+        };
+        for (text, expected) in [
+            ("s3://models", bucket("")),
+            ("s3://models/", bucket("")),
+            ("s3://models/a/b-c_1.d/", bucket("a/b-c_1.d")),
+            ("file:///srv/models", Address::Folder("/srv/models".into())),
+            ("somewhere/else", Address::Folder("somewhere/else".into())),
+        ] {
+            assert_eq!(Address::parse(text).unwrap(), expected, "{text}");
+        }
+        for text in [
+            "",
+            "s3://",
+            "s3:///x",
+            "s3://..",
+            "s3://models/../x",
+            "s3://models//x",
+            "s3://models/a b",
+            "https://host/models",
+            "s3://KEY:hunter2@models",
+            "file://host/x",
+            "gs://models",
+        ] {
+            let error = Address::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_goes_without_encryption() {
+        for text in [
+            "http://127.0.0.1:9000",
+            "http://localhost:1/x",
+            "http://[::1]:9000/",
+        ] {
+            assert!(Endpoint::parse(text).unwrap().plain, "{text}");
+        }
+        let supabase = Endpoint::parse("https://ref.storage.supabase.co/storage/v1/s3/").unwrap();
+        assert!(!supabase.plain);
+        assert_eq!(
+            supabase.supabase_public("models").unwrap(),
+            "https://ref.storage.supabase.co/storage/v1/object/public/models"
+        );
+        for text in [
+            "http://example.org",
+            "http://127.0.0.1.example.org",
+            "http://10.0.0.1",
+            "ftp://127.0.0.1",
+            "127.0.0.1",
+            "/path",
+            "https://user:hunter2@host",
+            "https://host?key=hunter2",
+        ] {
+            let error = Endpoint::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

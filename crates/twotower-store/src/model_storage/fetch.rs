@@ -1,0 +1,304 @@
+use super::signature::{PublicKey, verify};
+use super::storage::Meter;
+use super::{ModelStorage, StorageError, Watch};
+use crate::model_files::{
+    self, FILES, MANIFEST, Manifest, ModelFilesError, SIGNATURE, Unfinished, at, parse_manifest,
+    sync_folder,
+};
+use serde::Serialize;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// More than any manifest is: it holds a record an epoch.
+const MAX_MANIFEST: u64 = 16 << 20;
+const MAX_SIGNATURE: u64 = 1 << 10;
+/// Of a file whose size no manifest states.
+const MAX_FILE: u64 = 64 << 30;
+/// In the folder of models, where models grow that are not complete; its name is no number, so that nobody takes it for one. Who
+/// fetches holds a lock in it.
+pub const FETCH_FOLDER: &str = ".fetch";
+
+/// What to fetch.
+#[derive(Debug)]
+pub struct FetchOptions<'a> {
+    /// This version, instead of the newest complete one.
+    pub version: Option<i64>,
+    /// The folder of models.
+    pub output_dir: &'a Path,
+    /// Who may have signed it; any one of them.
+    pub trusted: &'a [PublicKey],
+    /// Where no key is trusted: take it without asking who made it.
+    pub allow_unsigned: bool,
+    /// The dimension that it must have.
+    pub embedding_dim: Option<usize>,
+}
+
+/// What was fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fetched {
+    /// Version of the model.
+    pub version: i64,
+    /// Where it came from.
+    pub storage: String,
+    /// Where it is now.
+    pub path: PathBuf,
+    /// SHA-256 of its manifest, hex.
+    pub manifest_sha256: String,
+    /// Which trusted key signed it.
+    pub key_id: Option<String>,
+    /// It was here, whole, and nothing was downloaded.
+    pub already_there: bool,
+    /// Bytes that were downloaded.
+    pub bytes: u64,
+}
+
+/// What a storage says of a version, verified as far as it can be without the files.
+struct Remote {
+    version: i64,
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    signature: Option<Vec<u8>>,
+    key_id: Option<String>,
+}
+
+impl ModelStorage {
+    /// Downloads a version beside the models that are here, and gives it its name once everything about it holds: signature,
+    /// manifest, size and hash of each file, and the model that is made of them. One process at a time in an output folder.
+    ///
+    /// # Errors
+    /// [`StorageError`]; what is here stays as it is then.
+    pub async fn fetch(
+        &self,
+        options: &FetchOptions<'_>,
+        watch: Watch<'_>,
+    ) -> Result<Fetched, StorageError> {
+        if options.trusted.is_empty() && !options.allow_unsigned {
+            return Err(StorageError::NoTrustedKeys);
+        }
+        self.within(async {
+            let remote = self.remote(options).await?;
+            let path = options.output_dir.join(remote.version.to_string());
+            let mut fetched = Fetched {
+                version: remote.version,
+                storage: self.name().to_owned(),
+                path: path.clone(),
+                manifest_sha256: crate::snapshot::sha256(&remote.bytes),
+                key_id: remote.key_id.clone(),
+                already_there: true,
+                bytes: 0,
+            };
+            if path.exists() {
+                self.compare(&path, &remote).await?;
+            } else {
+                fetched.bytes = self.download(&path, options, &remote, watch).await?;
+                fetched.already_there = false;
+            }
+            Ok(fetched)
+        })
+        .await
+    }
+
+    async fn remote(&self, options: &FetchOptions<'_>) -> Result<Remote, StorageError> {
+        let version = self.complete_version(options.version).await?;
+        let key = self.key(version, MANIFEST);
+        if let Some(outside) = &self.outside {
+            outside.must_refuse(&key).await?;
+        }
+        let bytes = self.read_small(&key, MAX_MANIFEST).await?;
+        let bytes = bytes.ok_or_else(|| StorageError::Missing {
+            storage: self.name().to_owned(),
+            version,
+        })?;
+        let signature_key = self.key(version, SIGNATURE);
+        let signature = self.read_small(&signature_key, MAX_SIGNATURE).await?;
+        // Before anything else is made of these bytes.
+        let key_id = signed_by(
+            &self.shown(&signature_key),
+            &bytes,
+            signature.as_deref(),
+            options.trusted,
+        )?;
+        let manifest = parse_manifest(Path::new(&self.shown(&key)), &bytes, Some(version))?;
+        let actual = manifest.hyperparameters.embedding_dim;
+        match options.embedding_dim {
+            Some(expected) if expected != actual => Err(StorageError::Dimension {
+                version,
+                expected,
+                actual,
+            }),
+            _ => Ok(Remote {
+                version,
+                manifest,
+                bytes,
+                signature,
+                key_id,
+            }),
+        }
+    }
+
+    /// A folder of this version is here: it must be this very model, and whole.
+    async fn compare(&self, path: &Path, remote: &Remote) -> Result<(), StorageError> {
+        let file = path.join(MANIFEST);
+        if fs::read(&file).map_err(at(&file))? != remote.bytes {
+            return Err(StorageError::Differs {
+                path: path.to_owned(),
+                version: remote.version,
+                storage: self.name().to_owned(),
+            });
+        }
+        load(path.to_owned()).await?;
+        // It may have been copied here, or trained here, and signed since.
+        if let (Some(signature), Some(_)) = (&remote.signature, &remote.key_id) {
+            replace(path, SIGNATURE, signature)?;
+        }
+        Ok(())
+    }
+
+    async fn download(
+        &self,
+        path: &Path,
+        options: &FetchOptions<'_>,
+        remote: &Remote,
+        watch: Watch<'_>,
+    ) -> Result<u64, StorageError> {
+        let staging = options.output_dir.join(FETCH_FOLDER);
+        fs::create_dir_all(&staging).map_err(at(&staging))?;
+        let folder = Unfinished::create(&staging, remote.version)?;
+        let mut meter = Meter::new(watch, remote.manifest.sizes.values().sum());
+        let mut bytes = 0;
+        for name in FILES {
+            bytes += self
+                .download_file(&folder, name, remote, &mut meter)
+                .await?;
+        }
+        if let Some(signature) = &remote.signature {
+            folder.write(SIGNATURE, signature)?;
+        }
+        folder.write(MANIFEST, &remote.bytes)?;
+        load(folder.path().to_owned()).await?;
+        folder.finish(path)?;
+        Ok(bytes)
+    }
+
+    async fn download_file(
+        &self,
+        folder: &Unfinished,
+        name: &'static str,
+        remote: &Remote,
+        meter: &mut Meter<'_>,
+    ) -> Result<u64, StorageError> {
+        let key = self.key(remote.version, name);
+        let damaged = |reason: String| StorageError::Damaged {
+            key: self.shown(&key),
+            reason,
+        };
+        let object = self.get(&key).await?;
+        let object = object.ok_or_else(|| damaged("is missing".into()))?;
+        let stated = remote.manifest.sizes.get(name).copied();
+        if let Some(stated) = stated.filter(|&size| size != object.meta.size) {
+            let stored = object.meta.size;
+            return Err(damaged(format!(
+                "has {stored} bytes, and the manifest states {stated}"
+            )));
+        }
+        let path = folder.path().join(name);
+        let mut file = File::create_new(&path).map_err(at(&path))?;
+        let limit = stated.unwrap_or(MAX_FILE);
+        let digest = self
+            .read(&key, object, limit, |piece| {
+                file.write_all(piece).map_err(at(&path))?;
+                meter.add(name, piece.len() as u64)
+            })
+            .await?;
+        if stated.is_some_and(|size| size != digest.bytes)
+            || remote.manifest.files.get(name) != Some(&digest.sha256)
+        {
+            return Err(damaged(
+                "does not have the SHA-256 that the manifest states".into(),
+            ));
+        }
+        file.sync_all().map_err(at(&path))?;
+        Ok(digest.bytes)
+    }
+}
+
+/// Verifies a model that is here: its files, and that one of the `trusted` keys signed its manifest. Gives back its version and
+/// the key's id.
+///
+/// # Errors
+/// [`StorageError`]
+pub fn verify_folder(
+    folder: &Path,
+    trusted: &[PublicKey],
+) -> Result<(i64, Option<String>), StorageError> {
+    if trusted.is_empty() {
+        return Err(StorageError::NoTrustedKeys);
+    }
+    let folder = model_files::resolve(folder)?;
+    let path = folder.join(MANIFEST);
+    let bytes = fs::read(&path).map_err(at(&path))?;
+    let path = folder.join(SIGNATURE);
+    let signature = match fs::read(&path) {
+        Ok(signature) => Some(signature),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(at(&path)(error).into()),
+    };
+    let key_id = signed_by(
+        &path.display().to_string(),
+        &bytes,
+        signature.as_deref(),
+        trusted,
+    )?;
+    let (_, manifest) = model_files::load(&folder)?;
+    Ok((manifest.version, key_id))
+}
+
+/// Which trusted key signed; `None` where none is trusted.
+fn signed_by(
+    name: &str,
+    manifest: &[u8],
+    signature: Option<&[u8]>,
+    trusted: &[PublicKey],
+) -> Result<Option<String>, StorageError> {
+    if trusted.is_empty() {
+        return Ok(None);
+    }
+    let signature = signature.ok_or_else(|| StorageError::Unsigned {
+        key: name.to_owned(),
+    })?;
+    verify(manifest, signature, trusted)
+        .map(|key| Some(key.id()))
+        .map_err(|source| StorageError::Signature {
+            key: name.to_owned(),
+            source,
+        })
+}
+
+/// Checks a folder in full, beside the runtime.
+async fn load(folder: PathBuf) -> Result<(), StorageError> {
+    let path = folder.clone();
+    let loaded = tokio::task::spawn_blocking(move || model_files::load(&folder).map(drop)).await;
+    loaded.map_err(|error| ModelFilesError::Corrupt {
+        path,
+        reason: format!("cannot be read ({error})"),
+    })??;
+    Ok(())
+}
+
+/// Puts a file in the place of whatever was there.
+fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+    let path = folder.join(name);
+    if fs::read(&path).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    let temporary = folder.join(format!(".{name}.tmp"));
+    let written = File::create(&temporary)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&temporary, &path));
+    written.map_err(at(&path))?;
+    Ok(sync_folder(folder)?)
+}

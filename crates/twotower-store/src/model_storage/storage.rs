@@ -1,0 +1,421 @@
+use super::address::{Address, Endpoint};
+use super::connection::Connector;
+use super::privacy::Outside;
+use super::{Credentials, StorageError};
+use crate::model_files::MANIFEST;
+use crate::snapshot::hex;
+use futures_util::StreamExt;
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::client::HttpError;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{BackoffConfig, GetResult, ObjectStore, ObjectStoreExt, RetryConfig};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where models are kept and how to get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// Folder or bucket.
+    pub address: Address,
+    /// The bucket's server; AWS's own if none is given.
+    pub endpoint: Option<String>,
+    /// The bucket's region.
+    pub region: Option<String>,
+    /// For the whole of a command.
+    pub deadline: Duration,
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Which file.
+    pub file: &'a str,
+    /// Bytes of all files.
+    pub done: u64,
+    /// Of so many.
+    pub total: u64,
+}
+
+/// Hears of progress, and says whether to go on.
+pub type Watch<'a> = &'a (dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync);
+
+/// A place for models.
+pub struct ModelStorage {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) outside: Option<Outside>,
+    pub(super) deadline: Duration,
+    name: String,
+    prefix: Key,
+    credentials: Option<Credentials>,
+}
+
+impl ModelStorage {
+    /// Prepares to use a storage; asks it nothing yet. `variable` reads the environment, for the credentials of a bucket.
+    ///
+    /// # Errors
+    /// [`StorageError::is_usage`]
+    pub fn open(
+        settings: &StorageSettings,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, StorageError> {
+        match &settings.address {
+            Address::Folder(folder) => {
+                let refuse = |reason| StorageError::Address { reason };
+                let absolute = std::path::absolute(folder)
+                    .map_err(|_| refuse("names a folder that cannot be found from here"))?;
+                let prefix = Key::from_absolute_path(&absolute)
+                    .map_err(|_| refuse("names a folder whose path cannot be used"))?;
+                Ok(Self {
+                    objects: Arc::new(LocalFileSystem::new().with_fsync(true)),
+                    outside: None,
+                    deadline: settings.deadline,
+                    name: folder.display().to_string(),
+                    prefix,
+                    credentials: None,
+                })
+            }
+            Address::Bucket { bucket, prefix } => {
+                let region = settings.region.as_deref().ok_or(StorageError::Region)?;
+                let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
+                if region.is_empty() || !region.chars().all(label) {
+                    return Err(StorageError::Region);
+                }
+                let endpoint = match &settings.endpoint {
+                    Some(text) => Endpoint::parse(text)?,
+                    None => Endpoint::aws(region),
+                };
+                let credentials = Credentials::from_variables(variable)?;
+                Self::bucket(settings, bucket, prefix, region, &endpoint, credentials)
+            }
+        }
+    }
+
+    fn bucket(
+        settings: &StorageSettings,
+        bucket: &str,
+        prefix: &Key,
+        region: &str,
+        endpoint: &Endpoint,
+        credentials: Credentials,
+    ) -> Result<Self, StorageError> {
+        let connector = Connector {
+            plain: endpoint.plain,
+        };
+        let name = format!("s3://{bucket}/{prefix}");
+        let name = name.trim_end_matches('/').to_owned();
+        let unusable = |reason: String| StorageError::Storage {
+            doing: "prepare",
+            key: name.clone(),
+            reason,
+            outage: false,
+        };
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_region(region)
+            .with_endpoint(&endpoint.url)
+            .with_virtual_hosted_style_request(false)
+            .with_allow_http(endpoint.plain)
+            .with_access_key_id(&credentials.access_key_id)
+            .with_secret_access_key(&credentials.secret_access_key)
+            .with_conditional_put(S3ConditionalPut::ETagMatch)
+            .with_retry(retries())
+            .with_http_connector(connector);
+        if let Some(token) = &credentials.session_token {
+            builder = builder.with_token(token);
+        }
+        let objects = builder
+            .build()
+            .map_err(|error| unusable(error.to_string()))?;
+        let client = connector
+            .client()
+            .map_err(|error| unusable(error.to_string()))?;
+        Ok(Self {
+            objects: Arc::new(objects),
+            outside: Some(Outside::new(client, endpoint, bucket)),
+            deadline: settings.deadline,
+            name,
+            prefix: prefix.clone(),
+            credentials: Some(credentials),
+        })
+    }
+
+    /// Where it is, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Versions whose manifest is there, the newest alone unless `version` names one.
+    pub(super) async fn complete_version(&self, version: Option<i64>) -> Result<i64, StorageError> {
+        if let Some(version) = version {
+            return if self.has(&self.key(version, MANIFEST)).await? {
+                Ok(version)
+            } else {
+                Err(StorageError::Missing {
+                    storage: self.name.clone(),
+                    version,
+                })
+            };
+        }
+        let folder = self.prefix.clone().join("models");
+        let listing = self.objects.list_with_delimiter(Some(&folder)).await;
+        let listing = listing.map_err(|error| self.failed("list", &folder, &error))?;
+        let mut versions: Vec<i64> = listing
+            .common_prefixes
+            .iter()
+            .filter_map(|prefix| version_of(prefix.filename()?))
+            .collect();
+        versions.sort_unstable();
+        for version in versions.into_iter().rev() {
+            if self.has(&self.key(version, MANIFEST)).await? {
+                return Ok(version);
+            }
+        }
+        Err(StorageError::Empty {
+            storage: self.name.clone(),
+        })
+    }
+
+    /// `models/<version>/<file>` below the prefix.
+    pub(super) fn key(&self, version: i64, file: &str) -> Key {
+        self.folder(version).join(file)
+    }
+
+    pub(super) fn folder(&self, version: i64) -> Key {
+        self.prefix.clone().join("models").join(version.to_string())
+    }
+
+    async fn has(&self, key: &Key) -> Result<bool, StorageError> {
+        Ok(self.size_of(key).await?.is_some())
+    }
+
+    /// Bytes of an object, if there is one.
+    pub(super) async fn size_of(&self, key: &Key) -> Result<Option<u64>, StorageError> {
+        match self.objects.head(key).await {
+            Ok(object) => Ok(Some(object.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed("look for", key, &error)),
+        }
+    }
+
+    /// An object, if there is one.
+    pub(super) async fn get(&self, key: &Key) -> Result<Option<GetResult>, StorageError> {
+        match self.objects.get(key).await {
+            Ok(object) => Ok(Some(object)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed("read", key, &error)),
+        }
+    }
+
+    /// Reads an object piece by piece, and no more than `limit` bytes of it: what is longer is damaged.
+    pub(super) async fn read(
+        &self,
+        key: &Key,
+        object: GetResult,
+        limit: u64,
+        mut piece: impl FnMut(&[u8]) -> Result<(), StorageError>,
+    ) -> Result<FileDigest, StorageError> {
+        let long = || StorageError::Damaged {
+            key: self.shown(key),
+            reason: format!("is longer than {limit} bytes"),
+        };
+        if object.meta.size > limit {
+            return Err(long());
+        }
+        let (mut bytes, mut hash) = (0, Sha256::new());
+        let mut pieces = object.into_stream();
+        while let Some(next) = pieces.next().await {
+            let next = next.map_err(|error| self.failed("read", key, &error))?;
+            bytes += next.len() as u64;
+            if bytes > limit {
+                return Err(long());
+            }
+            hash.update(&next);
+            piece(&next)?;
+        }
+        Ok(FileDigest {
+            bytes,
+            sha256: hex(&hash.finalize()),
+        })
+    }
+
+    /// The whole of a small object, if there is one.
+    pub(super) async fn read_small(
+        &self,
+        key: &Key,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        let Some(object) = self.get(key).await? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        self.read(key, object, limit, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })
+        .await?;
+        Ok(Some(bytes))
+    }
+
+    /// A key as people are told of it.
+    pub(super) fn shown(&self, key: &Key) -> String {
+        let below = key.prefix_match(&self.prefix);
+        let below: Vec<String> = below
+            .into_iter()
+            .flatten()
+            .map(|part| part.as_ref().to_owned())
+            .collect();
+        format!("{}/{}", self.name, below.join("/"))
+    }
+
+    pub(super) fn failed(
+        &self,
+        doing: &'static str,
+        key: &Key,
+        error: &object_store::Error,
+    ) -> StorageError {
+        let reason = short(&error.to_string());
+        StorageError::Storage {
+            doing,
+            key: self.shown(key),
+            reason: match &self.credentials {
+                Some(credentials) => credentials.blot(reason),
+                None => reason,
+            },
+            outage: is_outage(error),
+        }
+    }
+
+    /// Runs the whole of a command within its deadline.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
+        tokio::time::timeout(self.deadline, work)
+            .await
+            .unwrap_or(Err(StorageError::Deadline(self.deadline)))
+    }
+}
+
+/// The client of a bucket would show its credentials.
+impl fmt::Debug for ModelStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ModelStorage({})", self.name)
+    }
+}
+
+/// Size and SHA-256 (hex) of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileDigest {
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+impl FileDigest {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.len() as u64,
+            sha256: crate::snapshot::sha256(bytes),
+        }
+    }
+}
+
+/// Adds up progress.
+pub(super) struct Meter<'a> {
+    watch: Watch<'a>,
+    done: u64,
+    total: u64,
+}
+
+impl<'a> Meter<'a> {
+    pub(super) fn new(watch: Watch<'a>, total: u64) -> Self {
+        Self {
+            watch,
+            done: 0,
+            total,
+        }
+    }
+
+    pub(super) fn add(&mut self, file: &str, bytes: u64) -> Result<(), StorageError> {
+        self.done = (self.done + bytes).min(self.total);
+        let progress = Progress {
+            file,
+            done: self.done,
+            total: self.total,
+        };
+        match (self.watch)(progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(StorageError::Interrupted),
+        }
+    }
+}
+
+/// Tries of one request. All of them end before the signature of the first is too old, which is after 15 minutes.
+fn retries() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(10),
+            base: 2.0,
+        },
+        max_retries: 5,
+        retry_timeout: Duration::from_mins(2),
+    }
+}
+
+fn version_of(name: &str) -> Option<i64> {
+    let version = name.parse::<i64>().ok()?;
+    (version.to_string() == name && version >= 0).then_some(version)
+}
+
+fn is_outage(error: &object_store::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if error.is::<HttpError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    // The client's own error of a status is not public.
+    let text = error.to_string();
+    ["status code: 5", "status code: 429", "status code: 408"]
+        .iter()
+        .any(|status| text.contains(status))
+}
+
+/// What a server said, on one line: of an XML document its code and message alone, since some repeat the whole request.
+fn short(text: &str) -> String {
+    const LONGEST: usize = 400;
+    let (said, document) = text.split_once('<').unwrap_or((text, ""));
+    let element = |name: &str| {
+        let (_, rest) = document.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once('<')?.0.to_owned())
+    };
+    let parts = [Some(said.to_owned()), element("Code"), element("Message")];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let line = parts
+        .join(" ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    line.chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_servers_document_only_code_and_message_are_told() {
+        let text = "Error performing PUT: status code: 403: <?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code>\
+            <Message>No.</Message><CanonicalRequest>x-amz-security-token:canary</CanonicalRequest></Error>";
+        assert_eq!(
+            short(text),
+            "Error performing PUT: status code: 403: SignatureDoesNotMatch No."
+        );
+        assert_eq!(short("a\nb"), "a b");
+    }
+}

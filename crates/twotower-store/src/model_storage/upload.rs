@@ -1,0 +1,230 @@
+//! One object, written once.
+
+use super::storage::{FileDigest, Meter};
+use super::{ModelStorage, StorageError};
+use crate::model_files::{ModelFilesError, at};
+use crate::snapshot::hex;
+use object_store::path::Path as Key;
+use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Bytes of a part, which is what is held in memory at a time. 10,000 of them, the most that S3 takes, are 80 GB.
+const PART: usize = 8 << 20;
+/// What is no longer than this goes in one request, which a server can refuse if the key is taken.
+const SINGLE: u64 = PART as u64;
+/// Looks at a key in all; the last one is after the last try to write it.
+const LOOKS: u32 = 5;
+
+/// What an object is made of.
+pub(super) enum Content {
+    Bytes(Vec<u8>),
+    File(PathBuf),
+}
+
+/// Something to be stored.
+pub(super) struct Upload {
+    pub(super) name: &'static str,
+    pub(super) content: Content,
+    pub(super) digest: FileDigest,
+}
+
+impl Upload {
+    pub(super) fn of_bytes(name: &'static str, bytes: Vec<u8>) -> Self {
+        Self {
+            name,
+            digest: FileDigest::of(&bytes),
+            content: Content::Bytes(bytes),
+        }
+    }
+}
+
+impl ModelStorage {
+    /// Has `key` hold exactly this, and says whether it did already. What is stored is always read back and hashed: it is how a
+    /// run that was cut off is gone on with, how two that write the same meet, and how nothing is complete that was damaged on
+    /// the way.
+    pub(super) async fn store_once(
+        &self,
+        key: &Key,
+        upload: &Upload,
+        meter: &mut Meter<'_>,
+    ) -> Result<bool, StorageError> {
+        let mut pause = Duration::from_millis(500);
+        let mut failure = None;
+        for look in 1..=LOOKS {
+            if let Some(stored) = self.digest_of(key, upload, meter).await? {
+                return if stored == upload.digest {
+                    // Nothing was transferred, and nothing will be.
+                    let already = look == 1;
+                    if already {
+                        meter.add(upload.name, upload.digest.bytes)?;
+                    }
+                    Ok(already)
+                } else {
+                    Err(StorageError::Conflict {
+                        key: self.shown(key),
+                    })
+                };
+            }
+            if look == LOOKS {
+                break;
+            }
+            if look > 1 {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            match self.write(key, upload, meter).await {
+                // Also when the answer was lost or somebody else was faster, the next look tells.
+                Ok(()) => failure = None,
+                Err(error) if error.is_outage() => failure = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| StorageError::Storage {
+            doing: "write",
+            key: self.shown(key),
+            reason: "it was written and is not there".into(),
+            outage: true,
+        }))
+    }
+
+    async fn digest_of(
+        &self,
+        key: &Key,
+        upload: &Upload,
+        meter: &mut Meter<'_>,
+    ) -> Result<Option<FileDigest>, StorageError> {
+        let Some(object) = self.get(key).await? else {
+            return Ok(None);
+        };
+        let bytes = object.meta.size;
+        if bytes != upload.digest.bytes {
+            return Ok(Some(FileDigest {
+                bytes,
+                sha256: String::new(),
+            }));
+        }
+        let pieces = |piece: &[u8]| meter.add(upload.name, piece.len() as u64);
+        self.read(key, object, bytes, pieces).await.map(Some)
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        upload: &Upload,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), StorageError> {
+        match &upload.content {
+            Content::Bytes(bytes) => {
+                meter.add(upload.name, bytes.len() as u64)?;
+                self.put(key, bytes.clone()).await
+            }
+            Content::File(path) if upload.digest.bytes <= SINGLE => {
+                let bytes = std::fs::read(path).map_err(at(path))?;
+                if FileDigest::of(&bytes) != upload.digest {
+                    return Err(changed(path));
+                }
+                meter.add(upload.name, bytes.len() as u64)?;
+                self.put(key, bytes).await
+            }
+            Content::File(path) => self.put_in_parts(key, path, upload, meter).await,
+        }
+    }
+
+    /// In one request, if the key is not taken.
+    async fn put(&self, key: &Key, bytes: Vec<u8>) -> Result<(), StorageError> {
+        use object_store::Error::{AlreadyExists, NotImplemented};
+        let payload = PutPayload::from(bytes);
+        let options = PutOptions::from(PutMode::Create);
+        match self.objects.put_opts(key, payload.clone(), options).await {
+            Ok(_) | Err(AlreadyExists { .. }) => Ok(()),
+            // A server without conditional writes; the look before and the one after are what is left.
+            Err(error)
+                if matches!(error, NotImplemented { .. }) || says_not_implemented(&error) =>
+            {
+                let put = self.objects.put(key, payload).await;
+                put.map(drop)
+                    .map_err(|error| self.failed("write", key, &error))
+            }
+            Err(error) => Err(self.failed("write", key, &error)),
+        }
+    }
+
+    /// Part by part; an upload that is not completed leaves nothing under the key.
+    async fn put_in_parts(
+        &self,
+        key: &Key,
+        path: &Path,
+        upload: &Upload,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), StorageError> {
+        let mut file = File::open(path).map_err(at(path))?;
+        let begun = self.objects.put_multipart(key).await;
+        let mut parts = begun.map_err(|error| self.failed("write", key, &error))?;
+        let sent = self
+            .send_parts(key, path, &mut file, parts.as_mut(), upload, meter)
+            .await;
+        match sent {
+            Ok(()) => {
+                let completed = parts.complete().await;
+                completed
+                    .map(drop)
+                    .map_err(|error| self.failed("write", key, &error))
+            }
+            Err(error) => {
+                // Parts that stay cost space until the bucket's own rule removes them.
+                if let Err(error) = parts.abort().await {
+                    tracing::warn!("{}", self.failed("give up the upload of", key, &error));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn send_parts(
+        &self,
+        key: &Key,
+        path: &Path,
+        file: &mut File,
+        parts: &mut dyn MultipartUpload,
+        upload: &Upload,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), StorageError> {
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        loop {
+            let mut part = Vec::with_capacity(PART);
+            file.take(PART as u64)
+                .read_to_end(&mut part)
+                .map_err(at(path))?;
+            if part.is_empty() {
+                break;
+            }
+            let length = part.len() as u64;
+            bytes += length;
+            hash.update(&part);
+            let sent = parts.put_part(PutPayload::from(part)).await;
+            sent.map_err(|error| self.failed("write", key, &error))?;
+            meter.add(upload.name, length)?;
+        }
+        let sha256 = hex(&hash.finalize());
+        if (FileDigest { bytes, sha256 }) != upload.digest {
+            return Err(changed(path));
+        }
+        Ok(())
+    }
+}
+
+fn says_not_implemented(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    text.contains("status code: 501") || text.contains("<Code>NotImplemented</Code>")
+}
+
+fn changed(path: &Path) -> StorageError {
+    StorageError::Model(ModelFilesError::Corrupt {
+        path: path.to_owned(),
+        reason: "changed while it was published".into(),
+    })
+}

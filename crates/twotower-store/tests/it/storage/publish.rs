@@ -1,0 +1,247 @@
+use super::place::{FILES, Place, bucket, go_on, key, save, trusted};
+use std::fs;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use twotower_store::model_files;
+use twotower_store::model_storage::{
+    FetchOptions, Progress, PublishOptions, StorageError, verify_folder,
+};
+
+async fn there_and_back(place: &Place) {
+    let from = place.save(7);
+    let published = place.publish(7).await.unwrap();
+    assert_eq!(published.version, 7);
+    assert_eq!(published.uploaded.last().unwrap(), "manifest.json");
+    assert_eq!(
+        published.key_id.as_deref(),
+        Some(key(1).public().id().as_str())
+    );
+    assert!(published.already_there.is_empty());
+
+    let fetched = place.fetch(&trusted(1)).await.unwrap();
+    assert_eq!((fetched.version, fetched.already_there), (7, false));
+    assert_eq!(fetched.key_id, published.key_id);
+    assert_eq!(fetched.manifest_sha256, published.manifest_sha256);
+    for name in FILES.into_iter().chain(["manifest.json"]) {
+        let (one, other) = (fs::read(from.join(name)), fs::read(fetched.path.join(name)));
+        assert!(one.unwrap() == other.unwrap(), "{name}");
+    }
+    model_files::load(&fetched.path).unwrap();
+    let verified = verify_folder(&fetched.path, &trusted(1)).unwrap();
+    assert_eq!(verified, (7, published.key_id));
+
+    // Both may be run again.
+    let again = place.publish(7).await.unwrap();
+    assert_eq!(
+        (again.uploaded.len(), again.already_there.len()),
+        (0, published.uploaded.len())
+    );
+    fs::remove_file(fetched.path.join("manifest.json.sig")).unwrap();
+    let again = place.fetch(&trusted(1)).await.unwrap();
+    assert!(again.already_there);
+    verify_folder(&fetched.path, &trusted(1))
+        .expect("the signature is put beside a model that was here");
+}
+
+#[tokio::test]
+async fn a_model_goes_there_and_back_over_a_folder() {
+    there_and_back(&Place::on_folder()).await;
+}
+
+#[tokio::test]
+async fn a_model_goes_there_and_back_over_s3() {
+    let place = Place::on_s3();
+    there_and_back(&place).await;
+    let mut expected: Vec<_> = FILES.to_vec();
+    expected.extend(["manifest.json", "manifest.json.sha256", "manifest.json.sig"]);
+    expected.sort_unstable();
+    let keys = place.server.as_ref().unwrap().keys("pre/fix/models/7");
+    assert_eq!(keys, expected, "and no probe");
+}
+
+#[tokio::test]
+async fn large_files_go_in_parts() {
+    for place in [Place::on_folder(), Place::on_s3()] {
+        let optimizer: Vec<u8> = (0..20_000_000_u32)
+            .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+            .collect();
+        save(place.here.path(), 3, &optimizer);
+        place.publish(3).await.unwrap();
+        let fetched = place.fetch(&trusted(1)).await.unwrap();
+        assert!(fs::read(fetched.path.join("optimizer.safetensors")).unwrap() == optimizer);
+    }
+}
+
+/// At each piece that is transferred: what is there is no version, and the next run makes it one.
+#[tokio::test]
+async fn a_publish_that_was_cut_off_is_run_again() {
+    for (place, step) in [(Place::on_folder(), 1), (Place::on_s3(), 3)] {
+        place.save(1);
+        place.publish(1).await.unwrap();
+        let mut cut_off = 0;
+        for pieces in (0..).step_by(step) {
+            let version = 10 + pieces as i64;
+            place.save(version);
+            match place.publish_until(version, pieces).await {
+                Err(StorageError::Interrupted) => cut_off += 1,
+                Ok(_) => break,
+                Err(error) => panic!("{error}"),
+            }
+            if !place.stored(version, "manifest.json").exists() {
+                let fetched = place.fetch(&trusted(1)).await.unwrap();
+                assert!(fetched.version < version, "an incomplete version is none");
+            }
+            place.publish(version).await.unwrap();
+            let fetched = place.fetch(&trusted(1)).await.unwrap();
+            assert_eq!(fetched.version, version);
+        }
+        assert!(cut_off > 4, "{cut_off}");
+    }
+}
+
+/// At each piece that is transferred, and as a kill would leave it.
+#[tokio::test]
+async fn a_fetch_that_was_cut_off_is_run_again() {
+    for place in [Place::on_folder(), Place::on_s3()] {
+        place.save(1);
+        place.publish(1).await.unwrap();
+        let (output, trusted) = (place.output(), trusted(1));
+        let options = FetchOptions {
+            version: None,
+            output_dir: &output,
+            trusted: &trusted,
+            allow_unsigned: false,
+            embedding_dim: None,
+        };
+        for pieces in 0..FILES.len() {
+            let count = AtomicUsize::new(0);
+            let watch = |_: Progress<'_>| match count.fetch_add(1, Ordering::SeqCst) {
+                n if n < pieces => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            };
+            let error = place.storage.fetch(&options, &watch).await.unwrap_err();
+            assert!(matches!(error, StorageError::Interrupted), "{error}");
+            place.nothing_fetched();
+        }
+        let left = output.join(".fetch/.1.tmp-0");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("weights.safetensors"), "half").unwrap();
+        place.fetch(&trusted).await.unwrap();
+        assert!(!left.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_is_asked_again() {
+    let place = Place::on_s3();
+    place.save(1);
+    place.server.as_ref().unwrap().hang_up_each(7);
+    place.publish(1).await.unwrap();
+    place.fetch(&trusted(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_published_never_changes() {
+    for place in [Place::on_folder(), Place::on_s3()] {
+        place.save(1);
+        place.publish(1).await.unwrap();
+        let before = fs::read(place.stored(1, "weights.safetensors")).unwrap();
+        fs::remove_dir_all(place.here.path().join("1")).unwrap();
+        save(place.here.path(), 1, b"another");
+        let error = place.publish(1).await.unwrap_err();
+        assert!(matches!(error, StorageError::Conflict { .. }), "{error}");
+        assert!(
+            error.to_string().contains("models/1/manifest.json.sha256"),
+            "{error}"
+        );
+        assert_eq!(
+            fs::read(place.stored(1, "weights.safetensors")).unwrap(),
+            before
+        );
+        place.fetch(&trusted(1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_model_is_not_published() {
+    let place = Place::on_folder();
+    let path = place.save(1).join("preprocessing.pkl");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = place.publish(1).await.unwrap_err();
+    assert!(error.to_string().contains("preprocessing.pkl"), "{error}");
+    assert!(!place.folder.exists(), "nothing was written");
+}
+
+#[tokio::test]
+async fn a_dry_run_writes_nothing() {
+    for place in [Place::on_folder(), Place::on_s3()] {
+        let folder = place.save(1);
+        let options = PublishOptions {
+            folder: &folder,
+            signing_key: Some(&key(1)),
+            dry_run: true,
+        };
+        let published = place.storage.publish(&options, &go_on).await.unwrap();
+        assert_eq!(published.uploaded.len(), 9);
+        assert!(!place.folder.exists());
+        place.publish(1).await.unwrap();
+        let published = place.storage.publish(&options, &go_on).await.unwrap();
+        assert_eq!(published.already_there.len(), 9);
+    }
+}
+
+/// Two that publish the same both end well; of two that publish different models under one number, one says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_once() {
+    for round in 0..4 {
+        for place in [Place::on_folder(), Place::on_s3()] {
+            place.save(1);
+            let (one, other) = tokio::join!(place.publish(1), place.publish(1));
+            one.unwrap();
+            other.unwrap();
+
+            // Large enough to go in parts, which a server does not write on condition.
+            let elsewhere = tempfile::tempdir().unwrap();
+            save(place.here.path(), 2, &vec![1; 9 << 20]);
+            save(elsewhere.path(), 2, &vec![2; 9 << 20]);
+            let second = place.server.as_ref().map(bucket);
+            let signing_key = key(1);
+            let options = PublishOptions {
+                folder: elsewhere.path(),
+                signing_key: Some(&signing_key),
+                dry_run: false,
+            };
+            let storage = second.as_ref().unwrap_or(&place.storage);
+            let (one, other) = tokio::join!(place.publish(2), storage.publish(&options, &go_on));
+            let won = [one.is_ok(), other.is_ok()];
+            assert_eq!(
+                won.iter().filter(|&&won| won).count(),
+                1,
+                "round {round}: {one:?} {other:?}"
+            );
+            let lost = one.err().or(other.err()).unwrap();
+            assert!(matches!(lost, StorageError::Conflict { .. }), "{lost}");
+            place
+                .fetch(&trusted(1))
+                .await
+                .expect("what the winner published is whole");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_newest_complete_version_is_taken_by_number() {
+    let place = Place::on_folder();
+    let error = place.fetch(&trusted(1)).await.unwrap_err();
+    assert!(matches!(error, StorageError::Empty { .. }), "{error}");
+    for version in [9, 10] {
+        place.save(version);
+        place.publish(version).await.unwrap();
+    }
+    place.save(11);
+    place.publish_until(11, 4).await.unwrap_err();
+    assert!(place.stored(11, "user_tower.onnx").exists(), "it was begun");
+    assert_eq!(place.fetch(&trusted(1)).await.unwrap().version, 10);
+}

@@ -1,0 +1,29 @@
+use serde::{Deserialize, Serialize};
+
+/// Section `[storage]`: where models are published to and fetched from. Credentials and private keys do not belong there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// `s3://bucket/prefix` or a folder.
+    pub url: Option<String>,
+    /// Server of the bucket; AWS's own if none is given.
+    pub endpoint: Option<String>,
+    /// Region of the bucket.
+    pub region: Option<String>,
+    /// Public keys, any of which may have signed what is fetched.
+    pub trusted_keys: Vec<String>,
+    /// For the whole of a command.
+    pub deadline_minutes: u32,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            url: None,
+            endpoint: None,
+            region: None,
+            trusted_keys: Vec::new(),
+            deadline_minutes: 60,
+        }
+    }
+}
