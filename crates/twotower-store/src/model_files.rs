@@ -26,7 +26,7 @@ use twotower_core::tensors::TensorError;
 use twotower_onnx::OnnxError;
 
 /// Version of the layout that this program writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// The manifest's signature, where the model was published with one. It stands beside the files that a manifest lists, since it
@@ -38,15 +38,17 @@ const PREPROCESSING: &str = "preprocessing.json";
 const PICKLE: &str = "preprocessing.pkl";
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const CARD: &str = "model_card.md";
 
 /// The files that a manifest lists, no more and no fewer.
-pub(crate) const FILES: [&str; 6] = [
+pub(crate) const FILES: [&str; 7] = [
     USER_TOWER,
     ITEM_TOWER,
     PREPROCESSING,
     PICKLE,
     WEIGHTS,
     OPTIMIZER,
+    CARD,
 ];
 
 /// What a model was trained on.
@@ -79,7 +81,7 @@ pub struct Manifest {
     /// SHA-256 (hex) of this file itself with these 64 digits taken out, so that no byte of it can change unnoticed. Always
     /// the first field.
     pub checksum: String,
-    /// Of this file's layout; 1.
+    /// Of this file's layout; 2.
     pub format: u32,
     /// Version of the model.
     pub version: i64,
@@ -115,6 +117,8 @@ pub struct ModelInfo {
     pub metrics: Value,
     /// See [`Manifest::training_log`].
     pub training_log: Value,
+    /// The model card, Markdown.
+    pub card: String,
 }
 
 /// Why a model folder cannot be written or read.

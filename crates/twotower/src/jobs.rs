@@ -1,8 +1,12 @@
 //! Train, evaluate, update, tune: what the commands do, apart from the arguments that name it.
 
+mod card;
+
 mod check;
 
 mod checkpoint;
+
+mod cohorts;
 
 mod data;
 

@@ -56,6 +56,7 @@ fn info(version: i64) -> ModelInfo {
         },
         metrics: json!({"ndcg_at_10": 0.1 + 0.2}),
         training_log: json!([{"epoch": 1, "loss": 3.25}]),
+        card: "# Model\n".into(),
     }
 }
 
@@ -219,7 +220,7 @@ type Spoil = fn(&mut Value);
 #[test]
 fn what_is_not_as_agreed_is_refused_by_name() {
     let cases: [(&str, Spoil); 7] = [
-        ("format 2", |value| value["format"] = 2.into()),
+        ("format 9", |value| value["format"] = 9.into()),
         ("no format", |value| value["format"] = Value::Null),
         ("`surprise`", |value| value["surprise"] = 1.into()),
         ("does not list user_tower.onnx", |value| {

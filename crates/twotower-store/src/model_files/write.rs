@@ -1,5 +1,5 @@
 use super::{
-    FORMAT, ITEM_TOWER, MANIFEST, Manifest, ModelFilesError, ModelInfo, OPTIMIZER, PICKLE,
+    CARD, FORMAT, ITEM_TOWER, MANIFEST, Manifest, ModelFilesError, ModelInfo, OPTIMIZER, PICKLE,
     PREPROCESSING, USER_TOWER, WEIGHTS, pickle,
 };
 use crate::snapshot::sha256;
@@ -64,13 +64,14 @@ pub(super) fn save_with(
         .map_err(|error| encode(WEIGHTS)(&error))?;
     let json = serde_json::to_vec(&preprocessing).map_err(|error| encode(PREPROCESSING)(&error))?;
     let pickle = pickle::pickle(&preprocessing).map_err(|error| encode(PICKLE)(&error))?;
-    let files: [(&str, &[u8]); 6] = [
+    let files: [(&str, &[u8]); 7] = [
         (USER_TOWER, &towers.user),
         (ITEM_TOWER, &towers.item),
         (PREPROCESSING, &json),
         (PICKLE, &pickle),
         (WEIGHTS, &weights),
         (OPTIMIZER, optimizer),
+        (CARD, info.card.as_bytes()),
     ];
     let hashes = files
         .iter()

@@ -1,6 +1,7 @@
 //! Likes in, a trained model out: the number of epochs is chosen on validation, then everything seen is learned.
 
 use super::checkpoint::Checkpoints;
+use super::cohorts::{Cohort, cohorts};
 use super::train::BaseModel;
 use super::{Interrupt, JobError, TrainOptions};
 use crate::progress::Progress;
@@ -41,6 +42,8 @@ pub(super) struct Fit {
     pub(super) learned_until: Option<u32>,
     pub(super) best_epoch: usize,
     pub(super) validation_ndcg_at_10: Option<f64>,
+    /// On what is held out for test, which nothing was chosen by.
+    pub(super) cohorts: Vec<Cohort>,
     /// Of the run that chose the epoch.
     pub(super) log: Vec<EpochLog>,
 }
@@ -77,12 +80,14 @@ pub(super) fn fit(
             .and_then(|epoch| epoch.validation)
             .map(|score| score.ndcg_at_10);
         let (trained, optimizer, _) = trainer.run(Phase::Test, Goal::Epochs(best_epoch))?;
+        let cohorts = cohorts(&trained.model, dataset, &trainer.split)?;
         Ok(Fit {
             model: trained.model,
             optimizer,
             learned_until: trainer.learned_until(),
             best_epoch,
             validation_ndcg_at_10,
+            cohorts,
             log,
         })
     })
@@ -107,12 +112,14 @@ pub(super) fn fine_tune(
             interrupt,
         };
         let (tuned, optimizer, log) = trainer.run(Phase::Test, Goal::Epochs(base.epochs))?;
+        let cohorts = cohorts(&tuned.model, dataset, &trainer.split)?;
         Ok(Fit {
             model: tuned.model,
             optimizer,
             learned_until: trainer.learned_until(),
             best_epoch: base.epochs,
             validation_ndcg_at_10: None,
+            cohorts,
             log,
         })
     })

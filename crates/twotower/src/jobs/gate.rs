@@ -1,5 +1,6 @@
 //! Asks the quality gate about a version that would be served.
 
+use super::cohorts::spread;
 use crate::config::Config;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -115,18 +116,6 @@ fn learned_until(manifest: &Manifest) -> u32 {
     })
 }
 
-/// Keeps at most `most`, evenly drawn.
-fn spread<T>(rows: &mut Vec<T>, most: usize) {
-    let n = rows.len();
-    if n > most {
-        let mut row = 0;
-        rows.retain(|_| {
-            row += 1;
-            row * most / n > (row - 1) * most / n
-        });
-    }
-}
-
 /// A comparison that cannot be made is none that was passed.
 fn absent(version: i64, folder: &Path) -> Check {
     Check {
@@ -138,23 +127,5 @@ fn absent(version: i64, folder: &Path) -> Check {
             "version {version}, which is served, is not in {}, so that there is nothing to compare with: copy it there",
             folder.display()
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn users_are_drawn_evenly() {
-        let drawn = |most| {
-            let mut rows: Vec<usize> = (0..10).collect();
-            spread(&mut rows, most);
-            rows
-        };
-        assert_eq!(drawn(10), (0..10).collect::<Vec<_>>());
-        assert_eq!(drawn(5), [1, 3, 5, 7, 9]);
-        assert_eq!(drawn(3), [3, 6, 9]);
-        assert_eq!(drawn(0), Vec::<usize>::new());
     }
 }

@@ -1,5 +1,6 @@
 //! A snapshot in, a model folder out.
 
+use super::card::Card;
 use super::checkpoint::Checkpoints;
 use super::data::read_data;
 use super::file::lock_folder;
@@ -110,23 +111,36 @@ pub async fn train(
         .next_model_version()
         .await
         .context("number the model")?;
+    let created_at_us = now_us();
+    let trained_on = TrainedOn {
+        cut_off_us: snapshot.cut_off_us,
+        learned_until_us: fit.learned_until.map(|at| i64::from(at) * 1_000_000),
+        fine_tuned_from,
+        snapshot_sha256: sha,
+        likes: dataset.likes.len() as u64,
+        skips: dataset.skips.len() as u64,
+        users: dataset.users as u64,
+        videos: dataset.catalogue.len() as u64,
+        split: split_name(split).into(),
+    };
+    let earliest = dataset.likes.iter().map(|like| like.at).min();
+    let card = Card {
+        version,
+        created_at_us,
+        model: &fit.model,
+        trained_on: &trained_on,
+        since_us: earliest.map(|at| i64::from(at) * 1_000_000),
+        cohorts: &fit.cohorts,
+    };
     let info = ModelInfo {
         version,
-        created_at_us: now_us(),
-        trained_on: TrainedOn {
-            cut_off_us: snapshot.cut_off_us,
-            learned_until_us: fit.learned_until.map(|at| i64::from(at) * 1_000_000),
-            fine_tuned_from,
-            snapshot_sha256: sha,
-            likes: dataset.likes.len() as u64,
-            skips: dataset.skips.len() as u64,
-            users: dataset.users as u64,
-            videos: dataset.catalogue.len() as u64,
-            split: split_name(split).into(),
-        },
+        created_at_us,
+        card: card.render(),
+        trained_on,
         metrics: json!({
             "best_epoch": fit.best_epoch,
             "validation": { "ndcg_at_10": fit.validation_ndcg_at_10 },
+            "cohorts": fit.cohorts,
         }),
         training_log: serde_json::to_value(&fit.log)?,
     };

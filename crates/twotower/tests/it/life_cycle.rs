@@ -11,3 +11,5 @@ mod failures;
 mod gate;
 
 mod under_load;
+
+mod privacy;

@@ -16,13 +16,14 @@ use twotower_store::model_storage::{
 };
 use uuid::Uuid;
 
-pub(super) const FILES: [&str; 6] = [
+pub(super) const FILES: [&str; 7] = [
     "user_tower.onnx",
     "item_tower.onnx",
     "preprocessing.json",
     "preprocessing.pkl",
     "weights.safetensors",
     "optimizer.safetensors",
+    "model_card.md",
 ];
 
 pub(super) fn key(n: u8) -> SigningKey {
@@ -76,6 +77,7 @@ pub(super) fn save(root: &Path, version: i64, optimizer: &[u8]) -> PathBuf {
         },
         metrics: serde_json::json!({}),
         training_log: serde_json::json!([]),
+        card: format!("# Model {version}\n"),
     };
     model_files::save(root, &model, optimizer, &info).unwrap().0
 }

@@ -70,6 +70,19 @@ impl Place {
         }
     }
 
+    /// Four more likes of each user, so that there is something to learn.
+    pub(crate) fn like_more(&self) {
+        let likes: Vec<_> = (0..USERS * 4)
+            .map(|n| InteractionRow {
+                user: user(n % USERS),
+                video: video(1 + (n % USERS + n / USERS * 7 + 3) % VIDEOS),
+                at_us: 1_700_000_000_000_000 + n as i64 * 3_600_000_000,
+            })
+            .collect();
+        let written = self.store.write_interactions(InteractionKind::Like, &likes);
+        self.runtime.block_on(written).unwrap();
+    }
+
     /// For tests of what happens when it is over.
     pub(crate) fn lease_of_one_second(&self) {
         self.configure("[update]\ngate = false\nlease_seconds = 1");

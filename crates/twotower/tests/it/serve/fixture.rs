@@ -214,6 +214,7 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
         },
         metrics: metrics(),
         training_log: training_log(),
+        card: "# Model\n".into(),
     };
     let (_, manifest_sha256) = model_files::save(models, model, &[], &info).unwrap();
     NewModel {

@@ -1,14 +1,14 @@
 //! A database with likes whose vectors under either of two models are known beforehand.
 
 use super::watch::Watch;
-use crate::life_cycle::place::{Place, USERS, whole};
-use crate::serve::fixture::{VIDEOS, model, user, video};
+use crate::life_cycle::place::{Place, whole};
+use crate::serve::fixture::model;
 use crate::support::{Workplace, sql};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use twotower_store::{InteractionKind, InteractionRow, StoreKind, VectorTable};
+use twotower_store::{StoreKind, VectorTable};
 
 /// The seeds of the two models; versions take turns.
 const SEEDS: [u64; 2] = [11, 12];
@@ -35,18 +35,7 @@ impl Scene {
     /// With a version that is active.
     pub(super) fn new(place: Place) -> Self {
         place.lease_of_one_second();
-        // More likes, so that there is something to learn.
-        let likes: Vec<_> = (0..USERS * 4)
-            .map(|n| InteractionRow {
-                user: user(n % USERS),
-                video: video(1 + (n % USERS + n / USERS * 7 + 3) % VIDEOS),
-                at_us: 1_700_000_000_000_000 + n as i64 * 3_600_000_000,
-            })
-            .collect();
-        let written = place
-            .store
-            .write_interactions(InteractionKind::Like, &likes);
-        place.runtime.block_on(written).unwrap();
+        place.like_more();
         let mut scene = Self {
             place,
             expected: [0; 2],
