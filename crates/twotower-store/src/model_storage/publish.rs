@@ -58,15 +58,13 @@ impl ModelStorage {
         let folder = model_files::resolve(options.folder)?;
         let (manifest, bytes) = checked(folder.clone()).await?;
         let version = manifest.version;
+        let manifest_sha256 = crate::snapshot::sha256(&bytes);
         let uploads = uploads(&folder, &manifest, bytes, options.signing_key)?;
         let total = uploads.iter().map(|upload| upload.digest.bytes).sum();
         let mut published = Published {
             version,
             storage: self.name().to_owned(),
-            manifest_sha256: uploads
-                .last()
-                .map(|upload| upload.digest.sha256.clone())
-                .unwrap_or_default(),
+            manifest_sha256,
             key_id: options.signing_key.map(|key| key.public().id()),
             dry_run: options.dry_run,
             uploaded: Vec::new(),
