@@ -37,7 +37,7 @@ pub struct GateOptions {
     pub max_mean_norm: f64,
     /// Largest share of videos whose vector is, but for rounding, that of another one.
     pub max_near_duplicates: f64,
-    /// Least share of the likes that are of videos with a row of their own in the challenger.
+    /// Least share of the likes of videos with enough users that are of videos with a row of their own in the challenger.
     pub min_known_videos: f64,
     /// Least number of likes and of videos trained on, as a share of the champion's.
     pub min_data_ratio: f64,
@@ -240,15 +240,30 @@ fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions
     let known = &challenger.model.preprocessing.videos;
     let videos = on.catalogue.videos();
     let known = |video: &Video| known.binary_search(&video.id).is_ok();
-    let known: Vec<bool> = videos.iter().map(known).collect();
-    let of_known = on.seen.iter().filter(|like| known[like.item as usize]);
-    let share = of_known.count() as f64 / on.seen.len().max(1) as f64;
+    let mut likes = vec![0; videos.len()];
+    for like in on.seen {
+        likes[like.item as usize] += 1;
+    }
+    // Fewer leave no row on purpose.
+    let min_users = challenger.model.hyperparameters.min_users;
+    let (mut of_many, mut of_known) = (0, 0);
+    for (video, likes) in videos.iter().zip(likes) {
+        if likes >= min_users {
+            of_many += likes;
+            of_known += if known(video) { likes } else { 0 };
+        }
+    }
+    let share = if of_many == 0 {
+        1.0
+    } else {
+        of_known as f64 / of_many as f64
+    };
     Check::at_least(
         "known_videos",
         share,
         options.min_known_videos,
         &format!(
-            "{:.1} % of the likes are of videos that it has learned",
+            "of the likes of videos that {min_users} or more users like, {:.1} % are of such that it has learned",
             100.0 * share
         ),
     )
