@@ -14,6 +14,8 @@ mod kills;
 
 mod errors;
 
+mod storage;
+
 mod server;
 
 mod proxy;

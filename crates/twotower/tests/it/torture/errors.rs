@@ -6,7 +6,13 @@ use super::{instants, report};
 use std::process::Output;
 use twotower_store::model_files;
 
-fn run(scene: &Scene, line: &str, watched: &Watched, action: Action, at: u64) -> (Output, Seen) {
+pub(super) fn run(
+    scene: &Scene,
+    line: &str,
+    watched: &Watched,
+    action: Action,
+    at: u64,
+) -> (Output, Seen) {
     let mut command = scene.command(line);
     let log = inject(&mut command, watched, action, at);
     let output = command.output().unwrap();

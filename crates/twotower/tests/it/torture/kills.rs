@@ -12,7 +12,13 @@ use twotower_store::model_files;
 const SIGKILL: i32 = 9;
 
 /// Runs `line` with a kill at the call `at`; `None` if it got through before.
-fn killed(scene: &Scene, line: &str, watched: &Watched, action: Action, at: u64) -> Option<String> {
+pub(super) fn killed(
+    scene: &Scene,
+    line: &str,
+    watched: &Watched,
+    action: Action,
+    at: u64,
+) -> Option<String> {
     let mut command = scene.command(line);
     let log = inject(&mut command, watched, action, at);
     let status = command
@@ -29,7 +35,7 @@ fn killed(scene: &Scene, line: &str, watched: &Watched, action: Action, at: u64)
 }
 
 /// Number of calls of a run that nothing happens to.
-fn calls(scene: &Scene, line: &str, watched: &Watched) -> u64 {
+pub(super) fn calls(scene: &Scene, line: &str, watched: &Watched) -> u64 {
     let mut command = scene.command(line);
     let log = inject(&mut command, watched, Action::Count, 0);
     let output = command.output().unwrap();
