@@ -11,6 +11,8 @@ mod registry;
 
 mod lease;
 
+mod erasure;
+
 mod store;
 
 mod postgres;
@@ -19,6 +21,7 @@ mod sqlite;
 
 pub mod model_files;
 
+pub use erasure::{ErasePlan, Erased, SearchedRows};
 pub use error::StoreError;
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};
 pub use registry::{
@@ -28,6 +31,6 @@ pub use registry::{
 pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
 pub use store::{
     ConnectOptions, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, InteractionRow,
-    Store, StoreKind, UserActivity, UserHistory, VectorSummary, VectorTable, VideoCard,
-    VideosWritten,
+    LastSeen, Store, StoreKind, UserActivity, UserHistory, VectorAge, VectorSummary, VectorTable,
+    VideoCard, VideosWritten,
 };

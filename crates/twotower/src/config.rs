@@ -1,5 +1,9 @@
 //! Configuration: defaults < file < environment < flag, checked once, at start-up.
 
+mod retention;
+
+pub use retention::{Erase, Prune};
+
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -21,6 +25,8 @@ struct Raw {
     training: Training,
     update: Update,
     gate: GateOptions,
+    erase: Erase,
+    prune: Prune,
     source: RawSource,
 }
 
@@ -123,6 +129,23 @@ pub enum ConfigError {
         /// Which number.
         source: HyperparameterError,
     },
+    /// A statement that would touch everybody's rows.
+    #[error(
+        "configuration {path}, section [erase]: the statement `{statement}` does not name the user as $1, so that it would not delete \
+         their rows alone: add `where … = $1`"
+    )]
+    Statement {
+        /// The file.
+        path: PathBuf,
+        /// As written.
+        statement: String,
+    },
+    /// Nothing says how rows are deleted where they are read.
+    #[error(
+        "nothing was erased: section [source] reads likes or skips from other tables, and nothing says how a user's rows are deleted \
+         there. Name every statement in section [erase], as in statements = [\"delete from favourites where member_id = $1\"]"
+    )]
+    ErasesHalf,
 }
 
 /// The checked configuration.
@@ -136,6 +159,10 @@ pub struct Config {
     pub update: Update,
     /// Section `[gate]`.
     pub gate: GateOptions,
+    /// Section `[erase]`.
+    pub erase: Erase,
+    /// Section `[prune]`.
+    pub prune: Prune,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -179,12 +206,15 @@ impl Config {
                 path: path.to_owned(),
                 source,
             })?;
+        raw.erase.check(path)?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
             training: raw.training,
             update: raw.update,
             gate: raw.gate,
+            erase: raw.erase,
+            prune: raw.prune,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -212,6 +242,8 @@ impl Config {
             ),
             ("update", changed(&self.update, &Update::default(), &[])?),
             ("gate", changed(&self.gate, &GateOptions::default(), &[])?),
+            ("erase", changed(&self.erase, &Erase::default(), &[])?),
+            ("prune", changed(&self.prune, &Prune::default(), &[])?),
             (
                 "source",
                 changed(
@@ -318,6 +350,14 @@ mod tests {
             gate: GateOptions {
                 min_precision_at_10: 0.02,
                 ..GateOptions::default()
+            },
+            erase: Erase {
+                statements: vec!["delete from b where \"a\" = $1".into()],
+                ..Erase::default()
+            },
+            prune: Prune {
+                keep_versions: 1,
+                ..Prune::default()
             },
             source: Source {
                 likes: "SELECT 'it''s', \"a\"\nFROM b".into(),

@@ -53,6 +53,7 @@ fn info(version: i64) -> ModelInfo {
             users: 5,
             videos: 6,
             split: "temporal".into(),
+            erasures_seen: Some(0),
         },
         metrics: json!({"ndcg_at_10": 0.1 + 0.2}),
         training_log: json!([{"epoch": 1, "loss": 3.25}]),

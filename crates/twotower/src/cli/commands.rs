@@ -1,6 +1,8 @@
 use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, UpdateArgs};
+use super::erase;
 use super::models::{self, ModelsArgs, RollbackArgs};
 use super::output::print;
+use super::prune;
 use super::tune::TuneArgs;
 use crate::config::Config;
 use crate::import::{self, ImportArgs};
@@ -52,6 +54,16 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Rollback(args) => rollback(args, &config, &global).await,
+        Command::Erase(args) => {
+            erase::run(&args, &config, &global).await?;
+            done("erase");
+            Ok(())
+        }
+        Command::Prune(args) => {
+            prune::run(&args, &config, &global, &interrupt).await?;
+            done("prune");
+            Ok(())
+        }
         Command::Serve(_) => unreachable!("served above, with its own shutdown"),
     }
 }
@@ -82,7 +94,7 @@ async fn connect(global: &GlobalArgs) -> anyhow::Result<Store> {
 }
 
 /// Connects as [`connect`] does, with patience, and without writing anything if that is the wish.
-async fn connect_patiently(
+pub(super) async fn connect_patiently(
     global: &GlobalArgs,
     retry: &Retry,
     write: bool,
@@ -169,6 +181,7 @@ async fn train(
             gate: Gate::of(config),
             force: args.force,
             reason: "train --update-db".into(),
+            user_vector_days: config.prune.user_vector_days,
             settings: config.update.clone(),
         };
         let updated = jobs::update(&store, &config.source, &update, interrupt).await?;

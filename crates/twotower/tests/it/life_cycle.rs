@@ -9,3 +9,7 @@ mod publisher;
 mod failures;
 
 mod gate;
+
+mod erase;
+
+mod prune;
