@@ -1,4 +1,4 @@
-use super::write::at;
+use super::write::{at, sync_folder};
 use super::{FILES, MANIFEST, ModelFilesError, read};
 use std::fs;
 use std::io;
@@ -28,8 +28,8 @@ pub fn removable(
     }
     for entry in fs::read_dir(&folder).map_err(at(&folder))? {
         let name = entry.map_err(at(&folder))?.file_name();
-        let known = |known: &&str| name == **known;
-        if name != MANIFEST && !FILES.iter().chain(&REPORTS).any(|one| known(&one)) {
+        let mut known = [MANIFEST].iter().chain(&FILES).chain(&REPORTS);
+        if !known.any(|known| name == **known) {
             return Err(ModelFilesError::Foreign {
                 path: folder,
                 name: name.to_string_lossy().into_owned(),
@@ -58,6 +58,8 @@ pub fn remove(
         empty(&doomed)?;
     }
     fs::rename(&folder, &doomed).map_err(at(&folder))?;
+    // A power cut must not take the files and leave the name.
+    sync_folder(root)?;
     empty(&doomed)?;
     Ok(Some(folder))
 }

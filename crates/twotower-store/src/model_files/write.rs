@@ -160,7 +160,7 @@ impl Drop for Unfinished {
 }
 
 /// Makes the names in a folder last: a file's own fsync does not.
-fn sync_folder(path: &Path) -> Result<(), ModelFilesError> {
+pub(super) fn sync_folder(path: &Path) -> Result<(), ModelFilesError> {
     File::open(path)
         .and_then(|folder| folder.sync_all())
         .map_err(at(path))

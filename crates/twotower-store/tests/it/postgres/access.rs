@@ -55,7 +55,7 @@ async fn every_table_has_row_security_and_no_verb_too_many() {
                 "anon" => assert_eq!(verbs, "", "{name}"),
                 // Written by `erase_user` alone.
                 "service_role" if name.contains("tombstone") => {
-                    assert_eq!(verbs, "SELECT", "{name}")
+                    assert_eq!(verbs, "SELECT", "{name}");
                 }
                 "service_role" => assert_eq!(verbs, "INSERT SELECT UPDATE DELETE", "{name}"),
                 _ => {

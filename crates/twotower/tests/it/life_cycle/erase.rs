@@ -33,6 +33,13 @@ fn weights(place: &Place, version: &Value) -> Vec<u8> {
     std::fs::read(folder.join("weights.safetensors")).unwrap()
 }
 
+fn erasures_seen(place: &Place, version: &Value) -> Value {
+    let folder = place.folder.path().join("models").join(version.to_string());
+    let manifest = std::fs::read(folder.join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["trained_on"]["erasures_seen"].clone()
+}
+
 /// To the byte, with both engines and whatever order ids and times have.
 #[test]
 fn heavy_a_model_is_the_same_as_if_they_had_never_been_there() {
@@ -66,7 +73,24 @@ fn heavy_a_model_is_the_same_as_if_they_had_never_been_there() {
             place.json(&format!("erase --user {user}"));
         }
         let without = place.json(train);
-        assert_eq!(weights(&place, &without["train"]["version"]), expected);
+        let version = &without["train"]["version"];
+        assert_eq!(weights(&place, version), expected);
+        assert_eq!(erasures_seen(&place, version), 2);
+        // What is made of an older model is as old in this.
+        let later: Vec<_> = (0..300)
+            .map(|who| InteractionRow {
+                user: user(who),
+                video: video(1 + (who + 3) % 40),
+                at_us: 1_950_000_000_000_000 + who as i64 * 1_000_000,
+            })
+            .collect();
+        let written = place
+            .store
+            .write_interactions(InteractionKind::Like, &later);
+        place.runtime.block_on(written).unwrap();
+        let line = format!("train --from models/{}", with["train"]["version"]);
+        let tuned = place.json(&line);
+        assert_eq!(erasures_seen(&place, &tuned["train"]["version"]), 0);
     }
 }
 
