@@ -104,6 +104,9 @@ pub enum StoreError {
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
 
+    /// The user was erased.
+    #[error("this user has been erased: what they did is neither read nor recorded any more")]
+    ErasedUser,
     /// No such version.
     #[error("model version {0} is not registered")]
     UnknownModel(i64),

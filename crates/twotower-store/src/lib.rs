@@ -11,6 +11,8 @@ mod registry;
 
 mod lease;
 
+mod erasure;
+
 mod store;
 
 mod postgres;
@@ -21,6 +23,7 @@ pub mod model_files;
 
 pub mod model_storage;
 
+pub use erasure::{ErasePlan, Erased, SearchedRows};
 pub use error::StoreError;
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};
 pub use registry::{
@@ -30,6 +33,6 @@ pub use registry::{
 pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
 pub use store::{
     ConnectOptions, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, InteractionRow,
-    Store, StoreKind, UserActivity, UserHistory, VectorSummary, VectorTable, VideoCard,
-    VideosWritten,
+    LastSeen, Store, StoreKind, UserActivity, UserHistory, VectorAge, VectorSummary, VectorTable,
+    VideoCard, VideosWritten,
 };

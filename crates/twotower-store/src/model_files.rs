@@ -7,9 +7,12 @@ mod pickle;
 
 mod read;
 
+mod remove;
+
 mod write;
 
 pub use read::{is_model, load, load_optimizer, manifest, resolve, versions};
+pub use remove::{removable, remove, remove_rest};
 pub use write::save;
 
 pub(crate) use read::parse_manifest;
@@ -72,6 +75,9 @@ pub struct TrainedOn {
     pub videos: u64,
     /// How likes were split: `temporal` or `llo`.
     pub split: String,
+    /// Number of the last erasure of a user that the data knew of; of a fine-tuned model, that its base knew of.
+    #[serde(default)]
+    pub erasures_seen: Option<i64>,
 }
 
 /// `manifest.json`, written last.
@@ -145,6 +151,16 @@ pub enum ModelFilesError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A folder that holds more than a model.
+    #[error(
+        "{path} also holds {name}, which is no file of a model, and was left alone: move that away and run again"
+    )]
+    Foreign {
+        /// Folder.
+        path: PathBuf,
+        /// What does not belong there.
+        name: String,
     },
     /// Written by another version of twotower.
     #[error(

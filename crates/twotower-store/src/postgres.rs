@@ -21,6 +21,10 @@ mod registry;
 
 mod lease;
 
+mod erasure;
+
+mod search;
+
 mod vectors;
 
 mod index;

@@ -1,4 +1,4 @@
-use crate::StoreError;
+use crate::{Erased, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::types::Json;
@@ -38,6 +38,8 @@ pub struct NewModel {
     pub metrics: Value,
     /// The checksum (SHA-256, hex) that its manifest states of itself, and through it of every file.
     pub manifest_sha256: String,
+    /// See [`crate::Snapshot::erasures_seen`]; `None` of models that do not know.
+    pub erasures_seen: Option<i64>,
 }
 
 /// A registered version.
@@ -57,6 +59,20 @@ pub struct ModelRecord {
     pub cut_off_us: Option<i64>,
     /// Metrics of its manifest.
     pub metrics: Value,
+    /// When its vectors were removed to make room, microseconds since 1970.
+    pub pruned_at_us: Option<i64>,
+    /// See [`NewModel::erasures_seen`].
+    pub erasures_seen: Option<i64>,
+}
+
+impl ModelRecord {
+    /// Whether it may have learned from a user who was erased then.
+    pub fn is_before(&self, erased: &Erased) -> bool {
+        match self.erasures_seen {
+            Some(seen) => erased.number > seen,
+            None => self.created_at_us < erased.erased_at_us,
+        }
+    }
 }
 
 /// Everything registered of a version.
@@ -278,15 +294,34 @@ impl ModelDetails {
 }
 
 /// What both engines select of a version, before its state is understood: version, state, dimension, then the times of
-/// creation, activation and cut-off, then metrics.
-pub(crate) type Record = (i64, String, i64, i64, Option<i64>, Option<i64>, Json<Value>);
+/// creation, activation and cut-off, then metrics, when its vectors were removed, and the last erasure it knows of.
+pub(crate) type Record = (
+    i64,
+    String,
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Json<Value>,
+    Option<i64>,
+    Option<i64>,
+);
 
 impl TryFrom<Record> for ModelRecord {
     type Error = StoreError;
 
     fn try_from(record: Record) -> Result<Self, StoreError> {
-        let (version, state, dim, created_at_us, activated_at_us, cut_off_us, Json(metrics)) =
-            record;
+        let (
+            version,
+            state,
+            dim,
+            created_at_us,
+            activated_at_us,
+            cut_off_us,
+            Json(metrics),
+            pruned_at_us,
+            erasures_seen,
+        ) = record;
         Ok(Self {
             version,
             state: state.parse()?,
@@ -295,6 +330,8 @@ impl TryFrom<Record> for ModelRecord {
             activated_at_us,
             cut_off_us,
             metrics,
+            pruned_at_us,
+            erasures_seen,
         })
     }
 }

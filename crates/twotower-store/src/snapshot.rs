@@ -2,9 +2,12 @@ mod builder;
 
 mod hash;
 
+mod last_seen;
+
 pub(crate) use builder::{CatalogueBuilder, SnapshotBuilder, check_time};
 pub use hash::snapshot_sha256;
 pub(crate) use hash::{hex, sha256};
+pub(crate) use last_seen::LastSeenBuilder;
 
 use twotower_core::interaction::Dataset;
 use uuid::Uuid;
@@ -56,4 +59,6 @@ pub struct Snapshot {
     pub cut_off_us: Option<i64>,
     /// Rows that name a video that is not in the catalogue, and were left out.
     pub orphans: u64,
+    /// Number of the last erasure that it knows of: of who was erased until then there is nothing in it. 0 before the first.
+    pub erasures_seen: i64,
 }

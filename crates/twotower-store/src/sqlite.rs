@@ -15,6 +15,10 @@ mod registry;
 
 mod lease;
 
+mod erasure;
+
+mod search;
+
 mod vectors;
 
 use crate::store::redact;

@@ -4,7 +4,8 @@ mod videos;
 
 pub use rows::{
     ConnectOptions, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, InteractionRow,
-    StoreKind, UserActivity, UserHistory, VectorSummary, VectorTable, VideoCard, VideosWritten,
+    LastSeen, StoreKind, UserActivity, UserHistory, VectorAge, VectorSummary, VectorTable,
+    VideoCard, VideosWritten,
 };
 pub(crate) use videos::{changes, tidy};
 
@@ -12,8 +13,9 @@ use crate::postgres::Postgres;
 use crate::snapshot::check_time;
 use crate::sqlite::Sqlite;
 use crate::{
-    Activation, ActivationRecord, Lease, LeaseHolder, LeaseOutcome, ModelDetails, ModelRecord,
-    ModelState, NewModel, Snapshot, SnapshotOptions, Source, StoreError,
+    Activation, ActivationRecord, ErasePlan, Erased, Lease, LeaseHolder, LeaseOutcome,
+    ModelDetails, ModelRecord, ModelState, NewModel, SearchedRows, Snapshot, SnapshotOptions,
+    Source, StoreError,
 };
 use serde_json::Value;
 use std::fmt;
@@ -138,7 +140,8 @@ impl Store {
 
     /// Inserts likes or skips that are not there yet; returns how many were new. One transaction a call.
     ///
-    /// Of several rows for one (user, video) the earliest is kept, unless one is there already. A row that names an unknown
+    /// Of several rows for one (user, video) the earliest is kept, unless one is there already. Rows of users who were erased
+    /// are left out. A row that names an unknown
     /// video is [`StoreError::UnknownVideo`], and nothing of the call is written then.
     pub async fn write_interactions(
         &self,
@@ -163,6 +166,36 @@ impl Store {
     ) -> Result<Snapshot, StoreError> {
         let builder = call!(self, BULK_TIMEOUT, read_snapshot(source))?;
         Ok(builder.finish(options))
+    }
+
+    /// When each user was there last.
+    pub async fn last_seen(&self, source: &Source) -> Result<Vec<LastSeen>, StoreError> {
+        let seen = call!(self, BULK_TIMEOUT, last_seen(source))?;
+        Ok(seen.finish())
+    }
+
+    /// Deletes what there is of a user, in one transaction, and leaves a tombstone that keeps them from coming back. Safe to
+    /// run again, and beside everything else.
+    ///
+    /// The embedded store is written anew afterwards, so that nothing is left in its free space.
+    pub async fn erase_user(&self, user: Uuid, plan: &ErasePlan) -> Result<Erased, StoreError> {
+        call!(self, BULK_TIMEOUT, erase_user(user, plan))
+    }
+
+    /// Those of `users` who were erased, in no order.
+    pub async fn erased_users(&self, users: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        call!(self, BULK_TIMEOUT, erased_users(users))
+    }
+
+    /// Versions that may have learned from somebody who was erased since: (version, time of the first such erasure in
+    /// microseconds since 1970), ascending. Failed and pruned ones are left out.
+    pub async fn erasures_unseen(&self) -> Result<Vec<(i64, i64)>, StoreError> {
+        call!(self, self.options.statement_timeout, erasures_unseen())
+    }
+
+    /// Looks for a user's id in every table of the database: as a UUID, as text in any spelling and as 16 bytes.
+    pub async fn search_rows(&self, user: Uuid) -> Result<SearchedRows, StoreError> {
+        call!(self, 24 * BULK_TIMEOUT, search_rows(user))
     }
 
     /// A number that no model has had; ascending, whatever the clock says.
@@ -197,6 +230,16 @@ impl Store {
             self,
             self.options.statement_timeout,
             set_model_state(self.lease, version, ModelState::Failed, Some(reason))
+        )
+    }
+
+    /// Says of a version that is not active that its vectors are gone, before they are: a candidate becomes retired, one that is
+    /// loading failed. Registering it again takes that back.
+    pub async fn prune_model(&self, version: i64) -> Result<(), StoreError> {
+        call!(
+            self,
+            self.options.statement_timeout,
+            prune_model(self.lease, version)
         )
     }
 
@@ -253,7 +296,7 @@ impl Store {
         call!(self, BULK_TIMEOUT, read_fingerprints(table, version))
     }
 
-    /// Upserts vectors of `version`, one transaction a call. One that is no embedding is refused before anything is written.
+    /// Upserts vectors of `version`, one transaction a call. Those of users who were erased are left out. One that is no embedding is refused before anything is written.
     pub async fn write_embeddings(
         &self,
         table: VectorTable,
@@ -315,6 +358,33 @@ impl Store {
             .collect())
     }
 
+    /// Number and age of the vectors of each version that has any, ascending by version.
+    pub async fn vector_ages(&self, table: VectorTable) -> Result<Vec<VectorAge>, StoreError> {
+        let ages: Vec<(i64, i64, i64)> = call!(self, BULK_TIMEOUT, vector_ages(table))?;
+        let age = |(version, rows, age_us): (i64, i64, i64)| VectorAge {
+            version,
+            rows: rows as u64,
+            // A clock that was set back makes nothing older.
+            age: Duration::from_micros(age_us.max(0) as u64),
+        };
+        Ok(ages.into_iter().map(age).collect())
+    }
+
+    /// Ids of the vectors of `version` that were not written for so long, ascending.
+    pub async fn unwritten_vectors(
+        &self,
+        table: VectorTable,
+        version: i64,
+        age: Duration,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let age_us = age.as_micros() as i64;
+        call!(
+            self,
+            BULK_TIMEOUT,
+            unwritten_vectors(table, version, age_us)
+        )
+    }
+
     /// Counts the vectors of `version`, and those among them that are none of a model of dimension `dim`.
     pub async fn summarize_vectors(
         &self,
@@ -328,6 +398,11 @@ impl Store {
     /// Builds the HNSW index of a version's video vectors, for those who search in SQL, unless it is there. SQLite has none.
     pub async fn build_vector_index(&self, plan: &IndexPlan) -> Result<IndexOutcome, StoreError> {
         call!(self, BULK_TIMEOUT, build_vector_index(self.lease, plan))
+    }
+
+    /// Drops the HNSW index of a version's video vectors; returns whether there was one.
+    pub async fn drop_vector_index(&self, version: i64) -> Result<bool, StoreError> {
+        call!(self, BULK_TIMEOUT, drop_vector_index(self.lease, version))
     }
 
     /// Asks to be the only publisher for so long. `asking` tells others who it is.
@@ -363,7 +438,8 @@ impl Store {
         }
     }
 
-    /// The latest `limit` likes and the latest `limit` skips of a user, oldest first.
+    /// The latest `limit` likes and the latest `limit` skips of a user, oldest first; [`StoreError::ErasedUser`] of one who was
+    /// erased.
     pub async fn user_history(&self, user: Uuid, limit: u32) -> Result<UserHistory, StoreError> {
         call!(
             self,
@@ -403,7 +479,7 @@ impl Store {
     }
 
     /// Records one like or skip of now by the store's clock; returns whether it was new. `Ok(false)` also if it was there.
-    /// An unknown video is [`StoreError::UnknownVideo`].
+    /// An unknown video is [`StoreError::UnknownVideo`], a user who was erased [`StoreError::ErasedUser`].
     pub async fn record(
         &self,
         kind: InteractionKind,

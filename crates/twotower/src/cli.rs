@@ -4,9 +4,13 @@ mod args;
 
 mod commands;
 
+mod erase;
+
 mod models;
 
 mod output;
+
+mod prune;
 
 mod storage;
 
@@ -59,6 +63,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             JobError::TooFewLikes { .. } | JobError::NothingNew { .. } => ExitCode::from(3),
             JobError::Held { .. } => ExitCode::from(4),
             JobError::Refused { .. } => ExitCode::from(5),
+            JobError::Overdue { .. } | JobError::Found { .. } => ExitCode::FAILURE,
             JobError::Interrupted => ExitCode::from(130),
         };
     }

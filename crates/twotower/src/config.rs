@@ -1,7 +1,10 @@
 //! Configuration: defaults < file < environment < flag, checked once, at start-up.
 
+mod retention;
+
 mod storage;
 
+pub use retention::{Erase, Prune};
 pub use storage::Storage;
 
 use anyhow::Context;
@@ -26,6 +29,8 @@ struct Raw {
     update: Update,
     gate: GateOptions,
     storage: Storage,
+    erase: Erase,
+    prune: Prune,
     source: RawSource,
 }
 
@@ -128,6 +133,23 @@ pub enum ConfigError {
         /// Which number.
         source: HyperparameterError,
     },
+    /// A statement that would touch everybody's rows.
+    #[error(
+        "configuration {path}, section [erase]: the statement `{statement}` does not name the user as $1, so that it would not delete \
+         their rows alone: add `where … = $1`"
+    )]
+    Statement {
+        /// The file.
+        path: PathBuf,
+        /// As written.
+        statement: String,
+    },
+    /// Nothing says how rows are deleted where they are read.
+    #[error(
+        "nothing was erased: section [source] reads likes or skips from other tables, and nothing says how a user's rows are deleted \
+         there. Name every statement in section [erase], as in statements = [\"delete from favourites where member_id = $1\"]"
+    )]
+    ErasesHalf,
 }
 
 /// The checked configuration.
@@ -143,6 +165,10 @@ pub struct Config {
     pub gate: GateOptions,
     /// Section `[storage]`.
     pub storage: Storage,
+    /// Section `[erase]`.
+    pub erase: Erase,
+    /// Section `[prune]`.
+    pub prune: Prune,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -186,6 +212,7 @@ impl Config {
                 path: path.to_owned(),
                 source,
             })?;
+        raw.erase.check(path)?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
@@ -193,6 +220,8 @@ impl Config {
             update: raw.update,
             gate: raw.gate,
             storage: raw.storage,
+            erase: raw.erase,
+            prune: raw.prune,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -221,6 +250,8 @@ impl Config {
             ("update", changed(&self.update, &Update::default(), &[])?),
             ("gate", changed(&self.gate, &GateOptions::default(), &[])?),
             ("storage", changed(&self.storage, &Storage::default(), &[])?),
+            ("erase", changed(&self.erase, &Erase::default(), &[])?),
+            ("prune", changed(&self.prune, &Prune::default(), &[])?),
             (
                 "source",
                 changed(
@@ -332,6 +363,14 @@ mod tests {
                 url: Some("s3://models".into()),
                 trusted_keys: vec!["ed25519:a".into(), "ed25519:b".into()],
                 ..Storage::default()
+            },
+            erase: Erase {
+                statements: vec!["delete from b where \"a\" = $1".into()],
+                ..Erase::default()
+            },
+            prune: Prune {
+                keep_versions: 1,
+                ..Prune::default()
             },
             source: Source {
                 likes: "SELECT 'it''s', \"a\"\nFROM b".into(),

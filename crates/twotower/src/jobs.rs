@@ -12,6 +12,10 @@ mod data;
 
 mod demo;
 
+mod dormant;
+
+mod erase;
+
 mod error;
 
 mod evaluate;
@@ -25,6 +29,8 @@ mod gate;
 mod identity;
 
 pub mod models;
+
+mod prune;
 
 mod publisher;
 
@@ -40,11 +46,13 @@ mod update;
 
 pub use data::{MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
 pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
+pub use erase::{Before, EraseOptions, EraseReport, FoundFile, SearchReport, SearchedFiles, erase};
 pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
 pub use gate::Gate;
 pub use identity::{describe_holder, operator};
 pub use models::{Decision, ListedModel, Switched};
+pub use prune::{Overdue, PruneOptions, PruneReport, Pruned, PrunedVersion, Reason, prune};
 pub use retry::Retry;
 pub use train::{FINE_TUNING_EPOCHS, FineTuning, TrainOptions, TrainReport, train};
 pub use tune::{TrialReport, TuneOptions, TuneReport, tune};

@@ -1,5 +1,8 @@
 use super::write::{Towers, save_with};
-use super::{FILES, MANIFEST, ModelFilesError, ModelInfo, TrainedOn, WEIGHTS, load, manifest};
+use super::{
+    FILES, MANIFEST, ModelFilesError, ModelInfo, TrainedOn, WEIGHTS, load, manifest, removable,
+    remove, remove_rest,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -53,6 +56,7 @@ fn info(version: i64) -> ModelInfo {
             users: 5,
             videos: 6,
             split: "temporal".into(),
+            erasures_seen: Some(0),
         },
         metrics: json!({"ndcg_at_10": 0.1 + 0.2}),
         training_log: json!([{"epoch": 1, "loss": 3.25}]),
@@ -295,4 +299,77 @@ fn what_a_killed_process_has_left_is_cleared_away_and_nothing_else() {
     save_with(root.path(), &model(), &[], &info(5), &towers).unwrap();
     assert!(!abandoned.exists());
     assert!(of_others.exists() && at_work.exists() && root.path().join("5").exists());
+}
+
+/// With what the registry knows of it.
+fn save_registered(root: &Path, version: i64) -> (std::path::PathBuf, String) {
+    let (path, _) = save(root, version);
+    let checksum = manifest(&path).unwrap().checksum;
+    (path, checksum)
+}
+
+#[test]
+fn the_very_model_is_removed_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let (path, checksum) = save_registered(root, 3);
+    let (other, other_checksum) = save_registered(root, 4);
+    assert_eq!(remove(root, 5, &checksum).unwrap(), None);
+    assert_eq!(remove(root, 4, &checksum).unwrap(), None, "another model");
+    assert_eq!(
+        removable(root, 3, &checksum).unwrap().as_deref(),
+        Some(&*path)
+    );
+    fs::write(path.join("notes"), "").unwrap();
+    let error = remove(root, 3, &checksum).unwrap_err();
+    assert!(
+        matches!(&error, ModelFilesError::Foreign { name, .. } if name == "notes"),
+        "{error}"
+    );
+    fs::rename(path.join("notes"), path.join("report.html")).unwrap();
+    assert_eq!(remove(root, 3, &checksum).unwrap(), Some(path.clone()));
+    assert!(!path.exists());
+    // Half of a model is none, whoever left it there.
+    fs::remove_file(other.join(MANIFEST)).unwrap();
+    assert_eq!(remove(root, 4, &other_checksum).unwrap(), None);
+    assert!(other.join(WEIGHTS).exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_is_not_followed() {
+    let root = tempfile::tempdir().unwrap();
+    let elsewhere = root.path().join("elsewhere");
+    let (path, checksum) = save_registered(&elsewhere, 3);
+    std::os::unix::fs::symlink(&path, root.path().join("3")).unwrap();
+    assert_eq!(remove(root.path(), 3, &checksum).unwrap(), None);
+    assert!(path.join(MANIFEST).exists());
+}
+
+/// Cut off after any file, it is finished later, also when the same version was trained and loaded again meanwhile.
+#[test]
+fn a_removal_that_was_cut_off_is_finished() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    for left in 0..=FILES.len() {
+        let (path, _) = save(root, 3);
+        let doomed = root.join(".pruned-3");
+        fs::rename(&path, &doomed).unwrap();
+        fs::remove_file(doomed.join(MANIFEST)).unwrap();
+        for file in &FILES[..left] {
+            fs::remove_file(doomed.join(file)).unwrap();
+        }
+        assert!(load(root).is_err(), "nobody takes it for a model");
+        let (path, checksum) = save_registered(root, 3);
+        if left % 2 == 0 {
+            remove_rest(root).unwrap();
+            assert!(path.exists());
+        }
+        remove(root, 3, &checksum).unwrap();
+        assert_eq!(fs::read_dir(root).unwrap().count(), 0);
+    }
+    fs::create_dir(root.join(".pruned-by-me")).unwrap();
+    remove_rest(root).unwrap();
+    assert!(root.join(".pruned-by-me").exists());
+    remove_rest(&root.join("nowhere")).unwrap();
 }

@@ -7,6 +7,9 @@ use crate::store::BULK_TIMEOUT;
 use crate::{IndexOutcome, IndexPlan, StoreError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+/// Memory for what needs none to speak of, megabytes.
+const LEAST_MB: u64 = 64;
+
 impl Postgres {
     /// Concurrently, so that no writer of another version waits. What a killed build left behind is invalid: it is dropped,
     /// and built afresh.
@@ -55,6 +58,33 @@ impl Postgres {
             .await?;
         connection.close().await?;
         Ok(IndexOutcome::Built { memory })
+    }
+
+    /// Whether it was there. Concurrently, so that no reader waits.
+    pub(crate) async fn drop_vector_index(
+        &self,
+        lease: Option<Lease>,
+        version: i64,
+    ) -> Result<bool, StoreError> {
+        let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
+        let drop: Option<String> = query_scalar(
+            "SELECT format('DROP INDEX CONCURRENTLY IF EXISTS %s', index::regclass)
+             FROM (SELECT to_regclass('public.video_embeddings_hnsw_' || $1::bigint) AS index) AS _ WHERE index IS NOT NULL",
+        )
+        .bind(version)
+        .fetch_optional(&mut *session)
+        .await?;
+        session.commit().await?;
+        let Some(drop) = drop else {
+            return Ok(false);
+        };
+        let mut connection = self.connect_to_build(LEAST_MB).await?;
+        // A name that the server has quoted.
+        sqlx::raw_sql(AssertSqlSafe(drop))
+            .execute(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(true)
     }
 
     /// A connection of its own: what is built concurrently is built outside a transaction, where `SET LOCAL` has no meaning,

@@ -1,3 +1,4 @@
+use super::erasure::{erased_among, keep_erasures_out, was_erased};
 use super::session::{query, query_as, query_scalar};
 use super::{CHUNK, Postgres, refused_video};
 use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
@@ -24,12 +25,18 @@ impl Postgres {
             }
         };
         let mut session = self.begin_bulk().await?;
+        keep_erasures_out(&mut session).await?;
         let mut new = 0;
         for chunk in rows.chunks(CHUNK) {
+            // Rows come in order of their users.
+            let mut users: Vec<Uuid> = chunk.iter().map(|row| row.user).collect();
+            users.dedup();
+            let erased = erased_among(&mut session, &users).await?;
+            let kept = || chunk.iter().filter(|row| !erased.contains(&row.user));
             let done = query(insert)
-                .bind(chunk.iter().map(|row| row.user).collect::<Vec<_>>())
-                .bind(chunk.iter().map(|row| row.video).collect::<Vec<_>>())
-                .bind(chunk.iter().map(|row| row.at_us).collect::<Vec<_>>())
+                .bind(kept().map(|row| row.user).collect::<Vec<_>>())
+                .bind(kept().map(|row| row.video).collect::<Vec<_>>())
+                .bind(kept().map(|row| row.at_us).collect::<Vec<_>>())
                 .execute(&mut *session)
                 .await
                 .map_err(|error| {
@@ -54,26 +61,37 @@ impl Postgres {
         // The application's own table may have no foreign key, so the video is looked up in the same statement.
         let insert = match kind {
             InteractionKind::Like => {
-                "WITH video AS (SELECT id FROM public.videos WHERE id = $2),
-                 new AS (INSERT INTO public.likes (user_id, video_id, created_at) SELECT $1, id, now() FROM video
-                         ON CONFLICT DO NOTHING RETURNING 1)
-                 SELECT EXISTS (SELECT FROM video), EXISTS (SELECT FROM new)"
+                concat!(
+                    "WITH video AS (SELECT id FROM public.videos WHERE id = $2),
+                     erased AS (SELECT ", was_erased!("$1"), " AS erased),
+                     new AS (INSERT INTO public.likes (user_id, video_id, created_at)
+                             SELECT $1, id, now() FROM video, erased WHERE NOT erased
+                             ON CONFLICT DO NOTHING RETURNING 1)
+                     SELECT erased, EXISTS (SELECT FROM video), EXISTS (SELECT FROM new) FROM erased"
+                )
             }
             InteractionKind::Skip => {
-                "WITH video AS (SELECT id FROM public.videos WHERE id = $2),
-                 new AS (INSERT INTO public.skips (user_id, video_id, created_at) SELECT $1, id, now() FROM video
-                         ON CONFLICT DO NOTHING RETURNING 1)
-                 SELECT EXISTS (SELECT FROM video), EXISTS (SELECT FROM new)"
+                concat!(
+                    "WITH video AS (SELECT id FROM public.videos WHERE id = $2),
+                     erased AS (SELECT ", was_erased!("$1"), " AS erased),
+                     new AS (INSERT INTO public.skips (user_id, video_id, created_at)
+                             SELECT $1, id, now() FROM video, erased WHERE NOT erased
+                             ON CONFLICT DO NOTHING RETURNING 1)
+                     SELECT erased, EXISTS (SELECT FROM video), EXISTS (SELECT FROM new) FROM erased"
+                )
             }
         };
         let mut session = self.begin().await?;
-        let (known, new): (bool, bool) = query_as(insert)
+        keep_erasures_out(&mut session).await?;
+        let (erased, known, new): (bool, bool, bool) = query_as(insert)
             .bind(user)
             .bind(video)
             .fetch_one(&mut *session)
             .await?;
         session.commit().await?;
-        if known {
+        if erased {
+            Err(StoreError::ErasedUser)
+        } else if known {
             Ok(new)
         } else {
             Err(StoreError::UnknownVideo(video))
@@ -104,28 +122,32 @@ impl Postgres {
         limit: u32,
     ) -> Result<UserHistory, StoreError> {
         let mut session = self.begin().await?;
-        let latest: Vec<(bool, Uuid)> = query_as(
-            "SELECT liked, video_id FROM (
+        // One row at least, which says whether the user was erased.
+        let latest: Vec<(bool, Option<bool>, Option<Uuid>)> = query_as(concat!(
+            "SELECT erased, liked, video_id FROM (SELECT ",
+            was_erased!("$1"),
+            " AS erased) AS known LEFT JOIN (
                  (SELECT true AS liked, video_id, created_at FROM public.likes WHERE user_id = $1
                   ORDER BY created_at DESC, video_id DESC LIMIT $2)
                  UNION ALL
                  (SELECT false, video_id, created_at FROM public.skips WHERE user_id = $1
                   ORDER BY created_at DESC, video_id DESC LIMIT $2)
-             ) AS latest ORDER BY created_at, video_id",
-        )
+             ) AS latest ON NOT erased ORDER BY created_at, video_id"
+        ))
         .bind(user)
         .bind(i64::from(limit))
         .fetch_all(&mut *session)
         .await?;
         session.commit().await?;
         let mut history = UserHistory::default();
-        for (liked, video) in latest {
-            let list = if liked {
-                &mut history.likes
-            } else {
-                &mut history.skips
-            };
-            list.push(video);
+        for (erased, liked, video) in latest {
+            if erased {
+                return Err(StoreError::ErasedUser);
+            }
+            match liked {
+                Some(true) => history.likes.extend(video),
+                _ => history.skips.extend(video),
+            }
         }
         Ok(history)
     }
@@ -161,9 +183,12 @@ impl Postgres {
         .bind(i64::from(limit))
         .fetch_all(&mut *session)
         .await?;
+        let ids: Vec<Uuid> = users.iter().map(|&(user, _)| user).collect();
+        let erased = erased_among(&mut session, &ids).await?;
         session.commit().await?;
         Ok(users
             .into_iter()
+            .filter(|(user, _)| !erased.contains(user))
             .map(|(user, likes)| UserActivity {
                 user,
                 likes: likes as u64,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 6] = [
+const MIGRATIONS: [(&str, &str, &str); 7] = [
     (
         "20261124000000",
         "prerequisites",
@@ -35,6 +35,11 @@ const MIGRATIONS: [(&str, &str, &str); 6] = [
         "20261125000100",
         "gate_verdict",
         include_str!("../../../../supabase/migrations/20261125000100_gate_verdict.sql"),
+    ),
+    (
+        "20261126000000",
+        "erasure",
+        include_str!("../../../../supabase/migrations/20261126000000_erasure.sql"),
     ),
 ];
 

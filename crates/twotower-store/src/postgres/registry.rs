@@ -26,13 +26,14 @@ impl Postgres {
         let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
         let done = query(
             "INSERT INTO twotower.models AS old (version, state, embedding_dim, cut_off, snapshot_sha256,
-                                                 hyperparameters, metrics, manifest_sha256)
-             VALUES ($1, 'loading', $2, timestamptz 'epoch' + $3::bigint * interval '1 microsecond', $4, $5, $6, $7)
+                                                 hyperparameters, metrics, manifest_sha256, erasures_seen)
+             VALUES ($1, 'loading', $2, timestamptz 'epoch' + $3::bigint * interval '1 microsecond', $4, $5, $6, $7, $8)
              ON CONFLICT (version) DO UPDATE SET
                  state = 'loading', embedding_dim = excluded.embedding_dim, created_at = now(),
                  cut_off = excluded.cut_off, snapshot_sha256 = excluded.snapshot_sha256,
                  hyperparameters = excluded.hyperparameters, metrics = excluded.metrics,
-                 manifest_sha256 = excluded.manifest_sha256, verdict = NULL
+                 manifest_sha256 = excluded.manifest_sha256, erasures_seen = excluded.erasures_seen, verdict = NULL,
+                 pruned_at = NULL
              WHERE old.state <> 'active'",
         )
         .bind(model.version)
@@ -42,6 +43,7 @@ impl Postgres {
         .bind(Json(&model.hyperparameters))
         .bind(Json(&model.metrics))
         .bind(&model.manifest_sha256)
+        .bind(model.erasures_seen)
         .execute(&mut *session)
         .await?;
         session.commit().await?;
@@ -68,6 +70,27 @@ impl Postgres {
             .bind(reason)
             .execute(&mut *session)
             .await?;
+        session.commit().await
+    }
+
+    pub(crate) async fn prune_model(
+        &self,
+        lease: Option<Lease>,
+        version: i64,
+    ) -> Result<(), StoreError> {
+        let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
+        if lock_state(&mut session, version).await? == ModelState::Active {
+            return Err(StoreError::ActiveModel(version));
+        }
+        query(
+            "UPDATE twotower.models SET pruned_at = coalesce(pruned_at, now()),
+                 retired_at = CASE WHEN state = 'candidate' THEN now() ELSE retired_at END,
+                 state = CASE state WHEN 'candidate' THEN 'retired' WHEN 'loading' THEN 'failed' ELSE state END
+             WHERE version = $1",
+        )
+        .bind(version)
+        .execute(&mut *session)
+        .await?;
         session.commit().await
     }
 
@@ -153,7 +176,8 @@ impl Postgres {
         let mut session = self.begin().await?;
         let record: Option<Record> = query_as(
             "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
-                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics
+                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics,
+                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen
              FROM twotower.models WHERE version = $1",
         )
         .bind(version)
@@ -175,7 +199,8 @@ impl Postgres {
         let mut session = self.begin().await?;
         let record: Option<Record> = query_as(
             "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
-                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics
+                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics,
+                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen
              FROM twotower.active_model JOIN twotower.models USING (version)",
         )
         .fetch_optional(&mut *session)
@@ -188,7 +213,8 @@ impl Postgres {
         let mut session = self.begin().await?;
         let records: Vec<Record> = query_as(
             "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
-                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics
+                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics,
+                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen
              FROM twotower.models ORDER BY version DESC",
         )
         .fetch_all(&mut *session)

@@ -1,6 +1,7 @@
 use super::copy::{Field, copy_out};
+use super::erasure::tombstones;
 use super::{Postgres, Session};
-use crate::snapshot::{CatalogueBuilder, SnapshotBuilder};
+use crate::snapshot::{CatalogueBuilder, LastSeenBuilder, SnapshotBuilder};
 use crate::store::BULK_TIMEOUT;
 use crate::{InteractionKind, Source, StoreError};
 use twotower_core::feature::Video;
@@ -71,6 +72,7 @@ impl Postgres {
         })
         .await?;
         let mut snapshot = catalogue.finish()?;
+        snapshot.leave_out(tombstones(&mut session).await?);
         for (kind, query) in [
             (InteractionKind::Like, &source.likes),
             (InteractionKind::Skip, &source.skips),
@@ -83,6 +85,30 @@ impl Postgres {
         }
         session.commit().await?;
         Ok(snapshot)
+    }
+
+    pub(crate) async fn last_seen(&self, source: &Source) -> Result<LastSeenBuilder, StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let mut seen = LastSeenBuilder::new(tombstones(&mut session).await?);
+        for (kind, sql) in [
+            (InteractionKind::Like, &source.likes),
+            (InteractionKind::Skip, &source.skips),
+        ] {
+            let columns = Query {
+                name: kind.table(),
+                columns: [("user_id", "uuid"), ("created_at", "timestamptz")],
+            };
+            let sql = sql.trim().trim_end_matches(';');
+            let latest = format!(
+                "SELECT user_id, max(created_at) AS created_at FROM (\n{sql}\n) AS rows GROUP BY user_id"
+            );
+            each(&mut session, &columns, &latest, |[user, at]| {
+                seen.push(kind, user.uuid()?, at.time_us()?)
+            })
+            .await?;
+        }
+        session.commit().await?;
+        Ok(seen)
     }
 }
 

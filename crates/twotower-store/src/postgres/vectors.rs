@@ -1,4 +1,5 @@
 use super::Postgres;
+use super::erasure::{keep_erasures_out, was_erased};
 use super::session::{query, query_as, query_scalar};
 use crate::store::{BULK_TIMEOUT, check_vector};
 use crate::{EmbeddingRow, Lease, StoreError, VectorSummary, VectorTable};
@@ -17,12 +18,15 @@ struct Statements {
     delete: &'static str,
     read: &'static str,
     count: &'static str,
+    ages: &'static str,
+    /// Gives the ids of vectors not written for so many microseconds.
+    unwritten: &'static str,
     /// Gives the statement that counts what is wrong.
     summarize: &'static str,
 }
 
 macro_rules! statements {
-    ($table:literal, $id:literal) => {
+    ($table:literal, $id:literal, $kept:expr) => {
         Statements {
             fingerprints: concat!(
                 "SELECT ", $id, ", fingerprint FROM public.", $table, " WHERE model_version = $1 ORDER BY ", $id
@@ -31,6 +35,7 @@ macro_rules! statements {
                 "INSERT INTO public.", $table, " (", $id, ", model_version, embedding, fingerprint)
                  SELECT id, $2, ($3::real[])[(n - 1) * $4 + 1 : n * $4], fingerprint
                  FROM unnest($1::uuid[], $5::bigint[]) WITH ORDINALITY AS new (id, fingerprint, n)
+                 WHERE ", $kept, "
                  ON CONFLICT (", $id, ", model_version) DO UPDATE SET
                      embedding = excluded.embedding, fingerprint = excluded.fingerprint, updated_at = now()"
             ),
@@ -42,6 +47,14 @@ macro_rules! statements {
             ),
             count: concat!(
                 "SELECT model_version, count(*) FROM public.", $table, " GROUP BY model_version ORDER BY model_version"
+            ),
+            ages: concat!(
+                "SELECT model_version, count(*), (extract(epoch FROM now() - max(updated_at)) * 1000000)::bigint
+                 FROM public.", $table, " GROUP BY model_version ORDER BY model_version"
+            ),
+            unwritten: concat!(
+                "SELECT ", $id, " FROM public.", $table, " WHERE model_version = $1
+                 AND updated_at < now() - $2 * interval '1 microsecond' ORDER BY ", $id
             ),
             // NaN sorts above infinity.
             summarize: concat!(
@@ -57,8 +70,12 @@ macro_rules! statements {
 }
 
 fn statements(table: VectorTable) -> &'static Statements {
-    const VIDEOS: Statements = statements!("video_embeddings", "video_id");
-    const USERS: Statements = statements!("user_embeddings", "user_id");
+    const VIDEOS: Statements = statements!("video_embeddings", "video_id", "true");
+    const USERS: Statements = statements!(
+        "user_embeddings",
+        "user_id",
+        concat!("NOT ", was_erased!("id"))
+    );
     match table {
         VectorTable::Videos => &VIDEOS,
         VectorTable::Users => &USERS,
@@ -89,6 +106,11 @@ impl Postgres {
         rows: &[EmbeddingRow<'_>],
     ) -> Result<(), StoreError> {
         let mut session = self.begin_publishing(lease, BULK_TIMEOUT).await?;
+        // What was computed from an older snapshot must not bring somebody back: either this transaction is over before they
+        // are erased, and their vector is deleted with the others, or the statements below see the tombstone.
+        if table == VectorTable::Users {
+            keep_erasures_out(&mut session).await?;
+        }
         for chunk in rows.chunks(CHUNK_NUMBERS / dim + 1) {
             let numbers: Vec<f32> = chunk.iter().flat_map(|row| row.vector).copied().collect();
             query(statements(table).upsert)
@@ -158,6 +180,34 @@ impl Postgres {
             .await?;
         session.commit().await?;
         Ok(counts)
+    }
+
+    pub(crate) async fn vector_ages(
+        &self,
+        table: VectorTable,
+    ) -> Result<Vec<(i64, i64, i64)>, StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let ages = query_as(statements(table).ages)
+            .fetch_all(&mut *session)
+            .await?;
+        session.commit().await?;
+        Ok(ages)
+    }
+
+    pub(crate) async fn unwritten_vectors(
+        &self,
+        table: VectorTable,
+        version: i64,
+        age_us: i64,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let ids = query_scalar(statements(table).unwritten)
+            .bind(version)
+            .bind(age_us)
+            .fetch_all(&mut *session)
+            .await?;
+        session.commit().await?;
+        Ok(ids)
     }
 
     pub(crate) async fn summarize_vectors(

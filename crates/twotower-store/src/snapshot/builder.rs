@@ -1,12 +1,17 @@
 use super::{Snapshot, SnapshotOptions};
+use crate::erasure::Tombstones;
 use crate::{InteractionKind, StoreError};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use twotower_core::feature::{Catalogue, Video};
 use twotower_core::interaction::{Dataset, Interaction};
 use uuid::Uuid;
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
+
+/// Stands for the number of a user who was erased.
+const ERASED: u32 = u32::MAX;
 
 /// 16 bytes a row; the order of the fields is the order of a snapshot, once users are ranked by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +33,7 @@ pub(crate) struct SnapshotBuilder {
     likes: Vec<Row>,
     skips: Vec<Row>,
     orphans: u64,
+    tombstones: Tombstones,
 }
 
 impl SnapshotBuilder {
@@ -42,7 +48,13 @@ impl SnapshotBuilder {
             likes: Vec::new(),
             skips: Vec::new(),
             orphans: 0,
+            tombstones: Tombstones::default(),
         }
+    }
+
+    /// Leaves out who was erased, from the next row on.
+    pub(crate) fn leave_out(&mut self, tombstones: Tombstones) {
+        self.tombstones = tombstones;
     }
 
     /// Takes one like or skip.
@@ -59,7 +71,15 @@ impl SnapshotBuilder {
             return Ok(());
         };
         let next = self.users.len() as u32;
-        let user = *self.users.entry(user).or_insert(next);
+        // One hash for each user, and none while nobody was erased.
+        let user = match self.users.entry(user) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) if self.tombstones.cover(user) => *new.insert(ERASED),
+            Entry::Vacant(new) => *new.insert(next),
+        };
+        if user == ERASED {
+            return Ok(());
+        }
         let rows = match kind {
             InteractionKind::Like => &mut self.likes,
             InteractionKind::Skip => &mut self.skips,
@@ -112,6 +132,7 @@ impl SnapshotBuilder {
             users,
             cut_off_us: latest,
             orphans: self.orphans,
+            erasures_seen: self.tombstones.last,
         }
     }
 }
@@ -130,9 +151,11 @@ pub(crate) fn check_time(kind: InteractionKind, at_us: i64) -> Result<(), StoreE
 
 /// Ids ascending, and for each provisional number its place among them.
 fn rank(users: HashMap<Uuid, u32>) -> (Vec<Uuid>, Vec<u32>) {
-    let mut users: Vec<(Uuid, u32)> = users.into_iter().collect();
-    users.sort_unstable();
+    // Numbers were given by the size of the map, erased users included.
     let mut ranks = vec![0; users.len()];
+    let mut users: Vec<(Uuid, u32)> = users.into_iter().collect();
+    users.retain(|&(_, number)| number != ERASED);
+    users.sort_unstable();
     for (rank, &(_, number)) in (0..).zip(&users) {
         ranks[number as usize] = rank;
     }

@@ -1,3 +1,4 @@
+use super::erasure::erased_among;
 use super::{CHUNK, Sqlite, json_numbers, now_us, packed};
 use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
 use sqlx::SqliteConnection;
@@ -27,6 +28,16 @@ impl Sqlite {
         let mut transaction = self.write().await?;
         let mut new = 0;
         for chunk in rows.chunks(CHUNK) {
+            // Rows come in order of their users.
+            let mut users: Vec<Uuid> = chunk.iter().map(|row| row.user).collect();
+            users.dedup();
+            let erased = erased_among(&mut transaction, &users).await?;
+            let kept: Vec<InteractionRow> = chunk
+                .iter()
+                .filter(|row| !erased.contains(&row.user))
+                .copied()
+                .collect();
+            let chunk = &kept;
             match write(&mut transaction, kind, chunk).await {
                 Ok(n) => new += n,
                 Err(error) if error.is_foreign_key() => {
@@ -46,6 +57,9 @@ impl Sqlite {
         user: Uuid,
         video: Uuid,
     ) -> Result<bool, StoreError> {
+        if !self.erased_users(&[user]).await?.is_empty() {
+            return Err(StoreError::ErasedUser);
+        }
         let row = InteractionRow {
             user,
             video,
@@ -76,6 +90,9 @@ impl Sqlite {
         limit: u32,
     ) -> Result<UserHistory, StoreError> {
         let mut transaction = self.pool.begin().await?;
+        if !erased_among(&mut transaction, &[user]).await?.is_empty() {
+            return Err(StoreError::ErasedUser);
+        }
         let mut lists = [Vec::new(), Vec::new()];
         for (list, latest) in lists.iter_mut().zip([
             "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
@@ -119,8 +136,11 @@ impl Sqlite {
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;
+        let ids: Vec<Uuid> = users.iter().map(|&(user, _)| user).collect();
+        let erased = self.erased_users(&ids).await?;
         Ok(users
             .into_iter()
+            .filter(|(user, _)| !erased.contains(user))
             .map(|(user, likes)| UserActivity {
                 user,
                 likes: likes as u64,

@@ -25,13 +25,14 @@ impl Sqlite {
         let mut transaction = self.publish(lease).await?;
         let done = sqlx::query(
             "INSERT INTO twotower_models (version, state, embedding_dim, created_at, cut_off, snapshot_sha256,
-                                          hyperparameters, metrics, manifest_sha256)
-             VALUES (?1, 'loading', ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                                          hyperparameters, metrics, manifest_sha256, erasures_seen)
+             VALUES (?1, 'loading', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT (version) DO UPDATE SET
                  state = 'loading', embedding_dim = excluded.embedding_dim, created_at = excluded.created_at,
                  cut_off = excluded.cut_off, snapshot_sha256 = excluded.snapshot_sha256,
                  hyperparameters = excluded.hyperparameters, metrics = excluded.metrics,
-                 manifest_sha256 = excluded.manifest_sha256, verdict = NULL
+                 manifest_sha256 = excluded.manifest_sha256, erasures_seen = excluded.erasures_seen, verdict = NULL,
+                 pruned_at = NULL
              WHERE state <> 'active'",
         )
         .bind(model.version)
@@ -42,6 +43,7 @@ impl Sqlite {
         .bind(Json(&model.hyperparameters))
         .bind(Json(&model.metrics))
         .bind(&model.manifest_sha256)
+        .bind(model.erasures_seen)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -68,6 +70,29 @@ impl Sqlite {
         .bind(version)
         .bind(state.as_str())
         .bind(reason)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(crate) async fn prune_model(
+        &self,
+        lease: Option<Lease>,
+        version: i64,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.publish(lease).await?;
+        if state(&mut transaction, version).await? == ModelState::Active {
+            return Err(StoreError::ActiveModel(version));
+        }
+        sqlx::query(
+            "UPDATE twotower_models SET pruned_at = coalesce(pruned_at, ?2),
+                 retired_at = CASE WHEN state = 'candidate' THEN ?2 ELSE retired_at END,
+                 state = CASE state WHEN 'candidate' THEN 'retired' WHEN 'loading' THEN 'failed' ELSE state END
+             WHERE version = ?1",
+        )
+        .bind(version)
+        .bind(now_us())
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -152,7 +177,7 @@ impl Sqlite {
     pub(crate) async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let record: Option<Record> = sqlx::query_as(
-            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics
+            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen
              FROM twotower_models WHERE version = ?1",
         )
         .bind(version)
@@ -171,7 +196,7 @@ impl Sqlite {
 
     pub(crate) async fn active_model(&self) -> Result<Option<ModelRecord>, StoreError> {
         let record: Option<Record> = sqlx::query_as(
-            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics
+            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen
              FROM twotower_active_model JOIN twotower_models USING (version)",
         )
         .fetch_optional(&self.pool)
@@ -181,7 +206,7 @@ impl Sqlite {
 
     pub(crate) async fn models(&self) -> Result<Vec<ModelRecord>, StoreError> {
         let records: Vec<Record> = sqlx::query_as(
-            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics
+            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen
              FROM twotower_models ORDER BY version DESC",
         )
         .fetch_all(&self.pool)

@@ -1,5 +1,6 @@
 use super::Sqlite;
-use crate::snapshot::{CatalogueBuilder, SnapshotBuilder};
+use super::erasure::tombstones;
+use crate::snapshot::{CatalogueBuilder, LastSeenBuilder, SnapshotBuilder};
 use crate::{InteractionKind, Source, StoreError};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
@@ -44,6 +45,7 @@ impl Sqlite {
         )
         .await?;
         let mut snapshot = catalogue.finish()?;
+        snapshot.leave_out(tombstones(&mut transaction).await?);
         for (kind, query) in [
             (InteractionKind::Like, &source.likes),
             (InteractionKind::Skip, &source.skips),
@@ -65,6 +67,27 @@ impl Sqlite {
             .await?;
         }
         Ok(snapshot)
+    }
+
+    pub(crate) async fn last_seen(&self, source: &Source) -> Result<LastSeenBuilder, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let mut seen = LastSeenBuilder::new(tombstones(&mut transaction).await?);
+        for (kind, query) in [
+            (InteractionKind::Like, &source.likes),
+            (InteractionKind::Skip, &source.skips),
+        ] {
+            each(
+                &mut transaction,
+                "user_id, video_id, created_at",
+                query,
+                |row| {
+                    let table = kind.table();
+                    seen.push(kind, uuid(row, table, 0)?, get(row, table, 2)?)
+                },
+            )
+            .await?;
+        }
+        Ok(seen)
     }
 }
 

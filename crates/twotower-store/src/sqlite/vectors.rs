@@ -1,3 +1,4 @@
+use super::erasure::erased_among;
 use super::{Sqlite, json_numbers, now_us, packed};
 use crate::store::check_vector;
 use crate::{EmbeddingRow, IndexOutcome, IndexPlan, Lease, StoreError, VectorSummary, VectorTable};
@@ -16,6 +17,9 @@ struct Statements {
     delete: &'static str,
     read: &'static str,
     count: &'static str,
+    ages: &'static str,
+    /// Gives the ids of vectors not written since a time.
+    unwritten: &'static str,
 }
 
 macro_rules! statements {
@@ -39,6 +43,13 @@ macro_rules! statements {
             ),
             count: concat!(
                 "SELECT model_version, count(*) FROM ", $table, " GROUP BY model_version ORDER BY model_version"
+            ),
+            ages: concat!(
+                "SELECT model_version, count(*), ?1 - max(updated_at) FROM ", $table, "
+                 GROUP BY model_version ORDER BY model_version"
+            ),
+            unwritten: concat!(
+                "SELECT ", $id, " FROM ", $table, " WHERE model_version = ?1 AND updated_at < ?2 ORDER BY ", $id
             ),
         }
     };
@@ -75,6 +86,13 @@ impl Sqlite {
     ) -> Result<(), StoreError> {
         let now = now_us();
         let mut transaction = self.publish(lease).await?;
+        let mut rows = rows.to_vec();
+        // What was computed from an older snapshot must not bring somebody back. There is one writer at a time.
+        if table == VectorTable::Users {
+            let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+            let erased = erased_among(&mut transaction, &ids).await?;
+            rows.retain(|row| !erased.contains(&row.id));
+        }
         for chunk in rows.chunks(CHUNK) {
             let vectors: Vec<u8> = chunk
                 .iter()
@@ -154,6 +172,29 @@ impl Sqlite {
             .await?)
     }
 
+    pub(crate) async fn vector_ages(
+        &self,
+        table: VectorTable,
+    ) -> Result<Vec<(i64, i64, i64)>, StoreError> {
+        Ok(sqlx::query_as(statements(table).ages)
+            .bind(now_us())
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    pub(crate) async fn unwritten_vectors(
+        &self,
+        table: VectorTable,
+        version: i64,
+        age_us: i64,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        Ok(sqlx::query_scalar(statements(table).unwritten)
+            .bind(version)
+            .bind(now_us() - age_us)
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
     pub(crate) async fn summarize_vectors(
         &self,
         table: VectorTable,
@@ -181,6 +222,16 @@ impl Sqlite {
     }
 
     /// Retrieval is in our own process; SQLite has no index of vectors.
+    #[expect(clippy::unused_async, reason = "the other engine has work to do")]
+    pub(crate) async fn drop_vector_index(
+        &self,
+        _lease: Option<Lease>,
+        _version: i64,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// See [`Sqlite::drop_vector_index`].
     #[expect(clippy::unused_async, reason = "the other engine has work to do")]
     pub(crate) async fn build_vector_index(
         &self,

@@ -163,6 +163,28 @@ pub struct VideoCard {
     pub tags: Vec<String>,
 }
 
+/// When a user was there last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastSeen {
+    /// User.
+    pub user: Uuid,
+    /// Time of the latest like, microseconds since 1970.
+    pub like_us: Option<i64>,
+    /// Time of the latest like or skip, microseconds since 1970.
+    pub at_us: i64,
+}
+
+/// The vectors of a version, and how old they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VectorAge {
+    /// Version.
+    pub version: i64,
+    /// Their number.
+    pub rows: u64,
+    /// Since the last of them was written, by the store's clock.
+    pub age: Duration,
+}
+
 /// A user and how much they did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserActivity {

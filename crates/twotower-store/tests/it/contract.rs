@@ -12,6 +12,8 @@ mod vectors;
 
 mod lease;
 
+mod erasure;
+
 use serde_json::json;
 use twotower_core::feature::Video;
 use twotower_store::{
@@ -109,6 +111,7 @@ fn model(version: i64) -> NewModel {
         hyperparameters: json!({"seed": 42}),
         metrics: json!({"ndcg_at_10": 0.1, "nested": {"text": "日本"}}),
         manifest_sha256: "cd".into(),
+        erasures_seen: Some(0),
     }
 }
 

@@ -4,6 +4,8 @@ mod access;
 
 mod connection;
 
+mod erasure;
+
 mod guide;
 
 mod lease;

@@ -1,4 +1,6 @@
+use super::erase::EraseArgs;
 use super::models::{ModelsArgs, RollbackArgs};
+use super::prune::PruneArgs;
 use super::storage::{FetchArgs, KeysArgs, PublishArgs};
 use super::tune::TuneArgs;
 use crate::config::{Config, Training, Update};
@@ -103,6 +105,10 @@ pub enum Command {
     Fetch(FetchArgs),
     /// Keys that sign models: generate, show, verify
     Keys(KeysArgs),
+    /// Delete what there is of a user, and keep them from coming back
+    Erase(EraseArgs),
+    /// Remove what is no longer needed: vectors of old versions and of users who stay away, folders of old models
+    Prune(PruneArgs),
     /// Serve recommendations over HTTP
     Serve(ServeArgs),
 }
@@ -346,6 +352,7 @@ impl UpdateArgs {
             gate: Gate::of(config),
             force: self.force,
             reason: "update".into(),
+            user_vector_days: config.prune.user_vector_days,
             settings: Update {
                 batch_size: self.batch_size.unwrap_or(file.batch_size),
                 index: file.index && !self.index.no_index,

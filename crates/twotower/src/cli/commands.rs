@@ -1,6 +1,8 @@
 use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, UpdateArgs};
+use super::erase;
 use super::models::{self, ModelsArgs, RollbackArgs};
 use super::output::print;
+use super::prune;
 use super::storage;
 use super::tune::TuneArgs;
 use crate::config::Config;
@@ -68,6 +70,16 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             done("keys");
             Ok(())
         }
+        Command::Erase(args) => {
+            erase::run(&args, &config, &global).await?;
+            done("erase");
+            Ok(())
+        }
+        Command::Prune(args) => {
+            prune::run(&args, &config, &global, &interrupt).await?;
+            done("prune");
+            Ok(())
+        }
         Command::Serve(_) => unreachable!("served above, with its own shutdown"),
     }
 }
@@ -98,7 +110,7 @@ async fn connect(global: &GlobalArgs) -> anyhow::Result<Store> {
 }
 
 /// Connects as [`connect`] does, with patience, and without writing anything if that is the wish.
-async fn connect_patiently(
+pub(super) async fn connect_patiently(
     global: &GlobalArgs,
     retry: &Retry,
     write: bool,
@@ -185,6 +197,7 @@ async fn train(
             gate: Gate::of(config),
             force: args.force,
             reason: "train --update-db".into(),
+            user_vector_days: config.prune.user_vector_days,
             settings: config.update.clone(),
         };
         let updated = jobs::update(&store, &config.source, &update, interrupt).await?;

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::jobs::{Decision, ListedModel, Switched, models, operator};
 use crate::serve::rfc3339;
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::json;
 use std::time::{Duration, UNIX_EPOCH};
 use twotower_core::gate::Verdict;
@@ -96,12 +97,17 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     match command {
         ModelsCommand::List => {
-            let models = models::list(store).await?;
+            let models = models::list(store, &config.erase).await?;
             print(global.json, &models, &table(&models))
         }
         ModelsCommand::Show { version } => {
             let details = store.model_details(version).await?;
-            print(global.json, &details, &describe(&details)?)
+            let retire_by = models::retire_by(store, config.erase.retire_days).await?;
+            let shown = Shown {
+                retire_by_us: retire_by.get(&version).copied(),
+                details,
+            };
+            print(global.json, &shown, &describe(&shown)?)
         }
         ModelsCommand::Promote(args) => {
             let (version, decision) = (args.version, args.decision.decision(args.force));
@@ -156,11 +162,12 @@ fn table(models: &[ListedModel]) -> String {
         "NDCG@10",
         "videos",
         "users",
+        "retire by",
     ];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(models.iter().map(row));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 9] = std::array::from_fn(width);
+    let widths: [usize; 10] = std::array::from_fn(width);
     let lines = rows.iter().map(|row| {
         let cells = row.iter().zip(widths);
         let line: Vec<_> = cells
@@ -171,12 +178,15 @@ fn table(models: &[ListedModel]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn row(model: &ListedModel) -> [String; 9] {
+fn row(model: &ListedModel) -> [String; 10] {
     let record = &model.record;
     let ndcg = record.metrics.pointer("/validation/ndcg_at_10");
     [
         record.version.to_string(),
-        record.state.to_string(),
+        match record.pruned_at_us {
+            Some(_) => format!("{}, pruned", record.state),
+            None => record.state.to_string(),
+        },
         record.embedding_dim.to_string(),
         minute(Some(record.created_at_us)),
         minute(record.activated_at_us),
@@ -185,10 +195,20 @@ fn row(model: &ListedModel) -> [String; 9] {
             .map_or("-".into(), |ndcg| format!("{ndcg:.4}")),
         model.video_vectors.to_string(),
         model.user_vectors.to_string(),
+        minute(model.retire_by_us),
     ]
 }
 
-fn describe(details: &ModelDetails) -> anyhow::Result<String> {
+/// Everything registered of a version, and by when it must be replaced.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    details: ModelDetails,
+    retire_by_us: Option<i64>,
+}
+
+fn describe(shown: &Shown) -> anyhow::Result<String> {
+    let details = &shown.details;
     let record = &details.record;
     let mut lines = vec![
         format!("version          {}", record.version),
@@ -197,6 +217,8 @@ fn describe(details: &ModelDetails) -> anyhow::Result<String> {
         format!("created          {}", minute(Some(record.created_at_us))),
         format!("activated        {}", minute(record.activated_at_us)),
         format!("retired          {}", minute(details.retired_at_us)),
+        format!("pruned           {}", minute(record.pruned_at_us)),
+        format!("to be retired by {}", minute(shown.retire_by_us)),
         format!("data until       {}", minute(record.cut_off_us)),
         format!("snapshot         {}", details.snapshot_sha256),
         format!("manifest         {}", details.manifest_sha256),
@@ -257,15 +279,18 @@ mod tests {
             activated_at_us: None,
             cut_off_us: Some(1_767_225_600_000_000),
             metrics: json!({ "validation": { "ndcg_at_10": 0.09125 } }),
+            pruned_at_us: None,
+            erasures_seen: None,
         };
         let listed = ListedModel {
             record,
             video_vectors: 1_000_000,
             user_vectors: 0,
+            retire_by_us: None,
         };
         let expected = "\
-version  state      dim  created           activated  data until        NDCG@10  videos   users
-12       candidate  64   2026-01-01 00:01  -          2026-01-01 00:00  0.0912   1000000  0";
+version  state      dim  created           activated  data until        NDCG@10  videos   users  retire by
+12       candidate  64   2026-01-01 00:01  -          2026-01-01 00:00  0.0912   1000000  0      -";
         assert_eq!(table(&[listed]), expected);
     }
 }

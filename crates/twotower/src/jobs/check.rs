@@ -21,6 +21,11 @@ pub(super) enum VectorFault {
     )]
     Gone { version: i64 },
     #[error(
+        "the vectors of version {version} were removed by `twotower prune` on {on}: load them again with `twotower update --model-path \
+         models/{version} --no-activate`, if there is a copy of its folder"
+    )]
+    Pruned { version: i64, on: String },
+    #[error(
         "{wrong} of {rows} vectors of version {version} in {table} {fault}: compute them again with `twotower update --model-path \
          models/{version} --full`"
     )]

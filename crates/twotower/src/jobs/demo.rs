@@ -136,6 +136,7 @@ pub async fn demo(
         gate: Gate::of(config),
         force: true,
         reason: "demo".into(),
+        user_vector_days: config.prune.user_vector_days,
         settings: config.update.clone(),
     };
     let update = match update(store, &source, &options, interrupt).await? {

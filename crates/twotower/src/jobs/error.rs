@@ -41,6 +41,23 @@ pub enum JobError {
         /// What was asked and what was found.
         verdict: Verdict,
     },
+    /// A version that should not be served any more is.
+    #[error(
+        "version {version}, which is served, may have learned from somebody who was erased, and should have been replaced by {by}: train a \
+         new one with `twotower train --update-db`"
+    )]
+    Overdue {
+        /// The active version.
+        version: i64,
+        /// The last day, UTC.
+        by: String,
+    },
+    /// An erased user is still somewhere.
+    #[error("the id was found in {places} places, listed above: delete it there, and run again")]
+    Found {
+        /// Columns and files.
+        places: usize,
+    },
     /// Ctrl-C or SIGTERM.
     #[error(
         "interrupted; nothing is half-written, and starting it again is safe (`train --resume` and `tune --resume` go on where it was)"

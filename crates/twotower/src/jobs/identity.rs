@@ -40,6 +40,12 @@ pub fn describe_holder(holder: &LeaseHolder) -> String {
     )
 }
 
+/// `2026-11-24`, UTC.
+pub(super) fn day(at_us: i64) -> String {
+    let at = UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64);
+    rfc3339(at).chars().take(10).collect()
+}
+
 /// Jobs of a container or of systemd may have no name.
 fn user_number() -> String {
     #[cfg(unix)]

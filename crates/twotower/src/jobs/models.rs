@@ -1,9 +1,10 @@
 //! The registry's commands: what there is, and which version readers see.
 
 use super::JobError;
-use super::check::check_vectors;
+use super::check::{VectorFault, check_vectors};
+use super::identity::day;
 use super::publisher::Publisher;
-use crate::config::Update;
+use crate::config::{Erase, Update};
 use anyhow::Context;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -23,13 +24,16 @@ pub struct ListedModel {
     pub video_vectors: u64,
     /// Vectors of users.
     pub user_vectors: u64,
+    /// By when it must be replaced, since it may have learned from somebody who was erased; microseconds since 1970.
+    pub retire_by_us: Option<i64>,
 }
 
 /// All versions, the latest first.
 ///
 /// # Errors
 /// If the store fails.
-pub async fn list(store: &Store) -> Result<Vec<ListedModel>, StoreError> {
+pub async fn list(store: &Store, erase: &Erase) -> Result<Vec<ListedModel>, StoreError> {
+    let retire_by = retire_by(store, erase.retire_days).await?;
     let count = async |table| -> Result<HashMap<i64, u64>, StoreError> {
         Ok(store.count_vectors(table).await?.into_iter().collect())
     };
@@ -43,8 +47,21 @@ pub async fn list(store: &Store) -> Result<Vec<ListedModel>, StoreError> {
         .map(|record| ListedModel {
             video_vectors: of(&videos, record.version),
             user_vectors: of(&users, record.version),
+            retire_by_us: retire_by.get(&record.version).copied(),
             record,
         })
+        .collect())
+}
+
+/// By when each version that may have learned from somebody who was erased must be replaced, microseconds since 1970.
+///
+/// # Errors
+/// If the store fails.
+pub async fn retire_by(store: &Store, days: u32) -> Result<HashMap<i64, i64>, StoreError> {
+    let unseen = store.erasures_unseen().await?.into_iter();
+    let days_us = i64::from(days) * 86_400_000_000;
+    Ok(unseen
+        .map(|(version, erased_at_us)| (version, erased_at_us + days_us))
         .collect())
 }
 
@@ -138,6 +155,10 @@ async fn switch(
         ModelState::Active => return Ok(switched),
         ModelState::Candidate | ModelState::Retired => {}
         state => return Err(StoreError::NotActivatable { version, state }.into()),
+    }
+    if let Some(at) = record.pruned_at_us {
+        let on = day(at);
+        return Err(VectorFault::Pruned { version, on }.into());
     }
     check_vectors(store, version, record.embedding_dim, None).await??;
     let refused = refusal(&details).filter(|_| kind == ActivationKind::Promotion);

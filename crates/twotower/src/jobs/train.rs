@@ -85,6 +85,11 @@ pub async fn train(
     };
     let split = base.as_ref().map_or(options.split, |base| base.split);
     let fine_tuned_from = base.as_ref().map(|base| base.version);
+    // Who was erased since the base was trained may be in the base, and so in what comes of it.
+    let erasures_seen = base
+        .as_ref()
+        .map_or(i64::MAX, |base| base.erasures_seen)
+        .min(snapshot.erasures_seen);
     let sha = snapshot_sha256(&snapshot.dataset);
     let checkpoints = checkpoints(options, split, fine_tuned_from, &sha);
     let _lock = match &checkpoints {
@@ -122,6 +127,7 @@ pub async fn train(
         users: dataset.users as u64,
         videos: dataset.catalogue.len() as u64,
         split: split_name(split).into(),
+        erasures_seen: Some(erasures_seen),
     };
     let earliest = dataset.likes.iter().map(|like| like.at).min();
     let card = Card {
@@ -193,6 +199,8 @@ pub(super) struct BaseModel {
     pub(super) learned_until: u32,
     /// Passes over the new likes.
     pub(super) epochs: usize,
+    /// See [`TrainedOn::erasures_seen`]; 0 of a model that does not know.
+    pub(super) erasures_seen: i64,
 }
 
 async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
@@ -214,6 +222,7 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
             learned_until: u32::try_from(learned_until / 1_000_000)
                 .context("the time until which the model has learned")?,
             epochs,
+            erasures_seen: trained_on.erasures_seen.unwrap_or(0),
             model,
         })
     };

@@ -25,6 +25,7 @@ use twotower_store::{
     Activation, ActivationKind, IndexOutcome, IndexPlan, LeaseHolder, ModelState, NewModel,
     Snapshot, SnapshotOptions, Source, Store, StoreKind,
 };
+use uuid::Uuid;
 use writer::Writer;
 
 /// Vectors from which on an index is built: PostgreSQL scans fewer in a few milliseconds, exactly.
@@ -56,6 +57,8 @@ pub struct UpdateOptions {
     pub force: bool,
     /// Kept with the activation.
     pub reason: String,
+    /// Days without a like or skip after which a user gets no vector; 0 gives all users theirs.
+    pub user_vector_days: u32,
     /// Batches, index, lease.
     pub settings: Update,
 }
@@ -67,10 +70,12 @@ pub struct Changes {
     pub new: usize,
     /// Rows whose inputs changed.
     pub changed: usize,
-    /// Rows whose video or user is gone.
+    /// Rows whose video or user is gone, or whose user is dormant.
     pub removed: usize,
     /// Rows left alone.
     pub unchanged: usize,
+    /// Users without a row, since they have not been there for long.
+    pub dormant: usize,
 }
 
 impl Changes {
@@ -87,11 +92,16 @@ impl fmt::Display for Changes {
             changed,
             removed,
             unchanged,
+            dormant,
         } = self;
         write!(
             formatter,
             "{new} new, {changed} changed, {removed} removed, {unchanged} unchanged"
-        )
+        )?;
+        if *dormant > 0 {
+            write!(formatter, ", {dormant} dormant")?;
+        }
+        Ok(())
     }
 }
 
@@ -195,7 +205,7 @@ impl Run<'_> {
             })
             .await
             .context("read likes and videos")?;
-        let plan = Plan::new(store, retry, &snapshot, version, self.options.full).await?;
+        let plan = Plan::new(store, retry, &snapshot, version, self.options).await?;
         let live = active == Some(version);
         let switch = !live && mode == UpdateMode::Activate;
         let mut report = UpdateReport {
@@ -230,7 +240,7 @@ impl Run<'_> {
             let dim = manifest.hyperparameters.embedding_dim;
             self.index(version, dim, &report.videos).await?;
             if !live {
-                self.check(version, dim, &report).await?;
+                self.check(version, dim, &plan).await?;
                 let challenger = Challenger {
                     model,
                     manifest,
@@ -277,19 +287,27 @@ impl Run<'_> {
     }
 
     /// Looks at all vectors before anybody else does. Missing ones are the next run's to add; bad ones are the model's fault.
-    async fn check(&self, version: i64, dim: usize, report: &UpdateReport) -> anyhow::Result<()> {
-        let expected = Expected {
-            videos: report.videos.total() as u64,
-            users: report.users.total() as u64,
-        };
+    async fn check(&self, version: i64, dim: usize, plan: &Plan) -> anyhow::Result<()> {
         let store = self.store;
-        let verdict = self
-            .retry
-            .run("check the vectors", || {
-                check_vectors(store, version, dim, Some(expected))
-            })
-            .await
-            .context("check the vectors")?;
+        let mut erased = self.erased(&plan.users.kept).await?;
+        let verdict = loop {
+            let expected = Expected {
+                videos: plan.videos.kept.len() as u64,
+                users: plan.users.kept.len() as u64 - erased,
+            };
+            let verdict = self
+                .retry
+                .run("check the vectors", || {
+                    check_vectors(store, version, dim, Some(expected))
+                })
+                .await
+                .context("check the vectors")?;
+            // Somebody may have been erased while the vectors were counted.
+            let before = std::mem::replace(&mut erased, self.erased(&plan.users.kept).await?);
+            if verdict.is_ok() || before == erased {
+                break verdict;
+            }
+        };
         let Err(fault) = verdict else {
             return Ok(());
         };
@@ -300,6 +318,16 @@ impl Run<'_> {
                 .await?;
         }
         Err(fault).context("readers are not switched")
+    }
+
+    /// How many of `users` were erased since the snapshot was read.
+    async fn erased(&self, users: &[Uuid]) -> anyhow::Result<u64> {
+        let erased = self
+            .retry
+            .run("ask who was erased", || self.store.erased_users(users))
+            .await
+            .context("ask who was erased")?;
+        Ok(erased.len() as u64)
     }
 
     /// The gate's verdict, which is kept in the registry.
@@ -370,5 +398,6 @@ fn new_model(manifest: &Manifest) -> NewModel {
         hyperparameters: serde_json::to_value(&manifest.hyperparameters).unwrap_or_default(),
         metrics: manifest.metrics.clone(),
         manifest_sha256: manifest.checksum.clone(),
+        erasures_seen: manifest.trained_on.erasures_seen,
     }
 }

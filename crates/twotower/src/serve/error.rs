@@ -17,6 +17,9 @@ pub(crate) enum ApiError {
     /// No valid token. The sender is not told why.
     #[error("{0}")]
     Unauthorized(AuthError),
+    /// A valid token of somebody who was erased.
+    #[error("the user of this token was erased")]
+    Erased,
     /// Valid, but not from here.
     #[error("{0}")]
     Forbidden(&'static str),
@@ -52,6 +55,7 @@ impl ApiError {
             StoreError::Deadline { .. } | StoreError::Cancelled(_) => Self::Timeout {
                 stage: "the database",
             },
+            StoreError::ErasedUser => Self::Erased,
             _ => Self::Unavailable(format!("{error}").into()),
         }
     }
@@ -77,6 +81,7 @@ impl ApiError {
                 "unauthorized",
                 "a valid bearer token is required".into(),
             ),
+            Self::Erased => (StatusCode::UNAUTHORIZED, "unauthorized", self.to_string()),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", self.to_string()),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", self.to_string()),
             Self::MethodNotAllowed => (
@@ -117,7 +122,7 @@ impl ApiError {
         let (status, code, message) = self.describe();
         if status.is_server_error() {
             tracing::error!(request_id = %id, code, error = %self, "request failed");
-        } else if matches!(self, Self::Unauthorized(_)) {
+        } else if matches!(self, Self::Unauthorized(_) | Self::Erased) {
             tracing::info!(request_id = %id, code, error = %self, "request refused");
         }
         let body = json!({"error": {"code": code, "message": message, "request_id": id.as_str()}});

@@ -13,3 +13,7 @@ mod gate;
 mod under_load;
 
 mod privacy;
+
+mod erase;
+
+mod prune;

@@ -1,6 +1,7 @@
 //! Vectors of every version.
 
 use super::{VECTORS, contract, vector_rows, video_id};
+use std::time::Duration;
 use twotower_core::embedding::EmbeddingError;
 use twotower_store::{EmbeddingRow, Store, StoreError, VectorSummary, VectorTable};
 
@@ -9,6 +10,7 @@ contract! {
     vectors_come_back_to_the_bit,
     bad_vectors_are_refused_before_writing,
     generations_do_not_meet,
+    vectors_grow_old,
 }
 
 async fn vectors_are_counted_and_summarized(store: &Store) {
@@ -121,4 +123,29 @@ async fn generations_do_not_meet(store: &Store) {
     assert_eq!(store.read_fingerprints(table, 1).await.unwrap().len(), 1);
     assert_eq!(store.read_fingerprints(table, 2).await.unwrap().len(), 2);
     assert_eq!(store.read_embeddings(table, 3, 2).await.unwrap().0.len(), 0);
+}
+
+async fn vectors_grow_old(store: &Store) {
+    let table = VectorTable::Users;
+    assert!(store.vector_ages(table).await.unwrap().is_empty());
+    let rows = vector_rows(&[1, 2, 3].map(video_id));
+    store.write_embeddings(table, 1, &rows).await.unwrap();
+    store.write_embeddings(table, 2, &rows[..1]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    store.write_embeddings(table, 1, &rows[1..2]).await.unwrap();
+    let old = Duration::from_millis(150);
+    let unwritten = store.unwritten_vectors(table, 1, old).await.unwrap();
+    assert_eq!(unwritten, [1, 3].map(video_id));
+    let hour = Duration::from_hours(1);
+    assert!(
+        store
+            .unwritten_vectors(table, 1, hour)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let ages = store.vector_ages(table).await.unwrap();
+    let rows: Vec<_> = ages.iter().map(|age| (age.version, age.rows)).collect();
+    assert_eq!(rows, [(1, 3), (2, 1)]);
+    assert!(ages[1].age > old && ages[0].age < ages[1].age && ages[1].age < hour);
 }

@@ -245,6 +245,12 @@ async fn the_index_of_a_version_is_used() {
         plan.concat().contains("video_embeddings_hnsw_2"),
         "{plan:#?}"
     );
+    // It goes with its version.
+    assert!(!store.drop_vector_index(1).await.unwrap());
+    assert!(store.drop_vector_index(2).await.unwrap());
+    assert!(!store.drop_vector_index(2).await.unwrap());
+    let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'video_embeddings_hnsw%'";
+    assert_eq!(scalar::<i64>(&url, left).await, 0);
 }
 
 /// Rust refuses them first; the database does so for everybody else.

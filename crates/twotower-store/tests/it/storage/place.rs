@@ -74,6 +74,7 @@ pub(super) fn save(root: &Path, version: i64, optimizer: &[u8]) -> PathBuf {
             users: 5,
             videos: 6,
             split: "temporal".into(),
+            erasures_seen: None,
         },
         metrics: serde_json::json!({}),
         training_log: serde_json::json!([]),

@@ -1,7 +1,8 @@
 //! What has changed since the vectors were made.
 
-use super::Changes;
+use super::{Changes, UpdateOptions};
 use crate::jobs::Retry;
+use crate::jobs::dormant::is_dormant;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -15,11 +16,15 @@ pub(super) struct TablePlan {
     /// Positions (of videos in the catalogue, of users in the snapshot) with the fingerprint of their inputs.
     pub(super) write: Vec<(usize, i64)>,
     pub(super) remove: Vec<Uuid>,
+    /// Ids of the vectors that are there afterwards.
+    pub(super) kept: Vec<Uuid>,
     pub(super) changes: Changes,
 }
 
 impl TablePlan {
+    /// Vectors of those who are `dormant` are not added, and not computed again: one that no longer holds is removed.
     fn new(
+        dormant: impl Fn(usize) -> bool,
         wanted: impl Iterator<Item = (usize, Uuid, i64)>,
         stored: Vec<(Uuid, i64)>,
         full: bool,
@@ -27,7 +32,14 @@ impl TablePlan {
         let mut stored: HashMap<Uuid, i64> = stored.into_iter().collect();
         let mut plan = Self::default();
         for (position, id, fingerprint) in wanted {
-            match stored.remove(&id) {
+            let old = stored.remove(&id);
+            if old.is_none_or(|old| old != fingerprint || full) && dormant(position) {
+                plan.changes.dormant += 1;
+                plan.remove.extend(old.map(|_| id));
+                continue;
+            }
+            plan.kept.push(id);
+            match old {
                 None => plan.changes.new += 1,
                 Some(old) if old != fingerprint || full => plan.changes.changed += 1,
                 Some(_) => {
@@ -37,7 +49,7 @@ impl TablePlan {
             }
             plan.write.push((position, fingerprint));
         }
-        plan.remove = stored.into_keys().collect();
+        plan.remove.extend(stored.into_keys());
         plan.remove.sort_unstable();
         plan.changes.removed = plan.remove.len();
         plan
@@ -57,8 +69,9 @@ impl Plan {
         retry: &Retry,
         snapshot: &Snapshot,
         version: i64,
-        full: bool,
+        options: &UpdateOptions,
     ) -> anyhow::Result<Self> {
+        let full = options.full;
         let stored = async |table| {
             retry
                 .run("read what is stored", || {
@@ -112,8 +125,16 @@ impl Plan {
             .iter()
             .enumerate()
             .map(|(user, &id)| (user, id, of_user(user)));
-        let videos = TablePlan::new(wanted_videos, stored_videos, full);
-        let users = TablePlan::new(wanted_users, stored_users, full);
+        let last = |user| {
+            let last = [likes.of(user).last(), skips.of(user).last()];
+            last.into_iter().flatten().map(|event| event.at).max()
+        };
+        let latest = (0..dataset.users).filter_map(last).max().unwrap_or(0);
+        let days = options.user_vector_days;
+        let dormant =
+            |user| last(user).is_some_and(|last| is_dormant(last.into(), latest.into(), days));
+        let videos = TablePlan::new(|_| false, wanted_videos, stored_videos, full);
+        let users = TablePlan::new(dormant, wanted_users, stored_users, full);
         Ok(Self {
             likes,
             skips,
@@ -130,4 +151,32 @@ fn fingerprint(bytes: impl AsRef<[u8]>) -> i64 {
         .iter()
         .take(8)
         .fold(0i64, |hash, &byte| hash << 8 | i64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_of_dormant_users_are_neither_added_nor_renewed() {
+        let id = |n: usize| Uuid::from_u128(n as u128);
+        let wanted = || (0..6).map(|n| (n, id(n), 7));
+        let stored = || vec![(id(0), 7), (id(1), 8), (id(3), 7), (id(4), 8), (id(9), 7)];
+        let plan = |full| TablePlan::new(|position| position >= 3, wanted(), stored(), full);
+        let changes = |new, changed, removed, unchanged, dormant| Changes {
+            new,
+            changed,
+            removed,
+            unchanged,
+            dormant,
+        };
+        let update = plan(false);
+        assert_eq!(update.changes, changes(1, 1, 2, 2, 2));
+        assert_eq!(update.write, [(1, 7), (2, 7)]);
+        assert_eq!(update.remove, [id(4), id(9)]);
+        assert_eq!(update.kept, [0, 1, 2, 3].map(id));
+        let full = plan(true);
+        assert_eq!(full.changes, changes(1, 2, 3, 0, 3));
+        assert_eq!(full.kept, [0, 1, 2].map(id));
+    }
 }

@@ -89,6 +89,8 @@ mod tests {
             activated_at_us: matches!(state, Active | Retired).then_some(1),
             cut_off_us: None,
             metrics: serde_json::Value::Null,
+            pruned_at_us: None,
+            erasures_seen: None,
         }
     }
 

@@ -211,6 +211,7 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
             users: 11,
             videos: VIDEOS as u64,
             split: "temporal".into(),
+            erasures_seen: Some(0),
         },
         metrics: metrics(),
         training_log: training_log(),
@@ -225,6 +226,7 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
         hyperparameters: serde_json::to_value(&model.hyperparameters).unwrap(),
         metrics: info.metrics,
         manifest_sha256,
+        erasures_seen: info.trained_on.erasures_seen,
     }
 }
 

@@ -1,0 +1,96 @@
+use super::write::{at, sync_folder};
+use super::{FILES, MANIFEST, ModelFilesError, read};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What `twotower evaluate` adds to a model's folder.
+const REPORTS: [&str; 2] = ["report.html", ".report.html.tmp"];
+
+/// Begins the name of a folder that is being removed: no number, so that nobody takes it for a model.
+const PREFIX: &str = ".pruned-";
+
+/// The folder `root/<version>/`, if it holds the very model that has this checksum and nothing else.
+///
+/// # Errors
+/// [`ModelFilesError::Foreign`] if it holds other files too, or the file system refuses.
+pub fn removable(
+    root: &Path,
+    version: i64,
+    checksum: &str,
+) -> Result<Option<PathBuf>, ModelFilesError> {
+    let folder = root.join(version.to_string());
+    // Another model of the same number, or half of one, or a link to somewhere else: not ours to remove.
+    let is_folder = fs::symlink_metadata(&folder).is_ok_and(|metadata| metadata.is_dir());
+    let is_it = || read::manifest(&folder).is_ok_and(|manifest| manifest.checksum == checksum);
+    if !is_folder || !read::is_model(&folder) || !is_it() {
+        return Ok(None);
+    }
+    for entry in fs::read_dir(&folder).map_err(at(&folder))? {
+        let name = entry.map_err(at(&folder))?.file_name();
+        let mut known = [MANIFEST].iter().chain(&FILES).chain(&REPORTS);
+        if !known.any(|known| name == **known) {
+            return Err(ModelFilesError::Foreign {
+                path: folder,
+                name: name.to_string_lossy().into_owned(),
+            });
+        }
+    }
+    Ok(Some(folder))
+}
+
+/// Removes the folder that [`removable`] gives, if there is one. Cut off at any instant, it leaves a model that is whole or none:
+/// the folder loses its name first, then its manifest. [`remove_rest`] does what is left.
+///
+/// # Errors
+/// As [`removable`].
+pub fn remove(
+    root: &Path,
+    version: i64,
+    checksum: &str,
+) -> Result<Option<PathBuf>, ModelFilesError> {
+    let Some(folder) = removable(root, version, checksum)? else {
+        return Ok(None);
+    };
+    let doomed = root.join(format!("{PREFIX}{version}"));
+    // Left behind by a removal of the same number that was cut off.
+    if doomed.exists() {
+        empty(&doomed)?;
+    }
+    fs::rename(&folder, &doomed).map_err(at(&folder))?;
+    // A power cut must not take the files and leave the name.
+    sync_folder(root)?;
+    empty(&doomed)?;
+    Ok(Some(folder))
+}
+
+/// Finishes removals that were cut off.
+///
+/// # Errors
+/// If the file system refuses.
+pub fn remove_rest(root: &Path) -> Result<(), ModelFilesError> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(at(root))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(at(root))?;
+        let name = entry.file_name();
+        let version = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        if version.is_some_and(|version| version.parse::<i64>().is_ok()) {
+            empty(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn empty(folder: &Path) -> Result<(), ModelFilesError> {
+    for name in [MANIFEST].iter().chain(&FILES).chain(&REPORTS) {
+        let path = folder.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
+            _ => {}
+        }
+    }
+    fs::remove_dir(folder).map_err(at(folder))
+}

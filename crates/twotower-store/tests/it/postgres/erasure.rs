@@ -1,0 +1,271 @@
+//! Erasing on a server where others are at work, and where roles and policies decide what is seen.
+
+use crate::database::{execute, few_connections, postgres_url};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use std::time::Duration;
+use twotower_store::{
+    EmbeddingRow, ErasePlan, InteractionKind, InteractionRow, Store, StoreError, VectorTable,
+};
+use uuid::Uuid;
+
+const ANN: Uuid = Uuid::from_u128(0xaaaa_aaaa << 96);
+const PLAN: ErasePlan = ErasePlan {
+    application_tables: true,
+    statements: Vec::new(),
+};
+
+async fn connect(url: &str) -> Store {
+    Store::connect(url, few_connections()).await.unwrap()
+}
+
+fn vector(id: Uuid) -> EmbeddingRow<'static> {
+    EmbeddingRow {
+        id,
+        fingerprint: 0,
+        vector: &[0.6, 0.8],
+    }
+}
+
+async fn waits_for_advisory_lock(url: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    loop {
+        let row = connection.fetch_one(waiting).await.unwrap();
+        if row.get::<i64, _>(0) > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The erasure waits for the batch that is being written, and then deletes what it wrote.
+#[tokio::test]
+async fn a_batch_under_way_brings_nobody_back() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    // A batch as an update writes it, stopped in the middle: by a lock on the rows that it wants to write last.
+    let last = Uuid::from_u128(u128::MAX);
+    store
+        .write_embeddings(VectorTable::Users, 1, &[vector(last)])
+        .await
+        .unwrap();
+    let mut blocker = PgConnection::connect(&url).await.unwrap();
+    blocker
+        .execute("BEGIN; SELECT FROM user_embeddings FOR UPDATE")
+        .await
+        .unwrap();
+    let rows = [vector(ANN), vector(last)];
+    let batch = store.write_embeddings(VectorTable::Users, 1, &rows);
+    let erasing = connect(&url).await;
+    let erase = async {
+        // The batch holds its lock by now.
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let begun = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while connection.fetch_one(begun).await.unwrap().get::<i64, _>(0) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        erasing.erase_user(ANN, &PLAN).await
+    };
+    let release = async {
+        waits_for_advisory_lock(&url).await;
+        blocker.execute("COMMIT").await.unwrap();
+    };
+    let (written, erased, ()) = tokio::join!(batch, erase, release);
+    written.unwrap();
+    assert_eq!(erased.unwrap().user_vectors, 1, "what the batch wrote");
+    let left = store
+        .read_fingerprints(VectorTable::Users, 1)
+        .await
+        .unwrap();
+    assert_eq!(left, [(last, 0)]);
+}
+
+/// A batch that comes while somebody is being erased waits, and then leaves them out. The same for a like.
+#[tokio::test]
+async fn a_batch_that_comes_later_brings_nobody_back() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    execute(&url, "INSERT INTO videos (id) VALUES (gen_random_uuid())").await;
+    let mut erasing = PgConnection::connect(&url).await.unwrap();
+    let erase = format!("BEGIN; SELECT * FROM twotower.erase_user('{ANN}')");
+    erasing.execute(AssertSqlSafe(erase)).await.unwrap();
+    let rows = [vector(ANN), vector(Uuid::from_u128(1))];
+    let batch = store.write_embeddings(VectorTable::Users, 1, &rows);
+    let other = connect(&url).await;
+    let like = InteractionRow {
+        user: ANN,
+        video: Uuid::nil(),
+        at_us: 1,
+    };
+    let likes = [like];
+    let import = other.write_interactions(InteractionKind::Like, &likes);
+    let commit = async {
+        waits_for_advisory_lock(&url).await;
+        erasing.execute("COMMIT").await.unwrap();
+    };
+    let (written, imported, ()) = tokio::join!(batch, import, commit);
+    written.unwrap();
+    assert_eq!(imported.unwrap(), 0);
+    let left = store
+        .read_fingerprints(VectorTable::Users, 1)
+        .await
+        .unwrap();
+    assert_eq!(left, [(Uuid::from_u128(1), 0)]);
+}
+
+/// Many batches and erasures of the same users, as they come.
+#[tokio::test]
+async fn in_no_order_does_a_vector_survive() {
+    let url = postgres_url().await;
+    let users: Vec<Uuid> = (1..=20).map(Uuid::from_u128).collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    for version in 1..=3 {
+        let (store, users) = (connect(&url).await, users.clone());
+        tasks.spawn(async move {
+            for _ in 0..20 {
+                let rows: Vec<_> = users.iter().map(|&user| vector(user)).collect();
+                let written = store.write_embeddings(VectorTable::Users, version, &rows);
+                written.await.unwrap();
+            }
+        });
+    }
+    let store = connect(&url).await;
+    for &user in &users {
+        store.erase_user(user, &PLAN).await.unwrap();
+    }
+    tasks.join_all().await;
+    let left = store.count_vectors(VectorTable::Users).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_stands_still_is_refused() {
+    let url = postgres_url().await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let frozen = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM twotower.erase_user(gen_random_uuid())";
+    let error = connection.execute(frozen).await.unwrap_err();
+    assert!(error.to_string().contains("read committed only"), "{error}");
+}
+
+/// The application's own tables: ids as text, a table without the column.
+#[tokio::test]
+async fn tables_of_the_application_are_emptied_or_it_says_why_not() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    execute(
+        &url,
+        &format!(
+            "DROP POLICY \"twotower: users read own skips\" ON skips;
+             DROP POLICY \"twotower: users skip for themselves\" ON skips;
+             DROP POLICY \"twotower: users take back own skips\" ON skips;
+             ALTER TABLE skips DROP CONSTRAINT skips_pkey, ALTER user_id TYPE text;
+             INSERT INTO videos (id) VALUES ('{ANN}');
+             INSERT INTO skips SELECT '{ANN}', id FROM videos"
+        ),
+    )
+    .await;
+    let erased = store.erase_user(ANN, &PLAN).await.unwrap();
+    assert_eq!(erased.skips, 1);
+    execute(&url, "ALTER TABLE skips RENAME user_id TO member").await;
+    let error = store.erase_user(ANN, &PLAN).await.unwrap_err();
+    assert!(matches!(error, StoreError::Schema(_)), "{error}");
+    assert!(error.to_string().contains("public.skips"), "{error}");
+}
+
+/// An owner for whom a policy would hide rows does not delete half and say that it was all.
+#[tokio::test]
+async fn rows_that_a_policy_hides_are_an_error() {
+    let url = postgres_url().await;
+    let role = format!("twotower_owner_{}", std::process::id());
+    execute(
+        &url,
+        &format!(
+            "CREATE ROLE {role}; GRANT ALL ON SCHEMA twotower TO {role};
+             GRANT ALL ON likes, skips, user_embeddings TO {role};
+             ALTER TABLE twotower.tombstone_salt OWNER TO {role};
+             ALTER TABLE twotower.tombstones OWNER TO {role};
+             ALTER FUNCTION twotower.erase_user(uuid, boolean) OWNER TO {role}"
+        ),
+    )
+    .await;
+    let store = connect(&url).await;
+    let error = store.erase_user(ANN, &PLAN).await.unwrap_err();
+    assert!(matches!(error, StoreError::Permission(_)), "{error}");
+    assert!(error.to_string().contains("\"likes\""), "{error}");
+    assert!(store.erased_users(&[ANN]).await.unwrap().is_empty());
+}
+
+/// Under a role that sees everything and owns nothing, and one that may do nothing.
+#[tokio::test]
+async fn service_role_erases_and_writes_no_tombstone_by_hand() {
+    let url = postgres_url().await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    connection.execute("SET ROLE service_role").await.unwrap();
+    let erase = format!("SELECT first_time FROM twotower.erase_user('{ANN}')");
+    let row = connection.fetch_one(AssertSqlSafe(erase)).await.unwrap();
+    assert!(row.get::<bool, _>(0));
+    for refused in [
+        "INSERT INTO twotower.tombstones (user_hash, erased_at) VALUES (sha256(''), now())",
+        "DELETE FROM twotower.tombstones",
+        "UPDATE twotower.tombstone_salt SET salt = sha256('')",
+    ] {
+        let error = connection.execute(refused).await.unwrap_err();
+        assert!(error.to_string().contains("permission denied"), "{error}");
+    }
+    let secured = "SELECT prosecdef AND proconfig @> ARRAY['search_path=\"\"', 'row_security=off']
+                   FROM pg_proc WHERE oid = 'twotower.erase_user(uuid, boolean)'::regprocedure";
+    assert!(
+        connection
+            .fetch_one(secured)
+            .await
+            .unwrap()
+            .get::<bool, _>(0)
+    );
+    for role in ["anon", "authenticated", "public"] {
+        let may = format!(
+            "SELECT has_function_privilege('{role}', 'twotower.erase_user(uuid, boolean)', 'EXECUTE')"
+        );
+        let row = connection.fetch_one(AssertSqlSafe(may)).await.unwrap();
+        assert!(!row.get::<bool, _>(0), "{role}");
+    }
+}
+
+/// A table that may not be looked at is said, and does not pass for one without the id.
+#[tokio::test]
+async fn a_search_says_what_it_did_not_see() {
+    let url = postgres_url().await;
+    let role = format!("twotower_searcher_{}", std::process::id());
+    let setup = format!(
+        "CREATE ROLE {role} LOGIN;
+         GRANT USAGE ON SCHEMA twotower, supabase_migrations TO {role};
+         GRANT SELECT ON ALL TABLES IN SCHEMA public, twotower, supabase_migrations TO {role};
+         REVOKE SELECT ON twotower.publisher FROM {role};
+         CREATE SCHEMA \"Odd.Place\"; GRANT USAGE ON SCHEMA \"Odd.Place\" TO {role};
+         CREATE TABLE \"Odd.Place\".\"it's\" (\"a%b\" bytea, n integer, tags text[]);
+         INSERT INTO \"Odd.Place\".\"it's\" VALUES (uuid_send('{ANN}'), 1, ARRAY['x', '{ANN}']);
+         GRANT SELECT ON \"Odd.Place\".\"it's\" TO {role}"
+    );
+    execute(&url, &setup).await;
+    let store = connect(&url.replace("postgres@", &format!("{role}@"))).await;
+    let seen = store.search_rows(ANN).await.unwrap();
+    assert_eq!(
+        seen.found,
+        [
+            ("Odd.Place.it's.a%b".into(), 1),
+            ("Odd.Place.it's.tags".into(), 1)
+        ]
+    );
+    let unseen: Vec<&str> = seen
+        .not_searched
+        .iter()
+        .map(|(table, _)| &**table)
+        .collect();
+    // Row level security would hide rows of the first from this role.
+    assert!(
+        unseen.contains(&"public.likes") && unseen.contains(&"twotower.publisher"),
+        "{unseen:?}"
+    );
+    execute(&url, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}

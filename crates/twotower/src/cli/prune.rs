@@ -1,0 +1,85 @@
+//! `twotower prune`.
+
+use super::args::GlobalArgs;
+use super::commands::connect_patiently;
+use super::output::print;
+use crate::config::Config;
+use crate::jobs::{
+    self, Interrupt, PruneOptions, PruneReport, Pruned, PrunedVersion, Retry, describe_holder,
+};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `twotower prune`.
+#[derive(Debug, Clone, Args)]
+pub struct PruneArgs {
+    /// Folder of models [default: models]
+    #[arg(long, value_name = "FOLDER")]
+    pub model_path: Option<PathBuf>,
+
+    /// Read everything, write nothing, print what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl PruneArgs {
+    fn options(&self, config: &Config) -> PruneOptions {
+        PruneOptions {
+            model_path: self
+                .model_path
+                .clone()
+                .unwrap_or_else(|| config.training.output_dir.clone()),
+            dry_run: self.dry_run,
+            settings: config.prune.clone(),
+            retire_days: config.erase.retire_days,
+            update: config.update.clone(),
+        }
+    }
+}
+
+/// Prunes, and fails afterwards if a version is served that should have been replaced.
+pub(super) async fn run(
+    args: &PruneArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let options = args.options(config);
+    let retry = Retry::new(options.update.attempts);
+    let store = connect_patiently(global, &retry, !options.dry_run).await?;
+    match jobs::prune(&store, &config.source, &options, interrupt).await? {
+        Pruned::Held(holder) => {
+            let text = format!("nothing was removed: {}", describe_holder(&holder));
+            print(global.json, &json!({ "held_by": holder }), &text)
+        }
+        Pruned::Done(report) => {
+            print(global.json, &report, &describe(&report))?;
+            match report.overdue {
+                None => Ok(()),
+                Some(overdue) => Err(overdue.error().into()),
+            }
+        }
+    }
+}
+
+fn describe(report: &PruneReport) -> String {
+    let mut lines: Vec<String> = report.versions.iter().map(version).collect();
+    lines.push(format!(
+        "vectors of dormant users: {}",
+        report.dormant_vectors
+    ));
+    if report.dry_run {
+        lines.push("dry run, nothing was removed".into());
+    }
+    lines.join("\n")
+}
+
+fn version(pruned: &PrunedVersion) -> String {
+    let folder = pruned.folder.as_ref();
+    let folder = folder.map_or(String::new(), |folder| format!(", {}", folder.display()));
+    format!(
+        "version {} ({}): {} vectors of videos, {} of users{folder}",
+        pruned.version, pruned.reason, pruned.video_vectors, pruned.user_vectors
+    )
+}

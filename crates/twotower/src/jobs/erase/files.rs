@@ -1,0 +1,193 @@
+use anyhow::Context;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// Bytes looked at together.
+const CHUNK: usize = 1 << 20;
+
+/// Beginnings of files in which nothing can be found as they are: gzip, zstd, xz, bzip2, zip.
+const PACKED: [&[u8]; 5] = [
+    b"\x1f\x8b",
+    b"\x28\xb5\x2f\xfd",
+    b"\xfd7zXZ\0",
+    b"BZh",
+    b"PK\x03\x04",
+];
+
+/// Where files were searched for an id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SearchedFiles {
+    /// Files and folders that were named.
+    pub paths: Vec<PathBuf>,
+    /// Files in them that were looked at.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that hold the id.
+    pub found: Vec<FoundFile>,
+    /// What could not be looked at, and why.
+    pub not_searched: Vec<(PathBuf, String)>,
+}
+
+/// A file that holds the id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FoundFile {
+    /// File.
+    pub path: PathBuf,
+    /// How the id is written in it: `text`, `digits` (text without hyphens), `bytes`.
+    pub forms: BTreeSet<&'static str>,
+}
+
+/// Looks for the id in files, and in all files below folders; links are not followed.
+///
+/// # Errors
+/// If something that was named cannot be read.
+pub(super) fn search(user: Uuid, paths: &[PathBuf]) -> anyhow::Result<SearchedFiles> {
+    let needles = Needles::new(user);
+    let mut searched = SearchedFiles {
+        paths: paths.to_vec(),
+        ..SearchedFiles::default()
+    };
+    let mut waiting: Vec<PathBuf> = paths.iter().rev().cloned().collect();
+    while let Some(path) = waiting.pop() {
+        let metadata = std::fs::symlink_metadata(&path)
+            .with_context(|| format!("search {}", path.display()))?;
+        if metadata.is_dir() {
+            let entries = std::fs::read_dir(&path)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .with_context(|| format!("search {}", path.display()))?;
+            let mut inside: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
+            inside.sort_unstable_by(|a, b| b.cmp(a));
+            waiting.extend(inside);
+        } else if metadata.is_file() {
+            searched
+                .file(&path, &needles)
+                .with_context(|| format!("search {}", path.display()))?;
+        } else {
+            let reason = "is a link or no file, and was not followed".into();
+            searched.not_searched.push((path, reason));
+        }
+    }
+    Ok(searched)
+}
+
+impl SearchedFiles {
+    fn file(&mut self, path: &Path, needles: &Needles) -> std::io::Result<()> {
+        let mut file = match File::open(path) {
+            // A log may be rotated away while we look.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            file => file?,
+        };
+        let (mut forms, mut buffer, mut bytes) = (BTreeSet::new(), Vec::new(), 0);
+        loop {
+            // What is left of the chunk before may be the beginning of an id.
+            let read = (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? as u64;
+            if bytes == 0 && PACKED.iter().any(|magic| buffer.starts_with(magic)) {
+                let reason = "is packed: unpack it and name it with --also".into();
+                self.not_searched.push((path.to_owned(), reason));
+                return Ok(());
+            }
+            bytes += read;
+            forms.extend(needles.find(&buffer));
+            if read == 0 {
+                break;
+            }
+            buffer.drain(..buffer.len().saturating_sub(Needles::LONGEST - 1));
+        }
+        self.files += 1;
+        self.bytes += bytes;
+        if !forms.is_empty() {
+            let path = path.to_owned();
+            self.found.push(FoundFile { path, forms });
+        }
+        Ok(())
+    }
+}
+
+/// An id as files may hold it.
+struct Needles {
+    text: String,
+    digits: String,
+    bytes: [u8; 16],
+}
+
+impl Needles {
+    /// Bytes of the longest form.
+    const LONGEST: usize = 36;
+
+    fn new(user: Uuid) -> Self {
+        Self {
+            text: user.hyphenated().to_string(),
+            digits: user.simple().to_string(),
+            bytes: *user.as_bytes(),
+        }
+    }
+
+    fn find(&self, bytes: &[u8]) -> impl Iterator<Item = &'static str> {
+        let small = bytes.to_ascii_lowercase();
+        [
+            (contains(&small, self.text.as_bytes()), "text"),
+            (contains(&small, self.digits.as_bytes()), "digits"),
+            (contains(bytes, &self.bytes), "bytes"),
+        ]
+        .into_iter()
+        .filter_map(|(found, form)| found.then_some(form))
+    }
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    let mut windows = bytes.windows(needle.len());
+    windows.any(|window| window[0] == needle[0] && window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found_in(content: &[u8]) -> (Vec<&'static str>, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let user = Uuid::from_u128(0xabcd_ef01_2345_4678_9abc_def0_1234_5678);
+        std::fs::create_dir(folder.path().join("deep")).unwrap();
+        std::fs::write(folder.path().join("deep/file"), content).unwrap();
+        let searched = search(user, &[folder.path().to_owned()]).unwrap();
+        let forms = searched.found.first().map(|found| found.forms.clone());
+        let forms = forms.unwrap_or_default().into_iter().collect();
+        (forms, searched.not_searched.len())
+    }
+
+    #[test]
+    fn every_spelling_is_found_wherever_chunks_end() {
+        let user = Uuid::from_u128(0xabcd_ef01_2345_4678_9abc_def0_1234_5678);
+        let text = user.hyphenated().to_string();
+        let forms: [(&[u8], &str); 5] = [
+            (text.as_bytes(), "text"),
+            (&text.to_uppercase().into_bytes(), "text"),
+            (&user.simple().to_string().into_bytes(), "digits"),
+            (
+                &user.simple().to_string().to_uppercase().into_bytes(),
+                "digits",
+            ),
+            (user.as_bytes(), "bytes"),
+        ];
+        for (spelling, form) in forms {
+            for before in [0, 1, CHUNK - 1, CHUNK - 17, CHUNK - 36, 2 * CHUNK - 20] {
+                let content = [&vec![b'x'; before], spelling, b"\n"].concat();
+                assert_eq!(found_in(&content), (vec![form], 0), "{form} after {before}");
+            }
+            let half = &spelling[..spelling.len() - 1];
+            assert_eq!(found_in(half), (vec![], 0));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_is_said() {
+        assert_eq!(found_in(b"\x1f\x8b\x08..."), (vec![], 1));
+        let missing = PathBuf::from("no/such/log");
+        let error = search(Uuid::nil(), &[missing]).unwrap_err();
+        assert!(format!("{error:#}").contains("no/such/log"), "{error:#}");
+    }
+}

@@ -1,0 +1,232 @@
+//! Which versions go.
+
+use crate::config::Prune;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::time::Duration;
+use twotower_store::{ModelRecord, ModelState, VectorAge};
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// Why a version goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Enough newer ones are kept.
+    Superseded,
+    /// It may have learned from somebody who was erased, and its time is over.
+    Erasure,
+    /// It was given up while loading, or nobody went on loading it.
+    Failed,
+    /// It is not in the registry.
+    Unregistered,
+    /// An earlier run did not get to the end of it.
+    Unfinished,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Superseded => "newer ones are kept",
+            Self::Erasure => "trained before somebody was erased",
+            Self::Failed => "never loaded to the end",
+            Self::Unregistered => "not registered",
+            Self::Unfinished => "left over",
+        })
+    }
+}
+
+/// A version that goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Doomed {
+    pub(super) version: i64,
+    pub(super) reason: Reason,
+}
+
+/// By what it is decided.
+pub(super) struct Rules<'a> {
+    pub(super) settings: &'a Prune,
+    /// The version that a rollback would lead to.
+    pub(super) rollback_target: Option<i64>,
+    /// By when versions must be replaced, microseconds since 1970.
+    pub(super) retire_by: &'a HashMap<i64, i64>,
+    pub(super) now_us: i64,
+}
+
+impl Rules<'_> {
+    fn is_due(&self, version: i64) -> bool {
+        let by = self.retire_by.get(&version);
+        by.is_some_and(|&by| by <= self.now_us)
+    }
+
+    fn reason(
+        &self,
+        record: &ModelRecord,
+        kept: &HashSet<i64>,
+        active: Option<i64>,
+    ) -> Option<Reason> {
+        let days = i64::from(self.settings.failed_days);
+        let old = self.now_us - record.created_at_us >= days * DAY_US;
+        let overtaken = active.is_some_and(|active| active > record.version);
+        match record.state {
+            ModelState::Active => None,
+            _ if record.pruned_at_us.is_some() => Some(Reason::Unfinished),
+            _ if self.is_due(record.version) => Some(Reason::Erasure),
+            ModelState::Candidate | ModelState::Retired => {
+                (!kept.contains(&record.version)).then_some(Reason::Superseded)
+            }
+            ModelState::Failed => old.then_some(Reason::Failed),
+            // A newer one is taken up again by the next update.
+            ModelState::Loading => (old && overtaken).then_some(Reason::Failed),
+        }
+    }
+}
+
+/// The versions that go, ascending. `ages`: vectors by version, of each table.
+pub(super) fn doomed(
+    records: &[ModelRecord],
+    ages: &[HashMap<i64, VectorAge>; 2],
+    rules: &Rules<'_>,
+) -> Vec<Doomed> {
+    let active = records
+        .iter()
+        .find(|record| record.state == ModelState::Active)
+        .map(|record| record.version);
+    let mut complete: Vec<i64> = records
+        .iter()
+        .filter(|record| matches!(record.state, ModelState::Candidate | ModelState::Retired))
+        .filter(|record| record.pruned_at_us.is_none() && !rules.is_due(record.version))
+        .map(|record| record.version)
+        .collect();
+    complete.sort_unstable_by(|a, b| b.cmp(a));
+    complete.truncate(rules.settings.keep_versions);
+    let mut kept: HashSet<i64> = complete.into_iter().collect();
+    kept.extend(rules.rollback_target);
+
+    let mut doomed: BTreeMap<i64, Reason> = records
+        .iter()
+        .filter_map(|record| Some((record.version, rules.reason(record, &kept, active)?)))
+        .collect();
+    let registered: HashSet<i64> = records.iter().map(|record| record.version).collect();
+    let patience = Duration::from_secs(u64::from(rules.settings.failed_days) * 86_400);
+    let is_young = |version: &i64| {
+        let ages = ages.iter().filter_map(|ages| ages.get(version));
+        ages.into_iter().any(|age| age.age < patience)
+    };
+    for version in ages.iter().flat_map(HashMap::keys) {
+        if !registered.contains(version) && !is_young(version) {
+            doomed.insert(*version, Reason::Unregistered);
+        }
+    }
+    doomed
+        .into_iter()
+        .map(|(version, reason)| Doomed { version, reason })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ModelState::{Active, Candidate, Failed, Loading, Retired};
+
+    const NOW_US: i64 = 100 * DAY_US;
+
+    fn record((version, state, days): (i64, ModelState, i64)) -> ModelRecord {
+        ModelRecord {
+            version,
+            state,
+            embedding_dim: 2,
+            created_at_us: NOW_US - days * DAY_US,
+            activated_at_us: None,
+            cut_off_us: None,
+            metrics: serde_json::Value::Null,
+            pruned_at_us: None,
+            erasures_seen: None,
+        }
+    }
+
+    fn decide(
+        records: &[(i64, ModelState, i64)],
+        target: Option<i64>,
+        retire_by: &[(i64, i64)],
+        change: impl FnOnce(&mut Vec<ModelRecord>),
+    ) -> Vec<(i64, Reason)> {
+        let mut records: Vec<ModelRecord> = records.iter().copied().map(record).collect();
+        change(&mut records);
+        let retire_by = retire_by.iter().copied().collect();
+        let settings = Prune {
+            keep_versions: 2,
+            ..Prune::default()
+        };
+        let rules = Rules {
+            settings: &settings,
+            rollback_target: target,
+            retire_by: &retire_by,
+            now_us: NOW_US,
+        };
+        doomed(&records, &[HashMap::new(), HashMap::new()], &rules)
+            .into_iter()
+            .map(|one| (one.version, one.reason))
+            .collect()
+    }
+
+    const HISTORY: [(i64, ModelState, i64); 8] = [
+        (8, Loading, 9),
+        (7, Candidate, 0),
+        (6, Active, 0),
+        (5, Loading, 9),
+        (4, Failed, 9),
+        (3, Failed, 6),
+        (2, Retired, 0),
+        (1, Retired, 0),
+    ];
+
+    #[test]
+    fn the_newest_stay_and_so_does_the_way_back() {
+        use Reason::{Erasure, Failed, Superseded, Unfinished};
+        let none = |_: &mut Vec<ModelRecord>| {};
+        let failed = [(4, Failed), (5, Failed)];
+        let expected = [&[(1, Superseded)][..], &failed].concat();
+        assert_eq!(decide(&HISTORY, Some(2), &[], none), expected);
+        assert_eq!(decide(&HISTORY, Some(1), &[], none), failed);
+        // Who was erased comes before the way back; the active version is not ours to take away.
+        let due = [(1, NOW_US), (2, NOW_US + 1), (6, 0)];
+        let expected = [&[(1, Erasure)][..], &failed].concat();
+        assert_eq!(decide(&HISTORY, Some(1), &due, none), expected);
+        // One that is gone does not count among those that are kept.
+        let pruned = |records: &mut Vec<ModelRecord>| records[6].pruned_at_us = Some(1);
+        let expected = [&[(2, Unfinished)][..], &failed].concat();
+        assert_eq!(decide(&HISTORY, None, &[], pruned), expected);
+    }
+
+    #[test]
+    fn vectors_of_no_version_go_when_nobody_writes_them() {
+        let settings = Prune::default();
+        let rules = Rules {
+            settings: &settings,
+            rollback_target: None,
+            retire_by: &HashMap::new(),
+            now_us: NOW_US,
+        };
+        let age = |version, days: u64| {
+            let age = Duration::from_secs(days * 86_400);
+            (
+                version,
+                VectorAge {
+                    version,
+                    rows: 1,
+                    age,
+                },
+            )
+        };
+        let videos = HashMap::from([age(1, 50), age(90, 50), age(91, 50)]);
+        let users = HashMap::from([age(91, 1), age(92, 7)]);
+        let gone = doomed(&[record((1, Active, 50))], &[videos, users], &rules);
+        let unregistered = |version| Doomed {
+            version,
+            reason: Reason::Unregistered,
+        };
+        assert_eq!(gone, [90, 92].map(unregistered));
+    }
+}

@@ -1,0 +1,327 @@
+//! `twotower prune`: old versions and sleeping users go, and nothing else.
+
+use super::place::Place;
+use crate::serve::fixture::{user, video};
+use crate::support::{Workplace, sql};
+use serde_json::{Value, json};
+use std::time::Duration;
+use twotower_store::{InteractionKind, InteractionRow};
+
+const SETTINGS: &str = "[update]\ngate = false\n[prune]\nkeep_versions = 1\nfailed_days = 0\n";
+
+/// Versions 1 to 5, made active one after the other.
+fn with_versions(place: &Place) {
+    place.configure(SETTINGS);
+    for _ in 0..5 {
+        place.next_model();
+        place.json("update");
+    }
+}
+
+fn folders(place: &Place) -> Vec<String> {
+    let models = place.folder.path().join("models");
+    let mut names: Vec<String> = std::fs::read_dir(models)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn versions(report: &Value) -> Vec<(i64, String)> {
+    let versions = report["versions"].as_array().unwrap().iter();
+    versions
+        .map(|one| {
+            let reason = one["reason"].as_str().unwrap().to_owned();
+            (one["version"].as_i64().unwrap(), reason)
+        })
+        .collect()
+}
+
+fn superseded(versions: &[i64]) -> Vec<(i64, String)> {
+    let superseded = |&version| (version, "superseded".to_owned());
+    versions.iter().map(superseded).collect()
+}
+
+#[test]
+fn old_versions_go_and_stay_in_the_books() {
+    for place in Place::on_both() {
+        with_versions(&place);
+        place.json("rollback");
+        // Active is 4, a rollback leads to 3, and of the others 5 is the newest.
+        let dry = place.json("prune --dry-run");
+        assert_eq!(versions(&dry), superseded(&[1, 2]));
+        assert_eq!(place.vectors().len(), 5);
+        assert_eq!(folders(&place), ["1", "2", "3", "4", "5"]);
+
+        let models = place.folder.path().join("models");
+        std::fs::write(models.join("1/notes.txt"), "mine").unwrap();
+        std::fs::create_dir(models.join("2.bak")).unwrap();
+        let report = place.json("prune");
+        assert_eq!(versions(&report), superseded(&[1, 2]));
+        assert_eq!(report["versions"][1]["video_vectors"], 40);
+        assert_eq!(report["versions"][1]["folder"], "models/2");
+        assert_eq!(report["versions"][0]["folder"], Value::Null);
+        assert_eq!(folders(&place), ["1", "2.bak", "3", "4", "5"]);
+        let left: Vec<i64> = place
+            .vectors()
+            .iter()
+            .map(|(version, ..)| *version)
+            .collect();
+        assert_eq!(left, [3, 4, 5]);
+        assert_eq!(place.active(), Some(4));
+        let shown = place.json("models show 2");
+        assert!(shown["pruned_at_us"].is_i64(), "{shown}");
+        for line in ["models promote 2", "rollback --to 2"] {
+            let log = place.refused(line, 1);
+            assert!(log.contains("were removed by `twotower prune` on"), "{log}");
+        }
+        // What was in the way is gone; then there is nothing left to do.
+        std::fs::remove_file(models.join("1/notes.txt")).unwrap();
+        assert_eq!(versions(&place.json("prune")), [(1, "unfinished".into())]);
+        assert_eq!(folders(&place), ["2.bak", "3", "4", "5"]);
+        assert_eq!(versions(&place.json("prune")), []);
+        place.json("rollback");
+        assert_eq!(place.active(), Some(3));
+    }
+}
+
+/// A folder of the same number with another model in it is not the one that is registered.
+#[test]
+fn a_folder_of_another_model_is_left_alone() {
+    let place = Place::on_sqlite();
+    with_versions(&place);
+    let models = place.folder.path().join("models");
+    std::fs::remove_dir_all(models.join("1")).unwrap();
+    let other = crate::serve::fixture::model(99);
+    crate::serve::fixture::save_model(&models, &other, 1);
+    std::fs::remove_file(models.join("2/manifest.json")).unwrap();
+    let report = place.json("prune");
+    assert_eq!(versions(&report), superseded(&[1, 2, 3]));
+    assert_eq!(folders(&place), ["1", "2", "4", "5"]);
+}
+
+/// Killed at one moment or another, the next run does what is left.
+#[test]
+fn a_killed_pruning_is_finished_by_the_next_one() {
+    for place in Place::on_both() {
+        for delay_ms in [5, 20, 40, 80] {
+            with_versions(&place);
+            place.configure(
+                &SETTINGS.replace("[prune]", "batch_size = 1\nlease_seconds = 1\n[prune]"),
+            );
+            let mut child = place.command("prune").spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(delay_ms));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let active = place.active().unwrap();
+            assert!(place.vectors().contains(&(active, 40, 300)));
+            while !place.json("prune")["held_by"].is_null() {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            let left: Vec<i64> = place
+                .vectors()
+                .iter()
+                .map(|(version, ..)| *version)
+                .collect();
+            assert_eq!(left, [active - 1, active]);
+            let names = [active - 1, active].map(|version| version.to_string());
+            let mut found = folders(&place);
+            found.sort_by_key(|name| name.parse::<i64>().unwrap());
+            assert_eq!(found, names);
+        }
+    }
+}
+
+#[test]
+fn what_was_trained_before_an_erasure_goes_when_its_time_is_over() {
+    for place in Place::on_both() {
+        with_versions(&place);
+        place.configure(&format!("{SETTINGS}[erase]\nretire_days = 0\n"));
+        place.json(&format!("erase --user {}", user(7)));
+        // Also the way back; the active one is not taken away, but somebody hears of it.
+        let output = place.run("--json prune");
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(
+            log.contains("version 5, which is served, may have learned"),
+            "{log}"
+        );
+        assert!(!log.contains("completed successfully"), "{log}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["overdue"]["version"], 5);
+        let reasons: Vec<_> = versions(&report)
+            .into_iter()
+            .map(|(_, reason)| reason)
+            .collect();
+        assert_eq!(reasons, ["erasure"; 4]);
+        assert_eq!(place.vectors(), [(5, 40, 299)]);
+        let log = place.refused("rollback", 1);
+        assert!(log.contains("were removed by `twotower prune`"), "{log}");
+    }
+}
+
+#[test]
+fn the_second_says_who_publishes_and_removes_nothing() {
+    for place in Place::on_both() {
+        with_versions(&place);
+        place.take_lease(Duration::from_mins(10));
+        let held = place.json("prune");
+        assert_eq!(held["held_by"]["host"], "elsewhere");
+        assert_eq!(place.vectors().len(), 5);
+        assert_eq!(folders(&place).len(), 5);
+    }
+}
+
+/// A role that may read everything and write nothing, and would be told so.
+#[test]
+fn a_dry_run_needs_no_right_to_write() {
+    let place = Place::on_postgres();
+    with_versions(&place);
+    let role = format!("twotower_pruner_{}", std::process::id());
+    sql(
+        &place.url,
+        &format!(
+            "CREATE ROLE {role} LOGIN BYPASSRLS;
+             ALTER ROLE {role} SET default_transaction_read_only = on;
+             GRANT USAGE ON SCHEMA public, twotower, supabase_migrations TO {role};
+             GRANT SELECT ON ALL TABLES IN SCHEMA public, twotower, supabase_migrations TO {role};
+             UPDATE user_embeddings SET updated_at = now() - interval '31 days'"
+        ),
+    );
+    let reader = Workplace {
+        url: place.url.replace("postgres@", &format!("{role}@")),
+        folder: tempfile::tempdir().unwrap(),
+    };
+    reader.configure(SETTINGS);
+    let models = place.folder.path().join("models");
+    let line = format!("prune --model-path {}", models.display());
+    let dry = reader.json(&format!("{line} --dry-run"));
+    assert_eq!(versions(&dry), superseded(&[1, 2, 3]));
+    assert_eq!(dry["dormant_vectors"], 0, "they have all liked at one time");
+    reader.refused(&line, 1);
+    assert_eq!(place.vectors().len(), 5);
+    assert_eq!(folders(&place).len(), 5);
+}
+
+/// Loads that failed and vectors that belong to nobody, once they are old enough.
+#[test]
+fn what_was_left_behind_goes() {
+    let place = Place::on_postgres();
+    place.configure("[update]\ngate = false");
+    place.next_model();
+    place.json("update");
+    place.next_model();
+    place.json("update --no-activate");
+    sql(
+        &place.url,
+        "UPDATE twotower.models SET state = 'failed' WHERE version = 2;
+         INSERT INTO video_embeddings SELECT video_id, 77, embedding, 0 FROM video_embeddings WHERE model_version = 1;
+         INSERT INTO user_embeddings SELECT user_id, 77, embedding, 0 FROM user_embeddings WHERE model_version = 1",
+    );
+    assert_eq!(versions(&place.json("prune")), []);
+    sql(
+        &place.url,
+        "UPDATE twotower.models SET created_at = now() - interval '8 days';
+         UPDATE video_embeddings SET updated_at = now() - interval '8 days'",
+    );
+    // Somebody still writes those of users.
+    assert_eq!(versions(&place.json("prune")), [(2, "failed".into())]);
+    sql(
+        &place.url,
+        "UPDATE user_embeddings SET updated_at = now() - interval '8 days'",
+    );
+    assert_eq!(
+        versions(&place.json("prune")),
+        [(77, "unregistered".into())]
+    );
+    assert_eq!(place.vectors(), [(1, 40, 300)]);
+}
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// The users of the place have liked a month and a day before this one.
+fn with_a_later_like(place: &Place) {
+    let like = InteractionRow {
+        user: user(5),
+        video: video(40),
+        at_us: 1_700_000_000_000_000 + 31 * DAY_US,
+    };
+    let likes = [like];
+    let written = place
+        .store
+        .write_interactions(InteractionKind::Like, &likes);
+    place.runtime.block_on(written).unwrap();
+}
+
+#[test]
+fn users_who_stay_away_have_no_vector() {
+    for place in Place::on_both() {
+        place.next_model();
+        place.json("update");
+        with_a_later_like(&place);
+        // Those that are there stay until they are pruned.
+        let update = place.json("update");
+        assert_eq!(
+            (&update["users"]["unchanged"], &update["users"]["dormant"]),
+            (&json!(299), &json!(0))
+        );
+        assert_eq!(
+            place.json("prune")["dormant_vectors"],
+            0,
+            "written just now"
+        );
+        // A next version gets vectors of those who are there, and passes its check.
+        place.next_model();
+        let update = place.json("update");
+        assert_eq!(
+            (&update["users"]["new"], &update["users"]["dormant"]),
+            (&json!(1), &json!(299))
+        );
+        assert_eq!(place.vectors(), [(1, 40, 300), (2, 40, 1)]);
+        place.configure("[update]\ngate = false\n[prune]\nuser_vector_days = 0");
+        assert_eq!(place.json("update")["users"]["new"], 299);
+    }
+}
+
+/// `twotower prune` and the SQL of the guide agree on whom they mean, and no update undoes either.
+#[test]
+fn what_was_cleaned_up_stays_away() {
+    const GUIDE: &str = "DELETE FROM user_embeddings
+        WHERE updated_at < NOW() - INTERVAL '30 days'
+        AND user_id NOT IN (
+            SELECT user_id FROM likes
+            WHERE created_at > NOW() - INTERVAL '7 days'
+        )";
+    const RECENT: &str =
+        "UPDATE likes SET created_at = created_at + (SELECT now() - max(created_at) FROM likes)";
+    const AGE: &str = "UPDATE user_embeddings SET updated_at = now() - interval '31 days' WHERE user_id <> '0b000000-0000-4000-8000-000000000005'";
+    for by_guide in [true, false] {
+        let place = Place::on_postgres();
+        place.next_model();
+        place.json("update");
+        with_a_later_like(&place);
+        sql(&place.url, RECENT);
+        place.json("update");
+        sql(&place.url, AGE);
+        if by_guide {
+            sql(&place.url, GUIDE);
+        } else {
+            assert_eq!(place.json("prune --dry-run")["dormant_vectors"], 299);
+            assert_eq!(place.vectors(), [(1, 40, 300)]);
+            assert_eq!(place.json("prune")["dormant_vectors"], 299);
+        }
+        assert_eq!(place.vectors(), [(1, 40, 1)]);
+        let update = place.json("update");
+        assert_eq!(
+            (&update["users"]["new"], &update["users"]["dormant"]),
+            (&json!(0), &json!(299))
+        );
+        assert_eq!(place.vectors(), [(1, 40, 1)]);
+        // Back with the next like.
+        let like = "INSERT INTO likes VALUES ('0b000000-0000-4000-8000-000000000009', '0a000000-0000-4000-8000-000000000028', now())";
+        sql(&place.url, like);
+        assert_eq!(place.json("update")["users"]["new"], 1);
+        assert_eq!(place.vectors(), [(1, 40, 2)]);
+    }
+}
