@@ -16,6 +16,8 @@ mod errors;
 
 mod storage;
 
+mod retention;
+
 mod server;
 
 mod proxy;

@@ -70,12 +70,17 @@ impl Scene {
             [before, new].contains(&visible),
             "{instant}: version {visible} is active, neither {before} nor {new}"
         );
-        assert_eq!(
-            self.hash(visible),
-            self.expected[which(visible)],
-            "{instant}: vectors of version {visible} are not those of its model"
-        );
+        self.check_vectors(visible, instant);
         self.check_likes(instant);
+    }
+
+    /// All vectors of a version are there, and are those of its model.
+    pub(super) fn check_vectors(&self, version: i64, instant: &str) {
+        assert_eq!(
+            self.hash(version),
+            self.expected[which(version)],
+            "{instant}: vectors of version {version} are not those of its model"
+        );
     }
 
     /// Likes are as they were.
