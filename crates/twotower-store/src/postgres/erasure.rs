@@ -10,13 +10,25 @@ use uuid::Uuid;
 /// Of the lock that `twotower.erase_user` takes: "erasures" in ASCII.
 const LOCK: i64 = 0x6572_6173_7572_6573;
 
+/// What follows FROM for the tombstone of the user with this id: a row, or none.
+macro_rules! tombstone {
+    ($id:literal) => {
+        concat!(
+            "twotower.tombstones WHERE user_hash = (SELECT sha256(salt || uuid_send(",
+            $id,
+            ")) FROM twotower.tombstone_salt)"
+        )
+    };
+}
+pub(super) use tombstone;
+
 /// SQL that says whether the user with this id was erased.
 macro_rules! was_erased {
     ($id:literal) => {
         concat!(
-            "EXISTS (SELECT FROM twotower.tombstones WHERE user_hash = (SELECT sha256(salt || uuid_send(",
-            $id,
-            ")) FROM twotower.tombstone_salt))"
+            "EXISTS (SELECT FROM ",
+            $crate::postgres::erasure::tombstone!($id),
+            ")"
         )
     };
 }

@@ -1,4 +1,4 @@
-use super::erasure::{erased_among, keep_erasures_out, was_erased};
+use super::erasure::{erased_among, keep_erasures_out, tombstone, was_erased};
 use super::session::{query, query_as, query_scalar};
 use super::{CHUNK, Postgres, refused_video};
 use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
@@ -122,17 +122,19 @@ impl Postgres {
         limit: u32,
     ) -> Result<UserHistory, StoreError> {
         let mut session = self.begin().await?;
-        // One row at least, which says whether the user was erased.
-        let latest: Vec<(bool, Option<bool>, Option<Uuid>)> = query_as(concat!(
-            "SELECT erased, liked, video_id FROM (SELECT ",
-            was_erased!("$1"),
-            " AS erased) AS known LEFT JOIN (
+        // A row that is neither liked nor skipped is a tombstone: the same statement, and the least work to plan.
+        let latest: Vec<(Option<bool>, Option<Uuid>)> = query_as(concat!(
+            "SELECT liked, video_id FROM (
                  (SELECT true AS liked, video_id, created_at FROM public.likes WHERE user_id = $1
                   ORDER BY created_at DESC, video_id DESC LIMIT $2)
                  UNION ALL
                  (SELECT false, video_id, created_at FROM public.skips WHERE user_id = $1
                   ORDER BY created_at DESC, video_id DESC LIMIT $2)
-             ) AS latest ON NOT erased ORDER BY created_at, video_id"
+                 UNION ALL
+                 (SELECT NULL, NULL, NULL FROM ",
+            tombstone!("$1"),
+            ")
+             ) AS latest ORDER BY created_at, video_id"
         ))
         .bind(user)
         .bind(i64::from(limit))
@@ -140,13 +142,11 @@ impl Postgres {
         .await?;
         session.commit().await?;
         let mut history = UserHistory::default();
-        for (erased, liked, video) in latest {
-            if erased {
-                return Err(StoreError::ErasedUser);
-            }
+        for (liked, video) in latest {
             match liked {
                 Some(true) => history.likes.extend(video),
-                _ => history.skips.extend(video),
+                Some(false) => history.skips.extend(video),
+                None => return Err(StoreError::ErasedUser),
             }
         }
         Ok(history)
