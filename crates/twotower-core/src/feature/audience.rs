@@ -95,7 +95,7 @@ mod tests {
             (&[1, 2, 2][..], &[1, 3][..])
         );
         let known = preprocessing.known_to(&audience, 2);
-        let ids: Vec<_> = known.videos.iter().map(|id| id.as_u128()).collect();
+        let ids: Vec<_> = known.videos.iter().map(Uuid::as_u128).collect();
         assert_eq!((ids, known.tags), (vec![2, 3], vec!["b".to_owned()]));
     }
 }

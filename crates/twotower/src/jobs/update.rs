@@ -156,13 +156,14 @@ pub async fn update(
         interrupt,
     };
     if options.mode == UpdateMode::DryRun {
-        return Ok(Updated::Done(run(store).run().await?));
+        return Ok(Updated::Done(Box::pin(run(store).run()).await?));
     }
     match Publisher::begin(store, &options.settings).await? {
         Publishing::Held(holder) => Ok(Updated::Held(holder)),
         Publishing::Begun(publisher) => {
             let store = publisher.store().clone();
-            let report = publisher.publish(run(&store).run()).await;
+            // On the heap: it holds what every step of an update needs.
+            let report = publisher.publish(Box::pin(run(&store).run())).await;
             report.map(Updated::Done)
         }
     }
