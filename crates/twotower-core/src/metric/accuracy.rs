@@ -24,7 +24,8 @@ pub fn ndcg_at_k(hits: &[bool], targets: usize, k: usize) -> f64 {
         .enumerate()
         .filter(|&(_, &hit)| hit)
         .map(|(rank, _)| discount(rank))
-        .sum();
+        // The sum of nothing is -0.
+        .fold(0.0, |sum, gain| sum + gain);
     if ideal > 0.0 { found / ideal } else { 0.0 }
 }
 
