@@ -46,6 +46,9 @@ impl Default for Source {
 pub struct SnapshotOptions {
     /// Leave out likes and skips older than so many days before the latest one.
     pub max_age_days: Option<u32>,
+    /// Whether users come with pseudonyms instead of their ids: numbers in the order of the ids, so that the data set is the same. PostgreSQL
+    /// gives them, and no id of a user leaves it then; SQLite, which is in this process anyway, keeps the ids.
+    pub pseudonyms: bool,
 }
 
 /// One consistent view of catalogue, likes and skips.
@@ -53,7 +56,7 @@ pub struct SnapshotOptions {
 pub struct Snapshot {
     /// Rows as indices.
     pub dataset: Dataset,
-    /// Id of each user number. Never written to a file.
+    /// Id (or pseudonym) of each user number. Never written to a file.
     pub users: Vec<Uuid>,
     /// Time of the latest like or skip read, microseconds since 1970; `None` without any.
     pub cut_off_us: Option<i64>,

@@ -164,7 +164,7 @@ impl Store {
         source: &Source,
         options: SnapshotOptions,
     ) -> Result<Snapshot, StoreError> {
-        let builder = call!(self, BULK_TIMEOUT, read_snapshot(source))?;
+        let builder = call!(self, BULK_TIMEOUT, read_snapshot(source, options))?;
         Ok(builder.finish(options))
     }
 

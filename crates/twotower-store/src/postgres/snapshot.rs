@@ -1,9 +1,9 @@
 use super::copy::{Field, copy_out};
-use super::erasure::tombstones;
+use super::erasure::{tombstones, was_erased};
 use super::{Postgres, Session};
 use crate::snapshot::{CatalogueBuilder, LastSeenBuilder, SnapshotBuilder};
 use crate::store::BULK_TIMEOUT;
-use crate::{InteractionKind, Source, StoreError};
+use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
 use twotower_core::feature::Video;
 
 /// A query of the source: its name, and its columns with the type each is read as. Casts let the application keep ids as
@@ -50,6 +50,7 @@ impl Postgres {
     pub(crate) async fn read_snapshot(
         &self,
         source: &Source,
+        options: SnapshotOptions,
     ) -> Result<SnapshotBuilder, StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
         let mut catalogue = CatalogueBuilder::default();
@@ -78,6 +79,11 @@ impl Postgres {
             (InteractionKind::Skip, &source.skips),
         ] {
             let columns = interactions(kind.table());
+            let query = if options.pseudonyms {
+                &pseudonymous(source, query)
+            } else {
+                query
+            };
             each(&mut session, &columns, query, |[user, video, at]| {
                 snapshot.push(kind, user.uuid()?, video.uuid()?, at.time_us()?)
             })
@@ -110,6 +116,24 @@ impl Postgres {
         session.commit().await?;
         Ok(seen)
     }
+}
+
+/// `query`, one of the two for interactions, with a number for each user in place of the id: the number's place among all ids in
+/// order, as a UUID, so that ids and numbers sort alike. Who was erased has none.
+fn pseudonymous(source: &Source, query: &str) -> String {
+    let tidy = |sql: &str| sql.trim().trim_end_matches(';').to_owned();
+    let (likes, skips, query) = (tidy(&source.likes), tidy(&source.skips), tidy(query));
+    format!(
+        "WITH ids AS (
+             SELECT user_id::uuid AS id FROM (\n{likes}\n) AS likes UNION SELECT user_id::uuid FROM (\n{skips}\n) AS skips
+         ), people AS MATERIALIZED (
+             SELECT id, lpad(to_hex(row_number() OVER (ORDER BY id)), 32, '0')::uuid AS pseudonym FROM ids
+             WHERE id IS NOT NULL AND NOT (EXISTS (SELECT FROM twotower.tombstones) AND {})
+         )
+         SELECT pseudonym AS user_id, video_id, created_at FROM (\n{query}\n) AS rows
+         LEFT JOIN people ON id = rows.user_id::uuid WHERE id IS NOT NULL OR rows.user_id IS NULL",
+        was_erased!("id")
+    )
 }
 
 /// Runs a query of the source.

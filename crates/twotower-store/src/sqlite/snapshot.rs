@@ -1,7 +1,7 @@
 use super::Sqlite;
 use super::erasure::tombstones;
 use crate::snapshot::{CatalogueBuilder, LastSeenBuilder, SnapshotBuilder};
-use crate::{InteractionKind, Source, StoreError};
+use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Decode, Row, Sqlite as Database, SqliteConnection, Type};
@@ -12,6 +12,7 @@ impl Sqlite {
     pub(crate) async fn read_snapshot(
         &self,
         source: &Source,
+        _: SnapshotOptions,
     ) -> Result<SnapshotBuilder, StoreError> {
         // A reader in WAL mode sees the database as it was at its first read, whatever is written meanwhile.
         let mut transaction = self.pool.begin().await?;

@@ -49,7 +49,13 @@ pub(super) async fn read_data(
     max_age_days: Option<u32>,
 ) -> anyhow::Result<Snapshot> {
     let snapshot = store
-        .read_snapshot(source, SnapshotOptions { max_age_days })
+        .read_snapshot(
+            source,
+            SnapshotOptions {
+                max_age_days,
+                pseudonyms: true,
+            },
+        )
         .await
         .context("read likes and videos")?;
     describe(&snapshot);

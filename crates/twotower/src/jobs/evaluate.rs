@@ -73,6 +73,7 @@ pub async fn evaluate(
             source,
             SnapshotOptions {
                 max_age_days: options.max_age_days,
+                pseudonyms: false,
             },
         )
         .await

@@ -131,8 +131,8 @@ pub async fn prune(
     match Publisher::begin(store, &options.update).await? {
         Publishing::Held(holder) => Ok(Pruned::Held(holder)),
         Publishing::Begun(publisher) => {
-            let report = run(publisher.store()).run().await;
-            publisher.end().await;
+            let store = publisher.store().clone();
+            let report = publisher.publish(Box::pin(run(&store).run())).await;
             report.map(Pruned::Done)
         }
     }

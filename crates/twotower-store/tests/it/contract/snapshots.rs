@@ -4,12 +4,16 @@ use super::{
     DAY_US, LIKE, SKIP, START_US, contract, row, snapshot, user_id, video_id, with_videos,
 };
 use twotower_core::interaction::Interaction;
-use twotower_store::{SnapshotOptions, Source, Store, StoreError, snapshot_sha256};
+use twotower_store::{
+    ErasePlan, SnapshotOptions, Source, Store, StoreError, StoreKind, snapshot_sha256,
+};
+use uuid::Uuid;
 
 contract! {
     a_snapshot_is_ordered_and_numbered,
     a_snapshot_leaves_out_orphans_and_duplicates,
     a_snapshot_forgets_what_is_old,
+    a_snapshot_with_pseudonyms_is_the_same,
     a_snapshot_refuses_impossible_times,
     a_source_may_have_other_names,
     a_source_that_is_wrong_is_named,
@@ -77,6 +81,7 @@ async fn a_snapshot_forgets_what_is_old(store: &Store) {
     store.write_interactions(LIKE, &likes).await.unwrap();
     let options = SnapshotOptions {
         max_age_days: Some(30),
+        ..SnapshotOptions::default()
     };
     let snapshot = store
         .read_snapshot(&Source::default(), options)
@@ -84,6 +89,60 @@ async fn a_snapshot_forgets_what_is_old(store: &Store) {
         .unwrap();
     assert_eq!(snapshot.users, [2, 3].map(user_id));
     assert_eq!(snapshot.dataset.users, 2);
+}
+
+async fn a_snapshot_with_pseudonyms_is_the_same(store: &Store) {
+    with_videos(store, 4).await;
+    let likes: Vec<_> = (0..60)
+        .map(|n| row(1000 - n * 7 % 40, 1 + n % 4, START_US + n as i64))
+        .collect();
+    store.write_interactions(LIKE, &likes).await.unwrap();
+    let skips = [row(5, 1, START_US), row(1000, 1, START_US)];
+    store.write_interactions(SKIP, &skips).await.unwrap();
+    let erased = user_id(993);
+    let everything = ErasePlan {
+        application_tables: true,
+        ..ErasePlan::default()
+    };
+    store.erase_user(erased, &everything).await.unwrap();
+    let literal = match store.kind() {
+        StoreKind::Postgres => format!("'{erased}'::uuid"),
+        StoreKind::Sqlite => format!("x'{}'", erased.simple()),
+    };
+    let read = async |pseudonyms| {
+        let options = SnapshotOptions {
+            pseudonyms,
+            ..SnapshotOptions::default()
+        };
+        let source = Source {
+            // What an application writes of an erased user later.
+            likes: format!(
+                "{} UNION ALL SELECT {literal}, video_id, created_at FROM likes ; ",
+                Source::default().likes
+            ),
+            ..Source::default()
+        };
+        store.read_snapshot(&source, options).await.unwrap()
+    };
+    let (plain, hidden) = (read(false).await, read(true).await);
+    assert_eq!(
+        snapshot_sha256(&plain.dataset),
+        snapshot_sha256(&hidden.dataset)
+    );
+    assert_eq!(plain.dataset.likes, hidden.dataset.likes);
+    assert_eq!(
+        (plain.cut_off_us, plain.orphans, plain.erasures_seen),
+        (hidden.cut_off_us, hidden.orphans, hidden.erasures_seen)
+    );
+    assert!(!plain.users.contains(&erased));
+    assert_eq!(plain.users.len(), 40);
+    if store.kind() == StoreKind::Postgres {
+        let known = |id: &Uuid| plain.users.contains(id);
+        assert!(
+            !hidden.users.iter().any(known),
+            "an id has left the database"
+        );
+    }
 }
 
 async fn a_snapshot_refuses_impossible_times(store: &Store) {
