@@ -50,9 +50,13 @@ test-docs: ## flags and commands in the Markdown files, and the blocks that can 
 quality: ## ranking quality on ../shared/data; fails where that folder is missing
 	scripts/test-postgres run scripts/quality
 
+# Through PgBouncer in transaction mode: the store's contract, and the life cycle with the binary.
+pooled := test(contract::) or test(life_cycle::)
+
 .PHONY: torture
 torture: ## kills, failing disks, dying servers and double starts at every instant (an hour); TWOTOWER_TORTURE_SEED=… replays
 	TWOTOWER_TORTURE=full NEXTEST_PROFILE=torture scripts/test-rust -E 'test(torture)'
+	scripts/test-postgres run scripts/test-pgbouncer cargo nextest run --workspace --locked --profile torture -E '$(pooled)'
 	cat target/torture.log
 
 .PHONY: bench

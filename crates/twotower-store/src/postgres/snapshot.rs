@@ -73,7 +73,12 @@ impl Postgres {
         })
         .await?;
         let mut snapshot = catalogue.finish()?;
-        snapshot.leave_out(tombstones(&mut session).await?);
+        let tombstones = tombstones(&mut session).await?;
+        snapshot.leave_out(if options.pseudonyms {
+            tombstones.for_pseudonyms()
+        } else {
+            tombstones
+        });
         for (kind, query) in [
             (InteractionKind::Like, &source.likes),
             (InteractionKind::Skip, &source.skips),

@@ -12,7 +12,8 @@ pub(crate) fn fresh_postgres() -> String {
         .expect("TWOTOWER_TEST_POSTGRES is not set: run `make test`, or `scripts/test-postgres run cargo test`")
 }
 
-/// Address of a new database beside that one.
+/// Address of a new database beside that one, through a pooler where `TWOTOWER_TEST_POOLER` names one (`postgresql://host:port`, in
+/// front of the same server).
 pub(crate) fn new_postgres() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -20,7 +21,8 @@ pub(crate) fn new_postgres() -> String {
     let server = fresh_postgres();
     sql(&server, &format!("CREATE DATABASE {name}"));
     let (server, _) = server.rsplit_once('/').unwrap();
-    format!("{server}/{name}")
+    let pooler = std::env::var("TWOTOWER_TEST_POOLER");
+    format!("{}/{name}", pooler.as_deref().unwrap_or(server))
 }
 
 /// Runs SQL as the owner of the database, past everything that twotower promises; returns the rows, a line each.

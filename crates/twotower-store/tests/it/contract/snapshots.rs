@@ -99,6 +99,15 @@ async fn a_snapshot_with_pseudonyms_is_the_same(store: &Store) {
     store.write_interactions(LIKE, &likes).await.unwrap();
     let skips = [row(5, 1, START_US), row(1000, 1, START_US)];
     store.write_interactions(SKIP, &skips).await.unwrap();
+    // A pseudonym may look like the id of somebody who was erased.
+    for n in 1..=50 {
+        let everything = ErasePlan {
+            application_tables: true,
+            ..ErasePlan::default()
+        };
+        let user = Uuid::from_u128(n);
+        store.erase_user(user, &everything).await.unwrap();
+    }
     let erased = user_id(993);
     let everything = ErasePlan {
         application_tables: true,

@@ -124,7 +124,7 @@ fn join(url: &str, told: &Told) {
 fn no_request_fails_and_no_answer_is_mixed_while_versions_come_and_go() {
     let place = Place::on_postgres();
     let mut scores = Scores::new();
-    let versions = [(8, 1), (16, 2), (16, 3), (8, 4)].map(|(dim, seed)| {
+    let versions = [(64, 1), (128, 2), (128, 3), (64, 4)].map(|(dim, seed)| {
         let (version, model) = (place.next_version(), model_of(dim, seed));
         score(&mut scores, version, &model);
         (version, model)
