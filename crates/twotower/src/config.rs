@@ -2,9 +2,12 @@
 
 mod retention;
 
+mod serve;
+
 mod storage;
 
 pub use retention::{Erase, Prune};
+pub use serve::Serve;
 pub use storage::Storage;
 
 use anyhow::Context;
@@ -31,6 +34,7 @@ struct Raw {
     storage: Storage,
     erase: Erase,
     prune: Prune,
+    serve: Serve,
     source: RawSource,
 }
 
@@ -169,6 +173,8 @@ pub struct Config {
     pub erase: Erase,
     /// Section `[prune]`.
     pub prune: Prune,
+    /// Section `[serve]`.
+    pub serve: Serve,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -222,6 +228,7 @@ impl Config {
             storage: raw.storage,
             erase: raw.erase,
             prune: raw.prune,
+            serve: raw.serve,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -252,6 +259,7 @@ impl Config {
             ("storage", changed(&self.storage, &Storage::default(), &[])?),
             ("erase", changed(&self.erase, &Erase::default(), &[])?),
             ("prune", changed(&self.prune, &Prune::default(), &[])?),
+            ("serve", changed(&self.serve, &Serve::default(), &[])?),
             (
                 "source",
                 changed(
@@ -367,6 +375,10 @@ mod tests {
             erase: Erase {
                 statements: vec!["delete from b where \"a\" = $1".into()],
                 ..Erase::default()
+            },
+            serve: Serve {
+                request_seconds: 5,
+                ..Serve::default()
             },
             prune: Prune {
                 keep_versions: 1,

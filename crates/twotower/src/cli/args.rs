@@ -9,7 +9,7 @@ use crate::import::ImportArgs;
 use crate::jobs::{
     EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, Gate, TrainOptions, UpdateMode, UpdateOptions,
 };
-use crate::serve::{ConsoleAccess, Limits, ServeArgs, ServeConfig, auth};
+use crate::serve::{ConsoleAccess, ServeArgs, ServeConfig, auth};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -414,7 +414,7 @@ impl DemoArgs {
             models: config.training.output_dir.clone(),
             auth: auth::Config::default(),
             console: ConsoleAccess::Loopback,
-            limits: Limits::default(),
+            limits: config.serve.limits(),
         }
     }
 }

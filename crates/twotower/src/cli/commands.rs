@@ -26,7 +26,7 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
     let config = Config::load(global.config.as_deref())?;
     if let Command::Serve(args) = command {
         let store = connect(&global).await?;
-        return serve(store, args).await;
+        return serve(store, args, &config).await;
     }
     let interrupt = Interrupt::default();
     let on_signal = interrupt.clone();
@@ -318,8 +318,8 @@ fn describe(report: &UpdateReport) -> String {
     )
 }
 
-async fn serve(store: Store, args: ServeArgs) -> anyhow::Result<()> {
-    serve::run(store, args.into_config()?, async {
+async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result<()> {
+    serve::run(store, args.into_config(config)?, async {
         if let Err(error) = stop_signal().await {
             tracing::error!("signals cannot be waited for: {error}");
         }

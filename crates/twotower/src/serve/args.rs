@@ -1,6 +1,6 @@
 use super::ServeConfig;
 use super::auth::{self, JwksSource, Secret};
-use super::limits::Limits;
+use crate::config;
 use anyhow::Context;
 use clap::Args;
 use std::net::SocketAddr;
@@ -89,12 +89,13 @@ impl ServeArgs {
     ///
     /// # Errors
     /// If a secret cannot be read or is too short, or the source of keys is not trustworthy.
-    pub fn into_config(self) -> anyhow::Result<ServeConfig> {
-        self.into_config_with(|variable| std::env::var(variable).ok())
+    pub fn into_config(self, config: &config::Config) -> anyhow::Result<ServeConfig> {
+        self.into_config_with(config, |variable| std::env::var(variable).ok())
     }
 
     fn into_config_with(
         self,
+        config: &config::Config,
         environment: impl Fn(&str) -> Option<String>,
     ) -> anyhow::Result<ServeConfig> {
         let secret = match &self.jwt_secret_file {
@@ -122,7 +123,7 @@ impl ServeArgs {
                 (true, false) => ConsoleAccess::Loopback,
                 (true, true) => ConsoleAccess::AnyAddress,
             },
-            limits: Limits::default(),
+            limits: config.serve.limits(),
         })
     }
 }
@@ -145,7 +146,7 @@ mod tests {
         let arguments = std::iter::once(&"serve").chain(arguments);
         Cli::try_parse_from(arguments)?
             .serve
-            .into_config_with(environment)
+            .into_config_with(&config::Config::parse("", "x.toml".as_ref())?, environment)
     }
 
     #[test]
