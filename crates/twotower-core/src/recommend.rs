@@ -1,5 +1,12 @@
 //! Score, filter, select: the same steps for offline evaluation and for serving.
 
+mod attribution;
+
+mod diversify;
+
+pub use attribution::Attribution;
+pub use diversify::{Cap, Diversity, diversify};
+
 use crate::interaction::History;
 use std::cmp::Ordering;
 

@@ -104,6 +104,28 @@ impl HistoryState {
         self.counts[1] += 1;
     }
 
+    /// The state after this history and then `later`, of the same tower. O(k d).
+    #[must_use]
+    pub fn then(&self, tower: &UserTower, later: &Self) -> Self {
+        let mut both = later.clone();
+        let [likes, skips] = later.counts;
+        for scale in 0..self.weights.len() {
+            let factor = match tower.decays.get(scale) {
+                Some(decay) => decay.powi(likes as i32),
+                None => tower.skip_decay.powi(skips as i32),
+            };
+            let range = scale * self.dim..(scale + 1) * self.dim;
+            for (sum, x) in both.sums[range.clone()].iter_mut().zip(&self.sums[range]) {
+                *sum += factor * x;
+            }
+            both.weights[scale] += factor * self.weights[scale];
+        }
+        for (count, earlier) in both.counts.iter_mut().zip(self.counts) {
+            *count += earlier;
+        }
+        both
+    }
+
     /// The state as it would be without one like, of the video with this vector, if no like is decayed.
     pub(crate) fn without(&self, vector: &[f32]) -> Self {
         let mut others = self.clone();
