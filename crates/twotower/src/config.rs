@@ -2,11 +2,14 @@
 
 mod retention;
 
+mod rules;
+
 mod serve;
 
 mod storage;
 
 pub use retention::{Erase, Prune};
+pub use rules::{Choice, Conditions, Range, Rules};
 pub use serve::Serve;
 pub use storage::Storage;
 
@@ -35,6 +38,7 @@ struct Raw {
     erase: Erase,
     prune: Prune,
     serve: Serve,
+    rules: Rules,
     source: RawSource,
 }
 
@@ -175,6 +179,8 @@ pub struct Config {
     pub prune: Prune,
     /// Section `[serve]`.
     pub serve: Serve,
+    /// Section `[rules]`.
+    pub rules: Rules,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -229,6 +235,7 @@ impl Config {
             erase: raw.erase,
             prune: raw.prune,
             serve: raw.serve,
+            rules: raw.rules,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -260,6 +267,7 @@ impl Config {
             ("erase", changed(&self.erase, &Erase::default(), &[])?),
             ("prune", changed(&self.prune, &Prune::default(), &[])?),
             ("serve", changed(&self.serve, &Serve::default(), &[])?),
+            ("rules", changed(&self.rules, &Rules::default(), &[])?),
             (
                 "source",
                 changed(
@@ -272,7 +280,10 @@ impl Config {
         let sections = sections
             .into_iter()
             .filter(|(_, keys)| !keys.is_empty())
-            .map(|(name, keys)| Ok(format!("[{name}]\n{}", toml::to_string(&keys)?)));
+            .map(|(name, keys)| {
+                let section = toml::Table::from_iter([(name.to_owned(), keys.into())]);
+                Ok(toml::to_string(&section)?)
+            });
         let sections: Vec<String> = sections.collect::<anyhow::Result<_>>()?;
         Ok(sections.join("\n"))
     }
@@ -375,6 +386,17 @@ mod tests {
             erase: Erase {
                 statements: vec!["delete from b where \"a\" = $1".into()],
                 ..Erase::default()
+            },
+            rules: Rules {
+                max_per_maker: 2,
+                only: Conditions {
+                    tags: Choice {
+                        none: vec!["a".into()],
+                        ..Choice::default()
+                    },
+                    ..Conditions::default()
+                },
+                ..Rules::default()
             },
             serve: Serve {
                 request_seconds: 5,

@@ -98,6 +98,15 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// Refuses fields other than `known`, by name.
 pub(crate) fn refuse_unknown(fields: &Map<String, Value>, known: &[&str]) -> Result<(), ApiError> {
+    refuse_unknown_in(fields, known, "")
+}
+
+/// [`refuse_unknown`] inside a field; `place` comes before its names, as in `filter.`.
+pub(crate) fn refuse_unknown_in(
+    fields: &Map<String, Value>,
+    known: &[&str],
+    place: &str,
+) -> Result<(), ApiError> {
     match fields.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => {
@@ -108,7 +117,7 @@ pub(crate) fn refuse_unknown(fields: &Map<String, Value>, known: &[&str]) -> Res
                 .collect::<Vec<_>>()
                 .join(", ");
             Err(invalid(format!(
-                "unknown field `{}`; known: {known}",
+                "unknown field `{place}{}`; known: {known}",
                 key.escape_debug()
             )))
         }

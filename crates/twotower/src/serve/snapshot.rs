@@ -1,38 +1,73 @@
 //! What requests are answered from: one immutable view of catalogue, popularity and model, swapped as a whole.
 
+mod background;
+
+mod videos;
+
 mod load;
+
+mod delta;
 
 mod refresh;
 
 pub(crate) use refresh::Snapshots;
 
+use std::cell::RefCell;
 use std::sync::Arc;
-use twotower_core::embedding::Embeddings;
+use twotower_core::index::{Filter, Index, Scratch, Search};
+use twotower_core::recommend::Scored;
 use twotower_core::tower::UserTower;
-use uuid::Uuid;
+use twotower_store::StoreTime;
+use videos::Videos;
 
 /// A model version with its videos' vectors.
 #[derive(Debug)]
 pub(crate) struct LoadedModel {
     pub(crate) version: i64,
-    pub(crate) user_tower: UserTower,
-    /// Row i is the vector of the catalogue's video i.
-    pub(crate) vectors: Embeddings,
-    ids: Arc<[Uuid]>,
-    /// (id, fingerprint) of the vectors: tells whether an update has written others since.
-    fingerprints: Vec<(Uuid, i64)>,
+    pub(crate) user_tower: Arc<UserTower>,
+    /// Position i is the catalogue's video i.
+    pub(crate) index: Index,
+    /// Vectors written before are in the index.
+    read_at: StoreTime,
 }
 
-/// One view. Videos are named by their position, ascending by id; with a model, they are those that have a vector.
+/// What a catalogue is read for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Catalogue {
+    /// Whether lists are capped by makers or performers.
+    pub(crate) groups: bool,
+    /// Videos published at this day since 1970 or later are new.
+    pub(crate) fresh_from_day: f32,
+}
+
+impl Catalogue {
+    fn is_fresh(&self, published_day: Option<f32>) -> bool {
+        published_day.is_some_and(|day| day >= self.fresh_from_day)
+    }
+}
+
+/// One view. Videos are named by their position; with a model, they are those that have a vector.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) model: Option<Arc<LoadedModel>>,
-    videos: Arc<[Uuid]>,
-    titles: Vec<String>,
-    /// Positions of videos that have a vector but have left the catalogue since.
-    pub(crate) delisted: Vec<u32>,
-    /// Number of likes of each video.
-    pub(crate) like_counts: Vec<f32>,
+    /// Differs from that of every view that would give other lists for their videos or vectors.
+    pub(crate) revision: u64,
+    pub(crate) model: Option<LoadedModel>,
+    pub(crate) videos: Videos,
+    popularity: Popularity,
+}
+
+/// Likes of each video.
+#[derive(Debug, Clone, Default)]
+struct Popularity {
+    /// Number of likes, `[V]`; videos that came since have none.
+    likes: Arc<[u32]>,
+    /// Positions, the most liked video first; ties to the smaller position.
+    order: Arc<[u32]>,
+}
+
+thread_local! {
+    /// What searches of this thread need room for.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl Snapshot {
@@ -41,22 +76,113 @@ impl Snapshot {
         self.model.as_ref().map(|model| model.version)
     }
 
-    /// Id of the video at `position`.
-    pub(crate) fn video(&self, position: u32) -> Uuid {
-        self.videos[position as usize]
+    /// The vector of the video at `position`, if there is a model.
+    pub(crate) fn vector(&self, position: u32) -> Option<&[f32]> {
+        self.model
+            .as_ref()
+            .map(|model| model.index.vector(position))
     }
 
-    /// Title of the video at `position`.
-    pub(crate) fn title(&self, position: u32) -> &str {
-        &self.titles[position as usize]
+    /// The vector of a user with these likes and skips, oldest first; `None` without any, or without a model.
+    pub(crate) fn embed(&self, likes: &[u32], skips: &[u32]) -> Option<Vec<f32>> {
+        let model = self.model.as_ref()?;
+        let vectors = |positions: &[u32]| -> Vec<&[f32]> {
+            positions
+                .iter()
+                .map(|&position| model.index.vector(position))
+                .collect()
+        };
+        let state = model.user_tower.history(vectors(likes), vectors(skips));
+        model.user_tower.embed(&state)
     }
 
-    /// Positions of those `videos` that this view knows, in the order given.
-    pub(crate) fn positions(&self, videos: &[Uuid]) -> Vec<u32> {
-        videos
+    /// The videos most like `vector`, best first.
+    pub(crate) fn search(
+        &self,
+        vector: &[f32],
+        k: usize,
+        exclude: &[&[u32]],
+        filter: &Filter,
+    ) -> Vec<Scored> {
+        let Some(model) = &self.model else {
+            return Vec::new();
+        };
+        let request = Search {
+            k,
+            exclude,
+            filter: (!filter.conditions.is_empty()).then_some(filter),
+            exact: false,
+        };
+        let found =
+            SCRATCH.with_borrow_mut(|scratch| model.index.search(vector, &request, scratch));
+        // Towers give unit vectors of the index's dimension, and filters are made for its columns.
+        found.unwrap_or_else(|error| {
+            tracing::error!(%error, "a search was refused");
+            Vec::new()
+        })
+    }
+
+    /// The most liked videos first, scored by their share of the likes of the most liked one.
+    pub(crate) fn most_liked(&self, k: usize, exclude: &[&[u32]], filter: &Filter) -> Vec<Scored> {
+        let mut excluded: Vec<u32> = exclude.iter().copied().flatten().copied().collect();
+        excluded.sort_unstable();
+        let added = self.popularity.order.len() as u32..self.videos.len() as u32;
+        self.popularity
+            .order
             .iter()
-            .filter_map(|video| self.videos.binary_search(video).ok())
-            .map(|position| position as u32)
+            .copied()
+            .chain(added)
+            .filter(|item| excluded.binary_search(item).is_err())
+            .filter(|&item| self.videos.passes(filter, item))
+            .take(k)
+            .map(|item| Scored {
+                item,
+                score: self.likes_share(item),
+            })
             .collect()
+    }
+
+    /// Likes of the video at `position`, as a share of those of the most liked one.
+    pub(crate) fn likes_share(&self, position: u32) -> f32 {
+        let likes = |position: u32| {
+            let likes = self.popularity.likes.get(position as usize);
+            likes.copied().unwrap_or(0) as f32
+        };
+        let most = self.popularity.order.first().map_or(0.0, |&first| likes(first));
+        likes(position) / most.max(1.0)
+    }
+
+    /// Whether a search takes long enough to be kept off the threads that serve connections.
+    pub(crate) fn is_slow(&self) -> bool {
+        /// So many bytes of codes are read in about half a millisecond.
+        const BYTES: usize = 8 << 20;
+        self.model.as_ref().is_some_and(|model| {
+            !model.index.has_lists() && model.index.len() * model.index.dim() > BYTES
+        })
+    }
+
+    /// Memory in bytes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let index = self
+            .model
+            .as_ref()
+            .map_or(0, |model| model.index.bytes().total());
+        // The attributes are shared.
+        let shared = match self.model {
+            Some(_) => self.videos.attributes().bytes(),
+            None => 0,
+        };
+        index + self.videos.bytes() - shared + 8 * self.popularity.likes.len()
+    }
+}
+
+impl Popularity {
+    fn new(likes: Vec<u32>) -> Self {
+        let mut order: Vec<u32> = (0..likes.len() as u32).collect();
+        order.sort_by_key(|&position| std::cmp::Reverse(likes[position as usize]));
+        Self {
+            likes: likes.into(),
+            order: order.into(),
+        }
     }
 }

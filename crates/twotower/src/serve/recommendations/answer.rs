@@ -1,59 +1,155 @@
-use super::rank::{Origin, Ranking};
+use super::rank::{Origin, Pick, Ranking, Why};
 use crate::serve::snapshot::Snapshot;
 use crate::serve::time::rfc3339;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::SystemTime;
-use twotower_core::recommend::Scored;
 use uuid::Uuid;
 
-/// The answer's body, that of the Supabase Edge Function.
-#[derive(Debug, Serialize)]
-pub(super) struct Answer {
-    user_id: Uuid,
-    source: Origin,
-    model_version: Option<i64>,
-    recommendations: Vec<Recommendation>,
-    partial: bool,
-    cached: bool,
+/// The body of an answer, that of the Supabase Edge Function.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::serve) struct Answer {
+    pub(in crate::serve) user_id: Uuid,
+    pub(in crate::serve) source: Source,
+    pub(in crate::serve) model_version: Option<i64>,
+    /// Shared with the cache.
+    recommendations: Arc<[Recommendation]>,
+    /// Whether it was made without knowing what the user has liked by now.
+    pub(in crate::serve) partial: bool,
+    /// Whether it was made for an earlier request.
+    pub(in crate::serve) cached: bool,
     generated_at: String,
     /// Why there are fewer than asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
 
+/// Where a list comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::serve) enum Source {
+    /// The user's vector against the videos' vectors.
+    TwoTower,
+    /// Number of likes, the same for everybody.
+    Popular,
+    /// A list made earlier, since the database does not say now what the user likes.
+    StaleCache,
+}
+
 #[derive(Debug, Serialize)]
-struct Recommendation {
+pub(in crate::serve) struct Recommendation {
     video_id: Uuid,
     title: String,
     score: f32,
-    /// Why it is here although it would not be by its score.
+    /// Why it is here.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// Likes that it is owed to, the most important one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    because: Vec<Because>,
+    /// How likely it was to be drawn, where it was drawn at random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    propensity: Option<f32>,
+}
+
+#[derive(Debug, Serialize)]
+struct Because {
+    video_id: Uuid,
+    title: String,
+    /// What the score would lose without that like.
+    contribution: f32,
 }
 
 impl Answer {
-    pub(super) fn new(user: Uuid, snapshot: &Snapshot, ranking: &Ranking, limit: usize) -> Self {
-        let entry = |scored: &Scored, reason| Recommendation {
-            video_id: snapshot.video(scored.item),
-            title: snapshot.title(scored.item).to_owned(),
-            score: scored.score,
-            reason,
-        };
-        let unseen = ranking.unseen.iter().map(|scored| entry(scored, None));
-        let skipped = ranking
-            .skipped
-            .iter()
-            .map(|scored| entry(scored, Some("skipped_before")));
-        let recommendations: Vec<_> = unseen.chain(skipped).collect();
+    pub(in crate::serve) fn new(
+        user: Uuid,
+        snapshot: &Snapshot,
+        ranking: &Ranking,
+        limit: usize,
+    ) -> Self {
+        let recommendations = recommendations(snapshot, &ranking.picks);
         Self {
             user_id: user,
-            source: ranking.origin,
+            source: match ranking.origin {
+                Origin::TwoTower => Source::TwoTower,
+                Origin::Popular => Source::Popular,
+            },
             model_version: snapshot.version(),
-            reason: (recommendations.len() < limit).then_some("catalogue_exhausted"),
+            reason: shortfall(ranking, limit),
             recommendations,
             partial: false,
             cached: false,
             generated_at: rfc3339(SystemTime::now()),
         }
     }
+
+    /// The same list for another request.
+    pub(in crate::serve) fn again(&self) -> Self {
+        Self {
+            cached: true,
+            ..self.clone()
+        }
+    }
+
+    /// The same list for a request that the database does not help to answer.
+    pub(in crate::serve) fn stale(&self) -> Self {
+        Self {
+            source: Source::StaleCache,
+            partial: true,
+            ..self.again()
+        }
+    }
+
+    /// Marks a list that was made without knowing what the user likes.
+    pub(in crate::serve) fn partial(self) -> Self {
+        Self {
+            partial: true,
+            ..self
+        }
+    }
+}
+
+/// Why a list is shorter than asked for.
+pub(in crate::serve) fn shortfall(ranking: &Ranking, limit: usize) -> Option<&'static str> {
+    match ranking.picks.len() < limit {
+        false => None,
+        true if ranking.below_min_score => Some("min_score"),
+        true => Some("catalogue_exhausted"),
+    }
+}
+
+pub(in crate::serve) fn recommendations(
+    snapshot: &Snapshot,
+    picks: &[Pick],
+) -> Arc<[Recommendation]> {
+    let recommendation = |pick: &Pick| {
+        let mut recommendation = Recommendation {
+            video_id: snapshot.videos.id(pick.scored.item),
+            title: snapshot.videos.title(pick.scored.item).to_owned(),
+            score: pick.scored.score,
+            reason: None,
+            because: Vec::new(),
+            propensity: None,
+        };
+        match &pick.why {
+            Why::Score => {}
+            Why::Likes(likes) => {
+                recommendation.reason = Some("because_you_liked");
+                let because = |&(like, contribution): &(u32, f32)| Because {
+                    video_id: snapshot.videos.id(like),
+                    title: snapshot.videos.title(like).to_owned(),
+                    contribution,
+                };
+                recommendation.because = likes.iter().map(because).collect();
+            }
+            Why::Popular => recommendation.reason = Some("popular"),
+            Why::New { propensity } => {
+                recommendation.reason = Some("new");
+                recommendation.propensity = Some(*propensity);
+            }
+            Why::SkippedBefore => recommendation.reason = Some("skipped_before"),
+        }
+        recommendation
+    };
+    picks.iter().map(recommendation).collect()
 }

@@ -1,88 +1,205 @@
+mod conditions;
+
+use crate::config::Conditions;
 use crate::serve::body::{invalid, read_object, refuse_unknown};
 use crate::serve::error::ApiError;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 const DEFAULT_LIMIT: usize = 10;
 const MAX_LIMIT: usize = 100;
 
+/// The fields that every request for a list may have.
+const FIELDS: [&str; 7] = [
+    "limit",
+    "exclude_liked",
+    "diversity",
+    "include_reasons",
+    "min_score",
+    "filter",
+    "seed",
+];
+
 /// What the caller asks for. Who they are is the token's matter alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Query {
-    pub(super) limit: usize,
-    pub(super) exclude_liked: bool,
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(in crate::serve) struct Query {
+    /// How many videos.
+    pub(in crate::serve) limit: usize,
+    /// Leave out what the user has ever liked.
+    pub(in crate::serve) exclude_liked: bool,
+    /// 0: best scores first; 1: as unlike each other as can be.
+    pub(in crate::serve) diversity: f32,
+    /// Say which likes a recommendation is owed to.
+    pub(in crate::serve) include_reasons: bool,
+    /// Leave out what scores less.
+    pub(in crate::serve) min_score: Option<f32>,
+    /// What videos must be like.
+    pub(in crate::serve) filter: Conditions,
+    /// Makes what is drawn at random the same each time.
+    pub(in crate::serve) seed: Option<u64>,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            limit: DEFAULT_LIMIT,
+            exclude_liked: true,
+            diversity: 0.0,
+            include_reasons: false,
+            min_score: None,
+            filter: Conditions::default(),
+            seed: None,
+        }
+    }
 }
 
 impl Query {
-    pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, ApiError> {
-        Self::parse(&read_object(headers, body)?)
+    /// Reads a body that has no other fields.
+    pub(in crate::serve) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, ApiError> {
+        Self::parse(&read_object(headers, body)?, &[])
     }
 
-    fn parse(fields: &Map<String, Value>) -> Result<Self, ApiError> {
-        refuse_unknown(fields, &["limit", "exclude_liked"])?;
-        let limit = match fields.get("limit") {
-            None => DEFAULT_LIMIT,
-            Some(value) => value
-                .as_u64()
-                .filter(|limit| (1..=MAX_LIMIT as u64).contains(limit))
-                .ok_or_else(|| invalid("`limit` must be a whole number from 1 to 100"))?
-                as usize,
-        };
-        let exclude_liked = match fields.get("exclude_liked") {
-            None => true,
-            Some(value) => value
-                .as_bool()
-                .ok_or_else(|| invalid("`exclude_liked` must be true or false"))?,
-        };
+    /// Reads the fields of a request that may have `others` beside them.
+    pub(in crate::serve) fn parse(
+        fields: &Map<String, Value>,
+        others: &[&str],
+    ) -> Result<Self, ApiError> {
+        refuse_unknown(fields, &[others, &FIELDS].concat())?;
+        let default = Self::default();
         Ok(Self {
-            limit,
-            exclude_liked,
+            limit: match fields.get("limit") {
+                None => default.limit,
+                Some(value) => value
+                    .as_u64()
+                    .filter(|limit| (1..=MAX_LIMIT as u64).contains(limit))
+                    .ok_or_else(|| invalid("`limit` must be a whole number from 1 to 100"))?
+                    as usize,
+            },
+            exclude_liked: boolean(fields, "exclude_liked", default.exclude_liked)?,
+            diversity: number(fields, "diversity", 0.0..=1.0)?.unwrap_or(default.diversity),
+            include_reasons: boolean(fields, "include_reasons", default.include_reasons)?,
+            min_score: number(fields, "min_score", -1.0..=1.0)?,
+            filter: match fields.get("filter") {
+                None => default.filter,
+                Some(value) => conditions::parse(value)?,
+            },
+            seed: match fields.get("seed") {
+                None => None,
+                Some(value) => Some(value.as_u64().ok_or_else(|| {
+                    invalid("`seed` must be a whole number from 0 to 18446744073709551615")
+                })?),
+            },
         })
+    }
+
+    /// Two queries with the same text ask for the same.
+    pub(in crate::serve) fn text(&self) -> String {
+        // Numbers were refused that JSON cannot say, and nothing else can fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+fn boolean(fields: &Map<String, Value>, name: &str, default: bool) -> Result<bool, ApiError> {
+    match fields.get(name) {
+        None => Ok(default),
+        Some(value) => value
+            .as_bool()
+            .ok_or_else(|| invalid(format!("`{name}` must be true or false"))),
+    }
+}
+
+fn number(
+    fields: &Map<String, Value>,
+    name: &str,
+    range: std::ops::RangeInclusive<f64>,
+) -> Result<Option<f32>, ApiError> {
+    match fields.get(name) {
+        None => Ok(None),
+        Some(value) => value
+            .as_f64()
+            .filter(|number| range.contains(number))
+            .map(|number| Some(number as f32))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                invalid(format!("`{name}` must be a number from {least} to {most}"))
+            }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Choice, Range};
     use serde_json::json;
 
     fn parse(body: &Value) -> Result<Query, String> {
-        Query::parse(body.as_object().unwrap()).map_err(|error| error.to_string())
+        Query::parse(body.as_object().unwrap(), &[]).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn both_fields_are_optional() {
-        let query = |limit, exclude_liked| {
-            Ok(Query {
-                limit,
-                exclude_liked,
-            })
+    fn every_field_is_optional() {
+        assert_eq!(parse(&json!({})), Ok(Query::default()));
+        let all = json!({
+            "limit": 100, "exclude_liked": false, "diversity": 0.25, "include_reasons": true, "min_score": -0.5, "seed": 7,
+            "filter": {"tags": {"any": ["朝"], "none": ["a", "b"]}, "price": {"max": 300}},
+        });
+        let expected = Query {
+            limit: 100,
+            exclude_liked: false,
+            diversity: 0.25,
+            include_reasons: true,
+            min_score: Some(-0.5),
+            filter: Conditions {
+                tags: Choice {
+                    any: vec!["朝".into()],
+                    none: vec!["a".into(), "b".into()],
+                },
+                price: Range {
+                    min: None,
+                    max: Some(300.0),
+                },
+                ..Conditions::default()
+            },
+            seed: Some(7),
         };
-        assert_eq!(parse(&json!({})), query(10, true));
-        assert_eq!(
-            parse(&json!({"limit": 100, "exclude_liked": false})),
-            query(100, false)
-        );
+        assert_eq!(parse(&all), Ok(expected.clone()));
+        assert_ne!(expected.text(), Query::default().text());
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        for limit in [
-            json!(0),
-            json!(-1),
-            json!(101),
-            json!(1e9),
-            json!(1.5),
-            json!("10"),
-            json!(null),
-            json!([1]),
-        ] {
-            let error = parse(&json!({ "limit": limit })).unwrap_err();
-            assert!(error.contains("`limit`"), "{limit}: {error}");
-        }
-        let error = parse(&json!({"exclude_liked": "yes"})).unwrap_err();
-        assert!(error.contains("`exclude_liked`"));
+        let wrong = |field: &str, values: &[Value]| {
+            for value in values {
+                let error = parse(&json!({ field: value })).unwrap_err();
+                assert!(error.contains(&format!("`{field}`")), "{value}: {error}");
+            }
+        };
+        wrong(
+            "limit",
+            &[
+                json!(0),
+                json!(-1),
+                json!(101),
+                json!(1e9),
+                json!(1.5),
+                json!("10"),
+                json!(null),
+                json!([1]),
+            ],
+        );
+        wrong("exclude_liked", &[json!("yes"), json!(1), json!(null)]);
+        wrong("include_reasons", &[json!("yes")]);
+        wrong(
+            "diversity",
+            &[json!(-0.1), json!(1.1), json!(1e300), json!("0")],
+        );
+        wrong("min_score", &[json!(2), json!(null)]);
+        wrong(
+            "seed",
+            &[json!(-1), json!(1.5), json!("1"), json!(1e30)],
+        );
         let error = parse(&json!({"user_id": "x"})).unwrap_err();
         assert!(error.contains("unknown field `user_id`"));
         let long = "\u{202e}\0".repeat(500);

@@ -1,116 +1,274 @@
-use super::history::Past;
+//! From what a user has done to a list: retrieve, filter, diversify, fill up, explain.
+
+use super::explain;
+use super::explore;
+use super::policy::Policy;
 use super::query::Query;
 use crate::serve::snapshot::Snapshot;
-use serde::Serialize;
-use twotower_core::interaction::History;
-use twotower_core::model::TwoTower;
-use twotower_core::recommend::{Recommender, Request, Scored, recommend};
+use std::time::SystemTime;
+use twotower_core::index::Filter;
+use twotower_core::kernel;
+use twotower_core::recommend::{Cap, Diversity, Scored, diversify};
+use twotower_store::{BlockKind, UserState};
+
+/// So many latest likes make the user's vector. Older ones would hardly move it; all likes are filtered still.
+const HISTORY: usize = 1000;
+
+/// Candidates for each place of a diverse list, and their bounds.
+const CANDIDATES_PER_PLACE: usize = 8;
+const CANDIDATES: std::ops::RangeInclusive<usize> = 100..=1000;
 
 /// Where a ranking comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Origin {
-    /// The user's vector against the videos' vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::serve) enum Origin {
+    /// A vector against the videos' vectors.
     TwoTower,
     /// Number of likes, the same for everybody.
     Popular,
 }
 
-/// Chosen videos, best first.
-#[derive(Debug)]
-pub(super) struct Ranking {
-    pub(super) origin: Origin,
-    /// Videos the user has not reacted to.
-    pub(super) unseen: Vec<Scored>,
-    /// Skipped videos that fill up because nothing else is left.
-    pub(super) skipped: Vec<Scored>,
+/// A video that was chosen.
+#[derive(Debug, Clone)]
+pub(in crate::serve) struct Pick {
+    pub(in crate::serve) scored: Scored,
+    pub(in crate::serve) why: Why,
 }
 
-/// Embeds the user, scores all videos, filters, and selects.
-///
-/// Never chosen: videos that have left the catalogue and, while `exclude_liked` holds, all that the user has liked.
-/// Skipped videos are chosen only after all others.
-pub(super) fn rank(snapshot: &Snapshot, past: &Past, query: Query) -> Ranking {
-    let likes = snapshot.positions(&past.recent.likes);
-    let skips = snapshot.positions(&past.recent.skips);
-    let older_likes = snapshot.positions(&past.older_likes);
-    let history = History {
-        likes: &likes,
-        skips: &skips,
-    };
+/// Why a video is in the list.
+#[derive(Debug, Clone)]
+pub(in crate::serve) enum Why {
+    /// By its score; nobody has asked for more.
+    Score,
+    /// Owed to these likes: (position, contribution), the largest first.
+    Likes(Vec<(u32, f32)>),
+    /// Many like it.
+    Popular,
+    /// Drawn at random from the new ones.
+    New { propensity: f32 },
+    /// There was nothing else left.
+    SkippedBefore,
+}
 
-    let liked: [&[u32]; 2] = if query.exclude_liked {
-        [&likes, &older_likes]
-    } else {
-        [&[], &[]]
-    };
-    let choose = |recommender: &dyn Recommender| {
-        let select = |limit, also: &[u32]| {
-            let exclude = [&snapshot.delisted, liked[0], liked[1], also];
-            let request = Request {
-                limit,
-                exclude: &exclude,
-            };
-            recommend(recommender, history, &request).kept
-        };
-        let unseen = select(query.limit, &skips);
-        let skipped = if unseen.len() < query.limit && !skips.is_empty() {
-            let chosen: Vec<u32> = unseen.iter().map(|scored| scored.item).collect();
-            select(query.limit - unseen.len(), &chosen)
-        } else {
-            Vec::new()
-        };
-        (unseen, skipped)
-    };
+/// Chosen videos, in the order to show them.
+#[derive(Debug)]
+pub(in crate::serve) struct Ranking {
+    pub(in crate::serve) origin: Origin,
+    /// The vector that scores are inner products with.
+    pub(super) vector: Option<Vec<f32>>,
+    pub(in crate::serve) picks: Vec<Pick>,
+    /// Whether videos were left out for their score.
+    pub(in crate::serve) below_min_score: bool,
+}
 
-    let known = !(likes.is_empty() && skips.is_empty());
-    let (origin, (unseen, skipped)) = match &snapshot.model {
-        Some(model) if known => {
-            let towers = TwoTower {
-                user_tower: &model.user_tower,
-                videos: &model.vectors,
-            };
-            (Origin::TwoTower, choose(&towers))
+/// A user as positions in the catalogue.
+pub(super) struct Person {
+    /// All likes, oldest first.
+    pub(super) likes: Vec<u32>,
+    /// The latest skips, oldest first.
+    pub(super) skips: Vec<u32>,
+    /// Blocked videos.
+    blocked: Vec<u32>,
+}
+
+impl Person {
+    pub(super) fn new(snapshot: &Snapshot, state: &UserState) -> Self {
+        let blocked = state
+            .blocks
+            .iter()
+            .filter(|block| block.kind == BlockKind::Video)
+            .filter_map(|block| block.value.parse().ok())
+            .filter_map(|video| snapshot.videos.position(video));
+        Self {
+            likes: snapshot.videos.positions(&state.likes),
+            skips: snapshot.videos.positions(&state.skips),
+            blocked: blocked.collect(),
         }
-        _ => (
+    }
+
+    /// The likes that make the vector.
+    pub(super) fn recent_likes(&self) -> &[u32] {
+        &self.likes[self.likes.len().saturating_sub(HISTORY)..]
+    }
+}
+
+/// What may be chosen for a request.
+pub(super) struct Eligible<'a> {
+    snapshot: &'a Snapshot,
+    /// Rules, the request's filter and the user's blocks.
+    filter: Filter,
+    /// Left the catalogue, liked, blocked, or asked about; positions in no order.
+    exclude: Vec<&'a [u32]>,
+}
+
+impl<'a> Eligible<'a> {
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        state: &UserState,
+        person: &'a Person,
+        query: &Query,
+        policy: &Policy,
+    ) -> Self {
+        let mut exclude: Vec<&[u32]> = vec![snapshot.videos.delisted(), &person.blocked];
+        if query.exclude_liked {
+            exclude.push(&person.likes);
+        }
+        Self {
+            filter: snapshot.videos.filter(
+                &policy.rules.only,
+                &query.filter,
+                &state.blocks,
+                SystemTime::now(),
+            ),
+            snapshot,
+            exclude,
+        }
+    }
+
+    pub(super) fn admits(&self, item: u32) -> bool {
+        self.snapshot.videos.passes(&self.filter, item)
+            && !self.exclude.iter().any(|list| list.contains(&item))
+    }
+}
+
+/// Ranks the catalogue for a user.
+///
+/// Never chosen: videos that have left the catalogue, what rules, filter or blocks leave out, and, while `exclude_liked` holds, all
+/// that the user has liked. Skipped videos are chosen only after all others.
+pub(in crate::serve) fn rank(
+    snapshot: &Snapshot,
+    state: &UserState,
+    query: &Query,
+    policy: &Policy,
+) -> Ranking {
+    let person = Person::new(snapshot, state);
+    let eligible = Eligible::new(snapshot, state, &person, query, policy);
+    let vector = snapshot.embed(person.recent_likes(), &person.skips);
+    let mut ranking = choose(
+        snapshot,
+        vector.as_deref(),
+        &eligible,
+        &person.skips,
+        query,
+        policy,
+    );
+    explore::explore(&mut ranking, snapshot, &eligible, &person.skips, query, policy);
+    if query.include_reasons {
+        explain::explain(&mut ranking, snapshot, &person);
+    }
+    ranking
+}
+
+/// Ranks the catalogue by likeness to the video at `position`.
+pub(in crate::serve) fn rank_similar(
+    snapshot: &Snapshot,
+    position: u32,
+    state: &UserState,
+    query: &Query,
+    policy: &Policy,
+) -> Ranking {
+    let person = Person::new(snapshot, state);
+    let itself = [position];
+    let mut eligible = Eligible::new(snapshot, state, &person, query, policy);
+    eligible.exclude.push(&itself);
+    let vector = snapshot.vector(position);
+    choose(snapshot, vector, &eligible, &person.skips, query, policy)
+}
+
+/// Retrieves by `vector`, or by popularity without one; filters, diversifies, and fills up with skipped videos.
+fn choose(
+    snapshot: &Snapshot,
+    vector: Option<&[f32]>,
+    eligible: &Eligible<'_>,
+    skips: &[u32],
+    query: &Query,
+    policy: &Policy,
+) -> Ranking {
+    let rules = &policy.rules;
+    let videos = &snapshot.videos;
+    let makers = |item: u32| videos.makers(item);
+    let performers = |item: u32| videos.performers(item);
+    let mut caps: Vec<Cap<'_>> = Vec::new();
+    if rules.max_per_maker > 0 {
+        caps.push(Cap {
+            most: rules.max_per_maker,
+            groups: &makers,
+        });
+    }
+    if rules.max_per_performer > 0 {
+        caps.push(Cap {
+            most: rules.max_per_performer,
+            groups: &performers,
+        });
+    }
+    // Without a model there are no vectors to tell videos apart by.
+    let strength = match snapshot.model {
+        Some(_) => query.diversity,
+        None => 0.0,
+    };
+    let plain = strength == 0.0 && caps.is_empty();
+    let wanted = if plain {
+        query.limit
+    } else {
+        (query.limit * CANDIDATES_PER_PLACE).clamp(*CANDIDATES.start(), *CANDIDATES.end())
+    };
+
+    let mut exclude = eligible.exclude.clone();
+    exclude.push(skips);
+    let (origin, mut candidates) = match vector {
+        Some(vector) => (
+            Origin::TwoTower,
+            snapshot.search(vector, wanted, &exclude, &eligible.filter),
+        ),
+        None => (
             Origin::Popular,
-            choose(&Popular::new(&snapshot.like_counts)),
+            snapshot.most_liked(wanted, &exclude, &eligible.filter),
         ),
     };
+    let found = candidates.len();
+    let good_enough = |scored: &Scored| query.min_score.is_none_or(|least| scored.score >= least);
+    candidates.retain(good_enough);
+    let mut below_min_score = candidates.len() < found;
+
+    let diversity = Diversity {
+        strength,
+        caps: &caps,
+    };
+    let chosen = diversify(&candidates, query.limit, diversity, |item| {
+        snapshot.vector(item).unwrap_or_default()
+    });
+    let why = |scored, why| Pick { scored, why };
+    let mut picks: Vec<Pick> = chosen
+        .into_iter()
+        .map(|scored| why(scored, Why::Score))
+        .collect();
+
+    if picks.len() < query.limit {
+        let mut skipped: Vec<Scored> = skips
+            .iter()
+            .filter(|&&item| eligible.admits(item))
+            .map(|&item| Scored {
+                item,
+                score: match vector {
+                    Some(vector) => snapshot
+                        .vector(item)
+                        .map_or(0.0, |other| kernel::dot(vector, other)),
+                    None => snapshot.likes_share(item),
+                },
+            })
+            .collect();
+        let found = skipped.len();
+        skipped.retain(good_enough);
+        below_min_score |= skipped.len() < found;
+        skipped.sort_unstable_by(Scored::best_first);
+        skipped.dedup_by_key(|scored| scored.item);
+        let room = query.limit - picks.len();
+        let skipped = skipped.into_iter().take(room);
+        picks.extend(skipped.map(|scored| why(scored, Why::SkippedBefore)));
+    }
     Ranking {
         origin,
-        unseen,
-        skipped,
-    }
-}
-
-/// The most liked videos first, scored by their share of the likes of the most liked one.
-struct Popular<'a> {
-    like_counts: &'a [f32],
-    most: f32,
-}
-
-impl<'a> Popular<'a> {
-    fn new(like_counts: &'a [f32]) -> Self {
-        Self {
-            like_counts,
-            most: like_counts.iter().copied().fold(1.0, f32::max),
-        }
-    }
-}
-
-impl Recommender for Popular<'_> {
-    fn name(&self) -> &'static str {
-        "popular"
-    }
-
-    fn items(&self) -> usize {
-        self.like_counts.len()
-    }
-
-    fn score(&self, _: History<'_>, scores: &mut [f32]) {
-        for (score, likes) in scores.iter_mut().zip(self.like_counts) {
-            *score = likes / self.most;
-        }
+        vector: vector.map(<[f32]>::to_vec),
+        picks,
+        below_min_score,
     }
 }

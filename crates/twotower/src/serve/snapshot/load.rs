@@ -1,11 +1,14 @@
-use super::{LoadedModel, Snapshot};
-use std::collections::HashMap;
+use super::videos::{Videos, VideosBuilder};
+use super::{Catalogue, LoadedModel, Popularity, background};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
+use tokio::sync::oneshot;
+use twotower_core::embedding::Embeddings;
+use twotower_core::index::{AttributesError, Index, IndexError, IndexOptions};
 use twotower_core::tower::UserTower;
 use twotower_store::model_files::{self, ModelFilesError};
-use twotower_store::{ModelRecord, Store, StoreError, VectorTable};
+use twotower_store::{ModelRecord, Store, StoreError, StoreTime, VectorTable};
 use uuid::Uuid;
 
 /// Why no view could be made.
@@ -39,6 +42,15 @@ pub(super) enum LoadError {
     /// A defect of ours.
     #[error("the loading task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
+    /// A defect of ours.
+    #[error("the building task failed")]
+    Build(#[from] oneshot::error::RecvError),
+    /// A defect of ours: the parts were made for each other.
+    #[error("build the index: {0}")]
+    Index(#[from] IndexError),
+    /// A defect of ours, as well.
+    #[error("describe the catalogue: {0}")]
+    Attributes(#[from] AttributesError),
 }
 
 impl LoadError {
@@ -60,23 +72,37 @@ impl LoadError {
             Self::NoVectors { version } => format!(
                 "the active model version {version} has no video vectors: write them with `twotower update`"
             ),
-            Self::Task(_) => "loading failed; see the log".into(),
+            Self::Task(_) | Self::Build(_) | Self::Index(_) | Self::Attributes(_) => {
+                "loading failed; see the log".into()
+            }
         }
     }
 }
 
-/// Reads the user tower from the files of the active version and the videos' vectors from the database.
-pub(super) async fn model(
+/// A user tower and the vectors that belong to it, as read.
+pub(super) struct Vectors {
+    pub(super) version: i64,
+    pub(super) user_tower: Arc<UserTower>,
+    /// Ascending.
+    pub(super) ids: Vec<Uuid>,
+    pub(super) rows: Arc<Embeddings>,
+    pub(super) read_at: StoreTime,
+}
+
+/// Reads the user tower from the version's files, unless it is held already, and the videos' vectors from the database.
+pub(super) async fn vectors(
     store: &Store,
     models: &Path,
     record: &ModelRecord,
-) -> Result<LoadedModel, LoadError> {
-    let user_tower = user_tower(models, record).await?;
-    // Fingerprints first: a vector written in between is then seen as a change by the next look.
-    let fingerprints = store
-        .read_fingerprints(VectorTable::Videos, record.version)
-        .await?;
-    let (ids, vectors) = store
+    held: Option<Arc<UserTower>>,
+) -> Result<Vectors, LoadError> {
+    let user_tower = match held {
+        Some(held) => held,
+        None => Arc::new(user_tower(models, record).await?),
+    };
+    // The time first: a vector written in between is then seen as a change by the next look.
+    let read_at = store.time().await?;
+    let (ids, rows) = store
         .read_embeddings(VectorTable::Videos, record.version, record.embedding_dim)
         .await?;
     if ids.is_empty() {
@@ -84,12 +110,12 @@ pub(super) async fn model(
             version: record.version,
         });
     }
-    Ok(LoadedModel {
+    Ok(Vectors {
         version: record.version,
         user_tower,
-        vectors,
-        ids: ids.into(),
-        fingerprints,
+        ids,
+        rows: Arc::new(rows),
+        read_at,
     })
 }
 
@@ -120,44 +146,39 @@ async fn user_tower(models: &Path, record: &ModelRecord) -> Result<UserTower, Lo
     Ok(model.user_tower)
 }
 
-/// Whether the vectors of `model` are still those of the database.
-pub(super) async fn vectors_unchanged(
+/// Describes the videos `wanted`, ascending, or all videos without them.
+pub(super) async fn videos(
     store: &Store,
-    model: &LoadedModel,
-) -> Result<bool, LoadError> {
-    let now = store
-        .read_fingerprints(VectorTable::Videos, model.version)
+    wanted: Option<Vec<Uuid>>,
+    catalogue: Catalogue,
+) -> Result<Videos, LoadError> {
+    let mut builder = VideosBuilder::new(wanted, catalogue);
+    store
+        .for_each_video_facts(&mut |facts| builder.push(&facts))
         .await?;
-    Ok(now == model.fingerprints)
+    Ok(background::run(move || builder.finish()).await??)
 }
 
-/// Joins titles and like counts to the videos of `model`, or to all videos without one.
-pub(super) async fn snapshot(
-    store: &Store,
-    model: Option<Arc<LoadedModel>>,
-) -> Result<Snapshot, LoadError> {
-    let mut rows = store.video_titles().await?;
-    let like_counts: HashMap<Uuid, u64> = store.like_counts().await?.into_iter().collect();
-    let videos: Arc<[Uuid]> = match &model {
-        Some(model) => Arc::clone(&model.ids),
-        None => rows.iter().map(|(id, _)| *id).collect(),
-    };
-    let mut titles = Vec::with_capacity(videos.len());
-    let mut delisted = Vec::new();
-    for (video, position) in videos.iter().zip(0u32..) {
-        if let Ok(row) = rows.binary_search_by_key(video, |(id, _)| *id) {
-            titles.push(std::mem::take(&mut rows[row].1));
-        } else {
-            titles.push(String::new());
-            delisted.push(position);
+/// Counts the likes of each of `videos`.
+pub(super) async fn popularity(store: &Store, videos: &Videos) -> Result<Popularity, LoadError> {
+    let mut likes = vec![0; videos.len()];
+    for (video, count) in store.like_counts().await? {
+        if let Some(position) = videos.position(video) {
+            likes[position as usize] = u32::try_from(count).unwrap_or(u32::MAX);
         }
     }
-    let likes_of = |video: &Uuid| like_counts.get(video).copied().unwrap_or(0) as f32;
-    Ok(Snapshot {
-        like_counts: videos.iter().map(likes_of).collect(),
-        model,
-        videos,
-        titles,
-        delisted,
+    Ok(background::run(move || Popularity::new(likes)).await?)
+}
+
+/// Builds the index over `vectors`, which are those of `videos`.
+pub(super) async fn index(vectors: Vectors, videos: &Videos) -> Result<LoadedModel, LoadError> {
+    let attributes = videos.attributes().clone();
+    let rows = vectors.rows;
+    let index = background::run(move || Index::new(rows, attributes, &IndexOptions::default()));
+    Ok(LoadedModel {
+        index: index.await??,
+        version: vectors.version,
+        user_tower: vectors.user_tower,
+        read_at: vectors.read_at,
     })
 }

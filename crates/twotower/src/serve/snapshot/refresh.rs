@@ -1,56 +1,80 @@
+use super::delta::{self, Written};
 use super::load::{self, LoadError};
-use super::{LoadedModel, Snapshot};
+use super::{Catalogue, Snapshot};
 use crate::serve::limits::Limits;
+use arc_swap::ArcSwapOption;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::watch;
-use twotower_store::{ModelRecord, Store};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use twotower_store::{ModelRecord, Store, VectorTable};
 
 /// A refresh that takes longer hangs: it is given up, and the next one starts over.
-const REFRESH_DEADLINE: Duration = Duration::from_mins(5);
+const REFRESH_DEADLINE: Duration = Duration::from_mins(10);
+
+/// Reading the catalogue takes at most one part in so many of the time.
+const REST: u32 = 20;
 
 /// The view that requests are answered from, and what keeps it current.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
     store: Store,
     models: PathBuf,
-    current: watch::Sender<Current>,
+    options: SnapshotOptions,
+    current: ArcSwapOption<Snapshot>,
+    revisions: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+/// What views are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SnapshotOptions {
+    /// Whether lists are capped by makers or performers.
+    pub(crate) groups: bool,
+    /// Days after publication for which a video is new.
+    pub(crate) new_days: u32,
 }
 
 #[derive(Debug, Default)]
-struct Current {
-    snapshot: Option<Arc<Snapshot>>,
+struct Progress {
     /// Why the active version is not the one served.
     problem: Option<String>,
-    catalogue_read: Option<Instant>,
+    /// When the catalogue was read last, and how long that took.
+    catalogue_read: Option<(Instant, Duration)>,
 }
 
 impl Snapshots {
-    pub(crate) fn new(store: Store, models: PathBuf) -> Self {
+    pub(crate) fn new(store: Store, models: PathBuf, options: SnapshotOptions) -> Self {
         Self {
             store,
             models,
-            current: watch::Sender::default(),
+            options,
+            current: ArcSwapOption::empty(),
+            revisions: AtomicU64::new(0),
+            progress: Mutex::default(),
         }
     }
 
     /// The view of now, if one could be loaded yet.
     pub(crate) fn current(&self) -> Option<Arc<Snapshot>> {
-        self.current.borrow().snapshot.clone()
+        self.current.load_full()
     }
 
     /// Why requests are not answered by the active version, with the fix; `None` if they are.
     pub(crate) fn problem(&self) -> Option<String> {
-        let current = self.current.borrow();
-        match (&current.problem, &current.snapshot) {
-            (Some(problem), _) => Some(problem.clone()),
-            (None, None) => Some("nothing has been loaded yet".into()),
-            (None, Some(_)) => None,
-        }
+        let problem = self.progress(|progress| progress.problem.clone());
+        problem.or_else(|| {
+            let nothing = self.current.load().is_none();
+            nothing.then(|| "nothing has been loaded yet".into())
+        })
     }
 
-    /// Looks for a new version at short intervals and for a changed catalogue at longer ones, for ever.
+    /// Time since the catalogue was read.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.progress(|progress| progress.catalogue_read.map(|(at, _)| at.elapsed()))
+    }
+
+    /// Looks for a new version and new vectors at short intervals and for a changed catalogue at longer ones, for ever.
     pub(crate) async fn keep_current(&self, limits: Limits) {
         loop {
             tokio::time::sleep(limits.active_model_poll).await;
@@ -62,27 +86,24 @@ impl Snapshots {
     pub(crate) async fn refresh(&self, catalogue_poll: Duration) {
         let refreshed = tokio::time::timeout(REFRESH_DEADLINE, self.next(catalogue_poll)).await;
         match refreshed {
-            Ok(Ok(None)) => self.current.send_modify(|current| current.problem = None),
-            Ok(Ok(Some(snapshot))) => {
-                tracing::debug!(
-                    model_version = snapshot.version(),
-                    videos = snapshot.videos.len(),
-                    "loaded"
-                );
-                self.current.send_replace(Current {
-                    snapshot: Some(Arc::new(snapshot)),
-                    problem: None,
-                    catalogue_read: Some(Instant::now()),
-                });
+            Ok(Ok(next)) => {
+                if let Some(snapshot) = next {
+                    tracing::debug!(
+                        model_version = snapshot.version(),
+                        videos = snapshot.videos.len(),
+                        bytes = snapshot.bytes(),
+                        "loaded"
+                    );
+                    self.current.store(Some(Arc::new(snapshot)));
+                }
+                self.progress(|progress| progress.problem = None);
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "refresh failed; what is loaded stays");
-                self.current.send_modify(|current| {
-                    // Whether the database answers is asked anew by each readiness check.
-                    if !matches!(error, LoadError::Store(_)) || current.snapshot.is_none() {
-                        current.problem = Some(error.advice());
-                    }
-                });
+                // Whether the database answers is asked anew by each readiness check.
+                if !matches!(error, LoadError::Store(_)) || self.current.load().is_none() {
+                    self.progress(|progress| progress.problem = Some(error.advice()));
+                }
             }
             Err(_) => tracing::warn!("refresh took too long; what is loaded stays"),
         }
@@ -91,46 +112,90 @@ impl Snapshots {
     /// The next view, or `None` if the one held is current.
     async fn next(&self, catalogue_poll: Duration) -> Result<Option<Snapshot>, LoadError> {
         let active = self.store.active_model().await?;
-        let (held, catalogue_due) = {
-            let current = self.current.borrow();
-            let age = current.catalogue_read.map(|at| at.elapsed());
-            (
-                current.snapshot.clone(),
-                age.is_none_or(|age| age >= catalogue_poll),
-            )
-        };
         let version = active.as_ref().map(|record| record.version);
-        let same_version = held.as_ref().is_some_and(|held| held.version() == version);
-        if same_version && !catalogue_due {
-            return Ok(None);
-        }
-        let model = match active {
-            None => None,
-            Some(record) => {
-                let held = held.and_then(|held| held.model.clone());
-                Some(self.model(&record, held).await?)
-            }
-        };
-        let snapshot = load::snapshot(&self.store, model).await?;
-        if !same_version {
+        let held = self.current();
+        let Some(held) = held.filter(|held| held.version() == version) else {
+            let snapshot = self.load(active, None).await?;
             tracing::info!(model_version = version, "serving another model version");
+            return Ok(Some(snapshot));
+        };
+        let written = match &held.model {
+            Some(model) => {
+                delta::written(&self.store, model, &held.videos, self.catalogue()).await?
+            }
+            None => Written::Nothing,
+        };
+        match written {
+            Written::TooMuch => Ok(Some(self.load(active, Some(&held)).await?)),
+            _ if self.catalogue_due(catalogue_poll) => {
+                Ok(Some(self.load(active, Some(&held)).await?))
+            }
+            Written::Nothing => Ok(None),
+            Written::Some(changed) => {
+                let (model, videos) = *changed;
+                Ok(Some(Snapshot {
+                    revision: self.revision(),
+                    model: Some(model),
+                    videos,
+                    popularity: held.popularity.clone(),
+                }))
+            }
         }
-        Ok(Some(snapshot))
     }
 
-    /// The model held, if its vectors are those of `record`, else a fresh one.
-    async fn model(
+    /// Reads everything again; the index is built again only if vectors have come, changed or gone.
+    async fn load(
         &self,
-        record: &ModelRecord,
-        held: Option<Arc<LoadedModel>>,
-    ) -> Result<Arc<LoadedModel>, LoadError> {
-        if let Some(held) = held.filter(|held| held.version == record.version)
-            && load::vectors_unchanged(&self.store, &held).await?
-        {
-            return Ok(held);
+        active: Option<ModelRecord>,
+        held: Option<&Snapshot>,
+    ) -> Result<Snapshot, LoadError> {
+        let started = Instant::now();
+        let mut vectors = None;
+        if let Some(record) = &active {
+            let held = held.and_then(|held| held.model.as_ref());
+            let tower = held.map(|held| Arc::clone(&held.user_tower));
+            vectors = Some(load::vectors(&self.store, &self.models, record, tower).await?);
         }
-        load::model(&self.store, &self.models, record)
-            .await
-            .map(Arc::new)
+        let wanted = vectors.as_ref().map(|vectors| vectors.ids.clone());
+        let videos = load::videos(&self.store, wanted, self.catalogue()).await?;
+        let popularity = load::popularity(&self.store, &videos).await?;
+        let model = match vectors {
+            Some(vectors) => Some(load::index(vectors, &videos).await?),
+            None => None,
+        };
+        let took = started.elapsed();
+        self.progress(|progress| progress.catalogue_read = Some((Instant::now(), took)));
+        Ok(Snapshot {
+            revision: self.revision(),
+            model,
+            videos,
+            popularity,
+        })
+    }
+
+    fn catalogue_due(&self, poll: Duration) -> bool {
+        self.progress(|progress| {
+            progress
+                .catalogue_read
+                .is_none_or(|(at, took)| at.elapsed() >= poll.max(REST * took))
+        })
+    }
+
+    fn catalogue(&self) -> Catalogue {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let today = now.unwrap_or_default().as_secs_f64() / 86_400.0;
+        Catalogue {
+            groups: self.options.groups,
+            fresh_from_day: (today - f64::from(self.options.new_days)) as f32,
+        }
+    }
+
+    fn revision(&self) -> u64 {
+        self.revisions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn progress<T>(&self, look: impl FnOnce(&mut Progress) -> T) -> T {
+        // Each change is a single assignment, so a panic leaves nothing half done.
+        look(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,0 +1,90 @@
+//! `POST /functions/v1/batch_recommendations`: lists for many users, for the application itself (a newsletter, a notification).
+
+use super::answer::Answer;
+use super::query::Query;
+use crate::serve::body::{invalid, read_object};
+use crate::serve::error::ApiError;
+use crate::serve::router::App;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Most users of a batch.
+const MAX_USERS: usize = 100;
+
+/// Users whose state is read at once: a part of the database's connections, so that a batch leaves some to everybody else.
+const AT_ONCE: usize = 4;
+
+/// The body of an answer: one result for each user, in the order asked for.
+#[derive(Debug, Serialize)]
+struct Batch {
+    results: Vec<BatchResult>,
+}
+
+/// A list, or why there is none.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum BatchResult {
+    List(Box<Answer>),
+    Failed { user_id: Uuid, error: Failure },
+}
+
+#[derive(Debug, Serialize)]
+struct Failure {
+    code: &'static str,
+    message: String,
+}
+
+pub(in crate::serve) async fn batch(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    app.auth.authenticate_service(&headers).await?;
+    let fields = read_object(&headers, &body)?;
+    let query = Query::parse(&fields, &["user_ids"])?;
+    let users = users(fields.get("user_ids"))?;
+    let results = stream::iter(users)
+        .map(|user| {
+            let (app, query) = (Arc::clone(&app), query.clone());
+            async move {
+                match super::answer(&app, user, &query).await {
+                    Ok(answer) => BatchResult::List(Box::new(answer)),
+                    Err(error) => {
+                        let (code, message) = error.code_and_message();
+                        BatchResult::Failed {
+                            user_id: user,
+                            error: Failure { code, message },
+                        }
+                    }
+                }
+            }
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    Ok(Json(Batch { results }).into_response())
+}
+
+fn users(value: Option<&Value>) -> Result<Vec<Uuid>, ApiError> {
+    let wrong = || invalid("`user_ids` must be a list of 1 to 100 UUIDs");
+    let list = value
+        .and_then(Value::as_array)
+        .filter(|list| (1..=MAX_USERS).contains(&list.len()))
+        .ok_or_else(wrong)?;
+    list.iter()
+        .map(|id| {
+            id.as_str()
+                .and_then(|text| Uuid::try_parse(text).ok())
+                .ok_or_else(wrong)
+        })
+        .collect()
+}

@@ -1,0 +1,56 @@
+//! Which likes a list is owed to.
+
+use super::rank::{Origin, Person, Ranking, Why};
+use crate::serve::snapshot::Snapshot;
+use twotower_core::recommend::Attribution;
+
+/// Each of so many latest likes is left out in turn.
+const LIKES_LEFT_OUT: usize = 100;
+
+/// Likes named for a recommendation.
+const LIKES_NAMED: usize = 3;
+
+/// Says of each pick by score why it is there. Only likes without which the score would be lower are named; a video that no single
+/// like speaks for gets no reason.
+pub(super) fn explain(ranking: &mut Ranking, snapshot: &Snapshot, person: &Person) {
+    let attribution = match (&snapshot.model, ranking.origin) {
+        (Some(model), Origin::TwoTower) => {
+            let rows = |items: &[u32]| -> Vec<&[f32]> {
+                items
+                    .iter()
+                    .filter_map(|&item| snapshot.vector(item))
+                    .collect()
+            };
+            let (likes, skips) = (rows(person.recent_likes()), rows(&person.skips));
+            Some(Attribution::new(
+                &model.user_tower,
+                &likes,
+                &skips,
+                LIKES_LEFT_OUT,
+            ))
+        }
+        _ => None,
+    };
+    for pick in &mut ranking.picks {
+        if !matches!(pick.why, Why::Score) {
+            continue;
+        }
+        let Some(attribution) = &attribution else {
+            pick.why = Why::Popular;
+            continue;
+        };
+        let vector = snapshot.vector(pick.scored.item).unwrap_or_default();
+        let first = person.likes.len().saturating_sub(LIKES_LEFT_OUT);
+        let mut likes: Vec<(u32, f32)> = person.likes[first..]
+            .iter()
+            .copied()
+            .zip(attribution.shares(vector))
+            .filter(|&(_, contribution)| contribution > 0.0)
+            .collect();
+        likes.sort_by(|a, b| b.1.total_cmp(&a.1));
+        likes.truncate(LIKES_NAMED);
+        if !likes.is_empty() {
+            pick.why = Why::Likes(likes);
+        }
+    }
+}

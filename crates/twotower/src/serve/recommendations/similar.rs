@@ -1,0 +1,78 @@
+//! `POST /functions/v1/similar_videos`: what is like a video, for the token's user.
+
+use super::answer::{Recommendation, Source, recommendations, shortfall};
+use super::query::Query;
+use super::rank::{self, Origin};
+use super::state::Unknown;
+use super::{current, ranked};
+use crate::serve::body::{invalid, read_object};
+use crate::serve::error::ApiError;
+use crate::serve::router::App;
+use crate::serve::time::rfc3339;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::SystemTime;
+use twotower_store::UserState;
+use uuid::Uuid;
+
+/// The body of an answer.
+#[derive(Debug, Serialize)]
+struct SimilarVideos {
+    /// The video asked about.
+    video_id: Uuid,
+    source: Source,
+    model_version: Option<i64>,
+    recommendations: Arc<[Recommendation]>,
+    partial: bool,
+    generated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+pub(in crate::serve) async fn similar(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let user = app.auth.authenticate(&headers).await?.user;
+    let fields = read_object(&headers, &body)?;
+    let query = Query::parse(&fields, &["video_id"])?;
+    let video = fields
+        .get("video_id")
+        .and_then(|value| value.as_str())
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .ok_or_else(|| invalid("`video_id` must be a UUID"))?;
+    let snapshot = current(&app)?;
+    let position = snapshot
+        .videos
+        .position(video)
+        .ok_or_else(|| invalid("`video_id` names no video that can be recommended"))?;
+    let (state, partial) = match app.states.read(user).await {
+        Ok(state) => (state, false),
+        Err(Unknown::Erased) => return Err(ApiError::Erased),
+        Err(Unknown::Failed(error)) => return Err(error),
+        Err(Unknown::Late) => (UserState::default(), true),
+    };
+    let (slow, shared) = (snapshot.is_slow(), Arc::clone(&app));
+    let answer = ranked(&app, slow, move || {
+        let ranking = rank::rank_similar(&snapshot, position, &state, &query, &shared.policy);
+        SimilarVideos {
+            video_id: video,
+            source: match ranking.origin {
+                Origin::TwoTower => Source::TwoTower,
+                Origin::Popular => Source::Popular,
+            },
+            model_version: snapshot.version(),
+            recommendations: recommendations(&snapshot, &ranking.picks),
+            partial,
+            generated_at: rfc3339(SystemTime::now()),
+            reason: shortfall(&ranking, query.limit),
+        }
+    });
+    Ok(Json(answer.await?).into_response())
+}

@@ -1,0 +1,49 @@
+//! Work that must not take a core away from requests.
+
+use std::sync::LazyLock;
+use tokio::sync::oneshot;
+
+/// One thread at low priority, where the system lets us say so.
+static POOL: LazyLock<Option<rayon::ThreadPool>> = LazyLock::new(|| {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .thread_name(|_| "index".into())
+        .start_handler(|_| lower_priority())
+        .build()
+        .inspect_err(|error| tracing::warn!(%error, "no thread for building indices of its own"))
+        .ok()
+});
+
+/// Runs `work` on the thread for such work, parallel parts included.
+///
+/// # Errors
+/// If it panicked.
+pub(super) async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, oneshot::error::RecvError> {
+    let (done, result) = oneshot::channel();
+    let work = move || {
+        // Nobody may be waiting any more.
+        let _ = done.send(work());
+    };
+    match &*POOL {
+        Some(pool) => pool.spawn(work),
+        None => {
+            tokio::task::spawn_blocking(work);
+        }
+    }
+    result.await
+}
+
+/// On Linux niceness is a property of the thread.
+#[cfg(target_os = "linux")]
+fn lower_priority() {
+    use rustix::process::setpriority_process;
+    let lowered = setpriority_process(Some(rustix::thread::gettid()), 10);
+    if let Err(error) = lowered {
+        tracing::debug!(%error, "the priority stays as it is");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lower_priority() {}

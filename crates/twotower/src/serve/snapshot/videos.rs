@@ -1,0 +1,137 @@
+//! What is known of each video besides its vector, as columns by position.
+
+mod build;
+
+mod filter;
+
+mod terms;
+
+mod titles;
+
+pub(crate) use build::VideosBuilder;
+
+use std::collections::HashMap;
+use terms::Terms;
+use titles::Titles;
+use twotower_core::index::{Attributes, Filter};
+use uuid::Uuid;
+
+/// The catalogue. Positions below `sorted` ascend by id; videos that came since the last full reading follow.
+#[derive(Debug, Clone)]
+pub(crate) struct Videos {
+    ids: Vec<Uuid>,
+    sorted: usize,
+    /// Positions of the ids that follow.
+    appended: HashMap<Uuid, u32>,
+    titles: Titles,
+    makers: Groups,
+    performers: Groups,
+    terms: Terms,
+    attributes: Attributes,
+    /// Positions of videos that have a vector but are not in the catalogue, ascending.
+    delisted: Vec<u32>,
+    /// Positions of videos that count as new, ascending.
+    fresh: Vec<u32>,
+}
+
+/// Terms of each position, end to end. Kept only where lists are to be capped by them.
+#[derive(Debug, Clone, Default)]
+struct Groups {
+    terms: Vec<u32>,
+    /// End of each position's terms.
+    ends: Vec<u32>,
+}
+
+impl Groups {
+    fn push(&mut self, terms: impl IntoIterator<Item = u32>) {
+        self.terms.extend(terms);
+        self.ends.push(self.terms.len() as u32);
+    }
+
+    fn get(&self, position: u32) -> &[u32] {
+        let position = position as usize;
+        let Some(&end) = self.ends.get(position) else {
+            return &[];
+        };
+        let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.terms[start as usize..end as usize]
+    }
+
+    fn bytes(&self) -> usize {
+        4 * (self.terms.capacity() + self.ends.capacity())
+    }
+}
+
+impl Videos {
+    /// Number of videos V.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Id of the video at `position`.
+    pub(crate) fn id(&self, position: u32) -> Uuid {
+        self.ids[position as usize]
+    }
+
+    /// Title of the video at `position`.
+    pub(crate) fn title(&self, position: u32) -> &str {
+        self.titles.get(position)
+    }
+
+    /// Position of a video, if it is known here.
+    pub(crate) fn position(&self, video: Uuid) -> Option<u32> {
+        match self.ids[..self.sorted].binary_search(&video) {
+            Ok(position) => Some(position as u32),
+            Err(_) => self.appended.get(&video).copied(),
+        }
+    }
+
+    /// Positions of those `videos` that are known here, in the order given.
+    pub(crate) fn positions(&self, videos: &[Uuid]) -> Vec<u32> {
+        videos
+            .iter()
+            .filter_map(|&video| self.position(video))
+            .collect()
+    }
+
+    /// The maker's term, for caps.
+    pub(crate) fn makers(&self, position: u32) -> &[u32] {
+        self.makers.get(position)
+    }
+
+    /// The performers' terms, for caps.
+    pub(crate) fn performers(&self, position: u32) -> &[u32] {
+        self.performers.get(position)
+    }
+
+    /// Positions of videos that have left the catalogue.
+    pub(crate) fn delisted(&self) -> &[u32] {
+        &self.delisted
+    }
+
+    /// Positions of new videos.
+    pub(crate) fn fresh(&self) -> &[u32] {
+        &self.fresh
+    }
+
+    /// What filters ask about.
+    pub(crate) fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// Whether the video at `position` passes `filter`.
+    pub(crate) fn passes(&self, filter: &Filter, position: u32) -> bool {
+        self.attributes.passes(filter, position)
+    }
+
+    /// Memory in bytes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        16 * self.ids.capacity()
+            + self.titles.bytes()
+            + self.makers.bytes()
+            + self.performers.bytes()
+            + self.terms.bytes()
+            + self.attributes.bytes()
+            + 4 * (self.delisted.capacity() + self.fresh.capacity())
+    }
+}

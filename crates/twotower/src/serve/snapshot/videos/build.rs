@@ -1,0 +1,216 @@
+use super::terms::{TermKind, Terms};
+use super::titles::Titles;
+use super::{Groups, Videos};
+use crate::serve::snapshot::Catalogue;
+use std::collections::HashMap;
+use twotower_core::index::{Attributes, AttributesError, Column, Postings, Row};
+use twotower_store::VideoFacts;
+use uuid::Uuid;
+
+/// Column of prices, in the application's currency.
+pub(super) const PRICE: usize = 0;
+
+/// Column of times of publication, days since 1970.
+pub(super) const PUBLISHED: usize = 1;
+
+const DAY_US: f64 = 86_400e6;
+
+/// Makes [`Videos`] of rows that come ascending by id.
+#[derive(Debug)]
+pub(crate) struct VideosBuilder {
+    /// The videos that have a vector; without a model, those that come.
+    wanted: Option<Vec<Uuid>>,
+    catalogue: Catalogue,
+    ids: Vec<Uuid>,
+    titles: Titles,
+    makers: Groups,
+    performers: Groups,
+    terms: Terms,
+    pairs: Vec<(u32, u32)>,
+    prices: Vec<Option<f32>>,
+    published_days: Vec<Option<f32>>,
+    delisted: Vec<u32>,
+    fresh: Vec<u32>,
+}
+
+impl VideosBuilder {
+    /// Of exactly the videos `wanted`, ascending, if it is given.
+    pub(crate) fn new(wanted: Option<Vec<Uuid>>, catalogue: Catalogue) -> Self {
+        Self {
+            wanted,
+            catalogue,
+            ids: Vec::new(),
+            titles: Titles::default(),
+            makers: Groups::default(),
+            performers: Groups::default(),
+            terms: Terms::default(),
+            pairs: Vec::new(),
+            prices: Vec::new(),
+            published_days: Vec::new(),
+            delisted: Vec::new(),
+            fresh: Vec::new(),
+        }
+    }
+
+    /// Takes the next video.
+    pub(crate) fn push(&mut self, facts: &VideoFacts) {
+        let wanted = match self.skip_to(facts.id) {
+            None => true,
+            Some(next) => next == facts.id,
+        };
+        if wanted {
+            self.add(facts.id, Some(facts));
+        }
+    }
+
+    /// Adds what is wanted before `id` and has not come: it has left the catalogue. Returns what is wanted next.
+    fn skip_to(&mut self, id: Uuid) -> Option<Uuid> {
+        loop {
+            let next = *self.wanted.as_ref()?.get(self.ids.len())?;
+            if next >= id {
+                return Some(next);
+            }
+            self.add(next, None);
+        }
+    }
+
+    fn add(&mut self, id: Uuid, facts: Option<&VideoFacts>) {
+        let position = self.ids.len() as u32;
+        let unknown = VideoFacts::default();
+        let row = Described::new(facts.unwrap_or(&unknown), &mut self.terms);
+        if facts.is_none() {
+            self.delisted.push(position);
+        } else if self.catalogue.is_fresh(row.published_days) {
+            self.fresh.push(position);
+        }
+        self.ids.push(id);
+        self.titles.push(&facts.unwrap_or(&unknown).title);
+        if self.catalogue.groups {
+            self.makers.push(row.maker);
+            self.performers.push(row.performers.iter().copied());
+        }
+        let carried = row.all().map(|term| (term, position));
+        self.pairs.extend(carried);
+        self.prices.push(row.price);
+        self.published_days.push(row.published_days);
+    }
+
+    /// All that came.
+    ///
+    /// # Errors
+    /// Never: the columns are as long as the ids.
+    pub(crate) fn finish(mut self) -> Result<Videos, AttributesError> {
+        while let Some(next) = self
+            .wanted
+            .as_ref()
+            .and_then(|wanted| wanted.get(self.ids.len()).copied())
+        {
+            self.add(next, None);
+        }
+        let len = self.ids.len();
+        let postings = Postings::new(len, self.terms.len(), self.pairs.iter().copied());
+        let columns = vec![
+            Column::floats(self.prices),
+            Column::floats(self.published_days),
+        ];
+        Ok(Videos {
+            attributes: Attributes::new(len, postings, columns)?,
+            sorted: len,
+            ids: self.ids,
+            appended: HashMap::new(),
+            titles: self.titles,
+            makers: self.makers,
+            performers: self.performers,
+            terms: self.terms,
+            delisted: self.delisted,
+            fresh: self.fresh,
+        })
+    }
+}
+
+impl Videos {
+    /// The same with videos that came since, and their attributes: positions go on after the last one. Without facts it is not in the
+    /// catalogue.
+    ///
+    /// # Errors
+    /// Never: the rows have as many numbers as there are columns.
+    pub(crate) fn with_added(
+        &self,
+        added: &[(Uuid, Option<VideoFacts>)],
+        catalogue: Catalogue,
+    ) -> Result<(Self, Vec<(u32, Row)>), AttributesError> {
+        let mut videos = self.clone();
+        let mut rows = Vec::with_capacity(added.len());
+        for (id, facts) in added {
+            let position = videos.ids.len() as u32;
+            let unknown = VideoFacts::default();
+            let row = Described::new(facts.as_ref().unwrap_or(&unknown), &mut videos.terms);
+            if facts.is_none() {
+                videos.delisted.push(position);
+            } else if catalogue.is_fresh(row.published_days) {
+                videos.fresh.push(position);
+            }
+            videos.ids.push(*id);
+            videos.appended.insert(*id, position);
+            videos
+                .titles
+                .push(&facts.as_ref().unwrap_or(&unknown).title);
+            if catalogue.groups {
+                videos.makers.push(row.maker);
+                videos.performers.push(row.performers.iter().copied());
+            }
+            let mut numbers = vec![None; 2];
+            numbers[PRICE] = row.price.map(f64::from);
+            numbers[PUBLISHED] = row.published_days.map(f64::from);
+            let terms = row.all().collect();
+            rows.push((position, Row { terms, numbers }));
+        }
+        videos.attributes = self.attributes.with_changes(&rows, videos.ids.len())?;
+        Ok((videos, rows))
+    }
+}
+
+/// A video in the numbers of its columns.
+struct Described {
+    maker: Option<u32>,
+    performers: Vec<u32>,
+    others: Vec<u32>,
+    price: Option<f32>,
+    published_days: Option<f32>,
+}
+
+impl Described {
+    fn new(facts: &VideoFacts, terms: &mut Terms) -> Self {
+        let maker = facts
+            .maker
+            .as_ref()
+            .map(|name| terms.intern(TermKind::Maker, name));
+        let performers = facts.performers.iter();
+        let performers = performers
+            .map(|name| terms.intern(TermKind::Performer, name))
+            .collect();
+        let tags = facts.tags.iter().map(|name| (TermKind::Tag, name));
+        let genre = facts.genre.iter().map(|name| (TermKind::Genre, name));
+        let others = tags
+            .chain(genre)
+            .map(|(kind, name)| terms.intern(kind, name))
+            .collect();
+        Self {
+            maker,
+            performers,
+            others,
+            price: facts.price,
+            published_days: facts
+                .published_at_us
+                .map(|at_us| (at_us as f64 / DAY_US) as f32),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = u32> {
+        let performers = self.performers.iter().copied();
+        self.maker
+            .into_iter()
+            .chain(performers)
+            .chain(self.others.iter().copied())
+    }
+}
