@@ -1,4 +1,4 @@
-//! The inner loops: matrix product, inner product, exponential.
+//! The inner loops: matrix product, inner product, products of byte codes, exponential.
 //!
 //! Each loop is written once, as plain safe code, and compiled twice: for the baseline of the target and for AVX2, chosen
 //! at run time. No operation is reordered or fused between the two, so they agree to the bit (a property test compares them).
@@ -9,10 +9,14 @@
 )]
 #![expect(
     unsafe_code,
-    reason = "the one place of it: a product through raw pointers and calls of AVX2 code after detection"
+    reason = "the one place of it: a product through raw pointers, loads of registers, calls of AVX2 code after detection"
 )]
 
+mod codes;
+
 use crate::matrix::Matrix;
+
+pub use codes::{CODE_BLOCK, code_products, code_products_at};
 
 /// A matrix inside a slice, with strides, so that a transpose costs nothing.
 #[derive(Debug, Clone, Copy)]
@@ -180,6 +184,11 @@ kernel! {
 kernel! {
     /// y ← GELU(x) by its sigmoid approximation, x ← GELU'(x).
     gelu(x: &mut [f32], y: &mut [f32])
+}
+
+kernel! {
+    /// Position of the largest number, the first one of several; 0 of none. NaN is never the largest.
+    argmax(x: &[f32]) -> usize
 }
 
 kernel! {
@@ -361,6 +370,40 @@ pub mod scalar {
         }
     }
 
+    /// See [`super::argmax`].
+    #[inline(always)]
+    pub fn argmax(x: &[f32]) -> usize {
+        // The largest of each block by lanes, then one look into the block that has it.
+        const BLOCK: usize = 8 * LANES;
+        let (mut best, mut block) = (f32::NEG_INFINITY, 0);
+        let (blocks, rest) = x.as_chunks::<BLOCK>();
+        for (n, x) in blocks.iter().enumerate() {
+            let mut lanes = [f32::NEG_INFINITY; LANES];
+            for x in x.as_chunks::<LANES>().0 {
+                for lane in 0..LANES {
+                    lanes[lane] = if x[lane] > lanes[lane] {
+                        x[lane]
+                    } else {
+                        lanes[lane]
+                    };
+                }
+            }
+            let largest = lanes.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+            if largest > best {
+                (best, block) = (largest, n);
+            }
+        }
+        let largest = rest.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        if largest > best {
+            (best, block) = (largest, blocks.len());
+        }
+        let from = block * BLOCK;
+        x[from.min(x.len())..]
+            .iter()
+            .position(|&x| x >= best)
+            .map_or(0, |position| from + position)
+    }
+
     /// See [`super::adam`].
     #[inline(always)]
     pub fn adam(
@@ -427,6 +470,15 @@ mod tests {
             }
             prop_assert_eq!(&x, &y);
             prop_assert_eq!(&x, &z);
+        }
+
+        #[test]
+        fn argmax_is_the_first_of_the_largest(x in prop::collection::vec(-9i8..9, 0..300)) {
+            let x: Vec<f32> = x.into_iter().map(f32::from).collect();
+            let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let expected = x.iter().position(|&x| x >= largest).unwrap_or(0);
+            prop_assert_eq!(argmax(&x), expected);
+            prop_assert_eq!(scalar::argmax(&x), expected);
         }
 
         #[test]

@@ -36,6 +36,8 @@ pub mod embedding;
 
 pub mod recommend;
 
+pub mod index;
+
 pub mod metric;
 
 pub mod baseline;

@@ -1,0 +1,57 @@
+use crate::recommend::Scored;
+
+/// The best of what is offered, in any order.
+#[derive(Debug, Default)]
+pub(super) struct Best {
+    wanted: usize,
+    kept: Vec<Scored>,
+    /// A score below it is not among the best.
+    threshold: f32,
+}
+
+impl Best {
+    /// Starts anew, with room for the `wanted` best.
+    pub(super) fn begin(&mut self, wanted: usize) {
+        self.wanted = wanted;
+        self.kept.clear();
+        self.threshold = if wanted == 0 {
+            f32::INFINITY
+        } else {
+            f32::NEG_INFINITY
+        };
+    }
+
+    /// A score below this one cannot be among the best any more.
+    pub(super) fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// Takes one in, unless it is out of question.
+    #[inline]
+    pub(super) fn offer(&mut self, scored: Scored) {
+        if scored.score >= self.threshold && self.wanted > 0 {
+            self.kept.push(scored);
+            if self.kept.len() >= 2 * self.wanted + 32 {
+                self.settle();
+            }
+        }
+    }
+
+    /// Forgets all but the best, so that [`Best::threshold`] is as high as it can be.
+    pub(super) fn settle(&mut self) {
+        if self.kept.len() >= self.wanted && self.wanted > 0 {
+            self.kept
+                .select_nth_unstable_by(self.wanted - 1, Scored::best_first);
+            self.kept.truncate(self.wanted);
+            self.threshold = self.kept[self.wanted - 1].score;
+        }
+    }
+
+    /// The best, best first; ties to the smaller position.
+    pub(super) fn take(&mut self) -> Vec<Scored> {
+        self.settle();
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.sort_unstable_by(Scored::best_first);
+        kept
+    }
+}

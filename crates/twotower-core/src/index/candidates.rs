@@ -1,0 +1,137 @@
+use super::best::Best;
+use super::codes::QueryCodes;
+use crate::embedding::Embeddings;
+use crate::kernel;
+use crate::recommend::Scored;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Products that are compared with the threshold at once.
+const GROUP: usize = 16;
+
+/// What could be among the k best by its product of codes, until 32-bit floats decide.
+///
+/// If E bounds the error of an estimated score, and k videos have an estimate of s or more, then the k best have a score of at least
+/// s - E, and what is estimated below s - 2 E is not one of them.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    wanted: usize,
+    /// 2 E in units of a product.
+    window: i32,
+    /// The k largest products.
+    largest: BinaryHeap<Reverse<i32>>,
+    /// A product below it is out of question.
+    threshold: i32,
+    found: Vec<Candidate>,
+    /// How many may be found before those below the threshold are forgotten.
+    limit: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    product: i32,
+    position: u32,
+}
+
+impl Candidates {
+    /// Starts anew for the `wanted` best, where a product is at most `error` off.
+    pub(super) fn begin(&mut self, wanted: usize, query: &QueryCodes, error: f64) {
+        self.wanted = wanted;
+        self.window = query.units(2.0 * error);
+        self.largest.clear();
+        self.found.clear();
+        self.threshold = i32::MIN;
+        self.limit = 4 * wanted + 1024;
+    }
+
+    /// Looks at the `products` of neighbouring rows; `admit` tells the position of a row, if it is wanted at all, and is asked only where
+    /// that matters.
+    pub(super) fn offer(&mut self, products: &[i32], mut admit: impl FnMut(usize) -> Option<u32>) {
+        if self.wanted == 0 {
+            return;
+        }
+        for (group, products) in products.chunks(GROUP).enumerate() {
+            let threshold = self.threshold;
+            let any = products
+                .iter()
+                .fold(false, |any, &product| any | (product >= threshold));
+            if !any {
+                continue;
+            }
+            for (n, &product) in products.iter().enumerate() {
+                if product >= self.threshold
+                    && let Some(position) = admit(group * GROUP + n)
+                {
+                    self.push(Candidate { product, position });
+                }
+            }
+        }
+    }
+
+    /// The k-th best product so far, if there are k.
+    pub(super) fn kth(&self) -> Option<i32> {
+        (self.largest.len() == self.wanted)
+            .then(|| self.largest.peek().map(|least| least.0))
+            .flatten()
+    }
+
+    /// Scores what is left in 32-bit floats and offers it to `best`. Returns how many were scored.
+    pub(super) fn rescore(
+        &mut self,
+        (query, codes): (&[f32], &QueryCodes),
+        error: f64,
+        vectors: &Embeddings,
+        best: &mut Best,
+    ) -> usize {
+        self.found
+            .retain(|candidate| candidate.product >= self.threshold);
+        let mut scored = 0;
+        let mut score = |candidates: &[Candidate], best: &mut Best| {
+            for candidate in candidates {
+                if codes.score(candidate.product) + error < f64::from(best.threshold()) {
+                    continue;
+                }
+                scored += 1;
+                best.offer(Scored {
+                    item: candidate.position,
+                    score: kernel::dot(query, vectors.row(candidate.position as usize)),
+                });
+            }
+            best.settle();
+        };
+        // The k best by estimate first: their scores rule out most of the others.
+        if self.found.len() > self.wanted {
+            self.found
+                .select_nth_unstable_by_key(self.wanted - 1, |candidate| {
+                    Reverse(candidate.product)
+                });
+            let (first, rest) = self.found.split_at(self.wanted);
+            score(first, best);
+            score(rest, best);
+        } else {
+            score(&self.found, best);
+        }
+        scored
+    }
+
+    #[inline]
+    fn push(&mut self, candidate: Candidate) {
+        self.found.push(candidate);
+        if self.largest.len() < self.wanted {
+            self.largest.push(Reverse(candidate.product));
+        } else if let Some(mut least) = self.largest.peek_mut() {
+            if candidate.product <= least.0 {
+                return;
+            }
+            *least = Reverse(candidate.product);
+        }
+        if let Some(kth) = self.kth() {
+            self.threshold = kth.saturating_sub(self.window);
+        }
+        if self.found.len() >= self.limit {
+            self.found
+                .retain(|candidate| candidate.product >= self.threshold);
+            self.limit = 2 * self.found.len() + 4 * self.wanted + 1024;
+        }
+    }
+}

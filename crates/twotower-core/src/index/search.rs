@@ -1,0 +1,297 @@
+use super::allowed::Allowed;
+use super::best::Best;
+use super::bitset::Bitset;
+use super::candidates::Candidates;
+use super::codes::QueryCodes;
+use super::lists::ProbeSpace;
+use super::{AttributesError, Filter, Index};
+use crate::kernel;
+use crate::recommend::Scored;
+use std::ops::Range;
+use thiserror::Error;
+
+/// Rows of codes that are scored before one looks at their scores.
+const BLOCK: usize = 512;
+
+/// The largest norm of a query: inner products with it stay finite.
+const MAX_NORM: f64 = 1e30;
+
+/// What is searched for besides the query.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Search<'a> {
+    /// How many videos.
+    pub k: usize,
+    /// Positions that must not come back, in any order; those that do not exist are ignored.
+    pub exclude: &'a [&'a [u32]],
+    /// What the videos must meet.
+    pub filter: Option<&'a Filter>,
+    /// Exactly the best, even where there are inverted lists.
+    pub exact: bool,
+}
+
+/// A query that cannot be answered.
+#[derive(Debug, Error, PartialEq)]
+pub enum SearchError {
+    /// The query has another length than the vectors.
+    #[error("the query has {actual} dimensions, expected {expected}")]
+    Dimension {
+        /// What the vectors have.
+        expected: usize,
+        /// What came.
+        actual: usize,
+    },
+    /// NaN or infinity.
+    #[error("component {component} of the query is not finite")]
+    NotFinite {
+        /// Position of the first such component.
+        component: usize,
+    },
+    /// Inner products could overflow.
+    #[error("the norm of the query is {norm}, expected one up to 1e30")]
+    Norm {
+        /// Euclidean norm.
+        norm: f64,
+    },
+    /// The filter does not fit the videos' attributes.
+    #[error(transparent)]
+    Filter(#[from] AttributesError),
+}
+
+/// What searches need room for; a thread keeps one and uses it again, for any index.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    excluded: Bitset,
+    marks: Bitset,
+    query: QueryCodes,
+    products: Vec<i32>,
+    slots: Vec<u32>,
+    candidates: Candidates,
+    best: Best,
+    probe: ProbeSpace,
+    work: Work,
+}
+
+/// What the latest search of a [`Scratch`] looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Videos scored by their codes.
+    pub scanned: usize,
+    /// Videos scored in 32-bit floats, those of the delta included.
+    pub rescored: usize,
+    /// Inverted lists looked into.
+    pub lists: usize,
+}
+
+impl Scratch {
+    /// What the latest search looked at.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+}
+
+impl Index {
+    /// The `k` videos with the largest inner products with `query` `[d]` that are neither excluded nor filtered out, best first, ties to
+    /// the smaller position; fewer only where there are fewer. Scores are the inner products in 32-bit floats.
+    ///
+    /// These are exactly the best ones, except that a search through inverted lists, which is made if there are lists, the request does not
+    /// ask for an exact one and the filter lets a tenth of the videos through, may miss some ([`Index::recall`]).
+    ///
+    /// # Errors
+    /// [`SearchError`]
+    pub fn search(
+        &self,
+        query: &[f32],
+        request: &Search<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Scored>, SearchError> {
+        self.check(query)?;
+        let conditions = match request.filter {
+            Some(filter) => self.attributes.prepare(filter)?,
+            None => Vec::new(),
+        };
+        let allowed = Allowed::new(&self.attributes, conditions, &mut scratch.marks);
+        scratch.excluded.reserve(self.len());
+        let excluded = request.exclude.iter().copied().flatten();
+        let inside = excluded.filter(|&&position| (position as usize) < self.len());
+        inside.clone().for_each(|&position| {
+            scratch.excluded.insert(position);
+        });
+        let best = self.best(query, request, &allowed, scratch);
+        inside.for_each(|&position| scratch.excluded.remove(position));
+        Ok(best)
+    }
+
+    /// Mean share of the `k` best videos of each query that a search through the inverted lists finds; 1 where there are no lists.
+    ///
+    /// `queries` `[n, d]`, as users' vectors. `NaN` without a query or without a video.
+    ///
+    /// # Errors
+    /// [`SearchError`] of the first query that cannot be answered.
+    pub fn recall<'q>(
+        &self,
+        queries: impl IntoIterator<Item = &'q [f32]>,
+        k: usize,
+        scratch: &mut Scratch,
+    ) -> Result<f64, SearchError> {
+        let (mut found, mut wanted) = (0, 0);
+        for query in queries {
+            let mut search = |exact| {
+                let request = Search {
+                    k,
+                    exact,
+                    ..Search::default()
+                };
+                self.search(query, &request, scratch)
+            };
+            let exact = search(true)?;
+            let answer = search(false)?;
+            wanted += exact.len();
+            found += exact
+                .iter()
+                .filter(|best| answer.iter().any(|scored| scored.item == best.item))
+                .count();
+        }
+        Ok(found as f64 / wanted as f64)
+    }
+
+    fn check(&self, query: &[f32]) -> Result<(), SearchError> {
+        if query.len() != self.dim() {
+            return Err(SearchError::Dimension {
+                expected: self.dim(),
+                actual: query.len(),
+            });
+        }
+        if let Some(component) = query.iter().position(|x| !x.is_finite()) {
+            return Err(SearchError::NotFinite { component });
+        }
+        let norm = query
+            .iter()
+            .map(|&x| f64::from(x).powi(2))
+            .sum::<f64>()
+            .sqrt();
+        if norm > MAX_NORM {
+            return Err(SearchError::Norm { norm });
+        }
+        Ok(())
+    }
+
+    fn best(
+        &self,
+        query: &[f32],
+        request: &Search<'_>,
+        allowed: &Allowed<'_>,
+        scratch: &mut Scratch,
+    ) -> Vec<Scored> {
+        let Scratch {
+            excluded,
+            query: codes,
+            products,
+            slots,
+            candidates,
+            best,
+            probe,
+            work,
+            ..
+        } = scratch;
+        let base = &*self.base;
+        *work = Work::default();
+        products.resize(BLOCK, 0);
+        base.codes.prepare(query, codes);
+        let error = codes.error();
+        // No more than there are, so that a huge k asks for no huge heap.
+        let k = request.k.min(self.len());
+        candidates.begin(k, codes, error);
+        best.begin(k);
+
+        let few = matches!(allowed, Allowed::Few(_));
+        let changed =
+            |position: &u32| !excluded.contains(*position) && (few || allowed.contains(*position));
+        let mut score_changed = |position: u32, vector: &[f32]| {
+            work.rescored += 1;
+            best.offer(Scored {
+                item: position,
+                score: kernel::dot(query, vector),
+            });
+        };
+        if let Allowed::Few(positions) = allowed {
+            for position in positions.iter().filter(|position| changed(position)) {
+                if let Some(vector) = self.delta.vector(*position) {
+                    score_changed(*position, vector);
+                }
+            }
+        } else {
+            for (position, vector) in self.delta.iter() {
+                if changed(&position) {
+                    score_changed(position, vector);
+                }
+            }
+        }
+
+        let admit = |position: u32| {
+            let admitted = !excluded.contains(position)
+                && !self.delta.supersedes(position)
+                && allowed.contains(position);
+            admitted.then_some(position)
+        };
+        match (allowed, &base.lists) {
+            (Allowed::Few(positions), _) => {
+                slots.clear();
+                slots.extend(
+                    positions
+                        .iter()
+                        .filter(|&&position| (position as usize) < base.vectors.len())
+                        .filter_map(|&position| admit(position))
+                        .map(|position| base.slot_of(position)),
+                );
+                work.scanned = slots.len();
+                for slots in slots.chunks(BLOCK) {
+                    let products = &mut products[..slots.len()];
+                    kernel::code_products_at(
+                        base.codes.as_slice(),
+                        slots,
+                        codes.as_slice(),
+                        products,
+                    );
+                    candidates.offer(products, |n| Some(base.position_of(slots[n])));
+                }
+            }
+            (_, Some(lists)) if !request.exact => {
+                lists.probe(query, base.margin, probe, |slots| {
+                    work.lists += 1;
+                    work.scanned += slots.len();
+                    base.scan(slots, codes, products, candidates, admit);
+                    candidates
+                        .kth()
+                        .map_or(f32::NEG_INFINITY, |kth| codes.score(kth) as f32)
+                });
+            }
+            _ => {
+                work.scanned = base.vectors.len();
+                base.scan(0..base.vectors.len(), codes, products, candidates, admit);
+            }
+        }
+        work.rescored += candidates.rescore((query, codes), error, &base.vectors, best);
+        best.take()
+    }
+}
+
+impl super::Base {
+    /// Scores the rows of codes in `slots` and offers what `admit` lets through.
+    fn scan(
+        &self,
+        slots: Range<usize>,
+        query: &QueryCodes,
+        products: &mut [i32],
+        candidates: &mut Candidates,
+        admit: impl Fn(u32) -> Option<u32>,
+    ) {
+        let stride = self.codes.stride();
+        let rows = &self.codes.as_slice()[slots.start * stride..slots.end * stride];
+        for (block, rows) in rows.chunks(BLOCK * stride).enumerate() {
+            let products = &mut products[..rows.len() / stride];
+            kernel::code_products(rows, query.as_slice(), products);
+            let begin = slots.start + block * BLOCK;
+            candidates.offer(products, |n| admit(self.position_of((begin + n) as u32)));
+        }
+    }
+}
