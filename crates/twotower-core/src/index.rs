@@ -246,6 +246,23 @@ impl Index {
         })
     }
 
+    /// The same vectors with other attributes of the same videos.
+    ///
+    /// # Errors
+    /// [`IndexError::Length`] if they are of more or fewer videos.
+    pub fn with_attributes(&self, attributes: Attributes) -> Result<Self, IndexError> {
+        if attributes.len() != self.len() {
+            return Err(IndexError::Length {
+                attributes: attributes.len(),
+                vectors: self.len(),
+            });
+        }
+        Ok(Self {
+            attributes,
+            ..self.clone()
+        })
+    }
+
     /// Number of videos, those added included.
     pub fn len(&self) -> usize {
         self.base.vectors.len() + self.delta.added()

@@ -26,6 +26,7 @@ mod error;
 
 pub use args::{ConsoleAccess, ServeArgs};
 pub use limits::Limits;
+pub use recommendations::Policy;
 
 pub(crate) use auth::SessionKey;
 pub(crate) use body::{invalid, read_object, refuse_unknown};
@@ -36,7 +37,7 @@ pub(crate) use time::rfc3339;
 use crate::console;
 use anyhow::{Context, bail};
 use auth::Authenticator;
-use snapshot::Snapshots;
+use snapshot::{SnapshotOptions, Snapshots};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -57,6 +58,10 @@ pub struct ServeConfig {
     pub console: ConsoleAccess,
     /// Deadlines and caps.
     pub limits: Limits,
+    /// What the operator has decided about lists.
+    pub policy: Policy,
+    /// Days after publication for which a video is new.
+    pub new_days: u32,
 }
 
 /// A server that has its port and its data, and does not answer yet.
@@ -98,10 +103,21 @@ impl Server {
             .with_context(|| format!("listen on {}", config.listen))?;
         let address = listener.local_addr()?;
 
-        let snapshots = Snapshots::new(store.clone(), config.models.clone());
+        let options = SnapshotOptions {
+            groups: config.policy.rules.max_per_maker > 0
+                || config.policy.rules.max_per_performer > 0,
+            new_days: config.new_days,
+        };
+        let snapshots = Snapshots::new(store.clone(), config.models.clone(), options);
         snapshots.refresh(config.limits.catalogue_poll).await;
         auth.warm_up().await;
-        let app = Arc::new(App::new(store, auth, snapshots, config.limits));
+        let app = Arc::new(App::new(
+            store,
+            auth,
+            snapshots,
+            config.limits,
+            config.policy,
+        ));
         let console = session.map(|session| {
             let only_loopback = config.console == ConsoleAccess::Loopback;
             console::router(&app, session, config.models, only_loopback)
@@ -125,8 +141,13 @@ impl Server {
         let limits = self.app.limits;
         let app = Arc::clone(&self.app);
         let refresh = tokio::spawn(async move { app.snapshots.keep_current(limits).await });
+        let app = Arc::clone(&self.app);
+        let listen = tokio::spawn(async move {
+            recommendations::listen(&app.store, &app.subjects, &app.answers).await;
+        });
         connection::serve(self.listener, self.router, limits, shutdown).await;
         refresh.abort();
+        listen.abort();
     }
 }
 

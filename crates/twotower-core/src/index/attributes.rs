@@ -202,6 +202,17 @@ impl Attributes {
         })
     }
 
+    /// Tells of positions whether their videos pass `filter`; through a filter that does not fit none does.
+    pub fn predicate<'a>(&'a self, filter: &'a Filter) -> impl Fn(u32) -> bool + 'a {
+        let conditions = self.prepare(filter);
+        move |position| {
+            (position as usize) < self.len
+                && conditions
+                    .as_ref()
+                    .is_ok_and(|conditions| self.meets(conditions, position))
+        }
+    }
+
     /// Memory in bytes.
     pub fn bytes(&self) -> usize {
         let rows = self.changes.rows.values().map(|row| {

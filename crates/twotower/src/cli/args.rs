@@ -9,7 +9,7 @@ use crate::import::ImportArgs;
 use crate::jobs::{
     EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, Gate, TrainOptions, UpdateMode, UpdateOptions,
 };
-use crate::serve::{ConsoleAccess, ServeArgs, ServeConfig, auth};
+use crate::serve::{ConsoleAccess, Policy, ServeArgs, ServeConfig, auth};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -415,6 +415,8 @@ impl DemoArgs {
             auth: auth::Config::default(),
             console: ConsoleAccess::Loopback,
             limits: config.serve.limits(),
+            policy: Policy::new(config),
+            new_days: config.serve.new_days,
         }
     }
 }

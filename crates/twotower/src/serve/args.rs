@@ -1,4 +1,4 @@
-use super::ServeConfig;
+use super::{Policy, ServeConfig};
 use super::auth::{self, JwksSource, Secret};
 use crate::config;
 use anyhow::Context;
@@ -124,6 +124,8 @@ impl ServeArgs {
                 (true, true) => ConsoleAccess::AnyAddress,
             },
             limits: config.serve.limits(),
+            policy: Policy::new(config),
+            new_days: config.serve.new_days,
         })
     }
 }

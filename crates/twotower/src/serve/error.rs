@@ -117,6 +117,12 @@ impl ApiError {
         }
     }
 
+    /// The code, and what the sender is told.
+    pub(super) fn code_and_message(&self) -> (&'static str, String) {
+        let (_, code, message) = self.describe();
+        (code, message)
+    }
+
     /// Logs what the sender is not told and writes the answer's body.
     pub(super) fn render(&self, response: &mut Response, id: &RequestId) {
         let (status, code, message) = self.describe();

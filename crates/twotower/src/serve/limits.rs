@@ -11,6 +11,10 @@ pub struct Limits {
     pub database: Duration,
     /// For a whole request.
     pub request: Duration,
+    /// For an answer that knows what the user has liked by now; then comes one without. 0: as long as `database`.
+    pub soft_deadline: Duration,
+    /// How long answers are given again, if nothing has changed.
+    pub answers_kept: Duration,
     /// For requests in flight to end after the server was told to stop.
     pub drain: Duration,
     /// Between looks at which model version is active.
@@ -30,6 +34,8 @@ impl Default for Limits {
             body_read: Duration::from_secs(5),
             database: Duration::from_secs(2),
             request: Duration::from_secs(8),
+            soft_deadline: Duration::from_millis(150),
+            answers_kept: Duration::from_mins(5),
             drain: Duration::from_secs(10),
             active_model_poll: Duration::from_secs(3),
             catalogue_poll: Duration::from_mins(1),

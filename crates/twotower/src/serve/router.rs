@@ -2,6 +2,7 @@ use super::auth::Authenticator;
 use super::error::ApiError;
 use super::limits::Limits;
 use super::request_id::{self, RequestId};
+use super::recommendations::{AnswerCache, Policy, Subjects, UserStates};
 use super::snapshot::Snapshots;
 use super::{body, health, recommendations};
 use axum::Router;
@@ -17,6 +18,8 @@ use twotower_store::Store;
 
 /// The path of the Supabase Edge Function, so that a client changes only its base URL.
 const RECOMMENDATIONS: &str = "/functions/v1/two_tower_recommendations";
+const SIMILAR: &str = "/functions/v1/similar_videos";
+const BATCH: &str = "/functions/v1/batch_recommendations";
 
 /// What requests share.
 pub(crate) struct App {
@@ -24,6 +27,10 @@ pub(crate) struct App {
     pub(crate) auth: Authenticator,
     pub(crate) snapshots: Snapshots,
     pub(crate) limits: Limits,
+    pub(super) policy: Policy,
+    pub(super) states: UserStates,
+    pub(super) answers: AnswerCache,
+    pub(super) subjects: Subjects,
     /// One permit a core: more rankings at once would only slow each other down.
     pub(super) scoring: Semaphore,
     in_flight: Semaphore,
@@ -35,9 +42,14 @@ impl App {
         auth: Authenticator,
         snapshots: Snapshots,
         limits: Limits,
+        policy: Policy,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            states: UserStates::new(store.clone(), &limits),
+            answers: AnswerCache::new(limits.answers_kept),
+            subjects: Subjects::default(),
+            policy,
             store,
             auth,
             snapshots,
@@ -52,6 +64,8 @@ impl App {
 pub(super) fn router(app: &Arc<App>, console: Option<Router>) -> Router {
     let api = Router::new()
         .route(RECOMMENDATIONS, post(recommendations::recommend))
+        .route(SIMILAR, post(recommendations::similar))
+        .route(BATCH, post(recommendations::batch))
         .with_state(Arc::clone(app))
         .merge(console.unwrap_or_default())
         .layer(middleware::from_fn_with_state(Arc::clone(app), admit));
@@ -127,6 +141,8 @@ async fn answer(request: Request, next: Next) -> Response {
 fn route_label(path: &str) -> &'static str {
     match path {
         RECOMMENDATIONS => RECOMMENDATIONS,
+        SIMILAR => SIMILAR,
+        BATCH => BATCH,
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
         "/" => "/",

@@ -10,7 +10,7 @@ mod delta;
 
 mod refresh;
 
-pub(crate) use refresh::Snapshots;
+pub(crate) use refresh::{SnapshotOptions, Snapshots};
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -126,6 +126,7 @@ impl Snapshot {
     pub(crate) fn most_liked(&self, k: usize, exclude: &[&[u32]], filter: &Filter) -> Vec<Scored> {
         let mut excluded: Vec<u32> = exclude.iter().copied().flatten().copied().collect();
         excluded.sort_unstable();
+        let passes = self.videos.attributes().predicate(filter);
         let added = self.popularity.order.len() as u32..self.videos.len() as u32;
         self.popularity
             .order
@@ -133,7 +134,7 @@ impl Snapshot {
             .copied()
             .chain(added)
             .filter(|item| excluded.binary_search(item).is_err())
-            .filter(|&item| self.videos.passes(filter, item))
+            .filter(|&item| passes(item))
             .take(k)
             .map(|item| Scored {
                 item,

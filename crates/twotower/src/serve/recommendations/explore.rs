@@ -24,12 +24,13 @@ pub(super) fn explore(
     if expected <= 0.0 || ranking.origin != Origin::TwoTower {
         return;
     }
+    let admits = eligible.admits();
     let fresh: Vec<u32> = snapshot
         .videos
         .fresh()
         .iter()
         .copied()
-        .filter(|item| eligible.admits(*item) && !skips.contains(item))
+        .filter(|item| admits(*item) && !skips.contains(item))
         .collect();
     let mut random = match query.seed {
         Some(seed) => Pcg64Mcg::seed_from_u64(seed),

@@ -124,9 +124,12 @@ impl<'a> Eligible<'a> {
         }
     }
 
-    pub(super) fn admits(&self, item: u32) -> bool {
-        self.snapshot.videos.passes(&self.filter, item)
-            && !self.exclude.iter().any(|list| list.contains(&item))
+    /// Tells whether a video may be chosen.
+    pub(super) fn admits(&self) -> impl Fn(u32) -> bool {
+        let mut excluded = self.exclude.concat();
+        excluded.sort_unstable();
+        let passes = self.snapshot.videos.attributes().predicate(&self.filter);
+        move |item| passes(item) && excluded.binary_search(&item).is_err()
     }
 }
 
@@ -243,9 +246,10 @@ fn choose(
         .collect();
 
     if picks.len() < query.limit {
+        let admits = eligible.admits();
         let mut skipped: Vec<Scored> = skips
             .iter()
-            .filter(|&&item| eligible.admits(item))
+            .filter(|&&item| admits(item))
             .map(|&item| Scored {
                 item,
                 score: match vector {

@@ -13,7 +13,7 @@ pub(crate) use build::VideosBuilder;
 use std::collections::HashMap;
 use terms::Terms;
 use titles::Titles;
-use twotower_core::index::{Attributes, Filter};
+use twotower_core::index::Attributes;
 use uuid::Uuid;
 
 /// The catalogue. Positions below `sorted` ascend by id; videos that came since the last full reading follow.
@@ -117,11 +117,6 @@ impl Videos {
     /// What filters ask about.
     pub(crate) fn attributes(&self) -> &Attributes {
         &self.attributes
-    }
-
-    /// Whether the video at `position` passes `filter`.
-    pub(crate) fn passes(&self, filter: &Filter, position: u32) -> bool {
-        self.attributes.passes(filter, position)
     }
 
     /// Memory in bytes, about.

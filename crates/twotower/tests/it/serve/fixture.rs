@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use twotower::serve::auth::{Config, Secret};
-use twotower::serve::{ConsoleAccess, Limits, ServeConfig, Server};
+use twotower::serve::{ConsoleAccess, Limits, Policy, ServeConfig, Server};
 use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
@@ -148,6 +148,8 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
         },
         console: ConsoleAccess::Off,
         limits: Limits::default(),
+        policy: Policy::default(),
+        new_days: 14,
     }
 }
 
