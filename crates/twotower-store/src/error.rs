@@ -82,6 +82,12 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A block that no video would match.
+    #[error("the value of a block {reason}")]
+    Block {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Seconds since 1970 do not fit 32 bits.
     #[error("{table}: created_at is {at_us} µs from 1970, outside the years 1970 to 2106")]
     Time {

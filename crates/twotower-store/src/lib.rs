@@ -13,6 +13,10 @@ mod lease;
 
 mod erasure;
 
+mod user;
+
+mod user_change;
+
 mod store;
 
 mod postgres;
@@ -26,6 +30,7 @@ pub mod model_storage;
 pub use erasure::{ErasePlan, Erased, SearchedRows};
 pub use error::StoreError;
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};
+pub use postgres::UserChanges;
 pub use registry::{
     Activation, ActivationKind, ActivationRecord, ModelDetails, ModelRecord, ModelState, NewModel,
     version_before,
@@ -33,6 +38,8 @@ pub use registry::{
 pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
 pub use store::{
     ConnectOptions, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, InteractionRow,
-    LastSeen, Store, StoreKind, UserActivity, UserHistory, VectorAge, VectorSummary, VectorTable,
-    VideoCard, VideosWritten,
+    LastSeen, Store, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge, VectorSummary,
+    VectorTable, VideoCard, VideoFacts, VideosWritten,
 };
+pub use user::{Block, BlockKind, UserState};
+pub use user_change::{UserChange, UserChangeHasher, UserChangeKey};

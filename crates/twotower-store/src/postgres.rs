@@ -13,7 +13,13 @@ mod copy;
 
 mod videos;
 
+mod facts;
+
 mod interactions;
+
+mod user_state;
+
+mod user_changes;
 
 mod snapshot;
 
@@ -30,12 +36,13 @@ mod vectors;
 mod index;
 
 use crate::store::{BULK_TIMEOUT, redact};
-use crate::{ConnectOptions, StoreError};
-use session::{Session, query};
+use crate::{ConnectOptions, StoreError, StoreTime};
+use session::{Session, query, query_scalar};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::io;
 use std::time::Duration;
+pub use user_changes::UserChanges;
 use uuid::Uuid;
 
 /// Rows that one statement writes.
@@ -83,6 +90,13 @@ impl Postgres {
         session.commit().await
     }
 
+    pub(crate) async fn time(&self) -> Result<StoreTime, StoreError> {
+        let mut session = self.begin().await?;
+        let time = time(&mut session).await?;
+        session.commit().await?;
+        Ok(time)
+    }
+
     /// Begins what answers a request.
     async fn begin(&self) -> Result<Session, StoreError> {
         Session::begin(&self.pool, "BEGIN", self.statement_timeout).await
@@ -98,6 +112,14 @@ impl Postgres {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         Session::begin(&self.pool, begin, timeout).await
     }
+}
+
+/// When the transaction began, by the server's clock.
+async fn time(session: &mut Session) -> Result<StoreTime, StoreError> {
+    let us = query_scalar("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
+        .fetch_one(&mut **session)
+        .await?;
+    Ok(StoreTime::from_us(us))
 }
 
 /// What a foreign key refused: the server tells in its detail, `Key (video_id)=(…) is not present in table "videos".`

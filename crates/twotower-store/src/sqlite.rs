@@ -7,7 +7,11 @@ mod migrations;
 
 mod videos;
 
+mod facts;
+
 mod interactions;
+
+mod user_state;
 
 mod snapshot;
 
@@ -21,8 +25,9 @@ mod search;
 
 mod vectors;
 
+use crate::postgres::UserChanges;
 use crate::store::redact;
-use crate::{ConnectOptions, StoreError};
+use crate::{ConnectOptions, StoreError, StoreTime};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite as Database, SqlitePool, Transaction};
 use std::path::Path;
@@ -91,6 +96,17 @@ impl Sqlite {
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.pool).await?;
         Ok(())
+    }
+
+    #[expect(clippy::unused_async, reason = "the other engine has work to do")]
+    pub(crate) async fn time(&self) -> Result<StoreTime, StoreError> {
+        Ok(StoreTime::from_us(now_us()))
+    }
+
+    /// SQLite tells no other process of a change.
+    #[expect(clippy::unused_async, reason = "the other engine has work to do")]
+    pub(crate) async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
+        Ok(None)
     }
 
     /// Begins as a writer: a transaction that turns into one later may find that another was faster.

@@ -1,11 +1,15 @@
 mod rows;
 
+mod facts;
+
 mod videos;
 
+pub use facts::VideoFacts;
+pub(crate) use facts::{add_name, tidy_names};
 pub use rows::{
     ConnectOptions, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, InteractionRow,
-    LastSeen, StoreKind, UserActivity, UserHistory, VectorAge, VectorSummary, VectorTable,
-    VideoCard, VideosWritten,
+    LastSeen, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge, VectorSummary,
+    VectorTable, VideoCard, VideosWritten,
 };
 pub(crate) use videos::{changes, tidy};
 
@@ -75,6 +79,9 @@ macro_rules! call {
         }
     }};
 }
+
+// After the macro, which it calls.
+mod serving;
 
 #[expect(
     clippy::missing_errors_doc,

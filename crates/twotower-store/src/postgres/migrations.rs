@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 7] = [
+const MIGRATIONS: [(&str, &str, &str); 8] = [
     (
         "20261124000000",
         "prerequisites",
@@ -40,6 +40,11 @@ const MIGRATIONS: [(&str, &str, &str); 7] = [
         "20261126000000",
         "erasure",
         include_str!("../../../../supabase/migrations/20261126000000_erasure.sql"),
+    ),
+    (
+        "20261127000000",
+        "serving",
+        include_str!("../../../../supabase/migrations/20261127000000_serving.sql"),
     ),
 ];
 

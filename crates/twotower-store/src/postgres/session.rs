@@ -1,6 +1,6 @@
 use crate::StoreError;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgArguments;
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres};
 use std::ops::{Deref, DerefMut};
@@ -22,25 +22,42 @@ impl Session {
         timeout: Duration,
     ) -> Result<Self, StoreError> {
         // One round trip. `SET LOCAL` ends with the transaction, so that a pooler's next client does not inherit it.
-        let begin = format!(
-            "{begin}; SET LOCAL statement_timeout = {}",
-            // 0 would mean none at all.
-            timeout.as_millis().max(1)
-        );
-        // After a restart of the server every idle connection is dead, and beginning is what finds out: each that fails is
-        // closed, so that at the latest the last try has a new one.
+        let begin = format!("{begin}; {}", limit(timeout));
+        let (session, _) = Self::first(pool, &begin).await?;
+        Ok(session)
+    }
+
+    /// Runs one statement in a transaction and with a timeout of its own, all of it in one round trip.
+    ///
+    /// The statements of one message are one transaction, and what runs without parameters cannot be sent otherwise: whoever
+    /// calls this answers for every character of `statement`.
+    pub(super) async fn run_alone(
+        pool: &PgPool,
+        statement: &str,
+        timeout: Duration,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let message = format!("{}; {statement}", limit(timeout));
+        let (mut session, rows) = Self::first(pool, &message).await?;
+        session.committed = true;
+        Ok(rows)
+    }
+
+    /// Takes a connection and sends the first message on it.
+    async fn first(pool: &PgPool, message: &str) -> Result<(Self, Vec<PgRow>), StoreError> {
+        // After a restart of the server every idle connection is dead, and the first message is what finds out: each that fails
+        // is closed, so that at the latest the last try has a new one.
         let mut tries = pool.options().get_max_connections() + 1;
         loop {
             let mut session = Self {
                 connection: pool.acquire().await?,
                 committed: false,
             };
-            let begun = sqlx::raw_sql(AssertSqlSafe(begin.as_str()))
-                .execute(&mut *session)
+            let answer = sqlx::raw_sql(AssertSqlSafe(message))
+                .fetch_all(&mut *session)
                 .await;
             tries -= 1;
-            match begun.map_err(StoreError::from) {
-                Ok(_) => return Ok(session),
+            match answer.map_err(StoreError::from) {
+                Ok(rows) => return Ok((session, rows)),
                 Err(StoreError::Connection(_)) if tries > 0 => {}
                 Err(error) => return Err(error),
             }
@@ -52,6 +69,13 @@ impl Session {
         self.committed = true;
         Ok(())
     }
+}
+
+/// Sets how long each statement may take, until the end of the transaction.
+fn limit(timeout: Duration) -> String {
+    // 0 would mean none at all.
+    let ms = timeout.as_millis().max(1);
+    format!("SET LOCAL statement_timeout = {ms}")
 }
 
 impl Drop for Session {
@@ -84,7 +108,7 @@ pub(super) fn query(sql: &'static str) -> Query<'static, Postgres, PgArguments> 
 /// [`query`] that gives rows of type `T`.
 pub(super) fn query_as<T>(sql: &'static str) -> QueryAs<'static, Postgres, T, PgArguments>
 where
-    T: for<'r> FromRow<'r, sqlx::postgres::PgRow>,
+    T: for<'r> FromRow<'r, PgRow>,
 {
     sqlx::query_as(sql).persistent(false)
 }
@@ -92,7 +116,7 @@ where
 /// [`query`] that gives single values of type `T`.
 pub(super) fn query_scalar<T>(sql: &'static str) -> QueryScalar<'static, Postgres, T, PgArguments>
 where
-    (T,): for<'r> FromRow<'r, sqlx::postgres::PgRow>,
+    (T,): for<'r> FromRow<'r, PgRow>,
 {
     sqlx::query_scalar(sql).persistent(false)
 }

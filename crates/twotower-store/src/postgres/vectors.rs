@@ -1,9 +1,11 @@
-use super::Postgres;
 use super::erasure::{keep_erasures_out, was_erased};
 use super::session::{query, query_as, query_scalar};
+use super::{Postgres, Session, time};
 use crate::store::{BULK_TIMEOUT, check_vector};
-use crate::{EmbeddingRow, Lease, StoreError, VectorSummary, VectorTable};
+use crate::{EmbeddingRow, Lease, StoreError, StoreTime, VectorSummary, VectorTable};
 use futures_util::TryStreamExt;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row};
 use twotower_core::embedding::Embeddings;
 use uuid::Uuid;
@@ -17,6 +19,8 @@ struct Statements {
     upsert: &'static str,
     delete: &'static str,
     read: &'static str,
+    /// Gives what was written since a number of microseconds after 1970.
+    since: &'static str,
     count: &'static str,
     ages: &'static str,
     /// Gives the ids of vectors not written for so many microseconds.
@@ -44,6 +48,10 @@ macro_rules! statements {
             ),
             read: concat!(
                 "SELECT ", $id, ", embedding::real[] FROM public.", $table, " WHERE model_version = $1 ORDER BY ", $id
+            ),
+            since: concat!(
+                "SELECT ", $id, ", embedding::real[] FROM public.", $table, " WHERE model_version = $1
+                 AND updated_at >= timestamptz 'epoch' + $2 * interval '1 microsecond' ORDER BY ", $id
             ),
             count: concat!(
                 "SELECT model_version, count(*) FROM public.", $table, " GROUP BY model_version ORDER BY model_version"
@@ -149,25 +157,27 @@ impl Postgres {
         dim: usize,
     ) -> Result<(Vec<Uuid>, Embeddings), StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-        let mut ids = Vec::new();
-        let mut embeddings = Embeddings::new(dim);
-        let mut rows = query(statements(table).read)
-            .bind(version)
-            .fetch(&mut *session);
-        while let Some(row) = rows.try_next().await? {
-            let vector: Vec<f32> = row.try_get(1)?;
-            check_vector(&vector, dim)
-                .and_then(|()| embeddings.push(&vector))
-                .map_err(|source| StoreError::Vector {
-                    table: table.table(),
-                    row: ids.len(),
-                    source,
-                })?;
-            ids.push(row.try_get(0)?);
-        }
-        drop(rows);
+        let rows = query(statements(table).read).bind(version);
+        let vectors = vectors(&mut session, table, dim, rows).await?;
         session.commit().await?;
-        Ok((ids, embeddings))
+        Ok(vectors)
+    }
+
+    pub(crate) async fn vectors_written_since(
+        &self,
+        table: VectorTable,
+        version: i64,
+        since: StoreTime,
+        dim: usize,
+    ) -> Result<(Vec<Uuid>, Embeddings, StoreTime), StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let now = time(&mut session).await?;
+        let rows = query(statements(table).since)
+            .bind(version)
+            .bind(since.us());
+        let (ids, embeddings) = vectors(&mut session, table, dim, rows).await?;
+        session.commit().await?;
+        Ok((ids, embeddings, now))
     }
 
     pub(crate) async fn count_vectors(
@@ -236,4 +246,28 @@ impl Postgres {
             wrong_norm: wrong_norm as u64,
         })
     }
+}
+
+/// Reads (id, vector) of each row.
+async fn vectors(
+    session: &mut Session,
+    table: VectorTable,
+    dim: usize,
+    statement: Query<'static, sqlx::Postgres, PgArguments>,
+) -> Result<(Vec<Uuid>, Embeddings), StoreError> {
+    let mut ids = Vec::new();
+    let mut embeddings = Embeddings::new(dim);
+    let mut rows = statement.fetch(&mut **session);
+    while let Some(row) = rows.try_next().await? {
+        let vector: Vec<f32> = row.try_get(1)?;
+        check_vector(&vector, dim)
+            .and_then(|()| embeddings.push(&vector))
+            .map_err(|source| StoreError::Vector {
+                table: table.table(),
+                row: ids.len(),
+                source,
+            })?;
+        ids.push(row.try_get(0)?);
+    }
+    Ok((ids, embeddings))
 }

@@ -41,6 +41,10 @@ impl Sqlite {
                 *deleted = done.await?.rows_affected();
             }
         }
+        sqlx::query("DELETE FROM recommendation_blocks WHERE user_id = ?1")
+            .bind(user)
+            .execute(&mut *transaction)
+            .await?;
         let user_vectors = sqlx::query("DELETE FROM user_embeddings WHERE user_id = ?1")
             .bind(user)
             .execute(&mut *transaction)

@@ -1,9 +1,13 @@
 use super::erasure::erased_among;
 use super::{Sqlite, json_numbers, now_us, packed};
 use crate::store::check_vector;
-use crate::{EmbeddingRow, IndexOutcome, IndexPlan, Lease, StoreError, VectorSummary, VectorTable};
+use crate::{
+    EmbeddingRow, IndexOutcome, IndexPlan, Lease, StoreError, StoreTime, VectorSummary, VectorTable,
+};
 use futures_util::TryStreamExt;
-use sqlx::Row;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Row, Sqlite as Database};
 use twotower_core::embedding::Embeddings;
 use uuid::Uuid;
 
@@ -16,6 +20,8 @@ struct Statements {
     upsert: &'static str,
     delete: &'static str,
     read: &'static str,
+    /// Gives what was written since a time.
+    since: &'static str,
     count: &'static str,
     ages: &'static str,
     /// Gives the ids of vectors not written since a time.
@@ -40,6 +46,9 @@ macro_rules! statements {
             ),
             read: concat!(
                 "SELECT ", $id, ", embedding FROM ", $table, " WHERE model_version = ?1 ORDER BY ", $id
+            ),
+            since: concat!(
+                "SELECT ", $id, ", embedding FROM ", $table, " WHERE model_version = ?1 AND updated_at >= ?2 ORDER BY ", $id
             ),
             count: concat!(
                 "SELECT model_version, count(*) FROM ", $table, " GROUP BY model_version ORDER BY model_version"
@@ -141,12 +150,36 @@ impl Sqlite {
         version: i64,
         dim: usize,
     ) -> Result<(Vec<Uuid>, Embeddings), StoreError> {
+        let rows = sqlx::query(statements(table).read).bind(version);
+        self.vectors(table, dim, rows).await
+    }
+
+    pub(crate) async fn vectors_written_since(
+        &self,
+        table: VectorTable,
+        version: i64,
+        since: StoreTime,
+        dim: usize,
+    ) -> Result<(Vec<Uuid>, Embeddings, StoreTime), StoreError> {
+        let now = StoreTime::from_us(now_us());
+        let rows = sqlx::query(statements(table).since)
+            .bind(version)
+            .bind(since.us());
+        let (ids, embeddings) = self.vectors(table, dim, rows).await?;
+        Ok((ids, embeddings, now))
+    }
+
+    /// Reads (id, vector) of each row.
+    async fn vectors(
+        &self,
+        table: VectorTable,
+        dim: usize,
+        statement: Query<'static, Database, SqliteArguments>,
+    ) -> Result<(Vec<Uuid>, Embeddings), StoreError> {
         let mut ids = Vec::new();
         let mut embeddings = Embeddings::new(dim);
         let mut vector = Vec::with_capacity(dim);
-        let mut rows = sqlx::query(statements(table).read)
-            .bind(version)
-            .fetch(&self.pool);
+        let mut rows = statement.fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
             let (numbers, _) = row.try_get::<&[u8], _>(1)?.as_chunks::<4>();
             vector.clear();

@@ -1,4 +1,4 @@
-use super::{CHUNK, Sqlite};
+use super::{CHUNK, Sqlite, now_us};
 use crate::snapshot::CatalogueBuilder;
 use crate::store::changes;
 use crate::{StoreError, VideosWritten};
@@ -10,9 +10,9 @@ use twotower_core::feature::Video;
 use uuid::Uuid;
 
 const UPSERT: &str = "
-    INSERT INTO videos (id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url)
+    INSERT INTO videos (id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url, created_at)
     SELECT unhex(value ->> 'id', '-'), value ->> 'title', value ->> 'description', value ->> 'genre', value ->> 'maker',
-           value ->> 'price', value ->> 'duration_seconds', value ->> 'published_at_us', value ->> 'thumbnail_url'
+           value ->> 'price', value ->> 'duration_seconds', value ->> 'published_at_us', value ->> 'thumbnail_url', ?2
     FROM json_each(?1) WHERE true
     ON CONFLICT (id) DO UPDATE SET
         title = excluded.title, description = excluded.description, genre = excluded.genre, maker = excluded.maker,
@@ -44,7 +44,12 @@ impl Sqlite {
             written.inserted += part.inserted;
             written.updated += part.updated;
             let rows = json(&changed)?;
-            for statement in std::iter::once(UPSERT).chain(TERMS) {
+            sqlx::query(UPSERT)
+                .bind(&rows)
+                .bind(now_us())
+                .execute(&mut *transaction)
+                .await?;
+            for statement in TERMS {
                 sqlx::query(statement)
                     .bind(&rows)
                     .execute(&mut *transaction)

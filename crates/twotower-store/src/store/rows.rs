@@ -185,6 +185,12 @@ pub struct VectorAge {
     pub age: Duration,
 }
 
+/// A moment by the store's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreTime {
+    us: i64,
+}
+
 /// A user and how much they did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserActivity {
@@ -192,6 +198,25 @@ pub struct UserActivity {
     pub user: Uuid,
     /// Number of likes.
     pub likes: u64,
+}
+
+impl StoreTime {
+    /// From microseconds since 1970, UTC.
+    pub fn from_us(us: i64) -> Self {
+        Self { us }
+    }
+
+    /// Microseconds since 1970, UTC.
+    pub fn us(self) -> i64 {
+        self.us
+    }
+
+    /// So much earlier.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        Self::from_us(self.us.saturating_sub(span))
+    }
 }
 
 impl IndexPlan {

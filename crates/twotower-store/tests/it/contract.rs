@@ -14,6 +14,8 @@ mod lease;
 
 mod erasure;
 
+mod serving;
+
 use serde_json::json;
 use twotower_core::feature::Video;
 use twotower_store::{

@@ -11,3 +11,5 @@ mod guide;
 mod lease;
 
 mod schema;
+
+mod serving;

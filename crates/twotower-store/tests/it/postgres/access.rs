@@ -25,6 +25,7 @@ async fn every_table_has_row_security_and_no_verb_too_many() {
     let expected = BTreeMap::from([
         ("public.likes", own),
         ("public.performers", "SELECT"),
+        ("public.recommendation_blocks", own),
         ("public.skips", own),
         ("public.tags", "SELECT"),
         ("public.user_embeddings", "SELECT"),
@@ -33,6 +34,7 @@ async fn every_table_has_row_security_and_no_verb_too_many() {
         ("public.video_tags", "SELECT"),
         ("public.videos", "SELECT"),
         ("twotower.active_model", ""),
+        ("twotower.change_key", ""),
         ("twotower.model_activations", ""),
         ("twotower.models", ""),
         ("twotower.publisher", ""),
@@ -53,8 +55,8 @@ async fn every_table_has_row_security_and_no_verb_too_many() {
             let verbs = verbs.into_iter().flatten().collect::<Vec<_>>().join(" ");
             match role {
                 "anon" => assert_eq!(verbs, "", "{name}"),
-                // Written by `erase_user` alone.
-                "service_role" if name.contains("tombstone") => {
+                // Written by `erase_user` and migrations alone.
+                "service_role" if name.contains("tombstone") || name.ends_with("change_key") => {
                     assert_eq!(verbs, "SELECT", "{name}");
                 }
                 "service_role" => assert_eq!(verbs, "INSERT SELECT UPDATE DELETE", "{name}"),
@@ -102,7 +104,9 @@ async fn users_reach_their_own_rows_only() {
              WHERE id < '00000000-0000-0000-0000-000000000003';
              INSERT INTO skips SELECT * FROM likes;
              INSERT INTO user_embeddings (user_id, model_version, embedding, fingerprint)
-             SELECT u, 1, '[1]', 0 FROM unnest(ARRAY['{ANN}', '{BOB}']::uuid[]) AS u"
+             SELECT u, 1, '[1]', 0 FROM unnest(ARRAY['{ANN}', '{BOB}']::uuid[]) AS u;
+             INSERT INTO recommendation_blocks (user_id, kind, value)
+             SELECT u, 'tag', n::text FROM generate_series(1, 2) AS n, unnest(ARRAY['{ANN}', '{BOB}']::uuid[]) AS u"
         ),
     )
     .await;
@@ -111,17 +115,23 @@ async fn users_reach_their_own_rows_only() {
         "SELECT set_config('request.jwt.claims', '{{\"sub\": \"{ANN}\"}}', false); SET ROLE authenticated"
     );
     connection.execute(AssertSqlSafe(claims)).await.unwrap();
-    for table in ["likes", "skips", "user_embeddings"] {
+    for table in ["likes", "skips", "recommendation_blocks", "user_embeddings"] {
         let select =
             format!("SELECT count(*) FILTER (WHERE user_id = '{ANN}'), count(*) FROM {table}");
         let row = connection.fetch_one(AssertSqlSafe(select)).await.unwrap();
         let (own, all): (i64, i64) = (row.get(0), row.get(1));
         assert!(own > 0 && own == all, "{table}: {own} of {all}");
     }
-    for table in ["likes", "skips"] {
-        let video = "00000000-0000-0000-0000-000000000003";
-        let insert =
-            |user| format!("INSERT INTO {table} (user_id, video_id) VALUES ('{user}', '{video}')");
+    let video = "video_id) VALUES ('{user}', '00000000-0000-0000-0000-000000000003')";
+    for (table, rest) in [
+        ("likes", video),
+        ("skips", video),
+        (
+            "recommendation_blocks",
+            "kind, value) VALUES ('{user}', 'tag', '3')",
+        ),
+    ] {
+        let insert = |user| format!("INSERT INTO {table} (user_id, {rest}").replace("{user}", user);
         let refused = connection
             .execute(AssertSqlSafe(insert(BOB)))
             .await
@@ -153,6 +163,10 @@ async fn users_reach_their_own_rows_only() {
         "SELECT * FROM twotower.models",
         "SELECT nextval('twotower.model_versions')",
         "SELECT * FROM twotower.tombstones",
+        "SELECT * FROM twotower.change_key",
+        "SELECT twotower.user_change_key('aaaaaaaa-0000-0000-0000-000000000000')",
+        "SELECT * FROM twotower.user_state('aaaaaaaa-0000-0000-0000-000000000000', 1)",
+        "UPDATE recommendation_blocks SET value = 'x'",
         "SELECT * FROM twotower.erase_user('aaaaaaaa-0000-0000-0000-000000000000')",
     ] {
         let error = connection.execute(refused).await.unwrap_err();

@@ -1,0 +1,188 @@
+//! Notifications of changes to what is kept of users.
+
+use super::Postgres;
+use super::session::{query_as, query_scalar};
+use crate::StoreError;
+use crate::user_change::{UserChange, UserChangeHasher};
+use sqlx::PgPool;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+/// Also in `20261127000000_serving.sql`.
+const CHANNEL: &str = "twotower_user_changes";
+
+/// After so long without a word the connection is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What an answer to that may take, and a notification to arrive.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// A connection that hears of changes to what is kept of users, and connects again when it breaks.
+pub struct UserChanges {
+    engine: Postgres,
+    hasher: UserChangeHasher,
+    /// `None` while the connection is lost.
+    line: Option<Line>,
+    /// Before the next try to connect.
+    wait: Duration,
+    /// Heard while something else was waited for.
+    heard: VecDeque<UserChange>,
+}
+
+/// A listening connection, in a pool of its own: what is listened to outlives any transaction.
+struct Line {
+    listener: PgListener,
+    _pool: PgPool,
+}
+
+impl fmt::Debug for UserChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserChanges")
+            .field("connected", &self.line.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    pub(crate) async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
+        let mut session = self.begin().await?;
+        // Insert, update, delete and truncate on each of three tables; 'O' and 'A' fire in ordinary sessions.
+        let (secret, complete): (Vec<u8>, bool) = query_as(
+            "SELECT key, 12 = (
+                 SELECT count(*) FROM pg_trigger
+                 WHERE tgfoid = to_regprocedure('twotower.notify_user_changes()') AND tgenabled IN ('O', 'A')
+                 AND tgrelid IN (to_regclass('public.likes'), to_regclass('public.skips'), to_regclass('public.recommendation_blocks'))
+             ) FROM twotower.change_key",
+        )
+        .fetch_one(&mut *session)
+        .await?;
+        session.commit().await?;
+        let secret = secret.try_into().map_err(|_| StoreError::Row {
+            query: "change_key",
+            column: "key",
+            reason: "is not 32 bytes long".into(),
+        })?;
+        if !complete {
+            return Ok(None);
+        }
+        let mut changes = UserChanges {
+            engine: self.clone(),
+            hasher: UserChangeHasher::new(secret),
+            line: None,
+            wait: FIRST_WAIT,
+            heard: VecDeque::new(),
+        };
+        Ok(changes.connect().await?.then_some(changes))
+    }
+}
+
+impl UserChanges {
+    /// What connecting may take.
+    pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Makes the keys by which users are named in what is heard.
+    pub fn hasher(&self) -> UserChangeHasher {
+        self.hasher.clone()
+    }
+
+    /// The next change. A call that is given up loses none.
+    pub async fn next(&mut self) -> UserChange {
+        loop {
+            if let Some(change) = self.heard.pop_front() {
+                return change;
+            }
+            let Some(line) = &mut self.line else {
+                tokio::time::sleep(self.wait).await;
+                self.wait = (2 * self.wait).min(LONGEST_WAIT);
+                match self.connect().await {
+                    Ok(true) => return UserChange::All,
+                    Ok(false) => {
+                        tracing::debug!("notifications do not arrive; another try follows")
+                    }
+                    Err(error) => tracing::debug!(%error, "cannot listen; another try follows"),
+                }
+                continue;
+            };
+            match tokio::time::timeout(SILENCE, line.listener.try_recv()).await {
+                Ok(Ok(Some(notification))) => {
+                    self.heard.extend(UserChange::parse(notification.payload()));
+                }
+                Err(_) if line.is_there().await => {}
+                Ok(Ok(None) | Err(_)) | Err(_) => {
+                    self.line = None;
+                    return UserChange::Lost;
+                }
+            }
+        }
+    }
+
+    /// Listens, and returns whether notifications do arrive.
+    ///
+    /// A pooler in transaction mode takes `LISTEN` and passes nothing on. It shows when another session notifies: one of its own
+    /// would come with the answer to its own statement.
+    async fn connect(&mut self) -> Result<bool, StoreError> {
+        let options = self.engine.pool.connect_options();
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Self::CONNECT_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with((*options).clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        within_patience(listener.listen(CHANNEL)).await?;
+        let mut session = self.engine.begin().await?;
+        let token: String = query_scalar(
+            "SELECT token FROM (SELECT 'probe ' || gen_random_uuid() AS token OFFSET 0) AS probe, pg_notify($1, token)",
+        )
+        .bind(CHANNEL)
+        .fetch_one(&mut *session)
+        .await?;
+        session.commit().await?;
+        let arrives = async {
+            while let Some(notification) = listener.try_recv().await? {
+                if notification.payload() == token {
+                    return Ok::<_, sqlx::Error>(true);
+                }
+                self.heard.extend(UserChange::parse(notification.payload()));
+            }
+            Ok(false)
+        };
+        let arrived = match tokio::time::timeout(PATIENCE, arrives).await {
+            Ok(arrived) => arrived?,
+            Err(_) => false,
+        };
+        if arrived {
+            self.wait = FIRST_WAIT;
+            self.line = Some(Line {
+                listener,
+                _pool: pool,
+            });
+        }
+        Ok(arrived)
+    }
+}
+
+impl Line {
+    async fn is_there(&mut self) -> bool {
+        let asked = sqlx::raw_sql("SELECT").execute(&mut self.listener);
+        within_patience(asked).await.is_ok()
+    }
+}
+
+async fn within_patience<T>(
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StoreError::Deadline {
+            operation: "listen_user_changes",
+            limit: PATIENCE,
+        }),
+    }
+}

@@ -1,0 +1,85 @@
+//! All that answering a user needs, and what a user blocks.
+
+use super::erasure::{keep_erasures_out, was_erased};
+use super::session::{query, query_as};
+use super::{Postgres, Session};
+use crate::StoreError;
+use crate::user::{Block, BlockKind, UserState, unpack};
+use sqlx::Row;
+use uuid::Uuid;
+
+impl Postgres {
+    pub(crate) async fn user_state(
+        &self,
+        user: Uuid,
+        skip_limit: u32,
+    ) -> Result<UserState, StoreError> {
+        // A parameter would cost a round trip of its own, to ask the server for its type. This is as safe: a `Uuid` writes
+        // itself as 32 hexadecimal digits and four hyphens, whatever text it was once read from, and a `u32` as digits.
+        let statement = format!(
+            "SELECT erased, likes, skips, blocks FROM twotower.user_state('{}', {skip_limit})",
+            user.hyphenated()
+        );
+        let rows = Session::run_alone(&self.pool, &statement, self.statement_timeout).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        if row.try_get(0)? {
+            return Err(StoreError::ErasedUser);
+        }
+        let ids = |column| -> Result<Vec<Uuid>, StoreError> {
+            let bytes: Option<Vec<u8>> = row.try_get(column)?;
+            Ok(bytes.map_or_else(Vec::new, |bytes| unpack(&bytes)))
+        };
+        Ok(UserState {
+            likes: ids(1)?,
+            skips: ids(2)?,
+            blocks: blocks(row.try_get(3)?)?,
+        })
+    }
+
+    pub(crate) async fn add_block(&self, user: Uuid, block: &Block) -> Result<bool, StoreError> {
+        let mut session = self.begin().await?;
+        keep_erasures_out(&mut session).await?;
+        let (erased, new): (bool, bool) = query_as(concat!(
+            "WITH erased AS (SELECT ", was_erased!("$1"), " AS erased),
+             new AS (INSERT INTO public.recommendation_blocks (user_id, kind, value)
+                     SELECT $1, $2, $3 FROM erased WHERE NOT erased ON CONFLICT DO NOTHING RETURNING 1)
+             SELECT erased, EXISTS (SELECT FROM new) FROM erased"
+        ))
+        .bind(user)
+        .bind(block.kind.as_str())
+        .bind(&block.value)
+        .fetch_one(&mut *session)
+        .await?;
+        session.commit().await?;
+        if erased {
+            return Err(StoreError::ErasedUser);
+        }
+        Ok(new)
+    }
+
+    pub(crate) async fn remove_block(&self, user: Uuid, block: &Block) -> Result<bool, StoreError> {
+        let mut session = self.begin().await?;
+        let done = query(
+            "DELETE FROM public.recommendation_blocks WHERE user_id = $1 AND kind = $2 AND value = $3",
+        )
+        .bind(user)
+        .bind(block.kind.as_str())
+        .bind(&block.value)
+        .execute(&mut *session)
+        .await?;
+        session.commit().await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+/// Reads `[[kind, value], …]`, or nothing.
+fn blocks(json: Option<&str>) -> Result<Vec<Block>, StoreError> {
+    let rows: Vec<(String, String)> = serde_json::from_str(json.unwrap_or("[]"))
+        .map_err(|error| sqlx::Error::Decode(error.into()))?;
+    rows.into_iter()
+        .map(|(kind, value)| {
+            let kind = BlockKind::parse(&kind)?;
+            Ok(Block { kind, value })
+        })
+        .collect()
+}

@@ -1,0 +1,86 @@
+use super::erasure::erased_among;
+use super::{Sqlite, now_us};
+use crate::StoreError;
+use crate::user::{Block, BlockKind, UserState};
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+impl Sqlite {
+    pub(crate) async fn user_state(
+        &self,
+        user: Uuid,
+        skip_limit: u32,
+    ) -> Result<UserState, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        refuse_erased(&mut transaction, user).await?;
+        let likes = sqlx::query_scalar(
+            "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at, video_id",
+        )
+        .bind(user)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut skips: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+        )
+        .bind(user)
+        .bind(skip_limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+        skips.reverse();
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT kind, value FROM recommendation_blocks WHERE user_id = ?1 ORDER BY kind, value",
+        )
+        .bind(user)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let blocks = rows
+            .into_iter()
+            .map(|(kind, value)| {
+                let kind = BlockKind::parse(&kind)?;
+                Ok(Block { kind, value })
+            })
+            .collect::<Result<_, StoreError>>()?;
+        Ok(UserState {
+            likes,
+            skips,
+            blocks,
+        })
+    }
+
+    pub(crate) async fn add_block(&self, user: Uuid, block: &Block) -> Result<bool, StoreError> {
+        let mut transaction = self.write().await?;
+        refuse_erased(&mut transaction, user).await?;
+        let done = sqlx::query(
+            "INSERT INTO recommendation_blocks (user_id, kind, value, created_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(user)
+        .bind(block.kind.as_str())
+        .bind(&block.value)
+        .bind(now_us())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(crate) async fn remove_block(&self, user: Uuid, block: &Block) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM recommendation_blocks WHERE user_id = ?1 AND kind = ?2 AND value = ?3",
+        )
+        .bind(user)
+        .bind(block.kind.as_str())
+        .bind(&block.value)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+async fn refuse_erased(connection: &mut SqliteConnection, user: Uuid) -> Result<(), StoreError> {
+    if erased_among(connection, &[user]).await?.is_empty() {
+        Ok(())
+    } else {
+        Err(StoreError::ErasedUser)
+    }
+}
