@@ -1,3 +1,4 @@
+use twotower_core::feature::Video;
 use uuid::Uuid;
 
 /// What rules, filters and reasons ask of a video.
@@ -19,6 +20,21 @@ pub struct VideoFacts {
     pub price: Option<f32>,
     /// When it was published, or else when it came into the catalogue; microseconds since 1970.
     pub published_at_us: Option<i64>,
+}
+
+impl From<Video> for VideoFacts {
+    fn from(video: Video) -> Self {
+        Self {
+            id: video.id,
+            title: video.title,
+            genre: video.genre,
+            maker: video.maker,
+            tags: video.tags,
+            performers: video.performers,
+            price: video.price.filter(|price| price.is_finite()),
+            published_at_us: video.published_at_us,
+        }
+    }
 }
 
 /// Adds a name to the video that it belongs to, if it is among `videos`, which ascend by id.

@@ -4,6 +4,7 @@ use super::{BULK_TIMEOUT, Engine, GRACE, Store, StoreTime, VectorTable, VideoFac
 use crate::StoreError;
 use crate::postgres::UserChanges;
 use crate::user::{Block, UserState};
+use std::collections::HashMap;
 use std::time::Duration;
 use twotower_core::embedding::Embeddings;
 use uuid::Uuid;
@@ -45,6 +46,14 @@ impl Store {
         each: &mut (dyn FnMut(VideoFacts) + Send),
     ) -> Result<(), StoreError> {
         call!(self, BULK_TIMEOUT, for_each_video_facts(each))
+    }
+
+    /// Facts of some videos; those that are not in the catalogue are left out. The time at which a video came into the catalogue does
+    /// not stand in for a publication that is not known.
+    pub async fn video_facts(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, VideoFacts>, StoreError> {
+        let videos = call!(self, self.options.statement_timeout, videos_by_id(ids))?;
+        let facts = videos.into_iter().map(|(id, video)| (id, video.into()));
+        Ok(facts.collect())
     }
 
     /// The time by the store's clock, which `updated_at` of vectors follows.

@@ -1,5 +1,5 @@
-use super::{Policy, ServeConfig};
 use super::auth::{self, JwksSource, Secret};
+use super::{Policy, ServeConfig};
 use crate::config;
 use anyhow::Context;
 use clap::Args;

@@ -1,8 +1,8 @@
 use super::auth::Authenticator;
 use super::error::ApiError;
 use super::limits::Limits;
-use super::request_id::{self, RequestId};
 use super::recommendations::{AnswerCache, Policy, Subjects, UserStates};
+use super::request_id::{self, RequestId};
 use super::snapshot::Snapshots;
 use super::{body, health, recommendations};
 use axum::Router;

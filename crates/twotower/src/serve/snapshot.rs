@@ -149,7 +149,11 @@ impl Snapshot {
             let likes = self.popularity.likes.get(position as usize);
             likes.copied().unwrap_or(0) as f32
         };
-        let most = self.popularity.order.first().map_or(0.0, |&first| likes(first));
+        let most = self
+            .popularity
+            .order
+            .first()
+            .map_or(0.0, |&first| likes(first));
         likes(position) / most.max(1.0)
     }
 

@@ -196,10 +196,7 @@ mod tests {
             &[json!(-0.1), json!(1.1), json!(1e300), json!("0")],
         );
         wrong("min_score", &[json!(2), json!(null)]);
-        wrong(
-            "seed",
-            &[json!(-1), json!(1.5), json!("1"), json!(1e30)],
-        );
+        wrong("seed", &[json!(-1), json!(1.5), json!("1"), json!(1e30)]);
         let error = parse(&json!({"user_id": "x"})).unwrap_err();
         assert!(error.contains("unknown field `user_id`"));
         let long = "\u{202e}\0".repeat(500);

@@ -154,7 +154,14 @@ pub(in crate::serve) fn rank(
         query,
         policy,
     );
-    explore::explore(&mut ranking, snapshot, &eligible, &person.skips, query, policy);
+    explore::explore(
+        &mut ranking,
+        snapshot,
+        &eligible,
+        &person.skips,
+        query,
+        policy,
+    );
     if query.include_reasons {
         explain::explain(&mut ranking, snapshot, &person);
     }

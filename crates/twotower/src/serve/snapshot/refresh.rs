@@ -1,6 +1,6 @@
 use super::delta::{self, Written};
 use super::load::{self, LoadError};
-use super::{Catalogue, Snapshot};
+use super::{Catalogue, LoadedModel, Snapshot};
 use crate::serve::limits::Limits;
 use arc_swap::ArcSwapOption;
 use std::path::PathBuf;
@@ -127,9 +127,10 @@ impl Snapshots {
         };
         match written {
             Written::TooMuch => Ok(Some(self.load(active, Some(&held)).await?)),
-            _ if self.catalogue_due(catalogue_poll) => {
-                Ok(Some(self.load(active, Some(&held)).await?))
-            }
+            _ if self.catalogue_due(catalogue_poll) => match self.describe(&held).await? {
+                Some(snapshot) => Ok(Some(snapshot)),
+                None => Ok(Some(self.load(active, Some(&held)).await?)),
+            },
             Written::Nothing => Ok(None),
             Written::Some(changed) => {
                 let (model, videos) = *changed;
@@ -143,7 +144,39 @@ impl Snapshots {
         }
     }
 
-    /// Reads everything again; the index is built again only if vectors have come, changed or gone.
+    /// Reads the catalogue again, and with the same vectors as before nothing else.
+    async fn describe(&self, held: &Snapshot) -> Result<Option<Snapshot>, LoadError> {
+        let Some(model) = &held.model else {
+            return Ok(None);
+        };
+        let vectors = self.store.count_vectors(VectorTable::Videos).await?;
+        let same = vectors.contains(&(model.version, model.index.len() as u64));
+        if model.index.delta_len() > 0 || !same {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let wanted = Some(held.videos.sorted_ids().to_vec());
+        let videos = load::videos(&self.store, wanted, self.catalogue()).await?;
+        let popularity = load::popularity(&self.store, &videos).await?;
+        self.progress(|progress| progress.catalogue_read = Some((started, started.elapsed())));
+        let index = model.index.with_attributes(videos.attributes().clone())?;
+        Ok(Some(Snapshot {
+            revision: if videos.digest() == held.videos.digest() {
+                held.revision
+            } else {
+                self.revision()
+            },
+            model: Some(LoadedModel {
+                index,
+                user_tower: Arc::clone(&model.user_tower),
+                ..*model
+            }),
+            videos,
+            popularity,
+        }))
+    }
+
+    /// Reads everything and builds the index.
     async fn load(
         &self,
         active: Option<ModelRecord>,
@@ -164,7 +197,7 @@ impl Snapshots {
             None => None,
         };
         let took = started.elapsed();
-        self.progress(|progress| progress.catalogue_read = Some((Instant::now(), took)));
+        self.progress(|progress| progress.catalogue_read = Some((started, took)));
         Ok(Snapshot {
             revision: self.revision(),
             model,

@@ -32,6 +32,8 @@ pub(crate) struct Videos {
     delisted: Vec<u32>,
     /// Positions of videos that count as new, ascending.
     fresh: Vec<u32>,
+    /// Of all that was read; equal for equal catalogues.
+    digest: u64,
 }
 
 /// Terms of each position, end to end. Kept only where lists are to be capped by them.
@@ -53,7 +55,9 @@ impl Groups {
         let Some(&end) = self.ends.get(position) else {
             return &[];
         };
-        let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let start = position
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before]);
         &self.terms[start as usize..end as usize]
     }
 
@@ -63,6 +67,11 @@ impl Groups {
 }
 
 impl Videos {
+    /// Equal for equal catalogues.
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest
+    }
+
     /// Number of videos V.
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
@@ -76,6 +85,11 @@ impl Videos {
     /// Title of the video at `position`.
     pub(crate) fn title(&self, position: u32) -> &str {
         self.titles.get(position)
+    }
+
+    /// Ids in ascending order, while none came later.
+    pub(crate) fn sorted_ids(&self) -> &[Uuid] {
+        &self.ids[..self.sorted]
     }
 
     /// Position of a video, if it is known here.

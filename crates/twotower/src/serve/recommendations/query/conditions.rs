@@ -22,8 +22,16 @@ pub(super) fn parse(value: &Value) -> Result<Conditions, ApiError> {
         "age_days",
     ];
     refuse_unknown_in(fields, &known, "filter.")?;
-    let choice = |name| fields.get(name).map_or(Ok(Choice::default()), |value| choice(value, name));
-    let range = |name| fields.get(name).map_or(Ok(Range::default()), |value| range(value, name));
+    let choice = |name| {
+        fields
+            .get(name)
+            .map_or(Ok(Choice::default()), |value| choice(value, name))
+    };
+    let range = |name| {
+        fields
+            .get(name)
+            .map_or(Ok(Range::default()), |value| range(value, name))
+    };
     Ok(Conditions {
         tags: choice("tags")?,
         makers: choice("makers")?,

@@ -3,6 +3,7 @@ use super::titles::Titles;
 use super::{Groups, Videos};
 use crate::serve::snapshot::Catalogue;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use twotower_core::index::{Attributes, AttributesError, Column, Postings, Row};
 use twotower_store::VideoFacts;
 use uuid::Uuid;
@@ -31,6 +32,7 @@ pub(crate) struct VideosBuilder {
     published_days: Vec<Option<f32>>,
     delisted: Vec<u32>,
     fresh: Vec<u32>,
+    digest: DefaultHasher,
 }
 
 impl VideosBuilder {
@@ -49,6 +51,7 @@ impl VideosBuilder {
             published_days: Vec::new(),
             delisted: Vec::new(),
             fresh: Vec::new(),
+            digest: DefaultHasher::new(),
         }
     }
 
@@ -76,6 +79,7 @@ impl VideosBuilder {
 
     fn add(&mut self, id: Uuid, facts: Option<&VideoFacts>) {
         let position = self.ids.len() as u32;
+        digest(id, facts, &mut self.digest);
         let unknown = VideoFacts::default();
         let row = Described::new(facts.unwrap_or(&unknown), &mut self.terms);
         if facts.is_none() {
@@ -124,6 +128,7 @@ impl VideosBuilder {
             terms: self.terms,
             delisted: self.delisted,
             fresh: self.fresh,
+            digest: self.digest.finish(),
         })
     }
 }
@@ -141,8 +146,11 @@ impl Videos {
     ) -> Result<(Self, Vec<(u32, Row)>), AttributesError> {
         let mut videos = self.clone();
         let mut rows = Vec::with_capacity(added.len());
+        let mut digests = DefaultHasher::new();
+        self.digest.hash(&mut digests);
         for (id, facts) in added {
             let position = videos.ids.len() as u32;
+            digest(*id, facts.as_ref(), &mut digests);
             let unknown = VideoFacts::default();
             let row = Described::new(facts.as_ref().unwrap_or(&unknown), &mut videos.terms);
             if facts.is_none() {
@@ -165,8 +173,19 @@ impl Videos {
             let terms = row.all().collect();
             rows.push((position, Row { terms, numbers }));
         }
+        videos.digest = digests.finish();
         videos.attributes = self.attributes.with_changes(&rows, videos.ids.len())?;
         Ok((videos, rows))
+    }
+}
+
+/// Equal for equal facts.
+fn digest(id: Uuid, facts: Option<&VideoFacts>, hasher: &mut DefaultHasher) {
+    id.hash(hasher);
+    if let Some(facts) = facts {
+        (&facts.title, &facts.genre, &facts.maker).hash(hasher);
+        (&facts.tags, &facts.performers).hash(hasher);
+        (facts.price.map(f32::to_bits), facts.published_at_us).hash(hasher);
     }
 }
 

@@ -17,7 +17,9 @@ impl Titles {
 
     pub(super) fn get(&self, position: u32) -> &str {
         let position = position as usize;
-        let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let start = position
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before]);
         &self.text[start as usize..self.ends[position] as usize]
     }
 
