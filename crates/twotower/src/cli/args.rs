@@ -111,6 +111,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Serve recommendations over HTTP
     Serve(ServeArgs),
+    /// Print the contract of the HTTP API, as `twotower serve` tells it at /openapi.json
+    Openapi,
 }
 
 /// How likes are cut into training, validation and test.
@@ -415,6 +417,8 @@ impl DemoArgs {
             auth: auth::Config::default(),
             console: ConsoleAccess::Loopback,
             limits: config.serve.limits(),
+            cors: config.serve.cors(),
+            metrics_listen: None,
         }
     }
 }
