@@ -37,9 +37,9 @@ pub use registry::{
 };
 pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
 pub use store::{
-    ConnectOptions, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, InteractionRow,
-    LastSeen, Store, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge, VectorSummary,
-    VectorTable, VideoCard, VideoFacts, VideosWritten,
+    ConnectOptions, Connections, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind,
+    InteractionRow, LastSeen, Store, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge,
+    VectorSummary, VectorTable, VideoCard, VideoFacts, VideosWritten,
 };
 pub use user::{Block, BlockKind, UserState};
 pub use user_change::{UserChange, UserChangeHasher, UserChangeKey};

@@ -80,6 +80,11 @@ impl Postgres {
         })
     }
 
+    /// Connections that are open, and those among them without work.
+    pub(crate) fn connections(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }

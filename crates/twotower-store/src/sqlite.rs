@@ -89,6 +89,11 @@ impl Sqlite {
         Ok(Self { pool })
     }
 
+    /// Connections that are open, and those among them without work.
+    pub(crate) fn connections(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }

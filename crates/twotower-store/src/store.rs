@@ -7,9 +7,9 @@ mod videos;
 pub use facts::VideoFacts;
 pub(crate) use facts::{add_name, tidy_names};
 pub use rows::{
-    ConnectOptions, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, InteractionRow,
-    LastSeen, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge, VectorSummary,
-    VectorTable, VideoCard, VideosWritten,
+    ConnectOptions, Connections, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind,
+    InteractionRow, LastSeen, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge,
+    VectorSummary, VectorTable, VideoCard, VideosWritten,
 };
 pub(crate) use videos::{changes, tidy};
 

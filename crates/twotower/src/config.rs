@@ -1,5 +1,7 @@
 //! Configuration: defaults < file < environment < flag, checked once, at start-up.
 
+mod database;
+
 mod retention;
 
 mod rules;
@@ -8,11 +10,13 @@ mod serve;
 
 mod storage;
 
+pub use database::Database;
 pub use retention::{Erase, Prune};
 pub use rules::{Choice, Conditions, Range, Rules};
 pub use serve::Serve;
 pub use storage::Storage;
 
+use crate::serve::OriginError;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -39,6 +43,7 @@ struct Raw {
     prune: Prune,
     serve: Serve,
     rules: Rules,
+    database: Database,
     source: RawSource,
 }
 
@@ -152,12 +157,53 @@ pub enum ConfigError {
         /// As written.
         statement: String,
     },
+    /// A setting outside its range.
+    #[error(
+        "configuration {path}, section [{}]: {} is {}, expected {} to {}",
+        setting.section, setting.key, setting.value, setting.minimum, setting.maximum
+    )]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// Which one.
+        setting: Setting,
+    },
+    /// An origin that no browser sends.
+    #[error("configuration {path}, section [serve], cors_origins: {source}")]
+    Origin {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with which.
+        source: OriginError,
+    },
     /// Nothing says how rows are deleted where they are read.
     #[error(
         "nothing was erased: section [source] reads likes or skips from other tables, and nothing says how a user's rows are deleted \
          there. Name every statement in section [erase], as in statements = [\"delete from favourites where member_id = $1\"]"
     )]
     ErasesHalf,
+}
+
+/// A whole number of a section, and what it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    section: &'static str,
+    key: &'static str,
+    value: u32,
+    minimum: u32,
+    maximum: u32,
+}
+
+impl Setting {
+    fn check(self, path: &Path) -> Result<(), ConfigError> {
+        if (self.minimum..=self.maximum).contains(&self.value) {
+            return Ok(());
+        }
+        Err(ConfigError::Setting {
+            path: path.to_owned(),
+            setting: self,
+        })
+    }
 }
 
 /// The checked configuration.
@@ -181,6 +227,8 @@ pub struct Config {
     pub serve: Serve,
     /// Section `[rules]`.
     pub rules: Rules,
+    /// Section `[database]`.
+    pub database: Database,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -225,6 +273,8 @@ impl Config {
                 source,
             })?;
         raw.erase.check(path)?;
+        raw.serve.check(path)?;
+        raw.database.check(path)?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
@@ -236,6 +286,7 @@ impl Config {
             prune: raw.prune,
             serve: raw.serve,
             rules: raw.rules,
+            database: raw.database,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -268,6 +319,10 @@ impl Config {
             ("prune", changed(&self.prune, &Prune::default(), &[])?),
             ("serve", changed(&self.serve, &Serve::default(), &[])?),
             ("rules", changed(&self.rules, &Rules::default(), &[])?),
+            (
+                "database",
+                changed(&self.database, &Database::default(), &[])?,
+            ),
             (
                 "source",
                 changed(
@@ -401,6 +456,10 @@ mod tests {
             serve: Serve {
                 request_seconds: 5,
                 ..Serve::default()
+            },
+            database: Database {
+                max_connections: 4,
+                ..Database::default()
             },
             prune: Prune {
                 keep_versions: 1,

@@ -4,11 +4,21 @@ mod args;
 
 mod limits;
 
+mod admission;
+
 mod connection;
 
 mod router;
 
 mod request_id;
+
+mod timing;
+
+mod cors;
+
+mod access;
+
+mod endpoint;
 
 mod health;
 
@@ -24,9 +34,20 @@ mod time;
 
 mod error;
 
+mod openapi;
+
+mod metrics;
+
+pub use admission::{Concurrency, UserRate};
 pub use args::{ConsoleAccess, ServeArgs};
+pub use cors::{CorsOrigins, OriginError};
 pub use limits::Limits;
+pub use metrics::{
+    Answered, CATALOGUE, CacheOutcome, Kind, Metric, Metrics, PoolState, SnapshotFigures,
+};
+pub use openapi::document as openapi_document;
 pub use recommendations::Policy;
+pub use timing::{Recording, Stage, Timing};
 
 pub(crate) use auth::SessionKey;
 pub(crate) use body::{invalid, read_object, refuse_unknown};
@@ -62,12 +83,17 @@ pub struct ServeConfig {
     pub policy: Policy,
     /// Days after publication for which a video is new.
     pub new_days: u32,
+    /// Whose pages may read answers.
+    pub cors: CorsOrigins,
+    /// Address and port of the metrics; nobody gets them without one.
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// A server that has its port and its data, and does not answer yet.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    metrics: Option<TcpListener>,
     app: Arc<App>,
     router: axum::Router,
 }
@@ -102,13 +128,27 @@ impl Server {
             .await
             .with_context(|| format!("listen on {}", config.listen))?;
         let address = listener.local_addr()?;
+        let metrics = match config.metrics_listen {
+            None => None,
+            Some(metrics) => Some(
+                TcpListener::bind(metrics)
+                    .await
+                    .with_context(|| format!("listen on {metrics} for metrics"))?,
+            ),
+        };
 
+        let counted = Arc::<Metrics>::default();
         let options = SnapshotOptions {
             groups: config.policy.rules.max_per_maker > 0
                 || config.policy.rules.max_per_performer > 0,
             new_days: config.new_days,
         };
-        let snapshots = Snapshots::new(store.clone(), config.models.clone(), options);
+        let snapshots = Snapshots::new(
+            store.clone(),
+            config.models.clone(),
+            options,
+            Arc::clone(&counted),
+        );
         snapshots.refresh(config.limits.catalogue_poll).await;
         auth.warm_up().await;
         let app = Arc::new(App::new(
@@ -117,15 +157,17 @@ impl Server {
             snapshots,
             config.limits,
             config.policy,
+            counted,
         ));
         let console = session.map(|session| {
             let only_loopback = config.console == ConsoleAccess::Loopback;
             console::router(&app, session, config.models, only_loopback)
         });
-        let router = router::router(&app, console);
+        let router = router::router(&app, console, config.cors);
         Ok(Self {
             listener,
             address,
+            metrics,
             app,
             router,
         })
@@ -134,6 +176,11 @@ impl Server {
     /// The address it listens on, with the port it was given.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address that tells metrics, if there is one.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
     }
 
     /// Answers until `shutdown`, then ends what is in flight.
@@ -145,9 +192,25 @@ impl Server {
         let listen = tokio::spawn(async move {
             recommendations::listen(&app.store, &app.subjects, &app.answers).await;
         });
-        connection::serve(self.listener, self.router, limits, shutdown).await;
+        let counted = Arc::clone(&self.app.metrics);
+        let metrics = self.metrics.map(|listener| {
+            let router = metrics::router(&self.app);
+            let counted = Arc::clone(&counted);
+            // Scrapes end with the process: nobody waits for the last one.
+            tokio::spawn(connection::serve(
+                listener,
+                router,
+                limits,
+                counted,
+                std::future::pending(),
+            ))
+        });
+        connection::serve(self.listener, self.router, limits, counted, shutdown).await;
         refresh.abort();
         listen.abort();
+        if let Some(metrics) = metrics {
+            metrics.abort();
+        }
     }
 }
 
@@ -164,6 +227,9 @@ pub async fn run(
     let server = Server::bind(store, config).await?;
     let address = server.address();
     tracing::info!(%address, "serving");
+    if let Some(address) = server.metrics_address() {
+        tracing::info!("metrics are at http://{address}/metrics");
+    }
     if with_console {
         tracing::info!("the console is at http://{address}/");
     }

@@ -22,6 +22,15 @@ impl Default for ConnectOptions {
     }
 }
 
+/// Connections of a store, as of one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Open and without work.
+    pub idle: usize,
+    /// At work.
+    pub busy: usize,
+}
+
 /// Which engine is behind a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {

@@ -1,6 +1,6 @@
 //! What a server asks of the database while it answers requests.
 
-use super::{BULK_TIMEOUT, Engine, GRACE, Store, StoreTime, VectorTable, VideoFacts};
+use super::{BULK_TIMEOUT, Connections, Engine, GRACE, Store, StoreTime, VectorTable, VideoFacts};
 use crate::StoreError;
 use crate::postgres::UserChanges;
 use crate::user::{Block, UserState};
@@ -54,6 +54,18 @@ impl Store {
         let videos = call!(self, self.options.statement_timeout, videos_by_id(ids))?;
         let facts = videos.into_iter().map(|(id, video)| (id, video.into()));
         Ok(facts.collect())
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> Connections {
+        let (size, idle) = match &self.engine {
+            Engine::Postgres(engine) => engine.connections(),
+            Engine::Sqlite(engine) => engine.connections(),
+        };
+        Connections {
+            idle,
+            busy: (size as usize).saturating_sub(idle),
+        }
     }
 
     /// The time by the store's clock, which `updated_at` of vectors follows.

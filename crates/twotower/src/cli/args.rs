@@ -111,6 +111,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Serve recommendations over HTTP
     Serve(ServeArgs),
+    /// Print the contract of the HTTP API, as `twotower serve` tells it at /openapi.json
+    Openapi,
 }
 
 /// How likes are cut into training, validation and test.
@@ -417,6 +419,8 @@ impl DemoArgs {
             limits: config.serve.limits(),
             policy: Policy::new(config),
             new_days: config.serve.new_days,
+            cors: config.serve.cors(),
+            metrics_listen: None,
         }
     }
 }

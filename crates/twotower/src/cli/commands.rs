@@ -18,14 +18,19 @@ use anyhow::Context;
 use serde_json::json;
 use std::sync::Mutex;
 use twotower_core::metric::Bootstrap;
-use twotower_store::{ConnectOptions, Store, StoreKind};
+use twotower_store::{Store, StoreKind};
 
 /// Runs one command.
 pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
+    if let Command::Openapi = command {
+        // Without the line that says so: this is redirected to a file.
+        print!("{}", serve::openapi_document());
+        return Ok(());
+    }
     let config = Config::load(global.config.as_deref())?;
     if let Command::Serve(args) = command {
-        let store = connect(&global).await?;
+        let store = connect(&global, &config).await?;
         return serve(store, args, &config).await;
     }
     let interrupt = Interrupt::default();
@@ -42,14 +47,14 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
     });
     match command {
         Command::Demo(args) => demo(args, &config, &global, &interrupt).await,
-        Command::Migrate => migrate(&global).await,
-        Command::Import(args) => import(&args, &global).await,
+        Command::Migrate => migrate(&config, &global).await,
+        Command::Import(args) => import(&args, &config, &global).await,
         Command::Train(args) => train(&args, &config, &global, &interrupt).await,
         Command::Tune(args) => tune(&args, &config, &global, &interrupt).await,
         Command::Evaluate(args) => evaluate(&args, &config, &global, &interrupt).await,
         Command::Update(args) => update(&args, &config, &global, &interrupt).await,
         Command::Models(ModelsArgs { command }) => {
-            let store = connect(&global).await?;
+            let store = connect(&global, &config).await?;
             models::run(command, &store, &config, &global).await?;
             done("models");
             Ok(())
@@ -80,7 +85,7 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             done("prune");
             Ok(())
         }
-        Command::Serve(_) => unreachable!("served above, with its own shutdown"),
+        Command::Serve(_) | Command::Openapi => unreachable!("done above"),
     }
 }
 
@@ -100,8 +105,8 @@ async fn stop_signal() -> std::io::Result<()> {
 }
 
 /// Connects to the store. The embedded one gets its schema at once: nobody else would give it one.
-async fn connect(global: &GlobalArgs) -> anyhow::Result<Store> {
-    let store = Store::connect(&global.db_url, ConnectOptions::default()).await?;
+async fn connect(global: &GlobalArgs, config: &Config) -> anyhow::Result<Store> {
+    let store = Store::connect(&global.db_url, config.database.options()).await?;
     if store.kind() == StoreKind::Sqlite {
         store.migrate().await?;
     }
@@ -112,12 +117,13 @@ async fn connect(global: &GlobalArgs) -> anyhow::Result<Store> {
 /// Connects as [`connect`] does, with patience, and without writing anything if that is the wish.
 pub(super) async fn connect_patiently(
     global: &GlobalArgs,
+    config: &Config,
     retry: &Retry,
     write: bool,
 ) -> anyhow::Result<Store> {
     let store = retry
         .run("connect to the database", || {
-            Store::connect(&global.db_url, ConnectOptions::default())
+            Store::connect(&global.db_url, config.database.options())
         })
         .await?;
     if store.kind() == StoreKind::Sqlite && write {
@@ -138,8 +144,8 @@ async fn check_schema(store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn migrate(global: &GlobalArgs) -> anyhow::Result<()> {
-    let store = Store::connect(&global.db_url, ConnectOptions::default()).await?;
+async fn migrate(config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
+    let store = Store::connect(&global.db_url, config.database.options()).await?;
     let applied = store.migrate().await?;
     let text = if applied.is_empty() {
         "nothing to apply".to_owned()
@@ -151,8 +157,8 @@ async fn migrate(global: &GlobalArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn import(args: &ImportArgs, global: &GlobalArgs) -> anyhow::Result<()> {
-    let store = connect(global).await?;
+async fn import(args: &ImportArgs, config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
+    let store = connect(global, config).await?;
     let progress = Mutex::new(Progress::start("import", 0));
     let report = import::run(&store, args, &|rows, file| {
         if let Ok(mut progress) = progress.lock() {
@@ -175,7 +181,7 @@ async fn train(
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     let options = args.options(config)?;
-    let store = connect(global).await?;
+    let store = connect(global, config).await?;
     let report = jobs::train(&store, &config.source, &options, interrupt).await?;
     let ndcg = report
         .validation_ndcg_at_10
@@ -219,7 +225,7 @@ async fn tune(
     global: &GlobalArgs,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let store = connect(global).await?;
+    let store = connect(global, config).await?;
     let report = jobs::tune(&store, &args.options(config), interrupt).await?;
     print(global.json, &json!({ "tune": report }), &report.to_string())?;
     done("tune");
@@ -232,7 +238,7 @@ async fn evaluate(
     global: &GlobalArgs,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let store = connect(global).await?;
+    let store = connect(global, config).await?;
     let evaluated =
         jobs::evaluate(&store, &config.source, &args.options(config), interrupt).await?;
     print(global.json, &as_json(&evaluated), &as_text(&evaluated))?;
@@ -275,7 +281,8 @@ async fn update(
 ) -> anyhow::Result<()> {
     let options = args.options(config);
     let retry = Retry::new(options.settings.attempts);
-    let store = connect_patiently(global, &retry, options.mode != UpdateMode::DryRun).await?;
+    let store =
+        connect_patiently(global, config, &retry, options.mode != UpdateMode::DryRun).await?;
     let updated = jobs::update(&store, &config.source, &options, interrupt).await?;
     print(global.json, &update_json(&updated), &update_text(&updated))?;
     done("update");
@@ -299,7 +306,7 @@ fn update_text(updated: &Updated) -> String {
 }
 
 async fn rollback(args: RollbackArgs, config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
-    let store = connect(global).await?;
+    let store = connect(global, config).await?;
     models::rollback(args, &store, config, global).await?;
     done("rollback");
     Ok(())
@@ -333,7 +340,9 @@ async fn demo(
     global: &GlobalArgs,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let store = connect(global).await.context("open the demo's database")?;
+    let store = connect(global, config)
+        .await
+        .context("open the demo's database")?;
     let mut config = config.clone();
     config.hyperparameters.epochs = args.epochs;
     config.hyperparameters.validate()?;

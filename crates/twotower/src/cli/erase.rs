@@ -72,7 +72,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     // Before anything is deleted.
     let options = args.options(config, global)?;
-    let store = connect_patiently(global, &Retry::new(options.attempts), true).await?;
+    let store = connect_patiently(global, config, &Retry::new(options.attempts), true).await?;
     let report = jobs::erase(&store, &options).await?;
     print(global.json, &report, &describe(&report))?;
     match report.search.as_ref().map_or(0, SearchReport::places) {

@@ -47,7 +47,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let options = args.options(config);
     let retry = Retry::new(options.update.attempts);
-    let store = connect_patiently(global, &retry, !options.dry_run).await?;
+    let store = connect_patiently(global, config, &retry, !options.dry_run).await?;
     match jobs::prune(&store, &config.source, &options, interrupt).await? {
         Pruned::Held(holder) => {
             let text = format!("nothing was removed: {}", describe_holder(&holder));

@@ -1,5 +1,7 @@
-use crate::serve::Limits;
+use super::{ConfigError, Setting};
+use crate::serve::{Concurrency, CorsOrigins, Limits, UserRate};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::time::Duration;
 
 /// Section `[serve]`: how requests are answered.
@@ -19,17 +21,44 @@ pub struct Serve {
     pub exploration_share: f32,
     /// Days after publication for which a video is new.
     pub new_days: u32,
+    /// For a request's headers, and for an idle connection to send its next request, seconds.
+    pub header_seconds: u32,
+    /// For a request's body, seconds.
+    pub body_seconds: u32,
+    /// Open connections.
+    pub connections: u32,
+    /// Fewest requests worked on at once, however slow they are.
+    pub concurrency_minimum: u32,
+    /// Most requests worked on at once, however fast they are.
+    pub concurrency_maximum: u32,
+    /// Longest wait for a place among those, milliseconds.
+    pub queue_ms: u32,
+    /// Requests a second of one user in the long run; 0 for no limit.
+    pub user_requests_per_second: u32,
+    /// Requests of one user at once.
+    pub user_burst: u32,
+    /// Origins whose pages may read answers; `["*"]` for all.
+    pub cors_origins: Vec<String>,
 }
 
 impl Default for Serve {
     fn default() -> Self {
         Self {
             database_ms: 2000,
-            request_seconds: 8,
             soft_deadline_ms: 150,
             cache_seconds: 300,
             exploration_share: 0.0,
             new_days: 14,
+            request_seconds: 30,
+            header_seconds: 10,
+            body_seconds: 5,
+            connections: 2048,
+            concurrency_minimum: 8,
+            concurrency_maximum: 256,
+            queue_ms: 100,
+            user_requests_per_second: 50,
+            user_burst: 100,
+            cors_origins: Vec::new(),
         }
     }
 }
@@ -42,7 +71,94 @@ impl Serve {
             request: Duration::from_secs(self.request_seconds.into()),
             soft_deadline: Duration::from_millis(self.soft_deadline_ms.into()),
             answers_kept: Duration::from_secs(self.cache_seconds.into()),
+            header_read: Duration::from_secs(self.header_seconds.into()),
+            body_read: Duration::from_secs(self.body_seconds.into()),
+            connections: self.connections as usize,
+            concurrency: Concurrency {
+                minimum: self.concurrency_minimum as usize,
+                maximum: self.concurrency_maximum as usize,
+                queue: Duration::from_millis(self.queue_ms.into()),
+            },
+            user_rate: (self.user_requests_per_second > 0).then_some(UserRate {
+                per_second: self.user_requests_per_second,
+                burst: self.user_burst,
+            }),
             ..Limits::default()
         }
+    }
+
+    /// The origins, which were checked when the file was read.
+    pub fn cors(&self) -> CorsOrigins {
+        CorsOrigins::parse(&self.cors_origins).unwrap_or_default()
+    }
+
+    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let ranges = [
+            ("database_ms", self.database_ms, 1, 600_000),
+            ("request_seconds", self.request_seconds, 1, 600),
+            ("header_seconds", self.header_seconds, 1, 600),
+            ("body_seconds", self.body_seconds, 1, 600),
+            ("connections", self.connections, 1, 100_000),
+            (
+                "concurrency_minimum",
+                self.concurrency_minimum,
+                1,
+                self.concurrency_maximum,
+            ),
+            ("concurrency_maximum", self.concurrency_maximum, 1, 10_000),
+            ("queue_ms", self.queue_ms, 0, 10_000),
+            (
+                "user_requests_per_second",
+                self.user_requests_per_second,
+                0,
+                1_000_000,
+            ),
+            ("user_burst", self.user_burst, 1, 1_000_000),
+        ];
+        for (key, value, minimum, maximum) in ranges {
+            let setting = Setting {
+                section: "serve",
+                key,
+                value,
+                minimum,
+                maximum,
+            };
+            setting.check(path)?;
+        }
+        CorsOrigins::parse(&self.cors_origins).map_err(|source| ConfigError::Origin {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn defaults_are_those_of_the_server() {
+        assert_eq!(Serve::default().limits(), Limits::default());
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let refused = |text: &str| {
+            let error = Config::parse(&format!("[serve]\n{text}"), Path::new("x.toml"));
+            error.unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused("concurrency_minimum = 300"),
+            "configuration x.toml, section [serve]: concurrency_minimum is 300, expected 1 to 256"
+        );
+        let origin = refused("cors_origins = [\"https://app.example/\"]");
+        assert!(origin.contains("https://app.example/"), "{origin}");
+        let unlimited = Serve {
+            user_requests_per_second: 0,
+            ..Serve::default()
+        };
+        assert_eq!(unlimited.limits().user_rate, None);
     }
 }

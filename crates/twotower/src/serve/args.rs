@@ -63,6 +63,10 @@ pub struct ServeArgs {
     )]
     pub audience: String,
 
+    /// Address and port of the metrics for Prometheus, at /metrics [default: none, nobody gets them]
+    #[arg(long, env = "TWOTOWER_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// Serve the console as well. It lets its visitor act as any user, so it is refused on other than loopback addresses
     #[arg(long)]
     pub console: bool,
@@ -117,6 +121,7 @@ impl ServeArgs {
                 jwks: jwks.as_deref().map(JwksSource::parse).transpose()?,
                 issuer: self.issuer,
                 audience: self.audience,
+                ..auth::Config::default()
             },
             console: match (self.console, self.console_on_any_address) {
                 (false, _) => ConsoleAccess::Off,
@@ -126,6 +131,8 @@ impl ServeArgs {
             limits: config.serve.limits(),
             policy: Policy::new(config),
             new_days: config.serve.new_days,
+            cors: config.serve.cors(),
+            metrics_listen: self.metrics_listen,
         })
     }
 }

@@ -8,8 +8,8 @@ mod jwks;
 
 mod authenticator;
 
-pub use authenticator::{Authenticator, Identity};
-pub use config::{Config, ConfigError, JwksSource, Secret};
+pub use authenticator::{Authenticator, Identity, ServiceIdentity};
+pub use config::{Config, ConfigError, JwksSource, Refresh, Secret};
 
 pub(crate) use authenticator::AuthError;
 pub(crate) use key::SessionKey;

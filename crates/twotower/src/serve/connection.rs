@@ -1,4 +1,5 @@
 use super::limits::Limits;
+use super::metrics::Metrics;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
@@ -28,6 +29,7 @@ pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()>,
 ) {
     let permits = Arc::new(Semaphore::new(limits.connections));
@@ -45,8 +47,10 @@ pub(super) async fn serve(
             (permit, accepted) = accepted => match accepted {
                 Ok((stream, _)) => {
                     let connection = serve_one(stream, router.clone(), limits, stopping.clone());
+                    let metrics = Arc::clone(&metrics);
                     connections.spawn(async move {
                         let _permit = permit;
+                        let _counted = metrics.connection();
                         connection.await;
                     });
                 }

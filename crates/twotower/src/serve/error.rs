@@ -3,10 +3,44 @@ use super::request_id::RequestId;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 use twotower_store::StoreError;
+use utoipa::ToSchema;
+
+/// The body of every answer that is none.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErrorBody {
+    error: ErrorDetails,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ErrorDetails {
+    code: ErrorCode,
+    /// For people.
+    message: String,
+    /// As in the header `X-Request-Id`, and in the log.
+    request_id: String,
+}
+
+/// For programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ErrorCode {
+    InvalidRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    TooManyRequests,
+    Overloaded,
+    Unavailable,
+    Timeout,
+    Internal,
+}
 
 /// Everything that can be answered instead of a result.
 #[derive(Debug, Clone, Error)]
@@ -32,8 +66,15 @@ pub(crate) enum ApiError {
         /// Bytes allowed.
         limit: usize,
     },
-    #[error("too many requests at once")]
-    TooManyRequests,
+    /// More requests of one user than it may send.
+    #[error("too many requests")]
+    TooManyRequests {
+        /// Until the next one is allowed.
+        wait: Duration,
+    },
+    /// More requests than the server can work on.
+    #[error("the server is busy")]
+    Overloaded,
     /// The database or the model cannot be used now; the reason is for the log.
     #[error("{0}")]
     Unavailable(Arc<str>),
@@ -66,73 +107,115 @@ impl ApiError {
     }
 
     /// Status, code and what the sender is told. The one place where errors become HTTP.
-    fn describe(&self) -> (StatusCode, &'static str, String) {
+    fn describe(&self) -> (StatusCode, ErrorCode, String) {
         match self {
-            Self::InvalidRequest(_) => {
-                (StatusCode::BAD_REQUEST, "invalid_request", self.to_string())
-            }
-            Self::Unauthorized(AuthError::NoKeysYet) => (
+            Self::InvalidRequest(_) => (
+                StatusCode::BAD_REQUEST,
+                ErrorCode::InvalidRequest,
+                self.to_string(),
+            ),
+            Self::Unauthorized(AuthError::NoKeysYet | AuthError::KeysPending) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
+                ErrorCode::Unavailable,
                 "tokens cannot be verified at the moment".into(),
+            ),
+            Self::Unauthorized(error @ (AuthError::ServiceToken | AuthError::UserToken)) => (
+                StatusCode::FORBIDDEN,
+                ErrorCode::Forbidden,
+                error.to_string(),
             ),
             Self::Unauthorized(_) => (
                 StatusCode::UNAUTHORIZED,
-                "unauthorized",
+                ErrorCode::Unauthorized,
                 "a valid bearer token is required".into(),
             ),
-            Self::Erased => (StatusCode::UNAUTHORIZED, "unauthorized", self.to_string()),
-            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", self.to_string()),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", self.to_string()),
+            Self::Erased => (
+                StatusCode::UNAUTHORIZED,
+                ErrorCode::Unauthorized,
+                self.to_string(),
+            ),
+            Self::Forbidden(_) => (
+                StatusCode::FORBIDDEN,
+                ErrorCode::Forbidden,
+                self.to_string(),
+            ),
+            Self::NotFound => (StatusCode::NOT_FOUND, ErrorCode::NotFound, self.to_string()),
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
+                ErrorCode::MethodNotAllowed,
                 self.to_string(),
             ),
             Self::TooLarge { .. } => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "payload_too_large",
+                ErrorCode::PayloadTooLarge,
                 self.to_string(),
             ),
-            Self::TooManyRequests => (
+            Self::TooManyRequests { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
-                "too_many_requests",
+                ErrorCode::TooManyRequests,
+                self.to_string(),
+            ),
+            Self::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::Overloaded,
                 self.to_string(),
             ),
             Self::Unavailable(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
+                ErrorCode::Unavailable,
                 "recommendations are not available at the moment".into(),
             ),
             Self::Timeout { .. } => (
                 StatusCode::GATEWAY_TIMEOUT,
-                "timeout",
+                ErrorCode::Timeout,
                 "the answer took too long".into(),
             ),
             Self::Internal(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
+                ErrorCode::Internal,
                 "something went wrong on our side".into(),
             ),
         }
     }
 
     /// The code, and what the sender is told.
-    pub(super) fn code_and_message(&self) -> (&'static str, String) {
+    pub(super) fn code_and_message(&self) -> (ErrorCode, String) {
         let (_, code, message) = self.describe();
         (code, message)
+    }
+
+    /// When to come back, if that may help; whole seconds, as the header has them.
+    fn retry_after_s(&self, status: StatusCode) -> Option<u64> {
+        match self {
+            Self::TooManyRequests { wait } => Some(wait.as_secs() + 1),
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            _ => None,
+        }
     }
 
     /// Logs what the sender is not told and writes the answer's body.
     pub(super) fn render(&self, response: &mut Response, id: &RequestId) {
         let (status, code, message) = self.describe();
-        if status.is_server_error() {
-            tracing::error!(request_id = %id, code, error = %self, "request failed");
-        } else if matches!(self, Self::Unauthorized(_) | Self::Erased) {
-            tracing::info!(request_id = %id, code, error = %self, "request refused");
+        match self {
+            // What is shed is counted; a line for each would be one more thing to do for a busy server.
+            Self::Overloaded => {}
+            Self::Unauthorized(_) | Self::Erased => {
+                tracing::info!(request_id = %id, ?code, error = %self, "request refused");
+            }
+            _ if status.is_server_error() => {
+                tracing::error!(request_id = %id, ?code, error = %self, "request failed");
+            }
+            _ => {}
         }
-        let body = json!({"error": {"code": code, "message": message, "request_id": id.as_str()}});
-        *response.body_mut() = Body::from(body.to_string());
+        let body = ErrorBody {
+            error: ErrorDetails {
+                code,
+                message,
+                request_id: id.as_str().to_owned(),
+            },
+        };
+        // Three texts cannot fail to become JSON.
+        *response.body_mut() = Body::from(serde_json::to_vec(&body).unwrap_or_default());
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(
@@ -142,11 +225,8 @@ impl ApiError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        ) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_s(status) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
     }
 }

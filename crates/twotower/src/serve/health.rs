@@ -5,25 +5,44 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+/// That the process runs.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    status: HealthStatus,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum HealthStatus {
+    Ok,
+}
+
+#[derive(Serialize, ToSchema)]
 struct Check {
     name: &'static str,
     ok: bool,
+    /// What is wrong, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Readiness {
+/// Whether requests are answered as they should be.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Readiness {
     ready: bool,
+    /// The version that answers.
+    #[schema(required = true)]
     model_version: Option<i64>,
     checks: Vec<Check>,
 }
 
 /// The process runs and answers.
 pub(super) async fn healthz() -> Response {
-    Json(serde_json::json!({"status": "ok"})).into_response()
+    let status = HealthStatus::Ok;
+    Json(Health { status }).into_response()
 }
 
 /// Requests would be answered, by the active version.

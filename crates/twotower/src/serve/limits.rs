@@ -1,3 +1,4 @@
+use super::admission::{Concurrency, UserRate};
 use std::time::Duration;
 
 /// How long things may take, and how many may go on at once.
@@ -23,8 +24,10 @@ pub struct Limits {
     pub catalogue_poll: Duration,
     /// Open connections.
     pub connections: usize,
-    /// Requests worked on at once; more are told to come back.
-    pub requests_in_flight: usize,
+    /// Requests worked on at once; more wait for a short time, and then are told to come back.
+    pub concurrency: Concurrency,
+    /// Requests of one user; none is told to come back where this is absent.
+    pub user_rate: Option<UserRate>,
 }
 
 impl Default for Limits {
@@ -33,14 +36,22 @@ impl Default for Limits {
             header_read: Duration::from_secs(10),
             body_read: Duration::from_secs(5),
             database: Duration::from_secs(2),
-            request: Duration::from_secs(8),
             soft_deadline: Duration::from_millis(150),
             answers_kept: Duration::from_mins(5),
+            request: Duration::from_secs(30),
             drain: Duration::from_secs(10),
             active_model_poll: Duration::from_secs(3),
             catalogue_poll: Duration::from_mins(1),
             connections: 2048,
-            requests_in_flight: 256,
+            concurrency: Concurrency {
+                minimum: 8,
+                maximum: 256,
+                queue: Duration::from_millis(100),
+            },
+            user_rate: Some(UserRate {
+                per_second: 50,
+                burst: 100,
+            }),
         }
     }
 }

@@ -16,6 +16,8 @@ mod explore;
 
 mod explain;
 
+mod probe;
+
 mod answer;
 
 mod similar;
@@ -24,21 +26,25 @@ mod batch;
 
 pub use policy::Policy;
 
-pub(super) use batch::batch;
+pub(super) use answer::Answer;
+pub(super) use batch::{Batch, batch};
 pub(super) use cache::AnswerCache;
 pub(super) use listen::{Subjects, listen};
-pub(super) use similar::similar;
+pub(super) use probe::RecallProbe;
+pub(super) use similar::{SimilarVideos, similar};
 pub(super) use state::UserStates;
 
+use super::auth::Identity;
 use super::error::ApiError;
+use super::metrics::CacheOutcome;
 use super::router::App;
 use super::snapshot::Snapshot;
-use answer::Answer;
-use axum::Json;
+use super::timing::{Stage, Timing};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use cache::Made;
 use query::Query;
 use state::Unknown;
@@ -50,48 +56,72 @@ use uuid::Uuid;
 /// counts.
 pub(super) async fn recommend(
     State(app): State<Arc<App>>,
+    Extension(identity): Extension<Identity>,
+    Extension(timing): Extension<Timing>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let identity = app.auth.authenticate(&headers).await?;
     let query = Query::read(&headers, &body)?;
-    let answer = answer(&app, identity.user, &query).await?;
-    Ok(Json(answer).into_response())
+    let answer = answer(&app, identity.user, &query, &timing).await?;
+    let _recording = timing.stage(Stage::Write);
+    let summary = answer.summary();
+    Ok((Extension(summary), Json(answer)).into_response())
 }
 
 /// The list for `user`: made now, or made before of the very same; and while the database does not say in time what the user likes, an
 /// earlier one, or popular videos.
-async fn answer(app: &Arc<App>, user: Uuid, query: &Query) -> Result<Answer, ApiError> {
+async fn answer(
+    app: &Arc<App>,
+    user: Uuid,
+    query: &Query,
+    timing: &Timing,
+) -> Result<Answer, ApiError> {
     let snapshot = current(app)?;
     let subject = app.subjects.of(user);
     let answers = app.answers.of(subject);
     let keep = app.answers.keep();
     let text = query.text();
-    match app.states.read(user).await {
+    let state = {
+        let _recording = timing.stage(Stage::Database);
+        app.states.read(user).await
+    };
+    match state {
         Ok(state) => {
             let made = Made {
                 snapshot: snapshot.revision,
                 state: app.states.hash(&state),
             };
-            let (app, query, slow) = (Arc::clone(app), query.clone(), snapshot.is_slow());
-            ranked(&Arc::clone(&app), slow, move || {
+            let (shared, query, slow) = (Arc::clone(app), query.clone(), snapshot.is_slow());
+            let answer = ranked(app, timing, slow, move || {
                 answers.get_or_make(&text, made, keep, || {
-                    let ranking = rank::rank(&snapshot, &state, &query, &app.policy);
+                    let ranking = rank::rank(&snapshot, &state, &query, &shared.policy);
+                    if let Some(vector) = &ranking.vector {
+                        shared.probe.sample(&snapshot, vector, &shared.metrics);
+                    }
                     Answer::new(user, &snapshot, &ranking, query.limit)
                 })
             })
-            .await
+            .await?;
+            app.metrics.looked_up(match answer.cached {
+                true => CacheOutcome::Hit,
+                false => CacheOutcome::Miss,
+            });
+            Ok(answer)
         }
         Err(Unknown::Erased) => {
             app.answers.drop_user(&subject);
             Err(ApiError::Erased)
         }
         Err(Unknown::Failed(error)) => Err(error),
-        Err(Unknown::Late) => Ok(answers.stale(&text, keep).unwrap_or_else(|| {
+        Err(Unknown::Late) => {
+            if let Some(answer) = answers.stale(&text, keep) {
+                app.metrics.looked_up(CacheOutcome::Stale);
+                return Ok(answer);
+            }
             let nobody = UserState::default();
             let ranking = rank::rank(&snapshot, &nobody, query, &app.policy);
-            Answer::new(user, &snapshot, &ranking, query.limit).partial()
-        })),
+            Ok(Answer::new(user, &snapshot, &ranking, query.limit).partial())
+        }
     }
 }
 
@@ -107,13 +137,19 @@ fn current(app: &App) -> Result<Arc<Snapshot>, ApiError> {
 /// less costs more than it spares.
 async fn ranked<T: Send + 'static>(
     app: &App,
+    timing: &Timing,
     slow: bool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     if !slow {
+        let _recording = timing.stage(Stage::Rank);
         return Ok(work());
     }
-    let _turn = app.scoring.acquire().await.map_err(ApiError::internal)?;
+    let _turn = {
+        let _recording = timing.stage(Stage::Turn);
+        app.scoring.acquire().await.map_err(ApiError::internal)?
+    };
+    let _recording = timing.stage(Stage::Rank);
     tokio::task::spawn_blocking(work)
         .await
         .map_err(ApiError::internal)

@@ -1,25 +1,31 @@
+use super::access;
+use super::admission::{Admission, UserRates};
 use super::auth::Authenticator;
+use super::cors::{self, CorsOrigins};
+use super::endpoint::{
+    self, BATCH, HEALTH, METRICS, OPENAPI, READINESS, RECOMMENDATIONS, SIMILAR_VIDEOS,
+};
 use super::error::ApiError;
 use super::limits::Limits;
-use super::recommendations::{AnswerCache, Policy, Subjects, UserStates};
+use super::metrics::{Answered, Metrics};
+use super::recommendations::{AnswerCache, Policy, RecallProbe, Subjects, UserStates};
 use super::request_id::{self, RequestId};
 use super::snapshot::Snapshots;
-use super::{body, health, recommendations};
+use super::timing::Timing;
+use super::{body, health, metrics, openapi, recommendations};
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
 use twotower_store::Store;
 
-/// The path of the Supabase Edge Function, so that a client changes only its base URL.
-const RECOMMENDATIONS: &str = "/functions/v1/two_tower_recommendations";
-const SIMILAR: &str = "/functions/v1/similar_videos";
-const BATCH: &str = "/functions/v1/batch_recommendations";
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// What requests share.
 pub(crate) struct App {
@@ -31,9 +37,12 @@ pub(crate) struct App {
     pub(super) states: UserStates,
     pub(super) answers: AnswerCache,
     pub(super) subjects: Subjects,
+    pub(super) probe: Arc<RecallProbe>,
+    pub(crate) metrics: Arc<Metrics>,
     /// One permit a core: more rankings at once would only slow each other down.
     pub(super) scoring: Semaphore,
-    in_flight: Semaphore,
+    pub(super) admission: Admission,
+    pub(super) user_rates: Option<UserRates>,
 }
 
 impl App {
@@ -43,36 +52,57 @@ impl App {
         snapshots: Snapshots,
         limits: Limits,
         policy: Policy,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             states: UserStates::new(store.clone(), &limits),
             answers: AnswerCache::new(limits.answers_kept),
             subjects: Subjects::default(),
+            probe: Arc::default(),
             policy,
             store,
             auth,
             snapshots,
+            metrics,
             scoring: Semaphore::new(cores),
-            in_flight: Semaphore::new(limits.requests_in_flight),
+            admission: Admission::new(limits.concurrency),
+            user_rates: limits.user_rate.map(UserRates::new),
             limits,
         }
     }
 }
 
 /// All routes; `console` brings its own.
-pub(super) fn router(app: &Arc<App>, console: Option<Router>) -> Router {
+pub(super) fn router(app: &Arc<App>, console: Option<Router>, origins: CorsOrigins) -> Router {
+    let for_users = |handler: MethodRouter<Arc<App>>| {
+        handler.route_layer(middleware::from_fn_with_state(
+            Arc::clone(app),
+            access::user,
+        ))
+    };
+    let for_service = |handler: MethodRouter<Arc<App>>| {
+        handler.route_layer(middleware::from_fn_with_state(
+            Arc::clone(app),
+            access::service,
+        ))
+    };
     let api = Router::new()
-        .route(RECOMMENDATIONS, post(recommendations::recommend))
-        .route(SIMILAR, post(recommendations::similar))
-        .route(BATCH, post(recommendations::batch))
+        .route(RECOMMENDATIONS, for_users(post(recommendations::recommend)))
+        .route(SIMILAR_VIDEOS, for_users(post(recommendations::similar)))
+        .route(BATCH, for_service(post(recommendations::batch)))
         .with_state(Arc::clone(app))
         .merge(console.unwrap_or_default())
-        .layer(middleware::from_fn_with_state(Arc::clone(app), admit));
-    // Health answers also when everything else is at its limit.
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(app),
+            access::admit,
+        ));
+    // These answer also when everything else is at its limit.
     let health = Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+        .route(HEALTH, get(health::healthz))
+        .route(READINESS, get(health::readyz))
+        .route(OPENAPI, get(openapi::serve))
+        .route(METRICS, for_service(get(metrics::serve)))
         .with_state(Arc::clone(app));
     api.merge(health)
         .fallback(async || ApiError::NotFound)
@@ -82,15 +112,8 @@ pub(super) fn router(app: &Arc<App>, console: Option<Router>) -> Router {
             body::collect,
         ))
         .layer(middleware::from_fn_with_state(Arc::clone(app), deadline))
-        .layer(middleware::from_fn(answer))
-}
-
-/// Turns requests away while too many are being worked on.
-async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.in_flight.try_acquire() {
-        Ok(_permit) => next.run(request).await,
-        Err(_) => ApiError::TooManyRequests.into_response(),
-    }
+        .layer(cors::layer(origins))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), answer))
 }
 
 /// Ends requests that take too long as a whole, whatever the stage.
@@ -106,19 +129,23 @@ async fn deadline(State(app): State<Arc<App>>, request: Request, next: Next) -> 
     }
 }
 
-/// The outermost layer: names the request, writes errors out, sets the headers of every answer, and logs one line that holds
-/// nothing of the caller's.
-async fn answer(request: Request, next: Next) -> Response {
+/// The outermost layer: names the request, writes errors out, sets the headers of every answer, counts it, and logs one line
+/// that holds nothing of the caller's.
+async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let timing = Timing::default();
+    request.extensions_mut().insert(timing.clone());
     let id = RequestId::of(request.headers());
     let method = request.method().clone();
-    let route = route_label(request.uri().path());
+    let route = endpoint::label(request.uri().path());
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         error.render(&mut response, &id);
     }
+    let elapsed = started.elapsed();
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, id.header_value());
+    headers.insert(SERVER_TIMING, timing.header_value(elapsed));
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
@@ -126,27 +153,22 @@ async fn answer(request: Request, next: Next) -> Response {
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
+    let status = response.status().as_u16();
+    app.metrics.answered(route, status, elapsed, &timing);
+    let answered = response.extensions_mut().remove::<Answered>();
+    if let Some(answered) = answered {
+        app.metrics.recommended(answered);
+    }
     tracing::info!(
         request_id = %id,
         %method,
         route,
-        status = response.status().as_u16(),
-        elapsed_us = started.elapsed().as_micros() as u64,
+        status,
+        elapsed_us = elapsed.as_micros() as u64,
+        bytes = response.body().size_hint().exact(),
+        source = answered.map(|answered| answered.source),
+        cached = answered.map(|answered| answered.cached),
         "answered"
     );
     response
-}
-
-/// Paths may hold anything a caller likes, so the log names only ours.
-fn route_label(path: &str) -> &'static str {
-    match path {
-        RECOMMENDATIONS => RECOMMENDATIONS,
-        SIMILAR => SIMILAR,
-        BATCH => BATCH,
-        "/healthz" => "/healthz",
-        "/readyz" => "/readyz",
-        "/" => "/",
-        _ if path.starts_with("/console/") => "/console/…",
-        _ => "other",
-    }
 }

@@ -1,6 +1,6 @@
 //! What requests are answered from: one immutable view of catalogue, popularity and model, swapped as a whole.
 
-mod background;
+pub(crate) mod background;
 
 mod videos;
 
@@ -120,6 +120,21 @@ impl Snapshot {
             tracing::error!(%error, "a search was refused");
             Vec::new()
         })
+    }
+
+    /// Whether searches go through inverted lists.
+    pub(crate) fn has_lists(&self) -> bool {
+        let model = self.model.as_ref();
+        model.is_some_and(|model| model.index.has_lists())
+    }
+
+    /// The share of the `k` videos most like `vector` that a search finds.
+    pub(crate) fn recall(&self, vector: &[f32], k: usize) -> Option<f64> {
+        let index = &self.model.as_ref()?.index;
+        let queries = std::iter::once(vector);
+        SCRATCH
+            .with_borrow_mut(|scratch| index.recall(queries, k, scratch))
+            .ok()
     }
 
     /// The most liked videos first, scored by their share of the likes of the most liked one.

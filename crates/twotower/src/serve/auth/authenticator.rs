@@ -11,12 +11,19 @@ use uuid::Uuid;
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 const MAX_KEY_ID_BYTES: usize = 256;
 
-/// A caller whose token holds.
+/// The `role` of tokens that act for the application itself, and for no user (Supabase).
+const SERVICE_ROLE: &str = "service_role";
+
+/// A user whose token holds. Tokens of the service role are none, whatever their `sub`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The token's `sub`.
     pub user: Uuid,
 }
+
+/// The application itself: the bearer of a token of the service role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceIdentity;
 
 /// Why a caller is not let in. Callers are told none of it; the log holds the reason without the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -33,8 +40,14 @@ pub(crate) enum AuthError {
     Refused,
     #[error("the token's sub is no user id")]
     Subject,
+    #[error("this address is for users, and the token is one of the service role")]
+    ServiceToken,
+    #[error("this address asks for a token of the service role")]
+    UserToken,
     #[error("no public key could be fetched yet")]
     NoKeysYet,
+    #[error("the token's key is not known, and the keys are being fetched")]
+    KeysPending,
 }
 
 /// Verifies tokens.
@@ -65,7 +78,8 @@ impl Authenticator {
         if let Some(source) = &config.jwks {
             keys.extend(jwks::read(source, &expected)?);
             if let JwksSource::Url(url) = source {
-                remote = Some(Arc::new(RemoteKeys::new(url.clone(), expected)));
+                let keys = RemoteKeys::new(url.clone(), expected, config.refresh);
+                remote = Some(Arc::new(keys));
             }
         }
         if keys.is_empty() && remote.is_none() {
@@ -77,7 +91,7 @@ impl Authenticator {
     /// Fetches public keys ahead of the first request.
     pub(crate) async fn warm_up(&self) {
         if let Some(remote) = &self.remote {
-            remote.refresh(false).await;
+            remote.refresh().await;
         }
     }
 
@@ -86,11 +100,35 @@ impl Authenticator {
         !self.keys.is_empty() || self.remote.as_ref().is_some_and(|r| !r.keys().is_empty())
     }
 
-    /// The caller that the request's `Authorization` header names.
+    /// The user that the request's `Authorization` header names.
     ///
     /// # Errors
-    /// [`AuthError`]
+    /// [`AuthError`], [`AuthError::ServiceToken`] for a token of the service role.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
+        let claims = self.claims(headers).await?;
+        if is_service(&claims) {
+            return Err(AuthError::ServiceToken);
+        }
+        subject(&claims)
+    }
+
+    /// Lets only tokens of the service role pass, which need no `sub`.
+    ///
+    /// # Errors
+    /// [`AuthError`], [`AuthError::UserToken`] for a token of another role.
+    pub(crate) async fn authenticate_service(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<ServiceIdentity, AuthError> {
+        let claims = self.claims(headers).await?;
+        if is_service(&claims) {
+            Ok(ServiceIdentity)
+        } else {
+            Err(AuthError::UserToken)
+        }
+    }
+
+    async fn claims(&self, headers: &HeaderMap) -> Result<Claims, AuthError> {
         let token = bearer(headers)?;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::TooLong);
@@ -105,7 +143,7 @@ impl Authenticator {
         }
     }
 
-    async fn verify_remotely(&self, header: &Header, token: &str) -> Result<Identity, AuthError> {
+    async fn verify_remotely(&self, header: &Header, token: &str) -> Result<Claims, AuthError> {
         let Some(remote) = &self.remote else {
             return Err(AuthError::Refused);
         };
@@ -116,7 +154,9 @@ impl Authenticator {
             remote.keep_fresh();
             return verify(&keys, header, token);
         }
-        remote.refresh(true).await;
+        if !remote.look_for_unknown().await {
+            return Err(AuthError::KeysPending);
+        }
         let keys = remote.keys();
         if keys.is_empty() {
             return Err(AuthError::NoKeysYet);
@@ -161,20 +201,25 @@ fn supported(header: &Header) -> bool {
 }
 
 /// Tries each key that the token's key id does not rule out, each with its own algorithm.
-fn verify(keys: &[Key], header: &Header, token: &str) -> Result<Identity, AuthError> {
+fn verify(keys: &[Key], header: &Header, token: &str) -> Result<Claims, AuthError> {
     let candidates = keys
         .iter()
         .filter(|key| key.id.is_none() || header.kid.is_none() || key.id == header.kid);
     for key in candidates {
         if let Ok(data) = decode::<Claims>(token, &key.decoding, &key.validation) {
-            return subject(&data.claims.sub);
+            return Ok(data.claims);
         }
     }
     Err(AuthError::Refused)
 }
 
+fn is_service(claims: &Claims) -> bool {
+    claims.role.as_deref() == Some(SERVICE_ROLE)
+}
+
 /// A UUID in its usual form, and not the one that stands for nobody.
-fn subject(sub: &str) -> Result<Identity, AuthError> {
+fn subject(claims: &Claims) -> Result<Identity, AuthError> {
+    let sub = claims.sub.as_deref().ok_or(AuthError::Subject)?;
     match Uuid::try_parse(sub) {
         Ok(user) if sub.len() == 36 && !user.is_nil() => Ok(Identity { user }),
         _ => Err(AuthError::Subject),

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 use thiserror::Error;
 
 /// HS256 asks for a key as long as its hash (RFC 7518, section 3.2).
@@ -99,6 +100,29 @@ pub struct Config {
     pub issuer: Option<String>,
     /// The `aud` that a token must carry.
     pub audience: String,
+    /// How often keys at an address are asked for.
+    pub refresh: Refresh,
+}
+
+/// How often keys at an address are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refresh {
+    /// A token that names an unknown key makes us ask again, but no more often than this.
+    pub min_interval: Duration,
+    /// Keys are asked for again after this time, so that one that its issuer has withdrawn is forgotten.
+    pub max_age: Duration,
+    /// For one answer of the issuer.
+    pub deadline: Duration,
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Self {
+            min_interval: Duration::from_mins(1),
+            max_age: Duration::from_mins(10),
+            deadline: Duration::from_secs(5),
+        }
+    }
 }
 
 impl Default for Config {
@@ -108,6 +132,7 @@ impl Default for Config {
             jwks: None,
             issuer: None,
             audience: "authenticated".into(),
+            refresh: Refresh::default(),
         }
     }
 }

@@ -1,22 +1,19 @@
-use super::config::{ConfigError, JwksSource};
+use super::config::{ConfigError, JwksSource, Refresh};
 use super::key::{Expected, Key};
 use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Semaphore, watch};
 
 /// More keys than this are no set of an issuer but an attempt to make us work.
 const MAX_KEYS: usize = 32;
 const MAX_BYTES: u64 = 256 * 1024;
-const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 
-/// An unknown key id makes us ask again, but no more often than this.
-const MIN_REFRESH_INTERVAL: Duration = Duration::from_mins(1);
-
-/// Keys are asked for again after this time, so that one that its issuer has withdrawn is forgotten.
-const MAX_AGE: Duration = Duration::from_mins(10);
+/// Requests that wait for a fetch at once, and for how long each: what they hold up is nothing beside all others.
+const MAX_WAITING: usize = 8;
+const MAX_WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Deserialize)]
 struct Set {
@@ -49,32 +46,40 @@ pub(super) fn parse(
 pub(super) struct RemoteKeys {
     url: String,
     expected: Expected,
+    pace: Refresh,
     keys: watch::Sender<Arc<[Key]>>,
-    /// Times of the last attempt and of the last success; held while fetching, so that one request at a time asks.
-    fetched: Mutex<Fetched>,
+    fetches: Mutex<Fetches>,
+    /// How many have ended, well or not.
+    ended: watch::Sender<u64>,
+    /// Places for requests that wait for a fetch.
+    waiting: Semaphore,
 }
 
 #[derive(Debug, Default)]
-struct Fetched {
+struct Fetches {
     attempt: Option<Instant>,
     success: Option<Instant>,
+    under_way: bool,
 }
 
-impl Fetched {
-    fn due(&self, unknown: bool) -> bool {
-        let age = |at: Option<Instant>| at.map(|at| at.elapsed());
-        let wanted = unknown || age(self.success).is_none_or(|age| age >= MAX_AGE);
-        wanted && age(self.attempt).is_none_or(|age| age >= MIN_REFRESH_INTERVAL)
-    }
+/// Whether a fetch is to be begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Now,
+    UnderWay,
+    No,
 }
 
 impl RemoteKeys {
-    pub(super) fn new(url: String, expected: Expected) -> Self {
+    pub(super) fn new(url: String, expected: Expected, pace: Refresh) -> Self {
         Self {
             url,
             expected,
+            pace,
             keys: watch::Sender::new(Arc::from([])),
-            fetched: Mutex::default(),
+            fetches: Mutex::default(),
+            ended: watch::Sender::new(0),
+            waiting: Semaphore::new(MAX_WAITING),
         }
     }
 
@@ -85,42 +90,94 @@ impl RemoteKeys {
 
     /// Fetches in the background if the keys have grown old; requests go on with those held.
     pub(super) fn keep_fresh(self: &Arc<Self>) {
-        if self.fetched.try_lock().is_ok_and(|it| it.due(false)) {
+        if self.begin(false) == Due::Now {
             let keys = Arc::clone(self);
-            tokio::spawn(async move { keys.refresh(false).await });
+            tokio::spawn(async move { keys.fetch().await });
         }
     }
 
-    /// Fetches if keys are too old, or if `unknown` (a token names a key that is not held), and not too often. Keeps the
-    /// old keys if that fails.
-    pub(super) async fn refresh(&self, unknown: bool) {
-        let mut fetched = self.fetched.lock().await;
-        if !fetched.due(unknown) {
-            return;
+    /// Fetches if no key is held or they have grown old, and waits for the end.
+    pub(super) async fn refresh(&self) {
+        if self.begin(false) == Due::Now {
+            self.fetch().await;
         }
-        fetched.attempt = Some(Instant::now());
-        let url = self.url.clone();
-        let body = tokio::task::spawn_blocking(move || fetch(&url)).await;
-        let keys = match body {
-            Ok(Ok(json)) => parse(&json, false, &self.expected),
-            Ok(Err(error)) => Err(ConfigError::Unreadable(error.to_string())),
-            Err(error) => Err(ConfigError::Unreadable(error.to_string())),
+    }
+
+    /// Looks for a key that a token names and that is not held, and not too often. False if a fetch is under way still: a few
+    /// requests wait for it for a short time, since their issuer may have just begun to sign with a new key; all others
+    /// are told to come back, since anybody can name a key that does not exist.
+    pub(super) async fn look_for_unknown(self: &Arc<Self>) -> bool {
+        // Before the fetch begins, so that its end cannot be missed.
+        let mut ended = self.ended.subscribe();
+        match self.begin(true) {
+            Due::No => return true,
+            Due::UnderWay => {}
+            Due::Now => {
+                // A task of its own: the caller may hang up.
+                let keys = Arc::clone(self);
+                tokio::spawn(async move { keys.fetch().await });
+            }
+        }
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return false;
         };
+        tokio::time::timeout(MAX_WAIT, ended.changed())
+            .await
+            .is_ok()
+    }
+
+    fn begin(&self, unknown: bool) -> Due {
+        let mut fetches = self.fetches();
+        if fetches.under_way {
+            return Due::UnderWay;
+        }
+        let old = |at: Option<Instant>, age: Duration| at.is_none_or(|at| at.elapsed() >= age);
+        let wanted = unknown || old(fetches.success, self.pace.max_age);
+        if wanted && old(fetches.attempt, self.pace.min_interval) {
+            fetches.attempt = Some(Instant::now());
+            fetches.under_way = true;
+            Due::Now
+        } else {
+            Due::No
+        }
+    }
+
+    /// What [`Self::begin`] has begun. Keeps the old keys if it fails.
+    async fn fetch(&self) {
+        let (url, deadline, expected) =
+            (self.url.clone(), self.pace.deadline, self.expected.clone());
+        let fetched = tokio::task::spawn_blocking(move || {
+            let json =
+                get(&url, deadline).map_err(|error| ConfigError::Unreadable(error.to_string()))?;
+            parse(&json, false, &expected)
+        });
+        let keys = fetched
+            .await
+            .unwrap_or_else(|error| Err(ConfigError::Unreadable(error.to_string())));
+        let mut fetches = self.fetches();
+        fetches.under_way = false;
         match keys {
             Ok(keys) => {
                 tracing::info!(keys = keys.len(), "fetched the JWKS");
                 self.keys.send_replace(keys.into());
-                fetched.success = fetched.attempt;
+                fetches.success = fetches.attempt;
             }
             Err(error) => tracing::warn!(%error, "the JWKS could not be fetched; keeping the keys"),
         }
+        drop(fetches);
+        self.ended.send_modify(|ended| *ended += 1);
+    }
+
+    fn fetches(&self) -> MutexGuard<'_, Fetches> {
+        // Three values, none of which depends on another.
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Redirects are not followed: the address is configuration, and where it points to must not be able to change it.
-fn fetch(url: &str) -> Result<String, ureq::Error> {
+fn get(url: &str, deadline: Duration) -> Result<String, ureq::Error> {
     ureq::Agent::config_builder()
-        .timeout_global(Some(FETCH_DEADLINE))
+        .timeout_global(Some(deadline))
         .max_redirects(0)
         .build()
         .new_agent()

@@ -21,7 +21,7 @@ pub(super) struct Key {
     pub(super) validation: Validation,
 }
 
-/// The claims asked for beside `exp` and `sub`.
+/// The claims asked for beside `exp`.
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
     pub(super) issuer: Option<String>,
@@ -31,7 +31,8 @@ pub(super) struct Expected {
 /// The claims that we read. jsonwebtoken validates `exp`, `nbf`, `aud` and `iss` by itself.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
-    pub(super) sub: String,
+    pub(super) sub: Option<String>,
+    pub(super) role: Option<String>,
 }
 
 impl Key {
@@ -82,13 +83,14 @@ impl Key {
     }
 }
 
-/// jsonwebtoken lets a token pass that lacks `iss` or `aud` even where both are set, so they are listed as required.
+/// jsonwebtoken lets a token pass that lacks `iss` or `aud` even where both are set, so they are listed as required. `sub` is not,
+/// since tokens of the service role have none: who asks for a user asks for it.
 fn validation(algorithm: Algorithm, expected: &Expected) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.leeway = LEEWAY_S;
     validation.validate_nbf = true;
     validation.set_audience(&[&expected.audience]);
-    let mut required = vec!["exp", "sub", "aud"];
+    let mut required = vec!["exp", "aud"];
     if let Some(issuer) = &expected.issuer {
         validation.set_issuer(&[issuer]);
         required.push("iss");

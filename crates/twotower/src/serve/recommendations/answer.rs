@@ -1,31 +1,40 @@
 use super::rank::{Origin, Pick, Ranking, Why};
+use crate::serve::metrics::Answered;
 use crate::serve::snapshot::Snapshot;
 use crate::serve::time::rfc3339;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::SystemTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// The body of an answer, that of the Supabase Edge Function.
-#[derive(Debug, Clone, Serialize)]
+/// A list of videos for one user: the body of an answer, that of the Supabase Edge Function.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Recommendations)]
 pub(in crate::serve) struct Answer {
+    /// Whom it is for.
     pub(in crate::serve) user_id: Uuid,
     pub(in crate::serve) source: Source,
+    /// The model version that answered.
+    #[schema(required = true)]
     pub(in crate::serve) model_version: Option<i64>,
-    /// Shared with the cache.
+    /// In the order to show them.
+    #[schema(value_type = Vec<Recommendation>, max_items = 100)]
     recommendations: Arc<[Recommendation]>,
     /// Whether it was made without knowing what the user has liked by now.
     pub(in crate::serve) partial: bool,
     /// Whether it was made for an earlier request.
     pub(in crate::serve) cached: bool,
+    #[schema(format = DateTime)]
     generated_at: String,
     /// Why there are fewer than asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+    #[schema(nullable = false)]
+    reason: Option<Shortfall>,
 }
 
 /// Where a list comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::serve) enum Source {
     /// The user's vector against the videos' vectors.
@@ -36,23 +45,52 @@ pub(in crate::serve) enum Source {
     StaleCache,
 }
 
-#[derive(Debug, Serialize)]
+/// Why a list is shorter than asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::serve) enum Shortfall {
+    /// There is nothing left that the request allows.
+    CatalogueExhausted,
+    /// What is left scores less than asked for.
+    MinScore,
+}
+
+/// Why a video is in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Reason {
+    /// Likes that are named speak for it.
+    BecauseYouLiked,
+    /// Many like it.
+    Popular,
+    /// It is new, and was drawn at random.
+    New,
+    /// It was skipped before, and there was nothing else left.
+    SkippedBefore,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
 pub(in crate::serve) struct Recommendation {
     video_id: Uuid,
     title: String,
+    /// To compare within one list only.
     score: f32,
     /// Why it is here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+    #[schema(nullable = false)]
+    reason: Option<Reason>,
     /// Likes that it is owed to, the most important one first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 3)]
     because: Vec<Because>,
     /// How likely it was to be drawn, where it was drawn at random.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 0, maximum = 1)]
     propensity: Option<f32>,
 }
 
-#[derive(Debug, Serialize)]
+/// A like that a recommendation is owed to.
+#[derive(Debug, Serialize, ToSchema)]
 struct Because {
     video_id: Uuid,
     title: String,
@@ -83,6 +121,19 @@ impl Answer {
         }
     }
 
+    /// What metrics and the log say of it.
+    pub(in crate::serve) fn summary(&self) -> Answered {
+        Answered {
+            source: match self.source {
+                Source::TwoTower => "two_tower",
+                Source::Popular => "popular",
+                Source::StaleCache => "stale_cache",
+            },
+            cached: self.cached,
+            partial: self.partial,
+        }
+    }
+
     /// The same list for another request.
     pub(in crate::serve) fn again(&self) -> Self {
         Self {
@@ -110,11 +161,11 @@ impl Answer {
 }
 
 /// Why a list is shorter than asked for.
-pub(in crate::serve) fn shortfall(ranking: &Ranking, limit: usize) -> Option<&'static str> {
+pub(in crate::serve) fn shortfall(ranking: &Ranking, limit: usize) -> Option<Shortfall> {
     match ranking.picks.len() < limit {
         false => None,
-        true if ranking.below_min_score => Some("min_score"),
-        true => Some("catalogue_exhausted"),
+        true if ranking.below_min_score => Some(Shortfall::MinScore),
+        true => Some(Shortfall::CatalogueExhausted),
     }
 }
 
@@ -134,7 +185,7 @@ pub(in crate::serve) fn recommendations(
         match &pick.why {
             Why::Score => {}
             Why::Likes(likes) => {
-                recommendation.reason = Some("because_you_liked");
+                recommendation.reason = Some(Reason::BecauseYouLiked);
                 let because = |&(like, contribution): &(u32, f32)| Because {
                     video_id: snapshot.videos.id(like),
                     title: snapshot.videos.title(like).to_owned(),
@@ -142,12 +193,12 @@ pub(in crate::serve) fn recommendations(
                 };
                 recommendation.because = likes.iter().map(because).collect();
             }
-            Why::Popular => recommendation.reason = Some("popular"),
+            Why::Popular => recommendation.reason = Some(Reason::Popular),
             Why::New { propensity } => {
-                recommendation.reason = Some("new");
+                recommendation.reason = Some(Reason::New);
                 recommendation.propensity = Some(*propensity);
             }
-            Why::SkippedBefore => recommendation.reason = Some("skipped_before"),
+            Why::SkippedBefore => recommendation.reason = Some(Reason::SkippedBefore),
         }
         recommendation
     };

@@ -3,18 +3,20 @@
 use super::answer::Answer;
 use super::query::Query;
 use crate::serve::body::{invalid, read_object};
-use crate::serve::error::ApiError;
+use crate::serve::error::{ApiError, ErrorCode};
 use crate::serve::router::App;
-use axum::Json;
+use crate::serve::timing::Timing;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Most users of a batch.
@@ -24,39 +26,41 @@ const MAX_USERS: usize = 100;
 const AT_ONCE: usize = 4;
 
 /// The body of an answer: one result for each user, in the order asked for.
-#[derive(Debug, Serialize)]
-struct Batch {
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::serve) struct Batch {
+    #[schema(max_items = 100)]
     results: Vec<BatchResult>,
 }
 
 /// A list, or why there is none.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum BatchResult {
     List(Box<Answer>),
     Failed { user_id: Uuid, error: Failure },
 }
 
-#[derive(Debug, Serialize)]
+/// As in the body of an error.
+#[derive(Debug, Serialize, ToSchema)]
 struct Failure {
-    code: &'static str,
+    code: ErrorCode,
     message: String,
 }
 
 pub(in crate::serve) async fn batch(
     State(app): State<Arc<App>>,
+    Extension(timing): Extension<Timing>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    app.auth.authenticate_service(&headers).await?;
     let fields = read_object(&headers, &body)?;
     let query = Query::parse(&fields, &["user_ids"])?;
     let users = users(fields.get("user_ids"))?;
     let results = stream::iter(users)
         .map(|user| {
-            let (app, query) = (Arc::clone(&app), query.clone());
+            let (app, query, timing) = (Arc::clone(&app), query.clone(), timing.clone());
             async move {
-                match super::answer(&app, user, &query).await {
+                match super::answer(&app, user, &query, &timing).await {
                     Ok(answer) => BatchResult::List(Box::new(answer)),
                     Err(error) => {
                         let (code, message) = error.code_and_message();

@@ -54,7 +54,7 @@ pub(in crate::serve) enum Why {
 pub(in crate::serve) struct Ranking {
     pub(in crate::serve) origin: Origin,
     /// The vector that scores are inner products with.
-    pub(super) vector: Option<Vec<f32>>,
+    pub(in crate::serve) vector: Option<Vec<f32>>,
     pub(in crate::serve) picks: Vec<Pick>,
     /// Whether videos were left out for their score.
     pub(in crate::serve) below_min_score: bool,

@@ -1,45 +1,57 @@
 //! `POST /functions/v1/similar_videos`: what is like a video, for the token's user.
 
-use super::answer::{Recommendation, Source, recommendations, shortfall};
+use super::answer::{Recommendation, Shortfall, Source, recommendations, shortfall};
 use super::query::Query;
 use super::rank::{self, Origin};
 use super::state::Unknown;
 use super::{current, ranked};
+use crate::serve::auth::Identity;
 use crate::serve::body::{invalid, read_object};
 use crate::serve::error::ApiError;
 use crate::serve::router::App;
 use crate::serve::time::rfc3339;
-use axum::Json;
+use crate::serve::timing::{Stage, Timing};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::SystemTime;
 use twotower_store::UserState;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// The body of an answer.
-#[derive(Debug, Serialize)]
-struct SimilarVideos {
+/// Videos that are like another one.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::serve) struct SimilarVideos {
     /// The video asked about.
     video_id: Uuid,
     source: Source,
+    /// The model version that answered.
+    #[schema(required = true)]
     model_version: Option<i64>,
+    /// In the order to show them.
+    #[schema(value_type = Vec<Recommendation>, max_items = 100)]
     recommendations: Arc<[Recommendation]>,
+    /// Whether it was made without knowing what the user has liked by now.
     partial: bool,
+    #[schema(format = DateTime)]
     generated_at: String,
+    /// Why there are fewer than asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+    #[schema(nullable = false)]
+    reason: Option<Shortfall>,
 }
 
 pub(in crate::serve) async fn similar(
     State(app): State<Arc<App>>,
+    Extension(identity): Extension<Identity>,
+    Extension(timing): Extension<Timing>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let user = app.auth.authenticate(&headers).await?.user;
     let fields = read_object(&headers, &body)?;
     let query = Query::parse(&fields, &["video_id"])?;
     let video = fields
@@ -52,14 +64,18 @@ pub(in crate::serve) async fn similar(
         .videos
         .position(video)
         .ok_or_else(|| invalid("`video_id` names no video that can be recommended"))?;
-    let (state, partial) = match app.states.read(user).await {
+    let state = {
+        let _recording = timing.stage(Stage::Database);
+        app.states.read(identity.user).await
+    };
+    let (state, partial) = match state {
         Ok(state) => (state, false),
         Err(Unknown::Erased) => return Err(ApiError::Erased),
         Err(Unknown::Failed(error)) => return Err(error),
         Err(Unknown::Late) => (UserState::default(), true),
     };
     let (slow, shared) = (snapshot.is_slow(), Arc::clone(&app));
-    let answer = ranked(&app, slow, move || {
+    let answer = ranked(&app, &timing, slow, move || {
         let ranking = rank::rank_similar(&snapshot, position, &state, &query, &shared.policy);
         SimilarVideos {
             video_id: video,

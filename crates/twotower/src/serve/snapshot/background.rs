@@ -22,17 +22,21 @@ pub(super) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, oneshot::error::RecvError> {
     let (done, result) = oneshot::channel();
-    let work = move || {
+    spawn(move || {
         // Nobody may be waiting any more.
         let _ = done.send(work());
-    };
+    });
+    result.await
+}
+
+/// Has `work` done on that thread some time.
+pub(crate) fn spawn(work: impl FnOnce() + Send + 'static) {
     match &*POOL {
         Some(pool) => pool.spawn(work),
         None => {
             tokio::task::spawn_blocking(work);
         }
     }
-    result.await
 }
 
 /// On Linux niceness is a property of the thread.

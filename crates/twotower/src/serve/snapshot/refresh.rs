@@ -2,6 +2,7 @@ use super::delta::{self, Written};
 use super::load::{self, LoadError};
 use super::{Catalogue, LoadedModel, Snapshot};
 use crate::serve::limits::Limits;
+use crate::serve::metrics::{Metrics, SnapshotFigures};
 use arc_swap::ArcSwapOption;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,7 @@ pub(crate) struct Snapshots {
     current: ArcSwapOption<Snapshot>,
     revisions: AtomicU64,
     progress: Mutex<Progress>,
+    metrics: Arc<Metrics>,
 }
 
 /// What views are made for.
@@ -44,7 +46,12 @@ struct Progress {
 }
 
 impl Snapshots {
-    pub(crate) fn new(store: Store, models: PathBuf, options: SnapshotOptions) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        models: PathBuf,
+        options: SnapshotOptions,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             store,
             models,
@@ -52,6 +59,7 @@ impl Snapshots {
             current: ArcSwapOption::empty(),
             revisions: AtomicU64::new(0),
             progress: Mutex::default(),
+            metrics,
         }
     }
 
@@ -67,11 +75,6 @@ impl Snapshots {
             let nothing = self.current.load().is_none();
             nothing.then(|| "nothing has been loaded yet".into())
         })
-    }
-
-    /// Time since the catalogue was read.
-    pub(crate) fn age(&self) -> Option<Duration> {
-        self.progress(|progress| progress.catalogue_read.map(|(at, _)| at.elapsed()))
     }
 
     /// Looks for a new version and new vectors at short intervals and for a changed catalogue at longer ones, for ever.
@@ -94,8 +97,13 @@ impl Snapshots {
                         bytes = snapshot.bytes(),
                         "loaded"
                     );
+                    self.metrics.set_snapshot(SnapshotFigures {
+                        videos: snapshot.videos.len(),
+                        bytes: snapshot.bytes(),
+                    });
                     self.current.store(Some(Arc::new(snapshot)));
                 }
+                self.metrics.snapshot_is_current();
                 self.progress(|progress| progress.problem = None);
             }
             Ok(Err(error)) => {
@@ -149,6 +157,7 @@ impl Snapshots {
         let Some(model) = &held.model else {
             return Ok(None);
         };
+        self.measure_staleness(model.version).await?;
         let vectors = self.store.count_vectors(VectorTable::Videos).await?;
         let same = vectors.contains(&(model.version, model.index.len() as u64));
         if model.index.delta_len() > 0 || !same {
@@ -185,6 +194,7 @@ impl Snapshots {
         let started = Instant::now();
         let mut vectors = None;
         if let Some(record) = &active {
+            self.measure_staleness(record.version).await?;
             let held = held.and_then(|held| held.model.as_ref());
             let tower = held.map(|held| Arc::clone(&held.user_tower));
             vectors = Some(load::vectors(&self.store, &self.models, record, tower).await?);
@@ -204,6 +214,15 @@ impl Snapshots {
             videos,
             popularity,
         })
+    }
+
+    /// Tells the metrics since when no vector of `version` was written.
+    async fn measure_staleness(&self, version: i64) -> Result<(), LoadError> {
+        let ages = self.store.vector_ages(VectorTable::Videos).await?;
+        if let Some(vectors) = ages.iter().find(|vectors| vectors.version == version) {
+            self.metrics.set_embedding_staleness(vectors.age);
+        }
+        Ok(())
     }
 
     fn catalogue_due(&self, poll: Duration) -> bool {

@@ -85,19 +85,6 @@ fn the_request_id_is_taken_over_if_it_is_plain() {
 }
 
 #[test]
-fn too_many_requests_at_once_are_told_to_come_back() {
-    let fixture = Fixture::new();
-    let mut config = fixture.config();
-    config.limits.requests_in_flight = 0;
-    let server = fixture.serve_with(config);
-    let answer = server.client.recommend(&token(user(1)), "{}");
-    let (status, code, _) = answer.error();
-    assert_eq!((status, code.as_str()), (429, "too_many_requests"));
-    assert_eq!(answer.header("retry-after"), "1");
-    assert_eq!(server.client.get("/healthz", &[]).status, 200);
-}
-
-#[test]
 fn a_refused_request_does_not_take_the_next_one_along() {
     let fixture = Fixture::new();
     let server = fixture.serve();

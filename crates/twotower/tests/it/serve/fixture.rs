@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use twotower::serve::auth::{Config, Secret};
-use twotower::serve::{ConsoleAccess, Limits, Policy, ServeConfig, Server};
+use twotower::serve::{ConsoleAccess, CorsOrigins, Limits, Policy, ServeConfig, Server};
 use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
@@ -147,9 +147,15 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
             ..Config::default()
         },
         console: ConsoleAccess::Off,
-        limits: Limits::default(),
+        limits: Limits {
+            // Tests ask as fast as they can.
+            user_rate: None,
+            ..Limits::default()
+        },
         policy: Policy::default(),
         new_days: 14,
+        cors: CorsOrigins::None,
+        metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
     }
 }
 
@@ -157,6 +163,8 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
 pub(crate) struct Running {
     pub(super) address: SocketAddr,
     pub(crate) client: Client,
+    /// Of the listener for metrics.
+    pub(super) metrics: Client,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -164,21 +172,23 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(store: Store, config: ServeConfig) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (started, address) = std::sync::mpsc::channel();
+        let (started, addresses) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             Runtime::new().unwrap().block_on(async {
                 let server = Server::bind(store, config).await.unwrap();
-                started.send(server.address()).unwrap();
+                let addresses = (server.address(), server.metrics_address().unwrap());
+                started.send(addresses).unwrap();
                 let shutdown = async {
                     let _ = stopped.await;
                 };
                 server.serve(shutdown).await;
             });
         });
-        let address = address.recv().expect("the server starts");
+        let (address, metrics) = addresses.recv().expect("the server starts");
         Self {
             address,
             client: Client::new(address),
+            metrics: Client::new(metrics),
             stop: Some(stop),
             thread: Some(thread),
         }

@@ -1,0 +1,277 @@
+//! Who is worked on now, who waits, and who is told to come back: a limit on concurrency that follows measured latency, a short
+//! queue in front of it, and a rate for each user.
+
+mod gradient;
+
+mod patience;
+
+mod rate;
+
+pub use rate::UserRate;
+
+pub(super) use rate::UserRates;
+
+use gradient::{Bounds, Gradient, Sample};
+use patience::Patience;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How many requests are worked on at once, and how long others wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concurrency {
+    /// Fewest at once, however slow they are: as many as keep cores and database connections busy.
+    pub minimum: usize,
+    /// Most at once, however fast they are.
+    pub maximum: usize,
+    /// Longest wait for a place.
+    pub queue: Duration,
+}
+
+/// Why a request is not worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shed {
+    /// As many wait already as are worked on.
+    QueueFull,
+    /// It has waited for as long as it may.
+    QueueDeadline,
+}
+
+impl Shed {
+    /// As the metric's label.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::QueueDeadline => "queue_deadline",
+        }
+    }
+}
+
+/// Figures of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) limit: usize,
+    pub(super) in_flight: usize,
+    pub(super) waiting: usize,
+}
+
+/// The queue is as long as the limit, so that whoever is let into it waits for about one request's time; first in, first out, since
+/// in so short a queue nobody waits in vain while others overtake. How long one waits at most is [`Patience`]'s matter.
+#[derive(Debug, Clone)]
+pub(super) struct Admission(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    gradient: Gradient,
+    patience: Patience,
+    in_flight: usize,
+    waiting: VecDeque<oneshot::Sender<Permit>>,
+}
+
+impl Admission {
+    pub(super) fn new(concurrency: Concurrency) -> Self {
+        let bounds = Bounds {
+            minimum: concurrency.minimum,
+            maximum: concurrency.maximum,
+        };
+        Self(Arc::new(Shared {
+            started: Instant::now(),
+            state: Mutex::new(State {
+                gradient: Gradient::new(bounds),
+                patience: Patience::new(concurrency.queue),
+                in_flight: 0,
+                waiting: VecDeque::new(),
+            }),
+        }))
+    }
+
+    /// A place among the requests worked on, at once or after a short wait.
+    pub(super) async fn admit(&self) -> Result<Permit, Shed> {
+        let (mut place, patience) = {
+            let mut state = self.0.state();
+            if state.waiting.is_empty() && state.in_flight < state.gradient.limit() {
+                state.in_flight += 1;
+                drop(state);
+                return Ok(Permit::new(&self.0));
+            }
+            if state.waiting.len() >= state.gradient.limit() {
+                state.waiting.retain(|waiting| !waiting.is_closed());
+            }
+            if state.waiting.len() >= state.gradient.limit() {
+                return Err(Shed::QueueFull);
+            }
+            let now = self.0.started.elapsed();
+            let waiting = state.waiting.len();
+            let patience = state.patience.next(now, waiting);
+            let (given, place) = oneshot::channel();
+            state.waiting.push_back(given);
+            (place, patience)
+        };
+        match tokio::time::timeout(patience, &mut place).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // The place may have come in the very moment in which patience ended.
+            Ok(Err(_)) | Err(_) => place.try_recv().map_err(|_| Shed::QueueDeadline),
+        }
+    }
+
+    pub(super) fn load(&self) -> Load {
+        let state = self.0.state();
+        Load {
+            limit: state.gradient.limit(),
+            in_flight: state.in_flight,
+            waiting: state
+                .waiting
+                .iter()
+                .filter(|waiting| !waiting.is_closed())
+                .count(),
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place back and hands free ones to those who wait.
+    fn release(self: &Arc<Self>, admitted: Duration, measured: bool) {
+        let mut granted = Vec::new();
+        let mut state = self.state();
+        if measured {
+            let ended = self.started.elapsed();
+            let in_flight = state.in_flight;
+            state.gradient.observe(&Sample {
+                admitted,
+                ended,
+                in_flight,
+            });
+        }
+        state.in_flight -= 1;
+        while state.in_flight < state.gradient.limit() {
+            let Some(waiting) = state.waiting.pop_front() else {
+                break;
+            };
+            if !waiting.is_closed() {
+                state.in_flight += 1;
+                granted.push(waiting);
+            }
+        }
+        drop(state);
+        for waiting in granted {
+            // Whoever has gone in the meantime drops the permit, which comes back here.
+            let _ = waiting.send(Permit::new(self));
+        }
+    }
+}
+
+/// A place among the requests worked on; it is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    shared: Arc<Shared>,
+    admitted: Duration,
+    measured: bool,
+}
+
+impl Permit {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            admitted: shared.started.elapsed(),
+            measured: false,
+        }
+    }
+
+    /// Counts the time since admission as what a request takes. Refusals are quicker than work, and a caller who hangs up has
+    /// cut it short, so neither says anything about load: their permits are just dropped.
+    pub(super) fn measured(mut self) {
+        self.measured = true;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.shared.release(self.admitted, self.measured);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(places: usize, queue_ms: u64) -> Admission {
+        Admission::new(Concurrency {
+            minimum: places,
+            maximum: places,
+            queue: Duration::from_millis(queue_ms),
+        })
+    }
+
+    #[tokio::test]
+    async fn places_are_counted_and_come_back() {
+        let admission = admission(2, 0);
+        let first = admission.admit().await.unwrap();
+        let second = admission.admit().await.unwrap();
+        assert_eq!(admission.admit().await.unwrap_err(), Shed::QueueDeadline);
+        drop(first);
+        let third = admission.admit().await.unwrap();
+        drop((second, third));
+        let idle = Load {
+            limit: 2,
+            in_flight: 0,
+            waiting: 0,
+        };
+        assert_eq!(admission.load(), idle);
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_as_long_as_the_limit_and_in_order() {
+        let admission = admission(1, 60_000);
+        let first = admission.admit().await.unwrap();
+        let waiting = tokio::spawn({
+            let admission = admission.clone();
+            async move { admission.admit().await.map(Permit::measured) }
+        });
+        while admission.load().waiting == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(admission.admit().await.unwrap_err(), Shed::QueueFull);
+        drop(first);
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+        assert_eq!(admission.load().in_flight, 0);
+    }
+
+    /// Callers hang up at every stage: while they wait, and in the moment in which a place becomes theirs.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_place_is_lost() {
+        let admission = admission(3, 1);
+        let tasks: Vec<_> = (0..2000)
+            .map(|n: u64| {
+                let admission = admission.clone();
+                tokio::spawn(async move {
+                    let work = async {
+                        if let Ok(permit) = admission.admit().await {
+                            tokio::time::sleep(Duration::from_micros(n % 7 * 100)).await;
+                            if n.is_multiple_of(2) {
+                                permit.measured();
+                            }
+                        }
+                    };
+                    let _ = tokio::time::timeout(Duration::from_micros(n % 13 * 200), work).await;
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(admission.load().in_flight, 0);
+        assert!(admission.admit().await.is_ok());
+    }
+}

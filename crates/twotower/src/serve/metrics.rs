@@ -1,0 +1,47 @@
+//! Figures for Prometheus. One registry a server, given to whoever counts: the `metrics` facade has one for the whole process, and
+//! its Prometheus exporter brings a dozen crates and a task that must run lest its histograms grow; what is counted here has a
+//! few dozen series whose labels are all known when it is compiled.
+
+mod catalogue;
+
+mod process;
+
+mod registry;
+
+mod text;
+
+pub use catalogue::{CATALOGUE, Kind, Metric};
+pub use registry::{Answered, CacheOutcome, Metrics, PoolState, SnapshotFigures};
+
+use super::endpoint::METRICS;
+use super::router::App;
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::sync::Arc;
+
+/// The router of the metrics' own listener, which asks for no token.
+pub(super) fn router(app: &Arc<App>) -> Router {
+    Router::new()
+        .route(METRICS, get(serve))
+        .with_state(Arc::clone(app))
+}
+
+/// `GET /metrics`
+pub(super) async fn serve(State(app): State<Arc<App>>) -> Response {
+    let load = app.admission.load();
+    app.metrics
+        .set_load(load.limit, load.in_flight, load.waiting);
+    app.metrics.set_cache_entries(app.answers.len() as usize);
+    let pool = app.store.connections();
+    app.metrics.set_pool_connections(PoolState::Idle, pool.idle);
+    app.metrics.set_pool_connections(PoolState::Busy, pool.busy);
+    let snapshot = app.snapshots.current();
+    app.metrics
+        .set_model(snapshot.as_ref().and_then(|held| held.version()));
+    // As the text format of Prometheus has it.
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], app.metrics.render()).into_response()
+}

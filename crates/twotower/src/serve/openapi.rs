@@ -1,0 +1,43 @@
+//! The contract as OpenAPI 3.1: addresses from [`super::endpoint::ENDPOINTS`], bodies from the types.
+
+mod document;
+
+mod recommendations;
+
+pub use document::document;
+
+pub(super) use recommendations::{RecommendationsRequest, batch_request, similar_videos_request};
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
+
+/// Schemas by name, which others refer to.
+pub(super) type Schemas = BTreeMap<String, RefOr<Schema>>;
+
+/// Adds a type's schema, and those that it is made of, to the named ones, and refers to it.
+pub(super) type SchemaOf = fn(&mut Schemas) -> RefOr<Schema>;
+
+/// See [`SchemaOf`].
+pub(super) fn schema_of<T: ToSchema>(schemas: &mut Schemas) -> RefOr<Schema> {
+    let mut parts = Vec::new();
+    T::schemas(&mut parts);
+    schemas.extend(parts);
+    schemas.insert(T::name().into_owned(), T::schema());
+    Ref::from_schema_name(T::name()).into()
+}
+
+/// An object that says no more of itself.
+pub(super) fn any_object(_: &mut Schemas) -> RefOr<Schema> {
+    ObjectBuilder::new().into()
+}
+
+/// `GET /openapi.json`
+pub(super) async fn serve() -> Response {
+    static TEXT: LazyLock<String> = LazyLock::new(document);
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response()
+}

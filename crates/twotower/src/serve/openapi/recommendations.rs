@@ -1,0 +1,113 @@
+//! Types for the schemas of requests, which are read by hand, to name what is wrong.
+
+#![expect(dead_code, reason = "only their schemas are used")]
+
+use super::{Schemas, schema_of};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema};
+use utoipa::openapi::{KnownFormat, Ref, RefOr, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+/// What the caller asks for. Every field may be absent, and so may the body.
+#[derive(ToSchema)]
+pub(in crate::serve) struct RecommendationsRequest {
+    /// Most videos.
+    #[schema(required = false, minimum = 1, maximum = 100, default = 10)]
+    limit: u32,
+    /// Leave out what the user has liked.
+    #[schema(required = false, default = true)]
+    exclude_liked: bool,
+    /// 0: best scores first; 1: as unlike each other as can be.
+    #[schema(required = false, minimum = 0, maximum = 1, default = 0)]
+    diversity: f32,
+    /// Say which likes a recommendation is owed to.
+    #[schema(required = false, default = false)]
+    include_reasons: bool,
+    /// Leave out what scores less.
+    #[schema(required = false, minimum = -1, maximum = 1)]
+    min_score: f32,
+    #[schema(required = false)]
+    filter: Filter,
+    /// Makes what is drawn at random the same each time.
+    #[schema(required = false, minimum = 0)]
+    seed: u64,
+}
+
+/// What videos must be like, all of it.
+#[derive(ToSchema)]
+struct Filter {
+    /// Names of tags.
+    #[schema(required = false)]
+    tags: Choice,
+    /// Makers.
+    #[schema(required = false)]
+    makers: Choice,
+    /// Names of performers.
+    #[schema(required = false)]
+    performers: Choice,
+    /// Genres.
+    #[schema(required = false)]
+    genres: Choice,
+    /// Price in the application's currency; a video without one is outside every range.
+    #[schema(required = false)]
+    price: Range,
+    /// Days since publication.
+    #[schema(required = false)]
+    age_days: Range,
+}
+
+/// Names of which a video must have one, and names of which it may have none.
+#[derive(ToSchema)]
+struct Choice {
+    /// At least one of these; empty for no such condition.
+    #[schema(required = false, max_items = 50)]
+    any: Vec<Name>,
+    /// None of these.
+    #[schema(required = false, max_items = 50)]
+    none: Vec<Name>,
+}
+
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 100)]
+struct Name(String);
+
+/// Bounds, both inclusive; `min` is no more than `max`.
+#[derive(ToSchema)]
+struct Range {
+    #[schema(required = false, minimum = -1e12, maximum = 1e12)]
+    min: f64,
+    #[schema(required = false, minimum = -1e12, maximum = 1e12)]
+    max: f64,
+}
+
+/// The fields of [`RecommendationsRequest`] and a video.
+pub(in crate::serve) fn similar_videos_request(schemas: &mut Schemas) -> RefOr<Schema> {
+    let video = uuid().description(Some("The video asked about."));
+    with_field(schemas, "SimilarVideosRequest", "video_id", video.into())
+}
+
+/// The fields of [`RecommendationsRequest`] and users.
+pub(in crate::serve) fn batch_request(schemas: &mut Schemas) -> RefOr<Schema> {
+    let users = ArrayBuilder::new()
+        .items(uuid())
+        .min_items(Some(1))
+        .max_items(Some(100))
+        .description(Some("Whom lists are for."));
+    with_field(schemas, "BatchRequest", "user_ids", users.into())
+}
+
+fn uuid() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
+}
+
+fn with_field(schemas: &mut Schemas, name: &str, field: &str, schema: Schema) -> RefOr<Schema> {
+    schema_of::<RecommendationsRequest>(schemas);
+    let mut request = RecommendationsRequest::schema();
+    if let RefOr::T(Schema::Object(request)) = &mut request {
+        request.properties.insert(field.into(), schema.into());
+        request.required.push(field.into());
+    }
+    schemas.insert(name.into(), request);
+    Ref::from_schema_name(name).into()
+}

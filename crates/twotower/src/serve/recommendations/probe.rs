@@ -1,0 +1,47 @@
+//! How much of the exact list the inverted lists find, on requests as they come.
+
+use crate::serve::metrics::Metrics;
+use crate::serve::snapshot::{Snapshot, background};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One list in so many is looked for exactly as well, beside the threads that answer.
+const ONE_IN: u64 = 512;
+
+/// Videos compared.
+const K: usize = 10;
+
+/// Weight of the newest probe in the running mean.
+const NEWEST: f64 = 0.05;
+
+/// Takes samples of searches.
+#[derive(Debug, Default)]
+pub(in crate::serve) struct RecallProbe {
+    lists: AtomicU64,
+    mean: Mutex<Option<f64>>,
+}
+
+impl RecallProbe {
+    /// Counts a list made by `vector`, and looks for the exact one now and then.
+    pub(in crate::serve) fn sample(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        vector: &[f32],
+        metrics: &Arc<Metrics>,
+    ) {
+        let turn = self.lists.fetch_add(1, Ordering::Relaxed) % ONE_IN == 0;
+        if !turn || !snapshot.has_lists() {
+            return;
+        }
+        let (probe, metrics) = (Arc::clone(self), Arc::clone(metrics));
+        let (snapshot, vector) = (Arc::clone(snapshot), vector.to_vec());
+        background::spawn(move || {
+            if let Some(recall) = snapshot.recall(&vector, K) {
+                let mut mean = probe.mean.lock().unwrap_or_else(PoisonError::into_inner);
+                let next = mean.map_or(recall, |mean| mean + NEWEST * (recall - mean));
+                *mean = Some(next);
+                metrics.set_recall_probe(next);
+            }
+        });
+    }
+}

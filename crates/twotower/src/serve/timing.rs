@@ -1,0 +1,142 @@
+use axum::http::HeaderValue;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A part of a request's time that is told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Waiting for a place among the requests worked on.
+    Queue,
+    /// Verifying the token.
+    Auth,
+    /// Looking for an answer that was given before.
+    Cache,
+    /// Waiting for the database.
+    Database,
+    /// Waiting for a core.
+    Turn,
+    /// Embedding, scoring, filtering and selecting.
+    Rank,
+    /// Writing the answer as JSON.
+    Write,
+}
+
+impl Stage {
+    /// In the order in which a request meets them.
+    pub const ALL: [Self; 7] = [
+        Self::Queue,
+        Self::Auth,
+        Self::Cache,
+        Self::Database,
+        Self::Turn,
+        Self::Rank,
+        Self::Write,
+    ];
+
+    /// In `Server-Timing` and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Auth => "auth",
+            Self::Cache => "cache",
+            Self::Database => "db",
+            Self::Turn => "turn",
+            Self::Rank => "rank",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// Where a request's time goes. An extension of every request, shared by all who work on it, other threads included.
+#[derive(Debug, Clone, Default)]
+pub struct Timing(Arc<[AtomicU64; Stage::ALL.len()]>);
+
+impl Timing {
+    /// Counts the time until the guard is dropped; a stage that is entered twice takes as long as both.
+    ///
+    /// ```
+    /// use twotower::serve::{Stage, Timing};
+    /// let timing = Timing::default();
+    /// {
+    ///     let _recording = timing.stage(Stage::Database);
+    /// }
+    /// assert!(timing.spent(Stage::Database).is_some());
+    /// ```
+    #[must_use = "the stage lasts until the guard is dropped"]
+    pub fn stage(&self, stage: Stage) -> Recording<'_> {
+        Recording {
+            nanoseconds: &self.0[stage as usize],
+            since: Instant::now(),
+        }
+    }
+
+    /// Time spent in `stage`; `None` if the request was never in it.
+    pub fn spent(&self, stage: Stage) -> Option<Duration> {
+        match self.0[stage as usize].load(Ordering::Relaxed) {
+            0 => None,
+            nanoseconds => Some(Duration::from_nanos(nanoseconds)),
+        }
+    }
+
+    /// The header `Server-Timing` (W3C), in milliseconds; a request as a whole took `total`.
+    pub(super) fn header_value(&self, total: Duration) -> HeaderValue {
+        let mut text = String::with_capacity(96);
+        for stage in Stage::ALL {
+            if let Some(spent) = self.spent(stage) {
+                let _ = write!(
+                    text,
+                    "{};dur={:.3}, ",
+                    stage.name(),
+                    spent.as_secs_f64() * 1e3
+                );
+            }
+        }
+        let _ = write!(text, "total;dur={:.3}", total.as_secs_f64() * 1e3);
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("total"))
+    }
+}
+
+/// A stage under way.
+#[derive(Debug)]
+pub struct Recording<'a> {
+    nanoseconds: &'a AtomicU64,
+    since: Instant,
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        // At least one: 0 stands for a stage that was never entered.
+        let spent = (self.since.elapsed().as_nanos() as u64).max(1);
+        self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_listed_where_they_are_stored() {
+        for (index, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage as usize, index);
+        }
+    }
+
+    #[test]
+    fn only_stages_that_were_entered_are_told() {
+        let timing = Timing::default();
+        drop(timing.stage(Stage::Rank));
+        drop(timing.clone().stage(Stage::Auth));
+        let header = timing.header_value(Duration::from_micros(1500));
+        let text = header.to_str().unwrap();
+        let names: Vec<&str> = text
+            .split(", ")
+            .map(|entry| entry.split_once(";dur=").unwrap().0)
+            .collect();
+        assert_eq!(names, ["auth", "rank", "total"], "{text}");
+        assert!(text.ends_with("total;dur=1.500"), "{text}");
+        assert_eq!(timing.spent(Stage::Database), None);
+    }
+}
