@@ -6,6 +6,10 @@ mod client;
 
 mod recommendations;
 
+mod lists;
+
+mod late_database;
+
 mod errors;
 
 mod tokens;

@@ -22,7 +22,7 @@ fn each_wrong_request_is_told_what_is_wrong() {
     assert_eq!(recommend(r#"{"exclude_liked":1}"#), exclude_liked);
     assert_eq!(
         recommend(r#"{"limit":5,"user_id":"x"}"#),
-        refused("unknown field `user_id`; known: `limit`, `exclude_liked`")
+        refused("unknown field `user_id`; known: `limit`, `exclude_liked`, `diversity`, `include_reasons`, `min_score`, `filter`, `seed`")
     );
     assert_eq!(recommend("[]"), refused("the body must be a JSON object"));
     assert_eq!(

@@ -247,6 +247,13 @@ pub(super) fn claims(user: Uuid) -> Value {
     json!({"sub": user, "aud": "authenticated", "exp": get_current_timestamp() + 600, "role": "authenticated"})
 }
 
+/// A good token of the application itself.
+pub(crate) fn service_token() -> String {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let claims = json!({"aud": "authenticated", "exp": get_current_timestamp() + 600, "role": "service_role"});
+    encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
+}
+
 /// A good token of `user`.
 pub(crate) fn token(user: Uuid) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());

@@ -1,0 +1,186 @@
+//! What is answered while the database does not say in time what a user likes, and that a like is never overlooked once it does.
+
+use super::fixture::{Running, VIDEOS, config, model, token, user, video};
+use crate::life_cycle::place::Place;
+use crate::support::{psql_command, sql};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::process::Child;
+use std::time::{Duration, Instant};
+use twotower_store::InteractionKind::{Like, Skip};
+use twotower_store::UserState;
+
+/// A database with an active version, and a server on it.
+fn served(change: impl FnOnce(&mut twotower::serve::ServeConfig)) -> (Place, Running) {
+    let place = Place::on_postgres();
+    place.save(place.next_version(), &model(1));
+    place.json("update");
+    let mut config = config(place.models());
+    change(&mut config);
+    let server = Running::start(place.store.clone(), config);
+    (place, server)
+}
+
+/// Holds what reads of likes wait for, until it is dropped.
+struct Locked {
+    session: Child,
+    url: String,
+}
+
+impl Locked {
+    fn likes(url: &str) -> Self {
+        let lock = "BEGIN; LOCK TABLE likes IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(60)";
+        let session = psql_command(url, lock).spawn().unwrap();
+        let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'likes'::regclass";
+        while sql(url, held) != "1" {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self {
+            session,
+            url: url.into(),
+        }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND pid <> pg_backend_pid()";
+        sql(&self.url, end);
+        let _ = self.session.wait();
+    }
+}
+
+fn ids(body: &Value) -> Vec<&str> {
+    let list = body["recommendations"].as_array().unwrap();
+    list.iter()
+        .map(|it| it["video_id"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn an_earlier_list_or_a_popular_one_stands_in() {
+    let (place, server) = served(|_| {});
+    let ask = |n: u128| server.client.recommended(&token(user(n)), r#"{"limit":5}"#).1;
+    let known = ask(1);
+    assert_eq!((&known["source"], &known["partial"]), (&json!("two_tower"), &json!(false)));
+    {
+        let _locked = Locked::likes(&place.url);
+        let begun = Instant::now();
+        let stale = ask(1);
+        assert_eq!(stale["source"], "stale_cache");
+        assert_eq!((&stale["partial"], &stale["cached"]), (&json!(true), &json!(true)));
+        assert_eq!(ids(&stale), ids(&known));
+        assert_eq!(stale["user_id"], json!(user(1)));
+        let popular = ask(2);
+        assert_eq!(popular["source"], "popular");
+        assert_eq!((&popular["partial"], &popular["cached"]), (&json!(true), &json!(false)));
+        assert_eq!(ids(&popular).len(), 5);
+        // Nothing hangs, whatever the machine.
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+    let begun = Instant::now();
+    loop {
+        let fresh = ask(2);
+        if fresh["partial"] == false {
+            assert_eq!(fresh["source"], "two_tower");
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{fresh}");
+    }
+}
+
+#[test]
+fn without_a_soft_deadline_the_answer_is_an_error() {
+    let (place, server) = served(|config| {
+        config.limits.soft_deadline = Duration::ZERO;
+        config.limits.database = Duration::from_millis(200);
+    });
+    let _locked = Locked::likes(&place.url);
+    let answer = server.client.recommend(&token(user(1)), "{}");
+    assert_eq!(answer.error().0, 504, "{}", answer.text);
+}
+
+#[test]
+fn word_of_a_like_empties_the_memory_of_every_server() {
+    let (place, first) = served(|_| {});
+    let second = Running::start(place.store.clone(), config(place.models()));
+    let kept = |server: &Running| {
+        let text = server.metrics.get("/metrics", &[]).text;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("twotower_cache_entries "));
+        line.unwrap_or("0").parse::<f64>().unwrap()
+    };
+    // Word is passed on once both listen: what was made before that is forgotten, too.
+    let mut n = 0;
+    let begun = Instant::now();
+    loop {
+        n += 1;
+        let (who, liked) = (user(n % 250), video(1 + n % VIDEOS));
+        for server in [&first, &second] {
+            server.client.recommended(&token(who), "{}");
+        }
+        place
+            .runtime
+            .block_on(place.store.record(Skip, who, liked))
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        if kept(&first) == 0.0 && kept(&second) == 0.0 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+}
+
+/// Users like, skip, take back and ask, all at once; each list is held against what the database said before the request was made.
+#[test]
+fn no_list_ever_holds_what_was_liked_before_it_was_asked_for() {
+    const ASKERS: u128 = 4;
+    const ROUNDS: u64 = 60;
+    let (place, server) = served(|_| {});
+    std::thread::scope(|scope| {
+        for asker in 0..ASKERS {
+            let (place, server) = (&place, &server);
+            scope.spawn(move || {
+                let who = user(1000 + asker);
+                let token = token(who);
+                let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(asker as u64 + 1);
+                let mut random = |n: u64| {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    state % n
+                };
+                for round in 0..ROUNDS {
+                    let chosen = video(1 + u128::from(random(VIDEOS as u64)));
+                    match random(4) {
+                        0 | 1 => {
+                            let liked = place.store.record(Like, who, chosen);
+                            place.runtime.block_on(liked).unwrap();
+                        }
+                        2 => {
+                            let skipped = place.store.record(Skip, who, chosen);
+                            place.runtime.block_on(skipped).unwrap();
+                        }
+                        _ => {
+                            let text = format!("DELETE FROM likes WHERE user_id = '{who}' AND video_id = '{chosen}'");
+                            sql(&place.url, &text);
+                        }
+                    }
+                    let known: UserState =
+                        place.runtime.block_on(place.store.user_state(who, 1000)).unwrap();
+                    let limit = 1 + random(VIDEOS as u64);
+                    let query = format!(r#"{{"limit":{limit},"diversity":{}}}"#, random(2));
+                    let (list, body) = server.client.recommended(&token, &query);
+                    if body["partial"] == true {
+                        continue;
+                    }
+                    let liked: HashSet<String> = known.likes.iter().map(ToString::to_string).collect();
+                    assert!(list.iter().all(|id| !liked.contains(id)), "round {round}: {body}");
+                    let left = VIDEOS as usize - liked.len();
+                    assert_eq!(list.len(), left.min(limit as usize), "round {round}");
+                }
+            });
+        }
+    });
+}
