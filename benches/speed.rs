@@ -6,6 +6,9 @@
 //! CPU time is that of the process, all its threads together; run it on a quiet machine. The last column is the share of it that
 //! the step's matrix products would take at the speed of one that fits the cache.
 
+#[path = "support/process.rs"]
+mod process;
+
 #[path = "support/synthetic.rs"]
 mod synthetic;
 
@@ -85,7 +88,7 @@ fn main() -> Outcome<()> {
     let ceiling = ceiling();
     println!(
         "{}, {:.0} GFLOP/s in matrix products",
-        machine(),
+        process::machine(),
         ceiling / 1e9
     );
     println!(
@@ -180,10 +183,10 @@ fn measure(dataset: &Dataset, setting: Setting, steps: usize, ceiling: f64) -> O
             }
         };
         if step + 1 == WARM_UP {
-            (before, cpu, wall) = (after, cpu_seconds()?, Instant::now());
+            (before, cpu, wall) = (after, process::cpu_seconds()?, Instant::now());
         }
     }
-    let (cpu, wall) = (cpu_seconds()? - cpu, wall.elapsed().as_secs_f64());
+    let (cpu, wall) = (process::cpu_seconds()? - cpu, wall.elapsed().as_secs_f64());
     let examples = (after - before) as f64;
     println!(
         "{:>5}  {:>7}  {:>7}  {:>14.2}  {:>15.2}  {:>10.0}  {:>7.0}  {:>10.0}  {:>20.0} %",
@@ -200,21 +203,6 @@ fn measure(dataset: &Dataset, setting: Setting, steps: usize, ceiling: f64) -> O
     Ok(())
 }
 
-/// CPU time of the process so far: fields 14 and 15 of /proc/self/stat, in hundredths of a second.
-fn cpu_seconds() -> Outcome<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat
-        .rsplit_once(')')
-        .ok_or("no fields in /proc/self/stat")?;
-    let ticks: Vec<f64> = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
-    Ok(ticks.iter().sum::<f64>() / 100.0)
-}
-
 fn status_kb(key: &str) -> Outcome<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find(|line| line.starts_with(key));
@@ -222,17 +210,4 @@ fn status_kb(key: &str) -> Outcome<f64> {
     Ok(number
         .ok_or_else(|| format!("no {key} in /proc/self/status"))?
         .parse()?)
-}
-
-/// The processor, for the head of a table.
-fn machine() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown processor", |rest| {
-            rest.trim_start_matches(['\t', ' ', ':'])
-        });
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{model}, {cores} cores")
 }

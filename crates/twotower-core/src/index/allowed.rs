@@ -66,9 +66,8 @@ impl<'a> Allowed<'a> {
     #[inline]
     pub(super) fn contains(&self, position: u32) -> bool {
         match self {
-            Self::All => true,
-            // Only those that pass are ever looked at.
-            Self::Few(_) => true,
+            // Of few, only those that pass are ever looked at.
+            Self::All | Self::Few(_) => true,
             Self::Many(set) => set.contains(position),
             Self::Lazy(attributes, conditions) => attributes.meets(conditions, position),
         }
@@ -94,9 +93,9 @@ impl<'a> Allowed<'a> {
             }
         });
         if !once {
-            positions
-                .iter()
-                .for_each(|&position| marks.remove(position));
+            for &position in &positions {
+                marks.remove(position);
+            }
         }
         if conditions.len() > 1 {
             positions.retain(|&position| attributes.meets(conditions, position));

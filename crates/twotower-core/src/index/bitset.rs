@@ -112,7 +112,9 @@ mod tests {
             let (a, b) = (inside(a), inside(b));
             let of = |set: &BTreeSet<u32>| {
                 let mut bits = Bitset::new(positions);
-                set.iter().for_each(|&x| assert!(bits.insert(x)));
+                for &x in set {
+                    assert!(bits.insert(x));
+                }
                 bits
             };
             let list = |bits: &Bitset| bits.iter().collect::<Vec<_>>();

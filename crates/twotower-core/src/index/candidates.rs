@@ -52,10 +52,12 @@ impl Candidates {
         }
         for (group, products) in products.chunks(GROUP).enumerate() {
             let threshold = self.threshold;
-            let any = products
+            // A count without branches is compiled to vectors.
+            let reached: u32 = products
                 .iter()
-                .fold(false, |any, &product| any | (product >= threshold));
-            if !any {
+                .map(|&product| u32::from(product >= threshold))
+                .sum();
+            if reached == 0 {
                 continue;
             }
             for (n, &product) in products.iter().enumerate() {

@@ -2,11 +2,14 @@ use super::cluster;
 use super::codes::{Codes, QueryCodes};
 use crate::embedding::Embeddings;
 use crate::kernel;
-use std::cmp::Ordering;
 use std::ops::Range;
 
-/// Lists that are looked into before the k-th best score is asked how many more it takes.
-const FIRST: usize = 12;
+/// Lists that are put in order before it is known how many it takes; most searches need no more.
+const FIRST: usize = 64;
+
+/// Slots that a probe looks at whatever their lists promise: they cost about 15 µs, and the mean of a list says little about the few that lie
+/// far from it.
+const LEAST: usize = 4096;
 
 /// Inverted lists: vectors grouped by the nearest of some centroids (Jégou et al. 2011 without the product codes), so that a search need
 /// only look into the groups that can hold something good.
@@ -63,7 +66,9 @@ impl Lists {
         let mut deviations = vec![0.0; lists];
         for (list, mean) in means.chunks_exact_mut(dim).enumerate() {
             let count = (offsets[list + 1] - offsets[list]).max(1) as f32;
-            mean.iter_mut().for_each(|x| *x /= count);
+            for x in mean.iter_mut() {
+                *x /= count;
+            }
             // The squared norms of unit vectors around their mean come to 1 - |mean|².
             let spread = (1.0 - kernel::dot(mean, mean)).max(0.0);
             deviations[list] = (spread / dim as f32).sqrt();
@@ -80,7 +85,8 @@ impl Lists {
     }
 
     /// Calls `visit` with the slots of one list after the other, those with the best prospects first, as long as the best score to be
-    /// expected of a list, `margin` deviations above its mean's, reaches the k-th best score that `visit` returns.
+    /// expected of a list, `margin` deviations above its mean's, reaches the k-th best score that `visit` returns. Looks at [`LEAST`] slots
+    /// at any rate.
     pub(super) fn probe(
         &self,
         query: &[f32],
@@ -104,25 +110,30 @@ impl Lists {
                 list,
             },
         ));
-        let mut kth = f32::NEG_INFINITY;
-        let mut visit_all = |prospects: &mut [Prospect], kth: &mut f32| {
-            prospects.sort_unstable_by(Prospect::best_first);
+        let best_first =
+            |a: &Prospect, b: &Prospect| b.score.total_cmp(&a.score).then(a.list.cmp(&b.list));
+        let (mut kth, mut seen) = (f32::NEG_INFINITY, 0);
+        let mut look_into = |prospects: &mut [Prospect]| {
+            prospects.sort_unstable_by(best_first);
             for prospect in prospects {
-                if prospect.score < *kth {
-                    break;
+                if prospect.score < kth && seen >= LEAST {
+                    return false;
                 }
                 let list = prospect.list as usize;
-                *kth = visit(self.offsets[list] as usize..self.offsets[list + 1] as usize);
+                let slots = self.offsets[list] as usize..self.offsets[list + 1] as usize;
+                seen += slots.len();
+                kth = visit(slots);
             }
+            true
         };
         let first = FIRST.min(prospects.len());
         if first < prospects.len() {
-            prospects.select_nth_unstable_by(first, Prospect::best_first);
+            prospects.select_nth_unstable_by(first, best_first);
         }
-        visit_all(&mut prospects[..first], &mut kth);
-        prospects.drain(..first);
-        prospects.retain(|prospect| prospect.score >= kth);
-        visit_all(prospects, &mut kth);
+        let (first, rest) = prospects.split_at_mut(first);
+        if look_into(first) {
+            look_into(rest);
+        }
     }
 
     /// Memory in bytes.
@@ -146,13 +157,4 @@ pub(super) struct ProbeSpace {
 struct Prospect {
     score: f32,
     list: u32,
-}
-
-impl Prospect {
-    fn best_first(&self, other: &Self) -> Ordering {
-        other
-            .score
-            .total_cmp(&self.score)
-            .then(self.list.cmp(&other.list))
-    }
 }
