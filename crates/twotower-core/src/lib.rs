@@ -38,6 +38,8 @@ pub mod recommend;
 
 pub mod metric;
 
+pub mod ab_test;
+
 pub mod baseline;
 
 pub mod evaluate;

@@ -1,11 +1,14 @@
 //! Configuration: defaults < file < environment < flag, checked once, at start-up.
 
+mod events;
+
 mod retention;
 
 mod serve;
 
 mod storage;
 
+pub use events::Events;
 pub use retention::{Erase, Prune};
 pub use serve::Serve;
 pub use storage::Storage;
@@ -35,6 +38,7 @@ struct Raw {
     erase: Erase,
     prune: Prune,
     serve: Serve,
+    events: Events,
     source: RawSource,
 }
 
@@ -175,6 +179,8 @@ pub struct Config {
     pub prune: Prune,
     /// Section `[serve]`.
     pub serve: Serve,
+    /// Section `[events]`.
+    pub events: Events,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -229,6 +235,7 @@ impl Config {
             erase: raw.erase,
             prune: raw.prune,
             serve: raw.serve,
+            events: raw.events,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -260,6 +267,7 @@ impl Config {
             ("erase", changed(&self.erase, &Erase::default(), &[])?),
             ("prune", changed(&self.prune, &Prune::default(), &[])?),
             ("serve", changed(&self.serve, &Serve::default(), &[])?),
+            ("events", changed(&self.events, &Events::default(), &[])?),
             (
                 "source",
                 changed(
@@ -379,6 +387,10 @@ mod tests {
             serve: Serve {
                 request_seconds: 5,
                 ..Serve::default()
+            },
+            events: Events {
+                store: twotower_store::EventPolicy::LikesAndSkips,
+                ..Events::default()
             },
             prune: Prune {
                 keep_versions: 1,

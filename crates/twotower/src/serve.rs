@@ -20,6 +20,8 @@ mod snapshot;
 
 mod recommendations;
 
+mod events;
+
 mod time;
 
 mod error;
@@ -42,7 +44,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use twotower_store::Store;
+use twotower_store::{EventPolicy, Store};
 
 /// What `serve` needs to know, checked.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct ServeConfig {
     pub console: ConsoleAccess,
     /// Deadlines and caps.
     pub limits: Limits,
+    /// Which events are kept.
+    pub events: EventPolicy,
 }
 
 /// A server that has its port and its data, and does not answer yet.
@@ -106,7 +110,8 @@ impl Server {
             let only_loopback = config.console == ConsoleAccess::Loopback;
             console::router(&app, session, config.models, only_loopback)
         });
-        let router = router::router(&app, console);
+        let events = events::router(&app, config.events);
+        let router = router::router(&app, Some(events.merge(console.unwrap_or_default())));
         Ok(Self {
             listener,
             address,

@@ -124,6 +124,7 @@ impl ServeArgs {
                 (true, true) => ConsoleAccess::AnyAddress,
             },
             limits: config.serve.limits(),
+            events: config.events.store,
         })
     }
 }

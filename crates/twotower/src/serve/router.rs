@@ -3,7 +3,7 @@ use super::error::ApiError;
 use super::limits::Limits;
 use super::request_id::{self, RequestId};
 use super::snapshot::Snapshots;
-use super::{body, health, recommendations};
+use super::{body, events, health, recommendations};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
@@ -127,6 +127,7 @@ async fn answer(request: Request, next: Next) -> Response {
 fn route_label(path: &str) -> &'static str {
     match path {
         RECOMMENDATIONS => RECOMMENDATIONS,
+        events::PATH => events::PATH,
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
         "/" => "/",

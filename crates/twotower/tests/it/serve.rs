@@ -10,6 +10,8 @@ mod errors;
 
 mod tokens;
 
+mod events;
+
 mod erased;
 
 mod public_keys;

@@ -47,9 +47,9 @@ fn content_type_and_size_are_checked() {
     };
     assert_eq!(post("application/json; charset=utf-8", "{}").status, 200);
     assert_eq!(post("text/plain", "{}").error().0, 400);
-    let (status, code, message) = post("application/json", &" ".repeat(16 * 1024 + 1)).error();
+    let (status, code, message) = post("application/json", &" ".repeat(64 * 1024 + 1)).error();
     assert_eq!((status, code.as_str()), (413, "payload_too_large"));
-    assert_eq!(message, "the body is larger than 16384 bytes");
+    assert_eq!(message, "the body is larger than 65536 bytes");
 }
 
 #[test]

@@ -16,8 +16,8 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::{
-    Activation, ActivationKind, ConnectOptions, EmbeddingRow, InteractionKind, InteractionRow,
-    ModelState, NewModel, Store, VectorTable,
+    Activation, ActivationKind, ConnectOptions, EmbeddingRow, EventPolicy, InteractionKind,
+    InteractionRow, ModelState, NewModel, Store, VectorTable,
 };
 use uuid::Uuid;
 
@@ -148,6 +148,7 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
         },
         console: ConsoleAccess::Off,
         limits: Limits::default(),
+        events: EventPolicy::default(),
     }
 }
 
