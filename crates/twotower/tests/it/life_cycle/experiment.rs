@@ -97,7 +97,8 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
         assert!((0.2..0.3).contains(&value), "{difference}");
         assert!(difference["p_value"].as_f64().unwrap() < 1e-6);
         assert!(report["sample_ratio"]["p_value"].as_f64().unwrap() < 0.001);
-        let text = place.run("experiment report");
+        let output = place.run("experiment report");
+        let text = String::from_utf8(output.stdout).unwrap();
         for part in [
             "WARNING: the arms have",
             "like rate",
