@@ -8,6 +8,9 @@ mod rank;
 
 mod answer;
 
+#[cfg(test)]
+mod fuzz;
+
 use super::error::ApiError;
 use super::router::App;
 use answer::Answer;

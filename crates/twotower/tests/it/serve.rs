@@ -18,6 +18,10 @@ mod readiness;
 
 mod connections;
 
+mod admission;
+
+mod contract;
+
 mod console;
 
 mod browser;
