@@ -1,4 +1,4 @@
-use crate::serve::body::{invalid, read_object, refuse_unknown};
+use crate::serve::body::{invalid, read_object, refuse_unknown, whole_number};
 use crate::serve::error::ApiError;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
@@ -23,8 +23,7 @@ impl Query {
         refuse_unknown(fields, &["limit", "exclude_liked"])?;
         let limit = match fields.get("limit") {
             None => DEFAULT_LIMIT,
-            Some(value) => value
-                .as_u64()
+            Some(value) => whole_number(value)
                 .filter(|limit| (1..=MAX_LIMIT as u64).contains(limit))
                 .ok_or_else(|| invalid("`limit` must be a whole number from 1 to 100"))?
                 as usize,
