@@ -1,4 +1,8 @@
 #![expect(
+    clippy::struct_field_names,
+    reason = "the names are those of the contract"
+)]
+#![expect(
     dead_code,
     reason = "types for their schemas: requests are read by hand, to name what is wrong, and answers are written where they are made"
 )]
