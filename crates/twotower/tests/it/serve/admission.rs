@@ -53,8 +53,9 @@ fn heavy_every_request_of_a_crowd_is_answered_and_the_server_recovers() {
     assert!(served > 0 && shed > 0, "{served} served, {shed} shed");
     assert_eq!(server.client.recommend(&token(user(1)), "{}").status, 200);
     let figure = |name: &str| server.metric(name).unwrap_or_default();
-    assert_eq!(figure("twotower_http_requests_in_flight"), 0.0);
-    assert_eq!(figure("twotower_http_requests_waiting"), 0.0);
+    let idle = Some(0.0);
+    assert_eq!(server.metric("twotower_http_requests_in_flight"), idle);
+    assert_eq!(server.metric("twotower_http_requests_waiting"), idle);
     let reasons = ["queue_full", "queue_deadline"];
     let counted: u32 = reasons
         .iter()

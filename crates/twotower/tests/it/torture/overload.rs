@@ -66,9 +66,9 @@ fn heavy_a_crowd_before_a_database_that_is_stuck() {
         let answer = server.client.recommend(&token, "{}");
         assert_eq!(answer.status, 200, "it recovers: {}", answer.text);
     }
-    let figure = |name: &str| server.metric(name).unwrap();
-    assert_eq!(figure("twotower_http_requests_in_flight"), 0.0);
-    let limit = figure("twotower_concurrency_limit");
+    let in_flight = server.metric("twotower_http_requests_in_flight");
+    assert_eq!(in_flight, Some(0.0));
+    let limit = server.metric("twotower_concurrency_limit").unwrap();
     assert!((8.0..=256.0).contains(&limit), "{limit}");
     report(&format!(
         "a crowd before a database that is stuck: answers by status {statuses:?}, a limit of {limit} afterwards"
