@@ -57,12 +57,39 @@ impl Head {
     /// Embeds x `[n, x]` into `out` `[n, d]`, rows of unit norm.
     pub fn embed(&self, x: &[f32], out: &mut [f32]) {
         let n = out.len() / self.outputs();
+        if n == 1 {
+            return self.embed_one(x, out);
+        }
         let mut y = vec![0.0; n * self.hidden_units()];
         self.hidden.forward(x, &mut y);
         for y in &mut y {
             *y *= kernel::sigmoid(GELU_SLOPE * *y);
         }
         self.project(x, &y, out, &mut vec![0.0; n]);
+    }
+
+    /// Embeds one x `[x]`: a matrix product would copy the weights first, which takes longer than using them once.
+    fn embed_one(&self, x: &[f32], out: &mut [f32]) {
+        let rows: Vec<u32> = (0..x.len().max(self.hidden_units()) as u32).collect();
+        let product = |x: &[f32], weight: &Matrix, y: &mut [f32]| {
+            kernel::weighted_sum(weight.into(), &rows[..x.len()], x, y);
+        };
+        let mut y = vec![0.0; self.hidden_units()];
+        product(x, &self.hidden.weight, &mut y);
+        for (y, bias) in y.iter_mut().zip(&self.hidden.bias) {
+            *y += bias;
+            *y *= kernel::sigmoid(GELU_SLOPE * *y);
+        }
+        let mut residual = vec![0.0; out.len()];
+        product(x, &self.residual, &mut residual);
+        product(&y, &self.output.weight, out);
+        for ((out, bias), residual) in out.iter_mut().zip(&self.output.bias).zip(&residual) {
+            *out += bias + residual;
+        }
+        let scale = 1.0 / kernel::dot(out, out).sqrt().max(MIN_NORM);
+        for x in out {
+            *x *= scale;
+        }
     }
 
     /// The second half, apart because training drops hidden units in between: from x `[n, x]` and activations `y` `[n, h]`

@@ -32,7 +32,7 @@ pub struct Concurrency {
 /// Why a request is not worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shed {
-    /// As many wait already as are worked on.
+    /// As many wait already as ever may be worked on.
     QueueFull,
     /// It has waited for as long as it may.
     QueueDeadline,
@@ -56,8 +56,8 @@ pub(super) struct Load {
     pub(super) waiting: usize,
 }
 
-/// The queue is as long as the limit, so that whoever is let into it waits for about one request's time; first in, first out, since
-/// in so short a queue nobody waits in vain while others overtake. How long one waits at most is [`Patience`]'s matter.
+/// The queue is bounded by time, which is [`Patience`]'s matter; its length is bounded too, by the most requests that ever may be worked
+/// on at once, so that a flood costs no memory. First in, first out: patience is short, so nobody waits in vain while others overtake.
 #[derive(Debug, Clone)]
 pub(super) struct Admission(Arc<Shared>);
 
@@ -73,6 +73,7 @@ struct State {
     patience: Patience,
     in_flight: usize,
     waiting: VecDeque<oneshot::Sender<Permit>>,
+    most_waiting: usize,
 }
 
 impl Admission {
@@ -88,6 +89,7 @@ impl Admission {
                 patience: Patience::new(concurrency.queue),
                 in_flight: 0,
                 waiting: VecDeque::new(),
+                most_waiting: concurrency.maximum,
             }),
         }))
     }
@@ -101,10 +103,10 @@ impl Admission {
                 drop(state);
                 return Ok(Permit::new(&self.0));
             }
-            if state.waiting.len() >= state.gradient.limit() {
+            if state.waiting.len() >= state.most_waiting {
                 state.waiting.retain(|waiting| !waiting.is_closed());
             }
-            if state.waiting.len() >= state.gradient.limit() {
+            if state.waiting.len() >= state.most_waiting {
                 return Err(Shed::QueueFull);
             }
             let now = self.0.started.elapsed();
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_queue_is_as_long_as_the_limit_and_in_order() {
+    async fn the_queue_is_bounded_and_in_order() {
         let admission = admission(1, 60_000);
         let first = admission.admit().await.unwrap();
         let waiting = tokio::spawn({

@@ -96,11 +96,14 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// Up to here 64-bit floats, which JavaScript has for numbers, hold every whole number.
+pub(crate) const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
+
 /// A whole number however it is written: to JSON Schema, and so to the contract, 10.0 is one as well.
 pub(crate) fn whole_number(value: &Value) -> Option<u64> {
     let rounded = value
         .as_f64()
-        .filter(|number| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number));
+        .filter(|number| number.fract() == 0.0 && (0.0..=MAX_EXACT).contains(number));
     value.as_u64().or(rounded.map(|number| number as u64))
 }
 

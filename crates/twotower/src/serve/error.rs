@@ -57,6 +57,8 @@ pub(crate) enum ApiError {
     /// Valid, but not from here.
     #[error("{0}")]
     Forbidden(&'static str),
+    #[error("`video_id` names no video that can be recommended")]
+    UnknownVideo,
     #[error("there is nothing at this address")]
     NotFound,
     #[error("this address does not take this method")]
@@ -139,7 +141,9 @@ impl ApiError {
                 ErrorCode::Forbidden,
                 self.to_string(),
             ),
-            Self::NotFound => (StatusCode::NOT_FOUND, ErrorCode::NotFound, self.to_string()),
+            Self::NotFound | Self::UnknownVideo => {
+                (StatusCode::NOT_FOUND, ErrorCode::NotFound, self.to_string())
+            }
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 ErrorCode::MethodNotAllowed,

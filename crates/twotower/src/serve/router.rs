@@ -44,7 +44,11 @@ pub(crate) struct App {
     pub(super) scoring: Semaphore,
     pub(super) admission: Admission,
     pub(super) user_rates: Option<UserRates>,
+    pub(super) refusals_held: Semaphore,
 }
+
+/// Most refusals that are held back at a time.
+const REFUSALS_HELD: usize = 1024;
 
 impl App {
     pub(super) fn new(
@@ -71,6 +75,7 @@ impl App {
             scoring: Semaphore::new(cores),
             admission: Admission::new(limits.concurrency),
             user_rates: limits.user_rate.map(UserRates::new),
+            refusals_held: Semaphore::new(REFUSALS_HELD),
             limits,
         }
     }
@@ -143,7 +148,8 @@ async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     let method = request.method().clone();
     let route = endpoint::label(request.uri().path());
     let mut response = next.run(request).await;
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+    let error = response.extensions_mut().remove::<ApiError>();
+    if let Some(error) = &error {
         error.render(&mut response, &id);
     }
     let elapsed = started.elapsed();
@@ -162,6 +168,10 @@ async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     let answered = response.extensions_mut().remove::<Answered>();
     if let Some(answered) = answered {
         app.metrics.recommended(answered);
+    }
+    if matches!(error, Some(ApiError::Overloaded)) {
+        // Metrics count them. A line each would make overload worse.
+        return response;
     }
     tracing::info!(
         request_id = %id,

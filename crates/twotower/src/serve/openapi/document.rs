@@ -34,7 +34,13 @@ const GUARDED: &[(u16, &str)] = &[
 ];
 
 /// What those may answer with that are for users.
-const RATED: &[(u16, &str)] = &[(429, "Too many requests of this user")];
+const OF_USERS: &[(u16, &str)] = &[
+    (
+        404,
+        "A video that the request is about cannot be recommended",
+    ),
+    (429, "Too many requests of this user"),
+];
 
 /// The whole contract as indented JSON, with a line break at the end.
 pub fn document() -> String {
@@ -82,7 +88,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> OperationBuilder {
     let mut responses = Responses::new();
     let (guarded, rated): (&[_], &[_]) = match endpoint.access {
         Access::Anyone => (&[], &[]),
-        Access::User => (GUARDED, RATED),
+        Access::User => (GUARDED, OF_USERS),
         Access::Service => (GUARDED, &[]),
     };
     if endpoint.access != Access::Anyone {

@@ -28,7 +28,7 @@ pub(in crate::serve) struct RecommendationsRequest {
     #[schema(required = false)]
     filter: Filter,
     /// Makes what is drawn at random the same each time.
-    #[schema(required = false, minimum = 0)]
+    #[schema(required = false, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     seed: u64,
 }
 
@@ -70,7 +70,7 @@ struct Choice {
 #[schema(min_length = 1, max_length = 100)]
 struct Name(String);
 
-/// Bounds, both inclusive; `min` is no more than `max`.
+/// Bounds, both inclusive; nothing is inside those that exclude each other.
 #[derive(ToSchema)]
 struct Range {
     #[schema(required = false, minimum = -1e12, maximum = 1e12)]

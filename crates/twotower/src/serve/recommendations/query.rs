@@ -1,7 +1,7 @@
 mod conditions;
 
 use crate::config::Conditions;
-use crate::serve::body::{invalid, read_object, refuse_unknown, whole_number};
+use crate::serve::body::{MAX_EXACT, invalid, read_object, refuse_unknown, whole_number};
 use crate::serve::error::ApiError;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
@@ -86,9 +86,13 @@ impl Query {
             },
             seed: match fields.get("seed") {
                 None => None,
-                Some(value) => Some(whole_number(value).ok_or_else(|| {
-                    invalid("`seed` must be a whole number from 0 to 18446744073709551615")
-                })?),
+                Some(value) => Some(
+                    whole_number(value)
+                        .filter(|seed| *seed as f64 <= MAX_EXACT)
+                        .ok_or_else(|| {
+                            invalid("`seed` must be a whole number from 0 to 9007199254740991")
+                        })?,
+                ),
             },
         })
     }

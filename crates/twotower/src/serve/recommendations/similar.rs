@@ -63,7 +63,7 @@ pub(in crate::serve) async fn similar(
     let position = snapshot
         .videos
         .position(video)
-        .ok_or_else(|| invalid("`video_id` names no video that can be recommended"))?;
+        .ok_or(ApiError::UnknownVideo)?;
     let state = {
         let _recording = timing.stage(Stage::Database);
         app.states.read(identity.user).await

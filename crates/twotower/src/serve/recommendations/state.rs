@@ -3,8 +3,9 @@
 use crate::serve::error::ApiError;
 use crate::serve::limits::Limits;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use twotower_store::{Store, StoreError, UserState};
@@ -16,6 +17,12 @@ const SKIPS: u32 = 1000;
 /// Reads under way at once. The database has a handful of connections; more waiting for them helps nobody.
 const MAX_READS: usize = 64;
 
+/// After so many reads in a row that failed or were late, the database is taken to be away.
+const AWAY_AFTER: u32 = 3;
+
+/// While it is away one read in this time looks whether it is back; nobody else waits for it.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// Reads states, each within its deadline.
 #[derive(Debug)]
 pub(in crate::serve) struct UserStates {
@@ -25,6 +32,9 @@ pub(in crate::serve) struct UserStates {
     /// For the answer that an app waits for; none for as long as the database may take.
     soft: Option<Duration>,
     hard: Duration,
+    /// Reads in a row that brought nothing, and when the latest one began while the database is away.
+    misses: AtomicU32,
+    looked: Mutex<Option<Instant>>,
 }
 
 /// Why a state is not known.
@@ -46,6 +56,8 @@ impl UserStates {
             hashes: RandomState::new(),
             soft: (!limits.soft_deadline.is_zero()).then_some(limits.soft_deadline),
             hard: limits.database,
+            misses: AtomicU32::new(0),
+            looked: Mutex::default(),
         }
     }
 
@@ -65,6 +77,9 @@ impl UserStates {
                 })),
             };
         };
+        if self.is_away() {
+            return Err(Unknown::Late);
+        }
         let in_time = async {
             let Ok(permit) = Arc::clone(&self.reads).acquire_owned().await else {
                 return Err(Unknown::Late);
@@ -84,7 +99,26 @@ impl UserStates {
                 Ok(Err(_)) | Err(_) => Err(Unknown::Late),
             }
         };
-        timeout(soft, in_time).await.unwrap_or(Err(Unknown::Late))
+        let outcome = timeout(soft, in_time).await.unwrap_or(Err(Unknown::Late));
+        if matches!(outcome, Err(Unknown::Late)) {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.misses.store(0, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// Whether to answer without asking: the database is away, and somebody else looks whether it is back.
+    fn is_away(&self) -> bool {
+        if self.misses.load(Ordering::Relaxed) < AWAY_AFTER {
+            return false;
+        }
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return true;
+        }
+        *looked = Some(Instant::now());
+        false
     }
 
     /// Equal for equal states, for as long as this process runs.

@@ -4,25 +4,26 @@ mod build;
 
 mod filter;
 
+mod positions;
+
 mod terms;
 
 mod titles;
 
 pub(crate) use build::VideosBuilder;
 
-use std::collections::HashMap;
+use positions::Positions;
 use terms::Terms;
 use titles::Titles;
 use twotower_core::index::Attributes;
 use uuid::Uuid;
 
-/// The catalogue. Positions below `sorted` ascend by id; videos that came since the last full reading follow.
+/// The catalogue. Positions of the first `sorted` ascend by id; videos that came since the last full reading follow.
 #[derive(Debug, Clone)]
 pub(crate) struct Videos {
     ids: Vec<Uuid>,
     sorted: usize,
-    /// Positions of the ids that follow.
-    appended: HashMap<Uuid, u32>,
+    positions: Positions,
     titles: Titles,
     makers: Groups,
     performers: Groups,
@@ -94,10 +95,7 @@ impl Videos {
 
     /// Position of a video, if it is known here.
     pub(crate) fn position(&self, video: Uuid) -> Option<u32> {
-        match self.ids[..self.sorted].binary_search(&video) {
-            Ok(position) => Some(position as u32),
-            Err(_) => self.appended.get(&video).copied(),
-        }
+        self.positions.get(video, &self.ids)
     }
 
     /// Positions of those `videos` that are known here, in the order given.
@@ -136,6 +134,7 @@ impl Videos {
     /// Memory in bytes, about.
     pub(crate) fn bytes(&self) -> usize {
         16 * self.ids.capacity()
+            + self.positions.bytes()
             + self.titles.bytes()
             + self.makers.bytes()
             + self.performers.bytes()

@@ -61,23 +61,39 @@ fn tokens_are_asked_for_where_the_contract_says() {
     }
 }
 
-/// Whether `value` is valid under `schema`, of which every keyword is known here.
-fn valid(schema: &Value, value: &Value) -> bool {
+/// Whether `value` is valid under `schema`, of which every keyword is known here; `schemas` are those it may refer to.
+fn valid(schemas: &Value, schema: &Value, value: &Value) -> bool {
     let keywords = schema.as_object().unwrap();
+    let number = |bound: &Value| bound.as_f64().unwrap();
     keywords.iter().all(|(keyword, is)| match keyword.as_str() {
         "description" | "default" | "format" => true,
+        "$ref" => {
+            let (_, name) = is.as_str().unwrap().rsplit_once('/').unwrap();
+            valid(schemas, &schemas[name], value)
+        }
         "type" => match is.as_str().unwrap() {
             "object" => value.is_object(),
+            "array" => value.is_array(),
+            "string" => value.is_string(),
             "boolean" => value.is_boolean(),
+            "number" => value.is_number(),
             "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
             other => panic!("no test for type {other}"),
         },
-        "minimum" => value
-            .as_f64()
-            .is_none_or(|number| number >= is.as_f64().unwrap()),
-        "maximum" => value
-            .as_f64()
-            .is_none_or(|number| number <= is.as_f64().unwrap()),
+        "minimum" => value.as_f64().is_none_or(|it| it >= number(is)),
+        "maximum" => value.as_f64().is_none_or(|it| it <= number(is)),
+        "minLength" => value
+            .as_str()
+            .is_none_or(|it| it.chars().count() as f64 >= number(is)),
+        "maxLength" => value
+            .as_str()
+            .is_none_or(|it| it.chars().count() as f64 <= number(is)),
+        "maxItems" => value
+            .as_array()
+            .is_none_or(|it| it.len() as f64 <= number(is)),
+        "items" => value
+            .as_array()
+            .is_none_or(|items| items.iter().all(|item| valid(schemas, is, item))),
         "required" => is.as_array().unwrap().is_empty(),
         "additionalProperties" => {
             assert_eq!(is, &json!(false));
@@ -86,17 +102,17 @@ fn valid(schema: &Value, value: &Value) -> bool {
                 .as_object()
                 .is_none_or(|fields| fields.keys().all(|key| known.contains_key(key)))
         }
-        "properties" => is
-            .as_object()
-            .unwrap()
-            .iter()
-            .all(|(name, schema)| value.get(name).is_none_or(|value| valid(schema, value))),
+        "properties" => is.as_object().unwrap().iter().all(|(name, schema)| {
+            value
+                .get(name)
+                .is_none_or(|value| valid(schemas, schema, value))
+        }),
         other => panic!("no test for {other}"),
     })
 }
 
 fn some_value(random: &mut Pcg64Mcg) -> Value {
-    match random.random_range(0..10) {
+    match random.random_range(0..14) {
         0 => json!(null),
         1 | 2 => json!(random.random::<bool>()),
         3 | 4 => json!(random.random_range(-2..104)),
@@ -104,8 +120,34 @@ fn some_value(random: &mut Pcg64Mcg) -> Value {
         6 => json!(0.5 + f64::from(random.random_range(-3..120))),
         7 => json!(f64::from(random.random_range(-2..104))),
         8 => json!(["1", "true", "", "夜"][random.random_range(0..4)]),
+        9 => json!(random.random_range(-1.1..1.1)),
+        10 | 11 => some_filter(random),
         _ => json!([{ "limit": 1 }, [], [1], null])[random.random_range(0..4)].clone(),
     }
+}
+
+fn some_filter(random: &mut Pcg64Mcg) -> Value {
+    let long = "x".repeat(random.random_range(99..102));
+    let many = vec!["a"; random.random_range(49..52)];
+    let conditions = [
+        ("tags", json!({"any": ["朝"], "none": []})),
+        ("tags", json!({"any": [""]})),
+        ("makers", json!({"none": [long]})),
+        ("performers", json!({"any": many})),
+        ("genres", json!({"all": ["a"]})),
+        ("genres", json!({})),
+        ("price", json!({"min": 3, "max": 1})),
+        ("price", json!({"min": "3"})),
+        ("age_days", json!({"max": 1.5})),
+        ("age_days", json!({"max": 1e13})),
+        ("color", json!({})),
+    ];
+    let mut filter = Map::new();
+    for _ in 0..random.random_range(0..3) {
+        let (name, condition) = &conditions[random.random_range(0..conditions.len())];
+        filter.insert((*name).to_owned(), condition.clone());
+    }
+    Value::Object(filter)
 }
 
 /// The schema is derived from a type, requests are read by hand: both accept the same.
@@ -115,7 +157,8 @@ fn schema_and_parser_agree() {
     let server = fixture.serve();
     let token = token(user(1));
     let document = document(&server);
-    let schema = &document["components"]["schemas"]["RecommendationsRequest"];
+    let schemas = &document["components"]["schemas"];
+    let schema = &schemas["RecommendationsRequest"];
     let mut names: Vec<&str> = schema["properties"]
         .as_object()
         .unwrap()
@@ -128,17 +171,21 @@ fn schema_and_parser_agree() {
     for _ in 0..1500 {
         let mut fields = Map::new();
         for name in &names {
-            if random.random_range(0..3) == 0 {
+            if random.random_range(0..6) == 0 {
                 fields.insert((*name).to_owned(), some_value(&mut random));
             }
         }
         let body = Value::Object(fields);
         let answer = server.client.recommend(&token, &body.to_string());
-        let expected = if valid(schema, &body) { 200 } else { 400 };
+        let expected = if valid(schemas, schema, &body) {
+            200
+        } else {
+            400
+        };
         assert_eq!(answer.status, expected, "{body}: {}", answer.text);
         accepted += u32::from(expected == 200);
     }
-    assert!((200..1300).contains(&accepted), "{accepted}");
+    assert!((100..1400).contains(&accepted), "{accepted}");
 }
 
 /// Generated requests by the thousand, good and bad, against what the contract says. `TWOTOWER_CONTRACT_CASES` sets how many
@@ -147,7 +194,7 @@ fn schema_and_parser_agree() {
 fn heavy_schemathesis() {
     let fixture = Fixture::new();
     let server = fixture.serve();
-    let cases = std::env::var("TWOTOWER_CONTRACT_CASES").unwrap_or_else(|_| "1200".into());
+    let cases = std::env::var("TWOTOWER_CONTRACT_CASES").unwrap_or_else(|_| "400".into());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/schemathesis");
     let output = Command::new(script)
         .args([&format!("http://{}", server.address), &cases])

@@ -87,16 +87,10 @@ fn range(value: &Value, name: &str) -> Result<Range, ApiError> {
             .map(|bound| Some(bound as f32))
             .ok_or_else(|| invalid(format!("`{place}.{end}` must be a number"))),
     };
-    let range = Range {
+    Ok(Range {
         min: bound("min")?,
         max: bound("max")?,
-    };
-    match (range.min, range.max) {
-        (Some(min), Some(max)) if min > max => Err(invalid(format!(
-            "`{place}.min` must not be more than `{place}.max`"
-        ))),
-        _ => Ok(range),
-    }
+    })
 }
 
 fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Map<String, Value>, ApiError> {
@@ -133,10 +127,6 @@ mod tests {
             ),
             (json!({"price": {"min": "1"}}), "`filter.price.min`"),
             (json!({"price": {"min": 1e300}}), "`filter.price.min`"),
-            (
-                json!({"price": {"min": 2, "max": 1}}),
-                "`filter.price.min` must not be more",
-            ),
             (
                 json!({"age_days": {"at_most": 1}}),
                 "unknown field `filter.age_days.at_most`",

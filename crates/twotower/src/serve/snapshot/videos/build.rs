@@ -1,8 +1,8 @@
+use super::positions::Positions;
 use super::terms::{TermKind, Terms};
 use super::titles::Titles;
 use super::{Groups, Videos};
 use crate::serve::snapshot::Catalogue;
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use twotower_core::index::{Attributes, AttributesError, Column, Postings, Row};
 use twotower_store::VideoFacts;
@@ -120,8 +120,8 @@ impl VideosBuilder {
         Ok(Videos {
             attributes: Attributes::new(len, postings, columns)?,
             sorted: len,
+            positions: Positions::new(&self.ids),
             ids: self.ids,
-            appended: HashMap::new(),
             titles: self.titles,
             makers: self.makers,
             performers: self.performers,
@@ -159,7 +159,7 @@ impl Videos {
                 videos.fresh.push(position);
             }
             videos.ids.push(*id);
-            videos.appended.insert(*id, position);
+            videos.positions.insert(position, &videos.ids);
             videos
                 .titles
                 .push(&facts.as_ref().unwrap_or(&unknown).title);
