@@ -1,3 +1,5 @@
+//! Bodies of the recommendation endpoint, as schemas.
+
 #![expect(
     clippy::struct_field_names,
     reason = "the names are those of the contract"
