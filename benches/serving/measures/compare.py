@@ -1,0 +1,76 @@
+"""CPU and memory of a request, beside services that do the same in Python."""
+
+import contextlib
+import json
+import urllib.request
+
+import subjects
+import table
+from load import ms, rate_of, refused, unanswered
+from places import EXACT_BINARY, PATH
+from prepare import MOST_INDEXED
+from processes import family_cpu_seconds, cpu_seconds, resident_mb
+
+# Whose lists are compared with the exact ones.
+SAMPLED_USERS = 300
+# Before the clock starts: pages are read, code is warm.
+WARM_SECONDS = 2
+
+
+def run(bench):
+    rows, lists = [], {}
+    database = bench.prepared.database.pid
+    for name, start in contestants(bench):
+        if bench.options.only and name not in bench.options.only:
+            continue
+        with start as server:
+            bench.load.run(server, seconds=WARM_SECONDS)
+            bench.pin_database()
+            before = cpu_seconds(server.pid), family_cpu_seconds(database)
+            report = bench.load.run(server, seconds=bench.options.seconds)
+            after = cpu_seconds(server.pid), family_cpu_seconds(database)
+            lists[name] = sample(bench, server)
+            answers = max(1, report["sent"] - unanswered(report))
+            server_us, database_us = (1e6 * (end - begin) / answers for begin, end in zip(before, after))
+            rows.append([
+                name, round(server_us), round(database_us), round(rate_of(report)), ms(report["service_us"]["p50"]),
+                ms(report["service_us"]["p99"]), refused(report), unanswered(report), round(resident_mb(server.pid)),
+            ])
+    ours = next((row[1] for row in rows if row[0] == "twotower"), None)
+    truth = lists.get("faiss-flat") or lists.get("twotower, exact")
+    for row in rows:
+        row.insert(2, f"{row[1] / ours:.1f}" if ours else "")
+        row.append(f"{recall(lists[row[0]], truth):.4f}" if truth else "")
+    table.show(
+        f"One request of 50 likes, k = 10, 50 connections, each as fast as it is answered ({bench.options.seconds:g} s)",
+        ["server", "its CPU, µs", "times ours", "PostgreSQL's CPU, µs", "requests/s", "p50, ms", "p99, ms", "refused", "failed",
+         "resident, MB", "recall@10"],
+        rows,
+    )
+
+
+def contestants(bench):
+    yield "twotower", subjects.twotower(bench)
+    if EXACT_BINARY.exists():
+        yield "twotower, exact", subjects.twotower(bench, exact=True)
+    yield "faiss-hnsw", subjects.fastapi(bench, "faiss-hnsw")
+    yield "faiss-flat", subjects.fastapi(bench, "faiss-flat")
+    if bench.prepared.videos <= MOST_INDEXED:
+        yield "pgvector", subjects.fastapi(bench, "pgvector")
+
+
+def sample(bench, server):
+    """The lists of some users."""
+    lists = []
+    with open(bench.prepared.tokens) as tokens:
+        for _, token in zip(range(SAMPLED_USERS), tokens):
+            headers = {"Authorization": f"Bearer {token.strip()}", "Content-Type": "application/json"}
+            request = urllib.request.Request(f"http://{server.address}{PATH}", b'{"limit": 10}', headers)
+            with contextlib.closing(urllib.request.urlopen(request, timeout=10)) as answer:
+                body = json.load(answer)
+            lists.append({entry["video_id"] for entry in body["recommendations"]})
+    return lists
+
+
+def recall(lists, truth):
+    return sum(len(found & wanted) for found, wanted in zip(lists, truth)) / sum(map(len, truth))
