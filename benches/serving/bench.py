@@ -1,6 +1,7 @@
 """Measures the server: see README.md. Called by `run`."""
 
 import argparse
+import contextlib
 import os
 
 import exact
@@ -31,15 +32,13 @@ class Bench:
         self.load = Load(self)
 
     def pin_database(self):
-        """The server has a core for itself; its database shares the other one with the load."""
-        if self.load_core is None:
-            return
+        """The server has a core for itself; its database shares the other one with the load, at the priority of this process."""
         pid = self.prepared.database.pid
         for process in [pid, *children(pid)]:
-            try:
-                os.sched_setaffinity(process, {self.load_core})
-            except ProcessLookupError:
-                pass
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, process, os.getpriority(os.PRIO_PROCESS, 0))
+                if self.load_core is not None:
+                    os.sched_setaffinity(process, {self.load_core})
 
 
 def core(text):

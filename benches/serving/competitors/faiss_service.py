@@ -24,14 +24,15 @@ def hnsw(vectors):
 
 class Faiss(Service):
     async def load(self, pool):
-        self.ids, self.titles, vectors = [], [], []
+        ids, self.texts, self.titles, vectors = [], [], [], []
         async with pool.acquire() as connection, connection.transaction():
             async for video, title, vector in connection.cursor(VIDEOS, VERSION, prefetch=10_000):
-                self.ids.append(video)
+                ids.append(video)
+                self.texts.append(str(video))
                 self.titles.append(title)
                 vectors.append(vector.to_numpy())
         self.vectors = np.array(vectors, np.float32)
-        self.positions = {video: position for position, video in enumerate(self.ids)}
+        self.positions = {video: position for position, video in enumerate(ids)}
         faiss.omp_set_num_threads(1)
         if os.environ["FAISS_INDEX"] == "flat":
             self.index = faiss.IndexFlatIP(DIMENSION)
@@ -52,7 +53,7 @@ class Faiss(Service):
         # So many more that enough are left without the liked ones; cheaper than a selector inside the search.
         scores, found = self.index.search(vector[None], query.limit + len(excluded))
         kept = [pair for pair in zip(found[0].tolist(), scores[0].tolist()) if pair[0] not in excluded]
-        return [(self.ids[item], self.titles[item], score) for item, score in kept[: query.limit]]
+        return [(self.texts[item], self.titles[item], score) for item, score in kept[: query.limit]]
 
 
 app = application(Faiss())

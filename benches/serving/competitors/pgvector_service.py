@@ -27,7 +27,7 @@ class Pgvector(Service):
             vector = self.tower.embed(np.stack([row[1].to_numpy() for row in rows]))
             excluded = [row[0] for row in rows] if query.exclude_liked else []
             found = await connection.fetch(NEAREST, vector, excluded, query.limit)
-        return [(video, self.titles[video], score) for video, score in found]
+        return [(str(video), self.titles[video], score) for video, score in found]
 
 
 app = application(Pgvector())
