@@ -1,5 +1,5 @@
 -- What a server that answers requests needs: what a user does not want to see, all that is known of a user in one call, which
--- vectors are new, and word of every change to what is kept of a user.
+-- vectors are new, word of every change to what is kept of a user, and what users did with what they were shown.
 
 create table if not exists public.recommendation_blocks (
     user_id uuid not null,
@@ -56,7 +56,7 @@ begin
         order by skipped.created_at desc, skipped.video_id desc limit skip_limit
     ) as latest;
     -- [[kind, value], …]
-    select json_agg(json_build_array(kind, value) order by kind, value) into blocks
+    select json_agg(json_build_array(kind, value) order by kind collate "C", value collate "C") into blocks
     from public.recommendation_blocks where user_id = asked;
 end
 $$;
@@ -157,7 +157,51 @@ begin
 end
 $$;
 
--- Deletes likes, skips, blocks and vectors of a user, whatever the version, and leaves a tombstone. Again, it keeps the first
+-- Two versions served side by side: each user belongs to one arm, which a hash of the salt and their id tells.
+create table if not exists twotower.experiments (
+    id bigint generated always as identity primary key,
+    control_version bigint not null references twotower.models (version),
+    challenger_version bigint not null references twotower.models (version) check (challenger_version <> control_version),
+    -- Of the users, those who get the challenger.
+    share double precision not null check (share > 0 and share < 1),
+    salt bytea not null default uuid_send(gen_random_uuid()) check (octet_length(salt) = 16),
+    started_at timestamptz not null default now(),
+    ended_at timestamptz,
+    started_by text not null,
+    reason text not null
+);
+
+create unique index if not exists experiments_one_running_idx on twotower.experiments ((true)) where ended_at is null;
+
+-- What users did with what they were shown, as their applications report it. No foreign key to videos: what was shown was
+-- shown, also if the video is gone.
+create table if not exists twotower.events (
+    user_id uuid not null,
+    event_id uuid not null,
+    kind text not null check (kind in ('impression', 'view', 'like', 'skip')),
+    video_id uuid not null,
+    model_version bigint,
+    experiment_id bigint references twotower.experiments (id),
+    arm text check (arm in ('control', 'challenger')),
+    request_id text check (char_length(request_id) between 1 and 64),
+    position smallint check (position between 1 and 100),
+    watch_fraction real check (watch_fraction between 0 and 1),
+    at timestamptz not null,
+    primary key (user_id, event_id),
+    check ((experiment_id is null) = (arm is null)),
+    check (watch_fraction is null or kind = 'view')
+);
+
+-- For what is pruned by age, and what an experiment has seen.
+create index if not exists events_at_idx on twotower.events (at);
+create index if not exists events_experiment_id_idx on twotower.events (experiment_id) where experiment_id is not null;
+
+alter table twotower.experiments enable row level security;
+alter table twotower.events enable row level security;
+
+grant select, insert, update, delete on twotower.experiments, twotower.events to service_role;
+
+-- Deletes likes, skips, blocks, events and vectors of a user, whatever the version, and leaves a tombstone. Again, it keeps the first
 -- date and deletes what has come since. `application_tables` false leaves public.likes and public.skips alone, for an
 -- application whose own statements run in the same transaction instead.
 create or replace function twotower.erase_user(user_id uuid, application_tables boolean default true)
@@ -205,6 +249,7 @@ begin
         get diagnostics deleted = row_count;
         case own when 'likes' then likes_deleted := deleted; else skips_deleted := deleted; end case;
     end loop;
+    delete from twotower.events as seen where seen.user_id = erase_user.user_id;
     delete from public.recommendation_blocks as blocked where blocked.user_id = erase_user.user_id;
     delete from public.user_embeddings as vectors where vectors.user_id = erase_user.user_id;
     get diagnostics vectors_deleted = row_count;

@@ -40,6 +40,8 @@ pub mod index;
 
 pub mod metric;
 
+pub mod ab_test;
+
 pub mod baseline;
 
 pub mod evaluate;

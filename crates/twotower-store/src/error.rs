@@ -133,6 +133,9 @@ pub enum StoreError {
         /// Its state.
         state: ModelState,
     },
+    /// Another experiment runs.
+    #[error("an experiment is running already: end it with `twotower experiment stop` first")]
+    ExperimentRuns,
     /// Another process has become the publisher.
     #[error(
         "another process has taken over publishing, so that nothing more is written here: `twotower update` does what is left"
@@ -200,6 +203,20 @@ impl StoreError {
     pub(crate) fn is_foreign_key(&self) -> bool {
         matches!(self, Self::Constraint { source, .. }
             if source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation))
+    }
+
+    /// For a new experiment, whose one unique constraint besides its number lets a single one run.
+    pub(crate) fn second_experiment(self) -> Self {
+        match &self {
+            Self::Constraint { source, .. }
+                if source
+                    .as_database_error()
+                    .is_some_and(sqlx::error::DatabaseError::is_unique_violation) =>
+            {
+                Self::ExperimentRuns
+            }
+            _ => self,
+        }
     }
 
     /// Whether the database was away or busy, so that the same call is worth another try soon.

@@ -17,6 +17,10 @@ mod user;
 
 mod user_change;
 
+mod event;
+
+mod experiment;
+
 mod store;
 
 mod postgres;
@@ -29,6 +33,10 @@ pub mod model_storage;
 
 pub use erasure::{ErasePlan, Erased, SearchedRows};
 pub use error::StoreError;
+pub use event::{EventKind, EventPolicy, EventsRecorded, NewEvent};
+pub use experiment::{
+    Arm, ArmCoverage, Experiment, ExperimentRecord, ExperimentUser, NewExperiment,
+};
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};
 pub use postgres::UserChanges;
 pub use registry::{

@@ -21,6 +21,10 @@ mod user_state;
 
 mod user_changes;
 
+mod events;
+
+mod experiments;
+
 mod snapshot;
 
 mod registry;

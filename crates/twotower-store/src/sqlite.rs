@@ -13,6 +13,10 @@ mod interactions;
 
 mod user_state;
 
+mod events;
+
+mod experiments;
+
 mod snapshot;
 
 mod registry;

@@ -6,6 +6,8 @@ mod commands;
 
 mod erase;
 
+mod experiment;
+
 mod models;
 
 mod output;

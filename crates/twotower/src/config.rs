@@ -2,6 +2,8 @@
 
 mod database;
 
+mod events;
+
 mod retention;
 
 mod rules;
@@ -11,6 +13,7 @@ mod serve;
 mod storage;
 
 pub use database::Database;
+pub use events::Events;
 pub use retention::{Erase, Prune};
 pub use rules::{Choice, Conditions, Range, Rules};
 pub use serve::Serve;
@@ -44,6 +47,7 @@ struct Raw {
     serve: Serve,
     rules: Rules,
     database: Database,
+    events: Events,
     source: RawSource,
 }
 
@@ -229,6 +233,8 @@ pub struct Config {
     pub rules: Rules,
     /// Section `[database]`.
     pub database: Database,
+    /// Section `[events]`.
+    pub events: Events,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -287,6 +293,7 @@ impl Config {
             serve: raw.serve,
             rules: raw.rules,
             database: raw.database,
+            events: raw.events,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -323,6 +330,7 @@ impl Config {
                 "database",
                 changed(&self.database, &Database::default(), &[])?,
             ),
+            ("events", changed(&self.events, &Events::default(), &[])?),
             (
                 "source",
                 changed(
@@ -460,6 +468,10 @@ mod tests {
             database: Database {
                 max_connections: 4,
                 ..Database::default()
+            },
+            events: Events {
+                store: twotower_store::EventPolicy::LikesAndSkips,
+                ..Events::default()
             },
             prune: Prune {
                 keep_versions: 1,

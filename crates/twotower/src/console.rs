@@ -22,6 +22,8 @@ mod metrics;
 
 mod curves;
 
+mod experiment;
+
 use crate::serve::{ApiError, App, SessionKey};
 use axum::Router;
 use axum::middleware;
@@ -59,6 +61,7 @@ pub(crate) fn router(
         .route("/try", get(try_out::page))
         .route("/model", get(model::page))
         .route("/model/report", get(model::report))
+        .route("/experiment", get(experiment::page))
         .route("/console/history", get(videos::history))
         .route("/console/videos", get(videos::cards))
         .route("/console/console.css", get(assets::css))

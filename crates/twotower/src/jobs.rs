@@ -20,6 +20,8 @@ mod error;
 
 mod evaluate;
 
+pub mod experiment;
+
 mod file;
 
 mod fit;

@@ -30,6 +30,8 @@ mod snapshot;
 
 mod recommendations;
 
+mod events;
+
 mod time;
 
 mod error;
@@ -64,7 +66,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use twotower_store::Store;
+use twotower_store::{EventPolicy, Store};
 
 /// What `serve` needs to know, checked.
 #[derive(Debug, Clone)]
@@ -87,6 +89,8 @@ pub struct ServeConfig {
     pub cors: CorsOrigins,
     /// Address and port of the metrics; nobody gets them without one.
     pub metrics_listen: Option<SocketAddr>,
+    /// Which events are kept.
+    pub events: EventPolicy,
 }
 
 /// A server that has its port and its data, and does not answer yet.
@@ -156,7 +160,7 @@ impl Server {
             auth,
             snapshots,
             config.limits,
-            config.policy,
+            (config.policy, config.events),
             counted,
         ));
         let console = session.map(|session| {

@@ -102,7 +102,7 @@ impl UserChanges {
                 match self.connect().await {
                     Ok(true) => return UserChange::All,
                     Ok(false) => {
-                        tracing::debug!("notifications do not arrive; another try follows")
+                        tracing::debug!("notifications do not arrive; another try follows");
                     }
                     Err(error) => tracing::debug!(%error, "cannot listen; another try follows"),
                 }

@@ -41,10 +41,13 @@ impl Sqlite {
                 *deleted = done.await?.rows_affected();
             }
         }
-        sqlx::query("DELETE FROM recommendation_blocks WHERE user_id = ?1")
-            .bind(user)
-            .execute(&mut *transaction)
-            .await?;
+        for delete in [
+            "DELETE FROM recommendation_blocks WHERE user_id = ?1",
+            "DELETE FROM twotower_events WHERE user_id = ?1",
+        ] {
+            let done = sqlx::query(delete).bind(user).execute(&mut *transaction);
+            done.await?;
+        }
         let user_vectors = sqlx::query("DELETE FROM user_embeddings WHERE user_id = ?1")
             .bind(user)
             .execute(&mut *transaction)

@@ -1,9 +1,13 @@
 //! What a server asks of the database while it answers requests.
 
 use super::{BULK_TIMEOUT, Connections, Engine, GRACE, Store, StoreTime, VectorTable, VideoFacts};
-use crate::StoreError;
 use crate::postgres::UserChanges;
+use crate::snapshot::check_time;
 use crate::user::{Block, UserState};
+use crate::{
+    Arm, ArmCoverage, EventKind, EventPolicy, EventsRecorded, Experiment, ExperimentRecord,
+    ExperimentUser, InteractionKind, NewEvent, NewExperiment, StoreError,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 use twotower_core::embedding::Embeddings;
@@ -100,5 +104,79 @@ impl Store {
     pub async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
         let limit = self.options.statement_timeout + UserChanges::CONNECT_TIMEOUT;
         call!(self, limit, listen_user_changes())
+    }
+
+    /// Records what a user did and was shown, by `policy`, and writes their likes and skips, all in one transaction.
+    ///
+    /// An event whose id the user has sent before changes nothing and counts as a duplicate. The arm of a running experiment is
+    /// recorded with each. [`StoreError::UnknownVideo`] and [`StoreError::ErasedUser`] write nothing.
+    pub async fn record_events(
+        &self,
+        user: Uuid,
+        events: &[NewEvent],
+        policy: EventPolicy,
+    ) -> Result<EventsRecorded, StoreError> {
+        for event in events {
+            for (kind, interaction) in [
+                (EventKind::Like, InteractionKind::Like),
+                (EventKind::Skip, InteractionKind::Skip),
+            ] {
+                if let Some(at_us) = event.at_us.filter(|_| event.kind == kind) {
+                    check_time(interaction, at_us)?;
+                }
+            }
+        }
+        call!(
+            self,
+            self.options.statement_timeout,
+            record_events(user, events, policy)
+        )
+    }
+
+    /// Events older than `age`.
+    pub async fn count_events(&self, age: Duration) -> Result<u64, StoreError> {
+        let age_us = age.as_micros() as i64;
+        call!(self, BULK_TIMEOUT, count_events(age_us))
+    }
+
+    /// Deletes events older than `age`, at most `limit` a call; returns how many.
+    pub async fn delete_events(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        let age_us = age.as_micros() as i64;
+        call!(self, BULK_TIMEOUT, delete_events(age_us, limit))
+    }
+
+    /// The experiment that runs, if one does.
+    pub async fn running_experiment(&self) -> Result<Option<Experiment>, StoreError> {
+        call!(self, self.options.statement_timeout, running_experiment())
+    }
+
+    /// Starts an experiment and returns its number; [`StoreError::ExperimentRuns`] while another one runs. The versions are the
+    /// caller's to check.
+    pub async fn start_experiment(&self, new: &NewExperiment) -> Result<i64, StoreError> {
+        call!(
+            self,
+            self.options.statement_timeout,
+            start_experiment(self.lease, new)
+        )
+    }
+
+    /// Ends the experiment that runs; returns its number, `None` if there is none.
+    pub async fn stop_experiment(&self) -> Result<Option<i64>, StoreError> {
+        call!(self, self.options.statement_timeout, stop_experiment())
+    }
+
+    /// All experiments, the latest first.
+    pub async fn experiments(&self) -> Result<Vec<ExperimentRecord>, StoreError> {
+        call!(self, self.options.statement_timeout, experiments())
+    }
+
+    /// Hands over what each user of an arm did, in no order, and returns how much of the catalogue the arm was shown.
+    pub async fn for_each_experiment_user(
+        &self,
+        id: i64,
+        arm: Arm,
+        each: &mut (dyn FnMut(ExperimentUser) + Send),
+    ) -> Result<ArmCoverage, StoreError> {
+        call!(self, BULK_TIMEOUT, for_each_experiment_user(id, arm, each))
     }
 }

@@ -16,6 +16,8 @@ mod erasure;
 
 mod serving;
 
+mod events;
+
 use serde_json::json;
 use twotower_core::feature::Video;
 use twotower_store::{

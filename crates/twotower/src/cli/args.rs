@@ -1,4 +1,5 @@
 use super::erase::EraseArgs;
+use super::experiment::ExperimentArgs;
 use super::models::{ModelsArgs, RollbackArgs};
 use super::prune::PruneArgs;
 use super::storage::{FetchArgs, KeysArgs, PublishArgs};
@@ -99,6 +100,8 @@ pub enum Command {
     Models(ModelsArgs),
     /// Back to the version that was active before the present one; the same as `twotower models rollback`
     Rollback(RollbackArgs),
+    /// Two versions side by side: start, stop, report
+    Experiment(ExperimentArgs),
     /// Upload a model to a folder or a bucket, signed
     Publish(PublishArgs),
     /// Download a model that was published, after checking who signed it
@@ -421,6 +424,7 @@ impl DemoArgs {
             new_days: config.serve.new_days,
             cors: config.serve.cors(),
             metrics_listen: None,
+            events: config.events.store,
         }
     }
 }

@@ -1,5 +1,6 @@
 use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, UpdateArgs};
 use super::erase;
+use super::experiment::{self, ExperimentArgs};
 use super::models::{self, ModelsArgs, RollbackArgs};
 use super::output::print;
 use super::prune;
@@ -60,6 +61,12 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Rollback(args) => rollback(args, &config, &global).await,
+        Command::Experiment(ExperimentArgs { command }) => {
+            let store = connect(&global, &config).await?;
+            experiment::run(command, &store, &config, &global).await?;
+            done("experiment");
+            Ok(())
+        }
         Command::Publish(args) => {
             storage::publish(&args, &config, &global, &interrupt).await?;
             done("publish");

@@ -33,6 +33,7 @@ impl PruneArgs {
             dry_run: self.dry_run,
             settings: config.prune.clone(),
             retire_days: config.erase.retire_days,
+            event_days: config.events.retention_days,
             update: config.update.clone(),
         }
     }
@@ -69,6 +70,7 @@ fn describe(report: &PruneReport) -> String {
         "vectors of dormant users: {}",
         report.dormant_vectors
     ));
+    lines.push(format!("events: {}", report.events));
     if report.dry_run {
         lines.push("dry run, nothing was removed".into());
     }

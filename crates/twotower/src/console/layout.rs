@@ -7,12 +7,14 @@ pub(super) enum Page {
     Start,
     TryOut,
     Model,
+    Experiment,
 }
 
-const NAVIGATION: [(Page, &str, &str); 3] = [
+const NAVIGATION: [(Page, &str, &str); 4] = [
     (Page::Start, "/", "Start"),
     (Page::TryOut, "/try", "Try out"),
     (Page::Model, "/model", "Model"),
+    (Page::Experiment, "/experiment", "Experiment"),
 ];
 
 /// The frame of every page.

@@ -84,7 +84,7 @@ fn fact(name: &str, value: &str) -> Markup {
 }
 
 /// `2026-11-24 17:30 UTC`
-fn day(at_us: i64) -> String {
+pub(super) fn day(at_us: i64) -> String {
     let at = UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64);
     format!("{} UTC", rfc3339(at)[..16].replace('T', " "))
 }

@@ -37,6 +37,8 @@ pub struct PruneOptions {
     pub settings: Prune,
     /// Days from an erasure until a version trained before it is removed.
     pub retire_days: u32,
+    /// Days after which events are deleted; 0 keeps all.
+    pub event_days: u32,
     /// Batches, lease.
     pub update: Update,
 }
@@ -84,7 +86,9 @@ pub struct PruneReport {
     pub versions: Vec<PrunedVersion>,
     /// Vectors of dormant users in the versions that stay.
     pub dormant_vectors: u64,
-    /// The active version, if it should have been replaced.
+    /// Events that were kept long enough.
+    pub events: u64,
+    /// The active version or one of the running experiment, if it should have been replaced.
     pub overdue: Option<Overdue>,
     /// Wall time, seconds.
     pub seconds: f64,
@@ -160,11 +164,16 @@ impl Run<'_> {
                 retire_by(store, options.retire_days)
             })
             .await?;
+        let experiment = self
+            .call("read the experiments", || store.running_experiment())
+            .await?
+            .map(|running| [running.control, running.challenger]);
         let ages = self.ages().await?;
         let now_us = now_us();
         let rules = Rules {
             settings: &options.settings,
             rollback_target: version_before(&history),
+            experiment,
             retire_by: &retire_by,
             now_us,
         };
@@ -185,18 +194,23 @@ impl Run<'_> {
             .collect();
         let active = records
             .iter()
-            .find(|record| record.state == ModelState::Active);
-        let overdue = active.and_then(|active| {
-            let retire_by_us = *retire_by.get(&active.version)?;
-            (retire_by_us <= now_us).then_some(Overdue {
-                version: active.version,
-                retire_by_us,
+            .find(|record| record.state == ModelState::Active)
+            .map(|record| record.version);
+        let served = active.into_iter().chain(experiment.into_iter().flatten());
+        let overdue = served
+            .filter_map(|version| {
+                let retire_by_us = *retire_by.get(&version)?;
+                Some(Overdue {
+                    version,
+                    retire_by_us,
+                })
             })
-        });
+            .find(|overdue| overdue.retire_by_us <= now_us);
         Ok(PruneReport {
             dry_run: options.dry_run,
             versions,
             dormant_vectors: self.dormant(&staying).await?,
+            events: self.events().await?,
             overdue,
             seconds: started.elapsed().as_secs_f64(),
         })
@@ -344,6 +358,34 @@ impl Run<'_> {
             }
         }
         Ok(deleted)
+    }
+
+    /// Deletes events that were kept long enough; returns how many.
+    async fn events(&self) -> anyhow::Result<u64> {
+        let options = self.options;
+        if options.event_days == 0 {
+            return Ok(0);
+        }
+        let age = Duration::from_secs(u64::from(options.event_days) * 86_400);
+        if options.dry_run {
+            return self
+                .call("count old events", || self.store.count_events(age))
+                .await;
+        }
+        let batch = u32::try_from(options.update.batch_size.max(1) * BATCHES).unwrap_or(u32::MAX);
+        let mut deleted = 0;
+        loop {
+            let part = self
+                .call("delete old events", || self.store.delete_events(age, batch))
+                .await?;
+            deleted += part;
+            if part < u64::from(batch) {
+                return Ok(deleted);
+            }
+            if self.interrupt.is_set() {
+                return Err(JobError::Interrupted.into());
+            }
+        }
     }
 
     /// Who has liked or skipped anything, and whether they are dormant.

@@ -133,6 +133,7 @@ impl ServeArgs {
             new_days: config.serve.new_days,
             cors: config.serve.cors(),
             metrics_listen: self.metrics_listen,
+            events: config.events.store,
         })
     }
 }

@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// Bodies are a few fields; a list of ids at most.
-const MAX_BODY_BYTES: usize = 16 * 1024;
+/// The largest bodies are lists of a hundred events.
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Longest piece of a request that an answer repeats.
 const MAX_ECHO_CHARS: usize = 40;
@@ -110,7 +110,6 @@ pub(crate) fn refuse_unknown_in(
     match fields.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => {
-            let key: String = key.chars().take(MAX_ECHO_CHARS).collect();
             let known = known
                 .iter()
                 .map(|name| format!("`{name}`"))
@@ -118,10 +117,16 @@ pub(crate) fn refuse_unknown_in(
                 .join(", ");
             Err(invalid(format!(
                 "unknown field `{place}{}`; known: {known}",
-                key.escape_debug()
+                echo(key)
             )))
         }
     }
+}
+
+/// The beginning of a piece of a request, fit to be repeated.
+pub(super) fn echo(text: &str) -> String {
+    let begin: String = text.chars().take(MAX_ECHO_CHARS).collect();
+    begin.escape_debug().to_string()
 }
 
 /// A 400 with this message.

@@ -7,6 +7,7 @@ use utoipa::openapi::HttpMethod;
 pub(super) const RECOMMENDATIONS: &str = "/functions/v1/two_tower_recommendations";
 pub(super) const SIMILAR_VIDEOS: &str = "/functions/v1/similar_videos";
 pub(super) const BATCH: &str = "/functions/v1/batch_recommendations";
+pub(super) const EVENTS: &str = "/functions/v1/events";
 pub(super) const HEALTH: &str = "/healthz";
 pub(super) const READINESS: &str = "/readyz";
 pub(super) const OPENAPI: &str = "/openapi.json";
@@ -89,6 +90,19 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             status: 200,
             description: "A list for each user, or why there is none, in the order asked for",
             body: Body::Json(schema_of::<recommendations::Batch>),
+        }],
+    },
+    Endpoint {
+        method: HttpMethod::Post,
+        path: EVENTS,
+        access: Access::User,
+        operation: "recordEvents",
+        summary: "What the token's user was shown, watched, liked and skipped",
+        request: Some(schema_of::<openapi::EventsRequest>),
+        answers: &[Answer {
+            status: 200,
+            description: "Each event is recorded, now or before",
+            body: Body::Json(schema_of::<openapi::EventsRecorded>),
         }],
     },
     Endpoint {

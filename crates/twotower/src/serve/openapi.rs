@@ -2,10 +2,13 @@
 
 mod document;
 
+mod events;
+
 mod recommendations;
 
 pub use document::document;
 
+pub(super) use events::{EventsRecorded, EventsRequest};
 pub(super) use recommendations::{RecommendationsRequest, batch_request, similar_videos_request};
 
 use axum::http::header;

@@ -76,7 +76,7 @@ async fn answer(
     query: &Query,
     timing: &Timing,
 ) -> Result<Answer, ApiError> {
-    let snapshot = current(app)?;
+    let snapshot = current(app, user)?;
     let subject = app.subjects.of(user);
     let answers = app.answers.of(subject);
     let keep = app.answers.keep();
@@ -125,9 +125,9 @@ async fn answer(
     }
 }
 
-fn current(app: &App) -> Result<Arc<Snapshot>, ApiError> {
+fn current(app: &App, user: Uuid) -> Result<Arc<Snapshot>, ApiError> {
     app.snapshots
-        .current()
+        .of(user)
         .ok_or_else(|| ApiError::Unavailable("no snapshot is loaded".into()))
 }
 

@@ -3,7 +3,7 @@ use super::admission::{Admission, UserRates};
 use super::auth::Authenticator;
 use super::cors::{self, CorsOrigins};
 use super::endpoint::{
-    self, BATCH, HEALTH, METRICS, OPENAPI, READINESS, RECOMMENDATIONS, SIMILAR_VIDEOS,
+    self, BATCH, EVENTS, HEALTH, METRICS, OPENAPI, READINESS, RECOMMENDATIONS, SIMILAR_VIDEOS,
 };
 use super::error::ApiError;
 use super::limits::Limits;
@@ -12,7 +12,7 @@ use super::recommendations::{AnswerCache, Policy, RecallProbe, Subjects, UserSta
 use super::request_id::{self, RequestId};
 use super::snapshot::Snapshots;
 use super::timing::Timing;
-use super::{body, health, metrics, openapi, recommendations};
+use super::{body, events, health, metrics, openapi, recommendations};
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{Request, State};
@@ -23,7 +23,7 @@ use axum::routing::{MethodRouter, get, post};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
-use twotower_store::Store;
+use twotower_store::{EventPolicy, Store};
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -34,6 +34,7 @@ pub(crate) struct App {
     pub(crate) snapshots: Snapshots,
     pub(crate) limits: Limits,
     pub(super) policy: Policy,
+    pub(super) events: EventPolicy,
     pub(super) states: UserStates,
     pub(super) answers: AnswerCache,
     pub(super) subjects: Subjects,
@@ -51,9 +52,10 @@ impl App {
         auth: Authenticator,
         snapshots: Snapshots,
         limits: Limits,
-        policy: Policy,
+        decided: (Policy, EventPolicy),
         metrics: Arc<Metrics>,
     ) -> Self {
+        let (policy, events) = decided;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             states: UserStates::new(store.clone(), &limits),
@@ -61,6 +63,7 @@ impl App {
             subjects: Subjects::default(),
             probe: Arc::default(),
             policy,
+            events,
             store,
             auth,
             snapshots,
@@ -91,6 +94,7 @@ pub(super) fn router(app: &Arc<App>, console: Option<Router>, origins: CorsOrigi
         .route(RECOMMENDATIONS, for_users(post(recommendations::recommend)))
         .route(SIMILAR_VIDEOS, for_users(post(recommendations::similar)))
         .route(BATCH, for_service(post(recommendations::batch)))
+        .route(EVENTS, for_users(post(events::record)))
         .with_state(Arc::clone(app))
         .merge(console.unwrap_or_default())
         .layer(middleware::from_fn_with_state(

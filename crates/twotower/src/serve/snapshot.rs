@@ -14,6 +14,7 @@ pub(crate) use refresh::{SnapshotOptions, Snapshots};
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use twotower_core::index::{Filter, Index, Scratch, Search};
 use twotower_core::recommend::Scored;
 use twotower_core::tower::UserTower;
@@ -54,6 +55,24 @@ pub(crate) struct Snapshot {
     pub(crate) model: Option<LoadedModel>,
     pub(crate) videos: Videos,
     popularity: Popularity,
+    read: CatalogueRead,
+}
+
+/// When a catalogue was read from the database, and how long that took.
+#[derive(Debug, Clone, Copy)]
+struct CatalogueRead {
+    at: Instant,
+    took: Duration,
+}
+
+impl CatalogueRead {
+    /// It has been read from then until now.
+    fn since(at: Instant) -> Self {
+        Self {
+            at,
+            took: at.elapsed(),
+        }
+    }
 }
 
 /// Likes of each video.

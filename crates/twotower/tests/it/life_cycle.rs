@@ -16,4 +16,6 @@ mod privacy;
 
 mod erase;
 
+mod experiment;
+
 mod prune;

@@ -14,6 +14,8 @@ mod errors;
 
 mod tokens;
 
+mod events;
+
 mod erased;
 
 mod public_keys;

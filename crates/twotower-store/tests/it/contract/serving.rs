@@ -7,7 +7,7 @@ use super::{
 use std::time::Duration;
 use twotower_core::feature::Video;
 use twotower_store::{
-    Block, BlockKind, EmbeddingRow, ErasePlan, Store, StoreError, StoreTime, UserState,
+    Block, BlockKind, EmbeddingRow, ErasePlan, Store, StoreError, StoreKind, StoreTime, UserState,
     VectorTable, VideoFacts,
 };
 use uuid::Uuid;
@@ -21,6 +21,7 @@ contract! {
     facts_of_all_videos_ascend,
     many_pages_of_facts,
     new_vectors_are_found_by_time,
+    who_cannot_hear_of_changes_is_told,
 }
 
 fn block(kind: BlockKind, value: &str) -> Block {
@@ -221,4 +222,12 @@ async fn new_vectors_are_found_by_time(store: &Store) {
         let odd = store.vectors_written_since(table, 1, begin, 3).await;
         assert!(matches!(odd, Err(StoreError::Vector { .. })));
     }
+}
+
+/// A pooler in transaction mode takes LISTEN and passes nothing on.
+async fn who_cannot_hear_of_changes_is_told(store: &Store) {
+    let direct = std::env::var("TWOTOWER_TEST_POOLER").is_err();
+    let can_hear = store.kind() == StoreKind::Postgres && direct;
+    let changes = store.listen_user_changes().await.unwrap();
+    assert_eq!(changes.is_some(), can_hear);
 }

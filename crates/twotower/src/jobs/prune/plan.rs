@@ -49,6 +49,8 @@ pub(super) struct Rules<'a> {
     pub(super) settings: &'a Prune,
     /// The version that a rollback would lead to.
     pub(super) rollback_target: Option<i64>,
+    /// The versions of the running experiment: users see them, as they see the active one.
+    pub(super) experiment: Option<[i64; 2]>,
     /// By when versions must be replaced, microseconds since 1970.
     pub(super) retire_by: &'a HashMap<i64, i64>,
     pub(super) now_us: i64,
@@ -58,6 +60,11 @@ impl Rules<'_> {
     fn is_due(&self, version: i64) -> bool {
         let by = self.retire_by.get(&version);
         by.is_some_and(|&by| by <= self.now_us)
+    }
+
+    fn is_tried(&self, version: i64) -> bool {
+        self.experiment
+            .is_some_and(|versions| versions.contains(&version))
     }
 
     fn reason(
@@ -71,6 +78,7 @@ impl Rules<'_> {
         let overtaken = active.is_some_and(|active| active > record.version);
         match record.state {
             ModelState::Active => None,
+            _ if self.is_tried(record.version) => None,
             _ if record.pruned_at_us.is_some() => Some(Reason::Unfinished),
             _ if self.is_due(record.version) => Some(Reason::Erasure),
             ModelState::Candidate | ModelState::Retired => {
@@ -162,6 +170,7 @@ mod tests {
         let rules = Rules {
             settings: &settings,
             rollback_target: target,
+            experiment: None,
             retire_by: &retire_by,
             now_us: NOW_US,
         };
@@ -201,11 +210,34 @@ mod tests {
     }
 
     #[test]
+    fn what_an_experiment_serves_stays() {
+        let settings = Prune {
+            keep_versions: 0,
+            ..Prune::default()
+        };
+        let due = HashMap::from([(1, 0)]);
+        let mut rules = Rules {
+            settings: &settings,
+            rollback_target: None,
+            experiment: None,
+            retire_by: &due,
+            now_us: NOW_US,
+        };
+        let records = [(3, Active, 0), (2, Retired, 0), (1, Retired, 0)].map(record);
+        let gone = |rules: &Rules<'_>| doomed(&records, &[HashMap::new(), HashMap::new()], rules);
+        assert_eq!(gone(&rules).len(), 2);
+        // Also one that should have been replaced: `prune` says so and fails instead.
+        rules.experiment = Some([2, 1]);
+        assert!(gone(&rules).is_empty());
+    }
+
+    #[test]
     fn vectors_of_no_version_go_when_nobody_writes_them() {
         let settings = Prune::default();
         let rules = Rules {
             settings: &settings,
             rollback_target: None,
+            experiment: None,
             retire_by: &HashMap::new(),
             now_us: NOW_US,
         };

@@ -59,7 +59,7 @@ pub(in crate::serve) async fn similar(
         .and_then(|value| value.as_str())
         .and_then(|text| Uuid::try_parse(text).ok())
         .ok_or_else(|| invalid("`video_id` must be a UUID"))?;
-    let snapshot = current(&app)?;
+    let snapshot = current(&app, identity.user)?;
     let position = snapshot
         .videos
         .position(video)

@@ -1,14 +1,15 @@
 use super::delta::{self, Written};
 use super::load::{self, LoadError};
-use super::{Catalogue, LoadedModel, Snapshot};
+use super::{Catalogue, CatalogueRead, LoadedModel, Snapshot};
 use crate::serve::limits::Limits;
 use crate::serve::metrics::{Metrics, SnapshotFigures};
 use arc_swap::ArcSwapOption;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use twotower_store::{ModelRecord, Store, VectorTable};
+use twotower_store::{Arm, Experiment, ModelRecord, Store, VectorTable};
+use uuid::Uuid;
 
 /// A refresh that takes longer hangs: it is given up, and the next one starts over.
 const REFRESH_DEADLINE: Duration = Duration::from_mins(10);
@@ -16,15 +17,16 @@ const REFRESH_DEADLINE: Duration = Duration::from_mins(10);
 /// Reading the catalogue takes at most one part in so many of the time.
 const REST: u32 = 20;
 
-/// The view that requests are answered from, and what keeps it current.
+/// The views that requests are answered from, and what keeps them current.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
     store: Store,
     models: PathBuf,
     options: SnapshotOptions,
-    current: ArcSwapOption<Snapshot>,
+    served: ArcSwapOption<Served>,
     revisions: AtomicU64,
-    progress: Mutex<Progress>,
+    /// Why the active version is not the one served.
+    problem: Mutex<Option<String>>,
     metrics: Arc<Metrics>,
 }
 
@@ -37,12 +39,11 @@ pub(crate) struct SnapshotOptions {
     pub(crate) new_days: u32,
 }
 
-#[derive(Debug, Default)]
-struct Progress {
-    /// Why the active version is not the one served.
-    problem: Option<String>,
-    /// When the catalogue was read last, and how long that took.
-    catalogue_read: Option<(Instant, Duration)>,
+/// The view of the active version, and that of its challenger while an experiment runs.
+#[derive(Debug, Clone)]
+struct Served {
+    active: Arc<Snapshot>,
+    challenger: Option<(Experiment, Arc<Snapshot>)>,
 }
 
 impl Snapshots {
@@ -56,23 +57,35 @@ impl Snapshots {
             store,
             models,
             options,
-            current: ArcSwapOption::empty(),
+            served: ArcSwapOption::empty(),
             revisions: AtomicU64::new(0),
-            progress: Mutex::default(),
+            problem: Mutex::default(),
             metrics,
         }
     }
 
-    /// The view of now, if one could be loaded yet.
+    /// The active view, if one could be loaded yet.
     pub(crate) fn current(&self) -> Option<Arc<Snapshot>> {
-        self.current.load_full()
+        let served = self.served.load();
+        served.as_ref().map(|served| Arc::clone(&served.active))
+    }
+
+    /// The view that `user` is answered from: that of their arm while an experiment runs.
+    pub(crate) fn of(&self, user: Uuid) -> Option<Arc<Snapshot>> {
+        let served = self.served.load();
+        let served = served.as_ref()?;
+        let snapshot = match &served.challenger {
+            Some((experiment, challenger)) if experiment.arm(user) == Arm::Challenger => challenger,
+            _ => &served.active,
+        };
+        Some(Arc::clone(snapshot))
     }
 
     /// Why requests are not answered by the active version, with the fix; `None` if they are.
     pub(crate) fn problem(&self) -> Option<String> {
-        let problem = self.progress(|progress| progress.problem.clone());
+        let problem = self.lock_problem().clone();
         problem.or_else(|| {
-            let nothing = self.current.load().is_none();
+            let nothing = self.served.load().is_none();
             nothing.then(|| "nothing has been loaded yet".into())
         })
     }
@@ -85,45 +98,101 @@ impl Snapshots {
         }
     }
 
-    /// Brings the view up to date. If that fails, the old one stays and the log says why.
+    /// Brings the views up to date. If that fails, the old ones stay and the log says why.
     pub(crate) async fn refresh(&self, catalogue_poll: Duration) {
         let refreshed = tokio::time::timeout(REFRESH_DEADLINE, self.next(catalogue_poll)).await;
         match refreshed {
-            Ok(Ok(next)) => {
-                if let Some(snapshot) = next {
-                    tracing::debug!(
-                        model_version = snapshot.version(),
-                        videos = snapshot.videos.len(),
-                        bytes = snapshot.bytes(),
-                        "loaded"
-                    );
-                    self.metrics.set_snapshot(SnapshotFigures {
-                        videos: snapshot.videos.len(),
-                        bytes: snapshot.bytes(),
-                    });
-                    self.current.store(Some(Arc::new(snapshot)));
-                }
+            Ok(Ok(())) => {
                 self.metrics.snapshot_is_current();
-                self.progress(|progress| progress.problem = None);
+                *self.lock_problem() = None;
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "refresh failed; what is loaded stays");
                 // Whether the database answers is asked anew by each readiness check.
-                if !matches!(error, LoadError::Store(_)) || self.current.load().is_none() {
-                    self.progress(|progress| progress.problem = Some(error.advice()));
+                if !matches!(error, LoadError::Store(_)) || self.served.load().is_none() {
+                    *self.lock_problem() = Some(error.advice());
                 }
             }
             Err(_) => tracing::warn!("refresh took too long; what is loaded stays"),
         }
     }
 
-    /// The next view, or `None` if the one held is current.
-    async fn next(&self, catalogue_poll: Duration) -> Result<Option<Snapshot>, LoadError> {
+    async fn next(&self, catalogue_poll: Duration) -> Result<(), LoadError> {
         let active = self.store.active_model().await?;
-        let version = active.as_ref().map(|record| record.version);
-        let held = self.current();
+        let held = self.served.load_full();
+        let held_active = held.as_ref().map(|held| Arc::clone(&held.active));
+        let next = self.view(active, held_active, catalogue_poll).await?;
+        let active = match (next, &held) {
+            (None, Some(held)) => Arc::clone(&held.active),
+            (None, None) => return Ok(()),
+            (Some(snapshot), _) => {
+                tracing::debug!(
+                    model_version = snapshot.version(),
+                    videos = snapshot.videos.len(),
+                    bytes = snapshot.bytes(),
+                    "loaded"
+                );
+                self.metrics.set_snapshot(SnapshotFigures {
+                    videos: snapshot.videos.len(),
+                    bytes: snapshot.bytes(),
+                });
+                let active = Arc::new(snapshot);
+                // Before the challenger is seen to: users of the active version need not wait for that.
+                self.served.store(Some(Arc::new(Served {
+                    active: Arc::clone(&active),
+                    challenger: held.as_ref().and_then(|held| held.challenger.clone()),
+                })));
+                active
+            }
+        };
+        let held = held.and_then(|held| held.challenger.clone());
+        let challenger = self.challenger(&active, held.clone(), catalogue_poll).await;
+        // An experiment is no reason to be without the active version, nor not to be ready.
+        let challenger = challenger.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the challenger of the experiment cannot be brought up to date");
+            held
+        });
+        self.served
+            .store(Some(Arc::new(Served { active, challenger })));
+        Ok(())
+    }
+
+    /// The view of the challenger of the active version's experiment, if one runs.
+    async fn challenger(
+        &self,
+        active: &Snapshot,
+        held: Option<(Experiment, Arc<Snapshot>)>,
+        catalogue_poll: Duration,
+    ) -> Result<Option<(Experiment, Arc<Snapshot>)>, LoadError> {
+        let running = self.store.running_experiment().await?;
+        // It compares with a version that is not the active one any more: everybody gets that.
+        let running = running.filter(|it| Some(it.control) == active.version());
+        let Some(experiment) = running else {
+            return Ok(None);
+        };
+        let version = experiment.challenger;
+        let models = self.store.models().await?;
+        let Some(record) = models.into_iter().find(|record| record.version == version) else {
+            return Ok(None);
+        };
+        let held = held.map(|(_, snapshot)| snapshot);
+        let next = self
+            .view(Some(record), held.clone(), catalogue_poll)
+            .await?;
+        let snapshot = next.map(Arc::new).or(held);
+        Ok(snapshot.map(|snapshot| (experiment, snapshot)))
+    }
+
+    /// The next view of a version, or `None` if the one held is current.
+    async fn view(
+        &self,
+        record: Option<ModelRecord>,
+        held: Option<Arc<Snapshot>>,
+        catalogue_poll: Duration,
+    ) -> Result<Option<Snapshot>, LoadError> {
+        let version = record.as_ref().map(|record| record.version);
         let Some(held) = held.filter(|held| held.version() == version) else {
-            let snapshot = self.load(active, None).await?;
+            let snapshot = self.load(record, None).await?;
             tracing::info!(model_version = version, "serving another model version");
             return Ok(Some(snapshot));
         };
@@ -133,11 +202,12 @@ impl Snapshots {
             }
             None => Written::Nothing,
         };
+        let due = held.read.at.elapsed() >= catalogue_poll.max(REST * held.read.took);
         match written {
-            Written::TooMuch => Ok(Some(self.load(active, Some(&held)).await?)),
-            _ if self.catalogue_due(catalogue_poll) => match self.describe(&held).await? {
+            Written::TooMuch => Ok(Some(self.load(record, Some(&held)).await?)),
+            _ if due => match self.describe(&held).await? {
                 Some(snapshot) => Ok(Some(snapshot)),
-                None => Ok(Some(self.load(active, Some(&held)).await?)),
+                None => Ok(Some(self.load(record, Some(&held)).await?)),
             },
             Written::Nothing => Ok(None),
             Written::Some(changed) => {
@@ -147,6 +217,7 @@ impl Snapshots {
                     model: Some(model),
                     videos,
                     popularity: held.popularity.clone(),
+                    read: held.read,
                 }))
             }
         }
@@ -157,17 +228,16 @@ impl Snapshots {
         let Some(model) = &held.model else {
             return Ok(None);
         };
+        let at = Instant::now();
         self.measure_staleness(model.version).await?;
         let vectors = self.store.count_vectors(VectorTable::Videos).await?;
         let same = vectors.contains(&(model.version, model.index.len() as u64));
         if model.index.delta_len() > 0 || !same {
             return Ok(None);
         }
-        let started = Instant::now();
         let wanted = Some(held.videos.sorted_ids().to_vec());
         let videos = load::videos(&self.store, wanted, self.catalogue()).await?;
         let popularity = load::popularity(&self.store, &videos).await?;
-        self.progress(|progress| progress.catalogue_read = Some((started, started.elapsed())));
         let index = model.index.with_attributes(videos.attributes().clone())?;
         Ok(Some(Snapshot {
             revision: if videos.digest() == held.videos.digest() {
@@ -182,18 +252,19 @@ impl Snapshots {
             }),
             videos,
             popularity,
+            read: CatalogueRead::since(at),
         }))
     }
 
     /// Reads everything and builds the index.
     async fn load(
         &self,
-        active: Option<ModelRecord>,
+        record: Option<ModelRecord>,
         held: Option<&Snapshot>,
     ) -> Result<Snapshot, LoadError> {
-        let started = Instant::now();
+        let at = Instant::now();
         let mut vectors = None;
-        if let Some(record) = &active {
+        if let Some(record) = &record {
             self.measure_staleness(record.version).await?;
             let held = held.and_then(|held| held.model.as_ref());
             let tower = held.map(|held| Arc::clone(&held.user_tower));
@@ -206,13 +277,12 @@ impl Snapshots {
             Some(vectors) => Some(load::index(vectors, &videos).await?),
             None => None,
         };
-        let took = started.elapsed();
-        self.progress(|progress| progress.catalogue_read = Some((started, took)));
         Ok(Snapshot {
             revision: self.revision(),
             model,
             videos,
             popularity,
+            read: CatalogueRead::since(at),
         })
     }
 
@@ -223,14 +293,6 @@ impl Snapshots {
             self.metrics.set_embedding_staleness(vectors.age);
         }
         Ok(())
-    }
-
-    fn catalogue_due(&self, poll: Duration) -> bool {
-        self.progress(|progress| {
-            progress
-                .catalogue_read
-                .is_none_or(|(at, took)| at.elapsed() >= poll.max(REST * took))
-        })
     }
 
     fn catalogue(&self) -> Catalogue {
@@ -246,8 +308,8 @@ impl Snapshots {
         self.revisions.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn progress<T>(&self, look: impl FnOnce(&mut Progress) -> T) -> T {
+    fn lock_problem(&self) -> MutexGuard<'_, Option<String>> {
         // Each change is a single assignment, so a panic leaves nothing half done.
-        look(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

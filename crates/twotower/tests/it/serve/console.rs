@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use twotower::serve::ConsoleAccess;
 use twotower::serve::auth::Config;
 use twotower_store::InteractionKind::Like;
+use twotower_store::NewExperiment;
 
 const OWN: (&str, &str) = ("x-twotower-console", "1");
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -262,4 +263,32 @@ fn the_console_does_not_loosen_the_api() {
         401
     );
     assert_eq!(server.client.get("/console/history", &headers).status, 401);
+}
+
+#[test]
+fn the_experiment_page_shows_what_there_is() {
+    let fixture = Fixture::new();
+    let server = serve(&fixture);
+    let page = server.client.get("/experiment", &[]);
+    assert_eq!(page.status, 200);
+    assert!(page.text.contains("twotower experiment start"));
+    let challenger = fixture.train(2);
+    let new = NewExperiment {
+        control: challenger - 1,
+        challenger,
+        share: 0.5,
+        by: "ann".into(),
+        reason: "<b>new</b>".into(),
+    };
+    let started = fixture.store.start_experiment(&new);
+    fixture.runtime.block_on(started).unwrap();
+    let page = server.client.get("/experiment", &[]).text;
+    for part in [
+        "Experiment 1",
+        "&lt;b&gt;new&lt;/b&gt;",
+        "click-through rate",
+        "too little to tell anything yet",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
 }

@@ -22,7 +22,9 @@ fn each_wrong_request_is_told_what_is_wrong() {
     assert_eq!(recommend(r#"{"exclude_liked":1}"#), exclude_liked);
     assert_eq!(
         recommend(r#"{"limit":5,"user_id":"x"}"#),
-        refused("unknown field `user_id`; known: `limit`, `exclude_liked`, `diversity`, `include_reasons`, `min_score`, `filter`, `seed`")
+        refused(
+            "unknown field `user_id`; known: `limit`, `exclude_liked`, `diversity`, `include_reasons`, `min_score`, `filter`, `seed`"
+        )
     );
     assert_eq!(recommend("[]"), refused("the body must be a JSON object"));
     assert_eq!(
@@ -47,9 +49,9 @@ fn content_type_and_size_are_checked() {
     };
     assert_eq!(post("application/json; charset=utf-8", "{}").status, 200);
     assert_eq!(post("text/plain", "{}").error().0, 400);
-    let (status, code, message) = post("application/json", &" ".repeat(16 * 1024 + 1)).error();
+    let (status, code, message) = post("application/json", &" ".repeat(64 * 1024 + 1)).error();
     assert_eq!((status, code.as_str()), (413, "payload_too_large"));
-    assert_eq!(message, "the body is larger than 16384 bytes");
+    assert_eq!(message, "the body is larger than 65536 bytes");
 }
 
 #[test]

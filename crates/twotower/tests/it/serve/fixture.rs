@@ -16,8 +16,8 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::{
-    Activation, ActivationKind, ConnectOptions, EmbeddingRow, InteractionKind, InteractionRow,
-    ModelState, NewModel, Store, VectorTable,
+    Activation, ActivationKind, ConnectOptions, EmbeddingRow, EventPolicy, InteractionKind,
+    InteractionRow, ModelState, NewModel, Store, VectorTable,
 };
 use uuid::Uuid;
 
@@ -156,6 +156,7 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
         new_days: 14,
         cors: CorsOrigins::None,
         metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        events: EventPolicy::default(),
     }
 }
 

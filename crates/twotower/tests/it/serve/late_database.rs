@@ -60,20 +60,34 @@ fn ids(body: &Value) -> Vec<&str> {
 #[test]
 fn an_earlier_list_or_a_popular_one_stands_in() {
     let (place, server) = served(|_| {});
-    let ask = |n: u128| server.client.recommended(&token(user(n)), r#"{"limit":5}"#).1;
+    let ask = |n: u128| {
+        server
+            .client
+            .recommended(&token(user(n)), r#"{"limit":5}"#)
+            .1
+    };
     let known = ask(1);
-    assert_eq!((&known["source"], &known["partial"]), (&json!("two_tower"), &json!(false)));
+    assert_eq!(
+        (&known["source"], &known["partial"]),
+        (&json!("two_tower"), &json!(false))
+    );
     {
         let _locked = Locked::likes(&place.url);
         let begun = Instant::now();
         let stale = ask(1);
         assert_eq!(stale["source"], "stale_cache");
-        assert_eq!((&stale["partial"], &stale["cached"]), (&json!(true), &json!(true)));
+        assert_eq!(
+            (&stale["partial"], &stale["cached"]),
+            (&json!(true), &json!(true))
+        );
         assert_eq!(ids(&stale), ids(&known));
         assert_eq!(stale["user_id"], json!(user(1)));
         let popular = ask(2);
         assert_eq!(popular["source"], "popular");
-        assert_eq!((&popular["partial"], &popular["cached"]), (&json!(true), &json!(false)));
+        assert_eq!(
+            (&popular["partial"], &popular["cached"]),
+            (&json!(true), &json!(false))
+        );
         assert_eq!(ids(&popular).len(), 5);
         // Nothing hangs, whatever the machine.
         assert!(begun.elapsed() < Duration::from_secs(5));

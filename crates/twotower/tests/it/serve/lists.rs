@@ -1,6 +1,8 @@
 //! What a request can ask of a list, and what the operator and the user decide about it.
 
-use super::fixture::{Fixture, Running, VIDEOS, catalogue, claims, service_token, token, user, video};
+use super::fixture::{
+    Fixture, Running, VIDEOS, catalogue, claims, service_token, token, user, video,
+};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -59,26 +61,53 @@ fn a_filter_leaves_exactly_what_it_says() {
     assert_eq!(everything.len(), VIDEOS as usize - 3);
     type Holds = fn(&Video) -> bool;
     let cases: [(Value, Holds); 6] = [
-        (json!({"tags": {"any": ["朝"]}}), |v| v.tags.contains(&"朝".into())),
-        (json!({"tags": {"any": ["朝", "calm"], "none": ["family"]}}), |v| {
-            v.tags.iter().any(|tag| tag == "朝" || tag == "calm") && !v.tags.contains(&"family".into())
+        (json!({"tags": {"any": ["朝"]}}), |v| {
+            v.tags.contains(&"朝".into())
         }),
-        (json!({"makers": {"none": ["Half Moon"]}, "genres": {"any": ["Travel", "コメディ"]}}), |v| {
-            v.maker.as_deref() != Some("Half Moon") && ["Travel", "コメディ"].contains(&v.genre.as_deref().unwrap())
+        (
+            json!({"tags": {"any": ["朝", "calm"], "none": ["family"]}}),
+            |v| {
+                v.tags.iter().any(|tag| tag == "朝" || tag == "calm")
+                    && !v.tags.contains(&"family".into())
+            },
+        ),
+        (
+            json!({"makers": {"none": ["Half Moon"]}, "genres": {"any": ["Travel", "コメディ"]}}),
+            |v| {
+                v.maker.as_deref() != Some("Half Moon")
+                    && ["Travel", "コメディ"].contains(&v.genre.as_deref().unwrap())
+            },
+        ),
+        (json!({"price": {"min": 300, "max": 600}}), |v| {
+            (300.0..=600.0).contains(&v.price.unwrap())
         }),
-        (json!({"price": {"min": 300, "max": 600}}), |v| (300.0..=600.0).contains(&v.price.unwrap())),
-        (json!({"genres": {"any": ["nothing is called so"]}}), |_| false),
-        (json!({"performers": {"none": ["nobody"]}, "price": {}}), |_| true),
+        (json!({"genres": {"any": ["nothing is called so"]}}), |_| {
+            false
+        }),
+        (
+            json!({"performers": {"none": ["nobody"]}, "price": {}}),
+            |_| true,
+        ),
     ];
     for (filter, holds) in cases {
         let answer = ask(&server, &json!({"limit": 100, "filter": filter}));
         let expected: Vec<&String> = everything.iter().filter(|id| holds(&known[*id])).collect();
-        assert_eq!(ids(&answer).iter().collect::<Vec<_>>(), expected, "{filter}");
+        assert_eq!(
+            ids(&answer).iter().collect::<Vec<_>>(),
+            expected,
+            "{filter}"
+        );
     }
     // No video of the catalogue says when it was published, but when it came is known.
-    let answer = ask(&server, &json!({"limit": 100, "filter": {"age_days": {"max": 1}}}));
+    let answer = ask(
+        &server,
+        &json!({"limit": 100, "filter": {"age_days": {"max": 1}}}),
+    );
     assert_eq!(ids(&answer).len(), VIDEOS as usize - 3);
-    let answer = ask(&server, &json!({"limit": 100, "filter": {"age_days": {"min": 1}}}));
+    let answer = ask(
+        &server,
+        &json!({"limit": 100, "filter": {"age_days": {"min": 1}}}),
+    );
     assert_eq!(ids(&answer), [""; 0]);
     assert_eq!(answer["reason"], "catalogue_exhausted");
 }
@@ -113,7 +142,9 @@ fn rules_hold_for_everybody_and_caps_spread_makers() {
         }
         let mut makers: HashMap<&str, usize> = HashMap::new();
         for id in &all[..4] {
-            *makers.entry(known[id].maker.as_deref().unwrap()).or_default() += 1;
+            *makers
+                .entry(known[id].maker.as_deref().unwrap())
+                .or_default() += 1;
         }
         assert!(makers.values().all(|&count| count <= 2), "{makers:?}");
     }
@@ -216,7 +247,10 @@ fn new_videos_get_their_share_with_their_propensity() {
         ..Policy::default()
     });
     let answer = ask(&server, &json!({"limit": 10, "seed": 7}));
-    assert_eq!(ids(&answer), ids(&ask(&server, &json!({"limit": 10, "seed": 7}))));
+    assert_eq!(
+        ids(&answer),
+        ids(&ask(&server, &json!({"limit": 10, "seed": 7})))
+    );
     let mut drawn = 0;
     for seed in 0..40 {
         let answer = ask(&server, &json!({"limit": 10, "seed": seed}));
@@ -298,9 +332,18 @@ fn batches_are_for_the_service_role_alone() {
         assert_eq!(result["user_id"], json!(user));
         assert_eq!((ids(result), &result["source"]), (own, &body["source"]));
     }
-    assert_eq!(post(&token(user(ME)), json!({"user_ids": users})).status, 401);
+    assert_eq!(
+        post(&token(user(ME)), json!({"user_ids": users})).status,
+        401
+    );
     let too_many = vec![user(1); 101];
-    for bad in [json!([]), json!("x"), json!(too_many), json!(["x"]), Value::Null] {
+    for bad in [
+        json!([]),
+        json!("x"),
+        json!(too_many),
+        json!(["x"]),
+        Value::Null,
+    ] {
         let answer = post(&service_token(), json!({"user_ids": bad}));
         assert!(answer.error().2.contains("`user_ids`"), "{}", answer.text);
     }
@@ -330,7 +373,10 @@ fn the_same_answer_is_given_again_until_something_changes() {
         .recommended(&token(user(ME)), r#"{"limit":7,"diversity":0.5}"#);
     assert_eq!(other["cached"], false);
     let (_, other) = server.client.recommended(&token(user(1)), r#"{"limit":7}"#);
-    assert_eq!((&other["cached"], &other["user_id"]), (&json!(false), &json!(user(1))));
+    assert_eq!(
+        (&other["cached"], &other["user_id"]),
+        (&json!(false), &json!(user(1)))
+    );
 
     for kind in [Like, InteractionKind::Skip] {
         let gone: Uuid = ids(&ask())[0].parse().unwrap();

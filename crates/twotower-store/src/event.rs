@@ -1,0 +1,144 @@
+//! What users did with what they were shown.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// One thing that a user did, or was shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEvent {
+    /// Given by the sender; of two with one id from one user, the first counts.
+    pub event_id: Uuid,
+    /// What.
+    pub kind: EventKind,
+    /// Which video.
+    pub video: Uuid,
+    /// Part of it that was watched, 0 to 1; of views only.
+    pub watch_fraction: Option<f32>,
+    /// Version of the model that recommended it, as the sender says.
+    pub model_version: Option<i64>,
+    /// Of the request whose answer it was shown in, 1 to 64 characters.
+    pub request_id: Option<String>,
+    /// Place in the list, 1 to 100.
+    pub position: Option<u8>,
+    /// Microseconds since 1970; now by the store's clock if it is not said.
+    pub at_us: Option<i64>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// The video was shown.
+    Impression,
+    /// It was played.
+    View,
+    /// It was liked.
+    Like,
+    /// It was skipped.
+    Skip,
+}
+
+/// Which events are kept. Likes and skips themselves are written in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventPolicy {
+    /// All of them.
+    #[default]
+    All,
+    /// None, so that no second sending of one is noticed either.
+    None,
+    /// Likes and skips.
+    LikesAndSkips,
+}
+
+/// What came of events that were sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct EventsRecorded {
+    /// Taken.
+    pub accepted: u64,
+    /// Of those sent, the ones that had been sent before.
+    pub duplicates: u64,
+}
+
+impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Impression, Self::View, Self::Like, Self::Skip];
+
+    /// How the database and senders spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Impression => "impression",
+            Self::View => "view",
+            Self::Like => "like",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+impl EventPolicy {
+    pub(crate) fn keeps(self, kind: EventKind) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::LikesAndSkips => matches!(kind, EventKind::Like | EventKind::Skip),
+        }
+    }
+}
+
+/// Without a second one of the same id.
+pub(crate) fn distinct(events: &[NewEvent]) -> Vec<&NewEvent> {
+    let mut seen = std::collections::HashSet::new();
+    events
+        .iter()
+        .filter(|event| seen.insert(event.event_id))
+        .collect()
+}
+
+/// What of `events` is new: all that is not kept, and what the table has taken. Ascending by video, so that two calls of one user
+/// cannot wait for each other.
+pub(crate) fn liked_or_skipped<'a>(
+    events: &[&'a NewEvent],
+    policy: EventPolicy,
+    taken: &[Uuid],
+    kind: EventKind,
+) -> Vec<&'a NewEvent> {
+    let mut new: Vec<&NewEvent> = events
+        .iter()
+        .filter(|event| event.kind == kind)
+        .filter(|event| !policy.keeps(kind) || taken.contains(&event.event_id))
+        .copied()
+        .collect();
+    new.sort_by_key(|event| event.video);
+    new.dedup_by_key(|event| event.video);
+    new
+}
+
+/// The columns of events that are to be kept, one list each.
+#[derive(Debug, Default)]
+pub(crate) struct Columns<'a> {
+    pub(crate) event_ids: Vec<Uuid>,
+    pub(crate) kinds: Vec<&'static str>,
+    pub(crate) videos: Vec<Uuid>,
+    pub(crate) model_versions: Vec<Option<i64>>,
+    pub(crate) request_ids: Vec<Option<&'a str>>,
+    pub(crate) positions: Vec<Option<i16>>,
+    pub(crate) watch_fractions: Vec<Option<f32>>,
+    pub(crate) times: Vec<Option<i64>>,
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn new(events: &[&'a NewEvent]) -> Self {
+        let mut columns = Self::default();
+        for event in events {
+            columns.event_ids.push(event.event_id);
+            columns.kinds.push(event.kind.as_str());
+            columns.videos.push(event.video);
+            columns.model_versions.push(event.model_version);
+            columns.request_ids.push(event.request_id.as_deref());
+            columns.positions.push(event.position.map(i16::from));
+            columns.watch_fractions.push(event.watch_fraction);
+            columns.times.push(event.at_us);
+        }
+        columns
+    }
+}

@@ -1,0 +1,165 @@
+use super::session::{query, query_as, query_scalar};
+use super::{Postgres, Session};
+use crate::experiment::{
+    Arm, ArmCoverage, Experiment, ExperimentRecord, ExperimentUser, NewExperiment,
+};
+use crate::store::BULK_TIMEOUT;
+use crate::{Lease, StoreError};
+use futures_util::TryStreamExt;
+use sqlx::Row;
+
+type Running = (i64, i64, i64, f64, Vec<u8>);
+
+/// One row a user: what [`ExperimentUser`] counts. Our own table of videos knows when one came; another may not, see `facts`.
+const USERS: &str = "
+    SELECT count(*) FILTER (WHERE shown), count(*) FILTER (WHERE shown AND clicked), count(*) FILTER (WHERE shown AND liked),
+           sum(views)::bigint, sum(watched), sum(measured)::bigint,
+           count(maker) FILTER (WHERE shown), count(DISTINCT maker) FILTER (WHERE shown),
+           count(age) FILTER (WHERE shown), coalesce(sum(age) FILTER (WHERE shown), 0)::double precision
+    FROM (
+        SELECT pairs.*, facts.maker, (extract(epoch FROM shown_at) - facts.published) / 86400 AS age
+        FROM (
+            SELECT user_id, video_id,
+                   bool_or(kind = 'impression') AS shown,
+                   bool_or(kind = 'like' OR watch_fraction > 0) AS clicked,
+                   bool_or(kind = 'like') AS liked,
+                   count(*) FILTER (WHERE kind = 'view') AS views,
+                   coalesce(sum(watch_fraction::double precision), 0) AS watched,
+                   count(watch_fraction) AS measured,
+                   min(at) FILTER (WHERE kind = 'impression') AS shown_at
+            FROM twotower.events WHERE experiment_id = $1 AND arm = $2 GROUP BY user_id, video_id
+        ) AS pairs
+        LEFT JOIN (
+            SELECT facts.* FROM (SELECT NULL::timestamptz AS created_at) AS absent CROSS JOIN LATERAL (
+                SELECT id, maker, coalesce(
+                    CASE WHEN isfinite(published_at) THEN extract(epoch FROM published_at) END,
+                    CASE WHEN isfinite(created_at) THEN extract(epoch FROM created_at) END
+                ) AS published FROM public.videos
+            ) AS facts
+        ) AS facts ON facts.id = pairs.video_id
+    ) AS joined GROUP BY user_id";
+
+impl Postgres {
+    pub(crate) async fn running_experiment(&self) -> Result<Option<Experiment>, StoreError> {
+        let mut session = self.begin().await?;
+        let experiment = running(&mut session).await?;
+        session.commit().await?;
+        Ok(experiment)
+    }
+
+    pub(crate) async fn start_experiment(
+        &self,
+        lease: Option<Lease>,
+        new: &NewExperiment,
+    ) -> Result<i64, StoreError> {
+        let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
+        let id = query_scalar(
+            "INSERT INTO twotower.experiments (control_version, challenger_version, share, started_by, reason)
+             VALUES ($1, $2, $3, $4, $5) RETURNING id",
+        )
+        .bind(new.control)
+        .bind(new.challenger)
+        .bind(new.share)
+        .bind(&new.by)
+        .bind(&new.reason)
+        .fetch_one(&mut *session)
+        .await
+        .map_err(StoreError::from)
+        .map_err(StoreError::second_experiment)?;
+        session.commit().await?;
+        Ok(id)
+    }
+
+    pub(crate) async fn stop_experiment(&self) -> Result<Option<i64>, StoreError> {
+        let mut session = self.begin().await?;
+        let id = query_scalar(
+            "UPDATE twotower.experiments SET ended_at = now() WHERE ended_at IS NULL RETURNING id",
+        )
+        .fetch_optional(&mut *session)
+        .await?;
+        session.commit().await?;
+        Ok(id)
+    }
+
+    pub(crate) async fn experiments(&self) -> Result<Vec<ExperimentRecord>, StoreError> {
+        let mut session = self.begin().await?;
+        let rows = query(
+            "SELECT id, control_version, challenger_version, share, (extract(epoch FROM started_at) * 1000000)::bigint,
+                    (extract(epoch FROM ended_at) * 1000000)::bigint, started_by, reason
+             FROM twotower.experiments ORDER BY id DESC",
+        )
+        .fetch_all(&mut *session)
+        .await?;
+        session.commit().await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ExperimentRecord {
+                    id: row.try_get(0)?,
+                    control: row.try_get(1)?,
+                    challenger: row.try_get(2)?,
+                    share: row.try_get(3)?,
+                    started_at_us: row.try_get(4)?,
+                    ended_at_us: row.try_get(5)?,
+                    by: row.try_get(6)?,
+                    reason: row.try_get(7)?,
+                })
+            })
+            .collect()
+    }
+
+    pub(crate) async fn for_each_experiment_user(
+        &self,
+        id: i64,
+        arm: Arm,
+        each: &mut (dyn FnMut(ExperimentUser) + Send),
+    ) -> Result<ArmCoverage, StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let mut rows = query(USERS)
+            .bind(id)
+            .bind(arm.as_str())
+            .fetch(&mut *session);
+        while let Some(row) = rows.try_next().await? {
+            let count = |column: usize| row.try_get::<i64, _>(column).map(|count| count as u64);
+            each(ExperimentUser {
+                shown: count(0)?,
+                clicked: count(1)?,
+                liked: count(2)?,
+                views: count(3)?,
+                watched: row.try_get(4)?,
+                measured: count(5)?,
+                with_maker: count(6)?,
+                makers: count(7)?,
+                dated: count(8)?,
+                age_days: row.try_get(9)?,
+            });
+        }
+        drop(rows);
+        let (videos, catalogue): (i64, i64) = query_as(
+            "SELECT (SELECT count(DISTINCT video_id) FROM twotower.events
+                     WHERE experiment_id = $1 AND arm = $2 AND kind = 'impression'),
+                    (SELECT count(*) FROM public.videos)",
+        )
+        .bind(id)
+        .bind(arm.as_str())
+        .fetch_one(&mut *session)
+        .await?;
+        session.commit().await?;
+        Ok(ArmCoverage {
+            videos: videos as u64,
+            catalogue: catalogue as u64,
+        })
+    }
+}
+
+/// The experiment that runs, as the transaction sees it.
+pub(super) async fn running(session: &mut Session) -> Result<Option<Experiment>, StoreError> {
+    let row: Option<Running> = query_as(
+        "SELECT id, control_version, challenger_version, share, salt FROM twotower.experiments WHERE ended_at IS NULL",
+    )
+    .fetch_optional(&mut **session)
+    .await?;
+    row.map(|(id, control, challenger, share, salt)| {
+        Experiment::from_row(id, control, challenger, share, salt)
+    })
+    .transpose()
+}

@@ -1,0 +1,155 @@
+//! `twotower experiment …`.
+
+use super::args::GlobalArgs;
+use super::output::print;
+use crate::config::Config;
+use crate::jobs::experiment::{self, MetricReport, Report, StartOptions};
+use crate::jobs::operator;
+use crate::serve::rfc3339;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::time::{Duration, UNIX_EPOCH};
+use twotower_core::ab_test::Estimate;
+use twotower_store::Store;
+
+/// Arguments of `twotower experiment`.
+#[derive(Debug, Clone, Args)]
+pub struct ExperimentArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ExperimentCommand,
+}
+
+/// What to do with experiments.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ExperimentCommand {
+    /// Serve a complete version to a share of the users, and the active one to the others
+    Start(StartArgs),
+    /// End the experiment that runs: everybody gets the active version again
+    Stop,
+    /// What users did in either arm, and whether a difference can be told
+    Report(ReportArgs),
+}
+
+/// Arguments of `twotower experiment start`.
+#[derive(Debug, Clone, Args)]
+pub struct StartArgs {
+    /// Version to try, a candidate or a retired one
+    #[arg(long, value_name = "VERSION")]
+    pub challenger: i64,
+
+    /// Share of the users who get it
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    pub share: f64,
+
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    pub reason: String,
+
+    /// Who, for the record [default: the user of the operating system]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+/// Arguments of `twotower experiment report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// Number of the experiment [default: the latest]
+    #[arg(long, value_name = "NUMBER")]
+    pub id: Option<i64>,
+}
+
+/// Runs one of them.
+pub(super) async fn run(
+    command: ExperimentCommand,
+    store: &Store,
+    config: &Config,
+    global: &GlobalArgs,
+) -> anyhow::Result<()> {
+    match command {
+        ExperimentCommand::Start(args) => {
+            let options = StartOptions {
+                challenger: args.challenger,
+                share: args.share,
+                by: args.by.unwrap_or_else(operator),
+                reason: args.reason,
+            };
+            let started = experiment::start(store, &options, &config.update).await?;
+            let text = format!(
+                "experiment {}: version {} for {} of the users, version {} for the others",
+                started.id, started.challenger, started.share, started.control
+            );
+            print(global.json, &started, &text)
+        }
+        ExperimentCommand::Stop => {
+            let id = experiment::stop(store).await?;
+            let text = format!("experiment {id} is over: everybody gets the active version");
+            print(global.json, &json!({ "stopped": id }), &text)
+        }
+        ExperimentCommand::Report(args) => {
+            let report = experiment::report(store, args.id).await?;
+            print(global.json, &report, &describe(&report))
+        }
+    }
+}
+
+fn describe(report: &Report) -> String {
+    let experiment = &report.experiment;
+    let mut lines = vec![format!(
+        "experiment {}, {} to {}, by {}: {}",
+        experiment.id,
+        day(experiment.started_at_us),
+        experiment.ended_at_us.map_or("now".into(), day),
+        experiment.by,
+        experiment.reason
+    )];
+    lines.extend(
+        report
+            .warning()
+            .map(|warning| format!("WARNING: {warning}")),
+    );
+    lines.extend(report.arms.iter().map(|arm| {
+        format!(
+            "{:<11} version {}: {} users, {} videos shown to them, {} distinct ones of {} in the catalogue",
+            arm.arm.as_str(),
+            arm.version,
+            arm.users,
+            arm.shown,
+            arm.coverage.videos,
+            arm.coverage.catalogue
+        )
+    }));
+    lines.extend(report.metrics.iter().map(line));
+    lines.join("\n")
+}
+
+fn line(metric: &MetricReport) -> String {
+    let difference = metric.difference.map_or(String::new(), |difference| {
+        let (low, high) = difference.interval();
+        format!(
+            ", difference {:+.4} ({low:+.4} to {high:+.4}), p = {:.4}",
+            difference.value, difference.p_value
+        )
+    });
+    format!(
+        "{:<20} {} → {}{difference}: {}",
+        metric.metric,
+        estimate(metric.control),
+        estimate(metric.challenger),
+        metric.verdict()
+    )
+}
+
+/// `0.1234 (0.1200 to 0.1268)`
+fn estimate(estimate: Option<Estimate>) -> String {
+    estimate.map_or("-".into(), |estimate| {
+        let (low, high) = estimate.interval();
+        format!("{:.4} ({low:.4} to {high:.4})", estimate.value)
+    })
+}
+
+/// `2026-11-24`, UTC.
+fn day(at_us: i64) -> String {
+    let at = UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64);
+    rfc3339(at).chars().take(10).collect()
+}

@@ -1,0 +1,108 @@
+//! Two model versions side by side: start, stop, and what came of it.
+
+mod report;
+
+use super::check::{VectorFault, check_vectors};
+use super::identity::day;
+use super::publisher::Publisher;
+use crate::config::Update;
+use anyhow::{Context, ensure};
+pub use report::{ArmReport, Metric, MetricReport, Report, report};
+use serde::Serialize;
+use twotower_store::{ModelState, NewExperiment, Store, StoreError};
+
+/// What an operator asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartOptions {
+    /// Version to be tried against the active one.
+    pub challenger: i64,
+    /// Share of the users who get it, between 0 and 1.
+    pub share: f64,
+    /// Who asks.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// An experiment that was started.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Started {
+    /// Its number.
+    pub id: i64,
+    /// Active version.
+    pub control: i64,
+    /// Version that is tried.
+    pub challenger: i64,
+    /// Share of the users who get the challenger.
+    pub share: f64,
+}
+
+/// Starts to serve a version beside the active one.
+///
+/// # Errors
+/// If the version is not complete, no version is active, another experiment runs, another process publishes, or the store fails.
+pub async fn start(
+    store: &Store,
+    options: &StartOptions,
+    settings: &Update,
+) -> anyhow::Result<Started> {
+    ensure!(
+        options.share > 0.0 && options.share < 1.0,
+        "--share is {}, expected more than 0 and less than 1",
+        options.share
+    );
+    // As the publisher, so that nobody prunes or activates between look and start.
+    let publisher = Publisher::begin_or_fail(store, settings).await?;
+    let started = begin(publisher.store(), options).await;
+    publisher.end().await;
+    started
+}
+
+async fn begin(store: &Store, options: &StartOptions) -> anyhow::Result<Started> {
+    let version = options.challenger;
+    let control = store
+        .active_model()
+        .await?
+        .context(
+            "no version is active that the challenger could be compared with: promote one first",
+        )?
+        .version;
+    ensure!(
+        control != version,
+        "version {version} is active: it is the control, name another one as the challenger"
+    );
+    let record = store.model_details(version).await?.record;
+    match record.state {
+        ModelState::Candidate | ModelState::Retired => {}
+        state => return Err(StoreError::NotActivatable { version, state }.into()),
+    }
+    if let Some(at) = record.pruned_at_us {
+        let on = day(at);
+        return Err(VectorFault::Pruned { version, on }.into());
+    }
+    check_vectors(store, version, record.embedding_dim, None).await??;
+    let new = NewExperiment {
+        control,
+        challenger: version,
+        share: options.share,
+        by: options.by.clone(),
+        reason: options.reason.clone(),
+    };
+    Ok(Started {
+        id: store.start_experiment(&new).await?,
+        control,
+        challenger: version,
+        share: options.share,
+    })
+}
+
+/// Ends the experiment that runs, and returns its number: everybody gets the active version again.
+///
+/// # Errors
+/// If there is none, or the store fails.
+pub async fn stop(store: &Store) -> anyhow::Result<i64> {
+    store
+        .stop_experiment()
+        .await?
+        .context("no experiment is running")
+}

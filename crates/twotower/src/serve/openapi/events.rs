@@ -1,0 +1,57 @@
+//! Types for the schemas of events, which are read by hand, to name what is wrong.
+
+#![expect(dead_code, reason = "only their schemas are used")]
+
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What happened on an app's screens.
+#[derive(ToSchema)]
+pub(in crate::serve) struct EventsRequest {
+    #[schema(min_items = 1, max_items = 100)]
+    events: Vec<Event>,
+}
+
+/// One thing that happened.
+#[derive(ToSchema)]
+struct Event {
+    /// Made by the sender, a new one for each event; what is sent again with the same one counts once.
+    event_id: Uuid,
+    kind: EventKind,
+    video_id: Uuid,
+    /// How much of the video was watched; of views only.
+    #[schema(required = false, minimum = 0, maximum = 1)]
+    watch_fraction: f32,
+    /// The `model_version` of the list that the video was shown in.
+    #[schema(required = false, minimum = 1)]
+    model_version: i64,
+    /// The `X-Request-Id` of that list.
+    #[schema(required = false, min_length = 1, max_length = 64)]
+    request_id: String,
+    /// Place in that list, from 1.
+    #[schema(required = false, minimum = 1, maximum = 100)]
+    position: u32,
+    /// At most 7 days ago and 5 minutes ahead; now, if it is not given.
+    #[schema(required = false, format = DateTime)]
+    at: String,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+enum EventKind {
+    /// It was shown in a list.
+    Impression,
+    /// It was watched.
+    View,
+    Like,
+    Skip,
+}
+
+/// What came of events.
+#[derive(ToSchema)]
+pub(in crate::serve) struct EventsRecorded {
+    /// Taken.
+    accepted: u64,
+    /// Of those sent, the ones that had been sent before.
+    duplicates: u64,
+}

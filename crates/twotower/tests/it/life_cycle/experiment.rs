@@ -1,0 +1,116 @@
+//! `twotower experiment`: what may be tried, what stays meanwhile, and what the report says.
+
+use super::place::Place;
+use serde_json::json;
+use std::time::Duration;
+use twotower_store::{Arm, EventKind, EventPolicy, NewEvent};
+use uuid::Uuid;
+
+use crate::serve::fixture::{user, video};
+
+#[test]
+fn only_a_complete_version_is_tried_against_the_active_one_and_it_stays() {
+    for place in Place::on_both() {
+        let (one, two) = (place.next_model(), place.next_model());
+        let refused = |line: &str, reason: &str| {
+            let said = place.refused(line, 1);
+            assert!(said.contains(reason), "{line}: {said}");
+        };
+        let start = "experiment start --challenger 2";
+        refused(start, "no version is active");
+        place.json("update --model-path models/1");
+        refused(start, "version 2 is not registered");
+        place.json("update --model-path models/2 --no-activate");
+        refused("experiment start --challenger 1", "version 1 is active");
+        refused(&format!("{start} --share 1"), "--share is 1");
+        refused("experiment stop", "no experiment is running");
+        refused("experiment report", "there has been no experiment yet");
+        let line = format!("{start} --share 0.25 --by ann --reason new");
+        assert_eq!(
+            place.json(&line),
+            json!({"id": 1, "control": one, "challenger": two, "share": 0.25})
+        );
+        refused(start, "an experiment is running already");
+        place.configure("[update]\ngate = false\n[prune]\nkeep_versions = 0");
+        let pruned = place.json("prune");
+        assert_eq!(pruned["versions"], json!([]));
+        assert_eq!(place.json("experiment stop"), json!({"stopped": 1}));
+        let pruned = place.json("prune");
+        assert_eq!(pruned["versions"][0]["version"], two);
+        refused(start, "version 2");
+    }
+}
+
+#[test]
+fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
+    for place in Place::on_both() {
+        for version in [place.next_model(), place.next_model()] {
+            let line = format!("update --model-path models/{version} --no-activate");
+            place.json(&line);
+        }
+        place.json("models promote 1");
+        place.json("experiment start --challenger 2");
+        let running = place.runtime.block_on(place.store.running_experiment());
+        let running = running.unwrap().unwrap();
+        // Everybody is shown four videos; with the challenger they like two, otherwise one. Nobody of the second hundred in the
+        // control has anything to say.
+        let mut said = [0, 0];
+        for n in 0..300 {
+            let arm = running.arm(user(n));
+            if arm == Arm::Control && n >= 100 {
+                continue;
+            }
+            said[usize::from(arm == Arm::Challenger)] += 1;
+            let liked = if arm == Arm::Challenger { 2 } else { 1 };
+            let event = |id: u128, kind, of: u128| NewEvent {
+                event_id: Uuid::from_u128(id),
+                kind,
+                video: video(of),
+                watch_fraction: None,
+                model_version: Some(running.version(user(n))),
+                request_id: None,
+                position: None,
+                at_us: None,
+            };
+            let mut events: Vec<_> = (1..=4)
+                .map(|of| event(of, EventKind::Impression, of + n % 3))
+                .collect();
+            events.extend((1..=liked).map(|of| event(10 + of, EventKind::Like, of + n % 3)));
+            // A user in ten likes one more, so that something varies.
+            events.extend((n % 10 == 0).then(|| event(20, EventKind::Like, 4 + n % 3)));
+            let recorded = place
+                .store
+                .record_events(user(n), &events, EventPolicy::All);
+            place.runtime.block_on(recorded).unwrap();
+        }
+        let report = place.json("experiment report");
+        let users = [0, 1].map(|arm| report["arms"][arm]["users"].as_u64().unwrap());
+        assert_eq!(users, said);
+        assert_eq!(
+            report["arms"][0]["coverage"],
+            json!({"videos": 6, "catalogue": 40})
+        );
+        let likes = &report["metrics"][1];
+        assert_eq!(likes["metric"], "like_rate");
+        let difference = &likes["difference"];
+        let value = difference["value"].as_f64().unwrap();
+        assert!((0.2..0.3).contains(&value), "{difference}");
+        assert!(difference["p_value"].as_f64().unwrap() < 1e-6);
+        assert!(report["sample_ratio"]["p_value"].as_f64().unwrap() < 0.001);
+        let output = place.run("experiment report");
+        let text = String::from_utf8(output.stdout).unwrap();
+        for part in [
+            "WARNING: the arms have",
+            "like rate",
+            "higher with the challenger",
+            "watch fraction       - → -: too little to tell anything yet",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        // What is older than it is to be kept goes; a dry run counts.
+        let counted = place.store.count_events(Duration::ZERO);
+        let rows = place.runtime.block_on(counted).unwrap();
+        assert_eq!(place.json("prune --dry-run")["events"], 0);
+        assert!(rows > 0);
+    }
+}
