@@ -11,18 +11,18 @@ class Load:
     def __init__(self, bench):
         self.bench = bench
 
-    def command(self, server, *, seconds, rate, connections):
+    def command(self, server, *, seconds, rate, connections, path):
         return on_core(self.bench.load_core, [
-            LOAD, "--address", server.address, "--path", PATH, "--tokens", self.bench.prepared.tokens,
+            LOAD, "--address", server.address, "--path", path, "--tokens", self.bench.prepared.tokens,
             "--seconds", str(seconds), "--rate", str(rate), "--connections", str(connections),
         ])
 
-    def run(self, server, *, seconds, rate=0, connections=50):
+    def run(self, server, **options):
         """Until it is over; what it tells."""
-        return self.finish(self.start(server, seconds=seconds, rate=rate, connections=connections))
+        return self.finish(self.start(server, **options))
 
-    def start(self, server, *, seconds, rate=0, connections=50):
-        command = self.command(server, seconds=seconds, rate=rate, connections=connections)
+    def start(self, server, *, seconds, rate=0, connections=50, path=PATH):
+        command = self.command(server, seconds=seconds, rate=rate, connections=connections, path=path)
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     @staticmethod

@@ -20,7 +20,7 @@ WARM_SECONDS = 2
 
 
 def run(bench):
-    rows, lists = [], {}
+    rows, lists, notes = [], {}, []
     database = bench.prepared.database.pid
     for name, start in contestants(bench):
         if bench.options.only and name not in bench.options.only:
@@ -32,6 +32,8 @@ def run(bench):
             report = bench.load.run(server, seconds=bench.options.seconds, connections=CONNECTIONS)
             after = cpu_seconds(server.pid), family_cpu_seconds(database)
             lists[name] = sample(bench, server)
+            if server.metrics_port is not None:
+                notes.append(f"{name}: {stages(server)}; an address that does not exist, {nothing_us(bench, server):.0f} µs of CPU")
             answers = max(1, report["sent"] - unanswered(report))
             server_us, database_us = (1e6 * (end - begin) / answers for begin, end in zip(before, after))
             rows.append([
@@ -49,6 +51,26 @@ def run(bench):
          "resident, MB", "recall@10"],
         rows,
     )
+    print("\n".join(notes), flush=True)
+
+
+def stages(server):
+    """Mean time of each stage, waiting included, since the server was started."""
+    samples = server.metrics()
+    name = "twotower_http_stage_duration_seconds"
+    found = []
+    for sample, count in samples.items():
+        if sample.startswith(f"{name}_count") and count:
+            label = sample.removeprefix(f"{name}_count")
+            found.append(f"{label.split(chr(34))[1]} {1e6 * samples[f'{name}_sum{label}'] / count:.0f} µs")
+    return "stages: " + ", ".join(found)
+
+
+def nothing_us(bench, server):
+    """CPU of the least that can be answered: HTTP, the layers that every request passes, and the log's line."""
+    before = cpu_seconds(server.pid)
+    report = bench.load.run(server, seconds=WARM_SECONDS, connections=CONNECTIONS, path="/nothing")
+    return 1e6 * (cpu_seconds(server.pid) - before) / report["sent"]
 
 
 def contestants(bench):
