@@ -23,6 +23,7 @@ test: tools lint test-rust test-doc test-docs ## everything that must hold befor
 tools: ## fetch what the tests need: PostgreSQL, a Python environment, Chromium, cargo-deny
 	scripts/test-postgres run true
 	scripts/python-env
+	scripts/python-env contract
 	scripts/chromium
 	scripts/cargo-deny --version
 
@@ -58,6 +59,10 @@ torture: ## kills, failing disks, dying servers and double starts at every insta
 	TWOTOWER_TORTURE=full NEXTEST_PROFILE=torture scripts/test-rust -E 'test(torture)'
 	scripts/test-postgres run scripts/test-pgbouncer cargo nextest run --workspace --locked --profile torture -E '$(pooled)'
 	cat target/torture.log
+
+.PHONY: contract
+contract: ## the HTTP contract and the parsers on millions of hostile requests (ten minutes); TWOTOWER_FUZZ_SEED=… replays
+	TWOTOWER_CONTRACT_CASES=6000 TWOTOWER_FUZZ_EXECUTIONS=10000000 scripts/test-rust -E 'test(schemathesis) or test(fuzz)'
 
 .PHONY: bench
 bench: ## speed of the trainer, of retrieval and of the server

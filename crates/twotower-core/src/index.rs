@@ -94,7 +94,7 @@ impl Default for IndexOptions {
     fn default() -> Self {
         Self {
             kind: IndexKind::Auto,
-            margin: 10.0,
+            margin: 14.0,
             seed: 42,
         }
     }

@@ -40,6 +40,9 @@ mod openapi;
 
 mod metrics;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use admission::{Concurrency, UserRate};
 pub use args::{ConsoleAccess, ServeArgs};
 pub use cors::{CorsOrigins, OriginError};

@@ -93,9 +93,7 @@ impl<'a> Allowed<'a> {
             }
         });
         if !once {
-            for &position in &positions {
-                marks.remove(position);
-            }
+            marks.unmark(&positions);
         }
         if conditions.len() > 1 {
             positions.retain(|&position| attributes.meets(conditions, position));

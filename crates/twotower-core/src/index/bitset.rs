@@ -43,6 +43,24 @@ impl Bitset {
         new
     }
 
+    /// Adds those of `positions` that lie inside.
+    pub(super) fn mark(&mut self, positions: &[u32]) {
+        for position in positions {
+            if let Some(word) = self.0.get_mut(*position as usize / 64) {
+                *word |= 1 << (position % 64);
+            }
+        }
+    }
+
+    /// Takes everything out of a set that holds nothing but `positions`.
+    pub(super) fn unmark(&mut self, positions: &[u32]) {
+        for position in positions {
+            if let Some(word) = self.0.get_mut(*position as usize / 64) {
+                *word = 0;
+            }
+        }
+    }
+
     /// Takes `position` out, if it is there.
     #[inline]
     pub(super) fn remove(&mut self, position: u32) {
@@ -125,6 +143,12 @@ mod tests {
             prop_assert_eq!(list(&union), a.union(&b).copied().collect::<Vec<_>>());
             prop_assert_eq!(list(&both), a.intersection(&b).copied().collect::<Vec<_>>());
             prop_assert_eq!(list(&rest), a.difference(&b).copied().collect::<Vec<_>>());
+            let mut marked = Bitset::new(positions);
+            let far = [a.iter().copied().collect(), vec![1 << 20]].concat();
+            marked.mark(&far);
+            prop_assert_eq!(&marked, &of(&a));
+            marked.unmark(&far);
+            prop_assert_eq!(marked.len(), 0);
             prop_assert_eq!(union.len(), a.union(&b).count());
             prop_assert_eq!(list(&Bitset::full(positions)), (0..positions as u32).collect::<Vec<_>>());
         }

@@ -7,10 +7,6 @@ use std::ops::Range;
 /// Lists that are put in order before it is known how many it takes; most searches need no more.
 const FIRST: usize = 64;
 
-/// Slots that a probe looks at whatever their lists promise: they cost about 15 µs, and the mean of a list says little about the few that lie
-/// far from it.
-const LEAST: usize = 4096;
-
 /// Inverted lists: vectors grouped by the nearest of some centroids (Jégou et al. 2011 without the product codes), so that a search need
 /// only look into the groups that can hold something good.
 #[derive(Debug)]
@@ -85,12 +81,11 @@ impl Lists {
     }
 
     /// Calls `visit` with the slots of one list after the other, those with the best prospects first, as long as the best score to be
-    /// expected of a list, `margin` deviations above its mean's, reaches the k-th best score that `visit` returns. Looks at [`LEAST`] slots
-    /// at any rate.
+    /// expected of a list reaches the k-th best score that `visit` returns.
     pub(super) fn probe(
         &self,
         query: &[f32],
-        margin: f32,
+        effort: Effort,
         space: &mut ProbeSpace,
         mut visit: impl FnMut(Range<usize>) -> f32,
     ) {
@@ -102,7 +97,7 @@ impl Lists {
         self.means.prepare(query, codes);
         products.resize(self.deviations.len(), 0);
         kernel::code_products(self.means.as_slice(), codes.as_slice(), products);
-        let norm = margin * kernel::dot(query, query).sqrt();
+        let norm = effort.margin * kernel::dot(query, query).sqrt();
         prospects.clear();
         prospects.extend(products.iter().zip(&self.deviations).zip(0u32..).map(
             |((&product, deviation), list)| Prospect {
@@ -116,7 +111,7 @@ impl Lists {
         let mut look_into = |prospects: &mut [Prospect]| {
             prospects.sort_unstable_by(best_first);
             for prospect in prospects {
-                if prospect.score < kth && seen >= LEAST {
+                if prospect.score < kth && seen >= effort.least {
                     return false;
                 }
                 let list = prospect.list as usize;
@@ -142,6 +137,15 @@ impl Lists {
             + self.means.bytes()
             + size_of_val(self.deviations.as_slice())
     }
+}
+
+/// How long a probe goes on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    /// How many deviations above its mean's the best score of a list is expected.
+    pub(super) margin: f32,
+    /// Slots to look at whatever is expected of their lists.
+    pub(super) least: usize,
 }
 
 /// What a probe needs room for.

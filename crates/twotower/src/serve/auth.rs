@@ -8,6 +8,9 @@ mod jwks;
 
 mod authenticator;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use authenticator::{Authenticator, Identity, ServiceIdentity};
 pub use config::{Config, ConfigError, JwksSource, Refresh, Secret};
 

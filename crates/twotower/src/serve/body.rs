@@ -96,6 +96,14 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// A whole number however it is written: to JSON Schema, and so to the contract, 10.0 is one as well.
+pub(crate) fn whole_number(value: &Value) -> Option<u64> {
+    let rounded = value
+        .as_f64()
+        .filter(|number| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number));
+    value.as_u64().or(rounded.map(|number| number as u64))
+}
+
 /// Refuses fields other than `known`, by name.
 pub(crate) fn refuse_unknown(fields: &Map<String, Value>, known: &[&str]) -> Result<(), ApiError> {
     refuse_unknown_in(fields, known, "")

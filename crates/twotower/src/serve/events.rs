@@ -2,6 +2,9 @@
 
 mod batch;
 
+#[cfg(test)]
+mod fuzz;
+
 use super::auth::Identity;
 use super::body::{invalid, read_object};
 use super::error::ApiError;

@@ -1,4 +1,4 @@
-//! The contract as OpenAPI 3.1: addresses from [`super::endpoint::ENDPOINTS`], bodies from the types.
+//! The contract as `OpenAPI` 3.1: addresses from [`super::endpoint::ENDPOINTS`], bodies from the types.
 
 mod document;
 

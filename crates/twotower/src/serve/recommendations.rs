@@ -24,6 +24,9 @@ mod similar;
 
 mod batch;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use policy::Policy;
 
 pub(super) use answer::Answer;

@@ -24,6 +24,10 @@ mod readiness;
 
 mod connections;
 
+mod admission;
+
+mod contract;
+
 mod console;
 
 mod browser;

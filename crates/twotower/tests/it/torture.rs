@@ -24,6 +24,8 @@ mod proxy;
 
 mod network;
 
+mod overload;
+
 mod starts;
 
 use std::io::Write;

@@ -15,6 +15,10 @@ const GRADIENT: std::ops::RangeInclusive<f64> = 0.5..=2.0;
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 const PROBE_FOR: Duration = Duration::from_millis(500);
 
+/// It is measured sooner if requests under load are so much quicker than without: then what was slow has become quick.
+const CHANGED: f64 = 0.8;
+const PROBE_AGAIN: Duration = Duration::from_secs(10);
+
 /// Between which numbers a limit moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
@@ -39,8 +43,8 @@ pub(super) struct Sample {
 /// Each window compares the mean latency with that without load:
 /// gradient = tolerance · `no_load` / mean, limit ← gradient · limit + √limit. While nothing queues the gradient is above 1 and the
 /// limit grows; where requests wait for cores or for the database, latency grows with the limit, and it settles where they
-/// wait for about as long as they work. The latency without load is the least of all windows since it was last measured; it is
-/// measured by letting no more than `minimum` requests in, since in a long overload no window would be without.
+/// wait for about as long as they work. The latency without load is that of windows in which no more than `minimum` requests were
+/// worked on; in a long overload there would be none, so now and then no more are let in for a moment.
 ///
 /// Why not AIMD on time-outs: with deadlines of seconds and requests of milliseconds it would see a queue a thousand times too
 /// late. Why not Gradient2 or Vegas as published: their estimate of the latency without load drifts to that under load, and the limit
@@ -115,22 +119,28 @@ impl Gradient {
         let unloaded = window.peak <= self.bounds.minimum;
         if let Some(limit) = self.probing.take() {
             self.limit = limit;
+            self.no_load = Some(mean);
+            self.probed = now;
+            return;
         }
         let no_load = match self.no_load {
-            Some(known) if !unloaded => known.min(mean),
+            Some(known) if !unloaded => {
+                let since = now.saturating_sub(self.probed);
+                let changed = mean < CHANGED * known && since >= PROBE_AGAIN;
+                if changed || since >= PROBE_EVERY {
+                    self.probing = Some(self.limit);
+                    self.limit = self.bounds.minimum as f64;
+                    return;
+                }
+                // Kept, so that a change is still seen when it may be acted upon.
+                known
+            }
             _ => {
                 self.probed = now;
                 mean
             }
         };
         self.no_load = Some(no_load);
-        if now.saturating_sub(self.probed) >= PROBE_EVERY {
-            self.probed = now;
-            self.probing = Some(self.limit);
-            self.limit = self.bounds.minimum as f64;
-            self.no_load = None;
-            return;
-        }
         let gradient = (TOLERANCE * no_load / mean.max(f64::MIN_POSITIVE))
             .clamp(*GRADIENT.start(), *GRADIENT.end());
         let wanted = gradient * self.limit + self.limit.sqrt();

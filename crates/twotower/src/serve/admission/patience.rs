@@ -7,7 +7,7 @@ const STANDING: Duration = Duration::from_millis(100);
 const STANDING_SHARE: u32 = 20;
 
 /// How long a request waits for its place at most: long enough to take up a burst, and hardly at all once the queue stands, so
-/// that a refusal comes while its caller can still do something else. (CoDel, Nichols and Jacobson, ACM Queue 10(5), 2012, in
+/// that a refusal comes while its caller can still do something else. (`CoDel`, Nichols and Jacobson, ACM Queue 10(5), 2012, in
 /// the form for servers of Maurer, "Fail at Scale", ACM Queue 13(8), 2015: 100 ms, and 5 ms in a standing queue.)
 #[derive(Debug)]
 pub(super) struct Patience {

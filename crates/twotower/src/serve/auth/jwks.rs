@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, watch};
 const MAX_KEYS: usize = 32;
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// Requests that wait for a fetch at once, and for how long each: what they hold up is nothing beside all others.
-const MAX_WAITING: usize = 8;
+/// Requests that wait for a fetch at once, and for how long each. Every one of them takes a place from those that are worked on.
+const MAX_WAITING: usize = 2;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Deserialize)]

@@ -89,7 +89,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> OperationBuilder {
         let bearer = SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []);
         operation = operation.security(bearer);
     }
-    for &(status, description) in [ALWAYS, guarded, rated].concat().iter() {
+    for &(status, description) in &[ALWAYS, guarded, rated].concat() {
         let body = Content::new(Some(schema_of::<ErrorBody>(schemas)));
         responses.responses.insert(
             status.to_string(),

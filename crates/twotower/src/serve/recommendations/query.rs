@@ -1,7 +1,7 @@
 mod conditions;
 
 use crate::config::Conditions;
-use crate::serve::body::{invalid, read_object, refuse_unknown};
+use crate::serve::body::{invalid, read_object, refuse_unknown, whole_number};
 use crate::serve::error::ApiError;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
@@ -71,8 +71,7 @@ impl Query {
         Ok(Self {
             limit: match fields.get("limit") {
                 None => default.limit,
-                Some(value) => value
-                    .as_u64()
+                Some(value) => whole_number(value)
                     .filter(|limit| (1..=MAX_LIMIT as u64).contains(limit))
                     .ok_or_else(|| invalid("`limit` must be a whole number from 1 to 100"))?
                     as usize,
@@ -87,7 +86,7 @@ impl Query {
             },
             seed: match fields.get("seed") {
                 None => None,
-                Some(value) => Some(value.as_u64().ok_or_else(|| {
+                Some(value) => Some(whole_number(value).ok_or_else(|| {
                     invalid("`seed` must be a whole number from 0 to 18446744073709551615")
                 })?),
             },

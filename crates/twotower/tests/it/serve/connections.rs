@@ -58,6 +58,57 @@ fn a_request_has_a_deadline_as_a_whole() {
     );
 }
 
+/// Open file descriptors of this process, in which the server runs.
+#[cfg(target_os = "linux")]
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// A thousand clients that send half a header or half a body hold up nobody, are cut off, and leave nothing behind.
+#[cfg(target_os = "linux")]
+#[test]
+fn heavy_a_thousand_slow_senders() {
+    let fixture = Fixture::new();
+    let mut config = fixture.config();
+    config.limits.header_read = Duration::from_secs(3);
+    config.limits.body_read = Duration::from_secs(3);
+    let server = fixture.serve_with(config);
+    let recommend = || server.client.recommend(&token(user(1)), "{}").status;
+    assert_eq!(recommend(), 200);
+    let before = descriptors();
+    let half_a_body = format!(
+        "POST {RECOMMENDATIONS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    );
+    let mut slow: Vec<TcpStream> = (0..1000)
+        .map(|n| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            let half = if n % 2 == 0 {
+                "POST / HTTP/1.1\r\nHost: x\r\nX-Slow: "
+            } else {
+                half_a_body.as_str()
+            };
+            stream.write_all(half.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    assert!(descriptors() >= before + 1000);
+    for _ in 0..50 {
+        assert_eq!(recommend(), 200, "others are answered meanwhile");
+    }
+    for stream in &mut slow {
+        let patience = Some(Duration::from_mins(1));
+        stream.set_read_timeout(patience).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it is cut off");
+        assert!(!text.contains("200 OK"), "{text}");
+    }
+    drop(slow);
+    assert_eq!(recommend(), 200);
+    let connections = server.metric("twotower_http_connections").unwrap();
+    assert!(connections < 10.0, "{connections}");
+    assert!(descriptors() < before + 10, "{before}, {}", descriptors());
+}
+
 #[test]
 fn headers_have_a_cap() {
     let fixture = Fixture::new();

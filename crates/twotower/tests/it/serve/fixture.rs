@@ -195,6 +195,20 @@ impl Running {
         }
     }
 
+    /// With a connection of its own.
+    pub(crate) fn another_client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// The value of one series of the metrics, named with its labels.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics.get("/metrics", &[]).text;
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
+    }
+
     pub(super) fn stop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
@@ -257,8 +271,13 @@ pub(crate) fn service_token() -> String {
 
 /// A good token of `user`.
 pub(crate) fn token(user: Uuid) -> String {
+    sign(&claims(user))
+}
+
+/// A token with these claims.
+pub(super) fn sign(claims: &Value) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    encode(&Header::new(Algorithm::HS256), &claims(user), &key).unwrap()
+    encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
 }
 
 pub(crate) fn catalogue() -> Vec<Video> {

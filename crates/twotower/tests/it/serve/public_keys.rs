@@ -3,10 +3,11 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use twotower::serve::auth::{Config, JwksSource};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use twotower::serve::auth::{Config, JwksSource, Refresh};
 
 const EC: &[u8] = include_bytes!("keys/ec_p256.pk8.der");
 const OTHER_EC: &[u8] = include_bytes!("keys/ec_p256_other.pk8.der");
@@ -145,10 +146,162 @@ fn symmetric_keys_are_not_taken_from_an_address() {
     assert_eq!(server.client.recommend(&signed, "{}").status, 401);
 }
 
-/// Answers every request with one set and counts them.
+/// Polls for at most half a minute.
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "waited in vain: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn serve_impatiently(fixture: &Fixture, issuer: &Issuer, refresh: Refresh) -> Running {
+    let mut config = fixture.config();
+    config.auth = Config {
+        jwks: Some(JwksSource::parse(&format!("http://{}/jwks", issuer.address)).unwrap()),
+        refresh,
+        ..Config::default()
+    };
+    fixture.serve_with(config)
+}
+
+/// A new key joins the old one, signs while both hold, and stays alone: nobody with a fresh token is refused on the way.
+#[test]
+fn keys_rotate_with_an_overlap() {
+    let fixture = Fixture::new();
+    let (old, new) = (public(&ec(), "old"), public(&ed(), "new"));
+    let issuer = Issuer::start(&json!({ "keys": [old.clone()] }));
+    let refresh = Refresh {
+        min_interval: Duration::from_millis(50),
+        max_age: Duration::from_millis(200),
+        ..Refresh::default()
+    };
+    let server = serve_impatiently(&fixture, &issuer, refresh);
+    let status = |key: &(Algorithm, EncodingKey), id| {
+        server.client.recommend(&sign(key, Some(id)), "{}").status
+    };
+    assert_eq!(status(&ec(), "old"), 200);
+    assert_eq!(status(&ed(), "new"), 401, "not published yet");
+
+    issuer.publish(&json!({"keys": [old, new.clone()]}));
+    wait_for("the new key", || {
+        assert_eq!(status(&ec(), "old"), 200, "the old one holds throughout");
+        status(&ed(), "new") == 200
+    });
+    issuer.publish(&json!({ "keys": [new] }));
+    wait_for("the old key's end", || {
+        assert_eq!(status(&ed(), "new"), 200, "the new one holds throughout");
+        status(&ec(), "old") == 401
+    });
+
+    issuer.behave(Behaviour::Nonsense);
+    for _ in 0..20 {
+        assert_eq!(
+            status(&ed(), "new"),
+            200,
+            "an issuer in trouble takes no key away"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whoever makes up key ids while the issuer hangs waits for a moment at most, and holds up nobody.
+#[test]
+fn unknown_keys_hold_nobody_up() {
+    let fixture = Fixture::new();
+    let issuer = Issuer::start(&json!({"keys": [public(&ec(), "known")]}));
+    let refresh = Refresh {
+        min_interval: Duration::from_millis(1),
+        max_age: Duration::from_mins(10),
+        deadline: Duration::from_secs(20),
+    };
+    let server = serve_impatiently(&fixture, &issuer, refresh);
+    let known = sign(&ec(), Some("known"));
+    assert_eq!(server.client.recommend(&known, "{}").status, 200);
+    issuer.behave(Behaviour::Hang);
+    std::thread::sleep(Duration::from_millis(5));
+    std::thread::scope(|scope| {
+        // Fewer than may be worked on or wait: nobody is shed.
+        for who in 0..12 {
+            let server = &server;
+            scope.spawn(move || {
+                let client = server.another_client();
+                let token = sign(&ed(), Some(&format!("made up {who}")));
+                for _ in 0..3 {
+                    let answer = client.recommend(&token, "{}");
+                    let (status, code, _) = answer.error();
+                    assert_eq!((status, code.as_str()), (503, "unavailable"));
+                    assert_eq!(answer.header("retry-after"), "1");
+                }
+            });
+        }
+        for _ in 0..50 {
+            assert_eq!(server.client.recommend(&known, "{}").status, 200);
+        }
+    });
+    assert_eq!(
+        issuer.requests(),
+        2,
+        "one fetch at a time, however many ask"
+    );
+}
+
+/// What an issuer answers never keeps the server from starting, and takes no longer than the deadline.
+#[test]
+fn an_issuer_may_do_anything() {
+    let fixture = Fixture::new();
+    let refresh = Refresh {
+        deadline: Duration::from_millis(300),
+        ..Refresh::default()
+    };
+    let set = json!({"keys": [public(&ec(), "ec")]});
+    for behaviour in [
+        Behaviour::Hang,
+        Behaviour::Trickle,
+        Behaviour::Redirect,
+        Behaviour::Huge,
+        Behaviour::Nonsense,
+    ] {
+        let elsewhere = Issuer::start(&set);
+        let issuer = Issuer::start(&set);
+        issuer.redirect_to(elsewhere.address);
+        issuer.behave(behaviour);
+        let server = serve_impatiently(&fixture, &issuer, refresh);
+        let answer = server.client.recommend(&sign(&ec(), Some("ec")), "{}");
+        assert_eq!(answer.error().0, 503, "{behaviour:?}");
+        assert_eq!(issuer.requests(), 1, "{behaviour:?}");
+        assert_eq!(elsewhere.requests(), 0, "redirects are not followed");
+        assert_eq!(server.client.get("/readyz", &[]).status, 503);
+    }
+}
+
+/// What an issuer does with a request.
+#[derive(Debug, Clone, Copy)]
+enum Behaviour {
+    Answer,
+    /// Says nothing for half a minute.
+    Hang,
+    /// A byte now and then.
+    Trickle,
+    Redirect,
+    Huge,
+    Nonsense,
+}
+
+/// Answers every request with one set, or otherwise, and counts them.
 struct Issuer {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     count: Arc<AtomicUsize>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+struct Plan {
+    behaviour: Behaviour,
+    set: String,
+    elsewhere: Option<SocketAddr>,
 }
 
 impl Issuer {
@@ -156,24 +309,76 @@ impl Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let count = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&count);
-        let body = set.to_string();
+        let plan = Arc::new(Mutex::new(Plan {
+            behaviour: Behaviour::Answer,
+            set: set.to_string(),
+            elsewhere: None,
+        }));
+        let (counter, planned) = (Arc::clone(&count), Arc::clone(&plan));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let _ = stream.read(&mut [0; 4096]);
                 counter.fetch_add(1, Ordering::SeqCst);
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                    body.len()
-                );
+                let plan = Arc::clone(&planned);
+                std::thread::spawn(move || answer(&mut stream, &plan));
             }
         });
-        Self { address, count }
+        Self {
+            address,
+            count,
+            plan,
+        }
+    }
+
+    fn publish(&self, set: &Value) {
+        self.plan.lock().unwrap().set = set.to_string();
+    }
+
+    fn behave(&self, behaviour: Behaviour) {
+        self.plan.lock().unwrap().behaviour = behaviour;
+    }
+
+    fn redirect_to(&self, elsewhere: SocketAddr) {
+        self.plan.lock().unwrap().elsewhere = Some(elsewhere);
     }
 
     fn requests(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
+}
+
+fn answer(stream: &mut TcpStream, plan: &Mutex<Plan>) {
+    let (behaviour, set, elsewhere) = {
+        let plan = plan.lock().unwrap();
+        (plan.behaviour, plan.set.clone(), plan.elsewhere)
+    };
+    let ok = |body: &str| {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
+    };
+    let text = match behaviour {
+        Behaviour::Answer => ok(&set),
+        Behaviour::Hang => return std::thread::sleep(Duration::from_secs(30)),
+        Behaviour::Trickle => {
+            for byte in ok(&set).bytes() {
+                if stream.write_all(&[byte]).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            return;
+        }
+        Behaviour::Redirect => format!(
+            "HTTP/1.1 302 Found\r\nlocation: http://{}/jwks\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            elsewhere.unwrap()
+        ),
+        Behaviour::Huge => {
+            ok(&set.replacen('{', &format!("{{\"junk\":\"{}\",", "x".repeat(1 << 20)), 1))
+        }
+        Behaviour::Nonsense => ok("{\"keys\":"),
+    };
+    let _ = stream.write_all(text.as_bytes());
 }

@@ -81,6 +81,26 @@ fn broken() -> Vec<Named> {
         ("one part", "token".into()),
         ("dots alone", "..".into()),
         ("padding", format!("{good}=")),
+        ("a leading dot", format!(".{good}")),
+        ("signature twice", format!("{good}{signature}")),
+        (
+            "header in capitals",
+            format!("{}.{payload}.{signature}", header.to_uppercase()),
+        ),
+        (
+            "standard base64",
+            format!("{header}.{payload}.{}/+", &signature[2..]),
+        ),
+        (
+            "signature of another token",
+            format!(
+                "{header}.{payload}.{}",
+                with_claims(&json!({"sub": user(2)}))
+                    .rsplit('.')
+                    .next()
+                    .unwrap()
+            ),
+        ),
         (
             "flipped signature",
             format!("{header}.{payload}.{flipped}{}", &signature[1..]),
@@ -147,6 +167,21 @@ fn wrong_headers() -> Vec<Named> {
             "x5u",
             with_header(|header| header.x5u = Some("http://127.0.0.1:1/cert".into())),
         ),
+        ("alg hs256", header_only(json!({"alg": "hs256"}))),
+        ("alg PS256 over HS256", header_only(json!({"alg": "PS256"}))),
+        ("alg as a list", header_only(json!({"alg": ["HS256"]}))),
+        (
+            "kid as a number",
+            header_only(json!({"alg": "HS256", "kid": 1})),
+        ),
+        (
+            "x5c",
+            with_header(|header| header.x5c = Some(vec!["AAAA".into()])),
+        ),
+        (
+            "compressed",
+            header_only(json!({"alg": "HS256", "zip": "DEF"})),
+        ),
         (
             "kid of 1 KiB",
             with_header(|header| header.kid = Some("k".repeat(1024))),
@@ -189,6 +224,29 @@ fn wrong_claims() -> Vec<Named> {
             with_claims(&json!({"sub": user(1).simple().to_string()})),
         ),
         ("sub of nobody", with_claims(&json!({"sub": Uuid::nil()}))),
+        (
+            "sub with a space",
+            with_claims(&json!({"sub": format!(" {}", user(1))})),
+        ),
+        (
+            "sub as a URN",
+            with_claims(&json!({"sub": user(1).urn().to_string()})),
+        ),
+        ("sub as a list", with_claims(&json!({"sub": [user(1)]}))),
+        ("aud as a number", with_claims(&json!({"aud": 1}))),
+        (
+            "aud with a space",
+            with_claims(&json!({"aud": "authenticated "})),
+        ),
+        ("role as a number", with_claims(&json!({"role": 1}))),
+        (
+            "role as a list",
+            with_claims(&json!({"role": ["service_role"]})),
+        ),
+        (
+            "the anonymous key",
+            with_claims(&json!({"role": "anon", "sub": null})),
+        ),
         ("sub with SQL", with_claims(&json!({"sub": "' OR 1=1 --"}))),
         (
             "longer than 8 KiB",
@@ -207,7 +265,7 @@ fn every_bad_token_is_refused() {
     assert_eq!(good.status, 200, "{}", good.text);
 
     let bad = [broken(), wrong_headers(), wrong_claims()].concat();
-    assert!(bad.len() >= 40);
+    assert!(bad.len() >= 60);
     for (what, token) in bad {
         let answer = server.client.recommend(&token, "{}");
         let (status, code, message) = answer.error();
@@ -259,4 +317,63 @@ fn what_is_allowed_is_let_in() {
     ] {
         assert_eq!(server.client.recommend(&token, "{}").status, 200);
     }
+}
+
+/// A token that acts for the application names no user, even if it has a `sub`: it must not become somebody by accident.
+#[test]
+fn roles_are_told_apart() {
+    let fixture = Fixture::new();
+    let mut server_config = fixture.config();
+    server_config.auth = config();
+    let server = fixture.serve_with(server_config);
+    let ask = |token: &str| {
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", authorization.as_str())];
+        (
+            server.client.recommend(token, "{}").status,
+            server.client.get("/metrics", &headers).status,
+        )
+    };
+    let service = json!({"role": "service_role"});
+    for (what, changes, expected) in [
+        ("a user", json!({}), (200, 403)),
+        ("no role", json!({"role": null}), (200, 403)),
+        ("another role", json!({"role": "editor"}), (200, 403)),
+        (
+            "almost the role",
+            json!({"role": "service_role "}),
+            (200, 403),
+        ),
+        ("other letters", json!({"role": "SERVICE_ROLE"}), (200, 403)),
+        ("the service", service.clone(), (403, 200)),
+        (
+            "without sub",
+            json!({"role": "service_role", "sub": null}),
+            (403, 200),
+        ),
+        (
+            "with any sub",
+            json!({"role": "service_role", "sub": "x"}),
+            (403, 200),
+        ),
+        (
+            "expired",
+            json!({"role": "service_role", "exp": 1}),
+            (401, 401),
+        ),
+        (
+            "another aud",
+            json!({"role": "service_role", "aud": "x"}),
+            (401, 401),
+        ),
+        (
+            "no iss",
+            json!({"role": "service_role", "iss": null}),
+            (401, 401),
+        ),
+    ] {
+        assert_eq!(ask(&with_claims(&changes)), expected, "{what}");
+    }
+    let forged = sign(&Header::default(), &changed(&service), &[7; 32]);
+    assert_eq!(ask(&forged), (401, 401));
 }

@@ -1,0 +1,36 @@
+use super::query::Query;
+use crate::serve::fuzz::{corpus, fuzz, way};
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, header};
+
+#[test]
+fn heavy_fuzz_the_body_of_a_request() {
+    let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    fuzz("request", corpus("request"), |input| {
+        match Query::read(&headers, &Bytes::copy_from_slice(input)) {
+            Ok(query) => {
+                assert!((1..=100).contains(&query.limit), "{query:?}");
+                assert!((0.0..=1.0).contains(&query.diversity), "{query:?}");
+                assert!(query.min_score.is_none_or(|score| score.abs() <= 1.0));
+                let only = &query.filter;
+                for choice in [&only.tags, &only.makers, &only.performers, &only.genres] {
+                    assert!(choice.any.len() <= 50 && choice.none.len() <= 50);
+                }
+                for range in [only.price, only.age_days] {
+                    let (min, max) = (range.min.unwrap_or(-1e13), range.max.unwrap_or(1e13));
+                    assert!(min <= max, "{query:?}");
+                }
+                assert!(!query.text().is_empty(), "{query:?}");
+                u64::from(query.exclude_liked) + 2 * u64::from(query.include_reasons)
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.len() < 500, "{text}");
+                assert!(!text.chars().any(char::is_control), "{text:?}");
+                way(&text)
+            }
+        }
+    });
+}
