@@ -9,7 +9,7 @@ import prepare
 import table
 from load import Load
 from measures import capacity, compare, database_death, overload, slow_clients, soak, swaps
-from processes import children
+from processes import children, share_priority
 
 MEASURES = {
     "compare": compare.run,
@@ -36,7 +36,7 @@ class Bench:
         pid = self.prepared.database.pid
         for process in [pid, *children(pid)]:
             with contextlib.suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, process, os.getpriority(os.PRIO_PROCESS, 0))
+                share_priority(process)
                 if self.load_core is not None:
                     os.sched_setaffinity(process, {self.load_core})
 
@@ -67,6 +67,7 @@ def main():
             prepare.clean(bench.prepared)
         else:
             bench.prepared.load()
+            share_priority(os.getpid())
             bench.pin_database()
             print(f"{table.machine()}; {options.videos} videos, {prepare.USERS} users with {prepare.LIKES_PER_USER} likes each")
             for name, measure in MEASURES.items():

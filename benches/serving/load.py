@@ -21,8 +21,11 @@ class Load:
         """Until it is over; what it tells."""
         return self.finish(self.start(server, **options))
 
-    def start(self, server, *, seconds, rate=0, connections=50, path=PATH):
+    def start(self, server, *, seconds, rate=0, connections=50, path=PATH, yielding=False):
+        """`yielding`: the database, which has the same core, goes first."""
         command = self.command(server, seconds=seconds, rate=rate, connections=connections, path=path)
+        if yielding:
+            command = ["nice", "-n", "10", *command]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     @staticmethod

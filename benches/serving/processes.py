@@ -53,6 +53,14 @@ def open_files(pid):
     return len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir()))
 
 
+def share_priority(pid):
+    """Gives a process the priority of this one; where the kernel weighs sessions against each other, its session, too."""
+    priority = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, pid, priority)
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        pathlib.Path(f"/proc/{pid}/autogroup").write_text(str(priority))
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
