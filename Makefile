@@ -68,6 +68,10 @@ contract: ## the HTTP contract and the parsers on millions of hostile requests (
 bench: ## speed of the trainer, of retrieval and of the server
 	cargo bench --workspace --locked
 
+.PHONY: bench-serving
+bench-serving: ## the server under load, beside FastAPI services: half an hour, and a quiet machine; VIDEOS=1000000 for another size
+	benches/serving/run --videos $(or $(VIDEOS),100000) exact prepare all clean
+
 .PHONY: prove-lints
 prove-lints: ## breaks each rule about crates and licences once and expects it caught
 	scripts/check-crates --prove

@@ -1,0 +1,52 @@
+"""Whether a thousand clients that send slowly hurt the others."""
+
+import contextlib
+import statistics
+import subprocess
+import sys
+
+import subjects
+import table
+from load import ms, rate_of, refused, unanswered
+from measures import capacity
+from places import HERE
+from processes import on_core
+
+SLOW = 1000
+ROUNDS = 3
+
+
+@contextlib.contextmanager
+def slow_clients(bench, server):
+    command = [sys.executable, HERE / "slow_clients.py", server.address, str(SLOW)]
+    process = subprocess.Popen(on_core(bench.load_core, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        if process.stdout.readline() != "ready\n":
+            raise SystemExit("the slow clients could not connect")
+        yield
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+def run(bench):
+    reports = {"alone": [], f"beside {SLOW} slow sockets": []}
+    with subjects.twotower(bench) as server:
+        rate = capacity.SHARE * capacity.measure(bench, server)
+        # In turn, so that what else the machine does meets both.
+        for _ in range(ROUNDS):
+            for name, found in reports.items():
+                with slow_clients(bench, server) if name != "alone" else contextlib.nullcontext():
+                    found.append(bench.load.run(server, seconds=bench.options.seconds, rate=rate))
+    rows = []
+    for name, found in reports.items():
+        middle = lambda quantile: statistics.median(report["latency_us"][quantile] for report in found)
+        rows.append([
+            name, round(statistics.mean(map(rate_of, found))), ms(middle("p50")), ms(middle("p99")),
+            " ".join(ms(report["latency_us"]["p99"]) for report in found), sum(map(refused, found)), sum(map(unanswered, found)),
+        ])
+    table.show(
+        f"Slow clients: the others, at {capacity.SHARE:.0%} of capacity, medians of {ROUNDS} rounds in turn",
+        ["", "answered/s", "p50, ms", "p99, ms", "p99 of each round", "refused", "failed"],
+        rows,
+    )

@@ -1,0 +1,14 @@
+"""Where things lie."""
+
+import os
+import pathlib
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+TARGET = ROOT / "target" / "bench" / "serving"
+LOAD = TARGET / "load" / "release" / "serving-load"
+BINARY = pathlib.Path(os.environ.get("TWOTOWER_BINARY", ROOT / "target" / "release" / "twotower"))
+# The same server without inverted lists, where `exact` has built it.
+EXACT_BINARY = TARGET / "twotower-exact"
+SECRET = "a secret of the bench alone, 32 bytes"
+PATH = "/functions/v1/two_tower_recommendations"
