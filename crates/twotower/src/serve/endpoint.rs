@@ -35,6 +35,8 @@ pub(super) struct Endpoint {
     pub(super) summary: &'static str,
     /// The JSON body that it takes.
     pub(super) request: Option<SchemaOf>,
+    /// Whether it has fields that must be there.
+    pub(super) body_required: bool,
     /// What it answers with, besides errors.
     pub(super) answers: &'static [Answer],
 }
@@ -60,6 +62,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         operation: "recommend",
         summary: "What the token's user should see next",
         request: Some(schema_of::<openapi::RecommendationsRequest>),
+        body_required: false,
         answers: &[Answer {
             status: 200,
             description: "Videos, best first",
@@ -73,6 +76,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         operation: "similarVideos",
         summary: "What is like a video, for the token's user",
         request: Some(openapi::similar_videos_request),
+        body_required: true,
         answers: &[Answer {
             status: 200,
             description: "Videos, most alike first",
@@ -86,6 +90,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         operation: "batchRecommendations",
         summary: "What each of some users should see next",
         request: Some(openapi::batch_request),
+        body_required: true,
         answers: &[Answer {
             status: 200,
             description: "A list for each user, or why there is none, in the order asked for",
@@ -99,6 +104,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         operation: "recordEvents",
         summary: "What the token's user was shown, watched, liked and skipped",
         request: Some(schema_of::<openapi::EventsRequest>),
+        body_required: true,
         answers: &[Answer {
             status: 200,
             description: "Each event is recorded, now or before",
@@ -112,6 +118,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         operation: "health",
         summary: "Whether the process runs",
         request: None,
+        body_required: false,
         answers: &[Answer {
             status: 200,
             description: "It does",
@@ -125,6 +132,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         operation: "readiness",
         summary: "Whether requests are answered by the active model",
         request: None,
+        body_required: false,
         answers: &[
             Answer {
                 status: 200,
@@ -145,6 +153,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         operation: "openapi",
         summary: "This document",
         request: None,
+        body_required: false,
         answers: &[Answer {
             status: 200,
             description: "OpenAPI 3.1",
@@ -158,6 +167,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         operation: "metrics",
         summary: "Figures for Prometheus",
         request: None,
+        body_required: false,
         answers: &[Answer {
             status: 200,
             description: "The text format of Prometheus, version 0.0.4",

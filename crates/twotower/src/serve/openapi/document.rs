@@ -80,9 +80,14 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> OperationBuilder {
         .operation_id(Some(endpoint.operation))
         .summary(Some(endpoint.summary));
     if let Some(request) = endpoint.request {
+        // Where every field may be absent, so may the body.
+        let required = match endpoint.body_required {
+            true => Required::True,
+            false => Required::False,
+        };
         let body = RequestBodyBuilder::new()
             .content(JSON, Content::new(Some(request(schemas))))
-            .required(Some(Required::False));
+            .required(Some(required));
         operation = operation.request_body(Some(body.build()));
     }
     let mut responses = Responses::new();
