@@ -105,9 +105,10 @@ async fn answer(
                 })
             })
             .await?;
-            app.metrics.looked_up(match answer.cached {
-                true => CacheOutcome::Hit,
-                false => CacheOutcome::Miss,
+            app.metrics.looked_up(if answer.cached {
+                CacheOutcome::Hit
+            } else {
+                CacheOutcome::Miss
             });
             Ok(answer)
         }

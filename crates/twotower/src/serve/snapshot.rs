@@ -14,6 +14,7 @@ pub(crate) use refresh::{SnapshotOptions, Snapshots};
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use twotower_core::index::{Filter, Index, Scratch, Search};
 use twotower_core::recommend::Scored;
@@ -28,8 +29,28 @@ pub(crate) struct LoadedModel {
     pub(crate) user_tower: Arc<UserTower>,
     /// Position i is the catalogue's video i.
     pub(crate) index: Index,
-    /// Vectors written before are in the index.
-    read_at: StoreTime,
+    /// Vectors written before are in the index; microseconds of [`StoreTime`].
+    read_at_us: AtomicI64,
+}
+
+impl LoadedModel {
+    fn new(version: i64, user_tower: Arc<UserTower>, index: Index, read_at: StoreTime) -> Self {
+        Self {
+            version,
+            user_tower,
+            index,
+            read_at_us: AtomicI64::new(read_at.us()),
+        }
+    }
+
+    fn read_at(&self) -> StoreTime {
+        StoreTime::from_us(self.read_at_us.load(Ordering::Relaxed))
+    }
+
+    /// Nothing was written until then that is not in the index.
+    fn read_until(&self, read_at: StoreTime) {
+        self.read_at_us.store(read_at.us(), Ordering::Relaxed);
+    }
 }
 
 /// What a catalogue is read for.
@@ -42,7 +63,7 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    fn is_fresh(&self, published_day: Option<f32>) -> bool {
+    fn is_fresh(self, published_day: Option<f32>) -> bool {
         published_day.is_some_and(|day| day >= self.fresh_from_day)
     }
 }

@@ -180,7 +180,7 @@ mod tests {
 
     /// 2026-01-31T12:00:00Z.
     fn now() -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_769_860_800)
+        UNIX_EPOCH + Duration::from_hours(1_769_860_800 / 3600)
     }
 
     fn read_one(event: &Value) -> Result<NewEvent, String> {

@@ -81,9 +81,10 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> OperationBuilder {
         .summary(Some(endpoint.summary));
     if let Some(request) = endpoint.request {
         // Where every field may be absent, so may the body.
-        let required = match endpoint.body_required {
-            true => Required::True,
-            false => Required::False,
+        let required = if endpoint.body_required {
+            Required::True
+        } else {
+            Required::False
         };
         let body = RequestBodyBuilder::new()
             .content(JSON, Content::new(Some(request(schemas))))

@@ -1,6 +1,10 @@
 //! Types for the schemas of events, which are read by hand, to name what is wrong.
 
 #![expect(dead_code, reason = "only their schemas are used")]
+#![expect(
+    clippy::struct_field_names,
+    reason = "the names are those of the contract"
+)]
 
 use utoipa::ToSchema;
 use uuid::Uuid;

@@ -29,8 +29,8 @@ impl RecallProbe {
         vector: &[f32],
         metrics: &Arc<Metrics>,
     ) {
-        let turn = self.lists.fetch_add(1, Ordering::Relaxed) % ONE_IN == 0;
-        if !turn || !snapshot.has_lists() {
+        let lists = self.lists.fetch_add(1, Ordering::Relaxed);
+        if !lists.is_multiple_of(ONE_IN) || !snapshot.has_lists() {
             return;
         }
         let (probe, metrics) = (Arc::clone(self), Arc::clone(metrics));

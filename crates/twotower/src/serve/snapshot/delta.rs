@@ -10,10 +10,11 @@ use twotower_store::{Store, VectorTable};
 use uuid::Uuid;
 
 /// A vector is seen when its transaction has ended and bears the time at which that began: batches take seconds.
-const OVERLAP: Duration = Duration::from_mins(2);
+const OVERLAP: Duration = Duration::from_secs(30);
 
-/// More of them than this share of the index, and it is to be built anew.
+/// More of them than this share of the index, and more than a few, and it is to be built anew.
 const MOST: usize = 20;
+const FEW: usize = 1000;
 
 /// What has been written since.
 pub(super) enum Written {
@@ -32,7 +33,7 @@ pub(super) async fn written(
     videos: &Videos,
     catalogue: Catalogue,
 ) -> Result<Written, LoadError> {
-    let since = model.read_at.before(OVERLAP);
+    let since = model.read_at().before(OVERLAP);
     let dim = model.index.dim();
     let (ids, rows, read_at) = store
         .vectors_written_since(VectorTable::Videos, model.version, since, dim)
@@ -52,20 +53,17 @@ pub(super) async fn written(
     }
     let more = changed.len() + new.len();
     if more == 0 {
+        model.read_until(read_at);
         return Ok(Written::Nothing);
     }
-    if (model.index.delta_len() + more) * MOST > model.index.len().max(MOST) {
+    if model.index.delta_len() + more > (model.index.len() / MOST).max(FEW) {
         return Ok(Written::TooMuch);
     }
     let mut facts = store.video_facts(&new).await?;
     let new: Vec<_> = new.into_iter().map(|id| (id, facts.remove(&id))).collect();
     let (videos, rows) = videos.with_added(&new, catalogue)?;
     let index = model.index.with_changes(&changed, &added, &rows)?;
-    let model = LoadedModel {
-        version: model.version,
-        user_tower: Arc::clone(&model.user_tower),
-        index,
-        read_at,
-    };
+    let user_tower = Arc::clone(&model.user_tower);
+    let model = LoadedModel::new(model.version, user_tower, index, read_at);
     Ok(Written::Some(Box::new((model, videos))))
 }

@@ -175,10 +175,10 @@ pub(super) async fn index(vectors: Vectors, videos: &Videos) -> Result<LoadedMod
     let attributes = videos.attributes().clone();
     let rows = vectors.rows;
     let index = background::run(move || Index::new(rows, attributes, &IndexOptions::default()));
-    Ok(LoadedModel {
-        index: index.await??,
-        version: vectors.version,
-        user_tower: vectors.user_tower,
-        read_at: vectors.read_at,
-    })
+    Ok(LoadedModel::new(
+        vectors.version,
+        vectors.user_tower,
+        index.await??,
+        vectors.read_at,
+    ))
 }

@@ -245,11 +245,12 @@ impl Snapshots {
             } else {
                 self.revision()
             },
-            model: Some(LoadedModel {
+            model: Some(LoadedModel::new(
+                model.version,
+                Arc::clone(&model.user_tower),
                 index,
-                user_tower: Arc::clone(&model.user_tower),
-                ..*model
-            }),
+                model.read_at(),
+            )),
             videos,
             popularity,
             read: CatalogueRead::since(at),

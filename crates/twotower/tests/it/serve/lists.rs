@@ -53,13 +53,15 @@ fn liking(policy: Policy) -> (Fixture, Running) {
     (fixture, server)
 }
 
+/// Whether a video is one of those that a filter leaves.
+type Holds = fn(&Video) -> bool;
+
 #[test]
 fn a_filter_leaves_exactly_what_it_says() {
     let (_fixture, server) = liking(Policy::default());
     let known = by_id();
     let everything = ids(&ask(&server, &json!({"limit": 100})));
     assert_eq!(everything.len(), VIDEOS as usize - 3);
-    type Holds = fn(&Video) -> bool;
     let cases: [(Value, Holds); 6] = [
         (json!({"tags": {"any": ["朝"]}}), |v| {
             v.tags.contains(&"朝".into())

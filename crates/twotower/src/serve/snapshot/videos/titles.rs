@@ -36,7 +36,9 @@ mod tests {
     fn each_gets_its_own_back() {
         let mut titles = Titles::default();
         let all = ["", "夜明け", "b", "", "c"];
-        all.iter().for_each(|title| titles.push(title));
+        for title in all {
+            titles.push(title);
+        }
         for (position, title) in (0..).zip(all) {
             assert_eq!(titles.get(position), title);
         }
