@@ -9,6 +9,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Also in `20261127000000_serving.sql`.
 const CHANNEL: &str = "twotower_user_changes";
@@ -18,6 +19,12 @@ const SILENCE: Duration = Duration::from_secs(15);
 
 /// What an answer to that may take, and a notification to arrive.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Made when the listening connection is.
+const OWN_SETTING: &str = "twotower.listener";
+
+/// What poolers answer to settings that they do not know.
+const PROTOCOL_VIOLATION: &str = "08P01";
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -122,19 +129,10 @@ impl UserChanges {
     }
 
     /// Listens, and returns whether notifications do arrive.
-    ///
-    /// A pooler in transaction mode takes `LISTEN` and passes nothing on. It shows when another session notifies: one of its own
-    /// would come with the answer to its own statement.
     async fn connect(&mut self) -> Result<bool, StoreError> {
-        let options = self.engine.pool.connect_options();
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(Self::CONNECT_TIMEOUT)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_lazy_with((*options).clone());
-        let mut listener = PgListener::connect_with(&pool).await?;
-        listener.eager_reconnect(false);
+        let Some((mut listener, pool)) = self.session_of_its_own().await? else {
+            return Ok(false);
+        };
         within_patience(listener.listen(CHANNEL)).await?;
         let mut session = self.engine.begin().await?;
         let token: String = query_scalar(
@@ -165,6 +163,41 @@ impl UserChanges {
             });
         }
         Ok(arrived)
+    }
+
+    /// A connection whose session on the server is its own; `None` behind a pooler.
+    ///
+    /// A pooler in transaction mode would take `LISTEN` and pass nothing on, and worse: the session would go on listening when it
+    /// serves somebody else, who expects no notifications. So nothing is listened to before a setting that was made with the
+    /// connection is found again in the session. Poolers refuse such settings or drop them.
+    async fn session_of_its_own(&self) -> Result<Option<(PgListener, PgPool)>, StoreError> {
+        let mut session = self.engine.begin().await?;
+        let name: Uuid = query_scalar("SELECT gen_random_uuid()")
+            .fetch_one(&mut *session)
+            .await?;
+        session.commit().await?;
+        let options = self.engine.pool.connect_options();
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Self::CONNECT_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with((*options).clone().options([(OWN_SETTING, name)]));
+        let mut listener = match PgListener::connect_with(&pool).await {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(PROTOCOL_VIOLATION) =>
+            {
+                return Ok(None);
+            }
+            listener => listener?,
+        };
+        listener.eager_reconnect(false);
+        let asked = query_scalar::<Option<String>>("SELECT current_setting($1, true)")
+            .bind(OWN_SETTING)
+            .fetch_one(&mut listener);
+        let found = within_patience(asked).await?;
+        let own = found.is_some_and(|found| found == name.to_string());
+        Ok(own.then_some((listener, pool)))
     }
 }
 
