@@ -70,22 +70,21 @@ impl Head {
 
     /// Embeds one x `[x]`: a matrix product would copy the weights first, which takes longer than using them once.
     fn embed_one(&self, x: &[f32], out: &mut [f32]) {
-        let rows: Vec<u32> = (0..x.len().max(self.hidden_units()) as u32).collect();
-        let product = |x: &[f32], weight: &Matrix, y: &mut [f32]| {
-            kernel::weighted_sum(weight.into(), &rows[..x.len()], x, y);
+        // Row by row, as the weights lie in memory. Of a user without skips some inputs are 0.
+        let add_product = |x: &[f32], weight: &Matrix, y: &mut [f32]| {
+            let rows = weight.as_slice().chunks_exact(weight.cols());
+            for (&x, row) in x.iter().zip(rows).filter(|(x, _)| **x != 0.0) {
+                kernel::axpy(x, row, y);
+            }
         };
-        let mut y = vec![0.0; self.hidden_units()];
-        product(x, &self.hidden.weight, &mut y);
-        for (y, bias) in y.iter_mut().zip(&self.hidden.bias) {
-            *y += bias;
+        let mut y = self.hidden.bias.clone();
+        add_product(x, &self.hidden.weight, &mut y);
+        for y in &mut y {
             *y *= kernel::sigmoid(GELU_SLOPE * *y);
         }
-        let mut residual = vec![0.0; out.len()];
-        product(x, &self.residual, &mut residual);
-        product(&y, &self.output.weight, out);
-        for ((out, bias), residual) in out.iter_mut().zip(&self.output.bias).zip(&residual) {
-            *out += bias + residual;
-        }
+        out.copy_from_slice(&self.output.bias);
+        add_product(&y, &self.output.weight, out);
+        add_product(x, &self.residual, out);
         let scale = 1.0 / kernel::dot(out, out).sqrt().max(MIN_NORM);
         for x in out {
             *x *= scale;
