@@ -117,6 +117,22 @@ impl Embeddings {
         &self.data[row * self.dim..(row + 1) * self.dim]
     }
 
+    /// The rows at `rows`, in that order.
+    ///
+    /// # Panics
+    /// If one is not there.
+    #[must_use]
+    pub fn select(&self, rows: &[u32]) -> Self {
+        let mut data = Vec::with_capacity(rows.len() * self.dim);
+        for &row in rows {
+            data.extend_from_slice(self.row(row as usize));
+        }
+        Self {
+            dim: self.dim,
+            data,
+        }
+    }
+
     /// All rows, row-major.
     pub fn as_slice(&self) -> &[f32] {
         &self.data

@@ -94,7 +94,7 @@ impl Default for IndexOptions {
     fn default() -> Self {
         Self {
             kind: IndexKind::Auto,
-            margin: 14.0,
+            margin: 12.0,
             seed: 42,
         }
     }
@@ -185,7 +185,7 @@ impl Index {
             IndexKind::Inverted => n > 0,
         };
         let (lists, order) = if inverted {
-            let (lists, order) = Lists::new(&vectors, list_count(n), options.seed);
+            let (lists, order) = Lists::new(&vectors, group_count(n), options.seed);
             (Some(lists), Some(order))
         } else {
             (None, None)
@@ -338,7 +338,7 @@ impl Base {
     }
 }
 
-/// Inverted lists for `n` videos: twice the square root, so that looking for the lists and looking into them cost alike.
-fn list_count(n: usize) -> usize {
+/// Groups of inverted lists for `n` videos: twice the square root, so that each search looks at few of them first.
+fn group_count(n: usize) -> usize {
     (2.0 * (n as f64).sqrt()).ceil().min(n as f64) as usize
 }

@@ -14,9 +14,12 @@
 
 mod codes;
 
+mod prefetch;
+
 use crate::matrix::Matrix;
 
 pub use codes::{CODE_BLOCK, code_products, code_products_at};
+pub use prefetch::prefetch;
 
 /// A matrix inside a slice, with strides, so that a transpose costs nothing.
 #[derive(Debug, Clone, Copy)]

@@ -13,10 +13,10 @@ use thiserror::Error;
 /// Rows of codes that are scored before one looks at their scores.
 const BLOCK: usize = 512;
 
-/// Slots that a search through inverted lists looks at whatever the lists promise, and how many more for each video that is wanted. They
-/// cost about 15 µs, and the mean of a list says little about the few that lie far from it.
-const LEAST: usize = 4096;
-const LEAST_PER_VIDEO: usize = 32;
+/// Slots that a search through inverted lists looks at whatever the lists promise, and how many more for each video that is wanted: the mean
+/// of a list says little about the few that lie far from it.
+const LEAST: usize = 256;
+const LEAST_PER_VIDEO: usize = 16;
 
 /// The largest norm of a query: inner products with it stay finite.
 const MAX_NORM: f64 = 1e30;

@@ -74,10 +74,11 @@ fn scalar(codes: &[u8], query: &[i8], row_of: impl Fn(usize) -> usize, out: &mut
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::CODE_BLOCK;
+    use crate::kernel::prefetch::prefetch_bytes;
     use std::arch::x86_64::{
-        __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi32, _mm256_dpbusd_epi32,
-        _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-        _mm256_permute2x128_si256, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_storeu_si256,
+        __m256i, _mm256_add_epi32, _mm256_dpbusd_epi32, _mm256_hadd_epi32, _mm256_loadu_si256,
+        _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_permute2x128_si256, _mm256_set1_epi16,
+        _mm256_setzero_si256, _mm256_storeu_si256,
     };
 
     /// Rows whose sums are added up together.
@@ -85,8 +86,6 @@ mod x86 {
 
     /// Rows from the one that is read to the one that is asked for: what memory takes to answer.
     const AHEAD: usize = 32;
-
-    const CACHE_LINE: usize = 64;
 
     /// Defines `name` from the instructions by which four products at a time are added to a sum.
     macro_rules! code_products {
@@ -133,7 +132,7 @@ mod x86 {
                 let (groups, rest) = out.as_chunks_mut::<GROUP>();
                 for (n, group) in groups.iter_mut().enumerate() {
                     for row in n * GROUP + AHEAD..(n + 1) * GROUP + AHEAD {
-                        prefetch(codes, row_of(row) * stride, stride);
+                        prefetch_bytes(codes.as_ptr().wrapping_add(row_of(row) * stride), stride);
                     }
                     let sums: [__m256i; GROUP] = std::array::from_fn(|row| sum_of(n * GROUP + row));
                     store(group, add_up(sums));
@@ -155,16 +154,6 @@ mod x86 {
     code_products!(avx2, avx2_rows, "avx2", add_avx2);
 
     code_products!(vnni, vnni_rows, "avx2,avx512vnni,avx512vl", add_vnni);
-
-    /// Asks for a row that will be read soon.
-    #[inline]
-    fn prefetch(codes: &[u8], begin: usize, stride: usize) {
-        for line in (0..stride).step_by(CACHE_LINE) {
-            let address = codes.as_ptr().wrapping_add(begin + line);
-            // SAFETY: a prefetch reads nothing that a program could see, and may be given any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-        }
-    }
 
     #[inline]
     #[target_feature(enable = "avx2")]

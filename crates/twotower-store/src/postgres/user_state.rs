@@ -6,34 +6,35 @@ use super::{Postgres, Session};
 use crate::StoreError;
 use crate::user::{Block, BlockKind, UserState, unpack};
 use sqlx::Row;
+use sqlx::postgres::PgRow;
+use std::fmt::Write as _;
 use uuid::Uuid;
 
 impl Postgres {
-    pub(crate) async fn user_state(
+    pub(crate) async fn user_states(
         &self,
-        user: Uuid,
+        users: &[Uuid],
         skip_limit: u32,
-    ) -> Result<UserState, StoreError> {
+    ) -> Result<Vec<Option<UserState>>, StoreError> {
         // A parameter would cost a round trip of its own, to ask the server for its type. This is as safe: a `Uuid` writes
         // itself as 32 hexadecimal digits and four hyphens, whatever text it was once read from, and a `u32` as digits.
+        let mut asked = String::with_capacity(37 * users.len());
+        for user in users {
+            if !asked.is_empty() {
+                asked.push(',');
+            }
+            let _ = write!(asked, "{}", user.hyphenated());
+        }
         let statement = format!(
-            "SELECT erased, likes, skips, blocks FROM twotower.user_state('{}', {skip_limit})",
-            user.hyphenated()
+            "SELECT erased, likes, skips, blocks
+             FROM unnest('{{{asked}}}'::uuid[]) WITH ORDINALITY AS asked (id, place), twotower.user_state(asked.id, {skip_limit})
+             ORDER BY place"
         );
         let rows = Session::run_alone(&self.pool, &statement, self.statement_timeout).await?;
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        if row.try_get(0)? {
-            return Err(StoreError::ErasedUser);
+        if rows.len() != users.len() {
+            return Err(sqlx::Error::RowNotFound.into());
         }
-        let ids = |column| -> Result<Vec<Uuid>, StoreError> {
-            let bytes: Option<Vec<u8>> = row.try_get(column)?;
-            Ok(bytes.map_or_else(Vec::new, |bytes| unpack(&bytes)))
-        };
-        Ok(UserState {
-            likes: ids(1)?,
-            skips: ids(2)?,
-            blocks: blocks(row.try_get(3)?)?,
-        })
+        rows.iter().map(state).collect()
     }
 
     pub(crate) async fn add_block(&self, user: Uuid, block: &Block) -> Result<bool, StoreError> {
@@ -70,6 +71,22 @@ impl Postgres {
         session.commit().await?;
         Ok(done.rows_affected() == 1)
     }
+}
+
+/// Nothing of a user who was erased.
+fn state(row: &PgRow) -> Result<Option<UserState>, StoreError> {
+    if row.try_get(0)? {
+        return Ok(None);
+    }
+    let ids = |column| -> Result<Vec<Uuid>, StoreError> {
+        let bytes: Option<Vec<u8>> = row.try_get(column)?;
+        Ok(bytes.map_or_else(Vec::new, |bytes| unpack(&bytes)))
+    };
+    Ok(Some(UserState {
+        likes: ids(1)?,
+        skips: ids(2)?,
+        blocks: blocks(row.try_get(3)?)?,
+    }))
 }
 
 /// Reads `[[kind, value], …]`, or nothing.

@@ -6,45 +6,22 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 impl Sqlite {
-    pub(crate) async fn user_state(
+    pub(crate) async fn user_states(
         &self,
-        user: Uuid,
+        users: &[Uuid],
         skip_limit: u32,
-    ) -> Result<UserState, StoreError> {
+    ) -> Result<Vec<Option<UserState>>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        refuse_erased(&mut transaction, user).await?;
-        let likes = sqlx::query_scalar(
-            "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at, video_id",
-        )
-        .bind(user)
-        .fetch_all(&mut *transaction)
-        .await?;
-        let mut skips: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
-        )
-        .bind(user)
-        .bind(skip_limit)
-        .fetch_all(&mut *transaction)
-        .await?;
-        skips.reverse();
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT kind, value FROM recommendation_blocks WHERE user_id = ?1 ORDER BY kind, value",
-        )
-        .bind(user)
-        .fetch_all(&mut *transaction)
-        .await?;
-        let blocks = rows
-            .into_iter()
-            .map(|(kind, value)| {
-                let kind = BlockKind::parse(&kind)?;
-                Ok(Block { kind, value })
-            })
-            .collect::<Result<_, StoreError>>()?;
-        Ok(UserState {
-            likes,
-            skips,
-            blocks,
-        })
+        let erased = erased_among(&mut transaction, users).await?;
+        let mut states = Vec::with_capacity(users.len());
+        for user in users {
+            states.push(if erased.contains(user) {
+                None
+            } else {
+                Some(state(&mut transaction, *user, skip_limit).await?)
+            });
+        }
+        Ok(states)
     }
 
     pub(crate) async fn add_block(&self, user: Uuid, block: &Block) -> Result<bool, StoreError> {
@@ -75,6 +52,45 @@ impl Sqlite {
         .await?;
         Ok(done.rows_affected() == 1)
     }
+}
+
+async fn state(
+    connection: &mut SqliteConnection,
+    user: Uuid,
+    skip_limit: u32,
+) -> Result<UserState, StoreError> {
+    let likes = sqlx::query_scalar(
+        "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at, video_id",
+    )
+    .bind(user)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut skips: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+        )
+        .bind(user)
+        .bind(skip_limit)
+        .fetch_all(&mut *connection)
+        .await?;
+    skips.reverse();
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT kind, value FROM recommendation_blocks WHERE user_id = ?1 ORDER BY kind, value",
+    )
+    .bind(user)
+    .fetch_all(&mut *connection)
+    .await?;
+    let blocks = rows
+        .into_iter()
+        .map(|(kind, value)| {
+            let kind = BlockKind::parse(&kind)?;
+            Ok(Block { kind, value })
+        })
+        .collect::<Result<_, StoreError>>()?;
+    Ok(UserState {
+        likes,
+        skips,
+        blocks,
+    })
 }
 
 async fn refuse_erased(connection: &mut SqliteConnection, user: Uuid) -> Result<(), StoreError> {

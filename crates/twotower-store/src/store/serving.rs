@@ -21,10 +21,24 @@ impl Store {
     /// Every like, the latest `skip_limit` skips and every block of a user, as of one moment and in one round trip;
     /// [`StoreError::ErasedUser`] of one who was erased.
     pub async fn user_state(&self, user: Uuid, skip_limit: u32) -> Result<UserState, StoreError> {
+        let states = self.user_states(&[user], skip_limit).await?;
+        let state = states.into_iter().next().flatten();
+        state.ok_or(StoreError::ErasedUser)
+    }
+
+    /// The same of each of `users`, in that order, still in one round trip; `None` of one who was erased.
+    pub async fn user_states(
+        &self,
+        users: &[Uuid],
+        skip_limit: u32,
+    ) -> Result<Vec<Option<UserState>>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
         call!(
             self,
             self.options.statement_timeout,
-            user_state(user, skip_limit)
+            user_states(users, skip_limit)
         )
     }
 

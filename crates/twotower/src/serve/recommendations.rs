@@ -6,6 +6,8 @@ mod policy;
 
 mod listen;
 
+mod reads;
+
 mod state;
 
 mod cache;

@@ -62,7 +62,7 @@ impl App {
         let (policy, events) = decided;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            states: UserStates::new(store.clone(), &limits),
+            states: UserStates::new(&store, &limits),
             answers: AnswerCache::new(limits.answers_kept),
             subjects: Subjects::default(),
             probe: Arc::default(),

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use twotower_core::index::{Filter, Index, Scratch, Search};
+use twotower_core::kernel;
 use twotower_core::recommend::Scored;
 use twotower_core::tower::UserTower;
 use twotower_store::StoreTime;
@@ -127,10 +128,10 @@ impl Snapshot {
     pub(crate) fn embed(&self, likes: &[u32], skips: &[u32]) -> Option<Vec<f32>> {
         let model = self.model.as_ref()?;
         let vectors = |positions: &[u32]| -> Vec<&[f32]> {
-            positions
+            let vectors = positions
                 .iter()
-                .map(|&position| model.index.vector(position))
-                .collect()
+                .map(|&position| model.index.vector(position));
+            vectors.inspect(|vector| kernel::prefetch(vector)).collect()
         };
         let state = model.user_tower.history(vectors(likes), vectors(skips));
         model.user_tower.embed(&state)

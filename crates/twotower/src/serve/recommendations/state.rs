@@ -1,21 +1,15 @@
 //! What the database knows of a user at the moment of a request.
 
+use super::reads::{Failure, Reads};
 use crate::serve::error::ApiError;
 use crate::serve::limits::Limits;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use twotower_store::{Store, StoreError, UserState};
+use twotower_store::{Store, UserState};
 use uuid::Uuid;
-
-/// So many latest skips count; older ones would hardly move the user's vector.
-const SKIPS: u32 = 1000;
-
-/// Reads under way at once. The database has a handful of connections; more waiting for them helps nobody.
-const MAX_READS: usize = 64;
 
 /// After so many reads in a row that failed or were late, the database is taken to be away.
 const AWAY_AFTER: u32 = 3;
@@ -26,8 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Reads states, each within its deadline.
 #[derive(Debug)]
 pub(in crate::serve) struct UserStates {
-    store: Store,
-    reads: Arc<Semaphore>,
+    reads: Reads,
     hashes: RandomState,
     /// For the answer that an app waits for; none for as long as the database may take.
     soft: Option<Duration>,
@@ -49,10 +42,9 @@ pub(in crate::serve) enum Unknown {
 }
 
 impl UserStates {
-    pub(in crate::serve) fn new(store: Store, limits: &Limits) -> Self {
+    pub(in crate::serve) fn new(store: &Store, limits: &Limits) -> Self {
         Self {
-            store,
-            reads: Arc::new(Semaphore::new(MAX_READS)),
+            reads: Reads::new(store, limits.database),
             hashes: RandomState::new(),
             soft: (!limits.soft_deadline.is_zero()).then_some(limits.soft_deadline),
             hard: limits.database,
@@ -67,39 +59,26 @@ impl UserStates {
     /// and a slow database is not helped by new ones.
     pub(in crate::serve) async fn read(&self, user: Uuid) -> Result<UserState, Unknown> {
         let Some(soft) = self.soft else {
-            return match timeout(self.hard, self.store.user_state(user, SKIPS)).await {
-                Ok(outcome) => outcome.map_err(|error| match ApiError::store(&error) {
-                    ApiError::Erased => Unknown::Erased,
-                    error => Unknown::Failed(error),
-                }),
-                Err(_) => Err(Unknown::Failed(ApiError::Timeout {
-                    stage: "the database",
-                })),
-            };
+            let read = timeout(self.hard, self.reads.state(user)).await;
+            return read
+                .unwrap_or(Err(Failure::Late))
+                .map_err(|failure| match failure {
+                    Failure::Erased => Unknown::Erased,
+                    Failure::Store(error) => Unknown::Failed(error),
+                    Failure::Late => Unknown::Failed(ApiError::Timeout {
+                        stage: "the database",
+                    }),
+                });
         };
         if self.is_away() {
             return Err(Unknown::Late);
         }
-        let in_time = async {
-            let Ok(permit) = Arc::clone(&self.reads).acquire_owned().await else {
-                return Err(Unknown::Late);
-            };
-            let (store, hard) = (self.store.clone(), self.hard);
-            let read = tokio::spawn(async move {
-                let _permit = permit;
-                timeout(hard, store.user_state(user, SKIPS)).await
-            });
-            match read.await {
-                Ok(Ok(Ok(state))) => Ok(state),
-                Ok(Ok(Err(StoreError::ErasedUser))) => Err(Unknown::Erased),
-                Ok(Ok(Err(error))) => {
-                    tracing::warn!(%error, "the state of a user could not be read");
-                    Err(Unknown::Late)
-                }
-                Ok(Err(_)) | Err(_) => Err(Unknown::Late),
-            }
+        let read = timeout(soft, self.reads.state(user)).await;
+        let outcome = match read {
+            Ok(Ok(state)) => Ok(state),
+            Ok(Err(Failure::Erased)) => Err(Unknown::Erased),
+            Ok(Err(Failure::Store(_) | Failure::Late)) | Err(_) => Err(Unknown::Late),
         };
-        let outcome = timeout(soft, in_time).await.unwrap_or(Err(Unknown::Late));
         if matches!(outcome, Err(Unknown::Late)) {
             self.misses.fetch_add(1, Ordering::Relaxed);
         } else {

@@ -100,10 +100,7 @@ impl Videos {
 
     /// Positions of those `videos` that are known here, in the order given.
     pub(crate) fn positions(&self, videos: &[Uuid]) -> Vec<u32> {
-        videos
-            .iter()
-            .filter_map(|&video| self.position(video))
-            .collect()
+        self.positions.all(videos, &self.ids)
     }
 
     /// The maker's term, for caps.
