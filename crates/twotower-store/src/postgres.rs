@@ -84,6 +84,15 @@ impl Postgres {
         })
     }
 
+    pub(crate) fn apart(&self, connections: u32) -> Self {
+        let options = self.pool.options().clone().max_connections(connections);
+        let connect = self.pool.connect_options();
+        Self {
+            pool: options.connect_lazy_with(connect.as_ref().clone()),
+            statement_timeout: self.statement_timeout,
+        }
+    }
+
     /// Connections that are open, and those among them without work.
     pub(crate) fn connections(&self) -> (u32, usize) {
         (self.pool.size(), self.pool.num_idle())

@@ -103,6 +103,23 @@ impl Store {
         })
     }
 
+    /// The same database through at most `connections` of its own, opened when they are first used, so that long work and short work do not
+    /// wait for each other. An SQLite file is shared as it is.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[must_use]
+    pub fn apart(&self, connections: u32) -> Self {
+        let engine = match &self.engine {
+            Engine::Postgres(engine) => Engine::Postgres(engine.apart(connections)),
+            Engine::Sqlite(engine) => Engine::Sqlite(engine.clone()),
+        };
+        Self {
+            engine,
+            ..self.clone()
+        }
+    }
+
     /// Which engine it is.
     pub fn kind(&self) -> StoreKind {
         match self.engine {

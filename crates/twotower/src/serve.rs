@@ -63,7 +63,7 @@ pub(crate) use time::rfc3339;
 use crate::console;
 use anyhow::{Context, bail};
 use auth::Authenticator;
-use snapshot::{SnapshotOptions, Snapshots};
+use snapshot::{Keeper, SnapshotOptions, Snapshots};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -103,6 +103,7 @@ pub struct Server {
     metrics: Option<TcpListener>,
     app: Arc<App>,
     router: axum::Router,
+    keeper: Keeper,
 }
 
 impl Server {
@@ -150,13 +151,14 @@ impl Server {
                 || config.policy.rules.max_per_performer > 0,
             new_days: config.new_days,
         };
-        let snapshots = Snapshots::new(
-            store.clone(),
+        let snapshots = Arc::new(Snapshots::new(
+            // What it reads is long, and nobody's request is to wait for its connection.
+            store.apart(1),
             config.models.clone(),
             options,
             Arc::clone(&counted),
-        );
-        snapshots.refresh(config.limits.catalogue_poll).await;
+        ));
+        let keeper = Keeper::start(Arc::clone(&snapshots), config.limits).await?;
         auth.warm_up().await;
         let app = Arc::new(App::new(
             store,
@@ -177,6 +179,7 @@ impl Server {
             metrics,
             app,
             router,
+            keeper,
         })
     }
 
@@ -193,8 +196,6 @@ impl Server {
     /// Answers until `shutdown`, then ends what is in flight.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let limits = self.app.limits;
-        let app = Arc::clone(&self.app);
-        let refresh = tokio::spawn(async move { app.snapshots.keep_current(limits).await });
         let app = Arc::clone(&self.app);
         let listen = tokio::spawn(async move {
             recommendations::listen(&app.store, &app.subjects, &app.answers).await;
@@ -213,7 +214,7 @@ impl Server {
             ))
         });
         connection::serve(self.listener, self.router, limits, counted, shutdown).await;
-        refresh.abort();
+        drop(self.keeper);
         listen.abort();
         if let Some(metrics) = metrics {
             metrics.abort();

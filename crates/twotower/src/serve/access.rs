@@ -8,10 +8,6 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long a refusal is held back.
-const REFUSAL_HELD: Duration = Duration::from_millis(100);
 
 /// Lets a request in on a place among those worked on, or tells it to come back.
 pub(super) async fn admit(
@@ -28,11 +24,7 @@ pub(super) async fn admit(
         Ok(permit) => permit,
         Err(shed) => {
             app.metrics.shed(shed.label());
-            // A client that asks again at once would keep the server busy with refusing: most send one request at a time on a
-            // connection, and wait for its answer. Only so many are held, since each holds memory.
-            if let Ok(_held) = app.refusals_held.try_acquire() {
-                tokio::time::sleep(REFUSAL_HELD).await;
-            }
+            app.refusals.hold().await;
             return ApiError::Overloaded.into_response();
         }
     };

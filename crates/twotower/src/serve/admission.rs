@@ -7,9 +7,12 @@ mod patience;
 
 mod rate;
 
+mod refusals;
+
 pub use rate::UserRate;
 
 pub(super) use rate::UserRates;
+pub(super) use refusals::Refusals;
 
 use gradient::{Bounds, Gradient, Sample};
 use patience::Patience;

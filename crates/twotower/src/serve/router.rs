@@ -1,5 +1,5 @@
 use super::access;
-use super::admission::{Admission, UserRates};
+use super::admission::{Admission, Refusals, UserRates};
 use super::auth::Authenticator;
 use super::cors::{self, CorsOrigins};
 use super::endpoint::{
@@ -31,7 +31,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) auth: Authenticator,
-    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) limits: Limits,
     pub(super) policy: Policy,
     pub(super) events: EventPolicy,
@@ -44,17 +44,14 @@ pub(crate) struct App {
     pub(super) scoring: Semaphore,
     pub(super) admission: Admission,
     pub(super) user_rates: Option<UserRates>,
-    pub(super) refusals_held: Semaphore,
+    pub(super) refusals: Refusals,
 }
-
-/// Most refusals that are held back at a time.
-const REFUSALS_HELD: usize = 1024;
 
 impl App {
     pub(super) fn new(
         store: Store,
         auth: Authenticator,
-        snapshots: Snapshots,
+        snapshots: Arc<Snapshots>,
         limits: Limits,
         decided: (Policy, EventPolicy),
         metrics: Arc<Metrics>,
@@ -75,7 +72,7 @@ impl App {
             scoring: Semaphore::new(cores),
             admission: Admission::new(limits.concurrency),
             user_rates: limits.user_rate.map(UserRates::new),
-            refusals_held: Semaphore::new(REFUSALS_HELD),
+            refusals: Refusals::default(),
             limits,
         }
     }

@@ -10,6 +10,9 @@ mod delta;
 
 mod refresh;
 
+mod keeper;
+
+pub(crate) use keeper::Keeper;
 pub(crate) use refresh::{SnapshotOptions, Snapshots};
 
 use std::cell::RefCell;

@@ -39,9 +39,9 @@ pub(crate) fn spawn(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// On Linux niceness is a property of the thread.
+/// Of the calling thread, for good: on Linux niceness is a property of the thread.
 #[cfg(target_os = "linux")]
-fn lower_priority() {
+pub(super) fn lower_priority() {
     use rustix::process::setpriority_process;
     let lowered = setpriority_process(Some(rustix::thread::gettid()), 10);
     if let Err(error) = lowered {
@@ -50,4 +50,4 @@ fn lower_priority() {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn lower_priority() {}
+pub(super) fn lower_priority() {}

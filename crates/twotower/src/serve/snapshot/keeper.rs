@@ -1,0 +1,52 @@
+//! The thread that keeps views current: what it reads and decodes takes no time from the threads that answer.
+
+use super::{Snapshots, background};
+use crate::serve::limits::Limits;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Ends the thread when it is dropped, at the next moment in which that waits for something.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    _stop: oneshot::Sender<()>,
+}
+
+impl Keeper {
+    /// Loads what there is, and from then on looks for what is new.
+    ///
+    /// # Errors
+    /// If there is no thread to be had.
+    pub(crate) async fn start(snapshots: Arc<Snapshots>, limits: Limits) -> io::Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let (loaded, first) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("snapshots".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let runtime = match runtime {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        tracing::error!(%error, "views of the catalogue cannot be loaded");
+                        return;
+                    }
+                };
+                runtime.block_on(async {
+                    // Nobody is answered before the first view is there, so that this one is in a hurry.
+                    snapshots.refresh(limits.catalogue_poll).await;
+                    let _ = loaded.send(());
+                    background::lower_priority();
+                    tokio::select! {
+                        () = snapshots.keep_current(limits) => {}
+                        _ = stopped => {}
+                    }
+                });
+            })?;
+        first
+            .await
+            .map_err(|_| io::Error::other("the thread that loads views has ended"))?;
+        Ok(Self { _stop: stop })
+    }
+}
