@@ -80,6 +80,17 @@ def likes_by_keyboard(browser, liked):
     check(browser.script(FOCUS)[0] == "skip", "the focus stays among the Skip buttons")
 
 
+def hides_and_shows_again(browser):
+    hidden = browser.script(IDS)[0]
+    browser.click("#recommendations > .card button[data-kind=hide]")
+    browser.wait("the hidden card to go", f"{IDS.replace('return', 'return !')}.includes(arguments[0])", hidden)
+    browser.wait("buttons free again", IDLE)
+    browser.click("#undo")
+    browser.wait("the card to come back", f"{IDS}.includes(arguments[0])", hidden)
+    browser.wait("buttons free again", IDLE)
+    check(browser.script("return document.querySelector('#undo').hidden"), "there is nothing to undo any more")
+
+
 def survives_a_reload(browser, liked):
     browser.open(browser.url())
     browser.script("location.reload()")
@@ -120,6 +131,7 @@ def main():
             browser.wait("cards at rest", "return !document.getAnimations().length")
             browser.screenshot(os.path.join(folder, "try-after-likes.png"))
             likes_by_keyboard(browser, liked)
+            hides_and_shows_again(browser)
             survives_a_reload(browser, liked)
             take_pictures(browser, address, browser.url(), folder)
         except Exception:

@@ -19,7 +19,7 @@ use twotower_core::split::SplitKind;
 
 /// A two-tower recommender for the database a team already has.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database or storage out of reach or busy, 130 interrupted.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database or storage out of reach or busy, 5 refused by the quality gate, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "twotower", version)]
 pub struct Cli {

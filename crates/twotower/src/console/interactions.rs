@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::Serialize;
 use std::sync::Arc;
-use twotower_store::{InteractionKind, StoreError};
+use twotower_store::{Block, BlockKind, InteractionKind, StoreError};
 use uuid::Uuid;
 
 #[derive(Serialize)]
@@ -14,7 +14,16 @@ pub(super) struct Recorded {
     recorded: bool,
 }
 
-/// `POST /console/interactions`: a like or skip of the token's user. `recorded` is false if it was there already.
+/// What somebody who tries the list out can do with a video of it.
+enum Reaction {
+    Interaction(InteractionKind),
+    /// Never show it again.
+    Hide,
+    /// Take that back.
+    Show,
+}
+
+/// `POST /console/interactions`: what the token's user does with a video. `recorded` is false if it changed nothing.
 pub(super) async fn record(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,
@@ -27,13 +36,29 @@ pub(super) async fn record(
     let video = text("video_id")
         .and_then(|text| Uuid::try_parse(text).ok())
         .ok_or_else(|| invalid("`video_id` must be a UUID"))?;
-    let kind = match text("kind") {
-        Some("like") => InteractionKind::Like,
-        Some("skip") => InteractionKind::Skip,
-        _ => return Err(invalid("`kind` must be \"like\" or \"skip\"")),
+    let reaction = match text("kind") {
+        Some("like") => Reaction::Interaction(InteractionKind::Like),
+        Some("skip") => Reaction::Interaction(InteractionKind::Skip),
+        Some("hide") => Reaction::Hide,
+        Some("show") => Reaction::Show,
+        _ => {
+            return Err(invalid(
+                "`kind` must be \"like\", \"skip\", \"hide\" or \"show\"",
+            ));
+        }
     };
+    let block = Block {
+        kind: BlockKind::Video,
+        value: video.to_string(),
+    };
+    let store = &console.app.store;
     let step = async {
-        match console.app.store.record(kind, user, video).await {
+        let outcome = match reaction {
+            Reaction::Interaction(kind) => store.record(kind, user, video).await,
+            Reaction::Hide => store.add_block(user, &block).await,
+            Reaction::Show => store.remove_block(user, &block).await,
+        };
+        match outcome {
             Err(StoreError::UnknownVideo(_)) => Ok(None),
             outcome => outcome.map(Some),
         }

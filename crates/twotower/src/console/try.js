@@ -3,6 +3,7 @@
 
 const LIMIT = 12;
 const RECOMMENDATIONS = "/functions/v1/two_tower_recommendations";
+const DONE = { like: "Liked", skip: "Skipped", hide: "Never again:", show: "No longer hidden:" };
 const OWN_HEADER = { "x-twotower-console": "1" };
 
 const $ = (id) => document.getElementById(id);
@@ -11,6 +12,8 @@ const details = new Map();
 let session = null;
 let shown = [];
 let busy = false;
+// What was hidden last, and can be shown again.
+let hidden = null;
 
 async function call(path, { body, renewed = false, ...options } = {}) {
   const headers = { ...OWN_HEADER, ...options.headers };
@@ -145,13 +148,14 @@ async function react(kind, id, name) {
   busy = true;
   const card = document.querySelector(`.card[data-video="${id}"]`);
   const place = shown.indexOf(id);
-  const hadFocus = card.contains(document.activeElement);
+  const hadFocus = card?.contains(document.activeElement);
   for (const button of document.querySelectorAll(".card button")) button.setAttribute("aria-disabled", "true");
   try {
     await call("/console/interactions", { body: { video_id: id, kind } });
     const changes = await refresh();
-    const verb = kind === "like" ? "Liked" : "Skipped";
-    $("status").textContent = `${verb} “${name}”. ${changes} of ${shown.length} recommendations are new.`;
+    $("status").textContent = `${DONE[kind]} “${name}”. ${changes} of ${shown.length} recommendations are new.`;
+    hidden = kind === "hide" ? { id, name } : null;
+    $("undo").hidden = !hidden;
     $("problem").hidden = true;
     if (hadFocus) focusNear(place, kind);
   } catch (error) {
@@ -186,7 +190,8 @@ const price = (value) => value != null && (value === 0 ? "free" : value.toLocale
 
 async function start() {
   const wanted = location.hash.slice(1);
-  shown = [];
+  [shown, hidden] = [[], null];
+  $("undo").hidden = true;
   $("status").textContent = "Loading…";
   $("problem").hidden = true;
   try {
@@ -200,4 +205,5 @@ async function start() {
 }
 
 addEventListener("hashchange", start);
+$("undo").addEventListener("click", () => hidden && react("show", hidden.id, hidden.name));
 start();

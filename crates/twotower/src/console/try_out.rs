@@ -10,7 +10,10 @@ pub(super) async fn page() -> Html<String> {
             p #who.who {}
         }
         noscript { p.notice { "This page needs JavaScript: it calls the HTTP API as an app would." } }
-        p #status.status role="status" aria-live="polite" {}
+        div.status-row {
+            p #status.status role="status" aria-live="polite" {}
+            button #undo type="button" hidden { "Undo" }
+        }
         p #problem.notice role="alert" hidden {}
         div.columns {
             section aria-labelledby="list-title" {
@@ -41,6 +44,7 @@ pub(super) async fn page() -> Html<String> {
                 div.actions {
                     button type="button" data-kind="like" { "Like" }
                     button type="button" data-kind="skip" { "Skip" }
+                    button type="button" data-kind="hide" { "Hide" }
                 }
             }
         }

@@ -62,6 +62,17 @@ fn a_new_user_likes_their_way_to_a_list_of_their_own() {
     assert_eq!(body["source"], "two_tower");
     assert!(before[..4].iter().all(|id| !after.contains(id)));
 
+    let hide = json!({"video_id": after[0], "kind": "hide"});
+    assert_eq!(
+        interact(&server, &token, &hide).json(),
+        json!({"recorded": true})
+    );
+    let (without, _) = server.client.recommended(&token, "{}");
+    assert!(!without.contains(&after[0]));
+    let show = json!({"video_id": after[0], "kind": "show"});
+    assert_eq!(interact(&server, &token, &show).status, 200);
+    assert_eq!(server.client.recommended(&token, "{}").0, after);
+
     let authorization = format!("Bearer {token}");
     let history = server
         .client
@@ -105,7 +116,7 @@ fn wrong_requests_are_told_so() {
     for (body, expected) in [
         (
             json!({"video_id": video(1), "kind": "love"}),
-            "`kind` must be \"like\" or \"skip\"",
+            "`kind` must be \"like\", \"skip\", \"hide\" or \"show\"",
         ),
         (
             json!({"video_id": "1", "kind": "like"}),
