@@ -80,7 +80,8 @@ function refusal(status: number, text: string, name: string): ApiError {
   if (code === "PT403") {
     return erased();
   }
-  if (code === "22023") {
+  // A role that does not exist has the same SQLSTATE, and status 401.
+  if (status === 400 && code === "22023") {
     return new RefusedArguments();
   }
   if (code === "57014" || status === 504) {

@@ -4,9 +4,13 @@ import { fromBase64Url } from "../base64.ts";
 const MAX_TOKEN_CHARS = 8 * 1024;
 const MAX_KEY_ID_CHARS = 256;
 
+/** Each is verified by keys of its own kind alone. */
+export type Algorithm = "ES256" | "RS256" | "EdDSA" | "HS256";
+const ALGORITHMS: unknown[] = ["ES256", "RS256", "EdDSA", "HS256"] satisfies Algorithm[];
+
 /** A token's parts, decoded and not yet believed (JWS compact serialisation, RFC 7515). */
 export interface Jws {
-  readonly algorithm: string;
+  readonly algorithm: Algorithm;
   readonly keyId: string | null;
   readonly payload: Uint8Array<ArrayBuffer>;
   readonly signature: Uint8Array<ArrayBuffer>;
@@ -29,7 +33,7 @@ export function parseJws(token: string): Jws | string {
     return "the token's header cannot be read or asks for what is not supported";
   }
   return {
-    algorithm: fields.alg as string,
+    algorithm: fields.alg as Algorithm,
     keyId: (fields.kid ?? null) as string | null,
     payload,
     signature,
@@ -56,7 +60,7 @@ export function parseObject(bytes: Uint8Array): Record<string, unknown> | null {
 function supported(header: Record<string, unknown>): boolean {
   const refused = ["crit", "jwk", "jku", "x5u", "x5c", "enc", "zip"];
   const { alg, kid, typ } = header;
-  return typeof alg === "string" &&
+  return ALGORITHMS.includes(alg) &&
     (typ === undefined || typeof typ === "string") &&
     (kid === undefined || kid === null || typeof kid === "string" && kid.length <= MAX_KEY_ID_CHARS) &&
     refused.every((name) => header[name] === undefined || header[name] === null);

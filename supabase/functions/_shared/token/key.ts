@@ -1,5 +1,5 @@
 import { fromBase64Url } from "../base64.ts";
-import type { Jws } from "./jws.ts";
+import type { Algorithm, Jws } from "./jws.ts";
 
 /** 2048 bits in base64url without padding; a shorter modulus is refused. */
 const MIN_RSA_MODULUS_CHARS = 342;
@@ -7,7 +7,7 @@ const MIN_RSA_MODULUS_CHARS = 342;
 /** One key with the one algorithm that it verifies. What a token's header says can rule a key out, never choose how it is used. */
 export interface Key {
   readonly id: string | null;
-  readonly algorithm: "ES256" | "RS256" | "EdDSA" | "HS256";
+  readonly algorithm: Algorithm;
   readonly key: CryptoKey;
 }
 
@@ -55,7 +55,7 @@ export async function jwkKey(jwk: Jwk, symmetric: boolean): Promise<Key | null> 
 }
 
 interface Kind {
-  readonly algorithm: Key["algorithm"];
+  readonly algorithm: Algorithm;
   /** Only the public members. */
   readonly jwk: JsonWebKey;
   readonly secret: Uint8Array<ArrayBuffer> | null;
