@@ -465,6 +465,12 @@ impl Store {
         call!(self, BULK_TIMEOUT, like_counts())
     }
 
+    /// Counts the likes of each video afresh for `recommend_videos`, the function of the database that recommends in SQL;
+    /// nothing on SQLite, which has none.
+    pub async fn refresh_popularity(&self) -> Result<(), StoreError> {
+        call!(self, BULK_TIMEOUT, refresh_popularity())
+    }
+
     /// Titles of all videos, ascending by id.
     pub async fn video_titles(&self) -> Result<Vec<(Uuid, String)>, StoreError> {
         call!(self, BULK_TIMEOUT, video_titles())

@@ -2,7 +2,7 @@ use super::signature::SigningKey;
 use super::storage::{FileDigest, Meter};
 use super::upload::{Content, Upload};
 use super::{ModelStorage, StorageError, Watch};
-use crate::model_files::{self, FILES, MANIFEST, Manifest, ModelFilesError, SIGNATURE, at};
+use crate::model_files::{self, MANIFEST, Manifest, ModelFilesError, SIGNATURE, at};
 use object_store::path::Path as Key;
 use serde::Serialize;
 use std::fs;
@@ -142,7 +142,7 @@ fn uploads(
 ) -> Result<Vec<Upload>, StorageError> {
     let claim = format!("{}  {MANIFEST}\n", FileDigest::of(&bytes).sha256);
     let mut uploads = vec![Upload::of_bytes(CLAIM, claim.into_bytes())];
-    for name in FILES {
+    for name in manifest.listed() {
         let path = folder.join(name);
         let size = fs::metadata(&path).map_err(at(&path))?.len();
         uploads.push(Upload {

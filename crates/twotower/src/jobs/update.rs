@@ -240,6 +240,7 @@ impl Run<'_> {
             let videos = writer.write().await?;
             let dim = manifest.hyperparameters.embedding_dim;
             self.index(version, dim, &report.videos).await?;
+            self.refresh_popularity().await;
             if !live {
                 self.check(version, dim, &plan).await?;
                 let challenger = Challenger {
@@ -285,6 +286,16 @@ impl Run<'_> {
             );
         }
         Ok(())
+    }
+
+    /// The counts for those who ask for recommendations in SQL. Older ones will do where they cannot be had.
+    async fn refresh_popularity(&self) {
+        let refreshed = self
+            .retry
+            .run("count the likes", || self.store.refresh_popularity());
+        if let Err(error) = refreshed.await {
+            tracing::warn!("the counts of likes that recommend_videos uses stay as they were: {error}");
+        }
     }
 
     /// Looks at all vectors before anybody else does. Missing ones are the next run's to add; bad ones are the model's fault.

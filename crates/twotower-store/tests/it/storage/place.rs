@@ -16,8 +16,9 @@ use twotower_store::model_storage::{
 };
 use uuid::Uuid;
 
-pub(super) const FILES: [&str; 7] = [
+pub(super) const FILES: [&str; 8] = [
     "user_tower.onnx",
+    "user_tower.safetensors",
     "item_tower.onnx",
     "preprocessing.json",
     "preprocessing.pkl",
