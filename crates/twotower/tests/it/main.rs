@@ -23,5 +23,7 @@ mod life_cycle;
 
 mod serve;
 
+mod edge;
+
 #[cfg(target_os = "linux")]
 mod torture;

@@ -1,0 +1,14 @@
+//! The edge functions under Deno, beside stand-ins for a project's services, on a PostgreSQL with the migrations and a small
+//! seeded model.
+
+mod agreement;
+
+mod processes;
+
+mod project;
+
+mod recommendations;
+
+mod tokens;
+
+mod user_embedding;
