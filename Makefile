@@ -17,11 +17,12 @@ demo: ## generate data, train, evaluate and open the console; needs only Rust
 	cargo run --release --locked -p twotower -- demo
 
 .PHONY: test
-test: tools lint test-rust test-doc test-docs ## everything that must hold before a change lands
+test: tools lint test-edge test-rust test-doc test-docs ## everything that must hold before a change lands
 
 .PHONY: tools
-tools: ## fetch what the tests need: PostgreSQL, a Python environment, Chromium, cargo-deny
+tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-deny
 	scripts/test-postgres run true
+	scripts/deno setup
 	scripts/python-env
 	scripts/python-env contract
 	scripts/chromium
@@ -37,6 +38,14 @@ lint: ## formatting, clippy, licences, direction of crates, what may not stand i
 .PHONY: test-rust
 test-rust: ## unit and integration tests, with a PostgreSQL of their own
 	scripts/test-rust
+
+.PHONY: test-edge
+test-edge: ## the edge functions by themselves: format, lint, types and unit tests, without network
+	scripts/deno setup
+	scripts/deno fmt --check
+	scripts/deno lint
+	scripts/deno check --frozen --cached-only supabase/functions tests/stand-ins
+	scripts/deno test --frozen --cached-only --allow-net=127.0.0.1 --allow-read=fixtures
 
 .PHONY: test-doc
 test-doc: ## examples in the API documentation
