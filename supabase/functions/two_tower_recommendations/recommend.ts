@@ -147,6 +147,7 @@ async function rankedBy(
     return vector !== null && other !== undefined ? null : rows;
   } catch (error) {
     if (vector !== null && error instanceof RefusedArguments) {
+      parts.log({ level: "warn", function: parts.name, reason: "the database refuses the user's vector" });
       return null;
     }
     throw error;

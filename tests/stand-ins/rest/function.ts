@@ -55,7 +55,7 @@ function called(name: string, parameters: readonly string[], described: Describe
   const call = `public.${quoted(name)}(${parameters.map((it) => `${quoted(it)} => given.${quoted(it)}`).join(", ")})`;
   const given = columns.length === 0
     ? "(select) as given"
-    : `json_to_record($1::json) as given (${columns.join(", ")})`;
+    : `json_to_record($1::text::json) as given (${columns.join(", ")})`;
   const rows = described.rows || described.composite;
   const statement = rows
     ? `select coalesce(json_agg(answered), '[]')::text as body from (select called.* from ${given}, lateral ${call} as called) as answered`

@@ -48,6 +48,7 @@ export class Rest {
         ? new Response(null, { status: 204 })
         : new Response(body ?? "null", { headers: { "content-type": "application/json; charset=utf-8" } });
     } catch (error) {
+      console.error(error instanceof postgres.PostgresError ? "" : error);
       return error instanceof postgres.PostgresError
         ? refusal(error, claims.role !== "anon")
         : failure(503, "PGRST000", "the database cannot be reached");
@@ -75,6 +76,7 @@ function failure(status: number, code: string, message: string): Response {
 /** SQLSTATE to status, as PostgREST documents it ("Errors", PostgREST 12). */
 function refusal(error: postgres.PostgresError, hasToken: boolean): Response {
   const { code, message, detail = null, hint = null } = error;
+  console.error(code, message);
   const body = { code, message, details: detail, hint };
   const custom = /^PT([2345]\d\d)$/.exec(code)?.[1];
   return Response.json(body, { status: custom === undefined ? statusOf(code, message, hasToken) : Number(custom) });

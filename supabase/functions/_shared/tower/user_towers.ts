@@ -92,10 +92,9 @@ export class UserTowers {
 /** The SHA-256 that the manifest states of the tower's file, if the manifest itself is whole. */
 async function stated(bytes: Uint8Array<ArrayBuffer>, version: number): Promise<string> {
   const text = new TextDecoder().decode(bytes);
-  // Its first field is the SHA-256 of itself without these 64 digits.
-  const checksum = /"checksum": "([0-9a-f]{64})"/.exec(text);
-  const without = checksum === null ? "" : text.replace(checksum[0], '"checksum": ""');
-  if (checksum === null || await sha256(new TextEncoder().encode(without)) !== checksum[1]) {
+  // Its first field is the SHA-256 of itself without these 64 digits and without the line break at its end.
+  const [, begin, checksum, end] = /^(\{\n {2}"checksum": ")([0-9a-f]{64})(".*)\n$/s.exec(text) ?? [];
+  if (checksum === undefined || await sha256(new TextEncoder().encode(begin + end)) !== checksum) {
     throw new StorageError(`the manifest of model version ${version} is damaged`);
   }
   const manifest = JSON.parse(text) as { version?: unknown; files?: Record<string, unknown> };

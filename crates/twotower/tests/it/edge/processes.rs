@@ -80,6 +80,9 @@ fn listen(
 
 impl Drop for DenoServer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.output());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -133,16 +133,18 @@ fn the_user_tower_is_loaded_once_and_only_if_its_bytes_are_those_of_the_manifest
         function.list(who, "{}");
     }
     assert_eq!(project.delay(0), 2, "a manifest and a tower");
+    let log = function.log();
+    assert!(log.iter().all(|line| line["level"] == "info"), "{log:?}");
     let tower = "user_tower.safetensors";
     let place = project.bucket_folder(&project.version.to_string());
     let good = fs::read(place.join(tower)).unwrap();
     let mut bad = good.clone();
     *bad.last_mut().unwrap() ^= 1;
-    for (what, bytes) in [("one bit", &bad), ("cut off", &good[..100].to_vec())] {
+    for (who, what, bytes) in [(7, "one bit", &bad[..]), (8, "cut off", &good[..100])] {
         fs::write(place.join(tower), bytes).unwrap();
         let function = project.function(RECOMMENDATIONS);
         // The database makes the user's vector.
-        let (_, body) = function.list(7, "{}");
+        let (_, body) = function.list(who, "{}");
         assert_eq!(body["source"], "two_tower", "{what}");
         let warned = |line: &Value| {
             let reason = line["reason"].as_str().unwrap_or_default();
