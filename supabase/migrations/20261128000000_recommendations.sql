@@ -5,8 +5,8 @@
 
 grant usage on schema twotower to authenticated;
 
--- Likes of each video at the last count: a caller's own rights would count the caller's likes only, and counting all of them
--- takes seconds where there are millions.
+-- What is known of all users and videos together, as of the last refresh: a caller's own rights would count the caller's likes
+-- only, and counting all of them takes seconds where there are millions.
 create table if not exists twotower.video_popularity (
     video_id uuid primary key,
     likes bigint not null check (likes > 0)
@@ -14,35 +14,42 @@ create table if not exists twotower.video_popularity (
 
 create index if not exists video_popularity_likes_idx on twotower.video_popularity (likes desc, video_id);
 
-alter table twotower.video_popularity enable row level security;
-grant select, insert, update, delete on twotower.video_popularity to service_role;
+-- The mean of a version's video vectors, which twotower.blended_vector measures tastes from.
+create table if not exists twotower.vector_means (
+    model_version bigint primary key,
+    mean real[] not null
+);
 
--- Counts afresh, and returns how many videos have another number of likes than before. `twotower update` calls it.
-create or replace function twotower.count_likes() returns bigint
+alter table twotower.video_popularity enable row level security;
+alter table twotower.vector_means enable row level security;
+grant select, insert, update, delete on twotower.video_popularity, twotower.vector_means to service_role;
+
+-- Counts and averages afresh. `twotower update` calls it.
+create or replace function twotower.refresh_statistics() returns void
     language plpgsql
     security definer
     set search_path = ''
     -- An error, and not a count of nothing, where a policy would hide rows.
     set row_security = off
 as $$
-declare
-    changed bigint;
-    gone bigint;
 begin
     lock table twotower.video_popularity in share row exclusive mode;
     delete from twotower.video_popularity as counted
     where not exists (select from public.likes as liked where liked.video_id = counted.video_id);
-    get diagnostics gone = row_count;
     insert into twotower.video_popularity as counted (video_id, likes)
     select liked.video_id, count(*) from public.likes as liked group by liked.video_id
     on conflict (video_id) do update set likes = excluded.likes where counted.likes <> excluded.likes;
-    get diagnostics changed = row_count;
-    return changed + gone;
+    delete from twotower.vector_means;
+    execute format(
+        'insert into twotower.vector_means (model_version, mean)
+         select model_version, %I.avg(embedding)::real[] from public.video_embeddings group by model_version',
+        twotower.vector_schema()
+    );
 end
 $$;
 
-revoke all on function twotower.count_likes() from public;
-grant execute on function twotower.count_likes() to service_role;
+revoke all on function twotower.refresh_statistics() from public;
+grant execute on function twotower.refresh_statistics() to service_role;
 
 -- The most liked videos, best first, with their likes as a share of those of the first; all that anybody likes without a
 -- `most`. Until they were counted once, they are counted now.
@@ -183,8 +190,25 @@ $$;
 revoke all on function twotower.vector_from_base64(text, integer) from public;
 grant execute on function twotower.vector_from_base64(text, integer) to authenticated, service_role;
 
--- A vector for the caller out of the vectors of what they liked and skipped: about what the user tower makes of its averages at
--- several recency scales, without its weights. NULL where nothing they liked has a vector.
+-- Where the vectors of a version have their middle; NULL until it was computed.
+create or replace function twotower.vector_mean(version bigint) returns real[]
+    language plpgsql
+    stable
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (select mean from twotower.vector_means where model_version = version);
+end
+$$;
+
+revoke all on function twotower.vector_mean(bigint) from public;
+grant execute on function twotower.vector_mean(bigint) to authenticated;
+
+-- A vector for the caller out of the vectors of what they liked and skipped, about what the user tower makes of its averages at
+-- several recency scales, without its weights: the averages at decays .5, .8, .95 and 1 per like, a little of the skips, seen
+-- from the middle of all videos. The factors are a least-squares fit to a trained tower (docs/supabase.md says how close it
+-- comes). NULL where nothing they liked has a vector.
 create or replace function twotower.blended_vector(version bigint, dim integer) returns real[]
     language plpgsql
     stable
@@ -196,8 +220,8 @@ begin
     execute format(
         $statement$
         with liked as (
-            select vectors.embedding, row_number() over (order by latest.created_at desc, latest.video_id desc) - 1 as age,
-                   count(*) over () as n
+            select vectors.embedding, count(*) over () as n,
+                   (row_number() over (order by latest.created_at desc, latest.video_id desc) - 1)::double precision as age
             from (
                 select video_id, created_at from likes where user_id = $1 order by created_at desc, video_id desc limit 1000
             ) as latest
@@ -210,14 +234,22 @@ begin
             ) as latest
             join video_embeddings as vectors on vectors.video_id = latest.video_id and vectors.model_version = %3$s
         ),
+        scales (decay, share) as (values (0.5::double precision, 0.25), (0.8, 0.25), (0.95, 0.3)),
+        -- 1 / (sum of the weights decay ^ age)
+        scaled as (
+            select decay, share * (1 - decay) / (1 - decay ^ (select count(*) from liked)) as factor from scales
+        ),
         weighted as (
-            select embedding,
-                   (0.4 / n + 0.3 * 0.95 ^ age * 0.05 / (1 - 0.95 ^ n) + 0.3 * 0.8 ^ age * 0.2 / (1 - 0.8 ^ n))::real as weight
-            from liked
+            select embedding, 0.2 / n + (select sum(factor * decay ^ age) from scaled) as weight from liked
             union all
-            select embedding, (-0.1 / n)::real from skipped where exists (select from liked)
+            select embedding, -0.05 / n from skipped where exists (select from liked)
+            union all
+            select twotower.vector_mean(%3$s)::%1$I.vector, -0.95
+            where exists (select from liked) and twotower.vector_mean(%3$s) is not null
         )
-        select %1$I.l2_normalize(%1$I.sum(array_fill(weight, array[%2$s])::%1$I.vector operator(%1$I.*) embedding))::real[]
+        select %1$I.l2_normalize(
+                   %1$I.sum(array_fill(weight::real, array[%2$s])::%1$I.vector operator(%1$I.*) embedding)
+               )::real[]
         from weighted
         $statement$,
         twotower.vector_schema(), dim, version
@@ -341,19 +373,8 @@ begin
              where vectors.model_version = %2$s and vectors.video_id <> all ($2) %3$s', place, version, admitted
         );
         if to_regclass('public.video_embeddings_hnsw_' || version) is not null then
-            -- What is left out is asked of each row as the index gives it, and the index goes on until there are enough.
-            -- The scalar subquery is a filter by intention: of a join the planner might make another order.
             perform set_config('hnsw.iterative_scan', 'strict_order', true), set_config('hnsw.ef_search', '200', true);
-            nearest := format(
-                'select near.video_id, (-near.distance)::real as score from (
-                     select vectors.video_id,
-                            vectors.embedding::%1$I.vector(%2$s) operator(%1$I.<#>) $1::%1$I.vector(%2$s) as distance
-                     from public.video_embeddings as vectors
-                     where vectors.model_version = %3$s and vectors.video_id <> all ($2)
-                     and (select true from public.videos as v where v.id = vectors.video_id %4$s)
-                     order by vectors.embedding::%1$I.vector(%2$s) operator(%1$I.<#>) $1::%1$I.vector(%2$s) limit $3
-                 ) as near', place, dim, version, admitted
-            );
+            nearest := twotower.nearest(version, dim, admitted);
         end if;
     end if;
 
@@ -389,6 +410,28 @@ $$;
 
 revoke all on function twotower.ranked_videos(bigint, integer, real[], integer, boolean, real, uuid) from public;
 grant execute on function twotower.ranked_videos(bigint, integer, real[], integer, boolean, real, uuid) to authenticated;
+
+-- The statement that finds the nearest $3 videos to the vector $1 by the index of a version, without those of the ids $2; for
+-- EXPLAIN, too. What is left out is asked of each row as the index gives it, and the index goes on until there are enough. The
+-- scalar subquery is a filter by intention: of a join the planner might make another order.
+create or replace function twotower.nearest(version bigint, dim integer, admitted text) returns text
+    language sql
+    stable
+    set search_path = ''
+as $$
+    select format(
+        'select near.video_id, (-near.distance)::real as score from (
+             select vectors.video_id, vectors.embedding::%1$I.vector(%2$s) operator(%1$I.<#>) $1::%1$I.vector(%2$s) as distance
+             from public.video_embeddings as vectors
+             where vectors.model_version = %3$s and vectors.video_id <> all ($2)
+             and (select true from public.videos as v where v.id = vectors.video_id %4$s)
+             order by vectors.embedding::%1$I.vector(%2$s) operator(%1$I.<#>) $1::%1$I.vector(%2$s) limit $3
+         ) as near', twotower.vector_schema(), dim, version, admitted
+    )
+$$;
+
+revoke all on function twotower.nearest(bigint, integer, text) from public;
+grant execute on function twotower.nearest(bigint, integer, text) to authenticated;
 
 -- The statement that gives ids and scores of the best $3 of what `candidates` gives, ties to the smaller id.
 create or replace function twotower.best(candidates text) returns text

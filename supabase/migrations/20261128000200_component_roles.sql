@@ -120,7 +120,7 @@ $$;
 grant usage on schema public, twotower to twotower_trainer, twotower_updater, twotower_server;
 -- A version has its number before it has anything else.
 grant usage on sequence twotower.model_versions to twotower_trainer, twotower_updater;
-grant execute on function twotower.count_likes() to twotower_updater;
+grant execute on function twotower.refresh_statistics() to twotower_updater;
 grant execute on function twotower.user_state(uuid, bigint) to twotower_server;
 
 -- Only a table's owner makes indexes on it. This one is made without CONCURRENTLY, which functions cannot: until it is complete,

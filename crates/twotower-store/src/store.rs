@@ -465,10 +465,10 @@ impl Store {
         call!(self, BULK_TIMEOUT, like_counts())
     }
 
-    /// Counts the likes of each video afresh for `recommend_videos`, the function of the database that recommends in SQL;
-    /// nothing on SQLite, which has none.
-    pub async fn refresh_popularity(&self) -> Result<(), StoreError> {
-        call!(self, BULK_TIMEOUT, refresh_popularity())
+    /// Counts the likes of each video and averages the vectors of each version for `recommend_videos`, the function of the
+    /// database that recommends in SQL; nothing on SQLite, which has none.
+    pub async fn refresh_statistics(&self) -> Result<(), StoreError> {
+        call!(self, BULK_TIMEOUT, refresh_statistics())
     }
 
     /// Titles of all videos, ascending by id.

@@ -175,9 +175,9 @@ impl Postgres {
             .collect())
     }
 
-    pub(crate) async fn refresh_popularity(&self) -> Result<(), StoreError> {
+    pub(crate) async fn refresh_statistics(&self) -> Result<(), StoreError> {
         let mut session = self.begin_bulk().await?;
-        query("SELECT twotower.count_likes()")
+        query("SELECT twotower.refresh_statistics()")
             .execute(&mut *session)
             .await?;
         session.commit().await

@@ -122,7 +122,7 @@ impl Sqlite {
         clippy::unused_async,
         reason = "called as the one for PostgreSQL is"
     )]
-    pub(crate) async fn refresh_popularity(&self) -> Result<(), StoreError> {
+    pub(crate) async fn refresh_statistics(&self) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -240,7 +240,7 @@ impl Run<'_> {
             let videos = writer.write().await?;
             let dim = manifest.hyperparameters.embedding_dim;
             self.index(version, dim, &report.videos).await?;
-            self.refresh_popularity().await;
+            self.refresh_statistics().await;
             if !live {
                 self.check(version, dim, &plan).await?;
                 let challenger = Challenger {
@@ -288,13 +288,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The counts for those who ask for recommendations in SQL. Older ones will do where they cannot be had.
-    async fn refresh_popularity(&self) {
+    /// What recommendations in SQL are made from. Older counts will do where new ones cannot be had.
+    async fn refresh_statistics(&self) {
         let refreshed = self
             .retry
-            .run("count the likes", || self.store.refresh_popularity());
+            .run("refresh the statistics", || self.store.refresh_statistics());
         if let Err(error) = refreshed.await {
-            tracing::warn!("the counts of likes that recommend_videos uses stay as they were: {error}");
+            tracing::warn!("the counts of likes that recommend_videos reads stay as they were: {error}");
         }
     }
 
