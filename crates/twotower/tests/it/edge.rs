@@ -3,6 +3,8 @@
 
 mod agreement;
 
+mod deploy;
+
 mod processes;
 
 mod project;

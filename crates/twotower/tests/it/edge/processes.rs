@@ -21,11 +21,22 @@ pub(super) fn root() -> PathBuf {
 
 impl DenoServer {
     /// Runs a program of the repository that serves on a free port and prints its address.
-    pub(super) fn start(program: &str, permissions: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(super) fn start(program: &str, options: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_with(program, options, &[], environment)
+    }
+
+    /// The same with arguments of its own. `program` may be an absolute path, too.
+    pub(super) fn start_with(
+        program: &str,
+        options: &[&str],
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(root().join("scripts/deno"))
-            .args(["run", "--frozen", "--cached-only", "--allow-net=127.0.0.1"])
-            .args(permissions)
+            .args(["run", "--cached-only", "--allow-net=127.0.0.1"])
+            .args(options)
             .arg(root().join(program))
+            .args(arguments)
             .env("DENO_SERVE_ADDRESS", "tcp:127.0.0.1:0")
             .env("NO_COLOR", "1")
             .envs(environment.iter().copied())

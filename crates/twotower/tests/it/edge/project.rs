@@ -44,7 +44,7 @@ impl Project {
         let published = json!({"keys": [public(&ec(), "ec")]}).to_string();
         let services = DenoServer::start(
             "tests/stand-ins/project/main.ts",
-            &["--allow-env", "--allow-read", "--allow-write"],
+            &["--frozen", "--allow-env", "--allow-read", "--allow-write"],
             &[
                 ("STAND_IN_DATABASE", &fixture.url),
                 ("STAND_IN_SECRET", SECRET),
@@ -87,6 +87,17 @@ impl Project {
     }
 
     pub(super) fn function_with(&self, name: &str, environment: &[(&str, &str)]) -> Function {
+        let program = format!("supabase/functions/{name}/index.ts");
+        self.function_at(&program, &["--frozen"], environment)
+    }
+
+    /// Starts the function whose entry point lies at `program`.
+    pub(super) fn function_at(
+        &self,
+        program: &str,
+        options: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Function {
         let url = format!("http://{}", self.services.address);
         let publishable = json!({"default": PUBLISHABLE}).to_string();
         let secret = json!({"default": SECRET_KEY}).to_string();
@@ -96,8 +107,8 @@ impl Project {
             ("SUPABASE_SECRET_KEYS", &secret),
         ];
         all.extend(environment);
-        let program = format!("supabase/functions/{name}/index.ts");
-        let server = DenoServer::start(&program, &["--allow-env"], &all);
+        let options = [options, &["--allow-env"]].concat();
+        let server = DenoServer::start(program, &options, &all);
         Function {
             client: Client::new(server.address),
             server,
