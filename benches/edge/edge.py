@@ -4,8 +4,10 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -18,9 +20,10 @@ import asyncpg  # noqa: E402
 
 import prepare  # noqa: E402
 import table  # noqa: E402
-from load import Load, ms, rate_of  # noqa: E402
+from bench import Bench, core  # noqa: E402
+from load import ms, rate_of  # noqa: E402
 from places import ROOT, SECRET  # noqa: E402
-from processes import cpu_seconds, on_core, resident_mb  # noqa: E402
+from processes import cpu_seconds, on_core, resident_mb, share_priority  # noqa: E402
 
 PUBLISHABLE, SECRET_KEY = "sb_publishable_bench", "sb_secret_bench"
 NAME = "two_tower_recommendations"
@@ -92,6 +95,7 @@ def function(bench, services):
         "SUPABASE_SECRET_KEYS": json.dumps({"default": SECRET_KEY}),
         "TWOTOWER_JWT_SECRET": SECRET,
         "PATH": "/usr/bin:/bin",
+        **({"DENO_V8_FLAGS": bench.options.v8_flags} if bench.options.v8_flags else {}),
     })
 
 
@@ -106,13 +110,29 @@ def forget(bench):
     asyncio.run(truncate())
 
 
-def first_answer_ms(bench, server):
-    token = bench.prepared.tokens.read_text().splitlines()[-1]
+def ask(server, token):
+    """Sends one request; its `Server-Timing` as milliseconds by stage."""
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     request = urllib.request.Request(f"http://{server.address}/", b"{}", headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
         answer.read()
+        return {name: float(ms) for name, ms in re.findall(r"(\w+);dur=([\d.]+)", answer.headers["server-timing"])}
+
+
+def first_answer_ms(bench, server):
+    ask(server, bench.prepared.tokens.read_text().splitlines()[-1])
     return 1000 * (time.monotonic() - server.begun)
+
+
+def stages(bench, services):
+    """Requests one after the other: where the time of one goes, without queues."""
+    forget(bench)
+    with function(bench, services) as server:
+        tokens = bench.prepared.tokens.read_text().splitlines()
+        timings = [ask(server, token) for token in tokens[:300]][100:]
+    names = ["auth", "db", "model", "tower", "rank", "total"]
+    medians = [f"{statistics.median(timing.get(name, 0) for timing in timings):.2f}" for name in names]
+    table.show("Median of each stage in ms, one request at a time", names, [medians])
 
 
 def measure(bench, services):
@@ -126,6 +146,7 @@ def measure(bench, services):
                 forget(bench)
             with function(bench, services) as server:
                 cold = first_answer_ms(bench, server)
+                bench.pin_database()
                 before, apart = cpu_seconds(server.pid), cpu_seconds(services.pid)
                 wanted = SHARE * capacity if rate is None else rate
                 report = bench.load.run(server, seconds=seconds, rate=wanted, connections=bench.options.connections, path="/")
@@ -146,25 +167,20 @@ def measure(bench, services):
     )
 
 
-class Bench:
-    def __init__(self, options):
-        self.options = options
-        self.prepared = prepare.Prepared(options.videos).load()
-        self.server_core, self.load_core = options.server_core, options.load_core
-        self.load = Load(self)
-
-
 def main():
-    core = lambda text: None if text == "any" else int(text)
     parser = argparse.ArgumentParser(prog="benches/edge/run", description="Measures the edge function.")
     parser.add_argument("--videos", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--v8-flags", default="", help="of the function's process, such as --max-old-space-size=64")
     parser.add_argument("--server-core", type=core, default=0, help="core of the function, or `any`")
     parser.add_argument("--load-core", type=core, default=1, help="core of load generator and stand-ins, or `any`")
     bench = Bench(parser.parse_args())
+    bench.prepared.load()
+    share_priority(os.getpid())
     print(f"{table.machine()}; {bench.options.videos} videos, {prepare.USERS} users with {prepare.LIKES_PER_USER} likes each")
     with project(bench) as services:
+        stages(bench, services)
         measure(bench, services)
 
 
