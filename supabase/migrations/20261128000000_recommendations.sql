@@ -22,6 +22,10 @@ create table if not exists twotower.vector_means (
 
 alter table twotower.video_popularity enable row level security;
 alter table twotower.vector_means enable row level security;
+drop policy if exists "twotower: who may read sees all" on twotower.video_popularity;
+create policy "twotower: who may read sees all" on twotower.video_popularity for select using (true);
+drop policy if exists "twotower: who may read sees all" on twotower.vector_means;
+create policy "twotower: who may read sees all" on twotower.vector_means for select using (true);
 grant select, insert, update, delete on twotower.video_popularity, twotower.vector_means to service_role;
 
 -- Counts and averages afresh. `twotower update` calls it.
@@ -165,17 +169,17 @@ begin
     -- Sign, 8 bits of exponent, 23 of fraction: each step is exact in double precision.
     select array_agg(
                (1 - 2 * (bits >> 31)) * case
-                   when bits >> 23 & 255 = 255 then double precision 'NaN'
-                   when bits >> 23 & 255 = 0 then (bits & 8388607) * 2::double precision ^ -149
-                   else (8388608 + (bits & 8388607)) * 2::double precision ^ ((bits >> 23 & 255) - 150)
+                   when (bits >> 23) & 255 = 255 then double precision 'NaN'
+                   when (bits >> 23) & 255 = 0 then (bits & 8388607) * 2::double precision ^ -149
+                   else (8388608 + (bits & 8388607)) * 2::double precision ^ (((bits >> 23) & 255) - 150)
                end
                order by place
            )
     into numbers
     from generate_series(0, 4 * (dim - 1), 4) as place,
          lateral (
-             select get_byte(bytes, place)::bigint << 24 | get_byte(bytes, place + 1) << 16
-                    | get_byte(bytes, place + 2) << 8 | get_byte(bytes, place + 3) as bits
+             select (get_byte(bytes, place)::bigint << 24) | (get_byte(bytes, place + 1) << 16)
+                    | (get_byte(bytes, place + 2) << 8) | get_byte(bytes, place + 3) as bits
          ) as word;
     select sqrt(sum(x * x)) into norm from unnest(numbers) as x;
     -- NaN sorts above every number.

@@ -30,8 +30,8 @@ pub(super) async fn circle(place: Place) -> String {
              SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, version,
                     ARRAY[cosd(sign * 30 * n), sind(sign * 30 * n)], 0
              FROM generate_series(1, 12) AS n, (VALUES (6, -1), (7, 1)) AS of (version, sign) WHERE n <> 11;
-             INSERT INTO likes VALUES ('{ANN}', '{one}', now() - interval '3 minutes'), ('{ANN}', '{two}', now() - interval '2 minutes'),
-                 ('{other}', '{nine}'), ('{other}', '{ten}'), ('{third}', '{nine}');
+             INSERT INTO likes VALUES ('{ANN}', '{one}', now() - interval '3 minutes'), ('{ANN}', '{two}', now() - interval '2 minutes');
+             INSERT INTO likes (user_id, video_id) VALUES ('{other}', '{nine}'), ('{other}', '{ten}'), ('{third}', '{nine}');
              INSERT INTO skips VALUES ('{ANN}', '{three}', now() - interval '1 minute');
              SELECT twotower.refresh_statistics()",
             one = video(1),
@@ -67,8 +67,8 @@ async fn a_vector_orders_what_is_neither_liked_nor_skipped() {
             .rows(&format!("SELECT * FROM recommend_videos(100, query => '{query}')"))
             .await
             .unwrap();
-        // Angles 0, ±30 (30 is liked), −60, 120, ±90 …; the skipped one at 90° comes last, and 11 has no vector.
-        assert_eq!(ids(&rows), [12, 10, 4, 9, 5, 8, 7, 6, 3].map(|n| n));
+        // 0°, −60°, −90°, then pairs that are equally far; the skipped one comes last, 1 and 2 are liked, 11 has no vector.
+        assert_eq!(ids(&rows), [12, 10, 9, 4, 8, 5, 7, 6, 3]);
         assert_eq!(
             rows[0],
             json!({"video_id": video(12), "title": "video 12", "score": 1.0, "source": "two_tower", "skipped_before": false,

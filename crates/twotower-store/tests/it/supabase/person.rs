@@ -53,7 +53,7 @@ impl Person {
 
     /// The rows of a query, as PostgREST would answer them.
     pub(super) async fn rows(&mut self, sql: &str) -> Result<Vec<Value>, sqlx::Error> {
-        let wrapped = format!("SELECT coalesce(json_agg(source), '[]')::text FROM ({sql}) AS source");
+        let wrapped = format!("SELECT coalesce(json_agg(answer_row), '[]')::text FROM ({sql}) AS answer_row");
         let row = self.connection.fetch_one(AssertSqlSafe(wrapped)).await?;
         Ok(serde_json::from_str(row.get(0)).unwrap())
     }

@@ -12,7 +12,7 @@ use std::fmt::Write;
 /// Statements of one transaction, which is rolled back.
 const BATCH: usize = 500;
 
-/// Runs statements one by one, each as a source of rows; gives what each answered, errors with all that they say.
+/// Runs statements one by one, each as rows; gives what each answered, errors with all that they say.
 const PROBER: &str = "
     CREATE SCHEMA probing;
     GRANT USAGE ON SCHEMA probing TO PUBLIC;
@@ -29,7 +29,7 @@ const PROBER: &str = "
                     EXECUTE statement;
                     answer := 'done';
                 ELSE
-                    EXECUTE 'WITH source AS (' || statement || ') SELECT coalesce(json_agg(source)::text, '''') FROM source'
+                    EXECUTE 'WITH answer_row AS (' || statement || ') SELECT coalesce(json_agg(answer_row)::text, '''') FROM answer_row'
                     INTO answer;
                 END IF;
                 RETURN NEXT answer;
