@@ -68,13 +68,18 @@ fn says_nothing(finding: &Value) -> bool {
 async fn the_advisors_find_nothing() {
     for place in [Place::Supabase, Place::OlderSupabase] {
         let url = place.migrated().await;
-        let output = supabase(&as_superuser(&url), &["db", "advisors", "--type", "all", "--level", "info"]);
-        let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!("{error}: {}", String::from_utf8_lossy(&output.stdout))
-        });
+        let output = supabase(
+            &as_superuser(&url),
+            &["db", "advisors", "--type", "all", "--level", "info"],
+        );
+        let findings: Vec<Value> = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)));
         // It looks, or it would not even say that no index was used.
         assert!(!findings.is_empty());
-        let found: Vec<&Value> = findings.iter().filter(|finding| !says_nothing(finding)).collect();
+        let found: Vec<&Value> = findings
+            .iter()
+            .filter(|finding| !says_nothing(finding))
+            .collect();
         assert!(found.is_empty(), "{place:?}: {found:#?}");
     }
 }

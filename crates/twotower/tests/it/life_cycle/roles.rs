@@ -5,8 +5,8 @@ use crate::serve::fixture::{Running, config, token, user, video};
 use crate::support::sql;
 use serde_json::{Value, json};
 use twotower_store::{
-    Block, BlockKind, ConnectOptions, EmbeddingRow, EventPolicy, IndexOutcome, IndexPlan, InteractionKind,
-    LeaseHolder, NewEvent, EventKind, Store, StoreError, VectorTable,
+    Block, BlockKind, ConnectOptions, EmbeddingRow, EventKind, EventPolicy, IndexOutcome,
+    IndexPlan, InteractionKind, LeaseHolder, NewEvent, Store, StoreError, VectorTable,
 };
 use uuid::Uuid;
 
@@ -20,7 +20,10 @@ struct Login {
 impl Login {
     fn new(place: &Place, component: &str) -> Self {
         let name = format!("login_{component}_{}", std::process::id());
-        sql(&place.url, &format!("CREATE ROLE {name} LOGIN; GRANT {component} TO {name}"));
+        sql(
+            &place.url,
+            &format!("CREATE ROLE {name} LOGIN; GRANT {component} TO {name}"),
+        );
         Self {
             url: place.url.replace("postgres@", &format!("{name}@")),
             owner: place.url.clone(),
@@ -29,25 +32,37 @@ impl Login {
     }
 
     fn json(&self, place: &Place, line: &str) -> Value {
-        let output = place.command(&format!("--json {line}")).env("DATABASE_URL", &self.url).output().unwrap();
+        let output = place
+            .command(&format!("--json {line}"))
+            .env("DATABASE_URL", &self.url)
+            .output()
+            .unwrap();
         let log = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "twotower {line}: {log}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     async fn store(&self) -> Store {
-        Store::connect(&self.url, ConnectOptions::default()).await.unwrap()
+        Store::connect(&self.url, ConnectOptions::default())
+            .await
+            .unwrap()
     }
 }
 
 impl Drop for Login {
     fn drop(&mut self) {
-        sql(&self.owner, &format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name));
+        sql(
+            &self.owner,
+            &format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name),
+        );
     }
 }
 
 fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) {
-    assert!(matches!(result, Err(StoreError::Permission(_))), "{result:?}");
+    assert!(
+        matches!(result, Err(StoreError::Permission(_))),
+        "{result:?}"
+    );
 }
 
 async fn writes_no_vectors(store: &Store) {
@@ -64,8 +79,16 @@ async fn writes_no_vectors(store: &Store) {
         pid: 1,
         since_us: 1,
     };
-    refused(store.take_lease(&holder, std::time::Duration::from_secs(60)).await);
-    refused(store.set_model_state(1, twotower_store::ModelState::Retired).await);
+    refused(
+        store
+            .take_lease(&holder, std::time::Duration::from_secs(60))
+            .await,
+    );
+    refused(
+        store
+            .set_model_state(1, twotower_store::ModelState::Retired)
+            .await,
+    );
 }
 
 async fn records_nothing(store: &Store) {
@@ -79,7 +102,11 @@ async fn records_nothing(store: &Store) {
         watch_fraction: Some(0.5),
         at_us: None,
     };
-    refused(store.record_events(user(1), &[event], EventPolicy::default()).await);
+    refused(
+        store
+            .record_events(user(1), &[event], EventPolicy::default())
+            .await,
+    );
     refused(store.record(InteractionKind::Like, user(1), video(1)).await);
     let block = Block {
         kind: BlockKind::Tag,
@@ -97,7 +124,10 @@ fn heavy_each_component_does_its_work_and_no_others() {
     let updater = Login::new(&place, "twotower_updater");
     let server = Login::new(&place, "twotower_server");
 
-    let trained = trainer.json(&place, "train --output-dir models --epochs 1 --embedding-dim 8 --threads 1");
+    let trained = trainer.json(
+        &place,
+        "train --output-dir models --epochs 1 --embedding-dim 8 --threads 1",
+    );
     assert_eq!(trained["version"], 1, "{trained}");
     trainer.json(&place, "evaluate --model-path models");
     let updated = updater.json(&place, "update --model-path models");
@@ -109,19 +139,32 @@ fn heavy_each_component_does_its_work_and_no_others() {
     };
     let (list, answer) = running.client.recommended(&token(user(1)), "{}");
     assert_eq!((&answer["source"], list.len()), (&json!("two_tower"), 10));
-    let body = json!({"events": [{"event_id": Uuid::from_u128(1), "kind": "like", "video_id": list[0]}]});
+    let body =
+        json!({"events": [{"event_id": Uuid::from_u128(1), "kind": "like", "video_id": list[0]}]});
     let authorization = format!("Bearer {}", token(user(1)));
-    let headers = [("authorization", &*authorization), ("content-type", "application/json")];
+    let headers = [
+        ("authorization", &*authorization),
+        ("content-type", "application/json"),
+    ];
     for (accepted, duplicates) in [(1, 0), (0, 1)] {
-        let answer = running.client.post("/functions/v1/events", &headers, &body.to_string());
-        assert_eq!(answer.json(), json!({"accepted": accepted, "duplicates": duplicates}));
+        let answer = running
+            .client
+            .post("/functions/v1/events", &headers, &body.to_string());
+        assert_eq!(
+            answer.json(),
+            json!({"accepted": accepted, "duplicates": duplicates})
+        );
     }
     let (after, _) = running.client.recommended(&token(user(1)), "{}");
     assert!(!after.contains(&list[0]), "it hears of the like");
     drop(running);
 
     place.runtime.block_on(async {
-        let (trainer, updater, server) = (trainer.store().await, updater.store().await, server.store().await);
+        let (trainer, updater, server) = (
+            trainer.store().await,
+            updater.store().await,
+            server.store().await,
+        );
         writes_no_vectors(&trainer).await;
         writes_no_vectors(&server).await;
         records_nothing(&trainer).await;
@@ -144,8 +187,15 @@ fn heavy_each_component_does_its_work_and_no_others() {
         };
         let built = updater.build_vector_index(&plan).await.unwrap();
         assert!(matches!(built, IndexOutcome::Built { .. }));
-        assert_eq!(updater.build_vector_index(&plan).await.unwrap(), IndexOutcome::Present);
-        refused(server.build_vector_index(&IndexPlan { version: 2, ..plan }).await);
+        assert_eq!(
+            updater.build_vector_index(&plan).await.unwrap(),
+            IndexOutcome::Present
+        );
+        refused(
+            server
+                .build_vector_index(&IndexPlan { version: 2, ..plan })
+                .await,
+        );
         for store in [trainer, updater, server] {
             store.close().await;
         }
