@@ -22,6 +22,10 @@ create table if not exists twotower.vector_means (
 
 alter table twotower.video_popularity enable row level security;
 alter table twotower.vector_means enable row level security;
+drop policy if exists "twotower: who may read sees all" on twotower.video_popularity;
+create policy "twotower: who may read sees all" on twotower.video_popularity for select using (true);
+drop policy if exists "twotower: who may read sees all" on twotower.vector_means;
+create policy "twotower: who may read sees all" on twotower.vector_means for select using (true);
 grant select, insert, update, delete on twotower.video_popularity, twotower.vector_means to service_role;
 
 -- Counts and averages afresh. `twotower update` calls it.
@@ -165,17 +169,17 @@ begin
     -- Sign, 8 bits of exponent, 23 of fraction: each step is exact in double precision.
     select array_agg(
                (1 - 2 * (bits >> 31)) * case
-                   when bits >> 23 & 255 = 255 then double precision 'NaN'
-                   when bits >> 23 & 255 = 0 then (bits & 8388607) * 2::double precision ^ -149
-                   else (8388608 + (bits & 8388607)) * 2::double precision ^ ((bits >> 23 & 255) - 150)
+                   when (bits >> 23) & 255 = 255 then double precision 'NaN'
+                   when (bits >> 23) & 255 = 0 then (bits & 8388607) * 2::double precision ^ -149
+                   else (8388608 + (bits & 8388607)) * 2::double precision ^ (((bits >> 23) & 255) - 150)
                end
                order by place
            )
     into numbers
     from generate_series(0, 4 * (dim - 1), 4) as place,
          lateral (
-             select get_byte(bytes, place)::bigint << 24 | get_byte(bytes, place + 1) << 16
-                    | get_byte(bytes, place + 2) << 8 | get_byte(bytes, place + 3) as bits
+             select (get_byte(bytes, place)::bigint << 24) | (get_byte(bytes, place + 1) << 16)
+                    | (get_byte(bytes, place + 2) << 8) | get_byte(bytes, place + 3) as bits
          ) as word;
     select sqrt(sum(x * x)) into norm from unnest(numbers) as x;
     -- NaN sorts above every number.
@@ -205,10 +209,10 @@ $$;
 revoke all on function twotower.vector_mean(bigint) from public;
 grant execute on function twotower.vector_mean(bigint) to authenticated;
 
--- A vector for the caller out of the vectors of what they liked and skipped, about what the user tower makes of its averages at
--- several recency scales, without its weights: the averages at decays .5, .8, .95 and 1 per like, a little of the skips, seen
--- from the middle of all videos. The factors are a least-squares fit to a trained tower (docs/supabase.md says how close it
--- comes). NULL where nothing they liked has a vector.
+-- A vector for the caller out of the vectors of what they liked, about what the user tower makes of its averages at several recency
+-- scales, without its weights: the last like and the averages at decays .5, .8, .95 and 1 per like, seen from half way to the middle
+-- of all videos. The factors come near a least-squares fit on two trained towers (docs/supabase.md says how close that is); skips
+-- brought nothing. NULL where nothing they liked has a vector.
 create or replace function twotower.blended_vector(version bigint, dim integer) returns real[]
     language plpgsql
     stable
@@ -227,24 +231,17 @@ begin
             ) as latest
             join video_embeddings as vectors on vectors.video_id = latest.video_id and vectors.model_version = %3$s
         ),
-        skipped as (
-            select vectors.embedding, count(*) over () as n
-            from (
-                select video_id from skips where user_id = $1 order by created_at desc, video_id desc limit 1000
-            ) as latest
-            join video_embeddings as vectors on vectors.video_id = latest.video_id and vectors.model_version = %3$s
-        ),
-        scales (decay, share) as (values (0.5::double precision, 0.25), (0.8, 0.25), (0.95, 0.3)),
-        -- 1 / (sum of the weights decay ^ age)
+        scales (decay, share) as (values (0.5::double precision, 0.15), (0.8, 0.45), (0.95, 0.15)),
+        -- share / (sum of the weights decay ^ age)
         scaled as (
             select decay, share * (1 - decay) / (1 - decay ^ (select count(*) from liked)) as factor from scales
         ),
         weighted as (
-            select embedding, 0.2 / n + (select sum(factor * decay ^ age) from scaled) as weight from liked
+            select embedding,
+                   case age when 0 then 0.05 else 0 end + 0.2 / n + (select sum(factor * decay ^ age) from scaled) as weight
+            from liked
             union all
-            select embedding, -0.05 / n from skipped where exists (select from liked)
-            union all
-            select twotower.vector_mean(%3$s)::%1$I.vector, -0.95
+            select twotower.vector_mean(%3$s)::%1$I.vector, -0.5
             where exists (select from liked) and twotower.vector_mean(%3$s) is not null
         )
         select %1$I.l2_normalize(
@@ -373,7 +370,7 @@ begin
              where vectors.model_version = %2$s and vectors.video_id <> all ($2) %3$s', place, version, admitted
         );
         if to_regclass('public.video_embeddings_hnsw_' || version) is not null then
-            perform set_config('hnsw.iterative_scan', 'strict_order', true), set_config('hnsw.ef_search', '200', true);
+            perform set_config('hnsw.iterative_scan', 'strict_order', true), set_config('hnsw.ef_search', '400', true);
             nearest := twotower.nearest(version, dim, admitted);
         end if;
     end if;

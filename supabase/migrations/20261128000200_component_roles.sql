@@ -109,6 +109,8 @@ begin
         ) as _ (schema, name, role, verbs)
     loop
         execute format('grant %s on %I.%I to %I', own.verbs, own.schema, own.name, own.role);
+        -- Whoever may read one of these at all sees all of it, by an older policy.
+        continue when own.name in ('tombstones', 'tombstone_salt', 'change_key');
         -- The verbs say what, the policy which rows: all.
         policy := 'twotower: all rows for ' || own.role;
         execute format('drop policy if exists %I on %I.%I', policy, own.schema, own.name);

@@ -118,10 +118,7 @@ impl Sqlite {
         )
     }
 
-    #[expect(
-        clippy::unused_async,
-        reason = "called as the one for PostgreSQL is"
-    )]
+    #[expect(clippy::unused_async, reason = "called as the one for PostgreSQL is")]
     pub(crate) async fn refresh_statistics(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -294,7 +294,9 @@ impl Run<'_> {
             .retry
             .run("refresh the statistics", || self.store.refresh_statistics());
         if let Err(error) = refreshed.await {
-            tracing::warn!("the counts of likes that recommend_videos reads stay as they were: {error}");
+            tracing::warn!(
+                "the counts of likes that recommend_videos reads stay as they were: {error}"
+            );
         }
     }
 

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 /// Numbers out of base64.
 fn decoded(value: &Value) -> Vec<f32> {
     let bytes = STANDARD.decode(value.as_str().unwrap()).unwrap();
-    let numbers = bytes.chunks_exact(4).map(|bytes| f32::from_be_bytes(bytes.try_into().unwrap()));
+    let numbers = bytes
+        .chunks_exact(4)
+        .map(|bytes| f32::from_be_bytes(bytes.try_into().unwrap()));
     numbers.collect()
 }
 
@@ -21,8 +23,14 @@ async fn vectors_come_oldest_first_and_only_to_who_needs_them() {
         let url = circle(place).await;
         let mut ann = Person::user(&url, ANN).await;
         let context = ann.value("recommendation_context()").await.unwrap();
-        assert_eq!((&context["model_version"], &context["dim"]), (&json!(7), &json!(2)));
-        assert_eq!((&context["erased"], &context["cached"]), (&json!(false), &Value::Null));
+        assert_eq!(
+            (&context["model_version"], &context["dim"]),
+            (&json!(7), &json!(2))
+        );
+        assert_eq!(
+            (&context["erased"], &context["cached"]),
+            (&json!(false), &Value::Null)
+        );
         let angle = |degrees: f32| [degrees.to_radians().cos(), degrees.to_radians().sin()];
         let expected = [angle(30.0), angle(60.0)].concat();
         for (found, expected) in decoded(&context["likes"]).iter().zip(expected) {
@@ -30,14 +38,23 @@ async fn vectors_come_oldest_first_and_only_to_who_needs_them() {
         }
         assert_eq!(decoded(&context["likes"]).len(), 4);
         assert_eq!(decoded(&context["skips"]).len(), 2);
-        let known = format!("recommendation_context(NULL, '{}')", context["state"].as_str().unwrap());
+        let known = format!(
+            "recommendation_context(NULL, '{}')",
+            context["state"].as_str().unwrap()
+        );
         let again = ann.value(&known).await.unwrap();
         assert_eq!(again["state"], context["state"]);
-        assert_eq!((&again["likes"], &again["skips"]), (&Value::Null, &Value::Null));
+        assert_eq!(
+            (&again["likes"], &again["skips"]),
+            (&Value::Null, &Value::Null)
+        );
         // Somebody who has done nothing has no vectors, and is told so.
         let mut bob = Person::user(&url, BOB).await;
         let nothing = bob.value("recommendation_context()").await.unwrap();
-        assert_eq!((&nothing["likes"], &nothing["skips"]), (&json!(""), &json!("")));
+        assert_eq!(
+            (&nothing["likes"], &nothing["skips"]),
+            (&json!(""), &json!(""))
+        );
     }
 }
 
@@ -61,8 +78,15 @@ async fn long_histories_are_one_line_and_end_at_a_thousand() {
     let context = bob.value("recommendation_context()").await.unwrap();
     let likes = decoded(&context["likes"]);
     assert_eq!(likes, [1.0, 0.0].repeat(1000));
-    let rows = bob.rows("SELECT * FROM recommend_videos(100)").await.unwrap();
-    assert_eq!(rows.len(), 11, "all but what they like and what has no vector");
+    let rows = bob
+        .rows("SELECT * FROM recommend_videos(100)")
+        .await
+        .unwrap();
+    assert_eq!(
+        rows.len(),
+        11,
+        "all but what they like and what has no vector"
+    );
 }
 
 #[tokio::test]
@@ -79,7 +103,10 @@ async fn an_answer_is_given_again_while_nothing_changed() {
     let cached = ann.value("recommendation_context('ten')").await.unwrap();
     assert_eq!(cached["cached"]["answer"], json!({"recommendations": [1]}));
     assert_eq!(cached["likes"], Value::Null);
-    assert_eq!(ann.value("recommendation_context('five')").await.unwrap()["cached"], Value::Null);
+    assert_eq!(
+        ann.value("recommendation_context('five')").await.unwrap()["cached"],
+        Value::Null
+    );
 
     let mut states = vec![state(&context)];
     for change in [
@@ -93,14 +120,23 @@ async fn an_answer_is_given_again_while_nothing_changed() {
     }
     for change in [
         format!("DELETE FROM skips WHERE user_id = '{ANN}'"),
-        format!("INSERT INTO skips (user_id, video_id) VALUES ('{ANN}', '{}')", video(1)),
-        format!("INSERT INTO recommendation_blocks (user_id, kind, value) VALUES ('{ANN}', 'tag', 'quiet')"),
+        format!(
+            "INSERT INTO skips (user_id, video_id) VALUES ('{ANN}', '{}')",
+            video(1)
+        ),
+        format!(
+            "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES ('{ANN}', 'tag', 'quiet')"
+        ),
     ] {
         ann.run(&change).await.unwrap();
-        states.push(state(&ann.value("recommendation_context('ten')").await.unwrap()));
+        states.push(state(
+            &ann.value("recommendation_context('ten')").await.unwrap(),
+        ));
     }
     execute(&url, "UPDATE twotower.active_model SET version = 6").await;
-    states.push(state(&ann.value("recommendation_context('ten')").await.unwrap()));
+    states.push(state(
+        &ann.value("recommendation_context('ten')").await.unwrap(),
+    ));
     let number = states.len();
     states.sort();
     states.dedup();
@@ -117,11 +153,21 @@ async fn answers_grow_old_and_few_are_kept() {
         let keep = format!("keep_recommendations('key {n}', '{state}', '{{}}')::text");
         ann.value(&keep).await.unwrap();
     }
-    let keys = ann.rows("SELECT cache_key FROM recommendation_cache ORDER BY made_at").await.unwrap();
+    let keys = ann
+        .rows("SELECT cache_key FROM recommendation_cache ORDER BY made_at")
+        .await
+        .unwrap();
     assert_eq!(keys.len(), 16);
     assert_eq!(keys[0]["cache_key"], "key 4");
-    execute(&url, "UPDATE recommendation_cache SET made_at = now() - interval '5 minutes 1 second'").await;
-    assert_eq!(ann.value("recommendation_context('key 19')").await.unwrap()["cached"], Value::Null);
+    execute(
+        &url,
+        "UPDATE recommendation_cache SET made_at = now() - interval '5 minutes 1 second'",
+    )
+    .await;
+    assert_eq!(
+        ann.value("recommendation_context('key 19')").await.unwrap()["cached"],
+        Value::Null
+    );
     let long = "x".repeat(201);
     let huge = "x".repeat(65_536);
     for call in [
@@ -134,6 +180,8 @@ async fn answers_grow_old_and_few_are_kept() {
         assert_eq!(ann.refused(&format!("SELECT {call}")).await.0, "22023");
     }
     // Only the function writes: it counts.
-    let insert = format!("INSERT INTO recommendation_cache (user_id, cache_key, state, answer) VALUES ('{ANN}', 'k', 's', '{{}}')");
+    let insert = format!(
+        "INSERT INTO recommendation_cache (user_id, cache_key, state, answer) VALUES ('{ANN}', 'k', 's', '{{}}')"
+    );
     assert!(ann.run(&insert).await.is_err());
 }

@@ -30,8 +30,8 @@ pub(super) async fn circle(place: Place) -> String {
              SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, version,
                     ARRAY[cosd(sign * 30 * n), sind(sign * 30 * n)], 0
              FROM generate_series(1, 12) AS n, (VALUES (6, -1), (7, 1)) AS of (version, sign) WHERE n <> 11;
-             INSERT INTO likes VALUES ('{ANN}', '{one}', now() - interval '3 minutes'), ('{ANN}', '{two}', now() - interval '2 minutes'),
-                 ('{other}', '{nine}'), ('{other}', '{ten}'), ('{third}', '{nine}');
+             INSERT INTO likes VALUES ('{ANN}', '{one}', now() - interval '3 minutes'), ('{ANN}', '{two}', now() - interval '2 minutes');
+             INSERT INTO likes (user_id, video_id) VALUES ('{other}', '{nine}'), ('{other}', '{ten}'), ('{third}', '{nine}');
              INSERT INTO skips VALUES ('{ANN}', '{three}', now() - interval '1 minute');
              SELECT twotower.refresh_statistics()",
             one = video(1),
@@ -49,7 +49,12 @@ pub(super) async fn circle(place: Place) -> String {
 
 /// Base64 as the functions take vectors.
 pub(super) fn encoded(vector: &[f32]) -> String {
-    STANDARD.encode(vector.iter().flat_map(|x| x.to_be_bytes()).collect::<Vec<u8>>())
+    STANDARD.encode(
+        vector
+            .iter()
+            .flat_map(|x| x.to_be_bytes())
+            .collect::<Vec<u8>>(),
+    )
 }
 
 fn ids(rows: &[Value]) -> Vec<u128> {
@@ -64,20 +69,23 @@ async fn a_vector_orders_what_is_neither_liked_nor_skipped() {
         let mut ann = Person::user(&url, ANN).await;
         let query = encoded(&[1.0, 0.0]);
         let rows = ann
-            .rows(&format!("SELECT * FROM recommend_videos(100, query => '{query}')"))
+            .rows(&format!(
+                "SELECT * FROM recommend_videos(100, query => '{query}')"
+            ))
             .await
             .unwrap();
-        // Angles 0, ±30 (30 is liked), −60, 120, ±90 …; the skipped one at 90° comes last, and 11 has no vector.
-        assert_eq!(ids(&rows), [12, 10, 4, 9, 5, 8, 7, 6, 3].map(|n| n));
+        // 0°, −60°, −90°, then pairs that are equally far; the skipped one comes last, 1 and 2 are liked, 11 has no vector.
+        assert_eq!(ids(&rows), [12, 10, 9, 4, 8, 5, 7, 6, 3]);
         assert_eq!(
             rows[0],
-            json!({"video_id": video(12), "title": "video 12", "score": 1.0, "source": "two_tower", "skipped_before": false,
+            json!({"video_id": video(12), "title": "video 12", "score": 1, "source": "two_tower", "skipped_before": false,
                    "model_version": 7})
         );
         assert_eq!(rows.last().unwrap()["skipped_before"], true);
         let with_liked = format!("SELECT * FROM recommend_videos(3, false, query => '{query}')");
         assert_eq!(ids(&ann.rows(&with_liked).await.unwrap()), [12, 1, 2]);
-        let good = format!("SELECT * FROM recommend_videos(100, min_score => 0.4, query => '{query}')");
+        let good =
+            format!("SELECT * FROM recommend_videos(100, min_score => 0.4, query => '{query}')");
         assert_eq!(ids(&ann.rows(&good).await.unwrap()), [12, 10]);
     }
 }
@@ -86,7 +94,10 @@ async fn a_vector_orders_what_is_neither_liked_nor_skipped() {
 async fn blocks_of_every_kind_hold() {
     let url = circle(Place::Supabase).await;
     let mut ann = Person::user(&url, ANN).await;
-    let all = format!("SELECT * FROM recommend_videos(100, query => '{}')", encoded(&[1.0, 0.0]));
+    let all = format!(
+        "SELECT * FROM recommend_videos(100, query => '{}')",
+        encoded(&[1.0, 0.0])
+    );
     let popular = "SELECT * FROM similar_videos('00000000-0000-4000-8000-00000000000b', 100)";
     for (kind, value, gone) in [
         ("video", video(12).to_string(), vec![12]),
@@ -120,22 +131,36 @@ async fn the_stored_vector_counts_until_something_is_liked() {
     assert!([12, 4].contains(&blended[0]), "{blended:?}");
     let mut service = Person::with_claims(&url, "service_role", &json!({})).await;
     let write = |user: Uuid, version: i64, vector: &[f32]| {
-        format!("write_user_embedding('{user}', {version}, '{}')", encoded(vector))
+        format!(
+            "write_user_embedding('{user}', {version}, '{}')",
+            encoded(vector)
+        )
     };
     let towards_8 = [-0.5, -0.866_025_4];
     let written = service.value(&write(ANN, 7, &towards_8)).await.unwrap();
     assert_eq!(written, true);
     assert_eq!(ids(&ann.rows(first).await.unwrap()), [8]);
     // Of another version, nothing is kept.
-    assert_eq!(service.value(&write(ANN, 6, &towards_8)).await.unwrap(), false);
-    assert_eq!(service.value(&write(ANN, 8, &towards_8)).await.unwrap(), false);
+    assert_eq!(
+        service.value(&write(ANN, 6, &towards_8)).await.unwrap(),
+        false
+    );
+    assert_eq!(
+        service.value(&write(ANN, 8, &towards_8)).await.unwrap(),
+        false
+    );
     let like = format!("like_video('{}')", video(5));
     assert_eq!(ann.value(&like).await.unwrap(), true);
     assert_ne!(ids(&ann.rows(first).await.unwrap()), [8]);
-    assert_eq!(service.value(&write(ANN, 7, &towards_8)).await.unwrap(), true);
+    assert_eq!(
+        service.value(&write(ANN, 7, &towards_8)).await.unwrap(),
+        true
+    );
     assert_eq!(ids(&ann.rows(first).await.unwrap()), [8]);
     // Nobody else writes vectors.
-    let (code, _) = ann.refused(&format!("SELECT {}", write(ANN, 7, &towards_8))).await;
+    let (code, _) = ann
+        .refused(&format!("SELECT {}", write(ANN, 7, &towards_8)))
+        .await;
     assert_eq!(code, "42501");
 }
 
@@ -143,20 +168,33 @@ async fn the_stored_vector_counts_until_something_is_liked() {
 async fn the_unknown_get_what_is_popular() {
     let url = circle(Place::Supabase).await;
     let mut bob = Person::user(&url, BOB).await;
-    let rows = bob.rows("SELECT * FROM recommend_videos(100)").await.unwrap();
+    let rows = bob
+        .rows("SELECT * FROM recommend_videos(100)")
+        .await
+        .unwrap();
     // Two likes, then one each by id, then those that nobody likes; whether a vector is there does not matter.
     assert_eq!(ids(&rows), [9, 1, 2, 10, 3, 4, 5, 6, 7, 8, 11, 12]);
-    assert_eq!(rows[0]["score"], 1.0);
+    assert_eq!(rows[0]["score"], 1);
     assert_eq!(rows[1]["score"], 0.5);
-    assert_eq!(rows[11]["score"], 0.0);
-    assert!(rows.iter().all(|row| row["source"] == "popular" && row["model_version"] == 7));
+    assert_eq!(rows[11]["score"], 0);
+    assert!(
+        rows.iter()
+            .all(|row| row["source"] == "popular" && row["model_version"] == 7)
+    );
     // Before anything was counted, and without a model.
-    execute(&url, "DELETE FROM twotower.video_popularity; DELETE FROM twotower.active_model").await;
+    execute(
+        &url,
+        "DELETE FROM twotower.video_popularity; DELETE FROM twotower.active_model",
+    )
+    .await;
     let rows = bob.rows("SELECT * FROM recommend_videos(3)").await.unwrap();
     assert_eq!(ids(&rows), [9, 1, 2]);
     assert_eq!(rows[0]["model_version"], Value::Null);
     let mut ann = Person::user(&url, ANN).await;
-    let rows = ann.rows("SELECT * FROM recommend_videos(100)").await.unwrap();
+    let rows = ann
+        .rows("SELECT * FROM recommend_videos(100)")
+        .await
+        .unwrap();
     assert_eq!(ids(&rows), [9, 10, 4, 5, 6, 7, 8, 11, 12, 3]);
 }
 
@@ -166,7 +204,11 @@ async fn similar_videos_leave_out_the_video_itself_and_what_left() {
     let mut ann = Person::user(&url, ANN).await;
     let similar = format!("SELECT * FROM similar_videos('{}', 3)", video(5));
     assert_eq!(ids(&ann.rows(&similar).await.unwrap()), [4, 6, 7]);
-    execute(&url, &format!("DELETE FROM videos WHERE id = '{}'", video(6))).await;
+    execute(
+        &url,
+        &format!("DELETE FROM videos WHERE id = '{}'", video(6)),
+    )
+    .await;
     assert_eq!(ids(&ann.rows(&similar).await.unwrap()), [4, 7, 8]);
     let unknown = format!("SELECT * FROM similar_videos('{}')", video(6));
     assert_eq!(ann.refused(&unknown).await.0, "PT404");
@@ -177,10 +219,22 @@ async fn what_is_no_vector_and_no_limit_is_refused() {
     let url = circle(Place::Supabase).await;
     let mut ann = Person::user(&url, ANN).await;
     for (arguments, says) in [
-        (format!("query => '{}'", encoded(&[1.0])), "2 numbers of 4 bytes, not 4 bytes"),
-        (format!("query => '{}'", encoded(&[1.0, f32::NAN])), "the norm NaN"),
-        (format!("query => '{}'", encoded(&[1.0, f32::INFINITY])), "the norm NaN"),
-        (format!("query => '{}'", encoded(&[1.0, 1.0])), "the norm 1.41"),
+        (
+            format!("query => '{}'", encoded(&[1.0])),
+            "2 numbers of 4 bytes, not 4 bytes",
+        ),
+        (
+            format!("query => '{}'", encoded(&[1.0, f32::NAN])),
+            "the norm NaN",
+        ),
+        (
+            format!("query => '{}'", encoded(&[1.0, f32::INFINITY])),
+            "the norm NaN",
+        ),
+        (
+            format!("query => '{}'", encoded(&[1.0, 1.0])),
+            "the norm 1.41",
+        ),
         (format!("query => '{}'", encoded(&[0.0, 0.0])), "the norm 0"),
         ("query => '?'".into(), "base64"),
         ("0".into(), "between 1 and 100"),
@@ -188,18 +242,31 @@ async fn what_is_no_vector_and_no_limit_is_refused() {
         ("NULL".into(), "between 1 and 100"),
         ("min_score => 'NaN'".into(), "min_score"),
     ] {
-        let (code, message) = ann.refused(&format!("SELECT * FROM recommend_videos({arguments})")).await;
+        let (code, message) = ann
+            .refused(&format!("SELECT * FROM recommend_videos({arguments})"))
+            .await;
         assert_eq!(code, "22023", "{arguments}: {message}");
         assert!(message.contains(says), "{arguments}: {message}");
     }
     // To the bit, denormal numbers and signs included.
-    let numbers = [FRAC_1_SQRT_2, -FRAC_1_SQRT_2, 1e-40, f32::MIN_POSITIVE, -0.0, 0.1];
+    let numbers = [
+        FRAC_1_SQRT_2,
+        -FRAC_1_SQRT_2,
+        1e-40,
+        f32::MIN_POSITIVE,
+        -0.0,
+        0.1,
+    ];
     let decode = format!(
         "encode(float4send((twotower.vector_from_base64('{}', 6))[n]), 'hex') AS bits FROM generate_series(1, 6) AS n",
         encoded(&numbers)
     );
     let bits: Vec<Value> = ann.rows(&format!("SELECT {decode}")).await.unwrap();
-    for (number, bits) in numbers.iter().zip(bits).filter(|(number, _)| **number != 0.0) {
+    for (number, bits) in numbers
+        .iter()
+        .zip(bits)
+        .filter(|(number, _)| **number != 0.0)
+    {
         assert_eq!(bits["bits"], format!("{:08x}", number.to_bits()));
     }
 }
@@ -210,12 +277,22 @@ async fn a_like_is_recorded_once_and_taken_back() {
     let mut bob = Person::user(&url, BOB).await;
     let like = format!("like_video('{}')", video(4));
     let unlike = format!("like_video('{}', false)", video(4));
-    for (call, changed) in [(&like, true), (&like, false), (&unlike, true), (&unlike, false)] {
+    for (call, changed) in [
+        (&like, true),
+        (&like, false),
+        (&unlike, true),
+        (&unlike, false),
+    ] {
         assert_eq!(bob.value(call).await.unwrap(), changed);
     }
     let unknown = format!("SELECT like_video('{}')", video(99));
     assert_eq!(bob.refused(&unknown).await.0, "PT404");
-    assert_eq!(bob.refused("SELECT like_video(gen_random_uuid(), NULL)").await.0, "22023");
+    assert_eq!(
+        bob.refused("SELECT like_video(gen_random_uuid(), NULL)")
+            .await
+            .0,
+        "22023"
+    );
 }
 
 #[tokio::test]
@@ -228,7 +305,9 @@ async fn the_erased_and_the_unknown_get_nothing() {
     ];
     let url = circle(Place::Supabase).await;
     let mut ann = Person::user(&url, ANN).await;
-    ann.value("keep_recommendations('key', 'state', '{}')::text").await.unwrap();
+    ann.value("keep_recommendations('key', 'state', '{}')::text")
+        .await
+        .unwrap();
     let erased = ann.value("erase_me()").await.unwrap();
     assert_eq!(erased["likes_deleted"], 2);
     assert_eq!(erased["skips_deleted"], 1);
@@ -244,19 +323,40 @@ async fn the_erased_and_the_unknown_get_nothing() {
     assert_eq!(context["erased"], true);
     assert_eq!(context["likes"], Value::Null);
     let mut owner = Person::owner(&url).await;
-    let kept = owner.value("SELECT count(*) FROM recommendation_cache").await.unwrap();
+    let kept = owner
+        .value("SELECT count(*) FROM recommendation_cache")
+        .await
+        .unwrap();
     assert_eq!(kept, 0);
     let mut service = Person::with_claims(&url, "service_role", &json!({})).await;
-    let write = format!("write_user_embedding('{ANN}', 7, '{}')", encoded(&[1.0, 0.0]));
+    let write = format!(
+        "write_user_embedding('{ANN}', 7, '{}')",
+        encoded(&[1.0, 0.0])
+    );
     assert_eq!(service.value(&write).await.unwrap(), false);
 
-    let mut nobody = Person::with_claims(&url, "authenticated", &json!({"role": "authenticated"})).await;
-    for call in calls.into_iter().chain(["recommendation_context()", "erase_me()"]) {
-        assert_eq!(nobody.refused(&format!("SELECT {call}")).await.0, "PT401", "{call}");
+    let mut nobody =
+        Person::with_claims(&url, "authenticated", &json!({"role": "authenticated"})).await;
+    for call in calls
+        .into_iter()
+        .chain(["recommendation_context()", "erase_me()"])
+    {
+        assert_eq!(
+            nobody.refused(&format!("SELECT {call}")).await.0,
+            "PT401",
+            "{call}"
+        );
     }
     let mut anonymous = Person::anonymous(&url).await;
-    for call in calls.into_iter().chain(["recommendation_context()", "erase_me()"]) {
-        assert_eq!(anonymous.refused(&format!("SELECT {call}")).await.0, "42501", "{call}");
+    for call in calls
+        .into_iter()
+        .chain(["recommendation_context()", "erase_me()"])
+    {
+        assert_eq!(
+            anonymous.refused(&format!("SELECT {call}")).await.0,
+            "42501",
+            "{call}"
+        );
     }
 }
 

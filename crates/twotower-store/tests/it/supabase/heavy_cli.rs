@@ -54,16 +54,32 @@ async fn both_ways_of_migrating_go_together() {
     assert_eq!(recorded(&other).await, pushed);
 }
 
+/// What advisors say of any database like this one: no index was used yet where nothing was asked yet, and keys between tables of a
+/// row for each version or experiment, which are never deleted, need none.
+fn says_nothing(finding: &Value) -> bool {
+    match finding["name"].as_str().unwrap() {
+        "unused_index" => true,
+        "unindexed_foreign_keys" => finding["metadata"]["schema"] == "twotower",
+        _ => false,
+    }
+}
+
 #[tokio::test]
 async fn the_advisors_find_nothing() {
     for place in [Place::Supabase, Place::OlderSupabase] {
         let url = place.migrated().await;
         let output = supabase(
             &as_superuser(&url),
-            &["db", "advisors", "--type", "all", "--level", "info", "--output-format", "json"],
+            &["db", "advisors", "--type", "all", "--level", "info"],
         );
-        let text = String::from_utf8_lossy(&output.stdout);
-        let findings: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        println!("{findings:#}");
+        let findings: Vec<Value> = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)));
+        // It looks, or it would not even say that no index was used.
+        assert!(!findings.is_empty());
+        let found: Vec<&Value> = findings
+            .iter()
+            .filter(|finding| !says_nothing(finding))
+            .collect();
+        assert!(found.is_empty(), "{place:?}: {found:#?}");
     }
 }

@@ -14,7 +14,10 @@ const FILE: &str = "crates/twotower-store/tests/it/supabase/matrix.txt";
 fn blocks(text: &str) -> BTreeMap<String, String> {
     let mut blocks: BTreeMap<String, String> = BTreeMap::new();
     let mut object = String::new();
-    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+    for line in text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
         if line.starts_with(' ') {
             let who = blocks.entry(object.clone()).or_default();
             *who = format!("{who}{line}\n");
@@ -29,7 +32,9 @@ fn blocks(text: &str) -> BTreeMap<String, String> {
 async fn everybody_may_what_the_matrix_says_and_nothing_else() {
     let expected = blocks(EXPECTED);
     for place in Place::ALL {
-        let mut connection = PgConnection::connect(&place.migrated().await).await.unwrap();
+        let mut connection = PgConnection::connect(&place.migrated().await)
+            .await
+            .unwrap();
         let mut wrong = String::new();
         let mut found = BTreeMap::new();
         for row in connection.fetch_all(QUERY).await.unwrap() {
@@ -48,7 +53,10 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             }
             found.insert(object, who);
         }
-        for object in expected.keys().filter(|object| !found.contains_key(*object)) {
+        for object in expected
+            .keys()
+            .filter(|object| !found.contains_key(*object))
+        {
             wrong += &format!("{object} stands in {FILE} and is not there\n");
         }
         assert!(wrong.is_empty(), "{place:?}:\n{wrong}");
@@ -62,7 +70,9 @@ async fn the_bucket_of_models_is_nobodys_but_the_service_keys() {
         let url = place.migrated().await;
         let url = as_superuser(&url);
         let mut owner = Person::owner(&url).await;
-        let public = owner.value("SELECT public FROM storage.buckets WHERE id = 'models'").await;
+        let public = owner
+            .value("SELECT public FROM storage.buckets WHERE id = 'models'")
+            .await;
         assert_eq!(public.unwrap(), json!(false));
         owner
             .run("INSERT INTO storage.objects (bucket_id, name) VALUES ('models', '1/manifest.json')")
@@ -90,7 +100,10 @@ async fn the_bucket_of_models_is_nobodys_but_the_service_keys() {
             }
         }
         let mut service = Person::with_claims(&url, "service_role", &json!({})).await;
-        let seen = service.rows("SELECT name FROM storage.objects").await.unwrap();
+        let seen = service
+            .rows("SELECT name FROM storage.objects")
+            .await
+            .unwrap();
         assert_eq!(seen, [json!({"name": "1/manifest.json"})]);
     }
 }

@@ -25,8 +25,12 @@ impl Person {
     }
 
     pub(super) async fn user(url: &str, user: Uuid) -> Self {
-        Self::with_claims(url, "authenticated", &json!({"sub": user, "role": "authenticated"}))
-            .await
+        Self::with_claims(
+            url,
+            "authenticated",
+            &json!({"sub": user, "role": "authenticated"}),
+        )
+        .await
     }
 
     /// Without a token.
@@ -53,7 +57,8 @@ impl Person {
 
     /// The rows of a query, as PostgREST would answer them.
     pub(super) async fn rows(&mut self, sql: &str) -> Result<Vec<Value>, sqlx::Error> {
-        let wrapped = format!("SELECT coalesce(json_agg(source), '[]')::text FROM ({sql}) AS source");
+        let wrapped =
+            format!("SELECT coalesce(json_agg(answer_row), '[]')::text FROM ({sql}) AS answer_row");
         let row = self.connection.fetch_one(AssertSqlSafe(wrapped)).await?;
         Ok(serde_json::from_str(row.get(0)).unwrap())
     }

@@ -12,7 +12,7 @@ use std::fmt::Write;
 /// Statements of one transaction, which is rolled back.
 const BATCH: usize = 500;
 
-/// Runs statements one by one, each as a source of rows; gives what each answered, errors with all that they say.
+/// Runs statements one by one, each as rows; gives what each answered, errors with all that they say.
 const PROBER: &str = "
     CREATE SCHEMA probing;
     GRANT USAGE ON SCHEMA probing TO PUBLIC;
@@ -29,7 +29,7 @@ const PROBER: &str = "
                     EXECUTE statement;
                     answer := 'done';
                 ELSE
-                    EXECUTE 'WITH source AS (' || statement || ') SELECT coalesce(json_agg(source)::text, '''') FROM source'
+                    EXECUTE 'WITH answer_row AS (' || statement || ') SELECT coalesce(json_agg(answer_row)::text, '''') FROM answer_row'
                     INTO answer;
                 END IF;
                 RETURN NEXT answer;
@@ -102,14 +102,31 @@ impl Random {
         match kind {
             "uuid" => {
                 let n = self.next();
-                let ids = [ANN, ANN, BOB, video(u128::from(n % 14)), video(u128::from(n))];
+                let ids = [
+                    ANN,
+                    ANN,
+                    BOB,
+                    video(u128::from(n % 14)),
+                    video(u128::from(n)),
+                ];
                 format!("'{}'", self.pick(&ids))
             }
             "boolean" => (*self.pick(&["true", "false"])).into(),
             "jsonb" => (*self.pick(&["'{}'", "'\"x\"'", "'[1]'", "'null'"])).into(),
-            "integer" | "bigint" | "smallint" => {
-                (*self.pick(&["-1", "0", "1", "2", "6", "7", "10", "64", "100", "101", "2147483647"])).into()
-            }
+            "integer" | "bigint" | "smallint" => (*self.pick(&[
+                "-1",
+                "0",
+                "1",
+                "2",
+                "6",
+                "7",
+                "10",
+                "64",
+                "100",
+                "101",
+                "2147483647",
+            ]))
+            .into(),
             "real" | "double precision" => {
                 (*self.pick(&["-1", "0", "0.5", "1", "'NaN'", "'Infinity'"])).into()
             }
@@ -119,8 +136,18 @@ impl Random {
             "vector" | "extensions.vector" => "'[1,0]'".into(),
             _ => {
                 let words = [
-                    "'key'", "'state'", "'tag'", "'tagged'", "'video'", "'aaaaaaaa%'", "'%'", "''", "'PwAAAD8AAAA='", "'active'",
-                    "'SELECT 1'", "'''; DROP TABLE public.likes; --'",
+                    "'key'",
+                    "'state'",
+                    "'tag'",
+                    "'tagged'",
+                    "'video'",
+                    "'aaaaaaaa%'",
+                    "'%'",
+                    "''",
+                    "'PwAAAD8AAAA='",
+                    "'active'",
+                    "'SELECT 1'",
+                    "'''; DROP TABLE public.likes; --'",
                 ];
                 (*self.pick(&words)).into()
             }
@@ -146,7 +173,9 @@ struct Surface {
 
 fn strings(value: &Value) -> Vec<String> {
     let texts = value.as_array().unwrap().iter();
-    texts.map(|text| text.as_str().unwrap().to_owned()).collect()
+    texts
+        .map(|text| text.as_str().unwrap().to_owned())
+        .collect()
 }
 
 impl Surface {
@@ -158,7 +187,8 @@ impl Surface {
                 .iter()
                 .map(|row| Table {
                     name: row["name"].as_str().unwrap().into(),
-                    columns: std::iter::zip(strings(&row["columns"]), strings(&row["types"])).collect(),
+                    columns: std::iter::zip(strings(&row["columns"]), strings(&row["types"]))
+                        .collect(),
                 })
                 .collect(),
             functions: functions
@@ -179,7 +209,11 @@ impl Surface {
             12..14 => self.update(random),
             14..16 => {
                 let table = random.pick(&self.tables);
-                format!("DELETE FROM {} {} RETURNING *", table.name, condition(table, random))
+                format!(
+                    "DELETE FROM {} {} RETURNING *",
+                    table.name,
+                    condition(table, random)
+                )
             }
             16 if random.one_in(4) => format!("TRUNCATE {}", random.pick(&self.tables).name),
             _ => self.call(random),
@@ -204,17 +238,32 @@ impl Surface {
     /// As an embedded resource is read.
     fn join(&self, random: &mut Random) -> String {
         let (a, b) = (random.pick(&self.tables), random.pick(&self.tables));
-        let on = random.pick(&["true", "a.user_id = b.user_id", "a.video_id = b.video_id", "a.id = b.video_id"]);
+        let on = random.pick(&[
+            "true",
+            "a.user_id = b.user_id",
+            "a.video_id = b.video_id",
+            "a.id = b.video_id",
+        ]);
         let join = random.pick(&["JOIN", "LEFT JOIN", "RIGHT JOIN"]);
-        format!("SELECT a.*, to_json(b) AS b FROM {} AS a {join} {} AS b ON {on} LIMIT 100", a.name, b.name)
+        format!(
+            "SELECT a.*, to_json(b) AS b FROM {} AS a {join} {} AS b ON {on} LIMIT 100",
+            a.name, b.name
+        )
     }
 
     fn insert(&self, random: &mut Random) -> String {
         let table = random.pick(&self.tables);
         let chosen: Vec<_> = table.columns.iter().filter(|_| !random.one_in(4)).collect();
         let names: Vec<&str> = chosen.iter().map(|(name, _)| &**name).collect();
-        let values: Vec<String> = chosen.iter().map(|(_, kind)| random.literal(kind)).collect();
-        let conflict = random.pick(&["", "ON CONFLICT DO NOTHING", "ON CONFLICT (user_id, video_id) DO UPDATE SET user_id = excluded.user_id"]);
+        let values: Vec<String> = chosen
+            .iter()
+            .map(|(_, kind)| random.literal(kind))
+            .collect();
+        let conflict = random.pick(&[
+            "",
+            "ON CONFLICT DO NOTHING",
+            "ON CONFLICT (user_id, video_id) DO UPDATE SET user_id = excluded.user_id",
+        ]);
         format!(
             "INSERT INTO {} ({}) VALUES ({}) {conflict} RETURNING *",
             table.name,
@@ -227,7 +276,11 @@ impl Surface {
         let table = random.pick(&self.tables);
         let (column, kind) = random.pick(&table.columns);
         let value = random.literal(kind);
-        format!("UPDATE {} SET {column} = {value} {} RETURNING *", table.name, condition(table, random))
+        format!(
+            "UPDATE {} SET {column} = {value} {} RETURNING *",
+            table.name,
+            condition(table, random)
+        )
     }
 
     fn call(&self, random: &mut Random) -> String {
@@ -239,8 +292,12 @@ impl Surface {
             }
         };
         // Trailing arguments may have defaults.
-        let given = function.types.len() - usize::from(random.one_in(4) && !function.types.is_empty());
-        let arguments: Vec<String> = function.types[..given].iter().map(|kind| random.literal(kind)).collect();
+        let given =
+            function.types.len() - usize::from(random.one_in(4) && !function.types.is_empty());
+        let arguments: Vec<String> = function.types[..given]
+            .iter()
+            .map(|kind| random.literal(kind))
+            .collect();
         format!("SELECT * FROM {}({})", function.name, arguments.join(", "))
     }
 }
@@ -250,7 +307,11 @@ fn condition(table: &Table, random: &mut Random) -> String {
     let mut sql = String::new();
     for n in 0..random.below(4) {
         let (column, kind) = random.pick(&table.columns);
-        let before = if n == 0 { "WHERE" } else { *random.pick(&["AND", "OR", "AND NOT", "OR NOT"]) };
+        let before = if n == 0 {
+            "WHERE"
+        } else {
+            *random.pick(&["AND", "OR", "AND NOT", "OR NOT"])
+        };
         let literal = random.literal(kind);
         let test = match random.below(6) {
             0 => format!("{column} IS NOT NULL"),
@@ -282,7 +343,10 @@ async fn heavy_nothing_of_somebody_elses_is_reached() {
         let (role, claims) = match random.below(10) {
             0 => ("anon", json!({"role": "anon"})),
             1 => ("authenticated", json!({"role": "authenticated"})),
-            _ => ("authenticated", json!({"sub": BOB, "role": "authenticated"})),
+            _ => (
+                "authenticated",
+                json!({"sub": BOB, "role": "authenticated"}),
+            ),
         };
         person
             .run(&format!(
@@ -290,13 +354,22 @@ async fn heavy_nothing_of_somebody_elses_is_reached() {
             ))
             .await
             .unwrap();
-        let quoted: Vec<String> = statements.iter().map(|one| format!("$probe${one}$probe$")).collect();
-        let run = format!("SELECT answer FROM probing.run(ARRAY[{}]) AS answer", quoted.join(", "));
+        let quoted: Vec<String> = statements
+            .iter()
+            .map(|one| format!("$probe${one}$probe$"))
+            .collect();
+        let run = format!(
+            "SELECT answer FROM probing.run(ARRAY[{}]) AS answer",
+            quoted.join(", ")
+        );
         let answers = person.rows(&run).await.unwrap();
         assert_eq!(answers.len(), BATCH);
         for (statement, answer) in statements.iter().zip(&answers) {
             let answer = answer["answer"].as_str().unwrap();
-            assert_no_secret(answer, &format!("seed {seed}, batch {batch}, {role} {claims}: {statement}"));
+            assert_no_secret(
+                answer,
+                &format!("seed {seed}, batch {batch}, {role} {claims}: {statement}"),
+            );
             if answer.starts_with("error") {
                 refused += 1;
             } else {
@@ -305,10 +378,16 @@ async fn heavy_nothing_of_somebody_elses_is_reached() {
         }
         person.run("RESET ROLE").await.unwrap();
         let after = person.rows(&checksum).await.unwrap();
-        assert_eq!(before, after, "seed {seed}, batch {batch}, {role} {claims}: {statements:#?}");
+        assert_eq!(
+            before, after,
+            "seed {seed}, batch {batch}, {role} {claims}: {statements:#?}"
+        );
         person.run("ROLLBACK").await.unwrap();
     }
     // Both kinds, or the statements are none that anybody would answer.
-    assert!(answered > refused / 10, "{answered} answered, {refused} refused");
+    assert!(
+        answered > refused / 10,
+        "{answered} answered, {refused} refused"
+    );
     eprintln!("{answered} answered, {refused} refused: 0 rows, 0 fields");
 }

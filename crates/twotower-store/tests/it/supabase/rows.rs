@@ -77,7 +77,10 @@ async fn everybody_sees_their_own_rows_in_every_table() {
             }
             for user in users {
                 let there = format!("SELECT FROM {name} WHERE user_id = '{user}'");
-                assert!(!owner.rows(&there).await.unwrap().is_empty(), "{name} has no row of {user}");
+                assert!(
+                    !owner.rows(&there).await.unwrap().is_empty(),
+                    "{name} has no row of {user}"
+                );
                 let mut person = Person::user(&url, user).await;
                 // What may not be read at all shows nothing, either.
                 let Ok(rows) = person.rows(&all).await else {
@@ -116,7 +119,10 @@ async fn no_function_tells_of_somebody_else() {
         assert_no_secret(&Value::from(rows).to_string(), call);
     }
     // What Ann likes and blocks is no reason to keep it from Bob.
-    let rows = bob.rows("SELECT * FROM recommend_videos(100)").await.unwrap();
+    let rows = bob
+        .rows("SELECT * FROM recommend_videos(100)")
+        .await
+        .unwrap();
     assert_eq!(rows.len(), 10);
     for call in [
         "twotower.user_state('aaaaaaaa-0000-4000-8000-000000000000', 10)",
@@ -126,6 +132,10 @@ async fn no_function_tells_of_somebody_else() {
         "twotower.refresh_statistics()",
         "twotower.build_vector_index(7)",
     ] {
-        assert_eq!(bob.refused(&format!("SELECT * FROM {call}")).await.0, "42501", "{call}");
+        assert_eq!(
+            bob.refused(&format!("SELECT * FROM {call}")).await.0,
+            "42501",
+            "{call}"
+        );
     }
 }
