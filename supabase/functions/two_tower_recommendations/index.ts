@@ -1,6 +1,6 @@
 /** What the token's user should see next. The contract is that of `twotower serve`: docs/api.md. */
 
-import { readObject } from "../_shared/http/body.ts";
+import { parseObject, readBody } from "../_shared/http/body.ts";
 import { endpoint } from "../_shared/http/endpoint.ts";
 import { consoleLog } from "../_shared/http/log.ts";
 import { Database } from "../_shared/project/database.ts";
@@ -26,11 +26,9 @@ const parts: Parts = {
 };
 
 Deno.serve(endpoint({ name, allowedOrigins: settings.allowedOrigins, log: consoleLog }, async (request, exchange) => {
-  // Before anything is answered: an answer to a request whose body is still on its way breaks the connection off.
-  const body = readObject(request);
-  body.catch(() => {});
+  const body = await readBody(request);
   const caller = await exchange.timing.measure("auth", () => authenticator.authenticate(request, exchange.signal));
-  const answer = await recommend(parts, caller, parseQuery(await body), exchange);
+  const answer = await recommend(parts, caller, parseQuery(parseObject(request.headers, body)), exchange);
   const { source, cached, partial } = answer;
   return { body: answer, log: { source, cached, partial } };
 }));

@@ -1,6 +1,6 @@
 /** Writes the token's user's vector anew, so that whatever reads `user_embeddings` knows of their latest like. */
 
-import { readObject } from "../_shared/http/body.ts";
+import { parseObject, readBody } from "../_shared/http/body.ts";
 import { endpoint } from "../_shared/http/endpoint.ts";
 import { invalid } from "../_shared/http/error.ts";
 import { consoleLog } from "../_shared/http/log.ts";
@@ -21,10 +21,9 @@ const parts: Parts = {
 };
 
 Deno.serve(endpoint({ name, allowedOrigins: settings.allowedOrigins, log: consoleLog }, async (request, exchange) => {
-  const body = readObject(request);
-  body.catch(() => {});
+  const body = await readBody(request);
   const caller = await exchange.timing.measure("auth", () => authenticator.authenticate(request, exchange.signal));
-  if (Object.keys(await body).length > 0) {
+  if (Object.keys(parseObject(request.headers, body)).length > 0) {
     throw invalid("this address takes no fields: the user is the token's, and the vector is computed here");
   }
   return { body: await update(parts, caller, exchange) };

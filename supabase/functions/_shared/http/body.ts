@@ -6,29 +6,11 @@ const READ_DEADLINE_MS = 5000;
 /** Longest piece of a request that an answer repeats. */
 const MAX_ECHO_CHARS = 40;
 
-/** Reads a body that is one JSON object; an empty body is an empty object. Throws `ApiError`. */
-export async function readObject(request: Request): Promise<Record<string, unknown>> {
-  const bytes = await readBytes(request);
-  if (bytes.length === 0) {
-    return {};
-  }
-  const mediaType = request.headers.get("content-type")?.split(";")[0].trim().toLowerCase();
-  if (mediaType !== "application/json") {
-    throw invalid("the Content-Type must be application/json");
-  }
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch {
-    throw invalid("the body is not valid JSON");
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw invalid("the body must be a JSON object");
-  }
-  return value as Record<string, unknown>;
-}
-
-async function readBytes(request: Request): Promise<Uint8Array> {
+/**
+ * All of a body. To be read before anything else is done with its request: an answer to a request whose body is still on its way may
+ * break the connection off. Throws `ApiError`.
+ */
+export async function readBody(request: Request): Promise<Uint8Array> {
   if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) {
     throw tooLarge(MAX_BODY_BYTES);
   }
@@ -77,6 +59,27 @@ async function collect(reader: ReadableStreamDefaultReader<Uint8Array>): Promise
     offset += piece.length;
   }
   return bytes;
+}
+
+/** A body that is one JSON object; an empty body is an empty object. Throws `ApiError`. */
+export function parseObject(headers: Headers, bytes: Uint8Array): Record<string, unknown> {
+  if (bytes.length === 0) {
+    return {};
+  }
+  const mediaType = headers.get("content-type")?.split(";")[0].trim().toLowerCase();
+  if (mediaType !== "application/json") {
+    throw invalid("the Content-Type must be application/json");
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    throw invalid("the body is not valid JSON");
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw invalid("the body must be a JSON object");
+  }
+  return value as Record<string, unknown>;
 }
 
 /** The beginning of a piece of a request, fit to be repeated: control and formatting characters are written as escapes. */

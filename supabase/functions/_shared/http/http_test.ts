@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { echo, readObject } from "./body.ts";
+import { echo, parseObject, readBody } from "./body.ts";
 import { endpoint } from "./endpoint.ts";
 import { ApiError, unavailable } from "./error.ts";
 import type { LogLine } from "./log.ts";
@@ -9,6 +9,10 @@ const URL = "http://127.0.0.1/two_tower_recommendations";
 
 function post(body: BodyInit | null, headers: HeadersInit = { "content-type": "application/json" }): Request {
   return new Request(URL, { method: "POST", body, headers });
+}
+
+async function readObject(request: Request): Promise<Record<string, unknown>> {
+  return parseObject(request.headers, await readBody(request));
 }
 
 async function refusal(work: Promise<unknown>): Promise<ApiError> {
