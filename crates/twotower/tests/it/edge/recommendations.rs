@@ -201,6 +201,40 @@ fn a_late_database_gives_an_earlier_list_and_says_so() {
     assert_eq!(body["partial"], false);
 }
 
+/// The user's vector is of one version; if another is active by the time the list is asked for, it is no good.
+#[test]
+fn vectors_of_two_versions_never_meet() {
+    let project = Project::new();
+    let other = project.fixture.load(2);
+    let environment = [
+        ("TWOTOWER_SOFT_DEADLINE_MS", "20000"),
+        ("TWOTOWER_JWT_SECRET", crate::serve::fixture::SECRET),
+    ];
+    let function = project.function_with(RECOMMENDATIONS, &environment);
+    assert_eq!(function.list(1, "{}").1["model_version"], project.version);
+    // The context is read after one delay, the list asked for after another: between them the version changes.
+    project.delay(1500);
+    let (list, body) = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| function.list(2, "{}"));
+        std::thread::sleep(std::time::Duration::from_millis(2200));
+        project.fixture.activate(other);
+        asked.join().unwrap()
+    });
+    project.delay(0);
+    assert_eq!(
+        (&body["model_version"], &body["source"]),
+        (&json!(other), &json!("two_tower"))
+    );
+    let rows = project.rpc(user(2), "recommend_videos", &json!({})).json();
+    let from_database: Vec<&str> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["video_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(list, from_database);
+}
+
 #[test]
 fn requests_that_are_wrong_are_told_what_is() {
     let project = Project::new();

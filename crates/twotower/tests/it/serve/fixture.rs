@@ -102,6 +102,13 @@ impl Fixture {
 
     /// Writes a model with random weights, its vectors, and makes it active. Returns its version.
     pub(crate) fn train(&self, seed: u64) -> i64 {
+        let version = self.load(seed);
+        self.activate(version);
+        version
+    }
+
+    /// The same without making it active.
+    pub(crate) fn load(&self, seed: u64) -> i64 {
         self.runtime.block_on(async {
             let version = self.store.next_model_version().await.unwrap();
             let model = model(seed);
@@ -124,16 +131,21 @@ impl Fixture {
             written.await.unwrap();
             let state = self.store.set_model_state(version, ModelState::Candidate);
             state.await.unwrap();
-            let activation = Activation {
-                version,
-                kind: ActivationKind::Promotion,
-                by: "test".into(),
-                reason: "test".into(),
-                forced: false,
-            };
-            self.store.activate_model(&activation).await.unwrap();
             version
         })
+    }
+
+    /// Has readers served from a version.
+    pub(crate) fn activate(&self, version: i64) {
+        let activation = Activation {
+            version,
+            kind: ActivationKind::Promotion,
+            by: "test".into(),
+            reason: "test".into(),
+            forced: false,
+        };
+        let activated = self.store.activate_model(&activation);
+        self.runtime.block_on(activated).unwrap();
     }
 
     pub(super) fn config(&self) -> ServeConfig {
