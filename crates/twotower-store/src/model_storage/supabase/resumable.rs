@@ -100,11 +100,10 @@ impl Upload {
             let failure = match self.api.once(&call).await {
                 Ok(answer) if offset_of(&answer) == Some(end) => return Ok(()),
                 // The server is free to take a part of a part.
-                Ok(answer) => Failure::Unexpected(format!(
-                    "{} after {end} bytes were sent",
-                    offset_of(&answer)
-                        .map_or("no offset".into(), |offset| format!("offset {offset}"))
-                )),
+                Ok(_) => Failure::Refused {
+                    status: 503,
+                    message: format!("not all of the bytes up to {end} were taken"),
+                },
                 Err(failure) => failure,
             };
             let conflict = failure.status() == Some(409);
