@@ -77,6 +77,7 @@ impl ModelStorage {
             return Err(StorageError::NoTrustedKeys);
         }
         self.within(async {
+            self.prepare_bucket(false).await?;
             let remote = self.remote(options).await?;
             let path = options.output_dir.join(remote.version.to_string());
             let mut fetched = Fetched {

@@ -11,6 +11,10 @@ mod support;
 #[path = "../../../twotower-store/tests/it/storage/server.rs"]
 mod s3_server;
 
+#[path = "../../../twotower-store/tests/it/storage/supabase_server.rs"]
+#[allow(dead_code, reason = "the store's own tests use the rest of it")]
+mod supabase_server;
+
 mod heavy_path;
 
 mod heavy_storage;

@@ -31,3 +31,5 @@ mod contract;
 mod console;
 
 mod browser;
+
+mod clients;
