@@ -44,7 +44,7 @@ test-edge: ## the edge functions by themselves: format, lint, types and unit tes
 	scripts/deno setup
 	scripts/deno fmt --check
 	scripts/deno lint
-	scripts/deno check --frozen --cached-only supabase/functions tests/stand-ins
+	scripts/deno check --frozen --cached-only supabase/functions tests/stand-ins clients/typescript
 	scripts/deno test --frozen --cached-only --allow-net=127.0.0.1 --allow-read --allow-write=/tmp
 
 .PHONY: test-doc
