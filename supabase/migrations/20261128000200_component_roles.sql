@@ -157,19 +157,25 @@ $$;
 revoke all on function twotower.build_vector_index(bigint) from public;
 grant execute on function twotower.build_vector_index(bigint) to twotower_updater, service_role;
 
--- What is in other people's schemas, as far as it is ours to give: pgvector's functions by name, and the record of migrations,
--- which every command looks at.
+-- pgvector's functions by name, wherever they are.
 do $$
 begin
-    execute format(
-        'grant usage on schema %I to authenticated, service_role, twotower_updater', twotower.vector_schema()
-    );
+    execute format('grant usage on schema %I to authenticated, service_role, twotower_updater', twotower.vector_schema());
+exception
+    when insufficient_privilege then
+        raise notice 'the owner of pgvector''s schema has to grant USAGE on it: %', sqlerrm;
+end
+$$;
+
+-- The record of migrations, which every command looks at.
+do $$
+begin
     if to_regclass('supabase_migrations.schema_migrations') is not null then
         grant usage on schema supabase_migrations to twotower_trainer, twotower_updater, twotower_server;
         grant select on supabase_migrations.schema_migrations to twotower_trainer, twotower_updater, twotower_server;
     end if;
 exception
     when insufficient_privilege then
-        raise notice 'grants that the owner has to make: %', sqlerrm;
+        raise notice 'the owner of the record of migrations has to grant it: %', sqlerrm;
 end
 $$;

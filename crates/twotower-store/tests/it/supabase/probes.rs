@@ -327,7 +327,7 @@ fn condition(table: &Table, random: &mut Random) -> String {
 }
 
 #[tokio::test]
-async fn heavy_nothing_of_somebody_elses_is_reached() {
+async fn heavy_torture_reaches_nothing_of_somebody_elses() {
     let seed = std::env::var("TWOTOWER_TORTURE_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut random = Random(seed);
     let url = two_users(Place::OlderSupabase).await;

@@ -4,9 +4,11 @@ use super::place::Place;
 use crate::serve::fixture::{Running, config, token, user, video};
 use crate::support::sql;
 use serde_json::{Value, json};
+use std::time::Duration;
 use twotower_store::{
-    Block, BlockKind, ConnectOptions, EmbeddingRow, EventKind, EventPolicy, IndexOutcome,
-    IndexPlan, InteractionKind, LeaseHolder, NewEvent, Store, StoreError, VectorTable,
+    Block, BlockKind, ConnectOptions, EmbeddingRow, ErasePlan, EventKind, EventPolicy,
+    IndexOutcome, IndexPlan, InteractionKind, LeaseHolder, ModelState, NewEvent, Store, StoreError,
+    VectorTable,
 };
 use uuid::Uuid;
 
@@ -79,21 +81,13 @@ async fn writes_no_vectors(store: &Store) {
         pid: 1,
         since_us: 1,
     };
-    refused(
-        store
-            .take_lease(&holder, std::time::Duration::from_secs(60))
-            .await,
-    );
-    refused(
-        store
-            .set_model_state(1, twotower_store::ModelState::Retired)
-            .await,
-    );
+    refused(store.take_lease(&holder, Duration::from_mins(1)).await);
+    refused(store.set_model_state(1, ModelState::Retired).await);
 }
 
 async fn records_nothing(store: &Store) {
     let event = NewEvent {
-        id: Uuid::nil(),
+        event_id: Uuid::nil(),
         kind: EventKind::View,
         video: video(1),
         model_version: None,
@@ -170,12 +164,12 @@ fn heavy_each_component_does_its_work_and_no_others() {
         records_nothing(&trainer).await;
         records_nothing(&updater).await;
         for store in [&trainer, &updater, &server] {
-            let plan = twotower_store::ErasePlan {
+            let plan = ErasePlan {
                 application_tables: true,
                 statements: Vec::new(),
             };
             refused(store.erase_user(user(1), &plan).await);
-            refused(store.delete_events(0, 1).await);
+            refused(store.delete_events(Duration::from_secs(1), 1).await);
         }
         refused(server.refresh_statistics().await);
         // Not the owner of the table, and an index all the same.
