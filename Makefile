@@ -17,15 +17,17 @@ demo: ## generate data, train, evaluate and open the console; needs only Rust
 	cargo run --release --locked -p twotower -- demo
 
 .PHONY: test
-test: tools lint test-rust test-doc test-docs ## everything that must hold before a change lands
+test: tools lint test-edge test-rust test-doc test-docs ## everything that must hold before a change lands
 
 .PHONY: tools
-tools: ## fetch what the tests need: PostgreSQL, a Python environment, Chromium, cargo-deny
+tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-deny, the Supabase CLI
 	scripts/test-postgres run true
+	scripts/deno setup
 	scripts/python-env
 	scripts/python-env contract
 	scripts/chromium
 	scripts/cargo-deny --version
+	scripts/supabase-cli --version
 
 .PHONY: lint
 lint: ## formatting, clippy, licences, direction of crates, what may not stand in a file
@@ -37,6 +39,14 @@ lint: ## formatting, clippy, licences, direction of crates, what may not stand i
 .PHONY: test-rust
 test-rust: ## unit and integration tests, with a PostgreSQL of their own
 	scripts/test-rust
+
+.PHONY: test-edge
+test-edge: ## the edge functions by themselves: format, lint, types and unit tests, without network
+	scripts/deno setup
+	scripts/deno fmt --check
+	scripts/deno lint
+	scripts/deno check --frozen --cached-only supabase/functions tests/stand-ins clients/typescript
+	scripts/deno test --frozen --cached-only --allow-net=127.0.0.1 --allow-read --allow-write=/tmp
 
 .PHONY: test-doc
 test-doc: ## examples in the API documentation
@@ -55,7 +65,7 @@ quality: ## ranking quality on ../shared/data; fails where that folder is missin
 pooled := test(contract::) or test(life_cycle::)
 
 .PHONY: torture
-torture: ## kills, failing disks, dying servers and double starts at every instant (an hour); TWOTOWER_TORTURE_SEED=… replays
+torture: ## kills, failing disks, dying servers and double starts at every instant, a million probes of others' rows (an hour); TWOTOWER_TORTURE_SEED=… replays
 	TWOTOWER_TORTURE=full NEXTEST_PROFILE=torture scripts/test-rust -E 'test(torture)'
 	scripts/test-postgres run scripts/test-pgbouncer cargo nextest run --workspace --locked --profile torture -E '$(pooled)'
 	cat target/torture.log

@@ -6,8 +6,8 @@ use crate::hyperparameters::Hyperparameters;
 use crate::interaction::History;
 use crate::matrix::Matrix;
 use crate::recommend::Recommender;
-use crate::tensors::{self, Tensor, TensorError};
-use crate::tower::{Dense, Head, ItemTower, UserTower};
+use crate::tensors::{self, Tensor, TensorError, matrix};
+use crate::tower::{Head, ItemTower, UserTower};
 use crate::{embedding::EmbeddingError, kernel};
 use safetensors::SafeTensors;
 
@@ -28,30 +28,20 @@ impl Model {
     /// All weights zero, in the shapes that `hyperparameters` and `preprocessing` ask for.
     pub fn zeros(hyperparameters: Hyperparameters, preprocessing: Preprocessing) -> Self {
         let dim = hyperparameters.embedding_dim;
-        let head = |inputs: usize, hidden: usize| Head {
-            hidden: Dense {
-                weight: Matrix::zeros(inputs, hidden),
-                bias: vec![0.0; hidden],
-            },
-            output: Dense {
-                weight: Matrix::zeros(hidden, dim),
-                bias: vec![0.0; dim],
-            },
-            residual: Matrix::zeros(inputs, dim),
-        };
         let item_inputs = 2 * dim + crate::feature::NUMERIC_FEATURES;
-        let user_inputs = (hyperparameters.decays.len() + 1) * dim + 2;
+        let user_tower = UserTower::zeros(
+            hyperparameters.decays.clone(),
+            hyperparameters.skip_decay,
+            hyperparameters.user_hidden,
+            dim,
+        );
         Self {
             item_tower: ItemTower {
                 id_table: Matrix::zeros(preprocessing.videos.len() + 1, dim),
                 term_table: Matrix::zeros(preprocessing.term_rows(), dim),
-                head: head(item_inputs, hyperparameters.item_hidden),
+                head: Head::zeros(item_inputs, hyperparameters.item_hidden, dim),
             },
-            user_tower: UserTower {
-                decays: hyperparameters.decays.clone(),
-                skip_decay: hyperparameters.skip_decay,
-                head: head(user_inputs, hyperparameters.user_hidden),
-            },
+            user_tower,
             hyperparameters,
             preprocessing,
         }
@@ -59,21 +49,19 @@ impl Model {
 
     /// Every weight with its name and shape, in the order of the file. The one list that saving and loading go by.
     pub fn tensors_mut(&mut self) -> Vec<Tensor<'_>> {
-        let (item, user) = (&mut self.item_tower, &mut self.user_tower);
-        vec![
-            matrix("item_tower.id_table", &mut item.id_table),
-            matrix("item_tower.term_table", &mut item.term_table),
-            matrix("item_tower.hidden.weight", &mut item.head.hidden.weight),
-            vector("item_tower.hidden.bias", &mut item.head.hidden.bias),
-            matrix("item_tower.output.weight", &mut item.head.output.weight),
-            vector("item_tower.output.bias", &mut item.head.output.bias),
-            matrix("item_tower.residual", &mut item.head.residual),
-            matrix("user_tower.hidden.weight", &mut user.head.hidden.weight),
-            vector("user_tower.hidden.bias", &mut user.head.hidden.bias),
-            matrix("user_tower.output.weight", &mut user.head.output.weight),
-            vector("user_tower.output.bias", &mut user.head.output.bias),
-            matrix("user_tower.residual", &mut user.head.residual),
-        ]
+        let item = &mut self.item_tower;
+        let tables = [
+            matrix("item_tower.id_table".into(), &mut item.id_table),
+            matrix("item_tower.term_table".into(), &mut item.term_table),
+        ];
+        let heads = [
+            item.head.tensors_mut("item_tower"),
+            self.user_tower.tensors_mut(),
+        ];
+        tables
+            .into_iter()
+            .chain(heads.into_iter().flatten())
+            .collect()
     }
 
     /// The weights as the bytes of a safetensors file.
@@ -81,7 +69,7 @@ impl Model {
     /// # Errors
     /// [`TensorError::Format`] if the format refuses them, which shapes that fit their data never are.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, TensorError> {
-        tensors::write(&self.clone().tensors_mut(), None)
+        tensors::write(&self.clone().tensors_mut(), &[])
     }
 
     /// Reads the weights back.
@@ -162,12 +150,4 @@ impl Recommender for TwoTower<'_> {
             }
         }
     }
-}
-
-fn matrix<'a>(name: &str, m: &'a mut Matrix) -> Tensor<'a> {
-    (name.to_owned(), vec![m.rows(), m.cols()], m.as_mut_slice())
-}
-
-fn vector<'a>(name: &str, v: &'a mut [f32]) -> Tensor<'a> {
-    (name.to_owned(), vec![v.len()], v)
 }

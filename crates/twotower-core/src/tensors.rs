@@ -1,7 +1,9 @@
 //! Named float32 tensors as the bytes of a safetensors file, and back.
 
+use crate::matrix::Matrix;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
@@ -24,6 +26,22 @@ pub enum TensorError {
         /// What is there.
         found: String,
     },
+    /// There is a tensor that does not belong there.
+    #[error("tensor `{name}` does not belong there")]
+    Unknown {
+        /// Name of the tensor.
+        name: String,
+    },
+    /// A text of the file's metadata is missing, or not what it has to be.
+    #[error("metadata `{key}`: expected {expected}, found {found}")]
+    Metadata {
+        /// Key.
+        key: &'static str,
+        /// What it has to be.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
     /// A number is NaN or infinite.
     #[error("tensor `{name}` holds a number that is not finite")]
     NotFinite {
@@ -32,13 +50,21 @@ pub enum TensorError {
     },
 }
 
-/// The bytes of a file with these tensors and, if given, one text of metadata under `key`. The same input gives the same bytes.
+pub(crate) fn matrix(name: String, m: &mut Matrix) -> Tensor<'_> {
+    (name, vec![m.rows(), m.cols()], m.as_mut_slice())
+}
+
+pub(crate) fn vector(name: String, v: &mut [f32]) -> Tensor<'_> {
+    (name, vec![v.len()], v)
+}
+
+/// The bytes of a file with these tensors and, under its keys, these texts of metadata. The same input gives the same bytes.
 ///
 /// # Errors
 /// [`TensorError::Format`] if the format refuses them, which shapes that fit their data never are.
 pub(crate) fn write(
     tensors: &[Tensor<'_>],
-    metadata: Option<(&str, String)>,
+    metadata: &[(&str, String)],
 ) -> Result<Vec<u8>, TensorError> {
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
@@ -52,8 +78,31 @@ pub(crate) fn write(
             Ok((name.as_str(), view))
         })
         .collect::<Result<_, SafeTensorError>>()?;
-    let metadata = metadata.map(|(key, text)| std::iter::once((key.to_owned(), text)).collect());
-    Ok(safetensors::serialize(views, metadata)?)
+    let mut file = safetensors::serialize(views, None)?;
+    if !metadata.is_empty() {
+        add_metadata(&mut file, metadata)?;
+    }
+    Ok(file)
+}
+
+/// Puts metadata into the header of a file that has none. The crate would write them in the order of a hash map, another one each
+/// time.
+fn add_metadata(file: &mut Vec<u8>, metadata: &[(&str, String)]) -> Result<(), SafeTensorError> {
+    const LENGTH: usize = size_of::<u64>();
+    let (header, _) = SafeTensors::read_metadata(file)?;
+    let end = LENGTH + header;
+    let mut header: Map<String, Value> = serde_json::from_slice(&file[LENGTH..end])?;
+    let metadata = metadata
+        .iter()
+        .map(|(key, text)| ((*key).to_owned(), Value::from(text.as_str())))
+        .collect();
+    header.insert("__metadata__".to_owned(), Value::Object(metadata));
+    let mut header = serde_json::to_vec(&header)?;
+    // Tensors begin at a multiple of 8 bytes.
+    header.resize(header.len().next_multiple_of(LENGTH), b' ');
+    let length = (header.len() as u64).to_le_bytes();
+    file.splice(..end, length.into_iter().chain(header));
+    Ok(())
 }
 
 /// Fills `tensors` from `file`.

@@ -6,6 +6,8 @@ mod item;
 
 mod user;
 
+mod user_weights;
+
 pub use head::{Dense, GELU_SLOPE, Head, MIN_NORM};
 pub use item::ItemTower;
 pub use user::{COUNT_SCALE, HistoryState, UserTower};

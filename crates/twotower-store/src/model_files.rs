@@ -36,6 +36,7 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// is made of the manifest; [`load`] asks nothing of it, `twotower keys verify` does.
 pub(crate) const SIGNATURE: &str = "manifest.json.sig";
 const USER_TOWER: &str = "user_tower.onnx";
+const USER_TOWER_WEIGHTS: &str = "user_tower.safetensors";
 const ITEM_TOWER: &str = "item_tower.onnx";
 const PREPROCESSING: &str = "preprocessing.json";
 const PICKLE: &str = "preprocessing.pkl";
@@ -43,9 +44,10 @@ const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const CARD: &str = "model_card.md";
 
-/// The files that a manifest lists, no more and no fewer.
-pub(crate) const FILES: [&str; 7] = [
+/// The files that a manifest lists, no more and, but for [`LATER`], no fewer.
+pub(crate) const FILES: [&str; 8] = [
     USER_TOWER,
+    USER_TOWER_WEIGHTS,
     ITEM_TOWER,
     PREPROCESSING,
     PICKLE,
@@ -53,6 +55,9 @@ pub(crate) const FILES: [&str; 7] = [
     OPTIMIZER,
     CARD,
 ];
+
+/// What models of before it was written lack.
+const LATER: &str = USER_TOWER_WEIGHTS;
 
 /// What a model was trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,6 +113,15 @@ pub struct Manifest {
     /// Bytes of each file by name; empty in a manifest of before this was stated.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, u64>,
+}
+
+impl Manifest {
+    /// The files of this model, in the order of [`FILES`].
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &'static str> {
+        FILES
+            .into_iter()
+            .filter(|&name| self.files.contains_key(name))
+    }
 }
 
 /// What the caller knows of a model to be saved; hashes are added by [`save`].
@@ -189,6 +203,14 @@ pub enum ModelFilesError {
         path: PathBuf,
         /// What is wrong with them.
         source: TensorError,
+    },
+    /// The user tower in a file of its own is not that of the model.
+    #[error(
+        "{path} holds another user tower than the model's weights: copy the whole folder again, or train a new model"
+    )]
+    UserTower {
+        /// File.
+        path: PathBuf,
     },
     /// The model cannot be written as ONNX.
     #[error("cannot write {file}: {source}")]

@@ -8,6 +8,8 @@ mod credentials;
 
 mod connection;
 
+mod supabase;
+
 mod storage;
 
 pub mod signature;
@@ -60,6 +62,31 @@ pub enum StorageError {
         /// The variable that is missing.
         variable: &'static str,
     },
+    /// A project is not asked without its key.
+    #[error("the project's service key {reason}")]
+    ServiceKey {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A bucket of a project has no address without the project's.
+    #[error(
+        "no Supabase project is known: give --supabase-url, SUPABASE_URL or `supabase_url` of section [storage], https://<ref>.supabase.co"
+    )]
+    Project,
+    /// A bucket that is not there.
+    #[error("there is no bucket `{bucket}`: `twotower publish` makes it, private")]
+    NoBucket {
+        /// Bucket.
+        bucket: String,
+    },
+    /// A bucket that is public by its own settings.
+    #[error(
+        "the bucket `{bucket}` is public: make it private (dashboard: Storage, the bucket's settings), then try again; nothing was transferred"
+    )]
+    PublicBucket {
+        /// Bucket.
+        bucket: String,
+    },
     /// The model on this machine.
     #[error(transparent)]
     Model(#[from] ModelFilesError),
@@ -97,7 +124,7 @@ pub enum StorageError {
     /// Neither yes nor no.
     #[error(
         "whether the storage is private cannot be told: without credentials, {url} answers {answer}, where 400, 401, 403 or 404 \
-         would be a refusal. Check --endpoint and --region"
+         would be a refusal. Check the address of the server, and the region"
     )]
     Undetermined {
         /// What was asked.
@@ -196,6 +223,8 @@ impl StorageError {
                 | Self::Endpoint { .. }
                 | Self::Region
                 | Self::Credentials { .. }
+                | Self::ServiceKey { .. }
+                | Self::Project
                 | Self::NoTrustedKeys
         )
     }

@@ -482,6 +482,12 @@ impl Store {
         call!(self, BULK_TIMEOUT, like_counts())
     }
 
+    /// Counts the likes of each video and averages the vectors of each version for `recommend_videos`, the function of the
+    /// database that recommends in SQL; nothing on SQLite, which has none.
+    pub async fn refresh_statistics(&self) -> Result<(), StoreError> {
+        call!(self, BULK_TIMEOUT, refresh_statistics())
+    }
+
     /// Titles of all videos, ascending by id.
     pub async fn video_titles(&self) -> Result<Vec<(Uuid, String)>, StoreError> {
         call!(self, BULK_TIMEOUT, video_titles())

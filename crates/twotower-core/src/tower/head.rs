@@ -1,5 +1,6 @@
 use crate::kernel::{self, View};
 use crate::matrix::Matrix;
+use crate::tensors::{Tensor, matrix, vector};
 
 /// y = x W + b with `weight` W `[inputs, outputs]` and `bias` b `[outputs]`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -11,6 +12,14 @@ pub struct Dense {
 }
 
 impl Dense {
+    /// All weights zero.
+    pub fn zeros(inputs: usize, outputs: usize) -> Self {
+        Self {
+            weight: Matrix::zeros(inputs, outputs),
+            bias: vec![0.0; outputs],
+        }
+    }
+
     /// Writes x W + b for `x` `[n, inputs]` into `y` `[n, outputs]`.
     pub fn forward(&self, x: &[f32], y: &mut [f32]) {
         for row in y.chunks_exact_mut(self.bias.len()) {
@@ -39,6 +48,27 @@ pub const GELU_SLOPE: f32 = 1.702;
 pub const MIN_NORM: f32 = 1e-6;
 
 impl Head {
+    /// All weights zero: x inputs, h hidden units, d outputs.
+    pub fn zeros(inputs: usize, hidden: usize, outputs: usize) -> Self {
+        Self {
+            hidden: Dense::zeros(inputs, hidden),
+            output: Dense::zeros(hidden, outputs),
+            residual: Matrix::zeros(inputs, outputs),
+        }
+    }
+
+    /// Every weight with its name, which begins with that of the `tower`, and its shape, in the order of files.
+    pub(crate) fn tensors_mut(&mut self, tower: &str) -> [Tensor<'_>; 5] {
+        let name = |layer: &str| format!("{tower}.{layer}");
+        [
+            matrix(name("hidden.weight"), &mut self.hidden.weight),
+            vector(name("hidden.bias"), &mut self.hidden.bias),
+            matrix(name("output.weight"), &mut self.output.weight),
+            vector(name("output.bias"), &mut self.output.bias),
+            matrix(name("residual"), &mut self.residual),
+        ]
+    }
+
     /// Length of x.
     pub fn inputs(&self) -> usize {
         self.residual.rows()

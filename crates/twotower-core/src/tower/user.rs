@@ -21,6 +21,15 @@ pub struct UserTower {
 pub const COUNT_SCALE: f32 = 0.2;
 
 impl UserTower {
+    /// All weights zero: k decays, h hidden units, d dimensions.
+    pub fn zeros(decays: Vec<f32>, skip_decay: f32, hidden: usize, dim: usize) -> Self {
+        Self {
+            head: Head::zeros((decays.len() + 1) * dim + 2, hidden, dim),
+            decays,
+            skip_decay,
+        }
+    }
+
     /// Embedding dimension d.
     pub fn dim(&self) -> usize {
         self.head.output.bias.len()

@@ -66,7 +66,7 @@ impl Run<'_> {
             expected: Vec::new(),
             found: error.to_string(),
         })?;
-        tensors::write(&self.tensors(), Some((METADATA, text)))
+        tensors::write(&self.tensors(), &[(METADATA, text)])
     }
 
     /// Goes on from `checkpoint`, of a run that was begun in the same way with the same `tag`, whatever this one has done so

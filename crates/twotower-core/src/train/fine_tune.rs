@@ -124,7 +124,7 @@ impl Run<'_> {
         let mut steps = [self.stepper.adam_steps() as f32];
         let mut tensors = self.stepper.tensors_mut();
         tensors.push((STEPS.to_owned(), vec![1], &mut steps));
-        tensors::write(&tensors, None)
+        tensors::write(&tensors, &[])
     }
 }
 

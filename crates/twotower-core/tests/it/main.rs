@@ -9,3 +9,5 @@ mod evaluation;
 mod sample;
 
 mod train;
+
+mod user_tower_file;

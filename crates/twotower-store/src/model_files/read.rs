@@ -1,6 +1,7 @@
 use super::write::at;
 use super::{
-    FILES, FORMAT, MANIFEST, Manifest, ModelFilesError, OPTIMIZER, PREPROCESSING, WEIGHTS,
+    FILES, FORMAT, LATER, MANIFEST, Manifest, ModelFilesError, OPTIMIZER, PREPROCESSING,
+    USER_TOWER_WEIGHTS, WEIGHTS,
 };
 use crate::snapshot::{hex, sha256};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use twotower_core::feature::Preprocessing;
 use twotower_core::model::Model;
+use twotower_core::tower::UserTower;
 
 /// Reads a model from `dir`, which is `models/<version>` or a `models` folder, whose highest version is taken then.
 ///
@@ -20,9 +22,9 @@ pub fn load(dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
     let folder = resolve(dir)?;
     let manifest = read_manifest(&folder)?;
     // Every file is checked, also those that this program does not read: it is the folder that is good or bad.
-    let files = FILES
-        .iter()
-        .map(|&name| Ok((name, read_file(&folder, &manifest, name)?)))
+    let files = manifest
+        .listed()
+        .map(|name| Ok((name, read_file(&folder, &manifest, name)?)))
         .collect::<Result<BTreeMap<_, _>, ModelFilesError>>()?;
     let preprocessing_path = folder.join(PREPROCESSING);
     let preprocessing: Preprocessing =
@@ -41,6 +43,14 @@ pub fn load(dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
         path: folder.join(WEIGHTS),
         source,
     })?;
+    if let Some(bytes) = files.get(USER_TOWER_WEIGHTS) {
+        let path = folder.join(USER_TOWER_WEIGHTS);
+        match UserTower::from_safetensors(bytes) {
+            Ok(tower) if tower == model.user_tower => {}
+            Ok(_) => return Err(ModelFilesError::UserTower { path }),
+            Err(source) => return Err(ModelFilesError::Weights { path, source }),
+        }
+    }
     Ok((model, manifest))
 }
 
@@ -150,7 +160,7 @@ pub(crate) fn parse_manifest(
     };
     if let Some(missing) = FILES
         .iter()
-        .find(|&&name| !manifest.files.contains_key(name))
+        .find(|&&name| name != LATER && !manifest.files.contains_key(name))
     {
         return refuse(&format!("does not list {missing}"));
     }

@@ -1,7 +1,7 @@
 use super::write::{Towers, save_with};
 use super::{
-    FILES, MANIFEST, ModelFilesError, ModelInfo, TrainedOn, WEIGHTS, load, manifest, removable,
-    remove, remove_rest,
+    FILES, MANIFEST, ModelFilesError, ModelInfo, TrainedOn, USER_TOWER_WEIGHTS, WEIGHTS, load,
+    manifest, removable, remove, remove_rest,
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -10,6 +10,7 @@ use std::process::Command;
 use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
+use twotower_core::tower::UserTower;
 use uuid::Uuid;
 
 fn model() -> Model {
@@ -250,6 +251,55 @@ fn what_is_not_as_agreed_is_refused_by_name() {
     let (path, _) = save(root.path(), 1);
     forge(&path, |_| ());
     manifest(&path).unwrap();
+}
+
+/// Signs a changed file of a model in, as somebody would who knows how.
+fn exchange(path: &Path, name: &str, bytes: &[u8]) {
+    fs::write(path.join(name), bytes).unwrap();
+    forge(path, |value| {
+        value["files"][name] = crate::snapshot::sha256(bytes).into();
+        value["sizes"][name] = bytes.len().into();
+    });
+}
+
+#[test]
+fn the_user_tower_alone_is_that_of_the_model() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, _) = save(root.path(), 1);
+    let bytes = fs::read(path.join(USER_TOWER_WEIGHTS)).unwrap();
+    let tower = UserTower::from_safetensors(&bytes).unwrap();
+    assert_eq!(tower, model().user_tower);
+    let mut other = tower;
+    other.skip_decay = 0.25;
+    exchange(&path, USER_TOWER_WEIGHTS, &other.to_safetensors().unwrap());
+    let error = load(&path).unwrap_err();
+    assert!(
+        matches!(error, ModelFilesError::UserTower { .. }),
+        "{error}"
+    );
+    exchange(&path, USER_TOWER_WEIGHTS, b"none");
+    let error = load(&path).unwrap_err();
+    assert!(error.to_string().contains(USER_TOWER_WEIGHTS), "{error}");
+    exchange(&path, USER_TOWER_WEIGHTS, &bytes);
+    load(&path).unwrap();
+}
+
+#[test]
+fn a_model_of_before_the_user_tower_had_a_file_is_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, _) = save(root.path(), 1);
+    fs::remove_file(path.join(USER_TOWER_WEIGHTS)).unwrap();
+    forge(&path, |value| {
+        for field in ["files", "sizes"] {
+            let listed = value[field].as_object_mut().unwrap();
+            listed.remove(USER_TOWER_WEIGHTS).unwrap();
+        }
+    });
+    let (loaded, manifest) = load(&path).unwrap();
+    assert_eq!(loaded, model());
+    assert_eq!(manifest.listed().count(), FILES.len() - 1);
+    let checksum = manifest.checksum;
+    assert_eq!(remove(root.path(), 1, &checksum).unwrap(), Some(path));
 }
 
 /// What Python reads is what JSON says, by types that need no import.

@@ -1,6 +1,6 @@
 use super::{
     CARD, FORMAT, ITEM_TOWER, MANIFEST, Manifest, ModelFilesError, ModelInfo, OPTIMIZER, PICKLE,
-    PREPROCESSING, USER_TOWER, WEIGHTS, pickle,
+    PREPROCESSING, USER_TOWER, USER_TOWER_WEIGHTS, WEIGHTS, pickle,
 };
 use crate::snapshot::sha256;
 use std::collections::BTreeMap;
@@ -62,10 +62,15 @@ pub(super) fn save_with(
     let weights = model
         .to_safetensors()
         .map_err(|error| encode(WEIGHTS)(&error))?;
+    let user_tower = model
+        .user_tower
+        .to_safetensors()
+        .map_err(|error| encode(USER_TOWER_WEIGHTS)(&error))?;
     let json = serde_json::to_vec(&preprocessing).map_err(|error| encode(PREPROCESSING)(&error))?;
     let pickle = pickle::pickle(&preprocessing).map_err(|error| encode(PICKLE)(&error))?;
-    let files: [(&str, &[u8]); 7] = [
+    let files: [(&str, &[u8]); 8] = [
         (USER_TOWER, &towers.user),
+        (USER_TOWER_WEIGHTS, &user_tower),
         (ITEM_TOWER, &towers.item),
         (PREPROCESSING, &json),
         (PICKLE, &pickle),

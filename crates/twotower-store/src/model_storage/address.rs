@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// End of the path of Supabase Storage's S3 endpoint; beside it lie the addresses at which public buckets are read.
 const SUPABASE_S3: &str = "/storage/v1/s3";
 
-/// A folder, or a bucket of a server that speaks S3.
+/// A folder, a bucket of a server that speaks S3, or one of a Supabase project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A folder of this machine, or one that is mounted.
@@ -21,10 +21,19 @@ pub enum Address {
         /// May be empty.
         prefix: Key,
     },
+    /// A bucket of a Supabase project over its REST API, and what keys in it begin with.
+    Supabase {
+        /// Bucket.
+        bucket: String,
+        /// May be empty.
+        prefix: Key,
+    },
 }
 
+const SUPABASE: &str = "supabase://";
+
 impl Address {
-    /// Reads `s3://bucket`, `s3://bucket/prefix`, `file:///folder` or the path of a folder.
+    /// Reads `s3://bucket`, `s3://bucket/prefix`, the same with `supabase`, `file:///folder` or the path of a folder.
     ///
     /// # Errors
     /// [`StorageError::Address`], which does not repeat what may be a password.
@@ -39,43 +48,53 @@ impl Address {
             }
             return Ok(Self::Folder(path.into()));
         }
-        let Some(rest) = text.strip_prefix("s3://") else {
-            if text.contains("://") {
-                return Err(refuse(
-                    "has a scheme other than s3 and file: the server goes into --endpoint, the bucket into s3://bucket/prefix",
-                ));
-            }
-            return Ok(Self::Folder(text.into()));
-        };
-        if rest.contains(['@', '?', '#']) {
+        if let Some(rest) = text.strip_prefix(SUPABASE) {
+            let (bucket, prefix) = bucket_of(rest)?;
+            return Ok(Self::Supabase { bucket, prefix });
+        }
+        if let Some(rest) = text.strip_prefix("s3://") {
+            let (bucket, prefix) = bucket_of(rest)?;
+            return Ok(Self::Bucket { bucket, prefix });
+        }
+        if text.contains("://") {
             return Err(refuse(
-                "holds more than bucket and prefix: credentials are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+                "has a scheme other than s3, supabase and file: the server goes into --endpoint or --supabase-url, the bucket \
+                 into s3://bucket/prefix or supabase://bucket/prefix",
             ));
         }
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let plain = |text: &str| {
-            text.chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        };
-        if bucket.is_empty() || bucket.starts_with('.') || !plain(bucket) {
-            return Err(refuse("names no bucket: write s3://bucket/prefix"));
-        }
-        let prefix = prefix.trim_end_matches('/');
-        // Characters that no URL changes, so that the key that is signed is the key that is asked for without a signature.
-        let parts = prefix.split('/').filter(|_| !prefix.is_empty());
-        if parts
-            .clone()
-            .any(|part| part.is_empty() || part.starts_with('.') || !plain(part))
-        {
-            return Err(refuse(
-                "has a prefix of other characters than letters, digits and -_.",
-            ));
-        }
-        Ok(Self::Bucket {
-            bucket: bucket.into(),
-            prefix: parts.collect(),
-        })
+        Ok(Self::Folder(text.into()))
     }
+}
+
+/// Bucket and prefix, of characters that no URL changes: so the key that is signed is the key that is asked for without a signature.
+fn bucket_of(rest: &str) -> Result<(String, Key), StorageError> {
+    let refuse = |reason: &'static str| StorageError::Address { reason };
+    if rest.contains(['@', '?', '#']) {
+        return Err(refuse(
+            "holds more than bucket and prefix: credentials are read from the environment alone",
+        ));
+    }
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let plain = |text: &str| {
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    if bucket.is_empty() || bucket.starts_with('.') || !plain(bucket) {
+        return Err(refuse(
+            "names no bucket: write s3://bucket/prefix or supabase://bucket/prefix",
+        ));
+    }
+    let prefix = prefix.trim_end_matches('/');
+    let parts = prefix.split('/').filter(|_| !prefix.is_empty());
+    if parts
+        .clone()
+        .any(|part| part.is_empty() || part.starts_with('.') || !plain(part))
+    {
+        return Err(refuse(
+            "has a prefix of other characters than letters, digits and -_.",
+        ));
+    }
+    Ok((bucket.into(), parts.collect()))
 }
 
 /// The server of a bucket.
@@ -98,7 +117,7 @@ impl Endpoint {
         };
         if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(refuse(
-                "holds more than host and path: credentials are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+                "holds more than host and path: credentials are read from the environment alone",
             ));
         }
         let plain = match scheme {
@@ -152,6 +171,13 @@ mod tests {
             ("s3://models", bucket("")),
             ("s3://models/", bucket("")),
             ("s3://models/a/b-c_1.d/", bucket("a/b-c_1.d")),
+            (
+                "supabase://models/a",
+                Address::Supabase {
+                    bucket: "models".into(),
+                    prefix: Key::from("a"),
+                },
+            ),
             ("file:///srv/models", Address::Folder("/srv/models".into())),
             ("somewhere/else", Address::Folder("somewhere/else".into())),
         ] {
@@ -163,6 +189,8 @@ mod tests {
             "s3:///x",
             "s3://..",
             "s3://models/../x",
+            "supabase://",
+            "supabase://KEY:hunter2@models",
             "s3://models//x",
             "s3://models/a b",
             "https://host/models",

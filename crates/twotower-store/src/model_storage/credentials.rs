@@ -28,14 +28,18 @@ impl Credentials {
         })
     }
 
-    /// `text` without them: a server that refuses a signature may repeat what was signed.
-    pub(super) fn blot(&self, mut text: String) -> String {
+    /// What no message may hold.
+    pub(super) fn secrets(&self) -> Vec<String> {
         let secrets = [Some(&self.secret_access_key), self.session_token.as_ref()];
-        for secret in secrets.into_iter().flatten() {
-            text = text.replace(secret.as_str(), "[redacted]");
-        }
-        text
+        secrets.into_iter().flatten().cloned().collect()
     }
+}
+
+/// `text` without secrets: a server that refuses a signature may repeat what was signed.
+pub(super) fn blot(secrets: &[String], text: String) -> String {
+    secrets
+        .iter()
+        .fold(text, |text, secret| text.replace(secret, "[redacted]"))
 }
 
 impl fmt::Debug for Credentials {
@@ -58,7 +62,10 @@ mod tests {
         };
         let credentials = Credentials::from_variables(variables).unwrap();
         assert!(!format!("{credentials:?}").contains("canary"));
-        let text = credentials.blot("a canary-token b canary-secret".into());
+        let text = blot(
+            &credentials.secrets(),
+            "a canary-token b canary-secret".into(),
+        );
         assert_eq!(text, "a [redacted] b [redacted]");
         let none =
             Credentials::from_variables(|name| variables(name).filter(|_| name.ends_with("ID")));

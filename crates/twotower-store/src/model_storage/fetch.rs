@@ -2,7 +2,7 @@ use super::signature::{PublicKey, verify};
 use super::storage::Meter;
 use super::{ModelStorage, StorageError, Watch};
 use crate::model_files::{
-    self, FILES, MANIFEST, Manifest, ModelFilesError, SIGNATURE, Unfinished, at, parse_manifest,
+    self, MANIFEST, Manifest, ModelFilesError, SIGNATURE, Unfinished, at, parse_manifest,
     sync_folder,
 };
 use serde::Serialize;
@@ -77,6 +77,7 @@ impl ModelStorage {
             return Err(StorageError::NoTrustedKeys);
         }
         self.within(async {
+            self.prepare_bucket(false).await?;
             let remote = self.remote(options).await?;
             let path = options.output_dir.join(remote.version.to_string());
             let mut fetched = Fetched {
@@ -167,7 +168,7 @@ impl ModelStorage {
         let folder = Unfinished::create(&staging, remote.version)?;
         let mut meter = Meter::new(watch, remote.manifest.sizes.values().sum());
         let mut bytes = 0;
-        for name in FILES {
+        for name in remote.manifest.listed() {
             bytes += self
                 .download_file(&folder, name, remote, &mut meter)
                 .await?;

@@ -1,13 +1,17 @@
 //! Whether strangers can read a bucket: they are asked to.
 
 use super::address::Endpoint;
+use super::supabase::{Api, ApiKey};
 use super::{ModelStorage, StorageError};
 use futures_util::StreamExt;
-use http::{Method, Request, StatusCode};
-use object_store::client::{HttpClient, HttpErrorKind, HttpRequestBody};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use object_store::client::{HttpClient, HttpErrorKind, HttpRequestBody, HttpResponse};
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutPayload};
+use serde_json::json;
 use std::hash::{BuildHasher, RandomState};
+use std::iter;
 use std::time::{Duration, SystemTime};
 
 const PROBE: &str = ".probe-";
@@ -16,68 +20,124 @@ const PROBE_TEXT: &str = "twotower asks for this without credentials, to see whe
 const STALE: Duration = Duration::from_hours(1);
 const TRIES: u32 = 4;
 
-/// A bucket as those see it who have no credentials.
+/// A bucket as those see it who have no credentials, or only what every copy of an app shows.
 #[derive(Debug)]
 pub(super) struct Outside {
     client: HttpClient,
     /// What a key is put behind, with a slash between.
     bases: Vec<String>,
-    /// What lists the bucket.
-    listing: String,
+    listing: Listing,
+    publishable: Option<ApiKey>,
+}
+
+/// What lists a bucket.
+#[derive(Debug)]
+enum Listing {
+    /// An address.
+    S3(String),
+    /// An address that takes the name of a folder, and answers with an empty list where policies allow nothing.
+    Supabase(String),
 }
 
 impl Outside {
-    pub(super) fn new(client: HttpClient, endpoint: &Endpoint, bucket: &str) -> Self {
+    pub(super) fn of_s3(client: HttpClient, endpoint: &Endpoint, bucket: &str) -> Self {
         let plain = format!("{}/{bucket}", endpoint.url);
-        let listing = format!("{plain}?list-type=2&max-keys=1");
+        let listing = Listing::S3(format!("{plain}?list-type=2&max-keys=1"));
         let mut bases = vec![plain];
         bases.extend(endpoint.supabase_public(bucket));
         Self {
             client,
             bases,
             listing,
+            publishable: None,
+        }
+    }
+
+    pub(super) fn of_supabase(client: HttpClient, api: &Api, publishable: Option<ApiKey>) -> Self {
+        let (base, bucket) = (&api.base, &api.bucket);
+        let bases = ["object/public", "object/authenticated", "object"];
+        Self {
+            client,
+            bases: bases.map(|route| format!("{base}/{route}/{bucket}")).into(),
+            listing: Listing::Supabase(format!("{base}/object/list/{bucket}")),
+            publishable,
         }
     }
 
     /// Asks for `key`, which exists, and for a listing.
     pub(super) async fn must_refuse(&self, key: &Key) -> Result<(), StorageError> {
-        for base in &self.bases {
-            self.refused(&format!("{base}/{key}")).await?;
+        let askers = iter::once(None).chain(self.publishable.as_ref().map(Some));
+        for asker in askers {
+            let get = |url: String| Question {
+                method: Method::GET,
+                url,
+                body: String::new(),
+                key: asker,
+            };
+            for base in &self.bases {
+                self.refused(&get(format!("{base}/{key}"))).await?;
+            }
+            match &self.listing {
+                Listing::S3(url) => self.refused(&get(url.clone())).await?,
+                Listing::Supabase(url) => {
+                    let folder = key.parent().unwrap_or_default();
+                    let listing = Question {
+                        method: Method::POST,
+                        body: json!({"prefix": folder.as_ref(), "limit": 1}).to_string(),
+                        ..get(url.clone())
+                    };
+                    self.refused(&listing).await?;
+                }
+            }
         }
-        self.refused(&self.listing).await
+        Ok(())
     }
 
-    async fn refused(&self, url: &str) -> Result<(), StorageError> {
-        match self.status(url).await? {
+    async fn refused(&self, question: &Question<'_>) -> Result<(), StorageError> {
+        let (status, nothing) = self.ask(question).await?;
+        match status {
             StatusCode::BAD_REQUEST
             | StatusCode::UNAUTHORIZED
             | StatusCode::FORBIDDEN
             | StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() && nothing => Ok(()),
             status if status.is_success() => Err(StorageError::Public {
-                url: url.to_owned(),
+                url: question.url.clone(),
                 status: status.as_u16(),
             }),
             status => Err(StorageError::Undetermined {
-                url: url.to_owned(),
+                url: question.url.clone(),
                 answer: status.to_string(),
             }),
         }
     }
 
-    async fn status(&self, url: &str) -> Result<StatusCode, StorageError> {
+    /// The status, and whether what was listed is nothing.
+    async fn ask(&self, question: &Question<'_>) -> Result<(StatusCode, bool), StorageError> {
         let mut pause = Duration::from_millis(500);
         let mut tries = 1;
         loop {
-            let mut request = Request::new(HttpRequestBody::empty());
-            *request.method_mut() = Method::GET;
-            *request.uri_mut() = url.parse().map_err(|_| StorageError::Endpoint {
+            let mut request = Request::new(HttpRequestBody::from(question.body.clone()));
+            *request.method_mut() = question.method.clone();
+            *request.uri_mut() = question.url.parse().map_err(|_| StorageError::Endpoint {
                 reason: "makes no URL together with the bucket",
             })?;
+            if question.method == Method::POST {
+                let json = HeaderValue::from_static("application/json");
+                request.headers_mut().insert(header::CONTENT_TYPE, json);
+            }
+            if let Some(key) = question.key {
+                key.put_into(request.headers_mut());
+            }
             let (reason, lasting) = match self.client.execute(request).await {
                 Ok(answer) if answer.status().is_server_error() && tries < TRIES => {
                     (answer.status().to_string(), false)
                 }
-                Ok(answer) => return Ok(answer.status()),
+                Ok(answer) => {
+                    let status = answer.status();
+                    let listed = status.is_success() && question.method == Method::POST;
+                    return Ok((status, listed && is_empty_list(answer).await));
+                }
                 Err(error) => {
                     let lasting = matches!(error.kind(), HttpErrorKind::Decode);
                     (error.to_string(), lasting)
@@ -86,7 +146,7 @@ impl Outside {
             if lasting || tries == TRIES {
                 return Err(StorageError::Storage {
                     doing: "ask without credentials for",
-                    key: url.to_owned(),
+                    key: question.url.clone(),
                     reason,
                     outage: true,
                 });
@@ -96,6 +156,20 @@ impl Outside {
             pause *= 2;
         }
     }
+}
+
+/// What a stranger asks.
+struct Question<'a> {
+    method: Method,
+    url: String,
+    body: String,
+    key: Option<&'a ApiKey>,
+}
+
+async fn is_empty_list(answer: HttpResponse) -> bool {
+    let body = Limited::new(answer.into_body(), PROBE_TEXT.len()).collect();
+    body.await
+        .is_ok_and(|body| body.to_bytes().trim_ascii() == b"[]")
 }
 
 impl ModelStorage {
@@ -163,7 +237,7 @@ mod tests {
         });
         let endpoint = Endpoint::parse(&url).unwrap();
         let client = Connector { plain: true }.client().unwrap();
-        let outside = Outside::new(client, &endpoint, "models");
+        let outside = Outside::of_s3(client, &endpoint, "models");
         outside
             .must_refuse(&Key::from("pre/models/1/.probe-0"))
             .await

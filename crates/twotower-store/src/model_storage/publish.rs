@@ -2,7 +2,7 @@ use super::signature::SigningKey;
 use super::storage::{FileDigest, Meter};
 use super::upload::{Content, Upload};
 use super::{ModelStorage, StorageError, Watch};
-use crate::model_files::{self, FILES, MANIFEST, Manifest, ModelFilesError, SIGNATURE, at};
+use crate::model_files::{self, MANIFEST, Manifest, ModelFilesError, SIGNATURE, at};
 use object_store::path::Path as Key;
 use serde::Serialize;
 use std::fs;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// Written first. It says which manifest the version will have, so that two that publish different models under one number
 /// part here, and not in the middle; `sha256sum --check` reads it.
 const CLAIM: &str = "manifest.json.sha256";
+const MAX_CLAIM: u64 = 1 << 10;
 
 /// What to publish.
 #[derive(Debug)]
@@ -75,9 +76,13 @@ impl ModelStorage {
             // A byte goes there once, and comes back once to be checked.
             let mut meter = Meter::new(watch, 2 * total);
             if !options.dry_run {
+                self.prepare_bucket(true).await?;
                 self.probe(version).await?;
             }
             for upload in &uploads {
+                if upload.name == MANIFEST && !options.dry_run {
+                    self.still_claimed(version, &uploads).await?;
+                }
                 let key = self.key(version, upload.name);
                 let already = if options.dry_run {
                     self.would_keep(&key, upload).await?
@@ -95,6 +100,23 @@ impl ModelStorage {
         })
         .await?;
         Ok(published)
+    }
+
+    /// Before the manifest makes a version of it all: where a server's condition on writing holds when an upload begins and not when it
+    /// ends, two that claimed at the same moment part here.
+    async fn still_claimed(&self, version: i64, uploads: &[Upload]) -> Result<(), StorageError> {
+        let key = self.key(version, CLAIM);
+        let claim = uploads.iter().find(|upload| upload.name == CLAIM);
+        let expected = claim.map(|claim| &claim.digest);
+        let stored = self.read_small(&key, MAX_CLAIM).await?;
+        let stored = stored.map(|bytes| FileDigest::of(&bytes));
+        if stored.as_ref() == expected {
+            Ok(())
+        } else {
+            Err(StorageError::Conflict {
+                key: self.shown(&key),
+            })
+        }
     }
 
     /// Whether the key is there, by its size: a dry run transfers nothing.
@@ -142,7 +164,7 @@ fn uploads(
 ) -> Result<Vec<Upload>, StorageError> {
     let claim = format!("{}  {MANIFEST}\n", FileDigest::of(&bytes).sha256);
     let mut uploads = vec![Upload::of_bytes(CLAIM, claim.into_bytes())];
-    for name in FILES {
+    for name in manifest.listed() {
         let path = folder.join(name);
         let size = fs::metadata(&path).map_err(at(&path))?.len();
         uploads.push(Upload {

@@ -1,6 +1,8 @@
 use super::address::{Address, Endpoint};
 use super::connection::Connector;
+use super::credentials::blot;
 use super::privacy::Outside;
+use super::supabase::{self, Api, Failure, SupabaseObjects};
 use super::{Credentials, StorageError};
 use crate::model_files::MANIFEST;
 use crate::snapshot::hex;
@@ -25,6 +27,8 @@ pub struct StorageSettings {
     pub endpoint: Option<String>,
     /// The bucket's region.
     pub region: Option<String>,
+    /// The Supabase project of a bucket that is used over the REST API, `https://<ref>.supabase.co`.
+    pub supabase_url: Option<String>,
     /// For the whole of a command.
     pub deadline: Duration,
 }
@@ -50,7 +54,8 @@ pub struct ModelStorage {
     pub(super) deadline: Duration,
     name: String,
     prefix: Key,
-    credentials: Option<Credentials>,
+    supabase: Option<Arc<Api>>,
+    secrets: Vec<String>,
 }
 
 impl ModelStorage {
@@ -75,8 +80,12 @@ impl ModelStorage {
                     deadline: settings.deadline,
                     name: folder.display().to_string(),
                     prefix,
-                    credentials: None,
+                    supabase: None,
+                    secrets: Vec::new(),
                 })
+            }
+            Address::Supabase { bucket, prefix } => {
+                Self::supabase(settings, bucket, prefix, variable)
             }
             Address::Bucket { bucket, prefix } => {
                 let region = settings.region.as_deref().ok_or(StorageError::Region)?;
@@ -89,7 +98,7 @@ impl ModelStorage {
                     None => Endpoint::aws(region),
                 };
                 let credentials = Credentials::from_variables(variable)?;
-                Self::bucket(settings, bucket, prefix, region, &endpoint, credentials)
+                Self::bucket(settings, bucket, prefix, region, &endpoint, &credentials)
             }
         }
     }
@@ -100,7 +109,7 @@ impl ModelStorage {
         prefix: &Key,
         region: &str,
         endpoint: &Endpoint,
-        credentials: Credentials,
+        credentials: &Credentials,
     ) -> Result<Self, StorageError> {
         let connector = Connector {
             plain: endpoint.plain,
@@ -135,12 +144,75 @@ impl ModelStorage {
             .map_err(|error| unusable(error.to_string()))?;
         Ok(Self {
             objects: Arc::new(objects),
-            outside: Some(Outside::new(client, endpoint, bucket)),
+            outside: Some(Outside::of_s3(client, endpoint, bucket)),
             deadline: settings.deadline,
             name,
             prefix: prefix.clone(),
-            credentials: Some(credentials),
+            supabase: None,
+            secrets: credentials.secrets(),
         })
+    }
+
+    fn supabase(
+        settings: &StorageSettings,
+        bucket: &str,
+        prefix: &Key,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, StorageError> {
+        let url = settings.supabase_url.as_deref();
+        let project = Endpoint::parse(url.ok_or(StorageError::Project)?)?;
+        let key = supabase::secret(&variable)?;
+        let publishable = supabase::publishable(&variable);
+        let name = format!("supabase://{bucket}/{prefix}");
+        let name = name.trim_end_matches('/').to_owned();
+        let connector = Connector {
+            plain: project.plain,
+        };
+        let client = connector.client().map_err(|error| StorageError::Storage {
+            doing: "prepare",
+            key: name.clone(),
+            reason: error.to_string(),
+            outage: false,
+        })?;
+        let secrets = vec![key.secret().to_owned()];
+        let api = Arc::new(Api::new(client.clone(), &project, bucket, key));
+        Ok(Self {
+            outside: Some(Outside::of_supabase(client, &api, publishable)),
+            objects: Arc::new(SupabaseObjects(Arc::clone(&api))),
+            deadline: settings.deadline,
+            name,
+            prefix: prefix.clone(),
+            supabase: Some(api),
+            secrets,
+        })
+    }
+
+    /// Refuses a bucket of a project that is public by its own settings, or missing, unless it may be `made`.
+    pub(super) async fn prepare_bucket(&self, made: bool) -> Result<(), StorageError> {
+        let Some(api) = &self.supabase else {
+            return Ok(());
+        };
+        let bucket = || api.bucket.clone();
+        let failed = |doing| {
+            move |failure: Failure| StorageError::Storage {
+                doing,
+                key: api.bucket.clone(),
+                outage: failure.is_outage(),
+                reason: blot(&self.secrets, short(&failure.to_string())),
+            }
+        };
+        let mut public = api.is_public().await.map_err(failed("look at bucket"))?;
+        if public.is_none() && made {
+            api.make_private_bucket()
+                .await
+                .map_err(failed("make the private bucket"))?;
+            public = api.is_public().await.map_err(failed("look at bucket"))?;
+        }
+        match public {
+            Some(false) => Ok(()),
+            Some(true) => Err(StorageError::PublicBucket { bucket: bucket() }),
+            None => Err(StorageError::NoBucket { bucket: bucket() }),
+        }
     }
 
     /// Where it is, for people.
@@ -281,10 +353,7 @@ impl ModelStorage {
         StorageError::Storage {
             doing,
             key: self.shown(key),
-            reason: match &self.credentials {
-                Some(credentials) => credentials.blot(reason),
-                None => reason,
-            },
+            reason: blot(&self.secrets, reason),
             outage: is_outage(error),
         }
     }
@@ -353,7 +422,7 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// Tries of one request. All of them end before the signature of the first is too old, which is after 15 minutes.
+/// Tries of one request to S3. All of them end before the signature of the first is too old, which is after 15 minutes.
 fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
@@ -376,6 +445,9 @@ fn is_outage(error: &object_store::Error) -> bool {
     while let Some(error) = source {
         if error.is::<HttpError>() {
             return true;
+        }
+        if let Some(failure) = error.downcast_ref::<Failure>() {
+            return failure.is_outage();
         }
         source = error.source();
     }

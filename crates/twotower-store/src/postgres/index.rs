@@ -1,7 +1,7 @@
 //! The HNSW index of a version's video vectors.
 
 use super::Postgres;
-use super::session::query_scalar;
+use super::session::{query, query_scalar};
 use crate::lease::Lease;
 use crate::store::BULK_TIMEOUT;
 use crate::{IndexOutcome, IndexPlan, StoreError};
@@ -11,14 +11,19 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 const LEAST_MB: u64 = 64;
 
 impl Postgres {
-    /// Concurrently, so that no writer of another version waits. What a killed build left behind is invalid: it is dropped,
-    /// and built afresh.
+    /// Concurrently where the role owns the table, so that no writer of another version waits; elsewhere by a function of the
+    /// owner's. What a killed build left behind is invalid: it is dropped, and built afresh.
     pub(crate) async fn build_vector_index(
         &self,
         lease: Option<Lease>,
         plan: &IndexPlan,
     ) -> Result<IndexOutcome, StoreError> {
         let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
+        let owner: bool = query_scalar(
+            "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'public.video_embeddings'::regclass",
+        )
+        .fetch_one(&mut *session)
+        .await?;
         let valid: Option<bool> = query_scalar(
             "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('public.video_embeddings_hnsw_' || $1::bigint)",
         )
@@ -43,15 +48,23 @@ impl Postgres {
             return Ok(IndexOutcome::Present);
         }
         let mut connection = self.connect_to_build(plan.memory_mb()).await?;
-        // Numbers, and names that the server has quoted.
-        if valid == Some(false) {
-            sqlx::raw_sql(AssertSqlSafe(drop))
+        if owner {
+            // Numbers, and names that the server has quoted.
+            if valid == Some(false) {
+                sqlx::raw_sql(AssertSqlSafe(drop))
+                    .execute(&mut connection)
+                    .await?;
+            }
+            sqlx::raw_sql(AssertSqlSafe(create))
+                .execute(&mut connection)
+                .await?;
+        } else {
+            // Nobody but a table's owner makes indexes on it, and the function runs as the owner.
+            query("SELECT twotower.build_vector_index($1)")
+                .bind(plan.version)
                 .execute(&mut connection)
                 .await?;
         }
-        sqlx::raw_sql(AssertSqlSafe(create))
-            .execute(&mut connection)
-            .await?;
         let memory = sqlx::query_scalar("SELECT current_setting('maintenance_work_mem')")
             .persistent(false)
             .fetch_one(&mut connection)

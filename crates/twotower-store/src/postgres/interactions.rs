@@ -175,6 +175,14 @@ impl Postgres {
             .collect())
     }
 
+    pub(crate) async fn refresh_statistics(&self) -> Result<(), StoreError> {
+        let mut session = self.begin_bulk().await?;
+        query("SELECT twotower.refresh_statistics()")
+            .execute(&mut *session)
+            .await?;
+        session.commit().await
+    }
+
     pub(crate) async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
         let mut session = self.begin().await?;
         let users: Vec<(Uuid, i64)> = query_as(

@@ -118,6 +118,11 @@ impl Sqlite {
         )
     }
 
+    #[expect(clippy::unused_async, reason = "called as the one for PostgreSQL is")]
+    pub(crate) async fn refresh_statistics(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     pub(crate) async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
         let counts: Vec<(Uuid, i64)> =
             sqlx::query_as("SELECT video_id, count(*) FROM likes GROUP BY video_id")

@@ -78,7 +78,7 @@ pub(crate) async fn empty_postgres_url() -> String {
     at(&create_database(None).await)
 }
 
-fn server() -> String {
+pub(crate) fn server() -> String {
     std::env::var("TWOTOWER_TEST_POSTGRES").expect(
         "this test needs PostgreSQL: run `make test`, or `scripts/test-postgres run cargo test`, \
          which start one and set TWOTOWER_TEST_POSTGRES",

@@ -15,3 +15,5 @@ mod postgres;
 mod sqlite;
 
 mod storage;
+
+mod supabase;

@@ -1,4 +1,4 @@
-//! Publishing and fetching, over a folder and over a server that speaks S3.
+//! Publishing and fetching, over a folder, a server that speaks S3 and the REST API of Supabase Storage.
 
 mod damage;
 
@@ -9,3 +9,5 @@ mod publish;
 mod refusal;
 
 mod server;
+
+mod supabase_server;

@@ -24,6 +24,10 @@ pub struct ServerArgs {
     /// Region of the bucket
     #[arg(long, value_name = "REGION", env = "AWS_REGION")]
     pub region: Option<String>,
+
+    /// Project of a bucket `supabase://…`, https://<ref>.supabase.co
+    #[arg(long, value_name = "URL", env = "SUPABASE_URL")]
+    pub supabase_url: Option<String>,
 }
 
 impl ServerArgs {
@@ -41,6 +45,10 @@ impl ServerArgs {
             address: storage::address(url.or(file.url.as_deref()), flag)?,
             endpoint: self.endpoint.clone().or_else(|| file.endpoint.clone()),
             region: self.region.clone().or_else(|| file.region.clone()),
+            supabase_url: self
+                .supabase_url
+                .clone()
+                .or_else(|| file.supabase_url.clone()),
             deadline: Duration::from_mins(u64::from(file.deadline_minutes)),
         })
     }
@@ -82,7 +90,7 @@ pub struct PublishArgs {
     #[arg(long, value_name = "FOLDER")]
     pub model_path: Option<PathBuf>,
 
-    /// Where to: `s3://bucket/prefix`, or a folder [default: `url` of section [storage]]
+    /// Where to: `supabase://bucket/prefix`, `s3://bucket/prefix`, or a folder [default: `url` of section [storage]]
     #[arg(long, value_name = "ADDRESS")]
     pub to: Option<String>,
 
@@ -105,7 +113,7 @@ pub struct PublishArgs {
 /// Arguments of `twotower fetch`.
 #[derive(Debug, Clone, Args)]
 pub struct FetchArgs {
-    /// Where from: `s3://bucket/prefix`, or a folder [default: `url` of section [storage]]
+    /// Where from: `supabase://bucket/prefix`, `s3://bucket/prefix`, or a folder [default: `url` of section [storage]]
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<String>,
 

@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Storage {
-    /// `s3://bucket/prefix` or a folder.
+    /// `supabase://bucket/prefix`, `s3://bucket/prefix` or a folder.
     pub url: Option<String>,
     /// Server of the bucket; AWS's own if none is given.
     pub endpoint: Option<String>,
     /// Region of the bucket.
     pub region: Option<String>,
+    /// Supabase project of a bucket that is used over its REST API.
+    pub supabase_url: Option<String>,
     /// Public keys, any of which may have signed what is fetched.
     pub trusted_keys: Vec<String>,
     /// For the whole of a command.
@@ -22,6 +24,7 @@ impl Default for Storage {
             url: None,
             endpoint: None,
             region: None,
+            supabase_url: None,
             trusted_keys: Vec::new(),
             deadline_minutes: 60,
         }

@@ -240,6 +240,7 @@ impl Run<'_> {
             let videos = writer.write().await?;
             let dim = manifest.hyperparameters.embedding_dim;
             self.index(version, dim, &report.videos).await?;
+            self.refresh_statistics().await;
             if !live {
                 self.check(version, dim, &plan).await?;
                 let challenger = Challenger {
@@ -285,6 +286,18 @@ impl Run<'_> {
             );
         }
         Ok(())
+    }
+
+    /// What recommendations in SQL are made from. Older counts will do where new ones cannot be had.
+    async fn refresh_statistics(&self) {
+        let refreshed = self
+            .retry
+            .run("refresh the statistics", || self.store.refresh_statistics());
+        if let Err(error) = refreshed.await {
+            tracing::warn!(
+                "the counts of likes that recommend_videos reads stay as they were: {error}"
+            );
+        }
     }
 
     /// Looks at all vectors before anybody else does. Missing ones are the next run's to add; bad ones are the model's fault.

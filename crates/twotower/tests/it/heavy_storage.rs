@@ -1,6 +1,7 @@
 //! Publishing, fetching and keys, as a user types them.
 
 use crate::s3_server::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY, credentials};
+use crate::supabase_server::{SupabaseServer, variables};
 use crate::support::Workplace;
 use std::fs;
 use std::process::{Command, Output};
@@ -176,6 +177,35 @@ fn a_model_goes_from_one_machine_to_another() {
     let private = fs::read_to_string(place.folder.path().join("signing.key")).unwrap();
     let secret = private.trim().rsplit(':').next().unwrap();
     assert!(!said.contains(secret) && !said.contains(SECRET_ACCESS_KEY));
+}
+
+#[test]
+fn a_model_goes_to_supabase_and_comes_back_as_a_user_types_it() {
+    let (place, public) = place();
+    let server = SupabaseServer::start();
+    let run = |line: &str, key: &str| {
+        let mut command = place.command(line);
+        command
+            .env("SUPABASE_URL", server.url())
+            .env(key, variables(key).unwrap());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    let publish = "publish --to supabase://models --signing-key signing.key";
+    let said = run(&format!("{publish} --dry-run"), "SUPABASE_SECRET_KEYS");
+    assert!(said.contains("would be uploaded"), "{said}");
+    assert_eq!(server.is_public(), None, "a dry run makes no bucket");
+    let said = run(publish, "SUPABASE_SECRET_KEYS");
+    assert_eq!(server.is_public(), Some(false));
+    place.configure(&format!(
+        "[storage]\nurl = \"supabase://models\"\ntrusted_keys = [\"{public}\"]"
+    ));
+    let fetched = run("fetch --output-dir fetched", "SUPABASE_SERVICE_ROLE_KEY");
+    assert!(place.folder.path().join("fetched/1/manifest.json").exists());
+    assert!(!format!("{said}{fetched}").contains("canary"));
+    let said = place.refused("fetch", 2);
+    assert!(said.contains("--supabase-url"), "{said}");
 }
 
 /// Killed at one instant after the other; each time, one more run makes the version complete.

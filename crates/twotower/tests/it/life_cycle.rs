@@ -19,3 +19,5 @@ mod erase;
 mod experiment;
 
 mod prune;
+
+mod roles;

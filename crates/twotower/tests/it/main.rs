@@ -11,6 +11,10 @@ mod support;
 #[path = "../../../twotower-store/tests/it/storage/server.rs"]
 mod s3_server;
 
+#[path = "../../../twotower-store/tests/it/storage/supabase_server.rs"]
+#[allow(dead_code, reason = "the store's own tests use the rest of it")]
+mod supabase_server;
+
 mod heavy_path;
 
 mod heavy_storage;
@@ -22,6 +26,8 @@ mod import;
 mod life_cycle;
 
 mod serve;
+
+mod edge;
 
 #[cfg(target_os = "linux")]
 mod torture;

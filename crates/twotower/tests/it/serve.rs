@@ -2,7 +2,7 @@
 
 pub(crate) mod fixture;
 
-mod client;
+pub(crate) mod client;
 
 mod recommendations;
 
@@ -18,7 +18,7 @@ mod events;
 
 mod erased;
 
-mod public_keys;
+pub(crate) mod public_keys;
 
 mod readiness;
 
@@ -31,3 +31,5 @@ mod contract;
 mod console;
 
 mod browser;
+
+mod clients;

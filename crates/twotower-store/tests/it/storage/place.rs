@@ -1,6 +1,7 @@
 //! Small models, and places to publish them to.
 
 use super::server::{BUCKET, S3Server, credentials};
+use super::supabase_server::{self, SupabaseServer};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use twotower_store::model_storage::{
 };
 use uuid::Uuid;
 
-pub(super) const FILES: [&str; 7] = [
+pub(super) const FILES: [&str; 8] = [
     "user_tower.onnx",
+    "user_tower.safetensors",
     "item_tower.onnx",
     "preprocessing.json",
     "preprocessing.pkl",
@@ -91,6 +93,7 @@ pub(super) struct Place {
     /// Files of the storage.
     pub(super) folder: PathBuf,
     pub(super) server: Option<S3Server>,
+    pub(super) supabase: Option<SupabaseServer>,
 }
 
 impl Place {
@@ -104,6 +107,7 @@ impl Place {
             there,
             folder,
             server: None,
+            supabase: None,
         }
     }
 
@@ -115,7 +119,32 @@ impl Place {
             storage: bucket(&server),
             folder: server.file("pre/fix"),
             server: Some(server),
+            supabase: None,
         }
+    }
+
+    /// The bucket is not there yet.
+    pub(super) fn on_supabase() -> Self {
+        let server = SupabaseServer::start();
+        Self {
+            here: tempfile::tempdir().unwrap(),
+            there: tempfile::tempdir().unwrap(),
+            storage: supabase_bucket(&server),
+            folder: server.file("pre/fix"),
+            server: None,
+            supabase: Some(server),
+        }
+    }
+
+    /// One of each kind.
+    pub(super) fn all() -> [Self; 3] {
+        [Self::on_folder(), Self::on_s3(), Self::on_supabase()]
+    }
+
+    /// The same storage as another process sees it.
+    pub(super) fn second_storage(&self) -> Option<ModelStorage> {
+        let s3 = self.server.as_ref().map(bucket);
+        s3.or_else(|| self.supabase.as_ref().map(supabase_bucket))
     }
 
     pub(super) fn save(&self, version: i64) -> PathBuf {
@@ -191,11 +220,24 @@ pub(super) fn bucket(server: &S3Server) -> ModelStorage {
     ModelStorage::open(&settings(address, Some(server.endpoint())), credentials).unwrap()
 }
 
+pub(super) fn supabase_bucket(server: &SupabaseServer) -> ModelStorage {
+    ModelStorage::open(&supabase_settings(server), supabase_server::variables).unwrap()
+}
+
+pub(super) fn supabase_settings(server: &SupabaseServer) -> StorageSettings {
+    let address = Address::parse(&format!("supabase://{BUCKET}/pre/fix")).unwrap();
+    StorageSettings {
+        supabase_url: Some(server.url()),
+        ..settings(address, None)
+    }
+}
+
 pub(super) fn settings(address: Address, endpoint: Option<String>) -> StorageSettings {
     StorageSettings {
         address,
         endpoint,
         region: Some("us-east-1".into()),
+        supabase_url: None,
         deadline: Duration::from_mins(2),
     }
 }

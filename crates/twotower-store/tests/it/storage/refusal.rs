@@ -1,15 +1,17 @@
 //! Who is refused, and what they are told.
 
-use super::place::{Place, go_on, key, settings, trusted};
+use super::place::{Place, go_on, key, save, settings, supabase_settings, trusted};
 use super::server::{BUCKET, SECRET_ACCESS_KEY, credentials};
+use super::supabase_server::{Opening, variables, wrong_key};
 use std::fs;
 use twotower_store::model_storage::{
-    Address, FetchOptions, ModelStorage, PublishOptions, StorageError, verify_folder,
+    Address, FetchOptions, ModelStorage, PublishOptions, StorageError, StorageSettings,
+    verify_folder,
 };
 
 #[tokio::test]
 async fn only_models_of_trusted_signers_are_taken() {
-    for place in [Place::on_folder(), Place::on_s3()] {
+    for place in Place::all() {
         place.save(1);
         place.publish(1).await.unwrap();
         let error = place.fetch(&trusted(2)).await.unwrap_err();
@@ -158,6 +160,81 @@ async fn wrong_credentials_are_refused_and_never_shown() {
     );
     assert!(!text.contains(SECRET_ACCESS_KEY), "{text}");
     assert!(!error.is_outage());
+}
+
+#[tokio::test]
+async fn a_bucket_of_supabase_that_is_open_in_any_way_gets_nothing() {
+    for opening in [Opening::Public, Opening::Policy] {
+        let place = Place::on_supabase();
+        let server = place.supabase.as_ref().unwrap();
+        place.save(1);
+        server.make_bucket();
+        server.open(opening);
+        let error = place.publish(1).await.unwrap_err();
+        let public = matches!(
+            error,
+            StorageError::PublicBucket { .. } | StorageError::Public { .. }
+        );
+        assert!(public, "{opening:?}: {error}");
+        assert!(server.keys("pre/fix/models/1").is_empty(), "{opening:?}");
+
+        server.open(Opening::None);
+        place.publish(1).await.unwrap();
+        server.open(opening);
+        place.fetch(&trusted(1)).await.unwrap_err();
+        place.nothing_fetched();
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_either_kind_opens_the_bucket_and_another_one_does_not() {
+    let place = Place::on_supabase();
+    let server = place.supabase.as_ref().unwrap();
+    place.save(1);
+    let settings = supabase_settings(server);
+    let signing_key = key(1);
+    let options = PublishOptions {
+        folder: place.here.path(),
+        signing_key: Some(&signing_key),
+        dry_run: false,
+    };
+    for name in ["SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEYS"] {
+        let wrong = |asked: &str| (asked == name).then(|| wrong_key(name));
+        let storage = ModelStorage::open(&settings, wrong).unwrap();
+        let error = storage.publish(&options, &go_on).await.unwrap_err();
+        let text = format!("{error} {error:?} {storage:?}");
+        assert!(text.contains("bucket models"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+        assert!(!error.is_outage() && server.is_public().is_none());
+    }
+    for name in ["SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEYS"] {
+        let right = |asked: &str| (asked == name).then(|| variables(name)).flatten();
+        let storage = ModelStorage::open(&settings, right).unwrap();
+        storage.publish(&options, &go_on).await.unwrap();
+    }
+    let error = ModelStorage::open(&settings, |_| None).unwrap_err();
+    assert!(matches!(error, StorageError::ServiceKey { .. }), "{error}");
+    let unknown = StorageSettings {
+        supabase_url: None,
+        ..settings
+    };
+    let error = ModelStorage::open(&unknown, variables).unwrap_err();
+    assert!(matches!(error, StorageError::Project), "{error}");
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_and_a_file_that_is_too_large_are_named() {
+    let place = Place::on_supabase();
+    let error = place.fetch(&trusted(1)).await.unwrap_err();
+    assert!(matches!(error, StorageError::NoBucket { .. }), "{error}");
+    save(place.here.path(), 1, &vec![7; 9 << 20]);
+    place.supabase.as_ref().unwrap().limit(8 << 20);
+    let error = place.publish(1).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("optimizer.safetensors") && text.contains("exceeded"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -43,7 +43,11 @@ fn no_file_of_a_model_names_a_user_or_has_an_axis_of_users() {
         }
     }
 
-    for name in ["weights.safetensors", "optimizer.safetensors"] {
+    for name in [
+        "weights.safetensors",
+        "user_tower.safetensors",
+        "optimizer.safetensors",
+    ] {
         let bytes = fs::read(folder.join(name)).unwrap();
         let (length, rest) = bytes.split_first_chunk().unwrap();
         let header: Value =

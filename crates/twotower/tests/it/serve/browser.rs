@@ -1,8 +1,8 @@
-use super::fixture::Fixture;
+use super::fixture::{Fixture, token, user};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use twotower::serve::ConsoleAccess;
 use twotower::serve::auth::Config;
+use twotower::serve::{ConsoleAccess, CorsOrigins};
 
 /// The root of the repository.
 fn root() -> PathBuf {
@@ -29,16 +29,11 @@ fn browser() -> Vec<(String, String)> {
         .collect()
 }
 
-#[test]
-fn heavy_the_console_works_in_a_browser() {
-    let fixture = Fixture::new();
-    let mut config = fixture.config();
-    config.auth = Config::default();
-    config.console = ConsoleAccess::Loopback;
-    let server = fixture.serve_with(config);
+/// Runs a script of tests/browser.
+fn run(script: &str, arguments: &[&str]) {
     let output = Command::new("python3")
-        .arg(root().join("tests/browser/test_console.py"))
-        .arg(format!("http://{}", server.address))
+        .arg(root().join("tests/browser").join(script))
+        .args(arguments)
         .arg(root().join("target/screenshots"))
         .envs(browser())
         .output()
@@ -49,4 +44,26 @@ fn heavy_the_console_works_in_a_browser() {
         output.status.success(),
         "the browser test failed; its output is above"
     );
+}
+
+#[test]
+fn heavy_the_console_works_in_a_browser() {
+    let fixture = Fixture::new();
+    let mut config = fixture.config();
+    config.auth = Config::default();
+    config.console = ConsoleAccess::Loopback;
+    let server = fixture.serve_with(config);
+    run("test_console.py", &[&format!("http://{}", server.address)]);
+}
+
+#[test]
+fn heavy_the_example_app_works_in_a_browser() {
+    let fixture = Fixture::new();
+    let mut config = fixture.config();
+    config.cors = CorsOrigins::Any;
+    let server = fixture.serve_with(config);
+    let address = format!("http://{}", server.address);
+    // Two users, neither of whom has done anything.
+    let tokens = [100, 101].map(|n| token(user(n)));
+    run("test_example.py", &[&address, &tokens[0], &tokens[1]]);
 }

@@ -1,6 +1,7 @@
 //! A small catalogue with a small model in a database file, and a server on it.
 
 use super::client::Client;
+use crate::support::new_postgres;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -21,13 +22,14 @@ use twotower_store::{
 };
 use uuid::Uuid;
 
-pub(super) const SECRET: &str = "a test's secret, known to everybody who reads this";
+pub(crate) const SECRET: &str = "a test's secret, known to everybody who reads this";
 pub(crate) const VIDEOS: u128 = 40;
 
-pub(super) struct Fixture {
-    pub(super) folder: TempDir,
-    pub(super) runtime: Runtime,
-    pub(super) store: Store,
+pub(crate) struct Fixture {
+    pub(crate) folder: TempDir,
+    pub(crate) url: String,
+    pub(crate) runtime: Runtime,
+    pub(crate) store: Store,
 }
 
 /// Id of video `n` of `1..=VIDEOS`.
@@ -44,8 +46,17 @@ impl Fixture {
     /// Videos and likes: video n is liked by users 1..=(12 - n), so that video 1 is the most liked one.
     pub(super) fn without_model() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new().unwrap();
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        Self::in_database(folder, url)
+    }
+
+    /// The same in a database of PostgreSQL.
+    pub(crate) fn on_postgres() -> Self {
+        Self::in_database(tempfile::tempdir().unwrap(), new_postgres())
+    }
+
+    fn in_database(folder: TempDir, url: String) -> Self {
+        let runtime = Runtime::new().unwrap();
         let store = runtime.block_on(async {
             let store = Store::connect(&url, ConnectOptions::default())
                 .await
@@ -56,6 +67,7 @@ impl Fixture {
         });
         let fixture = Self {
             folder,
+            url,
             runtime,
             store,
         };
@@ -74,11 +86,11 @@ impl Fixture {
         fixture
     }
 
-    pub(super) fn models(&self) -> PathBuf {
+    pub(crate) fn models(&self) -> PathBuf {
         self.folder.path().join("models")
     }
 
-    pub(super) fn interact(&self, kind: InteractionKind, user: Uuid, videos: &[Uuid]) {
+    pub(crate) fn interact(&self, kind: InteractionKind, user: Uuid, videos: &[Uuid]) {
         let rows: Vec<_> = videos
             .iter()
             .zip(1_700_000_000_000_000..)
@@ -89,7 +101,14 @@ impl Fixture {
     }
 
     /// Writes a model with random weights, its vectors, and makes it active. Returns its version.
-    pub(super) fn train(&self, seed: u64) -> i64 {
+    pub(crate) fn train(&self, seed: u64) -> i64 {
+        let version = self.load(seed);
+        self.activate(version);
+        version
+    }
+
+    /// The same without making it active.
+    pub(crate) fn load(&self, seed: u64) -> i64 {
         self.runtime.block_on(async {
             let version = self.store.next_model_version().await.unwrap();
             let model = model(seed);
@@ -112,23 +131,28 @@ impl Fixture {
             written.await.unwrap();
             let state = self.store.set_model_state(version, ModelState::Candidate);
             state.await.unwrap();
-            let activation = Activation {
-                version,
-                kind: ActivationKind::Promotion,
-                by: "test".into(),
-                reason: "test".into(),
-                forced: false,
-            };
-            self.store.activate_model(&activation).await.unwrap();
             version
         })
+    }
+
+    /// Has readers served from a version.
+    pub(crate) fn activate(&self, version: i64) {
+        let activation = Activation {
+            version,
+            kind: ActivationKind::Promotion,
+            by: "test".into(),
+            reason: "test".into(),
+            forced: false,
+        };
+        let activated = self.store.activate_model(&activation);
+        self.runtime.block_on(activated).unwrap();
     }
 
     pub(super) fn config(&self) -> ServeConfig {
         config(self.models())
     }
 
-    pub(super) fn serve(&self) -> Running {
+    pub(crate) fn serve(&self) -> Running {
         self.serve_with(self.config())
     }
 
@@ -258,7 +282,7 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
 }
 
 /// The claims of a good token of `user`.
-pub(super) fn claims(user: Uuid) -> Value {
+pub(crate) fn claims(user: Uuid) -> Value {
     json!({"sub": user, "aud": "authenticated", "exp": get_current_timestamp() + 600, "role": "authenticated"})
 }
 
@@ -275,7 +299,7 @@ pub(crate) fn token(user: Uuid) -> String {
 }
 
 /// A token with these claims.
-pub(super) fn sign(claims: &Value) -> String {
+pub(crate) fn sign(claims: &Value) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
 }

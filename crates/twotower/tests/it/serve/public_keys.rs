@@ -14,7 +14,7 @@ const OTHER_EC: &[u8] = include_bytes!("keys/ec_p256_other.pk8.der");
 const ED: &[u8] = include_bytes!("keys/ed25519.pk8.der");
 const RSA: &[u8] = include_bytes!("keys/rsa_2048.pk1.der");
 
-fn ec() -> (Algorithm, EncodingKey) {
+pub(crate) fn ec() -> (Algorithm, EncodingKey) {
     (Algorithm::ES256, EncodingKey::from_ec_der(EC))
 }
 fn ed() -> (Algorithm, EncodingKey) {
@@ -24,13 +24,13 @@ fn rsa() -> (Algorithm, EncodingKey) {
     (Algorithm::RS256, EncodingKey::from_rsa_der(RSA))
 }
 
-fn public(key: &(Algorithm, EncodingKey), id: &str) -> Value {
+pub(crate) fn public(key: &(Algorithm, EncodingKey), id: &str) -> Value {
     let mut jwk = Jwk::from_encoding_key(&key.1, key.0).unwrap();
     jwk.common.key_id = Some(id.into());
     serde_json::to_value(jwk).unwrap()
 }
 
-fn sign(key: &(Algorithm, EncodingKey), id: Option<&str>) -> String {
+pub(crate) fn sign(key: &(Algorithm, EncodingKey), id: Option<&str>) -> String {
     let header = Header {
         kid: id.map(Into::into),
         ..Header::new(key.0)

@@ -1,0 +1,83 @@
+import { baseUrl, publishableKey } from "./config.js";
+
+const TIMEOUT_MS = 10_000;
+
+/** A request that came to nothing, in words for people. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function send(path, body, token) {
+  const headers = { "Content-Type": "application/json" };
+  if (publishableKey) headers.apikey = publishableKey;
+  if (token) headers.Authorization = `Bearer ${token}`;
+  let answer;
+  try {
+    answer = await fetch(baseUrl + path, {
+      method: "POST",
+      headers,
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  } catch {
+    throw new Refused(0, "The server cannot be reached. Try again in a moment.");
+  }
+  const said = parse(await answer.text());
+  if (answer.ok) return { said, requestId: answer.headers.get("X-Request-Id") };
+  throw new Refused(answer.status, said?.error?.message ?? said?.msg ?? said?.message ?? `Status ${answer.status}`);
+}
+
+/** What stands in front of a server may answer with a page instead of JSON. */
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** Whether a Supabase project is behind the base URL, and not `twotower serve`. */
+export const onSupabase = publishableKey !== "";
+
+/** An access token for e-mail and password, from Supabase Auth. */
+export async function signIn(email, password) {
+  const { said } = await send("/auth/v1/token?grant_type=password", { email, password });
+  return said.access_token;
+}
+
+/** What the token's user should see next. The same call of either server. */
+export async function recommend(token, limit) {
+  const { said, requestId } = await send(
+    "/functions/v1/two_tower_recommendations",
+    { limit, exclude_liked: true },
+    token,
+  );
+  return { ...said, requestId };
+}
+
+/** Tells that the token's user likes or skips a video of a list. */
+export async function react(token, kind, video, list) {
+  if (!onSupabase) {
+    const event = {
+      event_id: crypto.randomUUID(),
+      kind,
+      video_id: video.video_id,
+      position: list.recommendations.indexOf(video) + 1,
+    };
+    if (list.model_version) event.model_version = list.model_version;
+    if (list.requestId) event.request_id = list.requestId;
+    await send("/functions/v1/events", { events: [event] }, token);
+  } else if (kind === "like") {
+    await send("/rest/v1/rpc/like_video", { video_id: video.video_id, liked: true }, token);
+  } else {
+    try {
+      await send("/rest/v1/skips", { user_id: list.user_id, video_id: video.video_id }, token);
+    } catch (error) {
+      // Skipped before, which is as good.
+      if (error.status !== 409) throw error;
+    }
+  }
+}

@@ -1,0 +1,201 @@
+//! A client of twotower's HTTP API, that of `twotower serve` and, as far as a project has the functions deployed, of Supabase.
+//!
+//! It blocks; where that is not wanted, it belongs onto a thread for such work.
+
+mod types;
+
+pub use types::*;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use thiserror::Error;
+use ureq::Agent;
+use ureq::http::{HeaderMap, StatusCode};
+use uuid::Uuid;
+
+/// Bytes of the longest answer: 100 lists of 100 videos with three reasons each.
+const MAX_ANSWER: u64 = 16 << 20;
+
+/// Where to ask, and how long to wait.
+#[derive(Debug, Clone)]
+pub struct TwoTower {
+    agent: Agent,
+    base_url: String,
+    publishable_key: Option<String>,
+}
+
+/// An answer together with what names it in the server's log and in the events that are sent about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer<T> {
+    /// What was asked for.
+    pub body: T,
+    /// `X-Request-Id`; [`Event::request_id`] takes it.
+    pub request_id: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum TwoTowerError {
+    /// The server refused.
+    #[error("{status}: {}", .details.message)]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        details: ErrorDetails,
+        /// When to try again, if it says so.
+        retry_after_s: Option<u64>,
+    },
+    /// Something in front of the server answered.
+    #[error("status {status}, and not an answer of twotower's: {text}")]
+    Unexpected {
+        /// HTTP status.
+        status: u16,
+        /// The beginning of it.
+        text: String,
+    },
+    /// No answer in time, or none at all.
+    #[error(transparent)]
+    Http(#[from] ureq::Error),
+    /// A request that cannot be sent, such as one with a score that is not finite.
+    #[error("the request cannot be written as JSON: {0}")]
+    Request(serde_json::Error),
+}
+
+impl TwoTower {
+    /// `base_url` is where `twotower serve` is reached, or `https://<ref>.supabase.co`; `deadline` is for the whole of a call.
+    pub fn new(base_url: &str, deadline: Duration) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(deadline))
+            .build();
+        Self {
+            agent: config.new_agent(),
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            publishable_key: None,
+        }
+    }
+
+    /// With the key that a Supabase project asks every app for.
+    #[must_use]
+    pub fn with_publishable_key(mut self, key: &str) -> Self {
+        self.publishable_key = Some(key.to_owned());
+        self
+    }
+
+    /// What the token's user should see next.
+    ///
+    /// # Errors
+    /// [`TwoTowerError`]
+    pub fn recommend(
+        &self,
+        access_token: &str,
+        request: &RecommendationsRequest,
+    ) -> Result<Answer<Recommendations>, TwoTowerError> {
+        self.call("two_tower_recommendations", access_token, request)
+    }
+
+    /// What is like a video, for the token's user.
+    ///
+    /// # Errors
+    /// [`TwoTowerError`]
+    pub fn similar_videos(
+        &self,
+        access_token: &str,
+        request: &SimilarVideosRequest,
+    ) -> Result<Answer<SimilarVideos>, TwoTowerError> {
+        self.call("similar_videos", access_token, request)
+    }
+
+    /// Lists for many users, with a token of the service role.
+    ///
+    /// # Errors
+    /// [`TwoTowerError`]
+    pub fn batch_recommendations(
+        &self,
+        access_token: &str,
+        request: &BatchRequest,
+    ) -> Result<Answer<Batch>, TwoTowerError> {
+        self.call("batch_recommendations", access_token, request)
+    }
+
+    /// Sends what the token's user was shown, watched, liked and skipped.
+    ///
+    /// # Errors
+    /// [`TwoTowerError`]
+    pub fn record_events(
+        &self,
+        access_token: &str,
+        request: &EventsRequest,
+    ) -> Result<Answer<EventsRecorded>, TwoTowerError> {
+        self.call("events", access_token, request)
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        access_token: &str,
+        request: &impl Serialize,
+    ) -> Result<Answer<T>, TwoTowerError> {
+        let body = serde_json::to_vec(request).map_err(TwoTowerError::Request)?;
+        let mut call = self
+            .agent
+            .post(format!("{}/functions/v1/{name}", self.base_url))
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {access_token}"));
+        if let Some(key) = &self.publishable_key {
+            call = call.header("apikey", key);
+        }
+        let (head, mut body) = call.send(&body)?.into_parts();
+        let text = body
+            .with_config()
+            .limit(MAX_ANSWER)
+            .lossy_utf8(true)
+            .read_to_string()?;
+        if head.status.is_success()
+            && let Ok(body) = serde_json::from_str(&text)
+        {
+            return Ok(Answer {
+                body,
+                request_id: header(&head.headers, "x-request-id"),
+            });
+        }
+        Err(refusal(head.status, &head.headers, &text))
+    }
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+fn refusal(status: StatusCode, headers: &HeaderMap, text: &str) -> TwoTowerError {
+    let status = status.as_u16();
+    match serde_json::from_str::<ErrorBody>(text) {
+        Ok(body) => TwoTowerError::Refused {
+            status,
+            details: body.error,
+            retry_after_s: header(headers, "retry-after").and_then(|text| text.parse().ok()),
+        },
+        Err(_) => TwoTowerError::Unexpected {
+            status,
+            text: text.chars().take(200).collect(),
+        },
+    }
+}
+
+impl Event {
+    /// An event of now. `event_id` is a new one for each event, so that one that is sent twice counts once.
+    pub fn new(event_id: Uuid, kind: EventKind, video_id: Uuid) -> Self {
+        Self {
+            event_id,
+            kind,
+            video_id,
+            at: None,
+            model_version: None,
+            position: None,
+            request_id: None,
+            watch_fraction: None,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What is promised to those who come through PostgREST, and to the roles of our components.
+
+mod stand_in;
+
+mod person;
+
+mod matrix;
+
+mod functions;
+
+mod context;
+
+mod rows;
+
+mod probes;
+
+mod heavy_retrieval;
+
+mod heavy_cli;

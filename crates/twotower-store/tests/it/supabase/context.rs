@@ -1,0 +1,187 @@
+//! What an Edge Function is told, and the answers that it keeps.
+
+use super::functions::circle;
+use super::person::{ANN, BOB, Person, video};
+use super::stand_in::Place;
+use crate::database::execute;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+/// Numbers out of base64.
+fn decoded(value: &Value) -> Vec<f32> {
+    let bytes = STANDARD.decode(value.as_str().unwrap()).unwrap();
+    let numbers = bytes
+        .chunks_exact(4)
+        .map(|bytes| f32::from_be_bytes(bytes.try_into().unwrap()));
+    numbers.collect()
+}
+
+#[tokio::test]
+async fn vectors_come_oldest_first_and_only_to_who_needs_them() {
+    for place in Place::ALL {
+        let url = circle(place).await;
+        let mut ann = Person::user(&url, ANN).await;
+        let context = ann.value("recommendation_context()").await.unwrap();
+        assert_eq!(
+            (&context["model_version"], &context["dim"]),
+            (&json!(7), &json!(2))
+        );
+        assert_eq!(
+            (&context["erased"], &context["cached"]),
+            (&json!(false), &Value::Null)
+        );
+        let angle = |degrees: f32| [degrees.to_radians().cos(), degrees.to_radians().sin()];
+        let expected = [angle(30.0), angle(60.0)].concat();
+        for (found, expected) in decoded(&context["likes"]).iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6);
+        }
+        assert_eq!(decoded(&context["likes"]).len(), 4);
+        assert_eq!(decoded(&context["skips"]).len(), 2);
+        let known = format!(
+            "recommendation_context(NULL, '{}')",
+            context["state"].as_str().unwrap()
+        );
+        let again = ann.value(&known).await.unwrap();
+        assert_eq!(again["state"], context["state"]);
+        assert_eq!(
+            (&again["likes"], &again["skips"]),
+            (&Value::Null, &Value::Null)
+        );
+        // Somebody who has done nothing has no vectors, and is told so.
+        let mut bob = Person::user(&url, BOB).await;
+        let nothing = bob.value("recommendation_context()").await.unwrap();
+        assert_eq!(
+            (&nothing["likes"], &nothing["skips"]),
+            (&json!(""), &json!(""))
+        );
+    }
+}
+
+/// More than base64 writes on one line.
+#[tokio::test]
+async fn long_histories_are_one_line_and_end_at_a_thousand() {
+    let url = circle(Place::Plain).await;
+    execute(
+        &url,
+        &format!(
+            "INSERT INTO videos (id) SELECT ('00000000-0000-4000-8001-' || lpad(to_hex(n), 12, '0'))::uuid FROM generate_series(1, 1100) AS n;
+             INSERT INTO video_embeddings (video_id, model_version, embedding, fingerprint)
+             SELECT id, 7, '[1, 0]', 0 FROM videos WHERE id > '{}';
+             INSERT INTO likes (user_id, video_id) SELECT '{BOB}', id FROM videos WHERE id > '{}'",
+            video(0xffff),
+            video(0xffff)
+        ),
+    )
+    .await;
+    let mut bob = Person::user(&url, BOB).await;
+    let context = bob.value("recommendation_context()").await.unwrap();
+    let likes = decoded(&context["likes"]);
+    assert_eq!(likes, [1.0, 0.0].repeat(1000));
+    let rows = bob
+        .rows("SELECT * FROM recommend_videos(100)")
+        .await
+        .unwrap();
+    assert_eq!(
+        rows.len(),
+        11,
+        "all but what they like and what has no vector"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_is_given_again_while_nothing_changed() {
+    let url = circle(Place::Supabase).await;
+    let mut ann = Person::user(&url, ANN).await;
+    let state = |context: &Value| context["state"].as_str().unwrap().to_owned();
+    let context = ann.value("recommendation_context('ten')").await.unwrap();
+    let keep = format!(
+        r#"keep_recommendations('ten', '{}', '{{"recommendations": [1]}}')::text"#,
+        state(&context)
+    );
+    ann.value(&keep).await.unwrap();
+    let cached = ann.value("recommendation_context('ten')").await.unwrap();
+    assert_eq!(cached["cached"]["answer"], json!({"recommendations": [1]}));
+    assert_eq!(cached["likes"], Value::Null);
+    assert_eq!(
+        ann.value("recommendation_context('five')").await.unwrap()["cached"],
+        Value::Null
+    );
+
+    let mut states = vec![state(&context)];
+    for change in [
+        format!("like_video('{}')", video(4)),
+        format!("like_video('{}', false)", video(1)),
+    ] {
+        ann.value(&change).await.unwrap();
+        let changed = ann.value("recommendation_context('ten')").await.unwrap();
+        assert_eq!(changed["cached"], Value::Null, "{change}");
+        states.push(state(&changed));
+    }
+    for change in [
+        format!("DELETE FROM skips WHERE user_id = '{ANN}'"),
+        format!(
+            "INSERT INTO skips (user_id, video_id) VALUES ('{ANN}', '{}')",
+            video(1)
+        ),
+        format!(
+            "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES ('{ANN}', 'tag', 'quiet')"
+        ),
+    ] {
+        ann.run(&change).await.unwrap();
+        states.push(state(
+            &ann.value("recommendation_context('ten')").await.unwrap(),
+        ));
+    }
+    execute(&url, "UPDATE twotower.active_model SET version = 6").await;
+    states.push(state(
+        &ann.value("recommendation_context('ten')").await.unwrap(),
+    ));
+    let number = states.len();
+    states.sort();
+    states.dedup();
+    assert_eq!(states.len(), number, "each is another state");
+}
+
+#[tokio::test]
+async fn answers_grow_old_and_few_are_kept() {
+    let url = circle(Place::Supabase).await;
+    let mut ann = Person::user(&url, ANN).await;
+    let context = ann.value("recommendation_context()").await.unwrap();
+    let state = context["state"].as_str().unwrap();
+    for n in 0..20 {
+        let keep = format!("keep_recommendations('key {n}', '{state}', '{{}}')::text");
+        ann.value(&keep).await.unwrap();
+    }
+    let keys = ann
+        .rows("SELECT cache_key FROM recommendation_cache ORDER BY made_at")
+        .await
+        .unwrap();
+    assert_eq!(keys.len(), 16);
+    assert_eq!(keys[0]["cache_key"], "key 4");
+    execute(
+        &url,
+        "UPDATE recommendation_cache SET made_at = now() - interval '5 minutes 1 second'",
+    )
+    .await;
+    assert_eq!(
+        ann.value("recommendation_context('key 19')").await.unwrap()["cached"],
+        Value::Null
+    );
+    let long = "x".repeat(201);
+    let huge = "x".repeat(65_536);
+    for call in [
+        format!("keep_recommendations('{long}', 'state', '{{}}')"),
+        format!("keep_recommendations('', 'state', '{{}}')"),
+        format!("keep_recommendations('key', NULL, '{{}}')"),
+        format!("keep_recommendations('key', 'state', '\"{huge}\"')"),
+        "keep_recommendations('key', 'state', NULL)".into(),
+    ] {
+        assert_eq!(ann.refused(&format!("SELECT {call}")).await.0, "22023");
+    }
+    // Only the function writes: it counts.
+    let insert = format!(
+        "INSERT INTO recommendation_cache (user_id, cache_key, state, answer) VALUES ('{ANN}', 'k', 's', '{{}}')"
+    );
+    assert!(ann.run(&insert).await.is_err());
+}

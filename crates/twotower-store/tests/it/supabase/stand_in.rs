@@ -1,0 +1,59 @@
+//! Databases as Supabase has them (`tests/stand-ins/database`), with our migrations in them.
+
+use crate::database::{empty_postgres_url, execute, few_connections, server};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use twotower_store::Store;
+
+const ROLES: &str = include_str!("../../../../../tests/stand-ins/database/roles.sql");
+const SCHEMA: &str = include_str!("../../../../../tests/stand-ins/database/schema.sql");
+const DEFAULT_PRIVILEGES: &str =
+    include_str!("../../../../../tests/stand-ins/database/default_privileges.sql");
+
+/// Of the lock that keeps tests from making the same roles at once.
+const LOCK: i64 = 0x726f_6c65_7300;
+
+/// Where the migrations meet what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// PostgreSQL with nothing in it.
+    Plain,
+    /// Supabase, where nothing is granted by default.
+    Supabase,
+    /// Supabase as it was before, where everything is.
+    OlderSupabase,
+}
+
+impl Place {
+    pub(super) const ALL: [Self; 3] = [Self::Plain, Self::Supabase, Self::OlderSupabase];
+
+    /// A database without our migrations; its address as their owner.
+    pub(super) async fn empty(self) -> String {
+        let url = empty_postgres_url().await;
+        if self == Self::Plain {
+            return url;
+        }
+        let mut cluster = PgConnection::connect(&server()).await.unwrap();
+        let roles = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {ROLES}; COMMIT");
+        cluster.execute(AssertSqlSafe(roles)).await.unwrap();
+        cluster.close().await.unwrap();
+        execute(&url, SCHEMA).await;
+        if self == Self::OlderSupabase {
+            execute(&url, DEFAULT_PRIVILEGES).await;
+        }
+        url.replace("postgres@", "stand_in_owner@")
+    }
+
+    /// A migrated database; its address as the owner.
+    pub(super) async fn migrated(self) -> String {
+        let url = self.empty().await;
+        let store = Store::connect(&url, few_connections()).await.unwrap();
+        store.migrate().await.unwrap();
+        store.close().await;
+        url
+    }
+}
+
+/// The address of the same database as a superuser.
+pub(super) fn as_superuser(url: &str) -> String {
+    url.replace("stand_in_owner@", "postgres@")
+}

@@ -1,0 +1,16 @@
+//! The edge functions under Deno, beside stand-ins for a project's services, on a PostgreSQL with the migrations and a small
+//! seeded model.
+
+mod agreement;
+
+mod deploy;
+
+mod processes;
+
+mod project;
+
+mod recommendations;
+
+mod tokens;
+
+mod user_embedding;

@@ -1,0 +1,71 @@
+//! Server, SQL function and edge function give the same users the same lists.
+
+use super::project::{Project, RECOMMENDATIONS, UPDATE};
+use crate::serve::fixture::{token, user, video};
+use serde_json::{Value, json};
+use twotower_store::InteractionKind::{Like, Skip};
+
+/// Scores that differ by less are ties: sums are made in another order, in other precision.
+const TIE: f64 = 1e-5;
+
+fn scored(list: &Value) -> Vec<(String, f64)> {
+    let row = |it: &Value| {
+        let id = it["video_id"].as_str().unwrap().to_owned();
+        (id, it["score"].as_f64().unwrap())
+    };
+    list.as_array().unwrap().iter().map(row).collect()
+}
+
+/// The same scores place by place, and the same videos where scores tell them apart.
+fn assert_same(what: &str, a: &[(String, f64)], b: &[(String, f64)]) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    for (place, ((id, score), (other_id, other))) in a.iter().zip(b).enumerate() {
+        assert!((score - other).abs() < TIE, "{what}, {place}: {a:?} {b:?}");
+        let tied = |list: &[(String, f64)]| {
+            let neighbours = place.saturating_sub(1)..list.len().min(place + 2);
+            let near = list[neighbours]
+                .iter()
+                .filter(|it| (it.1 - score).abs() < TIE);
+            near.count() > 1
+        };
+        // The last place may be shared with one that did not get in.
+        assert!(
+            id == other_id || tied(a) || place + 1 == a.len(),
+            "{what}, {place}: {a:?} {b:?}"
+        );
+    }
+}
+
+#[test]
+fn the_same_user_gets_the_same_list_on_every_way() {
+    let project = Project::new();
+    let fixture = &project.fixture;
+    for who in [20, 21, 22] {
+        fixture.interact(Like, user(who), &[video(who), video(who + 9)]);
+        fixture.interact(Skip, user(who), &[video(3), video(who + 1)]);
+    }
+    let server = fixture.serve();
+    let edge = project.function(RECOMMENDATIONS);
+    let update = project.function(UPDATE);
+    for who in [1, 2, 3, 8, 11, 20, 21, 22, 900] {
+        for body in [
+            json!({}),
+            json!({"limit": 38}),
+            json!({"exclude_liked": false}),
+        ] {
+            let text = body.to_string();
+            let (_, from_server) = server.client.recommended(&token(user(who)), &text);
+            let (_, from_edge) = edge.list(who, &text);
+            let what = format!("{who} {text}");
+            for field in ["source", "model_version", "user_id", "reason"] {
+                assert_eq!(from_server[field], from_edge[field], "{what}");
+            }
+            let expected = scored(&from_server["recommendations"]);
+            assert_same(&what, &expected, &scored(&from_edge["recommendations"]));
+            // The database alone gives the same once it has the user's vector.
+            assert_eq!(update.post(&token(user(who)), "").status, 200);
+            let rows = project.rpc(user(who), "recommend_videos", &body).json();
+            assert_same(&what, &expected, &scored(&rows));
+        }
+    }
+}

@@ -1,0 +1,92 @@
+import { invalid, tooLarge } from "./error.ts";
+
+const MAX_BODY_BYTES = 64 * 1024;
+const READ_DEADLINE_MS = 5000;
+
+/** Longest piece of a request that an answer repeats. */
+const MAX_ECHO_CHARS = 40;
+
+/**
+ * All of a body. To be read before anything else is done with its request: an answer to a request whose body is still on its way may
+ * break the connection off. Throws `ApiError`.
+ */
+export async function readBody(request: Request): Promise<Uint8Array> {
+  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) {
+    throw tooLarge(MAX_BODY_BYTES);
+  }
+  if (request.body === null) {
+    return new Uint8Array();
+  }
+  const reader = request.body.getReader();
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    reader.cancel().catch(() => {});
+  }, READ_DEADLINE_MS);
+  try {
+    return await collect(reader);
+  } catch (error) {
+    throw error instanceof TypeError ? invalid("the body broke off") : error;
+  } finally {
+    clearTimeout(timer);
+    if (late) {
+      // The stream that was cancelled looks complete.
+      // deno-lint-ignore no-unsafe-finally
+      throw invalid("the body did not arrive in time");
+    }
+  }
+}
+
+async function collect(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) {
+      break;
+    }
+    size += value.length;
+    if (size > MAX_BODY_BYTES) {
+      await reader.cancel();
+      throw tooLarge(MAX_BODY_BYTES);
+    }
+    pieces.push(value);
+  }
+  const bytes = new Uint8Array(size);
+  let offset = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, offset);
+    offset += piece.length;
+  }
+  return bytes;
+}
+
+/** A body that is one JSON object; an empty body is an empty object. Throws `ApiError`. */
+export function parseObject(headers: Headers, bytes: Uint8Array): Record<string, unknown> {
+  if (bytes.length === 0) {
+    return {};
+  }
+  const mediaType = headers.get("content-type")?.split(";")[0].trim().toLowerCase();
+  if (mediaType !== "application/json") {
+    throw invalid("the Content-Type must be application/json");
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    throw invalid("the body is not valid JSON");
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw invalid("the body must be a JSON object");
+  }
+  return value as Record<string, unknown>;
+}
+
+/** The beginning of a piece of a request, fit to be repeated: control and formatting characters are written as escapes. */
+export function echo(text: string): string {
+  const begin = Array.from(text).slice(0, MAX_ECHO_CHARS).join("");
+  return begin.replace(
+    /[\p{C}\p{Z}"'\\`]/gu,
+    (char) => char === " " ? char : `\\u{${char.codePointAt(0)!.toString(16)}}`,
+  );
+}

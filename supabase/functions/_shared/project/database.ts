@@ -1,0 +1,112 @@
+import { unavailable } from "../http/error.ts";
+import type { Rest } from "./rest.ts";
+
+/** What decides a user's list at this moment, as `recommendation_context` gives it. */
+export interface RecommendationContext {
+  /** The active version; `null` without one. */
+  readonly modelVersion: number | null;
+  /** Numbers of its vectors. */
+  readonly dim: number | null;
+  /** Whether the user was erased. */
+  readonly erased: boolean;
+  /** Changes with the active version and with the user's likes, skips and blocks. */
+  readonly state: string;
+  /** An answer that was kept, made in the same state. */
+  readonly cached: { readonly answer: unknown; readonly madeAt: string } | null;
+  /** Vectors of the latest likes, oldest first: big-endian float32 in base64. */
+  readonly likes: string | null;
+  readonly skips: string | null;
+}
+
+/** A row of `recommend_videos`. */
+export interface RecommendedVideo {
+  readonly videoId: string;
+  readonly title: string;
+  readonly score: number;
+  readonly source: string;
+  readonly skippedBefore: boolean;
+  readonly modelVersion: number | null;
+}
+
+/** Parameters of `recommend_videos`. */
+export interface RecommendVideos {
+  readonly limit: number;
+  readonly excludeLiked: boolean;
+  readonly minScore: number | null;
+  /** The user's vector; without it the database makes one. */
+  readonly query: string | null;
+}
+
+type Row = Record<string, unknown>;
+
+/** The functions of supabase/migrations that the edge functions call, with their types. Each throws `ApiError`. */
+export class Database {
+  readonly #rest: Rest;
+
+  constructor(rest: Rest) {
+    this.#rest = rest;
+  }
+
+  async context(
+    token: string,
+    cacheKey: string | null,
+    knownState: string | null,
+    signal: AbortSignal,
+  ): Promise<RecommendationContext> {
+    const parameters = { cache_key: cacheKey, known_state: knownState };
+    const row = await this.#rest.call("recommendation_context", parameters, { token }, signal) as Row | null;
+    if (row === null || typeof row !== "object" || typeof row.erased !== "boolean") {
+      throw unavailable("recommendation_context answers with another shape: apply supabase/migrations");
+    }
+    const cached = row.cached as Row | null;
+    return {
+      modelVersion: numberOrNull(row.model_version),
+      dim: numberOrNull(row.dim),
+      erased: row.erased,
+      state: String(row.state),
+      cached: cached ? { answer: cached.answer, madeAt: String(cached.made_at) } : null,
+      likes: textOrNull(row.likes),
+      skips: textOrNull(row.skips),
+    };
+  }
+
+  async recommend(token: string, asked: RecommendVideos, signal: AbortSignal): Promise<RecommendedVideo[]> {
+    const parameters = {
+      limit: asked.limit,
+      exclude_liked: asked.excludeLiked,
+      min_score: asked.minScore,
+      query: asked.query,
+    };
+    const rows = await this.#rest.call("recommend_videos", parameters, { token }, signal);
+    if (!Array.isArray(rows)) {
+      throw unavailable("recommend_videos answers with another shape: apply supabase/migrations");
+    }
+    return (rows as Row[]).map((row) => ({
+      videoId: String(row.video_id),
+      title: String(row.title),
+      score: Number(row.score),
+      source: String(row.source),
+      skippedBefore: row.skipped_before === true,
+      modelVersion: numberOrNull(row.model_version),
+    }));
+  }
+
+  /** Keeps an answer for the user's next requests, in whatever isolate. */
+  async keep(token: string, cacheKey: string, state: string, answer: unknown, signal: AbortSignal): Promise<void> {
+    await this.#rest.call("keep_recommendations", { cache_key: cacheKey, state, answer }, { token }, signal);
+  }
+
+  /** Writes a user's vector with the rights of the service. False for an erased user, or if `version` is not active any more. */
+  async writeUserEmbedding(user: string, version: number, embedding: string, signal: AbortSignal): Promise<boolean> {
+    const parameters = { user_id: user, model_version: version, embedding };
+    return await this.#rest.call("write_user_embedding", parameters, "service", signal) === true;
+  }
+}
+
+function numberOrNull(value: unknown): number | null {
+  return typeof value === "number" ? value : null;
+}
+
+function textOrNull(value: unknown): string | null {
+  return typeof value === "string" ? value : null;
+}

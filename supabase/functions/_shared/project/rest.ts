@@ -1,0 +1,107 @@
+import { ApiError, erased, internal, timeout, unauthorized, unavailable } from "../http/error.ts";
+import type { Settings } from "../settings.ts";
+
+/** Under whose rights a function of the database runs. */
+export type Credentials = { readonly token: string } | "service";
+
+/** A function of the database refuses its arguments (SQLSTATE 22023), which are ours: a defect, or another model version by now. */
+export class RefusedArguments extends ApiError {
+  constructor() {
+    super(500, "internal", "something went wrong on our side", "the database refuses the arguments");
+  }
+}
+
+/** Calls functions of the database through PostgREST. */
+export class Rest {
+  readonly #settings: Settings;
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+  }
+
+  /** The result of `public.name(parameters)`, parsed; `null` of a function that returns nothing. Throws `ApiError`. */
+  async call(
+    name: string,
+    parameters: Record<string, unknown>,
+    credentials: Credentials,
+    signal: AbortSignal,
+  ): Promise<unknown> {
+    try {
+      const response = await fetch(`${this.#settings.url}/rest/v1/rpc/${name}`, {
+        method: "POST",
+        headers: { ...this.#keys(credentials), "content-type": "application/json" },
+        body: JSON.stringify(parameters),
+        redirect: "error",
+        signal,
+      });
+      const text = await response.text();
+      if (!response.ok) {
+        throw refusal(response.status, text, name);
+      }
+      return text === "" ? null : JSON.parse(text);
+    } catch (error) {
+      throw translated(error, signal, name);
+    }
+  }
+
+  #keys(credentials: Credentials): Record<string, string> {
+    if (credentials !== "service") {
+      return { apikey: this.#settings.publishableKey, authorization: `Bearer ${credentials.token}` };
+    }
+    if (this.#settings.secretKey === null) {
+      throw internal("set SUPABASE_SECRET_KEYS or SUPABASE_SERVICE_ROLE_KEY: the service key is needed here");
+    }
+    return serviceHeaders(this.#settings.secretKey);
+  }
+}
+
+/** The old service key is a token and stands in both headers; the new kind is none, and the gateway puts a token in its place. */
+export function serviceHeaders(secretKey: string): Record<string, string> {
+  return secretKey.startsWith("sb_")
+    ? { apikey: secretKey }
+    : { apikey: secretKey, authorization: `Bearer ${secretKey}` };
+}
+
+function translated(error: unknown, signal: AbortSignal, name: string): ApiError {
+  if (error instanceof ApiError) {
+    return error;
+  }
+  if (signal.aborted) {
+    return signal.reason instanceof ApiError ? signal.reason : timeout("the database");
+  }
+  return error instanceof SyntaxError
+    ? unavailable(`PostgREST answers ${name} with what is no JSON`)
+    : unavailable(`PostgREST cannot be reached for ${name}`);
+}
+
+/** What PostgREST says when it does not answer with a result: SQLSTATEs and `PGRST…` in `code`. */
+function refusal(status: number, text: string, name: string): ApiError {
+  const code = codeOf(text);
+  if (code === "PT403") {
+    return erased();
+  }
+  // A role that does not exist has the same SQLSTATE, and status 401.
+  if (status === 400 && code === "22023") {
+    return new RefusedArguments();
+  }
+  if (code === "57014" || status === 504) {
+    return timeout("the database");
+  }
+  if (code === "PGRST202") {
+    return unavailable(`the database has no function ${name} with these parameters: apply supabase/migrations`);
+  }
+  // The gateway and PostgREST check the token again, with keys of their own.
+  if (status === 401 || status === 403) {
+    return unauthorized(`PostgREST refuses the token for ${name} (${code})`);
+  }
+  return unavailable(`PostgREST answers ${name} with ${status} (${code})`);
+}
+
+function codeOf(text: string): string {
+  try {
+    const code: unknown = JSON.parse(text)?.code;
+    return typeof code === "string" && /^[A-Z0-9]{1,10}$/.test(code) ? code : "no code";
+  } catch {
+    return "no code";
+  }
+}

@@ -1,0 +1,67 @@
+import { fromBase64Url } from "../base64.ts";
+
+/** Longer tokens are refused before anything of them is decoded. */
+const MAX_TOKEN_CHARS = 8 * 1024;
+const MAX_KEY_ID_CHARS = 256;
+
+/** Each is verified by keys of its own kind alone. */
+export type Algorithm = "ES256" | "RS256" | "EdDSA" | "HS256";
+const ALGORITHMS: unknown[] = ["ES256", "RS256", "EdDSA", "HS256"] satisfies Algorithm[];
+
+/** A token's parts, decoded and not yet believed (JWS compact serialisation, RFC 7515). */
+export interface Jws {
+  readonly algorithm: Algorithm;
+  readonly keyId: string | null;
+  readonly payload: Uint8Array<ArrayBuffer>;
+  readonly signature: Uint8Array<ArrayBuffer>;
+  /** What is signed. */
+  readonly signed: Uint8Array<ArrayBuffer>;
+}
+
+/** Takes a token apart, or gives the reason why it is none that we would look at. */
+export function parseJws(token: string): Jws | string {
+  if (token.length > MAX_TOKEN_CHARS) {
+    return "the token is longer than 8 KiB";
+  }
+  const parts = token.split(".");
+  const [header, payload, signature] = parts.map(fromBase64Url);
+  if (parts.length !== 3 || !header || !payload || !signature || signature.length === 0) {
+    return "the token is not made of three parts";
+  }
+  const fields = parseObject(header);
+  if (fields === null || !supported(fields)) {
+    return "the token's header cannot be read or asks for what is not supported";
+  }
+  return {
+    algorithm: fields.alg as Algorithm,
+    keyId: (fields.kid ?? null) as string | null,
+    payload,
+    signature,
+    signed: new TextEncoder().encode(token.slice(0, token.lastIndexOf("."))),
+  };
+}
+
+/** The JSON object that these bytes are, or `null`. */
+export function parseObject(bytes: Uint8Array): Record<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    return typeof value === "object" && value !== null && !Array.isArray(value)
+      ? value as Record<string, unknown>
+      : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Keys and addresses inside a token's header (`jwk`, `jku`, …) are not read, and a token that brings any, or that marks an extension
+ * as critical, is none of our issuer's.
+ */
+function supported(header: Record<string, unknown>): boolean {
+  const refused = ["crit", "jwk", "jku", "x5u", "x5c", "enc", "zip"];
+  const { alg, kid, typ } = header;
+  return ALGORITHMS.includes(alg) &&
+    (typ === undefined || typeof typ === "string") &&
+    (kid === undefined || kid === null || typeof kid === "string" && kid.length <= MAX_KEY_ID_CHARS) &&
+    refused.every((name) => header[name] === undefined || header[name] === null);
+}

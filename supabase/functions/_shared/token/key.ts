@@ -1,0 +1,93 @@
+import { fromBase64Url } from "../base64.ts";
+import type { Algorithm, Jws } from "./jws.ts";
+
+/** 2048 bits in base64url without padding; a shorter modulus is refused. */
+const MIN_RSA_MODULUS_CHARS = 342;
+
+/** One key with the one algorithm that it verifies. What a token's header says can rule a key out, never choose how it is used. */
+export interface Key {
+  readonly id: string | null;
+  readonly algorithm: Algorithm;
+  readonly key: CryptoKey;
+}
+
+/** A key as sets hold them (RFC 7517). */
+type Jwk = Record<string, unknown>;
+
+const IMPORT = {
+  ES256: { name: "ECDSA", namedCurve: "P-256" },
+  RS256: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" },
+  EdDSA: { name: "Ed25519" },
+  HS256: { name: "HMAC", hash: "SHA-256" },
+} as const;
+
+const VERIFY = { ...IMPORT, ES256: { name: "ECDSA", hash: "SHA-256" } } as const;
+
+/** The key of HS256 tokens. */
+export async function secretKey(bytes: Uint8Array<ArrayBuffer>, id: string | null = null): Promise<Key> {
+  const key = await crypto.subtle.importKey("raw", bytes, IMPORT.HS256, false, ["verify"]);
+  return { id, algorithm: "HS256", key };
+}
+
+/**
+ * A key of a set, or `null` if it is of no kind that we verify with. `symmetric` allows shared secrets, which only a set that nobody
+ * else can read may hold.
+ */
+export async function jwkKey(jwk: Jwk, symmetric: boolean): Promise<Key | null> {
+  const { kid, use, key_ops, alg } = jwk;
+  const kind = kindOf(jwk, symmetric);
+  const id = typeof kid === "string" ? kid : null;
+  const verifies = use === undefined || use === "sig";
+  const mayVerify = key_ops === undefined || Array.isArray(key_ops) && key_ops.includes("verify");
+  if (kind === null || !verifies || !mayVerify || alg !== undefined && alg !== kind.algorithm) {
+    return null;
+  }
+  try {
+    if (kind.secret !== null) {
+      return await secretKey(kind.secret, id);
+    }
+    const key = await crypto.subtle.importKey("jwk", kind.jwk, IMPORT[kind.algorithm], false, ["verify"]);
+    return { id, algorithm: kind.algorithm, key };
+  } catch {
+    // Members of the right names with values that are no key.
+    return null;
+  }
+}
+
+interface Kind {
+  readonly algorithm: Algorithm;
+  /** Only the public members. */
+  readonly jwk: JsonWebKey;
+  readonly secret: Uint8Array<ArrayBuffer> | null;
+}
+
+function kindOf(jwk: Jwk, symmetric: boolean): Kind | null {
+  const { kty, crv, x, y, n, e, k } = jwk as Record<string, string | undefined>;
+  if (kty === "EC" && crv === "P-256") {
+    return { algorithm: "ES256", jwk: { kty, crv, x, y }, secret: null };
+  }
+  if (kty === "RSA" && typeof n === "string" && n.replaceAll("=", "").length >= MIN_RSA_MODULUS_CHARS) {
+    return { algorithm: "RS256", jwk: { kty, n, e }, secret: null };
+  }
+  if (kty === "OKP" && crv === "Ed25519") {
+    return { algorithm: "EdDSA", jwk: { kty, crv, x }, secret: null };
+  }
+  if (kty === "oct" && symmetric && typeof k === "string") {
+    const secret = fromBase64Url(k);
+    return secret === null || secret.length < 32 ? null : { algorithm: "HS256", jwk: {}, secret };
+  }
+  return null;
+}
+
+/** Whether one of `keys` signed the token. */
+export async function isSigned(jws: Jws, keys: readonly Key[]): Promise<boolean> {
+  for (const key of keys) {
+    if (key.algorithm !== jws.algorithm || key.id !== null && jws.keyId !== null && key.id !== jws.keyId) {
+      continue;
+    }
+    if (await crypto.subtle.verify(VERIFY[key.algorithm], key.key, jws.signature, jws.signed)) {
+      return true;
+    }
+  }
+  return false;
+}

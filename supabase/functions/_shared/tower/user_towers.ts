@@ -1,0 +1,118 @@
+import { afterAnswer } from "../http/after_answer.ts";
+import type { Log } from "../http/log.ts";
+import { type Storage, StorageError } from "../project/storage.ts";
+import { TensorError } from "./safetensors.ts";
+import { UserTower } from "./user_tower.ts";
+
+const FILE = "user_tower.safetensors";
+
+/** The manifest holds a record an epoch; the tower has 1 MB at 64 dimensions. */
+const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
+const MAX_TOWER_BYTES = 16 * 1024 * 1024;
+
+/** For both files together. */
+const LOAD_DEADLINE_MS = 10_000;
+
+/** How long a request waits for weights: without them the database makes the user's vector. */
+const PATIENCE_MS = 1000;
+
+/** After a failure nobody asks again for so long. */
+const RETRY_AFTER_MS = 60_000;
+
+/** The active version and the one before: readers change over within moments. */
+const VERSIONS_KEPT = 2;
+
+interface Loading {
+  readonly tower: Promise<UserTower | null>;
+  /** When it may be tried again; set once it has failed. */
+  retryAtMs: number | null;
+}
+
+/** User towers of the versions in use, each loaded once an isolate, and only if its bytes are those that the manifest names. */
+export class UserTowers {
+  readonly #loading = new Map<number, Loading>();
+
+  constructor(
+    readonly storage: Storage,
+    readonly functionName: string,
+    readonly log: Log,
+    readonly now: () => number = () => performance.now(),
+  ) {}
+
+  /** The tower of `version`, or `null` if its weights are not to be had, or not soon. */
+  async get(version: number, patienceMs = PATIENCE_MS): Promise<UserTower | null> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<null>((resolve) => timer = setTimeout(() => resolve(null), patienceMs));
+    try {
+      return await Promise.race([this.#load(version).tower, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #load(version: number): Loading {
+    const known = this.#loading.get(version);
+    if (known !== undefined && (known.retryAtMs === null || this.now() < known.retryAtMs)) {
+      return known;
+    }
+    const loading: Loading = {
+      tower: this.#fetch(version).catch((error) => {
+        loading.retryAtMs = this.now() + RETRY_AFTER_MS;
+        this.log({ level: "warn", function: this.functionName, reason: reason(error, version) });
+        return null;
+      }),
+      retryAtMs: null,
+    };
+    this.#loading.delete(version);
+    this.#loading.set(version, loading);
+    const [oldest] = this.#loading.keys();
+    if (this.#loading.size > VERSIONS_KEPT) {
+      this.#loading.delete(oldest);
+    }
+    // It serves later requests, too.
+    afterAnswer(loading.tower);
+    return loading;
+  }
+
+  async #fetch(version: number): Promise<UserTower> {
+    const signal = AbortSignal.timeout(LOAD_DEADLINE_MS);
+    const key = (name: string) => `models/${version}/${name}`;
+    const [manifest, bytes] = await Promise.all([
+      this.storage.read(key("manifest.json"), MAX_MANIFEST_BYTES, signal),
+      this.storage.read(key(FILE), MAX_TOWER_BYTES, signal),
+    ]);
+    const expected = await stated(manifest, version);
+    if (await sha256(bytes) !== expected) {
+      throw new StorageError(`${key(FILE)} does not have the SHA-256 that the manifest states`);
+    }
+    return new UserTower(bytes);
+  }
+}
+
+/** The SHA-256 that the manifest states of the tower's file, if the manifest itself is whole. */
+async function stated(bytes: Uint8Array<ArrayBuffer>, version: number): Promise<string> {
+  const text = new TextDecoder().decode(bytes);
+  // Its first field is the SHA-256 of itself without these 64 digits and without the line break at its end.
+  const [, begin, checksum, end] = /^(\{\n {2}"checksum": ")([0-9a-f]{64})(".*)\n$/s.exec(text) ?? [];
+  if (checksum === undefined || await sha256(new TextEncoder().encode(begin + end)) !== checksum) {
+    throw new StorageError(`the manifest of model version ${version} is damaged`);
+  }
+  const manifest = JSON.parse(text) as { version?: unknown; files?: Record<string, unknown> };
+  const sum = manifest.files?.[FILE];
+  if (manifest.version !== version || typeof sum !== "string") {
+    throw new StorageError(
+      `the manifest of model version ${version} names no ${FILE}: publish it with this version of twotower`,
+    );
+  }
+  return sum;
+}
+
+async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function reason(error: unknown, version: number): string {
+  const known = error instanceof StorageError || error instanceof TensorError;
+  return `no user tower of model version ${version}: ${known ? error.message : "its files cannot be read"}`;
+}

@@ -1,0 +1,51 @@
+import { echo } from "../_shared/http/body.ts";
+import { invalid } from "../_shared/http/error.ts";
+
+const DEFAULT_LIMIT = 10;
+
+/** The most videos of one answer, and so the most that a request makes the function handle at a time. */
+export const BATCH_SIZE = 100;
+
+const FIELDS = ["limit", "exclude_liked", "min_score"];
+
+/** Fields of the contract that need the whole catalogue at hand. */
+const FIELDS_OF_THE_SERVER = ["diversity", "filter", "include_reasons", "seed"];
+
+/** What the caller asks for. Who they are is the token's matter alone. */
+export interface Query {
+  readonly limit: number;
+  readonly excludeLiked: boolean;
+  /** Leave out what scores less. */
+  readonly minScore: number | null;
+}
+
+/** Reads the fields of a request. Throws `ApiError`. */
+export function parseQuery(fields: Record<string, unknown>): Query {
+  for (const name of Object.keys(fields)) {
+    if (FIELDS_OF_THE_SERVER.includes(name)) {
+      throw invalid(
+        `the edge function does not take \`${name}\`: \`twotower serve\` answers requests with it at the same path`,
+      );
+    }
+    if (!FIELDS.includes(name)) {
+      const known = FIELDS.map((field) => `\`${field}\``).join(", ");
+      throw invalid(`unknown field \`${echo(name)}\`; known: ${known}`);
+    }
+  }
+  const { limit = DEFAULT_LIMIT, exclude_liked: excludeLiked = true, min_score: minScore } = fields;
+  if (typeof limit !== "number" || !Number.isInteger(limit) || limit < 1 || limit > BATCH_SIZE) {
+    throw invalid(`\`limit\` must be a whole number from 1 to ${BATCH_SIZE}`);
+  }
+  if (typeof excludeLiked !== "boolean") {
+    throw invalid("`exclude_liked` must be true or false");
+  }
+  if (minScore !== undefined && !(typeof minScore === "number" && minScore >= -1 && minScore <= 1)) {
+    throw invalid("`min_score` must be a number from -1 to 1");
+  }
+  return { limit, excludeLiked, minScore: minScore ?? null };
+}
+
+/** Two queries with the same text ask for the same. */
+export function cacheKey(query: Query): string {
+  return `1 ${query.limit} ${query.excludeLiked} ${query.minScore}`;
+}
