@@ -15,8 +15,11 @@ const BLOCK: usize = 512;
 
 /// Slots that a search through inverted lists looks at whatever the lists promise, and how many more for each video that is wanted: the mean
 /// of a list says little about the few that lie far from it.
-const LEAST: usize = 256;
-const LEAST_PER_VIDEO: usize = 16;
+const LEAST: usize = 512;
+const LEAST_PER_VIDEO: usize = 32;
+
+/// So many times more with a filter: means say nothing about which of the videos pass it.
+const LEAST_FILTERED: usize = 4;
 
 /// The largest norm of a query: inner products with it stay finite.
 const MAX_NORM: f64 = 1e30;
@@ -261,9 +264,13 @@ impl Index {
                 }
             }
             (_, Some(lists)) if !request.exact => {
+                let least = LEAST + LEAST_PER_VIDEO * k;
                 let effort = Effort {
                     margin: base.margin,
-                    least: LEAST + LEAST_PER_VIDEO * k,
+                    least: match allowed {
+                        Allowed::All => least,
+                        _ => LEAST_FILTERED * least,
+                    },
                 };
                 lists.probe(query, effort, probe, |slots| {
                     work.lists += 1;
