@@ -15,11 +15,11 @@ const BLOCK: usize = 512;
 
 /// Slots that a search through inverted lists looks at whatever the lists promise, and how many more for each video that is wanted: the mean
 /// of a list says little about the few that lie far from it.
-const LEAST: usize = 512;
-const LEAST_PER_VIDEO: usize = 32;
+const LEAST: usize = 2048;
+const LEAST_PER_VIDEO: usize = 64;
 
 /// So many times more with a filter: means say nothing about which of the videos pass it.
-const LEAST_FILTERED: usize = 4;
+const LEAST_FILTERED: usize = 2;
 
 /// The largest norm of a query: inner products with it stay finite.
 const MAX_NORM: f64 = 1e30;

@@ -5,6 +5,7 @@ use super::stand_in::{Place, as_superuser};
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection, Row};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 const QUERY: &str = include_str!("matrix.sql");
 const EXPECTED: &str = include_str!("matrix.txt");
@@ -43,10 +44,11 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             match expected.get(&object) {
                 Some(allowed) if *allowed == who => {}
                 Some(allowed) => {
-                    wrong += &format!("{object}\n  allowed:\n{allowed}  found:\n{who}");
+                    let _ = writeln!(wrong, "{object}\n  allowed:\n{allowed}  found:\n{who}");
                 }
                 None => {
-                    wrong += &format!(
+                    let _ = writeln!(
+                        wrong,
                         "{object} has no row in {FILE}: decide who may do what with it, and add\n{object}\n{who}"
                     );
                 }
@@ -57,7 +59,7 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             .keys()
             .filter(|object| !found.contains_key(*object))
         {
-            wrong += &format!("{object} stands in {FILE} and is not there\n");
+            let _ = writeln!(wrong, "{object} stands in {FILE} and is not there");
         }
         assert!(wrong.is_empty(), "{place:?}:\n{wrong}");
     }
