@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 12] = [
+const MIGRATIONS: [(&str, &str, &str); 13] = [
     (
         "20261124000000",
         "prerequisites",
@@ -48,23 +48,28 @@ const MIGRATIONS: [(&str, &str, &str); 12] = [
     ),
     (
         "20261128000000",
-        "recommendations",
-        include_str!("../../../../supabase/migrations/20261128000000_recommendations.sql"),
+        "statistics",
+        include_str!("../../../../supabase/migrations/20261128000000_statistics.sql"),
     ),
     (
         "20261128000100",
-        "user_functions",
-        include_str!("../../../../supabase/migrations/20261128000100_user_functions.sql"),
+        "recommendations",
+        include_str!("../../../../supabase/migrations/20261128000100_recommendations.sql"),
     ),
     (
         "20261128000200",
-        "component_roles",
-        include_str!("../../../../supabase/migrations/20261128000200_component_roles.sql"),
+        "user_functions",
+        include_str!("../../../../supabase/migrations/20261128000200_user_functions.sql"),
     ),
     (
         "20261128000300",
+        "component_roles",
+        include_str!("../../../../supabase/migrations/20261128000300_component_roles.sql"),
+    ),
+    (
+        "20261128000400",
         "model_bucket",
-        include_str!("../../../../supabase/migrations/20261128000300_model_bucket.sql"),
+        include_str!("../../../../supabase/migrations/20261128000400_model_bucket.sql"),
     ),
 ];
 

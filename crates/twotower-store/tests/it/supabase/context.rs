@@ -172,8 +172,8 @@ async fn answers_grow_old_and_few_are_kept() {
     let huge = "x".repeat(65_536);
     for call in [
         format!("keep_recommendations('{long}', 'state', '{{}}')"),
-        format!("keep_recommendations('', 'state', '{{}}')"),
-        format!("keep_recommendations('key', NULL, '{{}}')"),
+        "keep_recommendations('', 'state', '{}')".into(),
+        "keep_recommendations('key', NULL, '{}')".into(),
         format!("keep_recommendations('key', 'state', '\"{huge}\"')"),
         "keep_recommendations('key', 'state', NULL)".into(),
     ] {

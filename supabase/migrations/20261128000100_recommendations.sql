@@ -1,84 +1,7 @@
 -- Recommendations in SQL, for applications that ask through PostgREST under their users' tokens: no server of ours is needed.
 -- Functions in `public` are the API and run with the rights of their caller, so that row level security holds. What they need
--- beyond those rights, small functions in `twotower` tell, with the owner's rights: of the caller alone, or of nobody. Older
+-- beyond those rights, small functions in `twotower` tell, with the owner's rights: of the caller alone, or a sum over all. Older
 -- projects of Supabase grant every new function of `public` to everybody by name; so each is taken away from all, by name.
-
-grant usage on schema twotower to authenticated;
-
--- What is known of all users and videos together, as of the last refresh: a caller's own rights would count the caller's likes
--- only, and counting all of them takes seconds where there are millions.
-create table if not exists twotower.video_popularity (
-    video_id uuid primary key,
-    likes bigint not null check (likes > 0)
-);
-
-create index if not exists video_popularity_likes_idx on twotower.video_popularity (likes desc, video_id);
-
--- The mean of a version's video vectors, which twotower.blended_vector measures tastes from.
-create table if not exists twotower.vector_means (
-    model_version bigint primary key,
-    mean real[] not null
-);
-
-alter table twotower.video_popularity enable row level security;
-alter table twotower.vector_means enable row level security;
-drop policy if exists "twotower: who may read sees all" on twotower.video_popularity;
-create policy "twotower: who may read sees all" on twotower.video_popularity for select using (true);
-drop policy if exists "twotower: who may read sees all" on twotower.vector_means;
-create policy "twotower: who may read sees all" on twotower.vector_means for select using (true);
-grant select, insert, update, delete on twotower.video_popularity, twotower.vector_means to service_role;
-
--- Counts and averages afresh. `twotower update` calls it.
-create or replace function twotower.refresh_statistics() returns void
-    language plpgsql
-    security definer
-    set search_path = ''
-    -- An error, and not a count of nothing, where a policy would hide rows.
-    set row_security = off
-as $$
-begin
-    lock table twotower.video_popularity in share row exclusive mode;
-    delete from twotower.video_popularity as counted
-    where not exists (select from public.likes as liked where liked.video_id = counted.video_id);
-    insert into twotower.video_popularity as counted (video_id, likes)
-    select liked.video_id, count(*) from public.likes as liked group by liked.video_id
-    on conflict (video_id) do update set likes = excluded.likes where counted.likes <> excluded.likes;
-    delete from twotower.vector_means;
-    execute format(
-        'insert into twotower.vector_means (model_version, mean)
-         select model_version, %I.avg(embedding)::real[] from public.video_embeddings group by model_version',
-        twotower.vector_schema()
-    );
-end
-$$;
-
-revoke all on function twotower.refresh_statistics() from public;
-grant execute on function twotower.refresh_statistics() to service_role;
-
--- The most liked videos, best first, with their likes as a share of those of the first; all that anybody likes without a
--- `most`. Until they were counted once, they are counted now.
-create or replace function twotower.popular_videos(most bigint default null) returns table (video_id uuid, share real)
-    language plpgsql
-    stable
-    security definer
-    set search_path = ''
-    set row_security = off
-as $$
-begin
-    return query
-        select counted.video_id,
-               (counted.likes::double precision / (select max(all_counted.likes) from twotower.video_popularity as all_counted))::real
-        from twotower.video_popularity as counted order by counted.likes desc, counted.video_id limit most;
-    if not found then
-        return query
-            select liked.video_id, (count(*)::double precision / max(count(*)) over ())::real
-            from public.likes as liked group by liked.video_id order by count(*) desc, liked.video_id limit most;
-    end if;
-end
-$$;
-
-revoke all on function twotower.popular_videos(bigint) from public;
-grant execute on function twotower.popular_videos(bigint) to authenticated;
 
 -- The version that readers see, and the dimension of its vectors; NULL without one.
 create or replace function twotower.active_version(out version bigint, out dim integer)
@@ -133,23 +56,6 @@ $$;
 revoke all on function twotower.caller() from public;
 grant execute on function twotower.caller() to authenticated;
 
--- Where pgvector is: its operators have no name that holds everywhere.
-create or replace function twotower.vector_schema() returns text
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-begin
-    return (
-        select nspname from pg_catalog.pg_extension join pg_catalog.pg_namespace on pg_namespace.oid = extnamespace
-        where extname = 'vector'
-    );
-end
-$$;
-
-revoke all on function twotower.vector_schema() from public;
-grant execute on function twotower.vector_schema() to authenticated, service_role;
-
 -- Base64 of float32, the most significant byte first (vector_send writes them so), to numbers. Not finite, not of unit norm or
 -- not `dim` of them: error 22023.
 create or replace function twotower.vector_from_base64(text, dim integer) returns real[]
@@ -193,21 +99,6 @@ $$;
 
 revoke all on function twotower.vector_from_base64(text, integer) from public;
 grant execute on function twotower.vector_from_base64(text, integer) to authenticated, service_role;
-
--- Where the vectors of a version have their middle; NULL until it was computed.
-create or replace function twotower.vector_mean(version bigint) returns real[]
-    language plpgsql
-    stable
-    security definer
-    set search_path = ''
-as $$
-begin
-    return (select mean from twotower.vector_means where model_version = version);
-end
-$$;
-
-revoke all on function twotower.vector_mean(bigint) from public;
-grant execute on function twotower.vector_mean(bigint) to authenticated;
 
 -- A vector for the caller out of the vectors of what they liked, about what the user tower makes of its averages at several recency
 -- scales, without its weights: the last like and the averages at decays .5, .8, .95 and 1 per like, seen from half way to the middle
