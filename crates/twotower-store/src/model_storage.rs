@@ -12,6 +12,8 @@ mod supabase;
 
 mod storage;
 
+mod open;
+
 pub mod signature;
 
 mod privacy;
@@ -25,8 +27,9 @@ mod fetch;
 pub use address::Address;
 pub use credentials::Credentials;
 pub use fetch::{FETCH_FOLDER, FetchOptions, Fetched, verify_folder};
+pub use open::StorageSettings;
 pub use publish::{PublishOptions, Published};
-pub use storage::{ModelStorage, Progress, StorageSettings, Watch};
+pub use storage::{ModelStorage, Progress, Watch};
 
 use crate::model_files::ModelFilesError;
 use signature::SignatureError;

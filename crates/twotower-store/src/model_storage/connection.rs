@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 
 /// For a connection to be there.
 const CONNECT: Duration = Duration::from_secs(10);
-/// From the first byte of a request to the head of its answer. A part of 8 MiB makes that in it at 1.2 Mbit/s.
+/// From the first byte of a request to the head of its answer. A part of 6 MiB makes that in it at 0.9 Mbit/s.
 const REQUEST: Duration = Duration::from_mins(1);
 /// Between two pieces of an answer.
 const SILENCE: Duration = Duration::from_secs(30);

@@ -1,37 +1,18 @@
-use super::address::{Address, Endpoint};
-use super::connection::Connector;
+use super::StorageError;
 use super::credentials::blot;
 use super::privacy::Outside;
-use super::supabase::{self, Api, Failure, SupabaseObjects};
-use super::{Credentials, StorageError};
+use super::supabase::{Api, Failure};
 use crate::model_files::MANIFEST;
 use crate::snapshot::hex;
 use futures_util::StreamExt;
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::client::HttpError;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{BackoffConfig, GetResult, ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{GetResult, ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Where models are kept and how to get there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StorageSettings {
-    /// Folder or bucket.
-    pub address: Address,
-    /// The bucket's server; AWS's own if none is given.
-    pub endpoint: Option<String>,
-    /// The bucket's region.
-    pub region: Option<String>,
-    /// The Supabase project of a bucket that is used over the REST API, `https://<ref>.supabase.co`.
-    pub supabase_url: Option<String>,
-    /// For the whole of a command.
-    pub deadline: Duration,
-}
 
 /// How far a transfer is.
 #[derive(Debug, Clone, Copy)]
@@ -52,141 +33,16 @@ pub struct ModelStorage {
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) outside: Option<Outside>,
     pub(super) deadline: Duration,
-    name: String,
-    prefix: Key,
-    supabase: Option<Arc<Api>>,
-    secrets: Vec<String>,
+    /// For people.
+    pub(super) name: String,
+    pub(super) prefix: Key,
+    /// Where the bucket is one of a project, the project.
+    pub(super) supabase: Option<Arc<Api>>,
+    /// What no message may hold.
+    pub(super) secrets: Vec<String>,
 }
 
 impl ModelStorage {
-    /// Prepares to use a storage; asks it nothing yet. `variable` reads the environment, for the credentials of a bucket.
-    ///
-    /// # Errors
-    /// [`StorageError::is_usage`]
-    pub fn open(
-        settings: &StorageSettings,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, StorageError> {
-        match &settings.address {
-            Address::Folder(folder) => {
-                let refuse = |reason| StorageError::Address { reason };
-                let absolute = std::path::absolute(folder)
-                    .map_err(|_| refuse("names a folder that cannot be found from here"))?;
-                let prefix = Key::from_absolute_path(&absolute)
-                    .map_err(|_| refuse("names a folder whose path cannot be used"))?;
-                Ok(Self {
-                    objects: Arc::new(LocalFileSystem::new().with_fsync(true)),
-                    outside: None,
-                    deadline: settings.deadline,
-                    name: folder.display().to_string(),
-                    prefix,
-                    supabase: None,
-                    secrets: Vec::new(),
-                })
-            }
-            Address::Supabase { bucket, prefix } => {
-                Self::supabase(settings, bucket, prefix, variable)
-            }
-            Address::Bucket { bucket, prefix } => {
-                let region = settings.region.as_deref().ok_or(StorageError::Region)?;
-                let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
-                if region.is_empty() || !region.chars().all(label) {
-                    return Err(StorageError::Region);
-                }
-                let endpoint = match &settings.endpoint {
-                    Some(text) => Endpoint::parse(text)?,
-                    None => Endpoint::aws(region),
-                };
-                let credentials = Credentials::from_variables(variable)?;
-                Self::bucket(settings, bucket, prefix, region, &endpoint, &credentials)
-            }
-        }
-    }
-
-    fn bucket(
-        settings: &StorageSettings,
-        bucket: &str,
-        prefix: &Key,
-        region: &str,
-        endpoint: &Endpoint,
-        credentials: &Credentials,
-    ) -> Result<Self, StorageError> {
-        let connector = Connector {
-            plain: endpoint.plain,
-        };
-        let name = format!("s3://{bucket}/{prefix}");
-        let name = name.trim_end_matches('/').to_owned();
-        let unusable = |reason: String| StorageError::Storage {
-            doing: "prepare",
-            key: name.clone(),
-            reason,
-            outage: false,
-        };
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_region(region)
-            .with_endpoint(&endpoint.url)
-            .with_virtual_hosted_style_request(false)
-            .with_allow_http(endpoint.plain)
-            .with_access_key_id(&credentials.access_key_id)
-            .with_secret_access_key(&credentials.secret_access_key)
-            .with_conditional_put(S3ConditionalPut::ETagMatch)
-            .with_retry(retries())
-            .with_http_connector(connector);
-        if let Some(token) = &credentials.session_token {
-            builder = builder.with_token(token);
-        }
-        let objects = builder
-            .build()
-            .map_err(|error| unusable(error.to_string()))?;
-        let client = connector
-            .client()
-            .map_err(|error| unusable(error.to_string()))?;
-        Ok(Self {
-            objects: Arc::new(objects),
-            outside: Some(Outside::of_s3(client, endpoint, bucket)),
-            deadline: settings.deadline,
-            name,
-            prefix: prefix.clone(),
-            supabase: None,
-            secrets: credentials.secrets(),
-        })
-    }
-
-    fn supabase(
-        settings: &StorageSettings,
-        bucket: &str,
-        prefix: &Key,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, StorageError> {
-        let url = settings.supabase_url.as_deref();
-        let project = Endpoint::parse(url.ok_or(StorageError::Project)?)?;
-        let key = supabase::secret(&variable)?;
-        let publishable = supabase::publishable(&variable);
-        let name = format!("supabase://{bucket}/{prefix}");
-        let name = name.trim_end_matches('/').to_owned();
-        let connector = Connector {
-            plain: project.plain,
-        };
-        let client = connector.client().map_err(|error| StorageError::Storage {
-            doing: "prepare",
-            key: name.clone(),
-            reason: error.to_string(),
-            outage: false,
-        })?;
-        let secrets = vec![key.secret().to_owned()];
-        let api = Arc::new(Api::new(client.clone(), &project, bucket, key));
-        Ok(Self {
-            outside: Some(Outside::of_supabase(client, &api, publishable)),
-            objects: Arc::new(SupabaseObjects(Arc::clone(&api))),
-            deadline: settings.deadline,
-            name,
-            prefix: prefix.clone(),
-            supabase: Some(api),
-            secrets,
-        })
-    }
-
     /// Refuses a bucket of a project that is public by its own settings, or missing, unless it may be `made`.
     pub(super) async fn prepare_bucket(&self, made: bool) -> Result<(), StorageError> {
         let Some(api) = &self.supabase else {
@@ -419,19 +275,6 @@ impl<'a> Meter<'a> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(StorageError::Interrupted),
         }
-    }
-}
-
-/// Tries of one request to S3. All of them end before the signature of the first is too old, which is after 15 minutes.
-fn retries() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(500),
-            max_backoff: Duration::from_secs(10),
-            base: 2.0,
-        },
-        max_retries: 5,
-        retry_timeout: Duration::from_mins(2),
     }
 }
 

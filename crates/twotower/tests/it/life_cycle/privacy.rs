@@ -20,7 +20,7 @@ fn no_file_of_a_model_names_a_user_or_has_an_axis_of_users() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    assert_eq!(files.len(), 8);
+    assert_eq!(files.len(), 9);
     for path in &files {
         let bytes = fs::read(path).unwrap();
         for n in 0..USERS {
