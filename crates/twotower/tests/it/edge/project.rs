@@ -133,7 +133,7 @@ impl Project {
         assert_eq!((answer.status, &*answer.text), (200, "true"));
     }
 
-    /// Holds back what PostgREST answers; returns how many objects were read so far.
+    /// Holds back what `PostgREST` answers; returns how many objects were read so far.
     pub(super) fn delay(&self, ms: u32) -> u64 {
         let body = json!({ "delay_ms": ms }).to_string();
         let answer = self.client.post("/stand-in", &[], &body);
