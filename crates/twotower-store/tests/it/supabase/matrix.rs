@@ -35,7 +35,7 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
         let mut connection = PgConnection::connect(&place.migrated().await)
             .await
             .unwrap();
-        let mut wrong = String::new();
+        let mut wrong = Vec::new();
         let mut found = BTreeMap::new();
         for row in connection.fetch_all(QUERY).await.unwrap() {
             let (object, who): (String, String) = (row.get("object"), row.get("who"));
@@ -43,12 +43,12 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             match expected.get(&object) {
                 Some(allowed) if *allowed == who => {}
                 Some(allowed) => {
-                    wrong += &format!("{object}\n  allowed:\n{allowed}  found:\n{who}");
+                    wrong.push(format!("{object}\n  allowed:\n{allowed}  found:\n{who}"));
                 }
                 None => {
-                    wrong += &format!(
+                    wrong.push(format!(
                         "{object} has no row in {FILE}: decide who may do what with it, and add\n{object}\n{who}"
-                    );
+                    ));
                 }
             }
             found.insert(object, who);
@@ -57,9 +57,9 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             .keys()
             .filter(|object| !found.contains_key(*object))
         {
-            wrong += &format!("{object} stands in {FILE} and is not there\n");
+            wrong.push(format!("{object} stands in {FILE} and is not there\n"));
         }
-        assert!(wrong.is_empty(), "{place:?}:\n{wrong}");
+        assert!(wrong.is_empty(), "{place:?}:\n{}", wrong.concat());
     }
 }
 
