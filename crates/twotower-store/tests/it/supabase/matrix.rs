@@ -5,7 +5,6 @@ use super::stand_in::{Place, as_superuser};
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection, Row};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 const QUERY: &str = include_str!("matrix.sql");
 const EXPECTED: &str = include_str!("matrix.txt");
@@ -36,7 +35,7 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
         let mut connection = PgConnection::connect(&place.migrated().await)
             .await
             .unwrap();
-        let mut wrong = String::new();
+        let mut wrong = Vec::new();
         let mut found = BTreeMap::new();
         for row in connection.fetch_all(QUERY).await.unwrap() {
             let (object, who): (String, String) = (row.get("object"), row.get("who"));
@@ -44,13 +43,12 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             match expected.get(&object) {
                 Some(allowed) if *allowed == who => {}
                 Some(allowed) => {
-                    let _ = writeln!(wrong, "{object}\n  allowed:\n{allowed}  found:\n{who}");
+                    wrong.push(format!("{object}\n  allowed:\n{allowed}  found:\n{who}"));
                 }
                 None => {
-                    let _ = writeln!(
-                        wrong,
+                    wrong.push(format!(
                         "{object} has no row in {FILE}: decide who may do what with it, and add\n{object}\n{who}"
-                    );
+                    ));
                 }
             }
             found.insert(object, who);
@@ -59,9 +57,9 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             .keys()
             .filter(|object| !found.contains_key(*object))
         {
-            let _ = writeln!(wrong, "{object} stands in {FILE} and is not there");
+            wrong.push(format!("{object} stands in {FILE} and is not there\n"));
         }
-        assert!(wrong.is_empty(), "{place:?}:\n{wrong}");
+        assert!(wrong.is_empty(), "{place:?}:\n{}", wrong.concat());
     }
 }
 
