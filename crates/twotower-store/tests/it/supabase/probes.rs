@@ -70,7 +70,7 @@ fn probes() -> usize {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+/// `SplitMix64` (Steele, Lea and Flood, OOPSLA 2014).
 struct Random(u64);
 
 impl Random {
