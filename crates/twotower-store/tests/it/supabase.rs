@@ -12,6 +12,8 @@ mod context;
 
 mod rows;
 
+mod seed;
+
 mod probes;
 
 mod heavy_retrieval;
