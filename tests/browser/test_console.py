@@ -15,6 +15,7 @@ IDS = "return [...document.querySelectorAll('#recommendations > .card')].map(car
 LIKES = "return [...document.querySelectorAll('#likes > li')].map(item => item.dataset.video)"
 IDLE = "return document.querySelector('#recommendations .card') && !document.querySelector('[aria-disabled]')"
 FOCUS = "const it = document.activeElement; return [it.dataset.kind, it.closest('.card')?.dataset.video]"
+AT_REST = "return !document.getAnimations().length"
 TAB, SPACE, ENTER = "\ue004", " ", "\ue007"
 
 
@@ -81,6 +82,7 @@ def likes_by_keyboard(browser, liked):
 
 
 def hides_and_shows_again(browser):
+    browser.wait("cards at rest", AT_REST)
     hidden = browser.script(IDS)[0]
     browser.click("#recommendations > .card button[data-kind=hide]")
     browser.wait("the hidden card to go", f"{IDS.replace('return', 'return !')}.includes(arguments[0])", hidden)
@@ -128,7 +130,7 @@ def main():
         try:
             start_as_new_user(browser, address)
             liked = likes_by_mouse(browser)
-            browser.wait("cards at rest", "return !document.getAnimations().length")
+            browser.wait("cards at rest", AT_REST)
             browser.screenshot(os.path.join(folder, "try-after-likes.png"))
             likes_by_keyboard(browser, liked)
             hides_and_shows_again(browser)
