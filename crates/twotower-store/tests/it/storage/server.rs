@@ -107,13 +107,25 @@ impl S3Server {
 
 async fn answer_all(listener: std::net::TcpListener, service: S3Service, switches: Arc<Switches>) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    // Between the look at a key and the write s3s-fs lets others in; a provider does not.
+    let conditional = Arc::new(tokio::sync::Mutex::new(()));
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let (service, switches) = (service.clone(), Arc::clone(&switches));
+        let conditional = Arc::clone(&conditional);
         let answer = service_fn(move |request: hyper::Request<Incoming>| {
             let number = switches.requests.fetch_add(1, Ordering::SeqCst) + 1;
             let each = switches.hang_up_each.load(Ordering::SeqCst);
+            let alone = request.headers().contains_key("if-none-match");
+            let conditional = Arc::clone(&conditional);
             let answer = Service::call(&service, request);
+            let answer = async move {
+                let _alone = match alone {
+                    true => Some(conditional.lock().await),
+                    false => None,
+                };
+                answer.await
+            };
             async move {
                 let hang_up = each > 0 && number.is_multiple_of(each);
                 // Before it was done and after it, in turn.
