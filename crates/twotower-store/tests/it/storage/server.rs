@@ -120,9 +120,10 @@ async fn answer_all(listener: std::net::TcpListener, service: S3Service, switche
             let conditional = Arc::clone(&conditional);
             let answer = Service::call(&service, request);
             let answer = async move {
-                let _alone = match alone {
-                    true => Some(conditional.lock().await),
-                    false => None,
+                let _alone = if alone {
+                    Some(conditional.lock().await)
+                } else {
+                    None
                 };
                 answer.await
             };
