@@ -22,7 +22,7 @@ use uuid::Uuid;
 /// Most users of a batch.
 const MAX_USERS: usize = 100;
 
-/// Users whose state is read at once: a part of the database's connections, so that a batch leaves some to everybody else.
+/// Users worked on at once: few, so that a batch leaves most of a statement's room to everybody else.
 const AT_ONCE: usize = 4;
 
 /// The body of an answer: one result for each user, in the order asked for.
