@@ -13,6 +13,8 @@ mod lease;
 
 mod erasure;
 
+mod job_run;
+
 mod user;
 
 mod user_change;
@@ -37,6 +39,7 @@ pub use event::{EventKind, EventPolicy, EventsRecorded, NewEvent};
 pub use experiment::{
     Arm, ArmCoverage, Experiment, ExperimentRecord, ExperimentUser, NewExperiment,
 };
+pub use job_run::{FinishedRun, NewRun, RunRecord, RunState};
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};
 pub use postgres::UserChanges;
 pub use registry::{

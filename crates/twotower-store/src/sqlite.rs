@@ -21,6 +21,8 @@ mod snapshot;
 
 mod registry;
 
+mod job_runs;
+
 mod lease;
 
 mod erasure;

@@ -80,8 +80,10 @@ macro_rules! call {
     }};
 }
 
-// After the macro, which it calls.
+// After the macro, which they call.
 mod serving;
+
+mod job_runs;
 
 #[expect(
     clippy::missing_errors_doc,

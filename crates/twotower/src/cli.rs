@@ -1,18 +1,32 @@
 //! Arguments, and the command that each of them calls.
 
+mod alert;
+
 mod args;
 
+mod backup;
+
 mod commands;
+
+mod doctor;
 
 mod erase;
 
 mod experiment;
+
+mod maintain;
 
 mod models;
 
 mod output;
 
 mod prune;
+
+mod restore;
+
+mod run;
+
+mod schedule;
 
 mod storage;
 

@@ -1,21 +1,33 @@
 //! Configuration: defaults < file < environment < flag, checked once, at start-up.
 
+mod alerts;
+
+mod checks;
+
 mod database;
 
 mod events;
+
+mod maintenance;
 
 mod retention;
 
 mod rules;
 
+mod run;
+
 mod serve;
 
 mod storage;
 
+pub use alerts::Alerts;
+pub use checks::Checks;
 pub use database::Database;
 pub use events::Events;
+pub use maintenance::{Backup, Maintenance};
 pub use retention::{Erase, Prune};
 pub use rules::{Choice, Conditions, Range, Rules};
+pub use run::{Run, Schedule};
 pub use serve::Serve;
 pub use storage::Storage;
 
@@ -48,6 +60,12 @@ struct Raw {
     rules: Rules,
     database: Database,
     events: Events,
+    run: Run,
+    schedule: Schedule,
+    checks: Checks,
+    alerts: Alerts,
+    maintenance: Maintenance,
+    backup: Backup,
     source: RawSource,
 }
 
@@ -235,6 +253,18 @@ pub struct Config {
     pub database: Database,
     /// Section `[events]`.
     pub events: Events,
+    /// Section `[run]`.
+    pub run: Run,
+    /// Section `[schedule]`.
+    pub schedule: Schedule,
+    /// Section `[checks]`.
+    pub checks: Checks,
+    /// Section `[alerts]`.
+    pub alerts: Alerts,
+    /// Section `[maintenance]`.
+    pub maintenance: Maintenance,
+    /// Section `[backup]`.
+    pub backup: Backup,
     /// Section `[source]`.
     pub source: Source,
 }
@@ -294,6 +324,12 @@ impl Config {
             rules: raw.rules,
             database: raw.database,
             events: raw.events,
+            run: raw.run,
+            schedule: raw.schedule,
+            checks: raw.checks,
+            alerts: raw.alerts,
+            maintenance: raw.maintenance,
+            backup: raw.backup,
             source: Source {
                 videos: raw.source.videos.unwrap_or(ours.videos),
                 video_tags: raw.source.video_tags.unwrap_or(ours.video_tags),
@@ -331,6 +367,18 @@ impl Config {
                 changed(&self.database, &Database::default(), &[])?,
             ),
             ("events", changed(&self.events, &Events::default(), &[])?),
+            ("run", changed(&self.run, &Run::default(), &[])?),
+            (
+                "schedule",
+                changed(&self.schedule, &Schedule::default(), &[])?,
+            ),
+            ("checks", changed(&self.checks, &Checks::default(), &[])?),
+            ("alerts", changed(&self.alerts, &Alerts::default(), &[])?),
+            (
+                "maintenance",
+                changed(&self.maintenance, &Maintenance::default(), &[])?,
+            ),
+            ("backup", changed(&self.backup, &Backup::default(), &[])?),
             (
                 "source",
                 changed(

@@ -14,6 +14,8 @@ pub mod jobs;
 
 pub mod report;
 
+pub mod operations;
+
 pub mod serve;
 
 pub mod console;

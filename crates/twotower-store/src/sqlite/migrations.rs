@@ -3,12 +3,13 @@ use crate::StoreError;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 /// Version n is the n-th, and `user_version` of the file the last that was applied.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
+    include_str!("schema_6.sql"),
 ];
 
 impl Sqlite {

@@ -14,6 +14,8 @@ mod lease;
 
 mod erasure;
 
+mod job_runs;
+
 mod serving;
 
 mod events;

@@ -212,7 +212,7 @@ async fn a_file_of_the_first_schema_gets_its_history() {
     let store = Store::connect(&url, ConnectOptions::default())
         .await
         .unwrap();
-    assert_eq!(store.migrate().await.unwrap(), ["2", "3", "4", "5"]);
+    assert_eq!(store.migrate().await.unwrap(), ["2", "3", "4", "5", "6"]);
     let history = store.activations().await.unwrap();
     let seen: Vec<_> = history
         .iter()

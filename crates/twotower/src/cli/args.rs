@@ -1,7 +1,14 @@
+use super::alert::AlertArgs;
+use super::backup::BackupArgs;
+use super::doctor::DoctorArgs;
 use super::erase::EraseArgs;
 use super::experiment::ExperimentArgs;
+use super::maintain::MaintainArgs;
 use super::models::{ModelsArgs, RollbackArgs};
 use super::prune::PruneArgs;
+use super::restore::RestoreArgs;
+use super::run::RunArgs;
+use super::schedule::ScheduleArgs;
 use super::storage::{FetchArgs, KeysArgs, PublishArgs};
 use super::tune::TuneArgs;
 use crate::config::{Config, Training, Update};
@@ -114,6 +121,20 @@ pub enum Command {
     Prune(PruneArgs),
     /// Serve recommendations over HTTP
     Serve(ServeArgs),
+    /// Run a job as it runs at night: one at a time, with a time limit and further tries, written down in the database
+    Run(RunArgs),
+    /// Run each job when it is due, in the foreground; for containers
+    Schedule(ScheduleArgs),
+    /// Look at everything, and say what is wrong and what to do
+    Doctor(DoctorArgs),
+    /// What is wrong now, and who is told
+    Alert(AlertArgs),
+    /// Upkeep of the tables: dead rows, statistics, a bloated index
+    Maintain(MaintainArgs),
+    /// Copy what is ours into a folder
+    Backup(BackupArgs),
+    /// Put back what was copied
+    Restore(RestoreArgs),
     /// Print the contract of the HTTP API, as `twotower serve` tells it at /openapi.json
     Openapi,
 }

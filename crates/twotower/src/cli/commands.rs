@@ -1,9 +1,16 @@
+use super::alert;
 use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, UpdateArgs};
+use super::backup;
+use super::doctor;
 use super::erase;
 use super::experiment::{self, ExperimentArgs};
+use super::maintain;
 use super::models::{self, ModelsArgs, RollbackArgs};
 use super::output::print;
 use super::prune;
+use super::restore;
+use super::run as run_job;
+use super::schedule;
 use super::storage;
 use super::tune::TuneArgs;
 use crate::config::Config;
@@ -90,6 +97,41 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Prune(args) => {
             prune::run(&args, &config, &global, &interrupt).await?;
             done("prune");
+            Ok(())
+        }
+        Command::Run(args) => {
+            run_job::run(&args, &config, &global, &interrupt).await?;
+            done("run");
+            Ok(())
+        }
+        Command::Schedule(args) => {
+            schedule::run(&args, &config, &global, &interrupt).await?;
+            done("schedule");
+            Ok(())
+        }
+        Command::Doctor(args) => {
+            doctor::run(&args, &config, &global, &interrupt).await?;
+            done("doctor");
+            Ok(())
+        }
+        Command::Alert(args) => {
+            alert::run(&args, &config, &global, &interrupt).await?;
+            done("alert");
+            Ok(())
+        }
+        Command::Maintain(args) => {
+            maintain::run(&args, &config, &global, &interrupt).await?;
+            done("maintain");
+            Ok(())
+        }
+        Command::Backup(args) => {
+            backup::run(&args, &config, &global, &interrupt).await?;
+            done("backup");
+            Ok(())
+        }
+        Command::Restore(args) => {
+            restore::run(&args, &config, &global, &interrupt).await?;
+            done("restore");
             Ok(())
         }
         Command::Serve(_) | Command::Openapi => unreachable!("done above"),

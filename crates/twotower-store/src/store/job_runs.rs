@@ -1,0 +1,37 @@
+//! What runs by itself, and how it went.
+
+use super::{Engine, GRACE, Store};
+use crate::{FinishedRun, NewRun, RunRecord, StoreError};
+use std::time::Duration;
+
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "every operation fails with what `StoreError` lists, for the reasons written there"
+)]
+impl Store {
+    /// Writes down that a run begins, and that those of the same job on the same machine that seem to be at work were killed: the
+    /// caller holds the machine's lock of that job. Returns the run's number.
+    pub async fn begin_run(&self, run: &NewRun) -> Result<i64, StoreError> {
+        call!(self, self.options.statement_timeout, begin_run(run))
+    }
+
+    /// Writes down how a run ended. Once it has ended, nothing changes.
+    pub async fn finish_run(&self, id: i64, finished: &FinishedRun) -> Result<(), StoreError> {
+        call!(
+            self,
+            self.options.statement_timeout,
+            finish_run(id, finished)
+        )
+    }
+
+    /// The latest `limit` runs of a job, or of all, the latest first.
+    pub async fn runs(&self, job: Option<&str>, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
+        let rows = call!(self, self.options.statement_timeout, runs(job, limit))?;
+        rows.into_iter().map(RunRecord::try_from).collect()
+    }
+
+    /// Deletes runs that ended more than `age` ago; returns how many.
+    pub async fn prune_runs(&self, age: Duration) -> Result<u64, StoreError> {
+        call!(self, self.options.statement_timeout, prune_runs(age))
+    }
+}

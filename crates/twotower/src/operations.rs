@@ -1,0 +1,10 @@
+//! What runs by itself, looks after itself and calls for help: jobs on a schedule, checks of everything, alerts, upkeep.
+
+mod job;
+
+mod place;
+
+pub mod check;
+
+pub use job::Job;
+pub use place::Place;
