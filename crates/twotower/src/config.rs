@@ -536,6 +536,17 @@ mod tests {
                 keep_versions: 1,
                 ..Prune::default()
             },
+            run: Run {
+                state_dir: "elsewhere".into(),
+            },
+            schedule: Schedule {
+                retrain: String::new(),
+                ..Schedule::default()
+            },
+            checks: Checks::default(),
+            alerts: Alerts::default(),
+            maintenance: Maintenance::default(),
+            backup: Backup::default(),
             source: Source {
                 likes: "SELECT 'it''s', \"a\"\nFROM b".into(),
                 ..Source::default()
