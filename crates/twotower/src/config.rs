@@ -538,6 +538,7 @@ mod tests {
             },
             run: Run {
                 state_dir: "elsewhere".into(),
+                ..Run::default()
             },
             schedule: Schedule {
                 retrain: String::new(),
