@@ -80,7 +80,7 @@ impl Interrupt {
 }
 
 /// Microseconds since 1970.
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_micros() as i64)
 }

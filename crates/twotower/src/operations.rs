@@ -4,7 +4,10 @@ mod job;
 
 mod place;
 
+pub mod plan;
+
 pub mod check;
 
 pub use job::Job;
 pub use place::Place;
+pub use plan::Plan;
