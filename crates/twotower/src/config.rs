@@ -198,6 +198,18 @@ pub enum ConfigError {
         /// What is wrong with which.
         source: OriginError,
     },
+    /// What should be a mail address and is none.
+    #[error(
+        "configuration {path}, section [alerts]: {key} has `{text}`, which is no mail address"
+    )]
+    Mailbox {
+        /// The file.
+        path: PathBuf,
+        /// Of which key.
+        key: &'static str,
+        /// As written.
+        text: String,
+    },
     /// Nothing says how rows are deleted where they are read.
     #[error(
         "nothing was erased: section [source] reads likes or skips from other tables, and nothing says how a user's rows are deleted \
@@ -311,6 +323,7 @@ impl Config {
         raw.erase.check(path)?;
         raw.serve.check(path)?;
         raw.database.check(path)?;
+        raw.alerts.check(path)?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
@@ -525,6 +538,16 @@ mod tests {
                 keep_versions: 1,
                 ..Prune::default()
             },
+            run: Run::default(),
+            schedule: Schedule::default(),
+            checks: Checks::default(),
+            alerts: Alerts {
+                repeat_hours: 12,
+                command: vec!["/usr/local/bin/page".into(), "--team".into()],
+                ..Alerts::default()
+            },
+            maintenance: Maintenance::default(),
+            backup: Backup::default(),
             source: Source {
                 likes: "SELECT 'it''s', \"a\"\nFROM b".into(),
                 ..Source::default()

@@ -6,5 +6,7 @@ mod place;
 
 pub mod check;
 
+pub mod alert;
+
 pub use job::Job;
 pub use place::Place;
