@@ -207,6 +207,16 @@ pub enum ConfigError {
         /// What is wrong with which.
         source: OriginError,
     },
+    /// What should be a mail address and is none.
+    #[error("configuration {path}, section [alerts]: {key} has `{text}`, which is no mail address")]
+    Mailbox {
+        /// The file.
+        path: PathBuf,
+        /// Of which key.
+        key: &'static str,
+        /// As written.
+        text: String,
+    },
     /// Nothing says how rows are deleted where they are read.
     #[error(
         "nothing was erased: section [source] reads likes or skips from other tables, and nothing says how a user's rows are deleted \
@@ -322,6 +332,7 @@ impl Config {
         raw.database.check(path)?;
         raw.run.check(path)?;
         raw.schedule.check(path)?;
+        raw.alerts.check(path)?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
@@ -545,7 +556,11 @@ mod tests {
                 ..Schedule::default()
             },
             checks: Checks::default(),
-            alerts: Alerts::default(),
+            alerts: Alerts {
+                repeat_hours: 12,
+                command: vec!["/usr/local/bin/page".into(), "--team".into()],
+                ..Alerts::default()
+            },
             maintenance: Maintenance::default(),
             backup: Backup::default(),
             source: Source {

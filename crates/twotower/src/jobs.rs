@@ -22,13 +22,13 @@ mod evaluate;
 
 pub mod experiment;
 
-mod file;
+pub(crate) mod file;
 
 mod fit;
 
 mod gate;
 
-mod identity;
+pub(crate) mod identity;
 
 pub mod models;
 
