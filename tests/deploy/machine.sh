@@ -98,4 +98,4 @@ rm -r /var/lib/twotower/backups
 dpkg --purge twotower
 test ! -e /var/lib/twotower
 expect '' getent passwd twotower
-step done
+step finished
