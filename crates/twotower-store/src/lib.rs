@@ -23,6 +23,8 @@ mod event;
 
 mod experiment;
 
+pub mod inspection;
+
 mod store;
 
 mod postgres;

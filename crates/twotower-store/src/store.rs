@@ -85,6 +85,8 @@ mod serving;
 
 mod job_runs;
 
+mod inspection;
+
 #[expect(
     clippy::missing_errors_doc,
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"

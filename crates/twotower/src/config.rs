@@ -322,6 +322,7 @@ impl Config {
         raw.database.check(path)?;
         raw.run.check(path)?;
         raw.schedule.check(path)?;
+        raw.checks.check(path)?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
@@ -538,12 +539,17 @@ mod tests {
             },
             run: Run {
                 state_dir: "elsewhere".into(),
+                ..Run::default()
             },
             schedule: Schedule {
                 retrain: String::new(),
                 ..Schedule::default()
             },
-            checks: Checks::default(),
+            checks: Checks {
+                server: Some("http://127.0.0.1:8080".into()),
+                error_percent: 0.5,
+                ..Checks::default()
+            },
             alerts: Alerts::default(),
             maintenance: Maintenance::default(),
             backup: Backup::default(),

@@ -8,6 +8,8 @@ pub mod plan;
 
 pub mod check;
 
+pub mod bundle;
+
 pub use job::Job;
 pub use place::Place;
 pub use plan::Plan;
