@@ -34,6 +34,9 @@ const SERVER: &str = "
            (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database),
            current_setting('max_connections')::bigint, inet_server_port()";
 
+/// Table, rows, dead rows, bytes, bytes of indexes, age of the last vacuum and of the last statistics.
+type Statistics = (String, i64, i64, i64, i64, Option<i64>, Option<i64>);
+
 const STATISTICS: &str = "
     SELECT schemaname || '.' || relname, n_live_tup, n_dead_tup,
            pg_total_relation_size(relid), pg_indexes_size(relid),
@@ -113,11 +116,10 @@ impl Postgres {
     pub(crate) async fn table_statistics(&self) -> Result<Vec<TableStatistics>, StoreError> {
         let mut session = self.begin_reading(self.statement_timeout).await?;
         let tables: Vec<&str> = expected::tables().collect();
-        let rows: Vec<(String, i64, i64, i64, i64, Option<i64>, Option<i64>)> =
-            query_as(STATISTICS)
-                .bind(tables)
-                .fetch_all(&mut *session)
-                .await?;
+        let rows: Vec<Statistics> = query_as(STATISTICS)
+            .bind(tables)
+            .fetch_all(&mut *session)
+            .await?;
         session.commit().await?;
         let table = |(table, rows, dead_rows, bytes, index_bytes, vacuumed_us, analyzed_us)| {
             TableStatistics {

@@ -12,6 +12,9 @@ use sqlx::{AssertSqlSafe, FromRow, Row};
 
 const DAY_US: i64 = 86_400_000_000;
 
+/// Version, dimension, and three times.
+type GenerationRow = (i64, i64, i64, Option<i64>, Option<i64>);
+
 const GENERATION: &str = "
     SELECT model.version, model.embedding_dim, coalesce(model.activated_at, model.created_at),
            (SELECT max(updated_at) FROM video_embeddings WHERE model_version = model.version),
@@ -55,7 +58,7 @@ impl Sqlite {
 
 impl Sqlite {
     pub(crate) async fn generation(&self) -> Result<Option<Generation>, StoreError> {
-        let row: Option<(i64, i64, i64, Option<i64>, Option<i64>)> = sqlx::query_as(GENERATION)
+        let row: Option<GenerationRow> = sqlx::query_as(GENERATION)
             .fetch_optional(&self.pool)
             .await?;
         let now = now_us();

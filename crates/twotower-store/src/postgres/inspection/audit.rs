@@ -161,15 +161,8 @@ impl Schema {
     }
 
     async fn grants(&self, session: &mut Session) -> Result<Audit, StoreError> {
-        let mut asked: Vec<(Grant, bool)> = expected::grants()
-            .into_iter()
-            .map(|grant| (grant, true))
-            .collect();
-        asked.extend(
-            expected::forbidden()
-                .into_iter()
-                .map(|grant| (grant, false)),
-        );
+        let mut asked: Vec<(Grant, bool)> = expected::grants().map(|grant| (grant, true)).collect();
+        asked.extend(expected::forbidden().map(|grant| (grant, false)));
         asked.retain(|(grant, _)| self.has(grant.table) && self.is_ours(grant.table));
         let column = |of: fn(&Grant) -> &'static str| {
             asked.iter().map(|(grant, _)| of(grant)).collect::<Vec<_>>()

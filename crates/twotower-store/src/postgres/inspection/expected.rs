@@ -92,451 +92,190 @@ pub(super) fn tables() -> impl Iterator<Item = &'static str> {
     OURS.iter().chain(APPLICATION).copied()
 }
 
-const fn policy(
-    table: &'static str,
-    name: &'static str,
-    verb: char,
-    roles: &'static str,
-    rows: Rows,
-) -> Policy {
-    Policy {
-        table,
-        name,
-        verb,
-        roles,
-        rows,
-    }
-}
-
 const AUTHENTICATED: &str = "authenticated";
 const TRAINER: &str = "twotower_trainer";
 const UPDATER: &str = "twotower_updater";
 const SERVER: &str = "twotower_server";
 const SERVICE: &str = "service_role";
+const COMPONENTS: &str = "twotower_server,twotower_trainer,twotower_updater";
 
-/// Policies of tables that are ours, and those of the application's as the migrations make them.
-pub(super) fn policies() -> Vec<Policy> {
-    let mut policies = vec![
-        policy(
-            "public.video_embeddings",
-            "twotower: signed-in users read vectors of videos",
-            'r',
-            AUTHENTICATED,
-            Rows::All,
-        ),
-        policy(
-            "public.user_embeddings",
-            "twotower: users read their own vector",
-            'r',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.recommendation_blocks",
-            "twotower: users read own blocks",
-            'r',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.recommendation_blocks",
-            "twotower: users block for themselves",
-            'a',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.recommendation_blocks",
-            "twotower: users take back own blocks",
-            'd',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.recommendation_cache",
-            "twotower: users read own answers",
-            'r',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.recommendation_cache",
-            "twotower: users drop own answers",
-            'd',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.likes",
-            "twotower: users read own likes",
-            'r',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.likes",
-            "twotower: users like for themselves",
-            'a',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.likes",
-            "twotower: users take back own likes",
-            'd',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.skips",
-            "twotower: users read own skips",
-            'r',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.skips",
-            "twotower: users skip for themselves",
-            'a',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-        policy(
-            "public.skips",
-            "twotower: users take back own skips",
-            'd',
-            AUTHENTICATED,
-            Rows::Own,
-        ),
-    ];
-    for table in [
-        "tombstone_salt",
-        "tombstones",
-        "change_key",
-        "video_popularity",
-        "vector_means",
-    ] {
-        let table = tables().find(|name| name.strip_prefix("twotower.") == Some(table));
-        policies.extend(table.map(|table| {
-            policy(
+const CATALOGUE: &[&str] = &[
+    "public.videos",
+    "public.tags",
+    "public.video_tags",
+    "public.performers",
+    "public.video_performers",
+];
+
+const VIDEO_VECTORS: &str = "public.video_embeddings";
+const USER_VECTORS: &str = "public.user_embeddings";
+const BLOCKS: &str = "public.recommendation_blocks";
+const ANSWERS: &str = "public.recommendation_cache";
+const LIKES: &str = "public.likes";
+const SKIPS: &str = "public.skips";
+const MODELS: &str = "twotower.models";
+const ACTIVE: &str = "twotower.active_model";
+const ACTIVATIONS: &str = "twotower.model_activations";
+const PUBLISHER: &str = "twotower.publisher";
+const SALT: &str = "twotower.tombstone_salt";
+const TOMBSTONES: &str = "twotower.tombstones";
+const CHANGE_KEY: &str = "twotower.change_key";
+const EXPERIMENTS: &str = "twotower.experiments";
+const EVENTS: &str = "twotower.events";
+const JOB_RUNS: &str = "twotower.job_runs";
+
+/// Name, verb, roles, rows, tables. Those of the application's tables as the migrations make them.
+type PolicyLine = (
+    &'static str,
+    char,
+    &'static str,
+    Rows,
+    &'static [&'static str],
+);
+
+#[rustfmt::skip]
+const POLICIES: &[PolicyLine] = &[
+    ("twotower: signed-in users read vectors of videos", 'r', AUTHENTICATED, Rows::All, &[VIDEO_VECTORS]),
+    ("twotower: users read their own vector", 'r', AUTHENTICATED, Rows::Own, &[USER_VECTORS]),
+    ("twotower: users read own blocks", 'r', AUTHENTICATED, Rows::Own, &[BLOCKS]),
+    ("twotower: users block for themselves", 'a', AUTHENTICATED, Rows::Own, &[BLOCKS]),
+    ("twotower: users take back own blocks", 'd', AUTHENTICATED, Rows::Own, &[BLOCKS]),
+    ("twotower: users read own answers", 'r', AUTHENTICATED, Rows::Own, &[ANSWERS]),
+    ("twotower: users drop own answers", 'd', AUTHENTICATED, Rows::Own, &[ANSWERS]),
+    ("twotower: users read own likes", 'r', AUTHENTICATED, Rows::Own, &[LIKES]),
+    ("twotower: users like for themselves", 'a', AUTHENTICATED, Rows::Own, &[LIKES]),
+    ("twotower: users take back own likes", 'd', AUTHENTICATED, Rows::Own, &[LIKES]),
+    ("twotower: users read own skips", 'r', AUTHENTICATED, Rows::Own, &[SKIPS]),
+    ("twotower: users skip for themselves", 'a', AUTHENTICATED, Rows::Own, &[SKIPS]),
+    ("twotower: users take back own skips", 'd', AUTHENTICATED, Rows::Own, &[SKIPS]),
+    ("twotower: signed-in users read the catalogue", 'r', AUTHENTICATED, Rows::All, CATALOGUE),
+    ("twotower: the jobs and the server read", 'r', COMPONENTS, Rows::All, APPLICATION),
+    ("twotower: the server records", 'a', SERVER, Rows::All, &[LIKES, SKIPS]),
+    ("twotower: who may read sees all", 'r', "public", Rows::All,
+        &[SALT, TOMBSTONES, CHANGE_KEY, "twotower.video_popularity", "twotower.vector_means"]),
+    ("twotower: all rows for twotower_trainer", '*', TRAINER, Rows::All, &[MODELS, ACTIVE, JOB_RUNS]),
+    ("twotower: all rows for twotower_updater", '*', UPDATER, Rows::All,
+        &[MODELS, ACTIVE, ACTIVATIONS, PUBLISHER, VIDEO_VECTORS, USER_VECTORS, EXPERIMENTS, JOB_RUNS]),
+    ("twotower: all rows for twotower_server", '*', SERVER, Rows::All,
+        &[MODELS, ACTIVE, VIDEO_VECTORS, BLOCKS, EXPERIMENTS, EVENTS]),
+];
+
+/// Policies, one for each table.
+pub(super) fn policies() -> impl Iterator<Item = Policy> {
+    POLICIES
+        .iter()
+        .flat_map(|&(name, verb, roles, rows, tables)| {
+            tables.iter().map(move |&table| Policy {
                 table,
-                "twotower: who may read sees all",
-                'r',
-                "public",
-                Rows::All,
-            )
-        }));
-    }
-    for &table in APPLICATION {
-        let (likes, skips) = (table == "public.likes", table == "public.skips");
-        if !likes && !skips {
-            policies.push(policy(
-                table,
-                "twotower: signed-in users read the catalogue",
-                'r',
-                AUTHENTICATED,
-                Rows::All,
-            ));
-        } else {
-            policies.push(policy(
-                table,
-                "twotower: the server records",
-                'a',
-                SERVER,
-                Rows::All,
-            ));
-        }
-        let readers = "twotower_server,twotower_trainer,twotower_updater";
-        policies.push(policy(
-            table,
-            "twotower: the jobs and the server read",
-            'r',
-            readers,
-            Rows::All,
-        ));
-    }
-    for (role, name, tables) in [
-        (
-            TRAINER,
-            "twotower: all rows for twotower_trainer",
-            &[
-                "twotower.models",
-                "twotower.active_model",
-                "twotower.job_runs",
-            ][..],
-        ),
-        (
-            UPDATER,
-            "twotower: all rows for twotower_updater",
-            &[
-                "twotower.models",
-                "twotower.active_model",
-                "twotower.model_activations",
-                "twotower.publisher",
-                "public.video_embeddings",
-                "public.user_embeddings",
-                "twotower.experiments",
-                "twotower.job_runs",
-            ],
-        ),
-        (
-            SERVER,
-            "twotower: all rows for twotower_server",
-            &[
-                "twotower.models",
-                "twotower.active_model",
-                "public.video_embeddings",
-                "public.recommendation_blocks",
-                "twotower.experiments",
-                "twotower.events",
-            ],
-        ),
-    ] {
-        policies.extend(
-            tables
-                .iter()
-                .map(|&table| policy(table, name, '*', role, Rows::All)),
-        );
-    }
-    policies
+                name,
+                verb,
+                roles,
+                rows,
+            })
+        })
 }
 
+/// Role, verbs, columns, tables.
+type GrantLine = (
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+    &'static [&'static str],
+);
+
+const READ: &[&str] = &["SELECT"];
+const WRITE: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
+const WRITE_AND_MORE: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
+
+#[rustfmt::skip]
+const GRANTS: &[GrantLine] = &[
+    (AUTHENTICATED, READ, "", &[VIDEO_VECTORS, USER_VECTORS]),
+    (AUTHENTICATED, &["SELECT", "DELETE"], "", &[LIKES, SKIPS, BLOCKS, ANSWERS]),
+    (AUTHENTICATED, &["INSERT"], "(user_id, video_id)", &[LIKES, SKIPS]),
+    (AUTHENTICATED, &["INSERT"], "(user_id, kind, value)", &[BLOCKS]),
+    (SERVICE, WRITE, "", &[VIDEO_VECTORS, USER_VECTORS, BLOCKS, ANSWERS]),
+    (SERVICE, WRITE, "", &[MODELS, ACTIVE, ACTIVATIONS, PUBLISHER, EXPERIMENTS, EVENTS, JOB_RUNS]),
+    (TRAINER, READ, "", APPLICATION),
+    (UPDATER, READ, "", APPLICATION),
+    (SERVER, READ, "", APPLICATION),
+    (TRAINER, READ, "", &[TOMBSTONES, SALT, MODELS, ACTIVE]),
+    (UPDATER, READ, "", &[TOMBSTONES, SALT, EXPERIMENTS]),
+    (SERVER, READ, "", &[TOMBSTONES, SALT, MODELS, ACTIVE, VIDEO_VECTORS, EXPERIMENTS, CHANGE_KEY]),
+    (TRAINER, &["SELECT", "INSERT", "UPDATE"], "", &[JOB_RUNS]),
+    (UPDATER, &["SELECT", "INSERT", "UPDATE"], "", &[MODELS, ACTIVE, JOB_RUNS]),
+    (UPDATER, &["SELECT", "INSERT"], "", &[ACTIVATIONS]),
+    (UPDATER, &["SELECT", "UPDATE"], "", &[PUBLISHER]),
+    (UPDATER, WRITE, "", &[VIDEO_VECTORS, USER_VECTORS]),
+    (SERVER, &["INSERT"], "", &[LIKES, SKIPS, EVENTS]),
+    (SERVER, &["SELECT", "INSERT", "DELETE"], "", &[BLOCKS]),
+];
+
+/// TRUNCATE asks no policy, and strangers have no business here.
+const FORBIDDEN: &[GrantLine] = &[
+    ("anon", WRITE_AND_MORE, "", OURS),
+    ("anon", WRITE_AND_MORE, "", &[LIKES, SKIPS]),
+    (AUTHENTICATED, &["TRUNCATE"], "", OURS),
+    (AUTHENTICATED, &["TRUNCATE"], "", &[LIKES, SKIPS]),
+    (
+        AUTHENTICATED,
+        &["INSERT", "UPDATE", "DELETE"],
+        "",
+        &[VIDEO_VECTORS, USER_VECTORS],
+    ),
+];
+
 /// Rights that somebody needs: applications, and each component.
-pub(super) fn grants() -> Vec<Grant> {
-    let own = "(user_id, video_id)";
-    let mut grants = Vec::new();
-    let mut add = |role, verbs: &[&'static str], columns, tables: &[&'static str]| {
-        for &table in tables {
-            grants.extend(verbs.iter().map(|&verb| Grant {
+pub(super) fn grants() -> impl Iterator<Item = Grant> {
+    each_grant(GRANTS)
+}
+
+/// Rights that nobody with a token should have.
+pub(super) fn forbidden() -> impl Iterator<Item = Grant> {
+    each_grant(FORBIDDEN)
+}
+
+fn each_grant(lines: &'static [GrantLine]) -> impl Iterator<Item = Grant> {
+    lines.iter().flat_map(|&(role, verbs, columns, tables)| {
+        tables.iter().flat_map(move |&table| {
+            verbs.iter().map(move |&verb| Grant {
                 table,
                 role,
                 verb,
                 columns,
-            }));
-        }
-    };
-    add(
-        AUTHENTICATED,
-        &["SELECT"],
-        "",
-        &["public.video_embeddings", "public.user_embeddings"],
-    );
-    add(
-        AUTHENTICATED,
-        &["SELECT", "DELETE"],
-        "",
-        &[
-            "public.likes",
-            "public.skips",
-            "public.recommendation_blocks",
-            "public.recommendation_cache",
-        ],
-    );
-    add(
-        AUTHENTICATED,
-        &["INSERT"],
-        own,
-        &["public.likes", "public.skips"],
-    );
-    add(
-        AUTHENTICATED,
-        &["INSERT"],
-        "(user_id, kind, value)",
-        &["public.recommendation_blocks"],
-    );
-    add(
-        SERVICE,
-        &["SELECT", "INSERT", "UPDATE", "DELETE"],
-        "",
-        &OURS[..4],
-    );
-    add(
-        SERVICE,
-        &["SELECT", "INSERT", "UPDATE", "DELETE"],
-        "",
-        &[
-            "twotower.models",
-            "twotower.active_model",
-            "twotower.model_activations",
-            "twotower.publisher",
-            "twotower.experiments",
-            "twotower.events",
-            "twotower.job_runs",
-        ],
-    );
-    for role in [TRAINER, UPDATER, SERVER] {
-        add(role, &["SELECT"], "", APPLICATION);
-        add(
-            role,
-            &["SELECT"],
-            "",
-            &[
-                "twotower.tombstones",
-                "twotower.tombstone_salt",
-                "twotower.models",
-                "twotower.active_model",
-            ],
-        );
-    }
-    add(
-        TRAINER,
-        &["SELECT", "INSERT", "UPDATE"],
-        "",
-        &["twotower.job_runs"],
-    );
-    add(
-        UPDATER,
-        &["INSERT", "UPDATE"],
-        "",
-        &["twotower.models", "twotower.active_model"],
-    );
-    add(
-        UPDATER,
-        &["SELECT", "INSERT"],
-        "",
-        &["twotower.model_activations"],
-    );
-    add(UPDATER, &["SELECT", "UPDATE"], "", &["twotower.publisher"]);
-    add(
-        UPDATER,
-        &["SELECT", "INSERT", "UPDATE", "DELETE"],
-        "",
-        &["public.video_embeddings", "public.user_embeddings"],
-    );
-    add(UPDATER, &["SELECT"], "", &["twotower.experiments"]);
-    add(
-        UPDATER,
-        &["SELECT", "INSERT", "UPDATE"],
-        "",
-        &["twotower.job_runs"],
-    );
-    add(
-        SERVER,
-        &["INSERT"],
-        "",
-        &["public.likes", "public.skips", "twotower.events"],
-    );
-    add(
-        SERVER,
-        &["SELECT"],
-        "",
-        &[
-            "public.video_embeddings",
-            "twotower.experiments",
-            "twotower.change_key",
-        ],
-    );
-    add(
-        SERVER,
-        &["SELECT", "INSERT", "DELETE"],
-        "",
-        &["public.recommendation_blocks"],
-    );
-    grants
+            })
+        })
+    })
 }
 
-/// Rights that nobody with a token should have: TRUNCATE asks no policy, and strangers have no business here.
-pub(super) fn forbidden() -> Vec<Grant> {
-    let mut grants = Vec::new();
-    let mut add = |role, verbs: &[&'static str], tables: &[&'static str]| {
-        for &table in tables {
-            grants.extend(verbs.iter().map(|&verb| Grant {
-                table,
-                role,
-                verb,
-                columns: "",
-            }));
-        }
-    };
-    add(
-        "anon",
-        &["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"],
-        OURS,
-    );
-    add(AUTHENTICATED, &["TRUNCATE"], OURS);
-    add(AUTHENTICATED, &["INSERT", "UPDATE", "DELETE"], &OURS[..2]);
-    for table in ["public.likes", "public.skips"] {
-        add(
-            "anon",
-            &["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"],
-            &[table],
-        );
-        add(AUTHENTICATED, &["TRUNCATE"], &[table]);
-    }
-    grants
-}
-
-const fn index(
-    table: &'static str,
-    name: &'static str,
-    columns: &'static str,
-    unique: bool,
-) -> Index {
+const fn index(table: &'static str, name: &'static str, columns: &'static str) -> Index {
     Index {
         table,
         name,
         columns,
-        unique,
+        unique: false,
+    }
+}
+
+const fn unique(table: &'static str, name: &'static str, columns: &'static str) -> Index {
+    Index {
+        unique: true,
+        ..index(table, name, columns)
     }
 }
 
 /// Indexes by name.
+#[rustfmt::skip]
 pub(super) const INDEXES: &[Index] = &[
-    index(
-        "public.video_embeddings",
-        "video_embeddings_pkey",
-        "(video_id, model_version)",
-        true,
-    ),
-    index(
-        "public.user_embeddings",
-        "user_embeddings_pkey",
-        "(user_id, model_version)",
-        true,
-    ),
-    index(
-        "public.video_embeddings",
-        "video_embeddings_updated_at_idx",
-        "(model_version, updated_at)",
-        false,
-    ),
-    index(
-        "public.user_embeddings",
-        "user_embeddings_updated_at_idx",
-        "(model_version, updated_at)",
-        false,
-    ),
-    index(
-        "twotower.models",
-        "models_one_active_idx",
-        "(state) WHERE state = 'active'",
-        true,
-    ),
-    index(
-        "twotower.experiments",
-        "experiments_one_running_idx",
-        "((true)) WHERE ended_at IS NULL",
-        true,
-    ),
-    index("twotower.events", "events_at_idx", "(at)", false),
-    index(
-        "twotower.events",
-        "events_experiment_id_idx",
-        "(experiment_id) WHERE experiment_id IS NOT NULL",
-        false,
-    ),
-    index(
-        "twotower.video_popularity",
-        "video_popularity_likes_idx",
-        "(likes DESC, video_id)",
-        false,
-    ),
-    index(
-        "twotower.job_runs",
-        "job_runs_job_started_at_idx",
-        "(job, started_at)",
-        false,
-    ),
+    unique(VIDEO_VECTORS, "video_embeddings_pkey", "(video_id, model_version)"),
+    unique(USER_VECTORS, "user_embeddings_pkey", "(user_id, model_version)"),
+    index(VIDEO_VECTORS, "video_embeddings_updated_at_idx", "(model_version, updated_at)"),
+    index(USER_VECTORS, "user_embeddings_updated_at_idx", "(model_version, updated_at)"),
+    unique(MODELS, "models_one_active_idx", "(state) WHERE state = 'active'"),
+    unique(EXPERIMENTS, "experiments_one_running_idx", "((true)) WHERE ended_at IS NULL"),
+    index(EVENTS, "events_at_idx", "(at)"),
+    index(EVENTS, "events_experiment_id_idx", "(experiment_id) WHERE experiment_id IS NOT NULL"),
+    index("twotower.video_popularity", "video_popularity_likes_idx", "(likes DESC, video_id)"),
+    index(JOB_RUNS, "job_runs_job_started_at_idx", "(job, started_at)"),
 ];
 
 /// Columns that some index must begin with, whatever its name: the tables may be the application's own.

@@ -9,6 +9,9 @@ use crate::{Source, StoreError, VectorTable};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, FromRow, Row};
 
+/// Version, dimension, and three times.
+type GenerationRow = (i64, i64, i64, Option<i64>, Option<i64>);
+
 const GENERATION: &str = "
     SELECT model.version, model.embedding_dim::bigint,
            (extract(epoch FROM now() - coalesce(model.activated_at, model.created_at)) * 1000000)::bigint,
@@ -61,8 +64,7 @@ impl Postgres {
 
     pub(crate) async fn generation(&self) -> Result<Option<Generation>, StoreError> {
         let mut session = self.begin_reading(self.statement_timeout).await?;
-        let row: Option<(i64, i64, i64, Option<i64>, Option<i64>)> =
-            query_as(GENERATION).fetch_optional(&mut *session).await?;
+        let row: Option<GenerationRow> = query_as(GENERATION).fetch_optional(&mut *session).await?;
         session.commit().await?;
         Ok(row.map(
             |(version, dim, active_us, videos_us, users_us)| Generation {

@@ -89,10 +89,10 @@ pub(super) async fn metrics(place: &Place) -> Option<String> {
         let name = line.split(['{', ' ']).next().unwrap_or_default();
         CATALOGUE.iter().any(|metric| name.starts_with(metric.name))
     };
-    Some(
-        text.lines()
-            .filter(known)
-            .map(|line| format!("{line}\n"))
-            .collect(),
-    )
+    let mut told = String::new();
+    for line in text.lines().filter(known) {
+        told.push_str(line);
+        told.push('\n');
+    }
+    Some(told)
 }

@@ -223,7 +223,7 @@ async fn server(round: &Round<'_>, store: &Store) -> Vec<Finding> {
             Ok(Ok(None)) => {}
             Ok(Err(error)) => found.extend(own.map(|check| Finding::unseen(check, &error))),
             Err(_) => {
-                found.extend(own.map(|check| Finding::skipped(check, "no answer in time", "")))
+                found.extend(own.map(|check| Finding::skipped(check, "no answer in time", "")));
             }
         }
     }

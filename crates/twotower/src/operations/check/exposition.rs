@@ -28,15 +28,12 @@ pub(super) fn samples(text: &str) -> impl Iterator<Item = Sample<'_>> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| {
-            let (name, labels, rest) = match line.split_once('{') {
-                Some((name, rest)) => {
-                    let (labels, rest) = rest.rsplit_once('}')?;
-                    (name, labels, rest)
-                }
-                None => {
-                    let (name, rest) = line.split_once(' ')?;
-                    (name, "", rest)
-                }
+            let (name, labels, rest) = if let Some((name, rest)) = line.split_once('{') {
+                let (labels, rest) = rest.rsplit_once('}')?;
+                (name, labels, rest)
+            } else {
+                let (name, rest) = line.split_once(' ')?;
+                (name, "", rest)
             };
             // A time may follow.
             let value = rest.split_ascii_whitespace().next()?.parse().ok()?;

@@ -56,7 +56,7 @@ fn existing(folder: &Path) -> PathBuf {
 /// What an ordinary user may still write there.
 #[cfg(unix)]
 fn free_bytes(folder: &Path) -> Option<u64> {
-    let system = rustix::fs::statvfs(&existing(folder)).ok()?;
+    let system = rustix::fs::statvfs(existing(folder)).ok()?;
     Some(system.f_bavail.saturating_mul(system.f_frsize))
 }
 

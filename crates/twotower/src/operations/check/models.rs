@@ -7,7 +7,7 @@ use crate::config::Checks;
 use crate::jobs::models::retire_by;
 use crate::jobs::storage::trusted_keys;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use twotower_core::gate::Verdict;
 use twotower_store::model_storage::{StorageError, verify_folder};
 use twotower_store::{
@@ -182,7 +182,7 @@ fn files(folder: &Path, expected: &(String, usize), fetch: &str) -> Finding {
     }
 }
 
-fn signature(folder: &PathBuf, trusted: &[String], fetch: &str) -> Finding {
+fn signature(folder: &Path, trusted: &[String], fetch: &str) -> Finding {
     let check = "model-signature";
     if trusted.is_empty() {
         let fix = "name the public key that signs in `trusted_keys` of section [storage] (`twotower keys generate`)";

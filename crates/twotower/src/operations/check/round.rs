@@ -125,11 +125,11 @@ impl<'a> Round<'a> {
             }),
         );
         let found = [database, server, outside, certificate, machine].concat();
-        self.in_order(found.into_iter().chain(load).collect())
+        self.in_order(&found.into_iter().chain(load).collect::<Vec<_>>())
     }
 
     /// Every check that was asked for says something.
-    fn in_order(&self, found: Vec<Finding>) -> Vec<Finding> {
+    fn in_order(&self, found: &[Finding]) -> Vec<Finding> {
         let mut ordered = Vec::with_capacity(found.len());
         for check in CATALOGUE.iter().filter(|check| self.wants(check.name)) {
             let own = found.iter().filter(|finding| finding.check == check.name);
