@@ -87,6 +87,7 @@ mod job_runs;
 
 mod backup;
 
+mod inspection;
 mod maintenance;
 
 #[expect(

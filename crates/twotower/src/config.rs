@@ -138,6 +138,7 @@ impl Config {
         config.database.check(path)?;
         config.run.check(path)?;
         config.schedule.check(path)?;
+        config.checks.check(path)?;
         config.alerts.check(path)?;
         Ok(config)
     }

@@ -14,6 +14,8 @@ mod schedule;
 
 pub mod check;
 
+pub mod bundle;
+
 pub mod alert;
 
 pub use job::Job;

@@ -16,6 +16,8 @@ mod erasure;
 
 mod job_runs;
 
+mod inspection;
+
 mod serving;
 
 mod events;

@@ -8,6 +8,8 @@ mod erasure;
 
 mod guide;
 
+mod inspection;
+
 mod lease;
 
 mod schema;

@@ -93,7 +93,11 @@ fn a_configuration_survives_being_written() {
             retrain: String::new(),
             ..Schedule::default()
         },
-        checks: Checks::default(),
+        checks: Checks {
+            server: Some("http://127.0.0.1:8080".into()),
+            error_percent: 0.5,
+            ..Checks::default()
+        },
         alerts: Alerts {
             repeat_hours: 12,
             command: vec!["/usr/local/bin/page".into(), "--team".into()],

@@ -1,3 +1,5 @@
 //! What runs by itself, looks after itself and calls for help.
 
+mod doctor;
+
 mod week;

@@ -137,6 +137,7 @@ mod tests {
         let check = Check {
             name: "clock",
             title: "the clock is right",
+            topic: crate::operations::check::Topic::Jobs,
             watched: Some(Severity::Warning),
         };
         let finding = Finding {

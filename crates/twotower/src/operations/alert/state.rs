@@ -284,16 +284,19 @@ mod tests {
         Check {
             name: "run-failed",
             title: "the latest run went well",
+            topic: crate::operations::check::Topic::Jobs,
             watched: Some(Severity::Critical),
         },
         Check {
             name: "connections",
             title: "fewer than 100 connections",
+            topic: crate::operations::check::Topic::Jobs,
             watched: Some(Severity::Warning),
         },
         Check {
             name: "grants",
             title: "roles have their rights",
+            topic: crate::operations::check::Topic::Jobs,
             watched: None,
         },
     ];
