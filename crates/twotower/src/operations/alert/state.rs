@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 const MINUTE_US: i64 = 60_000_000;
 
-/// How patient alerts are, microseconds.
+/// How patient alerts are.
+#[expect(clippy::struct_field_names, reason = "names say the unit")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Patience {
     critical_us: i64,
