@@ -199,9 +199,7 @@ pub enum ConfigError {
         source: OriginError,
     },
     /// What should be a mail address and is none.
-    #[error(
-        "configuration {path}, section [alerts]: {key} has `{text}`, which is no mail address"
-    )]
+    #[error("configuration {path}, section [alerts]: {key} has `{text}`, which is no mail address")]
     Mailbox {
         /// The file.
         path: PathBuf,

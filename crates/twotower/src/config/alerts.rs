@@ -83,7 +83,9 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_is_refused() {
         let parse = |text: &str| Config::parse(&format!("[alerts]\n{text}"), Path::new("x.toml"));
-        assert!(parse("email_from = \"Two Tower <a@b.example>\"\nemail_to = [\"c@d.example\"]").is_ok());
+        assert!(
+            parse("email_from = \"Two Tower <a@b.example>\"\nemail_to = [\"c@d.example\"]").is_ok()
+        );
         assert_eq!(
             parse("email_to = [\"nobody\"]").unwrap_err().to_string(),
             "configuration x.toml, section [alerts]: email_to has `nobody`, which is no mail address"

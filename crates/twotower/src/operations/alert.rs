@@ -78,7 +78,10 @@ pub struct Delivery {
     pub error: Option<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
 fn name<S: Serializer>(kind: &ChannelKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(kind.name())
 }
@@ -259,7 +262,9 @@ pub fn list(state_dir: &Path) -> Vec<Alert> {
 /// Sends a test message on every one of `channels`, or on `only`.
 pub async fn test(channels: &Channels, only: Option<ChannelKind>) -> Vec<Delivery> {
     let message = Message::test(&host(), now_us());
-    let chosen = channels.all().filter(|&it| only.is_none_or(|only| only == it));
+    let chosen = channels
+        .all()
+        .filter(|&it| only.is_none_or(|only| only == it));
     let sending = chosen.map(async |channel| {
         let arrived = channels.deliver(channel, &message).await;
         Delivery {

@@ -29,5 +29,7 @@ mod serve;
 
 mod edge;
 
+mod operations;
+
 #[cfg(target_os = "linux")]
 mod torture;

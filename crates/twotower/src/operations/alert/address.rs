@@ -29,7 +29,9 @@ pub enum AddressError {
         example: &'static str,
     },
     /// Anybody on the way could read it.
-    #[error("{variable} has no encryption: it must begin with https://, except on this machine itself")]
+    #[error(
+        "{variable} has no encryption: it must begin with https://, except on this machine itself"
+    )]
     Plain {
         /// Where it was given.
         variable: String,
@@ -107,7 +109,10 @@ mod tests {
     use super::*;
 
     fn given(pairs: &[(&str, &str)]) -> Result<Option<SecretUrl>, AddressError> {
-        let pairs: Vec<_> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         let environment = |name: &str| {
             let pair = pairs.iter().find(|(key, _)| key == name);
             pair.map(|(_, value)| value.clone())
@@ -125,17 +130,34 @@ mod tests {
         let address = given(&[("HOOK_FILE", path)]).unwrap().unwrap();
         assert_eq!(address.expose().path(), "/canary");
         assert_eq!(format!("{address:?}"), "SecretUrl(…)");
-        for wrong in ["canary", "ftp://canary.example/x", "https:///canary", "http://canary.example/"] {
+        for wrong in [
+            "canary",
+            "ftp://canary.example/x",
+            "https:///canary",
+            "http://canary.example/",
+        ] {
             let error = given(&[("HOOK", wrong)]).unwrap_err().to_string();
-            assert!(error.starts_with("HOOK ") && !error.contains("canary"), "{error}");
+            assert!(
+                error.starts_with("HOOK ") && !error.contains("canary"),
+                "{error}"
+            );
         }
-        let missing = given(&[("HOOK_FILE", "/nowhere/canary")]).unwrap_err().to_string();
-        assert_eq!(missing, "HOOK_FILE: the file cannot be read: entity not found");
+        let missing = given(&[("HOOK_FILE", "/nowhere/canary")])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            missing,
+            "HOOK_FILE: the file cannot be read: entity not found"
+        );
     }
 
     #[test]
     fn without_encryption_only_this_machine_is_written_to() {
-        for local in ["http://127.0.0.1:1/x", "http://localhost/x", "http://[::1]/x"] {
+        for local in [
+            "http://127.0.0.1:1/x",
+            "http://localhost/x",
+            "http://[::1]/x",
+        ] {
             assert!(given(&[("HOOK", local)]).unwrap().unwrap().is_loopback());
         }
         assert!(given(&[("HOOK", "http://localhost.example/x")]).is_err());

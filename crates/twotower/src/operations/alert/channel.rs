@@ -59,7 +59,9 @@ pub enum DeliveryError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// Half of what mail needs is given.
-    #[error("mail needs TWOTOWER_SMTP_URL, and email_from and email_to of section [alerts]: {missing} is missing")]
+    #[error(
+        "mail needs TWOTOWER_SMTP_URL, and email_from and email_to of section [alerts]: {missing} is missing"
+    )]
     Incomplete {
         /// The half that is not.
         missing: &'static str,
@@ -80,7 +82,9 @@ pub enum DeliveryError {
         code: u16,
     },
     /// An address that only says where another one is.
-    #[error("the answer was a redirect ({code}), which is not followed with a secret address: give the final one")]
+    #[error(
+        "the answer was a redirect ({code}), which is not followed with a secret address: give the final one"
+    )]
     Redirect {
         /// Of HTTP.
         code: u16,
@@ -241,7 +245,11 @@ mod tests {
         let kinds: Vec<_> = channels.messengers().collect();
         assert_eq!(
             kinds,
-            [ChannelKind::Webhook, ChannelKind::Email, ChannelKind::Command]
+            [
+                ChannelKind::Webhook,
+                ChannelKind::Email,
+                ChannelKind::Command
+            ]
         );
         let shown = format!("{channels:?}");
         assert!(!shown.contains("canary"), "{shown}");

@@ -74,7 +74,10 @@ impl Email {
         let url = self.server.expose();
         let host = url.host_str().unwrap_or_default();
         // An address of version 6 stands in brackets in a URL alone.
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         let parameters = || TlsParameters::new(host.clone()).map_err(|_| DeliveryError::Tls);
         let (tls, usual_port) = if url.scheme() == "smtps" {
             (Tls::Wrapper(parameters()?), 465)
@@ -196,7 +199,12 @@ mod tests {
     fn one_mail_goes_to_all() {
         let message = Message::test("db1", 0);
         let mail = email("smtp://localhost").mail(&message).unwrap();
-        let recipients: Vec<_> = mail.envelope().to().iter().map(ToString::to_string).collect();
+        let recipients: Vec<_> = mail
+            .envelope()
+            .to()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(recipients, ["a@team.example", "b@team.example"]);
         let text = String::from_utf8(mail.formatted()).unwrap();
         assert!(text.contains("Auto-Submitted: auto-generated"), "{text}");

@@ -258,7 +258,9 @@ fn shortened(text: &str) -> String {
 pub(super) fn time(at_us: i64) -> String {
     let at = UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64);
     let text = rfc3339(at);
-    text.split('.').next().map_or(String::new(), |begin| format!("{begin}Z"))
+    text.split('.')
+        .next()
+        .map_or(String::new(), |begin| format!("{begin}Z"))
 }
 
 /// In the two largest units that matter: `2 h 10 min`.
@@ -300,9 +302,18 @@ mod tests {
             at_us: 1_700_000_600_000_000,
         };
         let items = [
-            (alert("clock", Severity::Warning, resolved), Occasion::Resolved),
-            (alert("connections", Severity::Warning, Phase::Firing), Occasion::StillFiring),
-            (alert("run-failed", Severity::Critical, Phase::Firing), Occasion::Firing),
+            (
+                alert("clock", Severity::Warning, resolved),
+                Occasion::Resolved,
+            ),
+            (
+                alert("connections", Severity::Warning, Phase::Firing),
+                Occasion::StillFiring,
+            ),
+            (
+                alert("run-failed", Severity::Critical, Phase::Firing),
+                Occasion::Firing,
+            ),
         ];
         let items = items.map(|(alert, why)| Item::new(&alert, why, "docs/runbook.md", now_us));
         let mut message = Message::of_alerts(items.into(), "db1", now_us);
@@ -324,7 +335,10 @@ mod tests {
     fn a_chat_escapes_what_means_something_to_it() {
         let markup = message().markup();
         assert!(markup.contains("a &lt; b &amp; c"), "{markup}");
-        assert!(markup.contains(":rotating_light: *CRITICAL: run-failed (update)*"), "{markup}");
+        assert!(
+            markup.contains(":rotating_light: *CRITICAL: run-failed (update)*"),
+            "{markup}"
+        );
     }
 
     #[test]

@@ -228,7 +228,8 @@ impl State {
         }
         for finding in findings.iter().filter(|it| it.verdict == Verdict::Failed) {
             let check = catalogue.iter().find(|check| check.name == finding.check);
-            let Some((check, severity)) = check.and_then(|check| Some((check, check.watched?))) else {
+            let Some((check, severity)) = check.and_then(|check| Some((check, check.watched?)))
+            else {
                 continue;
             };
             let at = self.alerts.iter().position(|alert| alert.is_of(finding));
@@ -326,7 +327,8 @@ mod tests {
             let now_us = minute * MINUTE_US;
             self.state
                 .observe(CATALOGUE, findings, now_us, &self.patience);
-            let owed = |alert: &Alert| Some((alert.key(), alert.owed("a", now_us, &self.patience)?));
+            let owed =
+                |alert: &Alert| Some((alert.key(), alert.owed("a", now_us, &self.patience)?));
             let owed: Vec<_> = self.state.alerts.iter().filter_map(owed).collect();
             for (key, occasion) in &owed {
                 self.state.told("a", key, *occasion, now_us);
@@ -387,7 +389,10 @@ mod tests {
         assert_eq!(connections(18, Failed), []);
         assert_eq!(connections(19, Failed), [("connections".into(), Firing)]);
         assert_eq!(connections(20, Warned), [("connections".into(), Resolved)]);
-        let unwatched = [finding("grants", None, Failed), finding("new", None, Failed)];
+        let unwatched = [
+            finding("grants", None, Failed),
+            finding("new", None, Failed),
+        ];
         assert_eq!(scene.round(200, &unwatched), []);
     }
 
@@ -418,9 +423,7 @@ mod tests {
         assert_eq!(owed(&scene, 2), None);
         scene.run(3, Passed);
         assert_eq!(owed(&scene, 4), Some(Resolved));
-        scene
-            .state
-            .forget(&["a", "b"], 600 * MINUTE_US, &patience);
+        scene.state.forget(&["a", "b"], 600 * MINUTE_US, &patience);
         assert_eq!(scene.state.alerts.len(), 1, "b does not know yet");
         scene.run(601, Failed);
         assert_eq!(owed(&scene, 601), Some(Firing), "another time it is wrong");

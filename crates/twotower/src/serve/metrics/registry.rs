@@ -455,7 +455,9 @@ mod tests {
         let text = metrics.render();
         assert!(
             text.contains("twotower_job_run_state{job_name=\"update\",state=\"failed\"} 1\n")
-                && text.contains("twotower_job_run_state{job_name=\"update\",state=\"succeeded\"} 0\n")
+                && text.contains(
+                    "twotower_job_run_state{job_name=\"update\",state=\"succeeded\"} 0\n"
+                )
                 && text.contains("timestamp_seconds{job_name=\"update\"} 1767225600\n"),
             "{text}"
         );

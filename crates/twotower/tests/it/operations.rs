@@ -1,0 +1,9 @@
+//! What runs by itself, looks after itself and calls for help.
+
+mod receiver;
+
+mod smtp;
+
+mod alerts;
+
+mod dashboards;
