@@ -28,6 +28,8 @@ mod run;
 
 mod schedule;
 
+mod shell;
+
 mod storage;
 
 mod tune;

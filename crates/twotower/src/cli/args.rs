@@ -9,6 +9,7 @@ use super::prune::PruneArgs;
 use super::restore::RestoreArgs;
 use super::run::RunArgs;
 use super::schedule::ScheduleArgs;
+use super::shell::{CompletionsArgs, ManualArgs};
 use super::storage::{FetchArgs, KeysArgs, PublishArgs};
 use super::tune::TuneArgs;
 use crate::config::{Config, Training, Update};
@@ -137,6 +138,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Print the contract of the HTTP API, as `twotower serve` tells it at /openapi.json
     Openapi,
+    /// Print what a shell needs to complete commands and flags
+    Completions(CompletionsArgs),
+    /// Write a manual page for each command
+    Manual(ManualArgs),
 }
 
 /// How likes are cut into training, validation and test.

@@ -11,6 +11,7 @@ use super::prune;
 use super::restore;
 use super::run as run_job;
 use super::schedule;
+use super::shell;
 use super::storage;
 use super::tune::TuneArgs;
 use crate::config::Config;
@@ -31,10 +32,22 @@ use twotower_store::{Store, StoreKind};
 /// Runs one command.
 pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    if let Command::Openapi = command {
-        // Without the line that says so: this is redirected to a file.
-        print!("{}", serve::openapi_document());
-        return Ok(());
+    // What the program says about itself asks for no configuration. What is redirected to a file ends without the line that says so.
+    match &command {
+        Command::Openapi => {
+            print!("{}", serve::openapi_document());
+            return Ok(());
+        }
+        Command::Completions(args) => {
+            print!("{}", shell::completions(args));
+            return Ok(());
+        }
+        Command::Manual(args) => {
+            shell::manual(args, global.json)?;
+            done("manual");
+            return Ok(());
+        }
+        _ => {}
     }
     let config = Config::load(global.config.as_deref())?;
     if let Command::Serve(args) = command {
@@ -134,7 +147,9 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             done("restore");
             Ok(())
         }
-        Command::Serve(_) | Command::Openapi => unreachable!("done above"),
+        Command::Serve(_) | Command::Openapi | Command::Completions(_) | Command::Manual(_) => {
+            unreachable!("done above")
+        }
     }
 }
 

@@ -7,3 +7,5 @@ mod smtp;
 mod alerts;
 
 mod dashboards;
+
+mod week;
