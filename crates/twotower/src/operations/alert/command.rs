@@ -21,9 +21,11 @@ async fn run_within(
     let Some((program, arguments)) = command.split_first() else {
         return Ok(());
     };
-    let json = serde_json::to_vec(message).map_err(|error| DeliveryError::Unwritable {
+    let mut json = serde_json::to_vec(message).map_err(|error| DeliveryError::Unwritable {
         reason: error.to_string(),
     })?;
+    // A line, for those that gather them in a file.
+    json.push(b'\n');
     let mut command = Command::new(program);
     command
         .args(arguments)

@@ -280,24 +280,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const CATALOGUE: &[Check] = &[
-        Check {
-            name: "run-failed",
-            title: "the latest run went well",
-            watched: Some(Severity::Critical),
-        },
-        Check {
-            name: "connections",
-            title: "fewer than 100 connections",
-            watched: Some(Severity::Warning),
-        },
-        Check {
-            name: "grants",
-            title: "roles have their rights",
-            watched: None,
-        },
-    ];
+    use crate::operations::check::CATALOGUE;
 
     fn finding(check: &'static str, subject: Option<&str>, verdict: Verdict) -> Finding {
         Finding {
