@@ -17,10 +17,10 @@ demo: ## generate data, train, evaluate and open the console; needs only Rust
 	cargo run --release --locked -p twotower -- demo
 
 .PHONY: test
-test: tools lint test-edge test-rust test-doc test-docs ## everything that must hold before a change lands
+test: tools lint test-deploy test-edge test-rust test-doc test-docs ## everything that must hold before a change lands
 
 .PHONY: tools
-tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-deny, the Supabase CLI
+tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-deny, the Supabase CLI, promtool
 	scripts/test-postgres run true
 	scripts/deno setup
 	scripts/python-env
@@ -28,6 +28,7 @@ tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chr
 	scripts/chromium
 	scripts/cargo-deny --version
 	scripts/supabase-cli --version
+	scripts/promtool --version
 
 .PHONY: lint
 lint: ## formatting, clippy, licences, direction of crates, what may not stand in a file
@@ -35,6 +36,12 @@ lint: ## formatting, clippy, licences, direction of crates, what may not stand i
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	scripts/check-crates
 	scripts/check-repo
+
+.PHONY: test-deploy
+test-deploy: ## what is under deploy/: Prometheus' rules, with their tests
+	scripts/promtool check config --syntax-only deploy/prometheus/prometheus.yml
+	scripts/promtool check rules deploy/prometheus/alerts.yml
+	scripts/promtool test rules deploy/prometheus/alerts.test.yml
 
 .PHONY: test-rust
 test-rust: ## unit and integration tests, with a PostgreSQL of their own

@@ -283,6 +283,11 @@ impl Store {
         )
     }
 
+    /// What the quality gate said of a version, if it was asked and there is such a version.
+    pub async fn verdict(&self, version: i64) -> Result<Option<Value>, StoreError> {
+        call!(self, self.options.statement_timeout, verdict(version))
+    }
+
     /// Makes a version the one that readers see and retires the previous one, in one transaction that also records by whom
     /// and why. Nothing happens if it is active already.
     pub async fn activate_model(&self, activation: &Activation) -> Result<(), StoreError> {

@@ -2,4 +2,12 @@
 
 mod doctor;
 
+mod receiver;
+
+mod smtp;
+
+mod alerts;
+
+mod dashboards;
+
 mod week;
