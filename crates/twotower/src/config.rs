@@ -191,6 +191,16 @@ pub enum ConfigError {
         /// Which one.
         setting: Setting,
     },
+    /// A part of the day that is none.
+    #[error(
+        "configuration {path}, section [maintenance]: window is `{window}`, expected two times of a day as in 03:30-06:00, or 00:00-24:00"
+    )]
+    Window {
+        /// The file.
+        path: PathBuf,
+        /// As written.
+        window: String,
+    },
     /// A schedule that cannot be kept.
     #[error("configuration {path}, section [schedule]: {source}")]
     Schedule {
@@ -322,6 +332,7 @@ impl Config {
         raw.database.check(path)?;
         raw.run.check(path)?;
         raw.schedule.check(path)?;
+        raw.maintenance.check(path)?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
@@ -546,8 +557,14 @@ mod tests {
             },
             checks: Checks::default(),
             alerts: Alerts::default(),
-            maintenance: Maintenance::default(),
-            backup: Backup::default(),
+            maintenance: Maintenance {
+                window: "22:00-02:00".into(),
+                ..Maintenance::default()
+            },
+            backup: Backup {
+                keep: 3,
+                ..Backup::default()
+            },
             source: Source {
                 likes: "SELECT 'it''s', \"a\"\nFROM b".into(),
                 ..Source::default()

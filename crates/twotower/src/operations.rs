@@ -8,6 +8,12 @@ pub mod plan;
 
 pub mod check;
 
+pub mod maintain;
+
+pub mod backup;
+
+pub mod restore;
+
 pub use job::Job;
 pub use place::Place;
 pub use plan::Plan;
