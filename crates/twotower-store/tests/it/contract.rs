@@ -16,6 +16,10 @@ mod erasure;
 
 mod job_runs;
 
+mod backups;
+
+mod maintenance;
+
 mod serving;
 
 mod events;

@@ -13,3 +13,5 @@ mod lease;
 mod schema;
 
 mod serving;
+
+mod maintenance;

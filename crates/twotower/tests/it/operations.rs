@@ -1,3 +1,5 @@
-//! What runs by itself, looks after itself and calls for help.
+//! What runs by itself and looks after itself.
 
-mod week;
+mod backup;
+
+mod maintain;
