@@ -6,6 +6,12 @@ mod place;
 
 pub mod plan;
 
+mod program;
+
+mod run;
+
+mod schedule;
+
 pub mod check;
 
 pub mod maintain;
@@ -17,3 +23,8 @@ pub mod restore;
 pub use job::Job;
 pub use place::Place;
 pub use plan::Plan;
+pub use program::Program;
+pub use run::{End, Ended, Limits, RunError, RunOptions, RunReport, run, run_command};
+pub use schedule::{ScheduleError, ScheduleOptions, schedule};
+
+pub(crate) use program::stop_with_supervisor;

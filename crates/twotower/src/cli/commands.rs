@@ -19,6 +19,8 @@ use crate::jobs::{
     self, Evaluated, Gate, Interrupt, Retry, UpdateMode, UpdateOptions, UpdateReport, Updated,
     describe_holder,
 };
+use crate::log_file::LogFile;
+use crate::operations;
 use crate::progress::Progress;
 use crate::report::comparison_table;
 use crate::serve::{self, ServeArgs};
@@ -29,8 +31,16 @@ use twotower_core::metric::Bootstrap;
 use twotower_store::{Store, StoreKind};
 
 /// Runs one command.
-pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
+pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
+    #[cfg(unix)]
+    if let Some(log_file) = log_file.clone() {
+        tokio::spawn(async move {
+            if let Err(error) = log_file.reopen_on_hangup().await {
+                tracing::error!("SIGHUP cannot be waited for: {error}");
+            }
+        });
+    }
     if let Command::Openapi = command {
         // Without the line that says so: this is redirected to a file.
         print!("{}", serve::openapi_document());
@@ -53,6 +63,7 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             std::process::exit(130);
         }
     });
+    operations::stop_with_supervisor(&interrupt);
     match command {
         Command::Demo(args) => demo(args, &config, &global, &interrupt).await,
         Command::Migrate => migrate(&config, &global).await,
@@ -100,12 +111,12 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Run(args) => {
-            run_job::run(&args, &config, &global, &interrupt).await?;
+            run_job::run(&args, &config, &global, log_file, &interrupt).await?;
             done("run");
             Ok(())
         }
         Command::Schedule(args) => {
-            schedule::run(&args, &config, &global, &interrupt).await?;
+            schedule::run(&args, &config, &global, log_file, &interrupt).await?;
             done("schedule");
             Ok(())
         }
