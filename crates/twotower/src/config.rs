@@ -140,6 +140,7 @@ impl Config {
         config.schedule.check(path)?;
         config.checks.check(path)?;
         config.alerts.check(path)?;
+        config.maintenance.check(path)?;
         Ok(config)
     }
 

@@ -16,7 +16,10 @@ mod erasure;
 
 mod job_runs;
 
+mod backups;
 mod inspection;
+
+mod maintenance;
 
 mod serving;
 

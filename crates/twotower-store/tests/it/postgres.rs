@@ -15,3 +15,5 @@ mod lease;
 mod schema;
 
 mod serving;
+
+mod maintenance;

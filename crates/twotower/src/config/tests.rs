@@ -103,8 +103,14 @@ fn a_configuration_survives_being_written() {
             command: vec!["/usr/local/bin/page".into(), "--team".into()],
             ..Alerts::default()
         },
-        maintenance: Maintenance::default(),
-        backup: Backup::default(),
+        maintenance: Maintenance {
+            window: "22:00-02:00".into(),
+            ..Maintenance::default()
+        },
+        backup: Backup {
+            keep: 3,
+            ..Backup::default()
+        },
         source: Source {
             likes: "SELECT 'it''s', \"a\"\nFROM b".into(),
             ..Source::default()

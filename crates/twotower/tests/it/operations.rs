@@ -1,5 +1,9 @@
 //! What runs by itself, looks after itself and calls for help.
 
+mod backup;
+
+mod maintain;
+
 mod doctor;
 
 mod receiver;
