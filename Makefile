@@ -57,6 +57,17 @@ test-docs: ## flags and commands in the Markdown files, and the blocks that can 
 	cargo build --workspace --tests --locked
 	scripts/test-postgres run tests/docs/check_docs.py $(binary)
 
+.PHONY: test-deploy
+test-deploy: ## what is under deploy/: linted, packaged, unpacked, held against systemd and the schemas of Kubernetes
+	cargo build -p twotower --locked
+	tests/deploy/lint
+	tests/deploy/check_package $(binary)
+
+.PHONY: test-machine
+test-machine: ## the Debian package in a machine with systemd of its own: installed, serving, its jobs run, purged; as root, on Debian
+	cargo build -p twotower --locked
+	tests/deploy/test_machine "$$(scripts/package-deb $(binary) target/packages)"
+
 .PHONY: quality
 quality: ## ranking quality on ../shared/data; fails where that folder is missing
 	scripts/test-postgres run scripts/quality
