@@ -85,6 +85,10 @@ mod serving;
 
 mod job_runs;
 
+mod backup;
+
+mod maintenance;
+
 #[expect(
     clippy::missing_errors_doc,
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"

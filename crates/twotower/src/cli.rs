@@ -76,6 +76,9 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     {
         return ExitCode::from(2);
     }
+    if let Some(alert::AlertError::NoChannel(_)) = error.downcast_ref() {
+        return ExitCode::from(2);
+    }
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error {
             JobError::TooFewLikes { .. } | JobError::NothingNew { .. } => ExitCode::from(3),

@@ -31,6 +31,7 @@ pub use run::{Run, Schedule};
 pub use serve::Serve;
 pub use storage::Storage;
 
+use crate::operations::plan::PlanError;
 use crate::serve::OriginError;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -190,6 +191,14 @@ pub enum ConfigError {
         /// Which one.
         setting: Setting,
     },
+    /// A schedule that cannot be kept.
+    #[error("configuration {path}, section [schedule]: {source}")]
+    Schedule {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PlanError,
+    },
     /// An origin that no browser sends.
     #[error("configuration {path}, section [serve], cors_origins: {source}")]
     Origin {
@@ -197,6 +206,16 @@ pub enum ConfigError {
         path: PathBuf,
         /// What is wrong with which.
         source: OriginError,
+    },
+    /// What should be a mail address and is none.
+    #[error("configuration {path}, section [alerts]: {key} has `{text}`, which is no mail address")]
+    Mailbox {
+        /// The file.
+        path: PathBuf,
+        /// Of which key.
+        key: &'static str,
+        /// As written.
+        text: String,
     },
     /// Nothing says how rows are deleted where they are read.
     #[error(
@@ -311,6 +330,9 @@ impl Config {
         raw.erase.check(path)?;
         raw.serve.check(path)?;
         raw.database.check(path)?;
+        raw.run.check(path)?;
+        raw.schedule.check(path)?;
+        raw.alerts.check(path)?;
         let ours = Source::default();
         Ok(Self {
             hyperparameters: raw.hyperparameters,
@@ -525,6 +547,22 @@ mod tests {
                 keep_versions: 1,
                 ..Prune::default()
             },
+            run: Run {
+                state_dir: "elsewhere".into(),
+                ..Run::default()
+            },
+            schedule: Schedule {
+                retrain: String::new(),
+                ..Schedule::default()
+            },
+            checks: Checks::default(),
+            alerts: Alerts {
+                repeat_hours: 12,
+                command: vec!["/usr/local/bin/page".into(), "--team".into()],
+                ..Alerts::default()
+            },
+            maintenance: Maintenance::default(),
+            backup: Backup::default(),
             source: Source {
                 likes: "SELECT 'it''s', \"a\"\nFROM b".into(),
                 ..Source::default()

@@ -22,13 +22,13 @@ mod evaluate;
 
 pub mod experiment;
 
-mod file;
+pub(crate) mod file;
 
 mod fit;
 
 mod gate;
 
-mod identity;
+pub(crate) mod identity;
 
 pub mod models;
 
@@ -80,7 +80,7 @@ impl Interrupt {
 }
 
 /// Microseconds since 1970.
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_micros() as i64)
 }

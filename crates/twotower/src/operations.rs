@@ -4,7 +4,12 @@ mod job;
 
 mod place;
 
+pub mod plan;
+
 pub mod check;
+
+pub mod alert;
 
 pub use job::Job;
 pub use place::Place;
+pub use plan::Plan;

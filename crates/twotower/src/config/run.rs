@@ -1,5 +1,8 @@
+use super::{ConfigError, Setting};
+use crate::operations::{Job, Plan};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Section `[run]`: how jobs run that nobody looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -7,13 +10,80 @@ use std::path::PathBuf;
 pub struct Run {
     /// Folder of locks, of how far a retraining has come, and of which alerts were sent.
     pub state_dir: PathBuf,
+    /// Tries of a step while the database or the storage is out of reach, or a signal ends it.
+    pub attempts: u32,
+    /// Before the second try; each later pause is twice as long, and all vary by half.
+    pub pause_seconds: u32,
+    /// Between asking a command to end and ending it by force.
+    pub grace_seconds: u32,
+    /// Time limit of a whole update.
+    pub update_minutes: u32,
+    /// Time limit of a whole retraining.
+    pub retrain_minutes: u32,
+    /// Time limit of a whole maintenance.
+    pub maintain_minutes: u32,
+    /// Time limit of a whole backup.
+    pub backup_minutes: u32,
+    /// Fetch the newest model from the storage before an update.
+    pub fetch: bool,
+    /// Write a report on a newly trained model before it is judged by the gate.
+    pub evaluate: bool,
+    /// File of the private key that a retrained model is signed with.
+    pub signing_key: Option<PathBuf>,
 }
 
 impl Default for Run {
     fn default() -> Self {
         Self {
             state_dir: PathBuf::from("state"),
+            attempts: 3,
+            pause_seconds: 60,
+            grace_seconds: 20,
+            update_minutes: 120,
+            retrain_minutes: 1440,
+            maintain_minutes: 120,
+            backup_minutes: 120,
+            fetch: false,
+            evaluate: true,
+            signing_key: None,
         }
+    }
+}
+
+impl Run {
+    /// How long a run of `job` may take, all tries together.
+    pub fn limit(&self, job: Job) -> Duration {
+        let minutes = match job {
+            Job::Update => self.update_minutes,
+            Job::Retrain => self.retrain_minutes,
+            Job::Maintain => self.maintain_minutes,
+            Job::Backup => self.backup_minutes,
+        };
+        Duration::from_mins(minutes.into())
+    }
+
+    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        const WEEK_MINUTES: u32 = 7 * 24 * 60;
+        let settings = [
+            ("attempts", self.attempts, 1, 100),
+            ("pause_seconds", self.pause_seconds, 0, 3600),
+            ("grace_seconds", self.grace_seconds, 0, 3600),
+            ("update_minutes", self.update_minutes, 1, WEEK_MINUTES),
+            ("retrain_minutes", self.retrain_minutes, 1, WEEK_MINUTES),
+            ("maintain_minutes", self.maintain_minutes, 1, WEEK_MINUTES),
+            ("backup_minutes", self.backup_minutes, 1, WEEK_MINUTES),
+        ];
+        for (key, value, minimum, maximum) in settings {
+            let setting = Setting {
+                section: "run",
+                key,
+                value,
+                minimum,
+                maximum,
+            };
+            setting.check(path)?;
+        }
+        Ok(())
     }
 }
 
@@ -27,6 +97,8 @@ pub struct Schedule {
     pub update: String,
     /// `twotower run retrain`.
     pub retrain: String,
+    /// `twotower run retrain --fine-tune`.
+    pub fine_tune: String,
     /// `twotower run maintain`.
     pub maintain: String,
     /// `twotower run backup`.
@@ -39,8 +111,44 @@ impl Default for Schedule {
             time_zone: "UTC".into(),
             update: "0 2 * * *".into(),
             retrain: "0 3 * * 0".into(),
+            fine_tune: String::new(),
             maintain: "30 4 * * *".into(),
             backup: "30 1 * * *".into(),
         }
+    }
+}
+
+impl Schedule {
+    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        Plan::new(self).map_err(|source| ConfigError::Schedule {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use std::path::Path;
+
+    #[test]
+    fn what_cannot_be_kept_is_refused() {
+        let refused = |text: &str| {
+            let error = Config::parse(text, Path::new("x.toml")).unwrap_err();
+            error.to_string()
+        };
+        assert_eq!(
+            refused("[run]\nupdate_minutes = 0"),
+            "configuration x.toml, section [run]: update_minutes is 0, expected 1 to 10080"
+        );
+        let error = refused("[schedule]\nupdate = \"0 25 * * *\"");
+        assert!(
+            error.starts_with(
+                "configuration x.toml, section [schedule]: update = \"0 25 * * *\": `25` is no hour"
+            ),
+            "{error}"
+        );
     }
 }

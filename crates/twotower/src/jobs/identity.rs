@@ -22,7 +22,8 @@ pub(super) fn this_process() -> LeaseHolder {
     }
 }
 
-fn host() -> String {
+/// This machine.
+pub(crate) fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     name.or_else(|| std::env::var("HOSTNAME").ok())
         .or_else(|| std::env::var("COMPUTERNAME").ok())

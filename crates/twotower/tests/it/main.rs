@@ -8,6 +8,12 @@
 
 mod support;
 
+#[cfg(target_os = "linux")]
+mod preload;
+
+#[cfg(target_os = "linux")]
+mod supervised;
+
 #[path = "../../../twotower-store/tests/it/storage/server.rs"]
 mod s3_server;
 
@@ -26,6 +32,9 @@ mod import;
 mod life_cycle;
 
 mod serve;
+
+#[cfg(target_os = "linux")]
+mod operations;
 
 mod edge;
 

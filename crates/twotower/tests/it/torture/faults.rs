@@ -1,8 +1,9 @@
 //! Kills and failures at a chosen system call of an unchanged binary, by the preloaded library of `faults.c`.
 
-use std::path::{Path, PathBuf};
+use crate::preload::Preload;
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 /// What is done at the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,26 +91,7 @@ impl Log {
     }
 }
 
-/// Built once a run, by the C compiler that links Rust programs too.
 fn library() -> &'static Path {
-    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = LIBRARY.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/torture/faults.c");
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("faults.so");
-        let built = Command::new("cc")
-            .args([
-                "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o",
-            ])
-            .args([&path, &source])
-            .output()
-            .expect("cc, which links Rust programs, is there");
-        assert!(
-            built.status.success(),
-            "{}",
-            String::from_utf8_lossy(&built.stderr)
-        );
-        (folder, path)
-    });
-    path
+    static LIBRARY: LazyLock<Preload> = LazyLock::new(|| Preload::build("torture/faults.c"));
+    &LIBRARY.path
 }

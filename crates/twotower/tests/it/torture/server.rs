@@ -3,52 +3,11 @@
 use super::faults::{Action, Watched, inject};
 use super::scene::on_server;
 use super::{instants, report};
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
-
-/// `scripts/test-postgres supervise`.
-struct Supervised {
-    script: Child,
-    starts: BufReader<ChildStdout>,
-}
-
-impl Supervised {
-    fn start() -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/test-postgres");
-        let mut script = Command::new(script)
-            .arg("supervise")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let starts = BufReader::new(script.stdout.take().unwrap());
-        Self { script, starts }
-    }
-
-    /// Waits for the next start; gives address and process id.
-    fn next_start(&mut self) -> (String, u32) {
-        let mut line = String::new();
-        self.starts.read_line(&mut line).unwrap();
-        let (address, pid) = line
-            .trim()
-            .split_once(' ')
-            .expect("an address and a process id");
-        (address.to_owned(), pid.parse().unwrap())
-    }
-}
-
-impl Drop for Supervised {
-    fn drop(&mut self) {
-        // Its end of input is its signal to stop.
-        drop(self.script.stdin.take());
-        let _ = self.script.wait();
-    }
-}
+use crate::supervised::Supervised;
 
 #[test]
 fn heavy_a_server_killed_during_updates() {
-    let mut server = Supervised::start();
+    let mut server = Supervised::start(&[]);
     let (address, mut pid) = server.next_start();
     let scene = on_server(address);
     let line = "update --batch-size 50";

@@ -1,0 +1,3 @@
+//! What runs by itself, looks after itself and calls for help.
+
+mod week;
