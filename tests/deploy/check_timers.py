@@ -1,4 +1,4 @@
-"""Every place that says when jobs run says the same: the defaults in the source, the timers, and the configuration beside each of them."""
+"""Every place that says when jobs run, and for how long, fits the defaults in the source: timers, units, and the configuration beside them."""
 
 import re
 import sys
@@ -18,15 +18,25 @@ def calendar(cron):
     return f"{name}*-*-* {int(hour):02}:{int(minute):02}:00 UTC"
 
 
-def defaults():
+def defaults(section):
+    """The fields of a section of the configuration, by name, as the source writes them."""
     source = (ROOT / "crates/twotower/src/config/run.rs").read_text(encoding="utf-8")
-    body = re.search(r"impl Default for Schedule \{.*?Self \{\n(.*?)\n        \}", source, re.S)[1]
-    return {job: re.search(rf'^ +{job}: "([^"]+)"', body, re.M)[1] for job in JOBS}
+    body = re.search(rf"impl Default for {section} \{{.*?Self \{{\n(.*?)\n        \}}", source, re.S)[1]
+    return dict(re.findall(r'^ +(\w+): "?([^",\n]+)', body, re.M))
+
+
+def minutes(span):
+    number, unit = re.fullmatch(r"(\d+)(min|h)", span).groups()
+    return int(number) * (60 if unit == "h" else 1)
 
 
 def problems():
-    expected = defaults()
+    expected, limits = defaults("Schedule"), defaults("Run")
     for job in JOBS:
+        service = (ROOT / f"deploy/systemd/twotower-{job}.service").read_text(encoding="utf-8")
+        patience = minutes(re.search(r"^TimeoutStartSec=(.*)$", service, re.M)[1])
+        if patience <= int(limits[f"{job}_minutes"]):
+            yield f"deploy/systemd/twotower-{job}.service: systemd ends it after {patience} min, before {limits[f'{job}_minutes']} min of [run] are over"
         timer = (ROOT / f"deploy/systemd/twotower-{job}.timer").read_text(encoding="utf-8")
         found = re.search(r"^OnCalendar=(.*)$", timer, re.M)[1]
         if found != calendar(expected[job]):
