@@ -64,8 +64,9 @@ test-deploy: ## what is under deploy/: linted, packaged, unpacked, held against 
 	tests/deploy/check_package $(binary)
 
 .PHONY: test-machine
-test-machine: ## the Debian package in a machine with systemd of its own: installed, serving, its jobs run, purged; as root, on Debian
+test-machine: ## the package in a machine with a systemd of its own, installed, serving, its jobs run, purged; the image run; as root, on Debian
 	cargo build -p twotower --locked
+	tests/deploy/test_image $(binary)
 	tests/deploy/test_machine "$$(scripts/package-deb $(binary) target/packages)"
 
 .PHONY: quality
