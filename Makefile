@@ -17,7 +17,7 @@ demo: ## generate data, train, evaluate and open the console; needs only Rust
 	cargo run --release --locked -p twotower -- demo
 
 .PHONY: test
-test: tools lint test-edge test-rust test-doc test-docs ## everything that must hold before a change lands
+test: tools lint test-deploy test-edge test-rust test-doc test-docs ## everything that must hold before a change lands
 
 .PHONY: tools
 tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-deny, the Supabase CLI
@@ -25,6 +25,8 @@ tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chr
 	scripts/deno setup
 	scripts/python-env
 	scripts/python-env contract
+	scripts/python-env deploy
+	scripts/deploy-tools
 	scripts/chromium
 	scripts/cargo-deny --version
 	scripts/supabase-cli --version
