@@ -6,6 +6,12 @@ mod place;
 
 pub mod plan;
 
+mod program;
+
+mod run;
+
+mod schedule;
+
 pub mod check;
 
 pub mod alert;
@@ -13,3 +19,8 @@ pub mod alert;
 pub use job::Job;
 pub use place::Place;
 pub use plan::Plan;
+pub use program::Program;
+pub use run::{End, Ended, Limits, RunError, RunOptions, RunReport, run, run_command};
+pub use schedule::{ScheduleError, ScheduleOptions, schedule};
+
+pub(crate) use program::stop_with_supervisor;

@@ -295,14 +295,16 @@ impl Household {
         );
         let answer = ureq::post(url)
             .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/json")
             .config()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
-            .send_json(serde_json::json!({ "limit": 10, "exclude_liked": true }));
+            .send(r#"{"limit": 10, "exclude_liked": true}"#);
         let mut answer = answer.unwrap();
         if answer.status() == 200 {
-            let list: serde_json::Value = answer.body_mut().read_json().unwrap();
+            let body = answer.body_mut().read_to_string().unwrap();
+            let list: serde_json::Value = serde_json::from_str(&body).unwrap();
             let list = list["recommendations"].as_array().unwrap();
             assert_eq!(list.len(), 10);
             let ids: Vec<_> = list
