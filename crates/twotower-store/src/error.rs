@@ -141,6 +141,23 @@ pub enum StoreError {
         "another process has taken over publishing, so that nothing more is written here: `twotower update` does what is left"
     )]
     LeaseLost,
+    /// Something between us and the server keeps the settings of a connection to itself.
+    #[error(
+        "the server does not get the settings of a connection ({setting}), as behind a pooler in transaction mode: for this, connect to the \
+         server itself or to its pooler in session mode"
+    )]
+    Settings {
+        /// Which was asked for in vain.
+        setting: &'static str,
+    },
+    /// The file of the embedded store is damaged.
+    #[error(
+        "the database file is damaged ({fault}): stop what uses it, keep a copy, and put a backup back with `twotower restore`"
+    )]
+    DamagedFile {
+        /// The first fault that the engine found.
+        fault: String,
+    },
     /// Not a vector to be compared with others.
     #[error("vector {row} of {table}: {source}")]
     Vector {

@@ -15,6 +15,10 @@ mod erasure;
 
 mod job_run;
 
+mod backup;
+
+mod maintenance;
+
 mod user;
 
 mod user_change;
@@ -22,6 +26,8 @@ mod user_change;
 mod event;
 
 mod experiment;
+
+pub mod inspection;
 
 mod store;
 
@@ -33,6 +39,10 @@ pub mod model_files;
 
 pub mod model_storage;
 
+pub use backup::{
+    Backup, BackupError, BackupFile, BackupManifest, BackupWriter, KeptVersion, Moment,
+    RestoreOptions, Restored, complete_backups, remove_backup,
+};
 pub use erasure::{ErasePlan, Erased, SearchedRows};
 pub use error::StoreError;
 pub use event::{EventKind, EventPolicy, EventsRecorded, NewEvent};
@@ -41,6 +51,7 @@ pub use experiment::{
 };
 pub use job_run::{FinishedRun, NewRun, RunRecord, RunState};
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};
+pub use maintenance::{FileHealth, Health, IndexHealth, StepLimits, TableHealth, Upkeep};
 pub use postgres::UserChanges;
 pub use registry::{
     Activation, ActivationKind, ActivationRecord, ModelDetails, ModelRecord, ModelState, NewModel,

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+mod copy;
+
 mod pickle;
 
 mod read;
@@ -11,11 +13,12 @@ mod remove;
 
 mod write;
 
+pub use copy::copy;
 pub use read::{is_model, load, load_optimizer, manifest, resolve, versions};
 pub use remove::{removable, remove, remove_rest};
 pub use write::save;
 
-pub(crate) use read::parse_manifest;
+pub(crate) use read::{checksum_holds, parse_manifest};
 pub(crate) use write::{Unfinished, at, sync_folder};
 
 use serde::{Deserialize, Serialize};

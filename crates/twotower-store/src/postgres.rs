@@ -31,6 +31,12 @@ mod registry;
 
 mod job_runs;
 
+mod backup;
+
+mod restore;
+
+mod maintenance;
+
 mod lease;
 
 mod erasure;
@@ -40,6 +46,8 @@ mod search;
 mod vectors;
 
 mod index;
+
+mod inspection;
 
 use crate::store::{BULK_TIMEOUT, redact};
 use crate::{ConnectOptions, StoreError, StoreTime};
@@ -153,4 +161,9 @@ fn refused_video(error: &StoreError) -> Option<Uuid> {
         .detail()?;
     let (_, rest) = detail.split_once("(video_id)=(")?;
     rest.split_once(')')?.0.parse().ok()
+}
+
+/// The last migration there is.
+pub(crate) fn last_migration() -> String {
+    migrations::last().to_owned()
 }

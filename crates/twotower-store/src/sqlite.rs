@@ -23,6 +23,12 @@ mod registry;
 
 mod job_runs;
 
+mod backup;
+
+mod restore;
+
+mod maintenance;
+
 mod lease;
 
 mod erasure;
@@ -30,6 +36,8 @@ mod erasure;
 mod search;
 
 mod vectors;
+
+mod inspection;
 
 use crate::postgres::UserChanges;
 use crate::store::redact;
@@ -194,4 +202,9 @@ fn json_numbers(numbers: impl IntoIterator<Item = i64>) -> String {
     }
     json.push(']');
     json
+}
+
+/// The last migration there is.
+pub(crate) fn last_migration() -> String {
+    migrations::LAST.to_string()
 }

@@ -85,6 +85,11 @@ mod serving;
 
 mod job_runs;
 
+mod backup;
+
+mod inspection;
+mod maintenance;
+
 #[expect(
     clippy::missing_errors_doc,
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
@@ -276,6 +281,11 @@ impl Store {
             self.options.statement_timeout,
             record_verdict(self.lease, version, verdict)
         )
+    }
+
+    /// What the quality gate said of a version, if it was asked and there is such a version.
+    pub async fn verdict(&self, version: i64) -> Result<Option<Value>, StoreError> {
+        call!(self, self.options.statement_timeout, verdict(version))
     }
 
     /// Makes a version the one that readers see and retires the previous one, in one transaction that also records by whom

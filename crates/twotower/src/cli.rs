@@ -28,6 +28,8 @@ mod run;
 
 mod schedule;
 
+mod shell;
+
 mod storage;
 
 mod tune;
@@ -79,6 +81,9 @@ pub fn main() -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<ConfigError>() || error.is::<HyperparameterError>() || error.is::<StorageUsage>()
     {
+        return ExitCode::from(2);
+    }
+    if let Some(alert::AlertError::NoChannel(_)) = error.downcast_ref() {
         return ExitCode::from(2);
     }
     if let Some(error) = error.downcast_ref::<RunError>() {

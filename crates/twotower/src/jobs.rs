@@ -22,13 +22,15 @@ mod evaluate;
 
 pub mod experiment;
 
-mod file;
+pub(crate) mod file;
 
 mod fit;
 
 mod gate;
 
-mod identity;
+pub(crate) mod identity;
+
+pub(crate) mod index;
 
 pub mod models;
 
@@ -57,6 +59,7 @@ pub(crate) use identity::host;
 pub use identity::{describe_holder, operator};
 pub use models::{Decision, ListedModel, Switched};
 pub use prune::{Overdue, PruneOptions, PruneReport, Pruned, PrunedVersion, Reason, prune};
+pub(crate) use publisher::Publisher;
 pub use retry::Retry;
 pub use train::{FINE_TUNING_EPOCHS, FineTuning, Resume, TrainOptions, TrainReport, train};
 pub use tune::{TrialReport, TuneOptions, TuneReport, tune};
@@ -64,6 +67,7 @@ pub use update::{Changes, UpdateMode, UpdateOptions, UpdateReport, Updated, upda
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Set once the user asked to stop (Ctrl-C, SIGTERM); long work looks at it between steps.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +82,13 @@ impl Interrupt {
     /// Whether to stop.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is to stop.
+    pub async fn wait(&self) {
+        while !self.is_set() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 

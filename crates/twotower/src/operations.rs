@@ -14,6 +14,18 @@ mod schedule;
 
 pub mod check;
 
+pub mod maintain;
+
+pub mod backup;
+
+pub mod restore;
+
+pub mod bundle;
+
+pub mod alert;
+
+mod round;
+
 pub use job::Job;
 pub use place::Place;
 pub use plan::Plan;

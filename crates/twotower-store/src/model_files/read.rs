@@ -184,8 +184,8 @@ pub(crate) fn parse_manifest(
     Ok(manifest)
 }
 
-/// Whether the file is, to the byte, the one whose checksum it states.
-fn checksum_holds(bytes: &[u8]) -> bool {
+/// Whether a manifest is, to the byte, the one whose checksum it states.
+pub(crate) fn checksum_holds(bytes: &[u8]) -> bool {
     const PREFIX: &[u8] = b"{\n  \"checksum\": \"";
     const DIGITS: usize = 64;
     let parts = bytes
@@ -198,7 +198,11 @@ fn checksum_holds(bytes: &[u8]) -> bool {
     })
 }
 
-fn read_file(folder: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>, ModelFilesError> {
+pub(super) fn read_file(
+    folder: &Path,
+    manifest: &Manifest,
+    name: &str,
+) -> Result<Vec<u8>, ModelFilesError> {
     let path = folder.join(name);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,

@@ -127,6 +127,7 @@ fn manifest_bytes(
 
 /// A folder under a temporary name, removed unless finished. It is locked for as long as its process lives, so that others can
 /// tell it from what a killed process has left.
+#[derive(Debug)]
 pub(crate) struct Unfinished {
     path: PathBuf,
     _lock: Option<File>,

@@ -29,7 +29,7 @@ impl<'a> Field<'a> {
             .map_err(|_| self.wrong("is not of the expected type"))
     }
 
-    fn given(self) -> Result<&'a [u8], StoreError> {
+    pub(super) fn given(self) -> Result<&'a [u8], StoreError> {
         self.bytes.ok_or_else(|| self.wrong("is NULL"))
     }
 
@@ -47,6 +47,10 @@ impl<'a> Field<'a> {
         String::from_utf8(self.given()?.to_vec()).map_err(|_| self.wrong("is not UTF-8"))
     }
 
+    pub(super) fn integer(self) -> Result<i64, StoreError> {
+        self.array(self.given()?).map(i64::from_be_bytes)
+    }
+
     pub(super) fn real(self) -> Result<f32, StoreError> {
         self.array(self.given()?).map(f32::from_be_bytes)
     }
@@ -61,17 +65,18 @@ impl<'a> Field<'a> {
 }
 
 /// Runs `COPY (…) TO STDOUT (FORMAT binary)` and hands over its rows of N fields one by one.
-pub(super) async fn copy_out<const N: usize>(
+pub(super) async fn copy_out<const N: usize, E: From<StoreError>>(
     connection: &mut PgConnection,
     statement: &str,
-    mut row: impl FnMut([Option<&[u8]>; N]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let mut chunks = connection.copy_out_raw(statement).await?;
+    mut row: impl FnMut([Option<&[u8]>; N]) -> Result<(), E>,
+) -> Result<(), E> {
+    let chunks = connection.copy_out_raw(statement).await;
+    let mut chunks = chunks.map_err(StoreError::from)?;
     let mut decoder = Decoder::default();
-    while let Some(chunk) = chunks.try_next().await? {
+    while let Some(chunk) = chunks.try_next().await.map_err(StoreError::from)? {
         decoder.feed(&chunk, &mut row)?;
     }
-    decoder.finish()
+    Ok(decoder.finish()?)
 }
 
 /// Cuts the stream into rows. The protocol lets the server cut it into messages wherever it likes.
@@ -92,11 +97,11 @@ enum State {
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
 impl Decoder {
-    fn feed<const N: usize>(
+    fn feed<const N: usize, E: From<StoreError>>(
         &mut self,
         chunk: &[u8],
-        row: &mut impl FnMut([Option<&[u8]>; N]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+        row: &mut impl FnMut([Option<&[u8]>; N]) -> Result<(), E>,
+    ) -> Result<(), E> {
         // The usual case, a message of whole rows, is read where it lies.
         let joined;
         let mut bytes = if self.rest.is_empty() {
@@ -220,7 +225,7 @@ mod tests {
                 decoder
                     .feed(chunk, &mut |[one, two]: [Option<&[u8]>; 2]| {
                         rows.push((one.map(<[u8]>::to_vec), two.map(<[u8]>::to_vec)));
-                        Ok(())
+                        Ok::<_, StoreError>(())
                     })
                     .unwrap();
             }
@@ -235,13 +240,15 @@ mod tests {
         let bytes = stream();
         for end in 0..bytes.len() {
             let mut decoder = Decoder::default();
-            let fed = decoder.feed(&bytes[..end], &mut |_: [Option<&[u8]>; 2]| Ok(()));
+            let fed = decoder.feed(&bytes[..end], &mut |_: [Option<&[u8]>; 2]| {
+                Ok::<_, StoreError>(())
+            });
             assert!(fed.and_then(|()| decoder.finish()).is_err(), "{end}");
         }
         let mut decoder = Decoder::default();
         assert!(
             decoder
-                .feed(&bytes, &mut |_: [Option<&[u8]>; 3]| Ok(()))
+                .feed(&bytes, &mut |_: [Option<&[u8]>; 3]| Ok::<_, StoreError>(()))
                 .is_err()
         );
     }

@@ -78,6 +78,11 @@ const MIGRATIONS: [(&str, &str, &str); 14] = [
     ),
 ];
 
+/// The last one, with which the schema is complete.
+pub(super) fn last() -> &'static str {
+    MIGRATIONS.last().map_or("", |(version, ..)| version)
+}
+
 /// Of the advisory lock that migrators take: "twotower" in ASCII.
 const LOCK: i64 = 0x7477_6f74_6f77_6572;
 

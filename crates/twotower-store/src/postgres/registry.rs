@@ -110,6 +110,17 @@ impl Postgres {
         session.commit().await
     }
 
+    pub(crate) async fn verdict(&self, version: i64) -> Result<Option<Value>, StoreError> {
+        let mut session = self.begin().await?;
+        let verdict: Option<Option<Value>> =
+            query_scalar("SELECT verdict FROM twotower.models WHERE version = $1")
+                .bind(version)
+                .fetch_optional(&mut *session)
+                .await?;
+        session.commit().await?;
+        Ok(verdict.flatten())
+    }
+
     pub(crate) async fn activate_model(
         &self,
         lease: Option<Lease>,
@@ -161,15 +172,9 @@ impl Postgres {
 
     pub(crate) async fn activations(&self) -> Result<Vec<ActivationRecord>, StoreError> {
         let mut session = self.begin().await?;
-        let rows: Vec<ActivationRow> = query_as(
-            "SELECT version, (extract(epoch FROM activated_at) * 1000000)::bigint, kind, activated_by, reason, previous_version,
-                    forced
-             FROM twotower.model_activations ORDER BY id",
-        )
-        .fetch_all(&mut *session)
-        .await?;
+        let history = history(&mut session).await?;
         session.commit().await?;
-        rows.into_iter().map(ActivationRecord::try_from).collect()
+        Ok(history)
     }
 
     pub(crate) async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
@@ -222,6 +227,18 @@ impl Postgres {
         session.commit().await?;
         records.into_iter().map(ModelRecord::try_from).collect()
     }
+}
+
+/// Every activation that the transaction sees, oldest first.
+pub(super) async fn history(session: &mut Session) -> Result<Vec<ActivationRecord>, StoreError> {
+    let rows: Vec<ActivationRow> = query_as(
+        "SELECT version, (extract(epoch FROM activated_at) * 1000000)::bigint, kind, activated_by, reason, previous_version,
+                forced
+         FROM twotower.model_activations ORDER BY id",
+    )
+    .fetch_all(&mut **session)
+    .await?;
+    rows.into_iter().map(ActivationRecord::try_from).collect()
 }
 
 async fn lock_state(session: &mut Session, version: i64) -> Result<ModelState, StoreError> {

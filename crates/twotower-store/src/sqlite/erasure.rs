@@ -77,7 +77,7 @@ impl Sqlite {
     }
 
     /// Writes the file anew: deleted rows lie in its free space and in the log until something else takes their place.
-    async fn rewrite(&self) -> Result<(), StoreError> {
+    pub(super) async fn rewrite(&self) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
         sqlx::raw_sql("VACUUM").execute(&mut *connection).await?;
         let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")

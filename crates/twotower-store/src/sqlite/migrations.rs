@@ -12,6 +12,9 @@ const MIGRATIONS: [&str; 6] = [
     include_str!("schema_6.sql"),
 ];
 
+/// The last one, with which the schema is complete.
+pub(super) const LAST: usize = MIGRATIONS.len();
+
 impl Sqlite {
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let mut transaction = self.write().await?;

@@ -116,6 +116,15 @@ impl Sqlite {
         Ok(())
     }
 
+    pub(crate) async fn verdict(&self, version: i64) -> Result<Option<Value>, StoreError> {
+        let verdict: Option<Option<Value>> =
+            sqlx::query_scalar("SELECT verdict FROM twotower_models WHERE version = ?1")
+                .bind(version)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(verdict.flatten())
+    }
+
     pub(crate) async fn activate_model(
         &self,
         lease: Option<Lease>,
@@ -165,13 +174,8 @@ impl Sqlite {
     }
 
     pub(crate) async fn activations(&self) -> Result<Vec<ActivationRecord>, StoreError> {
-        let rows: Vec<ActivationRow> = sqlx::query_as(
-            "SELECT version, activated_at, kind, activated_by, reason, previous_version, forced
-             FROM twotower_model_activations ORDER BY id",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        rows.into_iter().map(ActivationRecord::try_from).collect()
+        let mut connection = self.pool.acquire().await?;
+        history(&mut connection).await
     }
 
     pub(crate) async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
@@ -222,4 +226,17 @@ async fn state(connection: &mut SqliteConnection, version: i64) -> Result<ModelS
             .fetch_optional(connection)
             .await?;
     state.ok_or(StoreError::UnknownModel(version))?.parse()
+}
+
+/// Every activation that the transaction sees, oldest first.
+pub(super) async fn history(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<ActivationRecord>, StoreError> {
+    let rows: Vec<ActivationRow> = sqlx::query_as(
+        "SELECT version, activated_at, kind, activated_by, reason, previous_version, forced
+         FROM twotower_model_activations ORDER BY id",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(ActivationRecord::try_from).collect()
 }

@@ -14,6 +14,8 @@ mod rows;
 
 mod seed;
 
+mod schedule;
+
 mod probes;
 
 mod heavy_retrieval;

@@ -1,19 +1,171 @@
-//! `twotower alert`.
+//! `twotower alert …`.
 
 use super::args::GlobalArgs;
+use super::output::print;
 use crate::config::Config;
 use crate::jobs::Interrupt;
-use clap::Args;
+use crate::operations::Place;
+use crate::operations::alert::{self, Alert, ChannelKind, Delivery, Phase, Told};
+use crate::operations::check::Severity;
+use clap::{Args, Subcommand};
+use thiserror::Error;
 
 /// Arguments of `twotower alert`.
 #[derive(Debug, Clone, Args)]
-pub struct AlertArgs {}
+pub struct AlertArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AlertCommand,
+}
 
+/// What to do with alerts.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AlertCommand {
+    /// Look at everything that is watched and tell what is to be told: for every few minutes
+    Check,
+    /// What is wrong since when, and which channel was told, as the last check left it
+    List,
+    /// Send a test message on each channel and say whether it arrived
+    Test(TestArgs),
+}
+
+/// Arguments of `twotower alert test`.
+#[derive(Debug, Clone, Args)]
+pub struct TestArgs {
+    /// On this channel alone
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<ChannelKind>,
+}
+
+/// Why a command about alerts fails.
+#[derive(Debug, Error)]
+pub(super) enum AlertError {
+    /// Nobody would be told.
+    #[error(
+        "no channel is configured{}: set TWOTOWER_ALERT_WEBHOOK, TWOTOWER_ALERT_SLACK or TWOTOWER_SMTP_URL in the environment, or `command` in section \
+         [alerts]",
+        .0.map_or(String::new(), |kind| format!(" of the kind `{kind}`"))
+    )]
+    NoChannel(Option<ChannelKind>),
+    /// Somebody was not told.
+    #[error("{0} of the channels did not take the message: see above")]
+    NotDelivered(usize),
+}
+
+/// Runs one of them.
 pub(super) async fn run(
-    _args: &AlertArgs,
-    _config: &Config,
-    _global: &GlobalArgs,
+    args: &AlertArgs,
+    config: &Config,
+    global: &GlobalArgs,
     _interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    anyhow::bail!("not there yet")
+    match &args.command {
+        AlertCommand::Check => check(config, global).await,
+        AlertCommand::List => {
+            let alerts = alert::list(&config.run.state_dir);
+            print(global.json, &alerts, &table(&alerts))
+        }
+        AlertCommand::Test(args) => test(args, config, global).await,
+    }
+}
+
+async fn check(config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
+    let place = Place {
+        db_url: global.db_url.clone(),
+        config_file: global.config.clone(),
+        config: config.clone(),
+    };
+    let told = alert::watch(&place).await?;
+    print(global.json, &told, &describe(&told))?;
+    match told.failed() {
+        0 => Ok(()),
+        failed => Err(AlertError::NotDelivered(failed).into()),
+    }
+}
+
+async fn test(args: &TestArgs, config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
+    let channels = alert::from_environment(&config.alerts);
+    let deliveries = alert::test(&channels, args.channel).await;
+    if deliveries.is_empty() {
+        return Err(AlertError::NoChannel(args.channel).into());
+    }
+    let lines: Vec<_> = deliveries.iter().map(arrival).collect();
+    print(global.json, &deliveries, &lines.join("\n"))?;
+    let failed = deliveries.iter().filter(|it| it.error.is_some());
+    match failed.count() {
+        0 => Ok(()),
+        failed => Err(AlertError::NotDelivered(failed).into()),
+    }
+}
+
+fn arrival(delivery: &Delivery) -> String {
+    match &delivery.error {
+        None => format!("{}: arrived", delivery.channel),
+        Some(error) => format!("{}: did NOT arrive: {error}", delivery.channel),
+    }
+}
+
+fn describe(told: &Told) -> String {
+    let mut lines = Vec::new();
+    if told.firing.is_empty() {
+        lines.push("nothing is wrong".to_owned());
+    }
+    for alert in &told.firing {
+        let severity = severity(alert.severity);
+        lines.push(format!(
+            "{severity:<8}  {}  since {}: {}",
+            alert.key, alert.since, alert.evidence
+        ));
+    }
+    lines.extend(told.deliveries.iter().map(|delivery| {
+        let what = match delivery.channel {
+            ChannelKind::Heartbeat => String::new(),
+            _ => format!(" (alerts in the message: {})", delivery.alerts),
+        };
+        format!("{}{what}", arrival(delivery))
+    }));
+    lines.join("\n")
+}
+
+fn table(alerts: &[Alert]) -> String {
+    if alerts.is_empty() {
+        return "nothing is wrong, or nobody has looked yet: `twotower alert check` looks".into();
+    }
+    alerts.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn line(alert: &Alert) -> String {
+    let phase = match alert.phase {
+        Phase::Pending => "pending",
+        Phase::Firing if alert.flapping => "flapping",
+        Phase::Firing => "firing",
+        Phase::Resolved { .. } => "over",
+    };
+    let told: Vec<_> = alert
+        .told
+        .iter()
+        .map(|(channel, mark)| {
+            let what = if mark.firing { "told" } else { "told the end" };
+            format!("{channel} {what} {}", alert::moment(mark.at_us))
+        })
+        .collect();
+    let told = if told.is_empty() {
+        "nobody was told".into()
+    } else {
+        told.join(", ")
+    };
+    format!(
+        "{:<8}  {phase:<8}  {}  since {}: {}; {told}",
+        severity(alert.severity),
+        alert.key(),
+        alert::moment(alert.since_us),
+        alert.evidence
+    )
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "critical",
+        Severity::Warning => "warning",
+    }
 }

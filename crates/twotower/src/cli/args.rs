@@ -9,6 +9,7 @@ use super::prune::PruneArgs;
 use super::restore::RestoreArgs;
 use super::run::RunArgs;
 use super::schedule::ScheduleArgs;
+use super::shell::{CompletionsArgs, ManualArgs};
 use super::storage::{FetchArgs, KeysArgs, PublishArgs};
 use super::tune::TuneArgs;
 use crate::config::{Config, Training, Update};
@@ -60,6 +61,10 @@ pub struct GlobalArgs {
     /// Print the result as JSON on standard output
     #[arg(long, global = true)]
     pub json: bool,
+
+    /// Stop when standard input ends: `twotower run` says so to the commands that it runs
+    #[arg(long, global = true, hide = true)]
+    pub supervised: bool,
 
     /// Say more; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -142,6 +147,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Print the contract of the HTTP API, as `twotower serve` tells it at /openapi.json
     Openapi,
+    /// Print what a shell needs to complete commands and flags
+    Completions(CompletionsArgs),
+    /// Write a manual page for each command
+    Manual(ManualArgs),
 }
 
 /// How likes are cut into training, validation and test.

@@ -11,6 +11,7 @@ use super::prune;
 use super::restore;
 use super::run as run_job;
 use super::schedule;
+use super::shell;
 use super::storage;
 use super::tune::TuneArgs;
 use crate::config::Config;
@@ -41,10 +42,8 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
             }
         });
     }
-    if let Command::Openapi = command {
-        // Without the line that says so: this is redirected to a file.
-        print!("{}", serve::openapi_document());
-        return Ok(());
+    if let Some(said) = about_itself(&command, &global) {
+        return said;
     }
     let config = Config::load(global.config.as_deref())?;
     if let Command::Serve(args) = command {
@@ -63,7 +62,9 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
             std::process::exit(130);
         }
     });
-    operations::stop_with_supervisor(&interrupt);
+    if global.supervised {
+        operations::stop_with_supervisor(&interrupt);
+    }
     match command {
         Command::Demo(args) => demo(args, &config, &global, &interrupt).await,
         Command::Migrate => migrate(&config, &global).await,
@@ -145,8 +146,23 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
             done("restore");
             Ok(())
         }
-        Command::Serve(_) | Command::Openapi => unreachable!("done above"),
+        Command::Serve(_) | Command::Openapi | Command::Completions(_) | Command::Manual(_) => {
+            unreachable!("done above")
+        }
     }
+}
+
+/// What the program says about itself asks for no configuration. What is redirected to a file ends without the line that says so.
+fn about_itself(command: &Command, global: &GlobalArgs) -> Option<anyhow::Result<()>> {
+    match command {
+        Command::Openapi => print!("{}", serve::openapi_document()),
+        Command::Completions(args) => print!("{}", shell::completions(args)),
+        Command::Manual(args) => {
+            return Some(shell::manual(args, global.json).inspect(|()| done("manual")));
+        }
+        _ => return None,
+    }
+    Some(Ok(()))
 }
 
 /// Waits for Ctrl-C, and on Unix for SIGTERM.
@@ -193,7 +209,7 @@ pub(super) async fn connect_patiently(
     Ok(store)
 }
 
-async fn check_schema(store: &Store) -> anyhow::Result<()> {
+pub(super) async fn check_schema(store: &Store) -> anyhow::Result<()> {
     let pending = store.pending_migrations().await?;
     anyhow::ensure!(
         pending.is_empty(),

@@ -1,6 +1,102 @@
+use super::{ConfigError, Setting};
+use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
-/// Section `[alerts]`: who is told what is wrong, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Section `[alerts]`: who is told what is wrong, and when. Addresses that are secrets come from the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Alerts {}
+pub struct Alerts {
+    /// `twotower schedule` looks so often, minutes; 0 leaves it to others.
+    pub every_minutes: u32,
+    /// How long something critical must be wrong before anybody is told, minutes.
+    pub critical_after_minutes: u32,
+    /// How long something that is a warning must be wrong before anybody is told, minutes.
+    pub warning_after_minutes: u32,
+    /// What is wrong again so soon after it was right comes and goes, and is not called right again until it was for so long, minutes.
+    pub flapping_minutes: u32,
+    /// Tell again what is still wrong after so many hours; 0 never does.
+    pub repeat_hours: u32,
+    /// Sender of mail.
+    pub email_from: String,
+    /// Who gets mail.
+    pub email_to: Vec<String>,
+    /// Program and arguments; gets the message as JSON on its standard input.
+    pub command: Vec<String>,
+    /// What links to the runbook begin with.
+    pub runbook: String,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self {
+            every_minutes: 5,
+            critical_after_minutes: 0,
+            warning_after_minutes: 10,
+            flapping_minutes: 60,
+            repeat_hours: 24,
+            email_from: String::new(),
+            email_to: Vec::new(),
+            command: Vec::new(),
+            runbook: "docs/runbook.md".into(),
+        }
+    }
+}
+
+impl Alerts {
+    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let day = 24 * 60;
+        let ranges = [
+            ("every_minutes", self.every_minutes, day),
+            ("critical_after_minutes", self.critical_after_minutes, day),
+            ("warning_after_minutes", self.warning_after_minutes, day),
+            ("flapping_minutes", self.flapping_minutes, day),
+            ("repeat_hours", self.repeat_hours, 24 * 365),
+        ];
+        for (key, value, maximum) in ranges {
+            let setting = Setting {
+                section: "alerts",
+                key,
+                value,
+                minimum: 0,
+                maximum,
+            };
+            setting.check(path)?;
+        }
+        let sender = Some(&self.email_from).filter(|text| !text.is_empty());
+        let senders = sender.map(|text| ("email_from", text));
+        let recipients = self.email_to.iter().map(|text| ("email_to", text));
+        for (key, text) in senders.into_iter().chain(recipients) {
+            if text.parse::<Mailbox>().is_err() {
+                return Err(ConfigError::Mailbox {
+                    path: path.to_owned(),
+                    key,
+                    text: text.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use std::path::Path;
+
+    #[test]
+    fn what_cannot_be_sent_is_refused() {
+        let parse = |text: &str| Config::parse(&format!("[alerts]\n{text}"), Path::new("x.toml"));
+        assert!(
+            parse("email_from = \"Two Tower <a@b.example>\"\nemail_to = [\"c@d.example\"]").is_ok()
+        );
+        assert_eq!(
+            parse("email_to = [\"nobody\"]").unwrap_err().to_string(),
+            "configuration x.toml, section [alerts]: email_to has `nobody`, which is no mail address"
+        );
+        assert_eq!(
+            parse("repeat_hours = 9000").unwrap_err().to_string(),
+            "configuration x.toml, section [alerts]: repeat_hours is 9000, expected 0 to 8760"
+        );
+    }
+}

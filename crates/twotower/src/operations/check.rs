@@ -1,10 +1,53 @@
 //! Whether all is as it should be: each check says what it found and what to do. `twotower doctor` asks all of them once; those that are
 //! watched are asked again and again, and alerts come of what they say.
 
-use serde::Serialize;
+mod catalogue;
+
+mod finding;
+
+mod round;
+
+mod remembered;
+
+pub(super) mod http;
+
+mod exposition;
+
+mod database;
+
+mod schema;
+
+mod data;
+
+mod vectors;
+
+mod models;
+
+mod drift;
+
+mod jobs;
+
+mod server;
+
+mod load;
+
+mod outside;
+
+mod certificate;
+
+mod host;
+
+mod keys;
+
+mod environment;
+
+pub use catalogue::{CATALOGUE, Topic};
+pub use round::{Scope, examine, examine_named};
+
+use serde::{Deserialize, Serialize};
 
 /// How bad it is where a check fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Somebody should look during the day.
@@ -20,6 +63,8 @@ pub struct Check {
     pub name: &'static str,
     /// What is asked, in a few words.
     pub title: &'static str,
+    /// What it is about.
+    pub topic: Topic,
     /// Of checks that alerts come of.
     pub watched: Option<Severity>,
 }

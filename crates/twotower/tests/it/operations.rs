@@ -10,4 +10,18 @@ mod schedule;
 
 mod log;
 
+mod backup;
+
+mod maintain;
+
+mod doctor;
+
+mod receiver;
+
+mod smtp;
+
+mod alerts;
+
+mod dashboards;
+
 mod week;

@@ -1,3 +1,143 @@
-//! A week of operation in minutes, on a clock that is moved.
+//! A week of operation in minutes: the scheduler, a server and a database on a clock that the test moves, and what happens to
+//! them. Nobody repairs anything; the test looks at the alerts that arrive and at what is left in the end.
 
 mod clock;
+
+mod household;
+
+mod office;
+
+use household::Household;
+use office::Keys;
+use std::time::Duration;
+
+/// Every night: a copy, an update, upkeep. Likes come in by day.
+fn night(house: &mut Household, day: u64) {
+    house.likes_come_in();
+    for (at, job) in [
+        ("01:30", "backup"),
+        ("02:00", "update"),
+        ("04:30", "maintain"),
+    ] {
+        house.at(day, at);
+        assert_eq!(house.ended(job), "succeeded", "{}", house.log());
+    }
+    house.recommends();
+}
+
+#[test]
+fn heavy_a_week_runs_itself() {
+    let mut house = Household::start();
+    let first = house.active_version();
+
+    // Monday: nothing happens.
+    night(&mut house, 0);
+    house.told_nothing();
+
+    // Tuesday: the update fails, for a reason of the database's. What readers see stays.
+    house.likes_come_in();
+    house.at(1, "01:30");
+    assert_eq!(house.ended("backup"), "succeeded", "{}", house.log());
+    house.sql("ALTER TABLE public.user_embeddings ADD CONSTRAINT out_of_order CHECK (updated_at < '2000-01-01') NOT VALID");
+    house.at(1, "02:00");
+    assert_eq!(house.ended("update"), "failed", "{}", house.log());
+    house.told("firing run-failed/update");
+    assert_eq!(house.active_version(), first);
+    house.recommends();
+    house.sql("ALTER TABLE public.user_embeddings DROP CONSTRAINT out_of_order");
+    house.at(1, "04:30");
+    assert_eq!(house.ended("maintain"), "succeeded", "{}", house.log());
+
+    // Wednesday: the next one is good. Cron has a line that the scheduler does not know of: two at once.
+    house.likes_come_in();
+    house.at(2, "01:30");
+    assert_eq!(house.ended("backup"), "succeeded", "{}", house.log());
+    let held = house.hold_updates();
+    house.at(2, "02:00");
+    house.wait("the update is at work", |house| {
+        house.sql(
+            "SELECT count(*) FROM twotower.job_runs WHERE job = 'update' AND state = 'running'",
+        ) == "1"
+    });
+    assert_eq!(house.twotower("run update"), Some(0));
+    assert_eq!(house.ended("update"), "skipped");
+    drop(held);
+    house.wait("the update is through", |house| house.running() == "0");
+    house.told("resolved run-failed/update");
+    // A model that the gate refuses: its floor is too high for any.
+    house.configure("[gate]\nmin_auc = 0.9999");
+    house.at(2, "03:00");
+    assert_eq!(house.ended("retrain"), "refused", "{}", house.log());
+    house.told("firing gate-refused");
+    assert_eq!(house.active_version(), first);
+    house.configure("[gate]\nmin_auc = 0.5");
+    house.at(2, "04:30");
+    assert_eq!(house.ended("maintain"), "succeeded", "{}", house.log());
+    house.recommends();
+
+    // Thursday: the machine goes down before the update is due, and comes back after it was.
+    house.likes_come_in();
+    house.at(3, "01:30");
+    assert_eq!(house.ended("backup"), "succeeded", "{}", house.log());
+    house.power_cut();
+    house.at(3, "02:45");
+    house.power_returns();
+    assert_eq!(house.ended("update"), "succeeded", "{}", house.log());
+    house.at(3, "04:30");
+    assert_eq!(house.ended("maintain"), "succeeded", "{}", house.log());
+    house.recommends();
+
+    // Friday: keys are rotated, those of tokens with an overlap, and that of models since it has grown old.
+    night(&mut house, 4);
+    house.told("firing key-age");
+    house.office.rotate(Keys::Both);
+    assert_eq!(house.recommended_to("old"), 200);
+    assert_eq!(house.recommended_to("new"), 200);
+    house.office.rotate(Keys::New);
+    house.new_signing_key();
+    house.move_by(Duration::from_mins(6));
+    house.told("resolved key-age");
+    house.signer = "new";
+
+    // Saturday: logs are rotated, as logrotate does it.
+    house.likes_come_in();
+    house.rotate_logs();
+    night(&mut house, 5);
+    house.no_line_is_torn();
+
+    // Sunday: the weekly model is good, and takes over.
+    house.likes_come_in();
+    for (at, job) in [
+        ("01:30", "backup"),
+        ("02:00", "update"),
+        ("03:00", "retrain"),
+        ("04:30", "maintain"),
+    ] {
+        house.at(6, at);
+        assert_eq!(house.ended(job), "succeeded", "{}", house.log());
+    }
+    let last = house.active_version();
+    assert!(last > first);
+    house.told("resolved gate-refused");
+    house.recommends();
+
+    let expected = [
+        "firing run-failed/update",
+        "resolved run-failed/update",
+        "firing gate-refused",
+        "firing key-age",
+        "resolved key-age",
+        "resolved gate-refused",
+    ];
+    assert_eq!(house.office.told(), expected, "{}", house.office.messages());
+    let runs = house.sql(
+        "SELECT string_agg(format('%s %s %s', job, state, n), ', ' ORDER BY job, state)
+         FROM (SELECT job, state, count(*) AS n FROM twotower.job_runs GROUP BY job, state) AS runs",
+    );
+    assert_eq!(
+        runs,
+        "backup succeeded 7, maintain succeeded 7, retrain refused 1, retrain succeeded 1, update failed 1, update skipped 1, update succeeded 6"
+    );
+    let visible = house.sql("SELECT count(*) FROM twotower.models WHERE state = 'active'");
+    assert_eq!(visible, "1");
+}

@@ -17,6 +17,9 @@ const RSA: &[u8] = include_bytes!("keys/rsa_2048.pk1.der");
 pub(crate) fn ec() -> (Algorithm, EncodingKey) {
     (Algorithm::ES256, EncodingKey::from_ec_der(EC))
 }
+pub(crate) fn other_ec() -> (Algorithm, EncodingKey) {
+    (Algorithm::ES256, EncodingKey::from_ec_der(OTHER_EC))
+}
 fn ed() -> (Algorithm, EncodingKey) {
     (Algorithm::EdDSA, EncodingKey::from_ed_der(ED))
 }
@@ -70,7 +73,7 @@ fn each_kind_of_key_verifies_its_own_tokens() {
             "a key for encryption"
         );
         assert_eq!(status(&sign(&ec(), Some("../ec"))), 401);
-        let stranger = (Algorithm::ES256, EncodingKey::from_ec_der(OTHER_EC));
+        let stranger = other_ec();
         assert_eq!(status(&sign(&stranger, Some("ec"))), 401);
     }
 }

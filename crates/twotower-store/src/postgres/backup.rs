@@ -1,0 +1,160 @@
+use super::copy::{Field, copy_out};
+use super::session::{query, query_scalar};
+use super::{Postgres, Session, experiments, registry};
+use crate::backup::{
+    ACTIVATIONS, BLOCKS, BackupError, BackupWriter, EVENTS, EXPERIMENTS, JOB_RUNS, KeptVersion,
+    Kind, MODELS, Moment, TOMBSTONE_SALT, TOMBSTONES, Table, VECTORS,
+};
+use crate::store::BULK_TIMEOUT;
+use crate::{StoreError, version_before};
+
+/// Bytes before the numbers in what `vector_send` gives: the dimension, and two that mean nothing.
+const VECTOR_HEADER: usize = 4;
+
+impl Postgres {
+    /// Everything as of one moment. Rows that a policy would hide are an error, as they are to `pg_dump`: half a backup is none.
+    pub(crate) async fn back_up(
+        &self,
+        writer: &mut BackupWriter,
+        events: bool,
+    ) -> Result<Moment, BackupError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        query("SET LOCAL row_security = off")
+            .execute(&mut *session)
+            .await?;
+        let moment = moment(&mut session).await?;
+        let tables = [
+            &MODELS,
+            &ACTIVATIONS,
+            &EXPERIMENTS,
+            &TOMBSTONE_SALT,
+            &TOMBSTONES,
+            &BLOCKS,
+            &JOB_RUNS,
+        ];
+        for table in tables.into_iter().chain(events.then_some(&EVENTS)) {
+            let mut lines = writer.lines(table.name)?;
+            copy_out(&mut session, &select(table), |[row]: [Option<&[u8]>; 1]| {
+                let row = Field {
+                    query: table.name,
+                    column: "row",
+                    bytes: row,
+                };
+                lines.push(&row.text()?)
+            })
+            .await?;
+            writer.end(lines)?;
+        }
+        let versions: Vec<i64> = moment.versions.iter().map(|kept| kept.version).collect();
+        for table in VECTORS {
+            write_vectors(&mut session, writer, table, &versions).await?;
+        }
+        session.commit().await?;
+        Ok(moment)
+    }
+}
+
+async fn moment(session: &mut Session) -> Result<Moment, StoreError> {
+    // The clock is read after the snapshot is taken: nothing that is seen is later.
+    let (taken_at_us, active_version, last_version): (i64, Option<i64>, i64) =
+        super::session::query_as(
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, (SELECT version FROM twotower.active_model),
+                    (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM twotower.model_versions)",
+        )
+        .fetch_one(&mut **session)
+        .await?;
+    let before = version_before(&registry::history(session).await?);
+    let experiment = experiments::running(session).await?;
+    let arms = experiment.map(|running| [running.control, running.challenger]);
+    let versions: Vec<i64> = active_version
+        .into_iter()
+        .chain(before)
+        .chain(arms.into_iter().flatten())
+        .collect();
+    // Those that were pruned have nothing left to keep.
+    let kept: Vec<(i64, String)> = super::session::query_as(
+        "SELECT version, manifest_sha256 FROM twotower.models WHERE version = ANY ($1) AND pruned_at IS NULL ORDER BY version",
+    )
+    .bind(versions)
+    .fetch_all(&mut **session)
+    .await?;
+    let kept = kept.into_iter();
+    Ok(Moment {
+        taken_at_us,
+        active_version,
+        last_version,
+        versions: kept
+            .map(|(version, manifest_sha256)| KeptVersion {
+                version,
+                manifest_sha256,
+            })
+            .collect(),
+    })
+}
+
+/// `COPY` of a table whose rows the server writes as JSON.
+fn select(table: &Table) -> String {
+    let columns = table.columns.iter().map(|column| {
+        let name = column.name;
+        match column.kind {
+            Kind::Time => {
+                format!("(extract(epoch FROM \"{name}\") * 1000000)::bigint AS \"{name}\"")
+            }
+            Kind::Bytes => format!("encode(\"{name}\", 'hex') AS \"{name}\""),
+            _ => format!("\"{name}\""),
+        }
+    });
+    let columns: Vec<String> = columns.collect();
+    format!(
+        "COPY (SELECT row_to_json(rows)::text FROM (SELECT {} FROM {} WHERE {} ORDER BY {}) AS rows) TO STDOUT (FORMAT binary)",
+        columns.join(", "),
+        table.postgres,
+        table.rows,
+        table.order
+    )
+}
+
+async fn write_vectors(
+    session: &mut Session,
+    writer: &mut BackupWriter,
+    table: &'static str,
+    versions: &[i64],
+) -> Result<(), BackupError> {
+    let schema: String = query_scalar("SELECT quote_ident(twotower.vector_schema())")
+        .fetch_one(&mut **session)
+        .await?;
+    let id = table.replace("embeddings", "id");
+    // Numbers of our own, and a name that the server has quoted: COPY takes no parameters.
+    let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+    let statement = format!(
+        "COPY (SELECT {id}, model_version, fingerprint, updated_at, {schema}.vector_send(embedding) FROM public.{table}
+               WHERE model_version = ANY ('{{{}}}'::bigint[]) ORDER BY model_version, {id}) TO STDOUT (FORMAT binary)",
+        versions.join(",")
+    );
+    let mut lines = writer.lines(table)?;
+    let mut numbers = Vec::new();
+    copy_out(session, &statement, |fields: [Option<&[u8]>; 5]| {
+        let [id, version, fingerprint, updated_at, vector] = fields.map(|bytes| Field {
+            query: table,
+            column: "embedding",
+            bytes,
+        });
+        let vector = vector.given()?;
+        let vector = vector.get(VECTOR_HEADER..).unwrap_or_default();
+        let (words, _) = vector.as_chunks::<4>();
+        numbers.clear();
+        numbers.extend(words.iter().flat_map(|word| {
+            let [a, b, c, d] = *word;
+            [d, c, b, a]
+        }));
+        lines.push_vector(
+            id.uuid()?,
+            version.integer()?,
+            fingerprint.integer()?,
+            updated_at.time_us()?,
+            &numbers,
+        )
+    })
+    .await?;
+    writer.end(lines)
+}
