@@ -14,4 +14,5 @@ mod alerts;
 
 mod dashboards;
 
+#[cfg(target_os = "linux")]
 mod week;
