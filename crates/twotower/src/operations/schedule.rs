@@ -12,6 +12,7 @@ use crate::jobs::{Interrupt, now_us};
 use anyhow::Context;
 use children::Children;
 use due::{Due, done_until, due};
+use serde::Serialize;
 use since::Since;
 use std::io;
 use std::process::ExitStatus;
@@ -38,24 +39,33 @@ pub struct ScheduleOptions {
     pub once: bool,
 }
 
+/// Runs that were started and have ended, each named by its job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Ran {
+    /// Well.
+    pub succeeded: Vec<&'static str>,
+    /// Not well. Each has said why.
+    pub failed: Vec<&'static str>,
+}
+
 /// What `twotower schedule --once` fails of.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ScheduleError {
-    /// Runs that did not end well. Each has said why.
+    /// See [`Ran::failed`].
     #[error("failed: {}", .0.join(", "))]
     Failed(Vec<&'static str>),
 }
 
-/// Keeps the schedule until `interrupt`; then ends what is at work, gently.
+/// Keeps the schedule until `interrupt`; then ends what is at work, gently. With `once`, says what ran.
 ///
 /// # Errors
-/// If the schedule or the folder of its state cannot be used; and if `once` is set, if the database is away or a run failed.
+/// If the schedule or the folder of its state cannot be used; with `once`, if the database is away.
 pub async fn schedule(
     place: &Place,
     program: &Program,
     options: ScheduleOptions,
     interrupt: &Interrupt,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ran> {
     let state_dir = &place.config.run.state_dir;
     let since = Since::load(state_dir, &place.config.schedule, now_us()).with_context(|| {
         format!(
@@ -72,14 +82,15 @@ pub async fn schedule(
         store: None,
         ask_at: Instant::now(),
         away: false,
-        failed: Vec::new(),
+        ran: Ran::default(),
     };
     scheduler.say_next(&Job::ALL);
     if options.once {
-        scheduler.once(interrupt).await
+        scheduler.once(interrupt).await?;
     } else {
-        scheduler.forever(interrupt).await
+        scheduler.forever(interrupt).await;
     }
+    Ok(scheduler.ran)
 }
 
 struct Scheduler<'a> {
@@ -92,13 +103,15 @@ struct Scheduler<'a> {
     /// When the database may be asked again.
     ask_at: Instant,
     away: bool,
-    failed: Vec<&'static str>,
+    ran: Ran,
 }
 
 impl Scheduler<'_> {
-    async fn forever(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
+    async fn forever(&mut self, interrupt: &Interrupt) {
         while !interrupt.is_set() {
             self.look_after_children();
+            // Nobody asks for them.
+            self.ran = Ran::default();
             // The database may be slow to say that it is away; who asks to stop does not wait for that.
             let started = tokio::select! {
                 started = self.start_what_is_due() => started,
@@ -114,20 +127,16 @@ impl Scheduler<'_> {
             tokio::time::sleep(LOOK).await;
         }
         self.stop().await;
-        Ok(())
     }
 
-    async fn once(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
+    async fn once(&mut self, interrupt: &Interrupt) -> Result<(), StoreError> {
         self.start_what_is_due().await?;
         while !self.children.is_empty() && !interrupt.is_set() {
             tokio::time::sleep(LOOK / 10).await;
             self.look_after_children();
         }
         self.stop().await;
-        if self.failed.is_empty() {
-            return Ok(());
-        }
-        Err(ScheduleError::Failed(std::mem::take(&mut self.failed)).into())
+        Ok(())
     }
 
     async fn stop(&mut self) {
@@ -139,8 +148,10 @@ impl Scheduler<'_> {
         self.children.reopen_log(self.program);
         for (job, status) in self.children.ended() {
             say_ended(job, &status);
-            if !status.is_ok_and(|status| status.success()) {
-                self.failed.push(job.name());
+            if status.is_ok_and(|status| status.success()) {
+                self.ran.succeeded.push(job.name());
+            } else {
+                self.ran.failed.push(job.name());
             }
             self.say_next(&[job]);
         }
