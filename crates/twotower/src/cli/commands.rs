@@ -128,7 +128,7 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Alert(args) => {
-            alert::run(&args, &config, &global, &interrupt).await?;
+            alert::run(&args, &config, &global).await?;
             done("alert");
             Ok(())
         }
