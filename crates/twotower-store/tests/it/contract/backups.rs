@@ -73,7 +73,8 @@ async fn fill(store: &Store) {
         watch_fraction: Some(0.35),
         at_us: Some(START_US),
     };
-    let recorded = store.record_events(user_id(1), &[event], EventPolicy::All);
+    let events = [event];
+    let recorded = store.record_events(user_id(1), &events, EventPolicy::All);
     recorded.await.unwrap();
     store
         .add_block(user_id(1), &block("\"é\"\n"))
@@ -212,14 +213,14 @@ async fn what_was_copied_comes_back_into_either_engine(store: &Store) {
             (&*run.job, run.state, run.due_at_us, run.message.as_deref()),
             ("update", RunState::Failed, Some(START_US), Some("away"))
         );
-        let begun = target.begin_run(&NewRun {
+        let next = NewRun {
             job: "update".into(),
             due_at_us: None,
             host: "b".into(),
             pid: 1,
             presumed_dead: Duration::from_hours(1),
-        });
-        assert!(begun.await.unwrap() > run.id);
+        };
+        assert!(target.begin_run(&next).await.unwrap() > run.id);
         assert_eq!(target.count_events(Duration::ZERO).await.unwrap(), 1);
         assert!(target.stop_experiment().await.unwrap().is_some());
         let again = NewExperiment {
@@ -253,7 +254,8 @@ async fn a_second_restoration_changes_nothing(store: &Store) {
 
 async fn what_is_newer_is_refused_or_replaced(store: &Store) {
     let (_root, backup) = backup_of(store).await;
-    let written = store.write_embeddings(VectorTable::Users, 2, &vector_rows(&[user_id(3)]));
+    let rows = vector_rows(&[user_id(3)]);
+    let written = store.write_embeddings(VectorTable::Users, 2, &rows);
     written.await.unwrap();
     store.stop_experiment().await.unwrap();
     store.activate_model(&promotion(3)).await.unwrap();
@@ -377,9 +379,8 @@ async fn two_models_of_one_number_are_not_mixed(store: &Store) {
 }
 
 async fn no_byte_changes_unnoticed(store: &Store) {
-    let (_root, backup) = backup_of(store).await;
-    drop(backup);
-    let folder = _root.path().join("20260131T033000Z");
+    let (root, _) = backup_of(store).await;
+    let folder = root.path().join("20260131T033000Z");
     let check = || Backup::open(&folder).and_then(|backup| backup.verify());
     check().unwrap();
     let mut tried = 0;

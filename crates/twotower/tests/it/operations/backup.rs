@@ -121,7 +121,8 @@ fn heavy_an_erased_user_stays_out() {
         // A fresh database learns of the erasure from the backup, and leaves out likes that came from elsewhere.
         let target = fresh(place.store.kind());
         restore(&target, &after);
-        let erased = target.store.erased_users(&[gone, user(4)]);
+        let asked = [gone, user(4)];
+        let erased = target.store.erased_users(&asked);
         assert_eq!(target.runtime.block_on(erased).unwrap(), [gone]);
         let update = target.json("update --full");
         assert_eq!(update["users"]["changed"], USERS as u64 - 1);
