@@ -77,7 +77,7 @@ async fn fill(store: &Store) {
     let recorded = store.record_events(user_id(1), &events, EventPolicy::All);
     recorded.await.unwrap();
     store
-        .add_block(user_id(1), &block("\"é\"\n"))
+        .add_block(user_id(1), &block("\"é\" \\"))
         .await
         .unwrap();
     let run = NewRun {
@@ -170,7 +170,9 @@ async fn told(store: &Store) -> String {
         store.experiments().await.unwrap()
     )
     .unwrap();
-    writeln!(told, "{:?}", store.erasures_unseen().await.unwrap()).unwrap();
+    let mut unseen = store.erasures_unseen().await.unwrap();
+    unseen.retain(|(version, _)| *version < 3);
+    writeln!(told, "{unseen:?}").unwrap();
     writeln!(told, "{:?}", store.active_model().await.unwrap()).unwrap();
     told
 }
@@ -268,7 +270,7 @@ async fn what_is_newer_is_refused_or_replaced(store: &Store) {
     };
     assert_eq!(
         newer.join(", "),
-        "versions 4 are not in the backup, readers were switched since, 1 vectors were written since"
+        "versions 4 are not in the backup, readers were switched since, experiment 1 has ended since, 1 vectors were written since"
     );
     let dry = RestoreOptions {
         replace: true,
@@ -277,7 +279,7 @@ async fn what_is_newer_is_refused_or_replaced(store: &Store) {
         reason: "restored".into(),
     };
     let seen = store.restore(&backup, &dry).await.unwrap();
-    assert_eq!((seen.newer.len(), seen.active_version), (3, Some(2)));
+    assert_eq!((seen.newer.len(), seen.active_version), (4, Some(2)));
     assert_eq!(told(store).await, before, "nothing was written");
 
     let replace = RestoreOptions {
@@ -384,8 +386,9 @@ async fn no_byte_changes_unnoticed(store: &Store) {
     let check = || Backup::open(&folder).and_then(|backup| backup.verify());
     check().unwrap();
     let mut tried = 0;
-    for entry in fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
+    let entries = fs::read_dir(&folder).unwrap();
+    let paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    for path in paths {
         let whole = fs::read(&path).unwrap();
         for place in 0..whole.len() {
             let mut bytes = whole.clone();
