@@ -23,8 +23,8 @@ use target::model_folder;
 use twotower_core::gate::Verdict;
 use twotower_store::model_files::{self, Manifest};
 use twotower_store::{
-    Activation, ActivationKind, LeaseHolder, ModelState, NewModel, Snapshot, SnapshotOptions,
-    Source, Store,
+    Activation, ActivationKind, IndexPlan, LeaseHolder, ModelState, NewModel, Snapshot,
+    SnapshotOptions, Source, Store,
 };
 use uuid::Uuid;
 use writer::Writer;
@@ -237,8 +237,14 @@ impl Run<'_> {
             };
             let videos = writer.write().await?;
             let dim = manifest.hyperparameters.embedding_dim;
-            let rows = report.videos.total() as u64;
-            index::build(store, retry, &self.options.settings, version, dim, rows).await?;
+            let settings = &self.options.settings;
+            let of_index = IndexPlan {
+                version,
+                dim,
+                rows: report.videos.total() as u64,
+                memory_cap_mb: settings.index_memory_mb,
+            };
+            index::build(store, retry, settings, &of_index).await?;
             index::refresh_statistics(store, retry).await;
             if !live {
                 self.check(version, dim, &plan).await?;
