@@ -17,10 +17,10 @@ demo: ## generate data, train, evaluate and open the console; needs only Rust
 	cargo run --release --locked -p twotower -- demo
 
 .PHONY: test
-test: tools lint test-deploy test-edge test-rust test-doc test-docs ## everything that must hold before a change lands
+test: tools lint test-edge test-rust test-doc test-docs test-deploy ## everything that must hold before a change lands
 
 .PHONY: tools
-tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-deny, the Supabase CLI
+tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-deny, the Supabase CLI, promtool
 	scripts/test-postgres run true
 	scripts/deno setup
 	scripts/python-env
@@ -30,6 +30,7 @@ tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chr
 	scripts/chromium
 	scripts/cargo-deny --version
 	scripts/supabase-cli --version
+	scripts/promtool --version
 
 .PHONY: lint
 lint: ## formatting, clippy, licences, direction of crates, what may not stand in a file
@@ -60,7 +61,10 @@ test-docs: ## flags and commands in the Markdown files, and the blocks that can 
 	scripts/test-postgres run tests/docs/check_docs.py $(binary)
 
 .PHONY: test-deploy
-test-deploy: ## what is under deploy/: linted, packaged, unpacked, held against systemd and the schemas of Kubernetes
+test-deploy: ## what is under deploy/: linted, packaged, unpacked, held against systemd and the schemas of Kubernetes; Prometheus' rules and their tests
+	scripts/promtool check config --syntax-only deploy/prometheus/prometheus.yml
+	scripts/promtool check rules deploy/prometheus/alerts.yml
+	scripts/promtool test rules deploy/prometheus/alerts.test.yml
 	cargo build -p twotower --locked
 	tests/deploy/lint
 	tests/deploy/check_package $(binary)

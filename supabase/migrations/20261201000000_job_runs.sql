@@ -34,5 +34,9 @@ begin
             'create policy %I on twotower.job_runs to %I using (true) with check (true)', 'twotower: all rows for ' || own, own
         );
     end loop;
+    -- For its metrics.
+    grant select on twotower.job_runs to twotower_server;
+    drop policy if exists "twotower: the server reads" on twotower.job_runs;
+    create policy "twotower: the server reads" on twotower.job_runs for select to twotower_server using (true);
 end
 $$;

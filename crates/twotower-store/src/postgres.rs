@@ -47,6 +47,8 @@ mod vectors;
 
 mod index;
 
+mod inspection;
+
 use crate::store::{BULK_TIMEOUT, redact};
 use crate::{ConnectOptions, StoreError, StoreTime};
 use session::{Session, query, query_scalar};

@@ -87,6 +87,7 @@ mod job_runs;
 
 mod backup;
 
+mod inspection;
 mod maintenance;
 
 #[expect(
@@ -280,6 +281,11 @@ impl Store {
             self.options.statement_timeout,
             record_verdict(self.lease, version, verdict)
         )
+    }
+
+    /// What the quality gate said of a version, if it was asked and there is such a version.
+    pub async fn verdict(&self, version: i64) -> Result<Option<Value>, StoreError> {
+        call!(self, self.options.statement_timeout, verdict(version))
     }
 
     /// Makes a version the one that readers see and retires the previous one, in one transaction that also records by whom

@@ -30,6 +30,8 @@ mod gate;
 
 pub(crate) mod identity;
 
+pub(crate) mod index;
+
 pub mod models;
 
 mod prune;
@@ -57,6 +59,7 @@ pub(crate) use identity::host;
 pub use identity::{describe_holder, operator};
 pub use models::{Decision, ListedModel, Switched};
 pub use prune::{Overdue, PruneOptions, PruneReport, Pruned, PrunedVersion, Reason, prune};
+pub(crate) use publisher::Publisher;
 pub use retry::Retry;
 pub use train::{FINE_TUNING_EPOCHS, FineTuning, Resume, TrainOptions, TrainReport, train};
 pub use tune::{TrialReport, TuneOptions, TuneReport, tune};

@@ -14,6 +14,14 @@ mod schedule;
 
 pub mod check;
 
+pub mod maintain;
+
+pub mod backup;
+
+pub mod restore;
+
+pub mod bundle;
+
 pub mod alert;
 
 pub use job::Job;

@@ -48,7 +48,8 @@ pub use args::{ConsoleAccess, ServeArgs};
 pub use cors::{CorsOrigins, OriginError};
 pub use limits::Limits;
 pub use metrics::{
-    Answered, CATALOGUE, CacheOutcome, Kind, Metric, Metrics, PoolState, SnapshotFigures,
+    Answered, CATALOGUE, CacheOutcome, JobFigures, Kind, Metric, Metrics, PoolState,
+    SnapshotFigures, Success,
 };
 pub use openapi::document as openapi_document;
 pub use recommendations::Policy;
@@ -63,7 +64,7 @@ pub(crate) use time::rfc3339;
 use crate::console;
 use anyhow::{Context, bail};
 use auth::Authenticator;
-use snapshot::{Keeper, SnapshotOptions, Snapshots};
+use snapshot::{Keeper, Records, SnapshotOptions, Snapshots};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -151,14 +152,16 @@ impl Server {
                 || config.policy.rules.max_per_performer > 0,
             new_days: config.new_days,
         };
+        // What they read is long, and nobody's request is to wait for their connection.
+        let apart = store.apart(1);
+        let records = Records::new(apart.clone(), Arc::clone(&counted));
         let snapshots = Arc::new(Snapshots::new(
-            // What it reads is long, and nobody's request is to wait for its connection.
-            store.apart(1),
+            apart,
             config.models.clone(),
             options,
             Arc::clone(&counted),
         ));
-        let keeper = Keeper::start(Arc::clone(&snapshots), config.limits).await?;
+        let keeper = Keeper::start(Arc::clone(&snapshots), records, config.limits).await?;
         auth.warm_up().await;
         let app = Arc::new(App::new(
             store,

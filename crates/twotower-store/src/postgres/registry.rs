@@ -110,6 +110,17 @@ impl Postgres {
         session.commit().await
     }
 
+    pub(crate) async fn verdict(&self, version: i64) -> Result<Option<Value>, StoreError> {
+        let mut session = self.begin().await?;
+        let verdict: Option<Option<Value>> =
+            query_scalar("SELECT verdict FROM twotower.models WHERE version = $1")
+                .bind(version)
+                .fetch_optional(&mut *session)
+                .await?;
+        session.commit().await?;
+        Ok(verdict.flatten())
+    }
+
     pub(crate) async fn activate_model(
         &self,
         lease: Option<Lease>,

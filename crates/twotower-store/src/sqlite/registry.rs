@@ -116,6 +116,15 @@ impl Sqlite {
         Ok(())
     }
 
+    pub(crate) async fn verdict(&self, version: i64) -> Result<Option<Value>, StoreError> {
+        let verdict: Option<Option<Value>> =
+            sqlx::query_scalar("SELECT verdict FROM twotower_models WHERE version = ?1")
+                .bind(version)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(verdict.flatten())
+    }
+
     pub(crate) async fn activate_model(
         &self,
         lease: Option<Lease>,

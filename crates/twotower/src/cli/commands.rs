@@ -207,7 +207,7 @@ pub(super) async fn connect_patiently(
     Ok(store)
 }
 
-async fn check_schema(store: &Store) -> anyhow::Result<()> {
+pub(super) async fn check_schema(store: &Store) -> anyhow::Result<()> {
     let pending = store.pending_migrations().await?;
     anyhow::ensure!(
         pending.is_empty(),

@@ -11,7 +11,9 @@ mod registry;
 mod text;
 
 pub use catalogue::{CATALOGUE, Kind, Metric};
-pub use registry::{Answered, CacheOutcome, Metrics, PoolState, SnapshotFigures};
+pub use registry::{
+    Answered, CacheOutcome, JobFigures, Metrics, PoolState, SnapshotFigures, Success,
+};
 
 use super::endpoint::METRICS;
 use super::router::App;

@@ -10,9 +10,12 @@ mod delta;
 
 mod refresh;
 
+mod records;
+
 mod keeper;
 
 pub(crate) use keeper::Keeper;
+pub(crate) use records::Records;
 pub(crate) use refresh::{SnapshotOptions, Snapshots};
 
 use std::cell::RefCell;

@@ -38,5 +38,7 @@ mod operations;
 
 mod edge;
 
+mod operations;
+
 #[cfg(target_os = "linux")]
 mod torture;

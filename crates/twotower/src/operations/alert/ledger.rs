@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::operations::alert::state::Patience;
-    use crate::operations::check::{Check, Finding, Severity, Verdict};
+    use crate::operations::check::{CATALOGUE, Finding, Verdict};
 
     #[test]
     fn what_was_written_is_read_and_what_is_damaged_is_forgotten() {
@@ -134,11 +134,6 @@ mod tests {
         let ledger = Ledger::new(&folder.path().join("state"));
         assert_eq!(ledger.load(), State::default());
         let mut state = State::default();
-        let check = Check {
-            name: "clock",
-            title: "the clock is right",
-            watched: Some(Severity::Warning),
-        };
         let finding = Finding {
             check: "clock",
             subject: None,
@@ -147,7 +142,7 @@ mod tests {
             fix: String::new(),
         };
         let patience = Patience::from(&config::Alerts::default());
-        state.observe(&[check], &[finding], 1, &patience);
+        state.observe(CATALOGUE, &[finding], 1, &patience);
         ledger.save(&state).unwrap();
         assert_eq!(ledger.load(), state);
         let path = folder.path().join("state/alerts.json");

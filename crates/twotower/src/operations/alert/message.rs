@@ -328,7 +328,34 @@ mod tests {
             message.subject(),
             "[twotower] 1 critical, 1 warning, 1 over: run-failed (update), connections, clock on db1"
         );
-        insta::assert_snapshot!(message.text(), @r"");
+        assert_eq!(
+            message.text(),
+            "\
+1 critical, 1 warning, 1 over: run-failed (update), connections, clock
+
+CRITICAL: run-failed (update)
+  expected   the latest run of a job went well
+  since      2023-11-14T22:13:20Z: 2 h 10 min
+  seen       exit code 1: a < b & c
+  to do      look at the log
+  runbook    docs/runbook.md#run-failed
+
+WARNING, still: connections
+  expected   the latest run of a job went well
+  since      2023-11-14T22:13:20Z: 2 h 10 min
+  seen       exit code 1: a < b & c
+  to do      look at the log
+  runbook    docs/runbook.md#connections
+
+OVER: clock
+  expected   the latest run of a job went well
+  lasted     2023-11-14T22:13:20Z to 2023-11-14T22:23:20Z: 10 min
+  last seen  exit code 1: a < b & c
+  runbook    docs/runbook.md#clock
+
+twotower on db1, 2023-11-15T00:23:20Z
+"
+        );
     }
 
     #[test]
@@ -341,9 +368,21 @@ mod tests {
         );
     }
 
+    /// Receivers rely on these names: docs/configuration.md shows them.
     #[test]
-    fn the_json_is_what_the_documents_show() {
-        insta::assert_json_snapshot!(message().alerts[0], @"");
+    fn the_documents_show_every_field() {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let docs = std::fs::read_to_string(docs).unwrap();
+        let example = docs.split("```json\n{\"version\"").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        let example = format!("{{\"version\"{example}");
+        let shown: serde_json::Value = serde_json::from_str(&example).unwrap();
+        let ours = serde_json::to_value(message()).unwrap();
+        let names = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(names(&shown), names(&ours));
+        assert_eq!(names(&shown["alerts"][0]), names(&ours["alerts"][0]));
     }
 
     #[test]

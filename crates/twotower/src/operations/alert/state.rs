@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 const MINUTE_US: i64 = 60_000_000;
 
-/// How patient alerts are, microseconds.
+/// How patient alerts are.
+#[expect(clippy::struct_field_names, reason = "names say the unit")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Patience {
     critical_us: i64,
@@ -279,24 +280,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const CATALOGUE: &[Check] = &[
-        Check {
-            name: "run-failed",
-            title: "the latest run went well",
-            watched: Some(Severity::Critical),
-        },
-        Check {
-            name: "connections",
-            title: "fewer than 100 connections",
-            watched: Some(Severity::Warning),
-        },
-        Check {
-            name: "grants",
-            title: "roles have their rights",
-            watched: None,
-        },
-    ];
+    use crate::operations::check::CATALOGUE;
 
     fn finding(check: &'static str, subject: Option<&str>, verdict: Verdict) -> Finding {
         Finding {

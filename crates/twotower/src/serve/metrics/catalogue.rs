@@ -85,6 +85,14 @@ catalogue! {
         "since a vector of a video was last written for the model that answers";
     RECALL_PROBE: Gauge "twotower_recall_probe" []
         "share of the exact top ten that the index found, over the latest sampled requests";
+    MODEL_QUALITY: Gauge "twotower_model_quality" ["metric"]
+        "`auc` and `precision_at_10` of the model that answers, means over users, as the quality gate measured them; absent if it was not asked";
+    JOB_RUN_STATE: Gauge "twotower_job_run_state" ["job_name", "state"]
+        "1 for the state of the latest run of a job, 0 for the others: `running`, `succeeded`, `failed`, `refused`";
+    JOB_LAST_SUCCESS: Gauge "twotower_job_last_success_timestamp_seconds" ["job_name"]
+        "end of the latest run of a job that succeeded, since 1970 by the database's clock";
+    JOB_LAST_DURATION: Gauge "twotower_job_last_success_duration_seconds" ["job_name"]
+        "how long that run took";
     RESIDENT_MEMORY: Gauge "process_resident_memory_bytes" []
         "memory of the process in RAM";
     OPEN_FDS: Gauge "process_open_fds" []

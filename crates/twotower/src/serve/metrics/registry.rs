@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use twotower_store::RunState;
 
-/// Upper bounds of a request's time, seconds.
+/// Upper bounds of a request's time, seconds. One is the limit that alerts hold it against, so that they need not interpolate.
 const REQUEST_BUCKETS: [f64; 14] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
 /// Those of a stage, most of which take less than a millisecond.
@@ -67,6 +68,32 @@ pub struct SnapshotFigures {
     pub bytes: usize,
 }
 
+/// How a job has been doing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct JobFigures {
+    /// Of the latest run that was not left to another process.
+    pub state: Option<RunState>,
+    /// Of the latest one that succeeded.
+    pub success: Option<Success>,
+}
+
+/// A run that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Success {
+    /// Its end, seconds since 1970.
+    pub at_s: f64,
+    /// How long it took, seconds.
+    pub took_s: f64,
+}
+
+/// States of runs that metrics tell.
+const RUN_STATES: [RunState; 4] = [
+    RunState::Running,
+    RunState::Succeeded,
+    RunState::Failed,
+    RunState::Refused,
+];
+
 /// Everything that one server counts. Counting is a short lock or an atomic store; nothing is allocated once a series exists.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -88,6 +115,8 @@ pub struct Metrics {
     model_version: Gauge,
     embedding_staleness: Gauge,
     recall_probe: Gauge,
+    quality: Mutex<BTreeMap<&'static str, f64>>,
+    jobs: Family<&'static str, JobFigures>,
 }
 
 impl Metrics {
@@ -162,6 +191,19 @@ impl Metrics {
         self.recall_probe.set(recall);
     }
 
+    /// What the quality gate measured of the model that answers, by metric.
+    pub fn set_quality(&self, quality: BTreeMap<&'static str, f64>) {
+        *locked(&self.quality) = quality;
+    }
+
+    /// How `job` has been doing. Of a success that is too long ago to be seen, the last one that was seen stays.
+    pub fn set_job(&self, job: &'static str, figures: JobFigures) {
+        let mut jobs = self.jobs.lock();
+        let success = jobs.get(job).and_then(|known| known.success);
+        let success = figures.success.or(success);
+        jobs.insert(job, JobFigures { success, ..figures });
+    }
+
     /// How many are worked on, how many may be, and how many wait.
     pub fn set_load(&self, limit: usize, in_flight: usize, waiting: usize) {
         self.concurrency_limit.set(limit as f64);
@@ -232,12 +274,41 @@ impl Metrics {
             self.embedding_staleness.get(),
         );
         text.gauge(&is::RECALL_PROBE, &[], self.recall_probe.get());
+        text.head(&is::MODEL_QUALITY);
+        for (metric, &value) in locked(&self.quality).iter() {
+            text.sample(&is::MODEL_QUALITY, &[metric], value);
+        }
+        self.render_jobs(&mut text);
         let figures = process::figures();
         text.gauge(&is::RESIDENT_MEMORY, &[], figures.resident_bytes);
         text.gauge(&is::OPEN_FDS, &[], figures.open_fds);
         text.gauge(&is::MAX_FDS, &[], figures.max_fds);
         text.gauge(&is::CPU_SECONDS, &[], figures.cpu_seconds);
         text.into_string()
+    }
+
+    fn render_jobs(&self, text: &mut Text) {
+        let jobs = self.jobs.lock();
+        text.head(&is::JOB_RUN_STATE);
+        for (job, figures) in jobs.iter() {
+            let Some(latest) = figures.state else {
+                continue;
+            };
+            for state in RUN_STATES {
+                let value = if state == latest { 1.0 } else { 0.0 };
+                text.sample(&is::JOB_RUN_STATE, &[job, state.as_str()], value);
+            }
+        }
+        let successes = jobs.iter().filter_map(|(job, it)| Some((job, it.success?)));
+        let successes: Vec<_> = successes.collect();
+        text.head(&is::JOB_LAST_SUCCESS);
+        for (job, success) in &successes {
+            text.sample(&is::JOB_LAST_SUCCESS, &[job], success.at_s);
+        }
+        text.head(&is::JOB_LAST_DURATION);
+        for (job, success) in &successes {
+            text.sample(&is::JOB_LAST_DURATION, &[job], success.took_s);
+        }
     }
 }
 
@@ -368,7 +439,28 @@ mod tests {
         metrics.set_embedding_staleness(Duration::ZERO);
         metrics.set_recall_probe(0.998);
         metrics.set_load(8, 1, 0);
+        metrics.set_quality(BTreeMap::from([("auc", 0.81)]));
+        let success = Success {
+            at_s: 1_767_225_600.0,
+            took_s: 12.5,
+        };
+        let mut figures = JobFigures {
+            state: Some(RunState::Succeeded),
+            success: Some(success),
+        };
+        metrics.set_job("update", figures);
+        figures.state = Some(RunState::Failed);
+        figures.success = None;
+        metrics.set_job("update", figures);
         let text = metrics.render();
+        assert!(
+            text.contains("twotower_job_run_state{job_name=\"update\",state=\"failed\"} 1\n")
+                && text.contains(
+                    "twotower_job_run_state{job_name=\"update\",state=\"succeeded\"} 0\n"
+                )
+                && text.contains("timestamp_seconds{job_name=\"update\"} 1767225600\n"),
+            "{text}"
+        );
         for metric in CATALOGUE {
             let series = match metric.kind {
                 Kind::Histogram => format!("{}_count", metric.name),

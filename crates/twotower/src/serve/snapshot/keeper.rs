@@ -1,6 +1,6 @@
 //! The thread that keeps views current: what it reads and decodes takes no time from the threads that answer.
 
-use super::{Snapshots, background};
+use super::{Records, Snapshots, background};
 use crate::serve::limits::Limits;
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,11 @@ impl Keeper {
     ///
     /// # Errors
     /// If there is no thread to be had.
-    pub(crate) async fn start(snapshots: Arc<Snapshots>, limits: Limits) -> io::Result<Self> {
+    pub(crate) async fn start(
+        snapshots: Arc<Snapshots>,
+        records: Records,
+        limits: Limits,
+    ) -> io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (loaded, first) = oneshot::channel();
         std::thread::Builder::new()
@@ -40,6 +44,7 @@ impl Keeper {
                     background::lower_priority();
                     tokio::select! {
                         () = snapshots.keep_current(limits) => {}
+                        () = records.keep_current(&snapshots) => {}
                         _ = stopped => {}
                     }
                 });
