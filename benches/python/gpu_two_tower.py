@@ -14,7 +14,7 @@ What makes it fast there:
 * What came before a window is summed over for all windows at the beginning of an epoch, by running sums.
 * `--precision`: products in float32, in tf32 (its exponent, 10 bits of fraction), or towers and logits in bfloat16.
 
-The first batches of an epoch decide how much room a step has; one that needs more for its videos ends the run with an error.
+A sample of batches decides how much room a step has; a step that needs more for its videos ends the run with an error.
 """
 
 import argparse
