@@ -41,6 +41,8 @@ mod vectors;
 
 mod index;
 
+mod user_tower;
+
 use crate::store::{BULK_TIMEOUT, redact};
 use crate::{ConnectOptions, StoreError, StoreTime};
 use session::{Session, query, query_scalar};

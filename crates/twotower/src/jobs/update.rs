@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use target::model_folder;
 use twotower_core::gate::Verdict;
+use twotower_core::model::Model;
 use twotower_store::model_files::{self, Manifest};
 use twotower_store::{
     Activation, ActivationKind, IndexOutcome, IndexPlan, LeaseHolder, ModelState, NewModel,
@@ -240,6 +241,7 @@ impl Run<'_> {
             let videos = writer.write().await?;
             let dim = manifest.hyperparameters.embedding_dim;
             self.index(version, dim, &report.videos).await?;
+            self.write_user_tower(version, &model).await?;
             self.refresh_statistics().await;
             if !live {
                 self.check(version, dim, &plan).await?;
@@ -283,6 +285,24 @@ impl Run<'_> {
             tracing::info!(
                 "index: {rows} vectors of {dim} dimensions, built with maintenance_work_mem {memory} ({:.1} s)",
                 started.elapsed().as_secs_f64()
+            );
+        }
+        Ok(())
+    }
+
+    /// The user tower for those who ask in SQL, also of a version that became active before there was a place for it.
+    async fn write_user_tower(&self, version: i64, model: &Model) -> anyhow::Result<()> {
+        let written = self
+            .retry
+            .run("write the user tower", || {
+                self.store.write_user_tower(version, &model.user_tower)
+            })
+            .await
+            .context("write the user tower")?;
+        if !written && self.store.kind() == StoreKind::Postgres {
+            tracing::warn!(
+                "the user tower is too wide for pgvector's vectors: recommend_videos blends the vectors of users whose stored one is older \
+                 than their last like"
             );
         }
         Ok(())
