@@ -68,13 +68,12 @@ declare
     dim integer;
     decays real[];
     scales integer;
-    -- As many as it takes from one scale to all.
-    doublings integer := 0;
     likes integer := 0;
     skips integer := 0;
     one record;
     -- pgvector refuses products of numbers above 0 that are none: decaying sums stay above them. Far below what float32 tells apart.
     tiny public.video_embeddings.embedding%type;
+    step public.video_embeddings.embedding%type;
     tile public.video_embeddings.embedding%type;
     like_decays public.video_embeddings.embedding%type;
     skip_decays public.video_embeddings.embedding%type;
@@ -103,15 +102,13 @@ begin
     if liker is null or twotower.caller_is_erased() then
         return;
     end if;
+    -- A decay of next to nothing forgets everything, and its products would be no numbers either.
+    decays := array(select case when decay < 1e-12 then 0 else decay end from unnest(decays) with ordinality as _ (decay, place) order by place);
     scales := cardinality(decays) - 1;
     tiny := array_fill(1e-20::real, array[dim]);
 
-    while 1 << doublings < scales loop
-        doublings := doublings + 1;
-    end loop;
-    -- The scales beyond the last one forget everything.
-    for scale in 1 .. 1 << doublings loop
-        factors := factors || array_fill(case when scale <= scales then decays[scale] else 0 end, array[dim]);
+    for scale in 1 .. scales loop
+        factors := factors || array_fill(decays[scale], array[dim]);
     end loop;
     like_decays := factors;
     factors := '{}';
@@ -132,9 +129,10 @@ begin
         ) as latest
         order by latest.created_at, latest.video_id
     loop
-        tile := one.embedding operator(twotower.+) tiny;
-        for doubling in 1 .. doublings loop
-            tile := tile operator(twotower.||) tile;
+        step := one.embedding operator(twotower.+) tiny;
+        tile := step;
+        for scale in 2 .. scales loop
+            tile := tile operator(twotower.||) step;
         end loop;
         like_sums := case when likes = 0 then tile else like_decays operator(twotower.*) like_sums operator(twotower.+) tile end;
         likes := likes + 1;
@@ -154,8 +152,8 @@ begin
         ) as stored
         order by skipped.created_at, skipped.video_id
     loop
-        tile := one.embedding operator(twotower.+) tiny;
-        skip_sums := case when skips = 0 then tile else skip_decays operator(twotower.*) skip_sums operator(twotower.+) tile end;
+        step := one.embedding operator(twotower.+) tiny;
+        skip_sums := case when skips = 0 then step else skip_decays operator(twotower.*) skip_sums operator(twotower.+) step end;
         skips := skips + 1;
     end loop;
     if likes + skips = 0 then
@@ -172,7 +170,7 @@ begin
             else (1 - decays[scale]) / (1 - exp(greatest(number * ln(decays[scale]), -700)))
         end)::real, array[dim]);
     end loop;
-    inputs := coalesce((like_sums::real[])[:scales * dim], array_fill(0::real, array[scales * dim]))
+    inputs := coalesce(like_sums::real[], array_fill(0::real, array[scales * dim]))
         || coalesce(skip_sums::real[], array_fill(0::real, array[dim]));
     x := inputs;
     shares := factors;
