@@ -104,7 +104,7 @@ async fn an_answer_is_kept_until_something_changes_or_five_minutes_are_over() {
         format!("like_video('{}', false)", video(1)),
     ] {
         ann.value(&change).await.unwrap();
-        for arguments in ["3", &known] {
+        for arguments in ["3", known.as_str()] {
             ann.run("DELETE FROM recommendation_cache").await.unwrap();
             let changed = answered(&mut ann, arguments).await;
             assert_eq!(changed["outcome"], "made", "{change}");
