@@ -7,10 +7,10 @@ declare
     place constant text := twotower.vector_schema();
     own record;
 begin
-    -- A row is one output of a layer: its weights for each input, and last its bias, whose input is 1.
-    --   decays   [k + 1]              one row: decay per like of each mean, then decay per skip; each in 0..1
-    --   hidden   [(k + 1) d + 3]      h rows: the means, two counts, 1
-    --   output   [(k + 1) d + 3 + h]  d rows: the same, and the hidden units
+    -- A row is one output of a layer: its weight for each input.
+    --   decays   [k + 1]              one row, of unit 0: decay per like of each mean, then decay per skip; each in 0..1
+    --   hidden   [(k + 1) d + 3]      h rows; inputs are the means, two counts, and 1, whose weight is the bias
+    --   output   [(k + 1) d + 3 + h]  d rows; the same inputs, and then the hidden units
     execute format(
         'create table if not exists twotower.user_towers (
              version bigint not null,
@@ -103,7 +103,9 @@ begin
         return;
     end if;
     -- A decay of next to nothing forgets everything, and its products would be no numbers either.
-    decays := array(select case when decay < 1e-12 then 0 else decay end from unnest(decays) with ordinality as _ (decay, place) order by place);
+    decays := array(
+        select case when decay < 1e-12 then 0 else decay end from unnest(decays) with ordinality as _ (decay, place) order by place
+    );
     scales := cardinality(decays) - 1;
     tiny := array_fill(1e-20::real, array[dim]);
 
