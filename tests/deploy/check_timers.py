@@ -41,12 +41,12 @@ def problems():
         found = re.search(r"^OnCalendar=(.*)$", timer, re.M)[1]
         if found != calendar(expected[job]):
             yield f"deploy/systemd/twotower-{job}.timer: {found}, by default it is {calendar(expected[job])}"
-    for name in ("systemd", "container", "kubernetes"):
-        text = (ROOT / f"deploy/{name}/twotower.toml").read_text(encoding="utf-8")
+    for name in ("systemd/twotower.toml", "container/twotower.toml", "container/compose.toml", "kubernetes/twotower.toml"):
+        text = (ROOT / "deploy" / name).read_text(encoding="utf-8")
         for job in JOBS:
             found = re.search(rf'^{job} = "([^"]*)"', text, re.M)
             if not found or found[1] != expected[job]:
-                yield f"deploy/{name}/twotower.toml: {job} is not {expected[job]}"
+                yield f"deploy/{name}: {job} is not {expected[job]}"
 
 
 found = list(problems())

@@ -127,7 +127,7 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
             Ok(())
         }
         Command::Alert(args) => {
-            alert::run(&args, &config, &global, &interrupt).await?;
+            alert::run(&args, &config, &global).await?;
             done("alert");
             Ok(())
         }

@@ -33,10 +33,9 @@ mod life_cycle;
 
 mod serve;
 
-#[cfg(target_os = "linux")]
-mod operations;
-
 mod edge;
+
+mod operations;
 
 #[cfg(target_os = "linux")]
 mod torture;

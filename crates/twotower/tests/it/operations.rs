@@ -24,4 +24,5 @@ mod alerts;
 
 mod dashboards;
 
+#[cfg(target_os = "linux")]
 mod week;

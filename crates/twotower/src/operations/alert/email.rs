@@ -88,7 +88,7 @@ impl Email {
         };
         let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
             .port(url.port().unwrap_or(usual_port))
-            .hello_name(ClientId::Domain(crate::jobs::identity::host()))
+            .hello_name(own_name())
             .timeout(Some(DEADLINE))
             .tls(tls);
         if let Some(credentials) = &self.credentials {
@@ -115,6 +115,17 @@ impl Email {
         mail.headers_mut()
             .insert_raw(HeaderValue::new(automatic, "auto-generated".into()));
         Ok(mail)
+    }
+}
+
+/// A name that a server may refuse for its form is not told.
+fn own_name() -> ClientId {
+    let host = crate::jobs::identity::host();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    if host.bytes().all(plain) {
+        ClientId::Domain(host)
+    } else {
+        ClientId::default()
     }
 }
 
