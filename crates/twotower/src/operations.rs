@@ -24,6 +24,8 @@ pub mod bundle;
 
 pub mod alert;
 
+mod round;
+
 pub use job::Job;
 pub use place::Place;
 pub use plan::Plan;

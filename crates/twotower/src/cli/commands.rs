@@ -62,7 +62,9 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
             std::process::exit(130);
         }
     });
-    operations::stop_with_supervisor(&interrupt);
+    if global.supervised {
+        operations::stop_with_supervisor(&interrupt);
+    }
     match command {
         Command::Demo(args) => demo(args, &config, &global, &interrupt).await,
         Command::Migrate => migrate(&config, &global).await,

@@ -6,6 +6,7 @@ mod since;
 
 mod children;
 
+use super::round::round;
 use super::run::{connect, cut_off, within};
 use super::{Job, Place, Plan, Program};
 use crate::jobs::{Interrupt, now_us};
@@ -18,6 +19,7 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use thiserror::Error;
+use tokio::task::JoinHandle;
 use twotower_store::{Store, StoreError};
 
 /// Between two looks at the clock, which may have jumped meanwhile.
@@ -83,6 +85,8 @@ pub async fn schedule(
         ask_at: Instant::now(),
         away: false,
         ran: Ran::default(),
+        looked_at_us: 0,
+        round: None,
     };
     scheduler.say_next(&Job::ALL);
     if options.once {
@@ -104,18 +108,22 @@ struct Scheduler<'a> {
     ask_at: Instant,
     away: bool,
     ran: Ran,
+    /// When the last round of looking and telling began, microseconds since 1970.
+    looked_at_us: i64,
+    round: Option<JoinHandle<()>>,
 }
 
 impl Scheduler<'_> {
     async fn forever(&mut self, interrupt: &Interrupt) {
         while !interrupt.is_set() {
             self.look_after_children();
+            self.look_around();
             // Nobody asks for them.
             self.ran = Ran::default();
             // The database may be slow to say that it is away; who asks to stop does not wait for that.
             let started = tokio::select! {
                 started = self.start_what_is_due() => started,
-                () = interrupted(interrupt) => break,
+                () = interrupt.wait() => break,
             };
             if let Err(error) = started
                 && !std::mem::replace(&mut self.away, true)
@@ -126,11 +134,19 @@ impl Scheduler<'_> {
             }
             tokio::time::sleep(LOOK).await;
         }
+        if let Some(round) = self.round.take() {
+            round.abort();
+        }
         self.stop().await;
     }
 
     async fn once(&mut self, interrupt: &Interrupt) -> Result<(), StoreError> {
-        self.start_what_is_due().await?;
+        let started = self.start_what_is_due().await;
+        if self.children.is_empty() {
+            // Each run does this at its end.
+            round(self.place).await;
+        }
+        started?;
         while !self.children.is_empty() && !interrupt.is_set() {
             tokio::time::sleep(LOOK / 10).await;
             self.look_after_children();
@@ -142,6 +158,20 @@ impl Scheduler<'_> {
     async fn stop(&mut self) {
         let grace = Duration::from_secs(self.place.config.run.grace_seconds.into());
         self.children.stop(grace + MARGIN).await;
+    }
+
+    /// Begins a round of looking and telling every few minutes by the clock, unless the last one is not over.
+    fn look_around(&mut self) {
+        let every_us = i64::from(self.place.config.alerts.every_minutes) * 60_000_000;
+        let now_us = now_us();
+        // Within the interval, a clock that was set back included.
+        let soon = (self.looked_at_us..self.looked_at_us + every_us).contains(&now_us);
+        if every_us == 0 || soon || self.round.as_ref().is_some_and(|it| !it.is_finished()) {
+            return;
+        }
+        self.looked_at_us = now_us;
+        let place = self.place.clone();
+        self.round = Some(tokio::spawn(async move { round(&place).await }));
     }
 
     fn look_after_children(&mut self) {
@@ -243,11 +273,5 @@ fn say_ended(job: Job, status: &io::Result<ExitStatus>) {
         Ok(status) if status.success() => tracing::info!("{job} has ended well"),
         Ok(status) => tracing::error!("{job} has failed: {status}"),
         Err(error) => tracing::error!("{job} cannot be waited for: {error}"),
-    }
-}
-
-async fn interrupted(interrupt: &Interrupt) {
-    while !interrupt.is_set() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

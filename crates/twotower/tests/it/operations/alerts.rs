@@ -325,8 +325,8 @@ async fn where_nothing_can_be_written_it_is_told_each_time() {
     std::fs::write(&file, "").unwrap();
     scene.toml = format!("run.state_dir = \"{}/state\"\n", file.display());
     for minute in 0..2 {
-        let told = scene.tell(minute, &[finding("disk-space", None, Verdict::Failed)]);
-        assert_eq!(told.await.failed(), 0);
+        let findings = [finding("disk-space", None, Verdict::Failed)];
+        assert_eq!(scene.tell(minute, &findings).await.failed(), 0);
         assert_eq!(webhook.take().len(), 1);
     }
 }

@@ -135,15 +135,11 @@ fn two_at_once_are_one() {
 #[test]
 fn a_command_that_is_killed_is_tried_again() {
     for place in Place::on_both() {
-        place.configure(&format!("{QUICK}attempts = 2"));
-        place.configure(
-            "[update]\ngate = false\nlease_seconds = 1\nbatch_size = 1\n[run]\npause_seconds = 0",
-        );
+        place.configure(&QUICK.replace("gate", "batch_size = 1\ngate"));
         let version = place.next_model();
         let run = start(place.command("--json run update"));
         let child = wait_for("the update", || child_running(run.id(), "update"));
-        // In the middle of it, as a machine without memory would.
-        std::thread::sleep(Duration::from_millis(150));
+        // As a machine without memory would.
         send("KILL", child);
         let output = run.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", log(&output));
@@ -208,7 +204,8 @@ fn a_run_whose_time_is_over_is_stopped_and_fails() {
         due_at_us: None,
     };
     let interrupt = Interrupt::default();
-    let ran = operations::run(&home, &program(&home), options, &interrupt);
+    let program = program(&home);
+    let ran = operations::run(&home, &program, options, &interrupt);
     let (report, error) = place.runtime.block_on(ran).unwrap();
     assert!(
         matches!(error, Some(RunError::TimedOut { .. })),
@@ -244,13 +241,10 @@ fn a_command_that_does_not_stop_is_killed() {
 
 #[test]
 fn a_command_does_not_outlive_its_supervisor() {
-    let place = Place::on_sqlite();
-    place.configure(QUICK);
+    let place = Place::on_postgres();
+    place.configure(&QUICK.replace("gate", "batch_size = 1\ngate"));
     place.next_model();
-    let (_listener, hanging) = silent_database();
-    let mut command = place.command("run update");
-    command.env("DATABASE_URL", hanging);
-    let mut run = start(command);
+    let mut run = start(place.command("run update"));
     let child = wait_for("the update", || child_running(run.id(), "update"));
     run.kill().unwrap();
     run.wait().unwrap();

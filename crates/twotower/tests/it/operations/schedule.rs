@@ -3,8 +3,10 @@
 use super::processes::{child_running, is_alive, log, send, start, wait_for};
 use super::run::runs;
 use crate::life_cycle::place::{Place, whole};
+use crate::support::{psql_command, sql};
 use serde_json::json;
 use std::fs;
+use std::process::Child;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use twotower_store::{NewRun, RunState};
 
@@ -114,15 +116,55 @@ fn a_run_by_another_machine_counts_and_one_that_was_cut_off_here_does_not() {
     assert_eq!(runs[0].state, RunState::Succeeded);
 }
 
+/// Holds what an update writes, until it is dropped.
+struct Locked {
+    session: Child,
+    url: String,
+}
+
+impl Locked {
+    fn vectors(url: &str) -> Self {
+        let lock = "BEGIN; LOCK TABLE video_embeddings IN EXCLUSIVE MODE; SELECT pg_sleep(60)";
+        let session = psql_command(url, lock).spawn().unwrap();
+        let locked = Self {
+            session,
+            url: url.into(),
+        };
+        locked.wait("mode = 'ExclusiveLock' AND granted");
+        locked
+    }
+
+    fn wait_for_somebody(&self) {
+        self.wait("NOT granted");
+    }
+
+    fn wait(&self, which: &str) {
+        let count = format!(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'video_embeddings'::regclass AND {which}"
+        );
+        wait_for(which, || (sql(&self.url, &count) != "0").then_some(()));
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND datname = current_database() AND pid <> pg_backend_pid()";
+        sql(&self.url, end);
+        let _ = self.session.wait();
+    }
+}
+
 #[test]
 fn a_scheduler_that_is_stopped_ends_its_runs_and_takes_them_up_again() {
     let place = Place::on_postgres();
-    place.configure(&SETTINGS.replace("lease_seconds = 1", "lease_seconds = 1\nbatch_size = 1"));
+    place.configure(&SETTINGS.replace("[run]", "[run]\ngrace_seconds = 1"));
     let version = place.next_model();
     down_for_days(&place);
+    let locked = Locked::vectors(&place.url);
     let scheduler = start(place.command("schedule"));
     let run = wait_for("the run", || child_running(scheduler.id(), "run update"));
     let update = wait_for("the update", || child_running(run, "--json update"));
+    locked.wait_for_somebody();
     send("TERM", scheduler.id());
     let output = scheduler.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", log(&output));
@@ -134,6 +176,7 @@ fn a_scheduler_that_is_stopped_ends_its_runs_and_takes_them_up_again() {
         log(&output)
     );
     assert!(!is_alive(run) && !is_alive(update));
+    drop(locked);
     assert_eq!(runs(&place, "update")[0].state, RunState::Failed);
     place.json("schedule --once");
     let runs = runs(&place, "update");
