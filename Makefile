@@ -17,7 +17,7 @@ demo: ## generate data, train, evaluate and open the console; needs only Rust
 	cargo run --release --locked -p twotower -- demo
 
 .PHONY: test
-test: tools lint test-deploy test-edge test-rust test-doc test-docs ## everything that must hold before a change lands
+test: tools lint test-edge test-rust test-doc test-docs test-deploy ## everything that must hold before a change lands
 
 .PHONY: tools
 tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-deny, the Supabase CLI, promtool
@@ -25,6 +25,8 @@ tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chr
 	scripts/deno setup
 	scripts/python-env
 	scripts/python-env contract
+	scripts/python-env deploy
+	scripts/deploy-tools
 	scripts/chromium
 	scripts/cargo-deny --version
 	scripts/supabase-cli --version
@@ -36,12 +38,6 @@ lint: ## formatting, clippy, licences, direction of crates, what may not stand i
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	scripts/check-crates
 	scripts/check-repo
-
-.PHONY: test-deploy
-test-deploy: ## what is under deploy/: Prometheus' rules, with their tests
-	scripts/promtool check config --syntax-only deploy/prometheus/prometheus.yml
-	scripts/promtool check rules deploy/prometheus/alerts.yml
-	scripts/promtool test rules deploy/prometheus/alerts.test.yml
 
 .PHONY: test-rust
 test-rust: ## unit and integration tests, with a PostgreSQL of their own
@@ -63,6 +59,21 @@ test-doc: ## examples in the API documentation
 test-docs: ## flags and commands in the Markdown files, and the blocks that can be run
 	cargo build --workspace --tests --locked
 	scripts/test-postgres run tests/docs/check_docs.py $(binary)
+
+.PHONY: test-deploy
+test-deploy: ## what is under deploy/: linted, packaged, unpacked, held against systemd and the schemas of Kubernetes; Prometheus' rules and their tests
+	scripts/promtool check config --syntax-only deploy/prometheus/prometheus.yml
+	scripts/promtool check rules deploy/prometheus/alerts.yml
+	scripts/promtool test rules deploy/prometheus/alerts.test.yml
+	cargo build -p twotower --locked
+	tests/deploy/lint
+	tests/deploy/check_package $(binary)
+
+.PHONY: test-machine
+test-machine: ## the package in a machine with a systemd of its own, installed, serving, its jobs run, purged; the image run; as root, on Debian
+	cargo build -p twotower --locked
+	tests/deploy/test_image $(binary)
+	tests/deploy/test_machine "$$(scripts/package-deb $(binary) target/packages)"
 
 .PHONY: quality
 quality: ## ranking quality on ../shared/data; fails where that folder is missing

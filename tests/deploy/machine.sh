@@ -50,6 +50,7 @@ step 'the server, with its secret as a credential'
 mkdir -p /etc/systemd/system/twotower-serve.service.d
 cp /usr/share/doc/twotower/examples/systemd/serve-credentials.conf /etc/systemd/system/twotower-serve.service.d/credentials.conf
 (umask 077 && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >/etc/twotower/jwt-secret)
+echo TWOTOWER_LOG_FILE=/var/log/twotower/twotower.log >>/etc/twotower/env
 systemctl daemon-reload
 systemctl enable --now twotower-serve.service
 answers /healthz
@@ -65,6 +66,14 @@ systemctl kill --signal=KILL twotower-serve.service
 sleep 1
 answers /readyz
 [[ $(systemctl show --property=MainPID --value twotower-serve.service) != "$process" ]]
+
+step 'its log file is renamed'
+grep -q /healthz /var/log/twotower/twotower.log
+logrotate --force /etc/logrotate.d/twotower
+answers /healthz
+for _ in $(seq 20); do grep -q /healthz /var/log/twotower/twotower.log && break || sleep 0.2; done
+grep -q /healthz /var/log/twotower/twotower.log
+test -s /var/log/twotower/twotower.log.1
 
 step 'jobs under their units'
 for job in update maintain backup; do

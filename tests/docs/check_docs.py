@@ -4,7 +4,8 @@
     tests/docs/check_docs.py BINARY [--database-url URL] [--no-run]
 
 1. Every `twotower …` command and flag in README.md, ARCHITECTURE.md, CONTRIBUTING.md and docs/ is in BINARY's --help, and every
-   flag in --help is in docs/configuration.md, as are the hyperparameters with their defaults.
+   flag in --help is in docs/configuration.md, as are the hyperparameters with their defaults. The same holds for what units, scripts, images
+   and manifests under deploy/ call; and every variable of the environment that they name is documented.
 2. docs/X.md and docs/X.ja.md have the same levels of headings, code blocks (comments aside), rows of tables and check boxes.
 3. Blocks marked as below run, in order, in one shell a file. Files of docs/ run against a new database on the server of
    URL (default: the first set of DATABASE_VARIABLES); README.md runs against the embedded default. `127.0.0.1:8080` is
@@ -31,6 +32,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import deploy_files
 from make_data import make_data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +126,7 @@ def invocations(script):
     script = re.sub(r"\\\n\s*", " ", script)
     for line in script.split("\n"):
         line = re.sub(r"(?:^|\s)#.*", "", line)
-        for match in re.finditer(r"(?<![\w./-])twotower(?=\s|$)", line):
+        for match in re.finditer(r"(?<![\w./-])twotower(?:-admin)?(?=\s|$)", line):
             rest = re.split(r"[;|&)]", line[match.end():])[0]
             try:
                 yield shlex.split(rest)
@@ -151,6 +153,23 @@ def check_mentions(path, program):
                 found = [] if found else [f"`{span}` is called planned, and exists"]
             for problem in found:
                 yield f"{path.relative_to(ROOT)}:{number}: {problem}"
+
+
+def check_deploy(program):
+    """Commands, flags and variables in what is deployed."""
+    documented = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    seen = 0
+    for path, text in deploy_files.files(ROOT):
+        place = path.relative_to(ROOT)
+        for number, words in deploy_files.commands(path, text, invocations):
+            seen += 1
+            for problem in program.problems(words):
+                yield f"{place}:{number}: {problem}"
+        for number, name in deploy_files.variables(text):
+            if not re.search(rf"\b{name}\b", documented):
+                yield f"{place}:{number}: no document tells what {name} is"
+    if not seen:
+        yield "deploy/: no call of twotower was found there, which cannot be"
 
 
 def check_reference(program):
@@ -328,6 +347,7 @@ def main():
     files = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")] + docs
 
     problems = [problem for path in files for problem in check_mentions(path, program)]
+    problems += check_deploy(program)
     problems += check_reference(program)
     problems += check_hyperparameters()
     problems += [problem for path in docs if path.name.endswith(".ja.md") for problem in check_translation(path)]

@@ -58,16 +58,15 @@ pub struct FinishedRun {
 impl FinishedRun {
     /// The message, as long as it may be.
     pub(crate) fn message(&self) -> Option<String> {
-        let message = self.message.as_ref()?;
-        // PostgreSQL's text cannot hold NUL.
-        Some(
-            message
-                .chars()
-                .filter(|&character| character != '\0')
-                .take(MESSAGE_LIMIT)
-                .collect(),
-        )
+        self.message.as_deref().map(kept)
     }
+}
+
+/// What is kept of a message.
+pub(crate) fn kept(message: &str) -> String {
+    // PostgreSQL's text cannot hold NUL.
+    let characters = message.chars().filter(|&character| character != '\0');
+    characters.take(MESSAGE_LIMIT).collect()
 }
 
 /// A run as it is kept. Times are the database's, in microseconds since 1970.

@@ -27,6 +27,8 @@ mod event;
 
 mod experiment;
 
+pub mod inspection;
+
 mod store;
 
 mod postgres;

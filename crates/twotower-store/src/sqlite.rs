@@ -37,6 +37,8 @@ mod search;
 
 mod vectors;
 
+mod inspection;
+
 use crate::postgres::UserChanges;
 use crate::store::redact;
 use crate::{ConnectOptions, StoreError, StoreTime};

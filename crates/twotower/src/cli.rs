@@ -39,6 +39,7 @@ pub use args::{Cli, Command};
 use crate::config::ConfigError;
 use crate::jobs::JobError;
 use crate::jobs::storage::StorageUsage;
+use crate::operations::RunError;
 use clap::Parser;
 use std::process::ExitCode;
 use twotower_core::hyperparameters::HyperparameterError;
@@ -51,7 +52,13 @@ use twotower_store::model_storage::StorageError;
 /// 5 refused by the quality gate, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    output::start_logging(cli.global.verbose, cli.global.log_format);
+    let log_file = match output::start_logging(&cli.global) {
+        Ok(log_file) => log_file,
+        Err(error) => {
+            tracing::error!("{}", output::said(&error));
+            return ExitCode::from(2);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -62,7 +69,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(commands::run(cli)) {
+    match runtime.block_on(commands::run(cli, log_file)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", output::said(&error));
@@ -78,6 +85,9 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
     if let Some(alert::AlertError::NoChannel(_)) = error.downcast_ref() {
         return ExitCode::from(2);
+    }
+    if let Some(error) = error.downcast_ref::<RunError>() {
+        return ExitCode::from(error.exit_code());
     }
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error {

@@ -138,7 +138,9 @@ impl Config {
         config.database.check(path)?;
         config.run.check(path)?;
         config.schedule.check(path)?;
+        config.checks.check(path)?;
         config.alerts.check(path)?;
+        config.maintenance.check(path)?;
         Ok(config)
     }
 

@@ -30,6 +30,8 @@ mod gate;
 
 pub(crate) mod identity;
 
+pub(crate) mod index;
+
 pub mod models;
 
 mod prune;
@@ -51,12 +53,15 @@ pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use erase::{Before, EraseOptions, EraseReport, FoundFile, SearchReport, SearchedFiles, erase};
 pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
+pub(crate) use file::{read_if_there, remove_if_there, write_whole};
 pub use gate::Gate;
+pub(crate) use identity::host;
 pub use identity::{describe_holder, operator};
 pub use models::{Decision, ListedModel, Switched};
 pub use prune::{Overdue, PruneOptions, PruneReport, Pruned, PrunedVersion, Reason, prune};
+pub(crate) use publisher::Publisher;
 pub use retry::Retry;
-pub use train::{FINE_TUNING_EPOCHS, FineTuning, TrainOptions, TrainReport, train};
+pub use train::{FINE_TUNING_EPOCHS, FineTuning, Resume, TrainOptions, TrainReport, train};
 pub use tune::{TrialReport, TuneOptions, TuneReport, tune};
 pub use update::{Changes, UpdateMode, UpdateOptions, UpdateReport, Updated, update};
 

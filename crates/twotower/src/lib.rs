@@ -4,6 +4,8 @@ pub mod cli;
 
 pub mod config;
 
+pub mod log_file;
+
 pub mod progress;
 
 pub mod import;

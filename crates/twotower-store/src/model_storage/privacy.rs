@@ -3,6 +3,7 @@
 use super::address::Endpoint;
 use super::supabase::{Api, ApiKey};
 use super::{ModelStorage, StorageError};
+use crate::model_files::MANIFEST;
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -173,6 +174,26 @@ async fn is_empty_list(answer: HttpResponse) -> bool {
 }
 
 impl ModelStorage {
+    /// Asks for a listing and for the manifest of the newest version, as a stranger would; writes nothing. False of a folder, which strangers
+    /// do not reach.
+    ///
+    /// # Errors
+    /// [`StorageError::Public`] or [`StorageError::PublicBucket`] if they are answered, others if that cannot be told.
+    pub async fn check_privacy(&self) -> Result<bool, StorageError> {
+        let Some(outside) = &self.outside else {
+            return Ok(false);
+        };
+        self.prepare_bucket(false).await?;
+        let version = match self.complete_version(None).await {
+            Ok(version) => version,
+            // Who asks for what is not there is told so, or that he may not know.
+            Err(StorageError::Empty { .. }) => 0,
+            Err(error) => return Err(error),
+        };
+        outside.must_refuse(&self.key(version, MANIFEST)).await?;
+        Ok(true)
+    }
+
     /// Refuses a public bucket before anything of a model is in it: puts an object that says nothing and asks for that. It lies
     /// where the model will, since some policies are about a part of a bucket.
     pub(super) async fn probe(&self, version: i64) -> Result<(), StorageError> {

@@ -14,7 +14,7 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, StoreError> {
         address: redact(url),
         source,
     })?;
-    let local = options.get_socket().is_some() || is_loopback(options.get_host());
+    let local = is_local(&options);
     let mode = match (ssl_mode(url), local) {
         (None, true) => PgSslMode::Prefer,
         (None, false) => PgSslMode::VerifyFull,
@@ -35,6 +35,11 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, StoreError> {
         // Poolers refuse the parameter, and numbers come in binary anyway.
         .extra_float_digits(None)
         .disable_statement_logging())
+}
+
+/// Whether the server is on this machine.
+pub(super) fn is_local(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some() || is_loopback(options.get_host())
 }
 
 /// The mode that the address itself asks for; what the environment says does not count.

@@ -1,6 +1,6 @@
 use super::Postgres;
 use super::session::{query, query_as, query_scalar};
-use crate::job_run::{KILLED, Row};
+use crate::job_run::{KILLED, Row, kept};
 use crate::{FinishedRun, NewRun, StoreError};
 use std::time::Duration;
 
@@ -29,6 +29,22 @@ impl Postgres {
         .await?;
         session.commit().await?;
         Ok(id)
+    }
+
+    pub(crate) async fn skip_run(&self, run: &NewRun, message: &str) -> Result<(), StoreError> {
+        let mut session = self.begin().await?;
+        query(
+            "INSERT INTO twotower.job_runs (job, due_at, host, pid, state, finished_at, message)
+             VALUES ($1, to_timestamp($2::double precision / 1000000), $3, $4, 'skipped', now(), $5)",
+        )
+        .bind(&run.job)
+        .bind(run.due_at_us)
+        .bind(&run.host)
+        .bind(i64::from(run.pid))
+        .bind(kept(message))
+        .execute(&mut *session)
+        .await?;
+        session.commit().await
     }
 
     pub(crate) async fn finish_run(

@@ -128,11 +128,8 @@ impl Postgres {
         step: &Upkeep,
         limits: StepLimits,
     ) -> Result<PgConnection, StoreError> {
-        const REFUSED: StoreError = StoreError::Settings {
-            setting: "lock_timeout",
-        };
         let needed = match step {
-            Upkeep::Rebuild { index } => index.rows * (4 * index.dim as u64 + ELEMENT) >> 20,
+            Upkeep::Rebuild { index } => (index.rows * (4 * index.dim as u64 + ELEMENT)) >> 20,
             _ => 0,
         };
         let memory = needed.min(limits.memory_mb).max(LEAST_MB);
@@ -146,7 +143,7 @@ impl Postgres {
         let mut connection = match PgConnection::connect_with(&options).await {
             // A pooler that knows no such settings.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("08P01") => {
-                return Err(REFUSED);
+                return Err(refused());
             }
             connection => connection?,
         };
@@ -157,12 +154,18 @@ impl Postgres {
         if arrived == lock_ms {
             Ok(connection)
         } else {
-            Err(REFUSED)
+            Err(refused())
         }
     }
 }
 
-/// At most what moves whole tables may take; 0 would mean no limit.
+fn refused() -> StoreError {
+    StoreError::Settings {
+        setting: "lock_timeout",
+    }
+}
+
+/// At most a day; 0 would mean no limit.
 fn milliseconds(limit: Duration) -> String {
     limit.min(24 * BULK_TIMEOUT).as_millis().max(1).to_string()
 }

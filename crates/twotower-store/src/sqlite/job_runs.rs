@@ -1,5 +1,5 @@
 use super::{Sqlite, now_us};
-use crate::job_run::{KILLED, Row};
+use crate::job_run::{KILLED, Row, kept};
 use crate::{FinishedRun, NewRun, StoreError};
 use std::time::Duration;
 
@@ -30,6 +30,22 @@ impl Sqlite {
         .await?;
         transaction.commit().await?;
         Ok(id)
+    }
+
+    pub(crate) async fn skip_run(&self, run: &NewRun, message: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO twotower_job_runs (job, due_at, started_at, finished_at, host, pid, state, message)
+             VALUES (?1, ?2, ?3, ?3, ?4, ?5, 'skipped', ?6)",
+        )
+        .bind(&run.job)
+        .bind(run.due_at_us)
+        .bind(now_us())
+        .bind(&run.host)
+        .bind(run.pid)
+        .bind(kept(message))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     pub(crate) async fn finish_run(

@@ -36,10 +36,11 @@ impl Sqlite {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let experiments =
-            sqlx::query_as("SELECT id, started_at FROM twotower_experiments ORDER BY id")
-                .fetch_all(&mut *transaction)
-                .await?;
+        let experiments = sqlx::query_as(
+            "SELECT id, started_at, ended_at IS NOT NULL FROM twotower_experiments ORDER BY id",
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
         let (salt, erased, newer): (String, i64, i64) = sqlx::query_as(
             "SELECT (SELECT lower(hex(salt)) FROM twotower_tombstone_salt), (SELECT count(*) FROM twotower_tombstones),
                     (SELECT count(*) FROM video_embeddings

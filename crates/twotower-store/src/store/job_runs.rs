@@ -15,6 +15,11 @@ impl Store {
         call!(self, self.options.statement_timeout, begin_run(run))
     }
 
+    /// Writes down a run that was left to another process; those that are at work stay as they are.
+    pub async fn skip_run(&self, run: &NewRun, message: &str) -> Result<(), StoreError> {
+        call!(self, self.options.statement_timeout, skip_run(run, message))
+    }
+
     /// Writes down how a run ended. Once it has ended, nothing changes.
     pub async fn finish_run(&self, id: i64, finished: &FinishedRun) -> Result<(), StoreError> {
         call!(

@@ -16,6 +16,11 @@ mod erasure;
 
 mod job_runs;
 
+mod backups;
+mod inspection;
+
+mod maintenance;
+
 mod serving;
 
 mod events;

@@ -8,8 +8,12 @@ mod erasure;
 
 mod guide;
 
+mod inspection;
+
 mod lease;
 
 mod schema;
 
 mod serving;
+
+mod maintenance;

@@ -16,7 +16,8 @@ use crate::config::{Config, Training, Update};
 use crate::demo::GeneratorOptions;
 use crate::import::ImportArgs;
 use crate::jobs::{
-    EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, Gate, TrainOptions, UpdateMode, UpdateOptions,
+    EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, Gate, Resume, TrainOptions, UpdateMode,
+    UpdateOptions,
 };
 use crate::serve::{ConsoleAccess, Policy, ServeArgs, ServeConfig, auth};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -64,6 +65,10 @@ pub struct GlobalArgs {
     /// Say more; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+
+    /// File that log lines go to, as JSON unless --log-format says human; errors stand on standard error too. SIGHUP opens it again
+    #[arg(long, global = true, env = "TWOTOWER_LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
 
     /// How log lines look
     #[arg(
@@ -162,6 +167,24 @@ impl From<SplitArg> for SplitKind {
     }
 }
 
+/// When training goes on from a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResumeArg {
+    /// Whenever there is one; of other data or flags it is an error
+    Always,
+    /// If it is of the same data and flags
+    IfSame,
+}
+
+impl From<ResumeArg> for Resume {
+    fn from(resume: ResumeArg) -> Self {
+        match resume {
+            ResumeArg::Always => Self::Always,
+            ResumeArg::IfSame => Self::IfSame,
+        }
+    }
+}
+
 /// What `train` and `tune` learn from, and with how many threads.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DataArgs {
@@ -237,9 +260,16 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N")]
     pub negatives: Option<usize>,
 
-    /// Go on where a run that was killed or interrupted stood; it ends at the same bytes. Asks for the same data and flags
-    #[arg(long)]
-    pub resume: bool,
+    /// Go on where a run that was killed or interrupted stood; it ends at the same bytes. Asks for the same data and flags;
+    /// with =if-same, training begins afresh if they are not
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always"
+    )]
+    pub resume: Option<ResumeArg>,
 
     /// Leave out the logQ correction: much worse, for comparison only
     #[arg(long)]
@@ -277,7 +307,7 @@ impl TrainArgs {
             threads: training.threads,
             output_dir: self.output_dir.clone().unwrap_or(training.output_dir),
             checkpoint_minutes: training.checkpoint_minutes,
-            resume: self.resume,
+            resume: self.resume.map_or(Resume::No, Into::into),
             from: self.from.clone().map(|folder| FineTuning {
                 folder,
                 epochs: self.epochs.unwrap_or(FINE_TUNING_EPOCHS),

@@ -20,6 +20,8 @@ use crate::jobs::{
     self, Evaluated, Gate, Interrupt, Retry, UpdateMode, UpdateOptions, UpdateReport, Updated,
     describe_holder,
 };
+use crate::log_file::LogFile;
+use crate::operations;
 use crate::progress::Progress;
 use crate::report::comparison_table;
 use crate::serve::{self, ServeArgs};
@@ -30,24 +32,18 @@ use twotower_core::metric::Bootstrap;
 use twotower_store::{Store, StoreKind};
 
 /// Runs one command.
-pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
+pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    // What the program says about itself asks for no configuration. What is redirected to a file ends without the line that says so.
-    match &command {
-        Command::Openapi => {
-            print!("{}", serve::openapi_document());
-            return Ok(());
-        }
-        Command::Completions(args) => {
-            print!("{}", shell::completions(args));
-            return Ok(());
-        }
-        Command::Manual(args) => {
-            shell::manual(args, global.json)?;
-            done("manual");
-            return Ok(());
-        }
-        _ => {}
+    #[cfg(unix)]
+    if let Some(log_file) = log_file.clone() {
+        tokio::spawn(async move {
+            if let Err(error) = log_file.reopen_on_hangup().await {
+                tracing::error!("SIGHUP cannot be waited for: {error}");
+            }
+        });
+    }
+    if let Some(said) = about_itself(&command, &global) {
+        return said;
     }
     let config = Config::load(global.config.as_deref())?;
     if let Command::Serve(args) = command {
@@ -66,6 +62,7 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             std::process::exit(130);
         }
     });
+    operations::stop_with_supervisor(&interrupt);
     match command {
         Command::Demo(args) => demo(args, &config, &global, &interrupt).await,
         Command::Migrate => migrate(&config, &global).await,
@@ -113,12 +110,12 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Run(args) => {
-            run_job::run(&args, &config, &global, &interrupt).await?;
+            run_job::run(&args, &config, &global, log_file, &interrupt).await?;
             done("run");
             Ok(())
         }
         Command::Schedule(args) => {
-            schedule::run(&args, &config, &global, &interrupt).await?;
+            schedule::run(&args, &config, &global, log_file, &interrupt).await?;
             done("schedule");
             Ok(())
         }
@@ -151,6 +148,19 @@ pub(super) async fn run(cli: Cli) -> anyhow::Result<()> {
             unreachable!("done above")
         }
     }
+}
+
+/// What the program says about itself asks for no configuration. What is redirected to a file ends without the line that says so.
+fn about_itself(command: &Command, global: &GlobalArgs) -> Option<anyhow::Result<()>> {
+    match command {
+        Command::Openapi => print!("{}", serve::openapi_document()),
+        Command::Completions(args) => print!("{}", shell::completions(args)),
+        Command::Manual(args) => {
+            return Some(shell::manual(args, global.json).inspect(|()| done("manual")));
+        }
+        _ => return None,
+    }
+    Some(Ok(()))
 }
 
 /// Waits for Ctrl-C, and on Unix for SIGTERM.
@@ -197,7 +207,7 @@ pub(super) async fn connect_patiently(
     Ok(store)
 }
 
-async fn check_schema(store: &Store) -> anyhow::Result<()> {
+pub(super) async fn check_schema(store: &Store) -> anyhow::Result<()> {
     let pending = store.pending_migrations().await?;
     anyhow::ensure!(
         pending.is_empty(),

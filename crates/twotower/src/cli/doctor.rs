@@ -1,19 +1,161 @@
 //! `twotower doctor`.
 
 use super::args::GlobalArgs;
+use super::output::print;
 use crate::config::Config;
 use crate::jobs::Interrupt;
+use crate::operations::bundle;
+use crate::operations::check::{CATALOGUE, Finding, Scope, Verdict, examine, examine_named};
+use crate::operations::{Place, check};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
+use serde_json::json;
+use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// Arguments of `twotower doctor`.
 #[derive(Debug, Clone, Args)]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// Look at this alone; repeatable, or several with commas between. docs/doctor.md lists the names
+    #[arg(long, value_name = "NAME", value_delimiter = ',', hide_possible_values = true, value_parser = PossibleValuesParser::new(CATALOGUE.iter().map(|check| check.name)))]
+    pub only: Vec<String>,
 
+    /// Also write what support needs into this new file, a .tar.gz without personal data and secrets
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
+}
+
+/// Looks, says what was found, and fails if something is wrong.
 pub(super) async fn run(
-    _args: &DoctorArgs,
-    _config: &Config,
-    _global: &GlobalArgs,
+    args: &DoctorArgs,
+    config: &Config,
+    global: &GlobalArgs,
     _interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    anyhow::bail!("not there yet")
+    let place = Place {
+        db_url: global.db_url.clone(),
+        config_file: global.config.clone(),
+        config: config.clone(),
+    };
+    let found = if args.only.is_empty() {
+        examine(&place, Scope::All).await
+    } else {
+        let asked = |check: &&check::Check| args.only.iter().any(|name| name == check.name);
+        let names: Vec<_> = CATALOGUE
+            .iter()
+            .filter(asked)
+            .map(|check| check.name)
+            .collect();
+        examine_named(&place, &names).await
+    };
+    let mut text = describe(&found);
+    if let Some(file) = &args.bundle {
+        bundle::write(&place, &found, file).await?;
+        let _ = write!(
+            text,
+            "\n\nwritten: {}; read it before you send it",
+            file.display()
+        );
+    }
+    let count = |verdict| {
+        found
+            .iter()
+            .filter(|finding| finding.verdict == verdict)
+            .count()
+    };
+    let failed = count(Verdict::Failed);
+    let value = json!({
+        "failed": failed,
+        "warned": count(Verdict::Warned),
+        "skipped": count(Verdict::Skipped),
+        "passed": count(Verdict::Passed),
+        "findings": found,
+        "bundle": args.bundle,
+    });
+    print(global.json, &value, &text)?;
+    anyhow::ensure!(
+        failed == 0,
+        "{failed} of {} things looked at are wrong: {}",
+        found.len(),
+        failures(&found)
+    );
+    Ok(())
+}
+
+fn failures(found: &[Finding]) -> String {
+    let failed = found
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Failed);
+    let names: Vec<String> = failed.map(name).collect();
+    names.join(", ")
+}
+
+fn name(finding: &Finding) -> String {
+    let subject = finding.subject.as_ref();
+    subject.map_or(finding.check.to_owned(), |subject| {
+        format!("{} {subject}", finding.check)
+    })
+}
+
+/// A paragraph for each topic; below each finding that is not well, what to do.
+fn describe(found: &[Finding]) -> String {
+    let mut text = String::new();
+    let mut topic = None;
+    let width = found
+        .iter()
+        .map(|finding| name(finding).chars().count())
+        .max()
+        .unwrap_or(0);
+    for finding in found {
+        let own = CATALOGUE.iter().find(|check| check.name == finding.check);
+        let own = own.map(|check| check.topic);
+        if own != topic {
+            let gap = if topic.is_some() { "\n\n" } else { "" };
+            let _ = write!(
+                text,
+                "{gap}{}",
+                own.map_or(String::new(), |topic| topic.to_string())
+            );
+            topic = own;
+        }
+        let mark = match finding.verdict {
+            Verdict::Passed => "ok",
+            Verdict::Warned => "WARNED",
+            Verdict::Failed => "FAILED",
+            Verdict::Skipped => "skipped",
+        };
+        let _ = write!(
+            text,
+            "\n  {mark:<8}{:<width$}  {}",
+            name(finding),
+            finding.evidence
+        );
+        if !finding.fix.is_empty() && finding.verdict != Verdict::Passed {
+            let _ = write!(text, "\n  {:8}{:width$}  → {}", "", "", finding.fix);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_stands_with_what_to_do() {
+        let finding = |check, subject: Option<&str>, verdict, fix: &str| Finding {
+            check,
+            subject: subject.map(str::to_owned),
+            verdict,
+            evidence: "seen".into(),
+            fix: fix.into(),
+        };
+        let found = [
+            finding("tls", None, Verdict::Passed, ""),
+            finding("run-failed", Some("update"), Verdict::Failed, "mend it"),
+        ];
+        let expected = "database\n  ok      tls                seen\n\njobs\n  FAILED  run-failed update  seen\n                             → mend it";
+        assert_eq!(describe(&found), expected);
+        assert_eq!(failures(&found), "run-failed update");
+    }
 }

@@ -1,25 +1,84 @@
-use super::args::LogFormat;
+use super::args::{GlobalArgs, LogFormat};
+use crate::log_file::LogFile;
+use anyhow::Context;
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
-/// Sends log lines to standard error, so that results alone stand on standard output.
-pub(super) fn start_logging(verbose: u8, format: LogFormat) {
-    let default = match verbose {
+/// Sends log lines to standard error, so that results alone stand on standard output; or to a file, and errors to both.
+///
+/// # Errors
+/// If the file cannot be opened. Lines go to standard error then.
+pub(super) fn start_logging(global: &GlobalArgs) -> anyhow::Result<Option<LogFile>> {
+    let default = match global.verbose {
         0 => "warn,twotower=info,twotower_store=info",
         1 => "info,twotower=debug,twotower_store=debug",
         _ => "debug",
     };
     let filter =
         EnvFilter::try_from_env("TWOTOWER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let opened = global.log_file.as_deref().map(|path| {
+        LogFile::open(path).with_context(|| {
+            format!(
+                "open the log file {}: name one in a folder that this user may write to",
+                path.display()
+            )
+        })
+    });
+    let file = opened.transpose();
     let terminal = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+    let style = match global.log_format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Auto if !terminal => Style::Timed,
+        LogFormat::Auto | LogFormat::Human => Style::Plain { colours: terminal },
+    };
+    let level = match &file {
+        Ok(Some(_)) => LevelFilter::ERROR,
+        _ => LevelFilter::TRACE,
+    };
+    let to_file = file.as_ref().ok().and_then(Option::as_ref).map(|file| {
+        let style = match global.log_format {
+            LogFormat::Human => Style::Timed,
+            LogFormat::Auto | LogFormat::Json => Style::Json,
+        };
+        lines(style, file.clone())
+    });
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(to_file)
+        .with(lines(style, std::io::stderr).with_filter(level))
+        .init();
+    file
+}
+
+/// How lines look.
+#[derive(Clone, Copy)]
+enum Style {
+    /// One object a line.
+    Json,
+    /// With time and level.
+    Timed,
+    /// With the level.
+    Plain { colours: bool },
+}
+
+fn lines<S, W>(style: Style, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
         .with_target(false);
-    match format {
-        LogFormat::Json => lines.json().init(),
-        LogFormat::Auto if !terminal => lines.with_ansi(false).init(),
-        LogFormat::Auto | LogFormat::Human => lines.without_time().with_ansi(terminal).init(),
+    match style {
+        Style::Json => lines.json().boxed(),
+        Style::Timed => lines.with_ansi(false).boxed(),
+        Style::Plain { colours } => lines.without_time().with_ansi(colours).boxed(),
     }
 }
 

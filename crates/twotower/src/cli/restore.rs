@@ -1,19 +1,91 @@
 //! `twotower restore`.
 
 use super::args::GlobalArgs;
+use super::backup::rows;
+use super::commands::check_schema;
+use super::output::print;
 use crate::config::Config;
-use crate::jobs::Interrupt;
+use crate::jobs::{Interrupt, Retry};
+use crate::operations::restore::{RestoreJob, RestoreReport, restore};
 use clap::Args;
+use std::path::PathBuf;
+use twotower_store::Store;
 
 /// Arguments of `twotower restore`.
 #[derive(Debug, Clone, Args)]
-pub struct RestoreArgs {}
+pub struct RestoreArgs {
+    /// A backup, or a folder of backups, whose newest is taken
+    #[arg(value_name = "BACKUP")]
+    pub backup: PathBuf,
+
+    /// Folder of models, into which those of the backup are copied [default: models]
+    #[arg(long, value_name = "FOLDER")]
+    pub model_path: Option<PathBuf>,
+
+    /// Go back to the backup although the database holds what is newer
+    #[arg(long)]
+    pub replace: bool,
+
+    /// Check the backup and the database, write nothing, print what would be restored
+    #[arg(long)]
+    pub dry_run: bool,
+}
 
 pub(super) async fn run(
-    _args: &RestoreArgs,
-    _config: &Config,
-    _global: &GlobalArgs,
-    _interrupt: &Interrupt,
+    args: &RestoreArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    anyhow::bail!("not there yet")
+    let job = RestoreJob {
+        folder: args.backup.clone(),
+        models: args
+            .model_path
+            .clone()
+            .unwrap_or_else(|| config.training.output_dir.clone()),
+        replace: args.replace,
+        dry_run: args.dry_run,
+        update: config.update.clone(),
+    };
+    let store = Retry::new(config.update.attempts)
+        .run("connect to the database", || {
+            Store::connect(&global.db_url, config.database.options())
+        })
+        .await?;
+    // Into a database with nothing in it, too.
+    if !args.dry_run {
+        store.migrate().await?;
+    }
+    check_schema(&store).await?;
+    let report = restore(&store, &job, interrupt).await?;
+    print(global.json, &report, &describe(&report))
+}
+
+fn describe(report: &RestoreReport) -> String {
+    let restored = &report.restored;
+    let mut lines = vec![format!(
+        "{} ({:.1} s)\n{}",
+        report.folder.display(),
+        report.seconds,
+        rows(&restored.rows)
+    )];
+    match restored.active_version {
+        Some(version) => lines.push(format!("readers see version {version}")),
+        None => lines.push("no version is active".into()),
+    }
+    if restored.erased_left_out > 0 {
+        lines.push(format!(
+            "{} vectors of users who were erased were left out",
+            restored.erased_left_out
+        ));
+    }
+    for newer in &restored.newer {
+        lines.push(format!("newer than the backup: {newer}"));
+    }
+    if report.dry_run {
+        lines.push("dry run, nothing was written".into());
+    } else {
+        lines.push("start `twotower serve` anew where it runs".into());
+    }
+    lines.join("\n")
 }

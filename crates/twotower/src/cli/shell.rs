@@ -72,10 +72,7 @@ mod tests {
                     sub.get_name()
                 );
             }
-            assert!(
-                script.contains("--db-url") || script.contains("db-url"),
-                "{shell}"
-            );
+            assert!(script.contains("db-url"), "{shell}");
         }
     }
 

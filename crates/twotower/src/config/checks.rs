@@ -1,6 +1,174 @@
+use super::{ConfigError, Setting};
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
-/// Section `[checks]`: what `twotower doctor` and the alerts hold against what they find.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Section `[checks]`: what `twotower doctor` and the alerts look at, and what they hold against what they find.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Checks {}
+pub struct Checks {
+    /// Address of `twotower serve`: `http://127.0.0.1:8080`.
+    pub server: Option<String>,
+    /// Address of its metrics, without a token: `http://127.0.0.1:9464/metrics`.
+    pub server_metrics: Option<String>,
+    /// Figures of the database's machine in Prometheus' text format: `node_exporter`, or a Supabase project's privileged metrics.
+    pub database_metrics: Option<String>,
+    /// Hosts, with a port unless that is 443, whose certificates must not expire.
+    pub certificate_hosts: Vec<String>,
+    /// Files of keys and secrets, besides those that the environment names.
+    pub key_files: Vec<PathBuf>,
+    /// Log files, besides the one that `TWOTOWER_LOG_FILE` names.
+    pub log_files: Vec<PathBuf>,
+    /// Likes that are enough.
+    pub likes: u32,
+    /// Users who like something, that are enough.
+    pub users: u32,
+    /// Videos that are enough.
+    pub videos: u32,
+    /// Least AUC of the active model.
+    pub auc: f64,
+    /// Least Precision@10 of the active model.
+    pub precision_at_10: f64,
+    /// Fewer connections than this, of everybody, to the database's server.
+    pub connections: u32,
+    /// Less than this of the processors of the database's machine, percent.
+    pub database_cpu_percent: u32,
+    /// 99 of 100 lists within so long, milliseconds.
+    pub latency_ms: u32,
+    /// Fewer answers than this with a status from 500 on, percent.
+    pub error_percent: f64,
+    /// Least share of the exact top ten that the index finds, 0 to 1.
+    pub recall: f64,
+    /// An update is slow from so long on, minutes.
+    pub update_minutes: u32,
+    /// A run is missed when it has not begun so long after it was due, minutes.
+    pub missed_minutes: u32,
+    /// Neither written nor looked at for so long, the vectors that readers see are stale, hours.
+    pub stale_hours: u32,
+    /// Videos of the catalogue that may lack a vector, percent.
+    pub missing_percent: f64,
+    /// The last backup may be so old, hours.
+    pub backup_hours: u32,
+    /// A rate of likes so much below that of the four weeks before is drift, percent of that rate.
+    pub drift_percent: u32,
+    /// Fewest videos shown in the last week, each counted once for a user, of which drift is told.
+    pub drift_impressions: u32,
+    /// Least space free where models and state are kept, megabytes.
+    pub disk_mb: u32,
+    /// Least memory available, megabytes.
+    pub memory_mb: u32,
+    /// Farthest that our clock may be from the database's, seconds.
+    pub clock_seconds: u32,
+    /// Oldest that a key may be, days.
+    pub key_days: u32,
+    /// A certificate must hold for so long, days.
+    pub certificate_days: u32,
+    /// Largest that a log file may be, megabytes.
+    pub log_mb: u32,
+}
+
+impl Default for Checks {
+    /// Figures of the deployment guide, where it has one.
+    fn default() -> Self {
+        Self {
+            server: None,
+            server_metrics: None,
+            database_metrics: None,
+            certificate_hosts: Vec::new(),
+            key_files: Vec::new(),
+            log_files: Vec::new(),
+            likes: 100_000,
+            users: 1_000,
+            videos: 10_000,
+            auc: 0.65,
+            precision_at_10: 0.15,
+            connections: 100,
+            database_cpu_percent: 80,
+            latency_ms: 200,
+            error_percent: 1.0,
+            recall: 0.9,
+            update_minutes: 30,
+            missed_minutes: 30,
+            stale_hours: 36,
+            missing_percent: 1.0,
+            backup_hours: 36,
+            drift_percent: 20,
+            drift_impressions: 5_000,
+            disk_mb: 2_048,
+            memory_mb: 512,
+            clock_seconds: 2,
+            key_days: 180,
+            certificate_days: 14,
+            log_mb: 1_024,
+        }
+    }
+}
+
+impl Checks {
+    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let whole = [
+            ("connections", self.connections, 1, 100_000),
+            ("database_cpu_percent", self.database_cpu_percent, 1, 100),
+            ("latency_ms", self.latency_ms, 1, 30_000),
+            ("update_minutes", self.update_minutes, 1, 10_080),
+            ("missed_minutes", self.missed_minutes, 1, 10_080),
+            ("stale_hours", self.stale_hours, 1, 8_784),
+            ("backup_hours", self.backup_hours, 1, 8_784),
+            ("drift_percent", self.drift_percent, 1, 100),
+            (
+                "drift_impressions",
+                self.drift_impressions,
+                1,
+                1_000_000_000,
+            ),
+            ("clock_seconds", self.clock_seconds, 1, 100_000_000),
+            ("key_days", self.key_days, 1, 36_500),
+            ("certificate_days", self.certificate_days, 0, 3_650),
+            ("log_mb", self.log_mb, 1, 1_000_000),
+            // Fractions: whatever is above is a slip of the pen. NaN becomes 0 and passes no comparison afterwards.
+            ("auc", self.auc.ceil() as u32, 0, 1),
+            ("precision_at_10", self.precision_at_10.ceil() as u32, 0, 1),
+            ("recall", self.recall.ceil() as u32, 0, 1),
+            ("error_percent", self.error_percent.ceil() as u32, 0, 100),
+            (
+                "missing_percent",
+                self.missing_percent.ceil() as u32,
+                0,
+                100,
+            ),
+        ];
+        for (key, value, minimum, maximum) in whole {
+            let setting = Setting {
+                section: "checks",
+                key,
+                value,
+                minimum,
+                maximum,
+            };
+            setting.check(path)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use std::path::Path;
+
+    #[test]
+    fn figures_outside_their_range_are_refused() {
+        let refused = |text: &str| {
+            let parsed = Config::parse(&format!("[checks]\n{text}"), Path::new("x.toml"));
+            parsed.unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused("database_cpu_percent = 101"),
+            "configuration x.toml, section [checks]: database_cpu_percent is 101, expected 1 to 100"
+        );
+        assert_eq!(
+            refused("auc = 65.0"),
+            "configuration x.toml, section [checks]: auc is 65, expected 0 to 1"
+        );
+        assert!(refused("servers = 1").contains("did you mean `server`?"));
+    }
+}

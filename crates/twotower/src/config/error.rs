@@ -56,6 +56,16 @@ pub enum ConfigError {
         /// Which one.
         setting: Setting,
     },
+    /// A part of the day that is none.
+    #[error(
+        "configuration {path}, section [maintenance]: window is `{window}`, expected two times of a day as in 03:30-06:00, or 00:00-24:00"
+    )]
+    Window {
+        /// The file.
+        path: PathBuf,
+        /// As written.
+        window: String,
+    },
     /// A schedule that cannot be kept.
     #[error("configuration {path}, section [schedule]: {source}")]
     Schedule {

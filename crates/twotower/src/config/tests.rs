@@ -93,14 +93,24 @@ fn a_configuration_survives_being_written() {
             retrain: String::new(),
             ..Schedule::default()
         },
-        checks: Checks::default(),
+        checks: Checks {
+            server: Some("http://127.0.0.1:8080".into()),
+            error_percent: 0.5,
+            ..Checks::default()
+        },
         alerts: Alerts {
             repeat_hours: 12,
             command: vec!["/usr/local/bin/page".into(), "--team".into()],
             ..Alerts::default()
         },
-        maintenance: Maintenance::default(),
-        backup: Backup::default(),
+        maintenance: Maintenance {
+            window: "22:00-02:00".into(),
+            ..Maintenance::default()
+        },
+        backup: Backup {
+            keep: 3,
+            ..Backup::default()
+        },
         source: Source {
             likes: "SELECT 'it''s', \"a\"\nFROM b".into(),
             ..Source::default()

@@ -1,5 +1,6 @@
 //! Checkpoints of training on disk: written whole or not at all, so that a killed run loses minutes at most.
 
+use super::Resume;
 use super::file::{read_if_there, remove_if_there, write_whole};
 use anyhow::Context;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ pub(super) struct Checkpoints {
     /// Names the data: a run goes on only from a checkpoint of the same.
     pub(super) data: String,
     /// Whether to go on from what is there.
-    pub(super) resume: bool,
+    pub(super) resume: Resume,
     /// Time between two of them.
     pub(super) interval: Duration,
 }
@@ -27,7 +28,7 @@ impl Checkpoints {
 
     /// The checkpoint of `phase` to go on from, if there is one and it is wanted.
     pub(super) fn load(&self, phase: Phase) -> anyhow::Result<Option<Vec<u8>>> {
-        if !self.resume {
+        if self.resume == Resume::No {
             return Ok(None);
         }
         let path = self.path(phase);

@@ -1,8 +1,8 @@
 //! The whole path on generated data, and how far the towers are from the truth behind it.
 
 use super::{
-    EvaluateOptions, Evaluated, Gate, Interrupt, JobError, TrainOptions, UpdateMode, UpdateOptions,
-    UpdateReport, Updated, evaluate, train, update,
+    EvaluateOptions, Evaluated, Gate, Interrupt, JobError, Resume, TrainOptions, UpdateMode,
+    UpdateOptions, UpdateReport, Updated, evaluate, train, update,
 };
 use crate::config::Config;
 use crate::demo::{Generated, GeneratorOptions, Oracle, generate, write};
@@ -116,7 +116,7 @@ pub async fn demo(
         threads: config.training.threads,
         output_dir: config.training.output_dir.clone(),
         checkpoint_minutes: config.training.checkpoint_minutes,
-        resume: false,
+        resume: Resume::No,
         from: None,
     };
     let trained = train(store, &source, &options, interrupt).await?;

@@ -2,7 +2,7 @@
 
 use super::fit::{EpochLog, fit};
 use super::train::{split_name, split_named};
-use super::{Interrupt, TrainOptions, check_sufficiency};
+use super::{Interrupt, Resume, TrainOptions, check_sufficiency};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use twotower_core::evaluate::{BaselineOptions, Comparison, compare};
@@ -104,7 +104,7 @@ pub async fn evaluate(
                     threads: options.threads,
                     output_dir: PathBuf::new(),
                     checkpoint_minutes: 0,
-                    resume: false,
+                    resume: Resume::No,
                     from: None,
                 };
                 let fit = fit(&dataset, &train, None, &interrupt)?;

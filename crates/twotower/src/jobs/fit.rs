@@ -3,7 +3,7 @@
 use super::checkpoint::Checkpoints;
 use super::cohorts::{Cohort, cohorts};
 use super::train::BaseModel;
-use super::{Interrupt, JobError, TrainOptions};
+use super::{Interrupt, JobError, Resume, TrainOptions};
 use crate::progress::Progress;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use twotower_core::interaction::Dataset;
 use twotower_core::model::Model;
 use twotower_core::split::{Phase, Split};
 use twotower_core::train::{
-    self, Base, EpochRecord, FineTuneError, Goal, Run, Trained, TrainingData,
+    self, Base, EpochRecord, FineTuneError, Goal, ResumeError, Run, Trained, TrainingData,
 };
 
 /// One epoch as the manifest keeps it.
@@ -232,16 +232,25 @@ impl Trainer<'_> {
         let Some(bytes) = checkpoints.load(phase)? else {
             return Ok(run);
         };
-        let run = run
-            .resume(&checkpoints.tag(phase), &bytes)
-            .with_context(|| {
+        match run.resume(&checkpoints.tag(phase), &bytes) {
+            Ok(run) => {
+                tracing::info!("resumed after {} whole epochs", run.epochs().len());
+                Ok(run)
+            }
+            Err(error @ ResumeError::Other { .. }) if checkpoints.resume == Resume::IfSame => {
+                tracing::info!(
+                    "{} is left: {error}; training begins afresh",
+                    checkpoints.path(phase).display()
+                );
+                self.fresh(data, goal)
+            }
+            Err(error) => Err(error).with_context(|| {
                 format!(
                     "resume from {}; without --resume training starts afresh",
                     checkpoints.path(phase).display()
                 )
-            })?;
-        tracing::info!("resumed after {} whole epochs", run.epochs().len());
-        Ok(run)
+            }),
+        }
     }
 
     fn save(&self, phase: Phase, run: &mut Run<'_>) -> anyhow::Result<()> {

@@ -22,7 +22,7 @@ pub(super) fn this_process() -> LeaseHolder {
     }
 }
 
-/// This machine.
+/// The machine, as others will read it.
 pub(crate) fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     name.or_else(|| std::env::var("HOSTNAME").ok())

@@ -20,7 +20,7 @@ pub(super) enum Publishing {
 const SILENT_LIFETIMES: u32 = 3;
 
 /// The only process that writes vectors and switches readers. Killed, it is so until the lease expires.
-pub(super) struct Publisher {
+pub(crate) struct Publisher {
     store: Store,
     lease: Lease,
     heartbeat: JoinHandle<StoreError>,
@@ -44,7 +44,7 @@ impl Publisher {
     }
 
     /// As [`Publisher::begin`], for those to whom anything but success is a failure.
-    pub(super) async fn begin_or_fail(store: &Store, settings: &Update) -> anyhow::Result<Self> {
+    pub(crate) async fn begin_or_fail(store: &Store, settings: &Update) -> anyhow::Result<Self> {
         match Self::begin(store, settings).await? {
             Publishing::Begun(publisher) => Ok(publisher),
             Publishing::Held(holder) => Err(JobError::held(&holder).into()),
@@ -52,12 +52,12 @@ impl Publisher {
     }
 
     /// The store to publish in.
-    pub(super) fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// Does `work`, and lets the next one in. The work is given up as soon as it is known to be in vain.
-    pub(super) async fn publish<T>(
+    pub(crate) async fn publish<T>(
         mut self,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
@@ -72,7 +72,7 @@ impl Publisher {
     }
 
     /// Lets the next one in.
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         self.heartbeat.abort();
         if let Err(error) = self.store.release_lease(self.lease).await {
             tracing::warn!("publishing stays ours until the lease expires: {error}");

@@ -29,6 +29,17 @@ pub struct FineTuning {
     pub epochs: usize,
 }
 
+/// What becomes of the checkpoint of a run that was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Nothing: training begins afresh.
+    No,
+    /// Training goes on from it if it is of the same data and hyperparameters, else it begins afresh.
+    IfSame,
+    /// Training goes on from it, and fails if it is of others.
+    Always,
+}
+
 /// What to train and where to put it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
@@ -44,8 +55,8 @@ pub struct TrainOptions {
     pub output_dir: PathBuf,
     /// Minutes between two checkpoints; 0: none.
     pub checkpoint_minutes: u32,
-    /// Go on from the checkpoint of a run that was cut off, if there is one.
-    pub resume: bool,
+    /// Whether to go on from the checkpoint of a run that was cut off, if there is one.
+    pub resume: Resume,
     /// Go on from a model, with its hyperparameters and its split, instead of training afresh.
     pub from: Option<FineTuning>,
 }
@@ -96,7 +107,10 @@ pub async fn train(
         Some(checkpoints) => Some(lock_folder(&checkpoints.folder, "training")?),
         None => None,
     };
-    if let Some(checkpoints) = checkpoints.as_ref().filter(|_| !options.resume) {
+    if let Some(checkpoints) = checkpoints
+        .as_ref()
+        .filter(|_| options.resume == Resume::No)
+    {
         checkpoints.clear()?;
     }
     let (fit, dataset) = {

@@ -9,6 +9,7 @@ mod writer;
 use super::check::{Expected, VectorFault, check_vectors};
 use super::gate::{Challenger, Gate};
 use super::identity::operator;
+use super::index;
 use super::publisher::{Publisher, Publishing};
 use super::{Interrupt, JobError, Retry};
 use crate::config::Update;
@@ -20,16 +21,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use target::model_folder;
 use twotower_core::gate::Verdict;
+use twotower_core::model::Model;
 use twotower_store::model_files::{self, Manifest};
 use twotower_store::{
-    Activation, ActivationKind, IndexOutcome, IndexPlan, LeaseHolder, ModelState, NewModel,
-    Snapshot, SnapshotOptions, Source, Store, StoreKind,
+    Activation, ActivationKind, IndexPlan, LeaseHolder, ModelState, NewModel, Snapshot,
+    SnapshotOptions, Source, Store, StoreKind,
 };
 use uuid::Uuid;
 use writer::Writer;
-
-/// Vectors from which on an index is built: PostgreSQL scans fewer in a few milliseconds, exactly.
-const INDEX_FROM_ROWS: usize = 10_000;
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,8 +238,16 @@ impl Run<'_> {
             };
             let videos = writer.write().await?;
             let dim = manifest.hyperparameters.embedding_dim;
-            self.index(version, dim, &report.videos).await?;
-            self.refresh_statistics().await;
+            let settings = &self.options.settings;
+            let of_index = IndexPlan {
+                version,
+                dim,
+                rows: report.videos.total() as u64,
+                memory_cap_mb: settings.index_memory_mb,
+            };
+            index::build(store, retry, settings, &of_index).await?;
+            self.write_user_tower(version, &model).await?;
+            index::refresh_statistics(store, retry).await;
             if !live {
                 self.check(version, dim, &plan).await?;
                 let challenger = Challenger {
@@ -258,46 +265,22 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// The index for those who search in SQL.
-    async fn index(&self, version: i64, dim: usize, videos: &Changes) -> anyhow::Result<()> {
-        let settings = &self.options.settings;
-        let rows = videos.total();
-        if self.store.kind() == StoreKind::Sqlite || !settings.index || rows < INDEX_FROM_ROWS {
-            return Ok(());
-        }
-        let plan = IndexPlan {
-            version,
-            dim,
-            rows: rows as u64,
-            memory_cap_mb: settings.index_memory_mb,
-        };
-        let started = Instant::now();
-        let outcome = self
+    /// The user tower for those who ask in SQL, also of a version that became active before there was a place for it.
+    async fn write_user_tower(&self, version: i64, model: &Model) -> anyhow::Result<()> {
+        let written = self
             .retry
-            .run("build the index", || self.store.build_vector_index(&plan))
+            .run("write the user tower", || {
+                self.store.write_user_tower(version, &model.user_tower)
+            })
             .await
-            .context(
-                "build the index of video vectors (the next run begins it afresh; --no-index goes on without)",
-            )?;
-        if let IndexOutcome::Built { memory } = outcome {
-            tracing::info!(
-                "index: {rows} vectors of {dim} dimensions, built with maintenance_work_mem {memory} ({:.1} s)",
-                started.elapsed().as_secs_f64()
+            .context("write the user tower")?;
+        if !written && self.store.kind() == StoreKind::Postgres {
+            tracing::warn!(
+                "the user tower is too wide for pgvector's vectors: recommend_videos blends the vectors of users whose stored one is older \
+                 than their last like"
             );
         }
         Ok(())
-    }
-
-    /// What recommendations in SQL are made from. Older counts will do where new ones cannot be had.
-    async fn refresh_statistics(&self) {
-        let refreshed = self
-            .retry
-            .run("refresh the statistics", || self.store.refresh_statistics());
-        if let Err(error) = refreshed.await {
-            tracing::warn!(
-                "the counts of likes that recommend_videos reads stay as they were: {error}"
-            );
-        }
     }
 
     /// Looks at all vectors before anybody else does. Missing ones are the next run's to add; bad ones are the model's fault.

@@ -18,6 +18,8 @@ mod storage;
 
 mod retention;
 
+mod backups;
+
 mod server;
 
 mod proxy;

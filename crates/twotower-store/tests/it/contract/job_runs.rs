@@ -7,6 +7,7 @@ use twotower_store::{FinishedRun, NewRun, RunState, Store};
 contract! {
     runs_are_written_down,
     a_run_that_was_killed_does_not_stay_at_work,
+    a_run_that_is_left_to_another_disturbs_none,
     old_runs_go,
 }
 
@@ -114,6 +115,18 @@ async fn a_run_that_was_killed_does_not_stay_at_work(store: &Store) {
             .count(),
         1
     );
+}
+
+async fn a_run_that_is_left_to_another_disturbs_none(store: &Store) {
+    let at_work = store.begin_run(&new("update", "a")).await.unwrap();
+    let skipped = store.skip_run(&new("update", "a"), "a is at it\0");
+    skipped.await.unwrap();
+    let runs = store.runs(None, 10).await.unwrap();
+    let states: Vec<_> = runs.iter().map(|run| run.state).collect();
+    assert_eq!(states, [RunState::Skipped, RunState::Running]);
+    assert_eq!(runs[1].id, at_work);
+    assert_eq!(runs[0].message.as_deref(), Some("a is at it"));
+    assert!(runs[0].finished_at_us.is_some() && runs[0].due_at_us == runs[1].due_at_us);
 }
 
 async fn old_runs_go(store: &Store) {

@@ -9,7 +9,7 @@ pub(super) const RECOMMENDATIONS: &str = "/functions/v1/two_tower_recommendation
 
 pub(crate) struct Client {
     agent: ureq::Agent,
-    base: String,
+    pub(crate) base: String,
 }
 
 pub(crate) struct Answer {

@@ -80,7 +80,7 @@ impl Fixture {
     }
 
     /// With an active model, too.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let fixture = Self::without_model();
         fixture.train(1);
         fixture
@@ -129,6 +129,8 @@ impl Fixture {
                 .store
                 .write_embeddings(VectorTable::Videos, version, &rows);
             written.await.unwrap();
+            let tower = self.store.write_user_tower(version, &model.user_tower);
+            tower.await.unwrap();
             let state = self.store.set_model_state(version, ModelState::Candidate);
             state.await.unwrap();
             version
@@ -186,10 +188,10 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
 
 /// A server in a thread of its own; it stops when dropped.
 pub(crate) struct Running {
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) client: Client,
     /// Of the listener for metrics.
-    pub(super) metrics: Client,
+    pub(crate) metrics: Client,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }

@@ -51,6 +51,15 @@ impl Scene {
         scene
     }
 
+    /// With nothing in it but likes and videos.
+    pub(super) fn bare(place: Place) -> Self {
+        Self {
+            place,
+            expected: [0; 2],
+            likes: String::new(),
+        }
+    }
+
     /// Makes the folder of a next version.
     pub(super) fn next_model(&self) -> i64 {
         let version = self.next_version();
@@ -103,6 +112,21 @@ impl Scene {
         };
         while held() {
             assert!(begun.elapsed() < PATIENCE, "the lease does not expire");
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Runs `line`, which fails while somebody else holds the lease, until it succeeds.
+    pub(super) fn patiently(&self, line: &str) {
+        let begun = Instant::now();
+        loop {
+            let output = self.run(line);
+            if output.status.success() {
+                return;
+            }
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(4), "{line}: {said}");
+            assert!(begun.elapsed() < PATIENCE, "{line}: {said}");
             sleep(Duration::from_millis(100));
         }
     }

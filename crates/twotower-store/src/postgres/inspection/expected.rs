@@ -1,0 +1,287 @@
+//! What the migrations make, as far as the program and applications need it. A table of the application's own keeps its own policies and
+//! rights, and so do the tables of ours that a migration found already there.
+
+/// Rows that a policy lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// All: the verbs say what, and the role who.
+    All,
+    /// Those of the user of the token.
+    Own,
+}
+
+/// A policy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    pub(super) table: &'static str,
+    pub(super) name: &'static str,
+    /// As `pg_policy.polcmd` has it: `r`, `a`, `d`, or `*` for every verb.
+    pub(super) verb: char,
+    /// Roles, with commas between.
+    pub(super) roles: &'static str,
+    pub(super) rows: Rows,
+}
+
+/// A right on a table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grant {
+    pub(super) table: &'static str,
+    pub(super) role: &'static str,
+    pub(super) verb: &'static str,
+    /// The columns it is for, in parentheses; empty for all.
+    pub(super) columns: &'static str,
+}
+
+/// An index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Index {
+    pub(super) table: &'static str,
+    pub(super) name: &'static str,
+    /// What stands behind `CREATE INDEX CONCURRENTLY name ON table`.
+    pub(super) columns: &'static str,
+    pub(super) unique: bool,
+}
+
+/// Tables that are ours alone.
+pub(super) const OURS: &[&str] = &[
+    "public.video_embeddings",
+    "public.user_embeddings",
+    "public.recommendation_blocks",
+    "public.recommendation_cache",
+    "twotower.models",
+    "twotower.active_model",
+    "twotower.model_activations",
+    "twotower.publisher",
+    "twotower.tombstone_salt",
+    "twotower.tombstones",
+    "twotower.change_key",
+    "twotower.experiments",
+    "twotower.events",
+    "twotower.video_popularity",
+    "twotower.vector_means",
+    "twotower.job_runs",
+];
+
+/// The migration that makes a table of ours, the earliest of which it takes part.
+pub(super) fn migration_of(table: &str) -> &'static str {
+    match table {
+        "public.video_embeddings" | "public.user_embeddings" => "20261124000200",
+        "twotower.models" | "twotower.active_model" => "20261124000300",
+        "twotower.model_activations" | "twotower.publisher" => "20261125000000",
+        "twotower.tombstone_salt" | "twotower.tombstones" => "20261126000000",
+        "twotower.video_popularity" | "twotower.vector_means" => "20261128000000",
+        "public.recommendation_cache" => "20261128000200",
+        "twotower.job_runs" => "20261201000000",
+        _ => "20261127000000",
+    }
+}
+
+/// Tables that may be the application's own, and may be missing where `[source]` reads others.
+pub(super) const APPLICATION: &[&str] = &[
+    "public.videos",
+    "public.tags",
+    "public.video_tags",
+    "public.performers",
+    "public.video_performers",
+    "public.likes",
+    "public.skips",
+];
+
+/// All of them.
+pub(super) fn tables() -> impl Iterator<Item = &'static str> {
+    OURS.iter().chain(APPLICATION).copied()
+}
+
+const AUTHENTICATED: &str = "authenticated";
+const TRAINER: &str = "twotower_trainer";
+const UPDATER: &str = "twotower_updater";
+const SERVER: &str = "twotower_server";
+const SERVICE: &str = "service_role";
+const COMPONENTS: &str = "twotower_server,twotower_trainer,twotower_updater";
+
+const CATALOGUE: &[&str] = &[
+    "public.videos",
+    "public.tags",
+    "public.video_tags",
+    "public.performers",
+    "public.video_performers",
+];
+
+const VIDEO_VECTORS: &str = "public.video_embeddings";
+const USER_VECTORS: &str = "public.user_embeddings";
+const BLOCKS: &str = "public.recommendation_blocks";
+const ANSWERS: &str = "public.recommendation_cache";
+const LIKES: &str = "public.likes";
+const SKIPS: &str = "public.skips";
+const MODELS: &str = "twotower.models";
+const ACTIVE: &str = "twotower.active_model";
+const ACTIVATIONS: &str = "twotower.model_activations";
+const PUBLISHER: &str = "twotower.publisher";
+const SALT: &str = "twotower.tombstone_salt";
+const TOMBSTONES: &str = "twotower.tombstones";
+const CHANGE_KEY: &str = "twotower.change_key";
+const EXPERIMENTS: &str = "twotower.experiments";
+const EVENTS: &str = "twotower.events";
+const JOB_RUNS: &str = "twotower.job_runs";
+
+/// Name, verb, roles, rows, tables. Those of the application's tables as the migrations make them.
+type PolicyLine = (
+    &'static str,
+    char,
+    &'static str,
+    Rows,
+    &'static [&'static str],
+);
+
+#[rustfmt::skip]
+const POLICIES: &[PolicyLine] = &[
+    ("twotower: signed-in users read vectors of videos", 'r', AUTHENTICATED, Rows::All, &[VIDEO_VECTORS]),
+    ("twotower: users read their own vector", 'r', AUTHENTICATED, Rows::Own, &[USER_VECTORS]),
+    ("twotower: users read own blocks", 'r', AUTHENTICATED, Rows::Own, &[BLOCKS]),
+    ("twotower: users block for themselves", 'a', AUTHENTICATED, Rows::Own, &[BLOCKS]),
+    ("twotower: users take back own blocks", 'd', AUTHENTICATED, Rows::Own, &[BLOCKS]),
+    ("twotower: users read own answers", 'r', AUTHENTICATED, Rows::Own, &[ANSWERS]),
+    ("twotower: users drop own answers", 'd', AUTHENTICATED, Rows::Own, &[ANSWERS]),
+    ("twotower: users read own likes", 'r', AUTHENTICATED, Rows::Own, &[LIKES]),
+    ("twotower: users like for themselves", 'a', AUTHENTICATED, Rows::Own, &[LIKES]),
+    ("twotower: users take back own likes", 'd', AUTHENTICATED, Rows::Own, &[LIKES]),
+    ("twotower: users read own skips", 'r', AUTHENTICATED, Rows::Own, &[SKIPS]),
+    ("twotower: users skip for themselves", 'a', AUTHENTICATED, Rows::Own, &[SKIPS]),
+    ("twotower: users take back own skips", 'd', AUTHENTICATED, Rows::Own, &[SKIPS]),
+    ("twotower: signed-in users read the catalogue", 'r', AUTHENTICATED, Rows::All, CATALOGUE),
+    ("twotower: the jobs and the server read", 'r', COMPONENTS, Rows::All, APPLICATION),
+    ("twotower: the server records", 'a', SERVER, Rows::All, &[LIKES, SKIPS]),
+    ("twotower: who may read sees all", 'r', "public", Rows::All,
+        &[SALT, TOMBSTONES, CHANGE_KEY, "twotower.video_popularity", "twotower.vector_means"]),
+    ("twotower: all rows for twotower_trainer", '*', TRAINER, Rows::All, &[MODELS, ACTIVE, JOB_RUNS]),
+    ("twotower: all rows for twotower_updater", '*', UPDATER, Rows::All,
+        &[MODELS, ACTIVE, ACTIVATIONS, PUBLISHER, VIDEO_VECTORS, USER_VECTORS, EXPERIMENTS, JOB_RUNS]),
+    ("twotower: all rows for twotower_server", '*', SERVER, Rows::All,
+        &[MODELS, ACTIVE, VIDEO_VECTORS, BLOCKS, EXPERIMENTS, EVENTS]),
+];
+
+/// Policies, one for each table.
+pub(super) fn policies() -> impl Iterator<Item = Policy> {
+    POLICIES
+        .iter()
+        .flat_map(|&(name, verb, roles, rows, tables)| {
+            tables.iter().map(move |&table| Policy {
+                table,
+                name,
+                verb,
+                roles,
+                rows,
+            })
+        })
+}
+
+/// Role, verbs, columns, tables.
+type GrantLine = (
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+    &'static [&'static str],
+);
+
+const READ: &[&str] = &["SELECT"];
+const WRITE: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
+const WRITE_AND_MORE: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
+
+#[rustfmt::skip]
+const GRANTS: &[GrantLine] = &[
+    (AUTHENTICATED, READ, "", &[VIDEO_VECTORS, USER_VECTORS]),
+    (AUTHENTICATED, &["SELECT", "DELETE"], "", &[LIKES, SKIPS, BLOCKS, ANSWERS]),
+    (AUTHENTICATED, &["INSERT"], "(user_id, video_id)", &[LIKES, SKIPS]),
+    (AUTHENTICATED, &["INSERT"], "(user_id, kind, value)", &[BLOCKS]),
+    (SERVICE, WRITE, "", &[VIDEO_VECTORS, USER_VECTORS, BLOCKS, ANSWERS]),
+    (SERVICE, WRITE, "", &[MODELS, ACTIVE, ACTIVATIONS, PUBLISHER, EXPERIMENTS, EVENTS, JOB_RUNS]),
+    (TRAINER, READ, "", APPLICATION),
+    (UPDATER, READ, "", APPLICATION),
+    (SERVER, READ, "", APPLICATION),
+    (TRAINER, READ, "", &[TOMBSTONES, SALT, MODELS, ACTIVE]),
+    (UPDATER, READ, "", &[TOMBSTONES, SALT, EXPERIMENTS]),
+    (SERVER, READ, "", &[TOMBSTONES, SALT, MODELS, ACTIVE, VIDEO_VECTORS, EXPERIMENTS, CHANGE_KEY]),
+    (TRAINER, &["SELECT", "INSERT", "UPDATE"], "", &[JOB_RUNS]),
+    (UPDATER, &["SELECT", "INSERT", "UPDATE"], "", &[MODELS, ACTIVE, JOB_RUNS]),
+    (UPDATER, &["SELECT", "INSERT"], "", &[ACTIVATIONS]),
+    (UPDATER, &["SELECT", "UPDATE"], "", &[PUBLISHER]),
+    (UPDATER, WRITE, "", &[VIDEO_VECTORS, USER_VECTORS]),
+    (SERVER, &["INSERT"], "", &[LIKES, SKIPS, EVENTS]),
+    (SERVER, &["SELECT", "INSERT", "DELETE"], "", &[BLOCKS]),
+];
+
+/// TRUNCATE asks no policy, and strangers have no business here.
+const FORBIDDEN: &[GrantLine] = &[
+    ("anon", WRITE_AND_MORE, "", OURS),
+    ("anon", WRITE_AND_MORE, "", &[LIKES, SKIPS]),
+    (AUTHENTICATED, &["TRUNCATE"], "", OURS),
+    (AUTHENTICATED, &["TRUNCATE"], "", &[LIKES, SKIPS]),
+    (
+        AUTHENTICATED,
+        &["INSERT", "UPDATE", "DELETE"],
+        "",
+        &[VIDEO_VECTORS, USER_VECTORS],
+    ),
+];
+
+/// Rights that somebody needs: applications, and each component.
+pub(super) fn grants() -> impl Iterator<Item = Grant> {
+    each_grant(GRANTS)
+}
+
+/// Rights that nobody with a token should have.
+pub(super) fn forbidden() -> impl Iterator<Item = Grant> {
+    each_grant(FORBIDDEN)
+}
+
+fn each_grant(lines: &'static [GrantLine]) -> impl Iterator<Item = Grant> {
+    lines.iter().flat_map(|&(role, verbs, columns, tables)| {
+        tables.iter().flat_map(move |&table| {
+            verbs.iter().map(move |&verb| Grant {
+                table,
+                role,
+                verb,
+                columns,
+            })
+        })
+    })
+}
+
+const fn index(table: &'static str, name: &'static str, columns: &'static str) -> Index {
+    Index {
+        table,
+        name,
+        columns,
+        unique: false,
+    }
+}
+
+const fn unique(table: &'static str, name: &'static str, columns: &'static str) -> Index {
+    Index {
+        unique: true,
+        ..index(table, name, columns)
+    }
+}
+
+/// Indexes by name.
+#[rustfmt::skip]
+pub(super) const INDEXES: &[Index] = &[
+    unique(VIDEO_VECTORS, "video_embeddings_pkey", "(video_id, model_version)"),
+    unique(USER_VECTORS, "user_embeddings_pkey", "(user_id, model_version)"),
+    index(VIDEO_VECTORS, "video_embeddings_updated_at_idx", "(model_version, updated_at)"),
+    index(USER_VECTORS, "user_embeddings_updated_at_idx", "(model_version, updated_at)"),
+    unique(MODELS, "models_one_active_idx", "(state) WHERE state = 'active'"),
+    unique(EXPERIMENTS, "experiments_one_running_idx", "((true)) WHERE ended_at IS NULL"),
+    index(EVENTS, "events_at_idx", "(at)"),
+    index(EVENTS, "events_experiment_id_idx", "(experiment_id) WHERE experiment_id IS NOT NULL"),
+    index("twotower.video_popularity", "video_popularity_likes_idx", "(likes DESC, video_id)"),
+    index(JOB_RUNS, "job_runs_job_started_at_idx", "(job, started_at)"),
+];
+
+/// Columns that some index must begin with, whatever its name: the tables may be the application's own.
+pub(super) const LEADING: &[(&str, &str)] = &[
+    ("public.likes", "user_id"),
+    ("public.likes", "video_id"),
+    ("public.skips", "user_id"),
+    ("public.skips", "video_id"),
+];

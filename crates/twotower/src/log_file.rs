@@ -1,0 +1,162 @@
+//! The file that log lines go to, which may be moved away under it.
+
+use arc_swap::ArcSwap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// A file that several processes append whole lines to. Clones are the same file.
+#[derive(Debug, Clone)]
+pub struct LogFile(Arc<Opened>);
+
+#[derive(Debug)]
+struct Opened {
+    path: PathBuf,
+    file: ArcSwap<File>,
+    times: AtomicU32,
+    failing: AtomicBool,
+}
+
+impl LogFile {
+    /// Opens the file, or makes it, for its owner to write and its group to read.
+    ///
+    /// # Errors
+    /// If the system does not let us.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(Arc::new(Opened {
+            path: path.to_owned(),
+            file: ArcSwap::from_pointee(append_to(path)?),
+            times: AtomicU32::new(0),
+            failing: AtomicBool::new(false),
+        })))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Opens it again by its name. If that cannot be done, lines go where they went.
+    pub fn reopen(&self) {
+        match append_to(&self.0.path) {
+            Ok(file) => self.0.file.store(Arc::new(file)),
+            Err(error) => tracing::error!(
+                "the log file {} cannot be opened again, and lines go to the old one: {error}",
+                self.0.path.display()
+            ),
+        }
+        self.0.times.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was asked for, for those who pass it on.
+    pub fn times_reopened(&self) -> u32 {
+        self.0.times.load(Ordering::Relaxed)
+    }
+
+    /// Opens it again on each SIGHUP, for ever.
+    ///
+    /// # Errors
+    /// If the signal cannot be waited for.
+    #[cfg(unix)]
+    pub async fn reopen_on_hangup(self) -> io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut hangups = signal(SignalKind::hangup())?;
+        while hangups.recv().await.is_some() {
+            self.reopen();
+        }
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+    options.open(path)
+}
+
+impl<'a> MakeWriter<'a> for LogFile {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line {
+            file: self.0.file.load_full(),
+            log: self.clone(),
+        }
+    }
+}
+
+/// Takes one line, in one write: appended to, a file gets it whole, whoever else writes.
+#[derive(Debug)]
+pub struct Line {
+    file: Arc<File>,
+    log: LogFile,
+}
+
+impl Write for Line {
+    /// Never fails: what does not go into the file goes to standard error.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let opened = &self.log.0;
+        match (&*self.file).write_all(line) {
+            Ok(()) => opened.failing.store(false, Ordering::Relaxed),
+            Err(error) => {
+                let mut stderr = io::stderr().lock();
+                if !opened.failing.swap(true, Ordering::Relaxed) {
+                    // Where this cannot be said either, nothing is left to say it to.
+                    let _ = writeln!(stderr, "the log file {}: {error}", opened.path.display());
+                }
+                let _ = stderr.write_all(line);
+            }
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn lines_go_to_the_file_of_that_name_once_it_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("a.log"), folder.path().join("a.log.1"));
+        fs::write(&path, "before\n").unwrap();
+        let log = LogFile::open(&path).unwrap();
+        log.make_writer().write_all(b"one\n").unwrap();
+        fs::rename(&path, &moved).unwrap();
+        log.make_writer().write_all(b"two\n").unwrap();
+        log.reopen();
+        log.make_writer().write_all(b"three\n").unwrap();
+        assert_eq!(fs::read_to_string(&moved).unwrap(), "before\none\ntwo\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+        assert_eq!(log.times_reopened(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_cannot_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        LogFile::open(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "{mode:o}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_stops_nobody() {
+        let log = LogFile::open(Path::new("/dev/full")).unwrap();
+        log.make_writer().write_all(b"a line\n").unwrap();
+        assert!(log.0.failing.load(Ordering::Relaxed));
+    }
+}

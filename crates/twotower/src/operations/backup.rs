@@ -1,0 +1,196 @@
+//! A copy of what is ours and cannot be made again, complete or absent.
+
+use crate::jobs::{Interrupt, JobError, Retry};
+use crate::serve::rfc3339;
+use anyhow::Context;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use twotower_store::{
+    Backup, BackupError, BackupManifest, BackupWriter, Store, complete_backups, remove_backup,
+};
+
+/// How often an interrupt is looked for while the database or the disk is at work.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// What to copy, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupOptions {
+    /// Folder of backups.
+    pub folder: PathBuf,
+    /// Folder of models; `None` copies none.
+    pub models: Option<PathBuf>,
+    /// Copy events, too.
+    pub events: bool,
+    /// Backups to keep; 0 keeps all.
+    pub keep: u32,
+    /// Tries while the database is away.
+    pub attempts: u32,
+}
+
+/// What was copied.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BackupReport {
+    /// The backup's own folder.
+    pub folder: PathBuf,
+    /// The moment that it shows, microseconds since 1970.
+    pub taken_at_us: i64,
+    /// The version that readers see.
+    pub active_version: Option<i64>,
+    /// Versions whose vectors are in it.
+    pub versions: Vec<i64>,
+    /// Versions whose folders are in it.
+    pub models: Vec<i64>,
+    /// Rows of each table.
+    pub rows: BTreeMap<String, u64>,
+    /// Size.
+    pub bytes: u64,
+    /// Older backups that were removed.
+    pub removed: Vec<PathBuf>,
+    /// Wall time, seconds.
+    pub seconds: f64,
+}
+
+/// Copies what is ours into a folder of its own, named by the time, and removes the oldest ones beyond those to keep.
+///
+/// # Errors
+/// If the database, the active model's folder or the file system fails; nothing is left of the backup then.
+pub async fn back_up(
+    store: &Store,
+    options: &BackupOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<BackupReport> {
+    let started = Instant::now();
+    let now = SystemTime::now();
+    let number = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let mut writer = Some(begin(options, now, number as i64)?);
+    let mut tries = 0;
+    let moment = loop {
+        let Some(begun) = &mut writer else {
+            writer = Some(begin(options, now, number as i64)?);
+            continue;
+        };
+        tries += 1;
+        match unless_interrupted(interrupt, store.back_up(begun, options.events)).await? {
+            // Half of a file cannot be gone on with.
+            Err(BackupError::Store(error)) if error.is_outage() && tries < options.attempts => {
+                tracing::warn!(
+                    "copy the database: {error}; try {tries} of {}",
+                    options.attempts
+                );
+                writer = None;
+                tokio::time::sleep(Retry::new(options.attempts).first_pause).await;
+            }
+            moment => break moment.map_err(plain).context("copy the database")?,
+        }
+    };
+    let mut writer = writer.context("the backup was begun")?;
+    if let Some(models) = options.models.clone() {
+        let kept = moment.versions.clone();
+        let active = moment.active_version;
+        let copied = tokio::task::spawn_blocking(move || {
+            for one in &kept {
+                let found = writer
+                    .add_model(&models, one.version, &one.manifest_sha256)
+                    .map_err(plain)
+                    .with_context(|| format!("copy the folder of version {}", one.version))?;
+                let name = models.join(one.version.to_string());
+                let name = name.display();
+                anyhow::ensure!(
+                    found || Some(one.version) != active,
+                    "{name} does not hold the model of version {}, which is active: name the folder of models with --model-path, get it with \
+                     `twotower fetch`, or set `models = false` in section [backup] where a bucket keeps it",
+                    one.version
+                );
+                if !found {
+                    tracing::warn!(
+                        "{name} does not hold version {}: a rollback to it needs that folder",
+                        one.version
+                    );
+                }
+            }
+            Ok(writer)
+        });
+        writer = unless_interrupted(interrupt, copied).await???;
+    }
+    let (folder, manifest) = store.finish_backup(writer, &moment).map_err(plain)?;
+    let removed = remove_old(&options.folder, &folder, options.keep)?;
+    Ok(BackupReport {
+        folder,
+        taken_at_us: manifest.taken_at_us,
+        active_version: manifest.active_version,
+        versions: manifest.versions.clone(),
+        models: manifest.models.clone(),
+        rows: manifest.rows(),
+        bytes: manifest.bytes(),
+        removed,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+fn begin(options: &BackupOptions, now: SystemTime, number: i64) -> anyhow::Result<BackupWriter> {
+    // 2026-01-31T03:30:00.000Z
+    let mut name = rfc3339(now).replace([':', '-'], "");
+    name.truncate("20260131T033000".len());
+    name.push('Z');
+    BackupWriter::create(&options.folder, &name, number)
+        .map_err(plain)
+        .context("begin the backup")
+}
+
+/// Checks every byte of a backup.
+///
+/// # Errors
+/// If it is damaged, or cannot be read.
+pub async fn verify(folder: &Path) -> anyhow::Result<BackupManifest> {
+    let folder = folder.to_owned();
+    let checked = tokio::task::spawn_blocking(move || {
+        let backup = Backup::open(&folder)?;
+        backup.verify()?;
+        Ok::<_, BackupError>(backup.manifest().clone())
+    });
+    checked.await?.map_err(plain)
+}
+
+fn remove_old(root: &Path, newest: &Path, keep: u32) -> anyhow::Result<Vec<PathBuf>> {
+    if keep == 0 {
+        return Ok(Vec::new());
+    }
+    let mut old = complete_backups(root).map_err(plain)?;
+    old.truncate(old.len().saturating_sub(keep as usize));
+    // A clock that was set back makes the new one the oldest by name.
+    old.retain(|folder| folder != newest);
+    for folder in &old {
+        remove_backup(root, folder)
+            .map_err(plain)
+            .with_context(|| format!("remove {}", folder.display()))?;
+    }
+    Ok(old)
+}
+
+/// The store's own errors tell callers what an outage is.
+pub(super) fn plain(error: BackupError) -> anyhow::Error {
+    match error {
+        BackupError::Store(error) => error.into(),
+        error => error.into(),
+    }
+}
+
+/// Does `work`, and gives it up on an interrupt: what it has begun is undone as it is dropped.
+pub(super) async fn unless_interrupted<T>(
+    interrupt: &Interrupt,
+    work: impl Future<Output = T>,
+) -> Result<T, JobError> {
+    let interrupted = async {
+        while !interrupt.is_set() {
+            tokio::time::sleep(GLANCE).await;
+        }
+    };
+    tokio::select! {
+        done = work => Ok(done),
+        () = interrupted => Err(JobError::Interrupted),
+    }
+}

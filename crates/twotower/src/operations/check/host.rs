@@ -1,0 +1,208 @@
+//! The machine that the jobs run on: space, memory, log files.
+
+use super::Finding;
+use super::finding::judged;
+use super::round::Round;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const MB: u64 = 1 << 20;
+
+pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let checks = round.checks();
+    if round.wants("disk-space") {
+        let config = &round.place.config;
+        let folders = [
+            config.training.output_dir.clone(),
+            config.run.state_dir.clone(),
+        ];
+        // A file system on the network may hang.
+        let free = round
+            .blocking(move || folders.map(|folder| (existing(&folder), free_bytes(&folder))))
+            .await;
+        found.push(match free {
+            Ok(free) => judge_space(&free, checks.disk_mb),
+            Err(_) => Finding::failed(
+                "disk-space",
+                "the file system does not answer in time",
+                "look at the mounts: `findmnt`, `dmesg`",
+            ),
+        });
+    }
+    if round.wants("memory") {
+        let read = |path: &str| fs::read_to_string(path).ok();
+        let group = |name: &str| read(&format!("/sys/fs/cgroup/{name}"));
+        let available = available_bytes(
+            read("/proc/meminfo").as_deref(),
+            group("memory.max").as_deref(),
+            group("memory.current").as_deref(),
+        );
+        found.push(judge_memory(available, checks.memory_mb));
+    }
+    if round.wants("logs") {
+        found.extend(logs(round));
+    }
+    found
+}
+
+/// The folder, or the nearest one above it that is there already.
+fn existing(folder: &Path) -> PathBuf {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let found = absolute.ancestors().find(|folder| folder.exists());
+    found.unwrap_or(Path::new("/")).to_owned()
+}
+
+/// What an ordinary user may still write there.
+#[cfg(unix)]
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(existing(folder)).ok()?;
+    Some(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_: &Path) -> Option<u64> {
+    None
+}
+
+fn judge_space(folders: &[(PathBuf, Option<u64>)], bound_mb: u32) -> Finding {
+    let check = "disk-space";
+    let mut words = Vec::new();
+    let mut least = u64::MAX;
+    for (folder, free) in folders {
+        let Some(free) = free else {
+            return Finding::skipped(
+                check,
+                format!("{} does not tell how much is free", folder.display()),
+                "",
+            );
+        };
+        least = least.min(*free);
+        let line = format!("{} MB free at {}", free / MB, folder.display());
+        if !words.contains(&line) {
+            words.push(line);
+        }
+    }
+    let evidence = format!("{}; at least {bound_mb} MB should be", words.join(", "));
+    let fix = "twotower prune; then look at what else fills the disk: `du -xhd1`";
+    judged(check, least >= u64::from(bound_mb) * MB, evidence, fix)
+}
+
+/// What Linux can give without swapping, or the group of processes that we are in may still take, if that is less.
+fn available_bytes(
+    meminfo: Option<&str>,
+    limit: Option<&str>,
+    current: Option<&str>,
+) -> Option<u64> {
+    let line = meminfo?
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let machine = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
+    // "max" where there is no limit.
+    let limit = limit.and_then(|limit| limit.trim().parse::<u64>().ok());
+    let current = current.and_then(|current| current.trim().parse::<u64>().ok());
+    let group = limit
+        .zip(current)
+        .map(|(limit, current)| limit.saturating_sub(current));
+    Some(group.map_or(machine, |group| group.min(machine)))
+}
+
+fn judge_memory(available: Option<u64>, bound_mb: u32) -> Finding {
+    let check = "memory";
+    let Some(available) = available else {
+        return Finding::skipped(check, "this system does not tell", "");
+    };
+    let evidence = format!(
+        "{} MB are available, at least {bound_mb} MB should be",
+        available / MB
+    );
+    let fix = "find what takes it (`ps axo rss,comm --sort=-rss | head`); for training a smaller `batch_size` and `embedding_dim` \
+               (docs/training.md), or a larger machine";
+    judged(check, available >= u64::from(bound_mb) * MB, evidence, fix)
+}
+
+fn logs(round: &Round<'_>) -> Vec<Finding> {
+    let mut files = round.checks().log_files.clone();
+    let named = std::env::var_os("TWOTOWER_LOG_FILE").filter(|file| !file.is_empty());
+    files.extend(named.map(PathBuf::from));
+    if files.is_empty() {
+        let fix = "nothing, where journald or a container's engine keeps them; else set `log_files` of section [checks]";
+        return vec![Finding::skipped("logs", "no log files are named", fix)];
+    }
+    let judge = |file: &PathBuf| log(file, round.checks().log_mb).about(file.display().to_string());
+    files.iter().map(judge).collect()
+}
+
+fn log(file: &Path, bound_mb: u32) -> Finding {
+    let check = "logs";
+    let metadata = match fs::metadata(file) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            return Finding::failed(
+                check,
+                error.to_string(),
+                "look whether the jobs run, and where they write",
+            );
+        }
+    };
+    // Opening for appending changes nothing.
+    if let Err(error) = fs::OpenOptions::new().append(true).open(file) {
+        let fix = format!(
+            "chown the file to the user that runs the jobs, or run the doctor as that user: `ls -l {}`",
+            file.display()
+        );
+        return Finding::failed(check, format!("cannot be written: {error}"), fix);
+    }
+    let megabytes = metadata.len() / MB;
+    let evidence =
+        format!("{megabytes} MB, at most {bound_mb} MB are expected of a log that is rotated");
+    let fix = "install the rotation of deploy/cron/logrotate: `logrotate --debug /etc/logrotate.d/two_tower`";
+    judged(check, megabytes <= u64::from(bound_mb), evidence, fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::check::Verdict;
+
+    #[test]
+    fn a_full_disk_is_told_with_the_fullest_folder() {
+        let at = |mb: u64| (PathBuf::from(format!("/{mb}")), Some(mb * MB));
+        let verdict = |folders: &[_]| judge_space(folders, 2048).verdict;
+        assert_eq!(verdict(&[at(2048), at(9000)]), Verdict::Passed);
+        assert_eq!(verdict(&[at(9000), at(2047)]), Verdict::Failed);
+        assert_eq!(verdict(&[(PathBuf::from("/"), None)]), Verdict::Skipped);
+    }
+
+    #[test]
+    fn the_smaller_limit_counts() {
+        let meminfo = Some("MemTotal: 9 kB\nMemAvailable:    2048 kB\n");
+        assert_eq!(
+            available_bytes(meminfo, Some("max\n"), Some("1\n")),
+            Some(2 * MB)
+        );
+        assert_eq!(
+            available_bytes(meminfo, Some("1048576\n"), Some("524288\n")),
+            Some(524_288)
+        );
+        assert_eq!(available_bytes(None, None, None), None);
+        assert_eq!(judge_memory(Some(511 * MB), 512).verdict, Verdict::Failed);
+        assert_eq!(judge_memory(Some(512 * MB), 512).verdict, Verdict::Passed);
+    }
+
+    #[test]
+    fn a_log_is_there_and_does_not_grow_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("batch.log");
+        assert_eq!(log(&file, 1).verdict, Verdict::Failed);
+        fs::write(&file, "x").unwrap();
+        assert_eq!(log(&file, 1).verdict, Verdict::Passed);
+        fs::File::options()
+            .append(true)
+            .open(&file)
+            .unwrap()
+            .set_len(3 * MB)
+            .unwrap();
+        assert_eq!(log(&file, 1).verdict, Verdict::Failed);
+    }
+}

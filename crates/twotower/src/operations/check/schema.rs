@@ -1,0 +1,144 @@
+//! What is there, against what the migrations made.
+
+use super::Finding;
+use super::finding::counted;
+use super::round::Round;
+use twotower_store::Store;
+use twotower_store::inspection::{Audit, IndexUse};
+
+/// Most faults that are named: what is the matter shows in the first few.
+const NAMED: usize = 12;
+
+/// From so many vectors on `twotower update` builds an index; fewer are scanned in milliseconds.
+const INDEXED_FROM: u64 = 10_000;
+
+pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let own = ["grants", "row-security", "policies", "indexes"];
+    if round.wants_any(&own) {
+        match round.within(store.audit_schema()).await {
+            Ok(Ok(Some(audit))) => found.extend([
+                judge("grants", &audit.grants, "right"),
+                judge("row-security", &audit.row_security, "table"),
+                judge("policies", &audit.policies, "policy"),
+                judge("indexes", &audit.indexes, "index"),
+            ]),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => found.extend(own.map(|check| Finding::unseen(check, &error))),
+            Err(_) => {
+                found.extend(own.map(|check| Finding::skipped(check, "no answer in time", "")));
+            }
+        }
+    }
+    if round.wants("index-used") {
+        found.push(index_used(round, store).await);
+    }
+    found
+}
+
+fn judge(check: &'static str, audit: &Audit, thing: &str) -> Finding {
+    let faults = &audit.faults;
+    if faults.is_empty() {
+        let things = match thing {
+            "policy" => "policies",
+            "index" => "indexes",
+            "table" => "tables",
+            _ => "rights",
+        };
+        return Finding::passed(check, format!("{} {things} looked at", audit.examined));
+    }
+    let mut what: Vec<&str> = faults
+        .iter()
+        .take(NAMED)
+        .map(|fault| fault.what.as_str())
+        .collect();
+    let fixes: Vec<&str> = faults
+        .iter()
+        .take(NAMED)
+        .map(|fault| fault.fix.as_str())
+        .collect();
+    let rest = faults.len().saturating_sub(NAMED);
+    let more = format!("and {rest} more: mend these, then look again");
+    if rest > 0 {
+        what.push(&more);
+    }
+    Finding::failed(check, what.join("; "), fixes.join(" "))
+}
+
+async fn index_used(round: &Round<'_>, store: &Store) -> Finding {
+    let check = "index-used";
+    let look = async {
+        let Some(generation) = store.generation().await? else {
+            return Ok(None);
+        };
+        let index_use = store.index_use(generation.version, generation.embedding_dim);
+        Ok(index_use
+            .await?
+            .map(|index_use| (generation.version, index_use)))
+    };
+    match round.within(look).await {
+        Ok(Ok(Some((version, index_use)))) => judge_index(version, index_use),
+        Ok(Ok(None)) => Finding::skipped(check, "no model is active", "twotower train --update-db"),
+        Ok(Err(error)) => Finding::unseen(check, &error),
+        Err(_) => Finding::skipped(check, "no answer in time", ""),
+    }
+}
+
+fn judge_index(version: i64, index_use: IndexUse) -> Finding {
+    let check = "index-used";
+    let vectors = counted(index_use.rows, "vector");
+    let build = format!("twotower update --model-path models/{version}");
+    if index_use.rows < INDEXED_FROM {
+        return Finding::passed(
+            check,
+            format!("{vectors} of version {version}: so few are scanned"),
+        );
+    }
+    match (index_use.valid, index_use.planned) {
+        (Some(true), Some(true)) => Finding::passed(
+            check,
+            format!("the nearest of {vectors} of version {version} are found by its HNSW index"),
+        ),
+        (Some(true), _) => {
+            let evidence = format!(
+                "the planner does not use the HNSW index of version {version}, of {vectors}"
+            );
+            Finding::failed(check, evidence, "analyze public.video_embeddings;")
+        }
+        (Some(false), _) => {
+            let evidence = format!(
+                "the HNSW index of version {version} is invalid: building it was interrupted"
+            );
+            Finding::failed(check, evidence, build)
+        }
+        (None, _) => {
+            let evidence = format!(
+                "{vectors} of version {version} have no HNSW index: each search in SQL scans all of them"
+            );
+            Finding::warned(check, evidence, build)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::check::Verdict;
+
+    #[test]
+    fn an_index_is_asked_for_where_scanning_is_slow() {
+        let verdict = |rows, valid, planned| {
+            let index_use = IndexUse {
+                rows,
+                valid,
+                planned,
+            };
+            judge_index(7, index_use).verdict
+        };
+        assert_eq!(verdict(9_999, None, None), Verdict::Passed);
+        assert_eq!(verdict(10_000, None, None), Verdict::Warned);
+        assert_eq!(verdict(10_000, Some(false), None), Verdict::Failed);
+        assert_eq!(verdict(10_000, Some(true), Some(false)), Verdict::Failed);
+        assert_eq!(verdict(10_000, Some(true), Some(true)), Verdict::Passed);
+    }
+}

@@ -1,0 +1,222 @@
+//! The vectors that readers see.
+
+use super::Finding;
+use super::finding::{judged, span};
+use super::round::Round;
+use twotower_store::inspection::{Completeness, Generation};
+use twotower_store::{RunState, Store, StoreError, VectorTable};
+
+/// Runs of each job among which one that succeeded is looked for.
+const RUNS: u32 = 30;
+
+const HOUR_US: i64 = 3_600_000_000;
+
+pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
+    let own = ["dimension", "vectors-fresh", "vectors-complete"];
+    if !round.wants_any(&own) {
+        return Vec::new();
+    }
+    let generation = match round.within(store.generation()).await {
+        Ok(Ok(Some(generation))) => generation,
+        Ok(Ok(None)) => {
+            let skipped = own.map(|check| {
+                Finding::skipped(check, "no model is active", "twotower train --update-db")
+            });
+            return skipped.into();
+        }
+        Ok(Err(error)) => return own.map(|check| Finding::unseen(check, &error)).into(),
+        Err(_) => {
+            return own
+                .map(|check| Finding::skipped(check, "no answer in time", ""))
+                .into();
+        }
+    };
+    let mut found = Vec::new();
+    if round.wants("dimension") {
+        found.push(said(
+            "dimension",
+            round.within(dimension(store, &generation)).await,
+        ));
+    }
+    if round.wants("vectors-fresh") {
+        found.push(said(
+            "vectors-fresh",
+            round.within(fresh(round, store, &generation)).await,
+        ));
+    }
+    if round.wants("vectors-complete") {
+        found.push(said(
+            "vectors-complete",
+            round.within(complete(round, store, &generation)).await,
+        ));
+    }
+    found
+}
+
+fn said<L>(check: &'static str, looked: Result<Result<Finding, StoreError>, L>) -> Finding {
+    match looked {
+        Ok(Ok(finding)) => finding,
+        Ok(Err(error)) => Finding::unseen(check, &error),
+        Err(_) => Finding::skipped(check, "no answer in time", ""),
+    }
+}
+
+async fn dimension(store: &Store, generation: &Generation) -> Result<Finding, StoreError> {
+    let check = "dimension";
+    let (version, dim) = (generation.version, generation.embedding_dim);
+    let mut rows = 0;
+    for (table, name) in [
+        (VectorTable::Videos, "video_embeddings"),
+        (VectorTable::Users, "user_embeddings"),
+    ] {
+        let sample = store.sample_dimensions(table, version, dim).await?;
+        if let Some(example) = sample.example {
+            let evidence = format!(
+                "{} of the {} vectors of version {version} in {name} that were written last do not have dimension {dim}, but {example}",
+                sample.wrong, sample.rows
+            );
+            let fix = format!("twotower update --model-path models/{version} --full");
+            return Ok(Finding::failed(check, evidence, fix));
+        }
+        rows += sample.rows;
+    }
+    Ok(Finding::passed(
+        check,
+        format!("{dim}, as the {rows} vectors of version {version} that were written last have"),
+    ))
+}
+
+/// An update that finds nothing to do writes no vector: the last one that succeeded counts, too.
+async fn fresh(
+    round: &Round<'_>,
+    store: &Store,
+    generation: &Generation,
+) -> Result<Finding, StoreError> {
+    let mut looked_us = None;
+    for job in ["update", "retrain"] {
+        let runs = store.runs(Some(job), RUNS).await?;
+        let done = runs.iter().find(|run| run.state == RunState::Succeeded);
+        let at = done.and_then(|run| run.finished_at_us);
+        looked_us = looked_us.max(at);
+    }
+    let looked_us = looked_us.map(|at| round.now_us - at);
+    Ok(judge_age(generation, looked_us, round.checks().stale_hours))
+}
+
+/// `looked_us`: since an update last succeeded.
+fn judge_age(generation: &Generation, looked_us: Option<i64>, bound_hours: u32) -> Finding {
+    let ages = [
+        Some(generation.active_us),
+        generation.videos_us,
+        generation.users_us,
+        looked_us,
+    ];
+    let age = ages.into_iter().flatten().min().unwrap_or(0).max(0);
+    let evidence = format!(
+        "vectors of version {} were last brought up to date {} ago, within {bound_hours} h is expected",
+        generation.version,
+        span(age)
+    );
+    let fix = "twotower run update";
+    judged(
+        "vectors-fresh",
+        age <= i64::from(bound_hours) * HOUR_US,
+        evidence,
+        fix,
+    )
+}
+
+async fn complete(
+    round: &Round<'_>,
+    store: &Store,
+    generation: &Generation,
+) -> Result<Finding, StoreError> {
+    let check = "vectors-complete";
+    let (version, dim) = (generation.version, generation.embedding_dim);
+    let again = format!("twotower update --model-path models/{version} --full");
+    for (table, name) in [
+        (VectorTable::Videos, "video_embeddings"),
+        (VectorTable::Users, "user_embeddings"),
+    ] {
+        let summary = store.summarize_vectors(table, version, dim).await?;
+        let faults = [
+            (summary.wrong_dimension, "have another dimension"),
+            (summary.not_finite, "hold NaN or infinity"),
+            (summary.wrong_norm, "do not have norm 1"),
+        ];
+        if let Some((wrong, fault)) = faults.iter().find(|(wrong, _)| *wrong > 0) {
+            let evidence = format!(
+                "{wrong} of {} vectors of version {version} in {name} {fault}",
+                summary.rows
+            );
+            return Ok(Finding::failed(check, evidence, again));
+        }
+    }
+    let completeness = store
+        .completeness(&round.place.config.source, version)
+        .await?;
+    Ok(judge_missing(
+        version,
+        completeness,
+        round.checks().missing_percent,
+    ))
+}
+
+fn judge_missing(version: i64, completeness: Completeness, bound_percent: f64) -> Finding {
+    let Completeness { videos, missing } = completeness;
+    let percent = 100.0 * missing as f64 / videos.max(1) as f64;
+    let evidence = format!(
+        "{missing} of {videos} videos have no vector of version {version} ({percent:.2} %, at most {bound_percent} % is expected: those that came \
+         since the last update)"
+    );
+    judged(
+        "vectors-complete",
+        percent <= bound_percent,
+        evidence,
+        "twotower run update",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::check::Verdict;
+
+    #[test]
+    fn an_update_without_work_keeps_vectors_fresh() {
+        let old = Generation {
+            version: 3,
+            embedding_dim: 64,
+            active_us: 90 * HOUR_US,
+            videos_us: Some(80 * HOUR_US),
+            users_us: None,
+        };
+        assert_eq!(judge_age(&old, None, 36).verdict, Verdict::Failed);
+        assert_eq!(
+            judge_age(&old, Some(37 * HOUR_US), 36).verdict,
+            Verdict::Failed
+        );
+        assert_eq!(
+            judge_age(&old, Some(36 * HOUR_US), 36).verdict,
+            Verdict::Passed
+        );
+        let users = Generation {
+            users_us: Some(HOUR_US),
+            ..old
+        };
+        assert_eq!(judge_age(&users, None, 36).verdict, Verdict::Passed);
+    }
+
+    #[test]
+    fn a_few_new_videos_may_lack_a_vector() {
+        let verdict = |missing| {
+            let completeness = Completeness {
+                videos: 1000,
+                missing,
+            };
+            judge_missing(1, completeness, 1.0).verdict
+        };
+        assert_eq!(verdict(10), Verdict::Passed);
+        assert_eq!(verdict(11), Verdict::Failed);
+    }
+}

@@ -1,0 +1,154 @@
+//! Putting back what was copied.
+
+use super::backup::{plain, unless_interrupted};
+use crate::config::Update;
+use crate::jobs::{Interrupt, Publisher, Retry, index, operator};
+use anyhow::Context;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use twotower_store::{
+    Backup, BackupError, IndexPlan, RestoreOptions, Restored, Store, VectorTable, complete_backups,
+};
+
+/// What to restore.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoreJob {
+    /// A backup's own folder, or a folder of backups, whose newest is taken.
+    pub folder: PathBuf,
+    /// Folder of models, into which the copies go.
+    pub models: PathBuf,
+    /// Also where the database holds what is newer.
+    pub replace: bool,
+    /// Look at everything, write nothing.
+    pub dry_run: bool,
+    /// Lease and index.
+    pub update: Update,
+}
+
+/// What was restored, or would be.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RestoreReport {
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// The backup.
+    pub folder: PathBuf,
+    /// The moment that it shows, microseconds since 1970.
+    pub taken_at_us: i64,
+    /// Versions whose folders are there now.
+    pub models: Vec<i64>,
+    /// Rows, and what was newer.
+    #[serde(flatten)]
+    pub restored: Restored,
+    /// Wall time, seconds.
+    pub seconds: f64,
+}
+
+/// Checks every byte of a backup, copies the models into their folder, and puts the rest into the database in one transaction, while nobody else
+/// publishes; then builds what the database makes of vectors (the index, statistics). Safe to cut off and to run again.
+///
+/// # Errors
+/// If the backup is damaged; if the database holds what is newer and `replace` was not asked for; if another process publishes; if the
+/// store or the file system fails.
+pub async fn restore(
+    store: &Store,
+    job: &RestoreJob,
+    interrupt: &Interrupt,
+) -> anyhow::Result<RestoreReport> {
+    let started = Instant::now();
+    let folder = resolve(&job.folder)?;
+    let checked = tokio::task::spawn_blocking({
+        let folder = folder.clone();
+        move || {
+            let backup = Backup::open(&folder)?;
+            backup.verify()?;
+            Ok::<_, BackupError>(backup)
+        }
+    });
+    let backup = unless_interrupted(interrupt, checked)
+        .await??
+        .map_err(plain)
+        .context("check the backup")?;
+    let options = RestoreOptions {
+        replace: job.replace,
+        dry_run: true,
+        by: operator(),
+        reason: format!("restored from {}", folder.display()),
+    };
+    // What would be refused is refused before anything is written, a model's folder included.
+    let seen = store.restore(&backup, &options).await.map_err(plain)?;
+    let manifest = backup.manifest().clone();
+    let restored = if job.dry_run {
+        seen
+    } else {
+        let publisher = Publisher::begin_or_fail(store, &job.update).await?;
+        let publishing = publisher.store().clone();
+        let options = RestoreOptions {
+            dry_run: false,
+            ..options
+        };
+        let work = write(&publishing, &backup, &options, job, interrupt);
+        publisher.publish(Box::pin(work)).await?
+    };
+    Ok(RestoreReport {
+        dry_run: job.dry_run,
+        folder,
+        taken_at_us: manifest.taken_at_us,
+        models: manifest.models,
+        restored,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Models first: what the registry names is there.
+async fn write(
+    store: &Store,
+    backup: &Backup,
+    options: &RestoreOptions,
+    job: &RestoreJob,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Restored> {
+    let (copies, models) = (backup.clone(), job.models.clone());
+    let copied = tokio::task::spawn_blocking(move || {
+        for &version in &copies.manifest().models {
+            copies.restore_model(version, &models)?;
+        }
+        Ok::<_, BackupError>(())
+    });
+    copied.await?.map_err(plain).context("copy the models")?;
+    let restored = unless_interrupted(interrupt, store.restore(backup, options)).await?;
+    let restored = restored.map_err(plain).context("write the database")?;
+    let retry = Retry::new(job.update.attempts);
+    if let Some(active) = store.active_model().await? {
+        let counts = store.count_vectors(VectorTable::Videos).await?;
+        let rows = counts
+            .iter()
+            .find(|(version, _)| *version == active.version);
+        let plan = IndexPlan {
+            version: active.version,
+            dim: active.embedding_dim,
+            rows: rows.map_or(0, |(_, rows)| *rows),
+            memory_cap_mb: job.update.index_memory_mb,
+        };
+        index::build(store, &retry, &job.update, &plan).await?;
+        index::refresh_statistics(store, &retry).await;
+    }
+    Ok(restored)
+}
+
+/// The folder itself if it is a backup, else the newest backup in it.
+fn resolve(folder: &Path) -> anyhow::Result<PathBuf> {
+    if let Ok(_) | Err(BackupError::Damaged { .. } | BackupError::Format { .. }) =
+        Backup::open(folder)
+    {
+        return Ok(folder.to_owned());
+    }
+    let mut backups = complete_backups(folder).map_err(plain)?;
+    let newest = backups.pop();
+    newest.with_context(|| {
+        format!(
+            "{} holds no complete backup: name the folder that `twotower backup` has made",
+            folder.display()
+        )
+    })
+}

@@ -1,0 +1,170 @@
+//! A job as it runs when nobody looks: one at a time, within its time, with further tries, and written down.
+
+mod last_error;
+
+mod child;
+
+mod patience;
+
+mod lock;
+
+mod journal;
+
+mod error;
+
+mod steps;
+
+mod update;
+
+mod retrain;
+
+pub use child::{End, Ended, Limits, run_command};
+pub use error::RunError;
+
+pub(super) use journal::{connect, within};
+pub(super) use lock::{Note, cut_off};
+
+use super::{Job, Place, Program};
+use crate::jobs::Interrupt;
+use journal::Journal;
+use lock::{Asked, JobLock};
+use patience::Patience;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+use steps::{Steps, Waiting};
+use twotower_store::{FinishedRun, RunState};
+
+/// Which job, and why now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Which.
+    pub job: Job,
+    /// Retraining goes on from the model that is served, with what came in since.
+    pub fine_tune: bool,
+    /// The moment of the schedule that it is the run of, microseconds since 1970.
+    pub due_at_us: Option<i64>,
+}
+
+/// How a run went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunReport {
+    /// Which job.
+    pub job: &'static str,
+    /// How it ended.
+    pub state: RunState,
+    /// One, and one for each command that was tried again.
+    pub attempts: u32,
+    /// Of the last command; none if a signal ended it.
+    pub exit_code: Option<i32>,
+    /// The model that it was about.
+    pub model_version: Option<i64>,
+    /// Why it ended so, if not for the best.
+    pub message: Option<String>,
+    /// Wall time, seconds.
+    pub seconds: f64,
+}
+
+/// What came of the steps.
+enum Outcome {
+    /// All done.
+    Done,
+    /// There was nothing to do; why.
+    NothingNew(String),
+    /// Another process is at the same work; which.
+    Skipped(String),
+}
+
+/// Runs a job, and says how it went and why it failed if it did.
+///
+/// # Errors
+/// If the folder of its state cannot be used.
+pub async fn run(
+    place: &Place,
+    program: &Program,
+    options: RunOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<(RunReport, Option<RunError>)> {
+    let RunOptions {
+        job,
+        fine_tune,
+        due_at_us,
+    } = options;
+    let started = Instant::now();
+    let settings = &place.config.run;
+    let mut journal = Journal::new(place, job, due_at_us);
+    let note = lock::Note::of_this_process(due_at_us, fine_tune);
+    let lock = match JobLock::ask(&settings.state_dir, job, note)? {
+        Asked::Taken(lock) => lock,
+        Asked::Held(holder) => {
+            let message = holder.map_or("another process is at it".into(), |note| note.to_string());
+            tracing::info!("{job} is skipped: {message}");
+            journal.skip(&message).await;
+            let report = RunReport {
+                job: job.name(),
+                state: RunState::Skipped,
+                attempts: 1,
+                exit_code: None,
+                model_version: None,
+                message: Some(message),
+                seconds: started.elapsed().as_secs_f64(),
+            };
+            return Ok((report, None));
+        }
+    };
+    let mut steps = Steps {
+        program,
+        settings,
+        interrupt,
+        job,
+        deadline: started + settings.limit(job),
+        journal,
+        tries: 1,
+        exit_code: None,
+        model_version: None,
+    };
+    let outcome = match job {
+        Job::Update => update::update(&mut steps, &place.config).await,
+        Job::Retrain => retrain::retrain(&mut steps, &place.config, fine_tune).await,
+        Job::Maintain | Job::Backup => {
+            let step = steps.step(&[job.name()], Waiting::Attempts).await;
+            step.map(|_| Outcome::Done)
+        }
+    };
+    let finished = finished(&steps, &outcome);
+    let pause = Duration::from_secs(settings.pause_seconds.into());
+    let cut_off = matches!(outcome, Err(RunError::Interrupted));
+    // Who asks to stop does not wait for a database that is away.
+    let attempts = if cut_off { 1 } else { settings.attempts };
+    let patience = Patience::of(attempts, pause);
+    steps.journal.finish(&finished, patience).await;
+    if let Err(error) = lock.give_back(cut_off) {
+        tracing::warn!("the lock of {job} is given back when this process ends: {error}");
+    }
+    let report = RunReport {
+        job: job.name(),
+        state: finished.state,
+        attempts: finished.attempts,
+        exit_code: finished.exit_code,
+        model_version: finished.model_version,
+        message: finished.message,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    Ok((report, outcome.err()))
+}
+
+fn finished(steps: &Steps<'_>, outcome: &Result<Outcome, RunError>) -> FinishedRun {
+    let (state, message) = match outcome {
+        Ok(Outcome::Done) => (RunState::Succeeded, None),
+        Ok(Outcome::NothingNew(message)) => (RunState::Succeeded, Some(message.clone())),
+        Ok(Outcome::Skipped(message)) => (RunState::Skipped, Some(message.clone())),
+        Err(error @ RunError::Refused { .. }) => (RunState::Refused, Some(error.to_string())),
+        Err(error) => (RunState::Failed, Some(error.to_string())),
+    };
+    FinishedRun {
+        state,
+        attempts: steps.tries,
+        exit_code: steps.exit_code,
+        model_version: steps.model_version,
+        message,
+    }
+}

@@ -1,0 +1,300 @@
+//! Retraining: train → evaluate → load → publish → promote → prune.
+//!
+//! Loading asks the quality gate and leaves readers with what they see, so that a model that is refused is not published, and one that
+//! other machines are to serve is in the storage before the database names it.
+
+mod progress;
+
+use super::Outcome;
+use super::error::RunError;
+use super::patience::Patience;
+use super::steps::{Steps, Waiting};
+use super::update::is_held;
+use crate::config::Config;
+use crate::jobs::now_us;
+use progress::{Progress, ProgressFile, Step};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use twotower_core::gate::Verdict;
+use twotower_store::model_files;
+
+/// Exit code of a training that found nothing to learn.
+const NOTHING_TO_LEARN: i32 = 3;
+
+pub(super) async fn retrain(
+    steps: &mut Steps<'_>,
+    config: &Config,
+    fine_tune: bool,
+) -> Result<Outcome, RunError> {
+    let file = ProgressFile::new(&config.run.state_dir);
+    let progress = begin(&file, config, fine_tune)?;
+    let mut retraining = Retraining {
+        steps,
+        config,
+        file: &file,
+        progress,
+    };
+    let outcome = retraining.run().await;
+    let over = match &outcome {
+        Ok(_) | Err(RunError::Refused { .. } | RunError::Decided { .. }) => true,
+        Err(_) => false,
+    };
+    if over {
+        file.remove()?;
+    }
+    outcome
+}
+
+/// Where a retraining that was cut off has come to, or the beginning.
+fn begin(file: &ProgressFile, config: &Config, fine_tune: bool) -> Result<Progress, RunError> {
+    let models = &config.training.output_dir;
+    let newest = newest(config);
+    if let Some(mut progress) = file.load(fine_tune, now_us())? {
+        // Training may have ended after the run that waited for it did.
+        if progress.version.is_none() && newest > progress.newest_before {
+            progress.version = newest;
+            progress.done.push(Step::Train);
+        }
+        match progress.version {
+            None => return Ok(progress),
+            Some(version) if model_files::is_model(&models.join(version.to_string())) => {
+                let done: Vec<String> = progress.done.iter().map(Step::to_string).collect();
+                tracing::info!(
+                    "the retraining that was cut off goes on with model {version} (done: {})",
+                    done.join(", ")
+                );
+                return Ok(progress);
+            }
+            Some(_) => {}
+        }
+    }
+    let progress = Progress {
+        at_us: now_us(),
+        fine_tune,
+        newest_before: newest,
+        version: None,
+        done: Vec::new(),
+    };
+    file.save(&progress)?;
+    Ok(progress)
+}
+
+/// The newest model folder. A folder that cannot be read has none: training says so if that is an error.
+fn newest(config: &Config) -> Option<i64> {
+    let versions = model_files::versions(&config.training.output_dir);
+    versions.unwrap_or_default().into_iter().max()
+}
+
+struct Retraining<'a, 'b> {
+    steps: &'a mut Steps<'b>,
+    config: &'a Config,
+    file: &'a ProgressFile,
+    progress: Progress,
+}
+
+impl Retraining<'_, '_> {
+    async fn run(&mut self) -> Result<Outcome, RunError> {
+        self.steps.model_version = self.progress.version;
+        for step in Step::ALL {
+            if self.progress.done.contains(&step) {
+                continue;
+            }
+            match step {
+                Step::Train => {
+                    if let Some(nothing) = self.train().await? {
+                        return Ok(nothing);
+                    }
+                }
+                Step::Evaluate => self.evaluate().await?,
+                Step::Load => self.load().await?,
+                Step::Publish => self.publish().await?,
+                Step::Promote => self.promote().await?,
+                Step::Prune => self.prune().await?,
+            }
+            self.progress.done.push(step);
+            self.progress.at_us = now_us();
+            self.file.save(&self.progress)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    async fn train(&mut self) -> Result<Option<Outcome>, RunError> {
+        let from = if self.progress.fine_tune {
+            self.base().await?
+        } else {
+            None
+        };
+        let mut words = vec!["train", "--resume=if-same"];
+        if let Some(from) = &from {
+            words.extend(["--from", from.as_str()]);
+        }
+        let trained = self.steps.step(&words, Waiting::Attempts).await;
+        let trained = match trained {
+            Err(RunError::Failed {
+                code: Some(NOTHING_TO_LEARN),
+                message,
+                ..
+            }) if self.progress.fine_tune => return Ok(Some(Outcome::NothingNew(message))),
+            trained => trained?,
+        };
+        let version = number(&trained["train"]["version"], "train", "train.version")?;
+        self.progress.version = Some(version);
+        self.steps.model_version = Some(version);
+        Ok(None)
+    }
+
+    /// What to fine-tune: the model that is served, and not a newer one that was refused or rolled back from. Before there is one, a
+    /// model is trained from scratch.
+    async fn base(&mut self) -> Result<Option<String>, RunError> {
+        let models = self.models(Waiting::Attempts).await?;
+        let active = models.iter().find(|model| model["state"] == "active");
+        let version = active.and_then(|model| model["version"].as_i64());
+        Ok(version.map(|version| self.folder(version)))
+    }
+
+    async fn models(&mut self, waiting: Waiting) -> Result<Vec<Value>, RunError> {
+        match self.steps.step(&["models", "list"], waiting).await? {
+            Value::Array(models) => Ok(models),
+            _ => Err(RunError::Result {
+                step: "models list".into(),
+                missing: "a list",
+            }),
+        }
+    }
+
+    fn folder(&self, version: i64) -> String {
+        let folder = self.config.training.output_dir.join(version.to_string());
+        folder.display().to_string()
+    }
+
+    fn version(&self) -> Result<i64, RunError> {
+        self.progress.version.ok_or(RunError::Result {
+            step: "train".into(),
+            missing: "train.version",
+        })
+    }
+
+    /// A fine-tuned model can be compared with others by the gate alone: what it was made from has seen what would be held out.
+    async fn evaluate(&mut self) -> Result<(), RunError> {
+        if self.config.run.evaluate && !self.progress.fine_tune {
+            let folder = self.folder(self.version()?);
+            let words = ["evaluate", "--model-path", &folder];
+            self.steps.step(&words, Waiting::Attempts).await?;
+        }
+        Ok(())
+    }
+
+    async fn load(&mut self) -> Result<(), RunError> {
+        let folder = self.folder(self.version()?);
+        let words = ["update", "--no-activate", "--model-path", &folder];
+        let loaded = self.step_alone(&words).await?;
+        let verdict: Option<Verdict> =
+            serde_json::from_value(loaded["verdict"].clone()).map_err(|_| RunError::Result {
+                step: "update".into(),
+                missing: "a verdict that can be read",
+            })?;
+        match verdict.filter(|verdict| !verdict.passed()) {
+            None => Ok(()),
+            Some(verdict) => {
+                self.steps.exit_code = Some(5);
+                Err(RunError::Refused {
+                    message: format!(
+                        "version {} was {verdict}\nreaders keep what they see, and it is not published",
+                        self.version()?
+                    ),
+                })
+            }
+        }
+    }
+
+    /// A step that one process at a time may do: waits until nobody else is at it.
+    async fn step_alone(&mut self, words: &[&str]) -> Result<Value, RunError> {
+        let pause = Duration::from_secs(self.steps.settings.pause_seconds.into());
+        for pause in Patience::endless(pause) {
+            let result = self.steps.step(words, Waiting::WhileThereIsTime).await?;
+            if !is_held(&result) {
+                return Ok(result);
+            }
+            if Instant::now() + pause >= self.steps.deadline {
+                break;
+            }
+            tracing::info!("another process publishes: waiting for it");
+            self.steps.pause(pause).await?;
+        }
+        Err(self.steps.timed_out(words.join(" ")))
+    }
+
+    async fn publish(&mut self) -> Result<(), RunError> {
+        if self.config.storage.url.is_none() {
+            return Ok(());
+        }
+        let key = self.config.run.signing_key.as_ref();
+        let key = key.map(|file| file.display().to_string());
+        if key.is_none() && !key_in_environment() {
+            tracing::warn!(
+                "model {} is not published, as nothing says what to sign it with: `signing_key` of section [run] names the file of a key",
+                self.version()?
+            );
+            return Ok(());
+        }
+        let folder = self.folder(self.version()?);
+        let mut words = vec!["publish", "--model-path", &folder];
+        if let Some(key) = &key {
+            words.extend(["--signing-key", key]);
+        }
+        self.steps.step(&words, Waiting::WhileThereIsTime).await?;
+        Ok(())
+    }
+
+    /// Switches readers, unless somebody has decided about this version, or made a newer one active.
+    async fn promote(&mut self) -> Result<(), RunError> {
+        let version = self.version()?;
+        let models = self.models(Waiting::WhileThereIsTime).await?;
+        let of = |model: &&Value| model["version"] == version;
+        let state = models
+            .iter()
+            .find(of)
+            .and_then(|model| model["state"].as_str());
+        let newer = models.iter().any(|model| {
+            model["state"] == "active" && model["version"].as_i64().is_some_and(|it| it > version)
+        });
+        match state {
+            Some("active") => return Ok(()),
+            Some("candidate") if !newer => {}
+            state => {
+                let found = if newer {
+                    "older than the active one"
+                } else {
+                    state.unwrap_or("gone")
+                };
+                return Err(RunError::Decided {
+                    version,
+                    found: found.into(),
+                });
+            }
+        }
+        let version = version.to_string();
+        let words = ["models", "promote", &version, "--reason", "retrain"];
+        self.steps.step(&words, Waiting::WhileThereIsTime).await?;
+        Ok(())
+    }
+
+    async fn prune(&mut self) -> Result<(), RunError> {
+        self.step_alone(&["prune"]).await?;
+        Ok(())
+    }
+}
+
+/// Whether `twotower publish` finds a key by itself.
+fn key_in_environment() -> bool {
+    ["TWOTOWER_SIGNING_KEY", "TWOTOWER_SIGNING_KEY_FILE"]
+        .iter()
+        .any(|name| std::env::var(name).is_ok_and(|value| !value.trim().is_empty()))
+}
+
+fn number(value: &Value, step: &str, missing: &'static str) -> Result<i64, RunError> {
+    value.as_i64().ok_or_else(|| RunError::Result {
+        step: step.into(),
+        missing,
+    })
+}

@@ -1,0 +1,129 @@
+//! How far a retraining has come, in a file, so that a run that was killed is gone on with.
+
+use crate::jobs::{read_if_there, remove_if_there, write_whole};
+use crate::operations::run::error::RunError;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+/// A retraining that has not come further for so long is of another day: its data are old, and it begins afresh.
+const LIFETIME_US: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// A step of a retraining.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Step {
+    /// A model folder.
+    Train,
+    /// A report on it.
+    Evaluate,
+    /// Its vectors in the database, seen by nobody, and the verdict of the quality gate.
+    Load,
+    /// Its folder in the storage.
+    Publish,
+    /// Readers see it.
+    Promote,
+    /// What is no longer needed goes.
+    Prune,
+}
+
+impl Step {
+    /// All, in order.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Train,
+        Self::Evaluate,
+        Self::Load,
+        Self::Publish,
+        Self::Promote,
+        Self::Prune,
+    ];
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Evaluate => "evaluate",
+            Self::Load => "load",
+            Self::Publish => "publish",
+            Self::Promote => "promote",
+            Self::Prune => "prune",
+        })
+    }
+}
+
+/// How far it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// When this was written, microseconds since 1970.
+    pub(super) at_us: i64,
+    pub(super) fine_tune: bool,
+    /// The newest model folder before training began: a newer one is what training made.
+    pub(super) newest_before: Option<i64>,
+    /// The model, once it is trained.
+    pub(super) version: Option<i64>,
+    pub(super) done: Vec<Step>,
+}
+
+/// The file.
+pub(super) struct ProgressFile(PathBuf);
+
+impl ProgressFile {
+    pub(super) fn new(state_dir: &Path) -> Self {
+        Self(state_dir.join("retrain.json"))
+    }
+
+    /// What was written, if it is of the same kind and young enough to go on with.
+    pub(super) fn load(&self, fine_tune: bool, now_us: i64) -> Result<Option<Progress>, RunError> {
+        let bytes = read_if_there(&self.0).map_err(|source| self.error(source))?;
+        let progress = bytes.and_then(|bytes| serde_json::from_slice::<Progress>(&bytes).ok());
+        Ok(progress.filter(|progress| {
+            progress.fine_tune == fine_tune
+                && (0..=LIFETIME_US).contains(&now_us.saturating_sub(progress.at_us))
+        }))
+    }
+
+    pub(super) fn save(&self, progress: &Progress) -> Result<(), RunError> {
+        serde_json::to_vec(progress)
+            .map_err(io::Error::from)
+            .and_then(|bytes| write_whole(&self.0, &bytes))
+            .map_err(|source| self.error(source))
+    }
+
+    pub(super) fn remove(&self) -> Result<(), RunError> {
+        remove_if_there(&self.0).map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: io::Error) -> RunError {
+        RunError::Progress {
+            path: self.0.clone(),
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_gone_on_with_for_a_day_and_by_the_same_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = ProgressFile::new(&folder.path().join("state"));
+        assert_eq!(file.load(false, 7).unwrap(), None);
+        let progress = Progress {
+            at_us: 7,
+            fine_tune: false,
+            newest_before: None,
+            version: Some(3),
+            done: vec![Step::Train, Step::Evaluate],
+        };
+        file.save(&progress).unwrap();
+        assert_eq!(file.load(false, 7 + LIFETIME_US).unwrap(), Some(progress));
+        for (fine_tune, now_us) in [(false, 8 + LIFETIME_US), (true, 8), (false, 6)] {
+            assert_eq!(file.load(fine_tune, now_us).unwrap(), None);
+        }
+        file.remove().unwrap();
+        assert_eq!(file.load(false, 7).unwrap(), None);
+    }
+}

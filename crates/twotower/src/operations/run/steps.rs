@@ -1,0 +1,146 @@
+//! The commands of a run, one after the other, each with its further tries.
+
+use super::child::{End, Ended, Limits, run_command};
+use super::error::RunError;
+use super::journal::Journal;
+use super::patience::Patience;
+use crate::config;
+use crate::jobs::Interrupt;
+use crate::operations::{Job, Program};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// Exit code of what was out of reach or busy.
+const OUT_OF_REACH: i32 = 4;
+
+/// How long a command is tried again whose database or storage is out of reach, or whose tables somebody else is writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// As often as section `[run]` says.
+    Attempts,
+    /// As long as the run may take: too much has been done to throw it away.
+    WhileThereIsTime,
+}
+
+/// What the commands of one run share.
+pub(super) struct Steps<'a> {
+    pub(super) program: &'a Program,
+    pub(super) settings: &'a config::Run,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) job: Job,
+    pub(super) deadline: Instant,
+    pub(super) journal: Journal<'a>,
+    /// One, and one for each command that was tried again.
+    pub(super) tries: u32,
+    /// Of the command that ended last.
+    pub(super) exit_code: Option<i32>,
+    /// The model that it is about.
+    pub(super) model_version: Option<i64>,
+}
+
+impl Steps<'_> {
+    /// Runs `twotower --json WORDS…` until it ends well, fails for good or has had its tries; returns what it printed.
+    pub(super) async fn step(
+        &mut self,
+        words: &[&str],
+        waiting: Waiting,
+    ) -> Result<Value, RunError> {
+        let pause = Duration::from_secs(self.settings.pause_seconds.into());
+        let mut crashes = Patience::of(self.settings.attempts, pause);
+        let mut outages = match waiting {
+            Waiting::Attempts => crashes,
+            Waiting::WhileThereIsTime => Patience::endless(pause),
+        };
+        let step = words.join(" ");
+        loop {
+            self.journal.begin().await;
+            let ended = self.once(&step, words).await?;
+            self.exit_code = match ended.end {
+                End::Exited(code) => Some(code),
+                End::Killed | End::TimedOut | End::Interrupted => None,
+            };
+            let pause = match ended.end {
+                End::Exited(0) => {
+                    return serde_json::from_str(&ended.stdout).map_err(|_| RunError::Result {
+                        step,
+                        missing: "JSON",
+                    });
+                }
+                // A terminal tells parent and child alike, and the child may be faster.
+                End::Interrupted | End::Exited(130) => return Err(RunError::Interrupted),
+                End::TimedOut => return Err(self.timed_out(step)),
+                End::Exited(OUT_OF_REACH) => outages.next(),
+                End::Killed => crashes.next(),
+                End::Exited(_) => None,
+            };
+            let Some(pause) = pause else {
+                return Err(failed(step, self.exit_code, ended.error));
+            };
+            if Instant::now() + pause >= self.deadline {
+                return Err(self.timed_out(step));
+            }
+            let error = failed(step.clone(), self.exit_code, ended.error);
+            tracing::warn!("{error}; the next try is in {:.0} s", pause.as_secs_f64());
+            self.pause(pause).await?;
+            self.tries += 1;
+        }
+    }
+
+    async fn once(&self, step: &str, words: &[&str]) -> Result<Ended, RunError> {
+        if self.interrupt.is_set() {
+            return Err(RunError::Interrupted);
+        }
+        tracing::debug!("twotower {step}");
+        let words = std::iter::once("--json").chain(words.iter().copied());
+        let words: Vec<String> = words.map(Into::into).collect();
+        let (program, interrupt) = (self.program.clone(), self.interrupt.clone());
+        let limits = Limits {
+            deadline: self.deadline,
+            grace: Duration::from_secs(self.settings.grace_seconds.into()),
+        };
+        let ended =
+            tokio::task::spawn_blocking(move || run_command(&program, &words, limits, &interrupt));
+        let ended = ended.await.unwrap_or_else(|error| Err(error.into()));
+        ended.map_err(|source| RunError::Start {
+            step: step.to_owned(),
+            source,
+        })
+    }
+
+    /// Waits, unless there is no time left or the user asks to stop.
+    pub(super) async fn pause(&self, pause: Duration) -> Result<(), RunError> {
+        let until = (Instant::now() + pause).min(self.deadline);
+        while !self.interrupt.is_set() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            tokio::time::sleep(left.min(Duration::from_millis(200))).await;
+        }
+        Err(RunError::Interrupted)
+    }
+
+    pub(super) fn timed_out(&self, step: String) -> RunError {
+        RunError::TimedOut {
+            step,
+            job: self.job,
+            minutes: self.settings.limit(self.job).as_secs() / 60,
+        }
+    }
+}
+
+fn failed(step: String, code: Option<i32>, message: Option<String>) -> RunError {
+    let unsaid = match code {
+        None => "the system may have run out of memory",
+        Some(_) => "it did not say why",
+    };
+    let message = message.unwrap_or_else(|| unsaid.into());
+    match code {
+        Some(5) => RunError::Refused { message },
+        _ => RunError::Failed {
+            step,
+            code,
+            message,
+        },
+    }
+}

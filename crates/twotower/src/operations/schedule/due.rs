@@ -1,0 +1,156 @@
+//! Whether a job is due: what the plan asks for, less what was done.
+
+use crate::operations::run::Note;
+use crate::operations::{Job, Plan};
+use twotower_store::{RunRecord, RunState};
+
+/// A moment that a job is to be run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    /// Microseconds since 1970.
+    pub(super) at_us: i64,
+    /// Of retraining.
+    pub(super) fine_tune: bool,
+}
+
+/// What is due of `job`, if nothing was missed up to `done_until_us`. However many moments were missed, it is run once. `cut_off` is a run
+/// that was: it is due again, up to `attempts` starts in all.
+pub(super) fn due(
+    plan: &Plan,
+    job: Job,
+    done_until_us: i64,
+    cut_off: Option<&Note>,
+    (attempts, now_us): (u32, i64),
+) -> Option<Due> {
+    let at_us = plan.last_due(job, now_us)?;
+    if at_us > done_until_us {
+        let training = plan.last_training(now_us);
+        return Some(Due {
+            at_us,
+            // A training that was missed is not made good by the fine-tuning that was due after it.
+            fine_tune: job == Job::Retrain && training.is_none_or(|at| at <= done_until_us),
+        });
+    }
+    cut_off
+        .filter(|note| note.due_at_us == Some(at_us) && note.starts < attempts)
+        .map(|note| Due {
+            at_us,
+            fine_tune: note.fine_tune,
+        })
+}
+
+/// The latest moment for which a job was run, whoever ran it: the moments of its runs, and when those began that nobody's schedule asked for,
+/// unless they did not do it.
+pub(super) fn done_until(runs: &[RunRecord]) -> Option<i64> {
+    let until = |run: &RunRecord| match (run.due_at_us, run.state) {
+        (Some(due), _) => Some(due),
+        (None, RunState::Failed | RunState::Skipped) => None,
+        (None, RunState::Running | RunState::Succeeded | RunState::Refused) => {
+            Some(run.started_at_us)
+        }
+    };
+    runs.iter().filter_map(until).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Schedule;
+
+    const DAY: i64 = 86_400_000_000;
+    const HOUR: i64 = DAY / 24;
+    /// Thursday, 2026-11-26, 00:00 UTC.
+    const MIDNIGHT: i64 = 1_795_651_200_000_000;
+
+    fn plan() -> Plan {
+        Plan::new(&Schedule {
+            fine_tune: "0 3 * * 1-6".into(),
+            ..Schedule::default()
+        })
+        .unwrap()
+    }
+
+    fn asked(job: Job, done_until_us: i64, now_us: i64) -> Option<(i64, bool)> {
+        let due = due(&plan(), job, done_until_us, None, (3, now_us))?;
+        Some((due.at_us, due.fine_tune))
+    }
+
+    #[test]
+    fn what_was_missed_is_run_once() {
+        let two = MIDNIGHT + 2 * HOUR;
+        // On time, and not again.
+        assert_eq!(asked(Job::Update, two - DAY, two - 1), None);
+        assert_eq!(asked(Job::Update, two - DAY, two), Some((two, false)));
+        assert_eq!(asked(Job::Update, two, two + 1), None);
+        // Three nights off.
+        assert_eq!(
+            asked(Job::Update, two - 4 * DAY, two + HOUR),
+            Some((two, false))
+        );
+        // By hand after the moment, and before it.
+        assert_eq!(asked(Job::Update, two + 1, two + HOUR), None);
+        assert_eq!(asked(Job::Update, two - 1, two + HOUR), Some((two, false)));
+        // The clock was set back.
+        assert_eq!(asked(Job::Update, two, two - HOUR), None);
+    }
+
+    #[test]
+    fn a_training_that_was_missed_is_not_fine_tuned_away() {
+        let three = MIDNIGHT + 3 * HOUR;
+        assert_eq!(asked(Job::Retrain, three - DAY, three), Some((three, true)));
+        let sunday = three - 4 * DAY;
+        assert_eq!(asked(Job::Retrain, sunday, three), Some((three, true)));
+        assert_eq!(asked(Job::Retrain, sunday - 1, three), Some((three, false)));
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_is_due_again_a_few_times() {
+        let two = MIDNIGHT + 2 * HOUR;
+        let note = |due_at_us, starts| Note {
+            host: "a".into(),
+            pid: 1,
+            since_us: two,
+            due_at_us,
+            fine_tune: false,
+            starts,
+        };
+        let again = |note: &Note, now_us| due(&plan(), Job::Update, two, Some(note), (3, now_us));
+        let expected = Some(Due {
+            at_us: two,
+            fine_tune: false,
+        });
+        assert_eq!(again(&note(Some(two), 1), two + HOUR), expected);
+        assert_eq!(again(&note(Some(two), 2), two + HOUR), expected);
+        assert_eq!(again(&note(Some(two), 3), two + HOUR), None);
+        // By hand, and of the day before.
+        assert_eq!(again(&note(None, 1), two + HOUR), None);
+        assert_eq!(again(&note(Some(two - DAY), 1), two + HOUR), None);
+    }
+
+    #[test]
+    fn whoever_ran_it_has_run_it() {
+        let run = |due_at_us, started_at_us, state| RunRecord {
+            id: 1,
+            job: "update".into(),
+            state,
+            due_at_us,
+            started_at_us,
+            finished_at_us: None,
+            host: "a".into(),
+            pid: 1,
+            attempts: 1,
+            exit_code: None,
+            model_version: None,
+            message: None,
+        };
+        assert_eq!(done_until(&[]), None);
+        let runs = [
+            run(Some(5), 90, RunState::Failed),
+            run(None, 7, RunState::Succeeded),
+            run(None, 80, RunState::Failed),
+            run(None, 70, RunState::Skipped),
+        ];
+        assert_eq!(done_until(&runs), Some(7));
+        assert_eq!(done_until(&[run(Some(9), 90, RunState::Skipped)]), Some(9));
+    }
+}

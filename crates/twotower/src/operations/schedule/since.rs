@@ -1,0 +1,104 @@
+//! Up to when nothing is to be caught up on: what the scheduler has started, and from when on it knows an expression.
+
+use crate::config::Schedule;
+use crate::jobs::{read_if_there, write_whole};
+use crate::operations::Job;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Of each job, in a file, so that a scheduler that is started anew knows what it has missed.
+#[derive(Debug)]
+pub(super) struct Since {
+    file: PathBuf,
+    jobs: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    /// When it is due, as text: what was due by another expression was not missed by this one.
+    when: String,
+    /// Microseconds since 1970.
+    since_us: i64,
+}
+
+impl Since {
+    /// What is known; of jobs that are new, or due at other times than before, that nothing was missed up to now.
+    pub(super) fn load(state_dir: &Path, schedule: &Schedule, now_us: i64) -> io::Result<Self> {
+        let file = state_dir.join("schedule.json");
+        let bytes = read_if_there(&file)?;
+        let mut jobs: BTreeMap<String, Entry> = bytes
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        for job in Job::ALL {
+            let when = when(schedule, job);
+            let known = jobs.get(job.name()).is_some_and(|entry| entry.when == when);
+            if !known {
+                let entry = Entry {
+                    when,
+                    since_us: now_us,
+                };
+                jobs.insert(job.name().into(), entry);
+            }
+        }
+        let since = Self { file, jobs };
+        since.save()?;
+        Ok(since)
+    }
+
+    pub(super) fn of(&self, job: Job) -> i64 {
+        self.jobs
+            .get(job.name())
+            .map_or(i64::MAX, |entry| entry.since_us)
+    }
+
+    /// Nothing is to be caught up on up to `at_us`.
+    pub(super) fn advance(&mut self, job: Job, at_us: i64) -> io::Result<()> {
+        if let Some(entry) = self.jobs.get_mut(job.name())
+            && entry.since_us < at_us
+        {
+            entry.since_us = at_us;
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> io::Result<()> {
+        write_whole(&self.file, &serde_json::to_vec(&self.jobs)?)
+    }
+}
+
+fn when(schedule: &Schedule, job: Job) -> String {
+    let expressions: &[&str] = match job {
+        Job::Update => &[&schedule.update],
+        Job::Retrain => &[&schedule.retrain, &schedule.fine_tune],
+        Job::Maintain => &[&schedule.maintain],
+        Job::Backup => &[&schedule.backup],
+    };
+    format!("{} {}", expressions.join(" | "), schedule.time_zone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_expression_has_missed_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let schedule = Schedule::default();
+        let mut since = Since::load(&state, &schedule, 100).unwrap();
+        assert_eq!(since.of(Job::Update), 100);
+        since.advance(Job::Update, 150).unwrap();
+        since.advance(Job::Update, 120).unwrap();
+        let later = Since::load(&state, &schedule, 200).unwrap();
+        assert_eq!((later.of(Job::Update), later.of(Job::Backup)), (150, 100));
+        let changed = Schedule {
+            update: "0 5 * * *".into(),
+            ..schedule
+        };
+        let later = Since::load(&state, &changed, 300).unwrap();
+        assert_eq!((later.of(Job::Update), later.of(Job::Backup)), (300, 100));
+    }
+}

@@ -1,0 +1,56 @@
+//! Certificates of a server that speaks TLS.
+
+use super::{doctor, finding, told};
+use crate::support::Workplace;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+/// A server that shakes hands, with a certificate that ends with this year.
+fn server(last_year: i32) -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::new(vec!["localhost".into()]).unwrap();
+    parameters.not_before = date_time_ymd(2020, 1, 1);
+    parameters.not_after = date_time_ymd(last_year, 12, 31);
+    let certificate = parameters.self_signed(&key).unwrap();
+    let private = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private.into())
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            // Whoever has seen the certificate hangs up.
+            while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+        }
+    });
+    address
+}
+
+#[test]
+fn certificates_that_expired_are_told_host_by_host() {
+    let (old, good) = (server(2024), server(2999));
+    let place = Workplace::on_sqlite();
+    let hosts = [old, good].map(|address| format!("localhost:{}", address.port()));
+    place.configure(&format!("[checks]\ncertificate_hosts = {hosts:?}"));
+    let (code, value) = told(doctor(&place, "--only certificate"));
+    assert_eq!(code, Some(1), "{value:#}");
+    let (verdict, evidence, fix) = finding(&value, "certificate", Some(&hosts[0]));
+    assert_eq!(verdict, "failed");
+    assert!(
+        evidence.starts_with("expired ") && fix.starts_with("renew it"),
+        "{evidence} {fix}"
+    );
+    let (verdict, evidence, _) = finding(&value, "certificate", Some(&hosts[1]));
+    assert_eq!(verdict, "passed", "{evidence}");
+}

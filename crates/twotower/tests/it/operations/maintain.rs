@@ -1,0 +1,175 @@
+//! Upkeep from the command line: when, and what is said.
+
+use crate::life_cycle::place::Place;
+use crate::serve::fixture::video;
+use crate::support::{Workplace, psql_command, sql};
+use jiff::{Timestamp, ToSpan};
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+use twotower_store::{InteractionKind, InteractionRow};
+use uuid::Uuid;
+
+fn step<'a>(report: &'a Value, action: &str, target: &str) -> &'a Value {
+    let steps = report["steps"].as_array().unwrap();
+    let found = steps
+        .iter()
+        .find(|step| step["action"] == action && step["target"] == target);
+    found.unwrap_or_else(|| panic!("no {action} of {target}: {report}"))
+}
+
+/// A window that begins in two hours.
+fn later() -> String {
+    let [from, to] = [2_i64, 3].map(|hours| {
+        (Timestamp::now() + hours.hours())
+            .strftime("%H:%M")
+            .to_string()
+    });
+    format!("{from}-{to}")
+}
+
+/// Many dead rows.
+fn churn(place: &Place) {
+    place.next_model();
+    place.json("update");
+    sql(
+        &place.url,
+        "ALTER TABLE user_embeddings SET (autovacuum_enabled = false);
+         INSERT INTO user_embeddings (user_id, model_version, embedding, fingerprint)
+         SELECT gen_random_uuid(), 1, embedding, 0 FROM user_embeddings, generate_series(1, 5);
+         DELETE FROM user_embeddings WHERE fingerprint = 0;
+         SELECT pg_stat_force_next_flush(), count(*) FROM user_embeddings",
+    );
+}
+
+#[test]
+fn outside_of_the_window_nothing_is_done() {
+    let place = Place::on_postgres();
+    churn(&place);
+    place.configure(&format!("[maintenance]\nwindow = \"{}\"", later()));
+    let report = place.json("maintain");
+    assert_eq!(
+        (&report["in_window"], &report["steps"]),
+        (&json!(false), &json!([]))
+    );
+    let output = place.run("maintain");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("outside of the window") && said.contains("--now"),
+        "{said}"
+    );
+
+    let dry = place.json("maintain --now --dry-run");
+    let vacuum = step(&dry, "vacuum", "public.user_embeddings");
+    assert_eq!(vacuum["outcome"], "planned");
+    assert!(
+        vacuum["dead_rows_before"].as_u64().unwrap() >= 1500,
+        "{vacuum}"
+    );
+
+    let report = place.json("maintain --now");
+    let vacuum = step(&report, "vacuum", "public.user_embeddings");
+    assert_eq!(
+        (&vacuum["outcome"], &vacuum["dead_rows_after"]),
+        (&json!("done"), &json!(0)),
+        "{vacuum}"
+    );
+    let again = place.json("maintain --now");
+    let steps = again["steps"].as_array().unwrap();
+    assert!(
+        steps.iter().all(|step| step["action"] != "vacuum"),
+        "what needs nothing gets nothing: {again}"
+    );
+
+    // The same moment elsewhere: the window is the time zone's.
+    place.configure(
+        "[maintenance]\nwindow = \"00:00-24:00\"\n[schedule]\ntime_zone = \"Asia/Tokyo\"",
+    );
+    assert_eq!(place.json("maintain")["in_window"], true);
+}
+
+/// A transaction that lasts keeps its table; the other steps are done, and the night is no failure.
+#[test]
+fn a_locked_table_is_given_way_to() {
+    let place = Place::on_postgres();
+    churn(&place);
+    place.configure("[maintenance]\nlock_ms = 200");
+    let mut other = psql_command(
+        &place.url,
+        "BEGIN; LOCK TABLE user_embeddings IN SHARE MODE; SELECT pg_sleep(600)",
+    )
+    .stderr(Stdio::null())
+    .spawn()
+    .unwrap();
+    let locked = "SELECT count(*) FROM pg_locks WHERE relation = 'user_embeddings'::regclass AND mode = 'ShareLock' AND granted";
+    while sql(&place.url, locked) == "0" {}
+    let report = place.json("maintain --now");
+    let vacuum = step(&report, "vacuum", "public.user_embeddings");
+    assert_eq!(vacuum["outcome"], "gave_way", "{vacuum}");
+    assert_eq!(
+        step(&report, "delete runs", "runs of jobs")["outcome"],
+        "done"
+    );
+    sql(
+        &place.url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()
+         AND datname = current_database()",
+    );
+    other.wait().unwrap();
+    let report = place.json("maintain --now");
+    let vacuum = step(&report, "vacuum", "public.user_embeddings");
+    assert_eq!(vacuum["outcome"], "done");
+}
+
+#[test]
+fn a_role_that_may_not_says_so() {
+    let place = Place::on_postgres();
+    let role = format!("login_upkeep_{}", std::process::id());
+    sql(
+        &place.url,
+        &format!("CREATE ROLE {role} LOGIN; GRANT twotower_updater TO {role}"),
+    );
+    let other = Workplace::on_postgres(place.url.replace("postgres@", &format!("{role}@")));
+    let said = other.refused("maintain --now", 1);
+    assert!(
+        said.contains("may do no upkeep on") && said.contains("public.video_embeddings"),
+        "{said}"
+    );
+    sql(
+        &place.url,
+        &format!("DROP OWNED BY {role}; DROP ROLE {role}"),
+    );
+}
+
+#[test]
+fn the_embedded_database_is_checked_and_shrunk() {
+    let place = Place::on_sqlite();
+    place.next_model();
+    place.json("update");
+    let skips: Vec<_> = (0..60_000)
+        .map(|n| InteractionRow {
+            user: Uuid::from_u128(n),
+            video: video(1),
+            at_us: 1,
+        })
+        .collect();
+    let written = place
+        .store
+        .write_interactions(InteractionKind::Skip, &skips);
+    place.runtime.block_on(written).unwrap();
+    let python = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('DELETE FROM skips'); c.commit()";
+    let deleted = Command::new("python3")
+        .args(["-c", python])
+        .arg(place.folder.path().join("test.db"))
+        .status()
+        .unwrap();
+    assert!(deleted.success());
+    let report = place.json("maintain --now");
+    assert_eq!(step(&report, "check", "database file")["outcome"], "done");
+    let shrink = step(&report, "shrink", "database file");
+    assert_eq!(shrink["outcome"], "done");
+    let bytes = |key: &str| shrink[key].as_u64().unwrap();
+    assert!(
+        bytes("bytes_after") + (1 << 20) < bytes("bytes_before"),
+        "{shrink}"
+    );
+}
