@@ -442,3 +442,38 @@ fn alert_list_shows_what_the_last_round_left() {
     let place = Workplace::on_sqlite();
     assert_eq!(place.json("alert list"), json!([]));
 }
+
+#[test]
+fn alert_check_looks_and_tells() {
+    let webhook = Receiver::start();
+    let scene = Scene::new().webhook(&webhook);
+    let mut away = scene.binary("--json alert check");
+    away.env(
+        "DATABASE_URL",
+        format!("postgresql://me:{CANARY}@127.0.0.1:1/nobody"),
+    );
+    let (code, out, log) = outcome(away);
+    assert_eq!(code, Some(0), "to find something is no failure: {log}");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let of_database = |alerts: &Value| {
+        let alerts = alerts.as_array().unwrap();
+        let found = alerts.iter().find(|it| it["key"] == "database-reachable");
+        found.expect("the database was looked at").clone()
+    };
+    assert_eq!(of_database(&told["firing"])["severity"], "critical");
+    let message = &webhook.take_json()[0];
+    assert_eq!(of_database(&message["alerts"])["status"], "firing");
+    assert!(!message.to_string().contains(CANARY), "{message}");
+
+    let (code, _, log) = outcome(scene.binary("migrate"));
+    assert_eq!(code, Some(0), "{log}");
+    webhook.answers("500 Internal Server Error");
+    let (code, _, log) = outcome(scene.binary("alert check"));
+    assert_eq!(code, Some(1), "nobody was told: {log}");
+    webhook.take();
+    webhook.answers("200 OK");
+    let (code, _, log) = outcome(scene.binary("alert check"));
+    assert_eq!(code, Some(0), "{log}");
+    let message = &webhook.take_json()[0];
+    assert_eq!(of_database(&message["alerts"])["status"], "resolved");
+}
