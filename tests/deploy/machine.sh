@@ -80,7 +80,12 @@ for job in update maintain backup; do
     systemctl start "twotower-$job.service"
     expect success systemctl show --property=Result --value "twotower-$job.service"
 done
+# Whether the gate likes a model of so few data does not matter here.
+systemctl start twotower-retrain.service || true
+status=$(systemctl show --property=ExecMainStatus --value twotower-retrain.service)
+[[ $status == 0 || $status == 5 ]]
 systemctl start twotower-watch.service
+twotower-admin doctor --only server-ready
 
 step 'timers'
 systemctl enable --now twotower-{update,retrain,maintain,backup,watch}.timer

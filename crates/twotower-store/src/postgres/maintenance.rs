@@ -15,13 +15,13 @@ const ELEMENT: u64 = 1024;
 /// Our tables, with whether the role may do upkeep on them: it owns them, or (17 and later) somebody has granted it that.
 macro_rules! own_tables {
     () => {
-        "SELECT class.oid, format('%I.%I', nspname, relname) AS name, stats.*,
+        "SELECT class.oid, format('%I.%I', nspname, class.relname) AS name, stats.*,
                 pg_has_role(relowner, 'USAGE')
                 OR CASE WHEN current_setting('server_version_num')::integer >= 170000
                    THEN has_table_privilege(class.oid, 'MAINTAIN') ELSE false END AS permitted
          FROM pg_class AS class JOIN pg_namespace ON pg_namespace.oid = relnamespace
          LEFT JOIN pg_stat_all_tables AS stats ON stats.relid = class.oid
-         WHERE relkind = 'r' AND (nspname = 'twotower' OR nspname = 'public' AND relname IN (
+         WHERE relkind = 'r' AND (nspname = 'twotower' OR nspname = 'public' AND class.relname IN (
              'video_embeddings', 'user_embeddings', 'recommendation_blocks', 'recommendation_cache'))"
     };
 }
@@ -56,9 +56,9 @@ impl Postgres {
         let rows: Vec<IndexRow> = query_as(concat!(
             "SELECT format('%I.%I', nspname, class.relname), own.name, pg_relation_size(indexrelid), indisvalid,
                     class.relname ~ '_cc(new|old)[0-9]*$', models.version, embedding_dim::bigint,
-                    coalesce((SELECT option_value::bigint FROM pg_options_to_table(reloptions) WHERE option_name = 'm'), 16),
+                    coalesce((SELECT option_value::bigint FROM pg_options_to_table(class.reloptions) WHERE option_name = 'm'), 16),
                     permitted
-             FROM pg_index JOIN pg_class AS class ON class.oid = indexrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+             FROM pg_index JOIN pg_class AS class ON class.oid = indexrelid JOIN pg_namespace ON pg_namespace.oid = class.relnamespace
              JOIN (", own_tables!(), ") AS own ON own.oid = indrelid
              LEFT JOIN twotower.models AS models ON class.relname = 'video_embeddings_hnsw_' || models.version
              WHERE (NOT indisvalid OR models.version IS NOT NULL)
