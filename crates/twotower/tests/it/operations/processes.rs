@@ -1,5 +1,6 @@
 //! Processes that a test has started, and those that they have.
 
+use crate::support::{psql_command, sql};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -90,4 +91,42 @@ pub(super) fn json_lines(path: &Path) -> Vec<serde_json::Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
         .collect()
+}
+
+/// Holds what an update writes, until it is dropped.
+pub(super) struct Locked {
+    session: Child,
+    url: String,
+}
+
+impl Locked {
+    pub(super) fn vectors(url: &str) -> Self {
+        let lock = "BEGIN; LOCK TABLE video_embeddings IN EXCLUSIVE MODE; SELECT pg_sleep(60)";
+        let session = psql_command(url, lock).spawn().unwrap();
+        let locked = Self {
+            session,
+            url: url.into(),
+        };
+        locked.wait("mode = 'ExclusiveLock' AND granted");
+        locked
+    }
+
+    pub(super) fn wait_for_somebody(&self) {
+        self.wait("NOT granted");
+    }
+
+    fn wait(&self, which: &str) {
+        let count = format!(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'video_embeddings'::regclass AND {which}"
+        );
+        wait_for(which, || (sql(&self.url, &count) != "0").then_some(()));
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND datname = current_database() AND pid <> pg_backend_pid()";
+        sql(&self.url, end);
+        let _ = self.session.wait();
+    }
 }

@@ -1,6 +1,8 @@
 //! `twotower run`: one at a time, within its time, with further tries, and written down.
 
-use super::processes::{child_running, is_alive, log, send, silent_database, start, wait_for};
+use super::processes::{
+    Locked, child_running, is_alive, log, send, silent_database, start, wait_for,
+};
 use crate::life_cycle::place::{Place, whole};
 use serde_json::json;
 use std::fs;
@@ -134,25 +136,27 @@ fn two_at_once_are_one() {
 
 #[test]
 fn a_command_that_is_killed_is_tried_again() {
-    for place in Place::on_both() {
-        place.configure(&QUICK.replace("gate", "batch_size = 1\ngate"));
-        let version = place.next_model();
-        let run = start(place.command("--json run update"));
-        let child = wait_for("the update", || child_running(run.id(), "update"));
-        // As a machine without memory would.
-        send("KILL", child);
-        let output = run.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", log(&output));
-        assert!(
-            log(&output).contains("`twotower update` ended by a signal"),
-            "{}",
-            log(&output)
-        );
-        let run = &runs(&place, "update")[0];
-        assert_eq!((run.state, run.attempts), (RunState::Succeeded, 2));
-        assert_eq!(place.active(), Some(version));
-        assert!(place.vectors().contains(&whole(version)));
-    }
+    let place = Place::on_postgres();
+    place.configure(QUICK);
+    let version = place.next_model();
+    let locked = Locked::vectors(&place.url);
+    let run = start(place.command("--json run update"));
+    let child = wait_for("the update", || child_running(run.id(), "update"));
+    locked.wait_for_somebody();
+    // As a machine without memory would.
+    send("KILL", child);
+    drop(locked);
+    let output = run.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", log(&output));
+    assert!(
+        log(&output).contains("`twotower update` ended by a signal"),
+        "{}",
+        log(&output)
+    );
+    let run = &runs(&place, "update")[0];
+    assert_eq!((run.state, run.attempts), (RunState::Succeeded, 2));
+    assert_eq!(place.active(), Some(version));
+    assert!(place.vectors().contains(&whole(version)));
 }
 
 #[test]
@@ -242,13 +246,17 @@ fn a_command_that_does_not_stop_is_killed() {
 #[test]
 fn a_command_does_not_outlive_its_supervisor() {
     let place = Place::on_postgres();
-    place.configure(&QUICK.replace("gate", "batch_size = 1\ngate"));
+    place.configure(QUICK);
     place.next_model();
+    let locked = Locked::vectors(&place.url);
     let mut run = start(place.command("run update"));
     let child = wait_for("the update", || child_running(run.id(), "update"));
+    locked.wait_for_somebody();
     run.kill().unwrap();
     run.wait().unwrap();
-    // It holds the lock of the job until it has seen that nobody waits for it any more.
+    // It ends its step, and holds the lock of the job until then.
+    assert_eq!(place.json("run update")["state"], "skipped");
+    drop(locked);
     wait_for("the end of the update", || (!is_alive(child)).then_some(()));
     assert_eq!(place.json("run update")["state"], "succeeded");
 }

@@ -1,12 +1,10 @@
 //! `twotower schedule`: what is due, once, and what was missed, once.
 
-use super::processes::{child_running, is_alive, log, send, start, wait_for};
+use super::processes::{Locked, child_running, is_alive, log, send, start, wait_for};
 use super::run::runs;
 use crate::life_cycle::place::{Place, whole};
-use crate::support::{psql_command, sql};
 use serde_json::json;
 use std::fs;
-use std::process::Child;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use twotower_store::{NewRun, RunState};
 
@@ -114,44 +112,6 @@ fn a_run_by_another_machine_counts_and_one_that_was_cut_off_here_does_not() {
     let runs = runs(&place, "update");
     assert_eq!(runs.len(), 2);
     assert_eq!(runs[0].state, RunState::Succeeded);
-}
-
-/// Holds what an update writes, until it is dropped.
-struct Locked {
-    session: Child,
-    url: String,
-}
-
-impl Locked {
-    fn vectors(url: &str) -> Self {
-        let lock = "BEGIN; LOCK TABLE video_embeddings IN EXCLUSIVE MODE; SELECT pg_sleep(60)";
-        let session = psql_command(url, lock).spawn().unwrap();
-        let locked = Self {
-            session,
-            url: url.into(),
-        };
-        locked.wait("mode = 'ExclusiveLock' AND granted");
-        locked
-    }
-
-    fn wait_for_somebody(&self) {
-        self.wait("NOT granted");
-    }
-
-    fn wait(&self, which: &str) {
-        let count = format!(
-            "SELECT count(*) FROM pg_locks WHERE relation = 'video_embeddings'::regclass AND {which}"
-        );
-        wait_for(which, || (sql(&self.url, &count) != "0").then_some(()));
-    }
-}
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND datname = current_database() AND pid <> pg_backend_pid()";
-        sql(&self.url, end);
-        let _ = self.session.wait();
-    }
 }
 
 #[test]
