@@ -34,14 +34,7 @@ use twotower_store::{Store, StoreKind};
 /// Runs one command.
 pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    #[cfg(unix)]
-    if let Some(log_file) = log_file.clone() {
-        tokio::spawn(async move {
-            if let Err(error) = log_file.reopen_on_hangup().await {
-                tracing::error!("SIGHUP cannot be waited for: {error}");
-            }
-        });
-    }
+    reopen_on_hangup(log_file.clone());
     if let Some(said) = about_itself(&command, &global) {
         return said;
     }
@@ -50,18 +43,7 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
         let store = connect(&global, &config).await?;
         return serve(store, args, &config).await;
     }
-    let interrupt = Interrupt::default();
-    let on_signal = interrupt.clone();
-    tokio::spawn(async move {
-        if let Err(error) = stop_signal().await {
-            return tracing::error!("signals cannot be waited for: {error}");
-        }
-        tracing::warn!("stopping after the current step; press Ctrl-C again to stop at once");
-        on_signal.set();
-        if stop_signal().await.is_ok() {
-            std::process::exit(130);
-        }
-    });
+    let interrupt = interrupt_on_signal();
     if global.supervised {
         operations::stop_with_supervisor(&interrupt);
     }
@@ -163,6 +145,37 @@ fn about_itself(command: &Command, global: &GlobalArgs) -> Option<anyhow::Result
         _ => return None,
     }
     Some(Ok(()))
+}
+
+/// Asks for a stop on the first signal, and makes it on the second.
+fn interrupt_on_signal() -> Interrupt {
+    let interrupt = Interrupt::default();
+    let on_signal = interrupt.clone();
+    tokio::spawn(async move {
+        if let Err(error) = stop_signal().await {
+            return tracing::error!("signals cannot be waited for: {error}");
+        }
+        tracing::warn!("stopping after the current step; press Ctrl-C again to stop at once");
+        on_signal.set();
+        if stop_signal().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+    interrupt
+}
+
+/// For logrotate, which moves the file away.
+fn reopen_on_hangup(log_file: Option<LogFile>) {
+    #[cfg(unix)]
+    if let Some(log_file) = log_file {
+        tokio::spawn(async move {
+            if let Err(error) = log_file.reopen_on_hangup().await {
+                tracing::error!("SIGHUP cannot be waited for: {error}");
+            }
+        });
+    }
+    #[cfg(not(unix))]
+    drop(log_file);
 }
 
 /// Waits for Ctrl-C, and on Unix for SIGTERM.

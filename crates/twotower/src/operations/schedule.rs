@@ -271,6 +271,7 @@ impl Scheduler<'_> {
 fn say_ended(job: Job, status: &io::Result<ExitStatus>) {
     match status {
         Ok(status) if status.success() => tracing::info!("{job} has ended well"),
+        Ok(status) if status.code() == Some(130) => tracing::warn!("{job} was interrupted"),
         Ok(status) => tracing::error!("{job} has failed: {status}"),
         Err(error) => tracing::error!("{job} cannot be waited for: {error}"),
     }
