@@ -1,6 +1,6 @@
 //! Speed of training on generated data: CPU and wall time an example, and memory.
 //!
-//!     cargo bench -p twotower-core --bench speed -- [likes=N] [users=N] [videos=N] [steps=N] [batch_size=N] [id_only=true] [threads=N] [epoch=true]
+//!     cargo bench -p twotower-core --bench speed -- [likes=N] [users=N] [videos=N] [steps=N] [batch_size=N,…] [id_only=true] [threads=N,…] [epoch=true]
 //!
 //! Without `batch_size`, `id_only` or `threads` it measures a table of them, and with `epoch` a whole epoch instead of some steps. benches/python measures the same model in `PyTorch`.
 //! CPU time is that of the process, all its threads together; run it on a quiet machine. The last column is the share of it that
@@ -17,6 +17,7 @@ use rand_pcg::Pcg64Mcg;
 use std::collections::HashSet;
 use std::error::Error;
 use std::fs;
+use std::num::ParseIntError;
 use std::time::Instant;
 use synthetic::Sizes;
 use twotower_core::feature::NUMERIC_FEATURES;
@@ -63,7 +64,8 @@ fn main() -> Outcome<()> {
         videos: 100_000,
         features: true,
     };
-    let (mut steps, mut one, mut chosen) = (None, setting(512, false, 1), false);
+    let (mut batch_sizes, mut id_only, mut threads) = (vec![512], false, vec![1]);
+    let (mut steps, mut chosen) = (None, false);
     let mut whole_epoch = false;
     for argument in std::env::args()
         .skip(1)
@@ -78,13 +80,22 @@ fn main() -> Outcome<()> {
             "videos" => sizes.videos = value.parse()?,
             "steps" => steps = Some(value.parse()?),
             "epoch" => whole_epoch = value.parse()?,
-            "batch_size" => (one.batch_size, chosen) = (value.parse()?, true),
-            "id_only" => (one.id_only, chosen) = (value.parse()?, true),
-            "threads" => (one.threads, chosen) = (value.parse()?, true),
+            "batch_size" => (batch_sizes, chosen) = (list(value)?, true),
+            "id_only" => (id_only, chosen) = (value.parse()?, true),
+            "threads" => (threads, chosen) = (list(value)?, true),
             _ => return Err(format!("no setting `{key}`").into()),
         }
     }
-    let table = if chosen { vec![one] } else { TABLE.to_vec() };
+    let table = if chosen {
+        let each = |&batch_size| {
+            threads
+                .iter()
+                .map(move |&threads| setting(batch_size, id_only, threads))
+        };
+        batch_sizes.iter().flat_map(each).collect()
+    } else {
+        TABLE.to_vec()
+    };
     let ceiling = ceiling();
     println!(
         "{}, {:.0} GFLOP/s in matrix products",
@@ -116,6 +127,11 @@ fn main() -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// Numbers between commas.
+fn list(value: &str) -> Result<Vec<usize>, ParseIntError> {
+    value.split(',').map(str::parse).collect()
 }
 
 /// Floating-point operations a second of one thread in a product of the user tower's shape, everything in cache.

@@ -24,11 +24,16 @@ def parser(description, optimizers):
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--steps", type=int, default=100, help="timed steps (default: 100)")
     options.add_argument("--warmup-steps", type=int, default=20, help="steps before them (default: 20)")
+    add_sizes(options)
+    options.add_argument("--self-check", action="store_true", help="check the arithmetic on a tiny case and stop")
+    return options
+
+
+def add_sizes(options):
+    """Options for the size of the data."""
     for name in ("likes", "users", "videos", "seed"):
         default = getattr(Sizes, name)
         options.add_argument(f"--{name}", type=int, default=default, help=f"default: {default:,}")
-    options.add_argument("--self-check", action="store_true", help="check the arithmetic on a tiny case and stop")
-    return options
 
 
 def sizes(arguments):

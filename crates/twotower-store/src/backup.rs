@@ -23,6 +23,7 @@ pub(crate) use table::{
     TOMBSTONES, Table, VECTORS,
 };
 pub use write::BackupWriter;
+pub(crate) use write::StoredVector;
 
 use crate::StoreError;
 use crate::model_files::ModelFilesError;

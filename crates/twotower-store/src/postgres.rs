@@ -49,6 +49,8 @@ mod index;
 
 mod inspection;
 
+mod user_tower;
+
 use crate::store::{BULK_TIMEOUT, redact};
 use crate::{ConnectOptions, StoreError, StoreTime};
 use session::{Session, query, query_scalar};

@@ -26,6 +26,7 @@ use std::fmt;
 use std::time::Duration;
 use twotower_core::embedding::{self, EmbeddingError, Embeddings};
 use twotower_core::feature::Video;
+use twotower_core::tower::UserTower;
 use uuid::Uuid;
 
 /// What a call that moves whole tables may take.
@@ -358,6 +359,20 @@ impl Store {
             self,
             BULK_TIMEOUT,
             write_embeddings(self.lease, table, version, dim, &rows)
+        )
+    }
+
+    /// Writes the user tower of `version`, which users' vectors are computed with in SQL; `prune_model` removes it. False where it has no
+    /// use: in SQLite, and where a layer has more inputs than the 16,000 of pgvector's vectors.
+    pub async fn write_user_tower(
+        &self,
+        version: i64,
+        tower: &UserTower,
+    ) -> Result<bool, StoreError> {
+        call!(
+            self,
+            self.options.statement_timeout,
+            write_user_tower(self.lease, version, tower)
         )
     }
 

@@ -67,6 +67,7 @@ pub use update::{Changes, UpdateMode, UpdateOptions, UpdateReport, Updated, upda
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Set once the user asked to stop (Ctrl-C, SIGTERM); long work looks at it between steps.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +82,13 @@ impl Interrupt {
     /// Whether to stop.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is to stop.
+    pub async fn wait(&self) {
+        while !self.is_set() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 

@@ -24,11 +24,13 @@ pub mod bundle;
 
 pub mod alert;
 
+mod round;
+
 pub use job::Job;
 pub use place::Place;
 pub use plan::Plan;
 pub use program::Program;
 pub use run::{End, Ended, Limits, RunError, RunOptions, RunReport, run, run_command};
-pub use schedule::{ScheduleError, ScheduleOptions, schedule};
+pub use schedule::{Ran, ScheduleError, ScheduleOptions, schedule};
 
 pub(crate) use program::stop_with_supervisor;

@@ -3,14 +3,24 @@ import type { Answer } from "./answer.ts";
 /** How long an answer may be given again, in milliseconds. */
 export const KEEP_MS = 5 * 60 * 1000;
 
-/** Answers kept in one isolate, about 2 KB each at ten videos; those that were used longest ago make room. */
-const MAX_ANSWERS = 500;
+/**
+ * Characters of JSON that one isolate keeps, of one or two bytes each: 500 answers and more of ten videos. Those that were used longest
+ * ago make room.
+ */
+const MAX_CHARACTERS = 1_000_000;
 
 interface Kept {
-  readonly answer: Answer;
+  /** The answer as JSON: a few times smaller than the objects that it says. */
+  readonly text: string;
   /** What it was made of. */
   readonly state: string;
   readonly madeAtMs: number;
+}
+
+/** An answer that was kept, and what it was made of. */
+export interface Earlier {
+  readonly state: string;
+  answer(): Answer;
 }
 
 /**
@@ -21,32 +31,31 @@ interface Kept {
  */
 export class Answers {
   readonly #kept = new Map<string, Kept>();
+  #characters = 0;
 
-  constructor(readonly now: () => number = Date.now, readonly maxAnswers = MAX_ANSWERS) {}
+  constructor(readonly now: () => number = Date.now, readonly maxCharacters = MAX_CHARACTERS) {}
 
   /** The latest answer to `cacheKey` for `user`, whatever it was made of. */
-  latest(user: string, cacheKey: string): { readonly answer: Answer; readonly state: string } | null {
+  latest(user: string, cacheKey: string): Earlier | null {
     const key = nameOf(user, cacheKey);
-    const kept = this.#kept.get(key);
-    if (kept === undefined) {
+    const kept = this.#remove(key);
+    if (kept === undefined || this.now() - kept.madeAtMs >= KEEP_MS) {
       return null;
     }
-    this.#kept.delete(key);
-    if (this.now() - kept.madeAtMs >= KEEP_MS) {
-      return null;
-    }
-    this.#kept.set(key, kept);
-    return kept;
+    this.#add(key, kept);
+    return { state: kept.state, answer: () => JSON.parse(kept.text) };
   }
 
   keep(user: string, cacheKey: string, answer: Answer, state: string): void {
     const key = nameOf(user, cacheKey);
-    const madeAtMs = Date.parse(answer.generated_at);
-    this.#kept.delete(key);
-    this.#kept.set(key, { answer, state, madeAtMs: Math.min(madeAtMs, this.now()) });
-    if (this.#kept.size > this.maxAnswers) {
-      const [oldest] = this.#kept.keys();
-      this.#kept.delete(oldest);
+    const madeAtMs = Math.min(Date.parse(answer.generated_at), this.now());
+    this.#remove(key);
+    this.#add(key, { text: JSON.stringify(answer), state, madeAtMs });
+    for (const oldest of this.#kept.keys()) {
+      if (this.#characters <= this.maxCharacters) {
+        break;
+      }
+      this.#remove(oldest);
     }
   }
 
@@ -54,9 +63,24 @@ export class Answers {
   forget(user: string): void {
     for (const key of this.#kept.keys()) {
       if (key.startsWith(nameOf(user, ""))) {
-        this.#kept.delete(key);
+        this.#remove(key);
       }
     }
+  }
+
+  /** At the end: it was used just now. */
+  #add(key: string, kept: Kept): void {
+    this.#kept.set(key, kept);
+    this.#characters += kept.text.length;
+  }
+
+  #remove(key: string): Kept | undefined {
+    const kept = this.#kept.get(key);
+    if (kept !== undefined) {
+      this.#kept.delete(key);
+      this.#characters -= kept.text.length;
+    }
+    return kept;
   }
 }
 

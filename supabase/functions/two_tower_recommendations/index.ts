@@ -11,12 +11,12 @@ import { Authenticator } from "../_shared/token/authenticator.ts";
 import { UserTowers } from "../_shared/tower/user_towers.ts";
 import { Answers } from "./answers.ts";
 import { parseQuery } from "./query.ts";
-import { type Parts, recommend } from "./recommend.ts";
+import { recommend } from "./recommend.ts";
 
 const name = "two_tower_recommendations";
 const settings = readSettings((variable) => Deno.env.get(variable));
 const authenticator = await Authenticator.create(settings);
-const parts: Parts = {
+const parts = {
   name,
   database: new Database(new Rest(settings)),
   towers: new UserTowers(new Storage(settings), name, consoleLog),

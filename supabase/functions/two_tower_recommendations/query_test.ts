@@ -71,10 +71,10 @@ Deno.test("a kept answer is read field by field", () => {
   assert.equal(readAnswer(null, USER), null);
 });
 
-Deno.test("an isolate keeps a bounded number of answers for five minutes, each user's apart", () => {
+Deno.test("an isolate keeps a bounded number of characters for five minutes, each user's apart", () => {
   let nowMs = Date.now();
-  const answers = new Answers(() => nowMs, 3);
   const kept = readAnswer(answer({ generated_at: new Date(nowMs).toISOString() }), USER)!;
+  const answers = new Answers(() => nowMs, 3 * JSON.stringify(kept).length);
   for (const key of ["a", "b", "c"]) {
     answers.keep(USER, key, kept, "state");
   }
@@ -82,6 +82,16 @@ Deno.test("an isolate keeps a bounded number of answers for five minutes, each u
   answers.keep("another", "a", kept, "other");
   assert.equal(answers.latest(USER, "b"), null, "used longest ago");
   assert.equal(answers.latest("another", "a")?.state, "other");
+  assert.deepEqual(answers.latest("another", "a")?.answer(), kept);
+  // One that is kept again takes no more room, and one that takes all of it leaves none.
+  answers.keep("another", "a", kept, "newer");
+  assert.equal(answers.latest(USER, "c")?.state, "state");
+  const [video] = kept.recommendations;
+  answers.keep("another", "b", { ...kept, recommendations: Array(100).fill(video) }, "state");
+  assert.equal(answers.latest("another", "b"), null);
+  assert.equal(answers.latest("another", "a"), null);
+  answers.keep("another", "a", kept, "other");
+  answers.keep(USER, "a", kept, "state");
   answers.forget(USER);
   assert.equal(answers.latest(USER, "a"), null);
   nowMs += KEEP_MS;

@@ -1,34 +1,20 @@
-import { afterAnswer } from "../_shared/http/after_answer.ts";
 import type { Exchange } from "../_shared/http/endpoint.ts";
 import { ApiError, erased, timeout } from "../_shared/http/error.ts";
-import type { Log } from "../_shared/http/log.ts";
-import type { Database, RecommendationContext, RecommendedVideo } from "../_shared/project/database.ts";
-import { RefusedArguments } from "../_shared/project/rest.ts";
 import type { Caller } from "../_shared/token/authenticator.ts";
-import type { UserTowers } from "../_shared/tower/user_towers.ts";
-import { decodeVectors, encodeVector } from "../_shared/tower/vectors.ts";
-import { again, type Answer, answerOf, readAnswer, type Shortfall, stale } from "./answer.ts";
-import type { Answers } from "./answers.ts";
+import { again, type Answer, readAnswer, stale } from "./answer.ts";
+import { computed, type Parts } from "./computed.ts";
 import { cacheKey, type Query } from "./query.ts";
-
-/** For keeping an answer, after it was given. */
-const KEEP_DEADLINE_MS = 5000;
-
-/** What lists are made with. */
-export interface Parts {
-  readonly name: string;
-  readonly database: Database;
-  readonly towers: UserTowers;
-  readonly answers: Answers;
-  readonly log: Log;
-  readonly softDeadlineMs: number;
-}
 
 /**
  * The list for the caller: made before of the very same, or made now; and while the database is late or away, an earlier one, if this
  * isolate has one. Without one the request waits, until its hard deadline. Throws `ApiError`.
  */
-export async function recommend(parts: Parts, caller: Caller, query: Query, exchange: Exchange): Promise<Answer> {
+export async function recommend(
+  parts: Parts & { readonly softDeadlineMs: number },
+  caller: Caller,
+  query: Query,
+  exchange: Exchange,
+): Promise<Answer> {
   const abandoned = new AbortController();
   const signal = AbortSignal.any([exchange.signal, abandoned.signal]);
   const work = current(parts, caller, query, { ...exchange, signal });
@@ -42,13 +28,13 @@ export async function recommend(parts: Parts, caller: Caller, query: Query, exch
       return await work;
     }
     abandoned.abort(timeout("an answer"));
-    return stale(earlier.answer);
+    return stale(earlier.answer());
   } catch (error) {
     const earlier = isOutage(error) ? parts.answers.latest(caller.user, cacheKey(query)) : null;
     if (earlier === null) {
       throw error;
     }
-    return stale(earlier.answer);
+    return stale(earlier.answer());
   }
 }
 
@@ -69,119 +55,25 @@ function isOutage(error: unknown): boolean {
   return error instanceof ApiError && (error.code === "unavailable" || error.code === "timeout");
 }
 
-/** The list that the database's present state gives. */
+/** The list that the database's present state gives: from the database whole, or, where it has no user tower, computed here. */
 async function current(parts: Parts, caller: Caller, query: Query, exchange: Exchange): Promise<Answer> {
   const key = cacheKey(query);
   const earlier = parts.answers.latest(caller.user, key);
-  let context = await contextOf(parts, caller, key, earlier?.state ?? null, exchange);
-  if (earlier !== null && earlier.state === context.state) {
-    return again(earlier.answer);
-  }
-  const kept = context.cached && readAnswer(context.cached.answer, caller.user);
-  if (kept) {
-    parts.answers.keep(caller.user, key, kept, context.state);
-    return again(kept);
-  }
-  let list = await rankedBy(parts, caller, query, context, await vectorOf(parts, context, exchange), exchange);
-  if (list === null) {
-    // Another version became active meanwhile, and vectors of two versions must not meet. The database makes its own vector of the
-    // version that it reads.
-    context = await contextOf(parts, caller, null, null, exchange);
-    list = await rankedBy(parts, caller, query, context, null, exchange) ?? [];
-  }
-  const shortfall = await shortfallOf(parts, caller, query, list, exchange);
-  const popular = list.length === 0 ? context.modelVersion === null : list[0].source === "popular";
-  const version = list[0]?.modelVersion ?? context.modelVersion;
-  const answer = answerOf(caller.user, version, popular ? "popular" : "two_tower", list, shortfall);
-  parts.answers.keep(caller.user, key, answer, context.state);
-  afterAnswer(keepForOthers(parts, caller, key, context.state, answer));
-  return answer;
-}
-
-async function contextOf(
-  parts: Parts,
-  caller: Caller,
-  key: string | null,
-  knownState: string | null,
-  exchange: Exchange,
-): Promise<RecommendationContext> {
-  const asked = () => parts.database.context(caller.token, key, knownState, exchange.signal);
-  const context = await exchange.timing.measure("db", asked);
-  if (context.erased) {
+  const present = await exchange.timing.measure(
+    "db",
+    () => parts.database.answer(caller.token, query, earlier?.state ?? null, exchange.signal),
+  );
+  if (present.outcome === "erased") {
     parts.answers.forget(caller.user);
     throw erased();
   }
-  return context;
-}
-
-/** The user's vector by the tower, in the database's form; `null` if there is no history, or no tower to be had. */
-async function vectorOf(parts: Parts, context: RecommendationContext, exchange: Exchange): Promise<string | null> {
-  const { modelVersion, dim, likes, skips } = context;
-  if (modelVersion === null || dim === null || !likes && !skips) {
-    return null;
+  if (earlier !== null && present.outcome === "unchanged") {
+    return again(earlier.answer());
   }
-  const tower = await exchange.timing.measure("model", () => parts.towers.get(modelVersion));
-  if (tower === null || tower.dim !== dim) {
-    return null;
+  const answer = readAnswer(present.answer, caller.user);
+  if (answer === null) {
+    return await computed(parts, caller, query, exchange);
   }
-  const vector = await exchange.timing.measure(
-    "tower",
-    () => tower.embed(decodeVectors(likes ?? "", dim), decodeVectors(skips ?? "", dim)),
-  );
-  return vector && encodeVector(vector);
-}
-
-/** The rows for a vector of the context's version, or `null` if the database reads another version by now. */
-async function rankedBy(
-  parts: Parts,
-  caller: Caller,
-  query: Query,
-  context: RecommendationContext,
-  vector: string | null,
-  exchange: Exchange,
-): Promise<RecommendedVideo[] | null> {
-  const asked = () => parts.database.recommend(caller.token, { ...query, query: vector }, exchange.signal);
-  try {
-    const rows = await exchange.timing.measure("rank", asked);
-    const other = rows.find((row) => row.modelVersion !== context.modelVersion);
-    return vector !== null && other !== undefined ? null : rows;
-  } catch (error) {
-    if (vector !== null && error instanceof RefusedArguments) {
-      parts.log({ level: "warn", function: parts.name, reason: "the database refuses the user's vector" });
-      return null;
-    }
-    throw error;
-  }
-}
-
-/** Why there are fewer than asked for. Whether videos were left out for their score shows when they are not. */
-async function shortfallOf(
-  parts: Parts,
-  caller: Caller,
-  query: Query,
-  rows: readonly RecommendedVideo[],
-  exchange: Exchange,
-): Promise<Shortfall | null> {
-  if (rows.length >= query.limit) {
-    return null;
-  }
-  if (query.minScore === null) {
-    return "catalogue_exhausted";
-  }
-  const asked = { limit: query.limit, excludeLiked: query.excludeLiked, minScore: null, query: null };
-  const all = await exchange.timing.measure(
-    "rank",
-    () => parts.database.recommend(caller.token, asked, exchange.signal),
-  );
-  return all.length > rows.length ? "min_score" : "catalogue_exhausted";
-}
-
-/** Keeps the answer where other isolates find it. The user has it already, so a failure is for the log alone. */
-async function keepForOthers(parts: Parts, caller: Caller, key: string, state: string, answer: Answer): Promise<void> {
-  try {
-    await parts.database.keep(caller.token, key, state, answer, AbortSignal.timeout(KEEP_DEADLINE_MS));
-  } catch (error) {
-    const reason = error instanceof ApiError ? error.reason : "a defect";
-    parts.log({ level: "warn", function: parts.name, reason: `the answer was not kept: ${reason}` });
-  }
+  parts.answers.keep(caller.user, key, answer, present.state);
+  return present.outcome === "kept" ? again(answer) : answer;
 }

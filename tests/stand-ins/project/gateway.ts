@@ -12,6 +12,8 @@ export interface Project {
   readonly apiKeys: ReadonlyMap<string, string>;
   /** Milliseconds that answers of PostgREST are held back; a test turns it. */
   delayMs: number;
+  /** Functions of the database that were called so far. */
+  calls: number;
 }
 
 /** One address with PostgREST, Auth and Storage behind it, each asked with an `apikey`, as a project of Supabase has it. */
@@ -31,6 +33,7 @@ export function gateway(project: Project): (request: Request) => Promise<Respons
     const claims = bearer === null ? { role } : verified(bearer, project.keys);
     const rpc = /^\/rest\/v1\/rpc\/(\w+)$/.exec(pathname);
     if (rpc !== null) {
+      project.calls += 1;
       await new Promise((resolve) => setTimeout(resolve, project.delayMs));
       return await project.rest.answer(request, rpc[1], claims);
     }

@@ -7,7 +7,7 @@
  *     STAND_IN_API_KEYS   {"sb_publishable_…": "anon", "sb_secret_…": "service_role"}
  *     STAND_IN_STORAGE    folder of folders, one a bucket
  *
- * `POST /stand-in {"delay_ms": 0}` holds answers of PostgREST back, and says how many objects were read.
+ * `POST /stand-in {"delay_ms": 0}` holds answers of PostgREST back, and says how many functions were called and how many objects read.
  */
 
 import { Rest } from "../rest/rest.ts";
@@ -24,6 +24,7 @@ const project: Project = {
   },
   apiKeys: new Map(Object.entries(JSON.parse(variable("STAND_IN_API_KEYS") || "{}"))),
   delayMs: 0,
+  calls: 0,
 };
 const answer = gateway(project);
 
@@ -33,5 +34,5 @@ Deno.serve({ hostname: "127.0.0.1", port: 0, onListen }, async (request) => {
     return await answer(request);
   }
   project.delayMs = (await request.json()).delay_ms ?? project.delayMs;
-  return Response.json({ storage_reads: project.storage.reads });
+  return Response.json({ calls: project.calls, storage_reads: project.storage.reads });
 });

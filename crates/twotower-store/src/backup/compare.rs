@@ -39,8 +39,8 @@ pub(crate) struct Target {
     pub(crate) models: Vec<ModelKey>,
     /// Oldest first.
     pub(crate) activations: Vec<ActivationKey>,
-    /// (id, beginning)
-    pub(crate) experiments: Vec<(i64, i64)>,
+    /// (id, beginning, whether it has ended)
+    pub(crate) experiments: Vec<(i64, i64, bool)>,
     /// Hexadecimal digits.
     pub(crate) salt: String,
     /// Tombstones.
@@ -114,12 +114,15 @@ pub(crate) fn compare(
     if !history {
         newer.push("readers were switched since".to_owned());
     }
-    let is_known = |&&(id, started_at): &&(i64, i64)| {
-        let same = |one: &ExperimentKey| one.id == id && one.started_at == started_at;
-        !experiments.iter().any(same)
-    };
-    if let Some((id, _)) = target.experiments.iter().find(is_known) {
-        newer.push(format!("experiment {id} is not in the backup"));
+    for &(id, started_at, ended) in &target.experiments {
+        let same = |one: &&ExperimentKey| one.id == id && one.started_at == started_at;
+        match experiments.iter().find(same) {
+            None => newer.push(format!("experiment {id} is not in the backup")),
+            Some(one) if ended && one.ended_at.is_none() => {
+                newer.push(format!("experiment {id} has ended since"));
+            }
+            Some(_) => {}
+        }
     }
     if target.newer_vectors > 0 {
         newer.push(format!(

@@ -172,24 +172,27 @@ impl LineFile {
         Ok(())
     }
 
-    /// Writes a vector. `numbers`: little-endian 32-bit floats.
-    pub(crate) fn push_vector(
-        &mut self,
-        id: Uuid,
-        version: i64,
-        fingerprint: i64,
-        updated_at_us: i64,
-        numbers: &[u8],
-    ) -> Result<(), BackupError> {
+    pub(crate) fn push_vector(&mut self, vector: &StoredVector<'_>) -> Result<(), BackupError> {
         let row = json!({
-            "id": id,
-            "model_version": version,
-            "fingerprint": fingerprint,
-            "updated_at": updated_at_us,
-            "embedding": BASE64_STANDARD.encode(numbers),
+            "id": vector.id,
+            "model_version": vector.version,
+            "fingerprint": vector.fingerprint,
+            "updated_at": vector.updated_at_us,
+            "embedding": BASE64_STANDARD.encode(vector.numbers),
         });
         self.push(&row.to_string())
     }
+}
+
+/// A vector as the database holds it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredVector<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) version: i64,
+    pub(crate) fingerprint: i64,
+    pub(crate) updated_at_us: i64,
+    /// Little-endian 32-bit floats.
+    pub(crate) numbers: &'a [u8],
 }
 
 /// Makes a folder and those above it, for its owner alone where it is new.

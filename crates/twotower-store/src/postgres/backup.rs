@@ -3,7 +3,7 @@ use super::session::{query, query_scalar};
 use super::{Postgres, Session, experiments, registry};
 use crate::backup::{
     ACTIVATIONS, BLOCKS, BackupError, BackupWriter, EVENTS, EXPERIMENTS, JOB_RUNS, KeptVersion,
-    Kind, MODELS, Moment, TOMBSTONE_SALT, TOMBSTONES, Table, VECTORS,
+    Kind, MODELS, Moment, StoredVector, TOMBSTONE_SALT, TOMBSTONES, Table, VECTORS,
 };
 use crate::store::BULK_TIMEOUT;
 use crate::{StoreError, version_before};
@@ -147,13 +147,13 @@ async fn write_vectors(
             let [a, b, c, d] = *word;
             [d, c, b, a]
         }));
-        lines.push_vector(
-            id.uuid()?,
-            version.integer()?,
-            fingerprint.integer()?,
-            updated_at.time_us()?,
-            &numbers,
-        )
+        lines.push_vector(&StoredVector {
+            id: id.uuid()?,
+            version: version.integer()?,
+            fingerprint: fingerprint.integer()?,
+            updated_at_us: updated_at.time_us()?,
+            numbers: &numbers,
+        })
     })
     .await?;
     writer.end(lines)

@@ -15,13 +15,13 @@ const ELEMENT: u64 = 1024;
 /// Our tables, with whether the role may do upkeep on them: it owns them, or (17 and later) somebody has granted it that.
 macro_rules! own_tables {
     () => {
-        "SELECT class.oid, format('%I.%I', nspname, relname) AS name, stats.*,
+        "SELECT class.oid, format('%I.%I', nspname, class.relname) AS name, stats.*,
                 pg_has_role(relowner, 'USAGE')
                 OR CASE WHEN current_setting('server_version_num')::integer >= 170000
                    THEN has_table_privilege(class.oid, 'MAINTAIN') ELSE false END AS permitted
          FROM pg_class AS class JOIN pg_namespace ON pg_namespace.oid = relnamespace
          LEFT JOIN pg_stat_all_tables AS stats ON stats.relid = class.oid
-         WHERE relkind = 'r' AND (nspname = 'twotower' OR nspname = 'public' AND relname IN (
+         WHERE relkind = 'r' AND (nspname = 'twotower' OR nspname = 'public' AND class.relname IN (
              'video_embeddings', 'user_embeddings', 'recommendation_blocks', 'recommendation_cache'))"
     };
 }
@@ -56,9 +56,9 @@ impl Postgres {
         let rows: Vec<IndexRow> = query_as(concat!(
             "SELECT format('%I.%I', nspname, class.relname), own.name, pg_relation_size(indexrelid), indisvalid,
                     class.relname ~ '_cc(new|old)[0-9]*$', models.version, embedding_dim::bigint,
-                    coalesce((SELECT option_value::bigint FROM pg_options_to_table(reloptions) WHERE option_name = 'm'), 16),
+                    coalesce((SELECT option_value::bigint FROM pg_options_to_table(class.reloptions) WHERE option_name = 'm'), 16),
                     permitted
-             FROM pg_index JOIN pg_class AS class ON class.oid = indexrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+             FROM pg_index JOIN pg_class AS class ON class.oid = indexrelid JOIN pg_namespace ON pg_namespace.oid = class.relnamespace
              JOIN (", own_tables!(), ") AS own ON own.oid = indrelid
              LEFT JOIN twotower.models AS models ON class.relname = 'video_embeddings_hnsw_' || models.version
              WHERE (NOT indisvalid OR models.version IS NOT NULL)
@@ -128,11 +128,8 @@ impl Postgres {
         step: &Upkeep,
         limits: StepLimits,
     ) -> Result<PgConnection, StoreError> {
-        const REFUSED: StoreError = StoreError::Settings {
-            setting: "lock_timeout",
-        };
         let needed = match step {
-            Upkeep::Rebuild { index } => index.rows * (4 * index.dim as u64 + ELEMENT) >> 20,
+            Upkeep::Rebuild { index } => (index.rows * (4 * index.dim as u64 + ELEMENT)) >> 20,
             _ => 0,
         };
         let memory = needed.min(limits.memory_mb).max(LEAST_MB);
@@ -146,7 +143,7 @@ impl Postgres {
         let mut connection = match PgConnection::connect_with(&options).await {
             // A pooler that knows no such settings.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("08P01") => {
-                return Err(REFUSED);
+                return Err(refused());
             }
             connection => connection?,
         };
@@ -157,12 +154,18 @@ impl Postgres {
         if arrived == lock_ms {
             Ok(connection)
         } else {
-            Err(REFUSED)
+            Err(refused())
         }
     }
 }
 
-/// At most what moves whole tables may take; 0 would mean no limit.
+fn refused() -> StoreError {
+    StoreError::Settings {
+        setting: "lock_timeout",
+    }
+}
+
+/// At most a day; 0 would mean no limit.
 fn milliseconds(limit: Duration) -> String {
     limit.min(24 * BULK_TIMEOUT).as_millis().max(1).to_string()
 }

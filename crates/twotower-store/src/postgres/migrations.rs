@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 14] = [
+const MIGRATIONS: [(&str, &str, &str); 15] = [
     (
         "20261124000000",
         "prerequisites",
@@ -75,6 +75,11 @@ const MIGRATIONS: [(&str, &str, &str); 14] = [
         "20261201000000",
         "job_runs",
         include_str!("../../../../supabase/migrations/20261201000000_job_runs.sql"),
+    ),
+    (
+        "20261201000100",
+        "user_tower",
+        include_str!("../../../../supabase/migrations/20261201000100_user_tower.sql"),
     ),
 ];
 

@@ -91,6 +91,10 @@ impl Postgres {
         .bind(version)
         .execute(&mut *session)
         .await?;
+        query("DELETE FROM twotower.user_towers WHERE version = $1")
+            .bind(version)
+            .execute(&mut *session)
+            .await?;
         session.commit().await
     }
 

@@ -43,7 +43,7 @@ impl Postgres {
         .fetch_all(&mut *session)
         .await?;
         let experiments = query_as(
-            "SELECT id, (extract(epoch FROM started_at) * 1000000)::bigint FROM twotower.experiments ORDER BY id",
+            "SELECT id, (extract(epoch FROM started_at) * 1000000)::bigint, ended_at IS NOT NULL FROM twotower.experiments ORDER BY id",
         )
         .fetch_all(&mut *session)
         .await?;

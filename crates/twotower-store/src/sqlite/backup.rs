@@ -1,7 +1,7 @@
 use super::{Sqlite, experiments, now_us, registry};
 use crate::backup::{
     ACTIVATIONS, BLOCKS, BackupError, BackupWriter, EVENTS, EXPERIMENTS, JOB_RUNS, KeptVersion,
-    Kind, MODELS, Moment, TOMBSTONE_SALT, TOMBSTONES, Table, VECTORS,
+    Kind, MODELS, Moment, StoredVector, TOMBSTONE_SALT, TOMBSTONES, Table, VECTORS,
 };
 use crate::{StoreError, version_before};
 use futures_util::TryStreamExt;
@@ -147,8 +147,13 @@ async fn write_vectors(
             .bind(kept.version)
             .fetch(&mut *connection);
         while let Some(row) = rows.try_next().await? {
-            let (id, fingerprint, updated_at) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            lines.push_vector(id, kept.version, fingerprint, updated_at, row.try_get(3)?)?;
+            lines.push_vector(&StoredVector {
+                id: row.try_get(0)?,
+                version: kept.version,
+                fingerprint: row.try_get(1)?,
+                updated_at_us: row.try_get(2)?,
+                numbers: row.try_get(3)?,
+            })?;
         }
     }
     writer.end(lines)

@@ -9,13 +9,13 @@ use serde::Deserialize;
 use sqlx::{AssertSqlSafe, Sqlite as Database, Transaction};
 use uuid::Uuid;
 
-/// Inserts vectors of one version (?2) and so many bytes (?4): ids and vectors one after the other, fingerprints, times.
+/// Inserts vectors of one version (?2) and so many bytes (?4): ids and vectors one after the other, pairs of fingerprint and time.
 macro_rules! insert_vectors {
     ($table:literal, $id:literal) => {
         concat!(
             "INSERT INTO ", $table, " (", $id, ", model_version, embedding, fingerprint, updated_at)
-             SELECT substr(?1, prints.key * 16 + 1, 16), ?2, substr(?3, prints.key * ?4 + 1, ?4), prints.value, times.value
-             FROM json_each(?5) AS prints JOIN json_each(?6) AS times ON times.key = prints.key"
+             SELECT substr(?1, key * 16 + 1, 16), ?2, substr(?3, key * ?4 + 1, ?4), json_extract(value, '$[0]'), json_extract(value, '$[1]')
+             FROM json_each(?5)"
         )
     };
 }
@@ -36,10 +36,11 @@ impl Sqlite {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let experiments =
-            sqlx::query_as("SELECT id, started_at FROM twotower_experiments ORDER BY id")
-                .fetch_all(&mut *transaction)
-                .await?;
+        let experiments = sqlx::query_as(
+            "SELECT id, started_at, ended_at IS NOT NULL FROM twotower_experiments ORDER BY id",
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
         let (salt, erased, newer): (String, i64, i64) = sqlx::query_as(
             "SELECT (SELECT lower(hex(salt)) FROM twotower_tombstone_salt), (SELECT count(*) FROM twotower_tombstones),
                     (SELECT count(*) FROM video_embeddings
@@ -221,13 +222,16 @@ impl Restoration<'_> {
         let numbers = rows.iter().flat_map(|row| &row.vector);
         let numbers: Vec<u8> = numbers.flat_map(|x| x.to_le_bytes()).collect();
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+        let pairs: Vec<_> = rows
+            .iter()
+            .map(|row| (row.fingerprint, row.updated_at_us))
+            .collect();
         sqlx::query(statement)
             .bind(packed(ids.into_iter()))
             .bind(first.version)
             .bind(numbers)
             .bind((4 * first.vector.len()) as i64)
-            .bind(json_numbers(rows.iter().map(|row| row.fingerprint)))
-            .bind(json_numbers(rows.iter().map(|row| row.updated_at_us)))
+            .bind(sqlx::types::Json(pairs))
             .execute(&mut *self.transaction)
             .await?;
         Ok(())

@@ -9,6 +9,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite as Database};
 use twotower_core::embedding::Embeddings;
+use twotower_core::tower::UserTower;
 use uuid::Uuid;
 
 /// Vectors that one statement writes.
@@ -260,6 +261,17 @@ impl Sqlite {
         &self,
         _lease: Option<Lease>,
         _version: i64,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// See [`Sqlite::drop_vector_index`]: nobody asks for recommendations in SQL here.
+    #[expect(clippy::unused_async, reason = "the other engine has work to do")]
+    pub(crate) async fn write_user_tower(
+        &self,
+        _lease: Option<Lease>,
+        _version: i64,
+        _tower: &UserTower,
     ) -> Result<bool, StoreError> {
         Ok(false)
     }

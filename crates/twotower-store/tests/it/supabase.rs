@@ -10,6 +10,10 @@ mod functions;
 
 mod context;
 
+mod user_tower;
+
+mod answer;
+
 mod rows;
 
 mod seed;

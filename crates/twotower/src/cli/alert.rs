@@ -3,7 +3,6 @@
 use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::Interrupt;
 use crate::operations::Place;
 use crate::operations::alert::{self, Alert, ChannelKind, Delivery, Phase, Told};
 use crate::operations::check::Severity;
@@ -57,7 +56,6 @@ pub(super) async fn run(
     args: &AlertArgs,
     config: &Config,
     global: &GlobalArgs,
-    _interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     match &args.command {
         AlertCommand::Check => check(config, global).await,

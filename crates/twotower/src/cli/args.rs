@@ -62,6 +62,10 @@ pub struct GlobalArgs {
     #[arg(long, global = true)]
     pub json: bool,
 
+    /// Stop when standard input ends: `twotower run` says so to the commands that it runs
+    #[arg(long, global = true, hide = true)]
+    pub supervised: bool,
+
     /// Say more; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -62,7 +62,9 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
             std::process::exit(130);
         }
     });
-    operations::stop_with_supervisor(&interrupt);
+    if global.supervised {
+        operations::stop_with_supervisor(&interrupt);
+    }
     match command {
         Command::Demo(args) => demo(args, &config, &global, &interrupt).await,
         Command::Migrate => migrate(&config, &global).await,
@@ -125,7 +127,7 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
             Ok(())
         }
         Command::Alert(args) => {
-            alert::run(&args, &config, &global, &interrupt).await?;
+            alert::run(&args, &config, &global).await?;
             done("alert");
             Ok(())
         }

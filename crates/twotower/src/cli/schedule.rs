@@ -1,11 +1,12 @@
 //! `twotower schedule`.
 
 use super::args::GlobalArgs;
+use super::output::print;
 use super::run::at_home;
 use crate::config::Config;
 use crate::jobs::Interrupt;
 use crate::log_file::LogFile;
-use crate::operations::{self, ScheduleOptions};
+use crate::operations::{self, ScheduleError, ScheduleOptions};
 use clap::Args;
 
 /// Arguments of `twotower schedule`.
@@ -25,5 +26,12 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let (place, program) = at_home(config, global, log_file)?;
     let options = ScheduleOptions { once: args.once };
-    operations::schedule(&place, &program, options, interrupt).await
+    let ran = operations::schedule(&place, &program, options, interrupt).await?;
+    if args.once {
+        print(global.json, &ran, "")?;
+        if !ran.failed.is_empty() {
+            return Err(ScheduleError::Failed(ran.failed).into());
+        }
+    }
+    Ok(())
 }

@@ -7,6 +7,8 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Alerts {
+    /// `twotower schedule` looks so often, minutes; 0 leaves it to others.
+    pub every_minutes: u32,
     /// How long something critical must be wrong before anybody is told, minutes.
     pub critical_after_minutes: u32,
     /// How long something that is a warning must be wrong before anybody is told, minutes.
@@ -28,6 +30,7 @@ pub struct Alerts {
 impl Default for Alerts {
     fn default() -> Self {
         Self {
+            every_minutes: 5,
             critical_after_minutes: 0,
             warning_after_minutes: 10,
             flapping_minutes: 60,
@@ -44,6 +47,7 @@ impl Alerts {
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let day = 24 * 60;
         let ranges = [
+            ("every_minutes", self.every_minutes, day),
             ("critical_after_minutes", self.critical_after_minutes, day),
             ("warning_after_minutes", self.warning_after_minutes, day),
             ("flapping_minutes", self.flapping_minutes, day),

@@ -17,22 +17,15 @@ pub(crate) async fn build(
     store: &Store,
     retry: &Retry,
     settings: &Update,
-    version: i64,
-    dim: usize,
-    rows: u64,
+    plan: &IndexPlan,
 ) -> anyhow::Result<()> {
+    let IndexPlan { rows, dim, .. } = *plan;
     if store.kind() == StoreKind::Sqlite || !settings.index || rows < FROM_ROWS {
         return Ok(());
     }
-    let plan = IndexPlan {
-        version,
-        dim,
-        rows,
-        memory_cap_mb: settings.index_memory_mb,
-    };
     let started = Instant::now();
     let outcome = retry
-        .run("build the index", || store.build_vector_index(&plan))
+        .run("build the index", || store.build_vector_index(plan))
         .await
         .context(
             "build the index of video vectors (the next run begins it afresh; --no-index goes on without)",

@@ -21,10 +21,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use target::model_folder;
 use twotower_core::gate::Verdict;
+use twotower_core::model::Model;
 use twotower_store::model_files::{self, Manifest};
 use twotower_store::{
-    Activation, ActivationKind, LeaseHolder, ModelState, NewModel, Snapshot, SnapshotOptions,
-    Source, Store,
+    Activation, ActivationKind, IndexPlan, LeaseHolder, ModelState, NewModel, Snapshot,
+    SnapshotOptions, Source, Store, StoreKind,
 };
 use uuid::Uuid;
 use writer::Writer;
@@ -237,8 +238,15 @@ impl Run<'_> {
             };
             let videos = writer.write().await?;
             let dim = manifest.hyperparameters.embedding_dim;
-            let rows = report.videos.total() as u64;
-            index::build(store, retry, &self.options.settings, version, dim, rows).await?;
+            let settings = &self.options.settings;
+            let of_index = IndexPlan {
+                version,
+                dim,
+                rows: report.videos.total() as u64,
+                memory_cap_mb: settings.index_memory_mb,
+            };
+            index::build(store, retry, settings, &of_index).await?;
+            self.write_user_tower(version, &model).await?;
             index::refresh_statistics(store, retry).await;
             if !live {
                 self.check(version, dim, &plan).await?;
@@ -255,6 +263,24 @@ impl Run<'_> {
         }
         report.seconds = started.elapsed().as_secs_f64();
         Ok(report)
+    }
+
+    /// The user tower for those who ask in SQL, also of a version that became active before there was a place for it.
+    async fn write_user_tower(&self, version: i64, model: &Model) -> anyhow::Result<()> {
+        let written = self
+            .retry
+            .run("write the user tower", || {
+                self.store.write_user_tower(version, &model.user_tower)
+            })
+            .await
+            .context("write the user tower")?;
+        if !written && self.store.kind() == StoreKind::Postgres {
+            tracing::warn!(
+                "the user tower is too wide for pgvector's vectors: recommend_videos blends the vectors of users whose stored one is older \
+                 than their last like"
+            );
+        }
+        Ok(())
     }
 
     /// Looks at all vectors before anybody else does. Missing ones are the next run's to add; bad ones are the model's fault.

@@ -164,8 +164,7 @@ impl Round<'_> {
         let host = host();
         let messages = self.channels.messengers().filter_map(|kind| {
             let items: Vec<_> = self.owed(kind, state).collect();
-            let message = Message::of_alerts(items, &host, self.now_us);
-            (!message.alerts.is_empty()).then_some((kind, message))
+            (!items.is_empty()).then(|| (kind, Message::of_alerts(items, &host, self.now_us)))
         });
         let messages: Vec<_> = messages.collect();
         let sending = messages.iter().map(async |(kind, message)| {

@@ -17,12 +17,14 @@ use anyhow::Context;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use scrub::Scrubber;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::time::Duration;
 use tar::{Builder, Header};
-use twotower_store::{ActivationRecord, ConnectOptions, ModelRecord, RunRecord, Store};
+use twotower_store::inspection::ServerFacts;
+use twotower_store::{ActivationRecord, ConnectOptions, ModelRecord, RunRecord, Store, StoreError};
 
 /// For one question to the database.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,7 +53,13 @@ Look through it all the same before you send it.
 /// # Errors
 /// If the file is there already, or cannot be written. What the database or the server does not tell is no error: the part says so.
 pub async fn write(place: &Place, found: &[Finding], file: &Path) -> anyhow::Result<()> {
-    let scrubber = Scrubber::new(place);
+    let store = open(place).await;
+    let runs = match &store {
+        Ok(store) => store.runs(None, RUNS).await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let hosts = runs.iter().map(|run| run.host.clone());
+    let scrubber = Scrubber::new(place, hosts);
     let mut parts = vec![
         ("README.txt".to_owned(), README.to_owned()),
         ("findings.json".into(), pretty(&findings(found, &scrubber))?),
@@ -62,11 +70,22 @@ pub async fn write(place: &Place, found: &[Finding], file: &Path) -> anyhow::Res
         ),
         ("environment.json".into(), pretty(&settings::environment())?),
     ];
-    match database(place, &scrubber).await {
-        Ok(more) => {
-            for (name, value) in more {
-                parts.push((name.into(), pretty(&value)?));
-            }
+    match store {
+        Ok(store) => {
+            let told = Told {
+                scrubber: &scrubber,
+            };
+            parts.push((
+                "database.json".into(),
+                pretty(&told.database(place, &store).await)?,
+            ));
+            parts.push((
+                "models.json".into(),
+                pretty(&told.or_error(models(&store).await))?,
+            ));
+            let runs = runs.iter().map(|run| run_of(run, &scrubber)).collect();
+            parts.push(("runs.json".into(), pretty(&Value::Array(runs))?));
+            store.close().await;
         }
         Err(error) => {
             let why = scrubber.text(&format!("{error:#}"));
@@ -102,17 +121,11 @@ fn findings(found: &[Finding], scrubber: &Scrubber) -> Value {
     told.collect()
 }
 
-/// What the database tells, by file.
-async fn database(
-    place: &Place,
-    scrubber: &Scrubber,
-) -> anyhow::Result<Vec<(&'static str, Value)>> {
-    let missing = place
-        .db_url
-        .strip_prefix("sqlite://")
-        .map(|file| file.split('?').next().unwrap_or_default());
+async fn open(place: &Place) -> anyhow::Result<Store> {
+    let file = place.db_url.strip_prefix("sqlite://");
+    let file = file.and_then(|file| file.split('?').next());
     anyhow::ensure!(
-        missing.is_none_or(|file| Path::new(file).exists()),
+        file.is_none_or(|file| Path::new(file).exists()),
         "there is no database yet"
     );
     let options = ConnectOptions {
@@ -120,44 +133,52 @@ async fn database(
         acquire_timeout: Duration::from_secs(5),
         statement_timeout: PATIENCE,
     };
-    let store = Store::connect(&place.db_url, options).await?;
-    let server = store.server_facts().await.map(|facts| {
-        facts.map(|facts| {
-            json!({
-                "version": facts.version,
-                "pgvector": facts.vector,
-                "pgvector_available": facts.vector_available,
-                "connections": facts.connections,
-                "max_connections": facts.max_connections,
-                "on_this_machine": facts.transport.local,
-                "encrypted": facts.transport.encrypted,
-                "verified": facts.transport.verified,
-            })
-        })
-    });
-    let told = |value: Result<Value, twotower_store::StoreError>| {
-        value.unwrap_or_else(|error| json!({ "error": scrubber.text(&error.to_string()) }))
-    };
-    let database = json!({
-        "engine": format!("{:?}", store.kind()),
-        "server": told(server.map(|server| json!(server))),
-        "data": told(store.data_facts(&place.config.source).await.map(|facts| json!(facts))),
-        "active": told(store.generation().await.map(|generation| json!(generation))),
-        "tables": told(store.table_statistics().await.map(|tables| json!(tables))),
-        "pending_migrations": told(store.pending_migrations().await.map(|pending| json!(pending))),
-    });
-    let models = told(models(&store).await);
-    let runs = store.runs(None, RUNS).await;
-    let runs = told(runs.map(|runs| runs.iter().map(|run| run_of(run, scrubber)).collect()));
-    store.close().await;
-    Ok(vec![
-        ("database.json", database),
-        ("models.json", models),
-        ("runs.json", runs),
-    ])
+    Ok(Store::connect(&place.db_url, options).await?)
 }
 
-async fn models(store: &Store) -> Result<Value, twotower_store::StoreError> {
+/// What the database tells, or why it does not.
+struct Told<'a> {
+    scrubber: &'a Scrubber,
+}
+
+impl Told<'_> {
+    fn or_error(&self, value: Result<impl Serialize, StoreError>) -> Value {
+        match value {
+            Ok(value) => json!(value),
+            Err(error) => json!({ "error": self.scrubber.text(&error.to_string()) }),
+        }
+    }
+
+    async fn database(&self, place: &Place, store: &Store) -> Value {
+        let server = store.server_facts().await;
+        let server = server.map(|facts| facts.as_ref().map(server_of));
+        let data = store.data_facts(&place.config.source).await;
+        json!({
+            "engine": format!("{:?}", store.kind()),
+            "server": self.or_error(server),
+            "data": self.or_error(data),
+            "active": self.or_error(store.generation().await),
+            "tables": self.or_error(store.table_statistics().await),
+            "pending_migrations": self.or_error(store.pending_migrations().await),
+        })
+    }
+}
+
+/// Without the host.
+fn server_of(facts: &ServerFacts) -> Value {
+    json!({
+        "version": facts.version,
+        "pgvector": facts.vector,
+        "pgvector_available": facts.vector_available,
+        "connections": facts.connections,
+        "max_connections": facts.max_connections,
+        "on_this_machine": facts.transport.local,
+        "encrypted": facts.transport.encrypted,
+        "verified": facts.transport.verified,
+    })
+}
+
+async fn models(store: &Store) -> Result<Value, StoreError> {
     let models = store.models().await?;
     let mut versions = Vec::new();
     for model in &models {

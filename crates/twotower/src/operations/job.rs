@@ -6,7 +6,7 @@ use std::fmt;
 pub enum Job {
     /// Bring the vectors of the active model up to date, and take up a new model
     Update,
-    /// Train, evaluate, publish, load, switch, prune
+    /// Train, evaluate, load, publish, promote, prune
     Retrain,
     /// Upkeep of the tables
     Maintain,

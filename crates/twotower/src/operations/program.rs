@@ -9,9 +9,6 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// Set for children: their standard input ends when their parent does, however it ends.
-const SUPERVISED: &str = "TWOTOWER_SUPERVISED";
-
 /// How `twotower …` is called.
 #[derive(Clone)]
 pub struct Program {
@@ -57,9 +54,9 @@ impl Program {
         command
             .args(&self.flags)
             .args(words.into_iter().map(Into::into))
+            .arg("--supervised")
             // Not among the arguments, which every user of the machine can read.
             .env("DATABASE_URL", &self.db_url)
-            .env(SUPERVISED, "1")
             .stdin(Stdio::piped());
         if let Some(log_file) = &self.log_file {
             command.env("TWOTOWER_LOG_FILE", log_file.path());
@@ -104,11 +101,8 @@ pub(super) fn tell(child: &mut Child, told: Told) {
     }
 }
 
-/// In a child: asks to stop once the parent is gone, so that nothing goes on that nobody waits for.
+/// In a child: asks to stop once the parent is gone, however it ended, so that nothing goes on that nobody waits for.
 pub(crate) fn stop_with_supervisor(interrupt: &Interrupt) {
-    if std::env::var_os(SUPERVISED).is_none() {
-        return;
-    }
     let interrupt = interrupt.clone();
     std::thread::spawn(move || {
         let mut byte = [0];

@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use twotower_store::{
-    Backup, BackupError, RestoreOptions, Restored, Store, VectorTable, complete_backups,
+    Backup, BackupError, IndexPlan, RestoreOptions, Restored, Store, VectorTable, complete_backups,
 };
 
 /// What to restore.
@@ -124,9 +124,13 @@ async fn write(
         let rows = counts
             .iter()
             .find(|(version, _)| *version == active.version);
-        let rows = rows.map_or(0, |(_, rows)| *rows);
-        let (version, dim) = (active.version, active.embedding_dim);
-        index::build(store, &retry, &job.update, version, dim, rows).await?;
+        let plan = IndexPlan {
+            version: active.version,
+            dim: active.embedding_dim,
+            rows: rows.map_or(0, |(_, rows)| *rows),
+            memory_cap_mb: job.update.index_memory_mb,
+        };
+        index::build(store, &retry, &job.update, &plan).await?;
         index::refresh_statistics(store, &retry).await;
     }
     Ok(restored)

@@ -24,6 +24,7 @@ pub use error::RunError;
 pub(super) use journal::{connect, within};
 pub(super) use lock::{Note, cut_off};
 
+use super::round::round;
 use super::{Job, Place, Program};
 use crate::jobs::Interrupt;
 use journal::Journal;
@@ -33,6 +34,9 @@ use serde::Serialize;
 use std::time::{Duration, Instant};
 use steps::{Steps, Waiting};
 use twotower_store::{FinishedRun, RunState};
+
+/// For the row of a run that is interrupted.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Which job, and why now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,12 +137,22 @@ pub async fn run(
     let finished = finished(&steps, &outcome);
     let pause = Duration::from_secs(settings.pause_seconds.into());
     let cut_off = matches!(outcome, Err(RunError::Interrupted));
-    // Who asks to stop does not wait for a database that is away.
-    let attempts = if cut_off { 1 } else { settings.attempts };
-    let patience = Patience::of(attempts, pause);
-    steps.journal.finish(&finished, patience).await;
+    let written = steps
+        .journal
+        .finish(&finished, Patience::of(settings.attempts, pause));
+    if cut_off {
+        // Who asks to stop does not wait for a database that is away.
+        if tokio::time::timeout(FAREWELL, written).await.is_err() {
+            tracing::warn!("the end of the run is not written down");
+        }
+    } else {
+        written.await;
+    }
     if let Err(error) = lock.give_back(cut_off) {
         tracing::warn!("the lock of {job} is given back when this process ends: {error}");
+    }
+    if !interrupt.is_set() {
+        round(place).await;
     }
     let report = RunReport {
         job: job.name(),

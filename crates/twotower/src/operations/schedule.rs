@@ -6,17 +6,20 @@ mod since;
 
 mod children;
 
+use super::round::round;
 use super::run::{connect, cut_off, within};
 use super::{Job, Place, Plan, Program};
 use crate::jobs::{Interrupt, now_us};
 use anyhow::Context;
 use children::Children;
 use due::{Due, done_until, due};
+use serde::Serialize;
 use since::Since;
 use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use thiserror::Error;
+use tokio::task::JoinHandle;
 use twotower_store::{Store, StoreError};
 
 /// Between two looks at the clock, which may have jumped meanwhile.
@@ -38,24 +41,33 @@ pub struct ScheduleOptions {
     pub once: bool,
 }
 
+/// Runs that were started and have ended, each named by its job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Ran {
+    /// Well.
+    pub succeeded: Vec<&'static str>,
+    /// Not well. Each has said why.
+    pub failed: Vec<&'static str>,
+}
+
 /// What `twotower schedule --once` fails of.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ScheduleError {
-    /// Runs that did not end well. Each has said why.
+    /// See [`Ran::failed`].
     #[error("failed: {}", .0.join(", "))]
     Failed(Vec<&'static str>),
 }
 
-/// Keeps the schedule until `interrupt`; then ends what is at work, gently.
+/// Keeps the schedule until `interrupt`; then ends what is at work, gently. With `once`, says what ran.
 ///
 /// # Errors
-/// If the schedule or the folder of its state cannot be used; and if `once` is set, if the database is away or a run failed.
+/// If the schedule or the folder of its state cannot be used; with `once`, if the database is away.
 pub async fn schedule(
     place: &Place,
     program: &Program,
     options: ScheduleOptions,
     interrupt: &Interrupt,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ran> {
     let state_dir = &place.config.run.state_dir;
     let since = Since::load(state_dir, &place.config.schedule, now_us()).with_context(|| {
         format!(
@@ -72,14 +84,17 @@ pub async fn schedule(
         store: None,
         ask_at: Instant::now(),
         away: false,
-        failed: Vec::new(),
+        ran: Ran::default(),
+        looked_at_us: 0,
+        round: None,
     };
     scheduler.say_next(&Job::ALL);
     if options.once {
-        scheduler.once(interrupt).await
+        scheduler.once(interrupt).await?;
     } else {
-        scheduler.forever(interrupt).await
+        scheduler.forever(interrupt).await;
     }
+    Ok(scheduler.ran)
 }
 
 struct Scheduler<'a> {
@@ -92,17 +107,23 @@ struct Scheduler<'a> {
     /// When the database may be asked again.
     ask_at: Instant,
     away: bool,
-    failed: Vec<&'static str>,
+    ran: Ran,
+    /// When the last round of looking and telling began, microseconds since 1970.
+    looked_at_us: i64,
+    round: Option<JoinHandle<()>>,
 }
 
 impl Scheduler<'_> {
-    async fn forever(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
+    async fn forever(&mut self, interrupt: &Interrupt) {
         while !interrupt.is_set() {
             self.look_after_children();
+            self.look_around();
+            // Nobody asks for them.
+            self.ran = Ran::default();
             // The database may be slow to say that it is away; who asks to stop does not wait for that.
             let started = tokio::select! {
                 started = self.start_what_is_due() => started,
-                () = interrupted(interrupt) => break,
+                () = interrupt.wait() => break,
             };
             if let Err(error) = started
                 && !std::mem::replace(&mut self.away, true)
@@ -113,21 +134,25 @@ impl Scheduler<'_> {
             }
             tokio::time::sleep(LOOK).await;
         }
+        if let Some(round) = self.round.take() {
+            round.abort();
+        }
         self.stop().await;
-        Ok(())
     }
 
-    async fn once(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
-        self.start_what_is_due().await?;
+    async fn once(&mut self, interrupt: &Interrupt) -> Result<(), StoreError> {
+        let started = self.start_what_is_due().await;
+        if self.children.is_empty() {
+            // Each run does this at its end.
+            round(self.place).await;
+        }
+        started?;
         while !self.children.is_empty() && !interrupt.is_set() {
             tokio::time::sleep(LOOK / 10).await;
             self.look_after_children();
         }
         self.stop().await;
-        if self.failed.is_empty() {
-            return Ok(());
-        }
-        Err(ScheduleError::Failed(std::mem::take(&mut self.failed)).into())
+        Ok(())
     }
 
     async fn stop(&mut self) {
@@ -135,12 +160,28 @@ impl Scheduler<'_> {
         self.children.stop(grace + MARGIN).await;
     }
 
+    /// Begins a round of looking and telling every few minutes by the clock, unless the last one is not over.
+    fn look_around(&mut self) {
+        let every_us = i64::from(self.place.config.alerts.every_minutes) * 60_000_000;
+        let now_us = now_us();
+        // Within the interval, a clock that was set back included.
+        let soon = (self.looked_at_us..self.looked_at_us + every_us).contains(&now_us);
+        if every_us == 0 || soon || self.round.as_ref().is_some_and(|it| !it.is_finished()) {
+            return;
+        }
+        self.looked_at_us = now_us;
+        let place = self.place.clone();
+        self.round = Some(tokio::spawn(async move { round(&place).await }));
+    }
+
     fn look_after_children(&mut self) {
         self.children.reopen_log(self.program);
         for (job, status) in self.children.ended() {
             say_ended(job, &status);
-            if !status.is_ok_and(|status| status.success()) {
-                self.failed.push(job.name());
+            if status.is_ok_and(|status| status.success()) {
+                self.ran.succeeded.push(job.name());
+            } else {
+                self.ran.failed.push(job.name());
             }
             self.say_next(&[job]);
         }
@@ -232,11 +273,5 @@ fn say_ended(job: Job, status: &io::Result<ExitStatus>) {
         Ok(status) if status.success() => tracing::info!("{job} has ended well"),
         Ok(status) => tracing::error!("{job} has failed: {status}"),
         Err(error) => tracing::error!("{job} cannot be waited for: {error}"),
-    }
-}
-
-async fn interrupted(interrupt: &Interrupt) {
-    while !interrupt.is_set() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -1,6 +1,6 @@
 //! The commands one after the other, as a user types them, on both stores.
 
-use crate::support::{Workplace, fresh_postgres, python};
+use crate::support::{Workplace, fresh_postgres, python, sql};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,9 @@ fn walk(place: &Workplace) -> Vec<u8> {
         (&again["videos"]["unchanged"], &again["users"]["changed"]),
         (&400.into(), &0.into())
     );
+    if place.url.starts_with("postgresql") {
+        check_user_vectors_in_sql(&place.url);
+    }
     // Too short a training: the gate sees that it is worse than what is served.
     let short =
         "train --embedding-dim 16 --batch-size 256 --epochs 2 --output-dir models --update-db";
@@ -109,6 +112,17 @@ fn walk(place: &Workplace) -> Vec<u8> {
         "same data and seed, same bytes"
     );
     weights(place, &once_more)
+}
+
+/// The trained user tower in SQL gives each user the vector that the update has just computed and stored.
+fn check_user_vectors_in_sql(url: &str) {
+    let differences = "SELECT count(DISTINCT user_id) > 250 AND count(*) = 64 * count(DISTINCT user_id) AND max(abs(x - y)) < 1e-5
+        FROM user_embeddings AS stored,
+             LATERAL (SELECT set_config('request.jwt.claims', json_build_object('sub', user_id)::text, false) AS claims OFFSET 0) AS token,
+             LATERAL twotower.user_vector(model_version + 0 * length(claims)) AS computed,
+             LATERAL unnest(stored.embedding::real[], computed.vector) AS numbers (x, y)
+        WHERE model_version = 1";
+    assert_eq!(sql(url, differences), "t");
 }
 
 /// onnx.checker, onnxruntime against numpy, and the pickle under an unpickler that knows builtins alone.

@@ -33,9 +33,6 @@ mod life_cycle;
 
 mod serve;
 
-#[cfg(target_os = "linux")]
-mod operations;
-
 mod edge;
 
 mod operations;

@@ -1,5 +1,15 @@
 //! What runs by itself, looks after itself and calls for help.
 
+mod processes;
+
+mod run;
+
+mod heavy_retrain;
+
+mod schedule;
+
+mod log;
+
 mod backup;
 
 mod maintain;
@@ -14,4 +24,5 @@ mod alerts;
 
 mod dashboards;
 
+#[cfg(target_os = "linux")]
 mod week;

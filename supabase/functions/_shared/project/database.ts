@@ -18,6 +18,26 @@ export interface RecommendationContext {
   readonly skips: string | null;
 }
 
+/** What `recommendation_answer` gives. */
+export interface PresentAnswer {
+  /**
+   * `made` now, or `kept` from before; `unchanged`: the state is the one that the caller knows; `no_tower`: the database has no user tower
+   * of the active version.
+   */
+  readonly outcome: "made" | "kept" | "unchanged" | "no_tower" | "erased";
+  /** As in `RecommendationContext`; empty for an erased user. */
+  readonly state: string;
+  /** `null` unless `made` or `kept`. */
+  readonly answer: unknown;
+}
+
+/** Parameters of `recommendation_answer`. */
+export interface AskedAnswer {
+  readonly limit: number;
+  readonly excludeLiked: boolean;
+  readonly minScore: number | null;
+}
+
 /** A row of `recommend_videos`. */
 export interface RecommendedVideo {
   readonly videoId: string;
@@ -29,15 +49,14 @@ export interface RecommendedVideo {
 }
 
 /** Parameters of `recommend_videos`. */
-export interface RecommendVideos {
-  readonly limit: number;
-  readonly excludeLiked: boolean;
-  readonly minScore: number | null;
+export interface RecommendVideos extends AskedAnswer {
   /** The user's vector; without it the database makes one. */
   readonly query: string | null;
 }
 
 type Row = Record<string, unknown>;
+
+const OUTCOMES: readonly unknown[] = ["made", "kept", "unchanged", "no_tower", "erased"];
 
 /** The functions of supabase/migrations that the edge functions call, with their types. Each throws `ApiError`. */
 export class Database {
@@ -45,6 +64,30 @@ export class Database {
 
   constructor(rest: Rest) {
     this.#rest = rest;
+  }
+
+  /** A whole answer, kept by the database for five minutes; none if its state is `knownState`. */
+  async answer(
+    token: string,
+    asked: AskedAnswer,
+    knownState: string | null,
+    signal: AbortSignal,
+  ): Promise<PresentAnswer> {
+    const parameters = {
+      limit: asked.limit,
+      exclude_liked: asked.excludeLiked,
+      min_score: asked.minScore,
+      known_state: knownState,
+    };
+    const row = await this.#rest.call("recommendation_answer", parameters, { token }, signal) as Row | null;
+    if (!OUTCOMES.includes(row?.outcome)) {
+      throw unavailable("recommendation_answer answers with another shape: apply supabase/migrations");
+    }
+    return {
+      outcome: row?.outcome as PresentAnswer["outcome"],
+      state: textOrNull(row?.state) ?? "",
+      answer: row?.answer ?? null,
+    };
   }
 
   async context(

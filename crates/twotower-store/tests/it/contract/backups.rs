@@ -73,10 +73,11 @@ async fn fill(store: &Store) {
         watch_fraction: Some(0.35),
         at_us: Some(START_US),
     };
-    let recorded = store.record_events(user_id(1), &[event], EventPolicy::All);
+    let events = [event];
+    let recorded = store.record_events(user_id(1), &events, EventPolicy::All);
     recorded.await.unwrap();
     store
-        .add_block(user_id(1), &block("\"é\"\n"))
+        .add_block(user_id(1), &block("\"é\" \\"))
         .await
         .unwrap();
     let run = NewRun {
@@ -169,7 +170,9 @@ async fn told(store: &Store) -> String {
         store.experiments().await.unwrap()
     )
     .unwrap();
-    writeln!(told, "{:?}", store.erasures_unseen().await.unwrap()).unwrap();
+    let mut unseen = store.erasures_unseen().await.unwrap();
+    unseen.retain(|(version, _)| *version < 3);
+    writeln!(told, "{unseen:?}").unwrap();
     writeln!(told, "{:?}", store.active_model().await.unwrap()).unwrap();
     told
 }
@@ -212,14 +215,14 @@ async fn what_was_copied_comes_back_into_either_engine(store: &Store) {
             (&*run.job, run.state, run.due_at_us, run.message.as_deref()),
             ("update", RunState::Failed, Some(START_US), Some("away"))
         );
-        let begun = target.begin_run(&NewRun {
+        let next = NewRun {
             job: "update".into(),
             due_at_us: None,
             host: "b".into(),
             pid: 1,
             presumed_dead: Duration::from_hours(1),
-        });
-        assert!(begun.await.unwrap() > run.id);
+        };
+        assert!(target.begin_run(&next).await.unwrap() > run.id);
         assert_eq!(target.count_events(Duration::ZERO).await.unwrap(), 1);
         assert!(target.stop_experiment().await.unwrap().is_some());
         let again = NewExperiment {
@@ -253,7 +256,8 @@ async fn a_second_restoration_changes_nothing(store: &Store) {
 
 async fn what_is_newer_is_refused_or_replaced(store: &Store) {
     let (_root, backup) = backup_of(store).await;
-    let written = store.write_embeddings(VectorTable::Users, 2, &vector_rows(&[user_id(3)]));
+    let rows = vector_rows(&[user_id(3)]);
+    let written = store.write_embeddings(VectorTable::Users, 2, &rows);
     written.await.unwrap();
     store.stop_experiment().await.unwrap();
     store.activate_model(&promotion(3)).await.unwrap();
@@ -266,7 +270,7 @@ async fn what_is_newer_is_refused_or_replaced(store: &Store) {
     };
     assert_eq!(
         newer.join(", "),
-        "versions 4 are not in the backup, readers were switched since, 1 vectors were written since"
+        "versions 4 are not in the backup, readers were switched since, experiment 1 has ended since, 1 vectors were written since"
     );
     let dry = RestoreOptions {
         replace: true,
@@ -275,7 +279,7 @@ async fn what_is_newer_is_refused_or_replaced(store: &Store) {
         reason: "restored".into(),
     };
     let seen = store.restore(&backup, &dry).await.unwrap();
-    assert_eq!((seen.newer.len(), seen.active_version), (3, Some(2)));
+    assert_eq!((seen.newer.len(), seen.active_version), (4, Some(2)));
     assert_eq!(told(store).await, before, "nothing was written");
 
     let replace = RestoreOptions {
@@ -377,14 +381,14 @@ async fn two_models_of_one_number_are_not_mixed(store: &Store) {
 }
 
 async fn no_byte_changes_unnoticed(store: &Store) {
-    let (_root, backup) = backup_of(store).await;
-    drop(backup);
-    let folder = _root.path().join("20260131T033000Z");
+    let (root, _) = backup_of(store).await;
+    let folder = root.path().join("20260131T033000Z");
     let check = || Backup::open(&folder).and_then(|backup| backup.verify());
     check().unwrap();
     let mut tried = 0;
-    for entry in fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
+    let entries = fs::read_dir(&folder).unwrap();
+    let paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    for path in paths {
         let whole = fs::read(&path).unwrap();
         for place in 0..whole.len() {
             let mut bytes = whole.clone();

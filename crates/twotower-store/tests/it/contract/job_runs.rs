@@ -119,7 +119,8 @@ async fn a_run_that_was_killed_does_not_stay_at_work(store: &Store) {
 
 async fn a_run_that_is_left_to_another_disturbs_none(store: &Store) {
     let at_work = store.begin_run(&new("update", "a")).await.unwrap();
-    let skipped = store.skip_run(&new("update", "a"), "a is at it\0");
+    let new = new("update", "a");
+    let skipped = store.skip_run(&new, "a is at it\0");
     skipped.await.unwrap();
     let runs = store.runs(None, 10).await.unwrap();
     let states: Vec<_> = runs.iter().map(|run| run.state).collect();

@@ -3,7 +3,10 @@
 use super::functions::{circle, encoded};
 use super::person::{ANN, BOB, Person, video};
 use super::stand_in::{Place, as_superuser};
+use super::user_tower::mean_tower;
+use crate::database::few_connections;
 use serde_json::{Value, json};
+use twotower_store::Store;
 use uuid::Uuid;
 
 /// What only Ann's rows hold, and no statement of anybody else's.
@@ -21,6 +24,9 @@ pub(super) const SECRETS: [&str; 7] = [
 /// The circle, with rows of Ann's and Bob's in every table that has a user.
 pub(super) async fn two_users(place: Place) -> String {
     let url = circle(place).await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    store.write_user_tower(7, &mean_tower()).await.unwrap();
+    store.close().await;
     let vector = encoded(&[0.28, 0.96]);
     assert_eq!(vector, SECRETS[6]);
     let mut owner = Person::owner(&url).await;
@@ -107,6 +113,11 @@ async fn no_function_tells_of_somebody_else() {
         "similar_videos('00000000-0000-4000-8000-000000000001', 100)",
         "recommendation_context('key', 'state')",
         "recommendation_context('key')",
+        "recommendation_answer(100)",
+        "recommendation_answer(100, false, known_state => 'state')",
+        "twotower.present_answer(100, true, NULL, 'key', 'state')",
+        "twotower.user_vector(7)",
+        "twotower.caller_state(7)",
         "twotower.caller_vector(7, 2)",
         "twotower.blended_vector(7, 2)",
         "twotower.popular_videos()",

@@ -133,7 +133,7 @@ mod tests {
         for wrong in [
             "canary",
             "ftp://canary.example/x",
-            "https:///canary",
+            "https://?canary",
             "http://canary.example/",
         ] {
             let error = given(&[("HOOK", wrong)]).unwrap_err().to_string();

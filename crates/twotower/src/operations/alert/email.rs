@@ -10,6 +10,7 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use percent_encoding::percent_decode_str;
 use std::fmt;
 
 const VARIABLE: &str = "TWOTOWER_SMTP_URL";
@@ -88,7 +89,7 @@ impl Email {
         };
         let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
             .port(url.port().unwrap_or(usual_port))
-            .hello_name(ClientId::Domain(crate::jobs::identity::host()))
+            .hello_name(own_name())
             .timeout(Some(DEADLINE))
             .tls(tls);
         if let Some(credentials) = &self.credentials {
@@ -118,19 +119,29 @@ impl Email {
     }
 }
 
+/// A name that a server may refuse for its form is not told.
+fn own_name() -> ClientId {
+    let host = crate::jobs::identity::host();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    if host.bytes().all(plain) {
+        ClientId::Domain(host)
+    } else {
+        ClientId::default()
+    }
+}
+
 fn credentials(server: &SecretUrl) -> Result<Option<Credentials>, AddressError> {
     let url = server.expose();
     let Some(password) = url.password() else {
         return Ok(None);
     };
     let decoded = |text: &str| {
-        let text = url::form_urlencoded::parse(text.replace('+', "%2B").as_bytes())
-            .next()
-            .map(|(text, _)| text.into_owned());
-        text.ok_or(AddressError::Malformed {
+        let text = percent_decode_str(text).decode_utf8();
+        let text = text.map_err(|_| AddressError::Malformed {
             variable: VARIABLE.into(),
             example: EXAMPLE,
-        })
+        })?;
+        Ok::<_, AddressError>(text.into_owned())
     };
     Ok(Some(Credentials::new(
         decoded(url.username())?,
@@ -189,8 +200,8 @@ mod tests {
 
     #[test]
     fn user_and_password_are_decoded() {
-        let email = email("smtps://me%40team.example:a+b%2F%3D@mail.example");
-        let expected = Credentials::new("me@team.example".into(), "a+b/=".into());
+        let email = email("smtps://me%40team.example:a+b&c%2F%3D@mail.example");
+        let expected = Credentials::new("me@team.example".into(), "a+b&c/=".into());
         assert_eq!(email.credentials, Some(expected));
         assert!(!format!("{email:?}").contains("team.example"));
     }

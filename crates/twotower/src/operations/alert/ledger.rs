@@ -147,10 +147,8 @@ mod tests {
         assert_eq!(ledger.load(), state);
         let path = folder.path().join("state/alerts.json");
         let text = fs::read_to_string(&path).unwrap();
-        for damaged in [
-            &text[..text.len() / 2],
-            &text.replace("\"version\": 1", "\"version\": 2"),
-        ] {
+        let newer = text.replace("\"version\": 1", "\"version\": 2");
+        for damaged in [&text[..text.len() / 2], &newer[..]] {
             fs::write(&path, damaged).unwrap();
             assert_eq!(ledger.load(), State::default());
         }

@@ -370,8 +370,14 @@ mod tests {
         assert_eq!(connections(5, Passed), []);
         assert_eq!(connections(9, Failed), []);
         assert_eq!(connections(18, Failed), []);
-        assert_eq!(connections(19, Failed), [("connections".into(), Firing)]);
-        assert_eq!(connections(20, Warned), [("connections".into(), Resolved)]);
+        assert_eq!(
+            connections(19, Failed),
+            [("connections".to_owned(), Firing)]
+        );
+        assert_eq!(
+            connections(20, Warned),
+            [("connections".to_owned(), Resolved)]
+        );
         let unwatched = [
             finding("grants", None, Failed),
             finding("new", None, Failed),

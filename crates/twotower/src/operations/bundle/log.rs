@@ -97,7 +97,7 @@ mod tests {
             config_file: None,
             config: Config::parse("", Path::new("x.toml")).unwrap(),
         };
-        let scrubber = Scrubber::new(&place);
+        let scrubber = Scrubber::new(&place, std::iter::empty());
         let text = "2026-01-01T02:00:00.1Z  INFO update completed successfully\n\
             2026-01-01T02:00:01.1Z ERROR the password s3cret-word of 0b000000-0000-4000-8000-000000000001 was refused\n\
             {\"timestamp\":\"2026-01-02T02:00:00Z\",\"level\":\"WARN\",\"fields\":{\"message\":\"slow answer\",\"title\":\"夜明け\"}}\n\

@@ -19,11 +19,20 @@ pub(super) struct Scrubber {
 }
 
 impl Scrubber {
-    pub(super) fn new(place: &Place) -> Self {
-        let of_environment = std::env::vars()
-            .filter(|(name, _)| holds_secret(name))
-            .map(|(_, value)| value);
-        Self::knowing(of_environment.chain(of_address(&place.db_url)))
+    /// `hosts`: machines that jobs have run on.
+    pub(super) fn new(place: &Place, hosts: impl Iterator<Item = String>) -> Self {
+        let of_environment = std::env::vars().filter(|(name, _)| holds_secret(name));
+        let of_environment = of_environment.map(|(_, value)| value);
+        let checks = &place.config.checks;
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let names = checks
+            .certificate_hosts
+            .iter()
+            .filter_map(|host| host.split(':').next())
+            .chain([machine.trim()]);
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        let known = of_environment.chain(of_address(&place.db_url));
+        Self::knowing(known.chain(hosts).chain(names))
     }
 
     fn knowing(secrets: impl IntoIterator<Item = String>) -> Self {
@@ -70,6 +79,10 @@ fn holds_secret(name: &str) -> bool {
         "CREDENTIAL",
         "WEBHOOK",
         "DATABASE_URL",
+        // Names of people and their folders.
+        "USER",
+        "LOGNAME",
+        "HOME",
     ]
     .iter()
     .any(|word| name.contains(word))
@@ -96,7 +109,7 @@ fn of_address(url: &str) -> Vec<String> {
 fn each_word(text: &str, keep: impl Fn(&str) -> bool) -> String {
     let mut scrubbed = String::with_capacity(text.len());
     for piece in text.split_inclusive(char::is_whitespace) {
-        let around = |c: char| c.is_whitespace() || "()[]{}<>,;\"'`".contains(c) || c == '…';
+        let around = |c: char| c.is_whitespace() || "(){}<>,;\"'`".contains(c) || c == '…';
         let word = piece.trim_matches(around);
         // A full stop or a colon ends a sentence; within a word it belongs to it.
         let word = word.trim_end_matches(['.', ':', '?', '!']);

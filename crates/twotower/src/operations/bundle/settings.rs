@@ -116,7 +116,7 @@ mod tests {
     fn addresses_paths_and_sql_are_told_to_be_set_and_no_more() {
         let text = "
             [hyperparameters]\nepochs = 3\ndecays = [0.0, 1.0]
-            [training]\nsplit = \"llo\"\noutput_dir = \"/home/jane/models\"
+            [training]\nsplit = \"llo\"\noutput_dir = \"/srv/jane/models\"
             [source]\nlikes = \"SELECT secret FROM favourites\"
             [checks]\nserver = \"http://10.1.2.3:8080\"\ncertificate_hosts = [\"a.example.com\"]
             [serve]\ncors_origins = [\"https://app.example\"]";

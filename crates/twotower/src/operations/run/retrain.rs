@@ -9,6 +9,7 @@ use super::Outcome;
 use super::error::RunError;
 use super::patience::Patience;
 use super::steps::{Steps, Waiting};
+use super::update::is_held;
 use crate::config::Config;
 use crate::jobs::now_us;
 use progress::{Progress, ProgressFile, Step};
@@ -211,7 +212,7 @@ impl Retraining<'_, '_> {
         let pause = Duration::from_secs(self.steps.settings.pause_seconds.into());
         for pause in Patience::endless(pause) {
             let result = self.steps.step(words, Waiting::WhileThereIsTime).await?;
-            if !result["held_by"].is_object() {
+            if !is_held(&result) {
                 return Ok(result);
             }
             if Instant::now() + pause >= self.steps.deadline {

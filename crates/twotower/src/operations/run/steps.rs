@@ -53,7 +53,11 @@ impl Steps<'_> {
         };
         let step = words.join(" ");
         loop {
-            self.journal.begin().await;
+            // A database that hangs does not keep from stopping.
+            tokio::select! {
+                () = self.journal.begin() => {}
+                () = self.interrupt.wait() => return Err(RunError::Interrupted),
+            }
             let ended = self.once(&step, words).await?;
             self.exit_code = match ended.end {
                 End::Exited(code) => Some(code),
@@ -110,14 +114,10 @@ impl Steps<'_> {
     /// Waits, unless there is no time left or the user asks to stop.
     pub(super) async fn pause(&self, pause: Duration) -> Result<(), RunError> {
         let until = (Instant::now() + pause).min(self.deadline);
-        while !self.interrupt.is_set() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            tokio::time::sleep(left.min(Duration::from_millis(200))).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => Ok(()),
+            () = self.interrupt.wait() => Err(RunError::Interrupted),
         }
-        Err(RunError::Interrupted)
     }
 
     pub(super) fn timed_out(&self, step: String) -> RunError {

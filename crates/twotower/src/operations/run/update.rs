@@ -4,6 +4,8 @@ use super::Outcome;
 use super::error::RunError;
 use super::steps::{Steps, Waiting};
 use crate::config::Config;
+use serde_json::Value;
+use std::time::Duration;
 
 pub(super) async fn update(steps: &mut Steps<'_>, config: &Config) -> Result<Outcome, RunError> {
     let fetched = if config.run.fetch {
@@ -15,18 +17,32 @@ pub(super) async fn update(steps: &mut Steps<'_>, config: &Config) -> Result<Out
         return Err(RunError::Interrupted);
     }
     // Without a new model, too, what was liked today is to count tomorrow.
-    let updated = steps.step(&["update"], Waiting::Attempts).await?;
-    if updated["held_by"].is_object() {
-        return Ok(Outcome::Skipped(held_by(&updated)));
+    let mut updated = steps.step(&["update"], Waiting::Attempts).await?;
+    if is_held(&updated) {
+        // A publisher that was killed, by what ended the last run perhaps, seems to be at work until its lease is over.
+        let lease = Duration::from_secs(config.update.lease_seconds.into());
+        tracing::info!(
+            "{}: whether it is alive shows within {lease:?}",
+            holder(&updated)
+        );
+        steps.pause(lease + Duration::from_secs(1)).await?;
+        updated = steps.step(&["update"], Waiting::Attempts).await?;
+    }
+    if is_held(&updated) {
+        return Ok(Outcome::Skipped(holder(&updated)));
     }
     steps.model_version = updated["version"].as_i64();
     fetched?;
     Ok(Outcome::Done)
 }
 
-/// Who publishes.
-fn held_by(updated: &serde_json::Value) -> String {
-    let holder = &updated["held_by"];
+/// Whether nothing was done, since another process publishes.
+pub(super) fn is_held(result: &Value) -> bool {
+    result["held_by"].is_object()
+}
+
+fn holder(result: &Value) -> String {
+    let holder = &result["held_by"];
     format!(
         "process {} on {} publishes",
         holder["pid"],

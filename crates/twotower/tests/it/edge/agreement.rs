@@ -45,27 +45,51 @@ fn the_same_user_gets_the_same_list_on_every_way() {
         fixture.interact(Skip, user(who), &[video(3), video(who + 1)]);
     }
     let server = fixture.serve();
-    let edge = project.function(RECOMMENDATIONS);
     let update = project.function(UPDATE);
-    for who in [1, 2, 3, 8, 11, 20, 21, 22, 900] {
-        for body in [
-            json!({}),
-            json!({"limit": 38}),
-            json!({"exclude_liked": false}),
-        ] {
-            let text = body.to_string();
-            let (_, from_server) = server.client.recommended(&token(user(who)), &text);
-            let (_, from_edge) = edge.list(who, &text);
-            let what = format!("{who} {text}");
-            for field in ["source", "model_version", "user_id", "reason"] {
-                assert_eq!(from_server[field], from_edge[field], "{what}");
+    // By the tower in the database first, then by that of the edge.
+    for in_database in [true, false] {
+        if !in_database {
+            project.without_towers_in_the_database();
+        }
+        let edge = project.function(RECOMMENDATIONS);
+        for who in [1, 2, 3, 8, 11, 20, 21, 22, 900] {
+            for body in [
+                json!({}),
+                json!({"limit": 38}),
+                json!({"exclude_liked": false}),
+            ] {
+                let text = body.to_string();
+                let (_, from_server) = server.client.recommended(&token(user(who)), &text);
+                let (_, from_edge) = edge.list(who, &text);
+                let what = format!("{who} {text} {in_database}");
+                for field in ["source", "model_version", "user_id", "reason"] {
+                    assert_eq!(from_server[field], from_edge[field], "{what}");
+                }
+                let expected = scored(&from_server["recommendations"]);
+                assert_same(&what, &expected, &scored(&from_edge["recommendations"]));
+                // Without a tower, the database alone gives the same once it has the user's vector.
+                if !in_database {
+                    assert_eq!(update.post(&token(user(who)), "").status, 200);
+                }
+                let rows = project.rpc(user(who), "recommend_videos", &body).json();
+                assert_same(&what, &expected, &scored(&rows));
             }
+        }
+        // What is liked between two requests counts in the second one, everywhere.
+        for who in [2, 21, 30] {
+            let new = who + 5 + u128::from(in_database);
+            fixture.interact(Like, user(who), &[video(new), video(new - 2)]);
+            let (_, from_server) = server.client.recommended(&token(user(who)), "{}");
+            let (_, from_edge) = edge.list(who, "{}");
             let expected = scored(&from_server["recommendations"]);
+            let what = format!("{who} {in_database}");
             assert_same(&what, &expected, &scored(&from_edge["recommendations"]));
-            // The database alone gives the same once it has the user's vector.
-            assert_eq!(update.post(&token(user(who)), "").status, 200);
-            let rows = project.rpc(user(who), "recommend_videos", &body).json();
-            assert_same(&what, &expected, &scored(&rows));
+            if in_database {
+                let rows = project
+                    .rpc(user(who), "recommend_videos", &json!({}))
+                    .json();
+                assert_same(&what, &expected, &scored(&rows));
+            }
         }
     }
 }

@@ -75,18 +75,15 @@ fn the_same_answer_is_given_again_until_something_changes() {
         project.function(RECOMMENDATIONS),
         project.function(RECOMMENDATIONS),
     );
+    let before = project.calls();
     let (list, first) = one.list(2, "{}");
     let (again, second) = one.list(2, "{}");
     assert_eq!((&list, &second["cached"]), (&again, &json!(true)));
     assert_eq!(first["generated_at"], second["generated_at"]);
-    // Another isolate finds it in the table, once it is written there.
-    let kept = || {
-        let count = "SELECT count(*) FROM recommendation_cache";
-        crate::support::sql(&project.fixture.url, count)
-    };
-    wait_for("the answer in the table", || kept() == "1");
+    // Another isolate finds it in the table.
     let (elsewhere, third) = other.list(2, "{}");
     assert_eq!((&elsewhere, &third["cached"]), (&list, &json!(true)));
+    assert_eq!(project.calls() - before, 3, "one call an answer");
     assert_eq!(third["generated_at"], first["generated_at"]);
     // Another query, and another user, have answers of their own.
     assert_eq!(other.list(2, r#"{"limit": 3}"#).1["cached"], false);
@@ -129,6 +126,9 @@ fn low_scores_can_be_left_out_and_the_answer_says_why_it_is_short() {
 fn the_user_tower_is_loaded_once_and_only_if_its_bytes_are_those_of_the_manifest() {
     let project = Project::new();
     let function = project.function(RECOMMENDATIONS);
+    function.list(20, "{}");
+    assert_eq!(project.delay(0), 0, "the database has one");
+    project.without_towers_in_the_database();
     for who in 1..6 {
         function.list(who, "{}");
     }
@@ -161,6 +161,7 @@ fn the_user_tower_is_loaded_once_and_only_if_its_bytes_are_those_of_the_manifest
 #[test]
 fn without_weights_the_database_makes_the_vector() {
     let project = Project::without_model_files();
+    project.without_towers_in_the_database();
     let function = project.function(RECOMMENDATIONS);
     let (list, body) = function.list(1, "{}");
     assert_eq!((list.len(), &body["source"]), (10, &json!("two_tower")));
@@ -201,22 +202,49 @@ fn a_late_database_gives_an_earlier_list_and_says_so() {
     assert_eq!(body["partial"], false);
 }
 
+/// Where the tower is not in the database, nor the answer in the table, the answer is kept after it was given, and given again.
+#[test]
+fn without_a_tower_in_the_database_answers_are_kept_all_the_same() {
+    let project = Project::new();
+    project.without_towers_in_the_database();
+    let (one, other) = (
+        project.function(RECOMMENDATIONS),
+        project.function(RECOMMENDATIONS),
+    );
+    let (list, first) = one.list(2, "{}");
+    assert_eq!(first["cached"], false);
+    let kept = || {
+        let count = "SELECT count(*) FROM recommendation_cache";
+        crate::support::sql(&project.fixture.url, count)
+    };
+    wait_for("the answer in the table", || kept() == "1");
+    for function in [&one, &other] {
+        let (again, body) = function.list(2, "{}");
+        assert_eq!((&again, &body["cached"]), (&list, &json!(true)));
+    }
+    project.like(2, &list[0]);
+    let (after, body) = other.list(2, "{}");
+    assert!(!after.contains(&list[0]) && body["cached"] == false);
+}
+
 /// The user's vector is of one version; if another is active by the time the list is asked for, it is no good.
 #[test]
 fn vectors_of_two_versions_never_meet() {
     let project = Project::new();
     let other = project.fixture.load(2);
+    project.without_towers_in_the_database();
     let environment = [
         ("TWOTOWER_SOFT_DEADLINE_MS", "20000"),
         ("TWOTOWER_JWT_SECRET", crate::serve::fixture::SECRET),
     ];
     let function = project.function_with(RECOMMENDATIONS, &environment);
     assert_eq!(function.list(1, "{}").1["model_version"], project.version);
-    // The context is read after one delay, the list asked for after another: between them the version changes.
+    // The database says that it has no tower after one delay, the context is read after another, the list asked for after a third:
+    // before that the version changes.
     project.delay(1500);
     let (list, body) = std::thread::scope(|scope| {
         let asked = scope.spawn(|| function.list(2, "{}"));
-        std::thread::sleep(std::time::Duration::from_millis(2200));
+        std::thread::sleep(std::time::Duration::from_millis(3700));
         project.fixture.activate(other);
         asked.join().unwrap()
     });

@@ -213,6 +213,11 @@ fn what_was_left_behind_goes() {
     place.json("update");
     place.next_model();
     place.json("update --no-activate");
+    let towers = || {
+        let versions = "SELECT string_agg(DISTINCT version::text, ' ') FROM twotower.user_towers";
+        sql(&place.url, versions)
+    };
+    assert_eq!(towers(), "1 2");
     sql(
         &place.url,
         "UPDATE twotower.models SET state = 'failed' WHERE version = 2;
@@ -227,6 +232,7 @@ fn what_was_left_behind_goes() {
     );
     // Somebody still writes those of users.
     assert_eq!(versions(&place.json("prune")), [(2, "failed".into())]);
+    assert_eq!(towers(), "1");
     sql(
         &place.url,
         "UPDATE user_embeddings SET updated_at = now() - interval '8 days'",
@@ -236,6 +242,13 @@ fn what_was_left_behind_goes() {
         [(77, "unregistered".into())]
     );
     assert_eq!(place.vectors(), [(1, 40, 300)]);
+    // A version that became active before there were towers in the database gets its own by the next update.
+    sql(&place.url, "DELETE FROM twotower.user_towers");
+    place.json(&format!(
+        "update --model-path {}",
+        place.folder.path().join("models/1").display()
+    ));
+    assert_eq!(towers(), "1");
 }
 
 const DAY_US: i64 = 86_400_000_000;

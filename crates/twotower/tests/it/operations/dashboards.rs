@@ -151,9 +151,9 @@ fn values(yaml: &str, key: &str) -> Vec<String> {
             continue;
         };
         if value == "|" {
-            let block = lines[n + 1..].iter();
-            let block = block.take_while(|below| indent(below) > indent(line));
-            found.push(block.map(|it| format!("{it}\n")).collect());
+            let below = lines[n + 1..].iter().copied();
+            let block: Vec<&str> = below.take_while(|it| indent(it) > indent(line)).collect();
+            found.push(block.join("\n"));
         } else {
             found.push(value.trim_matches('"').to_owned());
         }

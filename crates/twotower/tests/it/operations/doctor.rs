@@ -329,7 +329,7 @@ fn a_newer_version_that_was_refused_is_told_until_another_is_served() {
     served(&place);
     place.next_model();
     // Random weights are no better than chance.
-    place.configure("[gate]\nmin_users = 0");
+    place.configure("");
     place.refused("update", 5);
     wrong(
         &place,
@@ -402,7 +402,9 @@ fn what_is_watched_is_looked_at_even_if_everything_hangs() {
         config: twotower::config::Config::parse(&text, std::path::Path::new("x.toml")).unwrap(),
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let found = runtime.block_on(examine(&place, Scope::Watched));
+    // A task, as the scheduler has it.
+    let task = runtime.spawn(async move { examine(&place, Scope::Watched).await });
+    let found = runtime.block_on(task).unwrap();
     runtime.shutdown_background();
     for check in CATALOGUE {
         let told = found.iter().any(|finding| finding.check == check.name);
@@ -428,7 +430,7 @@ fn a_server_is_asked_and_its_metrics_are_read() {
     let running = fixture.serve();
     let place = Workplace::on_postgres(fixture.url.clone());
     place.configure(&format!(
-        "{SMALL}server = \"http://{}\"\nserver_metrics = \"{}/metrics\"",
+        "{SMALL}latency_ms = 30000\nserver = \"http://{}\"\nserver_metrics = \"{}/metrics\"",
         running.address, running.metrics.base
     ));
     let bearer = format!("Bearer {}", token(user(1)));

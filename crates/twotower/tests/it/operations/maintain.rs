@@ -1,10 +1,13 @@
 //! Upkeep from the command line: when, and what is said.
 
 use crate::life_cycle::place::Place;
+use crate::serve::fixture::video;
 use crate::support::{Workplace, psql_command, sql};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use twotower_store::{InteractionKind, InteractionRow};
+use uuid::Uuid;
 
 fn step<'a>(report: &'a Value, action: &str, target: &str) -> &'a Value {
     let steps = report["steps"].as_array().unwrap();
@@ -16,7 +19,7 @@ fn step<'a>(report: &'a Value, action: &str, target: &str) -> &'a Value {
 
 /// A window that begins in two hours.
 fn later() -> String {
-    let [from, to] = [2, 3].map(|hours| {
+    let [from, to] = [2_i64, 3].map(|hours| {
         (Timestamp::now() + hours.hours())
             .strftime("%H:%M")
             .to_string()
@@ -142,32 +145,19 @@ fn the_embedded_database_is_checked_and_shrunk() {
     let place = Place::on_sqlite();
     place.next_model();
     place.json("update");
-    let fill = |from: u128| {
-        let rows: Vec<_> = (from..from + 20_000)
-            .map(|n| twotower_store::InteractionRow {
-                user: uuid::Uuid::from_u128(n),
-                video: crate::serve::fixture::video(1),
-                at_us: 1,
-            })
-            .collect();
-        rows
-    };
-    let likes = fill(1 << 100);
+    let skips: Vec<_> = (0..60_000)
+        .map(|n| InteractionRow {
+            user: Uuid::from_u128(n),
+            video: video(1),
+            at_us: 1,
+        })
+        .collect();
     let written = place
         .store
-        .write_interactions(twotower_store::InteractionKind::Skip, &likes);
+        .write_interactions(InteractionKind::Skip, &skips);
     place.runtime.block_on(written).unwrap();
-    let plan = twotower_store::ErasePlan {
-        application_tables: false,
-        statements: Vec::new(),
-    };
-    // Erasing rewrites the file, so that nothing is free by that; a plain deletion leaves its pages.
-    place
-        .runtime
-        .block_on(place.store.erase_user(likes[0].user, &plan))
-        .unwrap();
     let python = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('DELETE FROM skips'); c.commit()";
-    let deleted = std::process::Command::new("python3")
+    let deleted = Command::new("python3")
         .args(["-c", python])
         .arg(place.folder.path().join("test.db"))
         .status()

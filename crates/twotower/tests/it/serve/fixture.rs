@@ -129,6 +129,8 @@ impl Fixture {
                 .store
                 .write_embeddings(VectorTable::Videos, version, &rows);
             written.await.unwrap();
+            let tower = self.store.write_user_tower(version, &model.user_tower);
+            tower.await.unwrap();
             let state = self.store.set_model_state(version, ModelState::Candidate);
             state.await.unwrap();
             version

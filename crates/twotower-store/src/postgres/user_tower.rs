@@ -1,0 +1,86 @@
+//! The weights that `twotower.user_vector` computes with.
+
+use super::Postgres;
+use super::session::query;
+use crate::{Lease, StoreError};
+use twotower_core::matrix::Matrix;
+use twotower_core::tower::UserTower;
+
+/// What pgvector keeps in one vector.
+const MOST_NUMBERS: usize = 16_000;
+
+/// What is there already stays untouched: a version's weights never change, so that a daily update writes none.
+const UPSERT: &str = "
+    INSERT INTO twotower.user_towers AS old (version, layer, unit, weights)
+    SELECT $1, $2, unit, ($3::real[])[unit * $4 + 1 : (unit + 1) * $4] FROM generate_series(0, $5 - 1) AS unit
+    ON CONFLICT (version, layer, unit) DO UPDATE SET weights = excluded.weights
+    WHERE old.weights::real[] IS DISTINCT FROM excluded.weights::real[]";
+
+/// A layer as the table has it: a row for each of its outputs.
+struct Layer {
+    name: &'static str,
+    /// Weights a row.
+    width: usize,
+    /// `[rows, width]`
+    weights: Vec<f32>,
+}
+
+impl Postgres {
+    pub(crate) async fn write_user_tower(
+        &self,
+        lease: Option<Lease>,
+        version: i64,
+        tower: &UserTower,
+    ) -> Result<bool, StoreError> {
+        let layers = layers(tower);
+        if layers.iter().any(|layer| layer.width > MOST_NUMBERS) {
+            return Ok(false);
+        }
+        let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
+        for layer in layers {
+            query(UPSERT)
+                .bind(version)
+                .bind(layer.name)
+                .bind(&layer.weights)
+                .bind(layer.width as i32)
+                .bind((layer.weights.len() / layer.width) as i32)
+                .execute(&mut *session)
+                .await?;
+        }
+        session.commit().await?;
+        Ok(true)
+    }
+}
+
+/// Layouts as in the migration that makes the table.
+fn layers(tower: &UserTower) -> [Layer; 3] {
+    let head = &tower.head;
+    let column = |matrix: &Matrix, unit: usize| -> Vec<f32> {
+        (0..matrix.rows())
+            .map(|row| matrix.row(row)[unit])
+            .collect()
+    };
+    let mut hidden = Vec::new();
+    for (unit, &bias) in head.hidden.bias.iter().enumerate() {
+        hidden.extend(column(&head.hidden.weight, unit));
+        hidden.push(bias);
+    }
+    let mut output = Vec::new();
+    for (unit, &bias) in head.output.bias.iter().enumerate() {
+        output.extend(column(&head.residual, unit));
+        output.push(bias);
+        output.extend(column(&head.output.weight, unit));
+    }
+    let mut decays = tower.decays.clone();
+    decays.push(tower.skip_decay);
+    let layer = |name, width, weights| Layer {
+        name,
+        width,
+        weights,
+    };
+    [
+        layer("decays", decays.len(), decays),
+        layer("hidden", head.inputs() + 1, hidden),
+        layer("output", head.inputs() + 1 + head.hidden_units(), output),
+    ]
+}

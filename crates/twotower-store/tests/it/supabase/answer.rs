@@ -1,0 +1,201 @@
+//! A whole answer in one call: made, kept, and under which state.
+
+use super::functions::circle;
+use super::person::{ANN, BOB, Person, video};
+use super::stand_in::Place;
+use super::user_tower::mean_tower;
+use crate::database::{execute, few_connections};
+use serde_json::{Value, json};
+use twotower_store::Store;
+
+/// The circle, and a user tower.
+async fn circle_with_tower(place: Place) -> String {
+    let url = circle(place).await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    store.write_user_tower(7, &mean_tower()).await.unwrap();
+    store.close().await;
+    url
+}
+
+async fn answered(person: &mut Person, arguments: &str) -> Value {
+    let call = format!("recommendation_answer({arguments})");
+    person.value(&call).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_made_of_the_state_that_the_context_names() {
+    for place in Place::ALL {
+        let url = circle_with_tower(place).await;
+        let mut ann = Person::user(&url, ANN).await;
+        let context = ann.value("recommendation_context()").await.unwrap();
+        let rows = ann
+            .rows("SELECT * FROM recommend_videos(100)")
+            .await
+            .unwrap();
+        let made = answered(&mut ann, "100").await;
+        assert_eq!(
+            (&made["outcome"], &made["state"]),
+            (&json!("made"), &context["state"])
+        );
+        let answer = &made["answer"];
+        assert_eq!(answer["user_id"], json!(ANN));
+        assert_eq!(answer["source"], "two_tower");
+        assert_eq!(answer["model_version"], 7);
+        assert_eq!(
+            (&answer["partial"], &answer["cached"]),
+            (&json!(false), &json!(false))
+        );
+        let at = answer["generated_at"].as_str().unwrap();
+        assert!(at.len() == 24 && at.ends_with('Z'), "{at}");
+        assert_eq!(answer["reason"], "catalogue_exhausted");
+        let list = answer["recommendations"].as_array().unwrap();
+        assert_eq!(list.len(), rows.len());
+        for (one, row) in list.iter().zip(&rows) {
+            for field in ["video_id", "title", "score"] {
+                assert_eq!(one[field], row[field]);
+            }
+            assert_eq!(
+                one["reason"] == "skipped_before",
+                row["skipped_before"] == true
+            );
+        }
+        assert_eq!(list.last().unwrap()["reason"], "skipped_before");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_until_something_changes_or_five_minutes_are_over() {
+    let url = circle_with_tower(Place::Supabase).await;
+    let mut ann = Person::user(&url, ANN).await;
+    let made = answered(&mut ann, "3").await;
+    let kept = answered(&mut ann, "3").await;
+    assert_eq!(kept["outcome"], "kept");
+    assert_eq!(
+        (&kept["answer"], &kept["state"]),
+        (&made["answer"], &made["state"])
+    );
+    // To who has it already it need not be sent.
+    let known = format!("3, known_state => '{}'", made["state"].as_str().unwrap());
+    let unchanged = answered(&mut ann, &known).await;
+    assert_eq!(
+        (&unchanged["outcome"], &unchanged["answer"]),
+        (&json!("unchanged"), &Value::Null)
+    );
+    // Another question, and another user, have answers of their own.
+    for other in ["4", "3, false", "3, min_score => 0.5"] {
+        assert_eq!(
+            answered(&mut ann, other).await["outcome"],
+            "made",
+            "{other}"
+        );
+        assert_eq!(
+            answered(&mut ann, other).await["outcome"],
+            "kept",
+            "{other}"
+        );
+    }
+    let mut bob = Person::user(&url, BOB).await;
+    let of_bob = answered(&mut bob, "3").await;
+    assert_eq!(of_bob["outcome"], "made");
+    assert_eq!(of_bob["answer"]["source"], "popular");
+
+    for change in [
+        format!("like_video('{}')", video(4)),
+        format!("like_video('{}', false)", video(1)),
+    ] {
+        ann.value(&change).await.unwrap();
+        for arguments in ["3", known.as_str()] {
+            ann.run("DELETE FROM recommendation_cache").await.unwrap();
+            let changed = answered(&mut ann, arguments).await;
+            assert_eq!(changed["outcome"], "made", "{change}");
+            assert_ne!(changed["state"], made["state"]);
+        }
+    }
+    let block = format!(
+        "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES ('{ANN}', 'tag', 'tagged')"
+    );
+    ann.run(&block).await.unwrap();
+    assert_eq!(answered(&mut ann, "3").await["outcome"], "made");
+    execute(
+        &url,
+        "UPDATE recommendation_cache SET made_at = now() - interval '5 minutes 1 second'",
+    )
+    .await;
+    assert_eq!(answered(&mut ann, "3").await["outcome"], "made");
+}
+
+#[tokio::test]
+async fn a_short_answer_says_why() {
+    let url = circle_with_tower(Place::Plain).await;
+    let mut ann = Person::user(&url, ANN).await;
+    let all = answered(&mut ann, "100").await;
+    let bound = &all["answer"]["recommendations"][2]["score"];
+    let some = answered(&mut ann, &format!("100, min_score => {bound}")).await;
+    assert_eq!(some["answer"]["reason"], "min_score");
+    let none = answered(&mut ann, "100, min_score => 2").await;
+    assert_eq!(none["answer"]["recommendations"], json!([]));
+    assert_eq!(none["answer"]["reason"], "min_score");
+    let every = answered(&mut ann, "100, min_score => -2").await;
+    assert_eq!(every["answer"]["reason"], "catalogue_exhausted");
+    assert_eq!(
+        answered(&mut ann, "1").await["answer"]["reason"],
+        Value::Null
+    );
+    let refused = ann.refused("SELECT recommendation_answer(0)").await;
+    assert_eq!(refused.0, "22023");
+}
+
+#[tokio::test]
+async fn without_a_tower_it_says_so_and_without_a_model_there_is_what_is_popular() {
+    let url = circle(Place::Supabase).await;
+    let mut ann = Person::user(&url, ANN).await;
+    let none = answered(&mut ann, "3").await;
+    assert_eq!(
+        (&none["outcome"], &none["answer"]),
+        (&json!("no_tower"), &Value::Null)
+    );
+    assert!(none["state"].is_string());
+    execute(&url, "DELETE FROM twotower.active_model").await;
+    let popular = answered(&mut ann, "3").await;
+    assert_eq!(popular["outcome"], "made");
+    assert_eq!(popular["answer"]["source"], "popular");
+    assert_eq!(popular["answer"]["model_version"], Value::Null);
+}
+
+#[tokio::test]
+async fn who_may_not_be_answered_is_not_and_what_cannot_be_kept_is_answered_all_the_same() {
+    let url = circle_with_tower(Place::Supabase).await;
+    let mut ann = Person::user(&url, ANN).await;
+    let kept = "(SELECT count(*) FROM recommendation_cache)";
+    // On a replica, and more than a row holds.
+    ann.run("BEGIN READ ONLY").await.unwrap();
+    assert_eq!(answered(&mut ann, "2").await["outcome"], "made");
+    ann.run("COMMIT").await.unwrap();
+    execute(&url, "UPDATE videos SET title = repeat('x', 70000)").await;
+    assert_eq!(answered(&mut ann, "2").await["outcome"], "made");
+    assert_eq!(ann.value(kept).await.unwrap(), 0);
+    // While somebody is erased.
+    execute(&url, "UPDATE videos SET title = 'short'").await;
+    let mut owner = Person::owner(&url).await;
+    owner.run("BEGIN").await.unwrap();
+    owner
+        .value(&format!(
+            "(SELECT number FROM twotower.erase_user('{BOB}'))"
+        ))
+        .await
+        .unwrap();
+    assert_eq!(answered(&mut ann, "2").await["outcome"], "made");
+    assert_eq!(ann.value(kept).await.unwrap(), 0);
+    owner.run("COMMIT").await.unwrap();
+    let mut bob = Person::user(&url, BOB).await;
+    let erased = answered(&mut bob, "2").await;
+    assert_eq!(
+        (&erased["outcome"], &erased["answer"]),
+        (&json!("erased"), &Value::Null)
+    );
+    let mut nobody =
+        Person::with_claims(&url, "authenticated", &json!({"role": "authenticated"})).await;
+    let call = "SELECT recommendation_answer()";
+    assert_eq!(nobody.refused(call).await.0, "PT401");
+    assert_eq!(Person::anonymous(&url).await.refused(call).await.0, "42501");
+}

@@ -1,0 +1,101 @@
+//! What the counters of a server say.
+
+use super::{API, DURATION_BUCKET, DURATION_COUNT, RECOMMENDATIONS};
+use crate::operations::check::exposition::samples;
+use serde::{Deserialize, Serialize};
+
+/// What the counters said at a moment, or between two.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Figures {
+    pub(super) at_us: i64,
+    /// Requests to the API, and those that ended with a status from 500 on.
+    pub(super) requests: f64,
+    pub(super) errors: f64,
+    /// Lists answered within so many seconds, ascending; the last bound is none.
+    pub(super) lists: Vec<(Option<f64>, f64)>,
+}
+
+impl Figures {
+    pub(super) fn read(text: &str, at_us: i64) -> Self {
+        let mut figures = Self {
+            at_us,
+            ..Self::default()
+        };
+        for sample in samples(text) {
+            let route = sample.label("route").unwrap_or_default();
+            let status = sample
+                .label("status")
+                .and_then(|status| status.parse::<u16>().ok());
+            let Some(status) = status else { continue };
+            if sample.name == DURATION_COUNT && route.starts_with(API) {
+                figures.requests += sample.value;
+                if status >= 500 {
+                    figures.errors += sample.value;
+                }
+            } else if sample.name == DURATION_BUCKET && route == RECOMMENDATIONS && status < 400 {
+                let bound = sample
+                    .label("le")
+                    .and_then(|bound| bound.parse::<f64>().ok());
+                figures.add(bound.filter(|bound| bound.is_finite()), sample.value);
+            }
+        }
+        let order = |bound: Option<f64>| bound.unwrap_or(f64::INFINITY);
+        figures
+            .lists
+            .sort_by(|a, b| order(a.0).total_cmp(&order(b.0)));
+        figures
+    }
+
+    fn add(&mut self, bound: Option<f64>, count: f64) {
+        match self.lists.iter_mut().find(|(other, _)| *other == bound) {
+            Some((_, counted)) => *counted += count,
+            None => self.lists.push((bound, count)),
+        }
+    }
+
+    /// What came since. A server that was started anew counts from 0.
+    pub(super) fn since(&self, before: Option<&Self>) -> Self {
+        let Some(before) = before.filter(|before| before.requests <= self.requests) else {
+            return self.clone();
+        };
+        let earlier = |bound| {
+            before
+                .lists
+                .iter()
+                .find(|(other, _)| *other == bound)
+                .map_or(0.0, |(_, count)| *count)
+        };
+        let lists: Vec<_> = self
+            .lists
+            .iter()
+            .map(|&(bound, count)| (bound, count - earlier(bound)))
+            .collect();
+        if lists.iter().any(|(_, count)| *count < 0.0) {
+            return self.clone();
+        }
+        Self {
+            at_us: self.at_us,
+            requests: self.requests - before.requests,
+            errors: (self.errors - before.errors).max(0.0),
+            lists,
+        }
+    }
+
+    /// The time within which `share` of the lists were answered, seconds, on a straight line within its bucket, as Prometheus'
+    /// `histogram_quantile` has it.
+    pub(super) fn quantile(&self, share: f64) -> Option<f64> {
+        let total = self.lists.last()?.1;
+        let rank = share * total;
+        let (mut lower, mut below) = (0.0, 0.0);
+        for &(bound, count) in &self.lists {
+            let Some(bound) = bound else {
+                return Some(lower);
+            };
+            if count >= rank && count > below {
+                return Some(lower + (bound - lower) * (rank - below) / (count - below));
+            }
+            (lower, below) = (bound, count);
+        }
+        None
+    }
+}

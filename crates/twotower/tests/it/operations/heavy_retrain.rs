@@ -1,0 +1,153 @@
+//! `twotower run retrain`: train, evaluate, load, publish, promote, prune, and on where it was cut off.
+
+use super::processes::{child_running, is_alive, log, start, wait_for};
+use crate::support::Workplace;
+use serde_json::{Value, json};
+use std::fs;
+
+const SETTINGS: &str = "[hyperparameters]\nepochs = 2\nembedding_dim = 16\n[update]\ngate = false\nlease_seconds = 1\n[run]\npause_seconds = 0\n";
+
+/// A folder with a small model, version 1, that is served.
+fn place() -> Workplace {
+    let place = Workplace::on_sqlite();
+    place.configure(SETTINGS);
+    place.json("demo --no-serve --videos 100 --users 60 --likes 1200 --epochs 1");
+    place
+}
+
+fn versions(place: &Workplace) -> Vec<i64> {
+    let entries = fs::read_dir(place.folder.path().join("models")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    let mut versions: Vec<i64> = names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect();
+    versions.sort_unstable();
+    versions
+}
+
+/// (version, state), the latest first.
+fn registered(place: &Workplace) -> Vec<(i64, String)> {
+    let list = place.json("models list");
+    let of = |model: &Value| {
+        let state = model["state"].as_str().unwrap().to_owned();
+        (model["version"].as_i64().unwrap(), state)
+    };
+    list.as_array().unwrap().iter().map(of).collect()
+}
+
+#[test]
+fn a_retraining_ends_with_a_model_that_is_served_and_published() {
+    let place = place();
+    place.json("keys generate --output signing.key");
+    place.configure(&format!(
+        "{SETTINGS}signing_key = \"signing.key\"\n[storage]\nurl = \"published\""
+    ));
+    let ran = place.json("run retrain");
+    assert_eq!(
+        (&ran["state"], &ran["model_version"]),
+        (&json!("succeeded"), &json!(2)),
+        "{ran}"
+    );
+    assert_eq!(
+        registered(&place),
+        [(2, "active".to_owned()), (1, "retired".to_owned())]
+    );
+    let folder = place.folder.path();
+    assert!(folder.join("published/models/2/manifest.json").exists());
+    assert!(folder.join("published/models/2/manifest.json.sig").exists());
+    assert!(folder.join("models/2/report.html").exists());
+    assert!(!folder.join("state/retrain.json").exists());
+    let shown = place.json("models show 2");
+    assert_eq!(shown["activations"][0]["reason"], "retrain");
+
+    // Nothing has come in since.
+    let tuned = place.json("run retrain --fine-tune");
+    assert_eq!(tuned["state"], "succeeded");
+    assert!(
+        tuned["message"]
+            .as_str()
+            .unwrap()
+            .contains("model 2 has learned"),
+        "{tuned}"
+    );
+    assert_eq!(versions(&place), [1, 2]);
+}
+
+#[test]
+fn a_refused_model_is_neither_published_nor_served() {
+    let place = place();
+    place.json("keys generate --output signing.key");
+    // Nothing is as good as that.
+    let settings = SETTINGS.replace("gate = false", "gate = true");
+    place.configure(&format!(
+        "{settings}evaluate = false\nsigning_key = \"signing.key\"\n[gate]\nmin_auc = 1.0\nmin_users = 0\n[storage]\nurl = \"published\""
+    ));
+    for version in [2, 3] {
+        let said = place.refused("run retrain", 5);
+        assert!(
+            said.contains(&format!("version {version} was refused")),
+            "{said}"
+        );
+        let states = registered(&place);
+        assert_eq!(states[0], (version, "candidate".to_owned()));
+        assert_eq!(states.last(), Some(&(1, "active".to_owned())));
+        assert!(!place.folder.path().join("published").exists());
+        // The next one begins afresh.
+        assert!(!place.folder.path().join("state/retrain.json").exists());
+    }
+}
+
+/// Kills the supervisor once `twotower WORDS` is at work, waits until nothing of it is left, and runs it again.
+fn cut_off_at(place: &Workplace, words: &str) -> Value {
+    let mut run = start(place.command("run retrain"));
+    let child = wait_for(words, || child_running(run.id(), words));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    wait_for("the end of the child", || (!is_alive(child)).then_some(()));
+    place.json("run retrain")
+}
+
+#[test]
+fn a_supervisor_that_is_killed_is_gone_on_for() {
+    for (words, path) in [
+        ("train --resume", "models/2"),
+        ("evaluate", "models/2"),
+        ("update", "models/2"),
+    ] {
+        let place = place();
+        let ran = cut_off_at(&place, words);
+        assert_eq!(
+            (&ran["state"], &ran["model_version"]),
+            (&json!("succeeded"), &json!(2)),
+            "{words}: {ran}"
+        );
+        assert_eq!(versions(&place), [1, 2], "{words}: trained once");
+        assert!(place.folder.path().join(path).exists());
+        assert_eq!(
+            registered(&place),
+            [(2, "active".to_owned()), (1, "retired".to_owned())],
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn what_an_operator_has_decided_meanwhile_stays() {
+    let place = place();
+    let mut run = start(place.command("run retrain"));
+    // Loaded, and about to be promoted: the list is asked for before that.
+    let child = wait_for("models list", || child_running(run.id(), "models list"));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    wait_for("the end of the child", || (!is_alive(child)).then_some(()));
+    assert_eq!(registered(&place)[0], (2, "candidate".to_owned()));
+    place.json("models retire 2");
+    let output = place.run("run retrain");
+    assert_eq!(output.status.code(), Some(1), "{}", log(&output));
+    assert!(
+        log(&output).contains("version 2 is retired by now"),
+        "{}",
+        log(&output)
+    );
+    assert_eq!(registered(&place)[1], (1, "active".to_owned()));
+}

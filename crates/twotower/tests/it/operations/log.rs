@@ -1,0 +1,135 @@
+//! `--log-file`: whole lines, all of them, wherever the file is moved to.
+
+use super::processes::{json_lines, log, send, start, wait_for};
+use crate::life_cycle::place::Place;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+fn messages(path: &std::path::Path) -> Vec<String> {
+    let lines = json_lines(path).into_iter();
+    lines
+        .map(|line| {
+            line["fields"]["message"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn lines_go_to_the_file_and_errors_to_both() {
+    let place = Place::on_sqlite();
+    place.configure("[update]\ngate = false\n[run]\npause_seconds = 0");
+    let file = place.folder.path().join("twotower.log");
+    let output = place.run("--log-file twotower.log run update");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = log(&output);
+    assert!(stderr.contains("models holds no model"), "{stderr}");
+    assert!(!stderr.contains("INFO"), "{stderr}");
+    place.next_model();
+    let output = place.run("--log-file twotower.log run update");
+    assert!(output.status.success());
+    assert_eq!(log(&output), "");
+    let messages = messages(&file);
+    // Of the run, and of the command that it ran.
+    for end in [
+        "update completed successfully",
+        "run completed successfully",
+    ] {
+        let times = messages.iter().filter(|message| *message == end).count();
+        assert_eq!(times, 1, "{messages:?}");
+    }
+    let human = place.run("--log-file human.log --log-format human migrate");
+    assert!(human.status.success());
+    let text = fs::read_to_string(place.folder.path().join("human.log")).unwrap();
+    assert!(
+        text.contains("INFO migrate completed successfully"),
+        "{text}"
+    );
+    let said = place.refused("--log-file nowhere/x.log migrate", 2);
+    assert!(said.contains("open the log file nowhere/x.log"), "{said}");
+}
+
+#[test]
+fn several_processes_do_not_tear_lines() {
+    let place = Place::on_sqlite();
+    place.configure("[update]\ngate = false");
+    let children: Vec<_> = (0..8)
+        .map(|_| start(place.command("-v -v --log-file shared.log models list")))
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", log(&output));
+    }
+    let messages = messages(&place.folder.path().join("shared.log"));
+    let ends = messages
+        .iter()
+        .filter(|it| *it == "models completed successfully");
+    assert_eq!(ends.count(), 8);
+}
+
+/// Asks for a page of a name of its own, which the log keeps; the answer's status does not matter.
+fn ask(address: &str, number: usize) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    write!(
+        stream,
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: rotation-{number}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_server_whose_log_is_moved_away_loses_no_line() {
+    let place = Place::on_sqlite();
+    let folder = place.folder.path();
+    let mut command = place.command("--log-file server.log -v serve --listen 127.0.0.1:0");
+    fs::write(folder.join("secret"), "a secret of at least 32 characters").unwrap();
+    command.env("TWOTOWER_JWT_SECRET_FILE", "secret");
+    let mut server = start(command);
+    let file = folder.join("server.log");
+    let address = wait_for("the server", || {
+        let lines = json_lines(&file);
+        let address = lines
+            .iter()
+            .find_map(|line| line["fields"]["address"].as_str());
+        address.map(str::to_owned)
+    });
+    let mut files = vec![file.clone()];
+    for round in 0..4 {
+        for number in 0..10 {
+            ask(&address, round * 10 + number);
+            if number == 4 {
+                let moved = folder.join(format!("server.log.{round}"));
+                fs::rename(&file, &moved).unwrap();
+                files.push(moved);
+            }
+            if number == 7 {
+                send("HUP", server.id());
+                wait_for("the new file", || file.exists().then_some(()));
+            }
+        }
+    }
+    send("TERM", server.id());
+    assert!(server.wait().unwrap().success());
+    let text: String = files
+        .iter()
+        .map(|file| {
+            // Each line is whole.
+            json_lines(file);
+            fs::read_to_string(file).unwrap()
+        })
+        .collect();
+    for number in 0..40 {
+        let id = format!("\"rotation-{number}\"");
+        assert_eq!(text.matches(&id).count(), 1, "{id}");
+    }
+}

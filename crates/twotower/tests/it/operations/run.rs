@@ -1,0 +1,254 @@
+//! `twotower run`: one at a time, within its time, with further tries, and written down.
+
+use super::processes::{child_running, is_alive, log, send, silent_database, start, wait_for};
+use crate::life_cycle::place::{Place, whole};
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use twotower::config::{Config, Run};
+use twotower::jobs::Interrupt;
+use twotower::operations::{self, End, Job, Limits, Program, RunError, RunOptions, run_command};
+use twotower_store::{RunRecord, RunState};
+
+/// Random weights would not pass the gate; pauses are for databases that need them.
+const QUICK: &str = "[update]\ngate = false\nlease_seconds = 1\n[run]\npause_seconds = 0\n";
+
+/// The runs of a job, the latest first.
+pub(super) fn runs(place: &Place, job: &str) -> Vec<RunRecord> {
+    let runs = place.store.runs(Some(job), 100);
+    place.runtime.block_on(runs).unwrap()
+}
+
+#[test]
+fn an_update_is_written_down() {
+    for place in Place::on_both() {
+        place.configure(QUICK);
+        let version = place.next_model();
+        let ran = place.json("run update --due 1795651200000000");
+        assert_eq!(
+            (&ran["state"], &ran["attempts"], &ran["model_version"]),
+            (&json!("succeeded"), &json!(1), &json!(version)),
+            "{ran}"
+        );
+        assert_eq!(place.active(), Some(version));
+        let [run] = &runs(&place, "update")[..] else {
+            panic!("not one run")
+        };
+        assert_eq!(run.state, RunState::Succeeded);
+        assert_eq!(run.due_at_us, Some(1_795_651_200_000_000));
+        assert_eq!((run.exit_code, run.model_version), (Some(0), Some(version)));
+        assert_eq!(run.message, None);
+        // Nothing is left that would pass for a run that was cut off.
+        let lock = place.folder.path().join("state/update.lock");
+        assert_eq!(fs::read(lock).unwrap(), b"");
+    }
+}
+
+#[test]
+fn what_fails_says_why_and_how() {
+    let place = Place::on_sqlite();
+    place.configure(QUICK);
+    // No model.
+    let said = place.refused("run update", 1);
+    assert!(!said.contains("completed successfully"), "{said}");
+    let run = &runs(&place, "update")[0];
+    assert_eq!((run.state, run.exit_code), (RunState::Failed, Some(1)));
+    let message = run.message.as_ref().unwrap();
+    assert!(
+        message.starts_with("`twotower update` ended with exit code 1: models holds no model"),
+        "{message}"
+    );
+    assert!(said.contains(message), "{said}");
+    place.refused("run update --fine-tune", 2);
+    place.refused("run sleep", 2);
+}
+
+#[test]
+fn a_refused_model_is_a_refused_run() {
+    let place = Place::on_postgres();
+    let version = place.next_model();
+    place.configure("[run]\npause_seconds = 0");
+    let said = place.refused("run update", 5);
+    assert!(said.contains("was refused"), "{said}");
+    let run = &runs(&place, "update")[0];
+    assert_eq!((run.state, run.exit_code), (RunState::Refused, Some(5)));
+    let message = run.message.as_ref().unwrap();
+    assert!(
+        message.starts_with(&format!("version {version} was refused"))
+            && message.contains("REFUSED  "),
+        "{message}"
+    );
+    assert_eq!(place.active(), None);
+}
+
+#[test]
+fn a_publisher_elsewhere_is_left_alone() {
+    let place = Place::on_postgres();
+    place.configure(QUICK);
+    place.next_model();
+    let lease = place.take_lease(Duration::from_mins(5));
+    let ran = place.json("run update");
+    assert_eq!(ran["state"], "skipped");
+    assert_eq!(ran["message"], "process 4711 on elsewhere publishes");
+    assert_eq!(runs(&place, "update")[0].state, RunState::Skipped);
+    assert_eq!(place.active(), None);
+    place
+        .runtime
+        .block_on(place.store.release_lease(lease))
+        .unwrap();
+    // One that was killed is waited for until its lease is over.
+    place.take_lease(Duration::from_millis(500));
+    assert_eq!(place.json("run update")["state"], "succeeded");
+}
+
+#[test]
+fn two_at_once_are_one() {
+    let place = Place::on_sqlite();
+    place.configure(QUICK);
+    place.next_model();
+    let (_listener, hanging) = silent_database();
+    let mut first = place.command("run update");
+    let first = start({
+        first.env("DATABASE_URL", hanging);
+        first
+    });
+    let lock = place.folder.path().join("state/update.lock");
+    wait_for("the lock", || {
+        fs::read(&lock).ok().filter(|text| !text.is_empty())
+    });
+    let second = place.json("run update");
+    assert_eq!(second["state"], "skipped");
+    let message = second["message"].as_str().unwrap();
+    assert!(
+        message.starts_with(&format!("process {} on ", first.id())),
+        "{message}"
+    );
+    assert_eq!(runs(&place, "update")[0].state, RunState::Skipped);
+    send("TERM", first.id());
+    let first = first.wait_with_output().unwrap();
+    assert_eq!(first.status.code(), Some(130), "{}", log(&first));
+    // And then it goes.
+    assert_eq!(place.json("run update")["state"], "succeeded");
+}
+
+#[test]
+fn a_command_that_is_killed_is_tried_again() {
+    for place in Place::on_both() {
+        place.configure(&QUICK.replace("gate", "batch_size = 1\ngate"));
+        let version = place.next_model();
+        let run = start(place.command("--json run update"));
+        let child = wait_for("the update", || child_running(run.id(), "update"));
+        // As a machine without memory would.
+        send("KILL", child);
+        let output = run.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", log(&output));
+        assert!(
+            log(&output).contains("`twotower update` ended by a signal"),
+            "{}",
+            log(&output)
+        );
+        let run = &runs(&place, "update")[0];
+        assert_eq!((run.state, run.attempts), (RunState::Succeeded, 2));
+        assert_eq!(place.active(), Some(version));
+        assert!(place.vectors().contains(&whole(version)));
+    }
+}
+
+#[test]
+fn a_database_that_is_away_is_waited_for_and_then_given_up() {
+    let place = Place::on_postgres();
+    place.configure("[update]\nattempts = 1\n[run]\npause_seconds = 0\nattempts = 2");
+    let mut command = place.command("run update");
+    // Nobody listens there.
+    command.env("DATABASE_URL", "postgresql://postgres@127.0.0.1:9/postgres");
+    let output = command.output().unwrap();
+    let said = log(&output);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("the next try is in"), "{said}");
+    assert!(
+        said.contains("the end of the run is not written down"),
+        "{said}"
+    );
+}
+
+fn home(place: &Place, run: Run) -> operations::Place {
+    let config = Config::load(Some(&place.folder.path().join("twotower.toml"))).unwrap();
+    operations::Place {
+        db_url: place.url.clone(),
+        config_file: Some(place.folder.path().join("twotower.toml")),
+        config: Config { run, ..config },
+    }
+}
+
+fn program(home: &operations::Place) -> Program {
+    let path = PathBuf::from(env!("CARGO_BIN_EXE_twotower"));
+    Program::new(path, home, Vec::new(), None)
+}
+
+#[test]
+fn a_run_whose_time_is_over_is_stopped_and_fails() {
+    let place = Place::on_sqlite();
+    let home = home(
+        &place,
+        Run {
+            state_dir: place.folder.path().join("state"),
+            // Less than the configuration allows.
+            update_minutes: 0,
+            ..Run::default()
+        },
+    );
+    let options = RunOptions {
+        job: Job::Update,
+        fine_tune: false,
+        due_at_us: None,
+    };
+    let interrupt = Interrupt::default();
+    let program = program(&home);
+    let ran = operations::run(&home, &program, options, &interrupt);
+    let (report, error) = place.runtime.block_on(ran).unwrap();
+    assert!(
+        matches!(error, Some(RunError::TimedOut { .. })),
+        "{error:?}"
+    );
+    assert_eq!((report.state, report.exit_code), (RunState::Failed, None));
+    let run = &runs(&place, "update")[0];
+    assert_eq!(run.state, RunState::Failed);
+    assert!(
+        run.message
+            .as_ref()
+            .unwrap()
+            .contains("`update_minutes` of section [run]"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn a_command_that_does_not_stop_is_killed() {
+    let place = Place::on_sqlite();
+    let (_listener, hanging) = silent_database();
+    let mut home = home(&place, Run::default());
+    home.db_url = hanging;
+    let begun = Instant::now();
+    let limits = Limits {
+        deadline: begun + Duration::from_millis(300),
+        grace: Duration::from_millis(300),
+    };
+    let words = ["update".to_owned()];
+    let ended = run_command(&program(&home), &words, limits, &Interrupt::default()).unwrap();
+    assert_eq!(ended.end, End::TimedOut);
+}
+
+#[test]
+fn a_command_does_not_outlive_its_supervisor() {
+    let place = Place::on_postgres();
+    place.configure(&QUICK.replace("gate", "batch_size = 1\ngate"));
+    place.next_model();
+    let mut run = start(place.command("run update"));
+    let child = wait_for("the update", || child_running(run.id(), "update"));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    // It holds the lock of the job until it has seen that nobody waits for it any more.
+    wait_for("the end of the update", || (!is_alive(child)).then_some(()));
+    assert_eq!(place.json("run update")["state"], "succeeded");
+}

@@ -1,0 +1,219 @@
+//! `twotower schedule`: what is due, once, and what was missed, once.
+
+use super::processes::{child_running, is_alive, log, send, start, wait_for};
+use super::run::runs;
+use crate::life_cycle::place::{Place, whole};
+use crate::support::{psql_command, sql};
+use serde_json::json;
+use std::fs;
+use std::process::Child;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use twotower_store::{NewRun, RunState};
+
+/// Only updates, at midnight.
+const SETTINGS: &str = "[update]\ngate = false\nlease_seconds = 1\n[run]\npause_seconds = 0\n[schedule]\nupdate = \"0 0 * * *\"\nretrain = \"\"\nmaintain = \"\"\nbackup = \"\"\n";
+
+const DAY_US: i64 = 86_400_000_000;
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since.as_micros() as i64
+}
+
+fn midnight() -> i64 {
+    now_us() / DAY_US * DAY_US
+}
+
+/// As if a scheduler had been here three days ago and not since.
+fn down_for_days(place: &Place) {
+    let known = json!({ "update": { "when": "0 0 * * * UTC", "since_us": now_us() - 3 * DAY_US } });
+    let state = place.folder.path().join("state");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("schedule.json"), known.to_string()).unwrap();
+}
+
+#[test]
+fn what_was_missed_is_run_once() {
+    for place in Place::on_both() {
+        place.configure(SETTINGS);
+        let version = place.next_model();
+        // Here for the first time, nothing was missed.
+        let output = place.run("schedule --once");
+        assert!(output.status.success(), "{}", log(&output));
+        assert_eq!(runs(&place, "update").len(), 0);
+        assert!(
+            log(&output).contains("the next update is due "),
+            "{}",
+            log(&output)
+        );
+        assert!(
+            log(&output).contains("T00:00:00+00:00[UTC]"),
+            "{}",
+            log(&output)
+        );
+
+        down_for_days(&place);
+        for _ in 0..2 {
+            let output = place.run("schedule --once");
+            assert!(output.status.success(), "{}", log(&output));
+            let [run] = &runs(&place, "update")[..] else {
+                panic!("{:?}: {}", runs(&place, "update"), log(&output))
+            };
+            assert_eq!(
+                (run.state, run.due_at_us),
+                (RunState::Succeeded, Some(midnight()))
+            );
+        }
+        assert_eq!(place.active(), Some(version));
+
+        // What another machine did is known from the database alone.
+        down_for_days(&place);
+        place.run("schedule --once");
+        assert_eq!(runs(&place, "update").len(), 1);
+    }
+}
+
+#[test]
+fn a_run_that_fails_is_not_run_again_for_the_same_moment() {
+    let place = Place::on_sqlite();
+    place.configure(SETTINGS);
+    down_for_days(&place);
+    let said = place.refused("schedule --once", 1);
+    assert!(said.contains("failed: update"), "{said}");
+    place.json("schedule --once");
+    assert_eq!(runs(&place, "update").len(), 1);
+}
+
+#[test]
+fn a_run_by_another_machine_counts_and_one_that_was_cut_off_here_does_not() {
+    let place = Place::on_sqlite();
+    place.configure(SETTINGS);
+    place.next_model();
+    down_for_days(&place);
+    let elsewhere = NewRun {
+        job: "update".into(),
+        due_at_us: Some(midnight()),
+        host: "elsewhere".into(),
+        pid: 1,
+        presumed_dead: Duration::from_hours(1),
+    };
+    place
+        .runtime
+        .block_on(place.store.begin_run(&elsewhere))
+        .unwrap();
+    place.json("schedule --once");
+    assert_eq!(runs(&place, "update").len(), 1);
+    // As a run leaves it that was killed with its machine.
+    let note = |starts: u32| json!({ "host": "here", "pid": 1, "since_us": midnight(), "due_at_us": midnight(), "fine_tune": false, "starts": starts });
+    let lock = place.folder.path().join("state/update.lock");
+    fs::write(&lock, note(3).to_string()).unwrap();
+    place.json("schedule --once");
+    assert_eq!(runs(&place, "update").len(), 1, "three were enough");
+    fs::write(&lock, note(2).to_string()).unwrap();
+    place.json("schedule --once");
+    let runs = runs(&place, "update");
+    assert_eq!(runs.len(), 2);
+    assert_eq!(runs[0].state, RunState::Succeeded);
+}
+
+/// Holds what an update writes, until it is dropped.
+struct Locked {
+    session: Child,
+    url: String,
+}
+
+impl Locked {
+    fn vectors(url: &str) -> Self {
+        let lock = "BEGIN; LOCK TABLE video_embeddings IN EXCLUSIVE MODE; SELECT pg_sleep(60)";
+        let session = psql_command(url, lock).spawn().unwrap();
+        let locked = Self {
+            session,
+            url: url.into(),
+        };
+        locked.wait("mode = 'ExclusiveLock' AND granted");
+        locked
+    }
+
+    fn wait_for_somebody(&self) {
+        self.wait("NOT granted");
+    }
+
+    fn wait(&self, which: &str) {
+        let count = format!(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'video_embeddings'::regclass AND {which}"
+        );
+        wait_for(which, || (sql(&self.url, &count) != "0").then_some(()));
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND datname = current_database() AND pid <> pg_backend_pid()";
+        sql(&self.url, end);
+        let _ = self.session.wait();
+    }
+}
+
+#[test]
+fn a_scheduler_that_is_stopped_ends_its_runs_and_takes_them_up_again() {
+    let place = Place::on_postgres();
+    place.configure(&SETTINGS.replace("[run]", "[run]\ngrace_seconds = 1"));
+    let version = place.next_model();
+    down_for_days(&place);
+    let locked = Locked::vectors(&place.url);
+    let scheduler = start(place.command("schedule"));
+    let run = wait_for("the run", || child_running(scheduler.id(), "run update"));
+    let update = wait_for("the update", || child_running(run, "--json update"));
+    locked.wait_for_somebody();
+    send("TERM", scheduler.id());
+    let output = scheduler.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", log(&output));
+    assert!(
+        log(&output)
+            .trim_end()
+            .ends_with("schedule completed successfully"),
+        "{}",
+        log(&output)
+    );
+    assert!(!is_alive(run) && !is_alive(update));
+    drop(locked);
+    assert_eq!(runs(&place, "update")[0].state, RunState::Failed);
+    place.json("schedule --once");
+    let runs = runs(&place, "update");
+    assert_eq!((runs.len(), runs[0].state), (2, RunState::Succeeded));
+    assert_eq!(place.active(), Some(version));
+    assert!(place.vectors().contains(&whole(version)));
+}
+
+#[test]
+fn a_database_that_is_away_is_waited_for() {
+    let place = Place::on_sqlite();
+    place.configure(SETTINGS);
+    place.next_model();
+    down_for_days(&place);
+    let database = place.folder.path().join("test.db");
+    let away = place.folder.path().join("away.db");
+    // A folder is no database.
+    fs::rename(&database, &away).unwrap();
+    fs::create_dir(&database).unwrap();
+    let logged = place.folder.path().join("log");
+    let mut command = place.command("--log-file log schedule");
+    let scheduler = start({
+        command.env("TWOTOWER_LOG_FORMAT", "json");
+        command
+    });
+    let said = |words: &str| {
+        let text = fs::read_to_string(&logged).unwrap_or_default();
+        text.contains(words).then_some(())
+    };
+    wait_for("word of it", || {
+        said("what is due waits until the database can be asked")
+    });
+    fs::remove_dir(&database).unwrap();
+    fs::rename(&away, &database).unwrap();
+    wait_for("the run", || said("update has ended well"));
+    send("TERM", scheduler.id());
+    let output = scheduler.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", log(&output));
+    assert_eq!(runs(&place, "update")[0].state, RunState::Succeeded);
+}
