@@ -97,10 +97,11 @@ fn name(finding: &Finding) -> String {
     })
 }
 
-/// A paragraph for each topic; below each finding that is not well, what to do.
+/// A paragraph for each topic; below each finding that is not well, what to do, unless that has just been said.
 fn describe(found: &[Finding]) -> String {
     let mut text = String::new();
     let mut topic = None;
+    let mut advice = "";
     let width = found
         .iter()
         .map(|finding| name(finding).chars().count())
@@ -130,8 +131,11 @@ fn describe(found: &[Finding]) -> String {
             name(finding),
             finding.evidence
         );
-        if !finding.fix.is_empty() && finding.verdict != Verdict::Passed {
-            let _ = write!(text, "\n  {:8}{:width$}  → {}", "", "", finding.fix);
+        if finding.verdict != Verdict::Passed && finding.fix != advice {
+            advice = &finding.fix;
+            if !advice.is_empty() {
+                let _ = write!(text, "\n  {:8}{:width$}  → {advice}", "", "");
+            }
         }
     }
     text

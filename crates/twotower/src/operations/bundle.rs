@@ -62,7 +62,10 @@ pub async fn write(place: &Place, found: &[Finding], file: &Path) -> anyhow::Res
     let scrubber = Scrubber::new(place, hosts);
     let mut parts = vec![
         ("README.txt".to_owned(), README.to_owned()),
-        ("findings.json".into(), pretty(&findings(found, &scrubber))?),
+        (
+            "findings.json".into(),
+            pretty(&findings(found, &runs, &scrubber))?,
+        ),
         ("system.json".into(), pretty(&system::describe(place))?),
         (
             "settings.json".into(),
@@ -108,13 +111,23 @@ fn pretty(value: &Value) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)?)
 }
 
-fn findings(found: &[Finding], scrubber: &Scrubber) -> Value {
+/// Evidence may quote what a run said last, which is not for us to vouch for.
+fn findings(found: &[Finding], runs: &[RunRecord], scrubber: &Scrubber) -> Value {
+    let said = |evidence: &str| {
+        let mut evidence = evidence.to_owned();
+        for message in runs.iter().filter_map(|run| run.message.as_ref()) {
+            if !message.is_empty() && evidence.contains(message) {
+                evidence = evidence.replace(message, &scrubber.words(message));
+            }
+        }
+        scrubber.text(&evidence)
+    };
     let told = found.iter().map(|finding| {
         json!({
             "check": finding.check,
             "subject": finding.subject.as_ref().map(|subject| scrubber.text(subject)),
             "verdict": finding.verdict,
-            "evidence": scrubber.text(&finding.evidence),
+            "evidence": said(&finding.evidence),
             "fix": scrubber.text(&finding.fix),
         })
     });

@@ -437,7 +437,10 @@ fn a_server_is_asked_and_its_metrics_are_read() {
     for _ in 0..30 {
         let answer = running.client.post(
             "/functions/v1/two_tower_recommendations",
-            &[("authorization", &bearer)],
+            &[
+                ("authorization", &bearer),
+                ("content-type", "application/json"),
+            ],
             "{\"limit\":3}",
         );
         assert_eq!(answer.status, 200, "{}", answer.text);
