@@ -148,11 +148,11 @@ mod tests {
     #[test]
     fn an_index_needs_what_its_rows_do() {
         assert_eq!(hnsw_bytes(0, 64, 16), 8192);
-        // 15 of 64 dimensions in a page.
-        assert_eq!(hnsw_bytes(150, 64, 16), 11 * 8192);
+        // 14 of 64 dimensions in a page.
+        assert_eq!(hnsw_bytes(140, 64, 16), 11 * 8192);
         // One of 1536 dimensions.
         assert_eq!(hnsw_bytes(10, 1536, 16), 11 * 8192);
         // Element and neighbours in pages of their own.
-        assert_eq!(hnsw_bytes(39, 2000, 16), (39 + 1 + 1) * 8192);
+        assert_eq!(hnsw_bytes(38, 2000, 16), (38 + 1 + 1) * 8192);
     }
 }

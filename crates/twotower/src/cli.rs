@@ -8,9 +8,13 @@ mod backup;
 
 mod commands;
 
+mod demo;
+
 mod doctor;
 
 mod erase;
+
+mod evaluate;
 
 mod experiment;
 
@@ -32,7 +36,11 @@ mod shell;
 
 mod storage;
 
+mod train;
+
 mod tune;
+
+mod update;
 
 pub use args::{Cli, Command};
 

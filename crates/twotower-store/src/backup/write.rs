@@ -78,7 +78,7 @@ impl BackupWriter {
         let file = lines
             .writer
             .into_inner()
-            .map_err(|error| error.into_error());
+            .map_err(std::io::IntoInnerError::into_error);
         file.and_then(|file| file.sync_all()).map_err(at(&path))?;
         let file = BackupFile {
             sha256: hex(&lines.hash.finalize()),
@@ -216,7 +216,7 @@ pub(super) fn digest(path: &Path) -> Result<BackupFile, BackupError> {
         }
         hash.update(&buffer[..read]);
         bytes += read as u64;
-        rows += buffer[..read].iter().filter(|&&byte| byte == b'\n').count() as u64;
+        rows += buffer[..read].split(|&byte| byte == b'\n').count() as u64 - 1;
     }
     let is_table = path
         .extension()

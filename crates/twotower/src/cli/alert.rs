@@ -106,7 +106,7 @@ fn arrival(delivery: &Delivery) -> String {
 fn describe(told: &Told) -> String {
     let mut lines = Vec::new();
     if told.firing.is_empty() {
-        lines.push("nothing is wrong".to_owned());
+        lines.push("no alert fires".to_owned());
     }
     for alert in &told.firing {
         let severity = severity(alert.severity);

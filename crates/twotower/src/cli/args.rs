@@ -1,7 +1,9 @@
 use super::alert::AlertArgs;
 use super::backup::BackupArgs;
+use super::demo::DemoArgs;
 use super::doctor::DoctorArgs;
 use super::erase::EraseArgs;
+use super::evaluate::EvaluateArgs;
 use super::experiment::ExperimentArgs;
 use super::maintain::MaintainArgs;
 use super::models::{ModelsArgs, RollbackArgs};
@@ -11,19 +13,14 @@ use super::run::RunArgs;
 use super::schedule::ScheduleArgs;
 use super::shell::{CompletionsArgs, ManualArgs};
 use super::storage::{FetchArgs, KeysArgs, PublishArgs};
+use super::train::TrainArgs;
 use super::tune::TuneArgs;
-use crate::config::{Config, Training, Update};
-use crate::demo::GeneratorOptions;
+use super::update::UpdateArgs;
+use crate::config::Training;
 use crate::import::ImportArgs;
-use crate::jobs::{
-    EvaluateOptions, FINE_TUNING_EPOCHS, FineTuning, Gate, Resume, TrainOptions, UpdateMode,
-    UpdateOptions,
-};
-use crate::serve::{ConsoleAccess, Policy, ServeArgs, ServeConfig, auth};
+use crate::serve::ServeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use twotower_core::hyperparameters::{HyperparameterError, Hyperparameters};
 use twotower_core::split::SplitKind;
 
 /// A two-tower recommender for the database a team already has.
@@ -171,24 +168,6 @@ impl From<SplitArg> for SplitKind {
     }
 }
 
-/// When training goes on from a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ResumeArg {
-    /// Whenever there is one; of other data or flags it is an error
-    Always,
-    /// If it is of the same data and flags
-    IfSame,
-}
-
-impl From<ResumeArg> for Resume {
-    fn from(resume: ResumeArg) -> Self {
-        match resume {
-            ResumeArg::Always => Self::Always,
-            ResumeArg::IfSame => Self::IfSame,
-        }
-    }
-}
-
 /// What `train` and `tune` learn from, and with how many threads.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DataArgs {
@@ -217,278 +196,6 @@ impl DataArgs {
     }
 }
 
-/// Arguments of `twotower train`. What is not given comes from the configuration file, then from the defaults.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-#[derive(Debug, Clone, Default, Args)]
-pub struct TrainArgs {
-    /// Dimension of the embeddings [default: 64]
-    #[arg(long, value_name = "N")]
-    pub embedding_dim: Option<usize>,
-
-    /// Likes to predict per step [default: 512]
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
-
-    /// Most passes over the likes; training stops earlier once validation no longer improves [default: 20, with --from 2]
-    #[arg(long, value_name = "N")]
-    pub epochs: Option<usize>,
-
-    /// Folder in which the model's own folder is made [default: models]
-    #[arg(long, value_name = "FOLDER")]
-    pub output_dir: Option<PathBuf>,
-
-    /// Write the new model's vectors into the database and serve them
-    #[arg(long)]
-    pub update_db: bool,
-
-    /// With --update-db: make the model active although the quality gate refuses it; the history says so
-    #[arg(long, requires = "update_db")]
-    pub force: bool,
-
-    /// Seed of all random numbers: same data, flags and seed give the same bytes [default: 42]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-
-    /// Temperature of the softmax [default: 0.1]
-    #[arg(long, value_name = "T")]
-    pub temperature: Option<f32>,
-
-    /// Learning rate of the dense layers [default: 0.002]
-    #[arg(long, value_name = "RATE")]
-    pub learning_rate: Option<f32>,
-
-    #[command(flatten)]
-    pub data: DataArgs,
-
-    /// Videos drawn uniformly per step as negatives, beside the batch's own [default: 512]
-    #[arg(long, value_name = "N")]
-    pub negatives: Option<usize>,
-
-    /// Go on where a run that was killed or interrupted stood; it ends at the same bytes. Asks for the same data and flags;
-    /// with =if-same, training begins afresh if they are not
-    #[arg(
-        long,
-        value_name = "WHEN",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "always"
-    )]
-    pub resume: Option<ResumeArg>,
-
-    /// Leave out the logQ correction: much worse, for comparison only
-    #[arg(long)]
-    pub no_log_q: bool,
-
-    /// Go on from a model with the likes that came in since, instead of training afresh; its hyperparameters stay
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["embedding_dim", "batch_size", "seed", "temperature", "learning_rate", "negatives", "no_log_q", "split"])]
-    pub from: Option<PathBuf>,
-}
-
-impl TrainArgs {
-    /// Flags over configuration.
-    ///
-    /// # Errors
-    /// [`HyperparameterError`] if a flag is outside its range.
-    pub fn options(&self, config: &Config) -> Result<TrainOptions, HyperparameterError> {
-        let file = &config.hyperparameters;
-        let hyperparameters = Hyperparameters {
-            embedding_dim: self.embedding_dim.unwrap_or(file.embedding_dim),
-            batch_size: self.batch_size.unwrap_or(file.batch_size),
-            epochs: self.epochs.unwrap_or(file.epochs),
-            seed: self.seed.unwrap_or(file.seed),
-            temperature: self.temperature.unwrap_or(file.temperature),
-            learning_rate: self.learning_rate.unwrap_or(file.learning_rate),
-            negatives: self.negatives.unwrap_or(file.negatives),
-            log_q: file.log_q && !self.no_log_q,
-            ..file.clone()
-        };
-        hyperparameters.validate()?;
-        let training = self.data.over(&config.training);
-        Ok(TrainOptions {
-            hyperparameters,
-            split: training.split,
-            max_age_days: training.max_age_days,
-            threads: training.threads,
-            output_dir: self.output_dir.clone().unwrap_or(training.output_dir),
-            checkpoint_minutes: training.checkpoint_minutes,
-            resume: self.resume.map_or(Resume::No, Into::into),
-            from: self.from.clone().map(|folder| FineTuning {
-                folder,
-                epochs: self.epochs.unwrap_or(FINE_TUNING_EPOCHS),
-            }),
-        })
-    }
-}
-
-/// Arguments of `twotower evaluate`.
-#[derive(Debug, Clone, Args)]
-pub struct EvaluateArgs {
-    /// A model's folder, or a folder of models, whose newest is taken [default: models]
-    #[arg(long, value_name = "FOLDER")]
-    pub model_path: Option<PathBuf>,
-
-    /// How likes are cut [default: as the model was trained]
-    #[arg(long, value_name = "SPLIT")]
-    pub split: Option<SplitArg>,
-
-    /// Leave out likes and skips older than so many days before the latest one
-    #[arg(long, value_name = "DAYS")]
-    pub max_age_days: Option<u32>,
-
-    /// Threads [default: 2]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-}
-
-impl EvaluateArgs {
-    /// Flags over configuration.
-    pub fn options(&self, config: &Config) -> EvaluateOptions {
-        EvaluateOptions {
-            model_path: self
-                .model_path
-                .clone()
-                .unwrap_or_else(|| config.training.output_dir.clone()),
-            split: self.split.map(Into::into),
-            max_age_days: self.max_age_days.or(config.training.max_age_days),
-            threads: self.threads.unwrap_or(config.training.threads),
-        }
-    }
-}
-
-/// Arguments of `twotower update`.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-#[derive(Debug, Clone, Args)]
-pub struct UpdateArgs {
-    /// A model's folder, or a folder of models: of these a new one is made active, else the active one is kept up to date [default: models]
-    #[arg(long, value_name = "FOLDER")]
-    pub model_path: Option<PathBuf>,
-
-    /// Read everything, write nothing, print what would change
-    #[arg(long)]
-    pub dry_run: bool,
-
-    /// Recompute what has not changed, too
-    #[arg(long)]
-    pub full: bool,
-
-    /// Load a version without making it active, for `twotower models promote`
-    #[arg(long)]
-    pub no_activate: bool,
-
-    /// Make a version active although the quality gate refuses it; the history says so
-    #[arg(long)]
-    pub force: bool,
-
-    /// Vectors a transaction [default: 1000]
-    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
-    pub batch_size: Option<usize>,
-
-    #[command(flatten)]
-    pub index: IndexArgs,
-}
-
-/// The index for those who search in SQL.
-#[derive(Debug, Clone, Args)]
-pub struct IndexArgs {
-    /// Build no index of the video vectors; only those who search in SQL miss it
-    #[arg(long)]
-    pub no_index: bool,
-
-    /// Most memory for PostgreSQL to build the index in, megabytes [default: 1024]
-    #[arg(long, value_name = "MB")]
-    pub index_memory_mb: Option<u64>,
-}
-
-impl UpdateArgs {
-    /// Flags over configuration.
-    pub fn options(&self, config: &Config) -> UpdateOptions {
-        let file = &config.update;
-        UpdateOptions {
-            model_path: self
-                .model_path
-                .clone()
-                .unwrap_or_else(|| config.training.output_dir.clone()),
-            mode: match (self.dry_run, self.no_activate) {
-                (true, _) => UpdateMode::DryRun,
-                (false, true) => UpdateMode::Load,
-                (false, false) => UpdateMode::Activate,
-            },
-            full: self.full,
-            gate: Gate::of(config),
-            force: self.force,
-            reason: "update".into(),
-            user_vector_days: config.prune.user_vector_days,
-            settings: Update {
-                batch_size: self.batch_size.unwrap_or(file.batch_size),
-                index: file.index && !self.index.no_index,
-                index_memory_mb: self.index.index_memory_mb.unwrap_or(file.index_memory_mb),
-                ..file.clone()
-            },
-        }
-    }
-}
-
-/// Arguments of `twotower demo`. All else of training follows the configuration file.
-#[derive(Debug, Clone, Args)]
-pub struct DemoArgs {
-    /// Videos to generate
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub videos: usize,
-
-    /// Users to generate
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
-    pub users: usize,
-
-    /// Likes to generate
-    #[arg(long, value_name = "N", default_value_t = 200_000)]
-    pub likes: usize,
-
-    /// Seed of the generated data
-    #[arg(long, value_name = "N", default_value_t = 42)]
-    pub seed: u64,
-
-    /// Most passes over the likes: fewer than `train` makes, so that the demo is done within minutes
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub epochs: usize,
-
-    /// Address and port of the console
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
-
-    /// End after the update
-    #[arg(long)]
-    pub no_serve: bool,
-}
-
-impl DemoArgs {
-    /// What to generate.
-    pub fn options(&self) -> GeneratorOptions {
-        GeneratorOptions {
-            videos: self.videos,
-            users: self.users,
-            likes: self.likes,
-            seed: self.seed,
-            ..GeneratorOptions::default()
-        }
-    }
-
-    /// The console's server, with a key of its own.
-    pub fn serve_config(&self, config: &Config) -> ServeConfig {
-        ServeConfig {
-            listen: self.listen,
-            models: config.training.output_dir.clone(),
-            auth: auth::Config::default(),
-            console: ConsoleAccess::Loopback,
-            limits: config.serve.limits(),
-            policy: Policy::new(config),
-            new_days: config.serve.new_days,
-            cors: config.serve.cors(),
-            metrics_listen: None,
-            events: config.events.store,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -497,44 +204,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn the_guides_flags_override_the_configuration() {
-        let line = "twotower train --db-url sqlite://x.db --embedding-dim 32 --batch-size 256 --epochs 5 --output-dir out --update-db";
-        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-        let Command::Train(args) = cli.command else {
-            panic!("not train")
-        };
-        let config = Config::parse(
-            "[hyperparameters]\nepochs = 3\nnegatives = 7",
-            std::path::Path::new("x.toml"),
-        )
-        .unwrap();
-        let options = args.options(&config).unwrap();
-        assert!(args.update_db);
-        assert_eq!(
-            (
-                options.hyperparameters.epochs,
-                options.hyperparameters.negatives
-            ),
-            (5, 7)
-        );
-        assert_eq!(
-            (
-                options.hyperparameters.embedding_dim,
-                options.hyperparameters.batch_size
-            ),
-            (32, 256)
-        );
-        assert_eq!(options.output_dir, PathBuf::from("out"));
-        assert!(
-            TrainArgs {
-                epochs: Some(0),
-                ..TrainArgs::default()
-            }
-            .options(&config)
-            .is_err()
-        );
     }
 }

@@ -62,7 +62,7 @@ pub(super) async fn run(
     let options = args.options(config)?;
     let retry = Retry::new(options.attempts);
     let store = connect_patiently(global, config, &retry, true).await?;
-    let report = back_up(&store, &options, interrupt).await?;
+    let report = Box::pin(back_up(&store, &options, interrupt)).await?;
     print(global.json, &report, &describe(&report))
 }
 
@@ -95,7 +95,8 @@ fn describe(report: &BackupReport) -> String {
         rows(&report.rows)
     );
     for folder in &report.removed {
-        text += &format!("\nremoved {}", folder.display());
+        text.push_str("\nremoved ");
+        text.push_str(&folder.display().to_string());
     }
     text
 }

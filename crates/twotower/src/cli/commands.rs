@@ -1,47 +1,26 @@
-use super::alert;
-use super::args::{Cli, Command, DemoArgs, EvaluateArgs, GlobalArgs, TrainArgs, UpdateArgs};
-use super::backup;
-use super::doctor;
-use super::erase;
+use super::args::{Cli, Command, GlobalArgs};
 use super::experiment::{self, ExperimentArgs};
-use super::maintain;
-use super::models::{self, ModelsArgs, RollbackArgs};
+use super::models::{self, ModelsArgs};
 use super::output::print;
-use super::prune;
-use super::restore;
-use super::run as run_job;
-use super::schedule;
-use super::shell;
-use super::storage;
-use super::tune::TuneArgs;
+use super::{
+    alert, backup, demo, doctor, erase, evaluate, maintain, prune, restore, run as run_job,
+    schedule, shell, storage, train, tune, update,
+};
 use crate::config::Config;
 use crate::import::{self, ImportArgs};
-use crate::jobs::{
-    self, Evaluated, Gate, Interrupt, Retry, UpdateMode, UpdateOptions, UpdateReport, Updated,
-    describe_holder,
-};
+use crate::jobs::{Interrupt, Retry};
 use crate::log_file::LogFile;
 use crate::operations;
 use crate::progress::Progress;
-use crate::report::comparison_table;
 use crate::serve::{self, ServeArgs};
-use anyhow::Context;
 use serde_json::json;
 use std::sync::Mutex;
-use twotower_core::metric::Bootstrap;
 use twotower_store::{Store, StoreKind};
 
 /// Runs one command.
 pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    #[cfg(unix)]
-    if let Some(log_file) = log_file.clone() {
-        tokio::spawn(async move {
-            if let Err(error) = log_file.reopen_on_hangup().await {
-                tracing::error!("SIGHUP cannot be waited for: {error}");
-            }
-        });
-    }
+    reopen_on_hangup(log_file.clone());
     if let Some(said) = about_itself(&command, &global) {
         return said;
     }
@@ -50,106 +29,95 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
         let store = connect(&global, &config).await?;
         return serve(store, args, &config).await;
     }
-    let interrupt = Interrupt::default();
-    let on_signal = interrupt.clone();
-    tokio::spawn(async move {
-        if let Err(error) = stop_signal().await {
-            return tracing::error!("signals cannot be waited for: {error}");
-        }
-        tracing::warn!("stopping after the current step; press Ctrl-C again to stop at once");
-        on_signal.set();
-        if stop_signal().await.is_ok() {
-            std::process::exit(130);
-        }
-    });
+    let interrupt = interrupt_on_signal();
     if global.supervised {
         operations::stop_with_supervisor(&interrupt);
     }
+    let (config, global, interrupt) = (&config, &global, &interrupt);
     match command {
-        Command::Demo(args) => demo(args, &config, &global, &interrupt).await,
-        Command::Migrate => migrate(&config, &global).await,
-        Command::Import(args) => import(&args, &config, &global).await,
-        Command::Train(args) => train(&args, &config, &global, &interrupt).await,
-        Command::Tune(args) => tune(&args, &config, &global, &interrupt).await,
-        Command::Evaluate(args) => evaluate(&args, &config, &global, &interrupt).await,
-        Command::Update(args) => update(&args, &config, &global, &interrupt).await,
-        Command::Models(ModelsArgs { command }) => {
-            let store = connect(&global, &config).await?;
-            models::run(command, &store, &config, &global).await?;
-            done("models");
-            Ok(())
+        Command::Demo(args) => Box::pin(demo::run(args, config, global, interrupt)).await,
+        Command::Migrate => ends("migrate", migrate(config, global)).await,
+        Command::Import(args) => ends("import", import(&args, config, global)).await,
+        Command::Train(args) => ends("train", train::run(&args, config, global, interrupt)).await,
+        Command::Tune(args) => ends("tune", tune::run(&args, config, global, interrupt)).await,
+        Command::Evaluate(args) => {
+            ends("evaluate", evaluate::run(&args, config, global, interrupt)).await
         }
-        Command::Rollback(args) => rollback(args, &config, &global).await,
+        Command::Update(args) => {
+            ends("update", update::run(&args, config, global, interrupt)).await
+        }
+        Command::Models(ModelsArgs { command }) => {
+            let store = connect(global, config).await?;
+            ends("models", models::run(command, &store, config, global)).await
+        }
+        Command::Rollback(args) => {
+            let store = connect(global, config).await?;
+            ends("rollback", models::rollback(args, &store, config, global)).await
+        }
         Command::Experiment(ExperimentArgs { command }) => {
-            let store = connect(&global, &config).await?;
-            experiment::run(command, &store, &config, &global).await?;
-            done("experiment");
-            Ok(())
+            let store = connect(global, config).await?;
+            ends(
+                "experiment",
+                experiment::run(command, &store, config, global),
+            )
+            .await
         }
         Command::Publish(args) => {
-            storage::publish(&args, &config, &global, &interrupt).await?;
-            done("publish");
-            Ok(())
+            ends(
+                "publish",
+                storage::publish(&args, config, global, interrupt),
+            )
+            .await
         }
         Command::Fetch(args) => {
-            storage::fetch(args, &config, &global, &interrupt).await?;
-            done("fetch");
-            Ok(())
+            ends("fetch", storage::fetch(args, config, global, interrupt)).await
         }
         Command::Keys(args) => {
-            storage::keys(&args.command, &config, &global)?;
-            done("keys");
-            Ok(())
+            ends("keys", async {
+                storage::keys(&args.command, config, global)
+            })
+            .await
         }
-        Command::Erase(args) => {
-            erase::run(&args, &config, &global).await?;
-            done("erase");
-            Ok(())
-        }
-        Command::Prune(args) => {
-            prune::run(&args, &config, &global, &interrupt).await?;
-            done("prune");
-            Ok(())
-        }
+        Command::Erase(args) => ends("erase", erase::run(&args, config, global)).await,
+        Command::Prune(args) => ends("prune", prune::run(&args, config, global, interrupt)).await,
         Command::Run(args) => {
-            run_job::run(&args, &config, &global, log_file, &interrupt).await?;
-            done("run");
-            Ok(())
+            ends(
+                "run",
+                run_job::run(&args, config, global, log_file, interrupt),
+            )
+            .await
         }
         Command::Schedule(args) => {
-            schedule::run(&args, &config, &global, log_file, &interrupt).await?;
-            done("schedule");
-            Ok(())
+            ends(
+                "schedule",
+                schedule::run(&args, config, global, log_file, interrupt),
+            )
+            .await
         }
         Command::Doctor(args) => {
-            doctor::run(&args, &config, &global, &interrupt).await?;
-            done("doctor");
-            Ok(())
+            ends("doctor", doctor::run(&args, config, global, interrupt)).await
         }
-        Command::Alert(args) => {
-            alert::run(&args, &config, &global).await?;
-            done("alert");
-            Ok(())
-        }
+        Command::Alert(args) => ends("alert", alert::run(&args, config, global)).await,
         Command::Maintain(args) => {
-            maintain::run(&args, &config, &global, &interrupt).await?;
-            done("maintain");
-            Ok(())
+            ends("maintain", maintain::run(&args, config, global, interrupt)).await
         }
         Command::Backup(args) => {
-            backup::run(&args, &config, &global, &interrupt).await?;
-            done("backup");
-            Ok(())
+            ends("backup", backup::run(&args, config, global, interrupt)).await
         }
         Command::Restore(args) => {
-            restore::run(&args, &config, &global, &interrupt).await?;
-            done("restore");
-            Ok(())
+            ends("restore", restore::run(&args, config, global, interrupt)).await
         }
         Command::Serve(_) | Command::Openapi | Command::Completions(_) | Command::Manual(_) => {
             unreachable!("done above")
         }
     }
+}
+
+/// Does the work of a command, and then says so.
+async fn ends(command: &str, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    Box::pin(work).await?;
+    done(command);
+    Ok(())
 }
 
 /// What the program says about itself asks for no configuration. What is redirected to a file ends without the line that says so.
@@ -163,6 +131,37 @@ fn about_itself(command: &Command, global: &GlobalArgs) -> Option<anyhow::Result
         _ => return None,
     }
     Some(Ok(()))
+}
+
+/// Asks for a stop on the first signal, and makes it on the second.
+fn interrupt_on_signal() -> Interrupt {
+    let interrupt = Interrupt::default();
+    let on_signal = interrupt.clone();
+    tokio::spawn(async move {
+        if let Err(error) = stop_signal().await {
+            return tracing::error!("signals cannot be waited for: {error}");
+        }
+        tracing::warn!("stopping after the current step; press Ctrl-C again to stop at once");
+        on_signal.set();
+        if stop_signal().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+    interrupt
+}
+
+/// For logrotate, which moves the file away.
+fn reopen_on_hangup(log_file: Option<LogFile>) {
+    #[cfg(unix)]
+    if let Some(log_file) = log_file {
+        tokio::spawn(async move {
+            if let Err(error) = log_file.reopen_on_hangup().await {
+                tracing::error!("SIGHUP cannot be waited for: {error}");
+            }
+        });
+    }
+    #[cfg(not(unix))]
+    drop(log_file);
 }
 
 /// Waits for Ctrl-C, and on Unix for SIGTERM.
@@ -181,7 +180,7 @@ async fn stop_signal() -> std::io::Result<()> {
 }
 
 /// Connects to the store. The embedded one gets its schema at once: nobody else would give it one.
-async fn connect(global: &GlobalArgs, config: &Config) -> anyhow::Result<Store> {
+pub(super) async fn connect(global: &GlobalArgs, config: &Config) -> anyhow::Result<Store> {
     let store = Store::connect(&global.db_url, config.database.options()).await?;
     if store.kind() == StoreKind::Sqlite {
         store.migrate().await?;
@@ -229,7 +228,6 @@ async fn migrate(config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
         format!("applied {}", applied.join(", "))
     };
     print(global.json, &json!({ "applied": applied }), &text)?;
-    done("migrate");
     Ok(())
 }
 
@@ -246,159 +244,7 @@ async fn import(args: &ImportArgs, config: &Config, global: &GlobalArgs) -> anyh
         progress.finish("read");
     }
     print(global.json, &report, &report.to_string())?;
-    done("import");
     Ok(())
-}
-
-async fn train(
-    args: &TrainArgs,
-    config: &Config,
-    global: &GlobalArgs,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
-    let options = args.options(config)?;
-    let store = connect(global, config).await?;
-    let report = jobs::train(&store, &config.source, &options, interrupt).await?;
-    let ndcg = report
-        .validation_ndcg_at_10
-        .map_or("no validation".into(), |ndcg| {
-            format!("validation NDCG@10 {ndcg:.4}")
-        });
-    let text = format!(
-        "model {} in {}: epoch {}, {ndcg}, {:.1} s",
-        report.version,
-        report.path.display(),
-        report.best_epoch,
-        report.seconds
-    );
-    if args.update_db {
-        let update = UpdateOptions {
-            model_path: report.path.clone(),
-            mode: UpdateMode::Activate,
-            full: false,
-            gate: Gate::of(config),
-            force: args.force,
-            reason: "train --update-db".into(),
-            user_vector_days: config.prune.user_vector_days,
-            settings: config.update.clone(),
-        };
-        let updated = jobs::update(&store, &config.source, &update, interrupt).await?;
-        print(
-            global.json,
-            &json!({ "train": report, "update": update_json(&updated) }),
-            &format!("{text}\n{}", update_text(&updated)),
-        )?;
-    } else {
-        print(global.json, &json!({ "train": report }), &text)?;
-    }
-    done("train");
-    Ok(())
-}
-
-async fn tune(
-    args: &TuneArgs,
-    config: &Config,
-    global: &GlobalArgs,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
-    let store = connect(global, config).await?;
-    let report = jobs::tune(&store, &args.options(config), interrupt).await?;
-    print(global.json, &json!({ "tune": report }), &report.to_string())?;
-    done("tune");
-    Ok(())
-}
-
-async fn evaluate(
-    args: &EvaluateArgs,
-    config: &Config,
-    global: &GlobalArgs,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
-    let store = connect(global, config).await?;
-    let evaluated =
-        jobs::evaluate(&store, &config.source, &args.options(config), interrupt).await?;
-    print(global.json, &as_json(&evaluated), &as_text(&evaluated))?;
-    done("evaluate");
-    Ok(())
-}
-
-fn as_json(evaluated: &Evaluated) -> serde_json::Value {
-    let recommenders: serde_json::Map<_, _> = evaluated
-        .comparison
-        .evaluations
-        .iter()
-        .map(|evaluation| (evaluation.name.clone(), json!(evaluation.summary)))
-        .collect();
-    json!({
-        "model_version": evaluated.version,
-        "split": evaluated.split,
-        "retrained": evaluated.retrained,
-        "recommenders": recommenders,
-        "report": evaluated.report,
-    })
-}
-
-fn as_text(evaluated: &Evaluated) -> String {
-    let again = evaluated.retrained.map_or(String::new(), |reason| {
-        format!("\n{reason}: the towers were trained afresh for this split")
-    });
-    format!(
-        "{}{again}\nreport: {}",
-        comparison_table(&evaluated.comparison, &Bootstrap::default()),
-        evaluated.report.display()
-    )
-}
-
-async fn update(
-    args: &UpdateArgs,
-    config: &Config,
-    global: &GlobalArgs,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
-    let options = args.options(config);
-    let retry = Retry::new(options.settings.attempts);
-    let store =
-        connect_patiently(global, config, &retry, options.mode != UpdateMode::DryRun).await?;
-    let updated = jobs::update(&store, &config.source, &options, interrupt).await?;
-    print(global.json, &update_json(&updated), &update_text(&updated))?;
-    done("update");
-    Ok(())
-}
-
-fn update_json(updated: &Updated) -> serde_json::Value {
-    match updated {
-        Updated::Done(report) => json!(report),
-        Updated::Held(holder) => json!({ "held_by": holder }),
-    }
-}
-
-fn update_text(updated: &Updated) -> String {
-    match updated {
-        Updated::Done(report) => describe(report),
-        Updated::Held(holder) => {
-            format!("the database was left alone: {}", describe_holder(holder))
-        }
-    }
-}
-
-async fn rollback(args: RollbackArgs, config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
-    let store = connect(global, config).await?;
-    models::rollback(args, &store, config, global).await?;
-    done("rollback");
-    Ok(())
-}
-
-fn describe(report: &UpdateReport) -> String {
-    let outcome = match report {
-        report if report.dry_run => "dry run, nothing was written",
-        report if report.activated => "readers were switched to it",
-        report if report.active_version == Some(report.version) => "readers see it already",
-        _ => "loaded; `twotower models promote` switches readers to it",
-    };
-    format!(
-        "model {} ({outcome}), {:.1} s\nvideos: {}\nusers: {}",
-        report.version, report.seconds, report.videos, report.users
-    )
 }
 
 async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result<()> {
@@ -410,57 +256,7 @@ async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result
     .await
 }
 
-async fn demo(
-    args: DemoArgs,
-    config: &Config,
-    global: &GlobalArgs,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
-    let store = connect(global, config)
-        .await
-        .context("open the demo's database")?;
-    let mut config = config.clone();
-    config.hyperparameters.epochs = args.epochs;
-    config.hyperparameters.validate()?;
-    // Before minutes of work, so that a port that is taken is known at once.
-    let server = if args.no_serve {
-        None
-    } else {
-        Some(serve::Server::bind(store.clone(), args.serve_config(&config)).await?)
-    };
-    let outcome = jobs::demo(&store, &config, &args.options(), interrupt).await?;
-    let text = format!(
-        "{}\n{}\n{}",
-        as_text(&outcome.evaluated),
-        outcome.oracle,
-        describe(&outcome.update)
-    );
-    let oracle = json!(outcome.oracle);
-    print(
-        global.json,
-        &json!({ "evaluate": as_json(&outcome.evaluated), "oracle": oracle, "update": outcome.update }),
-        &text,
-    )?;
-    done("demo");
-    let Some(server) = server.filter(|_| !interrupt.is_set()) else {
-        return Ok(());
-    };
-    println!(
-        "open http://{} in a browser; Ctrl-C ends it",
-        server.address()
-    );
-    let interrupt = interrupt.clone();
-    server
-        .serve(async move {
-            while !interrupt.is_set() {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        })
-        .await;
-    Ok(())
-}
-
 /// The line that scripts look for.
-fn done(command: &str) {
+pub(super) fn done(command: &str) {
     tracing::info!("{command} completed successfully");
 }

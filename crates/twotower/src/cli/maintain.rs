@@ -82,9 +82,9 @@ fn step(step: &Step) -> String {
         Outcome::NoTime => "no time left",
         Outcome::Failed => "failed",
     };
-    let mut text = format!("{action} {target}: {outcome} ({reason})");
+    let mut parts = vec![format!("{action} {target}: {outcome} ({reason})")];
     if step.rows > 0 {
-        text += &format!(", {} rows", step.rows);
+        parts.push(format!("{} rows", step.rows));
     }
     let changed = [
         ("dead rows", step.dead_rows_before, step.dead_rows_after),
@@ -92,8 +92,8 @@ fn step(step: &Step) -> String {
     ];
     for (what, before, after) in changed {
         if let (Some(before), Some(after)) = (before, after) {
-            text += &format!(", {what} {before} → {after}");
+            parts.push(format!("{what} {before} → {after}"));
         }
     }
-    text
+    parts.join(", ")
 }

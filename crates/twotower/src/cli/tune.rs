@@ -1,7 +1,12 @@
-use super::args::DataArgs;
+//! `twotower tune`.
+
+use super::args::{DataArgs, GlobalArgs};
+use super::commands::connect;
+use super::output::print;
 use crate::config::Config;
-use crate::jobs::TuneOptions;
+use crate::jobs::{self, Interrupt, TuneOptions};
 use clap::Args;
+use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +79,18 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         .and_then(|(n, unit)| n.checked_mul(unit));
     let duration = product.map(Duration::from_secs);
     duration.ok_or_else(|| "expected a whole number with s, m or h, as in 30m".to_owned())
+}
+
+pub(super) async fn run(
+    args: &TuneArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let store = connect(global, config).await?;
+    let report = jobs::tune(&store, &args.options(config), interrupt).await?;
+    print(global.json, &json!({ "tune": report }), &report.to_string())?;
+    Ok(())
 }
 
 #[cfg(test)]

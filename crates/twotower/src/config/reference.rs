@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BTreeMap;
 
-/// Its rows are compared by tests/docs/check_docs.py, which reads the ranges beside them.
+/// Its rows are compared by `tests/docs/check_docs.py`, which reads the ranges beside them.
 const ELSEWHERE: [&str; 1] = [HYPERPARAMETERS];
 
 /// Key and default as documented, by section.

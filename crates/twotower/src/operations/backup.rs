@@ -74,7 +74,8 @@ pub async fn back_up(
             continue;
         };
         tries += 1;
-        match unless_interrupted(interrupt, store.back_up(begun, options.events)).await? {
+        let copied = Box::pin(store.back_up(begun, options.events));
+        match unless_interrupted(interrupt, copied).await? {
             // Half of a file cannot be gone on with.
             Err(BackupError::Store(error)) if error.is_outage() && tries < options.attempts => {
                 tracing::warn!(

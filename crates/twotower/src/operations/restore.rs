@@ -116,7 +116,8 @@ async fn write(
         Ok::<_, BackupError>(())
     });
     copied.await?.map_err(plain).context("copy the models")?;
-    let restored = unless_interrupted(interrupt, store.restore(backup, options)).await?;
+    let restored = Box::pin(store.restore(backup, options));
+    let restored = unless_interrupted(interrupt, restored).await?;
     let restored = restored.map_err(plain).context("write the database")?;
     let retry = Retry::new(job.update.attempts);
     if let Some(active) = store.active_model().await? {

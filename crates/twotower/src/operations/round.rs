@@ -8,7 +8,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// Looks at everything that is watched and tells what is to be told.
 pub(super) async fn round(place: &Place) {
-    match tokio::time::timeout(LIMIT, alert::watch(place)).await {
+    match tokio::time::timeout(LIMIT, Box::pin(alert::watch(place))).await {
         // What did not arrive is logged where it was sent.
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!("nobody is told what is wrong: {error:#}"),

@@ -260,9 +260,10 @@ impl Scheduler<'_> {
 
     fn say_next(&self, jobs: &[Job]) {
         for &job in jobs {
-            match self.plan.next_due(job, now_us()) {
-                Some(at_us) => tracing::info!("the next {job} is due {}", self.plan.local(at_us)),
-                None => tracing::info!("{job} is never due"),
+            if let Some(at_us) = self.plan.next_due(job, now_us()) {
+                tracing::info!("the next {job} is due {}", self.plan.local(at_us));
+            } else {
+                tracing::info!("{job} is never due");
             }
         }
     }
@@ -271,6 +272,7 @@ impl Scheduler<'_> {
 fn say_ended(job: Job, status: &io::Result<ExitStatus>) {
     match status {
         Ok(status) if status.success() => tracing::info!("{job} has ended well"),
+        Ok(status) if status.code() == Some(130) => tracing::warn!("{job} was interrupted"),
         Ok(status) => tracing::error!("{job} has failed: {status}"),
         Err(error) => tracing::error!("{job} cannot be waited for: {error}"),
     }

@@ -78,7 +78,8 @@ async fn kill(child: &mut Child) {
     let _ = child.kill().await;
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    fn look(runs: Vec<RunRecord>, now_us: i64) -> Vec<Finding> {
+    fn look(runs: &[RunRecord], now_us: i64) -> Vec<Finding> {
         let plan = Plan::new(&Schedule::default()).unwrap();
         let of = |job: Job| {
             runs.iter()
@@ -262,7 +262,7 @@ mod tests {
         let failed = run(Job::Update, RunState::Failed, DAY + 2 * HOUR_US, HOUR_US);
         let at_work = run(Job::Update, RunState::Running, DAY + 3 * HOUR_US, 0);
         let skipped = run(Job::Update, RunState::Skipped, DAY + 3 * HOUR_US, 0);
-        let found = look(vec![at_work, skipped, failed.clone()], DAY + 3 * HOUR_US);
+        let found = look(&[at_work, skipped, failed.clone()], DAY + 3 * HOUR_US);
         assert_eq!(
             verdict(&found, "run-failed", Some("update")),
             Verdict::Failed
@@ -282,7 +282,7 @@ mod tests {
             DAY + 4 * HOUR_US,
             MINUTE_US,
         );
-        let found = look(vec![mended, failed], DAY + 5 * HOUR_US);
+        let found = look(&[mended, failed], DAY + 5 * HOUR_US);
         assert_eq!(
             verdict(&found, "run-failed", Some("update")),
             Verdict::Passed
@@ -291,9 +291,8 @@ mod tests {
 
     #[test]
     fn a_run_that_did_not_begin_is_missed_after_a_while() {
-        let missed = |runs: &[RunRecord], now| {
-            verdict(&look(runs.to_vec(), now), "run-missed", Some("update"))
-        };
+        let missed =
+            |runs: &[RunRecord], now| verdict(&look(runs, now), "run-missed", Some("update"));
         let yesterday = run(
             Job::Update,
             RunState::Succeeded,
@@ -329,7 +328,7 @@ mod tests {
         );
         assert_eq!(
             verdict(
-                &look(vec![first], due + 6 * HOUR_US),
+                &look(&[first], due + 6 * HOUR_US),
                 "run-missed",
                 Some("backup")
             ),
@@ -341,12 +340,12 @@ mod tests {
     fn slow_updates_and_old_backups_are_told() {
         let slow = |minutes| {
             let update = run(Job::Update, RunState::Succeeded, DAY, minutes * MINUTE_US);
-            verdict(&look(vec![update], DAY + 24 * HOUR_US), "run-slow", None)
+            verdict(&look(&[update], DAY + 24 * HOUR_US), "run-slow", None)
         };
         assert_eq!((slow(29), slow(30)), (Verdict::Passed, Verdict::Failed));
         let backup = |hours, state| {
             let backup = run(Job::Backup, state, DAY - hours * HOUR_US, MINUTE_US);
-            verdict(&look(vec![backup], DAY), "backup-age", None)
+            verdict(&look(&[backup], DAY), "backup-age", None)
         };
         assert_eq!(backup(36, RunState::Succeeded), Verdict::Passed);
         assert_eq!(backup(37, RunState::Succeeded), Verdict::Failed);

@@ -78,7 +78,7 @@ impl Expression {
             hours: HOUR.parse(hour)?,
             days: DAY.parse(day)?,
             months: MONTH.parse(month)?,
-            weekdays: weekdays | weekdays >> 7 & 1,
+            weekdays: weekdays | ((weekdays >> 7) & 1),
             either_day: !day.starts_with('*') && !weekday.starts_with('*'),
         })
     }
@@ -106,7 +106,7 @@ impl Expression {
 }
 
 fn holds(bits: u64, number: i8) -> bool {
-    bits >> number & 1 == 1
+    (bits >> number) & 1 == 1
 }
 
 struct Field {
@@ -160,7 +160,7 @@ impl Field {
         Some(
             (from..=to)
                 .step_by(step)
-                .fold(0, |bits, number| bits | 1 << number),
+                .fold(0, |bits, number| bits | (1 << number)),
         )
     }
 

@@ -7,7 +7,7 @@ const LONGEST: Duration = Duration::from_mins(15);
 
 /// Pauses, each twice as long as the one before; none once the tries are used up. Each varies between a half and one and a half of that:
 /// what failed together should not come back together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Patience {
     /// Pauses left.
     left: u32,

@@ -48,7 +48,7 @@ impl Steps<'_> {
         let pause = Duration::from_secs(self.settings.pause_seconds.into());
         let mut crashes = Patience::of(self.settings.attempts, pause);
         let mut outages = match waiting {
-            Waiting::Attempts => crashes,
+            Waiting::Attempts => crashes.clone(),
             Waiting::WhileThereIsTime => Patience::endless(pause),
         };
         let step = words.join(" ");

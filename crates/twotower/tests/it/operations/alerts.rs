@@ -72,7 +72,8 @@ impl Scene {
     }
 
     fn command(mut self, script: &str) -> Self {
-        self.toml += &format!("alerts.command = [\"/bin/sh\", \"-c\", '''{script}''']\n");
+        let command = format!("alerts.command = [\"/bin/sh\", \"-c\", '''{script}''']\n");
+        self.toml.push_str(&command);
         self
     }
 

@@ -132,7 +132,7 @@ fn kill_restorations(scene: &Scene, few: u64) {
         match target.active() {
             None => assert!(target.vectors().is_empty(), "{instant}"),
             Some(version) => {
-                assert_eq!((version, target.hash(version)), (active, hash), "{instant}")
+                assert_eq!((version, target.hash(version)), (active, hash), "{instant}");
             }
         }
         target.patiently(&line);

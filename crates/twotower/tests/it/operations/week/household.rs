@@ -331,16 +331,22 @@ impl Household {
         answer.ok().map(|answer| answer.status().as_u16())
     }
 
-    pub(super) fn told_nothing(&self) {
-        assert!(self.office.told().is_empty(), "{}", self.office.messages());
+    /// No alert but those that were expected.
+    pub(super) fn told_no_more(&self) {
+        let more = self.office.told().len() - self.alerts_seen;
+        assert_eq!(more, 0, "{}", self.office.messages());
     }
 
-    /// Waits for the next alert, which is this one.
-    pub(super) fn told(&mut self, what: &str) {
-        let seen = self.alerts_seen;
-        self.wait(what, |house| house.office.told().len() > seen);
-        assert_eq!(self.office.told()[seen], what, "{}", self.office.messages());
-        self.alerts_seen += 1;
+    /// Waits for the next alerts, which are these, in any order.
+    pub(super) fn told(&mut self, expected: &[&str]) {
+        let (seen, all) = (self.alerts_seen, self.alerts_seen + expected.len());
+        self.wait(&expected.join(", "), |house| {
+            house.office.told().len() >= all
+        });
+        let mut told = self.office.told()[seen..all].to_vec();
+        told.sort();
+        assert_eq!(told, expected, "{}", self.office.messages());
+        self.alerts_seen = all;
     }
 
     /// The last lines of every log.

@@ -1,0 +1,125 @@
+//! `twotower demo`.
+
+use super::args::GlobalArgs;
+use super::commands::{connect, done};
+use super::output::print;
+use super::{evaluate, update};
+use crate::config::Config;
+use crate::demo::GeneratorOptions;
+use crate::jobs::{self, Interrupt};
+use crate::serve::{self, ConsoleAccess, Policy, ServeConfig, auth};
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+use std::net::SocketAddr;
+
+/// Arguments of `twotower demo`. All else of training follows the configuration file.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Videos to generate
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub videos: usize,
+
+    /// Users to generate
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    pub users: usize,
+
+    /// Likes to generate
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    pub likes: usize,
+
+    /// Seed of the generated data
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+
+    /// Most passes over the likes: fewer than `train` makes, so that the demo is done within minutes
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub epochs: usize,
+
+    /// Address and port of the console
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// End after the update
+    #[arg(long)]
+    pub no_serve: bool,
+}
+
+impl DemoArgs {
+    /// What to generate.
+    pub fn options(&self) -> GeneratorOptions {
+        GeneratorOptions {
+            videos: self.videos,
+            users: self.users,
+            likes: self.likes,
+            seed: self.seed,
+            ..GeneratorOptions::default()
+        }
+    }
+
+    /// The console's server, with a key of its own.
+    pub fn serve_config(&self, config: &Config) -> ServeConfig {
+        ServeConfig {
+            listen: self.listen,
+            models: config.training.output_dir.clone(),
+            auth: auth::Config::default(),
+            console: ConsoleAccess::Loopback,
+            limits: config.serve.limits(),
+            policy: Policy::new(config),
+            new_days: config.serve.new_days,
+            cors: config.serve.cors(),
+            metrics_listen: None,
+            events: config.events.store,
+        }
+    }
+}
+
+pub(super) async fn run(
+    args: DemoArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let store = connect(global, config)
+        .await
+        .context("open the demo's database")?;
+    let mut config = config.clone();
+    config.hyperparameters.epochs = args.epochs;
+    config.hyperparameters.validate()?;
+    // Before minutes of work, so that a port that is taken is known at once.
+    let server = if args.no_serve {
+        None
+    } else {
+        Some(serve::Server::bind(store.clone(), args.serve_config(&config)).await?)
+    };
+    let outcome = jobs::demo(&store, &config, &args.options(), interrupt).await?;
+    let text = format!(
+        "{}\n{}\n{}",
+        evaluate::as_text(&outcome.evaluated),
+        outcome.oracle,
+        update::describe(&outcome.update)
+    );
+    let oracle = json!(outcome.oracle);
+    print(
+        global.json,
+        &json!({ "evaluate": evaluate::as_json(&outcome.evaluated), "oracle": oracle, "update": outcome.update }),
+        &text,
+    )?;
+    done("demo");
+    let Some(server) = server.filter(|_| !interrupt.is_set()) else {
+        return Ok(());
+    };
+    println!(
+        "open http://{} in a browser; Ctrl-C ends it",
+        server.address()
+    );
+    let interrupt = interrupt.clone();
+    server
+        .serve(async move {
+            while !interrupt.is_set() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+    Ok(())
+}

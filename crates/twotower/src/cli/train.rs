@@ -1,0 +1,225 @@
+//! `twotower train`.
+
+use super::args::{DataArgs, GlobalArgs};
+use super::commands::connect;
+use super::output::print;
+use super::update;
+use crate::config::Config;
+use crate::jobs::{
+    self, FINE_TUNING_EPOCHS, FineTuning, Gate, Interrupt, Resume, TrainOptions, UpdateMode,
+    UpdateOptions,
+};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::path::PathBuf;
+use twotower_core::hyperparameters::{HyperparameterError, Hyperparameters};
+
+/// When training goes on from a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResumeArg {
+    /// Whenever there is one; of other data or flags it is an error
+    Always,
+    /// If it is of the same data and flags
+    IfSame,
+}
+
+impl From<ResumeArg> for Resume {
+    fn from(resume: ResumeArg) -> Self {
+        match resume {
+            ResumeArg::Always => Self::Always,
+            ResumeArg::IfSame => Self::IfSame,
+        }
+    }
+}
+
+/// Arguments of `twotower train`. What is not given comes from the configuration file, then from the defaults.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TrainArgs {
+    /// Dimension of the embeddings [default: 64]
+    #[arg(long, value_name = "N")]
+    pub embedding_dim: Option<usize>,
+
+    /// Likes to predict per step [default: 512]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+
+    /// Most passes over the likes; training stops earlier once validation no longer improves [default: 20, with --from 2]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+
+    /// Folder in which the model's own folder is made [default: models]
+    #[arg(long, value_name = "FOLDER")]
+    pub output_dir: Option<PathBuf>,
+
+    /// Write the new model's vectors into the database and serve them
+    #[arg(long)]
+    pub update_db: bool,
+
+    /// With --update-db: make the model active although the quality gate refuses it; the history says so
+    #[arg(long, requires = "update_db")]
+    pub force: bool,
+
+    /// Seed of all random numbers: same data, flags and seed give the same bytes [default: 42]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Temperature of the softmax [default: 0.1]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+
+    /// Learning rate of the dense layers [default: 0.002]
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f32>,
+
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    /// Videos drawn uniformly per step as negatives, beside the batch's own [default: 512]
+    #[arg(long, value_name = "N")]
+    pub negatives: Option<usize>,
+
+    /// Go on where a run that was killed or interrupted stood; it ends at the same bytes. Asks for the same data and flags;
+    /// with =if-same, training begins afresh if they are not
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always"
+    )]
+    pub resume: Option<ResumeArg>,
+
+    /// Leave out the logQ correction: much worse, for comparison only
+    #[arg(long)]
+    pub no_log_q: bool,
+
+    /// Go on from a model with the likes that came in since, instead of training afresh; its hyperparameters stay
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["embedding_dim", "batch_size", "seed", "temperature", "learning_rate", "negatives", "no_log_q", "split"])]
+    pub from: Option<PathBuf>,
+}
+
+impl TrainArgs {
+    /// Flags over configuration.
+    ///
+    /// # Errors
+    /// [`HyperparameterError`] if a flag is outside its range.
+    pub fn options(&self, config: &Config) -> Result<TrainOptions, HyperparameterError> {
+        let file = &config.hyperparameters;
+        let hyperparameters = Hyperparameters {
+            embedding_dim: self.embedding_dim.unwrap_or(file.embedding_dim),
+            batch_size: self.batch_size.unwrap_or(file.batch_size),
+            epochs: self.epochs.unwrap_or(file.epochs),
+            seed: self.seed.unwrap_or(file.seed),
+            temperature: self.temperature.unwrap_or(file.temperature),
+            learning_rate: self.learning_rate.unwrap_or(file.learning_rate),
+            negatives: self.negatives.unwrap_or(file.negatives),
+            log_q: file.log_q && !self.no_log_q,
+            ..file.clone()
+        };
+        hyperparameters.validate()?;
+        let training = self.data.over(&config.training);
+        Ok(TrainOptions {
+            hyperparameters,
+            split: training.split,
+            max_age_days: training.max_age_days,
+            threads: training.threads,
+            output_dir: self.output_dir.clone().unwrap_or(training.output_dir),
+            checkpoint_minutes: training.checkpoint_minutes,
+            resume: self.resume.map_or(Resume::No, Into::into),
+            from: self.from.clone().map(|folder| FineTuning {
+                folder,
+                epochs: self.epochs.unwrap_or(FINE_TUNING_EPOCHS),
+            }),
+        })
+    }
+}
+
+pub(super) async fn run(
+    args: &TrainArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let options = args.options(config)?;
+    let store = connect(global, config).await?;
+    let report = jobs::train(&store, &config.source, &options, interrupt).await?;
+    let ndcg = report
+        .validation_ndcg_at_10
+        .map_or("no validation".into(), |ndcg| {
+            format!("validation NDCG@10 {ndcg:.4}")
+        });
+    let text = format!(
+        "model {} in {}: epoch {}, {ndcg}, {:.1} s",
+        report.version,
+        report.path.display(),
+        report.best_epoch,
+        report.seconds
+    );
+    if args.update_db {
+        let update = UpdateOptions {
+            model_path: report.path.clone(),
+            mode: UpdateMode::Activate,
+            full: false,
+            gate: Gate::of(config),
+            force: args.force,
+            reason: "train --update-db".into(),
+            user_vector_days: config.prune.user_vector_days,
+            settings: config.update.clone(),
+        };
+        let updated = jobs::update(&store, &config.source, &update, interrupt).await?;
+        print(
+            global.json,
+            &json!({ "train": report, "update": update::as_json(&updated) }),
+            &format!("{text}\n{}", update::as_text(&updated)),
+        )?;
+    } else {
+        print(global.json, &json!({ "train": report }), &text)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+    use clap::Parser;
+
+    #[test]
+    fn the_guides_flags_override_the_configuration() {
+        let line = "twotower train --db-url sqlite://x.db --embedding-dim 32 --batch-size 256 --epochs 5 --output-dir out --update-db";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Train(args) = cli.command else {
+            panic!("not train")
+        };
+        let config = Config::parse(
+            "[hyperparameters]\nepochs = 3\nnegatives = 7",
+            std::path::Path::new("x.toml"),
+        )
+        .unwrap();
+        let options = args.options(&config).unwrap();
+        assert!(args.update_db);
+        assert_eq!(
+            (
+                options.hyperparameters.epochs,
+                options.hyperparameters.negatives
+            ),
+            (5, 7)
+        );
+        assert_eq!(
+            (
+                options.hyperparameters.embedding_dim,
+                options.hyperparameters.batch_size
+            ),
+            (32, 256)
+        );
+        assert_eq!(options.output_dir, PathBuf::from("out"));
+        assert!(
+            TrainArgs {
+                epochs: Some(0),
+                ..TrainArgs::default()
+            }
+            .options(&config)
+            .is_err()
+        );
+    }
+}
