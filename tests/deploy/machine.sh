@@ -87,6 +87,9 @@ status=$(systemctl show --property=ExecMainStatus --value twotower-retrain.servi
 systemctl start twotower-watch.service
 twotower-admin doctor --only server-ready
 
+step 'a job as cron starts it'
+(cd / && runuser -u twotower -- /usr/share/twotower/cron/run_batch_update.sh)
+
 step 'timers'
 systemctl enable --now twotower-{update,retrain,maintain,backup,watch}.timer
 expect 5 bash -c "systemctl list-timers --no-legend 'twotower-*' | wc -l"
