@@ -94,20 +94,17 @@ pub struct MaintainReport {
 impl MaintainReport {
     /// What must not go unnoticed.
     pub fn trouble(&self) -> Option<String> {
-        let failed = self
-            .steps
-            .iter()
-            .find(|step| step.outcome == Outcome::Failed);
-        if let Some(step) = failed {
-            let error = step.error.as_deref().unwrap_or_default();
-            return Some(format!("{} {}: {error}", step.action, step.target));
-        }
-        (!self.not_permitted.is_empty()).then(|| {
-            format!(
+        // A right that is missing is the reason of most that fails then.
+        if !self.not_permitted.is_empty() {
+            return Some(format!(
                 "the database role may do no upkeep on {}: run this as the owner of the tables (PostgreSQL 17 and later: GRANT MAINTAIN)",
                 self.not_permitted.join(", ")
-            )
-        })
+            ));
+        }
+        let mut steps = self.steps.iter();
+        let step = steps.find(|step| step.outcome == Outcome::Failed)?;
+        let error = step.error.as_deref().unwrap_or_default();
+        Some(format!("{} {}: {error}", step.action, step.target))
     }
 }
 

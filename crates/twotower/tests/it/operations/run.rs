@@ -58,7 +58,9 @@ fn what_fails_says_why_and_how() {
     assert_eq!((run.state, run.exit_code), (RunState::Failed, Some(1)));
     let message = run.message.as_ref().unwrap();
     assert!(
-        message.starts_with("`twotower update` ended with exit code 1: models holds no model"),
+        message.starts_with(
+            "`twotower update` ended with exit code 1: look for models: models holds no model"
+        ),
         "{message}"
     );
     assert!(said.contains(message), "{said}");
