@@ -82,7 +82,7 @@ fn heavy_a_week_runs_itself() {
     house.at(3, "01:30");
     assert_eq!(house.ended("backup"), "succeeded", "{}", house.log());
     house.power_cut();
-    house.at(3, "02:45");
+    house.at(3, "02:20");
     house.power_returns();
     assert_eq!(house.ended("update"), "succeeded", "{}", house.log());
     house.at(3, "04:30");

@@ -81,7 +81,7 @@ impl Household {
     pub(super) fn configure(&self, more: &str) {
         let text = format!(
             "[hyperparameters]\nepochs = 2\n[schedule]\nretrain = \"0 3 * * 3,0\"\n[run]\nattempts = 2\npause_seconds = 0\nsigning_key = \"signing.key\"\n\
-             [checks]\nserver = \"http://{}\"\nkey_days = 4\n[alerts]\nwarning_after_minutes = 0\nrepeat_hours = 48\n{more}\n",
+             [checks]\nserver = \"http://{}\"\nkey_days = 3\n[alerts]\nwarning_after_minutes = 0\nrepeat_hours = 48\n{more}\n",
             self.address
         );
         std::fs::write(self.path("twotower.toml"), text).unwrap();
