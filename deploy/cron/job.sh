@@ -1,5 +1,5 @@
 #!/bin/sh
-# job.sh JOB: `twotower run JOB` for cron, where twotower is at home and with the environment of its services.
+# job.sh JOB: `twotower run JOB` for cron, where twotower is at home and with the environment of its services. `job.sh watch` is `twotower alert check`.
 #
 #   TWOTOWER_HOME  working directory, with twotower.toml and models/ (default: /var/lib/twotower)
 #   TWOTOWER_ENV   NAME=value lines, among them DATABASE_URL, read as systemd reads them (default: /etc/twotower/env)
@@ -23,4 +23,7 @@ if [ -r "$environment" ]; then
     done <"$environment"
 fi
 cd "${TWOTOWER_HOME:-/var/lib/twotower}"
+if [ "${1-}" = watch ]; then
+    exec "${TWOTOWER:-twotower}" alert check
+fi
 exec "${TWOTOWER:-twotower}" run "$@"

@@ -310,6 +310,8 @@ def run_file(path, program, url):
         bin_folder = folder / ".bin"
         bin_folder.mkdir()
         (bin_folder / "twotower").symlink_to(program.binary)
+        # As in a checkout.
+        (folder / "deploy").symlink_to(ROOT / "deploy")
         environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
         environment["PATH"] = f"{bin_folder}{os.pathsep}{environment['PATH']}"
         database = None
