@@ -5,6 +5,8 @@ mod agreement;
 
 mod deploy;
 
+mod probes;
+
 mod processes;
 
 mod project;
