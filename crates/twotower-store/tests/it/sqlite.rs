@@ -20,7 +20,7 @@ async fn two_stores_share_a_file_and_migrate_at_once() {
     let applied = [first.unwrap(), second.unwrap()].concat();
     assert_eq!(
         applied,
-        ["1", "2", "3", "4", "5"],
+        ["1", "2", "3", "4", "5", "6"],
         "each migration is applied once"
     );
     let video = Video {
@@ -63,9 +63,12 @@ async fn memory_is_a_store_too() {
     assert_eq!(store.kind(), StoreKind::Sqlite);
     assert_eq!(
         store.pending_migrations().await.unwrap(),
-        ["1", "2", "3", "4", "5"]
+        ["1", "2", "3", "4", "5", "6"]
     );
-    assert_eq!(store.migrate().await.unwrap(), ["1", "2", "3", "4", "5"]);
+    assert_eq!(
+        store.migrate().await.unwrap(),
+        ["1", "2", "3", "4", "5", "6"]
+    );
     assert!(store.pending_migrations().await.unwrap().is_empty());
 }
 

@@ -184,13 +184,24 @@ impl Household {
             .unwrap()
     }
 
-    /// Each day's: of users who are there already and of new ones.
+    /// Each day's: two videos for each of forty users that people like them like, so that there is something to learn.
     pub(super) fn likes_come_in(&self) {
         self.sql(
             "INSERT INTO public.likes (user_id, video_id)
-             SELECT user_id, video_id FROM (SELECT DISTINCT user_id FROM public.likes ORDER BY user_id LIMIT 40) AS users,
-                  LATERAL (SELECT id AS video_id FROM public.videos WHERE users.user_id IS NOT NULL ORDER BY random() LIMIT 2) AS videos
-             ON CONFLICT DO NOTHING",
+             SELECT users.user_id, near.video_id
+             FROM (SELECT DISTINCT user_id FROM public.likes ORDER BY user_id LIMIT 40) AS users,
+             LATERAL (
+                 SELECT other.video_id
+                 FROM public.likes AS mine
+                 JOIN public.likes AS peer ON peer.video_id = mine.video_id AND peer.user_id <> mine.user_id
+                 JOIN public.likes AS other ON other.user_id = peer.user_id
+                 WHERE mine.user_id = users.user_id AND other.video_id NOT IN (
+                     SELECT own.video_id FROM public.likes AS own WHERE own.user_id = users.user_id
+                 )
+                 GROUP BY other.video_id
+                 ORDER BY count(*) / sqrt((SELECT count(*) FROM public.likes AS all_of WHERE all_of.video_id = other.video_id)) DESC, 1
+                 LIMIT 2
+             ) AS near",
         );
     }
 
