@@ -174,12 +174,12 @@ fn measure(dataset: &Dataset, setting: Setting, steps: usize, ceiling: f64) -> O
         batch_size: setting.batch_size,
         ..Hyperparameters::default()
     };
-    let data = TrainingData {
-        catalogue: &dataset.catalogue,
-        users: dataset.users,
-        likes: &dataset.likes,
-        skips: &dataset.skips,
-    };
+    let data = TrainingData::held(
+        &dataset.catalogue,
+        dataset.users,
+        &dataset.likes,
+        &dataset.skips,
+    );
     let mut run = Run::new(data, &hyperparameters, Goal::Epochs(1))?;
     let estimate = run.memory().total() + 12 * dataset.likes.len();
     let (mut before, mut cpu, mut wall) = (0, 0.0, Instant::now());

@@ -35,12 +35,12 @@ pub(crate) fn measure(fold: u32, (hyper, cut): (Hyperparameters, Cut)) -> Outcom
     let split = Split::new(&dataset, SplitKind::Llo);
     let warm = Cut { dataset, split };
     let epochs = protocol::choose(&warm, &hyper, false)?;
-    let data = TrainingData {
-        catalogue: &warm.dataset.catalogue,
+    let data = TrainingData::held(
+        &warm.dataset.catalogue,
         users,
-        likes: &warm.dataset.likes,
-        skips: &warm.dataset.skips,
-    };
+        &warm.dataset.likes,
+        &warm.dataset.skips,
+    );
     let model = protocol::fit(data, &hyper, Goal::Epochs(epochs), false)?.model;
     let videos = model.embed_videos(warm.dataset.catalogue.videos())?;
     let towers = TwoTower {
@@ -48,7 +48,11 @@ pub(crate) fn measure(fold: u32, (hyper, cut): (Hyperparameters, Cut)) -> Outcom
         videos: &videos,
     };
     let of = |rows: &[Interaction]| Sequences::new(users, rows);
-    let (likes, skips, cold) = (of(data.likes), of(data.skips), of(&cold_likes));
+    let (likes, skips, cold) = (
+        of(&warm.dataset.likes),
+        of(&warm.dataset.skips),
+        of(&cold_likes),
+    );
     let excluded: Vec<bool> = (0..videos.len() as u32)
         .map(|item| !is_cold(item))
         .collect();

@@ -104,12 +104,7 @@ fn fit_seen(
     verbose: bool,
 ) -> Outcome<Trained> {
     let (likes, skips) = (cut.split.seen(phase), cut.split.seen_skips(phase));
-    let data = TrainingData {
-        catalogue: &cut.dataset.catalogue,
-        users: cut.dataset.users,
-        likes: &likes,
-        skips: &skips,
-    };
+    let data = TrainingData::held(&cut.dataset.catalogue, cut.dataset.users, &likes, &skips);
     fit(data, hyper, goal, verbose)
 }
 

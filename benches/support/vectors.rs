@@ -84,12 +84,12 @@ impl Source {
 
     fn train(self) -> Outcome<Trained> {
         let (dataset, epochs) = self.dataset()?;
-        let data = TrainingData {
-            catalogue: &dataset.catalogue,
-            users: dataset.users,
-            likes: &dataset.likes,
-            skips: &dataset.skips,
-        };
+        let data = TrainingData::held(
+            &dataset.catalogue,
+            dataset.users,
+            &dataset.likes,
+            &dataset.skips,
+        );
         let hyperparameters = Hyperparameters::default();
         let model = train(data, &hyperparameters, Goal::Epochs(epochs), &mut |_| {
             ControlFlow::Continue(())

@@ -8,6 +8,8 @@
 
 pub mod interaction;
 
+pub mod timeline;
+
 pub mod split;
 
 pub mod feature;

@@ -12,6 +12,8 @@ mod initialise;
 
 mod memory;
 
+mod read_ahead;
+
 mod run;
 
 mod step;
@@ -24,10 +26,13 @@ use crate::embedding::EmbeddingError;
 use crate::evaluate::{EvaluationError, QuickEvaluation};
 use crate::feature::{Audience, Catalogue, Preprocessing, PreprocessingOptions};
 use crate::hyperparameters::Hyperparameters;
-use crate::interaction::{Interaction, Sequences};
+use crate::interaction::Interaction;
 use crate::model::Model;
+use crate::timeline::{self, HeldTimelines, Timelines};
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use thiserror::Error;
 
 pub use checkpoint::ResumeError;
@@ -35,17 +40,31 @@ pub use fine_tune::{Base, FineTuneError};
 pub use memory::Memory;
 pub use run::{Goal, Run};
 
-/// What is learned from. Likes and skips in the order of a [`crate::interaction::Dataset`].
-#[derive(Debug, Clone, Copy)]
+/// What is learned from.
+#[derive(Debug, Clone)]
 pub struct TrainingData<'a> {
     /// All videos; vocabularies and statistics are taken from those liked or skipped in training alone.
     pub catalogue: &'a Catalogue,
-    /// Number of users.
-    pub users: usize,
-    /// Training likes.
-    pub likes: &'a [Interaction],
-    /// Training skips.
-    pub skips: &'a [Interaction],
+    /// Training likes and skips, user by user.
+    pub timelines: Arc<dyn Timelines>,
+}
+
+impl<'a> TrainingData<'a> {
+    /// From likes and skips in memory, in the order of a [`crate::interaction::Dataset`].
+    ///
+    /// # Panics
+    /// If an interaction names a user outside `0..users`.
+    pub fn held(
+        catalogue: &'a Catalogue,
+        users: usize,
+        likes: &[Interaction],
+        skips: &[Interaction],
+    ) -> Self {
+        Self {
+            catalogue,
+            timelines: Arc::new(HeldTimelines::new(users, likes, skips)),
+        }
+    }
 }
 
 /// Where training stands.
@@ -114,32 +133,54 @@ pub enum TrainError {
     /// The towers give scores that nothing can be ranked by.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
+    /// Likes and skips that are kept elsewhere cannot be read.
+    #[error("read the likes and skips of a user: {0}")]
+    Read(#[from] io::Error),
     /// The observer asked to stop.
     #[error("training was interrupted")]
     Interrupted,
 }
 
-/// Vocabularies and statistics of the videos that are liked or skipped in `data`.
-fn vocabularies(data: TrainingData<'_>, hyperparameters: &Hyperparameters) -> Preprocessing {
-    let mut seen = vec![false; data.catalogue.len()];
-    for interaction in data.likes.iter().chain(data.skips) {
-        seen[interaction.item as usize] = true;
+/// What the timelines say of each video, `[V]`.
+struct Tally {
+    likes: Vec<u32>,
+    seen: Vec<bool>,
+}
+
+impl Tally {
+    fn of(data: &TrainingData<'_>) -> io::Result<Self> {
+        let mut tally = Self {
+            likes: vec![0; data.catalogue.len()],
+            seen: vec![false; data.catalogue.len()],
+        };
+        timeline::for_each(&*data.timelines, |_, timeline| {
+            for like in timeline.likes {
+                tally.likes[like.item as usize] += 1;
+            }
+            for event in timeline.likes.iter().chain(timeline.skips) {
+                tally.seen[event.item as usize] = true;
+            }
+        })?;
+        Ok(tally)
     }
+}
+
+/// Vocabularies and statistics of the videos that are liked or skipped in `data`.
+fn vocabularies(
+    data: &TrainingData<'_>,
+    tally: &Tally,
+    hyperparameters: &Hyperparameters,
+) -> io::Result<Preprocessing> {
     let options = PreprocessingOptions {
         min_term_videos: hyperparameters.min_term_videos,
         ngram_buckets: hyperparameters.ngram_buckets,
     };
-    let fitted = Preprocessing::fit(data.catalogue, |item| seen[item], options);
+    let fitted = Preprocessing::fit(data.catalogue, |item| tally.seen[item], options);
     if hyperparameters.min_users <= 1 {
-        return fitted;
+        return Ok(fitted);
     }
-    let of_users = |interactions| Sequences::new(data.users, interactions);
-    let audience = Audience::count(
-        &fitted,
-        data.catalogue,
-        &[of_users(data.likes), of_users(data.skips)],
-    );
-    fitted.known_to(&audience, hyperparameters.min_users)
+    let audience = Audience::count(&fitted, data.catalogue, &*data.timelines)?;
+    Ok(fitted.known_to(&audience, hyperparameters.min_users))
 }
 
 /// Trains until `goal` is reached. `observer` sees every step and may stop it.

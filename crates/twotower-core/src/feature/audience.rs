@@ -1,7 +1,8 @@
 //! Who a row of a table would be learned from: a row that only a few users have shaped would tell of them.
 
 use super::{Catalogue, Preprocessing};
-use crate::interaction::Sequences;
+use crate::timeline::{self, Timelines};
+use std::io;
 
 /// Distinct users who have liked or skipped a video, or a video with a term.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,30 +14,32 @@ pub struct Audience {
 }
 
 impl Audience {
-    /// Counts in what the same users did, likes and skips for instance. O(interactions · terms of a video).
+    /// Counts in the likes and skips of all users. O(interactions · terms of a video).
+    ///
+    /// # Errors
+    /// If a timeline cannot be read.
     pub fn count(
         preprocessing: &Preprocessing,
         catalogue: &Catalogue,
-        interactions: &[Sequences],
-    ) -> Self {
+        timelines: &dyn Timelines,
+    ) -> io::Result<Self> {
         let features = preprocessing.features(catalogue.videos());
         let mut rows = Distinct::new(preprocessing.videos.len() + 1);
         let mut terms = Distinct::new(preprocessing.term_rows());
-        let users = interactions.iter().map(Sequences::users).max();
-        for user in 0..users.unwrap_or(0) {
-            for event in interactions.iter().flat_map(|events| events.of(user)) {
+        timeline::for_each(timelines, |user, timeline| {
+            for event in timeline.likes.iter().chain(timeline.skips) {
                 let item = event.item as usize;
                 rows.add(features.id_row(item), user);
                 for &term in features.terms(item).0 {
                     terms.add(term, user);
                 }
             }
-        }
-        Self {
+        })?;
+        Ok(Self {
             // Row 0 stands for videos without a row.
             videos: rows.counts.split_off(1),
             terms: terms.counts,
-        }
+        })
     }
 }
 
@@ -69,6 +72,7 @@ mod tests {
     use super::*;
     use crate::feature::{PreprocessingOptions, Video};
     use crate::interaction::Interaction;
+    use crate::timeline::HeldTimelines;
     use uuid::Uuid;
 
     #[test]
@@ -83,13 +87,13 @@ mod tests {
         let row = |user, item| Interaction { user, item, at: 0 };
         let likes = [row(0, 0), row(0, 1), row(0, 2), row(2, 2)];
         let skips = [row(1, 1), row(2, 2)];
-        let interactions = [Sequences::new(3, &likes), Sequences::new(3, &skips)];
+        let timelines = HeldTimelines::new(3, &likes, &skips);
         let options = PreprocessingOptions {
             min_term_videos: 1,
             ngram_buckets: 0,
         };
         let preprocessing = Preprocessing::fit(&catalogue, |_| true, options);
-        let audience = Audience::count(&preprocessing, &catalogue, &interactions);
+        let audience = Audience::count(&preprocessing, &catalogue, &timelines).unwrap();
         assert_eq!(
             (&audience.videos[..], &audience.terms[..]),
             (&[1, 2, 2][..], &[1, 3][..])

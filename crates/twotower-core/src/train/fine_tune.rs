@@ -2,10 +2,11 @@
 //! learned.
 
 use super::run::{Goal, Run};
-use super::{TrainError, TrainingData, vocabularies};
+use super::{Tally, TrainError, TrainingData, vocabularies};
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::tensors::{self, Tensor, TensorError};
+use crate::timeline;
 use safetensors::SafeTensors;
 use thiserror::Error;
 
@@ -55,7 +56,9 @@ impl Run<'static> {
     ) -> Result<Self, FineTuneError> {
         let hyper = &base.model.hyperparameters;
         let known = &base.model.preprocessing;
-        let preprocessing = known.extended(&vocabularies(data, hyper));
+        let tally = Tally::of(&data).map_err(TrainError::from)?;
+        let newer = vocabularies(&data, &tally, hyper).map_err(TrainError::from)?;
+        let preprocessing = known.extended(&newer);
         let (ids, terms) = known.rows_in(&preprocessing);
         let mut model = Model::zeros(hyper.clone(), preprocessing);
         let tables = (
@@ -66,14 +69,23 @@ impl Run<'static> {
         model.item_tower.id_table = moved(&base.model.item_tower.id_table, &ids, tables.0);
         model.item_tower.term_table = moved(&base.model.item_tower.term_table, &terms, tables.1);
         model.user_tower = base.model.user_tower.clone();
-        let mut run = Run::from_model(data, model, Goal::Epochs(epochs))?;
+        let mut run = Run::from_model(data, &tally, model, Goal::Epochs(epochs))?;
         run.planned = epochs;
         run.restore_optimizer(base.optimizer, &ids, &terms)?;
-        let timelines = &run.timelines;
-        let (new, replayed) = std::mem::take(&mut run.windows)
-            .into_iter()
-            .partition(|window| window.last(timelines).at > base.learned_until);
-        (run.windows, run.replayed) = (new, replayed);
+        let mut windows = std::mem::take(&mut run.windows).into_iter().peekable();
+        let timelines = run.timelines.clone();
+        timeline::for_each(&*timelines, |user, timeline| {
+            while let Some(window) = windows.next_if(|window| window.user as usize == user) {
+                let is_new = window.of(timeline).last().at > base.learned_until;
+                let kind = if is_new {
+                    &mut run.windows
+                } else {
+                    &mut run.replayed
+                };
+                kind.push(window);
+            }
+        })
+        .map_err(TrainError::from)?;
         if run.windows.is_empty() {
             return Err(FineTuneError::NothingNew);
         }

@@ -1,7 +1,10 @@
 //! How much memory training takes: a formula, known before the first step.
 
+use super::read_ahead::BATCHES_HELD;
 use super::run::{Goal, Run};
+use super::window::Window;
 use crate::hyperparameters::Hyperparameters;
+use crate::interaction::Event;
 use std::fmt;
 
 const FLOAT: usize = 4;
@@ -9,7 +12,7 @@ const FLOAT: usize = 4;
 /// Bytes that a run holds at its peak, the caller's snapshot apart.
 ///
 /// With P weights, of which D in dense layers, R rows of tables, V videos with K terms in all, N likes and skips of U users,
-/// batches of B examples and at most C candidates: see the fields.
+/// W windows of likes, batches of B examples and at most C candidates: see the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// Weights, and with validation those of the best epoch: 4 P or 8 P.
@@ -18,7 +21,8 @@ pub struct Memory {
     pub optimizer: usize,
     /// Vectors of all videos, twice while they are made: 8 V d; and features: 24 V + 8 K.
     pub videos: usize,
-    /// 8 N + 16 U for the sequences and about 32 bytes for each window of likes.
+    /// 32 W for windows in two orders, and the timelines: in memory 8 N + 16 U; kept elsewhere what finds them there, and 8
+    /// bytes an event of the few batches that are read ahead.
     pub interactions: usize,
     /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows.
     pub step: usize,
@@ -67,14 +71,13 @@ impl Run<'_> {
         };
         let hyper = &self.model.hyperparameters;
         let (videos, terms) = (self.features.len(), self.features.terms_len());
-        let events = self.timelines.likes.len() + self.timelines.skips.len();
         Memory {
             weights: copies * FLOAT * weights,
             optimizer: 3 * FLOAT * dense + 2 * FLOAT * rows,
             videos: 2 * FLOAT * videos * hyper.embedding_dim + 24 * videos + 8 * terms,
-            interactions: 8 * events
-                + 16 * self.timelines.likes.users()
-                + 32 * (self.windows.len() + self.replayed.len()),
+            interactions: self.timelines.bytes()
+                + 2 * size_of::<Window>() * (self.windows.len() + self.replayed.len())
+                + self.read_ahead_bytes(),
             step: step_bytes(
                 hyper,
                 tables.inputs(),
@@ -82,6 +85,23 @@ impl Run<'_> {
                 videos,
             ),
         }
+    }
+}
+
+impl Run<'_> {
+    /// Timelines of the batches in memory at once, on average: each window comes with all that its user did.
+    fn read_ahead_bytes(&self) -> usize {
+        let windows = || self.windows.iter().chain(&self.replayed);
+        if self.timelines.held(0).is_some() {
+            return 0;
+        }
+        let events = |window: &Window| {
+            let (likes, skips) = self.timelines.lengths(window.user as usize);
+            likes + skips
+        };
+        let examples: usize = windows().map(|window| window.examples()).sum();
+        let batches = (examples / self.model.hyperparameters.batch_size).max(1);
+        BATCHES_HELD * size_of::<Event>() * (windows().map(events).sum::<usize>() / batches)
     }
 }
 

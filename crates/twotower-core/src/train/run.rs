@@ -1,18 +1,20 @@
 //! A run of training that advances step by step, so that its owner may look, save a checkpoint, or stop in between.
 
+use super::read_ahead::ReadAhead;
 use super::step::{StepData, Stepper};
-use super::window::{self, Timelines, Window};
-use super::{EpochRecord, Progress, TrainError, Trained, TrainingData, initialise};
+use super::window::{self, Excerpt, Window};
+use super::{EpochRecord, Progress, Tally, TrainError, Trained, TrainingData, initialise};
 use crate::embedding::Embeddings;
 use crate::evaluate::{QuickEvaluation, quick_evaluate};
 use crate::feature::ItemFeatures;
 use crate::hyperparameters::Hyperparameters;
-use crate::interaction::Sequences;
 use crate::model::{Model, TwoTower};
 use crate::split::HeldOut;
+use crate::timeline::Timelines;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// At most so many users are ranked after each epoch, the same ones each time.
 const VALIDATION_USERS: usize = 5_000;
@@ -54,7 +56,7 @@ pub(super) struct Position {
 pub struct Run<'a> {
     pub(super) goal: Goal<'a>,
     pub(super) features: ItemFeatures,
-    pub(super) timelines: Timelines,
+    pub(super) timelines: Arc<dyn Timelines>,
     /// Learned in every epoch. In the order of users, as all windows are.
     pub(super) windows: Vec<Window>,
     /// Of which every epoch draws as many examples again.
@@ -62,8 +64,10 @@ pub struct Run<'a> {
     /// Epochs that the learning rate is planned for.
     pub(super) planned: usize,
     /// In the order of the current epoch, and where its batches begin and end.
-    shuffled: Vec<Window>,
+    shuffled: Arc<[Window]>,
     pub(super) batches: Vec<Range<usize>>,
+    /// The batches of the current epoch that are left, if timelines are not in memory.
+    read_ahead: Option<ReadAhead>,
     /// Examples of an epoch.
     of: usize,
     pub(super) model: Model,
@@ -78,34 +82,29 @@ impl<'a> Run<'a> {
     /// A run from first weights.
     ///
     /// # Errors
-    /// [`TrainError::NoExamples`]
+    /// [`TrainError::NoExamples`], [`TrainError::Read`]
     pub fn new(
         data: TrainingData<'_>,
         hyperparameters: &Hyperparameters,
         goal: Goal<'a>,
     ) -> Result<Self, TrainError> {
-        let preprocessing = super::vocabularies(data, hyperparameters);
+        let tally = Tally::of(&data)?;
+        let preprocessing = super::vocabularies(&data, &tally, hyperparameters)?;
         let mut model = Model::zeros(hyperparameters.clone(), preprocessing);
         initialise::initialise(&mut model, &mut generator(hyperparameters.seed, 0, 0));
-        Self::from_model(data, model, goal)
+        Self::from_model(data, &tally, model, goal)
     }
 
     /// A run from the weights of `model`, with its hyperparameters.
     pub(super) fn from_model(
         data: TrainingData<'_>,
+        tally: &Tally,
         mut model: Model,
         goal: Goal<'a>,
     ) -> Result<Self, TrainError> {
         let hyper = &model.hyperparameters;
-        let mut like_counts = vec![0u32; data.catalogue.len()];
-        for like in data.likes {
-            like_counts[like.item as usize] += 1;
-        }
-        let timelines = Timelines {
-            likes: Sequences::new(data.users, data.likes),
-            skips: Sequences::new(data.users, data.skips),
-        };
-        let windows = window::windows(&timelines, hyper.window, !hyper.ordered);
+        let timelines = data.timelines;
+        let windows = window::windows(&*timelines, hyper.window, !hyper.ordered)?;
         if windows.is_empty() {
             return Err(TrainError::NoExamples);
         }
@@ -116,10 +115,11 @@ impl<'a> Run<'a> {
             windows,
             replayed: Vec::new(),
             planned: hyper.epochs,
-            shuffled: Vec::new(),
+            shuffled: Arc::default(),
             batches: Vec::new(),
+            read_ahead: None,
             of: 0,
-            stepper: Stepper::new(&mut model, &like_counts),
+            stepper: Stepper::new(&mut model, &tally.likes),
             model,
             position: Position::default(),
             vectors: Vec::new(),
@@ -166,14 +166,16 @@ impl<'a> Run<'a> {
             self.position.epochs.len() + 1,
         );
         let mut random = generator(seed, epoch, 0);
-        self.shuffled.clone_from(&self.windows);
-        window::replay(&mut self.shuffled, &mut self.replayed.clone(), &mut random);
-        self.of = self.shuffled.iter().map(|window| window.examples()).sum();
-        self.batches = window::batches(
-            &mut self.shuffled,
-            self.model.hyperparameters.batch_size,
-            &mut random,
-        );
+        let mut shuffled = self.windows.clone();
+        window::replay(&mut shuffled, &mut self.replayed.clone(), &mut random);
+        self.of = shuffled.iter().map(|window| window.examples()).sum();
+        let batch_size = self.model.hyperparameters.batch_size;
+        self.batches = window::batches(&mut shuffled, batch_size, &mut random);
+        self.shuffled = shuffled.into();
+        self.read_ahead = self.timelines.held(0).is_none().then(|| {
+            let left = self.batches[self.position.step.min(self.batches.len())..].to_vec();
+            ReadAhead::start(self.timelines.clone(), self.shuffled.clone(), left)
+        });
         if self.vectors.is_empty() {
             self.vectors = self.model.item_tower.embed_all(&self.features);
         }
@@ -189,11 +191,25 @@ impl<'a> Run<'a> {
             .set_rate(1.0 - (1.0 - hyper.final_rate) * progress);
         let data = StepData {
             features: &self.features,
-            timelines: &self.timelines,
             vectors: &self.vectors,
         };
-        let batch = &self.shuffled[batch];
-        let (loss, examples) = self.stepper.step(&mut self.model, data, batch, &mut random);
+        let windows = &self.shuffled[batch];
+        let loaded = self.read_ahead.as_ref().map(ReadAhead::next).transpose()?;
+        let excerpts: Vec<Excerpt<'_>> = match &loaded {
+            Some(loaded) => loaded.excerpts(windows),
+            None => windows
+                .iter()
+                .map(|window| {
+                    window.of(self
+                        .timelines
+                        .held(window.user as usize)
+                        .unwrap_or_default())
+                })
+                .collect(),
+        };
+        let (loss, examples) = self
+            .stepper
+            .step(&mut self.model, data, &excerpts, &mut random);
         if !loss.is_finite() {
             return Err(TrainError::Diverged { epoch, loss });
         }

@@ -6,7 +6,7 @@ mod golden;
 use super::head::{self, Dropout, HeadGradients, HeadPass};
 use super::history;
 use super::table::RowUses;
-use super::window::{Timelines, Window};
+use super::window::Excerpt;
 use crate::feature::ItemFeatures;
 use crate::hyperparameters::Hyperparameters;
 use crate::kernel::{self, Rows};
@@ -46,7 +46,6 @@ pub(super) struct Stepper {
 #[derive(Clone, Copy)]
 pub(super) struct StepData<'a> {
     pub(super) features: &'a ItemFeatures,
-    pub(super) timelines: &'a Timelines,
     /// Vectors of all videos at the start of the epoch, `[V, d]`.
     pub(super) vectors: &'a [f32],
 }
@@ -71,7 +70,7 @@ struct Examples {
 
 /// One window with its share of the batch's buffers.
 struct Part<'a> {
-    window: Window,
+    excerpt: Excerpt<'a>,
     /// Columns of candidates that the window's user likes.
     known: Vec<u32>,
     /// Columns of candidates that the window's user skipped.
@@ -157,7 +156,7 @@ impl Stepper {
         &mut self,
         model: &mut Model,
         data: StepData<'_>,
-        batch: &[Window],
+        batch: &[Excerpt<'_>],
         random: &mut Pcg64Mcg,
     ) -> (f32, usize) {
         let (loss, examples) = self.gradients(model, data, batch, random);
@@ -170,18 +169,17 @@ impl Stepper {
         &mut self,
         model: &Model,
         data: StepData<'_>,
-        batch: &[Window],
+        batch: &[Excerpt<'_>],
         random: &mut Pcg64Mcg,
     ) -> (f32, usize) {
-        let timelines = data.timelines;
         let lookahead = model.hyperparameters.lookahead;
         let targets: Vec<u32> = (batch.iter())
-            .flat_map(|window| window.targets(timelines, lookahead, random))
+            .flat_map(|window| window.targets(lookahead, random))
             .collect();
-        let liked: Vec<u32> = batch.iter().flat_map(|w| w.items(timelines)).collect();
+        let liked: Vec<u32> = batch.iter().flat_map(|window| window.items()).collect();
         let mut skipped = Vec::new();
         if model.hyperparameters.skip_weight > 0.0 {
-            skipped.extend(batch.iter().flat_map(|window| window.skipped(timelines)));
+            skipped.extend(batch.iter().flat_map(|window| window.skipped()));
         }
         let drawn = Drawn {
             targets: &targets,
@@ -208,7 +206,7 @@ impl Stepper {
         &mut self,
         model: &Model,
         data: StepData<'_>,
-        batch: &[Window],
+        batch: &[Excerpt<'_>],
         targets: &[u32],
         seed: u64,
     ) -> f32 {
@@ -243,7 +241,7 @@ impl Stepper {
         &mut self,
         model: &Model,
         data: StepData<'_>,
-        batch: &[Window],
+        batch: &[Excerpt<'_>],
         seed: u64,
     ) -> Examples {
         let (tower, hyper) = (&model.user_tower, &model.hyperparameters);
@@ -261,27 +259,23 @@ impl Stepper {
             .par_chunks_mut(WINDOWS_PER_TASK)
             .flatten()
             .for_each(|part| {
-                let likes = data.timelines.likes.of(part.window.user as usize);
-                let known = likes
-                    .iter()
-                    .filter_map(|like| self.sampler.column(like.item));
+                let likes = part.excerpt.all_likes().iter();
+                let known = likes.filter_map(|like| self.sampler.column(like.item));
                 part.known.extend(
                     known
                         .filter(|&column| column < columns)
                         .map(|column| column as u32),
                 );
                 if hyper.skip_weight > 0.0 {
-                    let skipped = part.window.skipped(data.timelines);
+                    let skipped = part.excerpt.skipped();
                     let columns = skipped.filter_map(|item| self.sampler.column(item));
                     part.skipped.extend(columns.map(|column| column as u32));
                 }
-                let (state, skipped) =
-                    part.window
-                        .state_before(tower, data.timelines, data.vectors);
+                let (state, skipped) = part.excerpt.state_before(tower, data.vectors);
                 let live = |item| self.live(item, hyper.embedding_dim);
-                let script = part.window.script(data.timelines, skipped, live, |item| {
-                    data.vector(item, hyper.embedding_dim)
-                });
+                let script = part
+                    .excerpt
+                    .script(skipped, live, |item| data.vector(item, hyper.embedding_dim));
                 history::forward(tower, state, script.into_iter(), part.x, part.factors);
             });
         let (known, skipped) = parts
@@ -337,7 +331,7 @@ impl Stepper {
         &mut self,
         model: &Model,
         data: StepData<'_>,
-        batch: &[Window],
+        batch: &[Excerpt<'_>],
         factors: &[f32],
     ) {
         let tower = &model.user_tower;
@@ -361,9 +355,7 @@ impl Stepper {
                 let mut gradients = Vec::new();
                 let live = |item| self.live(item, dim);
                 // Skips pass no gradient on: all of them count as used up.
-                let script = window.script(data.timelines, usize::MAX, live, |item| {
-                    data.vector(item, dim)
-                });
+                let script = window.script(usize::MAX, live, |item| data.vector(item, dim));
                 history::backward(tower, script.into_iter(), dx, factors, |row, gradient| {
                     gradients.push((row, gradient.to_vec()));
                 });
@@ -459,7 +451,7 @@ fn touch_rows(
 
 /// Gives each window of `batch` its rows of the batch's buffers.
 fn cut<'a>(
-    batch: &[Window],
+    batch: &[Excerpt<'a>],
     mut x: &'a mut [f32],
     mut factors: &'a mut [f32],
     inputs: usize,
@@ -467,13 +459,13 @@ fn cut<'a>(
 ) -> Vec<Part<'a>> {
     batch
         .iter()
-        .map(|&window| {
-            let (x_own, x_left) = std::mem::take(&mut x).split_at_mut(window.examples() * inputs);
+        .map(|&excerpt| {
+            let (x_own, x_left) = std::mem::take(&mut x).split_at_mut(excerpt.examples() * inputs);
             let (factors_own, factors_left) =
-                std::mem::take(&mut factors).split_at_mut(window.examples() * scales);
+                std::mem::take(&mut factors).split_at_mut(excerpt.examples() * scales);
             (x, factors) = (x_left, factors_left);
             Part {
-                window,
+                excerpt,
                 known: Vec::new(),
                 skipped: Vec::new(),
                 x: x_own,

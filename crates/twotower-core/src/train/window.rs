@@ -1,22 +1,17 @@
 //! Cutting sequences into windows and packing windows into batches.
 
 use super::history::Step;
-use crate::interaction::{Event, Sequences};
+use crate::interaction::Event;
+use crate::timeline::{self, Timeline, Timelines};
 use crate::tower::{HistoryState, UserTower};
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use rand_pcg::Pcg64Mcg;
+use std::io;
 use std::ops::Range;
 
 /// Most skipped videos that a window takes among its negatives.
 const SKIPPED_NEGATIVES: usize = 64;
-
-/// Likes and skips of all users, each user's in the order of time.
-#[derive(Debug)]
-pub(super) struct Timelines {
-    pub(super) likes: Sequences,
-    pub(super) skips: Sequences,
-}
 
 /// Likes `start..end` of one user, each an example.
 ///
@@ -40,28 +35,51 @@ impl Window {
         (self.end - self.start) as usize - usize::from(!self.first_counts)
     }
 
+    /// The window over the likes that it is cut from.
+    pub(super) fn of(self, timeline: Timeline<'_>) -> Excerpt<'_> {
+        Excerpt {
+            window: self,
+            timeline,
+        }
+    }
+}
+
+/// A window and the timeline of its user.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Excerpt<'t> {
+    window: Window,
+    timeline: Timeline<'t>,
+}
+
+impl<'t> Excerpt<'t> {
+    /// Number of examples.
+    pub(super) fn examples(self) -> usize {
+        self.window.examples()
+    }
+
+    /// All likes of the user.
+    pub(super) fn all_likes(self) -> &'t [Event] {
+        self.timeline.likes
+    }
+
     /// The latest like of the window.
-    pub(super) fn last(self, timelines: &Timelines) -> Event {
-        timelines.likes.of(self.user as usize)[self.end as usize - 1]
+    pub(super) fn last(self) -> Event {
+        self.timeline.likes[self.window.end as usize - 1]
     }
 
     /// The liked videos of the window, oldest first.
-    pub(super) fn items(self, timelines: &Timelines) -> impl ExactSizeIterator<Item = u32> {
-        let likes = &timelines.likes.of(self.user as usize)[self.start as usize..self.end as usize];
+    pub(super) fn items(self) -> impl ExactSizeIterator<Item = u32> {
+        let Window { start, end, .. } = self.window;
+        let likes = &self.timeline.likes[start as usize..end as usize];
         likes.iter().map(|like| like.item)
     }
 
     /// The videos to be predicted, one an example: each drawn from the next `lookahead` likes (the "dense all action loss" of
     /// Pancha et al. 2022, `PinnerFormer`), so that the tower learns what is liked soon and not only what is liked next.
-    pub(super) fn targets(
-        self,
-        timelines: &Timelines,
-        lookahead: usize,
-        random: &mut impl Rng,
-    ) -> Vec<u32> {
-        let likes = timelines.likes.of(self.user as usize);
-        let first = self.start as usize + usize::from(!self.first_counts);
-        (first..self.end as usize)
+    pub(super) fn targets(self, lookahead: usize, random: &mut impl Rng) -> Vec<u32> {
+        let (window, likes) = (self.window, self.timeline.likes);
+        let first = window.start as usize + usize::from(!window.first_counts);
+        (first..window.end as usize)
             .map(|position| {
                 let soon = &likes[position..likes.len().min(position + lookahead)];
                 match soon {
@@ -73,14 +91,11 @@ impl Window {
     }
 
     /// The videos that the user skipped before the end of the window, at most the latest [`SKIPPED_NEGATIVES`].
-    pub(super) fn skipped(self, timelines: &Timelines) -> impl Iterator<Item = u32> {
-        let (likes, skips) = (
-            timelines.likes.of(self.user as usize),
-            timelines.skips.of(self.user as usize),
-        );
+    pub(super) fn skipped(self) -> impl Iterator<Item = u32> {
+        let Timeline { likes, skips } = self.timeline;
         let mut end = skips.len();
-        if !self.unordered {
-            let last = likes[self.end as usize - 1].at;
+        if !self.window.unordered {
+            let last = likes[self.window.end as usize - 1].at;
             end = skips.partition_point(|skip| skip.at < last);
         }
         skips[end.saturating_sub(SKIPPED_NEGATIVES)..end]
@@ -90,21 +105,16 @@ impl Window {
 
     /// The user's state when the window begins, from `vectors` `[V, d]` of the start of the epoch, and the number of skips
     /// it has used up.
-    pub(super) fn state_before(
-        self,
-        tower: &UserTower,
-        timelines: &Timelines,
-        vectors: &[f32],
-    ) -> (HistoryState, usize) {
+    pub(super) fn state_before(self, tower: &UserTower, vectors: &[f32]) -> (HistoryState, usize) {
         let dim = tower.dim();
         let vector = |item: u32| &vectors[item as usize * dim..(item as usize + 1) * dim];
-        let (likes, skips) = (
-            timelines.likes.of(self.user as usize),
-            timelines.skips.of(self.user as usize),
-        );
-        let begin = likes[self.start as usize].at;
-        if self.unordered {
-            let (before, after) = (&likes[..self.start as usize], &likes[self.end as usize..]);
+        let Timeline { likes, skips } = self.timeline;
+        let begin = likes[self.window.start as usize].at;
+        if self.window.unordered {
+            let (before, after) = (
+                &likes[..self.window.start as usize],
+                &likes[self.window.end as usize..],
+            );
             let mut state = tower.empty_history();
             for like in before.iter().chain(after) {
                 state.like(tower, vector(like.item));
@@ -115,7 +125,7 @@ impl Window {
             return (state, skips.len());
         }
         let mut state = tower.empty_history();
-        for like in &likes[..self.start as usize] {
+        for like in &likes[..self.window.start as usize] {
             state.like(tower, vector(like.item));
         }
         // Likes and skips are averaged apart, so that only the order among likes and among skips counts.
@@ -130,23 +140,19 @@ impl Window {
     /// the column and the vector of a liked video in this step, `vectors` those of the start of the epoch.
     pub(super) fn script<'a>(
         self,
-        timelines: &Timelines,
         mut skipped: usize,
         live: impl Fn(u32) -> (usize, &'a [f32]),
         vectors: impl Fn(u32) -> &'a [f32],
     ) -> Vec<Step<'a>> {
-        let (likes, skips) = (
-            timelines.likes.of(self.user as usize),
-            timelines.skips.of(self.user as usize),
-        );
-        let mut script = Vec::with_capacity(2 * (self.end - self.start) as usize);
-        if self.unordered {
-            let liked = || self.items(timelines).map(&live);
+        let Timeline { likes, skips } = self.timeline;
+        let mut script = Vec::with_capacity(2 * (self.window.end - self.window.start) as usize);
+        if self.window.unordered {
+            let liked = || self.items().map(&live);
             script.extend(liked().map(|(row, vector)| Step::Like { vector, row }));
             script.extend(liked().map(|(row, vector)| Step::PredictFromOthers { vector, row }));
             return script;
         }
-        for position in self.start..self.end {
+        for position in self.window.start..self.window.end {
             let like = likes[position as usize];
             while skipped < skips.len() && skips[skipped].at < like.at {
                 script.push(Step::Skip {
@@ -154,10 +160,10 @@ impl Window {
                 });
                 skipped += 1;
             }
-            if position > self.start || self.first_counts {
+            if position > self.window.start || self.window.first_counts {
                 script.push(Step::Predict);
             }
-            if position + 1 < self.end {
+            if position + 1 < self.window.end {
                 let (row, vector) = live(like.item);
                 script.push(Step::Like { vector, row });
             }
@@ -166,11 +172,14 @@ impl Window {
     }
 }
 
-/// All windows of at most `length` likes with at least one example.
-pub(super) fn windows(timelines: &Timelines, length: usize, unordered: bool) -> Vec<Window> {
+/// All windows of at most `length` likes with at least one example, in the order of users.
+pub(super) fn windows(
+    timelines: &dyn Timelines,
+    length: usize,
+    unordered: bool,
+) -> io::Result<Vec<Window>> {
     let mut windows = Vec::new();
-    for user in 0..timelines.likes.users() {
-        let (likes, skips) = (timelines.likes.of(user), timelines.skips.of(user));
+    timeline::for_each(timelines, |user, Timeline { likes, skips }| {
         for start in (0..likes.len()).step_by(length.max(2)) {
             let window = Window {
                 user: user as u32,
@@ -187,8 +196,8 @@ pub(super) fn windows(timelines: &Timelines, length: usize, unordered: bool) -> 
                 windows.push(window);
             }
         }
-    }
-    windows
+    })?;
+    Ok(windows)
 }
 
 /// Adds windows drawn from `replayed` to `windows` until they have twice as many examples.
@@ -231,19 +240,17 @@ pub(super) fn batches(
 mod tests {
     use super::*;
     use crate::interaction::Interaction;
+    use crate::timeline::HeldTimelines;
     use rand::SeedableRng;
     use std::collections::HashSet;
 
-    fn timelines() -> Timelines {
+    fn timelines() -> HeldTimelines {
         let row = |(user, item, at)| Interaction { user, item, at };
         let likes: Vec<Interaction> = (0..5)
             .map(|n| row((0, n, 10 + n)))
             .chain([row((1, 7, 3)), row((2, 8, 9))])
             .collect();
-        Timelines {
-            likes: Sequences::new(3, &likes),
-            skips: Sequences::new(3, &[row((2, 9, 1)), row((0, 6, 12))]),
-        }
+        HeldTimelines::new(3, &likes, &[row((2, 9, 1)), row((0, 6, 12))])
     }
 
     #[test]
@@ -253,9 +260,10 @@ mod tests {
         let mut drawn = vec![HashSet::new(); 4];
         for _ in 0..100 {
             let targets = windows(&timelines, 2, false)
+                .unwrap()
                 .into_iter()
                 .filter(|window| window.user == 0)
-                .flat_map(|window| window.targets(&timelines, 2, &mut random))
+                .flat_map(|window| excerpt(window, &timelines).targets(2, &mut random))
                 .collect::<Vec<_>>();
             for (drawn, target) in drawn.iter_mut().zip(targets) {
                 drawn.insert(target);
@@ -268,11 +276,11 @@ mod tests {
     #[test]
     fn every_like_with_something_before_it_is_one_example() {
         let timelines = timelines();
-        let mut windows = windows(&timelines, 2, false);
+        let mut windows = windows(&timelines, 2, false).unwrap();
         let mut random = Pcg64Mcg::seed_from_u64(1);
         let targets: Vec<u32> = windows
             .iter()
-            .flat_map(|window| window.targets(&timelines, 1, &mut random))
+            .flat_map(|&window| excerpt(window, &timelines).targets(1, &mut random))
             .collect();
         assert_eq!(
             targets,
@@ -296,9 +304,14 @@ mod tests {
         );
     }
 
-    fn shown(window: Window, timelines: &Timelines) -> Vec<String> {
+    fn excerpt(window: Window, timelines: &HeldTimelines) -> Excerpt<'_> {
+        window.of(timelines.of(window.user as usize))
+    }
+
+    fn shown(window: Window, timelines: &HeldTimelines) -> Vec<String> {
         let vector: &[f32] = &[0.0];
-        let script = window.script(timelines, 0, |item| (item as usize, vector), |_| vector);
+        let script =
+            excerpt(window, timelines).script(0, |item| (item as usize, vector), |_| vector);
         script
             .iter()
             .map(|step| match step {
@@ -314,7 +327,7 @@ mod tests {
     fn a_script_shows_nothing_of_the_future() {
         let timelines = timelines();
         assert_eq!(
-            shown(windows(&timelines, 64, false)[0], &timelines),
+            shown(windows(&timelines, 64, false).unwrap()[0], &timelines),
             [
                 "like 0", "?", "like 1", "?", "like 2", "skip", "?", "like 3", "?"
             ]
@@ -324,7 +337,7 @@ mod tests {
     #[test]
     fn without_an_order_each_like_is_predicted_from_the_others() {
         let timelines = timelines();
-        let windows = windows(&timelines, 3, true);
+        let windows = windows(&timelines, 3, true).unwrap();
         assert_eq!(windows.iter().map(|w| w.examples()).sum::<usize>(), 6);
         assert_eq!(
             shown(windows[0], &timelines),

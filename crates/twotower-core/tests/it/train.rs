@@ -1,5 +1,7 @@
 //! Training as a whole: what it promises of its outcome.
 
+mod elsewhere;
+
 mod gate;
 
 mod going_on;
@@ -110,12 +112,12 @@ impl Sample {
     }
 
     fn data(&self) -> TrainingData<'_> {
-        TrainingData {
-            catalogue: &self.dataset.catalogue,
-            users: self.dataset.users,
-            likes: &self.split.train,
-            skips: &self.skips,
-        }
+        TrainingData::held(
+            &self.dataset.catalogue,
+            self.dataset.users,
+            &self.split.train,
+            &self.skips,
+        )
     }
 
     fn train(&self, hyperparameters: &Hyperparameters) -> Result<Trained, TrainError> {

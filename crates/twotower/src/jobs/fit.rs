@@ -151,12 +151,7 @@ impl Trainer<'_> {
         goal: Goal<'_>,
     ) -> anyhow::Result<(Trained, Vec<u8>, Vec<EpochLog>)> {
         let (likes, skips) = (self.split.seen(phase), self.split.seen_skips(phase));
-        let data = TrainingData {
-            catalogue: &self.dataset.catalogue,
-            users: self.dataset.users,
-            likes: &likes,
-            skips: &skips,
-        };
+        let data = TrainingData::held(&self.dataset.catalogue, self.dataset.users, &likes, &skips);
         let mut run = self.begin(phase, data, goal)?;
         tracing::info!("memory of training: {}", run.memory());
         let title = match (phase, self.base) {

@@ -123,12 +123,7 @@ fn search(
     );
     let minutes = u64::from(training.checkpoint_minutes);
     let mut tuner = Tuner {
-        data: TrainingData {
-            catalogue: &dataset.catalogue,
-            users: dataset.users,
-            likes: &likes,
-            skips: &skips,
-        },
+        data: TrainingData::held(&dataset.catalogue, dataset.users, &likes, &skips),
         held_out: &held_out,
         folder: &folder,
         budget: Budget::new(options.budget, state.used_s, started),

@@ -3,10 +3,11 @@
 use super::{StepData, Stepper};
 use crate::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
 use crate::hyperparameters::Hyperparameters;
-use crate::interaction::{Interaction, Sequences};
+use crate::interaction::Interaction;
 use crate::kernel;
 use crate::model::Model;
-use crate::train::window::{self, Timelines};
+use crate::timeline::HeldTimelines;
+use crate::train::window::{self, Excerpt, Window};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::Deserialize;
@@ -49,8 +50,8 @@ struct Case {
     golden: Golden,
     model: Model,
     features: crate::feature::ItemFeatures,
-    timelines: Timelines,
-    windows: Vec<window::Window>,
+    timelines: HeldTimelines,
+    windows: Vec<Window>,
     like_counts: Vec<u32>,
 }
 
@@ -83,11 +84,8 @@ fn case() -> Case {
     for (name, _, data) in model.tensors_mut() {
         data.copy_from_slice(&flat(&golden.weights[&name]));
     }
-    let timelines = Timelines {
-        likes: Sequences::new(golden.users, &likes),
-        skips: Sequences::new(golden.users, &skips),
-    };
-    let windows = window::windows(&timelines, golden.hyperparameters.window, false);
+    let timelines = HeldTimelines::new(golden.users, &likes, &skips);
+    let windows = window::windows(&timelines, golden.hyperparameters.window, false).unwrap();
     Case {
         golden,
         model,
@@ -96,6 +94,11 @@ fn case() -> Case {
         windows,
         like_counts,
     }
+}
+
+fn excerpts<'t>(timelines: &'t HeldTimelines, windows: &[Window]) -> Vec<Excerpt<'t>> {
+    let excerpt = |window: &Window| window.of(timelines.of(window.user as usize));
+    windows.iter().map(excerpt).collect()
 }
 
 /// The numbers of a nested array, row-major.
@@ -144,8 +147,9 @@ fn examples_are_those_of_the_reference() {
     let examples: Vec<[u32; 2]> = case
         .windows
         .iter()
-        .flat_map(|window| {
-            let targets = window.targets(&case.timelines, 1, &mut Pcg64Mcg::seed_from_u64(1));
+        .zip(excerpts(&case.timelines, &case.windows))
+        .flat_map(|(window, excerpt)| {
+            let targets = excerpt.targets(1, &mut Pcg64Mcg::seed_from_u64(1));
             targets.into_iter().map(|item| [window.user, item])
         })
         .collect();
@@ -160,11 +164,15 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
     let vectors = case.model.item_tower.embed_all(&case.features);
     let data = StepData {
         features: &case.features,
-        timelines: &case.timelines,
         vectors: &vectors,
     };
     let mut random = Pcg64Mcg::seed_from_u64(1);
-    let (loss, examples) = stepper.gradients(&case.model, data, &case.windows, &mut random);
+    let (loss, examples) = stepper.gradients(
+        &case.model,
+        data,
+        &excerpts(&case.timelines, &case.windows),
+        &mut random,
+    );
 
     assert_eq!(examples, case.golden.examples.len());
     let videos: Vec<u32> = (0..case.golden.videos.len() as u32).collect();
@@ -226,7 +234,6 @@ fn ten_steps_agree_with_the_reference() {
         let vectors = case.model.item_tower.embed_all(&case.features);
         let data = StepData {
             features: &case.features,
-            timelines: &case.timelines,
             vectors: &vectors,
         };
         let batches = window::batches(
@@ -238,7 +245,7 @@ fn ten_steps_agree_with_the_reference() {
         let (loss, _) = stepper.step(
             &mut case.model,
             data,
-            &case.windows[batches[0].clone()],
+            &excerpts(&case.timelines, &case.windows),
             &mut random,
         );
         losses.push(loss);

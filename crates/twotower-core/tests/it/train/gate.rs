@@ -34,12 +34,7 @@ fn likes_until(cut: u32, keep: impl Fn(&Interaction) -> bool) -> Vec<Interaction
 }
 
 fn learn(catalogue: &Catalogue, likes: &[Interaction]) -> Model {
-    let data = TrainingData {
-        catalogue,
-        users: DATA.users,
-        likes,
-        skips: &[],
-    };
+    let data = TrainingData::held(catalogue, DATA.users, likes, &[]);
     let observer = &mut |_: &_| ControlFlow::Continue(());
     train(data, &hyperparameters(), Goal::Epochs(6), observer)
         .unwrap()

@@ -87,11 +87,8 @@ fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_t
         rows[..until].to_vec()
     };
     let (likes, skips) = (known(&sample.split.train), known(&sample.skips));
-    let before = TrainingData {
-        likes: &likes,
-        skips: &skips,
-        ..sample.data()
-    };
+    let dataset = &sample.dataset;
+    let before = TrainingData::held(&dataset.catalogue, dataset.users, &likes, &skips);
     let whole = |data| {
         let mut run = Run::new(data, &hyperparameters, Goal::Epochs(20)).unwrap();
         while run.advance().unwrap().is_some() {}

@@ -98,7 +98,11 @@ impl Tuner<'_> {
 
     /// A run from the beginning, or from the checkpoint of the rung before.
     fn begin(&self, trial: usize, hyperparameters: &Hyperparameters) -> anyhow::Result<Run<'_>> {
-        let run = Run::new(self.data, hyperparameters, Goal::Best(self.held_out))?;
+        let run = Run::new(
+            self.data.clone(),
+            hyperparameters,
+            Goal::Best(self.held_out),
+        )?;
         let Some(bytes) = self.folder.checkpoint(trial)? else {
             return Ok(run);
         };

@@ -1,0 +1,89 @@
+//! Timelines that are kept elsewhere, read batch by batch while the batches before are learned.
+
+use super::window::{Excerpt, Window};
+use crate::interaction::Event;
+use crate::timeline::{Timeline, Timelines};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+/// Batches that wait to be learned, at most; one more is being read, and one learned.
+const AHEAD: usize = 4;
+
+/// Most batches that are in memory at once.
+pub(super) const BATCHES_HELD: usize = AHEAD + 2;
+
+/// Timelines of the windows of one batch.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    events: Vec<Event>,
+    /// Of each window the place where its user's skips begin and where they end.
+    ends: Vec<[usize; 2]>,
+}
+
+impl Loaded {
+    fn read(timelines: &dyn Timelines, windows: &[Window]) -> io::Result<Self> {
+        let mut loaded = Self::default();
+        for window in windows {
+            let user = window.user as usize;
+            let likes = loaded.events.len() + timelines.lengths(user).0;
+            timelines.read(user, &mut loaded.events)?;
+            loaded.ends.push([likes, loaded.events.len()]);
+        }
+        Ok(loaded)
+    }
+
+    /// The windows that it was read for, each with its timeline.
+    pub(super) fn excerpts<'t>(&'t self, windows: &[Window]) -> Vec<Excerpt<'t>> {
+        let mut start = 0;
+        let with_ends = windows.iter().zip(&self.ends);
+        with_ends
+            .map(|(window, &[likes, end])| {
+                let timeline = Timeline {
+                    likes: &self.events[start..likes],
+                    skips: &self.events[likes..end],
+                };
+                start = end;
+                window.of(timeline)
+            })
+            .collect()
+    }
+}
+
+/// The batches of an epoch, in order, from a thread that reads ahead and ends with this.
+pub(super) struct ReadAhead {
+    batches: Receiver<io::Result<Loaded>>,
+}
+
+impl ReadAhead {
+    /// Begins to read `batches` of `windows`.
+    pub(super) fn start(
+        timelines: Arc<dyn Timelines>,
+        windows: Arc<[Window]>,
+        batches: Vec<Range<usize>>,
+    ) -> Self {
+        let (sender, receiver) = sync_channel(AHEAD);
+        thread::spawn(move || {
+            for batch in batches {
+                let loaded = Loaded::read(&*timelines, &windows[batch]);
+                let failed = loaded.is_err();
+                if sender.send(loaded).is_err() || failed {
+                    break;
+                }
+            }
+        });
+        Self { batches: receiver }
+    }
+
+    /// The next batch.
+    ///
+    /// # Errors
+    /// If it could not be read.
+    pub(super) fn next(&self) -> io::Result<Loaded> {
+        self.batches
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("no batch of the epoch is left")))
+    }
+}
