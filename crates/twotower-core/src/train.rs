@@ -38,7 +38,7 @@ use thiserror::Error;
 pub use checkpoint::ResumeError;
 pub use fine_tune::{Base, FineTuneError};
 pub use memory::Memory;
-pub use run::{Goal, Run};
+pub use run::{Goal, Run, VALIDATION_USERS};
 
 /// What is learned from.
 #[derive(Debug, Clone)]

@@ -30,9 +30,13 @@ mod restore;
 
 mod run;
 
+mod scale;
+
 mod schedule;
 
 mod shell;
+
+mod size;
 
 mod storage;
 

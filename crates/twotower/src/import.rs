@@ -47,6 +47,7 @@ use anyhow::{Context, bail, ensure};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use twotower_core::feature::Video;
 use twotower_store::Store;
 
 /// Called after each batch with the rows of the current file that are in the database, and the file's name.
@@ -126,6 +127,19 @@ fn movielens_inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
             })
         })
         .collect()
+}
+
+/// Every video of a Parquet file whose columns have our names.
+///
+/// # Errors
+/// If the file cannot be read, or a row is no video: a [`Fault`] that names it.
+pub(crate) fn videos_of_parquet(path: &Path) -> anyhow::Result<Vec<Video>> {
+    let input = Input {
+        path: path.to_owned(),
+        format: Format::Parquet,
+        names: Names::new(FileKind::Videos, &[], false),
+    };
+    pipeline::videos(&input)
 }
 
 /// Ids of all videos: a like of anything else is a fault that names its line, long before the database would refuse it.

@@ -44,11 +44,13 @@ pub mod storage;
 
 mod train;
 
+mod training_set;
+
 mod tune;
 
 mod update;
 
-pub use data::{MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
+pub use data::{Amount, MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
 pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use erase::{Before, EraseOptions, EraseReport, FoundFile, SearchReport, SearchedFiles, erase};
 pub use error::JobError;
@@ -61,7 +63,9 @@ pub use models::{Decision, ListedModel, Switched};
 pub use prune::{Overdue, PruneOptions, PruneReport, Pruned, PrunedVersion, Reason, prune};
 pub(crate) use publisher::Publisher;
 pub use retry::Retry;
-pub use train::{FINE_TUNING_EPOCHS, FineTuning, Resume, TrainOptions, TrainReport, train};
+pub use train::{
+    FINE_TUNING_EPOCHS, FineTuning, Resume, ShardOptions, TrainOptions, TrainReport, train,
+};
 pub use tune::{TrialReport, TuneOptions, TuneReport, tune};
 pub use update::{Changes, UpdateMode, UpdateOptions, UpdateReport, Updated, update};
 

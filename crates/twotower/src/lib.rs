@@ -10,6 +10,8 @@ pub mod progress;
 
 pub mod import;
 
+pub mod shards;
+
 pub mod demo;
 
 pub mod jobs;

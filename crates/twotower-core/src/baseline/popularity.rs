@@ -1,5 +1,7 @@
 use crate::interaction::{History, Interaction};
 use crate::recommend::Recommender;
+use crate::timeline::{self, Timelines};
+use std::io;
 
 /// The number of likes of each video, the same for everybody. It serves those without a like, too.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,10 +25,30 @@ impl Popularity {
         }
         users.sort_unstable();
         users.dedup();
+        Self::of_counts(like_counts, users.len())
+    }
+
+    /// The same of likes that stand user by user.
+    ///
+    /// # Errors
+    /// If a timeline cannot be read.
+    pub fn count(items: usize, timelines: &dyn Timelines) -> io::Result<Self> {
+        let mut like_counts = vec![0u32; items];
+        let mut users = 0;
+        timeline::for_each(timelines, |_, timeline| {
+            users += usize::from(!timeline.likes.is_empty());
+            for like in timeline.likes {
+                like_counts[like.item as usize] += 1;
+            }
+        })?;
+        Ok(Self::of_counts(like_counts, users))
+    }
+
+    fn of_counts(like_counts: Vec<u32>, users: usize) -> Self {
         Self {
             scores: like_counts.iter().map(|&count| count as f32).collect(),
             like_counts,
-            users: users.len(),
+            users,
         }
     }
 

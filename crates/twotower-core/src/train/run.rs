@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// At most so many users are ranked after each epoch, the same ones each time.
-const VALIDATION_USERS: usize = 5_000;
+pub const VALIDATION_USERS: usize = 5_000;
 
 /// When a run is done.
 #[derive(Debug, Clone, Copy)]

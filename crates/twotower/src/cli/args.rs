@@ -10,6 +10,7 @@ use super::models::{ModelsArgs, RollbackArgs};
 use super::prune::PruneArgs;
 use super::restore::RestoreArgs;
 use super::run::RunArgs;
+use super::scale::ScaleArgs;
 use super::schedule::ScheduleArgs;
 use super::shell::{CompletionsArgs, ManualArgs};
 use super::storage::{FetchArgs, KeysArgs, PublishArgs};
@@ -142,6 +143,18 @@ pub enum Command {
     Backup(BackupArgs),
     /// Put back what was copied
     Restore(RestoreArgs),
+    /// Pack likes and skips of any number into the shards that `train --data` reads, here or on a cluster; by twotower-scale
+    #[command(disable_help_flag = true)]
+    Prepare(ScaleArgs),
+    /// Embed videos and users of any number into the files that `load` reads, here or on a cluster; by twotower-scale
+    #[command(disable_help_flag = true)]
+    Embed(ScaleArgs),
+    /// Run the scheduler of a Ballista cluster; by twotower-scale
+    #[command(disable_help_flag = true)]
+    Scheduler(ScaleArgs),
+    /// Run one executor of a Ballista cluster; by twotower-scale
+    #[command(disable_help_flag = true)]
+    Executor(ScaleArgs),
     /// Print the contract of the HTTP API, as `twotower serve` tells it at /openapi.json
     Openapi,
     /// Print what a shell needs to complete commands and flags

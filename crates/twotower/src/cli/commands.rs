@@ -3,7 +3,7 @@ use super::experiment::{self, ExperimentArgs};
 use super::models::{self, ModelsArgs};
 use super::output::print;
 use super::{
-    alert, backup, demo, doctor, erase, evaluate, maintain, prune, restore, run as run_job,
+    alert, backup, demo, doctor, erase, evaluate, maintain, prune, restore, run as run_job, scale,
     schedule, shell, storage, train, tune, update,
 };
 use crate::config::Config;
@@ -107,7 +107,14 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
         Command::Restore(args) => {
             ends("restore", restore::run(&args, config, global, interrupt)).await
         }
-        Command::Serve(_) | Command::Openapi | Command::Completions(_) | Command::Manual(_) => {
+        Command::Serve(_)
+        | Command::Openapi
+        | Command::Completions(_)
+        | Command::Manual(_)
+        | Command::Prepare(_)
+        | Command::Embed(_)
+        | Command::Scheduler(_)
+        | Command::Executor(_) => {
             unreachable!("done above")
         }
     }
@@ -125,6 +132,10 @@ fn about_itself(command: &Command, global: &GlobalArgs) -> Option<anyhow::Result
     match command {
         Command::Openapi => print!("{}", serve::openapi_document()),
         Command::Completions(args) => print!("{}", shell::completions(args)),
+        Command::Prepare(args) => return Some(scale::run("prepare", args, global)),
+        Command::Embed(args) => return Some(scale::run("embed", args, global)),
+        Command::Scheduler(args) => return Some(scale::run("scheduler", args, global)),
+        Command::Executor(args) => return Some(scale::run("executor", args, global)),
         Command::Manual(args) => {
             return Some(shell::manual(args, global.json).inspect(|()| done("manual")));
         }

@@ -3,11 +3,12 @@
 use super::args::{DataArgs, GlobalArgs};
 use super::commands::connect;
 use super::output::print;
+use super::size::Bytes;
 use super::update;
 use crate::config::Config;
 use crate::jobs::{
-    self, FINE_TUNING_EPOCHS, FineTuning, Gate, Interrupt, Resume, TrainOptions, UpdateMode,
-    UpdateOptions,
+    self, FINE_TUNING_EPOCHS, FineTuning, Gate, Interrupt, Resume, ShardOptions, TrainOptions,
+    UpdateMode, UpdateOptions,
 };
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -93,6 +94,15 @@ pub struct TrainArgs {
     #[arg(long)]
     pub no_log_q: bool,
 
+    /// Learn from the shards that `twotower prepare` made instead of the database
+    #[arg(long = "data", value_name = "FOLDER", conflicts_with = "max_age_days")]
+    pub shards: Option<PathBuf>,
+
+    /// With --data: most memory that training may take, such as 4GB. Likes are then read from a file in the folder of models while
+    /// they are learned; the model is the same
+    #[arg(long, value_name = "SIZE", requires = "shards")]
+    pub memory_limit: Option<Bytes>,
+
     /// Go on from a model with the likes that came in since, instead of training afresh; its hyperparameters stay
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["embedding_dim", "batch_size", "seed", "temperature", "learning_rate", "negatives", "no_log_q", "split"])]
     pub from: Option<PathBuf>,
@@ -129,6 +139,10 @@ impl TrainArgs {
             from: self.from.clone().map(|folder| FineTuning {
                 folder,
                 epochs: self.epochs.unwrap_or(FINE_TUNING_EPOCHS),
+            }),
+            shards: self.shards.clone().map(|folder| ShardOptions {
+                folder,
+                memory_limit: self.memory_limit.map(|Bytes(bytes)| bytes),
             }),
         })
     }

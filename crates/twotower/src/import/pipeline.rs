@@ -3,6 +3,7 @@ use crate::import::reader::Input;
 use crate::import::row::{InteractionRows, VideoRows};
 use crate::import::{Fault, FileKind, FileReport, OnError, Progress};
 use anyhow::{Context, anyhow};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -106,6 +107,19 @@ fn parse_videos(
     parse(input, on_error, read, |videos| {
         sender.blocking_send(Batch::Videos(videos)).is_ok()
     })
+}
+
+/// All videos of a file, which must be without a fault.
+pub(crate) fn videos(input: &Input) -> anyhow::Result<Vec<Video>> {
+    let mut rows = VideoRows::default();
+    let unit = input.format.unit();
+    let read = |cells: &[Cell<'_>], number| rows.read(cells, number, unit);
+    let videos = RefCell::new(Vec::new());
+    parse(input, OnError::Stop, read, |batch| {
+        videos.borrow_mut().extend(batch);
+        true
+    })?;
+    Ok(videos.into_inner())
 }
 
 fn parse_interactions(

@@ -1,13 +1,12 @@
 //! How good a model is for whom: users it has not been chosen on, by how much is known of them.
 
+use super::training_set::TrainingSet;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use twotower_core::baseline::Popularity;
 use twotower_core::evaluate::{Evaluation, EvaluationError, Metric, evaluate};
-use twotower_core::interaction::Dataset;
 use twotower_core::metric::Bootstrap;
 use twotower_core::model::{Model, TwoTower};
-use twotower_core::split::{HeldOut, Phase, Split};
+use twotower_core::split::HeldOut;
 
 /// At most so many users are ranked.
 const MAX_USERS: usize = 5_000;
@@ -36,23 +35,18 @@ pub(super) struct Cohort {
 }
 
 /// All users first, then each cohort that has any; nothing where the split holds nothing out.
-pub(super) fn cohorts(
-    model: &Model,
-    dataset: &Dataset,
-    split: &Split,
-) -> anyhow::Result<Vec<Cohort>> {
-    let mut held_out = split.held_out_users(Phase::Test);
-    spread(&mut held_out.users, MAX_USERS);
+pub(super) fn cohorts(model: &Model, data: &dyn TrainingSet) -> anyhow::Result<Vec<Cohort>> {
+    let held_out = data.test_users(MAX_USERS)?;
     if held_out.users.is_empty() {
         return Ok(Vec::new());
     }
-    let videos = model.embed_videos(dataset.catalogue.videos());
+    let videos = model.embed_videos(data.catalogue().videos());
     let videos = videos.context("embed the videos")?;
     let towers = TwoTower {
         user_tower: &model.user_tower,
         videos: &videos,
     };
-    let popularity = Popularity::fit(videos.len(), &split.seen(Phase::Test));
+    let popularity = data.popularity()?;
     let evaluation = evaluate(&towers, &popularity, &held_out, &Bootstrap::default());
     // A model that gives no usable scores is the gate's to refuse.
     match evaluation {

@@ -1,8 +1,12 @@
 //! What is learned from, and whether there is enough of it.
 
 use super::JobError;
+use super::train::ShardOptions;
+use crate::shards::{Keep, Shards};
 use anyhow::Context;
+use std::path::Path;
 use twotower_core::interaction::Dataset;
+use twotower_core::split::SplitKind;
 use twotower_store::{Snapshot, SnapshotOptions, Source, Store};
 
 /// Below it nothing is trained.
@@ -12,25 +16,46 @@ pub const MINIMUM_LIKES: u64 = 100;
 pub const RECOMMENDED: [(&str, u64); 3] =
     [("likes", 100_000), ("users", 1_000), ("videos", 10_000)];
 
+/// How much there is to learn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// Likes.
+    pub likes: u64,
+    /// Users with a like or a skip.
+    pub users: u64,
+    /// Videos of the catalogue.
+    pub videos: u64,
+}
+
+impl From<&Dataset> for Amount {
+    fn from(dataset: &Dataset) -> Self {
+        Self {
+            likes: dataset.likes.len() as u64,
+            users: dataset.users as u64,
+            videos: dataset.catalogue.len() as u64,
+        }
+    }
+}
+
 /// What falls short of [`RECOMMENDED`], in words; empty if nothing does.
 ///
 /// # Errors
 /// [`JobError::TooFewLikes`] below [`MINIMUM_LIKES`].
-pub fn check_sufficiency(dataset: &Dataset) -> Result<Vec<String>, JobError> {
-    let counts = [
-        dataset.likes.len() as u64,
-        dataset.users as u64,
-        dataset.catalogue.len() as u64,
-    ];
-    if counts[0] < MINIMUM_LIKES {
+pub fn check_sufficiency(amount: Amount) -> Result<Vec<String>, JobError> {
+    let Amount {
+        likes,
+        users,
+        videos,
+    } = amount;
+    if likes < MINIMUM_LIKES {
         return Err(JobError::TooFewLikes {
-            likes: counts[0],
+            likes,
             minimum: MINIMUM_LIKES,
         });
     }
     let short = RECOMMENDED
         .iter()
-        .zip(counts)
+        .zip([likes, users, videos])
         .filter(|((_, recommended), count)| count < recommended);
     Ok(short
         .map(|((what, recommended), count)| {
@@ -58,53 +83,67 @@ pub(super) async fn read_data(
         )
         .await
         .context("read likes and videos")?;
-    describe(&snapshot);
-    for shortage in check_sufficiency(&snapshot.dataset)? {
-        tracing::warn!("few data: {shortage}");
-    }
+    let skips = snapshot.dataset.skips.len() as u64;
+    describe((&snapshot.dataset).into(), skips, snapshot.orphans)?;
     Ok(snapshot)
 }
 
-fn describe(snapshot: &Snapshot) {
-    let dataset = &snapshot.dataset;
+/// Opens shards, says how much is in them, and warns where it is little. Where memory is limited, likes and skips are read from a
+/// file in `scratch` while they are learned.
+pub(super) fn read_shards(
+    options: &ShardOptions,
+    split: SplitKind,
+    scratch: &Path,
+) -> anyhow::Result<Shards> {
+    let keep = match options.memory_limit {
+        Some(_) => Keep::InFolder(scratch),
+        None => Keep::InMemory,
+    };
+    let shards = Shards::open(&options.folder, split, keep)?;
+    let manifest = shards.manifest();
+    let amount = Amount {
+        likes: manifest.likes,
+        users: manifest.users,
+        videos: manifest.videos,
+    };
+    describe(amount, manifest.skips, manifest.orphans)?;
+    Ok(shards)
+}
+
+fn describe(amount: Amount, skips: u64, orphans: u64) -> Result<(), JobError> {
     tracing::info!(
-        "{} likes, {} skips, {} users, {} videos",
-        dataset.likes.len(),
-        dataset.skips.len(),
-        dataset.users,
-        dataset.catalogue.len()
+        "{} likes, {skips} skips, {} users, {} videos",
+        amount.likes,
+        amount.users,
+        amount.videos
     );
-    if snapshot.orphans > 0 {
+    if orphans > 0 {
         tracing::warn!(
-            "{} likes and skips name a video that is not in the catalogue and were left out",
-            snapshot.orphans
+            "{orphans} likes and skips name a video that is not in the catalogue and were left out"
         );
     }
+    for shortage in check_sufficiency(amount)? {
+        tracing::warn!("few data: {shortage}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use twotower_core::interaction::Interaction;
 
     #[test]
     fn too_little_is_refused_and_little_is_said() {
-        let likes = |n: u32| Dataset {
+        let amount = |likes| Amount {
+            likes,
             users: 2000,
-            likes: (0..n)
-                .map(|item| Interaction {
-                    user: 0,
-                    item,
-                    at: 1,
-                })
-                .collect(),
-            ..Dataset::default()
+            videos: 0,
         };
         assert!(matches!(
-            check_sufficiency(&likes(99)),
+            check_sufficiency(amount(99)),
             Err(JobError::TooFewLikes { likes: 99, .. })
         ));
-        let short = check_sufficiency(&likes(100)).unwrap();
+        let short = check_sufficiency(amount(100)).unwrap();
         assert_eq!(
             short,
             [

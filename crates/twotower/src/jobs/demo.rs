@@ -118,6 +118,7 @@ pub async fn demo(
         checkpoint_minutes: config.training.checkpoint_minutes,
         resume: Resume::No,
         from: None,
+        shards: None,
     };
     let trained = train(store, &source, &options, interrupt).await?;
     let options = EvaluateOptions {

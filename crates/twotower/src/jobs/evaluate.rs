@@ -2,6 +2,7 @@
 
 use super::fit::{EpochLog, fit};
 use super::train::{split_name, split_named};
+use super::training_set::SnapshotSet;
 use super::{Interrupt, Resume, TrainOptions, check_sufficiency};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ pub async fn evaluate(
         .context("read likes and videos")?;
     let trained_split = split_named(&manifest.trained_on.split);
     let split = options.split.unwrap_or(trained_split);
-    check_sufficiency(&snapshot.dataset)?;
+    check_sufficiency((&snapshot.dataset).into())?;
     let folder = model_files::resolve(&options.model_path)?;
     let (options, interrupt) = (options.clone(), interrupt.clone());
     let users = snapshot.users;
@@ -106,8 +107,10 @@ pub async fn evaluate(
                     checkpoint_minutes: 0,
                     resume: Resume::No,
                     from: None,
+                    shards: None,
                 };
-                let fit = fit(&dataset, &train, None, &interrupt)?;
+                let data = SnapshotSet { dataset: &dataset, split: Split::new(&dataset, split) };
+                let fit = fit(&data, &train, None, &interrupt)?;
                 (fit.model, fit.log, Some(fit.best_epoch))
             }
         };

@@ -3,16 +3,16 @@
 use super::checkpoint::Checkpoints;
 use super::cohorts::{Cohort, cohorts};
 use super::train::BaseModel;
+use super::training_set::TrainingSet;
 use super::{Interrupt, JobError, Resume, TrainOptions};
 use crate::progress::Progress;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Instant;
 use twotower_core::hyperparameters::Hyperparameters;
-use twotower_core::interaction::Dataset;
 use twotower_core::model::Model;
-use twotower_core::split::{Phase, Split};
+use twotower_core::split::Phase;
 use twotower_core::train::{
     self, Base, EpochRecord, FineTuneError, Goal, ResumeError, Run, Trained, TrainingData,
 };
@@ -50,7 +50,7 @@ pub(super) struct Fit {
 
 /// Chooses the number of epochs on validation, then trains afresh on training and validation likes for as many.
 pub(super) fn fit(
-    dataset: &Dataset,
+    data: &dyn TrainingSet,
     options: &TrainOptions,
     checkpoints: Option<&Checkpoints>,
     interrupt: &Interrupt,
@@ -58,14 +58,14 @@ pub(super) fn fit(
     threads(options.threads)?.install(|| {
         let hyperparameters = &options.hyperparameters;
         let trainer = Trainer {
-            dataset,
+            data,
             hyperparameters,
-            split: Split::new(dataset, options.split),
             base: None,
+            memory_limit: memory_limit(options),
             checkpoints,
             interrupt,
         };
-        let held_out = trainer.split.held_out_users(Phase::Validation);
+        let held_out = data.validation_users()?;
         let ranked = held_out.users.iter().any(|user| !user.likes.is_empty());
         let goal = if ranked {
             Goal::Best(&held_out)
@@ -80,11 +80,11 @@ pub(super) fn fit(
             .and_then(|epoch| epoch.validation)
             .map(|score| score.ndcg_at_10);
         let (trained, optimizer, _) = trainer.run(Phase::Test, Goal::Epochs(best_epoch))?;
-        let cohorts = cohorts(&trained.model, dataset, &trainer.split)?;
+        let cohorts = cohorts(&trained.model, data)?;
         Ok(Fit {
             model: trained.model,
             optimizer,
-            learned_until: trainer.learned_until(),
+            learned_until: data.learned_until(),
             best_epoch,
             validation_ndcg_at_10,
             cohorts,
@@ -96,33 +96,40 @@ pub(super) fn fit(
 /// Goes on from `base` with what came in since and is not held out for test. Nothing is chosen on validation, parts of which
 /// the model has learned already.
 pub(super) fn fine_tune(
-    dataset: &Dataset,
+    data: &dyn TrainingSet,
     base: &BaseModel,
-    number_of_threads: usize,
+    options: &TrainOptions,
     checkpoints: Option<&Checkpoints>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Fit> {
-    threads(number_of_threads)?.install(|| {
+    threads(options.threads)?.install(|| {
         let trainer = Trainer {
-            dataset,
+            data,
             hyperparameters: &base.model.hyperparameters,
-            split: Split::new(dataset, base.split),
             base: Some(base),
+            memory_limit: memory_limit(options),
             checkpoints,
             interrupt,
         };
         let (tuned, optimizer, log) = trainer.run(Phase::Test, Goal::Epochs(base.epochs))?;
-        let cohorts = cohorts(&tuned.model, dataset, &trainer.split)?;
+        let cohorts = cohorts(&tuned.model, data)?;
         Ok(Fit {
             model: tuned.model,
             optimizer,
-            learned_until: trainer.learned_until(),
+            learned_until: data.learned_until(),
             best_epoch: base.epochs,
             validation_ndcg_at_10: None,
             cohorts,
             log,
         })
     })
+}
+
+fn memory_limit(options: &TrainOptions) -> Option<u64> {
+    options
+        .shards
+        .as_ref()
+        .and_then(|shards| shards.memory_limit)
 }
 
 fn threads(number: usize) -> anyhow::Result<rayon::ThreadPool> {
@@ -132,13 +139,14 @@ fn threads(number: usize) -> anyhow::Result<rayon::ThreadPool> {
         .context("start training threads")
 }
 
-/// Trains on parts of one split.
+/// Trains on what is seen before a phase.
 struct Trainer<'a> {
-    dataset: &'a Dataset,
+    data: &'a dyn TrainingSet,
     hyperparameters: &'a Hyperparameters,
-    split: Split,
     /// What to go on from instead of first weights.
     base: Option<&'a BaseModel>,
+    /// Most bytes that a run may take.
+    memory_limit: Option<u64>,
     checkpoints: Option<&'a Checkpoints>,
     interrupt: &'a Interrupt,
 }
@@ -150,10 +158,20 @@ impl Trainer<'_> {
         phase: Phase,
         goal: Goal<'_>,
     ) -> anyhow::Result<(Trained, Vec<u8>, Vec<EpochLog>)> {
-        let (likes, skips) = (self.split.seen(phase), self.split.seen_skips(phase));
-        let data = TrainingData::held(&self.dataset.catalogue, self.dataset.users, &likes, &skips);
+        let data = TrainingData {
+            catalogue: self.data.catalogue(),
+            timelines: self.data.timelines(phase)?,
+        };
         let mut run = self.begin(phase, data, goal)?;
-        tracing::info!("memory of training: {}", run.memory());
+        let memory = run.memory();
+        tracing::info!("memory of training: {memory}");
+        if let Some(limit) = self.memory_limit {
+            ensure!(
+                memory.total() as u64 <= limit,
+                "training takes {memory}, and --memory-limit is {:.0} MB: raise it, or lower --embedding-dim, --batch-size or ngram_buckets",
+                limit as f64 / 1e6
+            );
+        }
         let title = match (phase, self.base) {
             (_, Some(_)) => "fine-tuning",
             (Phase::Validation, None) => "training",
@@ -188,12 +206,6 @@ impl Trainer<'_> {
         Ok((trained, optimizer, log))
     }
 
-    /// Time of the latest like that the finished model has learned, seconds since 1970.
-    fn learned_until(&self) -> Option<u32> {
-        let seen = self.split.train.iter().chain(&self.split.validation);
-        seen.map(|like| like.at).max()
-    }
-
     /// A run from the beginning.
     fn fresh<'g>(&self, data: TrainingData<'_>, goal: Goal<'g>) -> anyhow::Result<Run<'g>> {
         let Some(base) = self.base else {
@@ -220,7 +232,7 @@ impl Trainer<'_> {
         data: TrainingData<'_>,
         goal: Goal<'g>,
     ) -> anyhow::Result<Run<'g>> {
-        let run = self.fresh(data, goal)?;
+        let run = self.fresh(data.clone(), goal)?;
         let Some(checkpoints) = self.checkpoints else {
             return Ok(run);
         };

@@ -1,19 +1,22 @@
-//! A snapshot in, a model folder out.
+//! A snapshot or shards in, a model folder out.
 
 use super::card::Card;
 use super::checkpoint::Checkpoints;
-use super::data::read_data;
+use super::data::{read_data, read_shards};
 use super::file::lock_folder;
 use super::fit::{Fit, fine_tune, fit};
+use super::training_set::{SnapshotSet, TrainingSet};
 use super::{Interrupt, now_us};
+use crate::shards::Shards;
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::interaction::Dataset;
 use twotower_core::model::Model;
-use twotower_core::split::SplitKind;
+use twotower_core::split::{Split, SplitKind};
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::{Source, Store, snapshot_sha256};
 
@@ -59,6 +62,17 @@ pub struct TrainOptions {
     pub resume: Resume,
     /// Go on from a model, with its hyperparameters and its split, instead of training afresh.
     pub from: Option<FineTuning>,
+    /// Learn from a folder of shards instead of the database.
+    pub shards: Option<ShardOptions>,
+}
+
+/// Shards to learn from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardOptions {
+    /// Their folder.
+    pub folder: PathBuf,
+    /// Most memory that training may take, bytes; likes and skips are then read from disk while they are learned.
+    pub memory_limit: Option<u64>,
 }
 
 /// What was trained.
@@ -78,7 +92,7 @@ pub struct TrainReport {
     pub seconds: f64,
 }
 
-/// Reads a snapshot, trains on it and saves the model.
+/// Reads a snapshot or shards, trains on it and saves the model.
 ///
 /// # Errors
 /// If the data are too few, the store or the disk fails, or `interrupt` is set; no model folder is left then.
@@ -89,20 +103,19 @@ pub async fn train(
     interrupt: &Interrupt,
 ) -> anyhow::Result<TrainReport> {
     let started = Instant::now();
-    let snapshot = read_data(store, source, options.max_age_days).await?;
     let base = match &options.from {
         Some(tuning) => Some(base(tuning).await?),
         None => None,
     };
     let split = base.as_ref().map_or(options.split, |base| base.split);
     let fine_tuned_from = base.as_ref().map(|base| base.version);
+    let (data, facts) = read(store, source, options, split).await?;
     // Who was erased since the base was trained may be in the base, and so in what comes of it.
     let erasures_seen = base
         .as_ref()
         .map_or(i64::MAX, |base| base.erasures_seen)
-        .min(snapshot.erasures_seen);
-    let sha = snapshot_sha256(&snapshot.dataset);
-    let checkpoints = checkpoints(options, split, fine_tuned_from, &sha);
+        .min(facts.erasures_seen);
+    let checkpoints = checkpoints(options, split, fine_tuned_from, &facts.sha256);
     let _lock = match &checkpoints {
         Some(checkpoints) => Some(lock_folder(&checkpoints.folder, "training")?),
         None => None,
@@ -113,16 +126,21 @@ pub async fn train(
     {
         checkpoints.clear()?;
     }
-    let (fit, dataset) = {
+    let fit = {
         let (options, interrupt) = (options.clone(), interrupt.clone());
-        let (dataset, checkpoints) = (snapshot.dataset, checkpoints.clone());
+        let checkpoints = checkpoints.clone();
         tokio::task::spawn_blocking(move || {
-            let checkpoints = checkpoints.as_ref();
-            let fit = match &base {
-                Some(base) => fine_tune(&dataset, base, options.threads, checkpoints, &interrupt),
-                None => fit(&dataset, &options, checkpoints, &interrupt),
+            let fit = |data: &dyn TrainingSet| match &base {
+                Some(base) => fine_tune(data, base, &options, checkpoints.as_ref(), &interrupt),
+                None => fit(data, &options, checkpoints.as_ref(), &interrupt),
             };
-            fit.map(|fit| (fit, dataset))
+            match &data {
+                Data::Shards(shards) => fit(&**shards),
+                Data::Snapshot(dataset) => fit(&SnapshotSet {
+                    dataset,
+                    split: Split::new(dataset, split),
+                }),
+            }
         })
         .await??
     };
@@ -132,24 +150,23 @@ pub async fn train(
         .context("number the model")?;
     let created_at_us = now_us();
     let trained_on = TrainedOn {
-        cut_off_us: snapshot.cut_off_us,
+        cut_off_us: facts.cut_off_us,
         learned_until_us: fit.learned_until.map(|at| i64::from(at) * 1_000_000),
         fine_tuned_from,
-        snapshot_sha256: sha,
-        likes: dataset.likes.len() as u64,
-        skips: dataset.skips.len() as u64,
-        users: dataset.users as u64,
-        videos: dataset.catalogue.len() as u64,
+        snapshot_sha256: facts.sha256,
+        likes: facts.likes,
+        skips: facts.skips,
+        users: facts.users,
+        videos: facts.videos,
         split: split_name(split).into(),
         erasures_seen: Some(erasures_seen),
     };
-    let earliest = dataset.likes.iter().map(|like| like.at).min();
     let card = Card {
         version,
         created_at_us,
         model: &fit.model,
         trained_on: &trained_on,
-        since_us: earliest.map(|at| i64::from(at) * 1_000_000),
+        since_us: facts.earliest_like.map(|at| i64::from(at) * 1_000_000),
         cohorts: &fit.cohorts,
     };
     let info = ModelInfo {
@@ -183,6 +200,67 @@ pub async fn train(
         validation_ndcg_at_10: fit.validation_ndcg_at_10,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// What is learned from.
+enum Data {
+    Snapshot(Box<Dataset>),
+    Shards(Box<Shards>),
+}
+
+/// What a manifest says of it.
+struct Facts {
+    sha256: String,
+    /// Microseconds since 1970.
+    cut_off_us: Option<i64>,
+    /// Seconds since 1970.
+    earliest_like: Option<u32>,
+    likes: u64,
+    skips: u64,
+    users: u64,
+    videos: u64,
+    erasures_seen: i64,
+}
+
+/// Reads the database, or shards where they are asked for.
+async fn read(
+    store: &Store,
+    source: &Source,
+    options: &TrainOptions,
+    split: SplitKind,
+) -> anyhow::Result<(Data, Facts)> {
+    let Some(shards) = options.shards.clone() else {
+        let snapshot = read_data(store, source, options.max_age_days).await?;
+        let dataset = &snapshot.dataset;
+        let facts = Facts {
+            sha256: snapshot_sha256(dataset),
+            cut_off_us: snapshot.cut_off_us,
+            earliest_like: dataset.likes.iter().map(|like| like.at).min(),
+            likes: dataset.likes.len() as u64,
+            skips: dataset.skips.len() as u64,
+            users: dataset.users as u64,
+            videos: dataset.catalogue.len() as u64,
+            erasures_seen: snapshot.erasures_seen,
+        };
+        return Ok((Data::Snapshot(Box::new(snapshot.dataset)), facts));
+    };
+    let scratch = options.output_dir.clone();
+    let read = move || read_shards(&shards, split, &scratch);
+    let shards = tokio::task::spawn_blocking(read)
+        .await?
+        .context("read the shards")?;
+    let manifest = shards.manifest();
+    let facts = Facts {
+        sha256: shards.sha256().to_owned(),
+        cut_off_us: manifest.latest_at_us,
+        earliest_like: shards.earliest_like(),
+        likes: manifest.likes,
+        skips: manifest.skips,
+        users: manifest.users,
+        videos: manifest.videos,
+        erasures_seen: manifest.erasures_seen,
+    };
+    Ok((Data::Shards(Box::new(shards)), facts))
 }
 
 /// Where checkpoints go, unless none are wanted.

@@ -27,6 +27,8 @@ mod heavy_storage;
 
 mod heavy_tune;
 
+mod shards;
+
 mod import;
 
 mod life_cycle;

@@ -176,6 +176,6 @@ impl Tuner<'_> {
 fn is_divergence(error: &TrainError) -> bool {
     match error {
         TrainError::Diverged { .. } | TrainError::Embedding(_) | TrainError::Evaluation(_) => true,
-        TrainError::NoExamples | TrainError::Interrupted => false,
+        TrainError::NoExamples | TrainError::Read(_) | TrainError::Interrupted => false,
     }
 }
