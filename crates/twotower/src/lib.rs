@@ -10,7 +10,11 @@ pub mod progress;
 
 pub mod import;
 
+pub mod export;
+
 pub mod demo;
+
+pub mod vectors;
 
 pub mod jobs;
 

@@ -29,6 +29,8 @@ mod heavy_tune;
 
 mod import;
 
+mod export;
+
 mod life_cycle;
 
 mod serve;
