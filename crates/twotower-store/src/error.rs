@@ -222,17 +222,18 @@ impl StoreError {
             if source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation))
     }
 
+    /// Whether the database refused a row that is there already.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Constraint { source, .. }
+            if source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation))
+    }
+
     /// For a new experiment, whose one unique constraint besides its number lets a single one run.
     pub(crate) fn second_experiment(self) -> Self {
-        match &self {
-            Self::Constraint { source, .. }
-                if source
-                    .as_database_error()
-                    .is_some_and(sqlx::error::DatabaseError::is_unique_violation) =>
-            {
-                Self::ExperimentRuns
-            }
-            _ => self,
+        if self.is_duplicate() {
+            Self::ExperimentRuns
+        } else {
+            self
         }
     }
 

@@ -7,6 +7,8 @@ mod error;
 
 mod snapshot;
 
+mod source;
+
 mod registry;
 
 mod lease;
@@ -58,6 +60,7 @@ pub use registry::{
     version_before,
 };
 pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
+pub use source::{SourceRead, SourceSink};
 pub use store::{
     ConnectOptions, Connections, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind,
     InteractionRow, LastSeen, Store, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge,

@@ -16,10 +16,10 @@ mod write;
 pub use copy::copy;
 pub use read::{is_model, load, load_optimizer, manifest, resolve, versions};
 pub use remove::{removable, remove, remove_rest};
-pub use write::save;
+pub use write::{Unfinished, save};
 
 pub(crate) use read::{checksum_holds, parse_manifest};
-pub(crate) use write::{Unfinished, at, sync_folder};
+pub(crate) use write::{at, sync_folder};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -27,6 +27,8 @@ mod experiments;
 
 mod snapshot;
 
+mod source;
+
 mod registry;
 
 mod job_runs;
@@ -44,6 +46,8 @@ mod erasure;
 mod search;
 
 mod vectors;
+
+mod vector_copy;
 
 mod index;
 

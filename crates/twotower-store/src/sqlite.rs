@@ -19,6 +19,8 @@ mod experiments;
 
 mod snapshot;
 
+mod source;
+
 mod registry;
 
 mod job_runs;

@@ -88,6 +88,8 @@ mod job_runs;
 
 mod backup;
 
+mod bulk;
+
 mod inspection;
 mod maintenance;
 

@@ -18,6 +18,10 @@ mod evaluate;
 
 mod experiment;
 
+mod export;
+
+mod load;
+
 mod maintain;
 
 mod models;

@@ -28,9 +28,13 @@ mod fit;
 
 mod gate;
 
+mod generation;
+
 pub(crate) mod identity;
 
 pub(crate) mod index;
+
+mod load;
 
 pub mod models;
 
@@ -59,6 +63,7 @@ pub(crate) use file::{read_if_there, remove_if_there, write_whole};
 pub use gate::Gate;
 pub(crate) use identity::host;
 pub use identity::{describe_holder, operator};
+pub use load::{LoadOptions, LoadReport, Loaded, load};
 pub use models::{Decision, ListedModel, Switched};
 pub use prune::{Overdue, PruneOptions, PruneReport, Pruned, PrunedVersion, Reason, prune};
 pub(crate) use publisher::Publisher;

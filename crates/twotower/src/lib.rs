@@ -12,7 +12,11 @@ pub mod import;
 
 pub mod shards;
 
+pub mod export;
+
 pub mod demo;
+
+pub mod vectors;
 
 pub mod jobs;
 

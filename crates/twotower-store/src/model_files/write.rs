@@ -128,7 +128,7 @@ fn manifest_bytes(
 /// A folder under a temporary name, removed unless finished. It is locked for as long as its process lives, so that others can
 /// tell it from what a killed process has left.
 #[derive(Debug)]
-pub(crate) struct Unfinished {
+pub struct Unfinished {
     path: PathBuf,
     _lock: Option<File>,
 }
@@ -137,8 +137,11 @@ pub(crate) struct Unfinished {
 const TEMPORARY: &str = ".tmp-";
 
 impl Unfinished {
-    /// Makes it in `root`, which must be on the file system of the final name.
-    pub(crate) fn create(root: &Path, version: i64) -> Result<Self, ModelFilesError> {
+    /// Makes it in `root`, which must be on the file system of the final name. `version` tells it from others while it is written.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn create(root: &Path, version: i64) -> Result<Self, ModelFilesError> {
         clear_abandoned(root);
         loop {
             let random = RandomState::new().hash_one(version);
@@ -162,7 +165,7 @@ impl Unfinished {
     }
 
     /// The temporary name.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -176,8 +179,11 @@ impl Unfinished {
         written.map_err(at(&path))
     }
 
-    /// Gives the folder its final name.
-    pub(crate) fn finish(self, target: &Path) -> Result<(), ModelFilesError> {
+    /// Gives the folder its final name; its files were made to last before.
+    ///
+    /// # Errors
+    /// [`ModelFilesError::Exists`] if there is a folder of that name which is not empty; if the file system refuses.
+    pub fn finish(self, target: &Path) -> Result<(), ModelFilesError> {
         sync_folder(&self.path)?;
         fs::rename(&self.path, target).map_err(|error| {
             // Somebody else was faster: a folder that is not empty is never replaced.

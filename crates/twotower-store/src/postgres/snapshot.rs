@@ -8,9 +8,9 @@ use twotower_core::feature::Video;
 
 /// A query of the source: its name, and its columns with the type each is read as. Casts let the application keep ids as
 /// text or prices as numeric.
-struct Query<const N: usize> {
-    name: &'static str,
-    columns: [(&'static str, &'static str); N],
+pub(super) struct Query<const N: usize> {
+    pub(super) name: &'static str,
+    pub(super) columns: [(&'static str, &'static str); N],
 }
 
 const VIDEOS: Query<9> = Query {
@@ -35,7 +35,7 @@ const fn names(name: &'static str) -> Query<2> {
     }
 }
 
-const fn interactions(name: &'static str) -> Query<3> {
+pub(super) const fn interactions(name: &'static str) -> Query<3> {
     Query {
         name,
         columns: [
@@ -53,26 +53,7 @@ impl Postgres {
         options: SnapshotOptions,
     ) -> Result<SnapshotBuilder, StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-        let mut catalogue = CatalogueBuilder::default();
-        each(&mut session, &VIDEOS, &source.videos, |fields| {
-            catalogue.video(video(&fields)?);
-            Ok(())
-        })
-        .await?;
-        let tags = names("video_tags");
-        each(&mut session, &tags, &source.video_tags, |[id, name]| {
-            catalogue.tag(id.uuid()?, name.text()?);
-            Ok(())
-        })
-        .await?;
-        let performers = names("video_performers");
-        let query = &source.video_performers;
-        each(&mut session, &performers, query, |[id, name]| {
-            catalogue.performer(id.uuid()?, name.text()?);
-            Ok(())
-        })
-        .await?;
-        let mut snapshot = catalogue.finish()?;
+        let mut snapshot = catalogue(&mut session, source).await?.finish()?;
         let tombstones = tombstones(&mut session).await?;
         snapshot.leave_out(if options.pseudonyms {
             tombstones.for_pseudonyms()
@@ -123,9 +104,36 @@ impl Postgres {
     }
 }
 
+/// The videos of a source, with their names.
+pub(super) async fn catalogue(
+    session: &mut Session,
+    source: &Source,
+) -> Result<CatalogueBuilder, StoreError> {
+    let mut catalogue = CatalogueBuilder::default();
+    each(session, &VIDEOS, &source.videos, |fields| {
+        catalogue.video(video(&fields)?);
+        Ok::<_, StoreError>(())
+    })
+    .await?;
+    let tags = names("video_tags");
+    each(session, &tags, &source.video_tags, |[id, name]| {
+        catalogue.tag(id.uuid()?, name.text()?);
+        Ok::<_, StoreError>(())
+    })
+    .await?;
+    let performers = names("video_performers");
+    let query = &source.video_performers;
+    each(session, &performers, query, |[id, name]| {
+        catalogue.performer(id.uuid()?, name.text()?);
+        Ok::<_, StoreError>(())
+    })
+    .await?;
+    Ok(catalogue)
+}
+
 /// `query`, one of the two for interactions, with a number for each user in place of the id: the number's place among all ids in
 /// order, as a UUID, so that ids and numbers sort alike. Who was erased has none.
-fn pseudonymous(source: &Source, query: &str) -> String {
+pub(super) fn pseudonymous(source: &Source, query: &str) -> String {
     let tidy = |sql: &str| sql.trim().trim_end_matches(';').to_owned();
     let (likes, skips, query) = (tidy(&source.likes), tidy(&source.skips), tidy(query));
     format!(
@@ -142,12 +150,12 @@ fn pseudonymous(source: &Source, query: &str) -> String {
 }
 
 /// Runs a query of the source.
-async fn each<const N: usize>(
+pub(super) async fn each<const N: usize, E: From<StoreError>>(
     session: &mut Session,
     query: &Query<N>,
     sql: &str,
-    mut take: impl FnMut([Field<'_>; N]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+    mut take: impl FnMut([Field<'_>; N]) -> Result<(), E>,
+) -> Result<(), E> {
     // The operator's own SQL, from the configuration; the transaction is read-only.
     let sql = sql.trim().trim_end_matches(';');
     let columns = query

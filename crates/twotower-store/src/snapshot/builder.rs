@@ -213,6 +213,13 @@ impl CatalogueBuilder {
         (self.videos, self.orphans)
     }
 
+    /// The videos ascending by id, with names ascending.
+    pub(crate) fn ascending(self) -> Vec<Video> {
+        let (mut videos, _) = self.videos();
+        videos.sort_unstable_by_key(|video| video.id);
+        videos
+    }
+
     pub(crate) fn finish(self) -> Result<SnapshotBuilder, StoreError> {
         let (videos, orphans) = self.videos();
         let mut builder = SnapshotBuilder::new(Catalogue::new(videos)?);

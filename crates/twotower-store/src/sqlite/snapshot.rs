@@ -16,36 +16,7 @@ impl Sqlite {
     ) -> Result<SnapshotBuilder, StoreError> {
         // A reader in WAL mode sees the database as it was at its first read, whatever is written meanwhile.
         let mut transaction = self.pool.begin().await?;
-        let mut catalogue = CatalogueBuilder::default();
-        let select = "id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url";
-        each(&mut transaction, select, &source.videos, |row| {
-            catalogue.video(video(row)?);
-            Ok(())
-        })
-        .await?;
-        each(
-            &mut transaction,
-            "video_id, name",
-            &source.video_tags,
-            |row| {
-                let query = "video_tags";
-                catalogue.tag(uuid(row, query, 0)?, get(row, query, 1)?);
-                Ok(())
-            },
-        )
-        .await?;
-        each(
-            &mut transaction,
-            "video_id, name",
-            &source.video_performers,
-            |row| {
-                let query = "video_performers";
-                catalogue.performer(uuid(row, query, 0)?, get(row, query, 1)?);
-                Ok(())
-            },
-        )
-        .await?;
-        let mut snapshot = catalogue.finish()?;
+        let mut snapshot = catalogue(&mut transaction, source).await?.finish()?;
         snapshot.leave_out(tombstones(&mut transaction).await?);
         for (kind, query) in [
             (InteractionKind::Like, &source.likes),
@@ -92,6 +63,34 @@ impl Sqlite {
     }
 }
 
+/// The videos of a source, with their names.
+pub(super) async fn catalogue(
+    connection: &mut SqliteConnection,
+    source: &Source,
+) -> Result<CatalogueBuilder, StoreError> {
+    let mut catalogue = CatalogueBuilder::default();
+    let select = "id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url";
+    each(connection, select, &source.videos, |row| {
+        catalogue.video(video(row)?);
+        Ok::<_, StoreError>(())
+    })
+    .await?;
+    let select = "video_id, name";
+    each(connection, select, &source.video_tags, |row| {
+        let query = "video_tags";
+        catalogue.tag(uuid(row, query, 0)?, get(row, query, 1)?);
+        Ok::<_, StoreError>(())
+    })
+    .await?;
+    each(connection, select, &source.video_performers, |row| {
+        let query = "video_performers";
+        catalogue.performer(uuid(row, query, 0)?, get(row, query, 1)?);
+        Ok::<_, StoreError>(())
+    })
+    .await?;
+    Ok(catalogue)
+}
+
 /// Columns of the queries of a source, by query, for errors.
 fn column(query: &'static str, index: usize) -> &'static str {
     let columns: &[&str] = match query {
@@ -113,17 +112,17 @@ fn column(query: &'static str, index: usize) -> &'static str {
 }
 
 /// Runs a query of the source, with its columns in the order of `columns`.
-async fn each(
+pub(super) async fn each<E: From<StoreError>>(
     connection: &mut SqliteConnection,
     columns: &'static str,
     query: &str,
-    mut take: impl FnMut(&SqliteRow) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+    mut take: impl FnMut(&SqliteRow) -> Result<(), E>,
+) -> Result<(), E> {
     // The operator's own SQL, from the configuration.
     let query = query.trim().trim_end_matches(';');
     let statement = AssertSqlSafe(format!("SELECT {columns} FROM (\n{query}\n)"));
     let mut rows = sqlx::query(statement).persistent(false).fetch(connection);
-    while let Some(row) = rows.try_next().await? {
+    while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
         take(&row)?;
     }
     Ok(())
@@ -152,7 +151,7 @@ fn video(row: &SqliteRow) -> Result<Video, StoreError> {
     })
 }
 
-fn get<'r, T: Decode<'r, Database> + Type<Database>>(
+pub(super) fn get<'r, T: Decode<'r, Database> + Type<Database>>(
     row: &'r SqliteRow,
     query: &'static str,
     index: usize,
@@ -168,7 +167,7 @@ fn get<'r, T: Decode<'r, Database> + Type<Database>>(
 }
 
 /// An id, as 16 bytes or as text.
-fn uuid(row: &SqliteRow, query: &'static str, index: usize) -> Result<Uuid, StoreError> {
+pub(super) fn uuid(row: &SqliteRow, query: &'static str, index: usize) -> Result<Uuid, StoreError> {
     let bytes: &[u8] = get(row, query, index)?;
     Uuid::from_slice(bytes)
         .or_else(|_| Uuid::try_parse_ascii(bytes))

@@ -18,6 +18,8 @@ const CHUNK: usize = 5_000;
 /// The statements of one table.
 struct Statements {
     fingerprints: &'static str,
+    /// The same of ids from one on and below another.
+    between: &'static str,
     upsert: &'static str,
     delete: &'static str,
     read: &'static str,
@@ -34,6 +36,10 @@ macro_rules! statements {
         Statements {
             fingerprints: concat!(
                 "SELECT ", $id, ", fingerprint FROM ", $table, " WHERE model_version = ?1 ORDER BY ", $id
+            ),
+            between: concat!(
+                "SELECT ", $id, ", fingerprint FROM ", $table, " WHERE model_version = ?1 AND ", $id, " >= ?2
+                 AND (?3 IS NULL OR ", $id, " < ?3) ORDER BY ", $id
             ),
             upsert: concat!(
                 "INSERT INTO ", $table, " (", $id, ", model_version, embedding, fingerprint, updated_at)
@@ -82,6 +88,21 @@ impl Sqlite {
     ) -> Result<Vec<(Uuid, i64)>, StoreError> {
         Ok(sqlx::query_as(statements(table).fingerprints)
             .bind(version)
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    pub(crate) async fn fingerprints_between(
+        &self,
+        table: VectorTable,
+        version: i64,
+        from: Uuid,
+        until: Option<Uuid>,
+    ) -> Result<Vec<(Uuid, i64)>, StoreError> {
+        Ok(sqlx::query_as(statements(table).between)
+            .bind(version)
+            .bind(from)
+            .bind(until)
             .fetch_all(&self.pool)
             .await?)
     }
@@ -253,6 +274,19 @@ impl Sqlite {
             summary.wrong_norm += u64::from(norm.is_finite() && !(0.99..=1.01).contains(&norm));
         }
         Ok(summary)
+    }
+
+    /// A statement takes thousands of rows here whether they are there or not: nothing is faster than that.
+    #[expect(clippy::unused_async, reason = "the other engine has work to do")]
+    pub(crate) async fn insert_embeddings(
+        &self,
+        _lease: Option<Lease>,
+        _table: VectorTable,
+        _version: i64,
+        _dim: usize,
+        _rows: &[EmbeddingRow<'_>],
+    ) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     /// Retrieval is in our own process; SQLite has no index of vectors.

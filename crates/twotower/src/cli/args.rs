@@ -5,6 +5,8 @@ use super::doctor::DoctorArgs;
 use super::erase::EraseArgs;
 use super::evaluate::EvaluateArgs;
 use super::experiment::ExperimentArgs;
+use super::export::ExportArgs;
+use super::load::LoadArgs;
 use super::maintain::MaintainArgs;
 use super::models::{ModelsArgs, RollbackArgs};
 use super::prune::PruneArgs;
@@ -103,6 +105,8 @@ pub enum Command {
     Migrate,
     /// Import videos, likes and skips from files
     Import(ImportArgs),
+    /// Export videos, likes and skips into files that import reads
+    Export(ExportArgs),
     /// Learn both towers from likes and skips
     Train(TrainArgs),
     /// Search hyperparameters that are better on validation
@@ -111,6 +115,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Bring a model's vectors in the database up to date
     Update(UpdateArgs),
+    /// Bring vectors that were computed elsewhere into the database
+    Load(LoadArgs),
     /// The registered versions: list, show, promote, rollback, retire
     Models(ModelsArgs),
     /// Back to the version that was active before the present one; the same as `twotower models rollback`

@@ -3,8 +3,8 @@ use super::experiment::{self, ExperimentArgs};
 use super::models::{self, ModelsArgs};
 use super::output::print;
 use super::{
-    alert, backup, demo, doctor, erase, evaluate, maintain, prune, restore, run as run_job, scale,
-    schedule, shell, storage, train, tune, update,
+    alert, backup, demo, doctor, erase, evaluate, export, load, maintain, prune, restore,
+    run as run_job, scale, schedule, shell, storage, train, tune, update,
 };
 use crate::config::Config;
 use crate::import::{self, ImportArgs};
@@ -38,6 +38,9 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
         Command::Demo(args) => Box::pin(demo::run(args, config, global, interrupt)).await,
         Command::Migrate => ends("migrate", migrate(config, global)).await,
         Command::Import(args) => ends("import", import(&args, config, global)).await,
+        Command::Export(args) => {
+            ends("export", export::run(&args, config, global, interrupt)).await
+        }
         Command::Train(args) => ends("train", train::run(&args, config, global, interrupt)).await,
         Command::Tune(args) => ends("tune", tune::run(&args, config, global, interrupt)).await,
         Command::Evaluate(args) => {
@@ -46,6 +49,7 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
         Command::Update(args) => {
             ends("update", update::run(&args, config, global, interrupt)).await
         }
+        Command::Load(args) => ends("load", load::run(&args, config, global, interrupt)).await,
         Command::Models(ModelsArgs { command }) => {
             let store = connect(global, config).await?;
             ends("models", models::run(command, &store, config, global)).await

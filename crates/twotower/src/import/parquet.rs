@@ -1,5 +1,7 @@
 mod column;
 
+use crate::export::{PSEUDONYMS, USERS_KEY};
+use crate::import::FileKind;
 use crate::import::cell::{Cell, Defect};
 use crate::import::layout::Names;
 use crate::import::parquet::column::Column;
@@ -14,6 +16,7 @@ const ROWS: usize = 8_192;
 /// Reads the columns asked for, and no others. Rows are numbered from 1 through all row groups.
 pub(crate) fn read(file: File, names: &Names, visit: Visit<'_>) -> Result<(), ReadError> {
     let reader = SerializedFileReader::new(file)?;
+    warn_of_pseudonyms(&reader, names);
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let headers: Vec<String> = schema.columns().iter().map(|c| header(c)).collect();
     let located = names.locate(&headers.iter().map(String::as_str))?;
@@ -66,6 +69,21 @@ pub(crate) fn read(file: File, names: &Names, visit: Visit<'_>) -> Result<(), Re
         }
     }
     Ok(())
+}
+
+/// Numbers in place of users' ids mean nobody in a database that has users of its own.
+fn warn_of_pseudonyms(reader: &SerializedFileReader<File>, names: &Names) {
+    let metadata = reader.metadata().file_metadata().key_value_metadata();
+    let pseudonyms = metadata
+        .into_iter()
+        .flatten()
+        .any(|entry| entry.key == USERS_KEY && entry.value.as_deref() == Some(PSEUDONYMS));
+    if pseudonyms && names.kind != FileKind::Videos {
+        tracing::warn!(
+            "the users of these {} are pseudonyms, and nobody in a database with users of its own: `twotower export --user-ids` writes their ids",
+            names.kind
+        );
+    }
 }
 
 /// The name of a leaf: that of its list (`tags` for `tags.list.element`), or the whole path inside a structure.

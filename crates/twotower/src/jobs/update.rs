@@ -6,27 +6,23 @@ mod plan;
 
 mod writer;
 
-use super::check::{Expected, VectorFault, check_vectors};
 use super::gate::{Challenger, Gate};
-use super::identity::operator;
-use super::index;
+use super::generation::{Generation, Switching, Wanted};
 use super::publisher::{Publisher, Publishing};
-use super::{Interrupt, JobError, Retry};
+use super::{Interrupt, Retry};
 use crate::config::Update;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use plan::Plan;
+pub(super) use plan::{TablePlan, fingerprint};
 use serde::Serialize;
 use std::fmt;
+use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use target::model_folder;
 use twotower_core::gate::Verdict;
-use twotower_core::model::Model;
-use twotower_store::model_files::{self, Manifest};
-use twotower_store::{
-    Activation, ActivationKind, IndexPlan, LeaseHolder, ModelState, NewModel, Snapshot,
-    SnapshotOptions, Source, Store, StoreKind,
-};
+use twotower_store::model_files;
+use twotower_store::{LeaseHolder, SnapshotOptions, Source, Store};
 use uuid::Uuid;
 use writer::Writer;
 
@@ -79,8 +75,18 @@ pub struct Changes {
 
 impl Changes {
     /// Rows there are afterwards.
-    fn total(&self) -> usize {
+    pub(super) fn total(&self) -> usize {
         self.new + self.changed + self.unchanged
+    }
+}
+
+impl AddAssign for Changes {
+    fn add_assign(&mut self, other: Self) {
+        self.new += other.new;
+        self.changed += other.changed;
+        self.removed += other.removed;
+        self.unchanged += other.unchanged;
+        self.dormant += other.dormant;
     }
 }
 
@@ -191,13 +197,17 @@ impl Run<'_> {
             .run("read the registry", || store.active_model())
             .await?
             .map(|record| record.version);
-        if let Some(active) = active.filter(|&active| active > version && mode != UpdateMode::Load)
-        {
-            bail!(
-                "version {active} is served already and newer than version {version} of {}: name the newer model's folder, or add \
-                 --no-activate and then run `twotower rollback --to {version}`",
-                self.options.model_path.display()
-            );
+        let dim = manifest.hyperparameters.embedding_dim;
+        let generation = Generation {
+            store,
+            retry,
+            settings: &self.options.settings,
+            version,
+            dim,
+            active,
+        };
+        if mode != UpdateMode::Load {
+            generation.is_not_older(&self.options.model_path)?;
         }
         let snapshot = retry
             .run("read likes and videos", || {
@@ -206,8 +216,7 @@ impl Run<'_> {
             .await
             .context("read likes and videos")?;
         let plan = Plan::new(store, retry, &snapshot, version, self.options).await?;
-        let live = active == Some(version);
-        let switch = !live && mode == UpdateMode::Activate;
+        let switch = !generation.live() && mode == UpdateMode::Activate;
         let mut report = UpdateReport {
             version,
             dry_run: mode == UpdateMode::DryRun,
@@ -219,13 +228,7 @@ impl Run<'_> {
             seconds: 0.0,
         };
         if mode != UpdateMode::DryRun {
-            if !live {
-                let new = new_model(&manifest);
-                retry
-                    .run("register the model", || store.register_model(&new))
-                    .await
-                    .context("register the model")?;
-            }
+            generation.register(&manifest).await?;
             let writer = Writer {
                 store,
                 retry,
@@ -237,84 +240,37 @@ impl Run<'_> {
                 interrupt: self.interrupt,
             };
             let videos = writer.write().await?;
-            let dim = manifest.hyperparameters.embedding_dim;
-            let settings = &self.options.settings;
-            let of_index = IndexPlan {
-                version,
-                dim,
-                rows: report.videos.total() as u64,
-                memory_cap_mb: settings.index_memory_mb,
-            };
-            index::build(store, retry, settings, &of_index).await?;
-            self.write_user_tower(version, &model).await?;
-            index::refresh_statistics(store, retry).await;
-            if !live {
-                self.check(version, dim, &plan).await?;
+            let rows = report.videos.total() as u64;
+            generation.prepare(&model, rows).await?;
+            if !generation.live() {
+                let (videos_kept, users_kept) = (&plan.videos.kept, &plan.users.kept);
+                let wanted = Wanted {
+                    videos: videos_kept.len() as u64,
+                    users: Some(users_kept.len() as u64),
+                };
+                generation
+                    .check(wanted, async || self.erased(users_kept).await)
+                    .await?;
                 let challenger = Challenger {
                     model,
                     manifest,
                     videos,
                 };
-                let champion = active.map(|active| (active, models.join(active.to_string())));
-                report.verdict = self.ask_gate(challenger, champion, snapshot).await?;
-                self.complete(version, switch, report.verdict.as_ref())
+                report.verdict = generation
+                    .ask_gate(self.options.gate.as_ref(), challenger, &models, snapshot)
+                    .await?;
+                let switching = Switching {
+                    switch,
+                    force: self.options.force,
+                    reason: &self.options.reason,
+                };
+                generation
+                    .complete(&switching, report.verdict.as_ref())
                     .await?;
             }
         }
         report.seconds = started.elapsed().as_secs_f64();
         Ok(report)
-    }
-
-    /// The user tower for those who ask in SQL, also of a version that became active before there was a place for it.
-    async fn write_user_tower(&self, version: i64, model: &Model) -> anyhow::Result<()> {
-        let written = self
-            .retry
-            .run("write the user tower", || {
-                self.store.write_user_tower(version, &model.user_tower)
-            })
-            .await
-            .context("write the user tower")?;
-        if !written && self.store.kind() == StoreKind::Postgres {
-            tracing::warn!(
-                "the user tower is too wide for pgvector's vectors: recommend_videos blends the vectors of users whose stored one is older \
-                 than their last like"
-            );
-        }
-        Ok(())
-    }
-
-    /// Looks at all vectors before anybody else does. Missing ones are the next run's to add; bad ones are the model's fault.
-    async fn check(&self, version: i64, dim: usize, plan: &Plan) -> anyhow::Result<()> {
-        let store = self.store;
-        let mut erased = self.erased(&plan.users.kept).await?;
-        let verdict = loop {
-            let expected = Expected {
-                videos: plan.videos.kept.len() as u64,
-                users: plan.users.kept.len() as u64 - erased,
-            };
-            let verdict = self
-                .retry
-                .run("check the vectors", || {
-                    check_vectors(store, version, dim, Some(expected))
-                })
-                .await
-                .context("check the vectors")?;
-            // Somebody may have been erased while the vectors were counted.
-            let before = std::mem::replace(&mut erased, self.erased(&plan.users.kept).await?);
-            if verdict.is_ok() || before == erased {
-                break verdict;
-            }
-        };
-        let Err(fault) = verdict else {
-            return Ok(());
-        };
-        if let VectorFault::Wrong { .. } = fault {
-            let reason = fault.to_string();
-            self.retry
-                .run("give up the version", || store.fail_model(version, &reason))
-                .await?;
-        }
-        Err(fault).context("readers are not switched")
     }
 
     /// How many of `users` were erased since the snapshot was read.
@@ -325,76 +281,5 @@ impl Run<'_> {
             .await
             .context("ask who was erased")?;
         Ok(erased.len() as u64)
-    }
-
-    /// The gate's verdict, which is kept in the registry.
-    async fn ask_gate(
-        &self,
-        challenger: Challenger,
-        champion: Option<(i64, PathBuf)>,
-        snapshot: Snapshot,
-    ) -> anyhow::Result<Option<Verdict>> {
-        let Some(gate) = self.options.gate.clone() else {
-            return Ok(None);
-        };
-        let version = challenger.manifest.version;
-        let verdict = tokio::task::spawn_blocking(move || {
-            gate.judge(&challenger, champion, &snapshot.dataset)
-        })
-        .await?
-        .context("judge the model")?;
-        tracing::info!("the quality gate: {verdict}");
-        let (store, kept) = (self.store, serde_json::to_value(&verdict)?);
-        self.retry
-            .run("keep the verdict", || store.record_verdict(version, &kept))
-            .await?;
-        Ok(Some(verdict))
-    }
-
-    /// Loading is over. With the switch in one transaction, so that nobody takes it for a candidate that was held back.
-    async fn complete(
-        &self,
-        version: i64,
-        switch: bool,
-        verdict: Option<&Verdict>,
-    ) -> anyhow::Result<()> {
-        let store = self.store;
-        let refused = verdict.filter(|verdict| !verdict.passed());
-        if !switch || (refused.is_some() && !self.options.force) {
-            let candidate = || store.set_model_state(version, ModelState::Candidate);
-            self.retry.run("keep the candidate", candidate).await?;
-            return match refused.filter(|_| switch) {
-                Some(verdict) => Err(JobError::Refused {
-                    version,
-                    verdict: verdict.clone(),
-                }
-                .into()),
-                None => Ok(()),
-            };
-        }
-        let activation = Activation {
-            version,
-            kind: ActivationKind::Loaded,
-            by: operator(),
-            reason: self.options.reason.clone(),
-            forced: refused.is_some(),
-        };
-        self.retry
-            .run("switch readers", || store.activate_model(&activation))
-            .await
-            .context("switch readers to the model")
-    }
-}
-
-fn new_model(manifest: &Manifest) -> NewModel {
-    NewModel {
-        version: manifest.version,
-        embedding_dim: manifest.hyperparameters.embedding_dim,
-        cut_off_us: manifest.trained_on.cut_off_us,
-        snapshot_sha256: manifest.trained_on.snapshot_sha256.clone(),
-        hyperparameters: serde_json::to_value(&manifest.hyperparameters).unwrap_or_default(),
-        metrics: manifest.metrics.clone(),
-        manifest_sha256: manifest.checksum.clone(),
-        erasures_seen: manifest.trained_on.erasures_seen,
     }
 }

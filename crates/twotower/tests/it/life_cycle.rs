@@ -2,6 +2,10 @@
 
 pub(crate) mod place;
 
+mod vectors;
+
+mod load;
+
 mod registry;
 
 mod publisher;

@@ -31,6 +31,8 @@ mod shards;
 
 mod import;
 
+mod export;
+
 mod life_cycle;
 
 mod serve;

@@ -12,18 +12,18 @@ use uuid::Uuid;
 
 /// What is to be written for one kind of vectors.
 #[derive(Debug, Default)]
-pub(super) struct TablePlan {
-    /// Positions (of videos in the catalogue, of users in the snapshot) with the fingerprint of their inputs.
-    pub(super) write: Vec<(usize, i64)>,
-    pub(super) remove: Vec<Uuid>,
+pub(in crate::jobs) struct TablePlan {
+    /// Positions (of videos in the catalogue, of users in the snapshot, of rows in a batch) with the fingerprint of what is there.
+    pub(in crate::jobs) write: Vec<(usize, i64)>,
+    pub(in crate::jobs) remove: Vec<Uuid>,
     /// Ids of the vectors that are there afterwards.
-    pub(super) kept: Vec<Uuid>,
-    pub(super) changes: Changes,
+    pub(in crate::jobs) kept: Vec<Uuid>,
+    pub(in crate::jobs) changes: Changes,
 }
 
 impl TablePlan {
     /// Vectors of those who are `dormant` are not added, and not computed again: one that no longer holds is removed.
-    fn new(
+    pub(in crate::jobs) fn new(
         dormant: impl Fn(usize) -> bool,
         wanted: impl Iterator<Item = (usize, Uuid, i64)>,
         stored: Vec<(Uuid, i64)>,
@@ -145,7 +145,7 @@ impl Plan {
 }
 
 /// The first 64 bits of the SHA-256 of `bytes`.
-fn fingerprint(bytes: impl AsRef<[u8]>) -> i64 {
+pub(in crate::jobs) fn fingerprint(bytes: impl AsRef<[u8]>) -> i64 {
     let digest = Sha256::digest(bytes);
     digest
         .iter()

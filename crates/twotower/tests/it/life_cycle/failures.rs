@@ -108,7 +108,7 @@ fn vectors_that_are_missing_or_wrong_are_not_shown() {
     meddle("IF NEW.video_id = '0a000000-0000-4000-8000-000000000007' THEN RETURN NULL; END IF;");
     let log = place.refused("update", 1);
     assert!(
-        log.contains("39 vectors of version 2 where likes and videos ask for 40"),
+        log.contains("39 vectors of version 2 where there should be 40"),
         "{log}"
     );
     let state = "SELECT state FROM twotower.models WHERE version = 2";

@@ -1,0 +1,99 @@
+//! Whole tables out, and whole generations of vectors in.
+
+use super::{BULK_TIMEOUT, Engine, GRACE, Store, check_vector};
+use crate::{
+    EmbeddingRow, SnapshotOptions, Source, SourceRead, SourceSink, StoreError, VectorTable,
+};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What reading a whole source may take; each of its queries has [`BULK_TIMEOUT`].
+const LIMIT: Duration = BULK_TIMEOUT.saturating_mul(24);
+
+impl Store {
+    /// Hands over the rows of a source as of one moment: the videos at once, likes and skips as they come, so that memory does not grow with
+    /// their number. Users who were erased are left out. With `pseudonyms` numbers take the place of users' ids, in the order of the ids and the
+    /// same for both engines; SQLite holds the ids of all users for that.
+    ///
+    /// # Errors
+    /// [`StoreError`], also [`StoreError::Time`] for what no model can learn from; and what the sink says.
+    pub async fn stream_source<S: SourceSink>(
+        &self,
+        source: &Source,
+        options: SnapshotOptions,
+        sink: &mut S,
+    ) -> Result<SourceRead, S::Error> {
+        let work = async {
+            match &self.engine {
+                Engine::Postgres(engine) => engine.stream_source(source, options, sink).await,
+                Engine::Sqlite(engine) => engine.stream_source(source, options, sink).await,
+            }
+        };
+        match tokio::time::timeout(LIMIT, work).await {
+            Ok(read) => read,
+            Err(_) => Err(StoreError::Deadline {
+                operation: "stream_source",
+                limit: LIMIT,
+            }
+            .into()),
+        }
+    }
+
+    /// Ids of the videos of a source, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn source_video_ids(&self, source: &Source) -> Result<Vec<Uuid>, StoreError> {
+        call!(self, BULK_TIMEOUT, source_video_ids(source))
+    }
+
+    /// (id, fingerprint) of the vectors of `version` with ids from `from` on and below `until`, ascending by id.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn fingerprints_between(
+        &self,
+        table: VectorTable,
+        version: i64,
+        from: Uuid,
+        until: Option<Uuid>,
+    ) -> Result<Vec<(Uuid, i64)>, StoreError> {
+        call!(
+            self,
+            BULK_TIMEOUT,
+            fingerprints_between(table, version, from, until)
+        )
+    }
+
+    /// As [`Store::write_embeddings`], faster where none of the ids, which are ascending, has a vector of `version` yet. Where one has after
+    /// all, as when the answer to a first try was lost, it is replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn insert_embeddings(
+        &self,
+        table: VectorTable,
+        version: i64,
+        rows: &[EmbeddingRow<'_>],
+    ) -> Result<(), StoreError> {
+        let Some(dim) = rows.first().map(|row| row.vector.len()) else {
+            return Ok(());
+        };
+        for (row, embedding) in rows.iter().enumerate() {
+            check_vector(embedding.vector, dim).map_err(|source| StoreError::Vector {
+                table: table.table(),
+                row,
+                source,
+            })?;
+        }
+        let inserted = call!(
+            self,
+            BULK_TIMEOUT,
+            insert_embeddings(self.lease, table, version, dim, rows)
+        )?;
+        if inserted {
+            return Ok(());
+        }
+        self.write_embeddings(table, version, rows).await
+    }
+}

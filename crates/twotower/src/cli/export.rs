@@ -1,0 +1,89 @@
+//! `twotower export`.
+
+use super::args::GlobalArgs;
+use super::commands::connect_patiently;
+use super::output::print;
+use crate::config::Config;
+use crate::export::{ExportOptions, ExportReport, export};
+use crate::jobs::{Interrupt, Retry};
+use crate::progress::Progress;
+use clap::Args;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+/// Arguments of `twotower export`.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Folder to make, with `videos/`, `likes/`, `skips/` and `export.json`
+    #[arg(long, value_name = "FOLDER")]
+    pub to: PathBuf,
+
+    /// Leave out likes and skips older than so many days before the latest one
+    #[arg(long, value_name = "DAYS")]
+    pub max_age_days: Option<u32>,
+
+    /// Write users' own ids instead of pseudonyms, for `twotower embed --users` and for another database
+    #[arg(long)]
+    pub user_ids: bool,
+
+    /// Most rows of a file
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows_per_file: u64,
+}
+
+pub(super) async fn run(
+    args: &ExportArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let options = ExportOptions {
+        to: args.to.clone(),
+        max_age_days: args.max_age_days,
+        user_ids: args.user_ids,
+        rows_per_file: args.rows_per_file,
+    };
+    let retry = Retry::new(config.update.attempts);
+    let store = connect_patiently(global, config, &retry, false).await?;
+    let progress = Mutex::new(Progress::start("export", 0));
+    let report = export(
+        &store,
+        &config.source,
+        &options,
+        interrupt,
+        &|rows, kind| {
+            if let Ok(mut progress) = progress.lock() {
+                progress.set(rows, kind);
+            }
+        },
+    )
+    .await?;
+    if let Ok(progress) = progress.into_inner() {
+        progress.finish("written");
+    }
+    print(global.json, &report, &describe(&report))
+}
+
+fn describe(report: &ExportReport) -> String {
+    let folder = report.folder.as_ref();
+    let mut text = format!(
+        "{}: {} videos, {} likes, {} skips, {:.1} s\nusers: {}",
+        folder.map_or_else(String::new, |folder| folder.display().to_string()),
+        report.videos.rows,
+        report.likes.rows,
+        report.skips.rows,
+        report.seconds.unwrap_or_default(),
+        if report.pseudonyms {
+            "pseudonyms; --user-ids writes their own ids"
+        } else {
+            "their own ids"
+        }
+    );
+    if report.orphans > 0 {
+        text.push_str(&format!(
+            "\nleft out: {} likes and skips of videos that are not in the catalogue",
+            report.orphans
+        ));
+    }
+    text
+}

@@ -1,0 +1,238 @@
+//! Database → files: what [`crate::import`] reads, and what runs past one machine begin with.
+//!
+//! One moment of the database; likes and skips pass through without being held. The folder gets its name once everything is on the disk.
+
+mod file;
+
+mod table;
+
+pub use file::WrittenFile;
+pub(crate) use file::{PSEUDONYMS, USERS_KEY, hex};
+
+use crate::jobs::{Interrupt, JobError};
+use anyhow::{Context, bail};
+use serde::Serialize;
+use std::fs::{DirBuilder, File};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use table::{InteractionRows, Table, Tables, VideoRows};
+use twotower_core::feature::Video;
+use twotower_store::model_files::Unfinished;
+use twotower_store::{InteractionKind, InteractionRow, SnapshotOptions, Source, SourceSink, Store};
+
+/// Version of the folder's layout.
+const FORMAT: u32 = 1;
+
+/// What the folder holds, written last.
+const MANIFEST: &str = "export.json";
+
+/// Rows between two looks at the clock.
+const PROGRESS_ROWS: u64 = 10_000;
+
+/// What to export, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// A folder that is not there yet, or is empty.
+    pub to: PathBuf,
+    /// Leave out likes and skips older than so many days before the latest one.
+    pub max_age_days: Option<u32>,
+    /// Users under their own ids instead of pseudonyms.
+    pub user_ids: bool,
+    /// Most rows of a file.
+    pub rows_per_file: u64,
+}
+
+/// The files of one kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ExportedTable {
+    /// Rows of all files.
+    pub rows: u64,
+    /// In order.
+    pub files: Vec<WrittenFile>,
+}
+
+/// What was exported, as it stands in `export.json` but for place and time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExportReport {
+    /// Version of the layout.
+    pub format: u32,
+    /// The folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// Whether users have numbers in place of their ids.
+    pub pseudonyms: bool,
+    /// The catalogue, ascending by id.
+    pub videos: ExportedTable,
+    /// Who liked what, in no order.
+    pub likes: ExportedTable,
+    /// Who skipped what, in no order.
+    pub skips: ExportedTable,
+    /// Likes and skips that name a video that is not in the catalogue, and were left out.
+    pub orphans: u64,
+    /// Time of the latest like or skip, microseconds since 1970.
+    pub latest_at_us: Option<i64>,
+    /// Wall time, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+/// Called now and then with the rows written so far, and what they are.
+pub type Progress<'a> = &'a (dyn Fn(u64, &str) + Send + Sync);
+
+/// Writes the source into a new folder: `videos/`, `likes/` and `skips/` with Parquet files, and `export.json`.
+///
+/// # Errors
+/// If the folder holds something, the database or the file system fails, or on an interrupt; nothing is left under the folder's name then.
+pub async fn export(
+    store: &Store,
+    source: &Source,
+    options: &ExportOptions,
+    interrupt: &Interrupt,
+    progress: Progress<'_>,
+) -> anyhow::Result<ExportReport> {
+    let started = Instant::now();
+    let to = &options.to;
+    if to.display().to_string().contains("://") {
+        bail!(
+            "{} is no folder: export into one, and have it copied from there",
+            to.display()
+        );
+    }
+    if std::fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!(
+            "{} holds something already: name a new folder with --to",
+            to.display()
+        );
+    }
+    let parent = match to.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+    let folder = Unfinished::create(parent, 0).context("begin the export")?;
+    let mut sink = Sink::create(folder.path(), options, progress)?;
+    let read = SnapshotOptions {
+        max_age_days: options.max_age_days,
+        pseudonyms: !options.user_ids,
+    };
+    let work = store.stream_source(source, read, &mut sink);
+    let read = tokio::select! {
+        read = work => read.context("read the database")?,
+        () = interrupt.wait() => return Err(JobError::Interrupted.into()),
+    };
+    let [videos, likes, skips] = sink.finish()?;
+    let mut report = ExportReport {
+        format: FORMAT,
+        folder: None,
+        pseudonyms: !options.user_ids,
+        videos,
+        likes,
+        skips,
+        orphans: read.orphans,
+        latest_at_us: read.latest_at_us,
+        seconds: None,
+    };
+    let mut manifest = serde_json::to_vec_pretty(&report)?;
+    manifest.push(b'\n');
+    file::write_private(&folder.path().join(MANIFEST), &manifest)
+        .with_context(|| format!("write {MANIFEST}"))?;
+    folder.finish(to).context("give the folder its name")?;
+    report.folder = Some(to.clone());
+    report.seconds = Some(started.elapsed().as_secs_f64());
+    Ok(report)
+}
+
+/// Where the rows go.
+struct Sink<'a> {
+    videos: Tables<VideoRows>,
+    likes: Tables<InteractionRows>,
+    skips: Tables<InteractionRows>,
+    folders: [PathBuf; 3],
+    rows: u64,
+    progress: Progress<'a>,
+}
+
+impl<'a> Sink<'a> {
+    fn create(
+        folder: &Path,
+        options: &ExportOptions,
+        progress: Progress<'a>,
+    ) -> anyhow::Result<Self> {
+        private(folder)?;
+        let folders = ["videos", "likes", "skips"].map(|name| folder.join(name));
+        for folder in &folders {
+            let mut builder = DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder
+                .create(folder)
+                .with_context(|| format!("make {}", folder.display()))?;
+        }
+        let table = |at: usize, name| Table {
+            folder: folders[at].clone(),
+            name,
+            rows_per_file: options.rows_per_file.max(1),
+            pseudonyms: !options.user_ids,
+        };
+        Ok(Self {
+            videos: Tables::new(table(0, "videos")),
+            likes: Tables::new(table(1, "likes")),
+            skips: Tables::new(table(2, "skips")),
+            folders,
+            rows: 0,
+            progress,
+        })
+    }
+
+    fn count(&mut self, name: &str) {
+        self.rows += 1;
+        if self.rows.is_multiple_of(PROGRESS_ROWS) {
+            (self.progress)(self.rows, name);
+        }
+    }
+
+    fn finish(self) -> anyhow::Result<[ExportedTable; 3]> {
+        let tables = [
+            self.videos.finish()?,
+            self.likes.finish()?,
+            self.skips.finish()?,
+        ];
+        for folder in &self.folders {
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .with_context(|| format!("write {}", folder.display()))?;
+        }
+        Ok(tables)
+    }
+}
+
+impl SourceSink for Sink<'_> {
+    type Error = anyhow::Error;
+
+    fn video(&mut self, video: Video) -> anyhow::Result<()> {
+        self.count("videos");
+        self.videos.push(video)
+    }
+
+    fn interaction(&mut self, kind: InteractionKind, row: InteractionRow) -> anyhow::Result<()> {
+        let (name, table) = match kind {
+            InteractionKind::Like => ("likes", &mut self.likes),
+            InteractionKind::Skip => ("skips", &mut self.skips),
+        };
+        table.push(row)?;
+        self.count(name);
+        Ok(())
+    }
+}
+
+/// What people like is for the owner of the folder alone.
+fn private(folder: &Path) -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let owner = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(folder, owner)
+            .with_context(|| format!("restrict {}", folder.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,493 @@
+//! A model's vectors from files into the database, where [`super::update`] computes them: several files at once, then the same way to readers.
+
+use super::gate::{Challenger, Gate};
+use super::generation::{Generation, Switching, Wanted};
+use super::publisher::{Publisher, Publishing};
+use super::update::{Changes, TablePlan, UpdateReport, fingerprint};
+use super::{Interrupt, JobError, Retry};
+use crate::config::Update;
+use crate::export::hex;
+use crate::progress::Progress;
+use crate::vectors::{self, Batch, Part, VectorsFolder};
+use anyhow::{Context, anyhow, ensure};
+use futures_util::future::try_join_all;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+use tokio::sync::mpsc;
+use twotower_core::embedding::Embeddings;
+use twotower_core::model::Model;
+use twotower_store::model_files::{self, Manifest};
+use twotower_store::{
+    EmbeddingRow, LeaseHolder, Snapshot, SnapshotOptions, Source, Store, StoreKind, VectorTable,
+};
+use uuid::Uuid;
+
+/// Vectors a transaction of a version that nobody reads: a statement of some megabytes. One that is read has an index, which takes its time.
+const BATCH: usize = 10_000;
+
+/// Batches of a part that wait for the database.
+const AHEAD: usize = 2;
+
+/// How to load.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadOptions {
+    /// The model's folder, `models/<version>`.
+    pub model: PathBuf,
+    /// The folder of vectors.
+    pub from: PathBuf,
+    /// Connections that write beside each other; SQLite has one.
+    pub connections: u32,
+    /// Make it the version that readers see; else it becomes a candidate.
+    pub activate: bool,
+    /// Asked before the version becomes active.
+    pub gate: Option<Gate>,
+    /// Make it active whatever the gate says.
+    pub force: bool,
+    /// Index, lease, tries; and the size of batches of a version that is read.
+    pub settings: Update,
+}
+
+/// What was loaded.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoadReport {
+    /// As of an update.
+    #[serde(flatten)]
+    pub update: UpdateReport,
+    /// Vectors of videos that are not in the catalogue of the database any more, which were left out.
+    pub unknown_videos: u64,
+    /// Vectors of users who were erased, which were left out.
+    pub erased_users: u64,
+    /// Connections that were used.
+    pub connections: u32,
+    /// Wall time of writing vectors, seconds.
+    pub write_seconds: f64,
+}
+
+/// What came of a load.
+#[derive(Debug, Clone)]
+pub enum Loaded {
+    /// It was done.
+    Done(Box<LoadReport>),
+    /// Nothing, since another process publishes.
+    Held(LeaseHolder),
+}
+
+/// Brings the vectors of a folder into the database as those of a model, and makes it the version that readers see if that is wanted.
+///
+/// Safe to cut off and to run again, as [`super::update`] is: what is there already is left as it is. Of a version that readers do not see
+/// nothing else is left in the end; of one that they see, vectors of the folder are replaced or added.
+///
+/// # Errors
+/// Before anything is written: vectors of another model, and files that are not as they were written. Later: a row that is no vector, an
+/// outage, or a refusal of the gate; the active version stays then.
+pub async fn load(
+    store: &Store,
+    source: &Source,
+    options: &LoadOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Loaded> {
+    let (folder, from) = (options.model.clone(), options.from.clone());
+    let stop = interrupt.clone();
+    let opened = tokio::task::spawn_blocking(move || Input::open(&folder, &from, &stop));
+    let input = opened.await??;
+    match Publisher::begin(store, &options.settings).await? {
+        Publishing::Held(holder) => Ok(Loaded::Held(holder)),
+        Publishing::Begun(publisher) => {
+            let connections = match store.kind() {
+                StoreKind::Postgres => options.connections.max(1),
+                StoreKind::Sqlite => 1,
+            };
+            let store = publisher.store().clone();
+            let writers = store.apart(connections);
+            let run = Run {
+                store: &store,
+                writers: &writers,
+                connections,
+                source,
+                options,
+                retry: Retry::new(options.settings.attempts),
+                interrupt,
+            };
+            let done = publisher.publish(Box::pin(run.run(input))).await;
+            if store.kind() == StoreKind::Postgres {
+                writers.close().await;
+            }
+            done.map(|report| Loaded::Done(Box::new(report)))
+        }
+    }
+}
+
+/// Everything that comes from files, checked.
+struct Input {
+    model: Model,
+    manifest: Manifest,
+    parts: Vec<(VectorTable, Part)>,
+    videos: u64,
+    users: Option<u64>,
+}
+
+impl Input {
+    fn open(folder: &Path, from: &Path, interrupt: &Interrupt) -> anyhow::Result<Self> {
+        ensure!(
+            model_files::is_model(folder),
+            "{} is no folder of a model: name the version that the vectors were computed with, as in --model models/7",
+            folder.display()
+        );
+        let (model, manifest) = model_files::load(folder).context("load the model")?;
+        let vectors = VectorsFolder::open(from)?;
+        let path = folder.join("manifest.json");
+        let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        vectors.is_of(&manifest, &hex(&Sha256::digest(bytes)))?;
+        vectors.verify(interrupt)?;
+        let mut parts = Vec::new();
+        for table in [VectorTable::Videos, VectorTable::Users] {
+            parts.extend(vectors.parts(table)?.into_iter().map(|part| (table, part)));
+        }
+        Ok(Self {
+            model,
+            manifest,
+            parts,
+            videos: vectors.manifest.videos.rows,
+            users: vectors.manifest.users.as_ref().map(|users| users.rows),
+        })
+    }
+}
+
+/// One load.
+struct Run<'a> {
+    store: &'a Store,
+    /// The same, through connections of their own.
+    writers: &'a Store,
+    connections: u32,
+    source: &'a Source,
+    options: &'a LoadOptions,
+    retry: Retry,
+    interrupt: &'a Interrupt,
+}
+
+impl Run<'_> {
+    async fn run(&self, input: Input) -> anyhow::Result<LoadReport> {
+        let started = Instant::now();
+        let (store, retry) = (self.store, &self.retry);
+        let folder = &self.options.model;
+        let models = folder.parent().unwrap_or(Path::new(""));
+        let active = retry
+            .run("read the registry", || store.active_model())
+            .await?
+            .map(|record| record.version);
+        let version = input.manifest.version;
+        let dim = input.manifest.hyperparameters.embedding_dim;
+        let generation = Generation {
+            store,
+            retry,
+            settings: &self.options.settings,
+            version,
+            dim,
+            active,
+        };
+        if self.options.activate {
+            generation.is_not_older(folder)?;
+        }
+        let known = retry
+            .run("read the catalogue", || store.source_video_ids(self.source))
+            .await
+            .context("read the catalogue")?;
+        generation.register(&input.manifest).await?;
+        let writing = Writing {
+            run: self,
+            version,
+            dim,
+            live: generation.live(),
+            known: known.into_iter().collect(),
+            progress: Mutex::new(Progress::start(
+                "vectors",
+                input.videos + input.users.unwrap_or(0),
+            )),
+            totals: Mutex::default(),
+        };
+        let written = writing.write(&input.parts).await?;
+        let write_seconds = started.elapsed().as_secs_f64();
+        generation
+            .prepare(&input.model, written.videos.total() as u64)
+            .await?;
+        let switch = !generation.live() && self.options.activate;
+        let mut verdict = None;
+        if !generation.live() {
+            let wanted = Wanted {
+                videos: written.videos.total() as u64,
+                users: input.users.map(|_| written.users.total() as u64),
+            };
+            // Who is erased while this runs is missed by the check, which the next run repairs.
+            generation.check(wanted, async || Ok(0)).await?;
+            let gate = self.options.gate.as_ref();
+            if gate.is_some() {
+                let (challenger, snapshot) = self.challenger(input, version, dim).await?;
+                verdict = generation
+                    .ask_gate(gate, challenger, models, snapshot)
+                    .await?;
+            }
+            let switching = Switching {
+                switch,
+                force: self.options.force,
+                reason: "load",
+            };
+            generation.complete(&switching, verdict.as_ref()).await?;
+        }
+        Ok(LoadReport {
+            update: UpdateReport {
+                version,
+                dry_run: false,
+                videos: written.videos,
+                users: written.users,
+                activated: switch,
+                active_version: if switch { Some(version) } else { active },
+                verdict,
+                seconds: started.elapsed().as_secs_f64(),
+            },
+            unknown_videos: written.unknown_videos,
+            erased_users: written.erased_users,
+            connections: self.connections,
+            write_seconds,
+        })
+    }
+
+    /// What the gate judges: the vectors that readers would see. Videos that came after them get theirs here, as the next update would give
+    /// them.
+    async fn challenger(
+        &self,
+        input: Input,
+        version: i64,
+        dim: usize,
+    ) -> anyhow::Result<(Challenger, Snapshot)> {
+        let (store, retry) = (self.store, &self.retry);
+        let snapshot = retry
+            .run("read likes and videos", || {
+                store.read_snapshot(self.source, SnapshotOptions::default())
+            })
+            .await
+            .context("read likes and videos")?;
+        let (ids, loaded) = retry
+            .run("read the vectors", || {
+                store.read_embeddings(VectorTable::Videos, version, dim)
+            })
+            .await
+            .context("read the vectors")?;
+        let catalogue = snapshot.dataset.catalogue.videos();
+        let later: Vec<_> = catalogue
+            .iter()
+            .filter(|video| ids.binary_search(&video.id).is_err())
+            .cloned()
+            .collect();
+        let of_later = input
+            .model
+            .embed_videos(&later)
+            .context("embed the videos")?;
+        let (mut videos, mut next) = (Embeddings::new(dim), 0);
+        for video in catalogue {
+            let vector = match ids.binary_search(&video.id) {
+                Ok(row) => loaded.row(row),
+                Err(_) => {
+                    next += 1;
+                    of_later.row(next - 1)
+                }
+            };
+            videos.push(vector).context("the vector of a video")?;
+        }
+        let challenger = Challenger {
+            model: input.model,
+            manifest: input.manifest,
+            videos,
+        };
+        Ok((challenger, snapshot))
+    }
+}
+
+/// What was written so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    videos: Changes,
+    users: Changes,
+    unknown_videos: u64,
+    erased_users: u64,
+    rows: u64,
+}
+
+/// Parts on their way into the database.
+struct Writing<'a> {
+    run: &'a Run<'a>,
+    version: i64,
+    dim: usize,
+    /// Whether readers see the version.
+    live: bool,
+    /// Ids of the catalogue.
+    known: HashSet<Uuid>,
+    progress: Mutex<Progress>,
+    totals: Mutex<Totals>,
+}
+
+impl Writing<'_> {
+    /// As many parts at once as there are connections.
+    async fn write(self, parts: &[(VectorTable, Part)]) -> anyhow::Result<Totals> {
+        let next = AtomicUsize::new(0);
+        let writer = || async {
+            while let Some((table, part)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.part(*table, part).await?;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        try_join_all((0..self.run.connections).map(|_| writer())).await?;
+        let totals = *self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(progress) = self.progress.into_inner() {
+            progress.finish(&format!(
+                "videos: {}; users: {}",
+                totals.videos, totals.users
+            ));
+        }
+        Ok(totals)
+    }
+
+    /// A thread reads, this task writes.
+    async fn part(&self, table: VectorTable, part: &Part) -> anyhow::Result<()> {
+        let size = if self.live {
+            self.run.options.settings.batch_size
+        } else {
+            BATCH
+        };
+        let (sender, mut batches) = mpsc::channel(AHEAD);
+        let (dim, of_thread) = (self.dim, part.clone());
+        let reader = tokio::task::spawn_blocking(move || {
+            vectors::read(&of_thread, dim, size, &mut |batch| {
+                let fingerprints = fingerprints(&batch, dim);
+                match sender.blocking_send((batch, fingerprints)) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            })
+        });
+        while let Some((batch, fingerprints)) = batches.recv().await {
+            self.batch(table, &batch, &fingerprints).await?;
+            if self.run.interrupt.is_set() {
+                return Err(JobError::Interrupted.into());
+            }
+        }
+        reader
+            .await
+            .map_err(|_| anyhow!("the reader of vectors gave up: a file is damaged"))?
+    }
+
+    /// Makes the range of ids of a batch what the batch says.
+    async fn batch(
+        &self,
+        table: VectorTable,
+        batch: &Batch,
+        fingerprints: &[i64],
+    ) -> anyhow::Result<()> {
+        let (store, retry, version) = (self.run.writers, &self.run.retry, self.version);
+        let left_out = self.left_out(table, &batch.ids).await?;
+        let stored = retry
+            .run("read what is stored", || {
+                store.fingerprints_between(table, version, batch.from, batch.until)
+            })
+            .await
+            .context("read what is stored")?;
+        let wanted = batch
+            .ids
+            .iter()
+            .zip(fingerprints)
+            .enumerate()
+            .map(|(place, (&id, &fingerprint))| (place, id, fingerprint))
+            .filter(|(_, id, _)| !left_out.contains(id));
+        let mut plan = TablePlan::new(|_| false, wanted, stored, false);
+        if self.live {
+            // Who came after the vectors were computed has one of an update.
+            plan.remove.clear();
+            plan.changes.removed = 0;
+        }
+        let rows: Vec<EmbeddingRow<'_>> = plan
+            .write
+            .iter()
+            .map(|&(place, fingerprint)| EmbeddingRow {
+                id: batch.ids[place],
+                fingerprint,
+                vector: &batch.numbers[place * self.dim..(place + 1) * self.dim],
+            })
+            .collect();
+        let all_new = plan.changes.changed == 0;
+        retry
+            .run("write vectors", || async {
+                if all_new {
+                    store.insert_embeddings(table, version, &rows).await
+                } else {
+                    store.write_embeddings(table, version, &rows).await
+                }
+            })
+            .await
+            .context("write vectors")?;
+        if !plan.remove.is_empty() {
+            retry
+                .run("remove vectors", || {
+                    store.delete_embeddings(table, version, &plan.remove)
+                })
+                .await
+                .context("remove vectors")?;
+        }
+        self.count(table, &plan, batch.ids.len(), left_out.len());
+        Ok(())
+    }
+
+    /// Videos that are gone, and users who were erased.
+    async fn left_out(&self, table: VectorTable, ids: &[Uuid]) -> anyhow::Result<HashSet<Uuid>> {
+        if table == VectorTable::Videos {
+            let gone = ids.iter().filter(|id| !self.known.contains(id));
+            return Ok(gone.copied().collect());
+        }
+        let store = self.run.writers;
+        let erased = self
+            .run
+            .retry
+            .run("ask who was erased", || store.erased_users(ids))
+            .await
+            .context("ask who was erased")?;
+        Ok(erased.into_iter().collect())
+    }
+
+    fn count(&self, table: VectorTable, plan: &TablePlan, rows: usize, left_out: usize) {
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.rows += rows as u64;
+        match table {
+            VectorTable::Videos => {
+                totals.videos += plan.changes;
+                totals.unknown_videos += left_out as u64;
+            }
+            VectorTable::Users => {
+                totals.users += plan.changes;
+                totals.erased_users += left_out as u64;
+            }
+        }
+        let rows = totals.rows;
+        drop(totals);
+        if let Ok(mut progress) = self.progress.lock() {
+            progress.set(rows, "");
+        }
+    }
+}
+
+/// Of a vector that came from elsewhere nobody knows the inputs: it stands for itself, so that the next update computes it anew, and the same
+/// load does not write it again.
+fn fingerprints(batch: &Batch, dim: usize) -> Vec<i64> {
+    let mut bytes = Vec::with_capacity(4 * dim);
+    let vectors = batch.numbers.chunks_exact(dim);
+    vectors
+        .map(|vector| {
+            bytes.clear();
+            bytes.extend(vector.iter().flat_map(|number| number.to_le_bytes()));
+            fingerprint(&bytes)
+        })
+        .collect()
+}

@@ -1,0 +1,213 @@
+//! Vectors that were computed elsewhere, as `twotower embed` leaves them: Parquet files, and `vectors.json` that was written last.
+
+mod read;
+
+pub(crate) use read::{Batch, Part, read};
+
+use crate::export::hex;
+use crate::jobs::{Interrupt, JobError};
+use anyhow::{Context, bail, ensure};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use twotower_store::VectorTable;
+use twotower_store::model_files::Manifest;
+
+/// Version of the folder's layout that this program reads.
+const FORMAT: u32 = 1;
+
+/// What a folder of vectors holds.
+pub const MANIFEST: &str = "vectors.json";
+
+/// Bytes read at once.
+const BUFFER: usize = 1 << 20;
+
+/// `vectors.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VectorsManifest {
+    /// Version of the layout.
+    pub format: u32,
+    /// Version of the model that the vectors are of.
+    pub model_version: i64,
+    /// SHA-256 of that model's `manifest.json`, hex.
+    pub manifest_sha256: String,
+    /// Dimension of the vectors.
+    pub dim: usize,
+    /// Vectors of videos.
+    pub videos: VectorFiles,
+    /// Vectors of users, if they were computed.
+    pub users: Option<VectorFiles>,
+}
+
+/// The vectors of one kind, ascending by id over all files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VectorFiles {
+    /// Rows of all files.
+    pub rows: u64,
+    /// In order.
+    pub files: Vec<VectorFile>,
+}
+
+/// A Parquet file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VectorFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// Rows.
+    pub rows: u64,
+    /// SHA-256 of the file, hex.
+    pub sha256: String,
+}
+
+/// A folder whose manifest was read.
+#[derive(Debug, Clone)]
+pub(crate) struct VectorsFolder {
+    path: PathBuf,
+    pub(crate) manifest: VectorsManifest,
+}
+
+impl VectorsFolder {
+    /// Reads the manifest.
+    ///
+    /// # Errors
+    /// If it is missing, is none, or is of another format.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = path.join(MANIFEST);
+        let place = file.display().to_string();
+        let bytes = std::fs::read(&file).with_context(|| {
+            format!("read {place}, which `twotower embed` writes last: name a folder that it has finished")
+        })?;
+        let manifest: VectorsManifest =
+            serde_json::from_slice(&bytes).with_context(|| format!("read {place}"))?;
+        ensure!(
+            manifest.format == FORMAT,
+            "{place} is of format {}, and this program reads format {FORMAT}: use the program that wrote it",
+            manifest.format
+        );
+        for file in manifest.all_files() {
+            let plain = Path::new(&file.name).file_name() == Some(file.name.as_ref());
+            ensure!(
+                plain,
+                "{place} lists `{}`, which is no name of a file",
+                file.name
+            );
+        }
+        for (kind, files) in [
+            ("videos", Some(&manifest.videos)),
+            ("users", manifest.users.as_ref()),
+        ] {
+            let Some(files) = files else { continue };
+            let rows: u64 = files.files.iter().map(|file| file.rows).sum();
+            ensure!(
+                rows == files.rows,
+                "{place} counts {} {kind}, and {rows} in its files: compute the vectors anew",
+                files.rows
+            );
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+        })
+    }
+
+    /// Refuses vectors of another model than the one whose `manifest.json` has this checksum.
+    pub(crate) fn is_of(&self, model: &Manifest, checksum: &str) -> anyhow::Result<()> {
+        let folder = self.path.display();
+        let VectorsManifest {
+            model_version,
+            manifest_sha256,
+            dim,
+            ..
+        } = &self.manifest;
+        ensure!(
+            *model_version == model.version,
+            "{folder} holds vectors of model {model_version}, and --model names model {}: name the one that they were computed with",
+            model.version
+        );
+        ensure!(
+            manifest_sha256 == checksum,
+            "{folder} holds vectors of another model {model_version} (its manifest.json had SHA-256 {manifest_sha256}, this one has \
+             {checksum}): compute them anew with this model"
+        );
+        let expected = model.hyperparameters.embedding_dim;
+        ensure!(
+            *dim == expected,
+            "{folder} holds vectors of dimension {dim}, and those of model {model_version} have {expected}: compute them anew"
+        );
+        Ok(())
+    }
+
+    /// Reads every byte, on as many threads as the machine has.
+    ///
+    /// # Errors
+    /// If a file is missing, is not the one that was written, or on an interrupt.
+    pub(crate) fn verify(&self, interrupt: &Interrupt) -> anyhow::Result<()> {
+        let files: Vec<&VectorFile> = self.manifest.all_files().collect();
+        files.par_iter().try_for_each(|file| {
+            let path = self.path.join(&file.name);
+            let found = checksum(&path, interrupt)?;
+            ensure!(
+                found == file.sha256,
+                "{} is not the file that was written: its SHA-256 is {found}, and {MANIFEST} says {}; copy it again, or compute the vectors \
+                 anew",
+                path.display(),
+                file.sha256
+            );
+            Ok(())
+        })
+    }
+
+    /// The parts that can be read beside each other, ascending by id; none where there are no vectors of that kind.
+    ///
+    /// # Errors
+    /// If a file is none of vectors, or has another number of rows than it should.
+    pub(crate) fn parts(&self, table: VectorTable) -> anyhow::Result<Vec<Part>> {
+        let files = match table {
+            VectorTable::Videos => Some(&self.manifest.videos),
+            VectorTable::Users => self.manifest.users.as_ref(),
+        };
+        let mut parts = Vec::new();
+        for file in files.into_iter().flat_map(|files| &files.files) {
+            let path = self.path.join(&file.name);
+            let of_file = read::parts(&path).with_context(|| path.display().to_string())?;
+            let rows: u64 = of_file.iter().map(|part| part.rows).sum();
+            if rows != file.rows {
+                bail!(
+                    "{} has {rows} rows, and {MANIFEST} says {}: compute the vectors anew",
+                    path.display(),
+                    file.rows
+                );
+            }
+            parts.extend(of_file);
+        }
+        read::bound(&mut parts)?;
+        Ok(parts)
+    }
+}
+
+impl VectorsManifest {
+    fn all_files(&self) -> impl Iterator<Item = &VectorFile> {
+        let users = self.users.iter().flat_map(|users| &users.files);
+        self.videos.files.iter().chain(users)
+    }
+}
+
+/// SHA-256 of a file, which need not fit into memory.
+fn checksum(path: &Path, interrupt: &Interrupt) -> anyhow::Result<String> {
+    let context = || format!("read {}", path.display());
+    let mut file = File::open(path).with_context(context)?;
+    let mut buffer = vec![0; BUFFER];
+    let mut hash = Sha256::new();
+    loop {
+        if interrupt.is_set() {
+            return Err(JobError::Interrupted.into());
+        }
+        match file.read(&mut buffer).with_context(context)? {
+            0 => return Ok(hex(&hash.finalize())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
