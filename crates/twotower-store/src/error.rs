@@ -13,6 +13,9 @@ pub enum StoreError {
         "`{0}` is no database address: use postgresql://user@host/database or sqlite://file.db"
     )]
     Url(String),
+    /// The address of a replica names no PostgreSQL server. Credentials in it are blotted out.
+    #[error("`{0}` is no address of a replica: use postgresql://user@host/database")]
+    ReplicaUrl(String),
     /// The address would let the connection go unencrypted, or encrypted to anybody.
     #[error(
         "sslmode={mode} does not protect the connection to {host}: leave it out for verify-full (with sslrootcert=file.crt where the \
@@ -49,6 +52,12 @@ pub enum StoreError {
     /// The server cancelled the statement.
     #[error("the database cancelled the statement: {0}")]
     Cancelled(#[source] sqlx::Error),
+    /// The server takes no writes: it is a replica, or has become one.
+    #[error("the database server takes no writes, as a replica does: {0}")]
+    ReadOnly(#[source] sqlx::Error),
+    /// The address of the database leads to a replica.
+    #[error("the address of the database leads to a replica, which takes no writes")]
+    Standby,
     /// A table, column or function is missing.
     #[error("the database lacks what is needed ({0}): run `twotower migrate`")]
     Schema(#[source] sqlx::Error),
@@ -180,6 +189,7 @@ impl From<sqlx::Error> for StoreError {
                 match (code.as_str(), sqlite.map(|code| code & 0xff)) {
                     ("42P01" | "42703" | "42883" | "42704" | "3F000", _) => Self::Schema(error),
                     ("57014", _) => Self::Cancelled(error),
+                    ("25006", _) => Self::ReadOnly(error),
                     ("42501", _) => Self::Permission(error),
                     ("55P03" | "40001" | "40P01" | "53300", _) | (_, Some(5 | 6)) => {
                         Self::Busy(error)
@@ -240,7 +250,7 @@ impl StoreError {
     /// Whether the database was away or busy, so that the same call is worth another try soon.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Busy(_) | Self::Connection(_) => true,
+            Self::Busy(_) | Self::Connection(_) | Self::ReadOnly(_) | Self::Standby => true,
             Self::Connect { source, .. } => match source {
                 sqlx::Error::Io(_) => true,
                 sqlx::Error::Database(error) => error
@@ -258,6 +268,8 @@ impl StoreError {
             self,
             Self::Busy(_)
                 | Self::Connection(_)
+                | Self::ReadOnly(_)
+                | Self::Standby
                 | Self::Connect { .. }
                 | Self::Cancelled(_)
                 | Self::Deadline { .. }

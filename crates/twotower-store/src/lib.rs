@@ -25,6 +25,8 @@ mod user;
 
 mod user_change;
 
+mod replica;
+
 mod event;
 
 mod experiment;
@@ -59,6 +61,7 @@ pub use registry::{
     Activation, ActivationKind, ActivationRecord, ModelDetails, ModelRecord, ModelState, NewModel,
     version_before,
 };
+pub use replica::{PrimaryPosition, Replica, ReplicaStates, WalPosition};
 pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
 pub use source::{SourceRead, SourceSink};
 pub use store::{

@@ -55,13 +55,16 @@ mod inspection;
 
 mod user_tower;
 
+mod replication;
+
 use crate::store::{BULK_TIMEOUT, redact};
 use crate::{ConnectOptions, StoreError, StoreTime};
 use session::{Session, query, query_scalar};
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use std::io;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 pub use user_changes::UserChanges;
 use uuid::Uuid;
 
@@ -72,7 +75,11 @@ const CHUNK: usize = 20_000;
 pub(crate) struct Postgres {
     pool: PgPool,
     statement_timeout: Duration,
+    renewed: Renewed,
 }
+
+/// Connections from before this moment are not used any more.
+type Renewed = Arc<Mutex<Option<Instant>>>;
 
 impl Postgres {
     pub(crate) async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
@@ -88,24 +95,40 @@ impl Postgres {
             .map_err(|_| failed(io::Error::from(io::ErrorKind::TimedOut).into()))?
             .map_err(failed)?;
         first.close().await.map_err(failed)?;
+        Ok(Self::lazy(connect, options))
+    }
+
+    /// Connects when a connection is first needed.
+    pub(crate) fn open_lazily(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        if !["postgresql", "postgres"].contains(&scheme) {
+            return Err(StoreError::ReplicaUrl(redact(url)));
+        }
+        Ok(Self::lazy(address::parse(url)?, options))
+    }
+
+    fn lazy(connect: PgConnectOptions, options: ConnectOptions) -> Self {
+        let renewed = Renewed::default();
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections.max(1))
             .acquire_timeout(options.acquire_timeout)
             // `Session::begin` tests a connection by using it, which spares a round trip.
-            .test_before_acquire(false)
-            .connect_lazy_with(connect);
-        Ok(Self {
-            pool,
+            .test_before_acquire(false);
+        Self {
+            pool: renewable(pool, &renewed).connect_lazy_with(connect),
             statement_timeout: options.statement_timeout,
-        })
+            renewed,
+        }
     }
 
     pub(crate) fn apart(&self, connections: u32) -> Self {
+        let renewed = Renewed::default();
         let options = self.pool.options().clone().max_connections(connections);
         let connect = self.pool.connect_options();
         Self {
-            pool: options.connect_lazy_with(connect.as_ref().clone()),
+            pool: renewable(options, &renewed).connect_lazy_with(connect.as_ref().clone()),
             statement_timeout: self.statement_timeout,
+            renewed,
         }
     }
 
@@ -146,6 +169,16 @@ impl Postgres {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         Session::begin(&self.pool, begin, timeout).await
     }
+}
+
+/// Closes connections from before the moment that `renewed` holds, when they are next taken.
+fn renewable(options: PgPoolOptions, renewed: &Renewed) -> PgPoolOptions {
+    let renewed = Arc::clone(renewed);
+    options.before_acquire(move |_, connection| {
+        let renewed = *renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_older = renewed.is_some_and(|at| connection.age > at.elapsed());
+        Box::pin(std::future::ready(Ok(!is_older)))
+    })
 }
 
 /// When the transaction began, by the server's clock.

@@ -43,7 +43,7 @@ mod inspection;
 
 use crate::postgres::UserChanges;
 use crate::store::redact;
-use crate::{ConnectOptions, StoreError, StoreTime};
+use crate::{ConnectOptions, PrimaryPosition, StoreError, StoreTime};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite as Database, SqlitePool, Transaction};
 use std::path::Path;
@@ -127,6 +127,12 @@ impl Sqlite {
     /// SQLite tells no other process of a change.
     #[expect(clippy::unused_async, reason = "the other engine has work to do")]
     pub(crate) async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
+        Ok(None)
+    }
+
+    /// A file has no replicas.
+    #[expect(clippy::unused_async, reason = "the other engine has work to do")]
+    pub(crate) async fn primary_position(&self) -> Result<Option<PrimaryPosition>, StoreError> {
         Ok(None)
     }
 

@@ -33,7 +33,7 @@ use uuid::Uuid;
 pub(crate) const BULK_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// What the server gets to cancel a statement by itself, before the connection is closed under it.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// A database. Cheap to clone: clones share the connections.
 #[derive(Clone)]

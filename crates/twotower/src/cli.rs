@@ -114,6 +114,9 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             JobError::Interrupted => ExitCode::from(130),
         };
     }
+    if let Some(StoreError::ReplicaUrl(_)) = error.downcast_ref() {
+        return ExitCode::from(2);
+    }
     match error.downcast_ref::<StorageError>() {
         Some(StorageError::Interrupted) => return ExitCode::from(130),
         Some(error) if error.is_usage() => return ExitCode::from(2),
@@ -121,10 +124,10 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         _ => {}
     }
     let out_of_reach = error.downcast_ref::<StoreError>().is_some_and(|error| {
-        use StoreError::{Busy, Connect, Connection, Deadline, LeaseLost};
+        use StoreError::{Busy, Connect, Connection, Deadline, LeaseLost, ReadOnly};
         matches!(
             error,
-            Connect { .. } | Connection(_) | Busy(_) | Deadline { .. } | LeaseLost
+            Connect { .. } | Connection(_) | Busy(_) | Deadline { .. } | LeaseLost | ReadOnly(_)
         )
     });
     if out_of_reach {

@@ -28,6 +28,8 @@ mod body;
 
 mod snapshot;
 
+mod replica;
+
 mod recommendations;
 
 mod events;
@@ -48,11 +50,12 @@ pub use args::{ConsoleAccess, ServeArgs};
 pub use cors::{CorsOrigins, OriginError};
 pub use limits::Limits;
 pub use metrics::{
-    Answered, CATALOGUE, CacheOutcome, JobFigures, Kind, Metric, Metrics, PoolState,
-    SnapshotFigures, Success,
+    Answered, CATALOGUE, CacheOutcome, Fallback, JobFigures, Kind, Metric, Metrics, PoolState,
+    ReadFrom, SnapshotFigures, Success,
 };
 pub use openapi::document as openapi_document;
 pub use recommendations::Policy;
+pub use replica::ReplicaConfig;
 pub use timing::{Recording, Stage, Timing};
 
 pub(crate) use auth::SessionKey;
@@ -64,6 +67,7 @@ pub(crate) use time::rfc3339;
 use crate::console;
 use anyhow::{Context, bail};
 use auth::Authenticator;
+use replica::Sources;
 use snapshot::{Keeper, Records, SnapshotOptions, Snapshots};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -95,6 +99,8 @@ pub struct ServeConfig {
     pub metrics_listen: Option<SocketAddr>,
     /// Which events are kept.
     pub events: EventPolicy,
+    /// Where users' states are read as well, if anywhere.
+    pub replica: Option<ReplicaConfig>,
 }
 
 /// A server that has its port and its data, and does not answer yet.
@@ -163,8 +169,15 @@ impl Server {
         ));
         let keeper = Keeper::start(Arc::clone(&snapshots), records, config.limits).await?;
         auth.warm_up().await;
+        let sources = Arc::new(Sources::new(
+            store.clone(),
+            config.replica,
+            config.limits.soft(),
+            Arc::clone(&counted),
+        ));
         let app = Arc::new(App::new(
             store,
+            sources,
             auth,
             snapshots,
             config.limits,
@@ -201,8 +214,10 @@ impl Server {
         let limits = self.app.limits;
         let app = Arc::clone(&self.app);
         let listen = tokio::spawn(async move {
-            recommendations::listen(&app.store, &app.subjects, &app.answers).await;
+            recommendations::listen(&app.store, &app.subjects, &app.answers, &app.sources).await;
         });
+        let sources = Arc::clone(&self.app.sources);
+        let watch = tokio::spawn(async move { sources.watch().await });
         let counted = Arc::clone(&self.app.metrics);
         let metrics = self.metrics.map(|listener| {
             let router = metrics::router(&self.app);
@@ -219,6 +234,7 @@ impl Server {
         connection::serve(self.listener, self.router, limits, counted, shutdown).await;
         drop(self.keeper);
         listen.abort();
+        watch.abort();
         if let Some(metrics) = metrics {
             metrics.abort();
         }

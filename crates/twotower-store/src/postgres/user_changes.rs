@@ -128,6 +128,16 @@ impl UserChanges {
         }
     }
 
+    /// Gives up the connection, which may lead to a server that has no changes to tell any more, and connects again soon. What comes next is
+    /// [`UserChange::Lost`] where there was a connection.
+    pub fn hang_up(&mut self) {
+        self.wait = FIRST_WAIT;
+        if self.line.take().is_some() {
+            self.heard.clear();
+            self.heard.push_back(UserChange::Lost);
+        }
+    }
+
     /// Listens, and returns whether notifications do arrive.
     async fn connect(&mut self) -> Result<bool, StoreError> {
         let Some((mut listener, pool)) = self.session_of_its_own().await? else {
@@ -203,8 +213,9 @@ impl UserChanges {
 
 impl Line {
     async fn is_there(&mut self) -> bool {
-        let asked = sqlx::raw_sql("SELECT").execute(&mut self.listener);
-        within_patience(asked).await.is_ok()
+        // One that has become a replica has nothing to tell, and answers all the same.
+        let asked = query_scalar("SELECT NOT pg_is_in_recovery()").fetch_one(&mut self.listener);
+        within_patience(asked).await.unwrap_or(false)
     }
 }
 

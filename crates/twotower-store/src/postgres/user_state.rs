@@ -16,25 +16,9 @@ impl Postgres {
         users: &[Uuid],
         skip_limit: u32,
     ) -> Result<Vec<Option<UserState>>, StoreError> {
-        // A parameter would cost a round trip of its own, to ask the server for its type. This is as safe: a `Uuid` writes
-        // itself as 32 hexadecimal digits and four hyphens, whatever text it was once read from, and a `u32` as digits.
-        let mut asked = String::with_capacity(37 * users.len());
-        for user in users {
-            if !asked.is_empty() {
-                asked.push(',');
-            }
-            let _ = write!(asked, "{}", user.hyphenated());
-        }
-        let statement = format!(
-            "SELECT erased, likes, skips, blocks
-             FROM unnest('{{{asked}}}'::uuid[]) WITH ORDINALITY AS asked (id, place), twotower.user_state(asked.id, {skip_limit})
-             ORDER BY place"
-        );
+        let statement = states_statement(users, skip_limit);
         let rows = Session::run_alone(&self.pool, &statement, self.statement_timeout).await?;
-        if rows.len() != users.len() {
-            return Err(sqlx::Error::RowNotFound.into());
-        }
-        rows.iter().map(state).collect()
+        states(&rows, users)
     }
 
     pub(crate) async fn add_block(&self, user: Uuid, block: &Block) -> Result<bool, StoreError> {
@@ -71,6 +55,32 @@ impl Postgres {
         session.commit().await?;
         Ok(done.rows_affected() == 1)
     }
+}
+
+/// Asks for the state of each of `users`, in their order.
+pub(super) fn states_statement(users: &[Uuid], skip_limit: u32) -> String {
+    // A parameter would cost a round trip of its own, to ask the server for its type. This is as safe: a `Uuid` writes
+    // itself as 32 hexadecimal digits and four hyphens, whatever text it was once read from, and a `u32` as digits.
+    let mut asked = String::with_capacity(37 * users.len());
+    for user in users {
+        if !asked.is_empty() {
+            asked.push(',');
+        }
+        let _ = write!(asked, "{}", user.hyphenated());
+    }
+    format!(
+        "SELECT erased, likes, skips, blocks
+         FROM unnest('{{{asked}}}'::uuid[]) WITH ORDINALITY AS asked (id, place), twotower.user_state(asked.id, {skip_limit})
+         ORDER BY place"
+    )
+}
+
+/// What the rows of [`states_statement`] say.
+pub(super) fn states(rows: &[PgRow], users: &[Uuid]) -> Result<Vec<Option<UserState>>, StoreError> {
+    if rows.len() != users.len() {
+        return Err(sqlx::Error::RowNotFound.into());
+    }
+    rows.iter().map(state).collect()
 }
 
 /// Nothing of a user who was erased.

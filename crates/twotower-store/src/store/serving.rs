@@ -6,7 +6,7 @@ use crate::snapshot::check_time;
 use crate::user::{Block, UserState};
 use crate::{
     Arm, ArmCoverage, EventKind, EventPolicy, EventsRecorded, Experiment, ExperimentRecord,
-    ExperimentUser, InteractionKind, NewEvent, NewExperiment, StoreError,
+    ExperimentUser, InteractionKind, NewEvent, NewExperiment, PrimaryPosition, StoreError,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -109,6 +109,19 @@ impl Store {
             BULK_TIMEOUT,
             vectors_written_since(table, version, since, dim)
         )
+    }
+
+    /// How far the log of the server goes, and which server it is; `None` of SQLite. [`StoreError::Standby`] of a server that takes no
+    /// writes.
+    pub async fn primary_position(&self) -> Result<Option<PrimaryPosition>, StoreError> {
+        call!(self, self.options.statement_timeout, primary_position())
+    }
+
+    /// Has every connection that is open now closed when it is next taken, so that whoever is behind the address by then is connected to.
+    pub fn drop_connections(&self) {
+        if let Engine::Postgres(engine) = &self.engine {
+            engine.drop_connections();
+        }
     }
 
     /// Listens for changes to what is kept of users, on a connection besides those of the pool.

@@ -27,6 +27,10 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
     let config = Config::load(global.config.as_deref())?;
     if let Command::Serve(args) = command {
         let store = connect(&global, &config).await?;
+        anyhow::ensure!(
+            args.replica_url().is_none() || store.kind() == StoreKind::Postgres,
+            "--replica-url names a replica of a PostgreSQL server, and the database is a file: leave it out, or set DATABASE_URL"
+        );
         return serve(store, args, &config).await;
     }
     let interrupt = interrupt_on_signal();

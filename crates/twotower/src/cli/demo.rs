@@ -70,6 +70,7 @@ impl DemoArgs {
             cors: config.serve.cors(),
             metrics_listen: None,
             events: config.events.store,
+            replica: None,
         }
     }
 }

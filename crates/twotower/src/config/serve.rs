@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
+/// A replica is looked at four times a second: less would be never fulfilled.
+const REPLICA_MAX_LAG_MS: (u32, u32) = (500, 60_000);
+
 /// Section `[serve]`: how requests are answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +20,8 @@ pub struct Serve {
     pub soft_deadline_ms: u32,
     /// Answers are given again for so long, if nothing has changed.
     pub cache_seconds: u32,
+    /// What was committed so long ago must be in what is read from a replica, milliseconds.
+    pub replica_max_lag_ms: u32,
     /// Share of a list that is given to new videos drawn at random, 0 to 1.
     pub exploration_share: f32,
     /// Days after publication for which a video is new.
@@ -47,6 +52,7 @@ impl Default for Serve {
             database_ms: 2000,
             soft_deadline_ms: 150,
             cache_seconds: 300,
+            replica_max_lag_ms: 1000,
             exploration_share: 0.0,
             new_days: 14,
             request_seconds: 30,
@@ -87,6 +93,20 @@ impl Serve {
         }
     }
 
+    /// What a replica may be behind: what `flag` says, or else the file.
+    ///
+    /// # Errors
+    /// If the flag is outside the range of the file's key.
+    pub fn replica_max_lag(&self, flag: Option<u32>) -> anyhow::Result<Duration> {
+        let (least, most) = REPLICA_MAX_LAG_MS;
+        let ms = flag.unwrap_or(self.replica_max_lag_ms);
+        anyhow::ensure!(
+            (least..=most).contains(&ms),
+            "--replica-max-lag-ms is {ms}, expected {least} to {most}"
+        );
+        Ok(Duration::from_millis(ms.into()))
+    }
+
     /// The origins, which were checked when the file was read.
     pub fn cors(&self) -> CorsOrigins {
         CorsOrigins::parse(&self.cors_origins).unwrap_or_default()
@@ -95,6 +115,12 @@ impl Serve {
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let ranges = [
             ("database_ms", self.database_ms, 1, 600_000),
+            (
+                "replica_max_lag_ms",
+                self.replica_max_lag_ms,
+                REPLICA_MAX_LAG_MS.0,
+                REPLICA_MAX_LAG_MS.1,
+            ),
             ("request_seconds", self.request_seconds, 1, 600),
             ("header_seconds", self.header_seconds, 1, 600),
             ("body_seconds", self.body_seconds, 1, 600),

@@ -1,10 +1,11 @@
 use super::auth::{self, JwksSource, Secret};
-use super::{Policy, ServeConfig};
+use super::{Policy, ReplicaConfig, ServeConfig};
 use crate::config;
 use anyhow::Context;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use twotower_store::Replica;
 
 /// Environment variables that may hold the HS256 secret, the first one set wins.
 const SECRET_VARIABLES: [&str; 2] = ["TWOTOWER_JWT_SECRET", "SUPABASE_JWT_SECRET"];
@@ -67,6 +68,19 @@ pub struct ServeArgs {
     #[arg(long, env = "TWOTOWER_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
 
+    /// Streaming replica of the database: postgresql://user@host/database. What users like is read there while it is fresh enough [default: none]
+    #[arg(
+        long,
+        env = "DATABASE_REPLICA_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub replica_url: Option<String>,
+
+    /// What was committed so many milliseconds ago must be on the replica, or the primary is read [default: 1000]
+    #[arg(long, value_name = "MS")]
+    pub replica_max_lag_ms: Option<u32>,
+
     /// Serve the console as well. It lets its visitor act as any user, so it is refused on other than loopback addresses
     #[arg(long)]
     pub console: bool,
@@ -89,6 +103,12 @@ pub enum ConsoleAccess {
 }
 
 impl ServeArgs {
+    /// The address of the replica; an empty variable of the environment is none.
+    pub fn replica_url(&self) -> Option<&str> {
+        let address = self.replica_url.as_deref()?.trim();
+        (!address.is_empty()).then_some(address)
+    }
+
     /// Reads secrets and checks what belongs together.
     ///
     /// # Errors
@@ -112,6 +132,14 @@ impl ServeArgs {
                 .find_map(|variable| environment(variable))
                 .filter(|secret| !secret.trim().is_empty()),
         };
+        let replica = match self.replica_url() {
+            Some(address) => Some(ReplicaConfig {
+                replica: Replica::open(address, config.database.options())
+                    .context("use the replica of --replica-url")?,
+                max_lag: config.serve.replica_max_lag(self.replica_max_lag_ms)?,
+            }),
+            None => None,
+        };
         let jwks = self.jwks.filter(|text| !text.trim().is_empty());
         Ok(ServeConfig {
             listen: self.listen,
@@ -134,6 +162,7 @@ impl ServeArgs {
             cors: config.serve.cors(),
             metrics_listen: self.metrics_listen,
             events: config.events.store,
+            replica,
         })
     }
 }

@@ -15,8 +15,13 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use std::sync::Arc;
-use std::time::SystemTime;
-use twotower_store::{EventsRecorded, StoreError};
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+use twotower_store::{EventsRecorded, NewEvent, StoreError};
+use uuid::Uuid;
+
+/// Between tries while the primary is away.
+const RETRY: Duration = Duration::from_millis(100);
 
 pub(super) async fn record(
     State(app): State<Arc<App>>,
@@ -27,9 +32,13 @@ pub(super) async fn record(
 ) -> Result<Json<EventsRecorded>, ApiError> {
     let events = batch::read(&read_object(&headers, &body)?, SystemTime::now())?;
     let _recording = timing.stage(Stage::Database);
-    let recorded = app.store.record_events(identity.user, &events, app.events);
+    let recorded = keep(&app, identity.user, &events);
     match tokio::time::timeout(app.limits.database, recorded).await {
-        Ok(Ok(recorded)) => Ok(Json(recorded)),
+        Ok(Ok(recorded)) => {
+            // Before the answer, after which the user expects to be known by it.
+            app.sources.changed(app.subjects.of(identity.user));
+            Ok(Json(recorded))
+        }
         Ok(Err(StoreError::UnknownVideo(id))) => {
             let place = events.iter().position(|event| event.video == id);
             let place = place.unwrap_or_default();
@@ -41,5 +50,22 @@ pub(super) async fn record(
         Err(_) => Err(ApiError::Timeout {
             stage: "the database",
         }),
+    }
+}
+
+/// Records `events`; where there is a replica that may take over, again and again while the primary is away and there is time. An event that
+/// was kept although nobody said so is kept once: its id tells.
+async fn keep(app: &App, user: Uuid, events: &[NewEvent]) -> Result<EventsRecorded, StoreError> {
+    let last = Instant::now() + app.limits.database.saturating_sub(2 * RETRY);
+    loop {
+        let recorded = app.store.record_events(user, events, app.events).await;
+        match recorded {
+            Err(error)
+                if error.is_outage() && app.sources.has_replica() && Instant::now() < last =>
+            {
+                tokio::time::sleep(RETRY).await;
+            }
+            recorded => return recorded,
+        }
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn healthz() -> Response {
 
 /// Requests would be answered, by the active version.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let database = match tokio::time::timeout(app.limits.database, app.store.ping()).await {
+    let database = match tokio::time::timeout(app.limits.database, app.sources.ping()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => {
             tracing::warn!(%error, "readiness: the database does not answer");

@@ -30,6 +30,13 @@ pub struct Limits {
     pub user_rate: Option<UserRate>,
 }
 
+impl Limits {
+    /// What an answer waits for the database to say what the user has liked; `None` for as long as the database may take.
+    pub(super) fn soft(&self) -> Option<Duration> {
+        (!self.soft_deadline.is_zero()).then_some(self.soft_deadline)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

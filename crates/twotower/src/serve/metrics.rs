@@ -12,7 +12,8 @@ mod text;
 
 pub use catalogue::{CATALOGUE, Kind, Metric};
 pub use registry::{
-    Answered, CacheOutcome, JobFigures, Metrics, PoolState, SnapshotFigures, Success,
+    Answered, CacheOutcome, Fallback, JobFigures, Metrics, PoolState, ReadFrom, SnapshotFigures,
+    Success,
 };
 
 use super::endpoint::METRICS;

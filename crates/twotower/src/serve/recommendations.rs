@@ -33,7 +33,7 @@ pub use policy::Policy;
 
 pub(super) use answer::Answer;
 pub(super) use batch::{Batch, batch};
-pub(super) use cache::AnswerCache;
+pub(super) use cache::{AnswerCache, Subject};
 pub(super) use listen::{Subjects, listen};
 pub(super) use probe::RecallProbe;
 pub(super) use similar::{SimilarVideos, similar};
@@ -42,6 +42,7 @@ pub(super) use state::UserStates;
 use super::auth::Identity;
 use super::error::ApiError;
 use super::metrics::CacheOutcome;
+use super::replica::{Asked, Known};
 use super::router::App;
 use super::snapshot::Snapshot;
 use super::timing::{Stage, Timing};
@@ -88,10 +89,10 @@ async fn answer(
     let text = query.text();
     let state = {
         let _recording = timing.stage(Stage::Database);
-        app.states.read(user).await
+        app.states.read(Asked { user, subject }).await
     };
     match state {
-        Ok(state) => {
+        Ok(Known { state, verified }) => {
             let made = Made {
                 snapshot: snapshot.revision,
                 state: app.states.hash(&state),
@@ -112,7 +113,7 @@ async fn answer(
             } else {
                 CacheOutcome::Miss
             });
-            Ok(answer)
+            Ok(if verified { answer } else { answer.partial() })
         }
         Err(Unknown::Erased) => {
             app.answers.drop_user(&subject);

@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::limits::Limits;
 use super::metrics::{Answered, Metrics};
 use super::recommendations::{AnswerCache, Policy, RecallProbe, Subjects, UserStates};
+use super::replica::Sources;
 use super::request_id::{self, RequestId};
 use super::snapshot::Snapshots;
 use super::timing::Timing;
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(super) policy: Policy,
     pub(super) events: EventPolicy,
+    pub(super) sources: Arc<Sources>,
     pub(super) states: UserStates,
     pub(super) answers: AnswerCache,
     pub(super) subjects: Subjects,
@@ -50,6 +52,7 @@ pub(crate) struct App {
 impl App {
     pub(super) fn new(
         store: Store,
+        sources: Arc<Sources>,
         auth: Authenticator,
         snapshots: Arc<Snapshots>,
         limits: Limits,
@@ -59,7 +62,8 @@ impl App {
         let (policy, events) = decided;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            states: UserStates::new(&store, &limits),
+            states: UserStates::new(&sources, &limits),
+            sources,
             answers: AnswerCache::new(limits.answers_kept),
             subjects: Subjects::default(),
             probe: Arc::default(),

@@ -39,6 +39,9 @@ mod serve;
 
 mod edge;
 
+#[cfg(unix)]
+mod replicas;
+
 mod operations;
 
 #[cfg(target_os = "linux")]

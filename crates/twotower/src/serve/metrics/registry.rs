@@ -59,6 +59,54 @@ pub enum PoolState {
     Busy,
 }
 
+/// Where the state of a user was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReadFrom {
+    /// The server that is written to.
+    Primary,
+    /// A streaming replica of it.
+    Replica,
+}
+
+impl ReadFrom {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+}
+
+/// Why the state of a user was not read where it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fallback {
+    /// On the primary: the replica lacks what must not be missing.
+    Behind,
+    /// On the primary: the replica did not answer.
+    Failed,
+    /// On the primary: the replica need not have yet what the user has just done.
+    OwnChange,
+    /// On the primary: any user may have changed something unheard.
+    Unheard,
+    /// On the primary: it has told no position for too long.
+    Unmeasured,
+    /// On the replica.
+    PrimaryAway,
+}
+
+impl Fallback {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Behind => "behind",
+            Self::Failed => "failed",
+            Self::OwnChange => "own_change",
+            Self::Unheard => "unheard",
+            Self::Unmeasured => "unmeasured",
+            Self::PrimaryAway => "primary_away",
+        }
+    }
+}
+
 /// The view that requests are answered from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotFigures {
@@ -109,6 +157,9 @@ pub struct Metrics {
     cache_entries: Gauge,
     pool_idle: Gauge,
     pool_busy: Gauge,
+    state_reads: Family<ReadFrom, u64>,
+    replica_fallbacks: Family<Fallback, u64>,
+    replica_lag: Gauge,
     snapshot_current: Mutex<Option<Instant>>,
     snapshot_videos: Gauge,
     snapshot_bytes: Gauge,
@@ -161,6 +212,25 @@ impl Metrics {
             PoolState::Idle => self.pool_idle.set(connections as f64),
             PoolState::Busy => self.pool_busy.set(connections as f64),
         }
+    }
+
+    /// So many users' states were read from there.
+    pub fn read_states(&self, from: ReadFrom, users: usize) {
+        if users > 0 {
+            *self.state_reads.lock().entry(from).or_default() += users as u64;
+        }
+    }
+
+    /// So many users' states were not read where they should be.
+    pub fn fell_back(&self, why: Fallback, users: usize) {
+        if users > 0 {
+            *self.replica_fallbacks.lock().entry(why).or_default() += users as u64;
+        }
+    }
+
+    /// How long ago the moment is as of which the replica is complete.
+    pub fn set_replica_lag(&self, lag: Duration) {
+        self.replica_lag.set(lag.as_secs_f64());
     }
 
     /// Another view is served from now on.
@@ -263,6 +333,15 @@ impl Metrics {
                 text.sample(&is::POOL_CONNECTIONS, &[state], connections);
             }
         }
+        text.head(&is::STATE_READS);
+        for (from, &count) in self.state_reads.lock().iter() {
+            text.sample(&is::STATE_READS, &[from.label()], count as f64);
+        }
+        text.head(&is::REPLICA_FALLBACKS);
+        for (why, &count) in self.replica_fallbacks.lock().iter() {
+            text.sample(&is::REPLICA_FALLBACKS, &[why.label()], count as f64);
+        }
+        text.gauge(&is::REPLICA_LAG, &[], self.replica_lag.get());
         let age = locked(&self.snapshot_current).map(|at| at.elapsed().as_secs_f64());
         text.gauge(&is::SNAPSHOT_AGE, &[], age);
         text.gauge(&is::SNAPSHOT_VIDEOS, &[], self.snapshot_videos.get());
@@ -431,6 +510,10 @@ mod tests {
         metrics.set_cache_entries(3);
         metrics.set_pool_connections(PoolState::Idle, 2);
         metrics.set_pool_connections(PoolState::Busy, 1);
+        metrics.read_states(ReadFrom::Primary, 2);
+        metrics.fell_back(Fallback::Behind, 1);
+        metrics.fell_back(Fallback::Failed, 0);
+        metrics.set_replica_lag(Duration::from_millis(300));
         metrics.set_snapshot(SnapshotFigures {
             videos: 10,
             bytes: 4000,

@@ -1,6 +1,7 @@
 //! Word from the database that a user has changed, so that what was made of them before is forgotten in every process.
 
 use super::cache::{AnswerCache, Subject};
+use crate::serve::replica::Sources;
 use arc_swap::ArcSwapOption;
 use std::time::Duration;
 use twotower_store::{Store, UserChange, UserChangeHasher};
@@ -27,7 +28,14 @@ impl Subjects {
 ///
 /// No answer depends on it: whether one may be given again is decided by what the database says at the moment of the request. It bounds
 /// what a stale answer may not know, and how long what was made of somebody stays in memory.
-pub(in crate::serve) async fn listen(store: &Store, subjects: &Subjects, answers: &AnswerCache) {
+///
+/// Where users' states are read from a replica, word of a change has that user's read from the primary, until the replica has the change.
+pub(in crate::serve) async fn listen(
+    store: &Store,
+    subjects: &Subjects,
+    answers: &AnswerCache,
+    sources: &Sources,
+) {
     let mut changes = loop {
         match store.listen_user_changes().await {
             Ok(Some(changes)) => break changes,
@@ -35,6 +43,12 @@ pub(in crate::serve) async fn listen(store: &Store, subjects: &Subjects, answers
                 tracing::info!(
                     "this database passes on no word of changes; answers are forgotten when they are asked for or grow old"
                 );
+                if sources.has_replica() {
+                    tracing::warn!(
+                        "without word of changes the replica is read only while the primary is away: connect to the server itself, or to its \
+                         pooler in session mode"
+                    );
+                }
                 return;
             }
             Err(error) => {
@@ -44,13 +58,27 @@ pub(in crate::serve) async fn listen(store: &Store, subjects: &Subjects, answers
         }
     };
     subjects.0.store(Some(changes.hasher().into()));
+    sources.all_changed();
     answers.drop_all();
     loop {
-        match changes.next().await {
-            UserChange::User(key) => answers.drop_user(&Subject::Key(key)),
-            UserChange::All => answers.drop_all(),
+        let change = tokio::select! {
+            change = changes.next() => change,
+            () = sources.switched() => {
+                changes.hang_up();
+                continue;
+            }
+        };
+        match change {
+            UserChange::User(key) => {
+                sources.changed(Subject::Key(key));
+                answers.drop_user(&Subject::Key(key));
+            }
+            UserChange::All => {
+                sources.all_changed();
+                answers.drop_all();
+            }
             // The database is away: what is kept is all there is, and what changes meanwhile is told as `All`.
-            UserChange::Lost => {}
+            UserChange::Lost => sources.unheard(),
         }
     }
 }

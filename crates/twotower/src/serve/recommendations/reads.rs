@@ -3,16 +3,14 @@
 //! A round trip costs both sides more than what one user's rows do. Nobody waits for company: a free reader leaves with whoever is there.
 
 use crate::serve::error::ApiError;
+use crate::serve::replica::{Asked, Known, Sources};
 use moka::sync::Cache;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
-use twotower_store::{Store, StoreError, UserState};
+use twotower_store::StoreError;
 use uuid::Uuid;
-
-/// So many latest skips count; older ones would hardly move the user's vector.
-const SKIPS: u32 = 1000;
 
 /// Statements under way at once: enough to hide the way to a distant database, few enough that requests gather under load.
 const READERS: usize = 4;
@@ -41,11 +39,11 @@ pub(super) enum Failure {
     Late,
 }
 
-type Outcome = Result<UserState, Failure>;
+type Outcome = Result<Known, Failure>;
 
 #[derive(Debug)]
 struct Request {
-    user: Uuid,
+    asked: Asked,
     outcome: oneshot::Sender<Outcome>,
 }
 
@@ -59,13 +57,13 @@ pub(super) struct Reads {
 
 impl Reads {
     /// Readers whose statements may take `deadline`; call it inside the runtime that they are to run in.
-    pub(super) fn new(store: &Store, deadline: Duration) -> Self {
+    pub(super) fn new(sources: &Arc<Sources>, deadline: Duration) -> Self {
         let start = |readers: usize, most: usize| {
             let (requests, waiting) = mpsc::channel(WAITING);
             let waiting = Arc::new(Mutex::new(waiting));
             for _ in 0..readers {
                 let reader = Reader {
-                    store: store.clone(),
+                    sources: Arc::clone(sources),
                     deadline,
                     waiting: Arc::clone(&waiting),
                     most,
@@ -85,27 +83,27 @@ impl Reads {
     }
 
     /// Everything `user` has liked, and the latest skips and the blocks, as of a moment after this call.
-    pub(super) async fn state(&self, user: Uuid) -> Outcome {
+    pub(super) async fn state(&self, asked: Asked) -> Outcome {
         let (outcome, read) = oneshot::channel();
-        let requests = if self.long_users.contains_key(&user) {
+        let requests = if self.long_users.contains_key(&asked.user) {
             &self.long
         } else {
             &self.usual
         };
-        let request = Request { user, outcome };
+        let request = Request { asked, outcome };
         if requests.send(request).await.is_err() {
             return Err(Failure::Late);
         }
-        let state = read.await.unwrap_or(Err(Failure::Late))?;
-        if state.likes.len() > LONG {
-            self.long_users.insert(user, ());
+        let known = read.await.unwrap_or(Err(Failure::Late))?;
+        if known.state.likes.len() > LONG {
+            self.long_users.insert(asked.user, ());
         }
-        Ok(state)
+        Ok(known)
     }
 }
 
 struct Reader {
-    store: Store,
+    sources: Arc<Sources>,
     deadline: Duration,
     waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
     most: usize,
@@ -129,17 +127,17 @@ impl Reader {
 
     /// Answers `requests` and empties the list.
     async fn read(&self, requests: &mut Vec<Request>) {
-        let users: Vec<Uuid> = requests.iter().map(|request| request.user).collect();
-        match self.states(&users).await {
+        let asked: Vec<Asked> = requests.iter().map(|request| request.asked).collect();
+        match self.states(&asked).await {
             Ok(states) => {
-                for (request, state) in requests.drain(..).zip(states) {
-                    let _ = request.outcome.send(state.ok_or(Failure::Erased));
+                for (request, known) in requests.drain(..).zip(states) {
+                    let _ = request.outcome.send(known.ok_or(Failure::Erased));
                 }
             }
             // Whatever it was, the others are not to suffer from one of them.
             Err(Failed::Statement(_)) if requests.len() > 1 => {
                 for request in requests.drain(..) {
-                    let outcome = match self.states(&[request.user]).await {
+                    let outcome = match self.states(&[request.asked]).await {
                         Ok(states) => states.into_iter().next().flatten().ok_or(Failure::Erased),
                         Err(failed) => Err(failed.into()),
                     };
@@ -155,12 +153,12 @@ impl Reader {
         }
     }
 
-    async fn states(&self, users: &[Uuid]) -> Result<Vec<Option<UserState>>, Failed> {
-        match timeout(self.deadline, self.store.user_states(users, SKIPS)).await {
+    async fn states(&self, asked: &[Asked]) -> Result<Vec<Option<Known>>, Failed> {
+        match timeout(self.deadline, self.sources.read(asked)).await {
             Ok(Ok(states)) => Ok(states),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the state of a user could not be read");
-                let away = matches!(error, StoreError::Connection(_));
+                let away = matches!(error, StoreError::Connection(_) | StoreError::ReadOnly(_));
                 let error = ApiError::store(&error);
                 Err(if away {
                     Failed::Connection(error)

@@ -8,6 +8,7 @@ use super::{current, ranked};
 use crate::serve::auth::Identity;
 use crate::serve::body::{invalid, read_object};
 use crate::serve::error::ApiError;
+use crate::serve::replica::{Asked, Known};
 use crate::serve::router::App;
 use crate::serve::time::rfc3339;
 use crate::serve::timing::{Stage, Timing};
@@ -64,12 +65,16 @@ pub(in crate::serve) async fn similar(
         .videos
         .position(video)
         .ok_or(ApiError::UnknownVideo)?;
+    let asked = Asked {
+        user: identity.user,
+        subject: app.subjects.of(identity.user),
+    };
     let state = {
         let _recording = timing.stage(Stage::Database);
-        app.states.read(identity.user).await
+        app.states.read(asked).await
     };
     let (state, partial) = match state {
-        Ok(state) => (state, false),
+        Ok(Known { state, verified }) => (state, !verified),
         Err(Unknown::Erased) => return Err(ApiError::Erased),
         Err(Unknown::Failed(error)) => return Err(error),
         Err(Unknown::Late) => (UserState::default(), true),

@@ -3,13 +3,13 @@
 use super::reads::{Failure, Reads};
 use crate::serve::error::ApiError;
 use crate::serve::limits::Limits;
+use crate::serve::replica::{Asked, Known, Sources};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
-use twotower_store::{Store, UserState};
-use uuid::Uuid;
+use twotower_store::UserState;
 
 /// After so many reads in a row that failed or were late, the database is taken to be away.
 const AWAY_AFTER: u32 = 3;
@@ -42,11 +42,11 @@ pub(in crate::serve) enum Unknown {
 }
 
 impl UserStates {
-    pub(in crate::serve) fn new(store: &Store, limits: &Limits) -> Self {
+    pub(in crate::serve) fn new(sources: &Arc<Sources>, limits: &Limits) -> Self {
         Self {
-            reads: Reads::new(store, limits.database),
+            reads: Reads::new(sources, limits.database),
             hashes: RandomState::new(),
-            soft: (!limits.soft_deadline.is_zero()).then_some(limits.soft_deadline),
+            soft: limits.soft(),
             hard: limits.database,
             misses: AtomicU32::new(0),
             looked: Mutex::default(),
@@ -57,9 +57,9 @@ impl UserStates {
     ///
     /// A read that is too late for its request is not cut off but left to its own deadline: cutting it off costs the connection,
     /// and a slow database is not helped by new ones.
-    pub(in crate::serve) async fn read(&self, user: Uuid) -> Result<UserState, Unknown> {
+    pub(in crate::serve) async fn read(&self, asked: Asked) -> Result<Known, Unknown> {
         let Some(soft) = self.soft else {
-            let read = timeout(self.hard, self.reads.state(user)).await;
+            let read = timeout(self.hard, self.reads.state(asked)).await;
             return read
                 .unwrap_or(Err(Failure::Late))
                 .map_err(|failure| match failure {
@@ -73,9 +73,9 @@ impl UserStates {
         if self.is_away() {
             return Err(Unknown::Late);
         }
-        let read = timeout(soft, self.reads.state(user)).await;
+        let read = timeout(soft, self.reads.state(asked)).await;
         let outcome = match read {
-            Ok(Ok(state)) => Ok(state),
+            Ok(Ok(known)) => Ok(known),
             Ok(Err(Failure::Erased)) => Err(Unknown::Erased),
             Ok(Err(Failure::Store(_) | Failure::Late)) | Err(_) => Err(Unknown::Late),
         };

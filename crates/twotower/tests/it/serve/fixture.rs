@@ -183,6 +183,7 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
         cors: CorsOrigins::None,
         metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         events: EventPolicy::default(),
+        replica: None,
     }
 }
 

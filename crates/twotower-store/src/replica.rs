@@ -1,0 +1,147 @@
+//! A streaming replica of the database, from which the states of users can be read.
+
+use crate::postgres::Postgres;
+use crate::store::GRACE;
+use crate::user::UserState;
+use crate::{ConnectOptions, StoreError};
+use std::fmt;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A place in the write-ahead log, in bytes since its beginning: what was committed before it is seen by a replica that has come as far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WalPosition(pub(crate) u64);
+
+impl WalPosition {
+    /// Page of the log, bytes.
+    const PAGE: u64 = 8192;
+
+    /// Header of a page, bytes.
+    const HEADER: u64 = 24;
+
+    /// A position that was `bytes` into the log.
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// Bytes into the log.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// Where the next record would be inserted, said as where the last one ends: on a page that holds nothing yet a server already counts
+    /// the header, which no replica has replayed.
+    pub(crate) const fn end_of_last(inserting: u64) -> Self {
+        if inserting % Self::PAGE == Self::HEADER {
+            Self(inserting - Self::HEADER)
+        } else {
+            Self(inserting)
+        }
+    }
+}
+
+/// A server that takes writes, as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrimaryPosition {
+    /// Everything that was committed when the server was asked lies before it.
+    pub position: WalPosition,
+    /// Which start of which server it is: another text, another server behind the same address, or a server that was started anew.
+    pub server: String,
+}
+
+/// States of users that a replica told, and how far it had come.
+#[derive(Debug)]
+pub struct ReplicaStates {
+    /// What was committed before this is in the states. `None` of a server that is no replica any more: nobody can say what it lacks.
+    pub position: Option<WalPosition>,
+    /// In the order asked for; `None` of one who was erased.
+    pub states: Vec<Option<UserState>>,
+}
+
+/// A streaming replica. Nothing is written there. Cheap to clone: clones share the connections.
+#[derive(Clone)]
+pub struct Replica {
+    engine: Postgres,
+    options: ConnectOptions,
+}
+
+impl fmt::Debug for Replica {
+    /// Says nothing of the address: it holds a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "every operation fails with what `StoreError` lists, for the reasons written there"
+)]
+impl Replica {
+    /// Takes `postgresql://…`, whose server need not be there yet: connections are opened when they are first used.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn open(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
+        Ok(Self {
+            engine: Postgres::open_lazily(url, options)?,
+            options,
+        })
+    }
+
+    /// The same server through at most `connections` of its own.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[must_use]
+    pub fn apart(&self, connections: u32) -> Self {
+        Self {
+            engine: self.engine.apart(connections),
+            options: self.options,
+        }
+    }
+
+    /// How far the replica has come; `None` of a server that is no replica any more.
+    pub async fn position(&self) -> Result<Option<WalPosition>, StoreError> {
+        self.within("replica_position", self.engine.replica_position())
+            .await
+    }
+
+    /// What [`crate::Store::user_states`] tells, as the replica has it, in one round trip.
+    pub async fn user_states(
+        &self,
+        users: &[Uuid],
+        skip_limit: u32,
+    ) -> Result<ReplicaStates, StoreError> {
+        let read = self.engine.replica_user_states(users, skip_limit);
+        self.within("replica_user_states", read).await
+    }
+
+    async fn within<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let limit: Duration = self.options.acquire_timeout + self.options.statement_timeout + GRACE;
+        tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or(Err(StoreError::Deadline { operation, limit }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_was_only_begun_holds_nothing_to_wait_for() {
+        for (inserting, end) in [
+            (0x0300_2000, 0x0300_2000),
+            (0x0300_2018, 0x0300_2000),
+            (0x0300_2060, 0x0300_2060),
+        ] {
+            assert_eq!(WalPosition::end_of_last(inserting), WalPosition::new(end));
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Users' states from a streaming replica while it is fresh enough, and from the primary otherwise.
+//!
+//! What a replica must have come past is told by the primary itself, a few times a second: what a user did is seen by whoever has come
+//! past the position that the primary told afterwards. Each read on the replica says how far it had come, so that nothing rests on an
+//! earlier look at it, nor on the clocks of two machines agreeing.
+
+mod positions;
+
+mod watch;
+
+use super::metrics::{Fallback, Metrics, ReadFrom};
+use super::recommendations::Subject;
+use positions::{Positions, Unverified};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout_at};
+use twotower_store::{Replica, Store, StoreError, UserState, WalPosition};
+use uuid::Uuid;
+
+/// So many latest skips count; older ones would hardly move the user's vector.
+const SKIPS: u32 = 1000;
+
+/// A replica, and what is asked of it.
+#[derive(Debug, Clone)]
+pub struct ReplicaConfig {
+    /// The server.
+    pub replica: Replica,
+    /// What was committed so long ago must be in what is read there.
+    pub max_lag: Duration,
+}
+
+/// What is known of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) state: UserState,
+    /// Whether it is sure that nothing is missing that it should have: a replica alone cannot say that once the primary is away.
+    pub(super) verified: bool,
+}
+
+/// A user whose state is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) user: Uuid,
+    /// As notifications name the user.
+    pub(super) subject: Subject,
+}
+
+/// One outcome for each user asked for; `None` of one who was erased.
+type Outcome = Result<Vec<Option<Known>>, StoreError>;
+
+/// Where users' states are read.
+#[derive(Debug)]
+pub(super) struct Sources {
+    primary: Store,
+    follower: Option<Follower>,
+    metrics: Arc<Metrics>,
+    /// For the primary to answer before the replica is asked beside it, and before what that says is taken unverified.
+    patience: Patience,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    first: Duration,
+    last: Duration,
+}
+
+/// The replica, and what is known of it and of the primary.
+#[derive(Debug)]
+struct Follower {
+    replica: Replica,
+    max_lag: Duration,
+    positions: Mutex<Positions>,
+    /// How far the replica was when last looked at, bytes; 0 while it does not answer or is none.
+    seen: AtomicU64,
+    /// Whether the primary does not answer, or takes no writes.
+    away: AtomicBool,
+    /// Told when somebody else may be behind the address of the primary.
+    switched: Notify,
+}
+
+impl Sources {
+    /// `soft` is what an answer waits for a state; `None` for as long as the database may take.
+    pub(super) fn new(
+        primary: Store,
+        config: Option<ReplicaConfig>,
+        soft: Option<Duration>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let soft = soft.unwrap_or(Duration::from_secs(1));
+        Self {
+            primary,
+            follower: config.map(|config| Follower {
+                replica: config.replica,
+                max_lag: config.max_lag,
+                positions: Mutex::default(),
+                seen: AtomicU64::new(0),
+                away: AtomicBool::new(false),
+                switched: Notify::new(),
+            }),
+            metrics,
+            patience: Patience {
+                first: soft / 3,
+                last: soft * 9 / 10,
+            },
+        }
+    }
+
+    /// What was committed until now is missing from no later read of this user's state.
+    pub(super) fn changed(&self, subject: Subject) {
+        if let Some(follower) = &self.follower {
+            follower.positions().changed(subject, Instant::now());
+        }
+    }
+
+    /// The same of every user; from now on changes are heard.
+    pub(super) fn all_changed(&self) {
+        if let Some(follower) = &self.follower {
+            follower.positions().all_changed(Instant::now());
+        }
+    }
+
+    /// Changes go unheard.
+    pub(super) fn unheard(&self) {
+        if let Some(follower) = &self.follower {
+            follower.positions().unheard();
+        }
+    }
+
+    /// Whether there is a replica.
+    pub(super) fn has_replica(&self) -> bool {
+        self.follower.is_some()
+    }
+
+    /// Comes when somebody else may be behind the address of the primary; never without a replica.
+    pub(super) async fn switched(&self) {
+        match &self.follower {
+            Some(follower) => follower.switched.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether states can be read: the primary answers, or else the replica.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let Some(follower) = &self.follower else {
+            return self.primary.ping().await;
+        };
+        let on_replica = async || follower.replica.position().await.map(|_| ());
+        if follower.is_away() {
+            return on_replica().await;
+        }
+        tokio::select! {
+            answer = self.primary.ping() => match answer {
+                Ok(()) => Ok(()),
+                Err(_) => on_replica().await,
+            },
+            answer = async {
+                sleep(self.patience.first).await;
+                on_replica().await
+            } => answer,
+        }
+    }
+
+    /// Everything that each of `asked` has liked, and the latest skips and the blocks.
+    pub(super) async fn read(&self, asked: &[Asked]) -> Outcome {
+        let Some(follower) = &self.follower else {
+            return self.on_primary(asked).await;
+        };
+        if follower.is_away() {
+            return match self.on_replica_unverified(follower, asked).await {
+                Ok(known) => Ok(known),
+                Err(_) => self.on_primary(asked).await,
+            };
+        }
+        let required = self.required(follower, asked);
+        let seen = WalPosition::new(follower.seen.load(Ordering::Relaxed));
+        let usable = |place: &usize| required[*place].is_some_and(|required| required <= seen);
+        let (there, here): (Vec<usize>, Vec<usize>) = (0..asked.len()).partition(usable);
+        let behind = here.iter().filter(|&&place| required[place].is_some());
+        let why = match seen.bytes() {
+            0 => Fallback::Failed,
+            _ => Fallback::Behind,
+        };
+        self.metrics.fell_back(why, behind.count());
+        let pick = |places: &[usize]| places.iter().map(|&place| asked[place]).collect::<Vec<_>>();
+        let (asked_there, asked_here) = (pick(&there), pick(&here));
+        let (from_replica, from_primary) = tokio::join!(
+            self.on_replica(follower, &asked_there),
+            self.on_primary_or_else(follower, &asked_here),
+        );
+        let mut known: Vec<Option<Known>> = vec![None; asked.len()];
+        for (place, of_user) in here.into_iter().zip(from_primary?) {
+            known[place] = of_user;
+        }
+        let mut again = Vec::new();
+        for (place, of_user) in there.into_iter().zip(from_replica) {
+            match of_user {
+                Some(of_user) => known[place] = of_user,
+                None => again.push(place),
+            }
+        }
+        let asked_again = pick(&again);
+        let from_primary = self.on_primary_or_else(follower, &asked_again).await?;
+        for (place, of_user) in again.into_iter().zip(from_primary) {
+            known[place] = of_user;
+        }
+        Ok(known)
+    }
+
+    /// What the replica must have come past for each; `None` where only the primary can tell.
+    fn required(&self, follower: &Follower, asked: &[Asked]) -> Vec<Option<WalPosition>> {
+        let now = Instant::now();
+        let positions = follower.positions();
+        let required = asked
+            .iter()
+            .map(|asked| positions.required(&asked.subject, now, follower.max_lag));
+        let required: Vec<_> = required.collect();
+        drop(positions);
+        for why in [
+            Unverified::Unheard,
+            Unverified::OwnChange,
+            Unverified::Unmeasured,
+        ] {
+            let users = required.iter().filter(|it| **it == Err(why)).count();
+            self.metrics.fell_back(why.into(), users);
+        }
+        required.into_iter().map(Result::ok).collect()
+    }
+
+    /// What the replica says of each; `None` of a user who is to be read on the primary, since the replica lacks what it must have.
+    async fn on_replica(&self, follower: &Follower, asked: &[Asked]) -> Vec<Option<Option<Known>>> {
+        if asked.is_empty() {
+            return Vec::new();
+        }
+        // Asked again: what came meanwhile counts, and a moment ago is no more than a moment less.
+        let required = self.required(follower, asked);
+        let read = tokio::time::timeout(self.patience.first, follower.states(asked)).await;
+        let (position, states) = match read {
+            Ok(Ok(read)) => read,
+            failed => {
+                if let Ok(Err(error)) = failed {
+                    tracing::debug!(%error, "the replica cannot be read");
+                }
+                follower.seen.store(0, Ordering::Relaxed);
+                self.metrics.fell_back(Fallback::Failed, asked.len());
+                return vec![None; asked.len()];
+            }
+        };
+        let verified = |required: Option<WalPosition>| required.is_some() && required <= position;
+        let known: Vec<_> = states
+            .into_iter()
+            .zip(required)
+            .map(|(state, required)| {
+                let known = |state| Known {
+                    state,
+                    verified: true,
+                };
+                verified(required).then(|| state.map(known))
+            })
+            .collect();
+        let read = known.iter().filter(|known| known.is_some()).count();
+        self.metrics.read_states(ReadFrom::Replica, read);
+        self.metrics.fell_back(Fallback::Behind, known.len() - read);
+        known
+    }
+
+    /// What the replica says, whatever it lacks: the primary is away.
+    async fn on_replica_unverified(&self, follower: &Follower, asked: &[Asked]) -> Outcome {
+        let required = self.required(follower, asked);
+        let (position, states) = follower.states(asked).await?;
+        self.metrics.read_states(ReadFrom::Replica, asked.len());
+        self.metrics.fell_back(Fallback::PrimaryAway, asked.len());
+        let known = |(state, required): (Option<UserState>, Option<WalPosition>)| {
+            state.map(|state| Known {
+                state,
+                verified: required.is_some() && required <= position,
+            })
+        };
+        Ok(states.into_iter().zip(required).map(known).collect())
+    }
+
+    async fn on_primary(&self, asked: &[Asked]) -> Outcome {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        primary_states(self.primary.clone(), asked.to_vec(), &self.metrics).await
+    }
+
+    /// What the primary says, or if it is away or slow the replica.
+    async fn on_primary_or_else(&self, follower: &Follower, asked: &[Asked]) -> Outcome {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let begun = tokio::time::Instant::now();
+        let (store, users, metrics) = (
+            self.primary.clone(),
+            asked.to_vec(),
+            Arc::clone(&self.metrics),
+        );
+        // Beside this task, so that it is not cut off where the replica is faster: that would cost the connection.
+        let mut primary = tokio::spawn(async move { primary_states(store, users, &metrics).await });
+        match timeout_at(begun + self.patience.first, &mut primary).await {
+            Ok(Ok(Ok(known))) => return Ok(known),
+            Ok(Ok(Err(error))) if !error.is_outage() => return Err(error),
+            Ok(failed) => {
+                if let Ok(Err(error)) = failed
+                    && !matches!(error, StoreError::Busy(_))
+                {
+                    follower.primary_fails(&error);
+                }
+                return match self.on_replica_unverified(follower, asked).await {
+                    Ok(known) => Ok(known),
+                    // Perhaps only that connection was broken.
+                    Err(_) => self.on_primary(asked).await,
+                };
+            }
+            Err(_) => {}
+        }
+        let replica = self.on_replica_unverified(follower, asked);
+        tokio::pin!(replica);
+        let mut instead: Option<Vec<Option<Known>>> = None;
+        let mut replica_failed = false;
+        loop {
+            let last = begun + self.patience.last;
+            tokio::select! {
+                known = &mut primary => match (known, instead) {
+                    (Ok(Ok(known)), _) => return Ok(known),
+                    (_, Some(known)) => return Ok(known),
+                    (Ok(Err(error)), None) if replica_failed || !error.is_outage() => return Err(error),
+                    _ => return replica.await,
+                },
+                known = &mut replica, if instead.is_none() && !replica_failed => match known {
+                    Ok(known) if known.iter().flatten().all(|known| known.verified) => return Ok(known),
+                    Ok(known) => instead = Some(known),
+                    Err(error) => {
+                        tracing::debug!(%error, "the replica cannot be read");
+                        replica_failed = true;
+                    }
+                },
+                () = tokio::time::sleep_until(last), if instead.is_some() => {
+                    return Ok(instead.unwrap_or_default());
+                }
+            }
+        }
+    }
+}
+
+/// States of users as the primary has them: nothing is missing.
+async fn primary_states(store: Store, asked: Vec<Asked>, metrics: &Metrics) -> Outcome {
+    let users: Vec<Uuid> = asked.iter().map(|asked| asked.user).collect();
+    let states = store.user_states(&users, SKIPS).await?;
+    metrics.read_states(ReadFrom::Primary, users.len());
+    let known = |state| Known {
+        state,
+        verified: true,
+    };
+    Ok(states.into_iter().map(|state| state.map(known)).collect())
+}
+
+impl Follower {
+    fn positions(&self) -> MutexGuard<'_, Positions> {
+        // Each change is whole before anything could panic.
+        self.positions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    fn primary_fails(&self, error: &StoreError) {
+        if !self.away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "the primary does not answer; likes are read from the replica");
+        }
+    }
+
+    /// How far the replica was, and the state of each.
+    async fn states(
+        &self,
+        asked: &[Asked],
+    ) -> Result<(Option<WalPosition>, Vec<Option<UserState>>), StoreError> {
+        let users: Vec<Uuid> = asked.iter().map(|asked| asked.user).collect();
+        let read = self.replica.user_states(&users, SKIPS).await?;
+        Ok((read.position, read.states))
+    }
+}

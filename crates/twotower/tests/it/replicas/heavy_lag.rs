@@ -1,0 +1,162 @@
+//! A replica that lags, and a primary that dies: what users have liked does not come back.
+
+use super::pair::Pair;
+use crate::life_cycle::place::{Place, USERS};
+use crate::serve::client::Client;
+use crate::serve::fixture::{Running, config, token, user, video};
+use crate::support::{Workplace, sql};
+use serde_json::{Value, json};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use twotower::serve::ReplicaConfig;
+use twotower_store::{ConnectOptions, InteractionKind, Replica};
+use uuid::Uuid;
+
+const REPLICA_READS: &str = r#"twotower_user_state_reads_total{source="replica"}"#;
+const MAX_LAG: Duration = Duration::from_secs(1);
+
+struct Scene {
+    pair: Pair,
+    place: Place,
+    server: Running,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let pair = Pair::start();
+        let place = Place::new(Workplace::on_postgres(pair.primary.clone()));
+        place.next_model();
+        place.json("update");
+        let mut config = config(place.models());
+        // A busy machine is no reason to answer without knowing.
+        config.limits.soft_deadline = Duration::from_secs(2);
+        let replica = {
+            let _runtime = place.runtime.enter();
+            Replica::open(&pair.replica, ConnectOptions::default()).unwrap()
+        };
+        config.replica = Some(ReplicaConfig {
+            replica,
+            max_lag: MAX_LAG,
+        });
+        let server = Running::start(place.store.clone(), config);
+        Self {
+            pair,
+            place,
+            server,
+        }
+    }
+
+    fn metric(&self, series: &str) -> f64 {
+        self.server.metric(series).unwrap_or_default()
+    }
+
+    fn fallbacks(&self, reason: &str) -> f64 {
+        self.metric(&format!(
+            "twotower_replica_fallbacks_total{{reason=\"{reason}\"}}"
+        ))
+    }
+
+    /// What is recommended to a user, all of it, and the answer.
+    fn list(&self, user: Uuid) -> (Vec<String>, Value) {
+        self.server
+            .client
+            .recommended(&token(user), r#"{"limit": 40}"#)
+    }
+
+    /// Until lists are made of what the replica says.
+    fn wait_for_the_replica(&self) {
+        let before = self.metric(REPLICA_READS);
+        let begun = Instant::now();
+        while self.metric(REPLICA_READS) == before {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "the replica is not read: {}",
+                self.server.metrics.get("/metrics", &[]).text
+            );
+            self.list(user(USERS + 100));
+            sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn like_by_event(client: &Client, user: Uuid, video: Uuid) {
+    let authorization = format!("Bearer {}", token(user));
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let event = json!({"event_id": Uuid::from_u128(video.as_u128() ^ user.as_u128()), "kind": "like", "video_id": video});
+    let body = json!({"events": [event]}).to_string();
+    let answer = client.post("/functions/v1/events", &headers, &body);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+#[test]
+fn a_like_is_known_at_once_although_the_replica_does_not_have_it() {
+    let scene = Scene::start();
+    scene.wait_for_the_replica();
+    let lag = scene.metric("twotower_replica_lag_seconds");
+    assert!(lag < 1.0, "{lag}");
+
+    sql(&scene.pair.replica, "SELECT pg_wal_replay_pause()");
+    let somebody = user(USERS + 1);
+    let begun = Instant::now();
+    let mut liked = Vec::new();
+    // Within the lag that is allowed, and past it.
+    for n in 1..=8 {
+        like_by_event(&scene.server.client, somebody, video(n));
+        liked.push(video(n).to_string());
+        let (list, answer) = scene.list(somebody);
+        assert_eq!(list.len(), 40 - liked.len(), "{answer}");
+        assert!(list.iter().all(|id| !liked.contains(id)), "{answer}");
+        assert_eq!(answer["partial"], false);
+        sleep(Duration::from_millis(250));
+    }
+    assert!(begun.elapsed() > MAX_LAG);
+    // Written past the server, which hears of it: a user of whom the replica knows something else.
+    for n in 9..=12 {
+        let other = user(n);
+        scene.list(other);
+        let record = scene
+            .place
+            .store
+            .record(InteractionKind::Like, other, video(n));
+        scene.place.runtime.block_on(record).unwrap();
+        sleep(Duration::from_millis(100));
+        let (list, answer) = scene.list(other);
+        assert!(!list.contains(&video(n).to_string()), "{answer}");
+    }
+    assert!(scene.fallbacks("behind") > 0.0);
+    let lag = scene.metric("twotower_replica_lag_seconds");
+    assert!(lag > 1.0, "{lag}");
+
+    sql(&scene.pair.replica, "SELECT pg_wal_replay_resume()");
+    scene.wait_for_the_replica();
+    let (list, answer) = scene.list(somebody);
+    assert_eq!(list.len(), 32, "{answer}");
+    assert!(list.iter().all(|id| !liked.contains(id)), "{answer}");
+}
+
+#[test]
+fn without_the_primary_the_replica_says_what_it_knows() {
+    let mut scene = Scene::start();
+    scene.wait_for_the_replica();
+    let somebody = user(USERS + 1);
+    for n in 1..=4 {
+        like_by_event(&scene.server.client, somebody, video(n));
+    }
+    // Until the replica has it, which nobody promises when the primary dies.
+    sleep(Duration::from_secs(1));
+    scene.pair.stop_primary();
+    for _ in 0..20 {
+        let (list, answer) = scene.list(somebody);
+        assert_eq!(list.len(), 36, "{answer}");
+        assert_eq!(answer["source"], "two_tower");
+        sleep(Duration::from_millis(100));
+    }
+    let (_, answer) = scene.list(somebody);
+    assert_eq!(answer["partial"], true, "nobody can say what is missing");
+    assert!(scene.fallbacks("primary_away") > 0.0);
+    let ready = scene.server.client.get("/readyz", &[]);
+    assert_eq!(ready.status, 200, "{}", ready.text);
+}

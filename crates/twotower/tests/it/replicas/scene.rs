@@ -1,0 +1,215 @@
+//! Two servers and two databases behind a balancer, and two versions of a model.
+
+use super::balancer::{Balancer, free_place};
+use super::pair::{Pair, place_of};
+use crate::life_cycle::place::Place;
+use crate::serve::fixture::{SECRET, model_of};
+use crate::support::Workplace;
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use twotower_core::model::Model;
+use twotower_store::{ConnectOptions, Store};
+
+/// After a version was made active, answers of the one before may come for so long: a server looks every three seconds, and then loads.
+const SWITCH: Duration = Duration::from_secs(10);
+
+/// Answers wait for the database as long as a failover takes, and events too: right is better here than quick.
+const SETTINGS: &str = "[update]\ngate = false\n[serve]\nsoft_deadline_ms = 1500\ndatabase_ms = 10000\nuser_requests_per_second = 0\nconcurrency_minimum = 64\n";
+
+pub(super) struct Scene {
+    // Ends before what it leads to.
+    balancer: Balancer,
+    servers: [Mutex<Server>; 2],
+    pub(super) pair: Mutex<Pair>,
+    pub(super) place: Place,
+    /// Where the application writes, through the balancer.
+    pub(super) application: Store,
+    pub(super) models: Vec<(i64, Model)>,
+    /// When which version began to be active at the earliest, and the one before ceased to be at the latest.
+    activations: Mutex<Vec<(i64, Instant, Instant)>>,
+}
+
+struct Server {
+    address: String,
+    process: Child,
+}
+
+impl Scene {
+    pub(super) fn start() -> Self {
+        let mut pair = Pair::start();
+        let place = Place::new(Workplace::on_postgres(pair.primary.clone()));
+        place.configure(SETTINGS);
+        let models: Vec<_> = [(64, 1), (32, 2)]
+            .map(|(dim, seed)| (place.next_version(), model_of(dim, seed)))
+            .into();
+        for (version, model) in &models {
+            place.save(*version, model);
+            assert_eq!(place.json("update")["activated"], true);
+        }
+        pair.make_synchronous();
+        let addresses = [free_place(), free_place()];
+        let balancer = Balancer::start(
+            place.folder.path(),
+            [&addresses[0], &addresses[1]],
+            [place_of(&pair.primary), place_of(&pair.replica)],
+        );
+        let url = format!("postgresql://postgres@{}/postgres", balancer.database);
+        let replica = pair.replica.clone();
+        let servers = addresses.map(|address| {
+            let process = serve(&place, &url, &replica, &address);
+            Mutex::new(Server { address, process })
+        });
+        let options = ConnectOptions {
+            max_connections: 16,
+            acquire_timeout: Duration::from_secs(1),
+            statement_timeout: Duration::from_secs(2),
+        };
+        let application = place
+            .runtime
+            .block_on(Store::connect(&url, options))
+            .unwrap();
+        let now = Instant::now();
+        let scene = Self {
+            activations: Mutex::new(vec![(models[1].0, now, now)]),
+            balancer,
+            servers,
+            pair: Mutex::new(pair),
+            place,
+            application,
+            models,
+        };
+        scene.wait_until_ready(0);
+        scene.wait_until_ready(1);
+        scene
+    }
+
+    /// Where clients ask.
+    pub(super) fn api(&self) -> &str {
+        &self.balancer.api
+    }
+
+    /// One server dies and is started again.
+    pub(super) fn kill_server(&self, which: usize) {
+        let mut server = locked(&self.servers[which]);
+        server.process.kill().unwrap();
+        server.process.wait().unwrap();
+        sleep(Duration::from_secs(2));
+        let url = self.database_url();
+        let replica = locked(&self.pair).replica.clone();
+        server.process = serve(&self.place, &url, &replica, &server.address);
+        drop(server);
+        self.wait_until_ready(which);
+    }
+
+    /// The primary dies, the replica takes over, and after a while somebody leads clients there.
+    pub(super) fn fail_over(&self) {
+        let mut pair = locked(&self.pair);
+        pair.stop_primary();
+        sleep(Duration::from_secs(1));
+        pair.promote();
+        sleep(Duration::from_secs(1));
+        self.balancer.switch_database();
+    }
+
+    /// Makes a version active, through the balancer, and waits until nothing else may be answered.
+    pub(super) fn activate(&self, version: i64) {
+        let before = Instant::now();
+        let mut command = self
+            .place
+            .command(&format!("models promote {version} --reason test"));
+        let output = command
+            .env("DATABASE_URL", self.database_url())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        locked(&self.activations).push((version, before, Instant::now()));
+        sleep(SWITCH);
+    }
+
+    /// Whether `version` may be what a request got that was under way from `begun` until `ended`.
+    pub(super) fn may_be(&self, version: i64, begun: Instant, ended: Instant) -> bool {
+        let activations = locked(&self.activations);
+        // Of a version that is being made active nobody has said yet when.
+        let known = activations.iter().enumerate().any(|(n, (of, from, _))| {
+            let until = activations.get(n + 1).map(|(_, _, until)| *until + SWITCH);
+            *of == version && *from <= ended && until.is_none_or(|until| begun <= until)
+        });
+        known
+    }
+
+    fn database_url(&self) -> String {
+        format!("postgresql://postgres@{}/postgres", self.balancer.database)
+    }
+
+    fn wait_until_ready(&self, which: usize) {
+        let url = format!("http://{}/readyz", locked(&self.servers[which]).address);
+        let begun = Instant::now();
+        loop {
+            let answer = ureq::get(&url)
+                .config()
+                .http_status_as_error(false)
+                .timeout_global(Some(Duration::from_secs(5)))
+                .build()
+                .call();
+            if answer.is_ok_and(|answer| answer.status() == 200) {
+                return;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_mins(1),
+                "server {which} does not become ready: {}",
+                self.log()
+            );
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Warnings and errors of both servers.
+    pub(super) fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.place.folder.path().join("serve.log"));
+        let text = text.unwrap_or_default();
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|line| !line.contains("\"INFO\"") && !line.contains(" INFO "))
+            .collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for server in &self.servers {
+            let process = &mut locked(server).process;
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn serve(place: &Place, url: &str, replica: &str, address: &str) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(place.folder.path().join("serve.log"))
+        .unwrap();
+    let mut command: Command = place.command(&format!("serve --listen {address}"));
+    command
+        .env("DATABASE_URL", url)
+        .env("DATABASE_REPLICA_URL", replica)
+        .env("TWOTOWER_JWT_SECRET", SECRET)
+        .env("TWOTOWER_LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    command.spawn().unwrap()
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
