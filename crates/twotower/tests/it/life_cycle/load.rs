@@ -206,12 +206,13 @@ fn other_vectors_are_refused_before_anything_is_written() {
     refused("is not the file that was written", load);
 }
 
+type Spoil = fn(&mut Vec<Row>);
+
 #[test]
 fn rows_that_are_no_vectors_are_named() {
     let place = Place::on_sqlite();
     let version = place.next_model();
     let (videos, _) = vectors(version);
-    type Spoil = fn(&mut Vec<Row>);
     let cases: [(&str, Spoil, &str); 5] = [
         ("long", |rows| rows[4].1[0] = 3.0, "row 5 holds no vector"),
         (
