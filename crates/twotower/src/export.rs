@@ -109,6 +109,8 @@ pub async fn export(
         _ => Path::new("."),
     };
     std::fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+    let name = to.file_name();
+    let name = name.with_context(|| format!("{} is no name of a folder", to.display()))?;
     let folder = Unfinished::create(parent, 0).context("begin the export")?;
     let mut sink = Sink::create(folder.path(), options, progress)?;
     let read = SnapshotOptions {
@@ -136,7 +138,9 @@ pub async fn export(
     manifest.push(b'\n');
     file::write_private(&folder.path().join(MANIFEST), &manifest)
         .with_context(|| format!("write {MANIFEST}"))?;
-    folder.finish(to).context("give the folder its name")?;
+    folder
+        .finish(&parent.join(name))
+        .context("give the folder its name")?;
     report.folder = Some(to.clone());
     report.seconds = Some(started.elapsed().as_secs_f64());
     Ok(report)

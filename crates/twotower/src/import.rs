@@ -25,8 +25,7 @@ mod cell;
 /// Ids that are not UUIDs.
 pub mod id;
 
-/// Times in all their spellings.
-pub mod time;
+pub use twotower_core::external::time;
 
 mod row;
 

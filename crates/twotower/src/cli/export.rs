@@ -66,24 +66,26 @@ pub(super) async fn run(
 
 fn describe(report: &ExportReport) -> String {
     let folder = report.folder.as_ref();
-    let mut text = format!(
-        "{}: {} videos, {} likes, {} skips, {:.1} s\nusers: {}",
-        folder.map_or_else(String::new, |folder| folder.display().to_string()),
-        report.videos.rows,
-        report.likes.rows,
-        report.skips.rows,
-        report.seconds.unwrap_or_default(),
+    let folder = folder.map_or_else(String::new, |folder| folder.display().to_string());
+    let mut lines = vec![
+        format!(
+            "{folder}: {} videos, {} likes, {} skips, {:.1} s",
+            report.videos.rows,
+            report.likes.rows,
+            report.skips.rows,
+            report.seconds.unwrap_or_default()
+        ),
         if report.pseudonyms {
-            "pseudonyms; --user-ids writes their own ids"
+            "users: pseudonyms; --user-ids writes their own ids".to_owned()
         } else {
-            "their own ids"
-        }
-    );
+            "users: their own ids".to_owned()
+        },
+    ];
     if report.orphans > 0 {
-        text.push_str(&format!(
-            "\nleft out: {} likes and skips of videos that are not in the catalogue",
+        lines.push(format!(
+            "left out: {} likes and skips of videos that are not in the catalogue",
             report.orphans
         ));
     }
-    text
+    lines.join("\n")
 }

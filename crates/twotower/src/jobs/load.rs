@@ -128,6 +128,8 @@ struct Input {
     model: Model,
     manifest: Manifest,
     parts: Vec<(VectorTable, Part)>,
+    /// Kinds that are there and have no vector.
+    none_of: Vec<VectorTable>,
     videos: u64,
     users: Option<u64>,
 }
@@ -145,16 +147,23 @@ impl Input {
         let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         vectors.is_of(&manifest, &hex(&Sha256::digest(bytes)))?;
         vectors.verify(interrupt)?;
-        let mut parts = Vec::new();
-        for table in [VectorTable::Videos, VectorTable::Users] {
+        let videos = vectors.manifest.videos.rows;
+        let users = vectors.manifest.users.as_ref().map(|users| users.rows);
+        let (mut parts, mut none_of) = (Vec::new(), Vec::new());
+        for (table, rows) in [
+            (VectorTable::Videos, Some(videos)),
+            (VectorTable::Users, users),
+        ] {
             parts.extend(vectors.parts(table)?.into_iter().map(|part| (table, part)));
+            none_of.extend((rows == Some(0)).then_some(table));
         }
         Ok(Self {
             model,
             manifest,
             parts,
-            videos: vectors.manifest.videos.rows,
-            users: vectors.manifest.users.as_ref().map(|users| users.rows),
+            none_of,
+            videos,
+            users,
         })
     }
 }
@@ -211,7 +220,7 @@ impl Run<'_> {
             )),
             totals: Mutex::default(),
         };
-        let written = writing.write(&input.parts).await?;
+        let written = writing.write(&input).await?;
         let write_seconds = started.elapsed().as_secs_f64();
         generation
             .prepare(&input.model, written.videos.total() as u64)
@@ -333,10 +342,19 @@ struct Writing<'a> {
 
 impl Writing<'_> {
     /// As many parts at once as there are connections.
-    async fn write(self, parts: &[(VectorTable, Part)]) -> anyhow::Result<Totals> {
+    async fn write(self, input: &Input) -> anyhow::Result<Totals> {
+        for &table in &input.none_of {
+            let all = Batch {
+                ids: Vec::new(),
+                numbers: Vec::new(),
+                from: Uuid::nil(),
+                until: None,
+            };
+            self.batch(table, &all, &[]).await?;
+        }
         let next = AtomicUsize::new(0);
         let writer = || async {
-            while let Some((table, part)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some((table, part)) = input.parts.get(next.fetch_add(1, Ordering::Relaxed)) {
                 self.part(*table, part).await?;
             }
             Ok::<_, anyhow::Error>(())

@@ -1,5 +1,7 @@
+//! Times in all their spellings.
+
 /// What a time may be, for messages.
-pub(crate) const EXPECTED: &str =
+pub const EXPECTED: &str =
     "a time (2026-01-31, 2026-01-31 23:59:59 or 2026-01-31T23:59:59+09:00; Unix seconds, ms or µs)";
 
 const SECOND: i64 = 1_000_000;
@@ -39,7 +41,7 @@ pub fn from_unix(number: i64) -> Option<i64> {
 }
 
 /// As [`from_unix`], for a time in seconds with a fraction or a large whole number held as floating point.
-pub(crate) fn from_float(number: f64) -> Option<i64> {
+pub fn from_float(number: f64) -> Option<i64> {
     if number.fract() == 0.0 {
         return (number.abs() < 9.2e18)
             .then(|| from_unix(number as i64))
@@ -54,12 +56,12 @@ pub(crate) fn from_float(number: f64) -> Option<i64> {
 }
 
 /// Microseconds since 1970 of the midnight that begins a day.
-pub(crate) fn from_days(days: i64) -> Option<i64> {
+pub fn from_days(days: i64) -> Option<i64> {
     days.checked_mul(DAY)
 }
 
 /// Midnight of a date of the Gregorian calendar; `None` if there is no such day.
-pub(crate) fn from_date(year: i64, month: i64, day: i64) -> Option<i64> {
+pub fn from_date(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let last = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,

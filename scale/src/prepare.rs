@@ -1,0 +1,156 @@
+//! Likes and skips of any number → training shards.
+//!
+//! The engine sorts by (user, kind, time, video), which is all that needs one. The stream that comes out is read once: one
+//! user's videos are all that is kept of it.
+
+mod catalogue;
+
+mod plan;
+
+mod packer;
+
+mod shard;
+
+mod rank;
+
+mod age;
+
+mod database;
+
+mod manifest;
+
+pub use manifest::{Manifest, ShardEntry, Temporal};
+
+pub(crate) use catalogue::{read as read_catalogue, write as write_catalogue, write_videos};
+pub(crate) use plan::interactions;
+
+use crate::engine::{Engine, EngineArguments};
+use crate::output::Output;
+use crate::source::{Source, SourceArguments};
+use anyhow::Context;
+use futures_util::StreamExt;
+use packer::Packer;
+use shard::{Packed, ShardWriter};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tracing::{info, warn};
+use twotower_core::feature::Catalogue;
+
+/// Batches of sorted rows that wait for the one who packs them.
+const WAITING: usize = 16;
+
+/// `twotower-scale prepare`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    source: SourceArguments,
+    /// Folder to write, which must not exist yet
+    #[arg(long, value_name = "FOLDER")]
+    to: PathBuf,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Leave out likes and skips older than this, counted back from the latest
+    #[arg(long, value_name = "N")]
+    max_age_days: Option<u32>,
+    /// Rows of a shard, at least: a user is never cut over two
+    #[arg(long, default_value_t = 8_388_608, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    shard_rows: u64,
+}
+
+/// Writes the shards and prints what they hold.
+///
+/// # Errors
+/// If the source cannot be read or holds what is no like, skip or video; if the engine or the disk refuses. Nothing of that
+/// name is there then.
+pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let output = Output::create(&arguments.to)?;
+    let source = if arguments.source.is_database() {
+        database::export(&arguments.source.from, &output).await?
+    } else {
+        arguments.source.resolve()?
+    };
+    let engine = Engine::new(&arguments.engine, &output.spill()).await?;
+    let catalogue = Arc::new(read_catalogue(&engine.here, &source.videos).await?);
+    info!(videos = catalogue.len(), "read the catalogue");
+
+    let mut attempt = 1;
+    let output = Arc::new(output);
+    let (packed, orphans) = loop {
+        match pack(&engine, &source, &catalogue, &output, arguments).await {
+            Ok(packed) => break packed,
+            Err(error) if attempt < engine.attempts => {
+                warn!(
+                    "attempt {attempt} of {}: {error:#}: beginning again",
+                    engine.attempts
+                );
+                attempt += 1;
+                output.restart()?;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let entry = write_catalogue(&output, &catalogue)?;
+    let temporal = rank::temporal(output.folder(), &packed)?;
+    let manifest = Manifest::new(packed, orphans, temporal, entry);
+    let output = Arc::into_inner(output).context("a thread still writes")?;
+    let folder = output.finish(manifest::NAME, &manifest)?;
+    println!(
+        "{} likes and {} skips of {} users, {} videos; {} rows name no video of the catalogue and were left out",
+        manifest.likes, manifest.skips, manifest.users, manifest.videos, manifest.orphans
+    );
+    println!("prepare of {} completed successfully", folder.display());
+    Ok(())
+}
+
+/// Sorts, packs and cuts off what is too old; returns what was written and the number of orphans.
+async fn pack(
+    engine: &Engine,
+    source: &Source,
+    catalogue: &Arc<Catalogue>,
+    output: &Arc<Output>,
+    arguments: &Arguments,
+) -> anyhow::Result<(Packed, u64)> {
+    let rows = plan::sorted(&engine.context, source).await?;
+    let mut stream = rows.execute_stream().await.context("start the sort")?;
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(WAITING);
+    let (catalogue, output) = (catalogue.clone(), output.clone());
+    let (shard_rows, max_age_days) = (arguments.shard_rows, arguments.max_age_days);
+    let packing = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let folder = match max_age_days {
+            None => output.folder().to_owned(),
+            Some(_) => age::folder(&output)?,
+        };
+        let mut packer = Packer::new(&catalogue, ShardWriter::new(&folder, shard_rows));
+        while let Some(batch) = receiver.blocking_recv() {
+            packer.push(&batch)?;
+        }
+        let (packed, orphans) = packer.finish()?;
+        let packed = match max_age_days {
+            None => packed,
+            Some(days) => age::cut(&output, &packed, days, shard_rows)?,
+        };
+        Ok((packed, orphans))
+    });
+    let mut failed = None;
+    while let Some(batch) = stream.next().await {
+        match batch {
+            // Nobody receives: packing has failed, and says why below.
+            Ok(batch) => {
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    // Whoever still packs must end before anybody begins again.
+    drop(sender);
+    let packed = packing.await.context("pack the rows")?;
+    match failed {
+        Some(error) => Err(error).context("sort the likes and skips"),
+        None => packed,
+    }
+}

@@ -1,0 +1,52 @@
+use crate::function::{LIKE, SKIP, id, moment};
+use crate::source::{Source, Table};
+use anyhow::Context;
+use datafusion::dataframe::DataFrame;
+use datafusion::prelude::{SessionContext, col, lit};
+
+/// All likes and skips as `user`, `kind`, `at`, `video`, in no order: ids are 16 bytes, times microseconds since 1970.
+pub(crate) async fn interactions(
+    context: &SessionContext,
+    source: &Source,
+) -> anyhow::Result<DataFrame> {
+    let likes = of_kind(context, &source.likes, "likes", LIKE).await?;
+    match &source.skips {
+        None => Ok(likes),
+        Some(skips) => likes
+            .union(of_kind(context, skips, "skips", SKIP).await?)
+            .context("put likes and skips together"),
+    }
+}
+
+async fn of_kind(
+    context: &SessionContext,
+    files: &str,
+    name: &'static str,
+    kind: i8,
+) -> anyhow::Result<DataFrame> {
+    let table = Table::open(context, files, name).await?;
+    let in_errors = |column: &str| lit(format!("{column} of {name}"));
+    let columns = vec![
+        id().call(vec![table.needed("user_id")?, in_errors("user_id")])
+            .alias("user"),
+        lit(kind).alias("kind"),
+        moment()
+            .call(vec![table.needed("created_at")?, in_errors("created_at")])
+            .alias("at"),
+        id().call(vec![table.needed("video_id")?, in_errors("video_id")])
+            .alias("video"),
+    ];
+    table
+        .rows
+        .select(columns)
+        .with_context(|| format!("read the {name}"))
+}
+
+/// The rows in the order (user, kind, at, video), as one stream.
+pub(crate) async fn sorted(context: &SessionContext, source: &Source) -> anyhow::Result<DataFrame> {
+    let ascending = |column| col(column).sort(true, false);
+    interactions(context, source)
+        .await?
+        .sort(["user", "kind", "at", "video"].map(ascending).to_vec())
+        .context("plan the sort")
+}

@@ -1,0 +1,235 @@
+//! Where videos, likes and skips are read from.
+
+use anyhow::{Context, bail, ensure};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::options::ParquetReadOptions;
+use datafusion::prelude::{Expr, SessionContext, ident};
+use std::path::Path;
+
+/// What was asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SourceArguments {
+    /// Folder (or s3:// prefix) with `videos/*.parquet`, `likes/*.parquet` and, if there are any, `skips/*.parquet`; or the
+    /// likes alone, as a Parquet file or pattern, with --videos and perhaps --skips; or `postgres` for the database of
+    /// `DATABASE_URL`
+    #[arg(long, value_name = "FOLDER|PATTERN|s3://…|postgres")]
+    pub from: String,
+    /// Skips: a Parquet file or pattern
+    #[arg(long, value_name = "PATTERN")]
+    pub skips: Option<String>,
+    /// Videos: a Parquet file or pattern
+    #[arg(long, value_name = "PATTERN")]
+    pub videos: Option<String>,
+}
+
+/// Files and patterns in a form that another process on another machine understands as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) videos: String,
+    pub(crate) likes: String,
+    pub(crate) skips: Option<String>,
+}
+
+impl SourceArguments {
+    /// Whether rows are to be fetched from a database first.
+    pub(crate) fn is_database(&self) -> bool {
+        self.from == "postgres"
+            || self.from.starts_with("postgres://")
+            || self.from.starts_with("postgresql://")
+    }
+
+    /// Decides which files hold what.
+    ///
+    /// # Errors
+    /// If it is not said where the videos are, or a local file is missing.
+    pub(crate) fn resolve(&self) -> anyhow::Result<Source> {
+        let from = self.from.trim_end_matches('/');
+        if let Some(videos) = &self.videos {
+            return Ok(Source {
+                videos: absolute(videos)?,
+                likes: absolute(&self.from)?,
+                skips: self.skips.as_deref().map(absolute).transpose()?,
+            });
+        }
+        ensure!(
+            self.skips.is_none(),
+            "--skips without --videos: with a folder as --from, its own skips are read; else name the videos as well"
+        );
+        if from.contains("://") {
+            ensure!(
+                !from.ends_with(".parquet") && !from.contains('*'),
+                "--from {from} names the likes alone: add --videos"
+            );
+            // Whether a prefix without a single object is an error cannot be told from here; reading it says so.
+            return Ok(Source {
+                videos: format!("{from}/videos/"),
+                likes: format!("{from}/likes/"),
+                skips: Some(format!("{from}/skips/")),
+            });
+        }
+        Self::folder(Path::new(from))
+    }
+
+    fn folder(folder: &Path) -> anyhow::Result<Source> {
+        let of = |name: &str| -> anyhow::Result<Option<String>> {
+            let files = folder.join(name);
+            let file = folder.join(format!("{name}.parquet"));
+            match (files.is_dir(), file.is_file()) {
+                (true, true) => bail!(
+                    "{} and {} are both there: keep one of them",
+                    files.display(),
+                    file.display()
+                ),
+                (true, false) => Ok(Some(format!("{}/", path(&files)?))),
+                (false, true) => Ok(Some(path(&file)?)),
+                (false, false) => Ok(None),
+            }
+        };
+        let needed = |name: &str| {
+            of(name)?.with_context(|| {
+                format!(
+                    "{} has neither {name}/ nor {name}.parquet: name a folder that has, or the likes as --from and the videos as --videos",
+                    folder.display()
+                )
+            })
+        };
+        Ok(Source {
+            videos: needed("videos")?,
+            likes: needed("likes")?,
+            skips: of("skips")?,
+        })
+    }
+}
+
+/// A local pattern as an absolute one: an executor works in another folder.
+fn absolute(pattern: &str) -> anyhow::Result<String> {
+    if pattern.contains("://") {
+        return Ok(pattern.to_owned());
+    }
+    ensure!(
+        pattern.contains(['*', '?', '[']) || Path::new(pattern).exists(),
+        "{pattern}: no such file or folder"
+    );
+    let slash = if Path::new(pattern).is_dir() && !pattern.ends_with('/') {
+        "/"
+    } else {
+        ""
+    };
+    Ok(format!("{}{slash}", path(Path::new(pattern))?))
+}
+
+fn path(path: &Path) -> anyhow::Result<String> {
+    let absolute = std::path::absolute(path).with_context(|| format!("{}", path.display()))?;
+    match absolute.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => bail!("{}: the name is not UTF-8", absolute.display()),
+    }
+}
+
+/// One table of Parquet files, and its columns by our names for them.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) rows: DataFrame,
+    /// What it is called in errors.
+    pub(crate) name: &'static str,
+}
+
+impl Table {
+    pub(crate) async fn open(
+        context: &SessionContext,
+        files: &str,
+        name: &'static str,
+    ) -> anyhow::Result<Self> {
+        let rows = context
+            .read_parquet(files, ParquetReadOptions::default())
+            .await
+            .with_context(|| format!("read the {name} of {files}"))?;
+        ensure!(
+            !rows.schema().fields().is_empty(),
+            "{files} has no Parquet file with columns (names end in .parquet): correct the path of the {name}"
+        );
+        Ok(Self { rows, name })
+    }
+
+    /// The column of this name. Letter case counts only if two differ in nothing else.
+    pub(crate) fn column(&self, name: &str) -> Option<Expr> {
+        let fields = self.rows.schema().fields();
+        let exact = fields.iter().find(|field| field.name() == name);
+        let found = exact.or_else(|| {
+            let mut alike = fields
+                .iter()
+                .filter(|f| f.name().eq_ignore_ascii_case(name));
+            let first = alike.next();
+            first.filter(|_| alike.next().is_none())
+        });
+        found.map(|field| ident(field.name()))
+    }
+
+    /// As [`Table::column`], for one that must be there.
+    pub(crate) fn needed(&self, name: &str) -> anyhow::Result<Expr> {
+        self.column(name).with_context(|| {
+            let fields = self.rows.schema().fields().iter();
+            let names: Vec<String> = fields.map(|field| format!("`{}`", field.name())).collect();
+            format!(
+                "{} need a column `{name}`, and the files have {}: rename the column where the files are written",
+                self.name,
+                names.join(", ")
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn arguments(from: &str, videos: Option<&str>, skips: Option<&str>) -> SourceArguments {
+        SourceArguments {
+            from: from.to_owned(),
+            skips: skips.map(str::to_owned),
+            videos: videos.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_folder_says_by_its_names_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_str().unwrap();
+        let resolve = || arguments(root, None, None).resolve();
+        let error = resolve().unwrap_err().to_string();
+        assert!(
+            error.contains("neither videos/ nor videos.parquet"),
+            "{error}"
+        );
+        fs::create_dir(folder.path().join("likes")).unwrap();
+        fs::write(folder.path().join("videos.parquet"), "").unwrap();
+        let source = resolve().unwrap();
+        assert_eq!(source.videos, format!("{root}/videos.parquet"));
+        assert_eq!(source.likes, format!("{root}/likes/"));
+        assert_eq!(source.skips, None);
+        fs::write(folder.path().join("likes.parquet"), "").unwrap();
+        assert!(resolve().unwrap_err().to_string().contains("both"));
+    }
+
+    #[test]
+    fn the_likes_alone_need_videos() {
+        let error = |from, skips| {
+            let arguments = arguments(from, None, skips);
+            arguments.resolve().unwrap_err().to_string()
+        };
+        assert!(error("s3://bucket/likes/*.parquet", None).contains("--videos"));
+        assert!(error("x", Some("skips.parquet")).contains("--videos"));
+        let all = arguments("likes/*.parquet", Some("v*.parquet"), None);
+        let source = all.resolve().unwrap();
+        assert!(source.likes.starts_with('/') && source.likes.ends_with("/likes/*.parquet"));
+        assert_eq!(
+            arguments("s3://b/app/", None, None)
+                .resolve()
+                .unwrap()
+                .likes,
+            "s3://b/app/likes/"
+        );
+        assert!(arguments("postgres", None, None).is_database());
+    }
+}
