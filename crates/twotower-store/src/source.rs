@@ -38,6 +38,8 @@ pub struct SourceRead {
     pub orphans: u64,
     /// Time of the latest like or skip, microseconds since 1970; `None` without any.
     pub latest_at_us: Option<i64>,
+    /// Number of the last erasure that it knows of; 0 before the first.
+    pub erasures_seen: i64,
 }
 
 /// Which likes and skips are read.
@@ -91,6 +93,9 @@ impl Selection {
     }
 
     pub(crate) fn finish(self) -> SourceRead {
-        self.read
+        SourceRead {
+            erasures_seen: self.tombstones.last,
+            ..self.read
+        }
     }
 }

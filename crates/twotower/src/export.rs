@@ -71,6 +71,8 @@ pub struct ExportReport {
     pub orphans: u64,
     /// Time of the latest like or skip, microseconds since 1970.
     pub latest_at_us: Option<i64>,
+    /// Number of the last erasure that the database knew of: of who was erased until then there is nothing here.
+    pub erasures_seen: i64,
     /// Wall time, seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
@@ -132,6 +134,7 @@ pub async fn export(
         skips,
         orphans: read.orphans,
         latest_at_us: read.latest_at_us,
+        erasures_seen: read.erasures_seen,
         seconds: None,
     };
     let mut manifest = serde_json::to_vec_pretty(&report)?;
