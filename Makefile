@@ -75,6 +75,10 @@ test-machine: ## the package in a machine with a systemd of its own, installed, 
 	tests/deploy/test_image $(binary)
 	tests/deploy/test_machine "$$(scripts/package-deb $(binary) target/packages)"
 
+.PHONY: test-replicas
+test-replicas: ## two servers behind HAProxy (Debian's package) over a primary and its replica, while they die; TWOTOWER_TORTURE=full asks 100,000 times
+	scripts/test-rust --run-ignored only --no-capture -E 'test(replicas::)'
+
 .PHONY: quality
 quality: ## ranking quality on ../shared/data; fails where that folder is missing
 	scripts/test-postgres run scripts/quality

@@ -155,18 +155,23 @@ impl Sources {
                 Ok(()) => Ok(()),
                 Err(_) => on_replica().await,
             },
-            answer = async {
+            // What fails here leaves the primary all the time that it needs.
+            Ok(()) = async {
                 sleep(self.patience.first).await;
                 on_replica().await
-            } => answer,
+            } => Ok(()),
         }
     }
 
     /// Everything that each of `asked` has liked, and the latest skips and the blocks.
     pub(super) async fn read(&self, asked: &[Asked]) -> Outcome {
-        let Some(follower) = &self.follower else {
-            return self.on_primary(asked).await;
-        };
+        match &self.follower {
+            None => self.on_primary(asked).await,
+            Some(follower) => Box::pin(self.read_with(follower, asked)).await,
+        }
+    }
+
+    async fn read_with(&self, follower: &Follower, asked: &[Asked]) -> Outcome {
         if follower.is_away() {
             return match self.on_replica_unverified(follower, asked).await {
                 Ok(known) => Ok(known),
@@ -284,7 +289,8 @@ impl Sources {
         if asked.is_empty() {
             return Ok(Vec::new());
         }
-        primary_states(self.primary.clone(), asked.to_vec(), &self.metrics).await
+        let states = primary_states(self.primary.clone(), asked.to_vec(), &self.metrics);
+        Box::pin(states).await
     }
 
     /// What the primary says, or if it is away or slow the replica.
@@ -325,8 +331,7 @@ impl Sources {
             let last = begun + self.patience.last;
             tokio::select! {
                 known = &mut primary => match (known, instead) {
-                    (Ok(Ok(known)), _) => return Ok(known),
-                    (_, Some(known)) => return Ok(known),
+                    (Ok(Ok(known)), _) | (_, Some(known)) => return Ok(known),
                     (Ok(Err(error)), None) if replica_failed || !error.is_outage() => return Err(error),
                     _ => return replica.await,
                 },
@@ -382,7 +387,7 @@ impl Follower {
         asked: &[Asked],
     ) -> Result<(Option<WalPosition>, Vec<Option<UserState>>), StoreError> {
         let users: Vec<Uuid> = asked.iter().map(|asked| asked.user).collect();
-        let read = self.replica.user_states(&users, SKIPS).await?;
+        let read = Box::pin(self.replica.user_states(&users, SKIPS)).await?;
         Ok((read.position, read.states))
     }
 }

@@ -31,7 +31,9 @@ impl Scrubber {
             .filter_map(|host| host.split(':').next())
             .chain([machine.trim()]);
         let names: Vec<String> = names.map(str::to_owned).collect();
-        let known = of_environment.chain(of_address(&place.db_url));
+        let replica = std::env::var("DATABASE_REPLICA_URL").unwrap_or_default();
+        let addresses = [place.db_url.as_str(), replica.as_str()];
+        let known = of_environment.chain(addresses.into_iter().flat_map(of_address));
         Self::knowing(known.chain(hosts).chain(names))
     }
 
@@ -79,6 +81,7 @@ fn holds_secret(name: &str) -> bool {
         "CREDENTIAL",
         "WEBHOOK",
         "DATABASE_URL",
+        "DATABASE_REPLICA_URL",
         // Names of people and their folders.
         "USER",
         "LOGNAME",

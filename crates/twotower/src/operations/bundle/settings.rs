@@ -36,8 +36,9 @@ const CHOICES: [&str; 10] = [
 ];
 
 /// Variables that our commands read.
-const VARIABLES: [&str; 23] = [
+const VARIABLES: [&str; 24] = [
     "DATABASE_URL",
+    "DATABASE_REPLICA_URL",
     "TWOTOWER_LOG",
     "TWOTOWER_LOG_FORMAT",
     "TWOTOWER_LOG_FILE",

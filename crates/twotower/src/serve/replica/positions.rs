@@ -173,13 +173,13 @@ mod tests {
     fn a_change_is_not_missed_and_concerns_nobody_else() {
         let start = Instant::now();
         let mut positions = told(start, 13);
-        let now = start + ms(3100);
+        let (before, now) = (start + ms(3099), start + ms(3100));
         positions.changed(somebody(), now);
         assert_eq!(required(&positions, now), Err(Unverified::OwnChange));
         let other = Subject::User(Uuid::from_u128(2));
         assert!(positions.required(&other, now, MAX_LAG).is_ok());
         // Asked before the change was heard, and told after.
-        positions.told(now - ms(1), WalPosition::new(1400), MAX_LAG);
+        positions.told(before, WalPosition::new(1400), MAX_LAG);
         assert_eq!(required(&positions, now), Err(Unverified::OwnChange));
         positions.told(now + ms(1), WalPosition::new(1500), MAX_LAG);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! HAProxy with the configuration of `deploy/haproxy`.
+//! `HAProxy` with the configuration of `deploy/haproxy`.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -100,7 +100,7 @@ impl Drop for Balancer {
     }
 }
 
-/// Asks HAProxy what it makes of a configuration.
+/// Asks `HAProxy` what it makes of a configuration.
 fn check(path: &Path) {
     let output = Command::new(PROGRAM)
         .args(["-c", "-f"])

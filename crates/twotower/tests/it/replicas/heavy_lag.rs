@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use twotower::serve::ReplicaConfig;
-use twotower_store::{ConnectOptions, InteractionKind, Replica};
+use twotower_store::{ConnectOptions, InteractionKind, Replica, Store, StoreError};
 use uuid::Uuid;
 
 const REPLICA_READS: &str = r#"twotower_user_state_reads_total{source="replica"}"#;
@@ -67,7 +67,7 @@ impl Scene {
     fn wait_for_the_replica(&self) {
         let before = self.metric(REPLICA_READS);
         let begun = Instant::now();
-        while self.metric(REPLICA_READS) == before {
+        while self.metric(REPLICA_READS) <= before {
             assert!(
                 begun.elapsed() < Duration::from_secs(30),
                 "the replica is not read: {}",
@@ -159,4 +159,47 @@ fn without_the_primary_the_replica_says_what_it_knows() {
     assert!(scene.fallbacks("primary_away") > 0.0);
     let ready = scene.server.client.get("/readyz", &[]);
     assert_eq!(ready.status, 200, "{}", ready.text);
+}
+
+#[test]
+fn a_server_that_takes_no_writes_says_so() {
+    let pair = Pair::start();
+    let place = Place::new(Workplace::on_postgres(pair.primary.clone()));
+    // The replica has all that was written by now.
+    sleep(Duration::from_secs(1));
+    place.runtime.block_on(async {
+        let options = ConnectOptions::default();
+        let store = Store::connect(&pair.replica, options).await.unwrap();
+        let written = store.record(InteractionKind::Like, user(1), video(9)).await;
+        let error = written.unwrap_err();
+        assert!(matches!(error, StoreError::ReadOnly(_)), "{error}");
+        assert!(error.is_outage() && error.is_transient());
+        let position = store.primary_position().await;
+        assert!(matches!(position, Err(StoreError::Standby)), "{position:?}");
+        let listening = store.listen_user_changes().await;
+        assert!(
+            matches!(listening, Err(StoreError::ReadOnly(_))),
+            "{listening:?}"
+        );
+
+        let primary = place.store.primary_position().await.unwrap().unwrap();
+        let replica = Replica::open(&pair.replica, options).unwrap();
+        let states = replica
+            .user_states(&[user(0), user(999)], 10)
+            .await
+            .unwrap();
+        assert!(
+            states.position.unwrap() >= primary.position,
+            "{states:?} {primary:?}"
+        );
+        let likes: Vec<_> = states
+            .states
+            .iter()
+            .flatten()
+            .map(|it| it.likes.clone())
+            .collect();
+        assert_eq!(likes, [vec![video(1)], vec![]]);
+        let wrong = Replica::open("sqlite://a.db", options).unwrap_err();
+        assert!(matches!(wrong, StoreError::ReplicaUrl(_)), "{wrong}");
+    });
 }

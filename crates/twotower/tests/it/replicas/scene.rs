@@ -28,12 +28,20 @@ pub(super) struct Scene {
     /// Where the application writes, through the balancer.
     pub(super) application: Store,
     pub(super) models: Vec<(i64, Model)>,
-    /// When which version began to be active at the earliest, and the one before ceased to be at the latest.
-    activations: Mutex<Vec<(i64, Instant, Instant)>>,
+    activations: Mutex<Vec<Activation>>,
+}
+
+/// A version and when it began to be active, at the earliest.
+struct Activation {
+    version: i64,
+    from: Instant,
+    /// When the one before had ceased to be, at the latest; `None` while nobody knows.
+    done: Option<Instant>,
 }
 
 struct Server {
     address: String,
+    metrics: String,
     process: Child,
 }
 
@@ -59,8 +67,13 @@ impl Scene {
         let url = format!("postgresql://postgres@{}/postgres", balancer.database);
         let replica = pair.replica.clone();
         let servers = addresses.map(|address| {
-            let process = serve(&place, &url, &replica, &address);
-            Mutex::new(Server { address, process })
+            let metrics = free_place();
+            let process = serve(&place, &url, &replica, [&address, &metrics]);
+            Mutex::new(Server {
+                address,
+                metrics,
+                process,
+            })
         });
         let options = ConnectOptions {
             max_connections: 16,
@@ -73,7 +86,11 @@ impl Scene {
             .unwrap();
         let now = Instant::now();
         let scene = Self {
-            activations: Mutex::new(vec![(models[1].0, now, now)]),
+            activations: Mutex::new(vec![Activation {
+                version: models[1].0,
+                from: now,
+                done: Some(now),
+            }]),
             balancer,
             servers,
             pair: Mutex::new(pair),
@@ -99,7 +116,12 @@ impl Scene {
         sleep(Duration::from_secs(2));
         let url = self.database_url();
         let replica = locked(&self.pair).replica.clone();
-        server.process = serve(&self.place, &url, &replica, &server.address);
+        server.process = serve(
+            &self.place,
+            &url,
+            &replica,
+            [&server.address, &server.metrics],
+        );
         drop(server);
         self.wait_until_ready(which);
     }
@@ -116,7 +138,11 @@ impl Scene {
 
     /// Makes a version active, through the balancer, and waits until nothing else may be answered.
     pub(super) fn activate(&self, version: i64) {
-        let before = Instant::now();
+        locked(&self.activations).push(Activation {
+            version,
+            from: Instant::now(),
+            done: None,
+        });
         let mut command = self
             .place
             .command(&format!("models promote {version} --reason test"));
@@ -129,19 +155,32 @@ impl Scene {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        locked(&self.activations).push((version, before, Instant::now()));
+        if let Some(last) = locked(&self.activations).last_mut() {
+            last.done = Some(Instant::now());
+        }
         sleep(SWITCH);
     }
 
     /// Whether `version` may be what a request got that was under way from `begun` until `ended`.
     pub(super) fn may_be(&self, version: i64, begun: Instant, ended: Instant) -> bool {
         let activations = locked(&self.activations);
-        // Of a version that is being made active nobody has said yet when.
-        let known = activations.iter().enumerate().any(|(n, (of, from, _))| {
-            let until = activations.get(n + 1).map(|(_, _, until)| *until + SWITCH);
-            *of == version && *from <= ended && until.is_none_or(|until| begun <= until)
-        });
-        known
+        activations.iter().enumerate().any(|(n, activation)| {
+            let until = activations.get(n + 1).and_then(|next| next.done);
+            activation.version == version
+                && activation.from <= ended
+                && until.is_none_or(|until| begun <= until + SWITCH)
+        })
+    }
+
+    /// One series of one server's metrics, named with its labels; 0 of one that is not told.
+    pub(super) fn metric(&self, which: usize, series: &str) -> f64 {
+        let url = format!("http://{}/metrics", locked(&self.servers[which]).metrics);
+        let mut answer = ureq::get(url).call().unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
     }
 
     fn database_url(&self) -> String {
@@ -192,13 +231,17 @@ impl Drop for Scene {
     }
 }
 
-fn serve(place: &Place, url: &str, replica: &str, address: &str) -> Child {
+/// Starts a server that listens on the first of `addresses`, and tells metrics on the second.
+fn serve(place: &Place, url: &str, replica: &str, addresses: [&str; 2]) -> Child {
+    let [address, metrics] = addresses;
     let log = File::options()
         .create(true)
         .append(true)
         .open(place.folder.path().join("serve.log"))
         .unwrap();
-    let mut command: Command = place.command(&format!("serve --listen {address}"));
+    let mut command: Command = place.command(&format!(
+        "serve --listen {address} --metrics-listen {metrics}"
+    ));
     command
         .env("DATABASE_URL", url)
         .env("DATABASE_REPLICA_URL", replica)
