@@ -1,9 +1,10 @@
 //! Vectors of every version.
 
-use super::{VECTORS, contract, vector_rows, video_id};
+use super::{VECTORS, contract, user_id, vector_rows, video_id};
 use std::time::Duration;
 use twotower_core::embedding::EmbeddingError;
-use twotower_store::{EmbeddingRow, Store, StoreError, VectorSummary, VectorTable};
+use twotower_store::{EmbeddingRow, ErasePlan, Store, StoreError, VectorSummary, VectorTable};
+use uuid::Uuid;
 
 contract! {
     vectors_are_counted_and_summarized,
@@ -11,6 +12,8 @@ contract! {
     bad_vectors_are_refused_before_writing,
     generations_do_not_meet,
     vectors_grow_old,
+    new_vectors_are_inserted_and_old_ones_replaced,
+    nobody_who_was_erased_is_inserted,
 }
 
 async fn vectors_are_counted_and_summarized(store: &Store) {
@@ -148,4 +151,61 @@ async fn vectors_grow_old(store: &Store) {
     let rows: Vec<_> = ages.iter().map(|age| (age.version, age.rows)).collect();
     assert_eq!(rows, [(1, 3), (2, 1)]);
     assert!(ages[1].age > old && ages[0].age < ages[1].age && ages[1].age < hour);
+}
+
+async fn new_vectors_are_inserted_and_old_ones_replaced(store: &Store) {
+    for table in [VectorTable::Videos, VectorTable::Users] {
+        let ids = [1, 2, 3].map(video_id);
+        let rows = vector_rows(&ids);
+        store.insert_embeddings(table, 5, &rows).await.unwrap();
+        store.insert_embeddings(table, 6, &rows).await.unwrap();
+        let (read, embeddings) = store.read_embeddings(table, 5, 2).await.unwrap();
+        assert_eq!(
+            (read, embeddings.as_slice()),
+            (ids.to_vec(), &VECTORS.concat()[..])
+        );
+        let between = async |from, until| {
+            let found = store.fingerprints_between(table, 5, from, until).await;
+            found
+                .unwrap()
+                .into_iter()
+                .map(|(id, _)| id)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(between(Uuid::nil(), None).await, ids);
+        assert_eq!(between(ids[1], Some(ids[2])).await, [ids[1]]);
+        assert_eq!(between(video_id(9), None).await, []);
+        // The answer to a first try may have been lost; meanwhile somebody may have written.
+        let mut again = rows.clone();
+        again[1].vector = &VECTORS[0];
+        again[1].fingerprint = 4;
+        store.insert_embeddings(table, 5, &again).await.unwrap();
+        let (read, embeddings) = store.read_embeddings(table, 5, 2).await.unwrap();
+        assert_eq!((read.len(), embeddings.row(1)), (3, &VECTORS[0][..]));
+        let fingerprints = store.read_fingerprints(table, 5).await.unwrap();
+        assert_eq!(fingerprints[1], (ids[1], 4));
+        let bad = [EmbeddingRow {
+            vector: &[1.0, 1.0],
+            ..rows[0]
+        }];
+        let error = store.insert_embeddings(table, 7, &bad).await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::Vector { row: 0, .. }),
+            "{error}"
+        );
+        store.insert_embeddings(table, 7, &[]).await.unwrap();
+    }
+}
+
+async fn nobody_who_was_erased_is_inserted(store: &Store) {
+    let ids = [1, 2].map(user_id);
+    let plan = ErasePlan::default();
+    store.erase_user(ids[0], &plan).await.unwrap();
+    let rows = vector_rows(&ids);
+    let table = VectorTable::Users;
+    store.insert_embeddings(table, 5, &rows).await.unwrap();
+    let left = store.read_fingerprints(table, 5).await.unwrap();
+    assert_eq!(left, [(ids[1], -1)]);
+    store.insert_embeddings(table, 5, &rows[..1]).await.unwrap();
+    assert_eq!(store.read_fingerprints(table, 5).await.unwrap().len(), 1);
 }

@@ -5,6 +5,9 @@ use super::vectors::{Folder, Row};
 use crate::serve::fixture::{VIDEOS, catalogue, model, user, video};
 use crate::support::sql;
 use serde_json::{Value, json};
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 use twotower_core::interaction::History;
 use twotower_core::model::TwoTower;
 use twotower_store::VectorTable;
@@ -155,6 +158,39 @@ fn what_was_loaded_before_a_fault_is_not_loaded_again() {
     }
 }
 
+/// Killed at one moment or another: readers see nothing, or all of it, and one run does what is left.
+#[test]
+fn a_killed_load_is_finished_by_the_next_one() {
+    for place in Place::on_both() {
+        place.lease_of_one_second();
+        let version = place.next_model();
+        let (videos, users) = vectors(version);
+        let mut folder = empty(&place, version, "vectors");
+        // Each row group is a transaction of its own.
+        folder.add("videos", &videos, 1);
+        folder.add("users", &users, 2);
+        let load = "load --model models/1 --from vectors --connections 2";
+        for delay_ms in [20, 60, 120, 250] {
+            let child = place.command(load).stderr(Stdio::null()).spawn();
+            let mut child = child.unwrap();
+            sleep(Duration::from_millis(delay_ms));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            match place.active() {
+                None => {}
+                active => assert_eq!((active, place.vectors()), (Some(version), vec![whole(1)])),
+            }
+        }
+        while !place.json(load)["held_by"].is_null() {
+            sleep(Duration::from_millis(200));
+        }
+        assert_eq!(
+            (place.active(), place.vectors()),
+            (Some(version), vec![whole(1)])
+        );
+    }
+}
+
 #[test]
 fn other_vectors_are_refused_before_anything_is_written() {
     let place = Place::on_sqlite();
@@ -253,7 +289,7 @@ fn the_gate_and_other_publishers_are_asked() {
     let place = Place::on_postgres();
     let version = place.next_model();
     folder(&place, version, "vectors");
-    let lease = place.take_lease(std::time::Duration::from_mins(1));
+    let lease = place.take_lease(Duration::from_mins(1));
     let held = place.json("load --model models/1 --from vectors");
     assert_eq!(held["held_by"]["host"], "elsewhere");
     assert!(place.vectors().is_empty());
