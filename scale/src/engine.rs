@@ -9,6 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+/// Most bytes that are sorted in place.
+const MAX_RUN_BYTES: usize = 16 << 20;
+
 /// Which engine, and how much it may take.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct EngineArguments {
@@ -69,7 +72,12 @@ fn local(arguments: &EngineArguments, spill: &Path) -> anyhow::Result<SessionCon
         .with_max_temp_directory_size(u64::MAX / 2)
         .build_arc()
         .context("start the engine")?;
-    let config = SessionConfig::new().with_target_partitions(threads);
+    // Large runs that are sorted in place and then merged are few; memory to merge what was spilled is set aside.
+    let run = (arguments.memory_limit / 64).min(MAX_RUN_BYTES);
+    let config = SessionConfig::new()
+        .with_target_partitions(threads)
+        .with_sort_in_place_threshold_bytes(run)
+        .with_sort_spill_reservation_bytes(arguments.memory_limit / 64);
     let context = SessionContext::new_with_config_rt(config, runtime);
     for function in function::all() {
         context.register_udf(function);

@@ -7,6 +7,8 @@ mod id;
 
 mod moment;
 
+mod row;
+
 mod tower;
 
 use datafusion::arrow::array::{Array, ArrayRef};
@@ -14,14 +16,15 @@ use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use std::sync::Arc;
 
-pub(crate) use event::{EVENT_BYTES, LIKE, SKIP, event};
+pub(crate) use event::{EVENT_BYTES, LIKE, SKIP, event, read_event};
 pub(crate) use id::id;
 pub(crate) use moment::moment;
+pub(crate) use row::row;
 pub(crate) use tower::{item_tower, user_tower};
 
 /// All of them.
-pub(crate) fn all() -> [ScalarUDF; 5] {
-    [id(), moment(), event(), item_tower(), user_tower()]
+pub(crate) fn all() -> [ScalarUDF; 6] {
+    [id(), moment(), event(), row(), item_tower(), user_tower()]
 }
 
 /// The arguments as arrays of one length.

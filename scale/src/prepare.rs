@@ -1,11 +1,13 @@
 //! Likes and skips of any number → training shards.
 //!
-//! The engine sorts by (user, kind, time, video), which is all that needs one. The stream that comes out is read once: one
-//! user's videos are all that is kept of it.
+//! The engine sorts by (user, kind, time, video), which is all that needs one. What comes out is read once: one user's videos
+//! are all that is kept of it.
 
 mod catalogue;
 
 mod plan;
+
+mod merge;
 
 mod packer;
 
@@ -28,11 +30,16 @@ use crate::engine::{Engine, EngineArguments};
 use crate::output::Output;
 use crate::source::{Source, SourceArguments};
 use anyhow::Context;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use futures_util::StreamExt;
+use merge::Merge;
 use packer::Packer;
 use shard::{Packed, ShardWriter};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 use twotower_core::feature::Catalogue;
 
@@ -110,9 +117,14 @@ async fn pack(
     output: &Arc<Output>,
     arguments: &Arguments,
 ) -> anyhow::Result<(Packed, u64)> {
-    let rows = plan::sorted(&engine.context, source).await?;
-    let mut stream = rows.execute_stream().await.context("start the sort")?;
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(WAITING);
+    let mut reading = Vec::new();
+    let mut merge = Merge::default();
+    for rows in plan::sorted(&engine.context, source).await? {
+        let stream = rows.execute_stream().await.context("start the sort")?;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        reading.push(tokio::spawn(forward(stream, sender)));
+        merge.add(receiver);
+    }
     let (catalogue, output) = (catalogue.clone(), output.clone());
     let (shard_rows, max_age_days) = (arguments.shard_rows, arguments.max_age_days);
     let packing = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
@@ -121,9 +133,7 @@ async fn pack(
             Some(_) => age::folder(&output)?,
         };
         let mut packer = Packer::new(&catalogue, ShardWriter::new(&folder, shard_rows));
-        while let Some(batch) = receiver.blocking_recv() {
-            packer.push(&batch)?;
-        }
+        merge.rows(|row| packer.push(row))?;
         let (packed, orphans) = packer.finish()?;
         let packed = match max_age_days {
             None => packed,
@@ -131,26 +141,24 @@ async fn pack(
         };
         Ok((packed, orphans))
     });
-    let mut failed = None;
-    while let Some(batch) = stream.next().await {
-        match batch {
-            // Nobody receives: packing has failed, and says why below.
-            Ok(batch) => {
-                if sender.send(batch).await.is_err() {
-                    break;
-                }
-            }
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        }
-    }
     // Whoever still packs must end before anybody begins again.
-    drop(sender);
     let packed = packing.await.context("pack the rows")?;
-    match failed {
-        Some(error) => Err(error).context("sort the likes and skips"),
-        None => packed,
+    for reading in reading {
+        // A stream that broke off without an error would look like one that ended.
+        reading.await.context("read the sorted rows")?;
+    }
+    packed
+}
+
+/// Hands the batches of a stream on, until it ends, fails or nobody takes them.
+async fn forward(
+    mut stream: SendableRecordBatchStream,
+    sender: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
+) {
+    while let Some(batch) = stream.next().await {
+        let failed = batch.is_err();
+        if sender.send(batch).await.is_err() || failed {
+            break;
+        }
     }
 }

@@ -9,10 +9,10 @@ use std::path::Path;
 /// What was asked for.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SourceArguments {
-    /// Folder (or s3:// prefix) with `videos/*.parquet`, `likes/*.parquet` and, if there are any, `skips/*.parquet`; or the
+    /// Folder with `videos/*.parquet`, `likes/*.parquet` and, if there are any, `skips/*.parquet`; or the
     /// likes alone, as a Parquet file or pattern, with --videos and perhaps --skips; or `postgres` for the database of
     /// `DATABASE_URL`
-    #[arg(long, value_name = "FOLDER|PATTERN|s3://…|postgres")]
+    #[arg(long, value_name = "FOLDER|PATTERN|postgres")]
     pub from: String,
     /// Skips: a Parquet file or pattern
     #[arg(long, value_name = "PATTERN")]
@@ -43,6 +43,16 @@ impl SourceArguments {
     /// # Errors
     /// If it is not said where the videos are, or a local file is missing.
     pub(crate) fn resolve(&self) -> anyhow::Result<Source> {
+        let named = [Some(&self.from), self.skips.as_ref(), self.videos.as_ref()];
+        if let Some(url) = named
+            .into_iter()
+            .flatten()
+            .find(|name| name.contains("://"))
+        {
+            bail!(
+                "{url}: files are read from a file system: copy the objects there, or mount the bucket"
+            );
+        }
         let from = self.from.trim_end_matches('/');
         if let Some(videos) = &self.videos {
             return Ok(Source {
@@ -55,18 +65,6 @@ impl SourceArguments {
             self.skips.is_none(),
             "--skips without --videos: with a folder as --from, its own skips are read; else name the videos as well"
         );
-        if from.contains("://") {
-            ensure!(
-                !from.ends_with(".parquet") && !from.contains('*'),
-                "--from {from} names the likes alone: add --videos"
-            );
-            // Whether a prefix without a single object is an error cannot be told from here; reading it says so.
-            return Ok(Source {
-                videos: format!("{from}/videos/"),
-                likes: format!("{from}/likes/"),
-                skips: Some(format!("{from}/skips/")),
-            });
-        }
         Self::folder(Path::new(from))
     }
 
@@ -103,9 +101,6 @@ impl SourceArguments {
 
 /// A local pattern as an absolute one: an executor works in another folder.
 fn absolute(pattern: &str) -> anyhow::Result<String> {
-    if pattern.contains("://") {
-        return Ok(pattern.to_owned());
-    }
     ensure!(
         pattern.contains(['*', '?', '[']) || Path::new(pattern).exists(),
         "{pattern}: no such file or folder"
@@ -218,18 +213,11 @@ mod tests {
             let arguments = arguments(from, None, skips);
             arguments.resolve().unwrap_err().to_string()
         };
-        assert!(error("s3://bucket/likes/*.parquet", None).contains("--videos"));
+        assert!(error("s3://bucket/app", None).contains("copy the objects"));
         assert!(error("x", Some("skips.parquet")).contains("--videos"));
         let all = arguments("likes/*.parquet", Some("v*.parquet"), None);
         let source = all.resolve().unwrap();
         assert!(source.likes.starts_with('/') && source.likes.ends_with("/likes/*.parquet"));
-        assert_eq!(
-            arguments("s3://b/app/", None, None)
-                .resolve()
-                .unwrap()
-                .likes,
-            "s3://b/app/likes/"
-        );
         assert!(arguments("postgres", None, None).is_database());
     }
 }

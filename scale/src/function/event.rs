@@ -16,6 +16,20 @@ pub(crate) const SKIP: i8 = 1;
 /// that of (kind, time, video).
 pub(crate) const EVENT_BYTES: usize = 1 + 8 + ID_BYTES as usize;
 
+/// Fills the [`EVENT_BYTES`] of an event.
+pub(super) fn write_event(event: &mut [u8], kind: i8, at_us: i64, video: &[u8]) {
+    event[0] = kind as u8;
+    event[1..9].copy_from_slice(&at_us.to_be_bytes());
+    event[9..].copy_from_slice(video);
+}
+
+/// The kind, the microseconds since 1970 and the video's id of an event.
+pub(crate) fn read_event(event: &[u8]) -> Option<(i8, i64, &[u8])> {
+    let (&kind, rest) = event.split_first()?;
+    let (at_us, video) = rest.split_first_chunk()?;
+    Some((kind as i8, i64::from_be_bytes(*at_us), video))
+}
+
 /// `twotower_event(kind, at, video)`: the three as one value that sorts as they do.
 pub(crate) fn event() -> ScalarUDF {
     ScalarUDF::new_from_impl(Event {
@@ -49,9 +63,7 @@ impl ScalarUDFImpl for Event {
         let mut events = FixedSizeBinaryBuilder::with_capacity(times.len(), EVENT_BYTES as i32);
         let mut event = [0; EVENT_BYTES];
         for (row, (&kind, &at)) in kinds.iter().zip(times).enumerate() {
-            event[0] = kind as u8;
-            event[1..9].copy_from_slice(&at.to_be_bytes());
-            event[9..].copy_from_slice(videos.value(row));
+            write_event(&mut event, kind, at, videos.value(row));
             events.append_value(event)?;
         }
         Ok(value(events.finish()))

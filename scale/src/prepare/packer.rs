@@ -1,7 +1,6 @@
 use super::shard::{Packed, Row, ShardWriter};
+use crate::function::read_event;
 use anyhow::{Context, ensure};
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{Int8Type, Int64Type};
 use std::collections::HashMap;
 use twotower_core::feature::Catalogue;
 
@@ -36,51 +35,39 @@ impl Packer {
         }
     }
 
-    /// Takes rows that come after all those before in the order (user, kind, at, video).
-    pub(super) fn push(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
-        let ids = |name: &str| batch.column_by_name(name)?.as_fixed_size_binary_opt();
-        let columns = (|| {
-            let kinds = batch
-                .column_by_name("kind")?
-                .as_primitive_opt::<Int8Type>()?;
-            let times = batch
-                .column_by_name("at")?
-                .as_primitive_opt::<Int64Type>()?;
-            Some((ids("user")?, kinds.values(), times.values(), ids("video")?))
-        })();
-        let (users, kinds, times, videos) =
-            columns.context("the engine gave back other columns than asked for")?;
-        for (row, (&kind, &at_us)) in kinds.iter().zip(times).enumerate() {
-            let user = Id::try_from(users.value(row)).context("an id of 16 bytes")?;
-            if self.current != Some((user, kind)) {
-                self.enter(user, kind)?;
-            }
-            let Some(&video) = self.positions.get(videos.value(row)) else {
-                self.orphans += 1;
-                continue;
-            };
-            let seen = &mut self.seen[video as usize];
-            if std::mem::replace(seen, self.group) == self.group {
-                continue;
-            }
-            let user = match self.number {
-                Some(number) => number,
-                None => {
-                    let number = self.users;
-                    self.users = number
-                        .checked_add(1)
-                        .context("more users than 32 bits can number")?;
-                    *self.number.insert(number)
-                }
-            };
-            self.shards.push(Row {
-                user,
-                kind,
-                video,
-                at_us,
-            })?;
+    /// Takes a row that comes after all those before in the order (user, kind, at, video).
+    pub(super) fn push(&mut self, row: &[u8]) -> anyhow::Result<()> {
+        let (user, (kind, at_us, video)) = row
+            .split_first_chunk()
+            .and_then(|(user, event)| Some((*user, read_event(event)?)))
+            .context("the engine gave back rows of another length")?;
+        if self.current != Some((user, kind)) {
+            self.enter(user, kind)?;
         }
-        Ok(())
+        let Some(&video) = self.positions.get(video) else {
+            self.orphans += 1;
+            return Ok(());
+        };
+        let seen = &mut self.seen[video as usize];
+        if std::mem::replace(seen, self.group) == self.group {
+            return Ok(());
+        }
+        let user = match self.number {
+            Some(number) => number,
+            None => {
+                let number = self.users;
+                self.users = number
+                    .checked_add(1)
+                    .context("more users than 32 bits can number")?;
+                *self.number.insert(number)
+            }
+        };
+        self.shards.push(Row {
+            user,
+            kind,
+            video,
+            at_us,
+        })
     }
 
     /// Begins the rows of one user and kind.

@@ -1,5 +1,5 @@
 use super::{loaded, vector_type, vectors};
-use crate::function::{EVENT_BYTES, LIKE, arrays, constant};
+use crate::function::{EVENT_BYTES, LIKE, arrays, constant, read_event};
 use crate::vector_file::VideoVectors;
 use datafusion::arrow::array::{Array, AsArray, FixedSizeBinaryArray};
 use datafusion::arrow::datatypes::DataType;
@@ -77,8 +77,10 @@ fn embed(
     let [mut likes, mut skips] = [Vec::new(), Vec::new()];
     let mut seen = HashSet::new();
     for event in events {
-        let kind = event[0] as i8;
-        let Some((row, vector)) = videos.get(&event[9..]) else {
+        let Some((kind, _, video)) = read_event(event) else {
+            continue;
+        };
+        let Some((row, vector)) = videos.get(video) else {
             continue;
         };
         if seen.insert((kind, row)) {
