@@ -98,7 +98,10 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let entry = write_catalogue(&output, &catalogue)?;
     let temporal = rank::temporal(output.folder(), &packed)?;
-    let manifest = Manifest::new(packed, orphans, temporal, entry);
+    let manifest = Manifest {
+        erasures_seen: source.erasures_seen,
+        ..Manifest::new(packed, orphans, temporal, entry)
+    };
     let output = Arc::into_inner(output).context("a thread still writes")?;
     let folder = output.finish(manifest::NAME, &manifest)?;
     println!(

@@ -6,6 +6,9 @@ use datafusion::execution::options::ParquetReadOptions;
 use datafusion::prelude::{Expr, SessionContext, ident};
 use std::path::Path;
 
+/// The manifest of `twotower export`.
+const EXPORT: &str = "export.json";
+
 /// What was asked for.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SourceArguments {
@@ -28,6 +31,8 @@ pub(crate) struct Source {
     pub(crate) videos: String,
     pub(crate) likes: String,
     pub(crate) skips: Option<String>,
+    /// Number of the last erasure that whoever wrote the files knew of; 0 where nothing says so.
+    pub(crate) erasures_seen: i64,
 }
 
 impl SourceArguments {
@@ -59,6 +64,7 @@ impl SourceArguments {
                 videos: absolute(videos)?,
                 likes: absolute(&self.from)?,
                 skips: self.skips.as_deref().map(absolute).transpose()?,
+                erasures_seen: 0,
             });
         }
         ensure!(
@@ -95,7 +101,23 @@ impl SourceArguments {
             videos: needed("videos")?,
             likes: needed("likes")?,
             skips: of("skips")?,
+            erasures_seen: erasures_seen(&folder.join(EXPORT))?,
         })
+    }
+}
+
+/// What `twotower export` says of the database that it read, where it wrote the folder.
+fn erasures_seen(export: &Path) -> anyhow::Result<i64> {
+    #[derive(serde::Deserialize)]
+    struct Export {
+        erasures_seen: i64,
+    }
+    match std::fs::read(export) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error).with_context(|| format!("read {}", export.display())),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(|export: Export| export.erasures_seen)
+            .with_context(|| format!("{} is not as `twotower export` writes it", export.display())),
     }
 }
 

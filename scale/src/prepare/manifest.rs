@@ -25,6 +25,9 @@ pub struct Manifest {
     pub orphans: u64,
     /// The latest like or skip, microseconds since 1970; `None` without any.
     pub latest_at_us: Option<i64>,
+    /// Number of the last erasure that the source knew of: of who was erased until then there is nothing here; 0 where it knew
+    /// of none.
+    pub erasures_seen: i64,
     /// Where a temporal split cuts.
     pub temporal: Temporal,
     /// The catalogue.
@@ -70,6 +73,7 @@ impl Manifest {
             videos: catalogue.rows,
             orphans,
             latest_at_us: packed.latest_at_us,
+            erasures_seen: 0,
             temporal,
             catalogue,
             files: packed.files,

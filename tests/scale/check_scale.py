@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Holds `twotower` and `twotower-scale` together, as a user runs them.
+
+    tests/scale/check_scale.py TWOTOWER TWOTOWER_SCALE
+
+1. A database's likes through `export`, `prepare` and `train --data` give the weights that `train` gives from the database, also with likes on disk.
+2. Vectors through `export --user-ids`, `embed --users` and `load` are those that `update` writes.
+3. Shards say which erasures the database knew of.
+4. Every flag of `twotower-scale` stands in docs/shards.md.
+"""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs/shards.md"
+TRAIN = "train --epochs 1 --embedding-dim 16 --seed 7"
+# Kernels of one row and of many round apart.
+TOLERANCE = 1e-5
+
+
+class Place:
+    """A folder with both programs in it."""
+
+    def __init__(self, folder, twotower, scale):
+        self.folder = Path(folder)
+        for program, name in ((twotower, "twotower"), (scale, "twotower-scale")):
+            shutil.copy(program, self.folder / name)
+
+    def run(self, line, database="sqlite://a.db"):
+        command = [self.folder / "twotower", *line.split()]
+        done = subprocess.run(command, cwd=self.folder, env=os.environ | {"DATABASE_URL": database}, capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"check_scale: twotower {line}: {done.returncode}\n{done.stderr}{done.stdout}")
+        return done.stdout
+
+    def train(self, flags):
+        path = json.loads(self.run(f"--json {TRAIN} {flags}"))["train"]["path"]
+        return (self.folder / path / "weights.safetensors").read_bytes()
+
+
+def vectors(path, table):
+    rows = sqlite3.connect(path).execute(f"SELECT * FROM {table}").fetchall()
+    columns = [column[1] for column in sqlite3.connect(path).execute(f"PRAGMA table_info({table})")]
+    key, blob = (next(at for at, name in enumerate(columns) if name.endswith(end)) for end in ("_id", "embedding"))
+    return {row[key]: struct.unpack(f"<{len(row[blob]) // 4}f", row[blob]) for row in rows}
+
+
+def check_training(place):
+    place.run("demo --no-serve --videos 600 --users 400 --likes 24000 --epochs 1")
+    erased = sqlite3.connect(place.folder / "a.db").execute("SELECT user_id FROM likes LIMIT 1").fetchone()[0]
+    erased = erased.hex() if isinstance(erased, bytes) else erased
+    place.run(f"erase --user {erased}")
+    place.run("export --to exported")
+    place.run("prepare --from exported --to shards --memory-limit 64MB")
+    seen = json.loads((place.folder / "shards/shards.json").read_text())["erasures_seen"]
+    if seen != 1:
+        yield f"shards.json says that {seen} erasures were seen, and there was one"
+    expected = place.train("")
+    for flags in ("--data shards", "--data shards --memory-limit 200MB"):
+        if place.train(flags) != expected:
+            yield f"train {flags}: other weights than those of the database"
+
+
+def check_vectors(place):
+    model = max((place.folder / "models").glob("[0-9]*"), key=lambda path: int(path.name))
+    shutil.copy(place.folder / "a.db", place.folder / "b.db")
+    place.run("export --user-ids --to with-ids")
+    place.run(f"embed --model {model} --from with-ids --to vectors --users")
+    place.run(f"load --model {model} --from vectors --force --no-index")
+    place.run(f"update --model-path {model} --force --no-index", "sqlite://b.db")
+    for table in ("video_embeddings", "user_embeddings"):
+        loaded, updated = (vectors(place.folder / name, table) for name in ("a.db", "b.db"))
+        if not loaded or loaded.keys() < updated.keys():
+            yield f"{table}: {len(loaded)} vectors were loaded, {len(updated)} updated"
+            continue
+        apart = max(abs(x - y) for key in updated for x, y in zip(loaded[key], updated[key]))
+        if apart > TOLERANCE:
+            yield f"{table}: vectors of embed and of update differ by {apart}"
+
+
+def check_flags(place):
+    document = DOCUMENT.read_text(encoding="utf-8")
+    for command in ("prepare", "embed", "scheduler", "executor"):
+        text = place.run(f"{command} --help")
+        for flag in sorted(set(re.findall(r"^\s+(?:-\w, )?(--[a-z][a-z-]*)", text, re.M)) - {"--help"}):
+            if f"`{flag}`" not in document:
+                yield f"{DOCUMENT.relative_to(ROOT)}: {flag} of {command} is missing"
+
+
+def main(twotower, scale):
+    with tempfile.TemporaryDirectory(prefix="check-scale-") as folder:
+        place = Place(folder, twotower, scale)
+        checks = (check_training, check_vectors, check_flags)
+        problems = [problem for check in checks for problem in check(place)]
+    for problem in problems:
+        print(problem)
+    print(f"check_scale: {len(problems)} problems")
+    sys.exit(bool(problems))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__.strip())
+    main(*sys.argv[1:])
