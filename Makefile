@@ -79,6 +79,13 @@ test-machine: ## the package in a machine with a systemd of its own, installed, 
 test-replicas: ## two servers behind HAProxy (Debian's package) over a primary and its replica, while they die; TWOTOWER_TORTURE=full asks 100,000 times
 	scripts/test-rust --run-ignored only --no-capture -E 'test(replicas::)'
 
+.PHONY: test-scale
+test-scale: ## twotower-scale: linted, tested with a cluster of processes, held together with twotower; DataFusion and Ballista are built first, half an hour of one core
+	cd scale && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings
+	cd scale && cargo test --locked
+	cargo build -p twotower --locked
+	tests/scale/check_scale.py $(binary) scale/target/debug/twotower-scale
+
 .PHONY: quality
 quality: ## ranking quality on ../shared/data; fails where that folder is missing
 	scripts/test-postgres run scripts/quality

@@ -47,11 +47,10 @@ class Place:
         return (self.folder / path / "weights.safetensors").read_bytes()
 
 
-def vectors(path, table):
-    rows = sqlite3.connect(path).execute(f"SELECT * FROM {table}").fetchall()
-    columns = [column[1] for column in sqlite3.connect(path).execute(f"PRAGMA table_info({table})")]
-    key, blob = (next(at for at, name in enumerate(columns) if name.endswith(end)) for end in ("_id", "embedding"))
-    return {row[key]: struct.unpack(f"<{len(row[blob]) // 4}f", row[blob]) for row in rows}
+def vectors(path, table, version):
+    key = table.replace("embeddings", "id")
+    rows = sqlite3.connect(path).execute(f"SELECT {key}, embedding FROM {table} WHERE model_version = ?", [version])
+    return {key: struct.unpack(f"<{len(blob) // 4}f", blob) for key, blob in rows}
 
 
 def check_training(place):
@@ -78,8 +77,8 @@ def check_vectors(place):
     place.run(f"load --model {model} --from vectors --force --no-index")
     place.run(f"update --model-path {model} --force --no-index", "sqlite://b.db")
     for table in ("video_embeddings", "user_embeddings"):
-        loaded, updated = (vectors(place.folder / name, table) for name in ("a.db", "b.db"))
-        if not loaded or loaded.keys() < updated.keys():
+        loaded, updated = (vectors(place.folder / name, table, int(model.name)) for name in ("a.db", "b.db"))
+        if not updated or not updated.keys() <= loaded.keys():
             yield f"{table}: {len(loaded)} vectors were loaded, {len(updated)} updated"
             continue
         apart = max(abs(x - y) for key in updated for x, y in zip(loaded[key], updated[key]))
