@@ -290,12 +290,11 @@ impl Run<'_> {
             .context("embed the videos")?;
         let (mut videos, mut next) = (Embeddings::new(dim), 0);
         for video in catalogue {
-            let vector = match ids.binary_search(&video.id) {
-                Ok(row) => loaded.row(row),
-                Err(_) => {
-                    next += 1;
-                    of_later.row(next - 1)
-                }
+            let vector = if let Ok(row) = ids.binary_search(&video.id) {
+                loaded.row(row)
+            } else {
+                next += 1;
+                of_later.row(next - 1)
             };
             videos.push(vector).context("the vector of a video")?;
         }

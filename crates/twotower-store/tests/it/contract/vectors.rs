@@ -174,7 +174,7 @@ async fn new_vectors_are_inserted_and_old_ones_replaced(store: &Store) {
         };
         assert_eq!(between(Uuid::nil(), None).await, ids);
         assert_eq!(between(ids[1], Some(ids[2])).await, [ids[1]]);
-        assert_eq!(between(video_id(9), None).await, []);
+        assert!(between(video_id(9), None).await.is_empty());
         // The answer to a first try may have been lost; meanwhile somebody may have written.
         let mut again = rows.clone();
         again[1].vector = &VECTORS[0];
