@@ -47,6 +47,9 @@ pub(super) struct Asked {
     pub(super) subject: Subject,
 }
 
+/// What the replica must have come past, or why only the primary can tell.
+type Required = Result<WalPosition, Unverified>;
+
 /// One outcome for each user asked for; `None` of one who was erased.
 type Outcome = Result<Vec<Option<Known>>, StoreError>;
 
@@ -178,11 +181,12 @@ impl Sources {
                 Err(_) => self.on_primary(asked).await,
             };
         }
-        let required = self.required(follower, asked);
+        let required = follower.required(asked);
+        self.count_unverified(&required);
         let seen = WalPosition::new(follower.seen.load(Ordering::Relaxed));
-        let usable = |place: &usize| required[*place].is_some_and(|required| required <= seen);
+        let usable = |place: &usize| required[*place].is_ok_and(|required| required <= seen);
         let (there, here): (Vec<usize>, Vec<usize>) = (0..asked.len()).partition(usable);
-        let behind = here.iter().filter(|&&place| required[place].is_some());
+        let behind = here.iter().filter(|&&place| required[place].is_ok());
         let why = match seen.bytes() {
             0 => Fallback::Failed,
             _ => Fallback::Behind,
@@ -213,15 +217,7 @@ impl Sources {
         Ok(known)
     }
 
-    /// What the replica must have come past for each; `None` where only the primary can tell.
-    fn required(&self, follower: &Follower, asked: &[Asked]) -> Vec<Option<WalPosition>> {
-        let now = Instant::now();
-        let positions = follower.positions();
-        let required = asked
-            .iter()
-            .map(|asked| positions.required(&asked.subject, now, follower.max_lag));
-        let required: Vec<_> = required.collect();
-        drop(positions);
+    fn count_unverified(&self, required: &[Required]) {
         for why in [
             Unverified::Unheard,
             Unverified::OwnChange,
@@ -230,7 +226,6 @@ impl Sources {
             let users = required.iter().filter(|it| **it == Err(why)).count();
             self.metrics.fell_back(why.into(), users);
         }
-        required.into_iter().map(Result::ok).collect()
     }
 
     /// What the replica says of each; `None` of a user who is to be read on the primary, since the replica lacks what it must have.
@@ -239,7 +234,7 @@ impl Sources {
             return Vec::new();
         }
         // Asked again: what came meanwhile counts, and a moment ago is no more than a moment less.
-        let required = self.required(follower, asked);
+        let required = follower.required(asked);
         let read = tokio::time::timeout(self.patience.first, follower.states(asked)).await;
         let (position, states) = match read {
             Ok(Ok(read)) => read,
@@ -252,7 +247,6 @@ impl Sources {
                 return vec![None; asked.len()];
             }
         };
-        let verified = |required: Option<WalPosition>| required.is_some() && required <= position;
         let known: Vec<_> = states
             .into_iter()
             .zip(required)
@@ -261,7 +255,7 @@ impl Sources {
                     state,
                     verified: true,
                 };
-                verified(required).then(|| state.map(known))
+                is_past(position, required).then(|| state.map(known))
             })
             .collect();
         let read = known.iter().filter(|known| known.is_some()).count();
@@ -272,14 +266,14 @@ impl Sources {
 
     /// What the replica says, whatever it lacks: the primary is away.
     async fn on_replica_unverified(&self, follower: &Follower, asked: &[Asked]) -> Outcome {
-        let required = self.required(follower, asked);
+        let required = follower.required(asked);
         let (position, states) = follower.states(asked).await?;
         self.metrics.read_states(ReadFrom::Replica, asked.len());
         self.metrics.fell_back(Fallback::PrimaryAway, asked.len());
-        let known = |(state, required): (Option<UserState>, Option<WalPosition>)| {
+        let known = |(state, required): (Option<UserState>, Required)| {
             state.map(|state| Known {
                 state,
-                verified: required.is_some() && required <= position,
+                verified: is_past(position, required),
             })
         };
         Ok(states.into_iter().zip(required).map(known).collect())
@@ -363,7 +357,22 @@ async fn primary_states(store: Store, asked: Vec<Asked>, metrics: &Metrics) -> O
     Ok(states.into_iter().map(|state| state.map(known)).collect())
 }
 
+/// Whether a replica that is at `position` has what is required.
+fn is_past(position: Option<WalPosition>, required: Required) -> bool {
+    required.is_ok_and(|required| position.is_some_and(|position| required <= position))
+}
+
 impl Follower {
+    /// What must have been come past for each.
+    fn required(&self, asked: &[Asked]) -> Vec<Required> {
+        let now = Instant::now();
+        let positions = self.positions();
+        asked
+            .iter()
+            .map(|asked| positions.required(&asked.subject, now, self.max_lag))
+            .collect()
+    }
+
     fn positions(&self) -> MutexGuard<'_, Positions> {
         // Each change is whole before anything could panic.
         self.positions

@@ -61,7 +61,6 @@ fn no_answer_is_wrong_while_servers_and_the_database_die() {
         };
         let (first, second) = (scene.models[0].0, scene.models[1].0);
         go_on("the first server is killed and started again");
-        scene.kill_server(0);
         for server in [0, 1] {
             let read = |from| {
                 scene.metric(
@@ -76,6 +75,7 @@ fn no_answer_is_wrong_while_servers_and_the_database_die() {
             );
             assert!(read("replica") > 0.0, "{}", scene.log());
         }
+        scene.kill_server(0);
         go_on("the primary dies and the replica takes over");
         scene.fail_over();
         go_on("another version is made active");
