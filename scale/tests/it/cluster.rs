@@ -140,16 +140,21 @@ fn wait(what: &str, there: impl Fn() -> bool) {
     }
 }
 
+/// What tasks that are done have written for others to read.
 fn bytes_below(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
+        // What a sort puts aside is no more than its own business.
+        .filter(|entry| {
+            !entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("datafusion-")
+        })
         .map(|entry| match entry.metadata() {
             Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-            // What a sort has put aside is no more than its own business.
-            Ok(metadata) if !entry.file_name().to_string_lossy().starts_with(".tmp") => {
-                metadata.len()
-            }
-            _ => 0,
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
         })
         .sum()
 }
