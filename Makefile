@@ -75,6 +75,12 @@ test-machine: ## the package in a machine with a systemd of its own, installed, 
 	tests/deploy/test_image $(binary)
 	tests/deploy/test_machine "$$(scripts/package-deb $(binary) target/packages)"
 
+.PHONY: test-scale
+test-scale: ## the program for any number of likes, on DataFusion and a Ballista cluster of its own: half an hour to build, then minutes
+	cargo fmt --manifest-path scale/Cargo.toml --check
+	cargo clippy --manifest-path scale/Cargo.toml --all-targets --locked -- -D warnings
+	cargo test --manifest-path scale/Cargo.toml --locked
+
 .PHONY: quality
 quality: ## ranking quality on ../shared/data; fails where that folder is missing
 	scripts/test-postgres run scripts/quality

@@ -10,6 +10,8 @@ use twotower_core::feature::Video;
 use uuid::Uuid;
 
 const LIKES: &str = "5000000";
+/// Bytes after which an executor dies: more than all videos are, so that it is in the middle of the likes.
+const ENOUGH: u64 = 10_000_000;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A process of the cluster, which does not outlive the test.
@@ -83,14 +85,14 @@ impl Cluster {
         log.matches("heartbeat timed out").count() + log.matches("on lost Executor").count()
     }
 
-    /// Runs the program on the cluster and kills `victim` as soon as it has written something that others are to read.
+    /// Runs the program on the cluster and kills `victim` as soon as it has written enough that others are to read.
     fn run_and_kill(&self, arguments: &[&str], victim: &mut Process, work: &Path) {
         let mut program = command(arguments);
         program.args(["--scheduler", &self.scheduler]);
         let log = self.root.join("client.log");
         let mut program = Process::start(program, &log);
         wait("work in the executor that is to die", || {
-            bytes_below(work) > 0
+            bytes_below(work) > ENOUGH
         });
         let running = program.0.try_wait().unwrap().is_none();
         assert!(
