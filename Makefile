@@ -81,8 +81,9 @@ test-replicas: ## two servers behind HAProxy (Debian's package) over a primary a
 
 .PHONY: test-scale
 test-scale: ## twotower-scale: linted, tested with a cluster of processes, held together with twotower; DataFusion and Ballista are built first, half an hour of one core
-	cd scale && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings
-	cd scale && cargo test --locked
+	cargo fmt --manifest-path scale/Cargo.toml --check
+	cargo clippy --manifest-path scale/Cargo.toml --all-targets --locked -- -D warnings
+	cargo test --manifest-path scale/Cargo.toml --locked
 	cargo build -p twotower --locked
 	tests/scale/check_scale.py $(binary) scale/target/debug/twotower-scale
 

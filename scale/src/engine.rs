@@ -1,8 +1,8 @@
 //! The engine that runs plans: DataFusion in this process, or a Ballista cluster.
 
 use crate::function;
+use crate::memory::SortPool;
 use anyhow::Context;
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use std::path::Path;
@@ -66,7 +66,7 @@ fn local(arguments: &EngineArguments, spill: &Path) -> anyhow::Result<SessionCon
         threads => threads,
     };
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(arguments.memory_limit)))
+        .with_memory_pool(Arc::new(SortPool::new(arguments.memory_limit)))
         .with_temp_file_path(spill)
         // The disk says when it is full; a limit of our own would only say so earlier.
         .with_max_temp_directory_size(u64::MAX / 2)

@@ -34,15 +34,16 @@ fn arrays(args: &ScalarFunctionArgs) -> Result<Vec<ArrayRef>> {
 }
 
 /// A text that is the same for all rows.
-fn constant<'a>(args: &'a ScalarFunctionArgs, index: usize) -> Result<&'a str> {
-    match args.args.get(index) {
-        Some(ColumnarValue::Scalar(
-            ScalarValue::Utf8(Some(text))
-            | ScalarValue::LargeUtf8(Some(text))
-            | ScalarValue::Utf8View(Some(text)),
-        )) => Ok(text),
-        _ => exec_err!("argument {index} of a function of twotower is not a constant text"),
+fn constant(args: &ScalarFunctionArgs, index: usize) -> Result<&str> {
+    if let Some(ColumnarValue::Scalar(
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::LargeUtf8(Some(text))
+        | ScalarValue::Utf8View(Some(text)),
+    )) = args.args.get(index)
+    {
+        return Ok(text);
     }
+    exec_err!("argument {index} of a function of twotower is not a constant text")
 }
 
 /// Errors of ours as the engine carries them.

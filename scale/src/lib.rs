@@ -13,6 +13,8 @@ mod function;
 
 mod source;
 
+mod memory;
+
 mod engine;
 
 mod output;

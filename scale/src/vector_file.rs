@@ -116,22 +116,21 @@ impl VectorWriter {
             Field::new("id", DataType::FixedSizeBinary(ID_BYTES), false),
             Field::new("embedding", list, false),
         ]));
-        let mut writer = match self.open.take() {
-            Some(writer) => writer,
-            None => {
-                let parquet = parse_message_type(SCHEMA).context("the schema of vectors")?;
-                let properties = properties()?
-                    .set_dictionary_enabled(false)
-                    .set_compression(Compression::UNCOMPRESSED)
-                    .set_max_row_group_row_count(Some(FILE_ROWS as usize));
-                let options = ArrowWriterOptions::new()
-                    .with_properties(properties.build())
-                    .with_skip_arrow_metadata(true)
-                    .with_parquet_schema(SchemaDescriptor::new(Arc::new(parquet)));
-                let file = OutputFile::create(&self.folder.join(self.name()))?;
-                ArrowWriter::try_new_with_options(file, arrow.clone(), options)
-                    .context("begin a file of vectors")?
-            }
+        let mut writer = if let Some(writer) = self.open.take() {
+            writer
+        } else {
+            let parquet = parse_message_type(SCHEMA).context("the schema of vectors")?;
+            let properties = properties()?
+                .set_dictionary_enabled(false)
+                .set_compression(Compression::UNCOMPRESSED)
+                .set_max_row_group_row_count(Some(FILE_ROWS as usize));
+            let options = ArrowWriterOptions::new()
+                .with_properties(properties.build())
+                .with_skip_arrow_metadata(true)
+                .with_parquet_schema(SchemaDescriptor::new(Arc::new(parquet)));
+            let file = OutputFile::create(&self.folder.join(self.name()))?;
+            ArrowWriter::try_new_with_options(file, arrow.clone(), options)
+                .context("begin a file of vectors")?
         };
         let mut ids = FixedSizeBinaryBuilder::with_capacity(self.ids.len(), ID_BYTES);
         for id in &self.ids {

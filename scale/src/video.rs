@@ -122,7 +122,7 @@ fn names(array: &ArrayRef, column: &str) -> Result<Vec<Vec<String>>, CellError> 
             let list = DataType::new_list(DataType::Utf8, true);
             let lists = cast_to(&array, &list, column)?;
             let read = |list: Option<ArrayRef>| {
-                let texts = list.iter().flat_map(|list| list.as_string::<i32>());
+                let texts = list.iter().flat_map(AsArray::as_string::<i32>);
                 texts.flatten().map(str::to_owned).collect()
             };
             lists.as_list::<i32>().iter().map(read).collect()

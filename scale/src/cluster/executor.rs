@@ -1,9 +1,11 @@
 use super::{address, external};
 use crate::engine::size;
 use crate::function;
+use crate::memory::SortPool;
 use anyhow::{Context, ensure};
 use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -67,6 +69,12 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let name = function.name().to_owned();
         functions.scalar_functions.insert(name, Arc::new(function));
     }
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(SortPool::new(arguments.memory_limit)))
+        .with_temp_file_path(&work_dir)
+        .with_max_temp_directory_size(u64::MAX / 2)
+        .build_arc()
+        .context("start the engine")?;
     let config = ExecutorProcessConfig {
         bind_host: bind.ip().to_string(),
         external_host: Some(external(arguments.external_host.as_ref(), bind)?),
@@ -80,7 +88,9 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         job_data_ttl_seconds: JOB_DATA_TTL_S,
         job_data_clean_up_interval_seconds: 600,
         executor_heartbeat_interval_seconds: arguments.heartbeat,
-        memory_pool_size: Some(arguments.memory_limit as u64),
+        // Ballista's own pools off, ours in their place: one for all tasks.
+        memory_pool_size: Some(0),
+        override_runtime_producer: Some(Arc::new(move |_| Ok(runtime.clone()))),
         override_function_registry: Some(Arc::new(functions)),
         ..ExecutorProcessConfig::default()
     };

@@ -11,11 +11,6 @@ use datafusion::logical_expr::{
 /// Bytes of one row: the user's id and then the event.
 pub(crate) const ROW_BYTES: usize = ID_BYTES as usize + EVENT_BYTES;
 
-/// Rows for which memory is taken but not used, for each that is. A sort that spills sets aside twice the memory of what it
-/// buffers, and then needs once that for the sorted rows and 50 bytes a row for comparing them, which is more. So it takes a
-/// batch for as much larger as makes up for it; otherwise it fails where it should spill.
-const SPARE: f64 = 0.3;
-
 /// `twotower_row(user, kind, at, video)`: the four as one value that sorts as they do, so that the row is its own key.
 pub(crate) fn row() -> ScalarUDF {
     ScalarUDF::new_from_impl(Row {
@@ -47,8 +42,7 @@ impl ScalarUDFImpl for Row {
         let kinds = arrays[1].as_primitive::<Int8Type>().values();
         let times = arrays[2].as_primitive::<Int64Type>().values();
         let videos = arrays[3].as_fixed_size_binary();
-        let capacity = times.len() + (times.len() as f64 * SPARE) as usize;
-        let mut rows = FixedSizeBinaryBuilder::with_capacity(capacity, ROW_BYTES as i32);
+        let mut rows = FixedSizeBinaryBuilder::with_capacity(times.len(), ROW_BYTES as i32);
         let mut bytes = [0; ROW_BYTES];
         for (row, (&kind, &at)) in kinds.iter().zip(times).enumerate() {
             let (user, event) = bytes.split_at_mut(ID_BYTES as usize);

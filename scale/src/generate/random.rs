@@ -20,7 +20,7 @@ impl Random {
 
     /// In 0..`end`.
     pub(super) fn below(&mut self, end: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(end) >> 32) as u32
+        (((self.next() >> 32) * u64::from(end)) >> 32) as u32
     }
 
     /// In 0..`end`, the place r coming up with probability of about r^(-2/3).

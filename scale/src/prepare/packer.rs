@@ -52,15 +52,14 @@ impl Packer {
         if std::mem::replace(seen, self.group) == self.group {
             return Ok(());
         }
-        let user = match self.number {
-            Some(number) => number,
-            None => {
-                let number = self.users;
-                self.users = number
-                    .checked_add(1)
-                    .context("more users than 32 bits can number")?;
-                *self.number.insert(number)
-            }
+        let user = if let Some(number) = self.number {
+            number
+        } else {
+            let number = self.users;
+            self.users = number
+                .checked_add(1)
+                .context("more users than 32 bits can number")?;
+            *self.number.insert(number)
         };
         self.shards.push(Row {
             user,

@@ -229,7 +229,9 @@ mod tests {
                     })
                     .collect();
                 let mut first = vec![0; FIRST_BUCKETS];
-                keys.iter().for_each(|key| first[key.first_bucket()] += 1);
+                for key in &keys {
+                    first[key.first_bucket()] += 1;
+                }
                 let mut sorted = keys.clone();
                 sorted.sort();
                 for places in [[0, 999], [800, 900], [1, 1]] {

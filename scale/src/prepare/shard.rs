@@ -117,14 +117,12 @@ impl ShardWriter {
         if self.columns.len() == 0 {
             return Ok(());
         }
-        let mut file = match self.open.take() {
-            Some(file) => file,
-            None => {
-                let schema = Arc::new(parse_message_type(SCHEMA).context("the schema of shards")?);
-                let file = OutputFile::create(&self.folder.join(self.name()))?;
-                SerializedFileWriter::new(file, schema, shard_properties()?)
-                    .context("begin a shard")?
-            }
+        let mut file = if let Some(file) = self.open.take() {
+            file
+        } else {
+            let schema = Arc::new(parse_message_type(SCHEMA).context("the schema of shards")?);
+            let file = OutputFile::create(&self.folder.join(self.name()))?;
+            SerializedFileWriter::new(file, schema, shard_properties()?).context("begin a shard")?
         };
         let mut group = file.next_row_group().context("begin a row group")?;
         self.columns.write(&mut group)?;

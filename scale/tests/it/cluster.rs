@@ -10,6 +10,8 @@ use twotower_core::feature::Video;
 use uuid::Uuid;
 
 const LIKES: &str = "5000000";
+/// Bytes after which an executor dies: more than all videos are, so that it is in the middle of the likes.
+const ENOUGH: u64 = 10_000_000;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A process of the cluster, which does not outlive the test.
@@ -83,14 +85,14 @@ impl Cluster {
         log.matches("heartbeat timed out").count() + log.matches("on lost Executor").count()
     }
 
-    /// Runs the program on the cluster and kills `victim` as soon as it has written something that others are to read.
+    /// Runs the program on the cluster and kills `victim` as soon as it has written enough that others are to read.
     fn run_and_kill(&self, arguments: &[&str], victim: &mut Process, work: &Path) {
         let mut program = command(arguments);
         program.args(["--scheduler", &self.scheduler]);
         let log = self.root.join("client.log");
         let mut program = Process::start(program, &log);
         wait("work in the executor that is to die", || {
-            bytes_below(work) > 0
+            bytes_below(work) > ENOUGH
         });
         let running = program.0.try_wait().unwrap().is_none();
         assert!(
@@ -140,16 +142,21 @@ fn wait(what: &str, there: impl Fn() -> bool) {
     }
 }
 
+/// What tasks that are done have written for others to read.
 fn bytes_below(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
+        // What a sort puts aside is no more than its own business.
+        .filter(|entry| {
+            !entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("datafusion-")
+        })
         .map(|entry| match entry.metadata() {
             Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-            // What a sort has put aside is no more than its own business.
-            Ok(metadata) if !entry.file_name().to_string_lossy().starts_with(".tmp") => {
-                metadata.len()
-            }
-            _ => 0,
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
         })
         .sum()
 }
