@@ -199,7 +199,8 @@ fn a_dry_run_needs_no_right_to_write() {
     let dry = reader.json(&format!("{line} --dry-run"));
     assert_eq!(versions(&dry), superseded(&[1, 2, 3]));
     assert_eq!(dry["dormant_vectors"], 0, "they have all liked at one time");
-    reader.refused(&line, 1);
+    let said = reader.refused(&line, 4);
+    assert!(said.contains("takes no writes"), "{said}");
     assert_eq!(place.vectors().len(), 5);
     assert_eq!(folders(&place).len(), 5);
 }
