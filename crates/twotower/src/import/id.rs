@@ -1,6 +1,8 @@
 use crate::import::cell::Cell;
 pub(crate) use twotower_core::external::id::EXPECTED;
-pub use twotower_core::external::id::{NAMESPACE, from_any_integer, from_float, from_integer, from_text};
+pub use twotower_core::external::id::{
+    NAMESPACE, from_any_integer, from_float, from_integer, from_text,
+};
 use uuid::Uuid;
 
 /// The UUID for a cell; `None` if the cell holds no id.
