@@ -12,7 +12,7 @@ use uuid::Uuid;
 const LIKES: &str = "5000000";
 /// Bytes after which an executor dies: more than all videos are, so that it is in the middle of the likes.
 const ENOUGH: u64 = 10_000_000;
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A process of the cluster, which does not outlive the test.
 struct Process(Child);

@@ -1,5 +1,8 @@
 //! The program as its users run it.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "every function here is a test or serves one"
+)]
 
 mod support;
 
