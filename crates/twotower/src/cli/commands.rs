@@ -18,6 +18,7 @@ use std::sync::Mutex;
 use twotower_store::{Store, StoreKind};
 
 /// Runs one command.
+#[expect(clippy::too_many_lines, reason = "a list with an arm for each command")]
 pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
     reopen_on_hangup(log_file.clone());

@@ -107,10 +107,26 @@ impl Sample {
         let files: Vec<Value> = [("a.parquet", &rows[..half]), ("b.parquet", &rows[half..])]
             .map(|(name, rows)| {
                 write(&folder.join(name), ROW, |group| {
-                    column::<Int32Type>(group, rows.iter().map(|row| row.0).collect(), None);
-                    column::<Int32Type>(group, rows.iter().map(|row| row.1).collect(), None);
-                    column::<Int32Type>(group, rows.iter().map(|row| row.3).collect(), None);
-                    column::<Int64Type>(group, rows.iter().map(|row| row.2).collect(), None);
+                    column::<Int32Type>(
+                        group,
+                        &rows.iter().map(|row| row.0).collect::<Vec<_>>(),
+                        None,
+                    );
+                    column::<Int32Type>(
+                        group,
+                        &rows.iter().map(|row| row.1).collect::<Vec<_>>(),
+                        None,
+                    );
+                    column::<Int32Type>(
+                        group,
+                        &rows.iter().map(|row| row.3).collect::<Vec<_>>(),
+                        None,
+                    );
+                    column::<Int64Type>(
+                        group,
+                        &rows.iter().map(|row| row.2).collect::<Vec<_>>(),
+                        None,
+                    );
                 });
                 json!({ "name": name, "rows": rows.len(), "sha256": sha256(&folder.join(name)) })
             })
@@ -122,11 +138,11 @@ impl Sample {
                 .iter()
                 .map(|id| FixedLenByteArray::from(ByteArray::from(id.as_bytes().to_vec())));
             let n = self.videos.len();
-            column::<FixedLenByteArrayType>(group, ids.collect(), None);
+            column::<FixedLenByteArrayType>(group, &ids.collect::<Vec<_>>(), None);
             let titles = (0..n).map(|number| text(format!("video {number}")));
-            column::<ByteArrayType>(group, titles.collect(), None);
+            column::<ByteArrayType>(group, &titles.collect::<Vec<_>>(), None);
             let genres = (0..n).map(|number| text(format!("genre {}", number % 7)));
-            column::<ByteArrayType>(group, genres.collect(), Some(vec![1; n]));
+            column::<ByteArrayType>(group, &genres.collect::<Vec<_>>(), Some(&vec![1; n]));
         });
         let n = likes.len();
         let manifest = json!({
@@ -157,14 +173,12 @@ fn write(path: &Path, schema: &str, columns: impl Fn(&mut SerializedRowGroupWrit
 
 fn column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
-    values: Vec<T::T>,
-    definitions: Option<Vec<i16>>,
+    values: &[T::T],
+    definitions: Option<&[i16]>,
 ) {
     let mut column = group.next_column().unwrap().unwrap();
     let writer = column.typed::<T>();
-    writer
-        .write_batch(&values, definitions.as_deref(), None)
-        .unwrap();
+    writer.write_batch(values, definitions, None).unwrap();
     column.close().unwrap();
 }
 
