@@ -6,7 +6,7 @@
 1. A database's likes through `export`, `prepare` and `train --data` give the weights that `train` gives from the database, also with likes on disk.
 2. Vectors through `export --user-ids`, `embed --users` and `load` are those that `update` writes.
 3. Shards say which erasures the database knew of.
-4. Every flag of `twotower-scale` stands in docs/shards.md.
+4. Every flag of `twotower-scale` stands in docs/shards.md, and every flag there is one.
 """
 
 import json
@@ -88,11 +88,16 @@ def check_vectors(place):
 
 def check_flags(place):
     document = DOCUMENT.read_text(encoding="utf-8")
+    known = set(re.findall(r"--[a-z][a-z-]*", place.run("export --help")))
     for command in ("prepare", "embed", "scheduler", "executor"):
         text = place.run(f"{command} --help")
-        for flag in sorted(set(re.findall(r"^\s+(?:-\w, )?(--[a-z][a-z-]*)", text, re.M)) - {"--help"}):
+        flags = set(re.findall(r"^\s+(?:-\w, )?(--[a-z][a-z-]*)", text, re.M)) - {"--help"}
+        known |= flags
+        for flag in sorted(flags):
             if f"`{flag}`" not in document:
                 yield f"{DOCUMENT.relative_to(ROOT)}: {flag} of {command} is missing"
+    for flag in sorted(set(re.findall(r"`(--[a-z][a-z-]*)`", document)) - known):
+        yield f"{DOCUMENT.relative_to(ROOT)}: no command has a flag {flag}"
 
 
 def main(twotower, scale):
