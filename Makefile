@@ -85,7 +85,7 @@ test-scale: ## twotower-scale: linted, tested with a cluster of processes, held 
 	cargo clippy --manifest-path scale/Cargo.toml --all-targets --locked -- -D warnings
 	cargo test --manifest-path scale/Cargo.toml --locked
 	cargo build -p twotower --locked
-	tests/scale/check_scale.py $(binary) scale/target/debug/twotower-scale
+	scripts/test-postgres run tests/scale/check_scale.py $(binary) scale/target/debug/twotower-scale
 
 .PHONY: quality
 quality: ## ranking quality on ../shared/data; fails where that folder is missing

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Holds `twotower` and `twotower-scale` together, as a user runs them.
 
-    tests/scale/check_scale.py TWOTOWER TWOTOWER_SCALE
+    scripts/test-postgres run tests/scale/check_scale.py TWOTOWER TWOTOWER_SCALE
 
 1. A database's likes through `export`, `prepare` and `train --data` give the weights that `train` gives from the database, also with likes on disk.
+   `prepare --from postgres` does the same from PostgreSQL by itself.
 2. Vectors through `export --user-ids`, `embed --users` and `load` are those that `update` writes.
 3. Shards say which erasures the database knew of.
 4. Every flag of `twotower-scale` stands in docs/shards.md, and every flag there is one.
@@ -21,6 +22,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/docs"))
+
+from make_data import make_data
+
 DOCUMENT = ROOT / "docs/shards.md"
 TRAIN = "train --epochs 1 --embedding-dim 16 --seed 7"
 # Kernels of one row and of many round apart.
@@ -42,8 +47,8 @@ class Place:
             sys.exit(f"check_scale: twotower {line}: {done.returncode}\n{done.stderr}{done.stdout}")
         return done.stdout
 
-    def train(self, flags):
-        path = json.loads(self.run(f"--json {TRAIN} {flags}"))["train"]["path"]
+    def train(self, flags, database="sqlite://a.db"):
+        path = json.loads(self.run(f"--json {TRAIN} {flags}", database))["train"]["path"]
         return (self.folder / path / "weights.safetensors").read_bytes()
 
 
@@ -67,6 +72,18 @@ def check_training(place):
     for flags in ("--data shards", "--data shards --memory-limit 200MB"):
         if place.train(flags) != expected:
             yield f"train {flags}: other weights than those of the database"
+
+
+def check_postgres(place):
+    server = os.environ.get("TWOTOWER_TEST_POSTGRES")
+    if not server:
+        sys.exit(__doc__.strip())
+    make_data(place.folder)
+    place.run("migrate", server)
+    place.run("import videos.csv likes.csv skips.csv", server)
+    place.run("prepare --from postgres --to of-postgres", server)
+    if place.train("--output-dir of-shards --data of-postgres", server) != place.train("--output-dir of-database", server):
+        yield "prepare --from postgres: other weights than those of the database"
 
 
 def check_vectors(place):
@@ -103,7 +120,7 @@ def check_flags(place):
 def main(twotower, scale):
     with tempfile.TemporaryDirectory(prefix="check-scale-") as folder:
         place = Place(folder, twotower, scale)
-        checks = (check_training, check_vectors, check_flags)
+        checks = (check_training, check_postgres, check_vectors, check_flags)
         problems = [problem for check in checks for problem in check(place)]
     for problem in problems:
         print(problem)
