@@ -83,6 +83,7 @@ test-replicas: ## two servers behind HAProxy (Debian's package) over a primary a
 test-scale: ## twotower-scale: linted, tested with a cluster of processes, held together with twotower; DataFusion and Ballista are built first, half an hour of one core
 	cargo fmt --manifest-path scale/Cargo.toml --check
 	cargo clippy --manifest-path scale/Cargo.toml --all-targets --locked -- -D warnings
+	scripts/cargo-deny --manifest-path scale/Cargo.toml --config scale/deny.toml check bans licenses
 	cargo test --manifest-path scale/Cargo.toml --locked
 	cargo build -p twotower --locked
 	scripts/test-postgres run tests/scale/check_scale.py $(binary) scale/target/debug/twotower-scale
