@@ -48,6 +48,11 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "embed reads files: write the database out with `twotower export --to FOLDER`, and name the folder"
     );
     let source = arguments.source.resolve()?;
+    ensure!(
+        !(arguments.users && source.pseudonyms),
+        "--users: {} has numbers in place of users' ids, under which nobody would find their vector: export again with --user-ids",
+        arguments.source.from
+    );
     let folder = model::resolve(&arguments.model)?;
     let model = model::load(&folder, None)?;
     let output = Output::create(&arguments.to)?;

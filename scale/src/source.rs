@@ -33,6 +33,8 @@ pub(crate) struct Source {
     pub(crate) skips: Option<String>,
     /// Number of the last erasure that whoever wrote the files knew of; 0 where nothing says so.
     pub(crate) erasures_seen: i64,
+    /// Whether users have numbers in place of their ids.
+    pub(crate) pseudonyms: bool,
 }
 
 impl SourceArguments {
@@ -65,6 +67,7 @@ impl SourceArguments {
                 likes: absolute(&self.from)?,
                 skips: self.skips.as_deref().map(absolute).transpose()?,
                 erasures_seen: 0,
+                pseudonyms: false,
             });
         }
         ensure!(
@@ -97,27 +100,36 @@ impl SourceArguments {
                 )
             })
         };
+        let Export {
+            erasures_seen,
+            pseudonyms,
+        } = Export::read(&folder.join(EXPORT))?;
         Ok(Source {
             videos: needed("videos")?,
             likes: needed("likes")?,
             skips: of("skips")?,
-            erasures_seen: erasures_seen(&folder.join(EXPORT))?,
+            erasures_seen,
+            pseudonyms,
         })
     }
 }
 
-/// What `twotower export` says of the database that it read, where it wrote the folder.
-fn erasures_seen(export: &Path) -> anyhow::Result<i64> {
-    #[derive(serde::Deserialize)]
-    struct Export {
-        erasures_seen: i64,
-    }
-    match std::fs::read(export) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error).with_context(|| format!("read {}", export.display())),
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(|export: Export| export.erasures_seen)
-            .with_context(|| format!("{} is not as `twotower export` writes it", export.display())),
+/// What `twotower export` says of the database that it read, where it wrote the folder; nothing where somebody else did.
+#[derive(Debug, Default, serde::Deserialize)]
+struct Export {
+    erasures_seen: i64,
+    pseudonyms: bool,
+}
+
+impl Export {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!("{} is not as `twotower export` writes it", path.display())
+            }),
+        }
     }
 }
 

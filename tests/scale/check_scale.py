@@ -40,9 +40,12 @@ class Place:
         for program, name in ((twotower, "twotower"), (scale, "twotower-scale")):
             shutil.copy(program, self.folder / name)
 
-    def run(self, line, database="sqlite://a.db"):
+    def start(self, line, database="sqlite://a.db"):
         command = [self.folder / "twotower", *line.split()]
-        done = subprocess.run(command, cwd=self.folder, env=os.environ | {"DATABASE_URL": database}, capture_output=True, text=True)
+        return subprocess.run(command, cwd=self.folder, env=os.environ | {"DATABASE_URL": database}, capture_output=True, text=True)
+
+    def run(self, line, database="sqlite://a.db"):
+        done = self.start(line, database)
         if done.returncode != 0:
             sys.exit(f"check_scale: twotower {line}: {done.returncode}\n{done.stderr}{done.stdout}")
         return done.stdout
@@ -89,6 +92,9 @@ def check_postgres(place):
 def check_vectors(place):
     model = max((place.folder / "models").glob("[0-9]*"), key=lambda path: int(path.name))
     shutil.copy(place.folder / "a.db", place.folder / "b.db")
+    refused = place.start(f"embed --model {model} --from exported --to vectors --users")
+    if refused.returncode != 1 or "--user-ids" not in refused.stderr:
+        yield f"embed --users takes pseudonyms for ids: {refused.stderr}"
     place.run("export --user-ids --to with-ids")
     place.run(f"embed --model {model} --from with-ids --to vectors --users")
     place.run(f"load --model {model} --from vectors --force --no-index")
