@@ -342,16 +342,9 @@ impl Store {
         version: i64,
         rows: &[EmbeddingRow<'_>],
     ) -> Result<(), StoreError> {
-        let Some(dim) = rows.first().map(|row| row.vector.len()) else {
+        let Some(dim) = check_rows(table, rows)? else {
             return Ok(());
         };
-        for (row, embedding) in rows.iter().enumerate() {
-            check_vector(embedding.vector, dim).map_err(|source| StoreError::Vector {
-                table: table.table(),
-                row,
-                source,
-            })?;
-        }
         // Of two with one id the last counts, and no two writers meet in different orders.
         let mut rows = rows.to_vec();
         rows.reverse();
@@ -572,6 +565,20 @@ pub(crate) fn check_vector(vector: &[f32], dim: usize) -> Result<(), EmbeddingEr
             actual: vector.len(),
         })
     }
+}
+
+/// The dimension of the vectors of `rows`; `None` without any.
+fn check_rows(table: VectorTable, rows: &[EmbeddingRow<'_>]) -> Result<Option<usize>, StoreError> {
+    let dim = rows.first().map(|row| row.vector.len());
+    for (row, embedding) in rows.iter().enumerate() {
+        let dim = dim.unwrap_or_default();
+        check_vector(embedding.vector, dim).map_err(|source| StoreError::Vector {
+            table: table.table(),
+            row,
+            source,
+        })?;
+    }
+    Ok(dim)
 }
 
 /// The address without credentials: user information and query are left out.

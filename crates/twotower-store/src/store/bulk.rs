@@ -1,6 +1,6 @@
 //! Whole tables out, and whole generations of vectors in.
 
-use super::{BULK_TIMEOUT, Engine, GRACE, Store, check_vector};
+use super::{BULK_TIMEOUT, Engine, GRACE, Store, check_rows};
 use crate::{
     EmbeddingRow, SnapshotOptions, Source, SourceRead, SourceSink, StoreError, VectorTable,
 };
@@ -76,16 +76,9 @@ impl Store {
         version: i64,
         rows: &[EmbeddingRow<'_>],
     ) -> Result<(), StoreError> {
-        let Some(dim) = rows.first().map(|row| row.vector.len()) else {
+        let Some(dim) = check_rows(table, rows)? else {
             return Ok(());
         };
-        for (row, embedding) in rows.iter().enumerate() {
-            check_vector(embedding.vector, dim).map_err(|source| StoreError::Vector {
-                table: table.table(),
-                row,
-                source,
-            })?;
-        }
         let inserted = call!(
             self,
             BULK_TIMEOUT,
