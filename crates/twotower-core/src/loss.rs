@@ -30,6 +30,8 @@ pub struct SampledSoftmax {
     logits: Vec<f32>,
     /// User vectors, each divided by the denominator of its row.
     scaled: Vec<f32>,
+    /// Vectors of candidates `[d, C]`: each tile would transpose them anew.
+    by_dimension: Vec<f32>,
 }
 
 /// Gradients of the loss.
@@ -82,6 +84,8 @@ impl SampledSoftmax {
         let shift = 1.0 / temperature + bias.fold(f32::NEG_INFINITY, |max, &b| max.max(b));
         let scale = 1.0 / (rows as f32);
         let mut loss = 0.0_f64;
+        kernel::transpose(vectors, dim, &mut self.by_dimension);
+        let by_dimension = &self.by_dimension;
         for block in 0..rows.div_ceil(BLOCK) {
             let first = block * BLOCK;
             let n = BLOCK.min(rows - first);
@@ -101,7 +105,7 @@ impl SampledSoftmax {
                     kernel::gemm(
                         1.0 / temperature,
                         View::rows(users, dim),
-                        View::rows(vectors, dim).t(),
+                        View::rows(by_dimension, columns),
                         0.0,
                         logits,
                     );

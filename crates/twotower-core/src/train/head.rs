@@ -40,6 +40,8 @@ pub(super) struct HeadPass {
     da: Vec<f32>,
     /// Gradient with respect to x after dropout `[n, x]`.
     pub(super) dx: Vec<f32>,
+    /// W₁ᵀ, W₂ᵀ and W₃ᵀ: each tile would transpose them anew.
+    transposes: [Vec<f32>; 3],
 }
 
 /// Gradients of a head's weights, in the order of [`weights`].
@@ -123,6 +125,11 @@ impl HeadPass {
     /// overwritten.
     pub(super) fn backward(&mut self, head: &Head, dout: &[f32], gradients: &mut HeadGradients) {
         let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
+        let weights = [&head.hidden.weight, &head.output.weight, &head.residual];
+        for (weight, transpose) in weights.into_iter().zip(&mut self.transposes) {
+            kernel::transpose(weight.as_slice(), weight.cols(), transpose);
+        }
+        let [hidden, output, residual] = &self.transposes;
         self.dz
             .par_chunks_mut(TILE * d)
             .zip(self.da.par_chunks_mut(TILE * h))
@@ -144,30 +151,12 @@ impl HeadPass {
                         *dz = (dout - along * out) / norm;
                     }
                 }
-                kernel::gemm(
-                    1.0,
-                    View::rows(dz, d),
-                    View::from(&head.output.weight).t(),
-                    0.0,
-                    da,
-                );
+                kernel::gemm(1.0, View::rows(dz, d), View::rows(output, h), 0.0, da);
                 for (da, slope) in da.iter_mut().zip(slopes) {
                     *da *= slope;
                 }
-                kernel::gemm(
-                    1.0,
-                    View::rows(da, h),
-                    View::from(&head.hidden.weight).t(),
-                    0.0,
-                    dx,
-                );
-                kernel::gemm(
-                    1.0,
-                    View::rows(dz, d),
-                    View::from(&head.residual).t(),
-                    1.0,
-                    dx,
-                );
+                kernel::gemm(1.0, View::rows(da, h), View::rows(hidden, x), 0.0, dx);
+                kernel::gemm(1.0, View::rows(dz, d), View::rows(residual, x), 1.0, dx);
             });
         let [w1, b1, w2, b2, w3] = gradients;
         let products = [
