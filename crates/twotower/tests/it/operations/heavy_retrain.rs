@@ -129,12 +129,15 @@ fn a_supervisor_that_is_killed_is_gone_on_for() {
 #[test]
 fn what_an_operator_has_decided_meanwhile_stays() {
     let place = place();
-    let mut run = start(place.command("run retrain"));
-    // Loaded, and about to be promoted: the list is asked for before that.
-    let child = wait_for("models list", || child_running(run.id(), "models list"));
-    run.kill().unwrap();
-    run.wait().unwrap();
-    wait_for("the end of the child", || (!is_alive(child)).then_some(()));
+    place.json("keys generate --output signing.key");
+    place.configure(&format!(
+        "{SETTINGS}signing_key = \"signing.key\"\n[storage]\nurl = \"published\""
+    ));
+    // Loaded, and about to be published: what is no folder cannot be published to.
+    let published = place.folder.path().join("published");
+    fs::write(&published, "").unwrap();
+    assert!(!place.run("run retrain").status.success());
+    fs::remove_file(&published).unwrap();
     assert_eq!(registered(&place)[0], (2, "candidate".to_owned()));
     place.json("models retire 2");
     let output = place.run("run retrain");
