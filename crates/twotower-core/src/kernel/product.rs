@@ -1,9 +1,9 @@
 //! The matrix product, for AVX-512 by code of our own: `matrixmultiply`, which does it elsewhere, has none.
 //!
-//! A panel is [`WIDTH`] columns of b over at most [`DEPTH`] of their rows, so that it stays in the first cache while all rows
-//! of a pass over it. A block of [`ROWS`] rows of c lives in registers meanwhile: each step reads one row of the panel and one
+//! A panel is `WIDTH` columns of b over at most `DEPTH` of their rows, so that it stays in the first cache while all rows
+//! of a pass over it. A block of `ROWS` rows of c lives in registers meanwhile: each step reads one row of the panel and one
 //! number of each row of a. a is never copied. b is, panel by panel, unless its rows are next to each other as they are, or
-//! rows of a are too few to pay for it.
+//! rows of a are too few to pay for it; a transpose and the last, narrower panel always are.
 
 use super::View;
 
@@ -67,9 +67,11 @@ fn library(alpha: f32, a: View<'_>, b: View<'_>, beta: f32, c: &mut [f32]) {
 }
 
 /// Most rows of b in a panel: 128 rows of 64 columns are 32 KiB.
+#[cfg(any(test, target_arch = "x86_64"))]
 const DEPTH: usize = 128;
 
 /// Rows of b in each panel over the same columns, but perhaps the last.
+#[cfg(any(test, target_arch = "x86_64"))]
 fn panel_depth(depth: usize) -> usize {
     depth.div_ceil(depth.div_ceil(DEPTH).max(1))
 }
