@@ -49,6 +49,10 @@ const SHARES: [u32; 3] = [1, 5, 20];
 /// Videos that a long history excludes.
 const LONG_HISTORY: usize = 5_000;
 
+/// The row where other work has filled the L2 cache before each search, as in a server, and how much memory that work reads.
+const COLD: &str = "the same, L2 cache cold";
+const OTHERS_BYTES: usize = 4 << 20;
+
 /// Searches of each kind; the slow ones get fewer.
 const SEARCHES: usize = 1_000;
 
@@ -133,6 +137,7 @@ fn measure(source: Source, trained: &Trained, options: IndexOptions) -> Outcome<
         asked.print("exact, 5,000 excluded", LONG_HISTORY, None, true)?;
         asked.print("lists", 0, None, false)?;
         asked.print("lists, 50 excluded", 50, None, false)?;
+        asked.print(COLD, 50, None, false)?;
         asked.print("lists, 5,000 excluded", LONG_HISTORY, None, false)?;
         for (term, share) in (0u32..).zip(SHARES) {
             let filter = Filter {
@@ -197,6 +202,7 @@ impl Asked<'_> {
             videos.resize_with(excluded, || random.random_range(0..index.len() as u32));
             liked.push(videos);
         }
+        let others = vec![1u64; OTHERS_BYTES / 8];
         let (mut times, mut work, mut answers) = (Vec::new(), [0; 3], Vec::new());
         for (user, liked) in liked.iter().enumerate() {
             let request = Search {
@@ -205,6 +211,9 @@ impl Asked<'_> {
                 filter,
                 exact,
             };
+            if name == COLD {
+                black_box(sum(&others));
+            }
             let begun = Instant::now();
             let answer = index.search(users.row(user), &request, &mut scratch)?;
             times.push(1e6 * begun.elapsed().as_secs_f64());

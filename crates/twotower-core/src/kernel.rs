@@ -148,6 +148,11 @@ kernel! {
 }
 
 kernel! {
+    /// sum ← decay · sum + x
+    decay_and_add(decay: f32, x: &[f32], sum: &mut [f32])
+}
+
+kernel! {
     /// x ← exp(x + bias - shift), both slices of equal length; returns the sum. See [`exp`] for its error.
     exp_sum(x: &mut [f32], bias: &[f32], shift: f32) -> f32
 }
@@ -275,6 +280,14 @@ pub mod scalar {
     pub fn axpy(alpha: f32, x: &[f32], y: &mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y += alpha * x;
+        }
+    }
+
+    /// See [`super::decay_and_add`].
+    #[inline(always)]
+    pub fn decay_and_add(decay: f32, x: &[f32], sum: &mut [f32]) {
+        for (sum, x) in sum.iter_mut().zip(x) {
+            *sum = decay * *sum + x;
         }
     }
 
@@ -419,6 +432,9 @@ mod tests {
             let (mut x, mut y) = (b.clone(), b.clone());
             axpy(alpha, &a, &mut x);
             scalar::axpy(alpha, &a, &mut y);
+            prop_assert_eq!(&x, &y);
+            decay_and_add(alpha, &a, &mut x);
+            scalar::decay_and_add(alpha, &a, &mut y);
             prop_assert_eq!(&x, &y);
             prop_assert_eq!(exp_sum(&mut x, &a, alpha).to_bits(), scalar::exp_sum(&mut y, &a, alpha).to_bits());
             prop_assert_eq!(&x, &y);

@@ -95,9 +95,3 @@ impl BlockKind {
             })
     }
 }
-
-/// The ids that lie one after the other in `bytes`.
-pub(crate) fn unpack(bytes: &[u8]) -> Vec<Uuid> {
-    let (ids, _) = bytes.as_chunks::<16>();
-    ids.iter().map(|id| Uuid::from_bytes(*id)).collect()
-}

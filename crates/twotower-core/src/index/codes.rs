@@ -1,11 +1,15 @@
-use crate::kernel::CODE_BLOCK;
+use crate::kernel::{self, CODE_BLOCK};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// What a code byte stands for: x = step · (byte - ZERO).
 const ZERO: i32 = 128;
 
 /// Bytes of a cache line: where it is possible, a row of codes lies in one.
 const CACHE_LINE: usize = 64;
+
+/// Rows that are asked for before one reads them.
+const PREFETCHED: usize = 32;
 
 /// Rows that one task quantises.
 const TILE: usize = 1024;
@@ -88,6 +92,12 @@ impl Codes {
     /// All rows.
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[self.begin..self.bytes.len() + self.begin - CACHE_LINE]
+    }
+
+    /// Asks for the first of some `rows`, which will be read soon; those after them are asked for while they are read.
+    pub(super) fn prefetch(&self, rows: Range<usize>) {
+        let end = rows.end.min(rows.start + PREFETCHED);
+        kernel::prefetch(&self.as_slice()[rows.start * self.stride..end * self.stride]);
     }
 
     /// Memory in bytes.

@@ -272,8 +272,9 @@ impl Index {
                         _ => LEAST_FILTERED * least,
                     },
                 };
-                lists.probe(query, effort, probe, |slots| {
-                    work.lists += 1;
+                let announce = |slots| base.codes.prefetch(slots);
+                lists.probe(query, effort, probe, announce, |slots, lists| {
+                    work.lists += lists;
                     work.scanned += slots.len();
                     base.scan(slots, codes, products, candidates, admit);
                     candidates

@@ -100,21 +100,24 @@ impl Head {
 
     /// Embeds one x `[x]`: a matrix product would copy the weights first, which takes longer than using them once.
     fn embed_one(&self, x: &[f32], out: &mut [f32]) {
-        // Row by row, as the weights lie in memory. Of a user without skips some inputs are 0.
-        let add_product = |x: &[f32], weight: &Matrix, y: &mut [f32]| {
-            let rows = weight.as_slice().chunks_exact(weight.cols());
-            for (&x, row) in x.iter().zip(rows).filter(|(x, _)| **x != 0.0) {
-                kernel::axpy(x, row, y);
-            }
+        let product = |(rows, x): (&[u32], &[f32]), weight: &Matrix, y: &mut [f32]| {
+            kernel::weighted_sum(weight.into(), rows, x, y);
         };
-        let mut y = self.hidden.bias.clone();
-        add_product(x, &self.hidden.weight, &mut y);
-        for y in &mut y {
+        // Of a user without skips some inputs are 0.
+        let (rows, x): (Vec<u32>, Vec<f32>) = (0..).zip(x).filter(|(_, x)| **x != 0.0).unzip();
+        let mut y = vec![0.0; self.hidden_units()];
+        product((&rows, &x), &self.hidden.weight, &mut y);
+        for (y, bias) in y.iter_mut().zip(&self.hidden.bias) {
+            *y += bias;
             *y *= kernel::sigmoid(GELU_SLOPE * *y);
         }
-        out.copy_from_slice(&self.output.bias);
-        add_product(&y, &self.output.weight, out);
-        add_product(x, &self.residual, out);
+        product((&rows, &x), &self.residual, out);
+        let units: Vec<u32> = (0..y.len() as u32).collect();
+        let mut projected = vec![0.0; out.len()];
+        product((&units, &y), &self.output.weight, &mut projected);
+        for ((out, projected), bias) in out.iter_mut().zip(projected).zip(&self.output.bias) {
+            *out += projected + bias;
+        }
         let scale = 1.0 / kernel::dot(out, out).sqrt().max(MIN_NORM);
         for x in out {
             *x *= scale;

@@ -1,4 +1,5 @@
 use super::Head;
+use crate::kernel;
 
 /// History → a point of the common space. It has no table: all it reads of a user are the vectors of the videos they
 /// liked and skipped.
@@ -147,12 +148,8 @@ impl HistoryState {
     }
 
     fn decay_and_add(&mut self, scale: usize, decay: f32, vector: &[f32]) {
-        for (sum, x) in self.sums[scale * self.dim..(scale + 1) * self.dim]
-            .iter_mut()
-            .zip(vector)
-        {
-            *sum = decay * *sum + x;
-        }
+        let sum = &mut self.sums[scale * self.dim..(scale + 1) * self.dim];
+        kernel::decay_and_add(decay, vector, sum);
         self.weights[scale] = decay * self.weights[scale] + 1.0;
     }
 

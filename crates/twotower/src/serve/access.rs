@@ -29,10 +29,10 @@ pub(super) async fn admit(
         }
     };
     let response = next.run(request).await;
-    // An answer that was made before, or without the database, says nothing about how long one takes.
+    // An answer without the database says nothing about how long one takes; one that was made before has asked it all the same.
     let answered = response.extensions().get::<Answered>();
-    let made = answered.is_none_or(|answered| !answered.cached && !answered.partial);
-    let worked_on = response.status().is_success() && made
+    let whole = answered.is_none_or(|answered| !answered.partial);
+    let worked_on = response.status().is_success() && whole
         || matches!(response.extensions().get(), Some(ApiError::Timeout { .. }));
     if worked_on {
         permit.measured();

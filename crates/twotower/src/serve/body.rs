@@ -1,13 +1,11 @@
 use super::error::ApiError;
-use super::router::App;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::time::Duration;
 
 /// The largest bodies are lists of a hundred events.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -18,21 +16,14 @@ const MAX_ECHO_CHARS: usize = 40;
 /// What is read of a body that is too large, so that its sender gets to see the answer.
 const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
 
-/// Reads every body before anything else is done with its request: an answer to a request whose body is still on its way
-/// closes the connection, and takes the next request on it along.
-pub(super) async fn collect(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Reads a request's body before anything else is done with it: an answer to a request whose body is still on its way closes the
+/// connection, and takes the next request on it along.
+pub(super) async fn collect(request: Request, limit: Duration) -> Result<Request, ApiError> {
     let (parts, body) = request.into_parts();
-    let collected = match tokio::time::timeout(app.limits.body_read, read(body)).await {
-        Ok(collected) => collected,
-        Err(_) => Err(invalid("the body did not arrive in time")),
-    };
-    match collected {
-        Ok(bytes) => {
-            next.run(Request::from_parts(parts, Body::from(bytes)))
-                .await
-        }
-        Err(error) => closing(error.into_response()),
-    }
+    let bytes = tokio::time::timeout(limit, read(body))
+        .await
+        .unwrap_or_else(|_| Err(invalid("the body did not arrive in time")))?;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {

@@ -24,6 +24,7 @@ use axum::routing::{MethodRouter, get, post};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
+use tower::ServiceBuilder;
 use twotower_store::{EventPolicy, Store};
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -114,29 +115,32 @@ pub(super) fn router(app: &Arc<App>, console: Option<Router>, origins: CorsOrigi
         .route(OPENAPI, get(openapi::serve))
         .route(METRICS, for_service(get(metrics::serve)))
         .with_state(Arc::clone(app));
-    api.merge(health)
+    let routes = api
+        .merge(health)
         .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(app),
-            body::collect,
-        ))
-        .layer(middleware::from_fn_with_state(Arc::clone(app), deadline))
-        .layer(cors::layer(origins))
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
+    // Around the router, not around each of its routes: of a route that has layers a request copies each, once for every layer
+    // around it, while a router is copied by counting.
+    let layers = ServiceBuilder::new()
         .layer(middleware::from_fn_with_state(Arc::clone(app), answer))
+        .layer(cors::layer(origins))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), bounded));
+    Router::new().fallback_service(layers.service(routes))
 }
 
-/// Ends requests that take too long as a whole, whatever the stage.
-async fn deadline(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(app.limits.request, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => body::closing(
-            ApiError::Timeout {
-                stage: "the request",
-            }
-            .into_response(),
-        ),
-    }
+/// Takes in the whole body before anything else, and ends requests that take too long as a whole, whatever the stage.
+async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let work = async {
+        let request = body::collect(request, app.limits.body_read).await?;
+        Ok(next.run(request).await)
+    };
+    let late = ApiError::Timeout {
+        stage: "the request",
+    };
+    tokio::time::timeout(app.limits.request, work)
+        .await
+        .unwrap_or(Err(late))
+        .unwrap_or_else(|error| body::closing(error.into_response()))
 }
 
 /// The outermost layer: names the request, writes errors out, sets the headers of every answer, counts it, and logs one line

@@ -4,15 +4,18 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_millis(100);
 const WINDOW_SAMPLES: u32 = 25;
 
-/// So much slower than without load is still no queue.
+/// So much slower than without load is still no queue, nor is so much longer: whoever takes a millisecond waits a few whenever another
+/// process has its turn on the core, here or in the database.
 const TOLERANCE: f64 = 1.5;
+const SLACK: Duration = Duration::from_millis(3);
 
 /// What one window may change the limit by.
 const GRADIENT: std::ops::RangeInclusive<f64> = 0.5..=2.0;
 
-/// The latency without load is measured anew after this time, for this time at most. Half a second in thirty costs less than
-/// two of a hundred requests even where the minimum does nothing.
+/// The latency without load is measured anew after this time, from so many requests, or for this time at most: as long as no more than
+/// the minimum are let in, others wait.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
+const PROBE_SAMPLES: u32 = 50;
 const PROBE_FOR: Duration = Duration::from_millis(500);
 
 /// It is measured sooner if requests under load are so much quicker than without: then what was slow has become quick.
@@ -41,7 +44,7 @@ pub(super) struct Sample {
 /// concurrency-limits.
 ///
 /// Each window compares the mean latency with that without load:
-/// gradient = tolerance · `no_load` / mean, limit ← gradient · limit + √limit. While nothing queues the gradient is above 1 and the
+/// gradient = (tolerance · `no_load` + slack) / mean, limit ← gradient · limit + √limit. While nothing queues the gradient is above 1 and the
 /// limit grows; where requests wait for cores or for the database, latency grows with the limit, and it settles where they
 /// wait for about as long as they work. The latency without load is that of windows in which no more than `minimum` requests were
 /// worked on; in a long overload there would be none, so now and then no more are let in for a moment.
@@ -103,8 +106,11 @@ impl Gradient {
         self.window.seconds += latency.as_secs_f64();
         self.window.peak = self.window.peak.max(sample.in_flight);
         let age = sample.ended.saturating_sub(self.window.began);
-        let enough = self.window.samples >= WINDOW_SAMPLES && age >= WINDOW;
-        if enough || (self.probing.is_some() && age >= PROBE_FOR) {
+        let enough = match self.probing {
+            Some(_) => self.window.samples >= PROBE_SAMPLES || age >= PROBE_FOR,
+            None => self.window.samples >= WINDOW_SAMPLES && age >= WINDOW,
+        };
+        if enough {
             self.close(sample.ended);
         }
     }
@@ -141,8 +147,9 @@ impl Gradient {
             }
         };
         self.no_load = Some(no_load);
-        let gradient = (TOLERANCE * no_load / mean.max(f64::MIN_POSITIVE))
-            .clamp(*GRADIENT.start(), *GRADIENT.end());
+        let bearable = TOLERANCE * no_load + SLACK.as_secs_f64();
+        let gradient =
+            (bearable / mean.max(f64::MIN_POSITIVE)).clamp(*GRADIENT.start(), *GRADIENT.end());
         let wanted = gradient * self.limit + self.limit.sqrt();
         // A limit that is not made use of proves nothing.
         let idle = window.peak < self.limit as usize / 2;
