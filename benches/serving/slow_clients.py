@@ -17,7 +17,9 @@ KINDS = [
 PAUSE_SECONDS = 1
 
 
-async def client(host, port, kind, connected):
+async def client(host, port, kind, connected, phase):
+    # In step with each other they would be a burst once a second, and mostly one of this process's own work.
+    await asyncio.sleep(phase * PAUSE_SECONDS)
     while True:
         try:
             reader, writer = await asyncio.open_connection(host, port)
@@ -36,7 +38,7 @@ async def client(host, port, kind, connected):
 async def main(address, count):
     host, port = address.split(":")
     connected = asyncio.Semaphore(0)
-    clients = [asyncio.create_task(client(host, int(port), n % len(KINDS), connected)) for n in range(count)]
+    clients = [asyncio.create_task(client(host, int(port), n % len(KINDS), connected, n / count)) for n in range(count)]
     for _ in range(count):
         await connected.acquire()
     print("ready", flush=True)

@@ -14,6 +14,8 @@ from processes import on_core
 
 SLOW = 1000
 ROUNDS = 3
+# Less than `capacity` takes: where 70 % is nearly all that a virtual machine can do by now, anything beside it makes a queue.
+SHARE = 0.5
 
 
 @contextlib.contextmanager
@@ -32,7 +34,7 @@ def slow_clients(bench, server):
 def run(bench):
     reports = {"alone": [], f"beside {SLOW} slow sockets": []}
     with subjects.twotower(bench) as server:
-        rate = capacity.SHARE * capacity.measure(bench, server)
+        rate = SHARE * capacity.measure(bench, server)
         # In turn, so that what else the machine does meets both.
         for _ in range(ROUNDS):
             for name, found in reports.items():
@@ -46,7 +48,7 @@ def run(bench):
             " ".join(ms(report["latency_us"]["p99"]) for report in found), sum(map(refused, found)), sum(map(unanswered, found)),
         ])
     table.show(
-        f"Slow clients: the others, at {capacity.SHARE:.0%} of capacity, medians of {ROUNDS} rounds in turn",
+        f"Slow clients: the others, at {SHARE:.0%} of capacity, medians of {ROUNDS} rounds in turn",
         ["", "answered/s", "p50, ms", "p99, ms", "p99 of each round", "refused", "failed"],
         rows,
     )

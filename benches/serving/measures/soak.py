@@ -8,7 +8,7 @@ import numpy as np
 import subjects
 import table
 from load import refused, unanswered
-from measures import capacity, swaps
+from measures import swaps
 from processes import open_files, resident_mb
 
 SHARE = 0.5
@@ -33,10 +33,8 @@ def swap_now_and_then(bench, server, ended, count):
 def run(bench):
     samples, count, ended = [], [], threading.Event()
     with subjects.twotower(bench, settings=subjects.AS_SHIPPED) as server:
-        rate = SHARE * capacity.measure(bench, server)
-        # Two swaps, so that both versions have been in memory before the first sample.
-        for version in reversed(bench.prepared.versions):
-            swaps.swap(bench, server, version)
+        # Both versions have been in memory before the first sample.
+        rate = SHARE * swaps.least_capacity(bench, server)
         threads = [
             threading.Thread(target=watch, args=(server, ended, samples)),
             threading.Thread(target=swap_now_and_then, args=(bench, server, ended, count)),

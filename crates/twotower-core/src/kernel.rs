@@ -19,8 +19,8 @@ mod product;
 
 use crate::matrix::Matrix;
 
-pub use codes::{CODE_BLOCK, code_products, code_products_at};
-pub use prefetch::prefetch;
+pub use codes::{CODE_BLOCK, CODES_AHEAD, code_products, code_products_at};
+pub use prefetch::{CACHE_LINE, prefetch};
 pub use product::gemm;
 
 /// A matrix inside a slice, with strides, so that a transpose costs nothing.

@@ -22,6 +22,8 @@ pub mod tensors;
 
 pub mod kernel;
 
+mod pages;
+
 pub mod hyperparameters;
 
 pub mod tower;

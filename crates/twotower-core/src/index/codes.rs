@@ -1,15 +1,10 @@
-use crate::kernel::{self, CODE_BLOCK};
+use crate::kernel::{self, CODE_BLOCK, CODES_AHEAD};
+use crate::pages::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// What a code byte stands for: x = step · (byte - ZERO).
 const ZERO: i32 = 128;
-
-/// Bytes of a cache line: where it is possible, a row of codes lies in one.
-const CACHE_LINE: usize = 64;
-
-/// Rows that are asked for before one reads them.
-const PREFETCHED: usize = 32;
 
 /// Rows that one task quantises.
 const TILE: usize = 1024;
@@ -17,9 +12,8 @@ const TILE: usize = 1024;
 /// Vectors as bytes, with a bound on what that costs in accuracy.
 #[derive(Debug)]
 pub(super) struct Codes {
-    /// `[n, stride]` from `begin` on, where a cache line starts.
-    bytes: Vec<u8>,
-    begin: usize,
+    /// `[n, stride]`. Where a row is as long as a cache line it lies in one.
+    bytes: Bytes,
     stride: usize,
     step: f64,
     bound: Bound,
@@ -62,9 +56,8 @@ impl Codes {
         } else {
             1.0
         };
-        let mut bytes = vec![ZERO as u8; n * stride + CACHE_LINE];
-        let begin = bytes.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
-        let bound = bytes[begin..begin + n * stride]
+        let mut bytes = Bytes::zeroed(n * stride);
+        let bound = bytes
             .par_chunks_mut(TILE * stride)
             .enumerate()
             .map(|(tile, codes)| {
@@ -77,7 +70,6 @@ impl Codes {
             .reduce(Bound::default, Bound::max);
         Self {
             bytes,
-            begin,
             stride,
             step,
             bound,
@@ -91,12 +83,12 @@ impl Codes {
 
     /// All rows.
     pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.begin..self.bytes.len() + self.begin - CACHE_LINE]
+        &self.bytes
     }
 
     /// Asks for the first of some `rows`, which will be read soon; those after them are asked for while they are read.
     pub(super) fn prefetch(&self, rows: Range<usize>) {
-        let end = rows.end.min(rows.start + PREFETCHED);
+        let end = rows.end.min(rows.start + CODES_AHEAD);
         kernel::prefetch(&self.as_slice()[rows.start * self.stride..end * self.stride]);
     }
 
@@ -171,6 +163,8 @@ impl QueryCodes {
 
 fn quantise(row: &[f32], step: f64, codes: &mut [u8]) -> Bound {
     let (mut residual, mut norm, mut vector_norm) = (0.0, 0.0, 0.0);
+    let (codes, padding) = codes.split_at_mut(row.len());
+    padding.fill(ZERO as u8);
     for (code, &x) in codes.iter_mut().zip(row) {
         let x = f64::from(x);
         let number = (x / step).round();
@@ -202,7 +196,7 @@ mod tests {
             let scale = 10f32.powi(scale);
             let query: Vec<f32> = (0..dim).map(|i| number(i + 1000) * scale).collect();
             let codes = Codes::new(9, dim, |n| &rows[n * dim..(n + 1) * dim]);
-            prop_assert_eq!(codes.as_slice().as_ptr().align_offset(CACHE_LINE), 0);
+            prop_assert_eq!(codes.as_slice().as_ptr().align_offset(kernel::CACHE_LINE), 0);
             let mut prepared = QueryCodes::default();
             codes.prepare(&query, &mut prepared);
             let pairs = prepared.as_slice().as_chunks::<2>().0;

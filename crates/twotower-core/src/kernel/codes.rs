@@ -5,6 +5,9 @@
 /// Bytes of one vector register: the length of a row of codes is a multiple of it.
 pub const CODE_BLOCK: usize = 32;
 
+/// Rows from the one that is read to the one that is asked for: what memory takes to answer.
+pub const CODES_AHEAD: usize = 32;
+
 /// Writes the inner product of `query` with each row of `codes` `[n, query.len()]` into `out` `[n]`.
 ///
 /// Neighbouring numbers of the query, |q₂ᵢ| + |q₂ᵢ₊₁|, may add up to 128 at most: then no sum of two products leaves 16 bits.
@@ -73,7 +76,7 @@ fn scalar(codes: &[u8], query: &[i8], row_of: impl Fn(usize) -> usize, out: &mut
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::CODE_BLOCK;
+    use super::{CODE_BLOCK, CODES_AHEAD as AHEAD};
     use crate::kernel::prefetch::prefetch_bytes;
     use std::arch::x86_64::{
         __m256i, _mm256_add_epi32, _mm256_dpbusd_epi32, _mm256_hadd_epi32, _mm256_loadu_si256,
@@ -83,9 +86,6 @@ mod x86 {
 
     /// Rows whose sums are added up together.
     const GROUP: usize = 8;
-
-    /// Rows from the one that is read to the one that is asked for: what memory takes to answer.
-    const AHEAD: usize = 32;
 
     /// Defines `name` from the instructions by which four products at a time are added to a sum.
     macro_rules! code_products {

@@ -1,6 +1,7 @@
 //! Memory asked for before it is read: what lies scattered takes about a hundred nanoseconds to come, whether one waits for it or not.
 
-const CACHE_LINE: usize = 64;
+/// Bytes that memory hands out at once.
+pub const CACHE_LINE: usize = 64;
 
 /// Asks for `values`, which will be read soon.
 #[inline]

@@ -1,22 +1,26 @@
-//! Reads the states of many users with few statements: while readers are busy, requests gather, and the next statement is for all of them.
+//! Reads the states of many users with few statements: while one is under way requests gather, and the next is for all of them.
 //!
-//! A round trip costs both sides more than what one user's rows do. Nobody waits for company: a free reader leaves with whoever is there.
+//! A round trip costs both sides more than what one user's rows do. Who finds no statement under way leaves at once and alone; everybody else waits
+//! for the end of that one, but neither for long nor once they are as many as one statement takes, so that statements overlap where the database is far or busy.
 
 use crate::serve::error::ApiError;
 use crate::serve::replica::{Asked, Known, Sources};
 use moka::sync::Cache;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio::time::timeout;
 use twotower_store::StoreError;
 use uuid::Uuid;
 
-/// Statements under way at once: enough to hide the way to a distant database, few enough that requests gather under load.
+/// Statements under way at once: enough to hide the way to a distant database.
 const READERS: usize = 4;
 
 /// Users that one statement is for, at most.
 const MOST: usize = 32;
+
+/// Longest wait for the end of the statement that is under way.
+const COMPANY: Duration = Duration::from_millis(2);
 
 /// Requests that wait for a reader. More of them than ever are worked on at once would help nobody.
 const WAITING: usize = 256;
@@ -61,11 +65,13 @@ impl Reads {
         let start = |readers: usize, most: usize| {
             let (requests, waiting) = mpsc::channel(WAITING);
             let waiting = Arc::new(Mutex::new(waiting));
+            let alone = Arc::new(Semaphore::new(1));
             for _ in 0..readers {
                 let reader = Reader {
                     sources: Arc::clone(sources),
                     deadline,
                     waiting: Arc::clone(&waiting),
+                    alone: Arc::clone(&alone),
                     most,
                 };
                 tokio::spawn(reader.run());
@@ -106,6 +112,8 @@ struct Reader {
     sources: Arc<Sources>,
     deadline: Duration,
     waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
+    /// Held by a statement that has left alone, until its end.
+    alone: Arc<Semaphore>,
     most: usize,
 }
 
@@ -113,16 +121,44 @@ impl Reader {
     async fn run(self) {
         let mut requests = Vec::with_capacity(self.most);
         loop {
-            {
-                let mut waiting = self.waiting.lock().await;
-                if waiting.recv_many(&mut requests, self.most).await == 0 {
-                    return;
-                }
+            let alone = self.gather(&mut requests).await;
+            if requests.is_empty() {
+                return;
             }
             // Who has given up meanwhile need not be read.
             requests.retain(|request| !request.outcome.is_closed());
-            self.read(&mut requests).await;
+            if !requests.is_empty() {
+                self.read(&mut requests).await;
+            }
+            drop(alone);
         }
+    }
+
+    /// Takes the requests of the next statement; none where there will be no more. Tells whether it is the only one under way.
+    async fn gather(&self, requests: &mut Vec<Request>) -> Option<SemaphorePermit<'_>> {
+        let mut waiting = self.waiting.lock().await;
+        if waiting.recv_many(requests, self.most).await == 0 {
+            return None;
+        }
+        if let Ok(alone) = self.alone.try_acquire() {
+            return Some(alone);
+        }
+        let company = async {
+            while requests.len() < self.most {
+                tokio::select! {
+                    alone = self.alone.acquire() => {
+                        return alone.ok();
+                    }
+                    got = waiting.recv_many(requests, self.most - requests.len()) => {
+                        if got == 0 {
+                            break;
+                        }
+                    }
+                }
+            }
+            None
+        };
+        timeout(COMPANY, company).await.unwrap_or(None)
     }
 
     /// Answers `requests` and empties the list.

@@ -7,6 +7,9 @@ use std::fs;
 
 const SETTINGS: &str = "[hyperparameters]\nepochs = 2\nembedding_dim = 16\n[update]\ngate = false\nlease_seconds = 1\n[run]\npause_seconds = 0\n";
 
+/// A quick machine may be done before it is interrupted, and then it is tried again.
+const TRIES: usize = 10;
+
 /// A folder with a small model, version 1, that is served.
 fn place() -> Workplace {
     let place = Workplace::on_sqlite();
@@ -99,7 +102,7 @@ fn a_refused_model_is_neither_published_nor_served() {
 
 /// Kills the supervisor once `twotower WORDS` is at work, waits until nothing of it is left, and runs it again.
 fn cut_off_at(words: &str) -> (Workplace, Value) {
-    loop {
+    for _ in 0..TRIES {
         let place = place();
         let mut run = start(place.command("run retrain"));
         let child = wait_for(words, || match run.try_wait().unwrap() {
@@ -117,6 +120,7 @@ fn cut_off_at(words: &str) -> (Workplace, Value) {
             return (place, ran);
         }
     }
+    panic!("{TRIES} times all was done before `{words}` could be cut off");
 }
 
 #[test]
