@@ -1,7 +1,7 @@
 //! Reads the states of many users with few statements: while one is under way requests gather, and the next is for all of them.
 //!
-//! A round trip costs both sides more than what one user's rows do. Who finds no statement under way leaves at once and alone; everybody else waits
-//! for the end of that one, but neither for long nor once they are as many as one statement takes, so that statements overlap where the database is far or busy.
+//! A round trip costs both sides more than what one user's rows do. Whoever is there while no statement is under way leaves at once; everybody else
+//! waits for the end of that one, but neither for long nor once they are as many as one statement takes, so that statements overlap where the database is far or busy.
 
 use crate::serve::error::ApiError;
 use crate::serve::replica::{Asked, Known, Sources};
@@ -112,7 +112,7 @@ struct Reader {
     sources: Arc<Sources>,
     deadline: Duration,
     waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
-    /// Held by a statement that has left alone, until its end.
+    /// Held until its end by one of the statements that are under way: who gets it waits for nobody.
     alone: Arc<Semaphore>,
     most: usize,
 }
@@ -134,7 +134,7 @@ impl Reader {
         }
     }
 
-    /// Takes the requests of the next statement; none where there will be no more. Tells whether it is the only one under way.
+    /// Takes the requests of the next statement; none where there will be no more. Gives what is to be held until its end, if it has it.
     async fn gather(&self, requests: &mut Vec<Request>) -> Option<SemaphorePermit<'_>> {
         let mut waiting = self.waiting.lock().await;
         if waiting.recv_many(requests, self.most).await == 0 {
