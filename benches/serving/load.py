@@ -37,8 +37,8 @@ class Load:
 
 
 def rate_of(report):
-    """Answers of status 200 a second."""
-    return report["ok"] / report["seconds"]
+    """Answers of status 200 a second, while requests are sent."""
+    return report["ok_in_time"] / report["seconds"]
 
 
 def unanswered(report):

@@ -81,6 +81,7 @@ fn work(options: &Options, requests: &[Vec<u8>], schedule: &Schedule) -> Log {
             schedule.second(sent),
             due.elapsed(),
             sent.elapsed(),
+            schedule.runs(),
         );
         if failed {
             connection = None;

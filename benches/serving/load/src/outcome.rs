@@ -30,6 +30,9 @@ pub(crate) struct Second {
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) statuses: BTreeMap<u16, u64>,
+    /// Of status 200, those that came while requests were still being sent: answers to the last ones, and refusals that are held back,
+    /// come when nothing else is asked any more.
+    pub(crate) ok_in_time: u64,
     pub(crate) failures: BTreeMap<String, u64>,
     /// Refused without a word on when to come back.
     pub(crate) without_retry_after: u64,
@@ -49,13 +52,15 @@ fn microseconds(time: Duration) -> u32 {
 }
 
 impl Log {
-    /// Notes the outcome of a request sent in `second`, `latency` after it was due and `service` after it was sent.
+    /// Notes the outcome of a request sent in `second`, `latency` after it was due and `service` after it was sent; `in_time` if requests
+    /// were still being sent then.
     pub(crate) fn push(
         &mut self,
         outcome: Outcome,
         second: usize,
         latency: Duration,
         service: Duration,
+        in_time: bool,
     ) {
         if self.seconds.len() <= second {
             self.seconds.resize(second + 1, Second::default());
@@ -75,6 +80,7 @@ impl Log {
         match answer.status {
             200 => {
                 now.ok += 1;
+                self.ok_in_time += u64::from(in_time);
                 now.partial += u32::from(answer.partial);
                 self.partial += u64::from(answer.partial);
                 self.cached += u64::from(answer.cached);
@@ -94,6 +100,7 @@ impl Log {
         for (status, count) in other.statuses {
             *self.statuses.entry(status).or_default() += count;
         }
+        self.ok_in_time += other.ok_in_time;
         for (kind, count) in other.failures {
             *self.failures.entry(kind).or_default() += count;
         }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 /// One line of JSON.
 pub(crate) fn report(options: &Options, mut log: Log, schedule: &Schedule) -> String {
-    let elapsed = schedule.elapsed().as_secs_f64();
+    let length = schedule.length().as_secs_f64();
     let ok = log.latency_us.len();
     let answered: u64 = log.statuses.values().sum();
     let failed: u64 = log.failures.values().sum();
@@ -27,9 +27,10 @@ pub(crate) fn report(options: &Options, mut log: Log, schedule: &Schedule) -> St
     let fields = [
         ("connections", options.connections.to_string()),
         ("rate_wanted", options.rate.to_string()),
-        ("seconds", format!("{elapsed:.3}")),
+        ("seconds", format!("{length:.3}")),
         ("sent", (answered + failed).to_string()),
         ("ok", ok.to_string()),
+        ("ok_in_time", log.ok_in_time.to_string()),
         ("statuses", object(&log.statuses)),
         ("failures", object(&log.failures)),
         ("without_retry_after", log.without_retry_after.to_string()),

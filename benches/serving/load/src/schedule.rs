@@ -33,7 +33,7 @@ impl Schedule {
     /// Takes the next turn and waits for it; none once the time is over.
     pub(crate) fn next(&self) -> Option<Slot> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        if self.start.elapsed() >= self.length {
+        if !self.runs() {
             return None;
         }
         if self.rate == 0.0 {
@@ -57,9 +57,14 @@ impl Schedule {
         usize::try_from(at.saturating_duration_since(self.start).as_secs()).unwrap_or(usize::MAX)
     }
 
-    /// Since the start.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+    /// Whether the time is not yet over.
+    pub(crate) fn runs(&self) -> bool {
+        self.start.elapsed() < self.length
+    }
+
+    /// How long requests are sent.
+    pub(crate) fn length(&self) -> Duration {
+        self.length
     }
 }
 

@@ -7,7 +7,7 @@ const WINDOW_SAMPLES: u32 = 25;
 /// So much slower than without load is still no queue, nor is so much longer: whoever takes a millisecond waits a few whenever another
 /// process has its turn on the core, here or in the database, and requests that wait together are read from the database together.
 const TOLERANCE: f64 = 1.5;
-const SLACK: Duration = Duration::from_millis(10);
+const SLACK: Duration = Duration::from_millis(15);
 
 /// What one window may change the limit by.
 const GRADIENT: std::ops::RangeInclusive<f64> = 0.5..=2.0;

@@ -6,7 +6,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// So many others that are held make it longer by [`SHORTEST`].
-const STEP: u32 = 128;
+const STEP: u32 = 64;
 
 /// Refusals that are told later than they could be.
 ///

@@ -1,14 +1,16 @@
 //! Reads the states of many users with few statements: while one is under way requests gather, and the next is for all of them.
 //!
-//! A round trip costs both sides more than what one user's rows do. Whoever is there while no statement is under way leaves at once; everybody else
-//! waits for the end of that one, but neither for long nor once they are as many as one statement takes, so that statements overlap where the database is far or busy.
+//! A round trip costs both sides more than what one user's rows do.
+
+mod gathering;
 
 use crate::serve::error::ApiError;
 use crate::serve::replica::{Asked, Known, Sources};
+use gathering::Gathering;
 use moka::sync::Cache;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use twotower_store::StoreError;
 use uuid::Uuid;
@@ -18,9 +20,6 @@ const READERS: usize = 4;
 
 /// Users that one statement is for, at most.
 const MOST: usize = 32;
-
-/// Longest wait for the end of the statement that is under way.
-const COMPANY: Duration = Duration::from_millis(2);
 
 /// Requests that wait for a reader. More of them than ever are worked on at once would help nobody.
 const WAITING: usize = 256;
@@ -63,16 +62,13 @@ impl Reads {
     /// Readers whose statements may take `deadline`; call it inside the runtime that they are to run in.
     pub(super) fn new(sources: &Arc<Sources>, deadline: Duration) -> Self {
         let start = |readers: usize, most: usize| {
-            let (requests, waiting) = mpsc::channel(WAITING);
-            let waiting = Arc::new(Mutex::new(waiting));
-            let alone = Arc::new(Semaphore::new(1));
+            let (requests, gathering) = Gathering::new(WAITING, most);
+            let gathering = Arc::new(gathering);
             for _ in 0..readers {
                 let reader = Reader {
                     sources: Arc::clone(sources),
                     deadline,
-                    waiting: Arc::clone(&waiting),
-                    alone: Arc::clone(&alone),
-                    most,
+                    gathering: Arc::clone(&gathering),
                 };
                 tokio::spawn(reader.run());
             }
@@ -111,17 +107,14 @@ impl Reads {
 struct Reader {
     sources: Arc<Sources>,
     deadline: Duration,
-    waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
-    /// Held until its end by one of the statements that are under way: who gets it waits for nobody.
-    alone: Arc<Semaphore>,
-    most: usize,
+    gathering: Arc<Gathering<Request>>,
 }
 
 impl Reader {
     async fn run(self) {
-        let mut requests = Vec::with_capacity(self.most);
+        let mut requests = Vec::new();
         loop {
-            let alone = self.gather(&mut requests).await;
+            let alone = self.gathering.next(&mut requests).await;
             if requests.is_empty() {
                 return;
             }
@@ -132,33 +125,6 @@ impl Reader {
             }
             drop(alone);
         }
-    }
-
-    /// Takes the requests of the next statement; none where there will be no more. Gives what is to be held until its end, if it has it.
-    async fn gather(&self, requests: &mut Vec<Request>) -> Option<SemaphorePermit<'_>> {
-        let mut waiting = self.waiting.lock().await;
-        if waiting.recv_many(requests, self.most).await == 0 {
-            return None;
-        }
-        if let Ok(alone) = self.alone.try_acquire() {
-            return Some(alone);
-        }
-        let company = async {
-            while requests.len() < self.most {
-                tokio::select! {
-                    alone = self.alone.acquire() => {
-                        return alone.ok();
-                    }
-                    got = waiting.recv_many(requests, self.most - requests.len()) => {
-                        if got == 0 {
-                            break;
-                        }
-                    }
-                }
-            }
-            None
-        };
-        timeout(COMPANY, company).await.unwrap_or(None)
     }
 
     /// Answers `requests` and empties the list.
