@@ -21,6 +21,9 @@ const READERS: usize = 4;
 /// Users that one statement is for, at most.
 const MOST: usize = 32;
 
+/// Longest wait for the end of the statement that is under way.
+const COMPANY: Duration = Duration::from_millis(2);
+
 /// Requests that wait for a reader. More of them than ever are worked on at once would help nobody.
 const WAITING: usize = 256;
 
@@ -62,7 +65,7 @@ impl Reads {
     /// Readers whose statements may take `deadline`; call it inside the runtime that they are to run in.
     pub(super) fn new(sources: &Arc<Sources>, deadline: Duration) -> Self {
         let start = |readers: usize, most: usize| {
-            let (requests, gathering) = Gathering::new(WAITING, most);
+            let (requests, gathering) = Gathering::new(WAITING, most, COMPANY);
             let gathering = Arc::new(gathering);
             for _ in 0..readers {
                 let reader = Reader {

@@ -2,9 +2,6 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::timeout;
 
-/// Longest wait for the end of the statement that is under way.
-const COMPANY: Duration = Duration::from_millis(2);
-
 /// Requests that wait for one statement, which is for all of them.
 ///
 /// Whoever is there while no statement is under way leaves at once; everybody else waits for the end of that one, but neither for long nor
@@ -15,16 +12,19 @@ pub(super) struct Gathering<T> {
     /// Held until its end by one of the statements that are under way: who gets it waits for nobody.
     alone: Semaphore,
     most: usize,
+    company: Duration,
 }
 
 impl<T> Gathering<T> {
-    /// Statements for `most` requests each, of `waiting` at a time, and where to bring these.
-    pub(super) fn new(waiting: usize, most: usize) -> (mpsc::Sender<T>, Self) {
+    /// Statements for `most` requests each, of `waiting` at a time, which wait for the end of the one under way for `company` at most; and
+    /// where to bring requests.
+    pub(super) fn new(waiting: usize, most: usize, company: Duration) -> (mpsc::Sender<T>, Self) {
         let (requests, waiting) = mpsc::channel(waiting);
         let gathering = Self {
             waiting: Mutex::new(waiting),
             alone: Semaphore::new(1),
             most,
+            company,
         };
         (requests, gathering)
     }
@@ -55,13 +55,16 @@ impl<T> Gathering<T> {
             }
             None
         };
-        timeout(COMPANY, company).await.unwrap_or(None)
+        timeout(self.company, company).await.unwrap_or(None)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SHORT: Duration = Duration::from_millis(1);
+    const LONG: Duration = Duration::from_hours(1);
 
     async fn bring(requests: &mpsc::Sender<u32>, numbers: std::ops::Range<u32>) {
         for number in numbers {
@@ -71,10 +74,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_first_waits_for_nobody() {
-        let (requests, gathering) = Gathering::new(8, 4);
+        let (requests, gathering) = Gathering::new(8, 4, LONG);
         let mut taken = Vec::new();
         for number in 0..3 {
-            requests.send(number).await.unwrap();
+            bring(&requests, number..number + 1).await;
             assert!(gathering.next(&mut taken).await.is_some());
         }
         assert_eq!(taken, [0, 1, 2]);
@@ -83,7 +86,7 @@ mod tests {
     /// The tasks of this test have one thread: between two `await`s nobody else does anything.
     #[tokio::test]
     async fn who_comes_meanwhile_leaves_together_at_the_end_of_what_is_under_way() {
-        let (requests, gathering) = Gathering::new(8, 8);
+        let (requests, gathering) = Gathering::new(8, 8, LONG);
         let mut first = Vec::new();
         bring(&requests, 0..1).await;
         let under_way = gathering.next(&mut first).await;
@@ -101,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_takes_long_holds_nobody_up_nor_does_company_for_who_is_enough() {
-        let (requests, gathering) = Gathering::new(8, 4);
+        let (requests, gathering) = Gathering::new(8, 4, SHORT);
         let mut first = Vec::new();
         bring(&requests, 0..1).await;
         let under_way = gathering.next(&mut first).await;
@@ -120,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_requests_to_come_there_is_nothing() {
-        let (requests, gathering) = Gathering::<u32>::new(8, 4);
+        let (requests, gathering) = Gathering::<u32>::new(8, 4, LONG);
         drop(requests);
         let mut none = Vec::new();
         assert!(gathering.next(&mut none).await.is_none());
