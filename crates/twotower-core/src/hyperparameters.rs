@@ -40,6 +40,9 @@ pub struct Hyperparameters {
     pub skip_weight: f32,
     /// Correct logits by the log of the expected count of a candidate (logQ).
     pub log_q: bool,
+    /// How much more than the likes themselves popularity decides, β: towers learn ln p(video | user) + β ln p(video). Below 0
+    /// rare videos rank higher.
+    pub popularity: f32,
     /// Adam's step for dense layers.
     pub learning_rate: f32,
     /// Row-wise Adagrad's step for tables.
@@ -106,6 +109,7 @@ impl Default for Hyperparameters {
             negatives: 512,
             skip_weight: 0.0,
             log_q: true,
+            popularity: 0.0,
             learning_rate: 2e-3,
             table_learning_rate: 0.05,
             final_rate: 0.0,
@@ -158,7 +162,7 @@ impl Hyperparameters {
                 && self.decays.iter().all(|x| (0.0..=1.0).contains(x)),
         );
         let (most, no_end) = (1_000_000, usize::MAX);
-        let checks: [(&'static str, String, &'static str, bool); 22] = [
+        let checks: [(&'static str, String, &'static str, bool); 23] = [
             // Beyond 2,000 dimensions pgvector builds no index.
             count("embedding_dim", self.embedding_dim, 1..=2000, "1 to 2000"),
             count("user_hidden", self.user_hidden, 1..=8192, "1 to 8192"),
@@ -185,6 +189,7 @@ impl Hyperparameters {
             number("temperature", self.temperature, 0.03..=10.0, "0.03 to 10"),
             count("negatives", self.negatives, 0..=most, "0 to 1000000"),
             number("skip_weight", self.skip_weight, 0.0..=1e6, "0 to 1000000"),
+            number("popularity", self.popularity, -1.0..=1.0, "-1 to 1"),
             step("learning_rate", self.learning_rate),
             step("table_learning_rate", self.table_learning_rate),
             number("final_rate", self.final_rate, 0.0..=1.0, "0 to 1"),

@@ -11,9 +11,10 @@ const ABSENT: u32 = u32::MAX;
 pub struct Candidates {
     /// Videos: candidates, then history-only ones. Distinct.
     pub items: Vec<u32>,
-    /// `[C]` added to the logit of a candidate that is not the row's target: ln(times drawn) - ln(expected times).
+    /// `[C]` added to the logit of a candidate that is not the row's target: ln(times drawn) - ln(expected times) - β ln p,
+    /// see [`SamplerOptions::popularity`].
     pub negative_bias: Vec<f32>,
-    /// `[C]` added to the logit of the row's own target: -ln(expected times).
+    /// `[C]` added to the logit of the row's own target: -ln(expected times) - β ln p.
     pub positive_bias: Vec<f32>,
     /// `[C]` added to the logit of a candidate that the row's user skipped: that of a negative, with the weight of a skip on
     /// top.
@@ -39,6 +40,8 @@ impl Candidates {
 pub struct CandidateSampler {
     /// Share of each video among the training likes, `[V]`.
     target_share: Vec<f32>,
+    /// Share of one like: 1 / training likes.
+    one_like: f32,
     options: SamplerOptions,
     /// Column of each video in this step, `[V]`.
     columns: Vec<u32>,
@@ -54,6 +57,10 @@ pub struct SamplerOptions {
     pub log_q: bool,
     /// As how many videos of the catalogue a skipped one counts among the negatives of the user who skipped it, beside itself.
     pub skip_weight: f32,
+    /// β: what is learned is ln p(video | user) + β ln p(video), p(video) being its share of the training likes and one more,
+    /// so that β above 0 ranks popular videos higher than the likes do, and below 0 lower (logit adjustment, Menon et al. 2021,
+    /// whose τ is -β).
+    pub popularity: f32,
 }
 
 /// What a step asks for.
@@ -80,6 +87,7 @@ impl CandidateSampler {
                 .iter()
                 .map(|&n| (f64::from(n) / total) as f32)
                 .collect(),
+            one_like: (1.0 / total) as f32,
             options,
             columns: vec![ABSENT; like_counts.len()],
             counts: Vec::new(),
@@ -115,6 +123,7 @@ impl CandidateSampler {
             negatives,
             log_q,
             skip_weight,
+            popularity,
         } = self.options;
         let exact = log_q && targets.len() + negatives >= videos;
         if exact {
@@ -141,18 +150,21 @@ impl CandidateSampler {
         into.skipped_bias.clear();
         let uniform = negatives as f32 / videos as f32;
         for (&item, &count) in into.items.iter().zip(&self.counts) {
+            let share = self.target_share[item as usize];
             let expected = match (exact, log_q) {
-                (false, true) => targets.len() as f32 * self.target_share[item as usize] + uniform,
+                (false, true) => targets.len() as f32 * share + uniform,
                 _ => 1.0,
             };
+            let adjustment = popularity * (share + self.one_like).ln();
             // One that was not drawn is no target and weighs nothing, however unlikely it was to be drawn.
             let (weight, positive_bias) = match count {
                 0 => (0.0, 0.0),
                 _ => (count as f32 / expected, -expected.ln()),
             };
-            into.positive_bias.push(positive_bias);
-            into.negative_bias.push(weight.ln());
-            into.skipped_bias.push((weight + skip_weight).ln());
+            into.positive_bias.push(positive_bias - adjustment);
+            into.negative_bias.push(weight.ln() - adjustment);
+            into.skipped_bias
+                .push((weight + skip_weight).ln() - adjustment);
         }
         for &item in history {
             if self.columns[item as usize] == ABSENT {
@@ -184,6 +196,7 @@ mod tests {
             negatives,
             log_q: true,
             skip_weight: 0.5,
+            popularity: 0.0,
         }
     }
 
@@ -234,6 +247,42 @@ mod tests {
         assert!((candidates.skipped_bias[1] - 0.5_f32.ln()).abs() < 1e-6);
         // Expected 2 · 3/4 times, drawn twice.
         assert!((candidates.skipped_bias[0] - (2.0_f32 / 1.5 + 0.5).ln()).abs() < 1e-6);
+    }
+
+    /// With logits ln p(video | user) + β ln p(video) the loss is that of ln p(video | user) without adjustment.
+    #[test]
+    fn popularity_is_taken_off_every_bias() {
+        let likes = [6, 2, 0, 0, 0, 0, 0, 0];
+        let [plain, adjusted] = [0.0, 0.25].map(|popularity| {
+            let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
+            let options = SamplerOptions {
+                popularity,
+                ..options(2)
+            };
+            let mut candidates = Candidates::default();
+            CandidateSampler::new(&likes, options).draw(
+                drawn(&[0, 1], &[7], &[]),
+                &mut random,
+                &mut candidates,
+            );
+            candidates
+        });
+        assert_eq!(plain.items, adjusted.items);
+        assert!(plain.len() > 2);
+        for (column, &item) in plain.items.iter().enumerate() {
+            let off = 0.25 * (f64::from(likes[item as usize] + 1) / 8.0).ln() as f32;
+            let biases = |candidates: &Candidates| {
+                [
+                    candidates.positive_bias[column],
+                    candidates.negative_bias[column],
+                    candidates.skipped_bias[column],
+                ]
+            };
+            for (before, after) in biases(&plain).into_iter().zip(biases(&adjusted)) {
+                // A weight of none is an infinite bias before and after.
+                assert!(((before - off).exp() - after.exp()).abs() < 1e-5);
+            }
+        }
     }
 
     #[test]

@@ -178,6 +178,7 @@ fn options(negatives: usize) -> SamplerOptions {
         negatives,
         log_q: true,
         skip_weight: 0.0,
+        popularity: 0.0,
     }
 }
 

@@ -101,6 +101,7 @@ impl Stepper {
                     negatives: hyper.negatives,
                     log_q: hyper.log_q,
                     skip_weight: hyper.skip_weight,
+                    popularity: hyper.popularity,
                 },
             ),
             candidates: Candidates::default(),

@@ -11,11 +11,12 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use std::ops::ControlFlow;
 use twotower_core::baseline::Popularity;
-use twotower_core::evaluate::quick_evaluate;
+use twotower_core::evaluate::{evaluate, quick_evaluate};
 use twotower_core::feature::{Catalogue, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::{Dataset, Interaction};
 use twotower_core::kernel;
+use twotower_core::metric::Bootstrap;
 use twotower_core::model::{Model, TwoTower};
 use twotower_core::recommend::Recommender;
 use twotower_core::split::{HeldOut, Phase, Split, SplitKind};
@@ -186,6 +187,33 @@ fn log_q_ranks_better_when_negatives_come_from_the_batch_alone() {
     assert!(
         with > 1.5 * without,
         "NDCG@10 {with} with, {without} without"
+    );
+}
+
+#[test]
+fn popularity_moves_popular_videos_up_and_down() {
+    let sample = Sample::new(2);
+    let popular = Popularity::fit(sample.dataset.catalogue.len(), &sample.split.train);
+    let [rarer, as_liked, more_popular] = [-0.5, 0.0, 0.5].map(|popularity| {
+        let hyperparameters = Hyperparameters {
+            popularity,
+            ..hyperparameters()
+        };
+        let model = sample.train(&hyperparameters).unwrap().model;
+        let videos = model
+            .embed_videos(sample.dataset.catalogue.videos())
+            .unwrap();
+        let towers = TwoTower {
+            user_tower: &model.user_tower,
+            videos: &videos,
+        };
+        let options = Bootstrap::default();
+        let evaluation = evaluate(&towers, &popular, &sample.held_out, &options).unwrap();
+        evaluation.summary.all.popularity_percentile_at_10
+    });
+    assert!(
+        rarer + 0.01 < as_liked && as_liked + 0.01 < more_popular,
+        "mean percentile of videos shown: {rarer}, {as_liked}, {more_popular}"
     );
 }
 

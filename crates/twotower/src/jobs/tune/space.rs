@@ -7,7 +7,7 @@ use std::fmt;
 use twotower_core::hyperparameters::Hyperparameters;
 
 /// The search space. `embedding_dim` is not in it: what vectors cost in storage and in serving is for people to decide.
-pub(super) const SEARCH_SPACE: [Dimension; 12] = [
+pub(super) const SEARCH_SPACE: [Dimension; 13] = [
     number("temperature", Values::LogUniform(0.05, 0.3), |h| {
         &mut h.temperature
     }),
@@ -37,6 +37,9 @@ pub(super) const SEARCH_SPACE: [Dimension; 12] = [
     }),
     number("skip_weight", Values::Choice(&[0.0, 1.0, 4.0]), |h| {
         &mut h.skip_weight
+    }),
+    number("popularity", Values::Uniform(0.0, 0.4), |h| {
+        &mut h.popularity
     }),
 ];
 
