@@ -137,12 +137,17 @@ impl Sample {
             .ndcg_at_10
     }
 
-    fn ndcg_of_model(&self, model: &Model) -> f64 {
+    /// What `measure` says of the towers of `model`.
+    fn of_towers<T>(&self, model: &Model, measure: impl FnOnce(&TwoTower<'_>) -> T) -> T {
         let videos = model.embed_videos(self.dataset.catalogue.videos()).unwrap();
-        self.ndcg_at_10(&TwoTower {
+        measure(&TwoTower {
             user_tower: &model.user_tower,
             videos: &videos,
         })
+    }
+
+    fn ndcg_of_model(&self, model: &Model) -> f64 {
+        self.of_towers(model, |towers| self.ndcg_at_10(towers))
     }
 }
 
@@ -200,16 +205,11 @@ fn popularity_moves_popular_videos_up_and_down() {
             ..hyperparameters()
         };
         let model = sample.train(&hyperparameters).unwrap().model;
-        let videos = model
-            .embed_videos(sample.dataset.catalogue.videos())
-            .unwrap();
-        let towers = TwoTower {
-            user_tower: &model.user_tower,
-            videos: &videos,
-        };
-        let options = Bootstrap::default();
-        let evaluation = evaluate(&towers, &popular, &sample.held_out, &options).unwrap();
-        evaluation.summary.all.popularity_percentile_at_10
+        sample.of_towers(&model, |towers| {
+            let options = Bootstrap::default();
+            let evaluation = evaluate(towers, &popular, &sample.held_out, &options).unwrap();
+            evaluation.summary.all.popularity_percentile_at_10
+        })
     });
     assert!(
         rarer + 0.01 < as_liked && as_liked + 0.01 < more_popular,
