@@ -18,12 +18,14 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::fs;
 use std::num::ParseIntError;
+use std::sync::Arc;
 use std::time::Instant;
 use synthetic::Sizes;
-use twotower_core::feature::NUMERIC_FEATURES;
+use twotower_core::feature::{Catalogue, NUMERIC_FEATURES};
 use twotower_core::hyperparameters::Hyperparameters;
-use twotower_core::interaction::Dataset;
+use twotower_core::interaction::Sequences;
 use twotower_core::kernel::{self, View};
+use twotower_core::timeline::{HeldTimelines, Timelines};
 use twotower_core::train::{Goal, Progress, Run, TrainingData};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -110,7 +112,7 @@ fn main() -> Outcome<()> {
         if settings().next().is_none() {
             continue;
         }
-        let dataset = synthetic::generate(Sizes {
+        let data = Data::generate(Sizes {
             features: !id_only,
             ..sizes
         })?;
@@ -123,10 +125,36 @@ fn main() -> Outcome<()> {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(setting.threads)
                 .build()?;
-            pool.install(|| measure(&dataset, setting, steps, ceiling))?;
+            pool.install(|| measure(&data, setting, steps, ceiling))?;
         }
     }
     Ok(())
+}
+
+/// What is learned from, without the snapshot that it was made of.
+struct Data {
+    catalogue: Catalogue,
+    timelines: Arc<dyn Timelines>,
+    /// Videos of likes drawn at random, which stand for those of the largest batch's windows.
+    drawn: Vec<u32>,
+}
+
+impl Data {
+    fn generate(sizes: Sizes) -> Outcome<Self> {
+        const DRAWN: usize = 1 << 16;
+        let dataset = synthetic::generate(sizes)?;
+        let mut random = Pcg64Mcg::seed_from_u64(1);
+        let drawn = (0..DRAWN)
+            .map(|_| dataset.likes[random.random_range(0..dataset.likes.len())].item)
+            .collect();
+        let [likes, skips] =
+            [dataset.likes, dataset.skips].map(|rows| Sequences::taking(dataset.users, rows));
+        Ok(Self {
+            catalogue: dataset.catalogue,
+            timelines: Arc::new(HeldTimelines::of_sequences(likes, skips)),
+            drawn,
+        })
+    }
 }
 
 /// Numbers between commas.
@@ -151,37 +179,32 @@ fn ceiling() -> f64 {
 
 /// Floating-point operations an example in matrix products. A weight costs two forward, two for the gradient of its input
 /// and two for its own; so does a number of a candidate's vector.
-fn operations(hyper: &Hyperparameters, dataset: &Dataset) -> f64 {
+fn operations(hyper: &Hyperparameters, data: &Data) -> f64 {
     let dim = hyper.embedding_dim;
     let head = |x: usize, h: usize| (x * h + h * dim + x * dim) as f64;
     let user = head((hyper.decays.len() + 1) * dim + 2, hyper.user_hidden);
     let item = head(2 * dim + NUMERIC_FEATURES, hyper.item_hidden);
-    // Each distinct video of a batch once; likes drawn at random stand for those of its windows.
+    // Each distinct video of a batch once.
     let mut random = Pcg64Mcg::seed_from_u64(1);
-    let mut videos: HashSet<u32> = (0..hyper.batch_size)
-        .map(|_| dataset.likes[random.random_range(0..dataset.likes.len())].item)
-        .collect();
-    videos.extend(
-        (0..hyper.negatives).map(|_| random.random_range(0..dataset.catalogue.len() as u32)),
-    );
+    let mut videos: HashSet<u32> = data.drawn.iter().take(hyper.batch_size).copied().collect();
+    let any = || random.random_range(0..data.catalogue.len() as u32);
+    videos.extend(std::iter::repeat_with(any).take(hyper.negatives));
     let candidates = videos.len() as f64;
     6.0 * (user + candidates / hyper.batch_size as f64 * item + candidates * dim as f64)
 }
 
 /// Prints one row.
-fn measure(dataset: &Dataset, setting: Setting, steps: usize, ceiling: f64) -> Outcome<()> {
+fn measure(data: &Data, setting: Setting, steps: usize, ceiling: f64) -> Outcome<()> {
     let hyperparameters = Hyperparameters {
         batch_size: setting.batch_size,
         ..Hyperparameters::default()
     };
-    let data = TrainingData::held(
-        &dataset.catalogue,
-        dataset.users,
-        &dataset.likes,
-        &dataset.skips,
-    );
-    let mut run = Run::new(data, &hyperparameters, Goal::Epochs(1))?;
-    let estimate = run.memory().total() + 12 * dataset.likes.len();
+    let learned = TrainingData {
+        catalogue: &data.catalogue,
+        timelines: data.timelines.clone(),
+    };
+    let mut run = Run::new(learned, &hyperparameters, Goal::Epochs(1))?;
+    let estimate = run.memory().total();
     let (mut before, mut cpu, mut wall) = (0, 0.0, Instant::now());
     let mut after = 0;
     for step in 0..steps.saturating_add(WARM_UP) {
@@ -214,7 +237,7 @@ fn measure(dataset: &Dataset, setting: Setting, steps: usize, ceiling: f64) -> O
         examples / wall,
         status_kb("VmHWM")? / 1024.0,
         estimate as f64 / (1024.0 * 1024.0),
-        100.0 * operations(&hyperparameters, dataset) / ceiling / (cpu / examples),
+        100.0 * operations(&hyperparameters, data) / ceiling / (cpu / examples),
     );
     Ok(())
 }

@@ -38,8 +38,8 @@ pub(crate) fn measure(fold: u32, (hyper, cut): (Hyperparameters, Cut)) -> Outcom
     let data = TrainingData::held(
         &warm.dataset.catalogue,
         users,
-        &warm.dataset.likes,
-        &warm.dataset.skips,
+        &warm.dataset.likes[..],
+        &warm.dataset.skips[..],
     );
     let model = protocol::fit(data, &hyper, Goal::Epochs(epochs), false)?.model;
     let videos = model.embed_videos(warm.dataset.catalogue.videos())?;

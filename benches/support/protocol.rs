@@ -104,7 +104,7 @@ fn fit_seen(
     verbose: bool,
 ) -> Outcome<Trained> {
     let (likes, skips) = (cut.split.seen(phase), cut.split.seen_skips(phase));
-    let data = TrainingData::held(&cut.dataset.catalogue, cut.dataset.users, &likes, &skips);
+    let data = TrainingData::held(&cut.dataset.catalogue, cut.dataset.users, likes, skips);
     fit(data, hyper, goal, verbose)
 }
 

@@ -87,8 +87,8 @@ impl Source {
         let data = TrainingData::held(
             &dataset.catalogue,
             dataset.users,
-            &dataset.likes,
-            &dataset.skips,
+            &dataset.likes[..],
+            &dataset.skips[..],
         );
         let hyperparameters = Hyperparameters::default();
         let model = train(data, &hyperparameters, Goal::Epochs(epochs), &mut |_| {

@@ -133,6 +133,11 @@ impl Embeddings {
         }
     }
 
+    /// All rows, row-major, for whoever made them.
+    pub fn into_rows(self) -> Vec<f32> {
+        self.data
+    }
+
     /// All rows, row-major.
     pub fn as_slice(&self) -> &[f32] {
         &self.data

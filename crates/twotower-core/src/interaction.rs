@@ -58,19 +58,28 @@ pub struct Sequences {
     events: Vec<Event>,
 }
 
+/// Passes in which rows give way to the sequences that are made of them.
+const PASSES: usize = 8;
+
+/// Where each user's events begin, and at last where those of all users end.
+fn offsets(users: usize, interactions: &[Interaction]) -> Vec<usize> {
+    let mut offsets = vec![0; users + 1];
+    for interaction in interactions {
+        offsets[interaction.user as usize + 1] += 1;
+    }
+    for user in 0..users {
+        offsets[user + 1] += offsets[user];
+    }
+    offsets
+}
+
 impl Sequences {
     /// Groups `interactions` by user with a counting sort, which keeps the order within a user.
     ///
     /// # Panics
     /// If an interaction names a user outside `0..users`.
     pub fn new(users: usize, interactions: &[Interaction]) -> Self {
-        let mut offsets = vec![0; users + 1];
-        for interaction in interactions {
-            offsets[interaction.user as usize + 1] += 1;
-        }
-        for user in 0..users {
-            offsets[user + 1] += offsets[user];
-        }
+        let offsets = offsets(users, interactions);
         let mut next = offsets.clone();
         let mut events = vec![Event { item: 0, at: 0 }; interactions.len()];
         for interaction in interactions {
@@ -82,6 +91,45 @@ impl Sequences {
             *slot += 1;
         }
         Self { offsets, events }
+    }
+
+    /// The same, out of rows that are not needed any more: their memory is given back while that of the sequences fills, so that both
+    /// together take 13 bytes a row at most instead of 20.
+    ///
+    /// # Panics
+    /// If an interaction names a user outside `0..users`.
+    pub fn taking(users: usize, mut interactions: Vec<Interaction>) -> Self {
+        let offsets = offsets(users, &interactions);
+        let mut next = offsets.clone();
+        // Memory that was reserved is none that is used before it is written.
+        let mut events = Vec::with_capacity(interactions.len());
+        let mut first = 0;
+        for pass in 1..=PASSES {
+            // The users of about as many events in each pass.
+            let share = offsets[users] * pass / PASSES;
+            let end = offsets.partition_point(|&offset| offset <= share) - 1;
+            events.resize(offsets[end], Event { item: 0, at: 0 });
+            interactions.retain(|interaction| {
+                let user = interaction.user as usize;
+                let is_now = (first..end).contains(&user);
+                if is_now {
+                    events[next[user]] = Event {
+                        item: interaction.item,
+                        at: interaction.at,
+                    };
+                    next[user] += 1;
+                }
+                !is_now
+            });
+            interactions.shrink_to_fit();
+            first = end;
+        }
+        Self { offsets, events }
+    }
+
+    /// Where each user's events begin and at last where those of all users end, and the events of one user after the other.
+    pub fn into_parts(self) -> (Vec<usize>, Vec<Event>) {
+        (self.offsets, self.events)
     }
 
     /// Number of users, those without an event included.
@@ -108,6 +156,8 @@ impl Sequences {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn sequences_keep_the_order_within_a_user() {
@@ -121,5 +171,19 @@ mod tests {
         );
         assert_eq!(sequences.of(0).len(), 1);
         assert!(sequences.of(2).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn rows_that_are_taken_make_the_same_sequences(
+            rows in vec((0u32..40, any::<u32>(), any::<u32>()), 0..200), users in 40usize..60,
+        ) {
+            let rows: Vec<Interaction> = rows
+                .into_iter()
+                .map(|(user, item, at)| Interaction { user, item, at })
+                .collect();
+            let expected = Sequences::new(users, &rows).into_parts();
+            prop_assert_eq!(Sequences::taking(users, rows).into_parts(), expected);
+        }
     }
 }

@@ -320,10 +320,15 @@ pub mod scalar {
     pub fn weighted_sum(table: Rows<'_>, rows: &[u32], weights: &[f32], sum: &mut [f32]) {
         // As many columns at a time as there are registers for, so that each sum is written once.
         const COLUMNS: usize = 8 * LANES;
+        // Rows asked for before they are due: they lie scattered in a table that is larger than the caches near by.
+        const ROWS_AHEAD: usize = 4;
         let (blocks, rest) = sum.as_chunks_mut::<COLUMNS>();
         for (n, block) in blocks.iter_mut().enumerate() {
             let mut sums = [[0.0; LANES]; COLUMNS / LANES];
-            for (&row, &weight) in rows.iter().zip(weights) {
+            for (use_of, (&row, &weight)) in rows.iter().zip(weights).enumerate() {
+                if let Some(&soon) = rows.get(use_of + ROWS_AHEAD) {
+                    super::prefetch(&table.at(soon, n * COLUMNS)[..COLUMNS]);
+                }
                 let (x, _) = table.at(row, n * COLUMNS)[..COLUMNS].as_chunks::<LANES>();
                 for (sums, x) in sums.iter_mut().zip(x) {
                     for lane in 0..LANES {

@@ -65,6 +65,9 @@ impl RowAdagrad {
             .for_each_init(
                 || vec![0.0; dim],
                 |sum, (n, (parameters, accumulator))| {
+                    // They come while the gradient is summed.
+                    kernel::prefetch(parameters);
+                    kernel::prefetch(std::slice::from_ref(accumulator));
                     gradient(n, sum);
                     let mean_square = kernel::dot(sum, sum) / dim as f32;
                     if mean_square > 0.0 {

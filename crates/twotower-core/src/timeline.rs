@@ -69,10 +69,20 @@ impl HeldTimelines {
     /// # Panics
     /// If an interaction names a user outside `0..users`.
     pub fn new(users: usize, likes: &[Interaction], skips: &[Interaction]) -> Self {
-        Self {
-            likes: Sequences::new(users, likes),
-            skips: Sequences::new(users, skips),
-        }
+        Self::of_sequences(Sequences::new(users, likes), Sequences::new(users, skips))
+    }
+
+    /// Of likes and skips that are grouped already, of as many users.
+    ///
+    /// # Panics
+    /// If they are not of as many users.
+    pub fn of_sequences(likes: Sequences, skips: Sequences) -> Self {
+        assert_eq!(
+            likes.users(),
+            skips.users(),
+            "likes and skips are of the same users"
+        );
+        Self { likes, skips }
     }
 
     /// The timeline of `user`.

@@ -26,7 +26,7 @@ use crate::embedding::EmbeddingError;
 use crate::evaluate::{EvaluationError, QuickEvaluation};
 use crate::feature::{Audience, Catalogue, Preprocessing, PreprocessingOptions};
 use crate::hyperparameters::Hyperparameters;
-use crate::interaction::Interaction;
+use crate::interaction::{Interaction, Sequences};
 use crate::model::Model;
 use crate::timeline::{self, HeldTimelines, Timelines};
 use serde::{Deserialize, Serialize};
@@ -57,12 +57,14 @@ impl<'a> TrainingData<'a> {
     pub fn held(
         catalogue: &'a Catalogue,
         users: usize,
-        likes: &[Interaction],
-        skips: &[Interaction],
+        likes: impl Into<Vec<Interaction>>,
+        skips: impl Into<Vec<Interaction>>,
     ) -> Self {
+        let sequences = |rows: Vec<Interaction>| Sequences::taking(users, rows);
+        let (likes, skips) = (sequences(likes.into()), sequences(skips.into()));
         Self {
             catalogue,
-            timelines: Arc::new(HeldTimelines::new(users, likes, skips)),
+            timelines: Arc::new(HeldTimelines::of_sequences(likes, skips)),
         }
     }
 }

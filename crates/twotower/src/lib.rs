@@ -10,6 +10,8 @@ pub mod progress;
 
 pub mod import;
 
+mod histories;
+
 pub mod shards;
 
 pub mod export;

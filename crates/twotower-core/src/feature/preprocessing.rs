@@ -1,6 +1,7 @@
 use super::audience::Audience;
 use super::catalogue::{Catalogue, Video};
 use super::text::ngram_buckets;
+use crate::kernel;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -313,6 +314,13 @@ impl ItemFeatures {
     pub fn terms(&self, item: usize) -> (&[u32], &[f32]) {
         let range = self.term_offsets[item]..self.term_offsets[item + 1];
         (&self.term_rows[range.clone()], &self.term_weights[range])
+    }
+
+    /// Asks for what [`ItemFeatures::terms`] will give.
+    pub(crate) fn prefetch(&self, item: usize) {
+        let (rows, weights) = self.terms(item);
+        kernel::prefetch(rows);
+        kernel::prefetch(weights);
     }
 
     /// Standardised numeric features, 0 where unknown: [`NUMERIC_FEATURES`] numbers.

@@ -39,9 +39,12 @@ impl ItemTower {
         let (id, rest) = x.split_at_mut(dim);
         let (content, numeric) = rest.split_at_mut(dim);
         let row = if with_id { features.id_row(item) } else { 0 };
-        id.copy_from_slice(self.id_table.row(row as usize));
+        let id_row = self.id_table.row(row as usize);
+        // It comes while terms are summed.
+        kernel::prefetch(id_row);
         let (terms, weights) = features.terms(item);
         kernel::weighted_sum((&self.term_table).into(), terms, weights, content);
+        id.copy_from_slice(id_row);
         numeric.copy_from_slice(features.numeric(item));
     }
 

@@ -226,6 +226,8 @@ impl<'a> Run<'a> {
     }
 
     fn end_epoch(&mut self) -> Result<EpochRecord, TrainError> {
+        // Room for the new ones first.
+        self.vectors = Vec::new();
         self.vectors = self.model.item_tower.embed_all(&self.features);
         let validation = match self.goal {
             Goal::Best(held_out) => Some(self.validate(held_out)?),
@@ -257,14 +259,16 @@ impl<'a> Run<'a> {
         Ok(record)
     }
 
-    fn validate(&self, held_out: &HeldOut) -> Result<QuickEvaluation, TrainError> {
+    fn validate(&mut self, held_out: &HeldOut) -> Result<QuickEvaluation, TrainError> {
         let dim = self.model.hyperparameters.embedding_dim;
-        let videos = Embeddings::from_rows(dim, self.vectors.clone())?;
+        let videos = Embeddings::from_rows(dim, std::mem::take(&mut self.vectors))?;
         let towers = TwoTower {
             user_tower: &self.model.user_tower,
             videos: &videos,
         };
-        Ok(quick_evaluate(&towers, held_out, VALIDATION_USERS)?)
+        let score = quick_evaluate(&towers, held_out, VALIDATION_USERS)?;
+        self.vectors = videos.into_rows();
+        Ok(score)
     }
 
     /// The epochs that are done.

@@ -19,6 +19,9 @@ use rand::{Rng, RngExt};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
+/// Videos whose features are asked for before they are due.
+const ITEMS_AHEAD: usize = 2;
+
 /// Windows that one task follows.
 const WINDOWS_PER_TASK: usize = 4;
 
@@ -383,9 +386,15 @@ impl Stepper {
             .x
             .par_chunks_mut(tower.inputs())
             .zip(items)
-            .zip(&self.with_id);
+            .zip(&self.with_id)
+            .enumerate();
         rows.with_min_len(32)
-            .for_each(|((x, &item), &with_id)| tower.input(features, item as usize, with_id, x));
+            .for_each(|(n, ((x, &item), &with_id))| {
+                if let Some(&soon) = items.get(n + ITEMS_AHEAD) {
+                    features.prefetch(soon as usize);
+                }
+                tower.input(features, item as usize, with_id, x);
+            });
         self.item_pass.forward(&tower.head, Dropout::default());
     }
 

@@ -116,8 +116,8 @@ impl Sample {
         TrainingData::held(
             &self.dataset.catalogue,
             self.dataset.users,
-            &self.split.train,
-            &self.skips,
+            &self.split.train[..],
+            &self.skips[..],
         )
     }
 

@@ -106,20 +106,18 @@ impl SnapshotBuilder {
         let mut users = Vec::new();
         let mut numbers = vec![u32::MAX; ids.len()];
         let mut numbered = |rows: Vec<Row>| -> Vec<Interaction> {
-            rows.into_iter()
-                .map(|row| {
-                    let number = &mut numbers[row.user as usize];
-                    if *number == u32::MAX {
-                        *number = users.len() as u32;
-                        users.push(ids[row.user as usize]);
-                    }
-                    Interaction {
-                        user: *number,
-                        item: row.item,
-                        at: (row.at_us / SECOND_US) as u32,
-                    }
-                })
-                .collect()
+            each_taken(rows, |row| {
+                let number = &mut numbers[row.user as usize];
+                if *number == u32::MAX {
+                    *number = users.len() as u32;
+                    users.push(ids[row.user as usize]);
+                }
+                Interaction {
+                    user: *number,
+                    item: row.item,
+                    at: (row.at_us / SECOND_US) as u32,
+                }
+            })
         };
         let (likes, skips) = (numbered(likes), numbered(skips));
         Snapshot {
@@ -171,6 +169,23 @@ fn ordered_pairs(mut rows: Vec<Row>, ranks: &[u32]) -> Vec<Row> {
     rows.dedup_by_key(|row| (row.user, row.item));
     rows.sort_unstable();
     rows
+}
+
+/// `map` of each of `rows`, in order. Their memory is given back part by part, so that there is never much more than the larger
+/// of the two.
+fn each_taken<A, B>(mut rows: Vec<A>, map: impl FnMut(A) -> B) -> Vec<B> {
+    const PARTS: usize = 8;
+    let len = rows.len();
+    let mut parts = Vec::with_capacity(PARTS);
+    for part in (1..PARTS).rev() {
+        parts.push(rows.split_off(len * part / PARTS));
+        rows.shrink_to_fit();
+    }
+    parts.push(rows);
+    // Reserved, not written: no memory yet.
+    let mut mapped = Vec::with_capacity(len);
+    mapped.extend(parts.into_iter().rev().flatten().map(map));
+    mapped
 }
 
 /// Collects the catalogue from its three queries.

@@ -161,7 +161,9 @@ fn interrupt_on_signal() -> Interrupt {
         if let Err(error) = stop_signal().await {
             return tracing::error!("signals cannot be waited for: {error}");
         }
-        tracing::warn!("stopping after the current step; press Ctrl-C again to stop at once");
+        tracing::warn!(
+            "stopping; what is under way is finished first, unless Ctrl-C is pressed again"
+        );
         on_signal.set();
         if stop_signal().await.is_ok() {
             std::process::exit(130);

@@ -35,12 +35,12 @@ pub(super) struct Cohort {
 }
 
 /// All users first, then each cohort that has any; nothing where the split holds nothing out.
-pub(super) fn cohorts(model: &Model, data: &dyn TrainingSet) -> anyhow::Result<Vec<Cohort>> {
+pub(super) fn cohorts(model: &Model, data: &TrainingSet) -> anyhow::Result<Vec<Cohort>> {
     let held_out = data.test_users(MAX_USERS)?;
     if held_out.users.is_empty() {
         return Ok(Vec::new());
     }
-    let videos = model.embed_videos(data.catalogue().videos());
+    let videos = model.embed_videos(data.catalogue.videos());
     let videos = videos.context("embed the videos")?;
     let towers = TwoTower {
         user_tower: &model.user_tower,

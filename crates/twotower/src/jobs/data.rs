@@ -100,7 +100,7 @@ pub(super) fn read_shards(
         None => Keep::InMemory,
     };
     let shards = Shards::open(&options.folder, split, keep)?;
-    let manifest = shards.manifest();
+    let manifest = &shards.manifest;
     let amount = Amount {
         likes: manifest.likes,
         users: manifest.users,

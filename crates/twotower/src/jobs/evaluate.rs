@@ -2,7 +2,7 @@
 
 use super::fit::{EpochLog, fit};
 use super::train::{split_name, split_named};
-use super::training_set::SnapshotSet;
+use super::training_set::TrainingSet;
 use super::{Interrupt, Resume, TrainOptions, check_sufficiency};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ pub async fn evaluate(
                     from: None,
                     shards: None,
                 };
-                let data = SnapshotSet { dataset: &dataset, split: Split::new(&dataset, split) };
+                let data = TrainingSet::of_snapshot(dataset.clone(), split);
                 let fit = fit(&data, &train, None, &interrupt)?;
                 (fit.model, fit.log, Some(fit.best_epoch))
             }

@@ -50,7 +50,7 @@ pub(super) struct Fit {
 
 /// Chooses the number of epochs on validation, then trains afresh on training and validation likes for as many.
 pub(super) fn fit(
-    data: &dyn TrainingSet,
+    data: &TrainingSet,
     options: &TrainOptions,
     checkpoints: Option<&Checkpoints>,
     interrupt: &Interrupt,
@@ -96,7 +96,7 @@ pub(super) fn fit(
 /// Goes on from `base` with what came in since and is not held out for test. Nothing is chosen on validation, parts of which
 /// the model has learned already.
 pub(super) fn fine_tune(
-    data: &dyn TrainingSet,
+    data: &TrainingSet,
     base: &BaseModel,
     options: &TrainOptions,
     checkpoints: Option<&Checkpoints>,
@@ -141,7 +141,7 @@ fn threads(number: usize) -> anyhow::Result<rayon::ThreadPool> {
 
 /// Trains on what is seen before a phase.
 struct Trainer<'a> {
-    data: &'a dyn TrainingSet,
+    data: &'a TrainingSet,
     hyperparameters: &'a Hyperparameters,
     /// What to go on from instead of first weights.
     base: Option<&'a BaseModel>,
@@ -159,8 +159,8 @@ impl Trainer<'_> {
         goal: Goal<'_>,
     ) -> anyhow::Result<(Trained, Vec<u8>, Vec<EpochLog>)> {
         let data = TrainingData {
-            catalogue: self.data.catalogue(),
-            timelines: self.data.timelines(phase)?,
+            catalogue: &self.data.catalogue,
+            timelines: self.data.timelines(phase),
         };
         let mut run = self.begin(phase, data, goal)?;
         let memory = run.memory();

@@ -5,18 +5,17 @@ use super::checkpoint::Checkpoints;
 use super::data::{read_data, read_shards};
 use super::file::lock_folder;
 use super::fit::{Fit, fine_tune, fit};
-use super::training_set::{SnapshotSet, TrainingSet};
+use super::training_set::TrainingSet;
 use super::{Interrupt, now_us};
-use crate::shards::Shards;
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use twotower_core::hyperparameters::Hyperparameters;
-use twotower_core::interaction::Dataset;
 use twotower_core::model::Model;
-use twotower_core::split::{Split, SplitKind};
+use twotower_core::split::SplitKind;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::{Source, Store, snapshot_sha256};
 
@@ -129,18 +128,9 @@ pub async fn train(
     let fit = {
         let (options, interrupt) = (options.clone(), interrupt.clone());
         let checkpoints = checkpoints.clone();
-        tokio::task::spawn_blocking(move || {
-            let fit = |data: &dyn TrainingSet| match &base {
-                Some(base) => fine_tune(data, base, &options, checkpoints.as_ref(), &interrupt),
-                None => fit(data, &options, checkpoints.as_ref(), &interrupt),
-            };
-            match &data {
-                Data::Shards(shards) => fit(&**shards),
-                Data::Snapshot(dataset) => fit(&SnapshotSet {
-                    dataset,
-                    split: Split::new(dataset, split),
-                }),
-            }
+        tokio::task::spawn_blocking(move || match &base {
+            Some(base) => fine_tune(&data, base, &options, checkpoints.as_ref(), &interrupt),
+            None => fit(&data, &options, checkpoints.as_ref(), &interrupt),
         })
         .await??
     };
@@ -202,13 +192,7 @@ pub async fn train(
     })
 }
 
-/// What is learned from.
-enum Data {
-    Snapshot(Box<Dataset>),
-    Shards(Box<Shards>),
-}
-
-/// What a manifest says of it.
+/// What a manifest says of what is learned from.
 struct Facts {
     sha256: String,
     /// Microseconds since 1970.
@@ -228,7 +212,7 @@ async fn read(
     source: &Source,
     options: &TrainOptions,
     split: SplitKind,
-) -> anyhow::Result<(Data, Facts)> {
+) -> anyhow::Result<(TrainingSet, Facts)> {
     let Some(shards) = options.shards.clone() else {
         let snapshot = read_data(store, source, options.max_age_days).await?;
         let dataset = &snapshot.dataset;
@@ -242,25 +226,30 @@ async fn read(
             videos: dataset.catalogue.len() as u64,
             erasures_seen: snapshot.erasures_seen,
         };
-        return Ok((Data::Snapshot(Box::new(snapshot.dataset)), facts));
+        let data = TrainingSet::of_snapshot(snapshot.dataset, split);
+        return Ok((data, facts));
     };
     let scratch = options.output_dir.clone();
     let read = move || read_shards(&shards, split, &scratch);
     let shards = tokio::task::spawn_blocking(read)
         .await?
         .context("read the shards")?;
-    let manifest = shards.manifest();
+    let manifest = &shards.manifest;
     let facts = Facts {
-        sha256: shards.sha256().to_owned(),
+        sha256: shards.sha256,
         cut_off_us: manifest.latest_at_us,
-        earliest_like: shards.earliest_like(),
+        earliest_like: shards.earliest_like,
         likes: manifest.likes,
         skips: manifest.skips,
         users: manifest.users,
         videos: manifest.videos,
         erasures_seen: manifest.erasures_seen,
     };
-    Ok((Data::Shards(Box::new(shards)), facts))
+    let data = TrainingSet {
+        catalogue: shards.catalogue,
+        histories: Arc::new(shards.histories),
+    };
+    Ok((data, facts))
 }
 
 /// Where checkpoints go, unless none are wanted.

@@ -121,9 +121,10 @@ fn search(
         split.seen(Phase::Validation),
         split.seen_skips(Phase::Validation),
     );
+    drop(split);
     let minutes = u64::from(training.checkpoint_minutes);
     let mut tuner = Tuner {
-        data: TrainingData::held(&dataset.catalogue, dataset.users, &likes, &skips),
+        data: TrainingData::held(&dataset.catalogue, dataset.users, likes, skips),
         held_out: &held_out,
         folder: &folder,
         budget: Budget::new(options.budget, state.used_s, started),

@@ -2,18 +2,12 @@
 
 use super::manifest::{Key, Temporal};
 use super::rows::UserRows;
+use crate::histories::Counts;
 use twotower_core::split::SplitKind;
 
 const SECOND_US: i64 = 1_000_000;
 
-/// How many of a user's likes, and how many of the skips, are seen before validation, before test, and in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) likes: [u32; 3],
-    pub(super) skips: [u32; 3],
-}
-
-/// The cuts of [`twotower_core::split::Split`], told from one user's rows: what is seen is always the earlier part of them.
+/// The cuts of [`twotower_core::split::Split`], told from one user's rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Cuts {
     /// The first likes of validation and of test.
@@ -30,7 +24,7 @@ impl Cuts {
         }
     }
 
-    pub(super) fn of(&self, rows: &UserRows) -> Seen {
+    pub(super) fn of(&self, rows: &UserRows) -> Counts {
         let (likes, skips) = (rows.likes.len(), rows.skips.len());
         let skips_before = |at_us: i64| {
             // By seconds, as everything that is learned from: a skip of the same second is the future.
@@ -56,7 +50,7 @@ impl Cuts {
         };
         let with_all =
             |[validation, test]: [usize; 2], all: usize| [validation, test, all].map(|n| n as u32);
-        Seen {
+        Counts {
             likes: with_all(likes_seen, likes),
             skips: with_all(skips_seen, skips),
         }

@@ -34,7 +34,7 @@ fn likes_until(cut: u32, keep: impl Fn(&Interaction) -> bool) -> Vec<Interaction
 }
 
 fn learn(catalogue: &Catalogue, likes: &[Interaction]) -> Model {
-    let data = TrainingData::held(catalogue, DATA.users, likes, &[]);
+    let data = TrainingData::held(catalogue, DATA.users, likes, []);
     let observer = &mut |_: &_| ControlFlow::Continue(());
     train(data, &hyperparameters(), Goal::Epochs(6), observer)
         .unwrap()

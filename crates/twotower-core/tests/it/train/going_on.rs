@@ -88,7 +88,7 @@ fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_t
     };
     let (likes, skips) = (known(&sample.split.train), known(&sample.skips));
     let dataset = &sample.dataset;
-    let before = TrainingData::held(&dataset.catalogue, dataset.users, &likes, &skips);
+    let before = TrainingData::held(&dataset.catalogue, dataset.users, likes, skips);
     let whole = |data| {
         let mut run = Run::new(data, &hyperparameters, Goal::Epochs(20)).unwrap();
         while run.advance().unwrap().is_some() {}

@@ -11,25 +11,25 @@ const BYTES: usize = 8;
 
 /// What is being written.
 #[derive(Debug)]
-pub(super) enum EventsWriter {
+pub(crate) enum EventsWriter {
     Memory(Vec<Event>),
     File(BufWriter<File>),
 }
 
 impl EventsWriter {
     /// In memory, `events` of them.
-    pub(super) fn in_memory(events: usize) -> Self {
+    pub(crate) fn in_memory(events: usize) -> Self {
         Self::Memory(Vec::with_capacity(events))
     }
 
     /// In a file of `folder` that has no name, and so is gone when the process is, however it ends.
-    pub(super) fn in_folder(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn in_folder(folder: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let file = tempfile::tempfile_in(folder)?;
         Ok(Self::File(BufWriter::with_capacity(1 << 20, file)))
     }
 
-    pub(super) fn push(&mut self, event: Event) -> io::Result<()> {
+    pub(crate) fn push(&mut self, event: Event) -> io::Result<()> {
         match self {
             Self::Memory(events) => events.push(event),
             Self::File(file) => {
@@ -40,7 +40,7 @@ impl EventsWriter {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> io::Result<Events> {
+    pub(crate) fn finish(self) -> io::Result<Events> {
         Ok(match self {
             Self::Memory(events) => Events::Memory(events),
             Self::File(file) => Events::File(file.into_inner()?),
@@ -50,7 +50,7 @@ impl EventsWriter {
 
 /// What was written.
 #[derive(Debug)]
-pub(super) enum Events {
+pub(crate) enum Events {
     Memory(Vec<Event>),
     File(File),
 }
