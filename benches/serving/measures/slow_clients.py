@@ -3,13 +3,12 @@
 import contextlib
 import statistics
 import subprocess
-import sys
 
 import subjects
 import table
 from load import ms, rate_of, refused, unanswered
 from measures import capacity
-from places import HERE
+from places import PATH, SLOW_CLIENTS
 from processes import on_core
 
 SLOW = 1000
@@ -20,7 +19,7 @@ SHARE = 0.5
 
 @contextlib.contextmanager
 def slow_clients(bench, server):
-    command = [sys.executable, HERE / "slow_clients.py", server.address, str(SLOW)]
+    command = [SLOW_CLIENTS, server.address, PATH, str(SLOW)]
     process = subprocess.Popen(on_core(bench.load_core, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout.readline() != "ready\n":

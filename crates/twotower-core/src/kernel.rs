@@ -325,8 +325,8 @@ pub mod scalar {
         let (blocks, rest) = sum.as_chunks_mut::<COLUMNS>();
         for (n, block) in blocks.iter_mut().enumerate() {
             let mut sums = [[0.0; LANES]; COLUMNS / LANES];
-            for (use_of, (&row, &weight)) in rows.iter().zip(weights).enumerate() {
-                if let Some(&soon) = rows.get(use_of + ROWS_AHEAD) {
+            for (place, (&row, &weight)) in rows.iter().zip(weights).enumerate() {
+                if let Some(&soon) = rows.get(place + ROWS_AHEAD) {
                     super::prefetch(&table.at(soon, n * COLUMNS)[..COLUMNS]);
                 }
                 let (x, _) = table.at(row, n * COLUMNS)[..COLUMNS].as_chunks::<LANES>();

@@ -21,7 +21,7 @@ pub struct Memory {
     pub optimizer: usize,
     /// Vectors of all videos: 4 V d; and features: 24 V + 8 K.
     pub videos: usize,
-    /// 32 W for windows in two orders, and the timelines: in memory 8 N + 16 U; kept elsewhere what finds them there, and 8
+    /// 32 W for windows in two orders, and the timelines: in memory 8 N and 16 to 40 U; kept elsewhere what finds them there, and 8
     /// bytes an event of the few batches that are read ahead.
     pub interactions: usize,
     /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows.
