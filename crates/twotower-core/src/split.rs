@@ -13,6 +13,11 @@ pub enum SplitKind {
     Llo,
 }
 
+/// Places of the first likes of validation and of test in a split by time, among so many in the order of time.
+pub fn temporal_cuts(likes: usize) -> [usize; 2] {
+    [likes * 8 / 10, likes * 9 / 10]
+}
+
 /// From when on skips are unseen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SkipCut {
@@ -52,7 +57,7 @@ impl Split {
         let (mut train, mut validation, mut test) = (Vec::new(), Vec::new(), Vec::new());
         match kind {
             SplitKind::Temporal => {
-                let (first, second) = (likes.len() * 8 / 10, likes.len() * 9 / 10);
+                let [first, second] = temporal_cuts(likes.len());
                 train.extend_from_slice(&likes[..first]);
                 validation.extend_from_slice(&likes[first..second]);
                 test.extend_from_slice(&likes[second..]);

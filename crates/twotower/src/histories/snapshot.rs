@@ -2,7 +2,7 @@
 
 use super::{Counts, Events, Histories, Record};
 use twotower_core::interaction::{Event, Interaction, Sequences};
-use twotower_core::split::SplitKind;
+use twotower_core::split::{SplitKind, temporal_cuts};
 
 impl Histories {
     /// Groups the rows of a [`twotower_core::interaction::Dataset`], whose memory becomes that of the histories: 8 bytes an
@@ -57,11 +57,6 @@ impl Histories {
             learned_until,
         }
     }
-}
-
-/// The first likes of validation and of test, of so many in the order of time.
-fn temporal_cuts(likes: usize) -> [usize; 2] {
-    [likes * 8 / 10, likes * 9 / 10]
 }
 
 /// How many of each user's likes are seen before validation and before test.
