@@ -141,11 +141,11 @@ fn ranked(
 }
 
 fn strip_features(cut: &mut Cut) {
-    let videos = cut.dataset.catalogue.videos().iter().map(|video| Video {
+    let videos = cut.dataset.catalogue.videos().map(|video| Video {
         id: video.id,
         ..Video::default()
     });
-    if let Ok(catalogue) = Catalogue::new(videos.collect()) {
+    if let Ok(catalogue) = Catalogue::new(videos) {
         cut.dataset.catalogue = catalogue;
     }
 }

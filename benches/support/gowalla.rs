@@ -70,12 +70,10 @@ pub(crate) fn official() -> Result<Cut, Box<dyn Error + Send + Sync>> {
     likes.sort_by_key(|row| (row.at, row.user, row.item));
     let users = likes.iter().map(|row| row.user + 1).max().unwrap_or(0) as usize;
     let items = likes.iter().map(|row| row.item + 1).max().unwrap_or(0);
-    let videos = (0..items)
-        .map(|item| Video {
-            id: Uuid::from_u128(u128::from(item)),
-            ..Video::default()
-        })
-        .collect();
+    let videos = (0..items).map(|item| Video {
+        id: Uuid::from_u128(u128::from(item)),
+        ..Video::default()
+    });
     let dataset = Dataset {
         catalogue: Catalogue::new(videos)?,
         users,

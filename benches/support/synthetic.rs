@@ -27,9 +27,8 @@ pub(crate) struct Sizes {
 /// Log-normal numbers of likes a user (σ = 1), videos drawn with probability 1 / rank, features uniform. No skips.
 pub(crate) fn generate(sizes: Sizes) -> Result<Dataset, Box<dyn Error + Send + Sync>> {
     let mut random = Pcg64Mcg::seed_from_u64(42);
-    let videos = (0..sizes.videos)
-        .map(|n| video(n, sizes.features, &mut random))
-        .collect();
+    let videos = (0..sizes.videos).map(|n| video(n, sizes.features, &mut random));
+    let catalogue = Catalogue::new(videos)?;
     let mut cumulative = Vec::with_capacity(sizes.videos);
     let mut sum = 0.0;
     for rank in 1..=sizes.videos {
@@ -60,7 +59,7 @@ pub(crate) fn generate(sizes: Sizes) -> Result<Dataset, Box<dyn Error + Send + S
         }
     }
     Ok(Dataset {
-        catalogue: Catalogue::new(videos)?,
+        catalogue,
         users: sizes.users,
         likes,
         skips: Vec::new(),

@@ -2,6 +2,10 @@
 
 mod catalogue;
 
+mod packed;
+
+mod video;
+
 mod text;
 
 mod preprocessing;
@@ -9,7 +13,8 @@ mod preprocessing;
 mod audience;
 
 pub use audience::Audience;
-pub use catalogue::{Catalogue, CatalogueError, Video};
+pub use catalogue::{Catalogue, CatalogueBuilder, CatalogueError};
 pub use preprocessing::{
     ItemFeatures, NUMERIC_FEATURES, NumericStatistics, Preprocessing, PreprocessingOptions,
 };
+pub use video::{Names, Video, VideoRef};

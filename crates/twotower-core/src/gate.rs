@@ -14,7 +14,7 @@ pub use verdict::{Check, Verdict};
 use crate::baseline::Popularity;
 use crate::embedding::Embeddings;
 use crate::evaluate::{Evaluation, EvaluationError, Metric, evaluate, paired_bootstrap};
-use crate::feature::{Catalogue, NUMERIC_FEATURES, Preprocessing, Video};
+use crate::feature::{Catalogue, NUMERIC_FEATURES, Preprocessing, VideoRef};
 use crate::interaction::Interaction;
 use crate::metric::Bootstrap;
 use crate::model::{Model, TwoTower};
@@ -239,7 +239,7 @@ fn health(challenger: Contender<'_>, options: &GateOptions) -> [Check; 2] {
 fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions) -> Check {
     let known = &challenger.model.preprocessing.videos;
     let videos = on.catalogue.videos();
-    let known = |video: &Video| known.binary_search(&video.id).is_ok();
+    let known = |video: VideoRef<'_>| known.binary_search(&video.id).is_ok();
     let mut likes = vec![0; videos.len()];
     for like in on.seen {
         likes[like.item as usize] += 1;
@@ -247,7 +247,7 @@ fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions
     // Fewer leave no row on purpose.
     let min_users = challenger.model.hyperparameters.min_users;
     let (mut of_many, mut of_known) = (0, 0);
-    for (video, likes) in videos.iter().zip(likes) {
+    for (video, likes) in videos.zip(likes) {
         if likes >= min_users {
             of_many += likes;
             of_known += if known(video) { likes } else { 0 };

@@ -1,7 +1,7 @@
 //! A model: two towers, the preprocessing they were trained with and the hyperparameters that made them.
 
 use crate::embedding::Embeddings;
-use crate::feature::{Preprocessing, Video};
+use crate::feature::{Preprocessing, VideoRef};
 use crate::hyperparameters::Hyperparameters;
 use crate::interaction::History;
 use crate::matrix::Matrix;
@@ -91,7 +91,10 @@ impl Model {
     ///
     /// # Errors
     /// [`EmbeddingError`] if the weights give a vector that is not finite.
-    pub fn embed_videos(&self, videos: &[Video]) -> Result<Embeddings, EmbeddingError> {
+    pub fn embed_videos<'a, V: Into<VideoRef<'a>>>(
+        &self,
+        videos: impl IntoIterator<Item = V>,
+    ) -> Result<Embeddings, EmbeddingError> {
         let features = self.preprocessing.features(videos);
         Embeddings::from_rows(
             self.hyperparameters.embedding_dim,

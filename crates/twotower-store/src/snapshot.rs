@@ -4,7 +4,7 @@ mod hash;
 
 mod last_seen;
 
-pub(crate) use builder::{CatalogueBuilder, SnapshotBuilder, check_time};
+pub(crate) use builder::{SnapshotBuilder, check_time};
 pub use hash::snapshot_sha256;
 pub(crate) use hash::{hex, sha256};
 pub(crate) use last_seen::LastSeenBuilder;

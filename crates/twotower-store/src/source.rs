@@ -4,7 +4,7 @@ use crate::erasure::Tombstones;
 use crate::snapshot::check_time;
 use crate::{InteractionKind, InteractionRow, StoreError};
 use std::collections::HashSet;
-use twotower_core::feature::Video;
+use twotower_core::feature::{Catalogue, Video};
 use uuid::Uuid;
 
 const DAY_US: i64 = 86_400_000_000;
@@ -52,9 +52,9 @@ pub(crate) struct Selection {
 
 impl Selection {
     /// Those of these videos, and of nobody who was erased.
-    pub(crate) fn new(videos: &[Video], tombstones: Tombstones) -> Self {
+    pub(crate) fn new(catalogue: &Catalogue, tombstones: Tombstones) -> Self {
         Self {
-            videos: videos.iter().map(|video| video.id).collect(),
+            videos: catalogue.videos().map(|video| video.id).collect(),
             tombstones,
             oldest_us: i64::MIN,
             read: SourceRead::default(),

@@ -128,17 +128,17 @@ fn movielens_inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
         .collect()
 }
 
-/// Every video of a Parquet file whose columns have our names.
+/// Hands over every video of a Parquet file whose columns have our names.
 ///
 /// # Errors
 /// If the file cannot be read, or a row is no video: a [`Fault`] that names it.
-pub(crate) fn videos_of_parquet(path: &Path) -> anyhow::Result<Vec<Video>> {
+pub(crate) fn videos_of_parquet(path: &Path, take: impl FnMut(Video)) -> anyhow::Result<()> {
     let input = Input {
         path: path.to_owned(),
         format: Format::Parquet,
         names: Names::new(FileKind::Videos, &[], false),
     };
-    pipeline::videos(&input)
+    pipeline::videos(&input, take)
 }
 
 /// Ids of all videos: a like of anything else is a fault that names its line, long before the database would refuse it.

@@ -20,7 +20,7 @@ use crate::shards::cut::Cuts;
 use crate::shards::manifest::Manifest;
 use anyhow::ensure;
 use std::path::Path;
-use twotower_core::feature::Catalogue;
+use twotower_core::feature::{Catalogue, CatalogueBuilder};
 use twotower_core::split::SplitKind;
 
 /// Where likes and skips are kept while they are learned.
@@ -55,14 +55,19 @@ impl Shards {
         let (manifest, sha256) = Manifest::read(folder)?;
         let path = folder.join(&manifest.catalogue.name);
         manifest.catalogue.check(&path)?;
-        let videos = crate::import::videos_of_parquet(&path)?;
+        let (mut builder, mut last, mut in_order) = (CatalogueBuilder::default(), None, true);
+        crate::import::videos_of_parquet(&path, |video| {
+            in_order &= last <= Some(video.id);
+            last = Some(video.id);
+            builder.video(&video);
+        })?;
+        let catalogue = builder.finish()?;
         ensure!(
-            videos.len() as u64 == manifest.videos && videos.is_sorted_by_key(|video| video.id),
+            catalogue.len() as u64 == manifest.videos && in_order,
             "{}: {} videos in ascending order of id were expected; prepare the shards again",
             path.display(),
             manifest.videos
         );
-        let catalogue = Catalogue::new(videos)?;
         let cuts = Cuts::new(split, &manifest.temporal);
         let (histories, earliest_like) = reading::read(folder, &manifest, &cuts, keep)?;
         Ok(Self {

@@ -17,7 +17,7 @@ use datafusion::prelude::{SessionContext, lit};
 use datafusion::scalar::ScalarValue;
 use futures_util::StreamExt;
 use std::sync::Arc;
-use twotower_core::feature::{Catalogue, Video};
+use twotower_core::feature::{Catalogue, CatalogueBuilder, Names, VideoRef};
 
 const NAME: &str = "catalogue.parquet";
 
@@ -52,16 +52,20 @@ pub(crate) async fn read(context: &SessionContext, files: &str) -> anyhow::Resul
     }
     let rows = table.rows.select(columns).context("read the videos")?;
     let mut stream = rows.execute_stream().await.context("read the videos")?;
-    let mut all: Vec<Video> = Vec::new();
+    let mut catalogue = CatalogueBuilder::default();
     while let Some(batch) = stream.next().await {
         let batch = batch.context("read the videos")?;
         let columns: [ArrayRef; COLUMNS.len()] =
             batch.columns().to_vec().try_into().map_err(|_| {
                 anyhow::anyhow!("the engine gave back other columns than asked for")
             })?;
-        all.extend(videos(&columns)?);
+        for video in &videos(&columns)? {
+            catalogue.video(video);
+        }
     }
-    Catalogue::new(all).with_context(|| format!("{files}: list each video once"))
+    catalogue
+        .finish()
+        .with_context(|| format!("{files}: list each video once"))
 }
 
 /// Writes `catalogue.parquet`.
@@ -76,9 +80,9 @@ pub(crate) fn write(output: &Output, catalogue: &Catalogue) -> anyhow::Result<Fi
 }
 
 /// Writes videos in the form that `twotower import` reads.
-pub(crate) fn write_videos<W: std::io::Write + Send>(
+pub(crate) fn write_videos<'a, W: std::io::Write + Send, V: Into<VideoRef<'a>>>(
     file: W,
-    videos: &[Video],
+    videos: impl IntoIterator<Item = V>,
 ) -> anyhow::Result<W> {
     let arrow = Arc::new(Schema::new(fields()));
     let parquet = Arc::new(parse_message_type(SCHEMA).context("the schema of videos")?);
@@ -88,9 +92,14 @@ pub(crate) fn write_videos<W: std::io::Write + Send>(
         .with_parquet_schema(SchemaDescriptor::new(parquet));
     let mut writer = ArrowWriter::try_new_with_options(file, arrow.clone(), options)
         .context("begin the videos")?;
-    for videos in videos.chunks(ROWS) {
+    let mut videos = videos.into_iter().map(V::into);
+    loop {
+        let some: Vec<VideoRef<'_>> = videos.by_ref().take(ROWS).collect();
+        if some.is_empty() {
+            break;
+        }
         let batch =
-            RecordBatch::try_new(arrow.clone(), columns(videos)?).context("put videos together")?;
+            RecordBatch::try_new(arrow.clone(), columns(&some)?).context("put videos together")?;
         writer.write(&batch).context("write the videos")?;
     }
     writer.into_inner().context("write the videos")
@@ -117,40 +126,40 @@ fn fields() -> Vec<Field> {
     ]
 }
 
-fn columns(videos: &[Video]) -> anyhow::Result<Vec<ArrayRef>> {
+fn columns(videos: &[VideoRef<'_>]) -> anyhow::Result<Vec<ArrayRef>> {
     let mut ids = FixedSizeBinaryBuilder::with_capacity(videos.len(), ID_BYTES);
     for video in videos {
         ids.append_value(video.id.as_bytes()).context("an id")?;
     }
-    let text = |of: fn(&Video) -> Option<&str>| -> ArrayRef {
+    let text = |of: for<'a> fn(&VideoRef<'a>) -> Option<&'a str>| -> ArrayRef {
         Arc::new(videos.iter().map(of).collect::<StringArray>())
     };
-    let names = |of: fn(&Video) -> &Vec<String>| -> ArrayRef {
+    let names = |of: for<'a> fn(&VideoRef<'a>) -> Names<'a>| -> ArrayRef {
         let element = Field::new("element", DataType::Utf8, false);
         let mut lists = ListBuilder::new(StringBuilder::new()).with_field(element);
         for video in videos {
-            for name in of(video) {
+            for name in of(video).iter() {
                 lists.values().append_value(name);
             }
             lists.append(true);
         }
         Arc::new(lists.finish())
     };
-    let amounts = |of: fn(&Video) -> Option<f32>| -> ArrayRef {
+    let amounts = |of: fn(&VideoRef<'_>) -> Option<f32>| -> ArrayRef {
         Arc::new(videos.iter().map(of).collect::<Float32Array>())
     };
     let published: TimestampMicrosecondArray =
         videos.iter().map(|video| video.published_at_us).collect();
     Ok(vec![
         Arc::new(ids.finish()),
-        text(|video| Some(&video.title)),
-        text(|video| Some(&video.description)),
-        text(|video| video.genre.as_deref()),
-        text(|video| video.maker.as_deref()),
+        text(|video| Some(video.title)),
+        text(|video| Some(video.description)),
+        text(|video| video.genre),
+        text(|video| video.maker),
         amounts(|video| video.price),
         amounts(|video| video.duration_seconds),
         Arc::new(published.with_timezone("UTC")),
-        names(|video| &video.tags),
-        names(|video| &video.performers),
+        names(|video| video.tags),
+        names(|video| video.performers),
     ])
 }

@@ -22,7 +22,7 @@ pub(super) struct Packer {
 
 impl Packer {
     pub(super) fn new(catalogue: &Catalogue, shards: ShardWriter) -> Self {
-        let ids = catalogue.videos().iter().map(|video| video.id.into_bytes());
+        let ids = catalogue.videos().map(|video| video.id.into_bytes());
         Self {
             positions: ids.zip(0..).collect(),
             shards,

@@ -105,7 +105,7 @@ fn vectors_are_those_of_the_model() {
     let expected = model.embed_videos(catalogue.videos()).unwrap();
     let found = vectors(&to, "videos");
     assert_eq!(found.len(), catalogue.len());
-    for (row, (video, vector)) in catalogue.videos().iter().zip(found.values()).enumerate() {
+    for (row, (video, vector)) in catalogue.videos().zip(found.values()).enumerate() {
         assert_eq!(vector, expected.row(row), "{}", video.id);
     }
 

@@ -30,7 +30,7 @@ impl Audience {
             for event in timeline.likes.iter().chain(timeline.skips) {
                 let item = event.item as usize;
                 rows.add(features.id_row(item), user);
-                for &term in features.terms(item).0 {
+                for &term in features.term_rows(item) {
                     terms.add(term, user);
                 }
             }

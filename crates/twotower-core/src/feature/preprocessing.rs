@@ -1,6 +1,7 @@
 use super::audience::Audience;
-use super::catalogue::{Catalogue, Video};
+use super::catalogue::Catalogue;
 use super::text::ngram_buckets;
+use super::video::VideoRef;
 use crate::kernel;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -8,6 +9,12 @@ use uuid::Uuid;
 
 /// Numeric features of a video: price, duration, publication.
 pub const NUMERIC_FEATURES: usize = 3;
+
+/// Fields that terms come from: genre, maker, tags, performers, n-grams of the title, n-grams of the description.
+const FIELDS: usize = 6;
+
+/// At most so many terms of a field count.
+const FIELD_LIMIT: usize = u16::MAX as usize;
 
 /// At most so many n-grams of a title and of a description count.
 const NGRAM_LIMIT: usize = 48;
@@ -60,15 +67,12 @@ impl Preprocessing {
         seen: impl Fn(usize) -> bool,
         options: PreprocessingOptions,
     ) -> Self {
-        let numbered = catalogue.videos().iter().enumerate();
-        let videos: Vec<&Video> = numbered
-            .filter(|&(item, _)| seen(item))
-            .map(|(_, video)| video)
-            .collect();
-        let vocabulary = |terms: fn(&Video) -> Vec<&str>| {
+        let seen: Vec<usize> = (0..catalogue.len()).filter(|&item| seen(item)).collect();
+        let videos = || seen.iter().map(|&item| catalogue.video(item));
+        let vocabulary = |field: usize| {
             let mut counts: HashMap<&str, usize> = HashMap::new();
-            for video in &videos {
-                for term in terms(video) {
+            for video in videos() {
+                for term in terms(video, field) {
                     *counts.entry(term).or_default() += 1;
                 }
             }
@@ -81,8 +85,7 @@ impl Preprocessing {
             kept
         };
         let statistics = |feature: usize| {
-            let values: Vec<f64> = videos
-                .iter()
+            let values: Vec<f64> = videos()
                 .filter_map(|video| raw_numeric(video)[feature])
                 .collect();
             let n = values.len().max(1) as f64;
@@ -99,11 +102,11 @@ impl Preprocessing {
             }
         };
         Self {
-            videos: videos.iter().map(|video| video.id).collect(),
-            genres: vocabulary(|video| video.genre.as_deref().into_iter().collect()),
-            makers: vocabulary(|video| video.maker.as_deref().into_iter().collect()),
-            tags: vocabulary(|video| video.tags.iter().map(String::as_str).collect()),
-            performers: vocabulary(|video| video.performers.iter().map(String::as_str).collect()),
+            videos: videos().map(|video| video.id).collect(),
+            genres: vocabulary(0),
+            makers: vocabulary(1),
+            tags: vocabulary(2),
+            performers: vocabulary(3),
             ngram_buckets: options.ngram_buckets,
             numeric: std::array::from_fn(statistics),
         }
@@ -183,19 +186,19 @@ impl Preprocessing {
     }
 
     /// Turns videos into inputs of the item tower, in the order given. Terms outside the vocabulary count for nothing.
-    pub fn features(&self, videos: &[Video]) -> ItemFeatures {
-        let mut features = ItemFeatures {
-            term_offsets: vec![0],
-            ..ItemFeatures::default()
-        };
+    pub fn features<'a, V: Into<VideoRef<'a>>>(
+        &self,
+        videos: impl IntoIterator<Item = V>,
+    ) -> ItemFeatures {
+        let mut features = ItemFeatures::default();
         for video in videos {
+            let video: VideoRef<'a> = video.into();
             features.id_rows.push(
                 self.videos
                     .binary_search(&video.id)
                     .map_or(0, |position| position as u32 + 1),
             );
             self.push_terms(video, &mut features);
-            features.term_offsets.push(features.term_rows.len());
             let raw = raw_numeric(video);
             features
                 .numeric
@@ -209,51 +212,49 @@ impl Preprocessing {
         features
     }
 
-    /// Each field contributes the mean of its rows: weight 1/n for each of the n rows it has.
-    fn push_terms(&self, video: &Video, features: &mut ItemFeatures) {
+    fn push_terms(&self, video: VideoRef<'_>, features: &mut ItemFeatures) {
+        let mut lengths = [0; FIELDS];
+        let rows = &mut features.term_rows;
         let mut base = 0;
-        let mut push = |rows: Vec<u32>| {
-            let weight = 1.0 / rows.len().max(1) as f32;
-            features
-                .term_weights
-                .extend(std::iter::repeat_n(weight, rows.len()));
-            features.term_rows.extend(rows);
-        };
-        let fields: [(&[String], Vec<&str>); 4] = [
-            (&self.genres, video.genre.as_deref().into_iter().collect()),
-            (&self.makers, video.maker.as_deref().into_iter().collect()),
-            (&self.tags, video.tags.iter().map(String::as_str).collect()),
-            (
-                &self.performers,
-                video.performers.iter().map(String::as_str).collect(),
-            ),
-        ];
-        for (vocabulary, terms) in fields {
+        let vocabularies = [&self.genres, &self.makers, &self.tags, &self.performers];
+        for (field, vocabulary) in vocabularies.into_iter().enumerate() {
             let row = |term: &str| {
                 vocabulary
                     .binary_search_by(|known| known.as_str().cmp(term))
                     .ok()
             };
-            push(
-                terms
-                    .into_iter()
-                    .filter_map(row)
-                    .map(|position| base + position as u32)
-                    .collect(),
-            );
+            let known = terms(video, field).filter_map(row).take(FIELD_LIMIT);
+            let before = rows.len();
+            rows.extend(known.map(|position| base + position as u32));
+            lengths[field] = (rows.len() - before) as u16;
             base += vocabulary.len() as u32;
         }
         if self.ngram_buckets > 0 {
-            for text in [&video.title, &video.description] {
-                push(
-                    ngram_buckets(text, self.ngram_buckets, NGRAM_LIMIT)
-                        .into_iter()
-                        .map(|bucket| base + bucket)
-                        .collect(),
-                );
+            for (field, text) in [(4, video.title), (5, video.description)] {
+                let buckets = ngram_buckets(text, self.ngram_buckets, NGRAM_LIMIT);
+                lengths[field] = buckets.len() as u16;
+                rows.extend(buckets.into_iter().map(|bucket| base + bucket));
             }
         }
+        features.term_ends.push(rows.len());
+        features.lengths.push(lengths);
     }
+}
+
+/// The terms of one of the first four fields, in the order of the term table: genre, maker, tags, performers.
+fn terms(video: VideoRef<'_>, field: usize) -> impl Iterator<Item = &str> {
+    let one = match field {
+        0 => video.genre,
+        1 => video.maker,
+        _ => None,
+    };
+    let many = match field {
+        2 => Some(video.tags),
+        3 => Some(video.performers),
+        _ => None,
+    };
+    one.into_iter()
+        .chain(many.into_iter().flat_map(|names| names.iter()))
 }
 
 /// The elements of both, ascending, each once.
@@ -267,7 +268,7 @@ fn union<T: Ord + Clone>(left: &[T], right: &[T]) -> Vec<T> {
 const DAY_US: f64 = 86_400e6;
 
 /// Price, duration and publication before standardising.
-fn raw_numeric(video: &Video) -> [Option<f64>; NUMERIC_FEATURES] {
+fn raw_numeric(video: VideoRef<'_>) -> [Option<f64>; NUMERIC_FEATURES] {
     let log = |x: Option<f32>| {
         x.filter(|x| x.is_finite() && *x >= 0.0)
             .map(|x| f64::from(x).ln_1p())
@@ -283,9 +284,11 @@ fn raw_numeric(video: &Video) -> [Option<f64>; NUMERIC_FEATURES] {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ItemFeatures {
     id_rows: Vec<u32>,
-    term_offsets: Vec<usize>,
+    /// Rows of the term table, field by field, and where those of each video end.
     term_rows: Vec<u32>,
-    term_weights: Vec<f32>,
+    term_ends: Vec<usize>,
+    /// Terms of each field.
+    lengths: Vec<[u16; FIELDS]>,
     numeric: Vec<f32>,
 }
 
@@ -310,17 +313,24 @@ impl ItemFeatures {
         self.id_rows[item]
     }
 
-    /// Rows of the term table, and their weights.
-    pub fn terms(&self, item: usize) -> (&[u32], &[f32]) {
-        let range = self.term_offsets[item]..self.term_offsets[item + 1];
-        (&self.term_rows[range.clone()], &self.term_weights[range])
+    /// Rows of the term table.
+    pub fn term_rows(&self, item: usize) -> &[u32] {
+        let start = item.checked_sub(1).map_or(0, |last| self.term_ends[last]);
+        &self.term_rows[start..self.term_ends[item]]
     }
 
-    /// Asks for what [`ItemFeatures::terms`] will give.
+    /// Writes the weights of [`ItemFeatures::term_rows`]: 1/n for each of the n terms of a field, of which it thus contributes the mean.
+    pub fn term_weights(&self, item: usize, weights: &mut Vec<f32>) {
+        weights.clear();
+        for &length in &self.lengths[item] {
+            let weight = 1.0 / f32::from(length);
+            weights.extend(std::iter::repeat_n(weight, length.into()));
+        }
+    }
+
+    /// Asks for what [`ItemFeatures::term_rows`] will give.
     pub(crate) fn prefetch(&self, item: usize) {
-        let (rows, weights) = self.terms(item);
-        kernel::prefetch(rows);
-        kernel::prefetch(weights);
+        kernel::prefetch(self.term_rows(item));
     }
 
     /// Standardised numeric features, 0 where unknown: [`NUMERIC_FEATURES`] numbers.
@@ -331,6 +341,7 @@ impl ItemFeatures {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Video;
     use super::*;
 
     #[test]
@@ -357,8 +368,10 @@ mod tests {
         assert_eq!(preprocessing.term_rows(), 18);
         let features = preprocessing.features(catalogue.videos());
         assert_eq!((features.id_row(0), features.id_row(1)), (0, 1));
-        let (rows, weights) = features.terms(0);
+        let (rows, mut weights) = (features.term_rows(0), Vec::new());
+        features.term_weights(0, &mut weights);
         assert_eq!((rows[0], weights[0]), (0, 1.0));
+        assert_eq!(rows.len(), weights.len());
         assert!(rows.iter().all(|&row| row < 18));
         assert!((features.numeric(0)[0] - (2.0_f32 / 3.0).ln()).abs() < 1e-6);
         assert!(

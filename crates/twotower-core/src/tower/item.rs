@@ -33,8 +33,16 @@ impl ItemTower {
         2 * self.dim() + NUMERIC_FEATURES
     }
 
-    /// Writes x of video `item` into `x`. `with_id` false leaves the id out, as for a video outside the vocabulary.
-    pub fn input(&self, features: &ItemFeatures, item: usize, with_id: bool, x: &mut [f32]) {
+    /// Writes x of video `item` into `x`. `with_id` false leaves the id out, as for a video outside the vocabulary. `weights` is
+    /// scratch space.
+    pub fn input(
+        &self,
+        features: &ItemFeatures,
+        item: usize,
+        with_id: bool,
+        x: &mut [f32],
+        weights: &mut Vec<f32>,
+    ) {
         let dim = self.dim();
         let (id, rest) = x.split_at_mut(dim);
         let (content, numeric) = rest.split_at_mut(dim);
@@ -42,7 +50,8 @@ impl ItemTower {
         let id_row = self.id_table.row(row as usize);
         // It comes while terms are summed.
         kernel::prefetch(id_row);
-        let (terms, weights) = features.terms(item);
+        features.term_weights(item, weights);
+        let terms = features.term_rows(item);
         kernel::weighted_sum((&self.term_table).into(), terms, weights, content);
         id.copy_from_slice(id_row);
         numeric.copy_from_slice(features.numeric(item));
@@ -56,9 +65,9 @@ impl ItemTower {
             .enumerate()
             .for_each(|(tile, out)| {
                 let n = out.len() / dim;
-                let mut x = vec![0.0; n * inputs];
+                let (mut x, mut weights) = (vec![0.0; n * inputs], Vec::new());
                 for (row, x) in x.chunks_exact_mut(inputs).enumerate() {
-                    self.input(features, tile * TILE + row, true, x);
+                    self.input(features, tile * TILE + row, true, x, &mut weights);
                 }
                 self.head.embed(&x, out);
             });

@@ -10,13 +10,11 @@ pub(crate) fn dataset(seed: u64) -> Dataset {
     const VIDEOS: u32 = 60;
     const USERS: u32 = 40;
     let mut generator = Pcg64::seed_from_u64(seed);
-    let videos = (0..VIDEOS)
-        .map(|item| Video {
-            id: Uuid::from_u128(u128::from(item) + 1),
-            title: format!("video {item}"),
-            ..Video::default()
-        })
-        .collect();
+    let videos = (0..VIDEOS).map(|item| Video {
+        id: Uuid::from_u128(u128::from(item) + 1),
+        title: format!("video {item}"),
+        ..Video::default()
+    });
     let (mut likes, mut skips) = (Vec::new(), Vec::new());
     for at in 0..1500u32 {
         let user = generator.random_range(0..USERS.min(5 + at / 30));

@@ -31,14 +31,12 @@ const USERS: u32 = 500;
 /// videos get most likes. The last two videos of each genre are never liked.
 fn dataset(seed: u64) -> Dataset {
     let mut generator = Pcg64::seed_from_u64(seed);
-    let videos = (0..GENRES * VIDEOS_PER_GENRE)
-        .map(|item| Video {
-            id: Uuid::from_u128(u128::from(item) + 1),
-            title: format!("video {}", item * 7919 % 1000),
-            genre: Some(format!("genre {}", item % GENRES)),
-            ..Video::default()
-        })
-        .collect();
+    let videos = (0..GENRES * VIDEOS_PER_GENRE).map(|item| Video {
+        id: Uuid::from_u128(u128::from(item) + 1),
+        title: format!("video {}", item * 7919 % 1000),
+        genre: Some(format!("genre {}", item % GENRES)),
+        ..Video::default()
+    });
     let weights = (1..VIDEOS_PER_GENRE - 1).map(|rank| 1.0 / f64::from(rank).powf(1.3));
     let rank = WeightedIndex::new(weights).unwrap();
     let (mut likes, mut skips): (Vec<Interaction>, Vec<Interaction>) = (Vec::new(), Vec::new());

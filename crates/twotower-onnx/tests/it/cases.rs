@@ -166,8 +166,9 @@ pub(crate) fn embed_user(tower: &UserTower, row: &UserRow) -> Vec<f32> {
 pub(crate) fn item_rows(features: &ItemFeatures) -> Vec<ItemRow> {
     (0..features.len())
         .map(|item| {
-            let (rows, weights) = features.terms(item);
-            let terms = rows.iter().copied().zip(weights.iter().copied());
+            let mut weights = Vec::new();
+            features.term_weights(item, &mut weights);
+            let terms = features.term_rows(item).iter().copied().zip(weights);
             (
                 features.id_row(item),
                 terms.collect(),

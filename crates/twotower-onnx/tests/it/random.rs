@@ -76,22 +76,20 @@ impl Random {
 pub(crate) fn catalogue(random: &mut Random, n: usize) -> Catalogue {
     const GENRES: [&str; 4] = ["drama", "ドラマ", "documentary", "旅"];
     const TAGS: [&str; 8] = ["new", "short", "sea", "海", "字幕", "限定", "café", "4k"];
-    let videos = (0..n)
-        .map(|_| Video {
-            id: Uuid::from_u64_pair(random.next(), random.next()),
-            title: random.text(6),
-            description: random.text(60),
-            genre: random.terms(&GENRES, 1).pop(),
-            maker: random.terms(&["North", "北極", "Only once"], 1).pop(),
-            price: (random.below(3) > 0).then(|| random.below(5000) as f32 / 4.0),
-            duration_seconds: (random.below(3) > 0).then(|| random.below(9000) as f32),
-            published_at_us: (random.below(3) > 0)
-                .then(|| 1_600_000_000_000_000 + random.below(1 << 50) as i64),
-            thumbnail_url: None,
-            tags: random.terms(&TAGS, 6),
-            performers: random.terms(&["A. Smith", "佐藤", "鈴木", "B. Jones"], 3),
-        })
-        .collect();
+    let videos = (0..n).map(|_| Video {
+        id: Uuid::from_u64_pair(random.next(), random.next()),
+        title: random.text(6),
+        description: random.text(60),
+        genre: random.terms(&GENRES, 1).pop(),
+        maker: random.terms(&["North", "北極", "Only once"], 1).pop(),
+        price: (random.below(3) > 0).then(|| random.below(5000) as f32 / 4.0),
+        duration_seconds: (random.below(3) > 0).then(|| random.below(9000) as f32),
+        published_at_us: (random.below(3) > 0)
+            .then(|| 1_600_000_000_000_000 + random.below(1 << 50) as i64),
+        thumbnail_url: None,
+        tags: random.terms(&TAGS, 6),
+        performers: random.terms(&["A. Smith", "佐藤", "鈴木", "B. Jones"], 3),
+    });
     Catalogue::new(videos).unwrap()
 }
 

@@ -5,7 +5,7 @@ use crate::python::{check_onnx, complaint_of_check_onnx};
 use crate::random::{self, Random};
 use serde_json::json;
 use std::path::Path;
-use twotower_core::feature::{Catalogue, NUMERIC_FEATURES};
+use twotower_core::feature::{Catalogue, NUMERIC_FEATURES, Video, VideoRef};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_onnx::{OnnxError, item_tower, user_tower};
@@ -62,7 +62,7 @@ fn item_cases(
         )
     };
     for n in [1, 1000] {
-        let features = model.preprocessing.features(&catalogue.videos()[..n]);
+        let features = model.preprocessing.features(catalogue.videos().take(n));
         let expected = tower.embed_all(&features);
         cases.item(
             graph,
@@ -208,11 +208,9 @@ fn the_guide_shows_what_works() {
             .flat_map(|x| x.to_le_bytes())
             .collect::<Vec<_>>()
     };
-    let vectors = model.embed_videos(catalogue.videos()).unwrap();
-    write(
-        "videos.json",
-        serde_json::to_vec(catalogue.videos()).unwrap(),
-    );
+    let videos: Vec<Video> = catalogue.videos().map(VideoRef::to_video).collect();
+    let vectors = model.embed_videos(&videos).unwrap();
+    write("videos.json", serde_json::to_vec(&videos).unwrap());
     write("videos.f32", bytes(vectors.as_slice()));
     let rows = |items: &[usize]| {
         items

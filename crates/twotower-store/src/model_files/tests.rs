@@ -14,14 +14,12 @@ use twotower_core::tower::UserTower;
 use uuid::Uuid;
 
 fn model() -> Model {
-    let videos = (1..=3)
-        .map(|n| Video {
-            id: Uuid::from_u128(n),
-            tags: vec!["タグ".into(), "'quoted' \\".into()],
-            price: Some(n as f32 * 0.1),
-            ..Video::default()
-        })
-        .collect();
+    let videos = (1..=3).map(|n| Video {
+        id: Uuid::from_u128(n),
+        tags: vec!["タグ".into(), "'quoted' \\".into()],
+        price: Some(n as f32 * 0.1),
+        ..Video::default()
+    });
     let options = PreprocessingOptions {
         min_term_videos: 1,
         ngram_buckets: 8,

@@ -1,10 +1,10 @@
 use super::copy::{Field, copy_out};
 use super::erasure::{tombstones, was_erased};
 use super::{Postgres, Session};
-use crate::snapshot::{CatalogueBuilder, LastSeenBuilder, SnapshotBuilder};
+use crate::snapshot::{LastSeenBuilder, SnapshotBuilder};
 use crate::store::BULK_TIMEOUT;
 use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
-use twotower_core::feature::Video;
+use twotower_core::feature::{Catalogue, CatalogueBuilder, Video};
 
 /// A query of the source: its name, and its columns with the type each is read as. Casts let the application keep ids as
 /// text or prices as numeric.
@@ -53,7 +53,8 @@ impl Postgres {
         options: SnapshotOptions,
     ) -> Result<SnapshotBuilder, StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-        let mut snapshot = catalogue(&mut session, source).await?.finish()?;
+        let (catalogue, orphans) = catalogue(&mut session, source).await?;
+        let mut snapshot = SnapshotBuilder::new(catalogue, orphans);
         let tombstones = tombstones(&mut session).await?;
         snapshot.leave_out(if options.pseudonyms {
             tombstones.for_pseudonyms()
@@ -104,31 +105,32 @@ impl Postgres {
     }
 }
 
-/// The videos of a source, with their names.
+/// The videos of a source, with their names, and how many names belong to none of them.
 pub(super) async fn catalogue(
     session: &mut Session,
     source: &Source,
-) -> Result<CatalogueBuilder, StoreError> {
+) -> Result<(Catalogue, u64), StoreError> {
     let mut catalogue = CatalogueBuilder::default();
     each(session, &VIDEOS, &source.videos, |fields| {
-        catalogue.video(video(&fields)?);
+        catalogue.video(&video(&fields)?);
         Ok::<_, StoreError>(())
     })
     .await?;
     let tags = names("video_tags");
     each(session, &tags, &source.video_tags, |[id, name]| {
-        catalogue.tag(id.uuid()?, name.text()?);
+        catalogue.tag(id.uuid()?, &name.text()?);
         Ok::<_, StoreError>(())
     })
     .await?;
     let performers = names("video_performers");
     let query = &source.video_performers;
     each(session, &performers, query, |[id, name]| {
-        catalogue.performer(id.uuid()?, name.text()?);
+        catalogue.performer(id.uuid()?, &name.text()?);
         Ok::<_, StoreError>(())
     })
     .await?;
-    Ok(catalogue)
+    let orphans = catalogue.orphans();
+    Ok((catalogue.finish()?, orphans))
 }
 
 /// `query`, one of the two for interactions, with a number for each user in place of the id: the number's place among all ids in

@@ -18,19 +18,20 @@ impl Postgres {
         sink: &mut S,
     ) -> Result<SourceRead, S::Error> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-        let videos = catalogue(&mut session, source).await?.ascending();
+        let (catalogue, _) = catalogue(&mut session, source).await?;
         let tombstones = tombstones(&mut session).await?;
         let mut selection = Selection::new(
-            &videos,
+            &catalogue,
             if options.pseudonyms {
                 tombstones.for_pseudonyms()
             } else {
                 tombstones
             },
         );
-        for video in videos {
-            sink.video(video)?;
+        for video in catalogue.videos() {
+            sink.video(video.to_video())?;
         }
+        drop(catalogue);
         let queries = [
             (InteractionKind::Like, &source.likes),
             (InteractionKind::Skip, &source.skips),

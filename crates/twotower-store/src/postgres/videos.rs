@@ -1,12 +1,11 @@
 use super::session::{query, query_as};
 use super::{CHUNK, Postgres, Session};
-use crate::snapshot::CatalogueBuilder;
 use crate::store::changes;
 use crate::{StoreError, VideosWritten};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
-use twotower_core::feature::Video;
+use twotower_core::feature::{CatalogueBuilder, Video, VideoRef};
 use uuid::Uuid;
 
 const UPSERT: &str = "
@@ -147,7 +146,7 @@ async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Vide
     .fetch_all(&mut **session)
     .await?;
     for row in rows {
-        catalogue.video(video(&row)?);
+        catalogue.video(&video(&row)?);
     }
     let tags: Vec<(Uuid, String)> = query_as(
         "SELECT video_id, name FROM public.video_tags JOIN public.tags ON id = tag_id WHERE video_id = ANY ($1)",
@@ -156,7 +155,7 @@ async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Vide
     .fetch_all(&mut **session)
     .await?;
     for (video, name) in tags {
-        catalogue.tag(video, name);
+        catalogue.tag(video, &name);
     }
     let performers: Vec<(Uuid, String)> = query_as(
         "SELECT video_id, name FROM public.video_performers JOIN public.performers ON id = performer_id WHERE video_id = ANY ($1)",
@@ -165,10 +164,11 @@ async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Vide
     .fetch_all(&mut **session)
     .await?;
     for (video, name) in performers {
-        catalogue.performer(video, name);
+        catalogue.performer(video, &name);
     }
-    let (videos, _) = catalogue.videos();
-    Ok(videos.into_iter().map(|video| (video.id, video)).collect())
+    let catalogue = catalogue.finish()?;
+    let videos = catalogue.videos().map(VideoRef::to_video);
+    Ok(videos.map(|video| (video.id, video)).collect())
 }
 
 /// A row of [`by_id`], in the order of its columns.

@@ -3,7 +3,7 @@ use crate::erasure::Tombstones;
 use crate::{InteractionKind, StoreError};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use twotower_core::feature::{Catalogue, Video};
+use twotower_core::feature::Catalogue;
 use twotower_core::interaction::{Dataset, Interaction};
 use uuid::Uuid;
 
@@ -37,17 +37,17 @@ pub(crate) struct SnapshotBuilder {
 }
 
 impl SnapshotBuilder {
-    pub(crate) fn new(catalogue: Catalogue) -> Self {
+    /// `orphans` are the names in the catalogue's source that belong to none of its videos.
+    pub(crate) fn new(catalogue: Catalogue, orphans: u64) -> Self {
         Self {
-            positions: (0..)
-                .zip(catalogue.videos())
-                .map(|(position, video)| (video.id, position))
+            positions: (0..catalogue.len())
+                .map(|position| (catalogue.id(position), position as u32))
                 .collect(),
             catalogue,
             users: HashMap::new(),
             likes: Vec::new(),
             skips: Vec::new(),
-            orphans: 0,
+            orphans,
             tombstones: Tombstones::default(),
         }
     }
@@ -186,59 +186,4 @@ fn each_taken<A, B>(mut rows: Vec<A>, map: impl FnMut(A) -> B) -> Vec<B> {
     let mut mapped = Vec::with_capacity(len);
     mapped.extend(parts.into_iter().rev().flatten().map(map));
     mapped
-}
-
-/// Collects the catalogue from its three queries.
-#[derive(Debug, Default)]
-pub(crate) struct CatalogueBuilder {
-    videos: Vec<Video>,
-    positions: HashMap<Uuid, usize>,
-    orphans: u64,
-}
-
-impl CatalogueBuilder {
-    pub(crate) fn video(&mut self, video: Video) {
-        self.positions.insert(video.id, self.videos.len());
-        self.videos.push(video);
-    }
-
-    pub(crate) fn tag(&mut self, video: Uuid, name: String) {
-        self.term(video, name, |video| &mut video.tags);
-    }
-
-    pub(crate) fn performer(&mut self, video: Uuid, name: String) {
-        self.term(video, name, |video| &mut video.performers);
-    }
-
-    fn term(&mut self, video: Uuid, name: String, field: fn(&mut Video) -> &mut Vec<String>) {
-        match self.positions.get(&video) {
-            Some(&position) => field(&mut self.videos[position]).push(name),
-            None => self.orphans += 1,
-        }
-    }
-
-    /// The videos with names ascending.
-    pub(crate) fn videos(mut self) -> (Vec<Video>, u64) {
-        for video in &mut self.videos {
-            for names in [&mut video.tags, &mut video.performers] {
-                names.sort_unstable();
-                names.dedup();
-            }
-        }
-        (self.videos, self.orphans)
-    }
-
-    /// The videos ascending by id, with names ascending.
-    pub(crate) fn ascending(self) -> Vec<Video> {
-        let (mut videos, _) = self.videos();
-        videos.sort_unstable_by_key(|video| video.id);
-        videos
-    }
-
-    pub(crate) fn finish(self) -> Result<SnapshotBuilder, StoreError> {
-        let (videos, orphans) = self.videos();
-        let mut builder = SnapshotBuilder::new(Catalogue::new(videos)?);
-        builder.orphans = orphans;
-        Ok(builder)
-    }
 }

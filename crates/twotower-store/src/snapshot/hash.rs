@@ -1,5 +1,5 @@
 use sha2::{Digest, Sha256};
-use twotower_core::feature::Video;
+use twotower_core::feature::VideoRef;
 use twotower_core::interaction::{Dataset, Interaction};
 
 /// Names a snapshot by its content: SHA-256 (hex) over catalogue, likes and skips, users entering by number only.
@@ -35,12 +35,12 @@ fn flush(hash: &mut Sha256, buffer: &mut Vec<u8>) {
     }
 }
 
-fn push_video(buffer: &mut Vec<u8>, video: &Video) {
+fn push_video(buffer: &mut Vec<u8>, video: VideoRef<'_>) {
     buffer.extend_from_slice(video.id.as_bytes());
-    text(buffer, &video.title);
-    text(buffer, &video.description);
-    for field in [&video.genre, &video.maker] {
-        option(buffer, field.as_deref(), text);
+    text(buffer, video.title);
+    text(buffer, video.description);
+    for field in [video.genre, video.maker] {
+        option(buffer, field, text);
     }
     for field in [video.price, video.duration_seconds] {
         option(buffer, field, |buffer, x| {
@@ -50,9 +50,9 @@ fn push_video(buffer: &mut Vec<u8>, video: &Video) {
     option(buffer, video.published_at_us, |buffer, at| {
         buffer.extend_from_slice(&at.to_le_bytes());
     });
-    for names in [&video.tags, &video.performers] {
+    for names in [video.tags, video.performers] {
         number(buffer, names.len() as u64);
-        for name in names {
+        for name in names.iter() {
             text(buffer, name);
         }
     }

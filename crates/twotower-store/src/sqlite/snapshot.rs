@@ -1,11 +1,11 @@
 use super::Sqlite;
 use super::erasure::tombstones;
-use crate::snapshot::{CatalogueBuilder, LastSeenBuilder, SnapshotBuilder};
+use crate::snapshot::{LastSeenBuilder, SnapshotBuilder};
 use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Decode, Row, Sqlite as Database, SqliteConnection, Type};
-use twotower_core::feature::Video;
+use twotower_core::feature::{Catalogue, CatalogueBuilder, Video};
 use uuid::Uuid;
 
 impl Sqlite {
@@ -16,7 +16,8 @@ impl Sqlite {
     ) -> Result<SnapshotBuilder, StoreError> {
         // A reader in WAL mode sees the database as it was at its first read, whatever is written meanwhile.
         let mut transaction = self.pool.begin().await?;
-        let mut snapshot = catalogue(&mut transaction, source).await?.finish()?;
+        let (catalogue, orphans) = catalogue(&mut transaction, source).await?;
+        let mut snapshot = SnapshotBuilder::new(catalogue, orphans);
         snapshot.leave_out(tombstones(&mut transaction).await?);
         for (kind, query) in [
             (InteractionKind::Like, &source.likes),
@@ -63,15 +64,15 @@ impl Sqlite {
     }
 }
 
-/// The videos of a source, with their names.
+/// The videos of a source, with their names, and how many names belong to none of them.
 pub(super) async fn catalogue(
     connection: &mut SqliteConnection,
     source: &Source,
-) -> Result<CatalogueBuilder, StoreError> {
+) -> Result<(Catalogue, u64), StoreError> {
     let mut catalogue = CatalogueBuilder::default();
     let select = "id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url";
     each(connection, select, &source.videos, |row| {
-        catalogue.video(video(row)?);
+        catalogue.video(&video(row)?);
         Ok::<_, StoreError>(())
     })
     .await?;
@@ -88,7 +89,8 @@ pub(super) async fn catalogue(
         Ok::<_, StoreError>(())
     })
     .await?;
-    Ok(catalogue)
+    let orphans = catalogue.orphans();
+    Ok((catalogue.finish()?, orphans))
 }
 
 /// Columns of the queries of a source, by query, for errors.

@@ -18,11 +18,12 @@ impl Sqlite {
         sink: &mut S,
     ) -> Result<SourceRead, S::Error> {
         let mut transaction = self.pool.begin().await.map_err(StoreError::from)?;
-        let videos = catalogue(&mut transaction, source).await?.ascending();
-        let mut selection = Selection::new(&videos, tombstones(&mut transaction).await?);
-        for video in videos {
-            sink.video(video)?;
+        let (catalogue, _) = catalogue(&mut transaction, source).await?;
+        let mut selection = Selection::new(&catalogue, tombstones(&mut transaction).await?);
+        for video in catalogue.videos() {
+            sink.video(video.to_video())?;
         }
+        drop(catalogue);
         let queries = [
             (InteractionKind::Like, &source.likes),
             (InteractionKind::Skip, &source.skips),

@@ -1,12 +1,11 @@
 use super::{CHUNK, Sqlite, now_us};
-use crate::snapshot::CatalogueBuilder;
 use crate::store::changes;
 use crate::{StoreError, VideosWritten};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use std::collections::HashMap;
-use twotower_core::feature::Video;
+use twotower_core::feature::{CatalogueBuilder, Video, VideoRef};
 use uuid::Uuid;
 
 const UPSERT: &str = "
@@ -92,30 +91,31 @@ async fn by_id(
     .bind(&ids)
     .fetch(&mut *connection);
     while let Some(row) = rows.try_next().await? {
-        catalogue.video(video(&row)?);
+        catalogue.video(&video(&row)?);
     }
     drop(rows);
-    let mut rows = sqlx::query_as(
+    let mut rows = sqlx::query_as::<_, (Uuid, String)>(
         "SELECT video_id, name FROM video_tags JOIN tags ON id = tag_id
          WHERE video_id IN (SELECT unhex(value, '-') FROM json_each(?1))",
     )
     .bind(&ids)
     .fetch(&mut *connection);
     while let Some((id, name)) = rows.try_next().await? {
-        catalogue.tag(id, name);
+        catalogue.tag(id, &name);
     }
     drop(rows);
-    let mut rows = sqlx::query_as(
+    let mut rows = sqlx::query_as::<_, (Uuid, String)>(
         "SELECT video_id, name FROM video_performers JOIN performers ON id = performer_id
          WHERE video_id IN (SELECT unhex(value, '-') FROM json_each(?1))",
     )
     .bind(&ids)
     .fetch(connection);
     while let Some((id, name)) = rows.try_next().await? {
-        catalogue.performer(id, name);
+        catalogue.performer(id, &name);
     }
-    let (videos, _) = catalogue.videos();
-    Ok(videos.into_iter().map(|video| (video.id, video)).collect())
+    let catalogue = catalogue.finish()?;
+    let videos = catalogue.videos().map(VideoRef::to_video);
+    Ok(videos.map(|video| (video.id, video)).collect())
 }
 
 /// A row of our own table, in the order of its columns.

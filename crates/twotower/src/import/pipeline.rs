@@ -109,17 +109,17 @@ fn parse_videos(
     })
 }
 
-/// All videos of a file, which must be without a fault.
-pub(crate) fn videos(input: &Input) -> anyhow::Result<Vec<Video>> {
+/// Hands over all videos of a file, which must be without a fault.
+pub(crate) fn videos(input: &Input, take: impl FnMut(Video)) -> anyhow::Result<()> {
     let mut rows = VideoRows::default();
     let unit = input.format.unit();
     let read = |cells: &[Cell<'_>], number| rows.read(cells, number, unit);
-    let videos = RefCell::new(Vec::new());
+    let take = RefCell::new(take);
     parse(input, OnError::Stop, read, |batch| {
-        videos.borrow_mut().extend(batch);
+        batch.into_iter().for_each(&mut *take.borrow_mut());
         true
     })?;
-    Ok(videos.into_inner())
+    Ok(())
 }
 
 fn parse_interactions(

@@ -72,9 +72,8 @@ impl Gate {
         champion: Option<(&Model, &Manifest)>,
         dataset: &Dataset,
     ) -> anyhow::Result<Verdict> {
-        let videos = dataset.catalogue.videos();
         let theirs = champion
-            .map(|(model, _)| model.embed_videos(videos))
+            .map(|(model, _)| model.embed_videos(dataset.catalogue.videos()))
             .transpose()
             .context("embed the videos")?;
         let contender = |model, manifest, videos| {

@@ -278,18 +278,16 @@ impl Run<'_> {
             })
             .await
             .context("read the vectors")?;
-        let catalogue = snapshot.dataset.catalogue.videos();
-        let later: Vec<_> = catalogue
-            .iter()
-            .filter(|video| ids.binary_search(&video.id).is_err())
-            .cloned()
-            .collect();
+        let catalogue = &snapshot.dataset.catalogue;
+        let later = catalogue
+            .videos()
+            .filter(|video| ids.binary_search(&video.id).is_err());
         let of_later = input
             .model
-            .embed_videos(&later)
+            .embed_videos(later)
             .context("embed the videos")?;
         let (mut videos, mut next) = (Embeddings::new(dim), 0);
-        for video in catalogue {
+        for video in catalogue.videos() {
             let vector = if let Ok(row) = ids.binary_search(&video.id) {
                 loaded.row(row)
             } else {

@@ -84,11 +84,11 @@ pub fn worked_examples(
     count: usize,
 ) -> Vec<WorkedExample> {
     let title = |item: u32| {
-        let video = &catalogue.videos()[item as usize];
+        let video = catalogue.video(item as usize);
         if video.title.is_empty() {
             format!("video {}", video.id)
         } else {
-            video.title.clone()
+            video.title.to_owned()
         }
     };
     let warm: Vec<_> = evaluation
@@ -139,7 +139,7 @@ mod tests {
             title: format!("title {n}"),
             ..Video::default()
         };
-        let catalogue = Catalogue::new((0..20).map(video).collect()).unwrap();
+        let catalogue = Catalogue::new((0..20).map(video)).unwrap();
         let user = |user, likes: &[u32]| HeldOutUser {
             user,
             likes: likes.to_vec(),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::path::Path;
 use tokio::runtime::Runtime;
 use twotower::demo::{self, GeneratorOptions};
-use twotower_core::feature::Video;
+use twotower_core::feature::{Video, VideoRef};
 use twotower_store::{
     ConnectOptions, InteractionKind, InteractionRow, Snapshot, SnapshotOptions, Source, Store,
     snapshot_sha256,
@@ -130,10 +130,11 @@ fn an_export_imported_is_the_same_database() {
                 (&before.users, before.cut_off_us),
                 (&after.users, after.cut_off_us)
             );
-            assert_eq!(
-                before.dataset.catalogue.videos(),
-                after.dataset.catalogue.videos()
-            );
+            let videos = |snapshot: &Snapshot| -> Vec<Video> {
+                let videos = snapshot.dataset.catalogue.videos();
+                videos.map(VideoRef::to_video).collect()
+            };
+            assert_eq!(videos(&before), videos(&after));
             assert_eq!(before.dataset.likes, after.dataset.likes);
             assert_eq!(before.dataset.skips, after.dataset.skips);
             let row = "SELECT count(*) FROM likes WHERE created_at = timestamptz 'epoch' + 1700000000123457 * interval '1 microsecond'";

@@ -45,7 +45,7 @@ fn learn(catalogue: &Catalogue, likes: &[Interaction]) -> Model {
 fn verdict(challenger: &Model, share: f64, champion: Option<&Model>) -> Verdict {
     let split = Split::after(&DATA, CUT);
     let videos = DATA.catalogue.videos();
-    let embed = |model: &Model| model.embed_videos(videos).unwrap();
+    let embed = |model: &Model| model.embed_videos(videos.clone()).unwrap();
     let (ours, theirs) = (embed(challenger), champion.map(embed));
     let contender = |model, videos, share: f64| Contender {
         model,

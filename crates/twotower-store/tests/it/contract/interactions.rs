@@ -3,7 +3,7 @@
 use super::{
     LIKE, SKIP, START_US, VECTORS, contract, row, snapshot, user_id, video_id, with_videos,
 };
-use twotower_core::feature::Video;
+use twotower_core::feature::{Video, VideoRef};
 use twotower_store::{Counts, EmbeddingRow, Store, StoreError, VectorTable};
 use uuid::Uuid;
 
@@ -182,5 +182,6 @@ async fn many_rows_in_one_call(store: &Store) {
     assert_eq!(deleted, VIDEOS as u64);
     let snapshot = snapshot(store).await;
     assert_eq!(snapshot.dataset.likes.len(), 12_000);
-    assert_eq!(snapshot.dataset.catalogue.videos(), videos);
+    let stored = snapshot.dataset.catalogue.videos().map(VideoRef::to_video);
+    assert_eq!(stored.collect::<Vec<_>>(), videos);
 }

@@ -135,7 +135,7 @@ async fn tables_of_the_application_stay_as_they_are() {
         .read_snapshot(&Source::default(), SnapshotOptions::default())
         .await
         .unwrap();
-    let video = &snapshot.dataset.catalogue.videos()[0];
+    let video = snapshot.dataset.catalogue.video(0);
     assert_eq!(
         (video.price, video.duration_seconds),
         (Some(9.99), Some(60.0))
@@ -145,10 +145,7 @@ async fn tables_of_the_application_stay_as_they_are() {
     // Cards, and finding out that nothing has changed, read its types too.
     let cards = store.video_cards(&[Uuid::from_u128(1)]).await.unwrap();
     assert_eq!(cards[0].price, Some(9.99));
-    let written = store
-        .write_videos(std::slice::from_ref(video))
-        .await
-        .unwrap();
+    let written = store.write_videos(&[video.to_video()]).await.unwrap();
     assert_eq!(written, VideosWritten::default());
 }
 

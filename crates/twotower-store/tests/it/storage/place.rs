@@ -38,13 +38,11 @@ pub(super) fn trusted(n: u8) -> Vec<PublicKey> {
 
 /// Writes `root/<version>`, a model whose every file depends on the version.
 pub(super) fn save(root: &Path, version: i64, optimizer: &[u8]) -> PathBuf {
-    let videos = (1..=3)
-        .map(|n| Video {
-            id: Uuid::from_u128(n),
-            genre: Some(format!("genre {version}")),
-            ..Video::default()
-        })
-        .collect();
+    let videos = (1..=3).map(|n| Video {
+        id: Uuid::from_u128(n),
+        genre: Some(format!("genre {version}")),
+        ..Video::default()
+    });
     let options = PreprocessingOptions {
         min_term_videos: 1,
         ngram_buckets: 8,

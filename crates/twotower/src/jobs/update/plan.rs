@@ -87,19 +87,19 @@ impl Plan {
             Sequences::new(dataset.users, &dataset.likes),
             Sequences::new(dataset.users, &dataset.skips),
         );
-        let videos = dataset.catalogue.videos();
-        let of_video: Vec<i64> = videos
-            .iter()
+        let catalogue = &dataset.catalogue;
+        let of_video: Vec<i64> = catalogue
+            .videos()
             .map(|video| {
                 let features = (
-                    &video.title,
-                    &video.description,
-                    &video.genre,
-                    &video.maker,
+                    video.title,
+                    video.description,
+                    video.genre,
+                    video.maker,
                     video.price,
                     video.duration_seconds,
                 );
-                let more = (video.published_at_us, &video.tags, &video.performers);
+                let more = (video.published_at_us, video.tags, video.performers);
                 fingerprint(serde_json::to_vec(&(features, more)).unwrap_or_default())
             })
             .collect();
@@ -109,17 +109,16 @@ impl Plan {
             for (kind, events) in [(0u8, likes.of(user)), (1u8, skips.of(user))] {
                 for event in events {
                     bytes.push(kind);
-                    bytes.extend(videos[event.item as usize].id.as_bytes());
+                    bytes.extend(catalogue.id(event.item as usize).as_bytes());
                     bytes.extend(of_video[event.item as usize].to_le_bytes());
                 }
             }
             fingerprint(bytes)
         };
-        let wanted_videos = videos
+        let wanted_videos = of_video
             .iter()
-            .zip(&of_video)
             .enumerate()
-            .map(|(position, (video, &fingerprint))| (position, video.id, fingerprint));
+            .map(|(position, &fingerprint)| (position, catalogue.id(position), fingerprint));
         let wanted_users = snapshot
             .users
             .iter()

@@ -24,13 +24,13 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Returns the vectors of all videos, in the catalogue's order.
     pub(super) async fn write(&self) -> anyhow::Result<Embeddings> {
-        let catalogue = self.snapshot.dataset.catalogue.videos();
+        let catalogue = &self.snapshot.dataset.catalogue;
         // Users need the vectors of all videos of their histories; embedding the catalogue takes microseconds a video.
         let vectors = self
             .model
-            .embed_videos(catalogue)
+            .embed_videos(catalogue.videos())
             .context("embed the videos")?;
-        let video = |position: usize| catalogue[position].id;
+        let video = |position: usize| catalogue.id(position);
         self.table(VectorTable::Videos, &self.plan.videos, video, |batch| {
             let mut rows = Embeddings::new(vectors.dim());
             for &(position, _) in batch {
