@@ -1,10 +1,11 @@
 use super::audience::Audience;
 use super::catalogue::Catalogue;
 use super::text::ngram_buckets;
-use super::video::VideoRef;
+use super::video::{Names, VideoRef};
 use crate::kernel;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::ops::Range;
 use uuid::Uuid;
 
 /// Numeric features of a video: price, duration, publication.
@@ -193,28 +194,30 @@ impl Preprocessing {
         let mut features = ItemFeatures::default();
         for video in videos {
             let video: VideoRef<'a> = video.into();
-            features.id_rows.push(
-                self.videos
+            let raw = raw_numeric(video);
+            let standardised = |feature: usize| {
+                let statistics = self.numeric[feature];
+                raw[feature].map_or(0.0, |x| {
+                    ((x as f32 - statistics.mean) / statistics.std).clamp(-5.0, 5.0)
+                })
+            };
+            let row = FeatureRow {
+                start: features.term_rows.len(),
+                id_row: self
+                    .videos
                     .binary_search(&video.id)
                     .map_or(0, |position| position as u32 + 1),
-            );
-            self.push_terms(video, &mut features);
-            let raw = raw_numeric(video);
-            features
-                .numeric
-                .extend((0..NUMERIC_FEATURES).map(|feature| {
-                    let statistics = self.numeric[feature];
-                    raw[feature].map_or(0.0, |x| {
-                        ((x as f32 - statistics.mean) / statistics.std).clamp(-5.0, 5.0)
-                    })
-                }));
+                lengths: self.push_terms(video, &mut features.term_rows),
+                numeric: std::array::from_fn(standardised),
+            };
+            features.rows.push(row);
         }
         features
     }
 
-    fn push_terms(&self, video: VideoRef<'_>, features: &mut ItemFeatures) {
+    /// Adds the rows of a video's terms, and returns how many each field has.
+    fn push_terms(&self, video: VideoRef<'_>, rows: &mut Vec<u32>) -> [u16; FIELDS] {
         let mut lengths = [0; FIELDS];
-        let rows = &mut features.term_rows;
         let mut base = 0;
         let vocabularies = [&self.genres, &self.makers, &self.tags, &self.performers];
         for (field, vocabulary) in vocabularies.into_iter().enumerate() {
@@ -236,8 +239,7 @@ impl Preprocessing {
                 rows.extend(buckets.into_iter().map(|bucket| base + bucket));
             }
         }
-        features.term_ends.push(rows.len());
-        features.lengths.push(lengths);
+        lengths
     }
 }
 
@@ -254,7 +256,7 @@ fn terms(video: VideoRef<'_>, field: usize) -> impl Iterator<Item = &str> {
         _ => None,
     };
     one.into_iter()
-        .chain(many.into_iter().flat_map(|names| names.iter()))
+        .chain(many.into_iter().flat_map(Names::iter))
 }
 
 /// The elements of both, ascending, each once.
@@ -283,19 +285,36 @@ fn raw_numeric(video: VideoRef<'_>) -> [Option<f64>; NUMERIC_FEATURES] {
 /// Inputs of the item tower for n videos.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ItemFeatures {
-    id_rows: Vec<u32>,
-    /// Rows of the term table, field by field, and where those of each video end.
+    rows: Vec<FeatureRow>,
+    /// Rows of the term table, video by video and field by field.
     term_rows: Vec<u32>,
-    term_ends: Vec<usize>,
+}
+
+/// What a video has a fixed number of, together, so that it comes from memory in one piece.
+#[derive(Debug, Clone, PartialEq)]
+struct FeatureRow {
+    /// Where its terms begin.
+    start: usize,
+    id_row: u32,
     /// Terms of each field.
-    lengths: Vec<[u16; FIELDS]>,
-    numeric: Vec<f32>,
+    lengths: [u16; FIELDS],
+    numeric: [f32; NUMERIC_FEATURES],
+}
+
+impl FeatureRow {
+    fn terms(&self) -> Range<usize> {
+        let terms: usize = self.lengths.iter().map(|&length| usize::from(length)).sum();
+        self.start..self.start + terms
+    }
 }
 
 impl ItemFeatures {
+    /// Bytes of a video, its terms apart.
+    pub(crate) const VIDEO_BYTES: usize = size_of::<FeatureRow>();
+
     /// Number of videos n.
     pub fn len(&self) -> usize {
-        self.id_rows.len()
+        self.rows.len()
     }
 
     /// Number of terms of all videos together.
@@ -305,37 +324,56 @@ impl ItemFeatures {
 
     /// Whether there is no video.
     pub fn is_empty(&self) -> bool {
-        self.id_rows.is_empty()
+        self.rows.is_empty()
     }
 
     /// Row of the id table; 0 for a video outside the vocabulary.
     pub fn id_row(&self, item: usize) -> u32 {
-        self.id_rows[item]
+        self.rows[item].id_row
     }
 
     /// Rows of the term table.
     pub fn term_rows(&self, item: usize) -> &[u32] {
-        let start = item.checked_sub(1).map_or(0, |last| self.term_ends[last]);
-        &self.term_rows[start..self.term_ends[item]]
+        &self.term_rows[self.rows[item].terms()]
     }
 
-    /// Writes the weights of [`ItemFeatures::term_rows`]: 1/n for each of the n terms of a field, of which it thus contributes the mean.
-    pub fn term_weights(&self, item: usize, weights: &mut Vec<f32>) {
-        weights.clear();
-        for &length in &self.lengths[item] {
-            let weight = 1.0 / f32::from(length);
-            weights.extend(std::iter::repeat_n(weight, length.into()));
+    /// Rows of the term table, and their weights, which are put into `scratch`: 1/n for each of the n terms of a field, of which the
+    /// mean counts.
+    pub fn terms<'a>(&'a self, item: usize, scratch: &'a mut Vec<f32>) -> (&'a [u32], &'a [f32]) {
+        // Weights are written eight at a time, so that some of the next field are overwritten, and some at the end left over.
+        const BLOCK: usize = 8;
+        let row = &self.rows[item];
+        let terms = row.terms();
+        let len = terms.len();
+        if scratch.len() < len + BLOCK {
+            scratch.resize(len + BLOCK, 0.0);
         }
+        let mut start = 0;
+        for &length in &row.lengths {
+            let blocks = usize::from(length).div_ceil(BLOCK);
+            let weights = [1.0 / f32::from(length); BLOCK];
+            scratch[start..start + blocks * BLOCK]
+                .as_chunks_mut()
+                .0
+                .fill(weights);
+            start += usize::from(length);
+        }
+        (&self.term_rows[terms], &scratch[..len])
+    }
+
+    /// Asks for what [`ItemFeatures::prefetch_terms`] needs to be there.
+    pub(crate) fn prefetch(&self, item: usize) {
+        kernel::prefetch(&self.rows[item..=item]);
     }
 
     /// Asks for what [`ItemFeatures::term_rows`] will give.
-    pub(crate) fn prefetch(&self, item: usize) {
+    pub(crate) fn prefetch_terms(&self, item: usize) {
         kernel::prefetch(self.term_rows(item));
     }
 
-    /// Standardised numeric features, 0 where unknown: [`NUMERIC_FEATURES`] numbers.
-    pub fn numeric(&self, item: usize) -> &[f32] {
-        &self.numeric[item * NUMERIC_FEATURES..(item + 1) * NUMERIC_FEATURES]
+    /// Standardised numeric features, 0 where unknown.
+    pub fn numeric(&self, item: usize) -> &[f32; NUMERIC_FEATURES] {
+        &self.rows[item].numeric
     }
 }
 
@@ -368,8 +406,8 @@ mod tests {
         assert_eq!(preprocessing.term_rows(), 18);
         let features = preprocessing.features(catalogue.videos());
         assert_eq!((features.id_row(0), features.id_row(1)), (0, 1));
-        let (rows, mut weights) = (features.term_rows(0), Vec::new());
-        features.term_weights(0, &mut weights);
+        let mut scratch = Vec::new();
+        let (rows, weights) = features.terms(0, &mut scratch);
         assert_eq!((rows[0], weights[0]), (0, 1.0));
         assert_eq!(rows.len(), weights.len());
         assert!(rows.iter().all(|&row| row < 18));

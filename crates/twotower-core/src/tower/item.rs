@@ -33,15 +33,15 @@ impl ItemTower {
         2 * self.dim() + NUMERIC_FEATURES
     }
 
-    /// Writes x of video `item` into `x`. `with_id` false leaves the id out, as for a video outside the vocabulary. `weights` is
-    /// scratch space.
+    /// Writes x of video `item` into `x`. `with_id` false leaves the id out, as for a video outside the vocabulary. `scratch` is
+    /// what [`ItemFeatures::terms`] needs.
     pub fn input(
         &self,
         features: &ItemFeatures,
         item: usize,
         with_id: bool,
         x: &mut [f32],
-        weights: &mut Vec<f32>,
+        scratch: &mut Vec<f32>,
     ) {
         let dim = self.dim();
         let (id, rest) = x.split_at_mut(dim);
@@ -50,8 +50,7 @@ impl ItemTower {
         let id_row = self.id_table.row(row as usize);
         // It comes while terms are summed.
         kernel::prefetch(id_row);
-        features.term_weights(item, weights);
-        let terms = features.term_rows(item);
+        let (terms, weights) = features.terms(item, scratch);
         kernel::weighted_sum((&self.term_table).into(), terms, weights, content);
         id.copy_from_slice(id_row);
         numeric.copy_from_slice(features.numeric(item));
@@ -65,9 +64,9 @@ impl ItemTower {
             .enumerate()
             .for_each(|(tile, out)| {
                 let n = out.len() / dim;
-                let (mut x, mut weights) = (vec![0.0; n * inputs], Vec::new());
+                let (mut x, mut scratch) = (vec![0.0; n * inputs], Vec::new());
                 for (row, x) in x.chunks_exact_mut(inputs).enumerate() {
-                    self.input(features, tile * TILE + row, true, x, &mut weights);
+                    self.input(features, tile * TILE + row, true, x, &mut scratch);
                 }
                 self.head.embed(&x, out);
             });

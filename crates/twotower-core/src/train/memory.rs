@@ -3,6 +3,7 @@
 use super::read_ahead::BATCHES_HELD;
 use super::run::{Goal, Run};
 use super::window::Window;
+use crate::feature::ItemFeatures;
 use crate::hyperparameters::Hyperparameters;
 use crate::interaction::Event;
 use std::fmt;
@@ -19,7 +20,7 @@ pub struct Memory {
     pub weights: usize,
     /// Gradients and both moments of dense layers, an accumulator and a slot a row: 12 D + 8 R.
     pub optimizer: usize,
-    /// Vectors of all videos: 4 V d; and features: 36 V + 4 K.
+    /// Vectors of all videos: 4 V d; and features: 40 V + 4 K.
     pub videos: usize,
     /// 32 W for windows in two orders, and the timelines: in memory 8 N and 16 to 40 U; kept elsewhere what finds them there, and 8
     /// bytes an event of the few batches that are read ahead.
@@ -74,7 +75,9 @@ impl Run<'_> {
         Memory {
             weights: copies * FLOAT * weights,
             optimizer: 3 * FLOAT * dense + 2 * FLOAT * rows,
-            videos: FLOAT * videos * hyper.embedding_dim + 36 * videos + 4 * terms,
+            videos: FLOAT * videos * hyper.embedding_dim
+                + ItemFeatures::VIDEO_BYTES * videos
+                + FLOAT * terms,
             interactions: self.timelines.bytes()
                 + 2 * size_of::<Window>() * (self.windows.len() + self.replayed.len())
                 + self.read_ahead_bytes(),

@@ -389,11 +389,14 @@ impl Stepper {
             .zip(&self.with_id)
             .enumerate();
         rows.with_min_len(32)
-            .for_each_init(Vec::new, |weights, (n, ((x, &item), &with_id))| {
-                if let Some(&soon) = items.get(n + ITEMS_AHEAD) {
-                    features.prefetch(soon as usize);
+            .for_each_init(Vec::new, |scratch, (n, ((x, &item), &with_id))| {
+                if let Some(&later) = items.get(n + 2 * ITEMS_AHEAD) {
+                    features.prefetch(later as usize);
                 }
-                tower.input(features, item as usize, with_id, x, weights);
+                if let Some(&soon) = items.get(n + ITEMS_AHEAD) {
+                    features.prefetch_terms(soon as usize);
+                }
+                tower.input(features, item as usize, with_id, x, scratch);
             });
         self.item_pass.forward(&tower.head, Dropout::default());
     }
@@ -445,15 +448,14 @@ fn touch_rows(
     ids: &mut RowUses,
     terms: &mut RowUses,
 ) {
-    let mut weights = Vec::new();
+    let mut scratch = Vec::new();
     for (source, (&item, &with_id)) in items.iter().zip(with_id).enumerate() {
         let id = features.id_row(item as usize);
         if with_id && id != 0 {
             ids.touch(id, source, 1.0);
         }
-        features.term_weights(item as usize, &mut weights);
-        let rows = features.term_rows(item as usize);
-        for (&row, &weight) in rows.iter().zip(&weights) {
+        let (rows, weights) = features.terms(item as usize, &mut scratch);
+        for (&row, &weight) in rows.iter().zip(weights) {
             terms.touch(row, source, weight);
         }
     }

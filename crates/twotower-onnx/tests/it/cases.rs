@@ -166,9 +166,9 @@ pub(crate) fn embed_user(tower: &UserTower, row: &UserRow) -> Vec<f32> {
 pub(crate) fn item_rows(features: &ItemFeatures) -> Vec<ItemRow> {
     (0..features.len())
         .map(|item| {
-            let mut weights = Vec::new();
-            features.term_weights(item, &mut weights);
-            let terms = features.term_rows(item).iter().copied().zip(weights);
+            let mut scratch = Vec::new();
+            let (rows, weights) = features.terms(item, &mut scratch);
+            let terms = rows.iter().copied().zip(weights.iter().copied());
             (
                 features.id_row(item),
                 terms.collect(),

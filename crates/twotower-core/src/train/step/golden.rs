@@ -127,8 +127,8 @@ fn features_are_those_of_the_reference() {
     assert_eq!(case.features.len(), case.golden.features.len());
     for (item, expected) in case.golden.features.iter().enumerate() {
         assert_eq!(case.features.id_row(item), expected.id_row);
-        let (rows, mut weights) = (case.features.term_rows(item), Vec::new());
-        case.features.term_weights(item, &mut weights);
+        let mut scratch = Vec::new();
+        let (rows, weights) = case.features.terms(item, &mut scratch);
         let (expected_rows, expected_weights): (Vec<u32>, Vec<f32>) =
             expected.terms.iter().copied().unzip();
         assert_eq!(rows, expected_rows, "terms of video {item}");
