@@ -9,7 +9,10 @@ import tarfile
 
 from places import EXACT_BINARY, ROOT, TARGET
 
-CONSTANT = re.compile(r"(pub const AUTO_LISTS: usize = )[0-9_]+;")
+AUTO_LISTS = re.compile(r"(pub const AUTO_LISTS: usize = )[0-9_]+;")
+# Another version: of two packages with one name and version Cargo would take what is built of the one for the other's.
+WORKSPACE_VERSION = re.compile(r'(\[workspace\.package\]\nversion = "[^"+]+)"')
+LOCKED_VERSION = re.compile(r'(name = "twotower(?:-core|-onnx|-store)?"\nversion = "[^"+]+)"')
 
 
 def build():
@@ -18,11 +21,9 @@ def build():
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(copy, filter="data")
-    index = copy / "crates" / "twotower-core" / "src" / "index.rs"
-    text, changed = CONSTANT.subn(r"\g<1>usize::MAX;", index.read_text())
-    if changed != 1:
-        raise SystemExit(f"{index} no longer holds the one line `pub const AUTO_LISTS: usize = …;`")
-    index.write_text(text)
+    change(copy / "crates" / "twotower-core" / "src" / "index.rs", AUTO_LISTS, r"\g<1>usize::MAX;", 1)
+    change(copy / "Cargo.toml", WORKSPACE_VERSION, r'\g<1>+exact"', 1)
+    change(copy / "Cargo.lock", LOCKED_VERSION, r'\g<1>+exact"', 4)
     # The crates of others are the same, and so is the folder that holds them.
     target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
     subprocess.run(
@@ -30,5 +31,10 @@ def build():
         env={**os.environ, "CARGO_TARGET_DIR": str(target)},
     )
     shutil.copy2(os.path.join(target, "release", "twotower"), EXACT_BINARY)
-    # Else the next build of the checkout would find a newer file than its own, and leave it.
-    os.remove(os.path.join(target, "release", "twotower"))
+
+
+def change(path, pattern, replacement, times):
+    text, changed = pattern.subn(replacement, path.read_text())
+    if changed != times:
+        raise SystemExit(f"{path} no longer has `{pattern.pattern}` {times} times, but {changed} times")
+    path.write_text(text)

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 /// All videos in ascending order of id; a position in it is a video's internal id.
 ///
-/// A million of them are little more than their texts: 130 bytes a video, 4 a name of a tag or performer, and titles,
+/// A million of them are little more than their texts: 112 bytes a video, 4 a name of a tag or performer, and titles,
 /// descriptions and addresses themselves.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
