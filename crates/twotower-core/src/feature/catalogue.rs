@@ -75,9 +75,9 @@ impl Catalogue {
     /// If there are not so many.
     pub fn video(&self, position: usize) -> VideoRef<'_> {
         let row = &self.rows[position];
-        let text = |n| self.texts.get(3 * row.arrival + n);
-        let name = |number| self.names.get(number);
-        let names = |lists| Names::numbered(&self.names, Lists::get(lists, position as u32));
+        let text = |n| self.texts.get(3 * row.arrival as usize + n);
+        let name = |number| self.names.get(number as usize);
+        let names = |numbers| Names::numbered(&self.names, numbers);
         VideoRef {
             id: row.id,
             title: text(0),
@@ -88,8 +88,8 @@ impl Catalogue {
             duration_seconds: row.duration_seconds,
             published_at_us: row.published_at_us,
             thumbnail_url: row.has_thumbnail.then(|| text(2)),
-            tags: names(&self.tags),
-            performers: names(&self.performers),
+            tags: names(self.tags.get(position)),
+            performers: names(self.performers.get(position)),
         }
     }
 

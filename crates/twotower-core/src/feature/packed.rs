@@ -19,8 +19,8 @@ impl Texts {
     }
 
     /// The text with number `n`.
-    pub(super) fn get(&self, n: u32) -> &str {
-        &self.joined[range(&self.ends, n as usize)]
+    pub(super) fn get(&self, n: usize) -> &str {
+        &self.joined[range(&self.ends, n)]
     }
 }
 
@@ -52,8 +52,8 @@ impl Lists {
     }
 
     /// The list with number `n`.
-    pub(super) fn get(&self, n: u32) -> &[u32] {
-        &self.joined[range(&self.ends, n as usize)]
+    pub(super) fn get(&self, n: usize) -> &[u32] {
+        &self.joined[range(&self.ends, n)]
     }
 }
 

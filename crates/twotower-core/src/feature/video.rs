@@ -132,7 +132,7 @@ impl<'a> Names<'a> {
     pub fn iter(self) -> impl ExactSizeIterator<Item = &'a str> + Clone {
         (0..self.len()).map(move |n| match self.0 {
             Listed::Owned(names) => names[n].as_str(),
-            Listed::Numbered { names, numbers } => names.get(numbers[n]),
+            Listed::Numbered { names, numbers } => names.get(numbers[n] as usize),
         })
     }
 }
