@@ -19,6 +19,7 @@ mod product;
 mod view;
 
 use crate::matrix::Matrix;
+use rayon::prelude::*;
 
 pub use codes::{CODE_BLOCK, CODES_AHEAD, code_products, code_products_at};
 pub use prefetch::{CACHE_LINE, prefetch};
@@ -56,19 +57,28 @@ macro_rules! kernel {
 
 const LANES: usize = 8;
 
-/// Writes the transpose of `rows` `[n, cols]` into `into` `[cols, n]`.
+/// Writes the transpose of `rows` `[n, cols]` into `into` `[cols, n]`, on the current rayon pool.
 pub fn transpose(rows: &[f32], cols: usize, into: &mut Vec<f32>) {
-    // As many rows at a time as numbers of one column fill a cache line.
-    const BLOCK: usize = 16;
+    // Numbers of a cache line: as many columns are one task's, and as many rows go at a time.
+    const BLOCK: usize = CACHE_LINE / size_of::<f32>();
     let n = rows.len() / cols;
     into.resize(rows.len(), 0.0);
-    for (block, rows) in rows.chunks(BLOCK * cols).enumerate() {
-        for (column, to) in into.chunks_exact_mut(n.max(1)).enumerate() {
-            for (to, row) in to[block * BLOCK..].iter_mut().zip(rows.chunks_exact(cols)) {
-                *to = row[column];
+    let tasks = into.par_chunks_mut((n * BLOCK).max(1)).enumerate();
+    tasks.for_each(|(task, into)| {
+        let columns = task * BLOCK..(task * BLOCK + BLOCK).min(cols);
+        for (block, block_rows) in rows.chunks(BLOCK * cols).enumerate() {
+            let next = rows.get((block + 1) * BLOCK * cols..).unwrap_or_default();
+            for row in next.chunks_exact(cols).take(BLOCK) {
+                prefetch(&row[columns.clone()]);
+            }
+            for (to, column) in into.chunks_exact_mut(n).zip(columns.clone()) {
+                let to = to[block * BLOCK..].iter_mut();
+                for (to, row) in to.zip(block_rows.chunks_exact(cols)) {
+                    *to = row[column];
+                }
             }
         }
-    }
+    });
 }
 
 kernel! {
@@ -141,6 +151,11 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     fn at(self, row: u32, column: usize) -> &'a [f32] {
         &self.data[row as usize * self.stride + self.offset + column..]
+    }
+
+    /// Asks for the first `columns` numbers of row `row`, which will be read soon.
+    pub fn prefetch(self, row: u32, columns: usize) {
+        prefetch(&self.at(row, 0)[..columns]);
     }
 }
 

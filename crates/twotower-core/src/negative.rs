@@ -1,5 +1,6 @@
 //! Candidates of a step: every target of the batch and uniformly drawn negatives, each video once, with its logQ.
 
+use crate::kernel;
 use rand::{Rng, RngExt};
 
 /// Not a candidate of this step.
@@ -113,6 +114,9 @@ impl CandidateSampler {
         random: &mut impl Rng,
         into: &mut Candidates,
     ) {
+        for &item in targets {
+            self.prefetch(item);
+        }
         for &item in &into.items {
             self.columns[item as usize] = ABSENT;
         }
@@ -134,8 +138,13 @@ impl CandidateSampler {
             for &item in targets {
                 self.count(item, into);
             }
-            for _ in 0..negatives {
-                self.count(random.random_range(0..videos as u32), into);
+            let drawn = std::iter::repeat_with(|| random.random_range(0..videos as u32));
+            let drawn: Vec<u32> = drawn
+                .take(negatives)
+                .inspect(|&item| self.prefetch(item))
+                .collect();
+            for item in drawn {
+                self.count(item, into);
             }
         }
         for &item in skipped {
@@ -172,6 +181,12 @@ impl CandidateSampler {
                 into.items.push(item);
             }
         }
+    }
+
+    /// Asks for what [`CandidateSampler::draw`] reads of a video.
+    fn prefetch(&self, item: u32) {
+        kernel::prefetch(std::slice::from_ref(&self.columns[item as usize]));
+        kernel::prefetch(std::slice::from_ref(&self.target_share[item as usize]));
     }
 
     fn count(&mut self, item: u32, into: &mut Candidates) {

@@ -126,9 +126,10 @@ impl HeadPass {
     pub(super) fn backward(&mut self, head: &Head, dout: &[f32], gradients: &mut HeadGradients) {
         let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
         let weights = [&head.hidden.weight, &head.output.weight, &head.residual];
-        for (weight, transpose) in weights.into_iter().zip(&mut self.transposes) {
-            kernel::transpose(weight.as_slice(), weight.cols(), transpose);
-        }
+        let transposes = weights.into_par_iter().zip(&mut self.transposes);
+        transposes.for_each(|(weight, into)| {
+            kernel::transpose(weight.as_slice(), weight.cols(), into);
+        });
         let [hidden, output, residual] = &self.transposes;
         self.dz
             .par_chunks_mut(TILE * d)

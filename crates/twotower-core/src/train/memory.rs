@@ -18,7 +18,7 @@ const FLOAT: usize = 4;
 pub struct Memory {
     /// Weights, and with validation those of the best epoch: 4 P or 8 P.
     pub weights: usize,
-    /// Gradients and both moments of dense layers, an accumulator and a slot a row: 12 D + 8 R.
+    /// Gradients and both moments of dense layers, an accumulator a row: 12 D + 4 R.
     pub optimizer: usize,
     /// Vectors of all videos: 4 V d; and features: 40 V + 4 K.
     pub videos: usize,
@@ -74,7 +74,7 @@ impl Run<'_> {
         let (videos, terms) = (self.features.len(), self.features.terms_len());
         Memory {
             weights: copies * FLOAT * weights,
-            optimizer: 3 * FLOAT * dense + 2 * FLOAT * rows,
+            optimizer: FLOAT * (3 * dense + rows),
             videos: FLOAT * videos * hyper.embedding_dim
                 + ItemFeatures::VIDEO_BYTES * videos
                 + FLOAT * terms,

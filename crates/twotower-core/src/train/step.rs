@@ -113,8 +113,8 @@ impl Stepper {
             softmax: SampledSoftmax::default(),
             item_gradients,
             user_gradients,
-            used_ids: RowUses::new(ids),
-            used_terms: RowUses::new(terms),
+            used_ids: RowUses::default(),
+            used_terms: RowUses::default(),
             dense_optimizer: Adam::new(sizes, hyper.learning_rate, hyper.weight_decay),
             id_optimizer: RowAdagrad::new(ids, hyper.table_learning_rate),
             term_optimizer: RowAdagrad::new(terms, hyper.table_learning_rate),
@@ -390,12 +390,7 @@ impl Stepper {
             .enumerate();
         rows.with_min_len(32)
             .for_each_init(Vec::new, |scratch, (n, ((x, &item), &with_id))| {
-                if let Some(&later) = items.get(n + 2 * ITEMS_AHEAD) {
-                    features.prefetch(later as usize);
-                }
-                if let Some(&soon) = items.get(n + ITEMS_AHEAD) {
-                    features.prefetch_terms(soon as usize);
-                }
+                prefetch_features(features, items, n);
                 tower.input(features, item as usize, with_id, x, scratch);
             });
         self.item_pass.forward(&tower.head, Dropout::default());
@@ -440,6 +435,16 @@ fn vector<'a>(name: &str, data: &'a mut [f32]) -> Tensor<'a> {
     (name.to_owned(), vec![data.len()], data)
 }
 
+/// Asks for features that are due soon after those of the `n`-th of `items`.
+fn prefetch_features(features: &ItemFeatures, items: &[u32], n: usize) {
+    if let Some(&later) = items.get(n + 2 * ITEMS_AHEAD) {
+        features.prefetch(later as usize);
+    }
+    if let Some(&soon) = items.get(n + ITEMS_AHEAD) {
+        features.prefetch_terms(soon as usize);
+    }
+}
+
 /// Notes which rows of the tables the step's videos use.
 fn touch_rows(
     features: &ItemFeatures,
@@ -450,6 +455,7 @@ fn touch_rows(
 ) {
     let mut scratch = Vec::new();
     for (source, (&item, &with_id)) in items.iter().zip(with_id).enumerate() {
+        prefetch_features(features, items, source);
         let id = features.id_row(item as usize);
         if with_id && id != 0 {
             ids.touch(id, source, 1.0);

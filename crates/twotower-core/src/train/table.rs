@@ -2,66 +2,84 @@
 
 use crate::kernel::{self, Rows};
 
-/// Not used in this step.
-const ABSENT: u32 = u32::MAX;
+/// Bits of a row's number that one pass of the sort looks at: as many places as stay in the first cache.
+const DIGIT: u32 = 11;
+
+/// Uses whose gradients are asked for before they are due.
+const USES_AHEAD: usize = 8;
+
+/// One use of a row.
+#[derive(Debug, Clone, Copy, Default)]
+struct Use {
+    row: u32,
+    source: u32,
+    weight: f32,
+}
 
 /// The uses of a table's rows in one step, grouped by row. A row's gradient is the weighted sum of the gradients of the
 /// inputs that used it, in the order of these, whatever the number of threads.
 #[derive(Debug, Default)]
 pub(super) struct RowUses {
-    /// Slot of each row of the table in this step.
-    slots: Vec<u32>,
-    /// Used rows; ascending after [`RowUses::group`].
+    /// In the order of arrival, and after [`RowUses::group`] in that of rows.
+    uses: Vec<Use>,
+    /// Where they go in a pass of the sort.
+    moved: Vec<Use>,
+    /// Used rows, ascending.
     rows: Vec<u32>,
-    /// Uses of each slot.
-    counts: Vec<u32>,
-    /// (slot, source, weight) in the order of arrival.
-    arrivals: Vec<(u32, u32, f32)>,
-    /// Sources and weights, grouped by slot.
+    /// Where the uses of each used row end.
+    ends: Vec<usize>,
+    /// Sources and weights of the uses.
     sources: Vec<u32>,
     weights: Vec<f32>,
-    /// Where the group of each slot ends.
-    ends: Vec<u32>,
 }
 
 impl RowUses {
-    /// For a table of `rows` rows.
-    pub(super) fn new(rows: usize) -> Self {
-        Self {
-            slots: vec![ABSENT; rows],
-            ..Self::default()
-        }
-    }
-
     /// Row `row` was used with `weight` by the input `source`.
     pub(super) fn touch(&mut self, row: u32, source: usize, weight: f32) {
-        let slot = &mut self.slots[row as usize];
-        if *slot == ABSENT {
-            *slot = self.rows.len() as u32;
-            self.rows.push(row);
-            self.counts.push(0);
-        }
-        self.counts[*slot as usize] += 1;
-        self.arrivals.push((*slot, source as u32, weight));
+        self.uses.push(Use {
+            row,
+            source: source as u32,
+            weight,
+        });
     }
 
     /// Groups the uses by row, after the last of them.
     pub(super) fn group(&mut self) {
-        self.ends.clear();
-        let mut total = 0;
-        for &count in &self.counts {
-            self.ends.push(total);
-            total += count;
+        self.sort();
+        for (place, used) in self.uses.iter().enumerate() {
+            if self.rows.last() != Some(&used.row) {
+                self.rows.push(used.row);
+                self.ends.push(place);
+            }
+            if let Some(end) = self.ends.last_mut() {
+                *end = place + 1;
+            }
+            self.sources.push(used.source);
+            self.weights.push(used.weight);
         }
-        self.sources.resize(self.arrivals.len(), 0);
-        self.weights.resize(self.arrivals.len(), 0.0);
-        for &(slot, source, weight) in &self.arrivals {
-            let end = &mut self.ends[slot as usize];
-            self.sources[*end as usize] = source;
-            self.weights[*end as usize] = weight;
-            *end += 1;
+    }
+
+    /// Sorts by row, digit by digit from the lowest on, each pass keeping the order of the one before.
+    fn sort(&mut self) {
+        let largest = self.uses.iter().map(|used| used.row).max().unwrap_or(0);
+        self.moved.resize(self.uses.len(), Use::default());
+        for shift in (0..u32::BITS - largest.leading_zeros()).step_by(DIGIT as usize) {
+            let digit = |used: &Use| (used.row >> shift) as usize & ((1 << DIGIT) - 1);
+            let mut places = [0; 1 << DIGIT];
+            for used in &self.uses {
+                places[digit(used)] += 1;
+            }
+            let mut before = 0;
+            for place in &mut places {
+                (before, *place) = (before + *place, before);
+            }
+            for used in &self.uses {
+                let place = &mut places[digit(used)];
+                self.moved[*place] = *used;
+                *place += 1;
+            }
+            std::mem::swap(&mut self.uses, &mut self.moved);
         }
-        self.rows.sort_unstable();
     }
 
     /// The used rows, ascending.
@@ -71,30 +89,41 @@ impl RowUses {
 
     /// Writes the gradient of the `n`-th of [`RowUses::rows`], of which each source's is a row of `gradients`.
     pub(super) fn gradient(&self, n: usize, gradients: Rows<'_>, sum: &mut [f32]) {
-        let slot = self.slots[self.rows[n] as usize] as usize;
-        let end = self.ends[slot] as usize;
-        let uses = end - self.counts[slot] as usize..end;
+        let begin = n.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let uses = begin..self.ends[n];
+        // Most rows have few uses, and the next row's lie next to them.
+        for &soon in self
+            .sources
+            .iter()
+            .skip(begin + USES_AHEAD)
+            .take(uses.len())
+        {
+            gradients.prefetch(soon, sum.len());
+        }
         let (sources, weights) = (&self.sources[uses.clone()], &self.weights[uses]);
         kernel::weighted_sum(gradients, sources, weights, sum);
     }
 
     /// Forgets the step.
     pub(super) fn clear(&mut self) {
-        for row in self.rows.drain(..) {
-            self.slots[row as usize] = ABSENT;
-        }
-        self.counts.clear();
-        self.arrivals.clear();
+        self.uses.clear();
+        self.rows.clear();
+        self.ends.clear();
+        self.sources.clear();
+        self.weights.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn each_row_once_ascending_with_the_sum_of_its_uses() {
-        let mut uses = RowUses::new(6);
+        let mut uses = RowUses::default();
         let of = Rows {
             data: &[0.0, 1.0, 10.0, 0.0, 3.0, 30.0],
             stride: 3,
@@ -118,5 +147,29 @@ mod tests {
         uses.touch(0, 1, 1.0);
         uses.group();
         assert_eq!((uses.rows(), gradient(&uses, 0)), (&[0][..], [3.0, 30.0]));
+    }
+
+    proptest! {
+        #[test]
+        fn uses_are_grouped_by_row_in_the_order_of_arrival(
+            arrivals in vec((prop_oneof![0u32..20, any::<u32>()], 0usize..1000, -1.0f32..1.0), 0..200),
+        ) {
+            let (mut uses, mut expected) = (RowUses::default(), BTreeMap::new());
+            for &(row, source, weight) in &arrivals {
+                uses.touch(row, source, weight);
+                expected.entry(row).or_insert_with(Vec::new).push((source as u32, weight));
+            }
+            uses.group();
+            let expected_rows: Vec<u32> = expected.keys().copied().collect();
+            prop_assert_eq!(uses.rows(), expected_rows);
+            let ends = expected.values().scan(0, |end, uses| {
+                *end += uses.len();
+                Some(*end)
+            });
+            prop_assert_eq!(&uses.ends, &ends.collect::<Vec<_>>());
+            let grouped = uses.sources.iter().copied().zip(uses.weights.iter().copied());
+            let expected: Vec<(u32, f32)> = expected.into_values().flatten().collect();
+            prop_assert_eq!(grouped.collect::<Vec<_>>(), expected);
+        }
     }
 }
