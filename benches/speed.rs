@@ -23,7 +23,6 @@ use std::time::Instant;
 use synthetic::Sizes;
 use twotower_core::feature::{Catalogue, NUMERIC_FEATURES};
 use twotower_core::hyperparameters::Hyperparameters;
-use twotower_core::interaction::Sequences;
 use twotower_core::kernel::{self, View};
 use twotower_core::timeline::{HeldTimelines, Timelines};
 use twotower_core::train::{Goal, Progress, Run, TrainingData};
@@ -147,11 +146,10 @@ impl Data {
         let drawn = (0..DRAWN)
             .map(|_| dataset.likes[random.random_range(0..dataset.likes.len())].item)
             .collect();
-        let [likes, skips] =
-            [dataset.likes, dataset.skips].map(|rows| Sequences::taking(dataset.users, rows));
+        let timelines = HeldTimelines::new(dataset.users, dataset.likes, dataset.skips);
         Ok(Self {
             catalogue: dataset.catalogue,
-            timelines: Arc::new(HeldTimelines::of_sequences(likes, skips)),
+            timelines: Arc::new(timelines),
             drawn,
         })
     }

@@ -56,16 +56,12 @@ pub(crate) fn measure(fold: u32, (hyper, cut): (Hyperparameters, Cut)) -> Outcom
     let excluded: Vec<bool> = (0..videos.len() as u32)
         .map(|item| !is_cold(item))
         .collect();
-    let items = |sequences: &Sequences, user: usize| -> Vec<u32> {
-        sequences.of(user).iter().map(|event| event.item).collect()
-    };
     let mut rows = Vec::new();
     for user in 0..users {
-        let targets = items(&cold, user);
-        let history = (items(&likes, user), items(&skips, user));
+        let targets = cold.of(user);
         let Some(vector) = towers.embed_user(History {
-            likes: &history.0,
-            skips: &history.1,
+            likes: likes.of(user),
+            skips: skips.of(user),
         }) else {
             continue;
         };
@@ -74,8 +70,8 @@ pub(crate) fn measure(fold: u32, (hyper, cut): (Hyperparameters, Cut)) -> Outcom
             row.map(|(a, b)| a * b).sum()
         };
         let scores: Vec<f32> = (0..videos.len()).map(score).collect();
-        if let Some(auc) = auc(&scores, &excluded, &targets) {
-            rows.push(vec![auc, ndcg(&scores, &excluded, &targets)]);
+        if let Some(auc) = auc(&scores, &excluded, targets) {
+            rows.push(vec![auc, ndcg(&scores, &excluded, targets)]);
         }
     }
     Ok(protocol::summary(&rows)

@@ -103,9 +103,8 @@ impl Source {
         let likes = Sequences::new(dataset.users, &dataset.likes);
         let mut users = Embeddings::new(videos.dim());
         for user in (0..dataset.users).step_by((dataset.users / QUERIES).max(1)) {
-            let likes: Vec<u32> = likes.of(user).iter().map(|event| event.item).collect();
             let history = History {
-                likes: &likes,
+                likes: likes.of(user),
                 skips: &[],
             };
             if let Some(vector) = towers.embed_user(history) {

@@ -19,6 +19,7 @@ mod product;
 mod view;
 
 use crate::matrix::Matrix;
+use crate::scratch;
 use rayon::prelude::*;
 
 pub use codes::{CODE_BLOCK, CODES_AHEAD, code_products, code_products_at};
@@ -62,7 +63,7 @@ pub fn transpose(rows: &[f32], cols: usize, into: &mut Vec<f32>) {
     // Numbers of a cache line: as many columns are one task's, and as many rows go at a time.
     const BLOCK: usize = CACHE_LINE / size_of::<f32>();
     let n = rows.len() / cols;
-    into.resize(rows.len(), 0.0);
+    scratch::resize(into, rows.len());
     let tasks = into.par_chunks_mut((n * BLOCK).max(1)).enumerate();
     tasks.for_each(|(task, into)| {
         let columns = task * BLOCK..(task * BLOCK + BLOCK).min(cols);

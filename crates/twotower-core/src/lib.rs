@@ -24,6 +24,8 @@ pub mod kernel;
 
 mod pages;
 
+mod scratch;
+
 pub mod hyperparameters;
 
 pub mod tower;

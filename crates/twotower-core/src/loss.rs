@@ -5,6 +5,7 @@ mod golden;
 
 use crate::kernel::{self, View};
 use crate::negative::Candidates;
+use crate::scratch;
 use rayon::prelude::*;
 
 /// Rows whose logits one task computes.
@@ -89,8 +90,8 @@ impl SampledSoftmax {
         for block in 0..rows.div_ceil(BLOCK) {
             let first = block * BLOCK;
             let n = BLOCK.min(rows - first);
-            self.logits.resize(n * columns, 0.0);
-            self.scaled.resize(n * dim, 0.0);
+            scratch::resize(&mut self.logits, n * columns);
+            scratch::resize(&mut self.scaled, n * dim);
             let tiles = self
                 .logits
                 .par_chunks_mut(TILE * columns)

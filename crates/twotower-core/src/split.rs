@@ -1,6 +1,6 @@
 //! Cutting a snapshot into training, validation and test, so that nothing of the future reaches training.
 
-use crate::interaction::{Dataset, Event, History, Interaction, Sequences};
+use crate::interaction::{Dataset, History, Interaction, Sequences};
 use serde::{Deserialize, Serialize};
 
 /// How likes are cut.
@@ -181,16 +181,15 @@ impl Split {
         let likes = Sequences::new(self.users, &self.seen(phase));
         let skips = Sequences::new(self.users, &self.seen_skips(phase));
         let targets = Sequences::new(self.users, self.held_out(phase));
-        let items = |events: &[Event]| events.iter().map(|event| event.item).collect::<Vec<_>>();
         let users = (0..self.users)
             .filter_map(|user| {
-                let seen = items(likes.of(user));
-                let mut targets = items(targets.of(user));
+                let seen = likes.of(user);
+                let mut targets = targets.of(user).to_vec();
                 targets.retain(|item| !seen.contains(item));
                 (!targets.is_empty()).then(|| HeldOutUser {
                     user: user as u32,
-                    likes: seen,
-                    skips: items(skips.of(user)),
+                    likes: seen.to_vec(),
+                    skips: skips.of(user).to_vec(),
                     targets,
                 })
             })

@@ -1,21 +1,60 @@
 //! What each user did, in the order of time: in memory, or kept elsewhere and read when it is needed.
 
-use crate::interaction::{Event, Interaction, Sequences};
+use crate::interaction::Interaction;
 use std::fmt::Debug;
 use std::io;
 
-/// One user's likes and skips, each oldest first.
+/// Passes in which rows give way to the timelines that are made of them.
+const PASSES: usize = 8;
+
+/// One user's likes and skips, each oldest first, and their order among each other. Times themselves are not kept: what is
+/// learned depends on the order alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timeline<'a> {
-    /// Likes.
-    pub likes: &'a [Event],
-    /// Skips.
-    pub skips: &'a [Event],
+    /// Liked videos, as positions in the catalogue.
+    pub likes: &'a [u32],
+    /// Skipped videos.
+    pub skips: &'a [u32],
+    /// Of each skip, how many likes were there when it came, those of the same second among them.
+    pub likes_before: &'a [u32],
+}
+
+impl<'a> Timeline<'a> {
+    /// Out of its numbers one after the other: `likes` liked videos, `skips` skipped ones, and as many likes before them.
+    ///
+    /// # Panics
+    /// If they are not as many.
+    pub fn of_numbers(numbers: &'a [u32], likes: usize, skips: usize) -> Self {
+        assert_eq!(numbers.len(), Self::numbers(likes, skips));
+        let (likes, rest) = numbers.split_at(likes);
+        let (skips, likes_before) = rest.split_at(skips);
+        Self {
+            likes,
+            skips,
+            likes_before,
+        }
+    }
+
+    /// How many numbers `likes` likes and `skips` skips are.
+    pub fn numbers(likes: usize, skips: usize) -> usize {
+        likes + 2 * skips
+    }
+
+    /// The videos that the user has liked, then those skipped.
+    pub fn items(self) -> impl Iterator<Item = u32> + 'a {
+        self.likes.iter().chain(self.skips).copied()
+    }
+
+    /// How many skips came before like `like`: earlier by a second at least.
+    pub fn skips_before(self, like: usize) -> usize {
+        self.likes_before
+            .partition_point(|&likes| likes as usize <= like)
+    }
 }
 
 /// Likes and skips of all users. What is learned from them does not depend on where they are kept.
 pub trait Timelines: Debug + Send + Sync {
-    /// Number of users, those without an event included.
+    /// Number of users, those without a like or skip included.
     fn users(&self) -> usize;
 
     /// Number of likes and number of skips of `user`.
@@ -24,11 +63,11 @@ pub trait Timelines: Debug + Send + Sync {
     /// The timeline of `user`, if timelines are in memory. Either all are or none.
     fn held(&self, user: usize) -> Option<Timeline<'_>>;
 
-    /// Appends the likes of `user`, then the skips.
+    /// Appends the numbers of `user`, as [`Timeline::of_numbers`] takes them.
     ///
     /// # Errors
     /// If they cannot be read.
-    fn read(&self, user: usize, events: &mut Vec<Event>) -> io::Result<()>;
+    fn read(&self, user: usize, numbers: &mut Vec<u32>) -> io::Result<()>;
 
     /// Bytes of memory that are held for as long as the timelines are.
     fn bytes(&self) -> usize;
@@ -42,107 +81,214 @@ pub fn for_each(
     timelines: &dyn Timelines,
     mut visit: impl FnMut(usize, Timeline<'_>),
 ) -> io::Result<()> {
-    let mut events = Vec::new();
+    let mut numbers = Vec::new();
     for user in 0..timelines.users() {
         if let Some(timeline) = timelines.held(user) {
             visit(user, timeline);
             continue;
         }
-        events.clear();
-        timelines.read(user, &mut events)?;
-        let (likes, skips) = events.split_at(timelines.lengths(user).0);
-        visit(user, Timeline { likes, skips });
+        numbers.clear();
+        timelines.read(user, &mut numbers)?;
+        let (likes, skips) = timelines.lengths(user);
+        visit(user, Timeline::of_numbers(&numbers, likes, skips));
     }
     Ok(())
 }
 
-/// Timelines in memory: 8 bytes an event and 16 a user.
-#[derive(Debug, Clone, Default)]
+/// Timelines in memory: 4 bytes a like, 8 a skip and 12 a user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeldTimelines {
-    likes: Sequences,
-    skips: Sequences,
+    /// Where the numbers of each user begin, and at last where those of all users end.
+    pub starts: Vec<usize>,
+    /// Number of likes of each user.
+    pub likes: Vec<u32>,
+    /// As [`Timeline::of_numbers`] takes them, user by user.
+    pub numbers: Vec<u32>,
 }
 
 impl HeldTimelines {
-    /// Groups likes and skips, in the order of a [`crate::interaction::Dataset`], by user.
+    /// Groups likes and skips, in the order of a [`crate::interaction::Dataset`], by user. The rows are not needed any more:
+    /// their memory is given back while that of the timelines fills, so that both together hardly take more than the rows.
     ///
     /// # Panics
-    /// If an interaction names a user outside `0..users`.
-    pub fn new(users: usize, likes: &[Interaction], skips: &[Interaction]) -> Self {
-        Self::of_sequences(Sequences::new(users, likes), Sequences::new(users, skips))
-    }
-
-    /// Of likes and skips that are grouped already, of as many users.
-    ///
-    /// # Panics
-    /// If they are not of as many users.
-    pub fn of_sequences(likes: Sequences, skips: Sequences) -> Self {
-        assert_eq!(
-            likes.users(),
-            skips.users(),
-            "likes and skips are of the same users"
-        );
-        Self { likes, skips }
+    /// If an interaction names a user outside `0..users`, or if there are skips and likes are not in the order of time.
+    pub fn new(
+        users: usize,
+        likes: impl Into<Vec<Interaction>>,
+        skips: impl Into<Vec<Interaction>>,
+    ) -> Self {
+        let (mut likes, mut skips) = (likes.into(), skips.into());
+        let (like_counts, skip_counts) = order(users, &likes, &mut skips);
+        let mut starts = Vec::with_capacity(users + 1);
+        let mut total = 0;
+        starts.push(total);
+        for (&likes, &skips) in like_counts.iter().zip(&skip_counts) {
+            total += Timeline::numbers(likes as usize, skips as usize);
+            starts.push(total);
+        }
+        // Memory that was reserved is none that is used before it is written.
+        let mut numbers = Vec::with_capacity(total);
+        let mut next_like = starts.clone();
+        let mut next_skip: Vec<usize> = (starts.iter().zip(&like_counts))
+            .map(|(start, &likes)| start + likes as usize)
+            .collect();
+        let mut first = 0;
+        for pass in 1..=PASSES {
+            // The users of about as many numbers in each pass.
+            let share = total * pass / PASSES;
+            let end = starts.partition_point(|&start| start <= share) - 1;
+            numbers.resize(starts[end], 0);
+            let mut take =
+                |rows: &mut Vec<Interaction>, put: &mut dyn FnMut(&Interaction, &mut [u32])| {
+                    rows.retain(|row| {
+                        let is_now = (first..end).contains(&(row.user as usize));
+                        if is_now {
+                            put(row, &mut numbers);
+                        }
+                        !is_now
+                    });
+                    rows.shrink_to_fit();
+                };
+            take(&mut likes, &mut |like, numbers| {
+                let place = &mut next_like[like.user as usize];
+                numbers[*place] = like.item;
+                *place += 1;
+            });
+            take(&mut skips, &mut |skip, numbers| {
+                let user = skip.user as usize;
+                let place = &mut next_skip[user];
+                numbers[*place] = skip.item;
+                numbers[*place + skip_counts[user] as usize] = skip.at;
+                *place += 1;
+            });
+            first = end;
+        }
+        Self {
+            starts,
+            likes: like_counts,
+            numbers,
+        }
     }
 
     /// The timeline of `user`.
     pub fn of(&self, user: usize) -> Timeline<'_> {
-        Timeline {
-            likes: self.likes.of(user),
-            skips: self.skips.of(user),
-        }
+        let (likes, skips) = self.lengths(user);
+        let numbers = &self.numbers[self.starts[user]..self.starts[user + 1]];
+        Timeline::of_numbers(numbers, likes, skips)
     }
+}
+
+/// Likes and skips of each user. In place of each skip's time is put how many likes of its user were there when it came.
+fn order(users: usize, likes: &[Interaction], skips: &mut [Interaction]) -> (Vec<u32>, Vec<u32>) {
+    let (mut like_counts, mut skip_counts) = (vec![0; users], vec![0; users]);
+    assert!(
+        skips.is_empty() || likes.is_sorted_by_key(|like| like.at),
+        "likes are in the order of time"
+    );
+    let mut likes = likes.iter().peekable();
+    for skip in skips {
+        while let Some(like) = likes.next_if(|like| like.at <= skip.at) {
+            like_counts[like.user as usize] += 1;
+        }
+        skip.at = like_counts[skip.user as usize];
+        skip_counts[skip.user as usize] += 1;
+    }
+    for like in likes {
+        like_counts[like.user as usize] += 1;
+    }
+    (like_counts, skip_counts)
 }
 
 impl Timelines for HeldTimelines {
     fn users(&self) -> usize {
-        self.likes.users()
+        self.likes.len()
     }
 
     fn lengths(&self, user: usize) -> (usize, usize) {
-        (self.likes.of(user).len(), self.skips.of(user).len())
+        let likes = self.likes[user] as usize;
+        (
+            likes,
+            (self.starts[user + 1] - self.starts[user] - likes) / 2,
+        )
     }
 
     fn held(&self, user: usize) -> Option<Timeline<'_>> {
         Some(self.of(user))
     }
 
-    fn read(&self, user: usize, events: &mut Vec<Event>) -> io::Result<()> {
-        events.extend_from_slice(self.likes.of(user));
-        events.extend_from_slice(self.skips.of(user));
+    fn read(&self, user: usize, numbers: &mut Vec<u32>) -> io::Result<()> {
+        numbers.extend_from_slice(&self.numbers[self.starts[user]..self.starts[user + 1]]);
         Ok(())
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Event>() * (self.likes.len() + self.skips.len())
-            + 2 * size_of::<usize>() * self.users()
+        size_of_val(&self.numbers[..])
+            + size_of_val(&self.likes[..])
+            + size_of_val(&self.starts[..])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn rows(rows: &[(u32, u32, u32)]) -> Vec<Interaction> {
+        let row = |&(user, item, at): &(u32, u32, u32)| Interaction { user, item, at };
+        rows.iter().map(row).collect()
+    }
 
     #[test]
     fn a_timeline_read_is_the_one_held() {
-        let rows = |rows: &[(u32, u32, u32)]| -> Vec<Interaction> {
-            let row = |&(user, item, at): &(u32, u32, u32)| Interaction { user, item, at };
-            rows.iter().map(row).collect()
-        };
         let likes = rows(&[(0, 1, 10), (2, 4, 11), (0, 2, 12)]);
-        let timelines = HeldTimelines::new(3, &likes, &rows(&[(2, 5, 9)]));
+        let timelines = HeldTimelines::new(3, likes, rows(&[(2, 5, 9), (0, 6, 10)]));
         let mut users = 0;
         for_each(&timelines, |user, timeline| {
             users += 1;
-            let mut events = Vec::new();
-            timelines.read(user, &mut events).unwrap();
-            assert_eq!(events, [timeline.likes, timeline.skips].concat());
-            assert_eq!(
-                timelines.lengths(user),
-                (timeline.likes.len(), timeline.skips.len())
-            );
+            let mut numbers = Vec::new();
+            timelines.read(user, &mut numbers).unwrap();
+            let (likes, skips) = timelines.lengths(user);
+            assert_eq!(Timeline::of_numbers(&numbers, likes, skips), timeline);
         })
         .unwrap();
-        assert_eq!((users, timelines.bytes()), (3, 8 * 4 + 16 * 3));
+        assert_eq!((users, timelines.bytes()), (3, 4 * 3 + 8 * 2 + 12 * 3 + 8));
+    }
+
+    #[test]
+    #[should_panic(expected = "in the order of time")]
+    fn likes_out_of_order_are_refused() {
+        HeldTimelines::new(1, rows(&[(0, 1, 10), (0, 2, 9)]), rows(&[(0, 3, 9)]));
+    }
+
+    proptest! {
+        #[test]
+        fn all_rows_are_there_and_skips_lie_where_their_times_say(
+            likes in vec((0u32..40, any::<u32>(), 0u32..50), 0..200),
+            skips in vec((0u32..40, any::<u32>(), 0u32..50), 0..100),
+            users in 40usize..60,
+        ) {
+            let sorted = |mut triples: Vec<(u32, u32, u32)>| {
+                triples.sort_by_key(|&(_, _, at)| at);
+                rows(&triples)
+            };
+            let (likes, skips) = (sorted(likes), sorted(skips));
+            let timelines = HeldTimelines::new(users, likes.clone(), skips.clone());
+            prop_assert_eq!(timelines.users(), users);
+            for user in 0..users {
+                let own = |rows: &[Interaction]| -> Vec<Interaction> {
+                    rows.iter().filter(|row| row.user as usize == user).copied().collect()
+                };
+                let items = |rows: &[Interaction]| rows.iter().map(|row| row.item).collect::<Vec<_>>();
+                let (likes, skips) = (own(&likes), own(&skips));
+                let timeline = timelines.of(user);
+                prop_assert_eq!(timeline.likes, items(&likes));
+                prop_assert_eq!(timeline.skips, items(&skips));
+                for (position, like) in likes.iter().enumerate() {
+                    let before = skips.iter().filter(|skip| skip.at < like.at).count();
+                    prop_assert_eq!(timeline.skips_before(position), before);
+                }
+            }
+        }
     }
 }

@@ -26,7 +26,7 @@ use crate::embedding::EmbeddingError;
 use crate::evaluate::{EvaluationError, QuickEvaluation};
 use crate::feature::{Audience, Catalogue, Preprocessing, PreprocessingOptions};
 use crate::hyperparameters::Hyperparameters;
-use crate::interaction::{Interaction, Sequences};
+use crate::interaction::Interaction;
 use crate::model::Model;
 use crate::timeline::{self, HeldTimelines, Timelines};
 use serde::{Deserialize, Serialize};
@@ -53,18 +53,16 @@ impl<'a> TrainingData<'a> {
     /// From likes and skips in memory, in the order of a [`crate::interaction::Dataset`].
     ///
     /// # Panics
-    /// If an interaction names a user outside `0..users`.
+    /// If an interaction names a user outside `0..users`, or if there are skips and likes are not in the order of time.
     pub fn held(
         catalogue: &'a Catalogue,
         users: usize,
         likes: impl Into<Vec<Interaction>>,
         skips: impl Into<Vec<Interaction>>,
     ) -> Self {
-        let sequences = |rows: Vec<Interaction>| Sequences::taking(users, rows);
-        let (likes, skips) = (sequences(likes.into()), sequences(skips.into()));
         Self {
             catalogue,
-            timelines: Arc::new(HeldTimelines::of_sequences(likes, skips)),
+            timelines: Arc::new(HeldTimelines::new(users, likes, skips)),
         }
     }
 }
@@ -156,11 +154,11 @@ impl Tally {
             seen: vec![false; data.catalogue.len()],
         };
         timeline::for_each(&*data.timelines, |_, timeline| {
-            for like in timeline.likes {
-                tally.likes[like.item as usize] += 1;
+            for &like in timeline.likes {
+                tally.likes[like as usize] += 1;
             }
-            for event in timeline.likes.iter().chain(timeline.skips) {
-                tally.seen[event.item as usize] = true;
+            for item in timeline.items() {
+                tally.seen[item as usize] = true;
             }
         })?;
         Ok(tally)

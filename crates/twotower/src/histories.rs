@@ -1,17 +1,15 @@
 //! Likes and skips of all users, and what of them is seen when.
 
-mod events;
+mod numbers;
 
 mod snapshot;
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
-use twotower_core::interaction::Event;
 use twotower_core::split::{HeldOut, HeldOutUser, Phase};
 use twotower_core::timeline::{Timeline, Timelines};
 
-pub(crate) use events::{Events, EventsWriter};
+pub(crate) use numbers::{Numbers, NumbersWriter};
 
 /// How many of a user's likes, and how many of the skips, are seen before validation, before test, and in all. What is seen is
 /// always the earlier part of them.
@@ -21,12 +19,38 @@ pub(crate) struct Counts {
     pub(crate) skips: [u32; 3],
 }
 
-/// Where a user's likes and skips begin, and how many of them are seen: 40 bytes.
+impl Counts {
+    /// Likes and skips seen before `part`; part 2 is after all.
+    fn seen(self, part: usize) -> (usize, usize) {
+        (self.likes[part] as usize, self.skips[part] as usize)
+    }
+}
+
+/// Where a user's numbers begin, and how many likes and skips are seen: 32 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
-    pub(crate) likes: u64,
-    pub(crate) skips: u64,
+    pub(crate) start: u64,
     pub(crate) counts: Counts,
+}
+
+impl Record {
+    /// How many numbers the user has.
+    fn len(self) -> usize {
+        let (likes, skips) = self.counts.seen(ALL);
+        Timeline::numbers(likes, skips)
+    }
+
+    /// What of all numbers of the user is seen before `part`.
+    fn seen(self, numbers: &[u32], part: usize) -> Timeline<'_> {
+        let (likes, skips) = self.counts.seen(ALL);
+        let all = Timeline::of_numbers(numbers, likes, skips);
+        let (likes, skips) = self.counts.seen(part);
+        Timeline {
+            likes: &all.likes[..likes],
+            skips: &all.skips[..skips],
+            likes_before: &all.likes_before[..skips],
+        }
+    }
 }
 
 /// All users, in the order in which a snapshot numbers them: by the first like, those without one after all others by the
@@ -34,9 +58,12 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub(crate) struct Histories {
     pub(crate) records: Vec<Record>,
-    pub(crate) events: Events,
+    /// All numbers of each user's timeline, as [`Timeline::of_numbers`] takes them.
+    pub(crate) numbers: Numbers,
     /// Time of the latest like seen before test, seconds since 1970.
     pub(crate) learned_until: Option<u32>,
+    /// How many of each user's likes the model knows that is gone on from; without one, none of anybody.
+    pub(crate) known: Vec<u32>,
 }
 
 impl Histories {
@@ -65,25 +92,15 @@ impl Histories {
     /// If it cannot be read.
     pub(crate) fn held_out(&self, phase: Phase, users: &[usize]) -> io::Result<HeldOut> {
         let part = part(phase);
-        let mut events = Vec::new();
-        let mut items = |first: u64, range: Range<u32>| {
-            events.clear();
-            let first = first + u64::from(range.start);
-            self.events.read(first, range.len(), &mut events)?;
-            let items = events.iter().map(|event: &Event| event.item);
-            io::Result::Ok(items.collect())
-        };
-        let mut of_user = |user: usize| {
-            let Record {
-                likes,
-                skips,
-                counts,
-            } = self.records[user];
-            Ok(HeldOutUser {
+        let of_user = |user: usize| {
+            let record = self.records[user];
+            let numbers = self.numbers.read(record.start, record.len())?;
+            let (seen, later) = (record.seen(&numbers, part), record.seen(&numbers, part + 1));
+            io::Result::Ok(HeldOutUser {
                 user: user as u32,
-                likes: items(likes, 0..counts.likes[part])?,
-                skips: items(skips, 0..counts.skips[part])?,
-                targets: items(likes, counts.likes[part]..counts.likes[part + 1])?,
+                likes: seen.likes.to_vec(),
+                skips: seen.skips.to_vec(),
+                targets: later.likes[seen.likes.len()..].to_vec(),
             })
         };
         let users = users.iter().map(|&user| of_user(user));
@@ -92,6 +109,9 @@ impl Histories {
         })
     }
 }
+
+/// Index of all likes and skips into [`Counts`].
+const ALL: usize = 2;
 
 /// Index into [`Counts`].
 fn part(phase: Phase) -> usize {
@@ -114,31 +134,26 @@ impl Timelines for Seen {
     }
 
     fn lengths(&self, user: usize) -> (usize, usize) {
-        let Counts { likes, skips } = self.histories.records[user].counts;
-        (likes[self.part] as usize, skips[self.part] as usize)
+        self.histories.records[user].counts.seen(self.part)
     }
 
     fn held(&self, user: usize) -> Option<Timeline<'_>> {
-        let Histories {
-            records, events, ..
-        } = &*self.histories;
-        let record = records.get(user)?;
-        let (likes, skips) = self.lengths(user);
-        Some(Timeline {
-            likes: events.held(record.likes, likes)?,
-            skips: events.held(record.skips, skips)?,
-        })
+        let record = self.histories.records.get(user)?;
+        let numbers = self.histories.numbers.held(record.start, record.len())?;
+        Some(record.seen(numbers, self.part))
     }
 
-    fn read(&self, user: usize, events: &mut Vec<Event>) -> io::Result<()> {
+    fn read(&self, user: usize, numbers: &mut Vec<u32>) -> io::Result<()> {
         let record = self.histories.records[user];
-        let (likes, skips) = self.lengths(user);
-        let source = &self.histories.events;
-        source.read(record.likes, likes, events)?;
-        source.read(record.skips, skips, events)
+        let own = self.histories.numbers.read(record.start, record.len())?;
+        let seen = record.seen(&own, self.part);
+        for part in [seen.likes, seen.skips, seen.likes_before] {
+            numbers.extend_from_slice(part);
+        }
+        Ok(())
     }
 
     fn bytes(&self) -> usize {
-        self.histories.events.bytes() + size_of_val(&self.histories.records[..])
+        self.histories.numbers.bytes() + size_of_val(&self.histories.records[..])
     }
 }

@@ -47,11 +47,17 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    /// Reads a folder of shards, and checks everything in it.
+    /// Reads a folder of shards, and checks everything in it. A model to go on from has learned likes up to the second
+    /// `base_until`.
     ///
     /// # Errors
     /// If a file is missing, damaged, or not what a shard is; or if the disk fails.
-    pub(crate) fn open(folder: &Path, split: SplitKind, keep: Keep<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        folder: &Path,
+        split: SplitKind,
+        base_until: Option<u32>,
+        keep: Keep<'_>,
+    ) -> anyhow::Result<Self> {
         let (manifest, sha256) = Manifest::read(folder)?;
         let path = folder.join(&manifest.catalogue.name);
         manifest.catalogue.check(&path)?;
@@ -69,7 +75,7 @@ impl Shards {
             manifest.videos
         );
         let cuts = Cuts::new(split, &manifest.temporal);
-        let (histories, earliest_like) = reading::read(folder, &manifest, &cuts, keep)?;
+        let (histories, earliest_like) = reading::read(folder, &manifest, &cuts, base_until, keep)?;
         Ok(Self {
             manifest,
             sha256,

@@ -68,10 +68,10 @@ impl Ease {
         let mut gram = Matrix::zeros(items, items);
         let users = by_user(likes);
         for user in 0..users.users() {
-            for a in users.of(user) {
-                let row = gram.row_mut(a.item as usize);
-                for b in users.of(user) {
-                    row[b.item as usize] += 1.0;
+            for &a in users.of(user) {
+                let row = gram.row_mut(a as usize);
+                for &b in users.of(user) {
+                    row[b as usize] += 1.0;
                 }
             }
         }

@@ -114,13 +114,13 @@ fn sweep(rows: &Sequences, fixed: &Matrix, solved: &mut Matrix, options: &IalsOp
         .par_chunks_mut(options.factors)
         .enumerate()
         .for_each(|(row, x)| {
-            let events = rows.of(row);
+            let others = rows.of(row);
             Problem {
                 gram: gram.as_slice(),
                 factors: fixed.as_slice(),
-                regularisation: regularisation(events.len(), fixed.rows(), options),
+                regularisation: regularisation(others.len(), fixed.rows(), options),
             }
-            .solve(&events.iter().map(|event| event.item), x, TRAINING_STEPS);
+            .solve(&others.iter().copied(), x, TRAINING_STEPS);
         });
 }
 

@@ -1,5 +1,5 @@
 use super::by_user;
-use crate::interaction::{Event, History, Interaction, Sequences};
+use crate::interaction::{History, Interaction, Sequences};
 use crate::recommend::Recommender;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -44,19 +44,17 @@ impl ItemKnn {
     pub fn fit(items: usize, likes: &[Interaction], options: &ItemKnnOptions) -> Self {
         let all = by_user(likes);
         let latest = |user: usize| {
-            let events = all.of(user);
-            &events[events.len().saturating_sub(options.history_limit)..]
+            let likes = all.of(user);
+            &likes[likes.len().saturating_sub(options.history_limit)..]
         };
         // The same likes with the two roles exchanged.
         let turned: Vec<Interaction> = (0..all.users())
             .flat_map(|user| {
-                latest(user)
-                    .iter()
-                    .map(move |&Event { item, at }| Interaction {
-                        user: item,
-                        item: user as u32,
-                        at,
-                    })
+                latest(user).iter().map(move |&item| Interaction {
+                    user: item,
+                    item: user as u32,
+                    at: 0,
+                })
             })
             .collect();
         let by_item = Sequences::new(items, &turned);
@@ -67,11 +65,11 @@ impl ItemKnn {
                 || vec![0u32; items],
                 |together, item| {
                     let mut reached = Vec::new();
-                    for user in by_item.of(item as usize) {
-                        for other in latest(user.item as usize) {
-                            let count = &mut together[other.item as usize];
+                    for &user in by_item.of(item as usize) {
+                        for &other in latest(user as usize) {
+                            let count = &mut together[other as usize];
                             if *count == 0 {
-                                reached.push(other.item);
+                                reached.push(other);
                             }
                             *count += 1;
                         }

@@ -37,8 +37,8 @@ impl Popularity {
         let mut users = 0;
         timeline::for_each(timelines, |_, timeline| {
             users += usize::from(!timeline.likes.is_empty());
-            for like in timeline.likes {
-                like_counts[like.item as usize] += 1;
+            for &like in timeline.likes {
+                like_counts[like as usize] += 1;
             }
         })?;
         Ok(Self::of_counts(like_counts, users))

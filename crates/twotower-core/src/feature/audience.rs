@@ -27,8 +27,8 @@ impl Audience {
         let mut rows = Distinct::new(preprocessing.videos.len() + 1);
         let mut terms = Distinct::new(preprocessing.term_rows());
         timeline::for_each(timelines, |user, timeline| {
-            for event in timeline.likes.iter().chain(timeline.skips) {
-                let item = event.item as usize;
+            for item in timeline.items() {
+                let item = item as usize;
                 rows.add(features.id_row(item), user);
                 for &term in features.term_rows(item) {
                     terms.add(term, user);
@@ -87,7 +87,7 @@ mod tests {
         let row = |user, item| Interaction { user, item, at: 0 };
         let likes = [row(0, 0), row(0, 1), row(0, 2), row(2, 2)];
         let skips = [row(1, 1), row(2, 2)];
-        let timelines = HeldTimelines::new(3, &likes, &skips);
+        let timelines = HeldTimelines::new(3, likes, skips);
         let options = PreprocessingOptions {
             min_term_videos: 1,
             ngram_buckets: 0,

@@ -2,11 +2,11 @@
 //! learned.
 
 use super::run::{Goal, Run};
+use super::window::Window;
 use super::{Tally, TrainError, TrainingData, vocabularies};
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::tensors::{self, Tensor, TensorError};
-use crate::timeline;
 use safetensors::SafeTensors;
 use thiserror::Error;
 
@@ -20,8 +20,8 @@ pub struct Base<'a> {
     pub model: &'a Model,
     /// What [`Run::optimizer_state`] gave when it was done.
     pub optimizer: &'a [u8],
-    /// Time of the latest like that it has learned, seconds since 1970.
-    pub learned_until: u32,
+    /// How many of each user's likes it has learned, the oldest of them.
+    pub learned: &'a [u32],
 }
 
 /// Why there is nothing to go on with.
@@ -41,7 +41,7 @@ pub enum FineTuneError {
 }
 
 impl Run<'static> {
-    /// A run of `epochs` epochs from `base` over the windows that hold a like which is later than those it has learned, and
+    /// A run of `epochs` epochs from `base` over the windows that hold a like which it has not learned, and
     /// in each epoch as many examples of other windows, drawn anew, so that what was learned is not forgotten (experience
     /// replay, Rolnick et al. 2019).
     ///
@@ -72,20 +72,13 @@ impl Run<'static> {
         let mut run = Run::from_model(data, &tally, model, Goal::Epochs(epochs))?;
         run.planned = epochs;
         run.restore_optimizer(base.optimizer, &ids, &terms)?;
-        let mut windows = std::mem::take(&mut run.windows).into_iter().peekable();
-        let timelines = run.timelines.clone();
-        timeline::for_each(&*timelines, |user, timeline| {
-            while let Some(window) = windows.next_if(|window| window.user as usize == user) {
-                let is_new = window.of(timeline).last().at > base.learned_until;
-                let kind = if is_new {
-                    &mut run.windows
-                } else {
-                    &mut run.replayed
-                };
-                kind.push(window);
-            }
-        })
-        .map_err(TrainError::from)?;
+        let is_new = |window: &Window| {
+            let learned = base.learned.get(window.user as usize);
+            window.end > learned.copied().unwrap_or(0)
+        };
+        (run.windows, run.replayed) = std::mem::take(&mut run.windows)
+            .into_iter()
+            .partition(is_new);
         if run.windows.is_empty() {
             return Err(FineTuneError::NothingNew);
         }

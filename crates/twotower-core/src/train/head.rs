@@ -1,6 +1,7 @@
 //! Forward with dropout and backward of a tower's [`Head`], by hand, in tiles of rows.
 
 use crate::kernel::{self, View};
+use crate::scratch;
 use crate::tower::Head;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -93,7 +94,7 @@ impl HeadPass {
             (&mut self.da, n * h),
             (&mut self.dx, n * x),
         ] {
-            buffer.resize(len, 0.0);
+            scratch::resize(buffer, len);
         }
     }
 

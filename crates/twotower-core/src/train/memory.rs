@@ -5,14 +5,14 @@ use super::run::{Goal, Run};
 use super::window::Window;
 use crate::feature::ItemFeatures;
 use crate::hyperparameters::Hyperparameters;
-use crate::interaction::Event;
+use crate::timeline::Timeline;
 use std::fmt;
 
 const FLOAT: usize = 4;
 
 /// Bytes that a run holds at its peak, the caller's snapshot apart.
 ///
-/// With P weights, of which D in dense layers, R rows of tables, V videos with K terms in all, N likes and skips of U users,
+/// With P weights, of which D in dense layers, R rows of tables, V videos with K terms in all,
 /// W windows of likes, batches of B examples and at most C candidates: see the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
@@ -22,8 +22,8 @@ pub struct Memory {
     pub optimizer: usize,
     /// Vectors of all videos: 4 V d; and features: 40 V + 4 K.
     pub videos: usize,
-    /// 32 W for windows in two orders, and the timelines: in memory 8 N and 16 to 40 U; kept elsewhere what finds them there, and 8
-    /// bytes an event of the few batches that are read ahead.
+    /// 32 W for windows in two orders, and the timelines: in memory 4 bytes a like, 8 a skip and 12 to 32 a user; kept elsewhere what finds
+    /// them there, and as much of the few batches that are read ahead.
     pub interactions: usize,
     /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows.
     pub step: usize,
@@ -98,13 +98,13 @@ impl Run<'_> {
         if self.timelines.held(0).is_some() {
             return 0;
         }
-        let events = |window: &Window| {
+        let numbers = |window: &Window| {
             let (likes, skips) = self.timelines.lengths(window.user as usize);
-            likes + skips
+            Timeline::numbers(likes, skips)
         };
         let examples: usize = windows().map(|window| window.examples()).sum();
         let batches = (examples / self.model.hyperparameters.batch_size).max(1);
-        BATCHES_HELD * size_of::<Event>() * (windows().map(events).sum::<usize>() / batches)
+        BATCHES_HELD * size_of::<u32>() * (windows().map(numbers).sum::<usize>() / batches)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Timelines that are kept elsewhere, read batch by batch while the batches before are learned.
 
 use super::window::{Excerpt, Window};
-use crate::interaction::Event;
 use crate::timeline::{Timeline, Timelines};
 use std::io;
 use std::ops::Range;
@@ -18,9 +17,9 @@ pub(super) const BATCHES_HELD: usize = AHEAD + 2;
 /// Timelines of the windows of one batch.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    events: Vec<Event>,
-    /// Of each window the place where its user's skips begin and where they end.
-    ends: Vec<[usize; 2]>,
+    numbers: Vec<u32>,
+    /// Of each window the likes and the skips of its user.
+    lengths: Vec<(usize, usize)>,
 }
 
 impl Loaded {
@@ -28,25 +27,21 @@ impl Loaded {
         let mut loaded = Self::default();
         for window in windows {
             let user = window.user as usize;
-            let likes = loaded.events.len() + timelines.lengths(user).0;
-            timelines.read(user, &mut loaded.events)?;
-            loaded.ends.push([likes, loaded.events.len()]);
+            timelines.read(user, &mut loaded.numbers)?;
+            loaded.lengths.push(timelines.lengths(user));
         }
         Ok(loaded)
     }
 
     /// The windows that it was read for, each with its timeline.
     pub(super) fn excerpts<'t>(&'t self, windows: &[Window]) -> Vec<Excerpt<'t>> {
-        let mut start = 0;
-        let with_ends = windows.iter().zip(&self.ends);
-        with_ends
-            .map(|(window, &[likes, end])| {
-                let timeline = Timeline {
-                    likes: &self.events[start..likes],
-                    skips: &self.events[likes..end],
-                };
-                start = end;
-                window.of(timeline)
+        let mut rest = &self.numbers[..];
+        let with_lengths = windows.iter().zip(&self.lengths);
+        with_lengths
+            .map(|(window, &(likes, skips))| {
+                let (own, others) = rest.split_at(Timeline::numbers(likes, skips));
+                rest = others;
+                window.of(Timeline::of_numbers(own, likes, skips))
             })
             .collect()
     }

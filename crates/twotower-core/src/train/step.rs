@@ -14,6 +14,7 @@ use crate::loss::{Gradients, Operands, Row, SampledSoftmax};
 use crate::model::Model;
 use crate::negative::{CandidateSampler, Candidates, Drawn, SamplerOptions};
 use crate::optimizer::{Adam, RowAdagrad};
+use crate::scratch;
 use crate::tensors::Tensor;
 use rand::{Rng, RngExt};
 use rand_pcg::Pcg64Mcg;
@@ -264,7 +265,7 @@ impl Stepper {
             .flatten()
             .for_each(|part| {
                 let likes = part.excerpt.all_likes().iter();
-                let known = likes.filter_map(|like| self.sampler.column(like.item));
+                let known = likes.filter_map(|&like| self.sampler.column(like));
                 part.known.extend(
                     known
                         .filter(|&column| column < columns)
@@ -304,10 +305,11 @@ impl Stepper {
     /// The loss, and its gradients with respect to the vectors of users and candidates.
     fn score(&mut self, hyper: &Hyperparameters, targets: &[u32], examples: &Examples) -> f32 {
         let dim = hyper.embedding_dim;
-        self.user_vector_gradients.resize(targets.len() * dim, 0.0);
+        scratch::resize(&mut self.user_vector_gradients, targets.len() * dim);
+        // Gradients are added to these.
         self.item_vector_gradients.clear();
-        self.item_vector_gradients
-            .resize(self.candidates.items.len() * dim, 0.0);
+        let videos = self.candidates.items.len();
+        scratch::resize(&mut self.item_vector_gradients, videos * dim);
         let scored = self.candidates.len() * dim;
         let columns: Vec<usize> = targets.iter().map(|&item| self.live(item, dim).0).collect();
         self.softmax.forward_backward(

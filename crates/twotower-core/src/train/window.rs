@@ -1,7 +1,6 @@
 //! Cutting sequences into windows and packing windows into batches.
 
 use super::history::Step;
-use crate::interaction::Event;
 use crate::timeline::{self, Timeline, Timelines};
 use crate::tower::{HistoryState, UserTower};
 use rand::seq::SliceRandom;
@@ -22,7 +21,7 @@ const SKIPPED_NEGATIVES: usize = 64;
 pub(super) struct Window {
     pub(super) user: u32,
     start: u32,
-    end: u32,
+    pub(super) end: u32,
     /// Whether like `start` is an example.
     first_counts: bool,
     /// Whether what comes after a like counts as history, too: nothing is known of the order then.
@@ -58,20 +57,16 @@ impl<'t> Excerpt<'t> {
     }
 
     /// All likes of the user.
-    pub(super) fn all_likes(self) -> &'t [Event] {
+    pub(super) fn all_likes(self) -> &'t [u32] {
         self.timeline.likes
-    }
-
-    /// The latest like of the window.
-    pub(super) fn last(self) -> Event {
-        self.timeline.likes[self.window.end as usize - 1]
     }
 
     /// The liked videos of the window, oldest first.
     pub(super) fn items(self) -> impl ExactSizeIterator<Item = u32> {
         let Window { start, end, .. } = self.window;
-        let likes = &self.timeline.likes[start as usize..end as usize];
-        likes.iter().map(|like| like.item)
+        self.timeline.likes[start as usize..end as usize]
+            .iter()
+            .copied()
     }
 
     /// The videos to be predicted, one an example: each drawn from the next `lookahead` likes (the "dense all action loss" of
@@ -83,8 +78,8 @@ impl<'t> Excerpt<'t> {
             .map(|position| {
                 let soon = &likes[position..likes.len().min(position + lookahead)];
                 match soon {
-                    [next] => next.item,
-                    _ => soon[random.random_range(0..soon.len())].item,
+                    [next] => *next,
+                    _ => soon[random.random_range(0..soon.len())],
                 }
             })
             .collect()
@@ -92,15 +87,14 @@ impl<'t> Excerpt<'t> {
 
     /// The videos that the user skipped before the end of the window, at most the latest [`SKIPPED_NEGATIVES`].
     pub(super) fn skipped(self) -> impl Iterator<Item = u32> {
-        let Timeline { likes, skips } = self.timeline;
-        let mut end = skips.len();
-        if !self.window.unordered {
-            let last = likes[self.window.end as usize - 1].at;
-            end = skips.partition_point(|skip| skip.at < last);
-        }
-        skips[end.saturating_sub(SKIPPED_NEGATIVES)..end]
+        let end = if self.window.unordered {
+            self.timeline.skips.len()
+        } else {
+            self.timeline.skips_before(self.window.end as usize - 1)
+        };
+        self.timeline.skips[end.saturating_sub(SKIPPED_NEGATIVES)..end]
             .iter()
-            .map(|skip| skip.item)
+            .copied()
     }
 
     /// The user's state when the window begins, from `vectors` `[V, d]` of the start of the epoch, and the number of skips
@@ -108,30 +102,29 @@ impl<'t> Excerpt<'t> {
     pub(super) fn state_before(self, tower: &UserTower, vectors: &[f32]) -> (HistoryState, usize) {
         let dim = tower.dim();
         let vector = |item: u32| &vectors[item as usize * dim..(item as usize + 1) * dim];
-        let Timeline { likes, skips } = self.timeline;
-        let begin = likes[self.window.start as usize].at;
+        let Timeline { likes, skips, .. } = self.timeline;
         if self.window.unordered {
             let (before, after) = (
                 &likes[..self.window.start as usize],
                 &likes[self.window.end as usize..],
             );
             let mut state = tower.empty_history();
-            for like in before.iter().chain(after) {
-                state.like(tower, vector(like.item));
+            for &like in before.iter().chain(after) {
+                state.like(tower, vector(like));
             }
-            for skip in skips {
-                state.skip(tower, vector(skip.item));
+            for &skip in skips {
+                state.skip(tower, vector(skip));
             }
             return (state, skips.len());
         }
         let mut state = tower.empty_history();
-        for like in &likes[..self.window.start as usize] {
-            state.like(tower, vector(like.item));
+        for &like in &likes[..self.window.start as usize] {
+            state.like(tower, vector(like));
         }
         // Likes and skips are averaged apart, so that only the order among likes and among skips counts.
-        let skipped = skips.partition_point(|skip| skip.at < begin);
-        for skip in &skips[..skipped] {
-            state.skip(tower, vector(skip.item));
+        let skipped = self.timeline.skips_before(self.window.start as usize);
+        for &skip in &skips[..skipped] {
+            state.skip(tower, vector(skip));
         }
         (state, skipped)
     }
@@ -144,7 +137,11 @@ impl<'t> Excerpt<'t> {
         live: impl Fn(u32) -> (usize, &'a [f32]),
         vectors: impl Fn(u32) -> &'a [f32],
     ) -> Vec<Step<'a>> {
-        let Timeline { likes, skips } = self.timeline;
+        let Timeline {
+            likes,
+            skips,
+            likes_before,
+        } = self.timeline;
         let mut script = Vec::with_capacity(2 * (self.window.end - self.window.start) as usize);
         if self.window.unordered {
             let liked = || self.items().map(&live);
@@ -153,10 +150,9 @@ impl<'t> Excerpt<'t> {
             return script;
         }
         for position in self.window.start..self.window.end {
-            let like = likes[position as usize];
-            while skipped < skips.len() && skips[skipped].at < like.at {
+            while skipped < skips.len() && likes_before[skipped] <= position {
                 script.push(Step::Skip {
-                    vector: vectors(skips[skipped].item),
+                    vector: vectors(skips[skipped]),
                 });
                 skipped += 1;
             }
@@ -164,7 +160,7 @@ impl<'t> Excerpt<'t> {
                 script.push(Step::Predict);
             }
             if position + 1 < self.window.end {
-                let (row, vector) = live(like.item);
+                let (row, vector) = live(likes[position as usize]);
                 script.push(Step::Like { vector, row });
             }
         }
@@ -179,7 +175,8 @@ pub(super) fn windows(
     unordered: bool,
 ) -> io::Result<Vec<Window>> {
     let mut windows = Vec::new();
-    timeline::for_each(timelines, |user, Timeline { likes, skips }| {
+    timeline::for_each(timelines, |user, timeline| {
+        let Timeline { likes, skips, .. } = timeline;
         for start in (0..likes.len()).step_by(length.max(2)) {
             let window = Window {
                 user: user as u32,
@@ -188,7 +185,7 @@ pub(super) fn windows(
                 first_counts: if unordered {
                     likes.len() > 1 || !skips.is_empty()
                 } else {
-                    start > 0 || skips.first().is_some_and(|skip| skip.at < likes[0].at)
+                    start > 0 || timeline.skips_before(0) > 0
                 },
                 unordered,
             };
@@ -246,11 +243,9 @@ mod tests {
 
     fn timelines() -> HeldTimelines {
         let row = |(user, item, at)| Interaction { user, item, at };
-        let likes: Vec<Interaction> = (0..5)
-            .map(|n| row((0, n, 10 + n)))
-            .chain([row((1, 7, 3)), row((2, 8, 9))])
-            .collect();
-        HeldTimelines::new(3, &likes, &[row((2, 9, 1)), row((0, 6, 12))])
+        let likes: Vec<Interaction> = (0..5).map(|n| row((0, n, 10 + n))).collect();
+        let likes = [vec![row((1, 7, 3)), row((2, 8, 9))], likes].concat();
+        HeldTimelines::new(3, likes, [row((2, 9, 1)), row((0, 6, 12))])
     }
 
     #[test]

@@ -1,62 +1,98 @@
 //! Histories of a snapshot in memory, out of its rows.
 
-use super::{Counts, Events, Histories, Record};
-use twotower_core::interaction::{Event, Interaction, Sequences};
+use super::{Counts, Histories, Numbers, Record};
+use twotower_core::interaction::Interaction;
 use twotower_core::split::{SplitKind, temporal_cuts};
+use twotower_core::timeline::HeldTimelines;
 
 impl Histories {
-    /// Groups the rows of a [`twotower_core::interaction::Dataset`], whose memory becomes that of the histories: 8 bytes an
-    /// event and 40 a user. The cuts are those of [`twotower_core::split::Split`].
+    /// Groups the rows of a [`twotower_core::interaction::Dataset`], whose memory becomes that of the histories: 4 bytes a
+    /// like, 8 a skip and 32 a user. The cuts are those of [`twotower_core::split::Split`]. What is gone on from has learned
+    /// likes up to the second `base_until`.
     pub(crate) fn of_snapshot(
         users: usize,
         likes: Vec<Interaction>,
         skips: Vec<Interaction>,
         split: SplitKind,
+        base_until: Option<u32>,
     ) -> Self {
         let likes_seen = likes_seen(users, &likes, split);
-        // From which second on a skip is unseen, where that is the same for all users.
-        let [validation, test] = temporal_cuts(likes.len());
-        let cuts = [validation..test, test..likes.len()]
-            .map(|held_out| likes[held_out].first().map(|like| like.at));
-        let (like_offsets, mut events) = Sequences::taking(users, likes).into_parts();
-        let (skip_offsets, skips) = Sequences::taking(users, skips).into_parts();
-        let first_skip = events.len();
-        let records: Vec<Record> = (0..users)
-            .map(|user| {
-                let own_likes = &events[like_offsets[user]..like_offsets[user + 1]];
-                let own_skips = &skips[skip_offsets[user]..skip_offsets[user + 1]];
-                let seen = likes_seen[user];
-                let skips_seen = [0, 1].map(|part| {
-                    let cut = match split {
-                        SplitKind::Temporal => cuts[part],
-                        SplitKind::Llo => own_likes.get(seen[part] as usize).map(|like| like.at),
-                    };
-                    cut.map_or(own_skips.len(), |cut| {
-                        own_skips.partition_point(|skip| skip.at < cut)
-                    }) as u32
-                });
-                Record {
-                    likes: like_offsets[user] as u64,
-                    skips: (first_skip + skip_offsets[user]) as u64,
-                    counts: Counts {
-                        likes: [seen[0], seen[1], own_likes.len() as u32],
-                        skips: [skips_seen[0], skips_seen[1], own_skips.len() as u32],
-                    },
-                }
-            })
-            .collect();
-        let last_learned = |(user, seen): (usize, &[u32; 2])| -> Option<u32> {
-            let own: &[Event] = &events[like_offsets[user]..][..seen[1] as usize];
-            own.last().map(|like| like.at)
+        let known = base_until.map(|until| {
+            let known = likes.partition_point(|like| like.at <= until);
+            count(users, &likes[..known])
+        });
+        let learned_until = learned_until(users, &likes, &likes_seen);
+        let skips_seen = match split {
+            SplitKind::Temporal => Some(temporal_skips_seen(users, &likes, &skips)),
+            SplitKind::Llo => None,
         };
-        let learned_until = likes_seen.iter().enumerate().filter_map(last_learned).max();
-        events.extend(skips);
+        let timelines = HeldTimelines::new(users, likes, skips);
+        let record = |user: usize| {
+            let timeline = timelines.of(user);
+            let seen = likes_seen[user];
+            let skips_seen = match &skips_seen {
+                Some(skips_seen) => skips_seen[user],
+                // Those that came before the first like held out; all of a user of whom none is.
+                None => seen.map(|likes| timeline.skips_before(likes as usize) as u32),
+            };
+            Record {
+                start: timelines.starts[user] as u64,
+                counts: Counts {
+                    likes: [seen[0], seen[1], timeline.likes.len() as u32],
+                    skips: [skips_seen[0], skips_seen[1], timeline.skips.len() as u32],
+                },
+            }
+        };
         Self {
-            records,
-            events: Events::Memory(events),
+            records: (0..users).map(record).collect(),
+            numbers: Numbers::Memory(timelines.numbers),
             learned_until,
+            known: known.unwrap_or_default(),
         }
     }
+}
+
+/// Rows of each user.
+fn count(users: usize, rows: &[Interaction]) -> Vec<u32> {
+    let mut counts = vec![0; users];
+    for row in rows {
+        counts[row.user as usize] += 1;
+    }
+    counts
+}
+
+/// How many of each user's skips are seen before validation and before test, where cuts are the same for all users.
+fn temporal_skips_seen(
+    users: usize,
+    likes: &[Interaction],
+    skips: &[Interaction],
+) -> Vec<[u32; 2]> {
+    let [validation, test] = temporal_cuts(likes.len());
+    let [validation, test] = [validation..test, test..likes.len()].map(|held_out| {
+        let cut = likes[held_out].first().map(|like| like.at);
+        let seen = cut.map_or(skips.len(), |cut| {
+            skips.partition_point(|skip| skip.at < cut)
+        });
+        count(users, &skips[..seen])
+    });
+    let both = validation.into_iter().zip(test);
+    both.map(|(validation, test)| [validation, test]).collect()
+}
+
+/// Time of the latest like that is seen before test, of which each user has `likes_seen`.
+fn learned_until(users: usize, likes: &[Interaction], likes_seen: &[[u32; 2]]) -> Option<u32> {
+    let mut left = count(users, likes);
+    for (left, [_, seen]) in left.iter_mut().zip(likes_seen) {
+        *left -= seen;
+    }
+    // From the latest on, past those that are not seen.
+    let latest_seen = likes.iter().rev().find(|like| {
+        let left = &mut left[like.user as usize];
+        let is_seen = *left == 0;
+        *left = left.saturating_sub(1);
+        is_seen
+    });
+    latest_seen.map(|like| like.at)
 }
 
 /// How many of each user's likes are seen before validation and before test.
@@ -93,7 +129,6 @@ mod tests {
     use std::sync::Arc;
     use twotower_core::interaction::Dataset;
     use twotower_core::split::{Phase, Split};
-    use twotower_core::timeline::{HeldTimelines, Timelines};
 
     const USERS: usize = 6;
 
@@ -125,12 +160,20 @@ mod tests {
             let kind = if llo { SplitKind::Llo } else { SplitKind::Temporal };
             let dataset = Dataset { users: USERS, likes: likes.clone(), skips: skips.clone(), ..Dataset::default() };
             let split = Split::new(&dataset, kind);
-            let histories = Arc::new(Histories::of_snapshot(USERS, likes, skips, kind));
+            let until = 9;
+            let known = |user: usize| likes.iter().filter(|like| like.user as usize == user && like.at <= until).count();
+            let known: Vec<u32> = (0..USERS).map(|user| known(user) as u32).collect();
+            let histories = Arc::new(Histories::of_snapshot(USERS, likes, skips, kind, Some(until)));
+            prop_assert_eq!(&histories.known, &known);
             for phase in [Phase::Validation, Phase::Test] {
-                let expected = HeldTimelines::new(USERS, &split.seen(phase), &split.seen_skips(phase));
+                let expected = HeldTimelines::new(USERS, split.seen(phase), split.seen_skips(phase));
                 let timelines = histories.timelines(phase);
                 for user in 0..USERS {
-                    prop_assert_eq!(timelines.held(user), expected.held(user));
+                    let (seen, expected) = (timelines.held(user).unwrap(), expected.of(user));
+                    prop_assert_eq!((seen.likes, seen.skips), (expected.likes, expected.skips));
+                    for like in 0..seen.likes.len() {
+                        prop_assert_eq!(seen.skips_before(like), expected.skips_before(like));
+                    }
                 }
                 let users = histories.held_out_users(phase, false);
                 let found = histories.held_out(phase, &users).unwrap().users;

@@ -93,13 +93,14 @@ pub(super) async fn read_data(
 pub(super) fn read_shards(
     options: &ShardOptions,
     split: SplitKind,
+    base_until: Option<u32>,
     scratch: &Path,
 ) -> anyhow::Result<Shards> {
     let keep = match options.memory_limit {
         Some(_) => Keep::InFolder(scratch),
         None => Keep::InMemory,
     };
-    let shards = Shards::open(&options.folder, split, keep)?;
+    let shards = Shards::open(&options.folder, split, base_until, keep)?;
     let manifest = &shards.manifest;
     let amount = Amount {
         likes: manifest.likes,

@@ -109,7 +109,7 @@ pub async fn evaluate(
                     from: None,
                     shards: None,
                 };
-                let data = TrainingSet::of_snapshot(dataset.clone(), split);
+                let data = TrainingSet::of_snapshot(dataset.clone(), split, None);
                 let fit = fit(&data, &train, None, &interrupt)?;
                 (fit.model, fit.log, Some(fit.best_epoch))
             }

@@ -214,7 +214,7 @@ impl Trainer<'_> {
         let from = Base {
             model: &base.model,
             optimizer: &base.optimizer,
-            learned_until: base.learned_until,
+            learned: &self.data.histories.known,
         };
         Run::fine_tune(data, from, base.epochs).map_err(|error| match error {
             FineTuneError::NothingNew => JobError::NothingNew {

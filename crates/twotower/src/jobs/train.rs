@@ -108,7 +108,8 @@ pub async fn train(
     };
     let split = base.as_ref().map_or(options.split, |base| base.split);
     let fine_tuned_from = base.as_ref().map(|base| base.version);
-    let (data, facts) = read(store, source, options, split).await?;
+    let base_until = base.as_ref().map(|base| base.learned_until);
+    let (data, facts) = read(store, source, options, split, base_until).await?;
     // Who was erased since the base was trained may be in the base, and so in what comes of it.
     let erasures_seen = base
         .as_ref()
@@ -212,6 +213,7 @@ async fn read(
     source: &Source,
     options: &TrainOptions,
     split: SplitKind,
+    base_until: Option<u32>,
 ) -> anyhow::Result<(TrainingSet, Facts)> {
     let Some(shards) = options.shards.clone() else {
         let snapshot = read_data(store, source, options.max_age_days).await?;
@@ -226,11 +228,11 @@ async fn read(
             videos: dataset.catalogue.len() as u64,
             erasures_seen: snapshot.erasures_seen,
         };
-        let data = TrainingSet::of_snapshot(snapshot.dataset, split);
+        let data = TrainingSet::of_snapshot(snapshot.dataset, split, base_until);
         return Ok((data, facts));
     };
     let scratch = options.output_dir.clone();
-    let read = move || read_shards(&shards, split, &scratch);
+    let read = move || read_shards(&shards, split, base_until, &scratch);
     let shards = tokio::task::spawn_blocking(read)
         .await?
         .context("read the shards")?;

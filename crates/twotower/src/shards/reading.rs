@@ -4,11 +4,11 @@ use super::Keep;
 use super::cut::Cuts;
 use super::manifest::Manifest;
 use super::rows::{Row, each_user};
-use crate::histories::{EventsWriter, Histories, Record};
+use crate::histories::{Histories, NumbersWriter, Record};
 use crate::progress::Progress;
 use anyhow::Context;
 use std::path::Path;
-use twotower_core::interaction::Event;
+use twotower_core::timeline::Timeline;
 
 const SECOND_US: i64 = 1_000_000;
 
@@ -17,12 +17,16 @@ pub(super) fn read(
     folder: &Path,
     manifest: &Manifest,
     cuts: &Cuts,
+    base_until: Option<u32>,
     keep: Keep<'_>,
 ) -> anyhow::Result<(Histories, Option<u32>)> {
     let events = manifest.likes + manifest.skips;
     let mut writer = match keep {
-        Keep::InMemory => EventsWriter::in_memory(events as usize),
-        Keep::InFolder(folder) => EventsWriter::in_folder(folder)
+        Keep::InMemory => NumbersWriter::in_memory(Timeline::numbers(
+            manifest.likes as usize,
+            manifest.skips as usize,
+        )),
+        Keep::InFolder(folder) => NumbersWriter::in_folder(folder)
             .with_context(|| format!("make a file in {}", folder.display()))?,
     };
     let mut progress = Progress::start("reading shards", events);
@@ -30,43 +34,43 @@ pub(super) fn read(
     // (without a like, time of the first one, place among ids)
     let mut order: Vec<(bool, i64, u32)> = Vec::with_capacity(manifest.users as usize);
     let (mut earliest_like, mut learned_until) = (None, None);
-    let mut start = 0;
+    let mut known = Vec::new();
+    let (mut start, mut read) = (0, 0);
     each_user(folder, manifest, |rows| {
         let counts = cuts.of(rows);
-        let event = |row: &Row| Event {
-            item: row.video,
-            at: (row.at_us / SECOND_US) as u32,
+        let second = |row: &Row| (row.at_us / SECOND_US) as u32;
+        let likes_until = |second_of_skip: u32| {
+            let until = |like: &Row| second(like) <= second_of_skip;
+            rows.likes.partition_point(until) as u32
         };
-        for row in rows.likes.iter().chain(&rows.skips) {
-            writer.push(event(row)).context("write likes and skips")?;
+        let videos = rows.likes.iter().chain(&rows.skips).map(|row| row.video);
+        let likes_before = rows.skips.iter().map(|skip| likes_until(second(skip)));
+        for number in videos.chain(likes_before) {
+            writer.push(number).context("write likes and skips")?;
         }
+        known.extend(base_until.map(likes_until));
         let first = rows.likes.first().or(rows.skips.first());
         let at_us = first.map_or(0, |row| row.at_us);
         order.push((rows.likes.is_empty(), at_us, rows.user));
-        let time = |row: Option<&Row>| row.map(|row| event(row).at);
+        let time = |row: Option<&Row>| row.map(second);
         earliest_like = earliest(earliest_like, time(rows.likes.first()));
         let learned = &rows.likes[..counts.likes[1] as usize];
         learned_until = learned_until.max(time(learned.last()));
-        let skips = start + rows.likes.len() as u64;
-        records.push(Record {
-            likes: start,
-            skips,
-            counts,
-        });
-        start = skips + rows.skips.len() as u64;
+        records.push(Record { start, counts });
+        start += Timeline::numbers(rows.likes.len(), rows.skips.len()) as u64;
+        read += (rows.likes.len() + rows.skips.len()) as u64;
         if rows.user % (1 << 12) == 0 {
-            progress.set(start, "");
+            progress.set(read, "");
         }
         Ok(())
     })?;
     progress.finish(&format!("{events} likes and skips"));
     order.sort_unstable();
+    let users = order.iter().map(|&(.., user)| user as usize);
     let histories = Histories {
-        records: order
-            .iter()
-            .map(|&(.., user)| records[user as usize])
-            .collect(),
-        events: writer.finish().context("write likes and skips")?,
+        records: users.clone().map(|user| records[user]).collect(),
+        known: users.filter_map(|user| known.get(user).copied()).collect(),
+        numbers: writer.finish().context("write likes and skips")?,
         learned_until,
     };
     Ok((histories, earliest_like))

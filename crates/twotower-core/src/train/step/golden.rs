@@ -84,7 +84,7 @@ fn case() -> Case {
     for (name, _, data) in model.tensors_mut() {
         data.copy_from_slice(&flat(&golden.weights[&name]));
     }
-    let timelines = HeldTimelines::new(golden.users, &likes, &skips);
+    let timelines = HeldTimelines::new(golden.users, likes, skips);
     let windows = window::windows(&timelines, golden.hyperparameters.window, false).unwrap();
     Case {
         golden,

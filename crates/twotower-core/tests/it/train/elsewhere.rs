@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use twotower_core::hyperparameters::Hyperparameters;
-use twotower_core::interaction::Event;
 use twotower_core::timeline::{HeldTimelines, Timeline, Timelines};
 use twotower_core::train::{Goal, Run, TrainError, TrainingData};
 
@@ -29,12 +28,12 @@ impl Timelines for Elsewhere {
         None
     }
 
-    fn read(&self, user: usize, events: &mut Vec<Event>) -> io::Result<()> {
+    fn read(&self, user: usize, numbers: &mut Vec<u32>) -> io::Result<()> {
         let left = self.reads_left.fetch_sub(1, Ordering::Relaxed);
         if left == 0 {
             return Err(io::Error::other("the disk is gone"));
         }
-        self.timelines.read(user, events)
+        self.timelines.read(user, numbers)
     }
 
     fn bytes(&self) -> usize {
@@ -44,7 +43,7 @@ impl Timelines for Elsewhere {
 
 fn elsewhere(sample: &Sample, reads: usize) -> TrainingData<'_> {
     let dataset = &sample.dataset;
-    let timelines = HeldTimelines::new(dataset.users, &sample.split.train, &sample.skips);
+    let timelines = HeldTimelines::new(dataset.users, &sample.split.train[..], &sample.skips[..]);
     TrainingData {
         catalogue: &dataset.catalogue,
         timelines: Arc::new(Elsewhere {

@@ -96,10 +96,14 @@ fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_t
         (run.finish(), optimizer)
     };
     let ((base, optimizer), (afresh, _)) = (whole(before), whole(sample.data()));
+    let mut learned = vec![0; dataset.users];
+    for like in known(&sample.split.train) {
+        learned[like.user as usize] += 1;
+    }
     let from = Base {
         model: &base.model,
         optimizer: &optimizer,
-        learned_until,
+        learned: &learned,
     };
     let mut run = Run::fine_tune(sample.data(), from, 2).unwrap();
     while run.advance().unwrap().is_some() {}
@@ -115,7 +119,7 @@ fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_t
     assert!(tuned.model.preprocessing.videos.len() > known);
 
     let nothing_new = Base {
-        learned_until: latest,
+        learned: &vec![u32::MAX; dataset.users],
         ..from
     };
     let error = Run::fine_tune(sample.data(), nothing_new, 2).err().unwrap();

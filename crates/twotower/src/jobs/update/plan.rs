@@ -106,11 +106,11 @@ impl Plan {
         // A user's vector is made of the videos' vectors, so that a changed video changes its users too.
         let of_user = |user: usize| {
             let mut bytes = Vec::new();
-            for (kind, events) in [(0u8, likes.of(user)), (1u8, skips.of(user))] {
-                for event in events {
+            for (kind, items) in [(0u8, likes.of(user)), (1u8, skips.of(user))] {
+                for &item in items {
                     bytes.push(kind);
-                    bytes.extend(catalogue.id(event.item as usize).as_bytes());
-                    bytes.extend(of_video[event.item as usize].to_le_bytes());
+                    bytes.extend(catalogue.id(item as usize).as_bytes());
+                    bytes.extend(of_video[item as usize].to_le_bytes());
                 }
             }
             fingerprint(bytes)
@@ -124,14 +124,15 @@ impl Plan {
             .iter()
             .enumerate()
             .map(|(user, &id)| (user, id, of_user(user)));
-        let last = |user| {
-            let last = [likes.of(user).last(), skips.of(user).last()];
-            last.into_iter().flatten().map(|event| event.at).max()
-        };
-        let latest = (0..dataset.users).filter_map(last).max().unwrap_or(0);
+        // A user of a snapshot has liked or skipped something.
+        let mut last = vec![0; dataset.users];
+        for row in dataset.likes.iter().chain(&dataset.skips) {
+            let last: &mut u32 = &mut last[row.user as usize];
+            *last = row.at.max(*last);
+        }
+        let latest = last.iter().copied().max().unwrap_or(0);
         let days = options.user_vector_days;
-        let dormant =
-            |user| last(user).is_some_and(|last| is_dormant(last.into(), latest.into(), days));
+        let dormant = |user: usize| is_dormant(last[user].into(), latest.into(), days);
         let videos = TablePlan::new(|_| false, wanted_videos, stored_videos, full);
         let users = TablePlan::new(dormant, wanted_users, stored_users, full);
         Ok(Self {

@@ -3,7 +3,7 @@ use crate::jobs::{Interrupt, JobError, Retry};
 use crate::progress::Progress;
 use anyhow::Context;
 use twotower_core::embedding::Embeddings;
-use twotower_core::interaction::{History, Sequences};
+use twotower_core::interaction::History;
 use twotower_core::model::{Model, TwoTower};
 use twotower_store::{EmbeddingRow, Snapshot, Store, VectorTable};
 use uuid::Uuid;
@@ -107,19 +107,11 @@ fn embed_users(
     };
     let mut embedded = Embeddings::new(vectors.dim());
     for &(user, _) in batch {
-        let items = |sequences: &Sequences| {
-            sequences
-                .of(user)
-                .iter()
-                .map(|event| event.item)
-                .collect::<Vec<_>>()
-        };
-        let (likes, skips) = (items(&plan.likes), items(&plan.skips));
         // A user of a snapshot has liked or skipped something, so that there is a vector.
         let vector = towers
             .embed_user(History {
-                likes: &likes,
-                skips: &skips,
+                likes: plan.likes.of(user),
+                skips: plan.skips.of(user),
             })
             .context("a user without likes and skips")?;
         embedded.push(&vector).context("embed a user")?;
