@@ -215,16 +215,24 @@ impl Stepper {
         targets: &[u32],
         seed: u64,
     ) -> f32 {
-        let examples = self.embed_users(model, data, batch, seed);
-        let loss = self.score(&model.hyperparameters, targets, &examples);
+        let hyper = &model.hyperparameters;
+        let dropout = Dropout {
+            input: hyper.input_dropout,
+            hidden: hyper.hidden_dropout,
+            seed,
+        };
+        let examples = self.embed_users(model, data, batch, dropout);
+        let loss = self.score(hyper, targets, &examples);
         self.user_pass.backward(
             &model.user_tower.head,
+            dropout,
             &self.user_vector_gradients,
             &mut self.user_gradients,
         );
         self.back_through_histories(model, data, batch, &examples.factors);
         self.item_pass.backward(
             &model.item_tower.head,
+            Dropout::default(),
             &self.item_vector_gradients,
             &mut self.item_gradients,
         );
@@ -247,7 +255,7 @@ impl Stepper {
         model: &Model,
         data: StepData<'_>,
         batch: &[Excerpt<'_>],
-        seed: u64,
+        dropout: Dropout,
     ) -> Examples {
         let (tower, hyper) = (&model.user_tower, &model.hyperparameters);
         let (inputs, scales) = (tower.inputs(), tower.decays.len());
@@ -287,11 +295,6 @@ impl Stepper {
             .into_iter()
             .map(|part| (part.known, part.skipped))
             .unzip();
-        let dropout = Dropout {
-            input: hyper.input_dropout,
-            hidden: hyper.hidden_dropout,
-            seed,
-        };
         pass.forward(&tower.head, dropout);
         self.user_pass = pass;
         Examples {
