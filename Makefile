@@ -67,6 +67,7 @@ test-deploy: ## what is under deploy/: linted, packaged, unpacked, held against 
 	scripts/promtool test rules deploy/prometheus/alerts.test.yml
 	cargo build -p twotower --locked
 	tests/deploy/lint
+	tests/deploy/check_cron
 	tests/deploy/check_package $(binary)
 
 .PHONY: test-machine

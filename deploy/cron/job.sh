@@ -2,13 +2,22 @@
 # job.sh JOB: `twotower run JOB` for cron, where twotower is at home and with the environment of its services. `job.sh watch` is `twotower alert check`.
 #
 #   TWOTOWER_HOME  working directory, with twotower.toml and models/ (default: /var/lib/twotower)
-#   TWOTOWER_ENV   NAME=value lines, among them DATABASE_URL, read as systemd reads them (default: /etc/twotower/env)
-#   TWOTOWER       the program (default: twotower)
+#   TWOTOWER_ENV   NAME=value lines, among them DATABASE_URL, read as systemd reads them (default: /etc/twotower/env; empty: there is no such file)
+#   TWOTOWER       the program (default: twotower); may stand in that file
 set -eu
 
+# Cron's own PATH ends before the place where a program that was built here is installed.
+PATH=${PATH:-/usr/bin:/bin}:/usr/local/bin
+
 environment=${TWOTOWER_ENV-/etc/twotower/env}
-if [ -r "$environment" ]; then
-    while IFS= read -r line || [ -n "$line" ]; do
+if [ -n "$environment" ]; then
+    # Without it a job would work, in vain, on a database of its own.
+    if ! [ -f "$environment" ] || ! [ -r "$environment" ]; then
+        echo "job.sh: $environment, which holds DATABASE_URL, is missing or cannot be read by $(id -un): make it, name another in TWOTOWER_ENV, or set that to nothing" >&2
+        exit 2
+    fi
+    # With the IFS as it is, blanks at both ends of a line do not count.
+    while read -r line || [ -n "$line" ]; do
         case $line in
         [A-Za-z_]*=*) ;;
         *) continue ;;

@@ -88,7 +88,7 @@ systemctl start twotower-watch.service
 twotower-admin doctor --only server-ready
 
 step 'a job as cron starts it'
-(cd / && runuser -u twotower -- /usr/share/twotower/cron/run_batch_update.sh)
+(cd / && runuser -u twotower -- env -i PATH=/usr/bin:/bin HOME=/var/lib/twotower /usr/share/twotower/cron/run_batch_update.sh)
 
 step 'timers'
 systemctl enable --now twotower-{update,retrain,maintain,backup,watch}.timer

@@ -78,6 +78,8 @@ pub struct Contender<'a> {
     pub likes: u64,
     /// Videos in the data it was trained on.
     pub catalogue: u64,
+    /// Time of the oldest of those likes, seconds since 1970; 0 where that is not known.
+    pub since: u32,
 }
 
 /// What both are judged on.
@@ -241,7 +243,7 @@ fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions
     let videos = on.catalogue.videos();
     let known = |video: VideoRef<'_>| known.binary_search(&video.id).is_ok();
     let mut likes = vec![0; videos.len()];
-    for like in on.seen {
+    for like in on.seen.iter().filter(|like| like.at >= challenger.since) {
         likes[like.item as usize] += 1;
     }
     // Fewer leave no row on purpose.

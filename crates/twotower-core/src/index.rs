@@ -38,6 +38,7 @@ use lists::{Lists, Order};
 use std::sync::Arc;
 use thiserror::Error;
 
+pub use allowed::Passing;
 pub use attributes::{Attributes, AttributesError, Condition, Filter, Row};
 pub use column::Column;
 pub use postings::Postings;

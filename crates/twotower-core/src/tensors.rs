@@ -2,8 +2,10 @@
 
 use crate::matrix::Matrix;
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
+use safetensors::View;
+use safetensors::tensor::{Dtype, SafeTensorError};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use thiserror::Error;
 
@@ -66,23 +68,39 @@ pub(crate) fn write(
     tensors: &[Tensor<'_>],
     metadata: &[(&str, String)],
 ) -> Result<Vec<u8>, TensorError> {
-    let bytes: Vec<Vec<u8>> = tensors
+    let views: BTreeMap<&str, Numbers<'_>> = tensors
         .iter()
-        .map(|(_, _, data)| data.iter().flat_map(|x| x.to_le_bytes()).collect())
+        .map(|(name, shape, data)| (name.as_str(), Numbers { shape, data }))
         .collect();
-    let views: BTreeMap<&str, TensorView<'_>> = tensors
-        .iter()
-        .zip(&bytes)
-        .map(|((name, shape, _), bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes)?;
-            Ok((name.as_str(), view))
-        })
-        .collect::<Result<_, SafeTensorError>>()?;
     let mut file = safetensors::serialize(views, None)?;
     if !metadata.is_empty() {
         add_metadata(&mut file, metadata)?;
     }
     Ok(file)
+}
+
+/// A tensor that becomes bytes when it is its turn, so that no more than one is there twice.
+struct Numbers<'a> {
+    shape: &'a [usize],
+    data: &'a [f32],
+}
+
+impl View for Numbers<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.data.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.data)
+    }
 }
 
 /// Puts metadata into the header of a file that has none. The crate would write them in the order of a hash map, another one each

@@ -1,4 +1,5 @@
 use crate::registry::ModelState;
+use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 use twotower_core::embedding::EmbeddingError;
@@ -27,6 +28,13 @@ pub enum StoreError {
         /// The refused mode.
         mode: String,
     },
+    /// The address names a file that does not exist.
+    #[error(
+        "there is no file {}: set DATABASE_URL, or --db-url, to the address of the database, or make one with `twotower import`, \
+         `twotower migrate` or `twotower restore` first",
+        .0.display()
+    )]
+    NoFile(PathBuf),
     /// No connection could be made.
     #[error("cannot connect to {address}: {source}")]
     Connect {
@@ -52,6 +60,22 @@ pub enum StoreError {
     /// The server cancelled the statement.
     #[error("the database cancelled the statement: {0}")]
     Cancelled(#[source] sqlx::Error),
+    /// Others kept what a migration has to lock. Nothing of it was applied; what came before it stays.
+    #[error(
+        "migration {version} ({name}) asked {tries} times for a lock that another transaction keeps ({source}): nothing of it was applied, \
+         the migrations before it stay, and `twotower migrate` may be run again; while that waits, \
+         `SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity WHERE wait_event_type = 'Lock'` tells who keeps it"
+    )]
+    MigrationLocked {
+        /// Which.
+        version: &'static str,
+        /// Its name.
+        name: &'static str,
+        /// How often it asked.
+        tries: u32,
+        /// What the driver said the last time.
+        source: sqlx::Error,
+    },
     /// The server takes no writes: it is a replica, or has become one.
     #[error("the database server takes no writes, as a replica does: {0}")]
     ReadOnly(#[source] sqlx::Error),
@@ -125,6 +149,20 @@ pub enum StoreError {
     /// No such version.
     #[error("model version {0} is not registered")]
     UnknownModel(i64),
+    /// Another model has this number.
+    #[error(
+        "version {version} is registered as another model: the manifest of this one has checksum {given}, the registry has {registered}. \
+         Move the folder away and put the registered model's in its place (`twotower fetch --version {version}`, or a copy from the \
+         machine that trained it); or train anew, which takes the next number"
+    )]
+    OtherModel {
+        /// Of both.
+        version: i64,
+        /// Checksum of the manifest that the registry has.
+        registered: String,
+        /// Checksum of the manifest that came.
+        given: String,
+    },
     /// The version is served.
     #[error("model version {0} is active: activate another one first")]
     ActiveModel(i64),
@@ -226,6 +264,15 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// Whether the address of the database is at fault, so that nothing is won by trying again.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Url(_) | Self::ReplicaUrl(_) | Self::Insecure { .. } | Self::NoFile(_) => true,
+            Self::Connect { source, .. } => matches!(source, sqlx::Error::Configuration(_)),
+            _ => false,
+        }
+    }
+
     /// Whether the database refused a row for a reference to nothing.
     pub(crate) fn is_foreign_key(&self) -> bool {
         matches!(self, Self::Constraint { source, .. }
@@ -250,7 +297,11 @@ impl StoreError {
     /// Whether the database was away or busy, so that the same call is worth another try soon.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Busy(_) | Self::Connection(_) | Self::ReadOnly(_) | Self::Standby => true,
+            Self::Busy(_)
+            | Self::Connection(_)
+            | Self::MigrationLocked { .. }
+            | Self::ReadOnly(_)
+            | Self::Standby => true,
             Self::Connect { source, .. } => match source {
                 sqlx::Error::Io(_) => true,
                 sqlx::Error::Database(error) => error
@@ -268,6 +319,7 @@ impl StoreError {
             self,
             Self::Busy(_)
                 | Self::Connection(_)
+                | Self::MigrationLocked { .. }
                 | Self::ReadOnly(_)
                 | Self::Standby
                 | Self::Connect { .. }

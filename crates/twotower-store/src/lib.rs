@@ -3,6 +3,8 @@
 //! What goes in and out are ids (UUID), times in microseconds since 1970 (UTC) and vectors; nothing outside this crate
 //! knows a table's name.
 
+mod clock;
+
 mod error;
 
 mod snapshot;
@@ -67,7 +69,7 @@ pub use source::{SourceRead, SourceSink};
 pub use store::{
     ConnectOptions, Connections, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind,
     InteractionRow, LastSeen, Store, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge,
-    VectorSummary, VectorTable, VideoCard, VideoFacts, VideosWritten,
+    VectorSummary, VectorTable, VideoCard, VideoColumn, VideoColumns, VideoFacts, VideosWritten,
 };
 pub use user::{Block, BlockKind, UserState};
 pub use user_change::{UserChange, UserChangeHasher, UserChangeKey};

@@ -69,6 +69,9 @@ pub struct TrainedOn {
     pub cut_off_us: Option<i64>,
     /// Time of the latest like that was learned, microseconds since 1970: later ones were held out.
     pub learned_until_us: Option<i64>,
+    /// Time of the oldest like that was learned, microseconds since 1970; of a fine-tuned model, by its base.
+    #[serde(default)]
+    pub learned_since_us: Option<i64>,
     /// Version that the model was fine-tuned from.
     pub fine_tuned_from: Option<i64>,
     /// SHA-256 of the snapshot, hex.

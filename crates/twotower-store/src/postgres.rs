@@ -132,6 +132,13 @@ impl Postgres {
         }
     }
 
+    pub(crate) fn hurried(&self, limit: Duration) -> Self {
+        Self {
+            statement_timeout: self.statement_timeout.min(limit),
+            ..self.clone()
+        }
+    }
+
     /// Connections that are open, and those among them without work.
     pub(crate) fn connections(&self) -> (u32, usize) {
         (self.pool.size(), self.pool.num_idle())

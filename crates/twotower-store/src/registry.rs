@@ -63,9 +63,19 @@ pub struct ModelRecord {
     pub pruned_at_us: Option<i64>,
     /// See [`NewModel::erasures_seen`].
     pub erasures_seen: Option<i64>,
+    /// See [`NewModel::manifest_sha256`].
+    pub manifest_sha256: String,
 }
 
 impl ModelRecord {
+    /// Refuses a folder of another model under the same number: vectors of two models would be taken for those of one.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherModel`] unless `manifest_sha256` is the one registered.
+    pub fn is_model(&self, manifest_sha256: &str) -> Result<(), StoreError> {
+        same_model(self.version, &self.manifest_sha256, manifest_sha256)
+    }
+
     /// Whether it may have learned from a user who was erased then.
     pub fn is_before(&self, erased: &Erased) -> bool {
         match self.erasures_seen {
@@ -87,8 +97,6 @@ pub struct ModelDetails {
     pub snapshot_sha256: String,
     /// Hyperparameters of its manifest.
     pub hyperparameters: Value,
-    /// See [`NewModel::manifest_sha256`].
-    pub manifest_sha256: String,
     /// Why it was made active, or given up.
     pub reason: Option<String>,
     /// What the quality gate said of it; see [`crate::Store::record_verdict`].
@@ -238,6 +246,18 @@ impl FromStr for ActivationKind {
     }
 }
 
+/// See [`ModelRecord::is_model`].
+pub(crate) fn same_model(version: i64, registered: &str, given: &str) -> Result<(), StoreError> {
+    if registered == given {
+        return Ok(());
+    }
+    Err(StoreError::OtherModel {
+        version,
+        registered: registered.to_owned(),
+        given: given.to_owned(),
+    })
+}
+
 /// What both engines select of an activation: version, time, kind, by, reason, previous version, forced.
 pub(crate) type ActivationRow = (i64, i64, String, String, String, Option<i64>, bool);
 
@@ -259,12 +279,11 @@ impl TryFrom<ActivationRow> for ActivationRecord {
 }
 
 /// What both engines select of a version besides its [`Record`]: time of retirement, hash of the snapshot, hyperparameters,
-/// hash of the manifest, reason, verdict.
+/// reason, verdict.
 pub(crate) type Details = (
     Option<i64>,
     String,
     Json<Value>,
-    String,
     Option<String>,
     Option<Json<Value>>,
 );
@@ -272,20 +291,12 @@ pub(crate) type Details = (
 impl ModelDetails {
     /// Without activations.
     pub(crate) fn new(record: Record, details: Details) -> Result<Self, StoreError> {
-        let (
-            retired_at_us,
-            snapshot_sha256,
-            Json(hyperparameters),
-            manifest_sha256,
-            reason,
-            verdict,
-        ) = details;
+        let (retired_at_us, snapshot_sha256, Json(hyperparameters), reason, verdict) = details;
         Ok(Self {
             record: record.try_into()?,
             retired_at_us,
             snapshot_sha256,
             hyperparameters,
-            manifest_sha256,
             reason,
             verdict: verdict.map(|Json(verdict)| verdict),
             activations: Vec::new(),
@@ -294,7 +305,8 @@ impl ModelDetails {
 }
 
 /// What both engines select of a version, before its state is understood: version, state, dimension, then the times of
-/// creation, activation and cut-off, then metrics, when its vectors were removed, and the last erasure it knows of.
+/// creation, activation and cut-off, then metrics, when its vectors were removed, the last erasure it knows of, and the hash of
+/// its manifest.
 pub(crate) type Record = (
     i64,
     String,
@@ -305,6 +317,7 @@ pub(crate) type Record = (
     Json<Value>,
     Option<i64>,
     Option<i64>,
+    String,
 );
 
 impl TryFrom<Record> for ModelRecord {
@@ -321,6 +334,7 @@ impl TryFrom<Record> for ModelRecord {
             Json(metrics),
             pruned_at_us,
             erasures_seen,
+            manifest_sha256,
         ) = record;
         Ok(Self {
             version,
@@ -332,6 +346,7 @@ impl TryFrom<Record> for ModelRecord {
             metrics,
             pruned_at_us,
             erasures_seen,
+            manifest_sha256,
         })
     }
 }

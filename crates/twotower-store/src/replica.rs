@@ -19,6 +19,9 @@ impl WalPosition {
     /// Header of a page, bytes.
     const HEADER: u64 = 24;
 
+    /// Header of the first page of a segment, bytes.
+    const LONG_HEADER: u64 = 40;
+
     /// A position that was `bytes` into the log.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
@@ -30,10 +33,18 @@ impl WalPosition {
     }
 
     /// Where the next record would be inserted, said as where the last one ends: on a page that holds nothing yet a server already counts
-    /// the header, which no replica has replayed.
-    pub(crate) const fn end_of_last(inserting: u64) -> Self {
-        if inserting % Self::PAGE == Self::HEADER {
-            Self(inserting - Self::HEADER)
+    /// the header, which no replica has replayed. `segment` is what a file of the log holds, bytes.
+    pub(crate) const fn end_of_last(inserting: u64, segment: u64) -> Self {
+        // Only there: 40 bytes into any other page a record may end, of which the last 16 bytes did not fit the page before.
+        let begins_segment =
+            matches!(inserting.checked_rem(segment), Some(into) if into < Self::PAGE);
+        let header = if begins_segment {
+            Self::LONG_HEADER
+        } else {
+            Self::HEADER
+        };
+        if inserting % Self::PAGE == header {
+            Self(inserting - header)
         } else {
             Self(inserting)
         }
@@ -136,12 +147,24 @@ mod tests {
 
     #[test]
     fn a_page_that_was_only_begun_holds_nothing_to_wait_for() {
-        for (inserting, end) in [
-            (0x0300_2000, 0x0300_2000),
-            (0x0300_2018, 0x0300_2000),
-            (0x0300_2060, 0x0300_2060),
+        let mib = 1 << 20;
+        for (inserting, segment, end) in [
+            (0x0300_2000, 16 * mib, 0x0300_2000),
+            (0x0300_2018, 16 * mib, 0x0300_2000),
+            (0x0300_2060, 16 * mib, 0x0300_2060),
+            (0x0400_0000, 16 * mib, 0x0400_0000),
+            (0x0400_0028, 16 * mib, 0x0400_0000),
+            (0x0400_0058, 16 * mib, 0x0400_0058),
+            // The end of a record that began on the page before.
+            (0x0400_2028, 16 * mib, 0x0400_2028),
+            // A boundary of the usual size in the middle of a larger segment, and of a smaller one in the middle of the usual.
+            (0x0500_0028, 64 * mib, 0x0500_0028),
+            (0x0500_0018, 64 * mib, 0x0500_0000),
+            (0x0410_0028, 16 * mib, 0x0410_0028),
+            (0x0410_0028, mib, 0x0410_0000),
         ] {
-            assert_eq!(WalPosition::end_of_last(inserting), WalPosition::new(end));
+            let told = WalPosition::end_of_last(inserting, segment);
+            assert_eq!(told, WalPosition::new(end), "{inserting:#x} of {segment}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The rows of a source on their way to another place, one by one.
 
+use crate::clock::now_us;
 use crate::erasure::Tombstones;
 use crate::snapshot::check_time;
 use crate::{InteractionKind, InteractionRow, StoreError};
@@ -47,6 +48,9 @@ pub(crate) struct Selection {
     videos: HashSet<Uuid>,
     tombstones: Tombstones,
     oldest_us: i64,
+    now_us: i64,
+    /// Time of the latest row that has come by now.
+    clock_us: Option<i64>,
     read: SourceRead,
 }
 
@@ -57,6 +61,8 @@ impl Selection {
             videos: catalogue.videos().map(|video| video.id).collect(),
             tombstones,
             oldest_us: i64::MIN,
+            now_us: now_us(),
+            clock_us: None,
             read: SourceRead::default(),
         }
     }
@@ -81,14 +87,18 @@ impl Selection {
             return Ok(false);
         }
         self.read.latest_at_us = self.read.latest_at_us.max(Some(row.at_us));
+        if row.at_us <= self.now_us {
+            self.clock_us = self.clock_us.max(Some(row.at_us));
+        }
         Ok(true)
     }
 
-    /// Begins again after all rows were seen once, without those that are older than so many days before the latest one.
+    /// Begins again after all rows were seen once, without those that are older than so many days before the latest one that
+    /// has come: one that is dated in the future makes nothing old.
     pub(crate) fn without_older(&mut self, max_age_days: Option<u32>) {
-        let read = std::mem::take(&mut self.read);
-        if let (Some(latest), Some(days)) = (read.latest_at_us, max_age_days) {
-            self.oldest_us = latest - i64::from(days) * DAY_US;
+        self.read = SourceRead::default();
+        if let (Some(clock), Some(days)) = (self.clock_us, max_age_days) {
+            self.oldest_us = clock - i64::from(days) * DAY_US;
         }
     }
 

@@ -41,6 +41,7 @@ mod vectors;
 
 mod inspection;
 
+use crate::clock::now_us;
 use crate::postgres::UserChanges;
 use crate::store::redact;
 use crate::{ConnectOptions, PrimaryPosition, StoreError, StoreTime};
@@ -48,7 +49,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite as Database, SqlitePool, Transaction};
 use std::path::Path;
 use std::str::FromStr;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Rows that one statement writes.
@@ -60,29 +61,49 @@ const ROW_BUFFER: usize = 1024;
 /// How long to wait before a locked file is tried again.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// What to do where there is no file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Create,
+    Refuse,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Sqlite {
     pool: SqlitePool,
 }
 
 impl Sqlite {
-    pub(crate) async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
+    pub(crate) async fn connect(
+        url: &str,
+        options: ConnectOptions,
+        missing: Missing,
+    ) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Connect {
             address: redact(url),
             source,
         };
+        let memory = url.contains(":memory:") || url.contains("mode=memory");
         let connect = SqliteConnectOptions::from_str(url)
             .map_err(failed)?
-            .create_if_missing(true)
+            // Whatever the address says with `mode=rwc`: whoever must not make a file gets none.
+            .create_if_missing(memory || missing == Missing::Create)
             .foreign_keys(true)
             // A power cut may take the last transactions, and never leaves half of one.
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(options.acquire_timeout)
             .row_buffer_size(ROW_BUFFER)
             .disable_statement_logging();
-        let memory = url.contains(":memory:") || url.contains("mode=memory");
         if !memory {
-            keep_private(connect.get_filename()).map_err(|error| failed(error.into()))?;
+            let file = connect.get_filename();
+            match missing {
+                Missing::Create => keep_private(file).map_err(|error| failed(error.into()))?,
+                // What cannot be looked at may be there: connecting says what is wrong with it.
+                Missing::Refuse if matches!(file.try_exists(), Ok(false)) => {
+                    return Err(StoreError::NoFile(file.to_owned()));
+                }
+                Missing::Refuse => {}
+            }
             write_ahead(&connect, options.acquire_timeout)
                 .await
                 .map_err(failed)?;
@@ -183,13 +204,6 @@ fn is_busy(error: &sqlx::Error) -> bool {
         .as_database_error()
         .and_then(|error| error.code()?.parse::<i32>().ok())
         .is_some_and(|code| code & 0xff == SQLITE_BUSY)
-}
-
-/// The store's clock, microseconds since 1970.
-fn now_us() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_micros() as i64)
 }
 
 /// The ids one after the other, to be cut with `substr(?, key * 16 + 1, 16)`.

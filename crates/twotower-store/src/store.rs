@@ -1,6 +1,10 @@
+mod open;
+
 mod rows;
 
 mod facts;
+
+mod video_columns;
 
 mod videos;
 
@@ -11,8 +15,10 @@ pub use rows::{
     InteractionRow, LastSeen, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge,
     VectorSummary, VectorTable, VideoCard, VideosWritten,
 };
+pub use video_columns::{VideoColumn, VideoColumns};
 pub(crate) use videos::{changes, tidy};
 
+use crate::clock::now_us;
 use crate::postgres::Postgres;
 use crate::snapshot::check_time;
 use crate::sqlite::Sqlite;
@@ -98,21 +104,6 @@ mod maintenance;
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Store {
-    /// Opens `postgresql://…` or `sqlite://path` (the file is created if missing; `sqlite::memory:` keeps none).
-    pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
-        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-        let engine = match scheme {
-            "postgresql" | "postgres" => Engine::Postgres(Postgres::connect(url, options).await?),
-            "sqlite" => Engine::Sqlite(Sqlite::connect(url, options).await?),
-            _ => return Err(StoreError::Url(redact(url))),
-        };
-        Ok(Self {
-            engine,
-            options,
-            lease: None,
-        })
-    }
-
     /// The same database through at most `connections` of its own, opened when they are first used, so that long work and short work do not
     /// wait for each other. An SQLite file is shared as it is.
     ///
@@ -168,8 +159,18 @@ impl Store {
 
     /// Upserts videos with their tags and performers, one transaction a call. Of two with one id the last counts.
     pub async fn write_videos(&self, videos: &[Video]) -> Result<VideosWritten, StoreError> {
+        self.write_video_columns(VideoColumns::ALL, videos).await
+    }
+
+    /// [`Self::write_videos`] for who knows only `columns`: of videos that are there already the others stay as they are, those
+    /// of new videos are empty, and what `videos` say in them does not count.
+    pub async fn write_video_columns(
+        &self,
+        columns: VideoColumns,
+        videos: &[Video],
+    ) -> Result<VideosWritten, StoreError> {
         let videos = tidy(videos)?;
-        call!(self, BULK_TIMEOUT, write_videos(&videos))
+        call!(self, BULK_TIMEOUT, write_videos(columns, &videos))
     }
 
     /// Inserts likes or skips that are not there yet; returns how many were new. One transaction a call.
@@ -199,7 +200,7 @@ impl Store {
         options: SnapshotOptions,
     ) -> Result<Snapshot, StoreError> {
         let builder = call!(self, BULK_TIMEOUT, read_snapshot(source, options))?;
-        Ok(builder.finish(options))
+        Ok(builder.finish(options, now_us()))
     }
 
     /// When each user was there last.
@@ -237,7 +238,8 @@ impl Store {
         call!(self, self.options.statement_timeout, next_model_version())
     }
 
-    /// Registers a version in state `loading`; again for the same version is allowed while it is not active.
+    /// Registers a version in state `loading`; again for the same model is allowed while it is not active. Another model under a number
+    /// that is taken is refused: vectors of the first would pass for the second's.
     pub async fn register_model(&self, model: &NewModel) -> Result<(), StoreError> {
         call!(
             self,
@@ -357,7 +359,7 @@ impl Store {
         )
     }
 
-    /// Writes the user tower of `version`, which users' vectors are computed with in SQL; `prune_model` removes it. False where it has no
+    /// Writes the user tower of `version`, in place of what is there, which users' vectors are computed with in SQL; `prune_model` removes it. False where it has no
     /// use: in SQLite, and where a layer has more inputs than the 16,000 of pgvector's vectors.
     pub async fn write_user_tower(
         &self,

@@ -56,6 +56,7 @@ use crate::config::ConfigError;
 use crate::jobs::JobError;
 use crate::jobs::storage::StorageUsage;
 use crate::operations::RunError;
+use crate::serve::{UsageError, auth};
 use clap::Parser;
 use std::process::ExitCode;
 use twotower_core::hyperparameters::HyperparameterError;
@@ -86,6 +87,7 @@ pub fn main() -> ExitCode {
         }
     };
     match runtime.block_on(commands::run(cli, log_file)) {
+        Ok(()) if output::lost() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", output::said(&error));
@@ -95,8 +97,15 @@ pub fn main() -> ExitCode {
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<ConfigError>() || error.is::<HyperparameterError>() || error.is::<StorageUsage>()
-    {
+    let is_usage = error.is::<ConfigError>()
+        || error.is::<HyperparameterError>()
+        || error.is::<StorageUsage>()
+        || error.is::<UsageError>()
+        || error.is::<auth::ConfigError>()
+        || error
+            .downcast_ref::<StoreError>()
+            .is_some_and(StoreError::is_usage);
+    if is_usage {
         return ExitCode::from(2);
     }
     if let Some(alert::AlertError::NoChannel(_)) = error.downcast_ref() {
@@ -114,9 +123,6 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             JobError::Interrupted => ExitCode::from(130),
         };
     }
-    if let Some(StoreError::ReplicaUrl(_)) = error.downcast_ref() {
-        return ExitCode::from(2);
-    }
     match error.downcast_ref::<StorageError>() {
         Some(StorageError::Interrupted) => return ExitCode::from(130),
         Some(error) if error.is_usage() => return ExitCode::from(2),
@@ -124,10 +130,18 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         _ => {}
     }
     let out_of_reach = error.downcast_ref::<StoreError>().is_some_and(|error| {
-        use StoreError::{Busy, Connect, Connection, Deadline, LeaseLost, ReadOnly};
+        use StoreError::{
+            Busy, Connect, Connection, Deadline, LeaseLost, MigrationLocked, ReadOnly,
+        };
         matches!(
             error,
-            Connect { .. } | Connection(_) | Busy(_) | Deadline { .. } | LeaseLost | ReadOnly(_)
+            Connect { .. }
+                | Connection(_)
+                | Busy(_)
+                | Deadline { .. }
+                | LeaseLost
+                | MigrationLocked { .. }
+                | ReadOnly(_)
         )
     });
     if out_of_reach {

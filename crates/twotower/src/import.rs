@@ -42,6 +42,7 @@ pub use report::{FileReport, Report};
 use crate::import::layout::Names;
 use crate::import::pipeline::Rules;
 use crate::import::reader::{Format, Input};
+use crate::jobs::Interrupt;
 use anyhow::{Context, bail, ensure};
 use std::collections::HashSet;
 use std::path::Path;
@@ -52,24 +53,20 @@ use twotower_store::Store;
 /// Called after each batch with the rows of the current file that are in the database, and the file's name.
 pub type Progress<'a> = &'a (dyn Fn(u64, &str) + Send + Sync);
 
-/// Imports the files that `args` name into a migrated store; videos first, whatever the order of the arguments.
+/// Imports the files that `args` name into a migrated store; videos first, whatever the order of the arguments. Stops before the next batch
+/// once it is asked to.
 ///
 /// # Errors
 /// Before anything is read: a file whose kind or format is not known. Later: a file that cannot be read, a row that cannot
-/// be imported (unless they are to be skipped), or a failure of the store. Batches written before stay; repeating is safe.
+/// be imported (unless they are to be skipped), a failure of the store, or [`crate::jobs::JobError::Interrupted`]. Batches written before
+/// stay; repeating is safe.
 pub async fn run(
     store: &Store,
     args: &ImportArgs,
+    interrupt: &Interrupt,
     progress: Progress<'_>,
 ) -> anyhow::Result<Report> {
-    let mut inputs = match args.preset {
-        Some(Preset::MovieLens100k) => movielens_inputs(args)?,
-        None => args
-            .files
-            .iter()
-            .map(|path| input(path, args))
-            .collect::<Result<_, _>>()?,
-    };
+    let mut inputs = inputs(args)?;
     inputs.sort_by_key(|input| input.names.kind);
 
     let mut report = Report::default();
@@ -87,9 +84,24 @@ pub async fn run(
         };
         report
             .files
-            .push(pipeline::import(store, input, rules, progress).await?);
+            .push(pipeline::import(store, input, rules, interrupt, progress).await?);
     }
     Ok(report)
+}
+
+/// Looks whether the files that `args` name are there, and what they hold; for before a database is made for them.
+///
+/// # Errors
+/// A file that does not exist, or whose kind or format is not known.
+pub fn check(args: &ImportArgs) -> anyhow::Result<()> {
+    inputs(args).map(drop)
+}
+
+fn inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
+    match args.preset {
+        Some(Preset::MovieLens100k) => movielens_inputs(args),
+        None => args.files.iter().map(|path| input(path, args)).collect(),
+    }
 }
 
 fn input(path: &Path, args: &ImportArgs) -> anyhow::Result<Input> {

@@ -59,7 +59,7 @@ pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use erase::{Before, EraseOptions, EraseReport, FoundFile, SearchReport, SearchedFiles, erase};
 pub use error::JobError;
 pub use evaluate::{EvaluateOptions, Evaluated, evaluate};
-pub(crate) use file::{read_if_there, remove_if_there, write_whole};
+pub(crate) use file::{read_if_there, remove_if_there, write_among_others, write_whole};
 pub use gate::Gate;
 pub(crate) use identity::host;
 pub use identity::{describe_holder, operator};

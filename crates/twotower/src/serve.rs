@@ -46,7 +46,7 @@ mod metrics;
 mod fuzz;
 
 pub use admission::{Concurrency, UserRate};
-pub use args::{ConsoleAccess, ServeArgs};
+pub use args::{ConsoleAccess, ServeArgs, UsageError};
 pub use cors::{CorsOrigins, OriginError};
 pub use limits::Limits;
 pub use metrics::{
@@ -65,7 +65,7 @@ pub(crate) use router::App;
 pub(crate) use time::rfc3339;
 
 use crate::console;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use auth::Authenticator;
 use replica::Sources;
 use snapshot::{Keeper, Records, SnapshotOptions, Snapshots};
@@ -121,11 +121,8 @@ impl Server {
     /// If there is no key to verify tokens with, the console would be open to other machines, or the port is taken.
     pub async fn bind(store: Store, config: ServeConfig) -> anyhow::Result<Self> {
         if config.console == ConsoleAccess::Loopback && !config.listen.ip().is_loopback() {
-            bail!(
-                "the console lets its visitor act as any user, and {} can be reached from other machines: listen on 127.0.0.1, \
-                 or add --console-on-any-address if that is what you want",
-                config.listen
-            );
+            let listen = config.listen;
+            return Err(UsageError::ConsoleInReach { listen }.into());
         }
         let session = match config.console {
             ConsoleAccess::Off => None,
@@ -160,6 +157,8 @@ impl Server {
         };
         // What they read is long, and nobody's request is to wait for their connection.
         let apart = store.apart(1);
+        // Of what requests wait for nothing goes on in the database once they have given it up.
+        let store = store.hurried(config.limits.database);
         let records = Records::new(apart.clone(), Arc::clone(&counted));
         let snapshots = Arc::new(Snapshots::new(
             apart,
@@ -214,7 +213,7 @@ impl Server {
         let limits = self.app.limits;
         let app = Arc::clone(&self.app);
         let listen = tokio::spawn(async move {
-            recommendations::listen(&app.store, &app.subjects, &app.answers, &app.sources).await;
+            recommendations::listen(&app).await;
         });
         let sources = Arc::clone(&self.app.sources);
         let watch = tokio::spawn(async move { sources.watch().await });

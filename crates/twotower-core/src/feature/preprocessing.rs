@@ -92,10 +92,9 @@ impl Preprocessing {
             let n = values.len().max(1) as f64;
             let mean = values.iter().fold(0.0, |sum, x| sum + x) / n;
             let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-            let std = if variance > 1e-12 {
-                variance.sqrt() as f32
-            } else {
-                1.0
+            let std = match variance.sqrt() {
+                std if std < LEAST_STD[feature] => ALIKE_STD[feature],
+                std => std as f32,
             };
             NumericStatistics {
                 mean: mean as f32,
@@ -270,6 +269,12 @@ fn union<T: Ord + Clone>(left: &[T], right: &[T]) -> Vec<T> {
 const DAY_US: f64 = 86_400e6;
 
 /// Price, duration and publication before standardising.
+/// Videos whose numbers are nearer to each other than this are all alike in them: logarithms, and days.
+const LEAST_STD: [f64; NUMERIC_FEATURES] = [1e-3, 1e-3, 1.0];
+
+/// What one standard deviation then counts as, so that a video of next week is not at the end of the scale.
+const ALIKE_STD: [f32; NUMERIC_FEATURES] = [1.0, 1.0, 30.0];
+
 fn raw_numeric(video: VideoRef<'_>) -> [Option<f64>; NUMERIC_FEATURES] {
     let log = |x: Option<f32>| {
         x.filter(|x| x.is_finite() && *x >= 0.0)

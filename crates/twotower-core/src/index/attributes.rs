@@ -113,6 +113,27 @@ pub(super) enum Prepared<'a> {
     Between(usize, Bounds),
 }
 
+impl Prepared<'_> {
+    /// How many questions it takes to know whether a video meets it.
+    pub(super) fn asks(&self) -> usize {
+        match self {
+            Self::AnyOf(terms) | Self::NoneOf(terms) => terms.len().max(1),
+            Self::Between(..) => 1,
+        }
+    }
+}
+
+impl Filter {
+    /// How many questions it takes to know whether a video passes: a term or a range each.
+    pub fn asks(&self) -> usize {
+        let asks = |condition: &Condition| match condition {
+            Condition::AnyOf(terms) | Condition::NoneOf(terms) => terms.len().max(1),
+            Condition::Between { .. } => 1,
+        };
+        self.conditions.iter().map(asks).sum()
+    }
+}
+
 impl Attributes {
     /// `postings` and `columns` of `len` videos.
     ///

@@ -224,6 +224,31 @@ proptest! {
     }
 
     #[test]
+    fn those_that_pass_are_those_that_the_filter_says_of_one_after_the_other(
+        n in 0usize..400, repeats in 1usize..80, seed in any::<u64>(),
+    ) {
+        let random = &mut Pcg64Mcg::seed_from_u64(seed);
+        let (index, catalogue) = grown(n, 2, &options(IndexKind::Exact, 0.0), random);
+        for _ in 0..6 {
+            // Said again and again it asks the same, and costs more when it is asked of one video at a time.
+            let said = filter(random).conditions;
+            let filter = Filter { conditions: said.iter().cycle().take(said.len() * repeats).cloned().collect() };
+            let passing = index.attributes().passing(&filter);
+            let expected: Vec<u32> = (0..index.len() as u32).filter(|&position| catalogue.passes(position as usize, &filter)).collect();
+            prop_assert_eq!(passing.iter().collect::<Vec<_>>(), &expected[..], "{:?}", said);
+            prop_assert_eq!((passing.len(), passing.is_empty()), (expected.len(), expected.is_empty()));
+            let predicate = index.attributes().predicate(&filter);
+            for position in 0..index.len() as u32 + 70 {
+                prop_assert_eq!(passing.contains(position), predicate(position));
+            }
+            let query = [0.6, 0.8];
+            let request = Search { k: 30, filter: Some(&filter), ..Search::default() };
+            let found = index.search(&query, &request, &mut Scratch::default()).unwrap();
+            prop_assert_eq!(found, catalogue.best(&query, &request));
+        }
+    }
+
+    #[test]
     fn inverted_lists_find_as_many_as_there_are_and_give_true_scores(
         (n, dim) in (1usize..400, 1usize..40), margin in -1f32..4.0, seed in any::<u64>(),
     ) {
@@ -333,6 +358,7 @@ fn queries_that_are_none_are_refused() {
             columns: 0
         })
     );
+    assert!(index.attributes().passing(&filter).is_empty());
     // Nothing of a refused search is left behind.
     let found = index.search(&[0.0, 0.0], &request, scratch).unwrap();
     assert_eq!(

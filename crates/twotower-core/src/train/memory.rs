@@ -27,12 +27,19 @@ pub struct Memory {
     pub interactions: usize,
     /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows.
     pub step: usize,
+    /// A checkpoint while it is written: weights, what the optimiser remembers, vectors, and its largest tensor once more.
+    pub checkpoint: usize,
 }
 
 impl Memory {
     /// Their sum.
     pub fn total(&self) -> usize {
-        self.weights + self.optimizer + self.videos + self.interactions + self.step
+        self.weights
+            + self.optimizer
+            + self.videos
+            + self.interactions
+            + self.step
+            + self.checkpoint
     }
 }
 
@@ -41,13 +48,14 @@ impl fmt::Display for Memory {
         let mb = |bytes: usize| bytes as f64 / 1e6;
         write!(
             f,
-            "{:.0} MB: weights {:.1}, optimiser {:.1}, videos {:.1}, interactions {:.1}, step {:.1}",
+            "{:.0} MB: weights {:.1}, optimiser {:.1}, videos {:.1}, interactions {:.1}, step {:.1}, a checkpoint {:.1}",
             mb(self.total()),
             mb(self.weights),
             mb(self.optimizer),
             mb(self.videos),
             mb(self.interactions),
-            mb(self.step)
+            mb(self.step),
+            mb(self.checkpoint)
         )
     }
 }
@@ -72,12 +80,12 @@ impl Run<'_> {
         };
         let hyper = &self.model.hyperparameters;
         let (videos, terms) = (self.features.len(), self.features.terms_len());
+        let vectors = videos * hyper.embedding_dim;
+        let largest = sizes.iter().copied().max().unwrap_or(0).max(vectors);
         Memory {
             weights: copies * FLOAT * weights,
             optimizer: FLOAT * (3 * dense + rows),
-            videos: FLOAT * videos * hyper.embedding_dim
-                + ItemFeatures::VIDEO_BYTES * videos
-                + FLOAT * terms,
+            videos: FLOAT * vectors + ItemFeatures::VIDEO_BYTES * videos + FLOAT * terms,
             interactions: self.timelines.bytes()
                 + 2 * size_of::<Window>() * (self.windows.len() + self.replayed.len())
                 + self.read_ahead_bytes(),
@@ -87,6 +95,7 @@ impl Run<'_> {
                 self.model.user_tower.inputs(),
                 videos,
             ),
+            checkpoint: FLOAT * (copies * weights + 2 * dense + rows + vectors + largest),
         }
     }
 }

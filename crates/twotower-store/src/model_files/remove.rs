@@ -1,11 +1,17 @@
 use super::write::{at, sync_folder};
-use super::{FILES, MANIFEST, ModelFilesError, read};
+use super::{FILES, MANIFEST, ModelFilesError, SIGNATURE, read};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What `twotower evaluate` adds to a model's folder.
-const REPORTS: [&str; 2] = ["report.html", ".report.html.tmp"];
+/// What stands beside the files that a manifest lists: its signature, and what `twotower evaluate` adds, each also under the name that it
+/// has while it is written.
+const BESIDE: [&str; 4] = [
+    SIGNATURE,
+    ".manifest.json.sig.tmp",
+    "report.html",
+    ".report.html.tmp",
+];
 
 /// Begins the name of a folder that is being removed: no number, so that nobody takes it for a model.
 const PREFIX: &str = ".pruned-";
@@ -28,8 +34,7 @@ pub fn removable(
     }
     for entry in fs::read_dir(&folder).map_err(at(&folder))? {
         let name = entry.map_err(at(&folder))?.file_name();
-        let mut known = [MANIFEST].iter().chain(&FILES).chain(&REPORTS);
-        if !known.any(|known| name == **known) {
+        if !known().any(|known| name == *known) {
             return Err(ModelFilesError::Foreign {
                 path: folder,
                 name: name.to_string_lossy().into_owned(),
@@ -84,8 +89,13 @@ pub fn remove_rest(root: &Path) -> Result<(), ModelFilesError> {
     Ok(())
 }
 
+/// All that a model's folder may hold. The manifest comes first, without which it is no model.
+fn known() -> impl Iterator<Item = &'static str> {
+    [MANIFEST].into_iter().chain(FILES).chain(BESIDE)
+}
+
 fn empty(folder: &Path) -> Result<(), ModelFilesError> {
-    for name in [MANIFEST].iter().chain(&FILES).chain(&REPORTS) {
+    for name in known() {
         let path = folder.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),

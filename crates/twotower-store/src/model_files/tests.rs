@@ -48,6 +48,7 @@ fn info(version: i64) -> ModelInfo {
         trained_on: TrainedOn {
             cut_off_us: Some(2),
             learned_until_us: Some(1),
+            learned_since_us: None,
             fine_tuned_from: None,
             snapshot_sha256: "ab".into(),
             likes: 3,
@@ -375,6 +376,9 @@ fn the_very_model_is_removed_and_nothing_else() {
         "{error}"
     );
     fs::rename(path.join("notes"), path.join("report.html")).unwrap();
+    for beside in ["manifest.json.sig", ".manifest.json.sig.tmp"] {
+        fs::write(path.join(beside), "").unwrap();
+    }
     assert_eq!(remove(root, 3, &checksum).unwrap(), Some(path.clone()));
     assert!(!path.exists());
     // Half of a model is none, whoever left it there.

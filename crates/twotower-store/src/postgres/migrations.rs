@@ -1,11 +1,13 @@
 use super::session::{query, query_scalar};
 use super::{Postgres, Session};
 use crate::StoreError;
+use crate::store::BULK_TIMEOUT;
 use std::collections::HashSet;
+use std::time::Duration;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 15] = [
+const MIGRATIONS: [(&str, &str, &str); 16] = [
     (
         "20261124000000",
         "prerequisites",
@@ -81,6 +83,11 @@ const MIGRATIONS: [(&str, &str, &str); 15] = [
         "user_tower",
         include_str!("../../../../supabase/migrations/20261201000100_user_tower.sql"),
     ),
+    (
+        "20261202000000",
+        "erasure_holds",
+        include_str!("../../../../supabase/migrations/20261202000000_erasure_holds.sql"),
+    ),
 ];
 
 /// The last one, with which the schema is complete.
@@ -98,29 +105,67 @@ const RECORD: &str = "
     ALTER TABLE supabase_migrations.schema_migrations ADD COLUMN IF NOT EXISTS statements text[];
     ALTER TABLE supabase_migrations.schema_migrations ADD COLUMN IF NOT EXISTS name text;";
 
+/// Tables that a migration changes may be the application's, whose every statement on one queues behind a lock that is waited for: each wait is
+/// short, and between them those have their turn.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '3s'";
+
+/// How often a migration is begun while others keep its locks, and how long it waits after the first time, and at most.
+struct Patience {
+    tries: u32,
+    pause: Duration,
+    longest_pause: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    tries: 20,
+    pause: Duration::from_secs(1),
+    longest_pause: Duration::from_secs(10),
+};
+
+/// What became of the first migration that is pending.
+enum Step {
+    /// There is none.
+    Complete,
+    /// It is there, with its record.
+    Applied(Migration),
+    /// Nothing of it is there: others keep a lock that it needs.
+    Locked(Migration, sqlx::Error),
+}
+
 impl Postgres {
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        let mut session = self.begin_bulk().await?;
-        // Held to the end of the transaction: a second migrator waits, and then finds nothing to do.
+        let mut applied = Vec::new();
+        while let Some(migration) = patiently(&PATIENCE, || self.apply_next()).await? {
+            applied.push(migration);
+        }
+        Ok(versions(&applied))
+    }
+
+    /// Applies the first migration that is pending, in one transaction with its record.
+    async fn apply_next(&self) -> Result<Step, StoreError> {
+        // Whether something is pending is asked after other migrators were waited for, and must be seen as of then. They are waited for
+        // even where role or database have a limit for locks.
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0";
+        let mut session = Session::begin(&self.pool, begin, BULK_TIMEOUT).await?;
+        // Held to the end of the transaction: no two migrators apply the same one.
         query("SELECT pg_advisory_xact_lock($1)")
             .bind(LOCK)
             .execute(&mut *session)
             .await?;
-        let pending = pending(&mut session).await?;
-        if !pending.is_empty() {
-            sqlx::raw_sql(RECORD).execute(&mut *session).await?;
+        let first = pending(&mut session).await?.into_iter().next();
+        let Some(migration) = first else {
+            session.commit().await?;
+            return Ok(Step::Complete);
+        };
+        match apply(&mut session, migration).await {
+            Ok(()) => {
+                session.commit().await?;
+                Ok(Step::Applied(migration))
+            }
+            // A lock timeout, or a deadlock of which it was the victim.
+            Err(StoreError::Busy(source)) => Ok(Step::Locked(migration, source)),
+            Err(error) => Err(error),
         }
-        for &(version, name, sql) in &pending {
-            sqlx::raw_sql(sql).execute(&mut *session).await?;
-            query("INSERT INTO supabase_migrations.schema_migrations (version, name, statements) VALUES ($1, $2, ARRAY[$3])")
-                .bind(version)
-                .bind(name)
-                .bind(sql)
-                .execute(&mut *session)
-                .await?;
-        }
-        session.commit().await?;
-        Ok(versions(&pending))
     }
 
     pub(crate) async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
@@ -132,6 +177,51 @@ impl Postgres {
 }
 
 type Migration = (&'static str, &'static str, &'static str);
+
+/// The migration that `step` applied, or `None` if none is pending.
+async fn patiently<F>(
+    patience: &Patience,
+    mut step: impl FnMut() -> F,
+) -> Result<Option<Migration>, StoreError>
+where
+    F: Future<Output = Result<Step, StoreError>>,
+{
+    let (mut tries, mut pause) = (0, patience.pause);
+    loop {
+        let ((version, name, _), source) = match step().await? {
+            Step::Complete => return Ok(None),
+            Step::Applied(migration) => return Ok(Some(migration)),
+            Step::Locked(migration, source) => (migration, source),
+        };
+        tries += 1;
+        if tries >= patience.tries {
+            return Err(StoreError::MigrationLocked {
+                version,
+                name,
+                tries,
+                source,
+            });
+        }
+        tracing::warn!(
+            "migration {version} ({name}) needs a lock that another transaction keeps; another try follows in {pause:?}"
+        );
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(patience.longest_pause);
+    }
+}
+
+async fn apply(session: &mut Session, (version, name, sql): Migration) -> Result<(), StoreError> {
+    sqlx::raw_sql(LOCK_TIMEOUT).execute(&mut **session).await?;
+    sqlx::raw_sql(RECORD).execute(&mut **session).await?;
+    sqlx::raw_sql(sql).execute(&mut **session).await?;
+    query("INSERT INTO supabase_migrations.schema_migrations (version, name, statements) VALUES ($1, $2, ARRAY[$3])")
+        .bind(version)
+        .bind(name)
+        .bind(sql)
+        .execute(&mut **session)
+        .await?;
+    Ok(())
+}
 
 async fn pending(session: &mut Session) -> Result<Vec<Migration>, StoreError> {
     let recorded: bool =
@@ -158,4 +248,49 @@ fn versions(migrations: &[Migration]) -> Vec<String> {
         .iter()
         .map(|(version, ..)| (*version).to_owned())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::ready;
+
+    const ONE: Migration = ("1", "one", "");
+
+    const AT_ONCE: Patience = Patience {
+        tries: 3,
+        pause: Duration::ZERO,
+        longest_pause: Duration::ZERO,
+    };
+
+    fn locked() -> Step {
+        Step::Locked(ONE, sqlx::Error::PoolTimedOut)
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_waited_for() {
+        let mut steps = [locked(), locked(), Step::Applied(ONE), Step::Complete].into_iter();
+        let mut step = || ready(Ok(steps.next().unwrap()));
+        assert_eq!(patiently(&AT_ONCE, &mut step).await.unwrap(), Some(ONE));
+        assert_eq!(patiently(&AT_ONCE, &mut step).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_not_waited_for_without_end() {
+        let mut tries = 0;
+        let step = || {
+            tries += 1;
+            ready(Ok(locked()))
+        };
+        let error = patiently(&AT_ONCE, step).await.unwrap_err();
+        assert_eq!(tries, 3);
+        assert!(
+            matches!(error, StoreError::MigrationLocked { tries: 3, .. }),
+            "{error}"
+        );
+        assert!(error.is_transient() && error.is_outage());
+        for said in ["migration 1 (one)", "nothing of it was", "pg_blocking_pids"] {
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
 }

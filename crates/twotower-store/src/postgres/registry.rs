@@ -1,6 +1,6 @@
 use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session};
-use crate::registry::{ActivationRow, Details, Record};
+use crate::registry::{ActivationRow, Details, Record, same_model};
 use crate::{
     Activation, ActivationRecord, Lease, ModelDetails, ModelRecord, ModelState, NewModel,
     StoreError,
@@ -32,9 +32,8 @@ impl Postgres {
                  state = 'loading', embedding_dim = excluded.embedding_dim, created_at = now(),
                  cut_off = excluded.cut_off, snapshot_sha256 = excluded.snapshot_sha256,
                  hyperparameters = excluded.hyperparameters, metrics = excluded.metrics,
-                 manifest_sha256 = excluded.manifest_sha256, erasures_seen = excluded.erasures_seen, verdict = NULL,
-                 pruned_at = NULL
-             WHERE old.state <> 'active'",
+                 erasures_seen = excluded.erasures_seen, verdict = NULL, pruned_at = NULL
+             WHERE old.state <> 'active' AND old.manifest_sha256 = excluded.manifest_sha256",
         )
         .bind(model.version)
         .bind(model.embedding_dim as i32)
@@ -46,11 +45,16 @@ impl Postgres {
         .bind(model.erasures_seen)
         .execute(&mut *session)
         .await?;
-        session.commit().await?;
         if done.rows_affected() == 0 {
+            let registered: String =
+                query_scalar("SELECT manifest_sha256 FROM twotower.models WHERE version = $1")
+                    .bind(model.version)
+                    .fetch_one(&mut *session)
+                    .await?;
+            same_model(model.version, &registered, &model.manifest_sha256)?;
             return Err(StoreError::ActiveModel(model.version));
         }
-        Ok(())
+        session.commit().await
     }
 
     pub(crate) async fn set_model_state(
@@ -186,7 +190,7 @@ impl Postgres {
         let record: Option<Record> = query_as(
             "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
                     (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics,
-                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen
+                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen, manifest_sha256
              FROM twotower.models WHERE version = $1",
         )
         .bind(version)
@@ -194,7 +198,7 @@ impl Postgres {
         .await?;
         let record = record.ok_or(StoreError::UnknownModel(version))?;
         let details: Details = query_as(
-            "SELECT (extract(epoch FROM retired_at) * 1000000)::bigint, snapshot_sha256, hyperparameters, manifest_sha256, reason, verdict
+            "SELECT (extract(epoch FROM retired_at) * 1000000)::bigint, snapshot_sha256, hyperparameters, reason, verdict
              FROM twotower.models WHERE version = $1",
         )
         .bind(version)
@@ -209,7 +213,7 @@ impl Postgres {
         let record: Option<Record> = query_as(
             "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
                     (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics,
-                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen
+                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen, manifest_sha256
              FROM twotower.active_model JOIN twotower.models USING (version)",
         )
         .fetch_optional(&mut *session)
@@ -223,7 +227,7 @@ impl Postgres {
         let records: Vec<Record> = query_as(
             "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
                     (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics,
-                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen
+                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen, manifest_sha256
              FROM twotower.models ORDER BY version DESC",
         )
         .fetch_all(&mut *session)

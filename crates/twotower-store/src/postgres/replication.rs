@@ -17,8 +17,9 @@ impl Postgres {
     pub(crate) async fn primary_position(&self) -> Result<Option<PrimaryPosition>, StoreError> {
         let mut session = self.begin().await?;
         // What is inserted and not yet what is written: with `synchronous_commit = off` a commit is told before that.
-        let (inserting, server): (Option<i64>, String) = query_as(
+        let (inserting, segment, server): (Option<i64>, i64, String) = query_as(
             "SELECT CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - '0/0')::bigint END,
+                    pg_size_bytes(current_setting('wal_segment_size')),
                     concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time())",
         )
         .fetch_one(&mut *session)
@@ -26,7 +27,7 @@ impl Postgres {
         session.commit().await?;
         let inserting = inserting.ok_or(StoreError::Standby)?;
         Ok(Some(PrimaryPosition {
-            position: WalPosition::end_of_last(inserting as u64),
+            position: WalPosition::end_of_last(inserting as u64, segment as u64),
             server,
         }))
     }

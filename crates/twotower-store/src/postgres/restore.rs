@@ -95,19 +95,20 @@ impl Postgres {
             plan,
             restored: Restored::default(),
         };
-        restoration.tombstones().await?;
-        for (name, table) in VECTORS
-            .into_iter()
-            .zip([VectorTable::Videos, VectorTable::Users])
-        {
-            restoration.vectors(name, table).await?;
-        }
-        restoration.table(&BLOCKS, 0).await?;
+        run(&mut restoration.session, "SET LOCAL row_security = off").await?;
+        let [videos, users] = VECTORS;
+        restoration.vectors(videos, VectorTable::Videos).await?;
         restoration.registry().await?;
         restoration.experiments().await?;
-        restoration.table(&EVENTS, 0).await?;
         restoration.job_runs().await?;
         restoration.switch().await?;
+        // Erasures wait from here to the end, and with them whoever likes something. None of the rows above is an erasure's to delete; of
+        // those below not one may be touched before, or an erasure that waits for it is waited for here.
+        keep_erasures_out(&mut restoration.session).await?;
+        restoration.tombstones().await?;
+        restoration.vectors(users, VectorTable::Users).await?;
+        restoration.table(&BLOCKS, 0).await?;
+        restoration.table(&EVENTS, 0).await?;
         restoration.session.commit().await?;
         Ok(restoration.restored)
     }
@@ -128,11 +129,9 @@ struct Tombstone {
 }
 
 impl Restoration<'_> {
-    /// First of all: what is restored of users asks who was erased. Those who were erased here and not in the backup stay so, with numbers
+    /// Before anything of users: what is restored of them asks who was erased. Those who were erased here and not in the backup stay so, with numbers
     /// above all others, since no model of the backup knows of them.
     async fn tombstones(&mut self) -> Result<(), BackupError> {
-        run(&mut self.session, "SET LOCAL row_security = off").await?;
-        keep_erasures_out(&mut self.session).await?;
         let erased: i64 = query_scalar(
             "SELECT count(*) FROM twotower.tombstones
              WHERE NOT EXISTS (SELECT FROM twotower.tombstone_salt WHERE salt = decode($1, 'hex'))",

@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -159,7 +160,8 @@ impl UserChanges {
                 }
                 self.heard.extend(UserChange::parse(notification.payload()));
             }
-            Ok(false)
+            // The line broke, which says nothing of whether notifications arrive.
+            Err(sqlx::Error::Io(io::ErrorKind::ConnectionAborted.into()))
         };
         let arrived = match tokio::time::timeout(PATIENCE, arrives).await {
             Ok(arrived) => arrived?,

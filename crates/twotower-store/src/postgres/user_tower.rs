@@ -1,7 +1,7 @@
 //! The weights that `twotower.user_vector` computes with.
 
 use super::Postgres;
-use super::session::query;
+use super::session::{query, query_scalar};
 use crate::{Lease, StoreError};
 use twotower_core::matrix::Matrix;
 use twotower_core::tower::UserTower;
@@ -9,12 +9,26 @@ use twotower_core::tower::UserTower;
 /// What pgvector keeps in one vector.
 const MOST_NUMBERS: usize = 16_000;
 
+/// Rows of version $1 other than the first units ($3) of each layer ($2).
+macro_rules! left {
+    () => {
+        "FROM twotower.user_towers AS old WHERE version = $1
+         AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::integer[]) AS new (layer, units)
+                         WHERE new.layer = old.layer AND old.unit < new.units)"
+    };
+}
+
 /// What is there already stays untouched: a version's weights never change, so that a daily update writes none.
 const UPSERT: &str = "
     INSERT INTO twotower.user_towers AS old (version, layer, unit, weights)
     SELECT $1, $2, unit, ($3::real[])[unit * $4 + 1 : (unit + 1) * $4] FROM generate_series(0, $5 - 1) AS unit
     ON CONFLICT (version, layer, unit) DO UPDATE SET weights = excluded.weights
     WHERE old.weights::real[] IS DISTINCT FROM excluded.weights::real[]";
+
+/// Whether there are rows that the tower written does not have.
+const ANY_LEFT: &str = concat!("SELECT EXISTS (SELECT ", left!(), ")");
+
+const DELETE_LEFT: &str = concat!("DELETE ", left!());
 
 /// A layer as the table has it: a row for each of its outputs.
 struct Layer {
@@ -25,6 +39,12 @@ struct Layer {
     weights: Vec<f32>,
 }
 
+impl Layer {
+    fn units(&self) -> i32 {
+        (self.weights.len() / self.width) as i32
+    }
+}
+
 impl Postgres {
     pub(crate) async fn write_user_tower(
         &self,
@@ -33,22 +53,38 @@ impl Postgres {
         tower: &UserTower,
     ) -> Result<bool, StoreError> {
         let layers = layers(tower);
-        if layers.iter().any(|layer| layer.width > MOST_NUMBERS) {
-            return Ok(false);
-        }
+        let fits = layers.iter().all(|layer| layer.width <= MOST_NUMBERS);
+        let written = if fits { &layers[..] } else { &[] };
         let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
-        for layer in layers {
+        let names: Vec<&str> = written.iter().map(|layer| layer.name).collect();
+        let units: Vec<i32> = written.iter().map(Layer::units).collect();
+        // Asked for first, since roles that write towers need no right to delete as long as there is nothing to be deleted.
+        let left: bool = query_scalar(ANY_LEFT)
+            .bind(version)
+            .bind(&names)
+            .bind(&units)
+            .fetch_one(&mut *session)
+            .await?;
+        if left {
+            query(DELETE_LEFT)
+                .bind(version)
+                .bind(&names)
+                .bind(&units)
+                .execute(&mut *session)
+                .await?;
+        }
+        for layer in written {
             query(UPSERT)
                 .bind(version)
                 .bind(layer.name)
                 .bind(&layer.weights)
                 .bind(layer.width as i32)
-                .bind((layer.weights.len() / layer.width) as i32)
+                .bind(layer.units())
                 .execute(&mut *session)
                 .await?;
         }
         session.commit().await?;
-        Ok(true)
+        Ok(fits)
     }
 }
 

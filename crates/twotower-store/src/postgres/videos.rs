@@ -1,13 +1,14 @@
 use super::session::{query, query_as};
 use super::{CHUNK, Postgres, Session};
 use crate::store::changes;
-use crate::{StoreError, VideosWritten};
+use crate::{StoreError, VideoColumn, VideoColumns, VideosWritten};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
 use twotower_core::feature::{CatalogueBuilder, Video, VideoRef};
 use uuid::Uuid;
 
+/// Columns that are not named in `$10` keep what is there, which `price::real` or an infinite time in Rust may not tell exactly.
 const UPSERT: &str = "
     INSERT INTO public.videos AS old (id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url)
     SELECT id, title, description, genre, maker, price, duration_seconds,
@@ -15,9 +16,14 @@ const UPSERT: &str = "
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::real[], $7::real[], $8::bigint[], $9::text[])
          AS new (id, title, description, genre, maker, price, duration_seconds, published_at_us, thumbnail_url)
     ON CONFLICT (id) DO UPDATE SET
-        title = excluded.title, description = excluded.description, genre = excluded.genre, maker = excluded.maker,
-        price = excluded.price, duration_seconds = excluded.duration_seconds,
-        published_at = excluded.published_at, thumbnail_url = excluded.thumbnail_url";
+        title = CASE WHEN 'title' = ANY ($10) THEN excluded.title ELSE old.title END,
+        description = CASE WHEN 'description' = ANY ($10) THEN excluded.description ELSE old.description END,
+        genre = CASE WHEN 'genre' = ANY ($10) THEN excluded.genre ELSE old.genre END,
+        maker = CASE WHEN 'maker' = ANY ($10) THEN excluded.maker ELSE old.maker END,
+        price = CASE WHEN 'price' = ANY ($10) THEN excluded.price ELSE old.price END,
+        duration_seconds = CASE WHEN 'duration_seconds' = ANY ($10) THEN excluded.duration_seconds ELSE old.duration_seconds END,
+        published_at = CASE WHEN 'published_at' = ANY ($10) THEN excluded.published_at ELSE old.published_at END,
+        thumbnail_url = CASE WHEN 'thumbnail_url' = ANY ($10) THEN excluded.thumbnail_url ELSE old.thumbnail_url END";
 
 /// Statements that replace the names of videos: names not yet there ($1), links of the videos ($1), links ($1 video, $2 name).
 struct Names {
@@ -46,17 +52,26 @@ const PERFORMERS: Names = Names {
 };
 
 impl Postgres {
-    pub(crate) async fn write_videos(&self, videos: &[Video]) -> Result<VideosWritten, StoreError> {
+    pub(crate) async fn write_videos(
+        &self,
+        columns: VideoColumns,
+        videos: &[Video],
+    ) -> Result<VideosWritten, StoreError> {
         let mut session = self.begin_bulk().await?;
         let mut written = VideosWritten::default();
         for chunk in videos.chunks(CHUNK) {
             let ids: Vec<Uuid> = chunk.iter().map(|video| video.id).collect();
-            let (changed, part) = changes(chunk, &by_id(&mut session, &ids).await?);
+            let (changed, part) = changes(chunk, columns, &by_id(&mut session, &ids).await?);
             written.inserted += part.inserted;
             written.updated += part.updated;
-            if !changed.is_empty() {
-                upsert(&mut session, &changed).await?;
+            if changed.is_empty() {
+                continue;
+            }
+            upsert(&mut session, columns, &changed).await?;
+            if columns.contains(VideoColumn::Tags) {
                 replace(&mut session, &TAGS, &changed, |video| &video.tags).await?;
+            }
+            if columns.contains(VideoColumn::Performers) {
                 replace(&mut session, &PERFORMERS, &changed, |video| {
                     &video.performers
                 })
@@ -92,7 +107,11 @@ fn column<'a, T: 'a>(videos: &'a [Video], field: impl Fn(&'a Video) -> T) -> Vec
     videos.iter().map(field).collect()
 }
 
-async fn upsert(session: &mut Session, videos: &[Video]) -> Result<(), StoreError> {
+async fn upsert(
+    session: &mut Session,
+    columns: VideoColumns,
+    videos: &[Video],
+) -> Result<(), StoreError> {
     query(UPSERT)
         .bind(column(videos, |video| video.id))
         .bind(column(videos, |video| &*video.title))
@@ -103,6 +122,7 @@ async fn upsert(session: &mut Session, videos: &[Video]) -> Result<(), StoreErro
         .bind(column(videos, |video| video.duration_seconds))
         .bind(column(videos, |video| video.published_at_us))
         .bind(column(videos, |video| video.thumbnail_url.as_deref()))
+        .bind(columns.names())
         .execute(&mut **session)
         .await?;
     Ok(())
@@ -136,10 +156,11 @@ async fn replace(
 
 async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Video>, StoreError> {
     let mut catalogue = CatalogueBuilder::default();
-    // Casts, because the application's own table may count in cents or whole seconds.
+    // Casts, because the application's own table may count in cents or whole seconds. An infinite time says nothing of when.
     let rows = query(
         "SELECT id, coalesce(title, '') AS title, coalesce(description, '') AS description, genre, maker, price::real,
-                duration_seconds::real, (extract(epoch FROM published_at) * 1000000)::bigint AS published_at_us, thumbnail_url
+                duration_seconds::real, thumbnail_url,
+                (CASE WHEN isfinite(published_at) THEN extract(epoch FROM published_at) END * 1000000)::bigint AS published_at_us
          FROM public.videos WHERE id = ANY ($1)",
     )
     .bind(ids)
@@ -181,8 +202,8 @@ fn video(row: &PgRow) -> Result<Video, sqlx::Error> {
         maker: row.try_get(4)?,
         price: row.try_get(5)?,
         duration_seconds: row.try_get(6)?,
-        published_at_us: row.try_get(7)?,
-        thumbnail_url: row.try_get(8)?,
+        thumbnail_url: row.try_get(7)?,
+        published_at_us: row.try_get(8)?,
         ..Video::default()
     })
 }

@@ -88,17 +88,20 @@ impl SnapshotBuilder {
         Ok(())
     }
 
-    pub(crate) fn finish(self, options: SnapshotOptions) -> Snapshot {
+    /// Ages count back from the latest row that has come by `now_us`: one that is dated in the future makes nothing old.
+    pub(crate) fn finish(self, options: SnapshotOptions, now_us: i64) -> Snapshot {
         let (ids, ranks) = rank(self.users);
         let [mut likes, mut skips] =
             [self.likes, self.skips].map(|rows| ordered_pairs(rows, &ranks));
-        let latest = [&likes, &skips]
-            .into_iter()
-            .filter_map(|rows| rows.last())
-            .map(|row| row.at_us)
-            .max();
-        if let (Some(latest), Some(days)) = (latest, options.max_age_days) {
-            let oldest = latest - i64::from(days) * DAY_US;
+        let latest_of = |rows: &[Row]| rows.last().map(|row| row.at_us);
+        let latest = latest_of(&likes).max(latest_of(&skips));
+        let come = |rows: &[Row]| {
+            let come = rows.partition_point(|row| row.at_us <= now_us);
+            latest_of(&rows[..come])
+        };
+        let clock = come(&likes).max(come(&skips));
+        if let (Some(clock), Some(days)) = (clock, options.max_age_days) {
+            let oldest = clock - i64::from(days) * DAY_US;
             for rows in [&mut likes, &mut skips] {
                 rows.drain(..rows.partition_point(|row| row.at_us < oldest));
             }

@@ -1,5 +1,5 @@
 use super::{Sqlite, now_us};
-use crate::registry::{ActivationRow, Details, Record};
+use crate::registry::{ActivationRow, Details, Record, same_model};
 use crate::{
     Activation, ActivationRecord, Lease, ModelDetails, ModelRecord, ModelState, NewModel,
     StoreError,
@@ -31,9 +31,8 @@ impl Sqlite {
                  state = 'loading', embedding_dim = excluded.embedding_dim, created_at = excluded.created_at,
                  cut_off = excluded.cut_off, snapshot_sha256 = excluded.snapshot_sha256,
                  hyperparameters = excluded.hyperparameters, metrics = excluded.metrics,
-                 manifest_sha256 = excluded.manifest_sha256, erasures_seen = excluded.erasures_seen, verdict = NULL,
-                 pruned_at = NULL
-             WHERE state <> 'active'",
+                 erasures_seen = excluded.erasures_seen, verdict = NULL, pruned_at = NULL
+             WHERE state <> 'active' AND manifest_sha256 = excluded.manifest_sha256",
         )
         .bind(model.version)
         .bind(model.embedding_dim as i64)
@@ -46,10 +45,17 @@ impl Sqlite {
         .bind(model.erasures_seen)
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
         if done.rows_affected() == 0 {
+            let registered: String = sqlx::query_scalar(
+                "SELECT manifest_sha256 FROM twotower_models WHERE version = ?1",
+            )
+            .bind(model.version)
+            .fetch_one(&mut *transaction)
+            .await?;
+            same_model(model.version, &registered, &model.manifest_sha256)?;
             return Err(StoreError::ActiveModel(model.version));
         }
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -181,7 +187,8 @@ impl Sqlite {
     pub(crate) async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let record: Option<Record> = sqlx::query_as(
-            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen
+            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen,
+                    manifest_sha256
              FROM twotower_models WHERE version = ?1",
         )
         .bind(version)
@@ -189,7 +196,7 @@ impl Sqlite {
         .await?;
         let record = record.ok_or(StoreError::UnknownModel(version))?;
         let details: Details = sqlx::query_as(
-            "SELECT retired_at, snapshot_sha256, hyperparameters, manifest_sha256, reason, verdict
+            "SELECT retired_at, snapshot_sha256, hyperparameters, reason, verdict
              FROM twotower_models WHERE version = ?1",
         )
         .bind(version)
@@ -200,7 +207,8 @@ impl Sqlite {
 
     pub(crate) async fn active_model(&self) -> Result<Option<ModelRecord>, StoreError> {
         let record: Option<Record> = sqlx::query_as(
-            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen
+            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen,
+                    manifest_sha256
              FROM twotower_active_model JOIN twotower_models USING (version)",
         )
         .fetch_optional(&self.pool)
@@ -210,7 +218,8 @@ impl Sqlite {
 
     pub(crate) async fn models(&self) -> Result<Vec<ModelRecord>, StoreError> {
         let records: Vec<Record> = sqlx::query_as(
-            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen
+            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen,
+                    manifest_sha256
              FROM twotower_models ORDER BY version DESC",
         )
         .fetch_all(&self.pool)

@@ -1,6 +1,6 @@
 use super::{CHUNK, Sqlite, now_us};
 use crate::store::changes;
-use crate::{StoreError, VideosWritten};
+use crate::{StoreError, VideoColumn, VideoColumns, VideosWritten};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -8,23 +8,33 @@ use std::collections::HashMap;
 use twotower_core::feature::{CatalogueBuilder, Video, VideoRef};
 use uuid::Uuid;
 
+/// Columns that are not named in `?3` keep what is there.
 const UPSERT: &str = "
     INSERT INTO videos (id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url, created_at)
     SELECT unhex(value ->> 'id', '-'), value ->> 'title', value ->> 'description', value ->> 'genre', value ->> 'maker',
            value ->> 'price', value ->> 'duration_seconds', value ->> 'published_at_us', value ->> 'thumbnail_url', ?2
     FROM json_each(?1) WHERE true
     ON CONFLICT (id) DO UPDATE SET
-        title = excluded.title, description = excluded.description, genre = excluded.genre, maker = excluded.maker,
-        price = excluded.price, duration_seconds = excluded.duration_seconds,
-        published_at = excluded.published_at, thumbnail_url = excluded.thumbnail_url";
+        title = iif('title' IN (SELECT value FROM json_each(?3)), excluded.title, title),
+        description = iif('description' IN (SELECT value FROM json_each(?3)), excluded.description, description),
+        genre = iif('genre' IN (SELECT value FROM json_each(?3)), excluded.genre, genre),
+        maker = iif('maker' IN (SELECT value FROM json_each(?3)), excluded.maker, maker),
+        price = iif('price' IN (SELECT value FROM json_each(?3)), excluded.price, price),
+        duration_seconds = iif('duration_seconds' IN (SELECT value FROM json_each(?3)), excluded.duration_seconds, duration_seconds),
+        published_at = iif('published_at' IN (SELECT value FROM json_each(?3)), excluded.published_at, published_at),
+        thumbnail_url = iif('thumbnail_url' IN (SELECT value FROM json_each(?3)), excluded.thumbnail_url, thumbnail_url)";
 
-/// Replaces the tags and performers of the videos in `?1`.
-const TERMS: [&str; 6] = [
+/// Replaces the tags of the videos in `?1`.
+const TAGS: [&str; 3] = [
     "INSERT INTO tags (name) SELECT name.value FROM json_each(?1) AS video, json_each(video.value, '$.tags') AS name
      WHERE true ON CONFLICT DO NOTHING",
     "DELETE FROM video_tags WHERE video_id IN (SELECT unhex(value ->> 'id', '-') FROM json_each(?1))",
     "INSERT INTO video_tags (video_id, tag_id) SELECT unhex(video.value ->> 'id', '-'), tags.id
      FROM json_each(?1) AS video, json_each(video.value, '$.tags') AS name JOIN tags ON tags.name = name.value",
+];
+
+/// Replaces their performers.
+const PERFORMERS: [&str; 3] = [
     "INSERT INTO performers (name) SELECT name.value FROM json_each(?1) AS video, json_each(video.value, '$.performers') AS name
      WHERE true ON CONFLICT DO NOTHING",
     "DELETE FROM video_performers WHERE video_id IN (SELECT unhex(value ->> 'id', '-') FROM json_each(?1))",
@@ -34,21 +44,31 @@ const TERMS: [&str; 6] = [
 ];
 
 impl Sqlite {
-    pub(crate) async fn write_videos(&self, videos: &[Video]) -> Result<VideosWritten, StoreError> {
+    pub(crate) async fn write_videos(
+        &self,
+        columns: VideoColumns,
+        videos: &[Video],
+    ) -> Result<VideosWritten, StoreError> {
+        let names = json(&columns.names())?;
+        let tags = columns.contains(VideoColumn::Tags).then_some(TAGS);
+        let performers = columns
+            .contains(VideoColumn::Performers)
+            .then_some(PERFORMERS);
         let mut transaction = self.write().await?;
         let mut written = VideosWritten::default();
         for chunk in videos.chunks(CHUNK) {
             let ids: Vec<Uuid> = chunk.iter().map(|video| video.id).collect();
-            let (changed, part) = changes(chunk, &by_id(&mut transaction, &ids).await?);
+            let (changed, part) = changes(chunk, columns, &by_id(&mut transaction, &ids).await?);
             written.inserted += part.inserted;
             written.updated += part.updated;
             let rows = json(&changed)?;
             sqlx::query(UPSERT)
                 .bind(&rows)
                 .bind(now_us())
+                .bind(&names)
                 .execute(&mut *transaction)
                 .await?;
-            for statement in TERMS {
+            for statement in [tags, performers].into_iter().flatten().flatten() {
                 sqlx::query(statement)
                     .bind(&rows)
                     .execute(&mut *transaction)

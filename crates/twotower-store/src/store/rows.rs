@@ -22,6 +22,17 @@ impl Default for ConnectOptions {
     }
 }
 
+impl ConnectOptions {
+    /// The same for those who wait for `limit` and no longer.
+    #[must_use]
+    pub fn hurried(self, limit: Duration) -> Self {
+        Self {
+            statement_timeout: self.statement_timeout.min(limit),
+            ..self
+        }
+    }
+}
+
 /// Connections of a store, as of one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Connections {

@@ -18,6 +18,24 @@ use uuid::Uuid;
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Store {
+    /// The same store, over the same connections, for those who wait for `limit` and no longer: no statement takes more time on the server,
+    /// besides those of bulk work. Where that is shorter already it stays.
+    ///
+    /// What somebody stops waiting for closes its connection, and a server that waits for a lock does not notice that: it would go on for as
+    /// long as the statement may take, and the next one beside it on a new connection.
+    #[must_use]
+    pub fn hurried(&self, limit: Duration) -> Self {
+        let engine = match &self.engine {
+            Engine::Postgres(engine) => Engine::Postgres(engine.hurried(limit)),
+            Engine::Sqlite(engine) => Engine::Sqlite(engine.clone()),
+        };
+        Self {
+            engine,
+            options: self.options.hurried(limit),
+            ..self.clone()
+        }
+    }
+
     /// Every like, the latest `skip_limit` skips and every block of a user, as of one moment and in one round trip;
     /// [`StoreError::ErasedUser`] of one who was erased.
     pub async fn user_state(&self, user: Uuid, skip_limit: u32) -> Result<UserState, StoreError> {
@@ -127,7 +145,8 @@ impl Store {
     /// Listens for changes to what is kept of users, on a connection besides those of the pool.
     ///
     /// `None` where changes cannot be heard: SQLite has no such thing, a pooler in transaction mode lets no notification
-    /// through, and a table `likes` or `skips` of the application's own may bear no triggers.
+    /// through, and a table `likes` or `skips` of the application's own may bear no triggers. Or not now: a database may be too busy for
+    /// the notification by which that is found out. So, but with SQLite, it may be worth another try later.
     pub async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
         let limit = self.options.statement_timeout + UserChanges::CONNECT_TIMEOUT;
         call!(self, limit, listen_user_changes())

@@ -1,4 +1,4 @@
-use super::{VideoCard, VideosWritten};
+use super::{VideoCard, VideoColumns, VideosWritten};
 use crate::StoreError;
 use std::collections::HashMap;
 use twotower_core::feature::Video;
@@ -70,26 +70,27 @@ fn check(video: &Video) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Which of `videos` differ from what is there, and how many of them are new.
+/// Which of `videos` differ in `columns` from what is there, each as it will be then, and how many of them are new.
 pub(crate) fn changes(
     videos: &[Video],
+    columns: VideoColumns,
     existing: &HashMap<Uuid, Video>,
 ) -> (Vec<Video>, VideosWritten) {
     let mut written = VideosWritten::default();
     let changed = videos
         .iter()
-        .filter(|video| match existing.get(&video.id) {
+        .filter_map(|video| match existing.get(&video.id) {
             None => {
                 written.inserted += 1;
-                true
+                Some(columns.over(&Video::default(), video))
             }
             Some(old) => {
-                let differs = old != *video;
+                let merged = columns.over(old, video);
+                let differs = merged != *old;
                 written.updated += u64::from(differs);
-                differs
+                differs.then_some(merged)
             }
         })
-        .cloned()
         .collect();
     (changed, written)
 }

@@ -14,6 +14,10 @@ mod lease;
 
 mod schema;
 
+mod migrations;
+
 mod serving;
 
 mod maintenance;
+
+mod restore;

@@ -4,8 +4,8 @@ use crate::database;
 use sqlx::{Connection, Executor, SqliteConnection};
 use twotower_core::feature::Video;
 use twotower_store::{
-    ConnectOptions, EmbeddingRow, InteractionKind, SnapshotOptions, Source, Store, StoreKind,
-    VectorSummary, VectorTable,
+    ConnectOptions, EmbeddingRow, InteractionKind, SnapshotOptions, Source, Store, StoreError,
+    StoreKind, VectorSummary, VectorTable,
 };
 use uuid::Uuid;
 
@@ -125,6 +125,27 @@ async fn an_address_that_leads_nowhere_is_named() {
         .await
         .unwrap_err();
     assert!(!error.to_string().contains("s3cret"), "{error}");
+}
+
+#[tokio::test]
+async fn no_file_is_made_for_who_asks_for_one_that_exists() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a file.db");
+    let options = ConnectOptions::default();
+    let url = format!("sqlite://{}/a%20file.db", folder.path().display());
+    for url in [url.clone(), format!("{url}?mode=rwc")] {
+        let error = Store::connect_existing(&url, options).await.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::NoFile(path) if *path == file) && error.is_usage(),
+            "{error}"
+        );
+        assert!(!file.exists());
+    }
+    Store::connect(&url, options).await.unwrap().close().await;
+    let store = Store::connect_existing(&url, options).await.unwrap();
+    store.migrate().await.unwrap();
+    let memory = Store::connect_existing("sqlite::memory:", options).await;
+    memory.unwrap().migrate().await.unwrap();
 }
 
 /// A reader sees its own moment, whatever is written meanwhile; a writer waits for another.

@@ -16,6 +16,8 @@ mod answer;
 
 mod rows;
 
+mod erasure;
+
 mod seed;
 
 mod schedule;

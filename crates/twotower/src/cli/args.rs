@@ -23,8 +23,15 @@ use crate::config::Training;
 use crate::import::ImportArgs;
 use crate::serve::ServeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::convert::Infallible;
 use std::path::PathBuf;
 use twotower_core::split::SplitKind;
+
+/// Names the database.
+const DATABASE_VARIABLE: &str = "DATABASE_URL";
+
+/// Where nothing does.
+const DEFAULT_DATABASE: &str = "sqlite://twotower.db";
 
 /// A two-tower recommender for the database a team already has.
 ///
@@ -47,9 +54,10 @@ pub struct GlobalArgs {
     #[arg(
         long,
         global = true,
-        env = "DATABASE_URL",
+        env = DATABASE_VARIABLE,
         hide_env_values = true,
-        default_value = "sqlite://twotower.db",
+        default_value = DEFAULT_DATABASE,
+        value_parser = |text: &str| Ok::<_, Infallible>(database(text, std::env::var(DATABASE_VARIABLE).ok())),
         value_name = "URL"
     )]
     pub db_url: String,
@@ -83,6 +91,15 @@ pub struct GlobalArgs {
         default_value = "auto"
     )]
     pub log_format: LogFormat,
+}
+
+/// An empty address counts as none, as in `--db-url "$DATABASE_URL"` where that is not set: `variable` counts then, and else the
+/// default.
+fn database(text: &str, variable: Option<String>) -> String {
+    let mut named = std::iter::once(text.to_owned()).chain(variable);
+    named
+        .find(|address| !address.trim().is_empty())
+        .unwrap_or_else(|| DEFAULT_DATABASE.into())
 }
 
 /// How log lines look.
@@ -223,5 +240,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_empty_address_is_none() {
+        let variable = || Some("postgresql://a/b".to_owned());
+        assert_eq!(database("sqlite://x.db", variable()), "sqlite://x.db");
+        for empty in ["", " "] {
+            assert_eq!(database(empty, variable()), "postgresql://a/b");
+            assert_eq!(database(empty, Some(empty.into())), DEFAULT_DATABASE);
+            assert_eq!(database(empty, None), DEFAULT_DATABASE);
+        }
     }
 }

@@ -1,7 +1,7 @@
 use super::args::{Cli, Command, GlobalArgs};
 use super::experiment::{self, ExperimentArgs};
 use super::models::{self, ModelsArgs};
-use super::output::print;
+use super::output::{lost, print, put};
 use super::{
     alert, backup, demo, doctor, erase, evaluate, export, load, maintain, prune, restore,
     run as run_job, scale, schedule, shell, storage, train, tune, update,
@@ -12,7 +12,7 @@ use crate::jobs::{Interrupt, Retry};
 use crate::log_file::LogFile;
 use crate::operations;
 use crate::progress::Progress;
-use crate::serve::{self, ServeArgs};
+use crate::serve::{self, ServeArgs, UsageError};
 use serde_json::json;
 use std::sync::Mutex;
 use twotower_store::{Store, StoreKind};
@@ -28,10 +28,9 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
     let config = Config::load(global.config.as_deref())?;
     if let Command::Serve(args) = command {
         let store = connect(&global, &config).await?;
-        anyhow::ensure!(
-            args.replica_url().is_none() || store.kind() == StoreKind::Postgres,
-            "--replica-url names a replica of a PostgreSQL server, and the database is a file: leave it out, or set DATABASE_URL"
-        );
+        if args.replica_url().is_some() && store.kind() != StoreKind::Postgres {
+            return Err(UsageError::ReplicaOfFile.into());
+        }
         return serve(store, args, &config).await;
     }
     let interrupt = interrupt_on_signal();
@@ -42,7 +41,7 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
     match command {
         Command::Demo(args) => Box::pin(demo::run(args, config, global, interrupt)).await,
         Command::Migrate => ends("migrate", migrate(config, global)).await,
-        Command::Import(args) => ends("import", import(&args, config, global)).await,
+        Command::Import(args) => ends("import", import(&args, config, global, interrupt)).await,
         Command::Export(args) => {
             ends("export", export::run(&args, config, global, interrupt)).await
         }
@@ -139,8 +138,8 @@ async fn ends(command: &str, work: impl Future<Output = anyhow::Result<()>>) -> 
 /// What the program says about itself asks for no configuration. What is redirected to a file ends without the line that says so.
 fn about_itself(command: &Command, global: &GlobalArgs) -> Option<anyhow::Result<()>> {
     match command {
-        Command::Openapi => print!("{}", serve::openapi_document()),
-        Command::Completions(args) => print!("{}", shell::completions(args)),
+        Command::Openapi => put(&serve::openapi_document()),
+        Command::Completions(args) => put(&shell::completions(args)),
         Command::Prepare(args) => return Some(scale::run("prepare", args, global)),
         Command::Embed(args) => return Some(scale::run("embed", args, global)),
         Command::Scheduler(args) => return Some(scale::run("scheduler", args, global)),
@@ -201,9 +200,23 @@ async fn stop_signal() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
-/// Connects to the store. The embedded one gets its schema at once: nobody else would give it one.
+/// Connects to the store. The embedded one gets its schema at once, nobody else would give it one; but its file must be there: in a database
+/// that was made just now there is nobody to erase and nothing to back up, and to say that it was done would be wrong.
 pub(super) async fn connect(global: &GlobalArgs, config: &Config) -> anyhow::Result<Store> {
+    let store = Store::connect_existing(&global.db_url, config.database.options()).await?;
+    with_schema(store).await
+}
+
+/// Connects as [`connect`] does, for what fills a database: it may begin with a file of its own.
+pub(super) async fn connect_or_create(
+    global: &GlobalArgs,
+    config: &Config,
+) -> anyhow::Result<Store> {
     let store = Store::connect(&global.db_url, config.database.options()).await?;
+    with_schema(store).await
+}
+
+async fn with_schema(store: Store) -> anyhow::Result<Store> {
     if store.kind() == StoreKind::Sqlite {
         store.migrate().await?;
     }
@@ -220,7 +233,7 @@ pub(super) async fn connect_patiently(
 ) -> anyhow::Result<Store> {
     let store = retry
         .run("connect to the database", || {
-            Store::connect(&global.db_url, config.database.options())
+            Store::connect_existing(&global.db_url, config.database.options())
         })
         .await?;
     if store.kind() == StoreKind::Sqlite && write {
@@ -253,10 +266,16 @@ async fn migrate(config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn import(args: &ImportArgs, config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
-    let store = connect(global, config).await?;
+async fn import(
+    args: &ImportArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    import::check(args)?;
+    let store = connect_or_create(global, config).await?;
     let progress = Mutex::new(Progress::start("import", 0));
-    let report = import::run(&store, args, &|rows, file| {
+    let report = import::run(&store, args, interrupt, &|rows, file| {
         if let Ok(mut progress) = progress.lock() {
             progress.set(rows, file);
         }
@@ -278,7 +297,9 @@ async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result
     .await
 }
 
-/// The line that scripts look for.
+/// The line that scripts look for, unless they would look for a result in vain.
 pub(super) fn done(command: &str) {
-    tracing::info!("{command} completed successfully");
+    if !lost() {
+        tracing::info!("{command} completed successfully");
+    }
 }

@@ -1,8 +1,8 @@
 //! `twotower demo`.
 
 use super::args::GlobalArgs;
-use super::commands::{connect, done};
-use super::output::print;
+use super::commands::{connect_or_create, done};
+use super::output::{print, put};
 use super::{evaluate, update};
 use crate::config::Config;
 use crate::demo::GeneratorOptions;
@@ -81,7 +81,7 @@ pub(super) async fn run(
     global: &GlobalArgs,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let store = connect(global, config)
+    let store = connect_or_create(global, config)
         .await
         .context("open the demo's database")?;
     let mut config = config.clone();
@@ -110,10 +110,10 @@ pub(super) async fn run(
     let Some(server) = server.filter(|_| !interrupt.is_set()) else {
         return Ok(());
     };
-    println!(
-        "open http://{} in a browser; Ctrl-C ends it",
+    put(&format!(
+        "open http://{} in a browser; Ctrl-C ends it\n",
         server.address()
-    );
+    ));
     let interrupt = interrupt.clone();
     server
         .serve(async move {

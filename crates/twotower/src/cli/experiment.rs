@@ -8,7 +8,9 @@ use crate::jobs::operator;
 use crate::serve::rfc3339;
 use clap::{Args, Subcommand};
 use serde_json::json;
+use std::num::ParseFloatError;
 use std::time::{Duration, UNIX_EPOCH};
+use thiserror::Error;
 use twotower_core::ab_test::Estimate;
 use twotower_store::Store;
 
@@ -39,7 +41,7 @@ pub struct StartArgs {
     pub challenger: i64,
 
     /// Share of the users who get it
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = share)]
     pub share: f64,
 
     /// Why, for the record
@@ -49,6 +51,24 @@ pub struct StartArgs {
     /// Who, for the record [default: the user of the operating system]
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
+}
+
+/// Why a text is no share.
+#[derive(Debug, Error)]
+enum ShareError {
+    #[error(transparent)]
+    Number(#[from] ParseFloatError),
+    #[error("expected more than 0 and less than 1")]
+    Range,
+}
+
+fn share(text: &str) -> Result<f64, ShareError> {
+    let share: f64 = text.parse()?;
+    if share > 0.0 && share < 1.0 {
+        Ok(share)
+    } else {
+        Err(ShareError::Range)
+    }
 }
 
 /// Arguments of `twotower experiment report`.

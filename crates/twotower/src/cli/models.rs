@@ -221,7 +221,7 @@ fn describe(shown: &Shown) -> anyhow::Result<String> {
         format!("to be retired by {}", minute(shown.retire_by_us)),
         format!("data until       {}", minute(record.cut_off_us)),
         format!("snapshot         {}", details.snapshot_sha256),
-        format!("manifest         {}", details.manifest_sha256),
+        format!("manifest         {}", record.manifest_sha256),
         format!(
             "reason           {}",
             details.reason.as_deref().unwrap_or("-")
@@ -281,6 +281,7 @@ mod tests {
             metrics: json!({ "validation": { "ndcg_at_10": 0.09125 } }),
             pruned_at_us: None,
             erasures_seen: None,
+            manifest_sha256: String::new(),
         };
         let listed = ListedModel {
             record,

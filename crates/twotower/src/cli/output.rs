@@ -1,7 +1,8 @@
 use super::args::{GlobalArgs, LogFormat};
 use crate::log_file::LogFile;
 use anyhow::Context;
-use std::io::IsTerminal;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -74,6 +75,8 @@ where
 {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
+        // Of a line that cannot be written it would tell on standard error, and panic where that is what takes no more.
+        .log_internal_errors(false)
         .with_target(false);
     match style {
         Style::Json => lines.json().boxed(),
@@ -82,14 +85,41 @@ where
     }
 }
 
+/// Whether standard output took less than was to be said.
+static LOST: AtomicBool = AtomicBool::new(false);
+
 /// Prints the result: JSON if asked for, else `text`.
 pub(super) fn print(json: bool, value: &impl serde::Serialize, text: &str) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(value)?);
+        put(&format!("{}\n", serde_json::to_string_pretty(value)?));
     } else if !text.is_empty() {
-        println!("{text}");
+        put(&format!("{text}\n"));
     }
     Ok(())
+}
+
+/// Writes to standard output, as it stands. Where that fails, what was done before is done all the same: the command goes on to its own
+/// end, and [`lost`] keeps it from passing for a success.
+pub(super) fn put(text: &str) {
+    if let Err(error) = write(text, &mut io::stdout().lock()) {
+        LOST.store(true, Ordering::Relaxed);
+        tracing::error!(
+            "the result cannot be written to standard output ({error}), so that it is lost or cut off; what the command has done is done"
+        );
+    }
+}
+
+/// Whether something that was [`put`] did not arrive.
+pub(super) fn lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// A reader who has gone, as `head` does, has read enough: that is no error.
+fn write(text: &str, to: &mut impl Write) -> io::Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// An error with its causes, the outermost first. Many errors of libraries repeat their cause in their own words: what has
@@ -113,6 +143,26 @@ pub(super) fn said(error: &anyhow::Error) -> String {
 mod tests {
     use super::*;
     use anyhow::anyhow;
+
+    /// Takes nothing.
+    struct Closed(ErrorKind);
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_a_reader_who_has_gone_is_no_error() {
+        assert!(write("x", &mut Closed(ErrorKind::BrokenPipe)).is_ok());
+        let full = write("x", &mut Closed(ErrorKind::StorageFull));
+        assert_eq!(full.unwrap_err().kind(), ErrorKind::StorageFull);
+    }
 
     #[test]
     fn no_cause_is_told_twice() {

@@ -47,15 +47,18 @@ pub(super) async fn run(
         dry_run: args.dry_run,
         update: config.update.clone(),
     };
-    let store = Retry::new(config.update.attempts)
-        .run("connect to the database", || {
-            Store::connect(&global.db_url, config.database.options())
-        })
-        .await?;
-    // Into a database with nothing in it, too.
-    if !args.dry_run {
+    let (url, options) = (&global.db_url, config.database.options());
+    let retry = Retry::new(config.update.attempts);
+    let what = "connect to the database";
+    // Into a database with nothing in it, too, and into a new file.
+    let store = if args.dry_run {
+        let connect = || Store::connect_existing(url, options);
+        retry.run(what, connect).await?
+    } else {
+        let store = retry.run(what, || Store::connect(url, options)).await?;
         store.migrate().await?;
-    }
+        store
+    };
     check_schema(&store).await?;
     let report = restore(&store, &job, interrupt).await?;
     print(global.json, &report, &describe(&report))
@@ -77,6 +80,12 @@ fn describe(report: &RestoreReport) -> String {
         lines.push(format!(
             "{} vectors of users who were erased were left out",
             restored.erased_left_out
+        ));
+    }
+    for version in &report.without_user_tower {
+        lines.push(format!(
+            "no folder of version {version} to write its user tower from: `twotower update` does that once the folder is there \
+             (--model-path); until then recommend_videos goes by the stored vectors of users"
         ));
     }
     for newer in &restored.newer {

@@ -1,6 +1,7 @@
 //! Commands of the program `twotower-scale`, which brings the engines for many machines and is built apart.
 
 use super::args::GlobalArgs;
+use super::output::put;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use std::env::consts::EXE_SUFFIX;
@@ -43,9 +44,9 @@ pub(super) fn run(command: &str, args: &ScaleArgs, global: &GlobalArgs) -> anyho
     let asks = |argument: &OsString| argument == "--help" || argument == "-h";
     match error.kind() {
         ErrorKind::NotFound if args.arguments.iter().any(asks) => {
-            println!(
-                "Usage: twotower {command} [ARGUMENTS]...\n\nThe program {PROGRAM}, which lists them, is not installed: see docs/scaling.md"
-            );
+            put(&format!(
+                "Usage: twotower {command} [ARGUMENTS]...\n\nThe program {PROGRAM}, which lists them, is not installed: see docs/scaling.md\n"
+            ));
             Ok(())
         }
         ErrorKind::NotFound => Err(anyhow!(

@@ -8,6 +8,7 @@ use crate::jobs::Interrupt;
 use crate::log_file::LogFile;
 use crate::operations::{self, ScheduleError, ScheduleOptions};
 use clap::Args;
+use twotower_store::{Store, StoreError};
 
 /// Arguments of `twotower schedule`.
 #[derive(Debug, Clone, Args)]
@@ -24,6 +25,7 @@ pub(super) async fn run(
     log_file: Option<LogFile>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
+    refuse_missing_file(config, global).await?;
     let (place, program) = at_home(config, global, log_file)?;
     let options = ScheduleOptions { once: args.once };
     let ran = operations::schedule(&place, &program, options, interrupt).await?;
@@ -31,6 +33,19 @@ pub(super) async fn run(
         print(global.json, &ran, "")?;
         if !ran.failed.is_empty() {
             return Err(ScheduleError::Failed(ran.failed).into());
+        }
+    }
+    Ok(())
+}
+
+/// A database that is away is waited for, and a file that was never there would be waited for in vain.
+async fn refuse_missing_file(config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
+    if global.db_url.starts_with("sqlite:") {
+        let opened = Store::connect_existing(&global.db_url, config.database.options()).await;
+        match opened {
+            Err(error @ StoreError::NoFile(_)) => return Err(error.into()),
+            Err(_) => {}
+            Ok(store) => store.close().await,
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
 use super::{ConfigError, Setting};
-use crate::serve::{Concurrency, CorsOrigins, Limits, UserRate};
+use crate::serve::{Concurrency, CorsOrigins, Limits, UsageError, UserRate};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub struct Serve {
     pub header_seconds: u32,
     /// For a request's body, seconds.
     pub body_seconds: u32,
+    /// For a client to take anything more of its answer, seconds.
+    pub write_seconds: u32,
     /// Open connections.
     pub connections: u32,
     /// Fewest requests worked on at once, however slow they are.
@@ -58,6 +60,7 @@ impl Default for Serve {
             request_seconds: 30,
             header_seconds: 10,
             body_seconds: 5,
+            write_seconds: 10,
             connections: 2048,
             concurrency_minimum: 8,
             concurrency_maximum: 256,
@@ -79,6 +82,7 @@ impl Serve {
             answers_kept: Duration::from_secs(self.cache_seconds.into()),
             header_read: Duration::from_secs(self.header_seconds.into()),
             body_read: Duration::from_secs(self.body_seconds.into()),
+            write: Duration::from_secs(self.write_seconds.into()),
             connections: self.connections as usize,
             concurrency: Concurrency {
                 minimum: self.concurrency_minimum as usize,
@@ -97,14 +101,14 @@ impl Serve {
     ///
     /// # Errors
     /// If the flag is outside the range of the file's key.
-    pub fn replica_max_lag(&self, flag: Option<u32>) -> anyhow::Result<Duration> {
+    pub fn replica_max_lag(&self, flag: Option<u32>) -> Result<Duration, UsageError> {
         let (least, most) = REPLICA_MAX_LAG_MS;
         let ms = flag.unwrap_or(self.replica_max_lag_ms);
-        anyhow::ensure!(
-            (least..=most).contains(&ms),
-            "--replica-max-lag-ms is {ms}, expected {least} to {most}"
-        );
-        Ok(Duration::from_millis(ms.into()))
+        if (least..=most).contains(&ms) {
+            Ok(Duration::from_millis(ms.into()))
+        } else {
+            Err(UsageError::ReplicaMaxLag { ms, least, most })
+        }
     }
 
     /// The origins, which were checked when the file was read.
@@ -124,6 +128,7 @@ impl Serve {
             ("request_seconds", self.request_seconds, 1, 600),
             ("header_seconds", self.header_seconds, 1, 600),
             ("body_seconds", self.body_seconds, 1, 600),
+            ("write_seconds", self.write_seconds, 1, 600),
             ("connections", self.connections, 1, 100_000),
             (
                 "concurrency_minimum",

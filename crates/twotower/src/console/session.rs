@@ -1,4 +1,5 @@
 use super::Console;
+use crate::import::id;
 use crate::serve::{ApiError, SessionKey, invalid, read_object, refuse_unknown};
 use axum::Json;
 use axum::body::Bytes;
@@ -15,7 +16,7 @@ pub(super) struct Session {
     expires_in_s: u64,
 }
 
-/// `POST /console/session`: a short-lived token for `user`, or for a new one.
+/// `POST /console/session`: a short-lived token for `user`, whose id is read as import reads it, or for a new one.
 pub(super) async fn create(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,
@@ -27,9 +28,9 @@ pub(super) async fn create(
         None => new_user()?,
         Some(value) => value
             .as_str()
-            .and_then(|text| Uuid::try_parse(text).ok())
+            .and_then(id::from_text)
             .filter(|user| !user.is_nil())
-            .ok_or_else(|| invalid("`user` must be a UUID"))?,
+            .ok_or_else(|| invalid(format!("`user` must be {}", id::EXPECTED)))?,
     };
     let token = console.session.mint(user).map_err(ApiError::internal)?;
     Ok(Json(Session {

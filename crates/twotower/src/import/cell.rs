@@ -6,7 +6,9 @@ use uuid::Uuid;
 /// One value of a row as its format hands it over, before anybody asks what it means.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Cell<'a> {
-    /// Null, an empty field, or a column that is not there.
+    /// The column is not there: nothing is said of it.
+    Absent,
+    /// Null or an empty field: not known.
     Missing,
     /// Text that is UTF-8.
     Text(Cow<'a, str>),
@@ -28,7 +30,7 @@ impl Cell<'_> {
     /// What a message says was found. Text is cut short; `private` text is not repeated at all.
     pub(crate) fn describe(&self, private: bool) -> String {
         match self {
-            Self::Missing => "nothing".to_owned(),
+            Self::Absent | Self::Missing => "nothing".to_owned(),
             Self::Text(_) if private => "text".to_owned(),
             Self::Integer(_) | Self::Float(_) if private => "a number".to_owned(),
             Self::Text(text) => quote(text),

@@ -27,20 +27,35 @@ pub(crate) fn read(
             _ => error.into(),
         })?
         .clone();
+    if reader.get_ref().ended() && !headers.is_empty() {
+        return Err(ReadError::Format(
+            "the header has a quote that is never closed".to_owned(),
+        ));
+    }
     let width = headers.len();
     let located = names.locate(&headers.iter().map(str::trim))?;
 
     let mut record = ByteRecord::new();
     while reader.read_byte_record(&mut record)? {
+        // Every line ends, so that a record ends with one; only inside quotes line ends do not count, and the end of the file
+        // has to do. The reader does not mind, and would make a row of all that a stray quote swallowed.
+        let open = reader.get_ref().ended();
+        let lines = record.as_slice().split(|byte| *byte == b'\n');
+        let line_ends = lines.count() as u64 - 1;
         // The reader stands behind the line end of the record, which itself may hold some.
-        let lines = record.as_slice().split(|byte| *byte == b'\n').count();
-        let line = reader.position().line() - lines as u64;
-        let row = if record.len() == width {
+        let line = reader.position().line() - line_ends - u64::from(!open);
+        let row = if open {
+            let found = format!(
+                "a quote that is never closed, which makes one row of the rest of the file (lines {line} to {})",
+                line + line_ends - 1
+            );
+            Err(Defect::row("a closing quote", found))
+        } else if record.len() == width {
             located
                 .iter()
                 .enumerate()
                 .map(|(column, index)| match index {
-                    None => Ok(Cell::Missing),
+                    None => Ok(Cell::Absent),
                     Some(index) => field(&record[*index], column),
                 })
                 .collect::<Result<Vec<_>, _>>()
@@ -96,6 +111,77 @@ mod tests {
             (5, Ok("cat 8 2".into())),
         ];
         assert_eq!(rows(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_a_defect_where_it_begins() {
+        let open = |first: u64, last: u64| {
+            let found = format!(
+                "row: a closing quote, a quote that is never closed, which makes one row of the rest of the file (lines {first} to {last})"
+            );
+            (first, Err(found))
+        };
+        let header = "user_id,video_id,created_at\n";
+        for (body, expected) in [
+            ("ann,7,\"1\nben,8,2\ncat,9,3\n", open(2, 4)),
+            ("ann,7,\"1\r\nben,8,2\r\ncat,9,3\r\n", open(2, 4)),
+            ("ann,7,\"1\nben,8,2", open(2, 3)),
+            ("\n\nann,7,\"1\n\n", open(4, 5)),
+            ("ann,7,\"", open(2, 2)),
+            ("\"ann", open(2, 2)),
+            ("\"", open(2, 2)),
+            ("ann,7,\"1\"\"", open(2, 2)),
+            ("ann,7,\"1\"\"\n", open(2, 2)),
+            ("ann,7,\"1\n\"\"", open(2, 3)),
+            // A wrong number of fields is not what it is about.
+            ("\"ann,7,1\nben,8,2\n", open(2, 3)),
+        ] {
+            let text = format!("{header}{body}");
+            assert_eq!(rows(text.as_bytes()).unwrap(), [expected], "{text:?}");
+        }
+        let text = format!("{header}\"a\nb\",7,1\nann,8,\"2\n");
+        let expected = [(2, Ok("a\nb 7 1".into())), open(4, 4)];
+        assert_eq!(rows(text.as_bytes()).unwrap(), expected);
+        assert!(matches!(
+            rows(b"\"user_id,video_id"),
+            Err(ReadError::Format(_))
+        ));
+    }
+
+    #[test]
+    fn quotes_that_are_closed_are_none_wherever_the_file_ends() {
+        let header = "user_id,video_id,created_at\n";
+        for (last, cell) in [
+            ("\"1\"", "1"),
+            ("\"1\"\"\"", "1\""),
+            ("\"\"\"\"", "\""),
+            ("\"\"", "nothing"),
+            ("\"1\n\"\"\"", "1\n\""),
+            ("\"\n\n\"", "\n\n"),
+            // Quotes inside a field that did not begin with one are text.
+            ("1\"", "1\""),
+            ("1\"2", "1\"2"),
+        ] {
+            for end in ["", "\n", "\r\n", "\r", "\n\n", "\r\n\r\n\n"] {
+                let text = format!("{header}ann,7,{last}{end}");
+                let expected = [(2, Ok(format!("ann 7 {cell}")))];
+                assert_eq!(rows(text.as_bytes()).unwrap(), expected, "{text:?}");
+            }
+        }
+    }
+
+    /// Wherever the reader's buffer happens to end.
+    #[test]
+    fn long_files_end_as_short_ones() {
+        let header = "user_id,video_id,created_at\n";
+        for length in (1 << 16) - 40..(1 << 16) + 4 {
+            let name = "a".repeat(length);
+            let text = format!("{header}{name},7,\"1\"\"\"\n");
+            let expected = [(2, Ok(format!("{name} 7 1\"")))];
+            assert!(rows(text.as_bytes()).unwrap() == expected, "{length}");
+            let text = format!("{header}{name},7,\"1\"\"\n");
+            assert!(rows(text.as_bytes()).unwrap()[0].1.is_err(), "{length}");
+        }
     }
 
     #[test]

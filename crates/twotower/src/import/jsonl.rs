@@ -81,7 +81,7 @@ fn cells<'a>(object: &'a Map<String, Value>, names: &Names) -> Result<Vec<Cell<'
         .map(|(column, name)| {
             object
                 .get(name)
-                .map_or(Ok(Cell::Missing), |v| cell(v, column))
+                .map_or(Ok(Cell::Absent), |v| cell(v, column))
         })
         .collect()
 }

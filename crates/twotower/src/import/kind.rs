@@ -2,6 +2,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
+use twotower_store::VideoColumn;
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -36,6 +37,20 @@ pub(crate) mod interaction {
     pub(crate) const VIDEO_ID: usize = 1;
     pub(crate) const CREATED_AT: usize = 2;
 }
+
+/// What stands at the positions after [`video::ID`], as the store knows it.
+pub(crate) const STORED: [(usize, VideoColumn); 10] = [
+    (video::TITLE, VideoColumn::Title),
+    (video::DESCRIPTION, VideoColumn::Description),
+    (video::GENRE, VideoColumn::Genre),
+    (video::MAKER, VideoColumn::Maker),
+    (video::PRICE, VideoColumn::Price),
+    (video::DURATION_SECONDS, VideoColumn::DurationSeconds),
+    (video::PUBLISHED_AT, VideoColumn::PublishedAt),
+    (video::THUMBNAIL_URL, VideoColumn::ThumbnailUrl),
+    (video::TAGS, VideoColumn::Tags),
+    (video::PERFORMERS, VideoColumn::Performers),
+];
 
 const VIDEO_COLUMNS: [&str; 11] = [
     "id",

@@ -109,7 +109,7 @@ fn item(
             None => Cell::Text(date.into()),
         },
     };
-    let mut cells = vec![Cell::Missing; FileKind::Videos.columns().len()];
+    let mut cells = vec![Cell::Absent; FileKind::Videos.columns().len()];
     cells[video::ID] = Cell::Text(fields[0].into());
     cells[video::TITLE] = Cell::Text(fields[1].into());
     cells[video::GENRE] = tags
@@ -149,7 +149,7 @@ fn rating(
     };
     match rating.parse::<u8>() {
         Ok(stars) if ratings.contains(&stars) => {
-            let mut cells = vec![Cell::Missing; FileKind::Likes.columns().len()];
+            let mut cells = vec![Cell::Absent; FileKind::Likes.columns().len()];
             cells[interaction::USER_ID] = Cell::Text(user.into());
             cells[interaction::VIDEO_ID] = Cell::Text(item.into());
             cells[interaction::CREATED_AT] = Cell::Text(at.into());

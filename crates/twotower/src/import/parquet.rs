@@ -53,7 +53,7 @@ pub(crate) fn read(file: File, names: &Names, visit: Visit<'_>) -> Result<(), Re
                 let mut cells = Vec::with_capacity(columns.len());
                 let mut defect = None;
                 for (index, column) in columns.iter_mut().enumerate() {
-                    let cell = column.as_mut().map_or(Ok(Cell::Missing), Column::next_cell);
+                    let cell = column.as_mut().map_or(Ok(Cell::Absent), Column::next_cell);
                     cells.push(cell.unwrap_or_else(|(expected, found)| {
                         defect.get_or_insert_with(|| Defect::at(index, expected, found));
                         Cell::Missing

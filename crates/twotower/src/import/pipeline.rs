@@ -1,18 +1,19 @@
 use crate::import::cell::{Cell, Defect};
 use crate::import::reader::Input;
-use crate::import::row::{InteractionRows, VideoRows};
+use crate::import::row::{InteractionRows, VideoRow, VideoRows};
 use crate::import::{Fault, FileKind, FileReport, OnError, Progress};
+use crate::jobs::{Interrupt, JobError};
 use anyhow::{Context, anyhow};
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use twotower_core::feature::Video;
-use twotower_store::{InteractionKind, InteractionRow, Store};
+use twotower_store::{InteractionKind, InteractionRow, Store, VideoColumns, VideosWritten};
 use uuid::Uuid;
 
-/// Rows written in one transaction.
+/// Rows written at once: in one transaction, if all have the same columns.
 const BATCH: usize = 20_000;
 /// Batches parsed ahead of the database.
 const AHEAD: usize = 4;
@@ -33,6 +34,7 @@ pub(crate) async fn import(
     store: &Store,
     input: Input,
     rules: Rules,
+    interrupt: &Interrupt,
     progress: Progress<'_>,
 ) -> anyhow::Result<FileReport> {
     let kind = input.names.kind;
@@ -43,8 +45,20 @@ pub(crate) async fn import(
         FileKind::Likes => parse_interactions(&input, &rules, InteractionKind::Like, &sender),
         FileKind::Skips => parse_interactions(&input, &rules, InteractionKind::Skip, &sender),
     });
-    while let Some(batch) = batches.recv().await {
-        write(store, &batch, &mut report)
+    loop {
+        let batch = tokio::select! {
+            biased;
+            // To go away from the channel stops the thread at its next batch.
+            () = interrupt.wait() => {
+                return Err(anyhow::Error::new(JobError::Interrupted).context(format!(
+                    "{}: {} rows are imported and stay, the rest is left for the next time",
+                    report.file, report.rows
+                )));
+            }
+            batch = batches.recv() => batch,
+        };
+        let Some(batch) = batch else { break };
+        write(store, batch, &mut report)
             .await
             .with_context(|| format!("write {kind} of {}", report.file))?;
         progress(report.rows, &report.file);
@@ -67,18 +81,19 @@ pub(crate) async fn import(
 
 #[derive(Debug)]
 enum Batch {
-    Videos(Vec<Video>),
+    Videos(Vec<VideoRow>),
     Interactions(InteractionKind, Vec<InteractionRow>),
 }
 
-async fn write(store: &Store, batch: &Batch, report: &mut FileReport) -> anyhow::Result<()> {
+async fn write(store: &Store, batch: Batch, report: &mut FileReport) -> anyhow::Result<()> {
     let (rows, inserted, updated) = match batch {
-        Batch::Videos(videos) => {
-            let written = store.write_videos(videos).await?;
-            (videos.len(), written.inserted, written.updated)
+        Batch::Videos(rows) => {
+            let count = rows.len();
+            let written = write_videos(store, rows).await?;
+            (count, written.inserted, written.updated)
         }
         Batch::Interactions(kind, rows) => {
-            let inserted = store.write_interactions(*kind, rows).await?;
+            let inserted = store.write_interactions(kind, &rows).await?;
             (rows.len(), inserted, 0)
         }
     };
@@ -87,6 +102,21 @@ async fn write(store: &Store, batch: &Batch, report: &mut FileReport) -> anyhow:
     report.updated += updated;
     report.unchanged = report.rows - report.inserted - report.updated;
     Ok(())
+}
+
+/// Rows that have the same columns go to the store together. Only lines of JSON differ in that.
+async fn write_videos(store: &Store, rows: Vec<VideoRow>) -> anyhow::Result<VideosWritten> {
+    let mut by_columns = BTreeMap::<VideoColumns, Vec<Video>>::new();
+    for row in rows {
+        by_columns.entry(row.columns).or_default().push(row.video);
+    }
+    let mut total = VideosWritten::default();
+    for (columns, videos) in by_columns {
+        let written = store.write_video_columns(columns, &videos).await?;
+        total.inserted += written.inserted;
+        total.updated += written.updated;
+    }
+    Ok(total)
 }
 
 /// Rows left out so far.
@@ -116,7 +146,8 @@ pub(crate) fn videos(input: &Input, take: impl FnMut(Video)) -> anyhow::Result<(
     let read = |cells: &[Cell<'_>], number| rows.read(cells, number, unit);
     let take = RefCell::new(take);
     parse(input, OnError::Stop, read, |batch| {
-        batch.into_iter().for_each(&mut *take.borrow_mut());
+        let videos = batch.into_iter().map(|row| row.video);
+        videos.for_each(&mut *take.borrow_mut());
         true
     })?;
     Ok(())

@@ -1,11 +1,18 @@
 use crate::import::cell::{Cell, Defect, quote};
-use crate::import::kind::{interaction, video};
+use crate::import::kind::{self, interaction, video};
 use crate::import::{id, time};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use twotower_core::feature::Video;
-use twotower_store::InteractionRow;
+use twotower_store::{InteractionRow, VideoColumns};
 use uuid::Uuid;
+
+/// A video, and the columns that its row has.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct VideoRow {
+    pub(crate) video: Video,
+    pub(crate) columns: VideoColumns,
+}
 
 /// Turns the cells of a row into a video.
 #[derive(Debug, Default)]
@@ -21,7 +28,7 @@ impl VideoRows {
         cells: &[Cell<'_>],
         number: u64,
         unit: &str,
-    ) -> Result<Video, Defect> {
+    ) -> Result<VideoRow, Defect> {
         let id = read_id(cells, video::ID)?;
         let video = Video {
             id,
@@ -36,7 +43,7 @@ impl VideoRows {
                 "a length in seconds (a number, 0 or more)",
             )?,
             published_at_us: match &cells[video::PUBLISHED_AT] {
-                Cell::Missing => None,
+                Cell::Absent | Cell::Missing => None,
                 cell => Some(moment(cell, video::PUBLISHED_AT)?),
             },
             thumbnail_url: text(cells, video::THUMBNAIL_URL)?,
@@ -49,7 +56,12 @@ impl VideoRows {
             return Err(Defect::at(video::ID, "each video once", found));
         }
         self.seen.insert(id, number);
-        Ok(video)
+        let columns = kind::STORED
+            .into_iter()
+            .filter(|(position, _)| cells[*position] != Cell::Absent)
+            .map(|(_, column)| column)
+            .collect();
+        Ok(VideoRow { video, columns })
     }
 }
 
@@ -74,7 +86,7 @@ impl InteractionRows {
             ));
         }
         let at_us = match (&cells[interaction::CREATED_AT], self.default_time_us) {
-            (Cell::Missing, Some(default)) => default,
+            (Cell::Absent | Cell::Missing, Some(default)) => default,
             (cell, _) => moment(cell, interaction::CREATED_AT)?,
         };
         // Training counts seconds since 1970 in 32 bits.
@@ -113,7 +125,7 @@ fn moment(cell: &Cell<'_>, column: usize) -> Result<i64, Defect> {
 /// Text without the white space around it; `None` if nothing is left.
 fn text(cells: &[Cell<'_>], column: usize) -> Result<Option<String>, Defect> {
     let text = match &cells[column] {
-        Cell::Missing => return Ok(None),
+        Cell::Absent | Cell::Missing => return Ok(None),
         Cell::Text(text) => clean(text, column)?.to_owned(),
         cell @ (Cell::Integer(_) | Cell::Float(_)) => cell.describe(false),
         Cell::Id(id) => id.to_string(),
@@ -136,7 +148,7 @@ fn amount(
     expected: &'static str,
 ) -> Result<Option<f32>, Defect> {
     let number = match &cells[column] {
-        Cell::Missing => return Ok(None),
+        Cell::Absent | Cell::Missing => return Ok(None),
         Cell::Integer(number) => Some(*number as f32),
         Cell::Float(number) => Some(*number as f32),
         Cell::Text(text) => text.trim().parse().ok(),
@@ -160,7 +172,7 @@ fn names(cells: &[Cell<'_>], column: usize) -> Result<Vec<String>, Defect> {
         Ok(())
     };
     match &cells[column] {
-        Cell::Missing => {}
+        Cell::Absent | Cell::Missing => {}
         Cell::Text(text) => text.split('|').try_for_each(&mut push)?,
         Cell::List(list) => list.iter().try_for_each(|name| push(name))?,
         cell => {
@@ -177,9 +189,10 @@ fn names(cells: &[Cell<'_>], column: usize) -> Result<Vec<String>, Defect> {
 mod tests {
     use super::*;
     use std::borrow::Cow;
+    use twotower_store::VideoColumn;
 
     fn cells<const N: usize>(cells: [(usize, Cell<'static>); N]) -> Vec<Cell<'static>> {
-        let mut row = vec![Cell::Missing; 11];
+        let mut row = vec![Cell::Absent; 11];
         row[video::ID] = Cell::Integer(1);
         for (column, cell) in cells {
             row[column] = cell;
@@ -187,18 +200,31 @@ mod tests {
         row
     }
 
-    fn read(row: &[Cell<'_>]) -> Result<Video, Defect> {
+    fn read(row: &[Cell<'_>]) -> Result<VideoRow, Defect> {
         VideoRows::default().read(row, 2, "line")
     }
 
     #[test]
     fn a_video_needs_only_its_id() {
-        let video = read(&cells([])).unwrap();
+        let row = read(&cells([])).unwrap();
         let expected = Video {
             id: id::from_integer(1).unwrap(),
             ..Video::default()
         };
-        assert_eq!(video, expected);
+        assert_eq!(row.video, expected);
+        assert_eq!(row.columns, [].into_iter().collect());
+    }
+
+    #[test]
+    fn a_column_is_there_even_if_it_is_empty() {
+        let row = cells([
+            (video::PRICE, Cell::Missing),
+            (video::TAGS, Cell::Missing),
+            (video::GENRE, Cell::Text("drama".into())),
+        ]);
+        let expected = [VideoColumn::Price, VideoColumn::Tags, VideoColumn::Genre];
+        let columns = expected.into_iter().collect();
+        assert_eq!(read(&row).unwrap().columns, columns);
     }
 
     #[test]
@@ -209,7 +235,7 @@ mod tests {
         ];
         for cell in tags {
             assert_eq!(
-                read(&cells([(video::TAGS, cell)])).unwrap().tags,
+                read(&cells([(video::TAGS, cell)])).unwrap().video.tags,
                 ["a", "b"]
             );
         }

@@ -8,9 +8,22 @@ pub(super) fn is_dormant(last: i64, latest: i64, days: u32) -> bool {
     days > 0 && last < latest - i64::from(days) * 86_400
 }
 
+/// The data's own clock: the latest of these times, seconds since 1970, that has come by `now`. A telephone whose clock is wrong
+/// does not put everybody else to sleep.
+pub(super) fn latest(times: impl Iterator<Item = i64>, now: i64) -> i64 {
+    times.filter(|&time| time <= now).max().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_dormant;
+    use super::{is_dormant, latest};
+
+    #[test]
+    fn what_is_dated_in_the_future_does_not_set_the_clock() {
+        assert_eq!(latest([3, 9, 5].into_iter(), 5), 5);
+        assert_eq!(latest([3, 9, 5].into_iter(), 20), 9);
+        assert_eq!(latest([9].into_iter(), 5), 0);
+    }
 
     #[test]
     fn days_are_counted_back_from_the_latest() {

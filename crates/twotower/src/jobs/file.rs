@@ -6,8 +6,22 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes `bytes` in place of whatever `path` was; makes the folder if there is none.
+/// Writes `bytes` in place of whatever `path` was; makes the folder if there is none. For a file that one process writes at a time: the next
+/// one writes over what a killed one left beside it, which may be as long as a model.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_through(path, ".tmp", bytes)
+}
+
+/// As [`write_whole`], for a file that several processes may write at once: each writes it whole beside the others, and the last one stays.
+/// What a killed one leaves beside it stays, too, so that this is for small files.
+pub(crate) fn write_among_others(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Numbers of processes are the same in every container, and these may share the folder.
+    let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+    write_through(path, &format!(".{random:016x}.tmp"), bytes)
+}
+
+/// Through a file beside `path` whose name has `end` at its end.
+fn write_through(path: &Path, end: &str, bytes: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -15,13 +29,21 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
-    name.push(".tmp");
+    name.push(end);
     let temporary = folder.join(name);
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    let replaced = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = replaced {
+        // That this fails too changes nothing: what went wrong first is what is told.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
     File::open(folder)?.sync_all()
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// What a file holds, if there is one.
@@ -99,5 +121,36 @@ mod tests {
         remove_if_there(&path).unwrap();
         remove_if_there(&path).unwrap();
         assert_eq!(read_if_there(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn several_write_one_file_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        std::thread::scope(|scope| {
+            for writer in 0..8_u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        write_among_others(path, &[writer; 1000]).unwrap();
+                    }
+                });
+            }
+        });
+        let left = fs::read(&path).unwrap();
+        assert_eq!(left.len(), 1000);
+        assert!(left.iter().all(|byte| *byte == left[0]), "of one writer");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_place_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder that holds something is replaced by no file.
+        let path = folder.path().join("state.json");
+        fs::create_dir_all(path.join("full")).unwrap();
+        write_whole(&path, b"x").unwrap_err();
+        write_among_others(&path, b"x").unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -83,6 +83,7 @@ impl Gate {
                 videos,
                 likes: manifest.trained_on.likes,
                 catalogue: manifest.trained_on.videos,
+                since: manifest.trained_on.learned_since_us.map_or(0, seconds),
             }
         };
         let theirs_until = champion.map_or(0, |(_, manifest)| learned_until(manifest));
@@ -110,9 +111,12 @@ impl Gate {
 fn learned_until(manifest: &Manifest) -> u32 {
     let trained_on = &manifest.trained_on;
     let at = trained_on.learned_until_us.or(trained_on.cut_off_us);
-    at.map_or(0, |at| {
-        (at / 1_000_000).clamp(0, i64::from(u32::MAX)) as u32
-    })
+    at.map_or(0, seconds)
+}
+
+/// As the model counts time.
+fn seconds(at_us: i64) -> u32 {
+    (at_us / 1_000_000).clamp(0, i64::from(u32::MAX)) as u32
 }
 
 /// A comparison that cannot be made is none that was passed.

@@ -11,7 +11,8 @@ use twotower_core::gate::Verdict;
 use twotower_core::model::Model;
 use twotower_store::model_files::Manifest;
 use twotower_store::{
-    Activation, ActivationKind, IndexPlan, ModelState, NewModel, Snapshot, Store, StoreKind,
+    Activation, ActivationKind, IndexPlan, ModelState, NewModel, Snapshot, Store, StoreError,
+    StoreKind,
 };
 
 /// A version that comes into the database. The store is a publisher's.
@@ -60,6 +61,22 @@ impl Generation<'_> {
             folder.display()
         );
         Ok(())
+    }
+
+    /// Refuses another model than the one registered under this number: rows of that one would count as unchanged, and servers that hold
+    /// its folder would go on with its user tower.
+    pub(super) async fn is_registered_as(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        let registered = self
+            .retry
+            .run("read the registry", || {
+                self.store.model_details(self.version)
+            })
+            .await;
+        match registered {
+            Ok(details) => Ok(details.record.is_model(&manifest.checksum)?),
+            Err(StoreError::UnknownModel(_)) => Ok(()),
+            Err(error) => Err(error).context("read the registry"),
+        }
     }
 
     /// Registers it, unless readers see it.

@@ -75,7 +75,7 @@ pub enum Loaded {
 /// nothing else is left in the end; of one that they see, vectors of the folder are replaced or added.
 ///
 /// # Errors
-/// Before anything is written: vectors of another model, and files that are not as they were written. Later: a row that is no vector, an
+/// Before anything is written: vectors of another model, a number that another model has, and files that are not as they were written. Later: a row that is no vector, an
 /// outage, or a refusal of the gate; the active version stays then.
 pub async fn load(
     store: &Store,
@@ -194,6 +194,7 @@ impl Run<'_> {
         if self.options.activate {
             generation.is_not_older(folder)?;
         }
+        generation.is_registered_as(&input.manifest).await?;
         let known = retry
             .run("read the catalogue", || store.source_video_ids(self.source))
             .await

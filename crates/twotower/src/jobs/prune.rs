@@ -2,7 +2,7 @@
 
 mod plan;
 
-use super::dormant::is_dormant;
+use super::dormant::{is_dormant, latest};
 use super::identity::day;
 use super::models::retire_by;
 use super::publisher::{Publisher, Publishing};
@@ -309,7 +309,7 @@ impl Run<'_> {
             .await?;
         let models = self.options.model_path.clone();
         let removed = tokio::task::spawn_blocking(move || {
-            let checksum = &details.manifest_sha256;
+            let checksum = &details.record.manifest_sha256;
             if ask {
                 model_files::removable(&models, version, checksum)
             } else {
@@ -397,8 +397,8 @@ impl Run<'_> {
             })
             .await?;
         let seconds = |at_us: i64| at_us.div_euclid(1_000_000);
-        let latest = seen.iter().map(|seen| seconds(seen.at_us)).max();
-        let latest = latest.unwrap_or(0);
+        let times = seen.iter().map(|seen| seconds(seen.at_us));
+        let latest = latest(times, seconds(now_us()));
         Ok(seen
             .iter()
             .map(|seen| {

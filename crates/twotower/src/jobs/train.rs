@@ -109,13 +109,16 @@ pub async fn train(
     let split = base.as_ref().map_or(options.split, |base| base.split);
     let fine_tuned_from = base.as_ref().map(|base| base.version);
     let base_until = base.as_ref().map(|base| base.learned_until);
+    let base_since = base.as_ref().map(|base| base.learned_since_us);
     let (data, facts) = read(store, source, options, split, base_until).await?;
     // Who was erased since the base was trained may be in the base, and so in what comes of it.
     let erasures_seen = base
         .as_ref()
         .map_or(i64::MAX, |base| base.erasures_seen)
         .min(facts.erasures_seen);
-    let checkpoints = checkpoints(options, split, fine_tuned_from, &facts.sha256);
+    let earliest = facts.earliest_like.map(|at| i64::from(at) * 1_000_000);
+    let learned_since_us = base_since.unwrap_or(earliest);
+    let checkpoints = checkpoints(options, split, base.as_ref(), &facts.sha256);
     let _lock = match &checkpoints {
         Some(checkpoints) => Some(lock_folder(&checkpoints.folder, "training")?),
         None => None,
@@ -143,6 +146,7 @@ pub async fn train(
     let trained_on = TrainedOn {
         cut_off_us: facts.cut_off_us,
         learned_until_us: fit.learned_until.map(|at| i64::from(at) * 1_000_000),
+        learned_since_us,
         fine_tuned_from,
         snapshot_sha256: facts.sha256,
         likes: facts.likes,
@@ -157,7 +161,7 @@ pub async fn train(
         created_at_us,
         model: &fit.model,
         trained_on: &trained_on,
-        since_us: facts.earliest_like.map(|at| i64::from(at) * 1_000_000),
+        since_us: earliest,
         cohorts: &fit.cohorts,
     };
     let info = ModelInfo {
@@ -258,10 +262,13 @@ async fn read(
 fn checkpoints(
     options: &TrainOptions,
     split: SplitKind,
-    fine_tuned_from: Option<i64>,
+    base: Option<&BaseModel>,
     snapshot_sha256: &str,
 ) -> Option<Checkpoints> {
-    let from = fine_tuned_from.map_or(String::new(), |version| format!(" from {version}"));
+    // How many epochs there will be decides about the learning rate of each.
+    let from = base.map_or(String::new(), |base| {
+        format!(" from {}, {} epochs", base.version, base.epochs)
+    });
     let minutes = u64::from(options.checkpoint_minutes);
     (minutes > 0).then(|| Checkpoints {
         folder: options.output_dir.clone(),
@@ -280,6 +287,8 @@ pub(super) struct BaseModel {
     pub(super) split: SplitKind,
     /// Seconds since 1970.
     pub(super) learned_until: u32,
+    /// See [`TrainedOn::learned_since_us`].
+    pub(super) learned_since_us: Option<i64>,
     /// Passes over the new likes.
     pub(super) epochs: usize,
     /// See [`TrainedOn::erasures_seen`]; 0 of a model that does not know.
@@ -304,6 +313,7 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
             split: split_named(&trained_on.split),
             learned_until: u32::try_from(learned_until / 1_000_000)
                 .context("the time until which the model has learned")?,
+            learned_since_us: trained_on.learned_since_us,
             epochs,
             erasures_seen: trained_on.erasures_seen.unwrap_or(0),
             model,

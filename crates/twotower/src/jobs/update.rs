@@ -146,7 +146,8 @@ pub enum Updated {
 /// transaction of idempotent writes. Safe to run twice at once: the second run does nothing and says so.
 ///
 /// # Errors
-/// If the model cannot be read, its vectors do not pass the check, or the store fails; the active version stays then.
+/// If the model cannot be read, another one is registered under its number, its vectors do not pass the check, or the store fails; the
+/// active version stays then.
 pub async fn update(
     store: &Store,
     source: &Source,
@@ -209,6 +210,7 @@ impl Run<'_> {
         if mode != UpdateMode::Load {
             generation.is_not_older(&self.options.model_path)?;
         }
+        generation.is_registered_as(&manifest).await?;
         let snapshot = retry
             .run("read likes and videos", || {
                 store.read_snapshot(self.source, SnapshotOptions::default())

@@ -135,18 +135,12 @@ fn findings(found: &[Finding], runs: &[RunRecord], scrubber: &Scrubber) -> Value
 }
 
 async fn open(place: &Place) -> anyhow::Result<Store> {
-    let file = place.db_url.strip_prefix("sqlite://");
-    let file = file.and_then(|file| file.split('?').next());
-    anyhow::ensure!(
-        file.is_none_or(|file| Path::new(file).exists()),
-        "there is no database yet"
-    );
     let options = ConnectOptions {
         max_connections: 1,
         acquire_timeout: Duration::from_secs(5),
         statement_timeout: PATIENCE,
     };
-    Ok(Store::connect(&place.db_url, options).await?)
+    Ok(Store::connect_existing(&place.db_url, options).await?)
 }
 
 /// What the database tells, or why it does not.

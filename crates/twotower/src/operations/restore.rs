@@ -8,7 +8,8 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use twotower_store::{
-    Backup, BackupError, IndexPlan, RestoreOptions, Restored, Store, VectorTable, complete_backups,
+    Backup, BackupError, IndexPlan, RestoreOptions, Restored, Store, StoreKind, VectorTable,
+    complete_backups, model_files,
 };
 
 /// What to restore.
@@ -37,6 +38,8 @@ pub struct RestoreReport {
     pub taken_at_us: i64,
     /// Versions whose folders are there now.
     pub models: Vec<i64>,
+    /// Versions whose user tower the database does not have, since their folder is not there.
+    pub without_user_tower: Vec<i64>,
     /// Rows, and what was newer.
     #[serde(flatten)]
     pub restored: Restored,
@@ -45,7 +48,8 @@ pub struct RestoreReport {
 }
 
 /// Checks every byte of a backup, copies the models into their folder, and puts the rest into the database in one transaction, while nobody else
-/// publishes; then builds what the database makes of vectors (the index, statistics). Safe to cut off and to run again.
+/// publishes; then writes the user towers from the models' folders, and builds what the database makes of vectors (the index, statistics).
+/// Safe to cut off and to run again.
 ///
 /// # Errors
 /// If the backup is damaged; if the database holds what is newer and `replace` was not asked for; if another process publishes; if the
@@ -78,8 +82,8 @@ pub async fn restore(
     // What would be refused is refused before anything is written, a model's folder included.
     let seen = store.restore(&backup, &options).await.map_err(plain)?;
     let manifest = backup.manifest().clone();
-    let restored = if job.dry_run {
-        seen
+    let (restored, without_user_tower) = if job.dry_run {
+        (seen, Vec::new())
     } else {
         let publisher = Publisher::begin_or_fail(store, &job.update).await?;
         let publishing = publisher.store().clone();
@@ -95,19 +99,20 @@ pub async fn restore(
         folder,
         taken_at_us: manifest.taken_at_us,
         models: manifest.models,
+        without_user_tower,
         restored,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
 
-/// Models first: what the registry names is there.
+/// Models first: what the registry names is there. Returns the versions without a user tower, too.
 async fn write(
     store: &Store,
     backup: &Backup,
     options: &RestoreOptions,
     job: &RestoreJob,
     interrupt: &Interrupt,
-) -> anyhow::Result<Restored> {
+) -> anyhow::Result<(Restored, Vec<i64>)> {
     let (copies, models) = (backup.clone(), job.models.clone());
     let copied = tokio::task::spawn_blocking(move || {
         for &version in &copies.manifest().models {
@@ -120,6 +125,7 @@ async fn write(
     let restored = unless_interrupted(interrupt, restored).await?;
     let restored = restored.map_err(plain).context("write the database")?;
     let retry = Retry::new(job.update.attempts);
+    let without = write_user_towers(store, &retry, backup, &job.models).await?;
     if let Some(active) = store.active_model().await? {
         let counts = store.count_vectors(VectorTable::Videos).await?;
         let rows = counts
@@ -134,7 +140,49 @@ async fn write(
         index::build(store, &retry, &job.update, &plan).await?;
         index::refresh_statistics(store, &retry).await;
     }
-    Ok(restored)
+    Ok((restored, without))
+}
+
+/// Writes the user tower of each version of the backup from its folder, of which it is a copy: backups hold none, and without it
+/// `recommend_videos` does not know what users have liked since. Returns the versions that have no folder of the registered model.
+async fn write_user_towers(
+    store: &Store,
+    retry: &Retry,
+    backup: &Backup,
+    models: &Path,
+) -> anyhow::Result<Vec<i64>> {
+    let mut without = Vec::new();
+    // In SQLite they have no use.
+    if store.kind() == StoreKind::Sqlite {
+        return Ok(without);
+    }
+    for &version in &backup.manifest().versions {
+        let record = retry
+            .run("read the registry", || store.model_details(version))
+            .await?
+            .record;
+        let folder = models.join(version.to_string());
+        let loaded = tokio::task::spawn_blocking(move || {
+            let (model, manifest) = model_files::load(&folder)?;
+            record.is_model(&manifest.checksum)?;
+            Ok::<_, anyhow::Error>(model)
+        });
+        match loaded.await? {
+            Ok(model) => {
+                retry
+                    .run("write the user tower", || {
+                        store.write_user_tower(version, &model.user_tower)
+                    })
+                    .await
+                    .context("write the user tower")?;
+            }
+            Err(error) => {
+                tracing::warn!("no user tower of version {version}: {error:#}");
+                without.push(version);
+            }
+        }
+    }
+    Ok(without)
 }
 
 /// The folder itself if it is a backup, else the newest backup in it.

@@ -3,8 +3,10 @@ use super::{Policy, ReplicaConfig, ServeConfig};
 use crate::config;
 use anyhow::Context;
 use clap::Args;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use thiserror::Error;
 use twotower_store::Replica;
 
 /// Environment variables that may hold the HS256 secret, the first one set wins.
@@ -90,6 +92,43 @@ pub struct ServeArgs {
     pub console_on_any_address: bool,
 }
 
+/// Arguments that no server can be started with: trying again does not help, whoever started it has to change something.
+#[derive(Debug, Error)]
+pub enum UsageError {
+    /// The file of the secret cannot be read.
+    #[error("read the JWT secret {path}: {source}")]
+    SecretFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Other machines would reach the console.
+    #[error(
+        "the console lets its visitor act as any user, and {listen} can be reached from other machines: listen on 127.0.0.1, or add \
+         --console-on-any-address if that is what you want"
+    )]
+    ConsoleInReach {
+        /// Address and port.
+        listen: SocketAddr,
+    },
+    /// A lag outside its range.
+    #[error("--replica-max-lag-ms is {ms}, expected {least} to {most}")]
+    ReplicaMaxLag {
+        /// What was given.
+        ms: u32,
+        /// The least that it may be.
+        least: u32,
+        /// The most that it may be.
+        most: u32,
+    },
+    /// A file has no replica.
+    #[error(
+        "--replica-url names a replica of a PostgreSQL server, and the database is a file: leave it out, or set DATABASE_URL"
+    )]
+    ReplicaOfFile,
+}
+
 /// Who gets the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ConsoleAccess {
@@ -123,18 +162,22 @@ impl ServeArgs {
         environment: impl Fn(&str) -> Option<String>,
     ) -> anyhow::Result<ServeConfig> {
         let secret = match &self.jwt_secret_file {
-            Some(file) => Some(
-                std::fs::read_to_string(file)
-                    .with_context(|| format!("read the JWT secret {}", file.display()))?,
-            ),
+            Some(file) => {
+                let read = std::fs::read_to_string(file);
+                Some(read.map_err(|source| UsageError::SecretFile {
+                    path: file.clone(),
+                    source,
+                })?)
+            }
             None => SECRET_VARIABLES
                 .iter()
                 .find_map(|variable| environment(variable))
                 .filter(|secret| !secret.trim().is_empty()),
         };
+        let limits = config.serve.limits();
         let replica = match self.replica_url() {
             Some(address) => Some(ReplicaConfig {
-                replica: Replica::open(address, config.database.options())
+                replica: Replica::open(address, config.database.options().hurried(limits.database))
                     .context("use the replica of --replica-url")?,
                 max_lag: config.serve.replica_max_lag(self.replica_max_lag_ms)?,
             }),
@@ -156,7 +199,7 @@ impl ServeArgs {
                 (true, false) => ConsoleAccess::Loopback,
                 (true, true) => ConsoleAccess::AnyAddress,
             },
-            limits: config.serve.limits(),
+            limits,
             policy: Policy::new(config),
             new_days: config.serve.new_days,
             cors: config.serve.cors(),

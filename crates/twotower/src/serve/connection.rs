@@ -1,3 +1,5 @@
+mod write_deadline;
+
 use super::limits::Limits;
 use super::metrics::Metrics;
 use axum::Router;
@@ -14,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
+use write_deadline::WriteDeadline;
 
 /// A token of 8 KiB and the usual headers beside it.
 const MAX_HEADER_BYTES: usize = 24 * 1024;
@@ -24,7 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until `shutdown`, then lets requests in flight end, for [`Limits::drain`] at most.
 ///
-/// axum's own loop waits for headers for ever, so a client that sends them slowly would hold its socket.
+/// axum's own loop waits for headers for ever, so a client that sends them slowly would hold its socket; so would one that reads its answers
+/// not at all.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -89,8 +93,8 @@ async fn serve_one(
         .header_read_timeout(limits.header_read)
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_BUFFER_BYTES);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let stream = TokioIo::new(WriteDeadline::new(stream, limits.write));
+    let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,

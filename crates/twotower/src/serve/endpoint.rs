@@ -130,13 +130,13 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: READINESS,
         access: Access::Anyone,
         operation: "readiness",
-        summary: "Whether requests are answered by the active model",
+        summary: "Whether requests are answered",
         request: None,
         body_required: false,
         answers: &[
             Answer {
                 status: 200,
-                description: "They are",
+                description: "They are; the checks say what is not as it should be",
                 body: Body::Json(schema_of::<Readiness>),
             },
             Answer {

@@ -8,6 +8,8 @@ pub struct Limits {
     pub header_read: Duration,
     /// For a request's body to arrive.
     pub body_read: Duration,
+    /// For a client to take anything more of its answer.
+    pub write: Duration,
     /// For one step in the database.
     pub database: Duration,
     /// For a whole request.
@@ -22,6 +24,8 @@ pub struct Limits {
     pub active_model_poll: Duration,
     /// Between re-reads of titles, like counts and new vectors.
     pub catalogue_poll: Duration,
+    /// Between tries to hear of changes, where the database passes on no word of them.
+    pub listen_again: Duration,
     /// Open connections.
     pub connections: usize,
     /// Requests worked on at once; more wait for a short time, and then are told to come back.
@@ -42,6 +46,7 @@ impl Default for Limits {
         Self {
             header_read: Duration::from_secs(10),
             body_read: Duration::from_secs(5),
+            write: Duration::from_secs(10),
             database: Duration::from_secs(2),
             soft_deadline: Duration::from_millis(150),
             answers_kept: Duration::from_mins(5),
@@ -49,6 +54,7 @@ impl Default for Limits {
             drain: Duration::from_secs(10),
             active_model_poll: Duration::from_secs(3),
             catalogue_poll: Duration::from_mins(1),
+            listen_again: Duration::from_mins(3),
             connections: 2048,
             concurrency: Concurrency {
                 minimum: 8,

@@ -97,15 +97,20 @@ async fn answer(
                 snapshot: snapshot.revision,
                 state: app.states.hash(&state),
             };
-            let (shared, query, slow) = (Arc::clone(app), query.clone(), snapshot.is_slow());
+            let slow = rank::is_slow(&snapshot, &state, query, &app.policy);
+            let (shared, query) = (Arc::clone(app), query.clone());
             let answer = ranked(app, timing, slow, move || {
-                answers.get_or_make(&text, made, keep, || {
+                let answer = answers.get_or_make(&text, made, keep, || {
                     let ranking = rank::rank(&snapshot, &state, &query, &shared.policy);
                     if let Some(vector) = &ranking.vector {
                         shared.probe.sample(&snapshot, vector, &shared.metrics);
                     }
                     Answer::new(user, &snapshot, &ranking, query.limit)
-                })
+                });
+                if !answer.cached {
+                    shared.answers.weigh(&subject, &answers);
+                }
+                answer
             })
             .await?;
             app.metrics.looked_up(if answer.cached {
@@ -125,9 +130,15 @@ async fn answer(
                 app.metrics.looked_up(CacheOutcome::Stale);
                 return Ok(answer);
             }
+            // Who was erased is not known either: they get what everybody gets.
             let nobody = UserState::default();
-            let ranking = rank::rank(&snapshot, &nobody, query, &app.policy);
-            Ok(Answer::new(user, &snapshot, &ranking, query.limit).partial())
+            let slow = rank::is_slow(&snapshot, &nobody, query, &app.policy);
+            let (shared, query) = (Arc::clone(app), query.clone());
+            ranked(app, timing, slow, move || {
+                let ranking = rank::rank(&snapshot, &nobody, &query, &shared.policy);
+                Answer::new(user, &snapshot, &ranking, query.limit).partial()
+            })
+            .await
         }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// One permit a core: more rankings at once would only slow each other down.
     pub(super) scoring: Semaphore,
+    /// Readiness asks the database once at a time.
+    pub(super) pings: Arc<Semaphore>,
     pub(super) admission: Admission,
     pub(super) user_rates: Option<UserRates>,
     pub(super) refusals: Refusals,
@@ -75,6 +77,7 @@ impl App {
             snapshots,
             metrics,
             scoring: Semaphore::new(cores),
+            pings: Arc::new(Semaphore::new(1)),
             admission: Admission::new(limits.concurrency),
             user_rates: limits.user_rate.map(UserRates::new),
             refusals: Refusals::default(),

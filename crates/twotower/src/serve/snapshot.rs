@@ -14,6 +14,9 @@ mod records;
 
 mod keeper;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use keeper::Keeper;
 pub(crate) use records::Records;
 pub(crate) use refresh::{SnapshotOptions, Snapshots};
@@ -26,13 +29,15 @@ use twotower_core::index::{Filter, Index, Scratch, Search};
 use twotower_core::kernel;
 use twotower_core::recommend::Scored;
 use twotower_core::tower::UserTower;
-use twotower_store::StoreTime;
+use twotower_store::{ModelRecord, StoreTime};
 use videos::Videos;
 
 /// A model version with its videos' vectors.
 #[derive(Debug)]
 pub(crate) struct LoadedModel {
     pub(crate) version: i64,
+    /// Checksum of the manifest: what tells it from another model that was given the same number.
+    manifest_sha256: Arc<str>,
     pub(crate) user_tower: Arc<UserTower>,
     /// Position i is the catalogue's video i.
     pub(crate) index: Index,
@@ -41,13 +46,20 @@ pub(crate) struct LoadedModel {
 }
 
 impl LoadedModel {
-    fn new(version: i64, user_tower: Arc<UserTower>, index: Index, read_at: StoreTime) -> Self {
+    /// The same model with another index, in which is what was written before `read_at`.
+    fn with_index(&self, index: Index, read_at: StoreTime) -> Self {
         Self {
-            version,
-            user_tower,
+            version: self.version,
+            manifest_sha256: Arc::clone(&self.manifest_sha256),
+            user_tower: Arc::clone(&self.user_tower),
             index,
             read_at_us: AtomicI64::new(read_at.us()),
         }
+    }
+
+    /// Whether it is the model registered as `record`.
+    fn is_of(&self, record: &ModelRecord) -> bool {
+        self.version == record.version && *self.manifest_sha256 == *record.manifest_sha256
     }
 
     fn read_at(&self) -> StoreTime {
@@ -111,6 +123,13 @@ struct Popularity {
     /// Positions, the most liked video first; ties to the smaller position.
     order: Arc<[u32]>,
 }
+
+/// So many questions of a filter about the most liked videos are asked one by one, before postings are looked through for all videos: well
+/// below a millisecond.
+const ASKED_ONE_BY_ONE: usize = 1 << 14;
+
+/// If a filter leaves fewer than one video in so many, those are put in order instead of looking for them in the order of all.
+const FEW: usize = 32;
 
 thread_local! {
     /// What searches of this thread need room for.
@@ -186,46 +205,67 @@ impl Snapshot {
 
     /// The most liked videos first, scored by their share of the likes of the most liked one.
     pub(crate) fn most_liked(&self, k: usize, exclude: &[&[u32]], filter: &Filter) -> Vec<Scored> {
+        let attributes = self.videos.attributes();
         let mut excluded: Vec<u32> = exclude.iter().copied().flatten().copied().collect();
         excluded.sort_unstable();
-        let passes = self.videos.attributes().predicate(filter);
+        let is_wanted = |item: u32| excluded.binary_search(&item).is_err();
         let added = self.popularity.order.len() as u32..self.videos.len() as u32;
-        self.popularity
-            .order
-            .iter()
-            .copied()
-            .chain(added)
-            .filter(|item| excluded.binary_search(item).is_err())
-            .filter(|&item| passes(item))
-            .take(k)
-            .map(|item| Scored {
-                item,
-                score: self.likes_share(item),
-            })
-            .collect()
+        let mut order = self.popularity.order.iter().copied().chain(added);
+        let mut found = Vec::with_capacity(k.min(self.videos.len()));
+        // Most filters let some of the first ones through, and then this is all.
+        let passes = attributes.predicate(filter);
+        let first = ASKED_ONE_BY_ONE / filter.asks().max(1);
+        for item in order.by_ref().filter(|&item| is_wanted(item)).take(first) {
+            if found.len() == k {
+                break;
+            }
+            if passes(item) {
+                found.push(item);
+            }
+        }
+        if found.len() < k {
+            let passing = attributes.passing(filter);
+            if passing.len() < self.videos.len() / FEW {
+                found = passing.iter().filter(|&item| is_wanted(item)).collect();
+                found.sort_by_key(|&item| std::cmp::Reverse(self.popularity.likes(item)));
+                found.truncate(k);
+            } else {
+                let wanted = |item: &u32| passing.contains(*item) && is_wanted(*item);
+                let room = k - found.len();
+                found.extend(order.filter(wanted).take(room));
+            }
+        }
+        let scored = |item| Scored {
+            item,
+            score: self.likes_share(item),
+        };
+        found.into_iter().map(scored).collect()
     }
 
     /// Likes of the video at `position`, as a share of those of the most liked one.
     pub(crate) fn likes_share(&self, position: u32) -> f32 {
-        let likes = |position: u32| {
-            let likes = self.popularity.likes.get(position as usize);
-            likes.copied().unwrap_or(0) as f32
-        };
-        let most = self
-            .popularity
-            .order
-            .first()
-            .map_or(0.0, |&first| likes(first));
-        likes(position) / most.max(1.0)
+        let first = self.popularity.order.first();
+        let most = first.map_or(0, |&first| self.popularity.likes(first));
+        self.popularity.likes(position) as f32 / (most as f32).max(1.0)
     }
 
-    /// Whether a search takes long enough to be kept off the threads that serve connections.
-    pub(crate) fn is_slow(&self) -> bool {
+    /// Whether a list takes long enough to be kept off the threads that serve connections: one `by_vector`, or else by likes, through a
+    /// filter that `asks` so much of a video.
+    pub(crate) fn is_slow(&self, by_vector: bool, asks: usize) -> bool {
         /// So many bytes of codes are read in about half a millisecond.
         const BYTES: usize = 8 << 20;
-        self.model.as_ref().is_some_and(|model| {
-            !model.index.has_lists() && model.index.len() * model.index.dim() > BYTES
-        })
+        /// About as long as postings take of a filter that asks so much of so many videos altogether.
+        const ASKED: usize = 4 << 20;
+        /// More are not looked through for those that a filter leaves within a few hundred microseconds.
+        const WALKED: usize = 4000;
+        let videos = self.videos.len();
+        match &self.model {
+            Some(model) if by_vector => {
+                let exact = !model.index.has_lists() && videos * model.index.dim() > BYTES;
+                exact || videos * asks > ASKED
+            }
+            _ => asks > 0 && videos > WALKED,
+        }
     }
 
     /// Memory in bytes, about.
@@ -244,6 +284,11 @@ impl Snapshot {
 }
 
 impl Popularity {
+    /// Likes of the video at `position`.
+    fn likes(&self, position: u32) -> u32 {
+        self.likes.get(position as usize).copied().unwrap_or(0)
+    }
+
     fn new(likes: Vec<u32>) -> Self {
         let mut order: Vec<u32> = (0..likes.len() as u32).collect();
         order.sort_by_key(|&position| std::cmp::Reverse(likes[position as usize]));

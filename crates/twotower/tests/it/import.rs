@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use tempfile::TempDir;
 use twotower::demo::{self, GeneratorOptions};
 use twotower::import::{self, ImportArgs, Report};
+use twotower::jobs::Interrupt;
 use twotower_core::feature::{Video, VideoRef};
 use twotower_store::{ConnectOptions, Counts, Snapshot, SnapshotOptions, Source, Store};
 use uuid::Uuid;
@@ -38,7 +39,7 @@ impl Database {
     async fn import(&self, arguments: &str) -> anyhow::Result<Report> {
         let words = ["import"].into_iter().chain(arguments.split_whitespace());
         let args = Cli::try_parse_from(words)?.import;
-        import::run(&self.store, &args, &|_, _| {}).await
+        import::run(&self.store, &args, &Interrupt::default(), &|_, _| {}).await
     }
 
     async fn snapshot(&self) -> Snapshot {
@@ -148,6 +149,86 @@ async fn a_changed_video_is_reported_as_changed() {
             after.display()
         )
     );
+}
+
+impl Database {
+    /// Imports `content` under `name` and hands back the video of id 1.
+    async fn video_after(&self, name: &str, content: &str) -> Video {
+        let path = self.file(name, content);
+        let report = self.import(&path.display().to_string()).await.unwrap();
+        assert_eq!(report.skipped(), 0);
+        let catalogue = self.snapshot().await.dataset.catalogue;
+        let position = catalogue.position(id("1")).unwrap();
+        catalogue.video(position as usize).to_video()
+    }
+}
+
+#[tokio::test]
+async fn columns_that_a_file_has_not_stay_as_they_are() {
+    let database = Database::new().await;
+    let whole = "id,title,description,genre,maker,price,duration_seconds,published_at,thumbnail_url,tags,performers\n\
+                 1,Trip,By train,travel,Studio,100,60,2026-01-01,https://example.com/1.jpg,sea|train,Ann\n";
+    let before = database.video_after("videos.csv", whole).await;
+    assert_eq!(before.tags, ["sea", "train"]);
+    let few = "id,title,price\n1,Travel,250\nnew,Other,5\n";
+    let after = database.video_after("videos.csv", few).await;
+    let expected = Video {
+        title: "Travel".to_owned(),
+        price: Some(250.0),
+        ..before
+    };
+    assert_eq!(after, expected);
+    // An empty field says that it is not known.
+    let empty = "id,title,genre,tags\n1,Travel,,\n";
+    let after = database.video_after("videos.csv", empty).await;
+    let expected = Video {
+        genre: None,
+        tags: vec![],
+        ..expected
+    };
+    assert_eq!(after, expected);
+    // Of JSON each line has columns of its own, and null is an empty field.
+    let lines = r#"{"id": 1, "title": "Travel", "maker": null, "tags": ["sea"]}
+{"id": 2, "title": "Another", "price": 1}
+"#;
+    let after = database.video_after("videos.jsonl", lines).await;
+    let expected = Video {
+        maker: None,
+        tags: vec!["sea".to_owned()],
+        ..expected
+    };
+    assert_eq!(after, expected);
+    let other = r#"{"id": 1, "price": null}"#;
+    let after = database.video_after("videos.jsonl", other).await;
+    let expected = Video {
+        price: None,
+        ..expected
+    };
+    assert_eq!(after, expected);
+}
+
+#[tokio::test]
+async fn a_stray_quote_does_not_swallow_the_rest_of_the_file() {
+    let database = Database::new().await;
+    let rows = |n: u32| match n {
+        5 => "5,\"Best of 5\n".to_owned(),
+        n => format!("{n},title {n}\n"),
+    };
+    let content: String = (1..=1_000).map(rows).collect();
+    let path = database.file("videos.csv", format!("id,title\n{content}"));
+    let path = path.display().to_string();
+    let error = database.import(&path).await.unwrap_err().to_string();
+    let fault = "line 6: expected a closing quote, found a quote that is never closed, \
+                 which makes one row of the rest of the file (lines 6 to 1001)";
+    assert!(error.starts_with(&format!("{path}, {fault}\n")), "{error}");
+    let report = database.import(&format!("{path} --on-error skip")).await;
+    let report = report.unwrap();
+    assert_eq!((report.files[0].rows, report.skipped()), (4, 1));
+    assert_eq!(
+        report.files[0].faults[0].to_string(),
+        format!("{path}, {fault}")
+    );
+    assert_eq!(database.store.counts().await.unwrap().videos, 4);
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ mod load;
 
 mod registry;
 
+mod numbers;
+
 mod publisher;
 
 mod failures;

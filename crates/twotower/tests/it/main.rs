@@ -33,6 +33,8 @@ mod import;
 
 mod export;
 
+mod command_line;
+
 mod life_cycle;
 
 mod serve;

@@ -10,6 +10,8 @@ mod schedule;
 
 mod log;
 
+mod stop;
+
 mod backup;
 
 mod maintain;

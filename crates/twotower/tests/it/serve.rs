@@ -8,6 +8,8 @@ mod recommendations;
 
 mod lists;
 
+mod exploration;
+
 mod late_database;
 
 mod errors;

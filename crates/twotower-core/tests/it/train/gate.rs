@@ -43,6 +43,11 @@ fn learn(catalogue: &Catalogue, likes: &[Interaction]) -> Model {
 
 /// The verdict on `challenger`, trained on this share of the data.
 fn verdict(challenger: &Model, share: f64, champion: Option<&Model>) -> Verdict {
+    verdict_since(0, challenger, share, champion)
+}
+
+/// The same of one that learned nothing from before `since`.
+fn verdict_since(since: u32, challenger: &Model, share: f64, champion: Option<&Model>) -> Verdict {
     let split = Split::after(&DATA, CUT);
     let videos = DATA.catalogue.videos();
     let embed = |model: &Model| model.embed_videos(videos.clone()).unwrap();
@@ -52,6 +57,7 @@ fn verdict(challenger: &Model, share: f64, champion: Option<&Model>) -> Verdict 
         videos,
         likes: (share * 4500.0) as u64,
         catalogue: (share * DATA.catalogue.len() as f64) as u64,
+        since,
     };
     let champion = champion.zip(theirs.as_ref());
     judge(
@@ -120,4 +126,21 @@ fn half_a_catalogue_is_missed() {
     for reason in ["known_videos", "videos_ratio", "likes_ratio"] {
         assert!(refusals(&verdict).contains(&reason), "{verdict}");
     }
+}
+
+/// Videos that only older likes know of are no videos that it should have learned.
+#[test]
+fn who_learns_from_late_likes_is_judged_by_late_likes() {
+    // From round 5 on, the second half of the catalogue alone is liked.
+    let late = 5;
+    let half = DATA.catalogue.len() as u32 / 2;
+    let learned = |like: &Interaction| like.at >= late && like.item >= half;
+    let model = learn(&DATA.catalogue, &likes_until(CUT, learned));
+    let known = |since| {
+        let verdict = verdict_since(since, &model, 1.0, None);
+        let checks = &verdict.checks;
+        let known = checks.iter().find(|check| check.name == "known_videos");
+        known.unwrap().measured
+    };
+    assert!(known(0) < known(late), "{} {}", known(0), known(late));
 }

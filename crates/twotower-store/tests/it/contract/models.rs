@@ -1,13 +1,16 @@
 //! The registry of models.
 
-use super::{START_US, contract, model, promotion};
+use super::{START_US, contract, model, promotion, vector_rows, video_id, with_videos};
 use serde_json::json;
-use twotower_store::{Activation, ActivationKind, ModelState, Store, StoreError};
+use twotower_store::{
+    Activation, ActivationKind, ModelState, NewModel, Store, StoreError, VectorTable,
+};
 
 contract! {
     versions_ascend,
     a_model_goes_through_its_life,
     activations_are_remembered,
+    another_model_does_not_take_a_number,
 }
 
 async fn versions_ascend(store: &Store) {
@@ -124,7 +127,7 @@ async fn activations_are_remembered(store: &Store) {
     let details = store.model_details(1).await.unwrap();
     assert_eq!(details.hyperparameters, json!({"seed": 42}));
     assert_eq!(
-        (&*details.snapshot_sha256, &*details.manifest_sha256),
+        (&*details.snapshot_sha256, &*details.record.manifest_sha256),
         ("ab", "cd")
     );
     assert_eq!(
@@ -134,4 +137,60 @@ async fn activations_are_remembered(store: &Store) {
     assert!(details.retired_at_us.is_some(), "it was retired in between");
     let unknown = store.model_details(3).await;
     assert!(matches!(unknown, Err(StoreError::UnknownModel(3))));
+}
+
+/// In no state: half loaded, active, and retired without its vectors.
+async fn another_model_does_not_take_a_number(store: &Store) {
+    with_videos(store, 3).await;
+    let other = NewModel {
+        manifest_sha256: "ef".into(),
+        ..model(1)
+    };
+    let refused = async || {
+        let before = store.model_details(1).await.unwrap();
+        let refused = store.register_model(&other).await.unwrap_err();
+        let StoreError::OtherModel {
+            version: 1,
+            registered,
+            given,
+        } = &refused
+        else {
+            panic!("{refused}")
+        };
+        assert_eq!((&**registered, &**given), ("cd", "ef"));
+        assert_eq!(store.model_details(1).await.unwrap(), before);
+    };
+    store.register_model(&model(1)).await.unwrap();
+    let rows = vector_rows(&[1, 2].map(video_id));
+    let written = store.write_embeddings(VectorTable::Videos, 1, &rows);
+    written.await.unwrap();
+    refused().await;
+    store.register_model(&model(1)).await.unwrap();
+    let complete = store.set_model_state(1, ModelState::Candidate);
+    complete.await.unwrap();
+    refused().await;
+    store.activate_model(&promotion(1)).await.unwrap();
+    refused().await;
+    let active = store.active_model().await.unwrap().unwrap();
+    assert_eq!(active.manifest_sha256, "cd");
+    assert!(active.is_model("cd").is_ok() && active.is_model("ef").is_err());
+
+    let next = NewModel {
+        version: 2,
+        ..other.clone()
+    };
+    store.register_model(&next).await.unwrap();
+    let complete = store.set_model_state(2, ModelState::Candidate);
+    complete.await.unwrap();
+    store.activate_model(&promotion(2)).await.unwrap();
+    store.prune_model(1).await.unwrap();
+    refused().await;
+    let registered: Vec<_> = store.models().await.unwrap();
+    let registered: Vec<_> = registered
+        .iter()
+        .map(|record| (record.version, &*record.manifest_sha256))
+        .collect();
+    assert_eq!(registered, [(2, "ef"), (1, "cd")]);
+    let left = store.read_fingerprints(VectorTable::Videos, 1).await;
+    assert_eq!(left.unwrap().len(), 2, "those of the first model stay");
 }

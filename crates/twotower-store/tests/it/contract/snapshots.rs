@@ -77,6 +77,8 @@ async fn a_snapshot_forgets_what_is_old(store: &Store) {
         row(1, 1, START_US - 1),
         row(2, 1, START_US),
         row(3, 1, START_US + 30 * DAY_US),
+        // In the year 2100, by a clock that is wrong: it makes nothing old.
+        row(4, 1, 4_102_444_800_000_000),
     ];
     store.write_interactions(LIKE, &likes).await.unwrap();
     let options = SnapshotOptions {
@@ -87,8 +89,8 @@ async fn a_snapshot_forgets_what_is_old(store: &Store) {
         .read_snapshot(&Source::default(), options)
         .await
         .unwrap();
-    assert_eq!(snapshot.users, [2, 3].map(user_id));
-    assert_eq!(snapshot.dataset.users, 2);
+    assert_eq!(snapshot.users, [2, 3, 4].map(user_id));
+    assert_eq!(snapshot.dataset.users, 3);
 }
 
 async fn a_snapshot_with_pseudonyms_is_the_same(store: &Store) {

@@ -2,11 +2,12 @@
 
 use super::{contract, snapshot, video, video_id, with_videos};
 use twotower_core::feature::{Video, VideoRef};
-use twotower_store::{Counts, Store, StoreError, VideosWritten};
+use twotower_store::{Counts, Store, StoreError, VideoColumn, VideoColumns, VideosWritten};
 
 contract! {
     migrations_apply_once,
     videos_are_inserted_changed_and_left_alone,
+    columns_that_are_not_written_stay,
     videos_that_cannot_be_kept_are_refused,
     titles_and_cards_come_back,
 }
@@ -48,6 +49,76 @@ async fn videos_are_inserted_changed_and_left_alone(store: &Store) {
     assert_eq!(store.write_videos(&videos).await.unwrap(), written(1, 0));
     let cards = store.video_cards(&[video_id(4)]).await.unwrap();
     assert_eq!(cards[0].tags, ["a", "b"]);
+}
+
+async fn columns_that_are_not_written_stay(store: &Store) {
+    let written = |inserted, updated| VideosWritten { inserted, updated };
+    let stored = async || -> Vec<Video> {
+        let catalogue = snapshot(store).await.dataset.catalogue;
+        catalogue.videos().map(VideoRef::to_video).collect()
+    };
+    with_videos(store, 2).await;
+    let known: VideoColumns = [VideoColumn::Title, VideoColumn::Price, VideoColumn::Tags]
+        .into_iter()
+        .collect();
+    let partly = |n, price| Video {
+        id: video_id(n),
+        title: "Travel".into(),
+        price,
+        tags: vec!["sea".into()],
+        performers: vec!["not known to be".into()],
+        ..Video::default()
+    };
+    // 1 changes, 2 does not, 3 is new.
+    let same = Video {
+        description: "not known to be".into(),
+        genre: None,
+        ..video(2)
+    };
+    let videos = [partly(1, None), same, partly(3, Some(250.0))];
+    let outcome = store.write_video_columns(known, &videos).await.unwrap();
+    assert_eq!(outcome, written(1, 1));
+    let outcome = store.write_video_columns(known, &videos).await.unwrap();
+    assert_eq!(outcome, written(0, 0));
+    let changed = Video {
+        title: "Travel".into(),
+        price: None,
+        tags: vec!["sea".into()],
+        ..video(1)
+    };
+    let new = Video {
+        performers: vec![],
+        ..partly(3, Some(250.0))
+    };
+    assert_eq!(stored().await, [changed.clone(), video(2), new.clone()]);
+    // Each column alone is the one that changes.
+    let empty = Video {
+        id: video_id(1),
+        ..Video::default()
+    };
+    let mut left = changed;
+    for column in VideoColumn::ALL {
+        let before = left.clone();
+        match column {
+            VideoColumn::Title => left.title.clear(),
+            VideoColumn::Description => left.description.clear(),
+            VideoColumn::Genre => left.genre = None,
+            VideoColumn::Maker => left.maker = None,
+            VideoColumn::Price => left.price = None,
+            VideoColumn::DurationSeconds => left.duration_seconds = None,
+            VideoColumn::PublishedAt => left.published_at_us = None,
+            VideoColumn::ThumbnailUrl => left.thumbnail_url = None,
+            VideoColumn::Tags => left.tags.clear(),
+            VideoColumn::Performers => left.performers.clear(),
+        }
+        let outcome = store
+            .write_video_columns([column].into_iter().collect(), std::slice::from_ref(&empty))
+            .await
+            .unwrap();
+        assert_eq!(outcome, written(0, u64::from(left != before)), "{column:?}");
+        assert_eq!(stored().await, [left.clone(), video(2), new.clone()]);
+    }
+    assert_eq!(left, empty);
 }
 
 async fn videos_that_cannot_be_kept_are_refused(store: &Store) {

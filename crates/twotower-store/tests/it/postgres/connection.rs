@@ -35,6 +35,43 @@ async fn a_statement_that_waits_too_long_is_cancelled_on_the_server_too() {
     assert!(store.liked_videos(user).await.unwrap().is_empty());
 }
 
+/// A server gives requests less time than its own long reads, over the same connections.
+#[tokio::test]
+async fn what_is_in_a_hurry_is_cancelled_early_and_nothing_else_is() {
+    let url = postgres_url().await;
+    let options = ConnectOptions {
+        max_connections: 1,
+        ..ConnectOptions::default()
+    };
+    let store = Store::connect(&url, options).await.unwrap();
+    let hurried = store.hurried(Duration::from_millis(200));
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    other
+        .execute("BEGIN; LOCK TABLE public.likes IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let user = Uuid::from_u128(1);
+    let error = hurried.liked_videos(user).await.unwrap_err();
+    assert!(matches!(error, StoreError::Cancelled(_)), "{error}");
+    let error = hurried.user_state(user, 5).await.unwrap_err();
+    assert!(matches!(error, StoreError::Cancelled(_)), "{error}");
+    // They wait for longer than that: for as long as somebody waits for them.
+    let patience = Duration::from_millis(800);
+    let read = tokio::time::timeout(patience, store.liked_videos(user)).await;
+    assert!(read.is_err(), "{read:?}");
+    let bulk = tokio::time::timeout(patience, hurried.counts()).await;
+    assert!(bulk.is_err(), "{bulk:?}");
+    other.execute("ROLLBACK").await.unwrap();
+    // Who has less time anyhow gets no more.
+    let soon = hurried.hurried(Duration::from_mins(1));
+    other
+        .execute("BEGIN; LOCK TABLE public.likes IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let error = soon.liked_videos(user).await.unwrap_err();
+    assert!(matches!(error, StoreError::Cancelled(_)), "{error}");
+}
+
 /// A call that nobody waits for any more must not be in the next one's way.
 #[tokio::test]
 async fn an_abandoned_call_gives_its_place_back() {

@@ -7,7 +7,7 @@ use std::path::Path;
 use twotower_core::feature::Video;
 use twotower_store::{
     EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind, SnapshotOptions, Source, Store,
-    VectorTable, VideosWritten,
+    VectorTable, VideoColumn, VideosWritten,
 };
 use uuid::Uuid;
 
@@ -147,6 +147,36 @@ async fn tables_of_the_application_stay_as_they_are() {
     assert_eq!(cards[0].price, Some(9.99));
     let written = store.write_videos(&[video.to_video()]).await.unwrap();
     assert_eq!(written, VideosWritten::default());
+}
+
+/// Rust knows a price to 24 bits and nothing of an infinite time: who writes other columns must not write these back.
+#[tokio::test]
+async fn columns_that_are_not_written_keep_what_only_the_database_can_hold() {
+    let url = empty_postgres_url().await;
+    execute(
+        &url,
+        "CREATE TABLE videos (id uuid PRIMARY KEY, title text, description text, genre text, maker text NOT NULL, price numeric(12, 2),
+                              duration_seconds integer, thumbnail_url text, published_at timestamp);
+         INSERT INTO videos (id, title, maker, price, published_at)
+         VALUES ('00000000-0000-0000-0000-000000000001', 'old', 'studio', 12345678.91, 'infinity')",
+    )
+    .await;
+    let store = connect(&url).await;
+    store.migrate().await.unwrap();
+    let video = Video {
+        id: Uuid::from_u128(1),
+        title: "new".into(),
+        ..Video::default()
+    };
+    let title = [VideoColumn::Title].into_iter().collect();
+    let written = store.write_video_columns(title, &[video]).await.unwrap();
+    assert_eq!(written.updated, 1);
+    let row =
+        "SELECT concat_ws(' ', title, description IS NULL, maker, price, published_at) FROM videos";
+    assert_eq!(
+        scalar::<String>(&url, row).await,
+        "new t studio 12345678.91 infinity"
+    );
 }
 
 /// Public, `extensions` in everybody's `search_path` as on Supabase, or a schema that nobody looks into.

@@ -222,6 +222,36 @@ async fn tables_of_the_application_are_read_as_they_are() {
     assert_eq!(facts[1].published_at_us, None);
 }
 
+/// It would be asked again and again, and no new vector seen, if one such video were an error.
+#[tokio::test]
+async fn a_time_without_end_is_none() {
+    let url = postgres_url().await;
+    execute(
+        &url,
+        "INSERT INTO videos (id, title, thumbnail_url, published_at) VALUES
+             ('00000000-0000-0000-0000-000000000001', 'one', 'https://one', 'infinity'),
+             ('00000000-0000-0000-0000-000000000002', 'two', 'https://two', '-infinity'),
+             ('00000000-0000-0000-0000-000000000003', 'three', 'https://three', '2026-01-01 00:00:00Z')",
+    )
+    .await;
+    let store = connect(&url).await;
+    let ids = [1, 2, 3].map(Uuid::from_u128);
+    let mut facts = store.video_facts(&ids).await.unwrap();
+    let published = ids.map(|id| facts.remove(&id).unwrap().published_at_us);
+    assert_eq!(published, [None, None, Some(1_767_225_600_000_000)]);
+    let cards = store.video_cards(&ids).await.unwrap();
+    let texts: Vec<_> = cards
+        .iter()
+        .map(|card| (&*card.title, card.thumbnail_url.as_deref().unwrap()))
+        .collect();
+    let expected = [
+        ("one", "https://one"),
+        ("two", "https://two"),
+        ("three", "https://three"),
+    ];
+    assert_eq!(texts, expected);
+}
+
 #[tokio::test]
 async fn new_vectors_are_found_by_index() {
     let url = postgres_url().await;

@@ -67,6 +67,7 @@ pub(super) fn save(root: &Path, version: i64, optimizer: &[u8]) -> PathBuf {
         trained_on: TrainedOn {
             cut_off_us: None,
             learned_until_us: None,
+            learned_since_us: None,
             fine_tuned_from: None,
             snapshot_sha256: "ab".into(),
             likes: 3,

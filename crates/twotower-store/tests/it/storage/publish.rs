@@ -41,6 +41,13 @@ async fn there_and_back(place: &Place) {
     assert!(again.already_there);
     verify_folder(&fetched.path, &trusted(1))
         .expect("the signature is put beside a model that was here");
+
+    // It goes as a whole.
+    let root = fetched.path.parent().unwrap();
+    let checksum = model_files::manifest(&fetched.path).unwrap().checksum;
+    let removed = model_files::remove(root, 7, &checksum).unwrap();
+    assert_eq!(removed.as_ref(), Some(&fetched.path));
+    assert!(!fetched.path.exists());
 }
 
 #[tokio::test]

@@ -55,11 +55,13 @@ async fn both_ways_of_migrating_go_together() {
 }
 
 /// What advisors say of any database like this one: no index was used yet where nothing was asked yet, and keys between tables of a
-/// row for each version or experiment, which are never deleted, need none.
+/// row for each version or experiment, which are never deleted, need none. And that a function has no `search_path` of its own: with one it
+/// would not be inlined, and no index on a column of text used. Its body was parsed when it was made, and looks nothing up.
 fn says_nothing(finding: &Value) -> bool {
     match finding["name"].as_str().unwrap() {
         "unused_index" => true,
         "unindexed_foreign_keys" => finding["metadata"]["schema"] == "twotower",
+        "function_search_path_mutable" => finding["metadata"]["name"] == "text_equals_uuid",
         _ => false,
     }
 }

@@ -3,8 +3,9 @@
 use super::functions::circle;
 use super::person::{ANN, BOB, Person, video};
 use super::stand_in::Place;
-use crate::database::{execute, few_connections};
+use crate::database::{execute, few_connections, postgres_url};
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor, PgConnection, Row};
 use std::path::PathBuf;
 use twotower_core::matrix::Matrix;
 use twotower_core::tower::{Dense, Head, UserTower};
@@ -343,4 +344,30 @@ async fn ids_may_be_text_and_pgvector_may_move() {
     )
     .await;
     close(user_vector(&url, ANN).await.1);
+}
+
+/// Units of a larger tower would be added to what a smaller one computes.
+#[tokio::test]
+async fn nothing_is_left_of_the_tower_before() {
+    let url = postgres_url().await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut rows = async |version: i64| -> String {
+        let rows = "SELECT coalesce(string_agg(layer || ' ' || units, ', ' ORDER BY layer), '') FROM
+                    (SELECT layer, count(*) AS units FROM twotower.user_towers WHERE version = $1 GROUP BY layer) AS _";
+        let rows = sqlx::query(rows).bind(version);
+        connection.fetch_one(rows).await.unwrap().get(0)
+    };
+    let large = UserTower::zeros(vec![0.5, 1.0], 1.0, 8, 4);
+    for version in [6, 7] {
+        assert!(store.write_user_tower(version, &large).await.unwrap());
+    }
+    assert_eq!(rows(7).await, "decays 1, hidden 8, output 4");
+    assert!(store.write_user_tower(7, &mean_tower()).await.unwrap());
+    assert_eq!(rows(7).await, "decays 1, hidden 1, output 2");
+    // Of one that does not fit there is nothing, nor of the one before.
+    let wide = UserTower::zeros(vec![1.0], 1.0, 16_000, 2);
+    assert!(!store.write_user_tower(7, &wide).await.unwrap());
+    assert_eq!(rows(7).await, "");
+    assert_eq!(rows(6).await, "decays 1, hidden 8, output 4");
 }

@@ -5,6 +5,7 @@ pub(super) struct LineEnds<R> {
     inner: R,
     last: u8,
     after_return: bool,
+    ended: bool,
 }
 
 impl<R> LineEnds<R> {
@@ -13,7 +14,13 @@ impl<R> LineEnds<R> {
             inner,
             last: b'\n',
             after_return: false,
+            ended: false,
         }
+    }
+
+    /// Whether a reader has been told that nothing comes any more.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
     }
 
     /// Rewrites `bytes` in place; returns how many are left.
@@ -43,6 +50,7 @@ impl<R: Read> Read for LineEnds<R> {
             let length = self.inner.read(buffer)?;
             if length == 0 {
                 if self.last == b'\n' {
+                    self.ended = true;
                     return Ok(0);
                 }
                 self.last = b'\n';
@@ -85,7 +93,9 @@ mod tests {
             for size in 1..8 {
                 let mut read = String::new();
                 let mut reader = LineEnds::new(Pieces(text.as_bytes(), size));
+                assert!(!reader.ended());
                 reader.read_to_string(&mut read).unwrap();
+                assert!(reader.ended());
                 assert_eq!(read, expected, "{text:?} by {size}");
             }
         }

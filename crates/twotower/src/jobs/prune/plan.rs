@@ -151,6 +151,7 @@ mod tests {
             metrics: serde_json::Value::Null,
             pruned_at_us: None,
             erasures_seen: None,
+            manifest_sha256: String::new(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! What has changed since the vectors were made.
 
 use super::{Changes, UpdateOptions};
-use crate::jobs::Retry;
-use crate::jobs::dormant::is_dormant;
+use crate::jobs::dormant::{is_dormant, latest};
+use crate::jobs::{Retry, now_us};
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -130,9 +130,9 @@ impl Plan {
             let last: &mut u32 = &mut last[row.user as usize];
             *last = row.at.max(*last);
         }
-        let latest = last.iter().copied().max().unwrap_or(0);
+        let latest = latest(last.iter().copied().map(i64::from), now_us() / 1_000_000);
         let days = options.user_vector_days;
-        let dormant = |user: usize| is_dormant(last[user].into(), latest.into(), days);
+        let dormant = |user: usize| is_dormant(last[user].into(), latest, days);
         let videos = TablePlan::new(|_| false, wanted_videos, stored_videos, full);
         let users = TablePlan::new(dormant, wanted_users, stored_users, full);
         Ok(Self {

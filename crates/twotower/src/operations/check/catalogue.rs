@@ -80,6 +80,7 @@ catalogue! {
     }
     Serving {
         "server-ready" CRITICAL "the server is ready";
+        "server-current" CRITICAL "the server reaches the database and answers from the active version";
         "server-latency" WARNING "lists are answered fast enough";
         "server-errors" CRITICAL "requests are answered without errors";
         "server-recall" WARNING "the server's index finds the best videos";

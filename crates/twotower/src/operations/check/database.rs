@@ -5,7 +5,6 @@ mod server;
 use super::finding::span;
 use super::round::Round;
 use super::{Finding, Verdict, data, drift, jobs, models, schema, vectors};
-use std::path::Path;
 use std::time::{Duration, Instant};
 use twotower_store::{ConnectOptions, Store, StoreError, StoreKind};
 
@@ -101,22 +100,19 @@ pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
 async fn connect(round: &Round<'_>) -> Result<Store, Finding> {
     let check = "database-reachable";
     let url = &round.place.db_url;
-    if let Some(file) = missing_file(url) {
-        let evidence = format!("there is no file {}", file.display());
-        return Err(Finding::failed(
-            check,
-            evidence,
-            "set DATABASE_URL, or make it with `twotower migrate`",
-        ));
-    }
     let step = round.step();
     let options = ConnectOptions {
         max_connections: 2,
         acquire_timeout: step,
         statement_timeout: step,
     };
-    match round.within(Store::connect(url, options)).await {
+    match round.within(Store::connect_existing(url, options)).await {
         Ok(Ok(store)) => Ok(store),
+        Ok(Err(StoreError::NoFile(file))) => Err(Finding::failed(
+            check,
+            format!("there is no file {}", file.display()),
+            "set DATABASE_URL, or make it with `twotower migrate`",
+        )),
         Ok(Err(error)) => Err(Finding::failed(check, error.to_string(), remedy(&error))),
         Err(_) => {
             let evidence = format!("no connection within {}", span(step.as_micros() as i64));
@@ -127,15 +123,6 @@ async fn connect(round: &Round<'_>) -> Result<Store, Finding> {
             ))
         }
     }
-}
-
-/// The file of an embedded database that would be made by connecting to it.
-fn missing_file(url: &str) -> Option<&Path> {
-    let file = url.strip_prefix("sqlite:")?;
-    let file = file.strip_prefix("//").unwrap_or(file);
-    let file = file.split('?').next().unwrap_or_default();
-    let path = Path::new(file);
-    (!file.starts_with(":memory:") && !path.exists()).then_some(path)
 }
 
 fn remedy(error: &StoreError) -> &'static str {
@@ -196,19 +183,4 @@ async fn migrations(store: &Store) -> Result<Finding, StoreError> {
             Finding::failed(check, what.join("; "), first.fix.clone())
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_database_is_made_by_looking_for_it() {
-        assert_eq!(
-            missing_file("sqlite://nowhere/x.db?mode=rwc"),
-            Some(Path::new("nowhere/x.db"))
-        );
-        assert_eq!(missing_file("sqlite::memory:"), None);
-        assert_eq!(missing_file("postgresql://a/b"), None);
-    }
 }

@@ -107,7 +107,7 @@ async fn of_the_active(
     let trusted = trusted(&config.storage.trusted_keys);
     let quality = judge_quality(&details, round.checks());
     let expected = (
-        details.manifest_sha256.clone(),
+        details.record.manifest_sha256.clone(),
         details.record.embedding_dim,
     );
     let files = {
@@ -398,11 +398,11 @@ mod tests {
                 metrics,
                 pruned_at_us: None,
                 erasures_seen: None,
+                manifest_sha256: String::new(),
             },
             retired_at_us: None,
             snapshot_sha256: String::new(),
             hyperparameters: Value::Null,
-            manifest_sha256: String::new(),
             reason: None,
             verdict,
             activations: Vec::new(),

@@ -28,12 +28,13 @@ pub(super) const RECOMMENDATIONS: &str = "/functions/v1/two_tower_recommendation
 /// What applications ask: health, metrics and pages are not among it.
 const API: &str = "/functions/";
 
+const OF_READINESS: [&str; 2] = ["server-ready", "server-current"];
 const OF_METRICS: [&str; 3] = ["server-latency", "server-errors", "server-recall"];
 
 pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    if round.wants("server-ready") {
-        found.push(ready(round).await);
+    if round.wants_any(&OF_READINESS) {
+        found.extend(readiness(round).await);
     }
     if round.wants_any(&OF_METRICS) {
         found.extend(metrics(round).await);
@@ -41,11 +42,11 @@ pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
     found
 }
 
-async fn ready(round: &Round<'_>) -> Finding {
-    let check = "server-ready";
+async fn readiness(round: &Round<'_>) -> [Finding; 2] {
+    let [check, current] = OF_READINESS;
     let Some(server) = &round.checks().server else {
         let fix = "set `server` of section [checks] to the address of `twotower serve`";
-        return Finding::skipped(check, "no server is named", fix);
+        return OF_READINESS.map(|check| Finding::skipped(check, "no server is named", fix));
     };
     let url = format!("{}/readyz", server.trim_end_matches('/'));
     let deadline = round.step();
@@ -53,41 +54,57 @@ async fn ready(round: &Round<'_>) -> Finding {
         .blocking(move || ask(&url, &Request::Get(None), deadline))
         .await;
     let start = "start `twotower serve` (`systemctl start twotower-serve`), and look at its log";
-    match answer {
-        Ok(Ok(answer)) => judge_readiness(answer.status, &answer.body),
-        Ok(Err(error)) => {
-            Finding::failed(check, format!("{server} does not answer: {error}"), start)
-        }
-        Err(_) => Finding::failed(check, format!("{server} does not answer in time"), start),
-    }
+    let why = match answer {
+        Ok(Ok(answer)) => return judge_readiness(answer.status, &answer.body),
+        Ok(Err(error)) => format!("{server} does not answer: {error}"),
+        Err(_) => format!("{server} does not answer in time"),
+    };
+    [
+        Finding::failed(check, why, start),
+        Finding::skipped(current, "the server is not ready", "see server-ready"),
+    ]
 }
 
-/// `/readyz` gives a reason and a remedy for each thing that is missing.
-fn judge_readiness(status: u16, body: &str) -> Finding {
-    let check = "server-ready";
+/// `/readyz` gives a reason and a remedy for each thing that is not well. A server that answers all the same is ready; whoever restarts
+/// servers that are not must leave that one alone, since another may not come up.
+fn judge_readiness(status: u16, body: &str) -> [Finding; 2] {
+    let [check, current] = OF_READINESS;
     let readiness = serde_json::from_str::<Value>(body).unwrap_or_default();
-    let version = readiness["model_version"].as_i64();
-    if status == 200 && readiness["ready"] == true {
-        let version = version.map_or("no model".to_owned(), |version| {
+    let version = readiness["model_version"]
+        .as_i64()
+        .map_or("no model".to_owned(), |version| {
             format!("version {version}")
         });
-        return Finding::passed(check, format!("ready, {version} answers"));
-    }
     let reasons: Vec<&str> = readiness["checks"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(|check| check["reason"].as_str())
         .collect();
-    if reasons.is_empty() {
-        let evidence = format!("answers {status}, and not as `twotower serve` does");
-        return Finding::failed(check, evidence, "correct `server` of section [checks]");
+    let reasons = (!reasons.is_empty()).then(|| reasons.join("; "));
+    let remedy = "do what the reason says";
+    if status == 200 && readiness["ready"] == true {
+        return [
+            Finding::passed(check, format!("ready, {version} answers")),
+            match reasons {
+                None => Finding::passed(current, format!("{version} answers")),
+                Some(reasons) => {
+                    let evidence = format!("{version} answers, but: {reasons}");
+                    Finding::failed(current, evidence, remedy)
+                }
+            },
+        ];
     }
-    Finding::failed(
-        check,
-        format!("not ready: {}", reasons.join("; ")),
-        "do what the reason says",
-    )
+    [
+        match reasons {
+            None => {
+                let evidence = format!("answers {status}, and not as `twotower serve` does");
+                Finding::failed(check, evidence, "correct `server` of section [checks]")
+            }
+            Some(reasons) => Finding::failed(check, format!("not ready: {reasons}"), remedy),
+        },
+        Finding::skipped(current, "the server is not ready", "see server-ready"),
+    ]
 }
 
 async fn metrics(round: &Round<'_>) -> Vec<Finding> {
@@ -265,16 +282,32 @@ mod tests {
     #[test]
     fn readiness_gives_its_reasons() {
         let body = r#"{"ready":false,"model_version":null,"checks":[{"name":"model","ok":false,"reason":"train one"},{"name":"keys","ok":true}]}"#;
-        let finding = judge_readiness(503, body);
+        let said = |status, body| judge_readiness(status, body).map(|it| (it.verdict, it.evidence));
+        let not_ready = (Verdict::Skipped, "the server is not ready".to_owned());
         assert_eq!(
-            (finding.verdict, finding.evidence.as_str()),
-            (Verdict::Failed, "not ready: train one")
+            said(503, body),
+            [
+                (Verdict::Failed, "not ready: train one".into()),
+                not_ready.clone()
+            ]
         );
         assert_eq!(
-            judge_readiness(200, r#"{"ready":true,"model_version":3,"checks":[]}"#).verdict,
-            Verdict::Passed
+            said(200, r#"{"ready":true,"model_version":3,"checks":[]}"#),
+            [
+                (Verdict::Passed, "ready, version 3 answers".into()),
+                (Verdict::Passed, "version 3 answers".into())
+            ]
         );
-        assert_eq!(judge_readiness(200, "hello").verdict, Verdict::Failed);
+        let behind = r#"{"ready":true,"model_version":3,"checks":[{"name":"database","ok":true},{"name":"model","ok":false,"reason":"fetch it"}]}"#;
+        assert_eq!(
+            said(200, behind),
+            [
+                (Verdict::Passed, "ready, version 3 answers".into()),
+                (Verdict::Failed, "version 3 answers, but: fetch it".into())
+            ]
+        );
+        let [ready, current] = said(200, "hello");
+        assert_eq!((ready.0, current), (Verdict::Failed, not_ready));
     }
 
     #[test]

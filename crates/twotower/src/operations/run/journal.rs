@@ -97,9 +97,11 @@ impl<'a> Journal<'a> {
     }
 }
 
-/// One connection, for the rows of runs. The embedded store gets its schema at once: nobody else would give it one.
+/// One connection, for the rows of runs. The embedded store gets its schema at once, nobody else would give it one; a file that is not there
+/// is not made.
 pub(in crate::operations) async fn connect(place: &Place) -> Result<Store, StoreError> {
-    let store = Store::connect(&place.db_url, place.config.database.options()).await?;
+    let options = place.config.database.options();
+    let store = Store::connect_existing(&place.db_url, options).await?;
     if store.kind() == StoreKind::Sqlite {
         store.migrate().await?;
     }

@@ -1,7 +1,7 @@
 //! Up to when nothing is to be caught up on: what the scheduler has started, and from when on it knows an expression.
 
 use crate::config::Schedule;
-use crate::jobs::{read_if_there, write_whole};
+use crate::jobs::{read_if_there, write_among_others};
 use crate::operations::Job;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ impl Since {
     }
 
     fn save(&self) -> io::Result<()> {
-        write_whole(&self.file, &serde_json::to_vec(&self.jobs)?)
+        write_among_others(&self.file, &serde_json::to_vec(&self.jobs)?)
     }
 }
 

@@ -134,6 +134,39 @@ impl Answer {
         }
     }
 
+    /// A list of videos with these titles.
+    #[cfg(test)]
+    pub(super) fn of_titles(titles: &[&str]) -> Self {
+        let recommendation = |title: &&str| Recommendation {
+            video_id: Uuid::nil(),
+            title: (*title).to_owned(),
+            score: 0.0,
+            reason: None,
+            because: Vec::new(),
+            propensity: None,
+        };
+        Self {
+            user_id: Uuid::nil(),
+            source: Source::TwoTower,
+            model_version: None,
+            recommendations: titles.iter().map(recommendation).collect(),
+            partial: false,
+            cached: false,
+            generated_at: String::new(),
+            reason: None,
+        }
+    }
+
+    /// Memory of what all copies share, in bytes, about.
+    pub(in crate::serve) fn bytes(&self) -> usize {
+        let of = |it: &Recommendation| {
+            let because = it.because.iter().map(|like| like.title.len());
+            let named = it.because.len() * size_of::<Because>() + because.sum::<usize>();
+            size_of::<Recommendation>() + it.title.len() + named
+        };
+        self.generated_at.len() + self.recommendations.iter().map(of).sum::<usize>()
+    }
+
     /// The same list for another request.
     pub(in crate::serve) fn again(&self) -> Self {
         Self {

@@ -1,12 +1,20 @@
 use super::answer::Answer;
-use moka::sync::Cache;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use twotower_store::UserChangeKey;
 use uuid::Uuid;
 
-/// Users whose answers are kept; those asked for least make room.
-const MAX_USERS: u64 = 20_000;
+/// Users whose answers are kept; who asked longest ago makes room.
+const MAX_USERS: usize = 20_000;
+
+/// Memory that answers may take, bytes. Ten videos without reasons are some 1.5 kB, a hundred with reasons some 40 kB, so that of long
+/// lists those of fewer users are kept.
+const MAX_BYTES: usize = 128 << 20;
+
+/// Of a user besides their answers: entries of the tables, and what allocation adds.
+const BYTES_PER_USER: usize = 512;
 
 /// Answers to different queries that are kept of one user.
 const QUERIES_PER_USER: usize = 4;
@@ -27,13 +35,36 @@ pub(in crate::serve) enum Subject {
 /// answer while the database is away, and memory.
 #[derive(Debug)]
 pub(in crate::serve) struct AnswerCache {
-    users: Cache<Subject, Arc<UserAnswers>>,
+    users: Mutex<Users>,
     keep: Duration,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Users {
+    by_subject: HashMap<Subject, Entry>,
+    /// Who asked longest ago comes first.
+    by_turn: BTreeMap<u64, Subject>,
+    next_turn: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    answers: Arc<UserAnswers>,
+    /// As counted in [`Users::bytes`].
+    bytes: usize,
+    turn: u64,
+    asked: Instant,
 }
 
 /// The answers of one user. Whoever makes a new one holds the lock, so that requests at the same time make it once.
 #[derive(Debug, Default)]
-pub(in crate::serve) struct UserAnswers(Mutex<Vec<Kept>>);
+pub(in crate::serve) struct UserAnswers {
+    kept: Mutex<Vec<Kept>>,
+    /// Of what is kept; apart, since making an answer holds the lock for long.
+    bytes: AtomicUsize,
+}
 
 /// What an answer was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +86,15 @@ struct Kept {
 impl AnswerCache {
     /// Keeps answers for so long; not at all if that is 0.
     pub(in crate::serve) fn new(keep: Duration) -> Self {
-        let users = Cache::builder()
-            .max_capacity(MAX_USERS)
-            .time_to_idle(keep.max(Duration::from_secs(1)))
-            .build();
-        Self { users, keep }
+        Self::with_room(keep, MAX_BYTES)
+    }
+
+    fn with_room(keep: Duration, max_bytes: usize) -> Self {
+        Self {
+            users: Mutex::default(),
+            keep,
+            max_bytes,
+        }
     }
 
     /// The answers of a user. To be taken before the user's state is read: what is dropped afterwards is dropped for good.
@@ -67,27 +102,114 @@ impl AnswerCache {
         if self.keep.is_zero() {
             return Arc::default();
         }
-        self.users.get_with(subject, Arc::default)
+        // Declared first, so that memory is given back after the lock.
+        let mut dropped = Vec::new();
+        let mut users = self.lock();
+        users.drop_idle(self.keep, &mut dropped);
+        let answers = users.ask(subject);
+        users.make_room(self.max_bytes, &mut dropped);
+        answers
+    }
+
+    /// Counts what `answers` take by now, and drops those of others if that is too much.
+    pub(in crate::serve) fn weigh(&self, subject: &Subject, answers: &Arc<UserAnswers>) {
+        let mut dropped = Vec::new();
+        let mut users = self.lock();
+        let Users {
+            by_subject, bytes, ..
+        } = &mut *users;
+        // Those that were dropped meanwhile go with whoever holds them.
+        let Some(entry) = by_subject
+            .get_mut(subject)
+            .filter(|entry| Arc::ptr_eq(&entry.answers, answers))
+        else {
+            return;
+        };
+        *bytes -= entry.bytes;
+        entry.bytes = BYTES_PER_USER + answers.bytes.load(Ordering::Relaxed);
+        *bytes += entry.bytes;
+        users.make_room(self.max_bytes, &mut dropped);
     }
 
     /// Forgets the answers of a user.
     pub(in crate::serve) fn drop_user(&self, subject: &Subject) {
-        self.users.invalidate(subject);
+        let dropped = self.lock().remove(subject);
+        drop(dropped);
     }
 
     /// Forgets everything.
     pub(in crate::serve) fn drop_all(&self) {
-        self.users.invalidate_all();
+        let dropped = std::mem::take(&mut *self.lock());
+        drop(dropped);
     }
 
-    /// Users who have answers here, about.
+    /// Users who have answers here.
     pub(in crate::serve) fn len(&self) -> u64 {
-        self.users.entry_count()
+        let mut dropped = Vec::new();
+        let mut users = self.lock();
+        users.drop_idle(self.keep, &mut dropped);
+        users.by_subject.len() as u64
     }
 
     /// How long answers are kept.
     pub(in crate::serve) fn keep(&self) -> Duration {
         self.keep
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Users> {
+        // Nothing in there can panic between two changes that belong together.
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Users {
+    /// The answers of a user, who now is the one who asked last.
+    fn ask(&mut self, subject: Subject) -> Arc<UserAnswers> {
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        let entry = self.by_subject.entry(subject).or_insert_with(|| {
+            self.bytes += BYTES_PER_USER;
+            Entry {
+                answers: Arc::default(),
+                bytes: BYTES_PER_USER,
+                turn,
+                asked: Instant::now(),
+            }
+        });
+        self.by_turn.remove(&entry.turn);
+        self.by_turn.insert(turn, subject);
+        entry.turn = turn;
+        entry.asked = Instant::now();
+        Arc::clone(&entry.answers)
+    }
+
+    /// Drops who has not asked for so long: nothing of theirs would be given again.
+    fn drop_idle(&mut self, keep: Duration, dropped: &mut Vec<Entry>) {
+        while let Some((&turn, &subject)) = self.by_turn.first_key_value()
+            && self
+                .by_subject
+                .get(&subject)
+                .is_none_or(|entry| entry.asked.elapsed() >= keep)
+        {
+            self.by_turn.remove(&turn);
+            dropped.extend(self.remove(&subject));
+        }
+    }
+
+    /// Drops who asked longest ago, until the others fit.
+    fn make_room(&mut self, max_bytes: usize, dropped: &mut Vec<Entry>) {
+        while (self.bytes > max_bytes || self.by_subject.len() > MAX_USERS)
+            && let Some((_, subject)) = self.by_turn.pop_first()
+        {
+            dropped.extend(self.remove(&subject));
+        }
+    }
+
+    fn remove(&mut self, subject: &Subject) -> Option<Entry> {
+        let entry = self.by_subject.remove(subject)?;
+        self.by_turn.remove(&entry.turn);
+        self.bytes -= entry.bytes;
+        Some(entry)
     }
 }
 
@@ -119,6 +241,8 @@ impl UserAnswers {
             at: Instant::now(),
             answer: answer.clone(),
         });
+        let bytes = kept.iter().map(Kept::bytes).sum();
+        self.bytes.store(bytes, Ordering::Relaxed);
         answer
     }
 
@@ -132,6 +256,109 @@ impl UserAnswers {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
         // Nothing is left half done by a panic: entries are pushed whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.query.len() + self.answer.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEP: Duration = Duration::from_mins(5);
+    const MADE: Made = Made {
+        snapshot: 1,
+        state: 1,
+    };
+
+    fn subject(n: u128) -> Subject {
+        Subject::User(Uuid::from_u128(n))
+    }
+
+    /// Asks as user `n`; whether the answer was kept from before.
+    fn ask(cache: &AnswerCache, n: u128, query: &str, title: &str) -> bool {
+        let answers = cache.of(subject(n));
+        let answer = answers.get_or_make(query, MADE, KEEP, || Answer::of_titles(&[title]));
+        cache.weigh(&subject(n), &answers);
+        answer.cached
+    }
+
+    /// What really is in there.
+    fn held(cache: &AnswerCache) -> usize {
+        let users = cache.lock();
+        let entries = users.by_subject.values();
+        let answers = entries.flat_map(|entry| {
+            let kept = entry.answers.lock();
+            kept.iter().map(Kept::bytes).collect::<Vec<_>>()
+        });
+        answers.sum::<usize>() + BYTES_PER_USER * users.by_subject.len()
+    }
+
+    #[test]
+    fn answers_take_no_more_than_their_room_and_the_oldest_go_first() {
+        const ROOM: usize = 200_000;
+        let cache = AnswerCache::with_room(KEEP, ROOM);
+        let long = "x".repeat(10_000);
+        for n in 0..100 {
+            assert!(!ask(&cache, n, "a", &long));
+            // Who asks again and again stays.
+            assert!(ask(&cache, 0, "a", &long), "{n}");
+            assert!(held(&cache) <= ROOM);
+            assert_eq!(held(&cache), cache.lock().bytes);
+        }
+        assert!((10..20).contains(&cache.len()), "{}", cache.len());
+        for n in 95..100 {
+            assert!(ask(&cache, n, "a", &long), "{n} has asked just now");
+        }
+        assert!(!ask(&cache, 50, "a", &long));
+        // Several queries of one user count, too, and the oldest of them make way.
+        for query in ["b", "c", "d", "e", "f"] {
+            ask(&cache, 99, query, &long);
+            assert!(held(&cache) <= ROOM);
+            assert_eq!(held(&cache), cache.lock().bytes);
+        }
+        assert!(ask(&cache, 99, "c", &long));
+        assert!(!ask(&cache, 99, "a", &long));
+        // One that has no room at all is given, and not kept.
+        let huge = "x".repeat(ROOM);
+        assert!(!ask(&cache, 7, "a", &huge) && !ask(&cache, 7, "a", &huge));
+        assert!(held(&cache) <= ROOM);
+        cache.drop_all();
+        assert_eq!((cache.len(), held(&cache)), (0, 0));
+    }
+
+    #[test]
+    fn what_was_dropped_meanwhile_stays_dropped() {
+        let cache = AnswerCache::new(KEEP);
+        let answers = cache.of(subject(1));
+        cache.drop_user(&subject(1));
+        answers.get_or_make("a", MADE, KEEP, || Answer::of_titles(&["t"]));
+        cache.weigh(&subject(1), &answers);
+        assert_eq!((cache.len(), cache.lock().bytes), (0, 0));
+        assert!(cache.of(subject(1)).stale("a", KEEP).is_none());
+        // Nor is another's entry charged for it.
+        let bytes = cache.lock().bytes;
+        cache.weigh(&subject(1), &answers);
+        assert_eq!(cache.lock().bytes, bytes);
+    }
+
+    #[test]
+    fn who_has_not_asked_for_long_is_forgotten() {
+        let cache = AnswerCache::new(KEEP);
+        ask(&cache, 1, "a", "t");
+        let mut dropped = Vec::new();
+        cache.lock().drop_idle(KEEP, &mut dropped);
+        assert_eq!((cache.len(), dropped.len()), (1, 0));
+        cache.lock().drop_idle(Duration::ZERO, &mut dropped);
+        assert_eq!((cache.len(), dropped.len()), (0, 1));
+        assert_eq!((held(&cache), cache.lock().bytes), (0, 0));
+        let off = AnswerCache::new(Duration::ZERO);
+        off.of(subject(1));
+        assert_eq!(off.len(), 0);
     }
 }

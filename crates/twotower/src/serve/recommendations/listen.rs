@@ -1,10 +1,10 @@
 //! Word from the database that a user has changed, so that what was made of them before is forgotten in every process.
 
-use super::cache::{AnswerCache, Subject};
-use crate::serve::replica::Sources;
+use super::cache::Subject;
+use crate::serve::router::App;
 use arc_swap::ArcSwapOption;
 use std::time::Duration;
-use twotower_store::{Store, UserChange, UserChangeHasher};
+use twotower_store::{StoreKind, UserChange, UserChangeHasher, UserChanges};
 use uuid::Uuid;
 
 /// Between tries to listen while the database does not answer.
@@ -30,32 +30,15 @@ impl Subjects {
 /// what a stale answer may not know, and how long what was made of somebody stays in memory.
 ///
 /// Where users' states are read from a replica, word of a change has that user's read from the primary, until the replica has the change.
-pub(in crate::serve) async fn listen(
-    store: &Store,
-    subjects: &Subjects,
-    answers: &AnswerCache,
-    sources: &Sources,
-) {
-    let mut changes = loop {
-        match store.listen_user_changes().await {
-            Ok(Some(changes)) => break changes,
-            Ok(None) => {
-                tracing::info!(
-                    "this database passes on no word of changes; answers are forgotten when they are asked for or grow old"
-                );
-                if sources.has_replica() {
-                    tracing::warn!(
-                        "without word of changes the replica is read only while the primary is away: connect to the server itself, or to its \
-                         pooler in session mode"
-                    );
-                }
-                return;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "cannot listen for changes yet");
-                tokio::time::sleep(RETRY).await;
-            }
-        }
+pub(in crate::serve) async fn listen(app: &App) {
+    let App {
+        subjects,
+        answers,
+        sources,
+        ..
+    } = app;
+    let Some(mut changes) = begin(app).await else {
+        return;
     };
     subjects.0.store(Some(changes.hasher().into()));
     sources.all_changed();
@@ -80,5 +63,45 @@ pub(in crate::serve) async fn listen(
             // The database is away: what is kept is all there is, and what changes meanwhile is told as `All`.
             UserChange::Lost => sources.unheard(),
         }
+    }
+}
+
+/// Listens as soon as that can be done; `None` where it never can.
+async fn begin(app: &App) -> Option<UserChanges> {
+    let mut told = false;
+    loop {
+        let again = match app.store.listen_user_changes().await {
+            Ok(Some(changes)) => return Some(changes),
+            Ok(None) => {
+                if !std::mem::replace(&mut told, true) {
+                    tell_of_silence(app);
+                }
+                if app.store.kind() == StoreKind::Sqlite {
+                    return None;
+                }
+                // The database may just have been too busy to tell in time, or get its triggers, or another server comes behind its address.
+                app.limits.listen_again
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cannot listen for changes yet");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(again) => {}
+            () = app.sources.switched() => {}
+        }
+    }
+}
+
+fn tell_of_silence(app: &App) {
+    tracing::info!(
+        "this database passes on no word of changes; answers are forgotten when they are asked for or grow old"
+    );
+    if app.sources.has_replica() {
+        tracing::warn!(
+            "without word of changes the replica is read only while the primary is away: connect to the server itself, or to its \
+             pooler in session mode"
+        );
     }
 }

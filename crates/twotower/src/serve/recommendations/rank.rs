@@ -4,15 +4,20 @@ use super::explain;
 use super::explore;
 use super::policy::Policy;
 use super::query::Query;
+use crate::config::{Choice, Conditions, Range};
 use crate::serve::snapshot::Snapshot;
 use std::time::SystemTime;
 use twotower_core::index::Filter;
 use twotower_core::kernel;
 use twotower_core::recommend::{Cap, Diversity, Scored, diversify};
-use twotower_store::{BlockKind, UserState};
+use twotower_store::{Block, BlockKind, UserState};
+use uuid::Uuid;
 
-/// So many latest likes make the user's vector. Older ones would hardly move it; all likes are filtered still.
-const HISTORY: usize = 1000;
+/// Reading the vectors of more likes takes about half a millisecond.
+const LONG_HISTORY: usize = 4000;
+
+/// So many questions of a filter are asked one by one; with more of them all videos that pass are found at once.
+const ASKED_ONE_BY_ONE: usize = 1 << 14;
 
 /// Candidates for each place of a diverse list, and their bounds.
 const CANDIDATES_PER_PLACE: usize = 8;
@@ -84,11 +89,6 @@ impl Person {
             blocked: blocked.collect(),
         }
     }
-
-    /// The likes that make the vector.
-    pub(super) fn recent_likes(&self) -> &[u32] {
-        &self.likes[self.likes.len().saturating_sub(HISTORY)..]
-    }
 }
 
 /// What may be chosen for a request.
@@ -124,13 +124,73 @@ impl<'a> Eligible<'a> {
         }
     }
 
-    /// Tells whether a video may be chosen.
-    pub(super) fn admits(&self) -> impl Fn(u32) -> bool {
-        let mut excluded = self.exclude.concat();
+    /// Tells of some `count` videos whether they may be chosen; `others` may not.
+    pub(super) fn admits(&self, count: usize, others: &[u32]) -> impl Fn(u32) -> bool {
+        let mut excluded = [&self.exclude[..], &[others]].concat().concat();
         excluded.sort_unstable();
-        let passes = self.snapshot.videos.attributes().predicate(&self.filter);
-        move |item| passes(item) && excluded.binary_search(&item).is_err()
+        let attributes = self.snapshot.videos.attributes();
+        let many = count * self.filter.asks() > ASKED_ONE_BY_ONE;
+        let passing = many.then(|| attributes.passing(&self.filter));
+        let passes = attributes.predicate(&self.filter);
+        move |item| {
+            let passes = match &passing {
+                Some(passing) => passing.contains(item),
+                None => passes(item),
+            };
+            passes && excluded.binary_search(&item).is_err()
+        }
     }
+}
+
+/// Whether [`rank`] takes long enough to be kept off the threads that serve connections.
+pub(in crate::serve) fn is_slow(
+    snapshot: &Snapshot,
+    state: &UserState,
+    query: &Query,
+    policy: &Policy,
+) -> bool {
+    // The first of them is known but for a rare one.
+    let is_known = |videos: &[Uuid]| {
+        let mut videos = videos.iter();
+        videos.any(|&video| snapshot.videos.position(video).is_some())
+    };
+    let by_vector = is_known(&state.likes) || is_known(&state.skips);
+    state.likes.len() > LONG_HISTORY || snapshot.is_slow(by_vector, asks(state, query, policy))
+}
+
+/// Whether [`rank_similar`] does.
+pub(in crate::serve) fn is_slow_similar(
+    snapshot: &Snapshot,
+    state: &UserState,
+    query: &Query,
+    policy: &Policy,
+) -> bool {
+    snapshot.is_slow(true, asks(state, query, policy))
+}
+
+/// How much is asked of each video, about.
+fn asks(state: &UserState, query: &Query, policy: &Policy) -> usize {
+    let of_choice = |choice: &Choice| choice.any.len() + choice.none.len();
+    let of_range = |range: Range| usize::from(!range.is_open());
+    let of = |asked: &Conditions| {
+        let choices = [&asked.tags, &asked.makers, &asked.performers, &asked.genres];
+        let names: usize = choices.into_iter().map(of_choice).sum();
+        names + of_range(asked.price) + of_range(asked.age_days)
+    };
+    let is_asked = |block: &&Block| block.kind != BlockKind::Video;
+    of(&policy.rules.only) + of(&query.filter) + state.blocks.iter().filter(is_asked).count()
+}
+
+/// Whether the video at `position` is recommended to anybody: it is in the catalogue, and the rules let it through.
+pub(in crate::serve) fn is_recommended(
+    snapshot: &Snapshot,
+    position: u32,
+    policy: &Policy,
+) -> bool {
+    let videos = &snapshot.videos;
+    let (nothing, now) = (Conditions::default(), SystemTime::now());
+    let rules = videos.filter(&policy.rules.only, &nothing, &[], now);
+    !videos.delisted().contains(&position) && videos.attributes().predicate(&rules)(position)
 }
 
 /// Ranks the catalogue for a user.
@@ -145,7 +205,8 @@ pub(in crate::serve) fn rank(
 ) -> Ranking {
     let person = Person::new(snapshot, state);
     let eligible = Eligible::new(snapshot, state, &person, query, policy);
-    let vector = snapshot.embed(person.recent_likes(), &person.skips);
+    // Of all likes, however long ago: so the tower was trained, and so `twotower update` computes the vector that it stores.
+    let vector = snapshot.embed(&person.likes, &person.skips);
     let mut ranking = choose(
         snapshot,
         vector.as_deref(),
@@ -253,7 +314,7 @@ fn choose(
         .collect();
 
     if picks.len() < query.limit {
-        let admits = eligible.admits();
+        let admits = eligible.admits(skips.len(), &[]);
         let mut skipped: Vec<Scored> = skips
             .iter()
             .filter(|&&item| admits(item))

@@ -64,6 +64,7 @@ pub(in crate::serve) async fn similar(
     let position = snapshot
         .videos
         .position(video)
+        .filter(|&position| rank::is_recommended(&snapshot, position, &app.policy))
         .ok_or(ApiError::UnknownVideo)?;
     let asked = Asked {
         user: identity.user,
@@ -79,7 +80,8 @@ pub(in crate::serve) async fn similar(
         Err(Unknown::Failed(error)) => return Err(error),
         Err(Unknown::Late) => (UserState::default(), true),
     };
-    let (slow, shared) = (snapshot.is_slow(), Arc::clone(&app));
+    let slow = rank::is_slow_similar(&snapshot, &state, &query, &app.policy);
+    let shared = Arc::clone(&app);
     let answer = ranked(&app, &timing, slow, move || {
         let ranking = rank::rank_similar(&snapshot, position, &state, &query, &shared.policy);
         SimilarVideos {

@@ -3,7 +3,6 @@
 use super::load::LoadError;
 use super::videos::Videos;
 use super::{Catalogue, LoadedModel};
-use std::sync::Arc;
 use std::time::Duration;
 use twotower_core::embedding::Embeddings;
 use twotower_store::{Store, VectorTable};
@@ -63,7 +62,6 @@ pub(super) async fn written(
     let new: Vec<_> = new.into_iter().map(|id| (id, facts.remove(&id))).collect();
     let (videos, rows) = videos.with_added(&new, catalogue)?;
     let index = model.index.with_changes(&changed, &added, &rows)?;
-    let user_tower = Arc::clone(&model.user_tower);
-    let model = LoadedModel::new(model.version, user_tower, index, read_at);
+    let model = model.with_index(index, read_at);
     Ok(Written::Some(Box::new((model, videos))))
 }

@@ -2,6 +2,7 @@ use super::videos::{Videos, VideosBuilder};
 use super::{Catalogue, LoadedModel, Popularity, background};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use twotower_core::embedding::Embeddings;
@@ -27,6 +28,16 @@ pub(super) enum LoadError {
     /// The folder holds another model than its name says.
     #[error("the folder of model version {active} holds version {found}")]
     Version { active: i64, found: i64 },
+    /// The folder holds a model that was given the same number as the registered one: its user tower does not go with the vectors.
+    #[error(
+        "{path} is another model than the registered version {version}: its manifest has checksum {files}, the registry {record}"
+    )]
+    OtherModel {
+        version: i64,
+        path: PathBuf,
+        files: String,
+        record: String,
+    },
     /// Model files and database disagree on d.
     #[error(
         "model version {version} has {files} dimensions in its files and {record} in the database"
@@ -65,6 +76,10 @@ impl LoadError {
             Self::Version { active, found } => format!(
                 "the folder of the active model version {active} holds version {found}: copy the right folder to --model-path"
             ),
+            Self::OtherModel { version, .. } => format!(
+                "the folder of model version {version} holds another model than the one registered: move it away and copy the registered \
+                 model's folder to --model-path, or run `twotower rollback`"
+            ),
             Self::Dimension { version, .. } => format!(
                 "the files of model version {version} and its vectors in the database differ in dimension: \
                  copy the right folder to --model-path, or run `twotower rollback`"
@@ -82,6 +97,7 @@ impl LoadError {
 /// A user tower and the vectors that belong to it, as read.
 pub(super) struct Vectors {
     pub(super) version: i64,
+    pub(super) manifest_sha256: Arc<str>,
     pub(super) user_tower: Arc<UserTower>,
     /// Ascending.
     pub(super) ids: Vec<Uuid>,
@@ -89,7 +105,7 @@ pub(super) struct Vectors {
     pub(super) read_at: StoreTime,
 }
 
-/// Reads the user tower from the version's files, unless it is held already, and the videos' vectors from the database.
+/// Reads the user tower from the version's files, unless that of this very model is held already, and the videos' vectors from the database.
 pub(super) async fn vectors(
     store: &Store,
     models: &Path,
@@ -112,6 +128,7 @@ pub(super) async fn vectors(
     }
     Ok(Vectors {
         version: record.version,
+        manifest_sha256: record.manifest_sha256.as_str().into(),
         user_tower,
         ids,
         rows: Arc::new(rows),
@@ -123,17 +140,29 @@ async fn user_tower(models: &Path, record: &ModelRecord) -> Result<UserTower, Lo
     let version = record.version;
     let path = models.join(version.to_string());
     let folder = path.clone();
-    let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&folder))
-        .await?
-        .map_err(|source| LoadError::Files {
-            version,
-            path,
-            source,
-        })?;
+    let loaded = tokio::task::spawn_blocking(move || model_files::load(&folder)).await?;
+    let (model, manifest) = match loaded {
+        Ok(loaded) => loaded,
+        Err(source) => {
+            return Err(LoadError::Files {
+                version,
+                path,
+                source,
+            });
+        }
+    };
     if manifest.version != version {
         return Err(LoadError::Version {
             active: version,
             found: manifest.version,
+        });
+    }
+    if manifest.checksum != record.manifest_sha256 {
+        return Err(LoadError::OtherModel {
+            version,
+            path,
+            files: manifest.checksum,
+            record: record.manifest_sha256.clone(),
         });
     }
     if model.user_tower.dim() != record.embedding_dim {
@@ -175,10 +204,11 @@ pub(super) async fn index(vectors: Vectors, videos: &Videos) -> Result<LoadedMod
     let attributes = videos.attributes().clone();
     let rows = vectors.rows;
     let index = background::run(move || Index::new(rows, attributes, &IndexOptions::default()));
-    Ok(LoadedModel::new(
-        vectors.version,
-        vectors.user_tower,
-        index.await??,
-        vectors.read_at,
-    ))
+    Ok(LoadedModel {
+        version: vectors.version,
+        manifest_sha256: vectors.manifest_sha256,
+        user_tower: vectors.user_tower,
+        index: index.await??,
+        read_at_us: AtomicI64::new(vectors.read_at.us()),
+    })
 }

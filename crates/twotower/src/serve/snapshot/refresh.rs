@@ -1,6 +1,6 @@
 use super::delta::{self, Written};
 use super::load::{self, LoadError};
-use super::{Catalogue, CatalogueRead, LoadedModel, Snapshot};
+use super::{Catalogue, CatalogueRead, Snapshot};
 use crate::serve::limits::Limits;
 use crate::serve::metrics::{Metrics, SnapshotFigures};
 use arc_swap::ArcSwapOption;
@@ -121,7 +121,15 @@ impl Snapshots {
         let active = self.store.active_model().await?;
         let held = self.served.load_full();
         let held_active = held.as_ref().map(|held| Arc::clone(&held.active));
-        let next = self.view(active, held_active, catalogue_poll).await?;
+        let next = match self.view(active, held_active, catalogue_poll).await {
+            Ok(next) => next,
+            Err(error) => {
+                if let Some(held) = held {
+                    self.keep(&held, catalogue_poll).await;
+                }
+                return Err(error);
+            }
+        };
         let active = match (next, &held) {
             (None, Some(held)) => Arc::clone(&held.active),
             (None, None) => return Ok(()),
@@ -155,6 +163,35 @@ impl Snapshots {
         self.served
             .store(Some(Arc::new(Served { active, challenger })));
         Ok(())
+    }
+
+    /// Brings the view that is held up to date where the active version's cannot be had: until that is there, no video is recommended
+    /// that is gone. Vectors of a version that was pruned are gone themselves: what is held then stays as it is.
+    async fn keep(&self, held: &Served, catalogue_poll: Duration) {
+        let Some(version) = held.active.version() else {
+            return;
+        };
+        let next = async {
+            let models = self.store.models().await?;
+            let record = models.into_iter().find(|record| record.version == version);
+            match record.filter(|record| record.pruned_at_us.is_none()) {
+                Some(record) => {
+                    let held = Some(Arc::clone(&held.active));
+                    self.view(Some(record), held, catalogue_poll).await
+                }
+                None => Ok(None),
+            }
+        };
+        match next.await {
+            Ok(Some(snapshot)) => self.served.store(Some(Arc::new(Served {
+                active: Arc::new(snapshot),
+                challenger: held.challenger.clone(),
+            }))),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the version that is held cannot be brought up to date");
+            }
+        }
     }
 
     /// The view of the challenger of the active version's experiment, if one runs.
@@ -191,7 +228,12 @@ impl Snapshots {
         catalogue_poll: Duration,
     ) -> Result<Option<Snapshot>, LoadError> {
         let version = record.as_ref().map(|record| record.version);
-        let Some(held) = held.filter(|held| held.version() == version) else {
+        let is_held = |held: &Arc<Snapshot>| match (&held.model, &record) {
+            (Some(model), Some(record)) => model.is_of(record),
+            (None, None) => true,
+            _ => false,
+        };
+        let Some(held) = held.filter(is_held) else {
             let snapshot = self.load(record, None).await?;
             tracing::info!(model_version = version, "serving another model version");
             return Ok(Some(snapshot));
@@ -245,12 +287,7 @@ impl Snapshots {
             } else {
                 self.revision()
             },
-            model: Some(LoadedModel::new(
-                model.version,
-                Arc::clone(&model.user_tower),
-                index,
-                model.read_at(),
-            )),
+            model: Some(model.with_index(index, model.read_at())),
             videos,
             popularity,
             read: CatalogueRead::since(at),

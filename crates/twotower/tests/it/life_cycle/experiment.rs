@@ -22,7 +22,9 @@ fn only_a_complete_version_is_tried_against_the_active_one_and_it_stays() {
         refused(start, "version 2 is not registered");
         place.json("update --model-path models/2 --no-activate");
         refused("experiment start --challenger 1", "version 1 is active");
-        refused(&format!("{start} --share 1"), "--share is 1");
+        for share in ["1", "0", "1.5", "NaN", "half"] {
+            place.refused(&format!("{start} --share {share}"), 2);
+        }
         refused("experiment stop", "no experiment is running");
         refused("experiment report", "there has been no experiment yet");
         let line = format!("{start} --share 0.25 --by ann --reason new");

@@ -89,6 +89,7 @@ fn a_dry_run_needs_no_right_to_write() {
 #[test]
 fn a_dry_run_leaves_an_old_file_as_it_is() {
     let place = Workplace::on_sqlite();
+    std::fs::write(place.folder.path().join("test.db"), "").unwrap();
     let log = place.refused("update --dry-run", 1);
     assert!(log.contains("run `twotower migrate`"), "{log}");
 }

@@ -1,7 +1,7 @@
 //! A backup, and the same recommendations from it on a fresh database.
 
 use crate::life_cycle::place::{Place, USERS, whole};
-use crate::serve::fixture::{Running, config, token, user};
+use crate::serve::fixture::{Running, config, model, save_model, token, user};
 use crate::support::{Workplace, sql};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -265,6 +265,52 @@ fn a_backup_holds_what_is_ours() {
             "video_embeddings.jsonl"
         ]
     );
+}
+
+/// Of the versions that readers may see or go back to, since nobody who asks in SQL waits for the next update.
+#[test]
+fn user_towers_are_written_from_the_models() {
+    let place = Place::on_postgres();
+    filled(&place);
+    let towers = "SELECT md5(string_agg(version || layer || unit || weights::text, ',' ORDER BY version, layer, unit))
+                  FROM twotower.user_towers";
+    let expected = sql(&place.url, towers);
+    let target = fresh(StoreKind::Postgres);
+    let restored = restore(&target, &back_up(&place));
+    assert_eq!(restored["without_user_tower"], json!([]));
+    assert_eq!(sql(&target.url, towers), expected);
+
+    // Without folders, or with one of another model, an update is told of, which does it once the folder is there.
+    place.configure("[backup]\nmodels = false");
+    sleep(Duration::from_millis(1100));
+    let backup = back_up(&place);
+    let target = fresh(StoreKind::Postgres);
+    save_model(&target.models(), &model(99), 2);
+    let dry = target.json(&format!("restore {} --dry-run", backup.display()));
+    assert_eq!(dry["without_user_tower"], json!([]));
+    let output = target.run(&format!("restore {}", backup.display()));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for version in [1, 2] {
+        let line = format!(
+            "no folder of version {version} to write its user tower from: `twotower update`"
+        );
+        assert!(said.contains(&line), "{said}");
+    }
+    assert_eq!(
+        restore(&target, &backup)["without_user_tower"],
+        json!([1, 2])
+    );
+    assert_eq!(
+        sql(&target.url, "SELECT count(*) FROM twotower.user_towers"),
+        "0"
+    );
+    for version in ["1", "2"] {
+        let _ = std::fs::remove_dir_all(target.models().join(version));
+    }
+    save_model(&target.models(), &model(2), 2);
+    target.json("update");
+    let versions = "SELECT string_agg(DISTINCT version::text, ',') FROM twotower.user_towers";
+    assert_eq!(sql(&target.url, versions), "2");
 }
 
 /// An upgrade of the schema is part of it: a database with nothing in it will do.

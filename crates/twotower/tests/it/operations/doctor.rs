@@ -6,9 +6,10 @@ mod certificate;
 
 mod documents;
 
+mod server;
+
 use crate::life_cycle::place::Place;
 use crate::s3_server::{ACCESS_KEY_ID, S3Server, SECRET_ACCESS_KEY};
-use crate::serve::fixture::{Fixture, token, user};
 use crate::support::{Workplace, sql};
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -419,61 +420,10 @@ fn what_is_watched_is_looked_at_even_if_everything_hangs() {
     };
     assert_eq!(verdict("database-reachable"), Verdict::Failed);
     assert_eq!(verdict("server-ready"), Verdict::Failed);
+    assert_eq!(verdict("server-current"), Verdict::Skipped);
     assert_eq!(verdict("server-errors"), Verdict::Skipped);
     assert_eq!(verdict("certificate"), Verdict::Skipped);
     assert_eq!(verdict("run-missed"), Verdict::Skipped);
-}
-
-#[test]
-fn a_server_is_asked_and_its_metrics_are_read() {
-    let fixture = Fixture::new();
-    let running = fixture.serve();
-    let place = Workplace::on_postgres(fixture.url.clone());
-    place.configure(&format!(
-        "{SMALL}latency_ms = 30000\nserver = \"http://{}\"\nserver_metrics = \"{}/metrics\"",
-        running.address, running.metrics.base
-    ));
-    let bearer = format!("Bearer {}", token(user(1)));
-    for _ in 0..30 {
-        let answer = running.client.post(
-            "/functions/v1/two_tower_recommendations",
-            &[
-                ("authorization", &bearer),
-                ("content-type", "application/json"),
-            ],
-            "{\"limit\":3}",
-        );
-        assert_eq!(answer.status, 200, "{}", answer.text);
-    }
-    let only = "--only server-ready,server-latency,server-errors,server-recall";
-    let (code, value) = told(doctor(&place, only));
-    assert_eq!(code, Some(0), "{value:#}");
-    assert!(
-        finding(&value, "server-ready", None)
-            .1
-            .contains("version 1 answers"),
-        "{value:#}"
-    );
-    assert!(
-        finding(&value, "server-errors", None)
-            .1
-            .starts_with("0 of 30 requests failed"),
-        "{value:#}"
-    );
-    assert!(
-        finding(&value, "server-latency", None)
-            .1
-            .contains("30 lists"),
-        "{value:#}"
-    );
-    drop(running);
-    wrong(
-        &place,
-        "server-ready",
-        None,
-        "does not answer",
-        "twotower serve",
-    );
 }
 
 #[test]

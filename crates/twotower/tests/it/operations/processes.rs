@@ -93,19 +93,26 @@ pub(super) fn json_lines(path: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Holds what an update writes, until it is dropped.
+/// Keeps others from writing to a table, until it is dropped.
 pub(super) struct Locked {
     session: Child,
     url: String,
+    table: &'static str,
 }
 
 impl Locked {
+    /// What an update writes.
     pub(super) fn vectors(url: &str) -> Self {
-        let lock = "BEGIN; LOCK TABLE video_embeddings IN EXCLUSIVE MODE; SELECT pg_sleep(60)";
-        let session = psql_command(url, lock).spawn().unwrap();
+        Self::table(url, "video_embeddings")
+    }
+
+    pub(super) fn table(url: &str, table: &'static str) -> Self {
+        let lock = format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE; SELECT pg_sleep(60)");
+        let session = psql_command(url, &lock).spawn().unwrap();
         let locked = Self {
             session,
             url: url.into(),
+            table,
         };
         locked.wait("mode = 'ExclusiveLock' AND granted");
         locked
@@ -117,7 +124,8 @@ impl Locked {
 
     fn wait(&self, which: &str) {
         let count = format!(
-            "SELECT count(*) FROM pg_locks WHERE relation = 'video_embeddings'::regclass AND {which}"
+            "SELECT count(*) FROM pg_locks WHERE relation = '{}'::regclass AND {which}",
+            self.table
         );
         wait_for(which, || (sql(&self.url, &count) != "0").then_some(()));
     }

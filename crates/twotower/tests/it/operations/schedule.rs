@@ -71,6 +71,27 @@ fn what_was_missed_is_run_once() {
     }
 }
 
+/// Each writes down what it knows, and no other one's file is taken away from under it.
+#[test]
+fn schedulers_may_start_together() {
+    let place = Place::on_sqlite();
+    place.configure(SETTINGS);
+    let schedulers: Vec<_> = (0..8)
+        .map(|_| start(place.command("schedule --once")))
+        .collect();
+    for scheduler in schedulers {
+        let output = scheduler.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", log(&output));
+    }
+    let state = place.folder.path().join("state");
+    let names: Vec<_> = fs::read_dir(state)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("schedule"))
+        .collect();
+    assert_eq!(names, ["schedule.json"]);
+}
+
 #[test]
 fn a_run_that_fails_is_not_run_again_for_the_same_moment() {
     let place = Place::on_sqlite();

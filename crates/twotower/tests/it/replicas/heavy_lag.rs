@@ -202,4 +202,16 @@ fn a_server_that_takes_no_writes_says_so() {
         let wrong = Replica::open("sqlite://a.db", options).unwrap_err();
         assert!(matches!(wrong, StoreError::ReplicaUrl(_)), "{wrong}");
     });
+    // As a server does that archives its log in a quiet hour.
+    sql(&pair.primary, "SELECT pg_switch_wal()");
+    sleep(Duration::from_secs(1));
+    place.runtime.block_on(async {
+        let primary = place.store.primary_position().await.unwrap().unwrap();
+        let replica = Replica::open(&pair.replica, ConnectOptions::default()).unwrap();
+        let position = replica.position().await.unwrap();
+        assert!(
+            position.unwrap() >= primary.position,
+            "{position:?} {primary:?}"
+        );
+    });
 }

@@ -2,7 +2,8 @@ use super::client::RECOMMENDATIONS;
 use super::fixture::{Fixture, token, user};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::net::TcpSocket;
 
 /// Sends `bytes` and reads until the server closes.
 fn exchange(address: SocketAddr, bytes: &str) -> String {
@@ -56,6 +57,96 @@ fn a_request_has_a_deadline_as_a_whole() {
         answer.contains(r#""code":"timeout","message":"the answer took too long""#),
         "{answer}"
     );
+}
+
+/// Asks so often for the contract, over a connection that takes in few bytes beyond those that are read.
+fn ask_for_the_contract(
+    fixture: &Fixture,
+    address: SocketAddr,
+    times: usize,
+    buffer: u32,
+) -> TcpStream {
+    let connected = fixture.runtime.block_on(async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(buffer).unwrap();
+        socket.connect(address).await.unwrap()
+    });
+    let mut stream = connected.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let request = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request.repeat(times).as_bytes()).unwrap();
+    stream
+}
+
+/// Bytes that come until the server closes the connection, in whatever way.
+fn read_to_the_end(stream: &mut TcpStream) -> usize {
+    let mut piece = vec![0; 1 << 16];
+    let mut total = 0;
+    loop {
+        match stream.read(&mut piece) {
+            Ok(some @ 1..) => total += some,
+            Ok(0) => return total,
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+                return total;
+            }
+        }
+    }
+}
+
+/// What a socket may hold on both sides is less than what is asked for.
+#[test]
+fn who_reads_no_answers_is_cut_off() {
+    const TIMES: usize = 200;
+    let fixture = Fixture::new();
+    let mut config = fixture.config();
+    config.limits.connections = 4;
+    config.limits.write = Duration::from_millis(500);
+    // So that it is not this which ends them.
+    config.limits.header_read = Duration::from_mins(2);
+    let server = fixture.serve_with(config);
+    let mut deaf: Vec<TcpStream> = (0..4)
+        .map(|_| ask_for_the_contract(&fixture, server.address, TIMES, 4096))
+        .collect();
+    // Nobody else gets a connection before they lose theirs.
+    let contract = server.client.get("/openapi.json", &[]);
+    assert_eq!(contract.status, 200);
+    for stream in &mut deaf {
+        let read = read_to_the_end(stream);
+        assert!(
+            read < TIMES * contract.text.len(),
+            "{read} bytes: that was all of it"
+        );
+    }
+}
+
+#[test]
+fn who_reads_answers_slowly_gets_them_all() {
+    const TIMES: usize = 600;
+    const LIMIT: Duration = Duration::from_secs(2);
+    let fixture = Fixture::new();
+    let mut config = fixture.config();
+    config.limits.write = LIMIT;
+    let server = fixture.serve_with(config);
+    let contract = server.client.get("/openapi.json", &[]).text.len();
+    let mut stream = ask_for_the_contract(&fixture, server.address, TIMES, 1 << 18);
+    let begun = Instant::now();
+    let mut piece = vec![0; 1 << 16];
+    let mut total = 0;
+    while begun.elapsed() < 2 * LIMIT {
+        total += stream.read(&mut piece).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // What the socket could not hold was still to be written then.
+    assert!(total + (8 << 20) < TIMES * contract, "{total}");
+    while total < TIMES * contract {
+        let some = stream.read(&mut piece).unwrap();
+        assert_ne!(some, 0, "cut off after {total} bytes");
+        total += some;
+    }
 }
 
 /// Open file descriptors of this process, in which the server runs.

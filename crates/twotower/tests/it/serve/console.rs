@@ -105,6 +105,12 @@ fn a_session_can_be_that_of_somebody_known() {
         server.client.recommended(&token, "{}").1["source"],
         "two_tower"
     );
+    // Whoever was imported under another id than a UUID is found under it.
+    for id in ["member-76", "76"] {
+        let (who, _) = session(&server, &json!({ "user": id }));
+        let expected = twotower::import::id::from_text(id).unwrap();
+        assert_eq!(who, expected.to_string());
+    }
 }
 
 #[test]
@@ -135,10 +141,14 @@ fn wrong_requests_are_told_so() {
     }
     let like = json!({"video_id": video(1), "kind": "like"});
     assert_eq!(interact(&server, "junk", &like).error().0, 401);
-    let bad_user = server
-        .client
-        .post("/console/session", &[OWN, JSON], r#"{"user":"me"}"#);
-    assert_eq!(message(bad_user), "`user` must be a UUID");
+    for user in [json!(" "), json!(76), json!(uuid::Uuid::nil())] {
+        let body = json!({ "user": user }).to_string();
+        let bad_user = server.client.post("/console/session", &[OWN, JSON], &body);
+        assert_eq!(
+            message(bad_user),
+            "`user` must be an id (a UUID, a whole number or text)"
+        );
+    }
     let bad_ids = server.client.get("/console/videos?ids=1,2", &[]);
     assert_eq!(bad_ids.error().0, 400);
 }

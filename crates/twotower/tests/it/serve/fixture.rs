@@ -258,6 +258,7 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
         trained_on: TrainedOn {
             cut_off_us: Some(1_731_999_000_000_000),
             learned_until_us: None,
+            learned_since_us: None,
             fine_tuned_from: None,
             snapshot_sha256: "0".repeat(64),
             likes: 66,
@@ -271,7 +272,8 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
         training_log: training_log(),
         card: "# Model\n".into(),
     };
-    let (_, manifest_sha256) = model_files::save(models, model, &[], &info).unwrap();
+    let (folder, _) = model_files::save(models, model, &[], &info).unwrap();
+    let manifest = model_files::manifest(&folder).unwrap();
     NewModel {
         version,
         embedding_dim: model.hyperparameters.embedding_dim,
@@ -279,7 +281,7 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
         snapshot_sha256: info.trained_on.snapshot_sha256,
         hyperparameters: serde_json::to_value(&model.hyperparameters).unwrap(),
         metrics: info.metrics,
-        manifest_sha256,
+        manifest_sha256: manifest.checksum,
         erasures_seen: info.trained_on.erasures_seen,
     }
 }

@@ -208,3 +208,124 @@ fn no_list_ever_holds_what_was_liked_before_it_was_asked_for() {
         }
     });
 }
+
+/// A server does not notice that nobody waits any more for a statement that waits for a lock.
+#[test]
+fn what_is_given_up_ends_in_the_database_too() {
+    let (place, server) = served(|config| {
+        config.limits.soft_deadline = Duration::ZERO;
+        config.limits.database = Duration::from_millis(300);
+    });
+    let _locked = Locked::likes(&place.url);
+    let authorization = format!("Bearer {}", token(user(1)));
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let like = json!({"event_id": user(1), "kind": "like", "video_id": video(7)});
+    let events = json!({"events": [like]}).to_string();
+    for _ in 0..3 {
+        let answer = server.client.recommend(&token(user(1)), "{}");
+        assert_eq!(answer.error().0, 504, "{}", answer.text);
+        let path = "/functions/v1/events";
+        let answer = server.client.post(path, &headers, &events);
+        assert_eq!(answer.error().0, 504, "{}", answer.text);
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let begun = Instant::now();
+    while sql(&place.url, waiting) != "0" {
+        // Half of what statements may take besides those that requests wait for.
+        assert!(begun.elapsed() < Duration::from_secs(15));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Has the database take so long for the state of `who`, and of nobody else.
+fn slow_to_read(url: &str, who: uuid::Uuid, seconds: u32) {
+    let text = format!(
+        "ALTER FUNCTION twotower.user_state(uuid, bigint) RENAME TO state_at_once;
+         CREATE FUNCTION twotower.user_state(
+             asked uuid, skip_limit bigint, OUT erased boolean, OUT likes bytea, OUT skips bytea, OUT blocks text
+         ) LANGUAGE plpgsql STABLE AS $$
+         BEGIN
+             IF asked = '{who}' THEN
+                 PERFORM pg_sleep({seconds});
+             END IF;
+             SELECT it.erased, it.likes, it.skips, it.blocks INTO erased, likes, skips, blocks
+             FROM twotower.state_at_once(asked, skip_limit) AS it;
+         END $$"
+    );
+    sql(url, &text);
+}
+
+#[test]
+fn one_user_who_is_slow_to_read_keeps_nobody_else_from_being_known() {
+    let limit = Duration::from_secs(1);
+    let (place, server) = served(|config| {
+        config.limits.database = limit;
+        config.limits.soft_deadline = limit;
+    });
+    let slow = user(7);
+    slow_to_read(&place.url, slow, 5);
+    assert_eq!(
+        server.client.recommended(&token(slow), "{}").1["partial"],
+        true
+    );
+    // The reader learns of it a little later than the request, which has been answered.
+    std::thread::sleep(limit / 2);
+    let until = Instant::now() + 4 * limit;
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            let client = server.another_client();
+            scope.spawn(move || {
+                while Instant::now() < until {
+                    client.recommended(&token(slow), "{}");
+                }
+            });
+        }
+        let mut known = 0;
+        while Instant::now() < until {
+            let (_, body) = server.client.recommended(&token(user(2)), "{}");
+            assert_eq!(body["partial"], false, "after {known} others: {body}");
+            known += 1;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(known > 3, "{known}");
+    });
+}
+
+/// That word of changes did not come once does not mean that it never will.
+#[test]
+fn a_server_listens_once_the_database_passes_on_word_of_changes() {
+    let place = Place::on_postgres();
+    place.save(place.next_version(), &model(1));
+    place.json("update");
+    let trigger = |what: &str| {
+        let text = format!("ALTER TABLE skips {what} TRIGGER twotower_user_changes_insert");
+        sql(&place.url, &text);
+    };
+    trigger("DISABLE");
+    let mut config = config(place.models());
+    config.limits.listen_again = Duration::from_millis(200);
+    // Nothing else is to make it forget.
+    config.limits.catalogue_poll = Duration::from_hours(1);
+    let server = Running::start(place.store.clone(), config);
+    let is_kept = || server.client.recommended(&token(user(1)), "{}").1["cached"] == true;
+    let begun = Instant::now();
+    while !is_kept() {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+    // Time for some tries, which find nothing to listen to.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        assert!(is_kept());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    trigger("ENABLE");
+    let begun = Instant::now();
+    // Who begins to listen forgets what was made before.
+    while is_kept() {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

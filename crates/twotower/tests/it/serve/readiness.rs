@@ -1,4 +1,5 @@
-use super::fixture::{Fixture, Running, token, user};
+use super::fixture::{Fixture, Running, model, save_model, token, user};
+use crate::support::{fresh_postgres, sql};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use twotower::serve::auth::Config;
@@ -13,6 +14,13 @@ fn reason(body: &Value, name: &str) -> String {
     let checks = body["checks"].as_array().unwrap();
     let check = checks.iter().find(|check| check["name"] == name).unwrap();
     check["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Whether requests are answered, by another version than the active one.
+fn answers_all_the_same(server: &Running) -> bool {
+    let (status, body) = ready(server);
+    assert_eq!((status, &body["ready"]), (200, &json!(true)), "{body}");
+    !reason(&body, "model").is_empty()
 }
 
 /// Polls, since the server looks for new versions by itself.
@@ -92,18 +100,128 @@ fn a_running_server_keeps_its_version_until_the_next_one_is_whole() {
     let fixture = Fixture::new();
     let server = serve_quickly(&fixture);
     assert_eq!(ready(&server).0, 200);
-    std::fs::create_dir_all(fixture.models().join("hidden")).unwrap();
     // The version becomes active while its folder cannot be read here.
-    let version = fixture.train(2);
+    let version = fixture.load(2);
     let damaged = fixture
         .models()
         .join(version.to_string())
         .join("manifest.json");
     std::fs::write(damaged, "{}").unwrap();
+    fixture.activate(version);
     let server_2 = serve_quickly(&fixture);
-    assert_eq!(ready(&server_2).0, 503);
+    assert_eq!(ready(&server_2).0, 503, "it holds nothing");
+    wait_for("word of the damage", || answers_all_the_same(&server));
+    let (_, body) = ready(&server);
+    assert_eq!(body["model_version"], 1);
+    assert!(reason(&body, "model").contains(&format!("version {version}")));
     let answer = server.client.recommend(&token(user(1)), "{}");
     assert_eq!(answer.status, 200, "the old view stays: {}", answer.text);
+}
+
+/// What is held is kept current until the next version can be read.
+#[test]
+fn a_video_that_is_gone_is_not_recommended_while_files_are_missing() {
+    let fixture = Fixture::on_postgres();
+    fixture.train(1);
+    let server = serve_quickly(&fixture);
+    let version = fixture.load(2);
+    std::fs::remove_dir_all(fixture.models().join(version.to_string())).unwrap();
+    fixture.activate(version);
+    wait_for("word of the missing folder", || {
+        answers_all_the_same(&server)
+    });
+    let listed = || server.client.recommended(&token(user(1)), "{}");
+    let (ids, answer) = listed();
+    assert_eq!(answer["model_version"], 1);
+    let gone = ids[0].clone();
+    sql(
+        &fixture.url,
+        &format!("DELETE FROM videos WHERE id = '{gone}'"),
+    );
+    wait_for("the video to be gone", || !listed().0.contains(&gone));
+    assert_eq!(listed().1["model_version"], 1);
+}
+
+/// A server never joins the user tower of one model with the vectors of another that has the same number.
+#[test]
+fn a_folder_of_another_model_is_not_served() {
+    let fixture = Fixture::new();
+    let server = serve_quickly(&fixture);
+    assert_eq!(ready(&server).0, 200);
+    let version = fixture.load(2).to_string();
+    let (folder, aside) = (
+        fixture.models().join(&version),
+        fixture.models().join("aside"),
+    );
+    std::fs::rename(&folder, &aside).unwrap();
+    save_model(&fixture.models(), &model(99), 2);
+    fixture.activate(2);
+    wait_for("the refusal", || answers_all_the_same(&server));
+    let said = reason(&ready(&server).1, "model");
+    assert!(
+        said.contains("version 2 holds another model") && said.contains("twotower rollback"),
+        "{said}"
+    );
+    let (_, answer) = server.client.recommended(&token(user(1)), "{}");
+    assert_eq!(answer["model_version"], 1, "the old view stays");
+    let another = serve_quickly(&fixture);
+    assert_eq!(ready(&another).0, 503);
+
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::rename(&aside, &folder).unwrap();
+    for server in [&server, &another] {
+        wait_for("the folder", || {
+            let (status, body) = ready(server);
+            status == 200 && reason(&body, "model").is_empty()
+        });
+        let (_, answer) = server.client.recommended(&token(user(1)), "{}");
+        assert_eq!(answer["model_version"], 2);
+    }
+}
+
+/// As after a database went back in time and a number was given away again, while a server had the first model of that number.
+#[test]
+fn a_number_that_has_become_another_models_is_noticed() {
+    let fixture = Fixture::on_postgres();
+    fixture.train(1);
+    let server = serve_quickly(&fixture);
+    assert_eq!(ready(&server).0, 200);
+    sql(
+        &fixture.url,
+        "UPDATE twotower.models SET manifest_sha256 = repeat('0', 64)",
+    );
+    wait_for("the refusal", || answers_all_the_same(&server));
+    let said = reason(&ready(&server).1, "model");
+    assert!(said.contains("version 1 holds another model"), "{said}");
+}
+
+/// It is away for all servers: were they not ready, a balancer would have nobody to send requests to.
+#[test]
+fn a_database_that_is_away_is_told_and_lists_go_on() {
+    let fixture = Fixture::on_postgres();
+    fixture.train(1);
+    let server = fixture.serve();
+    let (_, name) = fixture.url.rsplit_once('/').unwrap();
+    let allow = |connections: bool| {
+        let text = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {connections}");
+        sql(&fresh_postgres(), &text);
+    };
+    allow(false);
+    sql(
+        &fresh_postgres(),
+        &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+    );
+    wait_for("word of the outage", || {
+        let (status, body) = ready(&server);
+        assert_eq!((status, &body["ready"]), (200, &json!(true)), "{body}");
+        !reason(&body, "database").is_empty()
+    });
+    let (ids, answer) = server.client.recommended(&token(user(1)), r#"{"limit":5}"#);
+    assert_eq!((ids.len(), &answer["partial"]), (5, &json!(true)));
+    allow(true);
+    wait_for("the database", || {
+        reason(&ready(&server).1, "database").is_empty()
+    });
 }
 
 #[test]

@@ -1,7 +1,11 @@
-use super::fixture::{Fixture, VIDEOS, token, user, video};
+use super::fixture::{Fixture, Running, VIDEOS, catalogue, config, model, token, user, video};
+use crate::life_cycle::place::Place;
 use serde_json::json;
 use std::collections::HashSet;
+use twotower_core::feature::Video;
+use twotower_core::kernel::dot;
 use twotower_store::InteractionKind::{Like, Skip};
+use twotower_store::{InteractionRow, VectorTable};
 use uuid::Uuid;
 
 /// A user nobody has heard of.
@@ -181,4 +185,63 @@ fn users_do_not_see_each_other() {
     assert_eq!(of_1.len(), VIDEOS as usize - 11);
     let (of_11, _) = list(11);
     assert_eq!(of_11.len(), VIDEOS as usize - 1);
+}
+
+/// A vector of the latest likes alone would be another one than the tower was trained and measured with, and than is stored.
+#[test]
+fn a_long_history_counts_as_a_whole() {
+    const LIKES: usize = 2500;
+    const FIRST: u128 = 1000;
+    let place = Place::on_sqlite();
+    // Those liked long ago are of another kind than the latest thousand.
+    let kinds = catalogue();
+    let videos: Vec<Video> = (0..LIKES)
+        .map(|n| Video {
+            id: video(FIRST + n as u128),
+            ..kinds[if n < LIKES - 1000 { 3 } else { 16 }].clone()
+        })
+        .collect();
+    let likes: Vec<InteractionRow> = (1_700_000_000_000_000..)
+        .zip(&videos)
+        .map(|(at_us, video)| InteractionRow {
+            user: user(STRANGER),
+            video: video.id,
+            at_us,
+        })
+        .collect();
+    let model = model(1);
+    let version = place.next_version();
+    place.save(version, &model);
+    place.runtime.block_on(async {
+        place.store.write_videos(&videos).await.unwrap();
+        place.store.write_interactions(Like, &likes).await.unwrap();
+    });
+    place.json("update");
+    let read = |table| {
+        let read = place.store.read_embeddings(table, version, 8);
+        place.runtime.block_on(read).unwrap()
+    };
+    let (users, user_vectors) = read(VectorTable::Users);
+    let (ids, video_vectors) = read(VectorTable::Videos);
+    let stored = user_vectors.row(users.binary_search(&user(STRANGER)).unwrap());
+    let vector = |id: Uuid| video_vectors.row(ids.binary_search(&id).unwrap());
+
+    let server = Running::start(place.store.clone(), config(place.models()));
+    let (list, body) = server
+        .client
+        .recommended(&token(user(STRANGER)), r#"{"limit":40}"#);
+    assert_eq!((list.len(), &body["source"]), (40, &json!("two_tower")));
+    let latest = likes[LIKES - 1000..].iter().map(|like| vector(like.video));
+    let state = model.user_tower.history(latest, std::iter::empty());
+    let cut = model.user_tower.embed(&state).unwrap();
+    let mut apart = 0.0_f32;
+    for (id, it) in list.iter().zip(body["recommendations"].as_array().unwrap()) {
+        let (score, video) = (
+            it["score"].as_f64().unwrap() as f32,
+            vector(id.parse().unwrap()),
+        );
+        assert!((score - dot(stored, video)).abs() < 1e-5, "{it}");
+        apart = apart.max((score - dot(&cut, video)).abs());
+    }
+    assert!(apart > 1e-3, "the older likes make no difference: {apart}");
 }

@@ -1,0 +1,121 @@
+//! Migrations beside an application that goes on, and one that cannot be applied.
+
+use crate::database::{empty_postgres_url, execute, few_connections};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use std::time::Duration;
+use twotower_store::{Store, StoreError};
+
+/// The first that changes a table `likes` of the application's own.
+const TRIGGERS: &str = "20261127000000";
+
+const LIKES: &str = "
+    CREATE TABLE likes (user_id uuid, video_id uuid, created_at timestamptz DEFAULT now())";
+
+const LIKE: &str =
+    "INSERT INTO likes (user_id, video_id) VALUES (gen_random_uuid(), gen_random_uuid())";
+
+async fn connect(url: &str) -> Store {
+    Store::connect(url, few_connections()).await.unwrap()
+}
+
+async fn recorded(connection: &mut PgConnection) -> Vec<String> {
+    let record = "SELECT version FROM supabase_migrations.schema_migrations ORDER BY version";
+    let rows = connection.fetch_all(record).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Until `condition` holds.
+async fn wait_for(connection: &mut PgConnection, condition: &str) {
+    let waited = async {
+        loop {
+            let statement = AssertSqlSafe(format!("SELECT {condition}"));
+            let row = connection.fetch_one(statement).await.unwrap();
+            if row.get(0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_mins(1), waited).await;
+    waited.unwrap_or_else(|_| panic!("{condition}"));
+}
+
+/// Versions of all migrations, and those of them that come before `TRIGGERS`.
+async fn expected(store: &Store) -> (Vec<String>, usize) {
+    let all = store.pending_migrations().await.unwrap();
+    let before = all.iter().position(|version| version == TRIGGERS).unwrap();
+    assert!(before > 1);
+    (all, before)
+}
+
+/// A transaction of the application stays open on `likes`. Who writes to it after the migration has asked for its lock stands behind that,
+/// and is let through while that transaction is still open.
+#[tokio::test]
+async fn nobody_waits_for_long_behind_a_migration() {
+    let url = empty_postgres_url().await;
+    execute(&url, LIKES).await;
+    let store = connect(&url).await;
+    let (all, before) = expected(&store).await;
+    let mut open = PgConnection::connect(&url).await.unwrap();
+    open.execute("BEGIN").await.unwrap();
+    open.execute(LIKE).await.unwrap();
+    let migrating = tokio::spawn(async move { store.migrate().await });
+
+    let mut writer = PgConnection::connect(&url).await.unwrap();
+    let waits = "EXISTS (SELECT FROM pg_locks WHERE relation = 'likes'::regclass AND NOT granted)";
+    wait_for(&mut writer, waits).await;
+    let limit = "SET lock_timeout = '1min'";
+    writer.execute(limit).await.unwrap();
+    writer.execute(LIKE).await.unwrap();
+    assert!(!migrating.is_finished());
+    assert_eq!(recorded(&mut writer).await, all[..before]);
+
+    open.execute("COMMIT").await.unwrap();
+    assert_eq!(migrating.await.unwrap().unwrap(), all);
+    assert_eq!(recorded(&mut writer).await, all);
+    let (count, triggers) = (
+        "SELECT count(*) FROM likes",
+        "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'likes'::regclass",
+    );
+    let count: i64 = writer.fetch_one(count).await.unwrap().get(0);
+    let triggers: i64 = writer.fetch_one(triggers).await.unwrap().get(0);
+    assert_eq!((count, triggers), (2, 4));
+}
+
+/// Another migrator is waited for without limit, also where the database has one for locks.
+#[tokio::test]
+async fn a_second_migrator_waits_for_the_first() {
+    let url = empty_postgres_url().await;
+    let limit = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lock_timeout = 100', current_database()); END $$";
+    execute(&url, limit).await;
+    let store = connect(&url).await;
+    let (all, _) = expected(&store).await;
+    let mut first = PgConnection::connect(&url).await.unwrap();
+    let lock = "BEGIN; SELECT pg_advisory_xact_lock(x'74776f746f776572'::bigint)";
+    first.execute(lock).await.unwrap();
+    let migrating = tokio::spawn(async move { store.migrate().await });
+    let waits = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    wait_for(&mut first, waits).await;
+    // Longer than the limit.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!migrating.is_finished());
+    first.execute("COMMIT").await.unwrap();
+    assert_eq!(migrating.await.unwrap().unwrap(), all);
+}
+
+#[tokio::test]
+async fn what_was_applied_before_a_failure_stays() {
+    let url = empty_postgres_url().await;
+    // Stands where the migration wants a table.
+    execute(&url, "CREATE VIEW recommendation_blocks AS SELECT 1").await;
+    let store = connect(&url).await;
+    let (all, before) = expected(&store).await;
+    let error = store.migrate().await.unwrap_err();
+    assert!(matches!(error, StoreError::Database(_)), "{error}");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    assert_eq!(recorded(&mut connection).await, all[..before]);
+    assert_eq!(store.pending_migrations().await.unwrap(), all[before..]);
+    execute(&url, "DROP VIEW recommendation_blocks").await;
+    assert_eq!(store.migrate().await.unwrap(), all[before..]);
+}

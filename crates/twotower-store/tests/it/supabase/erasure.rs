@@ -1,0 +1,147 @@
+//! Erasures, and what is written straight into the tables meanwhile and afterwards.
+
+use super::functions::circle;
+use super::person::{ANN, BOB, Person, video};
+use super::stand_in::Place;
+use crate::database::{empty_postgres_url, execute, few_connections};
+use serde_json::json;
+use std::time::Duration;
+use twotower_store::Store;
+use uuid::Uuid;
+
+/// A row of `user` for each table that users may write into.
+fn writes(user: Uuid) -> [String; 3] {
+    let liked = video(9);
+    [
+        format!("INSERT INTO likes (user_id, video_id) VALUES ('{user}', '{liked}')"),
+        format!("INSERT INTO skips (user_id, video_id) VALUES ('{user}', '{liked}')"),
+        format!(
+            "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES ('{user}', 'tag', 'x')"
+        ),
+    ]
+}
+
+async fn rows_of(owner: &mut Person, user: Uuid) -> i64 {
+    let rows = |table| format!("(SELECT count(*) FROM {table} WHERE user_id = '{user}')");
+    let count = ["likes", "skips", "recommendation_blocks"].map(rows);
+    let count = owner.value(&count.join(" + ")).await.unwrap();
+    count.as_i64().unwrap()
+}
+
+/// Waits until somebody waits for the lock of erasures.
+async fn somebody_waits(owner: &mut Person) {
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while owner.value(waiting).await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_was_erased_writes_nothing_any_more() {
+    let url = circle(Place::Supabase).await;
+    let (mut ann, mut owner) = (Person::user(&url, ANN).await, Person::owner(&url).await);
+    ann.value("erase_me()").await.unwrap();
+    for write in writes(ANN) {
+        let Err(sqlx::Error::Database(error)) = ann.run(&write).await else {
+            panic!("{write} is taken");
+        };
+        assert_eq!(error.code().as_deref(), Some("42501"), "{write}");
+        // Nor does anybody keep it for her.
+        owner.run(&write).await.unwrap();
+    }
+    assert_eq!(rows_of(&mut owner, ANN).await, 0);
+    // What comes along of others stays.
+    let before = rows_of(&mut owner, BOB).await;
+    let both = format!(
+        "INSERT INTO recommendation_blocks (user_id, kind, value)
+         VALUES ('{ANN}', 'tag', 'x'), ('{BOB}', 'tag', 'x')"
+    );
+    owner.run(&both).await.unwrap();
+    assert_eq!(rows_of(&mut owner, ANN).await, 0);
+    assert_eq!(rows_of(&mut owner, BOB).await, before + 1);
+}
+
+#[tokio::test]
+async fn what_is_being_written_is_waited_for_and_deleted() {
+    for write in writes(ANN) {
+        let url = circle(Place::Plain).await;
+        let (mut ann, mut owner) = (Person::user(&url, ANN).await, Person::owner(&url).await);
+        let mut watching = Person::owner(&url).await;
+        ann.run(&format!("BEGIN; {write}")).await.unwrap();
+        let erase = format!("(SELECT first_time FROM twotower.erase_user('{ANN}'))");
+        let commit = async {
+            somebody_waits(&mut watching).await;
+            ann.run("COMMIT").await.unwrap();
+        };
+        let (erased, ()) = tokio::join!(owner.value(&erase), commit);
+        assert_eq!(erased.unwrap(), true);
+        assert_eq!(rows_of(&mut owner, ANN).await, 0, "{write}");
+    }
+}
+
+#[tokio::test]
+async fn what_waited_for_an_erasure_does_not_stay() {
+    for write in writes(ANN) {
+        let url = circle(Place::Plain).await;
+        let (mut ann, mut erasing) = (Person::user(&url, ANN).await, Person::owner(&url).await);
+        let mut watching = Person::owner(&url).await;
+        let erase = format!("BEGIN; SELECT FROM twotower.erase_user('{ANN}')");
+        erasing.run(&erase).await.unwrap();
+        let commit = async {
+            somebody_waits(&mut watching).await;
+            erasing.run("COMMIT").await.unwrap();
+        };
+        // Refused by the policy, or taken out again: which of the two is PostgreSQL's to choose.
+        let (_, ()) = tokio::join!(ann.run(&write), commit);
+        assert_eq!(rows_of(&mut watching, ANN).await, 0, "{write}");
+    }
+}
+
+/// A restoration holds its lock for long. An erasure waits for that, and nobody else for the erasure.
+#[tokio::test]
+async fn an_erasure_that_waits_keeps_nobody_else_waiting() {
+    let url = circle(Place::Plain).await;
+    let mut restoring = Person::owner(&url).await;
+    let hold = "BEGIN; SELECT pg_advisory_xact_lock_shared(7310012293695300979)";
+    restoring.run(hold).await.unwrap();
+    let (mut owner, mut watching) = (Person::owner(&url).await, Person::owner(&url).await);
+    let erase = format!("(SELECT first_time FROM twotower.erase_user('{ANN}'))");
+    let others = async {
+        somebody_waits(&mut watching).await;
+        let mut bob = Person::user(&url, BOB).await;
+        bob.run("SET statement_timeout = '5s'").await.unwrap();
+        for n in [1, 2, 9, 10] {
+            let like = format!("like_video('{}')", video(n));
+            bob.value(&like).await.unwrap();
+        }
+        restoring.run("COMMIT").await.unwrap();
+    };
+    let (erased, ()) = tokio::join!(owner.value(&erase), others);
+    assert_eq!(erased.unwrap(), true);
+    let timeout = owner.value("current_setting('lock_timeout')").await;
+    assert_eq!(timeout.unwrap(), "0", "it is as it was before");
+}
+
+/// Ids that are text, some of them in capital letters.
+#[tokio::test]
+async fn text_ids_are_erased_in_either_case_and_found_by_index() {
+    let url = empty_postgres_url().await;
+    execute(
+        &url,
+        "CREATE TABLE likes (user_id text, video_id uuid, created_at timestamptz DEFAULT now(), PRIMARY KEY (user_id, video_id));
+         INSERT INTO likes (user_id, video_id) SELECT gen_random_uuid()::text, gen_random_uuid() FROM generate_series(1, 5000);
+         INSERT INTO likes (user_id, video_id) SELECT upper('aaaaaaaa-0000-4000-8000-000000000000'), gen_random_uuid();
+         INSERT INTO likes (user_id, video_id) SELECT 'aaaaaaaa-0000-4000-8000-000000000000', gen_random_uuid();
+         ANALYZE likes",
+    )
+    .await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    store.migrate().await.unwrap();
+    let mut owner = Person::owner(&url).await;
+    let plan = format!("EXPLAIN SELECT FROM likes WHERE user_id = '{ANN}'::uuid");
+    let plan = owner.lines(&plan).await.unwrap();
+    assert!(plan.contains("likes_pkey"), "{plan}");
+    let erase = format!("(SELECT likes_deleted FROM twotower.erase_user('{ANN}'))");
+    assert_eq!(owner.value(&erase).await.unwrap(), json!(2));
+}

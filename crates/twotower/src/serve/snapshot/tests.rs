@@ -1,0 +1,113 @@
+use super::videos::VideosBuilder;
+use super::{Catalogue, CatalogueRead, Popularity, Snapshot};
+use crate::config::{Choice, Conditions, Range};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use std::cmp::Reverse;
+use std::time::{Instant, SystemTime};
+use twotower_core::recommend::Scored;
+use twotower_store::VideoFacts;
+use uuid::Uuid;
+
+const CATALOGUE: Catalogue = Catalogue {
+    groups: false,
+    fresh_from_day: 0.0,
+};
+
+/// Names of tags, that of the first being carried by half of the videos and that of the last by nearly none.
+const TAGS: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+
+fn facts(n: usize, random: &mut Pcg64Mcg) -> VideoFacts {
+    let tags = (1..)
+        .zip(TAGS)
+        .filter(|&(n, _)| random.random_range(0..1 << n) == 0);
+    let tags = tags.map(|(_, tag)| tag.to_owned()).collect();
+    let price: u8 = random.random_range(0..50);
+    VideoFacts {
+        id: Uuid::from_u128(n as u128),
+        tags,
+        price: (price > 0).then(|| f32::from(price)),
+        ..VideoFacts::default()
+    }
+}
+
+/// `n` videos that some like, and `added` ones that came since; no model.
+fn snapshot(n: usize, added: usize, random: &mut Pcg64Mcg) -> Snapshot {
+    let mut builder = VideosBuilder::new(None, CATALOGUE);
+    for n in 0..n {
+        builder.push(&facts(n, random));
+    }
+    let likes = (0..n).map(|_| random.random_range(0..6)).collect();
+    let added: Vec<_> = (n..n + added)
+        .map(|n| (Uuid::from_u128(n as u128), Some(facts(n, random))))
+        .collect();
+    let videos = builder.finish().unwrap();
+    Snapshot {
+        revision: 0,
+        model: None,
+        videos: videos.with_added(&added, CATALOGUE).unwrap().0,
+        popularity: Popularity::new(likes),
+        read: CatalogueRead::since(Instant::now()),
+    }
+}
+
+/// Names said again and again ask the same, and cost more to ask.
+fn conditions(repeats: usize, random: &mut Pcg64Mcg) -> Conditions {
+    let names = |random: &mut Pcg64Mcg| {
+        let names = TAGS.iter().filter(|_| random.random_range(0..4) == 0);
+        let names: Vec<&str> = names.copied().collect();
+        let repeated = names.repeat(repeats);
+        repeated.into_iter().map(str::to_owned).collect()
+    };
+    let bound = |random: &mut Pcg64Mcg| match random.random_range(0..3) {
+        0 => Some(f32::from(random.random_range(0..60_u8))),
+        _ => None,
+    };
+    Conditions {
+        tags: Choice {
+            any: names(random),
+            none: names(random),
+        },
+        price: Range {
+            min: bound(random),
+            max: bound(random),
+        },
+        ..Conditions::default()
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_most_liked_are_those_of_looking_at_each_video_in_turn(
+        n in 0usize..600, added in 0usize..6, repeats in 1usize..2000, seed in any::<u64>(),
+    ) {
+        let random = &mut Pcg64Mcg::seed_from_u64(seed);
+        let snapshot = snapshot(n, added, random);
+        for _ in 0..4 {
+            let conditions = conditions(repeats, random);
+            let filter = snapshot.videos.filter(&Conditions::default(), &conditions, &[], SystemTime::now());
+            let excluded: Vec<u32> = (0..random.random_range(0..40)).map(|_| random.random_range(0..n as u32 + 9)).collect();
+            let k = random.random_range(0..60);
+            let passes = snapshot.videos.attributes().predicate(&filter);
+            let mut all: Vec<u32> = (0..snapshot.videos.len() as u32)
+                .filter(|item| passes(*item) && !excluded.contains(item))
+                .collect();
+            all.sort_by_key(|&item| (Reverse(snapshot.popularity.likes(item)), item));
+            all.truncate(k);
+            let expected: Vec<Scored> = all.into_iter().map(|item| Scored { item, score: snapshot.likes_share(item) }).collect();
+            let (half, rest) = excluded.split_at(excluded.len() / 2);
+            prop_assert_eq!(snapshot.most_liked(k, &[half, rest], &filter), expected, "{:?}", conditions);
+        }
+    }
+}
+
+#[test]
+fn lists_by_likes_through_a_filter_are_slow_in_a_large_catalogue() {
+    let random = &mut Pcg64Mcg::seed_from_u64(1);
+    let (small, large) = (snapshot(300, 0, random), snapshot(5000, 0, random));
+    assert!(!small.is_slow(false, 200) && !large.is_slow(false, 0));
+    assert!(large.is_slow(false, 1));
+    // Without a model nothing is made by a vector.
+    assert!(large.is_slow(true, 1));
+}

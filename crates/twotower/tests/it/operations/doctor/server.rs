@@ -1,0 +1,79 @@
+use super::{SMALL, doctor, finding, told, wrong};
+use crate::serve::fixture::{Fixture, token, user};
+use crate::support::Workplace;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_server_is_asked_and_its_metrics_are_read() {
+    let fixture = Fixture::new();
+    let running = fixture.serve();
+    let place = Workplace::on_postgres(fixture.url.clone());
+    place.configure(&format!(
+        "{SMALL}latency_ms = 30000\nserver = \"http://{}\"\nserver_metrics = \"{}/metrics\"",
+        running.address, running.metrics.base
+    ));
+    let bearer = format!("Bearer {}", token(user(1)));
+    for _ in 0..30 {
+        let answer = running.client.post(
+            "/functions/v1/two_tower_recommendations",
+            &[
+                ("authorization", &bearer),
+                ("content-type", "application/json"),
+            ],
+            "{\"limit\":3}",
+        );
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    let only = "--only server-ready,server-current,server-latency,server-errors,server-recall";
+    let (code, value) = told(doctor(&place, only));
+    assert_eq!(code, Some(0), "{value:#}");
+    assert!(
+        finding(&value, "server-ready", None)
+            .1
+            .contains("version 1 answers"),
+        "{value:#}"
+    );
+    assert!(
+        finding(&value, "server-errors", None)
+            .1
+            .starts_with("0 of 30 requests failed"),
+        "{value:#}"
+    );
+    assert!(
+        finding(&value, "server-latency", None)
+            .1
+            .contains("30 lists"),
+        "{value:#}"
+    );
+    // The next version becomes active where its files cannot be read; lists are made from the one before.
+    let next = fixture.load(2);
+    std::fs::remove_dir_all(fixture.models()).unwrap();
+    fixture.activate(next);
+    let begun = Instant::now();
+    loop {
+        let readiness = running.client.get("/readyz", &[]).json();
+        let checks = readiness["checks"].as_array().unwrap();
+        if checks.iter().any(|check| check["ok"] == false) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{readiness}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    wrong(
+        &place,
+        "server-current",
+        None,
+        "version 1 answers, but: the files of the active model version 2",
+        "do what the reason says",
+    );
+    let (code, value) = told(doctor(&place, "--only server-ready"));
+    assert_eq!(code, Some(0), "nobody is to restart it: {value:#}");
+    drop(running);
+    wrong(
+        &place,
+        "server-ready",
+        None,
+        "does not answer",
+        "twotower serve",
+    );
+}
