@@ -14,7 +14,7 @@ async function send(path, body, token) {
   const headers = { "Content-Type": "application/json" };
   if (publishableKey) headers.apikey = publishableKey;
   if (token) headers.Authorization = `Bearer ${token}`;
-  let answer;
+  let answer, said;
   try {
     answer = await fetch(baseUrl + path, {
       method: "POST",
@@ -22,10 +22,10 @@ async function send(path, body, token) {
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
+    said = parse(await answer.text());
   } catch {
     throw new Refused(0, "The server cannot be reached. Try again in a moment.");
   }
-  const said = parse(await answer.text());
   if (answer.ok) return { said, requestId: answer.headers.get("X-Request-Id") };
   throw new Refused(answer.status, said?.error?.message ?? said?.msg ?? said?.message ?? `Status ${answer.status}`);
 }

@@ -3,6 +3,7 @@ import type {
   BatchRequest,
   ErrorBody,
   ErrorCode,
+  ErrorDetails,
   EventsRecorded,
   EventsRequest,
   Recommendations,
@@ -52,17 +53,31 @@ export class TwoTowerError extends Error {
 
   /** Reads a refusal. */
   static async of(answer: Response): Promise<TwoTowerError> {
-    const requestId = answer.headers.get("x-request-id");
-    const retryAfter = Number(answer.headers.get("retry-after") ?? NaN);
-    const retryAfterSeconds = Number.isFinite(retryAfter) ? retryAfter : null;
-    const text = await answer.text();
-    try {
-      const { code, message, request_id } = (JSON.parse(text) as ErrorBody).error;
-      return new TwoTowerError(answer.status, code, message, request_id ?? requestId, retryAfterSeconds);
-    } catch {
-      const message = `status ${answer.status}: ${text.slice(0, 200)}`;
-      return new TwoTowerError(answer.status, "unexpected", message, requestId, retryAfterSeconds);
-    }
+    return refusal(answer, await answer.text());
+  }
+}
+
+/** What an answer without the body that was asked for says. */
+function refusal({ status, headers }: Response, text: string): TwoTowerError {
+  const retryAfter = Number(headers.get("retry-after") ?? NaN);
+  const retryAfterSeconds = Number.isFinite(retryAfter) ? retryAfter : null;
+  const requestId = headers.get("x-request-id");
+  const body = parsed(text) as Partial<ErrorBody> | null | undefined;
+  // Others in front of the server may say `error` and mean something else.
+  const { code, message, request_id }: Partial<ErrorDetails> = body?.error ?? {};
+  if (typeof code === "string" && typeof message === "string") {
+    return new TwoTowerError(status, code, message, request_id ?? requestId, retryAfterSeconds);
+  }
+  const beginning = `status ${status}: ${text.slice(0, 200)}`;
+  return new TwoTowerError(status, "unexpected", beginning, requestId, retryAfterSeconds);
+}
+
+/** `undefined` of what is no JSON. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
 
@@ -107,7 +122,9 @@ export class TwoTower {
       body: JSON.stringify(request),
       signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
     });
-    if (!answer.ok) throw await TwoTowerError.of(answer);
-    return { body: await answer.json() as T, requestId: answer.headers.get("x-request-id") };
+    const text = await answer.text();
+    const body = parsed(text);
+    if (!answer.ok || body === undefined) throw refusal(answer, text);
+    return { body: body as T, requestId: answer.headers.get("x-request-id") };
   }
 }

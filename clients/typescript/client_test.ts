@@ -59,10 +59,22 @@ Deno.test("a refusal says what a program and what a person needs", async () => {
 });
 
 Deno.test("what stands in front of the server is told from it", async () => {
-  const answer = () => new Response("<html>Bad gateway</html>", { status: 502 });
-  const { outcome } = await asked(answer, (client) => client.recommend());
-  assert(outcome instanceof TwoTowerError);
-  assert.deepEqual([outcome.status, outcome.code, outcome.retryAfterSeconds], [502, "unexpected", null]);
+  const answers: [number, string][] = [
+    // A network that asks to sign in answers so.
+    [200, "<html>Welcome</html>"],
+    [401, '{"error":{"message":"No token"}}'],
+    [429, '{"error":"Too many requests"}'],
+    [502, "<html>Bad gateway</html>"],
+    [503, "null"],
+    [503, ""],
+  ];
+  for (const [status, body] of answers) {
+    const answer = () => new Response(body, { status, headers: { "Retry-After": "3" } });
+    const { outcome } = await asked(answer, (client) => client.recommend());
+    assert(outcome instanceof TwoTowerError, `${body}: ${outcome}`);
+    assert.deepEqual([outcome.status, outcome.code, outcome.retryAfterSeconds], [status, "unexpected", 3], body);
+    assert.equal(outcome.message, `status ${status}: ${body}`);
+  }
 });
 
 Deno.test("a call ends at its deadline and when its caller wants it to", async () => {
@@ -112,4 +124,9 @@ Deno.test("errors of supabase-js keep what the server said", async () => {
   };
   await assert.rejects(recommend(supabase), (error) => error instanceof TwoTowerError && error.code === "forbidden");
   await assert.rejects(likeVideo(supabase, "v"), (error) => error instanceof RpcError && error.code === "PT403");
+  // Of an answer that is not PostgREST's, and of none, supabase-js has no code.
+  for (const error of [{ message: "<html>Bad gateway</html>" }, { code: "", message: "TypeError: fetch failed" }]) {
+    const away = { ...supabase, rpc: () => Promise.resolve({ data: null, error }) };
+    await assert.rejects(likeVideo(away, "v"), (error) => error instanceof RpcError && error.code === "unexpected");
+  }
 });

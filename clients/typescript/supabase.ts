@@ -16,8 +16,11 @@ export interface SupabaseClientLike {
 
 /** What PostgREST says of a call that failed. */
 export interface DatabaseError {
-  /** SQLSTATE, or one of PostgREST's own. `PT401`: nobody is signed in. `PT403`: the user was erased. */
-  code: string;
+  /**
+   * SQLSTATE, or one of PostgREST's own. `PT401`: nobody is signed in. `PT403`: the user was erased. None if something else answered, or
+   * nothing.
+   */
+  code?: string;
   message: string;
 }
 
@@ -37,7 +40,11 @@ export interface RecommendedVideo {
 export class RpcError extends Error {
   override name = "RpcError";
 
-  constructor(readonly code: string, message: string) {
+  constructor(
+    /** As in `DatabaseError`, and `unexpected` where there is none. */
+    readonly code: string,
+    message: string,
+  ) {
     super(message);
   }
 }
@@ -93,6 +100,6 @@ export function eraseMe(supabase: SupabaseClientLike): Promise<Record<string, un
 async function call<T>(supabase: SupabaseClientLike, name: string, parameters: Record<string, unknown>): Promise<T> {
   const given = Object.fromEntries(Object.entries(parameters).filter(([, value]) => value !== undefined));
   const { data, error } = await supabase.rpc(name, given);
-  if (error) throw new RpcError(error.code, error.message);
+  if (error) throw new RpcError(error.code || "unexpected", error.message);
   return data as T;
 }

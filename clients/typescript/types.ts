@@ -220,14 +220,10 @@ export interface SimilarVideosRequest {
   /** Leave out what the user has liked. True if absent. */
   exclude_liked?: boolean;
   filter?: Filter;
-  /** Say which likes a recommendation is owed to. False if absent. */
-  include_reasons?: boolean;
   /** Most videos. 1 to 100; 10 if absent. */
   limit?: number;
   /** Leave out what scores less. -1 to 1. */
   min_score?: number;
-  /** Makes what is drawn at random the same each time. 0 to 9007199254740991. */
-  seed?: number;
   /** The video asked about. */
   video_id: string;
 }

@@ -58,9 +58,18 @@ class Project(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def cut_off(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b'{"user_id":')
+
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = urllib.parse.urlsplit(self.path)
+        if path.path.startswith("/cut-off/"):
+            return self.cut_off()
         self.seen.append(path.path)
         if self.headers["apikey"] != KEY:
             return self.answer(401, {"message": "Invalid API key"})
@@ -188,13 +197,15 @@ def by_password(browser, page, seen):
 
 
 def unreachable(browser, page):
-    browser.open(f"{page}/?baseUrl=http://127.0.0.1:9")
-    browser.script("sessionStorage.clear()")
-    browser.open(f"{page}/?baseUrl=http://127.0.0.1:9&again")
-    browser.wait("a form to sign in", "return !document.querySelector('#sign-in').hidden")
-    type_into(browser, "#token", "any")
-    browser.press(ENTER)
-    browser.wait("an error in words", f"{PROBLEM}.includes('cannot be reached')")
+    """Nobody answers, or somebody stops in the middle."""
+    for address in ("http://127.0.0.1:9", f"{page}/cut-off"):
+        browser.open(f"{page}/?baseUrl={address}")
+        browser.script("sessionStorage.clear()")
+        browser.open(f"{page}/?baseUrl={address}&again")
+        browser.wait("a form to sign in", "return !document.querySelector('#sign-in').hidden")
+        type_into(browser, "#token", "any")
+        browser.press(ENTER)
+        browser.wait("an error in words", f"{PROBLEM}.includes('cannot be reached')")
 
 
 def main():

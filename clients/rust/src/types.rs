@@ -351,18 +351,12 @@ pub struct SimilarVideosRequest {
     pub exclude_liked: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
-    /// Say which likes a recommendation is owed to. False if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub include_reasons: Option<bool>,
     /// Most videos. 1 to 100; 10 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// Leave out what scores less. -1 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_score: Option<f32>,
-    /// Makes what is drawn at random the same each time. 0 to 9007199254740991.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
     /// The video asked about.
     pub video_id: Uuid,
 }

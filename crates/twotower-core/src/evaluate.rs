@@ -1,7 +1,9 @@
 //! Evaluation: every held-out user ranked against the whole catalogue, one protocol for every recommender.
 //!
-//! Candidates of a user are the catalogue minus the likes seen of them; skipped and cold videos stay in. A *warm* user (at
-//! least one seen like) is ranked by the recommender, a *cold* one by popularity. Means over users are unweighted.
+//! Candidates of a user are the catalogue minus the likes seen of them; skipped and cold videos stay in. A user is ranked by
+//! the recommender, or by popularity where the history gives it nothing to go by ([`Recommender::serves`]): baselines go by
+//! likes alone, the towers by likes or skips, as they are served. *Warm* users have at least one seen like, *cold* ones none.
+//! Means over users are unweighted.
 
 mod summary;
 
@@ -56,7 +58,8 @@ pub enum EvaluationError {
 /// Ranks every user of `held_out` and averages. The recommender scores once per user; users run in parallel and the result
 /// does not depend on the number of threads.
 ///
-/// `popularity`, fitted on the same seen likes, serves the cold users and is the scale of popularity bias and novelty.
+/// `popularity`, fitted on the same seen likes, serves those whom the recommender does not, and is the scale of popularity bias
+/// and novelty.
 ///
 /// # Errors
 /// [`EvaluationError::NotFinite`] if a score is NaN or infinite, as those of a model that diverged are.
@@ -81,8 +84,8 @@ pub fn evaluate(
         .map_init(
             || Ranking::new(videos),
             |ranking, user| {
-                let warm = !user.likes.is_empty();
-                ranking.rank(if warm { recommender } else { popularity }, user)?;
+                let is_served = recommender.serves(user.history());
+                ranking.rank(if is_served { recommender } else { popularity }, user)?;
                 Ok(ranking.evaluate(user))
             },
         )

@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use thiserror::Error;
 
+/// Beyond so many dimensions pgvector builds no index.
+pub(crate) const MAX_DIM: usize = 2000;
+
+/// Most scales of recency.
+pub(crate) const MAX_DECAYS: usize = 16;
+
+/// Most rows for n-grams: beyond, tables alone would fill a large machine, and hardly two n-grams share a row any more.
+const MAX_NGRAM_BUCKETS: usize = 1 << 24;
+
 /// Everything that shapes a model besides the data; saved inside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -158,13 +167,17 @@ impl Hyperparameters {
             "decays",
             format!("{:?}", self.decays),
             "1 to 16 numbers between 0 and 1",
-            (1..=16).contains(&self.decays.len())
+            (1..=MAX_DECAYS).contains(&self.decays.len())
                 && self.decays.iter().all(|x| (0.0..=1.0).contains(x)),
         );
         let (most, no_end) = (1_000_000, usize::MAX);
-        let checks: [(&'static str, String, &'static str, bool); 23] = [
-            // Beyond 2,000 dimensions pgvector builds no index.
-            count("embedding_dim", self.embedding_dim, 1..=2000, "1 to 2000"),
+        let checks: [(&'static str, String, &'static str, bool); 24] = [
+            count(
+                "embedding_dim",
+                self.embedding_dim,
+                1..=MAX_DIM,
+                "1 to 2000",
+            ),
             count("user_hidden", self.user_hidden, 1..=8192, "1 to 8192"),
             count("item_hidden", self.item_hidden, 1..=8192, "1 to 8192"),
             decays,
@@ -174,7 +187,7 @@ impl Hyperparameters {
                 "[1.0] where ordered is false",
                 self.ordered || self.decays == [1.0],
             ),
-            count("lookahead", self.lookahead, 1..=no_end, "at least 1"),
+            count("lookahead", self.lookahead, 1..=most, "1 to 1000000"),
             (
                 "lookahead",
                 self.lookahead.to_string(),
@@ -198,6 +211,12 @@ impl Hyperparameters {
             number("input_dropout", self.input_dropout, 0.0..=0.9, "0 to 0.9"),
             number("hidden_dropout", self.hidden_dropout, 0.0..=0.9, "0 to 0.9"),
             count("window", self.window, 2..=no_end, "at least 2"),
+            count(
+                "ngram_buckets",
+                self.ngram_buckets as usize,
+                0..=MAX_NGRAM_BUCKETS,
+                "0 to 16777216",
+            ),
         ];
         match checks.into_iter().find(|check| !check.3) {
             Some((name, value, expected, _)) => Err(HyperparameterError {
@@ -228,6 +247,14 @@ mod tests {
             },
             Hyperparameters {
                 batch_size: 1,
+                ..Hyperparameters::default()
+            },
+            Hyperparameters {
+                lookahead: usize::MAX,
+                ..Hyperparameters::default()
+            },
+            Hyperparameters {
+                ngram_buckets: u32::MAX,
                 ..Hyperparameters::default()
             },
         ] {

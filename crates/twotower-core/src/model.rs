@@ -11,6 +11,9 @@ use crate::tower::{Head, ItemTower, UserTower};
 use crate::{embedding::EmbeddingError, kernel};
 use safetensors::SafeTensors;
 
+const ID_TABLE: &str = "item_tower.id_table";
+const TERM_TABLE: &str = "item_tower.term_table";
+
 /// A trained model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -51,8 +54,8 @@ impl Model {
     pub fn tensors_mut(&mut self) -> Vec<Tensor<'_>> {
         let item = &mut self.item_tower;
         let tables = [
-            matrix("item_tower.id_table".into(), &mut item.id_table),
-            matrix("item_tower.term_table".into(), &mut item.term_table),
+            matrix(ID_TABLE.into(), &mut item.id_table),
+            matrix(TERM_TABLE.into(), &mut item.term_table),
         ];
         let heads = [
             item.head.tensors_mut("item_tower"),
@@ -75,13 +78,18 @@ impl Model {
     /// Reads the weights back.
     ///
     /// # Errors
-    /// [`TensorError`] if a tensor is missing, of another shape, or not finite.
+    /// [`TensorError`] if a hyperparameter is outside its range, or a tensor is missing, of another shape, or not finite.
     pub fn from_safetensors(
         hyperparameters: Hyperparameters,
         preprocessing: Preprocessing,
         bytes: &[u8],
     ) -> Result<Self, TensorError> {
+        hyperparameters.validate()?;
         let file = SafeTensors::deserialize(bytes)?;
+        // What a preprocessing says of their lengths may be anything: no memory is taken for it before it holds.
+        let dim = hyperparameters.embedding_dim;
+        tensors::find(&file, ID_TABLE, &[preprocessing.videos.len() + 1, dim])?;
+        tensors::find(&file, TERM_TABLE, &[preprocessing.term_rows(), dim])?;
         let mut model = Self::zeros(hyperparameters, preprocessing);
         tensors::fill(&file, model.tensors_mut())?;
         Ok(model)
@@ -139,6 +147,11 @@ impl Recommender for TwoTower<'_> {
         self.videos.len()
     }
 
+    /// Skips alone will do.
+    fn serves(&self, history: History<'_>) -> bool {
+        !history.likes.is_empty() || !history.skips.is_empty()
+    }
+
     /// Scores of an empty history are all zero: the caller serves popular videos instead.
     fn score(&self, history: History<'_>, scores: &mut [f32]) {
         match self.embed_user(history) {
@@ -152,5 +165,41 @@ impl Recommender for TwoTower<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feature::{Catalogue, PreprocessingOptions, Video};
+
+    #[test]
+    fn sizes_that_no_memory_holds_are_refused_before_any_is_taken() {
+        let catalogue = Catalogue::new([Video::default()]).unwrap();
+        let options = PreprocessingOptions {
+            min_term_videos: 1,
+            ngram_buckets: 8,
+        };
+        let preprocessing = Preprocessing::fit(&catalogue, |_| true, options);
+        let hyperparameters = Hyperparameters::default();
+        let model = Model::zeros(hyperparameters.clone(), preprocessing.clone());
+        let bytes = model.to_safetensors().unwrap();
+        let read = |hyperparameters: Hyperparameters, preprocessing: Preprocessing| {
+            Model::from_safetensors(hyperparameters, preprocessing, &bytes)
+        };
+        let same = read(hyperparameters.clone(), preprocessing.clone());
+        assert_eq!(same.unwrap(), model);
+        let many = Preprocessing {
+            ngram_buckets: u32::MAX,
+            ..preprocessing.clone()
+        };
+        let error = read(hyperparameters.clone(), many).unwrap_err();
+        assert!(error.to_string().contains(TERM_TABLE), "{error}");
+        let wide = Hyperparameters {
+            user_hidden: usize::MAX,
+            ..hyperparameters
+        };
+        let error = read(wide, preprocessing).unwrap_err();
+        assert!(error.to_string().contains("user_hidden"), "{error}");
     }
 }

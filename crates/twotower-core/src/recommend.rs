@@ -18,6 +18,11 @@ pub trait Recommender: Sync {
     /// Number of videos V it ranks.
     fn items(&self) -> usize;
 
+    /// Whether it has anything to go by; popularity serves a history of which it has not.
+    fn serves(&self, history: History<'_>) -> bool {
+        !history.likes.is_empty()
+    }
+
     /// Writes a finite score for every video into `scores` `[V]`; higher is better. Deterministic.
     fn score(&self, history: History<'_>, scores: &mut [f32]);
 }

@@ -13,6 +13,20 @@ pub enum SplitKind {
     Llo,
 }
 
+impl SplitKind {
+    /// How many of a user's `likes` a model has learned that was trained for test when there were no others: leave-last-out has kept
+    /// the last of three or more. By time they are counted up to the last like learned, so that it is all of them.
+    pub fn learned(self, likes: u32) -> u32 {
+        match self {
+            Self::Llo if likes >= LLO_LIKES => likes - 1,
+            Self::Llo | Self::Temporal => likes,
+        }
+    }
+}
+
+/// Of users with fewer likes leave-last-out holds nothing out.
+const LLO_LIKES: u32 = 3;
+
 /// Places of the first likes of validation and of test in a split by time, among so many in the order of time.
 pub fn temporal_cuts(likes: usize) -> [usize; 2] {
     [likes * 8 / 10, likes * 9 / 10]
@@ -67,7 +81,7 @@ impl Split {
                 for like in likes {
                     left[like.user as usize] += 1;
                 }
-                let enough: Vec<bool> = left.iter().map(|&n| n >= 3).collect();
+                let enough: Vec<bool> = left.iter().map(|&n| n >= LLO_LIKES).collect();
                 for &like in likes {
                     let user = like.user as usize;
                     match (enough[user], left[user]) {
@@ -181,11 +195,18 @@ impl Split {
         let likes = Sequences::new(self.users, &self.seen(phase));
         let skips = Sequences::new(self.users, &self.seen_skips(phase));
         let targets = Sequences::new(self.users, self.held_out(phase));
+        let parts = [&self.train, &self.validation, &self.test];
+        let items = parts.into_iter().flatten().map(|like| like.item as usize);
+        // The last user who was seen to like each video.
+        let mut liked_by = vec![usize::MAX; items.max().map_or(0, |last| last + 1)];
         let users = (0..self.users)
             .filter_map(|user| {
                 let seen = likes.of(user);
+                for &item in seen {
+                    liked_by[item as usize] = user;
+                }
                 let mut targets = targets.of(user).to_vec();
-                targets.retain(|item| !seen.contains(item));
+                targets.retain(|&item| liked_by[item as usize] != user);
                 (!targets.is_empty()).then(|| HeldOutUser {
                     user: user as u32,
                     likes: seen.to_vec(),
@@ -298,6 +319,11 @@ mod tests {
             SplitKind::Llo,
         );
         assert_eq!(split.train.len(), 3);
+        for (user, likes) in [(0, 2), (1, 3)] {
+            let seen = split.seen(Phase::Test);
+            let learned = seen.iter().filter(|like| like.user == user).count();
+            assert_eq!(SplitKind::Llo.learned(likes) as usize, learned);
+        }
         let test = split.held_out_users(Phase::Test);
         assert_eq!(test.users.len(), 1);
         assert_eq!(

@@ -1,9 +1,10 @@
 //! Named float32 tensors as the bytes of a safetensors file, and back.
 
+use crate::hyperparameters::HyperparameterError;
 use crate::matrix::Matrix;
 use safetensors::SafeTensors;
 use safetensors::View;
-use safetensors::tensor::{Dtype, SafeTensorError};
+use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -44,6 +45,9 @@ pub enum TensorError {
         /// What is there.
         found: String,
     },
+    /// The model that the tensors are of cannot be.
+    #[error("hyperparameter {0}")]
+    Hyperparameter(#[from] HyperparameterError),
     /// A number is NaN or infinite.
     #[error("tensor `{name}` holds a number that is not finite")]
     NotFinite {
@@ -123,24 +127,37 @@ fn add_metadata(file: &mut Vec<u8>, metadata: &[(&str, String)]) -> Result<(), S
     Ok(())
 }
 
+/// The tensor of that name and shape; no memory is taken for its numbers.
+///
+/// # Errors
+/// [`TensorError::Shape`] if there is none.
+pub(crate) fn find<'f>(
+    file: &SafeTensors<'f>,
+    name: &str,
+    expected: &[usize],
+) -> Result<TensorView<'f>, TensorError> {
+    let refuse = |found: String| TensorError::Shape {
+        name: name.to_owned(),
+        expected: expected.to_vec(),
+        found,
+    };
+    let tensor = file
+        .tensor(name)
+        .map_err(|error| refuse(error.to_string()))?;
+    if tensor.dtype() != Dtype::F32 || tensor.shape() != expected {
+        let found = format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape());
+        return Err(refuse(found));
+    }
+    Ok(tensor)
+}
+
 /// Fills `tensors` from `file`.
 ///
 /// # Errors
 /// [`TensorError`] if one is missing, of another shape, or not finite.
 pub(crate) fn fill(file: &SafeTensors<'_>, tensors: Vec<Tensor<'_>>) -> Result<(), TensorError> {
     for (name, expected, data) in tensors {
-        let refuse = |found: String| TensorError::Shape {
-            name: name.clone(),
-            expected: expected.clone(),
-            found,
-        };
-        let tensor = file
-            .tensor(&name)
-            .map_err(|error| refuse(error.to_string()))?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != expected {
-            let found = format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape());
-            return Err(refuse(found));
-        }
+        let tensor = find(file, &name, &expected)?;
         let (values, _) = tensor.data().as_chunks::<4>();
         for (x, bytes) in data.iter_mut().zip(values) {
             *x = f32::from_le_bytes(*bytes);

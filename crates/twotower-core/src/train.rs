@@ -10,6 +10,8 @@ mod history;
 
 mod initialise;
 
+mod marks;
+
 mod memory;
 
 mod read_ahead;

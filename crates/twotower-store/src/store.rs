@@ -294,8 +294,9 @@ impl Store {
     }
 
     /// Makes a version the one that readers see and retires the previous one, in one transaction that also records by whom
-    /// and why. Nothing happens if it is active already.
-    pub async fn activate_model(&self, activation: &Activation) -> Result<(), StoreError> {
+    /// and why. Nothing happens if it is active already. An experiment that runs ends with it, since it compared with the previous
+    /// version; its number is returned.
+    pub async fn activate_model(&self, activation: &Activation) -> Result<Option<i64>, StoreError> {
         call!(
             self,
             self.options.statement_timeout,

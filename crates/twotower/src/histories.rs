@@ -62,7 +62,7 @@ pub(crate) struct Histories {
     pub(crate) numbers: Numbers,
     /// Time of the latest like seen before test, seconds since 1970.
     pub(crate) learned_until: Option<u32>,
-    /// How many of each user's likes the model knows that is gone on from; without one, none of anybody.
+    /// How many of each user's likes the model has seen that is gone on from, to learn or to hold out; without one, none of anybody.
     pub(crate) known: Vec<u32>,
 }
 

@@ -37,7 +37,7 @@ pub use args::{ImportArgs, OnError, Preset};
 pub use cell::Fault;
 pub use kind::FileKind;
 pub use layout::{ColumnRule, LayoutError};
-pub use report::{FileReport, Report};
+pub use report::{FileReport, NothingImported, Report};
 
 use crate::import::layout::Names;
 use crate::import::pipeline::Rules;

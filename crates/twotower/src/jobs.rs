@@ -72,7 +72,9 @@ pub use train::{
     FINE_TUNING_EPOCHS, FineTuning, Resume, ShardOptions, TrainOptions, TrainReport, train,
 };
 pub use tune::{TrialReport, TuneOptions, TuneReport, tune};
-pub use update::{Changes, UpdateMode, UpdateOptions, UpdateReport, Updated, update};
+pub use update::{
+    ChallengerReport, Changes, UpdateMode, UpdateOptions, UpdateReport, Updated, update,
+};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,6 +99,18 @@ impl Interrupt {
     pub async fn wait(&self) {
         while !self.is_set() {
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Does `work`, and drops it where it is once it is to stop: for what is undone by that.
+    ///
+    /// # Errors
+    /// [`JobError::Interrupted`]
+    pub async fn cut<T>(&self, work: impl Future<Output = T>) -> Result<T, JobError> {
+        tokio::select! {
+            biased;
+            () = self.wait() => Err(JobError::Interrupted),
+            done = work => Ok(done),
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    /// Reads a folder of shards, and checks everything in it. A model to go on from has learned likes up to the second
+    /// Reads a folder of shards, and checks everything in it. A model to go on from has seen likes up to the second
     /// `base_until`.
     ///
     /// # Errors

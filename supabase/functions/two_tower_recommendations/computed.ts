@@ -68,11 +68,11 @@ async function contextOf(
 
 /** The user's vector by the tower, in the database's form; `null` if there is no history, or no tower to be had. */
 async function vectorOf(parts: Parts, context: RecommendationContext, exchange: Exchange): Promise<string | null> {
-  const { modelVersion, dim, likes, skips } = context;
-  if (modelVersion === null || dim === null || !likes && !skips) {
+  const { modelVersion: version, dim, manifestSha256, likes, skips } = context;
+  if (version === null || dim === null || manifestSha256 === null || !likes && !skips) {
     return null;
   }
-  const tower = await exchange.timing.measure("model", () => parts.towers.get(modelVersion));
+  const tower = await exchange.timing.measure("model", () => parts.towers.get({ version, manifestSha256 }));
   if (tower === null || tower.dim !== dim) {
     return null;
   }

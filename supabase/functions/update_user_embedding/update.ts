@@ -30,19 +30,20 @@ export async function update(parts: Parts, caller: Caller, { timing, signal }: E
   if (context.erased) {
     throw erased();
   }
-  const { modelVersion, dim, likes, skips } = context;
+  const { modelVersion, dim, manifestSha256, likes, skips } = context;
   const result = (rest: Pick<Updated, "updated" | "reason">): Updated => ({
     user_id: caller.user,
     model_version: modelVersion,
     ...rest,
   });
-  if (modelVersion === null || dim === null) {
+  if (modelVersion === null || dim === null || manifestSha256 === null) {
     return result({ updated: false, reason: "no_model" });
   }
   if (!likes && !skips) {
     return result({ updated: false, reason: "no_history" });
   }
-  const tower = await timing.measure("model", () => parts.towers.get(modelVersion, PATIENCE_MS));
+  const key = { version: modelVersion, manifestSha256 };
+  const tower = await timing.measure("model", () => parts.towers.get(key, PATIENCE_MS));
   if (tower === null || tower.dim !== dim) {
     throw unavailable("there is no user tower of the active model version: publish it to the bucket");
   }

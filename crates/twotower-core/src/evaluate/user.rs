@@ -81,7 +81,7 @@ impl Metric {
 pub struct UserEvaluation {
     /// Number of the user within the snapshot.
     pub user: u32,
-    /// Whether a like of theirs was seen; a cold user was served by popularity.
+    /// Whether a like of theirs was seen.
     pub warm: bool,
     /// In the order of [`Metric::ALL`].
     pub metrics: [f64; Metric::ALL.len()],
@@ -173,7 +173,7 @@ pub struct QuickEvaluation {
 }
 
 /// Ranks at most `users_limit` warm users, evenly spread over `held_out` and the same ones each time, without AUC and
-/// without resampling. Cold users are left out: popularity serves them, whatever the model.
+/// without resampling. Cold users are left out: skips at most tell of them, and popularity serves those without, whatever the model.
 ///
 /// # Errors
 /// [`EvaluationError::NotFinite`] if a score is NaN or infinite.

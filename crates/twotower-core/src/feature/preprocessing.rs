@@ -342,6 +342,16 @@ impl ItemFeatures {
         &self.term_rows[self.rows[item].terms()]
     }
 
+    /// The same field by field.
+    pub(crate) fn fields(&self, item: usize) -> impl Iterator<Item = &[u32]> {
+        let mut rest = self.term_rows(item);
+        self.rows[item].lengths.iter().map(move |&length| {
+            let (field, others) = rest.split_at(usize::from(length));
+            rest = others;
+            field
+        })
+    }
+
     /// Rows of the term table, and their weights, which are put into `scratch`: 1/n for each of the n terms of a field, of which the
     /// mean counts.
     pub fn terms<'a>(&'a self, item: usize, scratch: &'a mut Vec<f32>) -> (&'a [u32], &'a [f32]) {

@@ -2,6 +2,7 @@
 //! of a million videos would fill.
 
 use super::UserTower;
+use crate::hyperparameters::{MAX_DECAYS, MAX_DIM};
 use crate::tensors::{self, Tensor, TensorError};
 use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
@@ -42,13 +43,18 @@ impl UserTower {
         let texts = Texts(&header);
         let decay = |x: &f32| (0.0..=1.0).contains(x);
         texts.read("format", FORMAT, |text| (text == FORMAT).then_some(()))?;
-        let dim = texts.read("dim", "a whole number above 0", |text| {
-            text.parse().ok().filter(|&dim: &usize| dim > 0)
+        let dim = texts.read("dim", "a whole number, 1 to 2000", |text| {
+            text.parse().ok().filter(|dim| (1..=MAX_DIM).contains(dim))
         })?;
-        let decays = texts.read("decays", "an array of numbers between 0 and 1", |text| {
-            let decays: Vec<f32> = serde_json::from_str(text).ok()?;
-            (!decays.is_empty() && decays.iter().all(decay)).then_some(decays)
-        })?;
+        let decays = texts.read(
+            "decays",
+            "an array of 1 to 16 numbers between 0 and 1",
+            |text| {
+                let decays: Vec<f32> = serde_json::from_str(text).ok()?;
+                let some = (1..=MAX_DECAYS).contains(&decays.len());
+                (some && decays.iter().all(decay)).then_some(decays)
+            },
+        )?;
         let skip_decay = texts.read("skip_decay", "a number between 0 and 1", |text| {
             serde_json::from_str(text).ok().filter(decay)
         })?;
@@ -57,12 +63,13 @@ impl UserTower {
                 name: (*name).to_owned(),
             });
         }
-        // The one length that metadata leave open. Zeros of any size cost nothing before they are filled, which only tensors
-        // that are there can do.
+        // The one length that metadata leave open. No memory is taken before the largest tensor is seen to be there.
         let hidden = match file.tensor("user_tower.hidden.bias") {
             Ok(bias) => bias.shape().iter().product(),
             Err(_) => 0,
         };
+        let inputs = (decays.len() + 1) * dim + 2;
+        tensors::find(&file, "user_tower.hidden.weight", &[inputs, hidden])?;
         let mut tower = Self::zeros(decays, skip_decay, hidden, dim);
         tensors::fill(&file, tower.tensors_mut().into())?;
         Ok(tower)
@@ -171,10 +178,13 @@ mod tests {
             ("dim", "0"),
             ("dim", "two"),
             ("dim", "4"),
+            ("dim", "2001"),
+            ("dim", "18446744073709551615"),
             ("decays", "[]"),
             ("decays", "[0.5, NaN]"),
             ("decays", "[0.5, 1.5]"),
             ("decays", "[0.5]"),
+            ("decays", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]"),
             ("skip_decay", "-1"),
             ("skip_decay", "null"),
         ] {

@@ -4,6 +4,8 @@
 use super::run::{Goal, Run};
 use super::window::Window;
 use super::{Tally, TrainError, TrainingData, vocabularies};
+use crate::feature::ItemFeatures;
+use crate::kernel;
 use crate::matrix::Matrix;
 use crate::model::Model;
 use crate::tensors::{self, Tensor, TensorError};
@@ -45,7 +47,9 @@ impl Run<'static> {
     /// in each epoch as many examples of other windows, drawn anew, so that what was learned is not forgotten (experience
     /// replay, Rolnick et al. 2019).
     ///
-    /// Videos and terms that `base` does not know start at zero, as what they are served by without a row.
+    /// What `base` does not know starts as it is served by it, by the rest of what is known of a video: the row of a new video at zero,
+    /// that of a new term at what the known terms beside it come to. A random start, as that of a run from first weights, would not
+    /// be over after so few steps.
     ///
     /// # Errors
     /// [`FineTuneError`]
@@ -70,6 +74,13 @@ impl Run<'static> {
         model.item_tower.term_table = moved(&base.model.item_tower.term_table, &terms, tables.1);
         model.user_tower = base.model.user_tower.clone();
         let mut run = Run::from_model(data, &tally, model, Goal::Epochs(epochs))?;
+        let table = &mut run.model.item_tower.term_table;
+        let mut new_terms = vec![true; table.rows()];
+        for &row in &terms {
+            new_terms[row] = false;
+        }
+        let seen = (0..run.features.len()).filter(|&item| tally.seen[item]);
+        start_new_terms(table, &new_terms, &run.features, seen);
         run.planned = epochs;
         run.restore_optimizer(base.optimizer, &ids, &terms)?;
         let is_new = |window: &Window| {
@@ -139,4 +150,37 @@ fn moved(known: &Matrix, rows: &[usize], mut table: Matrix) -> Matrix {
         table.row_mut(place).copy_from_slice(known.row(row));
     }
     table
+}
+
+/// Gives each new row, which is zero, the mean over those of `videos` that have it of the mean of the known rows in its field: so the
+/// mean of the field, which a video is seen by, stays about what it was when the new term did not count. A field with new
+/// terms alone counts as zero, as it did.
+fn start_new_terms(
+    table: &mut Matrix,
+    is_new: &[bool],
+    features: &ItemFeatures,
+    videos: impl Iterator<Item = usize>,
+) {
+    let mut uses = vec![0_u32; is_new.len()];
+    let mut mean = vec![0.0; table.cols()];
+    for video in videos {
+        for field in features.fields(video) {
+            if !field.iter().any(|&row| is_new[row as usize]) {
+                continue;
+            }
+            let (new, known): (Vec<u32>, Vec<u32>) =
+                field.iter().partition(|&&row| is_new[row as usize]);
+            let weights = vec![1.0 / known.len() as f32; known.len()];
+            kernel::weighted_sum((&*table).into(), &known, &weights, &mut mean);
+            for row in new {
+                kernel::axpy(1.0, &mean, table.row_mut(row as usize));
+                uses[row as usize] += 1;
+            }
+        }
+    }
+    for (row, &uses) in uses.iter().enumerate().filter(|(_, uses)| **uses > 1) {
+        for x in table.row_mut(row) {
+            *x /= uses as f32;
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! How much memory training takes: a formula, known before the first step.
 
+use super::marks::Marks;
 use super::read_ahead::BATCHES_HELD;
 use super::run::{Goal, Run};
 use super::window::Window;
@@ -23,7 +24,7 @@ pub struct Memory {
     /// Vectors of all videos: 4 V d; and features: 40 V + 4 K.
     pub videos: usize,
     /// 32 W for windows in two orders, and the timelines: in memory 4 bytes a like, 8 a skip and 12 to 32 a user; kept elsewhere what finds
-    /// them there, and as much of the few batches that are read ahead.
+    /// them there, and as much of the few batches that are read ahead. Of long histories also a state every 1,024 likes.
     pub interactions: usize,
     /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows.
     pub step: usize,
@@ -88,7 +89,8 @@ impl Run<'_> {
             videos: FLOAT * vectors + ItemFeatures::VIDEO_BYTES * videos + FLOAT * terms,
             interactions: self.timelines.bytes()
                 + 2 * size_of::<Window>() * (self.windows.len() + self.replayed.len())
-                + self.read_ahead_bytes(),
+                + self.read_ahead_bytes()
+                + Marks::bytes(&*self.timelines, &self.model.user_tower),
             step: step_bytes(
                 hyper,
                 tables.inputs(),

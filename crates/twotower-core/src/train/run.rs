@@ -1,5 +1,6 @@
 //! A run of training that advances step by step, so that its owner may look, save a checkpoint, or stop in between.
 
+use super::marks::Marks;
 use super::read_ahead::ReadAhead;
 use super::step::{StepData, Stepper};
 use super::window::{self, Excerpt, Window};
@@ -75,6 +76,8 @@ pub struct Run<'a> {
     pub(super) position: Position,
     /// Vectors of all videos at the start of the current epoch, `[V, d]`; empty before its first step.
     pub(super) vectors: Vec<f32>,
+    /// Of these vectors.
+    marks: Marks,
     pub(super) best: Option<Best>,
 }
 
@@ -123,6 +126,7 @@ impl<'a> Run<'a> {
             model,
             position: Position::default(),
             vectors: Vec::new(),
+            marks: Marks::default(),
             best: None,
         })
     }
@@ -138,7 +142,7 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         if self.batches.is_empty() {
-            self.begin_epoch();
+            self.begin_epoch()?;
         }
         match self.batches.get(self.position.step).cloned() {
             Some(batch) => self.step(batch).map(Some),
@@ -160,7 +164,7 @@ impl<'a> Run<'a> {
     }
 
     /// Shuffles the windows and embeds the videos, unless a checkpoint of the middle of the epoch did.
-    fn begin_epoch(&mut self) {
+    fn begin_epoch(&mut self) -> Result<(), TrainError> {
         let (seed, epoch) = (
             self.model.hyperparameters.seed,
             self.position.epochs.len() + 1,
@@ -179,6 +183,10 @@ impl<'a> Run<'a> {
         if self.vectors.is_empty() {
             self.vectors = self.model.item_tower.embed_all(&self.features);
         }
+        let unordered = !self.model.hyperparameters.ordered;
+        let tower = &self.model.user_tower;
+        self.marks = Marks::new(&*self.timelines, tower, &self.vectors, unordered)?;
+        Ok(())
     }
 
     fn step(&mut self, batch: Range<usize>) -> Result<Progress, TrainError> {
@@ -192,6 +200,7 @@ impl<'a> Run<'a> {
         let data = StepData {
             features: &self.features,
             vectors: &self.vectors,
+            marks: &self.marks,
         };
         let windows = &self.shuffled[batch];
         let loaded = self.read_ahead.as_ref().map(ReadAhead::next).transpose()?;
@@ -228,6 +237,7 @@ impl<'a> Run<'a> {
     fn end_epoch(&mut self) -> Result<EpochRecord, TrainError> {
         // Room for the new ones first.
         self.vectors = Vec::new();
+        self.marks = Marks::default();
         self.vectors = self.model.item_tower.embed_all(&self.features);
         let validation = match self.goal {
             Goal::Best(held_out) => Some(self.validate(held_out)?),

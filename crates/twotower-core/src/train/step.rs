@@ -5,6 +5,7 @@ mod golden;
 
 use super::head::{self, Dropout, HeadGradients, HeadPass};
 use super::history;
+use super::marks::Marks;
 use super::table::RowUses;
 use super::window::Excerpt;
 use crate::feature::ItemFeatures;
@@ -52,6 +53,8 @@ pub(super) struct StepData<'a> {
     pub(super) features: &'a ItemFeatures,
     /// Vectors of all videos at the start of the epoch, `[V, d]`.
     pub(super) vectors: &'a [f32],
+    /// Of these vectors.
+    pub(super) marks: &'a Marks,
 }
 
 impl<'a> StepData<'a> {
@@ -267,24 +270,19 @@ impl Stepper {
         pass.resize(&tower.head, window_of.len());
         let mut factors = vec![0.0; window_of.len() * scales];
         let mut parts = cut(batch, &mut pass.x, &mut factors, inputs, scales);
-        let columns = self.candidates.len();
+        let candidates = &self.candidates.items[..self.candidates.len()];
         parts
             .par_chunks_mut(WINDOWS_PER_TASK)
             .flatten()
             .for_each(|part| {
-                let likes = part.excerpt.all_likes().iter();
-                let known = likes.filter_map(|&like| self.sampler.column(like));
-                part.known.extend(
-                    known
-                        .filter(|&column| column < columns)
-                        .map(|column| column as u32),
-                );
+                let column = |item| self.sampler.column(item);
+                part.known = part.excerpt.known(data.marks, candidates, column);
                 if hyper.skip_weight > 0.0 {
                     let skipped = part.excerpt.skipped();
                     let columns = skipped.filter_map(|item| self.sampler.column(item));
                     part.skipped.extend(columns.map(|column| column as u32));
                 }
-                let (state, skipped) = part.excerpt.state_before(tower, data.vectors);
+                let (state, skipped) = part.excerpt.state_before(tower, data.vectors, data.marks);
                 let live = |item| self.live(item, hyper.embedding_dim);
                 let script = part
                     .excerpt

@@ -1,6 +1,7 @@
 //! Cutting sequences into windows and packing windows into batches.
 
 use super::history::Step;
+use super::marks::Marks;
 use crate::timeline::{self, Timeline, Timelines};
 use crate::tower::{HistoryState, UserTower};
 use rand::seq::SliceRandom;
@@ -29,6 +30,11 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Number of the user's likes before it.
+    pub(super) fn start(self) -> usize {
+        self.start as usize
+    }
+
     /// Number of examples.
     pub(super) fn examples(self) -> usize {
         (self.end - self.start) as usize - usize::from(!self.first_counts)
@@ -50,15 +56,30 @@ pub(super) struct Excerpt<'t> {
     timeline: Timeline<'t>,
 }
 
-impl<'t> Excerpt<'t> {
+impl Excerpt<'_> {
     /// Number of examples.
     pub(super) fn examples(self) -> usize {
         self.window.examples()
     }
 
-    /// All likes of the user.
-    pub(super) fn all_likes(self) -> &'t [u32] {
-        self.timeline.likes
+    /// The columns of `candidates` that the user likes, before or after, in no order. `column` finds a candidate's.
+    pub(super) fn known(
+        self,
+        marks: &Marks,
+        candidates: &[u32],
+        column: impl Fn(u32) -> Option<usize>,
+    ) -> Vec<u32> {
+        let columns = candidates.len() as u32;
+        if let Some(liked) = marks.searched(self.window.user, candidates.len()) {
+            let is_liked = |&column: &u32| {
+                let item = &candidates[column as usize];
+                liked.binary_search(item).is_ok()
+            };
+            return (0..columns).filter(is_liked).collect();
+        }
+        let likes = self.timeline.likes.iter();
+        let known = likes.filter_map(|&like| column(like).map(|column| column as u32));
+        known.filter(|&column| column < columns).collect()
     }
 
     /// The liked videos of the window, oldest first.
@@ -97,17 +118,27 @@ impl<'t> Excerpt<'t> {
             .copied()
     }
 
-    /// The user's state when the window begins, from `vectors` `[V, d]` of the start of the epoch, and the number of skips
-    /// it has used up.
-    pub(super) fn state_before(self, tower: &UserTower, vectors: &[f32]) -> (HistoryState, usize) {
+    /// The user's state when the window begins, from `vectors` `[V, d]` of the start of the epoch, of which `marks` are too, and the
+    /// number of skips it has used up.
+    pub(super) fn state_before(
+        self,
+        tower: &UserTower,
+        vectors: &[f32],
+        marks: &Marks,
+    ) -> (HistoryState, usize) {
         let dim = tower.dim();
         let vector = |item: u32| &vectors[item as usize * dim..(item as usize + 1) * dim];
         let Timeline { likes, skips, .. } = self.timeline;
+        let (start, end) = (self.window.start(), self.window.end as usize);
         if self.window.unordered {
-            let (before, after) = (
-                &likes[..self.window.start as usize],
-                &likes[self.window.end as usize..],
-            );
+            if let Some(all) = marks.latest(self.window.user, likes.len()) {
+                let own = likes[start..end].iter();
+                let others = own.fold(all.state.clone(), |state, &like| {
+                    state.without(vector(like))
+                });
+                return (others, skips.len());
+            }
+            let (before, after) = (&likes[..start], &likes[end..]);
             let mut state = tower.empty_history();
             for &like in before.iter().chain(after) {
                 state.like(tower, vector(like));
@@ -117,13 +148,16 @@ impl<'t> Excerpt<'t> {
             }
             return (state, skips.len());
         }
-        let mut state = tower.empty_history();
-        for &like in &likes[..self.window.start as usize] {
+        let (mut state, liked_first, skipped_first) = match marks.latest(self.window.user, start) {
+            Some(mark) => (mark.state.clone(), mark.likes, mark.skips),
+            None => (tower.empty_history(), 0, 0),
+        };
+        for &like in &likes[liked_first..start] {
             state.like(tower, vector(like));
         }
         // Likes and skips are averaged apart, so that only the order among likes and among skips counts.
-        let skipped = self.timeline.skips_before(self.window.start as usize);
-        for &skip in &skips[..skipped] {
+        let skipped = self.timeline.skips_before(start);
+        for &skip in &skips[skipped_first..skipped] {
             state.skip(tower, vector(skip));
         }
         (state, skipped)

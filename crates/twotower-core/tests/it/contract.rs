@@ -92,6 +92,21 @@ fn every_score_is_written_and_finite() {
 }
 
 #[test]
+fn nobody_goes_by_nothing_and_the_towers_go_by_skips() {
+    for_each(|recommender| {
+        let serves =
+            |(likes, skips): &(Vec<u32>, Vec<u32>)| recommender.serves(History { likes, skips });
+        let by_skips = recommender.name() == "two-tower";
+        let expected = [false, true, by_skips, true, true];
+        assert!(
+            histories().iter().map(serves).eq(expected),
+            "{}",
+            recommender.name()
+        );
+    });
+}
+
+#[test]
 fn the_same_history_gives_the_same_bits() {
     for_each(|recommender| {
         for (likes, skips) in histories() {

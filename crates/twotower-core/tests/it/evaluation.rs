@@ -89,7 +89,8 @@ proptest! {
         prop_assert_eq!(evaluation.users.len(), held_out.users.len());
         for (row, user) in evaluation.users.iter().zip(&held_out.users) {
             prop_assert_eq!(row.warm, !user.likes.is_empty());
-            let ranked: &dyn Recommender = if row.warm { &hashed } else { &popularity };
+            let is_served = hashed.serves(user.history());
+            let ranked: &dyn Recommender = if is_served { &hashed } else { &popularity };
             for (a, b) in row.metrics.iter().zip(naive(ranked, user)) {
                 prop_assert!((a - b).abs() < 1e-12, "{a} is not {b}");
             }
@@ -122,6 +123,47 @@ fn cohorts_split_the_users_and_cold_ones_are_served_by_popularity() {
     assert!(theirs.summary.all.coverage_at_10 < ours.summary.all.coverage_at_10);
     assert!(theirs.summary.all.exposure_gini_at_10 > ours.summary.all.exposure_gini_at_10);
     assert!(theirs.summary.all.novelty_at_10 < ours.summary.all.novelty_at_10);
+}
+
+/// As `serve` and `update` take the towers: by skips, if there is nothing else.
+#[test]
+fn users_who_have_only_skipped_are_ranked_by_who_goes_by_skips() {
+    struct BySkips;
+    impl Recommender for BySkips {
+        fn name(&self) -> &'static str {
+            "by skips"
+        }
+        fn items(&self) -> usize {
+            60
+        }
+        fn serves(&self, history: History<'_>) -> bool {
+            !history.skips.is_empty()
+        }
+        fn score(&self, history: History<'_>, scores: &mut [f32]) {
+            let likes = history.skips;
+            let skips = history.likes;
+            Hashed(60).score(History { likes, skips }, scores);
+        }
+    }
+    let split = Split::new(&sample::dataset(7), SplitKind::Llo);
+    let mut held_out = split.held_out_users(Phase::Test);
+    let [skipped, nothing, ..] = &mut held_out.users[..] else {
+        panic!("two users");
+    };
+    skipped.likes.clear();
+    skipped.skips = vec![3, 8];
+    (nothing.likes, nothing.skips) = (Vec::new(), Vec::new());
+    let popularity = Popularity::fit(60, &split.seen(Phase::Test));
+    let bootstrap = Bootstrap::default();
+    let ours = evaluate(&BySkips, &popularity, &held_out, &bootstrap).unwrap();
+    let theirs = evaluate(&popularity, &popularity, &held_out, &bootstrap).unwrap();
+    assert!(!ours.users[0].warm && !ours.users[1].warm);
+    let expected = naive(&BySkips, &held_out.users[0]);
+    for (metric, expected) in ours.users[0].metrics.iter().zip(expected) {
+        assert!((metric - expected).abs() < 1e-12);
+    }
+    assert_ne!(ours.users[0].top, theirs.users[0].top);
+    assert_eq!(ours.users[1], theirs.users[1]);
 }
 
 #[test]

@@ -72,11 +72,7 @@ impl Postgres {
 
     pub(crate) async fn stop_experiment(&self) -> Result<Option<i64>, StoreError> {
         let mut session = self.begin().await?;
-        let id = query_scalar(
-            "UPDATE twotower.experiments SET ended_at = now() WHERE ended_at IS NULL RETURNING id",
-        )
-        .fetch_optional(&mut *session)
-        .await?;
+        let id = end(&mut session).await?;
         session.commit().await?;
         Ok(id)
     }
@@ -149,6 +145,16 @@ impl Postgres {
             catalogue: catalogue as u64,
         })
     }
+}
+
+/// Ends the experiment that runs, if one does, and returns its number.
+pub(super) async fn end(session: &mut Session) -> Result<Option<i64>, StoreError> {
+    let id = query_scalar(
+        "UPDATE twotower.experiments SET ended_at = now() WHERE ended_at IS NULL RETURNING id",
+    )
+    .fetch_optional(&mut **session)
+    .await?;
+    Ok(id)
 }
 
 /// The experiment that runs, as the transaction sees it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 16] = [
+const MIGRATIONS: [(&str, &str, &str); 19] = [
     (
         "20261124000000",
         "prerequisites",
@@ -87,6 +87,21 @@ const MIGRATIONS: [(&str, &str, &str); 16] = [
         "20261202000000",
         "erasure_holds",
         include_str!("../../../../supabase/migrations/20261202000000_erasure_holds.sql"),
+    ),
+    (
+        "20261203000000",
+        "experiment_end",
+        include_str!("../../../../supabase/migrations/20261203000000_experiment_end.sql"),
+    ),
+    (
+        "20261203000100",
+        "long_histories",
+        include_str!("../../../../supabase/migrations/20261203000100_long_histories.sql"),
+    ),
+    (
+        "20261203000200",
+        "text_ids",
+        include_str!("../../../../supabase/migrations/20261203000200_text_ids.sql"),
     ),
 ];
 

@@ -1,5 +1,5 @@
 use super::session::{query, query_as, query_scalar};
-use super::{Postgres, Session};
+use super::{Postgres, Session, experiments};
 use crate::registry::{ActivationRow, Details, Record, same_model};
 use crate::{
     Activation, ActivationRecord, Lease, ModelDetails, ModelRecord, ModelState, NewModel,
@@ -133,7 +133,7 @@ impl Postgres {
         &self,
         lease: Option<Lease>,
         activation: &Activation,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<i64>, StoreError> {
         let version = activation.version;
         let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
         // One at a time, whichever versions they have in mind, also those without a lease.
@@ -141,7 +141,10 @@ impl Postgres {
             .execute(&mut *session)
             .await?;
         match lock_state(&mut session, version).await? {
-            ModelState::Active => return session.commit().await,
+            ModelState::Active => {
+                session.commit().await?;
+                return Ok(None);
+            }
             state if activation.kind.accepts(state) => {}
             state => return Err(StoreError::NotActivatable { version, state }),
         }
@@ -175,7 +178,9 @@ impl Postgres {
         .bind(version)
         .execute(&mut *session)
         .await?;
-        session.commit().await
+        let ended = experiments::end(&mut session).await?;
+        session.commit().await?;
+        Ok(ended)
     }
 
     pub(crate) async fn activations(&self) -> Result<Vec<ActivationRecord>, StoreError> {

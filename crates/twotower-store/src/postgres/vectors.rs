@@ -21,6 +21,7 @@ struct Statements {
     read: &'static str,
     /// Gives what was written since a number of microseconds after 1970.
     since: &'static str,
+    stamp: &'static str,
     count: &'static str,
     ages: &'static str,
     /// Gives the ids of vectors not written for so many microseconds.
@@ -52,6 +53,11 @@ macro_rules! statements {
             since: concat!(
                 "SELECT ", $id, ", embedding::real[] FROM public.", $table, " WHERE model_version = $1
                  AND updated_at >= timestamptz 'epoch' + $2 * interval '1 microsecond' ORDER BY ", $id
+            ),
+            // The lower 32 bits of microseconds, so that the sum is one of 64.
+            stamp: concat!(
+                "SELECT count(*), coalesce(sum((extract(epoch FROM updated_at) * 1000000)::bigint & 4294967295), 0)::bigint
+                 FROM public.", $table, " WHERE model_version = $1"
             ),
             count: concat!(
                 "SELECT model_version, count(*) FROM public.", $table, " GROUP BY model_version ORDER BY model_version"
@@ -178,6 +184,20 @@ impl Postgres {
         let (ids, embeddings) = vectors(&mut session, table, dim, rows).await?;
         session.commit().await?;
         Ok((ids, embeddings, now))
+    }
+
+    pub(crate) async fn vectors_stamp(
+        &self,
+        table: VectorTable,
+        version: i64,
+    ) -> Result<(i64, i64), StoreError> {
+        let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let stamp = query_as(statements(table).stamp)
+            .bind(version)
+            .fetch_one(&mut *session)
+            .await?;
+        session.commit().await?;
+        Ok(stamp)
     }
 
     pub(crate) async fn count_vectors(

@@ -61,12 +61,8 @@ impl Sqlite {
     }
 
     pub(crate) async fn stop_experiment(&self) -> Result<Option<i64>, StoreError> {
-        Ok(sqlx::query_scalar(
-            "UPDATE twotower_experiments SET ended_at = ?1 WHERE ended_at IS NULL RETURNING id",
-        )
-        .bind(now_us())
-        .fetch_optional(&self.pool)
-        .await?)
+        let mut connection = self.pool.acquire().await?;
+        end(&mut connection).await
     }
 
     pub(crate) async fn experiments(&self) -> Result<Vec<ExperimentRecord>, StoreError> {
@@ -133,6 +129,17 @@ impl Sqlite {
             catalogue: catalogue as u64,
         })
     }
+}
+
+/// Ends the experiment that runs, if one does, and returns its number.
+pub(super) async fn end(connection: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
+    let id = sqlx::query_scalar(
+        "UPDATE twotower_experiments SET ended_at = ?1 WHERE ended_at IS NULL RETURNING id",
+    )
+    .bind(now_us())
+    .fetch_optional(connection)
+    .await?;
+    Ok(id)
 }
 
 /// The experiment that runs, as the transaction sees it.

@@ -1,4 +1,4 @@
-use super::{Sqlite, now_us};
+use super::{Sqlite, experiments, now_us};
 use crate::registry::{ActivationRow, Details, Record, same_model};
 use crate::{
     Activation, ActivationRecord, Lease, ModelDetails, ModelRecord, ModelState, NewModel,
@@ -135,11 +135,11 @@ impl Sqlite {
         &self,
         lease: Option<Lease>,
         activation: &Activation,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<i64>, StoreError> {
         let version = activation.version;
         let mut transaction = self.publish(lease).await?;
         match state(&mut transaction, version).await? {
-            ModelState::Active => return Ok(()),
+            ModelState::Active => return Ok(None),
             state if activation.kind.accepts(state) => {}
             state => return Err(StoreError::NotActivatable { version, state }),
         }
@@ -175,8 +175,9 @@ impl Sqlite {
         .bind(version)
         .execute(&mut *transaction)
         .await?;
+        let ended = experiments::end(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(ended)
     }
 
     pub(crate) async fn activations(&self) -> Result<Vec<ActivationRecord>, StoreError> {

@@ -25,6 +25,7 @@ struct Statements {
     read: &'static str,
     /// Gives what was written since a time.
     since: &'static str,
+    stamp: &'static str,
     count: &'static str,
     ages: &'static str,
     /// Gives the ids of vectors not written since a time.
@@ -56,6 +57,10 @@ macro_rules! statements {
             ),
             since: concat!(
                 "SELECT ", $id, ", embedding FROM ", $table, " WHERE model_version = ?1 AND updated_at >= ?2 ORDER BY ", $id
+            ),
+            // The lower 32 bits of microseconds, so that the sum is one of 64.
+            stamp: concat!(
+                "SELECT count(*), coalesce(sum(updated_at & 4294967295), 0) FROM ", $table, " WHERE model_version = ?1"
             ),
             count: concat!(
                 "SELECT model_version, count(*) FROM ", $table, " GROUP BY model_version ORDER BY model_version"
@@ -216,6 +221,17 @@ impl Sqlite {
             ids.push(row.try_get(0)?);
         }
         Ok((ids, embeddings))
+    }
+
+    pub(crate) async fn vectors_stamp(
+        &self,
+        table: VectorTable,
+        version: i64,
+    ) -> Result<(i64, i64), StoreError> {
+        Ok(sqlx::query_as(statements(table).stamp)
+            .bind(version)
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     pub(crate) async fn count_vectors(

@@ -113,8 +113,8 @@ impl Store {
     /// One of another dimension than `dim` is an error.
     ///
     /// A vector bears the time at which its transaction began and is seen once that has ended. So ask again from the returned
-    /// time less the longest that a transaction which writes vectors may take (`update` writes batches, of seconds): what
-    /// lies in the overlap comes twice. Deleted vectors are not told of.
+    /// time less what a transaction that writes vectors usually takes (`update` writes batches, of seconds): what
+    /// lies in the overlap comes twice. What took longer, and deleted vectors, [`Self::vectors_stamp`] tells of.
     pub async fn vectors_written_since(
         &self,
         table: VectorTable,
@@ -127,6 +127,17 @@ impl Store {
             BULK_TIMEOUT,
             vectors_written_since(table, version, since, dim)
         )
+    }
+
+    /// How many vectors of `version` there are, and a sum of the times at which they were written. The two tell, but for one chance in
+    /// 2³², that something was written or deleted since, however long before its transaction had begun. Costs a look at the index of
+    /// these times, not at vectors.
+    pub async fn vectors_stamp(
+        &self,
+        table: VectorTable,
+        version: i64,
+    ) -> Result<(i64, i64), StoreError> {
+        call!(self, BULK_TIMEOUT, vectors_stamp(table, version))
     }
 
     /// How far the log of the server goes, and which server it is; `None` of SQLite. [`StoreError::Standby`] of a server that takes no

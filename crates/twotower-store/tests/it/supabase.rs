@@ -12,6 +12,8 @@ mod context;
 
 mod user_tower;
 
+mod text_ids;
+
 mod answer;
 
 mod rows;

@@ -40,7 +40,7 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
     let (config, global, interrupt) = (&config, &global, &interrupt);
     match command {
         Command::Demo(args) => Box::pin(demo::run(args, config, global, interrupt)).await,
-        Command::Migrate => ends("migrate", migrate(config, global)).await,
+        Command::Migrate => ends("migrate", migrate(config, global, interrupt)).await,
         Command::Import(args) => ends("import", import(&args, config, global, interrupt)).await,
         Command::Export(args) => {
             ends("export", export::run(&args, config, global, interrupt)).await
@@ -56,17 +56,25 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
         Command::Load(args) => ends("load", load::run(&args, config, global, interrupt)).await,
         Command::Models(ModelsArgs { command }) => {
             let store = connect(global, config).await?;
-            ends("models", models::run(command, &store, config, global)).await
+            ends(
+                "models",
+                models::run(command, &store, config, global, interrupt),
+            )
+            .await
         }
         Command::Rollback(args) => {
             let store = connect(global, config).await?;
-            ends("rollback", models::rollback(args, &store, config, global)).await
+            ends(
+                "rollback",
+                models::rollback(args, &store, config, global, interrupt),
+            )
+            .await
         }
         Command::Experiment(ExperimentArgs { command }) => {
             let store = connect(global, config).await?;
             ends(
                 "experiment",
-                experiment::run(command, &store, config, global),
+                experiment::run(command, &store, config, global, interrupt),
             )
             .await
         }
@@ -86,7 +94,7 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
             })
             .await
         }
-        Command::Erase(args) => ends("erase", erase::run(&args, config, global)).await,
+        Command::Erase(args) => ends("erase", erase::run(&args, config, global, interrupt)).await,
         Command::Prune(args) => ends("prune", prune::run(&args, config, global, interrupt)).await,
         Command::Run(args) => {
             ends(
@@ -254,9 +262,14 @@ pub(super) async fn check_schema(store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn migrate(config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
+async fn migrate(
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let store = Store::connect(&global.db_url, config.database.options()).await?;
-    let applied = store.migrate().await?;
+    // Each migration is a transaction: the one under way is undone, those before it stay.
+    let applied = interrupt.cut(store.migrate()).await??;
     let text = if applied.is_empty() {
         "nothing to apply".to_owned()
     } else {
@@ -285,7 +298,7 @@ async fn import(
         progress.finish("read");
     }
     print(global.json, &report, &report.to_string())?;
-    Ok(())
+    Ok(report.something_of_each()?)
 }
 
 async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result<()> {

@@ -1,13 +1,16 @@
 //! `twotower erase`.
 
-use super::args::GlobalArgs;
+use super::args::{Cli, GlobalArgs};
 use super::commands::connect_patiently;
 use super::output::print;
 use crate::config::Config;
 use crate::import::id;
-use crate::jobs::{self, Before, EraseOptions, EraseReport, JobError, Retry, SearchReport};
+use crate::jobs::{
+    self, Before, EraseOptions, EraseReport, Interrupt, JobError, Retry, SearchReport,
+};
 use crate::serve::rfc3339;
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
@@ -20,6 +23,10 @@ pub struct EraseArgs {
     /// Id of the user to erase: a UUID, or a whole number or text as `twotower import` reads it
     #[arg(long, value_name = "ID", value_parser = user)]
     pub user: ErasedId,
+
+    /// The id is a text, although it looks like a UUID with a mistake in it
+    #[arg(long)]
+    pub as_text: bool,
 
     /// Then look for the id in every table of the database and in every file of the models' folder, and fail if it is there
     #[arg(long)]
@@ -41,6 +48,8 @@ pub struct ErasedId {
     user: Uuid,
     /// Whether the id was given as another one, which became this.
     mapped: bool,
+    /// Whether that other one is most likely a UUID with a mistake in it.
+    resembles_uuid: bool,
 }
 
 /// Why a text is no id.
@@ -52,7 +61,23 @@ struct IdError;
 fn user(text: &str) -> Result<ErasedId, IdError> {
     let user = id::from_text(text).ok_or(IdError)?;
     let mapped = Uuid::try_parse(text.trim()) != Ok(user);
-    Ok(ErasedId { user, mapped })
+    Ok(ErasedId {
+        user,
+        mapped,
+        resembles_uuid: mapped && resembles_uuid(text.trim()),
+    })
+}
+
+/// Whether a text that is no UUID looks as if it should be one: by the lengths of its groups, or as some 32 digits with hardly anything else.
+fn resembles_uuid(text: &str) -> bool {
+    let groups = text.split('-').map(str::len);
+    if groups.eq([8, 4, 4, 4, 12]) {
+        return true;
+    }
+    let hyphens = text.matches('-').count();
+    let characters = text.chars().count() - hyphens;
+    let digits = text.chars().filter(char::is_ascii_hexdigit).count();
+    matches!(hyphens, 0 | 3..=5) && matches!(characters, 31..=33) && characters - digits <= 2
 }
 
 impl EraseArgs {
@@ -93,11 +118,18 @@ pub(super) async fn run(
     args: &EraseArgs,
     config: &Config,
     global: &GlobalArgs,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
+    if args.user.resembles_uuid && !args.as_text {
+        let message = "the id of --user looks like a UUID with a mistake in it, and as a text it stands for somebody else: nobody was erased. \
+                       Look whether all of it is there, or say --as-text if ids of your users are texts like that";
+        let error = Cli::command().error(ErrorKind::ValueValidation, message);
+        error.exit();
+    }
     // Before anything is deleted.
     let options = args.options(config, global)?;
     let store = connect_patiently(global, config, &Retry::new(options.attempts), true).await?;
-    let report = jobs::erase(&store, &options).await?;
+    let report = jobs::erase(&store, &options, interrupt).await?;
     say(&report, args.user, global)?;
     match report.search.as_ref().map_or(0, SearchReport::places) {
         0 => Ok(()),
@@ -117,19 +149,25 @@ fn say(report: &EraseReport, id: ErasedId, global: &GlobalArgs) -> anyhow::Resul
                 "\nsearched for the UUID alone: the id as it was given is not looked for",
             );
         }
-        if report.erased.first_time && nothing_deleted(report) {
-            tracing::warn!(
-                "there was nothing of this user: look whether the id is spelt as it was when it was imported"
-            );
-        }
+    }
+    if nobody(report) {
+        let look = if id.mapped {
+            "is spelt as it was when it was imported"
+        } else {
+            "is the right one"
+        };
+        tracing::warn!(
+            "there was no like, skip or vector of this user, so that perhaps nobody was erased: look whether the id {look}"
+        );
     }
     print(global.json, &value, &text)
 }
 
-fn nothing_deleted(report: &EraseReport) -> bool {
+/// Whether nothing of the user was there, as far as it is counted, nor a tombstone.
+fn nobody(report: &EraseReport) -> bool {
     let erased = &report.erased;
     let rows = [erased.likes, erased.skips, erased.user_vectors];
-    rows.iter().chain(&erased.statements).all(|&rows| rows == 0)
+    erased.first_time && rows.iter().chain(&erased.statements).all(|&rows| rows == 0)
 }
 
 fn describe(report: &EraseReport) -> String {
@@ -140,10 +178,15 @@ fn describe(report: &EraseReport) -> String {
     } else {
         format!("erased already on {when}, and now")
     };
-    let mut lines = vec![format!(
-        "{begin}: {} likes, {} skips and {} vectors deleted",
-        erased.likes, erased.skips, erased.user_vectors
-    )];
+    let deleted = if nobody(report) {
+        "there was no like, skip or vector of this user".to_owned()
+    } else {
+        format!(
+            "{} likes, {} skips and {} vectors deleted",
+            erased.likes, erased.skips, erased.user_vectors
+        )
+    };
+    let mut lines = vec![format!("{begin}: {deleted}")];
     let statements = erased.statements.iter().zip(1..);
     lines.extend(statements.map(|(rows, n)| format!("statement {n} of [erase]: {rows} rows")));
     lines.extend(report.models.iter().map(before));
@@ -223,5 +266,40 @@ mod tests {
             assert_eq!((Some(read.user), read.mapped), (id::from_text(other), true));
         }
         assert!(user(" ").is_err());
+    }
+
+    #[test]
+    fn a_uuid_with_a_mistake_in_it_is_known() {
+        let resembles = |text: &str| user(text).unwrap().resembles_uuid;
+        for mistyped in [
+            "6f2c0e2e-9d0b-4c6e-8f0e-0d6a4b1c2d3g",
+            "6f2cOe2e-9dOb-4c6e-8fOe-0d6a4b1c2d3e",
+            "6f2c0e2e-9d0b-4c6e-8f0e-0d6a4b1c2d3",
+            " 6f2c0e2e-9d0b-4c6e-8f0e-0d6a4b1c2d3ee",
+            "6f2c0e2e-9d0b-4c6e-8f0e0d6a4b1c2d3e",
+            "6f2c0e2e-9d0b-4c6e-8f0e--0d6a4b1c2d3e",
+            "6f2c0e2e_9d0b-4c6e-8f0e-0d6a4b1c2d3e",
+            "6f2c0e2e9d0b4c6e8f0e0d6a4b1c2d3l",
+            "6f2c0e2e9d0b4c6e8f0e0d6a4b1c2d3",
+            "6f2c0e2e9d0b4c6e8f0e0d6a4b1c2d3e4",
+            "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx",
+        ] {
+            assert!(resembles(mistyped), "{mistyped}");
+        }
+        for other in [
+            "6f2c0e2e-9d0b-4c6e-8f0e-0d6a4b1c2d3e",
+            "6F2C0E2E9D0B4C6E8F0E0D6A4B1C2D3E",
+            "76",
+            "12345678901234567890",
+            "member-76",
+            "ann@example.com",
+            // Firebase, Auth0, Clerk; SHA-1.
+            "Wq3kT9bX1cY7vR2mZ8nL5pJ4hG6f",
+            "auth0|6f2c0e2e9d0b4c6e8f0e0d6a",
+            "user_2NNEqL2nrIRdJ194ndJqAHwEfxC",
+            "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+        ] {
+            assert!(!resembles(other), "{other}");
+        }
     }
 }

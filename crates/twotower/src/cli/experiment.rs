@@ -4,7 +4,7 @@ use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
 use crate::jobs::experiment::{self, MetricReport, Report, StartOptions};
-use crate::jobs::operator;
+use crate::jobs::{Interrupt, operator};
 use crate::serve::rfc3339;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -25,9 +25,9 @@ pub struct ExperimentArgs {
 /// What to do with experiments.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ExperimentCommand {
-    /// Serve a complete version to a share of the users, and the active one to the others
+    /// Serve a complete version to a share of the users, and the active one to the others; models trained meanwhile wait as candidates
     Start(StartArgs),
-    /// End the experiment that runs: everybody gets the active version again
+    /// End the experiment that runs: everybody gets the active version again; making another version active ends it, too
     Stop,
     /// What users did in either arm, and whether a difference can be told
     Report(ReportArgs),
@@ -85,6 +85,7 @@ pub(super) async fn run(
     store: &Store,
     config: &Config,
     global: &GlobalArgs,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     match command {
         ExperimentCommand::Start(args) => {
@@ -94,7 +95,7 @@ pub(super) async fn run(
                 by: args.by.unwrap_or_else(operator),
                 reason: args.reason,
             };
-            let started = experiment::start(store, &options, &config.update).await?;
+            let started = experiment::start(store, &options, &config.update, interrupt).await?;
             let text = format!(
                 "experiment {}: version {} for {} of the users, version {} for the others",
                 started.id, started.challenger, started.share, started.control

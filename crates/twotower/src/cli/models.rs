@@ -3,7 +3,7 @@
 use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::{Decision, ListedModel, Switched, models, operator};
+use crate::jobs::{Decision, Interrupt, ListedModel, Switched, models, operator};
 use crate::serve::rfc3339;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -94,6 +94,7 @@ pub(super) async fn run(
     store: &Store,
     config: &Config,
     global: &GlobalArgs,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     match command {
         ModelsCommand::List => {
@@ -111,10 +112,11 @@ pub(super) async fn run(
         }
         ModelsCommand::Promote(args) => {
             let (version, decision) = (args.version, args.decision.decision(args.force));
-            let switched = models::promote(store, version, &decision, &config.update).await?;
+            let switched =
+                models::promote(store, version, &decision, &config.update, interrupt).await?;
             print(global.json, &switched, &outcome(&switched))
         }
-        ModelsCommand::Rollback(args) => rollback(args, store, config, global).await,
+        ModelsCommand::Rollback(args) => rollback(args, store, config, global, interrupt).await,
         ModelsCommand::Retire { version } => {
             let state = models::retire(store, version, &config.update).await?;
             let text = format!("version {version} is {state}");
@@ -133,9 +135,10 @@ pub(super) async fn rollback(
     store: &Store,
     config: &Config,
     global: &GlobalArgs,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     let decision = args.decision.decision(false);
-    let switched = models::rollback(store, args.to, &decision, &config.update).await?;
+    let switched = models::rollback(store, args.to, &decision, &config.update, interrupt).await?;
     print(global.json, &switched, &outcome(&switched))
 }
 
@@ -143,11 +146,16 @@ fn outcome(switched: &Switched) -> String {
     let Switched {
         version,
         previous_version,
+        ended_experiment,
     } = *switched;
-    match previous_version {
+    let switched = match previous_version {
         Some(previous) if previous == version => format!("version {version} is active already"),
         Some(previous) => format!("readers were switched from version {previous} to {version}"),
         None => format!("readers were switched to version {version}"),
+    };
+    match ended_experiment {
+        Some(id) => format!("{switched}\nexperiment {id} is over"),
+        None => switched,
     }
 }
 

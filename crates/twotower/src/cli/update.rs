@@ -117,13 +117,30 @@ pub(super) fn as_text(updated: &Updated) -> String {
 
 pub(super) fn describe(report: &UpdateReport) -> String {
     let outcome = match report {
-        report if report.dry_run => "dry run, nothing was written",
-        report if report.activated => "readers were switched to it",
-        report if report.active_version == Some(report.version) => "readers see it already",
-        _ => "loaded; `twotower models promote` switches readers to it",
+        report if report.dry_run => "dry run, nothing was written".into(),
+        report if report.activated => "readers were switched to it".into(),
+        report if report.active_version == Some(report.version) => "readers see it already".into(),
+        UpdateReport {
+            held_back_by: Some(experiment),
+            version,
+            ..
+        } => format!(
+            "loaded, but not made active: that would end experiment {experiment}; `twotower models promote {version}` does"
+        ),
+        _ => "loaded; `twotower models promote` switches readers to it".into(),
     };
-    format!(
-        "model {} ({outcome}), {:.1} s\nvideos: {}\nusers: {}",
-        report.version, report.seconds, report.videos, report.users
-    )
+    let mut lines = vec![
+        format!(
+            "model {} ({outcome}), {:.1} s",
+            report.version, report.seconds
+        ),
+        format!("videos: {}\nusers: {}", report.videos, report.users),
+    ];
+    lines.extend(report.challenger.as_ref().map(|challenger| {
+        format!(
+            "model {} (the challenger of experiment {})\nvideos: {}\nusers: {}",
+            challenger.version, challenger.experiment, challenger.videos, challenger.users
+        )
+    }));
+    lines.join("\n")
 }

@@ -7,7 +7,7 @@ use twotower_core::timeline::HeldTimelines;
 
 impl Histories {
     /// Groups the rows of a [`twotower_core::interaction::Dataset`], whose memory becomes that of the histories: 4 bytes a
-    /// like, 8 a skip and 32 a user. The cuts are those of [`twotower_core::split::Split`]. What is gone on from has learned
+    /// like, 8 a skip and 32 a user. The cuts are those of [`twotower_core::split::Split`]. What is gone on from has seen
     /// likes up to the second `base_until`.
     pub(crate) fn of_snapshot(
         users: usize,

@@ -1,6 +1,7 @@
 use crate::import::{Fault, FileKind};
 use serde::Serialize;
 use std::fmt;
+use thiserror::Error;
 
 /// What became of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +31,18 @@ pub struct Report {
     pub files: Vec<FileReport>,
 }
 
+/// A file had rows, and every one of them was left out.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "nothing of {files} was imported: none of the rows can be, and the faults above say what was expected. Does the file hold what its name or \
+     --as says, are its columns named (--column) and its fields separated (--delimiter) as was given, and are the ids of likes and skips \
+     those of the catalogue?"
+)]
+pub struct NothingImported {
+    /// The files, with commas between.
+    pub files: String,
+}
+
 impl FileReport {
     pub(crate) fn new(file: String, kind: FileKind) -> Self {
         Self {
@@ -49,6 +62,24 @@ impl Report {
     /// Rows left out of all files.
     pub fn skipped(&self) -> u64 {
         self.files.iter().map(|file| file.skipped).sum()
+    }
+
+    /// Whether something was imported of each file that has rows.
+    ///
+    /// # Errors
+    /// [`NothingImported`], which is no success even where rows may be skipped.
+    pub fn something_of_each(&self) -> Result<(), NothingImported> {
+        let left_out = self
+            .files
+            .iter()
+            .filter(|it| it.rows == 0 && it.skipped > 0);
+        let files: Vec<&str> = left_out.map(|it| it.file.as_str()).collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        Err(NothingImported {
+            files: files.join(", "),
+        })
     }
 }
 
@@ -85,5 +116,29 @@ impl fmt::Display for Report {
             write!(f, "{file}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_which_nothing_came_in_is_no_success() {
+        let file = |name: &str, rows, skipped| FileReport {
+            rows,
+            skipped,
+            ..FileReport::new(name.to_owned(), FileKind::Likes)
+        };
+        let outcome = |files: &[FileReport]| {
+            let files = files.to_vec();
+            Report { files }.something_of_each()
+        };
+        let (some, none) = (file("some.csv", 1, 9), file("none.csv", 0, 9));
+        // Without a row there is nothing wrong.
+        assert_eq!(outcome(&[some.clone(), file("empty.csv", 0, 0)]), Ok(()));
+        let other = file("other.csv", 0, 1);
+        let error = outcome(&[some, none, other]).unwrap_err();
+        assert_eq!(error.files, "none.csv, other.csv");
     }
 }

@@ -13,7 +13,7 @@ const MAX_USERS: usize = 5_000;
 
 /// Least number of likes known of a user of the cohort, and its name.
 const COHORTS: [(usize, &str); 4] = [
-    (0, "no like yet (popular videos)"),
+    (0, "no like yet (by their skips, or popular videos)"),
     (1, "1 to 4 likes"),
     (5, "5 to 19 likes"),
     (20, "20 likes and more"),

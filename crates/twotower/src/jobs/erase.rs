@@ -2,8 +2,8 @@
 
 mod files;
 
-use super::Retry;
 use super::models::retire_by;
+use super::{Interrupt, JobError, Retry};
 use crate::config::Erase;
 use anyhow::Context;
 pub use files::{FoundFile, SearchedFiles};
@@ -86,11 +86,15 @@ pub struct EraseReport {
     pub search: Option<SearchReport>,
 }
 
-/// Erases a user. Safe to cut off, and to run again: it is one transaction.
+/// Erases a user. Safe to cut off, and to run again: it is one transaction. An interrupt ends the search that follows it.
 ///
 /// # Errors
-/// If the store fails, and then nothing is erased; or what is to be searched cannot be read.
-pub async fn erase(store: &Store, options: &EraseOptions) -> anyhow::Result<EraseReport> {
+/// If the store fails, and then nothing is erased; or what is to be searched cannot be read; or [`JobError::Interrupted`], when the user is erased.
+pub async fn erase(
+    store: &Store,
+    options: &EraseOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<EraseReport> {
     let retry = Retry::new(options.attempts);
     let erased = retry
         .run("erase the user", || {
@@ -107,7 +111,7 @@ pub async fn erase(store: &Store, options: &EraseOptions) -> anyhow::Result<Eras
     let search = match &options.search {
         None => None,
         Some(paths) => Some(
-            search(store, options.user, paths)
+            search(store, options.user, paths, interrupt)
                 .await
                 .context("the user is erased; look for what is left")?,
         ),
@@ -136,9 +140,21 @@ async fn before(store: &Store, erased: &Erased, days: u32) -> Result<Vec<Before>
         .collect())
 }
 
-async fn search(store: &Store, user: Uuid, paths: &[PathBuf]) -> anyhow::Result<SearchReport> {
-    let rows = store.search_rows(user).await.context("search the tables")?;
-    let paths = paths.to_vec();
-    let files = tokio::task::spawn_blocking(move || files::search(user, &paths)).await??;
-    Ok(SearchReport { rows, files })
+async fn search(
+    store: &Store,
+    user: Uuid,
+    paths: &[PathBuf],
+    interrupt: &Interrupt,
+) -> anyhow::Result<SearchReport> {
+    let rows = tokio::select! {
+        biased;
+        () = interrupt.wait() => return Err(JobError::Interrupted.into()),
+        rows = store.search_rows(user) => rows.context("search the tables")?,
+    };
+    let (paths, interrupt) = (paths.to_vec(), interrupt.clone());
+    let files = tokio::task::spawn_blocking(move || files::search(user, &paths, &interrupt));
+    Ok(SearchReport {
+        rows,
+        files: files.await??,
+    })
 }

@@ -2,6 +2,7 @@
 
 mod report;
 
+use super::Interrupt;
 use super::check::{VectorFault, check_vectors};
 use super::identity::day;
 use super::publisher::Publisher;
@@ -40,11 +41,13 @@ pub struct Started {
 /// Starts to serve a version beside the active one.
 ///
 /// # Errors
-/// If the version is not complete, no version is active, another experiment runs, another process publishes, or the store fails.
+/// If the version is not complete, no version is active, another experiment runs, another process publishes, it is to stop, or the store
+/// fails.
 pub async fn start(
     store: &Store,
     options: &StartOptions,
     settings: &Update,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<Started> {
     ensure!(
         options.share > 0.0 && options.share < 1.0,
@@ -53,12 +56,16 @@ pub async fn start(
     );
     // As the publisher, so that nobody prunes or activates between look and start.
     let publisher = Publisher::begin_or_fail(store, settings).await?;
-    let started = begin(publisher.store(), options).await;
+    let started = begin(publisher.store(), options, interrupt).await;
     publisher.end().await;
     started
 }
 
-async fn begin(store: &Store, options: &StartOptions) -> anyhow::Result<Started> {
+async fn begin(
+    store: &Store,
+    options: &StartOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Started> {
     let version = options.challenger;
     let control = store
         .active_model()
@@ -80,7 +87,8 @@ async fn begin(store: &Store, options: &StartOptions) -> anyhow::Result<Started>
         let on = day(at);
         return Err(VectorFault::Pruned { version, on }.into());
     }
-    check_vectors(store, version, record.embedding_dim, None).await??;
+    let checked = check_vectors(store, version, record.embedding_dim, None);
+    interrupt.cut(checked).await???;
     let new = NewExperiment {
         control,
         challenger: version,

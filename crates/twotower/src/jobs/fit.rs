@@ -211,10 +211,12 @@ impl Trainer<'_> {
         let Some(base) = self.base else {
             return Ok(Run::new(data, self.hyperparameters, goal)?);
         };
+        let seen = self.data.histories.known.iter();
+        let learned: Vec<u32> = seen.map(|&likes| base.split.learned(likes)).collect();
         let from = Base {
             model: &base.model,
             optimizer: &base.optimizer,
-            learned: &self.data.histories.known,
+            learned: &learned,
         };
         Run::fine_tune(data, from, base.epochs).map_err(|error| match error {
             FineTuneError::NothingNew => JobError::NothingNew {
@@ -360,5 +362,87 @@ fn log_of(record: &EpochRecord, seconds: Option<f64>) -> EpochLog {
         seconds,
         examples_per_second: seconds.map(|seconds| record.examples as f64 / seconds.max(1e-9)),
         validation: validation.into_iter().flatten().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+    use twotower_core::feature::{Catalogue, Video};
+    use twotower_core::interaction::{Dataset, Interaction};
+    use twotower_core::split::SplitKind;
+    use uuid::Uuid;
+
+    const VIDEOS: u32 = 20;
+
+    /// Twelve users, each of whom likes another video a day.
+    fn likes_of(days: u32, base_until: Option<u32>) -> TrainingSet {
+        let videos = (0..VIDEOS).map(|n| Video {
+            id: Uuid::from_u128(u128::from(n)),
+            ..Video::default()
+        });
+        let like = |user: u32, at: u32| Interaction {
+            user,
+            item: (user + at) % VIDEOS,
+            at,
+        };
+        let dataset = Dataset {
+            catalogue: Catalogue::new(videos).unwrap(),
+            users: 12,
+            likes: (0..days)
+                .flat_map(|at| (0..12).map(move |user| like(user, at)))
+                .collect(),
+            skips: Vec::new(),
+        };
+        TrainingSet::of_snapshot(dataset, SplitKind::Llo, base_until)
+    }
+
+    /// The like that leave-last-out held out of the base is new to it once another one has come.
+    #[test]
+    fn one_more_like_of_each_user_is_something_to_fine_tune_with() {
+        let options = TrainOptions {
+            hyperparameters: Hyperparameters {
+                embedding_dim: 4,
+                user_hidden: 4,
+                item_hidden: 4,
+                epochs: 1,
+                min_users: 1,
+                ngram_buckets: 8,
+                ..Hyperparameters::default()
+            },
+            split: SplitKind::Llo,
+            max_age_days: None,
+            threads: 1,
+            output_dir: PathBuf::new(),
+            checkpoint_minutes: 0,
+            resume: Resume::No,
+            from: None,
+            shards: None,
+        };
+        let interrupt = Interrupt::default();
+        let Fit {
+            model, optimizer, ..
+        } = fit(&likes_of(5, None), &options, None, &interrupt).unwrap();
+        let base = BaseModel {
+            model,
+            optimizer,
+            version: 1,
+            split: SplitKind::Llo,
+            seen_until: 4,
+            learned_since_us: None,
+            epochs: 1,
+            erasures_seen: 0,
+        };
+        let tuned = |days: u32| {
+            let data = likes_of(days, Some(base.seen_until));
+            fine_tune(&data, &base, &options, None, &interrupt)
+        };
+        assert_eq!(tuned(6).unwrap().learned_until, Some(4));
+        let error = tuned(5).unwrap_err();
+        assert!(matches!(
+            error.downcast_ref(),
+            Some(JobError::NothingNew { version: 1 })
+        ));
     }
 }

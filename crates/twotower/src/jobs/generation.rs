@@ -44,6 +44,14 @@ pub(super) struct Switching<'a> {
     pub(super) reason: &'a str,
 }
 
+/// What came of a version that was to be made active, or not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Completed {
+    pub(super) activated: bool,
+    /// The experiment that it would have ended, so that it waits as a candidate.
+    pub(super) held_back_by: Option<i64>,
+}
+
 impl Generation<'_> {
     /// Whether readers see it already.
     pub(super) fn live(&self) -> bool {
@@ -191,24 +199,42 @@ impl Generation<'_> {
     }
 
     /// Loading is over. With the switch in one transaction, so that nobody takes it for a candidate that was held back.
+    ///
+    /// While an experiment runs, readers are switched by those alone who decide to end it, not by the next model that is trained.
     pub(super) async fn complete(
         &self,
         switching: &Switching<'_>,
         verdict: Option<&Verdict>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Completed> {
         let (store, version) = (self.store, self.version);
+        let running = self
+            .retry
+            .run("look for an experiment", || store.running_experiment())
+            .await
+            .context("look for an experiment")?;
+        let held_back_by = running
+            .filter(|_| switching.switch && !switching.force)
+            .map(|experiment| experiment.id);
         let refused = verdict.filter(|verdict| !verdict.passed());
-        if !switching.switch || (refused.is_some() && !switching.force) {
+        if !switching.switch || held_back_by.is_some() || (refused.is_some() && !switching.force) {
             let candidate = || store.set_model_state(version, ModelState::Candidate);
             self.retry.run("keep the candidate", candidate).await?;
-            return match refused.filter(|_| switching.switch) {
-                Some(verdict) => Err(JobError::Refused {
+            if let Some(verdict) = refused.filter(|_| switching.switch) {
+                return Err(JobError::Refused {
                     version,
                     verdict: verdict.clone(),
                 }
-                .into()),
-                None => Ok(()),
-            };
+                .into());
+            }
+            if let Some(id) = held_back_by {
+                tracing::warn!(
+                    "version {version} stays a candidate, since making it active would end experiment {id}"
+                );
+            }
+            return Ok(Completed {
+                activated: false,
+                held_back_by,
+            });
         }
         let activation = Activation {
             version,
@@ -217,10 +243,18 @@ impl Generation<'_> {
             reason: switching.reason.to_owned(),
             forced: refused.is_some(),
         };
-        self.retry
+        let ended = self
+            .retry
             .run("switch readers", || store.activate_model(&activation))
             .await
-            .context("switch readers to the model")
+            .context("switch readers to the model")?;
+        if let Some(id) = ended {
+            tracing::warn!("experiment {id} is over, since version {version} was made active");
+        }
+        Ok(Completed {
+            activated: true,
+            held_back_by: None,
+        })
     }
 }
 

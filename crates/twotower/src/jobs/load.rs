@@ -3,7 +3,7 @@
 mod writing;
 
 use super::gate::{Challenger, Gate};
-use super::generation::{Generation, Switching, Wanted};
+use super::generation::{Completed, Generation, Switching, Wanted};
 use super::publisher::{Publisher, Publishing};
 use super::update::UpdateReport;
 use super::{Interrupt, Retry};
@@ -219,6 +219,7 @@ impl Run<'_> {
             .await?;
         let switch = !generation.live() && self.options.activate;
         let mut verdict = None;
+        let mut completed = Completed::default();
         if !generation.live() {
             let wanted = Wanted {
                 videos: written.videos.total() as u64,
@@ -238,7 +239,7 @@ impl Run<'_> {
                 force: self.options.force,
                 reason: "load",
             };
-            generation.complete(&switching, verdict.as_ref()).await?;
+            completed = generation.complete(&switching, verdict.as_ref()).await?;
         }
         Ok(LoadReport {
             update: UpdateReport {
@@ -246,9 +247,15 @@ impl Run<'_> {
                 dry_run: false,
                 videos: written.videos,
                 users: written.users,
-                activated: switch,
-                active_version: if switch { Some(version) } else { active },
+                activated: completed.activated,
+                active_version: if completed.activated {
+                    Some(version)
+                } else {
+                    active
+                },
+                held_back_by: completed.held_back_by,
                 verdict,
+                challenger: None,
                 seconds: started.elapsed().as_secs_f64(),
             },
             unknown_videos: written.unknown_videos,

@@ -1,9 +1,9 @@
 //! The registry's commands: what there is, and which version readers see.
 
-use super::JobError;
 use super::check::{VectorFault, check_vectors};
 use super::identity::day;
 use super::publisher::Publisher;
+use super::{Interrupt, JobError};
 use crate::config::{Erase, Update};
 use anyhow::Context;
 use serde::Serialize;
@@ -83,18 +83,21 @@ pub struct Switched {
     pub version: i64,
     /// Before; the same if there was nothing to do.
     pub previous_version: Option<i64>,
+    /// The experiment that ended, since it compared with the version before.
+    pub ended_experiment: Option<i64>,
 }
 
 /// Makes a complete version active, if its vectors are there and good.
 ///
 /// # Errors
-/// If it may not be made active, its vectors are not good, another process publishes ([`JobError::Held`]), or the
-/// store fails. The active version stays then.
+/// If it may not be made active, its vectors are not good, another process publishes ([`JobError::Held`]), it is to stop before the
+/// switch ([`JobError::Interrupted`]), or the store fails. The active version stays then.
 pub async fn promote(
     store: &Store,
     version: i64,
     decision: &Decision,
     settings: &Update,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<Switched> {
     let publisher = Publisher::begin_or_fail(store, settings).await?;
     let switched = switch(
@@ -102,6 +105,7 @@ pub async fn promote(
         version,
         ActivationKind::Promotion,
         decision,
+        interrupt,
     )
     .await;
     publisher.end().await;
@@ -117,6 +121,7 @@ pub async fn rollback(
     to: Option<i64>,
     decision: &Decision,
     settings: &Update,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<Switched> {
     let publisher = Publisher::begin_or_fail(store, settings).await?;
     let back = async {
@@ -130,6 +135,7 @@ pub async fn rollback(
             before,
             ActivationKind::Rollback,
             decision,
+            interrupt,
         )
         .await
     };
@@ -143,13 +149,15 @@ async fn switch(
     version: i64,
     kind: ActivationKind,
     decision: &Decision,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<Switched> {
     let details = store.model_details(version).await?;
     let record = &details.record;
     let active = store.active_model().await?.map(|active| active.version);
-    let switched = Switched {
+    let mut switched = Switched {
         version,
         previous_version: active,
+        ended_experiment: None,
     };
     match record.state {
         ModelState::Active => return Ok(switched),
@@ -160,7 +168,9 @@ async fn switch(
         let on = day(at);
         return Err(VectorFault::Pruned { version, on }.into());
     }
-    check_vectors(store, version, record.embedding_dim, None).await??;
+    // All vectors are read; who has asked to stop meanwhile wants no switch.
+    let checked = check_vectors(store, version, record.embedding_dim, None);
+    interrupt.cut(checked).await???;
     let refused = refusal(&details).filter(|_| kind == ActivationKind::Promotion);
     if let Some(verdict) = refused.clone().filter(|_| !decision.force) {
         return Err(JobError::Refused { version, verdict }.into());
@@ -172,7 +182,7 @@ async fn switch(
         reason: decision.reason.clone(),
         forced: refused.is_some(),
     };
-    store.activate_model(&activation).await?;
+    switched.ended_experiment = store.activate_model(&activation).await?;
     Ok(switched)
 }
 

@@ -108,7 +108,7 @@ pub async fn train(
     };
     let split = base.as_ref().map_or(options.split, |base| base.split);
     let fine_tuned_from = base.as_ref().map(|base| base.version);
-    let base_until = base.as_ref().map(|base| base.learned_until);
+    let base_until = base.as_ref().map(|base| base.seen_until);
     let base_since = base.as_ref().map(|base| base.learned_since_us);
     let (data, facts) = read(store, source, options, split, base_until).await?;
     // Who was erased since the base was trained may be in the base, and so in what comes of it.
@@ -285,8 +285,8 @@ pub(super) struct BaseModel {
     pub(super) optimizer: Vec<u8>,
     pub(super) version: i64,
     pub(super) split: SplitKind,
-    /// Seconds since 1970.
-    pub(super) learned_until: u32,
+    /// Until when likes were there of which it knows those that [`SplitKind::learned`] says; seconds since 1970.
+    pub(super) seen_until: u32,
     /// See [`TrainedOn::learned_since_us`].
     pub(super) learned_since_us: Option<i64>,
     /// Passes over the new likes.
@@ -301,7 +301,12 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
         let folder = model_files::resolve(&folder)?;
         let (model, manifest) = model_files::load(&folder)?;
         let trained_on = &manifest.trained_on;
-        let learned_until = trained_on.learned_until_us.with_context(|| {
+        let split = split_named(&trained_on.split);
+        let seen_until = match split {
+            SplitKind::Temporal => trained_on.learned_until_us,
+            SplitKind::Llo => trained_on.cut_off_us,
+        };
+        let seen_until = seen_until.with_context(|| {
             format!(
                 "{} does not say until when it has learned: train afresh",
                 folder.display()
@@ -310,8 +315,8 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
         Ok(BaseModel {
             optimizer: model_files::load_optimizer(&folder)?,
             version: manifest.version,
-            split: split_named(&trained_on.split),
-            learned_until: u32::try_from(learned_until / 1_000_000)
+            split,
+            seen_until: u32::try_from(seen_until / 1_000_000)
                 .context("the time until which the model has learned")?,
             learned_since_us: trained_on.learned_since_us,
             epochs,

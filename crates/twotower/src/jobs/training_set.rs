@@ -20,8 +20,8 @@ pub(super) struct TrainingSet {
 }
 
 impl TrainingSet {
-    /// A snapshot of a database, in memory: 4 bytes a like, 8 a skip. A model to go on from has learned likes up to the second
-    /// `base_until`.
+    /// A snapshot of a database, in memory: 4 bytes a like, 8 a skip. A model to go on from has seen likes up to the second
+    /// `base_until`, to learn from them or to hold them out.
     pub(super) fn of_snapshot(dataset: Dataset, split: SplitKind, base_until: Option<u32>) -> Self {
         let Dataset {
             catalogue,

@@ -7,7 +7,7 @@ mod plan;
 mod writer;
 
 use super::gate::{Challenger, Gate};
-use super::generation::{Generation, Switching, Wanted};
+use super::generation::{Completed, Generation, Switching, Wanted};
 use super::publisher::{Publisher, Publishing};
 use super::{Interrupt, Retry};
 use crate::config::Update;
@@ -20,9 +20,11 @@ use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use target::model_folder;
+use twotower_core::embedding::Embeddings;
 use twotower_core::gate::Verdict;
-use twotower_store::model_files;
-use twotower_store::{LeaseHolder, SnapshotOptions, Source, Store};
+use twotower_core::model::Model;
+use twotower_store::model_files::{self, Manifest};
+use twotower_store::{LeaseHolder, Snapshot, SnapshotOptions, Source, Store};
 use uuid::Uuid;
 use writer::Writer;
 
@@ -125,10 +127,27 @@ pub struct UpdateReport {
     pub activated: bool,
     /// The version that readers see now.
     pub active_version: Option<i64>,
+    /// The experiment that a switch would have ended, so that the version waits as a candidate.
+    pub held_back_by: Option<i64>,
     /// What the quality gate said, if it was asked.
     pub verdict: Option<Verdict>,
+    /// Of an update of the active version: the vectors of the one that a running experiment tries against it.
+    pub challenger: Option<Box<ChallengerReport>>,
     /// Wall time, seconds.
     pub seconds: f64,
+}
+
+/// What changed of the vectors of an experiment's challenger, which some of the users are served.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ChallengerReport {
+    /// Number of the experiment.
+    pub experiment: i64,
+    /// Version that is tried.
+    pub version: i64,
+    /// Video vectors.
+    pub videos: Changes,
+    /// User vectors.
+    pub users: Changes,
 }
 
 /// What came of an update.
@@ -190,21 +209,18 @@ impl Run<'_> {
         let (store, retry, mode) = (self.store, &self.retry, self.options.mode);
         let folder = model_folder(store, &self.options.model_path, retry).await?;
         let models = folder.parent().unwrap_or(Path::new("")).to_owned();
-        let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&folder))
-            .await?
-            .context("load the model")?;
+        let (model, manifest) = load(folder).await?;
         let version = manifest.version;
         let active = retry
             .run("read the registry", || store.active_model())
             .await?
             .map(|record| record.version);
-        let dim = manifest.hyperparameters.embedding_dim;
         let generation = Generation {
             store,
             retry,
             settings: &self.options.settings,
             version,
-            dim,
+            dim: manifest.hyperparameters.embedding_dim,
             active,
         };
         if mode != UpdateMode::Load {
@@ -218,61 +234,128 @@ impl Run<'_> {
             .await
             .context("read likes and videos")?;
         let plan = Plan::new(store, retry, &snapshot, version, self.options).await?;
-        let switch = !generation.live() && mode == UpdateMode::Activate;
         let mut report = UpdateReport {
             version,
             dry_run: mode == UpdateMode::DryRun,
             videos: plan.videos.changes,
             users: plan.users.changes,
-            activated: switch,
-            active_version: if switch { Some(version) } else { active },
+            activated: false,
+            active_version: active,
+            held_back_by: None,
             verdict: None,
+            challenger: None,
             seconds: 0.0,
         };
-        if mode != UpdateMode::DryRun {
-            generation.register(&manifest).await?;
-            let writer = Writer {
-                store,
-                retry,
-                snapshot: &snapshot,
-                model: &model,
-                plan: &plan,
-                version,
-                batch_size: self.options.settings.batch_size,
-                interrupt: self.interrupt,
-            };
-            let videos = writer.write().await?;
-            let rows = report.videos.total() as u64;
-            generation.prepare(&model, rows).await?;
-            if !generation.live() {
-                let (videos_kept, users_kept) = (&plan.videos.kept, &plan.users.kept);
-                let wanted = Wanted {
-                    videos: videos_kept.len() as u64,
-                    users: Some(users_kept.len() as u64),
-                };
-                generation
-                    .check(wanted, async || self.erased(users_kept).await)
-                    .await?;
-                let challenger = Challenger {
-                    model,
-                    manifest,
-                    videos,
-                };
-                report.verdict = generation
-                    .ask_gate(self.options.gate.as_ref(), challenger, &models, snapshot)
-                    .await?;
-                let switching = Switching {
-                    switch,
-                    force: self.options.force,
-                    reason: &self.options.reason,
-                };
-                generation
-                    .complete(&switching, report.verdict.as_ref())
-                    .await?;
+        if generation.live() {
+            if mode != UpdateMode::DryRun {
+                self.write(&generation, &model, &plan, &snapshot).await?;
             }
+            drop((model, plan));
+            report.challenger = self.follow(&generation, &models, &snapshot).await?;
+        } else if mode != UpdateMode::DryRun {
+            generation.register(&manifest).await?;
+            let videos = self.write(&generation, &model, &plan, &snapshot).await?;
+            let (videos_kept, users_kept) = (&plan.videos.kept, &plan.users.kept);
+            let wanted = Wanted {
+                videos: videos_kept.len() as u64,
+                users: Some(users_kept.len() as u64),
+            };
+            generation
+                .check(wanted, async || self.erased(users_kept).await)
+                .await?;
+            let challenger = Challenger {
+                model,
+                manifest,
+                videos,
+            };
+            report.verdict = generation
+                .ask_gate(self.options.gate.as_ref(), challenger, &models, snapshot)
+                .await?;
+            let switching = Switching {
+                switch: mode == UpdateMode::Activate,
+                force: self.options.force,
+                reason: &self.options.reason,
+            };
+            let Completed {
+                activated,
+                held_back_by,
+            } = generation
+                .complete(&switching, report.verdict.as_ref())
+                .await?;
+            (report.activated, report.held_back_by) = (activated, held_back_by);
+            report.active_version = if activated { Some(version) } else { active };
         }
         report.seconds = started.elapsed().as_secs_f64();
         Ok(report)
+    }
+
+    /// Writes what is planned, and what readers need besides. Returns the vectors of all videos.
+    async fn write(
+        &self,
+        generation: &Generation<'_>,
+        model: &Model,
+        plan: &Plan,
+        snapshot: &Snapshot,
+    ) -> anyhow::Result<Embeddings> {
+        let writer = Writer {
+            store: self.store,
+            retry: &self.retry,
+            snapshot,
+            model,
+            plan,
+            version: generation.version,
+            batch_size: self.options.settings.batch_size,
+            interrupt: self.interrupt,
+        };
+        let videos = writer.write().await?;
+        let rows = plan.videos.changes.total() as u64;
+        generation.prepare(model, rows).await?;
+        Ok(videos)
+    }
+
+    /// What a running experiment tries against the active version is served, too: its vectors follow.
+    async fn follow(
+        &self,
+        active: &Generation<'_>,
+        models: &Path,
+        snapshot: &Snapshot,
+    ) -> anyhow::Result<Option<Box<ChallengerReport>>> {
+        let store = self.store;
+        let running = self
+            .retry
+            .run("look for an experiment", || store.running_experiment())
+            .await
+            .context("look for an experiment")?;
+        let Some(experiment) = running.filter(|it| it.control == active.version) else {
+            return Ok(None);
+        };
+        let version = experiment.challenger;
+        let followed = async {
+            let (model, manifest) = load(models.join(version.to_string())).await?;
+            let generation = Generation {
+                version,
+                dim: manifest.hyperparameters.embedding_dim,
+                ..*active
+            };
+            generation.is_registered_as(&manifest).await?;
+            let plan = Plan::new(store, &self.retry, snapshot, version, self.options).await?;
+            if self.options.mode != UpdateMode::DryRun {
+                self.write(&generation, &model, &plan, snapshot).await?;
+            }
+            anyhow::Ok(Box::new(ChallengerReport {
+                experiment: experiment.id,
+                version,
+                videos: plan.videos.changes,
+                users: plan.users.changes,
+            }))
+        };
+        let report = followed.await.with_context(|| {
+            format!(
+                "version {} is up to date, but not version {version}, which experiment {} tries; `twotower experiment stop` ends that",
+                active.version, experiment.id
+            )
+        })?;
+        Ok(Some(report))
     }
 
     /// How many of `users` were erased since the snapshot was read.
@@ -284,4 +367,11 @@ impl Run<'_> {
             .context("ask who was erased")?;
         Ok(erased.len() as u64)
     }
+}
+
+async fn load(folder: PathBuf) -> anyhow::Result<(Model, Manifest)> {
+    let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&folder))
+        .await?
+        .context("load the model")?;
+    Ok((model, manifest))
 }

@@ -75,7 +75,7 @@ fn summary(data: &ReportData) -> Markup {
                     }
                 }
                 @if first.summary.cold.is_some() {
-                    li { "Cold users, of whom no like was known, are served popular videos by every recommender here." }
+                    li { "Of cold users no like was known: the towers rank for those who have skipped something, and everybody else is served popular videos." }
                 }
             }
         }

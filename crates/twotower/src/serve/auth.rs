@@ -6,6 +6,8 @@ mod key;
 
 mod jwks;
 
+mod verified;
+
 mod authenticator;
 
 #[cfg(test)]

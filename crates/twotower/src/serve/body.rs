@@ -1,6 +1,6 @@
 use super::error::ApiError;
-use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use http_body_util::BodyExt;
@@ -53,6 +53,22 @@ pub(super) fn closing(mut response: Response) -> Response {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(header::CONNECTION, close);
     response
+}
+
+/// The fields of a request whose body is one JSON object, as [`read_object`] has them.
+#[derive(Debug)]
+pub(super) struct Fields(pub(super) Map<String, Value>);
+
+impl<S: Sync> FromRequest<S> for Fields {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        // It is here already, and no larger than it may be.
+        let body = to_bytes(body, MAX_BODY_BYTES).await;
+        let body = body.map_err(ApiError::internal)?;
+        read_object(&parts.headers, &body).map(Self)
+    }
 }
 
 /// Reads a body that is one JSON object; an empty body is an empty object.

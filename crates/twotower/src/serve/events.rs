@@ -6,13 +6,11 @@ mod batch;
 mod fuzz;
 
 use super::auth::Identity;
-use super::body::{invalid, read_object};
+use super::body::{Fields, invalid};
 use super::error::ApiError;
 use super::router::App;
 use super::timing::{Stage, Timing};
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -27,10 +25,9 @@ pub(super) async fn record(
     State(app): State<Arc<App>>,
     Extension(identity): Extension<Identity>,
     Extension(timing): Extension<Timing>,
-    headers: HeaderMap,
-    body: Bytes,
+    Fields(fields): Fields,
 ) -> Result<Json<EventsRecorded>, ApiError> {
-    let events = batch::read(&read_object(&headers, &body)?, SystemTime::now())?;
+    let events = batch::read(&fields, SystemTime::now())?;
     let _recording = timing.stage(Stage::Database);
     let recorded = keep(&app, identity.user, &events);
     match tokio::time::timeout(app.limits.database, recorded).await {

@@ -40,15 +40,14 @@ pub(super) use similar::{SimilarVideos, similar};
 pub(super) use state::UserStates;
 
 use super::auth::Identity;
+use super::body::Fields;
 use super::error::ApiError;
 use super::metrics::CacheOutcome;
 use super::replica::{Asked, Known};
 use super::router::App;
 use super::snapshot::Snapshot;
 use super::timing::{Stage, Timing};
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use cache::Made;
@@ -64,10 +63,9 @@ pub(super) async fn recommend(
     State(app): State<Arc<App>>,
     Extension(identity): Extension<Identity>,
     Extension(timing): Extension<Timing>,
-    headers: HeaderMap,
-    body: Bytes,
+    Fields(fields): Fields,
 ) -> Result<Response, ApiError> {
-    let query = Query::read(&headers, &body)?;
+    let query = Query::of_its_user(&fields)?;
     let answer = answer(&app, identity.user, &query, &timing).await?;
     let _recording = timing.stage(Stage::Write);
     let summary = answer.summary();

@@ -11,10 +11,12 @@ mod watch;
 use super::metrics::{Fallback, Metrics, ReadFrom};
 use super::recommendations::Subject;
 use positions::{Positions, Unverified};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout_at};
 use twotower_store::{Replica, Store, StoreError, UserState, WalPosition};
 use uuid::Uuid;
@@ -318,28 +320,41 @@ impl Sources {
             Err(_) => {}
         }
         let replica = self.on_replica_unverified(follower, asked);
-        tokio::pin!(replica);
-        let mut instead: Option<Vec<Option<Known>>> = None;
-        let mut replica_failed = false;
-        loop {
-            let last = begun + self.patience.last;
-            tokio::select! {
-                known = &mut primary => match (known, instead) {
-                    (Ok(Ok(known)), _) | (_, Some(known)) => return Ok(known),
-                    (Ok(Err(error)), None) if replica_failed || !error.is_outage() => return Err(error),
-                    _ => return replica.await,
-                },
-                known = &mut replica, if instead.is_none() && !replica_failed => match known {
-                    Ok(known) if known.iter().flatten().all(|known| known.verified) => return Ok(known),
-                    Ok(known) => instead = Some(known),
-                    Err(error) => {
-                        tracing::debug!(%error, "the replica cannot be read");
-                        replica_failed = true;
-                    }
-                },
-                () = tokio::time::sleep_until(last), if instead.is_some() => {
-                    return Ok(instead.unwrap_or_default());
+        match either(primary, replica, begun + self.patience.last).await {
+            Some(outcome) => outcome,
+            None => self.on_primary(asked).await,
+        }
+    }
+}
+
+/// What `primary` says, or, where it has not by `last` or is away, what `replica` says; `None` where neither says anything, not even what
+/// is wrong.
+async fn either(
+    mut primary: JoinHandle<Outcome>,
+    replica: impl Future<Output = Outcome>,
+    last: tokio::time::Instant,
+) -> Option<Outcome> {
+    let mut replica = pin!(replica);
+    let mut instead: Option<Vec<Option<Known>>> = None;
+    let mut replica_failed = false;
+    loop {
+        tokio::select! {
+            known = &mut primary => return match (known, instead) {
+                (Ok(Ok(known)), _) | (_, Some(known)) => Some(Ok(known)),
+                (Ok(Err(error)), None) if replica_failed || !error.is_outage() => Some(Err(error)),
+                (Err(_), None) if replica_failed => None,
+                _ => Some(replica.await),
+            },
+            known = &mut replica, if instead.is_none() && !replica_failed => match known {
+                Ok(known) if known.iter().flatten().all(|known| known.verified) => return Some(Ok(known)),
+                Ok(known) => instead = Some(known),
+                Err(error) => {
+                    tracing::debug!(%error, "the replica cannot be read");
+                    replica_failed = true;
                 }
+            },
+            () = tokio::time::sleep_until(last), if instead.is_some() => {
+                return Some(Ok(instead.unwrap_or_default()));
             }
         }
     }
@@ -398,5 +413,49 @@ impl Follower {
         let users: Vec<Uuid> = asked.iter().map(|asked| asked.user).collect();
         let read = Box::pin(self.replica.user_states(&users, SKIPS)).await?;
         Ok((read.position, read.states))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    fn known(verified: bool) -> Vec<Option<Known>> {
+        let state = UserState::default();
+        vec![Some(Known { state, verified })]
+    }
+
+    fn panics() -> Outcome {
+        panic!("as if by a defect")
+    }
+
+    async fn late(after: Duration, says: fn() -> Outcome) -> Outcome {
+        sleep(after).await;
+        says()
+    }
+
+    #[tokio::test]
+    async fn a_primary_that_panics_leaves_what_the_replica_says_or_nothing() {
+        let last = tokio::time::Instant::now() + Duration::from_mins(1);
+        let primary = tokio::spawn(late(Duration::ZERO, panics));
+        let read = either(primary, late(SOON, || Ok(known(false))), last).await;
+        assert_eq!(read.unwrap().unwrap(), known(false));
+        let primary = tokio::spawn(late(SOON, panics));
+        let read = either(primary, ready(Err(StoreError::Standby)), last).await;
+        assert!(read.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_replica_cannot_vouch_for_is_taken_in_the_end() {
+        let last = tokio::time::Instant::now() + SOON;
+        let never = || tokio::spawn(pending());
+        let read = either(never(), ready(Ok(known(false))), last).await;
+        assert_eq!(read.unwrap().unwrap(), known(false));
+        let later = last + Duration::from_mins(1);
+        let read = either(never(), ready(Ok(known(true))), later).await;
+        assert_eq!(read.unwrap().unwrap(), known(true));
     }
 }

@@ -1,5 +1,8 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -26,11 +29,12 @@ impl RequestId {
     }
 
     fn random() -> Self {
-        let mut bytes = [0; 8];
-        // Without randomness requests are harder to tell apart in the log, which is no reason to refuse them.
-        let _ = getrandom::fill(&mut bytes);
-        let hex = format!("{:016x}", u64::from_le_bytes(bytes));
-        Self(HeaderValue::from_str(&hex).unwrap_or(HeaderValue::from_static("unknown")))
+        // A number of this process under a random key, which costs no call of the system.
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let hash = KEY.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
+        let hex = format!("{hash:016x}");
+        Self(HeaderValue::try_from(hex).unwrap_or(HeaderValue::from_static("unknown")))
     }
 
     pub(super) fn as_str(&self) -> &str {

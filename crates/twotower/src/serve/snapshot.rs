@@ -43,6 +43,8 @@ pub(crate) struct LoadedModel {
     pub(crate) index: Index,
     /// Vectors written before are in the index; microseconds of [`StoreTime`].
     read_at_us: AtomicI64,
+    /// What tells the vectors that were read from what is written later ([`twotower_store::Store::vectors_stamp`]).
+    stamp: (i64, i64),
 }
 
 impl LoadedModel {
@@ -54,6 +56,7 @@ impl LoadedModel {
             user_tower: Arc::clone(&self.user_tower),
             index,
             read_at_us: AtomicI64::new(read_at.us()),
+            stamp: self.stamp,
         }
     }
 

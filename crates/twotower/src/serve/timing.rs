@@ -1,5 +1,5 @@
 use axum::http::HeaderValue;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -85,16 +85,21 @@ impl Timing {
         let mut text = String::with_capacity(96);
         for stage in Stage::ALL {
             if let Some(spent) = self.spent(stage) {
-                let _ = write!(
-                    text,
-                    "{};dur={:.3}, ",
-                    stage.name(),
-                    spent.as_secs_f64() * 1e3
-                );
+                let _ = write!(text, "{};dur={}, ", stage.name(), Milliseconds(spent));
             }
         }
-        let _ = write!(text, "total;dur={:.3}", total.as_secs_f64() * 1e3);
+        let _ = write!(text, "total;dur={}", Milliseconds(total));
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("total"))
+    }
+}
+
+/// To the microsecond, which whole numbers tell in a fraction of the time that floats take.
+struct Milliseconds(Duration);
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = self.0.as_micros() as u64;
+        write!(f, "{}.{:03}", us / 1000, us % 1000)
     }
 }
 

@@ -144,10 +144,63 @@ fn whoever_was_imported_under_another_id_is_erased_under_it() {
         "{shown}"
     );
     assert!(
-        said(&output).contains("there was nothing of this user"),
+        said(&output).contains("look whether the id is spelt as it was when it was imported"),
         "{}",
         said(&output)
     );
+}
+
+#[test]
+fn an_erasure_of_nobody_is_told() {
+    let place = empty();
+    let (right, wrong) = (
+        "6f2c0e2e-9d0b-4c6e-8f0e-0d6a4b1c2d3e",
+        "6f2c0e2e-9d0b-4c6e-8f0e-0d6a4b1c2d3g",
+    );
+    // As a text it would be somebody else.
+    let log = place.refused(&format!("erase --user {wrong}"), 2);
+    let told = log.contains("nobody was erased") && log.contains("--as-text");
+    assert!(told && !log.contains(wrong), "{log}");
+    let erased = place.json(&format!("erase --user {wrong} --as-text"));
+    assert_eq!(erased["user"], json!(id::from_text(wrong).unwrap()));
+    assert_eq!(erased["first_time"], true);
+    // Who never liked anything has a tombstone all the same.
+    let output = place.run(&format!("erase --user {right} --verify"));
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{shown}");
+    assert!(
+        shown.starts_with("erased: there was no like, skip or vector of this user\n"),
+        "{shown}"
+    );
+    assert!(
+        said(&output).contains("look whether the id is the right one"),
+        "{}",
+        said(&output)
+    );
+    let again = place.run(&format!("erase --user {right}"));
+    assert!(!said(&again).contains("WARN"), "{}", said(&again));
+}
+
+#[test]
+fn an_import_of_which_nothing_came_in_is_a_failure() {
+    let place = empty();
+    for (name, content) in [
+        ("videos.csv", "id,title\n1,first\n"),
+        (
+            "likes.csv",
+            "user_id,video_id,created_at\nann,2,2026-01-01\nben,3,2026-01-01\n",
+        ),
+    ] {
+        fs::write(place.folder.path().join(name), content).unwrap();
+    }
+    let log = place.refused("import likes.csv videos.csv --on-error skip", 1);
+    assert!(
+        log.contains("nothing of likes.csv was imported") && !log.contains("completed"),
+        "{log}"
+    );
+    // The rest is in.
+    let again = place.json("import videos.csv");
+    assert_eq!(again["files"][0]["unchanged"], 1);
 }
 
 #[test]

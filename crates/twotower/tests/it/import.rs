@@ -232,6 +232,27 @@ async fn a_stray_quote_does_not_swallow_the_rest_of_the_file() {
 }
 
 #[tokio::test]
+async fn two_stray_quotes_do_not_swallow_the_rows_between_them() {
+    let database = Database::new().await;
+    let rows = |n: u32| match n {
+        9 => "9,\"Best of 9,drama\n".to_owned(),
+        499 => "499,Screen of 27\",drama\n".to_owned(),
+        n => format!("{n},title {n},drama\n"),
+    };
+    let content: String = (1..=1_000).map(rows).collect();
+    let path = database.file("videos.csv", format!("id,title,genre\n{content}"));
+    let path = path.display().to_string();
+    let error = database.import(&path).await.unwrap_err().to_string();
+    let fault = "line 10: expected one row, found whole rows between a quote of line 10 and one of line 500: \
+                 both are stray, or are to be doubled";
+    assert!(error.starts_with(&format!("{path}, {fault}\n")), "{error}");
+    let report = database.import(&format!("{path} --on-error skip")).await;
+    let report = report.unwrap();
+    assert_eq!((report.files[0].rows, report.skipped()), (509, 1));
+    assert_eq!(database.store.counts().await.unwrap().videos, 509);
+}
+
+#[tokio::test]
 async fn the_first_fault_stops_and_what_came_before_it_stays() {
     let database = Database::new().await;
     let path = fixture("videos-with-faults.jsonl");

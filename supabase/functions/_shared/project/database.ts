@@ -7,13 +7,15 @@ export interface RecommendationContext {
   readonly modelVersion: number | null;
   /** Numbers of its vectors. */
   readonly dim: number | null;
+  /** What the manifest of its model states of itself. */
+  readonly manifestSha256: string | null;
   /** Whether the user was erased. */
   readonly erased: boolean;
   /** Changes with the active version and with the user's likes, skips and blocks. */
   readonly state: string;
   /** An answer that was kept, made in the same state. */
   readonly cached: { readonly answer: unknown; readonly madeAt: string } | null;
-  /** Vectors of the latest likes, oldest first: big-endian float32 in base64. */
+  /** Vectors of the likes that count, oldest first: big-endian float32 in base64. */
   readonly likes: string | null;
   readonly skips: string | null;
 }
@@ -98,13 +100,14 @@ export class Database {
   ): Promise<RecommendationContext> {
     const parameters = { cache_key: cacheKey, known_state: knownState };
     const row = await this.#rest.call("recommendation_context", parameters, { token }, signal) as Row | null;
-    if (row === null || typeof row !== "object" || typeof row.erased !== "boolean") {
+    if (row === null || typeof row !== "object" || typeof row.erased !== "boolean" || !("manifest_sha256" in row)) {
       throw unavailable("recommendation_context answers with another shape: apply supabase/migrations");
     }
     const cached = row.cached as Row | null;
     return {
       modelVersion: numberOrNull(row.model_version),
       dim: numberOrNull(row.dim),
+      manifestSha256: textOrNull(row.manifest_sha256),
       erased: row.erased,
       state: String(row.state),
       cached: cached ? { answer: cached.answer, madeAt: String(cached.made_at) } : null,

@@ -28,9 +28,18 @@ interface Loading {
   retryAtMs: number | null;
 }
 
-/** User towers of the versions in use, each loaded once an isolate, and only if its bytes are those that the manifest names. */
+/** A model: its version, and what its manifest states of itself, by which it is registered. */
+export interface ModelKey {
+  readonly version: number;
+  readonly manifestSha256: string;
+}
+
+/**
+ * User towers of the models in use, each loaded once an isolate, and only if its bytes are those that the manifest names, and the manifest
+ * is the one that is registered: what another model of the same number computes does not go with this one's vectors.
+ */
 export class UserTowers {
-  readonly #loading = new Map<number, Loading>();
+  readonly #loading = new Map<string, Loading>();
 
   constructor(
     readonly storage: Storage,
@@ -39,32 +48,33 @@ export class UserTowers {
     readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** The tower of `version`, or `null` if its weights are not to be had, or not soon. */
-  async get(version: number, patienceMs = PATIENCE_MS): Promise<UserTower | null> {
+  /** The tower of `model`, or `null` if its weights are not to be had, or not soon. */
+  async get(model: ModelKey, patienceMs = PATIENCE_MS): Promise<UserTower | null> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<null>((resolve) => timer = setTimeout(() => resolve(null), patienceMs));
     try {
-      return await Promise.race([this.#load(version).tower, late]);
+      return await Promise.race([this.#load(model).tower, late]);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  #load(version: number): Loading {
-    const known = this.#loading.get(version);
+  #load(model: ModelKey): Loading {
+    const key = `${model.version} ${model.manifestSha256}`;
+    const known = this.#loading.get(key);
     if (known !== undefined && (known.retryAtMs === null || this.now() < known.retryAtMs)) {
       return known;
     }
     const loading: Loading = {
-      tower: this.#fetch(version).catch((error) => {
+      tower: this.#fetch(model).catch((error) => {
         loading.retryAtMs = this.now() + RETRY_AFTER_MS;
-        this.log({ level: "warn", function: this.functionName, reason: reason(error, version) });
+        this.log({ level: "warn", function: this.functionName, reason: reason(error, model.version) });
         return null;
       }),
       retryAtMs: null,
     };
-    this.#loading.delete(version);
-    this.#loading.set(version, loading);
+    this.#loading.delete(key);
+    this.#loading.set(key, loading);
     const [oldest] = this.#loading.keys();
     if (this.#loading.size > VERSIONS_KEPT) {
       this.#loading.delete(oldest);
@@ -74,14 +84,14 @@ export class UserTowers {
     return loading;
   }
 
-  async #fetch(version: number): Promise<UserTower> {
+  async #fetch(model: ModelKey): Promise<UserTower> {
     const signal = AbortSignal.timeout(LOAD_DEADLINE_MS);
-    const key = (name: string) => `models/${version}/${name}`;
+    const key = (name: string) => `models/${model.version}/${name}`;
     const [manifest, bytes] = await Promise.all([
       this.storage.read(key("manifest.json"), MAX_MANIFEST_BYTES, signal),
       this.storage.read(key(FILE), MAX_TOWER_BYTES, signal),
     ]);
-    const expected = await stated(manifest, version);
+    const expected = await stated(manifest, model);
     if (await sha256(bytes) !== expected) {
       throw new StorageError(`${key(FILE)} does not have the SHA-256 that the manifest states`);
     }
@@ -89,13 +99,16 @@ export class UserTowers {
   }
 }
 
-/** The SHA-256 that the manifest states of the tower's file, if the manifest itself is whole. */
-async function stated(bytes: Uint8Array<ArrayBuffer>, version: number): Promise<string> {
+/** The SHA-256 that the manifest states of the tower's file, if the manifest itself is whole, and that of the model. */
+async function stated(bytes: Uint8Array<ArrayBuffer>, { version, manifestSha256 }: ModelKey): Promise<string> {
   const text = new TextDecoder().decode(bytes);
   // Its first field is the SHA-256 of itself without these 64 digits and without the line break at its end.
   const [, begin, checksum, end] = /^(\{\n {2}"checksum": ")([0-9a-f]{64})(".*)\n$/s.exec(text) ?? [];
   if (checksum === undefined || await sha256(new TextEncoder().encode(begin + end)) !== checksum) {
     throw new StorageError(`the manifest of model version ${version} is damaged`);
+  }
+  if (checksum !== manifestSha256) {
+    throw new StorageError(`the bucket holds another model of version ${version} than the one that is registered`);
   }
   const manifest = JSON.parse(text) as { version?: unknown; files?: Record<string, unknown> };
   const sum = manifest.files?.[FILE];

@@ -3,7 +3,7 @@ import { Storage as StandIn } from "../../../../tests/stand-ins/storage/storage.
 import type { LogLine } from "../http/log.ts";
 import { Storage } from "../project/storage.ts";
 import { readSettings } from "../settings.ts";
-import { UserTowers } from "./user_towers.ts";
+import { type ModelKey, UserTowers } from "./user_towers.ts";
 
 const FIXTURE = new URL("../../../../fixtures/user_tower/user_tower.safetensors", import.meta.url);
 const VERSION = 7;
@@ -19,8 +19,15 @@ async function manifest(content: Record<string, unknown>): Promise<string> {
   return `${text(await sha256(new TextEncoder().encode(text(""))))}\n`;
 }
 
+/** The model that a manifest is registered as. */
+function registered(manifest: string, version = VERSION): ModelKey {
+  return { version, manifestSha256: /"checksum": "([^"]*)"/.exec(manifest)?.[1] ?? "" };
+}
+
 /** A bucket with one version in it, behind an address. */
 class Bucket implements AsyncDisposable {
+  /** Its model as it is registered. */
+  model: ModelKey = registered("");
   delayMs = 0;
   nowMs = 0;
   readonly log: LogLine[] = [];
@@ -50,7 +57,9 @@ class Bucket implements AsyncDisposable {
     await Deno.mkdir(bucket.path(""), { recursive: true });
     await Deno.writeFile(bucket.path("user_tower.safetensors"), tower);
     const files = { "user_tower.safetensors": await sha256(tower) };
-    await Deno.writeTextFile(bucket.path("manifest.json"), await manifest({ version: VERSION, files }));
+    const text = await manifest({ version: VERSION, files });
+    await Deno.writeTextFile(bucket.path("manifest.json"), text);
+    bucket.model = registered(text);
     return bucket;
   }
 
@@ -66,7 +75,7 @@ class Bucket implements AsyncDisposable {
 
 Deno.test("a version is loaded once, however many ask at once", async () => {
   await using bucket = await Bucket.create();
-  const towers = await Promise.all(Array.from({ length: 20 }, () => bucket.towers.get(VERSION)));
+  const towers = await Promise.all(Array.from({ length: 20 }, () => bucket.towers.get(bucket.model)));
   assert.ok(towers[0] !== null && towers.every((tower) => tower === towers[0]));
   assert.equal(bucket.standIn.reads, 2);
   assert.deepEqual(bucket.log, []);
@@ -85,8 +94,9 @@ Deno.test("what the manifest does not name is refused, said once, and tried agai
   ];
   for (const [expected, text] of bad) {
     await Deno.writeTextFile(bucket.path("manifest.json"), text);
-    assert.equal(await bucket.towers.get(VERSION), null);
-    assert.equal(await bucket.towers.get(VERSION), null);
+    const model = registered(text);
+    assert.equal(await bucket.towers.get(model), null);
+    assert.equal(await bucket.towers.get(model), null);
     const line = bucket.log.pop();
     assert.equal(line?.level, "warn");
     assert.ok(line?.reason?.includes(expected), `${expected}: ${line?.reason}`);
@@ -94,19 +104,36 @@ Deno.test("what the manifest does not name is refused, said once, and tried agai
     bucket.nowMs += 60_000;
   }
   await Deno.writeTextFile(bucket.path("manifest.json"), good);
-  assert.ok(await bucket.towers.get(VERSION));
+  assert.ok(await bucket.towers.get(bucket.model));
+});
+
+Deno.test("another model of the same number is refused, and the registered one is taken as soon as it is there", async () => {
+  await using bucket = await Bucket.create();
+  const good = await Deno.readTextFile(bucket.path("manifest.json"));
+  const { files } = JSON.parse(good);
+  const other = await manifest({ version: VERSION, files, seed: 43 });
+  await Deno.writeTextFile(bucket.path("manifest.json"), other);
+  assert.equal(await bucket.towers.get(bucket.model), null);
+  assert.match(bucket.log[0].reason!, /another model of version 7/);
+  // Had the other one been registered, it would be good, and it is not taken for the first one then.
+  assert.ok(await bucket.towers.get(registered(other)));
+  assert.equal(await bucket.towers.get(bucket.model), null);
+  await Deno.writeTextFile(bucket.path("manifest.json"), good);
+  bucket.nowMs += 60_000;
+  assert.ok(await bucket.towers.get(bucket.model));
+  assert.equal(bucket.log.length, 1);
 });
 
 Deno.test("what is slow is not waited for, and is there later", async () => {
   await using bucket = await Bucket.create();
   bucket.delayMs = 200;
-  assert.equal(await bucket.towers.get(VERSION, 20), null);
-  assert.ok(await bucket.towers.get(VERSION, 10_000));
+  assert.equal(await bucket.towers.get(bucket.model, 20), null);
+  assert.ok(await bucket.towers.get(bucket.model, 10_000));
   assert.equal(bucket.standIn.reads, 2);
 });
 
 Deno.test("a version that is not in the bucket has no tower", async () => {
   await using bucket = await Bucket.create();
-  assert.equal(await bucket.towers.get(VERSION + 1), null);
+  assert.equal(await bucket.towers.get({ ...bucket.model, version: VERSION + 1 }), null);
   assert.match(bucket.log[0].reason!, /answers models\/8\/manifest\.json with 400|answers models\/8\/user_tower/);
 });

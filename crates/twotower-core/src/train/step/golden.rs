@@ -7,6 +7,7 @@ use crate::interaction::Interaction;
 use crate::kernel;
 use crate::model::Model;
 use crate::timeline::HeldTimelines;
+use crate::train::marks::Marks;
 use crate::train::window::{self, Excerpt, Window};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -166,6 +167,7 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
     let data = StepData {
         features: &case.features,
         vectors: &vectors,
+        marks: &Marks::default(),
     };
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let (loss, examples) = stepper.gradients(
@@ -236,6 +238,7 @@ fn ten_steps_agree_with_the_reference() {
         let data = StepData {
             features: &case.features,
             vectors: &vectors,
+            marks: &Marks::default(),
         };
         let batches = window::batches(
             &mut case.windows,

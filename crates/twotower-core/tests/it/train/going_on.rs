@@ -1,9 +1,11 @@
 //! Going on: from a checkpoint of the same run, or from a model with likes that came in since.
 
 use super::{Sample, hyperparameters};
+use twotower_core::feature::{Catalogue, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::Interaction;
 use twotower_core::train::{Base, FineTuneError, Goal, ResumeError, Run, Trained, TrainingData};
+use uuid::Uuid;
 
 /// Cut off after step `cut` of all and gone on from the checkpoint, the run ends at the bytes of one that was not.
 #[test]
@@ -124,4 +126,55 @@ fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_t
     };
     let error = Run::fine_tune(sample.data(), nothing_new, 2).err().unwrap();
     assert!(matches!(error, FineTuneError::NothingNew));
+}
+
+/// Its row must not stand between the video and the terms that the model knows, before it has learned anything.
+#[test]
+fn a_video_with_new_terms_begins_where_it_was_served_without_them() {
+    let video = |n: u32, genre: &str, tags: &[&str]| Video {
+        id: Uuid::from_u128(u128::from(n)),
+        title: format!("video {n}"),
+        genre: Some(genre.to_owned()),
+        tags: tags.iter().map(ToString::to_string).collect(),
+        ..Video::default()
+    };
+    let new = video(5, "new", &["a", "b", "new"]);
+    let videos = (0..5).map(|n| video(n, "old", &["a", "b"][..=n as usize % 2]));
+    let catalogue = Catalogue::new(videos.chain([new.clone()])).unwrap();
+    let likes = |videos: u32| -> Vec<Interaction> {
+        let of_video = |item: u32| {
+            (0..4).map(move |user| Interaction {
+                user,
+                item,
+                at: item,
+            })
+        };
+        (0..videos).flat_map(of_video).collect()
+    };
+    let hyperparameters = Hyperparameters {
+        min_term_videos: 1,
+        epochs: 1,
+        ..hyperparameters()
+    };
+    let data = |videos| TrainingData::held(&catalogue, 4, likes(videos), []);
+    let mut run = Run::new(data(5), &hyperparameters, Goal::Epochs(1)).unwrap();
+    while run.advance().unwrap().is_some() {}
+    let optimizer = run.optimizer_state().unwrap();
+    let base = run.finish().model;
+    let from = Base {
+        model: &base,
+        optimizer: &optimizer,
+        learned: &[5; 4],
+    };
+    let mut run = Run::fine_tune(data(6), from, 1).unwrap();
+    assert!(run.advance().unwrap().is_some());
+    let learned = run.finish().model;
+    let begun = Run::fine_tune(data(6), from, 1).unwrap().finish().model;
+    assert_eq!(begun.preprocessing.tags, ["a", "b", "new"]);
+    assert_eq!(begun.preprocessing.genres, ["new", "old"]);
+    let [before, begins, goes_on] =
+        [&base, &begun, &learned].map(|model| model.embed_videos([&new]).unwrap());
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).any(|(a, b)| (a - b).abs() > 1e-6);
+    assert!(!apart(before.row(0), begins.row(0)));
+    assert!(apart(before.row(0), goes_on.row(0)));
 }

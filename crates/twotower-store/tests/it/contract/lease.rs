@@ -77,7 +77,7 @@ async fn a_lost_lease_stops_every_write(store: &Store) {
             .map(|_| ()),
         sleeper.set_model_state(1, ModelState::Candidate).await,
         sleeper.fail_model(1, "").await,
-        sleeper.activate_model(&promotion(1)).await,
+        sleeper.activate_model(&promotion(1)).await.map(|_| ()),
         sleeper.renew_lease(old).await,
     ];
     if store.kind() == twotower_store::StoreKind::Postgres {

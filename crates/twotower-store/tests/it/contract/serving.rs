@@ -21,6 +21,7 @@ contract! {
     facts_of_all_videos_ascend,
     many_pages_of_facts,
     new_vectors_are_found_by_time,
+    whatever_is_written_changes_the_stamp,
     who_cannot_hear_of_changes_is_told,
 }
 
@@ -221,6 +222,30 @@ async fn new_vectors_are_found_by_time(store: &Store) {
         assert_eq!(again, ids);
         let odd = store.vectors_written_since(table, 1, begin, 3).await;
         assert!(matches!(odd, Err(StoreError::Vector { .. })));
+    }
+}
+
+async fn whatever_is_written_changes_the_stamp(store: &Store) {
+    let rows = vector_rows(&[1, 2, 3].map(video_id));
+    for table in [VectorTable::Videos, VectorTable::Users] {
+        let stamp = async |version| store.vectors_stamp(table, version).await.unwrap();
+        assert_eq!(stamp(1).await, (0, 0));
+        let mut seen = Vec::new();
+        // Inserted, replaced by the same, taken away and brought back.
+        for written in [&rows[..2], &rows[2..], &rows[..1], &[], &rows[1..2]] {
+            store.write_embeddings(table, 1, written).await.unwrap();
+            if written.is_empty() {
+                let gone = store.delete_embeddings(table, 1, &[rows[1].id]).await;
+                assert_eq!(gone.unwrap(), 1);
+            }
+            store.write_embeddings(table, 2, &rows).await.unwrap();
+            let now = stamp(1).await;
+            assert_eq!(stamp(1).await, now);
+            assert!(!seen.contains(&now), "{now:?} {seen:?}");
+            seen.push(now);
+        }
+        let counts: Vec<i64> = seen.iter().map(|&(rows, _)| rows).collect();
+        assert_eq!(counts, [2, 3, 3, 2, 3]);
     }
 }
 

@@ -3,13 +3,15 @@
 use super::functions::circle;
 use super::person::{ANN, BOB, Person, video};
 use super::stand_in::Place;
-use crate::database::execute;
+use super::user_tower::mean_tower;
+use crate::database::{execute, few_connections};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use twotower_store::Store;
 
 /// Numbers out of base64.
-fn decoded(value: &Value) -> Vec<f32> {
+pub(super) fn decoded(value: &Value) -> Vec<f32> {
     let bytes = STANDARD.decode(value.as_str().unwrap()).unwrap();
     let numbers = bytes
         .chunks_exact(4)
@@ -58,26 +60,30 @@ async fn vectors_come_oldest_first_and_only_to_who_needs_them() {
     }
 }
 
-/// More than base64 writes on one line.
+/// More than base64 writes on one line. Likes that have no vector, the latest ones here, do not count.
 #[tokio::test]
-async fn long_histories_are_one_line_and_end_at_a_thousand() {
+async fn long_histories_are_one_line_and_end_at_ten_thousand() {
     let url = circle(Place::Plain).await;
     execute(
         &url,
         &format!(
-            "INSERT INTO videos (id) SELECT ('00000000-0000-4000-8001-' || lpad(to_hex(n), 12, '0'))::uuid FROM generate_series(1, 1100) AS n;
+            "INSERT INTO videos (id) SELECT ('00000000-0000-4000-8001-' || lpad(to_hex(n), 12, '0'))::uuid FROM generate_series(1, 10500) AS n;
+             CREATE TEMP TABLE liked AS SELECT id, row_number() OVER (ORDER BY id) AS n FROM videos WHERE id > '{}';
              INSERT INTO video_embeddings (video_id, model_version, embedding, fingerprint)
-             SELECT id, 7, '[1, 0]', 0 FROM videos WHERE id > '{}';
-             INSERT INTO likes (user_id, video_id) SELECT '{BOB}', id FROM videos WHERE id > '{}'",
-            video(0xffff),
+             SELECT id, 7, CASE WHEN n <= 400 THEN '[0, 1]' ELSE '[1, 0]' END::vector, 0 FROM liked WHERE n <= 10400;
+             INSERT INTO likes (user_id, video_id, created_at) SELECT '{BOB}', id, now() + n * interval '1 second' FROM liked",
             video(0xffff)
         ),
     )
     .await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    store.write_user_tower(7, &mean_tower()).await.unwrap();
     let mut bob = Person::user(&url, BOB).await;
     let context = bob.value("recommendation_context()").await.unwrap();
     let likes = decoded(&context["likes"]);
-    assert_eq!(likes, [1.0, 0.0].repeat(1000));
+    assert!(likes == [1.0, 0.0].repeat(10_000), "{}", likes.len());
+    let across = bob.value("(SELECT vector[2] FROM twotower.user_vector(7))");
+    assert!(across.await.unwrap().as_f64().unwrap() < 1e-6);
     let rows = bob
         .rows("SELECT * FROM recommend_videos(100)")
         .await
@@ -87,6 +93,44 @@ async fn long_histories_are_one_line_and_end_at_a_thousand() {
         11,
         "all but what they like and what has no vector"
     );
+}
+
+/// Of vectors of 2,000 numbers 1,280 are as many numbers as 10,000 of 256.
+#[tokio::test]
+async fn wide_vectors_are_fewer() {
+    let url = circle(Place::Plain).await;
+    execute(
+        &url,
+        &format!(
+            "UPDATE twotower.models SET embedding_dim = 2000 WHERE version = 6; UPDATE twotower.active_model SET version = 6;
+             INSERT INTO videos (id) SELECT ('00000000-0000-4000-8001-' || lpad(to_hex(n), 12, '0'))::uuid FROM generate_series(1, 1300) AS n;
+             INSERT INTO video_embeddings (video_id, model_version, embedding, fingerprint)
+             SELECT id, 6, array_fill(0, ARRAY[1999]) || 1, 0 FROM videos WHERE id > '{wide}';
+             INSERT INTO likes (user_id, video_id) SELECT '{BOB}', id FROM videos WHERE id > '{wide}'",
+            wide = video(0xffff)
+        ),
+    )
+    .await;
+    let mut bob = Person::user(&url, BOB).await;
+    let context = bob.value("recommendation_context()").await.unwrap();
+    assert_eq!(decoded(&context["likes"]).len(), 1280 * 2000);
+}
+
+/// By it a function tells whether the model of its bucket is the one whose vectors are here.
+#[tokio::test]
+async fn the_model_is_named_by_its_manifest() {
+    let url = circle(Place::Supabase).await;
+    execute(
+        &url,
+        "UPDATE twotower.models SET manifest_sha256 = 'of ' || version",
+    )
+    .await;
+    let mut ann = Person::user(&url, ANN).await;
+    let context = ann.value("recommendation_context()").await.unwrap();
+    assert_eq!(context["manifest_sha256"], "of 7");
+    execute(&url, "DELETE FROM twotower.active_model").await;
+    let context = ann.value("recommendation_context()").await.unwrap();
+    assert_eq!(context["manifest_sha256"], Value::Null);
 }
 
 #[tokio::test]

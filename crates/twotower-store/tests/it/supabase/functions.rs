@@ -14,8 +14,14 @@ use uuid::Uuid;
 /// Ann likes 1 and 2 and has skipped 3; Bob has done nothing; somebody else likes 9 and 10.
 pub(super) async fn circle(place: Place) -> String {
     let url = place.migrated().await;
+    fill_circle(&url).await;
+    url
+}
+
+/// The same in a database whose tables may be the application's own.
+pub(super) async fn fill_circle(url: &str) {
     execute(
-        &url,
+        url,
         &format!(
             "INSERT INTO videos (id, title, genre, maker)
              SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'video ' || n, 'genre ' || n % 2, 'maker ' || n % 3
@@ -44,7 +50,6 @@ pub(super) async fn circle(place: Place) -> String {
         ),
     )
     .await;
-    url
 }
 
 /// Base64 as the functions take vectors.

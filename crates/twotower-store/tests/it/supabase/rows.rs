@@ -122,6 +122,7 @@ async fn no_function_tells_of_somebody_else() {
         "twotower.blended_vector(7, 2)",
         "twotower.popular_videos()",
         "twotower.active_version()",
+        "twotower.manifest_sha256(7)",
         "twotower.caller()",
         "twotower.caller_is_erased()",
     ] {

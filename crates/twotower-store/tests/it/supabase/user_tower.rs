@@ -1,5 +1,6 @@
 //! The user tower in SQL: what it makes of histories, and who sees its weights.
 
+use super::context::decoded;
 use super::functions::circle;
 use super::person::{ANN, BOB, Person, video};
 use super::stand_in::Place;
@@ -142,6 +143,15 @@ async fn user_vector(url: &str, user: Uuid) -> (Value, Option<Vec<f32>>) {
     (rows[0]["known"].clone(), vector.map(numbers))
 }
 
+/// What an Edge Function makes of the vectors that it is told of.
+async fn vector_at_the_edge(url: &str, user: Uuid, tower: &UserTower) -> Option<Vec<f32>> {
+    let mut person = Person::user(url, user).await;
+    let context = person.value("recommendation_context()").await.unwrap();
+    let (likes, skips) = (decoded(&context["likes"]), decoded(&context["skips"]));
+    let dim = tower.dim();
+    tower.embed(&tower.history(likes.chunks_exact(dim), skips.chunks_exact(dim)))
+}
+
 #[tokio::test]
 async fn it_gives_what_the_rust_tower_gives() {
     let towers = [
@@ -184,16 +194,16 @@ async fn it_gives_what_the_rust_tower_gives() {
                 let known = videos.iter().copied().filter(|&n| has_vector(n));
                 known.map(|n| &vectors[n][..]).collect::<Vec<_>>()
             };
-            // The latest 1,000 likes that have a vector; of the latest 1,000 skips those that have one.
-            let likes = known(likes);
-            let likes = likes[likes.len().saturating_sub(1000)..].iter().copied();
+            // All likes that have a vector; of the latest 1,000 skips those that have one.
             let skips = known(&skips[skips.len().saturating_sub(1000)..]);
-            let expected = tower.embed(&tower.history(likes, skips));
-            let (told, found) = user_vector(&url, id).await;
+            let expected = tower.embed(&tower.history(known(likes), skips));
+            let (told, in_sql) = user_vector(&url, id).await;
             assert_eq!(told, true);
-            assert_eq!(expected.is_some(), found.is_some(), "{user}");
-            for (x, y) in found.iter().flatten().zip(expected.iter().flatten()) {
-                assert!((x - y).abs() < 1e-5, "{user}: {found:?} {expected:?}");
+            for found in [in_sql, vector_at_the_edge(&url, id, &tower).await] {
+                assert_eq!(expected.is_some(), found.is_some(), "{user}");
+                for (x, y) in found.iter().flatten().zip(expected.iter().flatten()) {
+                    assert!((x - y).abs() < 1e-5, "{user}: {found:?} {expected:?}");
+                }
             }
         }
         // What is written again changes nothing, and what is pruned is gone.

@@ -1,3 +1,4 @@
+use crate::jobs::{Interrupt, JobError};
 use anyhow::Context;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -45,8 +46,12 @@ pub struct FoundFile {
 /// Looks for the id in files, and in all files below folders; links are not followed.
 ///
 /// # Errors
-/// If something that was named cannot be read.
-pub(super) fn search(user: Uuid, paths: &[PathBuf]) -> anyhow::Result<SearchedFiles> {
+/// If something that was named cannot be read, or [`JobError::Interrupted`].
+pub(super) fn search(
+    user: Uuid,
+    paths: &[PathBuf],
+    interrupt: &Interrupt,
+) -> anyhow::Result<SearchedFiles> {
     let needles = Needles::new(user);
     let mut searched = SearchedFiles {
         paths: paths.to_vec(),
@@ -65,7 +70,7 @@ pub(super) fn search(user: Uuid, paths: &[PathBuf]) -> anyhow::Result<SearchedFi
             waiting.extend(inside);
         } else if metadata.is_file() {
             searched
-                .file(&path, &needles)
+                .file(&path, &needles, interrupt)
                 .with_context(|| format!("search {}", path.display()))?;
         } else {
             let reason = "is a link or no file, and was not followed".into();
@@ -76,7 +81,12 @@ pub(super) fn search(user: Uuid, paths: &[PathBuf]) -> anyhow::Result<SearchedFi
 }
 
 impl SearchedFiles {
-    fn file(&mut self, path: &Path, needles: &Needles) -> std::io::Result<()> {
+    fn file(
+        &mut self,
+        path: &Path,
+        needles: &Needles,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<()> {
         let mut file = match File::open(path) {
             // A log may be rotated away while we look.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -84,6 +94,9 @@ impl SearchedFiles {
         };
         let (mut forms, mut buffer, mut bytes) = (BTreeSet::new(), Vec::new(), 0);
         loop {
+            if interrupt.is_set() {
+                return Err(JobError::Interrupted.into());
+            }
             // What is left of the chunk before may be the beginning of an id.
             let read = (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? as u64;
             if bytes == 0 && PACKED.iter().any(|magic| buffer.starts_with(magic)) {
@@ -153,7 +166,7 @@ mod tests {
         let user = Uuid::from_u128(0xabcd_ef01_2345_4678_9abc_def0_1234_5678);
         std::fs::create_dir(folder.path().join("deep")).unwrap();
         std::fs::write(folder.path().join("deep/file"), content).unwrap();
-        let searched = search(user, &[folder.path().to_owned()]).unwrap();
+        let searched = search(user, &[folder.path().to_owned()], &Interrupt::default()).unwrap();
         let forms = searched.found.first().map(|found| found.forms.clone());
         let forms = forms.unwrap_or_default().into_iter().collect();
         (forms, searched.not_searched.len())
@@ -184,10 +197,20 @@ mod tests {
     }
 
     #[test]
+    fn an_interrupt_ends_the_search() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "text").unwrap();
+        let interrupt = Interrupt::default();
+        interrupt.set();
+        let error = search(Uuid::nil(), &[folder.path().to_owned()], &interrupt).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(JobError::Interrupted)));
+    }
+
+    #[test]
     fn what_cannot_be_looked_into_is_said() {
         assert_eq!(found_in(b"\x1f\x8b\x08..."), (vec![], 1));
         let missing = PathBuf::from("no/such/log");
-        let error = search(Uuid::nil(), &[missing]).unwrap_err();
+        let error = search(Uuid::nil(), &[missing], &Interrupt::default()).unwrap_err();
         assert!(format!("{error:#}").contains("no/such/log"), "{error:#}");
     }
 }

@@ -1,8 +1,9 @@
 use super::config::{Config, ConfigError, JwksSource};
 use super::jwks::{self, RemoteKeys};
-use super::key::{Claims, Expected, Key, SessionKey};
+use super::key::{Caller, Claims, Expected, Key, SessionKey};
+use super::verified::{TokenHash, Verified, VerifiedTokens};
 use axum::http::{HeaderMap, header};
-use jsonwebtoken::{Header, decode, decode_header};
+use jsonwebtoken::{Header, decode, decode_header, get_current_timestamp};
 use std::sync::Arc;
 use thiserror::Error;
 use uuid::Uuid;
@@ -55,6 +56,7 @@ pub(crate) enum AuthError {
 pub struct Authenticator {
     keys: Vec<Key>,
     remote: Option<Arc<RemoteKeys>>,
+    verified: VerifiedTokens,
 }
 
 impl Authenticator {
@@ -85,13 +87,18 @@ impl Authenticator {
         if keys.is_empty() && remote.is_none() {
             return Err(ConfigError::NoKey);
         }
-        Ok(Self { keys, remote })
+        Ok(Self {
+            keys,
+            remote,
+            verified: VerifiedTokens::new(),
+        })
     }
 
-    /// Fetches public keys ahead of the first request.
+    /// Fetches public keys ahead of the first request, and from then on whenever they have grown old.
     pub(crate) async fn warm_up(&self) {
         if let Some(remote) = &self.remote {
             remote.refresh().await;
+            tokio::spawn(RemoteKeys::keep_fresh(Arc::downgrade(remote)));
         }
     }
 
@@ -105,11 +112,11 @@ impl Authenticator {
     /// # Errors
     /// [`AuthError`], [`AuthError::ServiceToken`] for a token of the service role.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
-        let claims = self.claims(headers).await?;
-        if is_service(&claims) {
-            return Err(AuthError::ServiceToken);
+        match self.caller(headers).await? {
+            Caller::User(user) => Ok(Identity { user }),
+            Caller::Service => Err(AuthError::ServiceToken),
+            Caller::Nobody => Err(AuthError::Subject),
         }
-        subject(&claims)
     }
 
     /// Lets only tokens of the service role pass, which need no `sub`.
@@ -120,30 +127,52 @@ impl Authenticator {
         &self,
         headers: &HeaderMap,
     ) -> Result<ServiceIdentity, AuthError> {
-        let claims = self.claims(headers).await?;
-        if is_service(&claims) {
-            Ok(ServiceIdentity)
-        } else {
-            Err(AuthError::UserToken)
+        match self.caller(headers).await? {
+            Caller::Service => Ok(ServiceIdentity),
+            Caller::User(_) | Caller::Nobody => Err(AuthError::UserToken),
         }
     }
 
-    async fn claims(&self, headers: &HeaderMap) -> Result<Claims, AuthError> {
+    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
         let token = bearer(headers)?;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::TooLong);
         }
+        let hash = TokenHash::of(token);
+        let held = self.remote.as_ref().map(|remote| remote.keys());
+        let now = get_current_timestamp();
+        if let Some(caller) = self.verified.caller(hash, held.as_ref(), now) {
+            return Ok(caller);
+        }
+        let (claims, keys) = self.verify(token).await?;
+        let caller = caller(&claims);
+        let verified = Verified {
+            caller,
+            expires: claims.exp.unwrap_or_default() as u64,
+            keys,
+        };
+        self.verified.remember(hash, verified);
+        Ok(caller)
+    }
+
+    /// The claims of a token that holds, and the keys of the address, where one of those has verified it.
+    async fn verify(&self, token: &str) -> Result<(Claims, Option<Arc<[Key]>>), AuthError> {
         let header = decode_header(token).map_err(|_| AuthError::Header)?;
         if !supported(&header) {
             return Err(AuthError::Header);
         }
-        match verify(&self.keys, &header, token) {
-            Err(AuthError::Refused) => self.verify_remotely(&header, token).await,
-            outcome => outcome,
+        if let Ok(claims) = verify(&self.keys, &header, token) {
+            return Ok((claims, None));
         }
+        let (claims, keys) = self.verify_remotely(&header, token).await?;
+        Ok((claims, Some(keys)))
     }
 
-    async fn verify_remotely(&self, header: &Header, token: &str) -> Result<Claims, AuthError> {
+    async fn verify_remotely(
+        &self,
+        header: &Header,
+        token: &str,
+    ) -> Result<(Claims, Arc<[Key]>), AuthError> {
         let Some(remote) = &self.remote else {
             return Err(AuthError::Refused);
         };
@@ -151,8 +180,7 @@ impl Authenticator {
         let known = !keys.is_empty()
             && (header.kid.is_none() || keys.iter().any(|key| key.id == header.kid));
         if known {
-            remote.keep_fresh();
-            return verify(&keys, header, token);
+            return verify(&keys, header, token).map(|claims| (claims, keys));
         }
         if !remote.look_for_unknown().await {
             return Err(AuthError::KeysPending);
@@ -161,7 +189,7 @@ impl Authenticator {
         if keys.is_empty() {
             return Err(AuthError::NoKeysYet);
         }
-        verify(&keys, header, token)
+        verify(&keys, header, token).map(|claims| (claims, keys))
     }
 }
 
@@ -213,15 +241,14 @@ fn verify(keys: &[Key], header: &Header, token: &str) -> Result<Claims, AuthErro
     Err(AuthError::Refused)
 }
 
-fn is_service(claims: &Claims) -> bool {
-    claims.role.as_deref() == Some(SERVICE_ROLE)
-}
-
-/// A UUID in its usual form, and not the one that stands for nobody.
-fn subject(claims: &Claims) -> Result<Identity, AuthError> {
-    let sub = claims.sub.as_deref().ok_or(AuthError::Subject)?;
+/// A user's `sub` is a UUID in its usual form, and not the one that stands for nobody.
+fn caller(claims: &Claims) -> Caller {
+    if claims.role.as_deref() == Some(SERVICE_ROLE) {
+        return Caller::Service;
+    }
+    let sub = claims.sub.as_deref().unwrap_or_default();
     match Uuid::try_parse(sub) {
-        Ok(user) if sub.len() == 36 && !user.is_nil() => Ok(Identity { user }),
-        _ => Err(AuthError::Subject),
+        Ok(user) if sub.len() == 36 && !user.is_nil() => Caller::User(user),
+        _ => Caller::Nobody,
     }
 }

@@ -3,7 +3,7 @@ use super::key::{Expected, Key};
 use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;
 use serde_json::Value;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
@@ -88,12 +88,22 @@ impl RemoteKeys {
         self.keys.borrow().clone()
     }
 
-    /// Fetches in the background if the keys have grown old; requests go on with those held.
-    pub(super) fn keep_fresh(self: &Arc<Self>) {
-        if self.begin(false) == Due::Now {
-            let keys = Arc::clone(self);
-            tokio::spawn(async move { keys.fetch().await });
+    /// Fetches whenever the keys have grown old, for as long as somebody holds them. Whether anybody asks for them makes no difference: the
+    /// first request after a quiet night is not to be let in by a key that was taken away in the evening.
+    pub(super) async fn keep_fresh(keys: Weak<Self>) {
+        while let Some(held) = keys.upgrade() {
+            held.refresh().await;
+            let pause = held.until_old().max(held.pace.min_interval);
+            drop(held);
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    fn until_old(&self) -> Duration {
+        let success = self.fetches().success;
+        success.map_or(Duration::ZERO, |at| {
+            self.pace.max_age.saturating_sub(at.elapsed())
+        })
     }
 
     /// Fetches if no key is held or they have grown old, and waits for the end.

@@ -33,6 +33,18 @@ pub(super) struct Expected {
 pub(super) struct Claims {
     pub(super) sub: Option<String>,
     pub(super) role: Option<String>,
+    /// Seconds since 1970, whole or not.
+    pub(super) exp: Option<f64>,
+}
+
+/// Whom a token speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// The application itself, whatever the `sub`.
+    Service,
+    User(Uuid),
+    /// No user id is in it.
+    Nobody,
 }
 
 impl Key {

@@ -79,10 +79,11 @@ struct Range {
     max: f64,
 }
 
-/// The fields of [`RecommendationsRequest`] and a video.
+/// The fields of [`RecommendationsRequest`] that are not about the user's taste, and a video.
 pub(in crate::serve) fn similar_videos_request(schemas: &mut Schemas) -> RefOr<Schema> {
     let video = uuid().description(Some("The video asked about."));
-    with_field(schemas, "SimilarVideosRequest", "video_id", video.into())
+    let (video, without) = (("video_id", video.into()), ["include_reasons", "seed"]);
+    request(schemas, "SimilarVideosRequest", video, &without)
 }
 
 /// The fields of [`RecommendationsRequest`] and users.
@@ -92,7 +93,7 @@ pub(in crate::serve) fn batch_request(schemas: &mut Schemas) -> RefOr<Schema> {
         .min_items(Some(1))
         .max_items(Some(100))
         .description(Some("Whom lists are for."));
-    with_field(schemas, "BatchRequest", "user_ids", users.into())
+    request(schemas, "BatchRequest", ("user_ids", users.into()), &[])
 }
 
 fn uuid() -> ObjectBuilder {
@@ -101,10 +102,19 @@ fn uuid() -> ObjectBuilder {
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
 }
 
-fn with_field(schemas: &mut Schemas, name: &str, field: &str, schema: Schema) -> RefOr<Schema> {
+/// A request that must have `field`, and may have the fields of [`RecommendationsRequest`] but those of `without`.
+fn request(
+    schemas: &mut Schemas,
+    name: &str,
+    (field, schema): (&str, Schema),
+    without: &[&str],
+) -> RefOr<Schema> {
     schema_of::<RecommendationsRequest>(schemas);
     let mut request = RecommendationsRequest::schema();
     if let RefOr::T(Schema::Object(request)) = &mut request {
+        for name in without {
+            request.properties.remove(*name);
+        }
         request.properties.insert(field.into(), schema.into());
         request.required.push(field.into());
     }

@@ -2,13 +2,11 @@
 
 use super::answer::Answer;
 use super::query::Query;
-use crate::serve::body::{invalid, read_object};
+use crate::serve::body::{Fields, invalid};
 use crate::serve::error::{ApiError, ErrorCode};
 use crate::serve::router::App;
 use crate::serve::timing::Timing;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::StreamExt;
@@ -24,6 +22,18 @@ const MAX_USERS: usize = 100;
 
 /// Users worked on at once: few, so that a batch leaves most of a statement's room to everybody else.
 const AT_ONCE: usize = 4;
+
+/// The fields of a request: the users, and those of a request for the list of one.
+const FIELDS: [&str; 8] = [
+    "user_ids",
+    "limit",
+    "exclude_liked",
+    "diversity",
+    "include_reasons",
+    "min_score",
+    "filter",
+    "seed",
+];
 
 /// The body of an answer: one result for each user, in the order asked for.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,11 +60,9 @@ struct Failure {
 pub(in crate::serve) async fn batch(
     State(app): State<Arc<App>>,
     Extension(timing): Extension<Timing>,
-    headers: HeaderMap,
-    body: Bytes,
+    Fields(fields): Fields,
 ) -> Result<Response, ApiError> {
-    let fields = read_object(&headers, &body)?;
-    let query = Query::parse(&fields, &["user_ids"])?;
+    let query = Query::parse(&fields, &FIELDS)?;
     let users = users(fields.get("user_ids"))?;
     let results = stream::iter(users)
         .map(|user| {

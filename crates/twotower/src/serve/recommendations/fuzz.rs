@@ -1,4 +1,5 @@
 use super::query::Query;
+use crate::serve::body::read_object;
 use crate::serve::fuzz::{corpus, fuzz, way};
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -9,7 +10,8 @@ fn heavy_fuzz_the_body_of_a_request() {
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, json);
     fuzz("request", corpus("request"), |input| {
-        match Query::read(&headers, &Bytes::copy_from_slice(input)) {
+        let fields = read_object(&headers, &Bytes::copy_from_slice(input));
+        match fields.and_then(|fields| Query::of_its_user(&fields)) {
             Ok(query) => {
                 assert!((1..=100).contains(&query.limit), "{query:?}");
                 assert!((0.0..=1.0).contains(&query.diversity), "{query:?}");

@@ -1,18 +1,16 @@
 mod conditions;
 
 use crate::config::Conditions;
-use crate::serve::body::{MAX_EXACT, invalid, read_object, refuse_unknown, whole_number};
+use crate::serve::body::{MAX_EXACT, invalid, refuse_unknown, whole_number};
 use crate::serve::error::ApiError;
-use axum::body::Bytes;
-use axum::http::HeaderMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 const DEFAULT_LIMIT: usize = 10;
 const MAX_LIMIT: usize = 100;
 
-/// The fields that every request for a list may have.
-const FIELDS: [&str; 7] = [
+/// The fields of a request for the list of its user.
+const OF_ITS_USER: [&str; 7] = [
     "limit",
     "exclude_liked",
     "diversity",
@@ -56,17 +54,17 @@ impl Default for Query {
 }
 
 impl Query {
-    /// Reads a body that has no other fields.
-    pub(in crate::serve) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, ApiError> {
-        Self::parse(&read_object(headers, body)?, &[])
+    /// Reads the fields of a request for the list of its user.
+    pub(in crate::serve) fn of_its_user(fields: &Map<String, Value>) -> Result<Self, ApiError> {
+        Self::parse(fields, &OF_ITS_USER)
     }
 
-    /// Reads the fields of a request that may have `others` beside them.
+    /// Reads the fields of a request that may have those of `known`, be they of a query or not.
     pub(in crate::serve) fn parse(
         fields: &Map<String, Value>,
-        others: &[&str],
+        known: &[&str],
     ) -> Result<Self, ApiError> {
-        refuse_unknown(fields, &[others, &FIELDS].concat())?;
+        refuse_unknown(fields, known)?;
         let default = Self::default();
         Ok(Self {
             limit: match fields.get("limit") {
@@ -138,7 +136,7 @@ mod tests {
     use serde_json::json;
 
     fn parse(body: &Value) -> Result<Query, String> {
-        Query::parse(body.as_object().unwrap(), &[]).map_err(|error| error.to_string())
+        Query::of_its_user(body.as_object().unwrap()).map_err(|error| error.to_string())
     }
 
     #[test]

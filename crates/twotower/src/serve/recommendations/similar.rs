@@ -6,15 +6,13 @@ use super::rank::{self, Origin};
 use super::state::Unknown;
 use super::{current, ranked};
 use crate::serve::auth::Identity;
-use crate::serve::body::{invalid, read_object};
+use crate::serve::body::{Fields, invalid};
 use crate::serve::error::ApiError;
 use crate::serve::replica::{Asked, Known};
 use crate::serve::router::App;
 use crate::serve::time::rfc3339;
 use crate::serve::timing::{Stage, Timing};
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Serialize;
@@ -23,6 +21,16 @@ use std::time::SystemTime;
 use twotower_store::UserState;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+/// The fields of a request. Likeness to a video is owed to no likes, and nothing is drawn at random.
+const FIELDS: [&str; 6] = [
+    "video_id",
+    "limit",
+    "exclude_liked",
+    "diversity",
+    "min_score",
+    "filter",
+];
 
 /// Videos that are like another one.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,11 +58,9 @@ pub(in crate::serve) async fn similar(
     State(app): State<Arc<App>>,
     Extension(identity): Extension<Identity>,
     Extension(timing): Extension<Timing>,
-    headers: HeaderMap,
-    body: Bytes,
+    Fields(fields): Fields,
 ) -> Result<Response, ApiError> {
-    let fields = read_object(&headers, &body)?;
-    let query = Query::parse(&fields, &["video_id"])?;
+    let query = Query::parse(&fields, &FIELDS)?;
     let video = fields
         .get("video_id")
         .and_then(|value| value.as_str())

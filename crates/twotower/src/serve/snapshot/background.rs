@@ -9,6 +9,8 @@ static POOL: LazyLock<Option<rayon::ThreadPool>> = LazyLock::new(|| {
         .num_threads(1)
         .thread_name(|_| "index".into())
         .start_handler(|_| lower_priority())
+        // Without one the whole process would end. The panic has told of itself, and who waits for the work learns that it is gone.
+        .panic_handler(|_| tracing::error!("work in the background has panicked"))
         .build()
         .inspect_err(|error| tracing::warn!(%error, "no thread for building indices of its own"))
         .ok()
@@ -51,3 +53,15 @@ pub(super) fn lower_priority() {
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn lower_priority() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_of_the_work_and_of_nothing_else() {
+        let panics = || -> u32 { panic!("as if by a defect") };
+        assert!(run(panics).await.is_err());
+        assert_eq!(run(|| 7).await, Ok(7));
+    }
+}

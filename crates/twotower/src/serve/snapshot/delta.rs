@@ -8,7 +8,8 @@ use twotower_core::embedding::Embeddings;
 use twotower_store::{Store, VectorTable};
 use uuid::Uuid;
 
-/// A vector is seen when its transaction has ended and bears the time at which that began: batches take seconds.
+/// A vector is seen when its transaction has ended and bears the time at which that began: batches take seconds. What took longer is found
+/// when the catalogue is read again, by the stamp of all vectors.
 const OVERLAP: Duration = Duration::from_secs(30);
 
 /// More of them than this share of the index, and more than a few, and it is to be built anew.

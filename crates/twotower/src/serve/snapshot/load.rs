@@ -103,6 +103,7 @@ pub(super) struct Vectors {
     pub(super) ids: Vec<Uuid>,
     pub(super) rows: Arc<Embeddings>,
     pub(super) read_at: StoreTime,
+    pub(super) stamp: (i64, i64),
 }
 
 /// Reads the user tower from the version's files, unless that of this very model is held already, and the videos' vectors from the database.
@@ -116,8 +117,11 @@ pub(super) async fn vectors(
         Some(held) => held,
         None => Arc::new(user_tower(models, record).await?),
     };
-    // The time first: a vector written in between is then seen as a change by the next look.
+    // Time and stamp first: a vector written in between is then seen as a change by the next look.
     let read_at = store.time().await?;
+    let stamp = store
+        .vectors_stamp(VectorTable::Videos, record.version)
+        .await?;
     let (ids, rows) = store
         .read_embeddings(VectorTable::Videos, record.version, record.embedding_dim)
         .await?;
@@ -133,6 +137,7 @@ pub(super) async fn vectors(
         ids,
         rows: Arc::new(rows),
         read_at,
+        stamp,
     })
 }
 
@@ -210,5 +215,6 @@ pub(super) async fn index(vectors: Vectors, videos: &Videos) -> Result<LoadedMod
         user_tower: vectors.user_tower,
         index: index.await??,
         read_at_us: AtomicI64::new(vectors.read_at.us()),
+        stamp: vectors.stamp,
     })
 }

@@ -272,9 +272,11 @@ impl Snapshots {
         };
         let at = Instant::now();
         self.measure_staleness(model.version).await?;
-        let vectors = self.store.count_vectors(VectorTable::Videos).await?;
-        let same = vectors.contains(&(model.version, model.index.len() as u64));
-        if model.index.delta_len() > 0 || !same {
+        let stamp = self
+            .store
+            .vectors_stamp(VectorTable::Videos, model.version)
+            .await?;
+        if model.index.delta_len() > 0 || stamp != model.stamp {
             return Ok(None);
         }
         let wanted = Some(held.videos.sorted_ids().to_vec());

@@ -142,15 +142,25 @@ fn the_user_tower_is_loaded_once_and_only_if_its_bytes_are_those_of_the_manifest
     let good = fs::read(place.join(tower)).unwrap();
     let mut bad = good.clone();
     *bad.last_mut().unwrap() ^= 1;
-    for (who, what, bytes) in [(7, "one bit", &bad[..]), (8, "cut off", &good[..100])] {
+    for (who, what, bytes, says) in [
+        (7, "one bit", &bad[..], "SHA-256"),
+        (8, "cut off", &good[..100], "SHA-256"),
+        (9, "another model", &good[..], "another model"),
+    ] {
         fs::write(place.join(tower), bytes).unwrap();
+        if what == "another model" {
+            let registered = "UPDATE twotower.models SET manifest_sha256 = repeat('0', 64)";
+            crate::support::sql(&project.fixture.url, registered);
+        }
         let function = project.function(RECOMMENDATIONS);
         // The database makes the user's vector.
-        let (_, body) = function.list(who, "{}");
+        let (list, body) = function.list(who, "{}");
         assert_eq!(body["source"], "two_tower", "{what}");
+        let rows = project.rpc(user(who), "recommend_videos", &json!({}));
+        assert_eq!(list, ids(&rows.json()), "{what}");
         let warned = |line: &Value| {
             let reason = line["reason"].as_str().unwrap_or_default();
-            line["level"] == "warn" && reason.contains("SHA-256")
+            line["level"] == "warn" && reason.contains(says)
         };
         wait_for(what, || function.log().iter().any(warned));
     }
@@ -251,14 +261,13 @@ fn vectors_of_two_versions_never_meet() {
         (&body["model_version"], &body["source"]),
         (&json!(other), &json!("two_tower"))
     );
-    let rows = project.rpc(user(2), "recommend_videos", &json!({})).json();
-    let from_database: Vec<&str> = rows
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| it["video_id"].as_str().unwrap())
-        .collect();
-    assert_eq!(list, from_database);
+    let rows = project.rpc(user(2), "recommend_videos", &json!({}));
+    assert_eq!(list, ids(&rows.json()));
+}
+
+fn ids(rows: &Value) -> Vec<String> {
+    let id = |row: &Value| row["video_id"].as_str().unwrap().to_owned();
+    rows.as_array().unwrap().iter().map(id).collect()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::place::Place;
 use serde_json::json;
 use std::time::Duration;
-use twotower_store::{Arm, EventKind, EventPolicy, NewEvent};
+use twotower_store::{Arm, EventKind, EventPolicy, InteractionKind, NewEvent};
 use uuid::Uuid;
 
 use crate::serve::fixture::{user, video};
@@ -40,6 +40,106 @@ fn only_a_complete_version_is_tried_against_the_active_one_and_it_stays() {
         let pruned = place.json("prune");
         assert_eq!(pruned["versions"][0]["version"], two);
         refused(start, "version 2");
+    }
+}
+
+#[test]
+fn what_is_trained_meanwhile_waits_and_who_switches_readers_ends_it() {
+    for place in Place::on_both() {
+        let (one, two, three) = (place.next_model(), place.next_model(), place.next_model());
+        place.configure("[update]\ngate = false");
+        place.json("update --model-path models/1");
+        place.json("update --model-path models/2 --no-activate");
+        let start = "experiment start --challenger 2";
+        let running = || {
+            place
+                .runtime
+                .block_on(place.store.running_experiment())
+                .unwrap()
+        };
+        let ended = |line: &str| {
+            assert!(running().is_some());
+            let outcome = place.json(line);
+            assert_eq!(running(), None, "{line}");
+            place.refused("experiment stop", 1);
+            outcome["ended_experiment"].as_i64()
+        };
+
+        place.json(start);
+        let waiting = place.json("update");
+        let (version, active) = (&waiting["version"], &waiting["active_version"]);
+        assert_eq!((version, active), (&json!(three), &json!(one)));
+        assert_eq!(waiting["activated"], false);
+        assert_eq!(waiting["held_back_by"], 1);
+        let again = place.run("update --model-path models/3");
+        let text = String::from_utf8(again.stdout).unwrap();
+        assert!(text.contains("would end experiment 1"), "{text}");
+
+        assert_eq!(ended("models promote 2 --reason better"), Some(1));
+        place.json("experiment start --challenger 3");
+        assert_eq!(ended("rollback"), Some(2));
+        assert_eq!(
+            place.json("models promote 1")["ended_experiment"],
+            json!(null)
+        );
+        place.json(start);
+        ended("update --model-path models/3 --force");
+        assert_eq!(place.active(), Some(three));
+        let report = place.json("experiment report");
+        assert!(report["experiment"]["ended_at_us"].is_i64(), "{report}");
+        assert_eq!(report["experiment"]["challenger"], two);
+    }
+}
+
+#[test]
+fn an_update_of_the_active_version_is_one_of_the_challenger_too() {
+    for place in Place::on_both() {
+        for _ in 0..2 {
+            place.next_model();
+        }
+        place.configure("[update]\ngate = false");
+        place.json("update --model-path models/1");
+        place.json("update --model-path models/2 --no-activate");
+        assert_eq!(place.json("update")["challenger"], json!(null));
+        place.json("experiment start --challenger 2");
+        place.like_more();
+        let counted = place.json("update --dry-run");
+        let changed = counted["users"]["changed"].as_u64().unwrap();
+        assert!(changed > 0, "{counted}");
+        let updated = place.json("update");
+        for report in [&counted, &updated] {
+            let challenger = &report["challenger"];
+            assert_eq!(challenger["version"], 2);
+            assert_eq!(challenger["experiment"], 1);
+            assert_eq!(challenger["users"]["changed"], changed, "{report}");
+        }
+        let again = place.run("update");
+        let text = String::from_utf8(again.stdout).unwrap();
+        assert!(
+            text.contains("model 2 (the challenger of experiment 1)"),
+            "{text}"
+        );
+        assert_eq!(
+            text.matches("0 new, 0 changed, 0 removed").count(),
+            4,
+            "{text}"
+        );
+
+        // Its folder is gone: the active version is seen to all the same.
+        std::fs::rename(place.models().join("2"), place.models().join("elsewhere")).unwrap();
+        let liked = place
+            .store
+            .record(InteractionKind::Like, user(1), video(39));
+        place.runtime.block_on(liked).unwrap();
+        let said = place.refused("update", 1);
+        assert!(
+            said.contains("version 1 is up to date, but not version 2"),
+            "{said}"
+        );
+        place.json("experiment stop");
+        let updated = place.json("update");
+        assert_eq!(updated["users"]["changed"], 0, "{updated}");
+        assert_eq!(updated["challenger"], json!(null));
     }
 }
 

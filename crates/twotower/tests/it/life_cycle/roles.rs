@@ -127,6 +127,16 @@ fn heavy_each_component_does_its_work_and_no_others() {
     let updated = updater.json(&place, "update --model-path models");
     assert_eq!(updated["activated"], true, "{updated}");
 
+    let candidate = place.next_model();
+    updater.json(
+        &place,
+        &format!("update --model-path models/{candidate} --no-activate"),
+    );
+    place.json(&format!("experiment start --challenger {candidate}"));
+    let back = updater.json(&place, "models promote 2 --force");
+    assert_eq!(back["ended_experiment"], 1, "{back}");
+    updater.json(&place, "rollback");
+
     let running = {
         let store = place.runtime.block_on(server.store());
         Running::start(store, config(place.models()))

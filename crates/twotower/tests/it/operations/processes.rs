@@ -93,7 +93,7 @@ pub(super) fn json_lines(path: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Keeps others from writing to a table, until it is dropped.
+/// Keeps others from a table, until it is dropped.
 pub(super) struct Locked {
     session: Child,
     url: String,
@@ -106,15 +106,25 @@ impl Locked {
         Self::table(url, "video_embeddings")
     }
 
+    /// From writing to it.
     pub(super) fn table(url: &str, table: &'static str) -> Self {
-        let lock = format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE; SELECT pg_sleep(60)");
+        Self::new(url, table, "EXCLUSIVE")
+    }
+
+    /// From reading it, too.
+    pub(super) fn from_readers(url: &str, table: &'static str) -> Self {
+        Self::new(url, table, "ACCESS EXCLUSIVE")
+    }
+
+    fn new(url: &str, table: &'static str, mode: &str) -> Self {
+        let lock = format!("BEGIN; LOCK TABLE {table} IN {mode} MODE; SELECT pg_sleep(60)");
         let session = psql_command(url, &lock).spawn().unwrap();
         let locked = Self {
             session,
             url: url.into(),
             table,
         };
-        locked.wait("mode = 'ExclusiveLock' AND granted");
+        locked.wait("mode LIKE '%ExclusiveLock' AND granted");
         locked
     }
 

@@ -1,7 +1,8 @@
 //! Work that is asked to stop ends after its step, and says so.
 
 use super::processes::{Locked, log, send, start, wait_for};
-use crate::support::{Workplace, new_postgres, sql};
+use crate::life_cycle::place::Place;
+use crate::support::{Workplace, new_postgres, psql_command, sql};
 use std::fmt::Write;
 use std::fs;
 
@@ -42,4 +43,72 @@ fn an_import_stops_between_two_batches_and_goes_on_when_it_is_repeated() {
     let report = place.json("import videos.csv");
     assert_eq!(report["files"][0]["inserted"], 10_000);
     assert_eq!(sql(&place.url, count), VIDEOS.to_string());
+}
+
+/// While it looks at the vectors, which takes long where there are many.
+#[test]
+fn a_promotion_that_is_stopped_switches_nobody_and_lets_the_next_one_publish() {
+    let place = Place::on_postgres();
+    let version = place.next_model();
+    place.json("update --no-activate");
+    let line = format!("models promote {version}");
+    let locked = Locked::from_readers(&place.url, "video_embeddings");
+    let promotion = start(place.command(&line));
+    locked.wait_for_somebody();
+    send("TERM", promotion.id());
+    let output = promotion.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", log(&output));
+    drop(locked);
+    assert_eq!(place.active(), None);
+    place.json(&line);
+    assert_eq!(place.active(), Some(version));
+}
+
+/// While another one applies its migrations.
+#[test]
+fn a_migration_that_is_stopped_leaves_nothing() {
+    let place = Workplace::on_postgres(new_postgres());
+    let migrating = "SELECT pg_advisory_lock(8392298976505193842); SELECT pg_sleep(60)";
+    let mut other = psql_command(&place.url, migrating).spawn().unwrap();
+    let wait_until_one = |which: &str| {
+        let count = format!(
+            "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database \
+             WHERE locktype = 'advisory' AND datname = current_database() AND {which}"
+        );
+        wait_for(which, || (sql(&place.url, &count) == "1").then_some(()));
+    };
+    wait_until_one("granted");
+    let migration = start(place.command("migrate"));
+    wait_until_one("NOT granted");
+    send("TERM", migration.id());
+    let output = migration.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", log(&output));
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE query LIKE '%pg_sleep(60)' AND datname = current_database() AND pid <> pg_backend_pid()";
+    sql(&place.url, end);
+    let _ = other.wait();
+    let nothing = "SELECT to_regclass('supabase_migrations.schema_migrations') IS NULL";
+    assert_eq!(sql(&place.url, nothing), "t");
+    place.json("migrate");
+}
+
+#[test]
+fn a_search_for_an_erased_id_is_stopped_when_the_user_is_erased() {
+    let place = Workplace::on_postgres(new_postgres());
+    place.json("migrate");
+    // Without a byte on the disk, and longer than anybody reads.
+    let file = fs::File::create(place.folder.path().join("long")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let erasure = start(place.command("erase --user 7 --verify --also long"));
+    wait_for("the erasure", || {
+        (sql(&place.url, "SELECT count(*) FROM twotower.tombstones") == "1").then_some(())
+    });
+    send("TERM", erasure.id());
+    let output = erasure.wait_with_output().unwrap();
+    let said = log(&output);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("the user is erased; look for what is left: interrupted"),
+        "{said}"
+    );
 }

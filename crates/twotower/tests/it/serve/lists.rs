@@ -308,6 +308,14 @@ fn similar_videos_are_those_with_the_nearest_vectors() {
     assert_eq!(wrong.error().0, 404);
     let wrong = post(&me, json!({"limit": 3}));
     assert!(wrong.error().2.contains("`video_id`"));
+    // What would change nothing is not taken as if it did.
+    for (field, value) in [("include_reasons", json!(true)), ("seed", json!(7))] {
+        let wrong = post(&me, json!({"video_id": video(5), field: value}));
+        let (status, code, message) = wrong.error();
+        assert_eq!((status, code.as_str()), (400, "invalid_request"));
+        let begin = format!("unknown field `{field}`; known: `video_id`, `limit`,");
+        assert!(message.starts_with(&begin), "{message}");
+    }
     assert_eq!(post("nonsense", json!({"video_id": video(5)})).status, 401);
 }
 

@@ -211,6 +211,48 @@ fn keys_rotate_with_an_overlap() {
     }
 }
 
+/// Nobody has asked for anything since the key was taken away, so that its bearer is the first to ask.
+#[test]
+fn a_key_that_was_taken_away_is_forgotten_in_a_quiet_time_too() {
+    let fixture = Fixture::new();
+    let (old, new) = (public(&ec(), "old"), public(&ed(), "new"));
+    let issuer = Issuer::start(&json!({ "keys": [old, new.clone()] }));
+    let refresh = Refresh {
+        min_interval: Duration::from_millis(50),
+        max_age: Duration::from_millis(200),
+        ..Refresh::default()
+    };
+    let server = serve_impatiently(&fixture, &issuer, refresh);
+    issuer.publish(&json!({ "keys": [new] }));
+    // The first may have been answered with the old set, and has ended when another one begins.
+    let before = issuer.requests();
+    wait_for("two more fetches", || issuer.requests() >= before + 3);
+    let status = |key: &(Algorithm, EncodingKey), id| {
+        server.client.recommend(&sign(key, Some(id)), "{}").status
+    };
+    assert_eq!(status(&ec(), "old"), 401);
+    assert_eq!(status(&ed(), "new"), 200);
+}
+
+/// Whoever asks a balancer sees no server that is not ready, so that no request would make this one look again.
+#[test]
+fn an_issuer_that_comes_up_later_makes_the_server_ready() {
+    let fixture = Fixture::new();
+    let issuer = Issuer::start(&json!({"keys": [public(&ec(), "ec")]}));
+    issuer.behave(Behaviour::Nonsense);
+    let refresh = Refresh {
+        min_interval: Duration::from_millis(50),
+        ..Refresh::default()
+    };
+    let server = serve_impatiently(&fixture, &issuer, refresh);
+    let ready = || server.client.get("/readyz", &[]).status;
+    assert_eq!(ready(), 503);
+    issuer.behave(Behaviour::Answer);
+    wait_for("readiness", || ready() == 200);
+    let answer = server.client.recommend(&sign(&ec(), Some("ec")), "{}");
+    assert_eq!(answer.status, 200);
+}
+
 /// Whoever makes up key ids while the issuer hangs waits for a moment at most, and holds up nobody.
 #[test]
 fn unknown_keys_hold_nobody_up() {

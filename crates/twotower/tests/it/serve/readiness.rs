@@ -243,6 +243,27 @@ fn what_enters_or_leaves_the_catalogue_is_noticed() {
     assert_ne!(before, first());
 }
 
+/// As a transaction leaves them that had begun long before the last look and ended after it.
+#[test]
+fn vectors_that_bear_an_earlier_time_than_the_last_look_are_noticed() {
+    let fixture = Fixture::on_postgres();
+    let version = fixture.train(1);
+    let server = serve_quickly(&fixture);
+    let client = &server.client;
+    let list = || client.recommended(&token(user(1)), r#"{"limit":40}"#).0;
+    let before = list();
+    let (best, worst) = (&before[0], before.last().unwrap());
+    sql(
+        &fixture.url,
+        &format!(
+            "UPDATE video_embeddings AS vectors SET embedding = other.embedding, updated_at = now() - interval '1 hour'
+             FROM video_embeddings AS other WHERE vectors.video_id = '{best}' AND vectors.model_version = {version}
+             AND other.video_id = '{worst}' AND other.model_version = {version}"
+        ),
+    );
+    wait_for("the vector", || list()[0] != *best);
+}
+
 #[test]
 fn without_a_key_it_does_not_start() {
     let fixture = Fixture::new();

@@ -1,0 +1,114 @@
+//! Tables of the application's own whose ids are text.
+
+use super::functions::{circle, encoded, fill_circle};
+use super::person::{ANN, BOB, Person, video};
+use super::stand_in::Place;
+use super::user_tower::mean_tower;
+use crate::database::{execute, few_connections};
+use serde_json::Value;
+use twotower_store::Store;
+
+const LIKES: &str = "
+    CREATE TABLE likes (user_id text, video_id text, created_at timestamptz DEFAULT now(), PRIMARY KEY (user_id, video_id));
+    CREATE TABLE skips (LIKE likes INCLUDING ALL);
+    GRANT SELECT ON likes, skips TO authenticated;
+    GRANT INSERT, DELETE ON likes TO authenticated;";
+
+const CATALOGUE: &str = "
+    CREATE TABLE videos (id text PRIMARY KEY, title text, genre text, maker text);
+    CREATE TABLE tags (id text PRIMARY KEY, name text);
+    CREATE TABLE performers (LIKE tags INCLUDING ALL);
+    CREATE TABLE video_tags (video_id text, tag_id text);
+    CREATE TABLE video_performers (video_id text, performer_id text);
+    GRANT SELECT ON videos, tags, performers, video_tags, video_performers TO authenticated;";
+
+/// What Ann and Bob are told at every turn, without what the clock says.
+async fn told(url: &str) -> Vec<Value> {
+    let store = Store::connect(url, few_connections()).await.unwrap();
+    let block = "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES";
+    execute(
+        url,
+        &format!(
+            "{block} ('{BOB}', 'tag', 'tagged'), ('{BOB}', 'performer', 'P'), ('{BOB}', 'video', '{}')",
+            video(8)
+        ),
+    )
+    .await;
+    let query = encoded(&[1.0, 0.0]);
+    let lists = [
+        "recommend_videos(100)".to_owned(),
+        "recommend_videos(100, false)".to_owned(),
+        format!("recommend_videos(100, query => '{query}')"),
+        format!("similar_videos('{}', 100)", video(5)),
+        // Without a vector: by likes.
+        format!("similar_videos('{}', 100)", video(11)),
+    ];
+    let mut told = Vec::new();
+    for has_tower in [false, true] {
+        if has_tower {
+            store.write_user_tower(7, &mean_tower()).await.unwrap();
+        }
+        for user in [ANN, BOB] {
+            let mut person = Person::user(url, user).await;
+            for list in &lists {
+                let rows = person.rows(&format!("SELECT * FROM {list}")).await;
+                told.push(Value::from(rows.unwrap()));
+            }
+            let like = format!("like_video('{}')", video(4));
+            let unlike = format!("like_video('{}', false)", video(4));
+            for call in [
+                "recommendation_context()",
+                &like,
+                "recommendation_answer(100) #- '{answer,generated_at}'",
+                &unlike,
+            ] {
+                told.push(person.value(call).await.unwrap());
+            }
+        }
+    }
+    // Before anything was counted.
+    execute(url, "DELETE FROM twotower.video_popularity").await;
+    let mut bob = Person::user(url, BOB).await;
+    let rows = bob.rows("SELECT * FROM recommend_videos(100)").await;
+    told.push(Value::from(rows.unwrap()));
+    told
+}
+
+#[tokio::test]
+async fn they_are_told_the_same() {
+    let expected = told(&circle(Place::Plain).await).await;
+    for tables in [LIKES.to_owned(), [CATALOGUE, LIKES].concat()] {
+        let url = Place::Plain.empty().await;
+        execute(&url, &tables).await;
+        let store = Store::connect(&url, few_connections()).await.unwrap();
+        store.migrate().await.unwrap();
+        fill_circle(&url).await;
+        for (found, expected) in told(&url).await.iter().zip(&expected) {
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+/// What is no UUID is named, and nothing is guessed.
+#[tokio::test]
+async fn other_texts_are_refused() {
+    let url = Place::Plain.empty().await;
+    execute(&url, LIKES).await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    store.migrate().await.unwrap();
+    fill_circle(&url).await;
+    execute(
+        &url,
+        &format!("INSERT INTO likes VALUES ('{ANN}', 'film-1')"),
+    )
+    .await;
+    let mut ann = Person::user(&url, ANN).await;
+    for call in [
+        "SELECT * FROM recommend_videos()",
+        "SELECT recommendation_answer()",
+    ] {
+        let (code, message) = ann.refused(call).await;
+        assert_eq!(code, "22P02", "{call}: {message}");
+        assert!(message.contains("film-1"), "{call}: {message}");
+    }
+}
