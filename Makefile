@@ -65,7 +65,7 @@ test-deploy: ## what is under deploy/: linted, packaged, unpacked, held against 
 	scripts/promtool check config --syntax-only deploy/prometheus/prometheus.yml
 	scripts/promtool check rules deploy/prometheus/alerts.yml
 	scripts/promtool test rules deploy/prometheus/alerts.test.yml
-	cargo build -p twotower --locked
+	cargo build --workspace --tests --locked
 	tests/deploy/lint
 	tests/deploy/check_cron
 	tests/deploy/check_package $(binary)

@@ -21,7 +21,7 @@ grant execute on function twotower.manifest_sha256(bigint) to authenticated;
 -- the version, or row level security would keep the owner of this function from the caller's likes.
 --
 -- As training and the server do, it takes all likes that have a vector, but for one caller to cost a bounded time no more than the
--- latest 10,000, and above 256 dimensions than make 2,560,000 numbers; of the latest 1,000 skips those that have one. Means at all
+-- latest 10,000, and above 64 dimensions than make 640,000 numbers, but 1,000 at least; of the latest 1,000 skips those that have one. Means at all
 -- scales are one running sum, a like a step, oldest first: sum = decays * sum + vector, with the vector once for each scale.
 create or replace function twotower.user_vector(version bigint, out known boolean, out vector real[])
     language plpgsql
@@ -77,7 +77,7 @@ begin
         select case when decay < 1e-12 then 0 else decay end from unnest(decays) with ordinality as _ (decay, place) order by place
     );
     scales := cardinality(decays) - 1;
-    most_likes := least(10000, 2560000 / dim);
+    most_likes := least(10000, greatest(1000, 640000 / dim));
     tiny := array_fill(1e-20::real, array[dim]);
 
     for scale in 1 .. scales loop
@@ -213,7 +213,7 @@ begin
                          where vectors.video_id = liked.video_id::uuid and model_version = %2$s
                          offset 0
                      ) as stored
-                     order by liked.created_at desc, liked.video_id desc limit least(10000, 2560000 / %3$s)
+                     order by liked.created_at desc, liked.video_id desc limit least(10000, greatest(1000, 640000 / %3$s))
                  ) as latest',
                 twotower.vector_schema(), active.version, active.dim
             ) into likes using caller;

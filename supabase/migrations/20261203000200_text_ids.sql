@@ -175,7 +175,7 @@ begin
         found_ids := found_ids[:(select count(*) from unnest(found_scores) as s where s >= min_score)];
     end if;
     if cardinality(found_ids) < "limit" and cardinality(skipped) > 0 then
-        execute twotower.best(every || ' and v.id = any ($8)') into more_ids, more_scores
+        execute twotower.best(every || ' and v.id::uuid = any ($8)') into more_ids, more_scores
         using vector, never, "limit" - cardinality(found_ids), makers, genres, tag_ids, performer_ids, skipped;
     end if;
 
@@ -192,6 +192,17 @@ begin
 end
 $$;
 
+-- Whether a text is spelled as a UUID: one user's like of something else is not to end what counts everybody's.
+create or replace function twotower.spells_uuid(spelled text) returns boolean
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select spelled ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+$$;
+
+revoke all on function twotower.spells_uuid(text) from public;
+
 -- Counts and averages afresh. `twotower update` calls it.
 create or replace function twotower.refresh_statistics() returns void
     language plpgsql
@@ -203,9 +214,15 @@ as $$
 begin
     lock table twotower.video_popularity in share row exclusive mode;
     delete from twotower.video_popularity as counted
-    where not exists (select from public.likes as liked where liked.video_id::uuid = counted.video_id);
+    where not exists (
+        select from public.likes as liked
+        where (pg_typeof(liked.video_id) = 'uuid'::regtype or twotower.spells_uuid(liked.video_id::text))
+        and liked.video_id::uuid = counted.video_id
+    );
     insert into twotower.video_popularity as counted (video_id, likes)
-    select liked.video_id::uuid, count(*) from public.likes as liked group by liked.video_id::uuid
+    select liked.video_id::uuid, count(*) from public.likes as liked
+    where pg_typeof(liked.video_id) = 'uuid'::regtype or twotower.spells_uuid(liked.video_id::text)
+    group by liked.video_id::uuid
     on conflict (video_id) do update set likes = excluded.likes where counted.likes <> excluded.likes;
     delete from twotower.vector_means;
     execute format(
@@ -233,7 +250,9 @@ begin
     if not found then
         return query
             select liked.video_id::uuid, (count(*)::double precision / max(count(*)) over ())::real
-            from public.likes as liked group by liked.video_id::uuid order by count(*) desc, liked.video_id::uuid limit most;
+            from public.likes as liked
+            where pg_typeof(liked.video_id) = 'uuid'::regtype or twotower.spells_uuid(liked.video_id::text)
+            group by liked.video_id::uuid order by count(*) desc, liked.video_id::uuid limit most;
     end if;
 end
 $$;

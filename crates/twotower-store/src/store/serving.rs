@@ -130,8 +130,8 @@ impl Store {
     }
 
     /// How many vectors of `version` there are, and a sum of the times at which they were written. The two tell, but for one chance in
-    /// 2³², that something was written or deleted since, however long before its transaction had begun. Costs a look at the index of
-    /// these times, not at vectors.
+    /// 2³², that something was written or deleted since, however long before its transaction had begun. Costs a walk over the index of
+    /// these times, not over vectors.
     pub async fn vectors_stamp(
         &self,
         table: VectorTable,

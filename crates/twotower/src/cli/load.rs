@@ -29,7 +29,7 @@ pub struct LoadArgs {
     #[arg(long)]
     pub no_activate: bool,
 
-    /// Make the version active although the quality gate refuses it; the history says so
+    /// Make the version active although the quality gate refuses it, which the history tells, or an experiment ends with it
     #[arg(long)]
     pub force: bool,
 

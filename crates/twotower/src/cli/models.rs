@@ -51,6 +51,10 @@ pub struct PromoteArgs {
     #[arg(long)]
     pub force: bool,
 
+    /// Not if that would end an experiment
+    #[arg(long)]
+    pub keep_experiment: bool,
+
     #[command(flatten)]
     pub decision: DecisionArgs,
 }
@@ -79,9 +83,10 @@ pub struct DecisionArgs {
 }
 
 impl DecisionArgs {
-    fn decision(&self, force: bool) -> Decision {
+    fn decision(&self) -> Decision {
         Decision {
-            force,
+            force: false,
+            keep_experiment: false,
             by: self.by.clone().unwrap_or_else(operator),
             reason: self.reason.clone(),
         }
@@ -111,7 +116,12 @@ pub(super) async fn run(
             print(global.json, &shown, &describe(&shown)?)
         }
         ModelsCommand::Promote(args) => {
-            let (version, decision) = (args.version, args.decision.decision(args.force));
+            let version = args.version;
+            let decision = Decision {
+                force: args.force,
+                keep_experiment: args.keep_experiment,
+                ..args.decision.decision()
+            };
             let switched =
                 models::promote(store, version, &decision, &config.update, interrupt).await?;
             print(global.json, &switched, &outcome(&switched))
@@ -137,7 +147,7 @@ pub(super) async fn rollback(
     global: &GlobalArgs,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let decision = args.decision.decision(false);
+    let decision = args.decision.decision();
     let switched = models::rollback(store, args.to, &decision, &config.update, interrupt).await?;
     print(global.json, &switched, &outcome(&switched))
 }
@@ -147,7 +157,13 @@ fn outcome(switched: &Switched) -> String {
         version,
         previous_version,
         ended_experiment,
+        held_back_by,
     } = *switched;
+    if let Some(id) = held_back_by {
+        return format!(
+            "readers still see version {version}: another one would end experiment {id}"
+        );
+    }
     let switched = match previous_version {
         Some(previous) if previous == version => format!("version {version} is active already"),
         Some(previous) => format!("readers were switched from version {previous} to {version}"),

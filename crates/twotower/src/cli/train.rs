@@ -56,7 +56,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub update_db: bool,
 
-    /// With --update-db: make the model active although the quality gate refuses it; the history says so
+    /// With --update-db: make the model active although the quality gate refuses it, which the history tells, or an experiment ends with it
     #[arg(long, requires = "update_db")]
     pub force: bool,
 

@@ -31,7 +31,7 @@ pub struct UpdateArgs {
     #[arg(long)]
     pub no_activate: bool,
 
-    /// Make a version active although the quality gate refuses it; the history says so
+    /// Make a version active although the quality gate refuses it, which the history tells, or an experiment ends with it
     #[arg(long)]
     pub force: bool,
 

@@ -111,6 +111,10 @@ fn line_ends(bytes: &[u8]) -> u64 {
 /// a later row's make a field by all rules; but then each line between them has as many separators as a row has, but for a few rows that are
 /// wrong by themselves.
 fn rows_in_quotes(record: &ByteRecord, line: u64, delimiter: u8) -> Option<(u64, u64)> {
+    // One separator a line is nothing that texts have not, too.
+    if record.len() < 3 {
+        return None;
+    }
     let mut opened = line;
     for (index, field) in record.iter().enumerate() {
         let closed = opened + line_ends(field);

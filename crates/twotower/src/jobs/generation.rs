@@ -3,6 +3,7 @@
 use super::check::{Expected, VectorFault, check_vectors};
 use super::gate::{Challenger, Gate};
 use super::identity::operator;
+use super::models::experiment_against;
 use super::{JobError, Retry, index};
 use crate::config::Update;
 use anyhow::{Context, ensure};
@@ -207,14 +208,14 @@ impl Generation<'_> {
         verdict: Option<&Verdict>,
     ) -> anyhow::Result<Completed> {
         let (store, version) = (self.store, self.version);
-        let running = self
+        let experiment = self
             .retry
-            .run("look for an experiment", || store.running_experiment())
+            .run("look for an experiment", || {
+                experiment_against(store, self.active)
+            })
             .await
             .context("look for an experiment")?;
-        let held_back_by = running
-            .filter(|_| switching.switch && !switching.force)
-            .map(|experiment| experiment.id);
+        let held_back_by = experiment.filter(|_| switching.switch && !switching.force);
         let refused = verdict.filter(|verdict| !verdict.passed());
         if !switching.switch || held_back_by.is_some() || (refused.is_some() && !switching.force) {
             let candidate = || store.set_model_state(version, ModelState::Candidate);

@@ -74,6 +74,8 @@ pub struct Decision {
     pub reason: String,
     /// In spite of a refusal by the quality gate.
     pub force: bool,
+    /// Only if no experiment ends with it.
+    pub keep_experiment: bool,
 }
 
 /// What readers see, and what they saw before.
@@ -85,6 +87,8 @@ pub struct Switched {
     pub previous_version: Option<i64>,
     /// The experiment that ended, since it compared with the version before.
     pub ended_experiment: Option<i64>,
+    /// The experiment that would have ended, so that nothing was done.
+    pub held_back_by: Option<i64>,
 }
 
 /// Makes a complete version active, if its vectors are there and good.
@@ -158,6 +162,7 @@ async fn switch(
         version,
         previous_version: active,
         ended_experiment: None,
+        held_back_by: None,
     };
     match record.state {
         ModelState::Active => return Ok(switched),
@@ -167,6 +172,14 @@ async fn switch(
     if let Some(at) = record.pruned_at_us {
         let on = day(at);
         return Err(VectorFault::Pruned { version, on }.into());
+    }
+    if decision.keep_experiment {
+        let experiment = experiment_against(store, active).await?;
+        if experiment.is_some() {
+            switched.version = active.unwrap_or(version);
+            switched.held_back_by = experiment;
+            return Ok(switched);
+        }
     }
     // All vectors are read; who has asked to stop meanwhile wants no switch.
     let checked = check_vectors(store, version, record.embedding_dim, None);
@@ -184,6 +197,16 @@ async fn switch(
     };
     switched.ended_experiment = store.activate_model(&activation).await?;
     Ok(switched)
+}
+
+/// The experiment that compares with the active version and ends when another one becomes active.
+pub(super) async fn experiment_against(
+    store: &Store,
+    active: Option<i64>,
+) -> Result<Option<i64>, StoreError> {
+    let running = store.running_experiment().await?;
+    let compares = running.filter(|experiment| Some(experiment.control) == active);
+    Ok(compares.map(|experiment| experiment.id))
 }
 
 /// What the quality gate said when it refused the version.

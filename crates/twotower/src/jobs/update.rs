@@ -188,7 +188,7 @@ pub async fn update(
         Publishing::Begun(publisher) => {
             let store = publisher.store().clone();
             // On the heap: it holds what every step of an update needs.
-            let report = publisher.publish(Box::pin(run(&store).run())).await;
+            let report = publisher.publish(Box::pin(run(&store).run_all())).await;
             report.map(Updated::Done)
         }
     }
@@ -204,6 +204,23 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// One update, and another one of what readers go on to see if a new version is held back.
+    async fn run_all(&self) -> anyhow::Result<UpdateReport> {
+        let mut report = self.run().await?;
+        // A version that was named is all that was asked for.
+        if report.held_back_by.is_some() && !model_files::is_model(&self.options.model_path) {
+            let served = self.run().await?;
+            tracing::info!(
+                "model {}, which readers see: videos {}; users {}",
+                served.version,
+                served.videos,
+                served.users
+            );
+            report.challenger = served.challenger;
+        }
+        Ok(report)
+    }
+
     async fn run(&self) -> anyhow::Result<UpdateReport> {
         let started = Instant::now();
         let (store, retry, mode) = (self.store, &self.retry, self.options.mode);

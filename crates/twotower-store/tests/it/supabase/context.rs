@@ -113,7 +113,7 @@ async fn wide_vectors_are_fewer() {
     .await;
     let mut bob = Person::user(&url, BOB).await;
     let context = bob.value("recommendation_context()").await.unwrap();
-    assert_eq!(decoded(&context["likes"]).len(), 1280 * 2000);
+    assert_eq!(decoded(&context["likes"]).len(), 1000 * 2000);
 }
 
 /// By it a function tells whether the model of its bucket is the one whose vectors are here.

@@ -89,7 +89,7 @@ async fn they_are_told_the_same() {
     }
 }
 
-/// What is no UUID is named, and nothing is guessed.
+/// What is no UUID is named, and nothing is guessed; it is a matter of whoever liked it.
 #[tokio::test]
 async fn other_texts_are_refused() {
     let url = Place::Plain.empty().await;
@@ -111,4 +111,16 @@ async fn other_texts_are_refused() {
         assert_eq!(code, "22P02", "{call}: {message}");
         assert!(message.contains("film-1"), "{call}: {message}");
     }
+    // Nobody else's likes are the worse for it.
+    let popular = "SELECT * FROM recommend_videos()";
+    let mut bob = Person::user(&url, BOB).await;
+    execute(
+        &url,
+        "DELETE FROM user_embeddings; DELETE FROM twotower.video_popularity",
+    )
+    .await;
+    assert!(!bob.rows(popular).await.unwrap().is_empty());
+    execute(&url, "SELECT twotower.refresh_statistics()").await;
+    let mut bob = Person::user(&url, BOB).await;
+    assert!(!bob.rows(popular).await.unwrap().is_empty());
 }

@@ -274,8 +274,20 @@ impl Retraining<'_, '_> {
             }
         }
         let version = version.to_string();
-        let words = ["models", "promote", &version, "--reason", "retrain"];
-        self.steps.step(&words, Waiting::WhileThereIsTime).await?;
+        let words = [
+            "models",
+            "promote",
+            &version,
+            "--reason",
+            "retrain",
+            "--keep-experiment",
+        ];
+        let promoted = self.steps.step(&words, Waiting::WhileThereIsTime).await?;
+        if let Some(id) = promoted["held_back_by"].as_i64() {
+            tracing::warn!(
+                "version {version} stays a candidate, since making it active would end experiment {id}"
+            );
+        }
         Ok(())
     }
 

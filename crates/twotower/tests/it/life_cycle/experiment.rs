@@ -71,6 +71,13 @@ fn what_is_trained_meanwhile_waits_and_who_switches_readers_ends_it() {
         assert_eq!((version, active), (&json!(three), &json!(one)));
         assert_eq!(waiting["activated"], false);
         assert_eq!(waiting["held_back_by"], 1);
+        // What readers see is seen to all the same.
+        assert_eq!(waiting["challenger"]["version"], two);
+        let held = place.json("models promote 3 --keep-experiment");
+        assert_eq!(
+            (&held["version"], &held["held_back_by"]),
+            (&json!(one), &json!(1))
+        );
         let again = place.run("update --model-path models/3");
         let text = String::from_utf8(again.stdout).unwrap();
         assert!(text.contains("would end experiment 1"), "{text}");

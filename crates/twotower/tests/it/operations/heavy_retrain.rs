@@ -77,6 +77,24 @@ fn a_retraining_ends_with_a_model_that_is_served_and_published() {
 }
 
 #[test]
+fn an_experiment_goes_on() {
+    let place = place();
+    place.json("train");
+    place.json("update --model-path models/2 --no-activate");
+    place.json("experiment start --challenger 2");
+    let ran = place.json("run retrain");
+    assert_eq!(
+        (&ran["state"], &ran["model_version"]),
+        (&json!("succeeded"), &json!(3)),
+        "{ran}"
+    );
+    let states = [(3, "candidate"), (2, "candidate"), (1, "active")];
+    let states = states.map(|(version, state)| (version, state.to_owned()));
+    assert_eq!(registered(&place), states);
+    assert_eq!(place.json("experiment stop"), json!({"stopped": 1}));
+}
+
+#[test]
 fn a_refused_model_is_neither_published_nor_served() {
     let place = place();
     place.json("keys generate --output signing.key");
