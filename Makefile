@@ -64,7 +64,7 @@ test-docs: ## flags and commands in the Markdown files, and the blocks that can 
 test-deploy: ## what is under deploy/: linted, packaged, unpacked, held against systemd and the schemas of Kubernetes; Prometheus' rules and their tests
 	scripts/promtool check config --syntax-only deploy/prometheus/prometheus.yml
 	scripts/promtool check rules deploy/prometheus/alerts.yml
-	scripts/promtool test rules deploy/prometheus/alerts.test.yml
+	scripts/promtool test rules deploy/prometheus/*.test.yml
 	cargo build --workspace --tests --locked
 	tests/deploy/lint
 	tests/deploy/check_cron

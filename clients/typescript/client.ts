@@ -45,7 +45,7 @@ export class TwoTowerError extends Error {
     readonly code: ErrorCode | "unexpected",
     message: string,
     readonly requestId: string | null,
-    /** When to try again, if the server says so. */
+    /** When to try again, if the server, or what stands in front of it, says so in seconds. */
     readonly retryAfterSeconds: number | null,
   ) {
     super(message);
@@ -59,8 +59,9 @@ export class TwoTowerError extends Error {
 
 /** What an answer without the body that was asked for says. */
 function refusal({ status, headers }: Response, text: string): TwoTowerError {
-  const retryAfter = Number(headers.get("retry-after") ?? NaN);
-  const retryAfterSeconds = Number.isFinite(retryAfter) ? retryAfter : null;
+  const retryAfter = headers.get("retry-after") ?? "";
+  // A date, which proxies may send as well, is left to the caller's own patience.
+  const retryAfterSeconds = /^\d+$/.test(retryAfter) ? Number(retryAfter) : null;
   const requestId = headers.get("x-request-id");
   const body = parsed(text) as Partial<ErrorBody> | null | undefined;
   // Others in front of the server may say `error` and mean something else.

@@ -77,6 +77,16 @@ Deno.test("what stands in front of the server is told from it", async () => {
   }
 });
 
+Deno.test("a time to wait is a number of seconds or none", async () => {
+  const none = ["", "-1", "1.5", "0x10", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"].map((text) => [text, null] as const);
+  for (const [header, seconds] of [["120", 120] as const, ["0", 0] as const, ...none]) {
+    const answer = () => new Response("busy", { status: 503, headers: { "Retry-After": header } });
+    const { outcome } = await asked(answer, (client) => client.recommend());
+    assert(outcome instanceof TwoTowerError);
+    assert.equal(outcome.retryAfterSeconds, seconds, header);
+  }
+});
+
 Deno.test("a call ends at its deadline and when its caller wants it to", async () => {
   const never: typeof fetch = (_, { signal } = {}) =>
     new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));

@@ -5,7 +5,7 @@ use anyhow::{Context, bail, ensure};
 use datafusion::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Begins the names of what is no part of the result.
@@ -48,6 +48,17 @@ impl Output {
             "{} exists already and stays as it is: remove it, or name another folder",
             to.display()
         );
+        // An empty folder gives way at once: what is mounted there, or is a link, could not be replaced in the end either.
+        if let Err(error) = fs::remove_dir(&to)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error).with_context(|| {
+                format!(
+                    "{} exists already, and the result cannot take its place: name a folder inside it",
+                    to.display()
+                )
+            });
+        }
         let folder = parent.join(format!(".{name}.unfinished"));
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         let lock = folder.join(LOCK);
@@ -130,7 +141,6 @@ impl Output {
         file.finish()?;
         fs::remove_file(self.folder.join(LOCK)).with_context(|| self.name())?;
         sync(&self.folder)?;
-        // An empty folder of the name gives way to the new one.
         fs::rename(&self.folder, &self.to)
             .with_context(|| format!("rename {} to {}", self.name(), self.to.display()))?;
         if let Some(parent) = self.to.parent() {
@@ -224,5 +234,21 @@ mod tests {
         let error = Output::create(&to).unwrap_err().to_string();
         assert!(error.contains("exists already"), "{error}");
         assert_eq!(fs::read_dir(root.path().join("deep")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_empty_folder_gives_way_and_a_link_to_one_is_refused_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let to = root.path().join("empty");
+        fs::create_dir(&to).unwrap();
+        let output = Output::create(&to).unwrap();
+        output.finish("m.json", &serde_json::json!({})).unwrap();
+        assert!(to.join("m.json").exists());
+        let (target, link) = (root.path().join("target"), root.path().join("link"));
+        fs::create_dir(&target).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let error = Output::create(&link).unwrap_err().to_string();
+        assert!(error.contains("name a folder inside it"), "{error}");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 3);
     }
 }

@@ -39,6 +39,7 @@ use packer::Packer;
 use shard::{Packed, ShardWriter};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use twotower_core::feature::Catalogue;
@@ -51,12 +52,12 @@ const WAITING: usize = 16;
 pub struct Arguments {
     #[command(flatten)]
     source: SourceArguments,
-    /// Folder to write, which must not exist yet
+    /// Folder to write, which must not exist yet or be empty
     #[arg(long, value_name = "FOLDER")]
     to: PathBuf,
     #[command(flatten)]
     engine: EngineArguments,
-    /// Leave out likes and skips older than this, counted back from the latest
+    /// Leave out likes and skips older than this, counted back from the latest that is not dated in the future
     #[arg(long, value_name = "N")]
     max_age_days: Option<u32>,
     /// Rows of a shard, at least: a user is never cut over two
@@ -135,7 +136,8 @@ async fn pack(
             None => output.folder().to_owned(),
             Some(_) => age::folder(&output)?,
         };
-        let mut packer = Packer::new(&catalogue, ShardWriter::new(&folder, shard_rows));
+        let shards = ShardWriter::new(&folder, shard_rows).at(now_us());
+        let mut packer = Packer::new(&catalogue, shards);
         merge.rows(|row| packer.push(row))?;
         let (packed, orphans) = packer.finish()?;
         let packed = match max_age_days {
@@ -151,6 +153,12 @@ async fn pack(
         reading.await.context("read the sorted rows")?;
     }
     packed
+}
+
+/// Microseconds since 1970.
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as i64)
 }
 
 /// Hands the batches of a stream on, until it ends, fails or nobody takes them.

@@ -26,6 +26,8 @@ from webdriver import Browser  # noqa: E402
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGE = os.path.join(ROOT, "clients/example")
 KEY = "sb_publishable_of-a-test"
+# A name of this machine that the page must not take for it.
+HOST = "app.example"
 EMAIL, PASSWORD = "viewer@example.org", "a test's password"
 IDS = "return [...document.querySelectorAll('#videos > li')].map(item => item.dataset.video)"
 STATUS = "return document.querySelector('#status').textContent"
@@ -208,6 +210,23 @@ def unreachable(browser, page):
         browser.wait("an error in words", f"{PROBLEM}.includes('cannot be reached')")
 
 
+def strangers_links(browser, page):
+    """A link decides where passwords go on the machine that the page is tried out on, and only to that machine."""
+    settings = "return import('/config.js').then(it => [it.baseUrl, it.publishableKey])"
+    own = ["http://127.0.0.1:8080", ""]
+    for origin, address, expected in (
+        (page, page, [page, KEY]),
+        (page, "https://elsewhere.example", own),
+        (page, "http://127.0.0.1.elsewhere.example", own),
+        (page, "//elsewhere.example", own),
+        (page.replace("127.0.0.1", HOST), page, own),
+        (page.replace("127.0.0.1", HOST), "https://elsewhere.example", own),
+    ):
+        browser.open(f"{origin}/?baseUrl={address}&publishableKey={KEY}")
+        found = browser.script(settings)
+        check(found == expected, f"{found} for a page of {origin} that is opened with {address}")
+
+
 def main():
     serve, token, other_token = sys.argv[1:4]
     folder = sys.argv[4] if len(sys.argv) > 4 else "target/screenshots"
@@ -216,7 +235,7 @@ def main():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     page = f"http://127.0.0.1:{server.server_port}"
-    with Browser(os.environ["CHROMIUM"], os.environ["CHROMEDRIVER"]) as browser:
+    with Browser(os.environ["CHROMIUM"], os.environ["CHROMEDRIVER"], [f"--host-resolver-rules=MAP {HOST} 127.0.0.1"]) as browser:
         browser.size(1280, 800)
         try:
             by_token(browser, page, serve, token, folder)
@@ -225,6 +244,7 @@ def main():
             refused = [message for message in complaints if "status of 40" in message]
             check(len(complaints) == len(refused) == 2, "the browser's console tells the two refusals and nothing else: " + "\n".join(complaints))
             unreachable(browser, page)
+            strangers_links(browser, page)
         except Exception:
             browser.screenshot(os.path.join(folder, "example-failure.png"))
             print("\n".join(entry["message"] for entry in browser.log()), file=sys.stderr)

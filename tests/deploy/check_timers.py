@@ -1,4 +1,4 @@
-"""Every place that says when jobs run, and for how long, fits the defaults in the source: timers, units, and the configuration beside them."""
+"""Every place that says when jobs run, and for how long, fits the defaults in the source: timers, units, crontabs, and the configuration beside them."""
 
 import re
 import sys
@@ -7,6 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
 JOBS = ["update", "retrain", "maintain", "backup"]
+# A line of cron: the five fields, the user in a file of /etc/cron.d, and a script.
+CRON_LINE = re.compile(r"^(\S+(?: \S+){4}) +(?:twotower +)?/\S+/(run_batch_update\.sh|full_retrain\.sh|job\.sh \w+) >>", re.M)
+SCRIPTS = {"run_batch_update.sh": "update", "full_retrain.sh": "retrain"}
 
 
 def calendar(cron):
@@ -47,6 +50,13 @@ def problems():
             found = re.search(rf'^{job} = "([^"]*)"', text, re.M)
             if not found or found[1] != expected[job]:
                 yield f"deploy/{name}: {job} is not {expected[job]}"
+    # One that is left out counts as missed from the second day on.
+    for name in ("deploy/cron/crontab", "docs/deployment.md", "docs/deployment.ja.md"):
+        lines = CRON_LINE.findall((ROOT / name).read_text(encoding="utf-8"))
+        when = {SCRIPTS.get(script, script.removeprefix("job.sh ")): fields for fields, script in lines}
+        for job in JOBS:
+            if when.get(job) != expected[job]:
+                yield f"{name}: {job} is at {when.get(job)}, by default it is {expected[job]}"
 
 
 found = list(problems())

@@ -54,6 +54,8 @@ pub enum TwoTowerError {
         status: u16,
         /// The beginning of it.
         text: String,
+        /// When to try again, if it says so.
+        retry_after_s: Option<u64>,
     },
     /// No answer in time, or none at all.
     #[error(transparent)]
@@ -61,6 +63,18 @@ pub enum TwoTowerError {
     /// A request that cannot be sent, such as one with a score that is not finite.
     #[error("the request cannot be written as JSON: {0}")]
     Request(serde_json::Error),
+}
+
+impl TwoTowerError {
+    /// Seconds after which to try again, if whoever refused says so in seconds: the server or what stands in front of it.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Refused { retry_after_s, .. } | Self::Unexpected { retry_after_s, .. } => {
+                *retry_after_s
+            }
+            Self::Http(_) | Self::Request(_) => None,
+        }
+    }
 }
 
 impl TwoTower {
@@ -171,15 +185,18 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 
 fn refusal(status: StatusCode, headers: &HeaderMap, text: &str) -> TwoTowerError {
     let status = status.as_u16();
+    // A date, which proxies may send as well, is left to the caller's own patience.
+    let retry_after_s = header(headers, "retry-after").and_then(|text| text.parse().ok());
     match serde_json::from_str::<ErrorBody>(text) {
         Ok(body) => TwoTowerError::Refused {
             status,
             details: body.error,
-            retry_after_s: header(headers, "retry-after").and_then(|text| text.parse().ok()),
+            retry_after_s,
         },
         Err(_) => TwoTowerError::Unexpected {
             status,
             text: text.chars().take(200).collect(),
+            retry_after_s,
         },
     }
 }

@@ -98,6 +98,11 @@ kernel! {
 }
 
 kernel! {
+    /// [`decay_and_add`] of one x after the other, each as long as the sum, to the bit, while the sum stays in registers.
+    decay_and_add_all(decay: f32, xs: &[&[f32]], sum: &mut [f32])
+}
+
+kernel! {
     /// x ← exp(x + bias - shift), both slices of equal length; returns the sum. See [`exp`] for its error.
     exp_sum(x: &mut [f32], bias: &[f32], shift: f32) -> f32
 }
@@ -210,6 +215,9 @@ pub mod scalar {
     use super::{AdamStep, LANES, Rows};
     use crate::tower::GELU_SLOPE;
 
+    /// As many columns of a sum at a time as there are registers for, so that each is written once.
+    const COLUMNS: usize = 8 * LANES;
+
     /// See [`super::dot`].
     #[inline(always)]
     pub fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -241,6 +249,26 @@ pub mod scalar {
         }
     }
 
+    /// See [`super::decay_and_add_all`].
+    #[inline(always)]
+    pub fn decay_and_add_all(decay: f32, xs: &[&[f32]], sum: &mut [f32]) {
+        let (blocks, rest) = sum.as_chunks_mut::<COLUMNS>();
+        let done = blocks.len() * COLUMNS;
+        for (n, block) in blocks.iter_mut().enumerate() {
+            let mut sums = *block;
+            for x in xs {
+                decay_and_add(decay, &x[n * COLUMNS..][..COLUMNS], &mut sums);
+            }
+            *block = sums;
+        }
+        if rest.is_empty() {
+            return;
+        }
+        for x in xs {
+            decay_and_add(decay, &x[done..], rest);
+        }
+    }
+
     /// See [`super::exp_sum`].
     #[inline(always)]
     pub fn exp_sum(x: &mut [f32], bias: &[f32], shift: f32) -> f32 {
@@ -268,8 +296,6 @@ pub mod scalar {
     /// See [`super::weighted_sum`].
     #[inline(always)]
     pub fn weighted_sum(table: Rows<'_>, rows: &[u32], weights: &[f32], sum: &mut [f32]) {
-        // As many columns at a time as there are registers for, so that each sum is written once.
-        const COLUMNS: usize = 8 * LANES;
         // Rows asked for before they are due: they lie scattered in a table that is larger than the caches near by.
         const ROWS_AHEAD: usize = 4;
         let (blocks, rest) = sum.as_chunks_mut::<COLUMNS>();
@@ -391,6 +417,14 @@ mod tests {
             decay_and_add(alpha, &a, &mut x);
             scalar::decay_and_add(alpha, &a, &mut y);
             prop_assert_eq!(&x, &y);
+            let (rows, mut z) = ([&a[..], &b, &a], x.clone());
+            for row in rows {
+                scalar::decay_and_add(alpha, row, &mut z);
+            }
+            decay_and_add_all(alpha, &rows, &mut x);
+            scalar::decay_and_add_all(alpha, &rows, &mut y);
+            prop_assert_eq!(&x, &y);
+            prop_assert_eq!(&x, &z);
             prop_assert_eq!(exp_sum(&mut x, &a, alpha).to_bits(), scalar::exp_sum(&mut y, &a, alpha).to_bits());
             prop_assert_eq!(&x, &y);
             let bytes: Vec<u8> = a.iter().map(|x| (x * 7.0) as i32 as u8).collect();

@@ -2,6 +2,7 @@
 
 use crate::kernel;
 use rand::{Rng, RngExt};
+use std::sync::Arc;
 
 /// Not a candidate of this step.
 const ABSENT: u32 = u32::MAX;
@@ -37,10 +38,12 @@ impl Candidates {
 /// Draws candidates. Scoring each distinct video once and adding the log of how often it was drawn equals scoring every
 /// draw; subtracting the log of how often it was to be expected makes the sampled softmax an estimate of the full one
 /// (Bengio & Senécal 2008; Yi et al. 2019, for in-batch negatives; the expectation here is that of the mixture).
+///
+/// Its clones share what is known of the videos; each remembers the candidates that it drew last.
 #[derive(Debug, Clone)]
 pub struct CandidateSampler {
     /// Share of each video among the training likes, `[V]`.
-    target_share: Vec<f32>,
+    target_share: Arc<[f32]>,
     /// Share of one like: 1 / training likes.
     one_like: f32,
     options: SamplerOptions,

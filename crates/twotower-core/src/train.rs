@@ -14,6 +14,8 @@ mod marks;
 
 mod memory;
 
+mod plan;
+
 mod read_ahead;
 
 mod run;

@@ -15,7 +15,7 @@ const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
 
 /// Protobuf refuses messages from 2 GiB on.
-const MAX_BYTES: usize = i32::MAX as usize;
+pub(crate) const MAX_BYTES: usize = i32::MAX as usize;
 
 /// A value inside a graph, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,16 @@
 use crate::OnnxError;
-use crate::builder::{Attribute, Axis, Element, GraphBuilder};
+use crate::builder::{Attribute, Axis, Element, GraphBuilder, MAX_BYTES};
 use crate::head::{self, HeadShape};
 use twotower_core::feature::NUMERIC_FEATURES;
+use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::matrix::Matrix;
 use twotower_core::model::Model;
 
 const BATCH: Axis = Axis::Dynamic("batch");
 const TERMS: Axis = Axis::Dynamic("terms");
+
+/// More than all of the file but its weights.
+const GRAPH_BYTES: u64 = 1 << 16;
 
 /// The item tower as an ONNX file: `video_row` int64 `[batch]`, `term_rows` int64 `[batch, terms]`, `term_weights` float
 /// `[batch, terms]` and `numeric` float `[batch, 3]` → `video_vector` float `[batch, d]`, rows of unit norm.
@@ -99,4 +103,65 @@ pub fn item_tower(model: &Model, metadata: &[(&str, &str)]) -> Result<Vec<u8>, O
     ];
     entries.extend_from_slice(metadata);
     graph.finish(&entries)
+}
+
+/// Whether [`item_tower`] can write a model whose two tables have `rows` rows together, so that it is known before there is one.
+///
+/// # Errors
+/// [`OnnxError::TooLarge`] past 2 GiB.
+pub fn check_item_tower(rows: usize, hyperparameters: &Hyperparameters) -> Result<(), OnnxError> {
+    let dim = hyperparameters.embedding_dim as u64;
+    let hidden = hyperparameters.item_hidden as u64;
+    let inputs = 2 * dim + NUMERIC_FEATURES as u64;
+    let head = inputs * (hidden + dim) + hidden * (1 + dim) + dim;
+    let numbers = dim.saturating_mul(rows as u64).saturating_add(head);
+    let bytes = numbers.saturating_mul(4).saturating_add(GRAPH_BYTES);
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if bytes > MAX_BYTES {
+        return Err(OnnxError::TooLarge {
+            bytes,
+            limit: MAX_BYTES,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions};
+
+    #[test]
+    fn what_is_known_beforehand_is_just_above_what_is_written() {
+        let hyperparameters = Hyperparameters {
+            embedding_dim: 24,
+            item_hidden: 40,
+            ngram_buckets: 100,
+            ..Hyperparameters::default()
+        };
+        let options = PreprocessingOptions {
+            min_term_videos: 1,
+            ngram_buckets: 100,
+        };
+        let catalogue = Catalogue::new([]).unwrap();
+        let preprocessing = Preprocessing::fit(&catalogue, |_| true, options);
+        let model = Model::zeros(hyperparameters.clone(), preprocessing);
+        let written = item_tower(&model, &[("model_version", "9223372036854775807")]).unwrap();
+        // The largest number of rows that fits, and how much room that leaves for this model's 101 rows.
+        let row = 4 * hyperparameters.embedding_dim;
+        let fits = |rows| check_item_tower(rows, &hyperparameters).is_ok();
+        let (mut most, mut too_many) = (0, MAX_BYTES);
+        while too_many - most > 1 {
+            let middle = most.midpoint(too_many);
+            if fits(middle) {
+                most = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        let known = MAX_BYTES - (most - 101) * row;
+        assert!(written.len() <= known, "{} {known}", written.len());
+        assert!(known <= written.len() + GRAPH_BYTES as usize + row);
+        assert!(!fits(usize::MAX));
+    }
 }

@@ -21,7 +21,7 @@ mod item;
 
 mod user;
 
-pub use item::item_tower;
+pub use item::{check_item_tower, item_tower};
 pub use user::user_tower;
 
 use thiserror::Error;

@@ -76,6 +76,21 @@ pub enum StoreError {
         /// What the driver said the last time.
         source: sqlx::Error,
     },
+    /// Tables of the application's have ids that are no uuid, and others are missing which migrations could make for uuid alone. Nothing was
+    /// applied.
+    #[error(
+        "{} and not uuid, so that the migrations cannot make {}: create {} first, with ids of that type (docs/supabase.md, \"Migrations\"); \
+         nothing was applied",
+        ids.join(", "),
+        tables.join(", "),
+        if tables.len() == 1 { "that table" } else { "these tables" }
+    )]
+    MissingTables {
+        /// Which are missing.
+        tables: Vec<String>,
+        /// Which ids are of which type.
+        ids: Vec<String>,
+    },
     /// The server takes no writes: it is a replica, or has become one.
     #[error("the database server takes no writes, as a replica does: {0}")]
     ReadOnly(#[source] sqlx::Error),

@@ -140,6 +140,12 @@ impl Experiment {
         }
     }
 
+    /// Whether it compares with `active`, the version that readers see: what the challenger is tried against, and what ends it when another
+    /// one takes its place. One whose control is not active any more is nobody's.
+    pub fn is_against(&self, active: Option<i64>) -> bool {
+        active == Some(self.control)
+    }
+
     /// Version that a user gets.
     pub fn version(&self, user: Uuid) -> i64 {
         match self.arm(user) {
@@ -206,6 +212,13 @@ mod tests {
             .iter()
             .fold(0_u16, |word, &arm| word << 1 | u16::from(arm));
         assert_eq!(word, 0x708e, "{word:#06x}");
+    }
+
+    #[test]
+    fn it_is_against_its_control_alone() {
+        let experiment = experiment(0.5, 7);
+        assert!(experiment.is_against(Some(1)));
+        assert!(!experiment.is_against(Some(2)) && !experiment.is_against(None));
     }
 
     #[test]

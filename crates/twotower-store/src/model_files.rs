@@ -16,7 +16,7 @@ mod write;
 pub use copy::copy;
 pub use read::{is_model, load, load_optimizer, manifest, resolve, versions};
 pub use remove::{removable, remove, remove_rest};
-pub use write::{Unfinished, save};
+pub use write::{Unfinished, check_size, save};
 
 pub(crate) use read::{checksum_holds, parse_manifest};
 pub(crate) use write::{at, sync_folder};
@@ -225,6 +225,23 @@ pub enum ModelFilesError {
         file: &'static str,
         /// What is wrong.
         source: OnnxError,
+    },
+    /// A model with so many rows cannot be written.
+    #[error(
+        "the model would have {rows} rows of {embedding_dim} numbers for videos, terms and n-grams, {gb:.2} GB, and {ITEM_TOWER} holds at most {most_gb:.2} GB: \
+         lower embedding_dim or ngram_buckets, or raise min_users or min_term_videos, so that fewer videos and terms have a row of their own",
+        gb = *bytes as f64 / 1e9,
+        most_gb = *limit as f64 / 1e9
+    )]
+    TooLarge {
+        /// Of both tables.
+        rows: usize,
+        /// Numbers of a row.
+        embedding_dim: usize,
+        /// Size that the file would have.
+        bytes: usize,
+        /// Largest size allowed.
+        limit: usize,
     },
     /// The model cannot be written.
     #[error("cannot write {file}: {reason}")]

@@ -295,7 +295,7 @@ impl Store {
 
     /// Makes a version the one that readers see and retires the previous one, in one transaction that also records by whom
     /// and why. Nothing happens if it is active already. An experiment that runs ends with it, since it compared with the previous
-    /// version; its number is returned.
+    /// version; its number is returned, also by another call after the answer to the first one was lost.
     pub async fn activate_model(&self, activation: &Activation) -> Result<Option<i64>, StoreError> {
         call!(
             self,

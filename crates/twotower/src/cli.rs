@@ -58,6 +58,7 @@ use crate::jobs::storage::StorageUsage;
 use crate::operations::RunError;
 use crate::serve::{UsageError, auth};
 use clap::Parser;
+use output::Logging;
 use std::process::ExitCode;
 use twotower_core::hyperparameters::HyperparameterError;
 use twotower_store::StoreError;
@@ -69,7 +70,8 @@ use twotower_store::model_storage::StorageError;
 /// 5 refused by the quality gate, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let log_file = match output::start_logging(&cli.global) {
+    let Logging { lines, file } = output::start_logging(&cli.global);
+    let log_file = match file {
         Ok(log_file) => log_file,
         Err(error) => {
             tracing::error!("{}", output::said(&error));
@@ -86,14 +88,16 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(commands::run(cli, log_file)) {
+    let code = match runtime.block_on(commands::run(cli, log_file)) {
         Ok(()) if output::lost() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", output::said(&error));
             exit_code(&error)
         }
-    }
+    };
+    lines.flush();
+    code
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {

@@ -10,14 +10,15 @@ pub use file::WrittenFile;
 pub(crate) use file::{PSEUDONYMS, USERS_KEY, hex};
 
 use crate::jobs::{Interrupt, JobError};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use table::{InteractionRows, Table, Tables, VideoRows};
 use twotower_core::feature::Video;
-use twotower_store::model_files::Unfinished;
+use twotower_store::model_files::{ModelFilesError, Unfinished};
 use twotower_store::{InteractionKind, InteractionRow, SnapshotOptions, Source, SourceSink, Store};
 
 /// Version of the folder's layout.
@@ -32,7 +33,7 @@ const PROGRESS_ROWS: u64 = 10_000;
 /// What to export, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportOptions {
-    /// A folder that is not there yet, or is empty.
+    /// A folder that is not there yet, or is empty and can be replaced.
     pub to: PathBuf,
     /// Leave out likes and skips older than so many days before the latest one.
     pub max_age_days: Option<u32>,
@@ -100,12 +101,6 @@ pub async fn export(
             to.display()
         );
     }
-    if std::fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!(
-            "{} holds something already: name a new folder with --to",
-            to.display()
-        );
-    }
     let parent = match to.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -113,6 +108,8 @@ pub async fn export(
     std::fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
     let name = to.file_name();
     let name = name.with_context(|| format!("{} is no name of a folder", to.display()))?;
+    let target = parent.join(name);
+    make_way(&target)?;
     let folder = Unfinished::create(parent, 0).context("begin the export")?;
     let mut sink = Sink::create(folder.path(), options, progress)?;
     let read = SnapshotOptions {
@@ -141,12 +138,38 @@ pub async fn export(
     manifest.push(b'\n');
     file::write_private(&folder.path().join(MANIFEST), &manifest)
         .with_context(|| format!("write {MANIFEST}"))?;
-    folder
-        .finish(&parent.join(name))
-        .context("give the folder its name")?;
+    folder.finish(&target).map_err(|error| match error {
+        ModelFilesError::Exists(path) => anyhow!(
+            "{} was made by somebody else meanwhile: export into another folder",
+            path.display()
+        ),
+        error => anyhow::Error::new(error).context("give the folder its name"),
+    })?;
     report.folder = Some(to.clone());
     report.seconds = Some(started.elapsed().as_secs_f64());
     Ok(report)
+}
+
+/// Takes an empty folder of the name away. One that cannot go, since something is mounted there or the name is a link, could not be
+/// replaced in the end either.
+fn make_way(to: &Path) -> anyhow::Result<()> {
+    if std::fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!(
+            "{} holds something already: name a new folder with --to",
+            to.display()
+        );
+    }
+    if let Err(error) = std::fs::remove_dir(to)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error).with_context(|| {
+            format!(
+                "{} is there already, and the export cannot take its place: name a folder inside it with --to",
+                to.display()
+            )
+        });
+    }
+    Ok(())
 }
 
 /// Where the rows go.

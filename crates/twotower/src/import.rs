@@ -73,6 +73,7 @@ pub async fn run(
     let mut known = None;
     for input in inputs {
         let known = match (input.names.kind, &known) {
+            (FileKind::Videos, _) if input.format == Format::JsonLines => videos(store).await?,
             (FileKind::Videos, _) => Arc::default(),
             (_, Some(known)) => Arc::clone(known),
             (_, None) => Arc::clone(known.insert(catalogue(store).await?)),
@@ -155,10 +156,15 @@ pub(crate) fn videos_of_parquet(path: &Path, take: impl FnMut(Video)) -> anyhow:
 
 /// Ids of all videos: a like of anything else is a fault that names its line, long before the database would refuse it.
 async fn catalogue(store: &Store) -> anyhow::Result<Arc<HashSet<uuid::Uuid>>> {
-    let titles = store.video_titles().await.context("read the catalogue")?;
+    let known = videos(store).await?;
     ensure!(
-        !titles.is_empty(),
+        !known.is_empty(),
         "the database has no videos yet, and a like needs its video: import videos first"
     );
+    Ok(known)
+}
+
+async fn videos(store: &Store) -> anyhow::Result<Arc<HashSet<uuid::Uuid>>> {
+    let titles = store.video_titles().await.context("read the catalogue")?;
     Ok(Arc::new(titles.into_iter().map(|(id, _)| id).collect()))
 }

@@ -44,6 +44,8 @@ mod publisher;
 
 mod retry;
 
+mod size;
+
 pub mod storage;
 
 mod train;

@@ -6,6 +6,8 @@ pub mod config;
 
 pub mod log_file;
 
+pub mod log_lines;
+
 pub mod progress;
 
 pub mod import;

@@ -18,7 +18,8 @@ pub(super) fn folder(output: &Output) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Writes those rows again that are at most `days` older than the latest, users being numbered anew.
+/// Writes those rows again that are at most `days` older than the latest that has come, users being numbered anew: one that is
+/// dated in the future makes nothing old.
 pub(super) fn cut(
     output: &Output,
     all: &Packed,
@@ -26,7 +27,9 @@ pub(super) fn cut(
     shard_rows: u64,
 ) -> anyhow::Result<Packed> {
     let from = output.folder().join(NAME);
-    let oldest = all.latest_at_us.unwrap_or(0) - i64::from(days) * DAY_US;
+    let oldest = all
+        .come_us
+        .map_or(i64::MIN, |come| come - i64::from(days) * DAY_US);
     let mut shards = ShardWriter::new(output.folder(), shard_rows);
     let mut current = None;
     let mut users = 0;

@@ -51,6 +51,8 @@ pub(super) struct Packed {
     pub(super) likes: u64,
     pub(super) skips: u64,
     pub(super) latest_at_us: Option<i64>,
+    /// The latest that had come when they were packed: not one that is dated in the future.
+    pub(super) come_us: Option<i64>,
     /// Likes in each [`Key::first_bucket`].
     pub(super) likes_by_time: Vec<u64>,
 }
@@ -59,6 +61,7 @@ pub(super) struct Packed {
 pub(super) struct ShardWriter {
     folder: PathBuf,
     shard_rows: u64,
+    now_us: i64,
     open: Option<SerializedFileWriter<OutputFile>>,
     /// Of the open file; its name is empty until it is closed.
     entry: ShardEntry,
@@ -72,6 +75,7 @@ impl ShardWriter {
         Self {
             folder: folder.to_owned(),
             shard_rows,
+            now_us: i64::MAX,
             open: None,
             entry: empty(),
             columns: Columns::default(),
@@ -82,9 +86,15 @@ impl ShardWriter {
                 likes: 0,
                 skips: 0,
                 latest_at_us: None,
+                come_us: None,
                 likes_by_time: vec![0; FIRST_BUCKETS],
             },
         }
+    }
+
+    /// The same, at this time: see [`Packed::come_us`].
+    pub(super) fn at(self, now_us: i64) -> Self {
+        Self { now_us, ..self }
     }
 
     pub(super) fn push(&mut self, row: Row) -> anyhow::Result<()> {
@@ -104,6 +114,9 @@ impl ShardWriter {
             packed.skips += 1;
         }
         packed.latest_at_us = packed.latest_at_us.max(Some(row.at_us));
+        if row.at_us <= self.now_us {
+            packed.come_us = packed.come_us.max(Some(row.at_us));
+        }
         self.entry.rows += 1;
         self.columns.push(row);
         if self.columns.len() == ROW_GROUP {

@@ -19,6 +19,8 @@ type Row = (i64, i64, i64, i64);
 
 const DAY_US: i64 = 86_400_000_000;
 const BEGIN_US: i64 = 1_700_000_000_000_000;
+/// In 2096.
+const FUTURE_US: i64 = 4_000_000_000_000_000;
 
 fn videos(count: i64) -> Vec<Video> {
     (0..count)
@@ -42,7 +44,11 @@ fn interactions(random: &mut Random, count: u64, users: u64, videos: u64) -> Vec
             } else {
                 90
             };
-            let at = BEGIN_US + day as i64 * DAY_US + random.below(20) as i64;
+            let begin = match random.below(500) {
+                0 => FUTURE_US,
+                _ => BEGIN_US,
+            };
+            let at = begin + day as i64 * DAY_US + random.below(20) as i64;
             let video = match random.below(10) {
                 0 => 1 + 3 * random.below(videos) as i64,
                 _ => 3 * random.below(videos) as i64,
@@ -72,7 +78,10 @@ fn reference(
         }
     }
     let latest = earliest.values().max().copied();
-    let oldest = max_age_days.map_or(0, |days| latest.unwrap_or(0) - days * DAY_US);
+    // What is dated in the future makes nothing old.
+    let come = earliest.values().filter(|at| **at < FUTURE_US).max();
+    let come = come.copied().unwrap_or(0);
+    let oldest = max_age_days.map_or(0, |days| come - days * DAY_US);
     earliest.retain(|_, at| *at >= oldest);
     let users: BTreeSet<i64> = earliest.keys().map(|key| key.0).collect();
     let users: BTreeMap<i64, i64> = users.into_iter().zip(0..).collect();

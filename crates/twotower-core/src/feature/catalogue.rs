@@ -64,6 +64,11 @@ impl Catalogue {
         self.rows.is_empty()
     }
 
+    /// Number of names that genres, makers, tags and performers have, each counted once.
+    pub fn names(&self) -> usize {
+        self.names.len()
+    }
+
     /// The videos in ascending order of id.
     pub fn videos(&self) -> impl ExactSizeIterator<Item = VideoRef<'_>> + Clone {
         (0..self.len()).map(|position| self.video(position))
@@ -111,6 +116,9 @@ impl Catalogue {
 }
 
 /// Makes a [`Catalogue`] of videos, and of names that may come after them, in any order.
+///
+/// However a video comes, from a database or from files, it becomes the same one here: white space around texts and names does not
+/// count, an empty name is none, and a price or length that is negative or not finite is not known.
 #[derive(Debug, Default)]
 pub struct CatalogueBuilder {
     rows: Vec<Row>,
@@ -155,24 +163,28 @@ impl CatalogueBuilder {
     /// Takes a video and its names.
     pub fn video(&mut self, video: &Video) {
         let arrival = self.rows.len() as u32;
-        let thumbnail = video.thumbnail_url.as_deref();
+        let thumbnail = video.thumbnail_url.as_deref().and_then(tidy);
         for text in [&video.title, &video.description, thumbnail.unwrap_or("")] {
-            self.texts.push(text);
+            self.texts.push(text.trim());
         }
         for (names, pairs) in [
             (&video.tags, &mut self.tags),
             (&video.performers, &mut self.performers),
         ] {
-            pairs.extend(names.iter().map(|name| (arrival, self.names.of(name))));
+            let names = names.iter().filter_map(|name| tidy(name));
+            pairs.extend(names.map(|name| (arrival, self.names.of(name))));
         }
-        let mut number = |name: &Option<String>| name.as_deref().map(|name| self.names.of(name));
+        let mut number = |name: &Option<String>| {
+            let name = name.as_deref().and_then(tidy);
+            name.map(|name| self.names.of(name))
+        };
         self.rows.push(Row {
             id: video.id,
             arrival,
             genre: number(&video.genre),
             maker: number(&video.maker),
-            price: video.price,
-            duration_seconds: video.duration_seconds,
+            price: video.price.and_then(amount),
+            duration_seconds: video.duration_seconds.and_then(amount),
             published_at_us: video.published_at_us,
             has_thumbnail: thumbnail.is_some(),
         });
@@ -201,7 +213,7 @@ impl CatalogueBuilder {
             self.orphans += 1;
             return None;
         };
-        Some((arrival, self.names.of(name)))
+        Some((arrival, self.names.of(tidy(name)?)))
     }
 
     /// Names that came for no video.
@@ -251,6 +263,16 @@ impl CatalogueBuilder {
     }
 }
 
+/// A text without the white space around it; `None` if nothing is left.
+fn tidy(text: &str) -> Option<&str> {
+    Some(text.trim()).filter(|text| !text.is_empty())
+}
+
+/// A price or a length, if it is one. -0 is 0.
+fn amount(number: f32) -> Option<f32> {
+    (number.is_finite() && number >= 0.0).then_some(number + 0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,11 +281,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_video() -> impl Strategy<Value = Video> {
-        let names = || btree_set("[a-dé]{0,2}", 0..4).prop_map(|names| names.into_iter().collect());
-        let texts = ("[a-z 映]{0,9}", "[a-z 映]{0,9}", option::of("[a-z]{0,5}"));
+        let names = || btree_set("[a-dé]{1,2}", 0..4).prop_map(|names| names.into_iter().collect());
+        let text = || "([a-z映]([a-z 映]{0,7}[a-z映])?)?";
+        let texts = (text(), text(), option::of("[a-z]{1,5}"));
         let terms = (
-            option::of("[a-d]{0,2}"),
-            option::of("[a-d]{0,2}"),
+            option::of("[a-d]{1,2}"),
+            option::of("[a-d]{1,2}"),
             names(),
             names(),
         );
@@ -319,6 +342,28 @@ mod tests {
         }
 
         #[test]
+        fn white_space_around_a_text_does_not_count(videos in any_videos(), around in "[ \t\n\u{3000}]{0,2}") {
+            let spaced = |text: &str| format!("{around}{text}{around}");
+            let all = |names: &[String]| {
+                // Each twice, and one that is empty.
+                let names = names.iter().flat_map(|name| [name.clone(), spaced(name)]);
+                names.chain([around.clone()]).collect()
+            };
+            let some = |name: &Option<String>| name.as_deref().map(spaced).or(Some(around.clone()));
+            let untidy = videos.iter().map(|video| Video {
+                title: spaced(&video.title),
+                description: spaced(&video.description),
+                genre: some(&video.genre),
+                maker: some(&video.maker),
+                thumbnail_url: some(&video.thumbnail_url),
+                tags: all(&video.tags),
+                performers: all(&video.performers),
+                ..video.clone()
+            });
+            prop_assert_eq!(unpacked(&Catalogue::new(untidy).unwrap()), videos);
+        }
+
+        #[test]
         fn names_that_come_later_in_any_order_and_twice_are_the_same(videos in any_videos()) {
             let mut builder = CatalogueBuilder::default();
             for video in videos.iter().rev() {
@@ -330,12 +375,28 @@ mod tests {
                     builder.tag(video.id, name);
                 }
                 for name in video.performers.iter().rev() {
-                    builder.performer(video.id, name);
+                    builder.performer(video.id, &format!(" {name}\n"));
                 }
+                builder.tag(video.id, " ");
             }
             prop_assert_eq!(builder.orphans(), 0);
             prop_assert_eq!(unpacked(&builder.finish().unwrap()), videos);
         }
+    }
+
+    #[test]
+    fn what_is_no_amount_is_not_known() {
+        for number in [-1.0, f32::NAN, f32::INFINITY] {
+            let video = Video {
+                price: Some(number),
+                duration_seconds: Some(number),
+                ..Video::default()
+            };
+            let catalogue = Catalogue::new([video]).unwrap();
+            let video = catalogue.video(0);
+            assert_eq!((video.price, video.duration_seconds), (None, None));
+        }
+        assert_eq!(amount(-0.0).map(f32::to_bits), Some(0));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Head {
             kernel::weighted_sum(weight.into(), rows, x, y);
         };
         // Of a user without skips some inputs are 0.
-        let (rows, x): (Vec<u32>, Vec<f32>) = (0..).zip(x).filter(|(_, x)| **x != 0.0).unzip();
+        let (rows, x) = nonzero(x);
         let mut y = vec![0.0; self.hidden_units()];
         product((&rows, &x), &self.hidden.weight, &mut y);
         for (y, bias) in y.iter_mut().zip(&self.hidden.bias) {
@@ -136,5 +136,33 @@ impl Head {
                 *x *= scale;
             }
         }
+    }
+}
+
+/// Places of the numbers that are not 0, and the numbers. Without a branch, which takes twice as long.
+fn nonzero(x: &[f32]) -> (Vec<u32>, Vec<f32>) {
+    let (mut places, mut numbers) = (vec![0; x.len()], vec![0.0; x.len()]);
+    let mut found = 0;
+    for (place, &number) in (0..).zip(x) {
+        places[found] = place;
+        numbers[found] = number;
+        found += usize::from(number != 0.0);
+    }
+    places.truncate(found);
+    numbers.truncate(found);
+    (places, numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_zeros_are_left_out() {
+        let x = [0.0, 1.5, -0.0, 0.0, f32::MIN_POSITIVE, -3.0, 0.0];
+        let expected = (vec![1, 4, 5], vec![1.5, f32::MIN_POSITIVE, -3.0]);
+        assert_eq!(nonzero(&x), expected);
+        assert_eq!(nonzero(&[0.0]), (vec![], vec![]));
+        assert_eq!(nonzero(&[2.0]), (vec![0], vec![2.0]));
     }
 }

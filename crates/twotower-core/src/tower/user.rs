@@ -18,6 +18,9 @@ pub struct UserTower {
     pub head: Head,
 }
 
+/// Vectors of a history that are added to one scale before the next one is turned to.
+const ROWS_AT_ONCE: usize = 64;
+
 /// Counts enter as ln(1 + n) / 5, about 1 for a typical history.
 pub const COUNT_SCALE: f32 = 0.2;
 
@@ -59,12 +62,15 @@ impl UserTower {
         skips: impl IntoIterator<Item = &'a [f32]>,
     ) -> HistoryState {
         let mut state = self.empty_history();
-        likes
-            .into_iter()
-            .for_each(|vector| state.like(self, vector));
-        skips
-            .into_iter()
-            .for_each(|vector| state.skip(self, vector));
+        let (likes, skips) = (Vec::from_iter(likes), Vec::from_iter(skips));
+        // As many at a time as stay in the first cache from one scale to the next.
+        for likes in likes.chunks(ROWS_AT_ONCE) {
+            for (scale, &decay) in self.decays.iter().enumerate() {
+                state.decay_and_add_all(scale, decay, likes);
+            }
+        }
+        state.decay_and_add_all(self.decays.len(), self.skip_decay, &skips);
+        state.counts = [likes.len() as u32, skips.len() as u32];
         state
     }
 
@@ -153,6 +159,15 @@ impl HistoryState {
         self.weights[scale] = decay * self.weights[scale] + 1.0;
     }
 
+    /// The same of one vector after the other, to the bit.
+    fn decay_and_add_all(&mut self, scale: usize, decay: f32, vectors: &[&[f32]]) {
+        let sum = &mut self.sums[scale * self.dim..(scale + 1) * self.dim];
+        kernel::decay_and_add_all(decay, vectors, sum);
+        for _ in vectors {
+            self.weights[scale] = decay * self.weights[scale] + 1.0;
+        }
+    }
+
     /// What turns the sum of scale `scale` into a mean: 1 / (sum of weights), or 0 over nothing.
     pub(crate) fn factor(&self, scale: usize) -> f32 {
         if self.weights[scale] > 0.0 {
@@ -173,6 +188,30 @@ impl HistoryState {
         }
         for (out, &count) in counts.iter_mut().zip(&self.counts) {
             *out = COUNT_SCALE * (count as f32).ln_1p();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_at_once_is_that_of_one_after_the_other_to_the_bit() {
+        for (dim, likes, skips) in [(64, 150, 3), (70, 64, 65), (5, 65, 0), (130, 0, 2)] {
+            let tower = UserTower::zeros(vec![0.0, 0.5, 0.95, 1.0], 0.9, 1, dim);
+            let numbers =
+                |n: usize| -> Vec<f32> { (0..n * dim).map(|i| (i as f32 * 0.37).sin()).collect() };
+            let (liked, skipped) = (numbers(likes), numbers(skips));
+            let mut expected = tower.empty_history();
+            for vector in liked.chunks_exact(dim) {
+                expected.like(&tower, vector);
+            }
+            for vector in skipped.chunks_exact(dim) {
+                expected.skip(&tower, vector);
+            }
+            let history = tower.history(liked.chunks_exact(dim), skipped.chunks_exact(dim));
+            assert_eq!(history, expected, "{likes} and {skips} of {dim}");
         }
     }
 }

@@ -7,9 +7,12 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
-/// Rows one task computes, and rows of a weight whose gradient one task computes. Fixed, so that the order of every sum is
-/// too, whatever the number of threads.
+/// Rows one task computes at most, and rows of a weight whose gradient one task computes. Fixed, so that the order of every sum
+/// is too, whatever the number of threads.
 const TILE: usize = 128;
+
+/// Tiles come by so many where nothing else decides about them, so that two or four threads get as many each.
+const TILES_TOGETHER: usize = 4;
 
 /// Where dropout comes from: rates and a seed that differs from step to step.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,6 +26,16 @@ pub(super) struct Dropout {
 }
 
 impl Dropout {
+    /// Rows of a tile, of n: each tile has random numbers of its own, if there are any.
+    fn tile(self, n: usize) -> usize {
+        if self.input > 0.0 || self.hidden > 0.0 {
+            return TILE;
+        }
+        let tiles = n.div_ceil(TILE).max(1).next_multiple_of(TILES_TOGETHER);
+        // The matrix product takes eight rows at a time.
+        n.div_ceil(tiles).max(1).next_multiple_of(8)
+    }
+
     /// What decides in one tile: about inputs first.
     fn random(self, tile: usize) -> Pcg64Mcg {
         Pcg64Mcg::seed_from_u64(self.seed.wrapping_add(tile as u64))
@@ -108,12 +121,13 @@ impl HeadPass {
     /// From `x` to `out`.
     pub(super) fn forward(&mut self, head: &Head, dropout: Dropout) {
         let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
+        let rows = dropout.tile(self.norms.len());
         self.x
-            .par_chunks_mut(TILE * x)
-            .zip(self.slopes.par_chunks_mut(TILE * h))
-            .zip(self.y.par_chunks_mut(TILE * h))
-            .zip(self.out.par_chunks_mut(TILE * d))
-            .zip(self.norms.par_chunks_mut(TILE))
+            .par_chunks_mut(rows * x)
+            .zip(self.slopes.par_chunks_mut(rows * h))
+            .zip(self.y.par_chunks_mut(rows * h))
+            .zip(self.out.par_chunks_mut(rows * d))
+            .zip(self.norms.par_chunks_mut(rows))
             .enumerate()
             .for_each(|(tile, ((((x, slopes), y), out), norms))| {
                 let mut random = dropout.random(tile);
@@ -129,16 +143,10 @@ impl HeadPass {
             });
     }
 
-    /// From the gradient `dout` `[n, d]` with respect to `out` to `dx` and the gradients of the weights, which are
-    /// overwritten. `dropout` is that of the forward pass.
-    pub(super) fn backward(
-        &mut self,
-        head: &Head,
-        dropout: Dropout,
-        dout: &[f32],
-        gradients: &mut HeadGradients,
-    ) {
+    /// From the gradient `dout` `[n, d]` with respect to `out` to `dx`. `dropout` is that of the forward pass.
+    pub(super) fn backward(&mut self, head: &Head, dropout: Dropout, dout: &[f32]) {
         let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
+        let rows = dropout.tile(self.norms.len());
         let weights = [&head.hidden.weight, &head.output.weight, &head.residual];
         let transposes = weights.into_par_iter().zip(&mut self.transposes);
         transposes.for_each(|(weight, into)| {
@@ -146,13 +154,13 @@ impl HeadPass {
         });
         let [hidden, output, residual] = &self.transposes;
         self.dz
-            .par_chunks_mut(TILE * d)
-            .zip(self.da.par_chunks_mut(TILE * h))
-            .zip(self.dx.par_chunks_mut(TILE * x))
-            .zip(self.slopes.par_chunks(TILE * h))
-            .zip(dout.par_chunks(TILE * d))
-            .zip(self.out.par_chunks(TILE * d))
-            .zip(self.norms.par_chunks(TILE))
+            .par_chunks_mut(rows * d)
+            .zip(self.da.par_chunks_mut(rows * h))
+            .zip(self.dx.par_chunks_mut(rows * x))
+            .zip(self.slopes.par_chunks(rows * h))
+            .zip(dout.par_chunks(rows * d))
+            .zip(self.out.par_chunks(rows * d))
+            .zip(self.norms.par_chunks(rows))
             .enumerate()
             .for_each(|(tile, ((((((dz, da), dx), slopes), dout), out), norms))| {
                 for (((dz, dout), out), norm) in dz
@@ -178,13 +186,18 @@ impl HeadPass {
                     drop(dropout.input, &mut dropout.random(tile), dx, None);
                 }
             });
+    }
+
+    /// The gradients of the weights, after [`HeadPass::backward`].
+    pub(super) fn weight_gradients(&self, head: &Head, gradients: &mut HeadGradients) {
+        let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
         let [w1, b1, w2, b2, w3] = gradients;
         let products = [
             (w1, &self.x, x, &self.da, h),
             (w2, &self.y, h, &self.dz, d),
             (w3, &self.x, x, &self.dz, d),
         ];
-        products
+        let products = products
             .into_par_iter()
             .flat_map(|(gradient, left, rows, right, cols)| {
                 let tiles = gradient.par_chunks_mut(TILE * cols).enumerate();
@@ -197,8 +210,9 @@ impl HeadPass {
                         cols,
                     )
                 })
-            })
-            .for_each(|(gradient, left, tile, right, cols)| {
+            });
+        let sum_products = || {
+            products.for_each(|(gradient, left, tile, right, cols)| {
                 kernel::gemm(
                     1.0,
                     left.columns(tile * TILE, gradient.len() / cols).t(),
@@ -207,12 +221,16 @@ impl HeadPass {
                     gradient,
                 );
             });
-        for (bias, rows) in [(b1, &self.da), (b2, &self.dz)] {
-            bias.fill(0.0);
-            for row in rows.chunks_exact(bias.len()) {
-                kernel::axpy(1.0, row, bias);
+        };
+        let sum_rows = || {
+            for (bias, rows) in [(b1, &self.da), (b2, &self.dz)] {
+                bias.fill(0.0);
+                for row in rows.chunks_exact(bias.len()) {
+                    kernel::axpy(1.0, row, bias);
+                }
             }
-        }
+        };
+        rayon::join(sum_products, sum_rows);
     }
 }
 
@@ -277,7 +295,8 @@ mod tests {
             pass.x.copy_from_slice(&x);
             pass.forward(&head, dropout);
             let mut gradients = zero_gradients(&mut head);
-            pass.backward(&head, dropout, &target, &mut gradients);
+            pass.backward(&head, dropout, &target);
+            pass.weight_gradients(&head, &mut gradients);
             let step = 1e-2;
             let check = |numeric: f64, analytic: f32, what: &str| {
                 let error = (numeric - f64::from(analytic)).abs();

@@ -21,7 +21,7 @@ pub struct Memory {
     pub weights: usize,
     /// Gradients and both moments of dense layers, an accumulator a row: 12 D + 4 R.
     pub optimizer: usize,
-    /// Vectors of all videos: 4 V d; and features: 40 V + 4 K.
+    /// Vectors of all videos: 4 V d; features: 40 V + 4 K; and what candidates are drawn by: 12 V.
     pub videos: usize,
     /// 32 W for windows in two orders, and the timelines: in memory 4 bytes a like, 8 a skip and 12 to 32 a user; kept elsewhere what finds
     /// them there, and as much of the few batches that are read ahead. Of long histories also a state every 1,024 likes.
@@ -86,7 +86,7 @@ impl Run<'_> {
         Memory {
             weights: copies * FLOAT * weights,
             optimizer: FLOAT * (3 * dense + rows),
-            videos: FLOAT * vectors + ItemFeatures::VIDEO_BYTES * videos + FLOAT * terms,
+            videos: FLOAT * (vectors + terms) + (ItemFeatures::VIDEO_BYTES + 3 * FLOAT) * videos,
             interactions: self.timelines.bytes()
                 + 2 * size_of::<Window>() * (self.windows.len() + self.replayed.len())
                 + self.read_ahead_bytes()

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-/// Batches that wait to be learned, at most; one more is being read, and one learned.
-const AHEAD: usize = 4;
+/// Batches that wait, at most; one more is being read, one planned, and one learned.
+const AHEAD: usize = 3;
 
 /// Most batches that are in memory at once.
-pub(super) const BATCHES_HELD: usize = AHEAD + 2;
+pub(super) const BATCHES_HELD: usize = AHEAD + 3;
 
 /// Timelines of the windows of one batch.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl ReadAhead {
     ///
     /// # Errors
     /// If it could not be read.
-    pub(super) fn next(&self) -> io::Result<Loaded> {
+    pub(super) fn next(&mut self) -> io::Result<Loaded> {
         self.batches
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("no batch of the epoch is left")))

@@ -1,9 +1,10 @@
 //! A run of training that advances step by step, so that its owner may look, save a checkpoint, or stop in between.
 
 use super::marks::Marks;
+use super::plan::Batch;
 use super::read_ahead::ReadAhead;
 use super::step::{StepData, Stepper};
-use super::window::{self, Excerpt, Window};
+use super::window::{self, Window};
 use super::{EpochRecord, Progress, Tally, TrainError, Trained, TrainingData, initialise};
 use crate::embedding::Embeddings;
 use crate::evaluate::{QuickEvaluation, quick_evaluate};
@@ -73,6 +74,8 @@ pub struct Run<'a> {
     of: usize,
     pub(super) model: Model,
     pub(super) stepper: Stepper,
+    /// What is learned now, and what is planned meanwhile.
+    pair: [Batch; 2],
     pub(super) position: Position,
     /// Vectors of all videos at the start of the current epoch, `[V, d]`; empty before its first step.
     pub(super) vectors: Vec<f32>,
@@ -122,7 +125,8 @@ impl<'a> Run<'a> {
             batches: Vec::new(),
             read_ahead: None,
             of: 0,
-            stepper: Stepper::new(&mut model, &tally.likes),
+            pair: Batch::pair(hyper, &tally.likes),
+            stepper: Stepper::new(&mut model),
             model,
             position: Position::default(),
             vectors: Vec::new(),
@@ -144,9 +148,10 @@ impl<'a> Run<'a> {
         if self.batches.is_empty() {
             self.begin_epoch()?;
         }
-        match self.batches.get(self.position.step).cloned() {
-            Some(batch) => self.step(batch).map(Some),
-            None => self.end_epoch().map(Progress::Epoch).map(Some),
+        if self.position.step < self.batches.len() {
+            self.step().map(Some)
+        } else {
+            self.end_epoch().map(Progress::Epoch).map(Some)
         }
     }
 
@@ -186,39 +191,56 @@ impl<'a> Run<'a> {
         let unordered = !self.model.hyperparameters.ordered;
         let tower = &self.model.user_tower;
         self.marks = Marks::new(&*self.timelines, tower, &self.vectors, unordered)?;
+        for batch in &mut self.pair {
+            batch.forget();
+        }
         Ok(())
     }
 
-    fn step(&mut self, batch: Range<usize>) -> Result<Progress, TrainError> {
+    /// Learns a batch, and plans the next one beside it.
+    fn step(&mut self) -> Result<Progress, TrainError> {
         let epoch = self.position.epochs.len() + 1;
         let hyper = &self.model.hyperparameters;
-        let mut random = generator(hyper.seed, epoch, self.position.step + 1);
         let share_done = self.position.step as f32 / self.batches.len() as f32;
         let progress = ((epoch - 1) as f32 + share_done) / self.planned as f32;
         self.stepper
             .set_rate(1.0 - (1.0 - hyper.final_rate) * progress);
-        let data = StepData {
-            features: &self.features,
-            vectors: &self.vectors,
-            marks: &self.marks,
+        let (seed, step) = (hyper.seed, self.position.step);
+        let windows = |step: usize| {
+            self.batches
+                .get(step)
+                .map(|range| &self.shuffled[range.clone()])
         };
-        let windows = &self.shuffled[batch];
-        let loaded = self.read_ahead.as_ref().map(ReadAhead::next).transpose()?;
-        let excerpts: Vec<Excerpt<'_>> = match &loaded {
-            Some(loaded) => loaded.excerpts(windows),
-            None => windows
-                .iter()
-                .map(|window| {
-                    window.of(self
-                        .timelines
-                        .held(window.user as usize)
-                        .unwrap_or_default())
-                })
-                .collect(),
+        let (timelines, features) = (&*self.timelines, &self.features);
+        let mut read_ahead = self.read_ahead.as_mut();
+        let mut plan = |batch: &mut Batch, step: usize| match windows(step) {
+            Some(windows) => {
+                let random = generator(seed, epoch, step + 1);
+                let read_ahead = read_ahead.as_deref_mut();
+                batch.prepare(step, windows, timelines, read_ahead, features, random)
+            }
+            None => Ok(()),
         };
-        let (loss, examples) = self
-            .stepper
-            .step(&mut self.model, data, &excerpts, &mut random);
+        let [batch, next] = &mut self.pair;
+        if !batch.is_for(step) {
+            plan(batch, step)?;
+        }
+        let (loss, planned) = rayon::join(
+            || {
+                let data = StepData {
+                    features,
+                    vectors: &self.vectors,
+                    marks: &self.marks,
+                    batch: &batch.excerpts(windows(step).unwrap_or_default(), timelines),
+                    plan: &batch.plan,
+                };
+                self.stepper.step(&mut self.model, data)
+            },
+            || plan(next, step + 1),
+        );
+        let examples = batch.plan.targets.len();
+        batch.forget();
+        self.pair.swap(0, 1);
         if !loss.is_finite() {
             return Err(TrainError::Diverged { epoch, loss });
         }
@@ -226,6 +248,7 @@ impl<'a> Run<'a> {
         position.step += 1;
         position.loss += f64::from(loss) * examples as f64;
         position.examples += examples;
+        planned?;
         Ok(Progress::Step {
             epoch,
             examples: position.examples,

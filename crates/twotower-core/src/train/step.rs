@@ -6,45 +6,35 @@ mod golden;
 use super::head::{self, Dropout, HeadGradients, HeadPass};
 use super::history;
 use super::marks::Marks;
-use super::table::RowUses;
+use super::plan::{self, Plan};
 use super::window::Excerpt;
 use crate::feature::ItemFeatures;
 use crate::hyperparameters::Hyperparameters;
 use crate::kernel::{self, Rows};
 use crate::loss::{Gradients, Operands, Row, SampledSoftmax};
 use crate::model::Model;
-use crate::negative::{CandidateSampler, Candidates, Drawn, SamplerOptions};
 use crate::optimizer::{Adam, RowAdagrad};
 use crate::scratch;
 use crate::tensors::Tensor;
-use rand::{Rng, RngExt};
-use rand_pcg::Pcg64Mcg;
+use crate::tower::ItemTower;
 use rayon::prelude::*;
-
-/// Videos whose features are asked for before they are due.
-const ITEMS_AHEAD: usize = 2;
 
 /// Windows that one task follows.
 const WINDOWS_PER_TASK: usize = 4;
 
 /// What one step needs besides the model, kept from step to step.
 pub(super) struct Stepper {
-    sampler: CandidateSampler,
-    candidates: Candidates,
     item_pass: HeadPass,
     user_pass: HeadPass,
     softmax: SampledSoftmax,
     item_gradients: HeadGradients,
     user_gradients: HeadGradients,
-    used_ids: RowUses,
-    used_terms: RowUses,
     dense_optimizer: Adam,
     id_optimizer: RowAdagrad,
     term_optimizer: RowAdagrad,
     /// Gradients of user vectors `[B, d]` and of the step's video vectors `[n, d]`.
     user_vector_gradients: Vec<f32>,
     item_vector_gradients: Vec<f32>,
-    with_id: Vec<bool>,
 }
 
 /// What a step reads.
@@ -55,11 +45,21 @@ pub(super) struct StepData<'a> {
     pub(super) vectors: &'a [f32],
     /// Of these vectors.
     pub(super) marks: &'a Marks,
+    pub(super) batch: &'a [Excerpt<'a>],
+    /// Of the batch.
+    pub(super) plan: &'a Plan,
 }
 
 impl<'a> StepData<'a> {
     fn vector(self, item: u32, dim: usize) -> &'a [f32] {
         &self.vectors[item as usize * dim..(item as usize + 1) * dim]
+    }
+
+    /// Column of a liked video of the batch, and its row of `vectors` `[n, d]`, which are those of the step.
+    fn live(self, vectors: &[f32], item: u32, dim: usize) -> (usize, &[f32]) {
+        // Every liked video of the batch was given a column when candidates were drawn.
+        let column = self.plan.column(item).unwrap_or_default();
+        (column, &vectors[column * dim..(column + 1) * dim])
     }
 }
 
@@ -87,7 +87,7 @@ struct Part<'a> {
 }
 
 impl Stepper {
-    pub(super) fn new(model: &mut Model, like_counts: &[u32]) -> Self {
+    pub(super) fn new(model: &mut Model) -> Self {
         let hyper = model.hyperparameters.clone();
         let (items, users) = (&mut model.item_tower.head, &mut model.user_tower.head);
         let (item_gradients, user_gradients) =
@@ -102,29 +102,16 @@ impl Stepper {
             model.item_tower.term_table.rows(),
         );
         Self {
-            sampler: CandidateSampler::new(
-                like_counts,
-                SamplerOptions {
-                    negatives: hyper.negatives,
-                    log_q: hyper.log_q,
-                    skip_weight: hyper.skip_weight,
-                    popularity: hyper.popularity,
-                },
-            ),
-            candidates: Candidates::default(),
             item_pass: HeadPass::default(),
             user_pass: HeadPass::default(),
             softmax: SampledSoftmax::default(),
             item_gradients,
             user_gradients,
-            used_ids: RowUses::default(),
-            used_terms: RowUses::default(),
             dense_optimizer: Adam::new(sizes, hyper.learning_rate, hyper.weight_decay),
             id_optimizer: RowAdagrad::new(ids, hyper.table_learning_rate),
             term_optimizer: RowAdagrad::new(terms, hyper.table_learning_rate),
             user_vector_gradients: Vec::new(),
             item_vector_gradients: Vec::new(),
-            with_id: Vec::new(),
         }
     }
 
@@ -159,107 +146,52 @@ impl Stepper {
         tensors
     }
 
-    /// Trains on `batch`; returns the mean loss in nats and the number of examples.
-    pub(super) fn step(
-        &mut self,
-        model: &mut Model,
-        data: StepData<'_>,
-        batch: &[Excerpt<'_>],
-        random: &mut Pcg64Mcg,
-    ) -> (f32, usize) {
-        let (loss, examples) = self.gradients(model, data, batch, random);
-        self.apply(model);
-        (loss, examples)
+    /// Trains on the batch; returns the mean loss in nats.
+    pub(super) fn step(&mut self, model: &mut Model, data: StepData<'_>) -> f32 {
+        let loss = self.gradients(model, data);
+        self.apply(model, data.plan);
+        loss
     }
 
     /// Forward and backward: leaves the gradient of the mean loss in the buffers.
-    fn gradients(
-        &mut self,
-        model: &Model,
-        data: StepData<'_>,
-        batch: &[Excerpt<'_>],
-        random: &mut Pcg64Mcg,
-    ) -> (f32, usize) {
-        let lookahead = model.hyperparameters.lookahead;
-        let targets: Vec<u32> = (batch.iter())
-            .flat_map(|window| window.targets(lookahead, random))
-            .collect();
-        let liked: Vec<u32> = batch.iter().flat_map(|window| window.items()).collect();
-        let mut skipped = Vec::new();
-        if model.hyperparameters.skip_weight > 0.0 {
-            skipped.extend(batch.iter().flat_map(|window| window.skipped()));
-        }
-        let drawn = Drawn {
-            targets: &targets,
-            skipped: &skipped,
-            history: &liked,
-        };
-        self.sampler.draw(drawn, random, &mut self.candidates);
-        self.embed_items(model, data.features, random);
-        let mut ids = std::mem::take(&mut self.used_ids);
-        let mut terms = std::mem::take(&mut self.used_terms);
-        let (items, with_id) = (self.candidates.items.clone(), self.with_id.clone());
-        let seed = random.next_u64();
-        // Which rows get gradients does not wait for the gradients: one thread finds that out while others go on.
-        let (loss, ()) = rayon::join(
-            || self.towers_and_loss(model, data, batch, &targets, seed),
-            || touch_rows(data.features, &items, &with_id, &mut ids, &mut terms),
-        );
-        (self.used_ids, self.used_terms) = (ids, terms);
-        (loss, targets.len())
-    }
-
-    /// From the videos' vectors to the loss, and back to the gradients of their inputs.
-    fn towers_and_loss(
-        &mut self,
-        model: &Model,
-        data: StepData<'_>,
-        batch: &[Excerpt<'_>],
-        targets: &[u32],
-        seed: u64,
-    ) -> f32 {
+    fn gradients(&mut self, model: &Model, data: StepData<'_>) -> f32 {
         let hyper = &model.hyperparameters;
+        let (items, users) = (&model.item_tower.head, &model.user_tower.head);
         let dropout = Dropout {
             input: hyper.input_dropout,
             hidden: hyper.hidden_dropout,
-            seed,
+            seed: data.plan.seed,
         };
-        let examples = self.embed_users(model, data, batch, dropout);
-        let loss = self.score(hyper, targets, &examples);
-        self.user_pass.backward(
-            &model.user_tower.head,
-            dropout,
-            &self.user_vector_gradients,
-            &mut self.user_gradients,
-        );
-        self.back_through_histories(model, data, batch, &examples.factors);
-        self.item_pass.backward(
-            &model.item_tower.head,
-            Dropout::default(),
-            &self.item_vector_gradients,
-            &mut self.item_gradients,
+        self.embed_items(model, data);
+        let examples = self.embed_users(model, data, dropout);
+        let loss = self.score(hyper, data, &examples);
+        let Self {
+            item_pass,
+            user_pass,
+            item_gradients,
+            user_gradients,
+            user_vector_gradients,
+            item_vector_gradients,
+            ..
+        } = self;
+        user_pass.backward(users, dropout, user_vector_gradients);
+        // Nothing waits for the gradients of the user tower's weights before the weights change.
+        rayon::join(
+            || user_pass.weight_gradients(users, user_gradients),
+            || {
+                let (dx, factors) = (&user_pass.dx, &examples.factors);
+                let vectors = &item_pass.out;
+                back_through_histories(model, data, vectors, dx, factors, item_vector_gradients);
+                item_pass.backward(items, Dropout::default(), item_vector_gradients);
+                item_pass.weight_gradients(items, item_gradients);
+            },
         );
         loss
     }
 
-    /// Column and vector of a liked video of the batch.
-    fn live(&self, item: u32, dim: usize) -> (usize, &[f32]) {
-        // Every liked video of the batch was given a column when candidates were drawn.
-        let column = self.sampler.column(item).unwrap_or_default();
-        (
-            column,
-            &self.item_pass.out[column * dim..(column + 1) * dim],
-        )
-    }
-
     /// The batch's histories through the user tower.
-    fn embed_users(
-        &mut self,
-        model: &Model,
-        data: StepData<'_>,
-        batch: &[Excerpt<'_>],
-        dropout: Dropout,
-    ) -> Examples {
+    fn embed_users(&mut self, model: &Model, data: StepData<'_>, dropout: Dropout) -> Examples {
+        let StepData { batch, plan, .. } = data;
         let (tower, hyper) = (&model.user_tower, &model.hyperparameters);
         let (inputs, scales) = (tower.inputs(), tower.decays.len());
         let window_of: Vec<u32> = (0u32..)
@@ -270,20 +202,20 @@ impl Stepper {
         pass.resize(&tower.head, window_of.len());
         let mut factors = vec![0.0; window_of.len() * scales];
         let mut parts = cut(batch, &mut pass.x, &mut factors, inputs, scales);
-        let candidates = &self.candidates.items[..self.candidates.len()];
+        let candidates = &plan.candidates.items[..plan.candidates.len()];
+        let vectors = &self.item_pass.out;
         parts
             .par_chunks_mut(WINDOWS_PER_TASK)
             .flatten()
             .for_each(|part| {
-                let column = |item| self.sampler.column(item);
+                let column = |item| plan.column(item);
                 part.known = part.excerpt.known(data.marks, candidates, column);
                 if hyper.skip_weight > 0.0 {
-                    let skipped = part.excerpt.skipped();
-                    let columns = skipped.filter_map(|item| self.sampler.column(item));
+                    let columns = part.excerpt.skipped().filter_map(column);
                     part.skipped.extend(columns.map(|column| column as u32));
                 }
                 let (state, skipped) = part.excerpt.state_before(tower, data.vectors, data.marks);
-                let live = |item| self.live(item, hyper.embedding_dim);
+                let live = |item| data.live(vectors, item, hyper.embedding_dim);
                 let script = part
                     .excerpt
                     .script(skipped, live, |item| data.vector(item, hyper.embedding_dim));
@@ -304,20 +236,24 @@ impl Stepper {
     }
 
     /// The loss, and its gradients with respect to the vectors of users and candidates.
-    fn score(&mut self, hyper: &Hyperparameters, targets: &[u32], examples: &Examples) -> f32 {
+    fn score(&mut self, hyper: &Hyperparameters, data: StepData<'_>, examples: &Examples) -> f32 {
         let dim = hyper.embedding_dim;
+        let StepData { plan, .. } = data;
+        let (targets, candidates) = (&plan.targets, &plan.candidates);
         scratch::resize(&mut self.user_vector_gradients, targets.len() * dim);
         // Gradients are added to these.
         self.item_vector_gradients.clear();
-        let videos = self.candidates.items.len();
+        let videos = candidates.items.len();
         scratch::resize(&mut self.item_vector_gradients, videos * dim);
-        let scored = self.candidates.len() * dim;
-        let columns: Vec<usize> = targets.iter().map(|&item| self.live(item, dim).0).collect();
+        let scored = candidates.len() * dim;
+        // Every target is a candidate.
+        let column = |&item: &u32| plan.column(item).unwrap_or_default();
+        let columns: Vec<usize> = targets.iter().map(column).collect();
         self.softmax.forward_backward(
             Operands {
                 users: &self.user_pass.out,
                 vectors: &self.item_pass.out[..scored],
-                candidates: &self.candidates,
+                candidates,
                 dim,
                 temperature: hyper.temperature,
             },
@@ -333,96 +269,42 @@ impl Stepper {
         )
     }
 
-    /// From the gradients of the user tower's inputs to those of the liked videos' vectors, added to the candidates' own.
-    fn back_through_histories(
-        &mut self,
-        model: &Model,
-        data: StepData<'_>,
-        batch: &[Excerpt<'_>],
-        factors: &[f32],
-    ) {
-        let tower = &model.user_tower;
-        let (dim, inputs, scales) = (tower.dim(), tower.inputs(), tower.decays.len());
-        let mut first = 0;
-        let firsts: Vec<usize> = batch
-            .iter()
-            .map(|window| {
-                first += window.examples();
-                first - window.examples()
-            })
-            .collect();
-        let gradients: Vec<Vec<(usize, Vec<f32>)>> = batch
-            .par_iter()
-            .zip(firsts)
-            .with_min_len(WINDOWS_PER_TASK)
-            .map(|(window, first)| {
-                let rows = first..first + window.examples();
-                let dx = &self.user_pass.dx[rows.start * inputs..rows.end * inputs];
-                let factors = &factors[rows.start * scales..rows.end * scales];
-                let mut gradients = Vec::new();
-                let live = |item| self.live(item, dim);
-                // Skips pass no gradient on: all of them count as used up.
-                let script = window.script(usize::MAX, live, |item| data.vector(item, dim));
-                history::backward(tower, script.into_iter(), dx, factors, |row, gradient| {
-                    gradients.push((row, gradient.to_vec()));
-                });
-                gradients
-            })
-            .collect();
-        for (row, gradient) in gradients.into_iter().flatten() {
-            let sum = &mut self.item_vector_gradients[row * dim..(row + 1) * dim];
-            kernel::axpy(1.0, &gradient, sum);
-        }
-    }
-
     /// The step's videos through the item tower, some with their id hidden.
-    fn embed_items(&mut self, model: &Model, features: &ItemFeatures, random: &mut Pcg64Mcg) {
+    fn embed_items(&mut self, model: &Model, data: StepData<'_>) {
+        let StepData { features, plan, .. } = data;
         let tower = &model.item_tower;
-        let items = &self.candidates.items;
-        let rate = model.hyperparameters.id_dropout;
-        self.with_id.clear();
-        self.with_id
-            .extend(items.iter().map(|_| random.random::<f32>() >= rate));
+        let items = &plan.candidates.items;
         self.item_pass.resize(&tower.head, items.len());
         let rows = self
             .item_pass
             .x
             .par_chunks_mut(tower.inputs())
             .zip(items)
-            .zip(&self.with_id)
+            .zip(&plan.with_id)
             .enumerate();
         rows.with_min_len(32)
             .for_each_init(Vec::new, |scratch, (n, ((x, &item), &with_id))| {
-                prefetch_features(features, items, n);
+                plan::prefetch_features(features, items, n);
                 tower.input(features, item as usize, with_id, x, scratch);
             });
         self.item_pass.forward(&tower.head, Dropout::default());
     }
 
     /// Gradients into weights.
-    fn apply(&mut self, model: &mut Model) {
-        let tower = &mut model.item_tower;
+    fn apply(&mut self, model: &mut Model, plan: &Plan) {
+        let (inputs, dim) = (model.item_tower.inputs(), model.item_tower.dim());
+        let ItemTower {
+            id_table,
+            term_table,
+            head,
+        } = &mut model.item_tower;
         let ids = Rows {
             data: &self.item_pass.dx,
-            stride: tower.inputs(),
+            stride: inputs,
             offset: 0,
         };
-        let terms = Rows {
-            offset: tower.dim(),
-            ..ids
-        };
-        let (used_ids, used_terms) = (&mut self.used_ids, &mut self.used_terms);
-        self.id_optimizer
-            .step(&mut tower.id_table, used_ids.rows(), |n, sum| {
-                used_ids.gradient(n, ids, sum);
-            });
-        self.term_optimizer
-            .step(&mut tower.term_table, used_terms.rows(), |n, sum| {
-                used_terms.gradient(n, terms, sum);
-            });
-        used_ids.clear();
-        used_terms.clear();
-        let weights = head::weights(&mut model.item_tower.head)
+        let terms = Rows { offset: dim, ..ids };
+        let weights = head::weights(head)
             .into_iter()
             .chain(head::weights(&mut model.user_tower.head));
         let gradients = self
@@ -430,7 +312,22 @@ impl Stepper {
             .iter()
             .chain(&self.user_gradients)
             .map(Vec::as_slice);
-        self.dense_optimizer.step(weights.zip(gradients).collect());
+        let layers = weights.zip(gradients).collect();
+        let (id_optimizer, term_optimizer) = (&mut self.id_optimizer, &mut self.term_optimizer);
+        let dense_optimizer = &mut self.dense_optimizer;
+        let step_ids = || {
+            id_optimizer.step(id_table, plan.ids.rows(), |n, sum| {
+                plan.ids.gradient(n, ids, sum);
+            });
+        };
+        let step_terms = || {
+            term_optimizer.step(term_table, plan.terms.rows(), |n, sum| {
+                plan.terms.gradient(n, terms, sum);
+            });
+        };
+        rayon::join(step_ids, || {
+            rayon::join(step_terms, || dense_optimizer.step(layers))
+        });
     }
 }
 
@@ -438,38 +335,50 @@ fn vector<'a>(name: &str, data: &'a mut [f32]) -> Tensor<'a> {
     (name.to_owned(), vec![data.len()], data)
 }
 
-/// Asks for features that are due soon after those of the `n`-th of `items`.
-fn prefetch_features(features: &ItemFeatures, items: &[u32], n: usize) {
-    if let Some(&later) = items.get(n + 2 * ITEMS_AHEAD) {
-        features.prefetch(later as usize);
-    }
-    if let Some(&soon) = items.get(n + ITEMS_AHEAD) {
-        features.prefetch_terms(soon as usize);
-    }
-}
-
-/// Notes which rows of the tables the step's videos use.
-fn touch_rows(
-    features: &ItemFeatures,
-    items: &[u32],
-    with_id: &[bool],
-    ids: &mut RowUses,
-    terms: &mut RowUses,
+/// From the gradients `dx` of the user tower's inputs to those of the liked videos' `vectors`, added to the candidates' own in
+/// `sums`, both `[n, d]`.
+fn back_through_histories(
+    model: &Model,
+    data: StepData<'_>,
+    vectors: &[f32],
+    dx: &[f32],
+    factors: &[f32],
+    sums: &mut [f32],
 ) {
-    let mut scratch = Vec::new();
-    for (source, (&item, &with_id)) in items.iter().zip(with_id).enumerate() {
-        prefetch_features(features, items, source);
-        let id = features.id_row(item as usize);
-        if with_id && id != 0 {
-            ids.touch(id, source, 1.0);
-        }
-        let (rows, weights) = features.terms(item as usize, &mut scratch);
-        for (&row, &weight) in rows.iter().zip(weights) {
-            terms.touch(row, source, weight);
-        }
+    let tower = &model.user_tower;
+    let (dim, inputs, scales) = (tower.dim(), tower.inputs(), tower.decays.len());
+    let mut first = 0;
+    let firsts: Vec<usize> = data
+        .batch
+        .iter()
+        .map(|window| {
+            first += window.examples();
+            first - window.examples()
+        })
+        .collect();
+    let gradients: Vec<Vec<(usize, Vec<f32>)>> = data
+        .batch
+        .par_iter()
+        .zip(firsts)
+        .with_min_len(WINDOWS_PER_TASK)
+        .map(|(window, first)| {
+            let rows = first..first + window.examples();
+            let dx = &dx[rows.start * inputs..rows.end * inputs];
+            let factors = &factors[rows.start * scales..rows.end * scales];
+            let mut gradients = Vec::new();
+            let live = |item| data.live(vectors, item, dim);
+            // Skips pass no gradient on: all of them count as used up.
+            let script = window.script(usize::MAX, live, |item| data.vector(item, dim));
+            history::backward(tower, script.into_iter(), dx, factors, |row, gradient| {
+                gradients.push((row, gradient.to_vec()));
+            });
+            gradients
+        })
+        .collect();
+    for (row, gradient) in gradients.into_iter().flatten() {
+        let sum = &mut sums[row * dim..(row + 1) * dim];
+        kernel::axpy(1.0, &gradient, sum);
     }
-    ids.group();
-    terms.group();
 }
 
 /// Gives each window of `batch` its rows of the batch's buffers.

@@ -175,6 +175,9 @@ pub(crate) fn parse_manifest(
     if !manifest.sizes.is_empty() && !sized {
         return refuse("does not state the size of each file that it lists");
     }
+    if let Err(error) = manifest.hyperparameters.validate() {
+        return refuse(&format!("states what no model is made with ({error})"));
+    }
     if version.is_some_and(|version| version != manifest.version) {
         return Err(ModelFilesError::Version {
             path: path.to_owned(),

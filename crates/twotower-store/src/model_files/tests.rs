@@ -223,7 +223,7 @@ type Spoil = fn(&mut Value);
 
 #[test]
 fn what_is_not_as_agreed_is_refused_by_name() {
-    let cases: [(&str, Spoil); 7] = [
+    let cases: [(&str, Spoil); 8] = [
         ("format 9", |value| value["format"] = 9.into()),
         ("no format", |value| value["format"] = Value::Null),
         ("`surprise`", |value| value["surprise"] = 1.into()),
@@ -237,6 +237,10 @@ fn what_is_not_as_agreed_is_refused_by_name() {
         ("item_tower.id_table", |value| {
             value["hyperparameters"]["embedding_dim"] = 8.into();
         }),
+        (
+            "manifest.json states what no model is made with (embedding_dim is 2001, expected 1 to 2000)",
+            |value| value["hyperparameters"]["embedding_dim"] = 2001.into(),
+        ),
         ("named otherwise", |value| value["version"] = 3.into()),
     ];
     for (expected, change) in cases {

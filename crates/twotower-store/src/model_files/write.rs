@@ -6,9 +6,32 @@ use crate::snapshot::sha256;
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
+use twotower_onnx::OnnxError;
+
+/// Whether [`save`] can write a model whose two tables have `rows` rows together: to be asked before it is trained.
+///
+/// # Errors
+/// [`ModelFilesError::TooLarge`]
+pub fn check_size(rows: usize, hyperparameters: &Hyperparameters) -> Result<(), ModelFilesError> {
+    match twotower_onnx::check_item_tower(rows, hyperparameters) {
+        Ok(()) => Ok(()),
+        Err(OnnxError::TooLarge { bytes, limit }) => Err(ModelFilesError::TooLarge {
+            rows,
+            embedding_dim: hyperparameters.embedding_dim,
+            bytes,
+            limit,
+        }),
+        Err(source) => Err(ModelFilesError::Onnx {
+            file: ITEM_TOWER,
+            source,
+        }),
+    }
+}
 
 /// Writes `root/<version>/` and returns its path together with the manifest's SHA-256 (hex). `optimizer` is the state that
 /// fine-tuning goes on from, as [`twotower_core::train::Run::optimizer_state`] gives it.
@@ -133,6 +156,9 @@ pub struct Unfinished {
     _lock: Option<File>,
 }
 
+/// Longer than any job may take.
+const ABANDONED: Duration = Duration::from_hours(14 * 24);
+
 /// Stands in the names of such folders.
 const TEMPORARY: &str = ".tmp-";
 
@@ -151,7 +177,7 @@ impl Unfinished {
             let lock = folder.map(|folder| (folder.try_lock(), folder));
             let lock = match lock {
                 Ok((Ok(()), folder)) => Some(folder),
-                // Some network file systems know no locks; what is left there stays until somebody removes it.
+                // Some network file systems know no locks, or none of folders.
                 Ok((Err(TryLockError::Error(_)), _)) => None,
                 // Taken for an abandoned one before it was locked.
                 Ok((Err(TryLockError::WouldBlock), _)) => continue,
@@ -185,13 +211,12 @@ impl Unfinished {
     /// [`ModelFilesError::Exists`] if there is a folder of that name which is not empty; if the file system refuses.
     pub fn finish(self, target: &Path) -> Result<(), ModelFilesError> {
         sync_folder(&self.path)?;
-        fs::rename(&self.path, target).map_err(|error| {
+        fs::rename(&self.path, target).map_err(|error| match error.kind() {
             // Somebody else was faster: a folder that is not empty is never replaced.
-            if target.exists() {
+            ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty => {
                 ModelFilesError::Exists(target.to_owned())
-            } else {
-                at(target)(error)
             }
+            _ => at(target)(error),
         })?;
         target.parent().map_or(Ok(()), sync_folder)
     }
@@ -216,11 +241,24 @@ fn clear_abandoned(root: &Path) {
             version.is_some_and(|(version, _)| version.parse::<i64>().is_ok())
         });
         let path = entry.path();
-        let locked = temporary.then(|| File::open(&path)).and_then(Result::ok);
-        if let Some(folder) = locked.filter(|folder| folder.try_lock().is_ok()) {
+        let Some(Ok(folder)) = temporary.then(|| File::open(&path)) else {
+            continue;
+        };
+        let changed = folder.metadata().and_then(|folder| folder.modified());
+        let unchanged = changed.ok().and_then(|changed| changed.elapsed().ok());
+        if is_abandoned(&folder.try_lock(), unchanged.unwrap_or_default()) {
             let _ = fs::remove_dir_all(&path);
             drop(folder);
         }
+    }
+}
+
+/// By its lock; where folders cannot be locked, as on NFS, by how long nothing was put into it.
+fn is_abandoned(lock: &Result<(), TryLockError>, unchanged: Duration) -> bool {
+    match lock {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => unchanged > ABANDONED,
     }
 }
 
@@ -234,4 +272,36 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), ModelFilesError> {
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> ModelFilesError + use<> {
     let path = path.to_owned();
     move |source| ModelFilesError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_locked_is_abandoned_after_a_while() {
+        let unknown = Err(TryLockError::Error(ErrorKind::Unsupported.into()));
+        let day = Duration::from_hours(24);
+        assert!(is_abandoned(&Ok(()), Duration::ZERO));
+        assert!(!is_abandoned(&Err(TryLockError::WouldBlock), 99 * day));
+        assert!(!is_abandoned(&unknown, 14 * day));
+        assert!(is_abandoned(&unknown, 15 * day));
+    }
+
+    #[test]
+    fn only_a_folder_that_holds_something_is_said_to_be_there_already() {
+        let root = tempfile::tempdir().unwrap();
+        let finish = |name: &str| {
+            let folder = Unfinished::create(root.path(), 1).unwrap();
+            folder.write("file", b"content").unwrap();
+            folder.finish(&root.path().join(name))
+        };
+        fs::create_dir(root.path().join("empty")).unwrap();
+        finish("empty").unwrap();
+        assert!(matches!(finish("empty"), Err(ModelFilesError::Exists(_))));
+        fs::write(root.path().join("file"), "").unwrap();
+        assert!(matches!(finish("file"), Err(ModelFilesError::Io { .. })));
+        let left = fs::read_dir(root.path()).unwrap().count();
+        assert_eq!(left, 2, "nothing stays under a temporary name");
+    }
 }

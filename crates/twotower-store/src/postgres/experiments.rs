@@ -157,6 +157,21 @@ pub(super) async fn end(session: &mut Session) -> Result<Option<i64>, StoreError
     Ok(id)
 }
 
+/// The experiment that ended when `version` was made active the last time: both have the time of that transaction.
+pub(super) async fn ended_by(
+    session: &mut Session,
+    version: i64,
+) -> Result<Option<i64>, StoreError> {
+    let id = query_scalar(
+        "SELECT id FROM twotower.experiments
+         WHERE ended_at = (SELECT activated_at FROM twotower.models WHERE version = $1)",
+    )
+    .bind(version)
+    .fetch_optional(&mut **session)
+    .await?;
+    Ok(id)
+}
+
 /// The experiment that runs, as the transaction sees it.
 pub(super) async fn running(session: &mut Session) -> Result<Option<Experiment>, StoreError> {
     let row: Option<Running> = query_as(

@@ -1,4 +1,4 @@
-use super::session::{query, query_scalar};
+use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session};
 use crate::StoreError;
 use crate::store::BULK_TIMEOUT;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 19] = [
+const MIGRATIONS: [(&str, &str, &str); 20] = [
     (
         "20261124000000",
         "prerequisites",
@@ -103,12 +103,20 @@ const MIGRATIONS: [(&str, &str, &str); 19] = [
         "text_ids",
         include_str!("../../../../supabase/migrations/20261203000200_text_ids.sql"),
     ),
+    (
+        "20261203000300",
+        "block_limit",
+        include_str!("../../../../supabase/migrations/20261203000300_block_limit.sql"),
+    ),
 ];
 
 /// The last one, with which the schema is complete.
 pub(super) fn last() -> &'static str {
     MIGRATIONS.last().map_or("", |(version, ..)| version)
 }
+
+/// The migration that makes tables of the application which are missing.
+const APPLICATION_TABLES: &str = "20261124000100";
 
 /// Of the advisory lock that migrators take: "twotower" in ASCII.
 const LOCK: i64 = 0x7477_6f74_6f77_6572;
@@ -167,11 +175,18 @@ impl Postgres {
             .bind(LOCK)
             .execute(&mut *session)
             .await?;
-        let first = pending(&mut session).await?.into_iter().next();
-        let Some(migration) = first else {
+        let pending = pending(&mut session).await?;
+        let Some(&migration) = pending.first() else {
             session.commit().await?;
             return Ok(Step::Complete);
         };
+        // Before anything is applied.
+        if pending
+            .iter()
+            .any(|(version, ..)| *version == APPLICATION_TABLES)
+        {
+            check_ids(&mut session).await?;
+        }
         match apply(&mut session, migration).await {
             Ok(()) => {
                 session.commit().await?;
@@ -236,6 +251,39 @@ async fn apply(session: &mut Session, (version, name, sql): Migration) -> Result
         .execute(&mut **session)
         .await?;
     Ok(())
+}
+
+/// A table that is missing would be made for ids that are uuid, and could not point to one of the application's whose ids are not.
+async fn check_ids(session: &mut Session) -> Result<(), StoreError> {
+    let rows: Vec<(String, String, String)> = query_as(
+        "SELECT made.name, made.target || '.id', format_type(id.atttypid, id.atttypmod)
+         FROM (VALUES
+                (1, 'video_tags', 'videos'), (2, 'video_tags', 'tags'),
+                (3, 'video_performers', 'videos'), (4, 'video_performers', 'performers'),
+                (5, 'likes', 'videos'), (6, 'skips', 'videos')
+              ) AS made (place, name, target)
+         JOIN pg_attribute id ON id.attrelid = to_regclass('public.' || made.target) AND id.attname = 'id' AND NOT id.attisdropped
+         JOIN pg_type kind ON kind.oid = id.atttypid
+         WHERE to_regclass('public.' || made.name) IS NULL
+           AND coalesce(nullif(kind.typbasetype, 0), kind.oid) <> 'uuid'::regtype
+         ORDER BY made.place",
+    )
+    .fetch_all(&mut **session)
+    .await?;
+    let mut tables: Vec<String> = Vec::new();
+    let mut ids: Vec<String> = Vec::new();
+    for (table, id, kind) in rows {
+        tables.push(table);
+        ids.push(format!("{id} is {kind}"));
+    }
+    tables.dedup();
+    ids.sort();
+    ids.dedup();
+    if tables.is_empty() {
+        Ok(())
+    } else {
+        Err(StoreError::MissingTables { tables, ids })
+    }
 }
 
 async fn pending(session: &mut Session) -> Result<Vec<Migration>, StoreError> {

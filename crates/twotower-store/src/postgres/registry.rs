@@ -142,8 +142,9 @@ impl Postgres {
             .await?;
         match lock_state(&mut session, version).await? {
             ModelState::Active => {
+                let ended = experiments::ended_by(&mut session, version).await?;
                 session.commit().await?;
-                return Ok(None);
+                return Ok(ended);
             }
             state if activation.kind.accepts(state) => {}
             state => return Err(StoreError::NotActivatable { version, state }),

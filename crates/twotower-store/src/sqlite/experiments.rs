@@ -62,7 +62,7 @@ impl Sqlite {
 
     pub(crate) async fn stop_experiment(&self) -> Result<Option<i64>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        end(&mut connection).await
+        end(&mut connection, now_us()).await
     }
 
     pub(crate) async fn experiments(&self) -> Result<Vec<ExperimentRecord>, StoreError> {
@@ -132,11 +132,29 @@ impl Sqlite {
 }
 
 /// Ends the experiment that runs, if one does, and returns its number.
-pub(super) async fn end(connection: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
+pub(super) async fn end(
+    connection: &mut SqliteConnection,
+    now_us: i64,
+) -> Result<Option<i64>, StoreError> {
     let id = sqlx::query_scalar(
         "UPDATE twotower_experiments SET ended_at = ?1 WHERE ended_at IS NULL RETURNING id",
     )
-    .bind(now_us())
+    .bind(now_us)
+    .fetch_optional(connection)
+    .await?;
+    Ok(id)
+}
+
+/// The experiment that ended when `version` was made active the last time: both have the time of that transaction.
+pub(super) async fn ended_by(
+    connection: &mut SqliteConnection,
+    version: i64,
+) -> Result<Option<i64>, StoreError> {
+    let id = sqlx::query_scalar(
+        "SELECT id FROM twotower_experiments
+         WHERE ended_at = (SELECT activated_at FROM twotower_models WHERE version = ?1)",
+    )
+    .bind(version)
     .fetch_optional(connection)
     .await?;
     Ok(id)

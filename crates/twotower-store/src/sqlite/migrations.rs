@@ -3,13 +3,14 @@ use crate::StoreError;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 /// Version n is the n-th, and `user_version` of the file the last that was applied.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
 ];
 
 /// The last one, with which the schema is complete.

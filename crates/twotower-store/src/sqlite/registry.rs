@@ -139,7 +139,7 @@ impl Sqlite {
         let version = activation.version;
         let mut transaction = self.publish(lease).await?;
         match state(&mut transaction, version).await? {
-            ModelState::Active => return Ok(None),
+            ModelState::Active => return experiments::ended_by(&mut transaction, version).await,
             state if activation.kind.accepts(state) => {}
             state => return Err(StoreError::NotActivatable { version, state }),
         }
@@ -175,7 +175,7 @@ impl Sqlite {
         .bind(version)
         .execute(&mut *transaction)
         .await?;
-        let ended = experiments::end(&mut transaction).await?;
+        let ended = experiments::end(&mut transaction, now).await?;
         transaction.commit().await?;
         Ok(ended)
     }

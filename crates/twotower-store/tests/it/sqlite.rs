@@ -20,7 +20,7 @@ async fn two_stores_share_a_file_and_migrate_at_once() {
     let applied = [first.unwrap(), second.unwrap()].concat();
     assert_eq!(
         applied,
-        ["1", "2", "3", "4", "5", "6"],
+        ["1", "2", "3", "4", "5", "6", "7"],
         "each migration is applied once"
     );
     let video = Video {
@@ -63,11 +63,11 @@ async fn memory_is_a_store_too() {
     assert_eq!(store.kind(), StoreKind::Sqlite);
     assert_eq!(
         store.pending_migrations().await.unwrap(),
-        ["1", "2", "3", "4", "5", "6"]
+        ["1", "2", "3", "4", "5", "6", "7"]
     );
     assert_eq!(
         store.migrate().await.unwrap(),
-        ["1", "2", "3", "4", "5", "6"]
+        ["1", "2", "3", "4", "5", "6", "7"]
     );
     assert!(store.pending_migrations().await.unwrap().is_empty());
 }
@@ -211,36 +211,94 @@ async fn vectors_that_are_none_are_counted() {
     assert_eq!(summary, expected);
 }
 
+/// A file as the first `schemas` left it.
+async fn old_file(url: &str, schemas: &[&'static str], rows: &'static str) {
+    let mut connection = SqliteConnection::connect(url).await.unwrap();
+    for schema in schemas {
+        connection.execute(*schema).await.unwrap();
+    }
+    connection.execute(rows).await.unwrap();
+    connection.close().await.unwrap();
+}
+
 /// What was activated before activations were recorded is history too.
 #[tokio::test]
 async fn a_file_of_the_first_schema_gets_its_history() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/old.db?mode=rwc", folder.path().display());
-    let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    connection
-        .execute(include_str!("../../src/sqlite/schema_1.sql"))
-        .await
-        .unwrap();
-    connection
-        .execute(
-            "INSERT INTO twotower_models (version, state, embedding_dim, created_at, activated_at, snapshot_sha256,
-                                          hyperparameters, metrics, manifest_sha256, reason)
-             VALUES (1, 'active', 2, 0, 10, '', '{}', '{}', '', 'back'), (2, 'retired', 2, 0, 20, '', '{}', '{}', '', 'update'),
-                    (3, 'loading', 2, 0, NULL, '', '{}', '{}', '', NULL);
-             INSERT INTO twotower_active_model VALUES (1, 1);
-             PRAGMA user_version = 1",
-        )
-        .await
-        .unwrap();
-    connection.close().await.unwrap();
+    old_file(
+        &url,
+        &[include_str!("../../src/sqlite/schema_1.sql")],
+        "INSERT INTO twotower_models (version, state, embedding_dim, created_at, activated_at, snapshot_sha256,
+                                      hyperparameters, metrics, manifest_sha256, reason)
+         VALUES (1, 'active', 2, 0, 10, '', '{}', '{}', '', 'back'), (2, 'retired', 2, 0, 20, '', '{}', '{}', '', 'update'),
+                (3, 'loading', 2, 0, NULL, '', '{}', '{}', '', NULL);
+         INSERT INTO twotower_active_model VALUES (1, 1);
+         PRAGMA user_version = 1",
+    )
+    .await;
     let store = Store::connect(&url, ConnectOptions::default())
         .await
         .unwrap();
-    assert_eq!(store.migrate().await.unwrap(), ["2", "3", "4", "5", "6"]);
+    assert_eq!(
+        store.migrate().await.unwrap(),
+        ["2", "3", "4", "5", "6", "7"]
+    );
     let history = store.activations().await.unwrap();
     let seen: Vec<_> = history
         .iter()
         .map(|one| (one.version, one.previous_version, &*one.reason))
         .collect();
     assert_eq!(seen, [(2, None, "update"), (1, Some(2), "back")]);
+}
+
+/// The version that it compares with was active until another one was made so, by a version of twotower that left it open.
+#[tokio::test]
+async fn an_experiment_that_was_left_open_is_ended() {
+    const SCHEMAS: [&str; 6] = [
+        include_str!("../../src/sqlite/schema_1.sql"),
+        include_str!("../../src/sqlite/schema_2.sql"),
+        include_str!("../../src/sqlite/schema_3.sql"),
+        include_str!("../../src/sqlite/schema_4.sql"),
+        include_str!("../../src/sqlite/schema_5.sql"),
+        include_str!("../../src/sqlite/schema_6.sql"),
+    ];
+    // Of version 2 against 1: while 1 is active, after 2 was made so, and after none was left.
+    let moments = [
+        (
+            true,
+            "INSERT INTO twotower_active_model VALUES (1, 1); PRAGMA user_version = 6",
+        ),
+        (
+            false,
+            "INSERT INTO twotower_active_model VALUES (1, 2); PRAGMA user_version = 6",
+        ),
+        (false, "PRAGMA user_version = 6"),
+    ];
+    for (runs, rest) in moments {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/old.db?mode=rwc", folder.path().display());
+        let experiment = "INSERT INTO twotower_models (version, state, embedding_dim, created_at, snapshot_sha256,
+                                                       hyperparameters, metrics, manifest_sha256)
+                          VALUES (1, 'candidate', 2, 0, '', '{}', '{}', ''), (2, 'candidate', 2, 0, '', '{}', '{}', '');
+                          INSERT INTO twotower_experiments (control_version, challenger_version, share, started_at, started_by, reason)
+                          VALUES (1, 2, 0.5, 10, 'ann', 'it is new');";
+        let schemas = [&SCHEMAS[..], &[experiment]].concat();
+        old_file(&url, &schemas, rest).await;
+        let store = Store::connect(&url, ConnectOptions::default())
+            .await
+            .unwrap();
+        let before = store.time().await.unwrap();
+        assert_eq!(store.migrate().await.unwrap(), ["7"]);
+        let after = store.time().await.unwrap();
+        let running = store.running_experiment().await.unwrap();
+        assert_eq!(running.is_some(), runs, "{rest}");
+        let ended_at_us = store.experiments().await.unwrap()[0].ended_at_us;
+        assert_eq!(ended_at_us.is_none(), runs, "{rest}");
+        if let Some(ended_at_us) = ended_at_us {
+            // SQL knows milliseconds.
+            let times = before.us() - 2000..=after.us();
+            assert!(times.contains(&ended_at_us), "{ended_at_us}, {times:?}");
+        }
+    }
 }

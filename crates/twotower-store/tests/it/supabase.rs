@@ -20,6 +20,8 @@ mod rows;
 
 mod erasure;
 
+mod block_limit;
+
 mod seed;
 
 mod schedule;

@@ -1,21 +1,31 @@
 use super::args::{GlobalArgs, LogFormat};
 use crate::log_file::LogFile;
+use crate::log_lines::LogLines;
 use anyhow::Context;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+/// Where log lines go.
+pub(super) struct Logging {
+    /// All of them, or, beside a file, those of errors once more.
+    pub(super) lines: LogLines,
+    /// The file, if one is named.
+    ///
+    /// # Errors
+    /// If it cannot be opened. Lines go to standard error then.
+    pub(super) file: anyhow::Result<Option<LogFile>>,
+}
+
 /// Sends log lines to standard error, so that results alone stand on standard output; or to a file, and errors to both.
-///
-/// # Errors
-/// If the file cannot be opened. Lines go to standard error then.
-pub(super) fn start_logging(global: &GlobalArgs) -> anyhow::Result<Option<LogFile>> {
+pub(super) fn start_logging(global: &GlobalArgs) -> Logging {
     let default = match global.verbose {
         0 => "warn,twotower=info,twotower_store=info",
         1 => "info,twotower=debug,twotower_store=debug",
@@ -32,29 +42,30 @@ pub(super) fn start_logging(global: &GlobalArgs) -> anyhow::Result<Option<LogFil
         })
     });
     let file = opened.transpose();
-    let terminal = std::io::stderr().is_terminal();
-    let style = match global.log_format {
+    let terminal = io::stderr().is_terminal();
+    let on_stderr = match global.log_format {
         LogFormat::Json => Style::Json,
         LogFormat::Auto if !terminal => Style::Timed,
         LogFormat::Auto | LogFormat::Human => Style::Plain { colours: terminal },
     };
-    let level = match &file {
-        Ok(Some(_)) => LevelFilter::ERROR,
-        _ => LevelFilter::TRACE,
+    let in_file = match global.log_format {
+        LogFormat::Human => Style::Timed,
+        LogFormat::Auto | LogFormat::Json => Style::Json,
     };
-    let to_file = file.as_ref().ok().and_then(Option::as_ref).map(|file| {
-        let style = match global.log_format {
-            LogFormat::Human => Style::Timed,
-            LogFormat::Auto | LogFormat::Json => Style::Json,
-        };
-        lines(style, file.clone())
-    });
+    let (style, to, errors) = match &file {
+        Ok(Some(file)) => {
+            let errors = lines(on_stderr, io::stderr).with_filter(LevelFilter::ERROR);
+            (in_file, BoxMakeWriter::new(file.clone()), Some(errors))
+        }
+        Ok(None) | Err(_) => (on_stderr, BoxMakeWriter::new(io::stderr), None),
+    };
+    let to = LogLines::new(to);
     tracing_subscriber::registry()
         .with(filter)
-        .with(to_file)
-        .with(lines(style, std::io::stderr).with_filter(level))
+        .with(lines(style, to.clone()))
+        .with(errors)
         .init();
-    file
+    Logging { lines: to, file }
 }
 
 /// How lines look.

@@ -1,17 +1,97 @@
-use crate::import::cell::{Cell, Defect};
-use crate::import::layout::Names;
+use crate::import::cell::{Cell, Defect, quote};
+use crate::import::layout::{LayoutError, Names};
 use crate::import::reader::{ReadError, Visit};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use std::io::{BufRead, BufReader, Read};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::ops::ControlFlow;
 
 /// Longest line, in bytes: what is longer is no row but a file of another format.
 const LONGEST_LINE: u64 = 16 << 20;
 
 /// Reads one JSON object a line. Blank lines do not count as rows.
-pub(crate) fn read(file: impl Read, names: &Names, visit: Visit<'_>) -> Result<(), ReadError> {
+///
+/// Lines have columns of their own. So the columns that must be somewhere are looked for first, which reads the file up to the line
+/// that shows the last of them: a file without one is refused before anything of it is visited.
+pub(crate) fn read(
+    mut file: impl Read + Seek,
+    names: &Names,
+    visit: Visit<'_>,
+) -> Result<(), ReadError> {
+    let mut search = Search::new(names);
+    each_line(&mut file, |_, line| match parse(line) {
+        Ok(object) => search.see(&object),
+        Err(_) => ControlFlow::Continue(()),
+    })?;
+    search.finish()?;
+    file.rewind()?;
+    each_line(file, |number, line| {
+        let object = parse(line);
+        match object.as_ref().map(|object| cells(object, names)) {
+            Ok(Ok(cells)) => visit(number, Ok(&cells)),
+            Ok(Err(defect)) => visit(number, Err(defect)),
+            Err(defect) => visit(number, Err(defect.clone())),
+        }
+    })
+}
+
+/// Columns that must be somewhere and have not been seen.
+struct Search<'n> {
+    names: &'n Names,
+    missing: Vec<usize>,
+    /// Keys seen meanwhile.
+    keys: BTreeSet<String>,
+    objects: bool,
+}
+
+impl<'n> Search<'n> {
+    /// Most keys that a message has use for.
+    const KEYS: usize = 100;
+
+    fn new(names: &'n Names) -> Self {
+        Self {
+            names,
+            missing: names.somewhere().collect(),
+            keys: BTreeSet::new(),
+            objects: false,
+        }
+    }
+
+    fn see(&mut self, object: &Map<String, Value>) -> ControlFlow<()> {
+        self.objects = true;
+        let all = self.names.all();
+        self.missing
+            .retain(|&column| matches!(find(object, &all[column]), Ok(None)));
+        if self.missing.is_empty() {
+            return ControlFlow::Break(());
+        }
+        for key in object.keys() {
+            if self.keys.len() < Self::KEYS && !self.keys.contains(key) {
+                self.keys.insert(key.clone());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Where no line is an object, that is what is wrong with each of them.
+    fn finish(self) -> Result<(), LayoutError> {
+        match self.missing.first() {
+            Some(&column) if self.objects => {
+                let keys = self.keys.iter().map(String::as_str);
+                self.names.refuse_without(column, &keys)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Hands over the lines that are not blank, with their numbers.
+fn each_line(
+    file: impl Read,
+    mut take: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
     for number in 1.. {
@@ -43,14 +123,7 @@ pub(crate) fn read(file: impl Read, names: &Names, visit: Visit<'_>) -> Result<(
                     .to_owned(),
             ));
         }
-        let flow = match parse(text) {
-            Ok(object) => match cells(&object, names) {
-                Ok(cells) => visit(number, Ok(&cells)),
-                Err(defect) => visit(number, Err(defect)),
-            },
-            Err(defect) => visit(number, Err(defect)),
-        };
-        if let ControlFlow::Break(()) = flow {
+        if take(number, text).is_break() {
             break;
         }
     }
@@ -78,12 +151,26 @@ fn cells<'a>(object: &'a Map<String, Value>, names: &Names) -> Result<Vec<Cell<'
         .all()
         .iter()
         .enumerate()
-        .map(|(column, name)| {
-            object
-                .get(name)
-                .map_or(Ok(Cell::Absent), |v| cell(v, column))
+        .map(|(column, name)| match find(object, name) {
+            Ok(None) => Ok(Cell::Absent),
+            Ok(Some(value)) => cell(value, column),
+            Err(found) => Err(Defect::at(column, "the column once", found)),
         })
         .collect()
+}
+
+/// What stands under a name, whose letter case counts only if two keys differ in nothing else; or the two in words.
+fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Option<&'a Value>, String> {
+    if let Some(value) = object.get(name) {
+        return Ok(Some(value));
+    }
+    let mut alike = object
+        .iter()
+        .filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    match (alike.next(), alike.next()) {
+        (Some((one, _)), Some((other, _))) => Err(format!("{} and {}", quote(one), quote(other))),
+        (found, _) => Ok(found.map(|(_, value)| value)),
+    }
 }
 
 fn cell(value: &Value, column: usize) -> Result<Cell<'_>, Defect> {
@@ -115,12 +202,22 @@ fn cell(value: &Value, column: usize) -> Result<Cell<'_>, Defect> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::FileKind;
     use crate::import::reader::{Rows, rows_of};
+    use crate::import::{ColumnRule, FileKind};
+    use std::io::Cursor;
+
+    fn rows_by(kind: FileKind, rules: &[&str], text: &[u8]) -> Result<Rows, ReadError> {
+        let rules: Vec<ColumnRule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        let names = Names::new(
+            kind,
+            &rules,
+            rules.iter().any(|rule| rule.column == "created_at"),
+        );
+        rows_of(|visit| read(Cursor::new(text), &names, visit))
+    }
 
     fn rows(text: &[u8]) -> Result<Rows, ReadError> {
-        let names = Names::new(FileKind::Likes, &[], false);
-        rows_of(|visit| read(text, &names, visit))
+        rows_by(FileKind::Likes, &[], text)
     }
 
     #[test]
@@ -136,7 +233,7 @@ mod tests {
     #[test]
     fn a_bad_line_does_not_hide_the_next() {
         let text =
-            b"{\"user_id\":}\n[1]\n{\"user_id\":\"\xff\"}\n{\"user_id\":[1]}\n{\"user_id\":true}\n";
+            b"{\"user_id\":}\n[1]\n{\"user_id\":\"\xff\"}\n{\"user_id\":[1]}\n{\"user_id\":true}\n{\"video_id\":1,\"created_at\":2}";
         let expected = [
             (
                 1,
@@ -146,8 +243,45 @@ mod tests {
             (3, Err("row: UTF-8, bytes that are not".into())),
             (4, Err("column 0: a list of texts, another list".into())),
             (5, Ok("true or false nothing nothing".into())),
+            (6, Ok("nothing 1 2".into())),
         ];
         assert_eq!(rows(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn letter_case_does_not_count_unless_two_keys_differ_in_nothing_else() {
+        let text = br#"{"User_ID":1,"VIDEO_ID":2,"created_at":3,"Created_At":4}
+{"user_id":1,"Video_id":2,"VIDEO_ID":3,"created_at":4}"#;
+        let expected = [
+            (1, Ok("1 2 3".into())),
+            (
+                2,
+                Err("column 1: the column once, `VIDEO_ID` and `Video_id`".into()),
+            ),
+        ];
+        assert_eq!(rows(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_column_that_is_nowhere_in_the_file_is_missed_before_a_row_is_visited() {
+        let message =
+            |kind, rules: &[&str], text: &[u8]| rows_by(kind, rules, text).unwrap_err().to_string();
+        let like = br#"{"user_id":1,"video_id":2,"time":3}"#;
+        assert_eq!(
+            message(FileKind::Likes, &["created_at=ts"], like),
+            "--column created_at=ts: the file has no column `ts`, but `time`, `user_id`, `video_id`"
+        );
+        assert!(message(FileKind::Likes, &[], like).contains("--default-time"));
+        assert!(message(FileKind::Skips, &[], br#"{"user_id":1}"#).contains("`video_id`"));
+        let videos = b"{\"id\":1,\"labels\":[]}\n{\"id\":2}";
+        let error = message(FileKind::Videos, &["tags=label"], videos);
+        assert!(error.contains("no column `label`"), "{error}");
+        // Somewhere is enough, and changes of videos need no titles.
+        let late = rows_by(FileKind::Videos, &["tags=LABELS"], videos).unwrap();
+        assert_eq!(late.len(), 2);
+        let late = b"{\"id\":2}\n{\"id\":1,\"labels\":[]}";
+        assert!(rows_by(FileKind::Videos, &["tags=labels"], late).is_ok());
+        assert!(rows(b"").unwrap().is_empty());
     }
 
     #[test]

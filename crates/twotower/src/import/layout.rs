@@ -1,4 +1,5 @@
 use crate::import::FileKind;
+use crate::import::kind::video;
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -184,11 +185,29 @@ impl Names {
                 None => find(name, false)?,
             };
             if index.is_none() {
-                self.may_be_missing(column, || list(headers.clone()))?;
+                self.refuse_without(column, headers)?;
             }
             located.push(index);
         }
         Ok(located)
+    }
+
+    /// Our columns that must be somewhere in a file whose rows have columns of their own. Such a file may change videos and leave
+    /// out their titles.
+    pub(crate) fn somewhere(&self) -> impl Iterator<Item = usize> {
+        (0..self.of_columns.len()).filter(|&column| {
+            let title = self.kind == FileKind::Videos && column == video::TITLE;
+            self.ruled[column] || !title && self.may_be_missing(column, String::new).is_err()
+        })
+    }
+
+    /// Refuses a file with these `headers` alone, which our column is not among.
+    pub(crate) fn refuse_without<'h>(
+        &self,
+        column: usize,
+        headers: &(impl Iterator<Item = &'h str> + Clone),
+    ) -> Result<(), LayoutError> {
+        self.may_be_missing(column, || list(headers.clone()))
     }
 
     fn may_be_missing(

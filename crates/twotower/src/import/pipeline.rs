@@ -25,7 +25,7 @@ const FAULTS: usize = 10;
 pub(crate) struct Rules {
     pub(crate) on_error: OnError,
     pub(crate) default_time_us: Option<i64>,
-    /// The catalogue; not looked at for videos.
+    /// The catalogue; of videos looked at only for rows that need not have every column.
     pub(crate) known: Arc<HashSet<Uuid>>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) async fn import(
     let mut report = FileReport::new(input.path.display().to_string(), kind);
     let (sender, mut batches) = mpsc::channel(AHEAD);
     let parser = tokio::task::spawn_blocking(move || match kind {
-        FileKind::Videos => parse_videos(&input, rules.on_error, &sender),
+        FileKind::Videos => parse_videos(&input, &rules, &sender),
         FileKind::Likes => parse_interactions(&input, &rules, InteractionKind::Like, &sender),
         FileKind::Skips => parse_interactions(&input, &rules, InteractionKind::Skip, &sender),
     });
@@ -128,13 +128,13 @@ struct Skipped {
 
 fn parse_videos(
     input: &Input,
-    on_error: OnError,
+    rules: &Rules,
     sender: &mpsc::Sender<Batch>,
 ) -> anyhow::Result<Skipped> {
-    let mut rows = VideoRows::default();
+    let mut rows = VideoRows::new(Arc::clone(&rules.known));
     let unit = input.format.unit();
     let read = |cells: &[Cell<'_>], number| rows.read(cells, number, unit);
-    parse(input, on_error, read, |videos| {
+    parse(input, rules.on_error, read, |videos| {
         sender.blocking_send(Batch::Videos(videos)).is_ok()
     })
 }

@@ -19,9 +19,19 @@ pub(crate) struct VideoRow {
 pub(crate) struct VideoRows {
     /// Where each id stood first.
     seen: HashMap<Uuid, u64>,
+    /// Videos that are there already. Others need a title.
+    known: Arc<HashSet<Uuid>>,
 }
 
 impl VideoRows {
+    /// `known` are the videos that are there already; it matters only to rows that need not have the column `title`.
+    pub(crate) fn new(known: Arc<HashSet<Uuid>>) -> Self {
+        Self {
+            seen: HashMap::new(),
+            known,
+        }
+    }
+
     /// `number` is where the row stands; `unit` how that is counted.
     pub(crate) fn read(
         &mut self,
@@ -50,6 +60,13 @@ impl VideoRows {
             tags: names(cells, video::TAGS)?,
             performers: names(cells, video::PERFORMERS)?,
         };
+        if cells[video::TITLE] == Cell::Absent && !self.known.contains(&id) {
+            return Err(Defect::at(
+                video::TITLE,
+                "the title of a new video",
+                "nothing",
+            ));
+        }
         // Last, so that a row that is refused does not shadow a good one after it.
         if let Some(first) = self.seen.get(&id) {
             let found = format!("the id of {unit} {first} again");
@@ -200,12 +217,24 @@ mod tests {
         row
     }
 
+    /// Of a catalogue that has the video.
+    fn rows() -> VideoRows {
+        let known = [id::from_integer(1).unwrap()];
+        VideoRows::new(Arc::new(known.into()))
+    }
+
     fn read(row: &[Cell<'_>]) -> Result<VideoRow, Defect> {
-        VideoRows::default().read(row, 2, "line")
+        rows().read(row, 2, "line")
     }
 
     #[test]
-    fn a_video_needs_only_its_id() {
+    fn a_new_video_needs_a_title_and_one_that_is_there_only_its_id() {
+        let defect = VideoRows::default()
+            .read(&cells([]), 2, "line")
+            .unwrap_err();
+        assert_eq!(defect.column, Some(video::TITLE));
+        let unknown = cells([(video::TITLE, Cell::Missing)]);
+        assert!(VideoRows::default().read(&unknown, 2, "line").is_ok());
         let row = read(&cells([])).unwrap();
         let expected = Video {
             id: id::from_integer(1).unwrap(),
@@ -267,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_video_comes_once() {
-        let mut rows = VideoRows::default();
+        let mut rows = rows();
         let bad = cells([(video::PRICE, Cell::Integer(-1))]);
         assert!(rows.read(&bad, 2, "line").is_err());
         assert!(rows.read(&cells([]), 3, "line").is_ok());

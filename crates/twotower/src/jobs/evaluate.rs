@@ -66,7 +66,12 @@ pub async fn evaluate(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Evaluated> {
     let path = options.model_path.clone();
-    let (model, manifest) = tokio::task::spawn_blocking(move || model_files::load(&path))
+    let read = move || {
+        // Once: a newer version may get its name meanwhile.
+        let folder = model_files::resolve(&path)?;
+        model_files::load(&folder).map(|(model, manifest)| (folder, model, manifest))
+    };
+    let (folder, model, manifest) = tokio::task::spawn_blocking(read)
         .await?
         .context("load the model")?;
     let snapshot = store
@@ -82,7 +87,6 @@ pub async fn evaluate(
     let trained_split = split_named(&manifest.trained_on.split);
     let split = options.split.unwrap_or(trained_split);
     check_sufficiency((&snapshot.dataset).into())?;
-    let folder = model_files::resolve(&options.model_path)?;
     let (options, interrupt) = (options.clone(), interrupt.clone());
     let users = snapshot.users;
     let dataset = snapshot.dataset;

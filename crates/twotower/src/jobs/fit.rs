@@ -4,7 +4,7 @@ use super::checkpoint::Checkpoints;
 use super::cohorts::{Cohort, cohorts};
 use super::train::BaseModel;
 use super::training_set::TrainingSet;
-use super::{Interrupt, JobError, Resume, TrainOptions};
+use super::{Interrupt, JobError, Resume, TrainOptions, size};
 use crate::progress::Progress;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,7 @@ pub(super) fn fit(
             checkpoints,
             interrupt,
         };
+        trainer.check_size()?;
         let held_out = data.validation_users()?;
         let ranked = held_out.users.iter().any(|user| !user.likes.is_empty());
         let goal = if ranked {
@@ -111,6 +112,7 @@ pub(super) fn fine_tune(
             checkpoints,
             interrupt,
         };
+        trainer.check_size()?;
         let (tuned, optimizer, log) = trainer.run(Phase::Test, Goal::Epochs(base.epochs))?;
         let cohorts = cohorts(&tuned.model, data)?;
         Ok(Fit {
@@ -152,17 +154,29 @@ struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
+    /// Refuses what could not be saved. Saved is what has learned all that is seen before the test, and so has the most rows.
+    fn check_size(&self) -> anyhow::Result<()> {
+        let known = self.base.map_or(0, |base| size::rows(&base.model));
+        size::check(&self.data.catalogue, self.hyperparameters, known, || {
+            let run = self.fresh(self.seen_before(Phase::Test), Goal::Epochs(1))?;
+            Ok(size::rows(&run.finish().model))
+        })
+    }
+
+    fn seen_before(&self, phase: Phase) -> TrainingData<'_> {
+        TrainingData {
+            catalogue: &self.data.catalogue,
+            timelines: self.data.timelines(phase),
+        }
+    }
+
     /// Trains on what is seen before `phase`, with progress and checkpoints.
     fn run(
         &self,
         phase: Phase,
         goal: Goal<'_>,
     ) -> anyhow::Result<(Trained, Vec<u8>, Vec<EpochLog>)> {
-        let data = TrainingData {
-            catalogue: &self.data.catalogue,
-            timelines: self.data.timelines(phase),
-        };
-        let mut run = self.begin(phase, data, goal)?;
+        let mut run = self.begin(phase, self.seen_before(phase), goal)?;
         let memory = run.memory();
         tracing::info!("memory of training: {memory}");
         if let Some(limit) = self.memory_limit {

@@ -3,7 +3,7 @@
 use super::check::{VectorFault, check_vectors};
 use super::identity::day;
 use super::publisher::Publisher;
-use super::{Interrupt, JobError};
+use super::{Interrupt, JobError, Retry};
 use crate::config::{Erase, Update};
 use anyhow::Context;
 use serde::Serialize;
@@ -104,14 +104,13 @@ pub async fn promote(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Switched> {
     let publisher = Publisher::begin_or_fail(store, settings).await?;
-    let switched = switch(
-        publisher.store(),
-        version,
-        ActivationKind::Promotion,
+    let switch = Switch {
+        store: publisher.store(),
         decision,
+        settings,
         interrupt,
-    )
-    .await;
+    };
+    let switched = switch.to(version, ActivationKind::Promotion).await;
     publisher.end().await;
     switched
 }
@@ -134,69 +133,76 @@ pub async fn rollback(
             None => version_before(&publisher.store().activations().await?)
                 .context("no version was active before this one: name one with --to")?,
         };
-        switch(
-            publisher.store(),
-            before,
-            ActivationKind::Rollback,
+        let switch = Switch {
+            store: publisher.store(),
             decision,
+            settings,
             interrupt,
-        )
-        .await
+        };
+        switch.to(before, ActivationKind::Rollback).await
     };
     let switched = back.await;
     publisher.end().await;
     switched
 }
 
-async fn switch(
-    store: &Store,
-    version: i64,
-    kind: ActivationKind,
-    decision: &Decision,
-    interrupt: &Interrupt,
-) -> anyhow::Result<Switched> {
-    let details = store.model_details(version).await?;
-    let record = &details.record;
-    let active = store.active_model().await?.map(|active| active.version);
-    let mut switched = Switched {
-        version,
-        previous_version: active,
-        ended_experiment: None,
-        held_back_by: None,
-    };
-    match record.state {
-        ModelState::Active => return Ok(switched),
-        ModelState::Candidate | ModelState::Retired => {}
-        state => return Err(StoreError::NotActivatable { version, state }.into()),
-    }
-    if let Some(at) = record.pruned_at_us {
-        let on = day(at);
-        return Err(VectorFault::Pruned { version, on }.into());
-    }
-    if decision.keep_experiment {
-        let experiment = experiment_against(store, active).await?;
-        if experiment.is_some() {
-            switched.version = active.unwrap_or(version);
-            switched.held_back_by = experiment;
-            return Ok(switched);
+/// A publisher about to switch readers.
+struct Switch<'a> {
+    store: &'a Store,
+    decision: &'a Decision,
+    settings: &'a Update,
+    interrupt: &'a Interrupt,
+}
+
+impl Switch<'_> {
+    async fn to(&self, version: i64, kind: ActivationKind) -> anyhow::Result<Switched> {
+        let (store, decision) = (self.store, self.decision);
+        let details = store.model_details(version).await?;
+        let record = &details.record;
+        let active = store.active_model().await?.map(|active| active.version);
+        let mut switched = Switched {
+            version,
+            previous_version: active,
+            ended_experiment: None,
+            held_back_by: None,
+        };
+        match record.state {
+            ModelState::Active => return Ok(switched),
+            ModelState::Candidate | ModelState::Retired => {}
+            state => return Err(StoreError::NotActivatable { version, state }.into()),
         }
+        if let Some(at) = record.pruned_at_us {
+            let on = day(at);
+            return Err(VectorFault::Pruned { version, on }.into());
+        }
+        if decision.keep_experiment {
+            let experiment = experiment_against(store, active).await?;
+            if experiment.is_some() {
+                switched.version = active.unwrap_or(version);
+                switched.held_back_by = experiment;
+                return Ok(switched);
+            }
+        }
+        // All vectors are read; who has asked to stop meanwhile wants no switch.
+        let checked = check_vectors(store, version, record.embedding_dim, None);
+        self.interrupt.cut(checked).await???;
+        let refused = refusal(&details).filter(|_| kind == ActivationKind::Promotion);
+        if let Some(verdict) = refused.clone().filter(|_| !decision.force) {
+            return Err(JobError::Refused { version, verdict }.into());
+        }
+        let activation = Activation {
+            version,
+            kind,
+            by: decision.by.clone(),
+            reason: decision.reason.clone(),
+            forced: refused.is_some(),
+        };
+        // The answer to a switch that went through may be lost.
+        switched.ended_experiment = Retry::new(self.settings.attempts)
+            .run("switch readers", || store.activate_model(&activation))
+            .await?;
+        Ok(switched)
     }
-    // All vectors are read; who has asked to stop meanwhile wants no switch.
-    let checked = check_vectors(store, version, record.embedding_dim, None);
-    interrupt.cut(checked).await???;
-    let refused = refusal(&details).filter(|_| kind == ActivationKind::Promotion);
-    if let Some(verdict) = refused.clone().filter(|_| !decision.force) {
-        return Err(JobError::Refused { version, verdict }.into());
-    }
-    let activation = Activation {
-        version,
-        kind,
-        by: decision.by.clone(),
-        reason: decision.reason.clone(),
-        forced: refused.is_some(),
-    };
-    switched.ended_experiment = store.activate_model(&activation).await?;
-    Ok(switched)
 }
 
 /// The experiment that compares with the active version and ends when another one becomes active.
@@ -205,8 +211,8 @@ pub(super) async fn experiment_against(
     active: Option<i64>,
 ) -> Result<Option<i64>, StoreError> {
     let running = store.running_experiment().await?;
-    let compares = running.filter(|experiment| Some(experiment.control) == active);
-    Ok(compares.map(|experiment| experiment.id))
+    let against = running.filter(|experiment| experiment.is_against(active));
+    Ok(against.map(|experiment| experiment.id))
 }
 
 /// What the quality gate said when it refused the version.

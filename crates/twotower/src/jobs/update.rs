@@ -343,7 +343,7 @@ impl Run<'_> {
             .run("look for an experiment", || store.running_experiment())
             .await
             .context("look for an experiment")?;
-        let Some(experiment) = running.filter(|it| it.control == active.version) else {
+        let Some(experiment) = running.filter(|it| it.is_against(Some(active.version))) else {
             return Ok(None);
         };
         let version = experiment.challenger;

@@ -18,6 +18,8 @@ mod update;
 
 mod retrain;
 
+mod maintain;
+
 pub use child::{End, Ended, Limits, run_command};
 pub use error::RunError;
 
@@ -74,7 +76,7 @@ enum Outcome {
     Done,
     /// There was nothing to do; why.
     NothingNew(String),
-    /// Another process is at the same work; which.
+    /// Another process is at the same work, or it is not the time for it; which.
     Skipped(String),
 }
 
@@ -129,7 +131,8 @@ pub async fn run(
     let outcome = match job {
         Job::Update => update::update(&mut steps, &place.config).await,
         Job::Retrain => retrain::retrain(&mut steps, &place.config, fine_tune).await,
-        Job::Maintain | Job::Backup => {
+        Job::Maintain => maintain::maintain(&mut steps, &place.config).await,
+        Job::Backup => {
             let step = steps.step(&[job.name()], Waiting::Attempts).await;
             step.map(|_| Outcome::Done)
         }

@@ -6,6 +6,8 @@ mod since;
 
 mod children;
 
+mod trouble;
+
 use super::round::round;
 use super::run::{connect, cut_off, within};
 use super::{Job, Place, Plan, Program};
@@ -20,6 +22,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::task::JoinHandle;
+use trouble::Trouble;
 use twotower_store::{Store, StoreError};
 
 /// Between two looks at the clock, which may have jumped meanwhile.
@@ -81,6 +84,7 @@ pub async fn schedule(
         plan: Plan::new(&place.config.schedule)?,
         since,
         children: Children::default(),
+        lock_trouble: Trouble::default(),
         store: None,
         ask_at: Instant::now(),
         away: false,
@@ -103,6 +107,7 @@ struct Scheduler<'a> {
     plan: Plan,
     since: Since,
     children: Children,
+    lock_trouble: Trouble,
     store: Option<Store>,
     /// When the database may be asked again.
     ask_at: Instant,
@@ -218,12 +223,13 @@ impl Scheduler<'_> {
         Ok(())
     }
 
-    fn due(&self, job: Job) -> Option<Due> {
+    fn due(&mut self, job: Job) -> Option<Due> {
         let run = &self.place.config.run;
-        let left = cut_off(&run.state_dir, job).unwrap_or_else(|error| {
+        let left = cut_off(&run.state_dir, job);
+        if let Some(error) = self.lock_trouble.news(job, left.as_ref().err()) {
             tracing::warn!("the lock of {job} cannot be read: {error}");
-            None
-        });
+        }
+        let left = left.ok().flatten();
         let limits = (run.attempts, now_us());
         due(&self.plan, job, self.since.of(job), left.as_ref(), limits)
     }

@@ -84,7 +84,6 @@ async fn answer(
     let subject = app.subjects.of(user);
     let answers = app.answers.of(subject);
     let keep = app.answers.keep();
-    let text = query.text();
     let state = {
         let _recording = timing.stage(Stage::Database);
         app.states.read(Asked { user, subject }).await
@@ -98,7 +97,7 @@ async fn answer(
             let slow = rank::is_slow(&snapshot, &state, query, &app.policy);
             let (shared, query) = (Arc::clone(app), query.clone());
             let answer = ranked(app, timing, slow, move || {
-                let answer = answers.get_or_make(&text, made, keep, || {
+                let answer = answers.get_or_make(&query, made, keep, || {
                     let ranking = rank::rank(&snapshot, &state, &query, &shared.policy);
                     if let Some(vector) = &ranking.vector {
                         shared.probe.sample(&snapshot, vector, &shared.metrics);
@@ -124,7 +123,7 @@ async fn answer(
         }
         Err(Unknown::Failed(error)) => Err(error),
         Err(Unknown::Late) => {
-            if let Some(answer) = answers.stale(&text, keep) {
+            if let Some(answer) = answers.stale(query, keep) {
                 app.metrics.looked_up(CacheOutcome::Stale);
                 return Ok(answer);
             }

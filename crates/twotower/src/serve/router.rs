@@ -14,6 +14,7 @@ use super::request_id::{self, RequestId};
 use super::snapshot::Snapshots;
 use super::timing::Timing;
 use super::{body, events, health, metrics, openapi, recommendations};
+use crate::log_lines::REQUESTS;
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{Request, State};
@@ -182,6 +183,7 @@ async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -
         return response;
     }
     tracing::info!(
+        target: REQUESTS,
         request_id = %id,
         %method,
         route,

@@ -1,5 +1,5 @@
+use super::time::push_digits;
 use axum::http::HeaderValue;
-use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -85,22 +85,23 @@ impl Timing {
         let mut text = String::with_capacity(96);
         for stage in Stage::ALL {
             if let Some(spent) = self.spent(stage) {
-                let _ = write!(text, "{};dur={}, ", stage.name(), Milliseconds(spent));
+                push_entry(&mut text, stage.name(), spent);
+                text.push_str(", ");
             }
         }
-        let _ = write!(text, "total;dur={}", Milliseconds(total));
+        push_entry(&mut text, "total", total);
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("total"))
     }
 }
 
-/// To the microsecond, which whole numbers tell in a fraction of the time that floats take.
-struct Milliseconds(Duration);
-
-impl fmt::Display for Milliseconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let us = self.0.as_micros() as u64;
-        write!(f, "{}.{:03}", us / 1000, us % 1000)
-    }
+/// Milliseconds, to the microsecond.
+fn push_entry(text: &mut String, name: &str, spent: Duration) {
+    let us = spent.as_micros() as u64;
+    text.push_str(name);
+    text.push_str(";dur=");
+    push_digits(text, us / 1000, 1);
+    text.push('.');
+    push_digits(text, us % 1000, 3);
 }
 
 /// A stage under way.
@@ -142,6 +143,9 @@ mod tests {
             .collect();
         assert_eq!(names, ["auth", "rank", "total"], "{text}");
         assert!(text.ends_with("total;dur=1.500"), "{text}");
+        let total = |us| Timing::default().header_value(Duration::from_micros(us));
+        assert_eq!(total(7), "total;dur=0.007");
+        assert_eq!(total(1_234_567), "total;dur=1234.567");
         assert_eq!(timing.spent(Stage::Database), None);
     }
 }

@@ -101,7 +101,34 @@ impl Manifest {
                 file.name
             );
         }
+        manifest
+            .check_counts()
+            .with_context(|| path.display().to_string())?;
         Ok((manifest, hex(&Sha256::digest(&bytes))))
+    }
+
+    /// Refuses counts that do not fit together, before memory is taken for as many.
+    fn check_counts(&self) -> anyhow::Result<()> {
+        let rows = self.likes.checked_add(self.skips);
+        let of_files = self
+            .files
+            .iter()
+            .try_fold(0u64, |sum, file| sum.checked_add(file.rows));
+        ensure!(
+            rows.is_some() && rows == of_files,
+            "{} likes and {} skips are not the rows of its files: prepare the shards again",
+            self.likes,
+            self.skips
+        );
+        // A user is a number of 32 bits.
+        let most = rows.unwrap_or(0).min(u64::from(u32::MAX));
+        ensure!(
+            self.users <= most,
+            "{} users cannot have {} likes and skips: prepare the shards again",
+            self.users,
+            rows.unwrap_or(0)
+        );
+        Ok(())
     }
 }
 

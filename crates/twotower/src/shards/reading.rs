@@ -3,7 +3,7 @@
 use super::Keep;
 use super::cut::Cuts;
 use super::manifest::Manifest;
-use super::rows::{Row, each_user};
+use super::rows::{Row, check_counts, each_user};
 use crate::histories::{Histories, NumbersWriter, Record};
 use crate::progress::Progress;
 use anyhow::Context;
@@ -20,6 +20,7 @@ pub(super) fn read(
     base_until: Option<u32>,
     keep: Keep<'_>,
 ) -> anyhow::Result<(Histories, Option<u32>)> {
+    check_counts(folder, manifest)?;
     let events = manifest.likes + manifest.skips;
     let mut writer = match keep {
         Keep::InMemory => NumbersWriter::in_memory(Timeline::numbers(

@@ -40,6 +40,33 @@ pub(super) struct UserRows {
     pub(super) skips: Vec<Row>,
 }
 
+/// Refuses files that say of themselves to have other rows than the manifest says, before memory is taken for as many.
+pub(super) fn check_counts(folder: &Path, manifest: &Manifest) -> anyhow::Result<()> {
+    for file in &manifest.files {
+        let path = folder.join(&file.name);
+        let opened = File::open(&path).with_context(|| format!("read {}", path.display()))?;
+        let rows = match SerializedFileReader::new(opened) {
+            Ok(reader) => reader.metadata().file_metadata().num_rows(),
+            // Told by its sum, if it is damaged.
+            Err(error) => {
+                file.check(&path)?;
+                return Err(error).with_context(|| format!("read {}", path.display()));
+            }
+        };
+        check_count(&path, file.rows, u64::try_from(rows).unwrap_or(0))?;
+    }
+    Ok(())
+}
+
+fn check_count(path: &Path, expected: u64, found: u64) -> anyhow::Result<()> {
+    ensure!(
+        found == expected,
+        "{}: {found} rows, and the manifest says {expected}: prepare the shards again",
+        path.display()
+    );
+    Ok(())
+}
+
 /// Calls `visit` with every user of the folder, ascending. The rows are checked: users without a gap, every row once and in
 /// order, known videos, times that fit.
 pub(super) fn each_user(
@@ -90,12 +117,7 @@ pub(super) fn each_user(
             }
             Ok(())
         })?;
-        ensure!(
-            number == file.rows,
-            "{}: {number} rows, and the manifest says {}: prepare the shards again",
-            path.display(),
-            file.rows
-        );
+        check_count(&path, file.rows, number)?;
     }
     if !rows.likes.is_empty() || !rows.skips.is_empty() {
         flush(&mut rows)?;

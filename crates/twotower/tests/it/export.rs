@@ -65,10 +65,20 @@ impl Database {
                 tags: vec!["a b".into(), "雪".into()],
                 performers: vec!["Neon Owl".into()],
             };
+            // As an application may have written it, and `import` would not.
+            let untidy = Video {
+                id: Uuid::from_u128(8),
+                title: "\u{3000}海\n".into(),
+                genre: Some(" ".into()),
+                maker: Some(" こもれび工房".into()),
+                price: Some(-1.0),
+                tags: vec![" ".into(), "雪".into(), "雪 ".into()],
+                ..Video::default()
+            };
             database.runtime.block_on(async {
                 let store = &database.store;
                 demo::write(store, &world, &|_, _| {}).await.unwrap();
-                store.write_videos(&[all]).await.unwrap();
+                store.write_videos(&[all, untidy]).await.unwrap();
                 let like = InteractionRow {
                     user: Uuid::from_u128(u128::MAX),
                     video: Uuid::from_u128(7),
@@ -135,6 +145,17 @@ fn an_export_imported_is_the_same_database() {
                 videos.map(VideoRef::to_video).collect()
             };
             assert_eq!(videos(&before), videos(&after));
+            let untidy = videos(&after)
+                .into_iter()
+                .find(|video| video.id == Uuid::from_u128(8));
+            let tidy = Video {
+                id: Uuid::from_u128(8),
+                title: "海".into(),
+                maker: Some("こもれび工房".into()),
+                tags: vec!["雪".into()],
+                ..Video::default()
+            };
+            assert_eq!(untidy, Some(tidy));
             assert_eq!(before.dataset.likes, after.dataset.likes);
             assert_eq!(before.dataset.skips, after.dataset.skips);
             let row = "SELECT count(*) FROM likes WHERE created_at = timestamptz 'epoch' + 1700000000123457 * interval '1 microsecond'";
@@ -205,7 +226,7 @@ fn old_likes_and_those_of_unknown_videos_stay() {
         let report = from.place.json("export --to fewer");
         assert_eq!(
             (&report["orphans"], &report["videos"]["rows"]),
-            (&1.into(), &80.into())
+            (&1.into(), &81.into())
         );
     }
 }
@@ -233,6 +254,10 @@ fn half_an_export_is_none() {
         std::fs::write(root.join("full/file"), "").unwrap();
         let log = from.place.refused("export --to full", 1);
         assert!(log.contains("full holds something already"), "{log}");
+        std::fs::create_dir(root.join("target")).unwrap();
+        std::os::unix::fs::symlink("target", root.join("link")).unwrap();
+        let log = from.place.refused("export --to link", 1);
+        assert!(log.contains("name a folder inside it"), "{log}");
         let log = from.place.refused("export --to s3://bucket/out", 1);
         assert!(log.contains("is no folder"), "{log}");
     }

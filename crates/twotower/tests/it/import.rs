@@ -208,6 +208,34 @@ async fn columns_that_a_file_has_not_stay_as_they_are() {
 }
 
 #[tokio::test]
+async fn lines_without_a_named_column_or_a_new_title_bring_nothing() {
+    let database = Database::new().await;
+    let lines = "{\"ID\": 1, \"Title\": \"a\", \"labels\": [\"sea\"]}\n{\"id\": 2, \"price\": 1}\n";
+    let path = database.file("videos.jsonl", lines);
+    let path = path.display().to_string();
+    let error = database
+        .import(&format!("{path} --column tags=label"))
+        .await;
+    let error = format!("{:#}", error.unwrap_err());
+    assert!(
+        error.contains("--column tags=label: the file has no column `label`"),
+        "{error}"
+    );
+    assert_eq!(database.store.counts().await.unwrap().videos, 0);
+    let report = database
+        .import(&format!("{path} --column tags=labels --on-error skip"))
+        .await;
+    let faults = &report.unwrap().files[0].faults;
+    assert_eq!(
+        faults[0].to_string(),
+        format!("{path}, line 2, column `title`: expected the title of a new video, found nothing")
+    );
+    let snapshot = database.snapshot().await;
+    let tags = snapshot.dataset.catalogue.video(0).tags;
+    assert_eq!(tags.iter().collect::<Vec<_>>(), ["sea"]);
+}
+
+#[tokio::test]
 async fn a_stray_quote_does_not_swallow_the_rest_of_the_file() {
     let database = Database::new().await;
     let rows = |n: u32| match n {

@@ -258,7 +258,18 @@ fn what_is_no_shard_is_refused() {
             "../a.parquet",
             "is no name of a file in the folder",
         ),
-        (&likes, "\"likes\":7", "the manifest says (90, 7, "),
+        (&likes, "\"likes\":7", "shards.json: 7 likes and "),
+        (
+            &likes,
+            "\"likes\":18446744073709551615",
+            "are not the rows of its files",
+        ),
+        (
+            "\"users\":90",
+            "\"users\":9000000000000000000",
+            "shards.json: 9000000000000000000 users cannot have",
+        ),
+        ("\"users\":90", "\"users\":89", "the manifest says (89, "),
         (
             "\"videos\":60",
             "\"videos\":59",
@@ -270,6 +281,18 @@ fn what_is_no_shard_is_refused() {
         let said = place.refused("train --data shards", 1);
         assert!(said.contains(expected), "{old}: {said}");
     }
+    // Counts that fit together, and no file.
+    let mut absurd: Value = serde_json::from_str(&manifest).unwrap();
+    let (likes, rows) = (&absurd["likes"], &absurd["files"][0]["rows"]);
+    let [likes, rows] = [likes, rows].map(|count| count.as_u64().unwrap() + (1 << 60));
+    (absurd["likes"], absurd["files"][0]["rows"]) = (json!(likes), json!(rows));
+    fs::write(folder.join("shards.json"), absurd.to_string()).unwrap();
+    let said = place.refused("train --data shards", 1);
+    let expected = format!(
+        "a.parquet: {} rows, and the manifest says",
+        rows - (1 << 60)
+    );
+    assert!(said.contains(&expected), "{said}");
     fs::write(folder.join("shards.json"), &manifest).unwrap();
     let mut bytes = fs::read(folder.join("b.parquet")).unwrap();
     bytes[100] ^= 1;

@@ -36,8 +36,9 @@ export function erased(): ApiError {
   return new ApiError(401, "unauthorized", "the user of this token was erased");
 }
 
-export function forbidden(message: string): ApiError {
-  return new ApiError(403, "forbidden", message);
+/** A valid token that is no good here. */
+export function forbidden(message: string, reason = message): ApiError {
+  return new ApiError(403, "forbidden", message, reason);
 }
 
 export function methodNotAllowed(): ApiError {

@@ -1,4 +1,4 @@
-import { ApiError, erased, internal, timeout, unauthorized, unavailable } from "../http/error.ts";
+import { ApiError, erased, forbidden, internal, timeout, unauthorized, unavailable } from "../http/error.ts";
 import type { Settings } from "../settings.ts";
 
 /** Under whose rights a function of the database runs. */
@@ -36,7 +36,7 @@ export class Rest {
       });
       const text = await response.text();
       if (!response.ok) {
-        throw refusal(response.status, text, name);
+        throw refusal(response.status, text, name, credentials);
       }
       return text === "" ? null : JSON.parse(text);
     } catch (error) {
@@ -75,7 +75,7 @@ function translated(error: unknown, signal: AbortSignal, name: string): ApiError
 }
 
 /** What PostgREST says when it does not answer with a result: SQLSTATEs and `PGRST…` in `code`. */
-function refusal(status: number, text: string, name: string): ApiError {
+function refusal(status: number, text: string, name: string, credentials: Credentials): ApiError {
   const code = codeOf(text);
   if (code === "PT403") {
     return erased();
@@ -90,11 +90,20 @@ function refusal(status: number, text: string, name: string): ApiError {
   if (code === "PGRST202") {
     return unavailable(`the database has no function ${name} with these parameters: apply supabase/migrations`);
   }
-  // The gateway and PostgREST check the token again, with keys of their own.
   if (status === 401 || status === 403) {
-    return unauthorized(`PostgREST refuses the token for ${name} (${code})`);
+    return credentials === "service"
+      // Our own key, and nothing that the caller could mend.
+      ? unavailable(`PostgREST refuses the service key for ${name} (${code})`)
+      : refusedToken(status, name, code);
   }
   return unavailable(`PostgREST answers ${name} with ${status} (${code})`);
+}
+
+/** The gateway and PostgREST check the token again, with keys of their own; 403 is for one that holds, of a role without the right. */
+function refusedToken(status: 401 | 403, name: string, code: string): ApiError {
+  return status === 401
+    ? unauthorized(`PostgREST refuses the token for ${name} (${code})`)
+    : forbidden("the token's role may not ask for this", `the token's role has no right to ${name} (${code})`);
 }
 
 function codeOf(text: string): string {

@@ -1,6 +1,6 @@
 //! Training against numbers that autograd gave: see `fixtures/golden/README.md`.
 
-use super::{StepData, Stepper};
+use super::{Plan, StepData, Stepper};
 use crate::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
 use crate::hyperparameters::Hyperparameters;
 use crate::interaction::Interaction;
@@ -8,6 +8,7 @@ use crate::kernel;
 use crate::model::Model;
 use crate::timeline::HeldTimelines;
 use crate::train::marks::Marks;
+use crate::train::table::RowUses;
 use crate::train::window::{self, Excerpt, Window};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -162,24 +163,24 @@ fn examples_are_those_of_the_reference() {
 fn logits_loss_and_every_gradient_agree_with_autograd() {
     let mut case = case();
     let dim = case.model.hyperparameters.embedding_dim;
-    let mut stepper = Stepper::new(&mut case.model, &case.like_counts);
+    let mut stepper = Stepper::new(&mut case.model);
+    let mut plan = Plan::new(&case.golden.hyperparameters, &case.like_counts);
     let vectors = case.model.item_tower.embed_all(&case.features);
+    let batch = excerpts(&case.timelines, &case.windows);
+    let mut random = Pcg64Mcg::seed_from_u64(1);
+    plan.draw(&case.features, &batch, &mut random);
     let data = StepData {
         features: &case.features,
         vectors: &vectors,
         marks: &Marks::default(),
+        batch: &batch,
+        plan: &plan,
     };
-    let mut random = Pcg64Mcg::seed_from_u64(1);
-    let (loss, examples) = stepper.gradients(
-        &case.model,
-        data,
-        &excerpts(&case.timelines, &case.windows),
-        &mut random,
-    );
+    let loss = stepper.gradients(&case.model, data);
 
-    assert_eq!(examples, case.golden.examples.len());
+    assert_eq!(plan.targets.len(), case.golden.examples.len());
     let videos: Vec<u32> = (0..case.golden.videos.len() as u32).collect();
-    assert_eq!(stepper.candidates.items, videos, "every video is scored");
+    assert_eq!(plan.candidates.items, videos, "every video is scored");
     let logits: Vec<f32> = stepper
         .user_pass
         .out
@@ -193,7 +194,7 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
     assert_close("loss", &[loss], &case.golden.losses[..1], TOLERANCE);
 
     let item_tower = &case.model.item_tower;
-    let table = |uses: &super::RowUses, rows: usize, offset: usize| {
+    let table = |uses: &RowUses, rows: usize, offset: usize| {
         let inputs = kernel::Rows {
             data: &stepper.item_pass.dx,
             stride: item_tower.inputs(),
@@ -206,8 +207,8 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
         dense
     };
     let tables = [
-        table(&stepper.used_ids, item_tower.id_table.rows(), 0),
-        table(&stepper.used_terms, item_tower.term_table.rows(), dim),
+        table(&plan.ids, item_tower.id_table.rows(), 0),
+        table(&plan.terms, item_tower.term_table.rows(), dim),
     ];
     let gradients: Vec<&Vec<f32>> = tables
         .iter()
@@ -230,29 +231,28 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
 #[test]
 fn ten_steps_agree_with_the_reference() {
     let mut case = case();
-    let mut stepper = Stepper::new(&mut case.model, &case.like_counts);
+    let mut stepper = Stepper::new(&mut case.model);
+    let mut plan = Plan::new(&case.golden.hyperparameters, &case.like_counts);
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let mut losses = Vec::new();
     for _ in 0..case.golden.losses.len() {
         let vectors = case.model.item_tower.embed_all(&case.features);
-        let data = StepData {
-            features: &case.features,
-            vectors: &vectors,
-            marks: &Marks::default(),
-        };
         let batches = window::batches(
             &mut case.windows,
             case.golden.hyperparameters.batch_size,
             &mut random,
         );
         assert_eq!(batches.len(), 1, "an epoch is one step");
-        let (loss, _) = stepper.step(
-            &mut case.model,
-            data,
-            &excerpts(&case.timelines, &case.windows),
-            &mut random,
-        );
-        losses.push(loss);
+        let batch = excerpts(&case.timelines, &case.windows);
+        plan.draw(&case.features, &batch, &mut random);
+        let data = StepData {
+            features: &case.features,
+            vectors: &vectors,
+            marks: &Marks::default(),
+            batch: &batch,
+            plan: &plan,
+        };
+        losses.push(stepper.step(&mut case.model, data));
     }
     assert_eq!(losses.len(), 10);
     assert_close("losses", &losses, &case.golden.losses, TEN_STEP_TOLERANCE);

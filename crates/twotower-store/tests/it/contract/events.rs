@@ -14,6 +14,7 @@ contract! {
     a_bad_event_spoils_the_call,
     old_events_go_in_batches,
     one_experiment_runs_at_a_time,
+    a_switch_ends_an_experiment_and_says_so_again,
     an_experiment_counts_what_its_users_did,
 }
 
@@ -186,6 +187,24 @@ async fn one_experiment_runs_at_a_time(store: &Store) {
     );
     assert!(all[0].ended_at_us.is_none() && all[1].ended_at_us >= Some(all[1].started_at_us));
     assert_eq!((&*all[1].by, &*all[1].reason), ("ann", "it is new"));
+}
+
+async fn a_switch_ends_an_experiment_and_says_so_again(store: &Store) {
+    with_models(store).await;
+    let switch = async |version| store.activate_model(&promotion(version)).await.unwrap();
+    assert_eq!(switch(1).await, None);
+    let first = start(store, 0.5).await.unwrap();
+    assert_eq!(switch(2).await, Some(first));
+    assert_eq!(store.running_experiment().await.unwrap(), None);
+    // Who did not hear the answer asks once more.
+    assert_eq!(switch(2).await, Some(first));
+    // Nothing ran that this one could have ended, nor did it end what was stopped.
+    assert_eq!(switch(1).await, None);
+    start(store, 0.5).await.unwrap();
+    store.stop_experiment().await.unwrap();
+    assert_eq!(switch(1).await, None);
+    assert_eq!(switch(2).await, None);
+    assert_eq!(switch(2).await, None);
 }
 
 async fn an_experiment_counts_what_its_users_did(store: &Store) {

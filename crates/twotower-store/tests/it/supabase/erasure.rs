@@ -28,8 +28,8 @@ async fn rows_of(owner: &mut Person, user: Uuid) -> i64 {
     count.as_i64().unwrap()
 }
 
-/// Waits until somebody waits for the lock of erasures.
-async fn somebody_waits(owner: &mut Person) {
+/// Waits until somebody waits for an advisory lock.
+pub(super) async fn somebody_waits(owner: &mut Person) {
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     while owner.value(waiting).await.unwrap() == 0 {

@@ -89,6 +89,55 @@ async fn they_are_told_the_same() {
     }
 }
 
+/// Tables that point to such ids are the application's to make; which, is said before anything is applied.
+#[tokio::test]
+async fn tables_that_cannot_be_made_are_named_first() {
+    let url = Place::Plain.empty().await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let all = store.pending_migrations().await.unwrap();
+    let refused = async || store.migrate().await.unwrap_err().to_string();
+    execute(
+        &url,
+        "CREATE TABLE videos (id text PRIMARY KEY, title text, genre text, maker text)",
+    )
+    .await;
+    let said = refused().await;
+    for part in [
+        "videos.id is text and not uuid",
+        "cannot make video_tags, video_performers, likes, skips",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    execute(
+        &url,
+        "CREATE TABLE tags (id bigint PRIMARY KEY, name text);
+         CREATE TABLE likes (user_id text, video_id text, created_at timestamptz, PRIMARY KEY (user_id, video_id));
+         CREATE TABLE video_performers (video_id text, performer_id uuid)",
+    )
+    .await;
+    let said = refused().await;
+    for part in [
+        "tags.id is bigint, videos.id is text and not uuid",
+        "cannot make video_tags, skips: create these tables",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    execute(
+        &url,
+        "CREATE TABLE video_tags (video_id text, tag_id bigint)",
+    )
+    .await;
+    let said = refused().await;
+    assert!(
+        said.contains("videos.id is text and not uuid")
+            && said.contains("make skips: create that table"),
+        "{said}"
+    );
+    assert_eq!(store.pending_migrations().await.unwrap(), all);
+    execute(&url, "CREATE TABLE skips (LIKE likes INCLUDING ALL)").await;
+    assert_eq!(store.migrate().await.unwrap(), all);
+}
+
 /// What is no UUID is named, and nothing is guessed; it is a matter of whoever liked it.
 #[tokio::test]
 async fn other_texts_are_refused() {

@@ -33,11 +33,12 @@ pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
     if round.wants("memory") {
         let read = |path: &str| fs::read_to_string(path).ok();
         let group = |name: &str| read(&format!("/sys/fs/cgroup/{name}"));
-        let available = available_bytes(
-            read("/proc/meminfo").as_deref(),
-            group("memory.max").as_deref(),
-            group("memory.current").as_deref(),
-        );
+        let group = Group {
+            limit: group("memory.max"),
+            current: group("memory.current"),
+            stat: group("memory.stat"),
+        };
+        let available = available_bytes(read("/proc/meminfo").as_deref(), &group);
         found.push(judge_memory(available, checks.memory_mb));
     }
     if round.wants("logs") {
@@ -88,22 +89,37 @@ fn judge_space(folders: &[(PathBuf, Option<u64>)], bound_mb: u32) -> Finding {
     judged(check, least >= u64::from(bound_mb) * MB, evidence, fix)
 }
 
+/// Files of the control group that we are in: most memory, memory in use, and what it is used for.
+#[derive(Debug, Default)]
+struct Group {
+    limit: Option<String>,
+    current: Option<String>,
+    stat: Option<String>,
+}
+
+impl Group {
+    /// What may still be taken. Pages of files that were not read lately count as in use, and are given up first: what is left is reckoned
+    /// without them, as Kubernetes does.
+    fn available_bytes(&self) -> Option<u64> {
+        // "max" where there is no limit.
+        let bytes = |text: &Option<String>| text.as_ref()?.trim().parse::<u64>().ok();
+        let limit = bytes(&self.limit)?;
+        let files = self.stat.iter().flat_map(|stat| stat.lines());
+        let inactive = files
+            .filter_map(|line| line.strip_prefix("inactive_file "))
+            .find_map(|bytes| bytes.trim().parse::<u64>().ok());
+        let in_use = bytes(&self.current)?.saturating_sub(inactive.unwrap_or(0));
+        Some(limit.saturating_sub(in_use))
+    }
+}
+
 /// What Linux can give without swapping, or the group of processes that we are in may still take, if that is less.
-fn available_bytes(
-    meminfo: Option<&str>,
-    limit: Option<&str>,
-    current: Option<&str>,
-) -> Option<u64> {
+fn available_bytes(meminfo: Option<&str>, group: &Group) -> Option<u64> {
     let line = meminfo?
         .lines()
         .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let machine = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
-    // "max" where there is no limit.
-    let limit = limit.and_then(|limit| limit.trim().parse::<u64>().ok());
-    let current = current.and_then(|current| current.trim().parse::<u64>().ok());
-    let group = limit
-        .zip(current)
-        .map(|(limit, current)| limit.saturating_sub(current));
+    let group = group.available_bytes();
     Some(group.map_or(machine, |group| group.min(machine)))
 }
 
@@ -177,15 +193,22 @@ mod tests {
     #[test]
     fn the_smaller_limit_counts() {
         let meminfo = Some("MemTotal: 9 kB\nMemAvailable:    2048 kB\n");
-        assert_eq!(
-            available_bytes(meminfo, Some("max\n"), Some("1\n")),
-            Some(2 * MB)
-        );
-        assert_eq!(
-            available_bytes(meminfo, Some("1048576\n"), Some("524288\n")),
-            Some(524_288)
-        );
-        assert_eq!(available_bytes(None, None, None), None);
+        let available = |limit: &str, current: &str, stat: Option<&str>| {
+            let group = Group {
+                limit: Some(limit.into()),
+                current: Some(current.into()),
+                stat: stat.map(Into::into),
+            };
+            available_bytes(meminfo, &group)
+        };
+        assert_eq!(available("max\n", "1\n", None), Some(2 * MB));
+        assert_eq!(available("1048576\n", "524288\n", None), Some(524_288));
+        // What files fill is given up.
+        let stat = Some("anon 1000\nfile 500000\nactive_file 100000\ninactive_file 400000\n");
+        assert_eq!(available("1048576\n", "1048576\n", stat), Some(400_000));
+        assert_eq!(available("1048576\n", "300000\n", stat), Some(MB));
+        assert_eq!(available_bytes(meminfo, &Group::default()), Some(2 * MB));
+        assert_eq!(available_bytes(None, &Group::default()), None);
         assert_eq!(judge_memory(Some(511 * MB), 512).verdict, Verdict::Failed);
         assert_eq!(judge_memory(Some(512 * MB), 512).verdict, Verdict::Passed);
     }

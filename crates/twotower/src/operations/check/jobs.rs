@@ -128,28 +128,44 @@ fn missed(
         return Finding::skipped(check, "no job has run in this database yet", fix)
             .about(job.name());
     };
+    let since_due =
+        |run: &&RunRecord| run.due_at_us.is_some_and(|at| at >= due) || run.started_at_us >= due;
     let begun = runs
         .iter()
-        .any(|run| run.due_at_us.is_some_and(|at| at >= due) || run.started_at_us >= due);
-    let finding = if begun || due < first_us {
-        Finding::passed(
+        .filter(since_due)
+        .any(|run| !is_untimely(job, run));
+    if begun || due < first_us {
+        return Finding::passed(
             check,
             format!("{job} was last due {} ago", span(now_us - due)),
         )
+        .about(job.name());
+    }
+    let due_ago = span(now_us - due);
+    let finding = if let Some(untimely) = runs.iter().find(since_due) {
+        let message = untimely.message.as_deref().unwrap_or("it was not the time");
+        let evidence = format!(
+            "{job} was due {due_ago} ago, and what was started has done nothing: {message}"
+        );
+        let fix = "start it within the window, in the same time zone: set `time_zone` of section [schedule] to that of whatever starts the jobs, \
+                   or move `window` of section [maintenance]; `twotower maintain --now` does the work at any time";
+        Finding::failed(check, evidence, fix)
     } else {
         let last = runs.first().map_or("has never run".to_owned(), |run| {
             format!("last ran {} ago", span(now_us - run.started_at_us))
         });
-        let evidence = format!(
-            "{job} was due {} ago and has not begun; it {last}",
-            span(now_us - due)
-        );
+        let evidence = format!("{job} was due {due_ago} ago and has not begun; it {last}");
         let fix = format!(
             "look whether the schedule runs (`systemctl list-timers 'twotower*'`, `crontab -l`, `twotower schedule`), then `twotower run {job}`"
         );
         Finding::failed(check, evidence, fix)
     };
     finding.about(job.name())
+}
+
+/// Whether it was started outside of the window, where upkeep does nothing. One that left the work to another process has no exit code.
+fn is_untimely(job: Job, run: &RunRecord) -> bool {
+    job == Job::Maintain && run.state == RunState::Skipped && run.exit_code.is_some()
 }
 
 /// The last update that did its work; and one that is at work now.
@@ -334,6 +350,53 @@ mod tests {
             ),
             Verdict::Passed
         );
+    }
+
+    #[test]
+    fn upkeep_outside_of_its_window_is_missed() {
+        let due = DAY + 4 * HOUR_US + 30 * MINUTE_US;
+        let now = due + 5 * HOUR_US;
+        let missed = |runs: &[RunRecord]| {
+            let found = look(runs, now);
+            let mut found = found.into_iter();
+            let finding = found
+                .find(|it| (it.check, it.subject.as_deref()) == ("run-missed", Some("maintain")));
+            finding.unwrap()
+        };
+        let yesterday = run(
+            Job::Maintain,
+            RunState::Succeeded,
+            due - 24 * HOUR_US,
+            MINUTE_US,
+        );
+        let untimely = RunRecord {
+            exit_code: Some(0),
+            message: Some("outside of the window".into()),
+            ..run(Job::Maintain, RunState::Skipped, due + 4 * HOUR_US, 0)
+        };
+        let caught_up = RunRecord {
+            due_at_us: Some(due),
+            ..untimely.clone()
+        };
+        for untimely in [untimely.clone(), caught_up] {
+            let finding = missed(&[untimely, yesterday.clone()]);
+            assert_eq!(finding.verdict, Verdict::Failed);
+            assert!(
+                finding.evidence.contains("outside of the window"),
+                "{}",
+                finding.evidence
+            );
+            assert!(finding.fix.contains("time_zone"), "{}", finding.fix);
+        }
+        // By hand, after the one of the night.
+        let timely = run(Job::Maintain, RunState::Succeeded, due, MINUTE_US);
+        assert_eq!(missed(&[untimely, timely]).verdict, Verdict::Passed);
+        // Another process is at it.
+        let left = RunRecord {
+            exit_code: None,
+            ..run(Job::Maintain, RunState::Skipped, due, 0)
+        };
+        assert_eq!(missed(&[left, yesterday]).verdict, Verdict::Passed);
     }
 
     #[test]

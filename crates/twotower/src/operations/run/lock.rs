@@ -80,7 +80,7 @@ impl JobLock {
         if let Some(state_dir) = path.parent() {
             fs::create_dir_all(state_dir)?;
         }
-        let mut file = open(path)?;
+        let mut file = open(path, true)?;
         let mut looks = 5;
         while !take(&file)? {
             looks -= 1;
@@ -117,7 +117,7 @@ impl JobLock {
 /// The run of `job` that was cut off, if the last one was and nobody is at it.
 pub(in crate::operations) fn cut_off(state_dir: &Path, job: Job) -> io::Result<Option<Note>> {
     let path = path(state_dir, job);
-    let mut file = match OpenOptions::new().read(true).open(&path) {
+    let mut file = match open(&path, false) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -133,11 +133,12 @@ fn path(state_dir: &Path, job: Job) -> PathBuf {
     state_dir.join(format!("{job}.lock"))
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// To be written, too, by whoever only looks: NFS gives an exclusive lock to no other.
+fn open(path: &Path, create: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
+        .create(create)
         .truncate(false)
         .open(path)
 }
@@ -203,6 +204,18 @@ mod tests {
         lock.give_back(false).unwrap();
         assert_eq!(cut_off(&state, Job::Update).unwrap(), None);
         take(&state, None);
+    }
+
+    /// What NFS asks of an exclusive lock.
+    #[cfg(unix)]
+    #[test]
+    fn whoever_looks_opens_the_file_to_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("update.lock");
+        assert!(open(&path, false).is_err());
+        open(&path, true).unwrap();
+        let flags = rustix::fs::fcntl_getfl(open(&path, false).unwrap()).unwrap();
+        assert!(flags.contains(rustix::fs::OFlags::RDWR), "{flags:?}");
     }
 
     #[test]

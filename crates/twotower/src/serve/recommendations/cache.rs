@@ -1,4 +1,5 @@
 use super::answer::Answer;
+use super::query::Query;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,7 +78,7 @@ pub(in crate::serve) struct Made {
 
 #[derive(Debug)]
 struct Kept {
-    query: Box<str>,
+    query: Query,
     made: Made,
     at: Instant,
     answer: Answer,
@@ -217,7 +218,7 @@ impl UserAnswers {
     /// The answer to `query` made of the same, or the one that `make` makes now.
     pub(in crate::serve) fn get_or_make(
         &self,
-        query: &str,
+        query: &Query,
         made: Made,
         keep: Duration,
         make: impl FnOnce() -> Answer,
@@ -226,17 +227,17 @@ impl UserAnswers {
         kept.retain(|kept| kept.at.elapsed() < keep);
         if let Some(kept) = kept
             .iter()
-            .find(|kept| kept.made == made && *kept.query == *query)
+            .find(|kept| kept.made == made && kept.query == *query)
         {
             return kept.answer.again();
         }
         let answer = make();
-        kept.retain(|kept| *kept.query != *query);
+        kept.retain(|kept| kept.query != *query);
         if kept.len() == QUERIES_PER_USER {
             kept.remove(0);
         }
         kept.push(Kept {
-            query: query.into(),
+            query: query.clone(),
             made,
             at: Instant::now(),
             answer: answer.clone(),
@@ -247,10 +248,10 @@ impl UserAnswers {
     }
 
     /// The latest answer to `query`, whatever it was made of.
-    pub(in crate::serve) fn stale(&self, query: &str, keep: Duration) -> Option<Answer> {
+    pub(in crate::serve) fn stale(&self, query: &Query, keep: Duration) -> Option<Answer> {
         self.lock()
             .iter()
-            .find(|kept| *kept.query == *query && kept.at.elapsed() < keep)
+            .find(|kept| kept.query == *query && kept.at.elapsed() < keep)
             .map(|kept| kept.answer.stale())
     }
 
@@ -262,7 +263,7 @@ impl UserAnswers {
 
 impl Kept {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.query.len() + self.answer.bytes()
+        size_of::<Self>() + self.query.bytes() + self.answer.bytes()
     }
 }
 
@@ -280,10 +281,17 @@ mod tests {
         Subject::User(Uuid::from_u128(n))
     }
 
-    /// Asks as user `n`; whether the answer was kept from before.
-    fn ask(cache: &AnswerCache, n: u128, query: &str, title: &str) -> bool {
+    /// For videos with this tag.
+    fn query(tag: &str) -> Query {
+        let mut query = Query::default();
+        query.filter.tags.any.push(tag.to_owned());
+        query
+    }
+
+    /// Asks as user `n` for videos with this tag; whether the answer was kept from before.
+    fn ask(cache: &AnswerCache, n: u128, tag: &str, title: &str) -> bool {
         let answers = cache.of(subject(n));
-        let answer = answers.get_or_make(query, MADE, KEEP, || Answer::of_titles(&[title]));
+        let answer = answers.get_or_make(&query(tag), MADE, KEEP, || Answer::of_titles(&[title]));
         cache.weigh(&subject(n), &answers);
         answer.cached
     }
@@ -317,8 +325,8 @@ mod tests {
         }
         assert!(!ask(&cache, 50, "a", &long));
         // Several queries of one user count, too, and the oldest of them make way.
-        for query in ["b", "c", "d", "e", "f"] {
-            ask(&cache, 99, query, &long);
+        for tag in ["b", "c", "d", "e", "f"] {
+            ask(&cache, 99, tag, &long);
             assert!(held(&cache) <= ROOM);
             assert_eq!(held(&cache), cache.lock().bytes);
         }
@@ -337,10 +345,10 @@ mod tests {
         let cache = AnswerCache::new(KEEP);
         let answers = cache.of(subject(1));
         cache.drop_user(&subject(1));
-        answers.get_or_make("a", MADE, KEEP, || Answer::of_titles(&["t"]));
+        answers.get_or_make(&query("a"), MADE, KEEP, || Answer::of_titles(&["t"]));
         cache.weigh(&subject(1), &answers);
         assert_eq!((cache.len(), cache.lock().bytes), (0, 0));
-        assert!(cache.of(subject(1)).stale("a", KEEP).is_none());
+        assert!(cache.of(subject(1)).stale(&query("a"), KEEP).is_none());
         // Nor is another's entry charged for it.
         let bytes = cache.lock().bytes;
         cache.weigh(&subject(1), &answers);

@@ -3,7 +3,6 @@ mod conditions;
 use crate::config::Conditions;
 use crate::serve::body::{MAX_EXACT, invalid, refuse_unknown, whole_number};
 use crate::serve::error::ApiError;
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 const DEFAULT_LIMIT: usize = 10;
@@ -20,8 +19,8 @@ const OF_ITS_USER: [&str; 7] = [
     "seed",
 ];
 
-/// What the caller asks for. Who they are is the token's matter alone.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What the caller asks for, which answers are kept by. Who they are is the token's matter alone.
+#[derive(Debug, Clone, PartialEq)]
 pub(in crate::serve) struct Query {
     /// How many videos.
     pub(in crate::serve) limit: usize,
@@ -95,10 +94,13 @@ impl Query {
         })
     }
 
-    /// Two queries with the same text ask for the same.
-    pub(in crate::serve) fn text(&self) -> String {
-        // Numbers were refused that JSON cannot say, and nothing else can fail.
-        serde_json::to_string(self).unwrap_or_default()
+    /// Memory besides itself, bytes, about.
+    pub(in crate::serve) fn bytes(&self) -> usize {
+        let only = &self.filter;
+        let choices = [&only.tags, &only.makers, &only.performers, &only.genres];
+        let names = choices.map(|choice| choice.any.iter().chain(&choice.none));
+        let bytes = |name: &String| size_of::<String>() + name.len();
+        names.into_iter().flatten().map(bytes).sum()
     }
 }
 
@@ -166,7 +168,8 @@ mod tests {
             seed: Some(7),
         };
         assert_eq!(parse(&all), Ok(expected.clone()));
-        assert_ne!(expected.text(), Query::default().text());
+        assert_eq!(Query::default().bytes(), 0);
+        assert_eq!(expected.bytes(), 3 * size_of::<String>() + "朝ab".len());
     }
 
     #[test]

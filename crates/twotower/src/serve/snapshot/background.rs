@@ -1,7 +1,15 @@
 //! Work that must not take a core away from requests.
 
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
+use thiserror::Error;
 use tokio::sync::oneshot;
+
+/// Work has panicked, and told of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a part of the work has panicked")]
+pub(super) struct Panicked;
 
 /// One thread at low priority, where the system lets us say so.
 static POOL: LazyLock<Option<rayon::ThreadPool>> = LazyLock::new(|| {
@@ -22,13 +30,22 @@ static POOL: LazyLock<Option<rayon::ThreadPool>> = LazyLock::new(|| {
 /// If it panicked.
 pub(super) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, oneshot::error::RecvError> {
+) -> Result<T, Panicked> {
     let (done, result) = oneshot::channel();
     spawn(move || {
         // Nobody may be waiting any more.
         let _ = done.send(work());
     });
-    result.await
+    result.await.map_err(|_| Panicked)
+}
+
+/// Waits for `work`, which shows others nothing half done.
+///
+/// # Errors
+/// If it panicked.
+pub(super) async fn contained<F: Future>(work: F) -> Result<F::Output, Panicked> {
+    let contained = AssertUnwindSafe(work).catch_unwind();
+    contained.await.map_err(|_| Panicked)
 }
 
 /// Has `work` done on that thread some time.
@@ -61,7 +78,9 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_of_the_work_and_of_nothing_else() {
         let panics = || -> u32 { panic!("as if by a defect") };
-        assert!(run(panics).await.is_err());
+        assert_eq!(run(panics).await, Err(Panicked));
         assert_eq!(run(|| 7).await, Ok(7));
+        assert_eq!(contained(async { panics() }).await, Err(Panicked));
+        assert_eq!(contained(async { 7 }).await, Ok(7));
     }
 }

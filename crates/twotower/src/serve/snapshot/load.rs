@@ -1,10 +1,10 @@
+use super::background::Panicked;
 use super::videos::{Videos, VideosBuilder};
 use super::{Catalogue, LoadedModel, Popularity, background};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use thiserror::Error;
-use tokio::sync::oneshot;
 use twotower_core::embedding::Embeddings;
 use twotower_core::index::{AttributesError, Index, IndexError, IndexOptions};
 use twotower_core::tower::UserTower;
@@ -23,7 +23,7 @@ pub(super) enum LoadError {
     Files {
         version: i64,
         path: PathBuf,
-        source: ModelFilesError,
+        source: Box<ModelFilesError>,
     },
     /// The folder holds another model than its name says.
     #[error("the folder of model version {active} holds version {found}")]
@@ -54,8 +54,8 @@ pub(super) enum LoadError {
     #[error("the loading task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
     /// A defect of ours.
-    #[error("the building task failed")]
-    Build(#[from] oneshot::error::RecvError),
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// A defect of ours: the parts were made for each other.
     #[error("build the index: {0}")]
     Index(#[from] IndexError),
@@ -87,7 +87,7 @@ impl LoadError {
             Self::NoVectors { version } => format!(
                 "the active model version {version} has no video vectors: write them with `twotower update`"
             ),
-            Self::Task(_) | Self::Build(_) | Self::Index(_) | Self::Attributes(_) => {
+            Self::Task(_) | Self::Panicked(_) | Self::Index(_) | Self::Attributes(_) => {
                 "loading failed; see the log".into()
             }
         }
@@ -152,7 +152,7 @@ async fn user_tower(models: &Path, record: &ModelRecord) -> Result<UserTower, Lo
             return Err(LoadError::Files {
                 version,
                 path,
-                source,
+                source: Box::new(source),
             });
         }
     };

@@ -1,6 +1,6 @@
 //! What the database has on record of jobs, and of the quality of the model that answers: for metrics.
 
-use super::Snapshots;
+use super::{Snapshots, background};
 use crate::operations::Job;
 use crate::serve::metrics::{JobFigures, Metrics, Success};
 use serde_json::Value;
@@ -34,8 +34,15 @@ impl Records {
     pub(crate) async fn keep_current(&self, snapshots: &Snapshots) {
         loop {
             let version = snapshots.current().and_then(|held| held.version());
-            if let Err(error) = self.read(version).await {
-                tracing::warn!(%error, "the records of jobs cannot be read; metrics of them stay as they are");
+            match background::contained(self.read(version)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the records of jobs cannot be read; metrics of them stay as they are");
+                }
+                // It shares its thread with what keeps views current.
+                Err(panicked) => {
+                    tracing::error!(%panicked, "reading the records of jobs has failed");
+                }
             }
             tokio::time::sleep(EVERY).await;
         }

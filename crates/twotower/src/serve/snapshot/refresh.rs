@@ -1,6 +1,6 @@
 use super::delta::{self, Written};
 use super::load::{self, LoadError};
-use super::{Catalogue, CatalogueRead, Snapshot};
+use super::{Catalogue, CatalogueRead, Snapshot, background};
 use crate::serve::limits::Limits;
 use crate::serve::metrics::{Metrics, SnapshotFigures};
 use arc_swap::ArcSwapOption;
@@ -100,8 +100,10 @@ impl Snapshots {
 
     /// Brings the views up to date. If that fails, the old ones stay and the log says why.
     pub(crate) async fn refresh(&self, catalogue_poll: Duration) {
-        let refreshed = tokio::time::timeout(REFRESH_DEADLINE, self.next(catalogue_poll)).await;
-        match refreshed {
+        // Views are swapped whole, so that a panic leaves the one that is held, and the next round starts over.
+        let round = background::contained(Box::pin(self.next(catalogue_poll)));
+        let refreshed = tokio::time::timeout(REFRESH_DEADLINE, round).await;
+        match refreshed.map(|round| round.unwrap_or_else(|panicked| Err(panicked.into()))) {
             Ok(Ok(())) => {
                 self.metrics.snapshot_is_current();
                 *self.lock_problem() = None;
@@ -202,9 +204,8 @@ impl Snapshots {
         catalogue_poll: Duration,
     ) -> Result<Option<(Experiment, Arc<Snapshot>)>, LoadError> {
         let running = self.store.running_experiment().await?;
-        // It compares with a version that is not the active one any more: everybody gets that.
-        let running = running.filter(|it| Some(it.control) == active.version());
-        let Some(experiment) = running else {
+        // Of one against a version that is not the active one any more, everybody gets that.
+        let Some(experiment) = running.filter(|it| it.is_against(active.version())) else {
             return Ok(None);
         };
         let version = experiment.challenger;
@@ -238,12 +239,7 @@ impl Snapshots {
             tracing::info!(model_version = version, "serving another model version");
             return Ok(Some(snapshot));
         };
-        let written = match &held.model {
-            Some(model) => {
-                delta::written(&self.store, model, &held.videos, self.catalogue()).await?
-            }
-            None => Written::Nothing,
-        };
+        let written = delta::written(&self.store, &held, self.catalogue()).await?;
         let due = held.read.at.elapsed() >= catalogue_poll.max(REST * held.read.took);
         match written {
             Written::TooMuch => Ok(Some(self.load(record, Some(&held)).await?)),
@@ -351,5 +347,131 @@ impl Snapshots {
     fn lock_problem(&self) -> MutexGuard<'_, Option<String>> {
         // Each change is a single assignment, so a panic leaves nothing half done.
         self.problem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::snapshot::videos::VideosBuilder;
+    use crate::serve::snapshot::{LoadedModel, Popularity};
+    use serde_json::json;
+    use std::sync::atomic::AtomicI64;
+    use twotower_core::embedding::Embeddings;
+    use twotower_core::feature::Video;
+    use twotower_core::index::{Attributes, Index, IndexOptions};
+    use twotower_core::tower::UserTower;
+    use twotower_store::{
+        Activation, ActivationKind, ConnectOptions, EmbeddingRow, NewModel, VideoFacts,
+    };
+
+    const VECTOR: [f32; 2] = [0.6, 0.8];
+
+    async fn write(store: &Store, ids: &[Uuid]) {
+        let videos = ids.iter().map(|&id| Video {
+            id,
+            ..Video::default()
+        });
+        store
+            .write_videos(&videos.collect::<Vec<_>>())
+            .await
+            .unwrap();
+        let rows = ids.iter().map(|&id| EmbeddingRow {
+            id,
+            fingerprint: 0,
+            vector: &VECTOR,
+        });
+        let rows: Vec<_> = rows.collect();
+        store
+            .write_embeddings(VectorTable::Videos, 1, &rows)
+            .await
+            .unwrap();
+    }
+
+    /// With version 1 active, and these videos.
+    async fn store(ids: &[Uuid]) -> Store {
+        let store = Store::connect("sqlite::memory:", ConnectOptions::default());
+        let store = store.await.unwrap();
+        store.migrate().await.unwrap();
+        let model = NewModel {
+            version: 1,
+            embedding_dim: VECTOR.len(),
+            cut_off_us: None,
+            snapshot_sha256: "ab".into(),
+            hyperparameters: json!({}),
+            metrics: json!({}),
+            manifest_sha256: "cd".into(),
+            erasures_seen: None,
+        };
+        store.register_model(&model).await.unwrap();
+        write(&store, ids).await;
+        let activation = Activation {
+            version: 1,
+            kind: ActivationKind::Loaded,
+            by: "ann".into(),
+            reason: "first".into(),
+            forced: false,
+        };
+        store.activate_model(&activation).await.unwrap();
+        store
+    }
+
+    /// As no other code makes it: of `ids`, the index has the first alone, so that who compares the vector of another one panics.
+    fn broken(ids: &[Uuid], catalogue: Catalogue) -> Snapshot {
+        let mut builder = VideosBuilder::new(None, catalogue);
+        for &id in ids {
+            builder.push(&VideoFacts {
+                id,
+                ..VideoFacts::default()
+            });
+        }
+        let vectors = Embeddings::from_rows(VECTOR.len(), VECTOR.to_vec()).unwrap();
+        let index = Index::new(vectors, Attributes::none(1), &IndexOptions::default());
+        let tower = UserTower::zeros(vec![1.0], 0.5, 1, VECTOR.len());
+        Snapshot {
+            revision: 0,
+            model: Some(LoadedModel {
+                version: 1,
+                manifest_sha256: "cd".into(),
+                user_tower: Arc::new(tower),
+                index: index.unwrap(),
+                read_at_us: AtomicI64::new(0),
+                stamp: (0, 0),
+            }),
+            videos: builder.finish().unwrap(),
+            popularity: Popularity::default(),
+            read: CatalogueRead::since(Instant::now()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_over_new_vectors_has_everything_read_again() {
+        let ids = [1, 2].map(Uuid::from_u128);
+        let store = store(&ids).await;
+        let options = SnapshotOptions {
+            groups: false,
+            new_days: 0,
+        };
+        let snapshots = Snapshots::new(store.clone(), "none".into(), options, Arc::default());
+        snapshots.served.store(Some(Arc::new(Served {
+            active: Arc::new(broken(&ids, snapshots.catalogue())),
+            challenger: None,
+        })));
+        // The catalogue is never due, so that what is read is read for the vectors.
+        let poll = Duration::MAX;
+        snapshots.refresh(poll).await;
+        assert_eq!(snapshots.problem(), None);
+        let held = snapshots.current().unwrap();
+        let model = held.model.as_ref().unwrap();
+        assert_eq!((model.index.len(), model.index.delta_len()), (2, 0));
+        // And the rounds go on.
+        let third = Uuid::from_u128(3);
+        write(&store, &[third]).await;
+        snapshots.refresh(poll).await;
+        let held = snapshots.current().unwrap();
+        let model = held.model.as_ref().unwrap();
+        assert_eq!((model.index.len(), model.index.delta_len()), (3, 1));
+        assert_eq!(held.videos.position(third), Some(2));
+        assert_eq!(held.vector(2), Some(&VECTOR[..]));
     }
 }

@@ -37,7 +37,13 @@ fn tokens_of_each_kind_name_their_user() {
             assert_eq!(message, "a valid bearer token is required");
         }
     }
+    // A role that there is, and that may not call functions for users.
+    let mut trainer = claims(user(1));
+    trainer["role"] = json!("twotower_trainer");
     let function = project.function(RECOMMENDATIONS);
+    let (status, code, message) = function.post(&sign(&trainer), "{}").error();
+    assert_eq!((status, code.as_str()), (403, "forbidden"));
+    assert_eq!(message, "the token's role may not ask for this");
     assert_eq!(function.post(&service_token(), "{}").error().0, 403);
     let nobody = function.client.post("/", &[], "{}");
     assert_eq!(nobody.error().0, 401);

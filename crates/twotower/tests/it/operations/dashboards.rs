@@ -183,12 +183,14 @@ fn rules_and_dashboard_name_what_is_told() {
         .into_iter()
         .map(|it| ("alerts.yml", it))
         .collect();
-    let rule_tests = read("deploy/prometheus/alerts.test.yml");
-    expressions.extend(
-        values(&rule_tests, "series")
-            .into_iter()
-            .map(|it| ("alerts.test.yml", it)),
-    );
+    for place in ["alerts.test.yml", "alerts.week.test.yml"] {
+        let rule_tests = read(&format!("deploy/prometheus/{place}"));
+        expressions.extend(
+            values(&rule_tests, "series")
+                .into_iter()
+                .map(|it| (place, it)),
+        );
+    }
     let dashboard: Value = serde_json::from_str(&read("deploy/grafana/twotower.json")).unwrap();
     let (mut queries, mut variables) = (Vec::new(), Vec::new());
     strings(&dashboard, "expr", &mut queries);

@@ -118,6 +118,10 @@ fn a_server_whose_log_is_moved_away_loses_no_line() {
             }
         }
     }
+    wait_for("a line that waits for no other", || {
+        let text = fs::read_to_string(&file).ok()?;
+        text.contains("\"rotation-39\"").then_some(())
+    });
     send("TERM", server.id());
     assert!(server.wait().unwrap().success());
     let text: String = files

@@ -1,12 +1,13 @@
 //! Upkeep from the command line: when, and what is said.
 
+use super::run::runs;
 use crate::life_cycle::place::Place;
 use crate::serve::fixture::video;
 use crate::support::{Workplace, psql_command, sql};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
-use twotower_store::{InteractionKind, InteractionRow};
+use twotower_store::{InteractionKind, InteractionRow, RunState};
 use uuid::Uuid;
 
 fn step<'a>(report: &'a Value, action: &str, target: &str) -> &'a Value {
@@ -45,7 +46,8 @@ fn churn(place: &Place) {
 fn outside_of_the_window_nothing_is_done() {
     let place = Place::on_postgres();
     churn(&place);
-    place.configure(&format!("[maintenance]\nwindow = \"{}\"", later()));
+    let window = later();
+    place.configure(&format!("[maintenance]\nwindow = \"{window}\""));
     let report = place.json("maintain");
     assert_eq!(
         (&report["in_window"], &report["steps"]),
@@ -56,6 +58,19 @@ fn outside_of_the_window_nothing_is_done() {
     assert!(
         said.contains("outside of the window") && said.contains("--now"),
         "{said}"
+    );
+
+    // A run is written down as what it was, and does not pass for the one of the night.
+    let ran = place.json("run maintain");
+    assert_eq!(ran["state"], "skipped", "{ran}");
+    let [run] = &runs(&place, "maintain")[..] else {
+        panic!("not one run")
+    };
+    let message = run.message.as_ref().unwrap();
+    assert_eq!((run.state, run.exit_code), (RunState::Skipped, Some(0)));
+    assert!(
+        message.contains(&window) && message.contains("in time zone UTC"),
+        "{message}"
     );
 
     let dry = place.json("maintain --now --dry-run");
@@ -85,6 +100,7 @@ fn outside_of_the_window_nothing_is_done() {
         "[maintenance]\nwindow = \"00:00-24:00\"\n[schedule]\ntime_zone = \"Asia/Tokyo\"",
     );
     assert_eq!(place.json("maintain")["in_window"], true);
+    assert_eq!(place.json("run maintain")["state"], "succeeded");
 }
 
 /// A transaction that lasts keeps its table; the other steps are done, and the night is no failure.

@@ -1,4 +1,6 @@
 use super::fixture::{Fixture, service_token, token, user, video};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -125,4 +127,53 @@ fn the_rust_client_tells_refusals_apart() {
         matches!(error, TwoTowerError::Refused { status: 404, .. }),
         "{error}"
     );
+}
+
+/// The error of a call that something in front of the server answers, with `head` between status and body.
+fn answered_by_a_proxy(head: &str) -> TwoTowerError {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = client(&listener.local_addr().unwrap());
+    let answer = format!("HTTP/1.1 503 Service Unavailable\r\n{head}Content-Length: 4\r\n\r\nbusy");
+    let proxy = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut request = BufReader::new(connection.try_clone().unwrap());
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            request.read_line(&mut line).unwrap();
+            let line = line.trim().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(bytes) = line.strip_prefix("content-length: ") {
+                length = bytes.parse().unwrap();
+            }
+        }
+        request.read_exact(&mut vec![0; length]).unwrap();
+        connection.write_all(answer.as_bytes()).unwrap();
+    });
+    let error = client
+        .recommend("a.user's.token", &RecommendationsRequest::default())
+        .unwrap_err();
+    proxy.join().unwrap();
+    error
+}
+
+#[test]
+fn the_rust_client_hears_when_to_try_again() {
+    for (head, expected) in [
+        ("Retry-After: 120\r\n", Some(120)),
+        ("Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n", None),
+        ("", None),
+    ] {
+        let error = answered_by_a_proxy(head);
+        assert_eq!(error.retry_after_s(), expected, "{error}");
+        let TwoTowerError::Unexpected {
+            status: 503, text, ..
+        } = error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(text, "busy");
+    }
 }

@@ -1,0 +1,52 @@
+//! Upkeep: the command of that name, which does nothing outside of its window. Then its work is not done, and the run says so.
+
+use super::Outcome;
+use super::error::RunError;
+use super::steps::{Steps, Waiting};
+use crate::config::Config;
+use serde_json::Value;
+
+pub(super) async fn maintain(steps: &mut Steps<'_>, config: &Config) -> Result<Outcome, RunError> {
+    let maintained = steps.step(&["maintain"], Waiting::Attempts).await?;
+    outcome(&maintained, config)
+}
+
+fn outcome(maintained: &Value, config: &Config) -> Result<Outcome, RunError> {
+    match maintained["in_window"].as_bool() {
+        Some(true) => Ok(Outcome::Done),
+        Some(false) => {
+            let message = format!(
+                "outside of the window {} (`window` of section [maintenance]) in time zone {} (`time_zone` of section [schedule]) nothing is done",
+                config.maintenance.window, config.schedule.time_zone
+            );
+            tracing::warn!("maintain is skipped: {message}");
+            Ok(Outcome::Skipped(message))
+        }
+        None => Err(RunError::Result {
+            step: "maintain".into(),
+            missing: "in_window",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_not_done_is_no_success() {
+        let of = |maintained: Value| outcome(&maintained, &Config::default());
+        assert!(matches!(
+            of(json!({ "in_window": true })),
+            Ok(Outcome::Done)
+        ));
+        let Ok(Outcome::Skipped(message)) = of(json!({ "in_window": false })) else {
+            panic!("taken for done")
+        };
+        for said in ["03:30-06:00", "UTC", "time_zone", "[schedule]"] {
+            assert!(message.contains(said), "{message}");
+        }
+        assert!(matches!(of(json!({})), Err(RunError::Result { .. })));
+    }
+}
