@@ -16,8 +16,15 @@ begin
     if caller is null then
         return null;
     end if;
-    -- One transaction of a caller's after the other: many at once would each count what they see themselves ("blok" in ASCII).
-    perform pg_advisory_xact_lock(1651273579, hashtext(caller::text));
+    if tg_when = 'BEFORE' then
+        -- One transaction of a caller's after the other: many at once would each count what they see themselves ("blok" in ASCII).
+        perform pg_advisory_xact_lock(1651273579, hashtext(caller::text));
+        return null;
+    end if;
+    -- What is there already, `on conflict do nothing` writes no second time.
+    if not exists (select from changed where changed.user_id = caller) then
+        return null;
+    end if;
     if (
         select count(*) from (
             select from public.recommendation_blocks as own where own.user_id = caller limit most + 1
@@ -34,13 +41,16 @@ revoke all on function twotower.limit_own_blocks() from public;
 
 do $$
 begin
-    -- A table of the application's own is left as it is.
+    -- The application's own table may keep other ids of users.
     if exists (
-        select from pg_policies
-        where schemaname = 'public' and tablename = 'recommendation_blocks' and policyname = 'twotower: users block for themselves'
+        select from pg_attribute
+        where attrelid = to_regclass('public.recommendation_blocks') and attname = 'user_id' and atttypid = 'uuid'::regtype
+            and not attisdropped
     ) then
-        create or replace trigger twotower_blocks_have_an_end after insert on public.recommendation_blocks
+        create or replace trigger twotower_blocks_wait before insert on public.recommendation_blocks
             for each statement execute function twotower.limit_own_blocks();
+        create or replace trigger twotower_blocks_have_an_end after insert on public.recommendation_blocks
+            referencing new table as changed for each statement execute function twotower.limit_own_blocks();
     end if;
 end
 $$;

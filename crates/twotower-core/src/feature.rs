@@ -13,7 +13,7 @@ mod preprocessing;
 mod audience;
 
 pub use audience::Audience;
-pub use catalogue::{Catalogue, CatalogueBuilder, CatalogueError};
+pub use catalogue::{Catalogue, CatalogueBuilder, CatalogueError, amount, tidy};
 pub use preprocessing::{
     ItemFeatures, NUMERIC_FEATURES, NumericStatistics, Preprocessing, PreprocessingOptions,
 };

@@ -40,7 +40,7 @@ impl Model {
         );
         Self {
             item_tower: ItemTower {
-                id_table: Matrix::zeros(preprocessing.videos.len() + 1, dim),
+                id_table: Matrix::zeros(preprocessing.id_rows(), dim),
                 term_table: Matrix::zeros(preprocessing.term_rows(), dim),
                 head: Head::zeros(item_inputs, hyperparameters.item_hidden, dim),
             },
@@ -88,7 +88,7 @@ impl Model {
         let file = SafeTensors::deserialize(bytes)?;
         // What a preprocessing says of their lengths may be anything: no memory is taken for it before it holds.
         let dim = hyperparameters.embedding_dim;
-        tensors::find(&file, ID_TABLE, &[preprocessing.videos.len() + 1, dim])?;
+        tensors::find(&file, ID_TABLE, &[preprocessing.id_rows(), dim])?;
         tensors::find(&file, TERM_TABLE, &[preprocessing.term_rows(), dim])?;
         let mut model = Self::zeros(hyperparameters, preprocessing);
         tensors::fill(&file, model.tensors_mut())?;

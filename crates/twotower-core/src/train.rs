@@ -187,6 +187,23 @@ fn vocabularies(
     Ok(fitted.known_to(&audience, hyperparameters.min_users))
 }
 
+/// Rows of both tables, of ids and of terms, that a model will have which learns `data`, from first weights or going on from `base`.
+/// Takes no more memory than vocabularies do.
+///
+/// # Errors
+/// [`TrainError::Read`]
+pub fn table_rows(
+    data: &TrainingData<'_>,
+    hyperparameters: &Hyperparameters,
+    base: Option<&Model>,
+) -> Result<usize, TrainError> {
+    let mut preprocessing = vocabularies(data, &Tally::of(data)?, hyperparameters)?;
+    if let Some(base) = base {
+        preprocessing = base.preprocessing.extended(&preprocessing);
+    }
+    Ok(preprocessing.id_rows() + preprocessing.term_rows())
+}
+
 /// Trains until `goal` is reached. `observer` sees every step and may stop it.
 ///
 /// Runs on the current rayon pool; the result does not depend on its number of threads.

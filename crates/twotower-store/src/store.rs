@@ -9,14 +9,14 @@ mod video_columns;
 mod videos;
 
 pub use facts::VideoFacts;
-pub(crate) use facts::{add_name, tidy_names};
+pub(crate) use facts::{add_name, tidy_facts};
 pub use rows::{
     ConnectOptions, Connections, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind,
     InteractionRow, LastSeen, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge,
     VectorSummary, VectorTable, VideoCard, VideosWritten,
 };
 pub use video_columns::{VideoColumn, VideoColumns};
-pub(crate) use videos::{changes, tidy};
+pub(crate) use videos::{as_seen, changes, sort_names, tidy};
 
 use crate::clock::now_us;
 use crate::postgres::Postgres;

@@ -159,6 +159,12 @@ fn make_way(to: &Path) -> anyhow::Result<()> {
             to.display()
         );
     }
+    if to.symlink_metadata().is_ok() && !to.is_dir() {
+        bail!(
+            "{} is a file, not a folder: name another one with --to",
+            to.display()
+        );
+    }
     if let Err(error) = std::fs::remove_dir(to)
         && error.kind() != ErrorKind::NotFound
     {

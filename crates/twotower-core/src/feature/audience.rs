@@ -24,7 +24,7 @@ impl Audience {
         timelines: &dyn Timelines,
     ) -> io::Result<Self> {
         let features = preprocessing.features(catalogue.videos());
-        let mut rows = Distinct::new(preprocessing.videos.len() + 1);
+        let mut rows = Distinct::new(preprocessing.id_rows());
         let mut terms = Distinct::new(preprocessing.term_rows());
         timeline::for_each(timelines, |user, timeline| {
             for item in timeline.items() {

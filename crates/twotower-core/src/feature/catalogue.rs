@@ -264,12 +264,12 @@ impl CatalogueBuilder {
 }
 
 /// A text without the white space around it; `None` if nothing is left.
-fn tidy(text: &str) -> Option<&str> {
+pub fn tidy(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty())
 }
 
 /// A price or a length, if it is one. -0 is 0.
-fn amount(number: f32) -> Option<f32> {
+pub fn amount(number: f32) -> Option<f32> {
     (number.is_finite() && number >= 0.0).then_some(number + 0.0)
 }
 

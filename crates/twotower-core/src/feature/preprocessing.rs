@@ -176,6 +176,11 @@ impl Preprocessing {
         (ids.collect(), terms)
     }
 
+    /// Rows of the id table: one a video, and one for those without.
+    pub fn id_rows(&self) -> usize {
+        self.videos.len() + 1
+    }
+
     /// Rows T of the term table.
     pub fn term_rows(&self) -> usize {
         self.genres.len()

@@ -1,7 +1,7 @@
 use super::session::{query, query_as};
 use super::{Postgres, Session};
 use crate::StoreError;
-use crate::store::{BULK_TIMEOUT, VideoFacts, add_name, tidy_names};
+use crate::store::{BULK_TIMEOUT, VideoFacts, add_name, tidy_facts};
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use uuid::Uuid;
@@ -50,7 +50,7 @@ impl Postgres {
                 &mut video.performers
             })
             .await?;
-            tidy_names(&mut videos);
+            tidy_facts(&mut videos);
             videos.into_iter().for_each(&mut *each);
         }
         session.commit().await
@@ -66,7 +66,7 @@ async fn page(session: &mut Session, after: Option<Uuid>) -> Result<Vec<VideoFac
             title: row.try_get(1)?,
             genre: row.try_get(2)?,
             maker: row.try_get(3)?,
-            price: row.try_get::<Option<f32>, _>(4)?.filter(|x| x.is_finite()),
+            price: row.try_get(4)?,
             published_at_us: row.try_get(5)?,
             ..VideoFacts::default()
         });

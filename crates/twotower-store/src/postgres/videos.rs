@@ -1,11 +1,11 @@
 use super::session::{query, query_as};
 use super::{CHUNK, Postgres, Session};
-use crate::store::changes;
+use crate::store::{as_seen, changes, sort_names};
 use crate::{StoreError, VideoColumn, VideoColumns, VideosWritten};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
-use twotower_core::feature::{CatalogueBuilder, Video, VideoRef};
+use twotower_core::feature::Video;
 use uuid::Uuid;
 
 /// Columns that are not named in `$10` keep what is there, which `price::real` or an infinite time in Rust may not tell exactly.
@@ -89,7 +89,7 @@ impl Postgres {
         let mut session = self.begin_reading(self.statement_timeout).await?;
         let videos = by_id(&mut session, ids).await?;
         session.commit().await?;
-        Ok(videos)
+        as_seen(videos)
     }
 
     pub(crate) async fn video_titles(&self) -> Result<Vec<(Uuid, String)>, StoreError> {
@@ -154,8 +154,8 @@ async fn replace(
     Ok(())
 }
 
+/// Videos as they are stored, which [`changes`] compares with: what models do not see of a text can be set right as well.
 async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Video>, StoreError> {
-    let mut catalogue = CatalogueBuilder::default();
     // Casts, because the application's own table may count in cents or whole seconds. An infinite time says nothing of when.
     let rows = query(
         "SELECT id, coalesce(title, '') AS title, coalesce(description, '') AS description, genre, maker, price::real,
@@ -166,8 +166,10 @@ async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Vide
     .bind(ids)
     .fetch_all(&mut **session)
     .await?;
+    let mut videos = HashMap::with_capacity(rows.len());
     for row in rows {
-        catalogue.video(&video(&row)?);
+        let video = video(&row)?;
+        videos.insert(video.id, video);
     }
     let tags: Vec<(Uuid, String)> = query_as(
         "SELECT video_id, name FROM public.video_tags JOIN public.tags ON id = tag_id WHERE video_id = ANY ($1)",
@@ -175,8 +177,10 @@ async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Vide
     .bind(ids)
     .fetch_all(&mut **session)
     .await?;
-    for (video, name) in tags {
-        catalogue.tag(video, &name);
+    for (id, name) in tags {
+        if let Some(video) = videos.get_mut(&id) {
+            video.tags.push(name);
+        }
     }
     let performers: Vec<(Uuid, String)> = query_as(
         "SELECT video_id, name FROM public.video_performers JOIN public.performers ON id = performer_id WHERE video_id = ANY ($1)",
@@ -184,12 +188,13 @@ async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Vide
     .bind(ids)
     .fetch_all(&mut **session)
     .await?;
-    for (video, name) in performers {
-        catalogue.performer(video, &name);
+    for (id, name) in performers {
+        if let Some(video) = videos.get_mut(&id) {
+            video.performers.push(name);
+        }
     }
-    let catalogue = catalogue.finish()?;
-    let videos = catalogue.videos().map(VideoRef::to_video);
-    Ok(videos.map(|video| (video.id, video)).collect())
+    videos.values_mut().for_each(sort_names);
+    Ok(videos)
 }
 
 /// A row of [`by_id`], in the order of its columns.

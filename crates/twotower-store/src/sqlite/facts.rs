@@ -1,6 +1,6 @@
 use super::Sqlite;
 use crate::StoreError;
-use crate::store::{VideoFacts, add_name, tidy_names};
+use crate::store::{VideoFacts, add_name, tidy_facts};
 use futures_util::TryStreamExt;
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
@@ -39,7 +39,7 @@ impl Sqlite {
                 &mut video.performers
             })
             .await?;
-            tidy_names(&mut videos);
+            tidy_facts(&mut videos);
             videos.into_iter().for_each(&mut *each);
         }
     }
@@ -57,7 +57,7 @@ async fn page(
             title: row.try_get(1)?,
             genre: row.try_get(2)?,
             maker: row.try_get(3)?,
-            price: row.try_get::<Option<f32>, _>(4)?.filter(|x| x.is_finite()),
+            price: row.try_get(4)?,
             published_at_us: row.try_get(5)?,
             ..VideoFacts::default()
         });

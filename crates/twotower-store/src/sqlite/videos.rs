@@ -1,11 +1,11 @@
 use super::{CHUNK, Sqlite, now_us};
-use crate::store::changes;
+use crate::store::{as_seen, changes, sort_names};
 use crate::{StoreError, VideoColumn, VideoColumns, VideosWritten};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use std::collections::HashMap;
-use twotower_core::feature::{CatalogueBuilder, Video, VideoRef};
+use twotower_core::feature::Video;
 use uuid::Uuid;
 
 /// Columns that are not named in `?3` keep what is there.
@@ -88,7 +88,7 @@ impl Sqlite {
         for chunk in ids.chunks(CHUNK) {
             videos.extend(by_id(&mut transaction, chunk).await?);
         }
-        Ok(videos)
+        as_seen(videos)
     }
 
     pub(crate) async fn video_titles(&self) -> Result<Vec<(Uuid, String)>, StoreError> {
@@ -98,12 +98,13 @@ impl Sqlite {
     }
 }
 
+/// Videos as they are stored, which [`changes`] compares with: what models do not see of a text can be set right as well.
 async fn by_id(
     connection: &mut SqliteConnection,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, Video>, StoreError> {
     let ids = json(ids)?;
-    let mut catalogue = CatalogueBuilder::default();
+    let mut videos = HashMap::new();
     let mut rows = sqlx::query(
         "SELECT id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url
          FROM videos WHERE id IN (SELECT unhex(value, '-') FROM json_each(?1))",
@@ -111,7 +112,8 @@ async fn by_id(
     .bind(&ids)
     .fetch(&mut *connection);
     while let Some(row) = rows.try_next().await? {
-        catalogue.video(&video(&row)?);
+        let video = video(&row)?;
+        videos.insert(video.id, video);
     }
     drop(rows);
     let mut rows = sqlx::query_as::<_, (Uuid, String)>(
@@ -121,7 +123,9 @@ async fn by_id(
     .bind(&ids)
     .fetch(&mut *connection);
     while let Some((id, name)) = rows.try_next().await? {
-        catalogue.tag(id, &name);
+        if let Some(video) = videos.get_mut(&id) {
+            video.tags.push(name);
+        }
     }
     drop(rows);
     let mut rows = sqlx::query_as::<_, (Uuid, String)>(
@@ -131,11 +135,12 @@ async fn by_id(
     .bind(&ids)
     .fetch(connection);
     while let Some((id, name)) = rows.try_next().await? {
-        catalogue.performer(id, &name);
+        if let Some(video) = videos.get_mut(&id) {
+            video.performers.push(name);
+        }
     }
-    let catalogue = catalogue.finish()?;
-    let videos = catalogue.videos().map(VideoRef::to_video);
-    Ok(videos.map(|video| (video.id, video)).collect())
+    videos.values_mut().for_each(sort_names);
+    Ok(videos)
 }
 
 /// A row of our own table, in the order of its columns.

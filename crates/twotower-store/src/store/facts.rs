@@ -1,7 +1,8 @@
-use twotower_core::feature::Video;
+use std::mem::take;
+use twotower_core::feature::{self, Video};
 use uuid::Uuid;
 
-/// What rules, filters and reasons ask of a video.
+/// What rules, filters and reasons ask of a video, as models see it ([`feature::CatalogueBuilder`]).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct VideoFacts {
     /// Video.
@@ -16,7 +17,7 @@ pub struct VideoFacts {
     pub tags: Vec<String>,
     /// Names of performers, ascending.
     pub performers: Vec<String>,
-    /// Price in the application's currency, finite.
+    /// Price in the application's currency, finite, 0 or more.
     pub price: Option<f32>,
     /// When it was published, or else when it came into the catalogue; microseconds since 1970.
     pub published_at_us: Option<i64>,
@@ -24,17 +25,44 @@ pub struct VideoFacts {
 
 impl From<Video> for VideoFacts {
     fn from(video: Video) -> Self {
-        Self {
+        let mut facts = Self {
             id: video.id,
             title: video.title,
             genre: video.genre,
             maker: video.maker,
             tags: video.tags,
             performers: video.performers,
-            price: video.price.filter(|price| price.is_finite()),
+            price: video.price,
             published_at_us: video.published_at_us,
-        }
+        };
+        facts.tidy();
+        facts
     }
+}
+
+impl VideoFacts {
+    fn tidy(&mut self) {
+        self.title = tidy(take(&mut self.title)).unwrap_or_default();
+        for name in [&mut self.genre, &mut self.maker] {
+            *name = name.take().and_then(tidy);
+        }
+        for names in [&mut self.tags, &mut self.performers] {
+            *names = take(names).into_iter().filter_map(tidy).collect();
+            names.sort_unstable();
+            names.dedup();
+        }
+        self.price = self.price.and_then(feature::amount);
+    }
+}
+
+/// [`feature::tidy`], which leaves most texts as they are.
+fn tidy(text: String) -> Option<String> {
+    let tidy = feature::tidy(&text)?;
+    Some(if tidy.len() == text.len() {
+        text
+    } else {
+        tidy.to_owned()
+    })
 }
 
 /// Adds a name to the video that it belongs to, if it is among `videos`, which ascend by id.
@@ -49,12 +77,7 @@ pub(crate) fn add_name(
     }
 }
 
-/// Puts the names of each video in order, once each.
-pub(crate) fn tidy_names(videos: &mut [VideoFacts]) {
-    for video in videos {
-        for names in [&mut video.tags, &mut video.performers] {
-            names.sort_unstable();
-            names.dedup();
-        }
-    }
+/// Makes what was read of each video what models see of it.
+pub(crate) fn tidy_facts(videos: &mut [VideoFacts]) {
+    videos.iter_mut().for_each(VideoFacts::tidy);
 }

@@ -1,7 +1,7 @@
 use super::{VideoCard, VideoColumns, VideosWritten};
 use crate::StoreError;
 use std::collections::HashMap;
-use twotower_core::feature::Video;
+use twotower_core::feature::{Catalogue, Video, VideoRef};
 use uuid::Uuid;
 
 /// The years 1 to 9999, microseconds since 1970: what both engines can keep.
@@ -14,13 +14,23 @@ pub(crate) fn tidy(videos: &[Video]) -> Result<Vec<Video>, StoreError> {
     videos.reverse();
     videos.sort_by_key(|video| video.id);
     videos.dedup_by_key(|video| video.id);
-    for video in &mut videos {
-        for names in [&mut video.tags, &mut video.performers] {
-            names.sort_unstable();
-            names.dedup();
-        }
-    }
+    videos.iter_mut().for_each(sort_names);
     Ok(videos)
+}
+
+/// Puts the names of a video in order, once each.
+pub(crate) fn sort_names(video: &mut Video) {
+    for names in [&mut video.tags, &mut video.performers] {
+        names.sort_unstable();
+        names.dedup();
+    }
+}
+
+/// Stored videos as models see them.
+pub(crate) fn as_seen(stored: HashMap<Uuid, Video>) -> Result<HashMap<Uuid, Video>, StoreError> {
+    let catalogue = Catalogue::new(stored.into_values())?;
+    let videos = catalogue.videos().map(VideoRef::to_video);
+    Ok(videos.map(|video| (video.id, video)).collect())
 }
 
 /// Refuses what one of the engines would refuse or change.

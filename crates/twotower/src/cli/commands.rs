@@ -173,6 +173,8 @@ fn interrupt_on_signal() -> Interrupt {
         );
         on_signal.set();
         if stop_signal().await.is_ok() {
+            // The log's lines that wait go out before this one.
+            tracing::warn!("stopped at once");
             std::process::exit(130);
         }
     });

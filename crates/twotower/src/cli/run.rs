@@ -22,6 +22,10 @@ pub struct RunArgs {
     #[arg(long)]
     pub fine_tune: bool,
 
+    /// Of maintain: do not wait for the window of the configuration
+    #[arg(long)]
+    pub now: bool,
+
     /// The moment of the schedule that it is the run of, as `twotower schedule` says it: microseconds since 1970
     #[arg(long, value_name = "TIMESTAMP")]
     pub due: Option<i64>,
@@ -34,15 +38,21 @@ pub(super) async fn run(
     log_file: Option<LogFile>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    if args.fine_tune && args.job != Job::Retrain {
-        let message = "--fine-tune is of retrain alone";
-        let error = Cli::command().error(ErrorKind::ArgumentConflict, message);
-        error.exit();
+    for (given, flag, job) in [
+        (args.fine_tune, "--fine-tune", Job::Retrain),
+        (args.now, "--now", Job::Maintain),
+    ] {
+        if given && args.job != job {
+            let message = format!("{flag} is of {job} alone");
+            let error = Cli::command().error(ErrorKind::ArgumentConflict, message);
+            error.exit();
+        }
     }
     let (place, program) = at_home(config, global, log_file)?;
     let options = RunOptions {
         job: args.job,
         fine_tune: args.fine_tune,
+        now: args.now,
         due_at_us: args.due,
     };
     let (report, error) = operations::run(&place, &program, options, interrupt).await?;

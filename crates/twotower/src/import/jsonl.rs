@@ -14,17 +14,23 @@ const LONGEST_LINE: u64 = 16 << 20;
 /// Reads one JSON object a line. Blank lines do not count as rows.
 ///
 /// Lines have columns of their own. So the columns that must be somewhere are looked for first, which reads the file up to the line
-/// that shows the last of them: a file without one is refused before anything of it is visited.
+/// that shows the last of them: a file without one is refused before anything of it is visited. Nothing is visited either once
+/// `is_heard` says that nobody waits for it.
 pub(crate) fn read(
     mut file: impl Read + Seek,
     names: &Names,
+    is_heard: &dyn Fn() -> bool,
     visit: Visit<'_>,
 ) -> Result<(), ReadError> {
     let mut search = Search::new(names);
     each_line(&mut file, |_, line| match parse(line) {
+        _ if !is_heard() => ControlFlow::Break(()),
         Ok(object) => search.see(&object),
         Err(_) => ControlFlow::Continue(()),
     })?;
+    if !is_heard() {
+        return Ok(());
+    }
     search.finish()?;
     file.rewind()?;
     each_line(file, |number, line| {
@@ -213,7 +219,7 @@ mod tests {
             &rules,
             rules.iter().any(|rule| rule.column == "created_at"),
         );
-        rows_of(|visit| read(Cursor::new(text), &names, visit))
+        rows_of(|visit| read(Cursor::new(text), &names, &|| true, visit))
     }
 
     fn rows(text: &[u8]) -> Result<Rows, ReadError> {
@@ -282,6 +288,17 @@ mod tests {
         let late = b"{\"id\":2}\n{\"id\":1,\"labels\":[]}";
         assert!(rows_by(FileKind::Videos, &["tags=labels"], late).is_ok());
         assert!(rows(b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_search_ends_when_nobody_waits_for_rows() {
+        let names = Names::new(FileKind::Likes, &[], false);
+        // No line has what is looked for, and the third is longer than one may be: read on, the file would be refused.
+        let text = [&b"{}\n{}\n"[..], &vec![b' '; LONGEST_LINE as usize]].concat();
+        let asked = std::cell::Cell::new(0);
+        let is_heard = || asked.replace(asked.get() + 1) < 1;
+        let rows = rows_of(|visit| read(Cursor::new(&text), &names, &is_heard, visit));
+        assert!(rows.unwrap().is_empty());
     }
 
     #[test]

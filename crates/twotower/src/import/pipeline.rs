@@ -134,9 +134,11 @@ fn parse_videos(
     let mut rows = VideoRows::new(Arc::clone(&rules.known));
     let unit = input.format.unit();
     let read = |cells: &[Cell<'_>], number| rows.read(cells, number, unit);
-    parse(input, rules.on_error, read, |videos| {
-        sender.blocking_send(Batch::Videos(videos)).is_ok()
-    })
+    let listener = Listener {
+        is_there: || !sender.is_closed(),
+        send: |videos| sender.blocking_send(Batch::Videos(videos)).is_ok(),
+    };
+    parse(input, rules.on_error, read, &listener)
 }
 
 /// Hands over all videos of a file, which must be without a fault.
@@ -145,11 +147,15 @@ pub(crate) fn videos(input: &Input, take: impl FnMut(Video)) -> anyhow::Result<(
     let unit = input.format.unit();
     let read = |cells: &[Cell<'_>], number| rows.read(cells, number, unit);
     let take = RefCell::new(take);
-    parse(input, OnError::Stop, read, |batch| {
-        let videos = batch.into_iter().map(|row| row.video);
-        videos.for_each(&mut *take.borrow_mut());
-        true
-    })?;
+    let listener = Listener {
+        is_there: || true,
+        send: |batch: Vec<VideoRow>| {
+            let videos = batch.into_iter().map(|row| row.video);
+            videos.for_each(&mut *take.borrow_mut());
+            true
+        },
+    };
+    parse(input, OnError::Stop, read, &listener)?;
     Ok(())
 }
 
@@ -164,25 +170,35 @@ fn parse_interactions(
         default_time_us: rules.default_time_us,
     };
     let read = |cells: &[Cell<'_>], _| rows.read(cells);
-    parse(input, rules.on_error, read, |rows| {
-        sender
-            .blocking_send(Batch::Interactions(kind, rows))
-            .is_ok()
-    })
+    let listener = Listener {
+        is_there: || !sender.is_closed(),
+        send: |rows| {
+            let batch = Batch::Interactions(kind, rows);
+            sender.blocking_send(batch).is_ok()
+        },
+    };
+    parse(input, rules.on_error, read, &listener)
+}
+
+/// Who takes the rows of a file.
+struct Listener<I, S> {
+    /// Whether anybody still listens.
+    is_there: I,
+    /// Hands over a batch; returns the same.
+    send: S,
 }
 
 /// Reads a file into batches. Where it stops at a fault, the rows before it have been sent, and the fault is the error.
-/// `send` returns whether anybody still listens.
 fn parse<T>(
     input: &Input,
     on_error: OnError,
     mut read: impl FnMut(&[Cell<'_>], u64) -> Result<T, Defect>,
-    send: impl Fn(Vec<T>) -> bool,
+    listener: &Listener<impl Fn() -> bool, impl Fn(Vec<T>) -> bool>,
 ) -> anyhow::Result<Skipped> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut skipped = Skipped::default();
     let mut stopped_by = None;
-    input.read(&mut |number, row| {
+    input.read(&listener.is_there, &mut |number, row| {
         match row.and_then(|cells| read(cells, number)) {
             Ok(row) => batch.push(row),
             Err(defect) if on_error == OnError::Stop => {
@@ -198,14 +214,14 @@ fn parse<T>(
         }
         if batch.len() == BATCH {
             let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
-            if !send(full) {
+            if !(listener.send)(full) {
                 return ControlFlow::Break(());
             }
         }
         ControlFlow::Continue(())
     })?;
     if !batch.is_empty() {
-        send(batch);
+        (listener.send)(batch);
     }
     match stopped_by {
         Some(fault) => Err(fault.into()),

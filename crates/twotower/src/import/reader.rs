@@ -72,13 +72,14 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Reads every row, until `visit` breaks.
-    pub(crate) fn read(&self, visit: Visit<'_>) -> anyhow::Result<()> {
+    /// Reads every row, until `visit` breaks. A reader that looks through the file before its first visit asks `is_heard` meanwhile
+    /// whether anybody still waits for the rows, and visits none if not.
+    pub(crate) fn read(&self, is_heard: &dyn Fn() -> bool, visit: Visit<'_>) -> anyhow::Result<()> {
         let context = || self.path.display().to_string();
         let file = File::open(&self.path).with_context(context)?;
         match self.format {
             Format::Csv { delimiter } => csv::read(file, delimiter, &self.names, visit),
-            Format::JsonLines => jsonl::read(file, &self.names, visit),
+            Format::JsonLines => jsonl::read(file, &self.names, is_heard, visit),
             Format::Parquet => parquet::read(file, &self.names, visit),
             Format::MovieLens => movielens::read(&self.path, file, self.names.kind, visit),
         }

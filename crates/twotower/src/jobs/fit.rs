@@ -158,8 +158,9 @@ impl Trainer<'_> {
     fn check_size(&self) -> anyhow::Result<()> {
         let known = self.base.map_or(0, |base| size::rows(&base.model));
         size::check(&self.data.catalogue, self.hyperparameters, known, || {
-            let run = self.fresh(self.seen_before(Phase::Test), Goal::Epochs(1))?;
-            Ok(size::rows(&run.finish().model))
+            let data = self.seen_before(Phase::Test);
+            let base = self.base.map(|base| &base.model);
+            Ok(train::table_rows(&data, self.hyperparameters, base)?)
         })
     }
 

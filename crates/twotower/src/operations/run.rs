@@ -47,6 +47,8 @@ pub struct RunOptions {
     pub job: Job,
     /// Retraining goes on from the model that is served, with what came in since.
     pub fine_tune: bool,
+    /// Upkeep does not wait for its window.
+    pub now: bool,
     /// The moment of the schedule that it is the run of, microseconds since 1970.
     pub due_at_us: Option<i64>,
 }
@@ -93,6 +95,7 @@ pub async fn run(
     let RunOptions {
         job,
         fine_tune,
+        now,
         due_at_us,
     } = options;
     let started = Instant::now();
@@ -131,7 +134,7 @@ pub async fn run(
     let outcome = match job {
         Job::Update => update::update(&mut steps, &place.config).await,
         Job::Retrain => retrain::retrain(&mut steps, &place.config, fine_tune).await,
-        Job::Maintain => maintain::maintain(&mut steps, &place.config).await,
+        Job::Maintain => maintain::maintain(&mut steps, &place.config, now).await,
         Job::Backup => {
             let step = steps.step(&[job.name()], Waiting::Attempts).await;
             step.map(|_| Outcome::Done)

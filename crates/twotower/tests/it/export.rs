@@ -258,6 +258,8 @@ fn half_an_export_is_none() {
         std::os::unix::fs::symlink("target", root.join("link")).unwrap();
         let log = from.place.refused("export --to link", 1);
         assert!(log.contains("name a folder inside it"), "{log}");
+        let log = from.place.refused("export --to full/file", 1);
+        assert!(log.contains("is a file, not a folder"), "{log}");
         let log = from.place.refused("export --to s3://bucket/out", 1);
         assert!(log.contains("is no folder"), "{log}");
     }

@@ -4,7 +4,10 @@ use super::{Sample, hyperparameters};
 use twotower_core::feature::{Catalogue, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::Interaction;
-use twotower_core::train::{Base, FineTuneError, Goal, ResumeError, Run, Trained, TrainingData};
+use twotower_core::model::Model;
+use twotower_core::train::{
+    Base, FineTuneError, Goal, ResumeError, Run, Trained, TrainingData, table_rows,
+};
 use uuid::Uuid;
 
 /// Cut off after step `cut` of all and gone on from the checkpoint, the run ends at the bytes of one that was not.
@@ -126,6 +129,37 @@ fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_t
     };
     let error = Run::fine_tune(sample.data(), nothing_new, 2).err().unwrap();
     assert!(matches!(error, FineTuneError::NothingNew));
+}
+
+#[test]
+fn rows_of_tables_are_counted_without_a_run() {
+    let sample = Sample::new(22);
+    let hyperparameters = Hyperparameters {
+        min_users: 3,
+        ..hyperparameters()
+    };
+    let first = |rows: &[Interaction]| rows[..rows.len() / 4].to_vec();
+    let (likes, skips) = (first(&sample.split.train), first(&sample.skips));
+    let dataset = &sample.dataset;
+    let before = TrainingData::held(&dataset.catalogue, dataset.users, likes, skips);
+    let rows = |model: &Model| {
+        let tower = &model.item_tower;
+        tower.id_table.rows() + tower.term_table.rows()
+    };
+    let count = |data: &TrainingData<'_>, base| table_rows(data, &hyperparameters, base).unwrap();
+    let mut run = Run::new(before.clone(), &hyperparameters, Goal::Epochs(1)).unwrap();
+    let optimizer = run.optimizer_state().unwrap();
+    let base = run.finish().model;
+    assert_eq!(count(&before, None), rows(&base));
+    let from = Base {
+        model: &base,
+        optimizer: &optimizer,
+        learned: &vec![0; dataset.users],
+    };
+    let run = Run::fine_tune(sample.data(), from, 1).unwrap();
+    let tuned = run.finish().model;
+    assert_eq!(count(&sample.data(), Some(&base)), rows(&tuned));
+    assert!(rows(&base) < rows(&tuned));
 }
 
 /// Its row must not stand between the video and the terms that the model knows, before it has learned anything.

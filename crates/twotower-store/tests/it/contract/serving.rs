@@ -19,6 +19,7 @@ contract! {
     a_block_that_nothing_would_match_is_refused,
     of_an_erased_user_there_is_no_state,
     facts_of_all_videos_ascend,
+    facts_are_what_models_see_however_they_are_asked_for,
     many_pages_of_facts,
     new_vectors_are_found_by_time,
     whatever_is_written_changes_the_stamp,
@@ -155,6 +156,38 @@ async fn facts_of_all_videos_ascend(store: &Store) {
     assert_eq!(facts[1].performers, full.performers);
     assert_eq!(facts[1].price, full.price);
     assert_eq!(facts[1].published_at_us, full.published_at_us);
+}
+
+async fn facts_are_what_models_see_however_they_are_asked_for(store: &Store) {
+    let untidy = Video {
+        title: "\u{3000}雪\n".into(),
+        genre: Some("Comedy ".into()),
+        maker: Some(" ".into()),
+        price: Some(-1.0),
+        tags: vec![String::new(), " b".into(), "a".into(), "b".into()],
+        performers: vec!["\t".into(), "p ".into()],
+        ..video(1)
+    };
+    let expected = VideoFacts {
+        id: untidy.id,
+        title: "雪".into(),
+        genre: Some("Comedy".into()),
+        maker: None,
+        tags: vec!["a".into(), "b".into()],
+        performers: vec!["p".into()],
+        price: None,
+        published_at_us: untidy.published_at_us,
+    };
+    store.write_videos(&[untidy, video(2)]).await.unwrap();
+    let mut all = Vec::new();
+    let mut collect = |video| all.push(video);
+    store.for_each_video_facts(&mut collect).await.unwrap();
+    assert_eq!(all, [expected, video(2).into()]);
+    let asked = store.video_facts(&[1, 2].map(video_id)).await.unwrap();
+    assert_eq!(asked.len(), 2);
+    for facts in all {
+        assert_eq!(asked[&facts.id], facts);
+    }
 }
 
 async fn many_pages_of_facts(store: &Store) {

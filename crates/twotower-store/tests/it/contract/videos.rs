@@ -8,6 +8,7 @@ contract! {
     migrations_apply_once,
     videos_are_inserted_changed_and_left_alone,
     columns_that_are_not_written_stay,
+    untidy_texts_can_be_set_right,
     videos_that_cannot_be_kept_are_refused,
     titles_and_cards_come_back,
 }
@@ -119,6 +120,39 @@ async fn columns_that_are_not_written_stay(store: &Store) {
         assert_eq!(stored().await, [left.clone(), video(2), new.clone()]);
     }
     assert_eq!(left, empty);
+}
+
+/// Models see no blanks around a text, and yet a row with them differs from one without.
+async fn untidy_texts_can_be_set_right(store: &Store) {
+    let written = |inserted, updated| VideosWritten { inserted, updated };
+    let untidy = Video {
+        title: " 雪 ".into(),
+        genre: Some(" ".into()),
+        price: Some(-1.0),
+        tags: vec![String::new(), " a".into(), "a".into()],
+        performers: vec!["p ".into()],
+        ..video(1)
+    };
+    let tidied = Video {
+        title: "雪".into(),
+        genre: None,
+        price: None,
+        tags: vec!["a".into()],
+        performers: vec!["p".into()],
+        ..video(1)
+    };
+    let outcome = async |video: &Video| store.write_videos(std::slice::from_ref(video)).await;
+    assert_eq!(outcome(&untidy).await.unwrap(), written(1, 0));
+    assert_eq!(outcome(&untidy).await.unwrap(), written(0, 0));
+    assert_eq!(outcome(&tidied).await.unwrap(), written(0, 1));
+    assert_eq!(outcome(&tidied).await.unwrap(), written(0, 0));
+    let titles = store.video_titles().await.unwrap();
+    assert_eq!(titles, [(video_id(1), "雪".into())]);
+    assert_eq!(outcome(&untidy).await.unwrap(), written(0, 1));
+    // Told are cards as models see them.
+    let cards = store.video_cards(&[video_id(1)]).await.unwrap();
+    assert_eq!((&*cards[0].title, cards[0].price), ("雪", None));
+    assert_eq!(cards[0].tags, ["a"]);
 }
 
 async fn videos_that_cannot_be_kept_are_refused(store: &Store) {

@@ -44,6 +44,7 @@ async fn a_token_blocks_so_much_and_no_more() {
         let count = format!("(SELECT count(*) FROM recommendation_blocks WHERE user_id = '{ANN}')");
         assert_eq!(owner.value(&count).await.unwrap(), json!(10_002));
         assert_eq!(refused(&mut ann, &blocks(10_004, 10_004)).await, "23514");
+        assert_eq!(ann.run(&blocks(2, 10)).await.unwrap(), 0);
     }
 }
 

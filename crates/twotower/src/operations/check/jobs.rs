@@ -101,7 +101,7 @@ fn failed(job: Job, runs: &[RunRecord]) -> Finding {
         Finding::failed(
             check,
             evidence,
-            format!("mend what it says, then `twotower run {job}`"),
+            format!("mend what it says, then `{}`", by_hand(job)),
         )
     } else {
         Finding::passed(check, format!("the last {job} {}", last.state))
@@ -147,8 +147,11 @@ fn missed(
         let evidence = format!(
             "{job} was due {due_ago} ago, and what was started has done nothing: {message}"
         );
-        let fix = "start it within the window, in the same time zone: set `time_zone` of section [schedule] to that of whatever starts the jobs, \
-                   or move `window` of section [maintenance]; `twotower maintain --now` does the work at any time";
+        let fix = format!(
+            "`{}` makes up for it, and so does the next run within the window; if it happens every night, set `time_zone` of section [schedule] \
+             to that of whatever starts the jobs, or move `window` of section [maintenance]",
+            by_hand(job)
+        );
         Finding::failed(check, evidence, fix)
     } else {
         let last = runs.first().map_or("has never run".to_owned(), |run| {
@@ -156,11 +159,18 @@ fn missed(
         });
         let evidence = format!("{job} was due {due_ago} ago and has not begun; it {last}");
         let fix = format!(
-            "look whether the schedule runs (`systemctl list-timers 'twotower*'`, `crontab -l`, `twotower schedule`), then `twotower run {job}`"
+            "look whether the schedule runs (`systemctl list-timers 'twotower*'`, `crontab -l`, `twotower schedule`), then `{}`",
+            by_hand(job)
         );
         Finding::failed(check, evidence, fix)
     };
     finding.about(job.name())
+}
+
+/// What does the work of `job` at any time, and is written down.
+fn by_hand(job: Job) -> String {
+    let flag = if job == Job::Maintain { " --now" } else { "" };
+    format!("twotower run {job}{flag}")
 }
 
 /// Whether it was started outside of the window, where upkeep does nothing. One that left the work to another process has no exit code.
@@ -386,8 +396,19 @@ mod tests {
                 "{}",
                 finding.evidence
             );
-            assert!(finding.fix.contains("time_zone"), "{}", finding.fix);
+            for said in ["time_zone", "`twotower run maintain --now`"] {
+                assert!(finding.fix.contains(said), "{}", finding.fix);
+            }
         }
+        // By hand, whatever the hour.
+        let now_done = run(
+            Job::Maintain,
+            RunState::Succeeded,
+            due + 4 * HOUR_US + MINUTE_US,
+            MINUTE_US,
+        );
+        let found = missed(&[now_done, untimely.clone(), yesterday.clone()]);
+        assert_eq!(found.verdict, Verdict::Passed);
         // By hand, after the one of the night.
         let timely = run(Job::Maintain, RunState::Succeeded, due, MINUTE_US);
         assert_eq!(missed(&[untimely, timely]).verdict, Verdict::Passed);
@@ -397,6 +418,28 @@ mod tests {
             ..run(Job::Maintain, RunState::Skipped, due, 0)
         };
         assert_eq!(missed(&[left, yesterday]).verdict, Verdict::Passed);
+    }
+
+    #[test]
+    fn what_is_advised_does_the_work_at_any_hour() {
+        let fix = |runs: &[RunRecord], check, subject| {
+            let found = look(runs, DAY + 9 * HOUR_US);
+            let mut found = found.into_iter();
+            let finding =
+                found.find(|it| (it.check, it.subject.as_deref()) == (check, Some(subject)));
+            finding.unwrap().fix
+        };
+        for (job, command) in [
+            (Job::Maintain, "`twotower run maintain --now`"),
+            (Job::Update, "`twotower run update`"),
+        ] {
+            let failed = run(job, RunState::Failed, DAY + 5 * HOUR_US, MINUTE_US);
+            let said = fix(&[failed], "run-failed", job.name());
+            assert!(said.contains(command), "{said}");
+            let last_night = run(job, RunState::Succeeded, DAY - 24 * HOUR_US, MINUTE_US);
+            let said = fix(&[last_night], "run-missed", job.name());
+            assert!(said.contains(command), "{said}");
+        }
     }
 
     #[test]

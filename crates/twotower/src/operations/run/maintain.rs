@@ -1,4 +1,5 @@
-//! Upkeep: the command of that name, which does nothing outside of its window. Then its work is not done, and the run says so.
+//! Upkeep: the command of that name. Outside of its window it does nothing, unless it is to work now, and the run says that nothing was
+//! done.
 
 use super::Outcome;
 use super::error::RunError;
@@ -6,8 +7,17 @@ use super::steps::{Steps, Waiting};
 use crate::config::Config;
 use serde_json::Value;
 
-pub(super) async fn maintain(steps: &mut Steps<'_>, config: &Config) -> Result<Outcome, RunError> {
-    let maintained = steps.step(&["maintain"], Waiting::Attempts).await?;
+pub(super) async fn maintain(
+    steps: &mut Steps<'_>,
+    config: &Config,
+    now: bool,
+) -> Result<Outcome, RunError> {
+    let words: &[&str] = if now {
+        &["maintain", "--now"]
+    } else {
+        &["maintain"]
+    };
+    let maintained = steps.step(words, Waiting::Attempts).await?;
     outcome(&maintained, config)
 }
 
@@ -16,7 +26,7 @@ fn outcome(maintained: &Value, config: &Config) -> Result<Outcome, RunError> {
         Some(true) => Ok(Outcome::Done),
         Some(false) => {
             let message = format!(
-                "outside of the window {} (`window` of section [maintenance]) in time zone {} (`time_zone` of section [schedule]) nothing is done",
+                "outside of the window {} (`window` of section [maintenance]) in time zone {} (`time_zone` of section [schedule]) nothing is done; `--now` does it at any time",
                 config.maintenance.window, config.schedule.time_zone
             );
             tracing::warn!("maintain is skipped: {message}");
@@ -44,7 +54,7 @@ mod tests {
         let Ok(Outcome::Skipped(message)) = of(json!({ "in_window": false })) else {
             panic!("taken for done")
         };
-        for said in ["03:30-06:00", "UTC", "time_zone", "[schedule]"] {
+        for said in ["03:30-06:00", "UTC", "time_zone", "[schedule]", "--now"] {
             assert!(message.contains(said), "{message}");
         }
         assert!(matches!(of(json!({})), Err(RunError::Result { .. })));

@@ -7,7 +7,7 @@ use rand_pcg::Pcg64Mcg;
 use std::cmp::Reverse;
 use std::time::{Instant, SystemTime};
 use twotower_core::recommend::Scored;
-use twotower_store::VideoFacts;
+use twotower_store::{Block, BlockKind, VideoFacts};
 use uuid::Uuid;
 
 const CATALOGUE: Catalogue = Catalogue {
@@ -100,6 +100,34 @@ proptest! {
             prop_assert_eq!(snapshot.most_liked(k, &[half, rest], &filter), expected, "{:?}", conditions);
         }
     }
+}
+
+/// A table may hold names with blanks around them, which applications block by.
+#[test]
+fn blanks_around_a_name_do_not_count_in_blocks_and_conditions() {
+    let random = &mut Pcg64Mcg::seed_from_u64(1);
+    let snapshot = snapshot(300, 0, random);
+    let none = Conditions::default();
+    let filter = |conditions: &Conditions, blocks: &[Block]| {
+        let videos = &snapshot.videos;
+        videos.filter(&none, conditions, blocks, SystemTime::now())
+    };
+    let block = |value: &str| Block {
+        kind: BlockKind::Tag,
+        value: value.to_owned(),
+    };
+    let blocked = filter(&none, &[block("a")]);
+    assert_ne!(blocked, filter(&none, &[]));
+    assert_eq!(blocked, filter(&none, &[block("a\u{3000}"), block(" ")]));
+    let tags = |name: &str| Conditions {
+        tags: Choice {
+            any: vec![name.to_owned()],
+            none: Vec::new(),
+        },
+        ..Conditions::default()
+    };
+    assert_eq!(filter(&tags("b"), &[]), filter(&tags(" b"), &[]));
+    assert_ne!(filter(&tags("b"), &[]), filter(&tags("bb"), &[]));
 }
 
 #[test]

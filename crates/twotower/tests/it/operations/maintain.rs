@@ -94,6 +94,13 @@ fn outside_of_the_window_nothing_is_done() {
         steps.iter().all(|step| step["action"] != "vacuum"),
         "what needs nothing gets nothing: {again}"
     );
+    let ran = place.json("run maintain --now");
+    assert_eq!(ran["state"], "succeeded", "{ran}");
+    let states: Vec<_> = runs(&place, "maintain")
+        .iter()
+        .map(|run| run.state)
+        .collect();
+    assert_eq!(states, [RunState::Succeeded, RunState::Skipped]);
 
     // The same moment elsewhere: the window is the time zone's.
     place.configure(

@@ -64,7 +64,13 @@ fn what_fails_says_why_and_how() {
         "{message}"
     );
     assert!(said.contains(message), "{said}");
-    place.refused("run update --fine-tune", 2);
+    for (line, expected) in [
+        ("run update --fine-tune", "--fine-tune is of retrain alone"),
+        ("run update --now", "--now is of maintain alone"),
+    ] {
+        let said = place.refused(line, 2);
+        assert!(said.contains(expected), "{said}");
+    }
     place.refused("run sleep", 2);
 }
 
@@ -207,6 +213,7 @@ fn a_run_whose_time_is_over_is_stopped_and_fails() {
     let options = RunOptions {
         job: Job::Update,
         fine_tune: false,
+        now: false,
         due_at_us: None,
     };
     let interrupt = Interrupt::default();

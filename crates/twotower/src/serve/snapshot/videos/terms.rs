@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use twotower_core::feature::tidy;
 
 /// What a name is a name of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,9 +30,9 @@ impl Terms {
         number
     }
 
-    /// The number of a name, if some video carries it.
+    /// The number of a name, if some video carries it. Facts of videos are tidy; a block may name what a table holds, blanks and all.
     pub(super) fn get(&self, kind: TermKind, name: &str) -> Option<u32> {
-        self.numbers[kind as usize].get(name).copied()
+        self.numbers[kind as usize].get(tidy(name)?).copied()
     }
 
     /// Number of names.
