@@ -21,7 +21,7 @@ export interface ClientOptions {
   accessToken: () => string | Promise<string>;
   /** Of a Supabase project. `twotower serve` asks for none. */
   publishableKey?: string;
-  /** Milliseconds for the whole of a call; 10,000 if absent. */
+  /** Milliseconds for the whole of a call, that for the token included; 10,000 if absent. */
   timeoutMs?: number;
   /** Instead of the global one. */
   fetch?: typeof fetch;
@@ -73,6 +73,21 @@ function refusal({ status, headers }: Response, text: string): TwoTowerError {
   return new TwoTowerError(status, "unexpected", beginning, requestId, retryAfterSeconds);
 }
 
+/** What `work` gives, unless `end` comes first: a renewal of the token may take its time, or be lost. */
+async function before<T>(end: AbortSignal, work: () => T | Promise<T>): Promise<T> {
+  let stop = () => {};
+  const ended = new Promise<never>((_, reject) => stop = () => reject(end.reason));
+  end.addEventListener("abort", stop);
+  try {
+    end.throwIfAborted();
+    const done = await Promise.race([work(), ended]);
+    end.throwIfAborted();
+    return done;
+  } finally {
+    end.removeEventListener("abort", stop);
+  }
+}
+
 /** `undefined` of what is no JSON. */
 function parsed(text: string): unknown {
   try {
@@ -112,16 +127,17 @@ export class TwoTower {
 
   async #call<T>(name: string, request: object, signal?: AbortSignal): Promise<Answer<T>> {
     const { baseUrl, accessToken, publishableKey, timeoutMs = 10_000 } = this.#options;
-    const headers = new Headers({ "content-type": "application/json" });
-    headers.set("authorization", `Bearer ${await accessToken()}`);
-    if (publishableKey) headers.set("apikey", publishableKey);
     const deadline = AbortSignal.timeout(timeoutMs);
+    const end = signal ? AbortSignal.any([signal, deadline]) : deadline;
+    const headers = new Headers({ "content-type": "application/json" });
+    headers.set("authorization", `Bearer ${await before(end, accessToken)}`);
+    if (publishableKey) headers.set("apikey", publishableKey);
     const send = this.#options.fetch ?? fetch;
     const answer = await send(`${baseUrl.replace(/\/+$/, "")}/functions/v1/${name}`, {
       method: "POST",
       headers,
       body: JSON.stringify(request),
-      signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
+      signal: end,
     });
     const text = await answer.text();
     const body = parsed(text);

@@ -100,6 +100,19 @@ Deno.test("a call ends at its deadline and when its caller wants it to", async (
   await assert.rejects(call, { name: "AbortError" });
 });
 
+Deno.test("a token that does not come keeps nobody beyond the deadline", async () => {
+  const unsent: typeof fetch = () => assert.fail("nothing is sent without a token");
+  const lost = { baseUrl: "http://127.0.0.1", accessToken: () => new Promise<string>(() => {}), fetch: unsent };
+  await assert.rejects(new TwoTower({ ...lost, timeoutMs: 1 }).recommend(), { name: "TimeoutError" });
+  const given = new AbortController();
+  const call = new TwoTower(lost).recommend({}, given.signal);
+  given.abort();
+  await assert.rejects(call, { name: "AbortError" });
+  await assert.rejects(new TwoTower(lost).recommend({}, given.signal), { name: "AbortError" });
+  const failing = new TwoTower({ ...lost, accessToken: () => Promise.reject(new Error("signed out")) });
+  await assert.rejects(failing.recommend(), { message: "signed out" });
+});
+
 Deno.test("supabase-js is called with the names and parameters of the functions", async () => {
   const calls: unknown[] = [];
   const supabase: SupabaseClientLike = {

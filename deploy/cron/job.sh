@@ -1,5 +1,6 @@
 #!/bin/sh
-# job.sh JOB: `twotower run JOB` for cron, where twotower is at home and with the environment of its services. `job.sh watch` is `twotower alert check`.
+# job.sh JOB: `twotower run JOB` for cron, where twotower is at home and with the environment of its services. `job.sh watch` is `twotower alert check`,
+# and `job.sh do COMMAND…` any command, as the jobs would run it: relative paths are of their folder, and `alert list` reads their state.
 #
 #   TWOTOWER_HOME  working directory, with twotower.toml and models/ (default: /var/lib/twotower)
 #   TWOTOWER_ENV   NAME=value lines, among them DATABASE_URL, read as systemd reads them (default: /etc/twotower/env; empty: there is no such file)
@@ -32,7 +33,11 @@ if [ -n "$environment" ]; then
     done <"$environment"
 fi
 cd "${TWOTOWER_HOME:-/var/lib/twotower}"
-if [ "${1-}" = watch ]; then
-    exec "${TWOTOWER:-twotower}" alert check
-fi
+case ${1-} in
+watch) exec "${TWOTOWER:-twotower}" alert check ;;
+do)
+    shift
+    exec "${TWOTOWER:-twotower}" "$@"
+    ;;
+esac
 exec "${TWOTOWER:-twotower}" run "$@"

@@ -2,8 +2,9 @@
 
 use thiserror::Error;
 
-/// How far a norm may be from 1 before a vector is refused.
-const NORM_TOLERANCE: f32 = 1e-3;
+/// How far a norm may be from 1: the same when a vector is written, when it is judged before readers see it and when it is read, so that
+/// nobody lets in what another one refuses.
+pub const NORM_TOLERANCE: f64 = 1e-3;
 
 /// Numbers that are no embedding.
 #[derive(Debug, Error, PartialEq)]
@@ -38,12 +39,23 @@ pub fn check(vector: &[f32]) -> Result<(), EmbeddingError> {
     if let Some(component) = vector.iter().position(|x| !x.is_finite()) {
         return Err(EmbeddingError::NotFinite { component });
     }
-    let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    if (norm - 1.0).abs() > NORM_TOLERANCE {
-        Err(EmbeddingError::Norm { norm })
-    } else {
+    let norm = norm(vector);
+    if is_unit(norm) {
         Ok(())
+    } else {
+        Err(EmbeddingError::Norm { norm: norm as f32 })
     }
+}
+
+/// The Euclidean norm, as pgvector has it: summed in double precision, so that both judge a vector at the edge alike.
+pub fn norm(vector: &[f32]) -> f64 {
+    let squares = vector.iter().map(|&x| f64::from(x) * f64::from(x));
+    squares.sum::<f64>().sqrt()
+}
+
+/// Whether a vector of this norm is taken for one of unit norm; never with NaN.
+pub fn is_unit(norm: f64) -> bool {
+    (norm - 1.0).abs() <= NORM_TOLERANCE
 }
 
 /// Row-major embeddings `[n, d]`, each finite and of unit norm.
@@ -168,5 +180,13 @@ mod tests {
             })
         ));
         assert_eq!(rows.len(), 1);
+    }
+
+    #[test]
+    fn norms_may_be_a_thousandth_off() {
+        let is_embedding = |norm: f32| check(&[0.6 * norm, 0.8 * norm]).is_ok();
+        assert!([0.9991, 1.0, 1.0009].into_iter().all(is_embedding));
+        assert!(![0.9989, 1.0011, 0.0, 3e38].into_iter().any(is_embedding));
+        assert!(!is_unit(f64::NAN) && !is_unit(f64::INFINITY));
     }
 }

@@ -74,7 +74,8 @@ struct Base {
 pub struct IndexOptions {
     /// Whether there are inverted lists.
     pub kind: IndexKind,
-    /// How far above a list's mean, in standard deviations, its best videos are taken to score: more finds more and looks into more lists.
+    /// How far above a group's mean, in standard deviations, its best videos are taken to score: more finds more and looks into more lists. Of
+    /// lists, and of groups where very many are left, a share of it counts.
     pub margin: f32,
     /// Seed of the clustering.
     pub seed: u64,

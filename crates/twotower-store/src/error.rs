@@ -1,3 +1,4 @@
+use crate::InteractionKind;
 use crate::registry::ModelState;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -91,6 +92,18 @@ pub enum StoreError {
         /// Which ids are of which type.
         ids: Vec<String>,
     },
+    /// Tables of vectors are there that another system has made. Nothing was applied.
+    #[error(
+        "without a column model_version {} cannot be ours, as with vectors of the Python system: make room by `{statements}` \
+         (docs/supabase.md, \"Migrations\"), and run `twotower migrate` again; nothing was applied",
+        tables.join(" and ")
+    )]
+    OtherVectors {
+        /// Which.
+        tables: Vec<String>,
+        /// What makes room.
+        statements: String,
+    },
     /// The server takes no writes: it is a replica, or has become one.
     #[error("the database server takes no writes, as a replica does: {0}")]
     ReadOnly(#[source] sqlx::Error),
@@ -154,6 +167,22 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A query of [`crate::Source`] that cannot be run, or gives something other than it should.
+    #[error(
+        "[source] {key}: {reason}: mend that SELECT in the configuration (docs/configuration.md, \"source\")"
+    )]
+    Source {
+        /// Which query.
+        key: &'static str,
+        /// What the database said, or what is wrong with a row.
+        reason: String,
+    },
+    /// Nothing would read what is written into our own table.
+    #[error(
+        "{} are read from the application's own table, as section [source] of the configuration says: write it there",
+        .0.table()
+    )]
+    ReadElsewhere(InteractionKind),
     /// The videos are no catalogue.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
@@ -279,13 +308,49 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// Whether the address of the database is at fault, so that nothing is won by trying again.
+    /// Whether the address of the database or a query of the configuration is at fault, so that nothing is won by trying again.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Url(_) | Self::ReplicaUrl(_) | Self::Insecure { .. } | Self::NoFile(_) => true,
+            Self::Url(_)
+            | Self::ReplicaUrl(_)
+            | Self::Insecure { .. }
+            | Self::NoFile(_)
+            | Self::Source { .. } => true,
             Self::Connect { source, .. } => matches!(source, sqlx::Error::Configuration(_)),
             _ => false,
         }
+    }
+
+    /// Whether no connection was made since the server's certificate is not trusted, or not that of the host of the address.
+    pub fn is_certificate(&self) -> bool {
+        let Self::Connect {
+            source: sqlx::Error::Io(error),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        let Some(error) = error.get_ref() else {
+            return false;
+        };
+        let error = error.downcast_ref::<rustls::Error>();
+        matches!(error, Some(rustls::Error::InvalidCertificate(_)))
+    }
+
+    /// What was said when query `key` of the source was tried, in the words of that: not everything that a table lacks a migration brings.
+    pub(crate) fn of_source(self, key: &'static str) -> Self {
+        let reason = match self {
+            Self::Schema(said)
+            | Self::Permission(said)
+            | Self::ReadOnly(said)
+            | Self::Database(said) => match said.as_database_error() {
+                Some(error) => error.message().to_owned(),
+                None => said.to_string(),
+            },
+            Self::Row { column, reason, .. } => format!("column {column} {reason}"),
+            error => return error,
+        };
+        Self::Source { key, reason }
     }
 
     /// Whether the database refused a row for a reference to nothing.

@@ -141,4 +141,9 @@ impl<'a> Columns<'a> {
         }
         columns
     }
+
+    /// When the first of those happened that say when; `None` where none of them does.
+    pub(crate) fn earliest_us(&self) -> Option<i64> {
+        self.times.iter().flatten().min().copied()
+    }
 }

@@ -92,6 +92,24 @@ pub struct ExperimentUser {
     pub age_days: f64,
 }
 
+/// What an arm was shown as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ArmTotals {
+    /// How much of the catalogue.
+    pub coverage: ArmCoverage,
+    /// From which versions.
+    pub origins: ArmOrigins,
+}
+
+/// Which versions recommended what an arm was shown, as the senders of events say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ArmOrigins {
+    /// Impressions that name a version.
+    pub named: u64,
+    /// Of those, the ones that name another version than the arm's.
+    pub others: u64,
+}
+
 /// How much of the catalogue an arm was shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ArmCoverage {

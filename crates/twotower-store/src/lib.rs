@@ -53,7 +53,8 @@ pub use erasure::{ErasePlan, Erased, SearchedRows};
 pub use error::StoreError;
 pub use event::{EventKind, EventPolicy, EventsRecorded, NewEvent};
 pub use experiment::{
-    Arm, ArmCoverage, Experiment, ExperimentRecord, ExperimentUser, NewExperiment,
+    Arm, ArmCoverage, ArmOrigins, ArmTotals, Experiment, ExperimentRecord, ExperimentUser,
+    NewExperiment,
 };
 pub use job_run::{FinishedRun, NewRun, RunRecord, RunState};
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};

@@ -14,7 +14,7 @@ mod remove;
 mod write;
 
 pub use copy::copy;
-pub use read::{is_model, load, load_optimizer, manifest, resolve, versions};
+pub use read::{is_model, load, load_optimizer, load_user_tower, manifest, resolve, versions};
 pub use remove::{removable, remove, remove_rest};
 pub use write::{Unfinished, check_size, save};
 

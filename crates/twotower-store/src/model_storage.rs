@@ -37,6 +37,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
+/// The secret key of a Supabase project, as publishing takes it from the environment (`variable`), for what else is asked with it.
+///
+/// # Errors
+/// [`StorageError::ServiceKey`] if none is set, or what is set is none.
+pub fn supabase_secret_key(
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<String, StorageError> {
+    supabase::secret(variable).map(|key| key.secret().to_owned())
+}
+
 /// Why a model was not published or fetched. No message holds a credential.
 #[derive(Debug, Error)]
 pub enum StorageError {

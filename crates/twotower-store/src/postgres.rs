@@ -11,6 +11,8 @@ mod migrations;
 
 mod copy;
 
+mod mapped;
+
 mod videos;
 
 mod facts;
@@ -59,6 +61,7 @@ mod replication;
 
 use crate::store::{BULK_TIMEOUT, redact};
 use crate::{ConnectOptions, StoreError, StoreTime};
+use mapped::Mapped;
 use session::{Session, query, query_scalar};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -76,6 +79,8 @@ pub(crate) struct Postgres {
     pool: PgPool,
     statement_timeout: Duration,
     renewed: Renewed,
+    /// What serving reads from tables of the application's own.
+    mapped: Option<Arc<Mapped>>,
 }
 
 /// Connections from before this moment are not used any more.
@@ -118,6 +123,7 @@ impl Postgres {
             pool: renewable(pool, &renewed).connect_lazy_with(connect),
             statement_timeout: options.statement_timeout,
             renewed,
+            mapped: None,
         }
     }
 
@@ -129,6 +135,7 @@ impl Postgres {
             pool: renewable(options, &renewed).connect_lazy_with(connect.as_ref().clone()),
             statement_timeout: self.statement_timeout,
             renewed,
+            mapped: self.mapped.clone(),
         }
     }
 
@@ -207,6 +214,15 @@ fn refused_video(error: &StoreError) -> Option<Uuid> {
         .detail()?;
     let (_, rest) = detail.split_once("(video_id)=(")?;
     rest.split_once(')')?.0.parse().ok()
+}
+
+/// An error of a statement that writes likes or skips, which may refer to a video that is not there.
+fn unknown_video(error: sqlx::Error) -> StoreError {
+    let error = StoreError::from(error);
+    match refused_video(&error) {
+        Some(id) => StoreError::UnknownVideo(id),
+        None => error,
+    }
 }
 
 /// The last migration there is.

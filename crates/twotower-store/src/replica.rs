@@ -3,7 +3,7 @@
 use crate::postgres::Postgres;
 use crate::store::GRACE;
 use crate::user::UserState;
-use crate::{ConnectOptions, StoreError};
+use crate::{ConnectOptions, Store, StoreError};
 use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
@@ -109,6 +109,15 @@ impl Replica {
     pub fn apart(&self, connections: u32) -> Self {
         Self {
             engine: self.engine.apart(connections),
+            options: self.options,
+        }
+    }
+
+    /// The same server, read where `store` reads: see [`Store::with_source`].
+    #[must_use]
+    pub fn reading_as(&self, store: &Store) -> Self {
+        Self {
+            engine: store.read_on(&self.engine),
             options: self.options,
         }
     }

@@ -9,6 +9,7 @@ pub use hash::snapshot_sha256;
 pub(crate) use hash::{hex, sha256};
 pub(crate) use last_seen::LastSeenBuilder;
 
+use crate::InteractionKind;
 use twotower_core::interaction::Dataset;
 use uuid::Uuid;
 
@@ -39,6 +40,59 @@ impl Default for Source {
             skips: "SELECT user_id, video_id, created_at FROM skips".into(),
         }
     }
+}
+
+/// One thing for each query of a [`Source`]; `None` where the query reads our own table.
+#[derive(Debug, Clone)]
+pub(crate) struct Mapping<T> {
+    pub(crate) videos: Option<T>,
+    pub(crate) video_tags: Option<T>,
+    pub(crate) video_performers: Option<T>,
+    pub(crate) likes: Option<T>,
+    pub(crate) skips: Option<T>,
+}
+
+impl Source {
+    /// The queries that read other tables than ours, ready to stand in parentheses.
+    pub(crate) fn mapping(&self) -> Mapping<String> {
+        let ours = Self::default();
+        let mapped = |theirs: &str, ours: &str| {
+            let theirs = tidy(theirs);
+            (theirs != ours).then(|| theirs.to_owned())
+        };
+        Mapping {
+            videos: mapped(&self.videos, &ours.videos),
+            video_tags: mapped(&self.video_tags, &ours.video_tags),
+            video_performers: mapped(&self.video_performers, &ours.video_performers),
+            likes: mapped(&self.likes, &ours.likes),
+            skips: mapped(&self.skips, &ours.skips),
+        }
+    }
+}
+
+impl<T> Mapping<T> {
+    /// Where likes or skips are read.
+    pub(crate) fn interactions(&self, kind: InteractionKind) -> Option<&T> {
+        match kind {
+            InteractionKind::Like => self.likes.as_ref(),
+            InteractionKind::Skip => self.skips.as_ref(),
+        }
+    }
+
+    /// Whether anything that is known of videos is read elsewhere.
+    pub(crate) fn catalogue(&self) -> bool {
+        self.videos.is_some() || self.video_tags.is_some() || self.video_performers.is_some()
+    }
+
+    /// Whether nothing is read elsewhere.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.catalogue() && self.likes.is_none() && self.skips.is_none()
+    }
+}
+
+/// A query of the operator's without what would keep it from standing in parentheses.
+pub(crate) fn tidy(sql: &str) -> &str {
+    sql.trim().trim_end_matches(';').trim_end()
 }
 
 /// What part of the interactions is read.

@@ -5,6 +5,8 @@
 
 mod migrations;
 
+mod mapped;
+
 mod videos;
 
 mod facts;
@@ -45,10 +47,12 @@ use crate::clock::now_us;
 use crate::postgres::UserChanges;
 use crate::store::redact;
 use crate::{ConnectOptions, PrimaryPosition, StoreError, StoreTime};
+use mapped::Mapped;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite as Database, SqlitePool, Transaction};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -71,6 +75,8 @@ pub(crate) enum Missing {
 #[derive(Debug, Clone)]
 pub(crate) struct Sqlite {
     pool: SqlitePool,
+    /// What serving reads from tables of the application's own.
+    mapped: Option<Arc<Mapped>>,
 }
 
 impl Sqlite {
@@ -123,7 +129,7 @@ impl Sqlite {
             .connect_with(connect)
             .await
             .map_err(failed)?;
-        Ok(Self { pool })
+        Ok(Self { pool, mapped: None })
     }
 
     /// Connections that are open, and those among them without work.

@@ -534,13 +534,15 @@ impl Store {
     }
 
     /// Records one like or skip of now by the store's clock; returns whether it was new. `Ok(false)` also if it was there.
-    /// An unknown video is [`StoreError::UnknownVideo`], a user who was erased [`StoreError::ErasedUser`].
+    /// An unknown video is [`StoreError::UnknownVideo`], a user who was erased [`StoreError::ErasedUser`], and what is read from a table of the
+    /// application's own [`StoreError::ReadElsewhere`].
     pub async fn record(
         &self,
         kind: InteractionKind,
         user: Uuid,
         video: Uuid,
     ) -> Result<bool, StoreError> {
+        self.refuse_elsewhere(kind)?;
         call!(
             self,
             self.options.statement_timeout,

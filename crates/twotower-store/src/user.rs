@@ -42,6 +42,28 @@ impl Block {
     /// Most characters of a value.
     pub const MAX_CHARS: usize = 200;
 
+    /// The video that it names, if it names one: a UUID in any of its spellings, as `twotower.caller_blocks` reads what users write into the
+    /// table by themselves.
+    pub fn video(&self) -> Option<Uuid> {
+        if self.kind != BlockKind::Video {
+            return None;
+        }
+        let usual = Uuid::try_parse(&self.value);
+        usual.or_else(|_| Uuid::try_parse(&self.digits())).ok()
+    }
+
+    /// The value without what may stand around and between the digits of a UUID.
+    fn digits(&self) -> String {
+        let urn = "urn:uuid:";
+        let (prefix, rest) = self.value.split_at_checked(urn.len()).unwrap_or_default();
+        let digits = if prefix.eq_ignore_ascii_case(urn) {
+            rest
+        } else {
+            &self.value
+        };
+        digits.replace(['{', '}', '-'], "")
+    }
+
     /// Refuses what the engines would refuse, or keep without it ever matching a video.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         let reason = if self.value.is_empty() {
@@ -93,5 +115,46 @@ impl BlockKind {
                 column: "kind",
                 reason: "is none that this version of twotower knows".into(),
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_video_is_named_in_any_spelling_of_its_id() {
+        let id = Uuid::from_u128(0xa000_0000_0000_4000_8000_0000_0000_00ff);
+        let block = |value: &str| Block {
+            kind: BlockKind::Video,
+            value: value.into(),
+        };
+        for value in [
+            "a0000000-0000-4000-8000-0000000000ff",
+            "A0000000-0000-4000-8000-0000000000FF",
+            "a0000000000040008000-0000000000ff",
+            "a00000000000400080000000000000ff",
+            "{a0000000-0000-4000-8000-0000000000ff}",
+            "{A00000000000400080000000000000FF}",
+            "URN:uuid:a0000000-0000-4000-8000-0000000000ff",
+            "urn:uuid:a00000000000400080000000000000ff",
+        ] {
+            assert_eq!(block(value).video(), Some(id), "{value}");
+        }
+        for value in [
+            "",
+            "drama",
+            "urn:uuid:",
+            "a0000000-0000-4000-8000-0000000000f",
+            "ａ0000000-0000-4000-8000-0000000000ff",
+            " a0000000-0000-4000-8000-0000000000ff",
+        ] {
+            assert_eq!(block(value).video(), None, "{value}");
+        }
+        let genre = Block {
+            kind: BlockKind::Genre,
+            ..block(&id.to_string())
+        };
+        assert_eq!(genre.video(), None);
     }
 }

@@ -122,7 +122,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         return match error {
             JobError::TooFewLikes { .. } | JobError::NothingNew { .. } => ExitCode::from(3),
             JobError::Held { .. } => ExitCode::from(4),
-            JobError::Refused { .. } => ExitCode::from(5),
+            JobError::Refused { .. } | JobError::UnreadableVerdict { .. } => ExitCode::from(5),
             JobError::Overdue { .. } | JobError::Found { .. } => ExitCode::FAILURE,
             JobError::Interrupted => ExitCode::from(130),
         };

@@ -10,6 +10,8 @@ mod error;
 
 mod events;
 
+mod gate;
+
 mod maintenance;
 
 mod retention;
@@ -133,6 +135,7 @@ impl Config {
                 path: path.to_owned(),
                 source,
             })?;
+        gate::check(&config.gate, path)?;
         config.erase.check(path)?;
         config.serve.check(path)?;
         config.database.check(path)?;

@@ -33,6 +33,7 @@ mod pipeline;
 
 mod report;
 
+pub(crate) use self::parquet::{Value, values};
 pub use args::{ImportArgs, OnError, Preset};
 pub use cell::Fault;
 pub use kind::FileKind;

@@ -168,9 +168,13 @@ impl Server {
         ));
         let keeper = Keeper::start(Arc::clone(&snapshots), records, config.limits).await?;
         auth.warm_up().await;
+        let replica = config.replica.map(|config| ReplicaConfig {
+            replica: config.replica.reading_as(&store),
+            ..config
+        });
         let sources = Arc::new(Sources::new(
             store.clone(),
-            config.replica,
+            replica,
             config.limits.soft(),
             Arc::clone(&counted),
         ));

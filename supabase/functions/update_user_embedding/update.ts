@@ -12,7 +12,7 @@ const PATIENCE_MS = 10_000;
 export interface Updated {
   readonly user_id: string;
   readonly model_version: number | null;
-  /** Whether the vector was written. */
+  /** Whether the vector was written, or one of a later history was there already. */
   readonly updated: boolean;
   /** Why not. `superseded`: another version became active meanwhile; ask again. */
   readonly reason?: "no_model" | "no_history" | "superseded";
@@ -56,7 +56,7 @@ export async function update(parts: Parts, caller: Caller, { timing, signal }: E
   }
   const written = await timing.measure(
     "db",
-    () => parts.database.writeUserEmbedding(caller.user, modelVersion, encodeVector(vector), signal),
+    () => parts.database.writeUserEmbedding(caller.user, context, encodeVector(vector), signal),
   );
   return result(written ? { updated: true } : { updated: false, reason: "superseded" });
 }

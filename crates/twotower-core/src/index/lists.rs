@@ -12,6 +12,12 @@ const FIRST: usize = 64;
 /// to look at than what they spare.
 const LIST_LEN: usize = 24;
 
+/// Share of the margin that counts for lists, since few vectors do not lie as far from their mean as the best of many, and for groups where
+/// more than [`FEW_GROUPS`] are left when the least effort is made: then vectors form no clusters that the query could tell apart, and the
+/// whole margin would have nearly all of them looked into for nearly the same answer.
+const SMALLER_MARGIN: f32 = 0.75;
+const FEW_GROUPS: usize = 64;
+
 /// Inverted lists: vectors grouped by the nearest of some centroids (Jégou et al. 2011 without the product codes), so that a search need
 /// only look into the groups that can hold something good.
 ///
@@ -108,40 +114,75 @@ impl Lists {
         self.groups
             .prospects(0..self.groups.len(), groups, reach, products, prospects);
         let (mut kth, mut seen) = (f32::NEG_INFINITY, 0);
-        let (mut rest, mut next) = (prospects.as_mut_slice(), FIRST);
-        while !rest.is_empty() {
-            if next < rest.len() {
-                rest.select_nth_unstable(next);
+        let (mut begin, mut next) = (0, FIRST);
+        let too_large = 'whole: loop {
+            let end = prospects.len().min(begin + next);
+            if end < prospects.len() {
+                prospects[begin..].select_nth_unstable(end - begin);
             }
-            let best;
-            (best, rest) = rest.split_at_mut(next.min(rest.len()));
-            best.sort_unstable();
-            for (n, group) in best.iter().enumerate() {
-                if group.score() < kth && seen >= effort.least {
-                    return;
+            prospects[begin..end].sort_unstable();
+            for place in begin..end {
+                let group = self.groups.range(prospects[place].set());
+                let slots = self.lists.ranges(group.clone());
+                if seen + slots.len() > effort.least {
+                    break 'whole place;
                 }
-                if let Some(next) = best.get(n + 1) {
+                if let Some(next) = prospects[..end].get(place + 1) {
                     announce(self.lists.ranges(self.groups.range(next.set())));
                 }
-                let group = self.groups.range(group.set());
-                let slots = self.lists.ranges(group.clone());
-                if seen + slots.len() <= effort.least {
+                seen += slots.len();
+                kth = visit(slots, group.len());
+            }
+            if end == prospects.len() {
+                return;
+            }
+            (begin, next) = (end, 2 * next);
+        };
+
+        // The rest of the least effort is made in the group that is too large for it, whatever its prospect.
+        let first = Prospect::new(f32::INFINITY, prospects[too_large].set());
+        prospects.drain(..=too_large);
+        self.keep_best(reach, kth, prospects);
+        prospects.push(first);
+        prospects.sort_unstable();
+        for (n, group) in prospects.iter().enumerate() {
+            if group.score() < kth {
+                return;
+            }
+            if let Some(next) = prospects.get(n + 1) {
+                self.lists.means.prefetch(self.groups.range(next.set()));
+            }
+            let group = self.groups.range(group.set());
+            self.lists.prospects(
+                group,
+                lists,
+                SMALLER_MARGIN * reach,
+                products,
+                list_prospects,
+            );
+            for list in &*list_prospects {
+                if list.score() >= kth || seen < effort.least {
+                    let slots = self.lists.range(list.set());
                     seen += slots.len();
-                    kth = visit(slots, group.len());
-                    continue;
-                }
-                self.lists
-                    .prospects(group, lists, reach, products, list_prospects);
-                for list in &*list_prospects {
-                    if list.score() >= kth || seen < effort.least {
-                        let slots = self.lists.range(list.set());
-                        seen += slots.len();
-                        kth = visit(slots, 1);
-                    }
+                    kth = visit(slots, 1);
                 }
             }
-            next *= 2;
         }
+    }
+
+    /// Keeps those of the groups in `prospects` that reach `kth`, and by less of the margin where they are many.
+    fn keep_best(&self, reach: f32, kth: f32, prospects: &mut Vec<Prospect>) {
+        prospects.retain(|group| group.score() >= kth);
+        if prospects.len() <= FEW_GROUPS {
+            return;
+        }
+        let too_much = (1.0 - SMALLER_MARGIN) * reach;
+        for group in &mut *prospects {
+            let set = group.set();
+            let less = too_much * self.groups.deviations[set as usize];
+            *group = Prospect::new(group.score() - less, set);
+        }
+        prospects.retain(|group| group.score() >= kth);
     }
 
     /// Memory in bytes.

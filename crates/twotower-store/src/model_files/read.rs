@@ -3,55 +3,105 @@ use super::{
     FILES, FORMAT, LATER, MANIFEST, Manifest, ModelFilesError, OPTIMIZER, PREPROCESSING,
     USER_TOWER_WEIGHTS, WEIGHTS,
 };
-use crate::snapshot::{hex, sha256};
+use crate::snapshot::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use twotower_core::feature::Preprocessing;
+use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_core::tower::UserTower;
 
-/// Reads a model from `dir`, which is `models/<version>` or a `models` folder, whose highest version is taken then.
+/// Reads a model from `dir`, which is `models/<version>` or a `models` folder, whose highest version is taken then. What is not read is
+/// checked piece by piece, and no more than one file is in memory beside the model.
 ///
 /// # Errors
 /// [`ModelFilesError`] if a file is missing, a hash does not hold, or weights do not fit.
 pub fn load(dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
     let folder = resolve(dir)?;
     let manifest = read_manifest(&folder)?;
-    // Every file is checked, also those that this program does not read: it is the folder that is good or bad.
-    let files = manifest
-        .listed()
-        .map(|name| Ok((name, read_file(&folder, &manifest, name)?)))
-        .collect::<Result<BTreeMap<_, _>, ModelFilesError>>()?;
-    let preprocessing_path = folder.join(PREPROCESSING);
-    let preprocessing: Preprocessing =
-        serde_json::from_slice(&files[PREPROCESSING]).map_err(|error| {
-            corrupt(
-                &preprocessing_path,
-                &format!("is not as expected ({error})"),
-            )
-        })?;
-    let model = Model::from_safetensors(
-        manifest.hyperparameters.clone(),
-        preprocessing,
-        &files[WEIGHTS],
-    )
-    .map_err(|source| ModelFilesError::Weights {
-        path: folder.join(WEIGHTS),
-        source,
-    })?;
-    if let Some(bytes) = files.get(USER_TOWER_WEIGHTS) {
+    check_others(
+        &folder,
+        &manifest,
+        &[PREPROCESSING, WEIGHTS, USER_TOWER_WEIGHTS],
+    )?;
+    let model = read_model(&folder, &manifest)?;
+    if let Some(tower) = read_user_tower(&folder, &manifest)?
+        && tower != model.user_tower
+    {
         let path = folder.join(USER_TOWER_WEIGHTS);
-        match UserTower::from_safetensors(bytes) {
-            Ok(tower) if tower == model.user_tower => {}
-            Ok(_) => return Err(ModelFilesError::UserTower { path }),
-            Err(source) => return Err(ModelFilesError::Weights { path, source }),
-        }
+        return Err(ModelFilesError::UserTower { path });
     }
     Ok((model, manifest))
+}
+
+/// Reads the user tower alone from the folder of one model. Every file is checked as [`load`] does, but nothing of the size of a catalogue
+/// enters memory, where the tower has a file of its own.
+///
+/// That this is the tower of the weights is not compared again: both were when the version was registered, and their hashes stand in the
+/// manifest, whose checksum the registry has.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_user_tower(dir: &Path) -> Result<(UserTower, Manifest), ModelFilesError> {
+    let folder = resolve(dir)?;
+    let manifest = read_manifest(&folder)?;
+    let Some(tower) = read_user_tower(&folder, &manifest)? else {
+        return load(&folder).map(|(model, manifest)| (model.user_tower, manifest));
+    };
+    if !is_made_by(&tower, &manifest.hyperparameters) {
+        let path = folder.join(USER_TOWER_WEIGHTS);
+        return Err(ModelFilesError::UserTower { path });
+    }
+    check_others(&folder, &manifest, &[USER_TOWER_WEIGHTS])?;
+    Ok((tower, manifest))
+}
+
+fn read_model(folder: &Path, manifest: &Manifest) -> Result<Model, ModelFilesError> {
+    let json = read_file(folder, manifest, PREPROCESSING)?;
+    let preprocessing: Preprocessing = serde_json::from_slice(&json).map_err(|error| {
+        let path = folder.join(PREPROCESSING);
+        corrupt(&path, &format!("is not as expected ({error})"))
+    })?;
+    drop(json);
+    let weights = read_file(folder, manifest, WEIGHTS)?;
+    let hyperparameters = manifest.hyperparameters.clone();
+    Model::from_safetensors(hyperparameters, preprocessing, &weights).map_err(|source| {
+        let path = folder.join(WEIGHTS);
+        ModelFilesError::Weights { path, source }
+    })
+}
+
+/// The user tower of the file that has it alone; `None` in a model of before there was one.
+fn read_user_tower(
+    folder: &Path,
+    manifest: &Manifest,
+) -> Result<Option<UserTower>, ModelFilesError> {
+    if !manifest.files.contains_key(USER_TOWER_WEIGHTS) {
+        return Ok(None);
+    }
+    let bytes = read_file(folder, manifest, USER_TOWER_WEIGHTS)?;
+    let tower = UserTower::from_safetensors(&bytes).map_err(|source| {
+        let path = folder.join(USER_TOWER_WEIGHTS);
+        ModelFilesError::Weights { path, source }
+    })?;
+    Ok(Some(tower))
+}
+
+/// Whether a model of these hyperparameters can have the tower, by all but its weights.
+fn is_made_by(tower: &UserTower, hyperparameters: &Hyperparameters) -> bool {
+    tower.dim() == hyperparameters.embedding_dim
+        && tower.head.hidden.bias.len() == hyperparameters.user_hidden
+        && tower.decays == hyperparameters.decays
+        && tower.skip_decay.to_bits() == hyperparameters.skip_decay.to_bits()
+}
+
+/// Checks every file but those of `names`, also those that this program does not read: it is the folder that is good or bad.
+fn check_others(folder: &Path, manifest: &Manifest, names: &[&str]) -> Result<(), ModelFilesError> {
+    let mut others = manifest.listed().filter(|name| !names.contains(name));
+    others.try_for_each(|name| Checked::open(folder, manifest, name)?.finish(|_| ()))
 }
 
 /// The state of the optimisers of the model that [`load`] reads from `dir`, for fine-tuning.
@@ -201,26 +251,78 @@ pub(crate) fn checksum_holds(bytes: &[u8]) -> bool {
     })
 }
 
+/// The bytes of a file, once they are what the manifest states.
 pub(super) fn read_file(
     folder: &Path,
     manifest: &Manifest,
     name: &str,
 ) -> Result<Vec<u8>, ModelFilesError> {
-    let path = folder.join(name);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(corrupt(&path, "is missing"));
-        }
-        Err(error) => return Err(at(&path)(error)),
-    };
-    if manifest.files.get(name) != Some(&sha256(&bytes)) {
-        return Err(corrupt(
-            &path,
-            "does not have the SHA-256 that the manifest states",
-        ));
-    }
+    let file = Checked::open(folder, manifest, name)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(file.len).unwrap_or(0));
+    file.finish(|piece| bytes.extend_from_slice(piece))?;
     Ok(bytes)
+}
+
+/// A file of a model that has the length which the manifest states.
+struct Checked<'a> {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    sha256: Option<&'a String>,
+}
+
+/// So many bytes of a file are read at a time.
+const PIECE: usize = 1 << 20;
+
+impl<'a> Checked<'a> {
+    /// Nothing of a file of another length is read.
+    fn open(folder: &Path, manifest: &'a Manifest, name: &str) -> Result<Self, ModelFilesError> {
+        let path = folder.join(name);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(corrupt(&path, "is missing"));
+            }
+            Err(error) => return Err(at(&path)(error)),
+        };
+        let len = file.metadata().map_err(at(&path))?.len();
+        match manifest.sizes.get(name) {
+            Some(&stated) if stated != len => {
+                let reason = format!("has {len} bytes, and the manifest states {stated}");
+                Err(corrupt(&path, &reason))
+            }
+            _ => Ok(Self {
+                sha256: manifest.files.get(name),
+                path,
+                file,
+                len,
+            }),
+        }
+    }
+
+    /// Reads it, piece by piece, to `take`; what was taken is good only if this is `Ok`.
+    fn finish(self, mut take: impl FnMut(&[u8])) -> Result<(), ModelFilesError> {
+        // However long it grows meanwhile.
+        let mut file = self.file.take(self.len);
+        let mut piece = vec![0; PIECE];
+        let mut hash = Sha256::new();
+        loop {
+            let read = match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(at(&self.path)(error)),
+            };
+            hash.update(&piece[..read]);
+            take(&piece[..read]);
+        }
+        if self.sha256 == Some(&hex(&hash.finalize())) {
+            Ok(())
+        } else {
+            let reason = "does not have the SHA-256 that the manifest states";
+            Err(corrupt(&self.path, reason))
+        }
+    }
 }
 
 fn corrupt(path: &Path, reason: &str) -> ModelFilesError {

@@ -1,7 +1,7 @@
 use super::write::{Towers, save_with};
 use super::{
-    FILES, MANIFEST, ModelFilesError, ModelInfo, TrainedOn, USER_TOWER_WEIGHTS, WEIGHTS, load,
-    manifest, removable, remove, remove_rest,
+    CARD, FILES, MANIFEST, ModelFilesError, ModelInfo, TrainedOn, USER_TOWER_WEIGHTS, WEIGHTS,
+    load, load_user_tower, manifest, removable, remove, remove_rest,
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -88,6 +88,8 @@ fn what_is_saved_is_loaded() {
     assert_eq!(manifest.version, 9);
     assert_eq!(manifest.metrics, info(9).metrics);
     assert_eq!(manifest.files.len(), FILES.len());
+    let (tower, same) = load_user_tower(&path).unwrap();
+    assert_eq!((tower, same), (model().user_tower, manifest));
     // By number, not by name; and a report or an unfinished folder is nobody's harm.
     fs::write(models.join("10/report.html"), "later").unwrap();
     fs::create_dir(models.join(".11.tmp-0")).unwrap();
@@ -140,7 +142,7 @@ fn every_changed_byte_is_refused() {
         let good = fs::read(&file).unwrap();
         let check = |path: &Path| match name {
             MANIFEST => manifest(path).map(drop),
-            _ => load(path).map(drop),
+            _ => refused(path),
         };
         // All of the manifest, and of each other file enough places.
         let step = if name == MANIFEST {
@@ -159,12 +161,40 @@ fn every_changed_byte_is_refused() {
         }
         for bad in [&good[..good.len() - 1], &[good.as_slice(), b" "].concat()] {
             fs::write(&file, bad).unwrap();
-            assert!(load(&path).is_err());
+            assert!(refused(&path).is_err());
         }
         fs::remove_file(&file).unwrap();
-        assert!(load(&path).is_err());
+        assert!(refused(&path).is_err());
         fs::write(&file, good).unwrap();
         load(&path).unwrap();
+    }
+}
+
+/// What both ways of loading say; the user tower alone is refused where the model is.
+fn refused(path: &Path) -> Result<(), ModelFilesError> {
+    let model = load(path).map(drop);
+    let tower = load_user_tower(path).map(drop);
+    let said =
+        |result: &Result<(), ModelFilesError>| result.as_ref().map_err(ToString::to_string).err();
+    assert_eq!(said(&model), said(&tower));
+    model
+}
+
+/// Nobody waits for a terabyte, nor has room for it.
+#[test]
+fn a_file_of_another_length_is_refused_unread() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, _) = save(root.path(), 1);
+    for name in [CARD, WEIGHTS, USER_TOWER_WEIGHTS] {
+        let file = fs::File::options().write(true).open(path.join(name));
+        let file = file.unwrap();
+        let len = file.metadata().unwrap().len();
+        file.set_len(1 << 40).unwrap();
+        let error = refused(&path).unwrap_err().to_string();
+        let expected = format!("{name} has 1099511627776 bytes, and the manifest states {len}");
+        assert!(error.contains(&expected), "{error}");
+        file.set_len(len).unwrap();
+        refused(&path).unwrap();
     }
 }
 
@@ -194,11 +224,13 @@ fn swapped_and_foreign_files_are_refused() {
             fs::write(path.join(one), &other_good).unwrap();
             fs::write(path.join(other), &good).unwrap();
             assert!(load(&path).is_err(), "{one} swapped with {other}");
+            let tower = load_user_tower(&path);
+            assert!(tower.is_err(), "{one} swapped with {other}");
             fs::write(path.join(other), &other_good).unwrap();
         }
         // The same file of another training.
         fs::write(path.join(one), [&good[..], b"x"].concat()).unwrap();
-        assert!(load(&path).is_err(), "{one} of another version");
+        assert!(refused(&path).is_err(), "{one} of another version");
         fs::write(path.join(one), good).unwrap();
     }
     load(&path).unwrap();
@@ -272,16 +304,23 @@ fn the_user_tower_alone_is_that_of_the_model() {
     let bytes = fs::read(path.join(USER_TOWER_WEIGHTS)).unwrap();
     let tower = UserTower::from_safetensors(&bytes).unwrap();
     assert_eq!(tower, model().user_tower);
-    let mut other = tower;
+    let mut other = tower.clone();
     other.skip_decay = 0.25;
     exchange(&path, USER_TOWER_WEIGHTS, &other.to_safetensors().unwrap());
-    let error = load(&path).unwrap_err();
+    let error = refused(&path).unwrap_err();
+    assert!(
+        matches!(error, ModelFilesError::UserTower { .. }),
+        "{error}"
+    );
+    let wider = UserTower::zeros(tower.decays.clone(), tower.skip_decay, 3, 8);
+    exchange(&path, USER_TOWER_WEIGHTS, &wider.to_safetensors().unwrap());
+    let error = refused(&path).unwrap_err();
     assert!(
         matches!(error, ModelFilesError::UserTower { .. }),
         "{error}"
     );
     exchange(&path, USER_TOWER_WEIGHTS, b"none");
-    let error = load(&path).unwrap_err();
+    let error = refused(&path).unwrap_err();
     assert!(error.to_string().contains(USER_TOWER_WEIGHTS), "{error}");
     exchange(&path, USER_TOWER_WEIGHTS, &bytes);
     load(&path).unwrap();
@@ -300,6 +339,7 @@ fn a_model_of_before_the_user_tower_had_a_file_is_one() {
     });
     let (loaded, manifest) = load(&path).unwrap();
     assert_eq!(loaded, model());
+    assert_eq!(load_user_tower(&path).unwrap().0, model().user_tower);
     assert_eq!(manifest.listed().count(), FILES.len() - 1);
     let checksum = manifest.checksum;
     assert_eq!(remove(root.path(), 1, &checksum).unwrap(), Some(path));

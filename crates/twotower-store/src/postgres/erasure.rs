@@ -5,10 +5,18 @@ use super::{CHUNK, Postgres, Session};
 use crate::StoreError;
 use crate::erasure::{ErasePlan, Erased, Tombstones};
 use sqlx::AssertSqlSafe;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Of the lock that `twotower.erase_user` takes: "erasures" in ASCII.
 const LOCK: i64 = 0x6572_6173_7572_6573;
+
+/// The operator's statements run while every writer of likes, skips and blocks waits for the erasure, so that they wait for no lock for longer.
+const STATEMENT_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '200ms'";
+
+/// How often an erasure is begun while others keep what the operator's statements want, and how long it waits in between.
+const TRIES: u32 = 60;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What follows FROM for the tombstone of the user with this id: a row, or none.
 macro_rules! tombstone {
@@ -40,6 +48,29 @@ impl Postgres {
         user: Uuid,
         plan: &ErasePlan,
     ) -> Result<Erased, StoreError> {
+        let mut tries = 0;
+        loop {
+            let (statement, error) = match self.try_erase_user(user, plan).await? {
+                Ok(erased) => return Ok(erased),
+                Err(locked) => locked,
+            };
+            tries += 1;
+            if tries == TRIES {
+                return Err(error);
+            }
+            tracing::warn!(
+                "statement {statement} of [erase] needs a lock that another transaction keeps; another try follows in {PAUSE:?}"
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The number of the operator's statement that came upon a lock, with what was said of it: then nothing was erased.
+    async fn try_erase_user(
+        &self,
+        user: Uuid,
+        plan: &ErasePlan,
+    ) -> Result<Result<Erased, (usize, StoreError)>, StoreError> {
         let mut session = self.begin_bulk().await?;
         // First of all, since it takes the lock: who holds it shared may wait for rows that a statement has touched.
         let (erased_at_us, number, first_time, likes, skips, vectors): (i64, i64, bool, i64, i64, i64) =
@@ -53,17 +84,24 @@ impl Postgres {
             .fetch_one(&mut *session)
             .await?;
         let mut statements = Vec::new();
+        if !plan.statements.is_empty() {
+            query(STATEMENT_LOCK_TIMEOUT).execute(&mut *session).await?;
+        }
         for statement in &plan.statements {
             // The operator's own SQL, from the configuration.
             let done = sqlx::query(AssertSqlSafe(statement.as_str()))
                 .persistent(false)
                 .bind(user)
                 .execute(&mut *session)
-                .await?;
-            statements.push(done.rows_affected());
+                .await;
+            match done.map_err(StoreError::from) {
+                Ok(done) => statements.push(done.rows_affected()),
+                Err(error @ StoreError::Busy(_)) => return Ok(Err((statements.len() + 1, error))),
+                Err(error) => return Err(error),
+            }
         }
         session.commit().await?;
-        Ok(Erased {
+        Ok(Ok(Erased {
             erased_at_us,
             number,
             first_time,
@@ -71,7 +109,7 @@ impl Postgres {
             skips: skips as u64,
             user_vectors: vectors as u64,
             statements,
-        })
+        }))
     }
 
     pub(crate) async fn erased_users(&self, users: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {

@@ -1,19 +1,28 @@
 use super::erasure::{keep_erasures_out, was_erased};
-use super::experiments::running;
-use super::session::{query, query_as, query_scalar};
-use super::{Postgres, Session};
+use super::experiments::since;
+use super::session::{query, query_scalar};
+use super::{Postgres, Session, unknown_video};
 use crate::event::{Columns, distinct, liked_or_skipped};
 use crate::{EventKind, EventPolicy, EventsRecorded, NewEvent, StoreError};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+/// Each belongs to the experiment that ran when it happened, which may be over: $2 and $3 are those that it may be, and the user's arm in each.
+/// Where one ended while the next began the later counts.
 const INSERT: &str = "
     INSERT INTO twotower.events (user_id, event_id, kind, video_id, model_version, experiment_id, arm, request_id, position,
                                  watch_fraction, at)
-    SELECT $1, event_id, kind, video_id, model_version, $2, $3, request_id, position, watch_fraction,
-           coalesce(timestamptz 'epoch' + at_us * interval '1 microsecond', now())
-    FROM unnest($4::uuid[], $5::text[], $6::uuid[], $7::bigint[], $8::text[], $9::smallint[], $10::real[], $11::bigint[])
-         AS new (event_id, kind, video_id, model_version, request_id, position, watch_fraction, at_us)
-    ORDER BY event_id ON CONFLICT DO NOTHING RETURNING event_id";
+    SELECT $1, event_id, kind, video_id, model_version, experiment_id, arm, request_id, position, watch_fraction, new.at
+    FROM (
+        SELECT *, coalesce(timestamptz 'epoch' + at_us * interval '1 microsecond', now()) AS at
+        FROM unnest($4::uuid[], $5::text[], $6::uuid[], $7::bigint[], $8::text[], $9::smallint[], $10::real[], $11::bigint[])
+             AS sent (event_id, kind, video_id, model_version, request_id, position, watch_fraction, at_us)
+    ) AS new
+    LEFT JOIN (
+        SELECT id AS experiment_id, arm, started_at, ended_at
+        FROM unnest($2::bigint[], $3::text[]) AS possible (id, arm) JOIN twotower.experiments USING (id)
+    ) AS experiment ON new.at >= started_at AND (ended_at IS NULL OR new.at < ended_at)
+    ORDER BY event_id, experiment_id DESC ON CONFLICT DO NOTHING RETURNING event_id";
 
 const LIKE: &str = "
     INSERT INTO public.likes (user_id, video_id, created_at)
@@ -36,15 +45,27 @@ impl Postgres {
         let mut session = self.begin().await?;
         keep_erasures_out(&mut session).await?;
         let videos: Vec<Uuid> = new.iter().map(|event| event.video).collect();
-        let (erased, known): (bool, Vec<Uuid>) = query_as(concat!(
-            "SELECT ",
-            was_erased!("$1"),
-            ", ARRAY(SELECT id FROM public.videos WHERE id = ANY ($2))"
-        ))
-        .bind(user)
-        .bind(&videos)
-        .fetch_one(&mut *session)
-        .await?;
+        let known = match self.mapped_videos() {
+            Some(query) => {
+                let is_among = query.is_among("id", "$2::uuid[]");
+                format!(
+                    "SELECT source.id::uuid FROM {} WHERE {is_among}",
+                    query.rows()
+                )
+            }
+            None => "SELECT id FROM public.videos WHERE id = ANY ($2)".to_owned(),
+        };
+        // Around the operator's own SQL, from the configuration, or ours.
+        let looked = format!(
+            concat!("SELECT ", was_erased!("$1"), ", ARRAY({known})"),
+            known = known
+        );
+        let (erased, known): (bool, Vec<Uuid>) = sqlx::query_as(AssertSqlSafe(looked))
+            .persistent(false)
+            .bind(user)
+            .bind(&videos)
+            .fetch_one(&mut *session)
+            .await?;
         if erased {
             return Err(StoreError::ErasedUser);
         }
@@ -67,7 +88,8 @@ impl Postgres {
                 .bind(rows.iter().map(|event| event.video).collect::<Vec<_>>())
                 .bind(rows.iter().map(|event| event.at_us).collect::<Vec<_>>())
                 .execute(&mut *session)
-                .await?;
+                .await
+                .map_err(unknown_video)?;
         }
         session.commit().await?;
         let duplicates = (events.len() - new.len() + kept.len() - taken.len()) as u64;
@@ -114,15 +136,15 @@ async fn insert(
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let experiment = running(session).await?;
-    let arm = experiment
-        .as_ref()
-        .map(|running| running.arm(user).as_str());
     let columns = Columns::new(events);
+    let experiments = since(session, columns.earliest_us()).await?;
+    let arms = experiments.iter();
+    let arms: Vec<&str> = arms.map(|ran| ran.arm(user).as_str()).collect();
+    let experiments: Vec<i64> = experiments.iter().map(|ran| ran.id).collect();
     Ok(query_scalar(INSERT)
         .bind(user)
-        .bind(experiment.map(|experiment| experiment.id))
-        .bind(arm)
+        .bind(experiments)
+        .bind(arms)
         .bind(columns.event_ids)
         .bind(columns.kinds)
         .bind(columns.videos)

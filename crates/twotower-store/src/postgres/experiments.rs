@@ -1,7 +1,8 @@
 use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session};
 use crate::experiment::{
-    Arm, ArmCoverage, Experiment, ExperimentRecord, ExperimentUser, NewExperiment,
+    Arm, ArmCoverage, ArmOrigins, ArmTotals, Experiment, ExperimentRecord, ExperimentUser,
+    NewExperiment,
 };
 use crate::store::BULK_TIMEOUT;
 use crate::{Lease, StoreError};
@@ -108,7 +109,7 @@ impl Postgres {
         id: i64,
         arm: Arm,
         each: &mut (dyn FnMut(ExperimentUser) + Send),
-    ) -> Result<ArmCoverage, StoreError> {
+    ) -> Result<ArmTotals, StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
         let mut rows = query(USERS)
             .bind(id)
@@ -130,19 +131,29 @@ impl Postgres {
             });
         }
         drop(rows);
-        let (videos, catalogue): (i64, i64) = query_as(
-            "SELECT (SELECT count(DISTINCT video_id) FROM twotower.events
-                     WHERE experiment_id = $1 AND arm = $2 AND kind = 'impression'),
-                    (SELECT count(*) FROM public.videos)",
+        let (videos, named, others, catalogue): (i64, i64, i64, i64) = query_as(
+            "SELECT count(DISTINCT video_id), count(model_version),
+                    count(*) FILTER (WHERE model_version <> (
+                        SELECT CASE $2 WHEN 'control' THEN control_version ELSE challenger_version END
+                        FROM twotower.experiments WHERE id = $1
+                    )),
+                    (SELECT count(*) FROM public.videos)
+             FROM twotower.events WHERE experiment_id = $1 AND arm = $2 AND kind = 'impression'",
         )
         .bind(id)
         .bind(arm.as_str())
         .fetch_one(&mut *session)
         .await?;
         session.commit().await?;
-        Ok(ArmCoverage {
-            videos: videos as u64,
-            catalogue: catalogue as u64,
+        Ok(ArmTotals {
+            coverage: ArmCoverage {
+                videos: videos as u64,
+                catalogue: catalogue as u64,
+            },
+            origins: ArmOrigins {
+                named: named as u64,
+                others: others as u64,
+            },
         })
     }
 }
@@ -183,4 +194,23 @@ pub(super) async fn running(session: &mut Session) -> Result<Option<Experiment>,
         Experiment::from_row(id, control, challenger, share, salt)
     })
     .transpose()
+}
+
+/// The experiment that runs, and those that were over no earlier than at the given time, microseconds since 1970.
+pub(super) async fn since(
+    session: &mut Session,
+    at_us: Option<i64>,
+) -> Result<Vec<Experiment>, StoreError> {
+    let rows: Vec<Running> = query_as(
+        "SELECT id, control_version, challenger_version, share, salt FROM twotower.experiments
+         WHERE ended_at IS NULL OR ended_at > timestamptz 'epoch' + $1 * interval '1 microsecond'",
+    )
+    .bind(at_us)
+    .fetch_all(&mut **session)
+    .await?;
+    rows.into_iter()
+        .map(|(id, control, challenger, share, salt)| {
+            Experiment::from_row(id, control, challenger, share, salt)
+        })
+        .collect()
 }

@@ -1,7 +1,11 @@
 use super::erasure::{erased_among, keep_erasures_out, tombstone, was_erased};
 use super::session::{query, query_as, query_scalar};
-use super::{CHUNK, Postgres, refused_video};
-use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
+use super::{CHUNK, Postgres, unknown_video};
+use crate::store::BULK_TIMEOUT;
+use crate::{
+    Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory, UserState,
+};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 impl Postgres {
@@ -39,13 +43,7 @@ impl Postgres {
                 .bind(kept().map(|row| row.at_us).collect::<Vec<_>>())
                 .execute(&mut *session)
                 .await
-                .map_err(|error| {
-                    let error = StoreError::from(error);
-                    match refused_video(&error) {
-                        Some(id) => StoreError::UnknownVideo(id),
-                        None => error,
-                    }
-                })?;
+                .map_err(unknown_video)?;
             new += done.rows_affected();
         }
         session.commit().await?;
@@ -58,36 +56,40 @@ impl Postgres {
         user: Uuid,
         video: Uuid,
     ) -> Result<bool, StoreError> {
-        // The application's own table may have no foreign key, so the video is looked up in the same statement.
-        let insert = match kind {
-            InteractionKind::Like => {
-                concat!(
-                    "WITH video AS (SELECT id FROM public.videos WHERE id = $2),
-                     erased AS (SELECT ", was_erased!("$1"), " AS erased),
-                     new AS (INSERT INTO public.likes (user_id, video_id, created_at)
-                             SELECT $1, id, now() FROM video, erased WHERE NOT erased
-                             ON CONFLICT DO NOTHING RETURNING 1)
-                     SELECT erased, EXISTS (SELECT FROM video), EXISTS (SELECT FROM new) FROM erased"
+        let known = match self.mapped_videos() {
+            Some(query) => {
+                let is = query.is("id", "$2");
+                format!(
+                    "SELECT source.id::uuid AS id FROM {} WHERE {is} LIMIT 1",
+                    query.rows()
                 )
             }
-            InteractionKind::Skip => {
-                concat!(
-                    "WITH video AS (SELECT id FROM public.videos WHERE id = $2),
-                     erased AS (SELECT ", was_erased!("$1"), " AS erased),
-                     new AS (INSERT INTO public.skips (user_id, video_id, created_at)
-                             SELECT $1, id, now() FROM video, erased WHERE NOT erased
-                             ON CONFLICT DO NOTHING RETURNING 1)
-                     SELECT erased, EXISTS (SELECT FROM video), EXISTS (SELECT FROM new) FROM erased"
-                )
-            }
+            None => "SELECT id FROM public.videos WHERE id = $2".to_owned(),
         };
+        // The application's own table may have no foreign key, so the video is looked up in the same statement.
+        let insert = format!(
+            concat!(
+                "WITH video AS ({known}),
+                 erased AS (SELECT ",
+                was_erased!("$1"),
+                " AS erased),
+                 new AS (INSERT INTO public.{table} (user_id, video_id, created_at)
+                         SELECT $1, id, now() FROM video, erased WHERE NOT erased
+                         ON CONFLICT DO NOTHING RETURNING 1)
+                 SELECT erased, EXISTS (SELECT FROM video), EXISTS (SELECT FROM new) FROM erased"
+            ),
+            known = known,
+            table = kind.table(),
+        );
         let mut session = self.begin().await?;
         keep_erasures_out(&mut session).await?;
-        let (erased, known, new): (bool, bool, bool) = query_as(insert)
+        let (erased, known, new): (bool, bool, bool) = sqlx::query_as(AssertSqlSafe(insert))
+            .persistent(false)
             .bind(user)
             .bind(video)
             .fetch_one(&mut *session)
-            .await?;
+            .await
+            .map_err(unknown_video)?;
         session.commit().await?;
         if erased {
             Err(StoreError::ErasedUser)
@@ -121,6 +123,15 @@ impl Postgres {
         user: Uuid,
         limit: u32,
     ) -> Result<UserHistory, StoreError> {
+        if self.reads_elsewhere(InteractionKind::Like)
+            || self.reads_elsewhere(InteractionKind::Skip)
+        {
+            let state = self.one_state(user, limit).await?;
+            let mut likes = state.likes;
+            likes.drain(..likes.len().saturating_sub(limit as usize));
+            let skips = state.skips;
+            return Ok(UserHistory { likes, skips });
+        }
         let mut session = self.begin().await?;
         // A row that is neither liked nor skipped is a tombstone: the same statement, and the least work to plan.
         let latest: Vec<(Option<bool>, Option<Uuid>)> = query_as(concat!(
@@ -152,7 +163,16 @@ impl Postgres {
         Ok(history)
     }
 
+    async fn one_state(&self, user: Uuid, skip_limit: u32) -> Result<UserState, StoreError> {
+        let states = self.user_states(&[user], skip_limit).await?;
+        let state = states.into_iter().next().flatten();
+        state.ok_or(StoreError::ErasedUser)
+    }
+
     pub(crate) async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
+        if self.reads_elsewhere(InteractionKind::Like) {
+            return Ok(self.one_state(user, 0).await?.likes);
+        }
         let mut session = self.begin().await?;
         let videos = query_scalar("SELECT video_id FROM public.likes WHERE user_id = $1")
             .bind(user)
@@ -163,11 +183,27 @@ impl Postgres {
     }
 
     pub(crate) async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
-        let mut session = self.begin_bulk().await?;
-        let counts: Vec<(Uuid, i64)> =
-            query_as("SELECT video_id, count(*) FROM public.likes GROUP BY video_id")
-                .fetch_all(&mut *session)
-                .await?;
+        let mapped = self.mapped_interactions(InteractionKind::Like);
+        let (mut session, statement) = match mapped {
+            // A query may give a like twice.
+            Some(query) => (
+                self.begin_reading(BULK_TIMEOUT).await?,
+                format!(
+                    "SELECT video_id, count(*) FROM (SELECT DISTINCT source.video_id::uuid AS video_id, source.user_id FROM {}) AS liked
+                     WHERE video_id IS NOT NULL GROUP BY video_id",
+                    query.rows()
+                ),
+            ),
+            None => (
+                self.begin_bulk().await?,
+                "SELECT video_id, count(*) FROM public.likes GROUP BY video_id".to_owned(),
+            ),
+        };
+        // Ours, or around the operator's own SQL, from the configuration, in a transaction that only reads.
+        let counts: Vec<(Uuid, i64)> = sqlx::query_as(AssertSqlSafe(statement))
+            .persistent(false)
+            .fetch_all(&mut *session)
+            .await?;
         session.commit().await?;
         Ok(counts
             .into_iter()
@@ -184,13 +220,25 @@ impl Postgres {
     }
 
     pub(crate) async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
-        let mut session = self.begin().await?;
-        let users: Vec<(Uuid, i64)> = query_as(
-            "SELECT user_id, count(*) FROM public.likes GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT $1",
-        )
-        .bind(i64::from(limit))
-        .fetch_all(&mut *session)
-        .await?;
+        let (mut session, statement) = match self.mapped_interactions(InteractionKind::Like) {
+            Some(query) => (
+                self.begin_reading(self.statement_timeout).await?,
+                format!(
+                    "SELECT source.user_id::uuid, count(DISTINCT source.video_id) FROM {} WHERE source.user_id IS NOT NULL
+                     GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $1",
+                    query.rows()
+                ),
+            ),
+            None => (
+                self.begin().await?,
+                "SELECT user_id, count(*) FROM public.likes GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT $1".to_owned(),
+            ),
+        };
+        let users: Vec<(Uuid, i64)> = sqlx::query_as(AssertSqlSafe(statement))
+            .persistent(false)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *session)
+            .await?;
         let ids: Vec<Uuid> = users.iter().map(|&(user, _)| user).collect();
         let erased = erased_among(&mut session, &ids).await?;
         session.commit().await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 20] = [
+const MIGRATIONS: [(&str, &str, &str); 25] = [
     (
         "20261124000000",
         "prerequisites",
@@ -108,6 +108,31 @@ const MIGRATIONS: [(&str, &str, &str); 20] = [
         "block_limit",
         include_str!("../../../../supabase/migrations/20261203000300_block_limit.sql"),
     ),
+    (
+        "20261204000000",
+        "erasure_steps_aside",
+        include_str!("../../../../supabase/migrations/20261204000000_erasure_steps_aside.sql"),
+    ),
+    (
+        "20261204000100",
+        "blocks_agree",
+        include_str!("../../../../supabase/migrations/20261204000100_blocks_agree.sql"),
+    ),
+    (
+        "20261204000200",
+        "kept_answers",
+        include_str!("../../../../supabase/migrations/20261204000200_kept_answers.sql"),
+    ),
+    (
+        "20261204000300",
+        "vectors_in_order",
+        include_str!("../../../../supabase/migrations/20261204000300_vectors_in_order.sql"),
+    ),
+    (
+        "20261204000400",
+        "text_ids_both_ways",
+        include_str!("../../../../supabase/migrations/20261204000400_text_ids_both_ways.sql"),
+    ),
 ];
 
 /// The last one, with which the schema is complete.
@@ -117,6 +142,9 @@ pub(super) fn last() -> &'static str {
 
 /// The migration that makes tables of the application which are missing.
 const APPLICATION_TABLES: &str = "20261124000100";
+
+/// The migration that makes the tables of vectors.
+const EMBEDDINGS: &str = "20261124000200";
 
 /// Of the advisory lock that migrators take: "twotower" in ASCII.
 const LOCK: i64 = 0x7477_6f74_6f77_6572;
@@ -181,12 +209,11 @@ impl Postgres {
             return Ok(Step::Complete);
         };
         // Before anything is applied.
-        if pending
-            .iter()
-            .any(|(version, ..)| *version == APPLICATION_TABLES)
-        {
+        let is_pending = |asked| pending.iter().any(|(version, ..)| *version == asked);
+        if is_pending(APPLICATION_TABLES) {
             check_ids(&mut session).await?;
         }
+        check_vectors(&mut session, is_pending(EMBEDDINGS)).await?;
         match apply(&mut session, migration).await {
             Ok(()) => {
                 session.commit().await?;
@@ -284,6 +311,37 @@ async fn check_ids(session: &mut Session) -> Result<(), StoreError> {
     } else {
         Err(StoreError::MissingTables { tables, ids })
     }
+}
+
+/// Tables of vectors that another system has made would be taken for ours, which have versions from the first. By the Supabase CLI, which asks
+/// nobody, they may have been: then [`EMBEDDINGS`] is recorded, and nothing that follows can be applied.
+async fn check_vectors(session: &mut Session, pending: bool) -> Result<(), StoreError> {
+    let tables: Vec<String> = query_scalar(
+        "SELECT 'public.' || made.name FROM (VALUES (1, 'video_embeddings'), (2, 'user_embeddings')) AS made (place, name)
+         WHERE to_regclass('public.' || made.name) IS NOT NULL AND NOT EXISTS (
+             SELECT FROM pg_attribute
+             WHERE attrelid = to_regclass('public.' || made.name) AND attname = 'model_version' AND NOT attisdropped
+         )
+         ORDER BY made.place",
+    )
+    .fetch_all(&mut **session)
+    .await?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let mut statements = vec!["CREATE SCHEMA two_tower_python;".to_owned()];
+    // Not renamed: names of their indexes would stay, which ours need.
+    let moved = |table| format!("ALTER TABLE {table} SET SCHEMA two_tower_python;");
+    statements.extend(tables.iter().map(moved));
+    if !pending {
+        statements.push(format!(
+            "DELETE FROM supabase_migrations.schema_migrations WHERE version = '{EMBEDDINGS}';"
+        ));
+    }
+    Err(StoreError::OtherVectors {
+        tables,
+        statements: statements.join(" "),
+    })
 }
 
 async fn pending(session: &mut Session) -> Result<Vec<Migration>, StoreError> {

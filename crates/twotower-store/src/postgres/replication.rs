@@ -2,7 +2,7 @@
 
 use super::Postgres;
 use super::session::{Session, query_as};
-use super::user_state::{states, states_statement};
+use super::user_state::states;
 use crate::replica::{PrimaryPosition, ReplicaStates, WalPosition};
 use crate::{StoreError, UserState};
 use sqlx::Row;
@@ -43,7 +43,7 @@ impl Postgres {
         users: &[Uuid],
         skip_limit: u32,
     ) -> Result<ReplicaStates, StoreError> {
-        let statement = format!("{REPLAYED}; {}", states_statement(users, skip_limit));
+        let statement = format!("{REPLAYED}; {}", self.states_statement(users, skip_limit));
         let rows = Session::run_alone(&self.pool, &statement, self.statement_timeout).await?;
         let position = replayed(rows.first())?;
         let states: Vec<Option<UserState>> = states(rows.get(1..).unwrap_or_default(), users)?;

@@ -13,7 +13,7 @@ pub(super) struct Query<const N: usize> {
     pub(super) columns: [(&'static str, &'static str); N],
 }
 
-const VIDEOS: Query<9> = Query {
+pub(super) const VIDEOS: Query<9> = Query {
     name: "videos",
     columns: [
         ("id", "uuid"),
@@ -28,7 +28,7 @@ const VIDEOS: Query<9> = Query {
     ],
 };
 
-const fn names(name: &'static str) -> Query<2> {
+pub(super) const fn names(name: &'static str) -> Query<2> {
     Query {
         name,
         columns: [("video_id", "uuid"), ("name", "text")],

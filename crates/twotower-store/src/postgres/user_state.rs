@@ -1,10 +1,11 @@
 //! All that answering a user needs, and what a user blocks.
 
 use super::erasure::{keep_erasures_out, was_erased};
+use super::mapped::MappedQuery;
 use super::session::{query, query_as};
 use super::{Postgres, Session};
-use crate::StoreError;
 use crate::user::{Block, BlockKind, UserState};
+use crate::{InteractionKind, StoreError};
 use sqlx::postgres::PgRow;
 use sqlx::{Row, ValueRef};
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ impl Postgres {
         users: &[Uuid],
         skip_limit: u32,
     ) -> Result<Vec<Option<UserState>>, StoreError> {
-        let statement = states_statement(users, skip_limit);
+        let statement = self.states_statement(users, skip_limit);
         let rows = Session::run_alone(&self.pool, &statement, self.statement_timeout).await?;
         states(&rows, users)
     }
@@ -57,25 +58,89 @@ impl Postgres {
     }
 }
 
-/// Asks for the state of each of `users`, in their order.
-pub(super) fn states_statement(users: &[Uuid], skip_limit: u32) -> String {
-    // A parameter would cost a round trip of its own, to ask the server for its type. This is as safe: a `Uuid` writes
-    // itself as 32 hexadecimal digits and four hyphens, whatever text it was once read from, and a `u32` as digits.
-    let mut asked = String::with_capacity(37 * users.len());
-    for user in users {
-        if !asked.is_empty() {
-            asked.push(',');
+impl Postgres {
+    /// Asks for the state of each of `users`, in their order.
+    pub(super) fn states_statement(&self, users: &[Uuid], skip_limit: u32) -> String {
+        // A parameter would cost a round trip of its own, to ask the server for its type. This is as safe: a `Uuid` writes
+        // itself as 32 hexadecimal digits and four hyphens, whatever text it was once read from, and a `u32` as digits.
+        let mut asked = String::with_capacity(37 * users.len());
+        for user in users {
+            if !asked.is_empty() {
+                asked.push(',');
+            }
+            let _ = write!(asked, "{}", user.hyphenated());
         }
-        let _ = write!(asked, "{}", user.hyphenated());
+        let (likes, skips) = (
+            self.mapped_interactions(InteractionKind::Like),
+            self.mapped_interactions(InteractionKind::Skip),
+        );
+        if likes.is_some() || skips.is_some() {
+            return mapped_statement(&asked, likes, skips, skip_limit);
+        }
+        format!(
+            "SELECT erased, likes, skips, blocks
+             FROM unnest('{{{asked}}}'::uuid[]) WITH ORDINALITY AS asked (id, place), twotower.user_state(asked.id, {skip_limit})
+             ORDER BY place"
+        )
     }
+}
+
+/// What `twotower.user_state` tells, of likes or skips in tables of the application's own.
+///
+/// What one user has done comes of a lookup by the user, and of two rows for one video the earlier counts, as in training. Of who was erased
+/// nothing is read. The queries are the operator's own SQL, so that the transaction only reads; the names of ours stand where they hide no
+/// table of theirs.
+fn mapped_statement(
+    asked: &str,
+    likes: Option<&MappedQuery>,
+    skips: Option<&MappedQuery>,
+    skip_limit: u32,
+) -> String {
+    let done = |query: Option<&MappedQuery>, table: &str| {
+        match query {
+        Some(query) => format!(
+            "SELECT source.video_id::uuid AS video_id, min(source.created_at::timestamptz) AS created_at
+             FROM {} WHERE {} GROUP BY source.video_id::uuid",
+            query.rows(),
+            query.is("user_id", "asked.id")
+        ),
+        None => format!(
+            "SELECT own.video_id::uuid AS video_id, own.created_at FROM public.{table} AS own WHERE own.user_id = asked.id"
+        ),
+    }
+    };
+    let (likes, skips) = (done(likes, "likes"), done(skips, "skips"));
     format!(
-        "SELECT erased, likes, skips, blocks
-         FROM unnest('{{{asked}}}'::uuid[]) WITH ORDINALITY AS asked (id, place), twotower.user_state(asked.id, {skip_limit})
-         ORDER BY place"
+        concat!(
+            "SET LOCAL transaction_read_only = on;
+             SELECT erased,
+                 CASE WHEN NOT erased THEN (
+                     SELECT string_agg(uuid_send(liked.video_id), '' ORDER BY liked.created_at, liked.video_id) FROM (\n{likes}\n) AS liked
+                 ) END,
+                 CASE WHEN NOT erased THEN (
+                     SELECT string_agg(uuid_send(latest.video_id), '' ORDER BY latest.created_at, latest.video_id) FROM (
+                         SELECT skipped.video_id, skipped.created_at FROM (\n{skips}\n) AS skipped
+                         ORDER BY skipped.created_at DESC, skipped.video_id DESC LIMIT {skip_limit}
+                     ) AS latest
+                 ) END,
+                 CASE WHEN NOT erased THEN (
+                     SELECT json_agg(json_build_array(kind, value) ORDER BY kind COLLATE \"C\", value COLLATE \"C\")::text
+                     FROM public.recommendation_blocks WHERE user_id = asked.id
+                 ) END
+             FROM (
+                 SELECT each.id, each.place, ",
+            was_erased!("each.id"),
+            " AS erased FROM unnest('{{{asked}}}'::uuid[]) WITH ORDINALITY AS each (id, place) OFFSET 0
+             ) AS asked ORDER BY place"
+        ),
+        likes = likes,
+        skips = skips,
+        skip_limit = skip_limit,
+        asked = asked,
     )
 }
 
-/// What the rows of [`states_statement`] say.
+/// What the rows of [`Postgres::states_statement`] say.
 pub(super) fn states(rows: &[PgRow], users: &[Uuid]) -> Result<Vec<Option<UserState>>, StoreError> {
     if rows.len() != users.len() {
         return Err(sqlx::Error::RowNotFound.into());
@@ -97,7 +162,7 @@ fn state(row: &PgRow) -> Result<Option<UserState>, StoreError> {
 
 /// The ids that lie one after the other in a column of bytes; none where it is null.
 ///
-/// Bytes come as hexadecimal digits, since [`states_statement`] has no parameters, and those of an id are read as one: byte by byte, as
+/// Bytes come as hexadecimal digits, since [`Postgres::states_statement`] has no parameters, and those of an id are read as one: byte by byte, as
 /// the library does it, takes longer than all else of a row.
 fn ids(row: &PgRow, column: usize) -> Result<Vec<Uuid>, StoreError> {
     let value = row.try_get_raw(column)?;

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row};
-use twotower_core::embedding::Embeddings;
+use twotower_core::embedding::{Embeddings, NORM_TOLERANCE};
 use uuid::Uuid;
 
 /// Numbers that one statement writes: some megabytes.
@@ -26,7 +26,7 @@ struct Statements {
     ages: &'static str,
     /// Gives the ids of vectors not written for so many microseconds.
     unwritten: &'static str,
-    /// Gives the statement that counts what is wrong.
+    /// Gives the statement that counts what is wrong: of another dimension than `$2`, not finite, of a norm further than `$3` from 1.
     summarize: &'static str,
 }
 
@@ -74,7 +74,7 @@ macro_rules! statements {
             summarize: concat!(
                 "SELECT format(
                      'SELECT count(*), count(*) FILTER (WHERE dims <> $2), count(*) FILTER (WHERE norm >= ''Infinity''),
-                             count(*) FILTER (WHERE norm < ''Infinity'' AND norm NOT BETWEEN 0.99 AND 1.01)
+                             count(*) FILTER (WHERE norm < ''Infinity'' AND abs(norm - 1) > $3)
                       FROM (SELECT %1$I.vector_dims(embedding) AS dims, %1$I.vector_norm(embedding) AS norm
                             FROM public.", $table, " WHERE model_version = $1) AS vectors', nspname)
                  FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'"
@@ -255,6 +255,7 @@ impl Postgres {
             .persistent(false)
             .bind(version)
             .bind(dim as i32)
+            .bind(NORM_TOLERANCE)
             .fetch_one(&mut *session)
             .await?;
         session.commit().await?;

@@ -1,9 +1,11 @@
+use super::mapped::{Mapped, MappedQuery};
 use super::session::{query, query_as};
 use super::{CHUNK, Postgres, Session};
 use crate::store::{as_seen, changes, sort_names};
 use crate::{StoreError, VideoColumn, VideoColumns, VideosWritten};
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use twotower_core::feature::Video;
 use uuid::Uuid;
@@ -61,7 +63,8 @@ impl Postgres {
         let mut written = VideosWritten::default();
         for chunk in videos.chunks(CHUNK) {
             let ids: Vec<Uuid> = chunk.iter().map(|video| video.id).collect();
-            let (changed, part) = changes(chunk, columns, &by_id(&mut session, &ids).await?);
+            let (changed, part) =
+                changes(chunk, columns, &ById::OURS.read(&mut session, &ids).await?);
             written.inserted += part.inserted;
             written.updated += part.updated;
             if changed.is_empty() {
@@ -87,7 +90,11 @@ impl Postgres {
         ids: &[Uuid],
     ) -> Result<HashMap<Uuid, Video>, StoreError> {
         let mut session = self.begin_reading(self.statement_timeout).await?;
-        let videos = by_id(&mut session, ids).await?;
+        let statements = match self.mapped_catalogue() {
+            Some(mapped) => &ById::mapped(mapped),
+            None => &ById::OURS,
+        };
+        let videos = statements.read(&mut session, ids).await?;
         session.commit().await?;
         as_seen(videos)
     }
@@ -154,50 +161,100 @@ async fn replace(
     Ok(())
 }
 
-/// Videos as they are stored, which [`changes`] compares with: what models do not see of a text can be set right as well.
-async fn by_id(session: &mut Session, ids: &[Uuid]) -> Result<HashMap<Uuid, Video>, StoreError> {
+/// Statements that read videos by their ids ($1), and the names of those.
+struct ById {
+    videos: Cow<'static, str>,
+    tags: Cow<'static, str>,
+    performers: Cow<'static, str>,
+}
+
+impl ById {
     // Casts, because the application's own table may count in cents or whole seconds. An infinite time says nothing of when.
-    let rows = query(
-        "SELECT id, coalesce(title, '') AS title, coalesce(description, '') AS description, genre, maker, price::real,
+    const OURS: Self = Self {
+        videos: Cow::Borrowed(
+            "SELECT id, coalesce(title, '') AS title, coalesce(description, '') AS description, genre, maker, price::real,
                 duration_seconds::real, thumbnail_url,
                 (CASE WHEN isfinite(published_at) THEN extract(epoch FROM published_at) END * 1000000)::bigint AS published_at_us
          FROM public.videos WHERE id = ANY ($1)",
-    )
-    .bind(ids)
-    .fetch_all(&mut **session)
-    .await?;
-    let mut videos = HashMap::with_capacity(rows.len());
-    for row in rows {
-        let video = video(&row)?;
-        videos.insert(video.id, video);
-    }
-    let tags: Vec<(Uuid, String)> = query_as(
-        "SELECT video_id, name FROM public.video_tags JOIN public.tags ON id = tag_id WHERE video_id = ANY ($1)",
-    )
-    .bind(ids)
-    .fetch_all(&mut **session)
-    .await?;
-    for (id, name) in tags {
-        if let Some(video) = videos.get_mut(&id) {
-            video.tags.push(name);
+        ),
+        tags: Cow::Borrowed(
+            "SELECT video_id, name FROM public.video_tags JOIN public.tags ON id = tag_id WHERE video_id = ANY ($1)",
+        ),
+        performers: Cow::Borrowed(
+            "SELECT video_id, name FROM public.video_performers JOIN public.performers ON id = performer_id WHERE video_id = ANY ($1)",
+        ),
+    };
+
+    /// Of tables of the application's own, where these are read.
+    fn mapped(mapped: &Mapped) -> Self {
+        let names = |query: Option<&MappedQuery>, ours: Cow<'static, str>| match query {
+            Some(query) => Cow::Owned(format!(
+                "SELECT source.video_id::uuid, source.name::text FROM {} WHERE {} AND source.name IS NOT NULL",
+                query.rows(),
+                query.is_among("video_id", "$1::uuid[]")
+            )),
+            None => ours,
+        };
+        let videos = match &mapped.videos {
+            Some(query) => Cow::Owned(format!(
+                "SELECT source.id::uuid, coalesce(source.title::text, ''), coalesce(source.description::text, ''), source.genre::text,
+                        source.maker::text, source.price::real, source.duration_seconds::real, source.thumbnail_url::text,
+                        (CASE WHEN isfinite(source.published_at::timestamptz)
+                              THEN extract(epoch FROM source.published_at::timestamptz) END * 1000000)::bigint
+                 FROM {} WHERE {}",
+                query.rows(),
+                query.is_among("id", "$1::uuid[]")
+            )),
+            None => Self::OURS.videos,
+        };
+        Self {
+            videos,
+            tags: names(mapped.video_tags.as_ref(), Self::OURS.tags),
+            performers: names(mapped.video_performers.as_ref(), Self::OURS.performers),
         }
     }
-    let performers: Vec<(Uuid, String)> = query_as(
-        "SELECT video_id, name FROM public.video_performers JOIN public.performers ON id = performer_id WHERE video_id = ANY ($1)",
-    )
-    .bind(ids)
-    .fetch_all(&mut **session)
-    .await?;
-    for (id, name) in performers {
-        if let Some(video) = videos.get_mut(&id) {
-            video.performers.push(name);
+
+    /// Videos as they are stored, which [`changes`] compares with: what models do not see of a text can be set right as well.
+    async fn read(
+        &self,
+        session: &mut Session,
+        ids: &[Uuid],
+    ) -> Result<HashMap<Uuid, Video>, StoreError> {
+        // Ours, or around the operator's own SQL, from the configuration.
+        let rows = sqlx::query(AssertSqlSafe(&*self.videos))
+            .persistent(false)
+            .bind(ids)
+            .fetch_all(&mut **session)
+            .await?;
+        let mut videos = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let video = video(&row)?;
+            videos.insert(video.id, video);
         }
+        let lists: [(&str, NamesOf); 2] = [
+            (&self.tags, |video| &mut video.tags),
+            (&self.performers, |video| &mut video.performers),
+        ];
+        for (statement, names) in lists {
+            let rows: Vec<(Uuid, String)> = sqlx::query_as(AssertSqlSafe(statement))
+                .persistent(false)
+                .bind(ids)
+                .fetch_all(&mut **session)
+                .await?;
+            for (id, name) in rows {
+                if let Some(video) = videos.get_mut(&id) {
+                    names(video).push(name);
+                }
+            }
+        }
+        videos.values_mut().for_each(sort_names);
+        Ok(videos)
     }
-    videos.values_mut().for_each(sort_names);
-    Ok(videos)
 }
 
-/// A row of [`by_id`], in the order of its columns.
+type NamesOf = fn(&mut Video) -> &mut Vec<String>;
+
+/// A row of [`ById::videos`], in the order of its columns.
 fn video(row: &PgRow) -> Result<Video, sqlx::Error> {
     Ok(Video {
         id: row.try_get(0)?,

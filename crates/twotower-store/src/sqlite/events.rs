@@ -1,7 +1,7 @@
 use super::erasure::erased_among;
-use super::experiments::running;
-use super::{Sqlite, now_us, packed};
-use crate::event::{distinct, liked_or_skipped};
+use super::experiments::since;
+use super::{Sqlite, mapped, now_us, packed};
+use crate::event::{Columns, distinct, liked_or_skipped};
 use crate::{EventKind, EventPolicy, EventsRecorded, NewEvent, StoreError};
 use sqlx::SqliteConnection;
 use std::collections::HashSet;
@@ -19,7 +19,14 @@ impl Sqlite {
         if !erased_among(&mut transaction, &[user]).await?.is_empty() {
             return Err(StoreError::ErasedUser);
         }
-        let known = known(&mut transaction, &new).await?;
+        let known = match self.mapped_videos() {
+            Some(sql) => {
+                let videos: Vec<Uuid> = new.iter().map(|event| event.video).collect();
+                let known = mapped::known(&mut transaction, sql, &videos).await?;
+                known.into_iter().collect()
+            }
+            None => known(&mut transaction, &new).await?,
+        };
         if let Some(event) = new.iter().find(|event| !known.contains(&event.video)) {
             return Err(StoreError::UnknownVideo(event.video));
         }
@@ -45,7 +52,15 @@ impl Sqlite {
                     .bind(event.video)
                     .bind(event.at_us.unwrap_or_else(now_us))
                     .execute(&mut *transaction)
-                    .await?;
+                    .await
+                    .map_err(StoreError::from)
+                    .map_err(|error| {
+                        if error.is_foreign_key() {
+                            StoreError::UnknownVideo(event.video)
+                        } else {
+                            error
+                        }
+                    })?;
             }
         }
         transaction.commit().await?;
@@ -98,12 +113,13 @@ async fn insert(
     user: Uuid,
     events: &[&NewEvent],
 ) -> Result<Vec<Uuid>, StoreError> {
-    let experiment = running(connection).await?;
-    let arm = experiment
-        .as_ref()
-        .map(|running| running.arm(user).as_str());
+    let experiments = since(connection, Columns::new(events).earliest_us()).await?;
+    let now_us = now_us();
     let mut taken = Vec::new();
     for event in events {
+        let at_us = event.at_us.unwrap_or(now_us);
+        // What ran when it happened, which may be over. Where one ended while the next began the later counts.
+        let ran = experiments.iter().find(|ran| ran.ran_at(at_us));
         let done = sqlx::query(
             "INSERT INTO twotower_events (user_id, event_id, kind, video_id, model_version, experiment_id, arm, request_id, position,
                                           watch_fraction, at)
@@ -114,12 +130,12 @@ async fn insert(
         .bind(event.kind.as_str())
         .bind(event.video)
         .bind(event.model_version)
-        .bind(experiment.as_ref().map(|experiment| experiment.id))
-        .bind(arm)
+        .bind(ran.map(|ran| ran.experiment.id))
+        .bind(ran.map(|ran| ran.experiment.arm(user).as_str()))
         .bind(event.request_id.as_deref())
         .bind(event.position)
         .bind(event.watch_fraction)
-        .bind(event.at_us.unwrap_or_else(now_us))
+        .bind(at_us)
         .execute(&mut *connection)
         .await?;
         if done.rows_affected() == 1 {

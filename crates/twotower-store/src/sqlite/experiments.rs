@@ -1,6 +1,7 @@
 use super::{Sqlite, now_us};
 use crate::experiment::{
-    Arm, ArmCoverage, Experiment, ExperimentRecord, ExperimentUser, NewExperiment,
+    Arm, ArmCoverage, ArmOrigins, ArmTotals, Experiment, ExperimentRecord, ExperimentUser,
+    NewExperiment,
 };
 use crate::{Lease, StoreError};
 use futures_util::TryStreamExt;
@@ -93,7 +94,7 @@ impl Sqlite {
         id: i64,
         arm: Arm,
         each: &mut (dyn FnMut(ExperimentUser) + Send),
-    ) -> Result<ArmCoverage, StoreError> {
+    ) -> Result<ArmTotals, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let mut rows = sqlx::query(USERS)
             .bind(id)
@@ -115,18 +116,28 @@ impl Sqlite {
             });
         }
         drop(rows);
-        let (videos, catalogue): (i64, i64) = sqlx::query_as(
-            "SELECT (SELECT count(DISTINCT video_id) FROM twotower_events
-                     WHERE experiment_id = ?1 AND arm = ?2 AND kind = 'impression'),
-                    (SELECT count(*) FROM videos)",
+        let (videos, named, others, catalogue): (i64, i64, i64, i64) = sqlx::query_as(
+            "SELECT count(DISTINCT video_id), count(model_version),
+                    count(*) FILTER (WHERE model_version <> (
+                        SELECT CASE ?2 WHEN 'control' THEN control_version ELSE challenger_version END
+                        FROM twotower_experiments WHERE id = ?1
+                    )),
+                    (SELECT count(*) FROM videos)
+             FROM twotower_events WHERE experiment_id = ?1 AND arm = ?2 AND kind = 'impression'",
         )
         .bind(id)
         .bind(arm.as_str())
         .fetch_one(&mut *transaction)
         .await?;
-        Ok(ArmCoverage {
-            videos: videos as u64,
-            catalogue: catalogue as u64,
+        Ok(ArmTotals {
+            coverage: ArmCoverage {
+                videos: videos as u64,
+                catalogue: catalogue as u64,
+            },
+            origins: ArmOrigins {
+                named: named as u64,
+                others: others as u64,
+            },
         })
     }
 }
@@ -173,4 +184,43 @@ pub(super) async fn running(
         Experiment::from_row(id, control, challenger, share, salt)
     })
     .transpose()
+}
+
+/// An experiment, and when it ran.
+pub(super) struct Ran {
+    pub(super) experiment: Experiment,
+    from_us: i64,
+    until_us: Option<i64>,
+}
+
+impl Ran {
+    /// Whether it ran at that time, microseconds since 1970.
+    pub(super) fn ran_at(&self, at_us: i64) -> bool {
+        self.from_us <= at_us && self.until_us.is_none_or(|until_us| at_us < until_us)
+    }
+}
+
+/// The experiment that runs, and those that were over no earlier than at the given time, microseconds since 1970; the latest first.
+pub(super) async fn since(
+    connection: &mut SqliteConnection,
+    at_us: Option<i64>,
+) -> Result<Vec<Ran>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, control_version, challenger_version, share, salt, started_at, ended_at FROM twotower_experiments
+         WHERE ended_at IS NULL OR ended_at > ?1 ORDER BY id DESC",
+    )
+    .bind(at_us)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let [id, control, challenger] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
+            let (share, salt) = (row.try_get(3)?, row.try_get(4)?);
+            Ok(Ran {
+                experiment: Experiment::from_row(id, control, challenger, share, salt)?,
+                from_us: row.try_get(5)?,
+                until_us: row.try_get(6)?,
+            })
+        })
+        .collect()
 }

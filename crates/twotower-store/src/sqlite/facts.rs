@@ -23,6 +23,9 @@ impl Sqlite {
         each: &mut (dyn FnMut(VideoFacts) + Send),
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
+        if let Some(mapped) = self.mapped_catalogue() {
+            return mapped.for_each_video_facts(&mut transaction, each).await;
+        }
         let mut after = None;
         loop {
             let mut videos = page(&mut transaction, after).await?;

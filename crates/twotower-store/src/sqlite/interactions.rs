@@ -1,4 +1,5 @@
 use super::erasure::erased_among;
+use super::mapped::{self, done_by};
 use super::{CHUNK, Sqlite, json_numbers, now_us, packed};
 use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
 use sqlx::SqliteConnection;
@@ -94,10 +95,21 @@ impl Sqlite {
             return Err(StoreError::ErasedUser);
         }
         let mut lists = [Vec::new(), Vec::new()];
-        for (list, latest) in lists.iter_mut().zip([
-            "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
-            "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+        for (list, (kind, latest)) in lists.iter_mut().zip([
+            (
+                InteractionKind::Like,
+                "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+            ),
+            (
+                InteractionKind::Skip,
+                "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+            ),
         ]) {
+            if let Some(sql) = self.mapped_interactions(kind) {
+                *list = done_by(&mut transaction, kind, sql, user).await?;
+                list.drain(..list.len().saturating_sub(limit as usize));
+                continue;
+            }
             *list = sqlx::query_scalar(latest)
                 .bind(user)
                 .bind(limit)
@@ -110,6 +122,10 @@ impl Sqlite {
     }
 
     pub(crate) async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
+        if let Some(sql) = self.mapped_interactions(InteractionKind::Like) {
+            let mut connection = self.pool.acquire().await?;
+            return done_by(&mut connection, InteractionKind::Like, sql, user).await;
+        }
         Ok(
             sqlx::query_scalar("SELECT video_id FROM likes WHERE user_id = ?1")
                 .bind(user)
@@ -124,6 +140,10 @@ impl Sqlite {
     }
 
     pub(crate) async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
+        if let Some(sql) = self.mapped_interactions(InteractionKind::Like) {
+            let mut connection = self.pool.acquire().await?;
+            return mapped::like_counts(&mut connection, sql).await;
+        }
         let counts: Vec<(Uuid, i64)> =
             sqlx::query_as("SELECT video_id, count(*) FROM likes GROUP BY video_id")
                 .fetch_all(&self.pool)
@@ -135,22 +155,31 @@ impl Sqlite {
     }
 
     pub(crate) async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
+        let mut users = match self.mapped_interactions(InteractionKind::Like) {
+            Some(sql) => {
+                let mut connection = self.pool.acquire().await?;
+                mapped::active_users(&mut connection, sql, limit).await?
+            }
+            None => self.most_active(limit).await?,
+        };
+        let ids: Vec<Uuid> = users.iter().map(|active| active.user).collect();
+        let erased = self.erased_users(&ids).await?;
+        users.retain(|active| !erased.contains(&active.user));
+        Ok(users)
+    }
+
+    async fn most_active(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
         let users: Vec<(Uuid, i64)> = sqlx::query_as(
             "SELECT user_id, count(*) FROM likes GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT ?1",
         )
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;
-        let ids: Vec<Uuid> = users.iter().map(|&(user, _)| user).collect();
-        let erased = self.erased_users(&ids).await?;
-        Ok(users
-            .into_iter()
-            .filter(|(user, _)| !erased.contains(user))
-            .map(|(user, likes)| UserActivity {
-                user,
-                likes: likes as u64,
-            })
-            .collect())
+        let active = |(user, likes): (Uuid, i64)| UserActivity {
+            user,
+            likes: likes as u64,
+        };
+        Ok(users.into_iter().map(active).collect())
     }
 }
 

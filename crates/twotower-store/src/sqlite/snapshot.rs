@@ -130,7 +130,7 @@ pub(super) async fn each<E: From<StoreError>>(
     Ok(())
 }
 
-fn video(row: &SqliteRow) -> Result<Video, StoreError> {
+pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
     let query = "videos";
     let text = |index| get::<Option<String>>(row, query, index);
     // Whole numbers come as integers whatever the column is for.

@@ -1,7 +1,8 @@
 use super::erasure::erased_among;
+use super::mapped::done_by;
 use super::{Sqlite, now_us};
-use crate::StoreError;
 use crate::user::{Block, BlockKind, UserState};
+use crate::{InteractionKind, StoreError};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ impl Sqlite {
             states.push(if erased.contains(user) {
                 None
             } else {
-                Some(state(&mut transaction, *user, skip_limit).await?)
+                Some(self.state(&mut transaction, *user, skip_limit).await?)
             });
         }
         Ok(states)
@@ -54,43 +55,71 @@ impl Sqlite {
     }
 }
 
-async fn state(
-    connection: &mut SqliteConnection,
-    user: Uuid,
-    skip_limit: u32,
-) -> Result<UserState, StoreError> {
-    let likes = sqlx::query_scalar(
+impl Sqlite {
+    async fn state(
+        &self,
+        connection: &mut SqliteConnection,
+        user: Uuid,
+        skip_limit: u32,
+    ) -> Result<UserState, StoreError> {
+        let likes = match self.mapped_interactions(InteractionKind::Like) {
+            Some(sql) => done_by(connection, InteractionKind::Like, sql, user).await?,
+            None => likes(connection, user).await?,
+        };
+        let skips = match self.mapped_interactions(InteractionKind::Skip) {
+            Some(sql) => {
+                let mut all = done_by(connection, InteractionKind::Skip, sql, user).await?;
+                all.drain(..all.len().saturating_sub(skip_limit as usize));
+                all
+            }
+            None => skips(connection, user, skip_limit).await?,
+        };
+        Ok(UserState {
+            likes,
+            skips,
+            blocks: blocks(connection, user).await?,
+        })
+    }
+}
+
+async fn likes(connection: &mut SqliteConnection, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar(
         "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at, video_id",
     )
     .bind(user)
-    .fetch_all(&mut *connection)
-    .await?;
+    .fetch_all(connection)
+    .await?)
+}
+
+async fn skips(
+    connection: &mut SqliteConnection,
+    user: Uuid,
+    limit: u32,
+) -> Result<Vec<Uuid>, StoreError> {
     let mut skips: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
-        )
-        .bind(user)
-        .bind(skip_limit)
-        .fetch_all(&mut *connection)
-        .await?;
+        "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+    )
+    .bind(user)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
     skips.reverse();
+    Ok(skips)
+}
+
+async fn blocks(connection: &mut SqliteConnection, user: Uuid) -> Result<Vec<Block>, StoreError> {
     let rows: Vec<(String, String)> = sqlx::query_as(
         "SELECT kind, value FROM recommendation_blocks WHERE user_id = ?1 ORDER BY kind, value",
     )
     .bind(user)
-    .fetch_all(&mut *connection)
+    .fetch_all(connection)
     .await?;
-    let blocks = rows
-        .into_iter()
+    rows.into_iter()
         .map(|(kind, value)| {
             let kind = BlockKind::parse(&kind)?;
             Ok(Block { kind, value })
         })
-        .collect::<Result<_, StoreError>>()?;
-    Ok(UserState {
-        likes,
-        skips,
-        blocks,
-    })
+        .collect()
 }
 
 async fn refuse_erased(connection: &mut SqliteConnection, user: Uuid) -> Result<(), StoreError> {

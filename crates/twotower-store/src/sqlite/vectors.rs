@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite as Database};
-use twotower_core::embedding::Embeddings;
+use twotower_core::embedding::{self, Embeddings};
 use twotower_core::tower::UserTower;
 use uuid::Uuid;
 
@@ -273,21 +273,20 @@ impl Sqlite {
         dim: usize,
     ) -> Result<VectorSummary, StoreError> {
         let mut summary = VectorSummary::default();
+        let mut vector = Vec::with_capacity(dim);
         let mut rows = sqlx::query(statements(table).read)
             .bind(version)
             .fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
             let (numbers, _) = row.try_get::<&[u8], _>(1)?.as_chunks::<4>();
             let numbers = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes));
-            let norm = numbers
-                .clone()
-                .map(|x| f64::from(x).powi(2))
-                .sum::<f64>()
-                .sqrt();
+            vector.clear();
+            vector.extend(numbers);
+            let norm = embedding::norm(&vector);
             summary.rows += 1;
-            summary.wrong_dimension += u64::from(numbers.len() != dim);
+            summary.wrong_dimension += u64::from(vector.len() != dim);
             summary.not_finite += u64::from(!norm.is_finite());
-            summary.wrong_norm += u64::from(norm.is_finite() && !(0.99..=1.01).contains(&norm));
+            summary.wrong_norm += u64::from(norm.is_finite() && !embedding::is_unit(norm));
         }
         Ok(summary)
     }

@@ -86,7 +86,10 @@ impl Sqlite {
         let mut transaction = self.pool.begin().await?;
         let mut videos = HashMap::with_capacity(ids.len());
         for chunk in ids.chunks(CHUNK) {
-            videos.extend(by_id(&mut transaction, chunk).await?);
+            videos.extend(match self.mapped_catalogue() {
+                Some(mapped) => mapped.videos_by_id(&mut transaction, chunk).await?,
+                None => by_id(&mut transaction, chunk).await?,
+            });
         }
         as_seen(videos)
     }
@@ -159,7 +162,7 @@ fn video(row: &SqliteRow) -> Result<Video, sqlx::Error> {
     })
 }
 
-fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
+pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value)
         .map_err(|error| StoreError::Database(sqlx::Error::Encode(error.into())))
 }

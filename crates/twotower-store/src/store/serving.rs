@@ -5,7 +5,7 @@ use crate::postgres::UserChanges;
 use crate::snapshot::check_time;
 use crate::user::{Block, UserState};
 use crate::{
-    Arm, ArmCoverage, EventKind, EventPolicy, EventsRecorded, Experiment, ExperimentRecord,
+    Arm, ArmTotals, EventKind, EventPolicy, EventsRecorded, Experiment, ExperimentRecord,
     ExperimentUser, InteractionKind, NewEvent, NewExperiment, PrimaryPosition, StoreError,
 };
 use std::collections::HashMap;
@@ -156,7 +156,7 @@ impl Store {
     /// Listens for changes to what is kept of users, on a connection besides those of the pool.
     ///
     /// `None` where changes cannot be heard: SQLite has no such thing, a pooler in transaction mode lets no notification
-    /// through, and a table `likes` or `skips` of the application's own may bear no triggers. Or not now: a database may be too busy for
+    /// through, a table `likes` or `skips` of the application's own may bear no triggers, and one of another name has none. Or not now: a database may be too busy for
     /// the notification by which that is found out. So, but with SQLite, it may be worth another try later.
     pub async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
         let limit = self.options.statement_timeout + UserChanges::CONNECT_TIMEOUT;
@@ -165,8 +165,9 @@ impl Store {
 
     /// Records what a user did and was shown, by `policy`, and writes their likes and skips, all in one transaction.
     ///
-    /// An event whose id the user has sent before changes nothing and counts as a duplicate. The arm of a running experiment is
-    /// recorded with each. [`StoreError::UnknownVideo`] and [`StoreError::ErasedUser`] write nothing.
+    /// An event whose id the user has sent before changes nothing and counts as a duplicate. With each is recorded the user's arm in the
+    /// experiment that ran when it happened. [`StoreError::UnknownVideo`] and [`StoreError::ErasedUser`] write nothing, nor does
+    /// [`StoreError::ReadElsewhere`]: a like that is written where nobody reads it would let a liked video come back.
     pub async fn record_events(
         &self,
         user: Uuid,
@@ -178,6 +179,9 @@ impl Store {
                 (EventKind::Like, InteractionKind::Like),
                 (EventKind::Skip, InteractionKind::Skip),
             ] {
+                if event.kind == kind {
+                    self.refuse_elsewhere(interaction)?;
+                }
                 if let Some(at_us) = event.at_us.filter(|_| event.kind == kind) {
                     check_time(interaction, at_us)?;
                 }
@@ -227,13 +231,13 @@ impl Store {
         call!(self, self.options.statement_timeout, experiments())
     }
 
-    /// Hands over what each user of an arm did, in no order, and returns how much of the catalogue the arm was shown.
+    /// Hands over what each user of an arm did, in no order, and returns what the arm was shown as a whole.
     pub async fn for_each_experiment_user(
         &self,
         id: i64,
         arm: Arm,
         each: &mut (dyn FnMut(ExperimentUser) + Send),
-    ) -> Result<ArmCoverage, StoreError> {
+    ) -> Result<ArmTotals, StoreError> {
         call!(self, BULK_TIMEOUT, for_each_experiment_user(id, arm, each))
     }
 }

@@ -23,6 +23,8 @@ mod maintenance;
 
 mod serving;
 
+mod mapped;
+
 mod events;
 
 use serde_json::json;

@@ -18,6 +18,8 @@ mod migrations;
 
 mod serving;
 
+mod source;
+
 mod maintenance;
 
 mod restore;

@@ -185,7 +185,7 @@ async fn vectors_that_are_none_are_counted() {
         .await
         .unwrap();
     store.migrate().await.unwrap();
-    let rows = [1, 2, 3].map(|n| EmbeddingRow {
+    let rows = [1, 2, 3, 4].map(|n| EmbeddingRow {
         id: Uuid::from_u128(n),
         fingerprint: 0,
         vector: &[0.6, 0.8],
@@ -193,18 +193,19 @@ async fn vectors_that_are_none_are_counted() {
     let table = VectorTable::Videos;
     store.write_embeddings(table, 1, &rows).await.unwrap();
     let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    // NaN in the first number of one, a norm above 4 in another.
+    // NaN in the first number of one, a norm above 4 in another, and one of 1.005, which reading would refuse.
     connection
         .execute(
             "UPDATE video_embeddings SET embedding = x'0000c07f0000803f' WHERE substr(video_id, 16) = x'01';
-             UPDATE video_embeddings SET embedding = x'000080400000803f' WHERE substr(video_id, 16) = x'02'",
+             UPDATE video_embeddings SET embedding = x'000080400000803f' WHERE substr(video_id, 16) = x'02';
+             UPDATE video_embeddings SET embedding = x'd7a3803f00000000' WHERE substr(video_id, 16) = x'03'",
         )
         .await
         .unwrap();
     let expected = VectorSummary {
-        rows: 3,
+        rows: 4,
         not_finite: 1,
-        wrong_norm: 1,
+        wrong_norm: 2,
         ..VectorSummary::default()
     };
     let summary = store.summarize_vectors(table, 1, 2).await.unwrap();

@@ -17,6 +17,13 @@ pub struct AlertArgs {
     pub command: AlertCommand,
 }
 
+impl AlertArgs {
+    /// Whether it is what is called every few minutes.
+    pub(super) fn is_watch(&self) -> bool {
+        matches!(self.command, AlertCommand::Check)
+    }
+}
+
 /// What to do with alerts.
 #[derive(Debug, Clone, Subcommand)]
 pub enum AlertCommand {

@@ -113,6 +113,10 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
         Command::Doctor(args) => {
             ends("doctor", doctor::run(&args, config, global, interrupt)).await
         }
+        // A watch is no job: every few minutes its line would bury those of the jobs.
+        Command::Alert(args) if args.is_watch() => {
+            Box::pin(alert::run(&args, config, global)).await
+        }
         Command::Alert(args) => ends("alert", alert::run(&args, config, global)).await,
         Command::Maintain(args) => {
             ends("maintain", maintain::run(&args, config, global, interrupt)).await
@@ -304,6 +308,7 @@ async fn import(
 }
 
 async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result<()> {
+    let store = store.with_source(&config.source).await?;
     serve::run(store, args.into_config(config)?, async {
         if let Err(error) = stop_signal().await {
             tracing::error!("signals cannot be waited for: {error}");

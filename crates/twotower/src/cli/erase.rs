@@ -146,7 +146,7 @@ fn say(report: &EraseReport, id: ErasedId, global: &GlobalArgs) -> anyhow::Resul
         text = format!("the id stands for user {}\n{text}", id.user);
         if report.search.is_some() {
             text.push_str(
-                "\nsearched for the UUID alone: the id as it was given is not looked for",
+                "\nsearched for the UUID alone: the id as it was given is not looked for, but in columns `user_id` of Parquet files",
             );
         }
     }
@@ -226,7 +226,11 @@ fn searched(search: &SearchReport) -> Vec<String> {
             .iter()
             .map(|(path, reason)| (path.display().to_string(), reason.clone())),
     );
-    lines.extend(left_out.map(|(what, reason)| format!("NOT searched: {what}: {reason}")));
+    let left_out: Vec<String> = left_out
+        .map(|(what, reason)| format!("NOT searched: {what}: {reason}"))
+        .collect();
+    let unsearched = left_out.len();
+    lines.extend(left_out);
     for (column, rows) in &rows.found {
         lines.push(format!("FOUND in {rows} rows: {column}"));
     }
@@ -239,7 +243,10 @@ fn searched(search: &SearchReport) -> Vec<String> {
         ));
     }
     if search.places() == 0 {
-        lines.push("found nowhere".into());
+        lines.push(match unsearched {
+            0 => "found nowhere".into(),
+            _ => format!("found nowhere that was searched; {unsearched} named above could not be"),
+        });
     }
     lines
 }

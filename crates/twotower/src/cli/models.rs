@@ -260,8 +260,12 @@ fn describe(shown: &Shown) -> anyhow::Result<String> {
         ),
     ];
     if let Some(verdict) = &details.verdict {
-        let verdict: Verdict = serde_json::from_value(verdict.clone())?;
-        lines.push(format!("quality gate     {verdict}"));
+        // One that cannot be read refuses; whoever decides about it all the same has to see it.
+        let text = match serde_json::from_value::<Verdict>(verdict.clone()) {
+            Ok(readable) => readable.to_string(),
+            Err(_) => verdict.to_string(),
+        };
+        lines.push(format!("quality gate     {text}"));
     }
     lines.extend(details.activations.iter().map(|activation| {
         let before = activation

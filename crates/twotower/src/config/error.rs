@@ -1,6 +1,8 @@
 use crate::operations::plan::PlanError;
 use crate::serve::OriginError;
+use std::fmt::Display;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use twotower_core::hyperparameters::HyperparameterError;
@@ -55,6 +57,20 @@ pub enum ConfigError {
         path: PathBuf,
         /// Which one.
         setting: Setting,
+    },
+    /// A number that is none, or outside its range.
+    #[error("configuration {path}, section [{section}]: {key} is {value}, expected {expected}")]
+    Number {
+        /// The file.
+        path: PathBuf,
+        /// Which section.
+        section: &'static str,
+        /// Which key.
+        key: &'static str,
+        /// What it is.
+        value: Box<str>,
+        /// What it may be.
+        expected: Box<str>,
     },
     /// A part of the day that is none.
     #[error(
@@ -118,6 +134,30 @@ impl Setting {
         Err(ConfigError::Setting {
             path: path.to_owned(),
             setting: self,
+        })
+    }
+}
+
+/// A number of a section that need not be whole, and what it may be. `NaN` is in no range, and infinity in none that has bounds.
+#[derive(Debug)]
+pub(super) struct Number<T> {
+    pub(super) section: &'static str,
+    pub(super) key: &'static str,
+    pub(super) value: T,
+    pub(super) range: RangeInclusive<T>,
+}
+
+impl<T: PartialOrd + Display> Number<T> {
+    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        if self.range.contains(&self.value) {
+            return Ok(());
+        }
+        Err(ConfigError::Number {
+            path: path.to_owned(),
+            section: self.section,
+            key: self.key,
+            value: self.value.to_string().into(),
+            expected: format!("{} to {}", self.range.start(), self.range.end()).into(),
         })
     }
 }

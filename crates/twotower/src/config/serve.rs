@@ -1,3 +1,4 @@
+use super::error::Number;
 use super::{ConfigError, Setting};
 use crate::serve::{Concurrency, CorsOrigins, Limits, UsageError, UserRate};
 use serde::{Deserialize, Serialize};
@@ -156,6 +157,13 @@ impl Serve {
             };
             setting.check(path)?;
         }
+        let share = Number {
+            section: "serve",
+            key: "exploration_share",
+            value: self.exploration_share,
+            range: 0.0..=1.0,
+        };
+        share.check(path)?;
         CorsOrigins::parse(&self.cors_origins).map_err(|source| ConfigError::Origin {
             path: path.to_owned(),
             source,
@@ -184,6 +192,19 @@ mod tests {
             refused("concurrency_minimum = 300"),
             "configuration x.toml, section [serve]: concurrency_minimum is 300, expected 1 to 256"
         );
+        // As a percentage it would make every list one of chance.
+        for share in ["5", "1.001", "-0.1", "nan", "inf", "-inf"] {
+            let said = refused(&format!("exploration_share = {share}"));
+            let expected = format!(
+                "configuration x.toml, section [serve]: exploration_share is {}, expected 0 to 1",
+                share.replace("nan", "NaN")
+            );
+            assert_eq!(said, expected);
+        }
+        for share in ["0", "0.05", "1"] {
+            let text = format!("[serve]\nexploration_share = {share}");
+            Config::parse(&text, Path::new("x.toml")).unwrap();
+        }
         let origin = refused("cors_origins = [\"https://app.example/\"]");
         assert!(origin.contains("https://app.example/"), "{origin}");
         let unlimited = Serve {

@@ -59,13 +59,11 @@ pub(super) async fn record(
             Reaction::Show => store.remove_block(user, &block).await,
         };
         match outcome {
-            Err(StoreError::UnknownVideo(_)) => Ok(None),
-            outcome => outcome.map(Some),
+            Err(StoreError::UnknownVideo(_)) => Ok(Err(invalid("`video_id` names no video"))),
+            Err(error @ StoreError::ReadElsewhere(_)) => Ok(Err(invalid(error.to_string()))),
+            outcome => outcome.map(Ok),
         }
     };
-    let recorded = console
-        .within(step)
-        .await?
-        .ok_or_else(|| invalid("`video_id` names no video"))?;
+    let recorded = console.within(step).await??;
     Ok(Json(Recorded { recorded }))
 }

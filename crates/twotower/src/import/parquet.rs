@@ -1,5 +1,9 @@
 mod column;
 
+mod values;
+
+pub(crate) use values::{Value, values};
+
 use crate::export::{PSEUDONYMS, USERS_KEY};
 use crate::import::FileKind;
 use crate::import::cell::{Cell, Defect};
@@ -71,14 +75,18 @@ pub(crate) fn read(file: File, names: &Names, visit: Visit<'_>) -> Result<(), Re
     Ok(())
 }
 
-/// Numbers in place of users' ids mean nobody in a database that has users of its own.
-fn warn_of_pseudonyms(reader: &SerializedFileReader<File>, names: &Names) {
+/// Whether the users of a file have numbers in place of their ids.
+fn has_pseudonyms(reader: &SerializedFileReader<File>) -> bool {
     let metadata = reader.metadata().file_metadata().key_value_metadata();
-    let pseudonyms = metadata
+    metadata
         .into_iter()
         .flatten()
-        .any(|entry| entry.key == USERS_KEY && entry.value.as_deref() == Some(PSEUDONYMS));
-    if pseudonyms && names.kind != FileKind::Videos {
+        .any(|entry| entry.key == USERS_KEY && entry.value.as_deref() == Some(PSEUDONYMS))
+}
+
+/// Numbers in place of users' ids mean nobody in a database that has users of its own.
+fn warn_of_pseudonyms(reader: &SerializedFileReader<File>, names: &Names) {
+    if has_pseudonyms(reader) && names.kind != FileKind::Videos {
         tracing::warn!(
             "the users of these {} are pseudonyms, and nobody in a database with users of its own: `twotower export --user-ids` writes their ids",
             names.kind

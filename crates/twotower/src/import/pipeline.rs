@@ -210,6 +210,10 @@ fn parse<T>(
                 if skipped.faults.len() < FAULTS {
                     skipped.faults.push(fault(input, number, defect));
                 }
+                // Where every row is left out, no batch is ever full.
+                if !(listener.is_there)() {
+                    return ControlFlow::Break(());
+                }
             }
         }
         if batch.len() == BATCH {
@@ -237,5 +241,40 @@ fn fault(input: &Input, number: u64, defect: Defect) -> Fault {
         column: defect.column.map(|column| input.names.label(column)),
         expected: defect.expected.into_owned(),
         found: defect.found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::layout::Names;
+    use crate::import::reader::Format;
+
+    /// Whoever asks to stop does not wait for the end of a file of which nothing can be imported.
+    #[test]
+    fn nobody_reads_on_for_whom_nobody_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("likes.csv");
+        let lines = "nobody,nothing,never\n".repeat(100);
+        std::fs::write(&path, format!("user_id,video_id,created_at\n{lines}")).unwrap();
+        let input = Input {
+            path,
+            format: Format::Csv { delimiter: b',' },
+            names: Names::new(FileKind::Likes, &[], false),
+        };
+        let read = |is_there: bool| {
+            let mut rows = 0;
+            let refuse = |_: &[Cell<'_>], _| -> Result<(), Defect> {
+                rows += 1;
+                Err(Defect::row("a like", "none"))
+            };
+            let listener = Listener {
+                is_there: || is_there,
+                send: |_: Vec<()>| is_there,
+            };
+            parse(&input, OnError::Skip, refuse, &listener).unwrap();
+            rows
+        };
+        assert_eq!((read(true), read(false)), (100, 1));
     }
 }

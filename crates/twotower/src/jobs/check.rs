@@ -1,6 +1,7 @@
 //! What must hold of a version's vectors before readers see them.
 
 use thiserror::Error;
+use twotower_core::embedding::NORM_TOLERANCE;
 use twotower_store::{Store, StoreError, VectorSummary, VectorTable};
 
 /// Why readers do not get to see a version.
@@ -100,7 +101,7 @@ impl Judged {
                 format!("have another dimension than {}", self.dim),
             ),
             (not_finite, "hold NaN or infinity".into()),
-            (wrong_norm, "do not have norm 1 ± 0.01".into()),
+            (wrong_norm, format!("do not have norm 1 ± {NORM_TOLERANCE}")),
         ];
         for (wrong, fault) in faults {
             if wrong > 0 {
@@ -174,7 +175,7 @@ mod tests {
                     ..good
                 },
                 None,
-                "9 of 9 vectors of version 7 in video_embeddings do not have norm 1 ± 0.01",
+                "9 of 9 vectors of version 7 in video_embeddings do not have norm 1 ± 0.001",
             ),
         ];
         for (summary, expected, words) in cases {

@@ -41,6 +41,18 @@ pub enum JobError {
         /// What was asked and what was found.
         verdict: Verdict,
     },
+    /// The quality gate has said something that cannot be understood.
+    #[error(
+        "what the quality gate said of version {version} cannot be read ({reason}), so that it counts as refused: readers keep what they see. \
+         `twotower models show {version}` prints it; `twotower models promote {version} --force` makes the version active all the same, and says so \
+         in the history"
+    )]
+    UnreadableVerdict {
+        /// The version that was not made active.
+        version: i64,
+        /// What is wrong with it.
+        reason: serde_json::Error,
+    },
     /// A version that should not be served any more is.
     #[error(
         "version {version}, which is served, may have learned from somebody who was erased, and should have been replaced by {by}: train a \

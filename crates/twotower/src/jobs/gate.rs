@@ -10,6 +10,7 @@ use twotower_core::interaction::Dataset;
 use twotower_core::metric::Bootstrap;
 use twotower_core::model::Model;
 use twotower_core::split::{Phase, Split};
+use twotower_store::ModelRecord;
 use twotower_store::model_files::{self, Manifest};
 
 /// How versions are judged.
@@ -39,25 +40,29 @@ impl Gate {
     }
 
     /// Judges a model on the likes that came after everything it and the champion have learned. `champion` is the version
-    /// served and the folder that should hold it.
+    /// served as it is registered, and the folder that should hold it.
     ///
     /// # Errors
     /// If the champion's files are damaged, or a model gives scores that are not finite.
     pub(super) fn judge(
         &self,
         challenger: &Challenger,
-        champion: Option<(i64, PathBuf)>,
+        champion: Option<(ModelRecord, PathBuf)>,
         dataset: &Dataset,
     ) -> anyhow::Result<Verdict> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.threads.max(1))
             .build()?;
         let (mut loaded, mut missing) = (None, None);
-        if let Some((version, folder)) = champion {
+        if let Some((record, folder)) = champion {
             if model_files::is_model(&folder) {
-                loaded = Some(model_files::load(&folder).context("load the version served")?);
+                let model = model_files::load(&folder).context("load the version served")?;
+                match record.is_model(&model.1.checksum) {
+                    Ok(()) => loaded = Some(model),
+                    Err(_) => missing = Some(other(record.version, &folder)),
+                }
             } else {
-                missing = Some(absent(version, &folder));
+                missing = Some(absent(record.version, &folder));
             }
         }
         let champion = loaded.as_ref().map(|(model, manifest)| (model, manifest));
@@ -119,16 +124,29 @@ fn seconds(at_us: i64) -> u32 {
     (at_us / 1_000_000).clamp(0, i64::from(u32::MAX)) as u32
 }
 
-/// A comparison that cannot be made is none that was passed.
 fn absent(version: i64, folder: &Path) -> Check {
+    without_champion(format!(
+        "version {version}, which is served, is not in {}, so that there is nothing to compare with: copy it there",
+        folder.display()
+    ))
+}
+
+/// What another model does says nothing of the one that is served.
+fn other(version: i64, folder: &Path) -> Check {
+    without_champion(format!(
+        "{} holds another model than version {version}, which is served, so that there is nothing to compare with: move it away and put \
+         the registered one there (`twotower fetch --version {version}`, or a copy from the machine that trained it)",
+        folder.display()
+    ))
+}
+
+/// A comparison that cannot be made is none that was passed.
+fn without_champion(words: String) -> Check {
     Check {
         name: "champion".into(),
         passed: false,
         measured: 0.0,
         bound: 1.0,
-        words: format!(
-            "version {version}, which is served, is not in {}, so that there is nothing to compare with: copy it there",
-            folder.display()
-        ),
+        words,
     }
 }

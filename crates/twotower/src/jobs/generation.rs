@@ -183,8 +183,15 @@ impl Generation<'_> {
         let Some(gate) = gate.cloned() else {
             return Ok(None);
         };
-        let champion = self.active;
-        let champion = champion.map(|active| (active, models.join(active.to_string())));
+        let champion = self
+            .retry
+            .run("read the registry", || self.store.active_model())
+            .await
+            .context("read the registry")?;
+        let champion = champion.map(|record| {
+            let folder = models.join(record.version.to_string());
+            (record, folder)
+        });
         let verdict = tokio::task::spawn_blocking(move || {
             gate.judge(&challenger, champion, &snapshot.dataset)
         })

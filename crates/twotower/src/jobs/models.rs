@@ -187,15 +187,16 @@ impl Switch<'_> {
         let checked = check_vectors(store, version, record.embedding_dim, None);
         self.interrupt.cut(checked).await???;
         let refused = refusal(&details).filter(|_| kind == ActivationKind::Promotion);
-        if let Some(verdict) = refused.clone().filter(|_| !decision.force) {
-            return Err(JobError::Refused { version, verdict }.into());
+        let forced = refused.is_some();
+        if let Some(refused) = refused.filter(|_| !decision.force) {
+            return Err(refused.into());
         }
         let activation = Activation {
             version,
             kind,
             by: decision.by.clone(),
             reason: decision.reason.clone(),
-            forced: refused.is_some(),
+            forced,
         };
         // The answer to a switch that went through may be lost.
         switched.ended_experiment = Retry::new(self.settings.attempts)
@@ -215,10 +216,14 @@ pub(super) async fn experiment_against(
     Ok(against.map(|experiment| experiment.id))
 }
 
-/// What the quality gate said when it refused the version.
-fn refusal(details: &ModelDetails) -> Option<Verdict> {
-    let verdict: Verdict = serde_json::from_value(details.verdict.clone()?).ok()?;
-    (!verdict.passed()).then_some(verdict)
+/// What the quality gate said when it refused the version. What it said and nobody understands is no permission.
+fn refusal(details: &ModelDetails) -> Option<JobError> {
+    let version = details.record.version;
+    match serde_json::from_value::<Verdict>(details.verdict.clone()?) {
+        Ok(verdict) if verdict.passed() => None,
+        Ok(verdict) => Some(JobError::Refused { version, verdict }),
+        Err(reason) => Some(JobError::UnreadableVerdict { version, reason }),
+    }
 }
 
 /// Takes a version out of the running: a candidate becomes retired, one that is still loading is given up. Returns its state.

@@ -137,8 +137,16 @@ pub async fn prune(
         Publishing::Begun(publisher) => {
             let store = publisher.store().clone();
             let report = publisher.publish(Box::pin(run(&store).run())).await;
-            report.map(Pruned::Done)
+            report.map(Pruned::Done).map_err(whose_work)
         }
+    }
+}
+
+/// The role of updates may publish, but not delete what others have written.
+fn whose_work(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<StoreError>() {
+        Some(StoreError::Permission(_)) => error.context("prune runs as the owner of the tables"),
+        _ => error,
     }
 }
 

@@ -8,7 +8,7 @@ pub enum Job {
     Update,
     /// Train, evaluate, load, publish, promote, prune
     Retrain,
-    /// Upkeep of the tables
+    /// Upkeep of the tables, prune
     Maintain,
     /// A copy of what is ours
     Backup,

@@ -16,6 +16,8 @@ mod steps;
 
 mod update;
 
+mod prune;
+
 mod retrain;
 
 mod maintain;

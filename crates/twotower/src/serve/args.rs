@@ -3,6 +3,7 @@ use super::{Policy, ReplicaConfig, ServeConfig};
 use crate::config;
 use anyhow::Context;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,14 @@ use twotower_store::Replica;
 
 /// Environment variables that may hold the HS256 secret, the first one set wins.
 const SECRET_VARIABLES: [&str; 2] = ["TWOTOWER_JWT_SECRET", "SUPABASE_JWT_SECRET"];
+
+const SECRET_FILE_VARIABLE: &str = "TWOTOWER_JWT_SECRET_FILE";
+const JWKS_VARIABLE: &str = "SUPABASE_JWKS";
+const ISSUER_VARIABLE: &str = "TWOTOWER_JWT_ISSUER";
+const AUDIENCE_VARIABLE: &str = "TWOTOWER_JWT_AUDIENCE";
+
+/// As an issuer: any.
+const ANY: &str = "*";
 
 /// Flags of `twotower serve`.
 ///
@@ -41,26 +50,31 @@ pub struct ServeArgs {
     pub model_path: PathBuf,
 
     /// File that holds the secret of HS256 tokens [or set TWOTOWER_JWT_SECRET or SUPABASE_JWT_SECRET]
-    #[arg(long, env = "TWOTOWER_JWT_SECRET_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        env = SECRET_FILE_VARIABLE,
+        value_name = "FILE",
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
     pub jwt_secret_file: Option<PathBuf>,
 
     /// Public keys of ES256, RS256 and EdDSA tokens: an https address, a file, or (in the environment) the JSON itself
     #[arg(
         long,
-        env = "SUPABASE_JWKS",
+        env = JWKS_VARIABLE,
         hide_env_values = true,
         value_name = "URL|FILE"
     )]
     pub jwks: Option<String>,
 
-    /// The issuer (`iss`) that tokens must carry [default: any]
-    #[arg(long, env = "TWOTOWER_JWT_ISSUER", value_name = "ISSUER")]
+    /// The issuer (`iss`) that tokens must carry, * for any [default: any]
+    #[arg(long, env = ISSUER_VARIABLE, value_name = "ISSUER")]
     pub issuer: Option<String>,
 
     /// The audience (`aud`) that tokens must carry
     #[arg(
         long,
-        env = "TWOTOWER_JWT_AUDIENCE",
+        env = AUDIENCE_VARIABLE,
         default_value = "authenticated",
         value_name = "AUDIENCE"
     )]
@@ -161,19 +175,7 @@ impl ServeArgs {
         config: &config::Config,
         environment: impl Fn(&str) -> Option<String>,
     ) -> anyhow::Result<ServeConfig> {
-        let secret = match &self.jwt_secret_file {
-            Some(file) => {
-                let read = std::fs::read_to_string(file);
-                Some(read.map_err(|source| UsageError::SecretFile {
-                    path: file.clone(),
-                    source,
-                })?)
-            }
-            None => SECRET_VARIABLES
-                .iter()
-                .find_map(|variable| environment(variable))
-                .filter(|secret| !secret.trim().is_empty()),
-        };
+        let auth = self.auth(&environment)?;
         let limits = config.serve.limits();
         let replica = match self.replica_url() {
             Some(address) => Some(ReplicaConfig {
@@ -183,17 +185,10 @@ impl ServeArgs {
             }),
             None => None,
         };
-        let jwks = self.jwks.filter(|text| !text.trim().is_empty());
         Ok(ServeConfig {
             listen: self.listen,
             models: self.model_path,
-            auth: auth::Config {
-                secret: secret.as_deref().map(Secret::new).transpose()?,
-                jwks: jwks.as_deref().map(JwksSource::parse).transpose()?,
-                issuer: self.issuer,
-                audience: self.audience,
-                ..auth::Config::default()
-            },
+            auth,
             console: match (self.console, self.console_on_any_address) {
                 (false, _) => ConsoleAccess::Off,
                 (true, false) => ConsoleAccess::Loopback,
@@ -206,6 +201,42 @@ impl ServeArgs {
             metrics_listen: self.metrics_listen,
             events: config.events.store,
             replica,
+        })
+    }
+
+    /// What tokens are checked against. A flag or a variable without a text counts as not set, as in `--issuer "$ISSUER"` where there is no
+    /// such variable: it neither hides what others say nor keeps everybody out.
+    fn auth(&self, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<auth::Config> {
+        let set = |flag: Option<&str>, variable: &str| {
+            let texts = flag.map(str::to_owned).into_iter();
+            texts.chain(environment(variable)).find_map(|text| {
+                let text = text.trim();
+                (!text.is_empty()).then(|| text.to_owned())
+            })
+        };
+        let flag = self.jwt_secret_file.clone();
+        let file = flag
+            .into_iter()
+            .chain(environment(SECRET_FILE_VARIABLE).map(PathBuf::from));
+        let is_blank = |path: &PathBuf| path.to_str().is_some_and(|text| text.trim().is_empty());
+        let secret = match file.into_iter().find(|path| !is_blank(path)) {
+            Some(path) => match std::fs::read_to_string(&path) {
+                Ok(secret) => Some(secret),
+                Err(source) => return Err(UsageError::SecretFile { path, source }.into()),
+            },
+            None => SECRET_VARIABLES
+                .iter()
+                .find_map(|variable| set(None, variable)),
+        };
+        let jwks = set(self.jwks.as_deref(), JWKS_VARIABLE);
+        let issuer = set(self.issuer.as_deref(), ISSUER_VARIABLE);
+        let default = auth::Config::default();
+        Ok(auth::Config {
+            secret: secret.as_deref().map(Secret::new).transpose()?,
+            jwks: jwks.as_deref().map(JwksSource::parse).transpose()?,
+            issuer: issuer.filter(|issuer| issuer != ANY),
+            audience: set(Some(&self.audience), AUDIENCE_VARIABLE).unwrap_or(default.audience),
+            ..default
         })
     }
 }
@@ -254,8 +285,58 @@ mod tests {
         std::fs::write(file.path(), format!("{secret}\n")).unwrap();
         let flag = format!("--jwt-secret-file={}", file.path().display());
         assert_eq!(config(&[&flag], |_| None).unwrap().auth.secret, expected);
-        let short = |_: &str| Some("short".to_owned());
+        let short = |variable: &str| {
+            let is_secret = variable == SECRET_VARIABLES[0];
+            is_secret.then(|| "short".to_owned())
+        };
         assert!(config(&[], short).is_err());
+    }
+
+    #[test]
+    fn what_is_empty_is_not_set() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let one = |wanted: &'static str, text: &'static str| {
+            move |variable: &str| match variable {
+                _ if variable == wanted => Some(text.to_owned()),
+                "SUPABASE_JWT_SECRET" => Some(secret.to_owned()),
+                _ => None,
+            }
+        };
+        let expected = auth::Config {
+            secret: Some(Secret::new(secret).unwrap()),
+            ..auth::Config::default()
+        };
+        for empty in ["", " ", "\n"] {
+            for variable in [
+                "TWOTOWER_JWT_SECRET",
+                SECRET_FILE_VARIABLE,
+                JWKS_VARIABLE,
+                ISSUER_VARIABLE,
+                AUDIENCE_VARIABLE,
+            ] {
+                let auth = config(&[], one(variable, empty)).unwrap().auth;
+                assert_eq!(auth, expected, "{variable}");
+            }
+            for flag in ["--jwt-secret-file", "--jwks", "--issuer", "--audience"] {
+                let auth = config(&[flag, empty], one("OTHER", "")).unwrap().auth;
+                assert_eq!(auth, expected, "{flag}");
+            }
+        }
+        // Such a flag leaves the say to the variable.
+        let auth = config(&["--issuer", ""], one(ISSUER_VARIABLE, "us")).unwrap();
+        assert_eq!(auth.auth.issuer.as_deref(), Some("us"));
+        let auth = config(&["--audience", " "], one(AUDIENCE_VARIABLE, "us")).unwrap();
+        assert_eq!(auth.auth.audience, "us");
+    }
+
+    #[test]
+    fn an_issuer_may_be_any() {
+        let issuer = |text: &str| config(&["--issuer", text], |_| None).unwrap().auth.issuer;
+        assert_eq!(issuer("*"), None);
+        assert_eq!(
+            issuer(" https://us.example\n").as_deref(),
+            Some("https://us.example")
+        );
     }
 
     #[test]

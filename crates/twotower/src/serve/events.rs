@@ -15,7 +15,7 @@ use axum::{Extension, Json};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
-use twotower_store::{EventsRecorded, NewEvent, StoreError};
+use twotower_store::{EventKind, EventsRecorded, InteractionKind, NewEvent, StoreError};
 use uuid::Uuid;
 
 /// Between tries while the primary is away.
@@ -43,11 +43,26 @@ pub(super) async fn record(
                 "`events[{place}].video_id` names no video"
             )))
         }
+        Ok(Err(StoreError::ReadElsewhere(kind))) => Err(elsewhere(&events, kind)),
         Ok(Err(error)) => Err(ApiError::store(&error)),
         Err(_) => Err(ApiError::Timeout {
             stage: "the database",
         }),
     }
+}
+
+/// Refuses likes or skips that the application keeps by itself: taken, they would make no like that anybody reads.
+fn elsewhere(events: &[NewEvent], kind: InteractionKind) -> ApiError {
+    let (kind, table) = match kind {
+        InteractionKind::Like => (EventKind::Like, "likes"),
+        InteractionKind::Skip => (EventKind::Skip, "skips"),
+    };
+    let place = events.iter().position(|event| event.kind == kind);
+    let (place, kind) = (place.unwrap_or_default(), kind.as_str());
+    invalid(format!(
+        "`events[{place}].kind` is \"{kind}\", and {table} are read from the application's own table, as section [source] of the server's \
+         configuration says: write it there, and send the other events without it"
+    ))
 }
 
 /// Records `events`; where there is a replica that may take over, again and again while the primary is away and there is time. An event that

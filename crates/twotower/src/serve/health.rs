@@ -72,6 +72,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         checks: vec![
             check("database", database(&app).await),
             check("model", app.snapshots.problem()),
+            check("experiment", app.snapshots.experiment_problem()),
             check("keys", keys),
         ],
     };

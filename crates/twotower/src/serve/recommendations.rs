@@ -14,6 +14,8 @@ mod cache;
 
 mod rank;
 
+mod spread;
+
 mod explore;
 
 mod explain;
@@ -50,10 +52,11 @@ use super::timing::{Stage, Timing};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use cache::Made;
+use cache::{Found, Made};
 use query::Query;
 use state::Unknown;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use twotower_store::UserState;
 use uuid::Uuid;
 
@@ -91,30 +94,28 @@ async fn answer(
     match state {
         Ok(Known { state, verified }) => {
             let made = Made {
-                snapshot: snapshot.revision,
+                snapshot: rank::revision(&snapshot, &state),
                 state: app.states.hash(&state),
             };
-            let slow = rank::is_slow(&snapshot, &state, query, &app.policy);
-            let (shared, query) = (Arc::clone(app), query.clone());
-            let answer = ranked(app, timing, slow, move || {
-                let answer = answers.get_or_make(&query, made, keep, || {
-                    let ranking = rank::rank(&snapshot, &state, &query, &shared.policy);
-                    if let Some(vector) = &ranking.vector {
-                        shared.probe.sample(&snapshot, vector, &shared.metrics);
-                    }
-                    Answer::new(user, &snapshot, &ranking, query.limit)
-                });
-                if !answer.cached {
-                    shared.answers.weigh(&subject, &answers);
+            let (answer, outcome) = match answers.find(query, made, keep, timing).await {
+                Found::Kept(answer) => (answer, CacheOutcome::Hit),
+                Found::Missing(making) => {
+                    let slow = rank::is_slow(&snapshot, &state, query, &app.policy);
+                    let (shared, query) = (Arc::clone(app), query.clone());
+                    let made = ranked(&app.scoring, timing, slow, move || {
+                        let ranking = rank::rank(&snapshot, &state, &query, &shared.policy);
+                        if let Some(vector) = &ranking.vector {
+                            shared.probe.sample(&snapshot, vector, &shared.metrics);
+                        }
+                        let answer = Answer::new(user, &snapshot, &ranking, query.limit);
+                        // Here, so that it is kept although nobody may wait for it any more.
+                        shared.answers.put(&subject, making, &answer);
+                        answer
+                    });
+                    (made.await?, CacheOutcome::Miss)
                 }
-                answer
-            })
-            .await?;
-            app.metrics.looked_up(if answer.cached {
-                CacheOutcome::Hit
-            } else {
-                CacheOutcome::Miss
-            });
+            };
+            app.metrics.looked_up(outcome);
             Ok(if verified { answer } else { answer.partial() })
         }
         Err(Unknown::Erased) => {
@@ -131,7 +132,7 @@ async fn answer(
             let nobody = UserState::default();
             let slow = rank::is_slow(&snapshot, &nobody, query, &app.policy);
             let (shared, query) = (Arc::clone(app), query.clone());
-            ranked(app, timing, slow, move || {
+            ranked(&app.scoring, timing, slow, move || {
                 let ranking = rank::rank(&snapshot, &nobody, &query, &shared.policy);
                 Answer::new(user, &snapshot, &ranking, query.limit).partial()
             })
@@ -149,9 +150,10 @@ fn current(app: &App, user: Uuid) -> Result<Arc<Snapshot>, ApiError> {
 /// Runs `work`, if it is `slow` beside the threads that serve connections.
 ///
 /// Scoring a large catalogue is milliseconds of pure computation, which must not hold up other connections; handing over what takes
-/// less costs more than it spares.
+/// less costs more than it spares. Slow work goes on when its caller has hung up, and keeps its turn until it ends. The caller's place among the
+/// requests worked on is free before: who gets it takes no core until there is a turn.
 async fn ranked<T: Send + 'static>(
-    app: &App,
+    scoring: &Arc<Semaphore>,
     timing: &Timing,
     slow: bool,
     work: impl FnOnce() -> T + Send + 'static,
@@ -160,12 +162,61 @@ async fn ranked<T: Send + 'static>(
         let _recording = timing.stage(Stage::Rank);
         return Ok(work());
     }
-    let _turn = {
+    let turn = {
         let _recording = timing.stage(Stage::Turn);
-        app.scoring.acquire().await.map_err(ApiError::internal)?
+        let turn = Arc::clone(scoring).acquire_owned();
+        turn.await.map_err(ApiError::internal)?
     };
     let _recording = timing.stage(Stage::Rank);
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(ApiError::internal)
+    let working = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    working.await.map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    /// Who hangs up does not make room for a further ranking beside the one that goes on.
+    #[tokio::test]
+    async fn what_goes_on_after_its_caller_has_gone_keeps_its_turn() {
+        let scoring = Arc::new(Semaphore::new(1));
+        let (begun, has_begun) = mpsc::channel();
+        let (go_on, may_end) = mpsc::channel::<()>();
+        let caller = tokio::spawn({
+            let scoring = Arc::clone(&scoring);
+            async move {
+                let work = move || {
+                    begun.send(()).unwrap();
+                    let _ = may_end.recv();
+                };
+                ranked(&scoring, &Timing::default(), true, work).await
+            }
+        });
+        while has_begun.try_recv().is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        assert_eq!(scoring.available_permits(), 0, "it still works");
+        drop(go_on);
+        let _turn = scoring.acquire().await.unwrap();
+    }
+
+    /// A turn that was waited for in vain is nobody's.
+    #[tokio::test]
+    async fn who_goes_before_their_turn_takes_none() {
+        let scoring = Arc::new(Semaphore::new(1));
+        let turn = Arc::clone(&scoring).acquire_owned().await.unwrap();
+        let timing = Timing::default();
+        let waiting = ranked(&scoring, &timing, true, || "nobody waits for it");
+        let waited = tokio::time::timeout(Duration::from_millis(5), waiting).await;
+        assert!(waited.is_err());
+        drop(turn);
+        assert_eq!(scoring.available_permits(), 1);
+    }
 }

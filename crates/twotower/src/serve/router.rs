@@ -45,7 +45,7 @@ pub(crate) struct App {
     pub(super) probe: Arc<RecallProbe>,
     pub(crate) metrics: Arc<Metrics>,
     /// One permit a core: more rankings at once would only slow each other down.
-    pub(super) scoring: Semaphore,
+    pub(super) scoring: Arc<Semaphore>,
     /// Readiness asks the database once at a time.
     pub(super) pings: Arc<Semaphore>,
     pub(super) admission: Admission,
@@ -77,7 +77,7 @@ impl App {
             auth,
             snapshots,
             metrics,
-            scoring: Semaphore::new(cores),
+            scoring: Arc::new(Semaphore::new(cores)),
             pings: Arc::new(Semaphore::new(1)),
             admission: Admission::new(limits.concurrency),
             user_rates: limits.user_rate.map(UserRates::new),

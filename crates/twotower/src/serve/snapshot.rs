@@ -93,8 +93,12 @@ impl Catalogue {
 /// One view. Videos are named by their position; with a model, they are those that have a vector.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// Differs from that of every view that would give other lists for their videos or vectors.
+    /// Differs from that of every view that would give other lists for their videos or vectors. Time that passes gives no new one: what was
+    /// new until a minute ago may stay in a list that is given again.
     pub(crate) revision: u64,
+    /// The same of lists by likes, which change much more often and are made faster than others: differs, too, from that of every view
+    /// with other numbers of likes.
+    pub(crate) popular_revision: u64,
     pub(crate) model: Option<LoadedModel>,
     pub(crate) videos: Videos,
     popularity: Popularity,
@@ -255,7 +259,7 @@ impl Snapshot {
     /// Whether a list takes long enough to be kept off the threads that serve connections: one `by_vector`, or else by likes, through a
     /// filter that `asks` so much of a video.
     pub(crate) fn is_slow(&self, by_vector: bool, asks: usize) -> bool {
-        /// So many bytes of codes are read in about half a millisecond.
+        /// So many bytes of vectors are gone through in about half a millisecond.
         const BYTES: usize = 8 << 20;
         /// About as long as postings take of a filter that asks so much of so many videos altogether.
         const ASKED: usize = 4 << 20;
@@ -264,8 +268,11 @@ impl Snapshot {
         let videos = self.videos.len();
         match &self.model {
             Some(model) if by_vector => {
-                let exact = !model.index.has_lists() && videos * model.index.dim() > BYTES;
-                exact || videos * asks > ASKED
+                let index = &model.index;
+                // Through inverted lists a few hundredths are looked at. What came since they were made is compared one by one, in floats.
+                let codes = if index.has_lists() { 0 } else { videos };
+                let read = index.dim() * (codes + size_of::<f32>() * index.delta_len());
+                read > BYTES || videos * asks > ASKED
             }
             _ => asks > 0 && videos > WALKED,
         }

@@ -11,7 +11,7 @@ pub enum Stage {
     Queue,
     /// Verifying the token.
     Auth,
-    /// Looking for an answer that was given before.
+    /// Waiting for the same answer, which another request makes.
     Cache,
     /// Waiting for the database.
     Database,

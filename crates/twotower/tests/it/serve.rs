@@ -8,6 +8,8 @@ mod recommendations;
 
 mod lists;
 
+mod caps;
+
 mod exploration;
 
 mod late_database;
@@ -16,13 +18,19 @@ mod errors;
 
 mod tokens;
 
+mod canaries;
+
 mod events;
+
+mod source;
 
 mod erased;
 
 pub(crate) mod public_keys;
 
 mod readiness;
+
+mod refreshing;
 
 mod connections;
 

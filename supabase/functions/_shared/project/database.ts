@@ -13,7 +13,9 @@ export interface RecommendationContext {
   readonly erased: boolean;
   /** Changes with the active version and with the user's likes, skips and blocks. */
   readonly state: string;
-  /** An answer that was kept, made in the same state. */
+  /** The moment whose history the vectors are, as the database writes it. */
+  readonly asOf: string;
+  /** An answer that was kept, made in the same state, and whose videos are all still to be seen. */
   readonly cached: { readonly answer: unknown; readonly madeAt: string } | null;
   /** Vectors of the likes that count, oldest first: big-endian float32 in base64. */
   readonly likes: string | null;
@@ -23,11 +25,11 @@ export interface RecommendationContext {
 /** What `recommendation_answer` gives. */
 export interface PresentAnswer {
   /**
-   * `made` now, or `kept` from before; `unchanged`: the state is the one that the caller knows; `no_tower`: the database has no user tower
-   * of the active version.
+   * `made` now, or `kept` from before; `unchanged`: the one that was kept is the one that the caller knows; `no_tower`: the database has no
+   * user tower of the active version.
    */
   readonly outcome: "made" | "kept" | "unchanged" | "no_tower" | "erased";
-  /** As in `RecommendationContext`; empty for an erased user. */
+  /** Names what the answer was made of, and the answer; empty for an erased user. */
   readonly state: string;
   /** `null` unless `made` or `kept`. */
   readonly answer: unknown;
@@ -100,7 +102,7 @@ export class Database {
   ): Promise<RecommendationContext> {
     const parameters = { cache_key: cacheKey, known_state: knownState };
     const row = await this.#rest.call("recommendation_context", parameters, { token }, signal) as Row | null;
-    if (row === null || typeof row !== "object" || typeof row.erased !== "boolean" || !("manifest_sha256" in row)) {
+    if (row === null || typeof row !== "object" || typeof row.erased !== "boolean" || !("as_of" in row)) {
       throw unavailable("recommendation_context answers with another shape: apply supabase/migrations");
     }
     const cached = row.cached as Row | null;
@@ -110,6 +112,7 @@ export class Database {
       manifestSha256: textOrNull(row.manifest_sha256),
       erased: row.erased,
       state: String(row.state),
+      asOf: String(row.as_of),
       cached: cached ? { answer: cached.answer, madeAt: String(cached.made_at) } : null,
       likes: textOrNull(row.likes),
       skips: textOrNull(row.skips),
@@ -142,9 +145,17 @@ export class Database {
     await this.#rest.call("keep_recommendations", { cache_key: cacheKey, state, answer }, { token }, signal);
   }
 
-  /** Writes a user's vector with the rights of the service. False for an erased user, or if `version` is not active any more. */
-  async writeUserEmbedding(user: string, version: number, embedding: string, signal: AbortSignal): Promise<boolean> {
-    const parameters = { user_id: user, model_version: version, embedding };
+  /**
+   * Writes a user's vector with the rights of the service, unless one of a history later than `asOf` is there already. False for an erased
+   * user, or if `version` is not active any more.
+   */
+  async writeUserEmbedding(
+    user: string,
+    { modelVersion, asOf }: Pick<RecommendationContext, "modelVersion" | "asOf">,
+    embedding: string,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const parameters = { user_id: user, model_version: modelVersion, embedding, as_of: asOf };
     return await this.#rest.call("write_user_embedding", parameters, "service", signal) === true;
   }
 }

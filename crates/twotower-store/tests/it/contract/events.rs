@@ -1,10 +1,11 @@
 //! What users did, and experiments.
 
-use super::{START_US, contract, model, promotion, user_id, video_id, with_videos};
+use super::{DAY_US, START_US, contract, model, promotion, user_id, video, video_id, with_videos};
 use std::time::Duration;
+use twotower_core::feature::Video;
 use twotower_store::{
-    Arm, ErasePlan, EventKind, EventPolicy, EventsRecorded, ExperimentUser, ModelState, NewEvent,
-    NewExperiment, Store, StoreError,
+    Arm, ArmOrigins, ErasePlan, EventKind, EventPolicy, EventsRecorded, ExperimentUser, ModelState,
+    NewEvent, NewExperiment, Store, StoreError,
 };
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ contract! {
     one_experiment_runs_at_a_time,
     a_switch_ends_an_experiment_and_says_so_again,
     an_experiment_counts_what_its_users_did,
+    an_event_belongs_to_the_experiment_that_ran_when_it_happened,
 }
 
 fn event(id: u128, kind: EventKind, video: u128) -> NewEvent {
@@ -208,7 +210,19 @@ async fn a_switch_ends_an_experiment_and_says_so_again(store: &Store) {
 }
 
 async fn an_experiment_counts_what_its_users_did(store: &Store) {
-    with_videos(store, 4).await;
+    // All were published three days ago.
+    let published = store
+        .time()
+        .await
+        .unwrap()
+        .before(Duration::from_hours(3 * 24));
+    let videos: Vec<Video> = (1..=4)
+        .map(|n| Video {
+            published_at_us: Some(published.us()),
+            ..video(n)
+        })
+        .collect();
+    store.write_videos(&videos).await.unwrap();
     with_models(store).await;
     let all = EventPolicy::All;
     // Before it began: not part of it.
@@ -216,7 +230,7 @@ async fn an_experiment_counts_what_its_users_did(store: &Store) {
     store.record_events(user_id(1), &early, all).await.unwrap();
     // All but nobody.
     let id = start(store, 1.0 - f64::EPSILON).await.unwrap();
-    let at_us = Some(START_US + 86_400_000_000 + 123_456);
+    let at_us = Some(published.us() + 4 * DAY_US);
     let view = |id, video, watched| NewEvent {
         watch_fraction: watched,
         ..event(id, EventKind::View, video)
@@ -225,26 +239,33 @@ async fn an_experiment_counts_what_its_users_did(store: &Store) {
         at_us,
         ..event(id, EventKind::Impression, video)
     };
+    let of = |version, event| NewEvent {
+        model_version: Some(version),
+        ..event
+    };
     let events = [
-        impression(2, 1),
-        impression(3, 1),
-        impression(4, 2),
+        of(2, impression(2, 1)),
+        of(2, impression(3, 1)),
+        of(1, impression(4, 2)),
         impression(5, 3),
         view(6, 1, Some(0.0)),
         view(7, 2, Some(0.5)),
         view(8, 2, None),
-        event(9, EventKind::Like, 3),
+        of(1, event(9, EventKind::Like, 3)),
         // Liked without having been shown.
         event(10, EventKind::Like, 4),
     ];
     store.record_events(user_id(1), &events, all).await.unwrap();
     let mut users = Vec::new();
     let mut collect = |user: ExperimentUser| users.push(user);
-    let coverage = store
+    let totals = store
         .for_each_experiment_user(id, Arm::Challenger, &mut collect)
         .await
         .unwrap();
+    let coverage = totals.coverage;
     assert_eq!((coverage.videos, coverage.catalogue), (3, 4));
+    // Of four impressions one names no version, and one the control's.
+    assert_eq!((totals.origins.named, totals.origins.others), (3, 1));
     assert_eq!(users.len(), 1);
     let user = users[0];
     assert_eq!((user.shown, user.clicked, user.liked), (3, 2, 1));
@@ -253,8 +274,58 @@ async fn an_experiment_counts_what_its_users_did(store: &Store) {
     // Only even videos have a maker.
     assert_eq!((user.with_maker, user.makers), (1, 1));
     assert_eq!(user.dated, 3);
-    assert!((user.age_days - 3.0).abs() < 1e-6, "{}", user.age_days);
+    assert!((user.age_days - 12.0).abs() < 1e-6, "{}", user.age_days);
     let mut nobody = |_: ExperimentUser| panic!("nobody is in the other arm");
     let control = store.for_each_experiment_user(id, Arm::Control, &mut nobody);
-    assert_eq!(control.await.unwrap().videos, 0);
+    let control = control.await.unwrap();
+    assert_eq!(control.coverage.videos, 0);
+    assert_eq!(control.origins, ArmOrigins::default());
+}
+
+/// What each user of the arm with everybody in it was shown, for each experiment.
+async fn shown(store: &Store, id: i64) -> Vec<u64> {
+    let mut shown = Vec::new();
+    let mut collect = |user: ExperimentUser| shown.push(user.shown);
+    let counted = store.for_each_experiment_user(id, Arm::Challenger, &mut collect);
+    counted.await.unwrap();
+    shown
+}
+
+async fn an_event_belongs_to_the_experiment_that_ran_when_it_happened(store: &Store) {
+    with_videos(store, 4).await;
+    with_models(store).await;
+    let (user, all) = (user_id(1), EventPolicy::All);
+    let first = start(store, 1.0 - f64::EPSILON).await.unwrap();
+    store.stop_experiment().await.unwrap();
+    let second = start(store, 1.0 - f64::EPSILON).await.unwrap();
+    let ran = store.experiments().await.unwrap();
+    let [of_second, of_first] = &ran[..] else {
+        panic!("two experiments: {ran:?}");
+    };
+    let ended = of_first.ended_at_us.unwrap();
+    let at = |id, at_us| NewEvent {
+        at_us,
+        ..event(id, EventKind::Impression, id)
+    };
+    // A device that was without a connection sends late what happened before either, in the first, and in the second.
+    let events = [
+        at(1, Some(of_first.started_at_us - DAY_US)),
+        at(2, Some(of_first.started_at_us)),
+        at(3, Some(of_second.started_at_us)),
+        at(4, None),
+    ];
+    let taken = store.record_events(user, &events, all).await.unwrap();
+    assert_eq!(taken, recorded(4, 0));
+    assert!(of_first.started_at_us < ended && ended <= of_second.started_at_us);
+    assert_eq!(shown(store, first).await, [1]);
+    assert_eq!(shown(store, second).await, [2]);
+    store.stop_experiment().await.unwrap();
+    // Nothing runs any more, and what comes late is still that of its time.
+    let events = [at(5, Some(of_second.started_at_us)), at(6, None)].map(|event| NewEvent {
+        video: video_id(1),
+        ..event
+    });
+    store.record_events(user, &events, all).await.unwrap();
+    assert_eq!(shown(store, second).await, [3]);
+    assert_eq!(store.count_events(Duration::ZERO).await.unwrap(), 6);
 }

@@ -108,6 +108,31 @@ async fn every_statement_runs_unchanged() {
         assert!(documented.contains(&statement), "{GUIDE} lacks {statement}");
     }
 
+    // The clean-up, where the application's likes have ids of users as text: old ones go unless their user has liked something lately.
+    let clean_up = STATEMENTS
+        .into_iter()
+        .find(|one| one.starts_with("DELETE FROM user_embeddings"));
+    connection
+        .execute(
+            "UPDATE user_embeddings SET updated_at = now() - interval '31 days';
+             DROP TABLE likes;
+             CREATE TABLE likes (user_id text, video_id uuid, created_at timestamptz DEFAULT now());
+             INSERT INTO likes VALUES ('00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000009')",
+        )
+        .await
+        .unwrap();
+    let clean_up = clean_up.unwrap();
+    let plan = format!("EXPLAIN {clean_up}");
+    let plan = connection.fetch_all(AssertSqlSafe(plan)).await.unwrap();
+    let plan: Vec<&str> = plan.iter().map(|row| row.get(0)).collect();
+    assert!(plan.concat().contains("hashed SubPlan"), "{plan:?}");
+    connection.execute(clean_up).await.unwrap();
+    let left = store
+        .read_fingerprints(VectorTable::Users, 1)
+        .await
+        .unwrap();
+    assert_eq!(left, [(users[1], 0)]);
+
     // The guide's policy alone, without ours, shows each user their own vector and nobody else's.
     connection
         .execute(

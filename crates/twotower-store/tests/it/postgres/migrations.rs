@@ -104,6 +104,74 @@ async fn a_second_migrator_waits_for_the_first() {
     assert_eq!(migrating.await.unwrap().unwrap(), all);
 }
 
+/// As the Python system makes them: no versions, and names of indexes that ours have, too.
+const OTHER_VECTORS: [(&str, &str); 2] = [
+    ("video_embeddings", "video_id"),
+    ("user_embeddings", "user_id"),
+];
+
+/// Tables of another system's would be taken for ours. Nothing is applied until they have made room, as the error says how, and they keep what
+/// they hold.
+#[tokio::test]
+async fn vectors_of_another_system_make_room_first() {
+    for tables in [&OTHER_VECTORS[..1], &OTHER_VECTORS[1..], &OTHER_VECTORS] {
+        let url = empty_postgres_url().await;
+        execute(&url, "CREATE EXTENSION vector").await;
+        for (table, id) in tables {
+            execute(
+                &url,
+                &format!(
+                    "CREATE TABLE {table} ({id} text PRIMARY KEY, embedding vector(2), updated_at timestamptz DEFAULT now());
+                     CREATE INDEX {table}_updated_at_idx ON {table} (updated_at);
+                     CREATE INDEX {table}_embedding_idx ON {table} USING hnsw (embedding vector_cosine_ops);
+                     ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+                     INSERT INTO {table} VALUES ('1', '[1, 0]')"
+                ),
+            )
+            .await;
+        }
+        let store = connect(&url).await;
+        let all = store.pending_migrations().await.unwrap();
+        let error = store.migrate().await.unwrap_err();
+        assert!(matches!(error, StoreError::OtherVectors { .. }), "{error}");
+        assert_eq!(store.pending_migrations().await.unwrap(), all);
+        // The statements of the message, to the letter.
+        let said = error.to_string();
+        let statements = said.split('`').nth(1).unwrap();
+        for (table, _) in OTHER_VECTORS {
+            let named = tables.iter().any(|(other, _)| *other == table);
+            assert_eq!(statements.contains(table), named, "{said}");
+        }
+        execute(&url, statements).await;
+        assert_eq!(store.migrate().await.unwrap(), all);
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        // As a push of the Supabase CLI leaves it, which stops at the first statement that needs versions.
+        let half_way = format!(
+            "DELETE FROM supabase_migrations.schema_migrations WHERE version >= '{TRIGGERS}';
+             DROP SCHEMA two_tower_python CASCADE; DROP TABLE video_embeddings, user_embeddings CASCADE;
+             CREATE TABLE video_embeddings (video_id text PRIMARY KEY, embedding vector(2), updated_at timestamptz);
+             INSERT INTO video_embeddings VALUES ('1', '[1, 0]');
+             CREATE TABLE user_embeddings (user_id text PRIMARY KEY, embedding vector(2), updated_at timestamptz);
+             INSERT INTO user_embeddings VALUES ('1', '[1, 0]')"
+        );
+        execute(&url, &half_way).await;
+        let said = store.migrate().await.unwrap_err().to_string();
+        execute(&url, said.split('`').nth(1).unwrap()).await;
+        let applied = store.migrate().await.unwrap();
+        assert_eq!(applied[0], "20261124000200");
+        assert_eq!(recorded(&mut connection).await, all);
+        for (table, _) in tables {
+            let count = format!("SELECT count(*) FROM two_tower_python.{table}");
+            let count: i64 = connection
+                .fetch_one(AssertSqlSafe(count))
+                .await
+                .unwrap()
+                .get(0);
+            assert_eq!(count, 1);
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_was_applied_before_a_failure_stays() {
     let url = empty_postgres_url().await;

@@ -348,13 +348,13 @@ async fn vectors_of_a_wrong_norm_are_counted() {
         &url,
         "ALTER TABLE user_embeddings DROP CONSTRAINT user_embeddings_embedding_check;
          INSERT INTO user_embeddings (user_id, model_version, embedding, fingerprint)
-         SELECT gen_random_uuid(), 1, vector::vector, 0 FROM unnest(ARRAY['[1, 1]', '[0, 1]', '[0, 0]', '[1, 0, 0]', '[3e38, 3e38]']) AS vector",
+         SELECT gen_random_uuid(), 1, vector::vector, 0 FROM unnest(ARRAY['[1, 1]', '[0, 1]', '[0, 0]', '[1, 0, 0]', '[3e38, 3e38]', '[1.0009, 0]', '[1.0011, 0]']) AS vector",
     )
     .await;
     let summary = store
         .summarize_vectors(VectorTable::Users, 1, 2)
         .await
         .unwrap();
-    assert_eq!((summary.rows, summary.wrong_dimension), (5, 1));
-    assert_eq!((summary.not_finite, summary.wrong_norm), (0, 3));
+    assert_eq!((summary.rows, summary.wrong_dimension), (7, 1));
+    assert_eq!((summary.not_finite, summary.wrong_norm), (0, 4));
 }

@@ -6,7 +6,7 @@ use super::stand_in::Place;
 use crate::database::{empty_postgres_url, execute, few_connections};
 use serde_json::json;
 use std::time::Duration;
-use twotower_store::Store;
+use twotower_store::{ErasePlan, Store};
 use uuid::Uuid;
 
 /// A row of `user` for each table that users may write into.
@@ -26,6 +26,14 @@ async fn rows_of(owner: &mut Person, user: Uuid) -> i64 {
     let count = ["likes", "skips", "recommendation_blocks"].map(rows);
     let count = owner.value(&count.join(" + ")).await.unwrap();
     count.as_i64().unwrap()
+}
+
+/// Waits until somebody waits for a lock of any kind.
+async fn somebody_waits_for_a_lock(owner: &mut Person) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while owner.value(waiting).await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Waits until somebody waits for an advisory lock.
@@ -121,6 +129,69 @@ async fn an_erasure_that_waits_keeps_nobody_else_waiting() {
     assert_eq!(erased.unwrap(), true);
     let timeout = owner.value("current_setting('lock_timeout')").await;
     assert_eq!(timeout.unwrap(), "0", "it is as it was before");
+}
+
+/// Nor one that meets a row which somebody else holds, be it of its own tables or one that a statement of the operator's wants.
+#[tokio::test]
+async fn an_erasure_that_meets_a_locked_row_keeps_nobody_else_waiting() {
+    let own = "SELECT FROM likes WHERE user_id = 'aaaaaaaa-0000-4000-8000-000000000000' FOR UPDATE";
+    for held in [own, "SELECT FROM profiles FOR UPDATE"] {
+        let url = circle(Place::Plain).await;
+        execute(
+            &url,
+            &format!("CREATE TABLE profiles (id uuid); INSERT INTO profiles VALUES ('{ANN}')"),
+        )
+        .await;
+        let mut holding = Person::owner(&url).await;
+        holding.run(&format!("BEGIN; {held}")).await.unwrap();
+        let store = Store::connect(&url, few_connections()).await.unwrap();
+        let plan = ErasePlan {
+            application_tables: true,
+            statements: vec!["DELETE FROM profiles WHERE id = $1".into()],
+        };
+        let mut watching = Person::owner(&url).await;
+        let others = async {
+            somebody_waits_for_a_lock(&mut watching).await;
+            let mut bob = Person::user(&url, BOB).await;
+            bob.run("SET statement_timeout = '5s'").await.unwrap();
+            for n in [1, 2, 9, 10] {
+                let like = format!(
+                    "INSERT INTO likes (user_id, video_id) VALUES ('{BOB}', '{}')",
+                    video(n)
+                );
+                bob.run(&like).await.unwrap();
+            }
+            holding.run("COMMIT").await.unwrap();
+        };
+        let (erased, ()) = tokio::join!(store.erase_user(ANN, &plan), others);
+        let erased = erased.unwrap();
+        assert_eq!((erased.likes, erased.statements), (2, vec![1]), "{held}");
+        assert_eq!(rows_of(&mut watching, ANN).await, 0);
+        let timeout = watching.value("current_setting('lock_timeout')").await;
+        assert_eq!(timeout.unwrap(), "0");
+    }
+}
+
+/// Who holds a row may want to write another one next, for which it would wait for the erasure, and the erasure for it.
+#[tokio::test]
+async fn an_erasure_between_two_statements_of_the_same_user_is_no_deadlock() {
+    let url = circle(Place::Plain).await;
+    let (mut ann, mut owner) = (Person::user(&url, ANN).await, Person::owner(&url).await);
+    let mut watching = Person::owner(&url).await;
+    ann.run("BEGIN; DELETE FROM likes").await.unwrap();
+    let erase = format!("(SELECT skips_deleted FROM twotower.erase_user('{ANN}'))");
+    let other = async {
+        somebody_waits_for_a_lock(&mut watching).await;
+        let skip = format!(
+            "INSERT INTO skips (user_id, video_id) VALUES ('{ANN}', '{}')",
+            video(9)
+        );
+        ann.run(&skip).await.unwrap();
+        ann.run("COMMIT").await.unwrap();
+    };
+    let (erased, ()) = tokio::join!(owner.value(&erase), other);
+    assert_eq!(erased.unwrap(), 2);
+    assert_eq!(rows_of(&mut owner, ANN).await, 0);
 }
 
 /// Ids that are text, some of them in capital letters.

@@ -62,7 +62,8 @@ pub(super) fn encoded(vector: &[f32]) -> String {
     )
 }
 
-fn ids(rows: &[Value]) -> Vec<u128> {
+/// Numbers of videos.
+pub(super) fn ids(rows: &[Value]) -> Vec<u128> {
     let id = |row: &Value| row["video_id"].as_str().unwrap().parse::<Uuid>().unwrap();
     rows.iter().map(|row| id(row).as_u128() & 0xffff).collect()
 }
@@ -107,10 +108,28 @@ async fn blocks_of_every_kind_hold() {
     for (kind, value, gone) in [
         ("video", video(12).to_string(), vec![12]),
         ("video", "no id".into(), vec![]),
+        // Each spelling of a UUID.
+        ("video", video(12).simple().to_string(), vec![12]),
+        ("video", video(12).braced().to_string(), vec![12]),
+        (
+            "video",
+            video(12).urn().to_string().to_uppercase(),
+            vec![12],
+        ),
+        (
+            "video",
+            "00000000000040008000-00000000000c".into(),
+            vec![12],
+        ),
+        ("video", format!(" {}", video(12)), vec![]),
         ("tag", "tagged".into(), vec![4, 6]),
         ("performer", "P".into(), vec![5]),
         ("genre", "genre 0".into(), vec![4, 6, 8, 10, 12]),
         ("maker", "maker 1".into(), vec![4, 7, 10]),
+        // White space around a name does not count, and there is no name without anything else.
+        ("tag", "\u{3000}tagged\t".into(), vec![4, 6]),
+        ("maker", "\u{a0}maker 1\n".into(), vec![4, 7, 10]),
+        ("genre", " ".into(), vec![]),
     ] {
         for query in [&all, popular] {
             let before = ids(&ann.rows(query).await.unwrap());
@@ -145,6 +164,37 @@ async fn the_stored_vector_counts_until_something_is_liked() {
     let written = service.value(&write(ANN, 7, &towards_8)).await.unwrap();
     assert_eq!(written, true);
     assert_eq!(ids(&ann.rows(first).await.unwrap()), [8]);
+    // One of an earlier history comes too late, but for what an update has written; none is of a moment to come.
+    let context = ann.value("recommendation_context()").await.unwrap();
+    let as_of = context["as_of"].as_str().unwrap();
+    let shifted = |vector: &[f32], shift: &str| {
+        let vector = encoded(vector);
+        format!(
+            "write_user_embedding('{ANN}', 7, '{vector}', '{as_of}'::timestamptz + interval '{shift}')"
+        )
+    };
+    let stored = format!(
+        "SELECT embedding::text AS vector, updated_at = '{as_of}'::timestamptz - interval '1 second' AS early, updated_at > now() AS late
+         FROM user_embeddings"
+    );
+    let late = shifted(&[-1.0, 0.0], "-1 second");
+    for (write, fingerprint, vector, early) in [
+        (&late, 0, "[-0.5,-0.8660254]", false),
+        (&late, 1, "[-1,0]", true),
+        (
+            &shifted(&towards_8, "1 year"),
+            0,
+            "[-0.5,-0.8660254]",
+            false,
+        ),
+    ] {
+        let by = format!("UPDATE user_embeddings SET fingerprint = {fingerprint}");
+        execute(&url, &by).await;
+        assert_eq!(service.value(write).await.unwrap(), true);
+        let kept = service.rows(&stored).await.unwrap();
+        let expected = json!({"vector": vector, "early": early, "late": false});
+        assert_eq!(kept, [expected]);
+    }
     // Of another version, nothing is kept.
     assert_eq!(
         service.value(&write(ANN, 6, &towards_8)).await.unwrap(),

@@ -118,6 +118,7 @@ async fn no_function_tells_of_somebody_else() {
         "twotower.present_answer(100, true, NULL, 'key', 'state')",
         "twotower.user_vector(7)",
         "twotower.caller_state(7)",
+        "twotower.caller_blocks()",
         "twotower.caller_vector(7, 2)",
         "twotower.blended_vector(7, 2)",
         "twotower.popular_videos()",

@@ -1,6 +1,6 @@
 //! Tables of the application's own whose ids are text.
 
-use super::functions::{circle, encoded, fill_circle};
+use super::functions::{circle, encoded, fill_circle, ids};
 use super::person::{ANN, BOB, Person, video};
 use super::stand_in::Place;
 use super::user_tower::mean_tower;
@@ -57,7 +57,7 @@ async fn told(url: &str) -> Vec<Value> {
             let like = format!("like_video('{}')", video(4));
             let unlike = format!("like_video('{}', false)", video(4));
             for call in [
-                "recommendation_context()",
+                "recommendation_context() - 'as_of'",
                 &like,
                 "recommendation_answer(100) #- '{answer,generated_at}'",
                 &unlike,
@@ -85,6 +85,57 @@ async fn they_are_told_the_same() {
         fill_circle(&url).await;
         for (found, expected) in told(&url).await.iter().zip(&expected) {
             assert_eq!(found, expected);
+        }
+    }
+}
+
+/// Those of tags and performers may be of any type, also of two on the two sides.
+#[tokio::test]
+async fn blocks_hold_whatever_ids_tags_and_performers_have() {
+    for (id, link, quoted) in [
+        ("bigint", "bigint", false),
+        ("integer", "bigint", false),
+        ("varchar(20)", "varchar(20)", true),
+        ("varchar(20)", "text", true),
+    ] {
+        let url = circle(Place::Plain).await;
+        let value = if quoted { "'one'" } else { "1" };
+        let mut owner = Person::owner(&url).await;
+        owner
+            .run(&format!(
+                "DROP TABLE video_tags, video_performers, tags, performers;
+                 CREATE TABLE tags (id {id} PRIMARY KEY, name text); CREATE TABLE performers (LIKE tags INCLUDING ALL);
+                 CREATE TABLE video_tags (video_id uuid, tag_id {link}, PRIMARY KEY (video_id, tag_id));
+                 CREATE TABLE video_performers (video_id uuid, performer_id {link});
+                 GRANT SELECT ON tags, performers, video_tags, video_performers TO authenticated;
+                 INSERT INTO tags VALUES ({value}, 'tagged'); INSERT INTO performers VALUES ({value}, 'P');
+                 INSERT INTO video_tags SELECT id, {value} FROM videos WHERE title IN ('video 4', 'video 6');
+                 INSERT INTO video_performers SELECT id, {value} FROM videos WHERE title = 'video 5'"
+            ))
+            .await
+            .unwrap();
+        let query = encoded(&[1.0, 0.0]);
+        for list in [
+            format!("recommend_videos(100, query => '{query}')"),
+            // By likes.
+            format!("similar_videos('{}', 100)", video(11)),
+        ] {
+            let mut ann = Person::user(&url, ANN).await;
+            let list = format!("SELECT * FROM {list}");
+            let before = ids(&ann.rows(&list).await.unwrap());
+            for (kind, name, blocked) in
+                [("tag", "tagged", vec![4, 6]), ("performer", "P", vec![5])]
+            {
+                let block = format!(
+                    "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES ('{ANN}', '{kind}', '{name}')"
+                );
+                ann.run(&block).await.unwrap();
+                let after = ids(&ann.rows(&list).await.unwrap());
+                let passes = |n: &u128| !blocked.contains(n);
+                let expected: Vec<u128> = before.iter().copied().filter(passes).collect();
+                assert_eq!(after, expected, "{id}, {link}, {kind}");
+                ann.run("DELETE FROM recommendation_blocks").await.unwrap();
+            }
         }
     }
 }

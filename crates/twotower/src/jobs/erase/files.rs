@@ -1,23 +1,33 @@
+use crate::import::{Value, values};
 use crate::jobs::{Interrupt, JobError};
 use anyhow::Context;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// Bytes looked at together.
 const CHUNK: usize = 1 << 20;
 
-/// Beginnings of files in which nothing can be found as they are: gzip, zstd, xz, bzip2, zip.
-const PACKED: [&[u8]; 5] = [
+/// Beginnings of files in which nothing can be found as they are: gzip, zstd, xz, bzip2, zip, LZ4, 7z.
+const PACKED: [&[u8]; 7] = [
     b"\x1f\x8b",
     b"\x28\xb5\x2f\xfd",
     b"\xfd7zXZ\0",
     b"BZh",
     b"PK\x03\x04",
+    b"\x04\x22\x4d\x18",
+    b"7z\xbc\xaf\x27\x1c",
 ];
+
+/// Beginning of the files of `pg_dump -Fc`, which are packed piece by piece.
+const DUMP: &[u8] = b"PGDMP";
+
+/// Beginning of Parquet files, which are packed piece by piece, too, and can be read. Exports of ours are.
+const PARQUET: &[u8] = b"PAR1";
 
 /// Where files were searched for an id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -39,7 +49,7 @@ pub struct SearchedFiles {
 pub struct FoundFile {
     /// File.
     pub path: PathBuf,
-    /// How the id is written in it: `text`, `digits` (text without hyphens), `bytes`.
+    /// How the id is written in it: `text`, `digits` (text without hyphens), `bytes`, or `id`, another id of which import makes this one.
     pub forms: BTreeSet<&'static str>,
 }
 
@@ -99,9 +109,11 @@ impl SearchedFiles {
             }
             // What is left of the chunk before may be the beginning of an id.
             let read = (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? as u64;
-            if bytes == 0 && PACKED.iter().any(|magic| buffer.starts_with(magic)) {
-                let reason = "is packed: unpack it and name it with --also".into();
-                self.not_searched.push((path.to_owned(), reason));
+            if bytes == 0 && buffer.starts_with(PARQUET) {
+                return self.parquet(path, file, needles, interrupt);
+            }
+            if let Some(reason) = unreadable(&buffer).filter(|_| bytes == 0) {
+                self.not_searched.push((path.to_owned(), reason.into()));
                 return Ok(());
             }
             bytes += read;
@@ -111,18 +123,80 @@ impl SearchedFiles {
             }
             buffer.drain(..buffer.len().saturating_sub(Needles::LONGEST - 1));
         }
+        self.add(path, bytes, forms);
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path, bytes: u64, forms: BTreeSet<&'static str>) {
         self.files += 1;
         self.bytes += bytes;
         if !forms.is_empty() {
             let path = path.to_owned();
             self.found.push(FoundFile { path, forms });
         }
+    }
+
+    /// Looks into the values of all columns.
+    fn parquet(
+        &mut self,
+        path: &Path,
+        file: File,
+        needles: &Needles,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<()> {
+        let bytes = file.metadata()?.len();
+        let (mut forms, mut is_user, mut buffer) = (BTreeSet::new(), false, Vec::new());
+        let read = values(file, &mut |value| {
+            match value {
+                Value::Bytes(bytes) => {
+                    buffer.extend_from_slice(bytes);
+                    // The end of one and the beginning of the next are no id.
+                    buffer.push(b'\n');
+                }
+                Value::User(user) => is_user |= user == needles.user,
+            }
+            if buffer.len() >= CHUNK {
+                forms.extend(needles.find(&buffer));
+                buffer.clear();
+            }
+            if interrupt.is_set() {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        if interrupt.is_set() {
+            return Err(JobError::Interrupted.into());
+        }
+        forms.extend(needles.find(&buffer));
+        if is_user && forms.is_empty() {
+            forms.insert("id");
+        }
+        if let Err(error) = read {
+            let reason = format!("is a Parquet file that cannot be read to its end: {error}");
+            self.not_searched.push((path.to_owned(), reason));
+            if forms.is_empty() {
+                return Ok(());
+            }
+        }
+        self.add(path, bytes, forms);
         Ok(())
     }
 }
 
+/// Why nothing can be found in a file that begins so, if that is the case.
+fn unreadable(beginning: &[u8]) -> Option<&'static str> {
+    if beginning.starts_with(DUMP) {
+        return Some(
+            "is a dump in a format of pg_dump's own: make text of it (`pg_restore -f FILE DUMP`) and name that with --also",
+        );
+    }
+    let packed = PACKED.iter().any(|magic| beginning.starts_with(magic));
+    packed.then_some("is packed: unpack it and name it with --also")
+}
+
 /// An id as files may hold it.
 struct Needles {
+    user: Uuid,
     text: String,
     digits: String,
     bytes: [u8; 16],
@@ -134,6 +208,7 @@ impl Needles {
 
     fn new(user: Uuid) -> Self {
         Self {
+            user,
             text: user.hyphenated().to_string(),
             digits: user.simple().to_string(),
             bytes: *user.as_bytes(),
@@ -208,7 +283,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_looked_into_is_said() {
-        assert_eq!(found_in(b"\x1f\x8b\x08..."), (vec![], 1));
+        for unreadable in [
+            b"\x1f\x8b\x08...".as_slice(),
+            b"\x04\x22\x4d\x18\x64\x40\xa7",
+            b"PGDMP\x01\x0e\x00",
+            b"PAR1 and no more",
+        ] {
+            assert_eq!(found_in(unreadable), (vec![], 1), "{unreadable:?}");
+        }
         let missing = PathBuf::from("no/such/log");
         let error = search(Uuid::nil(), &[missing], &Interrupt::default()).unwrap_err();
         assert!(format!("{error:#}").contains("no/such/log"), "{error:#}");

@@ -2,13 +2,17 @@ use anyhow::Context;
 use serde::Serialize;
 use std::fmt;
 use twotower_core::ab_test::{Difference, Estimate, RatioSums, SampleRatio};
-use twotower_store::{Arm, ArmCoverage, ExperimentRecord, ExperimentUser, Store};
+use twotower_store::{Arm, ArmCoverage, ArmOrigins, ExperimentRecord, ExperimentUser, Store};
 
 /// Below this chance a difference is told.
 const SIGNIFICANT: f64 = 0.05;
 
 /// The difference, relative to the control, for which the users needed are given.
 const RELATIVE: f64 = 0.05;
+
+/// Of the impressions that name a version, the part that may name another one than the arm's: lists that were made before the experiment began
+/// are shown a little longer.
+const STRAY_PERCENT: u64 = 1;
 
 /// What is compared. Each is a ratio of sums over users, of what they were shown at least once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -54,6 +58,8 @@ pub struct ArmReport {
     pub shown: u64,
     /// Distinct videos shown, and those in the catalogue.
     pub coverage: ArmCoverage,
+    /// Impressions that name a version, and those that name another one.
+    pub origins: ArmOrigins,
 }
 
 /// What an experiment has shown so far.
@@ -118,7 +124,7 @@ async fn arm(
             sums.push(numerator, denominator);
         }
     };
-    let coverage = store
+    let totals = store
         .for_each_experiment_user(experiment.id, arm, &mut each)
         .await?;
     let version = match arm {
@@ -130,7 +136,8 @@ async fn arm(
         version,
         users,
         shown,
-        coverage,
+        coverage: totals.coverage,
+        origins: totals.origins,
     };
     Ok((report, sums))
 }
@@ -199,9 +206,23 @@ impl MetricReport {
     }
 }
 
+impl ArmReport {
+    /// Whether so much of what the arm was shown came from another version that it is not the arm's.
+    fn is_mixed(&self) -> bool {
+        let ArmOrigins { named, others } = self.origins;
+        others * 100 > named * STRAY_PERCENT
+    }
+}
+
 impl Report {
-    /// What is wrong with the split, if something is: then nothing below it should be believed.
+    /// What is wrong with the arms, if something is: then nothing below it should be believed.
     pub fn warning(&self) -> Option<String> {
+        let mixed = self.arms.iter().filter(|arm| arm.is_mixed()).map(mixed);
+        let warnings: Vec<String> = self.split().into_iter().chain(mixed).collect();
+        (!warnings.is_empty()).then(|| warnings.join("; "))
+    }
+
+    fn split(&self) -> Option<String> {
         let ratio = self.sample_ratio.filter(SampleRatio::is_suspicious)?;
         let [control, challenger] = &self.arms;
         Some(format!(
@@ -213,4 +234,13 @@ impl Report {
             1.0 / ratio.p_value.max(1e-300)
         ))
     }
+}
+
+fn mixed(arm: &ArmReport) -> String {
+    let ArmOrigins { named, others } = arm.origins;
+    format!(
+        "{others} of {named} impressions of the {} name another version than {}: a server that cannot read the files of that one answers its users \
+         by the active one, so that differences below are smaller than they are (`twotower doctor --only server-current`)",
+        arm.arm, arm.version
+    )
 }

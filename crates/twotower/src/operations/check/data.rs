@@ -5,15 +5,23 @@ use super::finding::judged;
 use super::round::Round;
 use crate::config::Checks;
 use crate::jobs::MINIMUM_LIKES;
-use twotower_store::Store;
 use twotower_store::inspection::DataFacts;
+use twotower_store::{Store, StoreError};
 
 pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Option<Finding> {
     let check = "data-sufficiency";
     if !round.wants(check) {
         return None;
     }
-    let facts = store.data_facts(&round.place.config.source);
+    let source = &round.place.config.source;
+    // What `serve` would refuse to start with.
+    if let Ok(Err(error @ StoreError::Source { .. })) =
+        round.within(store.with_source(source)).await
+    {
+        let fix = "mend that SELECT: `twotower serve` does not start with it";
+        return Some(Finding::failed(check, error.to_string(), fix));
+    }
+    let facts = store.data_facts(source);
     Some(match round.within(facts).await {
         Ok(Ok(facts)) => judge(&facts, round.checks()),
         Ok(Err(error)) => Finding::unseen(check, &error),

@@ -128,6 +128,10 @@ async fn connect(round: &Round<'_>) -> Result<Store, Finding> {
 fn remedy(error: &StoreError) -> &'static str {
     match error {
         StoreError::Url(_) | StoreError::Insecure { .. } => "set DATABASE_URL",
+        error if error.is_certificate() => {
+            "if the server's certificate is of an authority of its own, as those of Supabase are, download that authority's and add \
+             `?sslrootcert=FILE` to DATABASE_URL; otherwise look whether the address names the host that the certificate is for"
+        }
         _ => {
             "try `psql \"$DATABASE_URL\" -c 'select 1'`; look whether DATABASE_URL is right and the server is up"
         }

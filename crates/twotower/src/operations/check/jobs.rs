@@ -193,7 +193,7 @@ fn slow(runs: &[RunRecord], now_us: i64, bound_minutes: u32) -> Finding {
         "the last update {words} {}, less than {bound_minutes} min is expected",
         span(took)
     );
-    let fix = "look at its log for the step that takes long; then `twotower maintain`, more `index_memory_mb`, or a faster database";
+    let fix = "look at its log for the step that takes long; then `twotower maintain --now`, more `index_memory_mb`, or a faster database";
     judged(
         check,
         took < i64::from(bound_minutes) * MINUTE_US,

@@ -9,6 +9,7 @@ use super::round::Round;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::time::Duration;
+use twotower_store::model_storage::{StorageError, supabase_secret_key};
 
 /// Between the two looks of which the difference is taken.
 const APART: Duration = Duration::from_secs(2);
@@ -42,14 +43,18 @@ pub(super) async fn examine(round: &Round<'_>) -> Option<Finding> {
         Err(why) => Finding::skipped(
             check,
             format!("the metrics {why}"),
-            "correct `database_metrics` of section [checks]",
+            "correct `database_metrics` of section [checks], or the environment",
         ),
     })
 }
 
 async fn look(round: &Round<'_>, url: String) -> Result<Processors, String> {
     let deadline = round.step();
-    let request = Request::Get(authorization(&url));
+    let authorization = authorization(&url, |name| std::env::var(name).ok());
+    let request = match authorization {
+        Ok(authorization) => Request::Get(authorization),
+        Err(error) => return Err(format!("of a project cannot be asked for: {error}")),
+    };
     let answer = round.blocking(move || ask(&url, &request, deadline)).await;
     match answer {
         Ok(Ok(Answer {
@@ -62,18 +67,18 @@ async fn look(round: &Round<'_>, url: String) -> Result<Processors, String> {
 }
 
 /// A project gives its metrics to its secret key alone; the key goes nowhere else.
-fn authorization(url: &str) -> Option<String> {
-    let host = url.strip_prefix("https://")?.split('/').next()?;
+fn authorization(
+    url: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<String>, StorageError> {
+    let host = url.strip_prefix("https://").unwrap_or_default();
+    let host = host.split('/').next().unwrap_or_default();
     if !host.ends_with(".supabase.co") {
-        return None;
+        return Ok(None);
     }
-    let key = ["SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"]
-        .into_iter()
-        .find_map(|name| std::env::var(name).ok().filter(|key| !key.is_empty()))?;
-    Some(format!(
-        "Basic {}",
-        STANDARD.encode(format!("service_role:{key}"))
-    ))
+    let key = supabase_secret_key(variable)?;
+    let basic = STANDARD.encode(format!("service_role:{key}"));
+    Ok(Some(format!("Basic {basic}")))
 }
 
 /// Seconds of all processors together since they were started.
@@ -114,7 +119,7 @@ fn judge(first: &Processors, second: &Processors, bound: u32) -> Finding {
         "the processors of the database's machine are {busy:.0} % busy, less than {bound} % is expected"
     );
     let fix = "find what runs (`select pid, now() - query_start, left(query, 80) from pg_stat_activity where state = 'active' order by 2 desc`); \
-               then `twotower maintain`, or a larger machine";
+               then `twotower maintain --now`, or a larger machine";
     judged(check, busy < f64::from(bound), evidence, fix)
 }
 
@@ -146,12 +151,32 @@ mod tests {
 
     #[test]
     fn a_projects_key_goes_to_the_project_alone() {
+        let keys = |name: &str| {
+            let set = name == "SUPABASE_SECRET_KEYS";
+            set.then(|| r#"{"default": "sb_secret_a"}"#.to_owned())
+        };
         for url in [
             "http://127.0.0.1:9100/metrics",
             "https://a.supabase.co.example.com/x",
             "http://a.supabase.co/x",
         ] {
-            assert_eq!(authorization(url), None, "{url}");
+            assert_eq!(authorization(url, keys).unwrap(), None, "{url}");
         }
+        let metrics = "https://a.supabase.co/customer/v1/privileged/metrics";
+        let of = |name: &'static str, text: &'static str| {
+            authorization(metrics, move |asked| {
+                (asked == name).then(|| text.to_owned())
+            })
+        };
+        let expected = format!("Basic {}", STANDARD.encode("service_role:sb_secret_a"));
+        for (name, text) in [
+            ("SUPABASE_SECRET_KEYS", r#"{"default": "sb_secret_a"}"#),
+            ("SUPABASE_SECRET_KEY", "sb_secret_a"),
+            ("SUPABASE_SERVICE_ROLE_KEY", "sb_secret_a"),
+        ] {
+            assert_eq!(of(name, text).unwrap(), Some(expected.clone()), "{name}");
+        }
+        let said = of("OTHER", "x").unwrap_err().to_string();
+        assert!(said.contains("SUPABASE_SECRET_KEYS"), "{said}");
     }
 }

@@ -292,14 +292,21 @@ async fn refused(
     let mut reasons = None;
     if let Some(candidate) = candidate {
         let verdict = store.model_details(candidate.version).await?.verdict;
-        let verdict = verdict.and_then(|verdict| serde_json::from_value::<Verdict>(verdict).ok());
-        if let Some(verdict) = verdict.filter(|verdict| !verdict.passed()) {
-            let words: Vec<_> = verdict
-                .refusals()
-                .map(|check| check.words.clone())
-                .collect();
-            reasons = Some((candidate.version, words.join("; ")));
-        }
+        reasons = match verdict.map(serde_json::from_value::<Verdict>) {
+            Some(Ok(verdict)) if !verdict.passed() => {
+                let words: Vec<_> = verdict
+                    .refusals()
+                    .map(|check| check.words.clone())
+                    .collect();
+                Some((candidate.version, words.join("; ")))
+            }
+            // As `models promote` takes it.
+            Some(Err(error)) => Some((
+                candidate.version,
+                format!("what the gate said cannot be read ({error})"),
+            )),
+            _ => None,
+        };
     }
     let fix = |version| {
         format!(

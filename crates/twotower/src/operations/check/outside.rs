@@ -101,6 +101,11 @@ async fn edge_function(round: &Round<'_>) -> Finding {
         .blocking(move || ask(&url, &Request::Post("{}"), deadline))
         .await;
     match answer {
+        // Who answers by a server needs no function, though models may lie in the project.
+        Ok(Ok(answer)) if answer.status == 404 && round.checks().server.is_some() => {
+            let why = "is not deployed; `server` of section [checks] says that a server answers";
+            Finding::skipped(check, why, "")
+        }
         Ok(Ok(answer)) => judge(answer.status, answer.took, round.checks().latency_ms),
         Ok(Err(error)) => Finding::failed(check, format!("does not answer: {error}"), deploy),
         Err(_) => Finding::failed(check, "does not answer in time", deploy),

@@ -1,8 +1,9 @@
-//! Upkeep: the command of that name. Outside of its window it does nothing, unless it is to work now, and the run says that nothing was
-//! done.
+//! Upkeep: the command of that name, then pruning, so that what is kept for so many days goes on its day where no training does it. Outside of
+//! the window it does nothing, unless it is to work now, and the run says that nothing was done.
 
 use super::Outcome;
 use super::error::RunError;
+use super::prune::prune_after;
 use super::steps::{Steps, Waiting};
 use crate::config::Config;
 use serde_json::Value;
@@ -17,8 +18,15 @@ pub(super) async fn maintain(
     } else {
         &["maintain"]
     };
-    let maintained = steps.step(words, Waiting::Attempts).await?;
-    outcome(&maintained, config)
+    let maintained = steps.step(words, Waiting::Attempts).await;
+    let outcome = maintained.and_then(|maintained| outcome(&maintained, config));
+    match outcome {
+        // A table that no upkeep can be done on keeps nothing else from going.
+        Ok(Outcome::Done) | Err(RunError::Failed { code: Some(1), .. }) => {
+            prune_after(steps, outcome).await
+        }
+        outcome => outcome,
+    }
 }
 
 fn outcome(maintained: &Value, config: &Config) -> Result<Outcome, RunError> {

@@ -1,13 +1,15 @@
 //! Retraining: train → evaluate → load → publish → promote → prune.
 //!
 //! Loading asks the quality gate and leaves readers with what they see, so that a model that is refused is not published, and one that
-//! other machines are to serve is in the storage before the database names it.
+//! other machines are to serve is in the storage before the database names it. Pruning is owed whatever becomes of the model: what is kept
+//! for so many days, and no longer, does not wait for one that passes.
 
 mod progress;
 
 use super::Outcome;
 use super::error::RunError;
 use super::patience::Patience;
+use super::prune::prune_after;
 use super::steps::{Steps, Waiting};
 use super::update::is_held;
 use crate::config::Config;
@@ -35,6 +37,13 @@ pub(super) async fn retrain(
         progress,
     };
     let outcome = retraining.run().await;
+    let outcome = match outcome {
+        // The model has ended it before its last step. A step that failed leaves that one to the run that goes on there.
+        Ok(Outcome::NothingNew(_)) | Err(RunError::Refused { .. } | RunError::Decided { .. }) => {
+            prune_after(steps, outcome).await
+        }
+        outcome => outcome,
+    };
     let over = match &outcome {
         Ok(_) | Err(RunError::Refused { .. } | RunError::Decided { .. }) => true,
         Err(_) => false,

@@ -1,7 +1,9 @@
+mod of_user;
+
+pub(in crate::serve) use of_user::{Found, Made, Making, UserAnswers};
+
 use super::answer::Answer;
-use super::query::Query;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use twotower_store::UserChangeKey;
@@ -16,9 +18,6 @@ const MAX_BYTES: usize = 128 << 20;
 
 /// Of a user besides their answers: entries of the tables, and what allocation adds.
 const BYTES_PER_USER: usize = 512;
-
-/// Answers to different queries that are kept of one user.
-const QUERIES_PER_USER: usize = 4;
 
 /// Whose answers. Two users never share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,31 +58,6 @@ struct Entry {
     asked: Instant,
 }
 
-/// The answers of one user. Whoever makes a new one holds the lock, so that requests at the same time make it once.
-#[derive(Debug, Default)]
-pub(in crate::serve) struct UserAnswers {
-    kept: Mutex<Vec<Kept>>,
-    /// Of what is kept; apart, since making an answer holds the lock for long.
-    bytes: AtomicUsize,
-}
-
-/// What an answer was made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::serve) struct Made {
-    /// Of which view: model, catalogue and popularity.
-    pub(in crate::serve) snapshot: u64,
-    /// A hash of what the user has liked, skipped and blocked.
-    pub(in crate::serve) state: u64,
-}
-
-#[derive(Debug)]
-struct Kept {
-    query: Query,
-    made: Made,
-    at: Instant,
-    answer: Answer,
-}
-
 impl AnswerCache {
     /// Keeps answers for so long; not at all if that is 0.
     pub(in crate::serve) fn new(keep: Duration) -> Self {
@@ -112,8 +86,15 @@ impl AnswerCache {
         answers
     }
 
+    /// Keeps the answer that was to be made for a user, and drops those of others if there is no room.
+    pub(in crate::serve) fn put(&self, subject: &Subject, mut making: Making, answer: &Answer) {
+        if let Some(answers) = making.settle(Some(answer.clone())) {
+            self.weigh(subject, &answers);
+        }
+    }
+
     /// Counts what `answers` take by now, and drops those of others if that is too much.
-    pub(in crate::serve) fn weigh(&self, subject: &Subject, answers: &Arc<UserAnswers>) {
+    fn weigh(&self, subject: &Subject, answers: &Arc<UserAnswers>) {
         let mut dropped = Vec::new();
         let mut users = self.lock();
         let Users {
@@ -127,7 +108,7 @@ impl AnswerCache {
             return;
         };
         *bytes -= entry.bytes;
-        entry.bytes = BYTES_PER_USER + answers.bytes.load(Ordering::Relaxed);
+        entry.bytes = BYTES_PER_USER + answers.bytes();
         *bytes += entry.bytes;
         users.make_room(self.max_bytes, &mut dropped);
     }
@@ -214,62 +195,13 @@ impl Users {
     }
 }
 
-impl UserAnswers {
-    /// The answer to `query` made of the same, or the one that `make` makes now.
-    pub(in crate::serve) fn get_or_make(
-        &self,
-        query: &Query,
-        made: Made,
-        keep: Duration,
-        make: impl FnOnce() -> Answer,
-    ) -> Answer {
-        let mut kept = self.lock();
-        kept.retain(|kept| kept.at.elapsed() < keep);
-        if let Some(kept) = kept
-            .iter()
-            .find(|kept| kept.made == made && kept.query == *query)
-        {
-            return kept.answer.again();
-        }
-        let answer = make();
-        kept.retain(|kept| kept.query != *query);
-        if kept.len() == QUERIES_PER_USER {
-            kept.remove(0);
-        }
-        kept.push(Kept {
-            query: query.clone(),
-            made,
-            at: Instant::now(),
-            answer: answer.clone(),
-        });
-        let bytes = kept.iter().map(Kept::bytes).sum();
-        self.bytes.store(bytes, Ordering::Relaxed);
-        answer
-    }
-
-    /// The latest answer to `query`, whatever it was made of.
-    pub(in crate::serve) fn stale(&self, query: &Query, keep: Duration) -> Option<Answer> {
-        self.lock()
-            .iter()
-            .find(|kept| kept.query == *query && kept.at.elapsed() < keep)
-            .map(|kept| kept.answer.stale())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
-        // Nothing is left half done by a panic: entries are pushed whole.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Kept {
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.query.bytes() + self.answer.bytes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::recommendations::query::Query;
+    use crate::serve::timing::Timing;
+    use futures_util::FutureExt;
+    use std::pin::pin;
 
     const KEEP: Duration = Duration::from_mins(5);
     const MADE: Made = Made {
@@ -291,20 +223,28 @@ mod tests {
     /// Asks as user `n` for videos with this tag; whether the answer was kept from before.
     fn ask(cache: &AnswerCache, n: u128, tag: &str, title: &str) -> bool {
         let answers = cache.of(subject(n));
-        let answer = answers.get_or_make(&query(tag), MADE, KEEP, || Answer::of_titles(&[title]));
-        cache.weigh(&subject(n), &answers);
-        answer.cached
+        match find(&answers, tag) {
+            Found::Kept(answer) => answer.cached,
+            Found::Missing(making) => {
+                cache.put(&subject(n), making, &Answer::of_titles(&[title]));
+                false
+            }
+        }
+    }
+
+    /// Of what nobody makes at the moment.
+    fn find(answers: &Arc<UserAnswers>, tag: &str) -> Found {
+        let (query, timing) = (query(tag), Timing::default());
+        let found = answers.find(&query, MADE, KEEP, &timing);
+        found.now_or_never().expect("somebody makes it")
     }
 
     /// What really is in there.
     fn held(cache: &AnswerCache) -> usize {
         let users = cache.lock();
         let entries = users.by_subject.values();
-        let answers = entries.flat_map(|entry| {
-            let kept = entry.answers.lock();
-            kept.iter().map(Kept::bytes).collect::<Vec<_>>()
-        });
-        answers.sum::<usize>() + BYTES_PER_USER * users.by_subject.len()
+        let answers: usize = entries.map(|entry| entry.answers.counted()).sum();
+        answers + BYTES_PER_USER * users.by_subject.len()
     }
 
     #[test]
@@ -343,16 +283,32 @@ mod tests {
     #[test]
     fn what_was_dropped_meanwhile_stays_dropped() {
         let cache = AnswerCache::new(KEEP);
+        let making = |answers: &Arc<UserAnswers>| match find(answers, "a") {
+            Found::Missing(making) => making,
+            Found::Kept(answer) => panic!("{answer:?}"),
+        };
         let answers = cache.of(subject(1));
+        let begun = making(&answers);
         cache.drop_user(&subject(1));
-        answers.get_or_make(&query("a"), MADE, KEEP, || Answer::of_titles(&["t"]));
-        cache.weigh(&subject(1), &answers);
+        cache.put(&subject(1), begun, &Answer::of_titles(&["t"]));
         assert_eq!((cache.len(), cache.lock().bytes), (0, 0));
         assert!(cache.of(subject(1)).stale(&query("a"), KEEP).is_none());
         // Nor is another's entry charged for it.
         let bytes = cache.lock().bytes;
         cache.weigh(&subject(1), &answers);
         assert_eq!(cache.lock().bytes, bytes);
+        // Who came before the drop may get it; who comes afterwards neither gets it nor waits for it.
+        let (before, timing) = (cache.of(subject(2)), Timing::default());
+        let begun = making(&before);
+        let query = query("a");
+        let mut waiting = pin!(before.find(&query, MADE, KEEP, &timing));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        cache.drop_all();
+        let begun_after = making(&cache.of(subject(2)));
+        cache.put(&subject(2), begun, &Answer::of_titles(&["of before"]));
+        assert!(matches!(waiting.now_or_never(), Some(Found::Kept(_))));
+        drop(begun_after);
+        making(&cache.of(subject(2)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::cache::Subject;
 use crate::serve::router::App;
 use arc_swap::ArcSwapOption;
 use std::time::Duration;
-use twotower_store::{StoreKind, UserChange, UserChangeHasher, UserChanges};
+use twotower_store::{InteractionKind, StoreKind, UserChange, UserChangeHasher, UserChanges};
 use uuid::Uuid;
 
 /// Between tries to listen while the database does not answer.
@@ -76,7 +76,7 @@ async fn begin(app: &App) -> Option<UserChanges> {
                 if !std::mem::replace(&mut told, true) {
                     tell_of_silence(app);
                 }
-                if app.store.kind() == StoreKind::Sqlite {
+                if app.store.kind() == StoreKind::Sqlite || keeps_its_own(app) {
                     return None;
                 }
                 // The database may just have been too busy to tell in time, or get its triggers, or another server comes behind its address.
@@ -94,7 +94,22 @@ async fn begin(app: &App) -> Option<UserChanges> {
     }
 }
 
+/// Whether the application writes likes or skips into tables of its own, of which nobody tells.
+fn keeps_its_own(app: &App) -> bool {
+    app.store.reads_elsewhere(InteractionKind::Like)
+        || app.store.reads_elsewhere(InteractionKind::Skip)
+}
+
 fn tell_of_silence(app: &App) {
+    if keeps_its_own(app) {
+        if app.sources.has_replica() {
+            tracing::warn!(
+                "section [source] reads likes or skips from the application's own tables, which pass on no word of changes: the replica is \
+                 read only while the primary is away"
+            );
+        }
+        return;
+    }
     tracing::info!(
         "this database passes on no word of changes; answers are forgotten when they are asked for or grow old"
     );

@@ -4,12 +4,13 @@ use super::explain;
 use super::explore;
 use super::policy::Policy;
 use super::query::Query;
+use super::spread::{Pool, Spread};
 use crate::config::{Choice, Conditions, Range};
 use crate::serve::snapshot::Snapshot;
 use std::time::SystemTime;
 use twotower_core::index::Filter;
 use twotower_core::kernel;
-use twotower_core::recommend::{Cap, Diversity, Scored, diversify};
+use twotower_core::recommend::Scored;
 use twotower_store::{Block, BlockKind, UserState};
 use uuid::Uuid;
 
@@ -18,10 +19,6 @@ const LONG_HISTORY: usize = 4000;
 
 /// So many questions of a filter are asked one by one; with more of them all videos that pass are found at once.
 const ASKED_ONE_BY_ONE: usize = 1 << 14;
-
-/// Candidates for each place of a diverse list, and their bounds.
-const CANDIDATES_PER_PLACE: usize = 8;
-const CANDIDATES: std::ops::RangeInclusive<usize> = 100..=1000;
 
 /// Where a ranking comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +77,7 @@ impl Person {
         let blocked = state
             .blocks
             .iter()
-            .filter(|block| block.kind == BlockKind::Video)
-            .filter_map(|block| block.value.parse().ok())
+            .filter_map(Block::video)
             .filter_map(|video| snapshot.videos.position(video));
         Self {
             likes: snapshot.videos.positions(&state.likes),
@@ -149,16 +145,30 @@ pub(in crate::serve) fn is_slow(
     query: &Query,
     policy: &Policy,
 ) -> bool {
+    let by_vector = goes_by_vector(snapshot, state);
+    state.likes.len() > LONG_HISTORY || snapshot.is_slow(by_vector, asks(state, query, policy))
+}
+
+/// Of what [`rank`] goes by, besides the user's state.
+pub(in crate::serve) fn revision(snapshot: &Snapshot, state: &UserState) -> u64 {
+    if goes_by_vector(snapshot, state) {
+        snapshot.revision
+    } else {
+        snapshot.popular_revision
+    }
+}
+
+/// Whether [`rank`] goes by a vector of the user, and not by what everybody likes.
+fn goes_by_vector(snapshot: &Snapshot, state: &UserState) -> bool {
     // The first of them is known but for a rare one.
     let is_known = |videos: &[Uuid]| {
         let mut videos = videos.iter();
         videos.any(|&video| snapshot.videos.position(video).is_some())
     };
-    let by_vector = is_known(&state.likes) || is_known(&state.skips);
-    state.likes.len() > LONG_HISTORY || snapshot.is_slow(by_vector, asks(state, query, policy))
+    snapshot.model.is_some() && (is_known(&state.likes) || is_known(&state.skips))
 }
 
-/// Whether [`rank_similar`] does.
+/// Whether [`rank_similar`] takes so long.
 pub(in crate::serve) fn is_slow_similar(
     snapshot: &Snapshot,
     state: &UserState,
@@ -254,59 +264,18 @@ fn choose(
     query: &Query,
     policy: &Policy,
 ) -> Ranking {
-    let rules = &policy.rules;
-    let videos = &snapshot.videos;
-    let makers = |item: u32| videos.makers(item);
-    let performers = |item: u32| videos.performers(item);
-    let mut caps: Vec<Cap<'_>> = Vec::new();
-    if rules.max_per_maker > 0 {
-        caps.push(Cap {
-            most: rules.max_per_maker,
-            groups: &makers,
-        });
-    }
-    if rules.max_per_performer > 0 {
-        caps.push(Cap {
-            most: rules.max_per_performer,
-            groups: &performers,
-        });
-    }
-    // Without a model there are no vectors to tell videos apart by.
-    let strength = match snapshot.model {
-        Some(_) => query.diversity,
-        None => 0.0,
-    };
-    let plain = strength == 0.0 && caps.is_empty();
-    let wanted = if plain {
-        query.limit
-    } else {
-        (query.limit * CANDIDATES_PER_PLACE).clamp(*CANDIDATES.start(), *CANDIDATES.end())
-    };
-
     let mut exclude = eligible.exclude.clone();
     exclude.push(skips);
-    let (origin, mut candidates) = match vector {
-        Some(vector) => (
-            Origin::TwoTower,
-            snapshot.search(vector, wanted, &exclude, &eligible.filter),
-        ),
-        None => (
-            Origin::Popular,
-            snapshot.most_liked(wanted, &exclude, &eligible.filter),
-        ),
+    let pool = Pool {
+        snapshot,
+        vector,
+        exclude,
+        filter: &eligible.filter,
     };
-    let found = candidates.len();
-    let good_enough = |scored: &Scored| query.min_score.is_none_or(|least| scored.score >= least);
-    candidates.retain(good_enough);
-    let mut below_min_score = candidates.len() < found;
-
-    let diversity = Diversity {
-        strength,
-        caps: &caps,
-    };
-    let chosen = diversify(&candidates, query.limit, diversity, |item| {
-        snapshot.vector(item).unwrap_or_default()
-    });
+    let Spread {
+        chosen,
+        mut below_min_score,
+    } = pool.spread(query, &policy.rules);
     let why = |scored, why| Pick { scored, why };
     let mut picks: Vec<Pick> = chosen
         .into_iter()
@@ -329,7 +298,7 @@ fn choose(
             })
             .collect();
         let found = skipped.len();
-        skipped.retain(good_enough);
+        skipped.retain(|scored| query.min_score.is_none_or(|least| scored.score >= least));
         below_min_score |= skipped.len() < found;
         skipped.sort_unstable_by(Scored::best_first);
         skipped.dedup_by_key(|scored| scored.item);
@@ -338,7 +307,10 @@ fn choose(
         picks.extend(skipped.map(|scored| why(scored, Why::SkippedBefore)));
     }
     Ranking {
-        origin,
+        origin: match vector {
+            Some(_) => Origin::TwoTower,
+            None => Origin::Popular,
+        },
         vector: vector.map(<[f32]>::to_vec),
         picks,
         below_min_score,

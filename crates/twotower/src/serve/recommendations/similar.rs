@@ -88,7 +88,7 @@ pub(in crate::serve) async fn similar(
     };
     let slow = rank::is_slow_similar(&snapshot, &state, &query, &app.policy);
     let shared = Arc::clone(&app);
-    let answer = ranked(&app, &timing, slow, move || {
+    let answer = ranked(&app.scoring, &timing, slow, move || {
         let ranking = rank::rank_similar(&snapshot, position, &state, &query, &shared.policy);
         SimilarVideos {
             video_id: video,

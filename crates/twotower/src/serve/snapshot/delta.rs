@@ -42,7 +42,8 @@ pub(super) async fn written(
     let dim = model.index.dim();
     let (ids, rows, read_at) = store
         .vectors_written_since(VectorTable::Videos, model.version, since, dim)
-        .await?;
+        .await
+        .map_err(LoadError::of_vectors(model.version))?;
     let view = (Arc::clone(held), model.index.clone());
     let Ok(changes) = background::run(move || Changes::of(view, &ids, rows)).await else {
         return Ok(beyond_adding());

@@ -15,10 +15,16 @@ use uuid::Uuid;
 /// Why no view could be made.
 #[derive(Debug, Error)]
 pub(super) enum LoadError {
-    /// The database did not answer; it may at the next attempt.
+    /// The database did not answer, and may at the next attempt; or it refused.
     #[error("read from the database: {0}")]
     Store(#[from] StoreError),
-    /// The active version's folder is missing or damaged.
+    /// A row of the version's vectors is none.
+    #[error("read the vectors of model version {version}: {source}")]
+    Vector {
+        version: i64,
+        source: Box<StoreError>,
+    },
+    /// The version's folder is missing or damaged.
     #[error("load model version {version} from {path}: {source}")]
     Files {
         version: i64,
@@ -26,8 +32,8 @@ pub(super) enum LoadError {
         source: Box<ModelFilesError>,
     },
     /// The folder holds another model than its name says.
-    #[error("the folder of model version {active} holds version {found}")]
-    Version { active: i64, found: i64 },
+    #[error("the folder of model version {version} holds version {found}")]
+    Version { version: i64, found: i64 },
     /// The folder holds a model that was given the same number as the registered one: its user tower does not go with the vectors.
     #[error(
         "{path} is another model than the registered version {version}: its manifest has checksum {files}, the registry {record}"
@@ -47,8 +53,8 @@ pub(super) enum LoadError {
         files: usize,
         record: usize,
     },
-    /// The version is active without vectors.
-    #[error("model version {version} is active and has no video vectors")]
+    /// The version is to be served without vectors.
+    #[error("model version {version} is to be served and has no video vectors")]
     NoVectors { version: i64 },
     /// A defect of ours.
     #[error("the loading task failed: {0}")]
@@ -64,28 +70,88 @@ pub(super) enum LoadError {
     Attributes(#[from] AttributesError),
 }
 
-impl LoadError {
-    /// What readiness says, with the fix: neither paths nor messages of the database.
-    pub(super) fn advice(&self) -> String {
+/// What a view is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The active version.
+    Active,
+    /// The challenger of an experiment.
+    Challenger,
+}
+
+impl Role {
+    fn name(self, version: i64) -> String {
         match self {
-            Self::Store(_) => "the database did not answer while loading; retrying".into(),
-            Self::Files { version, .. } => format!(
-                "the files of the active model version {version} are missing or damaged: copy its folder to --model-path, \
-                 or make a version active whose files are here with `twotower rollback`"
+            Self::Active => format!("the active model version {version}"),
+            Self::Challenger => format!("model version {version}, the challenger,"),
+        }
+    }
+
+    /// What helps where the version itself cannot be had.
+    fn way_out(self) -> &'static str {
+        match self {
+            Self::Active => "make a version active whose files are here with `twotower rollback`",
+            Self::Challenger => "end the experiment with `twotower experiment stop`",
+        }
+    }
+}
+
+impl LoadError {
+    /// Of reading a version's vectors.
+    pub(super) fn of_vectors(version: i64) -> impl Fn(StoreError) -> Self {
+        move |error| match error {
+            source @ StoreError::Vector { .. } => Self::Vector {
+                version,
+                source: Box::new(source),
+            },
+            error => Self::Store(error),
+        }
+    }
+
+    /// Whether the database was away or busy, so that there is nothing to be repaired here.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+
+    /// What readiness says, with the fix: neither paths nor messages of the database.
+    pub(super) fn advice(&self, role: Role) -> String {
+        let way_out = role.way_out();
+        match self {
+            Self::Store(error) if error.is_transient() => {
+                "the database did not answer while loading; retrying".into()
+            }
+            Self::Store(StoreError::Schema(_)) => {
+                "the database lacks what is to be loaded: run `twotower migrate`".into()
+            }
+            Self::Store(StoreError::Permission(_)) => {
+                "the database role may not read what is to be loaded: grant it, `twotower doctor` says what".into()
+            }
+            Self::Store(_) => {
+                "what is to be loaded cannot be read from the database: see the log, and run `twotower doctor`".into()
+            }
+            Self::Vector { version, .. } => format!(
+                "vectors of model version {version} in the database are none (NaN, a norm that is not 1, another dimension), and none is read \
+                 before all are good: compute them again with `twotower update --model-path models/{version} --full`"
             ),
-            Self::Version { active, found } => format!(
-                "the folder of the active model version {active} holds version {found}: copy the right folder to --model-path"
+            Self::Files { version, .. } => format!(
+                "the files of {} are missing or damaged: copy its folder to --model-path, or {way_out}",
+                role.name(*version)
+            ),
+            Self::Version { version, found } => format!(
+                "the folder of {} holds version {found}: copy the right folder to --model-path, or {way_out}",
+                role.name(*version)
             ),
             Self::OtherModel { version, .. } => format!(
                 "the folder of model version {version} holds another model than the one registered: move it away and copy the registered \
-                 model's folder to --model-path, or run `twotower rollback`"
+                 model's folder to --model-path, or {way_out}"
             ),
             Self::Dimension { version, .. } => format!(
                 "the files of model version {version} and its vectors in the database differ in dimension: \
-                 copy the right folder to --model-path, or run `twotower rollback`"
+                 copy the right folder to --model-path, or {way_out}"
             ),
             Self::NoVectors { version } => format!(
-                "the active model version {version} has no video vectors: write them with `twotower update`"
+                "{} has no video vectors: write them with `twotower update`",
+                role.name(*version)
             ),
             Self::Task(_) | Self::Panicked(_) | Self::Index(_) | Self::Attributes(_) => {
                 "loading failed; see the log".into()
@@ -124,7 +190,8 @@ pub(super) async fn vectors(
         .await?;
     let (ids, rows) = store
         .read_embeddings(VectorTable::Videos, record.version, record.embedding_dim)
-        .await?;
+        .await
+        .map_err(LoadError::of_vectors(record.version))?;
     if ids.is_empty() {
         return Err(LoadError::NoVectors {
             version: record.version,
@@ -145,8 +212,8 @@ async fn user_tower(models: &Path, record: &ModelRecord) -> Result<UserTower, Lo
     let version = record.version;
     let path = models.join(version.to_string());
     let folder = path.clone();
-    let loaded = tokio::task::spawn_blocking(move || model_files::load(&folder)).await?;
-    let (model, manifest) = match loaded {
+    let loaded = tokio::task::spawn_blocking(move || model_files::load_user_tower(&folder)).await?;
+    let (user_tower, manifest) = match loaded {
         Ok(loaded) => loaded,
         Err(source) => {
             return Err(LoadError::Files {
@@ -158,7 +225,7 @@ async fn user_tower(models: &Path, record: &ModelRecord) -> Result<UserTower, Lo
     };
     if manifest.version != version {
         return Err(LoadError::Version {
-            active: version,
+            version,
             found: manifest.version,
         });
     }
@@ -170,14 +237,14 @@ async fn user_tower(models: &Path, record: &ModelRecord) -> Result<UserTower, Lo
             record: record.manifest_sha256.clone(),
         });
     }
-    if model.user_tower.dim() != record.embedding_dim {
+    if user_tower.dim() != record.embedding_dim {
         return Err(LoadError::Dimension {
             version,
-            files: model.user_tower.dim(),
+            files: user_tower.dim(),
             record: record.embedding_dim,
         });
     }
-    Ok(model.user_tower)
+    Ok(user_tower)
 }
 
 /// Describes the videos `wanted`, ascending, or all videos without them.

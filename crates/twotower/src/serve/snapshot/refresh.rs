@@ -1,5 +1,8 @@
+#[cfg(test)]
+mod tests;
+
 use super::delta::{self, Written};
-use super::load::{self, LoadError};
+use super::load::{self, LoadError, Role};
 use super::{Catalogue, CatalogueRead, Snapshot, background};
 use crate::serve::limits::Limits;
 use crate::serve::metrics::{Metrics, SnapshotFigures};
@@ -8,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use twotower_store::{Arm, Experiment, ModelRecord, Store, VectorTable};
+use twotower_store::{Arm, Experiment, ModelRecord, Store, StoreError, VectorTable};
 use uuid::Uuid;
 
 /// A refresh that takes longer hangs: it is given up, and the next one starts over.
@@ -25,8 +28,7 @@ pub(crate) struct Snapshots {
     options: SnapshotOptions,
     served: ArcSwapOption<Served>,
     revisions: AtomicU64,
-    /// Why the active version is not the one served.
-    problem: Mutex<Option<String>>,
+    problems: Mutex<Problems>,
     metrics: Arc<Metrics>,
 }
 
@@ -43,7 +45,23 @@ pub(crate) struct SnapshotOptions {
 #[derive(Debug, Clone)]
 struct Served {
     active: Arc<Snapshot>,
-    challenger: Option<(Experiment, Arc<Snapshot>)>,
+    challenger: Option<Challenger>,
+}
+
+/// The view of an experiment's challenger.
+#[derive(Debug, Clone)]
+struct Challenger {
+    experiment: Experiment,
+    snapshot: Arc<Snapshot>,
+}
+
+/// What hinders, with the fix.
+#[derive(Debug, Default)]
+struct Problems {
+    /// Why the active version is not the one served.
+    active: Option<String>,
+    /// Why an experiment's challenger is not.
+    challenger: Option<String>,
 }
 
 impl Snapshots {
@@ -59,7 +77,7 @@ impl Snapshots {
             options,
             served: ArcSwapOption::empty(),
             revisions: AtomicU64::new(0),
-            problem: Mutex::default(),
+            problems: Mutex::default(),
             metrics,
         }
     }
@@ -75,7 +93,7 @@ impl Snapshots {
         let served = self.served.load();
         let served = served.as_ref()?;
         let snapshot = match &served.challenger {
-            Some((experiment, challenger)) if experiment.arm(user) == Arm::Challenger => challenger,
+            Some(it) if it.experiment.arm(user) == Arm::Challenger => &it.snapshot,
             _ => &served.active,
         };
         Some(Arc::clone(snapshot))
@@ -83,11 +101,16 @@ impl Snapshots {
 
     /// Why requests are not answered by the active version, with the fix; `None` if they are.
     pub(crate) fn problem(&self) -> Option<String> {
-        let problem = self.lock_problem().clone();
+        let problem = self.lock_problems().active.clone();
         problem.or_else(|| {
             let nothing = self.served.load().is_none();
             nothing.then(|| "nothing has been loaded yet".into())
         })
+    }
+
+    /// Why users of a running experiment's challenger are not answered by it as it is now, with the fix.
+    pub(crate) fn experiment_problem(&self) -> Option<String> {
+        self.lock_problems().challenger.clone()
     }
 
     /// Looks for a new version and new vectors at short intervals and for a changed catalogue at longer ones, for ever.
@@ -106,13 +129,13 @@ impl Snapshots {
         match refreshed.map(|round| round.unwrap_or_else(|panicked| Err(panicked.into()))) {
             Ok(Ok(())) => {
                 self.metrics.snapshot_is_current();
-                *self.lock_problem() = None;
+                self.lock_problems().active = None;
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "refresh failed; what is loaded stays");
                 // Whether the database answers is asked anew by each readiness check.
-                if !matches!(error, LoadError::Store(_)) || self.served.load().is_none() {
-                    *self.lock_problem() = Some(error.advice());
+                if !error.is_outage() || self.served.load().is_none() {
+                    self.lock_problems().active = Some(error.advice(Role::Active));
                 }
             }
             Err(_) => tracing::warn!("refresh took too long; what is loaded stays"),
@@ -150,18 +173,13 @@ impl Snapshots {
                 // Before the challenger is seen to: users of the active version need not wait for that.
                 self.served.store(Some(Arc::new(Served {
                     active: Arc::clone(&active),
-                    challenger: held.as_ref().and_then(|held| held.challenger.clone()),
+                    challenger: challenger_held(held.as_deref(), &active),
                 })));
                 active
             }
         };
-        let held = held.and_then(|held| held.challenger.clone());
-        let challenger = self.challenger(&active, held.clone(), catalogue_poll).await;
-        // An experiment is no reason to be without the active version, nor not to be ready.
-        let challenger = challenger.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the challenger of the experiment cannot be brought up to date");
-            held
-        });
+        let held = challenger_held(held.as_deref(), &active);
+        let challenger = self.challenger(&active, held, catalogue_poll).await;
         self.served
             .store(Some(Arc::new(Served { active, challenger })));
         Ok(())
@@ -196,29 +214,74 @@ impl Snapshots {
         }
     }
 
-    /// The view of the challenger of the active version's experiment, if one runs.
+    /// The view of the challenger of the active version's experiment, if one runs. An experiment is no reason to be without the active
+    /// version, nor not to be ready: what hinders it is told, and what is held of the very experiment stays.
     async fn challenger(
         &self,
         active: &Snapshot,
-        held: Option<(Experiment, Arc<Snapshot>)>,
+        held: Option<Challenger>,
         catalogue_poll: Duration,
-    ) -> Result<Option<(Experiment, Arc<Snapshot>)>, LoadError> {
-        let running = self.store.running_experiment().await?;
-        // Of one against a version that is not the active one any more, everybody gets that.
-        let Some(experiment) = running.filter(|it| it.is_against(active.version())) else {
-            return Ok(None);
+    ) -> Option<Challenger> {
+        let experiment = match self.store.running_experiment().await {
+            // Of one against a version that is not the active one any more, everybody gets that.
+            Ok(running) => running.filter(|it| it.is_against(active.version())),
+            Err(error) => {
+                tracing::warn!(%error, "whether an experiment runs cannot be read; what is held of one stays");
+                return held;
+            }
         };
+        let Some(experiment) = experiment else {
+            self.lock_problems().challenger = None;
+            return None;
+        };
+        let snapshot = held.as_ref().map(|held| Arc::clone(&held.snapshot));
         let version = experiment.challenger;
+        match self
+            .challengers_view(version, snapshot, catalogue_poll)
+            .await
+        {
+            Ok(snapshot) => {
+                self.lock_problems().challenger = None;
+                snapshot.map(|snapshot| Challenger {
+                    experiment,
+                    snapshot,
+                })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the challenger of the experiment cannot be brought up to date");
+                // Arms of another experiment are other users.
+                let held = held.filter(|held| held.experiment.id == experiment.id);
+                if !error.is_outage() || held.is_none() {
+                    let instead = match &held {
+                        Some(_) => "what was loaded of it before".to_owned(),
+                        None => format!(
+                            "version {}, which the experiment then compares with itself",
+                            experiment.control
+                        ),
+                    };
+                    self.lock_problems().challenger = Some(format!(
+                        "experiment {}: {}; until then its users get {instead}",
+                        experiment.id,
+                        error.advice(Role::Challenger)
+                    ));
+                }
+                held
+            }
+        }
+    }
+
+    /// The next view of an experiment's challenger, or the one held if that is current.
+    async fn challengers_view(
+        &self,
+        version: i64,
+        held: Option<Arc<Snapshot>>,
+        catalogue_poll: Duration,
+    ) -> Result<Option<Arc<Snapshot>>, LoadError> {
         let models = self.store.models().await?;
-        let Some(record) = models.into_iter().find(|record| record.version == version) else {
-            return Ok(None);
-        };
-        let held = held.map(|(_, snapshot)| snapshot);
-        let next = self
-            .view(Some(record), held.clone(), catalogue_poll)
-            .await?;
-        let snapshot = next.map(Arc::new).or(held);
-        Ok(snapshot.map(|snapshot| (experiment, snapshot)))
+        let record = models.into_iter().find(|record| record.version == version);
+        let record = record.ok_or(StoreError::UnknownModel(version))?;
+        let next = self.view(Some(record), held.clone(), catalogue_poll);
+        Ok(next.await?.map(Arc::new).or(held))
     }
 
     /// The next view of a version, or `None` if the one held is current.
@@ -250,8 +313,10 @@ impl Snapshots {
             Written::Nothing => Ok(None),
             Written::Some(changed) => {
                 let (model, videos) = *changed;
+                let revision = self.revision();
                 Ok(Some(Snapshot {
-                    revision: self.revision(),
+                    revision,
+                    popular_revision: revision,
                     model: Some(model),
                     videos,
                     popularity: held.popularity.clone(),
@@ -279,9 +344,13 @@ impl Snapshots {
         let videos = load::videos(&self.store, wanted, self.catalogue()).await?;
         let popularity = load::popularity(&self.store, &videos).await?;
         let index = model.index.with_attributes(videos.attributes().clone())?;
+        let same = videos.digest() == held.videos.digest();
+        let revision = if same { held.revision } else { self.revision() };
+        let as_liked = same && popularity.likes == held.popularity.likes;
         Ok(Some(Snapshot {
-            revision: if videos.digest() == held.videos.digest() {
-                held.revision
+            revision,
+            popular_revision: if as_liked {
+                held.popular_revision
             } else {
                 self.revision()
             },
@@ -313,8 +382,10 @@ impl Snapshots {
             Some(vectors) => Some(load::index(vectors, &videos).await?),
             None => None,
         };
+        let revision = self.revision();
         Ok(Snapshot {
-            revision: self.revision(),
+            revision,
+            popular_revision: revision,
             model,
             videos,
             popularity,
@@ -344,134 +415,15 @@ impl Snapshots {
         self.revisions.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn lock_problem(&self) -> MutexGuard<'_, Option<String>> {
+    fn lock_problems(&self) -> MutexGuard<'_, Problems> {
         // Each change is a single assignment, so a panic leaves nothing half done.
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::serve::snapshot::videos::VideosBuilder;
-    use crate::serve::snapshot::{LoadedModel, Popularity};
-    use serde_json::json;
-    use std::sync::atomic::AtomicI64;
-    use twotower_core::embedding::Embeddings;
-    use twotower_core::feature::Video;
-    use twotower_core::index::{Attributes, Index, IndexOptions};
-    use twotower_core::tower::UserTower;
-    use twotower_store::{
-        Activation, ActivationKind, ConnectOptions, EmbeddingRow, NewModel, VideoFacts,
-    };
-
-    const VECTOR: [f32; 2] = [0.6, 0.8];
-
-    async fn write(store: &Store, ids: &[Uuid]) {
-        let videos = ids.iter().map(|&id| Video {
-            id,
-            ..Video::default()
-        });
-        store
-            .write_videos(&videos.collect::<Vec<_>>())
-            .await
-            .unwrap();
-        let rows = ids.iter().map(|&id| EmbeddingRow {
-            id,
-            fingerprint: 0,
-            vector: &VECTOR,
-        });
-        let rows: Vec<_> = rows.collect();
-        store
-            .write_embeddings(VectorTable::Videos, 1, &rows)
-            .await
-            .unwrap();
-    }
-
-    /// With version 1 active, and these videos.
-    async fn store(ids: &[Uuid]) -> Store {
-        let store = Store::connect("sqlite::memory:", ConnectOptions::default());
-        let store = store.await.unwrap();
-        store.migrate().await.unwrap();
-        let model = NewModel {
-            version: 1,
-            embedding_dim: VECTOR.len(),
-            cut_off_us: None,
-            snapshot_sha256: "ab".into(),
-            hyperparameters: json!({}),
-            metrics: json!({}),
-            manifest_sha256: "cd".into(),
-            erasures_seen: None,
-        };
-        store.register_model(&model).await.unwrap();
-        write(&store, ids).await;
-        let activation = Activation {
-            version: 1,
-            kind: ActivationKind::Loaded,
-            by: "ann".into(),
-            reason: "first".into(),
-            forced: false,
-        };
-        store.activate_model(&activation).await.unwrap();
-        store
-    }
-
-    /// As no other code makes it: of `ids`, the index has the first alone, so that who compares the vector of another one panics.
-    fn broken(ids: &[Uuid], catalogue: Catalogue) -> Snapshot {
-        let mut builder = VideosBuilder::new(None, catalogue);
-        for &id in ids {
-            builder.push(&VideoFacts {
-                id,
-                ..VideoFacts::default()
-            });
-        }
-        let vectors = Embeddings::from_rows(VECTOR.len(), VECTOR.to_vec()).unwrap();
-        let index = Index::new(vectors, Attributes::none(1), &IndexOptions::default());
-        let tower = UserTower::zeros(vec![1.0], 0.5, 1, VECTOR.len());
-        Snapshot {
-            revision: 0,
-            model: Some(LoadedModel {
-                version: 1,
-                manifest_sha256: "cd".into(),
-                user_tower: Arc::new(tower),
-                index: index.unwrap(),
-                read_at_us: AtomicI64::new(0),
-                stamp: (0, 0),
-            }),
-            videos: builder.finish().unwrap(),
-            popularity: Popularity::default(),
-            read: CatalogueRead::since(Instant::now()),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_panic_over_new_vectors_has_everything_read_again() {
-        let ids = [1, 2].map(Uuid::from_u128);
-        let store = store(&ids).await;
-        let options = SnapshotOptions {
-            groups: false,
-            new_days: 0,
-        };
-        let snapshots = Snapshots::new(store.clone(), "none".into(), options, Arc::default());
-        snapshots.served.store(Some(Arc::new(Served {
-            active: Arc::new(broken(&ids, snapshots.catalogue())),
-            challenger: None,
-        })));
-        // The catalogue is never due, so that what is read is read for the vectors.
-        let poll = Duration::MAX;
-        snapshots.refresh(poll).await;
-        assert_eq!(snapshots.problem(), None);
-        let held = snapshots.current().unwrap();
-        let model = held.model.as_ref().unwrap();
-        assert_eq!((model.index.len(), model.index.delta_len()), (2, 0));
-        // And the rounds go on.
-        let third = Uuid::from_u128(3);
-        write(&store, &[third]).await;
-        snapshots.refresh(poll).await;
-        let held = snapshots.current().unwrap();
-        let model = held.model.as_ref().unwrap();
-        assert_eq!((model.index.len(), model.index.delta_len()), (3, 1));
-        assert_eq!(held.videos.position(third), Some(2));
-        assert_eq!(held.vector(2), Some(&VECTOR[..]));
-    }
+/// What is held of an experiment against the version `active`; one against another version is over.
+fn challenger_held(held: Option<&Served>, active: &Snapshot) -> Option<Challenger> {
+    let challenger = held?.challenger.clone()?;
+    let goes_on = challenger.experiment.is_against(active.version());
+    goes_on.then_some(challenger)
 }

@@ -1,12 +1,17 @@
 use super::videos::VideosBuilder;
-use super::{Catalogue, CatalogueRead, Popularity, Snapshot};
+use super::{Catalogue, CatalogueRead, LoadedModel, Popularity, Snapshot};
 use crate::config::{Choice, Conditions, Range};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::{Instant, SystemTime};
+use twotower_core::embedding::Embeddings;
+use twotower_core::index::{Attributes, Index, IndexKind, IndexOptions};
 use twotower_core::recommend::Scored;
+use twotower_core::tower::UserTower;
 use twotower_store::{Block, BlockKind, VideoFacts};
 use uuid::Uuid;
 
@@ -45,6 +50,7 @@ fn snapshot(n: usize, added: usize, random: &mut Pcg64Mcg) -> Snapshot {
     let videos = builder.finish().unwrap();
     Snapshot {
         revision: 0,
+        popular_revision: 0,
         model: None,
         videos: videos.with_added(&added, CATALOGUE).unwrap().0,
         popularity: Popularity::new(likes),
@@ -138,4 +144,37 @@ fn lists_by_likes_through_a_filter_are_slow_in_a_large_catalogue() {
     assert!(large.is_slow(false, 1));
     // Without a model nothing is made by a vector.
     assert!(large.is_slow(true, 1));
+}
+
+/// The same videos with a vector each, `added` of them written after the index was built.
+fn modelled(n: usize, added: usize, dim: usize) -> Snapshot {
+    let mut snapshot = snapshot(n, added, &mut Pcg64Mcg::seed_from_u64(1));
+    let vectors = |n: usize| {
+        let mut row = vec![0.0; dim];
+        row[0] = 1.0;
+        Embeddings::from_rows(dim, row.repeat(n)).unwrap()
+    };
+    let options = IndexOptions {
+        kind: IndexKind::Inverted,
+        ..IndexOptions::default()
+    };
+    let index = Index::new(vectors(n), Attributes::none(n), &options).unwrap();
+    snapshot.model = Some(LoadedModel {
+        version: 1,
+        manifest_sha256: "cd".into(),
+        user_tower: Arc::new(UserTower::zeros(vec![1.0], 0.5, 1, dim)),
+        index: index.with_changes(&[], &vectors(added), &[]).unwrap(),
+        read_at_us: AtomicI64::new(0),
+        stamp: (0, 0),
+    });
+    snapshot
+}
+
+/// Through inverted lists little is looked at, but what came since they were made is looked at in full.
+#[test]
+fn lists_by_vector_are_slow_where_much_came_since_the_index_was_built() {
+    const DIM: usize = 2000;
+    let fast = modelled(30, 1000, DIM);
+    assert!(fast.has_lists() && !fast.is_slow(true, 0));
+    assert!(modelled(30, 1100, DIM).is_slow(true, 0));
 }

@@ -1,8 +1,10 @@
 //! Server, SQL function and edge function give the same users the same lists.
 
 use super::project::{Project, RECOMMENDATIONS, UPDATE};
-use crate::serve::fixture::{token, user, video};
+use crate::serve::fixture::{catalogue, token, user, video};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use twotower_core::feature::Video;
 use twotower_store::InteractionKind::{Like, Skip};
 
 /// Scores that differ by less are ties: sums are made in another order, in other precision.
@@ -92,6 +94,74 @@ fn the_same_user_gets_the_same_list_on_every_way() {
                     .json();
                 assert_same(&what, &expected, &scored(&rows));
             }
+        }
+    }
+}
+
+/// Whether a block keeps a video out of lists.
+type LeavesOut = fn(&Video) -> bool;
+
+/// Facts as untidy as an application's tables hold them, and blocks in whatever spelling users write them by themselves.
+#[test]
+fn blocks_leave_out_the_same_videos_on_every_way() {
+    let project = Project::new();
+    let url = &project.fixture.url;
+    crate::support::sql(
+        url,
+        r"UPDATE videos SET maker = E'\u3000' || maker || E'\u00a0\n', genre = E'\t' || genre || E'\u2003';
+          UPDATE tags SET name = E'\u2028' || name || ' ' WHERE name IN ('calm', 'evening')",
+    );
+    let server = project.fixture.serve();
+    let edge = project.function(RECOMMENDATIONS);
+    // Which videos each block leaves out.
+    let cases: [(&str, String, LeavesOut); 10] = [
+        ("maker", "North Light".into(), |it| {
+            it.maker.as_deref() == Some("North Light")
+        }),
+        ("maker", "\u{2029}青空スタジオ\u{3000}".into(), |it| {
+            it.maker.as_deref() == Some("青空スタジオ")
+        }),
+        ("genre", "ドラマ\r\n".into(), |it| {
+            it.genre.as_deref() == Some("ドラマ")
+        }),
+        ("genre", "\u{3000}".into(), |_| false),
+        ("tag", "calm".into(), |it| it.tags.contains(&"calm".into())),
+        ("tag", "\u{1680}family".into(), |it| {
+            it.tags.contains(&"family".into())
+        }),
+        ("tag", "Family".into(), |_| false),
+        ("video", video(3).urn().to_string().to_uppercase(), |it| {
+            it.id == video(3)
+        }),
+        ("video", video(3).braced().to_string(), |it| {
+            it.id == video(3)
+        }),
+        ("video", "0a000000000040008000-000000000003".into(), |it| {
+            it.id == video(3)
+        }),
+    ];
+    // Each of a stranger's, who has no list yet.
+    for (who, (kind, value, blocked)) in (600..).zip(cases) {
+        let block = format!(
+            "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES ('{}', '{kind}', '{value}')",
+            user(who)
+        );
+        crate::support::sql(url, &block);
+        let passes = catalogue().into_iter().filter(|it| !blocked(it));
+        let expected: BTreeSet<String> = passes.map(|it| it.id.to_string()).collect();
+        let body = json!({"limit": 100});
+        let text = body.to_string();
+        let (from_server, _) = server.client.recommended(&token(user(who)), &text);
+        let (from_edge, _) = edge.list(who, &text);
+        let rows = project.rpc(user(who), "recommend_videos", &body).json();
+        let from_sql = scored(&rows).into_iter().map(|(id, _)| id).collect();
+        for (way, list) in [
+            ("server", from_server),
+            ("edge", from_edge),
+            ("SQL", from_sql),
+        ] {
+            let list: BTreeSet<String> = list.into_iter().collect();
+            assert_eq!(list, expected, "{way}: {kind} {value:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
+use twotower::import::id::from_integer;
 use twotower_store::{InteractionKind, InteractionRow, VectorTable};
 use uuid::Uuid;
 
@@ -162,6 +163,95 @@ fn absence_is_proved_or_refuted() {
         // What is not there at all is a mistake, and said before it is taken for a proof.
         let log = place.refused(&format!("{command} --also nowhere"), 1);
         assert!(log.contains("nowhere"), "{log}");
+    }
+}
+
+/// Ids that were numbers are packed away in an export, where bytes alone do not find them.
+#[test]
+fn exports_are_read_and_other_packed_files_named() {
+    let place = Place::on_sqlite();
+    let likes: Vec<_> = (0..400)
+        .map(|n: i64| InteractionRow {
+            user: from_integer(n).unwrap(),
+            video: video(1 + n as u128 % 40),
+            at_us: 1_700_000_000_000_000 + n,
+        })
+        .collect();
+    let written = place
+        .store
+        .write_interactions(InteractionKind::Like, &likes);
+    place.runtime.block_on(written).unwrap();
+    place.json("export --to named --user-ids");
+    place.json("export --to unnamed");
+    let file = place.folder.path().join("named/likes/likes-00000.parquet");
+    let bytes = std::fs::read(&file).unwrap();
+    let id = from_integer(123).unwrap();
+    assert!(
+        bytes.windows(16).all(|window| window != id.as_bytes()),
+        "a search for bytes would do"
+    );
+    let command = "erase --user 123 --verify --also";
+    let output = place.run(&format!("{command} named"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("FOUND as bytes: named/likes/likes-00000.parquet")
+            && said.matches("FOUND").count() == 1,
+        "{said}"
+    );
+    // Pseudonym 123 is somebody else.
+    let proof = place.json(&format!("{command} unnamed"));
+    assert_eq!(proof["search"]["files"]["found"], json!([]));
+    assert_eq!(proof["search"]["files"]["not_searched"], json!([]));
+
+    std::fs::write(&file, &bytes[..bytes.len() - 4]).unwrap();
+    let dump = place.folder.path().join("named/db.dump");
+    std::fs::write(dump, b"PGDMP\x01\x0e\x00\x04").unwrap();
+    let output = place.run(&format!("{command} named"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for words in [
+        "NOT searched: named/db.dump: is a dump in a format of pg_dump's own",
+        "NOT searched: named/likes/likes-00000.parquet: is a Parquet file that cannot be read",
+        "found nowhere that was searched; 2 named above could not be",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+/// Files of other programs hold ids as they were before they were imported.
+#[test]
+fn the_column_of_users_is_read_as_import_reads_it() {
+    use parquet::data_type::Int64Type;
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    let place = Place::on_sqlite();
+    let path = place.folder.path().join("theirs.parquet");
+    let schema = "message likes { required int64 user_id; required int64 price; }";
+    let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let properties = WriterProperties::builder().build().into();
+    let mut writer = SerializedFileWriter::new(file, schema.into(), properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for values in [[7, 8, 9], [70, 80, 90]] {
+        let mut column = group.next_column().unwrap().unwrap();
+        let typed = column.typed::<Int64Type>();
+        typed.write_batch(&values, None, None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    for (user, code, found) in [(8, 1, true), (80, 0, false)] {
+        let output = place.run(&format!(
+            "erase --user {user} --verify --also theirs.parquet"
+        ));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert_eq!(
+            said.contains("FOUND as id: theirs.parquet"),
+            found,
+            "{said}"
+        );
     }
 }
 

@@ -199,6 +199,10 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
             report["arms"][0]["coverage"],
             json!({"videos": 6, "catalogue": 40})
         );
+        assert_eq!(
+            report["arms"][1]["origins"],
+            json!({"named": 4 * said[1], "others": 0})
+        );
         let likes = &report["metrics"][1];
         assert_eq!(likes["metric"], "like_rate");
         let difference = &likes["difference"];
@@ -216,6 +220,32 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        assert!(!text.contains("name another version"), "{text}");
+        // A server without the challenger's files has answered one of its users; that is told from the second in a hundred on.
+        let mut users = (0..300).map(user);
+        let one = users.find(|&user| running.arm(user) == Arm::Challenger);
+        let strays = [50, 51, 52, 53, 54, 55, 56, 57, 58, 59].map(|id: u128| NewEvent {
+            event_id: Uuid::from_u128(id),
+            kind: EventKind::Impression,
+            video: video(1 + id % 40),
+            watch_fraction: None,
+            model_version: Some(running.control),
+            request_id: None,
+            position: None,
+            at_us: None,
+        });
+        let recorded = place
+            .store
+            .record_events(one.unwrap(), &strays, EventPolicy::All);
+        place.runtime.block_on(recorded).unwrap();
+        let output = place.run("experiment report");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let told = format!(
+            "10 of {} impressions of the challenger name another version than 2",
+            4 * said[1] + 10
+        );
+        assert!(text.contains(&told), "{told}: {text}");
+        assert!(!text.contains("of the control name"), "{text}");
         // What is older than it is to be kept goes; a dry run counts.
         let counted = place.store.count_events(Duration::ZERO);
         let rows = place.runtime.block_on(counted).unwrap();

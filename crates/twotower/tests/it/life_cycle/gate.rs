@@ -1,6 +1,7 @@
 //! A version that the quality gate refuses is loaded, and nobody sees it; the gate's judgement itself is tested in the core.
 
 use super::place::Place;
+use crate::serve::fixture::model;
 use serde_json::json;
 
 /// Floors that random weights pass.
@@ -58,4 +59,63 @@ fn a_champion_that_is_not_there_cannot_be_beaten() {
     );
     let forced = place.json("update --model-path models/2 --force");
     assert_eq!(forced["active_version"], json!(two));
+}
+
+/// A copy of another machine's folder, say: that it is worse or better than that one says nothing.
+#[test]
+fn another_model_of_the_champions_number_is_not_the_champion() {
+    let place = Place::on_sqlite();
+    let (one, _) = (place.next_model(), place.next_model());
+    place.configure(EASY);
+    place.json("update --model-path models/1");
+    let models = place.models();
+    let away = place.folder.path().join("elsewhere");
+    std::fs::rename(models.join("1"), &away).unwrap();
+    place.save(one, &model(99));
+    let refused = place.refused("update", 5);
+    for words in [
+        "REFUSED  models/1 holds another model than version 1, which is served",
+        "twotower fetch --version 1",
+    ] {
+        assert!(refused.contains(words), "{refused}");
+    }
+    assert_eq!(place.active(), Some(one));
+    // What it refused it can be asked again about, once the right one is there.
+    std::fs::remove_dir_all(models.join("1")).unwrap();
+    std::fs::rename(away, models.join("1")).unwrap();
+    let updated = place.json("update --model-path models/2 --no-activate");
+    let checks = updated["verdict"]["checks"].as_array().unwrap();
+    assert!(
+        checks.iter().all(|check| check["name"] != "champion"),
+        "{updated}"
+    );
+}
+
+/// As of another version of twotower: what nobody understands is no permission.
+#[test]
+fn a_verdict_that_cannot_be_read_refuses() {
+    for place in Place::on_both() {
+        place.next_model();
+        place.json("update --no-activate");
+        let verdict = json!({ "checks": "all well" });
+        let kept = place.store.record_verdict(1, &verdict);
+        place.runtime.block_on(kept).unwrap();
+        let refused = place.refused("models promote 1", 5);
+        for words in [
+            "what the quality gate said of version 1 cannot be read",
+            "--force",
+        ] {
+            assert!(refused.contains(words), "{refused}");
+        }
+        assert_eq!(place.active(), None);
+        let shown = place.run("models show 1");
+        let text = String::from_utf8(shown.stdout).unwrap();
+        assert!(
+            text.contains("quality gate     {\"checks\":\"all well\"}"),
+            "{text}"
+        );
+        place.json("models promote 1 --force");
+        let shown = place.json("models show 1");
+        assert_eq!(shown["activations"][0]["forced"], json!(true));
+    }
 }

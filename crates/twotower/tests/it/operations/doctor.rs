@@ -312,7 +312,13 @@ fn runs_that_failed_were_missed_or_slow_are_told() {
     );
     let slow = run(&place, "update", RunState::Succeeded, "");
     age(slow, 0, 31);
-    wrong(&place, "run-slow", None, "took 31 min", "twotower maintain");
+    wrong(
+        &place,
+        "run-slow",
+        None,
+        "took 31 min",
+        "twotower maintain --now",
+    );
     let backup = run(&place, "backup", RunState::Succeeded, "");
     age(backup, 2, 1);
     wrong(
@@ -338,6 +344,16 @@ fn a_newer_version_that_was_refused_is_told_until_another_is_served() {
         None,
         "version 2 was refused",
         "twotower models promote 2 --force",
+    );
+    let verdict = json!({"checks": "well"});
+    let kept = place.store.record_verdict(2, &verdict);
+    place.runtime.block_on(kept).unwrap();
+    wrong(
+        &place,
+        "gate-refused",
+        None,
+        "version 2 was refused: what the gate said cannot be read",
+        "twotower models show 2",
     );
     place.json("models promote 2 --force");
     let (_, value) = told(doctor(&place, "--only gate-refused"));

@@ -1,9 +1,14 @@
 //! `twotower run retrain`: train, evaluate, load, publish, promote, prune, and on where it was cut off.
 
 use super::processes::{child_running, is_alive, log, start, wait_for};
+use super::run::old_event;
 use crate::support::Workplace;
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use twotower_store::{ConnectOptions, RunRecord, RunState, SnapshotOptions, Source, Store};
+use uuid::Uuid;
 
 const SETTINGS: &str = "[hyperparameters]\nepochs = 2\nembedding_dim = 16\n[update]\ngate = false\nlease_seconds = 1\n[run]\npause_seconds = 0\n";
 
@@ -38,6 +43,48 @@ fn registered(place: &Workplace) -> Vec<(i64, String)> {
     list.as_array().unwrap().iter().map(of).collect()
 }
 
+/// The place's database, past the binary.
+struct Books {
+    store: Store,
+    runtime: Runtime,
+}
+
+impl Books {
+    fn of(place: &Workplace) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let opened = Store::connect(&place.url, ConnectOptions::default());
+        let store = runtime.block_on(opened).unwrap();
+        Self { store, runtime }
+    }
+
+    /// Somebody who likes things, and something that is liked.
+    fn somebody(&self) -> (Uuid, Uuid) {
+        let source = Source::default();
+        let read = self
+            .store
+            .read_snapshot(&source, SnapshotOptions::default());
+        let snapshot = self.runtime.block_on(read).unwrap();
+        let video = snapshot.dataset.catalogue.videos().next().unwrap();
+        (snapshot.users[0], video.id)
+    }
+
+    fn keep_old_event(&self) {
+        let (user, video) = self.somebody();
+        let kept = old_event(&self.store, user, video);
+        assert_eq!(self.runtime.block_on(kept), 1);
+    }
+
+    fn events(&self) -> u64 {
+        let count = self.store.count_events(Duration::ZERO);
+        self.runtime.block_on(count).unwrap()
+    }
+
+    fn last_run(&self) -> RunRecord {
+        let runs = self.store.runs(Some("retrain"), 1);
+        self.runtime.block_on(runs).unwrap().remove(0)
+    }
+}
+
 #[test]
 fn a_retraining_ends_with_a_model_that_is_served_and_published() {
     let place = place();
@@ -63,7 +110,9 @@ fn a_retraining_ends_with_a_model_that_is_served_and_published() {
     let shown = place.json("models show 2");
     assert_eq!(shown["activations"][0]["reason"], "retrain");
 
-    // Nothing has come in since.
+    // Nothing has come in since. What was kept long enough goes all the same.
+    let books = Books::of(&place);
+    books.keep_old_event();
     let tuned = place.json("run retrain --fine-tune");
     assert_eq!(tuned["state"], "succeeded");
     assert!(
@@ -74,6 +123,7 @@ fn a_retraining_ends_with_a_model_that_is_served_and_published() {
         "{tuned}"
     );
     assert_eq!(versions(&place), [1, 2]);
+    assert_eq!(books.events(), 0);
 }
 
 #[test]
@@ -101,9 +151,12 @@ fn a_refused_model_is_neither_published_nor_served() {
     // Nothing is as good as that.
     let settings = SETTINGS.replace("gate = false", "gate = true");
     place.configure(&format!(
-        "{settings}evaluate = false\nsigning_key = \"signing.key\"\n[gate]\nmin_auc = 1.0\nmin_users = 0\n[storage]\nurl = \"published\""
+        "{settings}evaluate = false\nsigning_key = \"signing.key\"\n[gate]\nmin_auc = 1.0\nmin_users = 0\n[storage]\nurl = \"published\"\n[prune]\n\
+         keep_versions = 1\n[erase]\nretire_days = 0"
     ));
+    let books = Books::of(&place);
     for version in [2, 3] {
+        books.keep_old_event();
         let said = place.refused("run retrain", 5);
         assert!(
             said.contains(&format!("version {version} was refused")),
@@ -115,6 +168,15 @@ fn a_refused_model_is_neither_published_nor_served() {
         assert!(!place.folder.path().join("published").exists());
         // The next one begins afresh.
         assert!(!place.folder.path().join("state/retrain.json").exists());
+        // Nothing is kept longer for that, and no candidate for ever; nor is a refusal hidden by what pruning has to say.
+        assert_eq!(books.events(), 0);
+        assert_eq!(versions(&place), [1, version]);
+        let run = books.last_run();
+        assert_eq!((run.state, run.exit_code), (RunState::Refused, Some(5)));
+        let overdue = said.contains("version 1, which is served, may have learned from somebody");
+        assert_eq!(overdue, version == 3, "{said}");
+        let (user, _) = books.somebody();
+        place.json(&format!("erase --user {user}"));
     }
 }
 

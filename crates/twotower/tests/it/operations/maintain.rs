@@ -1,12 +1,13 @@
 //! Upkeep from the command line: when, and what is said.
 
-use super::run::runs;
+use super::run::{old_event, runs};
 use crate::life_cycle::place::Place;
-use crate::serve::fixture::video;
+use crate::serve::fixture::{user, video};
 use crate::support::{Workplace, psql_command, sql};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use twotower_store::{InteractionKind, InteractionRow, RunState};
 use uuid::Uuid;
 
@@ -61,8 +62,16 @@ fn outside_of_the_window_nothing_is_done() {
     );
 
     // A run is written down as what it was, and does not pass for the one of the night.
+    let kept = old_event(&place.store, user(1), video(1));
+    assert_eq!(place.runtime.block_on(kept), 1);
     let ran = place.json("run maintain");
     assert_eq!(ran["state"], "skipped", "{ran}");
+    let events = || {
+        place
+            .runtime
+            .block_on(place.store.count_events(Duration::ZERO))
+    };
+    assert_eq!(events().unwrap(), 1);
     let [run] = &runs(&place, "maintain")[..] else {
         panic!("not one run")
     };
@@ -96,6 +105,7 @@ fn outside_of_the_window_nothing_is_done() {
     );
     let ran = place.json("run maintain --now");
     assert_eq!(ran["state"], "succeeded", "{ran}");
+    assert_eq!(events().unwrap(), 0, "what was kept long enough goes");
     let states: Vec<_> = runs(&place, "maintain")
         .iter()
         .map(|run| run.state)
@@ -155,6 +165,18 @@ fn a_role_that_may_not_says_so() {
     let said = other.refused("maintain --now", 1);
     assert!(
         said.contains("may do no upkeep on") && said.contains("public.video_embeddings"),
+        "{said}"
+    );
+    let whose = "prune runs as the owner of the tables";
+    let said = other.refused("prune", 1);
+    assert!(
+        said.contains(whose) && said.contains("permission denied for table events"),
+        "{said}"
+    );
+    // What fails first is what the run failed by; the other is told, too.
+    let said = other.refused("run maintain --now", 1);
+    assert!(
+        said.contains(whose) && said.lines().last().unwrap().contains("may do no upkeep on"),
         "{said}"
     );
     sql(

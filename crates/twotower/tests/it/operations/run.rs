@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use twotower::config::{Config, Run};
 use twotower::jobs::Interrupt;
 use twotower::operations::{self, End, Job, Limits, Program, RunError, RunOptions, run_command};
-use twotower_store::{RunRecord, RunState};
+use twotower_store::{EventKind, EventPolicy, NewEvent, RunRecord, RunState, Store};
+use uuid::Uuid;
 
 /// Random weights would not pass the gate; pauses are for databases that need them.
 const QUICK: &str = "[update]\ngate = false\nlease_seconds = 1\n[run]\npause_seconds = 0\n";
@@ -20,6 +21,23 @@ const QUICK: &str = "[update]\ngate = false\nlease_seconds = 1\n[run]\npause_sec
 pub(super) fn runs(place: &Place, job: &str) -> Vec<RunRecord> {
     let runs = place.store.runs(Some(job), 100);
     place.runtime.block_on(runs).unwrap()
+}
+
+/// An event of 2023, which was kept long enough; returns how many events there are.
+pub(super) async fn old_event(store: &Store, by: Uuid, of: Uuid) -> u64 {
+    let event = NewEvent {
+        event_id: Uuid::from_u128(2023),
+        kind: EventKind::Impression,
+        video: of,
+        watch_fraction: None,
+        model_version: None,
+        request_id: None,
+        position: None,
+        at_us: Some(1_700_000_000_000_000),
+    };
+    let recorded = store.record_events(by, &[event], EventPolicy::All).await;
+    recorded.unwrap();
+    store.count_events(Duration::ZERO).await.unwrap()
 }
 
 #[test]

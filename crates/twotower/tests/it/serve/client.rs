@@ -6,6 +6,9 @@ use std::time::Duration;
 use ureq::http::Response;
 
 pub(super) const RECOMMENDATIONS: &str = "/functions/v1/two_tower_recommendations";
+pub(super) const SIMILAR_VIDEOS: &str = "/functions/v1/similar_videos";
+pub(super) const EVENTS: &str = "/functions/v1/events";
+pub(super) const BATCH: &str = "/functions/v1/batch_recommendations";
 
 pub(crate) struct Client {
     agent: ureq::Agent,

@@ -1,7 +1,7 @@
 //! A small catalogue with a small model in a database file, and a server on it.
 
 use super::client::Client;
-use crate::support::new_postgres;
+use crate::support::{fresh_postgres, new_postgres, sql};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -248,6 +248,19 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Ends all sessions of a database of PostgreSQL, and has it take no more.
+pub(super) fn out_of_reach(url: &str) {
+    let (_, name) = url.rsplit_once('/').unwrap();
+    let server = fresh_postgres();
+    sql(
+        &server,
+        &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+    );
+    let end =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+    sql(&server, &end);
 }
 
 /// Writes the folder of a version; returns what is registered of it.

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use twotower::serve::auth::Config;
 use twotower::serve::{ConsoleAccess, Server};
 
-fn ready(server: &Running) -> (u16, Value) {
+pub(super) fn ready(server: &Running) -> (u16, Value) {
     let answer = server.client.get("/readyz", &[]);
     (answer.status, answer.json())
 }
 
-fn reason(body: &Value, name: &str) -> String {
+pub(super) fn reason(body: &Value, name: &str) -> String {
     let checks = body["checks"].as_array().unwrap();
     let check = checks.iter().find(|check| check["name"] == name).unwrap();
     check["reason"].as_str().unwrap_or_default().to_owned()
@@ -24,7 +24,7 @@ fn answers_all_the_same(server: &Running) -> bool {
 }
 
 /// Polls, since the server looks for new versions by itself.
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(
@@ -35,7 +35,7 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn serve_quickly(fixture: &Fixture) -> Running {
+pub(super) fn serve_quickly(fixture: &Fixture) -> Running {
     let mut config = fixture.config();
     config.limits.active_model_poll = Duration::from_millis(50);
     config.limits.catalogue_poll = Duration::from_millis(200);
@@ -55,7 +55,7 @@ fn all_is_well() {
     let expected = json!({
         "ready": true,
         "model_version": 1,
-        "checks": [ok("database"), ok("model"), ok("keys")],
+        "checks": [ok("database"), ok("model"), ok("experiment"), ok("keys")],
     });
     assert_eq!(ready(&server), (200, expected));
 }

@@ -1,7 +1,11 @@
-use super::client::RECOMMENDATIONS;
-use super::fixture::{Fixture, SECRET, claims, token, user};
+use super::client::{BATCH, EVENTS, RECOMMENDATIONS, SIMILAR_VIDEOS};
+use super::fixture::{
+    Fixture, Running, SECRET, claims, model, out_of_reach, service_token, token, user, video,
+};
+use crate::life_cycle::place::Place;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
+use std::time::Duration;
 use twotower::serve::auth::{Config, Secret};
 use uuid::Uuid;
 
@@ -273,6 +277,68 @@ fn every_bad_token_is_refused() {
         assert_eq!(message, "a valid bearer token is required", "{what}");
         assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
     }
+}
+
+/// Where there is no database to ask, whoever asks it is found out.
+#[test]
+fn a_bad_token_is_refused_without_the_database() {
+    let place = Place::on_postgres();
+    place.save(place.next_version(), &model(1));
+    place.json("update");
+    let mut server_config = super::fixture::config(place.models());
+    server_config.auth = config();
+    server_config.limits.soft_deadline = Duration::ZERO;
+    server_config.limits.database = Duration::from_millis(500);
+    let server = Running::start(place.store.clone(), server_config);
+    out_of_reach(&place.url);
+    let asked = |path: &str, token: &str, body: &Value| {
+        let authorization = format!("Bearer {token}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let answer = server.client.post(path, &headers, &body.to_string());
+        let waited = answer.header("server-timing").contains("db;dur=");
+        (answer.status, waited)
+    };
+    let good = with_claims(&json!({}));
+    let event = json!({"event_id": user(1), "kind": "like", "video_id": video(1)});
+    let events = json!({"events": [event]});
+    for (path, body) in [
+        (RECOMMENDATIONS, json!({})),
+        (SIMILAR_VIDEOS, json!({"video_id": video(1)})),
+        (EVENTS, events.clone()),
+    ] {
+        let (status, waited) = asked(path, &good, &body);
+        assert!([503, 504].contains(&status) && waited, "{path}: {status}");
+    }
+    let claims = wrong_claims();
+    for (what, token) in [broken(), wrong_headers(), claims.clone()].concat() {
+        for path in [RECOMMENDATIONS, SIMILAR_VIDEOS, EVENTS] {
+            let answered = asked(path, &token, &events);
+            assert_eq!(answered, (401, false), "{what}, {path}");
+        }
+        // No user is asked for here: of a signed token that has everything but a fit `sub` it is said that it is not the service's.
+        let (status, waited) = asked(BATCH, &token, &events);
+        let refused = status == 401 || status == 403 && claims.iter().any(|it| it.0 == what);
+        assert!(refused && !waited, "{what}, {BATCH}: {status}");
+    }
+    // Nor for one that is not from here.
+    let service = sign(
+        &Header::default(),
+        &changed(&json!({"role": "service_role"})),
+        SECRET.as_bytes(),
+    );
+    assert_eq!(asked(RECOMMENDATIONS, &service, &json!({})), (403, false));
+    assert_eq!(
+        asked(BATCH, &good, &json!({"user_ids": [user(1)]})),
+        (403, false)
+    );
+    assert_eq!(
+        asked(BATCH, &service_token(), &json!({})),
+        (401, false),
+        "no issuer"
+    );
 }
 
 #[test]

@@ -92,7 +92,8 @@ fn pgvector(facts: &ServerFacts) -> Finding {
         let evidence = format!(
             "version {version}: before 0.8.4 building or vacuuming an index could break it"
         );
-        let then = "then `twotower maintain` builds the index anew";
+        // An index that is valid and no larger than it should be is none that upkeep would touch.
+        let then = "then build what it may have broken anew: `reindex table concurrently public.video_embeddings;`";
         Finding::warned(check, evidence, format!("{update} {then}"))
     } else {
         Finding::passed(check, format!("version {version}"))
@@ -232,7 +233,15 @@ mod tests {
             (old.verdict, old.fix.as_str()),
             (Verdict::Failed, "alter extension vector update to '0.8.6';")
         );
-        assert_eq!(of(Some("0.8.3"), Some("0.8.3")).verdict, Verdict::Warned);
+        let unsound = of(Some("0.8.3"), Some("0.8.4"));
+        assert_eq!(unsound.verdict, Verdict::Warned);
+        assert!(
+            unsound
+                .fix
+                .contains("`reindex table concurrently public.video_embeddings;`"),
+            "{}",
+            unsound.fix
+        );
         assert_eq!(of(Some("0.8.4"), None).verdict, Verdict::Passed);
         assert_eq!(of(Some("0.10.0-beta"), None).verdict, Verdict::Passed);
     }

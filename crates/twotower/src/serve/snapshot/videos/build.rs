@@ -57,23 +57,23 @@ impl VideosBuilder {
 
     /// Takes the next video.
     pub(crate) fn push(&mut self, facts: &VideoFacts) {
-        let wanted = match self.skip_to(facts.id) {
-            None => true,
-            Some(next) => next == facts.id,
-        };
-        if wanted {
+        if self.reach(facts.id) {
             self.add(facts.id, Some(facts));
         }
     }
 
-    /// Adds what is wanted before `id` and has not come: it has left the catalogue. Returns what is wanted next.
-    fn skip_to(&mut self, id: Uuid) -> Option<Uuid> {
+    /// Whether the video `id` is wanted. Adds what is wanted before it and has not come: that has left the catalogue.
+    fn reach(&mut self, id: Uuid) -> bool {
         loop {
-            let next = *self.wanted.as_ref()?.get(self.ids.len())?;
-            if next >= id {
-                return Some(next);
+            let next = match &self.wanted {
+                None => return true,
+                Some(wanted) => wanted.get(self.ids.len()).copied(),
+            };
+            match next {
+                Some(next) if next < id => self.add(next, None),
+                // Also where nothing more is wanted: of the newest uploads, say, none may have a vector yet.
+                next => return next == Some(id),
             }
-            self.add(next, None);
         }
     }
 
@@ -231,5 +231,69 @@ impl Described {
             .into_iter()
             .chain(performers)
             .chain(self.others.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::btree_set;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const CATALOGUE: Catalogue = Catalogue {
+        groups: false,
+        fresh_from_day: 0.0,
+    };
+
+    fn ids(numbers: &BTreeSet<u8>) -> Vec<Uuid> {
+        let ids = numbers.iter().map(|&n| Uuid::from_u128(n.into()));
+        ids.collect()
+    }
+
+    /// Of the videos with a vector, given those that come.
+    fn built(wanted: Option<Vec<Uuid>>, coming: &[Uuid]) -> Videos {
+        let mut builder = VideosBuilder::new(wanted, CATALOGUE);
+        for &id in coming {
+            builder.push(&VideoFacts {
+                id,
+                title: id.to_string(),
+                ..VideoFacts::default()
+            });
+        }
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn uploads_without_a_vector_are_left_out_wherever_they_sort() {
+        let vectored = ids(&[3, 5, 8].into());
+        for without in [1, 4, 6, 9] {
+            let coming = ids(&[3, 5, 8, without].into());
+            let videos = built(Some(vectored.clone()), &coming);
+            assert_eq!(videos.sorted_ids(), vectored, "{without}");
+            assert_eq!(videos.attributes().len(), 3, "{without}");
+            assert_eq!(videos.delisted(), [0; 0], "{without}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_videos_with_a_vector_are_there(
+            vectored in btree_set(0u8..40, 0..20), coming in btree_set(0u8..40, 0..20),
+        ) {
+            let (wanted, coming_ids) = (ids(&vectored), ids(&coming));
+            let videos = built(Some(wanted.clone()), &coming_ids);
+            prop_assert_eq!(videos.sorted_ids(), &wanted[..]);
+            prop_assert_eq!(videos.attributes().len(), wanted.len());
+            let gone = (0..).zip(&vectored).filter(|(_, n)| !coming.contains(n));
+            let gone: Vec<u32> = gone.map(|(position, _)| position).collect();
+            prop_assert_eq!(videos.delisted(), &gone[..]);
+            for (position, id) in (0..).zip(&wanted) {
+                let title = if gone.contains(&position) { String::new() } else { id.to_string() };
+                prop_assert_eq!(videos.title(position), title);
+            }
+            let all = built(None, &coming_ids);
+            prop_assert_eq!(all.sorted_ids(), &coming_ids[..]);
+        }
     }
 }

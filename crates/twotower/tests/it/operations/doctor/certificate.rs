@@ -1,15 +1,16 @@
 //! Certificates of a server that speaks TLS.
 
-use super::{doctor, finding, told};
+use super::{doctor, finding, told, wrong};
 use crate::support::Workplace;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-/// A server that shakes hands, with a certificate that ends with this year.
-fn server(last_year: i32) -> SocketAddr {
+/// A server that shakes hands, with a certificate of its own that ends with this year, after `greeting`.
+fn server(last_year: i32, greeting: fn(&mut TcpStream)) -> SocketAddr {
     let key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::new(vec!["localhost".into()]).unwrap();
     parameters.not_before = date_time_ymd(2020, 1, 1);
@@ -29,6 +30,7 @@ fn server(last_year: i32) -> SocketAddr {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
+            greeting(&mut stream);
             let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             // Whoever has seen the certificate hangs up.
             while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
@@ -39,7 +41,7 @@ fn server(last_year: i32) -> SocketAddr {
 
 #[test]
 fn certificates_that_expired_are_told_host_by_host() {
-    let (old, good) = (server(2024), server(2999));
+    let (old, good) = (server(2024, |_| ()), server(2999, |_| ()));
     let place = Workplace::on_sqlite();
     let hosts = [old, good].map(|address| format!("localhost:{}", address.port()));
     place.configure(&format!("[checks]\ncertificate_hosts = {hosts:?}"));
@@ -53,4 +55,25 @@ fn certificates_that_expired_are_told_host_by_host() {
     );
     let (verdict, evidence, _) = finding(&value, "certificate", Some(&hosts[1]));
     assert_eq!(verdict, "passed", "{evidence}");
+}
+
+/// As a database of Supabase's, whose certificate is of an authority that no machine knows.
+#[test]
+fn a_database_whose_authority_is_unknown_is_told_how_to_name_it() {
+    // The eight bytes by which a client asks for encryption, and PostgreSQL's yes.
+    let database = server(2999, |stream| {
+        if stream.read_exact(&mut [0; 8]).is_ok() {
+            let _ = stream.write_all(b"S");
+        }
+    });
+    let port = database.port();
+    let url = format!("postgresql://me@localhost:{port}/x?sslmode=verify-full");
+    let place = Workplace::on_postgres(url);
+    wrong(
+        &place,
+        "database-reachable",
+        None,
+        "invalid peer certificate",
+        "?sslrootcert=FILE",
+    );
 }

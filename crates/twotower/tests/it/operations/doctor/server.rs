@@ -1,3 +1,4 @@
+use super::super::receiver::Receiver;
 use super::{SMALL, doctor, finding, told, wrong};
 use crate::serve::fixture::{Fixture, token, user};
 use crate::support::Workplace;
@@ -76,4 +77,33 @@ fn a_server_is_asked_and_its_metrics_are_read() {
         "does not answer",
         "twotower serve",
     );
+}
+
+/// Models may lie in a project whose lists come from a server.
+#[test]
+fn a_function_that_is_not_deployed_is_missed_only_where_no_server_answers() {
+    let project = Receiver::start();
+    project.answers("404 Not Found");
+    let place = Workplace::on_sqlite();
+    let look = |toml: &str| {
+        place.configure(toml);
+        let mut command = doctor(&place, "--only edge-function");
+        command.env("SUPABASE_URL", project.url(""));
+        let (code, value) = told(command);
+        let (verdict, evidence, _) = finding(&value, "edge-function", None);
+        (code, verdict, evidence)
+    };
+    let (code, verdict, evidence) = look("");
+    assert_eq!((code, verdict.as_str()), (Some(1), "failed"), "{evidence}");
+    let served = "[checks]\nserver = \"http://127.0.0.1:1\"";
+    let (code, verdict, evidence) = look(served);
+    assert_eq!((code, verdict.as_str()), (Some(0), "skipped"), "{evidence}");
+    assert!(
+        evidence.contains("`server` of section [checks]"),
+        "{evidence}"
+    );
+    // One that is there is looked at all the same.
+    project.answers("200 OK");
+    let (code, verdict, evidence) = look(served);
+    assert_eq!((code, verdict.as_str()), (Some(1), "failed"), "{evidence}");
 }

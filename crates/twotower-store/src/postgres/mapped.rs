@@ -1,0 +1,175 @@
+//! Where serving reads what the application keeps in tables of other names.
+
+use super::Postgres;
+use super::session::{Session, query_as};
+use super::snapshot::{Query, VIDEOS, interactions, names};
+use crate::snapshot::Mapping;
+use crate::{InteractionKind, Source, StoreError};
+use sqlx::{AssertSqlSafe, Row};
+use std::sync::Arc;
+
+/// What ids of a type are compared as: a domain is what it is made of.
+const ID_TYPE: &str = "
+    WITH RECURSIVE base AS (
+        SELECT oid, typtype, typbasetype, typcategory, typname, typnamespace FROM pg_catalog.pg_type WHERE oid = $1::bigint::oid
+        UNION ALL
+        SELECT made.oid, made.typtype, made.typbasetype, made.typcategory, made.typname, made.typnamespace
+        FROM base JOIN pg_catalog.pg_type AS made ON made.oid = base.typbasetype WHERE base.typtype = 'd'
+    )
+    SELECT base.oid = 'pg_catalog.uuid'::regtype, CASE WHEN typcategory = 'S' THEN format('%I.%I', nspname, typname) END
+    FROM base JOIN pg_catalog.pg_namespace ON pg_namespace.oid = typnamespace WHERE typtype <> 'd'";
+
+/// The queries of a source that read other tables than ours.
+pub(super) type Mapped = Mapping<MappedQuery>;
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub(super) struct MappedQuery {
+    /// Ready to stand in parentheses.
+    pub(super) sql: String,
+    /// Of the column by which its rows are looked for: of the video, or of the user who likes.
+    id: IdType,
+}
+
+/// How ids of the application's are compared with ours: in the type that they have, which an index over them is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum IdType {
+    Uuid,
+    /// Text in a type of this name, quoted.
+    Text(String),
+    /// Anything else that makes a UUID.
+    Cast,
+}
+
+impl MappedQuery {
+    /// What follows FROM: the rows as `source`.
+    pub(super) fn rows(&self) -> String {
+        format!("(\n{}\n) AS source", self.sql)
+    }
+
+    /// The condition that `column` of `source` is `id`, an expression of type uuid.
+    pub(super) fn is(&self, column: &str, id: &str) -> String {
+        match &self.id {
+            IdType::Uuid => format!("source.{column} = {id}"),
+            IdType::Text(kind) => {
+                format!("source.{column} = ANY ({}::{kind}[])", spellings(id))
+            }
+            IdType::Cast => format!("source.{column}::uuid = {id}"),
+        }
+    }
+
+    /// The condition that `column` of `source` is one of `ids`, an expression of type uuid[].
+    pub(super) fn is_among(&self, column: &str, ids: &str) -> String {
+        match &self.id {
+            IdType::Uuid => format!("source.{column} = ANY ({ids})"),
+            IdType::Text(kind) => format!(
+                "source.{column} = ANY (ARRAY(SELECT unnest({}) FROM unnest({ids}) AS asked (id))::{kind}[])",
+                spellings("asked.id")
+            ),
+            IdType::Cast => format!("source.{column}::uuid = ANY ({ids})"),
+        }
+    }
+}
+
+/// An array of the usual ways to write a UUID: with hyphens and without, in small letters and in capitals.
+fn spellings(id: &str) -> String {
+    format!(
+        "ARRAY[{id}::text, upper({id}::text), replace({id}::text, '-', ''), upper(replace({id}::text, '-', ''))]"
+    )
+}
+
+impl Postgres {
+    /// The same connections, where serving reads from `source`. Each of its queries is planned once, so that what is wrong with one is
+    /// known now.
+    pub(crate) async fn with_source(&self, source: &Source) -> Result<Self, StoreError> {
+        let mapping = source.mapping();
+        if mapping.is_empty() {
+            return Ok(Self {
+                mapped: None,
+                ..self.clone()
+            });
+        }
+        let mut session = self.begin_reading(self.statement_timeout).await?;
+        let reading = &mut session;
+        let mapped = Mapped {
+            videos: described(reading, &VIDEOS, mapping.videos).await?,
+            video_tags: described(reading, &names("video_tags"), mapping.video_tags).await?,
+            video_performers: described(
+                reading,
+                &names("video_performers"),
+                mapping.video_performers,
+            )
+            .await?,
+            likes: described(reading, &interactions("likes"), mapping.likes).await?,
+            skips: described(reading, &interactions("skips"), mapping.skips).await?,
+        };
+        session.commit().await?;
+        Ok(Self {
+            mapped: Some(Arc::new(mapped)),
+            ..self.clone()
+        })
+    }
+
+    /// What `other` reads from, over these connections.
+    pub(crate) fn reading_as(&self, other: &Self) -> Self {
+        Self {
+            mapped: other.mapped.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether likes or skips are read from a table of the application's own.
+    pub(crate) fn reads_elsewhere(&self, kind: InteractionKind) -> bool {
+        self.mapped_interactions(kind).is_some()
+    }
+
+    pub(super) fn mapped_interactions(&self, kind: InteractionKind) -> Option<&MappedQuery> {
+        self.mapped.as_ref()?.interactions(kind)
+    }
+
+    pub(super) fn mapped_videos(&self) -> Option<&MappedQuery> {
+        self.mapped.as_ref()?.videos.as_ref()
+    }
+
+    /// Where anything that is known of videos is read elsewhere.
+    pub(super) fn mapped_catalogue(&self) -> Option<&Mapped> {
+        self.mapped.as_deref().filter(|mapped| mapped.catalogue())
+    }
+}
+
+/// Tries a query without reading a row of it: every column is there, and can be made what it is read as.
+async fn described<const N: usize>(
+    session: &mut Session,
+    query: &Query<N>,
+    sql: Option<String>,
+) -> Result<Option<MappedQuery>, StoreError> {
+    let Some(sql) = sql else {
+        return Ok(None);
+    };
+    let (asked, _) = query.columns[0];
+    let columns = query
+        .columns
+        .map(|(column, kind)| format!("source.{column}::{kind}"))
+        .join(", ");
+    // The operator's own SQL, from the configuration; the transaction is read-only, and a statement that is prepared is one alone.
+    let statement = format!(
+        "SELECT pg_typeof(source.{asked})::oid::bigint, {columns}
+         FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false"
+    );
+    let row = sqlx::query(AssertSqlSafe(statement))
+        .persistent(false)
+        .fetch_one(&mut **session)
+        .await
+        .map_err(|error| StoreError::from(error).of_source(query.name))?;
+    let kind: i64 = row.try_get(0)?;
+    let (is_uuid, text): (bool, Option<String>) = query_as(ID_TYPE)
+        .bind(kind)
+        .fetch_one(&mut **session)
+        .await?;
+    let id = match text {
+        _ if is_uuid => IdType::Uuid,
+        Some(kind) => IdType::Text(kind),
+        None => IdType::Cast,
+    };
+    Ok(Some(MappedQuery { sql, id }))
+}

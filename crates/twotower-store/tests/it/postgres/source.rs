@@ -1,0 +1,167 @@
+//! Tables of other names, with the ids and the indexes that applications give them.
+
+use crate::database::{execute, few_connections, postgres_url};
+use sqlx::{Connection, PgConnection, Row};
+use std::time::{Duration, Instant};
+use twotower_store::{
+    EventKind, EventPolicy, InteractionKind, NewEvent, Replica, Source, Store, StoreError,
+};
+use uuid::Uuid;
+
+const LIKE: InteractionKind = InteractionKind::Like;
+
+fn id(n: u128) -> Uuid {
+    Uuid::from_u128(0xabcd_0000_0000_4000_8000_0000_0000_0000 + n)
+}
+
+/// `films` and `favourites` with ids of this type: film n of 20000, and user n of 200 likes the films from n on, a hundred of them.
+fn tables(kind: &str) -> String {
+    let id = "'abcd0000-0000-4000-8000-' || lpad(to_hex(n), 12, '0')";
+    let member = "'abcd0000-0000-4000-8000-' || lpad(to_hex(m), 12, '0')";
+    format!(
+        "CREATE EXTENSION IF NOT EXISTS citext;
+         CREATE DOMAIN code AS varchar(40) CHECK (length(VALUE) BETWEEN 32 AND 36);
+         CREATE TABLE films (code {kind} PRIMARY KEY, name text, cents integer, released timestamp);
+         CREATE TABLE favourites (member {kind} NOT NULL, film {kind} NOT NULL, since timestamptz NOT NULL DEFAULT now());
+         CREATE INDEX ON favourites (member, since DESC);
+         CREATE TABLE labels (film {kind} NOT NULL, label text);
+         CREATE INDEX ON labels (film);
+         INSERT INTO films SELECT ({id})::{kind}, ' Film ' || n, n * 100, '2026-01-01' FROM generate_series(1, 20000) AS n;
+         INSERT INTO labels SELECT ({id})::{kind}, 'calm' FROM generate_series(1, 20000) AS n;
+         INSERT INTO favourites SELECT member, film, timestamptz '2026-01-01' + (n + m) * interval '1 minute' FROM (
+             SELECT m, n, ({member})::{kind} AS member, ({id})::{kind} AS film
+             FROM generate_series(1, 200) AS m, generate_series(1, 1000) AS n WHERE n BETWEEN m AND m + 99
+         ) AS likes;
+         ANALYZE films; ANALYZE favourites; ANALYZE labels"
+    )
+}
+
+fn source() -> Source {
+    Source {
+        videos: "SELECT code AS id, name AS title, NULL AS description, NULL AS genre, 'studio' AS maker, cents / 100.0 AS price,
+                        NULL::integer AS duration_seconds, released AS published_at, NULL AS thumbnail_url FROM films"
+            .into(),
+        video_tags: "SELECT film AS video_id, label AS name FROM labels".into(),
+        likes: "SELECT member AS user_id, film AS video_id, since AS created_at FROM favourites;".into(),
+        ..Source::default()
+    }
+}
+
+#[tokio::test]
+async fn ids_of_any_type_are_found_by_the_index_over_them() {
+    for kind in ["uuid", "text", "varchar(36)", "char(36)", "citext", "code"] {
+        let url = postgres_url().await;
+        execute(&url, &tables(kind)).await;
+        let store = connect(&url).await.with_source(&source()).await.unwrap();
+        let state = store.user_state(id(7), 9).await.unwrap();
+        let liked: Vec<Uuid> = (7..107).map(id).collect();
+        assert_eq!(state.likes, liked, "{kind}");
+        let asked: Vec<Uuid> = [3, 4, 5].map(id).into();
+        let facts = store.video_facts(&asked).await.unwrap();
+        assert_eq!(facts.len(), 3, "{kind}");
+        let film = &facts[&id(3)];
+        assert_eq!((&*film.title, film.price), ("Film 3", Some(3.0)));
+        assert_eq!(film.tags, ["calm"]);
+        assert_eq!(film.published_at_us, Some(1_767_225_600_000_000));
+        // A replica reads there as well; this server is none, and says so.
+        let replica = Replica::open(&url, few_connections()).unwrap();
+        let read = replica.reading_as(&store).user_states(&[id(7)], 9).await;
+        let read = read.unwrap();
+        assert_eq!(
+            (read.position, &read.states[..]),
+            (None, &[Some(state)][..])
+        );
+
+        let view = NewEvent {
+            event_id: id(1),
+            kind: EventKind::View,
+            video: id(1000),
+            watch_fraction: None,
+            model_version: None,
+            request_id: None,
+            position: None,
+            at_us: None,
+        };
+        let (views, all) = ([view.clone()], EventPolicy::All);
+        store.record_events(id(7), &views, all).await.unwrap();
+        let unknown = [NewEvent {
+            video: id(20_001),
+            ..view
+        }];
+        let refused = store.record_events(id(7), &unknown, all).await;
+        assert!(matches!(refused, Err(StoreError::UnknownVideo(_))));
+        store.close().await;
+        drop(replica);
+        let (scans, uses) = scans(&url).await;
+        assert_eq!(scans, 0, "{kind}: a table was read from end to end");
+        assert!(uses >= 5, "{kind}");
+
+        // What is read whole is so, and in order.
+        let store = connect(&url).await.with_source(&source()).await.unwrap();
+        let mut films = Vec::new();
+        let mut collect = |film: twotower_store::VideoFacts| films.push((film.id, film.tags.len()));
+        store.for_each_video_facts(&mut collect).await.unwrap();
+        let expected: Vec<(Uuid, usize)> = (1..=20_000).map(|n| (id(n), 1)).collect();
+        assert_eq!(films, expected, "{kind}");
+        let mut counts = store.like_counts().await.unwrap();
+        counts.sort_unstable();
+        assert_eq!(counts.len(), 299, "{kind}");
+        assert_eq!((counts[0], counts[149]), ((id(1), 1), (id(150), 100)));
+        // A like that the application has written is known at once.
+        let like = format!("INSERT INTO favourites VALUES ('{}', '{}')", id(7), id(5));
+        execute(&url, &like).await;
+        let state = store.user_state(id(7), 9).await.unwrap();
+        assert_eq!(state.likes[100..], [id(5)]);
+        assert!(store.reads_elsewhere(LIKE));
+        store.close().await;
+    }
+}
+
+async fn connect(url: &str) -> Store {
+    Store::connect(url, few_connections()).await.unwrap()
+}
+
+/// How often tables of the application's were read from end to end since the last vacuum or analyze, and how often by an index, once what
+/// closed connections have told is counted.
+async fn scans(url: &str) -> (i64, i64) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let begun = Instant::now();
+    loop {
+        let row = sqlx::query(
+            "SELECT coalesce(sum(seq_tup_read), 0)::bigint, coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_user_tables
+             WHERE relname IN ('films', 'favourites', 'labels')",
+        )
+        .persistent(false)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        let (read, by_index): (i64, i64) = (row.get(0), row.get(1));
+        if by_index >= 5 || begun.elapsed() > Duration::from_secs(20) {
+            return (read, by_index);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_read_a_table_is_told_which() {
+    let url = postgres_url().await;
+    execute(
+        &url,
+        &format!(
+            "{}; REVOKE ALL ON favourites FROM PUBLIC; GRANT SELECT ON films, labels TO service_role",
+            tables("uuid")
+        ),
+    )
+    .await;
+    let role = "options=-c%20role%3Dservice_role";
+    let limited = format!("{url}?{role}");
+    let store = Store::connect(&limited, few_connections()).await.unwrap();
+    let error = store.with_source(&source()).await.unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.starts_with("[source] likes: permission denied for table favourites"),
+        "{said}"
+    );
+    assert!(error.is_usage());
+}
