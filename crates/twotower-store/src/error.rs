@@ -338,8 +338,10 @@ impl StoreError {
     }
 
     /// What was said when query `key` of the source was tried, in the words of that: not everything that a table lacks a migration brings.
+    /// What the database said of itself stays that.
     pub(crate) fn of_source(self, key: &'static str) -> Self {
         let reason = match self {
+            Self::Database(said) if !is_of_statement(&said) => return Self::Database(said),
             Self::Schema(said)
             | Self::Permission(said)
             | Self::ReadOnly(said)
@@ -407,4 +409,17 @@ impl StoreError {
                 | Self::Deadline { .. }
         )
     }
+}
+
+/// Whether the database refused the statement, and did not fail by itself: data exceptions, what is not supported, syntax and access of
+/// PostgreSQL, and `SQLITE_ERROR`.
+fn is_of_statement(said: &sqlx::Error) -> bool {
+    let Some(error) = said.as_database_error() else {
+        return true;
+    };
+    let code = error.code().unwrap_or_default();
+    code == "1"
+        || ["22", "0A", "42"]
+            .iter()
+            .any(|class| code.starts_with(class))
 }

@@ -58,7 +58,7 @@ impl Source {
         let ours = Self::default();
         let mapped = |theirs: &str, ours: &str| {
             let theirs = tidy(theirs);
-            (theirs != ours).then(|| theirs.to_owned())
+            (spelled(theirs) != spelled(ours)).then(|| theirs.to_owned())
         };
         Mapping {
             videos: mapped(&self.videos, &ours.videos),
@@ -90,6 +90,38 @@ impl<T> Mapping<T> {
     }
 }
 
+/// A query in one spelling: small letters, single blanks, and our tables without their schema.
+fn spelled(sql: &str) -> String {
+    let words: Vec<&str> = sql.split_whitespace().collect();
+    words
+        .join(" ")
+        .to_lowercase()
+        .replace(" from public.", " from ")
+}
+
+/// Whether a query does no more than choose among the rows of `table`, one of ours, so that it reads what is written there.
+pub(crate) fn chooses_from(sql: &str, table: &str) -> bool {
+    let sql = spelled(sql);
+    let Some((columns, rest)) = sql.split_once(" from ") else {
+        return false;
+    };
+    let tables = rest.split(" where ").next().unwrap_or_default();
+    let has = |part: &str, words: &[&str]| {
+        part.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|word| words.contains(&word))
+    };
+    let is_first = tables.strip_prefix(table);
+    // Conditions take rows away, whatever they ask. Anything else might bring in others.
+    is_first.is_some_and(|after| after.is_empty() || after.starts_with(' '))
+        && !tables.contains([',', '('])
+        && !has(tables, &["join"])
+        && columns.starts_with("select ")
+        && !has(&columns["select ".len()..], &["select"])
+        && !has(&sql, &["union", "intersect", "except"])
+        && !sql.contains("--")
+        && !sql.contains("/*")
+}
+
 /// A query of the operator's without what would keep it from standing in parentheses.
 pub(crate) fn tidy(sql: &str) -> &str {
     sql.trim().trim_end_matches(';').trim_end()
@@ -118,4 +150,61 @@ pub struct Snapshot {
     pub orphans: u64,
     /// Number of the last erasure that it knows of: of who was erased until then there is nothing in it. 0 before the first.
     pub erasures_seen: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spelling_of_our_own_query_maps_nothing() {
+        let ours = Source::default();
+        for likes in [
+            format!("{};", ours.likes),
+            "select user_id,\n  video_id".to_owned()
+                + &ours.likes["SELECT user_id, video_id".len()..],
+            ours.likes.replace("FROM likes", "\nFROM public.likes\n"),
+        ] {
+            let source = Source {
+                likes,
+                ..ours.clone()
+            };
+            assert!(source.mapping().is_empty(), "{}", source.likes);
+        }
+        let quoted = ours.likes.replace("likes", "\"Likes\"");
+        let source = Source {
+            likes: quoted,
+            ..ours
+        };
+        assert!(source.mapping().likes.is_some());
+    }
+
+    #[test]
+    fn it_is_known_whether_a_query_only_chooses_among_our_rows() {
+        for (rest, chooses) in [
+            ("likes WHERE created_at > '2020-01-01'", true),
+            (
+                "public.likes AS own\nWHERE user_id IN (SELECT id FROM members WHERE consent)",
+                true,
+            ),
+            ("likes", true),
+            ("likes, favourites", false),
+            ("likes JOIN members ON id = user_id", false),
+            (
+                "likes UNION ALL SELECT member, film, since FROM favourites",
+                false,
+            ),
+            ("app.likes", false),
+            ("likes_of_all", false),
+            ("(SELECT * FROM favourites) AS likes", false),
+            ("favourites WHERE kind = 'likes'", false),
+            ("likes -- and more", false),
+        ] {
+            let sql = format!("SELECT user_id, video_id, created_at FROM {rest}");
+            assert_eq!(chooses_from(&sql, "likes"), chooses, "{sql}");
+        }
+        let inner = "SELECT user_id, (SELECT id FROM likes WHERE true) AS video_id, created_at FROM favourites";
+        assert!(!chooses_from(inner, "likes"));
+        assert!(!chooses_from("TABLE likes", "likes"));
+    }
 }

@@ -14,8 +14,9 @@ const LOCK: i64 = 0x6572_6173_7572_6573;
 /// The operator's statements run while every writer of likes, skips and blocks waits for the erasure, so that they wait for no lock for longer.
 const STATEMENT_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '200ms'";
 
-/// How often an erasure is begun while others keep what the operator's statements want, and how long it waits in between.
-const TRIES: u32 = 60;
+/// How often an erasure is begun while others keep what the operator's statements want, and how long it waits in between. Who asked for it
+/// tries again some times.
+const TRIES: u32 = 12;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What follows FROM for the tombstone of the user with this id: a row, or none.

@@ -123,8 +123,9 @@ impl Postgres {
         user: Uuid,
         limit: u32,
     ) -> Result<UserHistory, StoreError> {
-        if self.reads_elsewhere(InteractionKind::Like)
-            || self.reads_elsewhere(InteractionKind::Skip)
+        if [InteractionKind::Like, InteractionKind::Skip]
+            .iter()
+            .any(|&kind| self.mapped_interactions(kind).is_some())
         {
             let state = self.one_state(user, limit).await?;
             let mut likes = state.likes;
@@ -170,7 +171,7 @@ impl Postgres {
     }
 
     pub(crate) async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
-        if self.reads_elsewhere(InteractionKind::Like) {
+        if self.mapped_interactions(InteractionKind::Like).is_some() {
             return Ok(self.one_state(user, 0).await?.likes);
         }
         let mut session = self.begin().await?;

@@ -3,10 +3,11 @@
 use super::Postgres;
 use super::session::{Session, query_as};
 use super::snapshot::{Query, VIDEOS, interactions, names};
-use crate::snapshot::Mapping;
+use crate::snapshot::{Mapping, chooses_from};
 use crate::{InteractionKind, Source, StoreError};
 use sqlx::{AssertSqlSafe, Row};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What ids of a type are compared as: a domain is what it is made of.
 const ID_TYPE: &str = "
@@ -104,10 +105,13 @@ impl Postgres {
             skips: described(reading, &interactions("skips"), mapping.skips).await?,
         };
         session.commit().await?;
-        Ok(Self {
+        let made = Self {
             mapped: Some(Arc::new(mapped)),
             ..self.clone()
-        })
+        };
+        // What each request asks, of nobody: its parts fit each other, and the half that is read from our own tables.
+        made.user_states(&[Uuid::nil()], 1).await?;
+        Ok(made)
     }
 
     /// What `other` reads from, over these connections.
@@ -120,7 +124,8 @@ impl Postgres {
 
     /// Whether likes or skips are read from a table of the application's own.
     pub(crate) fn reads_elsewhere(&self, kind: InteractionKind) -> bool {
-        self.mapped_interactions(kind).is_some()
+        self.mapped_interactions(kind)
+            .is_some_and(|query| !chooses_from(&query.sql, kind.table()))
     }
 
     pub(super) fn mapped_interactions(&self, kind: InteractionKind) -> Option<&MappedQuery> {

@@ -2,8 +2,8 @@
 
 use super::Postgres;
 use super::session::{query_as, query_scalar};
+use crate::StoreError;
 use crate::user_change::{UserChange, UserChangeHasher};
-use crate::{InteractionKind, StoreError};
 use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::collections::VecDeque;
@@ -58,12 +58,6 @@ impl fmt::Debug for UserChanges {
 
 impl Postgres {
     pub(crate) async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
-        // Nobody tells of changes to tables of the application's own: who heard of some alone would take the others for none.
-        if self.reads_elsewhere(InteractionKind::Like)
-            || self.reads_elsewhere(InteractionKind::Skip)
-        {
-            return Ok(None);
-        }
         let mut session = self.begin().await?;
         // Insert, update, delete and truncate on each of three tables; 'O' and 'A' fire in ordinary sessions.
         let (secret, complete): (Vec<u8>, bool) = query_as(

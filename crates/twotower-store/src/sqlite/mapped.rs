@@ -4,7 +4,7 @@
 
 use super::Sqlite;
 use super::snapshot::{catalogue, each, get, uuid, video};
-use crate::snapshot::{Mapping, tidy};
+use crate::snapshot::{Mapping, chooses_from, tidy};
 use crate::store::VideoFacts;
 use crate::{InteractionKind, Source, StoreError, UserActivity};
 use futures_util::TryStreamExt;
@@ -86,7 +86,8 @@ impl Sqlite {
 
     /// Whether likes or skips are read from a table of the application's own.
     pub(crate) fn reads_elsewhere(&self, kind: InteractionKind) -> bool {
-        self.mapped_interactions(kind).is_some()
+        self.mapped_interactions(kind)
+            .is_some_and(|sql| !chooses_from(sql, kind.table()))
     }
 
     pub(super) fn mapped_interactions(&self, kind: InteractionKind) -> Option<&str> {

@@ -156,8 +156,9 @@ impl Store {
     /// Listens for changes to what is kept of users, on a connection besides those of the pool.
     ///
     /// `None` where changes cannot be heard: SQLite has no such thing, a pooler in transaction mode lets no notification
-    /// through, a table `likes` or `skips` of the application's own may bear no triggers, and one of another name has none. Or not now: a database may be too busy for
-    /// the notification by which that is found out. So, but with SQLite, it may be worth another try later.
+    /// through, and a table `likes` or `skips` of the application's own may bear no triggers. Or not now: a database may be too busy for
+    /// the notification by which that is found out. So, but with SQLite, it may be worth another try later. Nobody tells of changes to likes
+    /// and skips that are [read elsewhere](Self::reads_elsewhere).
     pub async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
         let limit = self.options.statement_timeout + UserChanges::CONNECT_TIMEOUT;
         call!(self, limit, listen_user_changes())

@@ -37,16 +37,16 @@ pub(super) async fn retrain(
         progress,
     };
     let outcome = retraining.run().await;
+    let over = match &outcome {
+        Ok(_) | Err(RunError::Refused { .. } | RunError::Decided { .. }) => true,
+        Err(_) => false,
+    };
     let outcome = match outcome {
         // The model has ended it before its last step. A step that failed leaves that one to the run that goes on there.
         Ok(Outcome::NothingNew(_)) | Err(RunError::Refused { .. } | RunError::Decided { .. }) => {
             prune_after(steps, outcome).await
         }
         outcome => outcome,
-    };
-    let over = match &outcome {
-        Ok(_) | Err(RunError::Refused { .. } | RunError::Decided { .. }) => true,
-        Err(_) => false,
     };
     if over {
         file.remove()?;

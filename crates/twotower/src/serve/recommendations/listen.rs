@@ -41,7 +41,13 @@ pub(in crate::serve) async fn listen(app: &App) {
         return;
     };
     subjects.0.store(Some(changes.hasher().into()));
-    sources.all_changed();
+    // Who hears of some changes alone must not take the others for none, so that the replica stays what it is without word of any.
+    let of_all = !keeps_its_own(app);
+    if of_all {
+        sources.all_changed();
+    } else {
+        tell_of_silence(app);
+    }
     answers.drop_all();
     loop {
         let change = tokio::select! {
@@ -53,11 +59,15 @@ pub(in crate::serve) async fn listen(app: &App) {
         };
         match change {
             UserChange::User(key) => {
-                sources.changed(Subject::Key(key));
+                if of_all {
+                    sources.changed(Subject::Key(key));
+                }
                 answers.drop_user(&Subject::Key(key));
             }
             UserChange::All => {
-                sources.all_changed();
+                if of_all {
+                    sources.all_changed();
+                }
                 answers.drop_all();
             }
             // The database is away: what is kept is all there is, and what changes meanwhile is told as `All`.
@@ -76,7 +86,7 @@ async fn begin(app: &App) -> Option<UserChanges> {
                 if !std::mem::replace(&mut told, true) {
                     tell_of_silence(app);
                 }
-                if app.store.kind() == StoreKind::Sqlite || keeps_its_own(app) {
+                if app.store.kind() == StoreKind::Sqlite {
                     return None;
                 }
                 // The database may just have been too busy to tell in time, or get its triggers, or another server comes behind its address.

@@ -188,7 +188,10 @@ fn asks(state: &UserState, query: &Query, policy: &Policy) -> usize {
         names + of_range(asked.price) + of_range(asked.age_days)
     };
     let is_asked = |block: &&Block| block.kind != BlockKind::Video;
-    of(&policy.rules.only) + of(&query.filter) + state.blocks.iter().filter(is_asked).count()
+    // Makers and performers who have their share are left out like a filter's names, at most one for each place.
+    let capped = policy.rules.max_per_maker > 0 || policy.rules.max_per_performer > 0;
+    let full = if capped { query.limit } else { 0 };
+    of(&policy.rules.only) + of(&query.filter) + state.blocks.iter().filter(is_asked).count() + full
 }
 
 /// Whether the video at `position` is recommended to anybody: it is in the catalogue, and the rules let it through.

@@ -64,8 +64,15 @@ struct Entry {
 
 #[derive(Debug)]
 enum Progress {
-    UnderWay { number: u64, awaited: bool },
-    Done { at: Instant, answer: Answer },
+    UnderWay {
+        number: u64,
+        awaited: bool,
+    },
+    Done {
+        number: u64,
+        at: Instant,
+        answer: Answer,
+    },
 }
 
 /// As [`Found`], at once.
@@ -135,7 +142,7 @@ impl UserAnswers {
         let entries = self.lock();
         let mut same = entries.list.iter().filter(|entry| entry.query == *query);
         same.find_map(|entry| match &entry.progress {
-            Progress::Done { at, answer } if at.elapsed() < keep => Some(answer.stale()),
+            Progress::Done { at, answer, .. } if at.elapsed() < keep => Some(answer.stale()),
             _ => None,
         })
     }
@@ -174,7 +181,8 @@ impl Drop for Making {
 }
 
 impl Entries {
-    /// Puts the answer that was begun as `number` in the place of earlier ones to the same query. Returns whether somebody waits for it.
+    /// Puts the answer that was begun as `number` in the place of earlier ones to the same query; one that was begun later knows more, and
+    /// stays. Returns whether somebody waits for it.
     fn settle(&mut self, number: u64, answer: Option<Answer>) -> bool {
         let begun = |entry: &Entry| matches!(entry.progress, Progress::UnderWay { number: other, .. } if other == number);
         let Some(place) = self.list.iter().position(begun) else {
@@ -185,7 +193,10 @@ impl Entries {
             made,
             progress,
         } = self.list.remove(place);
-        if let Some(answer) = answer {
+        let later = |entry: &Entry| matches!(entry.progress, Progress::Done { number: other, .. } if other > number && entry.query == query);
+        if let Some(answer) = answer
+            && !self.list.iter().any(later)
+        {
             self.list
                 .retain(|entry| !entry.is_done() || entry.query != query);
             let done = self.list.iter().filter(|entry| entry.is_done()).count();
@@ -198,7 +209,7 @@ impl Entries {
             self.list.push(Entry {
                 query,
                 made,
-                progress: Progress::Done { at, answer },
+                progress: Progress::Done { number, at, answer },
             });
         }
         matches!(progress, Progress::UnderWay { awaited: true, .. })
