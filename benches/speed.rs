@@ -200,6 +200,7 @@ fn measure(data: &Data, setting: Setting, steps: usize, ceiling: f64) -> Outcome
     let learned = TrainingData {
         catalogue: &data.catalogue,
         timelines: data.timelines.clone(),
+        until: None,
     };
     let mut run = Run::new(learned, &hyperparameters, Goal::Epochs(1))?;
     let estimate = run.memory().total();

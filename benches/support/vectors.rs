@@ -90,6 +90,11 @@ impl Source {
             &dataset.likes[..],
             &dataset.skips[..],
         );
+        // The times that are made up count likes, not seconds.
+        let data = TrainingData {
+            until: None,
+            ..data
+        };
         let hyperparameters = Hyperparameters::default();
         let model = train(data, &hyperparameters, Goal::Epochs(epochs), &mut |_| {
             ControlFlow::Continue(())

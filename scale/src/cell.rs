@@ -3,7 +3,7 @@
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Int64Array,
 };
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Date64Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
@@ -27,7 +27,7 @@ pub(crate) enum CellError {
         expected: &'static str,
         found: String,
     },
-    #[error("{column}: {source}")]
+    #[error("{column}: {source}: correct the files and run again")]
     Arrow { column: String, source: ArrowError },
 }
 
@@ -41,13 +41,17 @@ impl CellError {
     }
 }
 
-/// Casts `array`; `column` names it in errors.
+/// Casts `array`; `column` names it in errors. What cannot be cast is one, and never null: null is what is not there.
 pub(crate) fn cast_to(
     array: &ArrayRef,
     to: &DataType,
     column: &str,
 ) -> Result<ArrayRef, CellError> {
-    cast(array, to).map_err(|source| CellError::Arrow {
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    cast_with_options(array, to, &options).map_err(|source| CellError::Arrow {
         column: column.to_owned(),
         source,
     })
@@ -76,7 +80,8 @@ pub(crate) fn ids(array: &ArrayRef, column: &str) -> Result<FixedSizeBinaryArray
         | DataType::Binary
         | DataType::LargeBinary
         | DataType::BinaryView => {
-            let text = cast_to(&array, &DataType::Utf8View, column)?;
+            let text = cast_to(&array, &DataType::Utf8View, column)
+                .map_err(|_| wrong("bytes that are no text"))?;
             let texts = text.as_string_view().iter();
             collect(texts.map(|text| text.and_then(id::from_text)), array.len())
                 .ok_or_else(|| wrong("text that is none"))
@@ -155,7 +160,9 @@ pub(crate) fn times(array: &ArrayRef, column: &str) -> Result<Int64Array, CellEr
             .ok_or_else(|| wrong("text that is none"))
         }
         kind if kind.is_integer() => {
-            let number = cast_to(&array, &DataType::Int64, column)?;
+            // The unsigned ones go further than any time does.
+            let number = cast_to(&array, &DataType::Int64, column)
+                .map_err(|_| wrong("a time out of range"))?;
             each(number.as_primitive::<Int64Type>().iter(), time::from_unix)
                 .ok_or_else(|| wrong("a number that is none"))
         }
@@ -205,7 +212,8 @@ pub(crate) fn moments(array: &ArrayRef, column: &str) -> Result<Int64Array, Cell
 mod tests {
     use super::*;
     use datafusion::arrow::array::{
-        Float64Array, Int32Array, StringArray, TimestampMillisecondArray, TimestampNanosecondArray,
+        BinaryArray, Float64Array, Int32Array, StringArray, TimestampMillisecondArray,
+        TimestampNanosecondArray, UInt64Array,
     };
     use std::sync::Arc;
 
@@ -230,6 +238,7 @@ mod tests {
             reference(StringArray::from(vec![None::<&str>])),
             reference(Float64Array::from(vec![7.5])),
             reference(TimestampMillisecondArray::from(vec![7])),
+            reference(BinaryArray::from(vec![b"\xff".as_slice()])),
         ] {
             let error = ids(&array, "user_id of likes").unwrap_err().to_string();
             assert!(
@@ -237,6 +246,24 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_missing() {
+        let array = reference(UInt64Array::from(vec![u64::MAX]));
+        let error = times(&array, "published_at of videos").unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.starts_with("published_at of videos: expected ")
+                && error.contains("out of range"),
+            "{error}"
+        );
+        let text = reference(BinaryArray::from(vec![b"\xe3\x81".as_slice()]));
+        let error = cast_to(&text, &DataType::Utf8, "title of videos").unwrap_err();
+        assert!(
+            error.to_string().starts_with("title of videos: "),
+            "{error}"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod scheduler;
 pub use executor::{Arguments as ExecutorArguments, run as execute};
 pub use scheduler::{Arguments as SchedulerArguments, run as schedule};
 
+use crate::engine::reading;
 use crate::function;
 use anyhow::{Context, bail};
 use ballista::prelude::{SessionConfigExt, SessionContextExt};
@@ -24,7 +25,7 @@ pub(crate) async fn connect(url: &str) -> anyhow::Result<SessionContext> {
     let (host, port) = address(url)?;
     let state = SessionStateBuilder::new()
         .with_default_features()
-        .with_config(SessionConfig::new_with_ballista())
+        .with_config(reading(SessionConfig::new_with_ballista()))
         .build();
     let context = SessionContext::remote_with_state(&format!("df://{host}:{port}"), state)
         .await

@@ -1,7 +1,10 @@
 use crate::{embed, generate, prepare};
 use clap::{Parser, Subcommand};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use thiserror::Error;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Training shards and embeddings past one machine, on DataFusion and Ballista.
@@ -29,7 +32,15 @@ enum Command {
     Generate(generate::Arguments),
 }
 
-/// Runs one command; exit code 0, or 1 after a message on standard error.
+/// Exit code of a run that was asked to stop, as that of `twotower`.
+const INTERRUPTED: u8 = 130;
+
+/// Somebody asked to stop.
+#[derive(Debug, Error)]
+#[error("interrupted: nothing of the result is there; run it again to begin again")]
+struct Interrupted;
+
+/// Runs one command; exit code 0, or 1 (130 if it was asked to stop) after a message on standard error.
 pub fn run(arguments: Arguments) -> ExitCode {
     log();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -44,8 +55,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Prepare(arguments) => prepare::run(&arguments).await,
-            Command::Embed(arguments) => embed::run(&arguments).await,
+            Command::Prepare(arguments) => until_stopped(prepare::run(&arguments)).await,
+            Command::Embed(arguments) => until_stopped(embed::run(&arguments)).await,
             #[cfg(feature = "ballista")]
             Command::Scheduler(arguments) => crate::cluster::schedule(&arguments).await,
             #[cfg(feature = "ballista")]
@@ -53,12 +64,37 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Generate(arguments) => generate::run(&arguments),
         }
     });
+    // Threads that are in the middle of something are not waited for.
+    runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Interrupted>() {
+                ExitCode::from(INTERRUPTED)
+            } else {
+                ExitCode::FAILURE
+            }
         }
+    }
+}
+
+/// Does `work`, and gives it up at Ctrl-C or SIGTERM: what it has begun goes as it is dropped.
+async fn until_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::select! {
+        done = work => done,
+        asked = stop_signal() => Err(match asked {
+            Ok(()) => Interrupted.into(),
+            Err(error) => anyhow::Error::new(error).context("wait for signals"),
+        }),
+    }
+}
+
+async fn stop_signal() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = ctrl_c() => pressed,
+        _ = terminate.recv() => Ok(()),
     }
 }
 

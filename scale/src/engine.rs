@@ -74,7 +74,7 @@ fn local(arguments: &EngineArguments, spill: &Path) -> anyhow::Result<SessionCon
         .context("start the engine")?;
     // Large runs that are sorted in place and then merged are few; memory to merge what was spilled is set aside.
     let run = (arguments.memory_limit / 64).min(MAX_RUN_BYTES);
-    let config = SessionConfig::new()
+    let config = reading(SessionConfig::new())
         .with_target_partitions(threads)
         .with_sort_in_place_threshold_bytes(run)
         .with_sort_spill_reservation_bytes(arguments.memory_limit / 64);
@@ -83,6 +83,13 @@ fn local(arguments: &EngineArguments, spill: &Path) -> anyhow::Result<SessionCon
         context.register_udf(function);
     }
     Ok(context)
+}
+
+/// How files are read, wherever plans run.
+pub(crate) fn reading(mut config: SessionConfig) -> SessionConfig {
+    // Times as Spark wrote them once (INT96): in nanoseconds, those after 2262 would pass for others.
+    config.options_mut().execution.parquet.coerce_int96 = Some("us".to_owned());
+    config
 }
 
 /// A size such as 512MB, 2GB or 2GiB, in bytes.

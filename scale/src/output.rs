@@ -1,16 +1,23 @@
-//! A folder that appears whole or not at all.
+//! A folder that appears whole or not at all, for its owner alone: it may hold what people like.
 
 use crate::hash::Hashing;
 use anyhow::{Context, bail, ensure};
 use datafusion::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{BufWriter, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+use tracing::warn;
 
-/// Begins the names of what is no part of the result.
+/// No part of the result.
 const SPILL: &str = ".spill";
-const LOCK: &str = ".lock";
+
+/// How often a folder is removed into which somebody may still write, and how long they are waited for in between.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A file of Parquet as manifests list it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,16 +30,19 @@ pub struct FileEntry {
     pub sha256: String,
 }
 
-/// Writes into `.NAME.unfinished` beside the folder asked for, which gets its name when everything is there.
+/// Writes into `.NAME.unfinished` beside the folder asked for, which gets its name when everything is there. Dropped before, nothing of it
+/// is left; what a killed process has left is removed by the next run.
 #[derive(Debug)]
 pub(crate) struct Output {
     to: PathBuf,
     folder: PathBuf,
-    lock: File,
+    finished: bool,
+    /// Given up last of all.
+    _lock: Lock,
 }
 
 impl Output {
-    /// Takes away what an earlier run that was cut off has left.
+    /// Takes away what an earlier run that was killed has left.
     ///
     /// # Errors
     /// If the folder is there already, another run writes it, or the file system refuses.
@@ -42,6 +52,8 @@ impl Output {
         else {
             bail!("--to {}: name a folder that can be made", to.display());
         };
+        fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+        let lock = Lock::take(parent.join(format!(".{name}.lock")), &to)?;
         let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut f| f.next().is_none());
         ensure!(
             !to.exists() || is_empty(&to),
@@ -60,21 +72,14 @@ impl Output {
             });
         }
         let folder = parent.join(format!(".{name}.unfinished"));
-        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let lock = folder.join(LOCK);
-        let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "another run is writing {}: wait for it, or name another folder",
-                to.display()
-            ),
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("lock {}", folder.display()));
-            }
-        }
-        let output = Self { to, folder, lock };
-        output.clear()?;
+        private_folder(&folder, parent)?;
+        let output = Self {
+            to,
+            folder,
+            finished: false,
+            _lock: lock,
+        };
+        output.remove(&[])?;
         fs::create_dir(output.spill()).with_context(|| format!("create {}", output.name()))?;
         Ok(output)
     }
@@ -93,13 +98,9 @@ impl Output {
         self.folder.join(SPILL)
     }
 
-    /// Removes everything but the lock and the spill folder, so that writing can begin again.
+    /// Removes everything but the spill folder, so that writing can begin again.
     pub(crate) fn restart(&self) -> anyhow::Result<()> {
-        self.remove(&[LOCK, SPILL])
-    }
-
-    fn clear(&self) -> anyhow::Result<()> {
-        self.remove(&[LOCK])
+        self.remove(&[SPILL])
     }
 
     fn remove(&self, keep: &[&str]) -> anyhow::Result<()> {
@@ -127,7 +128,7 @@ impl Output {
 
     /// Writes the manifest, last of all files, and gives the folder its name.
     pub(crate) fn finish(
-        self,
+        mut self,
         manifest: &str,
         content: &impl Serialize,
     ) -> anyhow::Result<PathBuf> {
@@ -139,16 +140,110 @@ impl Output {
         file.write_all(&bytes)
             .with_context(|| format!("write {manifest}"))?;
         file.finish()?;
-        fs::remove_file(self.folder.join(LOCK)).with_context(|| self.name())?;
         sync(&self.folder)?;
         fs::rename(&self.folder, &self.to)
             .with_context(|| format!("rename {} to {}", self.name(), self.to.display()))?;
+        self.finished = true;
         if let Some(parent) = self.to.parent() {
             sync(parent)?;
         }
-        drop(self.lock);
-        Ok(self.to)
+        Ok(self.to.clone())
     }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // Threads of the engine and of ours may be in the middle of a file: it goes under their hands, and they can begin no other.
+        for _ in 0..TRIES {
+            let removed = fs::remove_dir_all(&self.folder);
+            if self.folder.symlink_metadata().is_err() {
+                return;
+            }
+            if let Err(error) = removed {
+                warn!("remove {}: {error}", self.name());
+            }
+            sleep(PAUSE);
+        }
+        warn!(
+            "{} is left and may hold what people like: remove it, or begin the same run again, which does",
+            self.name()
+        );
+    }
+}
+
+/// A file beside the folder that one run holds at a time, until the folder has its name. It goes with the run, so that nothing is left there.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// `to` is the folder that is to be written.
+    fn take(path: PathBuf, to: &Path) -> anyhow::Result<Self> {
+        let failed = || format!("lock {}", path.display());
+        loop {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .with_context(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => bail!(
+                    "another run is writing {}: wait for it, or name another folder",
+                    to.display()
+                ),
+                Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
+            }
+            // Whoever ended between the two has taken the name away, and a file without one keeps nobody out.
+            let held = file.metadata().with_context(failed)?;
+            match fs::symlink_metadata(&path) {
+                Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {
+                    return Ok(Self { path, _file: file });
+                }
+                Ok(named) => ensure!(
+                    named.is_file(),
+                    "{} is no file of this program: remove it, or name another folder",
+                    path.display()
+                ),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(failed),
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Still held, so that nobody else's goes.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Makes `folder`, or takes over what an earlier run of this account has left: never a link, or a folder that somebody else has laid out.
+fn private_folder(folder: &Path, parent: &Path) -> anyhow::Result<()> {
+    let failed = || format!("create {}", folder.display());
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => return made.with_context(failed),
+    }
+    let found = fs::symlink_metadata(folder).with_context(failed)?;
+    // Of whom new files here are, which the file system decides.
+    let own = tempfile::tempfile_in(parent)
+        .and_then(|file| file.metadata())
+        .with_context(failed)?;
+    ensure!(
+        found.is_dir() && found.uid() == own.uid(),
+        "{} is there already and is no folder of this account: remove it, or name another folder",
+        folder.display()
+    );
+    fs::set_permissions(folder, Permissions::from_mode(0o700)).with_context(failed)
 }
 
 fn sync(folder: &Path) -> anyhow::Result<()> {
@@ -165,7 +260,13 @@ pub(crate) struct OutputFile {
 
 impl OutputFile {
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .with_context(|| format!("create {}", path.display()))?;
         Ok(Self {
             writer: Hashing::new(BufWriter::with_capacity(1 << 20, file)),
             path: path.to_owned(),
@@ -217,7 +318,8 @@ mod tests {
         assert!(error.contains("another run"), "{error}");
         fs::write(output.folder().join("half"), "x").unwrap();
         drop(output);
-        assert!(!to.exists());
+        let beside = || fs::read_dir(root.path().join("deep")).unwrap().count();
+        assert_eq!(beside(), 0, "nothing is left of what was not finished");
         let output = Output::create(&to).unwrap();
         let mut file = output.file("a").unwrap();
         file.write_all(b"abc").unwrap();
@@ -233,7 +335,7 @@ mod tests {
         assert_eq!(names, ["a", "m.json"]);
         let error = Output::create(&to).unwrap_err().to_string();
         assert!(error.contains("exists already"), "{error}");
-        assert_eq!(fs::read_dir(root.path().join("deep")).unwrap().count(), 1);
+        assert_eq!(beside(), 1);
     }
 
     #[test]
@@ -250,5 +352,59 @@ mod tests {
         let error = Output::create(&link).unwrap_err().to_string();
         assert!(error.contains("name a folder inside it"), "{error}");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 3);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn nobody_else_reads_it_or_has_laid_it_out() {
+        let root = tempfile::tempdir().unwrap();
+        let (to, left) = (
+            root.path().join("shards"),
+            root.path().join(".shards.unfinished"),
+        );
+        // A killed run of ours, of before folders were private.
+        fs::create_dir(&left).unwrap();
+        fs::set_permissions(&left, Permissions::from_mode(0o755)).unwrap();
+        fs::write(left.join("half"), "x").unwrap();
+        let output = Output::create(&to).unwrap();
+        assert_eq!(mode(&left), 0o700);
+        output.file("a").unwrap().finish().unwrap();
+        output.finish("m.json", &serde_json::json!({})).unwrap();
+        assert_eq!(mode(&to), 0o700);
+        for name in ["a", "m.json"] {
+            assert_eq!(mode(&to.join(name)), 0o600, "{name}");
+        }
+        assert!(!to.join("half").exists());
+
+        fs::remove_dir_all(&to).unwrap();
+        let elsewhere = root.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("of others"), "x").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &left).unwrap();
+        let error = Output::create(&to).unwrap_err().to_string();
+        assert!(error.contains("no folder of this account"), "{error}");
+        assert!(elsewhere.join("of others").exists());
+        fs::remove_file(&left).unwrap();
+        let lock = root.path().join(".shards.lock");
+        std::os::unix::fs::symlink(elsewhere.join("lock"), &lock).unwrap();
+        let error = Output::create(&to).unwrap_err().to_string();
+        assert!(error.contains("no file of this program"), "{error}");
+    }
+
+    /// As it is between the folder's getting its name and the end of the run.
+    #[test]
+    fn the_lock_outlives_the_name() {
+        let root = tempfile::tempdir().unwrap();
+        let to = root.path().join("shards");
+        let output = Output::create(&to).unwrap();
+        fs::rename(output.folder(), root.path().join("elsewhere")).unwrap();
+        let error = Output::create(&to).unwrap_err().to_string();
+        assert!(error.contains("another run"), "{error}");
+        drop(output);
+        drop(Output::create(&to).unwrap());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 }

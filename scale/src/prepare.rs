@@ -82,7 +82,6 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     info!(videos = catalogue.len(), "read the catalogue");
 
     let mut attempt = 1;
-    let output = Arc::new(output);
     let (packed, orphans) = loop {
         match pack(&engine, &source, &catalogue, &output, arguments).await {
             Ok(packed) => break packed,
@@ -98,12 +97,16 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     let entry = write_catalogue(&output, &catalogue)?;
-    let temporal = rank::temporal(output.folder(), &packed)?;
+    // Beside this task, which hears meanwhile that it is to stop.
+    let shards = output.folder().to_owned();
+    let ranking = tokio::task::spawn_blocking(move || {
+        rank::temporal(&shards, &packed).map(|temporal| (packed, temporal))
+    });
+    let (packed, temporal) = ranking.await.context("find where to split")??;
     let manifest = Manifest {
         erasures_seen: source.erasures_seen,
         ..Manifest::new(packed, orphans, temporal, entry)
     };
-    let output = Arc::into_inner(output).context("a thread still writes")?;
     let folder = output.finish(manifest::NAME, &manifest)?;
     println!(
         "{} likes and {} skips of {} users, {} videos; {} rows name no video of the catalogue and were left out",
@@ -118,7 +121,7 @@ async fn pack(
     engine: &Engine,
     source: &Source,
     catalogue: &Arc<Catalogue>,
-    output: &Arc<Output>,
+    output: &Output,
     arguments: &Arguments,
 ) -> anyhow::Result<(Packed, u64)> {
     let mut reading = Vec::new();
@@ -129,11 +132,12 @@ async fn pack(
         reading.push(tokio::spawn(forward(stream, sender)));
         merge.add(receiver);
     }
-    let (catalogue, output) = (catalogue.clone(), output.clone());
+    // The folder alone: whoever holds the output can give it up while this thread is in the middle of a file.
+    let (catalogue, output) = (catalogue.clone(), output.folder().to_owned());
     let (shard_rows, max_age_days) = (arguments.shard_rows, arguments.max_age_days);
     let packing = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let folder = match max_age_days {
-            None => output.folder().to_owned(),
+            None => output.clone(),
             Some(_) => age::folder(&output)?,
         };
         let shards = ShardWriter::new(&folder, shard_rows).at(now_us());

@@ -4,10 +4,19 @@ use anyhow::{Context, bail, ensure};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::options::ParquetReadOptions;
 use datafusion::prelude::{Expr, SessionContext, ident};
-use std::path::Path;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use url::Url;
 
 /// The manifest of `twotower export`.
 const EXPORT: &str = "export.json";
+
+/// Ends the name of every file that is read.
+const ENDING: &str = ".parquet";
+
+/// End the names of what may stand beside them and holds no rows.
+const BESIDE: [&str; 4] = [".crc", ".md5", ".sha256", "manifest.json"];
 
 /// What was asked for.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,12 +34,12 @@ pub(crate) struct SourceArguments {
     pub videos: Option<String>,
 }
 
-/// Files and patterns in a form that another process on another machine understands as well.
+/// Where the rows are, in a form that another process on another machine understands as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
-    pub(crate) videos: String,
-    pub(crate) likes: String,
-    pub(crate) skips: Option<String>,
+    pub(crate) videos: Files,
+    pub(crate) likes: Files,
+    pub(crate) skips: Option<Files>,
     /// Number of the last erasure that whoever wrote the files knew of; 0 where nothing says so.
     pub(crate) erasures_seen: i64,
     /// Whether users have numbers in place of their ids.
@@ -63,9 +72,9 @@ impl SourceArguments {
         let from = self.from.trim_end_matches('/');
         if let Some(videos) = &self.videos {
             return Ok(Source {
-                videos: absolute(videos)?,
-                likes: absolute(&self.from)?,
-                skips: self.skips.as_deref().map(absolute).transpose()?,
+                videos: Files::named(videos)?,
+                likes: Files::named(&self.from)?,
+                skips: self.skips.as_deref().map(Files::named).transpose()?,
                 erasures_seen: 0,
                 pseudonyms: false,
             });
@@ -78,7 +87,7 @@ impl SourceArguments {
     }
 
     fn folder(folder: &Path) -> anyhow::Result<Source> {
-        let of = |name: &str| -> anyhow::Result<Option<String>> {
+        let of = |name: &str| -> anyhow::Result<Option<Files>> {
             let files = folder.join(name);
             let file = folder.join(format!("{name}.parquet"));
             match (files.is_dir(), file.is_file()) {
@@ -87,8 +96,8 @@ impl SourceArguments {
                     files.display(),
                     file.display()
                 ),
-                (true, false) => Ok(Some(format!("{}/", path(&files)?))),
-                (false, true) => Ok(Some(path(&file)?)),
+                (true, false) => Files::of_folder(&files).map(Some),
+                (false, true) => Files::of_file(&file).map(Some),
                 (false, false) => Ok(None),
             }
         };
@@ -133,18 +142,110 @@ impl Export {
     }
 }
 
-/// A local pattern as an absolute one: an executor works in another folder.
-fn absolute(pattern: &str) -> anyhow::Result<String> {
-    ensure!(
-        pattern.contains(['*', '?', '[']) || Path::new(pattern).exists(),
-        "{pattern}: no such file or folder"
-    );
-    let slash = if Path::new(pattern).is_dir() && !pattern.ends_with('/') {
-        "/"
-    } else {
-        ""
-    };
-    Ok(format!("{}{slash}", path(Path::new(pattern))?))
+/// The files of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// For people.
+    shown: String,
+    /// Each file by its URL, in which no character has a meaning of its own; or a pattern.
+    places: Vec<String>,
+}
+
+impl Files {
+    /// What an argument names: a file, a folder, or what fits a pattern. What is there is no pattern, whatever its name.
+    fn named(name: &str) -> anyhow::Result<Self> {
+        let named = Path::new(name);
+        if named.is_dir() {
+            return Self::of_folder(named);
+        }
+        if named.exists() {
+            return Self::of_file(named);
+        }
+        ensure!(
+            name.contains(['*', '?', '[']),
+            "{name}: no such file or folder"
+        );
+        // An executor works in another folder.
+        let pattern = path(named)?;
+        Ok(Self {
+            shown: pattern.clone(),
+            places: vec![pattern],
+        })
+    }
+
+    fn of_file(file: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            shown: path(file)?,
+            places: vec![url(file)?],
+        })
+    }
+
+    /// Every file that is there, or an error that names the one that would be left out.
+    fn of_folder(folder: &Path) -> anyhow::Result<Self> {
+        let mut files = Vec::new();
+        list(folder, &mut files)?;
+        ensure!(
+            !files.is_empty(),
+            "{} has no file whose name ends in {ENDING}: correct the path, or write the files there",
+            folder.display()
+        );
+        files.sort_unstable();
+        Ok(Self {
+            shown: format!("{}/", path(folder)?),
+            places: files
+                .iter()
+                .map(|file| url(file))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// Adds the files of a folder and of its partitions (`name=value/`).
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let failed = || format!("list {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(failed)? {
+        let path = entry.with_context(failed)?.path();
+        let name = path.file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
+        // `.part.crc`, `_SUCCESS`: as every engine, what begins so is no data.
+        if name.starts_with(['.', '_']) || BESIDE.iter().any(|ending| name.ends_with(ending)) {
+            continue;
+        }
+        if path.is_dir() {
+            ensure!(
+                name.contains('='),
+                "{}: of the folders in {} only those of partitions (`name=value`) are read, and this one would be left out: move its files up, \
+                 or take it away",
+                path.display(),
+                folder.display()
+            );
+            list(&path, files)?;
+        } else {
+            ensure!(
+                name.ends_with(ENDING),
+                "{}: of the files in {} those are read whose names end in {ENDING}, and this one would be left out: rename it if it is one, \
+                 or take it away",
+                path.display(),
+                folder.display()
+            );
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn url(file: &Path) -> anyhow::Result<String> {
+    let path = path(file)?;
+    match Url::from_file_path(&path) {
+        Ok(url) => Ok(url.into()),
+        Err(()) => bail!("{path}: the name cannot be read by the engine: rename it"),
+    }
 }
 
 fn path(path: &Path) -> anyhow::Result<String> {
@@ -166,11 +267,11 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) async fn open(
         context: &SessionContext,
-        files: &str,
+        files: &Files,
         name: &'static str,
     ) -> anyhow::Result<Self> {
         let rows = context
-            .read_parquet(files, ParquetReadOptions::default())
+            .read_parquet(files.places.clone(), ParquetReadOptions::default())
             .await
             .with_context(|| format!("read the {name} of {files}"))?;
         ensure!(
@@ -211,7 +312,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn arguments(from: &str, videos: Option<&str>, skips: Option<&str>) -> SourceArguments {
         SourceArguments {
@@ -233,9 +333,16 @@ mod tests {
         );
         fs::create_dir(folder.path().join("likes")).unwrap();
         fs::write(folder.path().join("videos.parquet"), "").unwrap();
+        let error = resolve().unwrap_err().to_string();
+        assert!(error.contains("likes has no file"), "{error}");
+        for name in ["b.parquet", "a.parquet", "_SUCCESS", ".a.parquet.crc"] {
+            fs::write(folder.path().join("likes").join(name), "").unwrap();
+        }
         let source = resolve().unwrap();
-        assert_eq!(source.videos, format!("{root}/videos.parquet"));
-        assert_eq!(source.likes, format!("{root}/likes/"));
+        assert_eq!(source.videos.to_string(), format!("{root}/videos.parquet"));
+        assert_eq!(source.likes.to_string(), format!("{root}/likes/"));
+        let places = ["a", "b"].map(|name| format!("file://{root}/likes/{name}.parquet"));
+        assert_eq!(source.likes.places, places);
         assert_eq!(source.skips, None);
         fs::write(folder.path().join("likes.parquet"), "").unwrap();
         assert!(resolve().unwrap_err().to_string().contains("both"));
@@ -251,7 +358,52 @@ mod tests {
         assert!(error("x", Some("skips.parquet")).contains("--videos"));
         let all = arguments("likes/*.parquet", Some("v*.parquet"), None);
         let source = all.resolve().unwrap();
-        assert!(source.likes.starts_with('/') && source.likes.ends_with("/likes/*.parquet"));
+        let likes = &source.likes.places[0];
+        assert!(likes.starts_with('/') && likes.ends_with("/likes/*.parquet"));
         assert!(arguments("postgres", None, None).is_database());
+    }
+
+    #[test]
+    fn nothing_in_a_folder_is_left_out_without_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("2026 [a]*?");
+        let partition = root.join("day=1");
+        fs::create_dir_all(&partition).unwrap();
+        let good = [root.join("part [0].parquet"), partition.join("0.parquet")];
+        for file in &good {
+            fs::write(file, "").unwrap();
+        }
+        for beside in [".part.crc", "_metadata", "manifest.json", "part.sha256"] {
+            fs::write(root.join(beside), "").unwrap();
+        }
+        let name = root.to_str().unwrap();
+        let files = Files::named(name).unwrap();
+        let mut paths: Vec<_> = files
+            .places
+            .iter()
+            .map(|url| Url::parse(url).unwrap().to_file_path().unwrap())
+            .collect();
+        paths.sort();
+        let mut expected = good.to_vec();
+        expected.sort();
+        assert_eq!(paths, expected);
+        for wrong in [
+            "part.parquet.gz",
+            "part.PARQUET",
+            "part.csv",
+            "000000_0",
+            "more.json",
+        ] {
+            for folder in [&root, &partition] {
+                let file = folder.join(wrong);
+                fs::write(&file, "").unwrap();
+                let error = Files::named(name).unwrap_err().to_string();
+                assert!(error.contains(wrong), "{error}");
+                fs::remove_file(&file).unwrap();
+            }
+        }
+        fs::create_dir(root.join("older")).unwrap();
+        let error = Files::named(name).unwrap_err().to_string();
+        assert!(error.contains("older: of the folders"), "{error}");
     }
 }

@@ -147,3 +147,40 @@ fn names(array: &ArrayRef, column: &str) -> Result<Vec<Vec<String>>, CellError> 
     }
     Ok(lists)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::{BinaryArray, ListArray, new_null_array};
+    use datafusion::arrow::buffer::OffsetBuffer;
+    use datafusion::arrow::datatypes::Field;
+    use std::sync::Arc;
+
+    /// Bytes without a type, as some writers write text, that are no UTF-8: half of あ.
+    fn bytes() -> ArrayRef {
+        Arc::new(BinaryArray::from(vec![b"\xe3\x81".as_slice()]))
+    }
+
+    #[test]
+    fn text_that_is_no_utf_8_is_refused_by_its_column() {
+        for (index, name) in COLUMNS.into_iter().enumerate() {
+            let is_text = matches!(name, "title" | "description" | "genre" | "maker");
+            let is_list = matches!(name, "tags" | "performers");
+            if !is_text && !is_list {
+                continue;
+            }
+            let mut columns = [(); COLUMNS.len()].map(|()| new_null_array(&DataType::Null, 1));
+            columns[0] = Arc::new(datafusion::arrow::array::Int32Array::from(vec![7]));
+            assert_eq!(videos(&columns).unwrap().len(), 1);
+            columns[index] = if is_text {
+                bytes()
+            } else {
+                let element = Arc::new(Field::new("element", DataType::Binary, true));
+                let offsets = OffsetBuffer::from_lengths([1]);
+                Arc::new(ListArray::new(element, offsets, bytes(), None))
+            };
+            let error = videos(&columns).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name} of videos: ")), "{error}");
+        }
+    }
+}

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """The console in a real browser: test_console.py ADDRESS [FOLDER FOR SCREENSHOTS]
 
+The address is the whole one that the server prints, with its key.
+
 Takes the address from TWOTOWER_ADDRESS too, and the browser from CHROMIUM and CHROMEDRIVER, as scripts/chromium prints them.
 """
 
@@ -29,8 +31,9 @@ def settled(browser, likes):
     browser.wait("buttons free again", IDLE)
 
 
-def start_as_new_user(browser, address):
-    browser.open(address + "/")
+def start_as_new_user(browser, opening, address):
+    browser.open(opening)
+    check(browser.url() == address + "/", "the key does not stay in the address")
     check("act as any user" in browser.script("return document.querySelector('.warning').textContent"), "the warning is shown")
     browser.click("a.primary")
     browser.wait("recommendations", IDLE)
@@ -124,11 +127,12 @@ def take_pictures(browser, address, try_out, folder):
 
 def main():
     address = sys.argv[1] if len(sys.argv) > 1 else os.environ["TWOTOWER_ADDRESS"]
+    opening, address = address, address.split("/?")[0]
     folder = sys.argv[2] if len(sys.argv) > 2 else "target/screenshots"
     with Browser(os.environ["CHROMIUM"], os.environ["CHROMEDRIVER"]) as browser:
         browser.size(1280, 800)
         try:
-            start_as_new_user(browser, address)
+            start_as_new_user(browser, opening, address)
             liked = likes_by_mouse(browser)
             browser.wait("cards at rest", AT_REST)
             browser.screenshot(os.path.join(folder, "try-after-likes.png"))

@@ -8,13 +8,14 @@ mod video;
 
 mod text;
 
+mod numeric;
+
 mod preprocessing;
 
 mod audience;
 
 pub use audience::Audience;
 pub use catalogue::{Catalogue, CatalogueBuilder, CatalogueError, amount, tidy};
-pub use preprocessing::{
-    ItemFeatures, NUMERIC_FEATURES, NumericStatistics, Preprocessing, PreprocessingOptions,
-};
+pub use numeric::{NUMERIC_FEATURES, NumericStatistics};
+pub use preprocessing::{ItemFeatures, Preprocessing, PreprocessingOptions};
 pub use video::{Names, Video, VideoRef};

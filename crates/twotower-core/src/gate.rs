@@ -20,6 +20,7 @@ use crate::metric::Bootstrap;
 use crate::model::{Model, TwoTower};
 use crate::split::HeldOut;
 use serde::{Deserialize, Serialize};
+use std::fmt::Write;
 
 /// What is asked of a challenger. Floors depend on the data: set them to what a good model reaches on yours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -142,29 +143,42 @@ pub fn judge(
 
 fn users(ranked: &Evaluation, options: &GateOptions) -> Check {
     let users = ranked.users.len();
+    let nobody = if users == 0 {
+        ", so that nothing could be ranked"
+    } else {
+        ""
+    };
     Check::at_least(
         "users",
         users as f64,
         options.min_users as f64,
-        &format!("{users} users have likes after the data that the models learned"),
+        &format!("{users} users have likes after the data that the models learned{nobody}"),
     )
+}
+
+/// What is said of `what` was measured on users; where there are none, that it was not measured, rather than a number.
+fn of_users(ranked: &Evaluation, what: &str, words: String) -> String {
+    if ranked.users.is_empty() {
+        format!("{what} is not known, for there is nobody to rank for")
+    } else {
+        words
+    }
 }
 
 fn floors(ranked: &Evaluation, options: &GateOptions) -> [Check; 2] {
     let mean = |metric| ranked.summary.all.metric(metric).mean;
     let (auc, precision) = (mean(Metric::Auc), mean(Metric::PrecisionAt10));
+    let said = |what: &str, mean: f64| {
+        let words = format!("{what} on likes it has not seen is {mean:.3}");
+        of_users(ranked, what, words)
+    };
     [
-        Check::at_least(
-            "auc",
-            auc,
-            options.min_auc,
-            &format!("AUC on likes it has not seen is {auc:.3}"),
-        ),
+        Check::at_least("auc", auc, options.min_auc, &said("AUC", auc)),
         Check::at_least(
             "precision_at_10",
             precision,
             options.min_precision_at_10,
-            &format!("Precision@10 on likes it has not seen is {precision:.3}"),
+            &said("Precision@10", precision),
         ),
     ]
 }
@@ -182,6 +196,8 @@ fn not_worse(
         "NDCG@10 is {:.4}, that of {whose} {:.4}: a difference of {mean:+.4}, 95 % between {low:+.4} and {high:+.4}",
         challenger.summary.all.ndcg_at_10.mean, other.summary.all.ndcg_at_10.mean,
     );
+    let what = format!("the difference of NDCG@10 to {whose}");
+    let words = of_users(challenger, &what, words);
     Ok(Check::at_least(name, high, 0.0, &words))
 }
 
@@ -193,20 +209,28 @@ fn exposure(challenger: &Evaluation, champion: &Evaluation, options: &GateOption
             "coverage_at_10",
             ours.coverage_at_10,
             options.min_coverage_ratio * theirs.coverage_at_10,
-            &format!(
-                "{:.1} % of the catalogue stands in somebody's top ten, with the version served {:.1} %",
-                100.0 * ours.coverage_at_10,
-                100.0 * theirs.coverage_at_10
+            &of_users(
+                challenger,
+                "coverage of the catalogue",
+                format!(
+                    "{:.1} % of the catalogue stands in somebody's top ten, with the version served {:.1} %",
+                    100.0 * ours.coverage_at_10,
+                    100.0 * theirs.coverage_at_10
+                ),
             ),
         ),
         Check::at_most(
             "popularity_rise",
             rise,
             options.max_popularity_rise,
-            &format!(
-                "videos shown are more popular than {:.1} % of the catalogue, with the version served {:.1} %",
-                100.0 * ours.popularity_percentile_at_10,
-                100.0 * theirs.popularity_percentile_at_10
+            &of_users(
+                challenger,
+                "popularity of the videos shown",
+                format!(
+                    "videos shown are more popular than {:.1} % of the catalogue, with the version served {:.1} %",
+                    100.0 * ours.popularity_percentile_at_10,
+                    100.0 * theirs.popularity_percentile_at_10
+                ),
             ),
         ),
     ]
@@ -282,7 +306,7 @@ fn drift(challenger: Contender<'_>, champion: Contender<'_>, options: &GateOptio
             &format!("trained on {ours} {what}, the version served on {theirs}"),
         )
     };
-    let moved = moved(
+    let (moved, words) = moved(
         &challenger.model.preprocessing,
         &champion.model.preprocessing,
     );
@@ -294,22 +318,53 @@ fn drift(challenger: Contender<'_>, champion: Contender<'_>, options: &GateOptio
             challenger.catalogue,
             champion.catalogue,
         ),
-        Check::at_most(
-            "drift",
-            moved,
-            options.max_drift,
-            &format!(
-                "means of price, duration and date have moved by at most {moved:.2} standard deviations"
-            ),
-        ),
+        Check::at_most("drift", moved, options.max_drift, &words),
     ]
 }
 
-fn moved(ours: &Preprocessing, theirs: &Preprocessing) -> f64 {
-    (0..NUMERIC_FEATURES)
-        .map(|feature| {
-            let (ours, theirs) = (ours.numeric[feature], theirs.numeric[feature]);
-            f64::from(ours.mean - theirs.mean).abs() / f64::from(theirs.std)
-        })
-        .fold(0.0, f64::max)
+/// Numeric features in words.
+const NUMERIC_NAMES: [&str; NUMERIC_FEATURES] = ["price", "duration", "date"];
+
+/// How far the mean of a number has moved at most, and what that means. A number that no video had, of those that one of the two
+/// learned, has not moved: a column that is filled for the first time would be farther away than any bound.
+fn moved(ours: &Preprocessing, theirs: &Preprocessing) -> (f64, String) {
+    let (mut most, mut compared, mut new, mut gone) = (0.0_f64, vec![], vec![], vec![]);
+    for (feature, name) in NUMERIC_NAMES.into_iter().enumerate() {
+        match (ours.has_numeric(feature), theirs.has_numeric(feature)) {
+            (true, true) => {
+                let (ours, theirs) = (ours.numeric[feature], theirs.numeric[feature]);
+                most = most.max(f64::from(ours.mean - theirs.mean).abs() / f64::from(theirs.std));
+                compared.push(name);
+            }
+            (true, false) => new.push(name),
+            (false, true) => gone.push(name),
+            (false, false) => {}
+        }
+    }
+    let mut words = match compared[..] {
+        [] => "no numbers of videos are known to both versions, so that none have moved".to_owned(),
+        [one] => format!("the mean of {one} has moved by {most:.2} standard deviations"),
+        _ => format!(
+            "means of {} have moved by at most {most:.2} standard deviations",
+            listed(&compared)
+        ),
+    };
+    for (names, what) in [
+        (new, "had no value when the version served was trained"),
+        (gone, "has no value any more in what this one learned"),
+    ] {
+        for name in names {
+            let _ = write!(words, "; {name} {what}, and is not compared");
+        }
+    }
+    (most, words)
+}
+
+/// "a, b and c"
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
 }

@@ -210,7 +210,8 @@ impl Hyperparameters {
             number("id_dropout", self.id_dropout, 0.0..=1.0, "0 to 1"),
             number("input_dropout", self.input_dropout, 0.0..=0.9, "0 to 0.9"),
             number("hidden_dropout", self.hidden_dropout, 0.0..=0.9, "0 to 0.9"),
-            count("window", self.window, 2..=no_end, "at least 2"),
+            // A window is in memory whole, as a batch is.
+            count("window", self.window, 2..=most, "2 to 1000000"),
             count(
                 "ngram_buckets",
                 self.ngram_buckets as usize,
@@ -255,6 +256,10 @@ mod tests {
             },
             Hyperparameters {
                 ngram_buckets: u32::MAX,
+                ..Hyperparameters::default()
+            },
+            Hyperparameters {
+                window: 1_000_001,
                 ..Hyperparameters::default()
             },
         ] {

@@ -1,4 +1,6 @@
 //! Candidates of a step: every target of the batch and uniformly drawn negatives, each video once, with its logQ.
+//!
+//! Not every video may be a negative: one that nobody could like yet says nothing by not being liked.
 
 use crate::kernel;
 use rand::{Rng, RngExt};
@@ -47,6 +49,8 @@ pub struct CandidateSampler {
     /// Share of one like: 1 / training likes.
     one_like: f32,
     options: SamplerOptions,
+    /// The videos that negatives are drawn from, ascending; without a list all of them.
+    eligible: Option<Arc<[u32]>>,
     /// Column of each video in this step, `[V]`.
     columns: Vec<u32>,
     counts: Vec<u32>,
@@ -79,7 +83,7 @@ pub struct Drawn<'a> {
 }
 
 impl CandidateSampler {
-    /// `like_counts` `[V]`: training likes of each video.
+    /// `like_counts` `[V]`: training likes of each video. Negatives are drawn from all videos.
     pub fn new(like_counts: &[u32], options: SamplerOptions) -> Self {
         let total = like_counts
             .iter()
@@ -93,9 +97,17 @@ impl CandidateSampler {
                 .collect(),
             one_like: (1.0 / total) as f32,
             options,
+            eligible: None,
             columns: vec![ABSENT; like_counts.len()],
             counts: Vec::new(),
         }
+    }
+
+    /// The same, with negatives drawn from `eligible` alone, ascending, if there is a list. Targets, skipped videos and histories must be
+    /// among them.
+    #[must_use]
+    pub fn among(self, eligible: Option<Arc<[u32]>>) -> Self {
+        Self { eligible, ..self }
     }
 
     /// Column of `item` in the candidates drawn last, history-only ones included.
@@ -106,7 +118,7 @@ impl CandidateSampler {
 
     /// Draws the candidates of a step; videos of `history` that are no candidates get columns after them.
     ///
-    /// If as many candidates could be drawn as there are videos, every video is one and the softmax is exact.
+    /// If as many candidates could be drawn as there are videos to draw from, each of these is one and the softmax is exact.
     pub fn draw(
         &mut self,
         Drawn {
@@ -125,7 +137,7 @@ impl CandidateSampler {
         }
         into.items.clear();
         self.counts.clear();
-        let videos = self.columns.len();
+        let videos = (self.eligible.as_ref()).map_or(self.columns.len(), |list| list.len());
         let SamplerOptions {
             negatives,
             log_q,
@@ -134,8 +146,8 @@ impl CandidateSampler {
         } = self.options;
         let exact = log_q && targets.len() + negatives >= videos;
         if exact {
-            for item in 0..videos as u32 {
-                self.count(item, into);
+            for n in 0..videos as u32 {
+                self.count(self.eligible(n), into);
             }
         } else {
             for &item in targets {
@@ -144,6 +156,7 @@ impl CandidateSampler {
             let drawn = std::iter::repeat_with(|| random.random_range(0..videos as u32));
             let drawn: Vec<u32> = drawn
                 .take(negatives)
+                .map(|n| self.eligible(n))
                 .inspect(|&item| self.prefetch(item))
                 .collect();
             for item in drawn {
@@ -184,6 +197,11 @@ impl CandidateSampler {
                 into.items.push(item);
             }
         }
+    }
+
+    /// The `n`-th video that may be drawn.
+    fn eligible(&self, n: u32) -> u32 {
+        self.eligible.as_ref().map_or(n, |list| list[n as usize])
     }
 
     /// Asks for what [`CandidateSampler::draw`] reads of a video.
@@ -301,6 +319,47 @@ mod tests {
                 assert!(((before - off).exp() - after.exp()).abs() < 1e-5);
             }
         }
+    }
+
+    #[test]
+    fn negatives_come_from_the_eligible_videos_at_their_rate() {
+        let likes = [6, 2, 0, 0, 0, 0, 0, 0];
+        let eligible: Arc<[u32]> = [0, 1, 3, 4, 6].into();
+        let sampler = |negatives| {
+            CandidateSampler::new(&likes, options(negatives)).among(Some(eligible.clone()))
+        };
+        let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
+        let mut candidates = Candidates::default();
+        let mut sampled = sampler(2);
+        let mut seen = [false; 8];
+        for _ in 0..200 {
+            sampled.draw(drawn(&[0, 1], &[], &[]), &mut random, &mut candidates);
+            for &item in &candidates.items {
+                seen[item as usize] = true;
+            }
+        }
+        assert_eq!(
+            seen,
+            [0, 1, 2, 3, 4, 5, 6, 7].map(|n| eligible.contains(&n))
+        );
+        // Expected 2 · 6/8 times as a target, and 2/5 times drawn.
+        assert!((candidates.positive_bias[0] + (1.5_f32 + 0.4).ln()).abs() < 1e-6);
+        sampler(3).draw(drawn(&[0, 1], &[], &[]), &mut random, &mut candidates);
+        assert_eq!(candidates.items, *eligible, "all of them, and each once");
+        assert_eq!(candidates.negative_bias, [0.0; 5]);
+    }
+
+    /// With a list of all the draws are those without one.
+    #[test]
+    fn a_list_of_all_videos_changes_nothing() {
+        let draw = |eligible: Option<Arc<[u32]>>| {
+            let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
+            let mut candidates = Candidates::default();
+            let mut sampler = CandidateSampler::new(&[1; 50], options(9)).among(eligible);
+            sampler.draw(drawn(&[0, 1], &[7], &[8]), &mut random, &mut candidates);
+            (candidates.items, candidates.negative_bias)
+        };
+        assert_eq!(draw(None), draw(Some((0..50).collect())));
     }
 
     #[test]

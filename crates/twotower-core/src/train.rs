@@ -16,6 +16,8 @@ mod memory;
 
 mod plan;
 
+mod prepared;
+
 mod read_ahead;
 
 mod run;
@@ -42,6 +44,7 @@ use thiserror::Error;
 pub use checkpoint::ResumeError;
 pub use fine_tune::{Base, FineTuneError};
 pub use memory::Memory;
+pub use prepared::Prepared;
 pub use run::{Goal, Run, VALIDATION_USERS};
 
 /// What is learned from.
@@ -51,6 +54,9 @@ pub struct TrainingData<'a> {
     pub catalogue: &'a Catalogue,
     /// Training likes and skips, user by user.
     pub timelines: Arc<dyn Timelines>,
+    /// Time of the latest of these likes, seconds since 1970. A video that was published later, and that nobody has liked or
+    /// skipped, is no negative; where no time is given, every video may be one.
+    pub until: Option<u32>,
 }
 
 impl<'a> TrainingData<'a> {
@@ -64,8 +70,10 @@ impl<'a> TrainingData<'a> {
         likes: impl Into<Vec<Interaction>>,
         skips: impl Into<Vec<Interaction>>,
     ) -> Self {
+        let likes = likes.into();
         Self {
             catalogue,
+            until: likes.iter().map(|like| like.at).max(),
             timelines: Arc::new(HeldTimelines::new(users, likes, skips)),
         }
     }
@@ -123,7 +131,7 @@ pub enum TrainError {
     NoExamples,
     /// The loss is not finite.
     #[error(
-        "the loss became {loss} in epoch {epoch}: lower --learning-rate or raise --temperature"
+        "the loss became {loss} in epoch {epoch}: the learning rate is too high, or the temperature too low"
     )]
     Diverged {
         /// From 1.
@@ -144,6 +152,8 @@ pub enum TrainError {
     #[error("training was interrupted")]
     Interrupted,
 }
+
+const SECOND_US: i64 = 1_000_000;
 
 /// What the timelines say of each video, `[V]`.
 struct Tally {
@@ -166,6 +176,23 @@ impl Tally {
             }
         })?;
         Ok(tally)
+    }
+
+    /// The videos that may be negatives, ascending, unless all may: those liked or skipped, and those that were there, or may have
+    /// been, by the time of the latest like. One that came later nobody could like, and drawn in every step it would teach that
+    /// what is late is never liked, and so hold down the newest uploads of all.
+    fn eligible(&self, data: &TrainingData<'_>) -> Option<Arc<[u32]>> {
+        let until = i64::from(data.until?);
+        let may = |&item: &u32| {
+            let item = item as usize;
+            let published = data.catalogue.video(item).published_at_us;
+            self.seen[item] || published.is_none_or(|at| at.div_euclid(SECOND_US) <= until)
+        };
+        let videos = 0..data.catalogue.len() as u32;
+        if videos.clone().all(|item| may(&item)) {
+            return None;
+        }
+        Some(videos.filter(may).collect())
     }
 }
 
@@ -201,7 +228,7 @@ pub fn table_rows(
     if let Some(base) = base {
         preprocessing = base.preprocessing.extended(&preprocessing);
     }
-    Ok(preprocessing.id_rows() + preprocessing.term_rows())
+    Ok(preprocessing.table_rows())
 }
 
 /// Trains until `goal` is reached. `observer` sees every step and may stop it.

@@ -41,6 +41,11 @@ const MANIFEST: &str = "backup.json";
 /// The folder of models in a backup.
 const MODEL_FOLDER: &str = "models";
 
+/// Where a backup lists a file of a model.
+fn model_file(version: i64, name: &str) -> String {
+    format!("{MODEL_FOLDER}/{version}/{name}")
+}
+
 /// A file of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

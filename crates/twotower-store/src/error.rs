@@ -1,5 +1,10 @@
+mod certificate;
+
+mod value;
+
 use crate::InteractionKind;
 use crate::registry::ModelState;
+use certificate::{fault, refuses_certificate};
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
@@ -44,6 +49,31 @@ pub enum StoreError {
         /// What the driver said.
         source: sqlx::Error,
     },
+    /// The server showed a certificate that is not trusted, or not that of the host of the address. Nothing was sent to it.
+    #[error(
+        "the certificate of {server} is refused ({}): name the file of the authority that signed it, as Supabase's own, by `?sslrootcert=FILE` in \
+         the address, or let the address name the host that the certificate is for; an expired one has to be renewed on the server. \
+         `sslmode=verify-ca` would trust any host of that authority, and `sslmode=require` anybody at all",
+        fault(source)
+    )]
+    Certificate {
+        /// Address without credentials, or what is known of the server.
+        server: String,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+    /// The address names a file of certificates or keys that is not there.
+    #[error(
+        "cannot connect to {address}: the file of `sslrootcert`, `sslcert` or `sslkey` is not there ({}): set its path, an absolute one where \
+         commands run in other folders",
+        fault(source)
+    )]
+    NoCertificateFile {
+        /// Address without credentials.
+        address: String,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
     /// A connection broke.
     #[error("the connection to the database broke: {0}")]
     Connection(#[source] sqlx::Error),
@@ -74,6 +104,20 @@ pub enum StoreError {
         name: &'static str,
         /// How often it asked.
         tries: u32,
+        /// What the driver said the last time.
+        source: sqlx::Error,
+    },
+    /// Others kept rows that an erasure has to lock. Nothing was erased.
+    #[error(
+        "nothing was erased in {} s: {reason} ({source}). `SELECT pid, usename, application_name, state, xact_start, query FROM \
+         pg_stat_activity` tells what it does; erase again when it is done, or `SELECT pg_terminate_backend(pid)` has ended it",
+        waited.as_secs()
+    )]
+    EraseLocked {
+        /// How long it tried.
+        waited: Duration,
+        /// Who keeps what, as far as that was seen.
+        reason: String,
         /// What the driver said the last time.
         source: sqlx::Error,
     },
@@ -125,6 +169,18 @@ pub enum StoreError {
         constraint: String,
         /// What the driver said.
         source: sqlx::Error,
+    },
+    /// The database could not make of a value what was asked. Its own words are not repeated: they quote the value, which may be an address
+    /// as well as an id.
+    #[error(
+        "a value{place} is not what is asked for (SQLSTATE {code}, {}); it is not told here, and stands in the database server's log",
+        value::condition(code)
+    )]
+    Value {
+        /// SQLSTATE, of class 22.
+        code: String,
+        /// ` of` the table and column, or the query of the source, as far as that is known.
+        place: String,
     },
     /// Anything else that the database said.
     #[error("the database refused: {0}")]
@@ -271,6 +327,7 @@ impl From<sqlx::Error> for StoreError {
                 match (code.as_str(), sqlite.map(|code| code & 0xff)) {
                     ("42P01" | "42703" | "42883" | "42704" | "3F000", _) => Self::Schema(error),
                     ("57014", _) => Self::Cancelled(error),
+                    (code, None) if code.starts_with("22") => Self::of_value(code, &**database),
                     ("25006", _) => Self::ReadOnly(error),
                     ("42501", _) => Self::Permission(error),
                     ("55P03" | "40001" | "40P01" | "53300", _) | (_, Some(5 | 6)) => {
@@ -297,6 +354,11 @@ impl From<sqlx::Error> for StoreError {
                 }
             }
             sqlx::Error::PoolTimedOut => Self::Busy(error),
+            // Of a connection that a pool makes later on.
+            sqlx::Error::Io(said) if refuses_certificate(said) => Self::Certificate {
+                server: "the database".into(),
+                source: error,
+            },
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
@@ -315,26 +377,11 @@ impl StoreError {
             | Self::ReplicaUrl(_)
             | Self::Insecure { .. }
             | Self::NoFile(_)
+            | Self::NoCertificateFile { .. }
             | Self::Source { .. } => true,
             Self::Connect { source, .. } => matches!(source, sqlx::Error::Configuration(_)),
             _ => false,
         }
-    }
-
-    /// Whether no connection was made since the server's certificate is not trusted, or not that of the host of the address.
-    pub fn is_certificate(&self) -> bool {
-        let Self::Connect {
-            source: sqlx::Error::Io(error),
-            ..
-        } = self
-        else {
-            return false;
-        };
-        let Some(error) = error.get_ref() else {
-            return false;
-        };
-        let error = error.downcast_ref::<rustls::Error>();
-        matches!(error, Some(rustls::Error::InvalidCertificate(_)))
     }
 
     /// What was said when query `key` of the source was tried, in the words of that: not everything that a table lacks a migration brings.
@@ -350,6 +397,12 @@ impl StoreError {
                 None => said.to_string(),
             },
             Self::Row { column, reason, .. } => format!("column {column} {reason}"),
+            Self::Value { code, .. } => {
+                format!(
+                    "a value is not what is asked for (SQLSTATE {code}, {})",
+                    value::condition(&code)
+                )
+            }
             error => return error,
         };
         Self::Source { key, reason }
@@ -376,11 +429,12 @@ impl StoreError {
         }
     }
 
-    /// Whether the database was away or busy, so that the same call is worth another try soon.
+    /// Whether the database was away or busy, so that what was asked is to be asked elsewhere, or later.
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Busy(_)
             | Self::Connection(_)
+            | Self::Certificate { .. }
             | Self::MigrationLocked { .. }
             | Self::ReadOnly(_)
             | Self::Standby => true,
@@ -395,31 +449,31 @@ impl StoreError {
         }
     }
 
-    /// Whether the same call may succeed a moment later: busy, cancelled, or a broken connection.
+    /// Whether the same call may succeed later, though nothing is changed here: busy, cancelled, a broken connection, or a certificate that the
+    /// server has to renew.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
             Self::Busy(_)
                 | Self::Connection(_)
                 | Self::MigrationLocked { .. }
+                | Self::EraseLocked { .. }
                 | Self::ReadOnly(_)
                 | Self::Standby
                 | Self::Connect { .. }
+                | Self::Certificate { .. }
                 | Self::Cancelled(_)
                 | Self::Deadline { .. }
         )
     }
 }
 
-/// Whether the database refused the statement, and did not fail by itself: data exceptions, what is not supported, syntax and access of
-/// PostgreSQL, and `SQLITE_ERROR`.
+/// Whether the database refused the statement, and did not fail by itself: what is not supported, syntax and access of PostgreSQL, and
+/// `SQLITE_ERROR`.
 fn is_of_statement(said: &sqlx::Error) -> bool {
     let Some(error) = said.as_database_error() else {
         return true;
     };
     let code = error.code().unwrap_or_default();
-    code == "1"
-        || ["22", "0A", "42"]
-            .iter()
-            .any(|class| code.starts_with(class))
+    code == "1" || ["0A", "42"].iter().any(|class| code.starts_with(class))
 }

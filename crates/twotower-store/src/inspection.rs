@@ -67,12 +67,18 @@ pub struct SchemaAudit {
     pub tables: Audit,
     /// Row level security that is off.
     pub row_security: Audit,
-    /// Policies that are missing or altered.
+    /// Policies that are missing or altered, or that open rows of others.
     pub policies: Audit,
-    /// Rights that are missing, or that nobody should have.
+    /// Rights on tables and the like that are missing, or that nobody should have.
     pub grants: Audit,
+    /// Functions that are missing or altered, and rights to call them.
+    pub functions: Audit,
+    /// Triggers that are missing, altered or disabled.
+    pub triggers: Audit,
     /// Indexes that are missing or invalid.
     pub indexes: Audit,
+    /// Keys that allow one like and one skip of a user and a video.
+    pub keys: Audit,
 }
 
 /// What came of looking at objects of one kind.
@@ -82,6 +88,8 @@ pub struct Audit {
     pub examined: usize,
     /// What is wrong with which of them.
     pub faults: Vec<Fault>,
+    /// What may be wanted, as an application has things of its own, and would be wrong if it is not.
+    pub doubts: Vec<Fault>,
 }
 
 /// An object that is not as it should be.
@@ -111,11 +119,11 @@ pub struct Generation {
     pub version: i64,
     /// Dimension of its vectors, as the registry has it.
     pub embedding_dim: usize,
-    /// Since it was made active.
+    /// Since it was made active; below 0 where that is yet to come.
     pub active_us: i64,
-    /// Since one of its vectors of videos was last written.
+    /// Since one of its vectors of videos was last written. Times that are yet to come say nothing of when.
     pub videos_us: Option<i64>,
-    /// Since one of its vectors of users was last written.
+    /// Since an update last wrote one of its vectors of users, as above: what computes them elsewhere leaves them the fingerprint 0.
     pub users_us: Option<i64>,
 }
 

@@ -3,6 +3,9 @@
 //! A lease is a row, not a lock of a session: a pooler in transaction mode would lose that. It expires, so that a killed
 //! holder is in nobody's way for long; and since a holder may only have been asleep, every transaction of a publisher asks
 //! for the lease's number, its fence, before it writes.
+//!
+//! When it expires is a time of the store's clock. One that is further ahead than any lease lasts was left by a clock that has been set back
+//! since, and is taken for over: otherwise nobody would publish until the clock is there again.
 
 use serde::Serialize;
 use std::time::Duration;
@@ -25,6 +28,11 @@ pub struct Lease {
     pub(crate) fence: i64,
     /// From being taken or renewed to its end.
     pub(crate) lifetime: Duration,
+}
+
+impl Lease {
+    /// No lease lasts longer without being renewed, whatever is asked for.
+    pub const LONGEST: Duration = Duration::from_hours(1);
 }
 
 /// What came of asking for the lease.

@@ -69,8 +69,9 @@ pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
 pub use source::{SourceRead, SourceSink};
 pub use store::{
     ConnectOptions, Connections, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind,
-    InteractionRow, LastSeen, Store, StoreKind, StoreTime, UserActivity, UserHistory, VectorAge,
-    VectorSummary, VectorTable, VideoCard, VideoColumn, VideoColumns, VideoFacts, VideosWritten,
+    InteractionRow, LONGEST_NAME, LastSeen, Store, StoreKind, StoreTime, UserActivity, UserHistory,
+    VectorAge, VectorSummary, VectorTable, VideoCard, VideoColumn, VideoColumns, VideoFacts,
+    VideosWritten, text_bytes,
 };
 pub use user::{Block, BlockKind, UserState};
 pub use user_change::{UserChange, UserChangeHasher, UserChangeKey};

@@ -1,7 +1,7 @@
 //! The folder `models/<version>/`: written so that a crash leaves the old or the new, read only if every hash holds.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 mod copy;
 
@@ -62,10 +62,20 @@ pub(crate) const FILES: [&str; 8] = [
 /// What models of before it was written lack.
 const LATER: &str = USER_TOWER_WEIGHTS;
 
+/// Where likes and skips were read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The database.
+    Database,
+    /// A folder of shards, whose sum is that of its manifest.
+    Shards,
+}
+
 /// What a model was trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainedOn {
-    /// Time of the latest interaction, microseconds since 1970.
+    /// Time of the latest interaction that had come by then, microseconds since 1970.
     pub cut_off_us: Option<i64>,
     /// Time of the latest like that was learned, microseconds since 1970: later ones were held out.
     pub learned_until_us: Option<i64>,
@@ -89,6 +99,12 @@ pub struct TrainedOn {
     /// Number of the last erasure of a user that the data knew of; of a fine-tuned model, that its base knew of.
     #[serde(default)]
     pub erasures_seen: Option<i64>,
+    /// Where the data came from; not known of models of before it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// Interactions of a database that were older were left out; all count where `origin` is known and this is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_days: Option<u32>,
 }
 
 /// `manifest.json`, written last.

@@ -11,11 +11,15 @@ mod migrations;
 
 mod copy;
 
+mod ids;
+
 mod mapped;
 
 mod videos;
 
 mod facts;
+
+mod pairs;
 
 mod interactions;
 
@@ -89,9 +93,16 @@ type Renewed = Arc<Mutex<Option<Instant>>>;
 impl Postgres {
     pub(crate) async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
         let connect = address::parse(url)?;
-        let failed = |source| StoreError::Connect {
-            address: redact(url),
-            source,
+        let by_name = address::is_by_name(&connect);
+        let failed = |source: sqlx::Error| match &source {
+            // A network knows no files: it is one of those that the address names.
+            sqlx::Error::Io(said) if by_name && said.kind() == io::ErrorKind::NotFound => {
+                StoreError::NoCertificateFile {
+                    address: redact(url),
+                    source,
+                }
+            }
+            _ => StoreError::connecting(redact(url), source),
         };
         // Once by hand: a pool would try again for as long as it may wait, and then not say what was wrong.
         let first = PgConnection::connect_with(&connect);

@@ -144,7 +144,7 @@ pub struct Snapshot {
     pub dataset: Dataset,
     /// Id (or pseudonym) of each user number. Never written to a file.
     pub users: Vec<Uuid>,
-    /// Time of the latest like or skip read, microseconds since 1970; `None` without any.
+    /// Time of the latest like or skip read that has come by now (of all, where none has), microseconds since 1970; `None` without any.
     pub cut_off_us: Option<i64>,
     /// Rows that name a video that is not in the catalogue, and were left out.
     pub orphans: u64,

@@ -16,7 +16,8 @@ pub use rows::{
     VectorSummary, VectorTable, VideoCard, VideosWritten,
 };
 pub use video_columns::{VideoColumn, VideoColumns};
-pub(crate) use videos::{as_seen, changes, sort_names, tidy};
+pub use videos::{LONGEST_NAME, text_bytes};
+pub(crate) use videos::{as_seen, changes, chunks, known_time, sort_names, tidy};
 
 use crate::clock::now_us;
 use crate::postgres::Postgres;
@@ -409,12 +410,14 @@ impl Store {
 
     /// Number and age of the vectors of each version that has any, ascending by version.
     pub async fn vector_ages(&self, table: VectorTable) -> Result<Vec<VectorAge>, StoreError> {
-        let ages: Vec<(i64, i64, i64)> = call!(self, BULK_TIMEOUT, vector_ages(table))?;
-        let age = |(version, rows, age_us): (i64, i64, i64)| VectorAge {
+        let ages: Vec<(i64, i64, i64, Option<i64>)> =
+            call!(self, BULK_TIMEOUT, vector_ages(table))?;
+        let age = |(version, rows, age_us, past_us): (i64, i64, i64, Option<i64>)| VectorAge {
             version,
             rows: rows as u64,
             // A clock that was set back makes nothing older.
             age: Duration::from_micros(age_us.max(0) as u64),
+            known_age: past_us.map(|us| Duration::from_micros(us.max(0) as u64)),
         };
         Ok(ages.into_iter().map(age).collect())
     }

@@ -135,7 +135,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
     let out_of_reach = error.downcast_ref::<StoreError>().is_some_and(|error| {
         use StoreError::{
-            Busy, Connect, Connection, Deadline, LeaseLost, MigrationLocked, ReadOnly,
+            Busy, Connect, Connection, Deadline, EraseLocked, LeaseLost, MigrationLocked, ReadOnly,
         };
         matches!(
             error,
@@ -144,6 +144,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
                 | Busy(_)
                 | Deadline { .. }
                 | LeaseLost
+                | EraseLocked { .. }
                 | MigrationLocked { .. }
                 | ReadOnly(_)
         )

@@ -1,6 +1,8 @@
-//! Pages on top of the HTTP API, for trying a model out. Whoever opens them can act as any user.
+//! Pages on top of the HTTP API, for trying a model out. Whoever has their key can act as any user.
 
 mod guard;
+
+mod key;
 
 mod assets;
 
@@ -24,6 +26,8 @@ mod curves;
 
 mod experiment;
 
+pub(crate) use key::ConsoleKey;
+
 use crate::serve::{ApiError, App, SessionKey};
 use axum::Router;
 use axum::middleware;
@@ -40,10 +44,11 @@ pub(crate) struct Console {
     models: PathBuf,
 }
 
-/// All routes of the console. `only_loopback`: refuse requests that reach us by any other name than this machine's own.
+/// All routes of the console, for who has the key. `only_loopback`: refuse requests that reach us by any other name than this machine's own, or
+/// by way of a proxy.
 pub(crate) fn router(
     app: &Arc<App>,
-    session: SessionKey,
+    (key, session): (ConsoleKey, SessionKey),
     models: PathBuf,
     only_loopback: bool,
 ) -> Router {
@@ -69,9 +74,10 @@ pub(crate) fn router(
         .route("/console/icon.svg", get(assets::icon))
         .merge(changes)
         .with_state(console)
+        .layer(middleware::from_fn_with_state(key, key::required))
         .layer(middleware::from_fn(guard::page_headers));
     if only_loopback {
-        router.layer(middleware::from_fn(guard::loopback_host))
+        router.layer(middleware::from_fn(guard::loopback))
     } else {
         router
     }

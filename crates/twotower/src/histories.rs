@@ -60,8 +60,8 @@ pub(crate) struct Histories {
     pub(crate) records: Vec<Record>,
     /// All numbers of each user's timeline, as [`Timeline::of_numbers`] takes them.
     pub(crate) numbers: Numbers,
-    /// Time of the latest like seen before test, seconds since 1970.
-    pub(crate) learned_until: Option<u32>,
+    /// Time of the latest like seen before validation and before test, seconds since 1970.
+    pub(crate) seen_until: [Option<u32>; 2],
     /// How many of each user's likes the model has seen that is gone on from, to learn or to hold out; without one, none of anybody.
     pub(crate) known: Vec<u32>,
 }
@@ -73,6 +73,11 @@ impl Histories {
             histories: self.clone(),
             part: part(phase),
         })
+    }
+
+    /// Time of the latest like that is seen before `phase`, seconds since 1970.
+    pub(crate) fn seen_until(&self, phase: Phase) -> Option<u32> {
+        self.seen_until[part(phase)]
     }
 
     /// The users of whom a like is held out in `phase`; with `warm` only those of whom one is seen.

@@ -13,6 +13,8 @@ pub struct Progress {
     title: String,
     bar: Option<ProgressBar>,
     total: u64,
+    /// What was done before it was started, by a run that was cut off.
+    before: u64,
     started: Instant,
     last_line: Instant,
 }
@@ -45,14 +47,30 @@ impl Progress {
             title,
             bar,
             total,
+            before: 0,
             started: now,
             last_line: now,
         }
     }
 
+    /// Goes on where a run was cut off, which had done so many of the total: rate and time left count from there.
+    #[must_use]
+    pub fn resumed(self, before: u64) -> Self {
+        if let Some(bar) = &self.bar {
+            bar.set_position(before);
+            bar.reset_eta();
+        }
+        Self { before, ..self }
+    }
+
+    /// How many a second after `elapsed` seconds, when `done` of the total is done.
+    fn rate(&self, done: u64, elapsed: f64) -> f64 {
+        done.saturating_sub(self.before) as f64 / elapsed.max(1e-9)
+    }
+
     /// Shows that `done` of the total is done.
     pub fn set(&mut self, done: u64, message: &str) {
-        let rate = done as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        let rate = self.rate(done, self.started.elapsed().as_secs_f64());
         match &self.bar {
             Some(bar) => {
                 bar.set_position(done);
@@ -94,5 +112,19 @@ impl Progress {
             self.title,
             self.started.elapsed().as_secs_f64()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_before_is_no_speed() {
+        let rate = |progress: Progress| progress.rate(1_000, 10.0);
+        let start = || Progress::start("training", 2_000);
+        assert!((rate(start()) - 100.0).abs() < 1e-9);
+        assert!((rate(start().resumed(900)) - 10.0).abs() < 1e-9);
+        assert!(rate(start().resumed(2_000)) < 1e-9);
     }
 }

@@ -64,7 +64,7 @@ pub(crate) use error::ApiError;
 pub(crate) use router::App;
 pub(crate) use time::rfc3339;
 
-use crate::console;
+use crate::console::{self, ConsoleKey};
 use anyhow::Context;
 use auth::Authenticator;
 use replica::Sources;
@@ -111,11 +111,12 @@ pub struct Server {
     app: Arc<App>,
     router: axum::Router,
     keeper: Keeper,
+    console: Option<ConsoleKey>,
 }
 
 impl Server {
-    /// Takes the port and loads the active model. A model that cannot be loaded is no reason not to start: readiness names
-    /// it, and the server comes up by itself once it is there.
+    /// Takes the port, loads the active model and looks whether the database lets requests read. A model that cannot be loaded and a grant
+    /// that is missing are no reason not to start: log and readiness name them, and the server comes up by itself once they are there.
     ///
     /// # Errors
     /// If there is no key to verify tokens with, the console would be open to other machines, or the port is taken.
@@ -187,11 +188,16 @@ impl Server {
             (config.policy, config.events),
             counted,
         ));
-        let console = session.map(|session| {
+        app.database.look(&app).await;
+        let console = match &session {
+            Some(_) => Some(ConsoleKey::random(address)?),
+            None => None,
+        };
+        let pages = session.zip(console.clone()).map(|(session, key)| {
             let only_loopback = config.console == ConsoleAccess::Loopback;
-            console::router(&app, session, config.models, only_loopback)
+            console::router(&app, (key, session), config.models, only_loopback)
         });
-        let router = router::router(&app, console, config.cors);
+        let router = router::router(&app, pages, config.cors);
         Ok(Self {
             listener,
             address,
@@ -199,6 +205,7 @@ impl Server {
             app,
             router,
             keeper,
+            console,
         })
     }
 
@@ -210,6 +217,11 @@ impl Server {
     /// The address that tells metrics, if there is one.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref()?.local_addr().ok()
+    }
+
+    /// The address that opens the console, with its key, if there is one: for who started the server, and for no log.
+    pub fn console_address(&self) -> Option<String> {
+        self.console.as_ref().map(ConsoleKey::address)
     }
 
     /// Answers until `shutdown`, then ends what is in flight.
@@ -244,24 +256,24 @@ impl Server {
     }
 }
 
-/// Serves until `shutdown`.
+/// Serves until `shutdown`. `console` is told the address that opens the console, if there is one.
 ///
 /// # Errors
 /// Those of [`Server::bind`].
 pub async fn run(
     store: Store,
     config: ServeConfig,
+    console: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let with_console = config.console != ConsoleAccess::Off;
     let server = Server::bind(store, config).await?;
     let address = server.address();
     tracing::info!(%address, "serving");
     if let Some(address) = server.metrics_address() {
         tracing::info!("metrics are at http://{address}/metrics");
     }
-    if with_console {
-        tracing::info!("the console is at http://{address}/");
+    if let Some(address) = server.console_address() {
+        console(&address);
     }
     server.serve(shutdown).await;
     tracing::info!("stopped");

@@ -32,6 +32,15 @@ pub(crate) enum Keep<'a> {
     InFolder(&'a Path),
 }
 
+/// What times of rows are compared with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// A model to go on from has seen likes up to this second.
+    pub(crate) base_until: Option<u32>,
+    /// Now, microseconds since 1970.
+    pub(crate) now_us: i64,
+}
+
 /// A folder of shards, read.
 #[derive(Debug)]
 pub(crate) struct Shards {
@@ -44,18 +53,19 @@ pub(crate) struct Shards {
     pub(crate) histories: Histories,
     /// Time of the earliest like, seconds since 1970.
     pub(crate) earliest_like: Option<u32>,
+    /// Time of the latest like or skip that has come by now (of all, where none has), microseconds since 1970.
+    pub(crate) cut_off_us: Option<i64>,
 }
 
 impl Shards {
-    /// Reads a folder of shards, and checks everything in it. A model to go on from has seen likes up to the second
-    /// `base_until`.
+    /// Reads a folder of shards, and checks everything in it.
     ///
     /// # Errors
     /// If a file is missing, damaged, or not what a shard is; or if the disk fails.
     pub(crate) fn open(
         folder: &Path,
         split: SplitKind,
-        base_until: Option<u32>,
+        clock: Clock,
         keep: Keep<'_>,
     ) -> anyhow::Result<Self> {
         let (manifest, sha256) = Manifest::read(folder)?;
@@ -75,13 +85,14 @@ impl Shards {
             manifest.videos
         );
         let cuts = Cuts::new(split, &manifest.temporal);
-        let (histories, earliest_like) = reading::read(folder, &manifest, &cuts, base_until, keep)?;
+        let (histories, times) = reading::read(folder, &manifest, &cuts, clock, keep)?;
         Ok(Self {
+            cut_off_us: times.latest_come_us.or(manifest.latest_at_us),
             manifest,
             sha256,
             catalogue,
             histories,
-            earliest_like,
+            earliest_like: times.earliest_like,
         })
     }
 }

@@ -1,10 +1,9 @@
 //! What is too old: known only once the latest row is, so that the shards are written a second time.
 
 use super::shard::{self, Packed, ShardWriter};
-use crate::output::Output;
 use anyhow::Context;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -12,8 +11,8 @@ const DAY_US: i64 = 86_400_000_000;
 const NAME: &str = ".of-any-age";
 
 /// Creates the folder for shards of any age.
-pub(super) fn folder(output: &Output) -> anyhow::Result<PathBuf> {
-    let folder = output.folder().join(NAME);
+pub(super) fn folder(output: &Path) -> anyhow::Result<PathBuf> {
+    let folder = output.join(NAME);
     fs::create_dir(&folder).with_context(|| format!("create {}", folder.display()))?;
     Ok(folder)
 }
@@ -21,16 +20,16 @@ pub(super) fn folder(output: &Output) -> anyhow::Result<PathBuf> {
 /// Writes those rows again that are at most `days` older than the latest that has come, users being numbered anew: one that is
 /// dated in the future makes nothing old.
 pub(super) fn cut(
-    output: &Output,
+    output: &Path,
     all: &Packed,
     days: u32,
     shard_rows: u64,
 ) -> anyhow::Result<Packed> {
-    let from = output.folder().join(NAME);
+    let from = output.join(NAME);
     let oldest = all
         .come_us
         .map_or(i64::MIN, |come| come - i64::from(days) * DAY_US);
-    let mut shards = ShardWriter::new(output.folder(), shard_rows);
+    let mut shards = ShardWriter::new(output, shard_rows);
     let mut current = None;
     let mut users = 0;
     shard::read(&from, &all.files, |row| {

@@ -2,7 +2,7 @@
 
 use crate::cell::ID_BYTES;
 use crate::output::{FileEntry, Output, properties};
-use crate::source::Table;
+use crate::source::{Files, Table};
 use crate::video::{COLUMNS, videos};
 use anyhow::Context;
 use datafusion::arrow::array::{
@@ -43,7 +43,7 @@ const SCHEMA: &str = "message videos {
 ///
 /// # Errors
 /// If a file cannot be read, holds what is no video, or one video twice.
-pub(crate) async fn read(context: &SessionContext, files: &str) -> anyhow::Result<Catalogue> {
+pub(crate) async fn read(context: &SessionContext, files: &Files) -> anyhow::Result<Catalogue> {
     let table = Table::open(context, files, "videos").await?;
     let mut columns = vec![table.needed("id")?.alias("id")];
     for name in &COLUMNS[1..] {

@@ -1,5 +1,5 @@
 use crate::function::{LIKE, SKIP, id, moment, row};
-use crate::source::{Source, Table};
+use crate::source::{Files, Source, Table};
 use anyhow::Context;
 use datafusion::common::DataFusionError;
 use datafusion::dataframe::DataFrame;
@@ -21,7 +21,7 @@ pub(crate) async fn interactions(
 
 async fn of_kind(
     context: &SessionContext,
-    files: &str,
+    files: &Files,
     name: &'static str,
     kind: i8,
 ) -> anyhow::Result<DataFrame> {

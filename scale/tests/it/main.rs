@@ -10,5 +10,7 @@ mod prepare;
 
 mod embed;
 
+mod stopped;
+
 #[cfg(feature = "ballista")]
 mod cluster;

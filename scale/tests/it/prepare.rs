@@ -6,10 +6,14 @@ use crate::support::{
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::parquet::data_type::{self as parquet_type, Int96};
+use datafusion::parquet::file::writer::SerializedFileWriter;
+use datafusion::parquet::schema::parser::parse_message_type;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use twotower_core::external::id;
 use twotower_core::feature::Video;
 
@@ -286,7 +290,9 @@ fn what_is_wrong_is_said_and_nothing_is_left() {
     let prepare = || {
         let (from, to) = (path("in"), path("shards"));
         let error = fail(&["prepare", "--from", text(&from), "--to", text(&to)]);
-        assert!(!to.exists());
+        let left = fs::read_dir(folder.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["in"], "{error}");
         error
     };
     fs::create_dir(path("in")).unwrap();
@@ -313,9 +319,83 @@ fn what_is_wrong_is_said_and_nothing_is_left() {
     write_videos(&path("in/videos.parquet"), &twice);
     write_interactions(&path("in/likes.parquet"), &[(1, 0, BEGIN_US)]);
     assert!(prepare().contains("is listed twice"), "{}", prepare());
-    // What was left behind does not stand in the way.
+    // What a killed run has left behind does not stand in the way.
+    fs::create_dir_all(path(".shards.unfinished/.spill/.source")).unwrap();
+    fs::write(path(".shards.unfinished/half"), "x").unwrap();
     write_videos(&path("in/videos.parquet"), &videos(2));
     let (from, to) = (path("in"), path("shards"));
     succeed(&["prepare", "--from", text(&from), "--to", text(&to)]);
     assert_eq!(bytes(&to).len(), 3);
+}
+
+/// Characters that patterns are made of are none in the name of a folder, and no file is left out without a word.
+#[test]
+fn a_folder_is_read_whole_whatever_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = folder.path().join("of [2026] *?");
+    write_videos(&from.join("videos/[a].parquet"), &videos(2));
+    for (name, user) in [("likes/0 [0].parquet", 1), ("likes/day=1/0.parquet", 2)] {
+        write_interactions(&from.join(name), &[(user, 0, BEGIN_US)]);
+    }
+    fs::write(from.join("likes/_SUCCESS"), "").unwrap();
+    let to = folder.path().join("to [1]");
+    let arguments = ["prepare", "--from", text(&from), "--to", text(&to)];
+    let more = from.join("likes/1.parquet.gz");
+    fs::write(&more, "x").unwrap();
+    let error = fail(&arguments);
+    assert!(
+        error.contains("1.parquet.gz") && error.contains("left out"),
+        "{error}"
+    );
+    fs::remove_file(more).unwrap();
+    succeed(&arguments);
+    let found = manifest(&to);
+    assert_eq!((&found["likes"], &found["videos"]), (&json!(2), &json!(2)));
+}
+
+/// Times as Spark wrote them once: in the nanoseconds of 64 bits, the year 2600 would be one before 2106.
+#[test]
+fn times_of_96_bits_are_read_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    write_videos(&path("in/videos.parquet"), &videos(2));
+    let (from, to) = (path("in"), path("shards"));
+    let arguments = ["prepare", "--from", text(&from), "--to", text(&to)];
+    write_int96(&path("in/likes.parquet"), 230_000);
+    let error = fail(&arguments);
+    assert!(
+        error.contains("created_at of likes") && error.contains("1970 to 2106"),
+        "{error}"
+    );
+    write_int96(&path("in/likes.parquet"), 20_000);
+    succeed(&arguments);
+    let at = 20_000 * DAY_US + 1;
+    assert_eq!(rows(&to, 1), [(0, 0, at, 0)]);
+}
+
+/// A like of video 0 by user 1, on this day since 1970, after a microsecond.
+fn write_int96(path: &Path, day: u32) {
+    const SCHEMA: &str = "message likes {
+        REQUIRED INT64 user_id; REQUIRED INT64 video_id; REQUIRED INT96 created_at;
+    }";
+    /// Of 1970-01-01.
+    const JULIAN_DAY: u32 = 2_440_588;
+    let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+    let file = fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for id in [1, 0] {
+        let mut column = group.next_column().unwrap().unwrap();
+        let ids = column.typed::<parquet_type::Int64Type>();
+        ids.write_batch(&[id], None, None).unwrap();
+        column.close().unwrap();
+    }
+    let mut at = Int96::new();
+    at.set_data(1_000, 0, JULIAN_DAY + day);
+    let mut column = group.next_column().unwrap().unwrap();
+    let times = column.typed::<parquet_type::Int96Type>();
+    times.write_batch(&[at], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
 }

@@ -13,7 +13,7 @@ export interface Settings {
   readonly modelBucket: string;
   /** What keys in the bucket begin with, with a slash at its end; may be empty. */
   readonly modelPrefix: string;
-  /** Milliseconds after which an earlier answer is given instead. */
+  /** Milliseconds after which an earlier answer of popular videos is given instead. */
   readonly softDeadlineMs: number;
 }
 

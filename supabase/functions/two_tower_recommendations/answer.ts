@@ -15,7 +15,7 @@ export interface Answer {
   readonly reason?: Shortfall;
 }
 
-export type Source = "two_tower" | "popular" | "stale_cache";
+export type Source = "two_tower" | "popular";
 export type Shortfall = "catalogue_exhausted" | "min_score";
 
 export interface Recommendation {
@@ -57,8 +57,8 @@ export function again(answer: Answer): Answer {
 }
 
 /** The same list for a request that the database does not help to answer. */
-export function stale(answer: Answer): Answer {
-  return { ...answer, cached: true, partial: true, source: "stale_cache" };
+export function unverified(answer: Answer): Answer {
+  return { ...answer, cached: true, partial: true };
 }
 
 /**

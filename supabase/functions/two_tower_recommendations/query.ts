@@ -45,7 +45,11 @@ export function parseQuery(fields: Record<string, unknown>): Query {
   return { limit, excludeLiked, minScore: minScore ?? null };
 }
 
-/** Two queries with the same text ask for the same. */
-export function cacheKey(query: Query): string {
-  return `1 ${query.limit} ${query.excludeLiked} ${query.minScore}`;
+/**
+ * Two queries with the same text ask for the same. `recommendation_answer` keeps its answers under the same text, so that it finds those
+ * that were made here.
+ */
+export function cacheKey({ limit, excludeLiked, minScore }: Query): string {
+  const parts = ["answer", limit, excludeLiked ? "t" : "f"];
+  return (minScore === null ? parts : [...parts, minScore]).join(" ");
 }

@@ -1,13 +1,13 @@
 import type { Exchange } from "../_shared/http/endpoint.ts";
 import { ApiError, erased, timeout } from "../_shared/http/error.ts";
 import type { Caller } from "../_shared/token/authenticator.ts";
-import { again, type Answer, readAnswer, stale } from "./answer.ts";
+import { again, type Answer, readAnswer, unverified } from "./answer.ts";
 import { computed, type Parts } from "./computed.ts";
 import { cacheKey, type Query } from "./query.ts";
 
 /**
- * The list for the caller: made before of the very same, or made now; and while the database is late or away, an earlier one, if this
- * isolate has one. Without one the request waits, until its hard deadline. Throws `ApiError`.
+ * The list for the caller: made before of the very same, or made now; and while the database is late or away, an earlier one of popular
+ * videos, if this isolate has one. Without one the request waits, until its hard deadline. Throws `ApiError`.
  */
 export async function recommend(
   parts: Parts & { readonly softDeadlineMs: number },
@@ -23,19 +23,28 @@ export async function recommend(
     if (inTime !== null) {
       return inTime;
     }
-    const earlier = parts.answers.latest(caller.user, cacheKey(query));
+    const earlier = popularBefore(parts, caller, query);
     if (earlier === null) {
       return await work;
     }
     abandoned.abort(timeout("an answer"));
-    return stale(earlier.answer());
+    return earlier;
   } catch (error) {
-    const earlier = isOutage(error) ? parts.answers.latest(caller.user, cacheKey(query)) : null;
+    const earlier = isOutage(error) ? popularBefore(parts, caller, query) : null;
     if (earlier === null) {
       throw error;
     }
-    return stale(earlier.answer());
+    return earlier;
   }
+}
+
+/**
+ * An earlier list of popular videos for the caller, for a request that the database does not help to answer; `null` without one. No isolate
+ * hears of an erasure, so that a list which was made of what somebody likes is given only once the database says that they are still there.
+ */
+function popularBefore(parts: Parts, caller: Caller, query: Query): Answer | null {
+  const earlier = parts.answers.latest(caller.user, cacheKey(query))?.answer();
+  return earlier?.source === "popular" ? unverified(earlier) : null;
 }
 
 /** What `work` gives, or `null` if that takes longer than `ms`. */

@@ -9,7 +9,8 @@ use std::io;
 pub struct Audience {
     /// One for each of [`Preprocessing::videos`].
     pub videos: Vec<u32>,
-    /// One for each row of the term table.
+    /// One for each genre, maker, tag and performer, in the order of the term table. N-grams, whose rows nobody is alone in, are not
+    /// counted.
     pub terms: Vec<u32>,
 }
 
@@ -23,9 +24,9 @@ impl Audience {
         catalogue: &Catalogue,
         timelines: &dyn Timelines,
     ) -> io::Result<Self> {
-        let features = preprocessing.features(catalogue.videos());
+        let features = preprocessing.named_features(catalogue.videos());
         let mut rows = Distinct::new(preprocessing.id_rows());
-        let mut terms = Distinct::new(preprocessing.term_rows());
+        let mut terms = Distinct::new(preprocessing.names());
         timeline::for_each(timelines, |user, timeline| {
             for item in timeline.items() {
                 let item = item as usize;
@@ -79,6 +80,7 @@ mod tests {
     fn a_user_counts_once_for_each_video_and_term() {
         let video = |n: u128, tag: &str| Video {
             id: Uuid::from_u128(n),
+            title: format!("video {n}"),
             tags: vec![tag.into()],
             ..Video::default()
         };
@@ -90,13 +92,14 @@ mod tests {
         let timelines = HeldTimelines::new(3, likes, skips);
         let options = PreprocessingOptions {
             min_term_videos: 1,
-            ngram_buckets: 0,
+            ngram_buckets: 16,
         };
         let preprocessing = Preprocessing::fit(&catalogue, |_| true, options);
         let audience = Audience::count(&preprocessing, &catalogue, &timelines).unwrap();
         assert_eq!(
             (&audience.videos[..], &audience.terms[..]),
-            (&[1, 2, 2][..], &[1, 3][..])
+            (&[1, 2, 2][..], &[1, 3][..]),
+            "of names alone, not of n-grams"
         );
         let known = preprocessing.known_to(&audience, 2);
         let ids: Vec<_> = known.videos.iter().map(Uuid::as_u128).collect();

@@ -1,5 +1,6 @@
 use super::audience::Audience;
 use super::catalogue::Catalogue;
+use super::numeric::{NUMERIC_FEATURES, NumericStatistics, raw_numeric};
 use super::text::ngram_buckets;
 use super::video::{Names, VideoRef};
 use crate::kernel;
@@ -7,9 +8,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::ops::Range;
 use uuid::Uuid;
-
-/// Numeric features of a video: price, duration, publication.
-pub const NUMERIC_FEATURES: usize = 3;
 
 /// Fields that terms come from: genre, maker, tags, performers, n-grams of the title, n-grams of the description.
 const FIELDS: usize = 6;
@@ -27,15 +25,6 @@ pub struct PreprocessingOptions {
     pub min_term_videos: usize,
     /// Rows for hashed character n-grams.
     pub ngram_buckets: u32,
-}
-
-/// Mean and standard deviation of one numeric feature over the videos that have it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct NumericStatistics {
-    /// Mean.
-    pub mean: f32,
-    /// Standard deviation; 1 where it would be 0.
-    pub std: f32,
 }
 
 /// What turns a row of the catalogue into inputs of the item tower; saved inside the model as `preprocessing.json`.
@@ -86,20 +75,8 @@ impl Preprocessing {
             kept
         };
         let statistics = |feature: usize| {
-            let values: Vec<f64> = videos()
-                .filter_map(|video| raw_numeric(video)[feature])
-                .collect();
-            let n = values.len().max(1) as f64;
-            let mean = values.iter().fold(0.0, |sum, x| sum + x) / n;
-            let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-            let std = match variance.sqrt() {
-                std if std < LEAST_STD[feature] => ALIKE_STD[feature],
-                std => std as f32,
-            };
-            NumericStatistics {
-                mean: mean as f32,
-                std,
-            }
+            let values = videos().filter_map(|video| raw_numeric(video)[feature]);
+            NumericStatistics::of(feature, &values.collect::<Vec<f64>>())
         };
         Self {
             videos: videos().map(|video| video.id).collect(),
@@ -183,17 +160,44 @@ impl Preprocessing {
 
     /// Rows T of the term table.
     pub fn term_rows(&self) -> usize {
-        self.genres.len()
-            + self.makers.len()
-            + self.tags.len()
-            + self.performers.len()
-            + self.ngram_buckets as usize
+        self.names() + self.ngram_buckets as usize
+    }
+
+    /// Rows of the term table that stand for a name; those of n-grams come after them.
+    pub fn names(&self) -> usize {
+        self.genres.len() + self.makers.len() + self.tags.len() + self.performers.len()
+    }
+
+    /// Rows of both tables.
+    pub fn table_rows(&self) -> usize {
+        self.id_rows() + self.term_rows()
+    }
+
+    /// Whether the videos learned had numeric feature `feature`, any of them.
+    pub fn has_numeric(&self, feature: usize) -> bool {
+        self.numeric[feature].has_values(feature)
     }
 
     /// Turns videos into inputs of the item tower, in the order given. Terms outside the vocabulary count for nothing.
     pub fn features<'a, V: Into<VideoRef<'a>>>(
         &self,
         videos: impl IntoIterator<Item = V>,
+    ) -> ItemFeatures {
+        self.features_of(videos, self.ngram_buckets > 0)
+    }
+
+    /// The same without n-grams, which take most of the time.
+    pub(super) fn named_features<'a, V: Into<VideoRef<'a>>>(
+        &self,
+        videos: impl IntoIterator<Item = V>,
+    ) -> ItemFeatures {
+        self.features_of(videos, false)
+    }
+
+    fn features_of<'a, V: Into<VideoRef<'a>>>(
+        &self,
+        videos: impl IntoIterator<Item = V>,
+        with_ngrams: bool,
     ) -> ItemFeatures {
         let mut features = ItemFeatures::default();
         for video in videos {
@@ -211,7 +215,7 @@ impl Preprocessing {
                     .videos
                     .binary_search(&video.id)
                     .map_or(0, |position| position as u32 + 1),
-                lengths: self.push_terms(video, &mut features.term_rows),
+                lengths: self.push_terms(video, with_ngrams, &mut features.term_rows),
                 numeric: std::array::from_fn(standardised),
             };
             features.rows.push(row);
@@ -220,7 +224,12 @@ impl Preprocessing {
     }
 
     /// Adds the rows of a video's terms, and returns how many each field has.
-    fn push_terms(&self, video: VideoRef<'_>, rows: &mut Vec<u32>) -> [u16; FIELDS] {
+    fn push_terms(
+        &self,
+        video: VideoRef<'_>,
+        with_ngrams: bool,
+        rows: &mut Vec<u32>,
+    ) -> [u16; FIELDS] {
         let mut lengths = [0; FIELDS];
         let mut base = 0;
         let vocabularies = [&self.genres, &self.makers, &self.tags, &self.performers];
@@ -236,7 +245,7 @@ impl Preprocessing {
             lengths[field] = (rows.len() - before) as u16;
             base += vocabulary.len() as u32;
         }
-        if self.ngram_buckets > 0 {
+        if with_ngrams {
             for (field, text) in [(4, video.title), (5, video.description)] {
                 let buckets = ngram_buckets(text, self.ngram_buckets, NGRAM_LIMIT);
                 lengths[field] = buckets.len() as u16;
@@ -269,27 +278,6 @@ fn union<T: Ord + Clone>(left: &[T], right: &[T]) -> Vec<T> {
     all.sort_unstable();
     all.dedup();
     all
-}
-
-const DAY_US: f64 = 86_400e6;
-
-/// Price, duration and publication before standardising.
-/// Videos whose numbers are nearer to each other than this are all alike in them: logarithms, and days.
-const LEAST_STD: [f64; NUMERIC_FEATURES] = [1e-3, 1e-3, 1.0];
-
-/// What one standard deviation then counts as, so that a video of next week is not at the end of the scale.
-const ALIKE_STD: [f32; NUMERIC_FEATURES] = [1.0, 1.0, 30.0];
-
-fn raw_numeric(video: VideoRef<'_>) -> [Option<f64>; NUMERIC_FEATURES] {
-    let log = |x: Option<f32>| {
-        x.filter(|x| x.is_finite() && *x >= 0.0)
-            .map(|x| f64::from(x).ln_1p())
-    };
-    [
-        log(video.price),
-        log(video.duration_seconds),
-        video.published_at_us.map(|at| at as f64 / DAY_US),
-    ]
 }
 
 /// Inputs of the item tower for n videos.
@@ -436,6 +424,19 @@ mod tests {
             features.numeric(1)[0].abs() < 1e-6,
             "the only seen video is the mean"
         );
+        let counts = preprocessing.numeric.map(|statistics| statistics.count);
+        assert_eq!(counts, [Some(1), Some(0), Some(0)]);
+        let older = Preprocessing {
+            numeric: (preprocessing.numeric).map(|statistics| NumericStatistics {
+                count: None,
+                ..statistics
+            }),
+            ..preprocessing.clone()
+        };
+        for known in [&preprocessing, &older] {
+            let has = [0, 1, 2].map(|feature| known.has_numeric(feature));
+            assert_eq!(has, [true, false, false]);
+        }
         let json = serde_json::to_string(&preprocessing).unwrap();
         assert_eq!(
             serde_json::from_str::<Preprocessing>(&json).unwrap(),

@@ -1,11 +1,14 @@
 //! Character n-grams of titles and descriptions, hashed: titles are Japanese as often as English, so white space is no guide.
 
-/// FNV-1a, 64 bits: stable across machines and easy to write again in another language.
-fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+/// FNV-1a, 64 bits: stable across machines and easy to write again in another language. Goes on from `hash`.
+fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
+
+/// The hash of nothing.
+const FNV1A: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// The distinct buckets, ascending, of the character 2- and 3-grams of `text`.
 ///
@@ -13,30 +16,21 @@ fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
 /// spaces. An n-gram's bucket is FNV-1a (64 bits) of its UTF-8 bytes modulo `buckets`. Of more than `limit` n-grams the
 /// `limit` with the smallest hashes stay: a sample that does not depend on where they stand (min-hash, Broder 1997).
 pub(super) fn ngram_buckets(text: &str, buckets: u32, limit: usize) -> Vec<u32> {
-    let mut chars = vec![' '];
-    for c in text.chars().flat_map(char::to_lowercase) {
-        let c = if c.is_alphanumeric() { c } else { ' ' };
-        if c != ' ' || chars.last() != Some(&' ') {
-            chars.push(c);
+    let framed = framed(text);
+    // Where each character begins, and where the last one ends.
+    let starts: Vec<usize> = (framed.char_indices().map(|(start, _)| start))
+        .chain([framed.len()])
+        .collect();
+    let bytes = framed.as_bytes();
+    let mut hashes = Vec::with_capacity(2 * starts.len());
+    for (first, ends) in starts.windows(3).enumerate() {
+        let pair = fnv1a(FNV1A, &bytes[ends[0]..ends[2]]);
+        hashes.push(pair);
+        if let Some(&end) = starts.get(first + 3) {
+            hashes.push(fnv1a(pair, &bytes[ends[2]..end]));
         }
     }
-    if chars.last() != Some(&' ') {
-        chars.push(' ');
-    }
-    let mut buffer = [0; 4];
-    let mut hashes: Vec<u64> = [2, 3]
-        .into_iter()
-        .flat_map(|n| chars.windows(n))
-        .map(|gram| {
-            fnv1a(
-                gram.iter()
-                    .flat_map(|c| c.encode_utf8(&mut buffer).bytes().collect::<Vec<_>>()),
-            )
-        })
-        .collect();
-    hashes.sort_unstable();
-    hashes.dedup();
-    hashes.truncate(limit);
+    keep_smallest(&mut hashes, limit);
     let mut rows: Vec<u32> = hashes
         .into_iter()
         .map(|hash| (hash % u64::from(buckets.max(1))) as u32)
@@ -46,9 +40,45 @@ pub(super) fn ngram_buckets(text: &str, buckets: u32, limit: usize) -> Vec<u32> 
     rows
 }
 
+/// Letters and digits of `text` in lower case, with one space for whatever is between them, before and behind.
+fn framed(text: &str) -> String {
+    let mut framed = String::with_capacity(text.len() + 2);
+    framed.push(' ');
+    for c in text.chars().flat_map(char::to_lowercase) {
+        let c = if c.is_alphanumeric() { c } else { ' ' };
+        if c != ' ' || !framed.ends_with(' ') {
+            framed.push(c);
+        }
+    }
+    if !framed.ends_with(' ') {
+        framed.push(' ');
+    }
+    framed
+}
+
+/// Keeps the `limit` smallest distinct hashes, ascending. Of a long text most are never put in order.
+fn keep_smallest(hashes: &mut Vec<u64>, limit: usize) {
+    // The same hash comes more than once, so that it may take more of the smallest until as many differ.
+    let mut looked_at = 2 * limit;
+    while 0 < looked_at && looked_at < hashes.len() {
+        let (smallest, ..) = hashes.select_nth_unstable(looked_at);
+        smallest.sort_unstable();
+        let distinct = smallest.chunk_by(|a, b| a == b).count();
+        if distinct >= limit {
+            hashes.truncate(looked_at);
+            break;
+        }
+        looked_at *= 2;
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes.truncate(limit);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn case_and_punctuation_do_not_count() {
@@ -63,5 +93,51 @@ mod tests {
         );
         assert!(ngram_buckets("", 8, 99).is_empty());
         assert_eq!(ngram_buckets("a long enough text", 1 << 20, 5).len(), 5);
+    }
+
+    /// As the buckets are defined: every n-gram by itself, all of them in order. Models depend on every one.
+    fn defined(text: &str, buckets: u32, limit: usize) -> Vec<u32> {
+        let mut chars = vec![' '];
+        for c in text.chars().flat_map(char::to_lowercase) {
+            let c = if c.is_alphanumeric() { c } else { ' ' };
+            if c != ' ' || chars.last() != Some(&' ') {
+                chars.push(c);
+            }
+        }
+        if chars.last() != Some(&' ') {
+            chars.push(' ');
+        }
+        let grams = [2, 3].into_iter().flat_map(|n| chars.windows(n));
+        let mut hashes: Vec<u64> = grams
+            .map(|gram| fnv1a(FNV1A, gram.iter().collect::<String>().as_bytes()))
+            .collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.truncate(limit);
+        let mut rows: Vec<u32> = hashes
+            .iter()
+            .map(|hash| (hash % u64::from(buckets)) as u32)
+            .collect();
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    }
+
+    #[test]
+    fn what_comes_again_and_again_counts_once() {
+        let text = format!("{} and something else", "na ".repeat(500));
+        for limit in [0, 1, 5, 12, 48] {
+            let expected = defined(&text, 1 << 20, limit);
+            assert_eq!(ngram_buckets(&text, 1 << 20, limit), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn buckets_are_those_of_the_definition(
+            text in "([a-dA-D]|[ßİÅ夜行列車 !]|\\PC){0,120}", limit in 0usize..60, buckets in 1u32..5000,
+        ) {
+            prop_assert_eq!(ngram_buckets(&text, buckets, limit), defined(&text, buckets, limit));
+        }
     }
 }

@@ -42,6 +42,9 @@ struct State {
     adam_steps: i32,
     best: Option<(f64, usize)>,
     has_vectors: bool,
+    /// Number of videos that may be negatives, if they are not all. Before it was written all of them were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    eligible: Option<usize>,
 }
 
 impl Run<'_> {
@@ -60,6 +63,7 @@ impl Run<'_> {
             adam_steps: self.stepper.adam_steps(),
             best: self.best.as_ref().map(|best| (best.score, best.epoch)),
             has_vectors: !self.vectors.is_empty(),
+            eligible: self.eligible,
         };
         let text = serde_json::to_string(&state).map_err(|error| TensorError::Shape {
             name: METADATA.to_owned(),
@@ -90,6 +94,11 @@ impl Run<'_> {
         if state.hyperparameters != self.model.hyperparameters {
             return Err(ResumeError::Other {
                 what: "hyperparameters",
+            });
+        }
+        if state.eligible != self.eligible {
+            return Err(ResumeError::Other {
+                what: "videos that may be negatives",
             });
         }
         self.position = Position {

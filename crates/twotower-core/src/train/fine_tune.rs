@@ -1,6 +1,7 @@
 //! Going on from a trained model: its vocabularies grow, weights and optimisers carry over, the likes that came in since are
 //! learned.
 
+use super::prepared::Inputs;
 use super::run::{Goal, Run};
 use super::window::Window;
 use super::{Tally, TrainError, TrainingData, vocabularies};
@@ -63,6 +64,7 @@ impl Run<'static> {
         let tally = Tally::of(&data).map_err(TrainError::from)?;
         let newer = vocabularies(&data, &tally, hyper).map_err(TrainError::from)?;
         let preprocessing = known.extended(&newer);
+        let inputs = Inputs::new(data, &tally, &preprocessing);
         let (ids, terms) = known.rows_in(&preprocessing);
         let mut model = Model::zeros(hyper.clone(), preprocessing);
         let tables = (
@@ -73,7 +75,7 @@ impl Run<'static> {
         model.item_tower.id_table = moved(&base.model.item_tower.id_table, &ids, tables.0);
         model.item_tower.term_table = moved(&base.model.item_tower.term_table, &terms, tables.1);
         model.user_tower = base.model.user_tower.clone();
-        let mut run = Run::from_model(data, &tally, model, Goal::Epochs(epochs))?;
+        let mut run = Run::from_model(inputs, model, Goal::Epochs(epochs))?;
         let table = &mut run.model.item_tower.term_table;
         let mut new_terms = vec![true; table.rows()];
         for &row in &terms {

@@ -2,7 +2,7 @@
 
 use crate::kernel::{self, View};
 use crate::scratch;
-use crate::tower::Head;
+use crate::tower::{Head, MIN_NORM};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
@@ -53,7 +53,7 @@ pub(super) struct HeadPass {
     y: Vec<f32>,
     /// Outputs `[n, d]`, unit norm.
     pub(super) out: Vec<f32>,
-    /// Norms before normalising `[n]`.
+    /// Norms before normalising `[n]`, at least [`MIN_NORM`]; what is at it passes no gradient back.
     norms: Vec<f32>,
     /// Gradient with respect to z `[n, d]`.
     dz: Vec<f32>,
@@ -169,6 +169,11 @@ impl HeadPass {
                     .zip(out.chunks_exact(d))
                     .zip(norms)
                 {
+                    // Of an input of zeros, where no direction is better than another: divided by so little, any would be a leap.
+                    if *norm <= MIN_NORM {
+                        dz.fill(0.0);
+                        continue;
+                    }
                     // v = z / ‖z‖, hence dz = (dv - v ⟨v, dv⟩) / ‖z‖.
                     let along = kernel::dot(out, dout);
                     for ((dz, dout), out) in dz.iter_mut().zip(dout).zip(out) {
@@ -328,5 +333,37 @@ mod tests {
                 check(numeric, pass.dx[i], &format!("input {i}"));
             }
         }
+    }
+
+    /// A video without id, terms or numbers in a step, of which some have others: it neither moves nor moves anything.
+    #[test]
+    fn what_has_no_length_passes_no_gradient_back() {
+        let mut random = Pcg64Mcg::seed_from_u64(4);
+        let mut head = random_head(&mut random);
+        head.hidden.bias.fill(0.0);
+        head.output.bias.fill(0.0);
+        let x: Vec<f32> = (0..5).map(|_| random.random_range(-1.0..1.0)).collect();
+        let (zeros, target) = ([0.0; 5], [0.5, -0.3, 0.2]);
+        let mut gradients_of = |x: &[f32], dout: &[f32]| {
+            let mut pass = HeadPass::default();
+            pass.resize(&head, dout.len() / 3);
+            pass.x.copy_from_slice(x);
+            pass.forward(&head, Dropout::default());
+            pass.backward(&head, Dropout::default(), dout);
+            let mut gradients = zero_gradients(&mut head);
+            pass.weight_gradients(&head, &mut gradients);
+            (pass.dx, gradients)
+        };
+        let (dx, alone) = gradients_of(&x, &target);
+        let both = [&x[..], &zeros].concat();
+        let (dx_both, with_zeros) = gradients_of(&both, &[target, target].concat());
+        let expected = [&dx[..], &zeros].concat();
+        let all = |dx: Vec<f32>, gradients: &HeadGradients| [&[dx][..], gradients].concat();
+        let expected = all(expected, &alone);
+        let found = all(dx_both, &with_zeros);
+        for (expected, found) in expected.iter().flatten().zip(found.iter().flatten()) {
+            assert!((expected - found).abs() < 1e-6, "{expected} {found}");
+        }
+        assert!(alone.iter().flatten().any(|gradient| gradient.abs() > 0.01));
     }
 }

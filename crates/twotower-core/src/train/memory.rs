@@ -3,9 +3,8 @@
 use super::marks::Marks;
 use super::read_ahead::BATCHES_HELD;
 use super::run::{Goal, Run};
-use super::window::Window;
+use super::window::{SKIPPED_NEGATIVES, Window};
 use crate::feature::ItemFeatures;
-use crate::hyperparameters::Hyperparameters;
 use crate::timeline::Timeline;
 use std::fmt;
 
@@ -14,19 +13,22 @@ const FLOAT: usize = 4;
 /// Bytes that a run holds at its peak, the caller's snapshot apart.
 ///
 /// With P weights, of which D in dense layers, R rows of tables, V videos with K terms in all,
-/// W windows of likes, batches of B examples and at most C candidates: see the fields.
+/// W windows of likes, batches of B examples (`batch_size`, or as many as the longest window has) and at most C candidates: see the
+/// fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// Weights, and with validation those of the best epoch: 4 P or 8 P.
     pub weights: usize,
     /// Gradients and both moments of dense layers, an accumulator a row: 12 D + 4 R.
     pub optimizer: usize,
-    /// Vectors of all videos: 4 V d; features: 40 V + 4 K; and what candidates are drawn by: 12 V.
+    /// Vectors of all videos: 4 V d; features: 40 V + 4 K; and what candidates are drawn by: 12 V, and 4 for each that may be a
+    /// negative if not all may.
     pub videos: usize,
     /// 32 W for windows in two orders, and the timelines: in memory 4 bytes a like, 8 a skip and 12 to 32 a user; kept elsewhere what finds
     /// them there, and as much of the few batches that are read ahead. Of long histories also a state every 1,024 likes.
     pub interactions: usize,
-    /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows.
+    /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows. C counts what is liked, drawn and, where skips
+    /// weigh something, skipped.
     pub step: usize,
     /// A checkpoint while it is written: weights, what the optimiser remembers, vectors, and its largest tensor once more.
     pub checkpoint: usize,
@@ -86,17 +88,13 @@ impl Run<'_> {
         Memory {
             weights: copies * FLOAT * weights,
             optimizer: FLOAT * (3 * dense + rows),
-            videos: FLOAT * (vectors + terms) + (ItemFeatures::VIDEO_BYTES + 3 * FLOAT) * videos,
+            videos: FLOAT * (vectors + terms + self.eligible.unwrap_or(0))
+                + (ItemFeatures::VIDEO_BYTES + 3 * FLOAT) * videos,
             interactions: self.timelines.bytes()
                 + 2 * size_of::<Window>() * (self.windows.len() + self.replayed.len())
                 + self.read_ahead_bytes()
                 + Marks::bytes(&*self.timelines, &self.model.user_tower),
-            step: step_bytes(
-                hyper,
-                tables.inputs(),
-                self.model.user_tower.inputs(),
-                videos,
-            ),
+            step: self.step_bytes(),
             checkpoint: FLOAT * (copies * weights + 2 * dense + rows + vectors + largest),
         }
     }
@@ -119,19 +117,110 @@ impl Run<'_> {
     }
 }
 
-/// Buffers of a step over B examples and C candidates: input and its gradient, hidden layer, its slopes and their gradient,
-/// output and its gradients for each row of each tower, and the logits.
-fn step_bytes(
-    hyper: &Hyperparameters,
-    item_inputs: usize,
-    user_inputs: usize,
-    videos: usize,
-) -> usize {
-    let batch = hyper.batch_size;
-    let candidates = (2 * batch + hyper.negatives).min(videos);
-    let row = |inputs: usize, hidden: usize| 2 * inputs + 3 * hidden + 3 * hyper.embedding_dim;
-    let users = batch * row(user_inputs, hyper.user_hidden);
-    let items = candidates * row(item_inputs, hyper.item_hidden);
-    let logits = batch.min(512) * candidates;
-    FLOAT * (users + items + logits)
+impl Run<'_> {
+    /// Buffers of a step over B examples and C candidates: input and its gradient, hidden layer, its slopes and their gradient,
+    /// output and its gradients for each row of each tower, and the logits.
+    fn step_bytes(&self) -> usize {
+        let hyper = &self.model.hyperparameters;
+        let windows = || self.windows.iter().chain(&self.replayed);
+        let longest = windows().map(|window| window.examples()).max().unwrap_or(0);
+        let batch = hyper.batch_size.max(longest);
+        let skipped = if hyper.skip_weight > 0.0 {
+            self.most_skipped(batch)
+        } else {
+            0
+        };
+        let videos = self.features.len();
+        let candidates = (2 * batch + hyper.negatives + skipped).min(videos);
+        let row = |inputs: usize, hidden: usize| 2 * inputs + 3 * hidden + 3 * hyper.embedding_dim;
+        let users = batch * row(self.model.user_tower.inputs(), hyper.user_hidden);
+        let items = candidates * row(self.model.item_tower.inputs(), hyper.item_hidden);
+        let logits = batch.min(512) * candidates;
+        FLOAT * (users + items + logits)
+    }
+
+    /// Skipped videos among the candidates of a batch of so many examples, at most: a batch of the shortest windows has the most
+    /// windows.
+    fn most_skipped(&self, batch: usize) -> usize {
+        let windows = || self.windows.iter().chain(&self.replayed);
+        let skips = |window: &Window| self.timelines.lengths(window.user as usize).1;
+        let most = windows().map(skips).max().unwrap_or(0);
+        let mut by_length = vec![0; batch + 1];
+        for window in windows() {
+            by_length[window.examples()] += 1;
+        }
+        let (mut left, mut in_batch) = (batch, 0);
+        for (length, number) in by_length.into_iter().enumerate().skip(1) {
+            let fit = (left / length).min(number);
+            in_batch += fit;
+            left -= fit * length;
+        }
+        most.min(SKIPPED_NEGATIVES) * in_batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feature::{Catalogue, Video};
+    use crate::hyperparameters::Hyperparameters;
+    use crate::interaction::Interaction;
+    use crate::train::TrainingData;
+    use uuid::Uuid;
+
+    const VIDEOS: u32 = 400;
+
+    /// What a step takes over 6 users who like 50 videos each, one after the other, and have skipped 30 others before.
+    fn step(change: impl FnOnce(&mut Hyperparameters)) -> usize {
+        let videos = (0..VIDEOS).map(|n| Video {
+            id: Uuid::from_u128(u128::from(n)),
+            ..Video::default()
+        });
+        let catalogue = Catalogue::new(videos).unwrap();
+        let rows = |from: u32, number: u32| -> Vec<Interaction> {
+            let of_user = |user: u32| {
+                (0..number).map(move |n| Interaction {
+                    user,
+                    item: (from + 50 * user + n) % VIDEOS,
+                    at: from + n,
+                })
+            };
+            let mut rows: Vec<_> = (0..6).flat_map(of_user).collect();
+            rows.sort_by_key(|row| row.at);
+            rows
+        };
+        let mut hyper = Hyperparameters {
+            embedding_dim: 4,
+            user_hidden: 4,
+            item_hidden: 4,
+            batch_size: 10,
+            negatives: 0,
+            min_users: 1,
+            ngram_buckets: 4,
+            window: 5,
+            ..Hyperparameters::default()
+        };
+        change(&mut hyper);
+        let data = TrainingData::held(&catalogue, 6, rows(100, 50), rows(0, 30));
+        let mut run = Run::new(data, &hyper, Goal::Epochs(1)).unwrap();
+        run.memory().step
+    }
+
+    #[test]
+    fn a_window_longer_than_a_batch_is_a_batch() {
+        let short = step(|_| ());
+        assert_eq!(step(|hyper| hyper.window = 10), short);
+        let long = step(|hyper| hyper.window = 50);
+        assert_eq!(long, step(|hyper| hyper.batch_size = 50));
+        assert!(long > 4 * short, "{long} {short}");
+    }
+
+    #[test]
+    fn skipped_videos_are_candidates_where_skips_weigh_something() {
+        let without = step(|_| ());
+        // Two windows of five examples in a batch of ten, of users with 30 skips.
+        let with = step(|hyper| hyper.skip_weight = 1.0);
+        assert_eq!(with, step(|hyper| hyper.negatives = 60));
+        assert!(with > without);
+    }
 }

@@ -10,6 +10,7 @@ use crate::timeline::Timelines;
 use rand::{Rng, RngExt};
 use rand_pcg::Pcg64Mcg;
 use std::io;
+use std::sync::Arc;
 
 /// Videos whose features are asked for before they are due.
 const ITEMS_AHEAD: usize = 2;
@@ -34,15 +35,20 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For catalogues with so many training likes of each video, `[V]`.
-    pub(super) fn new(hyper: &Hyperparameters, like_counts: &[u32]) -> Self {
+    /// For catalogues with so many training likes of each video, `[V]`, of which `eligible` may be negatives, or all.
+    pub(super) fn new(
+        hyper: &Hyperparameters,
+        like_counts: &[u32],
+        eligible: Option<Arc<[u32]>>,
+    ) -> Self {
         let options = SamplerOptions {
             negatives: hyper.negatives,
             log_q: hyper.log_q,
             skip_weight: hyper.skip_weight,
             popularity: hyper.popularity,
         };
-        Self::with(CandidateSampler::new(like_counts, options), hyper)
+        let sampler = CandidateSampler::new(like_counts, options).among(eligible);
+        Self::with(sampler, hyper)
     }
 
     /// For the same catalogue.
@@ -144,8 +150,12 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Two without plans: one is learned while the other is planned.
-    pub(super) fn pair(hyper: &Hyperparameters, like_counts: &[u32]) -> [Self; 2] {
-        let plan = Plan::new(hyper, like_counts);
+    pub(super) fn pair(
+        hyper: &Hyperparameters,
+        like_counts: &[u32],
+        eligible: Option<Arc<[u32]>>,
+    ) -> [Self; 2] {
+        let plan = Plan::new(hyper, like_counts, eligible);
         [plan.another(hyper), plan].map(|plan| Self {
             step: None,
             loaded: None,

@@ -56,7 +56,7 @@ impl ReadAhead {
     /// Begins to read `batches` of `windows`.
     pub(super) fn start(
         timelines: Arc<dyn Timelines>,
-        windows: Arc<[Window]>,
+        windows: Arc<Vec<Window>>,
         batches: Vec<Range<usize>>,
     ) -> Self {
         let (sender, receiver) = sync_channel(AHEAD);

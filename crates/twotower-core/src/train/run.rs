@@ -2,13 +2,14 @@
 
 use super::marks::Marks;
 use super::plan::Batch;
+use super::prepared::Inputs;
 use super::read_ahead::ReadAhead;
 use super::step::{StepData, Stepper};
 use super::window::{self, Window};
 use super::{EpochRecord, Progress, Tally, TrainError, Trained, TrainingData, initialise};
 use crate::embedding::Embeddings;
 use crate::evaluate::{QuickEvaluation, quick_evaluate};
-use crate::feature::ItemFeatures;
+use crate::feature::{ItemFeatures, Preprocessing};
 use crate::hyperparameters::Hyperparameters;
 use crate::model::{Model, TwoTower};
 use crate::split::HeldOut;
@@ -57,8 +58,10 @@ pub(super) struct Position {
 /// bytes of one that was never interrupted.
 pub struct Run<'a> {
     pub(super) goal: Goal<'a>,
-    pub(super) features: ItemFeatures,
+    pub(super) features: Arc<ItemFeatures>,
     pub(super) timelines: Arc<dyn Timelines>,
+    /// Number of videos that may be negatives, if they are not all.
+    pub(super) eligible: Option<usize>,
     /// Learned in every epoch. In the order of users, as all windows are.
     pub(super) windows: Vec<Window>,
     /// Of which every epoch draws as many examples again.
@@ -66,7 +69,7 @@ pub struct Run<'a> {
     /// Epochs that the learning rate is planned for.
     pub(super) planned: usize,
     /// In the order of the current epoch, and where its batches begin and end.
-    shuffled: Arc<[Window]>,
+    shuffled: Arc<Vec<Window>>,
     pub(super) batches: Vec<Range<usize>>,
     /// The batches of the current epoch that are left, if timelines are not in memory.
     read_ahead: Option<ReadAhead>,
@@ -96,28 +99,44 @@ impl<'a> Run<'a> {
     ) -> Result<Self, TrainError> {
         let tally = Tally::of(&data)?;
         let preprocessing = super::vocabularies(&data, &tally, hyperparameters)?;
-        let mut model = Model::zeros(hyperparameters.clone(), preprocessing);
-        initialise::initialise(&mut model, &mut generator(hyperparameters.seed, 0, 0));
-        Self::from_model(data, &tally, model, goal)
+        let inputs = Inputs::new(data, &tally, &preprocessing);
+        Self::first(inputs, preprocessing, hyperparameters, goal)
     }
 
-    /// A run from the weights of `model`, with its hyperparameters.
+    /// A run from first weights over what is prepared.
+    pub(super) fn first(
+        inputs: Inputs,
+        preprocessing: Preprocessing,
+        hyperparameters: &Hyperparameters,
+        goal: Goal<'a>,
+    ) -> Result<Self, TrainError> {
+        let mut model = Model::zeros(hyperparameters.clone(), preprocessing);
+        initialise::initialise(&mut model, &mut generator(hyperparameters.seed, 0, 0));
+        Self::from_model(inputs, model, goal)
+    }
+
+    /// A run from the weights of `model`, with its hyperparameters, whose preprocessing `inputs` are made by.
     pub(super) fn from_model(
-        data: TrainingData<'_>,
-        tally: &Tally,
+        inputs: Inputs,
         mut model: Model,
         goal: Goal<'a>,
     ) -> Result<Self, TrainError> {
         let hyper = &model.hyperparameters;
-        let timelines = data.timelines;
+        let Inputs {
+            timelines,
+            features,
+            like_counts,
+            eligible,
+        } = inputs;
         let windows = window::windows(&*timelines, hyper.window, !hyper.ordered)?;
         if windows.is_empty() {
             return Err(TrainError::NoExamples);
         }
         Ok(Self {
             goal,
-            features: model.preprocessing.features(data.catalogue.videos()),
+            features,
             timelines,
+            eligible: eligible.as_ref().map(|list| list.len()),
             windows,
             replayed: Vec::new(),
             planned: hyper.epochs,
@@ -125,7 +144,7 @@ impl<'a> Run<'a> {
             batches: Vec::new(),
             read_ahead: None,
             of: 0,
-            pair: Batch::pair(hyper, &tally.likes),
+            pair: Batch::pair(hyper, &like_counts, eligible),
             stepper: Stepper::new(&mut model),
             model,
             position: Position::default(),
@@ -175,12 +194,16 @@ impl<'a> Run<'a> {
             self.position.epochs.len() + 1,
         );
         let mut random = generator(seed, epoch, 0);
-        let mut shuffled = self.windows.clone();
-        window::replay(&mut shuffled, &mut self.replayed.clone(), &mut random);
+        // What was shuffled for the epoch before goes first, and the thread that reads it: a run has room for one order beside its own.
+        self.read_ahead = None;
+        self.shuffled = Arc::default();
+        let mut shuffled = Vec::with_capacity(self.windows.len() + self.replayed.len());
+        shuffled.extend_from_slice(&self.windows);
+        window::replay(&mut shuffled, &self.replayed, &mut random);
         self.of = shuffled.iter().map(|window| window.examples()).sum();
         let batch_size = self.model.hyperparameters.batch_size;
         self.batches = window::batches(&mut shuffled, batch_size, &mut random);
-        self.shuffled = shuffled.into();
+        self.shuffled = Arc::new(shuffled);
         self.read_ahead = self.timelines.held(0).is_none().then(|| {
             let left = self.batches[self.position.step.min(self.batches.len())..].to_vec();
             ReadAhead::start(self.timelines.clone(), self.shuffled.clone(), left)
@@ -211,7 +234,7 @@ impl<'a> Run<'a> {
                 .get(step)
                 .map(|range| &self.shuffled[range.clone()])
         };
-        let (timelines, features) = (&*self.timelines, &self.features);
+        let (timelines, features) = (&*self.timelines, &*self.features);
         let mut read_ahead = self.read_ahead.as_mut();
         let mut plan = |batch: &mut Batch, step: usize| match windows(step) {
             Some(windows) => {
@@ -302,6 +325,11 @@ impl<'a> Run<'a> {
         let score = quick_evaluate(&towers, held_out, VALIDATION_USERS)?;
         self.vectors = videos.into_rows();
         Ok(score)
+    }
+
+    /// Examples of the current epoch that are done.
+    pub fn examples(&self) -> usize {
+        self.position.examples
     }
 
     /// The epochs that are done.

@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 
 /// Most skipped videos that a window takes among its negatives.
-const SKIPPED_NEGATIVES: usize = 64;
+pub(super) const SKIPPED_NEGATIVES: usize = 64;
 
 /// Likes `start..end` of one user, each an example.
 ///
@@ -231,18 +231,19 @@ pub(super) fn windows(
     Ok(windows)
 }
 
-/// Adds windows drawn from `replayed` to `windows` until they have twice as many examples.
-pub(super) fn replay(windows: &mut Vec<Window>, replayed: &mut [Window], random: &mut Pcg64Mcg) {
+/// Adds windows drawn from `replayed` to `windows` until they have twice as many examples. With room for all of both nothing is
+/// allocated.
+pub(super) fn replay(windows: &mut Vec<Window>, replayed: &[Window], random: &mut Pcg64Mcg) {
+    let new = windows.len();
     let examples: usize = windows.iter().map(|window| window.examples()).sum();
-    let mut added = 0;
-    replayed.shuffle(random);
-    for window in replayed {
-        if added >= examples {
-            break;
-        }
-        added += window.examples();
-        windows.push(*window);
+    windows.extend_from_slice(replayed);
+    windows[new..].shuffle(random);
+    let (mut added, mut kept) = (0, new);
+    while kept < windows.len() && added < examples {
+        added += windows[kept].examples();
+        kept += 1;
     }
+    windows.truncate(kept);
 }
 
 /// Shuffles `windows` and cuts them into batches of at most `batch_size` examples (or of one window, if that is longer).
@@ -331,6 +332,28 @@ mod tests {
                 .iter()
                 .all(|batch| batch.iter().map(|w| w.examples()).sum::<usize>() <= 3)
         );
+    }
+
+    /// The order is that of drawing from a shuffled copy, so that models stay the same to the byte.
+    #[test]
+    fn replay_takes_shuffled_windows_until_there_are_as_many_examples() {
+        let timelines = timelines();
+        let all = windows(&timelines, 2, false).unwrap();
+        let (new, old) = all.split_at(1);
+        let mut drawn = Vec::with_capacity(all.len());
+        drawn.extend_from_slice(new);
+        let room = drawn.capacity();
+        replay(&mut drawn, old, &mut Pcg64Mcg::seed_from_u64(4));
+        let mut copy = old.to_vec();
+        copy.shuffle(&mut Pcg64Mcg::seed_from_u64(4));
+        let enough = 1
+            + (1..copy.len())
+                .position(|n| {
+                    copy[..n].iter().map(|w| w.examples()).sum::<usize>() >= new[0].examples()
+                })
+                .unwrap();
+        assert_eq!(drawn, [new, &copy[..enough]].concat());
+        assert_eq!(drawn.capacity(), room);
     }
 
     fn excerpt(window: Window, timelines: &HeldTimelines) -> Excerpt<'_> {

@@ -6,6 +6,8 @@ mod gate;
 
 mod going_on;
 
+mod uploads;
+
 use rand::distr::{Distribution, weighted::WeightedIndex};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;

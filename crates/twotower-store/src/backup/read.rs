@@ -1,5 +1,5 @@
 use super::write::digest;
-use super::{BackupError, BackupManifest, FORMAT, MANIFEST, MODEL_FOLDER, at, table};
+use super::{BackupError, BackupManifest, FORMAT, MANIFEST, MODEL_FOLDER, at, model_file, table};
 use crate::model_files::{self, checksum_holds};
 use crate::store::check_vector;
 use crate::{StoreError, VectorTable};
@@ -72,7 +72,7 @@ impl Backup {
         &self.manifest
     }
 
-    /// Reads every file: size, hash and number of rows hold, and the models load.
+    /// Reads every file, piece by piece: size, hash and number of rows hold, and each model's files are those that its own manifest lists.
     ///
     /// # Errors
     /// [`BackupError::Damaged`], which names the file.
@@ -100,7 +100,16 @@ impl Backup {
             return Err(BackupError::damaged(&path, reason));
         }
         for version in &self.manifest.models {
-            model_files::load(&self.models().join(version.to_string()))?;
+            let folder = self.models().join(version.to_string());
+            let manifest = model_files::manifest(&folder)?;
+            for name in manifest.listed() {
+                // They were hashed above.
+                let copied = self.manifest.files.get(&model_file(*version, name));
+                if copied.map(|file| &file.sha256) != manifest.files.get(name) {
+                    let reason = "is not the file that the model's manifest lists";
+                    return Err(BackupError::damaged(&folder.join(name), reason));
+                }
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 use super::{
-    BackupError, BackupFile, BackupManifest, FORMAT, MANIFEST, MODEL_FOLDER, Moment, at, table,
+    BackupError, BackupFile, BackupManifest, FORMAT, MANIFEST, MODEL_FOLDER, Moment, at,
+    model_file, table,
 };
 use crate::model_files::{self, Unfinished};
 use crate::snapshot::{hex, sha256};
@@ -106,8 +107,9 @@ impl BackupWriter {
         let folder = copies.join(version.to_string());
         for entry in fs::read_dir(&folder).map_err(at(&folder))? {
             let entry = entry.map_err(at(&folder))?;
-            let name = format!("{MODEL_FOLDER}/{version}/{}", entry.file_name().display());
-            self.files.insert(name, digest(&entry.path())?);
+            let name = entry.file_name().display().to_string();
+            self.files
+                .insert(model_file(version, &name), digest(&entry.path())?);
         }
         self.models.push(version);
         Ok(true)
@@ -226,4 +228,43 @@ pub(super) fn digest(path: &Path) -> Result<BackupFile, BackupError> {
         bytes,
         rows: is_table.then_some(rows),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Backup;
+    use super::*;
+    use crate::model_files::tests::{exchange, save};
+
+    #[test]
+    fn models_are_verified_by_hash_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let models = root.path().join("models");
+        let (folder, _) = save(&models, 3);
+        // No model can be made of these, which is not what a backup is asked.
+        exchange(&folder, "weights.safetensors", b"none");
+        let checksum = model_files::manifest(&folder).unwrap().checksum;
+        let begin = |name: &str| {
+            let mut writer = BackupWriter::create(&root.path().join("backups"), name, 1).unwrap();
+            assert!(writer.add_model(&models, 3, &checksum).unwrap());
+            writer
+        };
+        let finish = |writer: BackupWriter| {
+            let (folder, _) = writer.finish(&Moment::default(), "sqlite", "1").unwrap();
+            Backup::open(&folder).unwrap().verify()
+        };
+        finish(begin("good")).unwrap();
+
+        // Listed by the backup, and not by the model.
+        let mut writer = begin("mixed");
+        let card = model_file(3, "model_card.md");
+        let path = writer.folder.path().join(&card);
+        fs::write(&path, "# Another\n").unwrap();
+        writer.files.insert(card, digest(&path).unwrap());
+        let refused = finish(writer).unwrap_err().to_string();
+        assert!(
+            refused.contains("model_card.md is not the file that the model's manifest lists"),
+            "{refused}"
+        );
+    }
 }

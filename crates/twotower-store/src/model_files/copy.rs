@@ -1,11 +1,12 @@
+use super::read::{self, Checked};
 use super::write::at;
-use super::{MANIFEST, ModelFilesError, SIGNATURE, Unfinished, read};
-use std::fs;
-use std::io;
+use super::{MANIFEST, Manifest, ModelFilesError, SIGNATURE, Unfinished};
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Copies the folder `from/<version>/` to `to/<version>/`, every byte checked, if it holds the very model that has this checksum; returns
-/// whether it does. A copy that is there already is checked, and stays.
+/// whether it does. A copy that is there already is checked, and stays. Of files of any size a piece is in memory at a time.
 ///
 /// # Errors
 /// [`ModelFilesError::Exists`] if another model is there; if a file is damaged; if the file system refuses.
@@ -19,7 +20,7 @@ pub fn copy(from: &Path, to: &Path, version: i64, checksum: &str) -> Result<bool
         return Ok(false);
     }
     if read::is_model(&target) && read::manifest(&target)?.checksum == checksum {
-        return read::load(&target).map(|_| true);
+        return read::check(&target).map(|()| true);
     }
     if target.exists() {
         return Err(ModelFilesError::Exists(target));
@@ -27,7 +28,7 @@ pub fn copy(from: &Path, to: &Path, version: i64, checksum: &str) -> Result<bool
     fs::create_dir_all(to).map_err(at(to))?;
     let folder = Unfinished::create(to, version)?;
     for name in manifest.listed() {
-        folder.write(name, &read::read_file(&source, &manifest, name)?)?;
+        copy_file(&source, &manifest, name, folder.path())?;
     }
     let signature = source.join(SIGNATURE);
     match fs::read(&signature) {
@@ -39,4 +40,67 @@ pub fn copy(from: &Path, to: &Path, version: i64, checksum: &str) -> Result<bool
     folder.write(MANIFEST, &fs::read(&path).map_err(at(&path))?)?;
     folder.finish(&target)?;
     Ok(true)
+}
+
+/// Hashes a file on its way; it is good only if this is `Ok`.
+fn copy_file(
+    source: &Path,
+    manifest: &Manifest,
+    name: &str,
+    target: &Path,
+) -> Result<(), ModelFilesError> {
+    let path = target.join(name);
+    let file = Checked::open(source, manifest, name)?;
+    let mut copy = File::create_new(&path).map_err(at(&path))?;
+    file.finish(|piece| copy.write_all(piece).map_err(at(&path)))?;
+    copy.sync_all().map_err(at(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{exchange, save};
+    use super::super::{OPTIMIZER, WEIGHTS};
+    use super::*;
+
+    /// Several pieces and a bit, and weights that no model can be made of: it is hashes that count.
+    #[test]
+    fn a_copy_has_every_byte_and_is_checked_by_hash_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        let (source, _) = save(&from, 3);
+        let long: Vec<u8> = (0..5_000_011_u32).map(|n| (n % 251) as u8).collect();
+        exchange(&source, OPTIMIZER, &long);
+        exchange(&source, WEIGHTS, b"none");
+        fs::write(source.join(SIGNATURE), "signed").unwrap();
+        let checksum = read::manifest(&source).unwrap().checksum;
+        let copied = || copy(&from, &to, 3, &checksum);
+
+        // A file that is damaged at its end is found when it was copied, and nothing stays of the copy.
+        let mut bad = long.clone();
+        *bad.last_mut().unwrap() ^= 1;
+        fs::write(source.join(OPTIMIZER), &bad).unwrap();
+        let error = copied().unwrap_err().to_string();
+        assert!(
+            error.contains(OPTIMIZER) && error.contains("SHA-256"),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
+        fs::write(source.join(OPTIMIZER), &long).unwrap();
+
+        assert!(copied().unwrap());
+        let names = || {
+            let entries = fs::read_dir(&source).unwrap();
+            entries.map(|entry| entry.unwrap().file_name())
+        };
+        for name in names() {
+            let of = |folder: &Path| fs::read(folder.join(&name)).unwrap();
+            assert!(of(&source) == of(&to.join("3")), "{}", name.display());
+        }
+        assert_eq!(fs::read_dir(to.join("3")).unwrap().count(), names().count());
+        assert!(copied().unwrap(), "it is there already");
+        fs::write(to.join("3").join(OPTIMIZER), &bad).unwrap();
+        let error = copied().unwrap_err().to_string();
+        assert!(error.contains("/to/3/optimizer.safetensors"), "{error}");
+        assert!(!copy(&from, &to, 3, "another").unwrap());
+    }
 }

@@ -98,10 +98,19 @@ fn is_made_by(tower: &UserTower, hyperparameters: &Hyperparameters) -> bool {
         && tower.skip_decay.to_bits() == hyperparameters.skip_decay.to_bits()
 }
 
+/// Checks every file in the folder of one model, and makes no model of them: of none is more than a piece in memory.
+///
+/// # Errors
+/// [`ModelFilesError`] if a file is missing, or a hash does not hold.
+pub(super) fn check(folder: &Path) -> Result<(), ModelFilesError> {
+    let manifest = read_manifest(folder)?;
+    check_others(folder, &manifest, &[])
+}
+
 /// Checks every file but those of `names`, also those that this program does not read: it is the folder that is good or bad.
 fn check_others(folder: &Path, manifest: &Manifest, names: &[&str]) -> Result<(), ModelFilesError> {
     let mut others = manifest.listed().filter(|name| !names.contains(name));
-    others.try_for_each(|name| Checked::open(folder, manifest, name)?.finish(|_| ()))
+    others.try_for_each(|name| Checked::open(folder, manifest, name)?.finish(|_| Ok(())))
 }
 
 /// The state of the optimisers of the model that [`load`] reads from `dir`, for fine-tuning.
@@ -252,19 +261,18 @@ pub(crate) fn checksum_holds(bytes: &[u8]) -> bool {
 }
 
 /// The bytes of a file, once they are what the manifest states.
-pub(super) fn read_file(
-    folder: &Path,
-    manifest: &Manifest,
-    name: &str,
-) -> Result<Vec<u8>, ModelFilesError> {
+fn read_file(folder: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>, ModelFilesError> {
     let file = Checked::open(folder, manifest, name)?;
     let mut bytes = Vec::with_capacity(usize::try_from(file.len).unwrap_or(0));
-    file.finish(|piece| bytes.extend_from_slice(piece))?;
+    file.finish(|piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    })?;
     Ok(bytes)
 }
 
 /// A file of a model that has the length which the manifest states.
-struct Checked<'a> {
+pub(super) struct Checked<'a> {
     path: PathBuf,
     file: File,
     len: u64,
@@ -276,7 +284,11 @@ const PIECE: usize = 1 << 20;
 
 impl<'a> Checked<'a> {
     /// Nothing of a file of another length is read.
-    fn open(folder: &Path, manifest: &'a Manifest, name: &str) -> Result<Self, ModelFilesError> {
+    pub(super) fn open(
+        folder: &Path,
+        manifest: &'a Manifest,
+        name: &str,
+    ) -> Result<Self, ModelFilesError> {
         let path = folder.join(name);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -301,7 +313,10 @@ impl<'a> Checked<'a> {
     }
 
     /// Reads it, piece by piece, to `take`; what was taken is good only if this is `Ok`.
-    fn finish(self, mut take: impl FnMut(&[u8])) -> Result<(), ModelFilesError> {
+    pub(super) fn finish(
+        self,
+        mut take: impl FnMut(&[u8]) -> Result<(), ModelFilesError>,
+    ) -> Result<(), ModelFilesError> {
         // However long it grows meanwhile.
         let mut file = self.file.take(self.len);
         let mut piece = vec![0; PIECE];
@@ -314,7 +329,7 @@ impl<'a> Checked<'a> {
                 Err(error) => return Err(at(&self.path)(error)),
             };
             hash.update(&piece[..read]);
-            take(&piece[..read]);
+            take(&piece[..read])?;
         }
         if self.sha256 == Some(&hex(&hash.finalize())) {
             Ok(())

@@ -57,6 +57,8 @@ fn info(version: i64) -> ModelInfo {
             videos: 6,
             split: "temporal".into(),
             erasures_seen: Some(0),
+            origin: None,
+            max_age_days: None,
         },
         metrics: json!({"ndcg_at_10": 0.1 + 0.2}),
         training_log: json!([{"epoch": 1, "loss": 3.25}]),
@@ -64,7 +66,7 @@ fn info(version: i64) -> ModelInfo {
     }
 }
 
-fn save(root: &Path, version: i64) -> (std::path::PathBuf, String) {
+pub(crate) fn save(root: &Path, version: i64) -> (std::path::PathBuf, String) {
     let towers = Towers {
         user: b"user".to_vec(),
         item: b"item".to_vec(),
@@ -289,7 +291,7 @@ fn what_is_not_as_agreed_is_refused_by_name() {
 }
 
 /// Signs a changed file of a model in, as somebody would who knows how.
-fn exchange(path: &Path, name: &str, bytes: &[u8]) {
+pub(crate) fn exchange(path: &Path, name: &str, bytes: &[u8]) {
     fs::write(path.join(name), bytes).unwrap();
     forge(path, |value| {
         value["files"][name] = crate::snapshot::sha256(bytes).into();

@@ -1,6 +1,6 @@
 use super::signature::SigningKey;
-use super::storage::{FileDigest, Meter};
-use super::upload::{Content, Upload};
+use super::storage::FileDigest;
+use super::upload::{Content, Transfer, Upload};
 use super::{ModelStorage, StorageError, Watch};
 use crate::model_files::{self, MANIFEST, Manifest, ModelFilesError, SIGNATURE, at};
 use object_store::path::Path as Key;
@@ -72,9 +72,9 @@ impl ModelStorage {
             already_there: Vec::new(),
             bytes: total,
         };
-        self.within(async {
-            // A byte goes there once, and comes back once to be checked.
-            let mut meter = Meter::new(watch, 2 * total);
+        // A byte goes there once, and comes back once to be checked.
+        let mut transfer = Transfer::new(watch, 2 * total);
+        let work = async {
             if !options.dry_run {
                 self.prepare_bucket(true).await?;
                 self.probe(version).await?;
@@ -87,7 +87,7 @@ impl ModelStorage {
                 let already = if options.dry_run {
                     self.would_keep(&key, upload).await?
                 } else {
-                    self.store_once(&key, upload, &mut meter).await?
+                    self.store_once(&key, upload, &mut transfer).await?
                 };
                 let list = if already {
                     &mut published.already_there
@@ -97,8 +97,11 @@ impl ModelStorage {
                 list.push(upload.name.to_owned());
             }
             Ok(())
-        })
-        .await?;
+        };
+        let done = self.within(work).await;
+        // What the deadline has cut off in the middle.
+        self.give_up(&mut transfer.open).await;
+        done?;
         Ok(published)
     }
 

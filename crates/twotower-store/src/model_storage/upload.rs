@@ -2,7 +2,7 @@
 
 use super::storage::{FileDigest, Meter};
 use super::supabase::TotalBytes;
-use super::{ModelStorage, StorageError};
+use super::{ModelStorage, StorageError, Watch};
 use crate::model_files::{ModelFilesError, at};
 use crate::snapshot::hex;
 use object_store::path::Path as Key;
@@ -23,6 +23,26 @@ const PART: usize = 6 << 20;
 const SINGLE: u64 = PART as u64;
 /// Looks at a key in all; the last one is after the last try to write it.
 const LOOKS: u32 = 5;
+/// For a server to hear that an upload is not gone on with, also after the deadline of the command.
+const GIVING_UP: Duration = Duration::from_secs(10);
+
+/// An upload in parts that the server keeps open, and where it goes.
+pub(super) type Open = Option<(Key, Box<dyn MultipartUpload>)>;
+
+/// What a command has transferred, and what it must not leave behind: it outlives the work, which the deadline cuts off anywhere.
+pub(super) struct Transfer<'a> {
+    meter: Meter<'a>,
+    pub(super) open: Open,
+}
+
+impl<'a> Transfer<'a> {
+    pub(super) fn new(watch: Watch<'a>, total: u64) -> Self {
+        Self {
+            meter: Meter::new(watch, total),
+            open: None,
+        }
+    }
+}
 
 /// What an object is made of.
 pub(super) enum Content {
@@ -55,17 +75,17 @@ impl ModelStorage {
         &self,
         key: &Key,
         upload: &Upload,
-        meter: &mut Meter<'_>,
+        transfer: &mut Transfer<'_>,
     ) -> Result<bool, StorageError> {
         let mut pause = Duration::from_millis(500);
         let mut failure = None;
         for look in 1..=LOOKS {
-            if let Some(stored) = self.digest_of(key, upload, meter).await? {
+            if let Some(stored) = self.digest_of(key, upload, &mut transfer.meter).await? {
                 return if stored == upload.digest {
                     // Nothing was transferred, and nothing will be.
                     let already = look == 1;
                     if already {
-                        meter.add(upload.name, upload.digest.bytes)?;
+                        transfer.meter.add(upload.name, upload.digest.bytes)?;
                     }
                     Ok(already)
                 } else {
@@ -81,7 +101,7 @@ impl ModelStorage {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
-            match self.write(key, upload, meter).await {
+            match self.write(key, upload, transfer).await {
                 // Also when the answer was lost or somebody else was faster, the next look tells.
                 Ok(()) => failure = None,
                 Err(error) if error.is_outage() => failure = Some(error),
@@ -120,8 +140,9 @@ impl ModelStorage {
         &self,
         key: &Key,
         upload: &Upload,
-        meter: &mut Meter<'_>,
+        transfer: &mut Transfer<'_>,
     ) -> Result<(), StorageError> {
+        let Transfer { meter, open } = transfer;
         match &upload.content {
             Content::Bytes(bytes) => {
                 meter.add(upload.name, bytes.len() as u64)?;
@@ -135,7 +156,7 @@ impl ModelStorage {
                 meter.add(upload.name, bytes.len() as u64)?;
                 self.put(key, bytes).await
             }
-            Content::File(path) => self.put_in_parts(key, path, upload, meter).await,
+            Content::File(path) => self.put_in_parts(key, path, upload, meter, open).await,
         }
     }
 
@@ -158,41 +179,72 @@ impl ModelStorage {
         }
     }
 
-    /// Part by part; an upload that is not completed leaves nothing under the key.
+    /// Part by part; an upload that is not completed leaves nothing under the key, and is in `open` until the server was told.
     async fn put_in_parts(
         &self,
         key: &Key,
         path: &Path,
         upload: &Upload,
         meter: &mut Meter<'_>,
+        open: &mut Open,
     ) -> Result<(), StorageError> {
         use object_store::Error::AlreadyExists;
         let mut file = File::open(path).map_err(at(path))?;
         let mut options = PutMultipartOptions::default();
         options.extensions.insert(TotalBytes(upload.digest.bytes));
-        let mut parts = match self.objects.put_multipart_opts(key, options).await {
+        let parts = match self.objects.put_multipart_opts(key, options).await {
             Ok(parts) => parts,
             Err(AlreadyExists { .. }) => return Ok(()),
             Err(error) => return Err(self.failed("write", key, &error)),
         };
+        let (_, parts) = open.insert((key.clone(), parts));
         let sent = self
             .send_parts(key, path, &mut file, parts.as_mut(), upload, meter)
             .await;
-        match sent {
+        let given_up = match sent {
             Ok(true) => {
                 let completed = parts.complete().await;
-                completed
-                    .map(drop)
-                    .map_err(|error| self.failed("write", key, &error))
-            }
-            given_up => {
-                // Parts that stay cost space until the bucket's own rule removes them.
-                if let Err(error) = parts.abort().await {
-                    tracing::warn!("{}", self.failed("give up the upload of", key, &error));
+                let Err(error) = completed else {
+                    *open = None;
+                    return Ok(());
+                };
+                let failed = self.failed("write", key, &error);
+                // It may be no more than the answer that was lost.
+                if let Ok(Some(_)) = self.size_of(key).await {
+                    *open = None;
+                    return Ok(());
                 }
-                given_up.map(drop)
+                Err(failed)
             }
+            given_up => given_up.map(drop),
+        };
+        self.give_up(open).await;
+        given_up
+    }
+
+    /// Tells the server of an upload that is not gone on with, if there is one: its parts cost space until the bucket's own rule, if it has
+    /// one, removes them.
+    pub(super) async fn give_up(&self, open: &mut Open) {
+        let Some((key, parts)) = open else {
+            return;
+        };
+        let told = tokio::time::timeout(GIVING_UP, parts.abort()).await;
+        let problem = match told {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(self.failed("give up the upload of", key, &error)),
+            Err(_) => Some(StorageError::Storage {
+                doing: "give up the upload of",
+                key: self.shown(key),
+                reason: format!("no answer for {} s", GIVING_UP.as_secs()),
+                outage: true,
+            }),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!(
+                "{problem}; its parts take space until they are removed there (a rule of the bucket for uploads that were never completed does that)"
+            );
         }
+        *open = None;
     }
 
     /// Whether all of them were sent; else the key is taken, and the next look tells by what.

@@ -42,6 +42,11 @@ pub(super) fn is_local(options: &PgConnectOptions) -> bool {
     options.get_socket().is_some() || is_loopback(options.get_host())
 }
 
+/// Whether the way to the server is one of a network, and no socket in a folder.
+pub(super) fn is_by_name(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_none() && !options.get_host().starts_with('/')
+}
+
 /// The mode that the address itself asks for; what the environment says does not count.
 fn ssl_mode(url: &str) -> Option<&str> {
     let query = url.split_once('?')?.1.split('#').next()?;

@@ -34,14 +34,19 @@ impl Postgres {
         ];
         for table in tables.into_iter().chain(events.then_some(&EVENTS)) {
             let mut lines = writer.lines(table.name)?;
-            copy_out(&mut session, &select(table), |[row]: [Option<&[u8]>; 1]| {
-                let row = Field {
-                    query: table.name,
-                    column: "row",
-                    bytes: row,
-                };
-                lines.push(&row.text()?)
-            })
+            copy_out(
+                &mut session,
+                table.name,
+                &select(table),
+                |[row]: [Option<&[u8]>; 1]| {
+                    let row = Field {
+                        query: table.name,
+                        column: "row",
+                        bytes: row,
+                    };
+                    lines.push(&row.text()?)
+                },
+            )
             .await?;
             writer.end(lines)?;
         }
@@ -133,7 +138,7 @@ async fn write_vectors(
     );
     let mut lines = writer.lines(table)?;
     let mut numbers = Vec::new();
-    copy_out(session, &statement, |fields: [Option<&[u8]>; 5]| {
+    copy_out(session, table, &statement, |fields: [Option<&[u8]>; 5]| {
         let [id, version, fingerprint, updated_at, vector] = fields.map(|bytes| Field {
             query: table,
             column: "embedding",

@@ -37,10 +37,13 @@ impl<'a> Field<'a> {
         self.array(self.given()?).map(Uuid::from_bytes)
     }
 
-    /// Microseconds since 1970. PostgreSQL's infinities end up outside of all years.
+    /// Microseconds since 1970. PostgreSQL's infinities are the least and the greatest number there is.
     pub(super) fn time_us(self) -> Result<i64, StoreError> {
         let since_2000 = self.array(self.given()?).map(i64::from_be_bytes)?;
-        Ok(since_2000.saturating_add(EPOCH_2000_US))
+        Ok(match since_2000 {
+            i64::MIN | i64::MAX => since_2000,
+            finite => finite.saturating_add(EPOCH_2000_US),
+        })
     }
 
     pub(super) fn text(self) -> Result<String, StoreError> {
@@ -64,16 +67,18 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Runs `COPY (…) TO STDOUT (FORMAT binary)` and hands over its rows of N fields one by one.
+/// Runs `COPY (…) TO STDOUT (FORMAT binary)` and hands over its rows of N fields one by one. `name` is that of the query or table, for errors.
 pub(super) async fn copy_out<const N: usize, E: From<StoreError>>(
     connection: &mut PgConnection,
+    name: &str,
     statement: &str,
     mut row: impl FnMut([Option<&[u8]>; N]) -> Result<(), E>,
 ) -> Result<(), E> {
+    let failed = |error| StoreError::from(error).in_query(name);
     let chunks = connection.copy_out_raw(statement).await;
-    let mut chunks = chunks.map_err(StoreError::from)?;
+    let mut chunks = chunks.map_err(failed)?;
     let mut decoder = Decoder::default();
-    while let Some(chunk) = chunks.try_next().await.map_err(StoreError::from)? {
+    while let Some(chunk) = chunks.try_next().await.map_err(failed)? {
         decoder.feed(&chunk, &mut row)?;
     }
     Ok(decoder.finish()?)
@@ -213,6 +218,23 @@ mod tests {
         }
         bytes.extend((-1_i16).to_be_bytes());
         bytes
+    }
+
+    #[test]
+    fn infinite_times_stay_infinite() {
+        for (since_2000, expected) in [
+            (i64::MIN, i64::MIN),
+            (i64::MAX, i64::MAX),
+            (-EPOCH_2000_US, 0),
+            (1, EPOCH_2000_US + 1),
+        ] {
+            let field = Field {
+                query: "likes",
+                column: "created_at",
+                bytes: Some(&since_2000.to_be_bytes()),
+            };
+            assert_eq!(field.time_us().unwrap(), expected);
+        }
     }
 
     #[test]

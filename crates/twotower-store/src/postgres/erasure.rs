@@ -5,19 +5,26 @@ use super::{CHUNK, Postgres, Session};
 use crate::StoreError;
 use crate::erasure::{ErasePlan, Erased, Tombstones};
 use sqlx::AssertSqlSafe;
-use std::time::Duration;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Of the lock that `twotower.erase_user` takes: "erasures" in ASCII.
-const LOCK: i64 = 0x6572_6173_7572_6573;
+pub(super) const LOCK: i64 = 0x6572_6173_7572_6573;
 
 /// The operator's statements run while every writer of likes, skips and blocks waits for the erasure, so that they wait for no lock for longer.
 const STATEMENT_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '200ms'";
 
-/// How often an erasure is begun while others keep what the operator's statements want, and how long it waits in between. Who asked for it
-/// tries again some times.
-const TRIES: u32 = 12;
+/// How often an erasure is begun while others keep what the operator's statements want, and how long it waits in between: two minutes or a
+/// little more, as long as `twotower.erase_user` waits by itself.
+const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// An erasure waits for a lock a fifth of a second at a time, and only meanwhile the server tells for whom.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long nothing is said of who is waited for after that was said.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// What follows FROM for the tombstone of the user with this id: a row, or none.
 macro_rules! tombstone {
@@ -49,68 +56,65 @@ impl Postgres {
         user: Uuid,
         plan: &ErasePlan,
     ) -> Result<Erased, StoreError> {
+        let mut wait = Wait::new();
         let mut tries = 0;
         loop {
-            let (statement, error) = match self.try_erase_user(user, plan).await? {
+            let locked = match self.try_erase_user(user, plan, &mut wait).await? {
                 Ok(erased) => return Ok(erased),
                 Err(locked) => locked,
             };
             tries += 1;
-            if tries == TRIES {
-                return Err(error);
+            if tries == TRIES || locked.statement.is_none() {
+                return Err(wait.over(locked));
             }
-            tracing::warn!(
-                "statement {statement} of [erase] needs a lock that another transaction keeps; another try follows in {PAUSE:?}"
-            );
+            wait.tell(Vec::new());
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// The number of the operator's statement that came upon a lock, with what was said of it: then nothing was erased.
+    /// What others keep locked may be had later: then nothing was erased.
     async fn try_erase_user(
         &self,
         user: Uuid,
         plan: &ErasePlan,
-    ) -> Result<Result<Erased, (usize, StoreError)>, StoreError> {
+        wait: &mut Wait,
+    ) -> Result<Result<Erased, Locked>, StoreError> {
         let mut session = self.begin_bulk().await?;
-        // First of all, since it takes the lock: who holds it shared may wait for rows that a statement has touched.
-        let (erased_at_us, number, first_time, likes, skips, vectors): (i64, i64, bool, i64, i64, i64) =
-            query_as(
-                "SELECT (extract(epoch FROM erased_at) * 1000000)::bigint, number, first_time, likes_deleted, skips_deleted,
-                        vectors_deleted
-                 FROM twotower.erase_user($1, $2)",
-            )
-            .bind(user)
-            .bind(plan.application_tables)
+        let pid: i32 = query_scalar("SELECT pg_backend_pid()")
             .fetch_one(&mut *session)
             .await?;
-        let mut statements = Vec::new();
-        if !plan.statements.is_empty() {
-            query(STATEMENT_LOCK_TIMEOUT).execute(&mut *session).await?;
+        tokio::select! {
+            biased;
+            done = erase(session, user, plan) => done,
+            never = self.look(pid, wait) => match never {},
         }
-        for statement in &plan.statements {
-            // The operator's own SQL, from the configuration.
-            let done = sqlx::query(AssertSqlSafe(statement.as_str()))
-                .persistent(false)
-                .bind(user)
-                .execute(&mut *session)
-                .await;
-            match done.map_err(StoreError::from) {
-                Ok(done) => statements.push(done.rows_affected()),
-                Err(error @ StoreError::Busy(_)) => return Ok(Err((statements.len() + 1, error))),
-                Err(error) => return Err(error),
+    }
+
+    /// Says again and again, and keeps in mind, for whom the server's process `pid` waits.
+    async fn look(&self, pid: i32, wait: &mut Wait) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if !wait.is_due() {
+                continue;
+            }
+            // That it cannot be told keeps nobody from being erased.
+            match self.blocking(pid).await {
+                Ok(pids) if !pids.is_empty() => wait.tell(pids),
+                _ => {}
             }
         }
+    }
+
+    /// The server's processes for which `pid` waits.
+    async fn blocking(&self, pid: i32) -> Result<Vec<i32>, StoreError> {
+        let mut session = self.begin().await?;
+        let pids =
+            query_scalar("SELECT DISTINCT pid FROM unnest(pg_blocking_pids($1)) AS pid ORDER BY 1")
+                .bind(pid)
+                .fetch_all(&mut *session)
+                .await?;
         session.commit().await?;
-        Ok(Ok(Erased {
-            erased_at_us,
-            number,
-            first_time,
-            likes: likes as u64,
-            skips: skips as u64,
-            user_vectors: vectors as u64,
-            statements,
-        }))
+        Ok(pids)
     }
 
     pub(crate) async fn erased_users(&self, users: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
@@ -140,6 +144,133 @@ impl Postgres {
         session.commit().await?;
         Ok(unseen)
     }
+}
+
+/// What an erasure came upon that others keep locked.
+struct Locked {
+    /// Which of the operator's statements wants it, if one does, from 1 on.
+    statement: Option<usize>,
+    /// What was said of it.
+    source: sqlx::Error,
+}
+
+/// How long an erasure has waited, and for whom.
+struct Wait {
+    began: Instant,
+    /// Who was seen last.
+    pids: Vec<i32>,
+    /// When that was said.
+    told: Option<Instant>,
+}
+
+impl Wait {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            pids: Vec::new(),
+            told: None,
+        }
+    }
+
+    /// Whether something is to be said again.
+    fn is_due(&self) -> bool {
+        self.told.is_none_or(|at| at.elapsed() >= SILENCE)
+    }
+
+    /// Says who was seen, which may be nobody, unless that was said just now.
+    fn tell(&mut self, pids: Vec<i32>) {
+        if self.is_due() {
+            tracing::warn!(
+                "the erasure has waited for {} s: {} a lock that it needs",
+                self.began.elapsed().as_secs(),
+                keepers(&pids)
+            );
+            self.told = Some(Instant::now());
+            self.pids = pids;
+        }
+    }
+
+    fn over(&self, locked: Locked) -> StoreError {
+        let wanted = match locked.statement {
+            None => "rows of this user".to_owned(),
+            Some(number) => format!("what statement {number} of [erase] wants"),
+        };
+        StoreError::EraseLocked {
+            waited: self.began.elapsed(),
+            reason: format!("{} a lock on {wanted}", keepers(&self.pids)),
+            source: locked.source,
+        }
+    }
+}
+
+/// Who keeps a lock, with the verb.
+fn keepers(pids: &[i32]) -> String {
+    let name = |pid: &i32| match pid {
+        0 => "a prepared transaction (pg_prepared_xacts)".to_owned(),
+        pid => format!("process {pid} of the server"),
+    };
+    let names: Vec<String> = pids.iter().map(name).collect();
+    match names.len() {
+        0 => "another transaction keeps".to_owned(),
+        1 => format!("{} keeps", names[0]),
+        _ => format!("{} keep", names.join(" and ")),
+    }
+}
+
+/// One try, in a transaction that has begun.
+async fn erase(
+    mut session: Session,
+    user: Uuid,
+    plan: &ErasePlan,
+) -> Result<Result<Erased, Locked>, StoreError> {
+    // First of all, since it takes the lock: who holds it shared may wait for rows that a statement has touched.
+    let done = query_as(
+        "SELECT (extract(epoch FROM erased_at) * 1000000)::bigint, number, first_time, likes_deleted, skips_deleted, vectors_deleted
+         FROM twotower.erase_user($1, $2)",
+    )
+    .bind(user)
+    .bind(plan.application_tables)
+    .fetch_one(&mut *session)
+    .await;
+    let row: (i64, i64, bool, i64, i64, i64) = match done.map_err(StoreError::from) {
+        Ok(row) => row,
+        Err(StoreError::Busy(source)) => {
+            let statement = None;
+            return Ok(Err(Locked { statement, source }));
+        }
+        Err(error) => return Err(error),
+    };
+    let (erased_at_us, number, first_time, likes, skips, vectors) = row;
+    let mut statements = Vec::new();
+    if !plan.statements.is_empty() {
+        query(STATEMENT_LOCK_TIMEOUT).execute(&mut *session).await?;
+    }
+    for statement in &plan.statements {
+        // The operator's own SQL, from the configuration.
+        let done = sqlx::query(AssertSqlSafe(statement.as_str()))
+            .persistent(false)
+            .bind(user)
+            .execute(&mut *session)
+            .await;
+        match done.map_err(StoreError::from) {
+            Ok(done) => statements.push(done.rows_affected()),
+            Err(StoreError::Busy(source)) => {
+                let statement = Some(statements.len() + 1);
+                return Ok(Err(Locked { statement, source }));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    session.commit().await?;
+    Ok(Ok(Erased {
+        erased_at_us,
+        number,
+        first_time,
+        likes: likes as u64,
+        skips: skips as u64,
+        user_vectors: vectors as u64,
+        statements,
+    }))
 }
 
 /// Keeps erasures out until the end of the transaction, and waits for one that is under way. The statements that follow see

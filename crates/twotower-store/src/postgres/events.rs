@@ -1,5 +1,6 @@
-use super::erasure::{keep_erasures_out, was_erased};
+use super::erasure::was_erased;
 use super::experiments::since;
+use super::pairs::keep_others_out;
 use super::session::{query, query_scalar};
 use super::{Postgres, Session, unknown_video};
 use crate::event::{Columns, distinct, liked_or_skipped};
@@ -24,15 +25,27 @@ const INSERT: &str = "
     ) AS experiment ON new.at >= started_at AND (ended_at IS NULL OR new.at < ended_at)
     ORDER BY event_id, experiment_id DESC ON CONFLICT DO NOTHING RETURNING event_id";
 
-const LIKE: &str = "
-    INSERT INTO public.likes (user_id, video_id, created_at)
-    SELECT $1, video_id, coalesce(timestamptz 'epoch' + at_us * interval '1 microsecond', now())
-    FROM unnest($2::uuid[], $3::bigint[]) AS new (video_id, at_us) ON CONFLICT DO NOTHING";
+/// Likes or skips of $1 that are not there, which the application's own table may have no key to tell.
+macro_rules! insert_into {
+    ($table:literal) => {
+        concat!(
+            "INSERT INTO public.",
+            $table,
+            " (user_id, video_id, created_at)
+             SELECT $1, video_id, coalesce(timestamptz 'epoch' + at_us * interval '1 microsecond', now())
+             FROM unnest($2::uuid[], $3::bigint[]) AS new (video_id, at_us)
+             WHERE NOT EXISTS (
+                 SELECT FROM public.",
+            $table,
+            " AS old WHERE old.user_id = $1 AND old.video_id = new.video_id
+             ) ON CONFLICT DO NOTHING"
+        )
+    };
+}
 
-const SKIP: &str = "
-    INSERT INTO public.skips (user_id, video_id, created_at)
-    SELECT $1, video_id, coalesce(timestamptz 'epoch' + at_us * interval '1 microsecond', now())
-    FROM unnest($2::uuid[], $3::bigint[]) AS new (video_id, at_us) ON CONFLICT DO NOTHING";
+const LIKE: &str = insert_into!("likes");
+
+const SKIP: &str = insert_into!("skips");
 
 impl Postgres {
     pub(crate) async fn record_events(
@@ -43,7 +56,7 @@ impl Postgres {
     ) -> Result<EventsRecorded, StoreError> {
         let new = distinct(events);
         let mut session = self.begin().await?;
-        keep_erasures_out(&mut session).await?;
+        keep_others_out(&mut session, user).await?;
         let videos: Vec<Uuid> = new.iter().map(|event| event.video).collect();
         let known = match self.mapped_videos() {
             Some(query) => {

@@ -1,3 +1,4 @@
+use super::mapped::MappedQuery;
 use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session};
 use crate::experiment::{
@@ -7,12 +8,35 @@ use crate::experiment::{
 use crate::store::BULK_TIMEOUT;
 use crate::{Lease, StoreError};
 use futures_util::TryStreamExt;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 type Running = (i64, i64, i64, f64, Vec<u8>);
 
-/// One row a user: what [`ExperimentUser`] counts. Our own table of videos knows when one came; another may not, see `facts`.
-const USERS: &str = "
+/// `id`, `maker` and time of publication of our own videos, of which it is known when one came. An application's own table in their place may
+/// not know, and then the name means the constant outside of the subquery.
+const OWN_VIDEOS: &str = "
+    SELECT facts.* FROM (SELECT NULL::timestamptz AS created_at) AS absent CROSS JOIN LATERAL (
+        SELECT id, maker, coalesce(
+            CASE WHEN isfinite(published_at) THEN extract(epoch FROM published_at) END,
+            CASE WHEN isfinite(created_at) THEN extract(epoch FROM created_at) END
+        ) AS published FROM public.videos
+    ) AS facts";
+
+/// The same where `[source]` reads them. A query may give a video twice, which makes no second showing of it.
+fn mapped_videos(query: &MappedQuery) -> String {
+    format!(
+        "SELECT source.id::uuid AS id, min(source.maker::text) AS maker,
+                min(CASE WHEN isfinite(source.published_at::timestamptz)
+                         THEN extract(epoch FROM source.published_at::timestamptz) END) AS published
+         FROM {} WHERE source.id IS NOT NULL GROUP BY 1",
+        query.rows()
+    )
+}
+
+/// One row a user: what [`ExperimentUser`] counts.
+fn users(videos: &str) -> String {
+    format!(
+        "
     SELECT count(*) FILTER (WHERE shown), count(*) FILTER (WHERE shown AND clicked), count(*) FILTER (WHERE shown AND liked),
            sum(views)::bigint, sum(watched), sum(measured)::bigint,
            count(maker) FILTER (WHERE shown), count(DISTINCT maker) FILTER (WHERE shown),
@@ -30,15 +54,10 @@ const USERS: &str = "
                    min(at) FILTER (WHERE kind = 'impression') AS shown_at
             FROM twotower.events WHERE experiment_id = $1 AND arm = $2 GROUP BY user_id, video_id
         ) AS pairs
-        LEFT JOIN (
-            SELECT facts.* FROM (SELECT NULL::timestamptz AS created_at) AS absent CROSS JOIN LATERAL (
-                SELECT id, maker, coalesce(
-                    CASE WHEN isfinite(published_at) THEN extract(epoch FROM published_at) END,
-                    CASE WHEN isfinite(created_at) THEN extract(epoch FROM created_at) END
-                ) AS published FROM public.videos
-            ) AS facts
-        ) AS facts ON facts.id = pairs.video_id
-    ) AS joined GROUP BY user_id";
+        LEFT JOIN (\n{videos}\n) AS facts ON facts.id = pairs.video_id
+    ) AS joined GROUP BY user_id"
+    )
+}
 
 impl Postgres {
     pub(crate) async fn running_experiment(&self) -> Result<Option<Experiment>, StoreError> {
@@ -110,8 +129,23 @@ impl Postgres {
         arm: Arm,
         each: &mut (dyn FnMut(ExperimentUser) + Send),
     ) -> Result<ArmTotals, StoreError> {
+        let (videos, catalogue) = match self.mapped_videos() {
+            Some(query) => (
+                mapped_videos(query),
+                format!(
+                    "SELECT count(DISTINCT source.id::uuid) FROM {}",
+                    query.rows()
+                ),
+            ),
+            None => (
+                OWN_VIDEOS.to_owned(),
+                "SELECT count(*) FROM public.videos".to_owned(),
+            ),
+        };
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-        let mut rows = query(USERS)
+        // Around the operator's own SQL, from the configuration, or ours.
+        let mut rows = sqlx::query(AssertSqlSafe(users(&videos)))
+            .persistent(false)
             .bind(id)
             .bind(arm.as_str())
             .fetch(&mut *session);
@@ -131,19 +165,22 @@ impl Postgres {
             });
         }
         drop(rows);
-        let (videos, named, others, catalogue): (i64, i64, i64, i64) = query_as(
+        let totals = format!(
             "SELECT count(DISTINCT video_id), count(model_version),
                     count(*) FILTER (WHERE model_version <> (
                         SELECT CASE $2 WHEN 'control' THEN control_version ELSE challenger_version END
                         FROM twotower.experiments WHERE id = $1
                     )),
-                    (SELECT count(*) FROM public.videos)
-             FROM twotower.events WHERE experiment_id = $1 AND arm = $2 AND kind = 'impression'",
-        )
-        .bind(id)
-        .bind(arm.as_str())
-        .fetch_one(&mut *session)
-        .await?;
+                    ({catalogue})
+             FROM twotower.events WHERE experiment_id = $1 AND arm = $2 AND kind = 'impression'"
+        );
+        let (videos, named, others, catalogue): (i64, i64, i64, i64) =
+            sqlx::query_as(AssertSqlSafe(totals))
+                .persistent(false)
+                .bind(id)
+                .bind(arm.as_str())
+                .fetch_one(&mut *session)
+                .await?;
         session.commit().await?;
         Ok(ArmTotals {
             coverage: ArmCoverage {

@@ -4,6 +4,10 @@ mod audit;
 
 mod expected;
 
+mod objects;
+
+mod policies;
+
 mod facts;
 
 use super::Postgres;

@@ -1,5 +1,7 @@
 use super::erasure::{erased_among, keep_erasures_out, tombstone, was_erased};
+use super::pairs::{OwnTable, keep_others_out, keep_writers_out};
 use super::session::{query, query_as, query_scalar};
+use super::user_state::distinct;
 use super::{CHUNK, Postgres, unknown_video};
 use crate::store::BULK_TIMEOUT;
 use crate::{
@@ -14,22 +16,13 @@ impl Postgres {
         kind: InteractionKind,
         rows: &[InteractionRow],
     ) -> Result<u64, StoreError> {
-        let insert = match kind {
-            InteractionKind::Like => {
-                "INSERT INTO public.likes (user_id, video_id, created_at)
-                 SELECT user_id, video_id, timestamptz 'epoch' + at_us * interval '1 microsecond'
-                 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS new (user_id, video_id, at_us)
-                 ON CONFLICT DO NOTHING"
-            }
-            InteractionKind::Skip => {
-                "INSERT INTO public.skips (user_id, video_id, created_at)
-                 SELECT user_id, video_id, timestamptz 'epoch' + at_us * interval '1 microsecond'
-                 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS new (user_id, video_id, at_us)
-                 ON CONFLICT DO NOTHING"
-            }
-        };
         let mut session = self.begin_bulk().await?;
         keep_erasures_out(&mut session).await?;
+        let table = OwnTable::look(&mut session, kind).await?;
+        if !table.has_key {
+            keep_writers_out(&mut session).await?;
+        }
+        let insert = table.insert();
         let mut new = 0;
         for chunk in rows.chunks(CHUNK) {
             // Rows come in order of their users.
@@ -37,10 +30,16 @@ impl Postgres {
             users.dedup();
             let erased = erased_among(&mut session, &users).await?;
             let kept = || chunk.iter().filter(|row| !erased.contains(&row.user));
-            let done = query(insert)
+            // Of our own words and names alone.
+            let mut statement = sqlx::query(AssertSqlSafe(&*insert))
+                .persistent(false)
                 .bind(kept().map(|row| row.user).collect::<Vec<_>>())
                 .bind(kept().map(|row| row.video).collect::<Vec<_>>())
-                .bind(kept().map(|row| row.at_us).collect::<Vec<_>>())
+                .bind(kept().map(|row| row.at_us).collect::<Vec<_>>());
+            if !table.has_key {
+                statement = statement.bind(&users);
+            }
+            let done = statement
                 .execute(&mut *session)
                 .await
                 .map_err(unknown_video)?;
@@ -66,7 +65,8 @@ impl Postgres {
             }
             None => "SELECT id FROM public.videos WHERE id = $2".to_owned(),
         };
-        // The application's own table may have no foreign key, so the video is looked up in the same statement.
+        // The application's own table may have no foreign key, so the video is looked up in the same statement, and no key of its own, so
+        // the row is, too.
         let insert = format!(
             concat!(
                 "WITH video AS ({known}),
@@ -74,7 +74,10 @@ impl Postgres {
                 was_erased!("$1"),
                 " AS erased),
                  new AS (INSERT INTO public.{table} (user_id, video_id, created_at)
-                         SELECT $1, id, now() FROM video, erased WHERE NOT erased
+                         SELECT $1, id, now() FROM video, erased
+                         WHERE NOT erased AND NOT EXISTS (
+                             SELECT FROM public.{table} AS old WHERE old.user_id = $1 AND old.video_id = $2
+                         )
                          ON CONFLICT DO NOTHING RETURNING 1)
                  SELECT erased, EXISTS (SELECT FROM video), EXISTS (SELECT FROM new) FROM erased"
             ),
@@ -82,7 +85,7 @@ impl Postgres {
             table = kind.table(),
         );
         let mut session = self.begin().await?;
-        keep_erasures_out(&mut session).await?;
+        keep_others_out(&mut session, user).await?;
         let (erased, known, new): (bool, bool, bool) = sqlx::query_as(AssertSqlSafe(insert))
             .persistent(false)
             .bind(user)
@@ -161,6 +164,8 @@ impl Postgres {
                 None => return Err(StoreError::ErasedUser),
             }
         }
+        history.likes = distinct(history.likes);
+        history.skips = distinct(history.skips);
         Ok(history)
     }
 
@@ -175,7 +180,7 @@ impl Postgres {
             return Ok(self.one_state(user, 0).await?.likes);
         }
         let mut session = self.begin().await?;
-        let videos = query_scalar("SELECT video_id FROM public.likes WHERE user_id = $1")
+        let videos = query_scalar("SELECT DISTINCT video_id FROM public.likes WHERE user_id = $1")
             .bind(user)
             .fetch_all(&mut *session)
             .await?;
@@ -185,20 +190,20 @@ impl Postgres {
 
     pub(crate) async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
         let mapped = self.mapped_interactions(InteractionKind::Like);
-        let (mut session, statement) = match mapped {
+        let (mut session, statement) = if let Some(query) = mapped {
             // A query may give a like twice.
-            Some(query) => (
-                self.begin_reading(BULK_TIMEOUT).await?,
-                format!(
-                    "SELECT video_id, count(*) FROM (SELECT DISTINCT source.video_id::uuid AS video_id, source.user_id FROM {}) AS liked
-                     WHERE video_id IS NOT NULL GROUP BY video_id",
-                    query.rows()
-                ),
-            ),
-            None => (
-                self.begin_bulk().await?,
-                "SELECT video_id, count(*) FROM public.likes GROUP BY video_id".to_owned(),
-            ),
+            let statement = format!(
+                "SELECT video_id, count(*) FROM (SELECT DISTINCT source.video_id::uuid AS video_id, source.user_id FROM {}) AS liked
+                 WHERE video_id IS NOT NULL GROUP BY video_id",
+                query.rows()
+            );
+            (self.begin_reading(BULK_TIMEOUT).await?, statement)
+        } else {
+            let mut session = self.begin_bulk().await?;
+            let table = OwnTable::look(&mut session, InteractionKind::Like).await?;
+            let pairs = table.pairs();
+            let statement = format!("SELECT video_id, count(*) FROM {pairs} GROUP BY video_id");
+            (session, statement)
         };
         // Ours, or around the operator's own SQL, from the configuration, in a transaction that only reads.
         let counts: Vec<(Uuid, i64)> = sqlx::query_as(AssertSqlSafe(statement))
@@ -221,19 +226,22 @@ impl Postgres {
     }
 
     pub(crate) async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
-        let (mut session, statement) = match self.mapped_interactions(InteractionKind::Like) {
-            Some(query) => (
-                self.begin_reading(self.statement_timeout).await?,
-                format!(
-                    "SELECT source.user_id::uuid, count(DISTINCT source.video_id) FROM {} WHERE source.user_id IS NOT NULL
-                     GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $1",
-                    query.rows()
-                ),
-            ),
-            None => (
-                self.begin().await?,
-                "SELECT user_id, count(*) FROM public.likes GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT $1".to_owned(),
-            ),
+        let mapped = self.mapped_interactions(InteractionKind::Like);
+        let (mut session, statement) = if let Some(query) = mapped {
+            let statement = format!(
+                "SELECT source.user_id::uuid, count(DISTINCT source.video_id) FROM {} WHERE source.user_id IS NOT NULL
+                 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $1",
+                query.rows()
+            );
+            (self.begin_reading(self.statement_timeout).await?, statement)
+        } else {
+            let mut session = self.begin().await?;
+            let table = OwnTable::look(&mut session, InteractionKind::Like).await?;
+            let statement = format!(
+                "SELECT user_id, count(*) FROM {} GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT $1",
+                table.pairs()
+            );
+            (session, statement)
         };
         let users: Vec<(Uuid, i64)> = sqlx::query_as(AssertSqlSafe(statement))
             .persistent(false)

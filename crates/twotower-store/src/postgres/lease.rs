@@ -13,6 +13,7 @@ impl Postgres {
         asking: &LeaseHolder,
         lifetime: Duration,
     ) -> Result<LeaseOutcome, StoreError> {
+        let lifetime = lifetime.min(Lease::LONGEST);
         let mut session = self.begin().await?;
         // A row that is locked belongs to somebody in the middle of a write, expired or not. Asking twice is the same as
         // asking once: the answer to the first may have been lost.
@@ -22,7 +23,7 @@ impl Postgres {
                  expires_at = clock_timestamp() + $4 * interval '1 millisecond'
              WHERE singleton IN (
                  SELECT singleton FROM twotower.publisher
-                 WHERE expires_at <= clock_timestamp()
+                 WHERE expires_at <= clock_timestamp() OR expires_at > clock_timestamp() + $5 * interval '1 millisecond'
                  OR (host, pid, since) = ($1, $2, timestamptz 'epoch' + $3 * interval '1 microsecond')
                  FOR UPDATE SKIP LOCKED
              )
@@ -32,6 +33,7 @@ impl Postgres {
         .bind(i64::from(asking.pid))
         .bind(asking.since_us)
         .bind(lifetime.as_millis() as i64)
+        .bind(Lease::LONGEST.as_millis() as i64)
         .fetch_optional(&mut *session)
         .await?;
         let outcome = match fence {

@@ -1,7 +1,8 @@
 //! Where serving reads what the application keeps in tables of other names.
 
 use super::Postgres;
-use super::session::{Session, query_as};
+use super::ids::{self, IdType, spellings};
+use super::session::Session;
 use super::snapshot::{Query, VIDEOS, interactions, names};
 use crate::snapshot::{Mapping, chooses_from};
 use crate::{InteractionKind, Source, StoreError};
@@ -9,43 +10,24 @@ use sqlx::{AssertSqlSafe, Row};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// What ids of a type are compared as: a domain is what it is made of.
-const ID_TYPE: &str = "
-    WITH RECURSIVE base AS (
-        SELECT oid, typtype, typbasetype, typcategory, typname, typnamespace FROM pg_catalog.pg_type WHERE oid = $1::bigint::oid
-        UNION ALL
-        SELECT made.oid, made.typtype, made.typbasetype, made.typcategory, made.typname, made.typnamespace
-        FROM base JOIN pg_catalog.pg_type AS made ON made.oid = base.typbasetype WHERE base.typtype = 'd'
-    )
-    SELECT base.oid = 'pg_catalog.uuid'::regtype, CASE WHEN typcategory = 'S' THEN format('%I.%I', nspname, typname) END
-    FROM base JOIN pg_catalog.pg_namespace ON pg_namespace.oid = typnamespace WHERE typtype <> 'd'";
-
 /// The queries of a source that read other tables than ours.
 pub(super) type Mapped = Mapping<MappedQuery>;
 
 /// One of them.
 #[derive(Debug, Clone)]
 pub(super) struct MappedQuery {
-    /// Ready to stand in parentheses.
-    pub(super) sql: String,
+    /// The operator's own, ready to stand in parentheses.
+    sql: String,
+    /// The same, without rows whose ids cannot be ours.
+    sound: String,
     /// Of the column by which its rows are looked for: of the video, or of the user who likes.
     id: IdType,
-}
-
-/// How ids of the application's are compared with ours: in the type that they have, which an index over them is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum IdType {
-    Uuid,
-    /// Text in a type of this name, quoted.
-    Text(String),
-    /// Anything else that makes a UUID.
-    Cast,
 }
 
 impl MappedQuery {
     /// What follows FROM: the rows as `source`.
     pub(super) fn rows(&self) -> String {
-        format!("(\n{}\n) AS source", self.sql)
+        format!("(\n{}\n) AS source", self.sound)
     }
 
     /// The condition that `column` of `source` is `id`, an expression of type uuid.
@@ -70,13 +52,6 @@ impl MappedQuery {
             IdType::Cast => format!("source.{column}::uuid = ANY ({ids})"),
         }
     }
-}
-
-/// An array of the usual ways to write a UUID: with hyphens and without, in small letters and in capitals.
-fn spellings(id: &str) -> String {
-    format!(
-        "ARRAY[{id}::text, upper({id}::text), replace({id}::text, '-', ''), upper(replace({id}::text, '-', ''))]"
-    )
 }
 
 impl Postgres {
@@ -151,30 +126,25 @@ async fn described<const N: usize>(
     let Some(sql) = sql else {
         return Ok(None);
     };
-    let (asked, _) = query.columns[0];
     let columns = query
         .columns
         .map(|(column, kind)| format!("source.{column}::{kind}"))
         .join(", ");
     // The operator's own SQL, from the configuration; the transaction is read-only, and a statement that is prepared is one alone.
     let statement = format!(
-        "SELECT pg_typeof(source.{asked})::oid::bigint, {columns}
-         FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false"
+        "SELECT {}, {columns} FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false",
+        query.types()
     );
     let row = sqlx::query(AssertSqlSafe(statement))
         .persistent(false)
         .fetch_one(&mut **session)
         .await
         .map_err(|error| StoreError::from(error).of_source(query.name))?;
-    let kind: i64 = row.try_get(0)?;
-    let (is_uuid, text): (bool, Option<String>) = query_as(ID_TYPE)
-        .bind(kind)
-        .fetch_one(&mut **session)
-        .await?;
-    let id = match text {
-        _ if is_uuid => IdType::Uuid,
-        Some(kind) => IdType::Text(kind),
-        None => IdType::Cast,
-    };
-    Ok(Some(MappedQuery { sql, id }))
+    let oids: Vec<i64> = row.try_get(0)?;
+    let types = ids::types(session, &oids).await?;
+    Ok(Some(MappedQuery {
+        sound: query.looked_up(&sql, &types).unwrap_or_else(|| sql.clone()),
+        sql,
+        id: types.into_iter().next().unwrap_or(IdType::Cast),
+    }))
 }

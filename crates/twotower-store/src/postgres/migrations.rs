@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 25] = [
+const MIGRATIONS: [(&str, &str, &str); 28] = [
     (
         "20261124000000",
         "prerequisites",
@@ -133,11 +133,34 @@ const MIGRATIONS: [(&str, &str, &str); 25] = [
         "text_ids_both_ways",
         include_str!("../../../../supabase/migrations/20261204000400_text_ids_both_ways.sql"),
     ),
+    (
+        "20261205000000",
+        "unit_norm",
+        include_str!("../../../../supabase/migrations/20261205000000_unit_norm.sql"),
+    ),
+    (
+        "20261205000100",
+        "unit_norm_rows",
+        include_str!("../../../../supabase/migrations/20261205000100_unit_norm_rows.sql"),
+    ),
+    (
+        "20261205000200",
+        "erasure_patience",
+        include_str!("../../../../supabase/migrations/20261205000200_erasure_patience.sql"),
+    ),
 ];
 
 /// The last one, with which the schema is complete.
 pub(super) fn last() -> &'static str {
     MIGRATIONS.last().map_or("", |(version, ..)| version)
+}
+
+/// Version of the first migration that has `words` in it, as what makes an object has its name; empty if none has.
+pub(super) fn first_with(words: &str) -> &'static str {
+    MIGRATIONS
+        .iter()
+        .find(|(_, _, text)| text.contains(words))
+        .map_or("", |(version, ..)| version)
 }
 
 /// The migration that makes tables of the application which are missing.

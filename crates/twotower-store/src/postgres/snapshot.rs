@@ -1,8 +1,9 @@
 use super::copy::{Field, copy_out};
 use super::erasure::{tombstones, was_erased};
+use super::ids::Sound;
 use super::{Postgres, Session};
 use crate::snapshot::{LastSeenBuilder, SnapshotBuilder};
-use crate::store::BULK_TIMEOUT;
+use crate::store::{BULK_TIMEOUT, known_time};
 use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
 use twotower_core::feature::{Catalogue, CatalogueBuilder, Video};
 
@@ -53,6 +54,9 @@ impl Postgres {
         options: SnapshotOptions,
     ) -> Result<SnapshotBuilder, StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let sound = Sound::of(&mut session, source).await?;
+        sound.tell(&mut session).await?;
+        let source = &sound.source;
         let (catalogue, orphans) = catalogue(&mut session, source).await?;
         let mut snapshot = SnapshotBuilder::new(catalogue, orphans);
         let tombstones = tombstones(&mut session).await?;
@@ -82,6 +86,7 @@ impl Postgres {
 
     pub(crate) async fn last_seen(&self, source: &Source) -> Result<LastSeenBuilder, StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let Sound { source, .. } = Sound::of(&mut session, source).await?;
         let mut seen = LastSeenBuilder::new(tombstones(&mut session).await?);
         for (kind, sql) in [
             (InteractionKind::Like, &source.likes),
@@ -166,17 +171,22 @@ pub(super) async fn each<const N: usize, E: From<StoreError>>(
         .join(", ");
     let statement =
         format!("COPY (SELECT {columns} FROM (\n{sql}\n) AS source) TO STDOUT (FORMAT binary)");
-    copy_out(session, &statement, |fields: [Option<&[u8]>; N]| {
-        let mut named = query.columns.map(|(column, _)| Field {
-            query: query.name,
-            column,
-            bytes: None,
-        });
-        for (named, bytes) in named.iter_mut().zip(fields) {
-            named.bytes = bytes;
-        }
-        take(named)
-    })
+    copy_out(
+        session,
+        query.name,
+        &statement,
+        |fields: [Option<&[u8]>; N]| {
+            let mut named = query.columns.map(|(column, _)| Field {
+                query: query.name,
+                column,
+                bytes: None,
+            });
+            for (named, bytes) in named.iter_mut().zip(fields) {
+                named.bytes = bytes;
+            }
+            take(named)
+        },
+    )
     .await
 }
 
@@ -205,10 +215,7 @@ fn video(fields: &[Field<'_>; 9]) -> Result<Video, StoreError> {
         maker: maker.optional(Field::text)?,
         price: number(price)?,
         duration_seconds: number(duration)?,
-        // An infinite time says nothing of when.
-        published_at_us: published
-            .optional(Field::time_us)?
-            .filter(|at| ![i64::MIN, i64::MAX].contains(at)),
+        published_at_us: published.optional(Field::time_us)?.and_then(known_time),
         thumbnail_url: thumbnail.optional(Field::text)?,
         ..Video::default()
     })

@@ -1,5 +1,6 @@
 use super::copy::Field;
 use super::erasure::tombstones;
+use super::ids::Sound;
 use super::snapshot::{Query, catalogue, each, interactions, pseudonymous};
 use super::{Postgres, Session};
 use crate::source::Selection;
@@ -18,6 +19,9 @@ impl Postgres {
         sink: &mut S,
     ) -> Result<SourceRead, S::Error> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let sound = Sound::of(&mut session, source).await?;
+        sound.tell(&mut session).await?;
+        let source = &sound.source;
         let (catalogue, _) = catalogue(&mut session, source).await?;
         let tombstones = tombstones(&mut session).await?;
         let mut selection = Selection::new(
@@ -69,6 +73,7 @@ impl Postgres {
 
     pub(crate) async fn source_video_ids(&self, source: &Source) -> Result<Vec<Uuid>, StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+        let Sound { source, .. } = Sound::of(&mut session, source).await?;
         let columns = Query {
             name: "videos",
             columns: [("id", "uuid")],

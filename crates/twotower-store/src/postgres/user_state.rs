@@ -8,6 +8,7 @@ use crate::user::{Block, BlockKind, UserState};
 use crate::{InteractionKind, StoreError};
 use sqlx::postgres::PgRow;
 use sqlx::{Row, ValueRef};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use uuid::Uuid;
 
@@ -154,8 +155,8 @@ fn state(row: &PgRow) -> Result<Option<UserState>, StoreError> {
         return Ok(None);
     }
     Ok(Some(UserState {
-        likes: ids(row, 1)?,
-        skips: ids(row, 2)?,
+        likes: distinct(ids(row, 1)?),
+        skips: distinct(ids(row, 2)?),
         blocks: blocks(row.try_get(3)?)?,
     }))
 }
@@ -181,6 +182,14 @@ fn ids(row: &PgRow, column: usize) -> Result<Vec<Uuid>, StoreError> {
     ids.iter()
         .map(|digits| Uuid::try_parse_ascii(digits).map_err(|error| wrong(error.into())))
         .collect()
+}
+
+/// Each video once, where it stands first: a table of the application's own may have it twice, and then the earlier row counts, as in
+/// training.
+pub(super) fn distinct(mut videos: Vec<Uuid>) -> Vec<Uuid> {
+    let mut seen = HashSet::with_capacity(videos.len());
+    videos.retain(|video| seen.insert(*video));
+    videos
 }
 
 /// Reads `[[kind, value], …]`, or nothing.

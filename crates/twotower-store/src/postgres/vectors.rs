@@ -63,7 +63,8 @@ macro_rules! statements {
                 "SELECT model_version, count(*) FROM public.", $table, " GROUP BY model_version ORDER BY model_version"
             ),
             ages: concat!(
-                "SELECT model_version, count(*), (extract(epoch FROM now() - max(updated_at)) * 1000000)::bigint
+                "SELECT model_version, count(*), (extract(epoch FROM now() - max(updated_at)) * 1000000)::bigint,
+                        (extract(epoch FROM now() - max(updated_at) FILTER (WHERE updated_at <= now())) * 1000000)::bigint
                  FROM public.", $table, " GROUP BY model_version ORDER BY model_version"
             ),
             unwritten: concat!(
@@ -215,7 +216,7 @@ impl Postgres {
     pub(crate) async fn vector_ages(
         &self,
         table: VectorTable,
-    ) -> Result<Vec<(i64, i64, i64)>, StoreError> {
+    ) -> Result<Vec<(i64, i64, i64, Option<i64>)>, StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
         let ages = query_as(statements(table).ages)
             .fetch_all(&mut *session)

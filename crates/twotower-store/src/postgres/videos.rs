@@ -1,7 +1,7 @@
 use super::mapped::{Mapped, MappedQuery};
 use super::session::{query, query_as};
 use super::{CHUNK, Postgres, Session};
-use crate::store::{as_seen, changes, sort_names};
+use crate::store::{as_seen, changes, chunks, known_time, sort_names};
 use crate::{StoreError, VideoColumn, VideoColumns, VideosWritten};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
@@ -10,20 +10,26 @@ use std::collections::HashMap;
 use twotower_core::feature::Video;
 use uuid::Uuid;
 
-/// Columns that are not named in `$10` keep what is there, which `price::real` or an infinite time in Rust may not tell exactly.
+/// Columns that are not named in `$10` keep what is there, which `price::real` or an infinite time in Rust may not tell exactly, and so do
+/// numbers that are the same in Rust. Others come as decimals: of a `real`, a column of the application's own that is `numeric` would take
+/// six digits.
 const UPSERT: &str = "
     INSERT INTO public.videos AS old (id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url)
     SELECT id, title, description, genre, maker, price, duration_seconds,
            timestamptz 'epoch' + published_at_us * interval '1 microsecond', thumbnail_url
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::real[], $7::real[], $8::bigint[], $9::text[])
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]::numeric[], $7::text[]::numeric[],
+                $8::bigint[], $9::text[])
          AS new (id, title, description, genre, maker, price, duration_seconds, published_at_us, thumbnail_url)
     ON CONFLICT (id) DO UPDATE SET
         title = CASE WHEN 'title' = ANY ($10) THEN excluded.title ELSE old.title END,
         description = CASE WHEN 'description' = ANY ($10) THEN excluded.description ELSE old.description END,
         genre = CASE WHEN 'genre' = ANY ($10) THEN excluded.genre ELSE old.genre END,
         maker = CASE WHEN 'maker' = ANY ($10) THEN excluded.maker ELSE old.maker END,
-        price = CASE WHEN 'price' = ANY ($10) THEN excluded.price ELSE old.price END,
-        duration_seconds = CASE WHEN 'duration_seconds' = ANY ($10) THEN excluded.duration_seconds ELSE old.duration_seconds END,
+        price = CASE WHEN 'price' = ANY ($10) AND old.price::real IS DISTINCT FROM excluded.price::real
+                     THEN excluded.price ELSE old.price END,
+        duration_seconds = CASE WHEN 'duration_seconds' = ANY ($10)
+                                     AND old.duration_seconds::real IS DISTINCT FROM excluded.duration_seconds::real
+                                THEN excluded.duration_seconds ELSE old.duration_seconds END,
         published_at = CASE WHEN 'published_at' = ANY ($10) THEN excluded.published_at ELSE old.published_at END,
         thumbnail_url = CASE WHEN 'thumbnail_url' = ANY ($10) THEN excluded.thumbnail_url ELSE old.thumbnail_url END";
 
@@ -61,7 +67,7 @@ impl Postgres {
     ) -> Result<VideosWritten, StoreError> {
         let mut session = self.begin_bulk().await?;
         let mut written = VideosWritten::default();
-        for chunk in videos.chunks(CHUNK) {
+        for chunk in chunks(videos, CHUNK) {
             let ids: Vec<Uuid> = chunk.iter().map(|video| video.id).collect();
             let (changed, part) =
                 changes(chunk, columns, &ById::OURS.read(&mut session, &ids).await?);
@@ -114,6 +120,11 @@ fn column<'a, T: 'a>(videos: &'a [Video], field: impl Fn(&'a Video) -> T) -> Vec
     videos.iter().map(field).collect()
 }
 
+/// The shortest decimal that is read as `number` again, without an exponent.
+fn decimal(number: f32) -> String {
+    number.to_string()
+}
+
 async fn upsert(
     session: &mut Session,
     columns: VideoColumns,
@@ -125,8 +136,8 @@ async fn upsert(
         .bind(column(videos, |video| &*video.description))
         .bind(column(videos, |video| video.genre.as_deref()))
         .bind(column(videos, |video| video.maker.as_deref()))
-        .bind(column(videos, |video| video.price))
-        .bind(column(videos, |video| video.duration_seconds))
+        .bind(column(videos, |video| video.price.map(decimal)))
+        .bind(column(videos, |video| video.duration_seconds.map(decimal)))
         .bind(column(videos, |video| video.published_at_us))
         .bind(column(videos, |video| video.thumbnail_url.as_deref()))
         .bind(columns.names())
@@ -265,7 +276,7 @@ fn video(row: &PgRow) -> Result<Video, sqlx::Error> {
         price: row.try_get(5)?,
         duration_seconds: row.try_get(6)?,
         thumbnail_url: row.try_get(7)?,
-        published_at_us: row.try_get(8)?,
+        published_at_us: row.try_get::<Option<i64>, _>(8)?.and_then(known_time),
         ..Video::default()
     })
 }

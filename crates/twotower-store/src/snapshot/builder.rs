@@ -131,7 +131,8 @@ impl SnapshotBuilder {
                 skips,
             },
             users,
-            cut_off_us: latest,
+            // One that is dated in the future would make all that comes until then known already to a model that goes on from here.
+            cut_off_us: clock.or(latest),
             orphans: self.orphans,
             erasures_seen: self.tombstones.last,
         }
@@ -189,4 +190,42 @@ fn each_taken<A, B>(mut rows: Vec<A>, map: impl FnMut(A) -> B) -> Vec<B> {
     let mut mapped = Vec::with_capacity(len);
     mapped.extend(parts.into_iter().rev().flatten().map(map));
     mapped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twotower_core::feature::Video;
+
+    const NOW_US: i64 = 1_000 * DAY_US;
+
+    fn cut_off_us(likes: &[i64], skips: &[i64]) -> Option<i64> {
+        let video = |n: u128| Video {
+            id: Uuid::from_u128(n),
+            ..Video::default()
+        };
+        let catalogue = Catalogue::new((0..4).map(video)).unwrap();
+        let mut builder = SnapshotBuilder::new(catalogue, 0);
+        for (kind, times) in [
+            (InteractionKind::Like, likes),
+            (InteractionKind::Skip, skips),
+        ] {
+            for (n, &at_us) in (0..).zip(times) {
+                let ids = [Uuid::from_u128(9), Uuid::from_u128(n)];
+                builder.push(kind, ids[0], ids[1], at_us).unwrap();
+            }
+        }
+        let snapshot = builder.finish(SnapshotOptions::default(), NOW_US);
+        snapshot.cut_off_us
+    }
+
+    #[test]
+    fn a_row_of_the_future_does_not_say_until_when_rows_have_come() {
+        let (past, later, future) = (NOW_US - DAY_US, NOW_US - 1, NOW_US + DAY_US);
+        assert_eq!(cut_off_us(&[past, future], &[later]), Some(later));
+        assert_eq!(cut_off_us(&[later, past], &[future]), Some(later));
+        // A clock that stands still is no reason to say nothing.
+        assert_eq!(cut_off_us(&[future], &[]), Some(future));
+        assert_eq!(cut_off_us(&[], &[]), None);
+    }
 }

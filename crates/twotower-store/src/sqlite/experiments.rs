@@ -1,22 +1,27 @@
-use super::{Sqlite, now_us};
+use super::{Sqlite, mapped, now_us};
 use crate::experiment::{
     Arm, ArmCoverage, ArmOrigins, ArmTotals, Experiment, ExperimentRecord, ExperimentUser,
     NewExperiment,
 };
 use crate::{Lease, StoreError};
 use futures_util::TryStreamExt;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 type Running = (i64, i64, i64, f64, Vec<u8>);
 
+/// `id`, `maker` and time of publication of our own videos, of which it is known when one came.
+const OWN_VIDEOS: &str =
+    "SELECT id, maker, coalesce(published_at, created_at) AS published FROM videos";
+
 /// One row a user: what [`ExperimentUser`] counts.
-const USERS: &str = "
+fn users(videos: &str) -> String {
+    format!("
     SELECT count(*) FILTER (WHERE shown), count(*) FILTER (WHERE shown AND clicked), count(*) FILTER (WHERE shown AND liked),
            sum(views), total(watched), sum(measured),
            count(maker) FILTER (WHERE shown), count(DISTINCT maker) FILTER (WHERE shown),
            count(age) FILTER (WHERE shown), total(age) FILTER (WHERE shown)
     FROM (
-        SELECT pairs.*, maker, (shown_at - coalesce(published_at, created_at)) / 86400000000.0 AS age
+        SELECT pairs.*, maker, (shown_at - published) / 86400000000.0 AS age
         FROM (
             SELECT user_id, video_id,
                    max(kind = 'impression') AS shown,
@@ -28,8 +33,10 @@ const USERS: &str = "
                    min(at) FILTER (WHERE kind = 'impression') AS shown_at
             FROM twotower_events WHERE experiment_id = ?1 AND arm = ?2 GROUP BY user_id, video_id
         ) AS pairs
-        LEFT JOIN videos ON id = video_id
-    ) GROUP BY user_id";
+        LEFT JOIN (\n{videos}\n) ON id = video_id
+    ) GROUP BY user_id"
+    )
+}
 
 impl Sqlite {
     pub(crate) async fn running_experiment(&self) -> Result<Option<Experiment>, StoreError> {
@@ -95,8 +102,14 @@ impl Sqlite {
         arm: Arm,
         each: &mut (dyn FnMut(ExperimentUser) + Send),
     ) -> Result<ArmTotals, StoreError> {
+        let videos = match self.mapped_videos() {
+            Some(query) => mapped::each_once(query),
+            None => OWN_VIDEOS.to_owned(),
+        };
         let mut transaction = self.pool.begin().await?;
-        let mut rows = sqlx::query(USERS)
+        // Around the operator's own SQL, from the configuration, or ours.
+        let mut rows = sqlx::query(AssertSqlSafe(users(&videos)))
+            .persistent(false)
             .bind(id)
             .bind(arm.as_str())
             .fetch(&mut *transaction);
@@ -116,19 +129,22 @@ impl Sqlite {
             });
         }
         drop(rows);
-        let (videos, named, others, catalogue): (i64, i64, i64, i64) = sqlx::query_as(
+        let totals = format!(
             "SELECT count(DISTINCT video_id), count(model_version),
                     count(*) FILTER (WHERE model_version <> (
                         SELECT CASE ?2 WHEN 'control' THEN control_version ELSE challenger_version END
                         FROM twotower_experiments WHERE id = ?1
                     )),
-                    (SELECT count(*) FROM videos)
-             FROM twotower_events WHERE experiment_id = ?1 AND arm = ?2 AND kind = 'impression'",
-        )
-        .bind(id)
-        .bind(arm.as_str())
-        .fetch_one(&mut *transaction)
-        .await?;
+                    (SELECT count(id) FROM (\n{videos}\n))
+             FROM twotower_events WHERE experiment_id = ?1 AND arm = ?2 AND kind = 'impression'"
+        );
+        let (videos, named, others, catalogue): (i64, i64, i64, i64) =
+            sqlx::query_as(AssertSqlSafe(totals))
+                .persistent(false)
+                .bind(id)
+                .bind(arm.as_str())
+                .fetch_one(&mut *transaction)
+                .await?;
         Ok(ArmTotals {
             coverage: ArmCoverage {
                 videos: videos as u64,

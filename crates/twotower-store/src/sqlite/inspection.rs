@@ -17,8 +17,9 @@ type GenerationRow = (i64, i64, i64, Option<i64>, Option<i64>);
 
 const GENERATION: &str = "
     SELECT model.version, model.embedding_dim, coalesce(model.activated_at, model.created_at),
-           (SELECT max(updated_at) FROM video_embeddings WHERE model_version = model.version),
-           (SELECT max(updated_at) FROM user_embeddings WHERE model_version = model.version)
+           (SELECT max(updated_at) FROM video_embeddings WHERE model_version = model.version AND updated_at <= ?1),
+           (SELECT max(updated_at) FROM user_embeddings
+            WHERE model_version = model.version AND updated_at <= ?1 AND fingerprint <> 0)
     FROM twotower_active_model JOIN twotower_models AS model USING (version)";
 
 /// A video that was shown again this week counts where it was shown first.
@@ -58,10 +59,11 @@ impl Sqlite {
 
 impl Sqlite {
     pub(crate) async fn generation(&self) -> Result<Option<Generation>, StoreError> {
+        let now = now_us();
         let row: Option<GenerationRow> = sqlx::query_as(GENERATION)
+            .bind(now)
             .fetch_optional(&self.pool)
             .await?;
-        let now = now_us();
         Ok(row.map(|(version, dim, active, videos, users)| Generation {
             version,
             embedding_dim: dim as usize,

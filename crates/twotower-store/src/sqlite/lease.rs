@@ -10,17 +10,19 @@ impl Sqlite {
         asking: &LeaseHolder,
         lifetime: Duration,
     ) -> Result<LeaseOutcome, StoreError> {
+        let lifetime = lifetime.min(Lease::LONGEST);
         let mut transaction = self.write().await?;
         let now = now_us();
         let fence: Option<i64> = sqlx::query_scalar(
             "UPDATE twotower_publisher SET fence = fence + 1, host = ?1, pid = ?2, since = ?3, expires_at = ?4
-             WHERE expires_at <= ?5 OR (host, pid, since) = (?1, ?2, ?3) RETURNING fence",
+             WHERE expires_at <= ?5 OR expires_at > ?6 OR (host, pid, since) = (?1, ?2, ?3) RETURNING fence",
         )
         .bind(&asking.host)
         .bind(asking.pid)
         .bind(asking.since_us)
         .bind(now + lifetime.as_micros() as i64)
         .bind(now)
+        .bind(now + Lease::LONGEST.as_micros() as i64)
         .fetch_optional(&mut *transaction)
         .await?;
         let outcome = if let Some(fence) = fence {

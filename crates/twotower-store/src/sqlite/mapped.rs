@@ -191,6 +191,15 @@ pub(super) async fn known(
     Ok(known)
 }
 
+/// `id`, as ours are, `maker` and time of publication of each of the videos that a query has: it may give one twice.
+pub(super) fn each_once(sql: &str) -> String {
+    format!(
+        "SELECT CASE WHEN typeof(id) = 'blob' AND length(id) = 16 THEN id ELSE unhex(id, '-') END AS id,
+                min(maker) AS maker, min(published_at) AS published
+         FROM (\n{sql}\n) WHERE id IS NOT NULL GROUP BY 1"
+    )
+}
+
 /// The videos that a user has liked or skipped, oldest first; of two rows for one video the earlier counts, as in training.
 pub(super) async fn done_by(
     connection: &mut SqliteConnection,

@@ -1,6 +1,7 @@
 use super::Sqlite;
 use super::erasure::tombstones;
 use crate::snapshot::{LastSeenBuilder, SnapshotBuilder};
+use crate::store::known_time;
 use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
@@ -147,7 +148,7 @@ pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
         maker: text(4)?,
         price: number(5)?,
         duration_seconds: number(6)?,
-        published_at_us: get(row, query, 7)?,
+        published_at_us: get::<Option<i64>>(row, query, 7)?.and_then(known_time),
         thumbnail_url: text(8)?,
         ..Video::default()
     })

@@ -66,7 +66,7 @@ macro_rules! statements {
                 "SELECT model_version, count(*) FROM ", $table, " GROUP BY model_version ORDER BY model_version"
             ),
             ages: concat!(
-                "SELECT model_version, count(*), ?1 - max(updated_at) FROM ", $table, "
+                "SELECT model_version, count(*), ?1 - max(updated_at), ?1 - max(updated_at) FILTER (WHERE updated_at <= ?1) FROM ", $table, "
                  GROUP BY model_version ORDER BY model_version"
             ),
             unwritten: concat!(
@@ -246,7 +246,7 @@ impl Sqlite {
     pub(crate) async fn vector_ages(
         &self,
         table: VectorTable,
-    ) -> Result<Vec<(i64, i64, i64)>, StoreError> {
+    ) -> Result<Vec<(i64, i64, i64, Option<i64>)>, StoreError> {
         Ok(sqlx::query_as(statements(table).ages)
             .bind(now_us())
             .fetch_all(&self.pool)

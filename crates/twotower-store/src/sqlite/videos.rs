@@ -1,5 +1,5 @@
 use super::{CHUNK, Sqlite, now_us};
-use crate::store::{as_seen, changes, sort_names};
+use crate::store::{as_seen, changes, chunks, known_time, sort_names};
 use crate::{StoreError, VideoColumn, VideoColumns, VideosWritten};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
@@ -56,7 +56,7 @@ impl Sqlite {
             .then_some(PERFORMERS);
         let mut transaction = self.write().await?;
         let mut written = VideosWritten::default();
-        for chunk in videos.chunks(CHUNK) {
+        for chunk in chunks(videos, CHUNK) {
             let ids: Vec<Uuid> = chunk.iter().map(|video| video.id).collect();
             let (changed, part) = changes(chunk, columns, &by_id(&mut transaction, &ids).await?);
             written.inserted += part.inserted;
@@ -156,7 +156,7 @@ fn video(row: &SqliteRow) -> Result<Video, sqlx::Error> {
         maker: row.try_get(4)?,
         price: row.try_get(5)?,
         duration_seconds: row.try_get(6)?,
-        published_at_us: row.try_get(7)?,
+        published_at_us: row.try_get::<Option<i64>, _>(7)?.and_then(known_time),
         thumbnail_url: row.try_get(8)?,
         ..Video::default()
     })

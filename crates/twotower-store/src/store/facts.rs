@@ -1,3 +1,4 @@
+use super::known_time;
 use std::mem::take;
 use twotower_core::feature::{self, Video};
 use uuid::Uuid;
@@ -52,6 +53,7 @@ impl VideoFacts {
             names.dedup();
         }
         self.price = self.price.and_then(feature::amount);
+        self.published_at_us = self.published_at_us.and_then(known_time);
     }
 }
 

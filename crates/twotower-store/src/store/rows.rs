@@ -122,7 +122,7 @@ pub struct VectorSummary {
     pub wrong_dimension: u64,
     /// Those with NaN or infinity in them.
     pub not_finite: u64,
-    /// Finite ones whose norm is not within 1 ± 0.01.
+    /// Finite ones whose norm is not within 1 ± 0.001.
     pub wrong_norm: u64,
 }
 
@@ -201,8 +201,10 @@ pub struct VectorAge {
     pub version: i64,
     /// Their number.
     pub rows: u64,
-    /// Since the last of them was written, by the store's clock.
+    /// Since the last of them was written, by the store's clock; none at all where that is yet to come.
     pub age: Duration,
+    /// The same of those whose time has come: a clock that was set back leaves others behind, which say nothing of when.
+    pub known_age: Option<Duration>,
 }
 
 /// A moment by the store's clock.

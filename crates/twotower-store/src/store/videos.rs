@@ -4,6 +4,12 @@ use std::collections::HashMap;
 use twotower_core::feature::{Catalogue, Video, VideoRef};
 use uuid::Uuid;
 
+/// Longest name of a tag or performer, bytes: more does not fit into the index that PostgreSQL keeps of them.
+pub const LONGEST_NAME: usize = 1_000;
+
+/// Text of the videos that one statement writes, bytes.
+const CHUNK_BYTES: usize = 8 << 20;
+
 /// The years 1 to 9999, microseconds since 1970: what both engines can keep.
 const PUBLISHED_US: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 
@@ -16,6 +22,38 @@ pub(crate) fn tidy(videos: &[Video]) -> Result<Vec<Video>, StoreError> {
     videos.dedup_by_key(|video| video.id);
     videos.iter_mut().for_each(sort_names);
     Ok(videos)
+}
+
+/// When a video was published; `None` where that is infinite or so far away that import refuses it: it says nothing of when.
+pub(crate) fn known_time(at_us: i64) -> Option<i64> {
+    PUBLISHED_US.contains(&at_us).then_some(at_us)
+}
+
+/// Bytes of the texts of a video.
+pub fn text_bytes(video: &Video) -> usize {
+    let texts = [&video.title, &video.description];
+    let known = [&video.genre, &video.maker, &video.thumbnail_url];
+    let names = video.tags.iter().chain(&video.performers);
+    let all = texts
+        .into_iter()
+        .chain(known.into_iter().flatten())
+        .chain(names);
+    all.map(String::len).sum()
+}
+
+/// `videos` in parts of at most `rows` and of so much text as one statement writes; of a single one there may be more.
+pub(crate) fn chunks(mut videos: &[Video], rows: usize) -> impl Iterator<Item = &[Video]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |video: &&Video| {
+            bytes += text_bytes(video);
+            bytes <= CHUNK_BYTES
+        };
+        let fitting = videos.iter().take(rows).take_while(fits).count();
+        let (chunk, rest) = videos.split_at(fitting.max(1).min(videos.len()));
+        videos = rest;
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }
 
 /// Puts the names of a video in order, once each.
@@ -52,7 +90,7 @@ fn check(video: &Video) -> Result<(), StoreError> {
     }
     if video
         .published_at_us
-        .is_some_and(|at| !PUBLISHED_US.contains(&at))
+        .is_some_and(|at| known_time(at).is_none())
     {
         return refuse("published_at", "is outside the years 1 to 9999");
     }
@@ -75,6 +113,11 @@ fn check(video: &Video) -> Result<(), StoreError> {
     for (field, text) in texts {
         if text.contains('\0') {
             return refuse(field, "holds a NUL character");
+        }
+    }
+    for (field, names) in lists {
+        if names.iter().any(|name| name.len() > LONGEST_NAME) {
+            return refuse(field, "holds a name of more than 1,000 bytes");
         }
     }
     Ok(())
@@ -116,6 +159,40 @@ impl From<&Video> for VideoCard {
             duration_seconds: video.duration_seconds,
             thumbnail_url: video.thumbnail_url.clone(),
             tags: video.tags.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_ends_with_its_rows_or_with_their_text() {
+        let videos = |texts: &[usize]| -> Vec<Video> {
+            let described = texts.iter().map(|&mib| Video {
+                description: "a".repeat(mib << 20),
+                tags: vec!["b".into()],
+                ..Video::default()
+            });
+            described.collect()
+        };
+        let sizes = |texts: &[usize], rows| -> Vec<usize> {
+            chunks(&videos(texts), rows).map(<[Video]>::len).collect()
+        };
+        assert_eq!(sizes(&[], 5), [] as [usize; 0]);
+        assert_eq!(sizes(&[0; 11], 5), [5, 5, 1]);
+        assert_eq!(sizes(&[3, 3, 3, 0, 9, 1, 1], 5), [2, 2, 1, 2]);
+        assert_eq!(text_bytes(&videos(&[1])[0]), (1 << 20) + 1);
+    }
+
+    #[test]
+    fn times_that_import_refuses_are_not_known() {
+        for at in [i64::MIN, PUBLISHED_US.start - 1, PUBLISHED_US.end, i64::MAX] {
+            assert_eq!(known_time(at), None);
+        }
+        for at in [PUBLISHED_US.start, 0, PUBLISHED_US.end - 1] {
+            assert_eq!(known_time(at), Some(at));
         }
     }
 }

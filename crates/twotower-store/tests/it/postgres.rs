@@ -14,6 +14,8 @@ mod lease;
 
 mod schema;
 
+mod own_tables;
+
 mod migrations;
 
 mod serving;

@@ -4,8 +4,8 @@ use crate::database;
 use sqlx::{Connection, Executor, SqliteConnection};
 use twotower_core::feature::Video;
 use twotower_store::{
-    ConnectOptions, EmbeddingRow, InteractionKind, SnapshotOptions, Source, Store, StoreError,
-    StoreKind, VectorSummary, VectorTable,
+    ConnectOptions, EmbeddingRow, InteractionKind, Lease, LeaseHolder, LeaseOutcome,
+    SnapshotOptions, Source, Store, StoreError, StoreKind, VectorSummary, VectorTable,
 };
 use uuid::Uuid;
 
@@ -70,6 +70,35 @@ async fn memory_is_a_store_too() {
         ["1", "2", "3", "4", "5", "6", "7"]
     );
     assert!(store.pending_migrations().await.unwrap().is_empty());
+}
+
+/// A clock that was set back left the end of a killed publisher's lease a day ahead.
+#[tokio::test]
+async fn a_lease_that_ends_later_than_any_could_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/clock.db", folder.path().display());
+    let store = Store::connect(&url, ConnectOptions::default())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    let ask = async |pid| {
+        let asking = LeaseHolder {
+            host: "host".into(),
+            pid,
+            since_us: 1,
+        };
+        store.take_lease(&asking, Lease::LONGEST).await.unwrap()
+    };
+    assert!(matches!(ask(1).await, LeaseOutcome::Taken(_)));
+    assert!(matches!(ask(2).await, LeaseOutcome::Held(_)));
+    let mut file = SqliteConnection::connect(&url).await.unwrap();
+    let day_us = 86_400_000_000_i64;
+    sqlx::query("UPDATE twotower_publisher SET expires_at = expires_at + ?1")
+        .bind(day_us)
+        .execute(&mut file)
+        .await
+        .unwrap();
+    assert!(matches!(ask(2).await, LeaseOutcome::Taken(_)));
 }
 
 #[cfg(unix)]

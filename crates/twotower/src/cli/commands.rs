@@ -309,7 +309,9 @@ async fn import(
 
 async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result<()> {
     let store = store.with_source(&config.source).await?;
-    serve::run(store, args.into_config(config)?, async {
+    // Not by a line of the log, which others may read: the address lets its reader act as any user.
+    let console = |address: &str| put(&format!("the console is at {address}\n"));
+    serve::run(store, args.into_config(config)?, console, async {
         if let Err(error) = stop_signal().await {
             tracing::error!("signals cannot be waited for: {error}");
         }

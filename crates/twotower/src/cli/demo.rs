@@ -110,10 +110,8 @@ pub(super) async fn run(
     let Some(server) = server.filter(|_| !interrupt.is_set()) else {
         return Ok(());
     };
-    put(&format!(
-        "open http://{} in a browser; Ctrl-C ends it\n",
-        server.address()
-    ));
+    let address = server.console_address().context("the demo has a console")?;
+    put(&format!("open {address} in a browser; Ctrl-C ends it\n"));
     let interrupt = interrupt.clone();
     server
         .serve(async move {

@@ -76,7 +76,7 @@ pub(super) fn as_json(evaluated: &Evaluated) -> serde_json::Value {
 }
 
 pub(super) fn as_text(evaluated: &Evaluated) -> String {
-    let again = evaluated.retrained.map_or(String::new(), |reason| {
+    let again = (evaluated.retrained.as_ref()).map_or(String::new(), |reason| {
         format!("\n{reason}: the towers were trained afresh for this split")
     });
     format!(

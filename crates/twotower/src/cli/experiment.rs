@@ -108,7 +108,9 @@ pub(super) async fn run(
             print(global.json, &json!({ "stopped": id }), &text)
         }
         ExperimentCommand::Report(args) => {
-            let report = experiment::report(store, args.id).await?;
+            // Videos are what they are to the server and its console.
+            let store = store.with_source(&config.source).await?;
+            let report = experiment::report(&store, args.id).await?;
             print(global.json, &report, &describe(&report))
         }
     }

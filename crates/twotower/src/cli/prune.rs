@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::jobs::{
     self, Interrupt, PruneOptions, PruneReport, Pruned, PrunedVersion, Retry, describe_holder,
 };
+use crate::operations::Job;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ impl PruneArgs {
             dry_run: self.dry_run,
             settings: config.prune.clone(),
             retire_days: config.erase.retire_days,
+            retraining: config.run.limit(Job::Retrain),
             event_days: config.events.retention_days,
             update: config.update.clone(),
         }

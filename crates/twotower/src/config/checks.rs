@@ -1,3 +1,4 @@
+use super::error::Number;
 use super::{ConfigError, Setting};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -124,17 +125,6 @@ impl Checks {
             ("key_days", self.key_days, 1, 36_500),
             ("certificate_days", self.certificate_days, 0, 3_650),
             ("log_mb", self.log_mb, 1, 1_000_000),
-            // Fractions: whatever is above is a slip of the pen. NaN becomes 0 and passes no comparison afterwards.
-            ("auc", self.auc.ceil() as u32, 0, 1),
-            ("precision_at_10", self.precision_at_10.ceil() as u32, 0, 1),
-            ("recall", self.recall.ceil() as u32, 0, 1),
-            ("error_percent", self.error_percent.ceil() as u32, 0, 100),
-            (
-                "missing_percent",
-                self.missing_percent.ceil() as u32,
-                0,
-                100,
-            ),
         ];
         for (key, value, minimum, maximum) in whole {
             let setting = Setting {
@@ -145,6 +135,22 @@ impl Checks {
                 maximum,
             };
             setting.check(path)?;
+        }
+        // `NaN` would pass every check afterwards, and a fraction above 1, as of percent, none.
+        for (key, value, maximum) in [
+            ("auc", self.auc, 1.0),
+            ("precision_at_10", self.precision_at_10, 1.0),
+            ("recall", self.recall, 1.0),
+            ("error_percent", self.error_percent, 100.0),
+            ("missing_percent", self.missing_percent, 100.0),
+        ] {
+            let number = Number {
+                section: "checks",
+                key,
+                value,
+                range: 0.0..=maximum,
+            };
+            number.check(path)?;
         }
         Ok(())
     }
@@ -170,5 +176,37 @@ mod tests {
             "configuration x.toml, section [checks]: auc is 65, expected 0 to 1"
         );
         assert!(refused("servers = 1").contains("did you mean `server`?"));
+    }
+
+    /// Keys, and what each may be at most.
+    const SHARES: [(&str, u32); 5] = [
+        ("auc", 1),
+        ("precision_at_10", 1),
+        ("recall", 1),
+        ("error_percent", 100),
+        ("missing_percent", 100),
+    ];
+
+    #[test]
+    fn what_is_no_share_is_refused_by_name() {
+        for (key, most) in SHARES {
+            let parse = |value: &str| {
+                let text = format!("[checks]\n{key} = {value}");
+                Config::parse(&text, Path::new("x.toml"))
+            };
+            for value in ["nan", "-nan", "inf", "-inf", "-0.5", "100.5"] {
+                let said = parse(value).unwrap_err().to_string();
+                let begin = format!("configuration x.toml, section [checks]: {key} is ");
+                assert!(said.starts_with(&begin), "{said}");
+                let end = format!(", expected 0 to {most}");
+                assert!(said.ends_with(&end), "{said}");
+            }
+            for value in ["0.0", "0.5", "1.0"] {
+                parse(value).unwrap();
+            }
+        }
+        let defaults = toml::Table::try_from(Config::default().checks).unwrap();
+        let floats = defaults.iter().filter(|(_, value)| value.is_float());
+        assert_eq!(floats.count(), SHARES.len());
     }
 }

@@ -14,13 +14,19 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Refuses a name that is not this machine's own: a site whose name is made to point here (DNS rebinding) would pass every
-/// check of the origin.
-pub(super) async fn loopback_host(request: Request, next: Next) -> Response {
-    if host(request.headers()).is_some_and(is_loopback) {
-        next.run(request).await
-    } else {
+/// check of the origin. And what a proxy says it hands on: whoever sent that may sit anywhere.
+pub(super) async fn loopback(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if !host(headers).is_some_and(is_loopback) {
         ApiError::Forbidden("the console answers only under the name of this machine, localhost")
             .into_response()
+    } else if is_handed_on(headers) {
+        ApiError::Forbidden(
+            "the console answers nothing that came by way of a proxy: open it on this machine, or start the server with --console-on-any-address as well",
+        )
+        .into_response()
+    } else {
+        next.run(request).await
     }
 }
 
@@ -68,6 +74,14 @@ pub(super) async fn page_headers(request: Request, next: Next) -> Response {
 
 fn host(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::HOST)?.to_str().ok()
+}
+
+/// Whether a proxy has marked it. Not all of them do, nginx by default does not: it is the key that keeps strangers out.
+fn is_handed_on(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        let name = name.as_str();
+        matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded")
+    })
 }
 
 fn is_loopback(authority: &str) -> bool {

@@ -71,6 +71,8 @@ pub(crate) struct Defect {
     pub(crate) expected: Cow<'static, str>,
     /// What stands there.
     pub(crate) found: String,
+    /// Whether the rest of the file cannot be told from this row, so that nobody knows how many are left out with it.
+    pub(crate) hides_rest: bool,
 }
 
 impl Defect {
@@ -79,6 +81,14 @@ impl Defect {
             column: None,
             expected: expected.into(),
             found: found.into(),
+            hides_rest: false,
+        }
+    }
+
+    pub(crate) fn rest(expected: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
+        Self {
+            hides_rest: true,
+            ..Self::row(expected, found)
         }
     }
 

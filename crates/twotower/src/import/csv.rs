@@ -1,110 +1,182 @@
-mod line_ends;
-
 mod quotes;
 
 use crate::import::cell::{Cell, Defect};
-use crate::import::csv::line_ends::LineEnds;
 use crate::import::csv::quotes::{Misplaced, Quotes};
 use crate::import::layout::Names;
 use crate::import::reader::{ReadError, Visit};
 use csv::{ByteRecord, ReaderBuilder};
 use std::io::Read;
-use std::ops::ControlFlow;
 
 /// So many separators in a field, on each line of it as many as a row has there, are no chance.
 const SEPARATORS_OF_ROWS: usize = 20;
 
-/// Reads comma-separated values with a header. A row is numbered by the line on which it begins.
+/// Where a row stands.
+struct Place {
+    first: u64,
+    last: u64,
+    /// Whether a quote is open at the end of the file.
+    open: bool,
+    /// Quotes that do not fit each other.
+    misplaced: Option<Misplaced>,
+}
+
+/// Reads comma-separated values with a header. A row is numbered by the line on which it begins. Ends once `is_heard` says that nobody waits
+/// for more.
 pub(crate) fn read(
     file: impl Read,
     delimiter: u8,
     names: &Names,
+    is_heard: &dyn Fn() -> bool,
     visit: Visit<'_>,
 ) -> Result<(), ReadError> {
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
         .flexible(true)
         .buffer_capacity(1 << 16)
-        .from_reader(Quotes::new(LineEnds::new(file), delimiter));
-    let headers = reader
-        .headers()
-        .map_err(|error| match error.kind() {
-            csv::ErrorKind::Utf8 { .. } => ReadError::Format("the header is not UTF-8".to_owned()),
-            _ => error.into(),
-        })?
-        .clone();
-    if reader.get_ref().get_ref().ended() && !headers.is_empty() {
+        .from_reader(Quotes::new(file, delimiter, is_heard));
+    let headers = match reader.headers().cloned() {
+        Ok(headers) => headers,
+        Err(_) if !is_heard() => return Ok(()),
+        Err(error) => return Err(bad_header(error, reader.get_ref().endless())),
+    };
+    // Of what was read, line ends that the reader does not count.
+    let mut returns: u64 = headers.iter().map(|it| lone_returns(it.as_bytes())).sum();
+    if reader.get_ref().ended() && !headers.is_empty() {
         return Err(ReadError::Format(
             "the header has a quote that is never closed".to_owned(),
         ));
     }
-    let last = reader.position().line().saturating_sub(1);
+    let last = reader.position().line().saturating_sub(1) + returns;
     if let Some(Misplaced { closed, .. }) = reader.get_mut().misplaced_until(last) {
         return Err(ReadError::Format(format!(
             "the header has a quote that is closed in the middle of line {closed}"
         )));
     }
-    let width = headers.len();
     let located = names.locate(&headers.iter().map(str::trim))?;
 
     let mut record = ByteRecord::new();
-    while reader.read_byte_record(&mut record)? {
+    loop {
+        match reader.read_byte_record(&mut record) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(_) if !is_heard() => break,
+            Err(error) => {
+                let (line, defect) = reader.get_ref().endless().ok_or(error)?;
+                let _ = visit(line, Err(defect));
+                break;
+            }
+        }
         // Every line ends, so that a record ends with one; only inside quotes line ends do not count, and the end of the file
         // has to do. The reader does not mind, and would make a row of all that a stray quote swallowed.
-        let open = reader.get_ref().get_ref().ended();
-        let line_ends = line_ends(record.as_slice());
-        // The reader stands behind the line end of the record, which itself may hold some.
-        let line = reader.position().line() - line_ends - u64::from(!open);
-        let last = line + line_ends - u64::from(open);
-        let misplaced = reader.get_mut().misplaced_until(last);
-        let row = if open {
-            let found = format!(
-                "a quote that is never closed, which makes one row of the rest of the file (lines {line} to {last})"
-            );
-            Err(Defect::row("a closing quote", found))
-        } else if let Some(Misplaced { opened, closed }) = misplaced {
-            let found = format!(
-                "a quote of line {opened} that is closed in the middle of line {closed}: one of the two is stray, or is to be doubled"
-            );
-            Err(Defect::row("a closing quote at the end of a field", found))
-        } else if record.len() != width {
-            let found = match line_ends {
-                0 => record.len().to_string(),
-                _ => format!(
-                    "{} in the row that quotes make of lines {line} to {last}",
-                    record.len()
-                ),
-            };
-            let expected = format!("{width} fields as in the header");
-            Err(Defect::row(expected, found))
-        } else if let Some((opened, closed)) = rows_in_quotes(&record, line, delimiter) {
-            let found = format!(
-                "whole rows between a quote of line {opened} and one of line {closed}: both are stray, or are to be doubled"
-            );
-            Err(Defect::row("one row", found))
-        } else {
-            located
+        let open = reader.get_ref().ended();
+        // The reader, who counts line feeds, stands behind the line end of the record, which itself may hold some.
+        let feeds = line_feeds(record.as_slice());
+        let first = reader.position().line() - feeds - u64::from(!open) + returns;
+        let lone: u64 = record.iter().map(lone_returns).sum();
+        returns += lone;
+        let last = first + feeds + lone - u64::from(open);
+        let place = Place {
+            first,
+            last,
+            open,
+            misplaced: reader.get_mut().misplaced_until(last),
+        };
+        let row = match defect(&record, &place, headers.len(), delimiter) {
+            Some(defect) => Err(defect),
+            None => located
                 .iter()
                 .enumerate()
                 .map(|(column, index)| match index {
                     None => Ok(Cell::Absent),
                     Some(index) => field(&record[*index], column),
                 })
-                .collect::<Result<Vec<_>, _>>()
+                .collect::<Result<Vec<_>, _>>(),
         };
         let flow = match row {
-            Ok(cells) => visit(line, Ok(&cells)),
-            Err(defect) => visit(line, Err(defect)),
+            Ok(cells) => visit(first, Ok(&cells)),
+            Err(defect) => visit(first, Err(defect)),
         };
-        if let ControlFlow::Break(()) = flow {
+        if flow.is_break() {
             break;
         }
     }
     Ok(())
 }
 
-fn line_ends(bytes: &[u8]) -> u64 {
+/// Why there is no header.
+fn bad_header(error: csv::Error, endless: Option<(u64, Defect)>) -> ReadError {
+    if let Some((
+        _,
+        Defect {
+            expected, found, ..
+        },
+    )) = endless
+    {
+        return ReadError::Format(format!("in the header: expected {expected}, found {found}"));
+    }
+    if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) {
+        return ReadError::Format("the header is not UTF-8".to_owned());
+    }
+    error.into()
+}
+
+/// What is wrong with a row as a whole.
+fn defect(record: &ByteRecord, place: &Place, width: usize, delimiter: u8) -> Option<Defect> {
+    let Place { first, last, .. } = place;
+    if place.open {
+        let found = format!(
+            "a quote that is never closed, which makes one row of the rest of the file (lines {first} to {last})"
+        );
+        return Some(Defect::rest("a closing quote", found));
+    }
+    if let Some(Misplaced { opened, closed }) = place.misplaced {
+        let found = format!(
+            "a quote of line {opened} that is closed in the middle of line {closed}: one of the two is stray, or is to be doubled"
+        );
+        return Some(Defect::row("a closing quote at the end of a field", found));
+    }
+    if record.len() != width {
+        let expected = format!("{width} fields as in the header");
+        let fields = record.len();
+        let found = if first < last {
+            format!("{fields} in the row that quotes make of lines {first} to {last}")
+        } else {
+            fields.to_string()
+        };
+        return Some(Defect::row(expected, found));
+    }
+    let (opened, closed) = rows_in_quotes(record, *first, delimiter)?;
+    let found = format!(
+        "whole rows between a quote of line {opened} and one of line {closed}: both are stray, or are to be doubled"
+    );
+    Some(Defect::row("one row", found))
+}
+
+fn line_feeds(bytes: &[u8]) -> u64 {
     bytes.split(|byte| *byte == b'\n').count() as u64 - 1
+}
+
+/// Carriage returns that end a line by themselves.
+fn lone_returns(bytes: &[u8]) -> u64 {
+    if !bytes.contains(&b'\r') {
+        return 0;
+    }
+    lines(bytes).count() as u64 - 1 - line_feeds(bytes)
+}
+
+/// The lines of a text, at least one.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let Some(end) = end else {
+            return rest.take();
+        };
+        let (line, after) = text.split_at(end);
+        rest = Some(after.strip_prefix(b"\r\n").unwrap_or(&after[1..]));
+        Some(line)
+    })
 }
 
 /// The lines on which a field begins and ends that has swallowed rows, if one has. A quote at the beginning of a field and one at the end of
@@ -117,22 +189,21 @@ fn rows_in_quotes(record: &ByteRecord, line: u64, delimiter: u8) -> Option<(u64,
     }
     let mut opened = line;
     for (index, field) in record.iter().enumerate() {
-        let closed = opened + line_ends(field);
+        let closed = opened + line_feeds(field) + lone_returns(field);
         if opened < closed {
-            let lines = (closed - opened) as usize + 1;
-            let pieces = field.split(|byte| *byte == b'\n').enumerate();
-            let as_in_rows = pieces.filter_map(|(number, piece)| {
+            let count = (closed - opened) as usize + 1;
+            let as_in_rows = lines(field).enumerate().filter_map(|(number, line)| {
                 let expected = match number {
                     0 => record.len() - 1 - index,
-                    number if number + 1 == lines => index,
+                    number if number + 1 == count => index,
                     _ => record.len() - 1,
                 };
-                let separators = piece.iter().filter(|byte| **byte == delimiter);
+                let separators = line.iter().filter(|byte| **byte == delimiter);
                 (separators.count() == expected).then_some(expected)
             });
             let as_in_rows: Vec<usize> = as_in_rows.collect();
             let separators: usize = as_in_rows.iter().sum();
-            if separators >= SEPARATORS_OF_ROWS && as_in_rows.len() * 10 >= lines * 9 {
+            if separators >= SEPARATORS_OF_ROWS && as_in_rows.len() * 10 >= count * 9 {
                 return Some((opened, closed));
             }
         }
@@ -153,11 +224,11 @@ fn field(bytes: &[u8], column: usize) -> Result<Cell<'_>, Defect> {
 mod tests {
     use super::*;
     use crate::import::FileKind;
-    use crate::import::reader::{Rows, rows_of};
+    use crate::import::reader::{LONGEST_ROW, Rows, rows_of};
 
     fn rows(text: &[u8]) -> Result<Rows, ReadError> {
         let names = Names::new(FileKind::Likes, &[], false);
-        rows_of(|visit| read(text, b',', &names, visit))
+        rows_of(|visit| read(text, b',', &names, &|| true, visit))
     }
 
     #[test]
@@ -338,6 +409,48 @@ mod tests {
             let text = format!("{header}{name},7,\"1\"\"\n");
             assert!(rows(text.as_bytes()).unwrap()[0].1.is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn line_ends_inside_quotes_are_text() {
+        let text = "user_id,video_id,\"created\r_at\",created_at\r\n\"a\r\nb\rc\nd\",7,,1\r\nben,8\r\ncat,9,,\"1\r\n";
+        let open = "row: a closing quote, a quote that is never closed, which makes one row of the rest of the file (lines 8 to 8)";
+        let expected = [
+            (3, Ok("a\r\nb\rc\nd 7 1".into())),
+            (7, Err("row: 4 fields as in the header, 2".into())),
+            (8, Err(open.into())),
+        ];
+        assert_eq!(rows(text.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_row_does_not_go_on_for_ever() {
+        let header = "user_id,video_id,created_at\n";
+        let long = "1\n".repeat(LONGEST_ROW as usize / 2 + (1 << 16));
+        let text = format!("{header}ann,7,1\nben,\"8\n{long}");
+        let quote = "row: a closing quote, none within 16 MiB of the quote of line 3";
+        let expected = [(2, Ok("ann 7 1".into())), (3, Err(quote.into()))];
+        assert_eq!(rows(text.as_bytes()).unwrap(), expected);
+        let long = long.replace('\n', " ");
+        let text = format!("{header}\nann,7,{long}");
+        let row = "row: a row of at most 16 MiB, a longer one";
+        assert_eq!(rows(text.as_bytes()).unwrap(), [(3, Err(row.into()))]);
+        let error = rows(format!("\"{long}").as_bytes()).unwrap_err();
+        assert!(error.to_string().starts_with("in the header"), "{error}");
+        // Just not too long.
+        let text = format!("{header}ann,7,{}\n", &long[..LONGEST_ROW as usize - 7]);
+        assert!(rows(text.as_bytes()).unwrap()[0].1.is_ok());
+    }
+
+    #[test]
+    fn nothing_is_told_of_a_row_for_which_nobody_waits() {
+        let names = Names::new(FileKind::Likes, &[], false);
+        let asked = std::cell::Cell::new(0);
+        let is_heard = || asked.replace(asked.get() + 1) < 3;
+        let text = format!("user_id,video_id,created_at\nann,\"{}", "7".repeat(1 << 20));
+        let rows = rows_of(|visit| read(text.as_bytes(), b',', &names, &is_heard, visit));
+        assert!(rows.unwrap().is_empty());
+        assert!(asked.get() < 10);
     }
 
     #[test]

@@ -1,15 +1,12 @@
 use crate::import::cell::{Cell, Defect, quote};
 use crate::import::layout::{LayoutError, Names};
-use crate::import::reader::{ReadError, Visit};
+use crate::import::reader::{LONGEST_ROW, ReadError, Visit};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::ops::ControlFlow;
-
-/// Longest line, in bytes: what is longer is no row but a file of another format.
-const LONGEST_LINE: u64 = 16 << 20;
 
 /// Reads one JSON object a line. Blank lines do not count as rows.
 ///
@@ -104,15 +101,15 @@ fn each_line(
         line.clear();
         let length = reader
             .by_ref()
-            .take(LONGEST_LINE)
+            .take(LONGEST_ROW)
             .read_until(b'\n', &mut line)?;
         if length == 0 {
             break;
         }
-        if length as u64 == LONGEST_LINE && line.last() != Some(&b'\n') {
+        if length as u64 == LONGEST_ROW && line.last() != Some(&b'\n') {
             return Err(ReadError::Format(format!(
                 "line {number} is longer than {} MiB: is it one JSON object a line?",
-                LONGEST_LINE >> 20
+                LONGEST_ROW >> 20
             )));
         }
         let text = if number == 1 {
@@ -294,7 +291,7 @@ mod tests {
     fn a_search_ends_when_nobody_waits_for_rows() {
         let names = Names::new(FileKind::Likes, &[], false);
         // No line has what is looked for, and the third is longer than one may be: read on, the file would be refused.
-        let text = [&b"{}\n{}\n"[..], &vec![b' '; LONGEST_LINE as usize]].concat();
+        let text = [&b"{}\n{}\n"[..], &vec![b' '; LONGEST_ROW as usize]].concat();
         let asked = std::cell::Cell::new(0);
         let is_heard = || asked.replace(asked.get() + 1) < 1;
         let rows = rows_of(|visit| read(Cursor::new(&text), &names, &is_heard, visit));
@@ -305,6 +302,6 @@ mod tests {
     fn other_formats_are_recognised() {
         let message = |text: &[u8]| rows(text).unwrap_err().to_string();
         assert!(message(b"[{\"user_id\":1}]").contains("one JSON array"));
-        assert!(message(&vec![b' '; LONGEST_LINE as usize + 1]).contains("longer than 16 MiB"));
+        assert!(message(&vec![b' '; LONGEST_ROW as usize + 1]).contains("longer than 16 MiB"));
     }
 }

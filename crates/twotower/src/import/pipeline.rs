@@ -8,13 +8,18 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use thiserror::Error;
 use tokio::sync::mpsc;
 use twotower_core::feature::Video;
-use twotower_store::{InteractionKind, InteractionRow, Store, VideoColumns, VideosWritten};
+use twotower_store::{
+    InteractionKind, InteractionRow, Store, VideoColumns, VideosWritten, text_bytes,
+};
 use uuid::Uuid;
 
 /// Rows written at once: in one transaction, if all have the same columns.
 const BATCH: usize = 20_000;
+/// Text of these, bytes: descriptions may be long.
+const BATCH_BYTES: usize = 8 << 20;
 /// Batches parsed ahead of the database.
 const AHEAD: usize = 4;
 /// Faults listed; the rest is counted.
@@ -66,11 +71,15 @@ pub(crate) async fn import(
     let parsed = parser
         .await
         .map_err(|_| anyhow!("{}: the reader gave up; the file is damaged", report.file))?;
-    let outcome = parsed.map_err(|error| match error.downcast::<Fault>() {
-        Ok(fault) => anyhow!(
-            "{fault}\nthe {} rows before it are imported; repair it and import the file again (rows already there are left as they are), \
-             or leave such rows out with --on-error skip",
-            report.rows
+    let outcome = parsed.map_err(|error| match error.downcast::<Stopped>() {
+        Ok(Stopped { fault, hides_rest }) => anyhow!(
+            "{fault}\nthe {} rows before it are imported; repair it and import the file again (rows already there are left as they are){}",
+            report.rows,
+            if hides_rest {
+                ": --on-error skip does not pass over it, since nobody knows how many rows it hides"
+            } else {
+                ", or leave such rows out with --on-error skip"
+            }
         ),
         Err(error) => error,
     })?;
@@ -126,6 +135,14 @@ struct Skipped {
     faults: Vec<Fault>,
 }
 
+/// The fault that a file was read up to.
+#[derive(Debug, Error)]
+#[error("{fault}")]
+struct Stopped {
+    fault: Fault,
+    hides_rest: bool,
+}
+
 fn parse_videos(
     input: &Input,
     rules: &Rules,
@@ -136,6 +153,7 @@ fn parse_videos(
     let read = |cells: &[Cell<'_>], number| rows.read(cells, number, unit);
     let listener = Listener {
         is_there: || !sender.is_closed(),
+        weight,
         send: |videos| sender.blocking_send(Batch::Videos(videos)).is_ok(),
     };
     parse(input, rules.on_error, read, &listener)
@@ -149,6 +167,7 @@ pub(crate) fn videos(input: &Input, take: impl FnMut(Video)) -> anyhow::Result<(
     let take = RefCell::new(take);
     let listener = Listener {
         is_there: || true,
+        weight,
         send: |batch: Vec<VideoRow>| {
             let videos = batch.into_iter().map(|row| row.video);
             videos.for_each(&mut *take.borrow_mut());
@@ -172,6 +191,7 @@ fn parse_interactions(
     let read = |cells: &[Cell<'_>], _| rows.read(cells);
     let listener = Listener {
         is_there: || !sender.is_closed(),
+        weight: |_: &InteractionRow| 0,
         send: |rows| {
             let batch = Batch::Interactions(kind, rows);
             sender.blocking_send(batch).is_ok()
@@ -180,10 +200,16 @@ fn parse_interactions(
     parse(input, rules.on_error, read, &listener)
 }
 
+fn weight(row: &VideoRow) -> usize {
+    text_bytes(&row.video)
+}
+
 /// Who takes the rows of a file.
-struct Listener<I, S> {
+struct Listener<I, W, S> {
     /// Whether anybody still listens.
     is_there: I,
+    /// Bytes of the text of a row, if it has any.
+    weight: W,
     /// Hands over a batch; returns the same.
     send: S,
 }
@@ -193,16 +219,23 @@ fn parse<T>(
     input: &Input,
     on_error: OnError,
     mut read: impl FnMut(&[Cell<'_>], u64) -> Result<T, Defect>,
-    listener: &Listener<impl Fn() -> bool, impl Fn(Vec<T>) -> bool>,
+    listener: &Listener<impl Fn() -> bool, impl Fn(&T) -> usize, impl Fn(Vec<T>) -> bool>,
 ) -> anyhow::Result<Skipped> {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut bytes = 0;
     let mut skipped = Skipped::default();
     let mut stopped_by = None;
     input.read(&listener.is_there, &mut |number, row| {
         match row.and_then(|cells| read(cells, number)) {
-            Ok(row) => batch.push(row),
-            Err(defect) if on_error == OnError::Stop => {
-                stopped_by = Some(fault(input, number, defect));
+            Ok(row) => {
+                bytes += (listener.weight)(&row);
+                batch.push(row);
+            }
+            Err(defect) if on_error == OnError::Stop || defect.hides_rest => {
+                stopped_by = Some(Stopped {
+                    hides_rest: defect.hides_rest,
+                    fault: fault(input, number, defect),
+                });
                 return ControlFlow::Break(());
             }
             Err(defect) => {
@@ -216,7 +249,8 @@ fn parse<T>(
                 }
             }
         }
-        if batch.len() == BATCH {
+        if batch.len() == BATCH || bytes >= BATCH_BYTES {
+            bytes = 0;
             let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
             if !(listener.send)(full) {
                 return ControlFlow::Break(());
@@ -228,7 +262,7 @@ fn parse<T>(
         (listener.send)(batch);
     }
     match stopped_by {
-        Some(fault) => Err(fault.into()),
+        Some(stopped) => Err(stopped.into()),
         None => Ok(skipped),
     }
 }
@@ -262,19 +296,51 @@ mod tests {
             format: Format::Csv { delimiter: b',' },
             names: Names::new(FileKind::Likes, &[], false),
         };
-        let read = |is_there: bool| {
+        // To somebody who hangs up once they were asked so many times whether they are still there.
+        let read = |answers: usize| {
             let mut rows = 0;
+            let asked = std::cell::Cell::new(0);
             let refuse = |_: &[Cell<'_>], _| -> Result<(), Defect> {
                 rows += 1;
                 Err(Defect::row("a like", "none"))
             };
             let listener = Listener {
-                is_there: || is_there,
-                send: |_: Vec<()>| is_there,
+                is_there: || asked.replace(asked.get() + 1) < answers,
+                weight: |(): &()| 0,
+                send: |_: Vec<()>| true,
             };
             parse(&input, OnError::Skip, refuse, &listener).unwrap();
             rows
         };
-        assert_eq!((read(true), read(false)), (100, 1));
+        assert_eq!((read(usize::MAX), read(1), read(0)), (100, 1, 0));
+    }
+
+    #[test]
+    fn a_batch_ends_with_its_rows_or_with_their_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("likes.csv");
+        let lines = "ann,7,1\n".repeat(2 * BATCH + 5);
+        std::fs::write(&path, format!("user_id,video_id,created_at\n{lines}")).unwrap();
+        let input = Input {
+            path,
+            format: Format::Csv { delimiter: b',' },
+            names: Names::new(FileKind::Likes, &[], false),
+        };
+        let batches = |weight: usize| {
+            let sizes = RefCell::new(Vec::new());
+            let listener = Listener {
+                is_there: || true,
+                weight: |(): &()| weight,
+                send: |batch: Vec<()>| {
+                    sizes.borrow_mut().push(batch.len());
+                    true
+                },
+            };
+            parse(&input, OnError::Stop, |_, _| Ok(()), &listener).unwrap();
+            sizes.into_inner()
+        };
+        assert_eq!(batches(0), [BATCH, BATCH, 5]);
+        let of_text = batches(BATCH_BYTES / 8_192);
+        assert_eq!(of_text, [8_192, 8_192, 8_192, 8_192, 7_237]);
     }
 }

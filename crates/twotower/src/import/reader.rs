@@ -10,6 +10,9 @@ use thiserror::Error;
 /// What a reader does with each row: its number, and its cells in the order of our columns.
 pub(crate) type Visit<'v> = &'v mut dyn FnMut(u64, Result<&[Cell<'_>], Defect>) -> ControlFlow<()>;
 
+/// Longest row of a text format, bytes: what is longer is no row.
+pub(crate) const LONGEST_ROW: u64 = 16 << 20;
+
 /// Why a file cannot be read at all.
 #[derive(Debug, Error)]
 pub(crate) enum ReadError {
@@ -72,13 +75,13 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Reads every row, until `visit` breaks. A reader that looks through the file before its first visit asks `is_heard` meanwhile
-    /// whether anybody still waits for the rows, and visits none if not.
+    /// Reads every row, until `visit` breaks. A reader that may read much of the file between two visits asks `is_heard` meanwhile
+    /// whether anybody still waits for the rows, and visits no more if not.
     pub(crate) fn read(&self, is_heard: &dyn Fn() -> bool, visit: Visit<'_>) -> anyhow::Result<()> {
         let context = || self.path.display().to_string();
         let file = File::open(&self.path).with_context(context)?;
         match self.format {
-            Format::Csv { delimiter } => csv::read(file, delimiter, &self.names, visit),
+            Format::Csv { delimiter } => csv::read(file, delimiter, &self.names, is_heard, visit),
             Format::JsonLines => jsonl::read(file, &self.names, is_heard, visit),
             Format::Parquet => parquet::read(file, &self.names, visit),
             Format::MovieLens => movielens::read(&self.path, file, self.names.kind, visit),

@@ -4,7 +4,7 @@ use crate::import::{id, time};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use twotower_core::feature::Video;
-use twotower_store::{InteractionRow, VideoColumns};
+use twotower_store::{InteractionRow, LONGEST_NAME, VideoColumns};
 use uuid::Uuid;
 
 /// A video, and the columns that its row has.
@@ -178,11 +178,17 @@ fn amount(
         .ok_or_else(|| Defect::at(column, expected, cells[column].describe(false)))
 }
 
+const NAMES: &str = "names of at most 1,000 bytes";
+
 /// A list of names, ascending, each once. Text is a list separated by `|`.
 fn names(cells: &[Cell<'_>], column: usize) -> Result<Vec<String>, Defect> {
     let mut names = Vec::new();
     let mut push = |name: &str| {
         let name = clean(name, column)?;
+        if name.len() > LONGEST_NAME {
+            let found = format!("{}, which has {} bytes", quote(name), name.len());
+            return Err(Defect::at(column, NAMES, found));
+        }
         if !name.is_empty() {
             names.push(name.to_owned());
         }
@@ -271,7 +277,16 @@ mod tests {
     }
 
     #[test]
+    fn a_name_may_be_as_long_as_the_database_takes() {
+        let longest = "a".repeat(LONGEST_NAME);
+        let row = cells([(video::TAGS, Cell::Text(format!(" {longest} |b").into()))]);
+        assert_eq!(read(&row).unwrap().video.tags, [longest.as_str(), "b"]);
+        assert!(NAMES.replace(',', "").contains(&LONGEST_NAME.to_string()));
+    }
+
+    #[test]
     fn what_no_video_has_is_refused_by_column() {
+        let long = "雪".repeat(LONGEST_NAME / 3 + 1);
         let refused = [
             (video::ID, Cell::Missing),
             (video::ID, Cell::Float(1.5)),
@@ -287,6 +302,11 @@ mod tests {
             (video::PUBLISHED_AT, Cell::Time(i64::MAX)),
             (video::TAGS, Cell::Integer(3)),
             (video::PERFORMERS, Cell::List(vec!["a\0".into()])),
+            (
+                video::PERFORMERS,
+                Cell::List(vec!["a".into(), long.clone().into()]),
+            ),
+            (video::TAGS, Cell::Text(format!("a| {long} |b").into())),
         ];
         for (column, cell) in refused {
             let defect = read(&cells([(column, cell.clone())])).unwrap_err();

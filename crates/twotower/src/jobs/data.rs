@@ -1,8 +1,8 @@
 //! What is learned from, and whether there is enough of it.
 
-use super::JobError;
 use super::train::ShardOptions;
-use crate::shards::{Keep, Shards};
+use super::{JobError, now_us};
+use crate::shards::{Clock, Keep, Shards};
 use anyhow::Context;
 use std::path::Path;
 use twotower_core::interaction::Dataset;
@@ -100,7 +100,11 @@ pub(super) fn read_shards(
         Some(_) => Keep::InFolder(scratch),
         None => Keep::InMemory,
     };
-    let shards = Shards::open(&options.folder, split, base_until, keep)?;
+    let clock = Clock {
+        base_until,
+        now_us: now_us(),
+    };
+    let shards = Shards::open(&options.folder, split, clock, keep)?;
     let manifest = &shards.manifest;
     let amount = Amount {
         likes: manifest.likes,

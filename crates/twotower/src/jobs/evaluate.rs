@@ -10,7 +10,7 @@ use twotower_core::evaluate::{BaselineOptions, Comparison, compare};
 use twotower_core::interaction::Dataset;
 use twotower_core::model::{Model, TwoTower};
 use twotower_core::split::{Phase, Split, SplitKind};
-use twotower_store::model_files::{self, Manifest};
+use twotower_store::model_files::{self, Manifest, Origin, TrainedOn};
 use twotower_store::{SnapshotOptions, Source, Store, snapshot_sha256};
 
 use crate::report::{EpochRow, Fact, ReportData, render, worked_examples};
@@ -38,8 +38,8 @@ pub struct Evaluated {
     pub version: i64,
     /// The split used.
     pub split: SplitKind,
-    /// Why a model was trained afresh for it, if one was.
-    pub retrained: Option<&'static str>,
+    /// Why a model was trained afresh for it, if one was, and what to do to have the model itself judged.
+    pub retrained: Option<String>,
     /// The towers first, then the baselines.
     pub comparison: Comparison,
     /// Where the report was written.
@@ -53,7 +53,7 @@ pub struct Evaluated {
 /// Ranks the held-out likes of `split` by the model and by every baseline, in one run, and writes `report.html` into the
 /// model's folder.
 ///
-/// A model may only be judged on likes that it has not seen. If it was trained on another split, or the data have changed
+/// A model may only be judged on likes that it has not seen. If it was trained on another split or from shards, or the data have changed
 /// since, its *recipe* is judged: a model is trained afresh with its hyperparameters on what the split shows, and the result
 /// says so.
 ///
@@ -91,14 +91,9 @@ pub async fn evaluate(
     let users = snapshot.users;
     let dataset = snapshot.dataset;
     tokio::task::spawn_blocking(move || {
-        let retrained = if split != trained_split {
-            Some("the model was trained on another split")
-        } else if snapshot_sha256(&dataset) != manifest.trained_on.snapshot_sha256 {
-            Some("the data have changed since the model was trained")
-        } else {
-            None
-        };
-        let (model, log, best_epoch) = match retrained {
+        let read = Read { split, max_age_days: options.max_age_days, sha256: snapshot_sha256(&dataset) };
+        let retrained = read.other_than(&manifest.trained_on);
+        let (model, log, best_epoch) = match &retrained {
             None => (model, serde_json::from_value(manifest.training_log.clone()).unwrap_or_default(), best_epoch(&manifest)),
             Some(reason) => {
                 tracing::warn!("{reason}: judged is a model trained afresh with its hyperparameters on what the split shows");
@@ -119,12 +114,53 @@ pub async fn evaluate(
             }
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build()?;
-        let judged = Judged { model: &model, log, best_epoch, manifest: &manifest, split, retrained };
+        let judged = Judged { model: &model, log, best_epoch, manifest: &manifest, split, is_retrained: retrained.is_some() };
         let (comparison, html) = pool.install(|| judged.judge(&dataset))?;
         let report = write_report(&folder, &html)?;
         Ok(Evaluated { version: manifest.version, split, retrained, comparison, report, dataset, users })
     })
     .await?
+}
+
+/// What is read to judge a model by.
+struct Read {
+    split: SplitKind,
+    max_age_days: Option<u32>,
+    sha256: String,
+}
+
+impl Read {
+    /// Why it is not what a model was `trained_on`, if it is not.
+    fn other_than(&self, trained_on: &TrainedOn) -> Option<String> {
+        if self.split != split_named(&trained_on.split) {
+            return Some("the model was trained on another split".to_owned());
+        }
+        if self.sha256 == trained_on.snapshot_sha256 {
+            return None;
+        }
+        let age = |days: Option<u32>| {
+            days.map_or_else(
+                || "without --max-age-days".to_owned(),
+                |days| format!("with --max-age-days {days}"),
+            )
+        };
+        let reason = match trained_on.origin {
+            Some(Origin::Shards) => {
+                "the model was trained from shards (--data), and what is in them cannot be compared with the database, which is read here"
+                    .to_owned()
+            }
+            Some(Origin::Database) if trained_on.max_age_days != self.max_age_days => format!(
+                "the model was trained {}, and is judged {} (or max_age_days of [training]): with the same it is judged itself, \
+                 unless the data have changed since",
+                age(trained_on.max_age_days),
+                age(self.max_age_days)
+            ),
+            Some(Origin::Database) => "the data have changed since the model was trained".to_owned(),
+            None => "the data have changed since the model was trained, or it was trained with another --max-age-days or from shards"
+                .to_owned(),
+        };
+        Some(reason)
+    }
 }
 
 fn best_epoch(manifest: &Manifest) -> Option<usize> {
@@ -140,7 +176,7 @@ struct Judged<'a> {
     best_epoch: Option<usize>,
     manifest: &'a Manifest,
     split: SplitKind,
-    retrained: Option<&'static str>,
+    is_retrained: bool,
 }
 
 impl Judged<'_> {
@@ -169,7 +205,7 @@ impl Judged<'_> {
             &dataset.catalogue,
             EXAMPLES,
         );
-        let again = if self.retrained.is_some() {
+        let again = if self.is_retrained {
             ", trained afresh for this split"
         } else {
             ""
@@ -215,4 +251,58 @@ fn write_report(folder: &Path, html: &str) -> anyhow::Result<PathBuf> {
     std::fs::write(&temporary, html).with_context(|| format!("write {}", temporary.display()))?;
     std::fs::rename(&temporary, &path).with_context(|| format!("write {}", path.display()))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_from_the_data_of_a_model_is_named() {
+        let trained_on = |origin: Option<Origin>, max_age_days| TrainedOn {
+            cut_off_us: None,
+            learned_until_us: None,
+            learned_since_us: None,
+            fine_tuned_from: None,
+            snapshot_sha256: "ab".into(),
+            likes: 3,
+            skips: 4,
+            users: 5,
+            videos: 6,
+            split: "temporal".into(),
+            erasures_seen: None,
+            origin,
+            max_age_days,
+        };
+        let (database, shards) = (Some(Origin::Database), Some(Origin::Shards));
+        let read = |sha256: &str, max_age_days| Read {
+            split: SplitKind::Temporal,
+            max_age_days,
+            sha256: sha256.into(),
+        };
+        let other = |read: &Read, trained_on| read.other_than(&trained_on).unwrap();
+        for origin in [None, database, shards] {
+            let same = read("ab", Some(9)).other_than(&trained_on(origin, None));
+            assert_eq!(same, None);
+        }
+        let llo = Read {
+            split: SplitKind::Llo,
+            ..read("ab", None)
+        };
+        assert!(other(&llo, trained_on(None, None)).ends_with("another split"));
+        let later = read("cd", Some(9));
+        assert!(other(&later, trained_on(shards, None)).contains("from shards"));
+        assert_eq!(
+            other(&later, trained_on(database, Some(9))),
+            "the data have changed since the model was trained"
+        );
+        let aged = other(&later, trained_on(database, Some(30)));
+        assert!(
+            aged.contains("trained with --max-age-days 30, and is judged with --max-age-days 9"),
+            "{aged}"
+        );
+        let whole = other(&later, trained_on(database, None));
+        assert!(whole.contains("trained without --max-age-days"), "{whole}");
+        assert!(other(&later, trained_on(None, None)).contains("or from shards"));
+    }
 }

@@ -16,13 +16,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use twotower_store::{
-    LeaseHolder, ModelRecord, ModelState, Source, Store, StoreError, VectorAge, VectorTable,
-    model_files, version_before,
+    LeaseHolder, ModelRecord, ModelState, RunState, Source, Store, StoreError, VectorAge,
+    VectorTable, model_files, version_before,
 };
 use uuid::Uuid;
 
 /// Deleting a row is less work than writing one: so many times the rows of a batch of an update are a transaction.
 const BATCHES: usize = 10;
+
+/// Latest rows of retrainings that are looked at: each that another one kept from its work has one, too.
+const RUNS: u32 = 50;
 
 const TABLES: [VectorTable; 2] = [VectorTable::Videos, VectorTable::Users];
 
@@ -37,6 +40,8 @@ pub struct PruneOptions {
     pub settings: Prune,
     /// Days from an erasure until a version trained before it is removed.
     pub retire_days: u32,
+    /// Longest that a retraining is at work.
+    pub retraining: Duration,
     /// Days after which events are deleted; 0 keeps all.
     pub event_days: u32,
     /// Batches, lease.
@@ -178,11 +183,14 @@ impl Run<'_> {
             .map(|running| [running.control, running.challenger]);
         let ages = self.ages().await?;
         let now_us = now_us();
+        let any_due = retire_by.values().any(|&by| by <= now_us);
         let rules = Rules {
             settings: &options.settings,
             rollback_target: version_before(&history),
             experiment,
             retire_by: &retire_by,
+            // Decides about these alone.
+            retraining: any_due && self.is_retraining(now_us).await?,
             now_us,
         };
         let doomed = doomed(&records, &ages, &rules);
@@ -229,6 +237,17 @@ impl Run<'_> {
         F: Future<Output = Result<T, StoreError>>,
     {
         self.retry.run(what, operation).await.context(what)
+    }
+
+    /// Whether a retraining is at work, on whichever machine. The row of one that was killed says so until its time is over.
+    async fn is_retraining(&self, now_us: i64) -> anyhow::Result<bool> {
+        let runs = self
+            .call("read the runs", || self.store.runs(Some("retrain"), RUNS))
+            .await?;
+        let longest_us = self.options.retraining.as_micros() as i64;
+        Ok(runs
+            .iter()
+            .any(|run| run.state == RunState::Running && now_us - run.started_at_us <= longest_us))
     }
 
     /// Of each table, by version.

@@ -29,6 +29,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(super) async fn begin(store: &Store, settings: &Update) -> Result<Publishing, StoreError> {
         let lifetime = Duration::from_secs(settings.lease_seconds.max(1).into());
+        let lifetime = lifetime.min(Lease::LONGEST);
         let asking = this_process();
         let outcome = Retry::new(settings.attempts)
             .run("ask to publish", || store.take_lease(&asking, lifetime))

@@ -21,7 +21,7 @@ impl Retry {
         }
     }
 
-    /// Runs `operation` until it succeeds, fails for good ([`StoreError::is_outage`] is false), or has had its tries. It must
+    /// Runs `operation` until it succeeds, fails for good ([`StoreError::may_pass`] is false), or has had its tries. It must
     /// be one that may be done twice: the answer to a call that went through may have been lost.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Retry {
         let mut pause = self.first_pause;
         for attempt in 1..self.attempts {
             match operation().await {
-                Err(error) if error.is_outage() => {
+                Err(error) if error.may_pass() => {
                     tracing::warn!(
                         "{what}: {error}; try {attempt} of {}, the next in about {:.1} s",
                         self.attempts,

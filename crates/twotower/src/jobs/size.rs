@@ -2,17 +2,10 @@
 
 use twotower_core::feature::Catalogue;
 use twotower_core::hyperparameters::Hyperparameters;
-use twotower_core::model::Model;
 use twotower_store::model_files;
 
 /// Kinds of terms that a name may be: genre, maker, tag, performer.
 const KINDS: usize = 4;
-
-/// Rows of both tables.
-pub(super) fn rows(model: &Model) -> usize {
-    let tower = &model.item_tower;
-    tower.id_table.rows() + tower.term_table.rows()
-}
 
 /// Refuses a model that could not be saved. `known` are the rows of one to go on from; `exact` counts those that there will be,
 /// and is asked only where that decides.

@@ -6,7 +6,7 @@ use super::data::{read_data, read_shards};
 use super::file::lock_folder;
 use super::fit::{Fit, fine_tune, fit};
 use super::training_set::TrainingSet;
-use super::{Interrupt, now_us};
+use super::{Interrupt, Retry, now_us};
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_core::split::SplitKind;
-use twotower_store::model_files::{self, ModelInfo, TrainedOn};
+use twotower_store::model_files::{self, ModelInfo, Origin, TrainedOn};
 use twotower_store::{Source, Store, snapshot_sha256};
 
 /// Passes over new likes and as many old ones, unless the caller says otherwise.
@@ -138,10 +138,7 @@ pub async fn train(
         })
         .await??
     };
-    let version = store
-        .next_model_version()
-        .await
-        .context("number the model")?;
+    let version = number(store, interrupt).await?;
     let created_at_us = now_us();
     let trained_on = TrainedOn {
         cut_off_us: facts.cut_off_us,
@@ -155,6 +152,12 @@ pub async fn train(
         videos: facts.videos,
         split: split_name(split).into(),
         erasures_seen: Some(erasures_seen),
+        origin: Some(if options.shards.is_some() {
+            Origin::Shards
+        } else {
+            Origin::Database
+        }),
+        max_age_days: (options.max_age_days).filter(|_| options.shards.is_none()),
     };
     let card = Card {
         version,
@@ -195,6 +198,25 @@ pub async fn train(
         validation_ndcg_at_10: fit.validation_ndcg_at_10,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// For the number of what was trained, some eight minutes. A next try of the whole would learn from data of its own, so that no checkpoint fits
+/// them, and train for hours once more.
+const PATIENCE: Retry = Retry {
+    attempts: 11,
+    first_pause: Duration::from_millis(500),
+};
+
+/// The next number of a model.
+async fn number(store: &Store, interrupt: &Interrupt) -> anyhow::Result<i64> {
+    let numbered = match store.next_model_version().await {
+        Err(error) if error.may_pass() => {
+            let again = PATIENCE.run("number the model", || store.next_model_version());
+            interrupt.cut(again).await?
+        }
+        numbered => numbered,
+    };
+    numbered.context("number the model")
 }
 
 /// What a manifest says of what is learned from.
@@ -243,7 +265,7 @@ async fn read(
     let manifest = &shards.manifest;
     let facts = Facts {
         sha256: shards.sha256,
-        cut_off_us: manifest.latest_at_us,
+        cut_off_us: shards.cut_off_us,
         earliest_like: shards.earliest_like,
         likes: manifest.likes,
         skips: manifest.skips,
@@ -304,7 +326,10 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
         let split = split_named(&trained_on.split);
         let seen_until = match split {
             SplitKind::Temporal => trained_on.learned_until_us,
-            SplitKind::Llo => trained_on.cut_off_us,
+            // Models of before dates of the future were left out may name one.
+            SplitKind::Llo => trained_on
+                .cut_off_us
+                .map(|at_us| at_us.min(manifest.created_at_us)),
         };
         let seen_until = seen_until.with_context(|| {
             format!(

@@ -9,7 +9,7 @@ use twotower_core::feature::Catalogue;
 use twotower_core::interaction::Dataset;
 use twotower_core::split::{HeldOut, Phase, SplitKind};
 use twotower_core::timeline::Timelines;
-use twotower_core::train::VALIDATION_USERS;
+use twotower_core::train::{TrainingData, VALIDATION_USERS};
 
 /// Data cut into training, validation and test. The errors are those of reading.
 #[derive(Debug)]
@@ -63,8 +63,17 @@ impl TrainingSet {
         Popularity::count(self.catalogue.len(), &*self.timelines(Phase::Test))
     }
 
+    /// What is learned before `phase`.
+    pub(super) fn seen_before(&self, phase: Phase) -> TrainingData<'_> {
+        TrainingData {
+            catalogue: &self.catalogue,
+            timelines: self.timelines(phase),
+            until: self.histories.seen_until(phase),
+        }
+    }
+
     /// Time of the latest like seen before test, seconds since 1970.
     pub(super) fn learned_until(&self) -> Option<u32> {
-        self.histories.learned_until
+        self.histories.seen_until(Phase::Test)
     }
 }

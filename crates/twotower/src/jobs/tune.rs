@@ -31,7 +31,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tuner::Tuner;
 use twotower_core::interaction::Dataset;
 use twotower_core::split::{Phase, Split};
-use twotower_core::train::TrainingData;
+use twotower_core::train::{Prepared, TrainingData};
 use twotower_store::{Store, snapshot_sha256};
 
 /// What to tune, for how long, and where to put it.
@@ -123,8 +123,9 @@ fn search(
     );
     drop(split);
     let minutes = u64::from(training.checkpoint_minutes);
+    let data = TrainingData::held(&dataset.catalogue, dataset.users, likes, skips);
     let mut tuner = Tuner {
-        data: TrainingData::held(&dataset.catalogue, dataset.users, likes, skips),
+        data: Prepared::new(data, &options.config.hyperparameters)?,
         held_out: &held_out,
         folder: &folder,
         budget: Budget::new(options.budget, state.used_s, started),

@@ -77,7 +77,7 @@ pub async fn back_up(
         let copied = Box::pin(store.back_up(begun, options.events));
         match unless_interrupted(interrupt, copied).await? {
             // Half of a file cannot be gone on with.
-            Err(BackupError::Store(error)) if error.is_outage() && tries < options.attempts => {
+            Err(BackupError::Store(error)) if error.may_pass() && tries < options.attempts => {
                 tracing::warn!(
                     "copy the database: {error}; try {tries} of {}",
                     options.attempts

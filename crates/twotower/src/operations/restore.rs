@@ -163,15 +163,15 @@ async fn write_user_towers(
             .record;
         let folder = models.join(version.to_string());
         let loaded = tokio::task::spawn_blocking(move || {
-            let (model, manifest) = model_files::load(&folder)?;
+            let (tower, manifest) = model_files::load_user_tower(&folder)?;
             record.is_model(&manifest.checksum)?;
-            Ok::<_, anyhow::Error>(model)
+            Ok::<_, anyhow::Error>(tower)
         });
         match loaded.await? {
-            Ok(model) => {
+            Ok(tower) => {
                 retry
                     .run("write the user tower", || {
-                        store.write_user_tower(version, &model.user_tower)
+                        store.write_user_tower(version, &tower)
                     })
                     .await
                     .context("write the user tower")?;

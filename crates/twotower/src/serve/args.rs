@@ -97,11 +97,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MS")]
     pub replica_max_lag_ms: Option<u32>,
 
-    /// Serve the console as well. It lets its visitor act as any user, so it is refused on other than loopback addresses
+    /// Serve the console as well. Who has the address that is printed can act as any user, so it is refused on other than loopback addresses
     #[arg(long)]
     pub console: bool,
 
-    /// Serve the console on an address that other machines can reach: every visitor may then act as any user
+    /// Serve the console on an address that other machines can reach, or behind a proxy: whoever has its key may act as any user
     #[arg(long, requires = "console")]
     pub console_on_any_address: bool,
 }

@@ -13,7 +13,8 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Longest piece of a request that an answer repeats.
 const MAX_ECHO_CHARS: usize = 40;
 
-/// What is read of a body that is too large, so that its sender gets to see the answer.
+/// What is read of a body that is too large before it is answered: most senders read nothing before they have sent everything. The rest of a
+/// larger one comes in after the answer, as far as it does ([`super::connection`]).
 const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
 
 /// Reads a request's body before anything else is done with it: an answer to a request whose body is still on its way closes the

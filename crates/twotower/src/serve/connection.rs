@@ -1,13 +1,18 @@
+mod lingering;
+
 mod write_deadline;
 
 use super::limits::Limits;
 use super::metrics::Metrics;
 use axum::Router;
 use axum::body::Body;
+use axum::http::header;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use lingering::{Lingering, Unread};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,6 +29,9 @@ const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long to wait when the operating system gives no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a client gets to send the rest of a request that has its answer already, and to take the answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Accepts connections until `shutdown`, then lets requests in flight end, for [`Limits::drain`] at most.
 ///
@@ -86,14 +94,27 @@ async fn serve_one(
     mut stopping: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
-    let service = router.map_request(|request: hyper::Request<Incoming>| request.map(Body::new));
+    let unread = Unread::default();
+    let service = {
+        let unread = unread.clone();
+        router
+            .map_request(|request: hyper::Request<Incoming>| request.map(Body::new))
+            .map_response(move |response: Response| {
+                // An answer that ends the connection is one to a request that is not read to its end.
+                if response.headers().contains_key(header::CONNECTION) {
+                    unread.set();
+                }
+                response
+            })
+    };
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read)
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_BUFFER_BYTES);
-    let stream = TokioIo::new(WriteDeadline::new(stream, limits.write));
+    let stream = WriteDeadline::new(stream, limits.write);
+    let stream = TokioIo::new(Lingering::new(stream, unread, LINGER));
     let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     let ended = tokio::select! {

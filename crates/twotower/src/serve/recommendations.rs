@@ -76,7 +76,7 @@ pub(super) async fn recommend(
 }
 
 /// The list for `user`: made now, or made before of the very same; and while the database does not say in time what the user likes, an
-/// earlier one, or popular videos.
+/// earlier one, as long as an erasure would be heard of, or popular videos.
 async fn answer(
     app: &Arc<App>,
     user: Uuid,
@@ -124,7 +124,11 @@ async fn answer(
         }
         Err(Unknown::Failed(error)) => Err(error),
         Err(Unknown::Late) => {
-            if let Some(answer) = answers.stale(query, keep) {
+            // What was kept when this request came may be of somebody who was erased since; and where no word comes of an erasure, so may
+            // everything that is kept.
+            let heard = app.subjects.are_heard();
+            let earlier = app.answers.of(subject).stale(query, keep);
+            if let Some(answer) = earlier.filter(|_| heard) {
                 app.metrics.looked_up(CacheOutcome::Stale);
                 return Ok(answer);
             }

@@ -146,19 +146,28 @@ impl Sources {
         }
     }
 
-    /// Whether states can be read: the primary answers, or else the replica.
-    pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        let Some(follower) = &self.follower else {
-            return self.primary.ping().await;
+    /// Whether states can be read, by the very statement that reads them, of nobody: on the primary, or where that is away on the replica.
+    /// That a server answers says nothing of its tables, functions and grants.
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        let nobody = [Uuid::nil()];
+        let on_primary = async || {
+            let read = Box::pin(self.primary.user_states(&nobody, SKIPS));
+            read.await.map(drop)
         };
-        let on_replica = async || follower.replica.position().await.map(|_| ());
+        let Some(follower) = &self.follower else {
+            return on_primary().await;
+        };
+        let on_replica = async || {
+            let read = Box::pin(follower.replica.user_states(&nobody, SKIPS));
+            read.await.map(drop)
+        };
         if follower.is_away() {
             return on_replica().await;
         }
         tokio::select! {
-            answer = self.primary.ping() => match answer {
-                Ok(()) => Ok(()),
-                Err(_) => on_replica().await,
+            answer = on_primary() => match answer {
+                Err(error) if error.is_transient() => on_replica().await,
+                answer => answer,
             },
             // What fails here leaves the primary all the time that it needs.
             Ok(()) = async {

@@ -6,6 +6,7 @@ use super::endpoint::{
     self, BATCH, EVENTS, HEALTH, METRICS, OPENAPI, READINESS, RECOMMENDATIONS, SIMILAR_VIDEOS,
 };
 use super::error::ApiError;
+use super::health::DatabaseCheck;
 use super::limits::Limits;
 use super::metrics::{Answered, Metrics};
 use super::recommendations::{AnswerCache, Policy, RecallProbe, Subjects, UserStates};
@@ -46,8 +47,7 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// One permit a core: more rankings at once would only slow each other down.
     pub(super) scoring: Arc<Semaphore>,
-    /// Readiness asks the database once at a time.
-    pub(super) pings: Arc<Semaphore>,
+    pub(super) database: DatabaseCheck,
     pub(super) admission: Admission,
     pub(super) user_rates: Option<UserRates>,
     pub(super) refusals: Refusals,
@@ -78,7 +78,7 @@ impl App {
             snapshots,
             metrics,
             scoring: Arc::new(Semaphore::new(cores)),
-            pings: Arc::new(Semaphore::new(1)),
+            database: DatabaseCheck::default(),
             admission: Admission::new(limits.concurrency),
             user_rates: limits.user_rate.map(UserRates::new),
             refusals: Refusals::default(),

@@ -1,9 +1,9 @@
 //! Shards read once, into histories.
 
-use super::Keep;
 use super::cut::Cuts;
 use super::manifest::Manifest;
 use super::rows::{Row, check_counts, each_user};
+use super::{Clock, Keep};
 use crate::histories::{Histories, NumbersWriter, Record};
 use crate::progress::Progress;
 use anyhow::Context;
@@ -12,14 +12,23 @@ use twotower_core::timeline::Timeline;
 
 const SECOND_US: i64 = 1_000_000;
 
-/// Reads the rows of all shards. With them comes the time of the earliest like, seconds since 1970.
+/// Times of rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Times {
+    /// Of the earliest like, seconds since 1970.
+    pub(super) earliest_like: Option<u32>,
+    /// Of the latest like or skip that has come by now, microseconds since 1970.
+    pub(super) latest_come_us: Option<i64>,
+}
+
+/// Reads the rows of all shards.
 pub(super) fn read(
     folder: &Path,
     manifest: &Manifest,
     cuts: &Cuts,
-    base_until: Option<u32>,
+    clock: Clock,
     keep: Keep<'_>,
-) -> anyhow::Result<(Histories, Option<u32>)> {
+) -> anyhow::Result<(Histories, Times)> {
     check_counts(folder, manifest)?;
     let events = manifest.likes + manifest.skips;
     let mut writer = match keep {
@@ -34,7 +43,7 @@ pub(super) fn read(
     let mut records = Vec::with_capacity(manifest.users as usize);
     // (without a like, time of the first one, place among ids)
     let mut order: Vec<(bool, i64, u32)> = Vec::with_capacity(manifest.users as usize);
-    let (mut earliest_like, mut learned_until) = (None, None);
+    let (mut times, mut seen_until) = (Times::default(), [None; 2]);
     let mut known = Vec::new();
     let (mut start, mut read) = (0, 0);
     each_user(folder, manifest, |rows| {
@@ -49,14 +58,20 @@ pub(super) fn read(
         for number in videos.chain(likes_before) {
             writer.push(number).context("write likes and skips")?;
         }
-        known.extend(base_until.map(likes_until));
+        known.extend(clock.base_until.map(likes_until));
         let first = rows.likes.first().or(rows.skips.first());
         let at_us = first.map_or(0, |row| row.at_us);
         order.push((rows.likes.is_empty(), at_us, rows.user));
         let time = |row: Option<&Row>| row.map(second);
-        earliest_like = earliest(earliest_like, time(rows.likes.first()));
-        let learned = &rows.likes[..counts.likes[1] as usize];
-        learned_until = learned_until.max(time(learned.last()));
+        times.earliest_like = earliest(times.earliest_like, time(rows.likes.first()));
+        for kind in [&rows.likes, &rows.skips] {
+            let come = kind.partition_point(|row| row.at_us <= clock.now_us);
+            let latest = kind[..come].last().map(|row| row.at_us);
+            times.latest_come_us = times.latest_come_us.max(latest);
+        }
+        for (until, seen) in seen_until.iter_mut().zip(counts.likes) {
+            *until = (*until).max(time(rows.likes[..seen as usize].last()));
+        }
         records.push(Record { start, counts });
         start += Timeline::numbers(rows.likes.len(), rows.skips.len()) as u64;
         read += (rows.likes.len() + rows.skips.len()) as u64;
@@ -72,9 +87,9 @@ pub(super) fn read(
         records: users.clone().map(|user| records[user]).collect(),
         known: users.filter_map(|user| known.get(user).copied()).collect(),
         numbers: writer.finish().context("write likes and skips")?,
-        learned_until,
+        seen_until,
     };
-    Ok((histories, earliest_like))
+    Ok((histories, times))
 }
 
 fn earliest(a: Option<u32>, b: Option<u32>) -> Option<u32> {

@@ -1,5 +1,7 @@
 //! Files into a database, against an embedded one.
 
+mod texts;
+
 use clap::Parser;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -233,51 +235,6 @@ async fn lines_without_a_named_column_or_a_new_title_bring_nothing() {
     let snapshot = database.snapshot().await;
     let tags = snapshot.dataset.catalogue.video(0).tags;
     assert_eq!(tags.iter().collect::<Vec<_>>(), ["sea"]);
-}
-
-#[tokio::test]
-async fn a_stray_quote_does_not_swallow_the_rest_of_the_file() {
-    let database = Database::new().await;
-    let rows = |n: u32| match n {
-        5 => "5,\"Best of 5\n".to_owned(),
-        n => format!("{n},title {n}\n"),
-    };
-    let content: String = (1..=1_000).map(rows).collect();
-    let path = database.file("videos.csv", format!("id,title\n{content}"));
-    let path = path.display().to_string();
-    let error = database.import(&path).await.unwrap_err().to_string();
-    let fault = "line 6: expected a closing quote, found a quote that is never closed, \
-                 which makes one row of the rest of the file (lines 6 to 1001)";
-    assert!(error.starts_with(&format!("{path}, {fault}\n")), "{error}");
-    let report = database.import(&format!("{path} --on-error skip")).await;
-    let report = report.unwrap();
-    assert_eq!((report.files[0].rows, report.skipped()), (4, 1));
-    assert_eq!(
-        report.files[0].faults[0].to_string(),
-        format!("{path}, {fault}")
-    );
-    assert_eq!(database.store.counts().await.unwrap().videos, 4);
-}
-
-#[tokio::test]
-async fn two_stray_quotes_do_not_swallow_the_rows_between_them() {
-    let database = Database::new().await;
-    let rows = |n: u32| match n {
-        9 => "9,\"Best of 9,drama\n".to_owned(),
-        499 => "499,Screen of 27\",drama\n".to_owned(),
-        n => format!("{n},title {n},drama\n"),
-    };
-    let content: String = (1..=1_000).map(rows).collect();
-    let path = database.file("videos.csv", format!("id,title,genre\n{content}"));
-    let path = path.display().to_string();
-    let error = database.import(&path).await.unwrap_err().to_string();
-    let fault = "line 10: expected one row, found whole rows between a quote of line 10 and one of line 500: \
-                 both are stray, or are to be doubled";
-    assert!(error.starts_with(&format!("{path}, {fault}\n")), "{error}");
-    let report = database.import(&format!("{path} --on-error skip")).await;
-    let report = report.unwrap();
-    assert_eq!((report.files[0].rows, report.skipped()), (509, 1));
-    assert_eq!(database.store.counts().await.unwrap().videos, 509);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod preload;
 #[cfg(target_os = "linux")]
 mod supervised;
 
+#[allow(dead_code, reason = "the store's own tests use the rest of it")]
 #[path = "../../../twotower-store/tests/it/storage/server.rs"]
 mod s3_server;
 

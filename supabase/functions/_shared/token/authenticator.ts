@@ -92,7 +92,9 @@ export class Authenticator {
       throw cannotVerify("the token's key is not known, and the keys are being fetched");
     }
     if (this.#remote.keys.length === 0) {
-      throw cannotVerify("no public key could be fetched yet");
+      throw this.#remote.isRead
+        ? unauthorized(`the set of public keys at ${this.#remote.place} holds no usable key`)
+        : cannotVerify("no public key could be fetched yet");
     }
     if (!await isSigned(jws, this.#remote.keys)) {
       throw unauthorized("no key accepts the token");

@@ -116,6 +116,15 @@ async function wrongHeaders(): Promise<Record<string, string>> {
     "compressed": await withHeader({ zip: "DEF" }),
     "kid as a number": await withHeader({ kid: 1 }),
     "kid of 1 KiB": await withHeader({ kid: "k".repeat(1024) }),
+    "kid that climbs": await withHeader({ kid: "../../etc/passwd" }),
+    "kid that climbs in the middle": await withHeader({ kid: "keys/../../dev/null" }),
+    "kid that climbs by another stroke": await withHeader({ kid: "..\\..\\windows" }),
+    "kid that climbs in disguise": await withHeader({ kid: "%2e%2e/etc/passwd" }),
+    "kid with NUL": await withHeader({ kid: "a\0b" }),
+    "kid with a line break": await withHeader({ kid: "a\n" }),
+    "kid with SQL": await withHeader({ kid: "' OR 1=1 --" }),
+    "kid with a command": await withHeader({ kid: "a|id" }),
+    "kid from right to left": await withHeader({ kid: "\u202ea" }),
     "typ as a number": await withHeader({ typ: 1 }),
   };
 }
@@ -183,7 +192,15 @@ Deno.test("what is allowed is let in", async () => {
     await withClaims({ exp: 4294967295.5 }),
     await withClaims({ role: null }),
     await withClaims({ sub: USER.toUpperCase() }),
-    await withHeader({ kid: "../../etc/passwd" }),
+    // As Supabase, Google, Amazon and others write theirs.
+    await withHeader({ kid: "0b000000-0000-4000-8000-000000000001" }),
+    await withHeader({ kid: "f81d4fae7dec11d0a76500a0c91e6bf6" }),
+    await withHeader({ kid: "1LlZTd4E29FH9A3yA7MZ/W8xZ5aNmwD5m2QbKZKdIp+=" }),
+    await withHeader({
+      kid: "urn:ietf:params:oauth:jwk-thumbprint:sha-256:NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
+    }),
+    await withHeader({ kid: "did:example:issuer#key-1" }),
+    await withHeader({ kid: null }),
   ];
   for (const token of tokens) {
     assert.equal(await ask(withSecret, `Bearer ${token}`), USER);
@@ -257,4 +274,24 @@ Deno.test("a shared secret may stand in the environment's set", async () => {
   const keys = [{ kty: "oct", kid: "s", alg: "HS256", k: base64Url(secret) }];
   const auth = await authenticator({ SUPABASE_JWKS: JSON.stringify({ keys }) });
   assert.equal(await ask(auth, `Bearer ${await sign(await hmac(secret), claims(), { kid: "s" })}`), USER);
+});
+
+/** Nothing but that a set was read tells an issuer without keys from one that is away. */
+Deno.test("tokens of an issuer without keys are refused, and of one that is away are not judged", async () => {
+  const signer = (await pair("ES256", "ec")).signer;
+  const token = await sign(signer, claims(), { kid: "ec" });
+  const away = await authenticator({});
+  assert.equal(await ask(away, `Bearer ${token}`), 503);
+  await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, () => {
+    return Response.json({ keys: [] });
+  });
+  const without = await authenticator({ SUPABASE_JWKS: `http://127.0.0.1:${server.addr.port}/jwks?apikey=s3cret` });
+  const headers = { authorization: `Bearer ${token}` };
+  const request = new Request("http://127.0.0.1/", { method: "POST", headers });
+  await assert.rejects(
+    without.authenticate(request, new AbortController().signal),
+    (error) =>
+      error instanceof ApiError && error.status === 401 &&
+      error.reason === `the set of public keys at http://127.0.0.1:${server.addr.port}/jwks holds no usable key`,
+  );
 });

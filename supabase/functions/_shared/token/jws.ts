@@ -2,7 +2,11 @@ import { fromBase64Url } from "../base64.ts";
 
 /** Longer tokens are refused before anything of them is decoded. */
 const MAX_TOKEN_CHARS = 8 * 1024;
-const MAX_KEY_ID_CHARS = 256;
+/**
+ * What issuers make their key ids of: UUIDs, hexadecimal digits, base64 of either alphabet, names and addresses. Ours are compared with it and
+ * nothing else is, so that one that climbs out of folders or hides something would do no harm; nor is it of our issuer.
+ */
+const KEY_ID = /^(?!.*\.\.)[A-Za-z0-9\-_.~+/=:@#]{0,256}$/;
 
 /** Each is verified by keys of its own kind alone. */
 export type Algorithm = "ES256" | "RS256" | "EdDSA" | "HS256";
@@ -62,6 +66,6 @@ function supported(header: Record<string, unknown>): boolean {
   const { alg, kid, typ } = header;
   return ALGORITHMS.includes(alg) &&
     (typ === undefined || typeof typ === "string") &&
-    (kid === undefined || kid === null || typeof kid === "string" && kid.length <= MAX_KEY_ID_CHARS) &&
+    (kid === undefined || kid === null || typeof kid === "string" && KEY_ID.test(kid)) &&
     refused.every((name) => header[name] === undefined || header[name] === null);
 }

@@ -18,7 +18,7 @@ export interface Refresh {
 
 export const REFRESH: Refresh = { minIntervalMs: 60_000, maxAgeMs: 600_000, deadlineMs: 5000, patienceMs: 500 };
 
-/** The usable keys of a set; one of another kind is passed over. `null` if the text is no set or holds no key of ours. */
+/** The usable keys of a set, which may be none; one of another kind is passed over. `null` if the text is no set. */
 export async function parseKeySet(text: string, symmetric: boolean): Promise<Key[] | null> {
   let set: unknown;
   try {
@@ -32,8 +32,7 @@ export async function parseKeySet(text: string, symmetric: boolean): Promise<Key
   }
   const objects = listed.slice(0, MAX_KEYS).filter((jwk) => typeof jwk === "object" && jwk !== null);
   const keys = await Promise.all(objects.map((jwk) => jwkKey(jwk, symmetric)));
-  const usable = keys.filter((key) => key !== null);
-  return usable.length === 0 ? null : usable;
+  return keys.filter((key) => key !== null);
 }
 
 /** Public keys at an address, kept in memory of the isolate. */
@@ -58,6 +57,17 @@ export class RemoteKeys {
     return this.#keys;
   }
 
+  /** Whether a set was read at all, be it without a usable key. */
+  get isRead(): boolean {
+    return this.#success !== -Infinity;
+  }
+
+  /** The address without what may be secret of it: user information and query. */
+  get place(): string {
+    const { origin, pathname } = new URL(this.url);
+    return origin + pathname;
+  }
+
   /** Keys that came from elsewhere and count as fetched now. */
   seed(keys: readonly Key[]): void {
     this.#keys = keys;
@@ -70,8 +80,8 @@ export class RemoteKeys {
     if (fetching === null) {
       return true;
     }
-    // While there is no key at all nothing else can be done; later on, anybody can name a key that does not exist.
-    const patienceMs = this.#keys.length === 0 ? this.pace.deadlineMs : this.pace.patienceMs;
+    // While no set was read nothing else can be done; later on, anybody can name a key that does not exist.
+    const patienceMs = this.isRead ? this.pace.patienceMs : this.pace.deadlineMs;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<boolean>((resolve) => timer = setTimeout(() => resolve(false), patienceMs));
     try {
@@ -90,7 +100,7 @@ export class RemoteKeys {
     return this.#fetching;
   }
 
-  /** Keeps the old keys if it fails. */
+  /** Keeps the old keys if no set can be read; one without a usable key takes them away, as an issuer means it that withdraws the last one. */
   async #fetch(): Promise<void> {
     try {
       // The address is configuration, and where it points to must not be able to change it.

@@ -55,6 +55,30 @@ Deno.test("a set is fetched once, again for an unknown key a minute later, and a
   assert.deepEqual(remote.keys.map((key) => key.id), ["second"], "a withdrawn key is forgotten");
 });
 
+/** An issuer that has lost its keys publishes none, and whoever has stolen one is not to be let in with it for ever. */
+Deno.test("the last key can be withdrawn, too", async () => {
+  await using issuer = new Issuer();
+  const [stolen, next] = await Promise.all([pair("ES256", "stolen"), pair("ES256", "next")]);
+  const remote = issuer.remote();
+  const ids = async () => {
+    issuer.nowMs += REFRESH.minIntervalMs;
+    await remote.lookForUnknown();
+    return remote.keys.map((key) => key.id);
+  };
+  const unusable = [{ kty: "oct", kid: "stolen", k: base64Url("x".repeat(32)) }, { ...stolen.jwk, use: "enc" }];
+  for (const withdrawn of [[], unusable]) {
+    issuer.keys = [stolen.jwk];
+    assert.deepEqual(await ids(), ["stolen"]);
+    issuer.keys = withdrawn;
+    assert.deepEqual(await ids(), []);
+    issuer.behaviour = () => new Response(null, { status: 500 });
+    assert.deepEqual(await ids(), [], "what cannot be read brings none back");
+    issuer.behaviour = (keys) => Response.json({ keys });
+  }
+  issuer.keys = [next.jwk];
+  assert.deepEqual(await ids(), ["next"]);
+});
+
 Deno.test("whatever an issuer does, the keys held stay", async () => {
   await using elsewhere = new Issuer();
   await using issuer = new Issuer();
@@ -64,12 +88,10 @@ Deno.test("whatever an issuer does, the keys held stay", async () => {
   await remote.lookForUnknown();
   const behaviours: Record<string, Behaviour> = {
     nonsense: () => new Response('{"keys":'),
-    empty: () => Response.json({ keys: [] }),
     null: () => Response.json(null),
     error: () => Response.json({ keys: [] }, { status: 500 }),
     redirect: () => Response.redirect(elsewhere.url),
     huge: (keys) => Response.json({ keys, junk: "x".repeat(1 << 20) }),
-    secret: () => Response.json({ keys: [{ kty: "oct", kid: "held", k: base64Url("x".repeat(32)) }] }),
     hang: () => new Promise((resolve) => setTimeout(() => resolve(new Response()), 400)),
   };
   for (const [what, behaviour] of Object.entries(behaviours)) {

@@ -164,7 +164,7 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
     let mut case = case();
     let dim = case.model.hyperparameters.embedding_dim;
     let mut stepper = Stepper::new(&mut case.model);
-    let mut plan = Plan::new(&case.golden.hyperparameters, &case.like_counts);
+    let mut plan = Plan::new(&case.golden.hyperparameters, &case.like_counts, None);
     let vectors = case.model.item_tower.embed_all(&case.features);
     let batch = excerpts(&case.timelines, &case.windows);
     let mut random = Pcg64Mcg::seed_from_u64(1);
@@ -232,7 +232,7 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
 fn ten_steps_agree_with_the_reference() {
     let mut case = case();
     let mut stepper = Stepper::new(&mut case.model);
-    let mut plan = Plan::new(&case.golden.hyperparameters, &case.like_counts);
+    let mut plan = Plan::new(&case.golden.hyperparameters, &case.like_counts, None);
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let mut losses = Vec::new();
     for _ in 0..case.golden.losses.len() {

@@ -50,6 +50,7 @@ fn elsewhere(sample: &Sample, reads: usize) -> TrainingData<'_> {
             timelines,
             reads_left: AtomicUsize::new(reads),
         }),
+        until: sample.data().until,
     }
 }
 

@@ -41,6 +41,11 @@ fn learn(catalogue: &Catalogue, likes: &[Interaction]) -> Model {
         .model
 }
 
+fn words<'v>(verdict: &'v Verdict, name: &str) -> &'v str {
+    let check = verdict.checks.iter().find(|check| check.name == name);
+    &check.unwrap().words
+}
+
 /// The verdict on `challenger`, trained on this share of the data.
 fn verdict(challenger: &Model, share: f64, champion: Option<&Model>) -> Verdict {
     verdict_since(0, challenger, share, champion)
@@ -143,4 +148,64 @@ fn who_learns_from_late_likes_is_judged_by_late_likes() {
         known.unwrap().measured
     };
     assert!(known(0) < known(late), "{} {}", known(0), known(late));
+}
+
+/// A column that is filled for the first time is no drift, in whichever way a model tells that it had none.
+#[test]
+fn a_number_that_one_side_never_had_has_not_moved() {
+    let with = |model: &Model, number: Option<f32>, counted: bool| {
+        let mut model = model.clone();
+        let date = &mut model.preprocessing.numeric[2];
+        date.count = counted.then_some(u64::from(number.is_some()));
+        if let Some(number) = number {
+            date.mean = number;
+        }
+        model
+    };
+    let filled = with(&CHALLENGER, Some(20_000.0), true);
+    for champion in [with(&CHAMPION, None, true), with(&CHAMPION, None, false)] {
+        let verdict = verdict(&filled, 1.0, Some(&champion));
+        assert!(!refusals(&verdict).contains(&"drift"), "{verdict}");
+        let said = words(&verdict, "drift");
+        assert!(
+            said.contains("date had no value when the version served was trained"),
+            "{said}"
+        );
+    }
+    let emptied = verdict(&CHALLENGER, 1.0, Some(&with(&CHAMPION, Some(1.0), false)));
+    assert!(words(&emptied, "drift").contains("date has no value any more"));
+    let moved = with(&CHAMPION, Some(19_000.0), true);
+    let verdict = verdict(&filled, 1.0, Some(&moved));
+    assert!(refusals(&verdict).contains(&"drift"), "{verdict}");
+    assert!(words(&verdict, "drift").contains("the mean of date has moved by 33.33"));
+}
+
+#[test]
+fn with_nobody_to_rank_for_no_number_is_told() {
+    let split = Split::after(&DATA, u32::MAX);
+    let videos = CHALLENGER.embed_videos(DATA.catalogue.videos()).unwrap();
+    let contender = Contender {
+        model: &CHALLENGER,
+        videos: &videos,
+        likes: 4500,
+        catalogue: DATA.catalogue.len() as u64,
+        since: 0,
+    };
+    let on = Judged {
+        catalogue: &DATA.catalogue,
+        seen: &split.seen(Phase::Test),
+        held_out: &split.held_out_users(Phase::Test),
+    };
+    let (options, bootstrap) = (GateOptions::default(), Bootstrap::default());
+    let verdict = judge(contender, Some(contender), on, &options, &bootstrap).unwrap();
+    assert!(refusals(&verdict).contains(&"auc"), "{verdict}");
+    assert!(words(&verdict, "users").contains("0 users have likes after"));
+    for check in [
+        "auc",
+        "precision_at_10",
+        "popularity_difference",
+        "coverage_at_10",
+    ] {
+        assert!(words(&verdict, check).contains("is not known"), "{verdict}");
+    }
 }

@@ -6,7 +6,7 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::Interaction;
 use twotower_core::model::Model;
 use twotower_core::train::{
-    Base, FineTuneError, Goal, ResumeError, Run, Trained, TrainingData, table_rows,
+    Base, FineTuneError, Goal, Prepared, ResumeError, Run, Trained, TrainingData, table_rows,
 };
 use uuid::Uuid;
 
@@ -42,6 +42,39 @@ fn a_resumed_run_ends_at_the_same_bytes() {
             resumed.model.to_safetensors().unwrap() == bytes,
             "cut after {cut} of {steps}"
         );
+    }
+}
+
+#[test]
+fn what_is_prepared_once_serves_runs_of_the_same_bytes() {
+    let sample = Sample::new(13);
+    let one = Hyperparameters {
+        epochs: 1,
+        ..hyperparameters()
+    };
+    let prepared = Prepared::new(sample.data(), &one).unwrap();
+    let others = [
+        one.clone(),
+        Hyperparameters {
+            seed: 7,
+            batch_size: 128,
+            ..one.clone()
+        },
+        // Of other vocabularies than what was prepared.
+        Hyperparameters {
+            ngram_buckets: 32,
+            min_users: 3,
+            ..one
+        },
+    ];
+    let goal = Goal::Epochs(1);
+    let bytes = |mut run: Run<'_>| {
+        while run.advance().unwrap().is_some() {}
+        run.finish().model.to_safetensors().unwrap()
+    };
+    for hyper in &others {
+        let afresh = Run::new(sample.data(), hyper, goal).unwrap();
+        assert!(bytes(prepared.run(hyper, goal).unwrap()) == bytes(afresh));
     }
 }
 

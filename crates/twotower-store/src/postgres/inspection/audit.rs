@@ -1,8 +1,11 @@
 //! The schema as it is, against the schema as the migrations made it.
 
-use super::super::session::query_as;
-use super::super::{Postgres, Session};
-use super::expected::{self, Grant, INDEXES, LEADING, OURS, Policy, Rows};
+use super::super::Postgres;
+use super::super::pairs::is_key;
+use super::super::session::{query, query_as};
+use super::expected::{self, INDEXES, KEYS, LEADING, OURS};
+use super::objects;
+use super::policies::{self, PolicyRow};
 use crate::StoreError;
 use crate::inspection::{Audit, Fault, SchemaAudit};
 use std::collections::HashMap;
@@ -12,37 +15,18 @@ const TABLES: &str = "
     SELECT nspname || '.' || relname, relrowsecurity FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE relkind IN ('r', 'p') AND nspname || '.' || relname = ANY ($1)";
 
-/// Table, name, verb, roles in order with commas between, USING or WITH CHECK, and whether it only restricts.
-const POLICIES: &str = "
-    SELECT nspname || '.' || relname, polname::text, polcmd::text,
-           (SELECT string_agg(CASE role WHEN 0 THEN 'public' ELSE pg_get_userbyid(role)::text END, ',' ORDER BY pg_get_userbyid(role)::text)
-            FROM unnest(polroles) AS role),
-           pg_get_expr(coalesce(polqual, polwithcheck), polrelid), NOT polpermissive
-    FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE nspname || '.' || relname = ANY ($1)";
-
-/// Whether each of the roles has each of the rights, if role and table are there.
-const PRIVILEGES: &str = "
-    SELECT has_table_privilege(role.oid, class.oid, verb)
-           OR CASE WHEN verb IN ('SELECT', 'INSERT', 'UPDATE') THEN has_any_column_privilege(role.oid, class.oid, verb) ELSE false END,
-           role.oid IS NOT NULL
-    FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (role_name, table_name, verb, n)
-    LEFT JOIN pg_roles AS role ON rolname = role_name
-    LEFT JOIN (
-        SELECT pg_class.oid, nspname || '.' || relname AS name FROM pg_class
-        JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relkind IN ('r', 'p')
-    ) AS class ON class.name = table_name
-    ORDER BY n";
-
-/// Table, index, whether it is valid, and its first column, of every index of these tables.
-const INDEX_ROWS: &str = "
-    SELECT nspname || '.' || class.relname, index.relname::text, indisvalid, attname::text
+/// Table, index, whether it is valid, its first column, and whether it is a key of user and video, of every index of these tables.
+const INDEX_ROWS: &str = concat!(
+    "SELECT nspname || '.' || class.relname, index.relname::text, indisvalid, head.attname::text, ",
+    is_key!(),
+    "
     FROM pg_index
     JOIN pg_class AS class ON class.oid = indrelid
     JOIN pg_class AS index ON index.oid = indexrelid
     JOIN pg_namespace ON pg_namespace.oid = class.relnamespace
-    LEFT JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
-    WHERE nspname || '.' || class.relname = ANY ($1)";
+    LEFT JOIN pg_attribute AS head ON head.attrelid = indrelid AND head.attnum = indkey[0]
+    WHERE nspname || '.' || class.relname = ANY ($1)"
+);
 
 /// Whose policy every user of an own table has left alone.
 const OF_COMPONENTS: [&str; 2] = [
@@ -50,54 +34,61 @@ const OF_COMPONENTS: [&str; 2] = [
     "twotower: the server records",
 ];
 
-type PolicyRow = (String, String, String, Option<String>, Option<String>, bool);
+type IndexRow = (String, String, bool, Option<String>, bool);
 
 impl Postgres {
     pub(crate) async fn audit_schema(&self) -> Result<Option<SchemaAudit>, StoreError> {
         let mut session = self.begin_reading(self.statement_timeout).await?;
+        // So that expressions are printed with the schema of everything in them, whatever the role has.
+        query("SET LOCAL search_path = ''")
+            .execute(&mut *session)
+            .await?;
         let names: Vec<&str> = expected::tables().collect();
         let tables: Vec<(String, bool)> = query_as(TABLES)
             .bind(&names)
             .fetch_all(&mut *session)
             .await?;
-        let policies: Vec<PolicyRow> = query_as(POLICIES)
+        let policies: Vec<PolicyRow> = query_as(policies::QUERY)
             .bind(&names)
             .fetch_all(&mut *session)
             .await?;
-        let indexes: Vec<(String, String, bool, Option<String>)> = query_as(INDEX_ROWS)
+        let indexes: Vec<IndexRow> = query_as(INDEX_ROWS)
             .bind(&names)
             .fetch_all(&mut *session)
             .await?;
         let schema = Schema {
             tables: tables.into_iter().collect(),
-            policies,
+            policies: &policies,
         };
-        let grants = schema.grants(&mut session).await?;
+        let compared = objects::compare(&mut session, &schema).await?;
         session.commit().await?;
         Ok(Some(SchemaAudit {
             tables: schema.missing_tables(),
             row_security: schema.row_security(),
-            policies: schema.policies(),
-            grants,
+            policies: policies::audit(&schema, &policies),
+            grants: compared.grants,
+            functions: compared.functions,
+            triggers: compared.triggers,
             indexes: schema.indexes(&indexes),
+            keys: schema.keys(&indexes),
         }))
     }
 }
 
 /// What there is.
-struct Schema {
+pub(super) struct Schema<'a> {
     /// Row level security by table.
     tables: HashMap<String, bool>,
-    policies: Vec<PolicyRow>,
+    policies: &'a [PolicyRow],
 }
 
-impl Schema {
-    fn has(&self, table: &str) -> bool {
+impl Schema<'_> {
+    pub(super) fn has(&self, table: &str) -> bool {
         self.tables.contains_key(table)
     }
 
     /// Whether the policies of a table are for us to say.
-    fn is_ours(&self, table: &str) -> bool {
+    pub(super) fn is_ours(&self, table: &str) -> bool {
         OURS.contains(&table)
             || self.policies.iter().any(|(of, name, ..)| {
                 of == table
@@ -120,6 +111,7 @@ impl Schema {
                     ),
                 })
                 .collect(),
+            ..Audit::default()
         }
     }
 
@@ -133,80 +125,11 @@ impl Schema {
                     fix: format!("alter table {table} enable row level security;"),
                 })
                 .collect(),
+            ..Audit::default()
         }
     }
 
-    fn policies(&self) -> Audit {
-        let mut audit = Audit::default();
-        for policy in expected::policies() {
-            if !self.has(policy.table) || !self.is_ours(policy.table) {
-                continue;
-            }
-            audit.examined += 1;
-            let there = self
-                .policies
-                .iter()
-                .find(|(table, name, ..)| table == policy.table && name == policy.name);
-            let wrong = match there {
-                None => "is missing",
-                Some(there) if !fits(&policy, there) => "is not as the migration made it",
-                Some(_) => continue,
-            };
-            audit.faults.push(Fault {
-                what: format!("policy \"{}\" of {} {wrong}", policy.name, policy.table),
-                fix: statement(&policy, there.is_some()),
-            });
-        }
-        audit
-    }
-
-    async fn grants(&self, session: &mut Session) -> Result<Audit, StoreError> {
-        let mut asked: Vec<(Grant, bool)> = expected::grants().map(|grant| (grant, true)).collect();
-        asked.extend(expected::forbidden().map(|grant| (grant, false)));
-        asked.retain(|(grant, _)| self.has(grant.table) && self.is_ours(grant.table));
-        let column = |of: fn(&Grant) -> &'static str| {
-            asked.iter().map(|(grant, _)| of(grant)).collect::<Vec<_>>()
-        };
-        let has: Vec<(Option<bool>, bool)> = query_as(PRIVILEGES)
-            .bind(column(|grant| grant.role))
-            .bind(column(|grant| grant.table))
-            .bind(column(|grant| grant.verb))
-            .fetch_all(&mut **session)
-            .await?;
-        let mut audit = Audit {
-            examined: asked.len(),
-            faults: Vec::new(),
-        };
-        for ((grant, wanted), (has, role)) in asked.iter().zip(has) {
-            let Grant {
-                table,
-                role: name,
-                verb,
-                columns,
-            } = grant;
-            let fault = match (role, has, wanted) {
-                (false, _, true) => Fault {
-                    what: format!("role {name} does not exist"),
-                    fix: format!("create role {name} nologin;"),
-                },
-                (true, Some(false), true) => Fault {
-                    what: format!("role {name} may not {verb} {table}"),
-                    fix: format!("grant {verb} {columns} on {table} to {name};").replace("  ", " "),
-                },
-                (true, Some(true), false) => Fault {
-                    what: format!("role {name} may {verb} {table}, and should not"),
-                    fix: format!("revoke {verb} on {table} from public, {name};"),
-                },
-                _ => continue,
-            };
-            if !audit.faults.contains(&fault) {
-                audit.faults.push(fault);
-            }
-        }
-        Ok(audit)
-    }
-
-    fn indexes(&self, there: &[(String, String, bool, Option<String>)]) -> Audit {
+    fn indexes(&self, there: &[IndexRow]) -> Audit {
         let mut audit = Audit::default();
         for index in INDEXES.iter().filter(|index| self.has(index.table)) {
             audit.examined += 1;
@@ -222,7 +145,7 @@ impl Schema {
                     what: format!("index {name} of {table} is missing"),
                     fix: create,
                 }),
-                Some((_, _, false, _)) => audit.faults.push(Fault {
+                Some((_, _, false, ..)) => audit.faults.push(Fault {
                     what: format!(
                         "index {name} of {table} is invalid: building it was interrupted"
                     ),
@@ -233,7 +156,7 @@ impl Schema {
         }
         for &(table, column) in LEADING.iter().filter(|(table, _)| self.has(table)) {
             audit.examined += 1;
-            let found = there.iter().any(|(of, _, valid, first)| {
+            let found = there.iter().any(|(of, _, valid, first, _)| {
                 of == table && *valid && first.as_deref() == Some(column)
             });
             if !found {
@@ -245,45 +168,35 @@ impl Schema {
         }
         audit
     }
-}
 
-/// Whether a policy of this name does what it should: the verb, the roles, and all rows or only one's own.
-fn fits(policy: &Policy, (_, _, verb, roles, condition, restricts): &PolicyRow) -> bool {
-    let condition = condition.as_deref().unwrap_or_default();
-    let rows = match policy.rows {
-        Rows::All => condition == "true",
-        Rows::Own => condition.contains("user_id") && condition.contains("uid()"),
-    };
-    !restricts && rows && *verb == policy.verb.to_string() && roles.as_deref() == Some(policy.roles)
-}
-
-/// Makes the policy, in place of one that is there.
-fn statement(policy: &Policy, there: bool) -> String {
-    let Policy {
-        table,
-        name,
-        verb,
-        roles,
-        rows,
-    } = policy;
-    let drop = if there {
-        format!("drop policy \"{name}\" on {table}; ")
-    } else {
-        String::new()
-    };
-    let condition = match rows {
-        Rows::All => "true",
-        Rows::Own => "user_id = (select auth.uid())",
-    };
-    let (verb, rows) = match verb {
-        'r' => ("select", format!("using ({condition})")),
-        'a' => ("insert", format!("with check ({condition})")),
-        'd' => ("delete", format!("using ({condition})")),
-        _ => (
-            "all",
-            format!("using ({condition}) with check ({condition})"),
-        ),
-    };
-    let roles = roles.replace(',', ", ");
-    format!("{drop}create policy \"{name}\" on {table} for {verb} to {roles} {rows};")
+    fn keys(&self, there: &[IndexRow]) -> Audit {
+        let mut audit = Audit::default();
+        for &(table, made) in KEYS.iter().filter(|(table, _)| self.has(table)) {
+            audit.examined += 1;
+            let keys = || {
+                there
+                    .iter()
+                    .filter(|(of, .., is_key)| of == table && *is_key)
+            };
+            if keys().any(|(_, _, valid, ..)| *valid) {
+                continue;
+            }
+            let create =
+                format!("create unique index concurrently {made} on {table} (user_id, video_id);");
+            let schema = table.split('.').next().unwrap_or_default();
+            audit.faults.push(match keys().next() {
+                None => Fault {
+                    what: format!("{table} has no unique key on (user_id, video_id)"),
+                    fix: create,
+                },
+                Some((_, name, ..)) => Fault {
+                    what: format!(
+                        "the unique key {name} of {table} is invalid: building it failed"
+                    ),
+                    fix: format!("drop index concurrently {schema}.{name}; {create}"),
+                },
+            });
+        }
+        audit
+    }
 }

@@ -1,5 +1,5 @@
-//! What the migrations make, as far as the program and applications need it. A table of the application's own keeps its own policies and
-//! rights, and so do the tables of ours that a migration found already there.
+//! What the migrations make, as far as the program and applications need it, besides what `objects.txt` lists. A table of the application's
+//! own keeps its own policies and rights, and so do the tables of ours that a migration found already there.
 
 /// Rows that a policy lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +8,8 @@ pub(super) enum Rows {
     All,
     /// Those of the user of the token.
     Own,
+    /// Those, unless the user was erased.
+    OwnUnlessErased,
 }
 
 /// A policy.
@@ -20,16 +22,6 @@ pub(super) struct Policy {
     /// Roles, with commas between.
     pub(super) roles: &'static str,
     pub(super) rows: Rows,
-}
-
-/// A right on a table.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Grant {
-    pub(super) table: &'static str,
-    pub(super) role: &'static str,
-    pub(super) verb: &'static str,
-    /// The columns it is for, in parentheses; empty for all.
-    pub(super) columns: &'static str,
 }
 
 /// An index.
@@ -60,6 +52,20 @@ pub(super) const OURS: &[&str] = &[
     "twotower.video_popularity",
     "twotower.vector_means",
     "twotower.job_runs",
+    "twotower.user_towers",
+];
+
+/// Tables with rows of users, or with what their ids are hashed with.
+pub(super) const USER_ROWS: &[&str] = &[
+    LIKES,
+    SKIPS,
+    USER_VECTORS,
+    BLOCKS,
+    ANSWERS,
+    EVENTS,
+    SALT,
+    TOMBSTONES,
+    CHANGE_KEY,
 ];
 
 /// The migration that makes a table of ours, the earliest of which it takes part.
@@ -72,6 +78,7 @@ pub(super) fn migration_of(table: &str) -> &'static str {
         "twotower.video_popularity" | "twotower.vector_means" => "20261128000000",
         "public.recommendation_cache" => "20261128000200",
         "twotower.job_runs" => "20261201000000",
+        "twotower.user_towers" => "20261201000100",
         _ => "20261127000000",
     }
 }
@@ -96,7 +103,6 @@ const AUTHENTICATED: &str = "authenticated";
 const TRAINER: &str = "twotower_trainer";
 const UPDATER: &str = "twotower_updater";
 const SERVER: &str = "twotower_server";
-const SERVICE: &str = "service_role";
 const COMPONENTS: &str = "twotower_server,twotower_trainer,twotower_updater";
 
 const CATALOGUE: &[&str] = &[
@@ -111,8 +117,8 @@ const VIDEO_VECTORS: &str = "public.video_embeddings";
 const USER_VECTORS: &str = "public.user_embeddings";
 const BLOCKS: &str = "public.recommendation_blocks";
 const ANSWERS: &str = "public.recommendation_cache";
-const LIKES: &str = "public.likes";
-const SKIPS: &str = "public.skips";
+pub(super) const LIKES: &str = "public.likes";
+pub(super) const SKIPS: &str = "public.skips";
 const MODELS: &str = "twotower.models";
 const ACTIVE: &str = "twotower.active_model";
 const ACTIVATIONS: &str = "twotower.model_activations";
@@ -123,6 +129,7 @@ const CHANGE_KEY: &str = "twotower.change_key";
 const EXPERIMENTS: &str = "twotower.experiments";
 const EVENTS: &str = "twotower.events";
 const JOB_RUNS: &str = "twotower.job_runs";
+const USER_TOWERS: &str = "twotower.user_towers";
 
 /// Name, verb, roles, rows, tables. Those of the application's tables as the migrations make them.
 type PolicyLine = (
@@ -138,15 +145,15 @@ const POLICIES: &[PolicyLine] = &[
     ("twotower: signed-in users read vectors of videos", 'r', AUTHENTICATED, Rows::All, &[VIDEO_VECTORS]),
     ("twotower: users read their own vector", 'r', AUTHENTICATED, Rows::Own, &[USER_VECTORS]),
     ("twotower: users read own blocks", 'r', AUTHENTICATED, Rows::Own, &[BLOCKS]),
-    ("twotower: users block for themselves", 'a', AUTHENTICATED, Rows::Own, &[BLOCKS]),
+    ("twotower: users block for themselves", 'a', AUTHENTICATED, Rows::OwnUnlessErased, &[BLOCKS]),
     ("twotower: users take back own blocks", 'd', AUTHENTICATED, Rows::Own, &[BLOCKS]),
     ("twotower: users read own answers", 'r', AUTHENTICATED, Rows::Own, &[ANSWERS]),
     ("twotower: users drop own answers", 'd', AUTHENTICATED, Rows::Own, &[ANSWERS]),
     ("twotower: users read own likes", 'r', AUTHENTICATED, Rows::Own, &[LIKES]),
-    ("twotower: users like for themselves", 'a', AUTHENTICATED, Rows::Own, &[LIKES]),
+    ("twotower: users like for themselves", 'a', AUTHENTICATED, Rows::OwnUnlessErased, &[LIKES]),
     ("twotower: users take back own likes", 'd', AUTHENTICATED, Rows::Own, &[LIKES]),
     ("twotower: users read own skips", 'r', AUTHENTICATED, Rows::Own, &[SKIPS]),
-    ("twotower: users skip for themselves", 'a', AUTHENTICATED, Rows::Own, &[SKIPS]),
+    ("twotower: users skip for themselves", 'a', AUTHENTICATED, Rows::OwnUnlessErased, &[SKIPS]),
     ("twotower: users take back own skips", 'd', AUTHENTICATED, Rows::Own, &[SKIPS]),
     ("twotower: signed-in users read the catalogue", 'r', AUTHENTICATED, Rows::All, CATALOGUE),
     ("twotower: the jobs and the server read", 'r', COMPONENTS, Rows::All, APPLICATION),
@@ -155,9 +162,10 @@ const POLICIES: &[PolicyLine] = &[
         &[SALT, TOMBSTONES, CHANGE_KEY, "twotower.video_popularity", "twotower.vector_means"]),
     ("twotower: all rows for twotower_trainer", '*', TRAINER, Rows::All, &[MODELS, ACTIVE, JOB_RUNS]),
     ("twotower: all rows for twotower_updater", '*', UPDATER, Rows::All,
-        &[MODELS, ACTIVE, ACTIVATIONS, PUBLISHER, VIDEO_VECTORS, USER_VECTORS, EXPERIMENTS, JOB_RUNS]),
+        &[MODELS, ACTIVE, ACTIVATIONS, PUBLISHER, VIDEO_VECTORS, USER_VECTORS, EXPERIMENTS, JOB_RUNS, USER_TOWERS]),
     ("twotower: all rows for twotower_server", '*', SERVER, Rows::All,
         &[MODELS, ACTIVE, VIDEO_VECTORS, BLOCKS, EXPERIMENTS, EVENTS]),
+    ("twotower: the server reads", 'r', SERVER, Rows::All, &[JOB_RUNS]),
 ];
 
 /// Policies, one for each table.
@@ -173,78 +181,6 @@ pub(super) fn policies() -> impl Iterator<Item = Policy> {
                 rows,
             })
         })
-}
-
-/// Role, verbs, columns, tables.
-type GrantLine = (
-    &'static str,
-    &'static [&'static str],
-    &'static str,
-    &'static [&'static str],
-);
-
-const READ: &[&str] = &["SELECT"];
-const WRITE: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
-const WRITE_AND_MORE: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
-
-#[rustfmt::skip]
-const GRANTS: &[GrantLine] = &[
-    (AUTHENTICATED, READ, "", &[VIDEO_VECTORS, USER_VECTORS]),
-    (AUTHENTICATED, &["SELECT", "DELETE"], "", &[LIKES, SKIPS, BLOCKS, ANSWERS]),
-    (AUTHENTICATED, &["INSERT"], "(user_id, video_id)", &[LIKES, SKIPS]),
-    (AUTHENTICATED, &["INSERT"], "(user_id, kind, value)", &[BLOCKS]),
-    (SERVICE, WRITE, "", &[VIDEO_VECTORS, USER_VECTORS, BLOCKS, ANSWERS]),
-    (SERVICE, WRITE, "", &[MODELS, ACTIVE, ACTIVATIONS, PUBLISHER, EXPERIMENTS, EVENTS, JOB_RUNS]),
-    (TRAINER, READ, "", APPLICATION),
-    (UPDATER, READ, "", APPLICATION),
-    (SERVER, READ, "", APPLICATION),
-    (TRAINER, READ, "", &[TOMBSTONES, SALT, MODELS, ACTIVE]),
-    (UPDATER, READ, "", &[TOMBSTONES, SALT, EXPERIMENTS]),
-    (SERVER, READ, "", &[TOMBSTONES, SALT, MODELS, ACTIVE, VIDEO_VECTORS, EXPERIMENTS, CHANGE_KEY]),
-    (TRAINER, &["SELECT", "INSERT", "UPDATE"], "", &[JOB_RUNS]),
-    (UPDATER, &["SELECT", "INSERT", "UPDATE"], "", &[MODELS, ACTIVE, JOB_RUNS]),
-    (UPDATER, &["SELECT", "INSERT"], "", &[ACTIVATIONS]),
-    (UPDATER, &["SELECT", "UPDATE"], "", &[PUBLISHER]),
-    (UPDATER, WRITE, "", &[VIDEO_VECTORS, USER_VECTORS]),
-    (SERVER, &["INSERT"], "", &[LIKES, SKIPS, EVENTS]),
-    (SERVER, &["SELECT", "INSERT", "DELETE"], "", &[BLOCKS]),
-];
-
-/// TRUNCATE asks no policy, and strangers have no business here.
-const FORBIDDEN: &[GrantLine] = &[
-    ("anon", WRITE_AND_MORE, "", OURS),
-    ("anon", WRITE_AND_MORE, "", &[LIKES, SKIPS]),
-    (AUTHENTICATED, &["TRUNCATE"], "", OURS),
-    (AUTHENTICATED, &["TRUNCATE"], "", &[LIKES, SKIPS]),
-    (
-        AUTHENTICATED,
-        &["INSERT", "UPDATE", "DELETE"],
-        "",
-        &[VIDEO_VECTORS, USER_VECTORS],
-    ),
-];
-
-/// Rights that somebody needs: applications, and each component.
-pub(super) fn grants() -> impl Iterator<Item = Grant> {
-    each_grant(GRANTS)
-}
-
-/// Rights that nobody with a token should have.
-pub(super) fn forbidden() -> impl Iterator<Item = Grant> {
-    each_grant(FORBIDDEN)
-}
-
-fn each_grant(lines: &'static [GrantLine]) -> impl Iterator<Item = Grant> {
-    lines.iter().flat_map(|&(role, verbs, columns, tables)| {
-        tables.iter().flat_map(move |&table| {
-            verbs.iter().map(move |&verb| Grant {
-                table,
-                role,
-                verb,
-                columns,
-            })
-        })
-    })
 }
 
 const fn index(table: &'static str, name: &'static str, columns: &'static str) -> Index {
@@ -276,6 +212,12 @@ pub(super) const INDEXES: &[Index] = &[
     index(EVENTS, "events_experiment_id_idx", "(experiment_id) WHERE experiment_id IS NOT NULL"),
     index("twotower.video_popularity", "video_popularity_likes_idx", "(likes DESC, video_id)"),
     index(JOB_RUNS, "job_runs_job_started_at_idx", "(job, started_at)"),
+];
+
+/// Tables that should have a key of user and video, whatever its name, and the name of one that is made.
+pub(super) const KEYS: &[(&str, &str)] = &[
+    (LIKES, "likes_user_id_video_id_key"),
+    (SKIPS, "skips_user_id_video_id_key"),
 ];
 
 /// Columns that some index must begin with, whatever its name: the tables may be the application's own.

@@ -1,5 +1,6 @@
 //! What is in the tables, in numbers.
 
+use super::super::ids::Sound;
 use super::super::session::{query, query_as, query_scalar};
 use super::super::{Postgres, Session};
 use crate::inspection::{
@@ -12,13 +13,19 @@ use sqlx::{AssertSqlSafe, FromRow, Row};
 /// Version, dimension, and three times.
 type GenerationRow = (i64, i64, i64, Option<i64>, Option<i64>);
 
+/// An update computes anew what has the fingerprint 0. So its own rows are among the latest, and where they are not among a million of them,
+/// it was not there for long.
 const GENERATION: &str = "
     SELECT model.version, model.embedding_dim::bigint,
            (extract(epoch FROM now() - coalesce(model.activated_at, model.created_at)) * 1000000)::bigint,
            (extract(epoch FROM now() - (
-               SELECT max(updated_at) FROM public.video_embeddings WHERE model_version = model.version)) * 1000000)::bigint,
+               SELECT max(updated_at) FROM public.video_embeddings
+               WHERE model_version = model.version AND updated_at <= now())) * 1000000)::bigint,
            (extract(epoch FROM now() - (
-               SELECT max(updated_at) FROM public.user_embeddings WHERE model_version = model.version)) * 1000000)::bigint
+               SELECT updated_at FROM (
+                   SELECT updated_at, fingerprint FROM public.user_embeddings
+                   WHERE model_version = model.version AND updated_at <= now() ORDER BY updated_at DESC LIMIT 1000000
+               ) AS latest WHERE fingerprint <> 0 ORDER BY updated_at DESC LIMIT 1)) * 1000000)::bigint
     FROM twotower.active_model JOIN twotower.models AS model USING (version)";
 
 /// A video that was shown again this week counts where it was shown first.
@@ -112,16 +119,17 @@ impl Postgres {
     }
 
     pub(crate) async fn data_facts(&self, source: &Source) -> Result<DataFacts, StoreError> {
-        let statement = format!(
+        let statement = |source: &Source| {
+            format!(
             "SELECT likes.*, (SELECT count(*) FROM (\n{}\n) AS videos) FROM (
                  SELECT count(*), count(*) FILTER (WHERE created_at::timestamptz > now() - interval '183 days'),
                         count(DISTINCT user_id), count(DISTINCT video_id) FROM (\n{}\n) AS likes
              ) AS likes",
-            tidy(&source.videos),
-            tidy(&source.likes)
-        );
+            source.videos, source.likes
+        )
+        };
         let (likes, recent_likes, users, liked_videos, videos): (i64, i64, i64, i64, i64) =
-            self.read_source(statement, None).await?;
+            self.read_source(source, statement, None).await?;
         Ok(DataFacts {
             likes: likes as u64,
             recent_likes: recent_likes as u64,
@@ -136,12 +144,15 @@ impl Postgres {
         source: &Source,
         version: i64,
     ) -> Result<Completeness, StoreError> {
-        let statement = format!(
+        let statement = |source: &Source| {
+            format!(
             "SELECT count(*), count(*) FILTER (WHERE video_id IS NULL) FROM (\n{}\n) AS videos
              LEFT JOIN public.video_embeddings ON video_id = videos.id::uuid AND model_version = $1",
-            tidy(&source.videos)
-        );
-        let (videos, missing): (i64, i64) = self.read_source(statement, Some(version)).await?;
+            source.videos
+        )
+        };
+        let (videos, missing): (i64, i64) =
+            self.read_source(source, statement, Some(version)).await?;
         Ok(Completeness {
             videos: videos as u64,
             missing: missing as u64,
@@ -172,14 +183,16 @@ impl Postgres {
         source: &Source,
         version: i64,
     ) -> Result<LikeCoverage, StoreError> {
-        let statement = format!(
+        let statement = |source: &Source| {
+            format!(
             "SELECT count(*), count(vectors.video_id) FROM (
                  SELECT video_id::uuid AS liked FROM (\n{}\n) AS likes
                  WHERE created_at::timestamptz > now() - interval '7 days' ORDER BY created_at DESC LIMIT 1000
              ) AS latest LEFT JOIN public.video_embeddings AS vectors ON vectors.video_id = liked AND model_version = $1",
-            tidy(&source.likes)
-        );
-        let (likes, known): (i64, i64) = self.read_source(statement, Some(version)).await?;
+            source.likes
+        )
+        };
+        let (likes, known): (i64, i64) = self.read_source(source, statement, Some(version)).await?;
         Ok(LikeCoverage {
             likes: likes as u64,
             known: known as u64,
@@ -187,12 +200,19 @@ impl Postgres {
     }
 
     /// Runs a statement around queries of the source: the operator's own SQL, from the configuration, in a transaction that
-    /// only reads.
-    async fn read_source<T>(&self, statement: String, version: Option<i64>) -> Result<T, StoreError>
+    /// only reads. Rows that nothing is learned of are not counted.
+    async fn read_source<T>(
+        &self,
+        source: &Source,
+        statement: fn(&Source) -> String,
+        version: Option<i64>,
+    ) -> Result<T, StoreError>
     where
         T: for<'r> FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
     {
         let mut session = self.begin_reading(self.statement_timeout).await?;
+        let sound = Sound::of(&mut session, source).await?;
+        let statement = statement(&sound.source);
         let mut statement = sqlx::query_as(AssertSqlSafe(statement)).persistent(false);
         if let Some(version) = version {
             statement = statement.bind(version);
@@ -221,8 +241,4 @@ async fn planned(session: &mut Session, version: i64, dim: usize) -> Result<bool
         .await?;
     let index = format!("Index Scan using video_embeddings_hnsw_{version} ");
     Ok(plan.iter().any(|line| line.contains(&index)))
-}
-
-fn tidy(sql: &str) -> &str {
-    sql.trim().trim_end_matches(';')
 }

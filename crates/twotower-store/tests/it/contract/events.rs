@@ -146,7 +146,7 @@ async fn old_events_go_in_batches(store: &Store) {
     assert_eq!(store.count_events(Duration::ZERO).await.unwrap(), 5);
 }
 
-async fn start(store: &Store, share: f64) -> Result<i64, StoreError> {
+pub(super) async fn start(store: &Store, share: f64) -> Result<i64, StoreError> {
     let new = NewExperiment {
         control: 1,
         challenger: 2,
@@ -157,7 +157,7 @@ async fn start(store: &Store, share: f64) -> Result<i64, StoreError> {
     store.start_experiment(&new).await
 }
 
-async fn with_models(store: &Store) {
+pub(super) async fn with_models(store: &Store) {
     for version in [1, 2] {
         store.register_model(&model(version)).await.unwrap();
         let state = store.set_model_state(version, ModelState::Candidate);

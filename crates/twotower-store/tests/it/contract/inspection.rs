@@ -56,6 +56,20 @@ async fn the_generation_that_readers_see(store: &Store) {
         "{generation:?}"
     );
     assert!(minute.contains(&generation.active_us), "{generation:?}");
+    // What is computed elsewhere is no update's work.
+    for (fingerprint, written) in [(0, false), (7, true)] {
+        let user = [EmbeddingRow {
+            id: user_id(1),
+            fingerprint,
+            vector: &[0.6, 0.8],
+        }];
+        store
+            .write_embeddings(VectorTable::Users, 3, &user)
+            .await
+            .unwrap();
+        let generation = store.generation().await.unwrap().unwrap();
+        assert_eq!(generation.users_us.is_some(), written, "{generation:?}");
+    }
 }
 
 async fn vectors_of_another_dimension_are_found(store: &Store) {

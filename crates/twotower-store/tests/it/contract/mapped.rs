@@ -1,10 +1,11 @@
 //! What a server asks, where the application keeps it in tables of other names: our own tables stand in for those.
 
-use super::{LIKE, SKIP, START_US, contract, row, user_id, video_id, with_videos};
+use super::events::{start, with_models};
+use super::{DAY_US, LIKE, SKIP, START_US, contract, row, user_id, video_id, with_videos};
 use std::time::Duration;
 use twotower_store::{
-    ErasePlan, EventKind, EventPolicy, InteractionKind, InteractionRow, NewEvent, Source, Store,
-    StoreError, StoreKind, VideoFacts,
+    Arm, ErasePlan, EventKind, EventPolicy, ExperimentUser, InteractionKind, InteractionRow,
+    NewEvent, Source, Store, StoreError, StoreKind, VideoFacts,
 };
 use uuid::Uuid;
 
@@ -12,6 +13,7 @@ contract! {
     other_tables_tell_what_ours_would,
     likes_in_other_tables_are_seen_and_never_written,
     videos_in_other_tables_are_the_ones_that_exist,
+    an_experiment_is_counted_by_videos_in_other_tables,
     of_an_erased_user_other_tables_tell_nothing,
     a_source_that_cannot_be_run_is_named_before_it_is_used,
     a_source_of_our_own_tables_changes_nothing,
@@ -233,6 +235,59 @@ async fn videos_in_other_tables_are_the_ones_that_exist(store: &Store) {
     other.record_events(user, &like(3), all).await.unwrap();
     let state = other.user_state(user, 9).await.unwrap();
     assert_eq!(state.likes, [video_id(3)]);
+}
+
+/// What the one user of the arm with everybody in it was shown, and the size of the catalogue.
+async fn counted(store: &Store, id: i64) -> (ExperimentUser, u64) {
+    let mut users = Vec::new();
+    let mut collect = |user: ExperimentUser| users.push(user);
+    let totals = store.for_each_experiment_user(id, Arm::Challenger, &mut collect);
+    let totals = totals.await.unwrap();
+    assert_eq!(users.len(), 1);
+    (users[0], totals.coverage.catalogue)
+}
+
+async fn an_experiment_is_counted_by_videos_in_other_tables(store: &Store) {
+    with_videos(store, 5).await;
+    with_models(store).await;
+    let id = start(store, 1.0 - f64::EPSILON).await.unwrap();
+    let published_us = store.time().await.unwrap().us() - 3 * DAY_US;
+    let shown = [1, 2, 3].map(|n| NewEvent {
+        at_us: Some(published_us + 4 * DAY_US),
+        ..event(n, EventKind::Impression, n)
+    });
+    let (user, all) = (user_id(1), EventPolicy::All);
+    store.record_events(user, &shown, all).await.unwrap();
+    let (user, catalogue) = counted(store, id).await;
+    assert_eq!((user.shown, user.with_maker, catalogue), (3, 1, 5));
+
+    // Three of the five, each twice, all of one maker and published at one time.
+    let published = match store.kind() {
+        StoreKind::Postgres => {
+            format!("timestamptz 'epoch' + {published_us} * interval '1 microsecond'")
+        }
+        StoreKind::Sqlite => published_us.to_string(),
+    };
+    for spelling in ["id", "{}"] {
+        let spelled = match store.kind() {
+            StoreKind::Postgres => "upper(replace(id::text, '-', ''))",
+            StoreKind::Sqlite => "lower(hex(id))",
+        };
+        let id_of = spelling.replace("{}", spelled);
+        let films = format!(
+            "SELECT {id_of} AS id, title, description, genre, 'one' AS maker, price, duration_seconds, {published} AS published_at, thumbnail_url
+             FROM videos WHERE maker IS NULL"
+        );
+        let source = Source {
+            videos: format!("{films} UNION ALL {films};"),
+            ..Source::default()
+        };
+        let (user, catalogue) = counted(&mapped(store, &source).await, id).await;
+        assert_eq!((user.shown, catalogue), (3, 3), "{id_of}");
+        // The second video is in none of their rows.
+        assert_eq!((user.with_maker, user.makers, user.dated), (2, 1, 2));
+        assert!((user.age_days - 8.0).abs() < 1e-6, "{}", user.age_days);
+    }
 }
 
 async fn of_an_erased_user_other_tables_tell_nothing(store: &Store) {

@@ -151,6 +151,7 @@ async fn vectors_grow_old(store: &Store) {
     let rows: Vec<_> = ages.iter().map(|age| (age.version, age.rows)).collect();
     assert_eq!(rows, [(1, 3), (2, 1)]);
     assert!(ages[1].age > old && ages[0].age < ages[1].age && ages[1].age < hour);
+    assert!(ages.iter().all(|age| age.known_age == Some(age.age)));
 }
 
 async fn new_vectors_are_inserted_and_old_ones_replaced(store: &Store) {

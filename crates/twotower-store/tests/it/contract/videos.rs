@@ -2,7 +2,9 @@
 
 use super::{contract, snapshot, video, video_id, with_videos};
 use twotower_core::feature::{Video, VideoRef};
-use twotower_store::{Counts, Store, StoreError, VideoColumn, VideoColumns, VideosWritten};
+use twotower_store::{
+    Counts, LONGEST_NAME, Store, StoreError, VideoColumn, VideoColumns, VideosWritten,
+};
 
 contract! {
     migrations_apply_once,
@@ -156,12 +158,14 @@ async fn untidy_texts_can_be_set_right(store: &Store) {
 }
 
 async fn videos_that_cannot_be_kept_are_refused(store: &Store) {
-    let mut bad = [video(1), video(2), video(3), video(4)];
+    let mut bad = [video(1), video(2), video(3), video(4), video(5)];
     bad[0].price = Some(f32::NAN);
     bad[1].title = "nul \0".into();
     bad[2].published_at_us = Some(i64::MIN);
     bad[3].tags = vec!["nul \0".into()];
-    for (video, expected) in bad.iter().zip(["price", "title", "published_at", "tags"]) {
+    bad[4].performers = vec!["a".into(), "b".repeat(LONGEST_NAME + 1)];
+    let fields = ["price", "title", "published_at", "tags", "performers"];
+    for (video, expected) in bad.iter().zip(fields) {
         let error = store
             .write_videos(&[self::video(9), video.clone()])
             .await
@@ -172,6 +176,14 @@ async fn videos_that_cannot_be_kept_are_refused(store: &Store) {
         );
     }
     assert_eq!(store.counts().await.unwrap().videos, 0);
+    // No index is smaller than this, also where a text cannot be packed.
+    let long = (0..LONGEST_NAME as u64).map(|n| char::from(b'!' + (n * n * n % 89) as u8));
+    let longest = Video {
+        tags: vec![long.collect()],
+        performers: vec!["雪".repeat(LONGEST_NAME / 3)],
+        ..video(1)
+    };
+    store.write_videos(&[longest]).await.unwrap();
 }
 
 async fn titles_and_cards_come_back(store: &Store) {

@@ -13,12 +13,15 @@ async fn audit(store: &Store) -> SchemaAudit {
 }
 
 fn faults(audit: &SchemaAudit) -> Vec<&twotower_store::inspection::Fault> {
-    let all: [&Audit; 5] = [
+    let all: [&Audit; 8] = [
         &audit.tables,
         &audit.row_security,
         &audit.policies,
         &audit.grants,
+        &audit.functions,
+        &audit.triggers,
         &audit.indexes,
+        &audit.keys,
     ];
     all.into_iter().flat_map(|audit| &audit.faults).collect()
 }
@@ -65,79 +68,172 @@ async fn what_the_migrations_make_is_what_is_expected() {
         &audit.row_security,
         &audit.policies,
         &audit.grants,
+        &audit.functions,
+        &audit.triggers,
         &audit.indexes,
     ] {
-        assert!(audit.examined > 10, "{audit:?}");
+        assert!(audit.examined > 10 && audit.doubts.is_empty(), "{audit:?}");
     }
 }
 
+/// A statement that breaks the schema, and the beginning of what is said of it.
+const BROKEN: &[(&str, &str)] = &[
+    (
+        "alter table likes disable row level security",
+        "row level security of public.likes is off",
+    ),
+    (
+        "alter table twotower.events disable row level security",
+        "row level security of twotower.events is off",
+    ),
+    (
+        "drop policy \"twotower: users read their own vector\" on user_embeddings",
+        "policy \"twotower: users read their own vector\" of public.user_embeddings is missing",
+    ),
+    (
+        "drop policy \"twotower: users read own likes\" on likes",
+        "policy \"twotower: users read own likes\" of public.likes is missing",
+    ),
+    (
+        "alter policy \"twotower: users read own skips\" on skips using (true)",
+        "policy \"twotower: users read own skips\" of public.skips is not as the migration made it",
+    ),
+    (
+        "alter policy \"twotower: users read own blocks\" on recommendation_blocks to public",
+        "policy \"twotower: users read own blocks\" of public.recommendation_blocks is not",
+    ),
+    (
+        "drop policy \"twotower: all rows for twotower_updater\" on video_embeddings",
+        "policy \"twotower: all rows for twotower_updater\" of public.video_embeddings is missing",
+    ),
+    (
+        "revoke select on user_embeddings from authenticated",
+        "role authenticated may not SELECT public.user_embeddings",
+    ),
+    (
+        "revoke insert (user_id, video_id) on likes from authenticated",
+        "role authenticated may not INSERT public.likes",
+    ),
+    (
+        "revoke delete on video_embeddings from twotower_updater",
+        "role twotower_updater may not DELETE public.video_embeddings",
+    ),
+    (
+        "grant truncate on likes to authenticated",
+        "role authenticated may TRUNCATE public.likes, and should not",
+    ),
+    (
+        "grant select on twotower.events to anon",
+        "role anon may SELECT twotower.events, and should not",
+    ),
+    (
+        "alter policy \"twotower: users read own likes\" on likes using (user_id = auth.uid() or true)",
+        "policy \"twotower: users read own likes\" of public.likes is not as the migration made it",
+    ),
+    (
+        "alter policy \"twotower: users like for themselves\" on likes with check (user_id = (select auth.uid()))",
+        "policy \"twotower: users like for themselves\" of public.likes is not as the migration made it",
+    ),
+    (
+        "alter policy \"twotower: the server records\" on likes to public",
+        "policy \"twotower: the server records\" of public.likes is not as the migration made it",
+    ),
+    (
+        "create policy \"all \"\"of\"\" them\" on likes for select to authenticated using (true)",
+        "policy \"all \"\"of\"\" them\" of public.likes, which is none of ours, opens rows of all users: for select to authenticated using (true)",
+    ),
+    (
+        "create policy theirs on user_embeddings using (true)",
+        "policy \"theirs\" of public.user_embeddings, which is none of ours, opens rows of all users: for all to public using (true)",
+    ),
+    (
+        "grant select on twotower.tombstone_salt to authenticated",
+        "role authenticated may SELECT twotower.tombstone_salt, and should not",
+    ),
+    (
+        "grant select (user_hash) on twotower.tombstones to public",
+        "role public may SELECT (user_hash) twotower.tombstones, and should not",
+    ),
+    (
+        "grant insert on recommendation_blocks to authenticated",
+        "role authenticated may INSERT public.recommendation_blocks, and should not",
+    ),
+    (
+        "grant delete on twotower.models to twotower_server",
+        "role twotower_server may DELETE twotower.models, and should not",
+    ),
+    (
+        "revoke select on twotower.user_towers from twotower_updater",
+        "role twotower_updater may not SELECT twotower.user_towers",
+    ),
+    (
+        "revoke select (event_id) on twotower.events from twotower_server",
+        "role twotower_server may not SELECT twotower.events",
+    ),
+    (
+        "revoke usage on schema twotower from authenticated",
+        "role authenticated lacks USAGE on schema twotower",
+    ),
+    (
+        "revoke usage on sequence twotower.model_versions from twotower_trainer",
+        "role twotower_trainer lacks USAGE on sequence twotower.model_versions",
+    ),
+    (
+        "grant execute on function twotower.erase_user(uuid, boolean) to public",
+        "role public has EXECUTE on function twotower.erase_user(user_id uuid, application_tables boolean), and should not",
+    ),
+    (
+        "revoke execute on function like_video(uuid, boolean) from authenticated",
+        "role authenticated lacks EXECUTE on function public.like_video(video_id uuid, liked boolean)",
+    ),
+    (
+        "alter function twotower.keep_erased_out() security invoker",
+        "function twotower.keep_erased_out() runs with its caller's rights",
+    ),
+    (
+        "alter function like_video(uuid, boolean) security definer",
+        "function public.like_video(video_id uuid, liked boolean) runs with its owner's rights",
+    ),
+    (
+        "alter function twotower.erase_caller() owner to pg_read_all_data",
+        "function twotower.erase_caller() belongs to another role",
+    ),
+    (
+        "alter function twotower.caller_is_erased() reset search_path",
+        "function twotower.caller_is_erased() looks names up in schemas that it does not name",
+    ),
+    (
+        "drop trigger twotower_erased_stay_out on likes",
+        "trigger twotower_erased_stay_out of public.likes is missing",
+    ),
+    (
+        "alter table skips disable trigger twotower_erasures_wait",
+        "trigger twotower_erasures_wait of public.skips is disabled",
+    ),
+    (
+        "create or replace trigger twotower_blocks_wait before delete on recommendation_blocks
+             for each statement execute function twotower.limit_own_blocks()",
+        "trigger twotower_blocks_wait of public.recommendation_blocks is not as the migration made it",
+    ),
+    (
+        "drop index video_embeddings_updated_at_idx",
+        "index video_embeddings_updated_at_idx of public.video_embeddings is missing",
+    ),
+    (
+        "drop index twotower.models_one_active_idx",
+        "index models_one_active_idx of twotower.models is missing",
+    ),
+    (
+        "drop index likes_video_id_idx",
+        "no index of public.likes begins with video_id",
+    ),
+];
+
 #[tokio::test]
 async fn what_is_broken_is_named_and_mended_by_what_is_said() {
-    let cases = [
-        (
-            "alter table likes disable row level security",
-            "row level security of public.likes is off",
-        ),
-        (
-            "alter table twotower.events disable row level security",
-            "row level security of twotower.events is off",
-        ),
-        (
-            "drop policy \"twotower: users read their own vector\" on user_embeddings",
-            "policy \"twotower: users read their own vector\" of public.user_embeddings is missing",
-        ),
-        (
-            "drop policy \"twotower: users read own likes\" on likes",
-            "policy \"twotower: users read own likes\" of public.likes is missing",
-        ),
-        (
-            "alter policy \"twotower: users read own skips\" on skips using (true)",
-            "policy \"twotower: users read own skips\" of public.skips is not as the migration made it",
-        ),
-        (
-            "alter policy \"twotower: users read own blocks\" on recommendation_blocks to public",
-            "policy \"twotower: users read own blocks\" of public.recommendation_blocks is not",
-        ),
-        (
-            "drop policy \"twotower: all rows for twotower_updater\" on video_embeddings",
-            "policy \"twotower: all rows for twotower_updater\" of public.video_embeddings is missing",
-        ),
-        (
-            "revoke select on user_embeddings from authenticated",
-            "role authenticated may not SELECT public.user_embeddings",
-        ),
-        (
-            "revoke insert (user_id, video_id) on likes from authenticated",
-            "role authenticated may not INSERT public.likes",
-        ),
-        (
-            "revoke delete on video_embeddings from twotower_updater",
-            "role twotower_updater may not DELETE public.video_embeddings",
-        ),
-        (
-            "grant truncate on likes to authenticated",
-            "role authenticated may TRUNCATE public.likes, and should not",
-        ),
-        (
-            "grant select on twotower.events to anon",
-            "role anon may SELECT twotower.events, and should not",
-        ),
-        (
-            "drop index video_embeddings_updated_at_idx",
-            "index video_embeddings_updated_at_idx of public.video_embeddings is missing",
-        ),
-        (
-            "drop index twotower.models_one_active_idx",
-            "index models_one_active_idx of twotower.models is missing",
-        ),
-        (
-            "drop index likes_video_id_idx",
-            "no index of public.likes begins with video_id",
-        ),
-    ];
     let url = postgres_url().await;
     let store = connect(&url).await;
-    for (broken, expected) in cases {
+    for &(broken, expected) in BROKEN {
         database::execute(&url, broken).await;
         let found = audit(&store).await;
         let [fault] = faults(&found)[..] else {
@@ -198,6 +294,90 @@ async fn an_own_table_keeps_its_own_policies() {
         create policy theirs on likes for select to authenticated using (user_id = (select auth.uid()));
         revoke delete on likes from authenticated";
     database::execute(&url, own).await;
+    assert_eq!(faults(&audit(&store).await), [] as [&_; 0]);
+}
+
+/// A grant on everything at once is told table by table.
+#[tokio::test]
+async fn everything_that_strangers_were_granted_is_told() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    let grant = "grant select on all tables in schema twotower to authenticated; grant execute on all functions in schema twotower to anon";
+    database::execute(&url, grant).await;
+    let found = audit(&store).await;
+    let told = |audit: &Audit, words: &str| {
+        let told = audit.faults.iter().any(|fault| fault.what == words);
+        assert!(told, "{words}: {:#?}", audit.faults);
+    };
+    for table in ["tombstone_salt", "tombstones", "change_key", "user_towers"] {
+        let words = format!("role authenticated may SELECT twotower.{table}, and should not");
+        told(&found.grants, &words);
+    }
+    let words =
+        "role anon has EXECUTE on function twotower.user_change_key(user_id uuid), and should not";
+    told(&found.functions, words);
+}
+
+/// Policies of the application's own, and what of them is worth a question.
+#[tokio::test]
+async fn policies_of_others_are_asked_about_where_they_let_more_through() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    database::execute(
+        &url,
+        "create policy \"own again\" on likes for select to authenticated using (auth.uid() = user_id);
+         create policy fewer on likes as restrictive for select to authenticated using (true);
+         create policy support on likes for select to authenticated
+             using (auth.uid() = 'aaaaaaaa-0000-0000-0000-000000000000');
+         create policy reports on user_embeddings for select to service_role using (true);
+         create policy theirs on videos for select to anon using (true)",
+    )
+    .await;
+    let found = audit(&store).await;
+    assert_eq!(faults(&found), [] as [&_; 0]);
+    let asked: Vec<&str> = found.policies.doubts.iter().map(|it| &*it.what).collect();
+    let [support, reports] = asked[..] else {
+        panic!("{asked:#?}");
+    };
+    for (said, words) in [
+        (
+            support,
+            "policy \"support\" of public.likes is none of ours, for select to authenticated using (",
+        ),
+        (
+            reports,
+            "policy \"reports\" of public.user_embeddings is none of ours, for select to service_role using (true): is this wanted?",
+        ),
+    ] {
+        assert!(said.starts_with(words), "{said}");
+    }
+    assert!(!support.contains("aaaaaaaa"), "{support}");
+    assert_eq!(
+        found.policies.doubts[0].fix,
+        "drop policy \"support\" on public.likes;"
+    );
+}
+
+#[tokio::test]
+async fn a_function_that_was_dropped_comes_back_with_its_migration() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    database::execute(&url, "drop function twotower.spells_uuid(text)").await;
+    let found = audit(&store).await;
+    let [fault] = faults(&found)[..] else {
+        panic!("{:#?}", faults(&found))
+    };
+    assert!(
+        fault
+            .what
+            .starts_with("function twotower.spells_uuid(spelled text) is missing"),
+        "{}",
+        fault.what
+    );
+    let (statement, _) = fault.fix.split_once(';').unwrap();
+    assert!(statement.ends_with(">= '20261203000200'"), "{statement}");
+    database::execute(&url, statement).await;
+    store.migrate().await.unwrap();
     assert_eq!(faults(&audit(&store).await), [] as [&_; 0]);
 }
 

@@ -70,6 +70,28 @@ async fn a_write_that_begins_after_a_takeover_fails() {
     assert!(matches!(written, Err(StoreError::LeaseLost)), "{written:?}");
 }
 
+/// A clock that was set back left the end of a killed publisher's lease a day ahead.
+#[tokio::test]
+async fn a_lease_that_ends_later_than_any_could_is_over() {
+    let url = postgres_url().await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let old = taken(&store, 1, LONG).await;
+    assert!(matches!(ask(&store, 2, LONG).await, LeaseOutcome::Held(_)));
+    // As long as the longest is no sign of anything.
+    let ends = "UPDATE twotower.publisher SET expires_at = clock_timestamp() + interval";
+    execute(&url, &format!("{ends} '59 minutes'")).await;
+    assert!(matches!(ask(&store, 2, LONG).await, LeaseOutcome::Held(_)));
+    execute(&url, &format!("{ends} '1 day'")).await;
+    taken(&store, 2, LONG).await;
+    assert!(matches!(
+        store.renew_lease(old).await,
+        Err(StoreError::LeaseLost)
+    ));
+    // Who asks for more than the longest does not get it.
+    taken(&store, 2, 24 * Lease::LONGEST).await;
+    assert!(matches!(ask(&store, 3, LONG).await, LeaseOutcome::Held(_)));
+}
+
 /// Errors that pass by themselves are told from those that do not.
 #[tokio::test]
 async fn an_outage_is_told_from_a_refusal() {

@@ -172,6 +172,66 @@ async fn vectors_of_another_system_make_room_first() {
     }
 }
 
+/// The first that narrows the norm of vectors.
+const NORMS: &str = "20261205000000";
+
+/// Vectors that older migrations let in, and a server refuses to load, get the norm 1; be the table in one piece or not, and once or twice.
+#[tokio::test]
+async fn vectors_of_a_norm_that_nobody_reads_are_set_right() {
+    let in_parts = "CREATE EXTENSION vector;
+        CREATE TABLE video_embeddings (
+            video_id uuid, model_version bigint, embedding vector NOT NULL, fingerprint bigint NOT NULL,
+            updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (video_id, model_version)
+        ) PARTITION BY LIST (model_version);
+        CREATE TABLE first_vectors PARTITION OF video_embeddings FOR VALUES IN (1);
+        CREATE TABLE other_vectors PARTITION OF video_embeddings DEFAULT;";
+    for before in ["CREATE EXTENSION vector", in_parts] {
+        let url = empty_postgres_url().await;
+        execute(&url, before).await;
+        let store = connect(&url).await;
+        store.migrate().await.unwrap();
+        let undo =
+            format!("DELETE FROM supabase_migrations.schema_migrations WHERE version >= '{NORMS}'");
+        // As they were.
+        for table in ["video_embeddings", "user_embeddings"] {
+            let wider = format!(
+                "ALTER TABLE {table} DROP CONSTRAINT {table}_norm_is_0_999_to_1_001;
+                 ALTER TABLE {table} ADD CONSTRAINT {table}_embedding_check CHECK (vector_norm(embedding) BETWEEN 0.99 AND 1.01);
+                 INSERT INTO {table} SELECT gen_random_uuid(), version, ARRAY[0.6 * norm, 0.8 * norm]::real[], 7, '2026-01-01'
+                 FROM unnest(ARRAY[0.9905, 0.9985, 0.9995, 1, 1.0005, 1.0015, 1.0095]) AS norm, generate_series(1, 2) AS version"
+            );
+            execute(&url, &wider).await;
+        }
+        execute(&url, &undo).await;
+        let applied = store.migrate().await.unwrap();
+        assert_eq!(applied[0], NORMS);
+        execute(&url, &undo).await;
+        assert_eq!(store.migrate().await.unwrap(), applied);
+
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        for table in ["video_embeddings", "user_embeddings"] {
+            let right = format!(
+                "(SELECT count(*) = 14 AND count(*) FILTER (WHERE abs(vector_norm(embedding) - 1) < 1e-6) = 10
+                     AND bool_and(abs(vector_norm(embedding) - 1) < 0.00051 AND abs(embedding <=> '[0.6, 0.8]') < 1e-6
+                                  AND fingerprint = 7 AND updated_at = '2026-01-01')
+                 FROM {table})
+                 AND (SELECT array_agg(conname || ' ' || convalidated) = ARRAY['{table}_norm_is_0_999_to_1_001 true']
+                      FROM pg_constraint WHERE conrelid = '{table}'::regclass AND pg_get_constraintdef(oid) LIKE '%vector_norm%')"
+            );
+            let statement = AssertSqlSafe(format!("SELECT {right}"));
+            let row = connection.fetch_one(statement).await.unwrap();
+            assert!(row.get::<bool, _>(0), "{table}, {before}");
+            for norm in ["0.9985", "1.0015"] {
+                let write =
+                    format!("INSERT INTO {table} VALUES (gen_random_uuid(), 1, '[{norm}, 0]', 0)");
+                let refused = connection.execute(AssertSqlSafe(write)).await.unwrap_err();
+                let bound = "_norm_is_0_999_to_1_001";
+                assert!(refused.to_string().contains(bound), "{refused}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_was_applied_before_a_failure_stays() {
     let url = empty_postgres_url().await;

@@ -346,7 +346,7 @@ async fn vectors_of_a_wrong_norm_are_counted() {
     let store = connect(&url).await;
     execute(
         &url,
-        "ALTER TABLE user_embeddings DROP CONSTRAINT user_embeddings_embedding_check;
+        "ALTER TABLE user_embeddings DROP CONSTRAINT user_embeddings_norm_is_0_999_to_1_001;
          INSERT INTO user_embeddings (user_id, model_version, embedding, fingerprint)
          SELECT gen_random_uuid(), 1, vector::vector, 0 FROM unnest(ARRAY['[1, 1]', '[0, 1]', '[0, 0]', '[1, 0, 0]', '[3e38, 3e38]', '[1.0009, 0]', '[1.0011, 0]']) AS vector",
     )

@@ -4,7 +4,8 @@ use crate::database::{execute, few_connections, postgres_url};
 use sqlx::{Connection, PgConnection, Row};
 use std::time::{Duration, Instant};
 use twotower_store::{
-    EventKind, EventPolicy, InteractionKind, NewEvent, Replica, Source, Store, StoreError,
+    EventKind, EventPolicy, InteractionKind, NewEvent, Replica, SnapshotOptions, Source, Store,
+    StoreError,
 };
 use uuid::Uuid;
 
@@ -114,6 +115,105 @@ async fn ids_of_any_type_are_found_by_the_index_over_them() {
         assert_eq!(state.likes[100..], [id(5)]);
         assert!(store.reads_elsewhere(LIKE));
         store.close().await;
+    }
+}
+
+/// What anybody could put into a column of texts is left out of everything that is read, and ends nothing.
+#[tokio::test]
+async fn texts_that_are_no_ids_are_left_out() {
+    let url = postgres_url().await;
+    let (ann, film) = (id(7), id(3));
+    let (plain, loud) = (film.simple(), film.to_string().to_uppercase());
+    execute(
+        &url,
+        &format!(
+            "CREATE TABLE films (code varchar(50), name text, cents integer, released timestamp);
+             CREATE TABLE favourites (member text, film varchar(50), since timestamptz DEFAULT '2026-01-01');
+             CREATE TABLE labels (film text, label text);
+             INSERT INTO films (code, name) VALUES ('{plain}', 'Film 3'), ('film-1', 'Odd'), ('', 'Odd');
+             INSERT INTO labels VALUES ('{film}', 'calm'), ('film-1', 'odd');
+             INSERT INTO favourites VALUES ('{ann}', '{loud}'), ('{ann}', 'film-1'), ('bob@example.com', '{film}'), ('x', 'y')"
+        ),
+    )
+    .await;
+    let store = connect(&url).await;
+    for pseudonyms in [false, true] {
+        let options = SnapshotOptions {
+            pseudonyms,
+            ..SnapshotOptions::default()
+        };
+        let snapshot = store.read_snapshot(&source(), options).await.unwrap();
+        assert_eq!((snapshot.users.len(), snapshot.orphans), (1, 0));
+        assert_eq!(snapshot.dataset.catalogue.len(), 1);
+        assert_eq!(snapshot.users == [ann], !pseudonyms);
+    }
+    let seen = store.last_seen(&source()).await.unwrap();
+    assert_eq!(seen.iter().map(|it| it.user).collect::<Vec<_>>(), [ann]);
+    assert_eq!(store.source_video_ids(&source()).await.unwrap(), [film]);
+    let facts = store.data_facts(&source()).await.unwrap();
+    assert_eq!((facts.videos, facts.likes, facts.users), (1, 1, 1));
+    let complete = store.completeness(&source(), 1).await.unwrap();
+    assert_eq!((complete.videos, complete.missing), (1, 1));
+    store.like_coverage(&source(), 1).await.unwrap();
+
+    let serving = store.with_source(&source()).await.unwrap();
+    assert_eq!(serving.user_state(ann, 9).await.unwrap().likes, [film]);
+    let mut films = Vec::new();
+    let mut collect = |film: twotower_store::VideoFacts| films.push((film.id, film.tags));
+    serving.for_each_video_facts(&mut collect).await.unwrap();
+    assert_eq!(films, [(film, vec!["calm".to_owned()])]);
+    assert_eq!(serving.video_facts(&[film]).await.unwrap().len(), 1);
+    assert_eq!(serving.like_counts().await.unwrap(), [(film, 1)]);
+    let active = serving.active_users(9).await.unwrap();
+    assert_eq!(active.iter().map(|it| it.user).collect::<Vec<_>>(), [ann]);
+
+    // An id that is missing altogether is a fault of the query, as before.
+    let null = format!("INSERT INTO favourites VALUES (NULL, '{film}')");
+    execute(&url, &null).await;
+    let refused = store
+        .read_snapshot(&source(), SnapshotOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.to_string(), "likes: column user_id is NULL");
+}
+
+/// Whatever the database says of a value, it stands in no message.
+#[tokio::test]
+async fn a_value_that_nothing_can_be_made_of_is_not_repeated() {
+    let url = postgres_url().await;
+    let canary = "bob@example.com";
+    execute(
+        &url,
+        &format!(
+            "CREATE TABLE films (code uuid, name text, released timestamp);
+             CREATE TABLE favourites (member uuid, film uuid, since timestamptz);
+             CREATE TABLE labels (film uuid, label text);
+             INSERT INTO films VALUES ('{}', '{canary}')",
+            id(1)
+        ),
+    )
+    .await;
+    let source = Source {
+        videos: source().videos.replace("cents / 100.0", "name"),
+        ..source()
+    };
+    let store = connect(&url).await;
+    let error = store
+        .read_snapshot(&source, SnapshotOptions::default())
+        .await
+        .unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.starts_with(
+            "a value of the query for videos is not what is asked for (SQLSTATE 22P02, invalid text representation)"
+        ),
+        "{said}"
+    );
+    let serving = store.with_source(&source).await.unwrap();
+    let other = serving.video_facts(&[id(1)]).await.unwrap_err();
+    assert!(other.to_string().contains("SQLSTATE 22P02"), "{other}");
+    for error in [error, other] {
+        assert!(!format!("{error} {error:?}").contains(canary), "{error:?}");
     }
 }
 

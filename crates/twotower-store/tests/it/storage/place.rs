@@ -76,6 +76,8 @@ pub(super) fn save(root: &Path, version: i64, optimizer: &[u8]) -> PathBuf {
             videos: 6,
             split: "temporal".into(),
             erasures_seen: None,
+            origin: None,
+            max_age_days: None,
         },
         metrics: serde_json::json!({}),
         training_log: serde_json::json!([]),
@@ -215,8 +217,17 @@ pub(super) fn go_on(_: Progress<'_>) -> ControlFlow<()> {
 }
 
 pub(super) fn bucket(server: &S3Server) -> ModelStorage {
+    bucket_until(server, Duration::from_mins(2))
+}
+
+/// With another deadline.
+pub(super) fn bucket_until(server: &S3Server, deadline: Duration) -> ModelStorage {
     let address = Address::parse(&format!("s3://{BUCKET}/pre/fix")).unwrap();
-    ModelStorage::open(&settings(address, Some(server.endpoint())), credentials).unwrap()
+    let settings = StorageSettings {
+        deadline,
+        ..settings(address, Some(server.endpoint()))
+    };
+    ModelStorage::open(&settings, credentials).unwrap()
 }
 
 pub(super) fn supabase_bucket(server: &SupabaseServer) -> ModelStorage {

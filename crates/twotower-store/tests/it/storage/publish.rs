@@ -1,7 +1,8 @@
-use super::place::{FILES, Place, go_on, key, save, trusted};
+use super::place::{FILES, Place, bucket_until, go_on, key, save, trusted};
 use std::fs;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use twotower_store::model_files;
 use twotower_store::model_storage::{
     FetchOptions, Progress, PublishOptions, StorageError, verify_folder,
@@ -171,6 +172,39 @@ async fn what_breaks_off_is_taken_up_again_where_it_did() {
     server.hang_up_each(0);
     server.break_downloads(4);
     place.fetch(&trusted(1)).await.unwrap();
+}
+
+/// What a bucket keeps of an upload that nobody completes is paid for, and seen by nobody.
+#[tokio::test]
+async fn parts_do_not_stay_behind() {
+    let large = vec![7; 20 << 20];
+    let mut place = Place::on_s3();
+    save(place.here.path(), 1, &large);
+    let server = place.server.as_ref().unwrap();
+    server.refuse_completion(true);
+    let error = place.publish(1).await.unwrap_err();
+    assert!(matches!(error, StorageError::Storage { .. }), "{error}");
+    assert_eq!(server.open_uploads(), 0, "after a completion that failed");
+    server.refuse_completion(false);
+
+    // The answer alone says that it failed.
+    server.deny_completion();
+    place.publish(1).await.unwrap();
+    assert_eq!(server.open_uploads(), 0);
+
+    save(place.here.path(), 2, &large);
+    server.stall_parts();
+    // Of a machine that is busy the first may be over before.
+    for seconds in [3, 15, 60] {
+        place.storage = bucket_until(server, Duration::from_secs(seconds));
+        let error = place.publish(2).await.unwrap_err();
+        assert!(matches!(error, StorageError::Deadline(_)), "{error}");
+        assert_eq!(server.open_uploads(), 0, "after the deadline");
+        if server.has_stalled() {
+            break;
+        }
+    }
+    assert!(server.has_stalled(), "it was cut off in the middle");
 }
 
 #[tokio::test]

@@ -25,6 +25,13 @@ struct Switches {
     /// Each so-many-th request is answered by hanging up; 0 is none.
     hang_up_each: AtomicUsize,
     requests: AtomicUsize,
+    /// The second part of an upload is not answered.
+    stall: AtomicBool,
+    stalled: AtomicBool,
+    /// The end of an upload in parts is refused.
+    refuse_completion: AtomicBool,
+    /// The same once it was done.
+    deny_completion: AtomicBool,
 }
 
 struct Access(Arc<Switches>);
@@ -88,6 +95,31 @@ impl S3Server {
         self.switches.hang_up_each.store(requests, Ordering::SeqCst);
     }
 
+    pub(crate) fn stall_parts(&self) {
+        self.switches.stall.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether somebody waits for the answer to a part.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.switches.stalled.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn refuse_completion(&self, refuse: bool) {
+        let switch = &self.switches.refuse_completion;
+        switch.store(refuse, Ordering::SeqCst);
+    }
+
+    pub(crate) fn deny_completion(&self) {
+        self.switches.deny_completion.store(true, Ordering::SeqCst);
+    }
+
+    /// Files of uploads in parts that were neither completed nor given up.
+    pub(crate) fn open_uploads(&self) -> usize {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(".upload")).count()
+    }
+
     /// The file behind a key.
     pub(crate) fn file(&self, key: &str) -> PathBuf {
         self.folder.path().join(BUCKET).join(key)
@@ -117,6 +149,12 @@ async fn answer_all(listener: std::net::TcpListener, service: S3Service, switche
             let number = switches.requests.fetch_add(1, Ordering::SeqCst) + 1;
             let each = switches.hang_up_each.load(Ordering::SeqCst);
             let alone = request.headers().contains_key("if-none-match");
+            let query = request.uri().query().unwrap_or_default();
+            let stall = query.contains("partNumber=2&") && switches.stall.load(Ordering::SeqCst);
+            let completes = request.method() == "POST" && query.contains("uploadId=");
+            let refuse = completes && switches.refuse_completion.load(Ordering::SeqCst);
+            let deny = completes && switches.deny_completion.load(Ordering::SeqCst);
+            let switches = Arc::clone(&switches);
             let conditional = Arc::clone(&conditional);
             let answer = Service::call(&service, request);
             let answer = async move {
@@ -128,6 +166,19 @@ async fn answer_all(listener: std::net::TcpListener, service: S3Service, switche
                 answer.await
             };
             async move {
+                if stall {
+                    switches.stalled.store(true, Ordering::SeqCst);
+                    std::future::pending::<()>().await;
+                }
+                let forbidden = || {
+                    let answer = hyper::Response::builder().status(403);
+                    answer
+                        .body(s3s::Body::empty())
+                        .map_err(|error| error.to_string())
+                };
+                if refuse {
+                    return forbidden();
+                }
                 let hang_up = each > 0 && number.is_multiple_of(each);
                 // Before it was done and after it, in turn.
                 if hang_up && (number / each).is_multiple_of(2) {
@@ -136,6 +187,9 @@ async fn answer_all(listener: std::net::TcpListener, service: S3Service, switche
                 let answer = answer.await.map_err(|error| format!("{error:?}"));
                 if hang_up {
                     return Err("hung up".to_owned());
+                }
+                if deny {
+                    return forbidden();
                 }
                 answer
             }

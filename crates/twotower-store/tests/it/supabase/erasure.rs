@@ -6,7 +6,7 @@ use super::stand_in::Place;
 use crate::database::{empty_postgres_url, execute, few_connections};
 use serde_json::json;
 use std::time::Duration;
-use twotower_store::{ErasePlan, Store};
+use twotower_store::{ErasePlan, Store, StoreError};
 use uuid::Uuid;
 
 /// A row of `user` for each table that users may write into.
@@ -170,6 +170,39 @@ async fn an_erasure_that_meets_a_locked_row_keeps_nobody_else_waiting() {
         let timeout = watching.value("current_setting('lock_timeout')").await;
         assert_eq!(timeout.unwrap(), "0");
     }
+}
+
+/// An erasure gives up, and the error names who is waited for: of no use is another try that nobody has made room for.
+#[tokio::test]
+async fn an_erasure_that_waits_in_vain_says_for_whom() {
+    let url = circle(Place::Plain).await;
+    let (_, database) = url.rsplit_once('/').unwrap();
+    let patience = format!("ALTER DATABASE {database} SET twotower.erasure_patience = '3 s'");
+    execute(&url, &patience).await;
+    let mut holding = Person::owner(&url).await;
+    let pid = holding.value("pg_backend_pid()").await.unwrap();
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let plan = ErasePlan {
+        application_tables: true,
+        statements: Vec::new(),
+    };
+    let before = rows_of(&mut holding, ANN).await;
+    for hold in [
+        "SELECT FROM likes FOR UPDATE",
+        "SELECT pg_advisory_xact_lock_shared(7310012293695300979)",
+    ] {
+        holding.run(&format!("BEGIN; {hold}")).await.unwrap();
+        let error = store.erase_user(ANN, &plan).await.unwrap_err();
+        assert!(matches!(error, StoreError::EraseLocked { .. }), "{error}");
+        assert!(error.is_transient() && !error.is_outage(), "{hold}");
+        let keeps = format!("process {pid} of the server keeps a lock on rows of this user");
+        assert!(error.to_string().contains(&keeps), "{hold}: {error}");
+        holding.run("COMMIT").await.unwrap();
+        assert_eq!(rows_of(&mut holding, ANN).await, before, "{hold}");
+    }
+    let erased = store.erase_user(ANN, &plan).await.unwrap();
+    assert!(erased.first_time);
+    assert_eq!(rows_of(&mut holding, ANN).await, 0);
 }
 
 /// Who holds a row may want to write another one next, for which it would wait for the erasure, and the erasure for it.

@@ -195,6 +195,17 @@ async fn the_stored_vector_counts_until_something_is_liked() {
         let expected = json!({"vector": vector, "early": early, "late": false});
         assert_eq!(kept, [expected]);
     }
+    // Nothing is let in that a later load would refuse.
+    for norm in [0.9985, 1.0015] {
+        let write = write(ANN, 7, &towards_8.map(|x: f32| x * norm));
+        let (code, message) = service.refused(&format!("SELECT {write}")).await;
+        assert_eq!(code, "22023", "{norm}");
+        assert!(message.contains("norm of 0.999 to 1.001"), "{message}");
+    }
+    for norm in [0.9995, 1.0005] {
+        let write = write(ANN, 7, &towards_8.map(|x: f32| x * norm));
+        assert_eq!(service.value(&write).await.unwrap(), true, "{norm}");
+    }
     // Of another version, nothing is kept.
     assert_eq!(
         service.value(&write(ANN, 6, &towards_8)).await.unwrap(),
@@ -291,6 +302,10 @@ async fn what_is_no_vector_and_no_limit_is_refused() {
             "the norm 1.41",
         ),
         (format!("query => '{}'", encoded(&[0.0, 0.0])), "the norm 0"),
+        (
+            format!("query => '{}'", encoded(&[1.005, 0.0])),
+            "a norm of 0.999 to 1.001; this one has the norm 1.00",
+        ),
         ("query => '?'".into(), "base64"),
         ("0".into(), "between 1 and 100"),
         ("101".into(), "between 1 and 100"),
@@ -310,7 +325,7 @@ async fn what_is_no_vector_and_no_limit_is_refused() {
         1e-40,
         f32::MIN_POSITIVE,
         -0.0,
-        0.1,
+        0.01,
     ];
     let decode = format!(
         "encode(float4send((twotower.vector_from_base64('{}', 6))[n]), 'hex') AS bits FROM generate_series(1, 6) AS n",

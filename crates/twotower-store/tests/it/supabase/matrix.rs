@@ -1,14 +1,17 @@
-//! Every role × schema, table, view, sequence, function and bucket × verb, read off the catalogue and held against `matrix.txt`.
+//! Every role × schema, table, view, sequence, function and bucket × verb, and every trigger, read off the catalogue and held against the list that
+//! `twotower doctor` holds databases against.
 
 use super::person::{ANN, Person};
 use super::stand_in::{Place, as_superuser};
+use crate::database::few_connections;
 use serde_json::json;
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 use std::collections::BTreeMap;
+use twotower_store::Store;
 
-const QUERY: &str = include_str!("matrix.sql");
-const EXPECTED: &str = include_str!("matrix.txt");
-const FILE: &str = "crates/twotower-store/tests/it/supabase/matrix.txt";
+const QUERY: &str = include_str!("../../../src/postgres/inspection/objects.sql");
+const EXPECTED: &str = include_str!("../../../src/postgres/inspection/objects.txt");
+const FILE: &str = "crates/twotower-store/src/postgres/inspection/objects.txt";
 
 /// Objects with the lines below each, without comments.
 fn blocks(text: &str) -> BTreeMap<String, String> {
@@ -32,12 +35,12 @@ fn blocks(text: &str) -> BTreeMap<String, String> {
 async fn everybody_may_what_the_matrix_says_and_nothing_else() {
     let expected = blocks(EXPECTED);
     for place in Place::ALL {
-        let mut connection = PgConnection::connect(&place.migrated().await)
-            .await
-            .unwrap();
+        let url = place.migrated().await;
+        let mut connection = PgConnection::connect(&url).await.unwrap();
         let mut wrong = Vec::new();
         let mut found = BTreeMap::new();
-        for row in connection.fetch_all(QUERY).await.unwrap() {
+        let all = sqlx::query(QUERY).bind(None::<Vec<String>>);
+        for row in all.fetch_all(&mut connection).await.unwrap() {
             let (object, who): (String, String) = (row.get("object"), row.get("who"));
             let who = format!("{who}\n");
             match expected.get(&object) {
@@ -60,6 +63,18 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             wrong.push(format!("{object} stands in {FILE} and is not there\n"));
         }
         assert!(wrong.is_empty(), "{place:?}:\n{}", wrong.concat());
+        // What the doctor makes of it, of policies as well: one that a migration adds has to be known there.
+        let store = Store::connect(&url, few_connections()).await.unwrap();
+        let audit = store.audit_schema().await.unwrap().unwrap();
+        for audit in [
+            audit.tables,
+            audit.policies,
+            audit.grants,
+            audit.functions,
+            audit.triggers,
+        ] {
+            assert_eq!((audit.faults, audit.doubts), (vec![], vec![]), "{place:?}");
+        }
     }
 }
 

@@ -1,16 +1,30 @@
+use super::line_feeds;
+use crate::import::cell::Defect;
+use crate::import::reader::LONGEST_ROW;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-/// Hands lines on as they are, and notices what their reader does not mind: a quoted field of several lines that goes on after its closing
-/// quote. As a rule one quote is stray then, and the other one begins a field of a later row.
-pub(super) struct Quotes<R> {
+/// Follows the quotes of a file while it is read.
+///
+/// Line ends between fields become line feeds, and the last line gets one, so that lines can be counted by them; inside quotes they are text.
+/// Noticed is what the reader behind does not mind: a quoted field of several lines that goes on after its closing quote (as a rule one
+/// quote is stray then, and the other one begins a field of a later row), a quote that is open at the end of the file, and a row without end.
+pub(super) struct Quotes<'h, R> {
     inner: R,
     delimiter: u8,
+    /// Whether anybody still waits for rows.
+    is_heard: &'h dyn Fn() -> bool,
     place: Place,
+    after_return: bool,
+    last: u8,
+    ended: bool,
     /// Line that is read, from 1.
     line: u64,
     /// Line of the last quote that began a field.
     opened: u64,
+    /// Bytes of the row that is read, and its first line.
+    length: u64,
+    first: u64,
     misplaced: VecDeque<Misplaced>,
 }
 
@@ -30,20 +44,27 @@ enum Place {
     QuoteInQuoted,
 }
 
-impl<R> Quotes<R> {
-    pub(super) fn new(inner: R, delimiter: u8) -> Self {
+impl<'h, R> Quotes<'h, R> {
+    pub(super) fn new(inner: R, delimiter: u8, is_heard: &'h dyn Fn() -> bool) -> Self {
         Self {
             inner,
             delimiter,
+            is_heard,
             place: Place::FieldStart,
+            after_return: false,
+            last: b'\n',
+            ended: false,
             line: 1,
             opened: 1,
+            length: 0,
+            first: 1,
             misplaced: VecDeque::new(),
         }
     }
 
-    pub(super) fn get_ref(&self) -> &R {
-        &self.inner
+    /// Whether the reader has been told that nothing comes any more.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
     }
 
     /// The first field that goes on after its closing quote, of those that have not been asked for and are closed by line `last`.
@@ -55,38 +76,83 @@ impl<R> Quotes<R> {
         first
     }
 
-    fn follow(&mut self, bytes: &[u8]) {
+    /// The row that is read, if it is longer than any is: its first line, and what is wrong with it.
+    pub(super) fn endless(&self) -> Option<(u64, Defect)> {
+        let mib = LONGEST_ROW >> 20;
+        let defect = if self.length <= LONGEST_ROW {
+            return None;
+        } else if self.place == Place::Quoted {
+            let found = format!("none within {mib} MiB of the quote of line {}", self.opened);
+            Defect::rest("a closing quote", found)
+        } else {
+            Defect::rest(format!("a row of at most {mib} MiB"), "a longer one")
+        };
+        Some((self.first, defect))
+    }
+
+    /// Rewrites `bytes` in place; returns how many are left.
+    fn follow(&mut self, bytes: &mut [u8]) -> usize {
         let outside = matches!(self.place, Place::FieldStart | Place::Unquoted);
-        if outside && !bytes.contains(&b'"') {
-            self.line += super::line_ends(bytes);
+        let plain = !self.after_return && !bytes.contains(&b'"') && !bytes.contains(&b'\r');
+        if outside && plain {
             if let Some(&last) = bytes.last() {
                 self.place = self.after_text(last);
             }
-            return;
+            match bytes.iter().rposition(|byte| *byte == b'\n') {
+                None => self.length += bytes.len() as u64,
+                Some(end) => {
+                    self.line += line_feeds(bytes);
+                    self.first = self.line;
+                    self.length = (bytes.len() - end - 1) as u64;
+                }
+            }
+            return bytes.len();
         }
-        for &byte in bytes {
-            self.place = match (self.place, byte) {
+        let mut kept = 0;
+        for index in 0..bytes.len() {
+            let byte = bytes[index];
+            let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
+            let inside = match (self.place, byte) {
                 (Place::FieldStart, b'"') => {
                     self.opened = self.line;
-                    Place::Quoted
+                    true
                 }
-                (Place::Quoted, b'"') => Place::QuoteInQuoted,
-                (Place::Quoted, _) | (Place::QuoteInQuoted, b'"') => Place::Quoted,
-                (before, _) => {
-                    let after = self.after_text(byte);
-                    if (before, after) == (Place::QuoteInQuoted, Place::Unquoted)
-                        && self.opened < self.line
-                    {
-                        self.misplaced.push_back(Misplaced {
-                            opened: self.opened,
-                            closed: self.line,
-                        });
-                    }
-                    after
-                }
+                (Place::Quoted, _) | (Place::QuoteInQuoted, b'"') => true,
+                _ => false,
             };
-            self.line += u64::from(byte == b'\n');
+            let byte = match byte {
+                b'\n' if after_return && !inside => continue,
+                b'\r' if !inside => b'\n',
+                byte => byte,
+            };
+            bytes[kept] = byte;
+            kept += 1;
+            self.length += 1;
+            if inside {
+                self.place = match (self.place, byte) {
+                    (Place::Quoted, b'"') => Place::QuoteInQuoted,
+                    _ => Place::Quoted,
+                };
+                self.line += u64::from(byte == b'\r' || (byte == b'\n' && !after_return));
+                continue;
+            }
+            let after = self.after_text(byte);
+            if (self.place, after) == (Place::QuoteInQuoted, Place::Unquoted)
+                && self.opened < self.line
+            {
+                self.misplaced.push_back(Misplaced {
+                    opened: self.opened,
+                    closed: self.line,
+                });
+            }
+            self.place = after;
+            if byte == b'\n' {
+                self.line += 1;
+                self.first = self.line;
+                self.length = 0;
+            }
         }
+        kept
     }
 
     /// After `byte` outside of quotes.
@@ -99,11 +165,34 @@ impl<R> Quotes<R> {
     }
 }
 
-impl<R: Read> Read for Quotes<R> {
+impl<R: Read> Read for Quotes<'_, R> {
+    /// Fails on a row that does not end, and once nobody waits for rows.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.follow(&buffer[..length]);
-        Ok(length)
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if !(self.is_heard)() {
+                return Err(io::Error::other("nobody waits for the rows"));
+            }
+            let mut length = self.inner.read(buffer)?;
+            if length == 0 {
+                if self.last == b'\n' {
+                    self.ended = true;
+                    return Ok(0);
+                }
+                buffer[0] = b'\n';
+                length = 1;
+            }
+            let kept = self.follow(&mut buffer[..length]);
+            if self.length > LONGEST_ROW {
+                return Err(io::Error::other("a row does not end"));
+            }
+            if kept > 0 {
+                self.last = buffer[kept - 1];
+                return Ok(kept);
+            }
+        }
     }
 }
 
@@ -111,10 +200,58 @@ impl<R: Read> Read for Quotes<R> {
 mod tests {
     use super::*;
 
+    const HEARD: &dyn Fn() -> bool = &|| true;
+
+    /// Hands out `size` bytes at a time.
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.1.min(self.0.len()).min(buffer.len());
+            buffer[..length].copy_from_slice(&self.0[..length]);
+            self.0 = &self.0[length..];
+            Ok(length)
+        }
+    }
+
+    /// What is handed on, and the line after it.
+    fn read(text: &str, size: usize) -> (String, u64) {
+        let mut read = String::new();
+        let mut quotes = Quotes::new(Pieces(text.as_bytes(), size), b',', HEARD);
+        assert!(!quotes.ended());
+        quotes.read_to_string(&mut read).unwrap();
+        assert!(quotes.ended());
+        (read, quotes.line)
+    }
+
+    #[test]
+    fn line_ends_between_fields_become_one_kind_and_those_of_texts_stay() {
+        for (text, expected, line) in [
+            ("", "", 1),
+            ("a", "a\n", 2),
+            ("a\n", "a\n", 2),
+            ("a\r\n\r\nb\rc\n\nd\r", "a\n\nb\nc\n\nd\n", 7),
+            (
+                "\"a\r\nb\rc\n\nd\r\",e\r\n\"f\"\r\"\r\"\r\n",
+                "\"a\r\nb\rc\n\nd\r\",e\n\"f\"\n\"\r\"\n",
+                10,
+            ),
+            // A quote that is no field's.
+            ("a\"\r\nb\"\r", "a\"\nb\"\n", 3),
+            ("\"a\"\r\n\"\"\"\r\n\"\r\n", "\"a\"\n\"\"\"\r\n\"\n", 4),
+            ("\"a\r", "\"a\r\n", 2),
+        ] {
+            for size in 1..=text.len().max(1) {
+                let found = read(text, size);
+                assert_eq!(found, (expected.to_owned(), line), "{text:?} by {size}");
+            }
+        }
+    }
+
     fn misplaced(text: &str, size: usize) -> Vec<(u64, u64)> {
-        let mut quotes = Quotes::new(io::empty(), b',');
+        let mut quotes = Quotes::new(io::empty(), b',', HEARD);
         for piece in text.as_bytes().chunks(size) {
-            quotes.follow(piece);
+            quotes.follow(&mut piece.to_vec());
         }
         std::iter::from_fn(|| quotes.misplaced.pop_front())
             .map(|it| (it.opened, it.closed))
@@ -130,6 +267,7 @@ mod tests {
             ("a,b\n1,\"2\" 3\n", vec![]),
             ("a,b\n1,2\"\n3\" 4\n", vec![]),
             ("a,b\n1,\"2\n3,\"4\" 5\n6,7\n", vec![(2, 3)]),
+            ("a,b\r\n1,\"2\r\n3,\"4\" 5\r\n6,7\r\n", vec![(2, 3)]),
             (
                 "\n1,\"2\n3\n4\"x,\"y\nz\"\"\n\"0\"\n\n",
                 vec![(2, 4), (4, 6)],
@@ -143,8 +281,8 @@ mod tests {
 
     #[test]
     fn each_is_told_once() {
-        let mut quotes = Quotes::new(io::empty(), b'\t');
-        quotes.follow(b"\"1\n2\"x\t\"\n\"y\n\"\n\"z\n");
+        let mut quotes = Quotes::new(io::empty(), b'\t', HEARD);
+        quotes.follow(&mut b"\"1\n2\"x\t\"\n\"y\n\"\n\"z\n".to_vec());
         let first = Misplaced {
             opened: 1,
             closed: 2,
@@ -153,5 +291,11 @@ mod tests {
         assert_eq!(quotes.misplaced_until(3), Some(first));
         assert_eq!(quotes.misplaced_until(9).map(|it| it.closed), Some(5));
         assert_eq!(quotes.misplaced_until(9), None);
+    }
+
+    #[test]
+    fn nothing_is_read_for_whom_nobody_waits() {
+        let mut quotes = Quotes::new(Pieces(b"a,b\n", 1), b',', &|| false);
+        assert!(quotes.read_to_end(&mut Vec::new()).is_err());
     }
 }

@@ -14,6 +14,10 @@ const RELATIVE: f64 = 0.05;
 /// are shown a little longer.
 const STRAY_PERCENT: u64 = 1;
 
+/// As many impressions that name another version than the arm's are told at the least: of the few of a first hour, a single list from before the
+/// experiment is more than that part, and says nothing of any server.
+const FEWEST_STRAYS: u64 = 20;
+
 /// What is compared. Each is a ratio of sums over users, of what they were shown at least once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -210,7 +214,7 @@ impl ArmReport {
     /// Whether so much of what the arm was shown came from another version that it is not the arm's.
     fn is_mixed(&self) -> bool {
         let ArmOrigins { named, others } = self.origins;
-        others * 100 > named * STRAY_PERCENT
+        others >= FEWEST_STRAYS && others * 100 > named * STRAY_PERCENT
     }
 }
 
@@ -243,4 +247,34 @@ fn mixed(arm: &ArmReport) -> String {
          by the active one, so that differences below are smaller than they are (`twotower doctor --only server-current`)",
         arm.arm, arm.version
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handful_of_strays_mixes_no_arm() {
+        for (named, others, expected) in [
+            (0, 0, false),
+            // Of the first list of all.
+            (19, 19, false),
+            (20, 20, true),
+            (1_000, 19, false),
+            (1_000, 20, true),
+            (2_000, 20, false),
+            (1_999, 20, true),
+            (100_000, 1_001, true),
+        ] {
+            let arm = ArmReport {
+                arm: Arm::Control,
+                version: 1,
+                users: 1,
+                shown: named,
+                coverage: ArmCoverage::default(),
+                origins: ArmOrigins { named, others },
+            };
+            assert_eq!(arm.is_mixed(), expected, "{others} of {named}");
+        }
+    }
 }

@@ -53,7 +53,48 @@ pub(super) struct Rules<'a> {
     pub(super) experiment: Option<[i64; 2]>,
     /// By when versions must be replaced, microseconds since 1970.
     pub(super) retire_by: &'a HashMap<i64, i64>,
+    /// Whether a retraining is at work.
+    pub(super) retraining: bool,
     pub(super) now_us: i64,
+}
+
+/// What readers see, and what may be on its way to them.
+#[derive(Clone, Copy)]
+struct Served {
+    active: Option<i64>,
+    /// The newest candidate above it. Between loading a version and switching readers to it nobody holds the lease, for as long as its publication
+    /// takes, and nothing else tells it from one that nobody wants.
+    next: Option<i64>,
+}
+
+impl Served {
+    fn of(records: &[ModelRecord]) -> Self {
+        let active = records
+            .iter()
+            .find(|record| record.state == ModelState::Active)
+            .map(|record| record.version);
+        let next = records
+            .iter()
+            .filter(|record| record.state == ModelState::Candidate)
+            .filter(|record| record.pruned_at_us.is_none())
+            .map(|record| record.version)
+            .filter(|version| active.is_none_or(|active| active < *version))
+            .max();
+        Self { active, next }
+    }
+
+    fn has_overtaken(self, version: i64) -> bool {
+        self.active.is_some_and(|active| active > version)
+    }
+
+    /// Whether a retraining that is at work may be about to make it active.
+    fn may_follow(self, record: &ModelRecord) -> bool {
+        match record.state {
+            ModelState::Candidate => self.next == Some(record.version),
+            ModelState::Loading => !self.has_overtaken(record.version),
+            _ => false,
+        }
+    }
 }
 
 impl Rules<'_> {
@@ -62,25 +103,28 @@ impl Rules<'_> {
         by.is_some_and(|&by| by <= self.now_us)
     }
 
+    /// What was trained before an erasure takes the place of what was trained earlier still: to take it from under a retraining would leave that
+    /// one served for longer. Nobody goes on with it once no retraining is at work.
+    fn is_waited_for(&self, record: &ModelRecord, served: Served) -> bool {
+        self.retraining && served.may_follow(record)
+    }
+
     fn is_tried(&self, version: i64) -> bool {
         self.experiment
             .is_some_and(|versions| versions.contains(&version))
     }
 
-    fn reason(
-        &self,
-        record: &ModelRecord,
-        kept: &HashSet<i64>,
-        active: Option<i64>,
-    ) -> Option<Reason> {
+    fn reason(&self, record: &ModelRecord, kept: &HashSet<i64>, served: Served) -> Option<Reason> {
         let days = i64::from(self.settings.failed_days);
         let old = self.now_us - record.created_at_us >= days * DAY_US;
-        let overtaken = active.is_some_and(|active| active > record.version);
+        let overtaken = served.has_overtaken(record.version);
         match record.state {
             ModelState::Active => None,
             _ if self.is_tried(record.version) => None,
             _ if record.pruned_at_us.is_some() => Some(Reason::Unfinished),
-            _ if self.is_due(record.version) => Some(Reason::Erasure),
+            _ if self.is_due(record.version) && !self.is_waited_for(record, served) => {
+                Some(Reason::Erasure)
+            }
             ModelState::Candidate | ModelState::Retired => {
                 (!kept.contains(&record.version)).then_some(Reason::Superseded)
             }
@@ -97,10 +141,7 @@ pub(super) fn doomed(
     ages: &[HashMap<i64, VectorAge>; 2],
     rules: &Rules<'_>,
 ) -> Vec<Doomed> {
-    let active = records
-        .iter()
-        .find(|record| record.state == ModelState::Active)
-        .map(|record| record.version);
+    let served = Served::of(records);
     let mut complete: Vec<i64> = records
         .iter()
         .filter(|record| matches!(record.state, ModelState::Candidate | ModelState::Retired))
@@ -111,10 +152,11 @@ pub(super) fn doomed(
     complete.truncate(rules.settings.keep_versions);
     let mut kept: HashSet<i64> = complete.into_iter().collect();
     kept.extend(rules.rollback_target);
+    kept.extend(served.next);
 
     let mut doomed: BTreeMap<i64, Reason> = records
         .iter()
-        .filter_map(|record| Some((record.version, rules.reason(record, &kept, active)?)))
+        .filter_map(|record| Some((record.version, rules.reason(record, &kept, served)?)))
         .collect();
     let registered: HashSet<i64> = records.iter().map(|record| record.version).collect();
     let patience = Duration::from_secs(u64::from(rules.settings.failed_days) * 86_400);
@@ -173,6 +215,7 @@ mod tests {
             rollback_target: target,
             experiment: None,
             retire_by: &retire_by,
+            retraining: false,
             now_us: NOW_US,
         };
         doomed(&records, &[HashMap::new(), HashMap::new()], &rules)
@@ -222,6 +265,7 @@ mod tests {
             rollback_target: None,
             experiment: None,
             retire_by: &due,
+            retraining: false,
             now_us: NOW_US,
         };
         let records = [(3, Active, 0), (2, Retired, 0), (1, Retired, 0)].map(record);
@@ -233,6 +277,54 @@ mod tests {
     }
 
     #[test]
+    fn what_a_retraining_is_about_to_make_active_stays() {
+        let settings = Prune {
+            keep_versions: 0,
+            ..Prune::default()
+        };
+        let nobody = HashMap::new();
+        // An erasure after the data of all of them were read, and no patience.
+        let due: HashMap<i64, i64> = (1..=7).map(|version| (version, NOW_US)).collect();
+        let gone = |records: &[(i64, ModelState, i64)], due: &HashMap<i64, i64>, retraining| {
+            let records: Vec<ModelRecord> = records.iter().copied().map(record).collect();
+            let rules = Rules {
+                settings: &settings,
+                rollback_target: None,
+                experiment: None,
+                retire_by: due,
+                retraining,
+                now_us: NOW_US,
+            };
+            let doomed = doomed(&records, &[HashMap::new(), HashMap::new()], &rules);
+            let one = |one: Doomed| (one.version, one.reason);
+            doomed.into_iter().map(one).collect::<Vec<_>>()
+        };
+        let (superseded, erasure) = (Reason::Superseded, Reason::Erasure);
+        let versions = [
+            (7, Retired, 0),
+            (6, Candidate, 0),
+            (5, Candidate, 0),
+            (4, Active, 0),
+            (3, Candidate, 0),
+        ];
+        // One that was retired by hand is nobody's next, and one that is older than what is served neither.
+        let others = [3, 5, 7].map(|version| (version, superseded));
+        for retraining in [false, true] {
+            assert_eq!(gone(&versions, &nobody, retraining), others);
+        }
+        // The first of all.
+        assert_eq!(gone(&versions[1..3], &nobody, true), [(5, superseded)]);
+        let others = [3, 5, 7].map(|version| (version, erasure));
+        assert_eq!(gone(&versions, &due, true), others);
+        let all = [3, 5, 6, 7].map(|version| (version, erasure));
+        assert_eq!(gone(&versions, &due, false), all);
+        // Cut off while it was loaded.
+        let loading = [(5, Loading, 0), (4, Active, 0), (3, Loading, 0)];
+        assert_eq!(gone(&loading, &due, true), [(3, erasure)]);
+        assert_eq!(gone(&loading, &due, false), [(3, erasure), (5, erasure)]);
+    }
+
+    #[test]
     fn vectors_of_no_version_go_when_nobody_writes_them() {
         let settings = Prune::default();
         let rules = Rules {
@@ -240,6 +332,7 @@ mod tests {
             rollback_target: None,
             experiment: None,
             retire_by: &HashMap::new(),
+            retraining: false,
             now_us: NOW_US,
         };
         let age = |version, days: u64| {
@@ -250,6 +343,7 @@ mod tests {
                     version,
                     rows: 1,
                     age,
+                    known_age: Some(age),
                 },
             )
         };

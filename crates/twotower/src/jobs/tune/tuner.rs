@@ -10,12 +10,12 @@ use anyhow::Context;
 use std::time::{Duration, Instant};
 use twotower_core::hyperparameters::{Hyperparameters, Selection};
 use twotower_core::split::HeldOut;
-use twotower_core::train::{EpochRecord, Goal, Progress, Run, TrainError, TrainingData};
+use twotower_core::train::{EpochRecord, Goal, Prepared, Progress, Run, TrainError};
 
 /// A search in progress.
 pub(super) struct Tuner<'a> {
-    /// The training part.
-    pub(super) data: TrainingData<'a>,
+    /// The training part, made ready once for all trials, which differ in nothing that it depends on.
+    pub(super) data: Prepared<'a>,
     /// The validation part.
     pub(super) held_out: &'a HeldOut,
     pub(super) folder: &'a StateFolder,
@@ -98,11 +98,7 @@ impl Tuner<'_> {
 
     /// A run from the beginning, or from the checkpoint of the rung before.
     fn begin(&self, trial: usize, hyperparameters: &Hyperparameters) -> anyhow::Result<Run<'_>> {
-        let run = Run::new(
-            self.data.clone(),
-            hyperparameters,
-            Goal::Best(self.held_out),
-        )?;
+        let run = self.data.run(hyperparameters, Goal::Best(self.held_out))?;
         let Some(bytes) = self.folder.checkpoint(trial)? else {
             return Ok(run);
         };

@@ -56,7 +56,10 @@ catalogue! {
         "grants" ASKED "roles may what they need, and no more";
         "row-security" ASKED "row level security is on";
         "policies" ASKED "policies are as the migrations made them";
+        "functions" ASKED "functions are as the migrations made them";
+        "triggers" ASKED "triggers are there and enabled";
         "indexes" ASKED "indexes are there and valid";
+        "unique-likes" ASKED "a user likes and skips a video once";
         "index-used" ASKED "searches in SQL use the vector index";
         "tls" ASKED "the connection is encrypted and the server verified";
         "connections" WARNING "connections are left";

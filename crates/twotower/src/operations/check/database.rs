@@ -17,7 +17,10 @@ const ASKING: &[&str] = &[
     "grants",
     "row-security",
     "policies",
+    "functions",
+    "triggers",
     "indexes",
+    "unique-likes",
     "index-used",
     "tls",
     "connections",
@@ -46,7 +49,10 @@ const OF_SERVERS: &[&str] = &[
     "grants",
     "row-security",
     "policies",
+    "functions",
+    "triggers",
     "indexes",
+    "unique-likes",
     "index-used",
     "tls",
     "connections",
@@ -113,7 +119,7 @@ async fn connect(round: &Round<'_>) -> Result<Store, Finding> {
             format!("there is no file {}", file.display()),
             "set DATABASE_URL, or make it with `twotower migrate`",
         )),
-        Ok(Err(error)) => Err(Finding::failed(check, error.to_string(), remedy(&error))),
+        Ok(Err(error)) => Err(Finding::failed(check, evidence(&error), remedy(&error))),
         Err(_) => {
             let evidence = format!("no connection within {}", span(step.as_micros() as i64));
             Err(Finding::failed(
@@ -125,9 +131,21 @@ async fn connect(round: &Round<'_>) -> Result<Store, Finding> {
     }
 }
 
+/// What was said, but for the remedy, which stands beside it.
+fn evidence(error: &StoreError) -> String {
+    match error {
+        StoreError::Certificate { server, source } => {
+            format!("the certificate of {server} is refused: {source}")
+        }
+        error => error.to_string(),
+    }
+}
+
 fn remedy(error: &StoreError) -> &'static str {
     match error {
-        StoreError::Url(_) | StoreError::Insecure { .. } => "set DATABASE_URL",
+        StoreError::Url(_) | StoreError::Insecure { .. } | StoreError::NoCertificateFile { .. } => {
+            "set DATABASE_URL"
+        }
         error if error.is_certificate() => {
             "if the server's certificate is of an authority of its own, as those of Supabase are, download that authority's and add \
              `?sslrootcert=FILE` to DATABASE_URL; otherwise look whether the address names the host that the certificate is for"
@@ -148,7 +166,7 @@ async fn reachable(round: &Round<'_>, store: &Store) -> Vec<Finding> {
             let took = begun.elapsed().as_millis();
             found.push(Finding::passed(check, format!("answers within {took} ms")));
         }
-        Ok(Err(error)) => return vec![Finding::failed(check, error.to_string(), remedy(&error))],
+        Ok(Err(error)) => return vec![Finding::failed(check, evidence(&error), remedy(&error))],
         Err(_) => {
             let evidence = format!(
                 "connected, but no answer within {}",

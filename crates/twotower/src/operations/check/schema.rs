@@ -14,14 +14,25 @@ const INDEXED_FROM: u64 = 10_000;
 
 pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     let mut found = Vec::new();
-    let own = ["grants", "row-security", "policies", "indexes"];
+    let own = [
+        "grants",
+        "row-security",
+        "policies",
+        "functions",
+        "triggers",
+        "indexes",
+        "unique-likes",
+    ];
     if round.wants_any(&own) {
         match round.within(store.audit_schema()).await {
             Ok(Ok(Some(audit))) => found.extend([
                 judge("grants", &audit.grants, "right"),
                 judge("row-security", &audit.row_security, "table"),
                 judge("policies", &audit.policies, "policy"),
+                judge("functions", &audit.functions, "function"),
+                judge("triggers", &audit.triggers, "trigger"),
                 judge("indexes", &audit.indexes, "index"),
+                judge_keys(&audit.keys),
             ]),
             Ok(Ok(None)) => {}
             Ok(Err(error)) => found.extend(own.map(|check| Finding::unseen(check, &error))),
@@ -37,32 +48,52 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
 }
 
 fn judge(check: &'static str, audit: &Audit, thing: &str) -> Finding {
-    let faults = &audit.faults;
-    if faults.is_empty() {
+    let Audit {
+        examined,
+        faults,
+        doubts,
+    } = audit;
+    if faults.is_empty() && doubts.is_empty() {
         let things = match thing {
-            "policy" => "policies",
-            "index" => "indexes",
-            "table" => "tables",
-            _ => "rights",
+            "policy" => "policies".to_owned(),
+            "index" => "indexes".to_owned(),
+            thing => format!("{thing}s"),
         };
-        return Finding::passed(check, format!("{} {things} looked at", audit.examined));
+        return Finding::passed(check, format!("{examined} {things} looked at"));
     }
-    let mut what: Vec<&str> = faults
-        .iter()
-        .take(NAMED)
-        .map(|fault| fault.what.as_str())
-        .collect();
-    let fixes: Vec<&str> = faults
-        .iter()
-        .take(NAMED)
-        .map(|fault| fault.fix.as_str())
-        .collect();
-    let rest = faults.len().saturating_sub(NAMED);
+    let told = || faults.iter().chain(doubts);
+    let mut what: Vec<&str> = told().take(NAMED).map(|it| it.what.as_str()).collect();
+    let fixes: Vec<&str> = told().take(NAMED).map(|it| it.fix.as_str()).collect();
+    let rest = told().count().saturating_sub(NAMED);
     let more = format!("and {rest} more: mend these, then look again");
     if rest > 0 {
         what.push(&more);
     }
-    Finding::failed(check, what.join("; "), fixes.join(" "))
+    let (what, fixes) = (what.join("; "), fixes.join(" "));
+    if faults.is_empty() {
+        Finding::warned(check, what, format!("if it is not: {fixes}"))
+    } else {
+        Finding::failed(check, what, fixes)
+    }
+}
+
+/// It works without, since what is written looks first; but the application's own statements may not, and searching costs more than a key.
+fn judge_keys(audit: &Audit) -> Finding {
+    let check = "unique-likes";
+    if audit.faults.is_empty() {
+        let keys = counted(audit.examined as u64, "table");
+        return Finding::passed(check, format!("{keys} with a key of user and video"));
+    }
+    let what: Vec<&str> = audit.faults.iter().map(|it| it.what.as_str()).collect();
+    let fixes: Vec<&str> = audit.faults.iter().map(|it| it.fix.as_str()).collect();
+    Finding::warned(
+        check,
+        format!("{}: a pair may come twice", what.join("; ")),
+        format!(
+            "{} This fails while a pair is there twice: docs/doctor.md#one-like-of-a-user-and-a-video has what deletes the later rows",
+            fixes.join(" ")
+        ),
+    )
 }
 
 async fn index_used(round: &Round<'_>, store: &Store) -> Finding {
@@ -124,6 +155,58 @@ fn judge_index(version: i64, index_use: IndexUse) -> Finding {
 mod tests {
     use super::*;
     use crate::operations::check::Verdict;
+    use twotower_store::inspection::Fault;
+
+    #[test]
+    fn what_may_be_wanted_is_no_failure() {
+        let fault = |what: &str| Fault {
+            what: what.into(),
+            fix: format!("mend {what};"),
+        };
+        let audit = |faults: &[&str], doubts: &[&str]| Audit {
+            examined: 3,
+            faults: faults.iter().map(|what| fault(what)).collect(),
+            doubts: doubts.iter().map(|what| fault(what)).collect(),
+        };
+        for (audit, verdict, evidence, fix) in [
+            (audit(&[], &[]), Verdict::Passed, "3 policies looked at", ""),
+            (
+                audit(&[], &["b"]),
+                Verdict::Warned,
+                "b",
+                "if it is not: mend b;",
+            ),
+            (
+                audit(&["a"], &["b"]),
+                Verdict::Failed,
+                "a; b",
+                "mend a; mend b;",
+            ),
+        ] {
+            let found = judge("policies", &audit, "policy");
+            assert_eq!(found.verdict, verdict, "{}", found.evidence);
+            assert_eq!((&*found.evidence, &*found.fix), (evidence, fix));
+        }
+    }
+
+    #[test]
+    fn a_missing_key_is_a_warning_with_its_statement() {
+        let mut audit = Audit {
+            examined: 2,
+            ..Audit::default()
+        };
+        let found = judge_keys(&audit);
+        assert_eq!(found.verdict, Verdict::Passed);
+        assert_eq!(found.evidence, "2 tables with a key of user and video");
+        audit.faults.push(Fault {
+            what: "public.likes has no key".into(),
+            fix: "create unique index concurrently likes_key;".into(),
+        });
+        let found = judge_keys(&audit);
+        assert_eq!(found.verdict, Verdict::Warned);
+        assert!(found.evidence.contains("public.likes has no key"));
+        assert!(found.fix.starts_with("create unique index concurrently"));
+    }
 
     #[test]
     fn an_index_is_asked_for_where_scanning_is_slow() {

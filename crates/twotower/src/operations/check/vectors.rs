@@ -11,6 +11,9 @@ const RUNS: u32 = 30;
 
 const HOUR_US: i64 = 3_600_000_000;
 
+/// Clocks may differ so much. A time further ahead was left by a clock that was set back, and says nothing of when.
+const AHEAD_US: i64 = HOUR_US / 6;
+
 pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     let own = ["dimension", "vectors-fresh", "vectors-complete"];
     if !round.wants_any(&own) {
@@ -111,7 +114,16 @@ fn judge_age(generation: &Generation, looked_us: Option<i64>, bound_hours: u32) 
         generation.users_us,
         looked_us,
     ];
-    let age = ages.into_iter().flatten().min().unwrap_or(0).max(0);
+    let known = ages.into_iter().flatten().filter(|&age| age >= -AHEAD_US);
+    let Some(age) = known.min() else {
+        let evidence = format!(
+            "when vectors of version {} were last brought up to date is not known: every time of theirs is yet to come, as after a clock was \
+             set back",
+            generation.version
+        );
+        return Finding::failed("vectors-fresh", evidence, "twotower run update");
+    };
+    let age = age.max(0);
     let evidence = format!(
         "vectors of version {} were last brought up to date {} ago, within {bound_hours} h is expected",
         generation.version,
@@ -200,11 +212,39 @@ mod tests {
             judge_age(&old, Some(36 * HOUR_US), 36).verdict,
             Verdict::Passed
         );
+        // Of users, the store tells what an update wrote, and not what is computed elsewhere.
         let users = Generation {
             users_us: Some(HOUR_US),
             ..old
         };
         assert_eq!(judge_age(&users, None, 36).verdict, Verdict::Passed);
+    }
+
+    #[test]
+    fn a_time_that_is_yet_to_come_makes_nothing_fresh() {
+        let ahead = Generation {
+            version: 3,
+            embedding_dim: 64,
+            active_us: -24 * HOUR_US,
+            videos_us: Some(80 * HOUR_US),
+            users_us: None,
+        };
+        let yet_to_come = Some(-24 * HOUR_US);
+        let found = judge_age(&ahead, yet_to_come, 36);
+        assert_eq!(found.verdict, Verdict::Failed);
+        assert!(found.evidence.contains("3 days ago"), "{}", found.evidence);
+        // By clocks that differ a little, it was just now.
+        assert_eq!(
+            judge_age(&ahead, Some(-2_000_000), 36).verdict,
+            Verdict::Passed
+        );
+        let unknown = Generation {
+            videos_us: None,
+            ..ahead
+        };
+        let found = judge_age(&unknown, yet_to_come, 36);
+        assert_eq!(found.verdict, Verdict::Failed);
+        assert!(found.evidence.contains("yet to come"), "{}", found.evidence);
     }
 
     #[test]

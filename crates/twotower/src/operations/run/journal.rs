@@ -57,7 +57,7 @@ impl<'a> Journal<'a> {
     pub(super) async fn finish(&mut self, finished: &FinishedRun, mut patience: Patience) {
         while let Err(error) = self.try_finish(finished).await {
             match patience.next() {
-                Some(pause) if error.is_outage() || is_deadline(&error) => {
+                Some(pause) if error.may_pass() || is_deadline(&error) => {
                     tracing::warn!(
                         "the end of the run is not written down yet, the next try is in about {:.0} s: {error}",
                         pause.as_secs_f64()

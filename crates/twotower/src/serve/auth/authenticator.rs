@@ -47,6 +47,8 @@ pub(crate) enum AuthError {
     UserToken,
     #[error("no public key could be fetched yet")]
     NoKeysYet,
+    #[error("the set of public keys holds no usable key")]
+    NoUsableKey,
     #[error("the token's key is not known, and the keys are being fetched")]
     KeysPending,
 }
@@ -102,9 +104,18 @@ impl Authenticator {
         }
     }
 
-    /// Whether some token could be verified now.
-    pub(crate) fn has_keys(&self) -> bool {
-        !self.keys.is_empty() || self.remote.as_ref().is_some_and(|r| !r.keys().is_empty())
+    /// Why no token at all could be verified now, with what to do; `None` if some could.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        let remote = self.remote.as_ref().filter(|_| self.keys.is_empty())?;
+        if !remote.keys().is_empty() {
+            return None;
+        }
+        Some(if remote.is_read() {
+            "the set of public keys holds no usable key, so that every token is refused: publish one (ES256, RS256 or EdDSA) at the address of \
+             --jwks, or check that address; tokens of HS256 need TWOTOWER_JWT_SECRET"
+        } else {
+            "no public key could be fetched yet: check --jwks"
+        })
     }
 
     /// The user that the request's `Authorization` header names.
@@ -187,7 +198,11 @@ impl Authenticator {
         }
         let keys = remote.keys();
         if keys.is_empty() {
-            return Err(AuthError::NoKeysYet);
+            return Err(if remote.is_read() {
+                AuthError::NoUsableKey
+            } else {
+                AuthError::NoKeysYet
+            });
         }
         verify(&keys, header, token).map(|claims| (claims, keys))
     }
@@ -225,7 +240,14 @@ fn supported(header: &Header) -> bool {
         && header
             .kid
             .as_ref()
-            .is_none_or(|id| id.len() <= MAX_KEY_ID_BYTES)
+            .is_none_or(|id| id.len() <= MAX_KEY_ID_BYTES && is_plain(id))
+}
+
+/// Whether a key id is made of what issuers make theirs of: UUIDs, hexadecimal digits, base64 of either alphabet, names and addresses. Ours are
+/// compared with it and nothing else is, so that one that climbs out of folders or hides something would do no harm; nor is it of our issuer.
+fn is_plain(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+/=:@#".contains(&byte);
+    id.bytes().all(plain) && !id.contains("..")
 }
 
 /// Tries each key that the token's key id does not rule out, each with its own algorithm.

@@ -20,25 +20,17 @@ struct Set {
     keys: Vec<Value>,
 }
 
-/// Reads the usable keys of a set. A key of another kind is passed over: sets hold what other services need, too.
-pub(super) fn parse(
-    json: &str,
-    symmetric: bool,
-    expected: &Expected,
-) -> Result<Vec<Key>, ConfigError> {
+/// Reads the usable keys of a set, which may be none. A key of another kind is passed over: sets hold what other services need, too.
+fn parse(json: &str, symmetric: bool, expected: &Expected) -> Result<Vec<Key>, ConfigError> {
     let set: Set =
         serde_json::from_str(json).map_err(|error| ConfigError::Unreadable(error.to_string()))?;
-    let keys: Vec<Key> = set
+    let usable = set
         .keys
         .into_iter()
         .take(MAX_KEYS)
         .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
-        .filter_map(|jwk| Key::from_jwk(&jwk, symmetric, expected))
-        .collect();
-    if keys.is_empty() {
-        return Err(ConfigError::NoUsableKey);
-    }
-    Ok(keys)
+        .filter_map(|jwk| Key::from_jwk(&jwk, symmetric, expected));
+    Ok(usable.collect())
 }
 
 /// Public keys at an address, kept in memory.
@@ -88,6 +80,11 @@ impl RemoteKeys {
         self.keys.borrow().clone()
     }
 
+    /// Whether a set was read at all, be it without a usable key.
+    pub(super) fn is_read(&self) -> bool {
+        self.fetches().success.is_some()
+    }
+
     /// Fetches whenever the keys have grown old, for as long as somebody holds them. Whether anybody asks for them makes no difference: the
     /// first request after a quiet night is not to be let in by a key that was taken away in the evening.
     pub(super) async fn keep_fresh(keys: Weak<Self>) {
@@ -101,9 +98,14 @@ impl RemoteKeys {
 
     fn until_old(&self) -> Duration {
         let success = self.fetches().success;
-        success.map_or(Duration::ZERO, |at| {
+        let of_use = success.filter(|_| !self.is_empty());
+        of_use.map_or(Duration::ZERO, |at| {
             self.pace.max_age.saturating_sub(at.elapsed())
         })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.borrow().is_empty()
     }
 
     /// Fetches if no key is held or they have grown old, and waits for the end.
@@ -142,7 +144,7 @@ impl RemoteKeys {
             return Due::UnderWay;
         }
         let old = |at: Option<Instant>, age: Duration| at.is_none_or(|at| at.elapsed() >= age);
-        let wanted = unknown || old(fetches.success, self.pace.max_age);
+        let wanted = unknown || self.is_empty() || old(fetches.success, self.pace.max_age);
         if wanted && old(fetches.attempt, self.pace.min_interval) {
             fetches.attempt = Some(Instant::now());
             fetches.under_way = true;
@@ -152,7 +154,8 @@ impl RemoteKeys {
         }
     }
 
-    /// What [`Self::begin`] has begun. Keeps the old keys if it fails.
+    /// What [`Self::begin`] has begun. Keeps the old keys if no set can be read; one without a usable key takes them away, as an issuer means it
+    /// that withdraws the last one.
     async fn fetch(&self) {
         let (url, deadline, expected) =
             (self.url.clone(), self.pace.deadline, self.expected.clone());
@@ -168,11 +171,21 @@ impl RemoteKeys {
         fetches.under_way = false;
         match keys {
             Ok(keys) => {
-                tracing::info!(keys = keys.len(), "fetched the JWKS");
+                if !keys.is_empty() {
+                    tracing::info!(keys = keys.len(), "fetched the JWKS");
+                } else if fetches.success.is_none() || !self.is_empty() {
+                    // Once, and not again every minute for as long as it stays so.
+                    let address = shown(&self.url);
+                    let error = ConfigError::NoUsableKey;
+                    tracing::error!(%address, %error, "no token that a public key verifies is accepted any more");
+                }
                 self.keys.send_replace(keys.into());
                 fetches.success = fetches.attempt;
             }
-            Err(error) => tracing::warn!(%error, "the JWKS could not be fetched; keeping the keys"),
+            Err(error) => {
+                let address = shown(&self.url);
+                tracing::warn!(%address, %error, "the JWKS could not be fetched; keeping the keys");
+            }
         }
         drop(fetches);
         self.ended.send_modify(|ended| *ended += 1);
@@ -182,6 +195,14 @@ impl RemoteKeys {
         // Three values, none of which depends on another.
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The address without what may be secret of it: user information and query.
+fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let place = rest.split(['?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{place}")
 }
 
 /// Redirects are not followed: the address is configuration, and where it points to must not be able to change it.
@@ -201,13 +222,34 @@ fn get(url: &str, deadline: Duration) -> Result<String, ureq::Error> {
 
 /// Keys of a source that is read once.
 pub(super) fn read(source: &JwksSource, expected: &Expected) -> Result<Vec<Key>, ConfigError> {
-    match source {
-        JwksSource::Url(_) => Ok(Vec::new()),
-        JwksSource::Inline(json) => parse(json, true, expected),
+    let keys = match source {
+        JwksSource::Url(_) => return Ok(Vec::new()),
+        JwksSource::Inline(json) => parse(json, true, expected)?,
         JwksSource::File(path) => {
             let json = std::fs::read_to_string(path)
                 .map_err(|error| ConfigError::Unreadable(format!("{}: {error}", path.display())))?;
-            parse(&json, true, expected)
+            parse(&json, true, expected)?
+        }
+    };
+    if keys.is_empty() {
+        return Err(ConfigError::NoUsableKey);
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        for url in [
+            "https://user:s3cret@issuer.example/keys",
+            "https://issuer.example/keys?apikey=s3cret",
+            "https://issuer.example/keys#s3cret",
+            "https://user:s/3@cret@issuer.example/keys",
+        ] {
+            assert_eq!(shown(url), "https://issuer.example/keys", "{url}");
         }
     }
 }

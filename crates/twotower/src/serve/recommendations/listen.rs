@@ -3,6 +3,7 @@
 use super::cache::Subject;
 use crate::serve::router::App;
 use arc_swap::ArcSwapOption;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use twotower_store::{InteractionKind, StoreKind, UserChange, UserChangeHasher, UserChanges};
 use uuid::Uuid;
@@ -10,24 +11,38 @@ use uuid::Uuid;
 /// Between tries to listen while the database does not answer.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Names users as notifications do, once it is known how.
+/// Names users as notifications do, once it is known how, and knows whether any would be heard.
 #[derive(Debug, Default)]
-pub(in crate::serve) struct Subjects(ArcSwapOption<UserChangeHasher>);
+pub(in crate::serve) struct Subjects {
+    hasher: ArcSwapOption<UserChangeHasher>,
+    heard: AtomicBool,
+}
 
 impl Subjects {
     /// What answers of `user` are kept under.
     pub(in crate::serve) fn of(&self, user: Uuid) -> Subject {
-        match &*self.0.load() {
+        match &*self.hasher.load() {
             Some(hasher) => Subject::Key(hasher.key(user)),
             None => Subject::User(user),
         }
+    }
+
+    /// Whether word of a change, an erasure before all, would come now, and has come of all that was before. Without it nobody knows
+    /// whether a user of whom something is kept is still one.
+    pub(in crate::serve) fn are_heard(&self) -> bool {
+        self.heard.load(Ordering::Acquire)
+    }
+
+    fn hear(&self, heard: bool) {
+        self.heard.store(heard, Ordering::Release);
     }
 }
 
 /// Forgets the answers of users as word of their changes comes, for ever.
 ///
 /// No answer depends on it: whether one may be given again is decided by what the database says at the moment of the request. It bounds
-/// what a stale answer may not know, and how long what was made of somebody stays in memory.
+/// what a stale answer may not know, and how long what was made of somebody stays in memory. So none is given while no word comes
+/// ([`Subjects::are_heard`]).
 ///
 /// Where users' states are read from a replica, word of a change has that user's read from the primary, until the replica has the change.
 pub(in crate::serve) async fn listen(app: &App) {
@@ -40,7 +55,7 @@ pub(in crate::serve) async fn listen(app: &App) {
     let Some(mut changes) = begin(app).await else {
         return;
     };
-    subjects.0.store(Some(changes.hasher().into()));
+    subjects.hasher.store(Some(changes.hasher().into()));
     // Who hears of some changes alone must not take the others for none, so that the replica stays what it is without word of any.
     let of_all = !keeps_its_own(app);
     if of_all {
@@ -49,10 +64,12 @@ pub(in crate::serve) async fn listen(app: &App) {
         tell_of_silence(app);
     }
     answers.drop_all();
+    subjects.hear(true);
     loop {
         let change = tokio::select! {
             change = changes.next() => change,
             () = sources.switched() => {
+                subjects.hear(false);
                 changes.hang_up();
                 continue;
             }
@@ -69,9 +86,13 @@ pub(in crate::serve) async fn listen(app: &App) {
                     sources.all_changed();
                 }
                 answers.drop_all();
+                subjects.hear(true);
             }
-            // The database is away: what is kept is all there is, and what changes meanwhile is told as `All`.
-            UserChange::Lost => sources.unheard(),
+            // What changes meanwhile is told as `All`.
+            UserChange::Lost => {
+                subjects.hear(false);
+                sources.unheard();
+            }
         }
     }
 }

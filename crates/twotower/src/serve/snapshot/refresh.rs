@@ -396,8 +396,9 @@ impl Snapshots {
     /// Tells the metrics since when no vector of `version` was written.
     async fn measure_staleness(&self, version: i64) -> Result<(), LoadError> {
         let ages = self.store.vector_ages(VectorTable::Videos).await?;
-        if let Some(vectors) = ages.iter().find(|vectors| vectors.version == version) {
-            self.metrics.set_embedding_staleness(vectors.age);
+        let own = ages.iter().find(|vectors| vectors.version == version);
+        if let Some(age) = own.and_then(|vectors| vectors.known_age) {
+            self.metrics.set_embedding_staleness(age);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::place::Place;
 use serde_json::json;
+use std::ops::Range;
 use std::time::Duration;
 use twotower_store::{Arm, EventKind, EventPolicy, InteractionKind, NewEvent};
 use uuid::Uuid;
@@ -37,6 +38,9 @@ fn only_a_complete_version_is_tried_against_the_active_one_and_it_stays() {
         let pruned = place.json("prune");
         assert_eq!(pruned["versions"], json!([]));
         assert_eq!(place.json("experiment stop"), json!({"stopped": 1}));
+        // The newest candidate may be somebody's to promote, one that was taken out of the running is not.
+        assert_eq!(place.json("prune")["versions"], json!([]));
+        place.json("models retire 2");
         let pruned = place.json("prune");
         assert_eq!(pruned["versions"][0]["version"], two);
         refused(start, "version 2");
@@ -150,6 +154,20 @@ fn an_update_of_the_active_version_is_one_of_the_challenger_too() {
     }
 }
 
+/// Event `id`, of video `of` in a list of `version`.
+fn event_of(version: i64, id: u128, kind: EventKind, of: u128) -> NewEvent {
+    NewEvent {
+        event_id: Uuid::from_u128(id),
+        kind,
+        video: video(of),
+        watch_fraction: None,
+        model_version: Some(version),
+        request_id: None,
+        position: None,
+        at_us: None,
+    }
+}
+
 #[test]
 fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
     for place in Place::on_both() {
@@ -171,16 +189,8 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
             }
             said[usize::from(arm == Arm::Challenger)] += 1;
             let liked = if arm == Arm::Challenger { 2 } else { 1 };
-            let event = |id: u128, kind, of: u128| NewEvent {
-                event_id: Uuid::from_u128(id),
-                kind,
-                video: video(of),
-                watch_fraction: None,
-                model_version: Some(running.version(user(n))),
-                request_id: None,
-                position: None,
-                at_us: None,
-            };
+            let version = running.version(user(n));
+            let event = |id, kind, of| event_of(version, id, kind, of);
             let mut events: Vec<_> = (1..=4)
                 .map(|of| event(of, EventKind::Impression, of + n % 3))
                 .collect();
@@ -221,31 +231,37 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("name another version"), "{text}");
-        // A server without the challenger's files has answered one of its users; that is told from the second in a hundred on.
+        // A server without the challenger's files has answered one of its users. A handful may be of a list from before the experiment; that is
+        // told from twenty, and from the second in a hundred, on.
         let mut users = (0..300).map(user);
         let one = users.find(|&user| running.arm(user) == Arm::Challenger);
-        let strays = [50, 51, 52, 53, 54, 55, 56, 57, 58, 59].map(|id: u128| NewEvent {
-            event_id: Uuid::from_u128(id),
-            kind: EventKind::Impression,
-            video: video(1 + id % 40),
-            watch_fraction: None,
-            model_version: Some(running.control),
-            request_id: None,
-            position: None,
-            at_us: None,
-        });
-        let recorded = place
-            .store
-            .record_events(one.unwrap(), &strays, EventPolicy::All);
-        place.runtime.block_on(recorded).unwrap();
-        let output = place.run("experiment report");
-        let text = String::from_utf8(output.stdout).unwrap();
+        let one = one.unwrap();
+        let strays = |ids: Range<u128>| {
+            let stray = |id| event_of(running.control, id, EventKind::Impression, 1 + id % 40);
+            let strays: Vec<_> = ids.map(stray).collect();
+            let recorded = place.store.record_events(one, &strays, EventPolicy::All);
+            place.runtime.block_on(recorded).unwrap();
+            String::from_utf8(place.run("experiment report").stdout).unwrap()
+        };
+        let text = strays(50..69);
+        assert!(!text.contains("name another version"), "{text}");
+        let text = strays(69..70);
         let told = format!(
-            "10 of {} impressions of the challenger name another version than 2",
-            4 * said[1] + 10
+            "20 of {} impressions of the challenger name another version than 2",
+            4 * said[1] + 20
         );
         assert!(text.contains(&told), "{told}: {text}");
         assert!(!text.contains("of the control name"), "{text}");
+        // Where the application keeps videos elsewhere, makers and the size of the catalogue are theirs.
+        place.configure(
+            "[source]\nvideos = \"\"\"SELECT id, title, description, genre, 'one' AS maker, price, duration_seconds, published_at, thumbnail_url \
+             FROM videos ORDER BY id LIMIT 7\"\"\"",
+        );
+        let report = place.json("experiment report");
+        assert_eq!(report["arms"][0]["coverage"]["catalogue"], 7);
+        let diversity = &report["metrics"][3];
+        assert_eq!(diversity["metric"], "diversity");
+        assert_eq!(diversity["control"]["value"], 0.25, "{diversity}");
         // What is older than it is to be kept goes; a dry run counts.
         let counted = place.store.count_events(Duration::ZERO);
         let rows = place.runtime.block_on(counted).unwrap();

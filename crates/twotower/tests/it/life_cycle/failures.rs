@@ -2,7 +2,8 @@
 
 use super::place::{Place, whole};
 use crate::serve::fixture::{model, save_model};
-use crate::support::{Workplace, new_postgres, sql};
+use crate::support::{Workplace, fresh_postgres, new_postgres, sql};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use twotower_core::feature::Video;
 use twotower_store::{ConnectOptions, Store};
@@ -46,6 +47,33 @@ fn a_database_that_stays_away_is_given_up() {
     assert!(
         log.contains("try 1 of 2") && log.contains("127.0.0.1:1"),
         "{log}"
+    );
+}
+
+/// What has taken hours is not thrown away, for another try to begin afresh, where a database takes no writes for a moment.
+#[test]
+fn a_training_waits_for_the_number_of_its_model() {
+    let place = Place::on_postgres();
+    place.like_more();
+    place.configure("[hyperparameters]\nepochs = 1\nembedding_dim = 8");
+    let (_, name) = place.url.rsplit_once('/').unwrap();
+    let database = |what: &str| sql(&fresh_postgres(), &format!("ALTER DATABASE {name} {what}"));
+    database("SET default_transaction_read_only = on");
+    let mut child = place
+        .command("train")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = log.lines().map(Result::unwrap);
+    let waits = lines.find(|line| line.contains("number the model: "));
+    database("RESET default_transaction_read_only");
+    let rest: Vec<String> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{waits:?} {rest:?}");
+    assert!(waits.unwrap().contains("try 1 of"));
+    assert_eq!(
+        twotower_store::model_files::versions(&place.models()).unwrap(),
+        [1]
     );
 }
 
@@ -129,7 +157,7 @@ fn vectors_that_are_missing_or_wrong_are_not_shown() {
     place.next_model();
     sql(
         &place.url,
-        "ALTER TABLE video_embeddings DROP CONSTRAINT video_embeddings_embedding_check",
+        "ALTER TABLE video_embeddings DROP CONSTRAINT video_embeddings_norm_is_0_999_to_1_001",
     );
     meddle("NEW.embedding := array_fill(0.1, ARRAY[8])::vector;");
     let log = place.refused("update", 1);

@@ -21,7 +21,7 @@ fn a_refused_version_becomes_active_by_force_alone_and_the_history_says_so() {
         let refused = place.refused("update", 5);
         for words in [
             "version 2 was refused",
-            "REFUSED  AUC on likes it has not seen is",
+            "REFUSED  AUC is not known, for there is nobody to rank for",
             "readers keep what they see",
         ] {
             assert!(refused.contains(words), "{refused}");

@@ -5,7 +5,7 @@ use crate::serve::fixture::{user, video};
 use crate::support::{Workplace, sql};
 use serde_json::{Value, json};
 use std::time::Duration;
-use twotower_store::{InteractionKind, InteractionRow};
+use twotower_store::{FinishedRun, InteractionKind, InteractionRow, NewRun, RunState};
 
 const SETTINGS: &str = "[update]\ngate = false\n[prune]\nkeep_versions = 1\nfailed_days = 0\n";
 
@@ -158,6 +158,56 @@ fn what_was_trained_before_an_erasure_goes_when_its_time_is_over() {
         assert_eq!(place.vectors(), [(5, 40, 299)]);
         let log = place.refused("rollback", 1);
         assert!(log.contains("were removed by `twotower prune`"), "{log}");
+    }
+}
+
+/// Between loading a version and switching readers to it a retraining publishes it, which takes as long as it takes.
+#[test]
+fn what_a_retraining_is_publishing_is_still_there_afterwards() {
+    for place in Place::on_both() {
+        place.configure(
+            "[update]\ngate = false\n[prune]\nkeep_versions = 0\n[erase]\nretire_days = 0",
+        );
+        place.next_model();
+        place.json("update");
+        let next = place.next_model();
+        place.json("update --no-activate");
+        assert_eq!(versions(&place.json("prune")), []);
+        assert_eq!(folders(&place), ["1", "2"]);
+        place.json("models promote 2");
+        assert_eq!(place.active(), Some(next));
+
+        // Erased while the third was being trained.
+        place.next_model();
+        place.json("update --no-activate");
+        let new = NewRun {
+            job: "retrain".into(),
+            due_at_us: None,
+            host: "elsewhere".into(),
+            pid: 1,
+            presumed_dead: Duration::from_hours(1),
+        };
+        let run = place.runtime.block_on(place.store.begin_run(&new)).unwrap();
+        place.json(&format!("erase --user {}", user(7)));
+        let pruned = || {
+            // The active version should have been replaced already.
+            let output = place.run("--json prune");
+            assert_eq!(output.status.code(), Some(1));
+            versions(&serde_json::from_slice(&output.stdout).unwrap())
+        };
+        assert_eq!(pruned(), [(1, "erasure".into())]);
+        assert_eq!(folders(&place), ["2", "3"]);
+        let finished = FinishedRun {
+            state: RunState::Failed,
+            attempts: 1,
+            exit_code: Some(1),
+            model_version: Some(3),
+            message: None,
+        };
+        let written = place.store.finish_run(run, &finished);
+        place.runtime.block_on(written).unwrap();
+        assert_eq!(pruned(), [(3, "erasure".into())]);
+        assert_eq!(folders(&place), ["2"]);
     }
 }
 

@@ -4,6 +4,7 @@ use super::processes::{
     Locked, child_running, is_alive, log, send, silent_database, start, wait_for,
 };
 use crate::life_cycle::place::{Place, whole};
+use crate::support::sql;
 use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
@@ -90,6 +91,52 @@ fn what_fails_says_why_and_how() {
         assert!(said.contains(expected), "{said}");
     }
     place.refused("run sleep", 2);
+}
+
+/// Ids that are text may be anything: an address, say, which anybody who likes something could put there.
+#[test]
+fn ids_that_are_none_stop_nothing_and_stand_nowhere() {
+    const ADDRESS: &str = "bob@example.com";
+    let place = Place::on_postgres();
+    place.like_more();
+    sql(
+        &place.url,
+        &format!(
+            "CREATE TABLE favourites AS SELECT user_id::text AS member, video_id::text AS film, created_at::text AS since FROM likes;
+             INSERT INTO favourites SELECT '{ADDRESS}', film, since FROM favourites LIMIT 1;
+             INSERT INTO favourites SELECT member, 'film of {ADDRESS}', since FROM favourites LIMIT 1"
+        ),
+    );
+    place.configure(&format!(
+        "{QUICK}[source]\nlikes = \"SELECT member AS user_id, film AS video_id, since AS created_at FROM favourites\""
+    ));
+    for line in [
+        "train --epochs 1 --embedding-dim 8 --batch-size 64 --threads 1",
+        "run update",
+    ] {
+        let output = place.run(line);
+        let said = log(&output);
+        assert!(output.status.success(), "{said}");
+        let told = said.contains("an id in them is a text that is no UUID: 2 of likes");
+        assert!(told && !said.contains(ADDRESS), "{line}: {said}");
+    }
+    assert_eq!(place.active(), Some(1));
+
+    // A value that nothing can be made of ends the run, and its message does not say it either.
+    sql(
+        &place.url,
+        &format!("INSERT INTO favourites SELECT member, film, '{ADDRESS}' FROM favourites LIMIT 1"),
+    );
+    let said = place.refused("run update", 1);
+    assert!(
+        said.contains("a value of the query for likes is not what is asked for (SQLSTATE 22007"),
+        "{said}"
+    );
+    let messages = sql(&place.url, "SELECT message FROM twotower.job_runs");
+    assert!(messages.contains("SQLSTATE 22007"), "{messages}");
+    for text in [said, messages] {
+        assert!(!text.contains(ADDRESS), "{text}");
+    }
 }
 
 #[test]

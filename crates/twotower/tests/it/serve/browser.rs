@@ -53,7 +53,7 @@ fn heavy_the_console_works_in_a_browser() {
     config.auth = Config::default();
     config.console = ConsoleAccess::Loopback;
     let server = fixture.serve_with(config);
-    run("test_console.py", &[&format!("http://{}", server.address)]);
+    run("test_console.py", &[server.console.as_ref().unwrap()]);
 }
 
 #[test]

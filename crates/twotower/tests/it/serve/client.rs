@@ -13,6 +13,8 @@ pub(super) const BATCH: &str = "/functions/v1/batch_recommendations";
 pub(crate) struct Client {
     agent: ureq::Agent,
     pub(crate) base: String,
+    /// Sent with every request, as a browser does once the console was opened.
+    cookie: Option<String>,
 }
 
 pub(crate) struct Answer {
@@ -50,35 +52,53 @@ impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .max_redirects(0)
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
         Self {
             agent,
             base: format!("http://{address}"),
+            cookie: None,
         }
+    }
+
+    /// Opens the console by the address that the server prints.
+    pub(crate) fn open_console(&mut self, address: &str) {
+        let path = address.strip_prefix(&self.base).expect("an address here");
+        let answer = self.get(path, &[]);
+        assert_eq!((answer.status, answer.header("location")), (303, "/"));
+        let cookie = answer.header("set-cookie");
+        let (cookie, attributes) = cookie.split_once(';').expect("a cookie");
+        assert_eq!(attributes, " Path=/; HttpOnly; SameSite=Strict");
+        self.cookie = Some(cookie.to_owned());
+    }
+
+    fn cookie(&self) -> impl Iterator<Item = (&str, &str)> {
+        let cookie = self.cookie.as_deref();
+        cookie.map(|text| ("cookie", text)).into_iter()
     }
 
     pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = self.agent.get(format!("{}{path}", self.base));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        for (name, value) in headers.iter().copied().chain(self.cookie()) {
+            request = request.header(name, value);
         }
         answer(request.call().unwrap())
     }
 
     pub(super) fn options(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = self.agent.options(format!("{}{path}", self.base));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        for (name, value) in headers.iter().copied().chain(self.cookie()) {
+            request = request.header(name, value);
         }
         answer(request.call().unwrap())
     }
 
     pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = self.agent.post(format!("{}{path}", self.base));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        for (name, value) in headers.iter().copied().chain(self.cookie()) {
+            request = request.header(name, value);
         }
         answer(request.send(body).unwrap())
     }

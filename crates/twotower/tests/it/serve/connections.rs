@@ -1,5 +1,6 @@
 use super::client::RECOMMENDATIONS;
 use super::fixture::{Fixture, token, user};
+use super::readiness::wait_for;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -195,9 +196,77 @@ fn heavy_a_thousand_slow_senders() {
     }
     drop(slow);
     assert_eq!(recommend(), 200);
-    let connections = server.metric("twotower_http_connections").unwrap();
-    assert!(connections < 10.0, "{connections}");
-    assert!(descriptors() < before + 10, "{before}, {}", descriptors());
+    wait_for("the end of their connections", || {
+        server.metric("twotower_http_connections").unwrap() < 10.0 && descriptors() < before + 10
+    });
+}
+
+/// Sends all of a body before anything is read, as simple clients do, and reads to the end of the connection.
+fn post_and_then_read(address: SocketAddr, headers: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let head = format!(
+        "POST {RECOMMENDATIONS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n{headers}\r\n\r\n",
+        token(user(1))
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).expect("it takes everything in");
+    let mut text = String::new();
+    stream
+        .read_to_string(&mut text)
+        .expect("it ends without a reset");
+    text
+}
+
+fn in_chunks(body: &[u8]) -> Vec<u8> {
+    let mut chunks = Vec::new();
+    for piece in body.chunks(50_000) {
+        write!(chunks, "{:x}\r\n", piece.len()).unwrap();
+        chunks.extend_from_slice(piece);
+        chunks.extend_from_slice(b"\r\n");
+    }
+    chunks.extend_from_slice(b"0\r\n\r\n");
+    chunks
+}
+
+/// Of a body of this size the server does not read everything before it answers.
+#[test]
+fn who_sends_megabytes_before_reading_gets_the_answer_and_no_reset() {
+    let fixture = Fixture::new();
+    let server = fixture.serve();
+    for megabytes in [3, 9] {
+        let body = vec![b' '; megabytes << 20];
+        let length = format!("Content-Length: {}", body.len());
+        let chunked = "Transfer-Encoding: chunked".to_owned();
+        for (headers, sent) in [(length, body.clone()), (chunked, in_chunks(&body))] {
+            let answer = post_and_then_read(server.address, &headers, &sent);
+            assert!(
+                answer.starts_with("HTTP/1.1 413"),
+                "{megabytes} MB, {headers}: {answer}"
+            );
+            assert!(
+                answer.contains(
+                    r#""code":"payload_too_large","message":"the body is larger than 65536 bytes""#
+                ),
+                "{answer}"
+            );
+        }
+    }
+    // Who says that there is more and leaves holds up nobody, nor does a server that is told to stop wait for long.
+    let mut silent = TcpStream::connect(server.address).unwrap();
+    let head =
+        format!("POST {RECOMMENDATIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n");
+    silent.write_all(head.as_bytes()).unwrap();
+    silent.write_all(&vec![b' '; 2 << 20]).unwrap();
+    let mut text = String::new();
+    silent.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+    let open = || server.metric("twotower_http_connections").unwrap();
+    // That of the metrics themselves.
+    wait_for("the end of its connection", || open() <= 1.0);
+    drop(silent);
 }
 
 #[test]

@@ -179,6 +179,72 @@ fn pages_of_other_origins_get_nothing() {
     );
 }
 
+/// What reaches us through a proxy on this machine that says nothing of it, as nginx by default, looks like this.
+#[test]
+fn without_its_key_the_console_is_closed() {
+    let fixture = Fixture::new();
+    let server = serve(&fixture);
+    let stranger = server.another_client();
+    let told = "the console opens with the whole address";
+    let wrong = [
+        "/",
+        "/try",
+        "/model",
+        "/model/report",
+        "/experiment",
+        "/console/videos?ids=",
+        "/console/history",
+        "/console/try.js",
+        "/?key=",
+        "/?key=0",
+        // Good for the first page alone.
+        &server.console.as_ref().unwrap()[server.client.base.len()..].replace("/?", "/try?"),
+    ];
+    for path in wrong {
+        let (status, code, message) = stranger.get(path, &[]).error();
+        assert_eq!((status, &*code), (403, "forbidden"), "{path}");
+        assert!(message.starts_with(told), "{message}");
+    }
+    for path in ["/console/session", "/console/interactions"] {
+        let answer = stranger.post(path, &[OWN, JSON], "{}");
+        assert_eq!(answer.error().0, 403, "{path}");
+    }
+    let of_another = serve(&fixture);
+    let mut stranger = server.another_client();
+    let key = of_another.console.as_ref().unwrap();
+    let (_, key) = key.split_once("/?").unwrap();
+    assert_eq!(stranger.get(&format!("/?{key}"), &[]).error().0, 403);
+    stranger.open_console(server.console.as_ref().unwrap());
+    assert_eq!(stranger.get("/", &[]).status, 200);
+}
+
+#[test]
+fn on_loopback_nothing_comes_by_way_of_a_proxy() {
+    let fixture = Fixture::new();
+    let server = serve(&fixture);
+    let mut config = fixture.config();
+    config.console = ConsoleAccess::AnyAddress;
+    let anywhere = fixture.serve_with(config);
+    for mark in [
+        ("forwarded", "for=203.0.113.7"),
+        ("x-forwarded-for", "203.0.113.7"),
+        ("x-forwarded-proto", "https"),
+        ("x-real-ip", "203.0.113.7"),
+        ("via", "1.1 proxy"),
+    ] {
+        let (status, _, message) = server.client.get("/", &[mark]).error();
+        assert_eq!(status, 403, "{mark:?}");
+        assert!(message.contains("by way of a proxy"), "{message}");
+        let answer = server
+            .client
+            .post("/console/session", &[OWN, JSON, mark], "{}");
+        assert_eq!(answer.error().0, 403, "{mark:?}");
+        // Where it was asked for twice there may be one, and the key is asked for as well.
+        assert_eq!(anywhere.client.get("/", &[mark]).status, 200);
+        assert_eq!(anywhere.another_client().get("/", &[mark]).status, 403);
+    }
+}
+
 #[test]
 fn a_session_of_another_server_does_not_count() {
     let fixture = Fixture::new();

@@ -1,5 +1,6 @@
-use super::client::RECOMMENDATIONS;
-use super::fixture::{Fixture, token, user};
+use super::client::{EVENTS, RECOMMENDATIONS, SIMILAR_VIDEOS};
+use super::fixture::{Fixture, token, user, video};
+use serde_json::{Value, json};
 
 #[test]
 fn each_wrong_request_is_told_what_is_wrong() {
@@ -33,6 +34,68 @@ fn each_wrong_request_is_told_what_is_wrong() {
     );
     let deep = format!("{{\"limit\":{}", "[".repeat(8000));
     assert_eq!(recommend(&deep).0, 400);
+}
+
+/// NUL, right to left and what takes two words of UTF-16: in names, ids and texts.
+#[test]
+fn odd_characters_are_refused_by_the_fields_name_or_looked_for_in_vain() {
+    let fixtures = [Fixture::new(), Fixture::on_postgres()];
+    fixtures[1].train(1);
+    for fixture in fixtures {
+        let server = fixture.serve();
+        let authorization = format!("Bearer {}", token(user(1)));
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let post = |path: &str, body: &Value| server.client.post(path, &headers, &body.to_string());
+        let good = video(20);
+        for odd in [
+            "\0",
+            "a\0b",
+            "\u{202e}اسم",
+            "שלום",
+            "🎬👩‍👩‍👧",
+            "\u{fffd}\u{feff}",
+        ] {
+            let with = |field: &str| {
+                let mut event = json!({"event_id": user(1), "kind": "view", "video_id": good});
+                event[field] = json!(odd);
+                json!({ "events": [event] })
+            };
+            for (path, body, field) in [
+                (RECOMMENDATIONS, json!({ "limit": odd }), "`limit`"),
+                (RECOMMENDATIONS, json!({ "seed": odd }), "`seed`"),
+                (RECOMMENDATIONS, json!({ odd: 1 }), "unknown field `"),
+                (
+                    RECOMMENDATIONS,
+                    json!({"filter": { odd: {} }}),
+                    "unknown field `filter.",
+                ),
+                (RECOMMENDATIONS, json!({ "filter": odd }), "`filter`"),
+                (SIMILAR_VIDEOS, json!({ "video_id": odd }), "`video_id`"),
+                (EVENTS, with("event_id"), "`events[0].event_id`"),
+                (EVENTS, with("kind"), "`events[0].kind`"),
+                (EVENTS, with("video_id"), "`events[0].video_id`"),
+                (EVENTS, with("at"), "`events[0].at`"),
+                (EVENTS, with(odd), "unknown field `events[0]."),
+            ] {
+                let (status, code, message) = post(path, &body).error();
+                assert_eq!((status, &*code), (400, "invalid_request"), "{body}");
+                assert!(message.contains(field), "{body}: {message}");
+                let told = ['\0', '\u{202e}', '\u{feff}'];
+                assert!(!message.contains(told), "{body}: {message:?}");
+            }
+            // Names that no video bears.
+            let filter = json!({"filter": {"tags": {"any": [odd]}, "makers": {"none": [odd]}}});
+            let answer = post(RECOMMENDATIONS, &filter).json();
+            assert_eq!(answer["reason"], "catalogue_exhausted", "{answer}");
+            // What PostgreSQL keeps of a text, which has no NUL.
+            let status = post(EVENTS, &with("request_id")).status;
+            let expected = if odd.contains('\0') { 400 } else { 200 };
+            assert_eq!(status, expected, "{odd:?}");
+        }
+    }
 }
 
 #[test]

@@ -193,6 +193,8 @@ pub(crate) struct Running {
     pub(crate) client: Client,
     /// Of the listener for metrics.
     pub(crate) metrics: Client,
+    /// The address that opens the console, if it is served; `client` has opened it.
+    pub(crate) console: Option<String>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -204,7 +206,11 @@ impl Running {
         let thread = std::thread::spawn(move || {
             Runtime::new().unwrap().block_on(async {
                 let server = Server::bind(store, config).await.unwrap();
-                let addresses = (server.address(), server.metrics_address().unwrap());
+                let addresses = (
+                    server.address(),
+                    server.metrics_address().unwrap(),
+                    server.console_address(),
+                );
                 started.send(addresses).unwrap();
                 let shutdown = async {
                     let _ = stopped.await;
@@ -212,11 +218,16 @@ impl Running {
                 server.serve(shutdown).await;
             });
         });
-        let (address, metrics) = addresses.recv().expect("the server starts");
+        let (address, metrics, console) = addresses.recv().expect("the server starts");
+        let mut client = Client::new(address);
+        if let Some(console) = &console {
+            client.open_console(console);
+        }
         Self {
             address,
-            client: Client::new(address),
+            client,
             metrics: Client::new(metrics),
+            console,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -280,6 +291,8 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
             videos: VIDEOS as u64,
             split: "temporal".into(),
             erasures_seen: Some(0),
+            origin: None,
+            max_age_days: None,
         },
         metrics: metrics(),
         training_log: training_log(),

@@ -209,6 +209,67 @@ fn keys_rotate_with_an_overlap() {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
+
+    // An issuer that has lost its keys publishes none, or such as are not for tokens.
+    let mut for_encryption = public(&ed(), "new");
+    for_encryption["use"] = json!("enc");
+    let new = public(&ed(), "new");
+    for none in [json!([]), json!([for_encryption])] {
+        issuer.behave(Behaviour::Answer);
+        issuer.publish(&json!({ "keys": none }));
+        wait_for("the last key's end", || status(&ed(), "new") == 401);
+        let (readiness, reason) = readiness(&server);
+        assert_eq!(readiness, 503, "{reason}");
+        assert!(reason.contains("no usable key"), "{reason}");
+        issuer.behave(Behaviour::Nonsense);
+        let before = issuer.requests();
+        wait_for("more fetches", || issuer.requests() >= before + 3);
+        assert_ne!(
+            status(&ed(), "new"),
+            200,
+            "trouble brings no key back either"
+        );
+        issuer.behave(Behaviour::Answer);
+        issuer.publish(&json!({ "keys": [new.clone()] }));
+        wait_for("a key again", || status(&ed(), "new") == 200);
+    }
+}
+
+/// Status of `/readyz`, and what it says.
+fn readiness(server: &Running) -> (u16, String) {
+    let answer = server.client.get("/readyz", &[]);
+    (answer.status, answer.text)
+}
+
+/// As of a project of Supabase whose tokens are signed with the old secret alone.
+#[test]
+fn a_server_that_finds_no_key_to_begin_with_says_so_and_lets_nobody_in() {
+    let fixture = Fixture::new();
+    let issuer = Issuer::start(&json!({"keys": []}));
+    let refresh = Refresh {
+        min_interval: Duration::from_millis(50),
+        ..Refresh::default()
+    };
+    let server = serve_impatiently(&fixture, &issuer, refresh);
+    let (status, said) = readiness(&server);
+    assert_eq!(status, 503, "{said}");
+    assert!(
+        said.contains("no usable key") && said.contains("--jwks"),
+        "{said}"
+    );
+    // It may be asked again just now, and then nobody knows.
+    let recommend = || {
+        server
+            .client
+            .recommend(&sign(&ec(), Some("ec")), "{}")
+            .status
+    };
+    assert!([401, 503].contains(&recommend()));
+    wait_for("a refusal", || recommend() == 401);
+    // Though nothing is old yet, it is looked for again.
+    issuer.publish(&json!({"keys": [public(&ec(), "ec")]}));
+    wait_for("a key", || readiness(&server).0 == 200);
+    assert_eq!(recommend(), 200);
 }
 
 /// Nobody has asked for anything since the key was taken away, so that its bearer is the first to ask.
@@ -274,7 +335,7 @@ fn unknown_keys_hold_nobody_up() {
             let server = &server;
             scope.spawn(move || {
                 let client = server.another_client();
-                let token = sign(&ed(), Some(&format!("made up {who}")));
+                let token = sign(&ed(), Some(&format!("made-up-{who}")));
                 for _ in 0..3 {
                     let answer = client.recommend(&token, "{}");
                     let (status, code, _) = answer.error();

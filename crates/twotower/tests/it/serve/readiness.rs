@@ -1,9 +1,12 @@
-use super::fixture::{Fixture, Running, model, save_model, token, user};
+use super::fixture::{Fixture, Running, SECRET, model, save_model, token, user};
 use crate::support::{fresh_postgres, sql};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use twotower::serve::auth::Config;
 use twotower::serve::{ConsoleAccess, Server};
+use twotower_store::{ConnectOptions, Store};
 
 pub(super) fn ready(server: &Running) -> (u16, Value) {
     let answer = server.client.get("/readyz", &[]);
@@ -201,6 +204,8 @@ fn a_database_that_is_away_is_told_and_lists_go_on() {
     let fixture = Fixture::on_postgres();
     fixture.train(1);
     let server = fixture.serve();
+    let (_, personal) = server.client.recommended(&token(user(2)), "{}");
+    assert_eq!(personal["source"], "two_tower");
     let (_, name) = fixture.url.rsplit_once('/').unwrap();
     let allow = |connections: bool| {
         let text = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {connections}");
@@ -218,10 +223,151 @@ fn a_database_that_is_away_is_told_and_lists_go_on() {
     });
     let (ids, answer) = server.client.recommended(&token(user(1)), r#"{"limit":5}"#);
     assert_eq!((ids.len(), &answer["partial"]), (5, &json!(true)));
+    // Nor would anybody hear that they were erased, so that it is no list of theirs, either.
+    wait_for("the end of personal lists", || {
+        server.client.recommended(&token(user(2)), "{}").1["source"] == "popular"
+    });
     allow(true);
     wait_for("the database", || {
         reason(&ready(&server).1, "database").is_empty()
     });
+}
+
+/// A login with the role of servers, gone at the end.
+struct Login<'a> {
+    fixture: &'a Fixture,
+    name: String,
+}
+
+impl<'a> Login<'a> {
+    fn new(fixture: &'a Fixture) -> Self {
+        let name = format!("login_reads_{}", std::process::id());
+        let text = format!("CREATE ROLE {name} LOGIN; GRANT twotower_server TO {name}");
+        sql(&fixture.url, &text);
+        Self { fixture, name }
+    }
+
+    fn url(&self) -> String {
+        let user = format!("{}@", self.name);
+        self.fixture.url.replace("postgres@", &user)
+    }
+
+    fn serve(&self) -> Running {
+        let url = self.url();
+        let store = Store::connect(&url, ConnectOptions::default());
+        let store = self.fixture.runtime.block_on(store).unwrap();
+        let mut config = self.fixture.config();
+        config.limits.active_model_poll = Duration::from_millis(50);
+        Running::start(store, config)
+    }
+
+    /// The first line that `twotower serve` logs with `part` in it before it serves.
+    fn logs_at_start(&self, part: &str) -> Option<String> {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_twotower"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .current_dir(self.fixture.folder.path())
+            .env("DATABASE_URL", self.url())
+            .env("TWOTOWER_JWT_SECRET", SECRET)
+            .env_remove("TWOTOWER_LOG")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let said = lines
+            .map_while(Result::ok)
+            .take_while(|line| !line.contains("serving address"))
+            .find(|line| line.contains(part));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        said
+    }
+}
+
+impl Drop for Login<'_> {
+    fn drop(&mut self) {
+        let text = format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name);
+        sql(&self.fixture.url, &text);
+    }
+}
+
+/// The database answers, and nobody would ever get a list of their own.
+#[test]
+fn what_keeps_requests_from_reading_is_named_and_the_server_is_not_ready() {
+    let fixture = Fixture::on_postgres();
+    fixture.train(1);
+    let login = Login::new(&fixture);
+    let running = login.serve();
+    wait_for("a list of their own", || {
+        let (_, body) = running.client.recommended(&token(user(1)), "{}");
+        ready(&running).0 == 200 && body["partial"] == false
+    });
+    for (breaks, mends, named, fix) in [
+        (
+            "REVOKE EXECUTE ON FUNCTION twotower.user_state(uuid, bigint) FROM twotower_server",
+            "GRANT EXECUTE ON FUNCTION twotower.user_state(uuid, bigint) TO twotower_server",
+            "permission denied for function user_state",
+            "grant it",
+        ),
+        (
+            "REVOKE SELECT ON skips FROM twotower_server",
+            "GRANT SELECT ON skips TO twotower_server",
+            "permission denied for table skips",
+            "grant it",
+        ),
+        (
+            "REVOKE USAGE ON SCHEMA twotower FROM twotower_server",
+            "GRANT USAGE ON SCHEMA twotower TO twotower_server",
+            "permission denied for schema twotower",
+            "grant it",
+        ),
+        (
+            "ALTER FUNCTION twotower.user_state(uuid, bigint) RENAME TO gone",
+            "ALTER FUNCTION twotower.gone(uuid, bigint) RENAME TO user_state",
+            "function twotower.user_state(uuid, integer) does not exist",
+            "twotower migrate",
+        ),
+        (
+            "ALTER TABLE recommendation_blocks RENAME COLUMN value TO gone",
+            "ALTER TABLE recommendation_blocks RENAME COLUMN gone TO value",
+            "column \"value\" does not exist",
+            "twotower migrate",
+        ),
+    ] {
+        sql(&fixture.url, breaks);
+        // One that starts now says so as well.
+        let started = login.serve();
+        for server in [&running, &started] {
+            let mut said = String::new();
+            wait_for(named, || {
+                let (status, body) = ready(server);
+                said = reason(&body, "database");
+                status == 503 && said.contains(named)
+            });
+            assert!(
+                said.contains(fix) && said.contains("twotower doctor"),
+                "{said}"
+            );
+            assert!(!said.contains(&login.name), "{said}");
+        }
+        // Whoever asks all the same is answered.
+        let (_, body) = running.client.recommended(&token(user(1)), "{}");
+        assert_eq!(body["partial"], true, "{named}");
+        sql(&fixture.url, mends);
+        for server in [&running, &started] {
+            wait_for("its end", || {
+                let (status, body) = ready(server);
+                status == 200 && reason(&body, "database").is_empty()
+            });
+        }
+    }
+    sql(&fixture.url, "DROP FUNCTION twotower.user_state");
+    let named = "function twotower.user_state(uuid, integer) does not exist";
+    wait_for(named, || {
+        let (status, body) = ready(&running);
+        status == 503 && reason(&body, "database").contains(named)
+    });
+    assert!(login.logs_at_start(named).is_some());
 }
 
 #[test]

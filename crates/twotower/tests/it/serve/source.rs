@@ -2,6 +2,7 @@
 
 use super::client::{Answer, EVENTS};
 use super::fixture::{Fixture, Running, token, user, video};
+use super::readiness::{ready, reason, wait_for};
 use crate::support::{Workplace, sql};
 use serde_json::{Value, json};
 use std::process::Command;
@@ -196,6 +197,22 @@ fn a_source_that_cannot_be_read_keeps_a_server_from_starting() {
             assert!(said.contains("[source] skips: "), "{line}: {said}");
             assert!(said.contains("nobody"), "{line}: {said}");
         }
+    }
+}
+
+#[test]
+fn a_table_of_the_source_that_is_gone_is_named_and_the_server_is_not_ready() {
+    for fixture in on_both() {
+        let server = served(&fixture);
+        assert_eq!(ready(&server).0, 200);
+        execute(&fixture.url, "ALTER TABLE favourites RENAME TO gone");
+        wait_for("word of it", || {
+            let (status, body) = ready(&server);
+            let said = reason(&body, "database");
+            status == 503 && said.contains("favourites") && said.contains("section [source]")
+        });
+        execute(&fixture.url, "ALTER TABLE gone RENAME TO favourites");
+        wait_for("its end", || ready(&server).0 == 200);
     }
 }
 

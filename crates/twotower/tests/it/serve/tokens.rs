@@ -48,6 +48,10 @@ fn with_header(change: impl Fn(&mut Header)) -> String {
     sign(&header, &changed(&json!({})), SECRET.as_bytes())
 }
 
+fn with_key_id(id: &str) -> String {
+    with_header(|header| header.kid = Some(id.into()))
+}
+
 fn base64_url(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
@@ -186,10 +190,25 @@ fn wrong_headers() -> Vec<Named> {
             "compressed",
             header_only(json!({"alg": "HS256", "zip": "DEF"})),
         ),
+        ("kid of 1 KiB", with_key_id(&"k".repeat(1024))),
+        ("kid that climbs", with_key_id("../../etc/passwd")),
         (
-            "kid of 1 KiB",
-            with_header(|header| header.kid = Some("k".repeat(1024))),
+            "kid that climbs in the middle",
+            with_key_id("keys/../../dev/null"),
         ),
+        (
+            "kid that climbs by another stroke",
+            with_key_id("..\\..\\windows"),
+        ),
+        (
+            "kid that climbs in disguise",
+            with_key_id("%2e%2e/etc/passwd"),
+        ),
+        ("kid with NUL", with_key_id("a\0b")),
+        ("kid with a line break", with_key_id("a\n")),
+        ("kid with SQL", with_key_id("' OR 1=1 --")),
+        ("kid with a command", with_key_id("a|id")),
+        ("kid from right to left", with_key_id("\u{202e}a")),
     ]
 }
 
@@ -269,7 +288,7 @@ fn every_bad_token_is_refused() {
     assert_eq!(good.status, 200, "{}", good.text);
 
     let bad = [broken(), wrong_headers(), wrong_claims()].concat();
-    assert!(bad.len() >= 60);
+    assert!(bad.len() >= 70);
     for (what, token) in bad {
         let answer = server.client.recommend(&token, "{}");
         let (status, code, message) = answer.error();
@@ -379,7 +398,14 @@ fn what_is_allowed_is_let_in() {
         with_claims(&json!({"exp": now - 3, "nbf": now + 3})),
         with_claims(&json!({"aud": ["other", "authenticated"]})),
         with_claims(&json!({"exp": f64::from(u32::MAX) + 0.5})),
-        with_header(|header| header.kid = Some("../../etc/passwd".into())),
+        // As Supabase, Google, Amazon and others write theirs.
+        with_key_id("0b000000-0000-4000-8000-000000000001"),
+        with_key_id("f81d4fae7dec11d0a76500a0c91e6bf6"),
+        with_key_id("1LlZTd4E29FH9A3yA7MZ/W8xZ5aNmwD5m2QbKZKdIp+="),
+        with_key_id(
+            "urn:ietf:params:oauth:jwk-thumbprint:sha-256:NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
+        ),
+        with_key_id("did:example:issuer#key-1"),
     ] {
         assert_eq!(server.client.recommend(&token, "{}").status, 200);
     }

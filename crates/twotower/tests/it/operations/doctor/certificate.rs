@@ -57,9 +57,8 @@ fn certificates_that_expired_are_told_host_by_host() {
     assert_eq!(verdict, "passed", "{evidence}");
 }
 
-/// As a database of Supabase's, whose certificate is of an authority that no machine knows.
-#[test]
-fn a_database_whose_authority_is_unknown_is_told_how_to_name_it() {
+/// Stands in for a database of Supabase's, whose certificate is of an authority that no machine knows: it asks for encryption, and shows it.
+fn database() -> Workplace {
     // The eight bytes by which a client asks for encryption, and PostgreSQL's yes.
     let database = server(2999, |stream| {
         if stream.read_exact(&mut [0; 8]).is_ok() {
@@ -67,13 +66,37 @@ fn a_database_whose_authority_is_unknown_is_told_how_to_name_it() {
         }
     });
     let port = database.port();
-    let url = format!("postgresql://me@localhost:{port}/x?sslmode=verify-full");
-    let place = Workplace::on_postgres(url);
+    Workplace::on_postgres(format!(
+        "postgresql://me@localhost:{port}/x?sslmode=verify-full"
+    ))
+}
+
+#[test]
+fn a_database_whose_authority_is_unknown_is_told_how_to_name_it() {
     wrong(
-        &place,
+        &database(),
         "database-reachable",
         None,
         "invalid peer certificate",
         "?sslrootcert=FILE",
     );
+}
+
+/// What somebody has to mend is told at once: neither tried again, as a database that is away, nor waited for.
+#[test]
+fn a_certificate_that_is_refused_ends_a_job_at_once() {
+    let mut place = database();
+    for line in ["update", "run update"] {
+        let said = place.refused(line, 1);
+        for part in ["invalid peer certificate", "?sslrootcert=FILE", "sslmode="] {
+            assert!(said.contains(part), "{line}: {said}");
+        }
+        for tried in ["try 1 of", "the next try is in"] {
+            assert!(!said.contains(tried), "{line}: {said}");
+        }
+    }
+    // Nor is a file that is not there waited for.
+    place.url.push_str("&sslrootcert=authority.crt");
+    let said = place.refused("update", 2);
+    assert!(said.contains("the file of `sslrootcert`"), "{said}");
 }

@@ -1,11 +1,13 @@
--- Who may do what: a line for each object, then one for each role that may do anything with it. Roles have what PUBLIC has, too.
-with roles (place, role) as (
+-- Who may do what: a line for each object, then one for each role that may do anything with it, and for each trigger one that makes it. Roles
+-- have what PUBLIC has, too. Of the objects that $1 names (`kind name`), or of all.
+with roles (place, role) as materialized (
     select place, role from unnest(array[
         'public', 'anon', 'authenticated', 'service_role', 'twotower_trainer', 'twotower_updater', 'twotower_server'
     ]) with ordinality as named (role, place)
+    where role = 'public' or exists (select from pg_roles where rolname = role)
 ),
 ours as (
-    select oid, nspname from pg_namespace where nspname in ('public', 'twotower', 'supabase_migrations')
+    select oid, nspname, nspowner from pg_namespace where nspname in ('public', 'twotower', 'supabase_migrations')
 ),
 -- What belongs to an extension is the extension's.
 extensions (oid) as (select objid from pg_depend where deptype = 'e'),
@@ -14,7 +16,7 @@ relations as (
     from pg_class as c join ours on ours.oid = relnamespace
     where relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.oid not in (table extensions)
 ),
-objects (kind, name, oid, note) as (
+everything (kind, name, oid, note, made_by) as (
     select case relkind when 'S' then 'sequence' when 'v' then 'view' when 'm' then 'view' else 'table' end, name, oid,
            case
                when relkind = 'S' then ''
@@ -22,16 +24,28 @@ objects (kind, name, oid, note) as (
                when relforcerowsecurity then ' forced row security'
                when relrowsecurity then ''
                else ' WITHOUT row security'
-           end
+           end,
+           null
     from relations
     union all
-    select 'schema', nspname, oid, '' from ours
+    select 'schema', nspname, oid, '', null from ours
     union all
     select 'function', format('%s.%s(%s)', nspname, proname, pg_get_function_identity_arguments(p.oid)), p.oid,
            case when prosecdef then ' as owner' else '' end
            || case when coalesce(proconfig::text, '') not like '%search_path=%' then ' WITHOUT search_path' else '' end
            || case when prosecdef and not proconfig @> array['search_path=""'] then ' WITH a search_path' else '' end
-    from pg_proc as p join ours on ours.oid = pronamespace where p.oid not in (table extensions)
+           || case when prosecdef and proowner <> nspowner and not rolsuper then format(' NOT owned by %I', pg_get_userbyid(nspowner)) else '' end,
+           null
+    from pg_proc as p join ours on ours.oid = pronamespace join pg_roles as owners on owners.oid = proowner
+    where p.oid not in (table extensions)
+    union all
+    -- Of a trigger for replicas alone, and of one that is disabled, nobody notices anything.
+    select 'trigger', format('%s on %s', tgname, name), t.oid, case when tgenabled in ('O', 'A') then '' else ' DISABLED' end,
+           pg_get_triggerdef(t.oid)
+    from pg_trigger as t join relations on relations.oid = tgrelid where not tgisinternal
+),
+objects as (
+    select * from everything where $1::text[] is null or kind || ' ' || name = any ($1)
 ),
 verbs (kind, verb, place) as (
     values ('table', 'select', 1), ('table', 'insert', 2), ('table', 'update', 3), ('table', 'delete', 4), ('table', 'truncate', 5),
@@ -55,10 +69,10 @@ granted as (
     cross join roles as r
 )
 select o.kind || ' ' || o.name || o.note as object,
-       coalesce((
+       coalesce('    ' || o.made_by, (
            select string_agg('    ' || role || ': ' || may, E'\n' order by place) from (
                select role, place, string_agg(verb, ', ' order by verb_place) as may from granted
                where kind = o.kind and name = o.name and verb is not null group by role, place
            ) as lines
        ), '    nobody') as who
-from objects as o order by array_position(array['schema', 'table', 'view', 'sequence', 'function'], o.kind), o.name collate "C"
+from objects as o order by array_position(array['schema', 'table', 'view', 'sequence', 'function', 'trigger'], o.kind), o.name collate "C"

@@ -1,0 +1,99 @@
+//! What is found out of the data before the first weights: vocabularies, the inputs of all videos, and what may be a negative.
+
+use super::run::{Goal, Run};
+use super::{Tally, TrainError, TrainingData};
+use crate::feature::{ItemFeatures, Preprocessing};
+use crate::hyperparameters::Hyperparameters;
+use crate::timeline::Timelines;
+use std::sync::Arc;
+
+/// What a run learns from, however its weights begin. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Inputs {
+    pub(super) timelines: Arc<dyn Timelines>,
+    /// Of all videos.
+    pub(super) features: Arc<ItemFeatures>,
+    /// Training likes of each video, `[V]`.
+    pub(super) like_counts: Arc<[u32]>,
+    /// See [`Tally::eligible`].
+    pub(super) eligible: Option<Arc<[u32]>>,
+}
+
+impl Inputs {
+    pub(super) fn new(
+        data: TrainingData<'_>,
+        tally: &Tally,
+        preprocessing: &Preprocessing,
+    ) -> Self {
+        Self {
+            features: Arc::new(preprocessing.features(data.catalogue.videos())),
+            like_counts: tally.likes[..].into(),
+            eligible: tally.eligible(&data),
+            timelines: data.timelines,
+        }
+    }
+}
+
+/// Data made ready once for several runs, as those of a search for hyperparameters: reading a catalogue's texts takes longer than
+/// a short run over it.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    data: TrainingData<'a>,
+    preprocessing: Preprocessing,
+    inputs: Inputs,
+    vocabulary: Vocabulary,
+}
+
+/// The hyperparameters that vocabularies depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Vocabulary {
+    min_term_videos: usize,
+    min_users: usize,
+    ngram_buckets: u32,
+}
+
+impl Vocabulary {
+    fn of(hyperparameters: &Hyperparameters) -> Self {
+        Self {
+            min_term_videos: hyperparameters.min_term_videos,
+            min_users: hyperparameters.min_users,
+            ngram_buckets: hyperparameters.ngram_buckets,
+        }
+    }
+}
+
+impl<'a> Prepared<'a> {
+    /// With vocabularies as `hyperparameters` want them.
+    ///
+    /// # Errors
+    /// [`TrainError::Read`]
+    pub fn new(
+        data: TrainingData<'a>,
+        hyperparameters: &Hyperparameters,
+    ) -> Result<Self, TrainError> {
+        let tally = Tally::of(&data)?;
+        let preprocessing = super::vocabularies(&data, &tally, hyperparameters)?;
+        Ok(Self {
+            inputs: Inputs::new(data.clone(), &tally, &preprocessing),
+            vocabulary: Vocabulary::of(hyperparameters),
+            preprocessing,
+            data,
+        })
+    }
+
+    /// A run from first weights: that of [`Run::new`] over the same data. Hyperparameters that want other vocabularies get them.
+    ///
+    /// # Errors
+    /// [`TrainError::NoExamples`], [`TrainError::Read`]
+    pub fn run<'g>(
+        &self,
+        hyperparameters: &Hyperparameters,
+        goal: Goal<'g>,
+    ) -> Result<Run<'g>, TrainError> {
+        if self.vocabulary != Vocabulary::of(hyperparameters) {
+            return Run::new(self.data.clone(), hyperparameters, goal);
+        }
+        let preprocessing = self.preprocessing.clone();
+        Run::first(self.inputs.clone(), preprocessing, hyperparameters, goal)
+    }
+}

@@ -1,0 +1,438 @@
+//! Objects of ours and who may what with them: those of `objects.txt` against those of a database, which the catalogue tells in the same words.
+
+use super::super::Session;
+use super::super::session::{query_as, query_scalar};
+use super::audit::Schema;
+use super::expected::{APPLICATION, LIKES, OURS, SKIPS};
+use crate::StoreError;
+use crate::inspection::{Audit, Fault};
+use crate::postgres::migrations;
+use std::collections::{HashMap, HashSet};
+
+const LIST: &str = include_str!("objects.txt");
+const QUERY: &str = include_str!("objects.sql");
+
+/// PUBLIC, as `objects.sql` calls it.
+const EVERYBODY: &str = "public";
+
+/// Those whose rights must not be more than in the list: everybody with a token, and what the Internet reaches. The others are the operator's.
+const STRANGERS: [&str; 4] = [EVERYBODY, "anon", "authenticated", "twotower_server"];
+
+/// What came of the comparison.
+pub(super) struct Compared {
+    pub(super) grants: Audit,
+    pub(super) functions: Audit,
+    pub(super) triggers: Audit,
+}
+
+/// An object, with what stands below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Object<'a> {
+    /// `schema`, `table`, `sequence`, `function` or `trigger`.
+    kind: &'a str,
+    /// With its schema; of a function with its arguments, of a trigger with its table.
+    name: &'a str,
+    /// What is out of the ordinary.
+    note: &'a str,
+    lines: Vec<&'a str>,
+}
+
+/// What a role may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Right<'a> {
+    role: &'a str,
+    verb: &'a str,
+    /// In parentheses; empty for all.
+    columns: &'a str,
+}
+
+fn parse(text: &str) -> Vec<Object<'_>> {
+    let mut objects: Vec<Object<'_>> = Vec::new();
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        match (line.strip_prefix("    "), objects.last_mut()) {
+            (Some(below), Some(object)) => object.lines.push(below),
+            _ => objects.push(Object::headed(line)),
+        }
+    }
+    objects
+}
+
+impl<'a> Object<'a> {
+    fn headed(line: &'a str) -> Self {
+        let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let end = match kind {
+            "function" => rest.rfind(')').map(|at| at + 1),
+            "trigger" => rest.find(" DISABLED"),
+            _ => rest.find(' '),
+        };
+        let (name, note) = rest.split_at(end.unwrap_or(rest.len()));
+        Self {
+            kind,
+            name,
+            note,
+            lines: Vec::new(),
+        }
+    }
+
+    fn rights(&self) -> Vec<Right<'a>> {
+        let mut rights = Vec::new();
+        for (role, verbs) in self.lines.iter().filter_map(|line| line.split_once(": ")) {
+            let mut depth = 0;
+            let outside = verbs.split(|c: char| {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                c == ',' && depth == 0
+            });
+            rights.extend(outside.map(|verb| {
+                let (verb, columns) = verb.trim().split_once(' ').unwrap_or((verb.trim(), ""));
+                Right {
+                    role,
+                    verb,
+                    columns,
+                }
+            }));
+        }
+        rights
+    }
+
+    /// The table that it is, or is on.
+    fn table(&self) -> Option<&'a str> {
+        match self.kind {
+            "table" => Some(self.name),
+            "trigger" => self.name.split_once(" on ").map(|(_, table)| table),
+            _ => None,
+        }
+    }
+
+    /// As statements about rights have it.
+    fn target(&self) -> String {
+        match self.kind {
+            "table" => self.name.to_owned(),
+            kind => format!("{kind} {}", self.name),
+        }
+    }
+
+    /// That `role` may do something with it, or that it may not.
+    fn says(&self, role: &str, may: bool, verb: &str, columns: &str) -> String {
+        let target = self.target();
+        let text = match (self.kind, may) {
+            ("table", true) => format!("role {role} may {verb} {columns} {target}"),
+            ("table", false) => format!("role {role} may not {verb} {columns} {target}"),
+            (_, true) => format!("role {role} has {verb} on {target}"),
+            (_, false) => format!("role {role} lacks {verb} on {target}"),
+        };
+        text.replace("  ", " ")
+    }
+
+    /// Whether it is for us to say who may what with it: the schema of everybody is not, nor is the record of migrations.
+    fn is_ours(&self, schema: &Schema<'_>) -> bool {
+        match self.kind {
+            "table" => schema.has(self.name) && schema.is_ours(self.name),
+            "trigger" => self.table().is_some_and(|table| schema.has(table)),
+            "function" => true,
+            _ => self.name == "twotower" || self.name.starts_with("twotower."),
+        }
+    }
+}
+
+impl Right<'_> {
+    /// Whether who has this may `asked` as well.
+    fn covers(&self, asked: &Right<'_>) -> bool {
+        let columns = |of: &str| -> HashSet<String> {
+            let names = of.trim_matches(['(', ')']).split(", ");
+            names.map(str::to_owned).collect()
+        };
+        self.role == asked.role
+            && self.verb == asked.verb
+            && (self.columns.is_empty()
+                || !asked.columns.is_empty()
+                    && columns(self.columns).is_superset(&columns(asked.columns)))
+    }
+}
+
+pub(super) async fn compare(
+    session: &mut Session,
+    schema: &Schema<'_>,
+) -> Result<Compared, StoreError> {
+    let expected = parse(LIST);
+    let names: Vec<String> = expected
+        .iter()
+        .map(|object| format!("{} {}", object.kind, object.name))
+        .collect();
+    let rows: Vec<(String, String)> = query_as(QUERY)
+        .bind(&names)
+        .fetch_all(&mut **session)
+        .await?;
+    let roles: Vec<String> = query_scalar("SELECT rolname::text FROM pg_roles")
+        .fetch_all(&mut **session)
+        .await?;
+    let lines: Vec<&str> = rows
+        .iter()
+        .flat_map(|(object, who)| [object.as_str(), who])
+        .collect();
+    let text = lines.join("\n");
+    let found: HashMap<_, _> = parse(&text)
+        .into_iter()
+        .map(|object| ((object.kind, object.name), object))
+        .collect();
+    let roles: HashSet<&str> = roles.iter().map(String::as_str).collect();
+
+    let mut compared = Compared {
+        grants: Audit::default(),
+        functions: Audit::default(),
+        triggers: Audit::default(),
+    };
+    for object in expected.iter().filter(|object| object.is_ours(schema)) {
+        let audit = match object.kind {
+            "function" => &mut compared.functions,
+            "trigger" => &mut compared.triggers,
+            _ => &mut compared.grants,
+        };
+        let there = found.get(&(object.kind, object.name));
+        if object.kind == "trigger" {
+            trigger(object, there, schema, audit);
+            continue;
+        }
+        let Some(there) = there else {
+            audit.examined += 1;
+            audit.faults.push(missing(object));
+            continue;
+        };
+        if object.kind == "function" {
+            audit.examined += 1;
+            audit.faults.extend(altered(object, there));
+        }
+        lacking(object, there, &roles, audit);
+        excessive(object, there, audit);
+    }
+    Ok(compared)
+}
+
+/// An object that only a migration makes. Those after it come again with it, as each can.
+fn missing(object: &Object<'_>) -> Fault {
+    Fault {
+        what: format!(
+            "{} {} is missing, though its migration is recorded",
+            object.kind, object.name
+        ),
+        fix: format!(
+            "delete from supabase_migrations.schema_migrations where version >= '{}'; then `twotower migrate`",
+            migrations::first_with(opening(object.name))
+        ),
+    }
+}
+
+/// A name as the migration has it that makes it: of a function with the parenthesis, since others may begin alike.
+fn opening(name: &str) -> &str {
+    let end = name.find('(').map_or(name.len(), |at| at + 1);
+    &name[..end]
+}
+
+/// Whose rights a function runs with, what it finds names by, and whose it is.
+fn altered(wanted: &Object<'_>, found: &Object<'_>) -> Option<Fault> {
+    if wanted.note == found.note {
+        return None;
+    }
+    let name = wanted.name;
+    let as_owner = |object: &Object<'_>| object.note.contains(" as owner");
+    let (what, change) = if as_owner(wanted) && !as_owner(found) {
+        ("runs with its caller's rights", "security definer".into())
+    } else if as_owner(found) && !as_owner(wanted) {
+        ("runs with its owner's rights", "security invoker".into())
+    } else if let Some((_, owner)) = found.note.split_once(" NOT owned by ") {
+        (
+            "belongs to another role than the schema of twotower",
+            format!("owner to {owner}"),
+        )
+    } else if wanted.note.contains(" WITHOUT search_path") {
+        (
+            "has a search_path of its own, and keeps indexes from being used",
+            "reset search_path".into(),
+        )
+    } else {
+        (
+            "looks names up in schemas that it does not name",
+            "set search_path = ''".into(),
+        )
+    };
+    Some(Fault {
+        what: format!("function {name} {what}: the migration made it otherwise"),
+        fix: format!("alter function {name} {change};"),
+    })
+}
+
+fn trigger(
+    wanted: &Object<'_>,
+    found: Option<&Object<'_>>,
+    schema: &Schema<'_>,
+    audit: &mut Audit,
+) {
+    let (Some((name, table)), [made]) = (wanted.name.split_once(" on "), &wanted.lines[..]) else {
+        return;
+    };
+    // A table of the application's own need not have had the right columns.
+    if found.is_none() && !schema.is_ours(table) {
+        return;
+    }
+    audit.examined += 1;
+    let (wrong, fix) = match found {
+        None => ("is missing", format!("{made};")),
+        Some(found) if found.lines != wanted.lines => (
+            "is not as the migration made it",
+            format!("drop trigger {name} on {table}; {made};"),
+        ),
+        Some(found) if !found.note.is_empty() => (
+            "is disabled",
+            format!("alter table {table} enable trigger {name};"),
+        ),
+        Some(_) => return,
+    };
+    audit.faults.push(Fault {
+        what: format!("trigger {name} of {table} {wrong}"),
+        fix,
+    });
+}
+
+/// Rights that somebody needs. Of everybody nothing is needed: roles that lack what they had by it are named themselves.
+fn lacking(wanted: &Object<'_>, found: &Object<'_>, roles: &HashSet<&str>, audit: &mut Audit) {
+    let there = found.rights();
+    let target = wanted.target();
+    for right in wanted.rights() {
+        let Right {
+            role,
+            verb,
+            columns,
+        } = right;
+        if role == EVERYBODY {
+            continue;
+        }
+        audit.examined += 1;
+        let verb = verb.to_uppercase();
+        let fault = if !roles.contains(role) {
+            Fault {
+                what: format!("role {role} does not exist"),
+                fix: format!("create role {role} nologin;"),
+            }
+        } else if there.iter().any(|have| have.covers(&right)) {
+            continue;
+        } else {
+            Fault {
+                what: wanted.says(role, false, &verb, ""),
+                fix: format!("grant {verb} {columns} on {target} to {role};").replace("  ", " "),
+            }
+        };
+        if !audit.faults.contains(&fault) {
+            audit.faults.push(fault);
+        }
+    }
+}
+
+/// Rights that strangers should not have. What everybody has is told once.
+fn excessive(wanted: &Object<'_>, found: &Object<'_>, audit: &mut Audit) {
+    let expected = wanted.rights();
+    let there = found.rights();
+    let target = wanted.target();
+    for right in there
+        .iter()
+        .filter(|right| STRANGERS.contains(&right.role) && minds(wanted, right))
+    {
+        audit.examined += 1;
+        let own = expected
+            .iter()
+            .find(|own| (own.role, own.verb) == (right.role, right.verb));
+        let is_known = own.is_some_and(|own| own.covers(right) || !is_ours_alone(wanted));
+        let of_everybody = |other: &Right<'_>| {
+            other.covers(&Right {
+                role: EVERYBODY,
+                ..*right
+            })
+        };
+        if is_known || right.role != EVERYBODY && there.iter().any(of_everybody) {
+            continue;
+        }
+        let Right {
+            role,
+            verb,
+            columns,
+        } = right;
+        let verb = verb.to_uppercase();
+        let again = match own {
+            Some(own) => format!(" grant {verb} {} on {target} to {role};", own.columns),
+            None => String::new(),
+        };
+        audit.faults.push(Fault {
+            what: format!(
+                "{}, and should not",
+                wanted.says(role, true, &verb, columns)
+            ),
+            fix: format!("revoke {verb} {columns} on {target} from {role};{again}")
+                .replace("  ", " "),
+        });
+    }
+}
+
+fn is_ours_alone(object: &Object<'_>) -> bool {
+    object.kind != "table" || OURS.contains(&object.name)
+}
+
+/// Whether a right too many is for us to mind. On the application's own tables, which may have columns and readers of its own, it is what
+/// strangers may do with rows of users, and TRUNCATE, which asks no policy.
+fn minds(object: &Object<'_>, right: &Right<'_>) -> bool {
+    if !APPLICATION.contains(&object.name) {
+        return true;
+    }
+    [LIKES, SKIPS].contains(&object.name)
+        && !["references", "trigger"].contains(&right.verb)
+        && ([EVERYBODY, "anon"].contains(&right.role)
+            || (right.role, right.verb) == ("authenticated", "truncate"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::expected;
+    use super::*;
+
+    /// A table that a migration adds is one of those that are looked at.
+    #[test]
+    fn tables_of_the_list_are_those_that_are_looked_at() {
+        let listed: HashSet<&str> = parse(LIST)
+            .iter()
+            .filter_map(|object| (object.kind == "table").then_some(object.name))
+            .filter(|name| *name != "supabase_migrations.schema_migrations")
+            .collect();
+        assert_eq!(listed, expected::tables().collect());
+    }
+
+    #[test]
+    fn a_migration_makes_each_of_them() {
+        for object in parse(LIST) {
+            assert!(!object.lines.is_empty(), "{}", object.name);
+            if object.kind == "function" {
+                let version = migrations::first_with(opening(object.name));
+                assert_eq!(version.len(), 14, "{}", object.name);
+            }
+        }
+    }
+
+    #[test]
+    fn rights_of_columns_are_told_apart() {
+        let text =
+            "table a.b WITHOUT row security\n    x: select, insert (c, d), delete\n    nobody\n";
+        let [object] = &parse(text)[..] else {
+            panic!("{:?}", parse(text));
+        };
+        assert_eq!((object.name, object.note), ("a.b", " WITHOUT row security"));
+        let right = |verb, columns| Right {
+            role: "x",
+            verb,
+            columns,
+        };
+        let insert = right("insert", "(c, d)");
+        let rights = [right("select", ""), insert, right("delete", "")];
+        assert_eq!(object.rights(), rights);
+        assert!(insert.covers(&right("insert", "(d)")) && !insert.covers(&right("insert", "")));
+        assert!(!insert.covers(&right("insert", "(e)")) && right("insert", "").covers(&insert));
+    }
+}

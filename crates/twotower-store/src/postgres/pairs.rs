@@ -1,0 +1,127 @@
+//! One like and one skip of a user and a video, also where the application's own table has no key that sees to it.
+
+use super::session::{query, query_as};
+use super::{Session, erasure};
+use crate::{InteractionKind, StoreError};
+use uuid::Uuid;
+
+/// Of the lock that writers of likes and skips share: "pairs" in ASCII.
+const LOCK: i64 = 0x0070_6169_7273;
+
+/// Class of the locks that each keep one user's likes and skips: "pair" in ASCII.
+const OF_USERS: i32 = 0x7061_6972;
+
+/// SQL that says whether a row of `pg_index` allows one row of each user and video, once it is valid.
+macro_rules! is_key {
+    () => {
+        "(indisunique AND indimmediate AND indpred IS NULL AND indnkeyatts = 2 AND 2 = (
+             SELECT count(*) FROM pg_attribute
+             WHERE attrelid = indrelid AND attnum IN (indkey[0], indkey[1]) AND attname IN ('user_id', 'video_id')
+         ))"
+    };
+}
+pub(super) use is_key;
+
+/// Whether $1 has a valid key, and whether its ids of users are text.
+const LOOK: &str = concat!(
+    "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = own.oid AND indisvalid AND ",
+    is_key!(),
+    "),
+            EXISTS (SELECT FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+                    WHERE attrelid = own.oid AND attname = 'user_id' AND typcategory = 'S')
+     FROM (SELECT to_regclass($1)::oid AS oid) AS own"
+);
+
+/// `public.likes` or `public.skips`, which may be the application's own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnTable {
+    name: &'static str,
+    /// Whether it has no pair of a user and a video twice, as the database sees to.
+    pub(super) has_key: bool,
+    text_users: bool,
+}
+
+impl OwnTable {
+    pub(super) async fn look(
+        session: &mut Session,
+        kind: InteractionKind,
+    ) -> Result<Self, StoreError> {
+        let name = kind.table();
+        let (has_key, text_users): (bool, bool) = query_as(LOOK)
+            .bind(format!("public.{name}"))
+            .fetch_one(&mut **session)
+            .await?;
+        Ok(Self {
+            name,
+            has_key,
+            text_users,
+        })
+    }
+
+    /// Inserts rows that are not there: users ($1), videos ($2), and times in microseconds ($3), no pair twice. Without a key the
+    /// users once more ($4), in whatever order: what is there of them is looked for, and not each pair, which the planner may do by
+    /// reading all of the table.
+    pub(super) fn insert(self) -> String {
+        let Self {
+            name, text_users, ..
+        } = self;
+        let unless_there = if self.has_key {
+            String::new()
+        } else {
+            let text = if text_users { "::text[]" } else { "" };
+            format!(
+                "WHERE NOT EXISTS (
+                     SELECT FROM public.{name} AS old
+                     WHERE old.user_id = ANY ($4::uuid[]{text}) AND old.user_id = new.user_id AND old.video_id = new.video_id
+                 )"
+            )
+        };
+        format!(
+            "INSERT INTO public.{name} (user_id, video_id, created_at)
+             SELECT user_id, video_id, timestamptz 'epoch' + at_us * interval '1 microsecond'
+             FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS new (user_id, video_id, at_us)
+             {unless_there} ON CONFLICT DO NOTHING"
+        )
+    }
+
+    /// What follows FROM: each pair once.
+    pub(super) fn pairs(self) -> String {
+        let name = self.name;
+        if self.has_key {
+            format!("public.{name}")
+        } else {
+            format!("(SELECT DISTINCT user_id, video_id FROM public.{name}) AS {name}")
+        }
+    }
+}
+
+/// Keeps all other writers of likes and skips out until the end of the transaction: what the statements that follow do not find, no
+/// other writes meanwhile.
+pub(super) async fn keep_writers_out(session: &mut Session) -> Result<(), StoreError> {
+    query("SELECT pg_advisory_xact_lock($1)")
+        .bind(LOCK)
+        .execute(&mut **session)
+        .await?;
+    Ok(())
+}
+
+/// The same for the likes and skips of one user, and keeps erasures out as [`super::erasure::keep_erasures_out`] does, in one round trip.
+/// Whether a table has a key is not asked: that would cost a request more than the locks do.
+pub(super) async fn keep_others_out(session: &mut Session, user: Uuid) -> Result<(), StoreError> {
+    query(
+        "SELECT pg_advisory_xact_lock_shared($1), pg_advisory_xact_lock_shared($2), pg_advisory_xact_lock($3, $4)",
+    )
+    .bind(erasure::LOCK)
+    .bind(LOCK)
+    .bind(OF_USERS)
+    .bind(fold(user))
+    .execute(&mut **session)
+    .await?;
+    Ok(())
+}
+
+/// 32 bits of an id. Two users who share them wait for each other, which does no harm.
+fn fold(user: Uuid) -> i32 {
+    let id = user.as_u128();
+    (id ^ (id >> 32) ^ (id >> 64) ^ (id >> 96)) as i32
+}

@@ -1,0 +1,289 @@
+//! Tables that the application made before us, with types and without keys of ours.
+
+use crate::database::{empty_postgres_url, execute, postgres_url};
+use futures_util::future::join_all;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use twotower_core::feature::{Video, VideoRef};
+use twotower_store::{
+    ConnectOptions, EventKind, EventPolicy, InteractionKind, InteractionRow, NewEvent,
+    SnapshotOptions, Source, Store, VideosWritten,
+};
+use uuid::Uuid;
+
+const LIKE: InteractionKind = InteractionKind::Like;
+const START_US: i64 = 1_767_225_600_000_000;
+
+/// A migrated database in which `prepare` ran first.
+async fn over(prepare: &str) -> (String, Store) {
+    let url = empty_postgres_url().await;
+    execute(&url, prepare).await;
+    let store = Store::connect(&url, ConnectOptions::default())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    (url, store)
+}
+
+async fn text(url: &str, sql: &str) -> String {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let row = connection.fetch_one(AssertSqlSafe(sql)).await.unwrap();
+    row.get(0)
+}
+
+/// Rows, and pairs of a user and a video.
+async fn rows_and_pairs(url: &str, table: &str) -> String {
+    let sql =
+        format!("SELECT concat(count(*), ' ', count(DISTINCT (user_id, video_id))) FROM {table}");
+    text(url, &sql).await
+}
+
+fn video(n: u128) -> Video {
+    Video {
+        id: Uuid::from_u128(n),
+        ..Video::default()
+    }
+}
+
+fn row(user: u128, video: u128) -> InteractionRow {
+    InteractionRow {
+        user: Uuid::from_u128(100 + user),
+        video: Uuid::from_u128(video),
+        at_us: START_US + video as i64,
+    }
+}
+
+fn event(id: u128, kind: EventKind, video: u128) -> NewEvent {
+    NewEvent {
+        event_id: Uuid::from_u128(id),
+        kind,
+        video: Uuid::from_u128(video),
+        watch_fraction: None,
+        model_version: None,
+        request_id: None,
+        position: None,
+        at_us: None,
+    }
+}
+
+/// `likes` and `skips` without a key, with ids of this type.
+fn keyless(id: &str, index: &str) -> String {
+    format!(
+        "CREATE TABLE likes (id bigserial PRIMARY KEY, user_id {id}, video_id {id}, created_at timestamptz DEFAULT now());
+         CREATE TABLE skips (LIKE likes INCLUDING ALL); {index}"
+    )
+}
+
+#[tokio::test]
+async fn a_pair_comes_once_though_no_key_sees_to_it() {
+    for (id, index) in [
+        ("uuid", ""),
+        ("uuid", "CREATE INDEX ON likes (user_id)"),
+        // A key of some rows, one of more columns and one of fewer are none.
+        (
+            "uuid",
+            "CREATE UNIQUE INDEX ON likes (user_id, video_id) WHERE created_at < '2000-01-01';
+             CREATE UNIQUE INDEX ON likes (user_id, video_id, id)",
+        ),
+        ("text", "CREATE INDEX ON likes (user_id, video_id)"),
+        ("varchar(40)", ""),
+        // With a key it is as ever.
+        ("uuid", "CREATE UNIQUE INDEX ON likes (video_id, user_id)"),
+    ] {
+        let (url, store) = over(&keyless(id, index)).await;
+        let videos: Vec<Video> = (1..=9).map(video).collect();
+        store.write_videos(&videos).await.unwrap();
+        let rows = [row(1, 1), row(2, 1), row(1, 2)];
+        for new in [3, 0] {
+            assert_eq!(store.write_interactions(LIKE, &rows).await.unwrap(), new);
+        }
+        let more = [row(1, 1), row(3, 1)];
+        assert_eq!(store.write_interactions(LIKE, &more).await.unwrap(), 1);
+        let user = row(1, 1).user;
+        for (n, new) in [(1, false), (3, true), (3, false)] {
+            let video = Uuid::from_u128(n);
+            assert_eq!(store.record(LIKE, user, video).await.unwrap(), new, "{n}");
+        }
+        let events = [
+            event(1, EventKind::Like, 3),
+            event(2, EventKind::Like, 4),
+            event(3, EventKind::Skip, 5),
+        ];
+        for _ in 0..2 {
+            let done = store.record_events(user, &events, EventPolicy::None).await;
+            assert_eq!(done.unwrap().accepted, 3);
+        }
+        assert_eq!(rows_and_pairs(&url, "likes").await, "6 6", "{id} {index}");
+        assert_eq!(rows_and_pairs(&url, "skips").await, "1 1", "{id} {index}");
+    }
+}
+
+#[tokio::test]
+async fn a_pair_comes_once_though_many_write_it_at_once() {
+    let (url, store) = over(&keyless("uuid", "")).await;
+    store.write_videos(&[video(1), video(2)]).await.unwrap();
+    let user = row(1, 1).user;
+    let recorded = join_all((0..8).map(|_| store.record(LIKE, user, Uuid::from_u128(1)))).await;
+    let new = recorded.into_iter().filter(|new| *new.as_ref().unwrap());
+    assert_eq!(new.count(), 1);
+    let rows: Vec<_> = (0..500).map(|user| row(user, 2)).collect();
+    let (one, other, recorded) = tokio::join!(
+        store.write_interactions(LIKE, &rows),
+        store.write_interactions(LIKE, &rows),
+        store.record(LIKE, user, Uuid::from_u128(2)),
+    );
+    let recorded = u64::from(recorded.unwrap());
+    assert_eq!(one.unwrap() + other.unwrap() + recorded, 500);
+    assert_eq!(rows_and_pairs(&url, "likes").await, "501 501");
+}
+
+#[tokio::test]
+async fn a_pair_that_is_there_twice_counts_once() {
+    let (url, store) = over(&keyless("uuid", "")).await;
+    store.write_videos(&[video(1), video(2)]).await.unwrap();
+    let user = row(1, 1).user;
+    let rows = "VALUES (1, interval '0 s'), (2, interval '1 s'), (1, interval '2 s')";
+    for table in ["likes", "skips"] {
+        let insert = format!(
+            "INSERT INTO {table} (user_id, video_id, created_at)
+             SELECT '{user}', ('00000000-0000-0000-0000-00000000000' || n)::uuid, '2026-01-01'::timestamptz + later FROM ({rows}) AS rows (n, later)"
+        );
+        execute(&url, &insert).await;
+    }
+    let videos = [1, 2].map(Uuid::from_u128);
+    let state = store.user_state(user, 9).await.unwrap();
+    assert_eq!((state.likes, state.skips), (videos.into(), videos.into()));
+    let history = store.user_history(user, 9).await.unwrap();
+    assert_eq!(
+        (history.likes, history.skips),
+        (videos.into(), videos.into())
+    );
+    assert_eq!(store.liked_videos(user).await.unwrap().len(), 2);
+    let mut counts = store.like_counts().await.unwrap();
+    counts.sort_unstable();
+    assert_eq!(counts, videos.map(|video| (video, 1)));
+    assert_eq!(store.active_users(9).await.unwrap()[0].likes, 2);
+}
+
+#[tokio::test]
+async fn a_missing_key_is_told_and_made_by_what_is_said() {
+    let url = postgres_url().await;
+    let store = Store::connect(&url, ConnectOptions::default())
+        .await
+        .unwrap();
+    let keys = async || store.audit_schema().await.unwrap().unwrap().keys;
+    let fine = keys().await;
+    assert_eq!((fine.examined, fine.faults.len()), (2, 0));
+    execute(
+        &url,
+        "ALTER TABLE likes DROP CONSTRAINT likes_pkey; CREATE INDEX ON likes (user_id, video_id);
+         INSERT INTO videos (id) VALUES ('00000000-0000-0000-0000-000000000001');
+         INSERT INTO likes (user_id, video_id, created_at)
+         SELECT '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000001', '2026-01-01'::timestamptz + later
+         FROM unnest(ARRAY[interval '0 s', '0 s', '1 s']) AS later",
+    )
+    .await;
+    let found = keys().await;
+    let [fault] = &found.faults[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        fault.what,
+        "public.likes has no unique key on (user_id, video_id)"
+    );
+    // The index is built where pairs come once.
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let create = AssertSqlSafe(fault.fix.clone());
+    assert!(connection.execute(create).await.is_err());
+    let found = keys().await;
+    let [fault] = &found.faults[..] else {
+        panic!("{found:?}")
+    };
+    assert!(fault.what.contains("is invalid"), "{}", fault.what);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/doctor.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let delete = document
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| !line.starts_with("delete from public.likes"))
+        .take_while(|line| !line.is_empty());
+    execute(&url, &delete.collect::<Vec<_>>().join("\n")).await;
+    for statement in fault.fix.split_inclusive(';') {
+        execute(&url, statement).await;
+    }
+    assert!(keys().await.faults.is_empty());
+    let left =
+        "SELECT concat(count(*), ' ', min(created_at) = '2026-01-01'::timestamptz) FROM likes";
+    assert_eq!(text(&url, left).await, "1 t");
+}
+
+/// Six digits are what a `real` has left as a `numeric`.
+#[tokio::test]
+async fn a_price_is_stored_as_it_was_given() {
+    let (url, store) = over(
+        "CREATE TABLE videos (id uuid PRIMARY KEY, title text, description text, genre text, maker text, price numeric(12, 2),
+                              duration_seconds integer, thumbnail_url text, published_at timestamptz)",
+    )
+    .await;
+    let priced = |n, title: &str, price| Video {
+        title: title.into(),
+        price: Some(price),
+        duration_seconds: Some(61.0),
+        ..video(n)
+    };
+    let mut videos = [
+        priced(1, "a", 12_345.67),
+        priced(2, "b", 0.1),
+        priced(3, "c", 16_777_216.0),
+    ];
+    let written = |inserted, updated| VideosWritten { inserted, updated };
+    assert_eq!(store.write_videos(&videos).await.unwrap(), written(3, 0));
+    assert_eq!(store.write_videos(&videos).await.unwrap(), written(0, 0));
+    let prices =
+        "SELECT string_agg(price || ' ' || duration_seconds, ', ' ORDER BY id) FROM videos";
+    let expected = "12345.67 61, 0.10 61, 16777216.00 61";
+    assert_eq!(text(&url, prices).await, expected);
+    // What the database knows better stays while it is the same to Rust.
+    execute(&url, "UPDATE videos SET price = 16777216.25").await;
+    videos[0].title = "new".into();
+    videos[2].title = "new".into();
+    assert_eq!(store.write_videos(&videos).await.unwrap(), written(0, 3));
+    let expected = "12345.67 61, 0.10 61, 16777216.25 61";
+    assert_eq!(text(&url, prices).await, expected);
+}
+
+#[tokio::test]
+async fn a_time_outside_of_all_years_says_nothing() {
+    let (_, store) = over(
+        "CREATE TABLE videos (id uuid PRIMARY KEY, title text, description text, genre text, maker text, price real,
+                              duration_seconds real, thumbnail_url text, published_at timestamptz);
+         INSERT INTO videos (id, title, published_at)
+         SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'a', at::timestamptz
+         FROM unnest(ARRAY['2026-01-01 00:00Z', '-infinity', 'infinity', '0044-03-15 BC', '20000-01-01']) WITH ORDINALITY AS times (at, n)",
+    )
+    .await;
+    let snapshot = store
+        .read_snapshot(&Source::default(), SnapshotOptions::default())
+        .await
+        .unwrap();
+    let videos: Vec<Video> = snapshot
+        .dataset
+        .catalogue
+        .videos()
+        .map(VideoRef::to_video)
+        .collect();
+    let times = [Some(START_US), None, None, None, None];
+    assert_eq!(
+        videos
+            .iter()
+            .map(|it| it.published_at_us)
+            .collect::<Vec<_>>(),
+        times
+    );
+    let mut facts = Vec::new();
+    let mut take = |video: twotower_store::VideoFacts| facts.push(video.published_at_us);
+    store.for_each_video_facts(&mut take).await.unwrap();
+    assert_eq!(facts, times);
+    // Read and written again, nothing has changed.
+    let written = store.write_videos(&videos).await.unwrap();
+    assert_eq!(written, VideosWritten::default());
+}
