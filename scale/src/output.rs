@@ -19,6 +19,9 @@ const SPILL: &str = ".spill";
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The bit of a folder's mode by which only owners remove what is in it.
+const STICKY: u32 = 0o1000;
+
 /// A file of Parquet as manifests list it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
@@ -47,30 +50,17 @@ impl Output {
     /// # Errors
     /// If the folder is there already, another run writes it, or the file system refuses.
     pub(crate) fn create(to: &Path) -> anyhow::Result<Self> {
-        let to = std::path::absolute(to).with_context(|| format!("{}", to.display()))?;
-        let (Some(parent), Some(name)) = (to.parent(), to.file_name().and_then(|n| n.to_str()))
+        let asked = std::path::absolute(to).with_context(|| format!("{}", to.display()))?;
+        let (Some(parent), Some(name)) =
+            (asked.parent(), asked.file_name().and_then(|n| n.to_str()))
         else {
-            bail!("--to {}: name a folder that can be made", to.display());
+            bail!("--to {}: name a folder that can be made", asked.display());
         };
+        // Without a slash at its end, behind which a link would pass for its folder.
+        let to = parent.join(name);
         fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
         let lock = Lock::take(parent.join(format!(".{name}.lock")), &to)?;
-        let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut f| f.next().is_none());
-        ensure!(
-            !to.exists() || is_empty(&to),
-            "{} exists already and stays as it is: remove it, or name another folder",
-            to.display()
-        );
-        // An empty folder gives way at once: what is mounted there, or is a link, could not be replaced in the end either.
-        if let Err(error) = fs::remove_dir(&to)
-            && error.kind() != ErrorKind::NotFound
-        {
-            return Err(error).with_context(|| {
-                format!(
-                    "{} exists already, and the result cannot take its place: name a folder inside it",
-                    to.display()
-                )
-            });
-        }
+        replaceable(&to, parent)?;
         let folder = parent.join(format!(".{name}.unfinished"));
         private_folder(&folder, parent)?;
         let output = Self {
@@ -185,14 +175,32 @@ impl Lock {
     /// `to` is the folder that is to be written.
     fn take(path: PathBuf, to: &Path) -> anyhow::Result<Self> {
         let failed = || format!("lock {}", path.display());
+        let foreign = || {
+            format!(
+                "{} is no file of this program: remove it, or name another folder",
+                path.display()
+            )
+        };
         loop {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .with_context(failed)?;
+            // Made only where nothing is, never where a link points to; and opened to read as well, a pipe keeps nobody waiting.
+            let mut options = OpenOptions::new();
+            options.read(true).write(true);
+            let mut opened = options.clone().create_new(true).mode(0o600).open(&path);
+            if let Err(error) = &opened
+                && error.kind() == ErrorKind::AlreadyExists
+            {
+                match fs::symlink_metadata(&path) {
+                    Ok(named) => ensure!(named.is_file(), "{}", foreign()),
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error).with_context(failed),
+                }
+                opened = options.open(&path);
+            }
+            let file = match opened {
+                // Taken away in between.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened.with_context(failed)?,
+            };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => bail!(
@@ -204,14 +212,13 @@ impl Lock {
             // Whoever ended between the two has taken the name away, and a file without one keeps nobody out.
             let held = file.metadata().with_context(failed)?;
             match fs::symlink_metadata(&path) {
-                Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {
+                Ok(named)
+                    if named.is_file()
+                        && (named.dev(), named.ino()) == (held.dev(), held.ino()) =>
+                {
                     return Ok(Self { path, _file: file });
                 }
-                Ok(named) => ensure!(
-                    named.is_file(),
-                    "{} is no file of this program: remove it, or name another folder",
-                    path.display()
-                ),
+                Ok(named) => ensure!(named.is_file(), "{}", foreign()),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(failed),
             }
@@ -226,6 +233,53 @@ impl Drop for Lock {
     }
 }
 
+/// Refuses at once what the result could not replace in the end. An empty folder stays until then: a run that fails leaves it as it was.
+fn replaceable(to: &Path, parent: &Path) -> anyhow::Result<()> {
+    let failed = || format!("{}", to.display());
+    let found = match fs::symlink_metadata(to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.with_context(failed)?,
+    };
+    let is_empty = || fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_none());
+    ensure!(
+        found.is_symlink() || is_empty(),
+        "{} exists already and stays as it is: remove it, or name another folder",
+        to.display()
+    );
+    let holder = fs::metadata(parent).with_context(failed)?;
+    let own = own_uid(parent).with_context(failed)?;
+    // As in /tmp: there only the owner of either, and root, may take a folder away.
+    let is_kept = holder.mode() & STICKY != 0 && ![found.uid(), holder.uid(), 0].contains(&own);
+    let is_replaceable =
+        !found.is_symlink() && found.dev() == holder.dev() && !is_mounted(to) && !is_kept;
+    ensure!(
+        is_replaceable,
+        "{} exists already, and the result cannot take its place: name a folder inside it",
+        to.display()
+    );
+    Ok(())
+}
+
+/// Whether something is mounted at `folder`, which may be a part of the same file system. Linux alone says so.
+fn is_mounted(folder: &Path) -> bool {
+    let (Ok(mounts), Ok(folder)) = (fs::read("/proc/self/mountinfo"), folder.canonicalize()) else {
+        return false;
+    };
+    let name = folder.to_string_lossy().replace('\\', r"\134");
+    let name = name.replace(' ', r"\040").replace('\t', r"\011");
+    let name = name.replace('\n', r"\012");
+    let mounts = String::from_utf8_lossy(&mounts);
+    mounts
+        .lines()
+        .any(|mount| mount.split(' ').nth(4) == Some(name.as_str()))
+}
+
+/// Whose new files in `folder` are, which the file system decides.
+fn own_uid(folder: &Path) -> std::io::Result<u32> {
+    let file = tempfile::tempfile_in(folder)?;
+    Ok(file.metadata()?.uid())
+}
+
 /// Makes `folder`, or takes over what an earlier run of this account has left: never a link, or a folder that somebody else has laid out.
 fn private_folder(folder: &Path, parent: &Path) -> anyhow::Result<()> {
     let failed = || format!("create {}", folder.display());
@@ -234,12 +288,9 @@ fn private_folder(folder: &Path, parent: &Path) -> anyhow::Result<()> {
         made => return made.with_context(failed),
     }
     let found = fs::symlink_metadata(folder).with_context(failed)?;
-    // Of whom new files here are, which the file system decides.
-    let own = tempfile::tempfile_in(parent)
-        .and_then(|file| file.metadata())
-        .with_context(failed)?;
+    let own = own_uid(parent).with_context(failed)?;
     ensure!(
-        found.is_dir() && found.uid() == own.uid(),
+        found.is_dir() && found.uid() == own,
         "{} is there already and is no folder of this account: remove it, or name another folder",
         folder.display()
     );
@@ -308,6 +359,7 @@ pub(crate) fn properties() -> anyhow::Result<WriterPropertiesBuilder> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     #[test]
     fn a_folder_appears_whole() {
@@ -343,15 +395,24 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let to = root.path().join("empty");
         fs::create_dir(&to).unwrap();
+        fs::set_permissions(&to, Permissions::from_mode(0o750)).unwrap();
+        let made = to.metadata().unwrap().ino();
+        drop(Output::create(&to).unwrap());
+        assert_eq!(to.metadata().unwrap().ino(), made);
+        assert_eq!(mode(&to), 0o750, "a run that fails leaves it as it was");
         let output = Output::create(&to).unwrap();
         output.finish("m.json", &serde_json::json!({})).unwrap();
         assert!(to.join("m.json").exists());
         let (target, link) = (root.path().join("target"), root.path().join("link"));
         fs::create_dir(&target).unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        let error = Output::create(&link).unwrap_err().to_string();
-        assert!(error.contains("name a folder inside it"), "{error}");
+        for link in [link.clone(), link.join("")] {
+            let error = Output::create(&link).unwrap_err().to_string();
+            assert!(error.contains("name a folder inside it"), "{error}");
+        }
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 3);
+        assert!(!is_mounted(&target));
+        assert!(!cfg!(target_os = "linux") || is_mounted(Path::new("/proc")));
     }
 
     fn mode(path: &Path) -> u32 {
@@ -390,6 +451,12 @@ mod tests {
         fs::remove_file(&left).unwrap();
         let lock = root.path().join(".shards.lock");
         std::os::unix::fs::symlink(elsewhere.join("lock"), &lock).unwrap();
+        let error = Output::create(&to).unwrap_err().to_string();
+        assert!(error.contains("no file of this program"), "{error}");
+        assert!(!elsewhere.join("lock").exists());
+        fs::remove_file(&lock).unwrap();
+        let pipe = Command::new("mkfifo").arg(&lock).status().unwrap();
+        assert!(pipe.success());
         let error = Output::create(&to).unwrap_err().to_string();
         assert!(error.contains("no file of this program"), "{error}");
     }

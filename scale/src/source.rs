@@ -1,9 +1,10 @@
 //! Where videos, likes and skips are read from.
 
+mod table;
+
+pub(crate) use table::Table;
+
 use anyhow::{Context, bail, ensure};
-use datafusion::dataframe::DataFrame;
-use datafusion::execution::options::ParquetReadOptions;
-use datafusion::prelude::{Expr, SessionContext, ident};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -174,8 +175,13 @@ impl Files {
     }
 
     fn of_file(file: &Path) -> anyhow::Result<Self> {
+        let shown = path(file)?;
+        ensure!(
+            shown.ends_with(ENDING),
+            "{shown}: files are read whose names end in {ENDING}: rename it if it is one"
+        );
         Ok(Self {
-            shown: path(file)?,
+            shown,
             places: vec![url(file)?],
         })
     }
@@ -253,59 +259,6 @@ fn path(path: &Path) -> anyhow::Result<String> {
     match absolute.to_str() {
         Some(text) => Ok(text.to_owned()),
         None => bail!("{}: the name is not UTF-8", absolute.display()),
-    }
-}
-
-/// One table of Parquet files, and its columns by our names for them.
-#[derive(Debug)]
-pub(crate) struct Table {
-    pub(crate) rows: DataFrame,
-    /// What it is called in errors.
-    pub(crate) name: &'static str,
-}
-
-impl Table {
-    pub(crate) async fn open(
-        context: &SessionContext,
-        files: &Files,
-        name: &'static str,
-    ) -> anyhow::Result<Self> {
-        let rows = context
-            .read_parquet(files.places.clone(), ParquetReadOptions::default())
-            .await
-            .with_context(|| format!("read the {name} of {files}"))?;
-        ensure!(
-            !rows.schema().fields().is_empty(),
-            "{files} has no Parquet file with columns (names end in .parquet): correct the path of the {name}"
-        );
-        Ok(Self { rows, name })
-    }
-
-    /// The column of this name. Letter case counts only if two differ in nothing else.
-    pub(crate) fn column(&self, name: &str) -> Option<Expr> {
-        let fields = self.rows.schema().fields();
-        let exact = fields.iter().find(|field| field.name() == name);
-        let found = exact.or_else(|| {
-            let mut alike = fields
-                .iter()
-                .filter(|f| f.name().eq_ignore_ascii_case(name));
-            let first = alike.next();
-            first.filter(|_| alike.next().is_none())
-        });
-        found.map(|field| ident(field.name()))
-    }
-
-    /// As [`Table::column`], for one that must be there.
-    pub(crate) fn needed(&self, name: &str) -> anyhow::Result<Expr> {
-        self.column(name).with_context(|| {
-            let fields = self.rows.schema().fields().iter();
-            let names: Vec<String> = fields.map(|field| format!("`{}`", field.name())).collect();
-            format!(
-                "{} need a column `{name}`, and the files have {}: rename the column where the files are written",
-                self.name,
-                names.join(", ")
-            )
-        })
     }
 }
 
@@ -405,5 +358,14 @@ mod tests {
         fs::create_dir(root.join("older")).unwrap();
         let error = Files::named(name).unwrap_err().to_string();
         assert!(error.contains("older: of the folders"), "{error}");
+    }
+
+    #[test]
+    fn a_file_has_the_ending_of_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("likes.pq");
+        fs::write(&file, "").unwrap();
+        let error = Files::named(file.to_str().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("end in .parquet"), "{error}");
     }
 }

@@ -449,6 +449,11 @@ impl StoreError {
         }
     }
 
+    /// Whether no answer came in time: whoever was asked may be slow, away or unreachable.
+    pub fn is_deadline(&self) -> bool {
+        matches!(self, Self::Deadline { .. })
+    }
+
     /// Whether the same call may succeed later, though nothing is changed here: busy, cancelled, a broken connection, or a certificate that the
     /// server has to renew.
     pub fn is_transient(&self) -> bool {

@@ -1,9 +1,9 @@
 //! `prepare` against a reference that is too simple to be wrong.
 
 use crate::support::{
-    Random, assert_same, bytes, fail, read, succeed, text, write_interactions, write_videos,
+    Random, assert_same, bytes, fail, read, succeed, text, write, write_interactions, write_videos,
 };
-use datafusion::arrow::array::AsArray;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::parquet::data_type::{self as parquet_type, Int96};
@@ -351,6 +351,37 @@ fn a_folder_is_read_whole_whatever_its_name() {
     succeed(&arguments);
     let found = manifest(&to);
     assert_eq!((&found["likes"], &found["videos"]), (&json!(2), &json!(2)));
+}
+
+/// Exports of other years have other columns: what only a later file has is read as well.
+#[test]
+fn files_of_a_folder_may_differ_in_their_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let all = videos(3);
+    let first = path("in/videos/0.parquet");
+    let texts = |text: String| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+    let id = || ("id", texts(all[0].id.to_string()));
+    write(&first, vec![id()]);
+    write_videos(&path("in/videos/1.parquet"), &all[1..]);
+    write_interactions(&path("in/likes.parquet"), &[(1, 0, BEGIN_US)]);
+    let (from, to) = (path("in"), path("shards"));
+    let arguments = ["prepare", "--from", text(&from), "--to", text(&to)];
+    succeed(&arguments);
+    let batches = read(&to.join("catalogue.parquet"));
+    let catalogue = &batches[0];
+    let column = |name: &str| catalogue.column_by_name(name).unwrap();
+    // Of the videos 1 and 2, the second has a price.
+    assert_eq!((catalogue.num_rows(), column("price").null_count()), (3, 2));
+    let tags = column("tags").as_list::<i32>().iter().flatten();
+    assert_eq!(tags.filter(|tags| tags.len() == 2).count(), 2);
+
+    fs::remove_dir_all(&to).unwrap();
+    write(&first, vec![id(), ("price", texts("5".to_owned()))]);
+    let error = fail(&arguments);
+    for part in ["/0.parquet and /", "/1.parquet have a column", "'price'"] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 /// Times as Spark wrote them once: in the nanoseconds of 64 bits, the year 2600 would be one before 2106.

@@ -15,13 +15,17 @@ pub(super) const LOCK: i64 = 0x6572_6173_7572_6573;
 /// The operator's statements run while every writer of likes, skips and blocks waits for the erasure, so that they wait for no lock for longer.
 const STATEMENT_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '200ms'";
 
-/// How often an erasure is begun while others keep what the operator's statements want, and how long it waits in between: two minutes or a
-/// little more, as long as `twotower.erase_user` waits by itself.
-const TRIES: u32 = 100;
+/// How long an erasure is begun again while others keep what the operator's statements want, as long as `twotower.erase_user` waits by itself,
+/// and how long it pauses in between.
+const PATIENCE: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// An erasure waits for a lock a fifth of a second at a time, and only meanwhile the server tells for whom.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(150);
+
+/// How long ago somebody was seen, at most, who is named as keeping a lock: who reads of a process may end it, and one that was seen earlier may
+/// have let go since.
+const LATELY: Duration = Duration::from_secs(2);
 
 /// How long nothing is said of who is waited for after that was said.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -57,17 +61,15 @@ impl Postgres {
         plan: &ErasePlan,
     ) -> Result<Erased, StoreError> {
         let mut wait = Wait::new();
-        let mut tries = 0;
         loop {
             let locked = match self.try_erase_user(user, plan, &mut wait).await? {
                 Ok(erased) => return Ok(erased),
                 Err(locked) => locked,
             };
-            tries += 1;
-            if tries == TRIES || locked.statement.is_none() {
-                return Err(wait.over(locked));
+            if wait.began.elapsed() >= PATIENCE || locked.statement.is_none() {
+                return Err(wait.over(locked, Instant::now()));
             }
-            wait.tell(Vec::new());
+            wait.tell(Instant::now());
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -90,16 +92,17 @@ impl Postgres {
         }
     }
 
-    /// Says again and again, and keeps in mind, for whom the server's process `pid` waits.
+    /// Keeps in mind, and says now and then, for whom the server's process `pid` waits.
     async fn look(&self, pid: i32, wait: &mut Wait) -> Infallible {
         loop {
             tokio::time::sleep(LOOK).await;
-            if !wait.is_due() {
-                continue;
-            }
+            let asked = Instant::now();
             // That it cannot be told keeps nobody from being erased.
             match self.blocking(pid).await {
-                Ok(pids) if !pids.is_empty() => wait.tell(pids),
+                Ok(pids) if !pids.is_empty() => {
+                    wait.seen = Some((asked, pids));
+                    wait.tell(Instant::now());
+                }
                 _ => {}
             }
         }
@@ -157,9 +160,9 @@ struct Locked {
 /// How long an erasure has waited, and for whom.
 struct Wait {
     began: Instant,
-    /// Who was seen last.
-    pids: Vec<i32>,
-    /// When that was said.
+    /// Who was seen last, and when.
+    seen: Option<(Instant, Vec<i32>)>,
+    /// When something was said last.
     told: Option<Instant>,
 }
 
@@ -167,37 +170,40 @@ impl Wait {
     fn new() -> Self {
         Self {
             began: Instant::now(),
-            pids: Vec::new(),
+            seen: None,
             told: None,
         }
     }
 
-    /// Whether something is to be said again.
-    fn is_due(&self) -> bool {
-        self.told.is_none_or(|at| at.elapsed() >= SILENCE)
-    }
-
-    /// Says who was seen, which may be nobody, unless that was said just now.
-    fn tell(&mut self, pids: Vec<i32>) {
-        if self.is_due() {
-            tracing::warn!(
-                "the erasure has waited for {} s: {} a lock that it needs",
-                self.began.elapsed().as_secs(),
-                keepers(&pids)
-            );
-            self.told = Some(Instant::now());
-            self.pids = pids;
+    /// Who was seen lately, which may be nobody.
+    fn keepers(&self, now: Instant) -> &[i32] {
+        match &self.seen {
+            Some((at, pids)) if now.saturating_duration_since(*at) <= LATELY => pids,
+            _ => &[],
         }
     }
 
-    fn over(&self, locked: Locked) -> StoreError {
+    /// Says who that is, unless something was said just now.
+    fn tell(&mut self, now: Instant) {
+        let is_due = |at| now.saturating_duration_since(at) >= SILENCE;
+        if self.told.is_none_or(is_due) {
+            tracing::warn!(
+                "the erasure has waited for {} s: {} a lock that it needs",
+                now.saturating_duration_since(self.began).as_secs(),
+                keepers(self.keepers(now))
+            );
+            self.told = Some(now);
+        }
+    }
+
+    fn over(&self, locked: Locked, now: Instant) -> StoreError {
         let wanted = match locked.statement {
             None => "rows of this user".to_owned(),
             Some(number) => format!("what statement {number} of [erase] wants"),
         };
         StoreError::EraseLocked {
-            waited: self.began.elapsed(),
-            reason: format!("{} a lock on {wanted}", keepers(&self.pids)),
+            waited: now.saturating_duration_since(self.began),
+            reason: format!("{} a lock on {wanted}", keepers(self.keepers(now))),
             source: locked.source,
         }
     }
@@ -310,4 +316,40 @@ pub(super) async fn tombstones(session: &mut Session) -> Result<Tombstones, Stor
         .fetch_one(&mut **session)
         .await?;
     Ok(Tombstones::new(salt, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process of a while ago may have let go by now, and who reads of it may end it.
+    #[test]
+    fn who_was_seen_lately_is_named_and_nobody_else() {
+        let began = Instant::now();
+        let mut wait = Wait::new();
+        let over = |wait: &Wait, after: Duration| {
+            let locked = Locked {
+                statement: Some(2),
+                source: sqlx::Error::PoolTimedOut,
+            };
+            wait.over(locked, began + after).to_string()
+        };
+        let nobody = "another transaction keeps a lock on what statement 2 of [erase] wants";
+        assert!(over(&wait, PAUSE).contains(nobody));
+        wait.seen = Some((began, vec![7]));
+        wait.tell(began);
+        assert_eq!(wait.told, Some(began));
+        // Seen after that was said, and before it is said again.
+        let later = began + PAUSE;
+        wait.seen = Some((later, vec![8, 9]));
+        wait.tell(later);
+        assert_eq!(wait.told, Some(began));
+        let error = over(&wait, PAUSE + LATELY);
+        let both = "process 8 of the server and process 9 of the server keep a lock on what";
+        assert!(error.contains(both), "{error}");
+        let error = over(&wait, PAUSE + LATELY + PAUSE);
+        assert!(error.contains(nobody), "{error}");
+        wait.tell(began + SILENCE);
+        assert_eq!(wait.told, Some(began + SILENCE));
+    }
 }

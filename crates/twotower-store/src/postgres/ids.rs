@@ -158,14 +158,12 @@ impl Sound {
     }
 }
 
-/// The same of one query.
-async fn sound<const N: usize>(
+/// What ids of a query are.
+async fn described<const N: usize>(
     session: &mut Session,
     query: &Query<N>,
     sql: &str,
-    odd: &mut Vec<(&'static str, String)>,
-) -> Result<String, StoreError> {
-    let sql = tidy(sql);
+) -> Result<Vec<IdType>, StoreError> {
     // The operator's own SQL, from the configuration; the transaction is read-only, and a statement that is prepared is one alone.
     let statement = format!(
         "SELECT {} FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false",
@@ -175,7 +173,31 @@ async fn sound<const N: usize>(
         .persistent(false)
         .fetch_one(&mut **session)
         .await?;
-    let types = types(session, &oids).await?;
+    types(session, &oids).await
+}
+
+/// `sql` without the rows of which an id is a text that is no UUID, where few of its rows are asked for by another column than an id: an index
+/// over that is used. The first id keeps its type.
+pub(super) async fn open<const N: usize>(
+    session: &mut Session,
+    query: &Query<N>,
+    sql: &str,
+) -> Result<String, StoreError> {
+    let sql = tidy(sql);
+    let types = described(session, query, sql).await?;
+    let looked_up = query.looked_up(sql, &types);
+    Ok(looked_up.unwrap_or_else(|| sql.to_owned()))
+}
+
+/// The same as in [`Sound`] of one query.
+async fn sound<const N: usize>(
+    session: &mut Session,
+    query: &Query<N>,
+    sql: &str,
+    odd: &mut Vec<(&'static str, String)>,
+) -> Result<String, StoreError> {
+    let sql = tidy(sql);
+    let types = described(session, query, sql).await?;
     let Some(condition) = query.spells(&types) else {
         return Ok(sql.to_owned());
     };

@@ -155,7 +155,7 @@ pub(super) fn last() -> &'static str {
     MIGRATIONS.last().map_or("", |(version, ..)| version)
 }
 
-/// Version of the first migration that has `words` in it, as what makes an object has its name; empty if none has.
+/// Version of the first migration that has `words` in it, as those that make an object; empty if none has.
 pub(super) fn first_with(words: &str) -> &'static str {
     MIGRATIONS
         .iter()
@@ -256,7 +256,8 @@ impl Postgres {
     }
 }
 
-type Migration = (&'static str, &'static str, &'static str);
+/// Version, name and text.
+pub(super) type Migration = (&'static str, &'static str, &'static str);
 
 /// The migration that `step` applied, or `None` if none is pending.
 async fn patiently<F>(
@@ -365,6 +366,26 @@ async fn check_vectors(session: &mut Session, pending: bool) -> Result<(), Store
         tables,
         statements: statements.join(" "),
     })
+}
+
+/// Those that are pending, or `None` where the role may not read the record. It is looked at by names, since `to_regclass` asks for rights on
+/// the schema, and an error would end the transaction.
+pub(super) async fn pending_if_told(
+    session: &mut Session,
+) -> Result<Option<Vec<Migration>>, StoreError> {
+    let readable: Option<bool> = query_scalar(
+        "SELECT has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT')
+         FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE nspname = 'supabase_migrations' AND relname = 'schema_migrations'",
+    )
+    .fetch_optional(&mut **session)
+    .await?;
+    match readable {
+        Some(false) => Ok(None),
+        // Not asked of `pending`, which fails where that schema is closed to the role.
+        None => Ok(Some(MIGRATIONS.to_vec())),
+        Some(true) => Ok(Some(pending(session).await?)),
+    }
 }
 
 async fn pending(session: &mut Session) -> Result<Vec<Migration>, StoreError> {

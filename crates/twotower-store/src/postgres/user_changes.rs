@@ -58,6 +58,21 @@ impl fmt::Debug for UserChanges {
 
 impl Postgres {
     pub(crate) async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
+        let Some(hasher) = self.change_hasher().await? else {
+            return Ok(None);
+        };
+        let mut changes = UserChanges {
+            engine: self.clone(),
+            hasher,
+            line: None,
+            wait: FIRST_WAIT,
+            heard: VecDeque::new(),
+        };
+        Ok(changes.connect().await?.then_some(changes))
+    }
+
+    /// How users are named in notifications; `None` where not all of their changes are told.
+    async fn change_hasher(&self) -> Result<Option<UserChangeHasher>, StoreError> {
         let mut session = self.begin().await?;
         // Insert, update, delete and truncate on each of three tables; 'O' and 'A' fire in ordinary sessions.
         let (secret, complete): (Vec<u8>, bool) = query_as(
@@ -75,17 +90,7 @@ impl Postgres {
             column: "key",
             reason: "is not 32 bytes long".into(),
         })?;
-        if !complete {
-            return Ok(None);
-        }
-        let mut changes = UserChanges {
-            engine: self.clone(),
-            hasher: UserChangeHasher::new(secret),
-            line: None,
-            wait: FIRST_WAIT,
-            heard: VecDeque::new(),
-        };
-        Ok(changes.connect().await?.then_some(changes))
+        Ok(complete.then(|| UserChangeHasher::new(secret)))
     }
 }
 
@@ -93,7 +98,7 @@ impl UserChanges {
     /// What connecting may take.
     pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Makes the keys by which users are named in what is heard.
+    /// Makes the keys by which users are named in what is heard from the latest [`UserChange::All`] on.
     pub fn hasher(&self) -> UserChangeHasher {
         self.hasher.clone()
     }
@@ -107,7 +112,7 @@ impl UserChanges {
             let Some(line) = &mut self.line else {
                 tokio::time::sleep(self.wait).await;
                 self.wait = (2 * self.wait).min(LONGEST_WAIT);
-                match self.connect().await {
+                match self.connect_again().await {
                     Ok(true) => return UserChange::All,
                     Ok(false) => {
                         tracing::debug!("notifications do not arrive; another try follows");
@@ -139,6 +144,15 @@ impl UserChanges {
         }
     }
 
+    /// The same where there was a connection before. Behind the same address there may be another database since, as after a restoration.
+    async fn connect_again(&mut self) -> Result<bool, StoreError> {
+        let Some(hasher) = self.engine.change_hasher().await? else {
+            return Ok(false);
+        };
+        self.hasher = hasher;
+        self.connect().await
+    }
+
     /// Listens, and returns whether notifications do arrive.
     async fn connect(&mut self) -> Result<bool, StoreError> {
         let Some((mut listener, pool)) = self.session_of_its_own().await? else {
@@ -153,12 +167,14 @@ impl UserChanges {
         .fetch_one(&mut *session)
         .await?;
         session.commit().await?;
+        // Of a line that comes to nothing, nothing was heard.
+        let mut heard = VecDeque::new();
         let arrives = async {
             while let Some(notification) = listener.try_recv().await? {
                 if notification.payload() == token {
                     return Ok::<_, sqlx::Error>(true);
                 }
-                self.heard.extend(UserChange::parse(notification.payload()));
+                heard.extend(UserChange::parse(notification.payload()));
             }
             // The line broke, which says nothing of whether notifications arrive.
             Err(sqlx::Error::Io(io::ErrorKind::ConnectionAborted.into()))
@@ -168,6 +184,7 @@ impl UserChanges {
             Err(_) => false,
         };
         if arrived {
+            self.heard = heard;
             self.wait = FIRST_WAIT;
             self.line = Some(Line {
                 listener,

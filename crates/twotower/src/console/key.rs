@@ -72,9 +72,10 @@ pub(super) async fn required(
     let query = request.uri().query().unwrap_or_default();
     let given = query.strip_prefix("key=");
     if request.uri().path() == "/" && given.is_some_and(|given| key.is(given)) {
-        // No script reads it, and no other site's page has it sent along.
+        // No script reads it, and no other site's page has it sent along with a request that changes anything. `Strict` would keep it from the
+        // request that follows this answer where the address was opened out of another site's page, as a terminal in a browser.
         let cookie = format!(
-            "{}={}; Path=/; HttpOnly; SameSite=Strict",
+            "{}={}; Path=/; HttpOnly; SameSite=Lax",
             key.cookie(),
             key.text
         );

@@ -30,6 +30,14 @@ pub(crate) fn host() -> String {
         .map_or("unknown host".into(), |name| name.trim().to_owned())
 }
 
+/// The process that has started this one; 0, which is nobody's, where the system does not tell.
+pub(super) fn parent() -> u32 {
+    #[cfg(unix)]
+    return std::os::unix::process::parent_id();
+    #[cfg(not(unix))]
+    return 0;
+}
+
 /// Who publishes since when, in words.
 pub fn describe_holder(holder: &LeaseHolder) -> String {
     let since = UNIX_EPOCH + Duration::from_micros(holder.since_us.max(0) as u64);

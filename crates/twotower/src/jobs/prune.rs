@@ -3,7 +3,7 @@
 mod plan;
 
 use super::dormant::{is_dormant, latest};
-use super::identity::day;
+use super::identity::{day, host, parent};
 use super::models::retire_by;
 use super::publisher::{Publisher, Publishing};
 use super::{Interrupt, JobError, Retry, now_us};
@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use twotower_store::{
-    LeaseHolder, ModelRecord, ModelState, RunState, Source, Store, StoreError, VectorAge,
-    VectorTable, model_files, version_before,
+    LeaseHolder, ModelRecord, ModelState, RunRecord, RunState, Source, Store, StoreError,
+    VectorAge, VectorTable, model_files, version_before,
 };
 use uuid::Uuid;
 
@@ -239,15 +239,19 @@ impl Run<'_> {
         self.retry.run(what, operation).await.context(what)
     }
 
-    /// Whether a retraining is at work, on whichever machine. The row of one that was killed says so until its time is over.
+    /// Whether a retraining is at work, on whichever machine. The row of one that was killed says so until its time is over; one of which this
+    /// is the last step has nothing left to make active.
     async fn is_retraining(&self, now_us: i64) -> anyhow::Result<bool> {
         let runs = self
             .call("read the runs", || self.store.runs(Some("retrain"), RUNS))
             .await?;
         let longest_us = self.options.retraining.as_micros() as i64;
-        Ok(runs
-            .iter()
-            .any(|run| run.state == RunState::Running && now_us - run.started_at_us <= longest_us))
+        let (host, parent) = (host(), parent());
+        let is_own = |run: &RunRecord| run.host == host && run.pid == parent;
+        let at_work = |run: &&RunRecord| {
+            run.state == RunState::Running && now_us - run.started_at_us <= longest_us
+        };
+        Ok(runs.iter().filter(at_work).any(|run| !is_own(run)))
     }
 
     /// Of each table, by version.

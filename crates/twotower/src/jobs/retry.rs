@@ -30,10 +30,26 @@ impl Retry {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
+        self.run_while(StoreError::may_pass, what, operation).await
+    }
+
+    /// The same for as long as it fails with what `passes`.
+    ///
+    /// # Errors
+    /// That of the last try.
+    pub async fn run_while<T, F>(
+        &self,
+        passes: impl Fn(&StoreError) -> bool,
+        what: &str,
+        operation: impl Fn() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
         let mut pause = self.first_pause;
         for attempt in 1..self.attempts {
             match operation().await {
-                Err(error) if error.may_pass() => {
+                Err(error) if passes(&error) => {
                     tracing::warn!(
                         "{what}: {error}; try {attempt} of {}, the next in about {:.1} s",
                         self.attempts,

@@ -17,7 +17,7 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_core::split::SplitKind;
 use twotower_store::model_files::{self, ModelInfo, Origin, TrainedOn};
-use twotower_store::{Source, Store, snapshot_sha256};
+use twotower_store::{Source, Store, StoreError, snapshot_sha256};
 
 /// Passes over new likes and as many old ones, unless the caller says otherwise.
 pub const FINE_TUNING_EPOCHS: usize = 2;
@@ -207,11 +207,13 @@ const PATIENCE: Retry = Retry {
     first_pause: Duration::from_millis(500),
 };
 
-/// The next number of a model.
+/// The next number of a model. Two for one model do no harm, so that a server which does not answer is asked again as well.
 async fn number(store: &Store, interrupt: &Interrupt) -> anyhow::Result<i64> {
+    let passes = |error: &StoreError| error.may_pass() || error.is_deadline();
     let numbered = match store.next_model_version().await {
-        Err(error) if error.may_pass() => {
-            let again = PATIENCE.run("number the model", || store.next_model_version());
+        Err(error) if passes(&error) => {
+            let next = || store.next_model_version();
+            let again = PATIENCE.run_while(passes, "number the model", next);
             interrupt.cut(again).await?
         }
         numbered => numbered,

@@ -49,6 +49,16 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
     Ok(kept)
 }
 
+/// Marks an answer to a request that was not read to its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyUnread;
+
+/// Makes it such an answer, with which the connection ends.
+pub(super) fn unread(mut response: Response) -> Response {
+    response.extensions_mut().insert(BodyUnread);
+    closing(response)
+}
+
 /// Says that the connection ends with this answer.
 pub(super) fn closing(mut response: Response) -> Response {
     let close = HeaderValue::from_static("close");

@@ -2,11 +2,11 @@ mod lingering;
 
 mod write_deadline;
 
+use super::body::BodyUnread;
 use super::limits::Limits;
 use super::metrics::Metrics;
 use axum::Router;
 use axum::body::Body;
-use axum::http::header;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -29,9 +29,6 @@ const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long to wait when the operating system gives no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What a client gets to send the rest of a request that has its answer already, and to take the answer.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// Accepts connections until `shutdown`, then lets requests in flight end, for [`Limits::drain`] at most.
 ///
@@ -100,8 +97,7 @@ async fn serve_one(
         router
             .map_request(|request: hyper::Request<Incoming>| request.map(Body::new))
             .map_response(move |response: Response| {
-                // An answer that ends the connection is one to a request that is not read to its end.
-                if response.headers().contains_key(header::CONNECTION) {
+                if response.extensions().get::<BodyUnread>().is_some() {
                     unread.set();
                 }
                 response
@@ -114,7 +110,7 @@ async fn serve_one(
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_BUFFER_BYTES);
     let stream = WriteDeadline::new(stream, limits.write);
-    let stream = TokioIo::new(Lingering::new(stream, unread, LINGER));
+    let stream = TokioIo::new(Lingering::new(stream, unread, limits.linger));
     let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     let ended = tokio::select! {

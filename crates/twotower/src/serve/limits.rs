@@ -10,6 +10,8 @@ pub struct Limits {
     pub body_read: Duration,
     /// For a client to take anything more of its answer.
     pub write: Duration,
+    /// For a client to send the rest of a request that has its answer already, and to take that answer.
+    pub linger: Duration,
     /// For one step in the database.
     pub database: Duration,
     /// For a whole request.
@@ -47,6 +49,7 @@ impl Default for Limits {
             header_read: Duration::from_secs(10),
             body_read: Duration::from_secs(5),
             write: Duration::from_secs(10),
+            linger: Duration::from_secs(2),
             database: Duration::from_secs(2),
             soft_deadline: Duration::from_millis(150),
             answers_kept: Duration::from_mins(5),

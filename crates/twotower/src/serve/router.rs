@@ -135,16 +135,17 @@ pub(super) fn router(app: &Arc<App>, console: Option<Router>, origins: CorsOrigi
 /// Takes in the whole body before anything else, and ends requests that take too long as a whole, whatever the stage.
 async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let work = async {
-        let request = body::collect(request, app.limits.body_read).await?;
-        Ok(next.run(request).await)
+        match body::collect(request, app.limits.body_read).await {
+            Ok(request) => next.run(request).await,
+            Err(error) => body::unread(error.into_response()),
+        }
     };
-    let late = ApiError::Timeout {
-        stage: "the request",
+    let late = |_| {
+        let stage = "the request";
+        body::closing(ApiError::Timeout { stage }.into_response())
     };
-    tokio::time::timeout(app.limits.request, work)
-        .await
-        .unwrap_or(Err(late))
-        .unwrap_or_else(|error| body::closing(error.into_response()))
+    let answered = tokio::time::timeout(app.limits.request, work).await;
+    answered.unwrap_or_else(late)
 }
 
 /// The outermost layer: names the request, writes errors out, sets the headers of every answer, counts it, and logs one line

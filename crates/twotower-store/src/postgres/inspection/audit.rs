@@ -1,6 +1,7 @@
 //! The schema as it is, against the schema as the migrations made it.
 
 use super::super::Postgres;
+use super::super::migrations::{self, Migration};
 use super::super::pairs::is_key;
 use super::super::session::{query, query_as};
 use super::expected::{self, INDEXES, KEYS, LEADING, OURS};
@@ -59,6 +60,7 @@ impl Postgres {
         let schema = Schema {
             tables: tables.into_iter().collect(),
             policies: &policies,
+            pending: migrations::pending_if_told(&mut session).await?,
         };
         let compared = objects::compare(&mut session, &schema).await?;
         session.commit().await?;
@@ -80,9 +82,25 @@ pub(super) struct Schema<'a> {
     /// Row level security by table.
     tables: HashMap<String, bool>,
     policies: &'a [PolicyRow],
+    /// Migrations that are pending, if the role may know.
+    pending: Option<Vec<Migration>>,
 }
 
 impl Schema<'_> {
+    /// Whether it is known what is pending.
+    pub(super) fn tells_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Whether a migration is pending that has these words in it. What it makes is not there yet, or not any more as others made it.
+    pub(super) fn is_pending(&self, words: &str) -> bool {
+        self.pending().any(|(_, _, text)| text.contains(words))
+    }
+
+    fn pending(&self) -> impl Iterator<Item = &Migration> {
+        self.pending.iter().flatten()
+    }
+
     pub(super) fn has(&self, table: &str) -> bool {
         self.tables.contains_key(table)
     }
@@ -98,7 +116,10 @@ impl Schema<'_> {
     }
 
     fn missing_tables(&self) -> Audit {
-        let missing = OURS.iter().filter(|table| !self.has(table));
+        let missing = OURS.iter().filter(|table| {
+            let made = expected::migration_of(table);
+            !self.has(table) && !self.pending().any(|(version, ..)| *version == made)
+        });
         Audit {
             examined: OURS.len(),
             faults: missing

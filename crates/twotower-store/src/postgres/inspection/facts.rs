@@ -1,7 +1,8 @@
 //! What is in the tables, in numbers.
 
-use super::super::ids::Sound;
+use super::super::ids::{self, Sound};
 use super::super::session::{query, query_as, query_scalar};
+use super::super::snapshot::interactions;
 use super::super::{Postgres, Session};
 use crate::inspection::{
     Completeness, DataFacts, DimensionSample, Generation, IndexUse, LikeCoverage, Reaction,
@@ -183,16 +184,21 @@ impl Postgres {
         source: &Source,
         version: i64,
     ) -> Result<LikeCoverage, StoreError> {
-        let statement = |source: &Source| {
-            format!(
+        let mut session = self.begin_reading(self.statement_timeout).await?;
+        // A watch asks this again and again, and an index over the times is used where there is one.
+        let likes = ids::open(&mut session, &interactions("likes"), &source.likes).await?;
+        let statement = format!(
             "SELECT count(*), count(vectors.video_id) FROM (
-                 SELECT video_id::uuid AS liked FROM (\n{}\n) AS likes
+                 SELECT video_id::uuid AS liked FROM (\n{likes}\n) AS likes
                  WHERE created_at::timestamptz > now() - interval '7 days' ORDER BY created_at DESC LIMIT 1000
-             ) AS latest LEFT JOIN public.video_embeddings AS vectors ON vectors.video_id = liked AND model_version = $1",
-            source.likes
-        )
-        };
-        let (likes, known): (i64, i64) = self.read_source(source, statement, Some(version)).await?;
+             ) AS latest LEFT JOIN public.video_embeddings AS vectors ON vectors.video_id = liked AND model_version = $1"
+        );
+        let (likes, known): (i64, i64) = sqlx::query_as(AssertSqlSafe(statement))
+            .persistent(false)
+            .bind(version)
+            .fetch_one(&mut *session)
+            .await?;
+        session.commit().await?;
         Ok(LikeCoverage {
             likes: likes as u64,
             known: known as u64,

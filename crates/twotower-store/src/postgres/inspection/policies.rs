@@ -47,7 +47,7 @@ pub(super) fn audit(schema: &Schema<'_>, there: &[PolicyRow]) -> Audit {
     }
     for row in there.iter().filter(|row| is_unknown(row)) {
         audit.examined += 1;
-        match opened(row) {
+        match opened(row, schema) {
             Some((true, fault)) => audit.faults.push(fault),
             Some((false, doubt)) => audit.doubts.push(doubt),
             None => {}
@@ -64,8 +64,8 @@ fn is_unknown((table, name, ..): &PolicyRow) -> bool {
 }
 
 /// What is to be said of a policy that no migration makes, and whether it is a fault: none of one that takes rows away, or lets users
-/// reach their own alone.
-fn opened(row: &PolicyRow) -> Option<(bool, Fault)> {
+/// reach their own alone. On a table of the application's own, whose likes may be for all to see, it is a question at most.
+fn opened(row: &PolicyRow, schema: &Schema<'_>) -> Option<(bool, Fault)> {
     let (table, name, verb, roles, using, check, permissive) = row;
     let roles = roles.as_deref().unwrap_or_default();
     let (using, check) = (using.as_deref(), check.as_deref());
@@ -82,7 +82,7 @@ fn opened(row: &PolicyRow) -> Option<(bool, Fault)> {
         .split(',')
         .any(|role| ["public", "anon", "authenticated"].contains(&role));
     let all = said().any(|said| is(said, Rows::All));
-    let is_fault = strangers && all && USER_ROWS.contains(&table.as_str());
+    let is_fault = strangers && all && USER_ROWS.contains(&table.as_str()) && schema.is_ours(table);
     let verb = match verb.as_str() {
         "r" => "select",
         "a" => "insert",

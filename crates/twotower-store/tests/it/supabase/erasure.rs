@@ -177,7 +177,7 @@ async fn an_erasure_that_meets_a_locked_row_keeps_nobody_else_waiting() {
 async fn an_erasure_that_waits_in_vain_says_for_whom() {
     let url = circle(Place::Plain).await;
     let (_, database) = url.rsplit_once('/').unwrap();
-    let patience = format!("ALTER DATABASE {database} SET twotower.erasure_patience = '3 s'");
+    let patience = format!("ALTER DATABASE {database} SET twotower.erasure_patience = '1 s'");
     execute(&url, &patience).await;
     let mut holding = Person::owner(&url).await;
     let pid = holding.value("pg_backend_pid()").await.unwrap();
@@ -192,11 +192,17 @@ async fn an_erasure_that_waits_in_vain_says_for_whom() {
         "SELECT pg_advisory_xact_lock_shared(7310012293695300979)",
     ] {
         holding.run(&format!("BEGIN; {hold}")).await.unwrap();
-        let error = store.erase_user(ANN, &plan).await.unwrap_err();
-        assert!(matches!(error, StoreError::EraseLocked { .. }), "{error}");
-        assert!(error.is_transient() && !error.is_outage(), "{hold}");
         let keeps = format!("process {pid} of the server keeps a lock on rows of this user");
-        assert!(error.to_string().contains(&keeps), "{hold}: {error}");
+        // A machine with much to do may miss the moments in which the server tells.
+        for left in (0..10).rev() {
+            let error = store.erase_user(ANN, &plan).await.unwrap_err();
+            assert!(matches!(error, StoreError::EraseLocked { .. }), "{error}");
+            assert!(error.is_transient() && !error.is_outage(), "{hold}");
+            if error.to_string().contains(&keeps) {
+                break;
+            }
+            assert!(left > 0, "{hold}: {error}");
+        }
         holding.run("COMMIT").await.unwrap();
         assert_eq!(rows_of(&mut holding, ANN).await, before, "{hold}");
     }

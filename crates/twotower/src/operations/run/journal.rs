@@ -57,7 +57,7 @@ impl<'a> Journal<'a> {
     pub(super) async fn finish(&mut self, finished: &FinishedRun, mut patience: Patience) {
         while let Err(error) = self.try_finish(finished).await {
             match patience.next() {
-                Some(pause) if error.may_pass() || is_deadline(&error) => {
+                Some(pause) if error.may_pass() || error.is_deadline() => {
                     tracing::warn!(
                         "the end of the run is not written down yet, the next try is in about {:.0} s: {error}",
                         pause.as_secs_f64()
@@ -117,8 +117,4 @@ pub(in crate::operations) async fn within<T>(
         operation: "job_runs",
         limit: PATIENCE,
     }))
-}
-
-fn is_deadline(error: &StoreError) -> bool {
-    matches!(error, StoreError::Deadline { .. })
 }

@@ -32,7 +32,7 @@ pub(in crate::serve) enum Subject {
 ///
 /// Whether an answer may be given again is decided by what the user has liked, skipped and blocked at the moment of the request
 /// ([`Made::state`]), so an answer is never older than the user's latest like. What a dropped entry saves is its use as a stale
-/// answer while the database is away, and memory.
+/// answer while the database is late, and memory.
 #[derive(Debug)]
 pub(in crate::serve) struct AnswerCache {
     users: Mutex<Users>,

@@ -82,6 +82,7 @@ pub(in crate::serve) async fn listen(app: &App) {
                 answers.drop_user(&Subject::Key(key));
             }
             UserChange::All => {
+                subjects.hasher.store(Some(changes.hasher().into()));
                 if of_all {
                     sources.all_changed();
                 }

@@ -70,7 +70,7 @@ impl Client {
         assert_eq!((answer.status, answer.header("location")), (303, "/"));
         let cookie = answer.header("set-cookie");
         let (cookie, attributes) = cookie.split_once(';').expect("a cookie");
-        assert_eq!(attributes, " Path=/; HttpOnly; SameSite=Strict");
+        assert_eq!(attributes, " Path=/; HttpOnly; SameSite=Lax");
         self.cookie = Some(cookie.to_owned());
     }
 

@@ -235,13 +235,16 @@ fn in_chunks(body: &[u8]) -> Vec<u8> {
 #[test]
 fn who_sends_megabytes_before_reading_gets_the_answer_and_no_reset() {
     let fixture = Fixture::new();
-    let server = fixture.serve();
+    // However slow the machine.
+    let mut config = fixture.config();
+    config.limits.linger = Duration::from_mins(1);
+    let patient = fixture.serve_with(config);
     for megabytes in [3, 9] {
         let body = vec![b' '; megabytes << 20];
         let length = format!("Content-Length: {}", body.len());
         let chunked = "Transfer-Encoding: chunked".to_owned();
         for (headers, sent) in [(length, body.clone()), (chunked, in_chunks(&body))] {
-            let answer = post_and_then_read(server.address, &headers, &sent);
+            let answer = post_and_then_read(patient.address, &headers, &sent);
             assert!(
                 answer.starts_with("HTTP/1.1 413"),
                 "{megabytes} MB, {headers}: {answer}"
@@ -254,6 +257,7 @@ fn who_sends_megabytes_before_reading_gets_the_answer_and_no_reset() {
             );
         }
     }
+    let server = fixture.serve();
     // Who says that there is more and leaves holds up nobody, nor does a server that is told to stop wait for long.
     let mut silent = TcpStream::connect(server.address).unwrap();
     let head =
