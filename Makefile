@@ -97,7 +97,7 @@ quality: ## ranking quality on ../shared/data; fails where that folder is missin
 pooled := test(contract::) or test(life_cycle::)
 
 .PHONY: torture
-torture: ## kills, failing disks, dying servers and double starts at every instant, a million probes of others' rows (an hour); TWOTOWER_TORTURE_SEED=… replays
+torture: ## kills, failing disks, dying servers, wrong clocks and double starts at every instant, a million probes of others' rows (an hour); TWOTOWER_TORTURE_SEED=… replays
 	TWOTOWER_TORTURE=full NEXTEST_PROFILE=torture scripts/test-rust -E 'test(torture)'
 	scripts/test-postgres run scripts/test-pgbouncer cargo nextest run --workspace --locked --profile torture -E '$(pooled)'
 	cat target/torture.log

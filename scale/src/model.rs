@@ -48,8 +48,8 @@ pub(crate) struct CheckedModel {
     pub(crate) model: Model,
     /// From the database's sequence.
     pub(crate) version: i64,
-    /// Of the manifest, hex.
-    pub(crate) manifest_sha256: String,
+    /// Of the whole of `manifest.json`, hex.
+    pub(crate) manifest_file_sha256: String,
 }
 
 /// The folder of one model: `dir` itself, or its subfolder with the highest number for a name.
@@ -71,10 +71,10 @@ pub(crate) fn resolve(dir: &Path) -> Result<PathBuf, ModelError> {
         .ok_or(ModelError::Missing(absolute))
 }
 
-/// Reads and checks the model in `folder`; with `manifest_sha256`, it must be the model of that very manifest.
+/// Reads and checks the model in `folder`; with `manifest_file_sha256`, it must be the model of that very manifest.
 pub(crate) fn load(
     folder: &Path,
-    manifest_sha256: Option<&str>,
+    manifest_file_sha256: Option<&str>,
 ) -> Result<CheckedModel, ModelError> {
     let path = folder.join(MANIFEST);
     let bytes = match fs::read(&path) {
@@ -85,7 +85,7 @@ pub(crate) fn load(
         Err(source) => return Err(ModelError::Io { path, source }),
     };
     let found = sha256(&bytes);
-    if manifest_sha256.is_some_and(|expected| expected != found) {
+    if manifest_file_sha256.is_some_and(|expected| expected != found) {
         return Err(ModelError::Another { path });
     }
     let manifest = parse(&path, &bytes)?;
@@ -126,7 +126,7 @@ pub(crate) fn load(
     Ok(CheckedModel {
         model,
         version: manifest.version,
-        manifest_sha256: found,
+        manifest_file_sha256: found,
     })
 }
 

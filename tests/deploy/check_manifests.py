@@ -17,6 +17,8 @@ FOLDER = ROOT / "deploy/kubernetes"
 RELEASES = ["1.30", kubernetes_validate.latest_version()]
 # Not Kubernetes' own kinds, and values of a chart.
 FOREIGN = {"Kustomization", "ServiceMonitor", None}
+# What would let its reader act as any user.
+OF_SERVERS = {"TWOTOWER_JWT_SECRET"}
 
 
 def read(path):
@@ -58,6 +60,30 @@ def against_security(document):
             yield f"container {container['name']}: no limit of memory"
 
 
+def against_secrets(document):
+    """Each pod gets those keys of the Secret that it needs, and probes have connections of their own."""
+    pod = pod_of(document)
+    if pod is None:
+        return
+    serves = document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "serve"
+    for container in pod["containers"]:
+        name = container["name"]
+        if "envFrom" in container:
+            yield f"container {name}: envFrom gives it every key there is"
+        if not serves and OF_SERVERS & set(keys_of(container)):
+            yield f"container {name}: gets what tokens are checked against"
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            if container.get(probe, {}).get("httpGet", {}).get("port", "metrics") != "metrics":
+                yield f"container {name}: {probe} shares connections with clients"
+
+
+def keys_of(container):
+    """Keys of the Secret that become variables."""
+    for variable in container.get("env", []):
+        if "secretKeyRef" in variable.get("valueFrom", {}):
+            yield variable["valueFrom"]["secretKeyRef"]["key"]
+
+
 def selects_pods(documents):
     """A selector that fits no pod is accepted by Kubernetes without a word."""
     labels = [document["spec"]["template"]["metadata"]["labels"] for document in documents if pod_of(document)]
@@ -87,6 +113,12 @@ def together():
         tags = set(re.findall(r"twotower:(\d+\.\d+\.\d+)", (ROOT / name).read_text(encoding="utf-8")))
         if tags != {version}:
             yield f"{name}: the image's tags are {sorted(tags)}, not {version}"
+    example = (FOLDER / "secret.example.yaml").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^  (?:# )?([A-Z_]+): ", example, re.M))
+    pods = [pod_of(document) for path in FOLDER.glob("*.yaml") for document in read(path)]
+    named = {key for pod in pods if pod for container in pod["containers"] for key in keys_of(container)}
+    if named != explained:
+        yield f"secret.example.yaml: keys differ from those that pods are given: {sorted(named ^ explained)}"
     metric = read(FOLDER / "autoscaler.yaml")[0]["spec"]["metrics"][0]["pods"]["metric"]["name"]
     rule = read(FOLDER / "prometheus-adapter.yaml")[0]["rules"]["custom"][0]
     if rule["name"]["as"] != metric:
@@ -102,7 +134,7 @@ def main():
         problems += together()
     for name, document in named:
         documents.append(document)
-        checks = [*against_schemas(document), *against_security(document)]
+        checks = [*against_schemas(document), *against_security(document), *against_secrets(document)]
         problems += [f"{name}, {document.get('kind')}: {problem}" for problem in checks]
     problems += selects_pods(documents)
     for problem in problems:

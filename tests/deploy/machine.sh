@@ -75,6 +75,15 @@ for _ in $(seq 20); do grep -q /healthz /var/log/twotower/twotower.log && break 
 grep -q /healthz /var/log/twotower/twotower.log
 test -s /var/log/twotower/twotower.log.1
 
+step 'told to reload where there is no log file'
+sed -i '/^TWOTOWER_LOG_FILE=/d' /etc/twotower/env
+systemctl restart twotower-serve.service
+answers /readyz
+process=$(systemctl show --property=MainPID --value twotower-serve.service)
+systemctl reload twotower-serve.service
+answers /healthz
+expect "$process" systemctl show --property=MainPID --value twotower-serve.service
+
 step 'jobs under their units'
 for job in update maintain backup; do
     systemctl start "twotower-$job.service"

@@ -176,15 +176,32 @@ def check_deploy(program):
         yield "deploy/: no call of twotower was found there, which cannot be"
 
 
+# Commands whose flags another one's section describes: they are one of its operations under a shorter name.
+DESCRIBED_WITH = {"rollback": "models"}
+
+
+def sections_of(reference):
+    """Of each command in a heading `### name, name` what stands below it; `Every command` under the empty name."""
+    found = {}
+    commands = reference.partition("\n## Environment\n")[0]
+    for heading, text in re.findall(r"^##+ (.+)\n((?:(?!^##).*\n?)*)", commands, re.M):
+        for name in heading.split(", "):
+            found["" if name == "Every command" else name] = text
+    return found
+
+
 def check_reference(program):
-    reference = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-    for flag in sorted(program.all_flags - {"--help", "--version"}):
-        if flag.startswith("--") and not re.search(rf"`[^`]*{flag}\b(?!-)", reference):
-            owners = ", ".join(sorted(name or "twotower" for name, flags in program.flags.items() if flag in flags))
-            yield f"docs/configuration.md: {flag} ({owners}) is missing"
-    for command in sorted(program.flags):
-        if command and f"twotower {command}" not in reference:
-            yield f"docs/configuration.md: `twotower {command}` is missing"
+    """Each command has a section, and each of its flags stands there or among those of every command."""
+    sections = sections_of((ROOT / "docs/configuration.md").read_text(encoding="utf-8"))
+    for command, flags in sorted(program.flags.items()):
+        if command not in sections:
+            yield f"docs/configuration.md: `### {command}` is missing"
+            continue
+        places = {"", command, DESCRIBED_WITH.get(command, command)}
+        text = "".join(sections[place] for place in places)
+        for flag in sorted(flags - {"--help", "--version"}):
+            if flag.startswith("--") and not re.search(rf"`[^`]*{flag}\b(?!-)", text):
+                yield f"docs/configuration.md: {flag} is missing in the section of {command or 'every command'}"
 
 
 def setting(text):

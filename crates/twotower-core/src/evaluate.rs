@@ -3,7 +3,8 @@
 //! Candidates of a user are the catalogue minus the likes seen of them; skipped and cold videos stay in. A user is ranked by
 //! the recommender, or by popularity where the history gives it nothing to go by ([`Recommender::serves`]): baselines go by
 //! likes alone, the towers by likes or skips, as they are served. *Warm* users have at least one seen like, *cold* ones none.
-//! Means over users are unweighted.
+//! Means over users are unweighted, and over all of them: whom popularity ranked says nothing of the recommender, and tells
+//! [`UserEvaluation::served`].
 
 mod summary;
 
@@ -11,7 +12,7 @@ mod user;
 
 mod compare;
 
-pub use compare::{BaselineOptions, Comparison, compare};
+pub use compare::{BaselineOptions, Comparison, FEWEST_USERS, ToBest, compare};
 pub use summary::{CohortSummary, Summary};
 pub use user::{Metric, QuickEvaluation, TOP, UserEvaluation, quick_evaluate};
 
@@ -84,9 +85,12 @@ pub fn evaluate(
         .map_init(
             || Ranking::new(videos),
             |ranking, user| {
-                let is_served = recommender.serves(user.history());
-                ranking.rank(if is_served { recommender } else { popularity }, user)?;
-                Ok(ranking.evaluate(user))
+                let served = recommender.serves(user.history());
+                ranking.rank(if served { recommender } else { popularity }, user)?;
+                Ok(UserEvaluation {
+                    served,
+                    ..ranking.evaluate(user)
+                })
             },
         )
         .collect::<Result<_, _>>()?;
@@ -108,6 +112,15 @@ pub fn paired_bootstrap(
     metric: Metric,
     bootstrap: &Bootstrap,
 ) -> Result<Interval, EvaluationError> {
+    Ok(bootstrap.interval(&differences(a, b, metric)?))
+}
+
+/// a − b of `metric`, user by user.
+fn differences(
+    a: &Evaluation,
+    b: &Evaluation,
+    metric: Metric,
+) -> Result<Vec<f64>, EvaluationError> {
     let number = |user: &UserEvaluation| user.user;
     if !a.users.iter().map(number).eq(b.users.iter().map(number)) {
         return Err(EvaluationError::Users {
@@ -115,11 +128,8 @@ pub fn paired_bootstrap(
             b: b.name.clone(),
         });
     }
-    let differences: Vec<f64> = a
-        .users
-        .iter()
-        .zip(&b.users)
-        .map(|(a, b)| a.metric(metric) - b.metric(metric))
-        .collect();
-    Ok(bootstrap.interval(&differences))
+    let pairs = a.users.iter().zip(&b.users);
+    let difference =
+        |(a, b): (&UserEvaluation, &UserEvaluation)| a.metric(metric) - b.metric(metric);
+    Ok(pairs.map(difference).collect())
 }

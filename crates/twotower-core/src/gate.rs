@@ -1,7 +1,8 @@
 //! The quality gate: whether a model may take the place of the one that is served.
 //!
 //! Challenger and champion rank the same held-out likes, of which neither has learned one, by the protocol of
-//! [`crate::evaluate`]. The challenger must not be worse beyond doubt, must stay above absolute floors, and its vectors and inputs
+//! [`crate::evaluate`], for users of whom a like or skip was known before: for all others popularity does in the place of both, which
+//! would make any model look like it. The challenger must not be worse beyond doubt, must stay above absolute floors, and its vectors and inputs
 //! must be in order. Every check says what was measured, what was asked for, and in words what that means.
 
 mod health;
@@ -18,7 +19,8 @@ use crate::feature::{Catalogue, NUMERIC_FEATURES, Preprocessing, VideoRef};
 use crate::interaction::Interaction;
 use crate::metric::Bootstrap;
 use crate::model::{Model, TwoTower};
-use crate::split::HeldOut;
+use crate::recommend::Recommender;
+use crate::split::{HeldOut, HeldOutUser};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -26,7 +28,7 @@ use std::fmt::Write;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GateOptions {
-    /// Least mean AUC.
+    /// Least mean AUC. As all that is measured on users: over those for whom the model ranks.
     pub min_auc: f64,
     /// Least mean Precision@10. Off by default: one depends on how many likes users have in the hold-out.
     pub min_precision_at_10: f64,
@@ -44,9 +46,9 @@ pub struct GateOptions {
     pub min_data_ratio: f64,
     /// Farthest that the mean of a numeric input may have moved since the champion, in the champion's standard deviations.
     pub max_drift: f64,
-    /// Fewest held-out users on whom anything can be decided.
+    /// Fewest held-out users, of whom a like or skip was known before, on whom anything can be decided.
     pub min_users: usize,
-    /// Most held-out users that are ranked.
+    /// Most of them that are ranked, evenly drawn.
     pub max_users: usize,
 }
 
@@ -83,6 +85,15 @@ pub struct Contender<'a> {
     pub since: u32,
 }
 
+impl<'a> Contender<'a> {
+    fn towers(self) -> TwoTower<'a> {
+        TwoTower {
+            user_tower: &self.model.user_tower,
+            videos: self.videos,
+        }
+    }
+}
+
 /// What both are judged on.
 #[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
@@ -106,17 +117,14 @@ pub fn judge(
     bootstrap: &Bootstrap,
 ) -> Result<Verdict, EvaluationError> {
     let popularity = Popularity::fit(challenger.videos.len(), on.seen);
-    let rank = |contender: Contender<'_>| {
-        let towers = TwoTower {
-            user_tower: &contender.model.user_tower,
-            videos: contender.videos,
-        };
-        evaluate(&towers, &popularity, on.held_out, bootstrap)
-    };
+    let known = known_users(&challenger.towers(), on.held_out);
+    let whom = spread(&known, options.max_users);
+    let rank =
+        |contender: Contender<'_>| evaluate(&contender.towers(), &popularity, &whom, bootstrap);
     let ranked = rank(challenger)?;
-    let mut checks = vec![users(&ranked, options)];
+    let mut checks = vec![users(&ranked, on.held_out, known.len(), options)];
     checks.extend(floors(&ranked, options));
-    let popular = evaluate(&popularity, &popularity, on.held_out, bootstrap)?;
+    let popular = evaluate(&popularity, &popularity, &whom, bootstrap)?;
     let popular = (&popular, "the most popular videos");
     checks.push(not_worse(
         "popularity_difference",
@@ -141,18 +149,36 @@ pub fn judge(
     Ok(Verdict { checks })
 }
 
-fn users(ranked: &Evaluation, options: &GateOptions) -> Check {
-    let users = ranked.users.len();
-    let nobody = if users == 0 {
-        ", so that nothing could be ranked"
-    } else {
-        ""
+/// Users of whom something is known that `towers` rank by.
+fn known_users<'a>(towers: &TwoTower<'_>, held_out: &'a HeldOut) -> Vec<&'a HeldOutUser> {
+    let users = held_out.users.iter();
+    users.filter(|user| towers.serves(user.history())).collect()
+}
+
+/// At most `most` of `users`, evenly drawn.
+fn spread(users: &[&HeldOutUser], most: usize) -> HeldOut {
+    let drawn = users.len().min(most);
+    let user = |n: usize| users[n * users.len() / drawn].clone();
+    HeldOut {
+        users: (0..drawn).map(user).collect(),
+    }
+}
+
+/// `known`: users of `held_out` for whom the models rank.
+fn users(ranked: &Evaluation, held_out: &HeldOut, known: usize, options: &GateOptions) -> Check {
+    let all = held_out.users.len();
+    let for_whom = match (all, known) {
+        (0, _) => ", so that nothing could be ranked".to_owned(),
+        (_, 0) => {
+            ", but nothing was known of any before, so that nothing could be ranked".to_owned()
+        }
+        _ => format!("; the models rank for {known} of them, of whom something was known before"),
     };
     Check::at_least(
         "users",
-        users as f64,
+        ranked.users.len() as f64,
         options.min_users as f64,
-        &format!("{users} users have likes after the data that the models learned{nobody}"),
+        &format!("{all} users have likes after the data that the models learned{for_whom}"),
     )
 }
 
@@ -240,7 +266,16 @@ fn health(challenger: Contender<'_>, options: &GateOptions) -> [Check; 2] {
     let Health {
         mean_norm,
         near_duplicates,
+        looked_at,
     } = Health::of(challenger.videos);
+    let share = 100.0 * near_duplicates;
+    let twins = if looked_at < challenger.videos.len() {
+        format!(
+            "of {looked_at} videos, spread evenly over the catalogue, {share:.1} % have the vector of another one of it"
+        )
+    } else {
+        format!("{share:.1} % of the videos have the vector of another one")
+    };
     [
         Check::at_most(
             "mean_norm",
@@ -254,10 +289,7 @@ fn health(challenger: Contender<'_>, options: &GateOptions) -> [Check; 2] {
             "near_duplicates",
             near_duplicates,
             options.max_near_duplicates,
-            &format!(
-                "{:.1} % of the videos have the vector of another one",
-                100.0 * near_duplicates
-            ),
+            &twins,
         ),
     ]
 }

@@ -48,10 +48,10 @@ pub mod index;
 
 pub mod metric;
 
-pub mod ab_test;
-
 pub mod baseline;
 
 pub mod evaluate;
+
+pub mod ab_test;
 
 pub mod gate;

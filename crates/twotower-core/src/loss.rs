@@ -29,7 +29,7 @@ pub struct Row<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct SampledSoftmax {
     logits: Vec<f32>,
-    /// User vectors, each divided by the denominator of its row.
+    /// User vectors, each divided by B and the denominator of its row.
     scaled: Vec<f32>,
     /// Vectors of candidates `[d, C]`: each tile would transpose them anew.
     by_dimension: Vec<f32>,
@@ -60,35 +60,32 @@ pub struct Operands<'a> {
 }
 
 impl SampledSoftmax {
-    /// Mean over the B rows of -log softmax of the target, in nats, and its gradients. The logit of row b and candidate c
-    /// is ⟨u, v⟩ / τ of their vectors plus the candidate's bias.
+    /// Mean over the B rows of -log softmax of the target, in nats, and its gradients with respect to users `[B, d]` and candidates `[C, d]`.
+    /// The logit of row b and candidate c is ⟨u, v⟩ / τ of their vectors plus the candidate's bias.
     pub fn forward_backward<'r>(
         &mut self,
         operands: Operands<'_>,
         row: impl Fn(usize) -> Row<'r> + Sync,
         gradients: &mut Gradients<'_>,
     ) -> f32 {
-        let Operands {
-            users,
-            vectors,
-            candidates,
-            dim,
-            temperature,
-        } = operands;
-        let (rows, columns) = (users.len() / dim, candidates.len());
+        let (candidates, dim) = (operands.candidates, operands.dim);
+        let (rows, columns) = (operands.users.len() / dim, candidates.len());
         // Vectors are of unit norm, so that this bounds every logit and no pass for the maximum is needed.
         let bias = candidates
             .negative_bias
             .iter()
             .chain(&candidates.positive_bias)
             .chain(&candidates.skipped_bias);
-        let shift = 1.0 / temperature + bias.fold(f32::NEG_INFINITY, |max, &b| max.max(b));
-        let scale = 1.0 / (rows as f32);
+        let bias = bias.fold(f32::NEG_INFINITY, |max, &b| max.max(b));
+        kernel::transpose(operands.vectors, dim, &mut self.by_dimension);
+        let step = Step {
+            operands,
+            by_dimension: &self.by_dimension,
+            shift: 1.0 / operands.temperature + bias,
+            scale: 1.0 / (rows as f32),
+        };
         let mut loss = 0.0_f64;
-        kernel::transpose(vectors, dim, &mut self.by_dimension);
-        let by_dimension = &self.by_dimension;
-        for block in 0..rows.div_ceil(BLOCK) {
-            let first = block * BLOCK;
+        for first in (0..rows).step_by(BLOCK) {
             let n = BLOCK.min(rows - first);
             scratch::resize(&mut self.logits, n * columns);
             scratch::resize(&mut self.scaled, n * dim);
@@ -100,68 +97,132 @@ impl SampledSoftmax {
             let losses: Vec<f64> = tiles
                 .enumerate()
                 .map(|(tile, ((logits, scaled), user_gradients))| {
-                    let first = first + tile * TILE;
-                    let n = user_gradients.len() / dim;
-                    let users = &users[first * dim..(first + n) * dim];
-                    kernel::gemm(
-                        1.0 / temperature,
-                        View::rows(users, dim),
-                        View::rows(by_dimension, columns),
-                        0.0,
+                    let tile = Tile {
+                        first: first + tile * TILE,
                         logits,
-                    );
-                    let mut loss = 0.0;
-                    let mut held_back = Vec::new();
-                    let mut factors = [0.0; TILE];
-                    for (n, logits) in logits.chunks_exact_mut(columns).enumerate() {
-                        let row = row(first + n);
-                        let (nats, sum) =
-                            softmax_row(logits, row, candidates, shift, &mut held_back);
-                        loss += nats;
-                        factors[n] = scale / sum;
-                    }
-                    kernel::gemm(
-                        1.0 / temperature,
-                        View::rows(logits, columns),
-                        View::rows(vectors, dim),
-                        0.0,
+                        scaled,
                         user_gradients,
-                    );
-                    // Dividing the d numbers at either end of the products is less than dividing the logits between.
-                    let scaled = scaled.chunks_exact_mut(dim).zip(users.chunks_exact(dim));
-                    for (((scaled, user), gradient), factor) in scaled
-                        .zip(user_gradients.chunks_exact_mut(dim))
-                        .zip(factors)
-                    {
-                        for ((scaled, user), gradient) in scaled.iter_mut().zip(user).zip(gradient)
-                        {
-                            *scaled = factor * user;
-                            *gradient *= factor;
-                        }
-                    }
-                    loss
+                    };
+                    step.tile(&row, tile)
                 })
                 .collect();
             loss += losses.iter().sum::<f64>();
-            let (logits, users) = (&self.logits, &self.scaled);
-            gradients
-                .candidates
-                .par_chunks_mut(TILE * dim)
-                .enumerate()
-                .for_each(|(tile, gradients)| {
-                    let by_column = View::rows(logits, columns)
-                        .columns(tile * TILE, gradients.len() / dim)
-                        .t();
-                    kernel::gemm(
-                        1.0 / temperature,
-                        by_column,
-                        View::rows(users, dim),
-                        1.0,
-                        gradients,
-                    );
-                });
+            step.add_candidate_gradients(&self.logits, &self.scaled, gradients.candidates);
         }
         (loss / rows as f64) as f32
+    }
+}
+
+/// What all tiles of a step have in common.
+#[derive(Debug, Clone, Copy)]
+struct Step<'a> {
+    operands: Operands<'a>,
+    /// `[d, C]`, vectors of candidates.
+    by_dimension: &'a [f32],
+    /// No logit is above it.
+    shift: f32,
+    /// 1 / B.
+    scale: f32,
+}
+
+/// The n rows that one task computes.
+#[derive(Debug)]
+struct Tile<'a> {
+    /// The first of them, of B.
+    first: usize,
+    /// `[n, C]`, written: gradients with respect to the logits, each row times B and the denominator of its softmax.
+    logits: &'a mut [f32],
+    /// `[n, d]`, written: the users' vectors, each divided by B and the denominator of its row.
+    scaled: &'a mut [f32],
+    /// `[n, d]`, written.
+    user_gradients: &'a mut [f32],
+}
+
+impl Step<'_> {
+    /// Returns the sum of the rows' losses, in nats.
+    fn tile<'r>(&self, row: impl Fn(usize) -> Row<'r>, tile: Tile<'_>) -> f64 {
+        let Operands {
+            users,
+            vectors,
+            candidates,
+            dim,
+            temperature,
+        } = self.operands;
+        let Tile {
+            first,
+            logits,
+            scaled,
+            user_gradients,
+        } = tile;
+        let columns = candidates.len();
+        let users = &users[first * dim..][..user_gradients.len()];
+        kernel::gemm(
+            1.0 / temperature,
+            View::rows(users, dim),
+            View::rows(self.by_dimension, columns),
+            0.0,
+            logits,
+        );
+        let mut loss = 0.0;
+        let mut held_back = Vec::new();
+        let mut factors = [0.0; TILE];
+        for (n, logits) in logits.chunks_exact_mut(columns).enumerate() {
+            let (nats, sum) = softmax_row(
+                logits,
+                row(first + n),
+                candidates,
+                self.shift,
+                &mut held_back,
+            );
+            loss += nats;
+            factors[n] = self.scale / sum;
+        }
+        kernel::gemm(
+            1.0 / temperature,
+            View::rows(logits, columns),
+            View::rows(vectors, dim),
+            0.0,
+            user_gradients,
+        );
+        // Dividing the d numbers at either end of the products is less than dividing the logits between.
+        let rows = scaled
+            .chunks_exact_mut(dim)
+            .zip(users.chunks_exact(dim))
+            .zip(user_gradients.chunks_exact_mut(dim))
+            .zip(factors);
+        for (((scaled, user), gradient), factor) in rows {
+            for ((scaled, user), gradient) in scaled.iter_mut().zip(user).zip(gradient) {
+                *scaled = factor * user;
+                *gradient *= factor;
+            }
+        }
+        loss
+    }
+
+    /// Adds what the rows of a block say of the candidates to `gradients` `[C, d]`. `logits` `[n, C]` and `scaled` `[n, d]` are as
+    /// [`Tile`]s leave them.
+    fn add_candidate_gradients(&self, logits: &[f32], scaled: &[f32], gradients: &mut [f32]) {
+        let Operands {
+            candidates,
+            dim,
+            temperature,
+            ..
+        } = self.operands;
+        gradients
+            .par_chunks_mut(TILE * dim)
+            .enumerate()
+            .for_each(|(tile, gradients)| {
+                let by_column = View::rows(logits, candidates.len())
+                    .columns(tile * TILE, gradients.len() / dim)
+                    .t();
+                kernel::gemm(
+                    1.0 / temperature,
+                    by_column,
+                    View::rows(scaled, dim),
+                    1.0,
+                    gradients,
+                );
+            });
     }
 }
 

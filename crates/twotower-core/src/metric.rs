@@ -13,5 +13,7 @@ mod bootstrap;
 
 pub use accuracy::{ndcg_at_k, precision_at_k, recall_at_k};
 pub use auc::auc;
+pub(crate) use bootstrap::ONE_IN;
+
 pub use bootstrap::{Bootstrap, Estimate, Interval};
 pub use exposure::{Exposure, PopularityScale};

@@ -16,7 +16,7 @@ pub struct Candidates {
     /// Videos: candidates, then history-only ones. Distinct.
     pub items: Vec<u32>,
     /// `[C]` added to the logit of a candidate that is not the row's target: ln(times drawn) - ln(expected times) - β ln p,
-    /// see [`SamplerOptions::popularity`].
+    /// see [`CandidateSampler::adjusted`].
     pub negative_bias: Vec<f32>,
     /// `[C]` added to the logit of the row's own target: -ln(expected times) - β ln p.
     pub positive_bias: Vec<f32>,
@@ -44,10 +44,10 @@ impl Candidates {
 /// Its clones share what is known of the videos; each remembers the candidates that it drew last.
 #[derive(Debug, Clone)]
 pub struct CandidateSampler {
-    /// Share of each video among the training likes, `[V]`.
+    /// Share of each video among the targets of an epoch, `[V]`.
     target_share: Arc<[f32]>,
-    /// Share of one like: 1 / training likes.
-    one_like: f32,
+    /// β ln p of each video, `[V]`; empty where β is 0.
+    adjustment: Arc<[f32]>,
     options: SamplerOptions,
     /// The videos that negatives are drawn from, ascending; without a list all of them.
     eligible: Option<Arc<[u32]>>,
@@ -65,10 +65,6 @@ pub struct SamplerOptions {
     pub log_q: bool,
     /// As how many videos of the catalogue a skipped one counts among the negatives of the user who skipped it, beside itself.
     pub skip_weight: f32,
-    /// β: what is learned is ln p(video | user) + β ln p(video), p(video) being its share of the training likes and one more,
-    /// so that β above 0 ranks popular videos higher than the likes do, and below 0 lower (logit adjustment, Menon et al. 2021,
-    /// whose τ is -β).
-    pub popularity: f32,
 }
 
 /// What a step asks for.
@@ -83,23 +79,35 @@ pub struct Drawn<'a> {
 }
 
 impl CandidateSampler {
-    /// `like_counts` `[V]`: training likes of each video. Negatives are drawn from all videos.
-    pub fn new(like_counts: &[u32], options: SamplerOptions) -> Self {
-        let total = like_counts
-            .iter()
-            .map(|&n| f64::from(n))
-            .sum::<f64>()
-            .max(1.0);
+    /// `targets` `[V]`: how often each video is a target in an epoch, on average; the share of that is the probability in a batch that the
+    /// correction goes by. Negatives are drawn from all videos.
+    pub fn new(targets: &[f64], options: SamplerOptions) -> Self {
+        let total = targets.iter().sum::<f64>().max(1.0);
         Self {
-            target_share: like_counts
-                .iter()
-                .map(|&n| (f64::from(n) / total) as f32)
-                .collect(),
-            one_like: (1.0 / total) as f32,
+            target_share: targets.iter().map(|&n| (n / total) as f32).collect(),
+            adjustment: Arc::default(),
             options,
             eligible: None,
-            columns: vec![ABSENT; like_counts.len()],
+            columns: vec![ABSENT; targets.len()],
             counts: Vec::new(),
+        }
+    }
+
+    /// The same, from which ln p(video | user) + β ln p(video) is learned, p(video) being its share of the training likes, `like_counts`
+    /// `[V]`, and one more, so that β = `popularity` above 0 ranks popular videos higher than the likes do, and below 0 lower (logit
+    /// adjustment, Menon et al. 2021, whose τ is -β).
+    #[must_use]
+    pub fn adjusted(self, popularity: f32, like_counts: &[u32]) -> Self {
+        if popularity == 0.0 {
+            return self;
+        }
+        let likes = like_counts.iter().map(|&n| f64::from(n));
+        let total = likes.clone().sum::<f64>().max(1.0);
+        let one_like = (1.0 / total) as f32;
+        let adjustment = likes.map(|n| popularity * ((n / total) as f32 + one_like).ln());
+        Self {
+            adjustment: adjustment.collect(),
+            ..self
         }
     }
 
@@ -137,12 +145,9 @@ impl CandidateSampler {
         }
         into.items.clear();
         self.counts.clear();
-        let videos = (self.eligible.as_ref()).map_or(self.columns.len(), |list| list.len());
+        let videos = self.videos();
         let SamplerOptions {
-            negatives,
-            log_q,
-            skip_weight,
-            popularity,
+            negatives, log_q, ..
         } = self.options;
         let exact = log_q && targets.len() + negatives >= videos;
         if exact {
@@ -164,23 +169,36 @@ impl CandidateSampler {
             }
         }
         for &item in skipped {
-            if self.columns[item as usize] == ABSENT {
-                self.columns[item as usize] = into.items.len() as u32;
-                into.items.push(item);
+            if self.add(item, into) {
                 self.counts.push(0);
             }
         }
+        self.set_biases(exact, targets.len(), into);
+        for &item in history {
+            self.add(item, into);
+        }
+    }
+
+    /// The biases of the candidates, by how often each was drawn: one that was drawn n times where n̂ was to be expected stands for n / n̂ videos
+    /// among the negatives (logQ correction, Yi et al. 2019), n̂ being B · its share among targets + negatives / V, V the number of videos
+    /// that are drawn from. It is 1 if the draw was `exact`, or without correction. `targets`: B.
+    fn set_biases(&self, exact: bool, targets: usize, into: &mut Candidates) {
+        let SamplerOptions {
+            negatives,
+            log_q,
+            skip_weight,
+        } = self.options;
         into.negative_bias.clear();
         into.positive_bias.clear();
         into.skipped_bias.clear();
-        let uniform = negatives as f32 / videos as f32;
+        let uniform = negatives as f32 / self.videos() as f32;
         for (&item, &count) in into.items.iter().zip(&self.counts) {
             let share = self.target_share[item as usize];
             let expected = match (exact, log_q) {
-                (false, true) => targets.len() as f32 * share + uniform,
+                (false, true) => targets as f32 * share + uniform,
                 _ => 1.0,
             };
-            let adjustment = popularity * (share + self.one_like).ln();
+            let adjustment = self.adjustment.get(item as usize).copied().unwrap_or(0.0);
             // One that was not drawn is no target and weighs nothing, however unlikely it was to be drawn.
             let (weight, positive_bias) = match count {
                 0 => (0.0, 0.0),
@@ -191,12 +209,11 @@ impl CandidateSampler {
             into.skipped_bias
                 .push((weight + skip_weight).ln() - adjustment);
         }
-        for &item in history {
-            if self.columns[item as usize] == ABSENT {
-                self.columns[item as usize] = into.items.len() as u32;
-                into.items.push(item);
-            }
-        }
+    }
+
+    /// How many videos may be drawn.
+    fn videos(&self) -> usize {
+        (self.eligible.as_ref()).map_or(self.columns.len(), |list| list.len())
     }
 
     /// The `n`-th video that may be drawn.
@@ -208,17 +225,29 @@ impl CandidateSampler {
     fn prefetch(&self, item: u32) {
         kernel::prefetch(std::slice::from_ref(&self.columns[item as usize]));
         kernel::prefetch(std::slice::from_ref(&self.target_share[item as usize]));
+        if let Some(adjustment) = self.adjustment.get(item as usize) {
+            kernel::prefetch(std::slice::from_ref(adjustment));
+        }
     }
 
+    /// Counts a draw of `item`.
     fn count(&mut self, item: u32, into: &mut Candidates) {
-        let column = &mut self.columns[item as usize];
-        if *column == ABSENT {
-            *column = into.items.len() as u32;
-            into.items.push(item);
+        if self.add(item, into) {
             self.counts.push(1);
         } else {
-            self.counts[*column as usize] += 1;
+            self.counts[self.columns[item as usize] as usize] += 1;
         }
+    }
+
+    /// Gives `item` the next column, unless it has one; whether it had none.
+    fn add(&mut self, item: u32, into: &mut Candidates) -> bool {
+        let column = &mut self.columns[item as usize];
+        let is_new = *column == ABSENT;
+        if is_new {
+            *column = into.items.len() as u32;
+            into.items.push(item);
+        }
+        is_new
     }
 }
 
@@ -232,7 +261,6 @@ mod tests {
             negatives,
             log_q: true,
             skip_weight: 0.5,
-            popularity: 0.0,
         }
     }
 
@@ -247,7 +275,8 @@ mod tests {
     #[test]
     fn each_video_once_with_the_log_of_its_surplus() {
         let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
-        let mut sampler = CandidateSampler::new(&[6, 2, 0, 0, 0, 0, 0, 0], options(0));
+        let mut sampler =
+            CandidateSampler::new(&[6.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], options(0));
         let mut candidates = Candidates::default();
         sampler.draw(
             drawn(&[0, 0, 1], &[], &[5, 0]),
@@ -271,7 +300,8 @@ mod tests {
     #[test]
     fn a_skipped_video_is_scored_for_those_who_skipped_it_alone() {
         let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
-        let mut sampler = CandidateSampler::new(&[3, 1, 0, 0, 0, 0, 0, 0], options(0));
+        let mut sampler =
+            CandidateSampler::new(&[3.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], options(0));
         let mut candidates = Candidates::default();
         let step = drawn(&[0, 0], &[7, 0], &[5]);
         sampler.draw(step, &mut random, &mut candidates);
@@ -289,14 +319,13 @@ mod tests {
     #[test]
     fn popularity_is_taken_off_every_bias() {
         let likes = [6, 2, 0, 0, 0, 0, 0, 0];
+        // Not all likes are asked for.
+        let targets = [3.0, 1.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         let [plain, adjusted] = [0.0, 0.25].map(|popularity| {
             let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
-            let options = SamplerOptions {
-                popularity,
-                ..options(2)
-            };
             let mut candidates = Candidates::default();
-            CandidateSampler::new(&likes, options).draw(
+            let sampler = CandidateSampler::new(&targets, options(2));
+            sampler.adjusted(popularity, &likes).draw(
                 drawn(&[0, 1], &[7], &[]),
                 &mut random,
                 &mut candidates,
@@ -323,10 +352,10 @@ mod tests {
 
     #[test]
     fn negatives_come_from_the_eligible_videos_at_their_rate() {
-        let likes = [6, 2, 0, 0, 0, 0, 0, 0];
+        let targets = [6.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         let eligible: Arc<[u32]> = [0, 1, 3, 4, 6].into();
         let sampler = |negatives| {
-            CandidateSampler::new(&likes, options(negatives)).among(Some(eligible.clone()))
+            CandidateSampler::new(&targets, options(negatives)).among(Some(eligible.clone()))
         };
         let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
         let mut candidates = Candidates::default();
@@ -355,7 +384,7 @@ mod tests {
         let draw = |eligible: Option<Arc<[u32]>>| {
             let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
             let mut candidates = Candidates::default();
-            let mut sampler = CandidateSampler::new(&[1; 50], options(9)).among(eligible);
+            let mut sampler = CandidateSampler::new(&[1.0; 50], options(9)).among(eligible);
             sampler.draw(drawn(&[0, 1], &[7], &[8]), &mut random, &mut candidates);
             (candidates.items, candidates.negative_bias)
         };
@@ -365,7 +394,7 @@ mod tests {
     #[test]
     fn a_small_catalogue_is_scored_whole() {
         let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
-        let mut sampler = CandidateSampler::new(&[1, 1, 1], options(2));
+        let mut sampler = CandidateSampler::new(&[1.0; 3], options(2));
         let mut candidates = Candidates::default();
         sampler.draw(drawn(&[2], &[], &[1]), &mut random, &mut candidates);
         assert_eq!(candidates.items, [0, 1, 2]);

@@ -14,6 +14,14 @@ pub enum SplitKind {
 }
 
 impl SplitKind {
+    /// As in flags and files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Temporal => "temporal",
+            Self::Llo => "llo",
+        }
+    }
+
     /// How many of a user's `likes` a model has learned that was trained for test when there were no others: leave-last-out has kept
     /// the last of three or more. By time they are counted up to the last like learned, so that it is all of them.
     pub fn learned(self, likes: u32) -> u32 {

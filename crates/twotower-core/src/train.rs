@@ -26,6 +26,8 @@ mod step;
 
 mod table;
 
+mod target;
+
 mod window;
 
 use crate::embedding::EmbeddingError;

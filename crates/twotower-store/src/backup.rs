@@ -14,7 +14,7 @@ mod table;
 
 mod write;
 
-pub(crate) use compare::{ActivationKey, ModelKey, RestorePlan, Target, compare};
+pub(crate) use compare::{RestorePlan, Target, Tombstone, compare};
 pub use read::Backup;
 pub(crate) use read::VectorRow;
 pub use remove::{complete_backups, remove_backup};

@@ -75,6 +75,22 @@ impl EventKind {
     }
 }
 
+impl EventsRecorded {
+    /// Of the events `sent`, `distinct` is one of each id, `kept` what is to be kept of those, and `taken` what the table did not have.
+    pub(crate) fn of(
+        sent: &[NewEvent],
+        distinct: &[&NewEvent],
+        kept: &[&NewEvent],
+        taken: &[Uuid],
+    ) -> Self {
+        let duplicates = (sent.len() - distinct.len() + kept.len() - taken.len()) as u64;
+        Self {
+            accepted: sent.len() as u64 - duplicates,
+            duplicates,
+        }
+    }
+}
+
 impl EventPolicy {
     pub(crate) fn keeps(self, kind: EventKind) -> bool {
         match self {

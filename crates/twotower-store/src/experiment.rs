@@ -78,14 +78,14 @@ pub struct ExperimentUser {
     pub liked: u64,
     /// Views.
     pub views: u64,
-    /// Sum of the watched fractions of views that tell one.
+    /// Sum of the watched fractions of views of videos shown that tell one.
     pub watched: f64,
-    /// Views that tell the fraction watched.
+    /// Views of videos shown that tell the fraction watched.
     pub measured: u64,
     /// Of those shown, the ones whose maker is known.
     pub with_maker: u64,
-    /// Distinct makers of those.
-    pub makers: u64,
+    /// Pairs of those that are of one maker.
+    pub same_maker: u64,
     /// Of those shown, the ones whose time of publication is known.
     pub dated: u64,
     /// Sum of their ages when they were first shown, days.
@@ -119,13 +119,81 @@ pub struct ArmCoverage {
     pub catalogue: u64,
 }
 
+/// Number, control, challenger, share of its users, salt.
+pub(crate) type RunningRow = (i64, i64, i64, f64, Vec<u8>);
+
+/// In the order of the fields of [`ExperimentRecord`].
+pub(crate) type ExperimentRow = (i64, i64, i64, f64, i64, Option<i64>, String, String);
+
+/// In the order of the fields of [`ExperimentUser`].
+pub(crate) type ExperimentUserRow = (i64, i64, i64, i64, f64, i64, i64, i64, i64, f64);
+
+/// Distinct videos, impressions that name a version, those that name another than the arm's, videos in the catalogue.
+pub(crate) type ArmTotalsRow = (i64, i64, i64, i64);
+
+impl From<ExperimentRow> for ExperimentRecord {
+    fn from(row: ExperimentRow) -> Self {
+        let (id, control, challenger, share, started_at_us, ended_at_us, by, reason) = row;
+        Self {
+            id,
+            control,
+            challenger,
+            share,
+            started_at_us,
+            ended_at_us,
+            by,
+            reason,
+        }
+    }
+}
+
+impl From<ExperimentUserRow> for ExperimentUser {
+    fn from(row: ExperimentUserRow) -> Self {
+        let (
+            shown,
+            clicked,
+            liked,
+            views,
+            watched,
+            measured,
+            with_maker,
+            same_maker,
+            dated,
+            age_days,
+        ) = row;
+        Self {
+            shown: shown as u64,
+            clicked: clicked as u64,
+            liked: liked as u64,
+            views: views as u64,
+            watched,
+            measured: measured as u64,
+            with_maker: with_maker as u64,
+            same_maker: same_maker as u64,
+            dated: dated as u64,
+            age_days,
+        }
+    }
+}
+
+impl From<ArmTotalsRow> for ArmTotals {
+    fn from((videos, named, others, catalogue): ArmTotalsRow) -> Self {
+        Self {
+            coverage: ArmCoverage {
+                videos: videos as u64,
+                catalogue: catalogue as u64,
+            },
+            origins: ArmOrigins {
+                named: named as u64,
+                others: others as u64,
+            },
+        }
+    }
+}
+
 impl Experiment {
     pub(crate) fn from_row(
-        id: i64,
-        control: i64,
-        challenger: i64,
-        share: f64,
-        salt: Vec<u8>,
+        (id, control, challenger, share, salt): RunningRow,
     ) -> Result<Self, StoreError> {
         let salt = salt.try_into().map_err(|_| StoreError::Row {
             query: "experiments",

@@ -63,6 +63,8 @@ pub enum Pooler {
 /// What of the schema is not as the migrations made it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SchemaAudit {
+    /// Versions of migrations that are pending, where the role may see: what is missing may come with them.
+    pub pending: Vec<String>,
     /// Tables that are not there.
     pub tables: Audit,
     /// Row level security that is off.
@@ -162,16 +164,19 @@ pub struct Completeness {
     pub missing: u64,
 }
 
-/// What one user was shown and liked of it, in the last week and in the four before. A video counts once.
+/// What one user was shown and liked of it, in a week and in the four before. A video counts once, where it was shown first.
+///
+/// Only a like within a day of that counts, and the week ended a day ago: who was shown a video a month ago has had a month to like it, and a rate of
+/// all that was liked until now falls towards the present whatever the model does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reaction {
-    /// Shown in the last 7 days.
+    /// First shown in the 7 days that ended 24 hours ago.
     pub recent_shown: u64,
-    /// Of those, liked.
+    /// Of those, liked within 24 hours of it.
     pub recent_liked: u64,
-    /// Shown in the 28 days before.
+    /// First shown in the 28 days before.
     pub earlier_shown: u64,
-    /// Of those, liked.
+    /// Of those, liked within 24 hours of it.
     pub earlier_liked: u64,
 }
 

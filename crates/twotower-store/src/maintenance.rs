@@ -141,9 +141,23 @@ pub(crate) fn hnsw_bytes(rows: u64, dim: u64, m: u64) -> u64 {
     (pages + 1) * 8192
 }
 
+/// What PostgreSQL gives any maintenance by default, megabytes; enough for what needs no memory to speak of.
+pub(crate) const LEAST_MB: u64 = 64;
+
+/// Bytes of an element of an HNSW graph that is being built besides its numbers: neighbours on all layers (m = 16), and what allocation
+/// adds.
+const BUILT_ELEMENT: u64 = 1024;
+
+/// Memory in which the whole HNSW graph of `rows` vectors of `dim` numbers is built, if `cap_mb` allows it, megabytes. In less it is built
+/// all the same, but slowly.
+pub(crate) fn hnsw_build_mb(rows: u64, dim: usize, cap_mb: u64) -> u64 {
+    let needed = rows * (4 * dim as u64 + BUILT_ELEMENT);
+    needed.div_ceil(1 << 20).min(cap_mb).max(LEAST_MB)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::hnsw_bytes;
+    use super::{hnsw_build_mb, hnsw_bytes};
 
     #[test]
     fn an_index_needs_what_its_rows_do() {
@@ -154,5 +168,16 @@ mod tests {
         assert_eq!(hnsw_bytes(10, 1536, 16), 11 * 8192);
         // Element and neighbours in pages of their own.
         assert_eq!(hnsw_bytes(38, 2000, 16), (38 + 1 + 1) * 8192);
+    }
+
+    #[test]
+    fn memory_for_a_build_follows_rows_and_dimension_up_to_the_cap() {
+        let memory = |rows, dim| hnsw_build_mb(rows, dim, 1024);
+        assert_eq!(memory(1000, 64), 64);
+        assert_eq!(memory(500_000, 64), 611);
+        assert_eq!(memory(500_000, 128), 733);
+        assert_eq!(memory(10_000_000, 64), 1024);
+        // A cap below what any maintenance gets.
+        assert_eq!(hnsw_build_mb(500_000, 64, 1), 64);
     }
 }

@@ -28,6 +28,7 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::split::SplitKind;
 use twotower_core::tensors::TensorError;
 use twotower_onnx::OnnxError;
 
@@ -94,8 +95,8 @@ pub struct TrainedOn {
     pub users: u64,
     /// Videos in the snapshot.
     pub videos: u64,
-    /// How likes were split: `temporal` or `llo`.
-    pub split: String,
+    /// How likes were split.
+    pub split: SplitKind,
     /// Number of the last erasure of a user that the data knew of; of a fine-tuned model, that its base knew of.
     #[serde(default)]
     pub erasures_seen: Option<i64>,

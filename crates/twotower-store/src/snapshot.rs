@@ -4,10 +4,13 @@ mod hash;
 
 mod last_seen;
 
+mod left_out;
+
 pub(crate) use builder::{SnapshotBuilder, check_time};
 pub use hash::snapshot_sha256;
 pub(crate) use hash::{hex, sha256};
 pub(crate) use last_seen::LastSeenBuilder;
+pub(crate) use left_out::tell_left_out;
 
 use crate::InteractionKind;
 use twotower_core::interaction::Dataset;

@@ -5,6 +5,8 @@
 
 mod migrations;
 
+mod ids;
+
 mod mapped;
 
 mod videos;

@@ -24,20 +24,19 @@ use crate::postgres::Postgres;
 use crate::snapshot::check_time;
 use crate::sqlite::Sqlite;
 use crate::{
-    Activation, ActivationRecord, ErasePlan, Erased, Lease, LeaseHolder, LeaseOutcome,
-    ModelDetails, ModelRecord, ModelState, NewModel, SearchedRows, Snapshot, SnapshotOptions,
-    Source, StoreError,
+    ErasePlan, Erased, Lease, SearchedRows, Snapshot, SnapshotOptions, Source, StoreError,
 };
-use serde_json::Value;
+use futures_util::FutureExt;
 use std::fmt;
 use std::time::Duration;
-use twotower_core::embedding::{self, EmbeddingError, Embeddings};
 use twotower_core::feature::Video;
-use twotower_core::tower::UserTower;
 use uuid::Uuid;
 
 /// What a call that moves whole tables may take.
 pub(crate) const BULK_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// What a call may take that reads or writes all there is in many statements, each within [`BULK_TIMEOUT`].
+pub(crate) const WHOLE_TIMEOUT: Duration = BULK_TIMEOUT.saturating_mul(24);
 
 /// What the server gets to cancel a statement by itself, before the connection is closed under it.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -78,17 +77,17 @@ macro_rules! call {
                 Engine::Sqlite(engine) => engine.$operation($($argument),*).await,
             }
         };
-        match tokio::time::timeout(deadline, work).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::Deadline {
-                operation: stringify!($operation),
-                limit: deadline,
-            }),
-        }
+        $crate::store::within(deadline, stringify!($operation), work).await
     }};
 }
 
 // After the macro, which they call.
+mod registry;
+
+mod vectors;
+
+mod lease;
+
 mod serving;
 
 mod job_runs;
@@ -99,6 +98,9 @@ mod bulk;
 
 mod inspection;
 mod maintenance;
+
+pub(crate) use lease::still_ours;
+pub(crate) use vectors::check_vector;
 
 #[expect(
     clippy::missing_errors_doc,
@@ -231,362 +233,21 @@ impl Store {
 
     /// Looks for a user's id in every table of the database: as a UUID, as text in any spelling and as 16 bytes.
     pub async fn search_rows(&self, user: Uuid) -> Result<SearchedRows, StoreError> {
-        call!(self, 24 * BULK_TIMEOUT, search_rows(user))
-    }
-
-    /// A number that no model has had; ascending, whatever the clock says.
-    pub async fn next_model_version(&self) -> Result<i64, StoreError> {
-        call!(self, self.options.statement_timeout, next_model_version())
-    }
-
-    /// Registers a version in state `loading`; again for the same model is allowed while it is not active. Another model under a number
-    /// that is taken is refused: vectors of the first would pass for the second's.
-    pub async fn register_model(&self, model: &NewModel) -> Result<(), StoreError> {
-        call!(
-            self,
-            self.options.statement_timeout,
-            register_model(self.lease, model)
-        )
-    }
-
-    /// Changes the state of a version that is not active, to anything but active.
-    pub async fn set_model_state(&self, version: i64, state: ModelState) -> Result<(), StoreError> {
-        if state == ModelState::Active {
-            return Err(StoreError::SetActive(version));
-        }
-        call!(
-            self,
-            self.options.statement_timeout,
-            set_model_state(self.lease, version, state, None)
-        )
-    }
-
-    /// Gives up a version that is not active; `reason` is kept with it.
-    pub async fn fail_model(&self, version: i64, reason: &str) -> Result<(), StoreError> {
-        call!(
-            self,
-            self.options.statement_timeout,
-            set_model_state(self.lease, version, ModelState::Failed, Some(reason))
-        )
-    }
-
-    /// Says of a version that is not active that its vectors are gone, before they are: a candidate becomes retired, one that is
-    /// loading failed. Registering it again takes that back.
-    pub async fn prune_model(&self, version: i64) -> Result<(), StoreError> {
-        call!(
-            self,
-            self.options.statement_timeout,
-            prune_model(self.lease, version)
-        )
-    }
-
-    /// Keeps what the quality gate said of a version, in place of what it said before. Registering it again forgets it.
-    pub async fn record_verdict(&self, version: i64, verdict: &Value) -> Result<(), StoreError> {
-        call!(
-            self,
-            self.options.statement_timeout,
-            record_verdict(self.lease, version, verdict)
-        )
-    }
-
-    /// What the quality gate said of a version, if it was asked and there is such a version.
-    pub async fn verdict(&self, version: i64) -> Result<Option<Value>, StoreError> {
-        call!(self, self.options.statement_timeout, verdict(version))
-    }
-
-    /// Makes a version the one that readers see and retires the previous one, in one transaction that also records by whom
-    /// and why. Nothing happens if it is active already. An experiment that runs ends with it, since it compared with the previous
-    /// version; its number is returned, also by another call after the answer to the first one was lost.
-    pub async fn activate_model(&self, activation: &Activation) -> Result<Option<i64>, StoreError> {
-        call!(
-            self,
-            self.options.statement_timeout,
-            activate_model(self.lease, activation)
-        )
-    }
-
-    /// Every activation there was, oldest first.
-    pub async fn activations(&self) -> Result<Vec<ActivationRecord>, StoreError> {
-        call!(self, self.options.statement_timeout, activations())
-    }
-
-    /// Everything that is registered of a version.
-    pub async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
-        let mut details = call!(self, self.options.statement_timeout, model_details(version))?;
-        details.activations = self.activations().await?;
-        details
-            .activations
-            .retain(|activation| activation.version == version);
-        Ok(details)
-    }
-
-    /// The version that readers see.
-    pub async fn active_model(&self) -> Result<Option<ModelRecord>, StoreError> {
-        call!(self, self.options.statement_timeout, active_model())
-    }
-
-    /// All registered versions, the latest first.
-    pub async fn models(&self) -> Result<Vec<ModelRecord>, StoreError> {
-        call!(self, self.options.statement_timeout, models())
-    }
-
-    /// (id, fingerprint) of every vector of `version`, ascending by id.
-    pub async fn read_fingerprints(
-        &self,
-        table: VectorTable,
-        version: i64,
-    ) -> Result<Vec<(Uuid, i64)>, StoreError> {
-        call!(self, BULK_TIMEOUT, read_fingerprints(table, version))
-    }
-
-    /// Upserts vectors of `version`, one transaction a call. Those of users who were erased are left out. One that is no embedding is refused before anything is written.
-    pub async fn write_embeddings(
-        &self,
-        table: VectorTable,
-        version: i64,
-        rows: &[EmbeddingRow<'_>],
-    ) -> Result<(), StoreError> {
-        let Some(dim) = check_rows(table, rows)? else {
-            return Ok(());
-        };
-        // Of two with one id the last counts, and no two writers meet in different orders.
-        let mut rows = rows.to_vec();
-        rows.reverse();
-        rows.sort_by_key(|row| row.id);
-        rows.dedup_by_key(|row| row.id);
-        call!(
-            self,
-            BULK_TIMEOUT,
-            write_embeddings(self.lease, table, version, dim, &rows)
-        )
-    }
-
-    /// Writes the user tower of `version`, in place of what is there, which users' vectors are computed with in SQL; `prune_model` removes it. False where it has no
-    /// use: in SQLite, and where a layer has more inputs than the 16,000 of pgvector's vectors.
-    pub async fn write_user_tower(
-        &self,
-        version: i64,
-        tower: &UserTower,
-    ) -> Result<bool, StoreError> {
-        call!(
-            self,
-            self.options.statement_timeout,
-            write_user_tower(self.lease, version, tower)
-        )
-    }
-
-    /// Deletes the vectors of `ids` in `version`; returns how many were there.
-    pub async fn delete_embeddings(
-        &self,
-        table: VectorTable,
-        version: i64,
-        ids: &[Uuid],
-    ) -> Result<u64, StoreError> {
-        call!(
-            self,
-            BULK_TIMEOUT,
-            delete_embeddings(self.lease, table, version, ids)
-        )
-    }
-
-    /// All vectors of `version` with their ids ascending. One of another dimension than `dim` is an error.
-    pub async fn read_embeddings(
-        &self,
-        table: VectorTable,
-        version: i64,
-        dim: usize,
-    ) -> Result<(Vec<Uuid>, Embeddings), StoreError> {
-        call!(self, BULK_TIMEOUT, read_embeddings(table, version, dim))
-    }
-
-    /// Number of vectors of each version that has any, ascending by version.
-    pub async fn count_vectors(&self, table: VectorTable) -> Result<Vec<(i64, u64)>, StoreError> {
-        let counts: Vec<(i64, i64)> = call!(self, BULK_TIMEOUT, count_vectors(table))?;
-        Ok(counts
-            .into_iter()
-            .map(|(version, rows)| (version, rows as u64))
-            .collect())
-    }
-
-    /// Number and age of the vectors of each version that has any, ascending by version.
-    pub async fn vector_ages(&self, table: VectorTable) -> Result<Vec<VectorAge>, StoreError> {
-        let ages: Vec<(i64, i64, i64, Option<i64>)> =
-            call!(self, BULK_TIMEOUT, vector_ages(table))?;
-        let age = |(version, rows, age_us, past_us): (i64, i64, i64, Option<i64>)| VectorAge {
-            version,
-            rows: rows as u64,
-            // A clock that was set back makes nothing older.
-            age: Duration::from_micros(age_us.max(0) as u64),
-            known_age: past_us.map(|us| Duration::from_micros(us.max(0) as u64)),
-        };
-        Ok(ages.into_iter().map(age).collect())
-    }
-
-    /// Ids of the vectors of `version` that were not written for so long, ascending.
-    pub async fn unwritten_vectors(
-        &self,
-        table: VectorTable,
-        version: i64,
-        age: Duration,
-    ) -> Result<Vec<Uuid>, StoreError> {
-        let age_us = age.as_micros() as i64;
-        call!(
-            self,
-            BULK_TIMEOUT,
-            unwritten_vectors(table, version, age_us)
-        )
-    }
-
-    /// Counts the vectors of `version`, and those among them that are none of a model of dimension `dim`.
-    pub async fn summarize_vectors(
-        &self,
-        table: VectorTable,
-        version: i64,
-        dim: usize,
-    ) -> Result<VectorSummary, StoreError> {
-        call!(self, BULK_TIMEOUT, summarize_vectors(table, version, dim))
-    }
-
-    /// Builds the HNSW index of a version's video vectors, for those who search in SQL, unless it is there. SQLite has none.
-    pub async fn build_vector_index(&self, plan: &IndexPlan) -> Result<IndexOutcome, StoreError> {
-        call!(self, BULK_TIMEOUT, build_vector_index(self.lease, plan))
-    }
-
-    /// Drops the HNSW index of a version's video vectors; returns whether there was one.
-    pub async fn drop_vector_index(&self, version: i64) -> Result<bool, StoreError> {
-        call!(self, BULK_TIMEOUT, drop_vector_index(self.lease, version))
-    }
-
-    /// Asks to be the only publisher for so long. `asking` tells others who it is.
-    pub async fn take_lease(
-        &self,
-        asking: &LeaseHolder,
-        lifetime: Duration,
-    ) -> Result<LeaseOutcome, StoreError> {
-        call!(
-            self,
-            self.options.statement_timeout,
-            take_lease(asking, lifetime)
-        )
-    }
-
-    /// Holds the lease for its lifetime from now on; [`StoreError::LeaseLost`] if somebody has taken it over.
-    pub async fn renew_lease(&self, lease: Lease) -> Result<(), StoreError> {
-        call!(self, self.options.statement_timeout, renew_lease(lease))
-    }
-
-    /// Gives the lease back, if it is still ours.
-    pub async fn release_lease(&self, lease: Lease) -> Result<(), StoreError> {
-        call!(self, self.options.statement_timeout, release_lease(lease))
-    }
-
-    /// The same store for the holder of a lease: what it writes of models and vectors fails with [`StoreError::LeaseLost`]
-    /// once somebody has taken the lease over, and nothing is written then.
-    #[must_use]
-    pub fn under(&self, lease: Lease) -> Self {
-        Self {
-            lease: Some(lease),
-            ..self.clone()
-        }
-    }
-
-    /// The latest `limit` likes and the latest `limit` skips of a user, oldest first; [`StoreError::ErasedUser`] of one who was
-    /// erased.
-    pub async fn user_history(&self, user: Uuid, limit: u32) -> Result<UserHistory, StoreError> {
-        call!(
-            self,
-            self.options.statement_timeout,
-            user_history(user, limit)
-        )
-    }
-
-    /// Every video the user has ever liked, in no order: what must not come back.
-    pub async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
-        call!(self, self.options.statement_timeout, liked_videos(user))
-    }
-
-    /// Number of likes per video, for videos with at least one.
-    pub async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
-        call!(self, BULK_TIMEOUT, like_counts())
-    }
-
-    /// Counts the likes of each video and averages the vectors of each version for `recommend_videos`, the function of the
-    /// database that recommends in SQL; nothing on SQLite, which has none.
-    pub async fn refresh_statistics(&self) -> Result<(), StoreError> {
-        call!(self, BULK_TIMEOUT, refresh_statistics())
-    }
-
-    /// Titles of all videos, ascending by id.
-    pub async fn video_titles(&self) -> Result<Vec<(Uuid, String)>, StoreError> {
-        call!(self, BULK_TIMEOUT, video_titles())
-    }
-
-    /// Cards of `ids`, in the order given; unknown ids are left out.
-    pub async fn video_cards(&self, ids: &[Uuid]) -> Result<Vec<VideoCard>, StoreError> {
-        let videos = call!(self, self.options.statement_timeout, videos_by_id(ids))?;
-        Ok(ids
-            .iter()
-            .filter_map(|id| videos.get(id))
-            .map(VideoCard::from)
-            .collect())
-    }
-
-    /// Some users, the most active first, for the console's try-out.
-    pub async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
-        call!(self, self.options.statement_timeout, active_users(limit))
-    }
-
-    /// Records one like or skip of now by the store's clock; returns whether it was new. `Ok(false)` also if it was there.
-    /// An unknown video is [`StoreError::UnknownVideo`], a user who was erased [`StoreError::ErasedUser`], and what is read from a table of the
-    /// application's own [`StoreError::ReadElsewhere`].
-    pub async fn record(
-        &self,
-        kind: InteractionKind,
-        user: Uuid,
-        video: Uuid,
-    ) -> Result<bool, StoreError> {
-        self.refuse_elsewhere(kind)?;
-        call!(
-            self,
-            self.options.statement_timeout,
-            record(kind, user, video)
-        )
+        call!(self, WHOLE_TIMEOUT, search_rows(user))
     }
 }
 
-/// Whether the one row of the lease was found under our number.
-pub(crate) fn still_ours(rows: u64) -> Result<(), StoreError> {
-    if rows == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::LeaseLost)
-    }
-}
-
-/// Refuses what is not an embedding of dimension `dim`.
-pub(crate) fn check_vector(vector: &[f32], dim: usize) -> Result<(), EmbeddingError> {
-    if vector.len() == dim {
-        embedding::check(vector)
-    } else {
-        Err(EmbeddingError::Dimension {
-            expected: dim,
-            actual: vector.len(),
-        })
-    }
-}
-
-/// The dimension of the vectors of `rows`; `None` without any.
-fn check_rows(table: VectorTable, rows: &[EmbeddingRow<'_>]) -> Result<Option<usize>, StoreError> {
-    let dim = rows.first().map(|row| row.vector.len());
-    for (row, embedding) in rows.iter().enumerate() {
-        let dim = dim.unwrap_or_default();
-        check_vector(embedding.vector, dim).map_err(|source| StoreError::Vector {
-            table: table.table(),
-            row,
-            source,
-        })?;
-    }
-    Ok(dim)
+/// What comes of `work`, or [`StoreError::Deadline`] once `limit` is over.
+///
+/// No `async fn`: that would keep room for `work` twice, as an argument and where it is awaited, in every call that a server makes.
+fn within<T, E: From<StoreError>>(
+    limit: Duration,
+    operation: &'static str,
+    work: impl Future<Output = Result<T, E>>,
+) -> impl Future<Output = Result<T, E>> {
+    tokio::time::timeout(limit, work).map(move |done| {
+        done.unwrap_or_else(|_| Err(StoreError::Deadline { operation, limit }.into()))
+    })
 }
 
 /// The address without credentials: user information and query are left out.

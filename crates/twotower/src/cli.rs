@@ -60,9 +60,13 @@ use crate::serve::{UsageError, auth};
 use clap::Parser;
 use output::Logging;
 use std::process::ExitCode;
+use std::time::Duration;
 use twotower_core::hyperparameters::HyperparameterError;
 use twotower_store::StoreError;
 use twotower_store::model_storage::StorageError;
+
+/// So long threads of checks have for what they are about to say.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the command line.
 ///
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let looks_around = cli.command.looks_around();
     let code = match runtime.block_on(commands::run(cli, log_file)) {
         Ok(()) if output::lost() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
@@ -96,6 +101,12 @@ pub fn main() -> ExitCode {
             exit_code(&error)
         }
     };
+    if looks_around {
+        // What a check has left behind, since a file system does not answer it, would be waited for. Of other commands it may be half of a file.
+        runtime.shutdown_timeout(LAST_WORDS);
+    } else {
+        drop(runtime);
+    }
     lines.flush();
     code
 }

@@ -7,7 +7,7 @@ mod file;
 mod table;
 
 pub use file::WrittenFile;
-pub(crate) use file::{PSEUDONYMS, USERS_KEY, hex};
+pub(crate) use file::{PSEUDONYMS, USERS_KEY};
 
 use crate::jobs::{Interrupt, JobError};
 use anyhow::{Context, anyhow, bail};
@@ -136,13 +136,18 @@ pub async fn export(
     };
     let mut manifest = serde_json::to_vec_pretty(&report)?;
     manifest.push(b'\n');
-    file::write_private(&folder.path().join(MANIFEST), &manifest)
-        .with_context(|| format!("write {MANIFEST}"))?;
+    let path = folder.path().join(MANIFEST);
+    file::write_private(&path, &manifest).with_context(|| format!("write {}", path.display()))?;
     folder.finish(&target).map_err(|error| match error {
         ModelFilesError::Exists(path) => anyhow!(
             "{} was made by somebody else meanwhile: export into another folder",
             path.display()
         ),
+        // The disk gave it its name, and neither said that this lasts nor took it back.
+        error if target.join(MANIFEST).is_file() => anyhow::Error::new(error).context(format!(
+            "{} is whole, but may not outlast a power cut: mend the disk, remove that folder, and export again",
+            target.display()
+        )),
         error => anyhow::Error::new(error).context("give the folder its name"),
     })?;
     report.folder = Some(to.clone());

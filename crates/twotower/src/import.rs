@@ -33,6 +33,9 @@ mod pipeline;
 
 mod report;
 
+#[cfg(test)]
+mod fuzz;
+
 pub(crate) use self::parquet::{Value, values};
 pub use args::{ImportArgs, OnError, Preset};
 pub use cell::Fault;

@@ -8,6 +8,8 @@ pub mod log_file;
 
 pub mod log_lines;
 
+mod sha256;
+
 pub mod progress;
 
 pub mod import;
@@ -31,3 +33,6 @@ pub mod operations;
 pub mod serve;
 
 pub mod console;
+
+#[cfg(test)]
+mod fuzz;

@@ -55,20 +55,6 @@ impl LogFile {
     pub fn times_reopened(&self) -> u32 {
         self.0.times.load(Ordering::Relaxed)
     }
-
-    /// Opens it again on each SIGHUP, for ever.
-    ///
-    /// # Errors
-    /// If the signal cannot be waited for.
-    #[cfg(unix)]
-    pub async fn reopen_on_hangup(self) -> io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut hangups = signal(SignalKind::hangup())?;
-        while hangups.recv().await.is_some() {
-            self.reopen();
-        }
-        Ok(())
-    }
 }
 
 fn append_to(path: &Path) -> io::Result<File> {

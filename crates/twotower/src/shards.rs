@@ -13,11 +13,14 @@ mod cut;
 
 mod reading;
 
+mod snapshot;
+
 pub use manifest::MANIFEST;
 
 use crate::histories::Histories;
 use crate::shards::cut::Cuts;
 use crate::shards::manifest::Manifest;
+pub(crate) use crate::shards::snapshot::snapshot;
 use anyhow::ensure;
 use std::path::Path;
 use twotower_core::feature::{Catalogue, CatalogueBuilder};
@@ -69,21 +72,7 @@ impl Shards {
         keep: Keep<'_>,
     ) -> anyhow::Result<Self> {
         let (manifest, sha256) = Manifest::read(folder)?;
-        let path = folder.join(&manifest.catalogue.name);
-        manifest.catalogue.check(&path)?;
-        let (mut builder, mut last, mut in_order) = (CatalogueBuilder::default(), None, true);
-        crate::import::videos_of_parquet(&path, |video| {
-            in_order &= last <= Some(video.id);
-            last = Some(video.id);
-            builder.video(&video);
-        })?;
-        let catalogue = builder.finish()?;
-        ensure!(
-            catalogue.len() as u64 == manifest.videos && in_order,
-            "{}: {} videos in ascending order of id were expected; prepare the shards again",
-            path.display(),
-            manifest.videos
-        );
+        let catalogue = catalogue(folder, &manifest)?;
         let cuts = Cuts::new(split, &manifest.temporal);
         let (histories, times) = reading::read(folder, &manifest, &cuts, clock, keep)?;
         Ok(Self {
@@ -95,4 +84,24 @@ impl Shards {
             earliest_like: times.earliest_like,
         })
     }
+}
+
+/// All videos of a folder, checked.
+fn catalogue(folder: &Path, manifest: &Manifest) -> anyhow::Result<Catalogue> {
+    let path = folder.join(&manifest.catalogue.name);
+    manifest.catalogue.check(&path)?;
+    let (mut builder, mut last, mut in_order) = (CatalogueBuilder::default(), None, true);
+    crate::import::videos_of_parquet(&path, |video| {
+        in_order &= last <= Some(video.id);
+        last = Some(video.id);
+        builder.video(&video);
+    })?;
+    let catalogue = builder.finish()?;
+    ensure!(
+        catalogue.len() as u64 == manifest.videos && in_order,
+        "{}: {} videos in ascending order of id were expected; prepare the shards again",
+        path.display(),
+        manifest.videos
+    );
+    Ok(catalogue)
 }

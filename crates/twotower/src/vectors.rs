@@ -4,14 +4,11 @@ mod read;
 
 pub(crate) use read::{Batch, Part, read};
 
-use crate::export::hex;
 use crate::jobs::{Interrupt, JobError};
+use crate::sha256;
 use anyhow::{Context, bail, ensure};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use twotower_store::VectorTable;
 use twotower_store::model_files::Manifest;
@@ -22,9 +19,6 @@ const FORMAT: u32 = 1;
 /// What a folder of vectors holds.
 pub const MANIFEST: &str = "vectors.json";
 
-/// Bytes read at once.
-const BUFFER: usize = 1 << 20;
-
 /// `vectors.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VectorsManifest {
@@ -32,8 +26,9 @@ pub struct VectorsManifest {
     pub format: u32,
     /// Version of the model that the vectors are of.
     pub model_version: i64,
-    /// SHA-256 of that model's `manifest.json`, hex.
-    pub manifest_sha256: String,
+    /// SHA-256 of the whole of that model's `manifest.json`, hex; not [`Manifest::checksum`].
+    #[serde(rename = "manifest_sha256")]
+    pub manifest_file_sha256: String,
     /// Dimension of the vectors.
     pub dim: usize,
     /// Vectors of videos.
@@ -113,12 +108,12 @@ impl VectorsFolder {
         })
     }
 
-    /// Refuses vectors of another model than the one whose `manifest.json` has this checksum.
-    pub(crate) fn is_of(&self, model: &Manifest, checksum: &str) -> anyhow::Result<()> {
+    /// Refuses vectors of another model than the one whose whole `manifest.json` has this SHA-256.
+    pub(crate) fn is_of(&self, model: &Manifest, file_sha256: &str) -> anyhow::Result<()> {
         let folder = self.path.display();
         let VectorsManifest {
             model_version,
-            manifest_sha256,
+            manifest_file_sha256,
             dim,
             ..
         } = &self.manifest;
@@ -128,9 +123,9 @@ impl VectorsFolder {
             model.version
         );
         ensure!(
-            manifest_sha256 == checksum,
-            "{folder} holds vectors of another model {model_version} (its manifest.json had SHA-256 {manifest_sha256}, this one has \
-             {checksum}): compute them anew with this model"
+            manifest_file_sha256 == file_sha256,
+            "{folder} holds vectors of another model {model_version} (its manifest.json had SHA-256 {manifest_file_sha256}, this one has \
+             {file_sha256}): compute them anew with this model"
         );
         let expected = model.hyperparameters.embedding_dim;
         ensure!(
@@ -148,7 +143,10 @@ impl VectorsFolder {
         let files: Vec<&VectorFile> = self.manifest.all_files().collect();
         files.par_iter().try_for_each(|file| {
             let path = self.path.join(&file.name);
-            let found = checksum(&path, interrupt)?;
+            let found = sha256::of_file(&path, || {
+                ensure!(!interrupt.is_set(), JobError::Interrupted);
+                Ok(())
+            })?;
             ensure!(
                 found == file.sha256,
                 "{} is not the file that was written: its SHA-256 is {found}, and {MANIFEST} says {}; copy it again, or compute the vectors \
@@ -192,22 +190,5 @@ impl VectorsManifest {
     fn all_files(&self) -> impl Iterator<Item = &VectorFile> {
         let users = self.users.iter().flat_map(|users| &users.files);
         self.videos.files.iter().chain(users)
-    }
-}
-
-/// SHA-256 of a file, which need not fit into memory.
-fn checksum(path: &Path, interrupt: &Interrupt) -> anyhow::Result<String> {
-    let context = || format!("read {}", path.display());
-    let mut file = File::open(path).with_context(context)?;
-    let mut buffer = vec![0; BUFFER];
-    let mut hash = Sha256::new();
-    loop {
-        if interrupt.is_set() {
-            return Err(JobError::Interrupted.into());
-        }
-        match file.read(&mut buffer).with_context(context)? {
-            0 => return Ok(hex(&hash.finalize())),
-            read => hash.update(&buffer[..read]),
-        }
     }
 }

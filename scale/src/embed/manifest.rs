@@ -15,8 +15,9 @@ pub struct Manifest {
     pub format: u32,
     /// Version of the model.
     pub model_version: i64,
-    /// SHA-256 (hex) of the model's `manifest.json`.
-    pub manifest_sha256: String,
+    /// SHA-256 (hex) of the whole of the model's `manifest.json`.
+    #[serde(rename = "manifest_sha256")]
+    pub manifest_file_sha256: String,
     /// Numbers of a vector.
     pub dim: usize,
     /// Vectors of videos.
@@ -34,7 +35,7 @@ impl Manifest {
         Self {
             format: FORMAT,
             model_version: model.version,
-            manifest_sha256: model.manifest_sha256.clone(),
+            manifest_file_sha256: model.manifest_file_sha256.clone(),
             dim: model.model.hyperparameters.embedding_dim,
             videos,
             users,

@@ -14,7 +14,7 @@ use std::path::Path;
 /// The constants by which an executor knows the model.
 pub(super) struct Towers {
     folder: String,
-    manifest_sha256: String,
+    manifest_file_sha256: String,
 }
 
 impl Towers {
@@ -22,12 +22,12 @@ impl Towers {
         let folder = folder.to_str();
         Ok(Self {
             folder: folder.context("the model's path is not UTF-8")?.to_owned(),
-            manifest_sha256: model.manifest_sha256.clone(),
+            manifest_file_sha256: model.manifest_file_sha256.clone(),
         })
     }
 
     fn arguments(&self) -> Vec<Expr> {
-        vec![lit(&self.folder), lit(&self.manifest_sha256)]
+        vec![lit(&self.folder), lit(&self.manifest_file_sha256)]
     }
 }
 

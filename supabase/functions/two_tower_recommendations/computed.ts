@@ -6,7 +6,7 @@ import type { Database, RecommendationContext, RecommendedVideo } from "../_shar
 import { RefusedArguments } from "../_shared/project/rest.ts";
 import type { Caller } from "../_shared/token/authenticator.ts";
 import type { UserTowers } from "../_shared/tower/user_towers.ts";
-import { decodeVectors, encodeVector } from "../_shared/tower/vectors.ts";
+import { userVector } from "../_shared/tower/user_vector.ts";
 import { again, type Answer, answerOf, readAnswer, type Shortfall } from "./answer.ts";
 import type { Answers } from "./answers.ts";
 import { cacheKey, type Query } from "./query.ts";
@@ -30,12 +30,14 @@ export interface Parts {
 export async function computed(parts: Parts, caller: Caller, query: Query, exchange: Exchange): Promise<Answer> {
   const key = cacheKey(query);
   let context = await contextOf(parts, caller, key, exchange);
-  const kept = context.cached && readAnswer(context.cached.answer, caller.user);
+  const kept = context.cachedAnswer === null ? null : readAnswer(context.cachedAnswer, caller.user);
   if (kept) {
     parts.answers.keep(caller.user, key, kept, context.state);
     return again(kept);
   }
-  let list = await rankedBy(parts, caller, query, context, await vectorOf(parts, context, exchange), exchange);
+  const made = await userVector(parts.towers, context, exchange.timing);
+  const vector = made.kind === "vector" ? made.vector : null;
+  let list = await rankedBy(parts, caller, query, context, vector, exchange);
   if (list === null) {
     // Another version became active meanwhile, and vectors of two versions must not meet. The database makes its own vector of the
     // version that it reads.
@@ -57,30 +59,13 @@ async function contextOf(
   key: string | null,
   exchange: Exchange,
 ): Promise<RecommendationContext> {
-  const asked = () => parts.database.context(caller.token, key, null, exchange.signal);
+  const asked = () => parts.database.context(caller.token, key, exchange.signal);
   const context = await exchange.timing.measure("db", asked);
   if (context.erased) {
     parts.answers.forget(caller.user);
     throw erased();
   }
   return context;
-}
-
-/** The user's vector by the tower, in the database's form; `null` if there is no history, or no tower to be had. */
-async function vectorOf(parts: Parts, context: RecommendationContext, exchange: Exchange): Promise<string | null> {
-  const { modelVersion: version, dim, manifestSha256, likes, skips } = context;
-  if (version === null || dim === null || manifestSha256 === null || !likes && !skips) {
-    return null;
-  }
-  const tower = await exchange.timing.measure("model", () => parts.towers.get({ version, manifestSha256 }));
-  if (tower === null || tower.dim !== dim) {
-    return null;
-  }
-  const vector = await exchange.timing.measure(
-    "tower",
-    () => tower.embed(decodeVectors(likes ?? "", dim), decodeVectors(skips ?? "", dim)),
-  );
-  return vector && encodeVector(vector);
 }
 
 /** The rows for a vector of the context's version, or `null` if the database reads another version by now. */

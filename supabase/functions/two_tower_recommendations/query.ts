@@ -4,7 +4,7 @@ import { invalid } from "../_shared/http/error.ts";
 const DEFAULT_LIMIT = 10;
 
 /** The most videos of one answer, and so the most that a request makes the function handle at a time. */
-export const BATCH_SIZE = 100;
+const MAX_LIMIT = 100;
 
 const FIELDS = ["limit", "exclude_liked", "min_score"];
 
@@ -33,8 +33,8 @@ export function parseQuery(fields: Record<string, unknown>): Query {
     }
   }
   const { limit = DEFAULT_LIMIT, exclude_liked: excludeLiked = true, min_score: minScore } = fields;
-  if (typeof limit !== "number" || !Number.isInteger(limit) || limit < 1 || limit > BATCH_SIZE) {
-    throw invalid(`\`limit\` must be a whole number from 1 to ${BATCH_SIZE}`);
+  if (typeof limit !== "number" || !Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
+    throw invalid(`\`limit\` must be a whole number from 1 to ${MAX_LIMIT}`);
   }
   if (typeof excludeLiked !== "boolean") {
     throw invalid("`exclude_liked` must be true or false");

@@ -1,8 +1,12 @@
-use super::{Evaluation, EvaluationError, Metric, evaluate, paired_bootstrap};
+use super::{Evaluation, EvaluationError, Metric, differences, evaluate};
 use crate::baseline::{Ease, EaseOptions, Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity};
-use crate::metric::{Bootstrap, Interval};
+use crate::metric::{Bootstrap, Interval, ONE_IN};
 use crate::recommend::Recommender;
 use crate::split::{Phase, Split};
+
+/// Fewest users of whom a recommender knows something for whom a difference is told from chance. Resampling a handful gives intervals that are
+/// too narrow by far, and of one user none at all (Hesterberg 2015).
+pub const FEWEST_USERS: usize = 20;
 
 /// How the baselines are fitted and the means resampled.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,21 +39,65 @@ impl Comparison {
             .max_by(|a, b| mean(a).total_cmp(&mean(b)))
     }
 
-    /// The paired difference model − `baseline` of `metric`; `None` without a model.
+    /// The paired difference of `metric` between the model and the best baseline, whichever that is; `None` without a model or
+    /// without a baseline.
+    ///
+    /// Which baseline is the best is seen on the same users, so that its mean flatters it and no interval of the two alone is right. The
+    /// distance to the best is the least of the distances to all of them. So its lower end is the least of their lower ends (of which that of
+    /// the best baseline is one: an intersection-union test, Berger 1982), and its upper end the least of their upper ends, each with so
+    /// much less left above it that all of them hold together (Bonferroni).
     ///
     /// # Errors
-    /// [`EvaluationError`] if `baseline` is not of this comparison.
-    pub fn difference(
+    /// [`EvaluationError::Users`] if they are not of the same users, which [`compare`] never gives.
+    pub fn to_best(
         &self,
-        baseline: &Evaluation,
         metric: Metric,
         bootstrap: &Bootstrap,
-    ) -> Result<Option<Interval>, EvaluationError> {
-        self.evaluations[..self.models]
-            .first()
-            .map(|model| paired_bootstrap(model, baseline, metric, bootstrap))
-            .transpose()
+    ) -> Result<Option<ToBest<'_>>, EvaluationError> {
+        let (models, baselines) = self.evaluations.split_at(self.models);
+        let (Some(model), Some(baseline)) = (models.first(), self.best_baseline(metric)) else {
+            return Ok(None);
+        };
+        let mut to_best = ToBest {
+            model,
+            baseline,
+            interval: Interval {
+                mean: 0.0,
+                low: f64::INFINITY,
+                high: f64::INFINITY,
+            },
+            users: 0,
+        };
+        let mut known = vec![false; model.users.len()];
+        for other in baselines {
+            let differences = differences(model, other, metric)?;
+            let Interval { mean, low, high } =
+                bootstrap.interval_within(&differences, ONE_IN, ONE_IN * baselines.len());
+            let interval = &mut to_best.interval;
+            if std::ptr::eq(other, baseline) {
+                interval.mean = mean;
+            }
+            (interval.low, interval.high) = (interval.low.min(low), interval.high.min(high));
+            for ((known, a), b) in known.iter_mut().zip(&model.users).zip(&other.users) {
+                *known |= a.served || b.served;
+            }
+        }
+        to_best.users = known.into_iter().filter(|&known| known).count();
+        Ok(Some(to_best))
     }
+}
+
+/// How far a model is from the best of the baselines.
+#[derive(Debug, Clone, Copy)]
+pub struct ToBest<'a> {
+    /// The model.
+    pub model: &'a Evaluation,
+    /// The baseline with the highest mean on these users.
+    pub baseline: &'a Evaluation,
+    /// Model − best baseline, the choice among them allowed for.
+    pub interval: Interval,
+    /// Users for whom one of them ranked itself. For all others popularity did in everybody's place, and their difference is none.
+    pub users: usize,
 }
 
 /// Fits every baseline on what `split` has seen in `phase` and evaluates `model` and them on its held-out users.
@@ -84,4 +132,123 @@ pub fn compare(
         evaluations,
         models: usize::from(model.is_some()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Summary, UserEvaluation};
+    use super::*;
+    use crate::metric::PopularityScale;
+    use rand::{RngExt, SeedableRng};
+    use rand_pcg::Pcg64;
+
+    const FEW: Bootstrap = Bootstrap {
+        resamples: 400,
+        seed: 7,
+    };
+
+    fn evaluation(name: &str, values: impl Iterator<Item = f64>) -> Evaluation {
+        let user = |(user, value)| UserEvaluation {
+            user,
+            warm: true,
+            served: true,
+            metrics: [value; Metric::ALL.len()],
+            top: Vec::new(),
+        };
+        let users: Vec<UserEvaluation> = (0..).zip(values).map(user).collect();
+        let quick = Bootstrap {
+            resamples: 2,
+            seed: 1,
+        };
+        Evaluation {
+            name: name.to_owned(),
+            summary: Summary::new(&users, 1, &PopularityScale::new(&[1], 1), &quick),
+            users,
+        }
+    }
+
+    fn comparison(evaluations: Vec<Evaluation>) -> Comparison {
+        Comparison {
+            evaluations,
+            models: 1,
+        }
+    }
+
+    /// Of four baselines that are as good as the model, the luckiest is above it beyond doubt more often than one of them would be. Told
+    /// that it is worse should be 2.5 %; what tells so of the best one as if it had been named before is wrong some four times as often.
+    #[test]
+    fn the_luckiest_of_equal_baselines_does_not_make_a_model_worse() {
+        let (mut worse, mut worse_if_named) = (0, 0);
+        for seed in 0..300 {
+            let mut generator = Pcg64::seed_from_u64(seed);
+            let names = ["model", "a", "b", "c", "d"];
+            let chance = |name: &&str| {
+                let values = (0..40).map(|_| generator.random_range(0.0..1.0));
+                evaluation(name, values)
+            };
+            let comparison = comparison(names.iter().map(chance).collect());
+            let metric = Metric::NdcgAt10;
+            let to_best = comparison.to_best(metric, &FEW).unwrap().unwrap();
+            let named =
+                super::super::paired_bootstrap(to_best.model, to_best.baseline, metric, &FEW);
+            worse += usize::from(to_best.interval.high < 0.0);
+            worse_if_named += usize::from(named.unwrap().high < 0.0);
+        }
+        assert!(
+            worse <= 15 && worse_if_named >= 20,
+            "{worse}, {worse_if_named}"
+        );
+    }
+
+    #[test]
+    fn what_is_above_or_below_all_is_told() {
+        let noise = |level: f64, n: u32| (0..30).map(move |user| level + f64::from(user * n % 7));
+        let to_best = |model: f64, level: f64| {
+            let comparison = comparison(vec![
+                evaluation("model", noise(model, 3)),
+                evaluation("a", noise(level, 5)),
+                evaluation("b", noise(level - 0.5, 2)),
+            ]);
+            let to_best = comparison.to_best(Metric::Auc, &FEW).unwrap().unwrap();
+            assert_eq!(to_best.baseline.name, "a");
+            assert!((to_best.interval.mean - (model - level)).abs() < 0.4);
+            to_best.interval
+        };
+        assert!(to_best(20.0, 10.0).low > 0.0);
+        assert!(to_best(10.0, 20.0).high < 0.0);
+        assert!(!to_best(10.0, 10.0).excludes_zero());
+    }
+
+    /// Where popularity ranks in everybody's place there is no difference to tell.
+    #[test]
+    fn users_of_whom_nothing_is_known_do_not_count() {
+        let mut evaluations: Vec<Evaluation> = ["model", "a", "b"]
+            .iter()
+            .map(|name| evaluation(name, (0..30).map(f64::from)))
+            .collect();
+        let mut served = |evaluation: usize, users: std::ops::Range<u32>| {
+            for user in &mut evaluations[evaluation].users {
+                user.served = users.contains(&user.user);
+            }
+        };
+        served(0, 0..3);
+        served(1, 2..5);
+        served(2, 20..21);
+        let comparison = comparison(evaluations);
+        let to_best = comparison.to_best(Metric::Auc, &FEW).unwrap().unwrap();
+        assert_eq!(to_best.users, 6);
+    }
+
+    #[test]
+    fn without_a_model_or_a_baseline_there_is_nothing_to_tell() {
+        let alone = |models| {
+            let evaluations = vec![evaluation("a", (0..30).map(f64::from))];
+            let comparison = Comparison {
+                evaluations,
+                models,
+            };
+            comparison.to_best(Metric::Auc, &FEW).unwrap().is_none()
+        };
+        assert!(alone(0) && alone(1));
+    }
 }

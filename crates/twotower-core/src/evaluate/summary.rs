@@ -9,7 +9,8 @@ pub struct Summary {
     pub all: CohortSummary,
     /// Those with at least one seen like; `None` if there is none.
     pub warm: Option<CohortSummary>,
-    /// Those without a seen like, whom popularity served; `None` if there is none.
+    /// Those without a seen like; `None` if there is none. Popularity ranks for them, but for those of whom a recommender knows what it
+    /// goes by all the same, as the towers do by skips.
     pub cold: Option<CohortSummary>,
 }
 

@@ -83,6 +83,8 @@ pub struct UserEvaluation {
     pub user: u32,
     /// Whether a like of theirs was seen.
     pub warm: bool,
+    /// Whether the recommender ranked for them, and not popularity in its place.
+    pub served: bool,
     /// In the order of [`Metric::ALL`].
     pub metrics: [f64; Metric::ALL.len()],
     /// The first [`TOP`] videos of the list, best first.
@@ -133,6 +135,7 @@ impl Ranking {
         recommend::top_k(&self.scores, &self.excluded, k)
     }
 
+    /// Of a user who was ranked by the recommender itself.
     pub(super) fn evaluate(&self, user: &HeldOutUser) -> UserEvaluation {
         let list = self.list(LONGEST);
         let hits = hits(&list, user);
@@ -149,6 +152,7 @@ impl Ranking {
         UserEvaluation {
             user: user.user,
             warm: !user.likes.is_empty(),
+            served: true,
             metrics: Metric::ALL.map(value),
             top: list.iter().take(TOP).map(|scored| scored.item).collect(),
         }

@@ -1,3 +1,4 @@
+use super::allowed::Allowed;
 use super::cluster;
 use super::codes::{Codes, QueryCodes};
 use crate::embedding::Embeddings;
@@ -14,9 +15,18 @@ const LIST_LEN: usize = 24;
 
 /// Share of the margin that counts for lists, since few vectors do not lie as far from their mean as the best of many, and for groups where
 /// more than [`FEW_GROUPS`] are left when the least effort is made: then vectors form no clusters that the query could tell apart, and the
-/// whole margin would have nearly all of them looked into for nearly the same answer.
+/// whole margin would have nearly all of them looked into for nearly the same answer. Fewer are looked into soon enough, and hold what a
+/// smaller margin misses.
 const SMALLER_MARGIN: f32 = 0.75;
-const FEW_GROUPS: usize = 64;
+const FEW_GROUPS: usize = 512;
+
+/// Slots that a search through inverted lists looks at whatever the lists promise, and how many more for each video that is wanted: the mean
+/// of a list says little about the few that lie far from it.
+const LEAST: usize = 1024;
+const LEAST_PER_VIDEO: usize = 64;
+
+/// So many times more with a filter: means say nothing about which of the videos pass it.
+const LEAST_FILTERED: usize = 2;
 
 /// Inverted lists: vectors grouped by the nearest of some centroids (Jégou et al. 2011 without the product codes), so that a search need
 /// only look into the groups that can hold something good.
@@ -285,9 +295,23 @@ impl Level {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effort {
     /// How many deviations above its mean's the best score of a list is expected.
-    pub(super) margin: f32,
+    margin: f32,
     /// Slots to look at whatever is expected of their lists.
-    pub(super) least: usize,
+    least: usize,
+}
+
+impl Effort {
+    /// To find the `k` best of those that are `allowed`.
+    pub(super) fn new(k: usize, allowed: &Allowed<'_>, margin: f32) -> Self {
+        let least = LEAST + LEAST_PER_VIDEO * k;
+        Self {
+            margin,
+            least: match allowed {
+                Allowed::All => least,
+                _ => LEAST_FILTERED * least,
+            },
+        }
+    }
 }
 
 /// What a probe needs room for.

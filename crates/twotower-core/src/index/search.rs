@@ -13,14 +13,6 @@ use thiserror::Error;
 /// Rows of codes that are scored before one looks at their scores.
 const BLOCK: usize = 512;
 
-/// Slots that a search through inverted lists looks at whatever the lists promise, and how many more for each video that is wanted: the mean
-/// of a list says little about the few that lie far from it.
-const LEAST: usize = 2048;
-const LEAST_PER_VIDEO: usize = 64;
-
-/// So many times more with a filter: means say nothing about which of the videos pass it.
-const LEAST_FILTERED: usize = 2;
-
 /// The largest norm of a query: inner products with it stay finite.
 const MAX_NORM: f64 = 1e30;
 
@@ -183,6 +175,8 @@ impl Index {
         Ok(())
     }
 
+    /// The best by all that is known of the videos: the delta's by their vectors, the base's by their codes and then by the vectors of those
+    /// that could be among the best.
     fn best(
         &self,
         query: &[f32],
@@ -210,30 +204,7 @@ impl Index {
         let k = request.k.min(self.len());
         candidates.begin(k, codes, error);
         best.begin(k);
-
-        let few = matches!(allowed, Allowed::Few(_));
-        let changed =
-            |position: &u32| !excluded.contains(*position) && (few || allowed.contains(*position));
-        let mut score_changed = |position: u32, vector: &[f32]| {
-            work.rescored += 1;
-            best.offer(Scored {
-                item: position,
-                score: kernel::dot(query, vector),
-            });
-        };
-        if let Allowed::Few(positions) = allowed {
-            for position in positions.iter().filter(|position| changed(position)) {
-                if let Some(vector) = self.delta.vector(*position) {
-                    score_changed(*position, vector);
-                }
-            }
-        } else {
-            for (position, vector) in self.delta.iter() {
-                if changed(&position) {
-                    score_changed(position, vector);
-                }
-            }
-        }
+        work.rescored = self.score_changed(query, excluded, allowed, best);
 
         let admit = |position: u32| {
             let admitted = !excluded.contains(position)
@@ -243,35 +214,17 @@ impl Index {
         };
         match (allowed, &base.lists) {
             (Allowed::Few(positions), _) => {
+                let admitted = positions
+                    .iter()
+                    .filter(|&&position| (position as usize) < base.vectors.len())
+                    .filter_map(|&position| admit(position));
                 slots.clear();
-                slots.extend(
-                    positions
-                        .iter()
-                        .filter(|&&position| (position as usize) < base.vectors.len())
-                        .filter_map(|&position| admit(position))
-                        .map(|position| base.slot_of(position)),
-                );
+                slots.extend(admitted.map(|position| base.slot_of(position)));
                 work.scanned = slots.len();
-                for slots in slots.chunks(BLOCK) {
-                    let products = &mut products[..slots.len()];
-                    kernel::code_products_at(
-                        base.codes.as_slice(),
-                        slots,
-                        codes.as_slice(),
-                        products,
-                    );
-                    candidates.offer(products, |n| Some(base.position_of(slots[n])));
-                }
+                base.scan_slots(slots, codes, products, candidates);
             }
             (_, Some(lists)) if !request.exact => {
-                let least = LEAST + LEAST_PER_VIDEO * k;
-                let effort = Effort {
-                    margin: base.margin,
-                    least: match allowed {
-                        Allowed::All => least,
-                        _ => LEAST_FILTERED * least,
-                    },
-                };
+                let effort = Effort::new(k, allowed, base.margin);
                 let announce = |slots| base.codes.prefetch(slots);
                 lists.probe(query, effort, probe, announce, |slots, lists| {
                     work.lists += lists;
@@ -289,6 +242,42 @@ impl Index {
         }
         work.rescored += candidates.rescore((query, codes), error, &base.vectors, best);
         best.take()
+    }
+
+    /// Offers the videos of the delta, whose vectors have no codes, to `best`. Returns how many were scored.
+    fn score_changed(
+        &self,
+        query: &[f32],
+        excluded: &Bitset,
+        allowed: &Allowed<'_>,
+        best: &mut Best,
+    ) -> usize {
+        let admits_changed =
+            |position: u32| !excluded.contains(position) && allowed.contains(position);
+        let mut scored = 0;
+        let mut score = |position: u32, vector: &[f32]| {
+            scored += 1;
+            best.offer(Scored {
+                item: position,
+                score: kernel::dot(query, vector),
+            });
+        };
+        if let Allowed::Few(positions) = allowed {
+            for &position in positions {
+                if admits_changed(position)
+                    && let Some(vector) = self.delta.vector(position)
+                {
+                    score(position, vector);
+                }
+            }
+        } else {
+            for (position, vector) in self.delta.iter() {
+                if admits_changed(position) {
+                    score(position, vector);
+                }
+            }
+        }
+        scored
     }
 }
 
@@ -309,6 +298,21 @@ impl super::Base {
             kernel::code_products(rows, query.as_slice(), products);
             let begin = slots.start + block * BLOCK;
             candidates.offer(products, |n| admit(self.position_of((begin + n) as u32)));
+        }
+    }
+
+    /// The same for `slots` anywhere, all of which are wanted.
+    fn scan_slots(
+        &self,
+        slots: &[u32],
+        query: &QueryCodes,
+        products: &mut [i32],
+        candidates: &mut Candidates,
+    ) {
+        for slots in slots.chunks(BLOCK) {
+            let products = &mut products[..slots.len()];
+            kernel::code_products_at(self.codes.as_slice(), slots, query.as_slice(), products);
+            candidates.offer(products, |n| Some(self.position_of(slots[n])));
         }
     }
 }

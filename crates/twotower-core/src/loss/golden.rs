@@ -178,8 +178,13 @@ fn options(negatives: usize) -> SamplerOptions {
         negatives,
         log_q: true,
         skip_weight: 0.0,
-        popularity: 0.0,
     }
+}
+
+/// Each like is a target here.
+fn targets(golden: &Golden) -> Vec<f64> {
+    let counts = golden.like_counts.iter();
+    counts.map(|&likes| f64::from(likes)).collect()
 }
 
 /// Without uniform draws the candidates of a batch are known, and so are their biases.
@@ -187,7 +192,7 @@ fn options(negatives: usize) -> SamplerOptions {
 fn the_sampler_subtracts_the_log_of_the_expected_count() {
     let golden = golden();
     let mut candidates = Candidates::default();
-    CandidateSampler::new(&golden.like_counts, options(0)).draw(
+    CandidateSampler::new(&targets(&golden), options(0)).draw(
         Drawn {
             targets: &golden.targets,
             skipped: &[],
@@ -213,7 +218,7 @@ fn the_sampler_subtracts_the_log_of_the_expected_count() {
 fn the_sampler_expects_the_mixture_of_targets_and_uniform_draws() {
     let golden = golden();
     let mut candidates = Candidates::default();
-    CandidateSampler::new(&golden.like_counts, options(19)).draw(
+    CandidateSampler::new(&targets(&golden), options(19)).draw(
         Drawn {
             targets: &golden.targets,
             skipped: &[],

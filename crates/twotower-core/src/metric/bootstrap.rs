@@ -3,6 +3,9 @@ use rand_pcg::Pcg64;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+/// One in so many resampled means lies below a 95 % interval, and as many above it.
+pub(crate) const ONE_IN: usize = 40;
+
 /// A mean over users and how far it may be off.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
@@ -71,18 +74,20 @@ impl Bootstrap {
 
     /// Mean of `values`, one per user, with the 95 % percentile interval; zeros without a value.
     pub fn interval(&self, values: &[f64]) -> Interval {
+        self.interval_within(values, ONE_IN, ONE_IN)
+    }
+
+    /// The same, with one in `below` resampled means below it, and one in `above` above it.
+    pub(crate) fn interval_within(&self, values: &[f64], below: usize, above: usize) -> Interval {
         let rows: Vec<[f64; 1]> = values.iter().map(|&value| [value]).collect();
         let mut means: Vec<f64> = self.means(&rows).into_iter().map(|[mean]| mean).collect();
         means.sort_unstable_by(f64::total_cmp);
-        let tail = means.len() / 40;
         let [mean] = mean(&rows);
+        let (low, high) = (means.len() / below, means.len() / above);
         Interval {
             mean,
-            low: means.get(tail).copied().unwrap_or(mean),
-            high: means
-                .get(means.len().wrapping_sub(tail + 1))
-                .copied()
-                .unwrap_or(mean),
+            low: means.get(low).copied().unwrap_or(mean),
+            high: means.iter().rev().nth(high).copied().unwrap_or(mean),
         }
     }
 

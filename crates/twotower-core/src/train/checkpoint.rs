@@ -3,6 +3,7 @@
 use super::EpochRecord;
 use super::run::{Best, Position, Run};
 use crate::hyperparameters::Hyperparameters;
+use crate::model::Model;
 use crate::tensors::{self, Tensor, TensorError};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,29 @@ use thiserror::Error;
 
 /// Key of the metadata in the file.
 const METADATA: &str = "run";
+
+/// Before the names of a model's tensors.
+const MODEL: &str = "model";
+
+/// What differs where a run draws its negatives from other videos.
+const NEGATIVES: &str = "videos that may be negatives";
+
+/// What differs where a run's logQ correction went by something else.
+const CORRECTIONS: &str = "probabilities of targets";
+
+/// What the logQ correction goes by. Before it was written down, by likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Correction {
+    /// See [`super::target::Targets`].
+    Targets,
+}
+
+impl Correction {
+    fn of(hyperparameters: &Hyperparameters) -> Option<Self> {
+        hyperparameters.log_q.then_some(Self::Targets)
+    }
+}
 
 /// A checkpoint that a run cannot go on from.
 #[derive(Debug, Error)]
@@ -26,6 +50,18 @@ pub enum ResumeError {
         /// What differs.
         what: &'static str,
     },
+}
+
+impl ResumeError {
+    /// Whether the checkpoint is sound, but of a version that trains otherwise than this one, as far as can be told: with other
+    /// negatives, logQ or tensors, or with a note of where the run stood that is not understood here. What the two versions' runs score cannot be compared.
+    pub fn is_other_training(&self) -> bool {
+        match self {
+            Self::Tensor(TensorError::Shape { .. }) | Self::Metadata(_) => true,
+            Self::Other { what } => [NEGATIVES, CORRECTIONS].contains(what),
+            Self::Tensor(_) => false,
+        }
+    }
 }
 
 /// What a checkpoint keeps beside tensors.
@@ -45,6 +81,58 @@ struct State {
     /// Number of videos that may be negatives, if they are not all. Before it was written all of them were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     eligible: Option<usize>,
+    /// Without logQ there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    correction: Option<Correction>,
+}
+
+impl State {
+    fn of(checkpoint: &[u8]) -> Result<Self, ResumeError> {
+        let (_, header) = SafeTensors::read_metadata(checkpoint).map_err(TensorError::from)?;
+        let text = header
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get(METADATA))
+            .ok_or_else(|| ResumeError::Metadata(format!("no metadata `{METADATA}`")))?;
+        serde_json::from_str(text).map_err(|error| ResumeError::Metadata(error.to_string()))
+    }
+
+    /// Whether it is of the run that is described.
+    fn check(
+        &self,
+        tag: &str,
+        hyperparameters: &Hyperparameters,
+        eligible: Option<usize>,
+    ) -> Result<(), ResumeError> {
+        let what = if self.tag != tag {
+            "data"
+        } else if self.hyperparameters != *hyperparameters {
+            "hyperparameters"
+        } else if self.eligible != eligible {
+            NEGATIVES
+        } else if self.correction != Correction::of(hyperparameters) {
+            CORRECTIONS
+        } else {
+            return Ok(());
+        };
+        Err(ResumeError::Other { what })
+    }
+}
+
+/// Whether a run from `model`, whose weights do not matter, with so many videos that may be negatives, can go on from `checkpoint`.
+/// The numbers in it are not looked at.
+pub(super) fn check(
+    checkpoint: &[u8],
+    tag: &str,
+    model: &mut Model,
+    eligible: Option<usize>,
+) -> Result<(), ResumeError> {
+    let file = SafeTensors::deserialize(checkpoint).map_err(TensorError::from)?;
+    State::of(checkpoint)?.check(tag, &model.hyperparameters, eligible)?;
+    for (name, shape, _) in model.tensors_mut() {
+        tensors::find(&file, &format!("{MODEL}.{name}"), &shape)?;
+    }
+    Ok(())
 }
 
 impl Run<'_> {
@@ -64,6 +152,7 @@ impl Run<'_> {
             best: self.best.as_ref().map(|best| (best.score, best.epoch)),
             has_vectors: !self.vectors.is_empty(),
             eligible: self.eligible,
+            correction: Correction::of(&self.model.hyperparameters),
         };
         let text = serde_json::to_string(&state).map_err(|error| TensorError::Shape {
             name: METADATA.to_owned(),
@@ -80,27 +169,8 @@ impl Run<'_> {
     /// [`ResumeError`]
     pub fn resume(mut self, tag: &str, checkpoint: &[u8]) -> Result<Self, ResumeError> {
         let file = SafeTensors::deserialize(checkpoint).map_err(TensorError::from)?;
-        let (_, header) = SafeTensors::read_metadata(checkpoint).map_err(TensorError::from)?;
-        let text = header
-            .metadata()
-            .as_ref()
-            .and_then(|metadata| metadata.get(METADATA))
-            .ok_or_else(|| ResumeError::Metadata(format!("no metadata `{METADATA}`")))?;
-        let state: State =
-            serde_json::from_str(text).map_err(|error| ResumeError::Metadata(error.to_string()))?;
-        if state.tag != tag {
-            return Err(ResumeError::Other { what: "data" });
-        }
-        if state.hyperparameters != self.model.hyperparameters {
-            return Err(ResumeError::Other {
-                what: "hyperparameters",
-            });
-        }
-        if state.eligible != self.eligible {
-            return Err(ResumeError::Other {
-                what: "videos that may be negatives",
-            });
-        }
+        let state = State::of(checkpoint)?;
+        state.check(tag, &self.model.hyperparameters, self.eligible)?;
         self.position = Position {
             epochs: state.epochs,
             step: state.step,
@@ -127,7 +197,7 @@ impl Run<'_> {
             move |(name, shape, data)| -> Tensor<'_> { (format!("{prefix}.{name}"), shape, data) }
         };
         let mut tensors: Vec<Tensor<'_>> = Vec::new();
-        tensors.extend(self.model.tensors_mut().into_iter().map(named("model")));
+        tensors.extend(self.model.tensors_mut().into_iter().map(named(MODEL)));
         tensors.extend(
             self.stepper
                 .tensors_mut()

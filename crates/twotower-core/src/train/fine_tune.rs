@@ -3,7 +3,6 @@
 
 use super::prepared::Inputs;
 use super::run::{Goal, Run};
-use super::window::Window;
 use super::{Tally, TrainError, TrainingData, vocabularies};
 use crate::feature::ItemFeatures;
 use crate::kernel;
@@ -75,7 +74,7 @@ impl Run<'static> {
         model.item_tower.id_table = moved(&base.model.item_tower.id_table, &ids, tables.0);
         model.item_tower.term_table = moved(&base.model.item_tower.term_table, &terms, tables.1);
         model.user_tower = base.model.user_tower.clone();
-        let mut run = Run::from_model(inputs, model, Goal::Epochs(epochs))?;
+        let mut run = Run::from_model(inputs, model, Goal::Epochs(epochs), base.learned)?;
         let table = &mut run.model.item_tower.term_table;
         let mut new_terms = vec![true; table.rows()];
         for &row in &terms {
@@ -85,13 +84,6 @@ impl Run<'static> {
         start_new_terms(table, &new_terms, &run.features, seen);
         run.planned = epochs;
         run.restore_optimizer(base.optimizer, &ids, &terms)?;
-        let is_new = |window: &Window| {
-            let learned = base.learned.get(window.user as usize);
-            window.end > learned.copied().unwrap_or(0)
-        };
-        (run.windows, run.replayed) = std::mem::take(&mut run.windows)
-            .into_iter()
-            .partition(is_new);
         if run.windows.is_empty() {
             return Err(FineTuneError::NothingNew);
         }

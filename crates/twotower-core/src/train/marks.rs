@@ -168,7 +168,7 @@ mod tests {
     ) -> Vec<(Window, HistoryState, HistoryState)> {
         let (tower, vectors) = tower(decays);
         let marks = Marks::new(timelines, &tower, &vectors, unordered).unwrap();
-        let windows = windows(timelines, 50, unordered).unwrap();
+        let windows = windows(timelines, 50, unordered, |_, _| ()).unwrap();
         let states = windows.into_iter().map(|window| {
             let excerpt = window.of(timelines.of(window.user as usize));
             let [with, without] = [&marks, &Marks::default()]
@@ -194,7 +194,7 @@ mod tests {
         let timelines = timelines(20_000);
         let (tower, vectors) = tower(&[1.0]);
         let marks = Marks::new(&timelines, &tower, &vectors, false).unwrap();
-        let windows = windows(&timelines, 64, false).unwrap();
+        let windows = windows(&timelines, 64, false, |_, _| ()).unwrap();
         let walked = windows.iter().map(|window| {
             let start = window.start();
             let mark = marks.latest(window.user, start);
@@ -232,7 +232,7 @@ mod tests {
         let column = |item: u32| candidates.iter().position(|&candidate| candidate == item);
         assert!(marks.searched(1, 300).is_some() && marks.searched(1, 3000).is_none());
         assert!(marks.searched(0, 1).is_none());
-        for window in windows(&timelines, 5000, false).unwrap() {
+        for window in windows(&timelines, 5000, false, |_, _| ()).unwrap() {
             let excerpt = window.of(timelines.of(window.user as usize));
             let [mut with, mut without] =
                 [&marks, &Marks::default()].map(|marks| excerpt.known(marks, &candidates, column));

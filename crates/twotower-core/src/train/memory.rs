@@ -21,11 +21,11 @@ pub struct Memory {
     pub weights: usize,
     /// Gradients and both moments of dense layers, an accumulator a row: 12 D + 4 R.
     pub optimizer: usize,
-    /// Vectors of all videos: 4 V d; features: 40 V + 4 K; and what candidates are drawn by: 12 V, and 4 for each that may be a
+    /// Vectors of all videos: 4 V d; features: 40 V + 4 K; and what candidates are drawn by: 12 V, with `popularity` 16 V, and 4 for each that may be a
     /// negative if not all may.
     pub videos: usize,
     /// 32 W for windows in two orders, and the timelines: in memory 4 bytes a like, 8 a skip and 12 to 32 a user; kept elsewhere what finds
-    /// them there, and as much of the few batches that are read ahead. Of long histories also a state every 1,024 likes.
+    /// them there, and at most as much of the few batches that are read ahead. Of long histories also a state every 1,024 likes.
     pub interactions: usize,
     /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows. C counts what is liked, drawn and, where skips
     /// weigh something, skipped.
@@ -84,12 +84,13 @@ impl Run<'_> {
         let hyper = &self.model.hyperparameters;
         let (videos, terms) = (self.features.len(), self.features.terms_len());
         let vectors = videos * hyper.embedding_dim;
+        let drawn_by = if hyper.popularity == 0.0 { 3 } else { 4 };
         let largest = sizes.iter().copied().max().unwrap_or(0).max(vectors);
         Memory {
             weights: copies * FLOAT * weights,
             optimizer: FLOAT * (3 * dense + rows),
             videos: FLOAT * (vectors + terms + self.eligible.unwrap_or(0))
-                + (ItemFeatures::VIDEO_BYTES + 3 * FLOAT) * videos,
+                + (ItemFeatures::VIDEO_BYTES + drawn_by * FLOAT) * videos,
             interactions: self.timelines.bytes()
                 + 2 * size_of::<Window>() * (self.windows.len() + self.replayed.len())
                 + self.read_ahead_bytes()
@@ -101,7 +102,8 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
-    /// Timelines of the batches in memory at once, on average: each window comes with all that its user did.
+    /// Timelines of the batches in memory at once, on average: each window comes with all that its user did. Where several of a batch are
+    /// of one user it is less, as they share it.
     fn read_ahead_bytes(&self) -> usize {
         let windows = || self.windows.iter().chain(&self.replayed);
         if self.timelines.held(0).is_some() {

@@ -15,6 +15,17 @@ use std::sync::Arc;
 /// Videos whose features are asked for before they are due.
 const ITEMS_AHEAD: usize = 2;
 
+/// How often videos come up, of which candidates are drawn and weighed.
+#[derive(Debug)]
+pub(super) struct Frequencies<'a> {
+    /// How often each is a target in an epoch, `[V]`.
+    pub(super) targets: &'a [f64],
+    /// Training likes of each, `[V]`.
+    pub(super) likes: &'a [u32],
+    /// Those that may be negatives, if not all.
+    pub(super) eligible: Option<Arc<[u32]>>,
+}
+
 /// One batch: what is predicted, against what, and which rows of the tables that takes.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -35,19 +46,16 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For catalogues with so many training likes of each video, `[V]`, of which `eligible` may be negatives, or all.
-    pub(super) fn new(
-        hyper: &Hyperparameters,
-        like_counts: &[u32],
-        eligible: Option<Arc<[u32]>>,
-    ) -> Self {
+    /// For a catalogue that is drawn from as `videos` says.
+    pub(super) fn new(hyper: &Hyperparameters, videos: Frequencies<'_>) -> Self {
         let options = SamplerOptions {
             negatives: hyper.negatives,
             log_q: hyper.log_q,
             skip_weight: hyper.skip_weight,
-            popularity: hyper.popularity,
         };
-        let sampler = CandidateSampler::new(like_counts, options).among(eligible);
+        let sampler = CandidateSampler::new(videos.targets, options)
+            .adjusted(hyper.popularity, videos.likes)
+            .among(videos.eligible);
         Self::with(sampler, hyper)
     }
 
@@ -150,12 +158,8 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Two without plans: one is learned while the other is planned.
-    pub(super) fn pair(
-        hyper: &Hyperparameters,
-        like_counts: &[u32],
-        eligible: Option<Arc<[u32]>>,
-    ) -> [Self; 2] {
-        let plan = Plan::new(hyper, like_counts, eligible);
+    pub(super) fn pair(hyper: &Hyperparameters, videos: Frequencies<'_>) -> [Self; 2] {
+        let plan = Plan::new(hyper, videos);
         [plan.another(hyper), plan].map(|plan| Self {
             step: None,
             loaded: None,

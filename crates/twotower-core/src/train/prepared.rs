@@ -1,9 +1,12 @@
 //! What is found out of the data before the first weights: vocabularies, the inputs of all videos, and what may be a negative.
 
+use super::checkpoint::{self, ResumeError};
+use super::memory::Memory;
 use super::run::{Goal, Run};
 use super::{Tally, TrainError, TrainingData};
 use crate::feature::{ItemFeatures, Preprocessing};
 use crate::hyperparameters::Hyperparameters;
+use crate::model::Model;
 use crate::timeline::Timelines;
 use std::sync::Arc;
 
@@ -95,5 +98,36 @@ impl<'a> Prepared<'a> {
         }
         let preprocessing = self.preprocessing.clone();
         Run::first(self.inputs.clone(), preprocessing, hyperparameters, goal)
+    }
+
+    /// What a run takes at its peak, what is prepared included. Asks a run that is not trained.
+    ///
+    /// # Errors
+    /// As [`Prepared::run`]
+    pub fn memory(
+        &self,
+        hyperparameters: &Hyperparameters,
+        goal: Goal<'_>,
+    ) -> Result<Memory, TrainError> {
+        let mut memory = self.run(hyperparameters, goal)?.memory();
+        // A run that has its data alone needs them no more once it knows each video's share.
+        memory.videos += size_of_val(&self.inputs.like_counts[..]);
+        Ok(memory)
+    }
+
+    /// Whether a run with these hyperparameters could [`Run::resume`] `checkpoint`, told without one. The numbers in it are not looked at.
+    /// They must ask for the vocabularies that are prepared.
+    ///
+    /// # Errors
+    /// [`ResumeError`], if not.
+    pub fn check_checkpoint(
+        &self,
+        hyperparameters: &Hyperparameters,
+        tag: &str,
+        checkpoint: &[u8],
+    ) -> Result<(), ResumeError> {
+        let eligible = self.inputs.eligible.as_ref().map(|list| list.len());
+        let mut model = Model::zeros(hyperparameters.clone(), self.preprocessing.clone());
+        checkpoint::check(checkpoint, tag, &mut model, eligible)
     }
 }

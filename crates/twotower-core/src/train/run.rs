@@ -1,10 +1,11 @@
 //! A run of training that advances step by step, so that its owner may look, save a checkpoint, or stop in between.
 
 use super::marks::Marks;
-use super::plan::Batch;
+use super::plan::{Batch, Frequencies};
 use super::prepared::Inputs;
 use super::read_ahead::ReadAhead;
 use super::step::{StepData, Stepper};
+use super::target::Targets;
 use super::window::{self, Window};
 use super::{EpochRecord, Progress, Tally, TrainError, Trained, TrainingData, initialise};
 use crate::embedding::Embeddings;
@@ -13,7 +14,7 @@ use crate::feature::{ItemFeatures, Preprocessing};
 use crate::hyperparameters::Hyperparameters;
 use crate::model::{Model, TwoTower};
 use crate::split::HeldOut;
-use crate::timeline::Timelines;
+use crate::timeline::{Timeline, Timelines};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use std::ops::Range;
@@ -112,14 +113,16 @@ impl<'a> Run<'a> {
     ) -> Result<Self, TrainError> {
         let mut model = Model::zeros(hyperparameters.clone(), preprocessing);
         initialise::initialise(&mut model, &mut generator(hyperparameters.seed, 0, 0));
-        Self::from_model(inputs, model, goal)
+        Self::from_model(inputs, model, goal, &[])
     }
 
-    /// A run from the weights of `model`, with its hyperparameters, whose preprocessing `inputs` are made by.
+    /// A run from the weights of `model`, with its hyperparameters, whose preprocessing `inputs` are made by. `learned`: how many of each
+    /// user's likes these weights know, the oldest of them; of users beyond it none. Windows of nothing else are replayed.
     pub(super) fn from_model(
         inputs: Inputs,
         mut model: Model,
         goal: Goal<'a>,
+        learned: &[u32],
     ) -> Result<Self, TrainError> {
         let hyper = &model.hyperparameters;
         let Inputs {
@@ -128,23 +131,40 @@ impl<'a> Run<'a> {
             like_counts,
             eligible,
         } = inputs;
-        let windows = window::windows(&*timelines, hyper.window, !hyper.ordered)?;
+        let is_new = |window: &Window| {
+            let learned = learned.get(window.user as usize);
+            window.end > learned.copied().unwrap_or(0)
+        };
+        let mut targets = Targets::new(features.len(), hyper.lookahead);
+        let count = |windows: &[Window], timeline: Timeline<'_>| {
+            targets.count(windows, timeline, is_new);
+        };
+        let mut windows = window::windows(&*timelines, hyper.window, !hyper.ordered, count)?;
         if windows.is_empty() {
             return Err(TrainError::NoExamples);
         }
+        let mut replayed = Vec::new();
+        if !learned.is_empty() {
+            (windows, replayed) = windows.into_iter().partition(is_new);
+        }
+        let videos = Frequencies {
+            targets: &targets.of_an_epoch(),
+            likes: &like_counts,
+            eligible: eligible.clone(),
+        };
         Ok(Self {
             goal,
             features,
             timelines,
             eligible: eligible.as_ref().map(|list| list.len()),
             windows,
-            replayed: Vec::new(),
+            replayed,
             planned: hyper.epochs,
             shuffled: Arc::default(),
             batches: Vec::new(),
             read_ahead: None,
             of: 0,
-            pair: Batch::pair(hyper, &like_counts, eligible),
+            pair: Batch::pair(hyper, videos),
             stepper: Stepper::new(&mut model),
             model,
             position: Position::default(),
@@ -358,4 +378,87 @@ fn generator(seed: u64, epoch: usize, step: usize) -> Pcg64Mcg {
     let stream = (epoch as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
         ^ (step as u64).wrapping_mul(0xD1B5_4A32_D192_ED03);
     Pcg64Mcg::seed_from_u64(seed ^ stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feature::{Catalogue, Video};
+    use crate::interaction::Interaction;
+    use crate::train::Base;
+    use uuid::Uuid;
+
+    const USERS: u32 = 8;
+
+    /// Everybody likes videos 0, 1, 2 … one after the other; a hundred others are never touched.
+    fn data(catalogue: &Catalogue, likes: u32) -> TrainingData<'_> {
+        let like = |item: u32| {
+            (0..USERS).map(move |user| Interaction {
+                user,
+                item,
+                at: item,
+            })
+        };
+        let likes: Vec<Interaction> = (0..likes).flat_map(like).collect();
+        TrainingData::held(catalogue, USERS as usize, likes, [])
+    }
+
+    /// The shares that a step's candidates are corrected by, `[V]`; 0 of those that are none.
+    fn shares(run: &mut Run<'_>) -> Vec<f32> {
+        let mut shares = vec![0.0; run.features.len()];
+        while let Some(Progress::Step { .. }) = run.advance().unwrap() {
+            // What was learned last.
+            let plan = &run.pair[1].plan;
+            let examples = plan.targets.len() as f32;
+            let candidates = &plan.candidates;
+            for (&item, bias) in candidates.items.iter().zip(&candidates.positive_bias) {
+                shares[item as usize] = (-bias).exp() / examples;
+            }
+        }
+        shares
+    }
+
+    fn assert_shares(run: &mut Run<'_>, expected: &[f32]) {
+        let shares = shares(run);
+        for (video, (share, expected)) in shares.iter().zip(expected).enumerate() {
+            assert!(
+                (share - expected).abs() < 1e-5,
+                "video {video}: {share}, expected {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_correction_goes_by_what_an_epoch_asks_for() {
+        let videos = (0..108u32).map(|n| Video {
+            id: Uuid::from_u128(u128::from(n)),
+            ..Video::default()
+        });
+        let catalogue = Catalogue::new(videos).unwrap();
+        let hyper = Hyperparameters {
+            embedding_dim: 4,
+            user_hidden: 4,
+            item_hidden: 4,
+            batch_size: 8,
+            negatives: 0,
+            min_users: 1,
+            ngram_buckets: 4,
+            window: 2,
+            epochs: 1,
+            ..Hyperparameters::default()
+        };
+        let mut run = Run::new(data(&catalogue, 6), &hyper, Goal::Epochs(1)).unwrap();
+        // Nobody is asked for the first like.
+        assert_shares(&mut run, &[0.0, 0.2, 0.2, 0.2, 0.2, 0.2]);
+        let optimizer = run.optimizer_state().unwrap();
+        let base = run.finish().model;
+        let from = Base {
+            model: &base,
+            optimizer: &optimizer,
+            learned: &[6; USERS as usize],
+        };
+        // 16 examples of the two new videos, and as many of the 40 of the others.
+        let mut run = Run::fine_tune(data(&catalogue, 8), from, 1).unwrap();
+        assert_shares(&mut run, &[0.0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.25, 0.25]);
+    }
 }

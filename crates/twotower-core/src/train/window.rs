@@ -37,7 +37,12 @@ impl Window {
 
     /// Number of examples.
     pub(super) fn examples(self) -> usize {
-        (self.end - self.start) as usize - usize::from(!self.first_counts)
+        self.positions().len()
+    }
+
+    /// The places of its examples among the user's likes.
+    pub(super) fn positions(self) -> Range<usize> {
+        self.start as usize + usize::from(!self.first_counts)..self.end as usize
     }
 
     /// The window over the likes that it is cut from.
@@ -93,14 +98,13 @@ impl Excerpt<'_> {
     /// The videos to be predicted, one an example: each drawn from the next `lookahead` likes (the "dense all action loss" of
     /// Pancha et al. 2022, `PinnerFormer`), so that the tower learns what is liked soon and not only what is liked next.
     pub(super) fn targets(self, lookahead: usize, random: &mut impl Rng) -> Vec<u32> {
-        let (window, likes) = (self.window, self.timeline.likes);
-        let first = window.start as usize + usize::from(!window.first_counts);
-        (first..window.end as usize)
+        let positions = self.window.positions();
+        positions
             .map(|position| {
-                let soon = &likes[position..likes.len().min(position + lookahead)];
-                match soon {
+                let likes = self.timeline.likes;
+                match &likes[soon(position, likes.len(), lookahead)] {
                     [next] => *next,
-                    _ => soon[random.random_range(0..soon.len())],
+                    soon => soon[random.random_range(0..soon.len())],
                 }
             })
             .collect()
@@ -202,15 +206,23 @@ impl Excerpt<'_> {
     }
 }
 
-/// All windows of at most `length` likes with at least one example, in the order of users.
+/// The likes that the one at `position` of so many may be drawn from as a target.
+pub(super) fn soon(position: usize, likes: usize, lookahead: usize) -> Range<usize> {
+    position..likes.min(position + lookahead)
+}
+
+/// All windows of at most `length` likes with at least one example, in the order of users. `count` sees those of each user, with what
+/// they are cut from.
 pub(super) fn windows(
     timelines: &dyn Timelines,
     length: usize,
     unordered: bool,
+    mut count: impl FnMut(&[Window], Timeline<'_>),
 ) -> io::Result<Vec<Window>> {
     let mut windows = Vec::new();
     timeline::for_each(timelines, |user, timeline| {
         let Timeline { likes, skips, .. } = timeline;
+        let first = windows.len();
         for start in (0..likes.len()).step_by(length.max(2)) {
             let window = Window {
                 user: user as u32,
@@ -227,6 +239,7 @@ pub(super) fn windows(
                 windows.push(window);
             }
         }
+        count(&windows[first..], timeline);
     })?;
     Ok(windows)
 }
@@ -289,7 +302,7 @@ mod tests {
         let mut random = Pcg64Mcg::seed_from_u64(1);
         let mut drawn = vec![HashSet::new(); 4];
         for _ in 0..100 {
-            let targets = windows(&timelines, 2, false)
+            let targets = windows(&timelines, 2, false, |_, _| ())
                 .unwrap()
                 .into_iter()
                 .filter(|window| window.user == 0)
@@ -306,7 +319,7 @@ mod tests {
     #[test]
     fn every_like_with_something_before_it_is_one_example() {
         let timelines = timelines();
-        let mut windows = windows(&timelines, 2, false).unwrap();
+        let mut windows = windows(&timelines, 2, false, |_, _| ()).unwrap();
         let mut random = Pcg64Mcg::seed_from_u64(1);
         let targets: Vec<u32> = windows
             .iter()
@@ -338,7 +351,7 @@ mod tests {
     #[test]
     fn replay_takes_shuffled_windows_until_there_are_as_many_examples() {
         let timelines = timelines();
-        let all = windows(&timelines, 2, false).unwrap();
+        let all = windows(&timelines, 2, false, |_, _| ()).unwrap();
         let (new, old) = all.split_at(1);
         let mut drawn = Vec::with_capacity(all.len());
         drawn.extend_from_slice(new);
@@ -379,7 +392,10 @@ mod tests {
     fn a_script_shows_nothing_of_the_future() {
         let timelines = timelines();
         assert_eq!(
-            shown(windows(&timelines, 64, false).unwrap()[0], &timelines),
+            shown(
+                windows(&timelines, 64, false, |_, _| ()).unwrap()[0],
+                &timelines
+            ),
             [
                 "like 0", "?", "like 1", "?", "like 2", "skip", "?", "like 3", "?"
             ]
@@ -389,7 +405,7 @@ mod tests {
     #[test]
     fn without_an_order_each_like_is_predicted_from_the_others() {
         let timelines = timelines();
-        let windows = windows(&timelines, 3, true).unwrap();
+        let windows = windows(&timelines, 3, true, |_, _| ()).unwrap();
         assert_eq!(windows.iter().map(|w| w.examples()).sum::<usize>(), 6);
         assert_eq!(
             shown(windows[0], &timelines),

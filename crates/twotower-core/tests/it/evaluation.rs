@@ -90,6 +90,7 @@ proptest! {
         for (row, user) in evaluation.users.iter().zip(&held_out.users) {
             prop_assert_eq!(row.warm, !user.likes.is_empty());
             let is_served = hashed.serves(user.history());
+            prop_assert_eq!(row.served, is_served);
             let ranked: &dyn Recommender = if is_served { &hashed } else { &popularity };
             for (a, b) in row.metrics.iter().zip(naive(ranked, user)) {
                 prop_assert!((a - b).abs() < 1e-12, "{a} is not {b}");
@@ -158,6 +159,7 @@ fn users_who_have_only_skipped_are_ranked_by_who_goes_by_skips() {
     let ours = evaluate(&BySkips, &popularity, &held_out, &bootstrap).unwrap();
     let theirs = evaluate(&popularity, &popularity, &held_out, &bootstrap).unwrap();
     assert!(!ours.users[0].warm && !ours.users[1].warm);
+    assert!(ours.users[0].served && !ours.users[1].served && !theirs.users[0].served);
     let expected = naive(&BySkips, &held_out.users[0]);
     for (metric, expected) in ours.users[0].metrics.iter().zip(expected) {
         assert!((metric - expected).abs() < 1e-12);

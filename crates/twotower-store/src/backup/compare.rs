@@ -28,6 +28,14 @@ struct ExperimentKey {
     ended_at: Option<i64>,
 }
 
+/// A row of [`TOMBSTONES`](super::TOMBSTONES).
+#[derive(Debug, Deserialize)]
+pub(crate) struct Tombstone {
+    /// Hexadecimal digits.
+    pub(crate) user_hash: String,
+    pub(crate) number: i64,
+}
+
 #[derive(Deserialize)]
 struct Salt {
     salt: String,
@@ -47,6 +55,33 @@ pub(crate) struct Target {
     pub(crate) erased: u64,
     /// Vectors of versions of the backup that were written after it.
     pub(crate) newer_vectors: u64,
+}
+
+impl Target {
+    /// From (version, its manifest's checksum), (version, time of its activation), and (salt, tombstones, newer vectors).
+    pub(crate) fn new(
+        models: Vec<(i64, String)>,
+        activations: Vec<(i64, i64)>,
+        experiments: Vec<(i64, i64, bool)>,
+        (salt, erased, newer_vectors): (String, i64, i64),
+    ) -> Self {
+        let model = |(version, manifest_sha256)| ModelKey {
+            version,
+            manifest_sha256,
+        };
+        let activation = |(version, activated_at)| ActivationKey {
+            version,
+            activated_at,
+        };
+        Self {
+            models: models.into_iter().map(model).collect(),
+            activations: activations.into_iter().map(activation).collect(),
+            experiments,
+            salt,
+            erased: erased as u64,
+            newer_vectors: newer_vectors as u64,
+        }
+    }
 }
 
 /// What is to be written besides the rows themselves.

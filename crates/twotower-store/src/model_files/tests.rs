@@ -10,6 +10,7 @@ use std::process::Command;
 use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
+use twotower_core::split::SplitKind;
 use twotower_core::tower::UserTower;
 use uuid::Uuid;
 
@@ -55,7 +56,7 @@ fn info(version: i64) -> ModelInfo {
             skips: 4,
             users: 5,
             videos: 6,
-            split: "temporal".into(),
+            split: SplitKind::Temporal,
             erasures_seen: Some(0),
             origin: None,
             max_age_days: None,
@@ -257,7 +258,7 @@ type Spoil = fn(&mut Value);
 
 #[test]
 fn what_is_not_as_agreed_is_refused_by_name() {
-    let cases: [(&str, Spoil); 8] = [
+    let cases: [(&str, Spoil); 9] = [
         ("format 9", |value| value["format"] = 9.into()),
         ("no format", |value| value["format"] = Value::Null),
         ("`surprise`", |value| value["surprise"] = 1.into()),
@@ -274,6 +275,10 @@ fn what_is_not_as_agreed_is_refused_by_name() {
         (
             "manifest.json states what no model is made with (embedding_dim is 2001, expected 1 to 2000)",
             |value| value["hyperparameters"]["embedding_dim"] = 2001.into(),
+        ),
+        (
+            "unknown variant `random`, expected `temporal` or `llo`",
+            |value| value["trained_on"]["split"] = "random".into(),
         ),
         ("named otherwise", |value| value["version"] = 3.into()),
     ];

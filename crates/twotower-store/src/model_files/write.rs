@@ -208,7 +208,8 @@ impl Unfinished {
     /// Gives the folder its final name; its files were made to last before.
     ///
     /// # Errors
-    /// [`ModelFilesError::Exists`] if there is a folder of that name which is not empty; if the file system refuses.
+    /// [`ModelFilesError::Exists`] if there is a folder of that name which is not empty; if the file system refuses. Unless it refuses to take
+    /// the name back as well, nothing of ours is there then.
     pub fn finish(self, target: &Path) -> Result<(), ModelFilesError> {
         sync_folder(&self.path)?;
         fs::rename(&self.path, target).map_err(|error| match error.kind() {
@@ -218,7 +219,12 @@ impl Unfinished {
             }
             _ => at(target)(error),
         })?;
-        target.parent().map_or(Ok(()), sync_folder)
+        let lasts = target.parent().map_or(Ok(()), sync_folder);
+        if lasts.is_err() {
+            // Whoever is told that it failed finds nothing under the name, and does the same again.
+            let _ = fs::rename(target, &self.path);
+        }
+        lasts
     }
 }
 

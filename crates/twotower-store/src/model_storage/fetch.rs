@@ -43,8 +43,9 @@ pub struct Fetched {
     pub storage: String,
     /// Where it is now.
     pub path: PathBuf,
-    /// SHA-256 of its manifest, hex.
-    pub manifest_sha256: String,
+    /// SHA-256 of the whole of its `manifest.json`, hex; not [`Manifest::checksum`].
+    #[serde(rename = "manifest_sha256")]
+    pub manifest_file_sha256: String,
     /// Which trusted key signed it.
     pub key_id: Option<String>,
     /// It was here, whole, and nothing was downloaded.
@@ -84,7 +85,7 @@ impl ModelStorage {
                 version: remote.version,
                 storage: self.name().to_owned(),
                 path: path.clone(),
-                manifest_sha256: crate::snapshot::sha256(&remote.bytes),
+                manifest_file_sha256: crate::snapshot::sha256(&remote.bytes),
                 key_id: remote.key_id.clone(),
                 already_there: true,
                 bytes: 0,

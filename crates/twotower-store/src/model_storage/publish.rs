@@ -31,8 +31,9 @@ pub struct Published {
     pub version: i64,
     /// Where it is.
     pub storage: String,
-    /// SHA-256 of its manifest, hex.
-    pub manifest_sha256: String,
+    /// SHA-256 of the whole of its `manifest.json`, hex; not [`Manifest::checksum`].
+    #[serde(rename = "manifest_sha256")]
+    pub manifest_file_sha256: String,
     /// Who signed it.
     pub key_id: Option<String>,
     /// Nothing was written.
@@ -59,13 +60,13 @@ impl ModelStorage {
         let folder = model_files::resolve(options.folder)?;
         let (manifest, bytes) = checked(folder.clone()).await?;
         let version = manifest.version;
-        let manifest_sha256 = crate::snapshot::sha256(&bytes);
+        let manifest_file_sha256 = crate::snapshot::sha256(&bytes);
         let uploads = uploads(&folder, &manifest, bytes, options.signing_key)?;
         let total = uploads.iter().map(|upload| upload.digest.bytes).sum();
         let mut published = Published {
             version,
             storage: self.name().to_owned(),
-            manifest_sha256,
+            manifest_file_sha256,
             key_id: options.signing_key.map(|key| key.public().id()),
             dry_run: options.dry_run,
             uploaded: Vec::new(),

@@ -15,9 +15,14 @@ pub(super) const LOCK: i64 = 0x6572_6173_7572_6573;
 /// The operator's statements run while every writer of likes, skips and blocks waits for the erasure, so that they wait for no lock for longer.
 const STATEMENT_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '200ms'";
 
-/// How long an erasure is begun again while others keep what the operator's statements want, as long as `twotower.erase_user` waits by itself,
-/// and how long it pauses in between.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Who erases, and for how many seconds an erasure is begun again while others keep what the operator's statements want: as long as
+/// `twotower.erase_user` waits by itself.
+const BEGUN: &str = "
+    SELECT pg_backend_pid(), extract(epoch FROM coalesce(
+        nullif(current_setting('twotower.erasure_patience', true), ''), '2 minutes'
+    )::interval)::double precision";
+
+/// How long it pauses in between.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// An erasure waits for a lock a fifth of a second at a time, and only meanwhile the server tells for whom.
@@ -66,7 +71,7 @@ impl Postgres {
                 Ok(erased) => return Ok(erased),
                 Err(locked) => locked,
             };
-            if wait.began.elapsed() >= PATIENCE || locked.statement.is_none() {
+            if wait.began.elapsed() >= wait.patience || locked.statement.is_none() {
                 return Err(wait.over(locked, Instant::now()));
             }
             wait.tell(Instant::now());
@@ -82,9 +87,9 @@ impl Postgres {
         wait: &mut Wait,
     ) -> Result<Result<Erased, Locked>, StoreError> {
         let mut session = self.begin_bulk().await?;
-        let pid: i32 = query_scalar("SELECT pg_backend_pid()")
-            .fetch_one(&mut *session)
-            .await?;
+        let (pid, seconds): (i32, f64) = query_as(BEGUN).fetch_one(&mut *session).await?;
+        // An interval that is longer than anybody waits is no error.
+        wait.patience = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         tokio::select! {
             biased;
             done = erase(session, user, plan) => done,
@@ -160,6 +165,8 @@ struct Locked {
 /// How long an erasure has waited, and for whom.
 struct Wait {
     began: Instant,
+    /// How long it may.
+    patience: Duration,
     /// Who was seen last, and when.
     seen: Option<(Instant, Vec<i32>)>,
     /// When something was said last.
@@ -170,6 +177,7 @@ impl Wait {
     fn new() -> Self {
         Self {
             began: Instant::now(),
+            patience: Duration::ZERO,
             seen: None,
             told: None,
         }

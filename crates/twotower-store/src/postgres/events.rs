@@ -105,11 +105,7 @@ impl Postgres {
                 .map_err(unknown_video)?;
         }
         session.commit().await?;
-        let duplicates = (events.len() - new.len() + kept.len() - taken.len()) as u64;
-        Ok(EventsRecorded {
-            accepted: events.len() as u64 - duplicates,
-            duplicates,
-        })
+        Ok(EventsRecorded::of(events, &new, &kept, &taken))
     }
 
     pub(crate) async fn count_events(&self, age_us: i64) -> Result<u64, StoreError> {

@@ -1,16 +1,14 @@
 use super::mapped::MappedQuery;
-use super::session::{query, query_as, query_scalar};
+use super::session::{query_as, query_scalar};
 use super::{Postgres, Session};
 use crate::experiment::{
-    Arm, ArmCoverage, ArmOrigins, ArmTotals, Experiment, ExperimentRecord, ExperimentUser,
-    NewExperiment,
+    Arm, ArmTotals, ArmTotalsRow, Experiment, ExperimentRecord, ExperimentRow, ExperimentUser,
+    ExperimentUserRow, NewExperiment, RunningRow,
 };
 use crate::store::BULK_TIMEOUT;
 use crate::{Lease, StoreError};
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Row};
-
-type Running = (i64, i64, i64, f64, Vec<u8>);
+use sqlx::AssertSqlSafe;
 
 /// `id`, `maker` and time of publication of our own videos, of which it is known when one came. An application's own table in their place may
 /// not know, and then the name means the constant outside of the subquery.
@@ -37,25 +35,33 @@ fn mapped_videos(query: &MappedQuery) -> String {
 fn users(videos: &str) -> String {
     format!(
         "
-    SELECT count(*) FILTER (WHERE shown), count(*) FILTER (WHERE shown AND clicked), count(*) FILTER (WHERE shown AND liked),
+    SELECT sum(shown)::bigint, sum(clicked)::bigint, sum(liked)::bigint,
            sum(views)::bigint, sum(watched), sum(measured)::bigint,
-           count(maker) FILTER (WHERE shown), count(DISTINCT maker) FILTER (WHERE shown),
-           count(age) FILTER (WHERE shown), coalesce(sum(age) FILTER (WHERE shown), 0)::double precision
+           coalesce(sum(shown) FILTER (WHERE maker IS NOT NULL), 0)::bigint,
+           coalesce(sum(shown * (shown - 1) / 2) FILTER (WHERE maker IS NOT NULL), 0)::bigint,
+           sum(dated)::bigint, sum(age)
     FROM (
-        SELECT pairs.*, facts.maker, (extract(epoch FROM shown_at) - facts.published) / 86400 AS age
+        SELECT user_id, maker, count(*) FILTER (WHERE shown) AS shown,
+               count(*) FILTER (WHERE shown AND clicked) AS clicked, count(*) FILTER (WHERE shown AND liked) AS liked,
+               sum(views) AS views, coalesce(sum(watched) FILTER (WHERE shown), 0) AS watched,
+               coalesce(sum(measured) FILTER (WHERE shown), 0) AS measured,
+               count(age) FILTER (WHERE shown) AS dated, coalesce(sum(age) FILTER (WHERE shown), 0)::double precision AS age
         FROM (
-            SELECT user_id, video_id,
-                   bool_or(kind = 'impression') AS shown,
-                   bool_or(kind = 'like' OR watch_fraction > 0) AS clicked,
-                   bool_or(kind = 'like') AS liked,
-                   count(*) FILTER (WHERE kind = 'view') AS views,
-                   coalesce(sum(watch_fraction::double precision), 0) AS watched,
-                   count(watch_fraction) AS measured,
-                   min(at) FILTER (WHERE kind = 'impression') AS shown_at
-            FROM twotower.events WHERE experiment_id = $1 AND arm = $2 GROUP BY user_id, video_id
-        ) AS pairs
-        LEFT JOIN (\n{videos}\n) AS facts ON facts.id = pairs.video_id
-    ) AS joined GROUP BY user_id"
+            SELECT pairs.*, facts.maker, (extract(epoch FROM shown_at) - facts.published) / 86400 AS age
+            FROM (
+                SELECT user_id, video_id,
+                       bool_or(kind = 'impression') AS shown,
+                       bool_or(kind = 'like' OR watch_fraction > 0) AS clicked,
+                       bool_or(kind = 'like') AS liked,
+                       count(*) FILTER (WHERE kind = 'view') AS views,
+                       coalesce(sum(watch_fraction::double precision), 0) AS watched,
+                       count(watch_fraction) AS measured,
+                       min(at) FILTER (WHERE kind = 'impression') AS shown_at
+                FROM twotower.events WHERE experiment_id = $1 AND arm = $2 GROUP BY user_id, video_id
+            ) AS pairs
+            LEFT JOIN (\n{videos}\n) AS facts ON facts.id = pairs.video_id
+        ) AS joined GROUP BY user_id, maker
+    ) AS of_makers GROUP BY user_id"
     )
 }
 
@@ -99,7 +105,7 @@ impl Postgres {
 
     pub(crate) async fn experiments(&self) -> Result<Vec<ExperimentRecord>, StoreError> {
         let mut session = self.begin().await?;
-        let rows = query(
+        let rows: Vec<ExperimentRow> = query_as(
             "SELECT id, control_version, challenger_version, share, (extract(epoch FROM started_at) * 1000000)::bigint,
                     (extract(epoch FROM ended_at) * 1000000)::bigint, started_by, reason
              FROM twotower.experiments ORDER BY id DESC",
@@ -107,20 +113,7 @@ impl Postgres {
         .fetch_all(&mut *session)
         .await?;
         session.commit().await?;
-        rows.iter()
-            .map(|row| {
-                Ok(ExperimentRecord {
-                    id: row.try_get(0)?,
-                    control: row.try_get(1)?,
-                    challenger: row.try_get(2)?,
-                    share: row.try_get(3)?,
-                    started_at_us: row.try_get(4)?,
-                    ended_at_us: row.try_get(5)?,
-                    by: row.try_get(6)?,
-                    reason: row.try_get(7)?,
-                })
-            })
-            .collect()
+        Ok(rows.into_iter().map(ExperimentRecord::from).collect())
     }
 
     pub(crate) async fn for_each_experiment_user(
@@ -144,25 +137,13 @@ impl Postgres {
         };
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
         // Around the operator's own SQL, from the configuration, or ours.
-        let mut rows = sqlx::query(AssertSqlSafe(users(&videos)))
+        let mut rows = sqlx::query_as::<_, ExperimentUserRow>(AssertSqlSafe(users(&videos)))
             .persistent(false)
             .bind(id)
             .bind(arm.as_str())
             .fetch(&mut *session);
         while let Some(row) = rows.try_next().await? {
-            let count = |column: usize| row.try_get::<i64, _>(column).map(|count| count as u64);
-            each(ExperimentUser {
-                shown: count(0)?,
-                clicked: count(1)?,
-                liked: count(2)?,
-                views: count(3)?,
-                watched: row.try_get(4)?,
-                measured: count(5)?,
-                with_maker: count(6)?,
-                makers: count(7)?,
-                dated: count(8)?,
-                age_days: row.try_get(9)?,
-            });
+            each(row.into());
         }
         drop(rows);
         let totals = format!(
@@ -174,24 +155,14 @@ impl Postgres {
                     ({catalogue})
              FROM twotower.events WHERE experiment_id = $1 AND arm = $2 AND kind = 'impression'"
         );
-        let (videos, named, others, catalogue): (i64, i64, i64, i64) =
-            sqlx::query_as(AssertSqlSafe(totals))
-                .persistent(false)
-                .bind(id)
-                .bind(arm.as_str())
-                .fetch_one(&mut *session)
-                .await?;
+        let totals: ArmTotalsRow = sqlx::query_as(AssertSqlSafe(totals))
+            .persistent(false)
+            .bind(id)
+            .bind(arm.as_str())
+            .fetch_one(&mut *session)
+            .await?;
         session.commit().await?;
-        Ok(ArmTotals {
-            coverage: ArmCoverage {
-                videos: videos as u64,
-                catalogue: catalogue as u64,
-            },
-            origins: ArmOrigins {
-                named: named as u64,
-                others: others as u64,
-            },
-        })
+        Ok(totals.into())
     }
 }
 
@@ -222,15 +193,12 @@ pub(super) async fn ended_by(
 
 /// The experiment that runs, as the transaction sees it.
 pub(super) async fn running(session: &mut Session) -> Result<Option<Experiment>, StoreError> {
-    let row: Option<Running> = query_as(
+    let row: Option<RunningRow> = query_as(
         "SELECT id, control_version, challenger_version, share, salt FROM twotower.experiments WHERE ended_at IS NULL",
     )
     .fetch_optional(&mut **session)
     .await?;
-    row.map(|(id, control, challenger, share, salt)| {
-        Experiment::from_row(id, control, challenger, share, salt)
-    })
-    .transpose()
+    row.map(Experiment::from_row).transpose()
 }
 
 /// The experiment that runs, and those that were over no earlier than at the given time, microseconds since 1970.
@@ -238,16 +206,12 @@ pub(super) async fn since(
     session: &mut Session,
     at_us: Option<i64>,
 ) -> Result<Vec<Experiment>, StoreError> {
-    let rows: Vec<Running> = query_as(
+    let rows: Vec<RunningRow> = query_as(
         "SELECT id, control_version, challenger_version, share, salt FROM twotower.experiments
          WHERE ended_at IS NULL OR ended_at > timestamptz 'epoch' + $1 * interval '1 microsecond'",
     )
     .bind(at_us)
     .fetch_all(&mut **session)
     .await?;
-    rows.into_iter()
-        .map(|(id, control, challenger, share, salt)| {
-            Experiment::from_row(id, control, challenger, share, salt)
-        })
-        .collect()
+    rows.into_iter().map(Experiment::from_row).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::session::{Session, query_as};
 use super::snapshot::{Query, VIDEOS, interactions, names};
-use crate::snapshot::tidy;
+use crate::snapshot::{tell_left_out, tidy};
 use crate::{Source, StoreError};
 use sqlx::AssertSqlSafe;
 
@@ -135,25 +135,18 @@ impl Sound {
         })
     }
 
-    /// Says how many rows are left out. Whose, and what stands there instead of an id, is nothing for a log.
+    /// Says how many rows are left out.
     pub(super) async fn tell(&self, session: &mut Session) -> Result<(), StoreError> {
-        let mut told = Vec::new();
+        let mut left_out = Vec::with_capacity(self.odd.len());
         for (query, count) in &self.odd {
             // Around the operator's own SQL, from the configuration; the transaction is read-only.
             let rows: i64 = sqlx::query_scalar(AssertSqlSafe(count.as_str()))
                 .persistent(false)
                 .fetch_one(&mut **session)
                 .await?;
-            if rows > 0 {
-                told.push(format!("{rows} of {query}"));
-            }
+            left_out.push((*query, rows));
         }
-        if !told.is_empty() {
-            tracing::warn!(
-                "rows are left out, since an id in them is a text that is no UUID: {}",
-                told.join(", ")
-            );
-        }
+        tell_left_out(&left_out);
         Ok(())
     }
 }

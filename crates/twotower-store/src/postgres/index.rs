@@ -3,12 +3,10 @@
 use super::Postgres;
 use super::session::{query, query_scalar};
 use crate::lease::Lease;
+use crate::maintenance::{LEAST_MB, hnsw_build_mb};
 use crate::store::BULK_TIMEOUT;
 use crate::{IndexOutcome, IndexPlan, StoreError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-
-/// Memory for what needs none to speak of, megabytes.
-const LEAST_MB: u64 = 64;
 
 impl Postgres {
     /// Concurrently where the role owns the table, so that no writer of another version waits; elsewhere by a function of the
@@ -47,7 +45,8 @@ impl Postgres {
         if valid == Some(true) {
             return Ok(IndexOutcome::Present);
         }
-        let mut connection = self.connect_to_build(plan.memory_mb()).await?;
+        let memory_mb = hnsw_build_mb(plan.rows, plan.dim, plan.memory_cap_mb);
+        let mut connection = self.connect_to_build(memory_mb).await?;
         if owner {
             // Numbers, and names that the server has quoted.
             if valid == Some(false) {

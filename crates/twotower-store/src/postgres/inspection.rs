@@ -6,6 +6,8 @@ mod expected;
 
 mod objects;
 
+mod definitions;
+
 mod policies;
 
 mod facts;

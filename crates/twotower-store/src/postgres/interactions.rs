@@ -105,7 +105,7 @@ impl Postgres {
 
     pub(crate) async fn counts(&self) -> Result<Counts, StoreError> {
         let mut session = self.begin_bulk().await?;
-        let (videos, likes, skips, users): (i64, i64, i64, i64) = query_as(
+        let counts: (i64, i64, i64, i64) = query_as(
             "SELECT (SELECT count(*) FROM public.videos), (SELECT count(*) FROM public.likes),
                     (SELECT count(*) FROM public.skips),
                     (SELECT count(*) FROM (SELECT user_id FROM public.likes UNION SELECT user_id FROM public.skips) AS users)",
@@ -113,12 +113,7 @@ impl Postgres {
         .fetch_one(&mut *session)
         .await?;
         session.commit().await?;
-        Ok(Counts {
-            videos: videos as u64,
-            likes: likes as u64,
-            skips: skips as u64,
-            users: users as u64,
-        })
+        Ok(counts.into())
     }
 
     pub(crate) async fn user_history(

@@ -1,16 +1,10 @@
 use super::session::{query, query_as, query_scalar};
 use super::{CHUNK, Postgres};
-use crate::maintenance::hnsw_bytes;
-use crate::store::BULK_TIMEOUT;
+use crate::maintenance::{LEAST_MB, hnsw_build_mb, hnsw_bytes};
+use crate::store::WHOLE_TIMEOUT;
 use crate::{Health, IndexHealth, StepLimits, StoreError, TableHealth, Upkeep};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
-
-/// Memory for what needs none to speak of, megabytes.
-const LEAST_MB: u64 = 64;
-
-/// Bytes of an element of an index being built besides its numbers.
-const ELEMENT: u64 = 1024;
 
 /// Our tables, with whether the role may do upkeep on them: it owns them, or (17 and later) somebody has granted it that.
 macro_rules! own_tables {
@@ -128,11 +122,10 @@ impl Postgres {
         step: &Upkeep,
         limits: StepLimits,
     ) -> Result<PgConnection, StoreError> {
-        let needed = match step {
-            Upkeep::Rebuild { index } => (index.rows * (4 * index.dim as u64 + ELEMENT)) >> 20,
-            _ => 0,
+        let memory = match step {
+            Upkeep::Rebuild { index } => hnsw_build_mb(index.rows, index.dim, limits.memory_mb),
+            _ => LEAST_MB,
         };
-        let memory = needed.min(limits.memory_mb).max(LEAST_MB);
         let lock_ms = limits.lock.as_millis().max(1) as i64;
         let options = (*self.pool.connect_options()).clone().options([
             ("maintenance_work_mem", format!("{memory}MB")),
@@ -167,7 +160,7 @@ fn refused() -> StoreError {
 
 /// At most a day; 0 would mean no limit.
 fn milliseconds(limit: Duration) -> String {
-    limit.min(24 * BULK_TIMEOUT).as_millis().max(1).to_string()
+    limit.min(WHOLE_TIMEOUT).as_millis().max(1).to_string()
 }
 
 async fn run(connection: &mut PgConnection, step: &Upkeep) -> Result<u64, StoreError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 28] = [
+const MIGRATIONS: [(&str, &str, &str); 29] = [
     (
         "20261124000000",
         "prerequisites",
@@ -148,6 +148,11 @@ const MIGRATIONS: [(&str, &str, &str); 28] = [
         "erasure_patience",
         include_str!("../../../../supabase/migrations/20261205000200_erasure_patience.sql"),
     ),
+    (
+        "20261206000000",
+        "likes_of_pairs",
+        include_str!("../../../../supabase/migrations/20261206000000_likes_of_pairs.sql"),
+    ),
 ];
 
 /// The last one, with which the schema is complete.
@@ -161,6 +166,19 @@ pub(super) fn first_with(words: &str) -> &'static str {
         .iter()
         .find(|(_, _, text)| text.contains(words))
         .map_or("", |(version, ..)| version)
+}
+
+/// Version of the last one that has `words` in it, as those that make an object anew; empty if none has.
+pub(super) fn last_with(words: &str) -> &'static str {
+    MIGRATIONS
+        .iter()
+        .rfind(|(_, _, text)| text.contains(words))
+        .map_or("", |(version, ..)| version)
+}
+
+/// Versions of all.
+pub(super) fn known() -> Vec<&'static str> {
+    MIGRATIONS.iter().map(|(version, ..)| *version).collect()
 }
 
 /// The migration that makes tables of the application which are missing.

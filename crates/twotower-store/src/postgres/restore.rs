@@ -2,12 +2,11 @@ use super::erasure::{keep_erasures_out, was_erased};
 use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session};
 use crate::backup::{
-    ACTIVATIONS, ActivationKey, BLOCKS, Backup, BackupError, Column, EVENTS, EXPERIMENTS, JOB_RUNS,
-    Kind, MODELS, ModelKey, RestorePlan, Restored, TOMBSTONES, Table, Target, VECTORS, VectorRow,
+    ACTIVATIONS, BLOCKS, Backup, BackupError, Column, EVENTS, EXPERIMENTS, JOB_RUNS, Kind, MODELS,
+    RestorePlan, Restored, TOMBSTONES, Table, Target, Tombstone, VECTORS, VectorRow,
 };
 use crate::store::BULK_TIMEOUT;
 use crate::{Lease, StoreError, VectorTable};
-use serde::Deserialize;
 use sqlx::AssertSqlSafe;
 
 /// Inserts vectors of one version ($2) and dimension ($4): ids, numbers one after the other, fingerprints, times.
@@ -33,11 +32,11 @@ impl Postgres {
         query("SET LOCAL row_security = off")
             .execute(&mut *session)
             .await?;
-        let models: Vec<(i64, String)> =
+        let models =
             query_as("SELECT version, manifest_sha256 FROM twotower.models ORDER BY version")
                 .fetch_all(&mut *session)
                 .await?;
-        let activations: Vec<(i64, i64)> = query_as(
+        let activations = query_as(
             "SELECT version, (extract(epoch FROM activated_at) * 1000000)::bigint FROM twotower.model_activations ORDER BY id",
         )
         .fetch_all(&mut *session)
@@ -47,7 +46,7 @@ impl Postgres {
         )
         .fetch_all(&mut *session)
         .await?;
-        let (salt, erased, newer): (String, i64, i64) = query_as(
+        let facts = query_as(
             "SELECT (SELECT encode(salt, 'hex') FROM twotower.tombstone_salt), (SELECT count(*) FROM twotower.tombstones),
                     (SELECT count(*) FROM public.video_embeddings WHERE model_version = ANY ($1)
                      AND updated_at > timestamptz 'epoch' + $2::bigint * interval '1 microsecond')
@@ -59,26 +58,7 @@ impl Postgres {
         .fetch_one(&mut *session)
         .await?;
         session.commit().await?;
-        let models = models
-            .into_iter()
-            .map(|(version, manifest_sha256)| ModelKey {
-                version,
-                manifest_sha256,
-            });
-        let activations = activations
-            .into_iter()
-            .map(|(version, activated_at)| ActivationKey {
-                version,
-                activated_at,
-            });
-        Ok(Target {
-            models: models.collect(),
-            activations: activations.collect(),
-            experiments,
-            salt,
-            erased: erased as u64,
-            newer_vectors: newer as u64,
-        })
+        Ok(Target::new(models, activations, experiments, facts))
     }
 
     /// One transaction: readers see what was there before, or all of the backup.
@@ -120,12 +100,6 @@ struct Restoration<'a> {
     backup: &'a Backup,
     plan: &'a RestorePlan,
     restored: Restored,
-}
-
-#[derive(Deserialize)]
-struct Tombstone {
-    user_hash: String,
-    number: i64,
 }
 
 impl Restoration<'_> {

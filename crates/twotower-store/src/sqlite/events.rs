@@ -64,11 +64,7 @@ impl Sqlite {
             }
         }
         transaction.commit().await?;
-        let duplicates = (events.len() - new.len() + kept.len() - taken.len()) as u64;
-        Ok(EventsRecorded {
-            accepted: events.len() as u64 - duplicates,
-            duplicates,
-        })
+        Ok(EventsRecorded::of(events, &new, &kept, &taken))
     }
 
     pub(crate) async fn count_events(&self, age_us: i64) -> Result<u64, StoreError> {

@@ -1,13 +1,11 @@
 use super::{Sqlite, mapped, now_us};
 use crate::experiment::{
-    Arm, ArmCoverage, ArmOrigins, ArmTotals, Experiment, ExperimentRecord, ExperimentUser,
-    NewExperiment,
+    Arm, ArmTotals, ArmTotalsRow, Experiment, ExperimentRecord, ExperimentRow, ExperimentUser,
+    ExperimentUserRow, NewExperiment, RunningRow,
 };
 use crate::{Lease, StoreError};
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
-
-type Running = (i64, i64, i64, f64, Vec<u8>);
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 /// `id`, `maker` and time of publication of our own videos, of which it is known when one came.
 const OWN_VIDEOS: &str =
@@ -16,24 +14,31 @@ const OWN_VIDEOS: &str =
 /// One row a user: what [`ExperimentUser`] counts.
 fn users(videos: &str) -> String {
     format!("
-    SELECT count(*) FILTER (WHERE shown), count(*) FILTER (WHERE shown AND clicked), count(*) FILTER (WHERE shown AND liked),
-           sum(views), total(watched), sum(measured),
-           count(maker) FILTER (WHERE shown), count(DISTINCT maker) FILTER (WHERE shown),
-           count(age) FILTER (WHERE shown), total(age) FILTER (WHERE shown)
+    SELECT sum(shown), sum(clicked), sum(liked), sum(views), total(watched), sum(measured),
+           coalesce(sum(shown) FILTER (WHERE maker IS NOT NULL), 0),
+           coalesce(sum(shown * (shown - 1) / 2) FILTER (WHERE maker IS NOT NULL), 0),
+           sum(dated), total(age)
     FROM (
-        SELECT pairs.*, maker, (shown_at - published) / 86400000000.0 AS age
+        SELECT user_id, maker, count(*) FILTER (WHERE shown) AS shown,
+               count(*) FILTER (WHERE shown AND clicked) AS clicked, count(*) FILTER (WHERE shown AND liked) AS liked,
+               sum(views) AS views, total(watched) FILTER (WHERE shown) AS watched,
+               coalesce(sum(measured) FILTER (WHERE shown), 0) AS measured,
+               count(age) FILTER (WHERE shown) AS dated, total(age) FILTER (WHERE shown) AS age
         FROM (
-            SELECT user_id, video_id,
-                   max(kind = 'impression') AS shown,
-                   max(kind = 'like' OR coalesce(watch_fraction, 0) > 0) AS clicked,
-                   max(kind = 'like') AS liked,
-                   count(*) FILTER (WHERE kind = 'view') AS views,
-                   total(watch_fraction) AS watched,
-                   count(watch_fraction) AS measured,
-                   min(at) FILTER (WHERE kind = 'impression') AS shown_at
-            FROM twotower_events WHERE experiment_id = ?1 AND arm = ?2 GROUP BY user_id, video_id
-        ) AS pairs
-        LEFT JOIN (\n{videos}\n) ON id = video_id
+            SELECT pairs.*, maker, (shown_at - published) / 86400000000.0 AS age
+            FROM (
+                SELECT user_id, video_id,
+                       max(kind = 'impression') AS shown,
+                       max(kind = 'like' OR coalesce(watch_fraction, 0) > 0) AS clicked,
+                       max(kind = 'like') AS liked,
+                       count(*) FILTER (WHERE kind = 'view') AS views,
+                       total(watch_fraction) AS watched,
+                       count(watch_fraction) AS measured,
+                       min(at) FILTER (WHERE kind = 'impression') AS shown_at
+                FROM twotower_events WHERE experiment_id = ?1 AND arm = ?2 GROUP BY user_id, video_id
+            ) AS pairs
+            LEFT JOIN (\n{videos}\n) ON id = video_id
+        ) GROUP BY user_id, maker
     ) GROUP BY user_id"
     )
 }
@@ -74,26 +79,13 @@ impl Sqlite {
     }
 
     pub(crate) async fn experiments(&self) -> Result<Vec<ExperimentRecord>, StoreError> {
-        let rows = sqlx::query(
+        let rows: Vec<ExperimentRow> = sqlx::query_as(
             "SELECT id, control_version, challenger_version, share, started_at, ended_at, started_by, reason
              FROM twotower_experiments ORDER BY id DESC",
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(ExperimentRecord {
-                    id: row.try_get(0)?,
-                    control: row.try_get(1)?,
-                    challenger: row.try_get(2)?,
-                    share: row.try_get(3)?,
-                    started_at_us: row.try_get(4)?,
-                    ended_at_us: row.try_get(5)?,
-                    by: row.try_get(6)?,
-                    reason: row.try_get(7)?,
-                })
-            })
-            .collect()
+        Ok(rows.into_iter().map(ExperimentRecord::from).collect())
     }
 
     pub(crate) async fn for_each_experiment_user(
@@ -108,25 +100,13 @@ impl Sqlite {
         };
         let mut transaction = self.pool.begin().await?;
         // Around the operator's own SQL, from the configuration, or ours.
-        let mut rows = sqlx::query(AssertSqlSafe(users(&videos)))
+        let mut rows = sqlx::query_as::<_, ExperimentUserRow>(AssertSqlSafe(users(&videos)))
             .persistent(false)
             .bind(id)
             .bind(arm.as_str())
             .fetch(&mut *transaction);
         while let Some(row) = rows.try_next().await? {
-            let count = |column: usize| row.try_get::<i64, _>(column).map(|count| count as u64);
-            each(ExperimentUser {
-                shown: count(0)?,
-                clicked: count(1)?,
-                liked: count(2)?,
-                views: count(3)?,
-                watched: row.try_get(4)?,
-                measured: count(5)?,
-                with_maker: count(6)?,
-                makers: count(7)?,
-                dated: count(8)?,
-                age_days: row.try_get(9)?,
-            });
+            each(row.into());
         }
         drop(rows);
         let totals = format!(
@@ -138,23 +118,13 @@ impl Sqlite {
                     (SELECT count(id) FROM (\n{videos}\n))
              FROM twotower_events WHERE experiment_id = ?1 AND arm = ?2 AND kind = 'impression'"
         );
-        let (videos, named, others, catalogue): (i64, i64, i64, i64) =
-            sqlx::query_as(AssertSqlSafe(totals))
-                .persistent(false)
-                .bind(id)
-                .bind(arm.as_str())
-                .fetch_one(&mut *transaction)
-                .await?;
-        Ok(ArmTotals {
-            coverage: ArmCoverage {
-                videos: videos as u64,
-                catalogue: catalogue as u64,
-            },
-            origins: ArmOrigins {
-                named: named as u64,
-                others: others as u64,
-            },
-        })
+        let totals: ArmTotalsRow = sqlx::query_as(AssertSqlSafe(totals))
+            .persistent(false)
+            .bind(id)
+            .bind(arm.as_str())
+            .fetch_one(&mut *transaction)
+            .await?;
+        Ok(totals.into())
     }
 }
 
@@ -191,15 +161,12 @@ pub(super) async fn ended_by(
 pub(super) async fn running(
     connection: &mut SqliteConnection,
 ) -> Result<Option<Experiment>, StoreError> {
-    let row: Option<Running> = sqlx::query_as(
+    let row: Option<RunningRow> = sqlx::query_as(
         "SELECT id, control_version, challenger_version, share, salt FROM twotower_experiments WHERE ended_at IS NULL",
     )
     .fetch_optional(connection)
     .await?;
-    row.map(|(id, control, challenger, share, salt)| {
-        Experiment::from_row(id, control, challenger, share, salt)
-    })
-    .transpose()
+    row.map(Experiment::from_row).transpose()
 }
 
 /// An experiment, and when it ran.
@@ -216,27 +183,30 @@ impl Ran {
     }
 }
 
+/// That of a [`RunningRow`], its beginning and its end.
+type RanRow = (i64, i64, i64, f64, Vec<u8>, i64, Option<i64>);
+
 /// The experiment that runs, and those that were over no earlier than at the given time, microseconds since 1970; the latest first.
 pub(super) async fn since(
     connection: &mut SqliteConnection,
     at_us: Option<i64>,
 ) -> Result<Vec<Ran>, StoreError> {
-    let rows = sqlx::query(
+    let rows: Vec<RanRow> = sqlx::query_as(
         "SELECT id, control_version, challenger_version, share, salt, started_at, ended_at FROM twotower_experiments
          WHERE ended_at IS NULL OR ended_at > ?1 ORDER BY id DESC",
     )
     .bind(at_us)
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let [id, control, challenger] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
-            let (share, salt) = (row.try_get(3)?, row.try_get(4)?);
-            Ok(Ran {
-                experiment: Experiment::from_row(id, control, challenger, share, salt)?,
-                from_us: row.try_get(5)?,
-                until_us: row.try_get(6)?,
-            })
-        })
+    rows.into_iter()
+        .map(
+            |(id, control, challenger, share, salt, from_us, until_us)| {
+                Ok(Ran {
+                    experiment: Experiment::from_row((id, control, challenger, share, salt))?,
+                    from_us,
+                    until_us,
+                })
+            },
+        )
         .collect()
 }

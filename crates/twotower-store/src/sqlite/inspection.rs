@@ -1,10 +1,12 @@
 //! What is in the tables, in numbers. There is no server to ask about, and no roles.
 
+use super::ids::Sound;
 use super::{Sqlite, now_us};
 use crate::inspection::{
     Completeness, DataFacts, DimensionSample, Generation, IndexUse, LikeCoverage, Pooler, Reaction,
     SchemaAudit, ServerFacts, TableStatistics,
 };
+use crate::snapshot::tidy;
 use crate::{Source, StoreError, VectorTable};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
@@ -22,13 +24,18 @@ const GENERATION: &str = "
             WHERE model_version = model.version AND updated_at <= ?1 AND fingerprint <> 0)
     FROM twotower_active_model JOIN twotower_models AS model USING (version)";
 
-/// A video that was shown again this week counts where it was shown first.
+/// What [`Reaction`] counts, by the first time that a video was shown: of four weeks more, so that what was shown before and again is none that was
+/// shown first. A clock that is behind may set a like before what it is of. The times are 1, 8, 36 and 64 days ago.
 const REACTIONS: &str = "
     SELECT sum(recent), sum(recent AND liked), sum(NOT recent), sum(NOT recent AND liked)
     FROM (
-        SELECT user_id, max(kind = 'like') AS liked, min(CASE WHEN kind = 'impression' THEN at END) >= ?1 AS recent
-        FROM twotower_events WHERE at >= ?2 AND kind IN ('impression', 'like') GROUP BY user_id, video_id
-    ) WHERE recent IS NOT NULL GROUP BY user_id";
+        SELECT user_id, shown_at >= ?2 AS recent, coalesce(abs(liked_at - shown_at) <= 86400000000, 0) AS liked
+        FROM (
+            SELECT user_id, min(CASE WHEN kind = 'impression' THEN at END) AS shown_at,
+                   min(CASE WHEN kind = 'like' THEN at END) AS liked_at
+            FROM twotower_events WHERE at >= ?4 AND kind IN ('impression', 'like') GROUP BY user_id, video_id
+        ) WHERE shown_at >= ?3 AND shown_at < ?1
+    ) GROUP BY user_id";
 
 #[expect(clippy::unused_async, reason = "the other engine has work to do")]
 impl Sqlite {
@@ -100,12 +107,22 @@ impl Sqlite {
     }
 
     pub(crate) async fn data_facts(&self, source: &Source) -> Result<DataFacts, StoreError> {
+        let elsewhere = source.mapping();
+        let Sound { source, .. } = Sound::of(source);
+        let (videos, likes) = (tidy(&source.videos), tidy(&source.likes));
+        // What is learned from: our own tables have each like once, and of a video that there is. Of two of other tables the earlier counts.
+        let likes = if elsewhere.videos.is_none() && elsewhere.likes.is_none() {
+            likes.to_owned()
+        } else {
+            format!(
+                "SELECT user_id, video_id, min(created_at) AS created_at FROM (\n{likes}\n)
+                 WHERE video_id IN (SELECT id FROM (\n{videos}\n)) GROUP BY user_id, video_id"
+            )
+        };
         let statement = format!(
-            "SELECT likes.*, (SELECT count(*) FROM (\n{}\n)) FROM (
-                 SELECT count(*), coalesce(sum(created_at > ?1), 0), count(DISTINCT user_id), count(DISTINCT video_id) FROM (\n{}\n)
-             ) AS likes",
-            tidy(&source.videos),
-            tidy(&source.likes)
+            "SELECT likes.*, (SELECT count(DISTINCT id) FROM (\n{videos}\n)) FROM (
+                 SELECT count(*), coalesce(sum(created_at > ?1), 0), count(DISTINCT user_id), count(DISTINCT video_id) FROM (\n{likes}\n)
+             ) AS likes"
         );
         let since = now_us() - 183 * DAY_US;
         let (likes, recent_likes, users, liked_videos, videos): (i64, i64, i64, i64, i64) =
@@ -124,6 +141,7 @@ impl Sqlite {
         source: &Source,
         version: i64,
     ) -> Result<Completeness, StoreError> {
+        let Sound { source, .. } = Sound::of(source);
         let statement = format!(
             "SELECT count(*), coalesce(sum(video_id IS NULL), 0) FROM (\n{}\n) AS videos
              LEFT JOIN video_embeddings ON video_id = videos.id AND model_version = ?1",
@@ -142,8 +160,10 @@ impl Sqlite {
     ) -> Result<(), StoreError> {
         let now = now_us();
         let mut rows = sqlx::query(REACTIONS)
-            .bind(now - 7 * DAY_US)
-            .bind(now - 35 * DAY_US)
+            .bind(now - DAY_US)
+            .bind(now - 8 * DAY_US)
+            .bind(now - 36 * DAY_US)
+            .bind(now - 64 * DAY_US)
             .fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
             let count = |column: usize| row.try_get::<i64, _>(column).map(|count| count as u64);
@@ -162,6 +182,7 @@ impl Sqlite {
         source: &Source,
         version: i64,
     ) -> Result<LikeCoverage, StoreError> {
+        let Sound { source, .. } = Sound::of(source);
         let statement = format!(
             "SELECT count(*), count(vectors.video_id) FROM (
                  SELECT video_id AS liked FROM (\n{}\n) WHERE created_at > ?2 ORDER BY created_at DESC LIMIT 1000
@@ -187,8 +208,4 @@ impl Sqlite {
         }
         Ok(statement.fetch_one(&self.pool).await?)
     }
-}
-
-fn tidy(sql: &str) -> &str {
-    sql.trim().trim_end_matches(';')
 }

@@ -71,18 +71,13 @@ impl Sqlite {
     }
 
     pub(crate) async fn counts(&self) -> Result<Counts, StoreError> {
-        let (videos, likes, skips, users): (i64, i64, i64, i64) = sqlx::query_as(
+        let counts: (i64, i64, i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM videos), (SELECT count(*) FROM likes), (SELECT count(*) FROM skips),
                     (SELECT count(*) FROM (SELECT user_id FROM likes UNION SELECT user_id FROM skips))",
         )
         .fetch_one(&self.pool)
         .await?;
-        Ok(Counts {
-            videos: videos as u64,
-            likes: likes as u64,
-            skips: skips as u64,
-            users: users as u64,
-        })
+        Ok(counts.into())
     }
 
     pub(crate) async fn user_history(

@@ -3,6 +3,7 @@
 //! A file is read in this process, so that rows are put in order here, whatever the application makes its ids of.
 
 use super::Sqlite;
+use super::ids::{Sound, VIDEOS, bytes, interactions, names, spells};
 use super::snapshot::{catalogue, each, get, uuid, video};
 use crate::snapshot::{Mapping, chooses_from, tidy};
 use crate::store::VideoFacts;
@@ -39,8 +40,8 @@ const VIDEO: &str =
 const INTERACTION: &str = "user_id, video_id, created_at";
 
 impl Sqlite {
-    /// The same connections, where serving reads from `source`. Of each of its queries a row is read, so that what is wrong with one is known
-    /// now.
+    /// The same connections, where serving reads from `source`. Of each of its queries a row is read that counts, so that what is wrong with one
+    /// is known now.
     pub(crate) async fn with_source(&self, source: &Source) -> Result<Self, StoreError> {
         let queries = source.mapping();
         if queries.is_empty() {
@@ -52,7 +53,8 @@ impl Sqlite {
         let mut connection = self.pool.acquire().await?;
         if let Some(sql) = &queries.videos {
             let first = |row: &SqliteRow| video(row).map(drop);
-            tried(&mut connection, "videos", VIDEO, sql, first).await?;
+            let sound = VIDEOS.sound(sql);
+            tried(&mut connection, "videos", VIDEO, &sound, first).await?;
         }
         for (key, sql) in [
             ("video_tags", &queries.video_tags),
@@ -63,7 +65,8 @@ impl Sqlite {
                     uuid(row, key, 0)?;
                     get::<&str>(row, key, 1).map(drop)
                 };
-                tried(&mut connection, key, "video_id, name", sql, first).await?;
+                let sound = names(key).sound(sql);
+                tried(&mut connection, key, "video_id, name", &sound, first).await?;
             }
         }
         for kind in [InteractionKind::Like, InteractionKind::Skip] {
@@ -74,7 +77,8 @@ impl Sqlite {
                     uuid(row, key, 1)?;
                     get::<i64>(row, key, 2).map(drop)
                 };
-                tried(&mut connection, key, INTERACTION, sql, first).await?;
+                let sound = interactions(key).sound(sql);
+                tried(&mut connection, key, INTERACTION, &sound, first).await?;
             }
         }
         let source = source.clone();
@@ -124,6 +128,7 @@ impl Mapped {
             ),
             ..self.source.clone()
         };
+        let Sound { source, .. } = Sound::of(&source);
         let (catalogue, _) = catalogue(connection, &source).await?;
         for video in catalogue.videos() {
             each(video.to_video().into());
@@ -194,9 +199,10 @@ pub(super) async fn known(
 /// `id`, as ours are, `maker` and time of publication of each of the videos that a query has: it may give one twice.
 pub(super) fn each_once(sql: &str) -> String {
     format!(
-        "SELECT CASE WHEN typeof(id) = 'blob' AND length(id) = 16 THEN id ELSE unhex(id, '-') END AS id,
-                min(maker) AS maker, min(published_at) AS published
-         FROM (\n{sql}\n) WHERE id IS NOT NULL GROUP BY 1"
+        "SELECT {} AS id, min(maker) AS maker, min(published_at) AS published
+         FROM (\n{sql}\n) WHERE id IS NOT NULL AND {} GROUP BY 1",
+        bytes("id"),
+        spells("id")
     )
 }
 
@@ -216,7 +222,13 @@ pub(super) async fn done_by(
         Ok(())
     };
     let ids = super::videos::json(&[user])?;
-    among(connection, INTERACTION, sql, "user_id", &ids, take).await?;
+    // The id of the user keeps its type, so that an index over it is used.
+    let sql = format!(
+        "SELECT user_id, {} AS video_id, created_at FROM (\n{sql}\n) WHERE {}",
+        bytes("video_id"),
+        spells("video_id")
+    );
+    among(connection, INTERACTION, &sql, "user_id", &ids, take).await?;
     let mut done: Vec<(i64, Uuid)> = earliest.into_iter().map(|(id, at)| (at, id)).collect();
     done.sort_unstable();
     Ok(done.into_iter().map(|(_, video)| video).collect())
@@ -229,7 +241,8 @@ pub(super) async fn like_counts(
 ) -> Result<Vec<(Uuid, u64)>, StoreError> {
     let mut counts = HashMap::<Uuid, i64>::new();
     let query = format!(
-        "SELECT count(DISTINCT user_id) AS likes, video_id FROM (\n{sql}\n) GROUP BY video_id"
+        "SELECT count(DISTINCT user_id) AS likes, video_id FROM (\n{}\n) WHERE video_id IS NOT NULL GROUP BY video_id",
+        interactions("likes").sound(sql)
     );
     each(connection, "likes, video_id", &query, |row| {
         *counts.entry(uuid(row, "likes", 1)?).or_default() += get::<i64>(row, "likes", 0)?;
@@ -250,7 +263,9 @@ pub(super) async fn active_users(
 ) -> Result<Vec<UserActivity>, StoreError> {
     let mut users = Vec::new();
     let query = format!(
-        "SELECT user_id, count(DISTINCT video_id) AS likes FROM (\n{sql}\n) GROUP BY user_id ORDER BY likes DESC, user_id LIMIT {limit}"
+        "SELECT user_id, count(DISTINCT video_id) AS likes FROM (\n{}\n) WHERE user_id IS NOT NULL
+         GROUP BY user_id ORDER BY likes DESC, user_id LIMIT {limit}",
+        interactions("likes").sound(sql)
     );
     each(connection, "user_id, likes", &query, |row| {
         users.push(UserActivity {

@@ -1,8 +1,8 @@
 use super::erasure::erased_among;
 use super::{Sqlite, json_numbers, now_us, packed};
 use crate::backup::{
-    ACTIVATIONS, ActivationKey, BLOCKS, Backup, BackupError, Column, EVENTS, EXPERIMENTS, JOB_RUNS,
-    Kind, MODELS, ModelKey, RestorePlan, Restored, TOMBSTONES, Table, Target, VECTORS, VectorRow,
+    ACTIVATIONS, BLOCKS, Backup, BackupError, Column, EVENTS, EXPERIMENTS, JOB_RUNS, Kind, MODELS,
+    RestorePlan, Restored, TOMBSTONES, Table, Target, Tombstone, VECTORS, VectorRow,
 };
 use crate::{Lease, StoreError, VectorTable};
 use serde::Deserialize;
@@ -27,11 +27,11 @@ impl Sqlite {
         taken_at_us: i64,
     ) -> Result<Target, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let models: Vec<(i64, String)> =
+        let models =
             sqlx::query_as("SELECT version, manifest_sha256 FROM twotower_models ORDER BY version")
                 .fetch_all(&mut *transaction)
                 .await?;
-        let activations: Vec<(i64, i64)> = sqlx::query_as(
+        let activations = sqlx::query_as(
             "SELECT version, activated_at FROM twotower_model_activations ORDER BY id",
         )
         .fetch_all(&mut *transaction)
@@ -41,7 +41,7 @@ impl Sqlite {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let (salt, erased, newer): (String, i64, i64) = sqlx::query_as(
+        let facts = sqlx::query_as(
             "SELECT (SELECT lower(hex(salt)) FROM twotower_tombstone_salt), (SELECT count(*) FROM twotower_tombstones),
                     (SELECT count(*) FROM video_embeddings
                      WHERE model_version IN (SELECT value FROM json_each(?1)) AND updated_at > ?2)
@@ -52,26 +52,7 @@ impl Sqlite {
         .bind(taken_at_us)
         .fetch_one(&mut *transaction)
         .await?;
-        let models = models
-            .into_iter()
-            .map(|(version, manifest_sha256)| ModelKey {
-                version,
-                manifest_sha256,
-            });
-        let activations = activations
-            .into_iter()
-            .map(|(version, activated_at)| ActivationKey {
-                version,
-                activated_at,
-            });
-        Ok(Target {
-            models: models.collect(),
-            activations: activations.collect(),
-            experiments,
-            salt,
-            erased: erased as u64,
-            newer_vectors: newer as u64,
-        })
+        Ok(Target::new(models, activations, experiments, facts))
     }
 
     /// One transaction: readers see what was there before, or all of the backup.
@@ -111,12 +92,6 @@ struct Restoration<'a> {
     backup: &'a Backup,
     plan: &'a RestorePlan,
     restored: Restored,
-}
-
-#[derive(Deserialize)]
-struct Tombstone {
-    user_hash: String,
-    number: i64,
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,6 @@
 use super::Sqlite;
 use super::erasure::tombstones;
+use super::ids::Sound;
 use crate::snapshot::{LastSeenBuilder, SnapshotBuilder};
 use crate::store::known_time;
 use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
@@ -17,6 +18,9 @@ impl Sqlite {
     ) -> Result<SnapshotBuilder, StoreError> {
         // A reader in WAL mode sees the database as it was at its first read, whatever is written meanwhile.
         let mut transaction = self.pool.begin().await?;
+        let sound = Sound::of(source);
+        sound.tell(&mut transaction).await?;
+        let source = &sound.source;
         let (catalogue, orphans) = catalogue(&mut transaction, source).await?;
         let mut snapshot = SnapshotBuilder::new(catalogue, orphans);
         snapshot.leave_out(tombstones(&mut transaction).await?);
@@ -45,6 +49,7 @@ impl Sqlite {
 
     pub(crate) async fn last_seen(&self, source: &Source) -> Result<LastSeenBuilder, StoreError> {
         let mut transaction = self.pool.begin().await?;
+        let Sound { source, .. } = Sound::of(source);
         let mut seen = LastSeenBuilder::new(tombstones(&mut transaction).await?);
         for (kind, query) in [
             (InteractionKind::Like, &source.likes),

@@ -1,5 +1,6 @@
 use super::Sqlite;
 use super::erasure::tombstones;
+use super::ids::Sound;
 use super::snapshot::{catalogue, each, get, uuid};
 use crate::source::Selection;
 use crate::{
@@ -18,6 +19,9 @@ impl Sqlite {
         sink: &mut S,
     ) -> Result<SourceRead, S::Error> {
         let mut transaction = self.pool.begin().await.map_err(StoreError::from)?;
+        let sound = Sound::of(source);
+        sound.tell(&mut transaction).await?;
+        let source = &sound.source;
         let (catalogue, _) = catalogue(&mut transaction, source).await?;
         let mut selection = Selection::new(&catalogue, tombstones(&mut transaction).await?);
         for video in catalogue.videos() {
@@ -61,6 +65,7 @@ impl Sqlite {
 
     pub(crate) async fn source_video_ids(&self, source: &Source) -> Result<Vec<Uuid>, StoreError> {
         let mut connection = self.pool.acquire().await?;
+        let Sound { source, .. } = Sound::of(source);
         let mut ids = Vec::new();
         each(&mut connection, "id", &source.videos, |row| {
             ids.push(uuid(row, "videos", 0)?);

@@ -1,16 +1,12 @@
 //! A copy of what is ours, and back.
 
-use super::{BULK_TIMEOUT, Engine, GRACE, Store};
-use crate::StoreError;
+use super::{BULK_TIMEOUT, Engine, GRACE, Store, WHOLE_TIMEOUT, within};
 use crate::backup::{
     Backup, BackupError, BackupManifest, BackupWriter, Moment, RestoreOptions, Restored, Target,
     compare,
 };
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// What a whole backup or restoration may take.
-const LIMIT: Duration = BULK_TIMEOUT.saturating_mul(24);
 
 impl Store {
     /// Writes what is ours into a backup that was begun, as of one moment: the registry, vectors of the versions that are served or may be at
@@ -30,7 +26,7 @@ impl Store {
                 Engine::Sqlite(engine) => engine.back_up(writer, events).await,
             }
         };
-        within("back_up", work).await
+        within(WHOLE_TIMEOUT, "back_up", work).await
     }
 
     /// Ends a backup that [`Store::back_up`] has written: its manifest, and its name.
@@ -82,22 +78,8 @@ impl Store {
                 Engine::Sqlite(engine) => engine.restore(self.lease, backup, &plan).await,
             }
         };
-        let mut restored = within("restore", work).await?;
+        let mut restored = within(WHOLE_TIMEOUT, "restore", work).await?;
         restored.newer = plan.newer;
         Ok(restored)
-    }
-}
-
-async fn within<T>(
-    operation: &'static str,
-    work: impl Future<Output = Result<T, BackupError>>,
-) -> Result<T, BackupError> {
-    match tokio::time::timeout(LIMIT, work).await {
-        Ok(result) => result,
-        Err(_) => Err(StoreError::Deadline {
-            operation,
-            limit: LIMIT,
-        }
-        .into()),
     }
 }

@@ -1,14 +1,12 @@
 //! Whole tables out, and whole generations of vectors in.
 
-use super::{BULK_TIMEOUT, Engine, GRACE, Store, check_rows};
+use super::vectors::check_rows;
+use super::{BULK_TIMEOUT, Engine, GRACE, Store, WHOLE_TIMEOUT, within};
 use crate::{
     EmbeddingRow, SnapshotOptions, Source, SourceRead, SourceSink, StoreError, VectorTable,
 };
 use std::time::Duration;
 use uuid::Uuid;
-
-/// What reading a whole source may take; each of its queries has [`BULK_TIMEOUT`].
-const LIMIT: Duration = BULK_TIMEOUT.saturating_mul(24);
 
 impl Store {
     /// Hands over the rows of a source as of one moment: the videos at once, likes and skips as they come, so that memory does not grow with
@@ -29,14 +27,7 @@ impl Store {
                 Engine::Sqlite(engine) => engine.stream_source(source, options, sink).await,
             }
         };
-        match tokio::time::timeout(LIMIT, work).await {
-            Ok(read) => read,
-            Err(_) => Err(StoreError::Deadline {
-                operation: "stream_source",
-                limit: LIMIT,
-            }
-            .into()),
-        }
+        within(WHOLE_TIMEOUT, "stream_source", work).await
     }
 
     /// Ids of the videos of a source, in no order.

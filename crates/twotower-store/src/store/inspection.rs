@@ -79,7 +79,7 @@ impl Store {
         )
     }
 
-    /// Hands over what each user was shown in the last 35 days and liked of it, of the events that applications sent, in no order.
+    /// Hands over what each user was first shown from 36 days to 1 day ago and liked of it, of the events that applications sent, in no order.
     pub async fn for_each_reaction(
         &self,
         each: &mut (dyn FnMut(Reaction) + Send),

@@ -222,6 +222,18 @@ pub struct UserActivity {
     pub likes: u64,
 }
 
+impl From<(i64, i64, i64, i64)> for Counts {
+    /// In the order of its fields.
+    fn from((videos, likes, skips, users): (i64, i64, i64, i64)) -> Self {
+        Self {
+            videos: videos as u64,
+            likes: likes as u64,
+            skips: skips as u64,
+            users: users as u64,
+        }
+    }
+}
+
 impl StoreTime {
     /// From microseconds since 1970, UTC.
     pub fn from_us(us: i64) -> Self {
@@ -238,22 +250,6 @@ impl StoreTime {
     pub fn before(self, span: Duration) -> Self {
         let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         Self::from_us(self.us.saturating_sub(span))
-    }
-}
-
-impl IndexPlan {
-    /// What PostgreSQL gives any maintenance by default.
-    const LEAST_MB: u64 = 64;
-    /// Bytes of an element besides its numbers: neighbours on all layers (m = 16), and what allocation adds.
-    const ELEMENT: u64 = 1024;
-
-    /// Memory in which the whole graph fits, if the cap allows it, megabytes.
-    pub(crate) fn memory_mb(&self) -> u64 {
-        let needed = self.rows * (4 * self.dim as u64 + Self::ELEMENT);
-        needed
-            .div_ceil(1 << 20)
-            .min(self.memory_cap_mb)
-            .max(Self::LEAST_MB)
     }
 }
 
@@ -274,28 +270,5 @@ impl VectorTable {
             Self::Videos => "video_embeddings",
             Self::Users => "user_embeddings",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::IndexPlan;
-
-    #[test]
-    fn memory_follows_rows_and_dimension_up_to_the_cap() {
-        let memory = |rows, dim| {
-            let (version, memory_cap_mb) = (1, 1024);
-            let plan = IndexPlan {
-                version,
-                dim,
-                rows,
-                memory_cap_mb,
-            };
-            plan.memory_mb()
-        };
-        assert_eq!(memory(1000, 64), 64);
-        assert_eq!(memory(500_000, 64), 611);
-        assert_eq!(memory(500_000, 128), 733);
-        assert_eq!(memory(10_000_000, 64), 1024);
     }
 }

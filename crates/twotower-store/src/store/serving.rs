@@ -1,6 +1,9 @@
 //! What a server asks of the database while it answers requests.
 
-use super::{BULK_TIMEOUT, Connections, Engine, GRACE, Store, StoreTime, VectorTable, VideoFacts};
+use super::{
+    BULK_TIMEOUT, Connections, Engine, GRACE, Store, StoreTime, UserActivity, UserHistory,
+    VectorTable, VideoCard, VideoFacts,
+};
 use crate::postgres::UserChanges;
 use crate::snapshot::check_time;
 use crate::user::{Block, UserState};
@@ -92,6 +95,46 @@ impl Store {
         Ok(facts.collect())
     }
 
+    /// The latest `limit` likes and the latest `limit` skips of a user, oldest first; [`StoreError::ErasedUser`] of one who was
+    /// erased.
+    pub async fn user_history(&self, user: Uuid, limit: u32) -> Result<UserHistory, StoreError> {
+        call!(
+            self,
+            self.options.statement_timeout,
+            user_history(user, limit)
+        )
+    }
+
+    /// Every video the user has ever liked, in no order: what must not come back.
+    pub async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
+        call!(self, self.options.statement_timeout, liked_videos(user))
+    }
+
+    /// Number of likes per video, for videos with at least one.
+    pub async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
+        call!(self, BULK_TIMEOUT, like_counts())
+    }
+
+    /// Titles of all videos, ascending by id.
+    pub async fn video_titles(&self) -> Result<Vec<(Uuid, String)>, StoreError> {
+        call!(self, BULK_TIMEOUT, video_titles())
+    }
+
+    /// Cards of `ids`, in the order given; unknown ids are left out.
+    pub async fn video_cards(&self, ids: &[Uuid]) -> Result<Vec<VideoCard>, StoreError> {
+        let videos = call!(self, self.options.statement_timeout, videos_by_id(ids))?;
+        Ok(ids
+            .iter()
+            .filter_map(|id| videos.get(id))
+            .map(VideoCard::from)
+            .collect())
+    }
+
+    /// Some users, the most active first, for the console's try-out.
+    pub async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
+        call!(self, self.options.statement_timeout, active_users(limit))
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> Connections {
         let (size, idle) = match &self.engine {
@@ -162,6 +205,23 @@ impl Store {
     pub async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
         let limit = self.options.statement_timeout + UserChanges::CONNECT_TIMEOUT;
         call!(self, limit, listen_user_changes())
+    }
+
+    /// Records one like or skip of now by the store's clock; returns whether it was new. `Ok(false)` also if it was there.
+    /// An unknown video is [`StoreError::UnknownVideo`], a user who was erased [`StoreError::ErasedUser`], and what is read from a table of the
+    /// application's own [`StoreError::ReadElsewhere`].
+    pub async fn record(
+        &self,
+        kind: InteractionKind,
+        user: Uuid,
+        video: Uuid,
+    ) -> Result<bool, StoreError> {
+        self.refuse_elsewhere(kind)?;
+        call!(
+            self,
+            self.options.statement_timeout,
+            record(kind, user, video)
+        )
     }
 
     /// Records what a user did and was shown, by `policy`, and writes their likes and skips, all in one transaction.

@@ -25,6 +25,8 @@ mod serving;
 
 mod mapped;
 
+mod text_ids;
+
 mod events;
 
 use serde_json::json;

@@ -10,6 +10,8 @@ mod guide;
 
 mod inspection;
 
+mod definitions;
+
 mod lease;
 
 mod schema;

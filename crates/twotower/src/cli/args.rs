@@ -186,6 +186,16 @@ pub enum Command {
     Manual(ManualArgs),
 }
 
+impl Command {
+    /// Whether it looks at whether all is well, and beyond that starts no thread that writes.
+    pub(super) fn looks_around(&self) -> bool {
+        matches!(
+            self,
+            Self::Alert(_) | Self::Doctor(_) | Self::Run(_) | Self::Schedule(_)
+        )
+    }
+}
+
 /// How likes are cut into training, validation and test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SplitArg {

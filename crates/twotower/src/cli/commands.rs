@@ -21,7 +21,7 @@ use twotower_store::{Store, StoreKind};
 #[expect(clippy::too_many_lines, reason = "a list with an arm for each command")]
 pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    reopen_on_hangup(log_file.clone());
+    live_through_hangup(log_file.clone());
     if let Some(said) = about_itself(&command, &global) {
         return said;
     }
@@ -185,19 +185,31 @@ fn interrupt_on_signal() -> Interrupt {
     interrupt
 }
 
-/// For logrotate, which moves the file away.
-fn reopen_on_hangup(log_file: Option<LogFile>) {
-    #[cfg(unix)]
-    if let Some(log_file) = log_file {
-        tokio::spawn(async move {
-            if let Err(error) = log_file.reopen_on_hangup().await {
-                tracing::error!("SIGHUP cannot be waited for: {error}");
-            }
-        });
+/// SIGHUP is for logrotate, which has moved the log file away, and may come where there is none, too: left to itself it would end the process,
+/// and systemd takes that for a good end. In a terminal, without a log file, it means that the terminal was closed, and ends what was begun there.
+#[cfg(unix)]
+fn live_through_hangup(log_file: Option<LogFile>) {
+    use std::io::IsTerminal;
+    use tokio::signal::unix::{SignalKind, signal};
+    if log_file.is_none() && std::io::stdin().is_terminal() {
+        return;
     }
-    #[cfg(not(unix))]
-    drop(log_file);
+    // From here on, and not once a task gets its turn.
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return tracing::error!("SIGHUP cannot be waited for: {error}"),
+    };
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            if let Some(log_file) = &log_file {
+                log_file.reopen();
+            }
+        }
+    });
 }
+
+#[cfg(not(unix))]
+fn live_through_hangup(_: Option<LogFile>) {}
 
 /// Waits for Ctrl-C, and on Unix for SIGTERM.
 async fn stop_signal() -> std::io::Result<()> {

@@ -26,6 +26,10 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "DAYS")]
     pub max_age_days: Option<u32>,
 
+    /// Judge by the shards that `twotower prepare` made instead of the database, which is not asked then
+    #[arg(long = "data", value_name = "FOLDER", conflicts_with = "max_age_days")]
+    pub shards: Option<PathBuf>,
+
     /// Threads [default: 2]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -52,9 +56,13 @@ pub(super) async fn run(
     global: &GlobalArgs,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let store = connect(global, config).await?;
-    let evaluated =
-        jobs::evaluate(&store, &config.source, &args.options(config), interrupt).await?;
+    let options = args.options(config);
+    let evaluated = if let Some(shards) = &args.shards {
+        jobs::evaluate_shards(shards, &options, interrupt).await?
+    } else {
+        let store = connect(global, config).await?;
+        jobs::evaluate(&store, &config.source, &options, interrupt).await?
+    };
     print(global.json, &as_json(&evaluated), &as_text(&evaluated))?;
     Ok(())
 }

@@ -147,11 +147,12 @@ fn describe(report: &Report) -> String {
 }
 
 fn line(metric: &MetricReport) -> String {
-    let difference = metric.difference.map_or(String::new(), |difference| {
-        let (low, high) = difference.interval();
+    // Somebody who asks now may have asked before.
+    let told = metric.difference.zip(metric.at_any_time);
+    let difference = told.map_or(String::new(), |(difference, found)| {
         format!(
-            ", difference {:+.4} ({low:+.4} to {high:+.4}), p = {:.4}",
-            difference.value, difference.p_value
+            ", difference {:+.4} ({:+.4} to {:+.4}), p = {:.4}",
+            difference.value, found.low, found.high, found.p_value
         )
     });
     format!(

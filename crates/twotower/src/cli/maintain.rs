@@ -5,6 +5,8 @@ use super::commands::connect_patiently;
 use super::output::print;
 use crate::config::Config;
 use crate::jobs::{Interrupt, Retry};
+use crate::operations::Place;
+use crate::operations::check::count_at_night;
 use crate::operations::maintain::{
     MaintainOptions, MaintainReport, Outcome, Step, Window, maintain,
 };
@@ -50,6 +52,15 @@ pub(super) async fn run(
     let report = maintain(&store, &options, interrupt).await?;
     let window = &config.maintenance.window;
     print(global.json, &report, &describe(&report, window))?;
+    if report.in_window && !report.dry_run {
+        let place = Place {
+            db_url: global.db_url.clone(),
+            config_file: None,
+            config: config.clone(),
+        };
+        // Upkeep is done by now, whether this is cut off or not.
+        let _ = interrupt.cut(Box::pin(count_at_night(&place))).await;
+    }
     match report.trouble() {
         Some(trouble) => anyhow::bail!(trouble),
         None => Ok(()),

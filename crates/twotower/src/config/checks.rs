@@ -53,7 +53,7 @@ pub struct Checks {
     pub drift_percent: u32,
     /// Fewest videos shown in the last week, each counted once for a user, of which drift is told.
     pub drift_impressions: u32,
-    /// Least space free where models and state are kept, megabytes.
+    /// Least space free where models, state, backups and an embedded database are kept, megabytes.
     pub disk_mb: u32,
     /// Least memory available, megabytes.
     pub memory_mb: u32,

@@ -65,7 +65,10 @@ fn describe(report: &Report) -> Markup {
         }
         section {
             h2 { "Metrics" }
-            p.muted { "In parentheses 95 % confidence intervals, with users as the unit that was drawn." }
+            p.muted {
+                "In parentheses 95 % confidence intervals, with users as the unit that was drawn. Those of differences, and p, hold however often \
+                 you look."
+            }
             div.scroll tabindex="0" role="region" aria-label="Metrics" { table {
                 thead { tr {
                     td {}
@@ -83,13 +86,14 @@ fn row(metric: &MetricReport) -> Markup {
             with_interval(found.value, found.interval())
         })
     };
+    let told = metric.difference.zip(metric.at_any_time);
     html! {
         tr {
             th scope="row" { (metric.metric) }
             td { (estimate(metric.control)) }
             td { (estimate(metric.challenger)) }
-            td { (metric.difference.map_or("–".into(), |found| with_interval(found.value, found.interval()))) }
-            td { (metric.difference.map_or("–".into(), |found| decimal(found.p_value))) }
+            td { (told.map_or("–".into(), |(found, at)| with_interval(found.value, (at.low, at.high)))) }
+            td { (told.map_or("–".into(), |(_, at)| decimal(at.p_value))) }
             td { (metric.verdict()) }
         }
     }

@@ -56,7 +56,7 @@ fn describe(record: &ModelRecord, manifest: Option<&Manifest>, has_report: bool)
                 (fact("Users", &metrics::grouped(data.users)))
                 (fact("Likes", &metrics::grouped(data.likes)))
                 (fact("Skips", &metrics::grouped(data.skips)))
-                (fact("Split", &data.split))
+                (fact("Split", data.split.name()))
             }
             (fact("Dimensions", &record.embedding_dim.to_string()))
         }

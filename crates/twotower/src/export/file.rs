@@ -1,5 +1,6 @@
 //! Parquet files that are hashed as they are written.
 
+use crate::sha256;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::writer::get_typed_column_writer_mut;
 use parquet::data_type::DataType;
@@ -98,7 +99,7 @@ impl ParquetFile {
         Ok(WrittenFile {
             name: self.name,
             rows: self.rows,
-            sha256: hex(&hash.finalize()),
+            sha256: sha256::hex(&hash.finalize()),
         })
     }
 }
@@ -177,14 +178,4 @@ fn create_private(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
-}
-
-/// Lower case.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }

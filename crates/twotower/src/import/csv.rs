@@ -239,6 +239,14 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_does_not_hide_the_quotes_of_the_header() {
+        let header = "\u{feff}\"notes,\",user_id,video_id,created_at\r\n";
+        let text = format!("{header},ann,7,1\r\n\"x\r\ny\",ben,8,2\r\n");
+        let expected = [(2, Ok("ann 7 1".into())), (3, Ok("ben 8 2".into()))];
+        assert_eq!(rows(text.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
     fn a_bad_line_does_not_hide_the_next() {
         let text = b"user_id,video_id,created_at\nann,7\nben,\xff,1\n\ncat,8,2\n";
         let expected = [

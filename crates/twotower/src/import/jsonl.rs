@@ -138,6 +138,8 @@ fn without_mark(line: &[u8]) -> &[u8] {
 }
 
 fn parse(line: &[u8]) -> Result<Map<String, Value>, Defect> {
+    // Without its end, where a text that is not closed would have a mistake.
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
     let text = std::str::from_utf8(line).map_err(|_| Defect::row("UTF-8", "bytes that are not"))?;
     serde_json::from_str(text).map_err(|error| {
         let found = match error.classify() {
@@ -236,7 +238,7 @@ mod tests {
     #[test]
     fn a_bad_line_does_not_hide_the_next() {
         let text =
-            b"{\"user_id\":}\n[1]\n{\"user_id\":\"\xff\"}\n{\"user_id\":[1]}\n{\"user_id\":true}\n{\"video_id\":1,\"created_at\":2}";
+            b"{\"user_id\":}\n[1]\n{\"user_id\":\"\xff\"}\n{\"user_id\":[1]}\n{\"user_id\":true}\n{\"user_id\":\"a\n{\"video_id\":1,\"created_at\":2}";
         let expected = [
             (
                 1,
@@ -246,7 +248,11 @@ mod tests {
             (3, Err("row: UTF-8, bytes that are not".into())),
             (4, Err("column 0: a list of texts, another list".into())),
             (5, Ok("true or false nothing nothing".into())),
-            (6, Ok("nothing 1 2".into())),
+            (
+                6,
+                Err("row: one JSON object, an object that does not end".into()),
+            ),
+            (7, Ok("nothing 1 2".into())),
         ];
         assert_eq!(rows(text).unwrap(), expected);
     }

@@ -1,4 +1,5 @@
 use crate::import::FileKind;
+use crate::import::cell::quote;
 use crate::import::kind::video;
 use std::str::FromStr;
 use thiserror::Error;
@@ -243,7 +244,7 @@ impl Names {
 
 fn list<'h>(headers: impl Iterator<Item = &'h str>) -> String {
     const MOST: usize = 30;
-    let mut quoted: Vec<String> = headers.map(|header| format!("`{header}`")).collect();
+    let mut quoted: Vec<String> = headers.map(quote).collect();
     if quoted.len() > MOST {
         quoted.truncate(MOST);
         quoted.push("…".to_owned());
@@ -286,6 +287,10 @@ mod tests {
             "likes need a column `user_id`, and the file has `uid`, `video_id`; if it goes by another name, add --column likes.user_id=NAME"
         );
         assert!(message(&[], "user_id,video_id").contains("--default-time"));
+        let long = "x".repeat(41);
+        let error = message(&[], &format!("\u{1b}[31mid,{long}"));
+        let short = format!("`\\u{{1b}}[31mid`, `{}…`;", &long[1..]);
+        assert!(error.contains(&short), "{error}");
         assert!(
             message(&["user_id=uid"], "user_id,video_id,created_at").contains("no column `uid`")
         );

@@ -27,21 +27,32 @@ pub(crate) fn read(
     kind: FileKind,
     visit: Visit<'_>,
 ) -> Result<(), ReadError> {
-    let file = BufReader::new(file);
-    match kind {
+    let genres = match kind {
+        FileKind::Videos => read_genres(&path.with_file_name(GENRES))?,
+        FileKind::Likes | FileKind::Skips => Vec::new(),
+    };
+    rows(BufReader::new(file), kind, &genres, visit)
+}
+
+/// The rows of a file of `kind`; those of videos have a flag for each of `genres`.
+pub(super) fn rows(
+    file: impl BufRead,
+    kind: FileKind,
+    genres: &[String],
+    visit: Visit<'_>,
+) -> Result<(), ReadError> {
+    let ratings = match kind {
         FileKind::Videos => {
-            let genres = read_genres(&path.with_file_name(GENRES))?;
-            read_lines(file, |number, line| {
-                item(line, &genres, |row| visit(number, row))
-            })
+            return read_lines(file, |number, line| {
+                item(line, genres, |row| visit(number, row))
+            });
         }
-        FileKind::Likes => read_lines(file, |number, line| {
-            rating(line, &LIKED, |row| visit(number, row))
-        }),
-        FileKind::Skips => read_lines(file, |number, line| {
-            rating(line, &SKIPPED, |row| visit(number, row))
-        }),
-    }
+        FileKind::Likes => LIKED,
+        FileKind::Skips => SKIPPED,
+    };
+    read_lines(file, |number, line| {
+        rating(line, &ratings, |row| visit(number, row))
+    })
 }
 
 fn read_lines(
@@ -67,20 +78,23 @@ fn latin1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// Names of genres by their number: lines `name|number`.
 fn read_genres(path: &Path) -> Result<Vec<String>, ReadError> {
     let wrong = |what: &str| ReadError::Format(format!("{}: {what}", path.display()));
-    let text = latin1(&fs::read(path).map_err(|error| wrong(&error.to_string()))?);
-    let mut genres = Vec::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        match line.trim().split_once('|') {
-            Some((name, number)) if number.parse() == Ok(genres.len()) => {
-                genres.push(name.to_owned());
-            }
-            _ => return Err(wrong("expected `name|number`, numbers from 0 in order")),
-        }
-    }
-    Ok(genres)
+    let text = fs::read(path).map_err(|error| wrong(&error.to_string()))?;
+    genres(&text).ok_or_else(|| wrong("expected `name|number`, numbers from 0 in order"))
+}
+
+/// Names of genres by their number: lines `name|number`.
+pub(super) fn genres(text: &[u8]) -> Option<Vec<String>> {
+    let text = latin1(text);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines
+        .enumerate()
+        .map(|(expected, line)| match line.split_once('|') {
+            Some((name, number)) if number.parse() == Ok(expected) => Some(name.to_owned()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Fields of `u.item` before the flags of genres: id, title, release date, video release date, address.
@@ -122,6 +136,7 @@ fn item(
 
 /// `01-Jan-1995`
 fn release_date(text: &str) -> Option<i64> {
+    const YEARS: RangeInclusive<i64> = 1..=9999;
     const MONTHS: [&str; 12] = [
         "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
     ];
@@ -129,7 +144,11 @@ fn release_date(text: &str) -> Option<i64> {
     let day = parts.next()?.parse().ok()?;
     let month = parts.next()?.to_ascii_lowercase();
     let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
-    let year = parts.next()?.parse().ok()?;
+    let year = parts.next()?.parse::<i64>().ok()?;
+    // Of a later one microseconds may be more than 64 bits hold.
+    if !YEARS.contains(&year) {
+        return None;
+    }
     match parts.next() {
         None => time::from_date(year, month, day),
         Some(_) => None,
@@ -168,7 +187,16 @@ mod tests {
     fn release_dates() {
         assert_eq!(release_date("01-Jan-1970"), Some(0));
         assert_eq!(release_date("4-Feb-1971"), time::from_date(1971, 2, 4));
-        for text in ["1971", "31-Feb-1971", "01-Janvier-1970", "01-Jan-1970-1"] {
+        for text in [
+            "1971",
+            "31-Feb-1971",
+            "01-Janvier-1970",
+            "01-Jan-1970-1",
+            "01-Jan-0",
+            "01-Jan-10000",
+            "01-Jan-1970000",
+            "01-Jan-9223372036854775807",
+        ] {
             assert_eq!(release_date(text), None, "{text}");
         }
     }

@@ -267,7 +267,7 @@ fn parse<T>(
     }
 }
 
-fn fault(input: &Input, number: u64, defect: Defect) -> Fault {
+pub(super) fn fault(input: &Input, number: u64, defect: Defect) -> Fault {
     Fault {
         file: input.path.display().to_string(),
         unit: input.format.unit(),

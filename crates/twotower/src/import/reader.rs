@@ -125,3 +125,17 @@ pub(crate) fn rows_of(
     })?;
     Ok(rows)
 }
+
+/// Hands out so many bytes at a time.
+#[cfg(test)]
+pub(crate) struct Pieces<'a>(pub(crate) &'a [u8], pub(crate) usize);
+
+#[cfg(test)]
+impl std::io::Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.1.min(self.0.len()).min(buffer.len());
+        buffer[..length].copy_from_slice(&self.0[..length]);
+        self.0 = &self.0[length..];
+        Ok(length)
+    }
+}

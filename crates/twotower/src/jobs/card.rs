@@ -60,7 +60,8 @@ impl Card<'_> {
         writeln!(
             text,
             "| split | {} |\n| SHA-256 of the data | `{}` |",
-            data.split, data.snapshot_sha256
+            data.split.name(),
+            data.snapshot_sha256
         )?;
         writeln!(
             text,

@@ -1,9 +1,9 @@
 //! A model against the baselines, on likes it has not seen.
 
 use super::fit::{EpochLog, fit};
-use super::train::{split_name, split_named};
 use super::training_set::TrainingSet;
 use super::{Interrupt, Resume, TrainOptions, check_sufficiency};
+use crate::shards;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use twotower_core::evaluate::{BaselineOptions, Comparison, compare};
@@ -46,7 +46,7 @@ pub struct Evaluated {
     pub report: PathBuf,
     /// The data, for callers who know more about them.
     pub dataset: Dataset,
-    /// Ids of the data's users.
+    /// Ids of the data's users; none where they were read from shards, which know no ids.
     pub users: Vec<uuid::Uuid>,
 }
 
@@ -65,15 +65,7 @@ pub async fn evaluate(
     options: &EvaluateOptions,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Evaluated> {
-    let path = options.model_path.clone();
-    let read = move || {
-        // Once: a newer version may get its name meanwhile.
-        let folder = model_files::resolve(&path)?;
-        model_files::load(&folder).map(|(model, manifest)| (folder, model, manifest))
-    };
-    let (folder, model, manifest) = tokio::task::spawn_blocking(read)
-        .await?
-        .context("load the model")?;
+    let loaded = load(&options.model_path).await?;
     let snapshot = store
         .read_snapshot(
             source,
@@ -84,14 +76,91 @@ pub async fn evaluate(
         )
         .await
         .context("read likes and videos")?;
-    let trained_split = split_named(&manifest.trained_on.split);
-    let split = options.split.unwrap_or(trained_split);
-    check_sufficiency((&snapshot.dataset).into())?;
+    let data = Data {
+        dataset: snapshot.dataset,
+        users: snapshot.users,
+        shards_sha256: None,
+    };
+    judge(loaded, data, options, interrupt).await
+}
+
+/// The same by the shards in `folder`, without a database. A model that was trained from them, or from a database with the same rows, is
+/// judged itself.
+///
+/// # Errors
+/// As [`evaluate`], and if a file of the shards is missing, damaged, or not what a shard is.
+pub async fn evaluate_shards(
+    folder: &Path,
+    options: &EvaluateOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Evaluated> {
+    let loaded = load(&options.model_path).await?;
+    let folder = folder.to_owned();
+    let (dataset, sha256) = tokio::task::spawn_blocking(move || shards::snapshot(&folder))
+        .await?
+        .context("read the shards")?;
+    let data = Data {
+        dataset,
+        users: Vec::new(),
+        shards_sha256: Some(sha256),
+    };
+    judge(loaded, data, options, interrupt).await
+}
+
+/// A model as its folder has it.
+struct Loaded {
+    folder: PathBuf,
+    model: Model,
+    manifest: Manifest,
+}
+
+async fn load(path: &Path) -> anyhow::Result<Loaded> {
+    let path = path.to_owned();
+    let read = move || {
+        // Once: a newer version may get its name meanwhile.
+        let folder = model_files::resolve(&path)?;
+        let (model, manifest) = model_files::load(&folder)?;
+        anyhow::Ok(Loaded {
+            folder,
+            model,
+            manifest,
+        })
+    };
+    tokio::task::spawn_blocking(read)
+        .await?
+        .context("load the model")
+}
+
+/// What a model is judged by.
+struct Data {
+    dataset: Dataset,
+    users: Vec<uuid::Uuid>,
+    /// Of the manifest, where it was read from shards.
+    shards_sha256: Option<String>,
+}
+
+async fn judge(
+    loaded: Loaded,
+    data: Data,
+    options: &EvaluateOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Evaluated> {
+    let Data {
+        dataset,
+        users,
+        shards_sha256,
+    } = data;
+    check_sufficiency((&dataset).into())?;
     let (options, interrupt) = (options.clone(), interrupt.clone());
-    let users = snapshot.users;
-    let dataset = snapshot.dataset;
     tokio::task::spawn_blocking(move || {
-        let read = Read { split, max_age_days: options.max_age_days, sha256: snapshot_sha256(&dataset) };
+        let Loaded { folder, model, manifest } = loaded;
+        let split = options.split.unwrap_or(manifest.trained_on.split);
+        let read = Read {
+            split,
+            max_age_days: options.max_age_days,
+            origin: if shards_sha256.is_some() { Origin::Shards } else { Origin::Database },
+            sha256: [Some(snapshot_sha256(&dataset)), shards_sha256],
+        };
         let retrained = read.other_than(&manifest.trained_on);
         let (model, log, best_epoch) = match &retrained {
             None => (model, serde_json::from_value(manifest.training_log.clone()).unwrap_or_default(), best_epoch(&manifest)),
@@ -126,16 +195,18 @@ pub async fn evaluate(
 struct Read {
     split: SplitKind,
     max_age_days: Option<u32>,
-    sha256: String,
+    origin: Origin,
+    /// Of the rows, and of the shards' manifest where that is where they are from.
+    sha256: [Option<String>; 2],
 }
 
 impl Read {
     /// Why it is not what a model was `trained_on`, if it is not.
     fn other_than(&self, trained_on: &TrainedOn) -> Option<String> {
-        if self.split != split_named(&trained_on.split) {
+        if self.split != trained_on.split {
             return Some("the model was trained on another split".to_owned());
         }
-        if self.sha256 == trained_on.snapshot_sha256 {
+        if (self.sha256.iter().flatten()).any(|sha256| *sha256 == trained_on.snapshot_sha256) {
             return None;
         }
         let age = |days: Option<u32>| {
@@ -144,9 +215,13 @@ impl Read {
                 |days| format!("with --max-age-days {days}"),
             )
         };
+        if self.origin == Origin::Shards {
+            return Some("the model was not trained from these shards, nor from a database with the same rows".to_owned());
+        }
         let reason = match trained_on.origin {
             Some(Origin::Shards) => {
-                "the model was trained from shards (--data), and what is in them cannot be compared with the database, which is read here"
+                "the model was trained from shards (--data), and what is in them cannot be compared with the database, which is read here \
+                 (`twotower evaluate --data` with the same shards judges the model itself)"
                     .to_owned()
             }
             Some(Origin::Database) if trained_on.max_age_days != self.max_age_days => format!(
@@ -212,7 +287,7 @@ impl Judged<'_> {
         };
         let html = render(&ReportData {
             title: format!("Model {}", self.manifest.version),
-            protocol: format!("{} split, test{again}", split_name(self.split)),
+            protocol: format!("{} split, test{again}", self.split.name()),
             comparison: comparison.clone(),
             bootstrap: options.bootstrap,
             epochs: self.log.iter().map(epoch_row).collect(),
@@ -269,7 +344,7 @@ mod tests {
             skips: 4,
             users: 5,
             videos: 6,
-            split: "temporal".into(),
+            split: SplitKind::Temporal,
             erasures_seen: None,
             origin,
             max_age_days,
@@ -278,7 +353,8 @@ mod tests {
         let read = |sha256: &str, max_age_days| Read {
             split: SplitKind::Temporal,
             max_age_days,
-            sha256: sha256.into(),
+            origin: Origin::Database,
+            sha256: [Some(sha256.into()), None],
         };
         let other = |read: &Read, trained_on| read.other_than(&trained_on).unwrap();
         for origin in [None, database, shards] {
@@ -292,6 +368,13 @@ mod tests {
         assert!(other(&llo, trained_on(None, None)).ends_with("another split"));
         let later = read("cd", Some(9));
         assert!(other(&later, trained_on(shards, None)).contains("from shards"));
+        let of_shards = |manifest: &str| Read {
+            origin: Origin::Shards,
+            sha256: [Some("cd".into()), Some(manifest.into())],
+            ..read("", None)
+        };
+        assert_eq!(of_shards("ab").other_than(&trained_on(shards, None)), None);
+        assert!(other(&of_shards("ef"), trained_on(database, None)).contains("these shards"));
         assert_eq!(
             other(&later, trained_on(database, Some(9))),
             "the data have changed since the model was trained"

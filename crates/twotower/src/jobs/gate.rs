@@ -1,6 +1,5 @@
 //! Asks the quality gate about a version that would be served.
 
-use super::cohorts::spread;
 use crate::config::Config;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -94,8 +93,6 @@ impl Gate {
         let theirs_until = champion.map_or(0, |(_, manifest)| learned_until(manifest));
         let learned_until = learned_until(&challenger.manifest).max(theirs_until);
         let split = Split::after(dataset, learned_until);
-        let mut held_out = split.held_out_users(Phase::Test);
-        spread(&mut held_out.users, self.options.max_users);
         Ok(gate::judge(
             contender(&challenger.model, &challenger.manifest, &challenger.videos),
             champion
@@ -104,7 +101,7 @@ impl Gate {
             Judged {
                 catalogue: &dataset.catalogue,
                 seen: &split.seen(Phase::Test),
-                held_out: &held_out,
+                held_out: &split.held_out_users(Phase::Test),
             },
             &self.options,
             &Bootstrap::default(),

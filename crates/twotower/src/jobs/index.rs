@@ -7,7 +7,7 @@ use std::time::Instant;
 use twotower_store::{IndexOutcome, IndexPlan, Store, StoreKind};
 
 /// Vectors from which on an index is built: PostgreSQL scans fewer in a few milliseconds, exactly.
-const FROM_ROWS: u64 = 10_000;
+pub(crate) const INDEXED_FROM_ROWS: u64 = 10_000;
 
 /// The index of a version's video vectors, unless it is there.
 ///
@@ -20,7 +20,7 @@ pub(crate) async fn build(
     plan: &IndexPlan,
 ) -> anyhow::Result<()> {
     let IndexPlan { rows, dim, .. } = *plan;
-    if store.kind() == StoreKind::Sqlite || !settings.index || rows < FROM_ROWS {
+    if store.kind() == StoreKind::Sqlite || !settings.index || rows < INDEXED_FROM_ROWS {
         return Ok(());
     }
     let started = Instant::now();

@@ -378,10 +378,10 @@ impl Run<'_> {
                 continue;
             }
             if seen.is_none() {
-                seen = Some(self.seen().await?);
+                seen = Some(self.last_seen_may_go().await?);
             }
             if let Some(seen) = &seen {
-                ids.retain(|user| !seen.contains_key(user) || seen[user]);
+                ids.retain(|user| seen.get(user).is_none_or(|&may_go| may_go));
             }
             deleted += ids.len() as u64;
             if !self.options.dry_run {
@@ -419,8 +419,8 @@ impl Run<'_> {
         }
     }
 
-    /// Who has liked or skipped anything, and whether they are dormant.
-    async fn seen(&self) -> anyhow::Result<HashMap<Uuid, bool>> {
+    /// Who has liked or skipped anything, and whether their vector may go: dormant, and without a like within `active_days`.
+    async fn last_seen_may_go(&self) -> anyhow::Result<HashMap<Uuid, bool>> {
         let settings = &self.options.settings;
         let seen = self
             .call("read when users were there last", || {

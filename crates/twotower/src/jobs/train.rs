@@ -150,7 +150,7 @@ pub async fn train(
         skips: facts.skips,
         users: facts.users,
         videos: facts.videos,
-        split: split_name(split).into(),
+        split,
         erasures_seen: Some(erasures_seen),
         origin: Some(if options.shards.is_some() {
             Origin::Shards
@@ -296,7 +296,7 @@ fn checkpoints(
     let minutes = u64::from(options.checkpoint_minutes);
     (minutes > 0).then(|| Checkpoints {
         folder: options.output_dir.clone(),
-        data: format!("{snapshot_sha256} {}{from}", split_name(split)),
+        data: format!("{snapshot_sha256} {}{from}", split.name()),
         resume: options.resume,
         interval: Duration::from_secs(60 * minutes),
     })
@@ -325,7 +325,7 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
         let folder = model_files::resolve(&folder)?;
         let (model, manifest) = model_files::load(&folder)?;
         let trained_on = &manifest.trained_on;
-        let split = split_named(&trained_on.split);
+        let split = trained_on.split;
         let seen_until = match split {
             SplitKind::Temporal => trained_on.learned_until_us,
             // Models of before dates of the future were left out may name one.
@@ -354,20 +354,4 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
     tokio::task::spawn_blocking(read)
         .await?
         .context("read the model to go on from")
-}
-
-/// The split of that name; of a name that is not known the default.
-pub(super) fn split_named(name: &str) -> SplitKind {
-    match name {
-        "llo" => SplitKind::Llo,
-        _ => SplitKind::Temporal,
-    }
-}
-
-/// As in flags and files.
-pub(super) fn split_name(split: SplitKind) -> &'static str {
-    match split {
-        SplitKind::Temporal => "temporal",
-        SplitKind::Llo => "llo",
-    }
 }

@@ -10,6 +10,8 @@ mod state;
 
 mod folder;
 
+mod resumption;
+
 mod watch;
 
 mod tuner;
@@ -21,6 +23,7 @@ pub use report::{TrialReport, TuneReport};
 use super::Interrupt;
 use super::data::read_data;
 use super::file::{lock_folder, write_whole};
+use super::training_set::TrainingSet;
 use crate::config::Config;
 use anyhow::{Context, ensure};
 use budget::Budget;
@@ -30,8 +33,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use tuner::Tuner;
 use twotower_core::interaction::Dataset;
-use twotower_core::split::{Phase, Split};
-use twotower_core::train::{Prepared, TrainingData};
+use twotower_core::split::Phase;
+use twotower_core::train::Prepared;
 use twotower_store::{Store, snapshot_sha256};
 
 /// What to tune, for how long, and where to put it.
@@ -68,14 +71,16 @@ pub async fn tune(
     let started = Instant::now();
     check_output(options)?;
     let training = &options.config.training;
-    let snapshot = read_data(store, &options.config.source, training.max_age_days).await?;
+    let read = read_data(store, &options.config.source, training.max_age_days);
+    // Ids of users are not held while it searches.
+    let dataset = read.await?.dataset;
     let (options, interrupt) = (options.clone(), interrupt.clone());
     tokio::task::spawn_blocking(move || {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.config.training.threads.max(1))
             .build()
             .context("start training threads")?;
-        let state = pool.install(|| search(&snapshot.dataset, &options, started, &interrupt))?;
+        let state = pool.install(|| search(dataset, &options, started, &interrupt))?;
         conclude(&state, &options)
     })
     .await?
@@ -94,22 +99,24 @@ fn check_output(options: &TuneOptions) -> anyhow::Result<()> {
 
 /// Runs the search, or what is left of it, and returns where it stands then.
 fn search(
-    dataset: &Dataset,
+    dataset: Dataset,
     options: &TuneOptions,
     started: Instant,
     interrupt: &Interrupt,
 ) -> anyhow::Result<State> {
     let training = &options.config.training;
-    let split = Split::new(dataset, training.split);
-    let held_out = split.held_out_users(Phase::Validation);
+    let snapshot_sha256 = snapshot_sha256(&dataset);
+    // As in training: the rows give their memory to the histories, and of held-out users those are kept that epochs are judged by.
+    let data = TrainingSet::of_snapshot(dataset, training.split, None);
+    let held_out = data.validation_users()?;
     ensure!(
-        held_out.users.iter().any(|user| !user.likes.is_empty()),
+        !held_out.users.is_empty(),
         "nobody who is known from the training part has a like in the validation part, so trials cannot be compared: import more with \
          `twotower import`, or try --split llo"
     );
     let folder = StateFolder(options.state_dir.clone());
     let fresh = State::new(&Plan {
-        snapshot_sha256: snapshot_sha256(dataset),
+        snapshot_sha256,
         split: training.split,
         seed: options.seed,
         trials: options.trials,
@@ -117,15 +124,10 @@ fn search(
     });
     let _lock = lock_folder(&options.state_dir, "search")?;
     let state = folder.begin(fresh, options.resume)?;
-    let (likes, skips) = (
-        split.seen(Phase::Validation),
-        split.seen_skips(Phase::Validation),
-    );
-    drop(split);
     let minutes = u64::from(training.checkpoint_minutes);
-    let data = TrainingData::held(&dataset.catalogue, dataset.users, likes, skips);
+    let seen = data.seen_before(Phase::Validation);
     let mut tuner = Tuner {
-        data: Prepared::new(data, &options.config.hyperparameters)?,
+        data: Prepared::new(seen, &options.config.hyperparameters)?,
         held_out: &held_out,
         folder: &folder,
         budget: Budget::new(options.budget, state.used_s, started),

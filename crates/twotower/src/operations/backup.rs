@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use twotower_core::external::time;
 use twotower_store::{
     Backup, BackupError, BackupManifest, BackupWriter, Store, complete_backups, remove_backup,
 };
@@ -133,13 +134,50 @@ pub async fn back_up(
 }
 
 fn begin(options: &BackupOptions, now: SystemTime, number: i64) -> anyhow::Result<BackupWriter> {
-    // 2026-01-31T03:30:00.000Z
-    let mut name = rfc3339(now).replace([':', '-'], "");
-    name.truncate("20260131T033000".len());
-    name.push('Z');
+    let name = next_name(&options.folder, now).context("begin the backup")?;
     BackupWriter::create(&options.folder, &name, number)
         .map_err(plain)
         .context("begin the backup")
+}
+
+/// The time; or, where the newest backup has that one's name or a later one's, the second after it. By names the newest is told, which is
+/// restored, and the oldest, which are removed, and a clock that was ahead and was put right must not make an old one the newest.
+fn next_name(root: &Path, now: SystemTime) -> anyhow::Result<String> {
+    let by_clock = name(now);
+    let newest = complete_backups(root).map_err(plain)?.pop();
+    let newest = newest.as_deref().and_then(Path::file_name);
+    let Some(newest) = newest.and_then(|newest| newest.to_str()) else {
+        return Ok(by_clock);
+    };
+    // A name that is no time there is was given by hand.
+    let Some(after) = time_of(newest).map(|at| at + Duration::from_secs(1)) else {
+        return Ok(by_clock);
+    };
+    if *newest > *by_clock {
+        tracing::warn!(
+            "the clock has not reached the time that names the newest backup, {}: this one is named by the second after it",
+            root.join(newest).display()
+        );
+    }
+    Ok(name(after.max(now)))
+}
+
+/// `20260131T033000Z`
+fn name(at: SystemTime) -> String {
+    // 2026-01-31T03:30:00.000Z
+    let mut name = rfc3339(at).replace([':', '-'], "");
+    name.truncate("20260131T033000".len());
+    name.push('Z');
+    name
+}
+
+/// The time of a name.
+fn time_of(name: &str) -> Option<SystemTime> {
+    let (date, of_day) = name.split_once('T')?;
+    let [year, month, day] = [date.get(..4)?, date.get(4..6)?, date.get(6..)?];
+    let [hour, minute, second] = [of_day.get(..2)?, of_day.get(2..4)?, of_day.get(4..)?];
+    let us = time::parse(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}"))?;
+    UNIX_EPOCH.checked_add(Duration::from_micros(u64::try_from(us).ok()?))
 }
 
 /// Checks every byte of a backup.
@@ -162,7 +200,7 @@ fn remove_old(root: &Path, newest: &Path, keep: u32) -> anyhow::Result<Vec<PathB
     }
     let mut old = complete_backups(root).map_err(plain)?;
     old.truncate(old.len().saturating_sub(keep as usize));
-    // A clock that was set back makes the new one the oldest by name.
+    // The new one stays, also among names that were given by hand.
     old.retain(|folder| folder != newest);
     for folder in &old {
         remove_backup(root, folder)
@@ -193,5 +231,31 @@ pub(super) async fn unless_interrupted<T>(
     tokio::select! {
         done = work => Ok(done),
         () = interrupted => Err(JobError::Interrupted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_backup_has_the_last_name() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |text: &str| time_of(text).unwrap();
+        let next = |now: &str| next_name(root.path(), at(now)).unwrap();
+        let make = |name: &str| {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+            std::fs::write(root.path().join(name).join("backup.json"), "{}").unwrap();
+        };
+        assert_eq!(next("20260131T033000Z"), "20260131T033000Z");
+        make("20260131T033000Z");
+        assert_eq!(next("20260201T033000Z"), "20260201T033000Z");
+        // Twice in a second, and by a clock that was set back over the end of a year.
+        assert_eq!(next("20260131T033000Z"), "20260131T033001Z");
+        make("20261231T235959Z");
+        assert_eq!(next("20260201T033000Z"), "20270101T000000Z");
+        // Thirteen months are in no year.
+        make("20271301T000000Z");
+        assert_eq!(next("20260201T033000Z"), "20260201T033000Z");
     }
 }

@@ -42,6 +42,7 @@ mod keys;
 mod environment;
 
 pub use catalogue::{CATALOGUE, Topic};
+pub(crate) use drift::count_at_night;
 pub use round::{Scope, examine, examine_named};
 
 use serde::{Deserialize, Serialize};
@@ -70,7 +71,7 @@ pub struct Check {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// All is well.

@@ -11,3 +11,12 @@ pub struct Place {
     /// What it says.
     pub config: Config,
 }
+
+impl Place {
+    /// The file of the embedded database, if it is that one.
+    pub(super) fn database_file(&self) -> Option<PathBuf> {
+        let file = self.db_url.strip_prefix("sqlite:")?;
+        let file = file.strip_prefix("//").unwrap_or(file);
+        file.split('?').next().map(PathBuf::from)
+    }
+}

@@ -187,9 +187,8 @@ async fn write_user_towers(
 
 /// The folder itself if it is a backup, else the newest backup in it.
 fn resolve(folder: &Path) -> anyhow::Result<PathBuf> {
-    if let Ok(_) | Err(BackupError::Damaged { .. } | BackupError::Format { .. }) =
-        Backup::open(folder)
-    {
+    // What else is wrong with it, be it the disk, is told where it is read.
+    if !matches!(Backup::open(folder), Err(BackupError::Missing(_))) {
         return Ok(folder.to_owned());
     }
     let mut backups = complete_backups(folder).map_err(plain)?;

@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use steps::{Steps, Waiting};
 use twotower_store::{FinishedRun, RunState};
 
-/// For the row of a run that is interrupted.
+/// For the row of a run, once somebody asks to stop.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Which job, and why now.
@@ -145,18 +145,22 @@ pub async fn run(
     let finished = finished(&steps, &outcome);
     let pause = Duration::from_secs(settings.pause_seconds.into());
     let cut_off = matches!(outcome, Err(RunError::Interrupted));
+    if !cut_off && let Err(error) = lock.done() {
+        tracing::warn!("that {job} is done is not kept: {error}");
+    }
     let written = steps
         .journal
         .finish(&finished, Patience::of(settings.attempts, pause));
-    if cut_off {
-        // Who asks to stop does not wait for a database that is away.
-        if tokio::time::timeout(FAREWELL, written).await.is_err() {
-            tracing::warn!("the end of the run is not written down");
-        }
-    } else {
-        written.await;
+    let asked_to_stop = async {
+        interrupt.wait().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    // Who asks to stop does not wait for a database that is away.
+    tokio::select! {
+        () = written => {}
+        () = asked_to_stop => tracing::warn!("the end of the run is not written down"),
     }
-    if let Err(error) = lock.give_back(cut_off) {
+    if let Err(error) = lock.give_back() {
         tracing::warn!("the lock of {job} is given back when this process ends: {error}");
     }
     if !interrupt.is_set() {

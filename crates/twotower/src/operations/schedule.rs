@@ -14,6 +14,7 @@ use super::{Job, Place, Plan, Program};
 use crate::jobs::{Interrupt, now_us};
 use anyhow::Context;
 use children::Children;
+pub(super) use due::EARLY_US;
 use due::{Due, done_until, due};
 use serde::Serialize;
 use since::Since;
@@ -194,6 +195,9 @@ impl Scheduler<'_> {
 
     /// Starts each job that is due, unless it is at work, or somebody else has done it.
     async fn start_what_is_due(&mut self) -> Result<(), StoreError> {
+        if let Err(error) = self.since.not_far_after(now_us()) {
+            tracing::warn!("that the clock was set back cannot be kept: {error}");
+        }
         for job in Job::ALL {
             if self.children.is_running(job) || self.due(job).is_none() {
                 continue;
@@ -213,7 +217,7 @@ impl Scheduler<'_> {
             if std::mem::take(&mut self.away) {
                 tracing::info!("the database answers again");
             }
-            if let Some(until) = done_until(&runs) {
+            if let Some(until) = done_until(&runs, now_us()) {
                 self.advance(job, until);
             }
             if let Some(due) = self.due(job) {

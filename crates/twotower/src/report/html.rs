@@ -139,7 +139,10 @@ fn method() -> Markup {
             p.note {
                 "Every user with at least one held-out like is ranked against the whole catalogue without the likes already known of them; nothing is sampled. "
                 "P@10 divides hits by 10, R@K by the number of held-out likes, NDCG@K by the best order possible; AUC is exact, a tie counts one half. "
-                "Means are unweighted over users. Standard errors and intervals come from resampling users. A difference counts only if its interval excludes zero."
+                "Means are unweighted over users. Standard errors and intervals come from resampling users. A difference counts only if its interval excludes zero, "
+                "and with 20 users or more of whom something is known: popularity ranks for the others whatever the recommender. "
+                "Which baseline is the best is seen on the same users, so that its interval is that of the distance to the best of all: below, the lowest end of any of them, "
+                "above, the lowest of ends that hold for all of them together (Bonferroni)."
             }
         }
     }

@@ -67,6 +67,7 @@ fn evaluation(name: &str, level: f64, coverage: f64) -> Evaluation {
             UserEvaluation {
                 user,
                 warm,
+                served: warm,
                 metrics,
                 top: vec![],
             }

@@ -1,7 +1,7 @@
 use super::words::{self, Difference};
 use std::fmt::Write;
 use twotower_core::evaluate::{CohortSummary, Comparison, Evaluation, Metric};
-use twotower_core::metric::{Bootstrap, Estimate};
+use twotower_core::metric::Bootstrap;
 
 /// Width of a column of metrics.
 const COLUMN: usize = 14;
@@ -57,7 +57,7 @@ fn block(
         };
         let mut line = format!("{:width$}", evaluation.name);
         for metric in Metric::ALL {
-            let _ = write!(line, "{:>COLUMN$}", estimate(cohort.metric(metric)));
+            let _ = write!(line, "{:>COLUMN$}", estimate(&cohort, metric));
         }
         let _ = write!(line, "{:>8}", short(cohort.coverage_at_10, 3));
         lines.push(line);
@@ -65,12 +65,14 @@ fn block(
     lines.join("\n") + "\n"
 }
 
-fn estimate(estimate: Estimate) -> String {
-    format!(
-        "{} ±{}",
-        short(estimate.mean, 4),
-        short(estimate.standard_error, 4)
-    )
+/// Of one user there is no telling how far the mean may be off.
+fn estimate(cohort: &CohortSummary, metric: Metric) -> String {
+    let estimate = cohort.metric(metric);
+    let mean = short(estimate.mean, 4);
+    if cohort.users < 2 {
+        return mean;
+    }
+    format!("{mean} ±{}", short(estimate.standard_error, 4))
 }
 
 /// A share without its leading zero.
@@ -91,6 +93,17 @@ mod tests {
     fn shows_every_recommender_in_every_cohort() {
         let data = sample::data();
         insta::assert_snapshot!(comparison_table(&data.comparison, &data.bootstrap));
+    }
+
+    #[test]
+    fn one_user_has_no_standard_error() {
+        let mut comparison = sample::data().comparison;
+        for evaluation in &mut comparison.evaluations {
+            evaluation.summary.cold.as_mut().unwrap().users = 1;
+        }
+        let text = comparison_table(&comparison, &Bootstrap::default());
+        let (warm, cold) = text.split_once("\ncold").unwrap();
+        assert!(warm.contains('±') && !cold.contains('±'), "{text}");
     }
 
     #[test]

@@ -1,13 +1,12 @@
-use twotower_core::evaluate::{Comparison, Evaluation, Metric};
+use twotower_core::evaluate::{Comparison, Evaluation, FEWEST_USERS, Metric, ToBest};
 use twotower_core::metric::{Bootstrap, Interval};
 
 /// The model against the baseline that is best in one metric, over all users.
 pub(super) struct Difference<'a> {
     pub metric: Metric,
-    pub model: &'a Evaluation,
-    pub baseline: &'a Evaluation,
-    /// Model − baseline.
-    pub interval: Interval,
+    /// How many baselines the best one is chosen among.
+    pub baselines: usize,
+    to_best: ToBest<'a>,
 }
 
 impl<'a> Difference<'a> {
@@ -17,43 +16,61 @@ impl<'a> Difference<'a> {
         metric: Metric,
         bootstrap: &Bootstrap,
     ) -> Option<Self> {
-        let baseline = comparison.best_baseline(metric)?;
-        let interval = comparison
-            .difference(baseline, metric, bootstrap)
-            .ok()
-            .flatten()?;
         Some(Self {
             metric,
-            model: &comparison.evaluations[0],
-            baseline,
-            interval,
+            baselines: comparison.evaluations.len() - comparison.models,
+            to_best: comparison.to_best(metric, bootstrap).ok().flatten()?,
         })
     }
 
-    /// One word for what the interval says.
+    pub(super) fn model(&self) -> &'a str {
+        &self.to_best.model.name
+    }
+
+    pub(super) fn baseline(&self) -> &'a str {
+        &self.to_best.baseline.name
+    }
+
+    /// Model − best baseline.
+    pub(super) fn mean(&self) -> f64 {
+        self.to_best.interval.mean
+    }
+
+    /// Of the mean; `None` where there are too few users to give one.
+    pub(super) fn interval(&self) -> Option<Interval> {
+        (self.to_best.users >= FEWEST_USERS).then_some(self.to_best.interval)
+    }
+
+    /// A few words for what the interval says.
     pub(super) fn verdict(&self) -> &'static str {
-        match (self.interval.excludes_zero(), self.interval.mean > 0.0) {
-            (false, _) => "no clear difference",
-            (true, true) => "better",
-            (true, false) => "worse",
+        match self.interval() {
+            None => "too few users to tell",
+            Some(interval) if !interval.excludes_zero() => "no clear difference",
+            Some(interval) if interval.mean > 0.0 => "better",
+            Some(_) => "worse",
         }
     }
 
     /// One sentence.
     pub(super) fn sentence(&self) -> String {
-        let Interval { mean, low, high } = self.interval;
-        let (model, baseline) = (&self.model.name, &self.baseline.name);
-        let label = self.metric.label();
-        if self.interval.excludes_zero() {
+        let (model, baseline, verdict) = (self.model(), self.baseline(), self.verdict());
+        let (label, mean) = (self.metric.label(), self.mean());
+        let Some(Interval { low, high, .. }) = self.interval() else {
+            return format!(
+                "Too few users to tell {model} from {baseline}, the best baseline: the difference in {label} is {mean:+.4}, but something is known of {} alone, and below {FEWEST_USERS} chance decides.",
+                counted(self.to_best.users, "user"),
+            );
+        };
+        let interval = format!("95 % interval {low:+.4} to {high:+.4}");
+        if verdict == "no clear difference" {
             format!(
-                "{model} is {} than {baseline}, the best baseline: its {label} is {} by {:.4} (95 % interval {low:+.4} to {high:+.4}).",
-                self.verdict(),
-                if mean > 0.0 { "higher" } else { "lower" },
-                mean.abs(),
+                "No clear difference between {model} and {baseline}, the best baseline: the difference in {label} is {mean:+.4}, and its {interval} includes zero.",
             )
         } else {
             format!(
-                "No clear difference between {model} and {baseline}, the best baseline: the difference in {label} is {mean:+.4}, and its 95 % interval {low:+.4} to {high:+.4} includes zero.",
+                "{model} is {verdict} than {baseline}, the best baseline: its {label} is {} by {:.4} ({interval}).",
+                if mean > 0.0 { "higher" } else { "lower" },
+                mean.abs(),
             )
         }
     }
@@ -92,9 +109,33 @@ mod tests {
         let difference = |metric| {
             Difference::to_best_baseline(&data.comparison, metric, &data.bootstrap).unwrap()
         };
-        insta::assert_snapshot!(difference(Metric::NdcgAt10).sentence(), @"two-tower is better than ials, the best baseline: its NDCG@10 is higher by 0.0243 (95 % interval +0.0208 to +0.0281).");
-        insta::assert_snapshot!(difference(Metric::Auc).sentence(), @"two-tower is worse than popularity, the best baseline: its AUC is lower by 0.0726 (95 % interval -0.0824 to -0.0630).");
-        insta::assert_snapshot!(difference(Metric::RecallAt50).sentence(), @"No clear difference between two-tower and item-knn, the best baseline: the difference in R@50 is +0.0000, and its 95 % interval -0.0600 to +0.0650 includes zero.");
+        insta::assert_snapshot!(difference(Metric::NdcgAt10).sentence(), @"two-tower is better than ials, the best baseline: its NDCG@10 is higher by 0.0243 (95 % interval +0.0208 to +0.0288).");
+        insta::assert_snapshot!(difference(Metric::Auc).sentence(), @"two-tower is worse than popularity, the best baseline: its AUC is lower by 0.0726 (95 % interval -0.0824 to -0.0614).");
+        insta::assert_snapshot!(difference(Metric::RecallAt50).sentence(), @"No clear difference between two-tower and item-knn, the best baseline: the difference in R@50 is +0.0000, and its 95 % interval -0.0600 to +0.0750 includes zero.");
+    }
+
+    /// One user gives an interval of no width, which lies on one side of zero wherever it is.
+    #[test]
+    fn a_handful_of_users_tells_nothing() {
+        let mut data = sample::data();
+        for evaluation in &mut data.comparison.evaluations {
+            for user in &mut evaluation.users {
+                user.served &= user.user < 24;
+            }
+        }
+        let said = |data: &crate::report::ReportData| {
+            let bootstrap = &data.bootstrap;
+            let difference =
+                Difference::to_best_baseline(&data.comparison, Metric::NdcgAt10, bootstrap);
+            let difference = difference.unwrap();
+            (difference.verdict(), difference.sentence())
+        };
+        let (verdict, sentence) = said(&data);
+        assert_eq!(verdict, "too few users to tell");
+        insta::assert_snapshot!(sentence, @"Too few users to tell two-tower from ials, the best baseline: the difference in NDCG@10 is +0.0243, but something is known of 19 users alone, and below 20 chance decides.");
+        // What one recommender knows is enough.
+        data.comparison.evaluations[2].users[24].served = true;
+        assert_eq!(said(&data).0, "better");
     }
 
     #[test]

@@ -1,187 +1,34 @@
-//! Hostile input for parsers, on stable Rust: mutated copies of good and bad examples, millions of them.
-//!
-//! cargo-fuzz and AFL need a nightly compiler or a runtime of their own; bolero's engine for stable Rust makes random bytes, of
-//! which one in millions is JSON at all. Here a target says, besides checking itself, which way an input went (a hash of the error,
-//! say), and an input that went a way of its own is mutated further.
-//!
-//! `TWOTOWER_FUZZ_EXECUTIONS` sets how many (a million), `TWOTOWER_FUZZ_SEED` which.
+//! What the fuzz targets of bodies share.
 
-use rand::{RngExt, SeedableRng};
-use rand_pcg::Pcg64Mcg;
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::time::Instant;
+use super::body::read_object;
+use super::error::ApiError;
+use crate::fuzz::refusal;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, header};
+use serde_json::{Map, Value};
+use std::fmt::Debug;
 
-const EXECUTIONS: u64 = 1_000_000;
-
-/// Longest input, and most inputs that are mutated further.
-const MAX_BYTES: usize = 20 * 1024;
-const MAX_CORPUS: usize = 2048;
-
-/// What parsers of JSON, numbers, UUIDs and texts stumble over.
-const TOKENS: [&str; 40] = [
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-    ",",
-    "\"",
-    "\\",
-    "\\u0000",
-    "\\ud800",
-    "\\u202e",
-    "null",
-    "true",
-    "false",
-    "0",
-    "-0",
-    "-1",
-    "1",
-    "10",
-    "100",
-    "101",
-    "1e9",
-    "1e400",
-    "1.0",
-    "0.1",
-    "18446744073709551615",
-    "9223372036854775808",
-    "NaN",
-    "\u{0}",
-    "\u{7f}",
-    "\u{202e}",
-    "é",
-    "😀",
-    " ",
-    "\n",
-    ".",
-    "=",
-    "eyJ",
-    "user_id",
-    "00000000-0000-0000-0000-000000000000",
-];
-
-/// The examples in `fuzz/corpus/<target>`.
-pub(in crate::serve) fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(target);
-    let mut files: Vec<_> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|file| file.unwrap().path())
-        .collect();
-    files.sort();
-    assert!(!files.is_empty(), "{}: no examples", folder.display());
-    files
-        .iter()
-        .map(|file| std::fs::read(file).unwrap())
-        .collect()
-}
-
-/// Runs `target` on `examples` and mutations of them. It returns which way an input went, and panics if something does not hold.
-pub(in crate::serve) fn fuzz(
-    name: &str,
-    mut examples: Vec<Vec<u8>>,
-    target: impl Fn(&[u8]) -> u64,
-) {
-    let executions = setting("TWOTOWER_FUZZ_EXECUTIONS", EXECUTIONS);
-    let seed = setting("TWOTOWER_FUZZ_SEED", 1);
-    let mut random = Pcg64Mcg::seed_from_u64(seed);
-    let mut ways = HashSet::new();
-    let begun = Instant::now();
-    let mut run = |input: &[u8]| {
-        let way = catch_unwind(AssertUnwindSafe(|| target(input))).unwrap_or_else(|_| {
-            panic!(
-                "{name}, seed {seed}, fails on {} bytes: \"{}\"",
-                input.len(),
-                input.escape_ascii()
-            )
-        });
-        ways.insert(way)
+/// Reads a body, which must mean the same once it was taken in and written again (tried with one in eight, since that takes longer than all
+/// else); or says which way it was refused.
+pub(in crate::serve) fn read_body<T: Debug + PartialEq>(
+    body: &[u8],
+    read: impl Fn(&Map<String, Value>) -> Result<T, ApiError>,
+) -> Result<T, u64> {
+    let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    let object = |body: Bytes| read_object(&headers, &body);
+    let refused = |error: ApiError| {
+        // Whatever it is, it is the sender's mistake.
+        assert!(matches!(error, ApiError::InvalidRequest(_)), "{error:?}");
+        refusal(&error.to_string(), 500)
     };
-    for example in &examples {
-        run(example);
+    let fields = object(Bytes::copy_from_slice(body)).map_err(refused)?;
+    let request = read(&fields).map_err(refused)?;
+    if body.len().is_multiple_of(8) {
+        let again = Bytes::from(Value::Object(fields).to_string());
+        let again = object(again).and_then(|fields| read(&fields));
+        assert_eq!(again.as_ref().ok(), Some(&request), "{again:?}");
     }
-    let mut input = Vec::new();
-    for _ in 0..executions {
-        input.clear();
-        input.extend_from_slice(&examples[random.random_range(0..examples.len())]);
-        for _ in 0..random.random_range(1..=4) {
-            let other = random.random_range(0..examples.len());
-            mutate(&mut input, &examples[other], &mut random);
-        }
-        input.truncate(MAX_BYTES);
-        if run(&input) && examples.len() < MAX_CORPUS {
-            examples.push(input.clone());
-        }
-    }
-    println!(
-        "fuzz: {name}: {executions} executions, {} ways, {:.1} s (seed {seed})",
-        ways.len(),
-        begun.elapsed().as_secs_f64()
-    );
-    assert!(ways.len() > 1, "{name}: every input went the same way");
-}
-
-/// Names the way that an error stands for. Numbers, and what it repeats of the input in backticks, do not make a way of their own.
-pub(in crate::serve) fn way(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let before = text.split('`').next().unwrap_or_default();
-    let words = before.split(|letter: char| letter.is_ascii_digit());
-    words.for_each(|word| word.hash(&mut hasher));
-    hasher.finish()
-}
-
-fn setting(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| {
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is a number"))
-    })
-}
-
-fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Pcg64Mcg) {
-    let at = random.random_range(0..=input.len());
-    let some = |length: usize, random: &mut Pcg64Mcg| {
-        let from = random.random_range(0..=length);
-        from..random.random_range(from..=length.min(from + 32))
-    };
-    match random.random_range(0..8) {
-        0 => {
-            if let Some(byte) = input.get_mut(at) {
-                *byte ^= 1 << random.random_range(0..8);
-            }
-        }
-        1 => input.insert(at, random.random()),
-        2 => {
-            let range = some(input.len(), random);
-            input.drain(range);
-        }
-        3 => {
-            let range = some(input.len(), random);
-            let copied = input[range].to_vec();
-            input.splice(at..at, copied);
-        }
-        4 => {
-            let token = TOKENS[random.random_range(0..TOKENS.len())];
-            input.splice(at..at, token.bytes());
-        }
-        5 => {
-            let token = TOKENS[random.random_range(0..TOKENS.len())];
-            let range = some(input.len(), random);
-            input.splice(range, token.bytes());
-        }
-        6 => {
-            let range = some(other.len(), random);
-            input.splice(at..at, other[range].iter().copied());
-        }
-        // The beginning of one with the end of another.
-        _ => {
-            input.truncate(at);
-            let from = random.random_range(0..=other.len());
-            input.extend_from_slice(&other[from..]);
-        }
-    }
+    Ok(request)
 }

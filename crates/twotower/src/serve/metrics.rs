@@ -16,7 +16,8 @@ pub use registry::{
     Success,
 };
 
-use super::endpoint::METRICS;
+use super::endpoint::{HEALTH, METRICS, READINESS};
+use super::health;
 use super::router::App;
 use axum::Router;
 use axum::extract::State;
@@ -25,10 +26,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
 
-/// The router of the metrics' own listener, which asks for no token.
+/// The router of the metrics' own listener, which asks for no token. Health is told there, too: its connections are counted apart, so that a
+/// probe gets one also while clients hold all of the API's.
 pub(super) fn router(app: &Arc<App>) -> Router {
     Router::new()
         .route(METRICS, get(serve))
+        .route(HEALTH, get(health::healthz))
+        .route(READINESS, get(health::readyz))
         .with_state(Arc::clone(app))
 }
 

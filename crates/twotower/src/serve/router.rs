@@ -112,7 +112,7 @@ pub(super) fn router(app: &Arc<App>, console: Option<Router>, origins: CorsOrigi
             Arc::clone(app),
             access::admit,
         ));
-    // These answer also when everything else is at its limit.
+    // These answer also when everything else is at its limit; only connections they share with it, and the listener for metrics has its own.
     let health = Router::new()
         .route(HEALTH, get(health::healthz))
         .route(READINESS, get(health::readyz))

@@ -131,9 +131,8 @@ struct Popularity {
     order: Arc<[u32]>,
 }
 
-/// So many questions of a filter about the most liked videos are asked one by one, before postings are looked through for all videos: well
-/// below a millisecond.
-const ASKED_ONE_BY_ONE: usize = 1 << 14;
+/// So many questions of a filter are asked one by one, well below a millisecond, before postings are looked through for all videos that pass.
+pub(crate) const ASKED_ONE_BY_ONE: usize = 1 << 14;
 
 /// If a filter leaves fewer than one video in so many, those are put in order instead of looking for them in the order of all.
 const FEW: usize = 32;

@@ -1,10 +1,9 @@
 //! `shards.json`: what is in a folder of shards. It is written last, so that a folder without it is none.
 
+use crate::sha256;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::Path;
 
 /// Name of the file.
@@ -42,7 +41,7 @@ pub(crate) struct FileEntry {
 impl FileEntry {
     /// Compares the content of `path` with the sum.
     pub(crate) fn check(&self, path: &Path) -> anyhow::Result<()> {
-        let found = sha256(path).with_context(|| format!("read {}", path.display()))?;
+        let found = sha256::of_file(path, || Ok(()))?;
         ensure!(
             found == self.sha256,
             "{}: its SHA-256 is {found}, and {MANIFEST} says {}: it was damaged or replaced; prepare the shards again",
@@ -104,7 +103,7 @@ impl Manifest {
         manifest
             .check_counts()
             .with_context(|| path.display().to_string())?;
-        Ok((manifest, hex(&Sha256::digest(&bytes))))
+        Ok((manifest, sha256::of_bytes(&bytes)))
     }
 
     /// Refuses counts that do not fit together, before memory is taken for as many.
@@ -130,24 +129,4 @@ impl Manifest {
         );
         Ok(())
     }
-}
-
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
-            n => hash.update(&buffer[..n]),
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -55,6 +55,35 @@ fn stop_after(wanted: usize, signal: &str, child: &mut Child, state_dir: &Path) 
     child.wait().unwrap().code()
 }
 
+/// What a command that must succeed gives back, and what it says on the way.
+fn told(place: &Workplace, line: &str) -> (Value, String) {
+    let output = place.run(&format!("--json {line}"));
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "twotower {line}: {log}");
+    (serde_json::from_slice(&output.stdout).unwrap(), log)
+}
+
+/// What likes and skips take, of the memory that a line of the log tells of.
+fn interactions<'l>(log: &'l str, line: &str) -> &'l str {
+    let line = log.lines().find(|told| told.contains(line)).expect(line);
+    let (_, after) = line.split_once("interactions ").unwrap();
+    after.split_once(',').unwrap().0
+}
+
+/// A checkpoint as a version has it that draws negatives from other videos.
+fn of_other_training(checkpoint: &[u8]) -> Vec<u8> {
+    let (length, rest) = checkpoint.split_first_chunk::<8>().unwrap();
+    let (header, tensors) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: Value = serde_json::from_slice(header).unwrap();
+    let run = &mut header["__metadata__"]["run"];
+    let mut state: Value = serde_json::from_str(run.as_str().unwrap()).unwrap();
+    state["eligible"] = 1.into();
+    *run = state.to_string().into();
+    let header = header.to_string().into_bytes();
+    let length = (header.len() as u64).to_le_bytes();
+    [&length[..], &header, tensors].concat()
+}
+
 fn checkpoints(state_dir: &Path) -> usize {
     let entries = std::fs::read_dir(state_dir).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -97,14 +126,50 @@ fn a_search_gives_a_configuration_and_survives_being_killed() {
         "{log}"
     );
 
-    let resumed = place.json(&resume);
+    // As an upgrade leaves it, after which trials are trained otherwise: told once, and what is known is not lost.
+    let state = broken.join("state.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    let version = format!("  \"version\": \"{}\",\n", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&version), "{text}");
+    std::fs::write(&state, text.replacen(&version, "", 1)).unwrap();
+    let baseline = broken.join("trial-0.safetensors");
+    let checkpoint = std::fs::read(&baseline).unwrap();
+    std::fs::write(&baseline, of_other_training(&checkpoint)).unwrap();
+    let known = results(&broken);
+    let log = place.refused(&resume, 1);
+    for expected in [
+        "trial-0.safetensors: this version of twotower (",
+        "trains otherwise than an earlier one, with which the search was begun",
+        "its videos that may be negatives differ",
+        "--resume --budget 0s writes the best of them",
+    ] {
+        assert!(log.contains(expected), "{expected}: {log}");
+    }
+    let kept = place.json(&format!("{resume} --budget 0s"));
+    assert!(kept["tune"]["left_out"].is_string());
+    std::fs::remove_file(folder.join("broken.toml")).unwrap();
+    assert_eq!(results(&broken), known);
+
+    // A damaged one costs its own trial a new beginning, at whose end the scores are the same.
+    std::fs::write(&baseline, &checkpoint[..checkpoint.len() - 5]).unwrap();
+    let (resumed, log) = told(&place, &resume);
+    assert!(
+        log.contains("begin again and come to the same scores: 0"),
+        "{log}"
+    );
+    let of_a_trial = interactions(&log, "memory of a trial, at most").to_owned();
     for part in ["metric", "best", "baseline", "trials", "left_out"] {
         assert_eq!(resumed["tune"][part], whole[part], "{part}");
     }
     let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     assert_eq!(text("broken.toml"), text("whole.toml"));
 
-    let trained = place.json("train --config whole.toml");
+    let (trained, log) = told(&place, "train --config whole.toml");
+    assert_eq!(
+        interactions(&log, "memory of training"),
+        of_a_trial,
+        "a trial holds what a training holds"
+    );
     let manifest = folder
         .join(trained["train"]["path"].as_str().unwrap())
         .join("manifest.json");

@@ -1,5 +1,6 @@
 //! Libraries in C that are put before the system's in an unchanged program.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,6 +27,8 @@ impl Preload {
             .expect("cc, which links Rust programs, is there");
         let errors = String::from_utf8_lossy(&built.stderr);
         assert!(built.status.success(), "{errors}");
+        // A database server runs as another user.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         Self {
             _folder: folder,
             path,

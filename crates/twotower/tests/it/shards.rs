@@ -233,6 +233,28 @@ fn heavy_shards_give_the_model_of_the_database() {
     let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let beside: Vec<String> = names.filter(|name| name.parse::<u64>().is_err()).collect();
     assert_eq!(beside, [".lock"], "no file stays beside the models");
+
+    // Models 1 and 2 are of the temporal split, from the database and from the shards.
+    let judged = |place: &Workplace, flags: &str| {
+        let judged = place.json(&format!("evaluate --model-path models/{flags}"));
+        (judged["retrained"].clone(), judged["recommenders"].clone())
+    };
+    let by_database = judged(&place, "1");
+    assert_eq!(by_database.0, Value::Null);
+    let (why, _) = judged(&place, "2");
+    let why = why.as_str().unwrap();
+    assert!(
+        why.contains("trained from shards") && why.contains("`twotower evaluate --data`"),
+        "{why}"
+    );
+    let place = Workplace {
+        url: "postgresql://127.0.0.1:1/nowhere".to_owned(),
+        ..place
+    };
+    for model in ["1", "2"] {
+        let by_shards = judged(&place, &format!("{model} --data shards"));
+        assert_eq!(by_shards, by_database, "model {model}");
+    }
 }
 
 #[test]

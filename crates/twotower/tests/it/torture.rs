@@ -1,5 +1,5 @@
 //! What is promised to hold whatever happens, tried at every instant: kills, failing calls, databases that die, networks
-//! that drop, starts at the same time.
+//! that drop, starts at the same time, clocks that are wrong.
 //!
 //! `make test` tries a few instants of each kind, `make torture` (`TWOTOWER_TORTURE=full`) all of them. Both take the seed
 //! `TWOTOWER_TORTURE_SEED` (a number, 1 by default), and an assertion that fails names seed and instant.
@@ -18,9 +18,15 @@ mod storage;
 
 mod retention;
 
+mod imports;
+
+mod exports;
+
 mod backups;
 
 mod server;
+
+mod server_disk;
 
 mod proxy;
 
@@ -30,6 +36,9 @@ mod overload;
 
 mod starts;
 
+mod clocks;
+
+use faults::Action;
 use std::io::Write;
 
 /// Whether everything is tried.
@@ -59,6 +68,19 @@ fn instants(total: u64, few: u64) -> Vec<u64> {
                     % (to - from)
         })
         .collect()
+}
+
+/// Each instant with each of `actions`; in the short form with one of them in turn, and the last instant with the first.
+fn trials(total: u64, few: u64, actions: &[Action]) -> Vec<(u64, Action)> {
+    let instants = instants(total, few);
+    if full() {
+        let all = instants.into_iter();
+        return all
+            .flat_map(|at| actions.iter().map(move |&action| (at, action)))
+            .collect();
+    }
+    let in_turn = instants.into_iter().zip(actions.iter().copied().cycle());
+    in_turn.chain([(total, actions[0])]).collect()
 }
 
 /// Figures for those who read them: a line in `target/torture.log`, and in the output of the test.

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
 /// Constant arguments before those of the rows.
 const CONSTANTS: usize = 2;
 
-/// `item_tower(folder, manifest_sha256, id, title, description, genre, maker, price, duration_seconds, published_at, tags,
+/// `item_tower(folder, manifest_file_sha256, id, title, description, genre, maker, price, duration_seconds, published_at, tags,
 /// performers)`: the video's vector `[d]` by the model in `folder`, if its manifest has that SHA-256.
 pub(crate) fn item_tower() -> ScalarUDF {
     ScalarUDF::new_from_impl(ItemTower {

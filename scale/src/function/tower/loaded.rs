@@ -35,10 +35,10 @@ impl<T> Kept<T> {
 }
 
 /// The model in `folder`, if its manifest has this SHA-256.
-pub(super) fn model(folder: &str, manifest_sha256: &str) -> Result<Arc<CheckedModel>> {
+pub(super) fn model(folder: &str, manifest_file_sha256: &str) -> Result<Arc<CheckedModel>> {
     static MODELS: Kept<CheckedModel> = Kept::new();
-    MODELS.get(format!("{manifest_sha256} {folder}"), || {
-        model::load(Path::new(folder), Some(manifest_sha256)).context("load the model")
+    MODELS.get(format!("{manifest_file_sha256} {folder}"), || {
+        model::load(Path::new(folder), Some(manifest_file_sha256)).context("load the model")
     })
 }
 

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
 use std::collections::HashSet;
 use twotower_core::tower::UserTower;
 
-/// `user_tower(folder, manifest_sha256, index, index_sha256, events)`: the user's vector `[d]` by the model in `folder` over
+/// `user_tower(folder, manifest_file_sha256, index, index_sha256, events)`: the user's vector `[d]` by the model in `folder` over
 /// the vectors of videos that the file `index` lists. `events` is the list of their `twotower_event`s in any order; of each
 /// video the earliest like and the earliest skip count. Null for a user none of whose videos is known.
 pub(crate) fn user_tower() -> ScalarUDF {

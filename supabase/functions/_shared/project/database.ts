@@ -15,8 +15,8 @@ export interface RecommendationContext {
   readonly state: string;
   /** The moment whose history the vectors are, as the database writes it. */
   readonly asOf: string;
-  /** An answer that was kept, made in the same state, and whose videos are all still to be seen. */
-  readonly cached: { readonly answer: unknown; readonly madeAt: string } | null;
+  /** An answer that was kept, made in the same state, and whose videos are all still to be seen; `null` without one. */
+  readonly cachedAnswer: unknown;
   /** Vectors of the likes that count, oldest first: big-endian float32 in base64. */
   readonly likes: string | null;
   readonly skips: string | null;
@@ -97,15 +97,13 @@ export class Database {
   async context(
     token: string,
     cacheKey: string | null,
-    knownState: string | null,
     signal: AbortSignal,
   ): Promise<RecommendationContext> {
-    const parameters = { cache_key: cacheKey, known_state: knownState };
+    const parameters = { cache_key: cacheKey };
     const row = await this.#rest.call("recommendation_context", parameters, { token }, signal) as Row | null;
     if (row === null || typeof row !== "object" || typeof row.erased !== "boolean" || !("as_of" in row)) {
       throw unavailable("recommendation_context answers with another shape: apply supabase/migrations");
     }
-    const cached = row.cached as Row | null;
     return {
       modelVersion: numberOrNull(row.model_version),
       dim: numberOrNull(row.dim),
@@ -113,7 +111,7 @@ export class Database {
       erased: row.erased,
       state: String(row.state),
       asOf: String(row.as_of),
-      cached: cached ? { answer: cached.answer, madeAt: String(cached.made_at) } : null,
+      cachedAnswer: (row.cached as Row | null)?.answer ?? null,
       likes: textOrNull(row.likes),
       skips: textOrNull(row.skips),
     };

@@ -6,9 +6,11 @@ use crate::hyperparameters::Hyperparameters;
 use crate::interaction::Interaction;
 use crate::kernel;
 use crate::model::Model;
-use crate::timeline::HeldTimelines;
+use crate::timeline::{HeldTimelines, Timeline};
 use crate::train::marks::Marks;
+use crate::train::plan::Frequencies;
 use crate::train::table::RowUses;
+use crate::train::target::Targets;
 use crate::train::window::{self, Excerpt, Window};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -55,6 +57,18 @@ struct Case {
     timelines: HeldTimelines,
     windows: Vec<Window>,
     like_counts: Vec<u32>,
+    targets: Vec<f64>,
+}
+
+impl Case {
+    fn plan(&self) -> Plan {
+        let videos = Frequencies {
+            targets: &self.targets,
+            likes: &self.like_counts,
+            eligible: None,
+        };
+        Plan::new(&self.golden.hyperparameters, videos)
+    }
 }
 
 fn case() -> Case {
@@ -87,7 +101,11 @@ fn case() -> Case {
         data.copy_from_slice(&flat(&golden.weights[&name]));
     }
     let timelines = HeldTimelines::new(golden.users, likes, skips);
-    let windows = window::windows(&timelines, golden.hyperparameters.window, false).unwrap();
+    let mut targets = Targets::new(catalogue.len(), 1);
+    let count =
+        |windows: &[Window], timeline: Timeline<'_>| targets.count(windows, timeline, |_| true);
+    let length = golden.hyperparameters.window;
+    let windows = window::windows(&timelines, length, false, count).unwrap();
     Case {
         golden,
         model,
@@ -95,6 +113,7 @@ fn case() -> Case {
         timelines,
         windows,
         like_counts,
+        targets: targets.of_an_epoch(),
     }
 }
 
@@ -164,7 +183,7 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
     let mut case = case();
     let dim = case.model.hyperparameters.embedding_dim;
     let mut stepper = Stepper::new(&mut case.model);
-    let mut plan = Plan::new(&case.golden.hyperparameters, &case.like_counts, None);
+    let mut plan = case.plan();
     let vectors = case.model.item_tower.embed_all(&case.features);
     let batch = excerpts(&case.timelines, &case.windows);
     let mut random = Pcg64Mcg::seed_from_u64(1);
@@ -232,7 +251,7 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
 fn ten_steps_agree_with_the_reference() {
     let mut case = case();
     let mut stepper = Stepper::new(&mut case.model);
-    let mut plan = Plan::new(&case.golden.hyperparameters, &case.like_counts, None);
+    let mut plan = case.plan();
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let mut losses = Vec::new();
     for _ in 0..case.golden.losses.len() {

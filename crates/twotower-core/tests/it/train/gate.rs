@@ -1,17 +1,21 @@
 //! The quality gate: a good challenger passes, broken ones are refused for what is broken.
 
 use super::{dataset, hyperparameters};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
+use twotower_core::baseline::Popularity;
+use twotower_core::embedding::Embeddings;
+use twotower_core::evaluate::evaluate;
 use twotower_core::feature::Catalogue;
 use twotower_core::gate::{Contender, GateOptions, Judged, Verdict, judge};
 use twotower_core::interaction::{Dataset, Interaction};
+use twotower_core::kernel;
 use twotower_core::metric::Bootstrap;
 use twotower_core::model::Model;
-use twotower_core::split::{Phase, Split};
+use twotower_core::split::{HeldOut, Phase, Split};
 use twotower_core::train::{Goal, TrainingData, train};
 
 /// The last round that challengers learn; the champion has stopped a round before.
@@ -178,6 +182,66 @@ fn a_number_that_one_side_never_had_has_not_moved() {
     let verdict = verdict(&filled, 1.0, Some(&moved));
     assert!(refusals(&verdict).contains(&"drift"), "{verdict}");
     assert!(words(&verdict, "drift").contains("the mean of date has moved by 33.33"));
+}
+
+/// Popularity ranks for users of whom nothing is known, in the place of any model, so that they must not vouch for one.
+#[test]
+fn whom_popularity_ranks_for_says_nothing_of_a_model() {
+    let split = Split::after(&DATA, CUT);
+    let dim = CHALLENGER.hyperparameters.embedding_dim;
+    let mut generator = Pcg64::seed_from_u64(3);
+    let mut random = Embeddings::new(dim);
+    for _ in 0..DATA.catalogue.len() {
+        let row: Vec<f32> = (0..dim)
+            .map(|_| generator.random_range(-1.0..1.0))
+            .collect();
+        let norm = kernel::dot(&row, &row).sqrt();
+        let row: Vec<f32> = row.iter().map(|x| x / norm).collect();
+        random.push(&row).unwrap();
+    }
+    let good = CHALLENGER.embed_videos(DATA.catalogue.videos()).unwrap();
+    let all = split.held_out_users(Phase::Test).users;
+    let seen = split.seen(Phase::Test);
+    // The first `known` users as they are, and all others new.
+    let verdict = |videos: &Embeddings, known: usize| {
+        let mut held_out = HeldOut { users: all.clone() };
+        for user in &mut held_out.users[known..] {
+            (user.likes, user.skips) = (Vec::new(), Vec::new());
+        }
+        let contender = Contender {
+            model: &CHALLENGER,
+            videos,
+            likes: 4500,
+            catalogue: DATA.catalogue.len() as u64,
+            since: 0,
+        };
+        let on = Judged {
+            catalogue: &DATA.catalogue,
+            seen: &seen,
+            held_out: &held_out,
+        };
+        let (options, bootstrap) = (GateOptions::default(), Bootstrap::default());
+        judge(contender, None, on, &options, &bootstrap).unwrap()
+    };
+    let passed = verdict(&good, 20);
+    assert!(passed.passed(), "{passed}");
+    let said = words(&passed, "users");
+    assert!(
+        said.contains("the models rank for 20 of them, of whom something was known before"),
+        "{said}"
+    );
+    // What ranks for the others would do.
+    let popularity = Popularity::fit(DATA.catalogue.len(), &seen);
+    let all_new = HeldOut { users: all.clone() };
+    let popular = evaluate(&popularity, &popularity, &all_new, &Bootstrap::default()).unwrap();
+    assert!(popular.summary.all.auc.mean > GateOptions::default().min_auc + 0.05);
+    let garbage = verdict(&random, 20);
+    assert!(refusals(&garbage).contains(&"auc"), "{garbage}");
+    assert_eq!(refusals(&verdict(&good, 19)), ["users"]);
+    let none = verdict(&good, 0);
+    assert!(refusals(&none).contains(&"users"), "{none}");
+    assert!(words(&none, "users").contains("nothing was known of any before"));
+    assert!(words(&none, "auc").contains("is not known"));
 }
 
 #[test]

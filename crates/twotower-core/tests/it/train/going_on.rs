@@ -73,7 +73,11 @@ fn what_is_prepared_once_serves_runs_of_the_same_bytes() {
         run.finish().model.to_safetensors().unwrap()
     };
     for hyper in &others {
-        let afresh = Run::new(sample.data(), hyper, goal).unwrap();
+        let mut afresh = Run::new(sample.data(), hyper, goal).unwrap();
+        // What is kept for the next run: four bytes a video.
+        let mut memory = afresh.memory();
+        memory.videos += 4 * sample.dataset.catalogue.len();
+        assert_eq!(prepared.memory(hyper, goal).unwrap(), memory);
         assert!(bytes(prepared.run(hyper, goal).unwrap()) == bytes(afresh));
     }
 }
@@ -107,6 +111,35 @@ fn a_checkpoint_of_something_else_is_refused() {
     assert!(resume(&ours, "ours", truncated).contains("safetensors"));
     let weights = run.finish().model.to_safetensors().unwrap();
     assert!(resume(&ours, "ours", &weights).contains("does not say where"));
+
+    // Without a run it is told as well, and whether it is a matter of the file or of how this version trains.
+    let prepared = Prepared::new(sample.data(), &ours).unwrap();
+    let refusal = |hyperparameters: &Hyperparameters, tag: &str, bytes: &[u8]| {
+        let error = prepared.check_checkpoint(hyperparameters, tag, bytes).err();
+        error.map(|error| error.is_other_training())
+    };
+    assert_eq!(refusal(&ours, "ours", &checkpoint), None);
+    assert_eq!(refusal(&ours, "theirs", &checkpoint), Some(false));
+    assert_eq!(refusal(&theirs, "ours", &checkpoint), Some(false));
+    assert_eq!(refusal(&ours, "ours", truncated), Some(false));
+    assert_eq!(refusal(&ours, "ours", &weights), Some(true));
+    // As of a version whose logQ went by likes. Spaces say nothing, and keep the length that the file begins with.
+    let written = br#",\"correction\":\"targets\""#;
+    let at = checkpoint
+        .windows(written.len())
+        .position(|bytes| bytes == written);
+    let mut older = checkpoint.clone();
+    older[at.unwrap()..][..written.len()].fill(b' ');
+    assert!(resume(&ours, "ours", &older).contains("probabilities of targets differ"));
+    assert_eq!(refusal(&ours, "ours", &older), Some(true));
+    // As of a version that found other terms in the same catalogue.
+    let others = Hyperparameters {
+        ngram_buckets: ours.ngram_buckets + 1,
+        ..ours.clone()
+    };
+    let prepared = Prepared::new(sample.data(), &others).unwrap();
+    let error = prepared.check_checkpoint(&ours, "ours", &checkpoint);
+    assert!(error.unwrap_err().is_other_training());
 }
 
 /// A model that has learned all but the last of ten days goes on with that day's likes, among them those of

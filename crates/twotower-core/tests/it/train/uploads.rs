@@ -5,7 +5,7 @@ use twotower_core::feature::{Catalogue, Video, VideoRef};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_core::recommend::Recommender;
-use twotower_core::train::{Goal, ResumeError, Run, TrainingData};
+use twotower_core::train::{Goal, Prepared, ResumeError, Run, TrainingData};
 
 const DAY: u32 = 86_400;
 
@@ -118,11 +118,14 @@ fn a_checkpoint_of_a_run_with_other_negatives_is_refused() {
     let checkpoint = begin(every_video()).checkpoint("tag").unwrap();
     assert!(begin(every_video()).resume("tag", &checkpoint).is_ok());
     let refused = begin(sample.data()).resume("tag", &checkpoint).err();
+    let prepared = Prepared::new(sample.data(), &hyperparameters()).unwrap();
+    let checked = prepared.check_checkpoint(&hyperparameters(), "tag", &checkpoint);
     let what = "videos that may be negatives";
-    assert_eq!(
-        refused.unwrap().to_string(),
-        ResumeError::Other { what }.to_string()
-    );
+    for refused in [refused, checked.err()] {
+        let refused = refused.unwrap();
+        assert!(refused.is_other_training());
+        assert_eq!(refused.to_string(), ResumeError::Other { what }.to_string());
+    }
     let checkpoint = begin(sample.data()).checkpoint("tag").unwrap();
     assert!(begin(sample.data()).resume("tag", &checkpoint).is_ok());
 }

@@ -5,8 +5,8 @@ use super::super::migrations::{self, Migration};
 use super::super::pairs::is_key;
 use super::super::session::{query, query_as};
 use super::expected::{self, INDEXES, KEYS, LEADING, OURS};
-use super::objects;
 use super::policies::{self, PolicyRow};
+use super::{definitions, objects};
 use crate::StoreError;
 use crate::inspection::{Audit, Fault, SchemaAudit};
 use std::collections::HashMap;
@@ -65,6 +65,10 @@ impl Postgres {
         let compared = objects::compare(&mut session, &schema).await?;
         session.commit().await?;
         Ok(Some(SchemaAudit {
+            pending: schema
+                .pending()
+                .map(|(version, ..)| (*version).to_owned())
+                .collect(),
             tables: schema.missing_tables(),
             row_security: schema.row_security(),
             policies: policies::audit(&schema, &policies),
@@ -126,10 +130,7 @@ impl Schema<'_> {
                 .map(|table| Fault {
                     what: format!("table {table} is missing, though its migration is recorded"),
                     // What later migrations add to it comes back with them: each can be run again.
-                    fix: format!(
-                        "delete from supabase_migrations.schema_migrations where version >= '{}'; then `twotower migrate`",
-                        expected::migration_of(table)
-                    ),
+                    fix: definitions::migrated_since(expected::migration_of(table)),
                 })
                 .collect(),
             ..Audit::default()

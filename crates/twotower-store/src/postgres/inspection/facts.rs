@@ -9,7 +9,7 @@ use crate::inspection::{
 };
 use crate::{Source, StoreError, VectorTable};
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, FromRow, Row};
+use sqlx::{AssertSqlSafe, Row};
 
 /// Version, dimension, and three times.
 type GenerationRow = (i64, i64, i64, Option<i64>, Option<i64>);
@@ -29,16 +29,21 @@ const GENERATION: &str = "
                ) AS latest WHERE fingerprint <> 0 ORDER BY updated_at DESC LIMIT 1)) * 1000000)::bigint
     FROM twotower.active_model JOIN twotower.models AS model USING (version)";
 
-/// A video that was shown again this week counts where it was shown first.
+/// What [`Reaction`] counts, by the first time that a video was shown: of four weeks more, so that what was shown before and again is none that was
+/// shown first. A clock that is behind may set a like before what it is of.
 const REACTIONS: &str = "
     SELECT count(*) FILTER (WHERE recent), count(*) FILTER (WHERE recent AND liked),
            count(*) FILTER (WHERE NOT recent), count(*) FILTER (WHERE NOT recent AND liked)
     FROM (
-        SELECT user_id, bool_or(kind = 'like') AS liked,
-               min(at) FILTER (WHERE kind = 'impression') >= now() - interval '7 days' AS recent
-        FROM twotower.events WHERE at >= now() - interval '35 days' AND kind IN ('impression', 'like')
-        GROUP BY user_id, video_id
-    ) AS pairs WHERE recent IS NOT NULL GROUP BY user_id";
+        SELECT user_id, shown_at >= now() - interval '192 hours' AS recent,
+               coalesce(liked_at BETWEEN shown_at - interval '24 hours' AND shown_at + interval '24 hours', false) AS liked
+        FROM (
+            SELECT user_id, min(at) FILTER (WHERE kind = 'impression') AS shown_at,
+                   min(at) FILTER (WHERE kind = 'like') AS liked_at
+            FROM twotower.events WHERE at >= now() - interval '1536 hours' AND kind IN ('impression', 'like')
+            GROUP BY user_id, video_id
+        ) AS pairs WHERE shown_at >= now() - interval '864 hours' AND shown_at < now() - interval '24 hours'
+    ) AS counted GROUP BY user_id";
 
 impl Postgres {
     pub(crate) async fn index_use(
@@ -120,17 +125,31 @@ impl Postgres {
     }
 
     pub(crate) async fn data_facts(&self, source: &Source) -> Result<DataFacts, StoreError> {
-        let statement = |source: &Source| {
-            format!(
-            "SELECT likes.*, (SELECT count(*) FROM (\n{}\n) AS videos) FROM (
-                 SELECT count(*), count(*) FILTER (WHERE created_at::timestamptz > now() - interval '183 days'),
-                        count(DISTINCT user_id), count(DISTINCT video_id) FROM (\n{}\n) AS likes
-             ) AS likes",
-            source.videos, source.likes
-        )
-        };
+        let mut session = self.begin_reading(self.statement_timeout).await?;
+        let Sound { source, .. } = Sound::of(&mut session, source).await?;
+        let (videos, likes) = (source.videos, source.likes);
+        // What training learns from: of two rows for one user and one video the earlier, and none of a video that is not there. By groups, since
+        // counting what is distinct sorts all rows once more each time. Around the operator's own SQL, from the configuration; the transaction is
+        // read-only.
+        let statement = format!(
+            "SELECT coalesce(sum(likes), 0)::bigint, coalesce(sum(recent), 0)::bigint, count(*),
+                    (SELECT count(*) FROM (SELECT DISTINCT id::uuid AS id FROM (\n{videos}\n) AS videos) AS known
+                     WHERE id IN (SELECT video_id::uuid FROM (\n{likes}\n) AS likes)),
+                    (SELECT count(DISTINCT id::uuid) FROM (\n{videos}\n) AS videos)
+             FROM (
+                 SELECT liked_by, count(*) AS likes, count(*) FILTER (WHERE at > now() - interval '183 days') AS recent FROM (
+                     SELECT user_id::uuid AS liked_by, video_id::uuid AS video, min(created_at::timestamptz) AS at
+                     FROM (\n{likes}\n) AS likes
+                     WHERE video_id::uuid IN (SELECT id::uuid FROM (\n{videos}\n) AS videos) GROUP BY 1, 2
+                 ) AS pairs GROUP BY 1
+             ) AS users"
+        );
         let (likes, recent_likes, users, liked_videos, videos): (i64, i64, i64, i64, i64) =
-            self.read_source(source, statement, None).await?;
+            sqlx::query_as(AssertSqlSafe(statement))
+                .persistent(false)
+                .fetch_one(&mut *session)
+                .await?;
+        session.commit().await?;
         Ok(DataFacts {
             likes: likes as u64,
             recent_likes: recent_likes as u64,
@@ -145,15 +164,20 @@ impl Postgres {
         source: &Source,
         version: i64,
     ) -> Result<Completeness, StoreError> {
-        let statement = |source: &Source| {
-            format!(
+        let mut session = self.begin_reading(self.statement_timeout).await?;
+        let sound = Sound::of(&mut session, source).await?;
+        // Around the operator's own SQL, from the configuration; the transaction is read-only.
+        let statement = format!(
             "SELECT count(*), count(*) FILTER (WHERE video_id IS NULL) FROM (\n{}\n) AS videos
              LEFT JOIN public.video_embeddings ON video_id = videos.id::uuid AND model_version = $1",
-            source.videos
-        )
-        };
-        let (videos, missing): (i64, i64) =
-            self.read_source(source, statement, Some(version)).await?;
+            sound.source.videos
+        );
+        let (videos, missing): (i64, i64) = sqlx::query_as(AssertSqlSafe(statement))
+            .persistent(false)
+            .bind(version)
+            .fetch_one(&mut *session)
+            .await?;
+        session.commit().await?;
         Ok(Completeness {
             videos: videos as u64,
             missing: missing as u64,
@@ -203,29 +227,6 @@ impl Postgres {
             likes: likes as u64,
             known: known as u64,
         })
-    }
-
-    /// Runs a statement around queries of the source: the operator's own SQL, from the configuration, in a transaction that
-    /// only reads. Rows that nothing is learned of are not counted.
-    async fn read_source<T>(
-        &self,
-        source: &Source,
-        statement: fn(&Source) -> String,
-        version: Option<i64>,
-    ) -> Result<T, StoreError>
-    where
-        T: for<'r> FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
-    {
-        let mut session = self.begin_reading(self.statement_timeout).await?;
-        let sound = Sound::of(&mut session, source).await?;
-        let statement = statement(&sound.source);
-        let mut statement = sqlx::query_as(AssertSqlSafe(statement)).persistent(false);
-        if let Some(version) = version {
-            statement = statement.bind(version);
-        }
-        let row = statement.fetch_one(&mut *session).await?;
-        session.commit().await?;
-        Ok(row)
     }
 }
 

@@ -3,13 +3,13 @@
 use super::super::Session;
 use super::super::session::{query_as, query_scalar};
 use super::audit::Schema;
+use super::definitions::{self, Again};
 use super::expected::{APPLICATION, LIKES, OURS, SKIPS};
 use crate::StoreError;
 use crate::inspection::{Audit, Fault};
-use crate::postgres::migrations;
 use std::collections::{HashMap, HashSet};
 
-const LIST: &str = include_str!("objects.txt");
+pub(super) const LIST: &str = include_str!("objects.txt");
 const QUERY: &str = include_str!("objects.sql");
 
 /// PUBLIC, as `objects.sql` calls it.
@@ -27,14 +27,14 @@ pub(super) struct Compared {
 
 /// An object, with what stands below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Object<'a> {
+pub(super) struct Object<'a> {
     /// `schema`, `table`, `sequence`, `function` or `trigger`.
-    kind: &'a str,
+    pub(super) kind: &'a str,
     /// With its schema; of a function with its arguments, of a trigger with its table.
-    name: &'a str,
+    pub(super) name: &'a str,
     /// What is out of the ordinary.
-    note: &'a str,
-    lines: Vec<&'a str>,
+    pub(super) note: &'a str,
+    pub(super) lines: Vec<&'a str>,
 }
 
 /// What a role may do.
@@ -46,7 +46,7 @@ struct Right<'a> {
     columns: &'a str,
 }
 
-fn parse(text: &str) -> Vec<Object<'_>> {
+pub(super) fn parse(text: &str) -> Vec<Object<'_>> {
     let mut objects: Vec<Object<'_>> = Vec::new();
     for line in text
         .lines()
@@ -184,6 +184,7 @@ pub(super) async fn compare(
         functions: Audit::default(),
         triggers: Audit::default(),
     };
+    let mut again = Vec::new();
     for object in expected.iter().filter(|object| object.is_ours(schema)) {
         let audit = match object.kind {
             "function" => &mut compared.functions,
@@ -195,118 +196,36 @@ pub(super) async fn compare(
             trigger(object, there, schema, audit);
             continue;
         }
+        let is_pending = definitions::is_pending(object, schema);
         let Some(there) = there else {
-            let fault = missing(object, schema);
+            if is_pending {
+                continue;
+            }
+            if object.kind == "function" {
+                audit.examined += 1;
+                again.push(Again::missing(object));
+                continue;
+            }
+            let fault = definitions::missing(object, schema);
             audit.examined += usize::from(fault.is_some());
             audit.faults.extend(fault);
             continue;
         };
         if object.kind == "function" {
             audit.examined += 1;
-            audit.faults.extend(altered(object, there));
+            // It may be as of before, and then the migration mends it.
+            if !is_pending {
+                match definitions::altered(object, there) {
+                    Some(fault) => audit.faults.push(fault),
+                    None => again.extend(Again::differing(object, there)),
+                }
+            }
         }
         lacking(object, there, &roles, audit);
         excessive(object, there, audit);
     }
+    definitions::tell(session, schema, &again, &mut compared.functions).await?;
     Ok(compared)
-}
-
-/// An object that is not there, unless a migration that makes it is pending: then that is what is the matter.
-fn missing(object: &Object<'_>, schema: &Schema<'_>) -> Option<Fault> {
-    let what = format!("{} {} is missing", object.kind, object.name);
-    if let Some((table, column)) = identity(object) {
-        // Where the table is missing, that is what is told.
-        return schema.has(table).then(|| Fault {
-            what: format!("{what}: {column} of {table} is no identity any more"),
-            fix: made_again(object),
-        });
-    }
-    if schema.is_pending(&making(object)) {
-        return None;
-    }
-    Some(if schema.tells_pending() {
-        Fault {
-            what: format!("{what}, though its migration is recorded"),
-            fix: made_again(object),
-        }
-    } else {
-        Fault {
-            what: format!("{what}, and this role may not see whether its migration is recorded"),
-            fix: "`twotower doctor` as the owner tells what to do;".into(),
-        }
-    })
-}
-
-/// What makes an object again that is not there. Of what only a migration makes, those after it come again with it, as each can; but none
-/// changes a table that is there.
-fn made_again(object: &Object<'_>) -> String {
-    match identity(object) {
-        Some((table, column)) => format!(
-            "alter table {table} alter column {column} add generated always as identity; \
-             select setval('{}', coalesce((select max({column}) from {table}), 0) + 1, false);",
-            object.name
-        ),
-        None => format!(
-            "delete from supabase_migrations.schema_migrations where version >= '{}'; then `twotower migrate`",
-            migrations::first_with(&making(object))
-        ),
-    }
-}
-
-/// Table and column of a sequence that came with an identity, which no migration names.
-fn identity<'a>(object: &Object<'a>) -> Option<(&'static str, &'a str)> {
-    let stem = object.name.strip_suffix("_seq")?;
-    OURS.iter().find_map(|&table| {
-        let column = stem.strip_prefix(table)?.strip_prefix('_')?;
-        Some((table, column))
-    })
-}
-
-/// What a migration has in it that makes a function, a schema or a sequence.
-fn making(object: &Object<'_>) -> String {
-    match object.kind {
-        "function" => format!("create or replace function {}", opening(object.name)),
-        kind => format!("create {kind} if not exists {}", object.name),
-    }
-}
-
-/// A name as the migration has it that makes it: of a function with the parenthesis, since others may begin alike.
-fn opening(name: &str) -> &str {
-    let end = name.find('(').map_or(name.len(), |at| at + 1);
-    &name[..end]
-}
-
-/// Whose rights a function runs with, what it finds names by, and whose it is.
-fn altered(wanted: &Object<'_>, found: &Object<'_>) -> Option<Fault> {
-    if wanted.note == found.note {
-        return None;
-    }
-    let name = wanted.name;
-    let as_owner = |object: &Object<'_>| object.note.contains(" as owner");
-    let (what, change) = if as_owner(wanted) && !as_owner(found) {
-        ("runs with its caller's rights", "security definer".into())
-    } else if as_owner(found) && !as_owner(wanted) {
-        ("runs with its owner's rights", "security invoker".into())
-    } else if let Some((_, owner)) = found.note.split_once(" NOT owned by ") {
-        (
-            "belongs to another role than the schema of twotower",
-            format!("owner to {owner}"),
-        )
-    } else if wanted.note.contains(" WITHOUT search_path") {
-        (
-            "has a search_path of its own, and keeps indexes from being used",
-            "reset search_path".into(),
-        )
-    } else {
-        (
-            "looks names up in schemas that it does not name",
-            "set search_path = ''".into(),
-        )
-    };
-    Some(Fault {
-        what: format!("function {name} {what}: the migration made it otherwise"),
-        fix: format!("alter function {name} {change};"),
-    })
 }
 
 fn trigger(
@@ -318,6 +237,11 @@ fn trigger(
     let (Some((name, table)), [made]) = (wanted.name.split_once(" on "), &wanted.lines[..]) else {
         return;
     };
+    let is_as_made = found.is_some_and(|found| found.lines == wanted.lines);
+    // What a migration that is pending makes is not there yet, or as of before.
+    if !is_as_made && schema.is_pending(&format!("trigger {name} ")) {
+        return;
+    }
     // A table of the application's own need not have had the right columns.
     if found.is_none() && !schema.is_ours(table) {
         return;
@@ -325,7 +249,7 @@ fn trigger(
     audit.examined += 1;
     let (wrong, fix) = match found {
         None => ("is missing", format!("{made};")),
-        Some(found) if found.lines != wanted.lines => (
+        Some(_) if !is_as_made => (
             "is not as the migration made it",
             format!("drop trigger {name} on {table}; {made};"),
         ),
@@ -449,30 +373,6 @@ mod tests {
             .filter(|name| *name != "supabase_migrations.schema_migrations")
             .collect();
         assert_eq!(listed, expected::tables().collect());
-    }
-
-    #[test]
-    fn a_migration_makes_each_of_them() {
-        for object in parse(LIST) {
-            let name = object.name;
-            assert!(!object.lines.is_empty(), "{name}");
-            // Of the others that they are missing is told elsewhere, or not ours to tell.
-            let told = match object.kind {
-                "table" | "trigger" => false,
-                "schema" => name == "twotower",
-                _ => true,
-            };
-            let fix = made_again(&object);
-            if let Some((table, column)) = identity(&object) {
-                assert_eq!(name, format!("{table}_{column}_seq"));
-                assert!(fix.starts_with(&format!("alter table {table} ")), "{fix}");
-            } else if told {
-                assert_eq!(migrations::first_with(&making(&object)).len(), 14, "{name}");
-                assert!(!fix.contains("''"), "{fix}");
-            }
-        }
-        let identities = parse(LIST).iter().filter_map(identity).count();
-        assert_eq!(identities, 4);
     }
 
     #[test]

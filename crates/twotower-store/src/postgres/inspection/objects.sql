@@ -1,5 +1,6 @@
--- Who may do what: a line for each object, then one for each role that may do anything with it, and for each trigger one that makes it. Roles
--- have what PUBLIC has, too. Of the objects that $1 names (`kind name`), or of all.
+-- Who may do what: a line for each object, then one for each role that may do anything with it, for each function one with hashes of its
+-- definition, and for each trigger one that makes it. Roles have what PUBLIC has, too. Of the objects that $1 names (`kind name`), or of all.
+-- With an empty search_path, so that whatever is printed has its schema.
 with roles (place, role) as materialized (
     select place, role from unnest(array[
         'public', 'anon', 'authenticated', 'service_role', 'twotower_trainer', 'twotower_updater', 'twotower_server'
@@ -15,6 +16,29 @@ relations as (
     select c.oid, relkind, relrowsecurity, relforcerowsecurity, format('%s.%s', nspname, relname) as name
     from pg_class as c join ours on ours.oid = relnamespace
     where relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.oid not in (table extensions)
+),
+-- What a function takes and gives, which `create or replace` cannot change, and what it does: its text as it was written, without the
+-- carriage returns that a checkout may have added, or as it is printed where it was parsed. Of its settings those that migrations set: others,
+-- such as a statement_timeout, are the operator's, as costs are. An encoding other than UTF8 makes no difference.
+definitions (oid, definition) as (
+    select p.oid, format(
+        'definition %s-%s',
+        left(encode(sha256(convert_to(pg_get_function_arguments(p.oid) || ' returns ' || coalesce(pg_get_function_result(p.oid), ''), 'UTF8')), 'hex'), 8),
+        left(encode(sha256(convert_to(
+            concat_ws(
+                E'\n',
+                lanname, prokind, provolatile, proparallel, proisstrict, proleakproof,
+                (
+                    select string_agg(setting, ', ' order by setting) from unnest(proconfig) as setting
+                    where split_part(setting, '=', 1) in ('search_path', 'row_security')
+                ),
+                probin, replace(coalesce(pg_get_function_sqlbody(p.oid), prosrc), E'\r', '')
+            ),
+            'UTF8'
+        )), 'hex'), 16)
+    )
+    from pg_proc as p join ours on ours.oid = pronamespace join pg_language as languages on languages.oid = prolang
+    where p.oid not in (table extensions) and prokind in ('f', 'p')
 ),
 everything (kind, name, oid, note, made_by) as (
     select case relkind when 'S' then 'sequence' when 'v' then 'view' when 'm' then 'view' else 'table' end, name, oid,
@@ -74,5 +98,6 @@ select o.kind || ' ' || o.name || o.note as object,
                select role, place, string_agg(verb, ', ' order by verb_place) as may from granted
                where kind = o.kind and name = o.name and verb is not null group by role, place
            ) as lines
-       ), '    nobody') as who
-from objects as o order by array_position(array['schema', 'table', 'view', 'sequence', 'function', 'trigger'], o.kind), o.name collate "C"
+       ), '    nobody') || coalesce(E'\n    ' || d.definition, '') as who
+from objects as o left join definitions as d on o.kind = 'function' and d.oid = o.oid
+order by array_position(array['schema', 'table', 'view', 'sequence', 'function', 'trigger'], o.kind), o.name collate "C"

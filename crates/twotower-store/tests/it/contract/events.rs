@@ -252,8 +252,9 @@ async fn an_experiment_counts_what_its_users_did(store: &Store) {
         view(7, 2, Some(0.5)),
         view(8, 2, None),
         of(1, event(9, EventKind::Like, 3)),
-        // Liked without having been shown.
+        // Liked and watched without having been shown.
         event(10, EventKind::Like, 4),
+        view(11, 4, Some(1.0)),
     ];
     store.record_events(user_id(1), &events, all).await.unwrap();
     let mut users = Vec::new();
@@ -269,10 +270,10 @@ async fn an_experiment_counts_what_its_users_did(store: &Store) {
     assert_eq!(users.len(), 1);
     let user = users[0];
     assert_eq!((user.shown, user.clicked, user.liked), (3, 2, 1));
-    assert_eq!((user.views, user.measured), (3, 2));
+    assert_eq!((user.views, user.measured), (4, 2));
     assert!((user.watched - 0.5).abs() < 1e-9);
     // Only even videos have a maker.
-    assert_eq!((user.with_maker, user.makers), (1, 1));
+    assert_eq!((user.with_maker, user.same_maker), (1, 0));
     assert_eq!(user.dated, 3);
     assert!((user.age_days - 12.0).abs() < 1e-6, "{}", user.age_days);
     let mut nobody = |_: ExperimentUser| panic!("nobody is in the other arm");

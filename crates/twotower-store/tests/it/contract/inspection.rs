@@ -9,7 +9,8 @@ use twotower_store::inspection::{
     Completeness, DataFacts, DimensionSample, LikeCoverage, Reaction,
 };
 use twotower_store::{
-    EmbeddingRow, EventKind, EventPolicy, ModelState, NewEvent, Source, Store, VectorTable,
+    EmbeddingRow, EventKind, EventPolicy, ModelState, NewEvent, SnapshotOptions, Source, Store,
+    VectorTable,
 };
 use uuid::Uuid;
 
@@ -127,6 +128,24 @@ async fn data_and_missing_vectors_are_counted(store: &Store) {
         ..source.clone()
     };
     assert_eq!(store.data_facts(&other).await.unwrap().likes, 1);
+    // A query may give a like twice, and one of a video that is not there: what is learned from is what counts.
+    let likes = &source.likes;
+    let twice = Source {
+        videos: format!("{} WHERE maker IS NOT NULL", source.videos),
+        likes: format!("{likes} UNION ALL {likes};"),
+        ..source.clone()
+    };
+    let expected = DataFacts {
+        likes: 1,
+        recent_likes: 1,
+        users: 1,
+        liked_videos: 1,
+        videos: 1,
+    };
+    assert_eq!(store.data_facts(&twice).await.unwrap(), expected);
+    let snapshot = store.read_snapshot(&twice, SnapshotOptions::default());
+    let learned = snapshot.await.unwrap().dataset;
+    assert_eq!((learned.likes.len(), learned.catalogue.len()), (1, 1));
     let completeness = store.completeness(&source, 3).await.unwrap();
     let expected = Completeness {
         videos: 3,
@@ -136,8 +155,9 @@ async fn data_and_missing_vectors_are_counted(store: &Store) {
 }
 
 async fn what_users_liked_of_what_they_were_shown(store: &Store) {
-    with_videos(store, 3).await;
-    let event = |id: u128, kind, video, days: i64| NewEvent {
+    with_videos(store, 9).await;
+    let (now_us, hour_us) = (now_us(), DAY_US / 24);
+    let event = |id: u128, kind, video, hours: i64| NewEvent {
         event_id: Uuid::from_u128(id),
         kind,
         video: video_id(video),
@@ -145,17 +165,35 @@ async fn what_users_liked_of_what_they_were_shown(store: &Store) {
         model_version: None,
         request_id: None,
         position: None,
-        at_us: Some(now_us() - days * DAY_US),
+        at_us: Some(now_us - hours * hour_us),
     };
+    let shown = |id, video, hours| event(id, EventKind::Impression, video, hours);
+    let liked = |id, video, hours| event(id, EventKind::Like, video, hours);
     let events = [
-        event(1, EventKind::Impression, 1, 1),
-        event(2, EventKind::Like, 1, 1),
+        // Today: there was no day yet to like it.
+        shown(1, 1, 23),
+        liked(2, 1, 22),
+        // Liked the same day.
+        shown(3, 2, 3 * 24),
+        liked(4, 2, 2 * 24 + 1),
         // Shown before, and again this week.
-        event(3, EventKind::Impression, 2, 10),
-        event(4, EventKind::Impression, 2, 1),
+        shown(5, 3, 10 * 24),
+        shown(6, 3, 2 * 24),
+        // Liked two days later, as nobody of this week may have.
+        shown(7, 4, 20 * 24),
+        liked(8, 4, 18 * 24),
+        // Shown again that was first shown before either span.
+        shown(9, 5, 40 * 24),
+        shown(10, 5, 20 * 24),
+        liked(11, 5, 20 * 24),
+        shown(12, 6, 37 * 24),
+        shown(13, 6, 3 * 24),
+        // On the last days of either span; the like's clock was behind.
+        shown(14, 7, 8 * 24 - 1),
+        shown(15, 8, 36 * 24 - 1),
+        liked(16, 8, 36 * 24),
         // Liked without having been shown.
-        event(5, EventKind::Like, 3, 1),
-        event(6, EventKind::Impression, 3, 40),
+        liked(17, 9, 24),
     ];
     let all = EventPolicy::All;
     store.record_events(user_id(1), &events, all).await.unwrap();
@@ -165,10 +203,10 @@ async fn what_users_liked_of_what_they_were_shown(store: &Store) {
         .await
         .unwrap();
     let expected = Reaction {
-        recent_shown: 1,
+        recent_shown: 2,
         recent_liked: 1,
-        earlier_shown: 1,
-        earlier_liked: 0,
+        earlier_shown: 3,
+        earlier_liked: 1,
     };
     assert_eq!(seen, [expected]);
 }

@@ -285,7 +285,7 @@ async fn an_experiment_is_counted_by_videos_in_other_tables(store: &Store) {
         let (user, catalogue) = counted(&mapped(store, &source).await, id).await;
         assert_eq!((user.shown, catalogue), (3, 3), "{id_of}");
         // The second video is in none of their rows.
-        assert_eq!((user.with_maker, user.makers, user.dated), (2, 1, 2));
+        assert_eq!((user.with_maker, user.same_maker, user.dated), (2, 1, 2));
         assert!((user.age_days - 8.0).abs() < 1e-6, "{}", user.age_days);
     }
 }

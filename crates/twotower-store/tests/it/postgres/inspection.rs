@@ -395,7 +395,7 @@ async fn a_function_that_was_dropped_comes_back_with_its_migration() {
         fault.what
     );
     let (statement, _) = fault.fix.split_once(';').unwrap();
-    assert!(statement.ends_with(">= '20261203000200'"), "{statement}");
+    assert!(statement.contains("in ('20261203000200', "), "{statement}");
     database::execute(&url, statement).await;
     store.migrate().await.unwrap();
     assert_eq!(faults(&audit(&store).await), [] as [&_; 0]);
@@ -425,7 +425,7 @@ async fn what_is_still_to_be_migrated_is_not_missing() {
         "function twotower.best(candidates text) is missing, though its migration is recorded";
     assert_eq!(fault.what, what);
     let (statement, _) = fault.fix.split_once(';').unwrap();
-    assert!(statement.ends_with(">= '20261128000100'"), "{statement}");
+    assert!(statement.contains("in ('20261128000100', "), "{statement}");
     database::execute(&url, statement).await;
     assert_eq!(faults(&audit(&store).await), [] as [&_; 0]);
     store.migrate().await.unwrap();

@@ -162,6 +162,22 @@ async fn a_pair_that_is_there_twice_counts_once() {
     counts.sort_unstable();
     assert_eq!(counts, videos.map(|video| (video, 1)));
     assert_eq!(store.active_users(9).await.unwrap()[0].likes, 2);
+    let facts = store.data_facts(&Source::default()).await.unwrap();
+    assert_eq!((facts.likes, facts.liked_videos), (2, 2));
+    // What is popular: as of now, and as it was counted.
+    let popular = "SELECT string_agg(share::text, ' ') FROM twotower.popular_videos()";
+    assert_eq!(text(&url, popular).await, "1 1");
+    store.refresh_statistics().await.unwrap();
+    let counted = "SELECT string_agg(likes::text, ' ') FROM twotower.video_popularity";
+    assert_eq!(text(&url, counted).await, "1 1");
+    // What nobody likes any more is not popular.
+    execute(
+        &url,
+        "DELETE FROM likes WHERE video_id = '00000000-0000-0000-0000-000000000001'",
+    )
+    .await;
+    store.refresh_statistics().await.unwrap();
+    assert_eq!(text(&url, counted).await, "1");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
+use twotower_core::split::SplitKind;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::model_storage::signature::{PublicKey, SigningKey};
 use twotower_store::model_storage::{
@@ -74,7 +75,7 @@ pub(super) fn save(root: &Path, version: i64, optimizer: &[u8]) -> PathBuf {
             skips: 4,
             users: 5,
             videos: 6,
-            split: "temporal".into(),
+            split: SplitKind::Temporal,
             erasures_seen: None,
             origin: None,
             max_age_days: None,

@@ -22,7 +22,7 @@ async fn there_and_back(place: &Place) {
     let fetched = place.fetch(&trusted(1)).await.unwrap();
     assert_eq!((fetched.version, fetched.already_there), (7, false));
     assert_eq!(fetched.key_id, published.key_id);
-    assert_eq!(fetched.manifest_sha256, published.manifest_sha256);
+    assert_eq!(fetched.manifest_file_sha256, published.manifest_file_sha256);
     for name in FILES.into_iter().chain(["manifest.json"]) {
         let (one, other) = (fs::read(from.join(name)), fs::read(fetched.path.join(name)));
         assert!(one.unwrap() == other.unwrap(), "{name}");

@@ -211,6 +211,60 @@ async fn an_erasure_that_waits_in_vain_says_for_whom() {
     assert_eq!(rows_of(&mut holding, ANN).await, 0);
 }
 
+/// The same of a row that a statement of the operator's wants: nothing of the user is gone before all of it goes.
+#[tokio::test]
+async fn a_statement_of_the_operators_that_waits_in_vain_says_for_whom() {
+    let url = circle(Place::Plain).await;
+    let (_, database) = url.rsplit_once('/').unwrap();
+    execute(
+        &url,
+        &format!(
+            "ALTER DATABASE {database} SET twotower.erasure_patience = '1 s';
+             CREATE TABLE notes (member uuid); INSERT INTO notes VALUES ('{ANN}'), ('{ANN}'), ('{BOB}');
+             CREATE TABLE profiles (id uuid); INSERT INTO profiles VALUES ('{ANN}'), ('{BOB}')"
+        ),
+    )
+    .await;
+    let mut holding = Person::owner(&url).await;
+    let pid = holding.value("pg_backend_pid()").await.unwrap();
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let plan = ErasePlan {
+        application_tables: true,
+        statements: vec![
+            "DELETE FROM notes WHERE member = $1".into(),
+            "DELETE FROM profiles WHERE id = $1".into(),
+        ],
+    };
+    let elsewhere = "(SELECT count(*) FROM notes) + (SELECT count(*) FROM profiles)";
+    let before = rows_of(&mut holding, ANN).await;
+    assert!(before > 0);
+    holding
+        .run("BEGIN; SELECT FROM profiles FOR UPDATE")
+        .await
+        .unwrap();
+    let keeps =
+        format!("process {pid} of the server keeps a lock on what statement 2 of [erase] wants");
+    // A machine with much to do may miss the moments in which the server tells.
+    for left in (0..10).rev() {
+        let error = store.erase_user(ANN, &plan).await.unwrap_err();
+        assert!(matches!(error, StoreError::EraseLocked { .. }), "{error}");
+        assert!(error.is_transient() && !error.is_outage());
+        if error.to_string().contains(&keeps) {
+            break;
+        }
+        assert!(left > 0, "{error}");
+    }
+    assert_eq!(rows_of(&mut holding, ANN).await, before);
+    assert_eq!(holding.value(elsewhere).await.unwrap(), 5);
+    assert!(store.erased_users(&[ANN]).await.unwrap().is_empty());
+    holding.run("COMMIT").await.unwrap();
+    let erased = store.erase_user(ANN, &plan).await.unwrap();
+    assert_eq!((erased.first_time, erased.statements), (true, vec![2, 1]));
+    assert_eq!(rows_of(&mut holding, ANN).await, 0);
+    assert_eq!(holding.value(elsewhere).await.unwrap(), 2);
+    assert_eq!(store.erased_users(&[ANN]).await.unwrap(), [ANN]);
+}
+
 /// Who holds a row may want to write another one next, for which it would wait for the erasure, and the erasure for it.
 #[tokio::test]
 async fn an_erasure_between_two_statements_of_the_same_user_is_no_deadlock() {

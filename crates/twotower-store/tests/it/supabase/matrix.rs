@@ -5,7 +5,7 @@ use super::person::{ANN, Person};
 use super::stand_in::{Place, as_superuser};
 use crate::database::few_connections;
 use serde_json::json;
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, Executor, PgConnection, Row};
 use std::collections::BTreeMap;
 use twotower_store::Store;
 
@@ -31,12 +31,21 @@ fn blocks(text: &str) -> BTreeMap<String, String> {
     blocks
 }
 
+/// Whether this is what the list has, of several definitions of a function one.
+fn fits(allowed: &str, found: &str) -> bool {
+    let own = allowed
+        .lines()
+        .filter(|line| !line.starts_with("    definition ") || found.contains(*line));
+    own.eq(found.lines())
+}
+
 #[tokio::test]
 async fn everybody_may_what_the_matrix_says_and_nothing_else() {
     let expected = blocks(EXPECTED);
     for place in Place::ALL {
         let url = place.migrated().await;
         let mut connection = PgConnection::connect(&url).await.unwrap();
+        connection.execute("SET search_path = ''").await.unwrap();
         let mut wrong = Vec::new();
         let mut found = BTreeMap::new();
         let all = sqlx::query(QUERY).bind(None::<Vec<String>>);
@@ -44,7 +53,7 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             let (object, who): (String, String) = (row.get("object"), row.get("who"));
             let who = format!("{who}\n");
             match expected.get(&object) {
-                Some(allowed) if *allowed == who => {}
+                Some(allowed) if fits(allowed, &who) => {}
                 Some(allowed) => {
                     wrong.push(format!("{object}\n  allowed:\n{allowed}  found:\n{who}"));
                 }

@@ -197,11 +197,22 @@ async fn other_texts_are_refused() {
     let store = Store::connect(&url, few_connections()).await.unwrap();
     store.migrate().await.unwrap();
     fill_circle(&url).await;
+    let popularity = async || {
+        store.refresh_statistics().await.unwrap();
+        let rows = "SELECT video_id, likes FROM twotower.video_popularity ORDER BY video_id";
+        Person::owner(&url).await.rows(rows).await.unwrap()
+    };
+    let counted = popularity().await;
     execute(
         &url,
-        &format!("INSERT INTO likes VALUES ('{ANN}', 'film-1')"),
+        &format!(
+            "INSERT INTO likes VALUES ('{ANN}', 'film-1'), ('somebody', '{}')",
+            video(1)
+        ),
     )
     .await;
+    assert_eq!(popularity().await, counted);
+    assert!(!counted.is_empty());
     let mut ann = Person::user(&url, ANN).await;
     for call in [
         "SELECT * FROM recommend_videos()",

@@ -4,9 +4,13 @@ use crate::import::reader::LONGEST_ROW;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
+/// How files of some programs begin that are UTF-8.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Follows the quotes of a file while it is read.
 ///
 /// Line ends between fields become line feeds, and the last line gets one, so that lines can be counted by them; inside quotes they are text.
+/// A byte order mark goes, behind which a quote begins a field as well.
 /// Noticed is what the reader behind does not mind: a quoted field of several lines that goes on after its closing quote (as a rule one
 /// quote is stray then, and the other one begins a field of a later row), a quote that is open at the end of the file, and a row without end.
 pub(super) struct Quotes<'h, R> {
@@ -15,6 +19,8 @@ pub(super) struct Quotes<'h, R> {
     /// Whether anybody still waits for rows.
     is_heard: &'h dyn Fn() -> bool,
     place: Place,
+    /// Whether nothing was read yet.
+    at_start: bool,
     after_return: bool,
     last: u8,
     ended: bool,
@@ -51,6 +57,7 @@ impl<'h, R> Quotes<'h, R> {
             delimiter,
             is_heard,
             place: Place::FieldStart,
+            at_start: true,
             after_return: false,
             last: b'\n',
             ended: false,
@@ -184,6 +191,11 @@ impl<R: Read> Read for Quotes<'_, R> {
                 buffer[0] = b'\n';
                 length = 1;
             }
+            while self.at_start && buffer[..length].starts_with(MARK) {
+                buffer.copy_within(MARK.len()..length, 0);
+                length -= MARK.len();
+            }
+            self.at_start &= length == 0;
             let kept = self.follow(&mut buffer[..length]);
             if self.length > LONGEST_ROW {
                 return Err(io::Error::other("a row does not end"));
@@ -199,20 +211,9 @@ impl<R: Read> Read for Quotes<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::reader::Pieces;
 
     const HEARD: &dyn Fn() -> bool = &|| true;
-
-    /// Hands out `size` bytes at a time.
-    struct Pieces<'a>(&'a [u8], usize);
-
-    impl Read for Pieces<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let length = self.1.min(self.0.len()).min(buffer.len());
-            buffer[..length].copy_from_slice(&self.0[..length]);
-            self.0 = &self.0[length..];
-            Ok(length)
-        }
-    }
 
     /// What is handed on, and the line after it.
     fn read(text: &str, size: usize) -> (String, u64) {
@@ -291,6 +292,18 @@ mod tests {
         assert_eq!(quotes.misplaced_until(3), Some(first));
         assert_eq!(quotes.misplaced_until(9).map(|it| it.closed), Some(5));
         assert_eq!(quotes.misplaced_until(9), None);
+    }
+
+    #[test]
+    fn a_mark_is_no_part_of_the_first_field() {
+        let text = "\u{feff}\"a,\"\r\n1,2\r\n";
+        for size in MARK.len()..=text.len() {
+            let (found, line) = read(text, size);
+            assert_eq!((found.as_str(), line), ("\"a,\"\n1,2\n", 3), "{size}");
+        }
+        // One that stands elsewhere is text.
+        let text = "a\u{feff}\n\u{feff}\n";
+        assert_eq!(read(text, text.len()).0, text);
     }
 
     #[test]

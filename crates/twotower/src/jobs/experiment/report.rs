@@ -1,13 +1,13 @@
 use anyhow::Context;
 use serde::Serialize;
 use std::fmt;
-use twotower_core::ab_test::{Difference, Estimate, RatioSums, SampleRatio};
+use twotower_core::ab_test::{AtAnyTime, Difference, Estimate, RatioSums, SampleRatio};
 use twotower_store::{Arm, ArmCoverage, ArmOrigins, ExperimentRecord, ExperimentUser, Store};
 
-/// Below this chance a difference is told.
+/// Below this chance a difference is told, at whichever look.
 const SIGNIFICANT: f64 = 0.05;
 
-/// The difference, relative to the control, for which the users needed are given.
+/// The difference, relative to the control, that is looked for: for which the users needed are given, and the test at any time is the sharpest.
 const RELATIVE: f64 = 0.05;
 
 /// Of the impressions that name a version, the part that may name another one than the arm's: lists that were made before the experiment began
@@ -26,9 +26,10 @@ pub enum Metric {
     ClickThroughRate,
     /// Of the videos shown to a user, those they liked.
     LikeRate,
-    /// Mean part watched, of views that tell it.
+    /// Mean part watched, of views of what was shown that tell it.
     WatchFraction,
-    /// Distinct makers for each video shown to a user, of videos with a maker: 1 if no maker comes twice.
+    /// Mean over users of the chance that two of the videos shown to them are of different makers, of videos with a maker: 1 if no maker comes twice.
+    /// Distinct makers for each video would fall with every list that a user looks at, whatever is in it.
     Diversity,
     /// Mean age of the videos when first shown to a user, days since publication (or arrival in the catalogue).
     AgeDays,
@@ -43,9 +44,11 @@ pub struct MetricReport {
     pub control: Option<Estimate>,
     /// Of the version that is tried.
     pub challenger: Option<Estimate>,
-    /// Challenger minus control.
+    /// Challenger minus control. Its p-value is for who looks once, at a time that was fixed beforehand.
     pub difference: Option<Difference>,
-    /// Users each arm needs so that a difference of 5 % of the control's value would be found in 80 of 100 experiments.
+    /// The same for who looks more than once: what is said in words goes by it.
+    pub at_any_time: Option<AtAnyTime>,
+    /// Users each arm needs so that a look finds a difference of 5 % of the control's value in 80 of 100 experiments, by `at_any_time`.
     pub users_needed: Option<u64>,
 }
 
@@ -163,7 +166,12 @@ impl Metric {
             Self::ClickThroughRate => counts(user.clicked, user.shown),
             Self::LikeRate => counts(user.liked, user.shown),
             Self::WatchFraction => (user.watched, user.measured as f64),
-            Self::Diversity => counts(user.makers, user.with_maker),
+            // An unbiased estimate from each user, however many videos they were shown.
+            Self::Diversity if user.with_maker >= 2 => {
+                let pairs = user.with_maker * (user.with_maker - 1) / 2;
+                (1.0 - user.same_maker as f64 / pairs as f64, 1.0)
+            }
+            Self::Diversity => (0.0, 0.0),
             Self::AgeDays => (user.age_days, user.dated as f64),
         }
     }
@@ -183,13 +191,18 @@ impl fmt::Display for Metric {
 
 impl MetricReport {
     fn new(metric: Metric, control: Option<Estimate>, challenger: Option<Estimate>) -> Self {
-        let both = challenger.as_ref().zip(control.as_ref());
+        let both = challenger.zip(control);
+        let difference =
+            both.and_then(|(challenger, control)| Difference::between(&challenger, &control));
+        let at_any_time = difference
+            .zip(control)
+            .and_then(|(difference, control)| difference.at_any_time(RELATIVE * control.value));
         Self {
             metric,
             control,
             challenger,
-            difference: both
-                .and_then(|(challenger, control)| Difference::between(challenger, control)),
+            difference,
+            at_any_time,
             users_needed: control.and_then(|control| control.users_needed(RELATIVE)),
         }
     }
@@ -199,12 +212,12 @@ impl MetricReport {
         let needed = self.users_needed.map_or(String::new(), |users| {
             format!(" (a difference of 5 % needs about {users} users an arm)")
         });
-        match self.difference {
+        match self.at_any_time {
             None => "too little to tell anything yet".into(),
-            Some(difference) if difference.p_value >= SIGNIFICANT => {
+            Some(found) if found.p_value >= SIGNIFICANT => {
                 format!("no difference can be told yet{needed}")
             }
-            Some(difference) if difference.value > 0.0 => "higher with the challenger".into(),
+            Some(found) if found.low > 0.0 => "higher with the challenger".into(),
             Some(_) => "lower with the challenger".into(),
         }
     }
@@ -252,6 +265,84 @@ fn mixed(arm: &ArmReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn estimate(value: f64, standard_error: f64, users: u64) -> Estimate {
+        Estimate {
+            value,
+            standard_error,
+            users,
+        }
+    }
+
+    #[test]
+    fn words_go_by_what_holds_at_every_look() {
+        let said = |challenger, control| {
+            let report = MetricReport::new(Metric::LikeRate, Some(control), Some(challenger));
+            report.verdict()
+        };
+        let control = estimate(0.2, 0.005, 1000);
+        // Two and a half standard errors: p = 0.012 for who looks once.
+        let near = said(estimate(0.217_677_7, 0.005, 1000), control);
+        assert!(
+            near.starts_with("no difference can be told yet (a difference of 5 % needs about 7"),
+            "{near}"
+        );
+        let far = 6.0 * 0.005;
+        assert_eq!(
+            said(estimate(0.2 + far, 0.005, 1000), control),
+            "higher with the challenger"
+        );
+        assert_eq!(
+            said(estimate(0.2 - far, 0.005, 1000), control),
+            "lower with the challenger"
+        );
+        // Five users who all did the same, and a hundred others.
+        let few = estimate(0.2, 0.0, 5);
+        assert_eq!(
+            said(estimate(0.3, 0.01, 100), few),
+            "too little to tell anything yet"
+        );
+        // Five per cent of nothing is nothing to look for.
+        let none = estimate(0.0, 0.001, 1000);
+        assert_eq!(
+            said(estimate(0.1, 0.01, 1000), none),
+            "too little to tell anything yet"
+        );
+    }
+
+    #[test]
+    fn diversity_does_not_fall_with_what_is_shown() {
+        let of = |with_maker, same_maker| {
+            Metric::Diversity.of(&ExperimentUser {
+                with_maker,
+                same_maker,
+                ..ExperimentUser::default()
+            })
+        };
+        // Three videos of one maker, two of another, one of a third: 11 of 15 pairs are of two makers, and so it is on average over all that
+        // may be shown of them, however many.
+        let makers = [0, 0, 0, 1, 1, 2];
+        for shown in 2..=6_u32 {
+            let lists = (0..64_u32).filter(|list| list.count_ones() == shown);
+            let each: Vec<f64> = lists
+                .map(|list| {
+                    let of_maker = |maker| {
+                        let own = (0..6).filter(|&n| makers[n] == maker && list >> n & 1 == 1);
+                        own.count() as u64
+                    };
+                    let same = [0, 1, 2]
+                        .map(|maker| of_maker(maker) * of_maker(maker).saturating_sub(1) / 2);
+                    of(shown.into(), same.iter().sum()).0
+                })
+                .collect();
+            let mean = each.iter().sum::<f64>() / each.len() as f64;
+            assert!((mean - 11.0 / 15.0).abs() < 1e-12, "{shown}: {mean}");
+        }
+        assert_eq!(of(3, 0), (1.0, 1.0));
+        assert_eq!(of(3, 3), (0.0, 1.0));
+        // One video is of no other maker than itself.
+        assert_eq!(of(1, 0), (0.0, 0.0));
+    }
 
     #[test]
     fn a_handful_of_strays_mixes_no_arm() {

@@ -25,6 +25,11 @@ impl StateFolder {
             return Ok(fresh);
         };
         stored.check_same(&fresh, self.state_path())?;
+        if stored.is_drawn_otherwise(&fresh) {
+            tracing::warn!(
+                "the version of twotower that began this search had another search space: it goes on with the trials that were drawn from that one"
+            );
+        }
         Ok(stored)
     }
 
@@ -123,6 +128,8 @@ mod tests {
         let mut state = folder.begin(fresh(), true).unwrap();
         assert_eq!(state, fresh(), "nothing to resume is a beginning");
         state.used_s = 7.5;
+        // As another version drew it.
+        state.trials[2].hyperparameters.lookahead = 3;
         folder.save(&state).unwrap();
         folder.save_checkpoint(2, b"weights").unwrap();
         fs::write(folder.0.join("notes.txt"), "mine").unwrap();

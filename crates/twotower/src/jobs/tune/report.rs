@@ -105,7 +105,7 @@ impl TuneReport {
             self.baseline.epochs,
             left_out.unwrap_or_default(),
             short(&state.snapshot_sha256),
-            super::super::train::split_name(state.split),
+            state.split.name(),
             date.split('T').next().unwrap_or(&date),
             tuned.to_toml(&searched)?
         ))

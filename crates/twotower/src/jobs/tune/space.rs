@@ -165,6 +165,20 @@ pub(super) fn draw(base: &Hyperparameters, seed: u64, trials: usize) -> Vec<Hype
         .collect()
 }
 
+/// Of each dimension the largest value of any of `trials`: none of them takes more memory. What is not searched is that of the first.
+pub(super) fn largest<'h>(
+    mut trials: impl Iterator<Item = &'h Hyperparameters>,
+) -> Hyperparameters {
+    let mut largest = trials.next().cloned().unwrap_or_default();
+    for trial in trials {
+        for dimension in &SEARCH_SPACE {
+            let value = dimension.get(trial).max(dimension.get(&largest));
+            dimension.set(&mut largest, value);
+        }
+    }
+    largest
+}
+
 /// What of the search space differs from `base`.
 pub(super) fn differences(
     hyperparameters: &Hyperparameters,
@@ -234,6 +248,23 @@ mod tests {
         let trials = draw(&base, 7, 9);
         assert_eq!(trials, draw(&base, 7, 27)[..9]);
         assert_ne!(trials[1..], draw(&base, 8, 9)[1..]);
+    }
+
+    #[test]
+    fn no_trial_is_larger_than_the_largest() {
+        let base = Hyperparameters {
+            batch_size: 2000,
+            ..Hyperparameters::default()
+        };
+        let trials = draw(&base, 3, 40);
+        let largest = largest(trials.iter());
+        for dimension in &SEARCH_SPACE {
+            let values = trials.iter().map(|trial| dimension.get(trial));
+            let most = values.fold(f64::MIN, f64::max);
+            assert!(dimension.get(&largest).total_cmp(&most).is_eq());
+        }
+        assert_eq!((largest.batch_size, largest.negatives), (2000, 2048));
+        assert_eq!(largest.embedding_dim, base.embedding_dim);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::halving::{self, Step};
 use super::space;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::split::SplitKind;
@@ -37,6 +37,9 @@ pub(super) struct State {
     pub(super) rungs: Vec<usize>,
     /// Wall-clock time used, seconds.
     pub(super) used_s: f64,
+    /// Version of twotower that began it; the first ones did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<String>,
     /// By number.
     pub(super) trials: Vec<Trial>,
 }
@@ -77,19 +80,45 @@ pub(super) enum StateError {
     },
     /// It is of another search.
     #[error(
-        "{path} is of another search: its {what} ({there}), now it is {here}. Give what it was begun with, start over without --resume, or name another --state-dir"
+        "{path} is of another search: {differences}. Give what it was begun with, start over without --resume, or name another --state-dir"
     )]
     Other {
         /// The file.
         path: PathBuf,
+        /// What differs: in the file, and by the command.
+        differences: String,
+    },
+    /// It is of another version, which searched otherwise.
+    #[error(
+        "{path} is of another version of twotower: {why}. Start over without --resume, or name another --state-dir"
+    )]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// What cannot be gone on with.
+        why: String,
+    },
+    /// Its trials were trained by another version, whose training is another.
+    #[error(
+        "{path}: this version of twotower ({here}) trains otherwise than {begun_by}, with which the search was begun: {reason}. \
+         What its trials scored cannot be compared with what they would score now: start over without --resume, or name another \
+         --state-dir{keep}",
+        here = VERSION
+    )]
+    OtherTraining {
+        /// The first checkpoint that tells.
+        path: PathBuf,
+        /// Who trained it.
+        begun_by: String,
         /// What differs.
-        what: &'static str,
-        /// In the file.
-        there: String,
-        /// Of the command.
-        here: String,
+        reason: String,
+        /// How to have what is known, if there is something.
+        keep: &'static str,
     },
 }
+
+/// Of twotower.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl State {
     /// The beginning of a search.
@@ -106,54 +135,82 @@ impl State {
             seed: plan.seed,
             rungs: halving::rungs(plan.base.epochs),
             used_s: 0.0,
+            version: Some(VERSION.to_owned()),
             trials: trials.collect(),
         }
     }
 
-    /// Whether this state is of the same search as `fresh`, its beginning. `path` is where it was read.
+    /// Whether this state is of the same search as `fresh`, its beginning. `path` is where it was read. The trials themselves may be
+    /// others, see [`State::is_drawn_otherwise`].
     ///
     /// # Errors
-    /// [`StateError::Other`] names the first difference.
+    /// [`StateError::Other`] names all that differs; [`StateError::OtherVersion`] what another version made of the same plan, and this
+    /// one cannot go on with.
     pub(super) fn check_same(&self, fresh: &Self, path: PathBuf) -> Result<(), StateError> {
-        let configuration = |state: &Self| {
+        let mut differences = Vec::new();
+        let mut differs = |what: &str, there: String, here: String| {
+            differences.push(format!("its {what} ({there}), now it is {here}"));
+        };
+        let (there, here) = (&self.snapshot_sha256, &fresh.snapshot_sha256);
+        if there != here {
+            differs("data differ", short(there), short(here));
+        }
+        let (there, here) = (self.split, fresh.split);
+        if there != here {
+            let name = |split: SplitKind| split.name().to_owned();
+            differs("split differs", name(there), name(here));
+        }
+        let (there, here) = (self.seed, fresh.seed);
+        if there != here {
+            differs("seed differs", there.to_string(), here.to_string());
+        }
+        let (there, here) = (self.trials.len(), fresh.trials.len());
+        if there != here {
+            let what = "number of trials differs";
+            differs(what, there.to_string(), here.to_string());
+        }
+        let [there, here] = [self, fresh].map(|state| {
             let trial = state.trials.first();
             trial.map(|trial| trial.hyperparameters.clone())
-        };
-        let drawn = |state: &Self| -> Vec<Hyperparameters> {
-            let trials = state.trials.iter();
-            trials.map(|trial| trial.hyperparameters.clone()).collect()
-        };
-        let (what, there, here) = if self.snapshot_sha256 != fresh.snapshot_sha256 {
-            let (there, here) = (&self.snapshot_sha256, &fresh.snapshot_sha256);
-            ("data differ", short(there), short(here))
-        } else if self.split != fresh.split {
-            let name = |split: SplitKind| super::super::train::split_name(split).to_owned();
-            ("split differs", name(self.split), name(fresh.split))
-        } else if self.seed != fresh.seed {
-            let (there, here) = (self.seed.to_string(), fresh.seed.to_string());
-            ("seed differs", there, here)
-        } else if self.trials.len() != fresh.trials.len() {
-            let (there, here) = (self.trials.len(), fresh.trials.len());
-            (
-                "number of trials differs",
-                there.to_string(),
-                here.to_string(),
-            )
-        } else if configuration(self) != configuration(fresh) {
-            let (there, here) = difference(configuration(self), configuration(fresh));
-            ("configuration differs", there, here)
-        } else if drawn(self) != drawn(fresh) || self.rungs != fresh.rungs {
-            let version = |whose: &str| format!("that of {whose} version of twotower");
-            ("search space differs", version("another"), version("this"))
-        } else {
-            return Ok(());
-        };
-        Err(StateError::Other {
-            path,
-            what,
-            there,
-            here,
+        });
+        if there != here {
+            let (there, here) = difference(there, here);
+            differs("configuration differs", there, here);
+        }
+        if !differences.is_empty() {
+            let differences = differences.join("; ");
+            return Err(StateError::Other { path, differences });
+        }
+        self.check_trials(fresh, &path)
+    }
+
+    /// Whether this version can train the trials, in the rungs that they are in.
+    fn check_trials(&self, fresh: &Self, path: &Path) -> Result<(), StateError> {
+        let mut why = None;
+        if self.rungs != fresh.rungs {
+            let (there, here) = (&self.rungs, &fresh.rungs);
+            why = Some(format!(
+                "its rungs are of {there:?} epochs, here of {here:?}"
+            ));
+        }
+        for (number, trial) in self.trials.iter().enumerate() {
+            if let Err(error) = trial.hyperparameters.validate() {
+                why = Some(format!(
+                    "its trial {number} cannot be trained here: {error}"
+                ));
+            }
+        }
+        why.map_or(Ok(()), |why| {
+            let path = path.to_owned();
+            Err(StateError::OtherVersion { path, why })
         })
+    }
+
+    /// Whether `fresh`, of the same plan, has other trials: the search space of the version that began the search was another. Each trial
+    /// is here with its hyperparameters, so that what they score can be compared all the same.
+    pub(super) fn is_drawn_otherwise(&self, fresh: &Self) -> bool {
+        let mut both = self.trials.iter().zip(&fresh.trials);
+        both.any(|(there, here)| there.hyperparameters != here.hyperparameters)
     }
 
     /// For each trial its scores.
@@ -175,7 +232,7 @@ pub(super) fn short(sha256: &str) -> String {
     sha256.chars().take(12).collect()
 }
 
-/// The first hyperparameter that differs, there and here.
+/// The hyperparameters that differ, there and here.
 fn difference(there: Option<Hyperparameters>, here: Option<Hyperparameters>) -> (String, String) {
     let lines = |hyperparameters: Option<Hyperparameters>| {
         let text =
@@ -183,12 +240,9 @@ fn difference(there: Option<Hyperparameters>, here: Option<Hyperparameters>) -> 
         text.unwrap_or_default()
     };
     let (there, here) = (lines(there), lines(here));
-    there
-        .lines()
-        .zip(here.lines())
-        .find(|(there, here)| there != here)
-        .map(|(there, here)| (there.to_owned(), here.to_owned()))
-        .unwrap_or_default()
+    let both = there.lines().zip(here.lines());
+    let (there, here): (Vec<&str>, Vec<&str>) = both.filter(|(there, here)| there != here).unzip();
+    (there.join(", "), here.join(", "))
 }
 
 #[cfg(test)]
@@ -276,12 +330,56 @@ mod tests {
                 "{refusal}"
             );
         }
+        let base = Hyperparameters {
+            epochs: 6,
+            lookahead: 4,
+            ..Hyperparameters::default()
+        };
+        let all = refusal(Plan {
+            seed: 2,
+            base,
+            ..plan()
+        });
+        let expected = "its seed differs (1), now it is 2; its configuration differs (lookahead = 1, epochs = 20), now it is \
+                        lookahead = 4, epochs = 6. Give";
+        assert!(all.contains(expected), "{all}");
+    }
+
+    #[test]
+    fn a_search_of_another_version_goes_on_with_its_own_trials_if_they_can_be_trained() {
+        let fresh = State::new(&plan());
         let mut older = State::new(&plan());
+        assert!(!older.is_drawn_otherwise(&fresh));
         older.trials[3].hyperparameters.window = 3;
-        let error = older.check_same(&state, PathBuf::new()).unwrap_err();
+        assert!(older.is_drawn_otherwise(&fresh));
+        assert!(older.check_same(&fresh, PathBuf::new()).is_ok());
+        // As of before versions were written down.
+        let mut text = serde_json::to_value(&older).unwrap();
+        text.as_object_mut().unwrap().remove("version");
+        let unnamed: State = serde_json::from_value(text).unwrap();
+        assert_eq!(unnamed.version, None);
+        assert!(unnamed.check_same(&fresh, PathBuf::new()).is_ok());
+
+        let refusal = |state: &State| {
+            let error = state.check_same(&fresh, PathBuf::new()).unwrap_err();
+            assert!(matches!(error, StateError::OtherVersion { .. }));
+            error.to_string()
+        };
+        older.trials[3].hyperparameters.window = 1;
+        let said = refusal(&older);
         assert!(
-            error.to_string().contains("search space differs"),
-            "{error}"
+            said.contains("its trial 3 cannot be trained here"),
+            "{said}"
+        );
+        let rungs = State {
+            rungs: vec![1, 20],
+            ..State::new(&plan())
+        };
+        let said = refusal(&rungs);
+        assert!(
+            said.contains("its rungs are of [1, 20] epochs, here of [3, 7, 20]")
+                && said.contains("Start over without --resume"),
+            "{said}"
         );
     }
 }

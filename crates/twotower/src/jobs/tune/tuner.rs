@@ -4,13 +4,14 @@ use super::super::{Interrupt, JobError};
 use super::budget::Budget;
 use super::folder::StateFolder;
 use super::halving::{self, Step};
+use super::space;
 use super::state::{RungResult, State};
 use super::watch::Watch;
 use anyhow::Context;
 use std::time::{Duration, Instant};
 use twotower_core::hyperparameters::{Hyperparameters, Selection};
 use twotower_core::split::HeldOut;
-use twotower_core::train::{EpochRecord, Goal, Prepared, Progress, Run, TrainError};
+use twotower_core::train::{EpochRecord, Goal, Memory, Prepared, Progress, Run, TrainError};
 
 /// A search in progress.
 pub(super) struct Tuner<'a> {
@@ -30,8 +31,14 @@ impl Tuner<'_> {
     /// Does what is left of the search, until it is done or the budget is over.
     ///
     /// # Errors
-    /// [`JobError::Interrupted`]; or if the disk fails, or the data give nothing to learn from. The state is kept.
+    /// [`JobError::Interrupted`]; or if the disk fails, the data give nothing to learn from, or the search was begun by a version that trains
+    /// otherwise. The state is kept.
     pub(super) fn run(&mut self) -> anyhow::Result<()> {
+        if self.state.next().is_some() && !self.budget.is_over() {
+            self.check_checkpoints()?;
+            let memory = self.memory()?;
+            tracing::info!("memory of a trial, at most: {memory}");
+        }
         let selection = self.selection();
         let mut watch = Watch::new(&self.state, selection);
         self.save_state()?;
@@ -132,8 +139,15 @@ impl Tuner<'_> {
             .try_for_each(|trial| self.folder.drop_checkpoint(trial))
     }
 
+    /// What any trial takes: one is trained at a time, and what all of them share is part of each.
+    fn memory(&self) -> anyhow::Result<Memory> {
+        let trials = self.state.trials.iter();
+        let largest = space::largest(trials.map(|trial| &trial.hyperparameters));
+        Ok(self.data.memory(&largest, Goal::Best(self.held_out))?)
+    }
+
     /// Names the data and the purpose of a trial's checkpoint.
-    fn tag(&self, trial: usize) -> String {
+    pub(super) fn tag(&self, trial: usize) -> String {
         let state = &self.state;
         format!("{} {:?} trial {trial}", state.snapshot_sha256, state.split)
     }

@@ -96,7 +96,7 @@ catalogue! {
         "backup-age" WARNING "the last backup is recent";
     }
     Machine {
-        "disk-space" CRITICAL "space is left where models and state are kept";
+        "disk-space" CRITICAL "space is left where models, state, backups and an embedded database are kept";
         "memory" WARNING "memory is left";
         "clock" WARNING "our clock and the database's agree";
         "key-age" WARNING "keys are changed regularly";

@@ -1,26 +1,42 @@
 //! Whether the active model does less well than it did.
 //!
 //! Where applications send events, this is about users: of the videos that a user was shown, the share that they liked, each video once, in the
-//! last 7 days against the 28 days before. A rate that fell by `drift_percent` of itself, with a chance of less than 1 in 100 that it did not
-//! (two-sided z-test, users as the unit that was drawn), is drift. Most users are in both spans, which makes the test more careful than
+//! last 7 days against the 28 days before, both up to a day ago. A like counts within a day of the first showing, so that what was shown long ago has had
+//! no longer to be liked than what was shown this week. A rate that fell by `drift_percent` of itself, with a chance of less than 1 in 100 that it did
+//! not (two-sided z-test, users as the unit that was drawn), is drift. Most users are in both spans, which makes the test more careful than
 //! it says: a user's own taste cancels out of a difference that is counted as if it did not.
 //!
 //! Where too few events are sent, it is about the catalogue: of the latest likes, the share that is of videos with a vector of the active
 //! version. Videos that came since the last update have none, and cannot be recommended.
 
-use super::Finding;
-use super::finding::judged;
+use super::finding::{judged, span};
 use super::remembered::{recall, remember};
 use super::round::{Round, Scope};
+use super::{Finding, Verdict};
 use crate::config::Checks;
+use crate::jobs::now_us;
+use crate::operations::Place;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use twotower_core::ab_test::{Difference, RatioSums};
 use twotower_store::inspection::LikeCoverage;
-use twotower_store::{Store, StoreError};
+use twotower_store::{ConnectOptions, Store, StoreError};
+
+const CHECK: &str = "drift";
 
 /// What a round leaves for those of the next hour: counting takes a while, and a week does not change so fast.
 const REMEMBERED: &str = "drift.json";
 const HOUR_US: i64 = 3_600_000_000;
+
+/// What upkeep leaves where a round has no time to count.
+const AT_NIGHT: &str = "drift-night.json";
+
+/// So long it stands for a round of its own: until the night after has had its turn.
+const NIGHT_US: i64 = 36 * HOUR_US;
+
+/// What counting may take at night, and waiting for a connection.
+const NIGHT_STEP: Duration = Duration::from_mins(10);
+const NIGHT_ACQUIRE: Duration = Duration::from_secs(30);
 
 /// A chance below which a difference is none of chance.
 const SIGNIFICANT: f64 = 0.01;
@@ -31,48 +47,125 @@ const FEWEST_LIKES: u64 = 100;
 /// Least share of the latest likes that is of videos with a vector.
 const LEAST_KNOWN: f64 = 0.9;
 
+/// A finding, and when it was one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Told {
     at_us: i64,
-    failed: bool,
+    /// Counting took too long: whoever asks again within the hour need not wait for it once more.
+    late: bool,
+    verdict: Verdict,
     evidence: String,
     fix: String,
 }
 
-pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Option<Finding> {
-    let check = "drift";
-    if !round.wants(check) {
-        return None;
-    }
-    if round.scope == Scope::Watched
-        && let Some(told) = recall::<Told>(round.place, REMEMBERED)
-        && (0..HOUR_US).contains(&(round.now_us - told.at_us))
-    {
-        return Some(judged(check, !told.failed, told.evidence, told.fix));
-    }
-    let finding = match round.within(look(round, store)).await {
-        Ok(Ok(finding)) => finding,
-        Ok(Err(error)) => return Some(Finding::unseen(check, &error)),
-        Err(_) => return Some(Finding::skipped(check, "counting takes too long", "")),
-    };
-    let told = match finding.verdict {
-        super::Verdict::Passed => false,
-        super::Verdict::Failed => true,
-        _ => return Some(finding),
-    };
-    if round.scope == Scope::Watched {
-        let told = Told {
-            at_us: round.now_us,
-            failed: told,
+impl Told {
+    fn new(at_us: i64, late: bool, finding: &Finding) -> Self {
+        Self {
+            at_us,
+            late,
+            verdict: finding.verdict,
             evidence: finding.evidence.clone(),
             fix: finding.fix.clone(),
-        };
-        remember(round.place, REMEMBERED, &told);
+        }
+    }
+
+    /// What was left under `name` in the time `within_us` before `now_us`.
+    fn recall(place: &Place, name: &str, now_us: i64, within_us: i64) -> Option<Self> {
+        let told: Self = recall(place, name)?;
+        (0..within_us)
+            .contains(&(now_us - told.at_us))
+            .then_some(told)
+    }
+
+    fn finding(self) -> Finding {
+        Finding {
+            check: CHECK,
+            subject: None,
+            verdict: self.verdict,
+            evidence: self.evidence,
+            fix: self.fix,
+        }
+    }
+}
+
+pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Option<Finding> {
+    if !round.wants(CHECK) {
+        return None;
+    }
+    let (place, now_us, watched) = (round.place, round.now_us, round.scope == Scope::Watched);
+    if watched && let Some(told) = Told::recall(place, REMEMBERED, now_us, HOUR_US) {
+        return Some(if told.late {
+            of_night(place, now_us)
+        } else {
+            told.finding()
+        });
+    }
+    let finding = match round.within(look(place, store)).await {
+        Ok(Ok(finding)) => finding,
+        Ok(Err(error)) if !is_late(&error) => return Some(Finding::unseen(CHECK, &error)),
+        Ok(Err(_)) | Err(_) => {
+            let finding = of_night(place, now_us);
+            if watched {
+                tracing::warn!("{CHECK}: counting takes too long, and is tried again in an hour");
+                remember(place, REMEMBERED, &Told::new(now_us, true, &finding));
+            }
+            return Some(finding);
+        }
+    };
+    if watched && matches!(finding.verdict, Verdict::Passed | Verdict::Failed) {
+        remember(place, REMEMBERED, &Told::new(now_us, false, &finding));
     }
     Some(finding)
 }
 
-async fn look(round: &Round<'_>, store: &Store) -> Result<Finding, StoreError> {
+/// Counts with the patience of a night, where a round of the last days had no time to. Trouble is logged: upkeep is none the worse for it.
+pub(crate) async fn count_at_night(place: &Place) {
+    let now_us = now_us();
+    let waits = Told::recall(place, REMEMBERED, now_us, NIGHT_US).is_some_and(|told| told.late);
+    if !waits {
+        return;
+    }
+    match patiently(place).await {
+        Ok(finding) => remember(place, AT_NIGHT, &Told::new(now_us, false, &finding)),
+        Err(error) => tracing::warn!(%error, "{CHECK}: could not be counted at night either"),
+    }
+}
+
+async fn patiently(place: &Place) -> Result<Finding, StoreError> {
+    let options = ConnectOptions {
+        max_connections: 1,
+        acquire_timeout: NIGHT_ACQUIRE,
+        statement_timeout: NIGHT_STEP,
+    };
+    let store = Store::connect_existing(&place.db_url, options).await?;
+    let finding = look(place, &store).await;
+    store.close().await;
+    finding
+}
+
+/// What the last night has counted.
+fn of_night(place: &Place, now_us: i64) -> Finding {
+    let late = "counting takes too long for a look that others wait for";
+    match Told::recall(place, AT_NIGHT, now_us, NIGHT_US) {
+        Some(told) => {
+            let ago = span(now_us - told.at_us);
+            let mut finding = told.finding();
+            finding.evidence = format!("{} (counted {ago} ago: {late})", finding.evidence);
+            finding
+        }
+        None => Finding::skipped(
+            CHECK,
+            late,
+            "let `twotower run maintain` run every night with the same `state_dir`: it counts then",
+        ),
+    }
+}
+
+fn is_late(error: &StoreError) -> bool {
+    error.is_deadline() || matches!(error, StoreError::Cancelled(_))
+}
+
+async fn look(place: &Place, store: &Store) -> Result<Finding, StoreError> {
     let mut likes = Rates::default();
     store
         .for_each_reaction(&mut |user| {
@@ -86,14 +179,14 @@ async fn look(round: &Round<'_>, store: &Store) -> Result<Finding, StoreError> {
             likes.earlier_shown += user.earlier_shown;
         })
         .await?;
-    if let Some(finding) = judge_rates(&likes, round.checks()) {
+    if let Some(finding) = judge_rates(&likes, &place.config.checks) {
         return Ok(finding);
     }
     let Some(generation) = store.generation().await? else {
         let fix = "twotower train --update-db";
-        return Ok(Finding::skipped("drift", "no model is active", fix));
+        return Ok(Finding::skipped(CHECK, "no model is active", fix));
     };
-    let coverage = store.like_coverage(&round.place.config.source, generation.version);
+    let coverage = store.like_coverage(&place.config.source, generation.version);
     Ok(judge_coverage(generation.version, coverage.await?))
 }
 
@@ -116,7 +209,7 @@ fn judge_rates(rates: &Rates, checks: &Checks) -> Option<Finding> {
     let difference = Difference::between(&recent, &earlier)?;
     let fell = -100.0 * difference.value / earlier.value;
     let evidence = format!(
-        "{:.2} % of what users were shown in the last 7 days they liked, {:.2} % in the 28 days before ({} and {} videos shown; p = {:.3})",
+        "{:.2} % of what users were first shown in the last 7 days they liked within a day, {:.2} % in the 28 days before ({} and {} videos shown; p = {:.3})",
         100.0 * recent.value,
         100.0 * earlier.value,
         rates.recent_shown,
@@ -126,17 +219,16 @@ fn judge_rates(rates: &Rates, checks: &Checks) -> Option<Finding> {
     let drifted = fell >= f64::from(checks.drift_percent) && difference.p_value < SIGNIFICANT;
     let fix = "look at what changed: the catalogue, the application, the model (`twotower models list`); then `twotower rollback` or `twotower run \
                retrain`";
-    Some(judged("drift", !drifted, evidence, fix))
+    Some(judged(CHECK, !drifted, evidence, fix))
 }
 
 fn judge_coverage(version: i64, coverage: LikeCoverage) -> Finding {
-    let check = "drift";
     let LikeCoverage { likes, known } = coverage;
     if likes < FEWEST_LIKES {
         let evidence =
             format!("{likes} likes in the last 7 days, and few events or none: too little to tell");
         return Finding::skipped(
-            check,
+            CHECK,
             evidence,
             "have applications send events: docs/api.md, Events",
         );
@@ -147,13 +239,12 @@ fn judge_coverage(version: i64, coverage: LikeCoverage) -> Finding {
         100.0 * share,
         100.0 * LEAST_KNOWN
     );
-    judged(check, share >= LEAST_KNOWN, evidence, "twotower run update")
+    judged(CHECK, share >= LEAST_KNOWN, evidence, "twotower run update")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations::check::Verdict;
 
     /// `users` with ten videos shown in either span, of which so many are liked, one more or less from user to user.
     fn rates(users: u32, recent: u32, earlier: u32) -> Rates {

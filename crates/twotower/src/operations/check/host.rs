@@ -2,32 +2,24 @@
 
 use super::Finding;
 use super::finding::judged;
-use super::round::Round;
+use super::round::{Late, Round};
+use crate::operations::Place;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tokio::sync::Semaphore;
 
 const MB: u64 = 1 << 20;
+
+/// Whose turn it is to ask file systems: one that does not answer keeps the thread that asks, and must not get one more every few minutes.
+static TURN: Semaphore = Semaphore::const_new(1);
 
 pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let checks = round.checks();
     if round.wants("disk-space") {
-        let config = &round.place.config;
-        let folders = [
-            config.training.output_dir.clone(),
-            config.run.state_dir.clone(),
-        ];
-        // A file system on the network may hang.
-        let free = round
-            .blocking(move || folders.map(|folder| (existing(&folder), free_bytes(&folder))))
-            .await;
-        found.push(match free {
+        found.push(match free(round).await {
             Ok(free) => judge_space(&free, checks.disk_mb),
-            Err(_) => Finding::failed(
-                "disk-space",
-                "the file system does not answer in time",
-                "look at the mounts: `findmnt`, `dmesg`",
-            ),
+            Err(_) => hangs("disk-space"),
         });
     }
     if round.wants("memory") {
@@ -42,9 +34,47 @@ pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
         found.push(judge_memory(available, checks.memory_mb));
     }
     if round.wants("logs") {
-        found.extend(logs(round));
+        found.extend(logs(round).await);
     }
     found
+}
+
+fn hangs(check: &'static str) -> Finding {
+    Finding::failed(
+        check,
+        "the file system does not answer in time",
+        "look at the mounts: `findmnt`, `dmesg`",
+    )
+}
+
+/// Where much is written: models, state, backups if any are scheduled, the embedded database.
+fn folders(place: &Place) -> Vec<PathBuf> {
+    let config = &place.config;
+    let mut folders = vec![
+        config.training.output_dir.clone(),
+        config.run.state_dir.clone(),
+    ];
+    if !config.schedule.backup.is_empty() {
+        folders.push(config.backup.folder.clone());
+    }
+    let database = place.database_file();
+    let database = database.and_then(|file| std::path::absolute(file).ok());
+    folders.extend(database.and_then(|file| file.parent().map(Path::to_owned)));
+    folders
+}
+
+/// What is free where much is written. A file system on the network may hang: then its thread is left behind, with the turn, and whoever
+/// comes next waits for that as for the file system.
+async fn free(round: &Round<'_>) -> Result<Vec<(PathBuf, Option<u64>)>, Late> {
+    let folders = folders(round.place);
+    let turn = round.within(TURN.acquire()).await?;
+    let free = round.blocking(move || {
+        let _turn = turn;
+        let free = folders.iter();
+        free.map(|folder| (existing(folder), free_bytes(folder)))
+            .collect()
+    });
+    free.await
 }
 
 /// The folder, or the nearest one above it that is there already.
@@ -85,7 +115,7 @@ fn judge_space(folders: &[(PathBuf, Option<u64>)], bound_mb: u32) -> Finding {
         }
     }
     let evidence = format!("{}; at least {bound_mb} MB should be", words.join(", "));
-    let fix = "twotower prune; then look at what else fills the disk: `du -xhd1`";
+    let fix = "twotower prune; then look at what else fills the disk: `du -xhd1`; fewer backups are kept with `keep` of section [backup]";
     judged(check, least >= u64::from(bound_mb) * MB, evidence, fix)
 }
 
@@ -137,7 +167,7 @@ fn judge_memory(available: Option<u64>, bound_mb: u32) -> Finding {
     judged(check, available >= u64::from(bound_mb) * MB, evidence, fix)
 }
 
-fn logs(round: &Round<'_>) -> Vec<Finding> {
+async fn logs(round: &Round<'_>) -> Vec<Finding> {
     let mut files = round.checks().log_files.clone();
     let named = std::env::var_os("TWOTOWER_LOG_FILE").filter(|file| !file.is_empty());
     files.extend(named.map(PathBuf::from));
@@ -145,8 +175,12 @@ fn logs(round: &Round<'_>) -> Vec<Finding> {
         let fix = "nothing, where journald or a container's engine keeps them; else set `log_files` of section [checks]";
         return vec![Finding::skipped("logs", "no log files are named", fix)];
     }
-    let judge = |file: &PathBuf| log(file, round.checks().log_mb).about(file.display().to_string());
-    files.iter().map(judge).collect()
+    let bound_mb = round.checks().log_mb;
+    let looked = round.blocking(move || {
+        let judge = |file: &PathBuf| log(file, bound_mb).about(file.display().to_string());
+        files.iter().map(judge).collect()
+    });
+    looked.await.unwrap_or_else(|_| vec![hangs("logs")])
 }
 
 fn log(file: &Path, bound_mb: u32) -> Finding {
@@ -179,7 +213,8 @@ fn log(file: &Path, bound_mb: u32) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations::check::Verdict;
+    use crate::config::Config;
+    use crate::operations::check::{Scope, Verdict};
 
     #[test]
     fn a_full_disk_is_told_with_the_fullest_folder() {
@@ -188,6 +223,52 @@ mod tests {
         assert_eq!(verdict(&[at(2048), at(9000)]), Verdict::Passed);
         assert_eq!(verdict(&[at(9000), at(2047)]), Verdict::Failed);
         assert_eq!(verdict(&[(PathBuf::from("/"), None)]), Verdict::Skipped);
+    }
+
+    fn place(db_url: &str, folder: &Path) -> Place {
+        let mut config = Config::default();
+        config.training.output_dir = folder.join("models");
+        config.run.state_dir = folder.join("state");
+        config.backup.folder = folder.join("backups");
+        Place {
+            db_url: db_url.into(),
+            config_file: None,
+            config,
+        }
+    }
+
+    #[test]
+    fn space_is_looked_for_wherever_much_is_written() {
+        let folder = Path::new("/home");
+        let mut place = place("sqlite:///data/twotower.db?mode=rwc", folder);
+        let backups = folder.join("backups");
+        let all = folders(&place);
+        assert!(all.contains(&backups) && all.contains(&PathBuf::from("/data")));
+        place.config.schedule.backup = String::new();
+        place.db_url = "postgresql://me@db/app".into();
+        assert_eq!(
+            folders(&place),
+            [folder.join("models"), folder.join("state")]
+        );
+        place.db_url = "sqlite://twotower.db".into();
+        let here = std::env::current_dir().unwrap();
+        assert!(folders(&place).contains(&here), "{:?}", folders(&place));
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_does_not_answer_is_asked_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place("postgresql://me@db/app", folder.path());
+        let look = async || {
+            let round = Round::new(&place, Scope::Watched, vec!["disk-space"]);
+            examine(&round).await.remove(0)
+        };
+        // The look before is not back yet.
+        let turn = TURN.acquire().await.unwrap();
+        assert_eq!(look().await, hangs("disk-space"));
+        drop(turn);
+        let found = look().await;
+        assert!(found.evidence.contains("MB free at"), "{found:?}");
     }
 
     #[test]

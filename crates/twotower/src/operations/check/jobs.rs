@@ -4,6 +4,7 @@ use super::Finding;
 use super::finding::{judged, span};
 use super::round::Round;
 use crate::config::Checks;
+use crate::operations::schedule::EARLY_US;
 use crate::operations::{Job, Plan};
 use twotower_store::{RunRecord, RunState, Store, StoreError};
 
@@ -128,8 +129,11 @@ fn missed(
         return Finding::skipped(check, "no job has run in this database yet", fix)
             .about(job.name());
     };
-    let since_due =
-        |run: &&RunRecord| run.due_at_us.is_some_and(|at| at >= due) || run.started_at_us >= due;
+    // As the scheduler, which lets a moment far ahead of the clock count for nothing.
+    let counted = due..=now_us.saturating_add(EARLY_US);
+    let since_due = |run: &&RunRecord| {
+        run.due_at_us.is_some_and(|at| counted.contains(&at)) || run.started_at_us >= due
+    };
     let begun = runs
         .iter()
         .filter(since_due)
@@ -344,7 +348,15 @@ mod tests {
             due_at_us: Some(due),
             ..run(Job::Update, RunState::Succeeded, due - MINUTE_US, MINUTE_US)
         };
-        assert_eq!(missed(&[early, yesterday], due + HOUR_US), Verdict::Passed);
+        let runs = [early, yesterday.clone()];
+        assert_eq!(missed(&runs, due + HOUR_US), Verdict::Passed);
+        // By a clock that was a year ahead.
+        let ahead = RunRecord {
+            due_at_us: Some(due + 365 * 24 * HOUR_US),
+            ..yesterday.clone()
+        };
+        let runs = [ahead, yesterday];
+        assert_eq!(missed(&runs, due + HOUR_US), Verdict::Failed);
         // What was due before anything ran was not missed.
         let first = run(
             Job::Update,

@@ -20,13 +20,7 @@ pub(super) fn examine(round: &Round<'_>) -> Vec<Finding> {
     }
     if round.wants("secrets-readable") {
         let mut secrets = keys;
-        let database = round.place.db_url.strip_prefix("sqlite:");
-        let database = database.map(|file| file.strip_prefix("//").unwrap_or(file));
-        secrets.extend(
-            database
-                .and_then(|file| file.split('?').next())
-                .map(PathBuf::from),
-        );
+        secrets.extend(round.place.database_file());
         found.push(readable(&secrets));
     }
     found

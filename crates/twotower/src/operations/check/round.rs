@@ -67,7 +67,7 @@ pub(super) struct Round<'a> {
 pub(super) struct Late;
 
 impl<'a> Round<'a> {
-    fn new(place: &'a Place, scope: Scope, wanted: Vec<&'static str>) -> Self {
+    pub(super) fn new(place: &'a Place, scope: Scope, wanted: Vec<&'static str>) -> Self {
         Self {
             place,
             scope,

@@ -3,14 +3,12 @@
 use super::Finding;
 use super::finding::counted;
 use super::round::Round;
+use crate::jobs::index::INDEXED_FROM_ROWS;
 use twotower_store::Store;
 use twotower_store::inspection::{Audit, IndexUse};
 
 /// Most faults that are named: what is the matter shows in the first few.
 const NAMED: usize = 12;
-
-/// From so many vectors on `twotower update` builds an index; fewer are scanned in milliseconds.
-const INDEXED_FROM: u64 = 10_000;
 
 pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -25,15 +23,18 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     ];
     if round.wants_any(&own) {
         match round.within(store.audit_schema()).await {
-            Ok(Ok(Some(audit))) => found.extend([
-                judge("grants", &audit.grants, "right"),
-                judge("row-security", &audit.row_security, "table"),
-                judge("policies", &audit.policies, "policy"),
-                judge("functions", &audit.functions, "function"),
-                judge("triggers", &audit.triggers, "trigger"),
-                judge("indexes", &audit.indexes, "index"),
-                judge_keys(&audit.keys),
-            ]),
+            Ok(Ok(Some(audit))) => {
+                let pending = audit.pending.len();
+                found.extend([
+                    judge("grants", &audit.grants, "right", pending),
+                    judge("row-security", &audit.row_security, "table", pending),
+                    judge("policies", &audit.policies, "policy", pending),
+                    judge("functions", &audit.functions, "function", pending),
+                    judge("triggers", &audit.triggers, "trigger", pending),
+                    judge("indexes", &audit.indexes, "index", pending),
+                    judge_keys(&audit.keys),
+                ]);
+            }
             Ok(Ok(None)) => {}
             Ok(Err(error)) => found.extend(own.map(|check| Finding::unseen(check, &error))),
             Err(_) => {
@@ -47,7 +48,8 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     found
 }
 
-fn judge(check: &'static str, audit: &Audit, thing: &str) -> Finding {
+/// What is missing may come with migrations that are pending: those are first.
+fn judge(check: &'static str, audit: &Audit, thing: &str, pending: usize) -> Finding {
     let Audit {
         examined,
         faults,
@@ -63,7 +65,13 @@ fn judge(check: &'static str, audit: &Audit, thing: &str) -> Finding {
     }
     let told = || faults.iter().chain(doubts);
     let mut what: Vec<&str> = told().take(NAMED).map(|it| it.what.as_str()).collect();
-    let fixes: Vec<&str> = told().take(NAMED).map(|it| it.fix.as_str()).collect();
+    let mut fixes: Vec<&str> = Vec::new();
+    for fault in told().take(NAMED) {
+        // One may mend several.
+        if !fixes.contains(&fault.fix.as_str()) {
+            fixes.push(&fault.fix);
+        }
+    }
     let rest = told().count().saturating_sub(NAMED);
     let more = format!("and {rest} more: mend these, then look again");
     if rest > 0 {
@@ -72,6 +80,13 @@ fn judge(check: &'static str, audit: &Audit, thing: &str) -> Finding {
     let (what, fixes) = (what.join("; "), fixes.join(" "));
     if faults.is_empty() {
         Finding::warned(check, what, format!("if it is not: {fixes}"))
+    } else if pending > 0 {
+        let migrations = counted(pending as u64, "migration");
+        Finding::failed(
+            check,
+            format!("not applied yet: {migrations}, with which some of this may come; {what}"),
+            format!("`twotower migrate`, then look again; what is told then: {fixes}"),
+        )
     } else {
         Finding::failed(check, what, fixes)
     }
@@ -119,7 +134,7 @@ fn judge_index(version: i64, index_use: IndexUse) -> Finding {
     let check = "index-used";
     let vectors = counted(index_use.rows, "vector");
     let build = format!("twotower update --model-path models/{version}");
-    if index_use.rows < INDEXED_FROM {
+    if index_use.rows < INDEXED_FROM_ROWS {
         return Finding::passed(
             check,
             format!("{vectors} of version {version}: so few are scanned"),
@@ -168,22 +183,38 @@ mod tests {
             faults: faults.iter().map(|what| fault(what)).collect(),
             doubts: doubts.iter().map(|what| fault(what)).collect(),
         };
-        for (audit, verdict, evidence, fix) in [
-            (audit(&[], &[]), Verdict::Passed, "3 policies looked at", ""),
+        for (audit, pending, verdict, evidence, fix) in [
+            (
+                audit(&[], &[]),
+                2,
+                Verdict::Passed,
+                "3 policies looked at",
+                "",
+            ),
             (
                 audit(&[], &["b"]),
+                0,
                 Verdict::Warned,
                 "b",
                 "if it is not: mend b;",
             ),
             (
                 audit(&["a"], &["b"]),
+                0,
                 Verdict::Failed,
                 "a; b",
                 "mend a; mend b;",
             ),
+            // What mends several is said once, and migrations come first.
+            (
+                audit(&["a", "a"], &[]),
+                1,
+                Verdict::Failed,
+                "not applied yet: 1 migration, with which some of this may come; a; a",
+                "`twotower migrate`, then look again; what is told then: mend a;",
+            ),
         ] {
-            let found = judge("policies", &audit, "policy");
+            let found = judge("policies", &audit, "policy", pending);
             assert_eq!(found.verdict, verdict, "{}", found.evidence);
             assert_eq!((&*found.evidence, &*found.fix), (evidence, fix));
         }

@@ -104,11 +104,13 @@ impl JobLock {
         Ok(Asked::Taken(Self { file }))
     }
 
-    /// Gives it back. After a run that was cut off the note stays.
-    pub(super) fn give_back(self, cut_off: bool) -> io::Result<()> {
-        if !cut_off {
-            self.file.set_len(0)?;
-        }
+    /// The run was not cut off: from here on, whatever becomes of this process, nobody does its work again.
+    pub(super) fn done(&self) -> io::Result<()> {
+        self.file.set_len(0)
+    }
+
+    /// Gives it back. The note stays, unless the run is [done](Self::done).
+    pub(super) fn give_back(self) -> io::Result<()> {
         // Not by closing it: a command of the operator's that is still at work may have inherited it.
         self.file.unlock()
     }
@@ -201,7 +203,8 @@ mod tests {
         // Of another job.
         let other = JobLock::ask(&state, Job::Backup, note(None)).unwrap();
         assert!(matches!(other, Asked::Taken(_)));
-        lock.give_back(false).unwrap();
+        lock.done().unwrap();
+        lock.give_back().unwrap();
         assert_eq!(cut_off(&state, Job::Update).unwrap(), None);
         take(&state, None);
     }
@@ -223,11 +226,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path();
         for starts in 1..=3 {
-            take(state, Some(7)).give_back(true).unwrap();
+            take(state, Some(7)).give_back().unwrap();
             let note = cut_off(state, Job::Update).unwrap().unwrap();
             assert_eq!((note.due_at_us, note.starts), (Some(7), starts));
         }
-        take(state, Some(8)).give_back(true).unwrap();
+        take(state, Some(8)).give_back().unwrap();
         assert_eq!(cut_off(state, Job::Update).unwrap().unwrap().starts, 1);
+        // Killed after its work, and before it could give the lock back.
+        let lock = take(state, Some(8));
+        lock.done().unwrap();
+        drop(lock);
+        assert_eq!(cut_off(state, Job::Update).unwrap(), None);
     }
 }

@@ -4,6 +4,10 @@ use crate::operations::run::Note;
 use crate::operations::{Job, Plan};
 use twotower_store::{RunRecord, RunState};
 
+/// What was done for a moment this far ahead was done early, by a clock that was hours ahead perhaps. One further ahead was left by a clock that
+/// has been set back since, and counts for nothing: otherwise there would be no run until that moment is there.
+pub(in crate::operations) const EARLY_US: i64 = 86_400_000_000;
+
 /// A moment that a job is to be run for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
@@ -40,8 +44,8 @@ pub(super) fn due(
 }
 
 /// The latest moment for which a job was run, whoever ran it: the moments of its runs, and when those began that nobody's schedule asked for,
-/// unless they did not do it.
-pub(super) fn done_until(runs: &[RunRecord]) -> Option<i64> {
+/// unless they did not do it. Not one that is further ahead than [`EARLY_US`].
+pub(super) fn done_until(runs: &[RunRecord], now_us: i64) -> Option<i64> {
     let until = |run: &RunRecord| match (run.due_at_us, run.state) {
         (Some(due), _) => Some(due),
         (None, RunState::Failed | RunState::Skipped) => None,
@@ -49,7 +53,10 @@ pub(super) fn done_until(runs: &[RunRecord]) -> Option<i64> {
             Some(run.started_at_us)
         }
     };
-    runs.iter().filter_map(until).max()
+    runs.iter()
+        .filter_map(until)
+        .filter(|&at_us| at_us <= now_us.saturating_add(EARLY_US))
+        .max()
 }
 
 #[cfg(test)]
@@ -143,14 +150,19 @@ mod tests {
             model_version: None,
             message: None,
         };
-        assert_eq!(done_until(&[]), None);
+        assert_eq!(done_until(&[], 100), None);
         let runs = [
             run(Some(5), 90, RunState::Failed),
             run(None, 7, RunState::Succeeded),
             run(None, 80, RunState::Failed),
             run(None, 70, RunState::Skipped),
         ];
-        assert_eq!(done_until(&runs), Some(7));
-        assert_eq!(done_until(&[run(Some(9), 90, RunState::Skipped)]), Some(9));
+        assert_eq!(done_until(&runs, 100), Some(7));
+        let skipped = run(Some(9), 90, RunState::Skipped);
+        assert_eq!(done_until(&[skipped], 100), Some(9));
+        // By a clock that was hours ahead, and by one that was days ahead.
+        let [hours, days] = [100 + 5 * HOUR, 100 + 2 * DAY];
+        let runs = [hours, days].map(|due| run(Some(due), 90, RunState::Succeeded));
+        assert_eq!(done_until(&runs, 100), Some(hours));
     }
 }

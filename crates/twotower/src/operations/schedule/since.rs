@@ -1,5 +1,6 @@
 //! Up to when nothing is to be caught up on: what the scheduler has started, and from when on it knows an expression.
 
+use super::due::EARLY_US;
 use crate::config::Schedule;
 use crate::jobs::{read_if_there, write_among_others};
 use crate::operations::Job;
@@ -64,6 +65,17 @@ impl Since {
         Ok(())
     }
 
+    /// What a clock has left that was far ahead and has been set back: nothing was missed up to now.
+    pub(super) fn not_far_after(&mut self, now_us: i64) -> io::Result<()> {
+        let far = |entry: &&mut Entry| entry.since_us > now_us.saturating_add(EARLY_US);
+        let mut changed = false;
+        for entry in self.jobs.values_mut().filter(far) {
+            entry.since_us = now_us;
+            changed = true;
+        }
+        if changed { self.save() } else { Ok(()) }
+    }
+
     fn save(&self) -> io::Result<()> {
         write_among_others(&self.file, &serde_json::to_vec(&self.jobs)?)
     }
@@ -100,5 +112,20 @@ mod tests {
         };
         let later = Since::load(&state, &changed, 300).unwrap();
         assert_eq!((later.of(Job::Update), later.of(Job::Backup)), (300, 100));
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let schedule = Schedule::default();
+        let mut since = Since::load(&state, &schedule, 100).unwrap();
+        since.advance(Job::Update, 500 + EARLY_US).unwrap();
+        since.advance(Job::Backup, 501 + EARLY_US).unwrap();
+        since.not_far_after(500).unwrap();
+        let later = Since::load(&state, &schedule, 600).unwrap();
+        // Hours ahead it was done early, and once is enough.
+        assert_eq!(later.of(Job::Update), 500 + EARLY_US);
+        assert_eq!((later.of(Job::Backup), later.of(Job::Maintain)), (500, 100));
     }
 }

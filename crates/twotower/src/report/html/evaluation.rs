@@ -47,7 +47,7 @@ fn metrics(
                                     @let estimate = cohort.metric(metric);
                                     td {
                                         (format!("{:.4}", estimate.mean))
-                                        span.error { (format!(" ±\u{a0}{:.4}", estimate.standard_error)) }
+                                        @if cohort.users > 1 { span.error { (format!(" ±\u{a0}{:.4}", estimate.standard_error)) } }
                                     }
                                 }
                             }
@@ -71,7 +71,8 @@ fn differences(data: &ReportData) -> Markup {
             div.scroll tabindex="0" {
                 table {
                     caption {
-                        (first.model.name) " minus the best baseline of each metric, user by user, with the 95 % bootstrap interval"
+                        (first.model()) " minus the best baseline of each metric, user by user, with the 95 % bootstrap interval, which allows for the choice among "
+                        (words::counted(first.baselines, "baseline"))
                     }
                     thead {
                         tr {
@@ -79,16 +80,20 @@ fn differences(data: &ReportData) -> Markup {
                             th scope="col" { "Best baseline" }
                             th scope="col" { "Difference" }
                             th scope="col" { "Interval" }
-                            th scope="col" { (first.model.name) " is" }
+                            th scope="col" { (first.model()) " is" }
                         }
                     }
                     tbody {
                         @for difference in &differences {
                             tr {
                                 th scope="row" { (difference.metric.label()) }
-                                td { (difference.baseline.name) }
-                                td { (format!("{:+.4}", difference.interval.mean)) }
-                                td { (format!("{:+.4} to {:+.4}", difference.interval.low, difference.interval.high)) }
+                                td { (difference.baseline()) }
+                                td { (format!("{:+.4}", difference.mean())) }
+                                td {
+                                    @if let Some(interval) = difference.interval() {
+                                        (format!("{:+.4} to {:+.4}", interval.low, interval.high))
+                                    } @else { "–" }
+                                }
                                 td { (difference.verdict()) }
                             }
                         }

@@ -251,7 +251,7 @@ fn is_plain(id: &str) -> bool {
 }
 
 /// Tries each key that the token's key id does not rule out, each with its own algorithm.
-fn verify(keys: &[Key], header: &Header, token: &str) -> Result<Claims, AuthError> {
+pub(super) fn verify(keys: &[Key], header: &Header, token: &str) -> Result<Claims, AuthError> {
     let candidates = keys
         .iter()
         .filter(|key| key.id.is_none() || header.kid.is_none() || key.id == header.kid);

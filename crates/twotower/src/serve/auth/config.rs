@@ -4,7 +4,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// HS256 asks for a key as long as its hash (RFC 7518, section 3.2).
-const MIN_SECRET_BYTES: usize = 32;
+pub(super) const MIN_SECRET_BYTES: usize = 32;
 
 /// A shared secret. It never shows in `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -154,7 +154,7 @@ pub enum ConfigError {
     Unreadable(String),
     /// The set holds no key that we verify with.
     #[error(
-        "the JWKS holds no usable key: ES256 (P-256), RS256 (2048 bits or more) or EdDSA (Ed25519) with `use` absent or `sig`"
+        "the JWKS holds no usable key: ES256 (P-256), RS256 (2048 to 4096 bits) or EdDSA (Ed25519) with `use` absent or `sig`"
     )]
     NoUsableKey,
     /// Nobody could ever be let in.

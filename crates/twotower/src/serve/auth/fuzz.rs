@@ -1,10 +1,13 @@
-use super::key::SessionKey;
+use super::authenticator::verify;
+use super::jwks;
+use super::key::{Expected, Key, SessionKey};
 use super::{AuthError, Authenticator, Config, Identity, Secret};
-use crate::serve::fuzz::{corpus, fuzz, way};
+use crate::fuzz::{FEW, MANY, corpus, fuzz, refusal, way};
 use axum::http::{HeaderMap, HeaderValue, header};
 use futures_util::FutureExt;
-use jsonwebtoken::{EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, DecodingKeyKind, EncodingKey, Header, decode_header, encode};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 const SECRET: &str = "a secret of the fuzz target, 32 bytes or more";
@@ -49,7 +52,7 @@ fn heavy_fuzz_tokens() {
     ];
     let mut examples = corpus("token");
     examples.extend_from_slice(&genuine);
-    fuzz("token", examples, |token| {
+    fuzz("token", MANY, examples, |token| {
         let mut text = b"Bearer ".to_vec();
         text.extend_from_slice(token);
         // What is no header value never reaches us.
@@ -78,5 +81,81 @@ fn heavy_fuzz_tokens() {
             Err(AuthError::ServiceToken) => 2,
             Err(error) => way(&error.to_string()),
         }
+    });
+}
+
+/// A key is of one algorithm, asks for what ours ask for, and is as long as its algorithm's keys are.
+fn is_whole(key: &Key) -> bool {
+    let [algorithm] = key.validation.algorithms[..] else {
+        return false;
+    };
+    let claims = &key.validation.required_spec_claims;
+    let fits = match (key.decoding.kind(), algorithm) {
+        (DecodingKeyKind::RsaModulusExponent { n, .. }, Algorithm::RS256) => {
+            let first = n.iter().position(|byte| *byte != 0);
+            first.is_some_and(|first| (256..=512).contains(&(n.len() - first)))
+        }
+        (DecodingKeyKind::SecretOrDer(bytes), Algorithm::ES256) => bytes.len() == 65,
+        (DecodingKeyKind::SecretOrDer(bytes), Algorithm::EdDSA) => bytes.len() == 32,
+        (DecodingKeyKind::SecretOrDer(bytes), Algorithm::HS256) => bytes.len() >= 32,
+        _ => false,
+    };
+    fits && ["exp", "aud"].iter().all(|claim| claims.contains(*claim))
+}
+
+/// Whatever an issuer sends: there are whole keys in it or none, an address has no shared secret, and who has no key is not let in.
+#[test]
+fn heavy_fuzz_sets_of_keys() {
+    let expected = Expected {
+        issuer: None,
+        audience: "authenticated".into(),
+    };
+    // Signed with nothing, and with no signature.
+    let claims = json!({"sub": USER, "aud": "authenticated", "exp": FAR});
+    let nothing = EncodingKey::from_secret(b"");
+    let mut strangers = vec![encode(&Header::default(), &claims, &nothing).unwrap()];
+    strangers.extend(
+        [
+            "eyJhbGciOiJFUzI1NiJ9.e30.AAAA",
+            "eyJhbGciOiJFZERTQSJ9.e30.AAAA",
+            "eyJhbGciOiJSUzI1NiJ9.e30.AAAA",
+        ]
+        .map(String::from),
+    );
+    let headers: Vec<Header> = strangers
+        .iter()
+        .map(|token| decode_header(token).unwrap())
+        .collect();
+    fuzz("jwks", FEW, corpus("jwks"), |input| {
+        let json = String::from_utf8_lossy(input);
+        let known = |symmetric| jwks::parse(&json, symmetric, &expected);
+        let in_depth = input.len().is_multiple_of(8);
+        let public = match known(false) {
+            Ok(public) => public,
+            Err(error) => {
+                assert!(!in_depth || known(true).is_err(), "{json}");
+                return refusal(&error.to_string(), 200);
+            }
+        };
+        assert!(
+            public.len() <= 32 && public.iter().all(is_whole),
+            "{public:?}"
+        );
+        if in_depth {
+            let all = known(true).unwrap();
+            assert!(all.len() <= 32 && all.iter().all(is_whole), "{all:?}");
+            let name = |key: &Key| (key.validation.algorithms[0], key.id.clone());
+            let but_secrets = all.iter().map(name);
+            let but_secrets = but_secrets.filter(|(of, _)| *of != Algorithm::HS256);
+            assert!(but_secrets.eq(public.iter().map(name)), "{public:?}");
+            for (token, header) in strangers.iter().zip(&headers) {
+                assert!(verify(&all, header, token).is_err(), "{token}");
+            }
+        }
+        let kinds: BTreeSet<_> = public
+            .iter()
+            .map(|key| format!("{:?} {}", key.validation.algorithms, key.id.is_some()))
+            .collect();
+        way(&format!("{kinds:?} {}", public.len() > 1))
     });
 }

@@ -3,6 +3,7 @@ use super::key::{Expected, Key};
 use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::error::Category;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
@@ -21,9 +22,12 @@ struct Set {
 }
 
 /// Reads the usable keys of a set, which may be none. A key of another kind is passed over: sets hold what other services need, too.
-fn parse(json: &str, symmetric: bool, expected: &Expected) -> Result<Vec<Key>, ConfigError> {
-    let set: Set =
-        serde_json::from_str(json).map_err(|error| ConfigError::Unreadable(error.to_string()))?;
+pub(super) fn parse(
+    json: &str,
+    symmetric: bool,
+    expected: &Expected,
+) -> Result<Vec<Key>, ConfigError> {
+    let set: Set = serde_json::from_str(json).map_err(|error| unreadable(&error))?;
     let usable = set
         .keys
         .into_iter()
@@ -31,6 +35,16 @@ fn parse(json: &str, symmetric: bool, expected: &Expected) -> Result<Vec<Key>, C
         .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
         .filter_map(|jwk| Key::from_jwk(&jwk, symmetric, expected));
     Ok(usable.collect())
+}
+
+/// Where a set is wrong. What stands there is not repeated: it may be a secret, or as long as its sender likes.
+fn unreadable(error: &serde_json::Error) -> ConfigError {
+    let what = match error.classify() {
+        Category::Data => "it is no object with a list `keys`",
+        _ => "it is not valid JSON",
+    };
+    let (line, column) = (error.line(), error.column());
+    ConfigError::Unreadable(format!("{what} (line {line}, column {column})"))
 }
 
 /// Public keys at an address, kept in memory.
@@ -239,7 +253,32 @@ pub(super) fn read(source: &JwksSource, expected: &Expected) -> Result<Vec<Key>,
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::*;
+
+    #[test]
+    fn a_set_that_cannot_be_read_is_not_repeated() {
+        let expected = Expected {
+            issuer: None,
+            audience: "authenticated".into(),
+        };
+        for (json, said) in [
+            (
+                r#"{"keys": "canary"}"#,
+                "it is no object with a list `keys` (line 1, column 17)",
+            ),
+            (
+                "[\"canary\"",
+                "it is no object with a list `keys` (line 1, column 9)",
+            ),
+            (
+                "{\n\"keys\": canary}",
+                "it is not valid JSON (line 2, column 9)",
+            ),
+        ] {
+            let error = parse(json, true, &expected).unwrap_err().to_string();
+            assert_eq!(error, format!("read the JWKS: {said}"));
+        }
+    }
 
     #[test]
     fn an_address_is_shown_without_its_secrets() {

@@ -1,16 +1,23 @@
-use super::config::Secret;
+use super::config::{MIN_SECRET_BYTES, Secret};
 use jsonwebtoken::jwk::{
     AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
 };
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use uuid::Uuid;
 
 /// Clocks of issuer and server may differ by so many seconds.
 const LEEWAY_S: u64 = 5;
 
-/// 2048 bits in base64url without padding; a shorter modulus is refused.
-const MIN_RSA_MODULUS_CHARS: usize = 342;
+/// Bits of a modulus of RSA: fewer are too easily factored, and one of more is refused by what verifies.
+const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
+
+/// Bits of its exponent. One of a single bit would verify what anybody writes.
+const RSA_EXPONENT_BITS: RangeInclusive<usize> = 2..=33;
+
+/// Bytes of a key of Ed25519.
+const ED25519_BYTES: usize = 32;
 
 /// One key with the one algorithm it verifies and the claims it asks for. What a token's header says can only rule a key
 /// out, never choose how it is used.
@@ -64,11 +71,7 @@ impl Key {
             AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
                 Algorithm::ES256
             }
-            AlgorithmParameters::RSA(key)
-                if key.n.trim_end_matches('=').len() >= MIN_RSA_MODULUS_CHARS =>
-            {
-                Algorithm::RS256
-            }
+            AlgorithmParameters::RSA(_) => Algorithm::RS256,
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
                 Algorithm::EdDSA
             }
@@ -87,11 +90,43 @@ impl Key {
         if !(algorithm_fits && for_signatures && may_verify) {
             return None;
         }
-        Some(Self {
+        let decoding = DecodingKey::from_jwk(jwk).ok()?;
+        is_sound(&decoding, algorithm).then(|| Self {
             id: common.key_id.clone(),
-            decoding: DecodingKey::from_jwk(jwk).ok()?,
+            decoding,
             validation: validation(algorithm, expected),
         })
+    }
+}
+
+/// Whether a key verifies anything. jsonwebtoken looks at one only when a token comes, and then takes 32 bytes of an Ed25519 key that may
+/// have fewer, which ends in a panic.
+fn is_sound(key: &DecodingKey, algorithm: Algorithm) -> bool {
+    match (key.kind(), algorithm) {
+        (DecodingKeyKind::RsaModulusExponent { n, e }, _) => {
+            let is_odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
+            RSA_BITS.contains(&bits(n))
+                && RSA_EXPONENT_BITS.contains(&bits(e))
+                && is_odd(n)
+                && is_odd(e)
+        }
+        (DecodingKeyKind::SecretOrDer(secret), Algorithm::HS256) => {
+            secret.len() >= MIN_SECRET_BYTES
+        }
+        (DecodingKeyKind::SecretOrDer(bytes), Algorithm::EdDSA) if bytes.len() != ED25519_BYTES => {
+            false
+        }
+        // An error if it is no point of the curve; that nothing is signed is none.
+        _ => jsonwebtoken::crypto::verify("", b"", key, algorithm).is_ok(),
+    }
+}
+
+/// Bits of a number without its leading zeros, highest byte first.
+fn bits(number: &[u8]) -> usize {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    match &number[zeros..] {
+        [] => 0,
+        [first, rest @ ..] => 8 * (rest.len() + 1) - first.leading_zeros() as usize,
     }
 }
 
@@ -173,6 +208,96 @@ impl SessionKey {
             id: Some(Self::ID.into()),
             decoding: self.decoding.clone(),
             validation: validation(Algorithm::HS256, &expected),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    fn is_usable(key: Value) -> bool {
+        let expected = Expected {
+            issuer: None,
+            audience: "authenticated".into(),
+        };
+        let jwk: Jwk = serde_json::from_value(key).unwrap();
+        Key::from_jwk(&jwk, true, &expected).is_some()
+    }
+
+    #[test]
+    fn a_key_that_can_verify_nothing_is_none() {
+        let ed = |bytes: &[u8]| {
+            let x = URL_SAFE_NO_PAD.encode(bytes);
+            json!({"kty": "OKP", "crv": "Ed25519", "x": x})
+        };
+        // All zeros are a point of the curve.
+        for (bytes, usable) in [(0, false), (1, false), (31, false), (32, true), (33, false)] {
+            assert_eq!(is_usable(ed(&vec![0; bytes])), usable, "{bytes}");
+        }
+        let x = "WmPhSoePt2EMBV3LcBYXwXsGAikR3YQkkZkkOo9RD3A";
+        let y = "iROuqvxluo3uqtraXrjjnj6OyO8adwRaaIwk9Z6orxU";
+        let ec = |x: &str, y: &str| json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});
+        for (x, y, usable) in [
+            (x, y, true),
+            (x, x, false),
+            (y, x, false),
+            (x, "AA", false),
+            (x, "", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_usable(ec(x, y)), usable, "{x} {y}");
+        }
+        let secret = |length: usize| {
+            let k = URL_SAFE_NO_PAD.encode(vec![7; length]);
+            json!({"kty": "oct", "k": k})
+        };
+        for (length, usable) in [(0, false), (31, false), (32, true), (64, true)] {
+            assert_eq!(is_usable(secret(length)), usable, "{length}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_rsa_are_of_use_whatever_zeros_they_begin_with() {
+        let rsa = |n: &[u8], e: &[u8]| {
+            let [n, e] = [n, e].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+            json!({"kty": "RSA", "n": n, "e": e})
+        };
+        let modulus = |zeros: usize, bytes: usize, first: u8, last: u8| {
+            let mut number = vec![0; zeros];
+            number.push(first);
+            number.resize(zeros + bytes - 1, 0x55);
+            number.push(last);
+            number
+        };
+        let common = [1, 0, 1];
+        for (number, usable) in [
+            (modulus(0, 256, 0x80, 1), true),
+            (modulus(1, 256, 0x80, 1), true),
+            (modulus(0, 512, 0xff, 1), true),
+            (modulus(0, 256, 0x7f, 1), false),
+            (modulus(128, 128, 0x80, 1), false),
+            (modulus(0, 256, 0x80, 2), false),
+            (modulus(0, 513, 1, 1), false),
+            (vec![0; 256], false),
+            (Vec::new(), false),
+        ] {
+            assert_eq!(is_usable(rsa(&number, &common)), usable, "{number:?}");
+        }
+        let number = modulus(0, 256, 0x80, 1);
+        for (exponent, usable) in [
+            (vec![3], true),
+            (vec![0, 1, 0, 1], true),
+            (vec![1, 0xff, 0xff, 0xff, 0xff], true),
+            (Vec::new(), false),
+            (vec![1], false),
+            (vec![4], false),
+            (vec![2, 0, 0, 0, 1], false),
+        ] {
+            assert_eq!(is_usable(rsa(&number, &exponent)), usable, "{exponent:?}");
         }
     }
 }

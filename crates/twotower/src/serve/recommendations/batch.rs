@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -62,8 +62,7 @@ pub(in crate::serve) async fn batch(
     Extension(timing): Extension<Timing>,
     Fields(fields): Fields,
 ) -> Result<Response, ApiError> {
-    let query = Query::parse(&fields, &FIELDS)?;
-    let users = users(fields.get("user_ids"))?;
+    let (query, users) = read(&fields)?;
     let results = stream::iter(users)
         .map(|user| {
             let (app, query, timing) = (Arc::clone(&app), query.clone(), timing.clone());
@@ -84,6 +83,12 @@ pub(in crate::serve) async fn batch(
         .collect()
         .await;
     Ok(Json(Batch { results }).into_response())
+}
+
+/// What is asked for, and for whom.
+pub(super) fn read(fields: &Map<String, Value>) -> Result<(Query, Vec<Uuid>), ApiError> {
+    let query = Query::parse(fields, &FIELDS)?;
+    Ok((query, users(fields.get("user_ids"))?))
 }
 
 fn users(value: Option<&Value>) -> Result<Vec<Uuid>, ApiError> {

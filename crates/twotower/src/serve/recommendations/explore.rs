@@ -16,8 +16,9 @@ use twotower_core::recommend::Scored;
 /// average, each new video being as likely as the next. Its propensity is that likelihood, which weighing by its inverse needs (Horvitz and
 /// Thompson 1952).
 ///
-/// New are those that the request lets through, also by their score, and that exceed no cap beside what is chosen already. One that exceeds a
-/// cap only beside others that were drawn makes way for the next, so that propensities are off by a little where makers have several new videos.
+/// New are those that the request lets through, also by their score, and that exceed no cap beside what stays of the list where as few as may be are
+/// drawn. One that exceeds a cap only beside others that were drawn makes way for the next, so that propensities are off by a little where makers
+/// have several new videos.
 pub(super) fn explore(
     ranking: &mut Ranking,
     snapshot: &Snapshot,
@@ -42,7 +43,11 @@ pub(super) fn explore(
     let skipped = ranking
         .picks
         .split_off(chosen.unwrap_or(ranking.picks.len()));
-    let head = ranking.picks.len().min(query.limit - places);
+    // As many as stay at the least, whichever way it was rounded: who is among the new ones must not depend on it, or propensities are none.
+    let head = ranking
+        .picks
+        .len()
+        .min(query.limit - expected.floor() as usize);
     let mut members = Members::new(snapshot, &policy.rules, &ranking.picks[..head]);
 
     let score = |item: u32| {

@@ -6,7 +6,7 @@ use super::policy::Policy;
 use super::query::Query;
 use super::spread::{Pool, Spread};
 use crate::config::{Choice, Conditions, Range};
-use crate::serve::snapshot::Snapshot;
+use crate::serve::snapshot::{ASKED_ONE_BY_ONE, Snapshot};
 use std::time::SystemTime;
 use twotower_core::index::Filter;
 use twotower_core::kernel;
@@ -16,9 +16,6 @@ use uuid::Uuid;
 
 /// Reading the vectors of more likes takes about half a millisecond.
 const LONG_HISTORY: usize = 4000;
-
-/// So many questions of a filter are asked one by one; with more of them all videos that pass are found at once.
-const ASKED_ONE_BY_ONE: usize = 1 << 14;
 
 /// Where a ranking comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

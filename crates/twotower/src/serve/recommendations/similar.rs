@@ -16,6 +16,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::SystemTime;
 use twotower_store::UserState;
@@ -60,12 +61,7 @@ pub(in crate::serve) async fn similar(
     Extension(timing): Extension<Timing>,
     Fields(fields): Fields,
 ) -> Result<Response, ApiError> {
-    let query = Query::parse(&fields, &FIELDS)?;
-    let video = fields
-        .get("video_id")
-        .and_then(|value| value.as_str())
-        .and_then(|text| Uuid::try_parse(text).ok())
-        .ok_or_else(|| invalid("`video_id` must be a UUID"))?;
+    let (query, video) = read(&fields)?;
     let snapshot = current(&app, identity.user)?;
     let position = snapshot
         .videos
@@ -104,4 +100,15 @@ pub(in crate::serve) async fn similar(
         }
     });
     Ok(Json(answer.await?).into_response())
+}
+
+/// What is asked for, and the video that it is to be like.
+pub(super) fn read(fields: &Map<String, Value>) -> Result<(Query, Uuid), ApiError> {
+    let query = Query::parse(fields, &FIELDS)?;
+    let video = fields
+        .get("video_id")
+        .and_then(Value::as_str)
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .ok_or_else(|| invalid("`video_id` must be a UUID"))?;
+    Ok((query, video))
 }

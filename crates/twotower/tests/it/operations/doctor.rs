@@ -6,6 +6,9 @@ mod certificate;
 
 mod documents;
 
+#[cfg(target_os = "linux")]
+mod hanging;
+
 mod schema;
 
 mod server;

@@ -2,9 +2,11 @@
 
 use super::processes::{json_lines, log, send, start, wait_for};
 use crate::life_cycle::place::Place;
+use serde_json::Value;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::Child;
 use std::time::Duration;
 
 fn messages(path: &std::path::Path) -> Vec<String> {
@@ -87,14 +89,39 @@ fn ask(address: &str, number: usize) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
+/// `twotower FLAGS serve`, on a port that is free.
+fn server(place: &Place, flags: &str) -> Child {
+    let secret = place.folder.path().join("secret");
+    fs::write(secret, "a secret of at least 32 characters").unwrap();
+    let mut command = place.command(&format!("{flags} serve --listen 127.0.0.1:0"));
+    command.env("TWOTOWER_JWT_SECRET_FILE", "secret");
+    start(command)
+}
+
+/// logrotate may ask a server to open a log file again that has none.
+#[test]
+fn a_server_without_a_log_file_lives_through_a_hangup() {
+    let place = Place::on_sqlite();
+    let mut server = server(&place, "--log-format json");
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+    let address = lines.find_map(|line| {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        line["fields"]["address"].as_str().map(str::to_owned)
+    });
+    let address = address.expect("it says where it is");
+    for number in 0..2 {
+        send("HUP", server.id());
+        ask(&address, number);
+    }
+    send("TERM", server.id());
+    assert!(server.wait().unwrap().success());
+}
+
 #[test]
 fn a_server_whose_log_is_moved_away_loses_no_line() {
     let place = Place::on_sqlite();
     let folder = place.folder.path();
-    let mut command = place.command("--log-file server.log -v serve --listen 127.0.0.1:0");
-    fs::write(folder.join("secret"), "a secret of at least 32 characters").unwrap();
-    command.env("TWOTOWER_JWT_SECRET_FILE", "secret");
-    let mut server = start(command);
+    let mut server = server(&place, "--log-file server.log -v");
     let file = folder.join("server.log");
     let address = wait_for("the server", || {
         let lines = json_lines(&file);

@@ -1,5 +1,6 @@
 //! Upkeep from the command line: when, and what is said.
 
+use super::processes::Locked;
 use super::run::{old_event, runs};
 use crate::life_cycle::place::Place;
 use crate::serve::fixture::{user, video};
@@ -8,7 +9,10 @@ use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use twotower_store::{InteractionKind, InteractionRow, RunState};
+use twotower::config::Config;
+use twotower::operations;
+use twotower::operations::check::{Finding, Scope, Verdict, examine};
+use twotower_store::{EventKind, EventPolicy, InteractionKind, InteractionRow, NewEvent, RunState};
 use uuid::Uuid;
 
 fn step<'a>(report: &'a Value, action: &str, target: &str) -> &'a Value {
@@ -217,4 +221,78 @@ fn the_embedded_database_is_checked_and_shrunk() {
         bytes("bytes_after") + (1 << 20) < bytes("bytes_before"),
         "{shrink}"
     );
+}
+
+/// Forty users liked what they were shown three weeks ago, and hardly anything of what they were shown this week.
+fn less_liked(place: &Place) {
+    let now_us = Timestamp::now().as_microsecond();
+    for n in 0..40 {
+        let event = |id: u128, kind, days: i64| NewEvent {
+            event_id: Uuid::from_u128(id),
+            kind,
+            video: video(1 + id % 20),
+            watch_fraction: None,
+            model_version: None,
+            request_id: None,
+            position: None,
+            at_us: Some(now_us - days * 24 * 3_600_000_000),
+        };
+        let mut events: Vec<_> = (0..10)
+            .flat_map(|id| {
+                let [earlier, now] = [(id, 20), (10 + id, 3)];
+                [earlier, now].map(|(id, days)| event(id, EventKind::Impression, days))
+            })
+            .collect();
+        let (earlier, now) = (20..25 + n % 2, 30..30 + n % 2);
+        events.extend(earlier.map(|id| event(id, EventKind::Like, 20)));
+        events.extend(now.map(|id| event(id, EventKind::Like, 3)));
+        let recorded = place
+            .store
+            .record_events(user(n), &events, EventPolicy::All);
+        place.runtime.block_on(recorded).unwrap();
+    }
+}
+
+#[test]
+fn what_a_watch_has_no_time_to_count_is_counted_at_night() {
+    let place = Place::on_postgres();
+    let toml = format!(
+        "[run]\nstate_dir = \"{}/state\"\n[checks]\ndrift_impressions = 100",
+        place.folder.path().display()
+    );
+    place.configure(&toml);
+    less_liked(&place);
+    let at = operations::Place {
+        db_url: place.url.clone(),
+        config_file: None,
+        config: Config::parse(&toml, std::path::Path::new("x.toml")).unwrap(),
+    };
+    let drift = || -> Finding {
+        let found = place.runtime.block_on(examine(&at, Scope::Watched));
+        let drift = found.into_iter().find(|finding| finding.check == "drift");
+        drift.unwrap()
+    };
+    let state = place.folder.path().join("state");
+    {
+        let _locked = Locked::from_readers(&place.url, "twotower.events");
+        let late = drift();
+        assert_eq!(late.verdict, Verdict::Skipped, "{late:?}");
+        assert!(late.evidence.contains("takes too long"), "{late:?}");
+        assert!(late.fix.contains("twotower run maintain"), "{late:?}");
+    }
+    // It is not tried again in the same hour.
+    assert_eq!(drift().verdict, Verdict::Skipped);
+    place.json("maintain --now");
+    let told = drift();
+    assert_eq!(told.verdict, Verdict::Failed, "{told:?}");
+    assert!(told.evidence.contains("s ago"), "{told:?}");
+    // An hour later it is.
+    std::fs::remove_file(state.join("drift.json")).unwrap();
+    let told = drift();
+    assert_eq!(told.verdict, Verdict::Failed, "{told:?}");
+    assert!(!told.evidence.contains("ago:"), "{told:?}");
+    // Where a round has time for it, no night counts.
+    std::fs::remove_file(state.join("drift-night.json")).unwrap();
+    place.json("maintain --now");
+    assert!(!state.join("drift-night.json").exists());
 }

@@ -143,8 +143,12 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND datname = current_database() AND pid <> pg_backend_pid()";
-        sql(&self.url, end);
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%LOCK TABLE {} IN %pg_sleep(60)' \
+             AND datname = current_database() AND pid <> pg_backend_pid()",
+            self.table
+        );
+        sql(&self.url, &end);
         let _ = self.session.wait();
     }
 }

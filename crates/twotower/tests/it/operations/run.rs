@@ -93,10 +93,43 @@ fn what_fails_says_why_and_how() {
     place.refused("run sleep", 2);
 }
 
-/// Ids that are text may be anything: an address, say, which anybody who likes something could put there.
+/// An address, say, which anybody who likes something could put there.
+const ADDRESS: &str = "bob@example.com";
+
+/// Reads likes of which two have ids that are none, and says so without them.
+fn goes_on_without_two(place: &Place, likes: &str) {
+    place.configure(&format!("{QUICK}[source]\nlikes = \"{likes}\""));
+    for line in [
+        "train --epochs 1 --embedding-dim 8 --batch-size 64 --threads 1",
+        "run update",
+        "export --to exported",
+    ] {
+        let output = place.run(line);
+        let said = log(&output);
+        assert!(output.status.success(), "{said}");
+        let told = said.contains("an id in them is a text that is no UUID: 2 of likes");
+        assert!(told && !said.contains(ADDRESS), "{line}: {said}");
+    }
+    assert_eq!(place.active(), Some(1));
+}
+
+#[test]
+fn in_a_file_ids_that_are_none_stop_nothing() {
+    let place = Place::on_sqlite();
+    place.like_more();
+    goes_on_without_two(
+        &place,
+        &format!(
+            "SELECT * FROM (SELECT '{ADDRESS}' AS user_id, video_id, created_at FROM likes LIMIT 1) UNION ALL \
+             SELECT * FROM (SELECT hex(user_id), 'film of {ADDRESS}', created_at FROM likes LIMIT 1) UNION ALL \
+             SELECT hex(user_id), video_id, created_at FROM likes"
+        ),
+    );
+}
+
+/// Ids that are text may be anything.
 #[test]
 fn ids_that_are_none_stop_nothing_and_stand_nowhere() {
-    const ADDRESS: &str = "bob@example.com";
     let place = Place::on_postgres();
     place.like_more();
     sql(
@@ -107,20 +140,10 @@ fn ids_that_are_none_stop_nothing_and_stand_nowhere() {
              INSERT INTO favourites SELECT member, 'film of {ADDRESS}', since FROM favourites LIMIT 1"
         ),
     );
-    place.configure(&format!(
-        "{QUICK}[source]\nlikes = \"SELECT member AS user_id, film AS video_id, since AS created_at FROM favourites\""
-    ));
-    for line in [
-        "train --epochs 1 --embedding-dim 8 --batch-size 64 --threads 1",
-        "run update",
-    ] {
-        let output = place.run(line);
-        let said = log(&output);
-        assert!(output.status.success(), "{said}");
-        let told = said.contains("an id in them is a text that is no UUID: 2 of likes");
-        assert!(told && !said.contains(ADDRESS), "{line}: {said}");
-    }
-    assert_eq!(place.active(), Some(1));
+    goes_on_without_two(
+        &place,
+        "SELECT member AS user_id, film AS video_id, since AS created_at FROM favourites",
+    );
 
     // A value that nothing can be made of ends the run, and its message does not say it either.
     sql(

@@ -64,6 +64,32 @@ fn a_promotion_that_is_stopped_switches_nobody_and_lets_the_next_one_publish() {
     assert_eq!(place.active(), Some(version));
 }
 
+/// What is done is done, whether or not it could be written down before somebody asked to stop: nobody is to do it again.
+#[test]
+fn a_run_that_is_stopped_while_it_writes_its_end_down_is_not_run_again() {
+    let place = Place::on_postgres();
+    place.next_model();
+    let vectors = Locked::vectors(&place.url);
+    let run = start(place.command("run update --due 1795651200000000"));
+    vectors.wait_for_somebody();
+    let note = place.folder.path().join("state/update.lock");
+    assert!(fs::read_to_string(&note).unwrap().contains("due_at_us"));
+    let rows = Locked::table(&place.url, "twotower.job_runs");
+    drop(vectors);
+    rows.wait_for_somebody();
+    assert_eq!(fs::read_to_string(&note).unwrap(), "");
+    send("TERM", run.id());
+    let output = run.wait_with_output().unwrap();
+    let said = log(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("the end of the run is not written down"),
+        "{said}"
+    );
+    drop(rows);
+    assert_eq!(place.active(), Some(1));
+}
+
 /// While another one applies its migrations.
 #[test]
 fn a_migration_that_is_stopped_leaves_nothing() {

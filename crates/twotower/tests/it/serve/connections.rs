@@ -301,6 +301,33 @@ fn idle_connections_beyond_the_cap_wait_and_are_served() {
     assert_eq!(server.client.get("/healthz", &[]).status, 200);
 }
 
+/// Who restarts servers that do not answer must not take one whose clients hold all of its connections for dead.
+#[test]
+fn probes_have_connections_of_their_own() {
+    let fixture = Fixture::new();
+    let mut config = fixture.config();
+    config.limits.connections = 4;
+    config.limits.header_read = Duration::from_mins(10);
+    let server = fixture.serve_with(config);
+    let _idle: Vec<TcpStream> = (0..20)
+        .map(|_| TcpStream::connect(server.address).unwrap())
+        .collect();
+    wait_for("the last connection", || {
+        server.metric("twotower_http_connections").unwrap() > 4.0
+    });
+    let health = server.metrics.get("/healthz", &[]);
+    assert_eq!(
+        (health.status, health.text.as_str()),
+        (200, r#"{"status":"ok"}"#)
+    );
+    let readiness = server.metrics.get("/readyz", &[]);
+    assert_eq!(
+        (readiness.status, &readiness.json()["ready"]),
+        (200, &true.into())
+    );
+    assert_eq!(server.metrics.get("/openapi.json", &[]).status, 404);
+}
+
 #[test]
 fn a_request_in_flight_ends_before_the_server_does() {
     let fixture = Fixture::new();

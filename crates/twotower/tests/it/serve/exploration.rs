@@ -92,6 +92,28 @@ fn caps_hold_for_new_videos() {
 }
 
 #[test]
+fn who_is_new_does_not_depend_on_how_many_places_there_are() {
+    let rules = Rules {
+        max_per_maker: 2,
+        ..Rules::default()
+    };
+    // One or two places of a list of six.
+    let (_fixture, server) = liking(Policy {
+        rules,
+        exploration_share: 0.25,
+    });
+    let (mut propensities, mut places) = (HashSet::new(), HashSet::new());
+    for seed in 0..40 {
+        let list = list(&server, &json!({"limit": 6, "seed": seed}));
+        let new: Vec<&Value> = list.iter().filter(|it| is_new(it)).collect();
+        places.insert(new.len());
+        propensities.extend(new.iter().map(|it| it["propensity"].to_string()));
+    }
+    assert_eq!(places, HashSet::from([1, 2]));
+    assert_eq!(propensities.len(), 1, "{propensities:?}");
+}
+
+#[test]
 fn new_videos_come_before_skipped_ones() {
     let (fixture, server) = liking(Policy {
         exploration_share: 0.1,

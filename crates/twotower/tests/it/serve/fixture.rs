@@ -15,6 +15,7 @@ use twotower::serve::{ConsoleAccess, CorsOrigins, Limits, Policy, ServeConfig, S
 use twotower_core::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
+use twotower_core::split::SplitKind;
 use twotower_store::model_files::{self, ModelInfo, TrainedOn};
 use twotower_store::{
     Activation, ActivationKind, ConnectOptions, EmbeddingRow, EventPolicy, InteractionKind,
@@ -289,7 +290,7 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
             skips: 0,
             users: 11,
             videos: VIDEOS as u64,
-            split: "temporal".into(),
+            split: SplitKind::Temporal,
             erasures_seen: Some(0),
             origin: None,
             max_age_days: None,

@@ -1,22 +1,62 @@
 //! A disk that is full or broken, at each call that writes, syncs, renames, makes or removes a file.
 
 use super::faults::{Action, DISK_FULL, IO_ERROR, Seen, Watched, inject};
+use super::kills::killed;
 use super::scene::{Scene, on_sqlite};
 use super::{instants, report};
+use crate::support::Workplace;
 use std::process::Output;
 use twotower_store::model_files;
 
 pub(super) fn run(
-    scene: &Scene,
+    place: &Workplace,
     line: &str,
     watched: &Watched,
     action: Action,
     at: u64,
 ) -> (Output, Seen) {
-    let mut command = scene.command(line);
+    let mut command = place.command(line);
     let log = inject(&mut command, watched, action, at);
     let output = command.output().unwrap();
     (output, log.seen())
+}
+
+/// What a system says of a disk, and what SQLite makes of that: a file that it cannot open is one that it may not write, too.
+const REASONS: [&str; 6] = [
+    "No space left on device",
+    "Input/output error",
+    "database or disk is full",
+    "disk I/O error",
+    "unable to open database file",
+    "readonly database",
+];
+
+/// Runs `line` into `action` at the call `at`, and returns whether it went well all the same: that call alone may have been tried again, or
+/// have cleared something up. Otherwise it was killed, or has ended with an error that says why, and names one of `places`.
+pub(super) fn goes_well(
+    place: &Workplace,
+    line: &str,
+    watched: &Watched,
+    (at, action): (u64, Action),
+    places: &[&str],
+) -> bool {
+    if let Action::Kill | Action::Torn = action {
+        return killed(place, line, watched, action, at).is_none();
+    }
+    let (output, seen) = run(place, line, watched, action, at);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let instant = format!("{action:?} at {:?} of `{line}`: {said}", seen.hit);
+    if output.status.success() {
+        return true;
+    }
+    // Neither of a signal nor of a panic.
+    let code = output.status.code();
+    assert!(code.is_some_and(|code| code != 101), "{instant}");
+    assert!(seen.hit.is_some(), "{instant}");
+    let error = said.rfind("ERROR").map_or("", |at| &said[at..]);
+    let names = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    assert!(names(&REASONS) && names(places), "{instant}");
+    false
 }
 
 const ACTIONS: [Action; 4] = [

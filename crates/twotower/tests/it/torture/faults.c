@@ -2,6 +2,9 @@
  * the one that is asked for kills the program, kills another one, or lets the call fail. The program itself is unchanged.
  *
  *   TORTURE_WATCH   what counts: "socket", or the beginning of a path; several are separated by ':'
+ *   TORTURE_WATCH_FILE  in its place: a file of 4096 bytes that begins with what counts, and is zero after that. Whoever writes it tells a
+ *                   program that runs what counts from now on, and nothing does while it is all zero
+ *   TORTURE_READS   if it is set: calls that read count, too
  *   TORTURE_AT      number of the call, from 1 on; 0 only counts
  *   TORTURE_ACTION  kill           SIGKILL before the call
  *                   torn           SIGKILL after half of what it would write
@@ -22,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -34,15 +38,28 @@ enum action { COUNT, KILL, TORN, ERROR, ERRORS, KILL_OTHER };
 static enum action action;
 static const char *watched, *log_path;
 static long at;
-static int error_number;
+static int error_number, reads;
 static pid_t other;
 static atomic_long calls;
+
+static void watch_file(const char *path)
+{
+    int file = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
+    if (file < 0)
+        return;
+    void *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0);
+    syscall(SYS_close, file);
+    if (map != MAP_FAILED)
+        watched = map;
+}
 
 __attribute__((constructor)) static void set_up(void)
 {
     static const char *const names[] = {"count", "kill", "torn", "error", "errors", "kill-other"};
     const char *text = getenv("TORTURE_ACTION");
     watched = getenv("TORTURE_WATCH");
+    watch_file(getenv("TORTURE_WATCH_FILE"));
+    reads = getenv("TORTURE_READS") != NULL;
     log_path = getenv("TORTURE_LOG");
     for (int i = 0; text && i < 6; i++)
         if (!strcmp(text, names[i]))
@@ -188,6 +205,20 @@ WRITES(writev, fd, bytes, count, (int fd, const struct iovec *bytes, int count),
        real(fd, bytes, (int)few))
 WRITES(pwritev, fd, bytes, count, (int fd, const struct iovec *bytes, int count, off_t from), real(fd, bytes, count, from),
        real(fd, bytes, (int)few, from))
+WRITES(pwritev64, fd, bytes, count, (int fd, const struct iovec *bytes, int count, off64_t from), real(fd, bytes, count, from),
+       real(fd, bytes, (int)few, from))
+
+#define READS(name, parameters, whole) \
+    ssize_t name parameters \
+    { \
+        REAL(name); \
+        return reads && reached_fd(#name, fd, NULL) ? -1 : whole; \
+    }
+
+READS(read, (int fd, void *bytes, size_t count), real(fd, bytes, count))
+READS(pread, (int fd, void *bytes, size_t count, off_t from), real(fd, bytes, count, from))
+READS(pread64, (int fd, void *bytes, size_t count, off64_t from), real(fd, bytes, count, from))
+READS(readv, (int fd, const struct iovec *bytes, int count), real(fd, bytes, count))
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
@@ -212,6 +243,19 @@ ON_FD(fsync, fd, (int fd), real(fd))
 ON_FD(fdatasync, fd, (int fd), real(fd))
 ON_FD(ftruncate, fd, (int fd, off_t length), real(fd, length))
 ON_FD(ftruncate64, fd, (int fd, off64_t length), real(fd, length))
+ON_FD(fallocate, fd, (int fd, int mode, off_t from, off_t length), real(fd, mode, from, length))
+ON_FD(fallocate64, fd, (int fd, int mode, off64_t from, off64_t length), real(fd, mode, from, length))
+
+/* These return what is wrong. */
+#define ALLOCATES(name, offset) \
+    int name(int fd, offset from, offset length) \
+    { \
+        REAL(name); \
+        return reached_fd(#name, fd, NULL) ? error_number : real(fd, from, length); \
+    }
+
+ALLOCATES(posix_fallocate, off_t)
+ALLOCATES(posix_fallocate64, off64_t)
 
 #define ON_PATH(name, folder, path, parameters, whole) \
     int name parameters \

@@ -27,19 +27,41 @@ pub(super) const IO_ERROR: i32 = 5;
 
 /// Sockets, or what lies under a path.
 #[derive(Debug, Clone)]
-pub(super) struct Watched(String);
+pub(super) struct Watched {
+    /// Beginnings, with colons between.
+    targets: String,
+    /// Calls that read count as well.
+    reads: bool,
+}
 
 impl Watched {
     pub(super) fn sockets() -> Self {
-        Self("socket".into())
+        Self {
+            targets: "socket".into(),
+            reads: false,
+        }
     }
 
     pub(super) fn below(path: &Path) -> Self {
-        Self(path.display().to_string())
+        Self {
+            targets: path.display().to_string(),
+            reads: false,
+        }
+    }
+
+    /// Also where it is read alone.
+    pub(super) fn reading(path: &Path) -> Self {
+        Self {
+            reads: true,
+            ..Self::below(path)
+        }
     }
 
     pub(super) fn and(self, other: &Self) -> Self {
-        Self(format!("{}:{}", self.0, other.0))
+        Self {
+            targets: format!("{}:{}", self.targets, other.targets),
+            reads: self.reads || other.reads,
+        }
     }
 }
 
@@ -65,12 +87,15 @@ pub(super) fn inject(command: &mut Command, watched: &Watched, action: Action, a
     };
     command
         .env("LD_PRELOAD", library())
-        .env("TORTURE_WATCH", &watched.0)
+        .env("TORTURE_WATCH", &watched.targets)
         .env("TORTURE_AT", at.to_string())
         .env("TORTURE_ACTION", name)
         .env("TORTURE_ERRNO", error.to_string())
         .env("TORTURE_OTHER", other.to_string())
         .env("TORTURE_LOG", log.0.path());
+    if watched.reads {
+        command.env("TORTURE_READS", "1");
+    }
     log
 }
 
@@ -91,7 +116,7 @@ impl Log {
     }
 }
 
-fn library() -> &'static Path {
+pub(super) fn library() -> &'static Path {
     static LIBRARY: LazyLock<Preload> = LazyLock::new(|| Preload::build("torture/faults.c"));
     &LIBRARY.path
 }

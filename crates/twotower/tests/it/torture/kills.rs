@@ -3,6 +3,7 @@
 use super::faults::{Action, Watched, inject};
 use super::scene::{Scene, on_postgres, on_sqlite};
 use super::{instants, report};
+use crate::support::Workplace;
 use std::collections::HashMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -13,13 +14,13 @@ const SIGKILL: i32 = 9;
 
 /// Runs `line` with a kill at the call `at`; `None` if it got through before.
 pub(super) fn killed(
-    scene: &Scene,
+    place: &Workplace,
     line: &str,
     watched: &Watched,
     action: Action,
     at: u64,
 ) -> Option<String> {
-    let mut command = scene.command(line);
+    let mut command = place.command(line);
     let log = inject(&mut command, watched, action, at);
     let status = command
         .stdout(Stdio::null())
@@ -35,8 +36,8 @@ pub(super) fn killed(
 }
 
 /// Number of calls of a run that nothing happens to.
-pub(super) fn calls(scene: &Scene, line: &str, watched: &Watched) -> u64 {
-    let mut command = scene.command(line);
+pub(super) fn calls(place: &Workplace, line: &str, watched: &Watched) -> u64 {
+    let mut command = place.command(line);
     let log = inject(&mut command, watched, Action::Count, 0);
     let output = command.output().unwrap();
     assert!(

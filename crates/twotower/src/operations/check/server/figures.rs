@@ -1,8 +1,11 @@
 //! What the counters of a server say.
 
-use super::{API, DURATION_BUCKET, DURATION_COUNT, RECOMMENDATIONS};
+use super::{API, DURATION_BUCKET, DURATION_COUNT, FEWEST, RECOMMENDATIONS};
 use crate::operations::check::exposition::samples;
 use serde::{Deserialize, Serialize};
+
+/// What holds too little to tell by waits for more, so long at most.
+const HOUR_US: i64 = 3_600_000_000;
 
 /// What the counters said at a moment, or between two.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -81,10 +84,14 @@ impl Figures {
         }
     }
 
+    pub(super) fn counted_lists(&self) -> f64 {
+        self.lists.last().map_or(0.0, |(_, count)| *count)
+    }
+
     /// The time within which `share` of the lists were answered, seconds, on a straight line within its bucket, as Prometheus'
-    /// `histogram_quantile` has it.
+    /// `histogram_quantile` has it. None of none.
     pub(super) fn quantile(&self, share: f64) -> Option<f64> {
-        let total = self.lists.last()?.1;
+        let total = Some(self.counted_lists()).filter(|total| *total > 0.0)?;
         let rank = share * total;
         let (mut lower, mut below) = (0.0, 0.0);
         for &(bound, count) in &self.lists {
@@ -97,5 +104,60 @@ impl Figures {
             (lower, below) = (bound, count);
         }
         None
+    }
+}
+
+/// What has come since a look before this one.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Lately {
+    pub(super) figures: Figures,
+    /// That look was an hour ago, or there was none.
+    pub(super) old: bool,
+}
+
+impl Lately {
+    pub(super) fn since(before: Option<&Figures>, now: &Figures) -> Self {
+        let age_us = before.map(|before| now.at_us - before.at_us);
+        Self {
+            figures: now.since(before),
+            // Older than now: the clock was set back.
+            old: age_us.is_none_or(|age_us| !(0..HOUR_US).contains(&age_us)),
+        }
+    }
+
+    pub(super) fn enough_lists(&self) -> bool {
+        self.figures.counted_lists() >= FEWEST
+    }
+
+    pub(super) fn enough_requests(&self) -> bool {
+        self.figures.requests >= FEWEST
+    }
+}
+
+/// The looks since which lists and requests are counted: of their own each, since there may be many of these and few of those.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Windows {
+    pub(super) lists: Figures,
+    pub(super) requests: Figures,
+}
+
+impl Windows {
+    /// Those of the next look: what could be told by is counted anew.
+    pub(super) fn next(
+        begun: Option<Self>,
+        (lists, requests): (&Lately, &Lately),
+        now: &Figures,
+    ) -> Self {
+        let mut next = begun.unwrap_or_else(|| Self {
+            lists: now.clone(),
+            requests: now.clone(),
+        });
+        if lists.old || lists.enough_lists() {
+            next.lists = now.clone();
+        }
+        if requests.old || requests.enough_requests() {
+            next.requests = now.clone();
+        }
+        next
     }
 }

@@ -35,6 +35,13 @@ fn a_schema_that_drifted_is_named_object_by_object() {
             "grant EXECUTE on function twotower.user_state(",
         ),
         (
+            "create or replace function twotower.caller_is_erased() returns boolean language sql security definer
+                 set search_path = '' as 'select false'",
+            "functions",
+            "function twotower.caller_is_erased() is not as the migrations make it: what it does, with its owner's rights, was changed",
+            "delete from supabase_migrations.schema_migrations where version in ('",
+        ),
+        (
             "alter table likes disable trigger twotower_erased_stay_out",
             "triggers",
             "trigger twotower_erased_stay_out of public.likes is disabled",
@@ -75,6 +82,13 @@ fn a_schema_that_drifted_is_named_object_by_object() {
             "migrations",
             "20261201000000",
             "twotower migrate",
+        ),
+        // Of the rights that were taken away above.
+        (
+            "select",
+            "grants",
+            "not applied yet: 1 migration, with which some of this may come; role twotower_server lacks",
+            "`twotower migrate`, then look again; what is told then: grant USAGE",
         ),
         (
             "drop extension vector cascade",

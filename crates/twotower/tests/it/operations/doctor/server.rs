@@ -1,3 +1,4 @@
+use super::super::processes::{Locked, wait_for};
 use super::super::receiver::Receiver;
 use super::{SMALL, doctor, finding, told, wrong};
 use crate::serve::fixture::{Fixture, token, user};
@@ -77,6 +78,35 @@ fn a_server_is_asked_and_its_metrics_are_read() {
         "does not answer",
         "twotower serve",
     );
+}
+
+/// Readiness says that the database does not answer where one answer of it is late by a moment.
+#[test]
+fn a_database_that_is_late_once_calls_nobody() {
+    let fixture = Fixture::on_postgres();
+    fixture.train(1);
+    let running = fixture.serve();
+    let place = Workplace::on_postgres(fixture.url.clone());
+    place.configure(&format!("{SMALL}server = \"http://{}\"", running.address));
+    let late = Locked::from_readers(&fixture.url, "likes");
+    std::thread::scope(|scope| {
+        let look = scope.spawn(|| told(doctor(&place, "--only server-current")));
+        let asked =
+            "twotower_http_request_duration_seconds_count{route=\"/readyz\",status=\"200\"}";
+        wait_for("the first look", || {
+            running.metric(asked).filter(|looks| *looks > 0.0)
+        });
+        drop(late);
+        let (code, value) = look.join().unwrap();
+        let (verdict, evidence, _) = finding(&value, "server-current", None);
+        assert_eq!((code, verdict.as_str()), (Some(0), "passed"), "{evidence}");
+        assert!(running.metric(asked).unwrap() > 1.0, "it was asked again");
+    });
+    // One that stays away is told all the same.
+    let _away = Locked::from_readers(&fixture.url, "likes");
+    let reason = "version 1 answers, but: the database does not answer";
+    let fix = "do what the reason says";
+    wrong(&place, "server-current", None, reason, fix);
 }
 
 /// Models may lie in a project whose lists come from a server.

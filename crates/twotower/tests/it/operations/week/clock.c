@@ -1,5 +1,5 @@
 /* Preloaded: the wall clock of a program (its real time, not what it waits by) runs ahead by the microseconds in the file that
- * TWOTOWER_TEST_CLOCK names. Whoever writes the file moves the clocks of all such programs at once. */
+ * TWOTOWER_TEST_CLOCK names, or behind, where they are less than none. Whoever writes the file moves the clocks of all such programs at once. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -29,8 +29,9 @@ static int shifted(clockid_t clock, struct timespec *at) {
     if (failed || !shift_us || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE))
         return failed;
     int64_t us = *shift_us + at->tv_nsec / 1000;
-    at->tv_sec += us / 1000000;
-    at->tv_nsec = us % 1000000 * 1000 + at->tv_nsec % 1000;
+    int64_t seconds = us / 1000000 - (us % 1000000 < 0);
+    at->tv_sec += seconds;
+    at->tv_nsec = (us - seconds * 1000000) * 1000 + at->tv_nsec % 1000;
     return 0;
 }
 

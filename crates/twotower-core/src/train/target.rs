@@ -1,0 +1,208 @@
+//! How often each video is to be predicted: what the logQ correction goes by.
+
+use super::window::{Window, soon};
+use crate::timeline::Timeline;
+
+/// How often each video is a target in a pass over the windows that are learned.
+///
+/// The correction is by the probability of a video in a batch (Yi et al. 2019), and batches are made of targets. Likes are something else:
+/// the first one of a user is no example unless a skip came before it, and what goes on from a model learns the new likes and few of the others.
+#[derive(Debug)]
+pub(super) struct Targets {
+    lookahead: usize,
+    videos: usize,
+    new: Counts,
+    replayed: Counts,
+}
+
+/// Of some of the windows.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Expected, `[V]`: with a lookahead an example asks for one of several. Empty before the first example.
+    of_videos: Vec<f64>,
+    examples: usize,
+    /// Examples before each like of the user at hand, each shared out among the likes that it may ask for.
+    before: Vec<f64>,
+}
+
+impl Targets {
+    /// None yet, of so many videos.
+    pub(super) fn new(videos: usize, lookahead: usize) -> Self {
+        Self {
+            lookahead,
+            videos,
+            new: Counts::default(),
+            replayed: Counts::default(),
+        }
+    }
+
+    /// Counts those of one user, whose `windows` are new where `is_new` says so, and replayed otherwise.
+    pub(super) fn count(
+        &mut self,
+        windows: &[Window],
+        timeline: Timeline<'_>,
+        is_new: impl Fn(&Window) -> bool,
+    ) {
+        for (counts, new) in [(&mut self.new, true), (&mut self.replayed, false)] {
+            let of_these = windows.iter().filter(|window| is_new(window) == new);
+            if counts.share_out(of_these, timeline.likes.len(), self.lookahead) {
+                counts.of_videos.resize(self.videos, 0.0);
+                counts.add(timeline.likes, self.lookahead);
+            }
+        }
+    }
+
+    /// Of an epoch, `[V]`: each new window once, and as many examples of replayed ones, or all of these where they are fewer.
+    pub(super) fn of_an_epoch(self) -> Vec<f64> {
+        let (mut targets, replayed) = (self.new.of_videos, self.replayed.of_videos);
+        targets.resize(self.videos, 0.0);
+        let share = self.new.examples as f64 / self.replayed.examples.max(1) as f64;
+        for (target, replayed) in targets.iter_mut().zip(replayed) {
+            *target += share.min(1.0) * replayed;
+        }
+        targets
+    }
+}
+
+impl Counts {
+    /// Notes the examples of one user's `windows`; `false` if there are none.
+    fn share_out<'w>(
+        &mut self,
+        windows: impl Iterator<Item = &'w Window>,
+        likes: usize,
+        lookahead: usize,
+    ) -> bool {
+        self.before.clear();
+        self.before.resize(likes + 1, 0.0);
+        let mut examples = 0;
+        for window in windows {
+            for position in window.positions() {
+                let among = soon(position, likes, lookahead).len();
+                self.before[position + 1] = 1.0 / among as f64;
+            }
+            examples += window.examples();
+        }
+        let mut sum = 0.0;
+        for before in &mut self.before {
+            sum += *before;
+            *before = sum;
+        }
+        self.examples += examples;
+        examples > 0
+    }
+
+    /// Gives each like what it has of the examples noted: those at its own place and at the `lookahead` - 1 before it.
+    fn add(&mut self, likes: &[u32], lookahead: usize) {
+        for (position, &like) in likes.iter().enumerate() {
+            let end = position + 1;
+            let asked = self.before[end] - self.before[end.saturating_sub(lookahead)];
+            self.of_videos[like as usize] += asked;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::window::{replay, windows};
+    use super::*;
+    use crate::interaction::Interaction;
+    use crate::timeline::HeldTimelines;
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand_pcg::Pcg64Mcg;
+
+    const VIDEOS: u32 = 12;
+
+    fn timelines(likes: &[(u32, u32)], skips: &[(u32, u32)]) -> HeldTimelines {
+        let rows = |rows: &[(u32, u32)]| -> Vec<Interaction> {
+            let row = |(at, &(user, item)): (usize, &(u32, u32))| Interaction {
+                user,
+                item,
+                at: 2 * at as u32,
+            };
+            rows.iter().enumerate().map(row).collect()
+        };
+        HeldTimelines::new(5, rows(likes), rows(skips))
+    }
+
+    /// What an epoch asks for, on average over `epochs` of them, as training draws it.
+    fn drawn(
+        timelines: &HeldTimelines,
+        (new, replayed): &(Vec<Window>, Vec<Window>),
+        lookahead: usize,
+        epochs: usize,
+    ) -> Vec<f64> {
+        let mut random = Pcg64Mcg::seed_from_u64(5);
+        let mut counts = vec![0.0; VIDEOS as usize];
+        for _ in 0..epochs {
+            let mut epoch = new.clone();
+            replay(&mut epoch, replayed, &mut random);
+            for window in epoch {
+                let excerpt = window.of(timelines.of(window.user as usize));
+                for target in excerpt.targets(lookahead, &mut random) {
+                    counts[target as usize] += 1.0 / epochs as f64;
+                }
+            }
+        }
+        counts
+    }
+
+    /// A first like that nothing came before is not asked for, whatever its video.
+    #[test]
+    fn a_first_like_is_no_target() {
+        // Everybody begins with video 0; user 2 has skipped something before.
+        let likes = [(0, 0), (0, 3), (1, 0), (1, 3), (2, 0), (2, 4)];
+        let timelines = HeldTimelines::new(
+            3,
+            likes.map(|(user, item)| Interaction { user, item, at: 2 }),
+            [Interaction {
+                user: 2,
+                item: 9,
+                at: 1,
+            }],
+        );
+        let mut targets = Targets::new(12, 1);
+        let count = |windows: &[Window], timeline: Timeline<'_>| {
+            targets.count(windows, timeline, |_| true);
+        };
+        windows(&timelines, 64, false, count).unwrap();
+        let mut expected = vec![0.0; 12];
+        (expected[0], expected[3], expected[4]) = (1.0, 2.0, 1.0);
+        assert_eq!(targets.of_an_epoch(), expected);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn counted_is_what_epochs_ask_for(
+            likes in proptest::collection::vec((0u32..5, 0..VIDEOS), 1..60),
+            skips in proptest::collection::vec((0u32..5, 0..VIDEOS), 0..10),
+            learned in proptest::collection::vec(0u32..20, 5),
+            length in 2usize..6,
+            lookahead in 1usize..9,
+            goes_on in any::<bool>(),
+            unordered in any::<bool>(),
+        ) {
+            let timelines = timelines(&likes, &skips);
+            let lookahead = if unordered { 1 } else { lookahead };
+            let is_new = |window: &Window| !goes_on || window.end > learned[window.user as usize];
+            let mut targets = Targets::new(VIDEOS as usize, lookahead);
+            let count = |windows: &[Window], timeline: Timeline<'_>| targets.count(windows, timeline, is_new);
+            let all = windows(&timelines, length, unordered, count).unwrap();
+            let parts: (Vec<_>, Vec<_>) = all.into_iter().partition(is_new);
+            let examples = |windows: &[Window]| windows.iter().map(|window| window.examples()).sum::<usize>();
+            let (new, replayed) = (examples(&parts.0), examples(&parts.1));
+            let counted = targets.of_an_epoch();
+            let total: f64 = counted.iter().sum();
+            prop_assert!((total - (new + new.min(replayed)) as f64).abs() < 1e-9);
+            // Replayed windows are drawn whole, the last of them beyond what is asked for, so that these are compared only where all are drawn.
+            if replayed <= new {
+                let epochs = if lookahead == 1 { 1 } else { 400 };
+                for (counted, drawn) in counted.iter().zip(drawn(&timelines, &parts, lookahead, epochs)) {
+                    let tolerance = if lookahead == 1 { 1e-9 } else { 1.0 };
+                    prop_assert!((counted - drawn).abs() < tolerance, "{counted}, drawn {drawn}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Whether a search can be gone on with: asked once, before anything is trained, and not of one trial after the other.
+
+use super::halving;
+use super::state::StateError;
+use super::tuner::Tuner;
+use twotower_core::train::ResumeError;
+
+impl Tuner<'_> {
+    /// Looks at the checkpoints that trials would go on from. Of those that are damaged, or of another search, the trials begin again: the
+    /// same training brings them to the same scores.
+    ///
+    /// # Errors
+    /// [`StateError::OtherTraining`] if they are of a version that trains otherwise; or if the disk fails.
+    pub(super) fn check_checkpoints(&self) -> anyhow::Result<()> {
+        let mut lost: Vec<(usize, ResumeError)> = Vec::new();
+        for trial in halving::in_play(&self.state.scores(), self.state.rungs.len()) {
+            let Some(bytes) = self.folder.checkpoint(trial)? else {
+                continue;
+            };
+            let hyperparameters = &self.state.trials[trial].hyperparameters;
+            let tag = self.tag(trial);
+            let checked = self.data.check_checkpoint(hyperparameters, &tag, &bytes);
+            match checked {
+                Ok(()) => {}
+                Err(error) if error.is_other_training() => {
+                    return Err(self.other_training(trial, &error).into());
+                }
+                Err(error) => lost.push((trial, error)),
+            }
+        }
+        if let Some((_, why)) = lost.first() {
+            let trials: Vec<String> = lost.iter().map(|(trial, _)| trial.to_string()).collect();
+            tracing::warn!(
+                "checkpoints cannot be gone on from ({why}): these trials begin again and come to the same scores: {}",
+                trials.join(", ")
+            );
+        }
+        lost.iter()
+            .try_for_each(|&(trial, _)| self.folder.drop_checkpoint(trial))
+    }
+
+    fn other_training(&self, trial: usize, reason: &ResumeError) -> StateError {
+        StateError::OtherTraining {
+            path: self.folder.checkpoint_path(trial),
+            begun_by: self.state.version.as_ref().map_or_else(
+                || "an earlier one".to_owned(),
+                |version| format!("version {version}"),
+            ),
+            reason: reason.to_string(),
+            // There is something to keep once any trial has been scored.
+            keep: match halving::winner(&self.state.scores()) {
+                Some(_) => "; --resume --budget 0s writes the best of them as it is",
+                None => "",
+            },
+        }
+    }
+}

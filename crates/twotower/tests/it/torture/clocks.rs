@@ -1,0 +1,280 @@
+//! Processes whose clock is hours away from that of the database, and clocks that were wrong and are put right.
+
+use super::faults::{Action, Watched, inject};
+use super::kills::calls;
+use super::scene::{Scene, on_postgres, on_sqlite};
+use super::{full, instants, report};
+use crate::life_cycle::place::Place;
+use crate::preload::Preload;
+use crate::serve::client::Client;
+use crate::serve::fixture::{SECRET, claims, sign, user};
+use serde_json::Value;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use twotower_store::StoreKind;
+
+const HOUR: i64 = 3_600;
+const DAY: i64 = 24 * HOUR;
+
+/// Not less than two either way: the lease of a killed process whose clock, as that of a database in a file, is up to one ahead is waited for.
+fn hours() -> &'static [i64] {
+    if full() {
+        &[-30, -5, -2, 2, 5, 30]
+    } else {
+        &[-5, 5]
+    }
+}
+
+/// A wall clock that is off.
+struct Clock(tempfile::NamedTempFile);
+
+impl Clock {
+    /// By so many seconds.
+    fn off(seconds: i64) -> Self {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let us = seconds * 1_000_000;
+        file.write_all(&us.to_ne_bytes()).unwrap();
+        file.flush().unwrap();
+        Self(file)
+    }
+
+    /// Lets `command` go by it, beside what is preloaded otherwise.
+    fn rule(&self, command: &mut Command) {
+        static LIBRARY: LazyLock<Preload> =
+            LazyLock::new(|| Preload::build("operations/week/clock.c"));
+        let before = command
+            .get_envs()
+            .find(|(name, _)| *name == "LD_PRELOAD")
+            .and_then(|(_, value)| value);
+        let mut libraries = LIBRARY.path.clone().into_os_string();
+        if let Some(before) = before {
+            libraries.push(":");
+            libraries.push(before);
+        }
+        command
+            .env("LD_PRELOAD", libraries)
+            .env("TWOTOWER_TEST_CLOCK", self.0.path());
+    }
+}
+
+const UPDATE: &str = "--json update --batch-size 50";
+
+/// A process of a wrong clock is killed, and one of the right clock goes on; then there is one of each at the same time.
+fn update(scene: &Scene) -> u64 {
+    let watched = match scene.store.kind() {
+        StoreKind::Postgres => Watched::sockets(),
+        StoreKind::Sqlite => Watched::below(scene.folder.path()),
+    };
+    let version = scene.next_model();
+    let total = calls(scene, UPDATE, &watched);
+    scene.converged(version, "nothing has happened");
+    let mut kills = 0;
+    for &hours in hours() {
+        let clock = Clock::off(hours * HOUR);
+        for at in instants(total, 2) {
+            let instant = format!("{hours} h off, killed at call {at} of {total}");
+            let (before, version) = (scene.active().unwrap(), scene.next_model());
+            let mut command = scene.command(UPDATE);
+            let log = inject(&mut command, &watched, Action::Kill, at);
+            clock.rule(&mut command);
+            let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let hit = log.seen().hit.is_some();
+            assert_eq!(status.unwrap().success(), !hit, "{instant}");
+            kills += u64::from(hit);
+            scene.check(before, version, &instant);
+            scene.again("update --batch-size 50");
+            scene.converged(version, &instant);
+            let last = scene.history().pop();
+            assert_eq!(last, Some((version, Some(before))), "{instant}");
+        }
+        together(scene, &clock, hours);
+    }
+    kills
+}
+
+/// Both try to publish. By the clocks of processes, which tell the lease of a database in a file, one may take over from the other, who then
+/// gives up.
+fn together(scene: &Scene, clock: &Clock, hours: i64) {
+    let instant = format!("{hours} h off, beside one that is not");
+    let version = scene.next_model();
+    let mut wrong = scene.command(UPDATE);
+    clock.rule(&mut wrong);
+    let children = [wrong, scene.command(UPDATE)].map(|mut command| {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    });
+    let mut succeeded = 0;
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lost = scene.store.kind() == StoreKind::Sqlite && said.contains("taken over");
+        assert!(output.status.success() || lost, "{instant}: {said}");
+        succeeded += u32::from(output.status.success());
+    }
+    assert!(succeeded > 0, "{instant}");
+    scene.again("update --batch-size 50");
+    scene.converged(version, &instant);
+}
+
+/// It is told that the clock is wrong, and in which direction.
+fn doctor(scene: &Scene) {
+    for &hours in hours() {
+        let clock = Clock::off(hours * HOUR);
+        let mut command = scene.command("--json doctor --only clock");
+        clock.rule(&mut command);
+        let output = command.output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let direction = if hours > 0 { "ahead of" } else { "behind" };
+        let told = said["findings"].as_array().unwrap().iter().any(|finding| {
+            let evidence = finding["evidence"].as_str().unwrap();
+            let failed = finding["verdict"] == "failed";
+            finding["check"] == "clock" && failed && evidence.contains(direction)
+        });
+        assert!(told, "{hours} h off: {said}");
+    }
+}
+
+/// Clocks of processes lead to no other generation than that of the last number, and nobody waits for one.
+#[test]
+fn heavy_updates_by_clocks_that_are_wrong() {
+    for scene in [on_postgres(), on_sqlite()] {
+        let kills = update(&scene);
+        report(&format!(
+            "update by clocks that are {:?} h off, {:?}: {kills} kills",
+            hours(),
+            scene.store.kind()
+        ));
+        assert!(kills > 0);
+        if scene.store.kind() == StoreKind::Postgres {
+            doctor(&scene);
+        }
+    }
+}
+
+/// A server that goes by a wrong clock, until it is dropped.
+struct Server {
+    process: Child,
+    client: Client,
+}
+
+impl Server {
+    /// Waits until it is ready.
+    fn start(scene: &Scene, seconds_off: i64) -> Self {
+        let clock = Clock::off(seconds_off);
+        let address = {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap()
+        };
+        let mut command = scene.command(&format!("serve --listen {address}"));
+        command
+            .env("TWOTOWER_JWT_SECRET", SECRET)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        clock.rule(&mut command);
+        let server = Self {
+            process: command.spawn().unwrap(),
+            client: Client::new(address),
+        };
+        let begun = Instant::now();
+        let is_ready = || {
+            let listens = TcpStream::connect(address).is_ok();
+            listens && server.client.get("/readyz", &[]).status == 200
+        };
+        while !is_ready() {
+            let patient = begun.elapsed() < Duration::from_mins(1);
+            assert!(patient, "{seconds_off} s off, and it is not ready");
+            sleep(Duration::from_millis(20));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A token counts by the server's clock, and is refused or let in, whatever the database's clock says; nothing else is amiss.
+#[test]
+fn heavy_tokens_by_clocks_that_are_wrong() {
+    let scene = on_postgres();
+    let now = jsonwebtoken::get_current_timestamp() as i64;
+    let token = |from: i64, until: i64| {
+        let mut claims = claims(user(1));
+        claims["nbf"] = (now + from).into();
+        claims["exp"] = (now + until).into();
+        sign(&claims)
+    };
+    for &hours in hours() {
+        let off = hours * HOUR;
+        let server = Server::start(&scene, off);
+        for (from, until) in [(-600, 600), (off - 600, off + 600), (-40 * HOUR, 40 * HOUR)] {
+            let expected = if (from..until).contains(&off) {
+                200
+            } else {
+                401
+            };
+            let found = server.client.recommend(&token(from, until), "{}");
+            let instant = format!("{hours} h off, {from} s to {until} s: {}", found.text);
+            assert_eq!(found.status, expected, "{instant}");
+        }
+    }
+}
+
+/// By its name a backup is told for the newest, which is restored, and for the oldest, which is removed.
+#[test]
+fn heavy_backups_by_a_clock_that_is_put_right() {
+    let place = Place::on_sqlite();
+    place.configure("[backup]\nkeep = 2");
+    let back_up = |hours: i64| {
+        let clock = Clock::off(hours * HOUR);
+        let mut command = place.command("--json backup --to copies");
+        clock.rule(&mut command);
+        let output = command.output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{log}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let newest = |backup: &Value| {
+        let restored = place.json("restore copies --dry-run");
+        assert_eq!(restored["folder"], backup["folder"], "{restored}");
+    };
+    let ahead = back_up(5);
+    let right = back_up(0);
+    newest(&right);
+    assert_eq!(right["removed"].as_array().unwrap().len(), 0, "{right}");
+    let behind = back_up(-5);
+    newest(&behind);
+    assert_eq!(behind["removed"][0], ahead["folder"], "{behind}");
+    assert_eq!(behind["removed"].as_array().unwrap().len(), 1, "{behind}");
+}
+
+/// What was run by a clock that was a year ahead is not waited for, be it known from the scheduler's file or from the database.
+#[test]
+fn heavy_schedules_by_a_clock_that_is_put_right() {
+    for place in Place::on_both() {
+        place.configure(
+            "[update]\ngate = false\n[run]\npause_seconds = 0\n[schedule]\nupdate = \"0 * * * *\"\nretrain = \"\"\nmaintain = \"\"\nbackup = \"\"",
+        );
+        place.next_model();
+        let (year, later) = (400 * DAY, 2 * HOUR);
+        for (off, expected) in [(year, 0), (year + later, 1), (0, 1), (later, 2)] {
+            let clock = Clock::off(off);
+            let mut command = place.command("schedule --once");
+            clock.rule(&mut command);
+            let output = command.output().unwrap();
+            let log = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{off} s off: {log}");
+            let runs = place.store.runs(Some("update"), 100);
+            let runs = place.runtime.block_on(runs).unwrap();
+            assert_eq!(runs.len(), expected, "{off} s off: {log}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Exports onto a disk that is full or broken, and exports that are killed.
+
+use super::errors::goes_well;
+use super::faults::{Action, DISK_FULL, IO_ERROR, Watched};
+use super::imports::Files;
+use super::kills::calls;
+use super::{report, trials};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every file below a folder, with its bytes.
+fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+/// Under its name an export is whole, or there is none; the next one makes it, and clears up.
+#[test]
+fn heavy_exports_onto_a_disk_that_fails() {
+    let place = Files::new().imported;
+    let root = place.folder.path().join("exports");
+    let folder = root.join("all");
+    let line = "export --to exports/all --rows-per-file 500";
+    let watched = Watched::below(&root);
+    let total = calls(&place, line, &watched);
+    let whole = files_below(&folder);
+    let actions = [
+        Action::Error(IO_ERROR),
+        Action::Errors(DISK_FULL),
+        Action::Kill,
+        Action::Errors(IO_ERROR),
+        Action::Torn,
+        Action::Error(DISK_FULL),
+    ];
+    let (mut tried, mut well) = (0, 0);
+    for (at, action) in trials(total, 8, &actions) {
+        // There is none where not even it could be made.
+        let _ = fs::remove_dir_all(&root);
+        let instant = format!("{action:?} at call {at} of {total} of `{line}`");
+        tried += 1;
+        if goes_well(&place, line, &watched, (at, action), &["exports"]) {
+            well += 1;
+        } else {
+            if folder.exists() {
+                // Of a disk that fails for once, nothing stays.
+                assert!(!matches!(action, Action::Error(_)), "{instant}");
+                assert!(files_below(&folder) == whole, "{instant}");
+                let said = place.refused(line, 1);
+                assert!(said.contains("holds something already"), "{said}");
+                fs::remove_dir_all(&folder).unwrap();
+            }
+            place.json(line);
+        }
+        assert!(files_below(&folder) == whole, "{instant}");
+        let left: Vec<_> = fs::read_dir(&root)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["all"], "{instant}");
+    }
+    report(&format!(
+        "export onto a disk that fails, or killed: {tried} of {total} calls, {well} of them without harm"
+    ));
+    assert!(well < tried);
+}

@@ -1,0 +1,178 @@
+//! Imports onto a disk that is full or broken, and of files on such a disk; and imports that are killed.
+
+use super::errors::goes_well;
+use super::faults::{Action, DISK_FULL, IO_ERROR, Watched};
+use super::kills::calls;
+use super::{report, trials};
+use crate::serve::fixture::{VIDEOS, user, video};
+use crate::support::Workplace;
+use std::fmt::Write;
+use tokio::runtime::Runtime;
+use twotower_store::{ConnectOptions, SnapshotOptions, Source, Store, snapshot_sha256};
+use uuid::Uuid;
+
+const USERS: u128 = 300;
+
+/// Videos, likes and skips in files of three formats, each of so few rows that a transaction takes them.
+pub(super) struct Files {
+    pub(super) folder: tempfile::TempDir,
+    /// Imports all of them.
+    pub(super) line: String,
+    /// With a database into which they were imported.
+    pub(super) imported: Workplace,
+    /// What is in it.
+    pub(super) content: Content,
+}
+
+/// What a database holds of an application's.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    /// Videos, likes, skips.
+    pub(super) counts: [u64; 3],
+    users: Vec<Uuid>,
+    sha256: String,
+}
+
+impl Files {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let header = "user_id,video_id,created_at\n";
+        let (mut videos, mut likes, mut skips) =
+            (String::new(), header.to_owned(), header.to_owned());
+        for n in 1..=VIDEOS {
+            let id = video(n);
+            writeln!(videos, r#"{{"id": "{id}", "title": "Video {n}"}}"#).unwrap();
+        }
+        let row = |rows: &mut String, n: u128, of: u128| {
+            let (user, video) = (user(n % USERS), video(1 + of % VIDEOS));
+            writeln!(rows, "{user},{video},{}", 1_700_000_000 + n).unwrap();
+        };
+        for n in 0..4 * USERS {
+            row(&mut likes, n, n % USERS + n / USERS * 7);
+        }
+        for n in 0..USERS {
+            row(&mut skips, n, n + 3);
+        }
+        let videos = write("videos.jsonl", &videos);
+        let likes = write("likes.csv", &likes);
+        let skips = write("skips.csv", &skips);
+        let imported = Workplace::on_sqlite();
+        imported.json(&format!("import {videos} {likes} {skips}"));
+        imported.json("export --to out --user-ids");
+        let out = imported.folder.path().join("out");
+        let parquet = folder.path().join("skips.parquet");
+        std::fs::copy(out.join("skips/skips-00000.parquet"), &parquet).unwrap();
+        let content = content(&imported.url);
+        assert_eq!(content.counts, [VIDEOS, 4 * USERS, USERS].map(|n| n as u64));
+        Self {
+            line: format!("import {videos} {likes} {}", parquet.display()),
+            folder,
+            imported,
+            content,
+        }
+    }
+
+    /// After an import that ended anywhere: of each file all rows are there or none, and they came in order.
+    pub(super) fn check_part(&self, url: &str, instant: &str) {
+        let found = content(url).counts;
+        let [videos, likes, skips] = self.content.counts;
+        let parts = [
+            [0, 0, 0],
+            [videos, 0, 0],
+            [videos, likes, 0],
+            [videos, likes, skips],
+        ];
+        assert!(parts.contains(&found), "{instant}: {found:?}");
+    }
+}
+
+pub(super) fn content(url: &str) -> Content {
+    let read = async {
+        let store = Store::connect(url, ConnectOptions::default())
+            .await
+            .unwrap();
+        // What ended early has not made the tables.
+        store.migrate().await.unwrap();
+        let counts = store.counts().await.unwrap();
+        let (source, options) = (Source::default(), SnapshotOptions::default());
+        let snapshot = store.read_snapshot(&source, options).await.unwrap();
+        store.close().await;
+        Content {
+            counts: [counts.videos, counts.likes, counts.skips],
+            sha256: snapshot_sha256(&snapshot.dataset),
+            users: snapshot.users,
+        }
+    };
+    Runtime::new().unwrap().block_on(read)
+}
+
+#[test]
+fn heavy_imports_onto_a_disk_that_fails() {
+    let files = Files::new();
+    let watched = |place: &Workplace| Watched::below(&place.folder.path().join("test.db"));
+    let place = Workplace::on_sqlite();
+    let total = calls(&place, &files.line, &watched(&place));
+    assert_eq!(content(&place.url), files.content);
+    let actions = [
+        Action::Error(IO_ERROR),
+        Action::Errors(DISK_FULL),
+        Action::Kill,
+        Action::Errors(IO_ERROR),
+        Action::Torn,
+        Action::Error(DISK_FULL),
+    ];
+    let (mut tried, mut well) = (0, 0);
+    for (at, action) in trials(total, 6, &actions) {
+        let place = Workplace::on_sqlite();
+        let instant = format!("{action:?} at call {at} of {total} of `{}`", files.line);
+        let watched = watched(&place);
+        let places = ["database", "test.db"];
+        if goes_well(&place, &files.line, &watched, (at, action), &places) {
+            well += 1;
+            assert_eq!(content(&place.url), files.content, "{instant}");
+        } else {
+            files.check_part(&place.url, &instant);
+        }
+        tried += 1;
+        place.json(&files.line);
+        assert_eq!(content(&place.url), files.content, "{instant}");
+    }
+    report(&format!(
+        "import onto a disk that fails, or killed: {tried} of {total} calls, {well} of them tried again with success"
+    ));
+    assert!(well < tried);
+}
+
+/// What cannot be read is no row that is wrong and may be left out.
+#[test]
+fn heavy_imports_from_a_disk_that_fails() {
+    let files = Files::new();
+    let line = format!("{} --on-error skip", files.line);
+    let watched = Watched::reading(files.folder.path());
+    let total = calls(&Workplace::on_sqlite(), &line, &watched);
+    let actions = [Action::Error(IO_ERROR), Action::Errors(IO_ERROR)];
+    let (mut tried, mut well) = (0, 0);
+    for (at, action) in trials(total, 5, &actions) {
+        let place = Workplace::on_sqlite();
+        let instant = format!("{action:?} at call {at} of {total} of `{line}`");
+        let places = ["videos.jsonl", "likes.csv", "skips.parquet"];
+        if goes_well(&place, &line, &watched, (at, action), &places) {
+            well += 1;
+            assert_eq!(content(&place.url), files.content, "{instant}");
+        } else {
+            files.check_part(&place.url, &instant);
+        }
+        tried += 1;
+        place.json(&line);
+        assert_eq!(content(&place.url), files.content, "{instant}");
+    }
+    report(&format!(
+        "import from a disk that fails: {tried} of {total} reads, {well} of them without harm"
+    ));
+    assert!(well < tried);
+}
