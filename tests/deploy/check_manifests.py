@@ -18,7 +18,7 @@ RELEASES = ["1.30", kubernetes_validate.latest_version()]
 # Not Kubernetes' own kinds, and values of a chart.
 FOREIGN = {"Kustomization", "ServiceMonitor", None}
 # What would let its reader act as any user.
-OF_SERVERS = {"TWOTOWER_JWT_SECRET"}
+OF_SERVERS = {"TWOTOWER_JWT_SECRET", "SUPABASE_JWT_SECRET"}
 
 
 def read(path):
@@ -72,7 +72,7 @@ def against_secrets(document):
             yield f"container {name}: envFrom gives it every key there is"
         if not serves and OF_SERVERS & set(keys_of(container)):
             yield f"container {name}: gets what tokens are checked against"
-        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        for probe in ("startupProbe", "livenessProbe"):
             if container.get(probe, {}).get("httpGet", {}).get("port", "metrics") != "metrics":
                 yield f"container {name}: {probe} shares connections with clients"
 

@@ -172,7 +172,15 @@ fn users(ranked: &Evaluation, held_out: &HeldOut, known: usize, options: &GateOp
         (_, 0) => {
             ", but nothing was known of any before, so that nothing could be ranked".to_owned()
         }
-        _ => format!("; the models rank for {known} of them, of whom something was known before"),
+        _ => {
+            let drawn = match ranked.users.len() {
+                ranked if ranked < known => format!(", and {ranked} of these were drawn"),
+                _ => String::new(),
+            };
+            format!(
+                "; the models rank for {known} of them, of whom something was known before{drawn}"
+            )
+        }
     };
     Check::at_least(
         "users",

@@ -25,7 +25,7 @@ pub struct Memory {
     /// negative if not all may.
     pub videos: usize,
     /// 32 W for windows in two orders, and the timelines: in memory 4 bytes a like, 8 a skip and 12 to 32 a user; kept elsewhere what finds
-    /// them there, and at most as much of the few batches that are read ahead. Of long histories also a state every 1,024 likes.
+    /// them there, and as much of the few batches that are read ahead, on average. Of long histories also a state every 1,024 likes.
     pub interactions: usize,
     /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows. C counts what is liked, drawn and, where skips
     /// weigh something, skipped.

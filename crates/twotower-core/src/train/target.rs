@@ -21,6 +21,9 @@ struct Counts {
     /// Expected, `[V]`: with a lookahead an example asks for one of several. Empty before the first example.
     of_videos: Vec<f64>,
     examples: usize,
+    windows: usize,
+    /// Sum of the squares of the windows' examples.
+    squares: f64,
     /// Examples before each like of the user at hand, each shared out among the likes that it may ask for.
     before: Vec<f64>,
 }
@@ -52,12 +55,13 @@ impl Targets {
         }
     }
 
-    /// Of an epoch, `[V]`: each new window once, and as many examples of replayed ones, or all of these where they are fewer.
+    /// Of an epoch, `[V]`: each new window once, and whole replayed windows until these have as many examples, or all of them.
     pub(super) fn of_an_epoch(self) -> Vec<f64> {
-        let (mut targets, replayed) = (self.new.of_videos, self.replayed.of_videos);
+        let (new, replayed) = (self.new, self.replayed);
+        let share = replayed.drawn(new.examples) / replayed.examples.max(1) as f64;
+        let mut targets = new.of_videos;
         targets.resize(self.videos, 0.0);
-        let share = self.new.examples as f64 / self.replayed.examples.max(1) as f64;
-        for (target, replayed) in targets.iter_mut().zip(replayed) {
+        for (target, replayed) in targets.iter_mut().zip(replayed.of_videos) {
             *target += share.min(1.0) * replayed;
         }
         targets
@@ -65,6 +69,17 @@ impl Targets {
 }
 
 impl Counts {
+    /// About how many examples come with whole windows, in random order, until there are `wanted`: a window at least; and the last one goes beyond by
+    /// half of it on average, long ones being met where the count ends more often than short ones (renewal theory: Feller 1971, XI.4).
+    fn drawn(&self, wanted: usize) -> f64 {
+        if self.windows == 0 {
+            return 0.0;
+        }
+        let examples = self.examples as f64;
+        let beyond = (self.squares / examples - 1.0) / 2.0;
+        (wanted as f64 + beyond).max(examples / self.windows as f64)
+    }
+
     /// Notes the examples of one user's `windows`; `false` if there are none.
     fn share_out<'w>(
         &mut self,
@@ -81,6 +96,8 @@ impl Counts {
                 self.before[position + 1] = 1.0 / among as f64;
             }
             examples += window.examples();
+            self.windows += 1;
+            self.squares += (window.examples() as f64).powi(2);
         }
         let mut sum = 0.0;
         for before in &mut self.before {
@@ -171,6 +188,32 @@ mod tests {
         assert_eq!(targets.of_an_epoch(), expected);
     }
 
+    /// Where little is new, the windows that are replayed weigh more than it.
+    #[test]
+    fn few_new_likes_come_with_whole_windows_of_others() {
+        // Four users of up to 45 likes, which are learned, and one of two.
+        let learned = (0..4).flat_map(|user| (0..15 + 10 * user).map(move |n| (user, n % 11)));
+        for new in [2, 9, 40] {
+            let likes: Vec<_> = learned.clone().chain((0..new).map(|_| (4, 11))).collect();
+            let timelines = timelines(&likes, &[]);
+            let is_new = |window: &Window| window.user == 4;
+            let mut targets = Targets::new(VIDEOS as usize, 1);
+            let count = |windows: &[Window], timeline: Timeline<'_>| {
+                targets.count(windows, timeline, is_new);
+            };
+            let parts = windows(&timelines, 64, false, count)
+                .unwrap()
+                .into_iter()
+                .partition(is_new);
+            let counted: f64 = targets.of_an_epoch().iter().sum();
+            let drawn: f64 = drawn(&timelines, &parts, 1, 400).iter().sum();
+            assert!(
+                (counted / drawn - 1.0).abs() < 0.15,
+                "{new} new: {counted}, drawn {drawn}"
+            );
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
@@ -194,7 +237,8 @@ mod tests {
             let (new, replayed) = (examples(&parts.0), examples(&parts.1));
             let counted = targets.of_an_epoch();
             let total: f64 = counted.iter().sum();
-            prop_assert!((total - (new + new.min(replayed)) as f64).abs() < 1e-9);
+            let least = new + new.min(replayed);
+            prop_assert!((least as f64 - 1e-9..=(new + replayed) as f64 + 1e-9).contains(&total), "{total}");
             // Replayed windows are drawn whole, the last of them beyond what is asked for, so that these are compared only where all are drawn.
             if replayed <= new {
                 let epochs = if lookahead == 1 { 1 } else { 400 };

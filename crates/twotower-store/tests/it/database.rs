@@ -1,8 +1,8 @@
 //! A fresh, migrated database for each test.
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use twotower_store::{ConnectOptions, Store};
@@ -92,9 +92,9 @@ fn at(database: &str) -> String {
 }
 
 async fn create_database(template: Option<&str>) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("twotower_{}_{number}", std::process::id());
+    // Numbers of processes come again within a run of all tests.
+    let unique = RandomState::new().build_hasher().finish();
+    let name = format!("twotower_{unique:016x}");
     let template = template.unwrap_or("template1");
     let mut connection = PgConnection::connect(&server()).await.unwrap();
     let statement = format!("CREATE DATABASE {name} TEMPLATE {template}");

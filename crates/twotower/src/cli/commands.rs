@@ -186,12 +186,16 @@ fn interrupt_on_signal() -> Interrupt {
 }
 
 /// SIGHUP is for logrotate, which has moved the log file away, and may come where there is none, too: left to itself it would end the process,
-/// and systemd takes that for a good end. In a terminal, without a log file, it means that the terminal was closed, and ends what was begun there.
+/// and systemd takes that for a good end. In a terminal, without a log file, it means that the terminal was closed, and ends what was begun there,
+/// whichever of input and outputs lead elsewhere; `nohup` keeps it from that, and from the commands that are started from here.
 #[cfg(unix)]
 fn live_through_hangup(log_file: Option<LogFile>) {
     use std::io::IsTerminal;
     use tokio::signal::unix::{SignalKind, signal};
-    if log_file.is_none() && std::io::stdin().is_terminal() {
+    let in_terminal = std::io::stdin().is_terminal()
+        || std::io::stdout().is_terminal()
+        || std::io::stderr().is_terminal();
+    if log_file.is_none() && (in_terminal || is_hangup_ignored()) {
         return;
     }
     // From here on, and not once a task gets its turn.
@@ -206,6 +210,23 @@ fn live_through_hangup(log_file: Option<LogFile>) {
             }
         }
     });
+}
+
+/// Whether SIGHUP was ignored when this process began, as `nohup` has it. The commands that we start inherit that, but not that we wait for it.
+/// Known on Linux alone.
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
+}
+
+#[cfg(unix)]
+fn ignores_hangup(status: &str) -> bool {
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]
@@ -335,5 +356,25 @@ async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result
 pub(super) fn done(command: &str) {
     if !lost() {
         tracing::info!("{command} completed successfully");
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hangup_that_is_ignored_is_known_by_its_bit() {
+        let status = |mask: &str| format!("Name:\ttwotower\nSigBlk:\t0001\nSigIgn:\t{mask}\n");
+        for (mask, ignored) in [
+            ("0000000000000001", true),
+            ("0000000000001001", true),
+            ("0000000000001000", false),
+            ("0000000000000002", false),
+            ("none", false),
+        ] {
+            assert_eq!(ignores_hangup(&status(mask)), ignored, "{mask}");
+        }
+        assert!(!ignores_hangup(""));
     }
 }

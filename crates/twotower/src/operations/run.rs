@@ -144,9 +144,15 @@ pub async fn run(
     };
     let finished = finished(&steps, &outcome);
     let pause = Duration::from_secs(settings.pause_seconds.into());
-    let cut_off = matches!(outcome, Err(RunError::Interrupted));
-    if !cut_off && let Err(error) = lock.done() {
-        tracing::warn!("that {job} is done is not kept: {error}");
+    let is_done = matches!(outcome, Ok(_) | Err(RunError::Refused { .. }));
+    let is_cut_off = matches!(outcome, Err(RunError::Interrupted));
+    let end = || {
+        if let Err(error) = lock.done() {
+            tracing::warn!("that {job} has ended is not kept: {error}");
+        }
+    };
+    if is_done {
+        end();
     }
     let written = steps
         .journal
@@ -157,7 +163,12 @@ pub async fn run(
     };
     // Who asks to stop does not wait for a database that is away.
     tokio::select! {
-        () = written => {}
+        // Before that, who ends this process cuts off what has failed, too: its work is still to be done.
+        () = written => {
+            if !is_done && !is_cut_off {
+                end();
+            }
+        }
         () = asked_to_stop => tracing::warn!("the end of the run is not written down"),
     }
     if let Err(error) = lock.give_back() {

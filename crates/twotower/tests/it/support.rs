@@ -1,9 +1,9 @@
 //! What several tests need.
 
 use serde_json::Value;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The tests' PostgreSQL, with the database that it starts with: `scripts/test-postgres run` makes a new one each time, and
 /// one test alone may use it.
@@ -15,14 +15,17 @@ pub(crate) fn fresh_postgres() -> String {
 /// Address of a new database beside that one, through a pooler where `TWOTOWER_TEST_POOLER` names one (`postgresql://host:port`, in
 /// front of the same server).
 pub(crate) fn new_postgres() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("twotower_binary_{}_{number}", std::process::id());
+    let name = format!("twotower_binary_{}", unique());
     let server = fresh_postgres();
     sql(&server, &format!("CREATE DATABASE {name}"));
     let (server, _) = server.rsplit_once('/').unwrap();
     let pooler = std::env::var("TWOTOWER_TEST_POOLER");
     format!("{}/{name}", pooler.as_deref().unwrap_or(server))
+}
+
+/// Part of a name that nobody else has on the tests' server. Numbers of processes come again within a run of all tests.
+pub(crate) fn unique() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 /// Runs SQL as the owner of the database, past everything that twotower promises; returns the rows, a line each.

@@ -180,6 +180,42 @@ async fn a_pair_that_is_there_twice_counts_once() {
     assert_eq!(text(&url, counted).await, "1");
 }
 
+/// Ids that are texts may do without hyphens, and who owns the functions need not be who migrates.
+#[tokio::test]
+async fn likes_of_ids_spelled_otherwise_count_whoever_migrates() {
+    let url = empty_postgres_url().await;
+    execute(&url, &keyless("text", "")).await;
+    let store = Store::connect(&url, ConnectOptions::default())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    store.write_videos(&[video(1), video(2)]).await.unwrap();
+    execute(
+        &url,
+        "INSERT INTO likes (user_id, video_id) VALUES
+             ('00000000000000020000000000000001', '00000000-0000-0000-0000-000000000001'),
+             ('00000000-0000-0002-0000-000000000001', '00000000-0000-0000-0000-000000000001'),
+             ('somebody', '00000000-0000-0000-0000-000000000002')",
+    )
+    .await;
+    store.refresh_statistics().await.unwrap();
+    let counted = "SELECT string_agg(right(video_id::text, 1) || ': ' || likes, ', ') FROM twotower.video_popularity";
+    assert_eq!(text(&url, counted).await, "1: 1");
+
+    // The functions of another role, made anew by the owner of the database.
+    execute(
+        &url,
+        "ALTER FUNCTION twotower.refresh_statistics() OWNER TO twotower_trainer;
+         GRANT USAGE ON SCHEMA twotower TO twotower_trainer;
+         DROP FUNCTION twotower.like_counts();
+         DELETE FROM supabase_migrations.schema_migrations WHERE version = '20261206000000'",
+    )
+    .await;
+    store.migrate().await.unwrap();
+    let may = "SELECT has_function_privilege('twotower_trainer', 'twotower.like_counts()', 'execute')::text";
+    assert_eq!(text(&url, may).await, "true");
+}
+
 #[tokio::test]
 async fn a_missing_key_is_told_and_made_by_what_is_said() {
     let url = postgres_url().await;

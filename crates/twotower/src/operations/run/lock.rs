@@ -104,7 +104,7 @@ impl JobLock {
         Ok(Asked::Taken(Self { file }))
     }
 
-    /// The run was not cut off: from here on, whatever becomes of this process, nobody does its work again.
+    /// The run was not cut off: from here on, whatever becomes of this process, nobody does its work again for the same moment.
     pub(super) fn done(&self) -> io::Result<()> {
         self.file.set_len(0)
     }

@@ -1,5 +1,5 @@
 use super::config::{ConfigError, JwksSource, Refresh};
-use super::key::{Expected, Key};
+use super::key::{Expected, Key, PassedOver, Unsound};
 use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,20 +21,49 @@ struct Set {
     keys: Vec<Value>,
 }
 
-/// Reads the usable keys of a set, which may be none. A key of another kind is passed over: sets hold what other services need, too.
+/// What a set holds for us.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    /// The usable keys, which may be none.
+    pub(super) keys: Vec<Key>,
+    /// Those that their issuer may believe to be usable.
+    unsound: Vec<Unsound>,
+}
+
+/// Reads a set. A key of another kind is passed over without a word: sets hold what other services need, too.
 pub(super) fn parse(
     json: &str,
     symmetric: bool,
     expected: &Expected,
-) -> Result<Vec<Key>, ConfigError> {
+) -> Result<Parsed, ConfigError> {
     let set: Set = serde_json::from_str(json).map_err(|error| unreadable(&error))?;
-    let usable = set
+    let jwks = set
         .keys
         .into_iter()
         .take(MAX_KEYS)
-        .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
-        .filter_map(|jwk| Key::from_jwk(&jwk, symmetric, expected));
-    Ok(usable.collect())
+        .filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
+    let mut parsed = Parsed::default();
+    for jwk in jwks {
+        match Key::from_jwk(&jwk, symmetric, expected) {
+            Ok(key) => parsed.keys.push(key),
+            Err(PassedOver::Unsound(key)) => parsed.unsound.push(key),
+            Err(PassedOver::Foreign) => {}
+        }
+    }
+    Ok(parsed)
+}
+
+/// Tells of keys that nothing is verified with, but for those that were told of `before`.
+fn tell_of(unsound: &[Unsound], before: &[Unsound]) {
+    for key in unsound.iter().filter(|key| !before.contains(key)) {
+        let Unsound { id, kind, asked } = key;
+        let kid = id.as_deref().unwrap_or_default();
+        tracing::warn!(
+            ?kid,
+            kind,
+            "a key of the JWKS is passed over, and no token that it signs is accepted: it has to be {asked}"
+        );
+    }
 }
 
 /// Where a set is wrong. What stands there is not repeated: it may be a secret, or as long as its sender likes.
@@ -66,6 +95,8 @@ struct Fetches {
     attempt: Option<Instant>,
     success: Option<Instant>,
     under_way: bool,
+    /// Of the set that was fetched last.
+    unsound: Vec<Unsound>,
 }
 
 /// Whether a fetch is to be begun.
@@ -178,13 +209,15 @@ impl RemoteKeys {
                 get(&url, deadline).map_err(|error| ConfigError::Unreadable(error.to_string()))?;
             parse(&json, false, &expected)
         });
-        let keys = fetched
+        let parsed = fetched
             .await
             .unwrap_or_else(|error| Err(ConfigError::Unreadable(error.to_string())));
         let mut fetches = self.fetches();
         fetches.under_way = false;
-        match keys {
-            Ok(keys) => {
+        match parsed {
+            Ok(Parsed { keys, unsound }) => {
+                tell_of(&unsound, &fetches.unsound);
+                fetches.unsound = unsound;
                 if !keys.is_empty() {
                     tracing::info!(keys = keys.len(), "fetched the JWKS");
                 } else if fetches.success.is_none() || !self.is_empty() {
@@ -206,7 +239,7 @@ impl RemoteKeys {
     }
 
     fn fetches(&self) -> MutexGuard<'_, Fetches> {
-        // Three values, none of which depends on another.
+        // Values of which none depends on another.
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -236,7 +269,7 @@ fn get(url: &str, deadline: Duration) -> Result<String, ureq::Error> {
 
 /// Keys of a source that is read once.
 pub(super) fn read(source: &JwksSource, expected: &Expected) -> Result<Vec<Key>, ConfigError> {
-    let keys = match source {
+    let Parsed { keys, unsound } = match source {
         JwksSource::Url(_) => return Ok(Vec::new()),
         JwksSource::Inline(json) => parse(json, true, expected)?,
         JwksSource::File(path) => {
@@ -245,6 +278,7 @@ pub(super) fn read(source: &JwksSource, expected: &Expected) -> Result<Vec<Key>,
             parse(&json, true, expected)?
         }
     };
+    tell_of(&unsound, &[]);
     if keys.is_empty() {
         return Err(ConfigError::NoUsableKey);
     }
@@ -278,6 +312,43 @@ mod tests {
             let error = parse(json, true, &expected).unwrap_err().to_string();
             assert_eq!(error, format!("read the JWKS: {said}"));
         }
+    }
+
+    #[test]
+    fn keys_that_verify_nothing_are_told_of_without_their_content() {
+        let expected = Expected {
+            issuer: None,
+            audience: "authenticated".into(),
+        };
+        let long = "x".repeat(100);
+        // 6 and 32 bytes.
+        let (short, whole) = ("Y2FuYXJ5", "A".repeat(43));
+        let json = serde_json::json!({"keys": [
+            {"kty": "oct", "kid": "a\nb", "k": short},
+            {"kty": "OKP", "crv": "Ed25519", "kid": long, "x": short},
+            {"kty": "EC", "crv": "P-256", "x": short, "y": short},
+            {"kty": "RSA", "kid": "r", "n": short, "e": "AQAB"},
+            {"kty": "oct", "kid": "good", "k": whole},
+            {"kty": "oct", "alg": "HS512", "kid": "of others", "k": short},
+            {"kty": "EC", "crv": "P-384", "x": short, "y": short},
+        ]})
+        .to_string();
+        let told = |symmetric| {
+            let Parsed { keys, unsound } = parse(&json, symmetric, &expected).unwrap();
+            assert_eq!(keys.len(), usize::from(symmetric));
+            assert!(!format!("{unsound:?}").contains(short), "{unsound:?}");
+            let named = unsound.into_iter().map(|key| (key.id, key.kind));
+            named.collect::<Vec<_>>()
+        };
+        let public = [
+            (Some("x".repeat(64)), "OKP Ed25519"),
+            (None, "EC P-256"),
+            (Some("r".into()), "RSA"),
+        ];
+        assert_eq!(told(false), public);
+        let all = told(true);
+        assert_eq!(all[0], (Some("a\nb".into()), "oct"));
+        assert_eq!(all[1..], public);
     }
 
     #[test]

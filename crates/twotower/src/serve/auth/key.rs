@@ -16,6 +16,9 @@ const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 /// Bits of its exponent. One of a single bit would verify what anybody writes.
 const RSA_EXPONENT_BITS: RangeInclusive<usize> = 2..=33;
 
+/// Characters of a key's id in the log: an id may be as long as its set.
+const SHOWN_OF_ID: usize = 64;
+
 /// Bytes of a key of Ed25519.
 const ED25519_BYTES: usize = 32;
 
@@ -26,6 +29,45 @@ pub(super) struct Key {
     pub(super) id: Option<String>,
     pub(super) decoding: DecodingKey,
     pub(super) validation: Validation,
+}
+
+/// Why a key of a set is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PassedOver {
+    /// It is of a kind, or for a use, that is not ours: other services need it.
+    Foreign,
+    /// It is meant for us, and can verify nothing.
+    Unsound(Unsound),
+}
+
+/// A key that can verify nothing, without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unsound {
+    /// The beginning of its id. Whoever wrote the set chose it: to be shown with everything odd escaped.
+    pub(super) id: Option<String>,
+    pub(super) kind: &'static str,
+    /// What such a key has to be.
+    pub(super) asked: &'static str,
+}
+
+impl PassedOver {
+    fn unsound(jwk: &Jwk, algorithm: Algorithm) -> Self {
+        let (kind, asked) = match algorithm {
+            Algorithm::HS256 => ("oct", "a secret of 32 bytes or more, in base64url"),
+            Algorithm::RS256 => (
+                "RSA",
+                "an odd modulus of 2048 to 4096 bits and an odd exponent of 2 to 33 bits, in base64url",
+            ),
+            Algorithm::EdDSA => ("OKP Ed25519", "a point of the curve, 32 bytes in base64url"),
+            _ => ("EC P-256", "a point of the curve, in base64url"),
+        };
+        let id = jwk.common.key_id.as_ref();
+        Self::Unsound(Unsound {
+            id: id.map(|id| id.chars().take(SHOWN_OF_ID).collect()),
+            kind,
+            asked,
+        })
+    }
 }
 
 /// The claims asked for beside `exp`.
@@ -64,9 +106,12 @@ impl Key {
         }
     }
 
-    /// A key of a set, or `None` if it is of no kind that we verify with. `symmetric` allows shared secrets, which only a
-    /// set that nobody else can read may hold.
-    pub(super) fn from_jwk(jwk: &Jwk, symmetric: bool, expected: &Expected) -> Option<Self> {
+    /// A key of a set. `symmetric` allows shared secrets, which only a set that nobody else can read may hold.
+    pub(super) fn from_jwk(
+        jwk: &Jwk,
+        symmetric: bool,
+        expected: &Expected,
+    ) -> Result<Self, PassedOver> {
         let algorithm = match &jwk.algorithm {
             AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
                 Algorithm::ES256
@@ -76,7 +121,7 @@ impl Key {
                 Algorithm::EdDSA
             }
             AlgorithmParameters::OctetKey(_) if symmetric => Algorithm::HS256,
-            _ => return None,
+            _ => return Err(PassedOver::Foreign),
         };
         let common = &jwk.common;
         let algorithm_fits = common
@@ -88,10 +133,13 @@ impl Key {
             .as_ref()
             .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
         if !(algorithm_fits && for_signatures && may_verify) {
-            return None;
+            return Err(PassedOver::Foreign);
         }
-        let decoding = DecodingKey::from_jwk(jwk).ok()?;
-        is_sound(&decoding, algorithm).then(|| Self {
+        let decoding = DecodingKey::from_jwk(jwk)
+            .ok()
+            .filter(|decoding| is_sound(decoding, algorithm));
+        let decoding = decoding.ok_or_else(|| PassedOver::unsound(jwk, algorithm))?;
+        Ok(Self {
             id: common.key_id.clone(),
             decoding,
             validation: validation(algorithm, expected),
@@ -219,13 +267,18 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::{Value, json};
 
+    /// One that is not is told of.
     fn is_usable(key: Value) -> bool {
         let expected = Expected {
             issuer: None,
             audience: "authenticated".into(),
         };
         let jwk: Jwk = serde_json::from_value(key).unwrap();
-        Key::from_jwk(&jwk, true, &expected).is_some()
+        match Key::from_jwk(&jwk, true, &expected) {
+            Ok(_) => true,
+            Err(PassedOver::Unsound(_)) => false,
+            Err(PassedOver::Foreign) => panic!("it is of a kind that is known"),
+        }
     }
 
     #[test]

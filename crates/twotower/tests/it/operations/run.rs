@@ -83,6 +83,9 @@ fn what_fails_says_why_and_how() {
         "{message}"
     );
     assert!(said.contains(message), "{said}");
+    // Once that is written down, nothing is left that would pass for a run that was cut off.
+    let lock = place.folder.path().join("state/update.lock");
+    assert_eq!(fs::read(lock).unwrap(), b"");
     for (line, expected) in [
         ("run update --fine-tune", "--fine-tune is of retrain alone"),
         ("run update --now", "--now is of maintain alone"),

@@ -1,6 +1,6 @@
 //! Work that is asked to stop ends after its step, and says so.
 
-use super::processes::{Locked, log, send, start, wait_for};
+use super::processes::{Locked, child_running, log, send, start, wait_for};
 use crate::life_cycle::place::Place;
 use crate::support::{Workplace, new_postgres, psql_command, sql};
 use std::fmt::Write;
@@ -88,6 +88,34 @@ fn a_run_that_is_stopped_while_it_writes_its_end_down_is_not_run_again() {
     );
     drop(rows);
     assert_eq!(place.active(), Some(1));
+}
+
+/// What failed was not done, and nobody could read that it has failed: it was cut off.
+#[test]
+fn a_run_that_failed_and_is_stopped_while_it_writes_that_down_was_cut_off() {
+    let place = Place::on_postgres();
+    place.configure("[run]\npause_seconds = 0\nattempts = 1\n");
+    place.next_model();
+    let vectors = Locked::vectors(&place.url);
+    let run = start(place.command("run update --due 1795651200000000"));
+    let child = wait_for("the update", || child_running(run.id(), "update"));
+    vectors.wait_for_somebody();
+    let rows = Locked::table(&place.url, "twotower.job_runs");
+    // As a machine without memory would.
+    send("KILL", child);
+    rows.wait_for_somebody();
+    let note = place.folder.path().join("state/update.lock");
+    let kept = || fs::read_to_string(&note).unwrap();
+    assert!(kept().contains("1795651200000000"), "{}", kept());
+    send("TERM", run.id());
+    let output = run.wait_with_output().unwrap();
+    let said = log(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the end of the run is not written down"),
+        "{said}"
+    );
+    assert!(kept().contains("1795651200000000"), "{}", kept());
 }
 
 /// While another one applies its migrations.

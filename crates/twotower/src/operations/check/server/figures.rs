@@ -4,7 +4,7 @@ use super::{API, DURATION_BUCKET, DURATION_COUNT, FEWEST, RECOMMENDATIONS};
 use crate::operations::check::exposition::samples;
 use serde::{Deserialize, Serialize};
 
-/// What holds too little to tell by waits for more, so long at most.
+/// What holds too little to tell by waits for more: so long at most where it went well, and otherwise until there is enough.
 const HOUR_US: i64 = 3_600_000_000;
 
 /// What the counters said at a moment, or between two.
@@ -132,6 +132,19 @@ impl Lately {
     pub(super) fn enough_requests(&self) -> bool {
         self.figures.requests >= FEWEST
     }
+
+    /// Within which time 99 of 100 lists were answered, milliseconds.
+    pub(super) fn lists_ms(&self) -> f64 {
+        1000.0 * self.figures.quantile(0.99).unwrap_or(0.0)
+    }
+
+    pub(super) fn lists_are_fast(&self, latency_ms: u32) -> bool {
+        self.lists_ms() < f64::from(latency_ms)
+    }
+
+    pub(super) fn is_free_of_errors(&self) -> bool {
+        self.figures.errors <= 0.0
+    }
 }
 
 /// The looks since which lists and requests are counted: of their own each, since there may be many of these and few of those.
@@ -142,20 +155,22 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// Those of the next look: what could be told by is counted anew.
+    /// Those of the next look: what could be told by is counted anew. Of an hour in which little went well nothing is kept; what was amiss
+    /// is, or else nobody would ever hear of it where there are few.
     pub(super) fn next(
         begun: Option<Self>,
         (lists, requests): (&Lately, &Lately),
         now: &Figures,
+        latency_ms: u32,
     ) -> Self {
         let mut next = begun.unwrap_or_else(|| Self {
             lists: now.clone(),
             requests: now.clone(),
         });
-        if lists.old || lists.enough_lists() {
+        if lists.enough_lists() || (lists.old && lists.lists_are_fast(latency_ms)) {
             next.lists = now.clone();
         }
-        if requests.old || requests.enough_requests() {
+        if requests.enough_requests() || (requests.old && requests.is_free_of_errors()) {
             next.requests = now.clone();
         }
         next
