@@ -90,6 +90,8 @@ mod lease;
 
 mod serving;
 
+mod events;
+
 mod job_runs;
 
 mod backup;

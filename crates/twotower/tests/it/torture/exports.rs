@@ -1,7 +1,7 @@
 //! Exports onto a disk that is full or broken, and exports that are killed.
 
 use super::errors::goes_well;
-use super::faults::{Action, DISK_FULL, IO_ERROR, Watched};
+use super::faults::{Action, EVERY_FAULT, Watched};
 use super::imports::Files;
 use super::kills::calls;
 use super::{report, trials};
@@ -34,16 +34,8 @@ fn heavy_exports_onto_a_disk_that_fails() {
     let watched = Watched::below(&root);
     let total = calls(&place, line, &watched);
     let whole = files_below(&folder);
-    let actions = [
-        Action::Error(IO_ERROR),
-        Action::Errors(DISK_FULL),
-        Action::Kill,
-        Action::Errors(IO_ERROR),
-        Action::Torn,
-        Action::Error(DISK_FULL),
-    ];
     let (mut tried, mut well) = (0, 0);
-    for (at, action) in trials(total, 8, &actions) {
+    for (at, action) in trials(total, 8, &EVERY_FAULT) {
         // There is none where not even it could be made.
         let _ = fs::remove_dir_all(&root);
         let instant = format!("{action:?} at call {at} of {total} of `{line}`");

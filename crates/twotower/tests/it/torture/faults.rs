@@ -25,6 +25,16 @@ pub(super) enum Action {
 pub(super) const DISK_FULL: i32 = 28;
 pub(super) const IO_ERROR: i32 = 5;
 
+/// What a disk may do to a program that writes, and the program's end; as different as can be one after the other.
+pub(super) const EVERY_FAULT: [Action; 6] = [
+    Action::Error(IO_ERROR),
+    Action::Errors(DISK_FULL),
+    Action::Kill,
+    Action::Errors(IO_ERROR),
+    Action::Torn,
+    Action::Error(DISK_FULL),
+];
+
 /// Sockets, or what lies under a path.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {

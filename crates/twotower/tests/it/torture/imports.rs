@@ -1,7 +1,7 @@
 //! Imports onto a disk that is full or broken, and of files on such a disk; and imports that are killed.
 
 use super::errors::goes_well;
-use super::faults::{Action, DISK_FULL, IO_ERROR, Watched};
+use super::faults::{Action, EVERY_FAULT, IO_ERROR, Watched};
 use super::kills::calls;
 use super::{report, trials};
 use crate::serve::fixture::{VIDEOS, user, video};
@@ -118,16 +118,8 @@ fn heavy_imports_onto_a_disk_that_fails() {
     let place = Workplace::on_sqlite();
     let total = calls(&place, &files.line, &watched(&place));
     assert_eq!(content(&place.url), files.content);
-    let actions = [
-        Action::Error(IO_ERROR),
-        Action::Errors(DISK_FULL),
-        Action::Kill,
-        Action::Errors(IO_ERROR),
-        Action::Torn,
-        Action::Error(DISK_FULL),
-    ];
     let (mut tried, mut well) = (0, 0);
-    for (at, action) in trials(total, 6, &actions) {
+    for (at, action) in trials(total, 6, &EVERY_FAULT) {
         let place = Workplace::on_sqlite();
         let instant = format!("{action:?} at call {at} of {total} of `{}`", files.line);
         let watched = watched(&place);
