@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -24,13 +25,20 @@ def build():
     change(copy / "crates" / "twotower-core" / "src" / "index.rs", AUTO_LISTS, r"\g<1>usize::MAX;", 1)
     change(copy / "Cargo.toml", WORKSPACE_VERSION, r'\g<1>+exact"', 1)
     change(copy / "Cargo.lock", LOCKED_VERSION, r'\g<1>+exact"', 4)
-    # The crates of others are the same, and so is the folder that holds them.
-    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
-    subprocess.run(
-        ["cargo", "build", "--release", "--locked", "-p", "twotower"], cwd=copy, check=True,
-        env={**os.environ, "CARGO_TARGET_DIR": str(target)},
-    )
-    shutil.copy2(os.path.join(target, "release", "twotower"), EXACT_BINARY)
+    # The crates of others are the same, and so is the folder that holds them; the server that is shipped keeps its place there.
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    built, kept = target / "release" / "twotower", target / "release" / "twotower-shipped"
+    if built.exists():
+        os.replace(built, kept)
+    try:
+        subprocess.run(
+            ["cargo", "build", "--release", "--locked", "-p", "twotower"], cwd=copy, check=True,
+            env={**os.environ, "CARGO_TARGET_DIR": str(target)},
+        )
+        shutil.move(built, EXACT_BINARY)
+    finally:
+        if kept.exists():
+            os.replace(kept, built)
 
 
 def change(path, pattern, replacement, times):
