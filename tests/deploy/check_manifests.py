@@ -1,7 +1,8 @@
 """Holds deploy/kubernetes and deploy/container against the schemas of Kubernetes, the pod security standard, and each other.
 
-    check_manifests.py               the files as they are
-    check_manifests.py --rendered    what `kubectl kustomize` made of them, on standard input
+    check_manifests.py                      the files as they are
+    check_manifests.py --rendered FOLDER    what `kubectl kustomize deploy/kubernetes/FOLDER` made of them, on standard input
+    check_manifests.py --applied            the names of the folders that are applied
 """
 
 import re
@@ -16,7 +17,9 @@ FOLDER = ROOT / "deploy/kubernetes"
 # The oldest with the kubelet's own sleep before a pod ends, and the newest that the schemas know.
 RELEASES = ["1.30", kubernetes_validate.latest_version()]
 # Not Kubernetes' own kinds, and values of a chart.
-FOREIGN = {"Kustomization", "ServiceMonitor", None}
+FOREIGN = {"Kustomization", "Component", "ServiceMonitor", None}
+# What is applied, in this order.
+APPLIED = ["migrate", "."]
 # What would let its reader act as any user.
 OF_SERVERS = {"TWOTOWER_JWT_SECRET", "SUPABASE_JWT_SECRET"}
 
@@ -101,21 +104,29 @@ def together():
     """Files that name each other, and the version."""
     manifest = (ROOT / "Cargo.toml").read_text(encoding="utf-8")
     version = re.search(r'^version = "([^"]+)"', manifest, re.M)[1]
-    kustomization = read(FOLDER / "kustomization.yaml")[0]
-    listed = set(kustomization["resources"])
-    apart = {"kustomization.yaml", "migrate.yaml", "secret.example.yaml", "prometheus-adapter.yaml"}
-    there = {path.name for path in FOLDER.glob("*.yaml")} - apart
-    if listed != there:
-        yield f"kustomization.yaml: resources differ from the files there: {sorted(listed ^ there)}"
-    if kustomization["images"][0]["newTag"] != version:
-        yield f"kustomization.yaml: the image's tag is not {version}"
-    for name in ("deploy/kubernetes/migrate.yaml", "deploy/container/compose.yaml", "deploy/container/Containerfile"):
+    apart = {"kustomization.yaml", "secret.example.yaml", "prometheus-adapter.yaml"}
+    for folder in APPLIED:
+        kustomization = read(FOLDER / folder / "kustomization.yaml")[0]
+        listed = set(kustomization["resources"])
+        there = {path.name for path in (FOLDER / folder).glob("*.yaml")} - apart
+        if listed != there:
+            yield f"{folder}/kustomization.yaml: resources differ from the files there: {sorted(listed ^ there)}"
+        taken = [(FOLDER / folder / component).resolve() for component in kustomization["components"]]
+        if taken != [FOLDER / "image"] or "images" in kustomization:
+            yield f"{folder}/kustomization.yaml: the image is not that of image/kustomization.yaml"
+    image = read(FOLDER / "image/kustomization.yaml")[0]["images"][0]
+    if image["newTag"] != version:
+        yield f"image/kustomization.yaml: the image's tag is not {version}"
+    for name in ("deploy/container/compose.yaml", "deploy/container/Containerfile"):
         tags = set(re.findall(r"twotower:(\d+\.\d+\.\d+)", (ROOT / name).read_text(encoding="utf-8")))
         if tags != {version}:
             yield f"{name}: the image's tags are {sorted(tags)}, not {version}"
     example = (FOLDER / "secret.example.yaml").read_text(encoding="utf-8")
     explained = set(re.findall(r"^  (?:# )?([A-Z_]+): ", example, re.M))
-    pods = [pod_of(document) for path in FOLDER.glob("*.yaml") for document in read(path)]
+    pods = [pod_of(document) for path in FOLDER.rglob("*.yaml") for document in read(path)]
+    for container in (container for pod in pods if pod for container in pod["containers"]):
+        if container["image"] != image["name"]:
+            yield f"container {container['name']}: image {container['image']} is not the one that image/kustomization.yaml names"
     named = {key for pod in pods if pod for container in pod["containers"] for key in keys_of(container)}
     if named != explained:
         yield f"secret.example.yaml: keys differ from those that pods are given: {sorted(named ^ explained)}"
@@ -125,12 +136,27 @@ def together():
         yield f"autoscaler.yaml asks for {metric}, prometheus-adapter.yaml makes {rule['name']['as']}"
 
 
+def as_pushed(named):
+    """Every pod has the image that is pushed, the migration's too."""
+    image = read(FOLDER / "image/kustomization.yaml")[0]["images"][0]
+    pushed = f"{image['newName']}:{image['newTag']}"
+    pods = [pod for pod in (pod_of(document) for _, document in named) if pod]
+    images = {container["image"] for pod in pods for container in pod["containers"]}
+    if images != {pushed}:
+        yield f"{named[0][0]}: the images are {sorted(images)}, not {pushed} alone"
+
+
 def main():
     problems, documents = [], []
-    if sys.argv[1:] == ["--rendered"]:
-        named = [("rendered", document) for document in yaml.safe_load_all(sys.stdin) if document]
+    if sys.argv[1:] == ["--applied"]:
+        print("\n".join(APPLIED))
+        return 0
+    if sys.argv[1:2] == ["--rendered"]:
+        folder = sys.argv[2]
+        named = [(f"{folder}, rendered", document) for document in yaml.safe_load_all(sys.stdin) if document]
+        problems += as_pushed(named)
     else:
-        named = [(path.name, document) for path in sorted(FOLDER.glob("*.yaml")) for document in read(path)]
+        named = [(str(path.relative_to(FOLDER)), document) for path in sorted(FOLDER.rglob("*.yaml")) for document in read(path)]
         problems += together()
     for name, document in named:
         documents.append(document)

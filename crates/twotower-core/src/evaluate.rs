@@ -12,7 +12,7 @@ mod user;
 
 mod compare;
 
-pub use compare::{BaselineOptions, Comparison, FEWEST_USERS, ToBest, compare};
+pub use compare::{BaselineOptions, Comparison, Distance, FEWEST_USERS, compare, compare_models};
 pub use summary::{CohortSummary, Summary};
 pub use user::{Metric, QuickEvaluation, TOP, UserEvaluation, quick_evaluate};
 

@@ -14,15 +14,18 @@ pub use verdict::{Check, Verdict};
 
 use crate::baseline::Popularity;
 use crate::embedding::Embeddings;
-use crate::evaluate::{Evaluation, EvaluationError, Metric, evaluate, paired_bootstrap};
+use crate::evaluate::{
+    CohortSummary, Evaluation, EvaluationError, Metric, evaluate, paired_bootstrap,
+};
 use crate::feature::{Catalogue, NUMERIC_FEATURES, Preprocessing, VideoRef};
 use crate::interaction::Interaction;
-use crate::metric::Bootstrap;
+use crate::metric::{Bootstrap, signed};
 use crate::model::{Model, TwoTower};
 use crate::recommend::Recommender;
 use crate::split::{HeldOut, HeldOutUser};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
+use verdict::{Figure, Unit};
 
 /// What is asked of a challenger. Floors depend on the data: set them to what a good model reaches on yours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -182,42 +185,51 @@ fn users(ranked: &Evaluation, held_out: &HeldOut, known: usize, options: &GateOp
             )
         }
     };
+    let ranked = Figure::new(ranked.users.len() as f64, Unit::Count);
     Check::at_least(
         "users",
-        ranked.users.len() as f64,
+        ranked,
         options.min_users as f64,
-        &format!("{all} users have likes after the data that the models learned{for_whom}"),
+        "users ranked for:",
     )
+    .and(&format!(
+        "; {all} users have likes after the data that the models learned{for_whom}"
+    ))
 }
 
-/// What is said of `what` was measured on users; where there are none, that it was not measured, rather than a number.
-fn of_users(ranked: &Evaluation, what: &str, words: String) -> String {
+/// A figure that was measured on users, and what it is said by; where there are none, that it was not measured, rather than a number.
+fn of_users(ranked: &Evaluation, what: &str, words: String, figure: Figure) -> (Figure, String) {
     if ranked.users.is_empty() {
-        format!("{what} is not known, for there is nobody to rank for")
+        let unknown = Figure {
+            known: false,
+            ..figure
+        };
+        let words = format!("{what} is not known, for there is nobody to rank for");
+        (unknown, words)
     } else {
-        words
+        (figure, words)
     }
 }
 
 fn floors(ranked: &Evaluation, options: &GateOptions) -> [Check; 2] {
-    let mean = |metric| ranked.summary.all.metric(metric).mean;
-    let (auc, precision) = (mean(Metric::Auc), mean(Metric::PrecisionAt10));
-    let said = |what: &str, mean: f64| {
-        let words = format!("{what} on likes it has not seen is {mean:.3}");
-        of_users(ranked, what, words)
+    let floor = |name, what, metric, bound| {
+        let mean = ranked.summary.all.metric(metric).mean;
+        let words = format!("{what} on likes it has not seen is");
+        let (figure, words) = of_users(ranked, what, words, Figure::new(mean, Unit::Number));
+        Check::at_least(name, figure, bound, &words)
     };
     [
-        Check::at_least("auc", auc, options.min_auc, &said("AUC", auc)),
-        Check::at_least(
+        floor("auc", "AUC", Metric::Auc, options.min_auc),
+        floor(
             "precision_at_10",
-            precision,
+            "Precision@10",
+            Metric::PrecisionAt10,
             options.min_precision_at_10,
-            &said("Precision@10", precision),
         ),
     ]
 }
 
-/// The challenger may be better than `other`, or as good as chance can tell.
+/// The challenger may be better than `other`, or as good as chance can tell: what counts is the upper end of the interval.
 fn not_worse(
     name: &str,
     challenger: &Evaluation,
@@ -225,47 +237,55 @@ fn not_worse(
     bootstrap: &Bootstrap,
 ) -> Result<Check, EvaluationError> {
     let difference = paired_bootstrap(challenger, other, Metric::NdcgAt10, bootstrap)?;
-    let (mean, low, high) = (difference.mean, difference.low, difference.high);
     let words = format!(
-        "NDCG@10 is {:.4}, that of {whose} {:.4}: a difference of {mean:+.4}, 95 % between {low:+.4} and {high:+.4}",
-        challenger.summary.all.ndcg_at_10.mean, other.summary.all.ndcg_at_10.mean,
+        "NDCG@10 is {:.4}, that of {whose} {:.4}: a difference of {}, 95 % between {} and {}; its upper end counts:",
+        challenger.summary.all.ndcg_at_10.mean,
+        other.summary.all.ndcg_at_10.mean,
+        signed(difference.mean, 4),
+        signed(difference.low, 4),
+        signed(difference.high, 4),
     );
     let what = format!("the difference of NDCG@10 to {whose}");
-    let words = of_users(challenger, &what, words);
+    let high = Figure::new(difference.high, Unit::Difference);
+    let (high, words) = of_users(challenger, &what, words, high);
     Ok(Check::at_least(name, high, 0.0, &words))
 }
 
 fn exposure(challenger: &Evaluation, champion: &Evaluation, options: &GateOptions) -> [Check; 2] {
     let (ours, theirs) = (&challenger.summary.all, &champion.summary.all);
+    let (coverage, said_of_coverage) = of_users(
+        challenger,
+        "coverage of the catalogue",
+        format!(
+            "with the version served {:.1} % of the catalogue stands in somebody's top ten, with this one",
+            100.0 * theirs.coverage_at_10
+        ),
+        Figure::new(ours.coverage_at_10, Unit::Percent),
+    );
+    let popular = |summary: &CohortSummary| 100.0 * summary.popularity_percentile_at_10;
     let rise = ours.popularity_percentile_at_10 - theirs.popularity_percentile_at_10;
+    let (rise, said_of_rise) = of_users(
+        challenger,
+        "popularity of the videos shown",
+        format!(
+            "videos shown are more popular than {:.1} % of the catalogue, with the version served {:.1} %: a rise of",
+            popular(ours),
+            popular(theirs)
+        ),
+        Figure::new(rise, Unit::Points),
+    );
     [
         Check::at_least(
             "coverage_at_10",
-            ours.coverage_at_10,
+            coverage,
             options.min_coverage_ratio * theirs.coverage_at_10,
-            &of_users(
-                challenger,
-                "coverage of the catalogue",
-                format!(
-                    "{:.1} % of the catalogue stands in somebody's top ten, with the version served {:.1} %",
-                    100.0 * ours.coverage_at_10,
-                    100.0 * theirs.coverage_at_10
-                ),
-            ),
+            &said_of_coverage,
         ),
         Check::at_most(
             "popularity_rise",
             rise,
             options.max_popularity_rise,
-            &of_users(
-                challenger,
-                "popularity of the videos shown",
-                format!(
-                    "videos shown are more popular than {:.1} % of the catalogue, with the version served {:.1} %",
-                    100.0 * ours.popularity_percentile_at_10,
-                    100.0 * theirs.popularity_percentile_at_10
-                ),
-            ),
+            &said_of_rise,
         ),
     ]
 }
@@ -276,26 +296,24 @@ fn health(challenger: Contender<'_>, options: &GateOptions) -> [Check; 2] {
         near_duplicates,
         looked_at,
     } = Health::of(challenger.videos);
-    let share = 100.0 * near_duplicates;
     let twins = if looked_at < challenger.videos.len() {
         format!(
-            "of {looked_at} videos, spread evenly over the catalogue, {share:.1} % have the vector of another one of it"
+            "of {looked_at} videos, spread evenly over the catalogue, those with the vector of another one of it:"
         )
     } else {
-        format!("{share:.1} % of the videos have the vector of another one")
+        "videos with the vector of another one:".to_owned()
     };
     [
         Check::at_most(
             "mean_norm",
-            mean_norm,
+            Figure::new(mean_norm, Unit::Number),
             options.max_mean_norm,
-            &format!(
-                "the mean of all video vectors has a norm of {mean_norm:.3}; at 1 all videos are the same"
-            ),
-        ),
+            "the mean of all video vectors has a norm of",
+        )
+        .and("; at 1 all videos are the same"),
         Check::at_most(
             "near_duplicates",
-            near_duplicates,
+            Figure::new(near_duplicates, Unit::Percent),
             options.max_near_duplicates,
             &twins,
         ),
@@ -326,11 +344,10 @@ fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions
     };
     Check::at_least(
         "known_videos",
-        share,
+        Figure::new(share, Unit::Percent),
         options.min_known_videos,
         &format!(
-            "of the likes of videos that {min_users} or more users like, {:.1} % are of such that it has learned",
-            100.0 * share
+            "of the likes of videos that {min_users} or more users like, those of videos that it has learned:"
         ),
     )
 }
@@ -341,15 +358,16 @@ fn drift(challenger: Contender<'_>, champion: Contender<'_>, options: &GateOptio
         let ratio = ours as f64 / theirs.max(1) as f64;
         Check::at_least(
             name,
-            ratio,
+            Figure::new(ratio, Unit::Percent),
             options.min_data_ratio,
-            &format!("trained on {ours} {what}, the version served on {theirs}"),
+            &format!("trained on {ours} {what}, the version served on {theirs}: of that"),
         )
     };
-    let (moved, words) = moved(
+    let (moved, words, others) = moved(
         &challenger.model.preprocessing,
         &champion.model.preprocessing,
     );
+    let moved = Figure::new(moved, Unit::Deviations);
     vec![
         ratio("likes_ratio", "likes", challenger.likes, champion.likes),
         ratio(
@@ -358,16 +376,16 @@ fn drift(challenger: Contender<'_>, champion: Contender<'_>, options: &GateOptio
             challenger.catalogue,
             champion.catalogue,
         ),
-        Check::at_most("drift", moved, options.max_drift, &words),
+        Check::at_most("drift", moved, options.max_drift, &words).and(&others),
     ]
 }
 
 /// Numeric features in words.
 const NUMERIC_NAMES: [&str; NUMERIC_FEATURES] = ["price", "duration", "date"];
 
-/// How far the mean of a number has moved at most, and what that means. A number that no video had, of those that one of the two
+/// How far the mean of a number has moved at most, what that means, and what is to be said of the others. A number that no video had, of those that one of the two
 /// learned, has not moved: a column that is filled for the first time would be farther away than any bound.
-fn moved(ours: &Preprocessing, theirs: &Preprocessing) -> (f64, String) {
+fn moved(ours: &Preprocessing, theirs: &Preprocessing) -> (f64, String, String) {
     let (mut most, mut compared, mut new, mut gone) = (0.0_f64, vec![], vec![], vec![]);
     for (feature, name) in NUMERIC_NAMES.into_iter().enumerate() {
         match (ours.has_numeric(feature), theirs.has_numeric(feature)) {
@@ -381,23 +399,23 @@ fn moved(ours: &Preprocessing, theirs: &Preprocessing) -> (f64, String) {
             (false, false) => {}
         }
     }
-    let mut words = match compared[..] {
-        [] => "no numbers of videos are known to both versions, so that none have moved".to_owned(),
-        [one] => format!("the mean of {one} has moved by {most:.2} standard deviations"),
-        _ => format!(
-            "means of {} have moved by at most {most:.2} standard deviations",
-            listed(&compared)
-        ),
+    let words = match compared[..] {
+        [] => {
+            "no numbers of videos are known to both versions, so that none have moved:".to_owned()
+        }
+        [one] => format!("the mean of {one} has moved by"),
+        _ => format!("means of {} have moved by at most", listed(&compared)),
     };
+    let mut others = String::new();
     for (names, what) in [
         (new, "had no value when the version served was trained"),
         (gone, "has no value any more in what this one learned"),
     ] {
         for name in names {
-            let _ = write!(words, "; {name} {what}, and is not compared");
+            let _ = write!(others, "; {name} {what}, and is not compared");
         }
     }
-    (most, words)
+    (most, words, others)
 }
 
 /// "a, b and c"

@@ -14,6 +14,9 @@ pub(crate) const MAX_DECAYS: usize = 16;
 /// Most rows for n-grams: beyond, tables alone would fill a large machine, and hardly two n-grams share a row any more.
 const MAX_NGRAM_BUCKETS: usize = 1 << 24;
 
+/// What `min_users` is where nobody has said that the data are nobody's secret: a row that fewer people taught tells of them.
+pub const LEAST_USERS: usize = 10;
+
 /// Everything that shapes a model besides the data; saved inside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -237,6 +240,7 @@ mod tests {
     #[test]
     fn defaults_are_in_range_and_nan_is_not() {
         assert_eq!(Hyperparameters::default().validate(), Ok(()));
+        assert_eq!(Hyperparameters::default().min_users, LEAST_USERS);
         for broken in [
             Hyperparameters {
                 temperature: f32::NAN,

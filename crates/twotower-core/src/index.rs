@@ -122,12 +122,12 @@ pub enum IndexError {
         len: usize,
     },
     /// A changed vector is no embedding.
-    #[error("the changed vector at position {position}: {source}")]
+    #[error("the changed vector at position {position}: {cause}")]
     Embedding {
         /// Which video.
         position: u32,
         /// What is wrong with it.
-        source: EmbeddingError,
+        cause: EmbeddingError,
     },
     /// The added vectors are of another dimension.
     #[error("added vectors: {0}")]
@@ -234,7 +234,7 @@ impl Index {
             };
             let fits = vector.len() == self.dim();
             let checked = if fits { check(vector) } else { Err(dimension) };
-            checked.map_err(|source| IndexError::Embedding { position, source })?;
+            checked.map_err(|cause| IndexError::Embedding { position, cause })?;
         }
         let delta = self
             .delta

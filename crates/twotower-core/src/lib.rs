@@ -6,6 +6,8 @@
 //! One legend of shape letters for the whole crate: `B` examples of a batch, `C` candidates of a batch, `V` videos,
 //! `T` rows of the term table, `d` embedding dimension, `k` recency scales, `x` inputs of a tower, `h` hidden units.
 
+pub mod time;
+
 pub mod external;
 
 pub mod interaction;

@@ -17,3 +17,45 @@ pub(crate) use bootstrap::ONE_IN;
 
 pub use bootstrap::{Bootstrap, Estimate, Interval};
 pub use exposure::{Exposure, PopularityScale};
+
+/// A difference with its sign, `+0.0123`; one that rounds to nothing has none.
+pub fn signed(x: f64, decimals: usize) -> String {
+    let text = format!("{x:+.decimals$}");
+    if is_zero(&text) {
+        text[1..].to_owned()
+    } else {
+        text
+    }
+}
+
+/// `-0.00` is nothing that anybody has measured.
+pub(crate) fn unsigned_zero(text: String) -> String {
+    match text.strip_prefix('-') {
+        Some(zero) if is_zero(zero) => zero.to_owned(),
+        _ => text,
+    }
+}
+
+fn is_zero(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, '0' | '.' | '+' | '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_has_no_sign() {
+        for (x, expected) in [
+            (0.012_34, "+0.0123"),
+            (-0.012_34, "-0.0123"),
+            (-0.000_01, "0.0000"),
+            (0.000_01, "0.0000"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(signed(x, 4), expected);
+        }
+        assert_eq!(unsigned_zero("-0.0".into()), "0.0");
+        assert_eq!(unsigned_zero("-0.1".into()), "-0.1");
+    }
+}

@@ -18,7 +18,7 @@ pub type Tensor<'a> = (String, Vec<usize>, &'a mut [f32]);
 pub enum TensorError {
     /// The bytes are no safetensors file.
     #[error("not a file in safetensors format: {0}")]
-    Format(#[from] SafeTensorError),
+    Format(SafeTensorError),
     /// A tensor is missing, or not of the shape that is asked for.
     #[error("tensor `{name}`: expected float32 of shape {expected:?}, found {found}")]
     Shape {
@@ -47,13 +47,25 @@ pub enum TensorError {
     },
     /// The model that the tensors are of cannot be.
     #[error("hyperparameter {0}")]
-    Hyperparameter(#[from] HyperparameterError),
+    Hyperparameter(HyperparameterError),
     /// A number is NaN or infinite.
     #[error("tensor `{name}` holds a number that is not finite")]
     NotFinite {
         /// Name of the tensor.
         name: String,
     },
+}
+
+impl From<SafeTensorError> for TensorError {
+    fn from(cause: SafeTensorError) -> Self {
+        Self::Format(cause)
+    }
+}
+
+impl From<HyperparameterError> for TensorError {
+    fn from(cause: HyperparameterError) -> Self {
+        Self::Hyperparameter(cause)
+    }
 }
 
 pub(crate) fn matrix(name: String, m: &mut Matrix) -> Tensor<'_> {

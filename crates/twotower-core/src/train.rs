@@ -36,6 +36,7 @@ use crate::feature::{Audience, Catalogue, Preprocessing, PreprocessingOptions};
 use crate::hyperparameters::Hyperparameters;
 use crate::interaction::Interaction;
 use crate::model::Model;
+use crate::time::SECOND_US;
 use crate::timeline::{self, HeldTimelines, Timelines};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -43,7 +44,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use thiserror::Error;
 
-pub use checkpoint::ResumeError;
+pub use checkpoint::{ResumeError, Training};
 pub use fine_tune::{Base, FineTuneError};
 pub use memory::Memory;
 pub use prepared::Prepared;
@@ -143,19 +144,29 @@ pub enum TrainError {
     },
     /// The towers give vectors that are none.
     #[error("the towers gave a vector that is not usable: {0}")]
-    Embedding(#[from] EmbeddingError),
+    Embedding(EmbeddingError),
     /// The towers give scores that nothing can be ranked by.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
     /// Likes and skips that are kept elsewhere cannot be read.
     #[error("read the likes and skips of a user: {0}")]
-    Read(#[from] io::Error),
+    Read(io::Error),
     /// The observer asked to stop.
     #[error("training was interrupted")]
     Interrupted,
 }
 
-const SECOND_US: i64 = 1_000_000;
+impl From<EmbeddingError> for TrainError {
+    fn from(cause: EmbeddingError) -> Self {
+        Self::Embedding(cause)
+    }
+}
+
+impl From<io::Error> for TrainError {
+    fn from(cause: io::Error) -> Self {
+        Self::Read(cause)
+    }
+}
 
 /// What the timelines say of each video, `[V]`.
 struct Tally {

@@ -160,12 +160,12 @@ pub enum BackupError {
     #[error(transparent)]
     Model(#[from] ModelFilesError),
     /// The file system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Io {
         /// File or folder.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Nothing there.
     #[error("{0} holds no complete backup: it has no backup.json")]
@@ -235,5 +235,5 @@ impl BackupError {
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError + use<> {
     let path = path.to_owned();
-    move |source| BackupError::Io { path, source }
+    move |cause| BackupError::Io { path, cause }
 }

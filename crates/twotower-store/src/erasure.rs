@@ -41,19 +41,56 @@ pub struct SearchedRows {
     pub searched: Vec<String>,
     /// Columns in which the id was found, and in how many rows.
     pub found: Vec<(String, u64)>,
+    /// Whether a video has this id, too, as where ids of users and of videos are numbers.
+    pub is_video: bool,
+    /// Then the columns of videos' ids in which it was found, and in how many rows: it is the video's there.
+    pub passed_over: Vec<(String, u64)>,
     /// Tables that could not be looked at, and why.
     pub not_searched: Vec<(String, String)>,
 }
 
+/// A column that was looked at.
+pub(crate) struct SearchedColumn {
+    pub(crate) name: String,
+    /// Whether it holds videos' ids and none of users.
+    pub(crate) of_videos: bool,
+    /// Rows in which the id was found.
+    pub(crate) rows: i64,
+}
+
 impl SearchedRows {
     /// Takes what was counted in the columns of a table.
-    pub(crate) fn add(&mut self, table: &str, columns: &[String], counts: &[i64]) {
-        for (column, &count) in columns.iter().zip(counts) {
-            let column = format!("{table}.{column}");
-            if count > 0 {
-                self.found.push((column.clone(), count as u64));
+    pub(crate) fn add(&mut self, table: &str, columns: impl Iterator<Item = SearchedColumn>) {
+        for column in columns {
+            let name = format!("{table}.{}", column.name);
+            if column.rows > 0 {
+                let is_video = self.is_video && column.of_videos;
+                let places = if is_video {
+                    &mut self.passed_over
+                } else {
+                    &mut self.found
+                };
+                places.push((name.clone(), column.rows as u64));
             }
-            self.searched.push(column);
+            self.searched.push(name);
+        }
+    }
+
+    /// Where in [`Self::passed_over`] a column is.
+    pub(crate) fn passed_over(&self, column: &str) -> Option<usize> {
+        self.passed_over.iter().position(|(name, _)| name == column)
+    }
+
+    /// `rows` of a column that was passed over hold something else than videos' ids.
+    pub(crate) fn found_again(&mut self, passed: usize, rows: i64) {
+        let (column, all) = &mut self.passed_over[passed];
+        let rows = rows as u64;
+        if rows > 0 {
+            self.found.push((column.clone(), rows));
+        }
+        *all = all.saturating_sub(rows);
+        if *all == 0 {
+            self.passed_over.remove(passed);
         }
     }
 }

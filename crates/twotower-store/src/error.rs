@@ -1,10 +1,13 @@
 mod certificate;
 
+mod said;
+
 mod value;
 
 use crate::InteractionKind;
 use crate::registry::ModelState;
 use certificate::{fault, refuses_certificate};
+use said::said;
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
@@ -13,6 +16,8 @@ use twotower_core::feature::CatalogueError;
 use uuid::Uuid;
 
 /// Why an operation on the store failed. No message holds a password or the id of a user.
+///
+/// A message says what caused it, so that no variant is the source of another one: who prints a chain of errors would say it twice.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The address names no store we know. Credentials in it are blotted out.
@@ -42,44 +47,44 @@ pub enum StoreError {
     )]
     NoFile(PathBuf),
     /// No connection could be made.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}: {}", said(cause))]
     Connect {
         /// Address without credentials.
         address: String,
         /// What the driver said.
-        source: sqlx::Error,
+        cause: sqlx::Error,
     },
     /// The server showed a certificate that is not trusted, or not that of the host of the address. Nothing was sent to it.
     #[error(
         "the certificate of {server} is refused ({}): name the file of the authority that signed it, as Supabase's own, by `?sslrootcert=FILE` in \
          the address, or let the address name the host that the certificate is for; an expired one has to be renewed on the server. \
          `sslmode=verify-ca` would trust any host of that authority, and `sslmode=require` anybody at all",
-        fault(source)
+        fault(cause)
     )]
     Certificate {
         /// Address without credentials, or what is known of the server.
         server: String,
         /// What the driver said.
-        source: sqlx::Error,
+        cause: sqlx::Error,
     },
     /// The address names a file of certificates or keys that is not there.
     #[error(
         "cannot connect to {address}: the file of `sslrootcert`, `sslcert` or `sslkey` is not there ({}): set its path, an absolute one where \
          commands run in other folders",
-        fault(source)
+        fault(cause)
     )]
     NoCertificateFile {
         /// Address without credentials.
         address: String,
         /// What the driver said.
-        source: sqlx::Error,
+        cause: sqlx::Error,
     },
     /// A connection broke.
-    #[error("the connection to the database broke: {0}")]
-    Connection(#[source] sqlx::Error),
+    #[error("the connection to the database broke: {}", said(.0))]
+    Connection(sqlx::Error),
     /// All connections were taken, or another process kept the file locked.
-    #[error("the database is busy: {0}")]
-    Busy(#[source] sqlx::Error),
+    #[error("the database is busy: {}", said(.0))]
+    Busy(sqlx::Error),
     /// Time ran out; what was begun is rolled back.
     #[error("{operation} took longer than {limit:?}")]
     Deadline {
@@ -89,13 +94,14 @@ pub enum StoreError {
         limit: Duration,
     },
     /// The server cancelled the statement.
-    #[error("the database cancelled the statement: {0}")]
-    Cancelled(#[source] sqlx::Error),
+    #[error("the database cancelled the statement: {}", said(.0))]
+    Cancelled(sqlx::Error),
     /// Others kept what a migration has to lock. Nothing of it was applied; what came before it stays.
     #[error(
-        "migration {version} ({name}) asked {tries} times for a lock that another transaction keeps ({source}): nothing of it was applied, \
+        "migration {version} ({name}) asked {tries} times for a lock that another transaction keeps ({}): nothing of it was applied, \
          the migrations before it stay, and `twotower migrate` may be run again; while that waits, \
-         `SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity WHERE wait_event_type = 'Lock'` tells who keeps it"
+         `SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity WHERE wait_event_type = 'Lock'` tells who keeps it",
+        said(cause)
     )]
     MigrationLocked {
         /// Which.
@@ -105,13 +111,14 @@ pub enum StoreError {
         /// How often it asked.
         tries: u32,
         /// What the driver said the last time.
-        source: sqlx::Error,
+        cause: sqlx::Error,
     },
     /// Others kept rows that an erasure has to lock. Nothing was erased.
     #[error(
-        "nothing was erased in {} s: {reason} ({source}). `SELECT pid, usename, application_name, state, xact_start, query FROM \
+        "nothing was erased in {} s: {reason} ({}). `SELECT pid, usename, application_name, state, xact_start, query FROM \
          pg_stat_activity` tells what it does; erase again when it is done, or `SELECT pg_terminate_backend(pid)` has ended it",
-        waited.as_secs()
+        waited.as_secs(),
+        said(cause)
     )]
     EraseLocked {
         /// How long it tried.
@@ -119,12 +126,12 @@ pub enum StoreError {
         /// Who keeps what, as far as that was seen.
         reason: String,
         /// What the driver said the last time.
-        source: sqlx::Error,
+        cause: sqlx::Error,
     },
     /// Tables of the application's have ids that are no uuid, and others are missing which migrations could make for uuid alone. Nothing was
     /// applied.
     #[error(
-        "{} and not uuid, so that the migrations cannot make {}: create {} first, with ids of that type (docs/supabase.md, \"Migrations\"); \
+        "{} and not uuid, so that the migrations cannot make {}: create {} first, with ids of that type (docs/supabase.md, \"Migrations\"; the statements are in docs/deployment.md, \"1.2 Data\"); \
          nothing was applied",
         ids.join(", "),
         tables.join(", "),
@@ -149,26 +156,27 @@ pub enum StoreError {
         statements: String,
     },
     /// The server takes no writes: it is a replica, or has become one.
-    #[error("the database server takes no writes, as a replica does: {0}")]
-    ReadOnly(#[source] sqlx::Error),
+    #[error("the database server takes no writes, as a replica does: {}", said(.0))]
+    ReadOnly(sqlx::Error),
     /// The address of the database leads to a replica.
     #[error("the address of the database leads to a replica, which takes no writes")]
     Standby,
     /// A table, column or function is missing.
-    #[error("the database lacks what is needed ({0}): run `twotower migrate`")]
-    Schema(#[source] sqlx::Error),
+    #[error("the database lacks what is needed ({}): run `twotower migrate`", said(.0))]
+    Schema(sqlx::Error),
     /// The role may not do this.
     #[error(
-        "the database role lacks a permission ({0}): grant it, or connect as the owner of the tables"
+        "the database role lacks a permission ({}): grant it, or connect as the owner of the tables",
+        said(.0)
     )]
-    Permission(#[source] sqlx::Error),
+    Permission(sqlx::Error),
     /// A constraint of the database refused a row.
-    #[error("constraint `{constraint}` refused a row: {source}")]
+    #[error("constraint `{constraint}` refused a row: {}", said(cause))]
     Constraint {
         /// Name of the constraint, empty where the engine does not tell.
         constraint: String,
         /// What the driver said.
-        source: sqlx::Error,
+        cause: sqlx::Error,
     },
     /// The database could not make of a value what was asked. Its own words are not repeated: they quote the value, which may be an address
     /// as well as an id.
@@ -183,8 +191,8 @@ pub enum StoreError {
         place: String,
     },
     /// Anything else that the database said.
-    #[error("the database refused: {0}")]
-    Database(#[source] sqlx::Error),
+    #[error("the database refused: {}", said(.0))]
+    Database(sqlx::Error),
 
     /// No such video.
     #[error("video {0} does not exist")]
@@ -232,6 +240,37 @@ pub enum StoreError {
         key: &'static str,
         /// What the database said, or what is wrong with a row.
         reason: String,
+    },
+    /// One of our own queries cannot read a table as it is: it is the application's.
+    #[error(
+        "`{key}` cannot be read as it is: {reason}. Where that table is the application's own, with ids of another type or columns of other names, \
+         say in section [source] of the configuration how {key} are read (docs/configuration.md, \"source\", with the expression for ids that \
+         are numbers)"
+    )]
+    Unmapped {
+        /// Which query.
+        key: &'static str,
+        /// What the database said.
+        reason: String,
+    },
+    /// A statement of the operator's that an erasure runs. Nothing was erased.
+    #[error(
+        "[erase] statements: statement {number} cannot be run: {reason}: mend it in the configuration (docs/configuration.md, \"erase\"). The \
+         user's id is `$1`, {}; nothing was erased",
+        if *bytes {
+            "16 bytes"
+        } else {
+            "a uuid: where yours are whole numbers, compare the expression that makes uuids of them, as in \
+             `where ('00000000-0000-8000-8000-' || lpad(to_hex(member_id), 12, '0'))::uuid = $1`"
+        }
+    )]
+    Statement {
+        /// Which, from 1 on.
+        number: usize,
+        /// What the database said.
+        reason: String,
+        /// Whether the id is given as bytes, as in SQLite.
+        bytes: bool,
     },
     /// Nothing would read what is written into our own table.
     #[error(
@@ -306,14 +345,14 @@ pub enum StoreError {
         fault: String,
     },
     /// Not a vector to be compared with others.
-    #[error("vector {row} of {table}: {source}")]
+    #[error("vector {row} of {table}: {cause}")]
     Vector {
         /// Table.
         table: &'static str,
         /// Position among the rows given, or in order of id.
         row: usize,
         /// What is wrong with it.
-        source: EmbeddingError,
+        cause: EmbeddingError,
     },
 }
 
@@ -340,12 +379,12 @@ impl From<sqlx::Error> for StoreError {
                         let constraint = database.constraint().unwrap_or_default().to_owned();
                         Self::Constraint {
                             constraint,
-                            source: error,
+                            cause: error,
                         }
                     }
                     (_, Some(19)) => Self::Constraint {
                         constraint: String::new(),
-                        source: error,
+                        cause: error,
                     },
                     (_, Some(1)) if database.message().starts_with("no such ") => {
                         Self::Schema(error)
@@ -357,7 +396,7 @@ impl From<sqlx::Error> for StoreError {
             // Of a connection that a pool makes later on.
             sqlx::Error::Io(said) if refuses_certificate(said) => Self::Certificate {
                 server: "the database".into(),
-                source: error,
+                cause: error,
             },
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
@@ -378,46 +417,24 @@ impl StoreError {
             | Self::Insecure { .. }
             | Self::NoFile(_)
             | Self::NoCertificateFile { .. }
-            | Self::Source { .. } => true,
-            Self::Connect { source, .. } => matches!(source, sqlx::Error::Configuration(_)),
+            | Self::Source { .. }
+            | Self::Unmapped { .. }
+            | Self::Statement { .. } => true,
+            Self::Connect { cause, .. } => matches!(cause, sqlx::Error::Configuration(_)),
             _ => false,
         }
     }
 
-    /// What was said when query `key` of the source was tried, in the words of that: not everything that a table lacks a migration brings.
-    /// What the database said of itself stays that.
-    pub(crate) fn of_source(self, key: &'static str) -> Self {
-        let reason = match self {
-            Self::Database(said) if !is_of_statement(&said) => return Self::Database(said),
-            Self::Schema(said)
-            | Self::Permission(said)
-            | Self::ReadOnly(said)
-            | Self::Database(said) => match said.as_database_error() {
-                Some(error) => error.message().to_owned(),
-                None => said.to_string(),
-            },
-            Self::Row { column, reason, .. } => format!("column {column} {reason}"),
-            Self::Value { code, .. } => {
-                format!(
-                    "a value is not what is asked for (SQLSTATE {code}, {})",
-                    value::condition(&code)
-                )
-            }
-            error => return error,
-        };
-        Self::Source { key, reason }
-    }
-
     /// Whether the database refused a row for a reference to nothing.
     pub(crate) fn is_foreign_key(&self) -> bool {
-        matches!(self, Self::Constraint { source, .. }
-            if source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation))
+        matches!(self, Self::Constraint { cause, .. }
+            if cause.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation))
     }
 
     /// Whether the database refused a row that is there already.
     pub(crate) fn is_duplicate(&self) -> bool {
-        matches!(self, Self::Constraint { source, .. }
-            if source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation))
+        matches!(self, Self::Constraint { cause, .. }
+            if cause.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation))
     }
 
     /// For a new experiment, whose one unique constraint besides its number lets a single one run.
@@ -438,7 +455,7 @@ impl StoreError {
             | Self::MigrationLocked { .. }
             | Self::ReadOnly(_)
             | Self::Standby => true,
-            Self::Connect { source, .. } => match source {
+            Self::Connect { cause, .. } => match cause {
                 sqlx::Error::Io(_) => true,
                 sqlx::Error::Database(error) => error
                     .code()
@@ -471,14 +488,4 @@ impl StoreError {
                 | Self::Deadline { .. }
         )
     }
-}
-
-/// Whether the database refused the statement, and did not fail by itself: what is not supported, syntax and access of PostgreSQL, and
-/// `SQLITE_ERROR`.
-fn is_of_statement(said: &sqlx::Error) -> bool {
-    let Some(error) = said.as_database_error() else {
-        return true;
-    };
-    let code = error.code().unwrap_or_default();
-    code == "1" || ["0A", "42"].iter().any(|class| code.starts_with(class))
 }

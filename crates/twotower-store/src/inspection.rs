@@ -92,6 +92,8 @@ pub struct Audit {
     pub faults: Vec<Fault>,
     /// What may be wanted, as an application has things of its own, and would be wrong if it is not.
     pub doubts: Vec<Fault>,
+    /// Tables of our names that are there and were not looked at, since `[source]` reads others in their place.
+    pub passed_over: Vec<&'static str>,
 }
 
 /// An object that is not as it should be.

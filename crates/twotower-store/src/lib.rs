@@ -59,7 +59,7 @@ pub use experiment::{
 pub use job_run::{FinishedRun, NewRun, RunRecord, RunState};
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};
 pub use maintenance::{FileHealth, Health, IndexHealth, StepLimits, TableHealth, Upkeep};
-pub use postgres::UserChanges;
+pub use postgres::{NoSuchObject, SchemaObject, UserChanges};
 pub use registry::{
     Activation, ActivationKind, ActivationRecord, ModelDetails, ModelRecord, ModelState, NewModel,
     version_before,

@@ -11,11 +11,14 @@ mod read;
 
 mod remove;
 
+mod videos;
+
 mod write;
 
 pub use copy::copy;
 pub use read::{is_model, load, load_optimizer, load_user_tower, manifest, resolve, versions};
 pub use remove::{removable, remove, remove_rest};
+pub use videos::without_videos;
 pub use write::{Unfinished, check_size, save};
 
 pub(crate) use read::{checksum_holds, parse_manifest};
@@ -174,12 +177,12 @@ pub enum ModelFilesError {
     #[error("{0} exists already: a version is written once, take the next number")]
     Exists(PathBuf),
     /// The file system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Io {
         /// File or folder.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A file is not what its maker wrote.
     #[error("{path} {reason}: copy the whole folder again, or train a new model")]
@@ -220,12 +223,12 @@ pub enum ModelFilesError {
         version: i64,
     },
     /// The weights are not those of a model with these hyperparameters and this preprocessing.
-    #[error("{path}: {source}: train a new model")]
+    #[error("{path}: {cause}: train a new model")]
     Weights {
         /// File.
         path: PathBuf,
         /// What is wrong with them.
-        source: TensorError,
+        cause: TensorError,
     },
     /// The user tower in a file of its own is not that of the model.
     #[error(
@@ -236,12 +239,12 @@ pub enum ModelFilesError {
         path: PathBuf,
     },
     /// The model cannot be written as ONNX.
-    #[error("cannot write {file}: {source}")]
+    #[error("cannot write {file}: {cause}")]
     Onnx {
         /// File.
         file: &'static str,
         /// What is wrong.
-        source: OnnxError,
+        cause: OnnxError,
     },
     /// A model with so many rows cannot be written.
     #[error(

@@ -175,12 +175,12 @@ pub enum StorageError {
         key: String,
     },
     /// With one that does not count.
-    #[error("{key}: {source}; nothing was taken over")]
+    #[error("{key}: {cause}; nothing was taken over")]
     Signature {
         /// The signature.
         key: String,
         /// What is wrong with it.
-        source: SignatureError,
+        cause: SignatureError,
     },
     /// A file is not what the manifest says.
     #[error("{key} {reason}: what is stored was damaged or exchanged; nothing was taken over")]

@@ -9,6 +9,8 @@ mod session;
 
 mod migrations;
 
+mod again;
+
 mod copy;
 
 mod ids;
@@ -65,6 +67,7 @@ mod replication;
 
 use crate::store::{BULK_TIMEOUT, redact};
 use crate::{ConnectOptions, StoreError, StoreTime};
+pub use again::{NoSuchObject, SchemaObject};
 use mapped::Mapped;
 use session::{Session, query, query_scalar};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -94,15 +97,15 @@ impl Postgres {
     pub(crate) async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
         let connect = address::parse(url)?;
         let by_name = address::is_by_name(&connect);
-        let failed = |source: sqlx::Error| match &source {
+        let failed = |cause: sqlx::Error| match &cause {
             // A network knows no files: it is one of those that the address names.
             sqlx::Error::Io(said) if by_name && said.kind() == io::ErrorKind::NotFound => {
                 StoreError::NoCertificateFile {
                     address: redact(url),
-                    source,
+                    cause,
                 }
             }
-            _ => StoreError::connecting(redact(url), source),
+            _ => StoreError::connecting(redact(url), cause),
         };
         // Once by hand: a pool would try again for as long as it may wait, and then not say what was wrong.
         let first = PgConnection::connect_with(&connect);
@@ -216,10 +219,10 @@ async fn time(session: &mut Session) -> Result<StoreTime, StoreError> {
 
 /// What a foreign key refused: the server tells in its detail, `Key (video_id)=(…) is not present in table "videos".`
 fn refused_video(error: &StoreError) -> Option<Uuid> {
-    let StoreError::Constraint { source, .. } = error else {
+    let StoreError::Constraint { cause, .. } = error else {
         return None;
     };
-    let detail = source
+    let detail = cause
         .as_database_error()?
         .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?
         .detail()?;

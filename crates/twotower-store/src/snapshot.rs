@@ -10,7 +10,7 @@ pub(crate) use builder::{SnapshotBuilder, check_time};
 pub use hash::snapshot_sha256;
 pub(crate) use hash::{hex, sha256};
 pub(crate) use last_seen::LastSeenBuilder;
-pub(crate) use left_out::tell_left_out;
+pub(crate) use left_out::{LeftOut, tell_left_out};
 
 use crate::InteractionKind;
 use twotower_core::interaction::Dataset;
@@ -56,19 +56,32 @@ pub(crate) struct Mapping<T> {
 }
 
 impl Source {
+    /// Whether `sql` is the query of this name that reads our own tables.
+    pub(crate) fn is_ours(name: &str, sql: &str) -> bool {
+        let ours = Self::default();
+        let ours = match name {
+            "videos" => &ours.videos,
+            "video_tags" => &ours.video_tags,
+            "video_performers" => &ours.video_performers,
+            "likes" => &ours.likes,
+            "skips" => &ours.skips,
+            _ => return false,
+        };
+        spelled(tidy(sql)) == spelled(ours)
+    }
+
     /// The queries that read other tables than ours, ready to stand in parentheses.
     pub(crate) fn mapping(&self) -> Mapping<String> {
-        let ours = Self::default();
-        let mapped = |theirs: &str, ours: &str| {
-            let theirs = tidy(theirs);
-            (spelled(theirs) != spelled(ours)).then(|| theirs.to_owned())
+        let mapped = |name: &str, sql: &str| {
+            let is_ours = Self::is_ours(name, sql);
+            (!is_ours).then(|| tidy(sql).to_owned())
         };
         Mapping {
-            videos: mapped(&self.videos, &ours.videos),
-            video_tags: mapped(&self.video_tags, &ours.video_tags),
-            video_performers: mapped(&self.video_performers, &ours.video_performers),
-            likes: mapped(&self.likes, &ours.likes),
-            skips: mapped(&self.skips, &ours.skips),
+            videos: mapped("videos", &self.videos),
+            video_tags: mapped("video_tags", &self.video_tags),
+            video_performers: mapped("video_performers", &self.video_performers),
+            likes: mapped("likes", &self.likes),
+            skips: mapped("skips", &self.skips),
         }
     }
 }
@@ -123,6 +136,31 @@ pub(crate) fn chooses_from(sql: &str, table: &str) -> bool {
         && !has(&sql, &["union", "intersect", "except"])
         && !sql.contains("--")
         && !sql.contains("/*")
+}
+
+/// Whether a query reads `table`, one of ours, for what it is: with these ids as they stand there. One that computes them, or calls other columns
+/// so, reads a table that the application has made by this name.
+pub(crate) fn passes_on(sql: &str, table: &str, ids: &[&str]) -> bool {
+    let sql = spelled(tidy(sql));
+    let is_name = |c: char| c.is_alphanumeric() || ['_', '.', '*'].contains(&c);
+    sql.split("select ").skip(1).any(|part| {
+        let Some((columns, rest)) = part.split_once(" from ") else {
+            return false;
+        };
+        let tables = rest.split(" where ").next().unwrap_or_default();
+        let mut names = tables.split(|c: char| !is_name(c) && c != '"');
+        let as_it_is = |id: &str| {
+            columns.split(',').any(|column| {
+                let column = column.trim();
+                let column = column.strip_suffix(&format!(" as {id}")).unwrap_or(column);
+                let column = column.strip_prefix("distinct ").unwrap_or(column);
+                let last = column.rsplit('.').next().unwrap_or_default();
+                column.chars().all(is_name) && [id, "*"].contains(&last)
+            })
+        };
+        names.any(|name| name.strip_prefix("public.").unwrap_or(name) == table)
+            && ids.iter().all(|id| as_it_is(id))
+    })
 }
 
 /// A query of the operator's without what would keep it from standing in parentheses.
@@ -209,5 +247,45 @@ mod tests {
         let inner = "SELECT user_id, (SELECT id FROM likes WHERE true) AS video_id, created_at FROM favourites";
         assert!(!chooses_from(inner, "likes"));
         assert!(!chooses_from("TABLE likes", "likes"));
+    }
+
+    #[test]
+    fn a_table_of_our_name_is_ours_where_its_ids_are_passed_on() {
+        for (likes, ours) in [
+            (
+                "SELECT user_id, video_id, created_at FROM likes WHERE created_at > '2020-01-01'",
+                true,
+            ),
+            (
+                "SELECT l.user_id, l.video_id AS video_id, l.created_at\nFROM public.likes l JOIN members ON id = user_id",
+                true,
+            ),
+            ("SELECT * FROM likes", true),
+            (
+                "SELECT member AS user_id, film AS video_id, since AS created_at FROM favourites UNION ALL SELECT user_id, video_id, created_at FROM likes",
+                true,
+            ),
+            (
+                "SELECT lpad(to_hex(user_id), 32, '0')::uuid AS user_id, video_id, created_at FROM likes",
+                false,
+            ),
+            (
+                "SELECT member AS user_id, video_id, created_at FROM likes",
+                false,
+            ),
+            ("SELECT user_id, video_id, created_at FROM app.likes", false),
+            (
+                "SELECT user_id, video_id, likes AS created_at FROM favourites",
+                false,
+            ),
+            (
+                "SELECT user_id, video_id, created_at FROM favourites WHERE EXISTS (SELECT FROM members)",
+                false,
+            ),
+            ("TABLE likes", false),
+        ] {
+            let passes = passes_on(likes, "likes", &["user_id", "video_id"]);
+            assert_eq!(passes, ours, "{likes}");
+        }
     }
 }

@@ -6,9 +6,8 @@ use crate::snapshot::check_time;
 use crate::{InteractionKind, InteractionRow, StoreError};
 use std::collections::HashSet;
 use twotower_core::feature::{Catalogue, Video};
+use twotower_core::time::DAY_US;
 use uuid::Uuid;
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// Takes the rows of a source: first the videos, ascending by id, then likes, then skips, in any order.
 pub trait SourceSink {

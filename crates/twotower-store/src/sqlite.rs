@@ -87,9 +87,9 @@ impl Sqlite {
         options: ConnectOptions,
         missing: Missing,
     ) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Connect {
+        let failed = |cause| StoreError::Connect {
             address: redact(url),
-            source,
+            cause,
         };
         let memory = url.contains(":memory:") || url.contains("mode=memory");
         let connect = SqliteConnectOptions::from_str(url)

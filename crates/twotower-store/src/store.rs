@@ -24,7 +24,8 @@ use crate::postgres::Postgres;
 use crate::snapshot::check_time;
 use crate::sqlite::Sqlite;
 use crate::{
-    ErasePlan, Erased, Lease, SearchedRows, Snapshot, SnapshotOptions, Source, StoreError,
+    ErasePlan, Erased, Lease, SchemaObject, SearchedRows, Snapshot, SnapshotOptions, Source,
+    StoreError,
 };
 use futures_util::FutureExt;
 use std::fmt;
@@ -152,6 +153,12 @@ impl Store {
         call!(self, BULK_TIMEOUT, migrate())
     }
 
+    /// Makes objects of ours again that are missing or were edited, by the statements of the migrations that make them, and replaces nothing else. All
+    /// migrations have to be applied. `None` of the embedded store.
+    pub async fn make_again(&self, objects: &[SchemaObject]) -> Result<Option<()>, StoreError> {
+        call!(self, BULK_TIMEOUT, make_again(objects))
+    }
+
     /// Versions of migrations not yet applied.
     pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
         call!(self, self.options.statement_timeout, pending_migrations())
@@ -233,9 +240,14 @@ impl Store {
         call!(self, self.options.statement_timeout, erasures_unseen())
     }
 
-    /// Looks for a user's id in every table of the database: as a UUID, as text in any spelling and as 16 bytes.
-    pub async fn search_rows(&self, user: Uuid) -> Result<SearchedRows, StoreError> {
-        call!(self, WHOLE_TIMEOUT, search_rows(user))
+    /// Looks for a user's id in every table of the database: as a UUID, as text in any spelling and as 16 bytes. Where it is the id of a video, too,
+    /// columns of videos' ids are passed over: our own, those that `source` reads such from, and those that refer to one of these.
+    pub async fn search_rows(
+        &self,
+        user: Uuid,
+        source: &Source,
+    ) -> Result<SearchedRows, StoreError> {
+        call!(self, WHOLE_TIMEOUT, search_rows(user, source))
     }
 }
 

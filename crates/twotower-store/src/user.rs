@@ -14,6 +14,12 @@ pub struct UserState {
     pub blocks: Vec<Block>,
 }
 
+impl UserState {
+    /// Asks for every skip. A user likes and skips a video once, so that a state has 16 bytes for each video of the catalogue and of either kind
+    /// at most.
+    pub const EVERY_SKIP: u32 = u32::MAX;
+}
+
 /// Something that a user never wants to be recommended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Block {

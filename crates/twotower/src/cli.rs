@@ -24,6 +24,8 @@ mod load;
 
 mod maintain;
 
+mod migrate;
+
 mod models;
 
 mod output;
@@ -50,7 +52,7 @@ mod tune;
 
 mod update;
 
-pub use args::{Cli, Command};
+pub use args::{Cli, Command, Itself, Job, Scale};
 
 use crate::config::ConfigError;
 use crate::jobs::JobError;

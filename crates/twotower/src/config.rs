@@ -52,7 +52,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
 use twotower_core::gate::GateOptions;
-use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::hyperparameters::{Hyperparameters, LEAST_USERS};
 use twotower_store::Source;
 
 /// The file that is read from the working directory if no other is named.
@@ -115,9 +115,9 @@ impl Config {
             Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => {
                 Ok(Self::default())
             }
-            Err(source) => Err(ConfigError::Read {
+            Err(cause) => Err(ConfigError::Read {
                 path: path.to_owned(),
-                source,
+                cause,
             }),
         }
     }
@@ -131,10 +131,17 @@ impl Config {
         config
             .hyperparameters
             .validate()
-            .map_err(|source| ConfigError::Range {
+            .map_err(|cause| ConfigError::Range {
                 path: path.to_owned(),
-                source,
+                cause,
             })?;
+        let min_users = config.hyperparameters.min_users;
+        if min_users < LEAST_USERS && !config.training.allow_few_users {
+            return Err(ConfigError::FewUsers {
+                path: path.to_owned(),
+                min_users,
+            });
+        }
         gate::check(&config.gate, path)?;
         config.erase.check(path)?;
         config.serve.check(path)?;

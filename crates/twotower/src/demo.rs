@@ -46,6 +46,7 @@ pub use write::write;
 use behaviour::{Actions, Feed};
 use rayon::prelude::*;
 use twotower_core::feature::Video;
+use twotower_core::time::DAY_US;
 use twotower_store::InteractionRow;
 use uuid::Uuid;
 
@@ -83,7 +84,7 @@ impl Default for GeneratorOptions {
 impl GeneratorOptions {
     /// Beginning of the period, microseconds since 1970 UTC.
     pub(crate) fn start_us(&self) -> i64 {
-        self.end_us - i64::from(self.days) * 86_400_000_000
+        self.end_us - i64::from(self.days) * DAY_US
     }
 }
 

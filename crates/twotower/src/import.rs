@@ -12,6 +12,8 @@ mod layout;
 
 mod reader;
 
+mod lines;
+
 mod csv;
 
 mod jsonl;
@@ -104,7 +106,7 @@ pub fn check(args: &ImportArgs) -> anyhow::Result<()> {
 
 fn inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
     match args.preset {
-        Some(Preset::MovieLens100k) => movielens_inputs(args),
+        Some(Preset::MovieLens) => movielens_inputs(args),
         None => args.files.iter().map(|path| input(path, args)).collect(),
     }
 }
@@ -117,10 +119,17 @@ fn input(path: &Path, args: &ImportArgs) -> anyhow::Result<Input> {
         );
     };
     ensure!(path.is_file(), "{}: there is no such file", path.display());
+    let format = Format::of(path, args.delimiter)?;
+    ensure!(
+        args.header.is_empty() || matches!(format, Format::Csv { .. }),
+        "{}: --header names the columns of .csv and .tsv files, and this one names its own",
+        path.display()
+    );
+    let names = Names::new(kind, &args.columns, args.default_time.is_some());
     Ok(Input {
         path: path.to_owned(),
-        format: Format::of(path, args.delimiter)?,
-        names: Names::new(kind, &args.columns, args.default_time.is_some()),
+        format,
+        names: names.with_header(&args.header),
     })
 }
 
@@ -128,13 +137,11 @@ fn movielens_inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
     let [folder] = &args.files[..] else {
         bail!("--preset takes one folder");
     };
+    let release = movielens::Release::of(folder)?;
     FileKind::ALL
         .into_iter()
         .map(|kind| {
-            let path = folder.join(match kind {
-                FileKind::Videos => movielens::ITEMS,
-                FileKind::Likes | FileKind::Skips => movielens::RATINGS,
-            });
+            let path = folder.join(release.file(kind));
             ensure!(path.is_file(), "{}: there is no such file", path.display());
             Ok(Input {
                 path,

@@ -60,7 +60,7 @@ pub use data::{Amount, MINIMUM_LIKES, RECOMMENDED, check_sufficiency};
 pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use erase::{Before, EraseOptions, EraseReport, FoundFile, SearchReport, SearchedFiles, erase};
 pub use error::JobError;
-pub use evaluate::{EvaluateOptions, Evaluated, evaluate, evaluate_shards};
+pub use evaluate::{Against, EvaluateOptions, Evaluated, evaluate, evaluate_shards};
 pub(crate) use file::{read_if_there, remove_if_there, write_among_others, write_whole};
 pub use gate::Gate;
 pub(crate) use identity::host;

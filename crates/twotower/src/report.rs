@@ -18,3 +18,4 @@ mod sample;
 pub use data::{EpochRow, Fact, RecommendedTitle, ReportData, WorkedExample, worked_examples};
 pub use html::render;
 pub use table::comparison_table;
+pub use words::{BetweenModels, model_against_model};

@@ -1,4 +1,6 @@
-use super::{Evaluation, EvaluationError, Metric, differences, evaluate};
+use super::{
+    Evaluation, EvaluationError, Metric, UserEvaluation, differences, evaluate, paired_bootstrap,
+};
 use crate::baseline::{Ease, EaseOptions, Ials, IalsOptions, ItemKnn, ItemKnnOptions, Popularity};
 use crate::metric::{Bootstrap, Interval, ONE_IN};
 use crate::recommend::Recommender;
@@ -24,7 +26,7 @@ pub struct BaselineOptions {
 /// Evaluations of the same users in the same run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// The model first, if there is one, then the baselines.
+    /// The models first, if there are any, then the baselines.
     pub evaluations: Vec<Evaluation>,
     /// How many of `evaluations` are models; the rest are baselines.
     pub models: usize,
@@ -53,14 +55,14 @@ impl Comparison {
         &self,
         metric: Metric,
         bootstrap: &Bootstrap,
-    ) -> Result<Option<ToBest<'_>>, EvaluationError> {
+    ) -> Result<Option<Distance<'_>>, EvaluationError> {
         let (models, baselines) = self.evaluations.split_at(self.models);
         let (Some(model), Some(baseline)) = (models.first(), self.best_baseline(metric)) else {
             return Ok(None);
         };
-        let mut to_best = ToBest {
+        let mut to_best = Distance {
             model,
-            baseline,
+            other: baseline,
             interval: Interval {
                 mean: 0.0,
                 low: f64::INFINITY,
@@ -85,16 +87,37 @@ impl Comparison {
         to_best.users = known.into_iter().filter(|&known| known).count();
         Ok(Some(to_best))
     }
+
+    /// The paired difference of `metric` between the first model and the second; `None` unless there are two.
+    ///
+    /// # Errors
+    /// [`EvaluationError::Users`] if they are not of the same users, which [`compare_models`] never gives.
+    pub fn between_models(
+        &self,
+        metric: Metric,
+        bootstrap: &Bootstrap,
+    ) -> Result<Option<Distance<'_>>, EvaluationError> {
+        let [model, other] = &self.evaluations[..self.models] else {
+            return Ok(None);
+        };
+        let served = |(a, b): &(&UserEvaluation, &UserEvaluation)| a.served || b.served;
+        Ok(Some(Distance {
+            model,
+            other,
+            interval: paired_bootstrap(model, other, metric, bootstrap)?,
+            users: model.users.iter().zip(&other.users).filter(served).count(),
+        }))
+    }
 }
 
-/// How far a model is from the best of the baselines.
+/// How far a model is from the best of the baselines, or from another model.
 #[derive(Debug, Clone, Copy)]
-pub struct ToBest<'a> {
+pub struct Distance<'a> {
     /// The model.
     pub model: &'a Evaluation,
-    /// The baseline with the highest mean on these users.
-    pub baseline: &'a Evaluation,
-    /// Model − best baseline, the choice among them allowed for.
+    /// The baseline with the highest mean on these users, or the other model.
+    pub other: &'a Evaluation,
+    /// Model − other; of the best baseline, with the choice among them allowed for.
     pub interval: Interval,
     /// Users for whom one of them ranked itself. For all others popularity did in everybody's place, and their difference is none.
     pub users: usize,
@@ -116,27 +139,46 @@ pub fn compare(
     model: Option<&dyn Recommender>,
     options: &BaselineOptions,
 ) -> Result<Comparison, EvaluationError> {
+    let models: Vec<&dyn Recommender> = model.into_iter().collect();
+    compare_models(items, split, phase, &models, options)
+}
+
+/// As [`compare`], of any number of models.
+///
+/// # Errors
+/// As [`compare`].
+///
+/// # Panics
+/// As [`compare`].
+pub fn compare_models(
+    items: usize,
+    split: &Split,
+    phase: Phase,
+    models: &[&dyn Recommender],
+    options: &BaselineOptions,
+) -> Result<Comparison, EvaluationError> {
     let held_out = split.held_out_users(phase);
     let seen = split.seen(phase);
     let popularity = Popularity::fit(items, &seen);
     let item_knn = ItemKnn::fit(items, &seen, &options.item_knn);
     let ials = Ials::fit(items, &seen, &options.ials);
     let ease = Ease::fit(items, &seen, &options.ease).ok();
-    let evaluations = model
-        .into_iter()
+    let evaluations = models
+        .iter()
+        .copied()
         .chain([&popularity as &dyn Recommender, &item_knn, &ials])
         .chain(ease.iter().map(|ease| ease as &dyn Recommender))
         .map(|recommender| evaluate(recommender, &popularity, &held_out, &options.bootstrap))
         .collect::<Result<_, _>>()?;
     Ok(Comparison {
         evaluations,
-        models: usize::from(model.is_some()),
+        models: models.len(),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Summary, UserEvaluation};
+    use super::super::Summary;
     use super::*;
     use crate::metric::PopularityScale;
     use rand::{RngExt, SeedableRng};
@@ -189,8 +231,7 @@ mod tests {
             let comparison = comparison(names.iter().map(chance).collect());
             let metric = Metric::NdcgAt10;
             let to_best = comparison.to_best(metric, &FEW).unwrap().unwrap();
-            let named =
-                super::super::paired_bootstrap(to_best.model, to_best.baseline, metric, &FEW);
+            let named = paired_bootstrap(to_best.model, to_best.other, metric, &FEW);
             worse += usize::from(to_best.interval.high < 0.0);
             worse_if_named += usize::from(named.unwrap().high < 0.0);
         }
@@ -210,7 +251,7 @@ mod tests {
                 evaluation("b", noise(level - 0.5, 2)),
             ]);
             let to_best = comparison.to_best(Metric::Auc, &FEW).unwrap().unwrap();
-            assert_eq!(to_best.baseline.name, "a");
+            assert_eq!(to_best.other.name, "a");
             assert!((to_best.interval.mean - (model - level)).abs() < 0.4);
             to_best.interval
         };
@@ -250,5 +291,39 @@ mod tests {
             comparison.to_best(Metric::Auc, &FEW).unwrap().is_none()
         };
         assert!(alone(0) && alone(1));
+    }
+
+    /// Popularity in the place of both is no difference, and nobody for whom they are told apart.
+    #[test]
+    fn two_models_are_compared_user_by_user() {
+        let better = |user: u32| f64::from(user % 5) + 0.1 * f64::from(user % 3);
+        let mut evaluations = vec![
+            evaluation("model 2", (0..30).map(better)),
+            evaluation("model 1", (0..30).map(|user| f64::from(user % 5))),
+            evaluation("a", (0..30).map(f64::from)),
+        ];
+        for user in &mut evaluations[0].users {
+            user.served = user.user < 25;
+        }
+        for user in &mut evaluations[1].users {
+            user.served = user.user < 24;
+        }
+        let mut comparison = comparison(evaluations);
+        let between = comparison.between_models(Metric::Auc, &FEW).unwrap();
+        assert!(between.is_none(), "there is one model alone");
+        comparison.models = 2;
+        let between = comparison.between_models(Metric::Auc, &FEW);
+        let between = between.unwrap().unwrap();
+        assert_eq!(
+            (between.other.name.as_str(), between.users),
+            ("model 1", 25)
+        );
+        assert!((between.interval.mean - 0.1).abs() < 1e-9);
+        assert!(
+            between.interval.low > 0.0,
+            "though each of both varies by more"
+        );
+        let to_best = comparison.to_best(Metric::Auc, &FEW).unwrap().unwrap();
+        assert_eq!(to_best.other.name, "a", "no model is a baseline");
     }
 }

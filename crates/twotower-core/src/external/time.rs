@@ -1,11 +1,10 @@
 //! Times in all their spellings.
 
+use crate::time::{DAY_US, SECOND_US};
+
 /// What a time may be, for messages.
 pub const EXPECTED: &str =
     "a time (2026-01-31, 2026-01-31 23:59:59 or 2026-01-31T23:59:59+09:00; Unix seconds, ms or µs)";
-
-const SECOND: i64 = 1_000_000;
-const DAY: i64 = 86_400 * SECOND;
 
 /// Microseconds since 1970 UTC of a time written as text.
 ///
@@ -33,7 +32,7 @@ pub fn from_unix(number: i64) -> Option<i64> {
         return None;
     }
     Some(match number.unsigned_abs() {
-        0..100_000_000_000 => number * SECOND,
+        0..100_000_000_000 => number * SECOND_US,
         100_000_000_000..100_000_000_000_000 => number * 1_000,
         100_000_000_000_000..100_000_000_000_000_000 => number,
         _ => number.div_euclid(1_000),
@@ -57,7 +56,7 @@ pub fn from_float(number: f64) -> Option<i64> {
 
 /// Microseconds since 1970 of the midnight that begins a day.
 pub fn from_days(days: i64) -> Option<i64> {
-    days.checked_mul(DAY)
+    days.checked_mul(DAY_US)
 }
 
 /// Midnight of a date of the Gregorian calendar; `None` if there is no such day.
@@ -77,7 +76,7 @@ pub fn from_date(year: i64, month: i64, day: i64) -> Option<i64> {
         let year_of_era = year.rem_euclid(400);
         let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
         let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-        (era * 146_097 + day_of_era - 719_468) * DAY
+        (era * 146_097 + day_of_era - 719_468) * DAY_US
     })
 }
 
@@ -118,7 +117,7 @@ fn calendar(bytes: &[u8]) -> Option<i64> {
     }
     let (fraction, rest) = fraction(rest)?;
     let offset = offset(rest)?;
-    Some(midnight + ((hour * 60 + minute) * 60 + second) * SECOND + fraction - offset)
+    Some(midnight + ((hour * 60 + minute) * 60 + second) * SECOND_US + fraction - offset)
 }
 
 /// Microseconds of `.25`, and what follows it.
@@ -155,7 +154,7 @@ fn offset(bytes: &[u8]) -> Option<i64> {
         [_, _, _, _] => (digits(&rest[..2])?, digits(&rest[2..])?),
         _ => return None,
     };
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes) * 60 * SECOND)
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes) * 60 * SECOND_US)
 }
 
 fn digits(bytes: &[u8]) -> Option<i64> {
@@ -168,6 +167,7 @@ fn digits(bytes: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::DAY_SECONDS;
     use rand::{RngExt, SeedableRng};
     use rand_pcg::Pcg64;
 
@@ -238,9 +238,9 @@ mod tests {
                         assert_eq!(midnight, expected, "{year}-{month}-{day}");
                         days += 1;
                         expected = from_days(days).unwrap();
-                        let second = random.random_range(0..86_400);
+                        let second = random.random_range(0..DAY_SECONDS);
                         let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
-                        let micros = random.random_range(0..1_000_000);
+                        let micros = random.random_range(0..SECOND_US);
                         let offset: i64 = random.random_range(-14 * 60..=14 * 60);
                         let sign = if offset < 0 { '-' } else { '+' };
                         let text = format!(
@@ -248,8 +248,12 @@ mod tests {
                             offset.abs() / 60,
                             offset.abs() % 60,
                         );
-                        let local = midnight + second * SECOND + micros;
-                        assert_eq!(parse(&text), Some(local - offset * 60 * SECOND), "{text}");
+                        let local = midnight + second * SECOND_US + micros;
+                        assert_eq!(
+                            parse(&text),
+                            Some(local - offset * 60 * SECOND_US),
+                            "{text}"
+                        );
                     }
                 }
             }

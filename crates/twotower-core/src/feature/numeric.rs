@@ -1,4 +1,5 @@
 use super::video::VideoRef;
+use crate::time::DAY_US;
 use serde::{Deserialize, Serialize};
 
 /// Numeric features of a video: price, duration, publication.
@@ -15,8 +16,6 @@ pub struct NumericStatistics {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
-
-const DAY_US: f64 = 86_400e6;
 
 /// Videos whose numbers are nearer to each other than this are all alike in them: logarithms, and days.
 const LEAST_STD: [f64; NUMERIC_FEATURES] = [1e-3, 1e-3, 1.0];
@@ -60,6 +59,6 @@ pub(super) fn raw_numeric(video: VideoRef<'_>) -> [Option<f64>; NUMERIC_FEATURES
     [
         log(video.price),
         log(video.duration_seconds),
-        video.published_at_us.map(|at| at as f64 / DAY_US),
+        video.published_at_us.map(|at| at as f64 / DAY_US as f64),
     ]
 }

@@ -1,3 +1,4 @@
+use crate::metric::{signed, unsigned_zero};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
@@ -24,37 +25,117 @@ fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(number.unwrap_or(f64::NAN))
 }
 
+/// How a figure is written: what was measured and its bound alike, so that the two can be compared as they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// A whole number.
+    Count,
+    /// A share, in per cent.
+    Percent,
+    /// A difference of shares, in percentage points.
+    Points,
+    /// A number between 0 and 1.
+    Number,
+    /// A difference of such numbers, with its sign.
+    Difference,
+    /// Standard deviations.
+    Deviations,
+}
+
+impl Unit {
+    /// What is written of `x`, with `more` decimals than usual.
+    fn number(self, x: f64, more: usize) -> String {
+        match self {
+            Self::Count => format!("{x:.0}"),
+            Self::Percent | Self::Points => unsigned_zero(format!("{:.*}", 1 + more, 100.0 * x)),
+            Self::Number => unsigned_zero(format!("{x:.*}", 3 + more)),
+            Self::Difference => signed(x, 4 + more),
+            Self::Deviations => format!("{x:.*}", 2 + more),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Count | Self::Number | Self::Difference => "",
+            Self::Percent => " %",
+            Self::Points => " points",
+            Self::Deviations => " standard deviations",
+        }
+    }
+
+    /// What was measured, and its bound: as many decimals as it takes to see that they differ, if they do.
+    fn pair(self, measured: f64, bound: f64) -> (String, String) {
+        let pair = |more| (self.number(measured, more), self.number(bound, more));
+        let differ = |more: &usize| {
+            let (measured, bound) = pair(*more);
+            measured != bound
+        };
+        let same = measured.total_cmp(&bound).is_eq();
+        let more = (0..6).find(differ).filter(|_| !same).unwrap_or(0);
+        pair(more)
+    }
+}
+
+/// What was measured, and how it is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Figure {
+    pub(super) value: f64,
+    pub(super) unit: Unit,
+    /// False where there was nobody to measure it on: then no number is told.
+    pub(super) known: bool,
+}
+
+impl Figure {
+    pub(super) fn new(value: f64, unit: Unit) -> Self {
+        Self {
+            value,
+            unit,
+            known: true,
+        }
+    }
+}
+
 impl Check {
-    /// NaN does not hold.
-    pub(super) fn at_least(name: &str, measured: f64, bound: f64, words: &str) -> Self {
-        Self::new(
-            name,
-            measured,
-            bound,
-            measured >= bound,
-            format!("{words} (at least {bound:.3})"),
-        )
+    /// `words` end where the figure is to stand. NaN does not hold.
+    pub(super) fn at_least(name: &str, figure: Figure, bound: f64, words: &str) -> Self {
+        let passed = figure.value >= bound;
+        Self::new(name, passed, figure, ("at least", bound), words)
     }
 
-    /// NaN does not hold.
-    pub(super) fn at_most(name: &str, measured: f64, bound: f64, words: &str) -> Self {
-        Self::new(
-            name,
-            measured,
-            bound,
-            measured <= bound,
-            format!("{words} (at most {bound:.3})"),
-        )
+    /// `words` end where the figure is to stand. NaN does not hold.
+    pub(super) fn at_most(name: &str, figure: Figure, bound: f64, words: &str) -> Self {
+        let passed = figure.value <= bound;
+        Self::new(name, passed, figure, ("at most", bound), words)
     }
 
-    fn new(name: &str, measured: f64, bound: f64, passed: bool, words: String) -> Self {
+    fn new(
+        name: &str,
+        passed: bool,
+        figure: Figure,
+        (side, bound): (&str, f64),
+        words: &str,
+    ) -> Self {
+        let Figure { value, unit, known } = figure;
+        let (measured, limit) = unit.pair(value, bound);
+        let unit = unit.name();
+        let figure = if known {
+            format!(" {measured}{unit}")
+        } else {
+            String::new()
+        };
         Self {
             name: name.to_owned(),
             passed,
-            measured,
+            measured: value,
             bound,
-            words,
+            words: format!("{words}{figure} ({side} {limit}{unit})"),
         }
+    }
+
+    /// What else is to be known of it.
+    pub(super) fn and(mut self, more: &str) -> Self {
+        self.words.push_str(more);
+        self
     }
 }
 
@@ -96,9 +177,19 @@ mod tests {
     #[test]
     fn what_is_not_finite_can_be_read_again() {
         let checks = vec![
-            Check::at_most("drift", f64::INFINITY, 1.0, "moved"),
-            Check::at_least("auc", f64::NAN, f64::NEG_INFINITY, "AUC"),
-            Check::at_least("users", 30.0, 20.0, "users"),
+            Check::at_most(
+                "drift",
+                Figure::new(f64::INFINITY, Unit::Deviations),
+                1.0,
+                "moved",
+            ),
+            Check::at_least(
+                "auc",
+                Figure::new(f64::NAN, Unit::Number),
+                f64::NEG_INFINITY,
+                "AUC",
+            ),
+            Check::at_least("users", Figure::new(30.0, Unit::Count), 20.0, "users"),
         ];
         let written = serde_json::to_string(&Verdict { checks }).unwrap();
         let read: Verdict = serde_json::from_str(&written).unwrap();
@@ -109,5 +200,52 @@ mod tests {
         assert!(serde_json::from_str::<Verdict>(&written.replace("null", "\"x\"")).is_err());
         let without = written.replace("\"measured\":null,", "");
         assert!(serde_json::from_str::<Verdict>(&without).is_err());
+    }
+
+    /// Who reads a line compares the two numbers that stand in it.
+    #[test]
+    fn what_is_measured_is_written_as_its_bound() {
+        let words = |value, unit, bound| {
+            Check::at_least("a", Figure::new(value, unit), bound, "it is").words
+        };
+        for (said, expected) in [
+            (words(327.0, Unit::Count, 20.0), "it is 327 (at least 20)"),
+            (
+                words(0.1, Unit::Percent, 0.5),
+                "it is 10.0 % (at least 50.0 %)",
+            ),
+            (
+                words(0.036, Unit::Points, 0.1),
+                "it is 3.6 points (at least 10.0 points)",
+            ),
+            (
+                words(0.0055, Unit::Difference, 0.0),
+                "it is +0.0055 (at least 0.0000)",
+            ),
+            // As far as it takes to see that it is below.
+            (
+                words(0.649_97, Unit::Number, 0.65),
+                "it is 0.64997 (at least 0.65000)",
+            ),
+            (
+                words(0.65, Unit::Number, 0.65),
+                "it is 0.650 (at least 0.650)",
+            ),
+            (
+                words(f64::NAN, Unit::Number, 0.65),
+                "it is NaN (at least 0.650)",
+            ),
+        ] {
+            assert_eq!(said, expected);
+        }
+        let unknown = Figure {
+            known: false,
+            ..Figure::new(0.0, Unit::Number)
+        };
+        let check = Check::at_most("a", unknown, 0.9, "it is not known");
+        assert_eq!(
+            check.and("; so").words,
+            "it is not known (at most 0.900); so"
+        );
     }
 }

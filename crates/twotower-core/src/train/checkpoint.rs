@@ -29,6 +29,39 @@ enum Correction {
     Targets,
 }
 
+/// What of a version's way to train decides whether what its runs score can be compared with what those of another score: what a
+/// [`Run::checkpoint`] says of it. By default that of before anything of it was written down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Number of videos that may be negatives, if they are not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    eligible: Option<usize>,
+    /// Without logQ there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    correction: Option<Correction>,
+}
+
+impl Training {
+    pub(super) fn new(hyperparameters: &Hyperparameters, eligible: Option<usize>) -> Self {
+        Self {
+            eligible,
+            correction: Correction::of(hyperparameters),
+        }
+    }
+
+    /// What differs between the ways to train, in words; `None` where they are one.
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        if self.eligible != other.eligible {
+            Some(NEGATIVES)
+        } else if self.correction != other.correction {
+            Some(CORRECTIONS)
+        } else {
+            None
+        }
+    }
+}
+
 impl Correction {
     fn of(hyperparameters: &Hyperparameters) -> Option<Self> {
         hyperparameters.log_q.then_some(Self::Targets)
@@ -78,10 +111,9 @@ struct State {
     adam_steps: i32,
     best: Option<(f64, usize)>,
     has_vectors: bool,
-    /// Number of videos that may be negatives, if they are not all. Before it was written all of them were.
+    /// As in [`Training`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     eligible: Option<usize>,
-    /// Without logQ there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     correction: Option<Correction>,
 }
@@ -108,12 +140,15 @@ impl State {
             "data"
         } else if self.hyperparameters != *hyperparameters {
             "hyperparameters"
-        } else if self.eligible != eligible {
-            NEGATIVES
-        } else if self.correction != Correction::of(hyperparameters) {
-            CORRECTIONS
         } else {
-            return Ok(());
+            let there = Training {
+                eligible: self.eligible,
+                correction: self.correction,
+            };
+            match there.difference(&Training::new(hyperparameters, eligible)) {
+                None => return Ok(()),
+                Some(what) => what,
+            }
         };
         Err(ResumeError::Other { what })
     }

@@ -31,7 +31,7 @@ pub struct Base<'a> {
 pub enum FineTuneError {
     /// The state of the optimisers is not that of the model.
     #[error("the state of the optimisers does not fit the model: {0}")]
-    Optimizer(#[from] TensorError),
+    Optimizer(TensorError),
     /// All likes are known to the model already.
     #[error(
         "no like is later than those that the model has learned: there is nothing to fine-tune it with"
@@ -40,6 +40,12 @@ pub enum FineTuneError {
     /// There is nothing to train on.
     #[error(transparent)]
     Train(#[from] TrainError),
+}
+
+impl From<TensorError> for FineTuneError {
+    fn from(cause: TensorError) -> Self {
+        Self::Optimizer(cause)
+    }
 }
 
 impl Run<'static> {

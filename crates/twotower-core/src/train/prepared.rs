@@ -1,6 +1,6 @@
 //! What is found out of the data before the first weights: vocabularies, the inputs of all videos, and what may be a negative.
 
-use super::checkpoint::{self, ResumeError};
+use super::checkpoint::{self, ResumeError, Training};
 use super::memory::Memory;
 use super::run::{Goal, Run};
 use super::{Tally, TrainError, TrainingData};
@@ -115,6 +115,15 @@ impl<'a> Prepared<'a> {
         Ok(memory)
     }
 
+    /// How a run with these hyperparameters trains.
+    pub fn training(&self, hyperparameters: &Hyperparameters) -> Training {
+        Training::new(hyperparameters, self.eligible())
+    }
+
+    fn eligible(&self) -> Option<usize> {
+        self.inputs.eligible.as_ref().map(|list| list.len())
+    }
+
     /// Whether a run with these hyperparameters could [`Run::resume`] `checkpoint`, told without one. The numbers in it are not looked at.
     /// They must ask for the vocabularies that are prepared.
     ///
@@ -126,8 +135,7 @@ impl<'a> Prepared<'a> {
         tag: &str,
         checkpoint: &[u8],
     ) -> Result<(), ResumeError> {
-        let eligible = self.inputs.eligible.as_ref().map(|list| list.len());
         let mut model = Model::zeros(hyperparameters.clone(), self.preprocessing.clone());
-        checkpoint::check(checkpoint, tag, &mut model, eligible)
+        checkpoint::check(checkpoint, tag, &mut model, self.eligible())
     }
 }

@@ -80,7 +80,7 @@ impl Backup {
         for (name, stated) in &self.manifest.files {
             let path = self.folder.join(name);
             let found = match digest(&path) {
-                Err(BackupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
                     return Err(BackupError::damaged(&path, "is missing"));
                 }
                 found => found?,
@@ -222,10 +222,10 @@ impl Lines {
             let continues = group.and_then(|group| group.first()).is_some_and(|first| {
                 first.version == line.model_version && first.vector.len() == vector.len()
             });
-            check_vector(&vector, vector.len()).map_err(|source| StoreError::Vector {
+            check_vector(&vector, vector.len()).map_err(|cause| StoreError::Vector {
                 table: table.table(),
                 row: group.map_or(0, Vec::len),
-                source,
+                cause,
             })?;
             let row = VectorRow {
                 id: row,

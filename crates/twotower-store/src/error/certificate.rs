@@ -5,13 +5,13 @@ use std::io;
 
 impl StoreError {
     /// Why no connection to `address` was made.
-    pub(crate) fn connecting(address: String, source: sqlx::Error) -> Self {
-        match &source {
+    pub(crate) fn connecting(address: String, cause: sqlx::Error) -> Self {
+        match &cause {
             sqlx::Error::Io(said) if refuses_certificate(said) => Self::Certificate {
                 server: address,
-                source,
+                cause,
             },
-            _ => Self::Connect { address, source },
+            _ => Self::Connect { address, cause },
         }
     }
 

@@ -68,9 +68,9 @@ fn read_model(folder: &Path, manifest: &Manifest) -> Result<Model, ModelFilesErr
     drop(json);
     let weights = read_file(folder, manifest, WEIGHTS)?;
     let hyperparameters = manifest.hyperparameters.clone();
-    Model::from_safetensors(hyperparameters, preprocessing, &weights).map_err(|source| {
+    Model::from_safetensors(hyperparameters, preprocessing, &weights).map_err(|cause| {
         let path = folder.join(WEIGHTS);
-        ModelFilesError::Weights { path, source }
+        ModelFilesError::Weights { path, cause }
     })
 }
 
@@ -83,9 +83,9 @@ fn read_user_tower(
         return Ok(None);
     }
     let bytes = read_file(folder, manifest, USER_TOWER_WEIGHTS)?;
-    let tower = UserTower::from_safetensors(&bytes).map_err(|source| {
+    let tower = UserTower::from_safetensors(&bytes).map_err(|cause| {
         let path = folder.join(USER_TOWER_WEIGHTS);
-        ModelFilesError::Weights { path, source }
+        ModelFilesError::Weights { path, cause }
     })?;
     Ok(Some(tower))
 }

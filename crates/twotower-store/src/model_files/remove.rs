@@ -6,11 +6,17 @@ use std::path::{Path, PathBuf};
 
 /// What stands beside the files that a manifest lists: its signature, and what `twotower evaluate` adds, each also under the name that it
 /// has while it is written.
-const BESIDE: [&str; 4] = [
+const BESIDE: [&str; 10] = [
     SIGNATURE,
     ".manifest.json.sig.tmp",
     "report.html",
     ".report.html.tmp",
+    "report-temporal.html",
+    ".report-temporal.html.tmp",
+    "report-llo.html",
+    ".report-llo.html.tmp",
+    "report-against.html",
+    ".report-against.html.tmp",
 ];
 
 /// Begins the name of a folder that is being removed: no number, so that nobody takes it for a model.

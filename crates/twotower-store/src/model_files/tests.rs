@@ -427,7 +427,14 @@ fn the_very_model_is_removed_and_nothing_else() {
         "{error}"
     );
     fs::rename(path.join("notes"), path.join("report.html")).unwrap();
-    for beside in ["manifest.json.sig", ".manifest.json.sig.tmp"] {
+    for beside in [
+        "manifest.json.sig",
+        ".manifest.json.sig.tmp",
+        "report-temporal.html",
+        "report-llo.html",
+        "report-against.html",
+        ".report-against.html.tmp",
+    ] {
         fs::write(path.join(beside), "").unwrap();
     }
     assert_eq!(remove(root, 3, &checksum).unwrap(), Some(path.clone()));

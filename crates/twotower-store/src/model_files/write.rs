@@ -26,9 +26,9 @@ pub fn check_size(rows: usize, hyperparameters: &Hyperparameters) -> Result<(), 
             bytes,
             limit,
         }),
-        Err(source) => Err(ModelFilesError::Onnx {
+        Err(cause) => Err(ModelFilesError::Onnx {
             file: ITEM_TOWER,
-            source,
+            cause,
         }),
     }
 }
@@ -45,7 +45,7 @@ pub fn save(
     info: &ModelInfo,
 ) -> Result<(PathBuf, String), ModelFilesError> {
     let onnx = |file, bytes: Result<Vec<u8>, _>| {
-        bytes.map_err(|source| ModelFilesError::Onnx { file, source })
+        bytes.map_err(|cause| ModelFilesError::Onnx { file, cause })
     };
     let version = info.version.to_string();
     let metadata = [("model_version", version.as_str())];
@@ -277,7 +277,7 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), ModelFilesError> {
 
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> ModelFilesError + use<> {
     let path = path.to_owned();
-    move |source| ModelFilesError::Io { path, source }
+    move |cause| ModelFilesError::Io { path, cause }
 }
 
 #[cfg(test)]

@@ -271,9 +271,9 @@ fn signed_by(
     })?;
     verify(manifest, signature, trusted)
         .map(|key| Some(key.id()))
-        .map_err(|source| StorageError::Signature {
+        .map_err(|cause| StorageError::Signature {
             key: name.to_owned(),
-            source,
+            cause,
         })
 }
 

@@ -10,9 +10,9 @@ use std::str::FromStr;
 /// Likes are sensitive: outside this machine the connection is encrypted and the server's name verified, unless the address
 /// itself asks for less that still encrypts. The driver's default would fall back to plain text without a word.
 pub(super) fn parse(url: &str) -> Result<PgConnectOptions, StoreError> {
-    let options = PgConnectOptions::from_str(url).map_err(|source| StoreError::Connect {
+    let options = PgConnectOptions::from_str(url).map_err(|cause| StoreError::Connect {
         address: redact(url),
-        source,
+        cause,
     })?;
     let local = is_local(&options);
     let mode = match (ssl_mode(url), local) {

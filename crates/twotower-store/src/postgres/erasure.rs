@@ -159,7 +159,7 @@ struct Locked {
     /// Which of the operator's statements wants it, if one does, from 1 on.
     statement: Option<usize>,
     /// What was said of it.
-    source: sqlx::Error,
+    cause: sqlx::Error,
 }
 
 /// How long an erasure has waited, and for whom.
@@ -212,7 +212,7 @@ impl Wait {
         StoreError::EraseLocked {
             waited: now.saturating_duration_since(self.began),
             reason: format!("{} a lock on {wanted}", keepers(self.keepers(now))),
-            source: locked.source,
+            cause: locked.cause,
         }
     }
 }
@@ -248,9 +248,9 @@ async fn erase(
     .await;
     let row: (i64, i64, bool, i64, i64, i64) = match done.map_err(StoreError::from) {
         Ok(row) => row,
-        Err(StoreError::Busy(source)) => {
+        Err(StoreError::Busy(cause)) => {
             let statement = None;
-            return Ok(Err(Locked { statement, source }));
+            return Ok(Err(Locked { statement, cause }));
         }
         Err(error) => return Err(error),
     };
@@ -268,11 +268,11 @@ async fn erase(
             .await;
         match done.map_err(StoreError::from) {
             Ok(done) => statements.push(done.rows_affected()),
-            Err(StoreError::Busy(source)) => {
+            Err(StoreError::Busy(cause)) => {
                 let statement = Some(statements.len() + 1);
-                return Ok(Err(Locked { statement, source }));
+                return Ok(Err(Locked { statement, cause }));
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.of_erase(statements.len() + 1, false)),
         }
     }
     session.commit().await?;
@@ -338,7 +338,7 @@ mod tests {
         let over = |wait: &Wait, after: Duration| {
             let locked = Locked {
                 statement: Some(2),
-                source: sqlx::Error::PoolTimedOut,
+                cause: sqlx::Error::PoolTimedOut,
             };
             wait.over(locked, began + after).to_string()
         };

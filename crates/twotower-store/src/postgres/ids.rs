@@ -2,9 +2,9 @@
 
 use super::session::{Session, query_as};
 use super::snapshot::{Query, VIDEOS, interactions, names};
-use crate::snapshot::{tell_left_out, tidy};
+use crate::snapshot::{LeftOut, tell_left_out, tidy};
 use crate::{Source, StoreError};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row};
 
 /// What ids of types are compared as, in their order: a domain is what it is made of.
 const TYPES: &str = "
@@ -18,8 +18,11 @@ const TYPES: &str = "
     SELECT base.oid = 'pg_catalog.uuid'::regtype, CASE WHEN typcategory = 'S' THEN format('%I.%I', nspname, typname) END
     FROM base JOIN pg_catalog.pg_namespace ON pg_namespace.oid = typnamespace WHERE typtype <> 'd' ORDER BY place";
 
-/// The usual ways to write a UUID, all of which PostgreSQL reads as one: with hyphens or without, in small letters or in capitals.
-const UUID: &str = "^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$";
+/// A UUID as PostgreSQL reads it, without braces and whatever the case of its letters.
+const ID: &str = "([0-9a-f]{4}-?){7}[0-9a-f]{4}";
+
+/// The usual ways to write one: with hyphens or without, in small letters or in capitals.
+const SPELLED: &str = "([0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}|[0-9A-F]{8}-([0-9A-F]{4}-){3}[0-9A-F]{12}|[0-9A-F]{32})";
 
 /// How ids of the application's are compared with ours: in the type that they have, which an index over them is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +34,14 @@ pub(super) enum IdType {
     Cast,
 }
 
-/// An array of the usual ways to write a UUID.
+/// An array of the usual ways to write a UUID, in braces and without: what [`spells`] one.
 pub(super) fn spellings(id: &str) -> String {
-    format!(
-        "ARRAY[{id}::text, upper({id}::text), replace({id}::text, '-', ''), upper(replace({id}::text, '-', ''))]"
-    )
+    let hyphens = format!("{id}::text");
+    let plain = format!("replace({id}::text, '-', '')");
+    let each = [hyphens, plain].map(|text| {
+        format!("{text}, upper({text}), '{{' || {text} || '}}', '{{' || upper({text}) || '}}'")
+    });
+    format!("ARRAY[{}]", each.join(", "))
 }
 
 impl<const N: usize> Query<N> {
@@ -53,17 +59,17 @@ impl<const N: usize> Query<N> {
         format!("ARRAY[{}]", types.collect::<Vec<_>>().join(", "))
     }
 
-    /// The condition that ids of `raw` which are text are UUIDs, or null; `None` if none of them is text.
-    fn spells(&self, types: &[IdType]) -> Option<String> {
+    /// The condition that ids of `raw` which are text are UUIDs as `holds` says, or null; `None` if none of them is text.
+    fn all(&self, types: &[IdType], holds: fn(&str) -> String) -> Option<String> {
         let texts = self.ids().zip(types).filter(|(_, kind)| kind.is_text());
-        let spells: Vec<String> = texts.map(|(column, _)| spells(column)).collect();
-        (!spells.is_empty()).then(|| spells.join(" AND "))
+        let each: Vec<String> = texts.map(|(column, _)| holds(column)).collect();
+        (!each.is_empty()).then(|| each.join(" AND "))
     }
 
     /// `sql` without the rows of which an id is a text that is no UUID, where each of its rows is looked up by the first id: that keeps its
     /// type, so that an index over it is used.
     pub(super) fn looked_up(&self, sql: &str, types: &[IdType]) -> Option<String> {
-        let condition = self.spells(types)?;
+        let condition = self.all(types, spells)?;
         let others = self.ids().zip(types).skip(1);
         let texts: Vec<&str> = others
             .filter(|(_, kind)| kind.is_text())
@@ -93,9 +99,15 @@ impl IdType {
     }
 }
 
-/// By the digits alone, whatever the collation of the column.
+/// The condition that a text is a UUID to PostgreSQL. By the digits alone, whatever the collation of the column.
+fn is_id(column: &str) -> String {
+    format!("((raw.{column}::text COLLATE \"C\" ~* '^({ID}|[{{]{ID}[}}])$') IS NOT FALSE)")
+}
+
+/// The condition that it is one of [`spellings`], which an index over the column finds. Of those with letters of both cases there are too many to
+/// look for: what cannot be served is not learned from either.
 fn spells(column: &str) -> String {
-    format!("((raw.{column}::text COLLATE \"C\" ~* '{UUID}') IS NOT FALSE)")
+    format!("((raw.{column}::text COLLATE \"C\" ~ '^({SPELLED}|[{{]{SPELLED}[}}])$') IS NOT FALSE)")
 }
 
 /// The types of these numbers.
@@ -110,11 +122,11 @@ pub(super) async fn types(session: &mut Session, oids: &[i64]) -> Result<Vec<IdT
     Ok(rows.into_iter().map(kind).collect())
 }
 
-/// A source without the rows of which an id is a text that is no UUID: one user's like of something else is not to end what is read of
-/// everybody.
+/// A source without the rows of which an id is a text that is no UUID, or spelled as none is looked for: one user's like of something else is
+/// not to end what is read of everybody.
 pub(super) struct Sound {
     pub(super) source: Source,
-    /// Query, and a statement that counts what is left out of it; of those with such ids alone.
+    /// Query, and a statement that counts what is left out of it, what is no UUID and all; of those with such ids alone.
     odd: Vec<(&'static str, String)>,
 }
 
@@ -140,32 +152,53 @@ impl Sound {
         let mut left_out = Vec::with_capacity(self.odd.len());
         for (query, count) in &self.odd {
             // Around the operator's own SQL, from the configuration; the transaction is read-only.
-            let rows: i64 = sqlx::query_scalar(AssertSqlSafe(count.as_str()))
+            let (no_ids, all): (i64, i64) = sqlx::query_as(AssertSqlSafe(count.as_str()))
                 .persistent(false)
                 .fetch_one(&mut **session)
                 .await?;
-            left_out.push((*query, rows));
+            left_out.push(LeftOut {
+                query,
+                no_ids,
+                odd_spellings: all - no_ids,
+            });
         }
         tell_left_out(&left_out);
         Ok(())
     }
 }
 
-/// What ids of a query are.
-async fn described<const N: usize>(
+/// What ids of a query are. Reads no row of it, and tries it: every column is there, and can be made what it is read as.
+pub(super) async fn described<const N: usize>(
     session: &mut Session,
     query: &Query<N>,
     sql: &str,
 ) -> Result<Vec<IdType>, StoreError> {
+    let is_ours = Source::is_ours(query.name, sql);
+    // Who reads our own tables may need no more of them than ids.
+    let asked = query
+        .columns
+        .iter()
+        .filter(|(_, kind)| !is_ours || *kind == "uuid");
+    let columns = asked.map(|(column, kind)| format!("source.{column}::{kind}"));
     // The operator's own SQL, from the configuration; the transaction is read-only, and a statement that is prepared is one alone.
     let statement = format!(
-        "SELECT {} FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false",
-        query.types()
+        "SELECT {}, {} FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false",
+        query.types(),
+        columns.collect::<Vec<_>>().join(", ")
     );
-    let oids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(statement))
+    let row = sqlx::query(AssertSqlSafe(statement))
         .persistent(false)
         .fetch_one(&mut **session)
-        .await?;
+        .await
+        .map_err(|error| {
+            let error = StoreError::from(error);
+            if is_ours {
+                error.of_our_query(query.name)
+            } else {
+                error.of_source(query.name)
+            }
+        })?;
+    let oids: Vec<i64> = row.try_get(0)?;
     types(session, &oids).await
 }
 
@@ -191,12 +224,15 @@ async fn sound<const N: usize>(
 ) -> Result<String, StoreError> {
     let sql = tidy(sql);
     let types = described(session, query, sql).await?;
-    let Some(condition) = query.spells(&types) else {
+    let conditions = query.all(&types, is_id).zip(query.all(&types, spells));
+    let Some((is_id, condition)) = conditions else {
         return Ok(sql.to_owned());
     };
     odd.push((
         query.name,
-        format!("SELECT count(*) FROM (\n{sql}\n) AS raw WHERE NOT ({condition})"),
+        format!(
+            "SELECT count(*) FILTER (WHERE NOT ({is_id})), count(*) FROM (\n{sql}\n) AS raw WHERE NOT ({condition})"
+        ),
     ));
     // Kept apart by OFFSET, so that no cast is asked of a row before it is known to count.
     Ok(format!(

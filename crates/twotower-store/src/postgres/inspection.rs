@@ -12,6 +12,8 @@ mod policies;
 
 mod facts;
 
+mod reads;
+
 use super::Postgres;
 use super::session::{query_as, query_scalar};
 use crate::StoreError;
@@ -49,6 +51,11 @@ const STATISTICS: &str = "
            (extract(epoch FROM now() - greatest(last_vacuum, last_autovacuum)) * 1000000)::bigint,
            (extract(epoch FROM now() - greatest(last_analyze, last_autoanalyze)) * 1000000)::bigint
     FROM pg_stat_user_tables WHERE schemaname || '.' || relname = ANY ($1) ORDER BY 1";
+
+/// What the migrations make and can make again alone, by kind and name; functions without their arguments.
+pub(super) fn made_alone() -> Vec<(&'static str, &'static str)> {
+    definitions::made_alone(&objects::parse(objects::LIST))
+}
 
 impl Postgres {
     pub(crate) async fn server_facts(&self) -> Result<Option<ServerFacts>, StoreError> {

@@ -6,7 +6,6 @@ use super::session::Session;
 use super::snapshot::{Query, VIDEOS, interactions, names};
 use crate::snapshot::{Mapping, chooses_from};
 use crate::{InteractionKind, Source, StoreError};
-use sqlx::{AssertSqlSafe, Row};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -30,6 +29,14 @@ impl MappedQuery {
         format!("(\n{}\n) AS source", self.sound)
     }
 
+    /// What of `source` [`Self::is`] compares, and an index has to be over.
+    pub(super) fn compared(&self, column: &str) -> String {
+        match &self.id {
+            IdType::Uuid | IdType::Text(_) => format!("source.{column}"),
+            IdType::Cast => format!("source.{column}::uuid"),
+        }
+    }
+
     /// The condition that `column` of `source` is `id`, an expression of type uuid.
     pub(super) fn is(&self, column: &str, id: &str) -> String {
         match &self.id {
@@ -37,7 +44,7 @@ impl MappedQuery {
             IdType::Text(kind) => {
                 format!("source.{column} = ANY ({}::{kind}[])", spellings(id))
             }
-            IdType::Cast => format!("source.{column}::uuid = {id}"),
+            IdType::Cast => format!("{} = {id}", self.compared(column)),
         }
     }
 
@@ -117,7 +124,7 @@ impl Postgres {
     }
 }
 
-/// Tries a query without reading a row of it: every column is there, and can be made what it is read as.
+/// A query that was tried.
 async fn described<const N: usize>(
     session: &mut Session,
     query: &Query<N>,
@@ -126,22 +133,7 @@ async fn described<const N: usize>(
     let Some(sql) = sql else {
         return Ok(None);
     };
-    let columns = query
-        .columns
-        .map(|(column, kind)| format!("source.{column}::{kind}"))
-        .join(", ");
-    // The operator's own SQL, from the configuration; the transaction is read-only, and a statement that is prepared is one alone.
-    let statement = format!(
-        "SELECT {}, {columns} FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false",
-        query.types()
-    );
-    let row = sqlx::query(AssertSqlSafe(statement))
-        .persistent(false)
-        .fetch_one(&mut **session)
-        .await
-        .map_err(|error| StoreError::from(error).of_source(query.name))?;
-    let oids: Vec<i64> = row.try_get(0)?;
-    let types = ids::types(session, &oids).await?;
+    let types = ids::described(session, query, &sql).await?;
     Ok(Some(MappedQuery {
         sound: query.looked_up(&sql, &types).unwrap_or_else(|| sql.clone()),
         sql,

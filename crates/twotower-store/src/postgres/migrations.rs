@@ -1,3 +1,5 @@
+pub(super) mod statements;
+
 use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session};
 use crate::StoreError;
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
 /// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 29] = [
+const MIGRATIONS: [(&str, &str, &str); 30] = [
     (
         "20261124000000",
         "prerequisites",
@@ -153,19 +155,16 @@ const MIGRATIONS: [(&str, &str, &str); 29] = [
         "likes_of_pairs",
         include_str!("../../../../supabase/migrations/20261206000000_likes_of_pairs.sql"),
     ),
+    (
+        "20261207000000",
+        "every_skip",
+        include_str!("../../../../supabase/migrations/20261207000000_every_skip.sql"),
+    ),
 ];
 
 /// The last one, with which the schema is complete.
 pub(super) fn last() -> &'static str {
     MIGRATIONS.last().map_or("", |(version, ..)| version)
-}
-
-/// Version of the first migration that has `words` in it, as those that make an object; empty if none has.
-pub(super) fn first_with(words: &str) -> &'static str {
-    MIGRATIONS
-        .iter()
-        .find(|(_, _, text)| text.contains(words))
-        .map_or("", |(version, ..)| version)
 }
 
 /// Version of the last one that has `words` in it, as those that make an object anew; empty if none has.
@@ -199,7 +198,7 @@ const RECORD: &str = "
 
 /// Tables that a migration changes may be the application's, whose every statement on one queues behind a lock that is waited for: each wait is
 /// short, and between them those have their turn.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '3s'";
+pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '3s'";
 
 /// How often a migration is begun while others keep its locks, and how long it waits after the first time, and at most.
 struct Patience {
@@ -235,15 +234,7 @@ impl Postgres {
 
     /// Applies the first migration that is pending, in one transaction with its record.
     async fn apply_next(&self) -> Result<Step, StoreError> {
-        // Whether something is pending is asked after other migrators were waited for, and must be seen as of then. They are waited for
-        // even where role or database have a limit for locks.
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0";
-        let mut session = Session::begin(&self.pool, begin, BULK_TIMEOUT).await?;
-        // Held to the end of the transaction: no two migrators apply the same one.
-        query("SELECT pg_advisory_xact_lock($1)")
-            .bind(LOCK)
-            .execute(&mut *session)
-            .await?;
+        let mut session = self.begin_migrating().await?;
         let pending = pending(&mut session).await?;
         let Some(&migration) = pending.first() else {
             session.commit().await?;
@@ -264,6 +255,20 @@ impl Postgres {
             Err(StoreError::Busy(source)) => Ok(Step::Locked(migration, source)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Begins a transaction of the only migrator.
+    pub(super) async fn begin_migrating(&self) -> Result<Session, StoreError> {
+        // Whether something is pending is asked after other migrators were waited for, and must be seen as of then. They are waited for
+        // even where role or database have a limit for locks.
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0";
+        let mut session = Session::begin(&self.pool, begin, BULK_TIMEOUT).await?;
+        // Held to the end of the transaction: no two migrators apply the same one.
+        query("SELECT pg_advisory_xact_lock($1)")
+            .bind(LOCK)
+            .execute(&mut *session)
+            .await?;
+        Ok(session)
     }
 
     pub(crate) async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
@@ -287,10 +292,10 @@ where
 {
     let (mut tries, mut pause) = (0, patience.pause);
     loop {
-        let ((version, name, _), source) = match step().await? {
+        let ((version, name, _), cause) = match step().await? {
             Step::Complete => return Ok(None),
             Step::Applied(migration) => return Ok(Some(migration)),
-            Step::Locked(migration, source) => (migration, source),
+            Step::Locked(migration, cause) => (migration, cause),
         };
         tries += 1;
         if tries >= patience.tries {
@@ -298,7 +303,7 @@ where
                 version,
                 name,
                 tries,
-                source,
+                cause,
             });
         }
         tracing::warn!(

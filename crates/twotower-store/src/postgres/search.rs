@@ -1,44 +1,91 @@
 //! Looking for an id in every table.
 
-use super::session::query_as;
+use super::ids::Sound;
+use super::session::{query_as, query_scalar};
 use super::{Postgres, Session};
-use crate::StoreError;
-use crate::erasure::SearchedRows;
+use crate::erasure::{SearchedColumn, SearchedRows};
+use crate::snapshot::tidy;
 use crate::store::BULK_TIMEOUT;
-use sqlx::AssertSqlSafe;
+use crate::{Source, StoreError};
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-/// A table's name, the statement that counts, whether its rows are elsewhere, and its columns that may hold an id.
-type Table = (String, String, bool, Vec<String>);
+/// A table's name, the statement that counts, whether its rows are elsewhere, its columns that may hold an id, and which of these hold videos'.
+type Table = (String, String, bool, Vec<String>, Vec<bool>);
+
+const BLOCKS: &str = "public.recommendation_blocks";
+
+/// Columns of our own that hold videos' ids.
+const OF_VIDEOS: [(&str, &str); 10] = [
+    ("public.videos", "id"),
+    ("public.video_tags", "video_id"),
+    ("public.video_performers", "video_id"),
+    ("public.likes", "video_id"),
+    ("public.skips", "video_id"),
+    ("public.video_embeddings", "video_id"),
+    ("public.recommendation_cache", "answer"),
+    (BLOCKS, "value"),
+    ("twotower.events", "video_id"),
+    ("twotower.video_popularity", "video_id"),
+];
+
+/// The tables, where $1 and $2 are columns of videos' ids by name, and $3 and $4 by number. So are those that refer to one of them.
+///
+/// As text, an id has hyphens or not, and its letters are small or not; bytes are written as digits.
+const TABLES: &str = "
+    WITH RECURSIVE of_videos (relation, attribute) AS (
+        (SELECT attrelid, attnum FROM unnest($1::text[], $2::text[]) AS ours (relation, name)
+         JOIN pg_attribute ON attrelid = to_regclass(relation) AND attname = name
+         UNION ALL SELECT relation::oid, attribute FROM unnest($3::bigint[], $4::smallint[]) AS theirs (relation, attribute))
+        UNION
+        SELECT conrelid, conkey[1] FROM of_videos JOIN pg_constraint ON contype = 'f' AND confrelid = relation AND confkey = ARRAY[attribute]
+    )
+    SELECT nspname || '.' || relname,
+           format('SELECT ARRAY[%s] FROM ONLY %I.%I', string_agg(format(
+               'count(*) FILTER (WHERE strpos(replace(lower(%I::text), ''-'', ''''), $1) > 0)', attname
+           ), ', ' ORDER BY attnum), nspname, relname),
+           relkind = 'f', array_agg(attname::text ORDER BY attnum),
+           array_agg((attrelid, attnum) IN (SELECT relation, attribute FROM of_videos) ORDER BY attnum)
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = relnamespace
+    JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+    JOIN pg_type t ON t.oid = atttypid
+    LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+    WHERE relkind IN ('r', 'm', 'f') AND relpersistence <> 't'
+    AND nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_toast%'
+    -- Boolean, date and time, geometric, network, number, interval.
+    AND coalesce(e.typcategory, t.typcategory) NOT IN ('B', 'D', 'G', 'I', 'N', 'T')
+    AND t.typname NOT IN ('vector', 'halfvec', 'sparsevec')
+    GROUP BY nspname, relname, relkind ORDER BY 1";
 
 impl Postgres {
     /// Looks at every column of every table and materialized view but those that hold numbers, times or vectors.
-    pub(crate) async fn search_rows(&self, user: Uuid) -> Result<SearchedRows, StoreError> {
+    pub(crate) async fn search_rows(
+        &self,
+        user: Uuid,
+        source: &Source,
+    ) -> Result<SearchedRows, StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-        // As text, an id has hyphens or not, and its letters are small or not; bytes are written as digits.
-        let tables: Vec<Table> = query_as(
-            "SELECT nspname || '.' || relname,
-                    format('SELECT ARRAY[%s] FROM ONLY %I.%I', string_agg(format(
-                        'count(*) FILTER (WHERE strpos(replace(lower(%I::text), ''-'', ''''), $1) > 0)', attname
-                    ), ', ' ORDER BY attnum), nspname, relname),
-                    relkind = 'f', array_agg(attname::text ORDER BY attnum)
-             FROM pg_class c
-             JOIN pg_namespace n ON n.oid = relnamespace
-             JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-             JOIN pg_type t ON t.oid = atttypid
-             LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
-             WHERE relkind IN ('r', 'm', 'f') AND relpersistence <> 't'
-             AND nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_toast%'
-             -- Boolean, date and time, geometric, network, number, interval.
-             AND coalesce(e.typcategory, t.typcategory) NOT IN ('B', 'D', 'G', 'I', 'N', 'T')
-             AND t.typname NOT IN ('vector', 'halfvec', 'sparsevec')
-             GROUP BY nspname, relname, relkind ORDER BY 1",
-        )
-        .fetch_all(&mut *session)
-        .await?;
+        let mut rows = SearchedRows {
+            is_video: is_video(&mut session, user, source).await?,
+            ..SearchedRows::default()
+        };
+        let theirs = if rows.is_video {
+            columns_of_videos(&mut session, source).await?
+        } else {
+            Vec::new()
+        };
+        let (relations, attributes): (Vec<i64>, Vec<i16>) = theirs.into_iter().unzip();
+        let (ours, columns): (Vec<&str>, Vec<&str>) = OF_VIDEOS.into_iter().unzip();
+        let tables: Vec<Table> = query_as(TABLES)
+            .bind(ours)
+            .bind(columns)
+            .bind(relations)
+            .bind(attributes)
+            .fetch_all(&mut *session)
+            .await?;
         session.commit().await?;
-        let mut rows = SearchedRows::default();
-        for (name, statement, foreign, columns) in tables {
+        for (name, statement, foreign, columns, of_videos) in tables {
             if foreign {
                 let reason = "its rows are in another database".into();
                 rows.not_searched.push((name, reason));
@@ -48,7 +95,13 @@ impl Postgres {
             match count(&mut session, user, statement).await {
                 Ok(counts) => {
                     session.commit().await?;
-                    rows.add(&name, &columns, &counts);
+                    let columns = columns.into_iter().zip(of_videos).zip(counts);
+                    let columns = columns.map(|((name, of_videos), rows)| SearchedColumn {
+                        name,
+                        of_videos,
+                        rows,
+                    });
+                    rows.add(&name, columns);
                 }
                 // The role may not look, or not at all rows; or the table is gone by now.
                 Err(error @ (StoreError::Permission(_) | StoreError::Schema(_))) => {
@@ -57,8 +110,76 @@ impl Postgres {
                 Err(error) => return Err(error),
             }
         }
+        if let Some(passed) = rows.passed_over(&format!("{BLOCKS}.value")) {
+            let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+            // Of other kinds than `video` the value is no id of a video.
+            let other = query_scalar(
+                "SELECT count(*) FROM public.recommendation_blocks
+                 WHERE kind <> 'video' AND strpos(replace(lower(value), '-', ''), $1) > 0",
+            )
+            .bind(user.simple().to_string())
+            .fetch_one(&mut *session)
+            .await?;
+            session.commit().await?;
+            rows.found_again(passed, other);
+        }
         Ok(rows)
     }
+}
+
+/// Whether an id is a video's, of the catalogue or of one that a model has a vector of.
+async fn is_video(session: &mut Session, id: Uuid, source: &Source) -> Result<bool, StoreError> {
+    let has_vector: bool =
+        query_scalar("SELECT EXISTS (SELECT FROM public.video_embeddings WHERE video_id = $1)")
+            .bind(id)
+            .fetch_one(&mut **session)
+            .await?;
+    let Sound { source, .. } = Sound::of(session, source).await?;
+    let videos = tidy(&source.videos);
+    // Around the operator's own SQL, from the configuration; the transaction is read-only.
+    let statement =
+        format!("SELECT EXISTS (SELECT FROM (\n{videos}\n) AS videos WHERE id::uuid = $1)");
+    let known: bool = sqlx::query_scalar(AssertSqlSafe(statement))
+        .persistent(false)
+        .bind(id)
+        .fetch_one(&mut **session)
+        .await
+        .map_err(|error| StoreError::from(error).of_source("videos"))?;
+    Ok(has_vector || known)
+}
+
+/// The columns that the source reads videos' ids from, where it passes them on as they are: the number of the table, and that of the column.
+async fn columns_of_videos(
+    session: &mut Session,
+    source: &Source,
+) -> Result<Vec<(i64, i16)>, StoreError> {
+    let performers = &source.video_performers;
+    let queries = [
+        ("videos", "id", &source.videos),
+        ("video_tags", "video_id", &source.video_tags),
+        ("video_performers", "video_id", performers),
+        ("likes", "video_id", &source.likes),
+        ("skips", "video_id", &source.skips),
+    ];
+    let mut columns = Vec::new();
+    for (query, column, sql) in queries {
+        let sql = tidy(sql);
+        // The operator's own SQL, from the configuration; the transaction is read-only, and a statement that is prepared is one alone.
+        let statement = format!(
+            "SELECT source.{column} FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false"
+        );
+        let row = sqlx::query(AssertSqlSafe(statement))
+            .persistent(false)
+            .fetch_one(&mut **session)
+            .await
+            .map_err(|error| StoreError::from(error).of_source(query))?;
+        let origin = row.columns().first().and_then(|column| {
+            let relation = column.relation_id()?;
+            Some((i64::from(relation.0), column.relation_attribute_no()?))
+        });
+        columns.extend(origin);
+    }
+    Ok(columns)
 }
 
 async fn count(

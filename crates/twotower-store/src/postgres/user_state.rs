@@ -75,12 +75,14 @@ impl Postgres {
             self.mapped_interactions(InteractionKind::Like),
             self.mapped_interactions(InteractionKind::Skip),
         );
+        let limit = (skip_limit != UserState::EVERY_SKIP).then_some(skip_limit);
         if likes.is_some() || skips.is_some() {
-            return mapped_statement(&asked, likes, skips, skip_limit);
+            return mapped_statement(&asked, likes, skips, limit);
         }
+        let limit = limit.map_or_else(|| "NULL".to_owned(), |limit| limit.to_string());
         format!(
             "SELECT erased, likes, skips, blocks
-             FROM unnest('{{{asked}}}'::uuid[]) WITH ORDINALITY AS asked (id, place), twotower.user_state(asked.id, {skip_limit})
+             FROM unnest('{{{asked}}}'::uuid[]) WITH ORDINALITY AS asked (id, place), twotower.user_state(asked.id, {limit}::bigint)
              ORDER BY place"
         )
     }
@@ -95,7 +97,7 @@ fn mapped_statement(
     asked: &str,
     likes: Option<&MappedQuery>,
     skips: Option<&MappedQuery>,
-    skip_limit: u32,
+    skip_limit: Option<u32>,
 ) -> String {
     let done = |query: Option<&MappedQuery>, table: &str| {
         match query {
@@ -110,7 +112,13 @@ fn mapped_statement(
         ),
     }
     };
-    let (likes, skips) = (done(likes, "likes"), done(skips, "skips"));
+    let (likes, mut skips) = (done(likes, "likes"), done(skips, "skips"));
+    if let Some(limit) = skip_limit {
+        skips = format!(
+            "SELECT skipped.video_id, skipped.created_at FROM (\n{skips}\n) AS skipped
+             ORDER BY skipped.created_at DESC, skipped.video_id DESC LIMIT {limit}"
+        );
+    }
     format!(
         concat!(
             "SET LOCAL transaction_read_only = on;
@@ -119,10 +127,7 @@ fn mapped_statement(
                      SELECT string_agg(uuid_send(liked.video_id), '' ORDER BY liked.created_at, liked.video_id) FROM (\n{likes}\n) AS liked
                  ) END,
                  CASE WHEN NOT erased THEN (
-                     SELECT string_agg(uuid_send(latest.video_id), '' ORDER BY latest.created_at, latest.video_id) FROM (
-                         SELECT skipped.video_id, skipped.created_at FROM (\n{skips}\n) AS skipped
-                         ORDER BY skipped.created_at DESC, skipped.video_id DESC LIMIT {skip_limit}
-                     ) AS latest
+                     SELECT string_agg(uuid_send(latest.video_id), '' ORDER BY latest.created_at, latest.video_id) FROM (\n{skips}\n) AS latest
                  ) END,
                  CASE WHEN NOT erased THEN (
                      SELECT json_agg(json_build_array(kind, value) ORDER BY kind COLLATE \"C\", value COLLATE \"C\")::text
@@ -136,7 +141,6 @@ fn mapped_statement(
         ),
         likes = likes,
         skips = skips,
-        skip_limit = skip_limit,
         asked = asked,
     )
 }

@@ -284,10 +284,10 @@ async fn vectors(
         let vector: Vec<f32> = row.try_get(1)?;
         check_vector(&vector, dim)
             .and_then(|()| embeddings.push(&vector))
-            .map_err(|source| StoreError::Vector {
+            .map_err(|cause| StoreError::Vector {
                 table: table.table(),
                 row: ids.len(),
-                source,
+                cause,
             })?;
         ids.push(row.try_get(0)?);
     }

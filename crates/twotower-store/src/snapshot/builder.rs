@@ -5,10 +5,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use twotower_core::feature::Catalogue;
 use twotower_core::interaction::{Dataset, Interaction};
+use twotower_core::time::{DAY_US, SECOND_US};
 use uuid::Uuid;
-
-const SECOND_US: i64 = 1_000_000;
-const DAY_US: i64 = 86_400 * SECOND_US;
 
 /// Stands for the number of a user who was erased.
 const ERASED: u32 = u32::MAX;

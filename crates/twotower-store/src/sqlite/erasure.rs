@@ -60,7 +60,8 @@ impl Sqlite {
                 .persistent(false)
                 .bind(user)
                 .execute(&mut *transaction)
-                .await?;
+                .await
+                .map_err(|error| StoreError::from(error).of_erase(statements.len() + 1, true))?;
             statements.push(done.rows_affected());
         }
         transaction.commit().await?;

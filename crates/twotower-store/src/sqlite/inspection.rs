@@ -3,16 +3,15 @@
 use super::ids::Sound;
 use super::{Sqlite, now_us};
 use crate::inspection::{
-    Completeness, DataFacts, DimensionSample, Generation, IndexUse, LikeCoverage, Pooler, Reaction,
-    SchemaAudit, ServerFacts, TableStatistics,
+    Completeness, DataFacts, DimensionSample, Fault, Generation, IndexUse, LikeCoverage, Pooler,
+    Reaction, SchemaAudit, ServerFacts, TableStatistics,
 };
 use crate::snapshot::tidy;
-use crate::{Source, StoreError, VectorTable};
+use crate::{SchemaObject, Source, StoreError, VectorTable};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow, Row};
-
-const DAY_US: i64 = 86_400_000_000;
+use twotower_core::time::DAY_US;
 
 /// Version, dimension, and three times.
 type GenerationRow = (i64, i64, i64, Option<i64>, Option<i64>);
@@ -47,7 +46,18 @@ impl Sqlite {
         Ok(None)
     }
 
-    pub(crate) async fn audit_schema(&self) -> Result<Option<SchemaAudit>, StoreError> {
+    pub(crate) async fn make_again(&self, _: &[SchemaObject]) -> Result<Option<()>, StoreError> {
+        Ok(None)
+    }
+
+    pub(crate) async fn audit_schema(&self, _: &Source) -> Result<Option<SchemaAudit>, StoreError> {
+        Ok(None)
+    }
+
+    pub(crate) async fn unindexed_reads(
+        &self,
+        _: &Source,
+    ) -> Result<Option<Vec<Fault>>, StoreError> {
         Ok(None)
     }
 

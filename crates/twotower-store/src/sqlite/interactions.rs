@@ -2,8 +2,15 @@ use super::erasure::erased_among;
 use super::mapped::{self, done_by};
 use super::{CHUNK, Sqlite, json_numbers, now_us, packed};
 use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use uuid::Uuid;
+
+/// Memory of a connection for pages while it writes many rows, KiB: in a table that is larger than what it has as a rule (2 MB), pages would go to
+/// the log several times within one transaction.
+const CACHE_KIB: u32 = 64 << 10;
+
+/// The same as a rule, as SQLite has it.
+const USUAL_CACHE_KIB: u32 = 2_000;
 
 fn insert(kind: InteractionKind) -> &'static str {
     match kind {
@@ -26,30 +33,23 @@ impl Sqlite {
         kind: InteractionKind,
         rows: &[InteractionRow],
     ) -> Result<u64, StoreError> {
-        let mut transaction = self.write().await?;
-        let mut new = 0;
-        for chunk in rows.chunks(CHUNK) {
-            // Rows come in order of their users.
-            let mut users: Vec<Uuid> = chunk.iter().map(|row| row.user).collect();
-            users.dedup();
-            let erased = erased_among(&mut transaction, &users).await?;
-            let kept: Vec<InteractionRow> = chunk
-                .iter()
-                .filter(|row| !erased.contains(&row.user))
-                .copied()
-                .collect();
-            let chunk = &kept;
-            match write(&mut transaction, kind, chunk).await {
-                Ok(n) => new += n,
-                Err(error) if error.is_foreign_key() => {
-                    let unknown = first_unknown(&mut transaction, chunk).await?;
-                    return Err(unknown.map_or(error, StoreError::UnknownVideo));
-                }
-                Err(error) => return Err(error),
-            }
+        if rows.len() <= CHUNK {
+            let mut transaction = self.write().await?;
+            let new = write_all(&mut transaction, kind, rows).await?;
+            transaction.commit().await?;
+            return Ok(new);
         }
-        transaction.commit().await?;
-        Ok(new)
+        let mut connection = self.pool.acquire().await?;
+        cache(&mut connection, CACHE_KIB).await?;
+        let written = async {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let new = write_all(&mut transaction, kind, rows).await?;
+            transaction.commit().await?;
+            Ok::<_, StoreError>(new)
+        };
+        let written = written.await;
+        cache(&mut connection, USUAL_CACHE_KIB).await?;
+        written
     }
 
     pub(crate) async fn record(
@@ -176,6 +176,43 @@ impl Sqlite {
         };
         Ok(users.into_iter().map(active).collect())
     }
+}
+
+/// Writes rows, which come in order of their users, but for those of users who were erased; returns how many were new.
+async fn write_all(
+    connection: &mut SqliteConnection,
+    kind: InteractionKind,
+    rows: &[InteractionRow],
+) -> Result<u64, StoreError> {
+    let mut new = 0;
+    for chunk in rows.chunks(CHUNK) {
+        let mut users: Vec<Uuid> = chunk.iter().map(|row| row.user).collect();
+        users.dedup();
+        let erased = erased_among(connection, &users).await?;
+        let kept: Vec<InteractionRow> = chunk
+            .iter()
+            .filter(|row| !erased.contains(&row.user))
+            .copied()
+            .collect();
+        let chunk = &kept;
+        match write(connection, kind, chunk).await {
+            Ok(n) => new += n,
+            Err(error) if error.is_foreign_key() => {
+                let unknown = first_unknown(connection, chunk).await?;
+                return Err(unknown.map_or(error, StoreError::UnknownVideo));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(new)
+}
+
+async fn cache(connection: &mut SqliteConnection, kib: u32) -> Result<(), StoreError> {
+    sqlx::query(AssertSqlSafe(format!("PRAGMA cache_size = -{kib}")))
+        .persistent(false)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 async fn write(

@@ -3,7 +3,7 @@
 //! A file is read in this process, so that rows are put in order here, whatever the application makes its ids of.
 
 use super::Sqlite;
-use super::ids::{Sound, VIDEOS, bytes, interactions, names, spells};
+use super::ids::{SPELLED, Sound, VIDEOS, bytes, interactions, names, spells};
 use super::snapshot::{catalogue, each, get, uuid, video};
 use crate::snapshot::{Mapping, chooses_from, tidy};
 use crate::store::VideoFacts;
@@ -23,12 +23,6 @@ pub(super) struct Mapped {
     /// All of it, our own tables where these are read.
     source: Source,
 }
-
-/// Ids in a JSON list (?1) as they may be spelled: 16 bytes, or text with hyphens or without, in small letters or in capitals.
-const SPELLED: &str = "
-    SELECT unhex(value, '-') FROM json_each(?1) UNION ALL SELECT value FROM json_each(?1)
-    UNION ALL SELECT upper(value) FROM json_each(?1) UNION ALL SELECT replace(value, '-', '') FROM json_each(?1)
-    UNION ALL SELECT upper(replace(value, '-', '')) FROM json_each(?1)";
 
 /// Our own videos, of which the time at which one came is known.
 const OWN_VIDEOS: &str = "

@@ -49,7 +49,9 @@ impl Sqlite {
 
     pub(crate) async fn last_seen(&self, source: &Source) -> Result<LastSeenBuilder, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let Sound { source, .. } = Sound::of(source);
+        let sound = Sound::of(source);
+        sound.check(&mut transaction).await?;
+        let source = &sound.source;
         let mut seen = LastSeenBuilder::new(tombstones(&mut transaction).await?);
         for (kind, query) in [
             (InteractionKind::Like, &source.likes),
@@ -177,8 +179,13 @@ pub(super) fn get<'r, T: Decode<'r, Database> + Type<Database>>(
 /// An id, as 16 bytes or as text.
 pub(super) fn uuid(row: &SqliteRow, query: &'static str, index: usize) -> Result<Uuid, StoreError> {
     let bytes: &[u8] = get(row, query, index)?;
+    // Text without hyphens is none in braces to the parser.
+    let digits = match bytes {
+        [b'{', digits @ .., b'}'] => digits,
+        _ => bytes,
+    };
     Uuid::from_slice(bytes)
-        .or_else(|_| Uuid::try_parse_ascii(bytes))
+        .or_else(|_| Uuid::try_parse_ascii(digits))
         .map_err(|error| StoreError::Row {
             query,
             column: column(query, index),

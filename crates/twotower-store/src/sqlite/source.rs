@@ -65,7 +65,9 @@ impl Sqlite {
 
     pub(crate) async fn source_video_ids(&self, source: &Source) -> Result<Vec<Uuid>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        let Sound { source, .. } = Sound::of(source);
+        let sound = Sound::of(source);
+        sound.check(&mut connection).await?;
+        let source = &sound.source;
         let mut ids = Vec::new();
         each(&mut connection, "id", &source.videos, |row| {
             ids.push(uuid(row, "videos", 0)?);

@@ -213,10 +213,10 @@ impl Sqlite {
             vector.extend(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)));
             check_vector(&vector, dim)
                 .and_then(|()| embeddings.push(&vector))
-                .map_err(|source| StoreError::Vector {
+                .map_err(|cause| StoreError::Vector {
                     table: table.table(),
                     row: ids.len(),
-                    source,
+                    cause,
                 })?;
             ids.push(row.try_get(0)?);
         }

@@ -2,8 +2,8 @@
 
 use super::{Engine, GRACE, Store};
 use crate::inspection::{
-    Completeness, DataFacts, DimensionSample, Generation, IndexUse, LikeCoverage, Pooler, Reaction,
-    SchemaAudit, ServerFacts, TableStatistics,
+    Completeness, DataFacts, DimensionSample, Fault, Generation, IndexUse, LikeCoverage, Pooler,
+    Reaction, SchemaAudit, ServerFacts, TableStatistics,
 };
 use crate::{Source, StoreError, VectorTable};
 use std::time::Duration;
@@ -24,9 +24,20 @@ impl Store {
     }
 
     /// Compares what is there with what the migrations made: tables, row level security, policies, rights, indexes. Asks the
-    /// system's catalogue alone, so that any role may; `None` of the embedded store.
-    pub async fn audit_schema(&self) -> Result<Option<SchemaAudit>, StoreError> {
-        call!(self, self.options.statement_timeout, audit_schema())
+    /// system's catalogue alone, so that any role may; `None` of the embedded store. Tables that `source` reads others for are the
+    /// application's to have as it likes.
+    pub async fn audit_schema(&self, source: &Source) -> Result<Option<SchemaAudit>, StoreError> {
+        call!(self, self.options.statement_timeout, audit_schema(source))
+    }
+
+    /// Tables of `source` with more than a few rows of which each request reads all, since no index finds those of one user; `None` where
+    /// likes and skips are read from ours, and of the embedded store. What a SELECT would do is planned, and not done.
+    pub async fn unindexed_reads(&self, source: &Source) -> Result<Option<Vec<Fault>>, StoreError> {
+        call!(
+            self,
+            self.options.statement_timeout,
+            unindexed_reads(source)
+        )
     }
 
     /// How a search in SQL would find the vectors of `version`; `None` of the embedded store.

@@ -35,8 +35,8 @@ impl Store {
         }
     }
 
-    /// Every like, the latest `skip_limit` skips and every block of a user, as of one moment and in one round trip;
-    /// [`StoreError::ErasedUser`] of one who was erased.
+    /// Every like, the latest `skip_limit` skips ([`UserState::EVERY_SKIP`] for all) and every block of a user, as of one moment and in one round
+    /// trip; [`StoreError::ErasedUser`] of one who was erased.
     pub async fn user_state(&self, user: Uuid, skip_limit: u32) -> Result<UserState, StoreError> {
         let states = self.user_states(&[user], skip_limit).await?;
         let state = states.into_iter().next().flatten();

@@ -168,10 +168,10 @@ pub(super) fn check_rows(
     let dim = rows.first().map(|row| row.vector.len());
     for (row, embedding) in rows.iter().enumerate() {
         let dim = dim.unwrap_or_default();
-        check_vector(embedding.vector, dim).map_err(|source| StoreError::Vector {
+        check_vector(embedding.vector, dim).map_err(|cause| StoreError::Vector {
             table: table.table(),
             row,
-            source,
+            cause,
         })?;
     }
     Ok(dim)

@@ -64,13 +64,13 @@ macro_rules! contract {
     };
 }
 use contract;
+use twotower_core::time::DAY_US;
 
 const LIKE: InteractionKind = InteractionKind::Like;
 const SKIP: InteractionKind = InteractionKind::Skip;
 
 /// 2026-01-01 UTC.
 const START_US: i64 = 1_767_225_600_000_000;
-const DAY_US: i64 = 86_400_000_000;
 
 /// Video `n`. High numbers first in the id, so that ids do not sort by accident.
 fn video_id(n: u128) -> Uuid {

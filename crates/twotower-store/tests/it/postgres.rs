@@ -12,6 +12,8 @@ mod inspection;
 
 mod definitions;
 
+mod again;
+
 mod lease;
 
 mod schema;

@@ -3,6 +3,7 @@
 use crate::database;
 use sqlx::{Connection, Executor, SqliteConnection};
 use twotower_core::feature::Video;
+use twotower_core::time::DAY_US;
 use twotower_store::{
     ConnectOptions, EmbeddingRow, InteractionKind, Lease, LeaseHolder, LeaseOutcome,
     SnapshotOptions, Source, Store, StoreError, StoreKind, VectorSummary, VectorTable,
@@ -92,9 +93,8 @@ async fn a_lease_that_ends_later_than_any_could_is_over() {
     assert!(matches!(ask(1).await, LeaseOutcome::Taken(_)));
     assert!(matches!(ask(2).await, LeaseOutcome::Held(_)));
     let mut file = SqliteConnection::connect(&url).await.unwrap();
-    let day_us = 86_400_000_000_i64;
     sqlx::query("UPDATE twotower_publisher SET expires_at = expires_at + ?1")
-        .bind(day_us)
+        .bind(DAY_US)
         .execute(&mut file)
         .await
         .unwrap();

@@ -35,6 +35,17 @@ pub enum AlertCommand {
     Test(TestArgs),
 }
 
+impl AlertCommand {
+    /// As the line says that ends it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Check => "alert check",
+            Self::List => "alert list",
+            Self::Test(_) => "alert test",
+        }
+    }
+}
+
 /// Arguments of `twotower alert test`.
 #[derive(Debug, Clone, Args)]
 pub struct TestArgs {

@@ -8,6 +8,7 @@ use super::experiment::ExperimentArgs;
 use super::export::ExportArgs;
 use super::load::LoadArgs;
 use super::maintain::MaintainArgs;
+use super::migrate::MigrateArgs;
 use super::models::{ModelsArgs, RollbackArgs};
 use super::prune::PruneArgs;
 use super::restore::RestoreArgs;
@@ -116,10 +117,26 @@ pub enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// What a configuration file shapes, and a signal asks to stop.
+    #[command(flatten)]
+    Job(Job),
+    /// Serve recommendations over HTTP
+    Serve(ServeArgs),
+    /// What twotower-scale does.
+    #[command(flatten)]
+    Scale(Scale),
+    /// What the program says about itself.
+    #[command(flatten)]
+    Itself(Itself),
+}
+
+/// Commands that a configuration file shapes, and a signal asks to stop.
+#[derive(Debug, Subcommand)]
+pub enum Job {
     /// Everything on generated data in an embedded database: generate, train, evaluate, update, serve
     Demo(DemoArgs),
     /// Create or upgrade the schema
-    Migrate,
+    Migrate(MigrateArgs),
     /// Import videos, likes and skips from files
     Import(ImportArgs),
     /// Export videos, likes and skips into files that import reads
@@ -150,8 +167,6 @@ pub enum Command {
     Erase(EraseArgs),
     /// Remove what is no longer needed: vectors of old versions and of users who stay away, folders of old models
     Prune(PruneArgs),
-    /// Serve recommendations over HTTP
-    Serve(ServeArgs),
     /// Run a job as it runs at night: one at a time, with a time limit and further tries, written down in the database
     Run(RunArgs),
     /// Run each job when it is due, in the foreground; for containers
@@ -166,6 +181,11 @@ pub enum Command {
     Backup(BackupArgs),
     /// Put back what was copied
     Restore(RestoreArgs),
+}
+
+/// Commands of the program twotower-scale, which this one becomes for them.
+#[derive(Debug, Subcommand)]
+pub enum Scale {
     /// Pack likes and skips of any number into the shards that `train --data` reads, here or on a cluster; by twotower-scale
     #[command(disable_help_flag = true)]
     Prepare(ScaleArgs),
@@ -178,6 +198,11 @@ pub enum Command {
     /// Run one executor of a Ballista cluster; by twotower-scale
     #[command(disable_help_flag = true)]
     Executor(ScaleArgs),
+}
+
+/// Commands that need neither a configuration nor a database.
+#[derive(Debug, Subcommand)]
+pub enum Itself {
     /// Print the contract of the HTTP API, as `twotower serve` tells it at /openapi.json
     Openapi,
     /// Print what a shell needs to complete commands and flags
@@ -191,7 +216,7 @@ impl Command {
     pub(super) fn looks_around(&self) -> bool {
         matches!(
             self,
-            Self::Alert(_) | Self::Doctor(_) | Self::Run(_) | Self::Schedule(_)
+            Self::Job(Job::Alert(_) | Job::Doctor(_) | Job::Run(_) | Job::Schedule(_))
         )
     }
 }

@@ -1,10 +1,10 @@
-use super::args::{Cli, Command, GlobalArgs};
+use super::args::{Cli, Command, GlobalArgs, Itself, Job};
 use super::experiment::{self, ExperimentArgs};
 use super::models::{self, ModelsArgs};
 use super::output::{lost, print, put};
 use super::{
-    alert, backup, demo, doctor, erase, evaluate, export, load, maintain, prune, restore,
-    run as run_job, scale, schedule, shell, storage, train, tune, update,
+    alert, backup, demo, doctor, erase, evaluate, export, load, maintain, migrate, prune, restore,
+    run as supervised, scale, schedule, shell, storage, train, tune, update,
 };
 use crate::config::Config;
 use crate::import::{self, ImportArgs};
@@ -13,56 +13,57 @@ use crate::log_file::LogFile;
 use crate::operations;
 use crate::progress::Progress;
 use crate::serve::{self, ServeArgs, UsageError};
-use serde_json::json;
 use std::sync::Mutex;
 use twotower_store::{Store, StoreKind};
 
 /// Runs one command.
-#[expect(clippy::too_many_lines, reason = "a list with an arm for each command")]
 pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
     live_through_hangup(log_file.clone());
-    if let Some(said) = about_itself(&command, &global) {
-        return said;
-    }
-    let config = Config::load(global.config.as_deref())?;
-    if let Command::Serve(args) = command {
-        let store = connect(&global, &config).await?;
-        if args.replica_url().is_some() && store.kind() != StoreKind::Postgres {
-            return Err(UsageError::ReplicaOfFile.into());
-        }
-        return serve(store, args, &config).await;
-    }
-    let interrupt = interrupt_on_signal();
-    if global.supervised {
-        operations::stop_with_supervisor(&interrupt);
-    }
-    let (config, global, interrupt) = (&config, &global, &interrupt);
     match command {
-        Command::Demo(args) => Box::pin(demo::run(args, config, global, interrupt)).await,
-        Command::Migrate => ends("migrate", migrate(config, global, interrupt)).await,
-        Command::Import(args) => ends("import", import(&args, config, global, interrupt)).await,
-        Command::Export(args) => {
-            ends("export", export::run(&args, config, global, interrupt)).await
+        Command::Job(job) => Box::pin(run_job(job, &global, log_file)).await,
+        Command::Serve(args) => {
+            let config = Config::load(global.config.as_deref())?;
+            let store = connect(&global, &config).await?;
+            if args.replica_url().is_some() && store.kind() != StoreKind::Postgres {
+                return Err(UsageError::ReplicaOfFile.into());
+            }
+            serve(store, args, &config).await
         }
-        Command::Train(args) => ends("train", train::run(&args, config, global, interrupt)).await,
-        Command::Tune(args) => ends("tune", tune::run(&args, config, global, interrupt)).await,
-        Command::Evaluate(args) => {
+        Command::Scale(command) => scale::run(&command, &global),
+        Command::Itself(command) => about_itself(&command, &global),
+    }
+}
+
+/// Does one of the commands that a configuration file shapes.
+async fn run_job(job: Job, global: &GlobalArgs, log_file: Option<LogFile>) -> anyhow::Result<()> {
+    let config = &Config::load(global.config.as_deref())?;
+    let interrupt = &interrupt_on_signal();
+    if global.supervised {
+        operations::stop_with_supervisor(interrupt);
+    }
+    match job {
+        Job::Demo(args) => Box::pin(demo::run(args, config, global, interrupt)).await,
+        Job::Migrate(args) => ends("migrate", migrate::run(&args, config, global, interrupt)).await,
+        Job::Import(args) => ends("import", import(&args, config, global, interrupt)).await,
+        Job::Export(args) => ends("export", export::run(&args, config, global, interrupt)).await,
+        Job::Train(args) => ends("train", train::run(&args, config, global, interrupt)).await,
+        Job::Tune(args) => ends("tune", tune::run(&args, config, global, interrupt)).await,
+        Job::Evaluate(args) => {
             ends("evaluate", evaluate::run(&args, config, global, interrupt)).await
         }
-        Command::Update(args) => {
-            ends("update", update::run(&args, config, global, interrupt)).await
-        }
-        Command::Load(args) => ends("load", load::run(&args, config, global, interrupt)).await,
-        Command::Models(ModelsArgs { command }) => {
+        // A model that was refused is no success: it says by itself how it ends.
+        Job::Update(args) => Box::pin(update::run(&args, config, global, interrupt)).await,
+        Job::Load(args) => ends("load", load::run(&args, config, global, interrupt)).await,
+        Job::Models(ModelsArgs { command }) => {
             let store = connect(global, config).await?;
             ends(
-                "models",
+                command.name(),
                 models::run(command, &store, config, global, interrupt),
             )
             .await
         }
-        Command::Rollback(args) => {
+        Job::Rollback(args) => {
             let store = connect(global, config).await?;
             ends(
                 "rollback",
@@ -70,73 +71,53 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
             )
             .await
         }
-        Command::Experiment(ExperimentArgs { command }) => {
+        Job::Experiment(ExperimentArgs { command }) => {
             let store = connect(global, config).await?;
             ends(
-                "experiment",
+                command.name(),
                 experiment::run(command, &store, config, global, interrupt),
             )
             .await
         }
-        Command::Publish(args) => {
+        Job::Publish(args) => {
             ends(
                 "publish",
                 storage::publish(&args, config, global, interrupt),
             )
             .await
         }
-        Command::Fetch(args) => {
-            ends("fetch", storage::fetch(args, config, global, interrupt)).await
-        }
-        Command::Keys(args) => {
-            ends("keys", async {
+        Job::Fetch(args) => ends("fetch", storage::fetch(args, config, global, interrupt)).await,
+        Job::Keys(args) => {
+            ends(args.command.name(), async {
                 storage::keys(&args.command, config, global)
             })
             .await
         }
-        Command::Erase(args) => ends("erase", erase::run(&args, config, global, interrupt)).await,
-        Command::Prune(args) => ends("prune", prune::run(&args, config, global, interrupt)).await,
-        Command::Run(args) => {
+        Job::Erase(args) => ends("erase", erase::run(&args, config, global, interrupt)).await,
+        Job::Prune(args) => ends("prune", prune::run(&args, config, global, interrupt)).await,
+        Job::Run(args) => {
             ends(
                 "run",
-                run_job::run(&args, config, global, log_file, interrupt),
+                supervised::run(&args, config, global, log_file, interrupt),
             )
             .await
         }
-        Command::Schedule(args) => {
+        Job::Schedule(args) => {
             ends(
                 "schedule",
                 schedule::run(&args, config, global, log_file, interrupt),
             )
             .await
         }
-        Command::Doctor(args) => {
-            ends("doctor", doctor::run(&args, config, global, interrupt)).await
-        }
+        Job::Doctor(args) => ends("doctor", doctor::run(&args, config, global, interrupt)).await,
         // A watch is no job: every few minutes its line would bury those of the jobs.
-        Command::Alert(args) if args.is_watch() => {
-            Box::pin(alert::run(&args, config, global)).await
-        }
-        Command::Alert(args) => ends("alert", alert::run(&args, config, global)).await,
-        Command::Maintain(args) => {
+        Job::Alert(args) if args.is_watch() => Box::pin(alert::run(&args, config, global)).await,
+        Job::Alert(args) => ends(args.command.name(), alert::run(&args, config, global)).await,
+        Job::Maintain(args) => {
             ends("maintain", maintain::run(&args, config, global, interrupt)).await
         }
-        Command::Backup(args) => {
-            ends("backup", backup::run(&args, config, global, interrupt)).await
-        }
-        Command::Restore(args) => {
-            ends("restore", restore::run(&args, config, global, interrupt)).await
-        }
-        Command::Serve(_)
-        | Command::Openapi
-        | Command::Completions(_)
-        | Command::Manual(_)
-        | Command::Prepare(_)
-        | Command::Embed(_)
-        | Command::Scheduler(_)
-        | Command::Executor(_) => {
-            unreachable!("done above")
-        }
+        Job::Backup(args) => ends("backup", backup::run(&args, config, global, interrupt)).await,
+        Job::Restore(args) => ends("restore", restore::run(&args, config, global, interrupt)).await,
     }
 }
 
@@ -148,20 +129,16 @@ async fn ends(command: &str, work: impl Future<Output = anyhow::Result<()>>) -> 
 }
 
 /// What the program says about itself asks for no configuration. What is redirected to a file ends without the line that says so.
-fn about_itself(command: &Command, global: &GlobalArgs) -> Option<anyhow::Result<()>> {
+fn about_itself(command: &Itself, global: &GlobalArgs) -> anyhow::Result<()> {
     match command {
-        Command::Openapi => put(&serve::openapi_document()),
-        Command::Completions(args) => put(&shell::completions(args)),
-        Command::Prepare(args) => return Some(scale::run("prepare", args, global)),
-        Command::Embed(args) => return Some(scale::run("embed", args, global)),
-        Command::Scheduler(args) => return Some(scale::run("scheduler", args, global)),
-        Command::Executor(args) => return Some(scale::run("executor", args, global)),
-        Command::Manual(args) => {
-            return Some(shell::manual(args, global.json).inspect(|()| done("manual")));
+        Itself::Openapi => put(&serve::openapi_document()),
+        Itself::Completions(args) => put(&shell::completions(args)),
+        Itself::Manual(args) => {
+            shell::manual(args, global.json)?;
+            done("manual");
         }
-        _ => return None,
     }
-    Some(Ok(()))
+    Ok(())
 }
 
 /// Asks for a stop on the first signal, and makes it on the second.
@@ -298,23 +275,6 @@ pub(super) async fn check_schema(store: &Store) -> anyhow::Result<()> {
         pending.len(),
         pending.join(", ")
     );
-    Ok(())
-}
-
-async fn migrate(
-    config: &Config,
-    global: &GlobalArgs,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
-    let store = Store::connect(&global.db_url, config.database.options()).await?;
-    // Each migration is a transaction: the one under way is undone, those before it stay.
-    let applied = interrupt.cut(store.migrate()).await??;
-    let text = if applied.is_empty() {
-        "nothing to apply".to_owned()
-    } else {
-        format!("applied {}", applied.join(", "))
-    };
-    print(global.json, &json!({ "applied": applied }), &text)?;
     Ok(())
 }
 

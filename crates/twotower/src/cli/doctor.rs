@@ -97,6 +97,20 @@ fn name(finding: &Finding) -> String {
     })
 }
 
+/// As many checks that were skipped for the same reason are told by their names.
+const FEW: usize = 3;
+
+/// Whether two findings that follow each other are told in one line: what cannot be asked is the same for all of them.
+fn is_skipped_alike(one: &Finding, other: &Finding) -> bool {
+    let topic = |finding: &Finding| {
+        let own = CATALOGUE.iter().find(|check| check.name == finding.check);
+        own.map(|check| check.topic)
+    };
+    [one.verdict, other.verdict] == [Verdict::Skipped; 2]
+        && (&one.evidence, &one.fix) == (&other.evidence, &other.fix)
+        && topic(one) == topic(other)
+}
+
 /// A paragraph for each topic; below each finding that is not well, what to do, unless that has just been said.
 fn describe(found: &[Finding]) -> String {
     let mut text = String::new();
@@ -107,34 +121,38 @@ fn describe(found: &[Finding]) -> String {
         .map(|finding| name(finding).chars().count())
         .max()
         .unwrap_or(0);
-    for finding in found {
-        let own = CATALOGUE.iter().find(|check| check.name == finding.check);
-        let own = own.map(|check| check.topic);
-        if own != topic {
-            let gap = if topic.is_some() { "\n\n" } else { "" };
-            let _ = write!(
-                text,
-                "{gap}{}",
-                own.map_or(String::new(), |topic| topic.to_string())
-            );
-            topic = own;
-        }
-        let mark = match finding.verdict {
-            Verdict::Passed => "ok",
-            Verdict::Warned => "WARNED",
-            Verdict::Failed => "FAILED",
-            Verdict::Skipped => "skipped",
-        };
-        let _ = write!(
-            text,
-            "\n  {mark:<8}{:<width$}  {}",
-            name(finding),
-            finding.evidence
-        );
-        if finding.verdict != Verdict::Passed && finding.fix != advice {
-            advice = &finding.fix;
-            if !advice.is_empty() {
-                let _ = write!(text, "\n  {:8}{:width$}  → {advice}", "", "");
+    for alike in found.chunk_by(is_skipped_alike) {
+        // One stands for many, by their number.
+        let told = if alike.len() > FEW { 1 } else { alike.len() };
+        for finding in &alike[..told] {
+            let own = CATALOGUE.iter().find(|check| check.name == finding.check);
+            let own = own.map(|check| check.topic);
+            if own != topic {
+                let gap = if topic.is_some() { "\n\n" } else { "" };
+                let _ = write!(
+                    text,
+                    "{gap}{}",
+                    own.map_or(String::new(), |topic| topic.to_string())
+                );
+                topic = own;
+            }
+            let mark = match finding.verdict {
+                Verdict::Passed => "ok",
+                Verdict::Warned => "WARNED",
+                Verdict::Failed => "FAILED",
+                Verdict::Skipped => "skipped",
+            };
+            let who = if told < alike.len() {
+                format!("{} checks", alike.len())
+            } else {
+                name(finding)
+            };
+            let _ = write!(text, "\n  {mark:<8}{who:<width$}  {}", finding.evidence);
+            if finding.verdict != Verdict::Passed && finding.fix != advice {
+                advice = &finding.fix;
+                if !advice.is_empty() {
+                    let _ = write!(text, "\n  {:8}{:width$}  → {advice}", "", "");
+                }
             }
         }
     }
@@ -161,5 +179,18 @@ mod tests {
         let expected = "database\n  ok      tls                seen\n\njobs\n  FAILED  run-failed update  seen\n                             → mend it";
         assert_eq!(describe(&found), expected);
         assert_eq!(failures(&found), "run-failed update");
+        // Many that cannot be asked for one reason are one line in each paragraph.
+        let skipped = |check| finding(check, None, Verdict::Skipped, "see a");
+        let found = [
+            "tls",
+            "pooler",
+            "grants",
+            "indexes",
+            "run-failed",
+            "run-missed",
+        ]
+        .map(skipped);
+        let expected = "database\n  skipped 4 checks    seen\n                      → see a\n\njobs\n  skipped run-failed  seen\n  skipped run-missed  seen";
+        assert_eq!(describe(&found), expected);
     }
 }

@@ -87,7 +87,8 @@ impl EraseArgs {
         if self.verify {
             let models = &config.training.output_dir;
             let models = self.model_path.as_ref().unwrap_or(models);
-            let mut paths = files_of_database(&global.db_url);
+            options.database = files_of_database(&global.db_url);
+            let mut paths = Vec::new();
             // Where nothing was trained, there is no folder; one that was named must be there.
             if self.model_path.is_some() || models.exists() {
                 paths.push(models.clone());
@@ -131,9 +132,13 @@ pub(super) async fn run(
     let store = connect_patiently(global, config, &Retry::new(options.attempts), true).await?;
     let report = jobs::erase(&store, &options, interrupt).await?;
     say(&report, args.user, global)?;
-    match report.search.as_ref().map_or(0, SearchReport::places) {
-        0 => Ok(()),
-        places => Err(JobError::Found { places }.into()),
+    match &report.search {
+        Some(search) if search.places() > 0 => Err(JobError::Found {
+            places: search.places(),
+            is_video: search.rows.is_video,
+        }
+        .into()),
+        _ => Ok(()),
     }
 }
 
@@ -146,7 +151,8 @@ fn say(report: &EraseReport, id: ErasedId, global: &GlobalArgs) -> anyhow::Resul
         text = format!("the id stands for user {}\n{text}", id.user);
         if report.search.is_some() {
             text.push_str(
-                "\nsearched for the UUID alone: the id as it was given is not looked for, but in columns `user_id` of Parquet files",
+                "\nsearched for the UUID alone: the id as it was given is not looked for, but in columns `user_id` of Parquet files; columns of numbers are not \
+                 searched",
             );
         }
     }
@@ -231,6 +237,9 @@ fn searched(search: &SearchReport) -> Vec<String> {
         .collect();
     let unsearched = left_out.len();
     lines.extend(left_out);
+    if rows.is_video {
+        lines.push(passed_over(search));
+    }
     for (column, rows) in &rows.found {
         lines.push(format!("FOUND in {rows} rows: {column}"));
     }
@@ -249,6 +258,20 @@ fn searched(search: &SearchReport) -> Vec<String> {
         });
     }
     lines
+}
+
+/// Where the id stands and is a video's.
+fn passed_over(search: &SearchReport) -> String {
+    let (rows, files) = (&search.rows, &search.files);
+    let columns = rows.passed_over.iter();
+    let columns = columns.map(|(column, rows)| format!("{column} ({rows} rows)"));
+    let files = files.passed_over.iter();
+    let files = files.map(|path| path.display().to_string());
+    let places: Vec<String> = columns.chain(files).collect();
+    format!(
+        "a video has the same id, and what holds ids of videos was passed over: {}",
+        places.join(", ")
+    )
 }
 
 /// `2026-11-24`, UTC.

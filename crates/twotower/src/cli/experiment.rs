@@ -33,6 +33,17 @@ pub enum ExperimentCommand {
     Report(ReportArgs),
 }
 
+impl ExperimentCommand {
+    /// As the line says that ends it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "experiment start",
+            Self::Stop => "experiment stop",
+            Self::Report(_) => "experiment report",
+        }
+    }
+}
+
 /// Arguments of `twotower experiment start`.
 #[derive(Debug, Clone, Args)]
 pub struct StartArgs {

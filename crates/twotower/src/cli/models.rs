@@ -1,5 +1,7 @@
 //! `twotower models …` and `twotower rollback`.
 
+mod rows;
+
 use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
@@ -39,6 +41,19 @@ pub enum ModelsCommand {
         /// Version
         version: i64,
     },
+}
+
+impl ModelsCommand {
+    /// As the line says that ends it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::List => "models list",
+            Self::Show { .. } => "models show",
+            Self::Promote(_) => "models promote",
+            Self::Rollback(_) => "models rollback",
+            Self::Retire { .. } => "models retire",
+        }
+    }
 }
 
 /// Arguments of `twotower models promote`.
@@ -113,7 +128,7 @@ pub(super) async fn run(
                 retire_by_us: retire_by.get(&version).copied(),
                 details,
             };
-            print(global.json, &shown, &describe(&shown)?)
+            print(global.json, &shown, &describe(&shown))
         }
         ModelsCommand::Promote(args) => {
             let version = args.version;
@@ -183,7 +198,8 @@ fn table(models: &[ListedModel]) -> String {
         "created",
         "activated",
         "data until",
-        "NDCG@10",
+        "NDCG@10 test",
+        "validation",
         "videos",
         "users",
         "retire by",
@@ -191,7 +207,7 @@ fn table(models: &[ListedModel]) -> String {
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(models.iter().map(row));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 10] = std::array::from_fn(width);
+    let widths: [usize; 11] = std::array::from_fn(width);
     let lines = rows.iter().map(|row| {
         let cells = row.iter().zip(widths);
         let line: Vec<_> = cells
@@ -202,9 +218,10 @@ fn table(models: &[ListedModel]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn row(model: &ListedModel) -> [String; 10] {
+fn row(model: &ListedModel) -> [String; 11] {
     let record = &model.record;
-    let ndcg = record.metrics.pointer("/validation/ndcg_at_10");
+    let validation = record.metrics.pointer("/validation/ndcg_at_10");
+    let figure = |ndcg: Option<f64>| ndcg.map_or("-".into(), |ndcg| format!("{ndcg:.4}"));
     [
         record.version.to_string(),
         match record.pruned_at_us {
@@ -215,8 +232,8 @@ fn row(model: &ListedModel) -> [String; 10] {
         minute(Some(record.created_at_us)),
         minute(record.activated_at_us),
         minute(record.cut_off_us),
-        ndcg.and_then(serde_json::Value::as_f64)
-            .map_or("-".into(), |ndcg| format!("{ndcg:.4}")),
+        figure(model.test_ndcg_at_10),
+        figure(validation.and_then(serde_json::Value::as_f64)),
         model.video_vectors.to_string(),
         model.user_vectors.to_string(),
         minute(model.retire_by_us),
@@ -231,7 +248,7 @@ struct Shown {
     retire_by_us: Option<i64>,
 }
 
-fn describe(shown: &Shown) -> anyhow::Result<String> {
+fn describe(shown: &Shown) -> String {
     let details = &shown.details;
     let record = &details.record;
     let mut lines = vec![
@@ -250,15 +267,14 @@ fn describe(shown: &Shown) -> anyhow::Result<String> {
             "reason           {}",
             details.reason.as_deref().unwrap_or("-")
         ),
-        format!(
-            "metrics          {}",
-            serde_json::to_string(&record.metrics)?
-        ),
-        format!(
-            "hyperparameters  {}",
-            serde_json::to_string(&details.hyperparameters)?
-        ),
     ];
+    lines.extend(rows::table("metrics", &record.metrics, rows::figure));
+    let hyperparameters = &details.hyperparameters;
+    lines.extend(rows::table(
+        "hyperparameters",
+        hyperparameters,
+        rows::setting,
+    ));
     if let Some(verdict) = &details.verdict {
         // One that cannot be read refuses; whoever decides about it all the same has to see it.
         let text = match serde_json::from_value::<Verdict>(verdict.clone()) {
@@ -280,7 +296,7 @@ fn describe(shown: &Shown) -> anyhow::Result<String> {
             activation.reason
         )
     }));
-    Ok(lines.join("\n"))
+    lines.join("\n")
 }
 
 /// `2026-11-24 17:30`, UTC.
@@ -295,6 +311,7 @@ fn minute(at_us: Option<i64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::models::test_ndcg_at_10;
     use twotower_store::{ModelRecord, ModelState};
 
     #[test]
@@ -306,20 +323,24 @@ mod tests {
             created_at_us: 1_767_225_660_000_000,
             activated_at_us: None,
             cut_off_us: Some(1_767_225_600_000_000),
-            metrics: json!({ "validation": { "ndcg_at_10": 0.09125 } }),
+            metrics: json!({
+                "validation": { "ndcg_at_10": 0.09125 },
+                "cohorts": [{ "name": "all", "ndcg_at_10": 0.0609 }],
+            }),
             pruned_at_us: None,
             erasures_seen: None,
             manifest_sha256: String::new(),
         };
         let listed = ListedModel {
+            test_ndcg_at_10: test_ndcg_at_10(&record.metrics),
             record,
             video_vectors: 1_000_000,
             user_vectors: 0,
             retire_by_us: None,
         };
         let expected = "\
-version  state      dim  created           activated  data until        NDCG@10  videos   users  retire by
-12       candidate  64   2026-01-01 00:01  -          2026-01-01 00:00  0.0912   1000000  0      -";
+version  state      dim  created           activated  data until        NDCG@10 test  validation  videos   users  retire by
+12       candidate  64   2026-01-01 00:01  -          2026-01-01 00:00  0.0609        0.0912      1000000  0      -";
         assert_eq!(table(&[listed]), expected);
     }
 }

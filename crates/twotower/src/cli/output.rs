@@ -183,4 +183,37 @@ mod tests {
         assert_eq!(said(&error), "save: write x: disk full");
         assert_eq!(said(&anyhow!("alone")), "alone");
     }
+
+    /// Whose message goes on after its cause would be followed by that once more.
+    #[test]
+    fn an_error_that_says_its_cause_does_not_hand_it_on() {
+        use crate::config::Config;
+        use crate::jobs::storage::trusted_keys;
+        use crate::operations::RunError;
+        use std::path::PathBuf;
+        use twotower_core::train::TrainError;
+        use twotower_store::BackupError;
+
+        let full = || io::Error::from(ErrorKind::StorageFull);
+        let config = |text: &str| Config::parse(text, "t.toml".as_ref()).unwrap_err();
+        let path = || PathBuf::from("file");
+        let errors: [Box<dyn std::error::Error>; 7] = [
+            Box::new(config("[hyperparameters]\nembedding_dim = 0")),
+            Box::new(config("[schedule]\nupdate = \"now and then\"")),
+            Box::new(config("[serve]\ncors_origins = [\"app.example\"]")),
+            Box::new(trusted_keys(&["key".into()]).unwrap_err()),
+            Box::new(BackupError::Io {
+                path: path(),
+                cause: full(),
+            }),
+            Box::new(RunError::Progress {
+                path: path(),
+                cause: full(),
+            }),
+            Box::new(TrainError::from(full())),
+        ];
+        for error in errors {
+            assert!(error.source().is_none(), "{error}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::jobs::{Interrupt, Retry};
 use crate::operations::restore::{RestoreJob, RestoreReport, restore};
 use clap::Args;
 use std::path::PathBuf;
-use twotower_store::Store;
+use twotower_store::{Store, StoreError};
 
 /// Arguments of `twotower restore`.
 #[derive(Debug, Clone, Args)]
@@ -51,17 +51,48 @@ pub(super) async fn run(
     let retry = Retry::new(config.update.attempts);
     let what = "connect to the database";
     // Into a database with nothing in it, too, and into a new file.
-    let store = if args.dry_run {
+    let (store, migrations) = if args.dry_run {
         let connect = || Store::connect_existing(url, options);
-        retry.run(what, connect).await?
+        looked_at(retry.run(what, connect).await, config).await?
     } else {
         let store = retry.run(what, || Store::connect(url, options)).await?;
-        store.migrate().await?;
-        store
+        let migrations = store.migrate().await?;
+        check_schema(&store).await?;
+        (store, migrations)
     };
-    check_schema(&store).await?;
-    let report = restore(&store, &job, interrupt).await?;
+    let mut report = restore(&store, &job, interrupt).await?;
+    report.migrations = migrations;
     print(global.json, &report, &describe(&report))
+}
+
+/// The database that a dry run looks at, and what the restore would apply to it first. For one with nothing of ours in it, or a file that is not
+/// there yet, an empty one stands in.
+async fn looked_at(
+    connected: Result<Store, StoreError>,
+    config: &Config,
+) -> anyhow::Result<(Store, Vec<String>)> {
+    match connected {
+        Err(StoreError::NoFile(_)) => {
+            let empty = empty(config).await?;
+            let all = empty.migrate().await?;
+            Ok((empty, all))
+        }
+        connected => {
+            let store = connected?;
+            let pending = store.pending_migrations().await?;
+            if !pending.is_empty() && matches!(store.models().await, Err(StoreError::Schema(_))) {
+                let empty = empty(config).await?;
+                empty.migrate().await?;
+                return Ok((empty, pending));
+            }
+            check_schema(&store).await?;
+            Ok((store, pending))
+        }
+    }
+}
+
+async fn empty(config: &Config) -> Result<Store, StoreError> {
+    Store::connect("sqlite::memory:", config.database.options()).await
 }
 
 fn describe(report: &RestoreReport) -> String {
@@ -90,6 +121,12 @@ fn describe(report: &RestoreReport) -> String {
     }
     for newer in &restored.newer {
         lines.push(format!("newer than the backup: {newer}"));
+    }
+    if !report.migrations.is_empty() {
+        lines.push(format!(
+            "the schema lacked {} migrations, which are applied first",
+            report.migrations.len()
+        ));
     }
     if report.dry_run {
         lines.push("dry run, nothing was written".into());

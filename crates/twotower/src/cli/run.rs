@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use std::ffi::OsString;
+use twotower_store::RunState;
 
 /// Arguments of `twotower run`.
 #[derive(Debug, Clone, Args)]
@@ -93,8 +94,10 @@ fn describe(report: &RunReport) -> String {
     } = report;
     let model = model_version.map_or(String::new(), |version| format!(", model {version}"));
     let tries = if *attempts == 1 { "try" } else { "tries" };
+    // Why it failed or was skipped stands in the log.
     let message = message
         .as_ref()
+        .filter(|_| *state == RunState::Succeeded)
         .map_or(String::new(), |message| format!("\n{message}"));
     format!("{job}: {state}{model}, {attempts} {tries}, {seconds:.1} s{message}")
 }

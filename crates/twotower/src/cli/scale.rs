@@ -1,6 +1,6 @@
 //! Commands of the program `twotower-scale`, which brings the engines for many machines and is built apart.
 
-use super::args::GlobalArgs;
+use super::args::{GlobalArgs, Scale};
 use super::output::put;
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -27,7 +27,13 @@ pub struct ScaleArgs {
 }
 
 /// Becomes `twotower-scale COMMAND ARGUMENTS…`, beside this program or on the PATH; does not return where that begins.
-pub(super) fn run(command: &str, args: &ScaleArgs, global: &GlobalArgs) -> anyhow::Result<()> {
+pub(super) fn run(command: &Scale, global: &GlobalArgs) -> anyhow::Result<()> {
+    let (command, args) = match command {
+        Scale::Prepare(args) => ("prepare", args),
+        Scale::Embed(args) => ("embed", args),
+        Scale::Scheduler(args) => ("scheduler", args),
+        Scale::Executor(args) => ("executor", args),
+    };
     let this = std::env::current_exe().context("find this program")?;
     let beside = this.with_file_name(format!("{PROGRAM}{EXE_SUFFIX}"));
     let program = if beside.is_file() {

@@ -3,14 +3,15 @@
 use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::{Config, Storage};
-use crate::jobs::Interrupt;
 use crate::jobs::storage::{
     self, FetchJob, StorageUsage, generate_key, read_signing_key, signing_key, trusted_keys,
 };
+use crate::jobs::{Interrupt, models};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use twotower_store::Store;
 use twotower_store::model_storage::signature::PublicKey;
 use twotower_store::model_storage::{Fetched, Published, StorageSettings, verify_folder};
 
@@ -172,6 +173,39 @@ pub enum KeysCommand {
     },
 }
 
+impl KeysCommand {
+    /// As the line says that ends it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Generate { .. } => "keys generate",
+            Self::Show { .. } => "keys show",
+            Self::Verify { .. } => "keys verify",
+        }
+    }
+}
+
+/// Time that the database gets to say what the quality gate found. Publishing needs no database, and does not wait for one that is away.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Says so of a model that the quality gate has refused. Where no database knows it, nothing is said.
+async fn warn_of_refusal(folder: &Path, config: &Config, global: &GlobalArgs) {
+    let asked = async {
+        let store = Store::connect_existing(&global.db_url, config.database.options()).await?;
+        models::refused(&store, folder).await
+    };
+    match tokio::time::timeout(REGISTRY_PATIENCE, Box::pin(asked)).await {
+        Ok(Ok(Some(version))) => tracing::warn!(
+            "model {version}, which is published, was refused by the quality gate (`twotower models show {version}` says why): whoever \
+             fetches the newest model gets it"
+        ),
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!("what the quality gate said of the model is not known: {error:#}");
+        }
+        Err(_) => tracing::debug!("what the quality gate said of the model is not known in time"),
+    }
+}
+
 /// `twotower publish`.
 pub(super) async fn publish(
     args: &PublishArgs,
@@ -188,8 +222,9 @@ pub(super) async fn publish(
         let key = signing_key(args.signing_key.as_deref())?;
         Some(key.ok_or(StorageUsage::NoSigningKey)?)
     };
-    let models = &config.training.output_dir;
-    let folder = args.model_path.as_ref().unwrap_or(models);
+    let newest = &config.training.output_dir;
+    let folder = args.model_path.as_ref().unwrap_or(newest);
+    warn_of_refusal(folder, config, global).await;
     let published =
         storage::publish(&settings, folder, key.as_ref(), args.dry_run, interrupt).await?;
     print(global.json, &published, &describe_published(&published))

@@ -195,14 +195,14 @@ pub(super) async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{Cli, Command};
+    use crate::cli::args::{Cli, Command, Job};
     use clap::Parser;
 
     #[test]
     fn the_guides_flags_override_the_configuration() {
         let line = "twotower train --db-url sqlite://x.db --embedding-dim 32 --batch-size 256 --epochs 5 --output-dir out --update-db";
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-        let Command::Train(args) = cli.command else {
+        let Command::Job(Job::Train(args)) = cli.command else {
             panic!("not train")
         };
         let config = Config::parse(

@@ -95,7 +95,7 @@ pub(super) async fn run(
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{Cli, Command};
+    use super::super::args::{Cli, Command, Job};
     use super::*;
     use clap::Parser;
     use std::path::Path;
@@ -127,7 +127,7 @@ mod tests {
     fn flags_override_the_configuration_and_the_folder_of_models_holds_the_state() {
         let options = |line: &str| {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-            let Command::Tune(args) = cli.command else {
+            let Command::Job(Job::Tune(args)) = cli.command else {
                 panic!("not tune")
             };
             let text = "[hyperparameters]\nepochs = 3\n[training]\noutput_dir = \"m\"\nthreads = 5";

@@ -1,7 +1,7 @@
 //! `twotower update`.
 
 use super::args::GlobalArgs;
-use super::commands::connect_patiently;
+use super::commands::{connect_patiently, done};
 use super::output::print;
 use crate::config::{Config, Update};
 use crate::jobs::{
@@ -96,7 +96,20 @@ pub(super) async fn run(
         connect_patiently(global, config, &retry, options.mode != UpdateMode::DryRun).await?;
     let updated = jobs::update(&store, &config.source, &options, interrupt).await?;
     print(global.json, &as_json(&updated), &as_text(&updated))?;
+    match &updated {
+        Updated::Done(report) if waits_refused(report) => tracing::warn!(
+            "update has loaded model {0}, which the quality gate refused: readers keep what they see, and `twotower models show {0}` says why",
+            report.version
+        ),
+        _ => done("update"),
+    }
     Ok(())
+}
+
+/// Whether the gate has refused the version, and nobody has overruled it.
+fn waits_refused(report: &UpdateReport) -> bool {
+    let refused = report.verdict.as_ref().is_some_and(|it| !it.passed());
+    refused && !report.activated && report.active_version != Some(report.version)
 }
 
 pub(super) fn as_json(updated: &Updated) -> serde_json::Value {
@@ -127,6 +140,9 @@ pub(super) fn describe(report: &UpdateReport) -> String {
         } => format!(
             "loaded, but not made active: that would end experiment {experiment}; `twotower models promote {version}` does"
         ),
+        report if waits_refused(report) => {
+            "loaded, but refused by the quality gate; `twotower models promote --force` switches readers to it all the same".into()
+        }
         _ => "loaded; `twotower models promote` switches readers to it".into(),
     };
     let mut lines = vec![

@@ -2,6 +2,7 @@ use super::{ConfigError, Setting};
 use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use twotower_core::time::DAY_MINUTES;
 
 /// Section `[alerts]`: who is told what is wrong, and when. Addresses that are secrets come from the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +46,7 @@ impl Default for Alerts {
 
 impl Alerts {
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let day = 24 * 60;
+        let day = u32::from(DAY_MINUTES);
         let ranges = [
             ("every_minutes", self.every_minutes, day),
             ("critical_after_minutes", self.critical_after_minutes, day),

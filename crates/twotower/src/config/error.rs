@@ -5,18 +5,18 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-use twotower_core::hyperparameters::HyperparameterError;
+use twotower_core::hyperparameters::{HyperparameterError, LEAST_USERS};
 
 /// A configuration that cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("configuration {path}: {source}")]
+    #[error("configuration {path}: {cause}")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The text is not what it should be; names line and column.
     #[error("configuration {path}: {error}{hint}")]
@@ -29,12 +29,24 @@ pub enum ConfigError {
         hint: String,
     },
     /// A number is outside its range.
-    #[error("configuration {path}, section [hyperparameters]: {source}")]
+    #[error("configuration {path}, section [hyperparameters]: {cause}")]
     Range {
         /// The file.
         path: PathBuf,
         /// Which number.
-        source: HyperparameterError,
+        cause: HyperparameterError,
+    },
+    /// Rows that would tell of a few people.
+    #[error(
+        "configuration {path}, section [hyperparameters]: min_users is {min_users}, and a video or term gets a row of its own in the model's files from \
+         {LEAST_USERS} users on, since one that fewer have taught tells of them. Take min_users away; or, if the data are nobody's secret, as published \
+         ones, or you answer for the model's files as for the likes themselves, add allow_few_users = true in section [training]"
+    )]
+    FewUsers {
+        /// The file.
+        path: PathBuf,
+        /// As written.
+        min_users: usize,
     },
     /// A statement that would touch everybody's rows.
     #[error(
@@ -83,20 +95,20 @@ pub enum ConfigError {
         window: String,
     },
     /// A schedule that cannot be kept.
-    #[error("configuration {path}, section [schedule]: {source}")]
+    #[error("configuration {path}, section [schedule]: {cause}")]
     Schedule {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: PlanError,
+        cause: PlanError,
     },
     /// An origin that no browser sends.
-    #[error("configuration {path}, section [serve], cors_origins: {source}")]
+    #[error("configuration {path}, section [serve], cors_origins: {cause}")]
     Origin {
         /// The file.
         path: PathBuf,
         /// What is wrong with which.
-        source: OriginError,
+        cause: OriginError,
     },
     /// What should be a mail address and is none.
     #[error("configuration {path}, section [alerts]: {key} has `{text}`, which is no mail address")]

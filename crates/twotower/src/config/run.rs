@@ -3,6 +3,7 @@ use crate::operations::{Job, Plan};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use twotower_core::time::DAY_MINUTES;
 
 /// Section `[run]`: how jobs run that nobody looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,15 +64,15 @@ impl Run {
     }
 
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        const WEEK_MINUTES: u32 = 7 * 24 * 60;
+        let week = 7 * u32::from(DAY_MINUTES);
         let settings = [
             ("attempts", self.attempts, 1, 100),
             ("pause_seconds", self.pause_seconds, 0, 3600),
             ("grace_seconds", self.grace_seconds, 0, 3600),
-            ("update_minutes", self.update_minutes, 1, WEEK_MINUTES),
-            ("retrain_minutes", self.retrain_minutes, 1, WEEK_MINUTES),
-            ("maintain_minutes", self.maintain_minutes, 1, WEEK_MINUTES),
-            ("backup_minutes", self.backup_minutes, 1, WEEK_MINUTES),
+            ("update_minutes", self.update_minutes, 1, week),
+            ("retrain_minutes", self.retrain_minutes, 1, week),
+            ("maintain_minutes", self.maintain_minutes, 1, week),
+            ("backup_minutes", self.backup_minutes, 1, week),
         ];
         for (key, value, minimum, maximum) in settings {
             let setting = Setting {
@@ -120,9 +121,9 @@ impl Default for Schedule {
 
 impl Schedule {
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        Plan::new(self).map_err(|source| ConfigError::Schedule {
+        Plan::new(self).map_err(|cause| ConfigError::Schedule {
             path: path.to_owned(),
-            source,
+            cause,
         })?;
         Ok(())
     }

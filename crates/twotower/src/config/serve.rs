@@ -164,9 +164,9 @@ impl Serve {
             range: 0.0..=1.0,
         };
         share.check(path)?;
-        CorsOrigins::parse(&self.cors_origins).map_err(|source| ConfigError::Origin {
+        CorsOrigins::parse(&self.cors_origins).map_err(|cause| ConfigError::Origin {
             path: path.to_owned(),
-            source,
+            cause,
         })?;
         Ok(())
     }

@@ -39,6 +39,7 @@ fn a_configuration_survives_being_written() {
         training: Training {
             split: SplitKind::Llo,
             max_age_days: Some(90),
+            allow_few_users: true,
             ..Training::default()
         },
         update: Update {
@@ -151,4 +152,28 @@ fn a_value_outside_its_range_is_refused() {
         error,
         "configuration x.toml, section [hyperparameters]: temperature is 0, expected 0.03 to 10"
     );
+}
+
+/// A row that a few people taught tells of them: that is not done by a number alone.
+#[test]
+fn few_users_are_allowed_by_name_only() {
+    let parse = |text: &str| Config::parse(text, Path::new("x.toml"));
+    for min_users in [0, 1, 9] {
+        let text = format!("[hyperparameters]\nmin_users = {min_users}");
+        let said = parse(&text).unwrap_err().to_string();
+        let begin =
+            format!("configuration x.toml, section [hyperparameters]: min_users is {min_users}, ");
+        assert!(said.starts_with(&begin), "{said}");
+        assert!(said.contains("from 10 users on"), "{said}");
+        assert!(
+            said.contains("allow_few_users = true in section [training]"),
+            "{said}"
+        );
+        let allowed = format!("{text}\n[training]\nallow_few_users = true");
+        assert_eq!(
+            parse(&allowed).unwrap().hyperparameters.min_users,
+            min_users
+        );
+    }
+    parse("[hyperparameters]\nmin_users = 10").unwrap();
 }

@@ -16,6 +16,8 @@ pub struct Training {
     pub output_dir: PathBuf,
     /// Minutes between two checkpoints of training; 0 writes none.
     pub checkpoint_minutes: u32,
+    /// Let `min_users` be less than [`LEAST_USERS`](twotower_core::hyperparameters::LEAST_USERS).
+    pub allow_few_users: bool,
 }
 
 impl Default for Training {
@@ -26,6 +28,7 @@ impl Default for Training {
             threads: 2,
             output_dir: PathBuf::from("models"),
             checkpoint_minutes: 5,
+            allow_few_users: false,
         }
     }
 }

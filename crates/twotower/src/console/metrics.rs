@@ -2,6 +2,9 @@ use maud::{Markup, html};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
+/// Of a group in a list: what the row is called.
+const NAME: &str = "name";
+
 /// Deeper levels are the business of whoever reads the manifest itself.
 const MAX_DEPTH: u8 = 4;
 
@@ -25,6 +28,9 @@ fn group(fields: &Map<String, Value>, depth: u8) -> Markup {
     let groups = fields
         .iter()
         .filter_map(|(name, value)| Some((name, value.as_object()?)));
+    let lists = fields
+        .iter()
+        .filter_map(|(name, value)| Some((name, rows_of_a_list(value)?)));
     html! {
         @if !single.is_empty() {
             div.scroll tabindex="0" role="region" aria-label="Metrics" { table { tbody {
@@ -34,6 +40,10 @@ fn group(fields: &Map<String, Value>, depth: u8) -> Markup {
             } } }
         }
         @if depth < MAX_DEPTH {
+            @for (name, rows) in lists {
+                h3 { (title(name)) }
+                (matrix(&rows))
+            }
             @for (name, fields) in groups {
                 @if !fields.is_empty() {
                     h3 { (title(name)) }
@@ -56,8 +66,20 @@ fn rows_of_one_table(fields: &Map<String, Value>) -> Option<Vec<(&str, &Map<Stri
     (rows.len() > 1).then_some(rows)
 }
 
+/// What a list holds, if that are groups of single values that have a name each, as cohorts of users are.
+fn rows_of_a_list(value: &Value) -> Option<Vec<(&str, &Map<String, Value>)>> {
+    let rows = value.as_array()?.iter().map(|value| {
+        let row = value.as_object()?;
+        let name = row.get(NAME)?.as_str()?;
+        row.values().all(is_single).then_some((name, row))
+    });
+    let rows: Vec<_> = rows.collect::<Option<_>>()?;
+    (!rows.is_empty()).then_some(rows)
+}
+
 fn matrix(rows: &[(&str, &Map<String, Value>)]) -> Markup {
-    let columns: BTreeSet<&String> = rows.iter().flat_map(|(_, row)| row.keys()).collect();
+    let columns = rows.iter().flat_map(|(_, row)| row.keys());
+    let columns: BTreeSet<&String> = columns.filter(|column| *column != NAME).collect();
     html! {
         div.scroll tabindex="0" role="region" aria-label="Metrics" { table {
             thead { tr { td {} @for column in &columns { th scope="col" { (title(column)) } } } }
@@ -75,8 +97,10 @@ fn matrix(rows: &[(&str, &Map<String, Value>)]) -> Markup {
     }
 }
 
+/// Neither a group nor a list of them.
 fn is_single(value: &Value) -> bool {
-    !value.is_object()
+    let mut values = value.as_array().into_iter().flatten();
+    !value.is_object() && !values.any(Value::is_object)
 }
 
 /// `ndcg_at_10` → `NDCG@10`, `two-tower` → `two-tower`, `cut_off` → `cut off`
@@ -148,6 +172,28 @@ mod tests {
         assert_eq!(decimal(-12.345_6), "-12.35");
         assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(grouped(12), "12");
+    }
+
+    /// As training notes how good a model is for whom.
+    #[test]
+    fn cohorts_are_a_table() {
+        let metrics = json!({ "best_epoch": 3, "cohorts": [
+            { "name": "all", "users": 327, "auc": 0.75 },
+            { "name": "1 to 4 likes", "users": 20, "auc": 0.6 },
+        ]});
+        let html = render(&metrics).into_string();
+        for part in [
+            "<h3>cohorts</h3>",
+            "<th scope=\"row\">1 to 4 likes</th>",
+            "<td>327</td>",
+            "<td>0.7500</td>",
+        ] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+        assert!(
+            !html.contains("values") && !html.contains(">name<"),
+            "{html}"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use twotower_core::feature::Catalogue;
 use twotower_core::interaction::{Dataset, Interaction};
 use twotower_core::split::{HeldOutUser, Phase, Split, SplitKind};
+use twotower_core::time::SECOND_US;
 use twotower_store::InteractionRow;
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ fn dataset(generated: &Generated) -> Dataset {
             .map(|row| Interaction {
                 user: generated.users.binary_search(&row.user).unwrap() as u32,
                 item: catalogue.position(row.video).unwrap(),
-                at: (row.at_us / 1_000_000) as u32,
+                at: (row.at_us / SECOND_US) as u32,
             })
             .collect()
     };
@@ -95,7 +96,7 @@ fn the_order_of_time_matters_and_popularity_does_not_suffice() {
     let warm = users.iter().filter(|user| !user.likes.is_empty());
     let targets: usize = warm.clone().map(|user| user.targets.len()).sum();
 
-    let at_us = i64::from(split.test[0].at) * 1_000_000;
+    let at_us = i64::from(split.test[0].at) * SECOND_US;
     let id = |user: &HeldOutUser| -> Uuid { generated.users[user.user as usize] };
     let oracle = precision(&users, |user| {
         generated.oracle.scores(id(user), at_us).unwrap()

@@ -6,11 +6,11 @@ use super::words::{self, GENRES, MOODS, TOPICS, Word};
 use rand::{Rng, RngExt};
 use rand_pcg::Pcg64;
 use twotower_core::feature::Video;
+use twotower_core::time::MINUTE_US;
 use uuid::Uuid;
 
 const MAKERS: usize = 60;
 const PERFORMERS: usize = 240;
-const DAY_US: i64 = 86_400_000_000;
 /// How long before the first like the oldest video came out.
 const BACK_CATALOGUE_DAYS: f32 = 1_000.0;
 /// Part of the catalogue that comes out while people like videos.
@@ -244,7 +244,7 @@ fn published(options: &GeneratorOptions, random: &mut Pcg64) -> i64 {
     };
     // Whole minutes: nobody publishes at a microsecond.
     let minutes = (f64::from(days) * 1_440.0) as i64;
-    options.start_us() + minutes * (DAY_US / 1_440)
+    options.start_us() + minutes * MINUTE_US
 }
 
 /// An id drawn as a random (version 4) UUID.

@@ -4,9 +4,8 @@ use super::latent::{Vector, add, direction, normalised};
 use super::random::{Weighted, exponential, generator, normal, pick, unit};
 use rand::RngExt;
 use rand_pcg::Pcg64;
+use twotower_core::time::DAY_US;
 use uuid::Uuid;
-
-const DAY_US: f32 = 86_400_000_000.0;
 
 /// Shortest time for which an interest stays on top, and the mean of what comes on top of that.
 const SEGMENT_DAYS: (f32, f32) = (30.0, 40.0);
@@ -78,7 +77,7 @@ fn user(options: &GeneratorOptions, shared: &[Vector], random: &mut Pcg64) -> Us
             }
         }
         segments.push(Segment {
-            from_us: options.start_us() + (day * DAY_US) as i64,
+            from_us: options.start_us() + (day * DAY_US as f32) as i64,
             taste: normalised(taste),
         });
         day += SEGMENT_DAYS.0 + SEGMENT_DAYS.1 * exponential(random);

@@ -35,6 +35,15 @@ pub struct ImportArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub default_time: Option<i64>,
 
+    /// Names of the columns, in their order, of .csv and .tsv files that have no header: `user_id,video_id,created_at`. Others are ignored.
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        conflicts_with = "preset"
+    )]
+    pub header: Vec<String>,
+
     /// Separator of the fields of .csv and .tsv files: one character, or `tab`.
     #[arg(long, value_name = "CHARACTER", value_parser = parse_delimiter)]
     pub delimiter: Option<u8>,
@@ -53,9 +62,9 @@ pub enum OnError {
 /// A data set whose files are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
-    /// The `MovieLens` 100K folder: ratings of 4 and 5 are likes, of 1 and 2 skips.
-    #[value(name = "movielens-100k")]
-    MovieLens100k,
+    /// A folder of `MovieLens`, of any size: ratings from 4 on are likes, up to 2 skips.
+    #[value(name = "movielens", alias = "movielens-100k")]
+    MovieLens,
 }
 
 fn parse_time(text: &str) -> Result<i64, String> {
@@ -88,7 +97,7 @@ mod tests {
     #[test]
     fn every_flag() {
         let args = parse(
-            "a.csv b.csv --as likes --column user_id=uid --column likes.created_at=ts --on-error skip --default-time 2026-01-01 --delimiter tab",
+            "a.csv b.csv --as likes --column user_id=uid --column likes.created_at=ts --on-error skip --default-time 2026-01-01 --delimiter tab --header uid,_,ts",
         )
         .unwrap();
         assert_eq!(args.files.len(), 2);
@@ -97,10 +106,11 @@ mod tests {
         assert_eq!(args.on_error, OnError::Skip);
         assert_eq!(args.default_time, Some(1_767_225_600_000_000));
         assert_eq!(args.delimiter, Some(b'\t'));
-        assert_eq!(
-            parse("--preset movielens-100k ml").unwrap().preset,
-            Some(Preset::MovieLens100k)
-        );
+        assert_eq!(args.header, ["uid", "_", "ts"]);
+        for name in ["movielens", "movielens-100k"] {
+            let preset = parse(&format!("--preset {name} ml")).unwrap().preset;
+            assert_eq!(preset, Some(Preset::MovieLens));
+        }
         assert_eq!(parse("likes.csv").unwrap().on_error, OnError::Stop);
     }
 
@@ -113,7 +123,8 @@ mod tests {
             "a.csv --column clicks.x=y",
             "a.csv --default-time soon",
             "a.csv --delimiter ;;",
-            "a --preset movielens-100k --as likes",
+            "a --preset movielens --as likes",
+            "a --preset movielens --header x",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

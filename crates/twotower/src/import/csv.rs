@@ -1,14 +1,20 @@
+mod header;
+
 mod quotes;
 
 use crate::import::cell::{Cell, Defect};
+use crate::import::csv::header::{explained, header};
 use crate::import::csv::quotes::{Misplaced, Quotes};
 use crate::import::layout::Names;
-use crate::import::reader::{ReadError, Visit};
+use crate::import::reader::{ReadError, Visit, refuse_utf16};
 use csv::{ByteRecord, ReaderBuilder};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
 /// So many separators in a field, on each line of it as many as a row has there, are no chance.
 const SEPARATORS_OF_ROWS: usize = 20;
+
+/// Bytes read at a time.
+const BUFFER: usize = 1 << 16;
 
 /// Where a row stands.
 struct Place {
@@ -20,8 +26,8 @@ struct Place {
     misplaced: Option<Misplaced>,
 }
 
-/// Reads comma-separated values with a header. A row is numbered by the line on which it begins. Ends once `is_heard` says that nobody waits
-/// for more.
+/// Reads comma-separated values with a header, or without one where `names` has it. A row is numbered by the line on which it begins. Ends
+/// once `is_heard` says that nobody waits for more.
 pub(crate) fn read(
     file: impl Read,
     delimiter: u8,
@@ -29,30 +35,28 @@ pub(crate) fn read(
     is_heard: &dyn Fn() -> bool,
     visit: Visit<'_>,
 ) -> Result<(), ReadError> {
+    let mut file = BufReader::with_capacity(BUFFER, file);
+    refuse_utf16(file.fill_buf()?)?;
+    let given = names.header();
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
+        .has_headers(given.is_none())
         .flexible(true)
-        .buffer_capacity(1 << 16)
+        .buffer_capacity(BUFFER)
         .from_reader(Quotes::new(file, delimiter, is_heard));
-    let headers = match reader.headers().cloned() {
-        Ok(headers) => headers,
-        Err(_) if !is_heard() => return Ok(()),
-        Err(error) => return Err(bad_header(error, reader.get_ref().endless())),
-    };
     // Of what was read, line ends that the reader does not count.
-    let mut returns: u64 = headers.iter().map(|it| lone_returns(it.as_bytes())).sum();
-    if reader.get_ref().ended() && !headers.is_empty() {
-        return Err(ReadError::Format(
-            "the header has a quote that is never closed".to_owned(),
-        ));
-    }
-    let last = reader.position().line().saturating_sub(1) + returns;
-    if let Some(Misplaced { closed, .. }) = reader.get_mut().misplaced_until(last) {
-        return Err(ReadError::Format(format!(
-            "the header has a quote that is closed in the middle of line {closed}"
-        )));
-    }
-    let located = names.locate(&headers.iter().map(str::trim))?;
+    let mut returns = 0;
+    let headers = match given {
+        Some(given) => given,
+        None => match header(&mut reader, &mut returns) {
+            Err(_) if !is_heard() => return Ok(()),
+            headers => headers?,
+        },
+    };
+    let located = names
+        .locate(&headers.iter().map(str::trim))
+        .map_err(|error| explained(error, &headers, delimiter))?;
+    names.warn_of_ratings(headers.iter().map(str::trim));
 
     let mut record = ByteRecord::new();
     loop {
@@ -101,23 +105,6 @@ pub(crate) fn read(
         }
     }
     Ok(())
-}
-
-/// Why there is no header.
-fn bad_header(error: csv::Error, endless: Option<(u64, Defect)>) -> ReadError {
-    if let Some((
-        _,
-        Defect {
-            expected, found, ..
-        },
-    )) = endless
-    {
-        return ReadError::Format(format!("in the header: expected {expected}, found {found}"));
-    }
-    if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) {
-        return ReadError::Format("the header is not UTF-8".to_owned());
-    }
-    error.into()
 }
 
 /// What is wrong with a row as a whole.
@@ -464,7 +451,8 @@ mod tests {
     #[test]
     fn a_header_must_be_there() {
         assert!(matches!(rows(b""), Err(ReadError::Layout(_))));
-        assert!(matches!(rows(b"ann,7,1\n"), Err(ReadError::Layout(_))));
+        assert!(matches!(rows(b"ann,7\n"), Err(ReadError::Format(_))));
+        assert!(matches!(rows(b"ann,b,c\n"), Err(ReadError::Layout(_))));
         assert!(matches!(rows(b"\xff\n"), Err(ReadError::Format(_))));
     }
 }

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use twotower_core::time::SECOND_US;
 use twotower_store::{InteractionRow, LONGEST_NAME};
 use uuid::Uuid;
 
@@ -101,7 +102,7 @@ impl Target {
 
     fn whole_interaction(&self, row: &InteractionRow) {
         assert!(self.known.contains(&row.video), "{row:?}");
-        let seconds = row.at_us.div_euclid(1_000_000);
+        let seconds = row.at_us.div_euclid(SECOND_US);
         assert!((0..=i64::from(u32::MAX)).contains(&seconds), "{row:?}");
     }
 }

@@ -1,11 +1,12 @@
 use crate::import::cell::{Cell, Defect, quote};
 use crate::import::layout::{LayoutError, Names};
-use crate::import::reader::{LONGEST_ROW, ReadError, Visit};
+use crate::import::lines::each_line;
+use crate::import::reader::{ReadError, Visit, refuse_utf16};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Seek};
+use std::io::{Read, Seek};
 use std::ops::ControlFlow;
 
 /// Reads one JSON object a line. Blank lines do not count as rows.
@@ -20,7 +21,7 @@ pub(crate) fn read(
     visit: Visit<'_>,
 ) -> Result<(), ReadError> {
     let mut search = Search::new(names);
-    each_line(&mut file, |_, line| match parse(line) {
+    each_object(&mut file, |_, line| match parse(line) {
         _ if !is_heard() => ControlFlow::Break(()),
         Ok(object) => search.see(&object),
         Err(_) => ControlFlow::Continue(()),
@@ -30,7 +31,7 @@ pub(crate) fn read(
     }
     search.finish()?;
     file.rewind()?;
-    each_line(file, |number, line| {
+    each_object(file, |number, line| {
         let object = parse(line);
         match object.as_ref().map(|object| cells(object, names)) {
             Ok(Ok(cells)) => visit(number, Ok(&cells)),
@@ -91,34 +92,19 @@ impl<'n> Search<'n> {
 }
 
 /// Hands over the lines that are not blank, with their numbers.
-fn each_line(
+fn each_object(
     file: impl Read,
     mut take: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
 ) -> Result<(), ReadError> {
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let length = reader
-            .by_ref()
-            .take(LONGEST_ROW)
-            .read_until(b'\n', &mut line)?;
-        if length == 0 {
-            break;
-        }
-        if length as u64 == LONGEST_ROW && line.last() != Some(&b'\n') {
-            return Err(ReadError::Format(format!(
-                "line {number} is longer than {} MiB: is it one JSON object a line?",
-                LONGEST_ROW >> 20
-            )));
-        }
+    each_line(file, "one JSON object a line", |number, line| {
         let text = if number == 1 {
-            without_mark(&line)
+            refuse_utf16(line)?;
+            without_mark(line)
         } else {
-            &line
+            line
         };
         if text.iter().all(u8::is_ascii_whitespace) {
-            continue;
+            return Ok(ControlFlow::Continue(()));
         }
         if number == 1 && text.trim_ascii_start().starts_with(b"[") {
             return Err(ReadError::Format(
@@ -126,11 +112,8 @@ fn each_line(
                     .to_owned(),
             ));
         }
-        if take(number, text).is_break() {
-            break;
-        }
-    }
-    Ok(())
+        Ok(take(number, text))
+    })
 }
 
 fn without_mark(line: &[u8]) -> &[u8] {
@@ -207,7 +190,7 @@ fn cell(value: &Value, column: usize) -> Result<Cell<'_>, Defect> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::reader::{Rows, rows_of};
+    use crate::import::reader::{LONGEST_ROW, Rows, rows_of};
     use crate::import::{ColumnRule, FileKind};
     use std::io::Cursor;
 
@@ -308,6 +291,7 @@ mod tests {
     fn other_formats_are_recognised() {
         let message = |text: &[u8]| rows(text).unwrap_err().to_string();
         assert!(message(b"[{\"user_id\":1}]").contains("one JSON array"));
+        assert!(message(b"\xff\xfe{\0").contains("UTF-16"));
         assert!(message(&vec![b' '; LONGEST_ROW as usize + 1]).contains("longer than 16 MiB"));
     }
 }

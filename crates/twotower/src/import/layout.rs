@@ -1,6 +1,7 @@
 use crate::import::FileKind;
 use crate::import::cell::quote;
 use crate::import::kind::video;
+use csv::StringRecord;
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -114,6 +115,8 @@ pub(crate) struct Names {
     ruled: Vec<bool>,
     /// Whether rows without a time are taken.
     time_optional: bool,
+    /// Names of all columns of a file, in their order, where it has no header.
+    header: Option<StringRecord>,
 }
 
 impl Names {
@@ -137,6 +140,35 @@ impl Names {
                 .collect(),
             ruled: columns.iter().map(|c| rule(c).is_some()).collect(),
             time_optional,
+            header: None,
+        }
+    }
+
+    /// The same for a file that has no header but these names; without one of them, for a file that has its own.
+    pub(crate) fn with_header(self, names: &[String]) -> Self {
+        Self {
+            header: (!names.is_empty()).then(|| names.iter().collect()),
+            ..self
+        }
+    }
+
+    /// The header of a file that has none.
+    pub(crate) fn header(&self) -> Option<StringRecord> {
+        self.header.clone()
+    }
+
+    /// Says that nobody asks what the rating of a row is, where a file of likes or skips has one.
+    pub(crate) fn warn_of_ratings<'h>(&self, mut headers: impl Iterator<Item = &'h str>) {
+        const RATINGS: [&str; 4] = ["rating", "ratings", "score", "stars"];
+        let rates = |header: &&str| RATINGS.iter().any(|it| header.eq_ignore_ascii_case(it));
+        if self.kind != FileKind::Videos
+            && let Some(rating) = headers.find(rates)
+        {
+            tracing::warn!(
+                "all rows become {}, whatever their column {} says: where that is not meant, keep those that are in a file of their own (docs/import.md, Ratings)",
+                self.kind,
+                quote(rating)
+            );
         }
     }
 

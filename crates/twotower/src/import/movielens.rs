@@ -1,77 +1,176 @@
-use crate::import::FileKind;
+//! Folders of `MovieLens`, as they are published.
+
 use crate::import::cell::{Cell, Defect};
 use crate::import::kind::{interaction, video};
-use crate::import::reader::{ReadError, Visit};
-use crate::import::time;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use crate::import::layout::Names;
+use crate::import::lines::each_line;
+use crate::import::reader::{LONGEST_ROW, ReadError, Visit};
+use crate::import::{ColumnRule, FileKind, csv, time};
+use anyhow::bail;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
 
-/// The file of the catalogue, and that of the ratings.
-pub(crate) const ITEMS: &str = "u.item";
-pub(crate) const RATINGS: &str = "u.data";
+/// How the files of a folder are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// 100K: fields separated by `|` and by tabs, in Latin-1.
+    Hundred,
+    /// 1M and 10M: fields separated by `::`.
+    Colons,
+    /// 20M and all later ones: CSV.
+    Csv,
+}
+
 const GENRES: &str = "u.genre";
 
-/// A genre that says that there is none.
-const UNKNOWN: &str = "unknown";
+/// A genre that says that there is none, by release.
+const NO_GENRES: [&str; 2] = ["unknown", "(no genres listed)"];
 
-const LIKED: RangeInclusive<u8> = 4..=5;
-const SKIPPED: RangeInclusive<u8> = 1..=2;
+/// The header of the ratings in CSV.
+const RATINGS: &str = "userId,movieId,rating,timestamp";
 
-/// Reads the `MovieLens` 100K folder as published: videos from `u.item`, likes (4 and 5 stars) and skips (1 and 2) from
-/// `u.data`. Its text is Latin-1.
+/// Ratings, in half stars.
+const ALL: RangeInclusive<u8> = 1..=10;
+const LIKED: RangeInclusive<u8> = 8..=10;
+const SKIPPED: RangeInclusive<u8> = 1..=4;
+
+impl Release {
+    /// What a folder holds, by the name of its catalogue.
+    ///
+    /// # Errors
+    /// If no catalogue is there.
+    pub(crate) fn of(folder: &Path) -> anyhow::Result<Self> {
+        let there = |release: &Self| folder.join(release.file(FileKind::Videos)).is_file();
+        let Some(release) = [Self::Hundred, Self::Colons, Self::Csv]
+            .into_iter()
+            .find(there)
+        else {
+            bail!(
+                "{}: there is no such file, nor movies.dat or movies.csv; name the folder that the archive unpacks to",
+                folder.join(Self::Hundred.file(FileKind::Videos)).display()
+            );
+        };
+        Ok(release)
+    }
+
+    /// The file that holds rows of `kind`.
+    pub(crate) fn file(self, kind: FileKind) -> &'static str {
+        match (self, kind) {
+            (Self::Hundred, FileKind::Videos) => "u.item",
+            (Self::Hundred, _) => "u.data",
+            (Self::Colons, FileKind::Videos) => "movies.dat",
+            (Self::Colons, _) => "ratings.dat",
+            (Self::Csv, FileKind::Videos) => "movies.csv",
+            (Self::Csv, _) => "ratings.csv",
+        }
+    }
+
+    fn separator(self) -> &'static str {
+        match self {
+            Self::Hundred => "\t",
+            Self::Colons => "::",
+            Self::Csv => ",",
+        }
+    }
+}
+
+/// Reads a file of a folder as published: videos from its catalogue, likes (4 stars and more) and skips (2 and fewer) from its ratings.
 pub(crate) fn read(
     path: &Path,
     file: File,
     kind: FileKind,
+    is_heard: &dyn Fn() -> bool,
     visit: Visit<'_>,
 ) -> Result<(), ReadError> {
-    let genres = match kind {
-        FileKind::Videos => read_genres(&path.with_file_name(GENRES))?,
-        FileKind::Likes | FileKind::Skips => Vec::new(),
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let release = match extension {
+        Some("dat") => Release::Colons,
+        Some("csv") => Release::Csv,
+        _ => Release::Hundred,
     };
-    rows(BufReader::new(file), kind, &genres, visit)
+    match (kind, release) {
+        (FileKind::Videos, Release::Hundred) => {
+            let genres = read_genres(&path.with_file_name(GENRES))?;
+            rows(file, kind, &genres, visit)
+        }
+        (FileKind::Videos, Release::Colons) => read_lines(file, text, |number, line| {
+            movie(line, |row| visit(number, row))
+        }),
+        (FileKind::Videos, Release::Csv) => movies(file, is_heard, visit),
+        (FileKind::Likes | FileKind::Skips, _) => ratings(file, kind, release, visit),
+    }
 }
 
-/// The rows of a file of `kind`; those of videos have a flag for each of `genres`.
+/// The rows of a file of the 100K release; those of videos have a flag for each of `genres`.
 pub(super) fn rows(
-    file: impl BufRead,
+    file: impl Read,
     kind: FileKind,
     genres: &[String],
     visit: Visit<'_>,
 ) -> Result<(), ReadError> {
-    let ratings = match kind {
-        FileKind::Videos => {
-            return read_lines(file, |number, line| {
-                item(line, genres, |row| visit(number, row))
-            });
-        }
-        FileKind::Likes => LIKED,
-        FileKind::Skips => SKIPPED,
+    match kind {
+        FileKind::Videos => read_lines(file, latin1, |number, line| {
+            item(line, genres, |row| visit(number, row))
+        }),
+        FileKind::Likes | FileKind::Skips => ratings(file, kind, Release::Hundred, visit),
+    }
+}
+
+fn ratings(
+    file: impl Read,
+    kind: FileKind,
+    release: Release,
+    visit: Visit<'_>,
+) -> Result<(), ReadError> {
+    let taken = if kind == FileKind::Likes {
+        LIKED
+    } else {
+        SKIPPED
     };
-    read_lines(file, |number, line| {
-        rating(line, &ratings, |row| visit(number, row))
+    let mut headed = release != Release::Csv;
+    let mut first = None;
+    read_lines(file, text, |number, line| {
+        if !std::mem::replace(&mut headed, true) {
+            first = Some(line.to_owned());
+            return if line == RATINGS {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            };
+        }
+        let fields: Vec<&str> = line.split(release.separator()).collect();
+        rating(&fields, release, &taken, |row| visit(number, row))
+    })?;
+    match first {
+        Some(first) if first != RATINGS => Err(ReadError::Format(format!(
+            "the first line is not `{RATINGS}`, as MovieLens has it; files of other columns are read without --preset"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Hands over the lines that are not empty, without their ends.
+fn read_lines(
+    file: impl Read,
+    decoded: fn(&[u8]) -> String,
+    mut each: impl FnMut(u64, &str) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
+    each_line(file, "a file of MovieLens", |number, line| {
+        let text = decoded(line);
+        let text = text.trim_end_matches(['\r', '\n']);
+        Ok(if text.is_empty() {
+            ControlFlow::Continue(())
+        } else {
+            each(number, text)
+        })
     })
 }
 
-fn read_lines(
-    mut file: impl BufRead,
-    mut each: impl FnMut(u64, &str) -> ControlFlow<()>,
-) -> Result<(), ReadError> {
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        if file.read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        let text = latin1(&line);
-        let text = text.trim_end_matches(['\r', '\n']);
-        if !text.is_empty() && each(number, text).is_break() {
-            break;
-        }
-    }
-    Ok(())
+/// Titles of 1M are Latin-1, and those of later releases UTF-8.
+fn text(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes).map_or_else(|_| latin1(bytes), str::to_owned)
 }
 
 fn latin1(bytes: &[u8]) -> String {
@@ -80,8 +179,13 @@ fn latin1(bytes: &[u8]) -> String {
 
 fn read_genres(path: &Path) -> Result<Vec<String>, ReadError> {
     let wrong = |what: &str| ReadError::Format(format!("{}: {what}", path.display()));
-    let text = fs::read(path).map_err(|error| wrong(&error.to_string()))?;
-    genres(&text).ok_or_else(|| wrong("expected `name|number`, numbers from 0 in order"))
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST_ROW + 1).read_to_end(&mut text))
+        .map_err(|error: io::Error| wrong(&error.to_string()))?;
+    genres(&text)
+        .filter(|_| text.len() as u64 <= LONGEST_ROW)
+        .ok_or_else(|| wrong("expected `name|number`, numbers from 0 in order"))
 }
 
 /// Names of genres by their number: lines `name|number`.
@@ -97,6 +201,62 @@ pub(super) fn genres(text: &[u8]) -> Option<Vec<String>> {
         .collect()
 }
 
+/// Genres become tags, and the first of them the genre.
+fn set_genres<'a>(cells: &mut [Cell<'a>], genres: impl Iterator<Item = &'a str>) {
+    let tags: Vec<&str> = genres.filter(|genre| !NO_GENRES.contains(genre)).collect();
+    cells[video::GENRE] = tags
+        .first()
+        .map_or(Cell::Missing, |tag| Cell::Text((*tag).into()));
+    cells[video::TAGS] = Cell::List(tags.into_iter().map(Into::into).collect());
+}
+
+/// A line of `movies.dat`: id, title, and genres separated by `|`.
+fn movie(
+    line: &str,
+    visit: impl FnOnce(Result<&[Cell<'_>], Defect>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let fields: Vec<&str> = line.split(Release::Colons.separator()).collect();
+    let [id, title, genres] = fields[..] else {
+        let found = fields.len().to_string();
+        return visit(Err(Defect::row("3 fields separated by `::`", found)));
+    };
+    let mut cells = vec![Cell::Absent; FileKind::Videos.columns().len()];
+    cells[video::ID] = Cell::Text(id.into());
+    cells[video::TITLE] = Cell::Text(title.into());
+    set_genres(&mut cells, genres.split('|'));
+    visit(Ok(&cells))
+}
+
+/// `movies.csv`, where titles stand in quotes.
+fn movies(file: File, is_heard: &dyn Fn() -> bool, visit: Visit<'_>) -> Result<(), ReadError> {
+    let rules = [("id", "movieId"), ("tags", "genres")].map(|(column, header)| ColumnRule {
+        kind: None,
+        column: column.to_owned(),
+        header: header.to_owned(),
+    });
+    let names = Names::new(FileKind::Videos, &rules, false);
+    csv::read(file, b',', &names, is_heard, &mut |number, row| {
+        let row = row.map(|cells| {
+            let mut cells = cells.to_vec();
+            let genres = match std::mem::replace(&mut cells[video::TAGS], Cell::Missing) {
+                Cell::Text(genres) => genres,
+                _ => "".into(),
+            };
+            (genres, cells)
+        });
+        match row {
+            Ok((genres, mut cells)) => {
+                set_genres(
+                    &mut cells,
+                    genres.split('|').filter(|genre| !genre.is_empty()),
+                );
+                visit(number, Ok(&cells))
+            }
+            Err(defect) => visit(number, Err(defect)),
+        }
+    })
+}
+
 /// Fields of `u.item` before the flags of genres: id, title, release date, video release date, address.
 const ITEM_FIELDS: usize = 5;
 
@@ -110,12 +270,8 @@ fn item(
         let expected = format!("{} fields separated by `|`", ITEM_FIELDS + genres.len());
         return visit(Err(Defect::row(expected, fields.len().to_string())));
     }
-    let tags: Vec<&str> = genres
-        .iter()
-        .zip(&fields[ITEM_FIELDS..])
-        .filter(|(genre, flag)| **flag == "1" && *genre != UNKNOWN)
-        .map(|(genre, _)| genre.as_str())
-        .collect();
+    let flags = genres.iter().zip(&fields[ITEM_FIELDS..]);
+    let flagged = flags.filter(|(_, flag)| **flag == "1");
     let published = match fields[2] {
         "" => Cell::Missing,
         date => match release_date(date) {
@@ -126,11 +282,8 @@ fn item(
     let mut cells = vec![Cell::Absent; FileKind::Videos.columns().len()];
     cells[video::ID] = Cell::Text(fields[0].into());
     cells[video::TITLE] = Cell::Text(fields[1].into());
-    cells[video::GENRE] = tags
-        .first()
-        .map_or(Cell::Missing, |tag| Cell::Text((*tag).into()));
     cells[video::PUBLISHED_AT] = published;
-    cells[video::TAGS] = Cell::List(tags.into_iter().map(Into::into).collect());
+    set_genres(&mut cells, flagged.map(|(genre, _)| genre.as_str()));
     visit(Ok(&cells))
 }
 
@@ -155,33 +308,50 @@ fn release_date(text: &str) -> Option<i64> {
     }
 }
 
-/// Visits a line of `u.data` if its rating is among `ratings`.
+/// Visits a row of ratings if its rating is among `taken`.
 fn rating(
-    line: &str,
-    ratings: &RangeInclusive<u8>,
+    fields: &[&str],
+    release: Release,
+    taken: &RangeInclusive<u8>,
     visit: impl FnOnce(Result<&[Cell<'_>], Defect>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let fields: Vec<&str> = line.split('\t').collect();
-    let [user, item, rating, at] = fields[..] else {
-        let found = fields.len().to_string();
-        return visit(Err(Defect::row("4 fields separated by tabs", found)));
+    let &[user, item, rating, at] = fields else {
+        let expected = match release {
+            Release::Hundred => "4 fields separated by tabs",
+            Release::Colons => "4 fields separated by `::`",
+            Release::Csv => "4 fields separated by commas",
+        };
+        return visit(Err(Defect::row(expected, fields.len().to_string())));
     };
-    match rating.parse::<u8>() {
-        Ok(stars) if ratings.contains(&stars) => {
+    match half_stars(rating) {
+        Some(stars) if taken.contains(&stars) => {
             let mut cells = vec![Cell::Absent; FileKind::Likes.columns().len()];
             cells[interaction::USER_ID] = Cell::Text(user.into());
             cells[interaction::VIDEO_ID] = Cell::Text(item.into());
             cells[interaction::CREATED_AT] = Cell::Text(at.into());
             visit(Ok(&cells))
         }
-        Ok(1..=5) => ControlFlow::Continue(()),
-        _ => visit(Err(Defect::row("a rating from 1 to 5", "another"))),
+        Some(_) => ControlFlow::Continue(()),
+        None => visit(Err(Defect::row("a rating from 0.5 to 5", "another"))),
     }
+}
+
+/// A rating by halves, as later releases have them.
+fn half_stars(text: &str) -> Option<u8> {
+    let (whole, half) = match text.split_once('.') {
+        None => (text, 0),
+        Some((whole, "0")) => (whole, 0),
+        Some((whole, "5")) => (whole, 1),
+        Some(_) => return None,
+    };
+    let whole: u8 = whole.parse().ok().filter(|whole| *whole <= 5)?;
+    Some(2 * whole + half).filter(|stars| ALL.contains(stars))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::reader::rows_of;
 
     #[test]
     fn release_dates() {
@@ -203,26 +373,44 @@ mod tests {
 
     #[test]
     fn three_stars_are_neither() {
-        let count = |ratings: &RangeInclusive<u8>| {
-            let mut rows = 0;
-            for stars in 1..=5 {
-                let _ = rating(&format!("1\t2\t{stars}\t3"), ratings, |_| {
-                    rows += 1;
-                    ControlFlow::Continue(())
-                });
-            }
-            rows
+        let taken = |taken: RangeInclusive<u8>| {
+            let halves = (1..=10).map(|half| f64::from(half) / 2.0);
+            let written = halves.flat_map(|stars| [stars.to_string(), format!("{stars:.1}")]);
+            let among = written.filter(|text| taken.contains(&half_stars(text).unwrap()));
+            let mut among: Vec<String> = among.collect();
+            among.dedup();
+            among.join(" ")
         };
-        assert_eq!((count(&LIKED), count(&SKIPPED)), (2, 2));
+        assert_eq!(taken(LIKED), "4 4.0 4.5 5 5.0");
+        assert_eq!(taken(SKIPPED), "0.5 1 1.0 1.5 2 2.0");
     }
 
     #[test]
     fn what_is_no_rating_is_a_defect() {
-        for line in ["1\t2\t3", "1\t2\t6\t3", "1 2 4 3"] {
-            let _ = rating(line, &LIKED, |row| {
-                assert!(row.is_err(), "{line}");
-                ControlFlow::Continue(())
-            });
+        for line in [
+            "1\t2\t3",
+            "1\t2\t6\t3",
+            "1 2 4 3",
+            "1\t2\t0\t3",
+            "1\t2\t5.5\t3",
+            "1\t2\t4.2\t3",
+            "1\t2\tNaN\t3",
+        ] {
+            let rows = rows_of(|visit| rows(line.as_bytes(), FileKind::Likes, &[], visit)).unwrap();
+            assert!(matches!(rows[..], [(1, Err(_))]), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_does_not_go_on_for_ever() {
+        let long = vec![b'1'; LONGEST_ROW as usize + 1];
+        for kind in FileKind::ALL {
+            let refused = rows_of(|visit| rows(&long[..], kind, &[], visit)).unwrap_err();
+            let said = refused.to_string();
+            assert_eq!(
+                said,
+                "line 1 is longer than 16 MiB: is it a file of MovieLens?"
+            );
         }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn read(file: File, names: &Names, visit: Visit<'_>) -> Result<(), Re
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let headers: Vec<String> = schema.columns().iter().map(|c| header(c)).collect();
     let located = names.locate(&headers.iter().map(String::as_str))?;
+    names.warn_of_ratings(headers.iter().map(String::as_str));
     for index in located.iter().flatten() {
         if schema.column(*index).max_rep_level() > 1 {
             let header = &headers[*index];

@@ -12,16 +12,19 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use twotower_core::feature::Video;
 use twotower_store::{
-    InteractionKind, InteractionRow, Store, VideoColumns, VideosWritten, text_bytes,
+    InteractionKind, InteractionRow, Store, StoreKind, VideoColumns, VideosWritten, text_bytes,
 };
 use uuid::Uuid;
 
 /// Rows written at once: in one transaction, if all have the same columns.
 const BATCH: usize = 20_000;
+/// Likes or skips of these in SQLite, 8 MB. They come in order of time and are kept in order of users, so that each transaction writes most
+/// of the table's pages anew, once to the log and once to the file: how often that happens is what an import takes.
+const SQLITE_BATCH: usize = 200_000;
 /// Text of these, bytes: descriptions may be long.
 const BATCH_BYTES: usize = 8 << 20;
-/// Batches parsed ahead of the database.
-const AHEAD: usize = 4;
+/// Rows parsed ahead of the database.
+const AHEAD: usize = 4 * BATCH;
 /// Faults listed; the rest is counted.
 const FAULTS: usize = 10;
 
@@ -44,11 +47,19 @@ pub(crate) async fn import(
 ) -> anyhow::Result<FileReport> {
     let kind = input.names.kind;
     let mut report = FileReport::new(input.path.display().to_string(), kind);
-    let (sender, mut batches) = mpsc::channel(AHEAD);
+    let batch = match (store.kind(), kind) {
+        (StoreKind::Sqlite, FileKind::Likes | FileKind::Skips) => SQLITE_BATCH,
+        _ => BATCH,
+    };
+    let (sender, mut batches) = mpsc::channel((AHEAD / batch).max(1));
     let parser = tokio::task::spawn_blocking(move || match kind {
         FileKind::Videos => parse_videos(&input, &rules, &sender),
-        FileKind::Likes => parse_interactions(&input, &rules, InteractionKind::Like, &sender),
-        FileKind::Skips => parse_interactions(&input, &rules, InteractionKind::Skip, &sender),
+        FileKind::Likes => {
+            parse_interactions(&input, &rules, InteractionKind::Like, batch, &sender)
+        }
+        FileKind::Skips => {
+            parse_interactions(&input, &rules, InteractionKind::Skip, batch, &sender)
+        }
     });
     loop {
         let batch = tokio::select! {
@@ -153,6 +164,7 @@ fn parse_videos(
     let read = |cells: &[Cell<'_>], number| rows.read(cells, number, unit);
     let listener = Listener {
         is_there: || !sender.is_closed(),
+        batch: BATCH,
         weight,
         send: |videos| sender.blocking_send(Batch::Videos(videos)).is_ok(),
     };
@@ -167,6 +179,7 @@ pub(crate) fn videos(input: &Input, take: impl FnMut(Video)) -> anyhow::Result<(
     let take = RefCell::new(take);
     let listener = Listener {
         is_there: || true,
+        batch: BATCH,
         weight,
         send: |batch: Vec<VideoRow>| {
             let videos = batch.into_iter().map(|row| row.video);
@@ -182,6 +195,7 @@ fn parse_interactions(
     input: &Input,
     rules: &Rules,
     kind: InteractionKind,
+    batch: usize,
     sender: &mpsc::Sender<Batch>,
 ) -> anyhow::Result<Skipped> {
     let rows = InteractionRows {
@@ -191,6 +205,7 @@ fn parse_interactions(
     let read = |cells: &[Cell<'_>], _| rows.read(cells);
     let listener = Listener {
         is_there: || !sender.is_closed(),
+        batch,
         weight: |_: &InteractionRow| 0,
         send: |rows| {
             let batch = Batch::Interactions(kind, rows);
@@ -208,6 +223,8 @@ fn weight(row: &VideoRow) -> usize {
 struct Listener<I, W, S> {
     /// Whether anybody still listens.
     is_there: I,
+    /// Rows of a batch, at most.
+    batch: usize,
     /// Bytes of the text of a row, if it has any.
     weight: W,
     /// Hands over a batch; returns the same.
@@ -221,7 +238,7 @@ fn parse<T>(
     mut read: impl FnMut(&[Cell<'_>], u64) -> Result<T, Defect>,
     listener: &Listener<impl Fn() -> bool, impl Fn(&T) -> usize, impl Fn(Vec<T>) -> bool>,
 ) -> anyhow::Result<Skipped> {
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut batch = Vec::new();
     let mut bytes = 0;
     let mut skipped = Skipped::default();
     let mut stopped_by = None;
@@ -249,9 +266,10 @@ fn parse<T>(
                 }
             }
         }
-        if batch.len() == BATCH || bytes >= BATCH_BYTES {
+        if batch.len() == listener.batch || bytes >= BATCH_BYTES {
             bytes = 0;
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+            let next = Vec::with_capacity(batch.len());
+            let full = std::mem::replace(&mut batch, next);
             if !(listener.send)(full) {
                 return ControlFlow::Break(());
             }
@@ -306,6 +324,7 @@ mod tests {
             };
             let listener = Listener {
                 is_there: || asked.replace(asked.get() + 1) < answers,
+                batch: BATCH,
                 weight: |(): &()| 0,
                 send: |_: Vec<()>| true,
             };
@@ -330,6 +349,7 @@ mod tests {
             let sizes = RefCell::new(Vec::new());
             let listener = Listener {
                 is_there: || true,
+                batch: BATCH,
                 weight: |(): &()| weight,
                 send: |batch: Vec<()>| {
                     sizes.borrow_mut().push(batch.len());

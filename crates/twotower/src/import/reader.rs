@@ -28,6 +28,22 @@ pub(crate) enum ReadError {
     Format(String),
 }
 
+/// Refuses a file that begins as UTF-16 does: with its byte order mark, or without one with a letter of ASCII.
+pub(crate) fn refuse_utf16(start: &[u8]) -> Result<(), ReadError> {
+    let is_utf16 = match start {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [first, second, ..] => (*first == 0) != (*second == 0),
+        _ => false,
+    };
+    if is_utf16 {
+        return Err(ReadError::Format(
+            "the file is UTF-16, and text has to be UTF-8: save it so, or convert it (iconv -f UTF-16 -t UTF-8 FILE > NEW)"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// How the rows of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -50,6 +66,18 @@ impl Format {
             },
             "jsonl" | "ndjson" | "json" => Self::JsonLines,
             "parquet" | "pq" => Self::Parquet,
+            "gz" | "zip" | "bz2" | "xz" | "zst" => anyhow::bail!(
+                "{}: the file is compressed; unpack it, and import what is in it",
+                path.display()
+            ),
+            "xls" | "xlsx" | "ods" => anyhow::bail!(
+                "{}: unknown format; save the sheet as CSV in UTF-8, or as .parquet or .jsonl",
+                path.display()
+            ),
+            "dat" => anyhow::bail!(
+                "{}: unknown format; folders of MovieLens are read with --preset movielens FOLDER, other files are to be .csv, .tsv, .parquet or .jsonl",
+                path.display()
+            ),
             _ => anyhow::bail!(
                 "{}: unknown format; name it .csv, .tsv, .parquet or .jsonl",
                 path.display()
@@ -84,7 +112,9 @@ impl Input {
             Format::Csv { delimiter } => csv::read(file, delimiter, &self.names, is_heard, visit),
             Format::JsonLines => jsonl::read(file, &self.names, is_heard, visit),
             Format::Parquet => parquet::read(file, &self.names, visit),
-            Format::MovieLens => movielens::read(&self.path, file, self.names.kind, visit),
+            Format::MovieLens => {
+                movielens::read(&self.path, file, self.names.kind, is_heard, visit)
+            }
         }
         .with_context(context)
     }

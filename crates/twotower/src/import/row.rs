@@ -4,6 +4,7 @@ use crate::import::{id, time};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use twotower_core::feature::Video;
+use twotower_core::time::SECOND_US;
 use twotower_store::{InteractionRow, LONGEST_NAME, VideoColumns};
 use uuid::Uuid;
 
@@ -107,7 +108,7 @@ impl InteractionRows {
             (cell, _) => moment(cell, interaction::CREATED_AT)?,
         };
         // Training counts seconds since 1970 in 32 bits.
-        if !(0..=i64::from(u32::MAX)).contains(&at_us.div_euclid(1_000_000)) {
+        if !(0..=i64::from(u32::MAX)).contains(&at_us.div_euclid(SECOND_US)) {
             return Err(Defect::at(
                 interaction::CREATED_AT,
                 "a time from 1970 to 2106",

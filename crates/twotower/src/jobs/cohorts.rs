@@ -11,6 +11,9 @@ use twotower_core::split::HeldOut;
 /// At most so many users are ranked.
 const MAX_USERS: usize = 5_000;
 
+/// Name of the cohort that everybody belongs to.
+pub(super) const ALL_USERS: &str = "all";
+
 /// Least number of likes known of a user of the cohort, and its name.
 const COHORTS: [(usize, &str); 4] = [
     (0, "no like yet (by their skips, or popular videos)"),
@@ -80,7 +83,7 @@ fn by_history(evaluation: &Evaluation, held_out: &HeldOut) -> Vec<Cohort> {
         })
     };
     let each = COHORTS.iter().enumerate();
-    std::iter::once(mean_of("all", None))
+    std::iter::once(mean_of(ALL_USERS, None))
         .chain(each.map(|(cohort, (_, name))| mean_of(name, Some(cohort))))
         .flatten()
         .collect()

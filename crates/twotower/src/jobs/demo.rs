@@ -15,6 +15,7 @@ use twotower_core::evaluate::Metric;
 use twotower_core::metric::{auc, ndcg_at_k, precision_at_k};
 use twotower_core::recommend::top_k;
 use twotower_core::split::{Phase, Split};
+use twotower_core::time::SECOND_US;
 use twotower_store::{Source, Store};
 use uuid::Uuid;
 
@@ -123,6 +124,7 @@ pub async fn demo(
     let trained = train(store, &source, &options, interrupt).await?;
     let options = EvaluateOptions {
         model_path: trained.path.clone(),
+        against: None,
         split: Some(options.split),
         max_age_days: None,
         threads: options.threads,
@@ -201,7 +203,7 @@ fn oracle_metrics(evaluated: &Evaluated, oracle: &Oracle) -> DemoMetrics {
     let begin_us = split
         .test
         .first()
-        .map_or(0, |like| i64::from(like.at) * 1_000_000);
+        .map_or(0, |like| i64::from(like.at) * SECOND_US);
     let mut sums = DemoMetrics::default();
     let mut users = 0;
     for user in split

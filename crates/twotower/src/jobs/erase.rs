@@ -6,6 +6,7 @@ use super::models::retire_by;
 use super::{Interrupt, JobError, Retry};
 use crate::config::Erase;
 use anyhow::Context;
+use files::Search;
 pub use files::{FoundFile, SearchedFiles};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -19,10 +20,14 @@ pub struct EraseOptions {
     pub user: Uuid,
     /// What is deleted.
     pub plan: ErasePlan,
+    /// Where videos are read, whose ids may be the same numbers.
+    pub source: Source,
     /// See [`Erase::retire_days`].
     pub retire_days: u32,
     /// Files and folders to be searched for the id afterwards, beside the database; `None` searches nothing.
     pub search: Option<Vec<PathBuf>>,
+    /// Files of the database, to be searched then, too.
+    pub database: Vec<PathBuf>,
     /// Tries of a call while the database is away.
     pub attempts: u32,
 }
@@ -40,8 +45,10 @@ impl EraseOptions {
         Ok(Self {
             user,
             plan: erase.plan(source)?,
+            source: source.clone(),
             retire_days: erase.retire_days,
             search: None,
+            database: Vec::new(),
             attempts: 1,
         })
     }
@@ -111,7 +118,7 @@ pub async fn erase(
     let search = match &options.search {
         None => None,
         Some(paths) => Some(
-            search(store, options.user, paths, interrupt)
+            search(store, options, paths, interrupt)
                 .await
                 .context("the user is erased; look for what is left")?,
         ),
@@ -142,17 +149,24 @@ async fn before(store: &Store, erased: &Erased, days: u32) -> Result<Vec<Before>
 
 async fn search(
     store: &Store,
-    user: Uuid,
+    options: &EraseOptions,
     paths: &[PathBuf],
     interrupt: &Interrupt,
 ) -> anyhow::Result<SearchReport> {
+    let user = options.user;
     let rows = tokio::select! {
         biased;
         () = interrupt.wait() => return Err(JobError::Interrupted.into()),
-        rows = store.search_rows(user) => rows.context("search the tables")?,
+        rows = store.search_rows(user, &options.source) => rows.context("search the tables")?,
     };
-    let (paths, interrupt) = (paths.to_vec(), interrupt.clone());
-    let files = tokio::task::spawn_blocking(move || files::search(user, &paths, &interrupt));
+    let search = Search {
+        user,
+        is_video: rows.is_video,
+        database: options.database.clone(),
+        paths: paths.to_vec(),
+    };
+    let interrupt = interrupt.clone();
+    let files = tokio::task::spawn_blocking(move || files::search(&search, &interrupt));
     Ok(SearchReport {
         rows,
         files: files.await??,

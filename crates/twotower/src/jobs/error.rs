@@ -65,10 +65,19 @@ pub enum JobError {
         by: String,
     },
     /// An erased user is still somewhere.
-    #[error("the id was found in {places} places, listed above: delete it there, and run again")]
+    #[error(
+        "the id was found in {places} places, listed above: {}",
+        if *is_video {
+            "a video has the same id, so look whose it is in each of them, delete there what is of the user alone, and run again"
+        } else {
+            "delete it there, and run again"
+        }
+    )]
     Found {
         /// Columns and files.
         places: usize,
+        /// Whether a video has this id, too.
+        is_video: bool,
     },
     /// Ctrl-C or SIGTERM.
     #[error(

@@ -9,6 +9,7 @@ use twotower_core::interaction::Dataset;
 use twotower_core::metric::Bootstrap;
 use twotower_core::model::Model;
 use twotower_core::split::{Phase, Split};
+use twotower_core::time::SECOND_US;
 use twotower_store::ModelRecord;
 use twotower_store::model_files::{self, Manifest};
 
@@ -90,9 +91,9 @@ impl Gate {
                 since: manifest.trained_on.learned_since_us.map_or(0, seconds),
             }
         };
-        let theirs_until = champion.map_or(0, |(_, manifest)| learned_until(manifest));
+        let theirs_until = champion.and_then(|(_, manifest)| learned_until(manifest));
         let learned_until = learned_until(&challenger.manifest).max(theirs_until);
-        let split = Split::after(dataset, learned_until);
+        let split = Split::after(dataset, learned_until.unwrap_or(0));
         Ok(gate::judge(
             contender(&challenger.model, &challenger.manifest, &challenger.videos),
             champion
@@ -109,16 +110,16 @@ impl Gate {
     }
 }
 
-/// Seconds since 1970.
-fn learned_until(manifest: &Manifest) -> u32 {
+/// Time of the latest like that a model may have learned, seconds since 1970, if its manifest says so.
+pub(super) fn learned_until(manifest: &Manifest) -> Option<u32> {
     let trained_on = &manifest.trained_on;
     let at = trained_on.learned_until_us.or(trained_on.cut_off_us);
-    at.map_or(0, seconds)
+    at.map(seconds)
 }
 
 /// As the model counts time.
 fn seconds(at_us: i64) -> u32 {
-    (at_us / 1_000_000).clamp(0, i64::from(u32::MAX)) as u32
+    (at_us / SECOND_US).clamp(0, i64::from(u32::MAX)) as u32
 }
 
 fn absent(version: i64, folder: &Path) -> Check {

@@ -55,11 +55,37 @@ pub(super) fn day(at_us: i64) -> String {
     rfc3339(at).chars().take(10).collect()
 }
 
-/// Jobs of a container or of systemd may have no name.
+/// Jobs of a container or of systemd may have no name in their environment, or none at all.
 fn user_number() -> String {
     #[cfg(unix)]
     if let Ok(process) = std::fs::metadata("/proc/self") {
-        return format!("uid {}", std::os::unix::fs::MetadataExt::uid(&process));
+        let uid = std::os::unix::fs::MetadataExt::uid(&process);
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        return user_name(uid, &users).unwrap_or_else(|| format!("uid {uid}"));
     }
     "unknown user".into()
+}
+
+/// As `/etc/passwd` has it: name, password, number, …
+fn user_name(uid: u32, users: &str) -> Option<String> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(uid) && !name.is_empty()).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_has_the_name_that_the_system_gives_it() {
+        let users = "root:x:0:0:root:/root:/bin/bash\n# a comment\n:x:7:7::/:\njobs:x:1001:1001::/srv:/bin/sh\n";
+        assert_eq!(user_name(0, users).as_deref(), Some("root"));
+        assert_eq!(user_name(1001, users).as_deref(), Some("jobs"));
+        for nobody in [7, 1000] {
+            assert_eq!(user_name(nobody, users), None);
+        }
+    }
 }

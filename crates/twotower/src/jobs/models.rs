@@ -1,17 +1,21 @@
 //! The registry's commands: what there is, and which version readers see.
 
 use super::check::{VectorFault, check_vectors};
+use super::cohorts::ALL_USERS;
 use super::identity::day;
 use super::publisher::Publisher;
 use super::{Interrupt, JobError, Retry};
 use crate::config::{Erase, Update};
 use anyhow::Context;
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::HashMap;
+use std::path::Path;
 use twotower_core::gate::Verdict;
+use twotower_core::time::DAY_US;
 use twotower_store::{
     Activation, ActivationKind, ModelDetails, ModelRecord, ModelState, Store, StoreError,
-    VectorTable, version_before,
+    VectorTable, model_files, version_before,
 };
 
 /// A version and how many vectors there are of it.
@@ -26,6 +30,15 @@ pub struct ListedModel {
     pub user_vectors: u64,
     /// By when it must be replaced, since it may have learned from somebody who was erased; microseconds since 1970.
     pub retire_by_us: Option<i64>,
+    /// NDCG@10 on what was held out of its own data for test, if it was measured.
+    pub test_ndcg_at_10: Option<f64>,
+}
+
+/// As training notes it, of all users: the figure that nothing was chosen by.
+pub(crate) fn test_ndcg_at_10(metrics: &Value) -> Option<f64> {
+    let cohorts = metrics["cohorts"].as_array()?;
+    let all = cohorts.iter().find(|cohort| cohort["name"] == ALL_USERS)?;
+    all["ndcg_at_10"].as_f64()
 }
 
 /// All versions, the latest first.
@@ -48,6 +61,7 @@ pub async fn list(store: &Store, erase: &Erase) -> Result<Vec<ListedModel>, Stor
             video_vectors: of(&videos, record.version),
             user_vectors: of(&users, record.version),
             retire_by_us: retire_by.get(&record.version).copied(),
+            test_ndcg_at_10: test_ndcg_at_10(&record.metrics),
             record,
         })
         .collect())
@@ -59,7 +73,7 @@ pub async fn list(store: &Store, erase: &Erase) -> Result<Vec<ListedModel>, Stor
 /// If the store fails.
 pub async fn retire_by(store: &Store, days: u32) -> Result<HashMap<i64, i64>, StoreError> {
     let unseen = store.erasures_unseen().await?.into_iter();
-    let days_us = i64::from(days) * 86_400_000_000;
+    let days_us = i64::from(days) * DAY_US;
     Ok(unseen
         .map(|(version, erased_at_us)| (version, erased_at_us + days_us))
         .collect())
@@ -224,6 +238,19 @@ fn refusal(details: &ModelDetails) -> Option<JobError> {
         Ok(verdict) => Some(JobError::Refused { version, verdict }),
         Err(reason) => Some(JobError::UnreadableVerdict { version, reason }),
     }
+}
+
+/// Whether the model in `folder` is one that the quality gate has refused and that nobody has made active in spite of it, and its version.
+///
+/// # Errors
+/// If it cannot be read, or the store fails or does not know it.
+pub async fn refused(store: &Store, folder: &Path) -> anyhow::Result<Option<i64>> {
+    let folder = folder.to_owned();
+    let manifest = tokio::task::spawn_blocking(move || model_files::manifest(&folder)).await??;
+    let details = store.model_details(manifest.version).await?;
+    let is_it = details.record.is_model(&manifest.checksum).is_ok();
+    let waits = details.record.state == ModelState::Candidate;
+    Ok((is_it && waits && refusal(&details).is_some()).then_some(manifest.version))
 }
 
 /// Takes a version out of the running: a candidate becomes retired, one that is still loading is given up. Returns its state.

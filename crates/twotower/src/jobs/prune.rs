@@ -15,6 +15,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use twotower_core::time::{DAY, DAY_SECONDS, SECOND_US};
 use twotower_store::{
     LeaseHolder, ModelRecord, ModelState, RunRecord, RunState, Source, Store, StoreError,
     VectorAge, VectorTable, model_files, version_before,
@@ -364,7 +365,7 @@ impl Run<'_> {
         if settings.user_vector_days == 0 {
             return Ok(0);
         }
-        let age = Duration::from_secs(u64::from(settings.user_vector_days) * 86_400);
+        let age = DAY * settings.user_vector_days;
         let mut seen = None;
         let mut deleted = 0;
         for &version in versions {
@@ -397,7 +398,7 @@ impl Run<'_> {
         if options.event_days == 0 {
             return Ok(0);
         }
-        let age = Duration::from_secs(u64::from(options.event_days) * 86_400);
+        let age = DAY * options.event_days;
         if options.dry_run {
             return self
                 .call("count old events", || self.store.count_events(age))
@@ -427,14 +428,14 @@ impl Run<'_> {
                 self.store.last_seen(self.source)
             })
             .await?;
-        let seconds = |at_us: i64| at_us.div_euclid(1_000_000);
+        let seconds = |at_us: i64| at_us.div_euclid(SECOND_US);
         let times = seen.iter().map(|seen| seconds(seen.at_us));
         let latest = latest(times, seconds(now_us()));
         Ok(seen
             .iter()
             .map(|seen| {
                 let asleep = is_dormant(seconds(seen.at_us), latest, settings.user_vector_days);
-                let active_after = latest - i64::from(settings.active_days) * 86_400;
+                let active_after = latest - i64::from(settings.active_days) * DAY_SECONDS;
                 let active = seen.like_us.is_some_and(|at| seconds(at) > active_after);
                 (seen.user, asleep && !active)
             })

@@ -32,12 +32,12 @@ pub enum StorageUsage {
     )]
     NoSigningKey,
     /// A key that cannot be used.
-    #[error("{place}: {source}")]
+    #[error("{place}: {cause}")]
     Key {
         /// Where it was given.
         place: String,
         /// What is wrong with it.
-        source: KeyError,
+        cause: KeyError,
     },
     /// A deadline of nothing.
     #[error("`deadline_minutes` of section [storage] is 0: nothing can be done in no time")]
@@ -182,7 +182,7 @@ pub fn read_signing_key(file: &Path) -> anyhow::Result<SigningKey> {
 
 fn parse_signing_key(text: &str, place: String) -> anyhow::Result<SigningKey> {
     let key = SigningKey::parse(text);
-    Ok(key.map_err(|source| StorageUsage::Key { place, source })?)
+    Ok(key.map_err(|cause| StorageUsage::Key { place, cause })?)
 }
 
 #[cfg(unix)]
@@ -206,9 +206,9 @@ fn warn_if_shared(_: &Path) {}
 /// [`StorageUsage::Key`] says which of them is none.
 pub fn trusted_keys(texts: &[String]) -> Result<Vec<PublicKey>, StorageUsage> {
     let parse = |(n, text): (usize, &String)| {
-        PublicKey::parse(text).map_err(|source| StorageUsage::Key {
+        PublicKey::parse(text).map_err(|cause| StorageUsage::Key {
             place: format!("trusted key {}", n + 1),
-            source,
+            cause,
         })
     };
     texts.iter().enumerate().map(parse).collect()

@@ -13,9 +13,10 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use twotower_core::hyperparameters::Hyperparameters;
+use twotower_core::hyperparameters::{Hyperparameters, LEAST_USERS};
 use twotower_core::model::Model;
 use twotower_core::split::SplitKind;
+use twotower_core::time::SECOND_US;
 use twotower_store::model_files::{self, ModelInfo, Origin, TrainedOn};
 use twotower_store::{Source, Store, StoreError, snapshot_sha256};
 
@@ -106,6 +107,7 @@ pub async fn train(
         Some(tuning) => Some(base(tuning).await?),
         None => None,
     };
+    warn_of_few_users(base.as_ref(), options);
     let split = base.as_ref().map_or(options.split, |base| base.split);
     let fine_tuned_from = base.as_ref().map(|base| base.version);
     let base_until = base.as_ref().map(|base| base.seen_until);
@@ -116,7 +118,7 @@ pub async fn train(
         .as_ref()
         .map_or(i64::MAX, |base| base.erasures_seen)
         .min(facts.erasures_seen);
-    let earliest = facts.earliest_like.map(|at| i64::from(at) * 1_000_000);
+    let earliest = facts.earliest_like.map(|at| i64::from(at) * SECOND_US);
     let learned_since_us = base_since.unwrap_or(earliest);
     let checkpoints = checkpoints(options, split, base.as_ref(), &facts.sha256);
     let _lock = match &checkpoints {
@@ -142,7 +144,7 @@ pub async fn train(
     let created_at_us = now_us();
     let trained_on = TrainedOn {
         cut_off_us: facts.cut_off_us,
-        learned_until_us: fit.learned_until.map(|at| i64::from(at) * 1_000_000),
+        learned_until_us: fit.learned_until.map(|at| i64::from(at) * SECOND_US),
         learned_since_us,
         fine_tuned_from,
         snapshot_sha256: facts.sha256,
@@ -198,6 +200,17 @@ pub async fn train(
         validation_ndcg_at_10: fit.validation_ndcg_at_10,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Says that rows of the model's files will tell of fewer people than they may by default.
+fn warn_of_few_users(base: Option<&BaseModel>, options: &TrainOptions) {
+    let hyperparameters = base.map_or(&options.hyperparameters, |base| &base.model.hyperparameters);
+    if hyperparameters.min_users < LEAST_USERS {
+        tracing::warn!(
+            "min_users is {}: rows of the model's files may tell of so few people, and are to be kept as the likes are",
+            hyperparameters.min_users
+        );
+    }
 }
 
 /// For the number of what was trained, some eight minutes. A next try of the whole would learn from data of its own, so that no checkpoint fits
@@ -343,7 +356,7 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
             optimizer: model_files::load_optimizer(&folder)?,
             version: manifest.version,
             split,
-            seen_until: u32::try_from(seen_until / 1_000_000)
+            seen_until: u32::try_from(seen_until / SECOND_US)
                 .context("the time until which the model has learned")?,
             learned_since_us: trained_on.learned_since_us,
             epochs,

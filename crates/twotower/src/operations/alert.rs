@@ -232,6 +232,15 @@ fn log_changes(before: &State, after: &State) {
         let was_firing = was.is_some_and(|it| it.phase == Phase::Firing);
         let key = alert.key();
         match alert.phase {
+            // Who looks for ERROR or CRITICAL in the log finds it.
+            Phase::Firing if !was_firing && alert.severity == check::Severity::Critical => {
+                tracing::error!(
+                    alert = key,
+                    "CRITICAL, firing: {}; {}",
+                    alert.evidence,
+                    alert.fix
+                );
+            }
             Phase::Firing if !was_firing => {
                 tracing::warn!(alert = key, "firing: {}; {}", alert.evidence, alert.fix);
             }

@@ -68,6 +68,19 @@ pub struct Check {
     pub topic: Topic,
     /// Of checks that alerts come of.
     pub watched: Option<Severity>,
+    /// What it asks.
+    pub asks: Asks,
+}
+
+/// What a check asks, without which it cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// The database, whichever it is.
+    Database,
+    /// A database server: of a file there is nothing to look at.
+    DatabaseServer,
+    /// Something else, or several things of which the database is none.
+    Others,
 }
 
 /// What came of it.

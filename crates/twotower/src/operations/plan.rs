@@ -24,14 +24,14 @@ pub enum PlanError {
     )]
     TimeZone(String),
     /// An expression that is none.
-    #[error("{key} = \"{text}\": {source}")]
+    #[error("{key} = \"{text}\": {cause}")]
     Expression {
         /// Of the section.
         key: &'static str,
         /// As written.
         text: String,
         /// What is wrong.
-        source: ExpressionError,
+        cause: ExpressionError,
     },
 }
 
@@ -62,13 +62,11 @@ impl Plan {
                 "" => return Ok(None),
                 text => Expression::parse(text).and_then(comes),
             };
-            expression
-                .map(Some)
-                .map_err(|source| PlanError::Expression {
-                    key,
-                    text: text.to_owned(),
-                    source,
-                })
+            expression.map(Some).map_err(|cause| PlanError::Expression {
+                key,
+                text: text.to_owned(),
+                cause,
+            })
         };
         Ok(Self {
             time_zone,

@@ -36,6 +36,8 @@ pub struct RestoreReport {
     pub folder: PathBuf,
     /// The moment that it shows, microseconds since 1970.
     pub taken_at_us: i64,
+    /// Migrations that the schema lacked, and that are applied before anything is restored.
+    pub migrations: Vec<String>,
     /// Versions whose folders are there now.
     pub models: Vec<i64>,
     /// Versions whose user tower the database does not have, since their folder is not there.
@@ -98,6 +100,7 @@ pub async fn restore(
         dry_run: job.dry_run,
         folder,
         taken_at_us: manifest.taken_at_us,
+        migrations: Vec::new(),
         models: manifest.models,
         without_user_tower,
         restored,

@@ -69,6 +69,9 @@ fn summary(data: &ReportData) -> Markup {
                 li {
                     "The lists of ten together showed " (percent(all.coverage_at_10)) " of the catalogue."
                 }
+                @if let Some(difference) = Difference::between_models(&data.comparison, Metric::NdcgAt10, &data.bootstrap) {
+                    li { (difference.sentence()) }
+                }
                 @for metric in [Metric::NdcgAt10, Metric::RecallAt10, Metric::Auc] {
                     @if let Some(difference) = difference(metric) {
                         li { (difference.sentence()) }
@@ -182,6 +185,18 @@ mod tests {
         assert!(!page.contains("<th>"));
         assert_eq!(page.matches("<svg role=\"img\"").count(), 3);
         assert_eq!(page.matches("<svg").count(), page.matches("<desc>").count());
+    }
+
+    /// Something that rounds to nothing has no side.
+    #[test]
+    fn another_model_has_a_table_of_its_own_and_nothing_is_below_zero_by_nothing() {
+        let page = render(&sample::of_two_models()).unwrap();
+        assert!(
+            page.contains("model 2 minus model 1, user by user"),
+            "{page}"
+        );
+        assert!(page.contains("model 2 is better than model 1: its NDCG@10"));
+        assert!(!page.contains("-0.0000"));
     }
 
     #[test]

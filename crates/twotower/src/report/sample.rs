@@ -52,6 +52,18 @@ pub(super) fn data() -> ReportData {
     }
 }
 
+/// The same of two models, the first of which is better.
+pub(super) fn of_two_models() -> ReportData {
+    let mut data = data();
+    let models = [
+        evaluation("model 2", 0.09, 0.3),
+        evaluation("model 1", 0.07, 0.2),
+    ];
+    data.comparison.evaluations.splice(..1, models);
+    data.comparison.models = 2;
+    data
+}
+
 /// 60 users, every fifth one cold, whose metrics scatter around `level`; cold users are alike for everybody.
 fn evaluation(name: &str, level: f64, coverage: f64) -> Evaluation {
     let users: Vec<UserEvaluation> = (0..60u32)

@@ -1,13 +1,13 @@
 use super::words::{self, Difference};
 use std::fmt::Write;
 use twotower_core::evaluate::{CohortSummary, Comparison, Evaluation, Metric};
-use twotower_core::metric::Bootstrap;
+use twotower_core::metric::{Bootstrap, signed};
 
 /// Width of a column of metrics.
 const COLUMN: usize = 14;
 
-/// A table for the terminal: a row per recommender, a column per metric with its standard error, a block per cohort, and
-/// the difference to the best baseline in words. About 120 columns wide.
+/// A table for the terminal: a row per recommender, a column per metric with its standard error, a block per cohort, two models side by
+/// side if there are two, and the difference to the best baseline in words. About 120 columns wide.
 pub fn comparison_table(comparison: &Comparison, bootstrap: &Bootstrap) -> String {
     let Some(first) = comparison.evaluations.first() else {
         return String::new();
@@ -23,6 +23,10 @@ pub fn comparison_table(comparison: &Comparison, bootstrap: &Bootstrap) -> Strin
         words::users(first),
         blocks.join("\n")
     );
+    if let Some(models) = between_models(comparison, bootstrap) {
+        text.push('\n');
+        text.push_str(&models);
+    }
     if let Some(difference) = Difference::to_best_baseline(comparison, Metric::NdcgAt10, bootstrap)
     {
         text.push('\n');
@@ -30,6 +34,36 @@ pub fn comparison_table(comparison: &Comparison, bootstrap: &Bootstrap) -> Strin
         text.push('\n');
     }
     text
+}
+
+/// Two models side by side: a row per metric, and what NDCG@10 says of them in words.
+fn between_models(comparison: &Comparison, bootstrap: &Bootstrap) -> Option<String> {
+    let [model, other] = &comparison.evaluations[..comparison.models] else {
+        return None;
+    };
+    let width = |name: &str| name.chars().count().max(COLUMN);
+    let (first, second) = (width(&model.name), width(&other.name));
+    let mut text = format!(
+        "{:8}  {:>first$}  {:>second$}  {:>10}  95 % interval\n",
+        "", model.name, other.name, "difference"
+    );
+    for metric in Metric::ALL {
+        let difference = Difference::between_models(comparison, metric, bootstrap)?;
+        let range = difference.range();
+        let of = |evaluation: &Evaluation| estimate(&evaluation.summary.all, metric);
+        let _ = writeln!(
+            text,
+            "{:8}  {:>first$}  {:>second$}  {:>10}  {}",
+            metric.label(),
+            of(model),
+            of(other),
+            signed(difference.mean(), 4),
+            range.as_deref().unwrap_or("too few users to tell"),
+        );
+    }
+    let difference = Difference::between_models(comparison, Metric::NdcgAt10, bootstrap)?;
+    let _ = writeln!(text, "\n{}", difference.sentence());
+    Some(text)
 }
 
 fn block(
@@ -93,6 +127,28 @@ mod tests {
     fn shows_every_recommender_in_every_cohort() {
         let data = sample::data();
         insta::assert_snapshot!(comparison_table(&data.comparison, &data.bootstrap));
+    }
+
+    #[test]
+    fn two_models_stand_side_by_side() {
+        let data = sample::of_two_models();
+        let text = comparison_table(&data.comparison, &data.bootstrap);
+        let (_, pair) = text.split_once("\n\n                 model 2").unwrap();
+        let rows: Vec<&str> = pair.lines().collect();
+        assert!(rows[0].ends_with("difference  95 % interval"), "{pair}");
+        assert!(rows[1].starts_with("NDCG@10 "), "{pair}");
+        assert_eq!(rows[1].split_whitespace().count(), 9, "{pair}");
+        // No sign before nothing.
+        assert!(
+            rows[6].ends_with("0.0000  0.0000 to 0.0000") && !rows[6].contains("+0"),
+            "{pair}"
+        );
+        let sentence = rows[9];
+        assert!(
+            sentence.starts_with("model 2 is better than model 1: its NDCG@10 is higher by"),
+            "{pair}"
+        );
+        assert!(!sentence.contains("baseline"), "{pair}");
     }
 
     #[test]

@@ -1,12 +1,43 @@
-use twotower_core::evaluate::{Comparison, Evaluation, FEWEST_USERS, Metric, ToBest};
-use twotower_core::metric::{Bootstrap, Interval};
+use twotower_core::evaluate::{Comparison, Distance, Evaluation, FEWEST_USERS, Metric};
+use twotower_core::metric::{Bootstrap, Interval, signed};
 
-/// The model against the baseline that is best in one metric, over all users.
+/// The model against the baseline that is best in one metric, or against another model, over all users.
 pub(super) struct Difference<'a> {
     pub metric: Metric,
-    /// How many baselines the best one is chosen among.
+    /// How many baselines the best one is chosen among; 0 of another model.
     pub baselines: usize,
-    to_best: ToBest<'a>,
+    distance: Distance<'a>,
+}
+
+/// A model against another one in one metric, over all users.
+#[derive(Debug, Clone, Copy)]
+pub struct BetweenModels<'a> {
+    /// The first model.
+    pub model: &'a Evaluation,
+    /// The other one.
+    pub other: &'a Evaluation,
+    /// Mean of model − other.
+    pub mean: f64,
+    /// Of the mean, 95 %; `None` where there are too few users to give one.
+    pub interval: Option<Interval>,
+    /// `better`, `worse`, `no clear difference`, or `too few users to tell`.
+    pub verdict: &'static str,
+}
+
+/// `None` unless there are two models.
+pub fn model_against_model<'a>(
+    comparison: &'a Comparison,
+    metric: Metric,
+    bootstrap: &Bootstrap,
+) -> Option<BetweenModels<'a>> {
+    let difference = Difference::between_models(comparison, metric, bootstrap)?;
+    Some(BetweenModels {
+        model: difference.model(),
+        other: difference.other(),
+        mean: difference.mean(),
+        interval: difference.interval(),
+        verdict: difference.verdict(),
+    })
 }
 
 impl<'a> Difference<'a> {
@@ -19,26 +50,43 @@ impl<'a> Difference<'a> {
         Some(Self {
             metric,
             baselines: comparison.evaluations.len() - comparison.models,
-            to_best: comparison.to_best(metric, bootstrap).ok().flatten()?,
+            distance: comparison.to_best(metric, bootstrap).ok().flatten()?,
         })
     }
 
-    pub(super) fn model(&self) -> &'a str {
-        &self.to_best.model.name
+    /// `None` unless there are two models.
+    pub(super) fn between_models(
+        comparison: &'a Comparison,
+        metric: Metric,
+        bootstrap: &Bootstrap,
+    ) -> Option<Self> {
+        Some(Self {
+            metric,
+            baselines: 0,
+            distance: comparison
+                .between_models(metric, bootstrap)
+                .ok()
+                .flatten()?,
+        })
     }
 
-    pub(super) fn baseline(&self) -> &'a str {
-        &self.to_best.baseline.name
+    pub(super) fn model(&self) -> &'a Evaluation {
+        self.distance.model
     }
 
-    /// Model − best baseline.
+    /// The best baseline, or the other model.
+    pub(super) fn other(&self) -> &'a Evaluation {
+        self.distance.other
+    }
+
+    /// Model − other.
     pub(super) fn mean(&self) -> f64 {
-        self.to_best.interval.mean
+        self.distance.interval.mean
     }
 
     /// Of the mean; `None` where there are too few users to give one.
     pub(super) fn interval(&self) -> Option<Interval> {
-        (self.to_best.users >= FEWEST_USERS).then_some(self.to_best.interval)
+        (self.distance.users >= FEWEST_USERS).then_some(self.distance.interval)
     }
 
     /// A few words for what the interval says.
@@ -51,24 +99,36 @@ impl<'a> Difference<'a> {
         }
     }
 
+    /// The interval as it is shown.
+    pub(super) fn range(&self) -> Option<String> {
+        let Interval { low, high, .. } = self.interval()?;
+        Some(format!("{} to {}", signed(low, 4), signed(high, 4)))
+    }
+
     /// One sentence.
     pub(super) fn sentence(&self) -> String {
-        let (model, baseline, verdict) = (self.model(), self.baseline(), self.verdict());
+        let (model, other, verdict) = (&self.model().name, &self.other().name, self.verdict());
         let (label, mean) = (self.metric.label(), self.mean());
-        let Some(Interval { low, high, .. }) = self.interval() else {
+        let whose = if self.baselines > 0 {
+            ", the best baseline"
+        } else {
+            ""
+        };
+        let difference = signed(mean, 4);
+        let Some(range) = self.range() else {
             return format!(
-                "Too few users to tell {model} from {baseline}, the best baseline: the difference in {label} is {mean:+.4}, but something is known of {} alone, and below {FEWEST_USERS} chance decides.",
-                counted(self.to_best.users, "user"),
+                "Too few users to tell {model} from {other}{whose}: the difference in {label} is {difference}, but something is known of {} alone, and below {FEWEST_USERS} chance decides.",
+                counted(self.distance.users, "user"),
             );
         };
-        let interval = format!("95 % interval {low:+.4} to {high:+.4}");
+        let interval = format!("95 % interval {range}");
         if verdict == "no clear difference" {
             format!(
-                "No clear difference between {model} and {baseline}, the best baseline: the difference in {label} is {mean:+.4}, and its {interval} includes zero.",
+                "No clear difference between {model} and {other}{whose}: the difference in {label} is {difference}, and its {interval} includes zero.",
             )
         } else {
             format!(
-                "{model} is {verdict} than {baseline}, the best baseline: its {label} is {} by {:.4} ({interval}).",
+                "{model} is {verdict} than {other}{whose}: its {label} is {} by {:.4} ({interval}).",
                 if mean > 0.0 { "higher" } else { "lower" },
                 mean.abs(),
             )
@@ -111,7 +171,7 @@ mod tests {
         };
         insta::assert_snapshot!(difference(Metric::NdcgAt10).sentence(), @"two-tower is better than ials, the best baseline: its NDCG@10 is higher by 0.0243 (95 % interval +0.0208 to +0.0288).");
         insta::assert_snapshot!(difference(Metric::Auc).sentence(), @"two-tower is worse than popularity, the best baseline: its AUC is lower by 0.0726 (95 % interval -0.0824 to -0.0614).");
-        insta::assert_snapshot!(difference(Metric::RecallAt50).sentence(), @"No clear difference between two-tower and item-knn, the best baseline: the difference in R@50 is +0.0000, and its 95 % interval -0.0600 to +0.0750 includes zero.");
+        insta::assert_snapshot!(difference(Metric::RecallAt50).sentence(), @"No clear difference between two-tower and item-knn, the best baseline: the difference in R@50 is 0.0000, and its 95 % interval -0.0600 to +0.0750 includes zero.");
     }
 
     /// One user gives an interval of no width, which lies on one side of zero wherever it is.

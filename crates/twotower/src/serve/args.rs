@@ -110,12 +110,12 @@ pub struct ServeArgs {
 #[derive(Debug, Error)]
 pub enum UsageError {
     /// The file of the secret cannot be read.
-    #[error("read the JWT secret {path}: {source}")]
+    #[error("read the JWT secret {path}: {cause}")]
     SecretFile {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Other machines would reach the console.
     #[error(
@@ -222,7 +222,7 @@ impl ServeArgs {
         let secret = match file.into_iter().find(|path| !is_blank(path)) {
             Some(path) => match std::fs::read_to_string(&path) {
                 Ok(secret) => Some(secret),
-                Err(source) => return Err(UsageError::SecretFile { path, source }.into()),
+                Err(cause) => return Err(UsageError::SecretFile { path, cause }.into()),
             },
             None => SECRET_VARIABLES
                 .iter()

@@ -6,6 +6,8 @@ mod key;
 
 mod jwks;
 
+mod key_file;
+
 mod verified;
 
 mod authenticator;

@@ -52,10 +52,11 @@ use super::timing::{Stage, Timing};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use cache::{Found, Made};
+use cache::{Found, Made, UserAnswers};
 use query::Query;
 use state::Unknown;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use twotower_store::UserState;
 use uuid::Uuid;
@@ -76,7 +77,7 @@ pub(super) async fn recommend(
 }
 
 /// The list for `user`: made now, or made before of the very same; and while the database does not say in time what the user likes, an
-/// earlier one, as long as an erasure would be heard of, or popular videos.
+/// earlier one or one by what it said last, as long as an erasure would be heard of, or popular videos.
 async fn answer(
     app: &Arc<App>,
     user: Uuid,
@@ -93,6 +94,10 @@ async fn answer(
     };
     match state {
         Ok(Known { state, verified }) => {
+            let state = Arc::new(state);
+            if verified {
+                know(app, &subject, &answers, &state);
+            }
             let made = Made {
                 snapshot: rank::revision(&snapshot, &state),
                 state: app.states.hash(&state),
@@ -127,22 +132,35 @@ async fn answer(
             // What was kept when this request came may be of somebody who was erased since; and where no word comes of an erasure, so may
             // everything that is kept.
             let heard = app.subjects.are_heard();
-            let earlier = app.answers.of(subject).stale(query, keep);
-            if let Some(answer) = earlier.filter(|_| heard) {
+            let earlier = app.answers.of(subject);
+            if let Some(answer) = earlier.stale(query, keep).filter(|_| heard) {
                 app.metrics.looked_up(CacheOutcome::Stale);
                 return Ok(answer);
             }
-            // Who was erased is not known either: they get what everybody gets.
-            let nobody = UserState::default();
-            let slow = rank::is_slow(&snapshot, &nobody, query, &app.policy);
+            let state = last_known(&earlier, heard, keep);
+            let slow = rank::is_slow(&snapshot, &state, query, &app.policy);
             let (shared, query) = (Arc::clone(app), query.clone());
             ranked(&app.scoring, timing, slow, move || {
-                let ranking = rank::rank(&snapshot, &nobody, &query, &shared.policy);
+                let ranking = rank::rank(&snapshot, &state, &query, &shared.policy);
                 Answer::new(user, &snapshot, &ranking, query.limit).partial()
             })
             .await
         }
     }
+}
+
+/// Keeps what the database has just said of a user for while it is late; not where it could not be used, since no erasure would be heard of.
+fn know(app: &App, subject: &Subject, answers: &Arc<UserAnswers>, state: &Arc<UserState>) {
+    if app.subjects.are_heard() {
+        app.answers.know(subject, answers, state);
+    }
+}
+
+/// What to go by while the database is late: what it said of the user last, if no change was heard of since and one would have been. Otherwise
+/// who was erased is not known either, and they get what everybody gets.
+fn last_known(earlier: &UserAnswers, heard: bool, keep: Duration) -> Arc<UserState> {
+    let known = earlier.last_known(keep).filter(|_| heard);
+    known.unwrap_or_default()
 }
 
 fn current(app: &App, user: Uuid) -> Result<Arc<Snapshot>, ApiError> {
@@ -183,7 +201,6 @@ async fn ranked<T: Send + 'static>(
 mod tests {
     use super::*;
     use std::sync::mpsc;
-    use std::time::Duration;
 
     /// Who hangs up does not make room for a further ranking beside the one that goes on.
     #[tokio::test]

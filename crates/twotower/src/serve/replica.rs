@@ -21,9 +21,6 @@ use tokio::time::{sleep, timeout_at};
 use twotower_store::{Replica, Store, StoreError, UserState, WalPosition};
 use uuid::Uuid;
 
-/// So many latest skips count; older ones would hardly move the user's vector.
-const SKIPS: u32 = 1000;
-
 /// A replica, and what is asked of it.
 #[derive(Debug, Clone)]
 pub struct ReplicaConfig {
@@ -151,14 +148,15 @@ impl Sources {
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         let nobody = [Uuid::nil()];
         let on_primary = async || {
-            let read = Box::pin(self.primary.user_states(&nobody, SKIPS));
+            let read = Box::pin(self.primary.user_states(&nobody, UserState::EVERY_SKIP));
             read.await.map(drop)
         };
         let Some(follower) = &self.follower else {
             return on_primary().await;
         };
         let on_replica = async || {
-            let read = Box::pin(follower.replica.user_states(&nobody, SKIPS));
+            let states = follower.replica.user_states(&nobody, UserState::EVERY_SKIP);
+            let read = Box::pin(states);
             read.await.map(drop)
         };
         if follower.is_away() {
@@ -177,7 +175,7 @@ impl Sources {
         }
     }
 
-    /// Everything that each of `asked` has liked, and the latest skips and the blocks.
+    /// Everything that each of `asked` has liked, skipped and blocked.
     pub(super) async fn read(&self, asked: &[Asked]) -> Outcome {
         match &self.follower {
             None => self.on_primary(asked).await,
@@ -372,7 +370,7 @@ async fn either(
 /// States of users as the primary has them: nothing is missing.
 async fn primary_states(store: Store, asked: Vec<Asked>, metrics: &Metrics) -> Outcome {
     let users: Vec<Uuid> = asked.iter().map(|asked| asked.user).collect();
-    let states = store.user_states(&users, SKIPS).await?;
+    let states = store.user_states(&users, UserState::EVERY_SKIP).await?;
     metrics.read_states(ReadFrom::Primary, users.len());
     let known = |state| Known {
         state,
@@ -420,7 +418,8 @@ impl Follower {
         asked: &[Asked],
     ) -> Result<(Option<WalPosition>, Vec<Option<UserState>>), StoreError> {
         let users: Vec<Uuid> = asked.iter().map(|asked| asked.user).collect();
-        let read = Box::pin(self.replica.user_states(&users, SKIPS)).await?;
+        let states = self.replica.user_states(&users, UserState::EVERY_SKIP);
+        let read = Box::pin(states).await?;
         Ok((read.position, read.states))
     }
 }

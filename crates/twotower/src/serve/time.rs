@@ -1,12 +1,11 @@
 use std::time::{SystemTime, UNIX_EPOCH};
+use twotower_core::time::DAY;
 
 /// `2026-11-24T17:30:05.123Z`. A time before 1970 counts as 1970.
 pub(crate) fn rfc3339(at: SystemTime) -> String {
     let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (
-        since_epoch.as_secs() / 86_400,
-        since_epoch.as_secs() % 86_400,
-    );
+    let (seconds, day) = (since_epoch.as_secs(), DAY.as_secs());
+    let (days, second) = (seconds / day, seconds % day);
     let (year, month, day) = civil(days);
     let mut text = String::with_capacity(24);
     for (before, number, width) in [

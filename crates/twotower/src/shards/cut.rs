@@ -4,8 +4,7 @@ use super::manifest::{Key, Temporal};
 use super::rows::UserRows;
 use crate::histories::Counts;
 use twotower_core::split::SplitKind;
-
-const SECOND_US: i64 = 1_000_000;
+use twotower_core::time::SECOND_US;
 
 /// The cuts of [`twotower_core::split::Split`], told from one user's rows.
 #[derive(Debug, Clone, Copy)]

@@ -8,9 +8,8 @@ use crate::histories::{Histories, NumbersWriter, Record};
 use crate::progress::Progress;
 use anyhow::Context;
 use std::path::Path;
+use twotower_core::time::SECOND_US;
 use twotower_core::timeline::Timeline;
-
-const SECOND_US: i64 = 1_000_000;
 
 /// Times of rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use parquet::data_type::{DataType, Int32Type, Int64Type};
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use std::fs::File;
 use std::path::Path;
+use twotower_core::time::SECOND_US;
 
 /// Rows decoded at a time.
 const ROWS: usize = 1 << 16;
@@ -19,8 +20,6 @@ const COLUMNS: [(&str, Type); 4] = [
     ("video", Type::INT32),
     ("at", Type::INT64),
 ];
-
-const SECOND_US: i64 = 1_000_000;
 
 /// A like or a skip of one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

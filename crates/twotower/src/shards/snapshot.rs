@@ -5,8 +5,7 @@ use super::manifest::{Key, Manifest};
 use super::rows::{Row, check_counts, each_user};
 use std::path::Path;
 use twotower_core::interaction::{Dataset, Interaction};
-
-const SECOND_US: i64 = 1_000_000;
+use twotower_core::time::SECOND_US;
 
 /// No user has this number: a manifest has at most so many users.
 const NOBODY: u32 = u32::MAX;

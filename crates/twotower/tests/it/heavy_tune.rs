@@ -210,6 +210,22 @@ fn a_search_keeps_to_its_budget_and_overwrites_nothing() {
     let before = std::fs::read_to_string(&tuned).unwrap();
     assert!(before.contains("the budget was over"), "{before}");
 
+    // As a version left it that did not say how it trains, and trained otherwise: scores tell that also where no checkpoint does.
+    let state = state_dir.join("state.json");
+    let text = std::fs::read(&state).unwrap();
+    let mut older: Value = serde_json::from_slice(&text).unwrap();
+    older.as_object_mut().unwrap().remove("training").unwrap();
+    std::fs::write(&state, older.to_string()).unwrap();
+    let log = place.refused(&format!("{TUNE} --resume --overwrite"), 1);
+    for expected in [
+        "state.json: this version of twotower (",
+        "trains otherwise",
+        "--budget 0s",
+    ] {
+        assert!(log.contains(expected), "{expected}: {log}");
+    }
+    std::fs::write(&state, text).unwrap();
+
     let refused = place.run(&format!("{TUNE} --resume"));
     let log = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1));

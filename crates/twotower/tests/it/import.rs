@@ -1,5 +1,7 @@
 //! Files into a database, against an embedded one.
 
+mod formats;
+
 mod texts;
 
 use clap::Parser;
@@ -358,7 +360,7 @@ async fn arguments_that_fit_no_file_are_refused_before_anything_is_written() {
             format!("--preset movielens-100k {videos} {videos}"),
             "one folder",
         ),
-        ("--preset movielens-100k nowhere".to_owned(), "no such file"),
+        ("--preset movielens nowhere".to_owned(), "no such file"),
     ] {
         let error = format!("{:#}", database.import(&arguments).await.unwrap_err());
         assert!(error.contains(hint), "{error}");

@@ -24,6 +24,8 @@ mod supabase_server;
 
 mod heavy_path;
 
+mod heavy_compare;
+
 mod heavy_storage;
 
 mod heavy_tune;

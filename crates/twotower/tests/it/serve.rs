@@ -28,6 +28,8 @@ mod erased;
 
 pub(crate) mod public_keys;
 
+mod key_file;
+
 mod readiness;
 
 mod refreshing;

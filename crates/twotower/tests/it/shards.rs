@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
-const CONFIGURATION: &str = "[hyperparameters]\nembedding_dim = 16\nepochs = 2\nuser_hidden = 32\nmin_users = 2\nskip_weight = 1.0\n";
+const CONFIGURATION: &str = "[hyperparameters]\nembedding_dim = 16\nepochs = 2\nuser_hidden = 32\nmin_users = 2\nskip_weight = 1.0\n[training]\nallow_few_users = true\n";
 
 const VIDEO: &str = "message videos { required fixed_len_byte_array(16) id (UUID); required binary title (STRING); optional binary genre (STRING); }";
 const ROW: &str = "message interactions { required int32 user (INTEGER(32,false)); required int32 kind; required int32 video (INTEGER(32,false)); required int64 at; }";

@@ -124,7 +124,7 @@ impl Workplace {
         let command = line.split_whitespace().next().unwrap();
         let last = log.lines().last().unwrap_or_default();
         assert!(
-            last.ends_with(&format!("{command} completed successfully")),
+            last.ends_with(" completed successfully") && last.contains(&format!("{command} ")),
             "{last}"
         );
         serde_json::from_slice(&output.stdout).unwrap()

@@ -1,8 +1,12 @@
 import { fromBase64Url } from "../base64.ts";
 import type { Algorithm, Jws } from "./jws.ts";
 
-/** 2048 bits in base64url without padding; a shorter modulus is refused. */
-const MIN_RSA_MODULUS_CHARS = 342;
+/** Bits of an RSA modulus and of its exponent, both odd, as `twotower serve` takes them: fewer are too easily factored. */
+const RSA_MODULUS_BITS = { least: 2048, most: 4096 };
+const RSA_EXPONENT_BITS = { least: 2, most: 33 };
+
+/** Fewer bytes of a shared secret are guessed too easily (RFC 7518, 3.2). */
+const MIN_SECRET_BYTES = 32;
 
 /** One key with the one algorithm that it verifies. What a token's header says can rule a key out, never choose how it is used. */
 export interface Key {
@@ -66,7 +70,7 @@ function kindOf(jwk: Jwk, symmetric: boolean): Kind | null {
   if (kty === "EC" && crv === "P-256") {
     return { algorithm: "ES256", jwk: { kty, crv, x, y }, secret: null };
   }
-  if (kty === "RSA" && typeof n === "string" && n.replaceAll("=", "").length >= MIN_RSA_MODULUS_CHARS) {
+  if (kty === "RSA" && isOdd(n, RSA_MODULUS_BITS) && isOdd(e, RSA_EXPONENT_BITS)) {
     return { algorithm: "RS256", jwk: { kty, n, e }, secret: null };
   }
   if (kty === "OKP" && crv === "Ed25519") {
@@ -74,9 +78,20 @@ function kindOf(jwk: Jwk, symmetric: boolean): Kind | null {
   }
   if (kty === "oct" && symmetric && typeof k === "string") {
     const secret = fromBase64Url(k);
-    return secret === null || secret.length < 32 ? null : { algorithm: "HS256", jwk: {}, secret };
+    return secret === null || secret.length < MIN_SECRET_BYTES ? null : { algorithm: "HS256", jwk: {}, secret };
   }
   return null;
+}
+
+/** Whether a member holds an odd number of so many bits. Zeros in front make none longer. */
+function isOdd(member: unknown, bits: { readonly least: number; readonly most: number }): boolean {
+  const bytes = typeof member === "string" ? fromBase64Url(member.replace(/=+$/, "")) : null;
+  const first = bytes?.findIndex((byte) => byte !== 0) ?? -1;
+  if (bytes === null || first < 0) {
+    return false;
+  }
+  const length = 8 * (bytes.length - first) - Math.clz32(bytes[first]) + 24;
+  return bytes[bytes.length - 1] % 2 === 1 && length >= bits.least && length <= bits.most;
 }
 
 /** Whether one of `keys` signed the token. */

@@ -96,7 +96,32 @@ fn a_good_challenger_passes_with_and_without_a_champion() {
         let verdict = verdict(&CHALLENGER, 1.0, champion);
         assert!(verdict.passed(), "{verdict}");
         assert!(verdict.to_string().starts_with("passed\n  ok"));
+        for check in &verdict.checks {
+            ends_in_what_is_compared(&check.words);
+        }
     }
+}
+
+/// Its figure, and in the same unit its bound: `… 3.6 points (at most 10.0 points)`.
+fn ends_in_what_is_compared(words: &str) {
+    let sides = [" (at least ", " (at most "];
+    let (side, (before, after)) = sides
+        .iter()
+        .find_map(|side| Some((*side, words.split_once(side)?)))
+        .unwrap_or_else(|| panic!("no bound: {words}"));
+    let bound = after.split(')').next().unwrap();
+    let (bound, unit) = bound
+        .split_once(' ')
+        .map_or((bound, ""), |(x, unit)| (x, unit));
+    let before = before.strip_suffix(unit).unwrap().trim_end();
+    let figure = before.rsplit(' ').next().unwrap();
+    let [figure, bound]: [f64; 2] = [figure, bound].map(|number| number.parse().unwrap());
+    let holds = if side == sides[0] {
+        figure >= bound
+    } else {
+        figure <= bound
+    };
+    assert!(holds, "it passed: {words}");
 }
 
 #[test]

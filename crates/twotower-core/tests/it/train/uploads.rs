@@ -5,9 +5,10 @@ use twotower_core::feature::{Catalogue, Video, VideoRef};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_core::recommend::Recommender;
+use twotower_core::time::DAY_SECONDS;
 use twotower_core::train::{Goal, Prepared, ResumeError, Run, TrainingData};
 
-const DAY: u32 = 86_400;
+const DAY: u32 = DAY_SECONDS as u32;
 
 /// The day of the first likes; there are ten such days.
 const FIRST_DAY: u32 = 1000;

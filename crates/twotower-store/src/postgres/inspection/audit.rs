@@ -5,10 +5,10 @@ use super::super::migrations::{self, Migration};
 use super::super::pairs::is_key;
 use super::super::session::{query, query_as};
 use super::expected::{self, INDEXES, KEYS, LEADING, OURS};
+use super::objects;
 use super::policies::{self, PolicyRow};
-use super::{definitions, objects};
-use crate::StoreError;
 use crate::inspection::{Audit, Fault, SchemaAudit};
+use crate::{Source, StoreError};
 use std::collections::HashMap;
 
 /// By names, since a cast to regclass asks for rights on the schema.
@@ -38,7 +38,10 @@ const OF_COMPONENTS: [&str; 2] = [
 type IndexRow = (String, String, bool, Option<String>, bool);
 
 impl Postgres {
-    pub(crate) async fn audit_schema(&self) -> Result<Option<SchemaAudit>, StoreError> {
+    pub(crate) async fn audit_schema(
+        &self,
+        source: &Source,
+    ) -> Result<Option<SchemaAudit>, StoreError> {
         let mut session = self.begin_reading(self.statement_timeout).await?;
         // So that expressions are printed with the schema of everything in them, whatever the role has.
         query("SET LOCAL search_path = ''")
@@ -57,11 +60,14 @@ impl Postgres {
             .bind(&names)
             .fetch_all(&mut *session)
             .await?;
-        let schema = Schema {
+        let mut schema = Schema {
             tables: tables.into_iter().collect(),
             policies: &policies,
             pending: migrations::pending_if_told(&mut session).await?,
+            replaced: expected::replaced(source),
+            foreign: Vec::new(),
         };
+        schema.put_aside();
         let compared = objects::compare(&mut session, &schema).await?;
         session.commit().await?;
         Ok(Some(SchemaAudit {
@@ -69,7 +75,7 @@ impl Postgres {
                 .pending()
                 .map(|(version, ..)| (*version).to_owned())
                 .collect(),
-            tables: schema.missing_tables(),
+            tables: schema.tables(&compared.remedy),
             row_security: schema.row_security(),
             policies: policies::audit(&schema, &policies),
             grants: compared.grants,
@@ -88,9 +94,39 @@ pub(super) struct Schema<'a> {
     policies: &'a [PolicyRow],
     /// Migrations that are pending, if the role may know.
     pending: Option<Vec<Migration>>,
+    /// Tables that are there and that the source reads others for.
+    replaced: Vec<&'static str>,
+    /// Those of them that no migration made: the application's own, which nothing of this is to be said of.
+    foreign: Vec<&'static str>,
 }
 
 impl Schema<'_> {
+    /// Takes no more note of tables that are the application's own and are not read, or not for what ours are.
+    fn put_aside(&mut self) {
+        let mut replaced = std::mem::take(&mut self.replaced);
+        replaced.retain(|table| self.has(table));
+        let foreign = replaced.iter().filter(|table| !self.is_ours(table));
+        self.foreign = foreign.copied().collect();
+        self.replaced = replaced;
+        for table in &self.foreign {
+            self.tables.remove(*table);
+        }
+    }
+
+    /// Whether what is fast and what is unique in a table matters: it is there, and read.
+    fn reads(&self, table: &str) -> bool {
+        self.has(table) && !self.replaced.contains(&table)
+    }
+
+    /// Those of `tables` that are there, and not read.
+    fn passed_over(&self, tables: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+        let mut over: Vec<_> = tables
+            .filter(|table| self.replaced.contains(table))
+            .collect();
+        over.dedup();
+        over
+    }
+
     /// Whether it is known what is pending.
     pub(super) fn tells_pending(&self) -> bool {
         self.pending.is_some()
@@ -119,18 +155,24 @@ impl Schema<'_> {
             })
     }
 
-    fn missing_tables(&self) -> Audit {
-        let missing = OURS.iter().filter(|table| {
+    /// Tables of ours that are not there, and that no pending migration makes.
+    pub(super) fn missing_tables(&self) -> Vec<&'static str> {
+        let is_missing = |table: &&&'static str| {
             let made = expected::migration_of(table);
             !self.has(table) && !self.pending().any(|(version, ..)| *version == made)
-        });
+        };
+        OURS.iter().filter(is_missing).copied().collect()
+    }
+
+    /// `remedy` makes them again.
+    fn tables(&self, remedy: &str) -> Audit {
+        let missing = self.missing_tables().into_iter();
         Audit {
             examined: OURS.len(),
             faults: missing
                 .map(|table| Fault {
                     what: format!("table {table} is missing, though its migration is recorded"),
-                    // What later migrations add to it comes back with them: each can be run again.
-                    fix: definitions::migrated_since(expected::migration_of(table)),
+                    fix: remedy.to_owned(),
                 })
                 .collect(),
             ..Audit::default()
@@ -147,12 +189,16 @@ impl Schema<'_> {
                     fix: format!("alter table {table} enable row level security;"),
                 })
                 .collect(),
+            passed_over: self.foreign.clone(),
             ..Audit::default()
         }
     }
 
     fn indexes(&self, there: &[IndexRow]) -> Audit {
-        let mut audit = Audit::default();
+        let mut audit = Audit {
+            passed_over: self.passed_over(LEADING.iter().map(|(table, _)| *table)),
+            ..Audit::default()
+        };
         for index in INDEXES.iter().filter(|index| self.has(index.table)) {
             audit.examined += 1;
             let (table, name, columns) = (index.table, index.name, index.columns);
@@ -176,7 +222,7 @@ impl Schema<'_> {
                 Some(_) => {}
             }
         }
-        for &(table, column) in LEADING.iter().filter(|(table, _)| self.has(table)) {
+        for &(table, column) in LEADING.iter().filter(|(table, _)| self.reads(table)) {
             audit.examined += 1;
             let found = there.iter().any(|(of, _, valid, first, _)| {
                 of == table && *valid && first.as_deref() == Some(column)
@@ -192,8 +238,11 @@ impl Schema<'_> {
     }
 
     fn keys(&self, there: &[IndexRow]) -> Audit {
-        let mut audit = Audit::default();
-        for &(table, made) in KEYS.iter().filter(|(table, _)| self.has(table)) {
+        let mut audit = Audit {
+            passed_over: self.passed_over(KEYS.iter().map(|(table, _)| *table)),
+            ..Audit::default()
+        };
+        for &(table, made) in KEYS.iter().filter(|(table, _)| self.reads(table)) {
             audit.examined += 1;
             let keys = || {
                 there

@@ -1,13 +1,13 @@
 //! What only migrations make: whether it is there, whether a function is what they made of it, and what makes it so again.
 
 use super::super::Session;
+use super::super::migrations::{self, statements};
 use super::super::session::query_as;
 use super::audit::Schema;
 use super::expected::OURS;
-use super::objects::Object;
+use super::objects::{Compared, Object};
 use crate::StoreError;
 use crate::inspection::{Audit, Fault};
-use crate::postgres::migrations;
 
 /// Functions of $1, each with a recorded migration that makes or changes it and is not of $2, the last first. A record of before statements
 /// were kept in it says nothing.
@@ -20,6 +20,13 @@ const OTHERS: &str = "
     JOIN record ON words ~ ('(create|replace|alter) +function +' || name || ' *\\(')
     ORDER BY version DESC";
 
+/// Functions that have the names $1: name, arguments with their names, and the types of those that are given.
+const NAMESAKES: &str = "
+    SELECT nspname || '.' || proname, pg_get_function_identity_arguments(pg_proc.oid),
+           ARRAY(SELECT format_type(type, NULL) FROM unnest(proargtypes) WITH ORDINALITY AS given (type, place) ORDER BY place)
+    FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+    WHERE nspname || '.' || proname = ANY ($1)";
+
 /// A function that is to be made again.
 pub(super) struct Again<'a> {
     name: &'a str,
@@ -27,13 +34,13 @@ pub(super) struct Again<'a> {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Missing,
     /// It is there, and does something else.
     Changed,
-    /// It is there, and takes or gives something else: `create or replace` would refuse.
-    Reshaped,
+    /// It is there, by this name, and takes or gives something else, or calls it otherwise: `create or replace` would refuse.
+    Reshaped(String),
 }
 
 impl<'a> Again<'a> {
@@ -54,7 +61,10 @@ impl<'a> Again<'a> {
         let (state, changed) = if wanted.definitions().any(|made| made.0 == there.0) {
             (State::Changed, "what it does")
         } else {
-            (State::Reshaped, "what it takes or gives")
+            (
+                State::Reshaped(wanted.name.to_owned()),
+                "what it takes or gives",
+            )
         };
         let owner = if wanted.is_as_owner() {
             ", with its owner's rights,"
@@ -71,15 +81,13 @@ impl<'a> Again<'a> {
         })
     }
 
-    /// The first migration that has to run again for it, and all that come after it. One that goes takes its rights along, which only those
-    /// give it back that made it first.
-    fn since(&self) -> &'static str {
-        let words = making("function", self.name);
-        if self.state == State::Changed {
-            migrations::last_with(&words)
-        } else {
-            migrations::first_with(&words)
-        }
+    /// One that seemed to be missing is there, with other names for what it takes.
+    fn renamed(&mut self, there: String) {
+        self.what = format!(
+            "function {} is not as the migrations make it: it takes or gives the same by other names, as {there}",
+            self.name
+        );
+        self.state = State::Reshaped(there);
     }
 }
 
@@ -104,18 +112,38 @@ pub(super) fn is_pending(object: &Object<'_>, schema: &Schema<'_>) -> bool {
         || kind == "function" && schema.is_pending(&format!("alter function {}", opening(name)))
 }
 
-/// Says of these functions what is wrong, before what is wrong with others, and what makes all of them again.
+/// What only migrations make, and is to be made again.
+#[derive(Default)]
+pub(super) struct Lost<'a> {
+    /// Schemas and sequences that are missing.
+    pub(super) others: Vec<Object<'a>>,
+    pub(super) functions: Vec<Again<'a>>,
+}
+
+/// Says what of it is wrong, of functions before what is wrong with others, and what makes all of it again, missing tables too: one may need the
+/// other.
 pub(super) async fn tell(
     session: &mut Session,
     schema: &Schema<'_>,
-    functions: &[Again<'_>],
-    audit: &mut Audit,
+    mut lost: Lost<'_>,
+    compared: &mut Compared,
 ) -> Result<(), StoreError> {
-    if functions.is_empty() {
+    let mut names = schema.missing_tables();
+    if names.is_empty() && lost.others.is_empty() && lost.functions.is_empty() {
         return Ok(());
     }
+    find_renamed(session, &mut lost.functions).await?;
+    let functions = &lost.functions;
+    let Compared {
+        grants,
+        functions: audit,
+        ..
+    } = compared;
     if !schema.tells_pending() {
+        let others = lost.others.iter().map(|it| untold(&missing(it)));
+        grants.faults.extend(others);
         put_first(audit, functions.iter().map(|it| untold(&it.what)));
+        compared.remedy = remedy(&names, &[]);
         return Ok(());
     }
     let others = others(session, functions).await?;
@@ -132,25 +160,68 @@ pub(super) async fn tell(
                     "{}; migration {version} makes or changes it, the application's own or a newer twotower's: is this wanted?",
                     function.what
                 ),
-                fix: remedy(&[function]),
+                fix: remedy(&[], &[function]),
             }),
             _ => ours.push(function),
         }
     }
-    if ours.is_empty() {
-        return Ok(());
-    }
-    let fix = remedy(&ours);
+    names.extend(lost.others.iter().map(|it| it.name));
+    let fix = remedy(&names, &ours);
+    let recorded = |what: String| format!("{what}, though its migration is recorded");
+    grants.faults.extend(lost.others.iter().map(|it| Fault {
+        what: recorded(missing(it)),
+        fix: fix.clone(),
+    }));
     let told = ours.iter().map(|function| Fault {
         what: if function.state == State::Missing {
-            format!("{}, though its migration is recorded", function.what)
+            recorded(function.what.clone())
         } else {
             function.what.clone()
         },
         fix: fix.clone(),
     });
     put_first(audit, told);
+    compared.remedy = fix;
     Ok(())
+}
+
+/// Of functions that are missing some may be there under the same name and for the same types: an argument has another name.
+async fn find_renamed(
+    session: &mut Session,
+    functions: &mut [Again<'_>],
+) -> Result<(), StoreError> {
+    let missing = || functions.iter().filter(|it| it.state == State::Missing);
+    let names: Vec<&str> = missing().map(|it| without_arguments(it.name)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let there: Vec<(String, String, Vec<String>)> = query_as(NAMESAKES)
+        .bind(names)
+        .fetch_all(&mut **session)
+        .await?;
+    for function in functions {
+        let namesake = there.iter().find(|(name, _, types)| {
+            name == without_arguments(function.name) && takes(function.name, types)
+        });
+        if let (State::Missing, Some((name, arguments, _))) = (&function.state, namesake) {
+            function.renamed(format!("{name}({arguments})"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a function of the list, with its arguments, takes values of these types.
+fn takes(function: &str, types: &[String]) -> bool {
+    let arguments = function[opening(function).len()..].trim_end_matches(')');
+    let given: Vec<&str> = arguments
+        .split(", ")
+        .filter(|argument| !argument.is_empty() && !argument.starts_with("OUT "))
+        .collect();
+    let is_of = |argument: &str, of: &str| {
+        let name = argument.strip_suffix(of);
+        name.is_some_and(|name| name.is_empty() || name.ends_with(' '))
+    };
+    given.len() == types.len() && given.iter().zip(types).all(|(given, of)| is_of(given, of))
 }
 
 fn put_first(audit: &mut Audit, faults: impl Iterator<Item = Fault>) {
@@ -175,35 +246,58 @@ async fn others(
         .await?)
 }
 
-/// What makes functions again, whatever of them is there.
-fn remedy(functions: &[&Again<'_>]) -> String {
-    let reshaped = functions.iter().filter(|it| it.state == State::Reshaped);
-    let mut steps: Vec<String> = reshaped
-        .map(|it| format!("drop function {};", it.name))
-        .collect();
-    let since = functions.iter().map(|it| it.since()).min();
-    steps.push(migrated_since(since.unwrap_or_default()));
-    steps.join(" ")
+/// What makes objects and functions again, whatever of them is there, and says what is replaced: the record of migrations stays as it is, since
+/// running one again would undo what the application has made otherwise since.
+fn remedy(objects: &[&str], functions: &[&Again<'_>]) -> String {
+    let drops = functions.iter().filter_map(|it| match &it.state {
+        State::Reshaped(there) => Some(format!("drop function {there}; ")),
+        _ => None,
+    });
+    let drops: Vec<String> = drops.collect();
+    let then = if drops.is_empty() { "" } else { "then " };
+    let mut names = objects.to_vec();
+    names.extend(functions.iter().map(|it| without_arguments(it.name)));
+    format!(
+        "{}{then}`twotower migrate --again {}`, which replaces what is named there and nothing else;",
+        drops.concat(),
+        names.join(",")
+    )
 }
 
-/// A schema or a sequence that is not there.
-pub(super) fn missing(object: &Object<'_>, schema: &Schema<'_>) -> Option<Fault> {
-    let what = format!("{} {} is missing", object.kind, object.name);
-    if let Some((table, column)) = identity(object) {
-        // Where the table is missing, that is what is told.
-        return schema.has(table).then(|| Fault {
-            what: format!("{what}: {column} of {table} is no identity any more"),
-            fix: made_again(object),
-        });
-    }
-    Some(if schema.tells_pending() {
-        Fault {
-            what: format!("{what}, though its migration is recorded"),
-            fix: made_again(object),
-        }
-    } else {
-        untold(&what)
+fn missing(object: &Object<'_>) -> String {
+    format!("{} {} is missing", object.kind, object.name)
+}
+
+/// A sequence that came with an identity, which no migration names. Where its table is missing, that is what is told.
+pub(super) fn missing_identity(object: &Object<'_>, schema: &Schema<'_>) -> Option<Fault> {
+    let (table, column) = identity(object)?;
+    schema.has(table).then(|| Fault {
+        what: format!(
+            "{}: {column} of {table} is no identity any more",
+            missing(object)
+        ),
+        fix: format!(
+            "alter table {table} alter column {column} add generated always as identity; \
+             select setval('{}', coalesce((select max({column}) from {table}), 0) + 1, false);",
+            object.name
+        ),
     })
+}
+
+/// Kind and name of each that can be made again alone, functions without arguments. Tables of the application are not among them.
+pub(super) fn made_alone<'a>(objects: &[Object<'a>]) -> Vec<(&'a str, &'a str)> {
+    let is_made = |object: &&Object<'_>| match object.kind {
+        "function" => true,
+        "table" => OURS.contains(&object.name),
+        "sequence" => identity(object).is_none(),
+        "schema" => object.name == "twotower",
+        _ => false,
+    };
+    objects
+        .iter()
+        .filter(is_made)
+        .map(|object| (object.kind, without_arguments(object.name)))
+        .collect()
 }
 
 fn untold(what: &str) -> Fault {
@@ -213,35 +307,8 @@ fn untold(what: &str) -> Fault {
     }
 }
 
-/// What makes a schema or a sequence again that is not there. Of what only a migration makes, those after it come again with it, as each can;
-/// but none changes a table that is there.
-fn made_again(object: &Object<'_>) -> String {
-    match identity(object) {
-        Some((table, column)) => format!(
-            "alter table {table} alter column {column} add generated always as identity; \
-             select setval('{}', coalesce((select max({column}) from {table}), 0) + 1, false);",
-            object.name
-        ),
-        None => migrated_since(migrations::first_with(&making(object.kind, object.name))),
-    }
-}
-
-/// Each migration can be run again, and one leaves things as it knew them: all that follow have to run, too. By their versions, since the
-/// application has its own migrations in the same record, which need not be such.
-pub(super) fn migrated_since(version: &str) -> String {
-    let known = migrations::known().into_iter();
-    let again: Vec<String> = known
-        .filter(|known| *known >= version)
-        .map(|known| format!("'{known}'"))
-        .collect();
-    format!(
-        "delete from supabase_migrations.schema_migrations where version in ({}); then `twotower migrate`",
-        again.join(", ")
-    )
-}
-
 /// Table and column of a sequence that came with an identity, which no migration names.
-fn identity<'a>(object: &Object<'a>) -> Option<(&'static str, &'a str)> {
+pub(super) fn identity<'a>(object: &Object<'a>) -> Option<(&'static str, &'a str)> {
     let stem = object.name.strip_suffix("_seq")?;
     OURS.iter().find_map(|&table| {
         let column = stem.strip_prefix(table)?.strip_prefix('_')?;
@@ -283,16 +350,18 @@ pub(super) fn altered(wanted: &Object<'_>, found: &Object<'_>) -> Option<Fault> 
             "belongs to another role than the schema of twotower",
             format!("owner to {owner}"),
         )
-    } else if wanted.note.contains(" WITHOUT search_path") {
-        (
-            "has a search_path of its own, and keeps indexes from being used",
-            "reset search_path".into(),
-        )
     } else {
-        (
-            "looks names up in schemas that it does not name",
-            "set search_path = ''".into(),
-        )
+        match statements::search_path(without_arguments(name)) {
+            None => (
+                "has a search_path of its own, and keeps indexes from being used",
+                "reset search_path".into(),
+            ),
+            // Those that read the application's tables find them and their operators in `public`.
+            Some(path) => (
+                "looks names up in schemas that it does not name",
+                format!("set search_path = {path}"),
+            ),
+        }
     };
     Some(Fault {
         what: format!("function {name} {what}: the migration made it otherwise"),
@@ -307,37 +376,71 @@ mod tests {
 
     #[test]
     fn a_migration_makes_each_of_them() {
-        for object in parse(LIST) {
+        let list = parse(LIST);
+        for (kind, name) in made_alone(&list) {
+            let made = statements::that_make(&[(kind, name)]);
+            let makes = |statement: &&str| {
+                statement.contains(&match kind {
+                    "function" => format!("create or replace function {name}("),
+                    // Some by `format()`.
+                    "table" => "create table if not exists ".into(),
+                    kind => format!("create {kind} if not exists {name}"),
+                })
+            };
+            assert!(made.iter().any(makes), "{kind} {name}");
+        }
+        for object in list {
             let name = object.name;
             assert!(!object.lines.is_empty(), "{name}");
             let definitions = object.definitions().count();
             assert_eq!(definitions > 0, object.kind == "function", "{name}");
-            // Of the others that they are missing is told elsewhere, or not ours to tell.
-            let told = match object.kind {
-                "table" | "trigger" => false,
-                "schema" => name == "twotower",
-                _ => true,
-            };
-            let fix = made_again(&object);
-            if let Some((table, column)) = identity(&object) {
-                assert_eq!(name, format!("{table}_{column}_seq"));
-                assert!(fix.starts_with(&format!("alter table {table} ")), "{fix}");
-            } else if told {
-                let making = making(object.kind, name);
-                let (first, last) = (
-                    migrations::first_with(&making),
-                    migrations::last_with(&making),
-                );
-                assert_eq!((first.len(), last.len()), (14, 14), "{name}");
-                assert!(first <= last, "{name}");
-                assert!(fix.contains(&format!("in ('{first}'")), "{fix}");
+            if object.kind == "function" {
+                let last = migrations::last_with(&making("function", name));
+                assert_eq!(last.len(), 14, "{name}");
+                let has_none = object.note.contains(" WITHOUT search_path");
+                let path = statements::search_path(without_arguments(name));
+                assert_eq!(path.is_none(), has_none, "{name}");
             }
         }
         let identities = parse(LIST).iter().filter_map(identity).count();
         assert_eq!(identities, 4);
     }
 
-    /// What goes takes its rights along, and what stays keeps them.
+    /// `--again` takes names, without kinds and arguments.
+    #[test]
+    fn no_two_of_them_have_one_name() {
+        let list = parse(LIST);
+        let mut names: Vec<&str> = made_alone(&list).iter().map(|(_, name)| *name).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        assert!(names.contains(&"twotower.caller") && names.contains(&"twotower.models"));
+        assert!(!names.contains(&"public.likes") && !names.contains(&"public"));
+    }
+
+    #[test]
+    fn arguments_are_compared_by_their_types() {
+        let types = |types: &[&str]| -> Vec<String> { types.iter().map(|&it| it.into()).collect() };
+        let write =
+            "a.b(user_id uuid, \"limit\" integer, as_of timestamp with time zone, OUT c text)";
+        let given = ["uuid", "integer", "timestamp with time zone"];
+        assert!(takes(write, &types(&given)));
+        assert!(!takes(write, &types(&given[..2])));
+        assert!(!takes(
+            write,
+            &types(&["uuid", "integer", "time with time zone"])
+        ));
+        assert!(takes("a.b()", &[]) && !takes("a.b()", &types(&["uuid"])));
+        assert!(takes(
+            "a.b(text, dim integer)",
+            &types(&["text", "integer"])
+        ));
+        assert!(
+            !takes("a.b(text)", &types(&["citext"])) && !takes("a.b(x citext)", &types(&["text"]))
+        );
+    }
+
     #[test]
     fn what_mends_several_functions_is_said_once() {
         let list = parse(LIST);
@@ -360,20 +463,17 @@ mod tests {
         assert_eq!(edited.state, State::Changed);
         let erase = "twotower.erase_user(user_id uuid, application_tables boolean)";
         let reshaped = changed(erase, &other_shape).unwrap();
-        assert_eq!(reshaped.state, State::Reshaped);
+        assert_eq!(reshaped.state, State::Reshaped(erase.into()));
         assert!(reshaped.what.contains("owner's rights"));
-        assert_eq!(remedy(&[&edited]), migrated_since("20261128000100"));
-        let (shape, _) = named(erase).definitions().next().unwrap();
-        let other_text = format!("definition {shape}-0");
-        let edited_again = changed(erase, &other_text).unwrap();
-        let last = migrations::last_with("create or replace function twotower.erase_user(");
-        assert!(last > "20261126000000");
-        assert_eq!(remedy(&[&edited_again]), migrated_since(last));
         assert_eq!(
-            remedy(&[&edited, &reshaped]),
+            remedy(&[], &[&edited]),
+            "`twotower migrate --again twotower.caller`, which replaces what is named there and nothing else;"
+        );
+        assert_eq!(
+            remedy(&["twotower.models"], &[&edited, &reshaped]),
             format!(
-                "drop function {erase}; {}",
-                migrated_since("20261126000000")
+                "drop function {erase}; then `twotower migrate --again twotower.models,twotower.caller,twotower.erase_user`, \
+                 which replaces what is named there and nothing else;"
             )
         );
     }

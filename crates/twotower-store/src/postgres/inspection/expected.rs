@@ -1,6 +1,9 @@
 //! What the migrations make, as far as the program and applications need it, besides what `objects.txt` lists. A table of the application's
 //! own keeps its own policies and rights, and so do the tables of ours that a migration found already there.
 
+use crate::Source;
+use crate::snapshot::passes_on;
+
 /// Rows that a policy lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rows {
@@ -85,14 +88,47 @@ pub(super) fn migration_of(table: &str) -> &'static str {
 
 /// Tables that may be the application's own, and may be missing where `[source]` reads others.
 pub(super) const APPLICATION: &[&str] = &[
-    "public.videos",
-    "public.tags",
-    "public.video_tags",
-    "public.performers",
-    "public.video_performers",
-    "public.likes",
-    "public.skips",
+    VIDEOS,
+    TAGS,
+    VIDEO_TAGS,
+    PERFORMERS,
+    VIDEO_PERFORMERS,
+    LIKES,
+    SKIPS,
 ];
+
+/// Those of them that `source` reads others for: the application's by chance of the name, or empty.
+pub(super) fn replaced(source: &Source) -> Vec<&'static str> {
+    const PAIR: &[&str] = &["user_id", "video_id"];
+    let read = [
+        ("videos", &source.videos, &["id"][..], &[VIDEOS][..]),
+        (
+            "video_tags",
+            &source.video_tags,
+            &["video_id"],
+            &[VIDEO_TAGS, TAGS],
+        ),
+        (
+            "video_performers",
+            &source.video_performers,
+            &["video_id"],
+            &[VIDEO_PERFORMERS, PERFORMERS],
+        ),
+        ("likes", &source.likes, PAIR, &[LIKES]),
+        ("skips", &source.skips, PAIR, &[SKIPS]),
+    ];
+    let mut replaced = Vec::new();
+    for (query, sql, ids, tables) in read {
+        if Source::is_ours(query, sql) {
+            continue;
+        }
+        replaced.extend(tables.iter().filter(|table| {
+            let name = table.rsplit('.').next().unwrap_or_default();
+            !passes_on(sql, name, ids)
+        }));
+    }
+    replaced
+}
 
 /// All of them.
 pub(super) fn tables() -> impl Iterator<Item = &'static str> {
@@ -105,13 +141,13 @@ const UPDATER: &str = "twotower_updater";
 const SERVER: &str = "twotower_server";
 const COMPONENTS: &str = "twotower_server,twotower_trainer,twotower_updater";
 
-const CATALOGUE: &[&str] = &[
-    "public.videos",
-    "public.tags",
-    "public.video_tags",
-    "public.performers",
-    "public.video_performers",
-];
+const CATALOGUE: &[&str] = &[VIDEOS, TAGS, VIDEO_TAGS, PERFORMERS, VIDEO_PERFORMERS];
+
+const VIDEOS: &str = "public.videos";
+const TAGS: &str = "public.tags";
+const VIDEO_TAGS: &str = "public.video_tags";
+const PERFORMERS: &str = "public.performers";
+const VIDEO_PERFORMERS: &str = "public.video_performers";
 
 const VIDEO_VECTORS: &str = "public.video_embeddings";
 const USER_VECTORS: &str = "public.user_embeddings";

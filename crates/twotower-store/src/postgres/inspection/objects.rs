@@ -3,7 +3,7 @@
 use super::super::Session;
 use super::super::session::{query_as, query_scalar};
 use super::audit::Schema;
-use super::definitions::{self, Again};
+use super::definitions::{self, Again, Lost};
 use super::expected::{APPLICATION, LIKES, OURS, SKIPS};
 use crate::StoreError;
 use crate::inspection::{Audit, Fault};
@@ -23,6 +23,8 @@ pub(super) struct Compared {
     pub(super) grants: Audit,
     pub(super) functions: Audit,
     pub(super) triggers: Audit,
+    /// What makes again whatever is missing, tables too.
+    pub(super) remedy: String,
 }
 
 /// An object, with what stands below it.
@@ -183,8 +185,9 @@ pub(super) async fn compare(
         grants: Audit::default(),
         functions: Audit::default(),
         triggers: Audit::default(),
+        remedy: String::new(),
     };
-    let mut again = Vec::new();
+    let mut lost = Lost::default();
     for object in expected.iter().filter(|object| object.is_ours(schema)) {
         let audit = match object.kind {
             "function" => &mut compared.functions,
@@ -203,12 +206,17 @@ pub(super) async fn compare(
             }
             if object.kind == "function" {
                 audit.examined += 1;
-                again.push(Again::missing(object));
+                lost.functions.push(Again::missing(object));
                 continue;
             }
-            let fault = definitions::missing(object, schema);
-            audit.examined += usize::from(fault.is_some());
-            audit.faults.extend(fault);
+            if definitions::identity(object).is_some() {
+                let fault = definitions::missing_identity(object, schema);
+                audit.examined += usize::from(fault.is_some());
+                audit.faults.extend(fault);
+            } else {
+                audit.examined += 1;
+                lost.others.push(object.clone());
+            }
             continue;
         };
         if object.kind == "function" {
@@ -217,14 +225,14 @@ pub(super) async fn compare(
             if !is_pending {
                 match definitions::altered(object, there) {
                     Some(fault) => audit.faults.push(fault),
-                    None => again.extend(Again::differing(object, there)),
+                    None => lost.functions.extend(Again::differing(object, there)),
                 }
             }
         }
         lacking(object, there, &roles, audit);
         excessive(object, there, audit);
     }
-    definitions::tell(session, schema, &again, &mut compared.functions).await?;
+    definitions::tell(session, schema, lost, &mut compared).await?;
     Ok(compared)
 }
 

@@ -45,7 +45,8 @@ pub(super) fn audit(schema: &Schema<'_>, there: &[PolicyRow]) -> Audit {
             fix: statement(&policy, found.is_some()),
         });
     }
-    for row in there.iter().filter(|row| is_unknown(row)) {
+    let unknown = |row: &&PolicyRow| schema.has(&row.0) && is_unknown(row);
+    for row in there.iter().filter(unknown) {
         audit.examined += 1;
         match opened(row, schema) {
             Some((true, fault)) => audit.faults.push(fault),

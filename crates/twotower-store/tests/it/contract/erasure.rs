@@ -5,7 +5,8 @@ use super::{
     video_id, with_videos,
 };
 use twotower_store::{
-    ErasePlan, InteractionKind, ModelState, Source, Store, StoreError, VectorTable, snapshot_sha256,
+    Block, BlockKind, ErasePlan, InteractionKind, ModelState, Source, Store, StoreError,
+    VectorTable, snapshot_sha256,
 };
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ contract! {
     nobody_brings_them_back,
     versions_trained_before_are_known,
     every_spelling_of_an_id_is_found_in_rows,
+    an_id_that_a_video_has_too_is_the_videos_where_videos_are,
     a_pruned_version_says_so,
 }
 
@@ -247,7 +249,8 @@ async fn every_spelling_of_an_id_is_found_in_rows(store: &Store) {
     }];
     let written = store.write_interactions(InteractionKind::Like, &likes);
     written.await.unwrap();
-    let found = store.search_rows(user).await.unwrap();
+    let source = Source::default();
+    let found = store.search_rows(user, &source).await.unwrap();
     let schema = match store.kind() {
         twotower_store::StoreKind::Postgres => "public.",
         twotower_store::StoreKind::Sqlite => "",
@@ -261,9 +264,73 @@ async fn every_spelling_of_an_id_is_found_in_rows(store: &Store) {
             .contains(&format!("{schema}user_embeddings.user_id"))
     );
     assert!(found.not_searched.is_empty(), "{:?}", found.not_searched);
-    let nobody = store.search_rows(user_id(77)).await.unwrap();
+    let nobody = store.search_rows(user_id(77), &source).await.unwrap();
     assert!(nobody.found.is_empty());
     assert_eq!(nobody.searched, found.searched);
+}
+
+/// As where the ids of both are the same numbers.
+async fn an_id_that_a_video_has_too_is_the_videos_where_videos_are(store: &Store) {
+    with_videos(store, 2).await;
+    let (both, source) = (video_id(1), Source::default());
+    let mut video = super::video(2);
+    video.description = format!("by {both}");
+    store.write_videos(&[video]).await.unwrap();
+    let vectors = vector_rows(&[both]);
+    for table in [VectorTable::Videos, VectorTable::Users] {
+        let written = store.write_embeddings(table, 1, &vectors);
+        written.await.unwrap();
+    }
+    let likes = [user_id(1), both].map(|user| twotower_store::InteractionRow {
+        user,
+        video: both,
+        at_us: START_US,
+    });
+    let written = store.write_interactions(LIKE, &likes);
+    written.await.unwrap();
+    for (kind, value) in [
+        (BlockKind::Video, both.to_string()),
+        (BlockKind::Maker, format!("{both}")),
+    ] {
+        let block = Block { kind, value };
+        store.add_block(user_id(2), &block).await.unwrap();
+    }
+    let schema = match store.kind() {
+        twotower_store::StoreKind::Postgres => "public.",
+        twotower_store::StoreKind::Sqlite => "",
+    };
+    let places = |columns: &[(&str, u64)]| {
+        let columns = columns.iter();
+        let mut places: Vec<_> = columns
+            .map(|(column, rows)| (format!("{schema}{column}"), *rows))
+            .collect();
+        places.sort();
+        places
+    };
+    let mut rows = store.search_rows(both, &source).await.unwrap();
+    rows.found.sort();
+    rows.passed_over.sort();
+    assert!(rows.is_video);
+    let of_user = [
+        ("likes.user_id", 1),
+        ("recommendation_blocks.value", 1),
+        ("user_embeddings.user_id", 1),
+        ("videos.description", 1),
+    ];
+    assert_eq!(rows.found, places(&of_user));
+    let of_video = [
+        ("likes.video_id", 2),
+        ("recommendation_blocks.value", 1),
+        ("video_embeddings.video_id", 1),
+        ("video_performers.video_id", 2),
+        ("video_tags.video_id", 3),
+        ("videos.id", 1),
+    ];
+    assert_eq!(rows.passed_over, places(&of_video));
+    // Of nobody's video a place of videos is one like any other.
+    let rows = store.search_rows(user_id(1), &source).await.unwrap();
+    assert!(!rows.is_video && rows.passed_over.is_empty());
+    assert_eq!(rows.found, places(&[("likes.user_id", 1)]));
 }
 
 async fn a_pruned_version_says_so(store: &Store) {

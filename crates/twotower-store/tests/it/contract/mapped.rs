@@ -5,7 +5,7 @@ use super::{DAY_US, LIKE, SKIP, START_US, contract, row, user_id, video_id, with
 use std::time::Duration;
 use twotower_store::{
     Arm, ErasePlan, EventKind, EventPolicy, ExperimentUser, InteractionKind, InteractionRow,
-    NewEvent, Source, Store, StoreError, StoreKind, VideoFacts,
+    NewEvent, SnapshotOptions, Source, Store, StoreError, StoreKind, UserState, VideoFacts,
 };
 use uuid::Uuid;
 
@@ -100,7 +100,7 @@ async fn other_tables_tell_what_ours_would(store: &Store) {
                     ..Source::default()
                 };
                 let other = mapped(store, &source).await;
-                for limit in [0, 3, 1000] {
+                for limit in [0, 3, 1000, UserState::EVERY_SKIP] {
                     let expected = store.user_states(&users, limit).await.unwrap();
                     let told = other.user_states(&users, limit).await.unwrap();
                     assert_eq!(told, expected, "{source:?}, {limit} skips");
@@ -345,6 +345,17 @@ async fn a_source_that_cannot_be_run_is_named_before_it_is_used(store: &Store) {
             assert!(error.is_usage(), "{error}");
             let begin = format!("[source] {key}: ");
             assert!(error.to_string().starts_with(&begin), "{wrong}: {error}");
+            // So do jobs.
+            let read = store.read_snapshot(&source, SnapshotOptions::default());
+            let read = read.await.unwrap_err();
+            let seen = store.last_seen(&source).await.unwrap_err();
+            let ids = store.source_video_ids(&source).await.unwrap_err();
+            for error in [read, seen, ids] {
+                let text = error.to_string();
+                assert!(text.starts_with(&begin), "{wrong}: {text}");
+                assert!(!text.contains(" at line "), "{text}");
+                assert!(error.is_usage() && std::error::Error::source(&error).is_none());
+            }
         }
     }
     let kinds = |created_at: &str, user: &str| Source {

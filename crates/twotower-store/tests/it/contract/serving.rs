@@ -7,8 +7,8 @@ use super::{
 use std::time::Duration;
 use twotower_core::feature::Video;
 use twotower_store::{
-    Block, BlockKind, EmbeddingRow, ErasePlan, Store, StoreError, StoreKind, StoreTime, UserState,
-    VectorTable, VideoFacts,
+    Block, BlockKind, EmbeddingRow, ErasePlan, Source, Store, StoreError, StoreKind, StoreTime,
+    UserState, VectorTable, VideoFacts,
 };
 use uuid::Uuid;
 
@@ -46,8 +46,9 @@ async fn a_state_is_every_like_and_the_latest_skips_oldest_first(store: &Store) 
     assert!(state.blocks.is_empty());
     let none = store.user_state(user_id(1), 0).await.unwrap();
     assert!(none.skips.is_empty() && none.likes.len() == 9);
-    let all = store.user_state(user_id(1), u32::MAX).await.unwrap();
-    assert_eq!(all.skips, all.likes);
+    let all = store.user_state(user_id(1), UserState::EVERY_SKIP).await;
+    let all = all.unwrap();
+    assert_eq!((all.skips.len(), &all.skips), (9, &all.likes));
     // The next answer knows of what was done a moment ago.
     store.record(LIKE, user_id(2), video_id(3)).await.unwrap();
     let state = store.user_state(user_id(2), 3).await.unwrap();
@@ -119,7 +120,8 @@ async fn of_an_erased_user_there_is_no_state(store: &Store) {
     let back = store.add_block(user_id(1), &drama).await;
     assert!(matches!(back, Err(StoreError::ErasedUser)));
     assert!(!store.remove_block(user_id(1), &drama).await.unwrap());
-    let rows = store.search_rows(user_id(1)).await.unwrap();
+    let rows = store.search_rows(user_id(1), &Source::default()).await;
+    let rows = rows.unwrap();
     assert!(rows.found.is_empty(), "{:?}", rows.found);
     let blocks = rows.searched.iter();
     let blocks = blocks.filter(|column| column.contains("recommendation_blocks.user_id"));

@@ -224,7 +224,10 @@ async fn a_source_that_is_wrong_is_named(store: &Store) {
         .read_snapshot(&missing, SnapshotOptions::default())
         .await
         .unwrap_err();
-    assert!(matches!(error, StoreError::Schema(_)), "{error}");
+    assert!(
+        matches!(error, StoreError::Source { key: "likes", .. }),
+        "{error}"
+    );
     assert!(error.to_string().contains("no_such_table"), "{error}");
     // The connection is fit for use afterwards, or gone.
     for _ in 0..10 {

@@ -5,6 +5,7 @@ use twotower_store::{SnapshotOptions, Source, Store, StoreKind, VectorTable};
 
 contract! {
     texts_that_are_no_ids_are_left_out,
+    what_is_learned_from_is_what_is_served_however_ids_are_spelled,
 }
 
 /// Rows of texts, in columns of these names.
@@ -125,4 +126,83 @@ async fn texts_that_are_no_ids_are_left_out(store: &Store) {
     };
     let refused = store.read_snapshot(&missing, options).await.unwrap_err();
     assert!(refused.to_string().contains("column user_id"), "{refused}");
+}
+
+/// Each user likes each video once, in another spelling of either id: training and serving see the same of them.
+async fn what_is_learned_from_is_what_is_served_however_ids_are_spelled(store: &Store) {
+    let id = |n: u128| uuid::Uuid::from_u128(0xabcd_ef00_0000_4000_8000_00ab_cdef_0000 + n);
+    let found = |id: uuid::Uuid| {
+        let (text, plain) = (id.to_string(), id.simple().to_string());
+        let each = [
+            text.clone(),
+            text.to_uppercase(),
+            plain.clone(),
+            plain.to_uppercase(),
+        ];
+        let braces = each.each_ref().map(|text| format!("{{{text}}}"));
+        [&each[..], &braces].concat()
+    };
+    // UUIDs to PostgreSQL, but not as an index finds them.
+    let odd = |id: uuid::Uuid| {
+        let (text, plain) = (id.to_string(), id.simple().to_string());
+        let mixed = format!("{}{}", &text[..2], text[2..].to_uppercase());
+        let hyphens = format!("{}-{}", &plain[..4], &plain[4..]);
+        [format!("{{{mixed}}}"), mixed, hyphens]
+    };
+    let (users, films): (Vec<_>, Vec<_>) = (1..=3).map(|n| (id(n), id(100 + n))).unzip();
+    let quiet = id(9);
+    let mut rows = Vec::new();
+    for user in &users {
+        for (spelled, film) in found(*user).iter().zip(films.iter().cycle()) {
+            for film in found(*film) {
+                rows.push([spelled.clone(), film]);
+            }
+            rows.extend(odd(films[0]).map(|film| [spelled.clone(), film]));
+        }
+        rows.extend(odd(*user).map(|user| [user, films[0].to_string()]));
+    }
+    rows.extend(odd(quiet).map(|user| [user, films[0].to_string()]));
+    let films_spelled = films
+        .iter()
+        .zip([7, 1, 4])
+        .map(|(film, n)| [found(*film)[n].clone(), "Film".into()]);
+    let at = match store.kind() {
+        StoreKind::Postgres => "timestamptz '2026-01-31 00:00:00+00'",
+        StoreKind::Sqlite => "1769817600000000",
+    };
+    let texts = |columns, rows: &[[String; 2]]| {
+        let rows: Vec<[&str; 2]> = rows
+            .iter()
+            .map(|row| row.each_ref().map(String::as_str))
+            .collect();
+        texts(columns, &rows)
+    };
+    let done = texts(["user_id", "video_id"], &rows);
+    let titles = texts(["id", "title"], &films_spelled.collect::<Vec<_>>());
+    let source = Source {
+        videos: format!(
+            "SELECT id, title, NULL AS description, NULL AS genre, 'one' AS maker, NULL AS price, NULL AS duration_seconds,
+                    NULL AS published_at, NULL AS thumbnail_url FROM ({titles}) AS films"
+        ),
+        likes: format!("SELECT user_id, video_id, {at} AS created_at FROM ({done}) AS done"),
+        ..Source::default()
+    };
+    let snapshot = store
+        .read_snapshot(&source, SnapshotOptions::default())
+        .await
+        .unwrap();
+    let mut learned = snapshot.users.clone();
+    learned.sort_unstable();
+    assert_eq!(learned, users);
+    assert_eq!(snapshot.dataset.likes.len(), 9);
+    let serving = store.with_source(&source).await.unwrap();
+    for user in users {
+        let mut likes = serving.user_state(user, 9).await.unwrap().likes;
+        likes.sort_unstable();
+        assert_eq!(likes, films);
+    }
+    let state = serving.user_state(quiet, 9).await.unwrap();
+    assert!(state.likes.is_empty());
+    let facts = serving.video_facts(&films).await.unwrap();
+    assert_eq!(facts.len(), films.len());
 }

@@ -106,7 +106,7 @@ async fn bad_vectors_are_refused_before_writing(store: &Store) {
     assert!(matches!(
         error,
         StoreError::Vector {
-            source: EmbeddingError::Dimension {
+            cause: EmbeddingError::Dimension {
                 expected: 3,
                 actual: 2
             },

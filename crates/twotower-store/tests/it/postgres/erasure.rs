@@ -4,7 +4,8 @@ use crate::database::{execute, few_connections, postgres_url};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use std::time::Duration;
 use twotower_store::{
-    EmbeddingRow, ErasePlan, InteractionKind, InteractionRow, Store, StoreError, VectorTable,
+    EmbeddingRow, ErasePlan, InteractionKind, InteractionRow, Source, Store, StoreError,
+    VectorTable,
 };
 use uuid::Uuid;
 
@@ -249,7 +250,8 @@ async fn a_search_says_what_it_did_not_see() {
     );
     execute(&url, &setup).await;
     let store = connect(&url.replace("postgres@", &format!("{role}@"))).await;
-    let seen = store.search_rows(ANN).await.unwrap();
+    let seen = store.search_rows(ANN, &Source::default()).await;
+    let seen = seen.unwrap();
     assert_eq!(
         seen.found,
         [
@@ -268,4 +270,105 @@ async fn a_search_says_what_it_did_not_see() {
         "{unseen:?}"
     );
     execute(&url, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+/// Tables of other names: what holds ids of videos is what the source reads as such, and what refers to it.
+#[tokio::test]
+async fn columns_of_videos_are_known_in_tables_of_the_application() {
+    let url = postgres_url().await;
+    let setup = format!(
+        "CREATE TABLE films (code uuid PRIMARY KEY, name text);
+         CREATE TABLE favourites (member uuid, film uuid, since timestamptz);
+         CREATE TABLE orders (buyer uuid, film uuid REFERENCES films (code));
+         INSERT INTO films VALUES ('{ANN}', 'film');
+         INSERT INTO favourites VALUES ('{ANN}', '{ANN}', now()), ('{ANN}', gen_random_uuid(), now());
+         INSERT INTO orders VALUES ('{ANN}', '{ANN}')"
+    );
+    execute(&url, &setup).await;
+    let store = connect(&url).await;
+    let source = Source {
+        videos: "SELECT code AS id, name AS title, NULL AS description, NULL AS genre, NULL AS maker, NULL::real AS price,
+                        NULL::real AS duration_seconds, NULL::timestamptz AS published_at, NULL AS thumbnail_url FROM films"
+            .into(),
+        likes: "SELECT member AS user_id, film AS video_id, since AS created_at FROM favourites".into(),
+        ..Source::default()
+    };
+    let rows = store.search_rows(ANN, &source).await.unwrap();
+    let of_user = [("public.favourites.member", 2), ("public.orders.buyer", 1)];
+    assert_eq!(
+        rows.found,
+        of_user.map(|(column, rows)| (column.to_owned(), rows))
+    );
+    let of_video = [
+        ("public.favourites.film", 1),
+        ("public.films.code", 1),
+        ("public.orders.film", 1),
+    ];
+    assert_eq!(
+        rows.passed_over,
+        of_video.map(|(column, rows)| (column.to_owned(), rows))
+    );
+    execute(&url, "DELETE FROM orders; DELETE FROM films").await;
+    let rows = store.search_rows(ANN, &source).await.unwrap();
+    assert!(
+        rows.passed_over.is_empty() && rows.found.len() == 2,
+        "{rows:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_statement_that_cannot_be_run_is_named() {
+    let url = postgres_url().await;
+    let setup = "CREATE TABLE members (id bigint PRIMARY KEY); INSERT INTO members VALUES (5), (6);
+                 CREATE TABLE hearts (member_id bigint REFERENCES members (id)); INSERT INTO hearts VALUES (5), (5), (6)";
+    execute(&url, setup).await;
+    let store = connect(&url).await;
+    let fifth = Uuid::from_u128(0x8000_8000_0000_0000_0005);
+    let mapped = |column: &str| {
+        format!("('00000000-0000-8000-8000-' || lpad(to_hex({column}), 12, '0'))::uuid = $1")
+    };
+    let delete_hearts = format!("DELETE FROM hearts WHERE {}", mapped("member_id"));
+    let delete_members = format!("DELETE FROM members WHERE {}", mapped("id"));
+    for (statements, number, said) in [
+        (
+            ["DELETE FROM hearts WHERE member_id = $1", &delete_members],
+            1,
+            "operator does not exist: bigint = uuid",
+        ),
+        (
+            [&*delete_hearts, "DELETE FROM likers WHERE id = $1"],
+            2,
+            "relation \"likers\" does not exist",
+        ),
+        (
+            [&*delete_members, &*delete_hearts],
+            1,
+            "violates foreign key constraint",
+        ),
+    ] {
+        let plan = ErasePlan {
+            statements: statements.map(str::to_owned).into(),
+            ..PLAN
+        };
+        let error = store.erase_user(fifth, &plan).await.unwrap_err();
+        let text = error.to_string();
+        let begin = format!("[erase] statements: statement {number} cannot be run: ");
+        assert!(text.starts_with(&begin) && text.contains(said), "{text}");
+        assert!(
+            text.contains("a uuid") && text.contains("lpad(to_hex("),
+            "{text}"
+        );
+        assert!(
+            !text.contains("migrate") && !text.contains(" at line "),
+            "{text}"
+        );
+        assert!(error.is_usage() && std::error::Error::source(&error).is_none());
+    }
+    assert!(store.erased_users(&[fifth]).await.unwrap().is_empty());
+    let plan = ErasePlan {
+        statements: vec![delete_hearts, delete_members],
+        ..PLAN
+    };
+    let erased = store.erase_user(fifth, &plan).await.unwrap();
+    assert_eq!(erased.statements, [2, 1]);
 }

@@ -222,7 +222,14 @@ async fn a_missing_key_is_told_and_made_by_what_is_said() {
     let store = Store::connect(&url, ConnectOptions::default())
         .await
         .unwrap();
-    let keys = async || store.audit_schema().await.unwrap().unwrap().keys;
+    let keys = async || {
+        store
+            .audit_schema(&Source::default())
+            .await
+            .unwrap()
+            .unwrap()
+            .keys
+    };
     let fine = keys().await;
     assert_eq!((fine.examined, fine.faults.len()), (2, 0));
     execute(
@@ -338,4 +345,106 @@ async fn a_time_outside_of_all_years_says_nothing() {
     // Read and written again, nothing has changed.
     let written = store.write_videos(&videos).await.unwrap();
     assert_eq!(written, VideosWritten::default());
+}
+
+/// An application's own tables of our names, with whole numbers for ids, all of them mapped.
+#[tokio::test]
+async fn tables_that_the_source_replaces_are_the_applications_to_have() {
+    let (url, store) = over(
+        "CREATE TABLE videos (id bigserial PRIMARY KEY, title text);
+         CREATE TABLE video_tags (video_id bigint, tag_id bigint, PRIMARY KEY (video_id, tag_id));
+         CREATE TABLE video_performers (video_id bigint, performer_id bigint, PRIMARY KEY (video_id, performer_id));
+         CREATE TABLE likes (user_id bigint, video_id bigint, created_at timestamptz NOT NULL DEFAULT now());
+         CREATE TABLE skips (LIKE likes INCLUDING ALL)",
+    )
+    .await;
+    let id = |column: &str| {
+        format!("('00000000-0000-8000-8000-' || lpad(to_hex({column}), 12, '0'))::uuid")
+    };
+    let [user, video, own] = ["user_id", "video_id", "id"].map(id);
+    let pairs = |table: &str| {
+        format!("SELECT {user} AS user_id, {video} AS video_id, created_at FROM {table} AS l")
+    };
+    let none = format!(
+        "SELECT {video} AS video_id, ''::text AS name FROM (SELECT 1 AS video_id WHERE false) AS nothing"
+    );
+    let source = Source {
+        videos: format!(
+            "SELECT {own} AS id, title, NULL::text AS description, NULL::text AS genre, NULL::text AS maker, NULL::float8 AS price,
+                 NULL::float8 AS duration_seconds, NULL::timestamptz AS published_at, NULL::text AS thumbnail_url FROM videos"
+        ),
+        video_tags: none.clone(),
+        video_performers: none,
+        likes: pairs("likes"),
+        skips: pairs("skips"),
+    };
+    let found = store.audit_schema(&source).await.unwrap().unwrap();
+    for audit in [
+        &found.tables,
+        &found.row_security,
+        &found.policies,
+        &found.grants,
+        &found.functions,
+        &found.triggers,
+        &found.indexes,
+        &found.keys,
+    ] {
+        assert_eq!((&audit.faults, &audit.doubts), (&vec![], &vec![]));
+    }
+    let names = ["videos", "video_tags", "video_performers", "likes", "skips"];
+    for name in names.map(|name| format!("public.{name}")) {
+        let over = &found.row_security.passed_over;
+        assert!(over.contains(&name.as_str()), "{name}: {over:?}");
+    }
+    let pair = ["public.likes", "public.skips"];
+    assert_eq!(found.indexes.passed_over, pair);
+    assert_eq!(found.keys.passed_over, pair);
+    // What is read as ours is looked at as ever.
+    let part = Source {
+        likes: Source::default().likes,
+        ..source.clone()
+    };
+    let found = store.audit_schema(&part).await.unwrap().unwrap();
+    let [fault] = &found.row_security.faults[..] else {
+        panic!("{:#?}", found.row_security)
+    };
+    assert!(fault.what.contains("public.likes"), "{fault:?}");
+    assert_eq!(found.indexes.passed_over, ["public.skips"]);
+
+    // A read of all rows is told from some thousands on, with the index that mends it.
+    let ours = store.unindexed_reads(&Source::default()).await.unwrap();
+    assert_eq!(ours, None);
+    assert_eq!(store.unindexed_reads(&source).await.unwrap().unwrap(), []);
+    execute(
+        &url,
+        "CREATE INDEX ON likes (video_id, user_id);
+         INSERT INTO likes SELECT n % 7, n FROM generate_series(1, 6000) AS n;
+         CREATE SCHEMA app;
+         CREATE TABLE app.\"Skips\" (member text, video_id uuid, created_at timestamptz) PARTITION BY HASH (member);
+         CREATE TABLE app.part PARTITION OF app.\"Skips\" FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+         INSERT INTO app.part SELECT md5(n::text), md5(n::text)::uuid, now() FROM generate_series(1, 6000) AS n;
+         ANALYZE",
+    )
+    .await;
+    let source = Source {
+        skips: "SELECT member AS user_id, video_id, created_at FROM app.\"Skips\" AS s".into(),
+        ..source
+    };
+    let faults = store.unindexed_reads(&source).await.unwrap().unwrap();
+    let [likes, skips] = &faults[..] else {
+        panic!("{faults:#?}")
+    };
+    let what = "likes of [source]: each request reads all of public.likes, about 6000 rows, as no index finds those of one user";
+    assert_eq!(likes.what, what);
+    assert!(
+        likes
+            .fix
+            .starts_with("create index concurrently on public.likes (("),
+        "{likes:?}"
+    );
+    let fix = "create index on app.\"Skips\" (member);";
+    assert_eq!(skips.fix, fix);
+    execute(&url, &likes.fix).await;
+    execute(&url, fix).await;
+    assert_eq!(store.unindexed_reads(&source).await.unwrap().unwrap(), []);
 }

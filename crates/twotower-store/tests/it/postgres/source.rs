@@ -265,3 +265,27 @@ async fn a_role_that_may_not_read_a_table_is_told_which() {
     );
     assert!(error.is_usage());
 }
+
+/// The application's own table of our name, which no migration makes another.
+#[tokio::test]
+async fn our_own_query_of_a_table_with_other_ids_asks_for_one_of_the_applications() {
+    let url = postgres_url().await;
+    let setup = "DROP TABLE likes CASCADE; CREATE TABLE likes (user_id bigint, video_id bigint, created_at timestamptz)";
+    execute(&url, setup).await;
+    let store = connect(&url).await;
+    let ours = Source::default();
+    let read = store.read_snapshot(&ours, SnapshotOptions::default());
+    let error = read.await.unwrap_err();
+    let text = error.to_string();
+    let begin = "`likes` cannot be read as it is: cannot cast type bigint to uuid. ";
+    assert!(
+        text.starts_with(begin) && text.contains("[source]"),
+        "{text}"
+    );
+    assert!(!text.contains("migrate") && error.is_usage(), "{text}");
+    execute(&url, "DROP TABLE likes").await;
+    let error = store.last_seen(&ours).await.unwrap_err();
+    let text = error.to_string();
+    let lacks = "the database lacks what is needed (relation \"likes\" does not exist): run `twotower migrate`";
+    assert_eq!(text, lacks);
+}

@@ -16,6 +16,8 @@ async fn only_models_of_trusted_signers_are_taken() {
         place.publish(1).await.unwrap();
         let error = place.fetch(&trusted(2)).await.unwrap_err();
         assert!(matches!(error, StorageError::Signature { .. }), "{error}");
+        // It says why, and who prints causes does not say that once more.
+        assert!(std::error::Error::source(&error).is_none());
         assert!(error.to_string().contains(&key(1).public().id()), "{error}");
 
         let signature = place.stored(1, "manifest.json.sig");

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::f32::consts::FRAC_1_SQRT_2;
-use twotower_store::Store;
+use twotower_store::{IndexPlan, Store};
 use uuid::Uuid;
 
 /// Twelve videos around a circle, video n at n · 30°, of which 11 has no vector; version 7 is active, version 6 is not.
@@ -262,6 +262,41 @@ async fn the_unknown_get_what_is_popular() {
         .await
         .unwrap();
     assert_eq!(ids(&rows), [9, 10, 4, 5, 6, 7, 8, 11, 12, 3]);
+}
+
+/// However many were skipped after it, by vector, by likes, and with an index of vectors.
+#[tokio::test]
+async fn what_was_skipped_long_ago_comes_last_too() {
+    let url = circle(Place::Supabase).await;
+    execute(
+        &url,
+        &format!(
+            "INSERT INTO videos (id, title) SELECT gen_random_uuid(), 'other' FROM generate_series(1, 1000);
+             INSERT INTO skips (user_id, video_id) SELECT '{ANN}', id FROM videos WHERE title = 'other'"
+        ),
+    )
+    .await;
+    let mut ann = Person::user(&url, ANN).await;
+    let query = encoded(&[1.0, 0.0]);
+    let by_vector = format!("SELECT * FROM recommend_videos(9, query => '{query}')");
+    let rows = ann.rows(&by_vector).await.unwrap();
+    assert_eq!(ids(&rows), [12, 10, 9, 4, 8, 5, 7, 6, 3]);
+    assert_eq!(rows[8]["skipped_before"], true);
+    let by_likes = "SELECT * FROM similar_videos('00000000-0000-4000-8000-00000000000b', 9)";
+    let rows = ann.rows(by_likes).await.unwrap();
+    assert_eq!(ids(&rows)[..8], [9, 10, 4, 5, 6, 7, 8, 12]);
+    assert_eq!(rows[8]["skipped_before"], true);
+
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let plan = IndexPlan {
+        version: 7,
+        dim: 2,
+        rows: 11,
+        memory_cap_mb: 64,
+    };
+    store.build_vector_index(&plan).await.unwrap();
+    let rows = ann.rows(&by_vector).await.unwrap();
+    assert_eq!(ids(&rows), [12, 10, 9, 4, 8, 5, 7, 6, 3]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::database::few_connections;
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection, Row};
 use std::collections::BTreeMap;
-use twotower_store::Store;
+use twotower_store::{Source, Store};
 
 const QUERY: &str = include_str!("../../../src/postgres/inspection/objects.sql");
 const EXPECTED: &str = include_str!("../../../src/postgres/inspection/objects.txt");
@@ -74,7 +74,11 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
         assert!(wrong.is_empty(), "{place:?}:\n{}", wrong.concat());
         // What the doctor makes of it, of policies as well: one that a migration adds has to be known there.
         let store = Store::connect(&url, few_connections()).await.unwrap();
-        let audit = store.audit_schema().await.unwrap().unwrap();
+        let audit = store
+            .audit_schema(&Source::default())
+            .await
+            .unwrap()
+            .unwrap();
         for audit in [
             audit.tables,
             audit.policies,

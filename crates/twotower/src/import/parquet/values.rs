@@ -17,10 +17,15 @@ use uuid::Uuid;
 /// The column of users, by its name.
 const USERS: &str = "user_id";
 
+/// The column of videos.
+const VIDEOS: &str = "video_id";
+
 /// What stands somewhere in a file.
 pub(crate) enum Value<'a> {
     /// A text, or other bytes.
     Bytes(&'a [u8]),
+    /// The same in the column of videos.
+    Video(&'a [u8]),
     /// Somebody in the column of users, as import reads it.
     User(Uuid),
 }
@@ -42,6 +47,8 @@ pub(crate) fn values(file: File, visit: Visit<'_>) -> Result<(), ReadError> {
         }
     }
     let schema = metadata.schema_descr_ptr();
+    // As our exports call it.
+    let of_videos = schema.name() == "videos";
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group)?;
         for (index, column) in schema.columns().iter().enumerate() {
@@ -49,7 +56,16 @@ pub(crate) fn values(file: File, visit: Visit<'_>) -> Result<(), ReadError> {
             if users && pseudonyms {
                 continue;
             }
-            let mut flow = bytes(&*group, index, column, visit)?;
+            let name = header(column);
+            let videos = name.eq_ignore_ascii_case(VIDEOS) || (of_videos && name == "id");
+            let mut flow = if videos {
+                bytes(&*group, index, column, &mut |value| match value {
+                    Value::Bytes(bytes) => visit(Value::Video(bytes)),
+                    value => visit(value),
+                })?
+            } else {
+                bytes(&*group, index, column, visit)?
+            };
             if users && column.max_rep_level() == 0 && flow.is_continue() {
                 flow = users_of(&*group, index, column, visit)?;
             }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use twotower_store::model_files;
 use uuid::Uuid;
 
 /// Bytes looked at together.
@@ -40,6 +41,8 @@ pub struct SearchedFiles {
     pub bytes: u64,
     /// Files that hold the id.
     pub found: Vec<FoundFile>,
+    /// Files that hold it as a video's, where a video has it, too.
+    pub passed_over: Vec<PathBuf>,
     /// What could not be looked at, and why.
     pub not_searched: Vec<(PathBuf, String)>,
 }
@@ -53,21 +56,31 @@ pub struct FoundFile {
     pub forms: BTreeSet<&'static str>,
 }
 
+/// What to look for, and where.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Search {
+    /// Whose id.
+    pub(super) user: Uuid,
+    /// Whether a video has it, too.
+    pub(super) is_video: bool,
+    /// Files of the database, whose rows were searched.
+    pub(super) database: Vec<PathBuf>,
+    /// Other files and folders.
+    pub(super) paths: Vec<PathBuf>,
+}
+
 /// Looks for the id in files, and in all files below folders; links are not followed.
 ///
 /// # Errors
 /// If something that was named cannot be read, or [`JobError::Interrupted`].
-pub(super) fn search(
-    user: Uuid,
-    paths: &[PathBuf],
-    interrupt: &Interrupt,
-) -> anyhow::Result<SearchedFiles> {
-    let needles = Needles::new(user);
+pub(super) fn search(search: &Search, interrupt: &Interrupt) -> anyhow::Result<SearchedFiles> {
+    let needles = Needles::new(search.user, search.is_video);
+    let paths = [&*search.database, &*search.paths].concat();
     let mut searched = SearchedFiles {
-        paths: paths.to_vec(),
+        paths: paths.clone(),
         ..SearchedFiles::default()
     };
-    let mut waiting: Vec<PathBuf> = paths.iter().rev().cloned().collect();
+    let mut waiting: Vec<PathBuf> = paths.into_iter().rev().collect();
     while let Some(path) = waiting.pop() {
         let metadata = std::fs::symlink_metadata(&path)
             .with_context(|| format!("search {}", path.display()))?;
@@ -87,10 +100,30 @@ pub(super) fn search(
             searched.not_searched.push((path, reason));
         }
     }
+    if search.is_video {
+        searched.pass_over(search, &needles);
+    }
     Ok(searched)
 }
 
 impl SearchedFiles {
+    /// Takes files out of those that hold the id which hold it as a video's alone: the vocabulary of a model, and the database itself, whose bytes
+    /// do not tell whose it is.
+    fn pass_over(&mut self, search: &Search, needles: &Needles) {
+        for mut found in std::mem::take(&mut self.found) {
+            if search.database.contains(&found.path) {
+                found.forms.clear();
+            } else if let Some(rest) = model_files::without_videos(&found.path) {
+                found.forms = needles.find(&rest).collect();
+            }
+            if found.forms.is_empty() {
+                self.passed_over.push(found.path);
+            } else {
+                self.found.push(found);
+            }
+        }
+    }
+
     fn file(
         &mut self,
         path: &Path,
@@ -145,10 +178,14 @@ impl SearchedFiles {
         interrupt: &Interrupt,
     ) -> anyhow::Result<()> {
         let bytes = file.metadata()?.len();
-        let (mut forms, mut is_user, mut buffer) = (BTreeSet::new(), false, Vec::new());
+        let (mut forms, mut buffer) = (BTreeSet::new(), Vec::new());
+        let (mut is_user, mut is_passed_over) = (false, false);
         let read = values(file, &mut |value| {
             match value {
-                Value::Bytes(bytes) => {
+                Value::Video(bytes) if needles.is_video => {
+                    is_passed_over |= needles.find(bytes).next().is_some();
+                }
+                Value::Bytes(bytes) | Value::Video(bytes) => {
                     buffer.extend_from_slice(bytes);
                     // The end of one and the beginning of the next are no id.
                     buffer.push(b'\n');
@@ -170,6 +207,9 @@ impl SearchedFiles {
         forms.extend(needles.find(&buffer));
         if is_user && forms.is_empty() {
             forms.insert("id");
+        }
+        if is_passed_over && forms.is_empty() {
+            self.passed_over.push(path.to_owned());
         }
         if let Err(error) = read {
             let reason = format!("is a Parquet file that cannot be read to its end: {error}");
@@ -197,6 +237,8 @@ fn unreadable(beginning: &[u8]) -> Option<&'static str> {
 /// An id as files may hold it.
 struct Needles {
     user: Uuid,
+    /// Whether a video has it, too.
+    is_video: bool,
     text: String,
     digits: String,
     bytes: [u8; 16],
@@ -206,9 +248,10 @@ impl Needles {
     /// Bytes of the longest form.
     const LONGEST: usize = 36;
 
-    fn new(user: Uuid) -> Self {
+    fn new(user: Uuid, is_video: bool) -> Self {
         Self {
             user,
+            is_video,
             text: user.hyphenated().to_string(),
             digits: user.simple().to_string(),
             bytes: *user.as_bytes(),
@@ -236,12 +279,20 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn of(user: Uuid, path: &Path) -> Search {
+        Search {
+            user,
+            paths: vec![path.to_owned()],
+            ..Search::default()
+        }
+    }
+
     fn found_in(content: &[u8]) -> (Vec<&'static str>, usize) {
         let folder = tempfile::tempdir().unwrap();
         let user = Uuid::from_u128(0xabcd_ef01_2345_4678_9abc_def0_1234_5678);
         std::fs::create_dir(folder.path().join("deep")).unwrap();
         std::fs::write(folder.path().join("deep/file"), content).unwrap();
-        let searched = search(user, &[folder.path().to_owned()], &Interrupt::default()).unwrap();
+        let searched = search(&of(user, folder.path()), &Interrupt::default()).unwrap();
         let forms = searched.found.first().map(|found| found.forms.clone());
         let forms = forms.unwrap_or_default().into_iter().collect();
         (forms, searched.not_searched.len())
@@ -277,7 +328,7 @@ mod tests {
         std::fs::write(folder.path().join("file"), "text").unwrap();
         let interrupt = Interrupt::default();
         interrupt.set();
-        let error = search(Uuid::nil(), &[folder.path().to_owned()], &interrupt).unwrap_err();
+        let error = search(&of(Uuid::nil(), folder.path()), &interrupt).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(JobError::Interrupted)));
     }
 
@@ -291,8 +342,8 @@ mod tests {
         ] {
             assert_eq!(found_in(unreadable), (vec![], 1), "{unreadable:?}");
         }
-        let missing = PathBuf::from("no/such/log");
-        let error = search(Uuid::nil(), &[missing], &Interrupt::default()).unwrap_err();
+        let missing = of(Uuid::nil(), Path::new("no/such/log"));
+        let error = search(&missing, &Interrupt::default()).unwrap_err();
         assert!(format!("{error:#}").contains("no/such/log"), "{error:#}");
     }
 }

@@ -1,13 +1,17 @@
 use anyhow::Context;
 use serde::Serialize;
 use std::fmt;
-use twotower_core::ab_test::{AtAnyTime, Difference, Estimate, RatioSums, SampleRatio};
-use twotower_store::{Arm, ArmCoverage, ArmOrigins, ExperimentRecord, ExperimentUser, Store};
+use twotower_core::ab_test::{
+    AtAnyTime, Difference, Estimate, FEWEST_USERS, RatioSums, SampleRatio,
+};
+use twotower_store::{
+    Arm, ArmCoverage, ArmOrigins, ExperimentRecord, ExperimentUser, InteractionKind, Store,
+};
 
 /// Below this chance a difference is told, at whichever look.
 const SIGNIFICANT: f64 = 0.05;
 
-/// The difference, relative to the control, that is looked for: for which the users needed are given, and the test at any time is the sharpest.
+/// The difference, relative to the control, for which the users needed are given.
 const RELATIVE: f64 = 0.05;
 
 /// Of the impressions that name a version, the part that may name another one than the arm's: lists that were made before the experiment began
@@ -50,6 +54,8 @@ pub struct MetricReport {
     pub at_any_time: Option<AtAnyTime>,
     /// Users each arm needs so that a look finds a difference of 5 % of the control's value in 80 of 100 experiments, by `at_any_time`.
     pub users_needed: Option<u64>,
+    /// Whether what it counts is not among the events: likes that `[source]` reads from the application's own table, where no list is named.
+    pub unrecorded: bool,
 }
 
 /// One arm.
@@ -99,11 +105,13 @@ pub async fn report(store: &Store, id: Option<i64>) -> anyhow::Result<Report> {
     };
     let (control, control_sums) = arm(store, &experiment, Arm::Control).await?;
     let (challenger, challenger_sums) = arm(store, &experiment, Arm::Challenger).await?;
+    let likes_elsewhere = store.reads_elsewhere(InteractionKind::Like);
     let metrics = Metric::ALL
         .into_iter()
         .zip(control_sums.iter().zip(&challenger_sums))
-        .map(|(metric, (control, challenger))| {
-            MetricReport::new(metric, control.estimate(), challenger.estimate())
+        .map(|(metric, (control, challenger))| MetricReport {
+            unrecorded: metric == Metric::LikeRate && likes_elsewhere,
+            ..MetricReport::new(metric, control.estimate(), challenger.estimate())
         })
         .collect();
     Ok(Report {
@@ -194,15 +202,13 @@ impl MetricReport {
         let both = challenger.zip(control);
         let difference =
             both.and_then(|(challenger, control)| Difference::between(&challenger, &control));
-        let at_any_time = difference
-            .zip(control)
-            .and_then(|(difference, control)| difference.at_any_time(RELATIVE * control.value));
         Self {
             metric,
             control,
             challenger,
             difference,
-            at_any_time,
+            at_any_time: difference.map(|difference| difference.at_any_time()),
+            unrecorded: false,
             users_needed: control.and_then(|control| control.users_needed(RELATIVE)),
         }
     }
@@ -213,6 +219,10 @@ impl MetricReport {
             format!(" (a difference of 5 % needs about {users} users an arm)")
         });
         match self.at_any_time {
+            None if self.unrecorded => {
+                "not recorded: likes are read from the application's own table ([source])".into()
+            }
+            None if self.found_nothing() => "none in either arm yet".into(),
             None => "too little to tell anything yet".into(),
             Some(found) if found.p_value >= SIGNIFICANT => {
                 format!("no difference can be told yet{needed}")
@@ -220,6 +230,15 @@ impl MetricReport {
             Some(found) if found.low > 0.0 => "higher with the challenger".into(),
             Some(_) => "lower with the challenger".into(),
         }
+    }
+
+    /// Whether enough users were shown videos, and none did what is counted.
+    fn found_nothing(&self) -> bool {
+        let counts = matches!(self.metric, Metric::ClickThroughRate | Metric::LikeRate);
+        let nothing = |arm: Estimate| arm.value.abs() <= 0.0 && arm.users >= FEWEST_USERS;
+        self.control
+            .zip(self.challenger)
+            .is_some_and(|(control, challenger)| counts && nothing(control) && nothing(challenger))
     }
 }
 
@@ -284,7 +303,7 @@ mod tests {
         // Two and a half standard errors: p = 0.012 for who looks once.
         let near = said(estimate(0.217_677_7, 0.005, 1000), control);
         assert!(
-            near.starts_with("no difference can be told yet (a difference of 5 % needs about 7"),
+            near.starts_with("no difference can be told yet (a difference of 5 % needs about 8"),
             "{near}"
         );
         let far = 6.0 * 0.005;
@@ -302,12 +321,24 @@ mod tests {
             said(estimate(0.3, 0.01, 100), few),
             "too little to tell anything yet"
         );
-        // Five per cent of nothing is nothing to look for.
-        let none = estimate(0.0, 0.001, 1000);
+        // Twice as much, with sixty users in an arm: 0.1387 ± 0.0323 and 0.2879 ± 0.0401.
+        let doubled = said(
+            estimate(0.2879, 0.020_46, 58),
+            estimate(0.1387, 0.016_48, 62),
+        );
+        assert_eq!(doubled, "higher with the challenger");
+        // Nobody liked anything, or it is told elsewhere.
+        let none = estimate(0.0, 0.0, 1000);
+        assert_eq!(said(none, none), "none in either arm yet");
         assert_eq!(
-            said(estimate(0.1, 0.01, 1000), none),
+            said(estimate(0.0, 0.0, 29), none),
             "too little to tell anything yet"
         );
+        let unrecorded = MetricReport {
+            unrecorded: true,
+            ..MetricReport::new(Metric::LikeRate, Some(none), Some(none))
+        };
+        assert!(unrecorded.verdict().starts_with("not recorded: "));
     }
 
     #[test]

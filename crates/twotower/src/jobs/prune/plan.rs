@@ -4,10 +4,8 @@ use crate::config::Prune;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::time::Duration;
+use twotower_core::time::{DAY, DAY_US};
 use twotower_store::{ModelRecord, ModelState, VectorAge};
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// Why a version goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -159,7 +157,7 @@ pub(super) fn doomed(
         .filter_map(|record| Some((record.version, rules.reason(record, &kept, served)?)))
         .collect();
     let registered: HashSet<i64> = records.iter().map(|record| record.version).collect();
-    let patience = Duration::from_secs(u64::from(rules.settings.failed_days) * 86_400);
+    let patience = DAY * rules.settings.failed_days;
     let is_young = |version: &i64| {
         let ages = ages.iter().filter_map(|ages| ages.get(version));
         ages.into_iter().any(|age| age.age < patience)
@@ -335,8 +333,8 @@ mod tests {
             retraining: false,
             now_us: NOW_US,
         };
-        let age = |version, days: u64| {
-            let age = Duration::from_secs(days * 86_400);
+        let age = |version, days: u32| {
+            let age = DAY * days;
             (
                 version,
                 VectorAge {

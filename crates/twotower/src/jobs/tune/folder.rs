@@ -39,7 +39,7 @@ impl StateFolder {
         let state = bytes
             .map(|bytes| serde_json::from_slice(&bytes))
             .transpose();
-        Ok(state.map_err(|source| StateError::Unreadable { path, source })?)
+        Ok(state.map_err(|cause| StateError::Unreadable { path, cause })?)
     }
 
     /// Writes the state in place of the one before.
@@ -71,7 +71,7 @@ impl StateFolder {
         self.0.join(format!("trial-{trial}.safetensors"))
     }
 
-    fn state_path(&self) -> PathBuf {
+    pub(super) fn state_path(&self) -> PathBuf {
         self.0.join(STATE)
     }
 

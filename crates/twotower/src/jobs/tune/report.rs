@@ -157,6 +157,25 @@ fn score(trial: &TrialReport) -> String {
     }
 }
 
+/// So many characters of a row are for what differs: the table fits into 120 columns.
+const DIFFERENCES: usize = 83;
+
+/// As many differences as there is room for, and how many there are besides.
+fn in_short(differs: &BTreeMap<&'static str, f64>) -> String {
+    let mut text = String::new();
+    for (n, (name, value)) in differs.iter().enumerate() {
+        let comma = if n > 0 { ", " } else { "" };
+        let next = format!("{comma}{name} {value}");
+        let left = differs.len() - n;
+        let room = if left > 1 { " and 99 more".len() } else { 0 };
+        if text.len() + next.len() + room > DIFFERENCES {
+            return format!("{text} and {left} more");
+        }
+        text.push_str(&next);
+    }
+    text
+}
+
 impl fmt::Display for TuneReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let metric = metric_name(self.metric);
@@ -168,11 +187,6 @@ impl fmt::Display for TuneReport {
         let shown = self.trials.iter().take(SHOWN);
         let baseline = self.trials.iter().skip(SHOWN);
         for trial in shown.chain(baseline.filter(|trial| trial.trial == BASELINE)) {
-            let differs: Vec<String> = trial
-                .differs
-                .iter()
-                .map(|(name, value)| format!("{name} {value}"))
-                .collect();
             writeln!(
                 formatter,
                 "{:>5} {:>10} {:>6} {:>10}  {}",
@@ -180,7 +194,7 @@ impl fmt::Display for TuneReport {
                 score(trial),
                 trial.epochs,
                 trial.best_epoch,
-                differs.join(", ")
+                in_short(&trial.differs)
             )?;
         }
         if let Some(left_out) = &self.left_out {
@@ -195,10 +209,48 @@ impl fmt::Display for TuneReport {
                 "no trial was better than the configuration as it was"
             )?;
         }
+        if self.best.trial != BASELINE {
+            let output = self.output.display();
+            writeln!(
+                formatter,
+                "{output} has all that the best trial is made of, and --json all of every trial"
+            )?;
+        }
         write!(
             formatter,
             "train with it: twotower train --config {}",
             self.output.display()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_fits_into_its_column() {
+        assert_eq!(in_short(&BTreeMap::new()), "");
+        let two = BTreeMap::from([("batch_size", 256.0), ("temperature", 0.1184)]);
+        assert_eq!(in_short(&two), "batch_size 256, temperature 0.1184");
+        let names = [
+            "batch_size",
+            "hidden_dropout",
+            "id_dropout",
+            "input_dropout",
+            "item_hidden",
+            "learning_rate",
+            "negatives",
+            "table_learning_rate",
+            "temperature",
+            "user_hidden",
+        ];
+        let many: BTreeMap<_, _> = names.map(|name| (name, 0.012_34)).into();
+        let said = in_short(&many);
+        assert!(said.len() <= DIFFERENCES, "{said}");
+        assert!(
+            said.starts_with("batch_size 0.01234, ") && said.ends_with(" and 7 more"),
+            "{said}"
+        );
     }
 }

@@ -3,9 +3,28 @@
 use super::halving;
 use super::state::StateError;
 use super::tuner::Tuner;
+use std::path::PathBuf;
 use twotower_core::train::ResumeError;
 
 impl Tuner<'_> {
+    /// Looks whether what has been scored was trained as this version trains, and notes how that is. Checkpoints tell the same, but of trials that
+    /// go on alone: there is none of the others, and none at all in a search of one rung.
+    ///
+    /// # Errors
+    /// [`StateError::OtherTraining`]
+    pub(super) fn check_training(&mut self) -> Result<(), StateError> {
+        let baseline = &self.state.trials[halving::BASELINE];
+        let here = self.data.training(&baseline.hyperparameters);
+        if self.state.has_results()
+            && let Some(what) = self.state.training.difference(&here)
+        {
+            let reason = format!("its {what} differ");
+            return Err(self.other_training(self.folder.state_path(), reason));
+        }
+        self.state.training = here;
+        Ok(())
+    }
+
     /// Looks at the checkpoints that trials would go on from. Of those that are damaged, or of another search, the trials begin again: the
     /// same training brings them to the same scores.
     ///
@@ -23,7 +42,8 @@ impl Tuner<'_> {
             match checked {
                 Ok(()) => {}
                 Err(error) if error.is_other_training() => {
-                    return Err(self.other_training(trial, &error).into());
+                    let path = self.folder.checkpoint_path(trial);
+                    return Err(self.other_training(path, error.to_string()).into());
                 }
                 Err(error) => lost.push((trial, error)),
             }
@@ -39,14 +59,14 @@ impl Tuner<'_> {
             .try_for_each(|&(trial, _)| self.folder.drop_checkpoint(trial))
     }
 
-    fn other_training(&self, trial: usize, reason: &ResumeError) -> StateError {
+    fn other_training(&self, path: PathBuf, reason: String) -> StateError {
         StateError::OtherTraining {
-            path: self.folder.checkpoint_path(trial),
+            path,
             begun_by: self.state.version.as_ref().map_or_else(
                 || "an earlier one".to_owned(),
                 |version| format!("version {version}"),
             ),
-            reason: reason.to_string(),
+            reason,
             // There is something to keep once any trial has been scored.
             keep: match halving::winner(&self.state.scores()) {
                 Some(_) => "; --resume --budget 0s writes the best of them as it is",

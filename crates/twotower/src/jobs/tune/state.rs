@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::split::SplitKind;
+use twotower_core::train::Training;
 
 /// What is searched on, and how. Two searches of the same plan end at the same result.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +41,9 @@ pub(super) struct State {
     /// Version of twotower that began it; the first ones did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<String>,
+    /// How the version that scored its trials trains; the first ones did not say, and trained as they did then.
+    #[serde(default)]
+    pub(super) training: Training,
     /// By number.
     pub(super) trials: Vec<Trial>,
 }
@@ -70,13 +74,13 @@ pub(super) struct RungResult {
 pub(super) enum StateError {
     /// It cannot be understood.
     #[error(
-        "{path} does not say where a search stood ({source}): start over without --resume, or name another --state-dir"
+        "{path} does not say where a search stood ({cause}): start over without --resume, or name another --state-dir"
     )]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
     /// It is of another search.
     #[error(
@@ -106,9 +110,9 @@ pub(super) enum StateError {
         here = VERSION
     )]
     OtherTraining {
-        /// The first checkpoint that tells.
+        /// The file that tells: the state, or the first checkpoint that does.
         path: PathBuf,
-        /// Who trained it.
+        /// Who trained them.
         begun_by: String,
         /// What differs.
         reason: String,
@@ -136,6 +140,7 @@ impl State {
             rungs: halving::rungs(plan.base.epochs),
             used_s: 0.0,
             version: Some(VERSION.to_owned()),
+            training: Training::default(),
             trials: trials.collect(),
         }
     }
@@ -211,6 +216,11 @@ impl State {
     pub(super) fn is_drawn_otherwise(&self, fresh: &Self) -> bool {
         let mut both = self.trials.iter().zip(&fresh.trials);
         both.any(|(there, here)| there.hyperparameters != here.hyperparameters)
+    }
+
+    /// Whether any trial has been scored, or has diverged.
+    pub(super) fn has_results(&self) -> bool {
+        self.trials.iter().any(|trial| !trial.results.is_empty())
     }
 
     /// For each trial its scores.
@@ -355,9 +365,12 @@ mod tests {
         assert!(older.check_same(&fresh, PathBuf::new()).is_ok());
         // As of before versions were written down.
         let mut text = serde_json::to_value(&older).unwrap();
-        text.as_object_mut().unwrap().remove("version");
+        for since in ["version", "training"] {
+            text.as_object_mut().unwrap().remove(since);
+        }
         let unnamed: State = serde_json::from_value(text).unwrap();
         assert_eq!(unnamed.version, None);
+        assert_eq!(unnamed.training, Training::default());
         assert!(unnamed.check_same(&fresh, PathBuf::new()).is_ok());
 
         let refusal = |state: &State| {

@@ -35,6 +35,7 @@ impl Tuner<'_> {
     /// otherwise. The state is kept.
     pub(super) fn run(&mut self) -> anyhow::Result<()> {
         if self.state.next().is_some() && !self.budget.is_over() {
+            self.check_training()?;
             self.check_checkpoints()?;
             let memory = self.memory()?;
             tracing::info!("memory of a trial, at most: {memory}");

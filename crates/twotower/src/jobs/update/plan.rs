@@ -7,6 +7,7 @@ use anyhow::Context;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use twotower_core::interaction::Sequences;
+use twotower_core::time::SECOND_US;
 use twotower_store::{Snapshot, Store, VectorTable};
 use uuid::Uuid;
 
@@ -130,7 +131,7 @@ impl Plan {
             let last: &mut u32 = &mut last[row.user as usize];
             *last = row.at.max(*last);
         }
-        let latest = latest(last.iter().copied().map(i64::from), now_us() / 1_000_000);
+        let latest = latest(last.iter().copied().map(i64::from), now_us() / SECOND_US);
         let days = options.user_vector_days;
         let dormant = |user: usize| is_dormant(last[user].into(), latest, days);
         let videos = TablePlan::new(|_| false, wanted_videos, stored_videos, full);

@@ -6,6 +6,7 @@ use crate::serve::rfc3339;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
+use twotower_core::time::{DAY, SECOND_US};
 
 /// Of the JSON; grows with changes that a receiver must know of.
 const FORMAT: u32 = 1;
@@ -90,7 +91,7 @@ impl Item {
             since: time(alert.since_us),
             last_seen: time(alert.last_seen_us),
             resolved_at: resolved_us.map(time),
-            lasted_seconds: (lasted_us / 1_000_000).max(0) as u64,
+            lasted_seconds: (lasted_us / SECOND_US).max(0) as u64,
             evidence: shortened(&alert.evidence),
             fix: shortened(&alert.fix),
             runbook: format!("{runbook}#{}", alert.check),
@@ -265,7 +266,11 @@ pub(super) fn time(at_us: i64) -> String {
 
 /// In the two largest units that matter: `2 h 10 min`.
 fn duration(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    let (days, hours, minutes) = (
+        seconds / DAY.as_secs(),
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+    );
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
         (0, 0, _) => format!("{minutes} min"),

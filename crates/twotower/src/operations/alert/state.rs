@@ -8,8 +8,7 @@ use crate::config;
 use crate::operations::check::{Check, Finding, Severity, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-const MINUTE_US: i64 = 60_000_000;
+use twotower_core::time::MINUTE_US;
 
 /// How patient alerts are.
 #[expect(clippy::struct_field_names, reason = "names say the unit")]

@@ -1,4 +1,4 @@
-use super::{Check, Severity};
+use super::{Asks, Check, Severity};
 use serde::Serialize;
 use std::fmt;
 
@@ -39,71 +39,71 @@ const WARNING: Option<Severity> = Some(Severity::Warning);
 const ASKED: Option<Severity> = None;
 
 macro_rules! catalogue {
-    ($($topic:ident { $($name:literal $watched:ident $title:literal;)* })*) => {
+    ($($topic:ident { $($name:literal $watched:ident $asks:ident $title:literal;)* })*) => {
         /// Every check, in the order in which the doctor reports.
         pub const CATALOGUE: &[Check] = &[
-            $($(Check { name: $name, title: $title, topic: Topic::$topic, watched: $watched },)*)*
+            $($(Check { name: $name, title: $title, topic: Topic::$topic, watched: $watched, asks: Asks::$asks },)*)*
         ];
     };
 }
 
 catalogue! {
     Database {
-        "database-reachable" CRITICAL "the database answers";
-        "server-version" ASKED "PostgreSQL is recent enough";
-        "pgvector" ASKED "pgvector is there and recent enough";
-        "migrations" CRITICAL "the schema is complete";
-        "grants" ASKED "roles may what they need, and no more";
-        "row-security" ASKED "row level security is on";
-        "policies" ASKED "policies are as the migrations made them";
-        "functions" ASKED "functions are as the migrations made them";
-        "triggers" ASKED "triggers are there and enabled";
-        "indexes" ASKED "indexes are there and valid";
-        "unique-likes" ASKED "a user likes and skips a video once";
-        "index-used" ASKED "searches in SQL use the vector index";
-        "tls" ASKED "the connection is encrypted and the server verified";
-        "connections" WARNING "connections are left";
-        "pooler" ASKED "what stands between us and the server";
-        "database-load" ASKED "the database's processors have room";
+        "database-reachable" CRITICAL Database "the database answers";
+        "server-version" ASKED DatabaseServer "PostgreSQL is recent enough";
+        "pgvector" ASKED DatabaseServer "pgvector is there and recent enough";
+        "migrations" CRITICAL Database "the schema is complete";
+        "grants" ASKED DatabaseServer "roles may what they need, and no more";
+        "row-security" ASKED DatabaseServer "row level security is on";
+        "policies" ASKED DatabaseServer "policies are as the migrations made them";
+        "functions" ASKED DatabaseServer "functions are as the migrations made them";
+        "triggers" ASKED DatabaseServer "triggers are there and enabled";
+        "indexes" ASKED DatabaseServer "indexes are there and valid";
+        "unique-likes" ASKED DatabaseServer "a user likes and skips a video once";
+        "index-used" ASKED DatabaseServer "searches in SQL use the vector index";
+        "tls" ASKED DatabaseServer "the connection is encrypted and the server verified";
+        "connections" WARNING DatabaseServer "connections are left";
+        "pooler" ASKED DatabaseServer "what stands between us and the server";
+        "database-load" ASKED Others "the database's processors have room";
     }
     Data {
-        "data-sufficiency" ASKED "there is enough to learn from";
+        "data-sufficiency" ASKED Database "there is enough to learn from";
     }
     Models {
-        "model-files" ASKED "the files of the active model are whole";
-        "model-signature" ASKED "a trusted key has signed the active model";
-        "model-quality" ASKED "the active model is good enough";
-        "dimension" CRITICAL "vectors have the model's dimension";
-        "vectors-fresh" CRITICAL "vectors are kept up to date";
-        "vectors-complete" ASKED "every video has a good vector";
-        "gate-refused" WARNING "no newer model was refused";
-        "drift" WARNING "users like what they are shown as before";
-        "erasure-overdue" CRITICAL "no model is served that should have been replaced";
-        "bucket-private" CRITICAL "strangers cannot read the models";
+        "model-files" ASKED Database "the files of the active model are whole";
+        "model-signature" ASKED Database "a trusted key has signed the active model";
+        "model-quality" ASKED Database "the active model is good enough";
+        "dimension" CRITICAL Database "vectors have the model's dimension";
+        "vectors-fresh" CRITICAL Database "vectors are kept up to date";
+        "vectors-complete" ASKED Database "every video has a good vector";
+        "gate-refused" WARNING Database "no newer model was refused";
+        "drift" WARNING Database "users like what they are shown as before";
+        "erasure-overdue" CRITICAL Database "no model is served that should have been replaced";
+        "bucket-private" CRITICAL Others "strangers cannot read the models";
     }
     Serving {
-        "server-ready" CRITICAL "the server is ready";
-        "server-current" CRITICAL "the server reaches the database and answers from the active version";
-        "server-latency" WARNING "lists are answered fast enough";
-        "server-errors" CRITICAL "requests are answered without errors";
-        "server-recall" WARNING "the server's index finds the best videos";
-        "edge-function" ASKED "the edge function answers, and asks for a token";
+        "server-ready" CRITICAL Others "the server is ready";
+        "server-current" CRITICAL Others "the server reaches the database and answers from the active version";
+        "server-latency" WARNING Others "lists are answered fast enough";
+        "server-errors" CRITICAL Others "requests are answered without errors";
+        "server-recall" WARNING Others "the server's index finds the best videos";
+        "edge-function" ASKED Others "the edge function answers, and asks for a token";
     }
     Jobs {
-        "run-failed" CRITICAL "the last run of each job succeeded";
-        "run-missed" CRITICAL "each job has run when it was due";
-        "run-slow" WARNING "updates are fast enough";
-        "backup-age" WARNING "the last backup is recent";
+        "run-failed" CRITICAL Database "the last run of each job succeeded";
+        "run-missed" CRITICAL Database "each job has run when it was due";
+        "run-slow" WARNING Database "updates are fast enough";
+        "backup-age" WARNING Database "the last backup is recent";
     }
     Machine {
-        "disk-space" CRITICAL "space is left where models, state, backups and an embedded database are kept";
-        "memory" WARNING "memory is left";
-        "clock" WARNING "our clock and the database's agree";
-        "key-age" WARNING "keys are changed regularly";
-        "certificate" CRITICAL "certificates do not expire soon";
-        "secrets-readable" ASKED "secrets are readable by their owner alone";
-        "environment" ASKED "the environment has what the configuration needs";
-        "logs" ASKED "log files can be written and are rotated";
+        "disk-space" CRITICAL Others "space is left where models, state, backups and an embedded database are kept";
+        "memory" WARNING Others "memory is left";
+        "clock" WARNING DatabaseServer "our clock and the database's agree";
+        "key-age" WARNING Others "keys are changed regularly";
+        "certificate" CRITICAL Others "certificates do not expire soon";
+        "secrets-readable" ASKED Others "secrets are readable by their owner alone";
+        "environment" ASKED Others "the environment has what the configuration needs";
+        "logs" ASKED Others "log files can be written and are rotated";
     }
 }
 

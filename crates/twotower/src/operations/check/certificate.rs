@@ -12,10 +12,9 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use twotower_core::time::DAY_US;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
-
-const DAY_US: i64 = 86_400_000_000;
 
 pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
     let check = "certificate";
@@ -64,9 +63,9 @@ fn judge(until_us: i64, now_us: i64, days: u32) -> Finding {
 enum CertificateError {
     #[error("`{0}` is no host: name one like api.example.com or api.example.com:8443")]
     Host(String),
-    #[error("{0}")]
+    #[error(transparent)]
     Connection(#[from] io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Tls(#[from] rustls::Error),
     #[error("shows no certificate that can be read")]
     Unreadable,

@@ -4,74 +4,30 @@ mod server;
 
 use super::finding::span;
 use super::round::Round;
-use super::{Finding, Verdict, data, drift, jobs, models, schema, vectors};
+use super::{Asks, CATALOGUE, Check, Finding, Verdict, data, drift, jobs, models, schema, vectors};
 use std::time::{Duration, Instant};
 use twotower_store::{ConnectOptions, Store, StoreError, StoreKind};
 
-/// Every check that asks the database.
-const ASKING: &[&str] = &[
-    "database-reachable",
-    "server-version",
-    "pgvector",
-    "migrations",
-    "grants",
-    "row-security",
-    "policies",
-    "functions",
-    "triggers",
-    "indexes",
-    "unique-likes",
-    "index-used",
-    "tls",
-    "connections",
-    "pooler",
-    "data-sufficiency",
-    "model-files",
-    "model-signature",
-    "model-quality",
-    "dimension",
-    "vectors-fresh",
-    "vectors-complete",
-    "gate-refused",
-    "drift",
-    "erasure-overdue",
-    "run-failed",
-    "run-missed",
-    "run-slow",
-    "backup-age",
-    "clock",
-];
-
-/// Of these there is nothing to look at in a file.
-const OF_SERVERS: &[&str] = &[
-    "server-version",
-    "pgvector",
-    "grants",
-    "row-security",
-    "policies",
-    "functions",
-    "triggers",
-    "indexes",
-    "unique-likes",
-    "index-used",
-    "tls",
-    "connections",
-    "pooler",
-    "clock",
-];
+/// Without it nothing else of the database can be asked.
+const REACHABLE: &str = "database-reachable";
 
 pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
-    if !round.wants_any(ASKING) {
+    let asking: Vec<&Check> = CATALOGUE
+        .iter()
+        .filter(|check| check.asks != Asks::Others)
+        .collect();
+    if !asking.iter().any(|check| round.wants(check.name)) {
         return Vec::new();
     }
     let store = match connect(round).await {
         Ok(store) => store,
         Err(finding) => {
-            let skipped = ASKING[1..].iter().map(|&check| {
+            let others = asking.iter().filter(|check| check.name != REACHABLE);
+            let skipped = others.map(|check| {
                 Finding::skipped(
-                    check,
+                    check.name,
                     "the database cannot be asked",
-                    "see database-reachable",
+                    format!("see {REACHABLE}"),
                 )
             });
             return std::iter::once(finding).chain(skipped).collect();
@@ -80,13 +36,14 @@ pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
     let mut found = reachable(round, &store).await;
     let away = found
         .iter()
-        .any(|finding| finding.check == ASKING[0] && finding.verdict == Verdict::Failed);
+        .any(|finding| finding.check == REACHABLE && finding.verdict == Verdict::Failed);
     if !away {
         if store.kind() == StoreKind::Sqlite {
+            let of_servers = asking
+                .iter()
+                .filter(|check| check.asks == Asks::DatabaseServer);
             found.extend(
-                OF_SERVERS
-                    .iter()
-                    .map(|&check| Finding::skipped(check, "embedded database", "")),
+                of_servers.map(|check| Finding::skipped(check.name, "embedded database", "")),
             );
         } else {
             found.extend(server::examine(round, &store).await);
@@ -104,7 +61,7 @@ pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
 }
 
 async fn connect(round: &Round<'_>) -> Result<Store, Finding> {
-    let check = "database-reachable";
+    let check = REACHABLE;
     let url = &round.place.db_url;
     let step = round.step();
     let options = ConnectOptions {
@@ -134,8 +91,8 @@ async fn connect(round: &Round<'_>) -> Result<Store, Finding> {
 /// What was said, but for the remedy, which stands beside it.
 fn evidence(error: &StoreError) -> String {
     match error {
-        StoreError::Certificate { server, source } => {
-            format!("the certificate of {server} is refused: {source}")
+        StoreError::Certificate { server, cause } => {
+            format!("the certificate of {server} is refused: {cause}")
         }
         error => error.to_string(),
     }
@@ -159,7 +116,7 @@ fn remedy(error: &StoreError) -> &'static str {
 /// Whether it answers, and whether the schema is there.
 async fn reachable(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     let begun = Instant::now();
-    let check = "database-reachable";
+    let check = REACHABLE;
     let mut found = Vec::new();
     match round.within(store.ping()).await {
         Ok(Ok(())) => {
@@ -180,7 +137,7 @@ async fn reachable(round: &Round<'_>, store: &Store) -> Vec<Finding> {
         }
     }
     if round.wants("migrations") {
-        found.push(match round.within(migrations(store)).await {
+        found.push(match round.within(migrations(round, store)).await {
             Ok(Ok(finding)) => finding,
             Ok(Err(error)) => Finding::unseen("migrations", &error),
             Err(_) => Finding::skipped("migrations", "no answer in time", ""),
@@ -189,14 +146,14 @@ async fn reachable(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     found
 }
 
-async fn migrations(store: &Store) -> Result<Finding, StoreError> {
+async fn migrations(round: &Round<'_>, store: &Store) -> Result<Finding, StoreError> {
     let check = "migrations";
     let pending = store.pending_migrations().await?;
     if !pending.is_empty() {
         let evidence = format!("not applied: {}", pending.join(", "));
         return Ok(Finding::failed(check, evidence, "twotower migrate"));
     }
-    let audit = store.audit_schema().await?;
+    let audit = store.audit_schema(&round.place.config.source).await?;
     let faults = audit.map(|audit| audit.tables.faults).unwrap_or_default();
     Ok(match faults.first() {
         None => Finding::passed(check, "all are applied"),

@@ -19,6 +19,7 @@ use crate::operations::Place;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use twotower_core::ab_test::{Difference, RatioSums};
+use twotower_core::time::HOUR_US;
 use twotower_store::inspection::LikeCoverage;
 use twotower_store::{ConnectOptions, Store, StoreError};
 
@@ -26,8 +27,6 @@ const CHECK: &str = "drift";
 
 /// What a round leaves for those of the next hour: counting takes a while, and a week does not change so fast.
 const REMEMBERED: &str = "drift.json";
-const HOUR_US: i64 = 3_600_000_000;
-
 /// What upkeep leaves where a round has no time to count.
 const AT_NIGHT: &str = "drift-night.json";
 

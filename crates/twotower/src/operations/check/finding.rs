@@ -1,4 +1,5 @@
 use super::{Finding, Verdict};
+use twotower_core::time::{DAY_SECONDS, SECOND_US};
 use twotower_store::StoreError;
 
 impl Finding {
@@ -86,12 +87,12 @@ pub(super) fn counted(number: u64, thing: &str) -> String {
 
 /// A length of time as people say it.
 pub(super) fn span(us: i64) -> String {
-    let seconds = us / 1_000_000;
+    let seconds = us / SECOND_US;
     match seconds {
         ..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
+        _ => format!("{} days", seconds / DAY_SECONDS),
     }
 }
 
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn spans_are_rounded_down() {
         let said: Vec<String> = [59, 120, 7_199, 7_200, 172_799, 172_800]
-            .map(|seconds| span(seconds * 1_000_000))
+            .map(|seconds| span(seconds * SECOND_US))
             .into();
         assert_eq!(said, ["59 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
     }

@@ -6,12 +6,11 @@ use super::round::Round;
 use crate::config::Checks;
 use crate::operations::schedule::EARLY_US;
 use crate::operations::{Job, Plan};
+use twotower_core::time::MINUTE_US;
 use twotower_store::{RunRecord, RunState, Store, StoreError};
 
 /// Of each job, among which the last one that tells something is looked for: a job may have been skipped many times.
 const RUNS: u32 = 50;
-
-const MINUTE_US: i64 = 60_000_000;
 
 const OWN: [&str; 4] = ["run-failed", "run-missed", "run-slow", "backup-age"];
 

@@ -6,8 +6,7 @@ use super::round::Round;
 use std::fs::{self, Metadata};
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
-
-const DAY_US: i64 = 86_400_000_000;
+use twotower_core::time::DAY_US;
 
 /// Variables that name a file of a key.
 const VARIABLES: [&str; 2] = ["TWOTOWER_SIGNING_KEY_FILE", "TWOTOWER_JWT_SECRET_FILE"];

@@ -21,6 +21,9 @@ pub(super) async fn examine(round: &Round<'_>) -> Option<Finding> {
     if !round.wants(check) {
         return None;
     }
+    if round.place.db_url.starts_with("sqlite:") {
+        return Some(Finding::skipped(check, "embedded database", ""));
+    }
     let Some(url) = round.checks().database_metrics.clone() else {
         let fix = "set `database_metrics` of section [checks]: http://DATABASE:9100/metrics of node_exporter, or \
                    https://<ref>.supabase.co/customer/v1/privileged/metrics";

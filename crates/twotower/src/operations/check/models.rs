@@ -9,12 +9,11 @@ use crate::jobs::storage::trusted_keys;
 use serde_json::Value;
 use std::path::Path;
 use twotower_core::gate::Verdict;
+use twotower_core::time::DAY_US;
 use twotower_store::model_storage::{StorageError, verify_folder};
 use twotower_store::{
     ModelDetails, ModelRecord, ModelState, RunState, Store, StoreError, model_files,
 };
-
-const DAY_US: i64 = 86_400_000_000;
 
 const SOON_US: i64 = 3 * DAY_US;
 
@@ -249,14 +248,23 @@ fn judge_quality(details: &ModelDetails, checks: &Checks) -> Finding {
         );
     };
     let precision = measured("precision_at_10");
+    let whose = if checks
+        .precision_at_10
+        .total_cmp(&Checks::default().precision_at_10)
+        .is_eq()
+    {
+        ", by the deployment guide's rule of thumb"
+    } else {
+        ""
+    };
     let words = precision.map_or(String::new(), |precision| {
         format!(
-            ", Precision@10 {precision:.3} (above {})",
+            ", Precision@10 {precision:.3} (should be above {}{whose})",
             checks.precision_at_10
         )
     });
     let evidence = format!(
-        "version {version}: AUC {auc:.3} (above {}){words}",
+        "version {version}: AUC {auc:.3} (should be above {}){words}",
         checks.auc
     );
     if auc <= checks.auc || auc.is_nan() {
@@ -265,8 +273,8 @@ fn judge_quality(details: &ModelDetails, checks: &Checks) -> Finding {
     match precision {
         Some(precision) if precision <= checks.precision_at_10 => {
             let fix = format!(
-                "{train}; where users have few likes to be found it cannot be so high: set `precision_at_10` of section [checks] to what a \
-                 good model reaches on your data"
+                "where users have few likes to be found (one each makes 0.1 the most) it cannot be so high: set `precision_at_10` of section \
+                 [checks] to what a good model reaches on your data; else {train}"
             );
             Finding::warned(check, evidence, fix)
         }
@@ -428,6 +436,31 @@ mod tests {
         assert_eq!(verdict(Some(gate(0.8, 0.2)), json!({})), Said::Passed);
         assert_eq!(verdict(Some(gate(0.65, 0.2)), json!({})), Said::Failed);
         assert_eq!(verdict(Some(gate(0.8, 0.15)), json!({})), Said::Warned);
+        let low = judge_quality(
+            &details(Some(gate(0.8, 0.027)), json!({})),
+            &Checks::default(),
+        );
+        assert_eq!(
+            low.evidence,
+            "version 4: AUC 0.800 (should be above 0.65), Precision@10 0.027 (should be above 0.15, by the deployment guide's rule of thumb)"
+        );
+        assert!(
+            low.fix
+                .contains("set `precision_at_10` of section [checks]"),
+            "{}",
+            low.fix
+        );
+        let own = Checks {
+            precision_at_10: 0.02,
+            ..Checks::default()
+        };
+        let own = judge_quality(&details(Some(gate(0.8, 0.027)), json!({})), &own);
+        assert_eq!(own.verdict, Said::Passed);
+        assert!(
+            own.evidence.ends_with("(should be above 0.02)"),
+            "{}",
+            own.evidence
+        );
         assert_eq!(
             verdict(None, json!({"validation": {"auc": 0.7}})),
             Said::Passed

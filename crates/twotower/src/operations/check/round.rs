@@ -130,6 +130,11 @@ impl<'a> Round<'a> {
 
     /// Every check that was asked for says something.
     fn in_order(&self, found: &[Finding]) -> Vec<Finding> {
+        let is_known = |finding: &Finding| CATALOGUE.iter().any(|it| it.name == finding.check);
+        debug_assert!(
+            found.iter().all(is_known),
+            "not in the catalogue: {found:?}"
+        );
         let mut ordered = Vec::with_capacity(found.len());
         for check in CATALOGUE.iter().filter(|check| self.wants(check.name)) {
             let own = found.iter().filter(|finding| finding.check == check.name);

@@ -5,42 +5,49 @@ use super::finding::counted;
 use super::round::Round;
 use crate::jobs::index::INDEXED_FROM_ROWS;
 use twotower_store::Store;
-use twotower_store::inspection::{Audit, IndexUse};
+use twotower_store::inspection::{Audit, Fault, IndexUse, SchemaAudit};
 
 /// Most faults that are named: what is the matter shows in the first few.
 const NAMED: usize = 12;
 
+/// What a check makes of the schema.
+type Judge = fn(&'static str, &SchemaAudit) -> Finding;
+
+/// Checks of the schema, which one look at it answers.
+const JUDGES: [(&str, Judge); 7] = [
+    ("grants", |check, it| judge(check, it, &it.grants, "right")),
+    ("row-security", |check, it| {
+        judge(check, it, &it.row_security, "table")
+    }),
+    ("policies", |check, it| {
+        judge(check, it, &it.policies, "policy")
+    }),
+    ("functions", |check, it| {
+        judge(check, it, &it.functions, "function")
+    }),
+    ("triggers", |check, it| {
+        judge(check, it, &it.triggers, "trigger")
+    }),
+    ("indexes", |check, it| {
+        judge(check, it, &it.indexes, "index")
+    }),
+    ("unique-likes", |check, it| judge_keys(check, &it.keys)),
+];
+
 pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     let mut found = Vec::new();
-    let own = [
-        "grants",
-        "row-security",
-        "policies",
-        "functions",
-        "triggers",
-        "indexes",
-        "unique-likes",
-    ];
-    if round.wants_any(&own) {
-        match round.within(store.audit_schema()).await {
-            Ok(Ok(Some(audit))) => {
-                let pending = audit.pending.len();
-                found.extend([
-                    judge("grants", &audit.grants, "right", pending),
-                    judge("row-security", &audit.row_security, "table", pending),
-                    judge("policies", &audit.policies, "policy", pending),
-                    judge("functions", &audit.functions, "function", pending),
-                    judge("triggers", &audit.triggers, "trigger", pending),
-                    judge("indexes", &audit.indexes, "index", pending),
-                    judge_keys(&audit.keys),
-                ]);
-            }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => found.extend(own.map(|check| Finding::unseen(check, &error))),
-            Err(_) => {
-                found.extend(own.map(|check| Finding::skipped(check, "no answer in time", "")));
-            }
-        }
+    if JUDGES.iter().any(|(check, _)| round.wants(check)) {
+        let source = &round.place.config.source;
+        let looked = round.within(store.audit_schema(source)).await;
+        let judged = JUDGES.iter().filter_map(|(check, judge)| match &looked {
+            Ok(Ok(audit)) => audit.as_ref().map(|audit| judge(check, audit)),
+            Ok(Err(error)) => Some(Finding::unseen(check, error)),
+            Err(_) => Some(Finding::skipped(check, "no answer in time", "")),
+        });
+        found.extend(judged);
+    }
+    if round.wants("indexes") {
+        found.extend(reads(round, store).await);
     }
     if round.wants("index-used") {
         found.push(index_used(round, store).await);
@@ -49,19 +56,22 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
 }
 
 /// What is missing may come with migrations that are pending: those are first.
-fn judge(check: &'static str, audit: &Audit, thing: &str, pending: usize) -> Finding {
+fn judge(check: &'static str, schema: &SchemaAudit, audit: &Audit, thing: &str) -> Finding {
+    let pending = schema.pending.len();
     let Audit {
         examined,
         faults,
         doubts,
+        passed_over,
     } = audit;
+    let over = over(passed_over);
     if faults.is_empty() && doubts.is_empty() {
         let things = match thing {
             "policy" => "policies".to_owned(),
             "index" => "indexes".to_owned(),
             thing => format!("{thing}s"),
         };
-        return Finding::passed(check, format!("{examined} {things} looked at"));
+        return Finding::passed(check, format!("{examined} {things} looked at{over}"));
     }
     let told = || faults.iter().chain(doubts);
     let mut what: Vec<&str> = told().take(NAMED).map(|it| it.what.as_str()).collect();
@@ -77,7 +87,7 @@ fn judge(check: &'static str, audit: &Audit, thing: &str, pending: usize) -> Fin
     if rest > 0 {
         what.push(&more);
     }
-    let (what, fixes) = (what.join("; "), fixes.join(" "));
+    let (what, fixes) = (what.join("; ") + &over, fixes.join(" "));
     if faults.is_empty() {
         Finding::warned(check, what, format!("if it is not: {fixes}"))
     } else if pending > 0 {
@@ -92,23 +102,56 @@ fn judge(check: &'static str, audit: &Audit, thing: &str, pending: usize) -> Fin
     }
 }
 
+/// Names tables of our names that are none of our business.
+fn over(passed_over: &[&str]) -> String {
+    match passed_over {
+        [] => String::new(),
+        tables => format!(
+            "; passed over, as [source] reads others in their place: {}",
+            tables.join(", ")
+        ),
+    }
+}
+
 /// It works without, since what is written looks first; but the application's own statements may not, and searching costs more than a key.
-fn judge_keys(audit: &Audit) -> Finding {
-    let check = "unique-likes";
+fn judge_keys(check: &'static str, audit: &Audit) -> Finding {
+    let over = over(&audit.passed_over);
     if audit.faults.is_empty() {
         let keys = counted(audit.examined as u64, "table");
-        return Finding::passed(check, format!("{keys} with a key of user and video"));
+        return Finding::passed(check, format!("{keys} with a key of user and video{over}"));
     }
     let what: Vec<&str> = audit.faults.iter().map(|it| it.what.as_str()).collect();
     let fixes: Vec<&str> = audit.faults.iter().map(|it| it.fix.as_str()).collect();
     Finding::warned(
         check,
-        format!("{}: a pair may come twice", what.join("; ")),
+        format!("{}: a pair may come twice{over}", what.join("; ")),
         format!(
             "{} This fails while a pair is there twice: docs/doctor.md#one-like-of-a-user-and-a-video has what deletes the later rows",
             fixes.join(" ")
         ),
     )
+}
+
+/// What requests read of tables of the application's own.
+async fn reads(round: &Round<'_>, store: &Store) -> Option<Finding> {
+    let check = "indexes";
+    let source = &round.place.config.source;
+    let found = match round.within(store.unindexed_reads(source)).await {
+        Ok(Ok(faults)) => judge_reads(check, &faults?),
+        Ok(Err(error)) => Finding::unseen(check, &error),
+        Err(_) => Finding::skipped(check, "no answer in time", ""),
+    };
+    Some(found.about("source"))
+}
+
+fn judge_reads(check: &'static str, faults: &[Fault]) -> Finding {
+    if faults.is_empty() {
+        let evidence = "in the tables that [source] reads, those of one user are found by an index, or all rows are few";
+        return Finding::passed(check, evidence);
+    }
+    let what: Vec<&str> = faults.iter().map(|it| it.what.as_str()).collect();
+    let fixes: Vec<&str> = faults.iter().map(|it| it.fix.as_str()).collect();
+    Finding::warned(check, what.join("; "), fixes.join(" "))
 }
 
 async fn index_used(round: &Round<'_>, store: &Store) -> Finding {
@@ -170,7 +213,6 @@ fn judge_index(version: i64, index_use: IndexUse) -> Finding {
 mod tests {
     use super::*;
     use crate::operations::check::Verdict;
-    use twotower_store::inspection::Fault;
 
     #[test]
     fn what_may_be_wanted_is_no_failure() {
@@ -182,6 +224,7 @@ mod tests {
             examined: 3,
             faults: faults.iter().map(|what| fault(what)).collect(),
             doubts: doubts.iter().map(|what| fault(what)).collect(),
+            passed_over: Vec::new(),
         };
         for (audit, pending, verdict, evidence, fix) in [
             (
@@ -214,7 +257,11 @@ mod tests {
                 "`twotower migrate`, then look again; what is told then: mend a;",
             ),
         ] {
-            let found = judge("policies", &audit, "policy", pending);
+            let schema = SchemaAudit {
+                pending: vec![String::new(); pending],
+                ..SchemaAudit::default()
+            };
+            let found = judge("policies", &schema, &audit, "policy");
             assert_eq!(found.verdict, verdict, "{}", found.evidence);
             assert_eq!((&*found.evidence, &*found.fix), (evidence, fix));
         }
@@ -226,14 +273,14 @@ mod tests {
             examined: 2,
             ..Audit::default()
         };
-        let found = judge_keys(&audit);
+        let found = judge_keys("unique-likes", &audit);
         assert_eq!(found.verdict, Verdict::Passed);
         assert_eq!(found.evidence, "2 tables with a key of user and video");
         audit.faults.push(Fault {
             what: "public.likes has no key".into(),
             fix: "create unique index concurrently likes_key;".into(),
         });
-        let found = judge_keys(&audit);
+        let found = judge_keys("unique-likes", &audit);
         assert_eq!(found.verdict, Verdict::Warned);
         assert!(found.evidence.contains("public.likes has no key"));
         assert!(found.fix.starts_with("create unique index concurrently"));

@@ -3,13 +3,12 @@
 use super::Finding;
 use super::finding::{judged, span};
 use super::round::Round;
+use twotower_core::time::HOUR_US;
 use twotower_store::inspection::{Completeness, Generation};
 use twotower_store::{RunState, Store, StoreError, VectorTable};
 
 /// Runs of each job among which one that succeeded is looked for.
 const RUNS: u32 = 30;
-
-const HOUR_US: i64 = 3_600_000_000;
 
 /// Clocks may differ so much. A time further ahead was left by a clock that was set back, and says nothing of when.
 const AHEAD_US: i64 = HOUR_US / 6;

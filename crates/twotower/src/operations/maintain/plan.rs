@@ -2,6 +2,7 @@
 
 use crate::config::Maintenance;
 use std::time::Duration;
+use twotower_core::time::{DAY, DAY_US};
 use twotower_store::{FileHealth, Health, IndexHealth, TableHealth, Upkeep};
 
 /// Fewer dead or changed rows are not worth it, whatever their share.
@@ -11,10 +12,10 @@ const LEAST_ROWS: u64 = 500;
 const LEAST_GAIN: u64 = 1 << 20;
 
 /// After so long, a few dead rows are reason enough: their table has not been looked at by the server itself either.
-const LONG_AGO_US: i64 = 30 * 86_400_000_000;
+const LONG_AGO_US: i64 = 30 * DAY_US;
 
 /// The database gives an answer for five minutes, and an Edge Function that cannot wait for it an older one.
-const ANSWER_AGE: Duration = Duration::from_hours(24);
+const ANSWER_AGE: Duration = DAY;
 
 /// One thing to do, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,17 +64,17 @@ fn leftover(index: &IndexHealth) -> Planned {
 }
 
 fn deletions(health: &Health, settings: &Maintenance) -> Vec<Planned> {
-    let age = Duration::from_hours(24) * settings.run_days;
+    let age = DAY * settings.run_days;
     let runs = Planned {
         step: Upkeep::DeleteRuns { age },
-        action: "delete runs",
+        action: "delete old",
         target: "runs of jobs".into(),
         reason: format!("older than {} days", settings.run_days),
     };
     let answers = Planned {
         step: Upkeep::DeleteAnswers { age: ANSWER_AGE },
-        action: "delete answers",
-        target: "recommendation_cache".into(),
+        action: "delete old",
+        target: "answers in recommendation_cache".into(),
         reason: "older than a day".into(),
     };
     // The embedded store keeps none.

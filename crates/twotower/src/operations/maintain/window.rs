@@ -3,8 +3,7 @@ use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use std::fmt;
 use std::time::Duration;
-
-const DAY_MINUTES: u16 = 24 * 60;
+use twotower_core::time::DAY_MINUTES;
 
 /// A part of the day in which work may be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

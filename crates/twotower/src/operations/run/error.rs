@@ -7,12 +7,12 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The program cannot be started.
-    #[error("`twotower {step}` cannot be started: {source}")]
+    #[error("`twotower {step}` cannot be started: {cause}")]
     Start {
         /// The command.
         step: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A command failed for good.
     #[error("`twotower {step}` ended {}: {message}", ending(*code))]
@@ -63,12 +63,12 @@ pub enum RunError {
         found: String,
     },
     /// How far a retraining has come cannot be kept.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Progress {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Ctrl-C or SIGTERM, or whoever started this process is gone.
     #[error("interrupted; started again, the run goes on where it was")]

@@ -105,9 +105,9 @@ impl Steps<'_> {
         let ended =
             tokio::task::spawn_blocking(move || run_command(&program, &words, limits, &interrupt));
         let ended = ended.await.unwrap_or_else(|error| Err(error.into()));
-        ended.map_err(|source| RunError::Start {
+        ended.map_err(|cause| RunError::Start {
             step: step.to_owned(),
-            source,
+            cause,
         })
     }
 

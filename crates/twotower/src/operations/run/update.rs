@@ -29,7 +29,9 @@ pub(super) async fn update(steps: &mut Steps<'_>, config: &Config) -> Result<Out
         updated = steps.step(&["update"], Waiting::Attempts).await?;
     }
     if is_held(&updated) {
-        return Ok(Outcome::Skipped(holder(&updated)));
+        let message = holder(&updated);
+        tracing::info!("update is skipped: {message}");
+        return Ok(Outcome::Skipped(message));
     }
     steps.model_version = updated["version"].as_i64();
     fetched?;

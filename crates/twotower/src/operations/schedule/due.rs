@@ -2,11 +2,12 @@
 
 use crate::operations::run::Note;
 use crate::operations::{Job, Plan};
+use twotower_core::time::DAY_US;
 use twotower_store::{RunRecord, RunState};
 
 /// What was done for a moment this far ahead was done early, by a clock that was hours ahead perhaps. One further ahead was left by a clock that
 /// has been set back since, and counts for nothing: otherwise there would be no run until that moment is there.
-pub(in crate::operations) const EARLY_US: i64 = 86_400_000_000;
+pub(in crate::operations) const EARLY_US: i64 = DAY_US;
 
 /// A moment that a job is to be run for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +64,8 @@ pub(super) fn done_until(runs: &[RunRecord], now_us: i64) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::config::Schedule;
+    use twotower_core::time::HOUR_US;
 
-    const DAY: i64 = 86_400_000_000;
-    const HOUR: i64 = DAY / 24;
     /// Thursday, 2026-11-26, 00:00 UTC.
     const MIDNIGHT: i64 = 1_795_651_200_000_000;
 
@@ -84,35 +84,41 @@ mod tests {
 
     #[test]
     fn what_was_missed_is_run_once() {
-        let two = MIDNIGHT + 2 * HOUR;
+        let two = MIDNIGHT + 2 * HOUR_US;
         // On time, and not again.
-        assert_eq!(asked(Job::Update, two - DAY, two - 1), None);
-        assert_eq!(asked(Job::Update, two - DAY, two), Some((two, false)));
+        assert_eq!(asked(Job::Update, two - DAY_US, two - 1), None);
+        assert_eq!(asked(Job::Update, two - DAY_US, two), Some((two, false)));
         assert_eq!(asked(Job::Update, two, two + 1), None);
         // Three nights off.
         assert_eq!(
-            asked(Job::Update, two - 4 * DAY, two + HOUR),
+            asked(Job::Update, two - 4 * DAY_US, two + HOUR_US),
             Some((two, false))
         );
         // By hand after the moment, and before it.
-        assert_eq!(asked(Job::Update, two + 1, two + HOUR), None);
-        assert_eq!(asked(Job::Update, two - 1, two + HOUR), Some((two, false)));
+        assert_eq!(asked(Job::Update, two + 1, two + HOUR_US), None);
+        assert_eq!(
+            asked(Job::Update, two - 1, two + HOUR_US),
+            Some((two, false))
+        );
         // The clock was set back.
-        assert_eq!(asked(Job::Update, two, two - HOUR), None);
+        assert_eq!(asked(Job::Update, two, two - HOUR_US), None);
     }
 
     #[test]
     fn a_training_that_was_missed_is_not_fine_tuned_away() {
-        let three = MIDNIGHT + 3 * HOUR;
-        assert_eq!(asked(Job::Retrain, three - DAY, three), Some((three, true)));
-        let sunday = three - 4 * DAY;
+        let three = MIDNIGHT + 3 * HOUR_US;
+        assert_eq!(
+            asked(Job::Retrain, three - DAY_US, three),
+            Some((three, true))
+        );
+        let sunday = three - 4 * DAY_US;
         assert_eq!(asked(Job::Retrain, sunday, three), Some((three, true)));
         assert_eq!(asked(Job::Retrain, sunday - 1, three), Some((three, false)));
     }
 
     #[test]
     fn a_run_that_was_cut_off_is_due_again_a_few_times() {
-        let two = MIDNIGHT + 2 * HOUR;
+        let two = MIDNIGHT + 2 * HOUR_US;
         let note = |due_at_us, starts| Note {
             host: "a".into(),
             pid: 1,
@@ -126,12 +132,12 @@ mod tests {
             at_us: two,
             fine_tune: false,
         });
-        assert_eq!(again(&note(Some(two), 1), two + HOUR), expected);
-        assert_eq!(again(&note(Some(two), 2), two + HOUR), expected);
-        assert_eq!(again(&note(Some(two), 3), two + HOUR), None);
+        assert_eq!(again(&note(Some(two), 1), two + HOUR_US), expected);
+        assert_eq!(again(&note(Some(two), 2), two + HOUR_US), expected);
+        assert_eq!(again(&note(Some(two), 3), two + HOUR_US), None);
         // By hand, and of the day before.
-        assert_eq!(again(&note(None, 1), two + HOUR), None);
-        assert_eq!(again(&note(Some(two - DAY), 1), two + HOUR), None);
+        assert_eq!(again(&note(None, 1), two + HOUR_US), None);
+        assert_eq!(again(&note(Some(two - DAY_US), 1), two + HOUR_US), None);
     }
 
     #[test]
@@ -161,7 +167,7 @@ mod tests {
         let skipped = run(Some(9), 90, RunState::Skipped);
         assert_eq!(done_until(&[skipped], 100), Some(9));
         // By a clock that was hours ahead, and by one that was days ahead.
-        let [hours, days] = [100 + 5 * HOUR, 100 + 2 * DAY];
+        let [hours, days] = [100 + 5 * HOUR_US, 100 + 2 * DAY_US];
         let runs = [hours, days].map(|due| run(Some(due), 90, RunState::Succeeded));
         assert_eq!(done_until(&runs, 100), Some(hours));
     }

@@ -3,6 +3,7 @@ use crate::report::data::ReportData;
 use crate::report::words::{self, Difference};
 use maud::{Markup, html};
 use twotower_core::evaluate::{CohortSummary, Evaluation, Metric};
+use twotower_core::metric::signed;
 
 pub(super) fn comparison(data: &ReportData) -> Markup {
     let evaluations = &data.comparison.evaluations;
@@ -11,7 +12,7 @@ pub(super) fn comparison(data: &ReportData) -> Markup {
         .is_some_and(|e| e.summary.warm.is_some() && e.summary.cold.is_some());
     html! {
         section {
-            h2 { "Against the baselines" }
+            h2 { @if data.comparison.models > 1 { "Against another model and the baselines" } @else { "Against the baselines" } }
             (metrics("All users", evaluations, |e| Some(e.summary.all)))
             @if both {
                 (metrics("Warm users (at least one like known)", evaluations, |e| e.summary.warm))
@@ -60,42 +61,59 @@ fn metrics(
 }
 
 fn differences(data: &ReportData) -> Markup {
-    let differences: Vec<Difference<'_>> = Metric::ALL
-        .into_iter()
-        .filter_map(|metric| {
-            Difference::to_best_baseline(&data.comparison, metric, &data.bootstrap)
-        })
-        .collect();
+    let (comparison, bootstrap) = (&data.comparison, &data.bootstrap);
+    let in_each_metric = |are_models: bool| -> Vec<Difference<'_>> {
+        let difference = |metric| {
+            if are_models {
+                Difference::between_models(comparison, metric, bootstrap)
+            } else {
+                Difference::to_best_baseline(comparison, metric, bootstrap)
+            }
+        };
+        Metric::ALL.into_iter().filter_map(difference).collect()
+    };
     html! {
-        @if let Some(first) = differences.first() {
-            div.scroll tabindex="0" {
-                table {
-                    caption {
-                        (first.model()) " minus the best baseline of each metric, user by user, with the 95 % bootstrap interval, which allows for the choice among "
-                        (words::counted(first.baselines, "baseline"))
+        (table(&in_each_metric(true)))
+        (table(&in_each_metric(false)))
+    }
+}
+
+/// Of the same two in each metric, or of a model and the best baseline of each.
+fn table(differences: &[Difference<'_>]) -> Markup {
+    let Some(first) = differences.first() else {
+        return html! {};
+    };
+    let model = &first.model().name;
+    let caption = if first.baselines > 0 {
+        format!(
+            "{model} minus the best baseline of each metric, user by user, with the 95 % bootstrap interval, which allows for the choice among {}",
+            words::counted(first.baselines, "baseline")
+        )
+    } else {
+        let other = &first.other().name;
+        format!("{model} minus {other}, user by user, with the 95 % bootstrap interval")
+    };
+    html! {
+        div.scroll tabindex="0" {
+            table {
+                caption { (caption) }
+                thead {
+                    tr {
+                        th scope="col" { "Metric" }
+                        th scope="col" { @if first.baselines > 0 { "Best baseline" } @else { "Compared with" } }
+                        th scope="col" { "Difference" }
+                        th scope="col" { "Interval" }
+                        th scope="col" { (model) " is" }
                     }
-                    thead {
+                }
+                tbody {
+                    @for difference in differences {
                         tr {
-                            th scope="col" { "Metric" }
-                            th scope="col" { "Best baseline" }
-                            th scope="col" { "Difference" }
-                            th scope="col" { "Interval" }
-                            th scope="col" { (first.model()) " is" }
-                        }
-                    }
-                    tbody {
-                        @for difference in &differences {
-                            tr {
-                                th scope="row" { (difference.metric.label()) }
-                                td { (difference.baseline()) }
-                                td { (format!("{:+.4}", difference.mean())) }
-                                td {
-                                    @if let Some(interval) = difference.interval() {
-                                        (format!("{:+.4} to {:+.4}", interval.low, interval.high))
-                                    } @else { "–" }
-                                }
-                                td { (difference.verdict()) }
-                            }
+                            th scope="row" { (difference.metric.label()) }
+                            td { (difference.other().name) }
+                            td { (signed(difference.mean(), 4)) }
+                            td { (difference.range().unwrap_or_else(|| "–".into())) }
+                            td { (difference.verdict()) }
                         }
                     }
                 }

@@ -1,6 +1,7 @@
 use super::config::{Config, ConfigError, JwksSource};
 use super::jwks::{self, RemoteKeys};
 use super::key::{Caller, Claims, Expected, Key, SessionKey};
+use super::key_file::KeyFile;
 use super::verified::{TokenHash, Verified, VerifiedTokens};
 use axum::http::{HeaderMap, header};
 use jsonwebtoken::{Header, decode, decode_header, get_current_timestamp};
@@ -56,9 +57,27 @@ pub(crate) enum AuthError {
 /// Verifies tokens.
 #[derive(Debug)]
 pub struct Authenticator {
+    /// Those that stay.
     keys: Vec<Key>,
-    remote: Option<Arc<RemoteKeys>>,
+    changing: Option<Changing>,
     verified: VerifiedTokens,
+}
+
+/// Keys that others come in the place of.
+#[derive(Debug)]
+enum Changing {
+    At(Arc<RemoteKeys>),
+    In(Arc<KeyFile>),
+}
+
+impl Changing {
+    /// Those held now.
+    fn keys(&self) -> Arc<[Key]> {
+        match self {
+            Self::At(address) => address.keys(),
+            Self::In(file) => file.keys(),
+        }
+    }
 }
 
 impl Authenticator {
@@ -78,43 +97,61 @@ impl Authenticator {
                 .as_ref()
                 .map(|secret| Key::from_secret(secret, &expected)),
         );
-        let mut remote = None;
-        if let Some(source) = &config.jwks {
-            keys.extend(jwks::read(source, &expected)?);
-            if let JwksSource::Url(url) = source {
-                let keys = RemoteKeys::new(url.clone(), expected, config.refresh);
-                remote = Some(Arc::new(keys));
+        let changing = match &config.jwks {
+            None => None,
+            Some(JwksSource::Inline(json)) => {
+                keys.extend(jwks::read(json, &expected)?);
+                None
             }
-        }
-        if keys.is_empty() && remote.is_none() {
+            Some(JwksSource::Url(url)) => {
+                let address = RemoteKeys::new(url.clone(), expected, config.refresh);
+                Some(Changing::At(Arc::new(address)))
+            }
+            Some(JwksSource::File(path)) => {
+                let file = KeyFile::open(path.clone(), expected, config.refresh.file_interval)?;
+                Some(Changing::In(Arc::new(file)))
+            }
+        };
+        if keys.is_empty() && changing.is_none() {
             return Err(ConfigError::NoKey);
         }
         Ok(Self {
             keys,
-            remote,
+            changing,
             verified: VerifiedTokens::new(),
         })
     }
 
-    /// Fetches public keys ahead of the first request, and from then on whenever they have grown old.
+    /// Fetches public keys ahead of the first request, and from then on whenever they have grown old; looks after a file of keys.
     pub(crate) async fn warm_up(&self) {
-        if let Some(remote) = &self.remote {
-            remote.refresh().await;
-            tokio::spawn(RemoteKeys::keep_fresh(Arc::downgrade(remote)));
+        match &self.changing {
+            None => {}
+            Some(Changing::At(address)) => {
+                address.refresh().await;
+                tokio::spawn(RemoteKeys::keep_fresh(Arc::downgrade(address)));
+            }
+            Some(Changing::In(file)) => {
+                tokio::spawn(KeyFile::keep_fresh(Arc::downgrade(file)));
+            }
         }
     }
 
     /// Why no token at all could be verified now, with what to do; `None` if some could.
     pub(crate) fn problem(&self) -> Option<&'static str> {
-        let remote = self.remote.as_ref().filter(|_| self.keys.is_empty())?;
-        if !remote.keys().is_empty() {
+        let changing = self.changing.as_ref().filter(|_| self.keys.is_empty())?;
+        if !changing.keys().is_empty() {
             return None;
         }
-        Some(if remote.is_read() {
-            "the set of public keys holds no usable key, so that every token is refused: publish one (ES256, RS256 or EdDSA) at the address of \
-             --jwks, or check that address; tokens of HS256 need TWOTOWER_JWT_SECRET"
-        } else {
-            "no public key could be fetched yet: check --jwks"
+        Some(match changing {
+            Changing::At(address) if address.is_read() => {
+                "the set of public keys holds no usable key, so that every token is refused: publish one (ES256, RS256 or EdDSA) at the address of \
+                 --jwks, or check that address; tokens of HS256 need TWOTOWER_JWT_SECRET"
+            }
+            Changing::At(_) => "no public key could be fetched yet: check --jwks",
+            Changing::In(_) => {
+                "the file of --jwks holds no usable key, so that every token is refused: write one into it (HS256, ES256, RS256 or EdDSA); it is \
+                 read again by itself"
+            }
         })
     }
 
@@ -150,7 +187,7 @@ impl Authenticator {
             return Err(AuthError::TooLong);
         }
         let hash = TokenHash::of(token);
-        let held = self.remote.as_ref().map(|remote| remote.keys());
+        let held = self.changing.as_ref().map(Changing::keys);
         let now = get_current_timestamp();
         if let Some(caller) = self.verified.caller(hash, held.as_ref(), now) {
             return Ok(caller);
@@ -166,7 +203,7 @@ impl Authenticator {
         Ok(caller)
     }
 
-    /// The claims of a token that holds, and the keys of the address, where one of those has verified it.
+    /// The claims of a token that holds, and the keys that may change, where one of those has verified it.
     async fn verify(&self, token: &str) -> Result<(Claims, Option<Arc<[Key]>>), AuthError> {
         let header = decode_header(token).map_err(|_| AuthError::Header)?;
         if !supported(&header) {
@@ -175,37 +212,42 @@ impl Authenticator {
         if let Ok(claims) = verify(&self.keys, &header, token) {
             return Ok((claims, None));
         }
-        let (claims, keys) = self.verify_remotely(&header, token).await?;
+        let (claims, keys) = match &self.changing {
+            None => return Err(AuthError::Refused),
+            Some(Changing::At(address)) => verify_remotely(address, &header, token).await?,
+            Some(Changing::In(file)) => {
+                let keys = file.keys();
+                let claims = verify(&keys, &header, token)?;
+                (claims, keys)
+            }
+        };
         Ok((claims, Some(keys)))
     }
+}
 
-    async fn verify_remotely(
-        &self,
-        header: &Header,
-        token: &str,
-    ) -> Result<(Claims, Arc<[Key]>), AuthError> {
-        let Some(remote) = &self.remote else {
-            return Err(AuthError::Refused);
-        };
-        let keys = remote.keys();
-        let known = !keys.is_empty()
-            && (header.kid.is_none() || keys.iter().any(|key| key.id == header.kid));
-        if known {
-            return verify(&keys, header, token).map(|claims| (claims, keys));
-        }
-        if !remote.look_for_unknown().await {
-            return Err(AuthError::KeysPending);
-        }
-        let keys = remote.keys();
-        if keys.is_empty() {
-            return Err(if remote.is_read() {
-                AuthError::NoUsableKey
-            } else {
-                AuthError::NoKeysYet
-            });
-        }
-        verify(&keys, header, token).map(|claims| (claims, keys))
+async fn verify_remotely(
+    remote: &Arc<RemoteKeys>,
+    header: &Header,
+    token: &str,
+) -> Result<(Claims, Arc<[Key]>), AuthError> {
+    let keys = remote.keys();
+    let known =
+        !keys.is_empty() && (header.kid.is_none() || keys.iter().any(|key| key.id == header.kid));
+    if known {
+        return verify(&keys, header, token).map(|claims| (claims, keys));
     }
+    if !remote.look_for_unknown().await {
+        return Err(AuthError::KeysPending);
+    }
+    let keys = remote.keys();
+    if keys.is_empty() {
+        return Err(if remote.is_read() {
+            AuthError::NoUsableKey
+        } else {
+            AuthError::NoKeysYet
+        });
+    }
+    verify(&keys, header, token).map(|claims| (claims, keys))
 }
 
 /// The token of exactly one header `Authorization: Bearer <token>`.

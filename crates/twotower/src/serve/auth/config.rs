@@ -39,7 +39,7 @@ impl fmt::Debug for Secret {
 pub enum JwksSource {
     /// Fetched, kept, and fetched again for a key that is not known yet.
     Url(String),
-    /// Read once, at start.
+    /// Read at start, and again when it has changed.
     File(PathBuf),
     /// The JSON itself.
     Inline(String),
@@ -100,11 +100,11 @@ pub struct Config {
     pub issuer: Option<String>,
     /// The `aud` that a token must carry.
     pub audience: String,
-    /// How often keys at an address are asked for.
+    /// How often keys are looked for again.
     pub refresh: Refresh,
 }
 
-/// How often keys at an address are asked for.
+/// How often keys are looked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refresh {
     /// A token that names an unknown key makes us ask again, but no more often than this.
@@ -113,6 +113,8 @@ pub struct Refresh {
     pub max_age: Duration,
     /// For one answer of the issuer.
     pub deadline: Duration,
+    /// A file of keys is looked at so often.
+    pub file_interval: Duration,
 }
 
 impl Default for Refresh {
@@ -121,6 +123,7 @@ impl Default for Refresh {
             min_interval: Duration::from_mins(1),
             max_age: Duration::from_mins(10),
             deadline: Duration::from_secs(5),
+            file_interval: Duration::from_secs(5),
         }
     }
 }

@@ -1,4 +1,4 @@
-use super::config::{ConfigError, JwksSource, Refresh};
+use super::config::{ConfigError, Refresh};
 use super::key::{Expected, Key, PassedOver, Unsound};
 use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;
@@ -27,7 +27,7 @@ pub(super) struct Parsed {
     /// The usable keys, which may be none.
     pub(super) keys: Vec<Key>,
     /// Those that their issuer may believe to be usable.
-    unsound: Vec<Unsound>,
+    pub(super) unsound: Vec<Unsound>,
 }
 
 /// Reads a set. A key of another kind is passed over without a word: sets hold what other services need, too.
@@ -54,7 +54,7 @@ pub(super) fn parse(
 }
 
 /// Tells of keys that nothing is verified with, but for those that were told of `before`.
-fn tell_of(unsound: &[Unsound], before: &[Unsound]) {
+pub(super) fn tell_of(unsound: &[Unsound], before: &[Unsound]) {
     for key in unsound.iter().filter(|key| !before.contains(key)) {
         let Unsound { id, kind, asked } = key;
         let kid = id.as_deref().unwrap_or_default();
@@ -267,17 +267,9 @@ fn get(url: &str, deadline: Duration) -> Result<String, ureq::Error> {
         .read_to_string()
 }
 
-/// Keys of a source that is read once.
-pub(super) fn read(source: &JwksSource, expected: &Expected) -> Result<Vec<Key>, ConfigError> {
-    let Parsed { keys, unsound } = match source {
-        JwksSource::Url(_) => return Ok(Vec::new()),
-        JwksSource::Inline(json) => parse(json, true, expected)?,
-        JwksSource::File(path) => {
-            let json = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::Unreadable(format!("{}: {error}", path.display())))?;
-            parse(&json, true, expected)?
-        }
-    };
+/// The keys of a set that was given itself, and never changes.
+pub(super) fn read(json: &str, expected: &Expected) -> Result<Vec<Key>, ConfigError> {
+    let Parsed { keys, unsound } = parse(json, true, expected)?;
     tell_of(&unsound, &[]);
     if keys.is_empty() {
         return Err(ConfigError::NoUsableKey);

@@ -27,7 +27,7 @@ pub(super) struct Verified {
     pub(super) caller: Caller,
     /// Seconds since 1970; nobody is let in by memory from then on.
     pub(super) expires: u64,
-    /// The keys of an address, where one of those has verified it.
+    /// The keys of an address or a file, where one of those has verified it.
     pub(super) keys: Option<Arc<[Key]>>,
 }
 
@@ -45,7 +45,7 @@ impl VerifiedTokens {
     }
 
     /// Who brings the token, if it was verified before, has not expired at `now`, and what verified it would still be asked: `held` are the
-    /// keys of the address now, which are others once they were fetched again.
+    /// keys of the address or file now, which are others once they were read again.
     pub(super) fn caller(
         &self,
         token: TokenHash,

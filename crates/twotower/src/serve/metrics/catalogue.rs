@@ -78,7 +78,7 @@ catalogue! {
     REPLICA_FALLBACKS: Counter "twotower_replica_fallbacks_total" ["reason"]
         "users who were not read where they should be: on the primary, since the replica is `behind` or `failed`, the user has just changed something (`own_change`), or changes go `unheard` or positions `unmeasured`; on the replica, since the `primary_away`";
     REPLICA_LAG: Gauge "twotower_replica_lag_seconds" []
-        "since the moment as of which the replica is known to be complete; it is asked four times a second; absent without a replica";
+        "since the moment as of which the replica is known to be complete, or since the server began to ask one that has never answered; it is asked four times a second; absent without a replica";
     SNAPSHOT_AGE: Gauge "twotower_snapshot_age_seconds" []
         "since the view that requests are answered from was last known to be current";
     SNAPSHOT_VIDEOS: Gauge "twotower_snapshot_videos" []

@@ -6,7 +6,7 @@ use super::answer::Answer;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use twotower_store::UserChangeKey;
+use twotower_store::{UserChangeKey, UserState};
 use uuid::Uuid;
 
 /// Users whose answers are kept; who asked longest ago makes room.
@@ -31,8 +31,8 @@ pub(in crate::serve) enum Subject {
 /// Answers of the last minutes, apart for each user.
 ///
 /// Whether an answer may be given again is decided by what the user has liked, skipped and blocked at the moment of the request
-/// ([`Made::state`]), so an answer is never older than the user's latest like. What a dropped entry saves is its use as a stale
-/// answer while the database is late, and memory.
+/// ([`Made::state`]), so an answer is never older than the user's latest like. What a dropped entry saves is its use while the database is
+/// late, as a stale answer or for what is known of the user, and memory.
 #[derive(Debug)]
 pub(in crate::serve) struct AnswerCache {
     users: Mutex<Users>,
@@ -90,6 +90,18 @@ impl AnswerCache {
     pub(in crate::serve) fn put(&self, subject: &Subject, mut making: Making, answer: &Answer) {
         if let Some(answers) = making.settle(Some(answer.clone())) {
             self.weigh(subject, &answers);
+        }
+    }
+
+    /// Keeps what the database has just said of a user, to answer by while it is late.
+    pub(in crate::serve) fn know(
+        &self,
+        subject: &Subject,
+        answers: &Arc<UserAnswers>,
+        state: &Arc<UserState>,
+    ) {
+        if !self.keep.is_zero() && answers.know(state) {
+            self.weigh(subject, answers);
         }
     }
 

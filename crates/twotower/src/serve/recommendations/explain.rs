@@ -21,7 +21,7 @@ pub(super) fn explain(ranking: &mut Ranking, snapshot: &Snapshot, person: &Perso
                     .filter_map(|&item| snapshot.vector(item))
                     .collect()
             };
-            let (likes, skips) = (rows(&person.likes), rows(&person.skips));
+            let (likes, skips) = (rows(&person.likes), rows(person.latest_skips()));
             Some(Attribution::new(
                 &model.user_tower,
                 &likes,

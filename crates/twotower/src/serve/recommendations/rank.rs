@@ -14,8 +14,11 @@ use twotower_core::recommend::Scored;
 use twotower_store::{Block, BlockKind, UserState};
 use uuid::Uuid;
 
-/// Reading the vectors of more likes takes about half a millisecond.
+/// Looking up more likes and skips, and reading the vectors of likes, takes about half a millisecond.
 const LONG_HISTORY: usize = 4000;
+
+/// So many latest skips enter the user's vector; older ones would hardly move it. They are left out of lists all the same.
+const SKIPS_OF_VECTOR: usize = 1000;
 
 /// Where a ranking comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +66,10 @@ pub(in crate::serve) struct Ranking {
 pub(super) struct Person {
     /// All likes, oldest first.
     pub(super) likes: Vec<u32>,
-    /// The latest skips, oldest first.
+    /// All skips, oldest first.
     pub(super) skips: Vec<u32>,
+    /// How many of the skips are too old to enter the vector.
+    older_skips: usize,
     /// Blocked videos.
     blocked: Vec<u32>,
 }
@@ -76,12 +81,28 @@ impl Person {
             .iter()
             .filter_map(Block::video)
             .filter_map(|video| snapshot.videos.position(video));
+        let (older, latest) = split_skips(state);
+        let mut skips = snapshot.videos.positions(older);
+        let older_skips = skips.len();
+        skips.extend(snapshot.videos.positions(latest));
         Self {
             likes: snapshot.videos.positions(&state.likes),
-            skips: snapshot.videos.positions(&state.skips),
+            skips,
+            older_skips,
             blocked: blocked.collect(),
         }
     }
+
+    /// The skips that enter the user's vector, oldest first.
+    pub(super) fn latest_skips(&self) -> &[u32] {
+        &self.skips[self.older_skips..]
+    }
+}
+
+/// The skips that are too old to enter the user's vector, and those that enter it.
+fn split_skips(state: &UserState) -> (&[Uuid], &[Uuid]) {
+    let older = state.skips.len().saturating_sub(SKIPS_OF_VECTOR);
+    state.skips.split_at(older)
 }
 
 /// What may be chosen for a request.
@@ -143,7 +164,11 @@ pub(in crate::serve) fn is_slow(
     policy: &Policy,
 ) -> bool {
     let by_vector = goes_by_vector(snapshot, state);
-    state.likes.len() > LONG_HISTORY || snapshot.is_slow(by_vector, asks(state, query, policy))
+    is_long(state) || snapshot.is_slow(by_vector, asks(state, query, policy))
+}
+
+fn is_long(state: &UserState) -> bool {
+    state.likes.len() + state.skips.len() > LONG_HISTORY
 }
 
 /// Of what [`rank`] goes by, besides the user's state.
@@ -162,7 +187,8 @@ fn goes_by_vector(snapshot: &Snapshot, state: &UserState) -> bool {
         let mut videos = videos.iter();
         videos.any(|&video| snapshot.videos.position(video).is_some())
     };
-    snapshot.model.is_some() && (is_known(&state.likes) || is_known(&state.skips))
+    let (_, latest_skips) = split_skips(state);
+    snapshot.model.is_some() && (is_known(&state.likes) || is_known(latest_skips))
 }
 
 /// Whether [`rank_similar`] takes so long.
@@ -172,7 +198,7 @@ pub(in crate::serve) fn is_slow_similar(
     query: &Query,
     policy: &Policy,
 ) -> bool {
-    snapshot.is_slow(true, asks(state, query, policy))
+    is_long(state) || snapshot.is_slow(true, asks(state, query, policy))
 }
 
 /// How much is asked of each video, about.
@@ -216,7 +242,7 @@ pub(in crate::serve) fn rank(
     let person = Person::new(snapshot, state);
     let eligible = Eligible::new(snapshot, state, &person, query, policy);
     // Of all likes, however long ago: so the tower was trained, and so `twotower update` computes the vector that it stores.
-    let vector = snapshot.embed(&person.likes, &person.skips);
+    let vector = snapshot.embed(&person.likes, person.latest_skips());
     let mut ranking = choose(
         snapshot,
         vector.as_deref(),

@@ -109,7 +109,7 @@ impl Reads {
         }
     }
 
-    /// Everything `user` has liked, and the latest skips and the blocks, as of a moment after this call.
+    /// Everything that was `asked` for, as of a moment after this call.
     pub(super) async fn state(&self, asked: Asked) -> Outcome {
         let readers = if self.is_apart(asked.user) {
             &self.long

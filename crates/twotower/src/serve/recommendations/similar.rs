@@ -4,7 +4,7 @@ use super::answer::{Recommendation, Shortfall, Source, recommendations, shortfal
 use super::query::Query;
 use super::rank::{self, Origin};
 use super::state::Unknown;
-use super::{current, ranked};
+use super::{current, know, last_known, ranked};
 use crate::serve::auth::Identity;
 use crate::serve::body::{Fields, invalid};
 use crate::serve::error::ApiError;
@@ -19,7 +19,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::SystemTime;
-use twotower_store::UserState;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -72,15 +71,30 @@ pub(in crate::serve) async fn similar(
         user: identity.user,
         subject: app.subjects.of(identity.user),
     };
+    let subject = asked.subject;
+    let answers = app.answers.of(subject);
     let state = {
         let _recording = timing.stage(Stage::Database);
         app.states.read(asked).await
     };
     let (state, partial) = match state {
-        Ok(Known { state, verified }) => (state, !verified),
-        Err(Unknown::Erased) => return Err(ApiError::Erased),
+        Ok(Known { state, verified }) => {
+            let state = Arc::new(state);
+            if verified {
+                know(&app, &subject, &answers, &state);
+            }
+            (state, !verified)
+        }
+        Err(Unknown::Erased) => {
+            app.answers.drop_user(&subject);
+            return Err(ApiError::Erased);
+        }
         Err(Unknown::Failed(error)) => return Err(error),
-        Err(Unknown::Late) => (UserState::default(), true),
+        Err(Unknown::Late) => {
+            let heard = app.subjects.are_heard();
+            let earlier = app.answers.of(subject);
+            (last_known(&earlier, heard, app.answers.keep()), true)
+        }
     };
     let slow = rank::is_slow_similar(&snapshot, &state, &query, &app.policy);
     let shared = Arc::clone(&app);

@@ -42,7 +42,7 @@ impl UserStates {
         }
     }
 
-    /// Everything the user has liked, and the latest skips and the blocks.
+    /// Everything the user has liked, skipped and blocked.
     ///
     /// A read that is too late for its request is not cut off but left to its own deadline: cutting it off costs the connection,
     /// and a slow database is not helped by new ones.

@@ -6,6 +6,10 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use twotower_store::WalPosition;
 
+/// For so long what the primary said is kept, so that the lag of a replica that is too far behind to be read can be told as well. At four a
+/// second these are 2,400 positions.
+const LAG_TOLD: Duration = Duration::from_mins(10);
+
 /// Why the replica cannot be held to anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unverified {
@@ -42,16 +46,17 @@ pub(super) struct Positions {
 }
 
 impl Positions {
-    /// The primary, asked at `asked`, said `position`. What is too old to be required is forgotten.
+    /// The primary, asked at `asked`, said `position`. What is too old to be required, or for a lag to be told by, is forgotten.
     pub(super) fn told(&mut self, asked: Instant, position: WalPosition, max_lag: Duration) {
         self.told.push_back((asked, position));
-        let Some(oldest) = asked.checked_sub(max_lag) else {
-            return;
-        };
-        while self.told.front().is_some_and(|(at, _)| *at < oldest) {
-            self.told.pop_front();
+        if let Some(oldest) = asked.checked_sub(max_lag.max(LAG_TOLD)) {
+            while self.told.front().is_some_and(|(at, _)| *at < oldest) {
+                self.told.pop_front();
+            }
         }
-        self.changed.retain(|_, at| *at >= oldest);
+        if let Some(oldest) = asked.checked_sub(max_lag) {
+            self.changed.retain(|_, at| *at >= oldest);
+        }
     }
 
     /// What another server told is nothing to hold a replica against.
@@ -138,7 +143,7 @@ mod tests {
     #[test]
     fn a_replica_may_lack_what_is_younger_than_the_longest_lag() {
         let start = Instant::now();
-        let positions = told(start, 13);
+        let mut positions = told(start, 13);
         // At 3 s, all that was committed at 2 s: asked then, the primary said 900.
         assert_eq!(
             required(&positions, start + ms(3000)),
@@ -152,7 +157,24 @@ mod tests {
             positions.as_of(WalPosition::new(1099)),
             Some(start + ms(2250))
         );
-        assert_eq!(positions.as_of(WalPosition::new(899)), None);
+        // What is too old to be required tells a lag all the same, for a while.
+        assert_eq!(
+            positions.as_of(WalPosition::new(899)),
+            Some(start + ms(1750))
+        );
+        assert_eq!(positions.as_of(WalPosition::new(99)), None);
+        let later = start + LAG_TOLD + ms(500);
+        positions.told(later, WalPosition::new(2000), MAX_LAG);
+        assert_eq!(positions.as_of(WalPosition::new(299)), None);
+        assert_eq!(
+            positions.as_of(WalPosition::new(300)),
+            Some(start + ms(500))
+        );
+        assert_eq!(required(&positions, later), Ok(WalPosition::new(2000)));
+        assert_eq!(
+            required(&positions, later + ms(1001)),
+            Err(Unverified::Unmeasured)
+        );
     }
 
     #[test]

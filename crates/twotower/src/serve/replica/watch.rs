@@ -29,7 +29,7 @@ impl Sources {
             server: None,
             late: 0,
             down: false,
-            as_of: None,
+            as_of: Instant::now(),
         };
         for look in 0u32.. {
             let begun = Instant::now();
@@ -54,8 +54,8 @@ struct Watch<'a> {
     late: u32,
     /// Whether the primary did not answer when last looked at.
     down: bool,
-    /// What the replica is known to have is as of this moment.
-    as_of: Option<Instant>,
+    /// What the replica is known to have is as of this moment; of one that has never answered, when it was first asked.
+    as_of: Instant,
 }
 
 impl Watch<'_> {
@@ -82,11 +82,11 @@ impl Watch<'_> {
         self.follower
             .seen
             .store(seen.map_or(0, WalPosition::bytes), Ordering::Relaxed);
-        let as_of = seen.and_then(|seen| self.follower.positions().as_of(seen));
-        self.as_of = as_of.max(self.as_of);
-        if let Some(as_of) = self.as_of {
-            self.sources.metrics.set_replica_lag(as_of.elapsed());
+        if let Some(as_of) = seen.and_then(|seen| self.follower.positions().as_of(seen)) {
+            self.as_of = as_of.max(self.as_of);
         }
+        let lag = self.as_of.elapsed();
+        self.sources.metrics.set_replica_lag(lag);
     }
 
     fn is_there(&mut self, asked: Instant, told: PrimaryPosition) {

@@ -17,19 +17,19 @@ use uuid::Uuid;
 pub(super) enum LoadError {
     /// The database did not answer, and may at the next attempt; or it refused.
     #[error("read from the database: {0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// A row of the version's vectors is none.
-    #[error("read the vectors of model version {version}: {source}")]
+    #[error("read the vectors of model version {version}: {cause}")]
     Vector {
         version: i64,
-        source: Box<StoreError>,
+        cause: Box<StoreError>,
     },
     /// The version's folder is missing or damaged.
-    #[error("load model version {version} from {path}: {source}")]
+    #[error("load model version {version} from {path}: {cause}")]
     Files {
         version: i64,
         path: PathBuf,
-        source: Box<ModelFilesError>,
+        cause: Box<ModelFilesError>,
     },
     /// The folder holds another model than its name says.
     #[error("the folder of model version {version} holds version {found}")]
@@ -58,16 +58,40 @@ pub(super) enum LoadError {
     NoVectors { version: i64 },
     /// A defect of ours.
     #[error("the loading task failed: {0}")]
-    Task(#[from] tokio::task::JoinError),
+    Task(tokio::task::JoinError),
     /// A defect of ours.
     #[error(transparent)]
     Panicked(#[from] Panicked),
     /// A defect of ours: the parts were made for each other.
     #[error("build the index: {0}")]
-    Index(#[from] IndexError),
+    Index(IndexError),
     /// A defect of ours, as well.
     #[error("describe the catalogue: {0}")]
-    Attributes(#[from] AttributesError),
+    Attributes(AttributesError),
+}
+
+impl From<StoreError> for LoadError {
+    fn from(cause: StoreError) -> Self {
+        Self::Store(cause)
+    }
+}
+
+impl From<tokio::task::JoinError> for LoadError {
+    fn from(cause: tokio::task::JoinError) -> Self {
+        Self::Task(cause)
+    }
+}
+
+impl From<IndexError> for LoadError {
+    fn from(cause: IndexError) -> Self {
+        Self::Index(cause)
+    }
+}
+
+impl From<AttributesError> for LoadError {
+    fn from(cause: AttributesError) -> Self {
+        Self::Attributes(cause)
+    }
 }
 
 /// What a view is for.
@@ -100,9 +124,9 @@ impl LoadError {
     /// Of reading a version's vectors.
     pub(super) fn of_vectors(version: i64) -> impl Fn(StoreError) -> Self {
         move |error| match error {
-            source @ StoreError::Vector { .. } => Self::Vector {
+            cause @ StoreError::Vector { .. } => Self::Vector {
                 version,
-                source: Box::new(source),
+                cause: Box::new(cause),
             },
             error => Self::Store(error),
         }
@@ -215,11 +239,11 @@ async fn user_tower(models: &Path, record: &ModelRecord) -> Result<UserTower, Lo
     let loaded = tokio::task::spawn_blocking(move || model_files::load_user_tower(&folder)).await?;
     let (user_tower, manifest) = match loaded {
         Ok(loaded) => loaded,
-        Err(source) => {
+        Err(cause) => {
             return Err(LoadError::Files {
                 version,
                 path,
-                source: Box::new(source),
+                cause: Box::new(cause),
             });
         }
     };

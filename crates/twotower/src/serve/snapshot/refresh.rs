@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use twotower_core::time::DAY;
 use twotower_store::{Arm, Experiment, ModelRecord, Store, StoreError, VectorTable};
 use uuid::Uuid;
 
@@ -297,9 +298,16 @@ impl Snapshots {
             (None, None) => true,
             _ => false,
         };
+        let had_another = held.as_ref().is_some_and(|held| held.model.is_some());
         let Some(held) = held.filter(is_held) else {
             let snapshot = self.load(record, None).await?;
-            tracing::info!(model_version = version, "serving another model version");
+            match version {
+                None => tracing::info!("no model is active: serving popular videos until one is"),
+                Some(version) if had_another => {
+                    tracing::info!(model_version = version, "serving another model version");
+                }
+                Some(version) => tracing::info!(model_version = version, "serving a model version"),
+            }
             return Ok(Some(snapshot));
         };
         let written = delta::written(&self.store, &held, self.catalogue()).await?;
@@ -405,7 +413,7 @@ impl Snapshots {
 
     fn catalogue(&self) -> Catalogue {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let today = now.unwrap_or_default().as_secs_f64() / 86_400.0;
+        let today = now.unwrap_or_default().as_secs_f64() / DAY.as_secs_f64();
         Catalogue {
             groups: self.options.groups,
             fresh_from_day: (today - f64::from(self.options.new_days)) as f32,

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 use twotower::import::id::from_integer;
+use twotower_core::time::DAY_US;
 use twotower_store::{InteractionKind, InteractionRow, VectorTable};
 use uuid::Uuid;
 
@@ -111,7 +112,7 @@ fn a_user_goes_and_versions_trained_before_are_named() {
         );
         assert_eq!(first["models"][0]["version"], 1);
         assert_eq!(first["models"][0]["state"], "active");
-        let month_us = 30 * 86_400_000_000_i64;
+        let month_us = 30 * DAY_US;
         let by = first["erased_at_us"].as_i64().unwrap() + month_us;
         assert_eq!(first["models"][0]["retire_by_us"], by);
         assert_eq!(place.json("models list")[0]["retire_by_us"], by);
@@ -163,6 +164,63 @@ fn absence_is_proved_or_refuted() {
         // What is not there at all is a mistake, and said before it is taken for a proof.
         let log = place.refused(&format!("{command} --also nowhere"), 1);
         assert!(log.contains("nowhere"), "{log}");
+    }
+}
+
+/// As where ids of users and of videos are the same numbers.
+#[test]
+fn what_holds_ids_of_videos_is_passed_over_for_an_id_that_a_video_has() {
+    for place in Place::on_both() {
+        place.next_model();
+        place.json("update");
+        let both = video(5);
+        let like = InteractionRow {
+            user: both,
+            video: both,
+            at_us: 1_700_000_000_000_000,
+        };
+        let likes = [like];
+        let written = place
+            .store
+            .write_interactions(InteractionKind::Like, &likes);
+        place.runtime.block_on(written).unwrap();
+        place.json("export --to exports --user-ids");
+        let vocabulary = json!({ "videos": [both], "tags": ["calm"] });
+        let model = place.folder.path().join("models/9");
+        std::fs::create_dir(&model).unwrap();
+        std::fs::write(model.join("preprocessing.json"), vocabulary.to_string()).unwrap();
+        let command = format!("erase --user {both} --verify");
+        let proof = place.json(&command);
+        let [rows, files] = ["rows", "files"].map(|part| &proof["search"][part]);
+        assert_eq!((&rows["found"], &files["found"]), (&json!([]), &json!([])));
+        for passed in ["videos.id", "video_embeddings.video_id"] {
+            assert!(rows["passed_over"].to_string().contains(passed), "{rows}");
+        }
+        let passed = files["passed_over"].to_string();
+        assert!(passed.contains("models/9/preprocessing.json"), "{passed}");
+
+        // What was exported before is found in its column of users, and not in that of videos.
+        let output = place.run(&format!("{command} --also exports"));
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.matches("FOUND").count(), 1, "{said}");
+        for words in [
+            "a video has the same id, and what holds ids of videos was passed over: ",
+            "FOUND as bytes: exports/likes/likes-00000.parquet",
+            "look whose it is in each of them",
+        ] {
+            assert!(said.contains(words), "{said}");
+        }
+        std::fs::remove_dir_all(place.folder.path().join("exports/likes")).unwrap();
+        place.json(&format!("{command} --also exports"));
+        let vocabulary = json!({ "videos": [both], "tags": [both] });
+        std::fs::write(model.join("preprocessing.json"), vocabulary.to_string()).unwrap();
+        let output = place.run(&command);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            said.contains("FOUND as text: models/9/preprocessing.json"),
+            "{said}"
+        );
     }
 }
 
@@ -288,7 +346,8 @@ fn half_an_erasure_is_none() {
         place.configure(&format!(
             "{source}[erase]\nstatements = [\"DELETE FROM likes WHERE user_id = $1\", \"DELETE FROM nothing WHERE id = $1\"]"
         ));
-        place.refused(&erase(ERASED), 1);
+        let log = place.refused(&erase(ERASED), 2);
+        assert!(log.contains("[erase] statements: statement 2 "), "{log}");
         assert_eq!(place.vectors(), [(1, 40, 300)]);
         place.configure(&format!(
             "{source}[erase]\nstatements = [\"DELETE FROM likes WHERE user_id = $1\"]"

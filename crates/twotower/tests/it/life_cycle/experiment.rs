@@ -215,17 +215,17 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
         );
         let likes = &report["metrics"][1];
         assert_eq!(likes["metric"], "like_rate");
-        let difference = &likes["difference"];
-        let value = difference["value"].as_f64().unwrap();
-        assert!((0.2..0.3).contains(&value), "{difference}");
-        assert!(difference["p_value"].as_f64().unwrap() < 1e-6);
+        assert_eq!(likes["unrecorded"], false);
+        let once = &likes["difference"];
+        let value = once["value"].as_f64().unwrap();
+        assert!((0.2..0.3).contains(&value), "{once}");
+        assert!(once["p_value"].as_f64().unwrap() < 1e-6);
         let at_any_time = &likes["at_any_time"];
         assert!(at_any_time["p_value"].as_f64().unwrap() < 1e-6);
         let (low, high) = (&at_any_time["low"], &at_any_time["high"]);
         assert!(0.0 < low.as_f64().unwrap() && value < high.as_f64().unwrap());
         assert!(report["sample_ratio"]["p_value"].as_f64().unwrap() < 0.001);
-        let output = place.run("experiment report");
-        let text = String::from_utf8(output.stdout).unwrap();
+        let text = String::from_utf8(place.run("experiment report").stdout).unwrap();
         for part in [
             "WARNING: the arms have",
             "like rate",
@@ -238,8 +238,7 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
         // A server without the challenger's files has answered one of its users. A handful may be of a list from before the experiment; that is
         // told from twenty, and from the second in a hundred, on.
         let mut users = (0..300).map(user);
-        let one = users.find(|&user| running.arm(user) == Arm::Challenger);
-        let one = one.unwrap();
+        let one = (users.find(|&user| running.arm(user) == Arm::Challenger)).unwrap();
         let strays = |ids: Range<u128>| {
             let stray = |id| event_of(running.control, id, EventKind::Impression, 1 + id % 40);
             let strays: Vec<_> = ids.map(stray).collect();
@@ -267,6 +266,12 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
         assert_eq!(diversity["metric"], "diversity");
         // All are of one maker.
         assert_eq!(diversity["control"]["value"], 0.0, "{diversity}");
+        // Where the application keeps likes elsewhere, events of them are refused.
+        place.configure("[source]\nlikes = \"SELECT user_id, video_id, created_at FROM skips\"");
+        let report = place.json("experiment report");
+        let unrecorded = [0, 1].map(|metric| report["metrics"][metric]["unrecorded"] == true);
+        assert_eq!(unrecorded, [false, true]);
+        place.configure("");
         // What is older than it is to be kept goes; a dry run counts.
         let counted = place.store.count_events(Duration::ZERO);
         let rows = place.runtime.block_on(counted).unwrap();

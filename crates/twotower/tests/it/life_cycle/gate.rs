@@ -119,3 +119,46 @@ fn a_verdict_that_cannot_be_read_refuses() {
         assert_eq!(shown["activations"][0]["forced"], json!(true));
     }
 }
+
+/// What greps the log for good runs, and what fetches from a storage, must not take it for a success.
+#[test]
+fn a_refused_version_that_is_loaded_is_told_of() {
+    let place = Place::on_sqlite();
+    place.next_model();
+    place.configure("");
+    let output = place.run("update --no-activate");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    assert!(!log.contains("completed successfully"), "{log}");
+    assert!(
+        log.trim_end()
+            .lines()
+            .last()
+            .is_some_and(|last| last.contains("WARN")
+                && last.contains("model 1, which the quality gate refused")),
+        "{log}"
+    );
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        out.contains("loaded, but refused by the quality gate"),
+        "{out}"
+    );
+
+    let published = place.run("publish --to storage --unsigned");
+    let log = String::from_utf8_lossy(&published.stderr);
+    assert!(published.status.success(), "{log}");
+    assert!(
+        log.contains("model 1, which is published, was refused by the quality gate"),
+        "{log}"
+    );
+    assert!(
+        log.trim_end().ends_with("publish completed successfully"),
+        "{log}"
+    );
+
+    // Whoever makes it active knows.
+    place.json("models promote 1 --force");
+    let again = place.run("publish --to storage --unsigned");
+    let log = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.success() && !log.contains("refused"), "{log}");
+}

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use twotower_core::model::Model;
+use twotower_core::time::HOUR_US;
 use twotower_store::{
     ConnectOptions, InteractionKind, InteractionRow, Lease, LeaseHolder, LeaseOutcome, Store,
     VectorTable,
@@ -76,7 +77,7 @@ impl Place {
             .map(|n| InteractionRow {
                 user: user(n % USERS),
                 video: video(1 + (n % USERS + n / USERS * 7 + 3) % VIDEOS),
-                at_us: 1_700_000_000_000_000 + n as i64 * 3_600_000_000,
+                at_us: 1_700_000_000_000_000 + n as i64 * HOUR_US,
             })
             .collect();
         let written = self.store.write_interactions(InteractionKind::Like, &likes);

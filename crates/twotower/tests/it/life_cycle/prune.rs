@@ -5,6 +5,7 @@ use crate::serve::fixture::{user, video};
 use crate::support::{Workplace, sql};
 use serde_json::{Value, json};
 use std::time::Duration;
+use twotower_core::time::DAY_US;
 use twotower_store::{FinishedRun, InteractionKind, InteractionRow, NewRun, RunState};
 
 const SETTINGS: &str = "[update]\ngate = false\n[prune]\nkeep_versions = 1\nfailed_days = 0\n";
@@ -307,8 +308,6 @@ fn what_was_left_behind_goes() {
     ));
     assert_eq!(towers(), "1");
 }
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// The users of the place have liked a month and a day before this one.
 fn with_a_later_like(place: &Place) {

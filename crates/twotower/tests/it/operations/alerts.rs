@@ -13,11 +13,10 @@ use tempfile::TempDir;
 use twotower::config::Config;
 use twotower::operations::alert::{self, Channels, Told};
 use twotower::operations::check::{Finding, Verdict};
+use twotower_core::time::MINUTE_US;
 
 /// What no message, log, error or file may hold.
 const CANARY: &str = "canary-7f3e";
-
-const MINUTE_US: i64 = 60_000_000;
 
 /// 2026-01-01T00:00:00Z.
 const START_US: i64 = 1_767_225_600_000_000;
@@ -407,7 +406,7 @@ fn alert_test_says_which_messages_arrived() {
         (Some(0), "webhook: arrived\nslack: arrived\n"),
         "{log}"
     );
-    assert!(log.contains("alert completed successfully"), "{log}");
+    assert!(log.contains("alert test completed successfully"), "{log}");
     assert_eq!(webhook.take_json()[0]["kind"], "test");
 
     slack.answers("404 Not Found");
@@ -462,6 +461,9 @@ fn alert_check_looks_and_tells() {
         found.expect("the database was looked at").clone()
     };
     assert_eq!(of_database(&told["firing"])["severity"], "critical");
+    // As the guide looks for it: grep -E "(ERROR|CRITICAL)".
+    let line = log.lines().find(|line| line.contains("CRITICAL, firing: "));
+    assert!(line.is_some_and(|line| line.contains("ERROR")), "{log}");
     let message = &webhook.take_json()[0];
     assert_eq!(of_database(&message["alerts"])["status"], "firing");
     assert!(!message.to_string().contains(CANARY), "{message}");

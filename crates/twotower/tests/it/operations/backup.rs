@@ -131,6 +131,35 @@ fn heavy_an_erased_user_stays_out() {
     }
 }
 
+/// The machine is new, and so is the database: then above all it is asked what would come of it.
+#[test]
+fn a_dry_run_tells_what_an_empty_database_would_get() {
+    let place = Place::on_sqlite();
+    place.next_model();
+    place.json("update");
+    let backup = back_up(&place);
+    let line = format!("restore {}", backup.display());
+    let empty = crate::support::new_postgres();
+    let file = place.folder.path().join("new.db");
+    for url in [empty, format!("sqlite://{}", file.display())] {
+        let dry = place.json(&format!("{line} --dry-run --db-url {url}"));
+        assert_eq!(
+            (&dry["dry_run"], &dry["active_version"]),
+            (&json!(true), &json!(1))
+        );
+        let migrations = dry["migrations"].as_array().unwrap().len();
+        assert!(migrations > 0, "{dry}");
+        assert!(!file.exists());
+        let done = place.json(&format!("{line} --db-url {url}"));
+        for table in ["models", "user_embeddings", "video_embeddings"] {
+            assert_eq!(done["rows"][table], dry["rows"][table], "{table}");
+        }
+        assert_eq!(done["migrations"].as_array().unwrap().len(), migrations);
+        let again = place.json(&format!("{line} --dry-run --db-url {url}"));
+        assert_eq!(again["migrations"], json!([]));
+    }
+}
+
 #[test]
 fn what_is_newer_asks_for_a_word() {
     let place = Place::on_postgres();

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
-use twotower::operations::check::{CATALOGUE, Scope, Verdict, examine};
+use twotower::operations::check::{Asks, CATALOGUE, Scope, Verdict, examine};
 use twotower::operations::{self};
 use twotower_store::{FinishedRun, NewRun, RunState};
 
@@ -113,26 +113,16 @@ fn a_place_that_is_well_has_nothing_failed() {
         assert_eq!(finding(&value, "data-sufficiency", None).0, "warned");
         let embedded = place.url.starts_with("sqlite");
         let expected = if embedded { "skipped" } else { "passed" };
-        for check in [
-            "grants",
-            "row-security",
-            "policies",
-            "functions",
-            "triggers",
-            "indexes",
-            "unique-likes",
-            "pgvector",
-            "tls",
-            "pooler",
-            "clock",
-        ] {
+        let of_servers = CATALOGUE
+            .iter()
+            .filter(|check| check.asks == Asks::DatabaseServer);
+        for check in of_servers.map(|check| check.name) {
             let (verdict, evidence, _) = finding(&value, check, None);
             assert_eq!(verdict, expected, "{check}: {evidence}");
-            assert!(
-                !embedded || evidence == "embedded database",
-                "{check}: {evidence}"
-            );
+            assert_eq!(evidence == "embedded database", embedded, "{check}");
         }
+        let load = finding(&value, "database-load", None);
+        assert_eq!(load.1 == "embedded database", embedded, "{load:?}");
         let line = place.run("doctor");
         let log = String::from_utf8_lossy(&line.stderr);
         assert!(log.contains("doctor completed successfully"), "{log}");
@@ -357,7 +347,13 @@ fn a_database_that_is_away_is_one_finding_and_the_rest_cannot_be_asked() {
         "{value}"
     );
     assert_eq!(value["failed"], 1, "{value:#}");
-    assert_eq!(finding(&value, "run-missed", None).0, "skipped");
+    let asking = CATALOGUE.iter().filter(|check| check.asks != Asks::Others);
+    for check in asking.skip(1) {
+        let (verdict, evidence, fix) = finding(&value, check.name, None);
+        assert_eq!(verdict, "skipped", "{}", check.name);
+        assert_eq!(evidence, "the database cannot be asked", "{}", check.name);
+        assert_eq!(fix, "see database-reachable", "{}", check.name);
+    }
 
     let place = Workplace::on_sqlite();
     wrong(

@@ -69,7 +69,7 @@ fn several_processes_do_not_tear_lines() {
     let messages = messages(&place.folder.path().join("shared.log"));
     let ends = messages
         .iter()
-        .filter(|it| *it == "models completed successfully");
+        .filter(|it| *it == "models list completed successfully");
     assert_eq!(ends.count(), 8);
 }
 
@@ -113,6 +113,29 @@ fn a_server_without_a_log_file_lives_through_a_hangup() {
         send("HUP", server.id());
         ask(&address, number);
     }
+    send("TERM", server.id());
+    assert!(server.wait().unwrap().success());
+}
+
+/// There was none before.
+#[test]
+fn the_first_model_of_a_server_is_not_called_another() {
+    let place = Place::on_sqlite();
+    place.next_model();
+    place.json("update");
+    let mut server = server(&place, "--log-file server.log");
+    let file = place.folder.path().join("server.log");
+    let serving = |line: &String| line.starts_with("serving ");
+    let said = wait_for("the model", || messages(&file).into_iter().find(serving));
+    assert_eq!(said, "serving a model version");
+    // From when on it knows what the signal means.
+    wait_for("the server", || {
+        let lines = json_lines(&file);
+        let listens = lines
+            .iter()
+            .any(|line| line["fields"]["address"].is_string());
+        listens.then_some(())
+    });
     send("TERM", server.id());
     assert!(server.wait().unwrap().success());
 }

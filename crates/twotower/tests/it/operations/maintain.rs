@@ -12,6 +12,7 @@ use std::time::Duration;
 use twotower::config::Config;
 use twotower::operations;
 use twotower::operations::check::{Finding, Scope, Verdict, examine};
+use twotower_core::time::DAY_US;
 use twotower_store::{EventKind, EventPolicy, InteractionKind, InteractionRow, NewEvent, RunState};
 use uuid::Uuid;
 
@@ -143,7 +144,7 @@ fn a_locked_table_is_given_way_to() {
     let vacuum = step(&report, "vacuum", "public.user_embeddings");
     assert_eq!(vacuum["outcome"], "gave_way", "{vacuum}");
     assert_eq!(
-        step(&report, "delete runs", "runs of jobs")["outcome"],
+        step(&report, "delete old", "runs of jobs")["outcome"],
         "done"
     );
     sql(
@@ -235,7 +236,7 @@ fn less_liked(place: &Place) {
             model_version: None,
             request_id: None,
             position: None,
-            at_us: Some(now_us - days * 24 * 3_600_000_000),
+            at_us: Some(now_us - days * DAY_US),
         };
         let mut events: Vec<_> = (0..10)
             .flat_map(|id| {

@@ -6,12 +6,11 @@ use crate::life_cycle::place::{Place, whole};
 use serde_json::json;
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use twotower_core::time::DAY_US;
 use twotower_store::{NewRun, RunState};
 
 /// Only updates, at midnight.
 const SETTINGS: &str = "[update]\ngate = false\nlease_seconds = 1\n[run]\npause_seconds = 0\n[schedule]\nupdate = \"0 0 * * *\"\nretrain = \"\"\nmaintain = \"\"\nbackup = \"\"\n";
-
-const DAY_US: i64 = 86_400_000_000;
 
 fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();

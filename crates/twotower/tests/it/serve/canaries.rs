@@ -8,6 +8,7 @@ use super::fixture::{
 use crate::life_cycle::place::Place;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -233,6 +234,34 @@ fn secrets(tokens: &[String]) -> Vec<(String, String)> {
     secrets
 }
 
+/// Above the level of debugging lines, which other libraries write, too.
+fn every_field_is_documented(log: &str) {
+    let page = include_str!("../../../../../docs/operations.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let documented: BTreeSet<&str> = rows
+        .filter_map(|row| row.split_once(" | "))
+        .flat_map(|(names, _)| names.split([',', ' ', '`']))
+        .filter(|name| !name.is_empty())
+        .collect();
+    let mut of_requests = BTreeSet::new();
+    // Standard error, which is in it too, is for people.
+    for line in log.lines().filter(|line| line.starts_with('{')) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let mut fields = line["fields"].as_object().unwrap().clone();
+        let is_answer = fields.remove("message").unwrap() == "answered";
+        for (name, _) in fields {
+            let told = line["level"] == "debug" || documented.contains(&*name);
+            assert!(told, "docs/operations.md tells nothing of {name}: {line}");
+            if is_answer {
+                of_requests.insert(name);
+            }
+        }
+    }
+    let expected = "bytes cached elapsed_us method request_id route source status";
+    let of_requests: Vec<String> = of_requests.into_iter().collect();
+    assert_eq!(of_requests.join(" "), expected);
+}
+
 #[test]
 fn the_log_holds_nothing_of_users_callers_and_connections() {
     let place = Place::on_postgres();
@@ -295,6 +324,7 @@ fn the_log_holds_nothing_of_users_callers_and_connections() {
     ] {
         assert!(log.contains(said), "nothing of {said}: {log}");
     }
+    every_field_is_documented(&log);
     let tokens = [&[good, service, erased, stranger][..], &bad].concat();
     for (what, secret) in secrets(&tokens) {
         let line = log.lines().find(|line| line.contains(&secret));

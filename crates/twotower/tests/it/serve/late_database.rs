@@ -106,6 +106,34 @@ fn an_earlier_list_or_a_popular_one_stands_in() {
         );
         assert_eq!(ids(&stale), ids(&known));
         assert_eq!(stale["user_id"], json!(user(1)));
+        // Of another list it knows what the user had liked, which so does not come back.
+        let all = server
+            .client
+            .recommended(&token(user(1)), r#"{"limit":100}"#);
+        assert_eq!(
+            (&all.1["source"], &all.1["partial"]),
+            (&json!("two_tower"), &json!(true))
+        );
+        assert_eq!(all.0.len(), VIDEOS as usize - 1);
+        assert!(
+            !all.0.contains(&video(2).to_string()),
+            "user 1 likes video 2"
+        );
+        let authorization = format!("Bearer {}", token(user(1)));
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let body = json!({"video_id": video(9), "limit": 100}).to_string();
+        let similar = server
+            .client
+            .post("/functions/v1/similar_videos", &headers, &body)
+            .json();
+        assert_eq!(similar["partial"], true);
+        assert!(
+            !ids(&similar).contains(&video(2).to_string().as_str()),
+            "{similar}"
+        );
         // What was made of somebody is forgotten at the word of their erasure, though it cannot be read now who was erased.
         wait_for("word of the erasure", || ask(3)["source"] == "popular");
         let popular = ask(2);

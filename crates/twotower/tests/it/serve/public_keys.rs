@@ -150,7 +150,7 @@ fn symmetric_keys_are_not_taken_from_an_address() {
 }
 
 /// Polls for at most half a minute.
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(
@@ -323,6 +323,7 @@ fn unknown_keys_hold_nobody_up() {
         min_interval: Duration::from_millis(1),
         max_age: Duration::from_mins(10),
         deadline: Duration::from_secs(20),
+        ..Refresh::default()
     };
     let server = serve_impatiently(&fixture, &issuer, refresh);
     let known = sign(&ec(), Some("known"));

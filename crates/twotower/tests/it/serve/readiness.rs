@@ -324,7 +324,7 @@ fn what_keeps_requests_from_reading_is_named_and_the_server_is_not_ready() {
         (
             "ALTER FUNCTION twotower.user_state(uuid, bigint) RENAME TO gone",
             "ALTER FUNCTION twotower.gone(uuid, bigint) RENAME TO user_state",
-            "function twotower.user_state(uuid, integer) does not exist",
+            "function twotower.user_state(uuid, bigint) does not exist",
             "twotower migrate",
         ),
         (
@@ -362,7 +362,7 @@ fn what_keeps_requests_from_reading_is_named_and_the_server_is_not_ready() {
         }
     }
     sql(&fixture.url, "DROP FUNCTION twotower.user_state");
-    let named = "function twotower.user_state(uuid, integer) does not exist";
+    let named = "function twotower.user_state(uuid, bigint) does not exist";
     wait_for(named, || {
         let (status, body) = ready(&running);
         status == 503 && reason(&body, "database").contains(named)

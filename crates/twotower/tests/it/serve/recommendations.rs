@@ -187,6 +187,87 @@ fn users_do_not_see_each_other() {
     assert_eq!(of_11.len(), VIDEOS as usize - 1);
 }
 
+/// However many came after it. The vector goes by the latest thousand, as ever.
+#[test]
+fn what_was_skipped_long_ago_comes_last_too() {
+    const AFTER: u128 = 1001;
+    let fixture = Fixture::new();
+    let me = user(STRANGER);
+    let others: Vec<Video> = (0..AFTER)
+        .map(|n| Video {
+            id: video(1000 + n),
+            ..Video::default()
+        })
+        .collect();
+    let written = fixture.store.write_videos(&others);
+    fixture.runtime.block_on(written).unwrap();
+    let long_ago = names(1..=30);
+    let skipped: Vec<Uuid> = (1..=30)
+        .map(video)
+        .chain(others.iter().map(|it| it.id))
+        .collect();
+    // Two of those with vectors are among the latest thousand.
+    let latest = [video(39), video(40)];
+    fixture.interact(Skip, me, &[&skipped[..], &latest].concat());
+    let server = fixture.serve();
+    let list = |path: &str, body: &serde_json::Value| {
+        let authorization = format!("Bearer {}", token(me));
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let path = format!("/functions/v1/{path}");
+        let answer = server.client.post(&path, &headers, &body.to_string());
+        let body = answer.json();
+        let list = body["recommendations"].as_array().unwrap().clone();
+        assert_eq!(
+            (list.len(), &body["partial"]),
+            (20, &json!(false)),
+            "{body}"
+        );
+        (list, body)
+    };
+    let (listed, body) = list("two_tower_recommendations", &json!({"limit": 20}));
+    assert_eq!(body["source"], "two_tower");
+    for it in [
+        listed.clone(),
+        list(
+            "similar_videos",
+            &json!({"limit": 20, "video_id": video(40)}),
+        )
+        .0,
+    ] {
+        // Eight others are left.
+        for (place, it) in it.iter().enumerate() {
+            let expected = (place >= 8).then_some("skipped_before");
+            assert_eq!(it["reason"].as_str(), expected, "{place}: {it}");
+            let id = it["video_id"].as_str().unwrap();
+            assert_eq!(
+                place >= 8,
+                long_ago.iter().chain(&names([39, 40])).any(|it| it == id)
+            );
+        }
+    }
+    let read = fixture.store.read_embeddings(
+        VectorTable::Videos,
+        body["model_version"].as_i64().unwrap(),
+        8,
+    );
+    let (ids, vectors) = fixture.runtime.block_on(read).unwrap();
+    let vector = |id: Uuid| vectors.row(ids.binary_search(&id).unwrap());
+    let tower = model(1).user_tower;
+    let history = tower.history(std::iter::empty(), latest.map(vector));
+    let mine = tower.embed(&history).unwrap();
+    for it in &listed {
+        let (score, id) = (
+            it["score"].as_f64().unwrap() as f32,
+            it["video_id"].as_str(),
+        );
+        let expected = dot(&mine, vector(id.unwrap().parse().unwrap()));
+        assert!((score - expected).abs() < 1e-5, "{it}: {expected}");
+    }
+}
+
 /// A vector of the latest likes alone would be another one than the tower was trained and measured with, and than is stored.
 #[test]
 fn a_long_history_counts_as_a_whole() {

@@ -3,6 +3,7 @@
 use super::super::Finding;
 use super::super::finding::judged;
 use super::super::round::Round;
+use twotower_core::time::SECOND_US;
 use twotower_store::Store;
 use twotower_store::inspection::{Pooler, ServerFacts, Transport, Verification};
 
@@ -189,7 +190,7 @@ fn judge_clock(before: i64, theirs: i64, after: i64, bound_seconds: u32) -> Find
     let fix = "keep both clocks by NTP: `timedatectl set-ntp true`";
     judged(
         "clock",
-        off <= i64::from(bound_seconds) * 1_000_000,
+        off <= i64::from(bound_seconds) * SECOND_US,
         evidence,
         fix,
     )

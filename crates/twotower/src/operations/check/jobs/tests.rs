@@ -1,10 +1,10 @@
 use super::*;
 use crate::config::Schedule;
 use crate::operations::check::Verdict;
+use twotower_core::time::HOUR_US;
 
 /// 2026-01-10T00:00:00Z
 const DAY: i64 = 1_768_003_200_000_000;
-const HOUR_US: i64 = 60 * MINUTE_US;
 const YEAR_US: i64 = 365 * 24 * HOUR_US;
 
 fn run(job: Job, state: RunState, started_at_us: i64, took_us: i64) -> RunRecord {

@@ -3,10 +3,9 @@
 use super::{API, DURATION_BUCKET, DURATION_COUNT, FEWEST, RECOMMENDATIONS};
 use crate::operations::check::exposition::samples;
 use serde::{Deserialize, Serialize};
+use twotower_core::time::HOUR_US;
 
 /// What holds too little to tell by waits for more: so long at most where it went well, and otherwise until there is enough.
-const HOUR_US: i64 = 3_600_000_000;
-
 /// What the counters said at a moment, or between two.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Figures {

@@ -5,6 +5,7 @@ use crate::operations::check::Verdict;
 use crate::serve::CATALOGUE;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use twotower_core::time::{HOUR_US, MINUTE_US};
 
 fn exposition(fast: u32, slow: u32, failed: u32) -> String {
     let series = |suffix: &str, rest: &str, value: u32| {
@@ -122,7 +123,7 @@ fn lists_and_requests_are_gathered_until_there_are_enough_of_each() {
         (0, 59, 160, skipped, passed),
         (0, 60, 161, failed, failed),
     ] {
-        for at_us in [8 * 300_000_000 + 3_600_000_000, 0] {
+        for at_us in [8 * 5 * MINUTE_US + HOUR_US, 0] {
             let now = Figures::read(&exposition(fast, slow, errors_so_far), at_us);
             let lists = Lately::since(Some(&begun.lists), &now);
             let requests = Lately::since(Some(&begun.requests), &now);

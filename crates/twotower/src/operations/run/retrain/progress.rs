@@ -5,9 +5,10 @@ use crate::operations::run::error::RunError;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
+use twotower_core::time::DAY_US;
 
 /// A retraining that has not come further for so long is of another day: its data are old, and it begins afresh.
-const LIFETIME_US: i64 = 24 * 60 * 60 * 1_000_000;
+const LIFETIME_US: i64 = DAY_US;
 
 /// A step of a retraining.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ impl ProgressFile {
 
     /// What was written, if it is of the same kind and young enough to go on with.
     pub(super) fn load(&self, fine_tune: bool, now_us: i64) -> Result<Option<Progress>, RunError> {
-        let bytes = read_if_there(&self.0).map_err(|source| self.error(source))?;
+        let bytes = read_if_there(&self.0).map_err(|cause| self.error(cause))?;
         let progress = bytes.and_then(|bytes| serde_json::from_slice::<Progress>(&bytes).ok());
         Ok(progress.filter(|progress| {
             progress.fine_tune == fine_tune
@@ -87,17 +88,17 @@ impl ProgressFile {
         serde_json::to_vec(progress)
             .map_err(io::Error::from)
             .and_then(|bytes| write_whole(&self.0, &bytes))
-            .map_err(|source| self.error(source))
+            .map_err(|cause| self.error(cause))
     }
 
     pub(super) fn remove(&self) -> Result<(), RunError> {
-        remove_if_there(&self.0).map_err(|source| self.error(source))
+        remove_if_there(&self.0).map_err(|cause| self.error(cause))
     }
 
-    fn error(&self, source: io::Error) -> RunError {
+    fn error(&self, cause: io::Error) -> RunError {
         RunError::Progress {
             path: self.0.clone(),
-            source,
+            cause,
         }
     }
 }

@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use twotower_store::UserState;
 
 /// Answers to different queries that are kept of one user.
 const QUERIES_PER_USER: usize = 4;
+
+/// Of who has liked, skipped and blocked more, nothing is known while the database is late: the memory is better spent on others.
+const MOST_KNOWN: usize = 5000;
 
 /// The answers of one user. Those that are being made have a place here, too, so that requests for the same wait instead of making it
 /// again; nothing is made while the lock is held.
@@ -53,6 +57,14 @@ struct Entries {
     list: Vec<Entry>,
     /// Answers that were begun.
     begun: u64,
+    known: Option<LastKnown>,
+}
+
+/// What the database said of the user last.
+#[derive(Debug)]
+struct LastKnown {
+    at: Instant,
+    state: Arc<UserState>,
 }
 
 #[derive(Debug)]
@@ -147,6 +159,26 @@ impl UserAnswers {
         })
     }
 
+    /// Keeps what the database has just said of the user. Whether this takes more or less memory than before.
+    pub(super) fn know(&self, state: &Arc<UserState>) -> bool {
+        let many = state.likes.len() + state.skips.len() + state.blocks.len() > MOST_KNOWN;
+        let mut entries = self.lock();
+        entries.known = (!many).then(|| LastKnown {
+            at: Instant::now(),
+            state: Arc::clone(state),
+        });
+        let bytes = entries.bytes();
+        self.bytes.swap(bytes, Ordering::Relaxed) != bytes
+    }
+
+    /// What the database said of the user last: who is answered while it says nothing gets none of what they had liked or blocked by then.
+    pub(in crate::serve) fn last_known(&self, keep: Duration) -> Option<Arc<UserState>> {
+        let entries = self.lock();
+        let known = entries.known.as_ref();
+        let known = known.filter(|known| known.at.elapsed() < keep)?;
+        Some(Arc::clone(&known.state))
+    }
+
     /// What [`Self::bytes`] says, counted anew.
     #[cfg(test)]
     pub(super) fn counted(&self) -> usize {
@@ -216,7 +248,24 @@ impl Entries {
     }
 
     fn bytes(&self) -> usize {
-        self.list.iter().map(Entry::bytes).sum()
+        let known = self.known.as_ref().map_or(0, LastKnown::bytes);
+        known + self.list.iter().map(Entry::bytes).sum::<usize>()
+    }
+}
+
+impl LastKnown {
+    fn bytes(&self) -> usize {
+        let UserState {
+            likes,
+            skips,
+            blocks,
+        } = &*self.state;
+        let names: usize = blocks.iter().map(|block| block.value.len()).sum();
+        size_of::<UserState>()
+            + size_of_val(likes.as_slice())
+            + size_of_val(skips.as_slice())
+            + size_of_val(blocks.as_slice())
+            + names
     }
 }
 
@@ -325,6 +374,27 @@ mod tests {
         assert!(answers.stale(&query(1), KEEP).is_some());
         drop(next);
         assert!(is_kept(&answers, 1));
+    }
+
+    #[test]
+    fn what_was_known_last_is_known_for_a_while() {
+        let answers = UserAnswers::default();
+        assert!(answers.last_known(KEEP).is_none());
+        let state = |likes: usize| {
+            Arc::new(UserState {
+                likes: vec![uuid::Uuid::nil(); likes],
+                ..UserState::default()
+            })
+        };
+        assert!(answers.know(&state(MOST_KNOWN)));
+        assert!(!answers.know(&state(MOST_KNOWN)), "as much as before");
+        assert_eq!(answers.last_known(KEEP), Some(state(MOST_KNOWN)));
+        assert!(answers.last_known(Duration::ZERO).is_none());
+        assert!(answers.bytes() > 16 * MOST_KNOWN && answers.bytes() == answers.counted());
+        // Not what was known before, either.
+        assert!(answers.know(&state(MOST_KNOWN + 1)));
+        assert!(answers.last_known(KEEP).is_none());
+        assert_eq!(answers.bytes(), 0);
     }
 
     #[test]

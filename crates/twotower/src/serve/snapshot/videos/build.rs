@@ -5,6 +5,7 @@ use super::{Groups, Videos};
 use crate::serve::snapshot::Catalogue;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use twotower_core::index::{Attributes, AttributesError, Column, Postings, Row};
+use twotower_core::time::DAY_US;
 use twotower_store::VideoFacts;
 use uuid::Uuid;
 
@@ -13,8 +14,6 @@ pub(super) const PRICE: usize = 0;
 
 /// Column of times of publication, days since 1970.
 pub(super) const PUBLISHED: usize = 1;
-
-const DAY_US: f64 = 86_400e6;
 
 /// Makes [`Videos`] of rows that come ascending by id.
 #[derive(Debug)]
@@ -221,7 +220,7 @@ impl Described {
             price: facts.price,
             published_days: facts
                 .published_at_us
-                .map(|at_us| (at_us as f64 / DAY_US) as f32),
+                .map(|at_us| (at_us as f64 / DAY_US as f64) as f32),
         }
     }
 

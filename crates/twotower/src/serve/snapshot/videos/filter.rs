@@ -4,6 +4,7 @@ use super::terms::TermKind;
 use crate::config::{Choice, Conditions, Range};
 use std::time::{SystemTime, UNIX_EPOCH};
 use twotower_core::index::{Condition, Filter};
+use twotower_core::time::DAY;
 use twotower_store::{Block, BlockKind};
 
 impl Videos {
@@ -78,7 +79,7 @@ fn published(age_days: Range, now: SystemTime) -> Range {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs_f64()
-        / 86_400.0;
+        / DAY.as_secs_f64();
     let day = |age: f32| (today - f64::from(age)) as f32;
     Range {
         min: age_days.max.map(day),

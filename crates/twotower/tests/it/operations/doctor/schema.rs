@@ -1,8 +1,9 @@
 //! A schema that is not as the migrations made it.
 
-use super::{served, wrong};
+use super::{doctor, finding, served, told, wrong};
 use crate::life_cycle::place::Place;
 use crate::support::sql;
+use serde_json::json;
 
 #[test]
 fn a_schema_that_drifted_is_named_object_by_object() {
@@ -39,7 +40,7 @@ fn a_schema_that_drifted_is_named_object_by_object() {
                  set search_path = '' as 'select false'",
             "functions",
             "function twotower.caller_is_erased() is not as the migrations make it: what it does, with its owner's rights, was changed",
-            "delete from supabase_migrations.schema_migrations where version in ('",
+            "`twotower migrate --again twotower.caller_is_erased`, which replaces what is named there and nothing else;",
         ),
         (
             "alter table likes disable trigger twotower_erased_stay_out",
@@ -100,4 +101,86 @@ fn a_schema_that_drifted_is_named_object_by_object() {
         sql(&place.url, broken);
         wrong(&place, check, None, evidence, fix);
     }
+}
+
+/// What the doctor says is a command that can be run.
+#[test]
+fn what_was_edited_is_made_again_by_the_command_that_is_said() {
+    let place = Place::on_postgres();
+    sql(
+        &place.url,
+        "create or replace function twotower.caller_is_erased() returns boolean language sql security definer
+             set search_path = '' as 'select false';
+         drop table twotower.job_runs",
+    );
+    let made = place.json("migrate --again twotower.caller_is_erased,twotower.job_runs");
+    let expected = [
+        "function twotower.caller_is_erased",
+        "table twotower.job_runs",
+    ];
+    assert_eq!(made["again"], json!(expected));
+    for check in ["functions", "migrations", "grants", "policies"] {
+        let (_, value) = told(doctor(&place, &format!("--only {check}")));
+        let (verdict, evidence, _) = finding(&value, check, None);
+        assert_eq!(verdict, "passed", "{check}: {evidence}");
+    }
+    let said = place.refused("migrate --again public.likes", 2);
+    assert!(said.contains("no table and no function of ours"), "{said}");
+    // What a migration that is pending makes is not made without it.
+    sql(
+        &place.url,
+        "delete from supabase_migrations.schema_migrations where version = '20261201000000'",
+    );
+    let said = place.refused("migrate --again twotower.job_runs", 1);
+    assert!(
+        said.contains("20261201000000") && said.contains("run `twotower migrate`"),
+        "{said}"
+    );
+    let said = Place::on_sqlite().refused("migrate --again twotower.models", 1);
+    assert!(said.contains("PostgreSQL alone"), "{said}");
+}
+
+/// What a table of our name should be is not for us to say where the recommender reads another.
+#[test]
+fn tables_that_the_source_replaces_are_passed_over() {
+    let place = Place::on_postgres();
+    sql(
+        &place.url,
+        "create table favourites as
+             select md5(n::text)::uuid as member, md5(n::text)::uuid as film, now() as since from generate_series(1, 6000) as n;
+         analyze favourites;
+         do $$ declare policy text; begin
+             for policy in select policyname from pg_policies where tablename = 'likes' loop
+                 execute format('drop policy %I on likes', policy);
+             end loop; end $$;
+         alter table likes disable row level security;
+         drop index likes_video_id_idx",
+    );
+    let off = "row level security of public.likes is off";
+    wrong(&place, "row-security", None, off, "alter table");
+    place.configure(
+        "[source]\nlikes = \"SELECT member AS user_id, film AS video_id, since AS created_at FROM favourites\"",
+    );
+    let (code, value) = told(doctor(&place, "--only row-security,indexes,unique-likes"));
+    assert_eq!(code, Some(0), "{value:#}");
+    for check in ["row-security", "indexes", "unique-likes"] {
+        let (verdict, evidence, _) = finding(&value, check, None);
+        assert_eq!(verdict, "passed", "{check}: {evidence}");
+        let over = "; passed over, as [source] reads others in their place: public.likes";
+        assert!(evidence.ends_with(over), "{check}: {evidence}");
+    }
+    let (verdict, evidence, fix) = finding(&value, "indexes", Some("source"));
+    assert_eq!(verdict, "warned", "{evidence}");
+    assert!(
+        evidence.starts_with("likes of [source]: each request reads all of public.favourites"),
+        "{evidence}"
+    );
+    assert_eq!(
+        fix,
+        "create index concurrently on public.favourites (member);"
+    );
+    sql(&place.url, &fix);
+    let (_, value) = told(doctor(&place, "--only indexes"));
+    let (verdict, evidence, _) = finding(&value, "indexes", Some("source"));
+    assert_eq!(verdict, "passed", "{evidence}");
 }

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use twotower_core::time::DAY;
 
 const PATIENCE: Duration = Duration::from_mins(3);
 
@@ -43,10 +44,9 @@ impl Household {
     /// With a small catalogue, a model that is served, and everything running, on a Monday morning.
     pub(super) fn start() -> Self {
         let mut clock = Clock::new();
-        let day = Duration::from_hours(24);
         // 1970 began on a Thursday.
-        let today = seconds(clock.now()) / 86_400;
-        let monday = UNIX_EPOCH + day * (today + 7 - (today + 3) % 7) as u32;
+        let today = seconds(clock.now()) / DAY.as_secs();
+        let monday = UNIX_EPOCH + DAY * (today + 7 - (today + 3) % 7) as u32;
         clock.set(monday + Duration::from_mins(10));
         let mut database = Supervised::start(&clock.environment());
         let (url, database_pid) = database.next_start();
@@ -138,7 +138,7 @@ impl Household {
         let (hours, minutes) = time.split_once(':').unwrap();
         let of_day: u64 =
             3600 * hours.parse::<u64>().unwrap() + 60 * minutes.parse::<u64>().unwrap();
-        let at = self.monday + Duration::from_secs(86_400 * day + of_day + 1);
+        let at = self.monday + Duration::from_secs(DAY.as_secs() * day + of_day + 1);
         self.clock.set(at);
     }
 

@@ -1,0 +1,130 @@
+//! What the database said, in words for people, and of which SELECT or statement of the configuration.
+
+use super::{StoreError, value};
+
+/// Without what the driver puts around it: PostgreSQL's errors come with a line of the server's own source code.
+pub(super) fn said(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(error) => error.message().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+impl StoreError {
+    /// What was said when query `key` of the source was tried, in the words of that: not everything that a table lacks a migration brings.
+    /// What the database said of itself stays that.
+    pub(crate) fn of_source(self, key: &'static str) -> Self {
+        match self.of_operator() {
+            Ok(reason) => Self::Source { key, reason },
+            Err(error) => error,
+        }
+    }
+
+    /// The same of one of our own queries. A table that is missing a migration brings; one that is made otherwise is none of ours.
+    pub(crate) fn of_our_query(self, key: &'static str) -> Self {
+        match self {
+            Self::Schema(error) if lacks_table(&error) => Self::Schema(error),
+            error @ (Self::Schema(_) | Self::Database(_)) => match error.of_operator() {
+                Ok(reason) => Self::Unmapped { key, reason },
+                Err(error) => error,
+            },
+            error => error,
+        }
+    }
+
+    /// What was said of a statement of the operator's that an erasure runs. `bytes`: whether the id is given as such.
+    pub(crate) fn of_erase(self, number: usize, bytes: bool) -> Self {
+        let reason = match self {
+            Self::Constraint { cause, .. } => Ok(said(&cause)),
+            error @ Self::ReadOnly(_) => Err(error),
+            error => error.of_operator(),
+        };
+        match reason {
+            Ok(reason) => Self::Statement {
+                number,
+                reason,
+                bytes,
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// Why SQL of the operator's cannot be run; or the error, if something else failed.
+    fn of_operator(self) -> Result<String, Self> {
+        match self {
+            Self::Database(error) if !is_of_statement(&error) => Err(Self::Database(error)),
+            Self::Schema(error)
+            | Self::Permission(error)
+            | Self::ReadOnly(error)
+            | Self::Database(error) => Ok(said(&error)),
+            Self::Row { column, reason, .. } => Ok(format!("column {column} {reason}")),
+            Self::Value { code, .. } => Ok(format!(
+                "a value is not what is asked for (SQLSTATE {code}, {})",
+                value::condition(&code)
+            )),
+            error => Err(error),
+        }
+    }
+}
+
+/// Whether the database refused the statement, and did not fail by itself: what is not supported, syntax and access of PostgreSQL, and
+/// `SQLITE_ERROR`.
+fn is_of_statement(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else {
+        return true;
+    };
+    let code = error.code().unwrap_or_default();
+    code == "1" || ["0A", "42"].iter().any(|class| code.starts_with(class))
+}
+
+/// Whether a table is not there.
+fn lacks_table(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| {
+        error.code().is_some_and(|code| code == "42P01")
+            || error.message().starts_with("no such table")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+    use std::time::Duration;
+
+    #[test]
+    fn an_error_that_says_its_cause_does_not_hand_it_on() {
+        let cause = || sqlx::Error::WorkerCrashed;
+        let words = cause().to_string();
+        for error in [
+            StoreError::Connect {
+                address: "postgresql://db.example/app".into(),
+                cause: cause(),
+            },
+            StoreError::Connection(cause()),
+            StoreError::Busy(cause()),
+            StoreError::Cancelled(cause()),
+            StoreError::MigrationLocked {
+                version: "1",
+                name: "first",
+                tries: 3,
+                cause: cause(),
+            },
+            StoreError::EraseLocked {
+                waited: Duration::from_secs(1),
+                reason: "another transaction keeps a lock".into(),
+                cause: cause(),
+            },
+            StoreError::ReadOnly(cause()),
+            StoreError::Schema(cause()),
+            StoreError::Permission(cause()),
+            StoreError::Constraint {
+                constraint: "key".into(),
+                cause: cause(),
+            },
+            StoreError::Database(cause()),
+        ] {
+            assert_eq!(error.to_string().matches(&words).count(), 1, "{error}");
+            assert!(error.source().is_none(), "{error}");
+        }
+    }
+}

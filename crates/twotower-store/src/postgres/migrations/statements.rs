@@ -1,0 +1,283 @@
+//! The migrations statement by statement: which of them make one object, and give it its rights.
+
+use super::MIGRATIONS;
+use std::sync::LazyLock;
+
+const CREATE_FUNCTION: &str = "create or replace function ";
+
+/// What stands before the name of a function in statements about it.
+const OF_FUNCTIONS: [&str; 4] = [
+    CREATE_FUNCTION,
+    "alter function ",
+    "drop function if exists ",
+    "on function ",
+];
+
+const SEARCH_PATH: &str = "set search_path = ";
+
+static STATEMENTS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    MIGRATIONS
+        .iter()
+        .flat_map(|(_, _, text)| split(text))
+        .collect()
+});
+
+/// What makes these objects, each a kind (`schema`, `sequence`, `table` or `function`) and a name, of a function without its arguments. In
+/// order, and each of them can be run again.
+///
+/// A statement that takes rights on several tables away makes all of them again, since others give them back.
+pub(in crate::postgres) fn that_make(objects: &[(&str, &str)]) -> Vec<&'static str> {
+    let mut objects = objects.to_vec();
+    loop {
+        let wanted = |statement: &&&str| {
+            is_support(statement)
+                || objects
+                    .iter()
+                    .any(|(kind, name)| is_of(statement, kind, name))
+        };
+        let chosen: Vec<&'static str> = STATEMENTS.iter().filter(wanted).copied().collect();
+        let revoked = chosen.iter().copied().flat_map(revoked_tables);
+        let more: Vec<_> = revoked
+            .map(|table| ("table", table))
+            .filter(|table| !objects.contains(table))
+            .collect();
+        if more.is_empty() {
+            return chosen;
+        }
+        objects.extend(more);
+    }
+}
+
+/// The `search_path` that the migrations give a function; `None` where it has none of its own.
+pub(in crate::postgres) fn search_path(function: &str) -> Option<&'static str> {
+    let mut path = None;
+    for statement in STATEMENTS.iter().filter(|it| is_of_function(it, function)) {
+        let head = statement.split("$$").next().unwrap_or_default();
+        let given = head.split_once(SEARCH_PATH).map(|(_, value)| {
+            let end = value.find(['\n', ';']).unwrap_or(value.len());
+            &value[..end]
+        });
+        // To make a function anew without one takes it away.
+        if given.is_some() || statement.starts_with(CREATE_FUNCTION) {
+            path = given;
+        }
+    }
+    path
+}
+
+fn is_of(statement: &str, kind: &str, name: &str) -> bool {
+    match kind {
+        "function" => is_of_function(statement, name),
+        "schema" => {
+            statement == format!("create schema if not exists {name};")
+                || statement.starts_with("grant usage on schema ") && mentions(statement, name)
+        }
+        _ => is_of_relation(statement, name),
+    }
+}
+
+fn is_of_function(statement: &str, name: &str) -> bool {
+    let is_about = |words: &str| statement.contains(&format!("{words}{name}("));
+    // The text of another function may have anything in it.
+    let is_another = statement.starts_with(CREATE_FUNCTION)
+        && !statement.starts_with(&format!("{CREATE_FUNCTION}{name}("));
+    // An operator goes with its function.
+    let is_operator = is_block(statement) && statement.contains(&format!("function = {name})"));
+    is_operator || !is_another && OF_FUNCTIONS.iter().any(|words| is_about(words))
+}
+
+/// Whether it makes a table or a sequence, or something that belongs to it. What writes rows into another one does not.
+fn is_of_relation(statement: &str, name: &str) -> bool {
+    if !is_block(statement) && OF_FUNCTIONS.iter().any(|words| statement.contains(words)) {
+        return false;
+    }
+    let written = ["insert into ", "update "]
+        .iter()
+        .find_map(|words| statement.strip_prefix(words));
+    if let Some(written) = written {
+        return written.starts_with(&format!("{name} "));
+    }
+    let bare = name.split('.').next_back().unwrap_or(name);
+    mentions(statement, name) || is_block(statement) && statement.contains(&format!("'{bare}'"))
+}
+
+fn is_block(statement: &str) -> bool {
+    statement.starts_with("do ")
+}
+
+/// What functions need and doctors do not look at: a type, where it is not there.
+fn is_support(statement: &str) -> bool {
+    is_block(statement) && statement.contains("create type ")
+}
+
+/// Tables of `revoke all on a, b from …`.
+fn revoked_tables(statement: &'static str) -> impl Iterator<Item = &'static str> {
+    let tables = statement
+        .strip_prefix("revoke all on ")
+        .filter(|rest| !rest.starts_with("function "))
+        .and_then(|rest| rest.split_once(" from "))
+        .map_or("", |(tables, _)| tables);
+    tables
+        .split([',', ' ', '\n'])
+        .filter(|table| !table.is_empty())
+}
+
+/// Whether a name stands in a text, and not as a part of a longer one.
+fn mentions(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    text.match_indices(name).any(|(at, _)| {
+        let after = text[at + name.len()..].chars().next();
+        let before = text[..at].chars().next_back();
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
+}
+
+/// Statements with their semicolons, without the comments before them.
+fn split(text: &'static str) -> Vec<&'static str> {
+    let mut statements = Vec::new();
+    let (mut at, mut begin) = (0, None);
+    while let Some(first) = text[at..].chars().next() {
+        let rest = &text[at..];
+        if let Some(comment) = rest.strip_prefix("--") {
+            at += 2 + through(comment, "\n");
+            continue;
+        }
+        if begin.is_none() && !first.is_whitespace() {
+            begin = Some(at);
+        }
+        at += match first {
+            '\'' => 1 + through(&rest[1..], "'"),
+            '"' => 1 + through(&rest[1..], "\""),
+            '$' => dollar_quote(rest).map_or(1, |quote| {
+                quote.len() + through(&rest[quote.len()..], quote)
+            }),
+            _ => first.len_utf8(),
+        };
+        if first == ';' {
+            statements.extend(begin.take().map(|begin| &text[begin..at]));
+        }
+    }
+    statements
+}
+
+/// Bytes up to the end of `end`, or of all.
+fn through(text: &str, end: &str) -> usize {
+    text.find(end).map_or(text.len(), |at| at + end.len())
+}
+
+/// `$$` or `$word$`, and no parameter.
+fn dollar_quote(text: &str) -> Option<&str> {
+    let end = text[1..].find('$')? + 1;
+    let word = &text[1..end];
+    let is_word = word.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+    is_word.then(|| &text[..=end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_told_apart() {
+        let text = "-- a; b\nselect ';' as \";\", $1; -- c\n\ndo $$ begin; end $$;\nselect $x$ $$;$$ $x$;\n-- d;\n";
+        assert_eq!(
+            split(text),
+            [
+                "select ';' as \";\", $1;",
+                "do $$ begin; end $$;",
+                "select $x$ $$;$$ $x$;"
+            ]
+        );
+        for (version, _, text) in MIGRATIONS {
+            assert!(!text.contains("/*"), "{version}: comments are by lines");
+            assert!(
+                !text.to_lowercase().contains("begin atomic"),
+                "{version}: its semicolons would end the statement"
+            );
+            let statements = split(text);
+            let last = statements.last().unwrap();
+            let (_, rest) = text.rsplit_once(last).unwrap();
+            let is_comment = |line: &str| line.is_empty() || line.starts_with("--");
+            assert!(rest.lines().all(is_comment), "{version}: {rest}");
+        }
+    }
+
+    #[test]
+    fn a_function_has_its_own_statements() {
+        let of = |name| that_make(&[("function", name)]);
+        let user_state = of("twotower.user_state");
+        assert!(user_state.iter().any(|it| it.starts_with("alter function")));
+        assert!(user_state.iter().any(|it| it.contains("twotower_server")));
+        let made: Vec<_> = user_state
+            .iter()
+            .filter_map(|it| it.strip_prefix(CREATE_FUNCTION))
+            .collect();
+        assert!(!made.is_empty());
+        assert!(made.iter().all(|it| it.starts_with("twotower.user_state(")));
+        let written = of("public.write_user_embedding");
+        assert!(written.iter().any(|it| it.starts_with("drop function")));
+        // Made in a block.
+        assert!(of("twotower.tidy").iter().any(|it| is_block(it)));
+        // Of a table nothing is replaced but what is its own.
+        let runs = that_make(&[("table", "twotower.job_runs")]);
+        assert!(runs.len() > 4);
+        assert!(runs.iter().all(|it| !it.starts_with(CREATE_FUNCTION)));
+        assert!(runs.iter().all(|it| !it.contains("public.likes")));
+        let ends = "update twotower.experiments";
+        let active = that_make(&[("table", "twotower.active_model")]);
+        assert!(active.iter().all(|it| !it.starts_with(ends)));
+    }
+
+    #[test]
+    fn the_last_search_path_counts() {
+        assert_eq!(search_path("twotower.caller_is_erased"), Some("''"));
+        // By an `alter` of a later migration.
+        for name in ["twotower.user_state", "public.similar_videos"] {
+            assert_eq!(search_path(name), Some("public, pg_temp"), "{name}");
+        }
+        // An earlier migration gave it one.
+        assert_eq!(search_path("public.text_equals_uuid"), None);
+        assert_eq!(search_path("twotower.tidy"), None);
+    }
+
+    /// An object without a schema in its name lands where the `search_path` of whoever migrates leads, and `twotower doctor` would not see it.
+    #[test]
+    fn whatever_is_made_is_named_with_its_schema() {
+        let kinds = [
+            "function",
+            "procedure",
+            "aggregate",
+            "table",
+            "view",
+            "sequence",
+            "type",
+            "domain",
+            "operator",
+        ];
+        let verbs = ["create", "replace", "alter", "drop"];
+        let mut made = 0;
+        for (version, _, text) in MIGRATIONS {
+            let code: Vec<&str> = text
+                .lines()
+                .map(|line| line.split("--").next().unwrap_or_default())
+                .collect();
+            let code = code.join(" ").to_lowercase();
+            let words: Vec<&str> = code
+                .split_whitespace()
+                .map(|word| word.trim_matches('\''))
+                .filter(|word| !["if", "not", "exists", "materialized", "only"].contains(word))
+                .collect();
+            for found in words.windows(3) {
+                if verbs.contains(&found[0]) && kinds.contains(&found[1]) {
+                    made += 1;
+                    assert!(
+                        found[2].contains('.'),
+                        "{version}: `{}` needs the name of a schema",
+                        found.join(" ")
+                    );
+                }
+            }
+        }
+        assert!(made > 60, "{made}");
+    }
+}

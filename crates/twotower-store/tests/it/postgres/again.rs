@@ -1,0 +1,322 @@
+//! Objects of ours that are gone or edited come back by what is said to mend them, and nothing else is replaced.
+
+use crate::database::{execute, few_connections, postgres_url};
+use twotower_store::inspection::Fault;
+use twotower_store::{SchemaObject, Source, Store};
+
+async fn connect(url: &str) -> Store {
+    Store::connect(url, few_connections()).await.unwrap()
+}
+
+async fn faults(store: &Store) -> Vec<Fault> {
+    let found = store
+        .audit_schema(&Source::default())
+        .await
+        .unwrap()
+        .unwrap();
+    let audits = [
+        found.tables,
+        found.row_security,
+        found.policies,
+        found.grants,
+        found.functions,
+        found.triggers,
+        found.indexes,
+        found.keys,
+    ];
+    audits.into_iter().flat_map(|audit| audit.faults).collect()
+}
+
+/// Does what a remedy says: statements, and then `twotower migrate --again`.
+pub(super) async fn mend(url: &str, store: &Store, fix: &str) {
+    let (statements, rest) = fix.split_once("`twotower migrate --again ").unwrap();
+    let (names, rest) = rest.split_once('`').unwrap();
+    assert_eq!(
+        rest,
+        ", which replaces what is named there and nothing else;"
+    );
+    execute(url, statements.trim_end_matches("then ")).await;
+    let objects: Vec<SchemaObject> = names.split(',').map(|it| it.parse().unwrap()).collect();
+    store.make_again(&objects).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_was_dropped_comes_back_with_its_migration() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    execute(
+        &url,
+        "drop table twotower.job_runs, public.recommendation_cache",
+    )
+    .await;
+    let found = store
+        .audit_schema(&Source::default())
+        .await
+        .unwrap()
+        .unwrap();
+    let what: Vec<_> = found
+        .tables
+        .faults
+        .iter()
+        .map(|fault| fault.what.as_str())
+        .collect();
+    assert_eq!(what.len(), 2, "{what:?}");
+    assert!(
+        what[0].starts_with("table public.recommendation_cache is missing"),
+        "{what:?}"
+    );
+    // Of a sequence that went with its table nothing is said.
+    assert!(found.grants.faults.is_empty(), "{found:#?}");
+    let fix = &found.tables.faults[0].fix;
+    assert_eq!(
+        fix,
+        "`twotower migrate --again public.recommendation_cache,twotower.job_runs`, which replaces what is named there and nothing else;"
+    );
+    mend(&url, &store, fix).await;
+    assert_eq!(faults(&store).await, []);
+}
+
+#[tokio::test]
+async fn a_function_that_was_dropped_comes_back_with_its_migration() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    execute(&url, "drop function twotower.spells_uuid(text)").await;
+    let found = faults(&store).await;
+    let [fault] = &found[..] else {
+        panic!("{found:#?}")
+    };
+    assert!(
+        fault
+            .what
+            .starts_with("function twotower.spells_uuid(spelled text) is missing"),
+        "{}",
+        fault.what
+    );
+    mend(&url, &store, &fault.fix).await;
+    assert_eq!(faults(&store).await, []);
+}
+
+/// A loop over the functions of ours, which may name one as `own.name`, with its arguments.
+fn of_functions(condition: &str, work: &str) -> String {
+    format!(
+        "do $do$ declare own record; begin
+            for own in
+                select pg_proc.oid, pg_proc.oid::regprocedure as name, proconfig
+                from pg_proc join pg_namespace on pg_namespace.oid = pronamespace
+                where nspname in ('public', 'twotower') and {condition}
+                    and not exists (select from pg_depend where objid = pg_proc.oid and deptype = 'e')
+            loop {work} end loop;
+        end $do$"
+    )
+}
+
+#[tokio::test]
+async fn every_function_comes_back_as_it_was() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    let edit = "execute replace(pg_get_functiondef(own.oid), 'AS $function$', 'AS $function$ /* edited */');";
+    execute(&url, &of_functions("prosqlbody is null", edit)).await;
+    let edited = faults(&store).await;
+    assert!(edited.len() > 35, "{edited:#?}");
+    mend(&url, &store, &edited[0].fix).await;
+    assert_eq!(faults(&store).await, []);
+    // But for those that triggers and operators need.
+    let drop = "begin execute format('drop function %s', own.name); exception when dependent_objects_still_exist then null; end;";
+    execute(&url, &of_functions("true", drop)).await;
+    let gone = faults(&store).await;
+    assert!(gone.len() > 30, "{gone:#?}");
+    mend(&url, &store, &gone[0].fix).await;
+    assert_eq!(faults(&store).await, []);
+}
+
+/// Some find the application's tables and operators in `public`, and some have none so that they are inlined.
+#[tokio::test]
+async fn every_function_gets_its_own_search_path_back() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    let change = "execute format('alter function %s %s search_path %s', own.name,
+        case when own.proconfig is null then 'set' else 'reset' end, case when own.proconfig is null then 'to pg_temp' else '' end);";
+    execute(&url, &of_functions("true", change)).await;
+    let lost = faults(&store).await;
+    assert!(lost.len() > 35, "{lost:#?}");
+    let fix = |name: &str| {
+        let begin = format!("alter function {name}(");
+        let own = lost.iter().find(|fault| fault.fix.starts_with(&begin));
+        let (_, change) = own.unwrap().fix.rsplit_once(") ").unwrap();
+        change.to_owned()
+    };
+    let expected = [
+        ("twotower.caller_is_erased", "set search_path = '';"),
+        ("twotower.user_state", "set search_path = public, pg_temp;"),
+        (
+            "public.similar_videos",
+            "set search_path = public, pg_temp;",
+        ),
+        ("twotower.tidy", "reset search_path;"),
+    ];
+    for (name, change) in expected {
+        assert_eq!(fix(name), change, "{name}");
+    }
+    for fault in &lost {
+        execute(&url, &fault.fix).await;
+    }
+    assert_eq!(faults(&store).await, []);
+}
+
+/// `create or replace` refuses to rename what a function takes, and calls by name fail: it is there, and is not missing.
+#[tokio::test]
+async fn an_argument_that_was_renamed_is_told() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    execute(
+        &url,
+        "drop function like_video(uuid, boolean);
+         create function like_video(video uuid, liked boolean default true) returns boolean
+             language sql set search_path = '' as 'select true'",
+    )
+    .await;
+    let found = faults(&store).await;
+    let [fault] = &found[..] else {
+        panic!("{found:#?}")
+    };
+    let there = "public.like_video(video uuid, liked boolean)";
+    assert_eq!(
+        fault.what,
+        format!(
+            "function public.like_video(video_id uuid, liked boolean) is not as the migrations make it: it takes or gives the same by other \
+             names, as {there}"
+        )
+    );
+    let begin = format!("drop function {there}; then `twotower migrate --again public.like_video`");
+    assert!(fault.fix.starts_with(&begin), "{}", fault.fix);
+    mend(&url, &store, &fault.fix).await;
+    assert_eq!(faults(&store).await, []);
+    // One for other types is the application's own.
+    execute(
+        &url,
+        "drop function twotower.best(text);
+         create function twotower.best(candidates integer) returns integer language sql as 'select 1'",
+    )
+    .await;
+    let found = faults(&store).await;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].what.contains("is missing"), "{found:#?}");
+    mend(&url, &store, &found[0].fix).await;
+    assert_eq!(faults(&store).await, []);
+    execute(&url, "drop function twotower.best(integer)").await;
+}
+
+/// What makes one function again leaves alone what the application has made of another of the same migration.
+#[tokio::test]
+async fn what_the_application_has_replaced_stays_so() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    let own = "create or replace function public.similar_videos(
+            video_id uuid, \"limit\" integer default 10, exclude_liked boolean default true
+        ) returns setof twotower.recommendation language sql set search_path = '' as 'select null::twotower.recommendation where false'";
+    execute(
+        &url,
+        &format!(
+            "{own};
+             insert into supabase_migrations.schema_migrations (version, name, statements)
+             values ('20270102000000', 'own', array[$own${own}$own$]);
+             drop function twotower.caller()"
+        ),
+    )
+    .await;
+    let found = faults(&store).await;
+    let [fault] = &found[..] else {
+        panic!("{found:#?}")
+    };
+    let said = "function twotower.caller() is missing";
+    assert!(fault.what.starts_with(said), "{fault:?}");
+    mend(&url, &store, &fault.fix).await;
+    let found = store
+        .audit_schema(&Source::default())
+        .await
+        .unwrap()
+        .unwrap()
+        .functions;
+    assert_eq!(found.faults, []);
+    let [doubt] = &found.doubts[..] else {
+        panic!("{found:#?}")
+    };
+    let said = "function public.similar_videos(";
+    assert!(doubt.what.starts_with(said), "{doubt:?}");
+}
+
+#[tokio::test]
+async fn each_table_comes_back_with_its_rights() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    for table in [
+        "public.user_embeddings",
+        "public.recommendation_blocks",
+        "twotower.models",
+        "twotower.active_model",
+        "twotower.publisher",
+        "twotower.tombstone_salt",
+        "twotower.change_key",
+        "twotower.experiments",
+        "twotower.events",
+        "twotower.vector_means",
+        "twotower.user_towers",
+    ] {
+        execute(&url, &format!("drop table {table} cascade")).await;
+        let found = faults(&store).await;
+        assert_eq!(found.len(), 1, "{table}: {found:#?}");
+        mend(&url, &store, &found[0].fix).await;
+        assert_eq!(faults(&store).await, [], "{table}");
+    }
+}
+
+/// Versions that there are are not given again.
+#[tokio::test]
+async fn the_sequence_of_versions_goes_on_behind_them() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    execute(
+        &url,
+        "insert into twotower.models (version, state, embedding_dim, snapshot_sha256, hyperparameters, metrics, manifest_sha256)
+             values (7, 'retired', 8, '', '{}', '{}', '');
+         drop sequence twotower.model_versions",
+    )
+    .await;
+    let found = faults(&store).await;
+    let [fault] = &found[..] else {
+        panic!("{found:#?}")
+    };
+    mend(&url, &store, &fault.fix).await;
+    assert_eq!(faults(&store).await, []);
+    assert_eq!(store.next_model_version().await.unwrap(), 8);
+    mend(&url, &store, &fault.fix).await;
+    assert_eq!(store.next_model_version().await.unwrap(), 9);
+}
+
+#[tokio::test]
+async fn all_that_is_ours_comes_back() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    execute(&url, "drop schema twotower cascade").await;
+    let found = faults(&store).await;
+    mend(&url, &store, &found[0].fix).await;
+    // What went with it from the application's tables is said statement by statement.
+    for fault in faults(&store).await {
+        execute(&url, &fault.fix).await;
+    }
+    assert_eq!(faults(&store).await, []);
+    execute(
+        &url,
+        "do $$ begin assert (select count(*) from pg_operator where oprnamespace = 'twotower'::regnamespace) = 4; end $$",
+    )
+    .await;
+}
+
+#[test]
+fn what_is_not_ours_cannot_be_asked_for() {
+    for name in ["public.likes", "public", "twotower.nothing", "caller", ""] {
+        assert!(name.parse::<SchemaObject>().is_err(), "{name}");
+    }
+    let caller: SchemaObject = "twotower.caller".parse().unwrap();
+    assert_eq!(caller.to_string(), "function twotower.caller");
+}

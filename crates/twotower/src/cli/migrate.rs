@@ -1,0 +1,55 @@
+//! `twotower migrate`.
+
+use super::args::GlobalArgs;
+use super::commands::check_schema;
+use super::output::print;
+use crate::config::Config;
+use crate::jobs::Interrupt;
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+use twotower_store::{SchemaObject, Store};
+
+/// Arguments of `twotower migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct MigrateArgs {
+    /// Apply nothing; make this table or function of ours again as the migrations do, and replace nothing else. Repeatable, or several with
+    /// commas between; `twotower doctor` says where it is needed
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub again: Vec<SchemaObject>,
+}
+
+pub(super) async fn run(
+    args: &MigrateArgs,
+    config: &Config,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let store = Store::connect(&global.db_url, config.database.options()).await?;
+    if !args.again.is_empty() {
+        return make_again(&args.again, &store, global, interrupt).await;
+    }
+    // Each migration is a transaction: the one under way is undone, those before it stay.
+    let applied = interrupt.cut(store.migrate()).await??;
+    let text = if applied.is_empty() {
+        "nothing to apply".to_owned()
+    } else {
+        format!("applied {}", applied.join(", "))
+    };
+    print(global.json, &json!({ "applied": applied }), &text)
+}
+
+async fn make_again(
+    objects: &[SchemaObject],
+    store: &Store,
+    global: &GlobalArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    check_schema(store).await?;
+    interrupt.cut(store.make_again(objects)).await??.context(
+        "the embedded database has no functions and rights: --again is for PostgreSQL alone",
+    )?;
+    let names: Vec<String> = objects.iter().map(SchemaObject::to_string).collect();
+    let text = format!("made again: {}", names.join(", "));
+    print(global.json, &json!({ "again": objects }), &text)
+}
