@@ -56,8 +56,8 @@ declare
     -- Ids that are never answered, and those that are answered last.
     never uuid[];
     skipped uuid[];
-    -- Statements that give video_id and score, without order or end. What is left out they ask for as a join, which takes no longer for a
-    -- hundred thousand ids; PostgreSQL 14 would hold each video against each of them.
+    -- Statements that give video_id and score, without order or end. What is left out all but the one by the index ask for as a join, which
+    -- takes no longer for a hundred thousand ids.
     nearest text;
     every text;
     found_ids uuid[] := '{}';
@@ -97,7 +97,9 @@ begin
              where vectors.model_version = %2$s
              and not exists (select from unnest($2) as gone (id) where gone.id = vectors.video_id) %3$s', place, version, blocks.admitted
         );
-        if to_regclass('public.video_embeddings_hnsw_' || version) is not null then
+        -- PostgreSQL 14 holds each video of the index against each id that is left out.
+        if to_regclass('public.video_embeddings_hnsw_' || version) is not null
+            and (current_setting('server_version_num')::integer >= 150000 or cardinality(never) + cardinality(skipped) <= 2000) then
             perform set_config('hnsw.iterative_scan', 'strict_order', true), set_config('hnsw.ef_search', '400', true);
             nearest := twotower.nearest(version, dim, blocks.admitted);
         end if;

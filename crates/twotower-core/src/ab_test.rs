@@ -79,6 +79,9 @@ pub struct Difference {
 /// τ is what [`TUNED_USERS`] leave unsure, so that τ² / V is the number of users over theirs and nothing has to be known of the metric: the asymptotic confidence
 /// sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas ("Time-uniform central limit theory", Annals of Statistics 2024). A τ that is a small
 /// part of the control's value finds small differences a little sooner, and large ones not at all before there are thousands of users.
+///
+/// The clock is the number of users, so this holds while users arrive. Where none come any more and those there are go on telling, looks every hour
+/// find a difference that is none in 4 to 6 of 100 experiments within 90 days to a year.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct AtAnyTime {
     /// 1 / Λ, 1 at the most.

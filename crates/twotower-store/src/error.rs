@@ -7,7 +7,7 @@ mod value;
 use crate::InteractionKind;
 use crate::registry::ModelState;
 use certificate::{fault, refuses_certificate};
-use said::said;
+use said::{lost_salt, said};
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
@@ -155,6 +155,9 @@ pub enum StoreError {
         /// What makes room.
         statements: String,
     },
+    /// So many tombstones are there, and their salt is not: a new one would void them. Nothing was made again.
+    #[error("{}", lost_salt(*.0))]
+    LostSalt(i64),
     /// The server takes no writes: it is a replica, or has become one.
     #[error("the database server takes no writes, as a replica does: {}", said(.0))]
     ReadOnly(sqlx::Error),

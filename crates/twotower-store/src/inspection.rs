@@ -92,7 +92,7 @@ pub struct Audit {
     pub faults: Vec<Fault>,
     /// What may be wanted, as an application has things of its own, and would be wrong if it is not.
     pub doubts: Vec<Fault>,
-    /// Tables of our names that are there and were not looked at, since `[source]` reads others in their place.
+    /// Tables of our names that are there and were not looked at, since `[source]` reads others in their place, or computes ids of theirs.
     pub passed_over: Vec<&'static str>,
 }
 

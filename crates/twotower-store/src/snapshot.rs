@@ -163,6 +163,21 @@ pub(crate) fn passes_on(sql: &str, table: &str, ids: &[&str]) -> bool {
     })
 }
 
+/// The table of which a query reads every row, as it is named there, in small letters: one that does no more than name columns. It may be a view.
+pub(crate) fn whole_table(sql: &str) -> Option<String> {
+    let sql = spelled(tidy(sql));
+    let (columns, table) = sql.split_once(" from ")?;
+    let words: Vec<&str> = table.split(' ').collect();
+    let is_name = |c: char| c.is_alphanumeric() || ['_', '.', '"'].contains(&c);
+    // Anything else might choose among the rows: a condition, a join, a limit, ONLY.
+    let table = match words[..] {
+        [table] | [table, _] | [table, "as", _] if table != "only" => table.replace('"', ""),
+        _ => return None,
+    };
+    let is_whole = columns.starts_with("select ") && words.join("").chars().all(is_name);
+    is_whole.then_some(table)
+}
+
 /// A query of the operator's without what would keep it from standing in parentheses.
 pub(crate) fn tidy(sql: &str) -> &str {
     sql.trim().trim_end_matches(';').trim_end()
@@ -287,5 +302,36 @@ mod tests {
             let passes = passes_on(likes, "likes", &["user_id", "video_id"]);
             assert_eq!(passes, ours, "{likes}");
         }
+    }
+
+    #[test]
+    fn it_is_known_whether_a_query_reads_every_row() {
+        for (rest, table) in [
+            ("favourites", Some("favourites")),
+            ("public.favourites f;", Some("favourites")),
+            ("App.\"Favourites\"\n AS f", Some("app.favourites")),
+            ("favourites WHERE kind = 'video'", None),
+            ("favourites\nWHERE kind = 'video'", None),
+            ("favourites/**/WHERE kind = 'video'", None),
+            ("favourites LIMIT 5", None),
+            ("favourites f LIMIT 5", None),
+            ("ONLY favourites", None),
+            ("favourites, members", None),
+            ("favourites JOIN members USING (member)", None),
+            (
+                "favourites UNION ALL SELECT member, film, since FROM hearts",
+                None,
+            ),
+            ("(SELECT * FROM favourites WHERE kind = 'video') AS f", None),
+            ("of('video')", None),
+        ] {
+            let sql = format!(
+                "SELECT member AS user_id, film AS video_id, since AS created_at FROM {rest}"
+            );
+            assert_eq!(whole_table(&sql).as_deref(), table, "{sql}");
+        }
+        let chosen = "WITH f AS (SELECT * FROM favourites WHERE kind = 'video') SELECT * FROM f";
+        assert_eq!(whole_table(chosen), None);
+        assert_eq!(whole_table("TABLE favourites"), None);
     }
 }

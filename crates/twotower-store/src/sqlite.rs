@@ -77,6 +77,8 @@ pub(crate) enum Missing {
 #[derive(Debug, Clone)]
 pub(crate) struct Sqlite {
     pool: SqlitePool,
+    /// Whether there is no file.
+    in_memory: bool,
     /// What serving reads from tables of the application's own.
     mapped: Option<Arc<Mapped>>,
 }
@@ -131,7 +133,11 @@ impl Sqlite {
             .connect_with(connect)
             .await
             .map_err(failed)?;
-        Ok(Self { pool, mapped: None })
+        Ok(Self {
+            pool,
+            in_memory: memory,
+            mapped: None,
+        })
     }
 
     /// Connections that are open, and those among them without work.

@@ -164,6 +164,11 @@ impl Store {
         call!(self, self.options.statement_timeout, pending_migrations())
     }
 
+    /// Whether nothing of ours is in the database: no migration is recorded, and none of our tables is there without its record.
+    pub async fn has_nothing_of_ours(&self) -> Result<bool, StoreError> {
+        call!(self, self.options.statement_timeout, has_nothing_of_ours())
+    }
+
     /// Rows in the application's tables.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         call!(self, BULK_TIMEOUT, counts())

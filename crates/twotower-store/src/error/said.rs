@@ -10,6 +10,18 @@ pub(super) fn said(error: &sqlx::Error) -> String {
     }
 }
 
+/// What to do without the salt of `tombstones` tombstones.
+pub(super) fn lost_salt(tombstones: i64) -> String {
+    format!(
+        "the salt of the tombstones is gone, and tombstones of erased users ({tombstones}) are left: with a new salt they would hold no more, and those \
+         users could come back, so that nothing was made again. Put the salt back first, from `tombstone_salt.jsonl` of a backup of ours (column salt) \
+         or from column salt of twotower.tombstone_salt in a copy of the database, as hexadecimal digits: `create table if not exists \
+         twotower.tombstone_salt (singleton boolean primary key default true check (singleton), salt bytea not null check (octet_length(salt) = 32)); \
+         insert into twotower.tombstone_salt (salt) values (decode('DIGITS', 'hex'));`, and run this again. Where no copy is left: \
+         `truncate twotower.tombstones;`, run this again, and erase those users anew with `twotower erase`"
+    )
+}
+
 impl StoreError {
     /// What was said when query `key` of the source was tried, in the words of that: not everything that a table lacks a migration brings.
     /// What the database said of itself stays that.

@@ -1,6 +1,6 @@
 use super::erasure::{keep_erasures_out, was_erased};
 use super::session::{query, query_as, query_scalar};
-use super::{Postgres, Session};
+use super::{Postgres, Session, migrations};
 use crate::backup::{
     ACTIVATIONS, BLOCKS, Backup, BackupError, Column, EVENTS, EXPERIMENTS, JOB_RUNS, Kind, MODELS,
     RestorePlan, Restored, TOMBSTONES, Table, Target, Tombstone, VECTORS, VectorRow,
@@ -23,6 +23,26 @@ macro_rules! insert_vectors {
 }
 
 impl Postgres {
+    /// Tables count, too, since a copy of a database may come without the record of its migrations. They are asked for by names, for which no
+    /// role needs rights.
+    pub(crate) async fn has_nothing_of_ours(&self) -> Result<bool, StoreError> {
+        if self.pending_migrations().await?.len() < migrations::known().len() {
+            return Ok(false);
+        }
+        let mut session = self.begin_reading(self.statement_timeout).await?;
+        let tables: bool = query_scalar(
+            "SELECT EXISTS (
+                SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                WHERE relkind IN ('r', 'p')
+                  AND (nspname = 'twotower' OR nspname = 'public' AND relname IN ('video_embeddings', 'user_embeddings'))
+             )",
+        )
+        .fetch_one(&mut *session)
+        .await?;
+        session.commit().await?;
+        Ok(!tables)
+    }
+
     pub(crate) async fn restore_target(
         &self,
         versions: &[i64],

@@ -4,7 +4,7 @@ use super::ids::Sound;
 use super::session::{query_as, query_scalar};
 use super::{Postgres, Session};
 use crate::erasure::{SearchedColumn, SearchedRows};
-use crate::snapshot::tidy;
+use crate::snapshot::{tidy, whole_table};
 use crate::store::BULK_TIMEOUT;
 use crate::{Source, StoreError};
 use sqlx::{AssertSqlSafe, Row};
@@ -15,6 +15,9 @@ type Table = (String, String, bool, Vec<String>, Vec<bool>);
 
 const BLOCKS: &str = "public.recommendation_blocks";
 
+/// Answers that were kept: JSON of which lists of videos are one part.
+const ANSWERS: &str = "public.recommendation_cache";
+
 /// Columns of our own that hold videos' ids.
 const OF_VIDEOS: [(&str, &str); 10] = [
     ("public.videos", "id"),
@@ -23,13 +26,14 @@ const OF_VIDEOS: [(&str, &str); 10] = [
     ("public.likes", "video_id"),
     ("public.skips", "video_id"),
     ("public.video_embeddings", "video_id"),
-    ("public.recommendation_cache", "answer"),
+    (ANSWERS, "answer"),
     (BLOCKS, "value"),
     ("twotower.events", "video_id"),
     ("twotower.video_popularity", "video_id"),
 ];
 
-/// The tables, where $1 and $2 are columns of videos' ids by name, and $3 and $4 by number. So are those that refer to one of them.
+/// The tables, where $1 and $2 are columns of videos' ids by name, and $3 and $4 by number. So are those that refer to one of them, and
+/// those of the same name in a table's partitions.
 ///
 /// As text, an id has hyphens or not, and its letters are small or not; bytes are written as digits.
 const TABLES: &str = "
@@ -38,7 +42,15 @@ const TABLES: &str = "
          JOIN pg_attribute ON attrelid = to_regclass(relation) AND attname = name
          UNION ALL SELECT relation::oid, attribute FROM unnest($3::bigint[], $4::smallint[]) AS theirs (relation, attribute))
         UNION
-        SELECT conrelid, conkey[1] FROM of_videos JOIN pg_constraint ON contype = 'f' AND confrelid = relation AND confkey = ARRAY[attribute]
+        SELECT more.* FROM of_videos CROSS JOIN LATERAL (
+            SELECT conrelid, conkey[1] FROM pg_constraint WHERE contype = 'f' AND confrelid = relation AND confkey = ARRAY[attribute]
+            UNION ALL
+            SELECT inner_one.attrelid, inner_one.attnum
+            FROM pg_inherits
+            JOIN pg_attribute outer_one ON outer_one.attrelid = inhparent AND outer_one.attnum = attribute
+            JOIN pg_attribute inner_one ON inner_one.attrelid = inhrelid AND inner_one.attname = outer_one.attname
+            WHERE inhparent = relation
+        ) AS more
     )
     SELECT nspname || '.' || relname,
            format('SELECT ARRAY[%s] FROM ONLY %I.%I', string_agg(format(
@@ -123,6 +135,22 @@ impl Postgres {
             session.commit().await?;
             rows.found_again(passed, other);
         }
+        if let Some(passed) = rows.passed_over(&format!("{ANSWERS}.answer")) {
+            let mut session = self.begin_reading(BULK_TIMEOUT).await?;
+            // An answer may say anything: it holds the id elsewhere where it does so more often than its list of videos.
+            let other = query_scalar(
+                "SELECT count(*) FROM (SELECT answer, replace(lower(answer::text), '-', '') AS digits FROM public.recommendation_cache) AS kept
+                 WHERE length(digits) - length(replace(digits, $1::text, '')) > length($1) * jsonb_array_length(
+                     jsonb_path_query_array(answer, '$.recommendations[*].video_id ? (@ == $id)', jsonb_build_object('id', $2::text))
+                 )",
+            )
+            .bind(user.simple().to_string())
+            .bind(user.hyphenated().to_string())
+            .fetch_one(&mut *session)
+            .await?;
+            session.commit().await?;
+            rows.found_again(passed, other);
+        }
         Ok(rows)
     }
 }
@@ -149,6 +177,8 @@ async fn is_video(session: &mut Session, id: Uuid, source: &Source) -> Result<bo
 }
 
 /// The columns that the source reads videos' ids from, where it passes them on as they are: the number of the table, and that of the column.
+///
+/// Only of tables of which it reads every row: in rows that it leaves out, as those of another kind, a column may hold ids of users.
 async fn columns_of_videos(
     session: &mut Session,
     source: &Source,
@@ -162,6 +192,9 @@ async fn columns_of_videos(
         ("skips", "video_id", &source.skips),
     ];
     let mut columns = Vec::new();
+    let queries = queries
+        .into_iter()
+        .filter(|(_, _, sql)| whole_table(sql).is_some());
     for (query, column, sql) in queries {
         let sql = tidy(sql);
         // The operator's own SQL, from the configuration; the transaction is read-only, and a statement that is prepared is one alone.

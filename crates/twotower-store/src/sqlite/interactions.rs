@@ -2,7 +2,8 @@ use super::erasure::erased_among;
 use super::mapped::{self, done_by};
 use super::{CHUNK, Sqlite, json_numbers, now_us, packed};
 use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
-use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Sqlite as Database, SqliteConnection};
 use uuid::Uuid;
 
 /// Memory of a connection for pages while it writes many rows, KiB: in a table that is larger than what it has as a rule (2 MB), pages would go to
@@ -27,6 +28,36 @@ fn insert(kind: InteractionKind) -> &'static str {
     }
 }
 
+/// A connection with memory for a large write. One that does not get back to the usual, as when the write is cut off, is closed: the pool
+/// would keep it, and its memory, for good.
+struct LargeCache {
+    connection: PoolConnection<Database>,
+    is_usual: bool,
+}
+
+impl LargeCache {
+    /// Whatever comes of it, what was written stays so.
+    async fn reset(&mut self) {
+        if self.is_usual {
+            return;
+        }
+        match cache(&mut self.connection, USUAL_CACHE_KIB).await {
+            Ok(()) => self.is_usual = true,
+            Err(error) => tracing::warn!(
+                "a connection to the database file keeps its memory for large writes, and is closed: {error}"
+            ),
+        }
+    }
+}
+
+impl Drop for LargeCache {
+    fn drop(&mut self) {
+        if !self.is_usual {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
 impl Sqlite {
     pub(crate) async fn write_interactions(
         &self,
@@ -39,16 +70,24 @@ impl Sqlite {
             transaction.commit().await?;
             return Ok(new);
         }
-        let mut connection = self.pool.acquire().await?;
-        cache(&mut connection, CACHE_KIB).await?;
+        let mut large = LargeCache {
+            connection: self.pool.acquire().await?,
+            is_usual: false,
+        };
+        // A database in memory is all in the cache, and gone with its one connection.
+        if self.in_memory {
+            large.is_usual = true;
+        } else {
+            cache(&mut large.connection, CACHE_KIB).await?;
+        }
         let written = async {
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let mut transaction = large.connection.begin_with("BEGIN IMMEDIATE").await?;
             let new = write_all(&mut transaction, kind, rows).await?;
             transaction.commit().await?;
             Ok::<_, StoreError>(new)
         };
         let written = written.await;
-        cache(&mut connection, USUAL_CACHE_KIB).await?;
+        large.reset().await;
         written
     }
 
@@ -242,4 +281,48 @@ async fn first_unknown(
     .bind(json_numbers(rows.iter().map(|row| row.at_us)))
     .fetch_optional(connection)
     .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ConnectOptions;
+    use crate::sqlite::Missing;
+    use std::time::Duration;
+
+    async fn cache_size(store: &Sqlite) -> i64 {
+        let size = sqlx::query_scalar("PRAGMA cache_size");
+        size.fetch_one(&store.pool).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn memory_for_a_large_write_is_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/test.db", folder.path().display());
+        let options = ConnectOptions {
+            max_connections: 1,
+            ..ConnectOptions::default()
+        };
+        let connect = || Sqlite::connect(&url, options, Missing::Create);
+        let (store, other) = (connect().await.unwrap(), connect().await.unwrap());
+        store.migrate().await.unwrap();
+        let usual = -i64::from(USUAL_CACHE_KIB);
+        assert_eq!(cache_size(&store).await, usual);
+        let row = |n| InteractionRow {
+            user: Uuid::from_u128(n),
+            video: Uuid::from_u128(1),
+            at_us: 0,
+        };
+        let rows: Vec<_> = (0..=CHUNK as u128).map(row).collect();
+        let write = || store.write_interactions(InteractionKind::Like, &rows);
+        let refused = write().await.unwrap_err();
+        assert!(matches!(refused, StoreError::UnknownVideo(_)), "{refused}");
+        assert_eq!(cache_size(&store).await, usual);
+        // Cut off while another writes.
+        let others = other.write().await.unwrap();
+        let cut = tokio::time::timeout(Duration::from_millis(300), write()).await;
+        assert!(cut.is_err());
+        others.rollback().await.unwrap();
+        assert_eq!(cache_size(&store).await, usual);
+    }
 }

@@ -1,5 +1,5 @@
 use super::erasure::erased_among;
-use super::{Sqlite, json_numbers, now_us, packed};
+use super::{Sqlite, json_numbers, migrations, now_us, packed};
 use crate::backup::{
     ACTIVATIONS, BLOCKS, Backup, BackupError, Column, EVENTS, EXPERIMENTS, JOB_RUNS, Kind, MODELS,
     RestorePlan, Restored, TOMBSTONES, Table, Target, Tombstone, VECTORS, VectorRow,
@@ -21,6 +21,10 @@ macro_rules! insert_vectors {
 }
 
 impl Sqlite {
+    pub(crate) async fn has_nothing_of_ours(&self) -> Result<bool, StoreError> {
+        Ok(self.pending_migrations().await?.len() == migrations::LAST)
+    }
+
     pub(crate) async fn restore_target(
         &self,
         versions: &[i64],

@@ -3,7 +3,7 @@
 use super::Sqlite;
 use super::ids::Sound;
 use crate::erasure::{SearchedColumn, SearchedRows};
-use crate::snapshot::tidy;
+use crate::snapshot::{tidy, whole_table};
 use crate::{Source, StoreError};
 use sqlx::{
     AssertSqlSafe, Column, Executor, Row, SqlSafeStr, SqliteConnection, Statement,
@@ -118,6 +118,8 @@ async fn is_video(
 }
 
 /// Table and name of the columns that hold videos' ids: our own, those that the source passes on as they are, and those that refer to one of them.
+///
+/// Of tables of the source only where it reads every row: in rows that it leaves out, as those of another kind, a column may hold ids of users.
 async fn columns_of_videos(
     connection: &mut SqliteConnection,
     source: &Source,
@@ -133,11 +135,17 @@ async fn columns_of_videos(
         ("skips", "video_id", &source.skips),
     ];
     for (query, column, sql) in queries {
+        let Some(whole) = whole_table(sql) else {
+            continue;
+        };
         // The operator's own SQL, from the configuration.
         let statement = AssertSqlSafe(format!("SELECT {column} FROM (\n{}\n)", tidy(sql)));
         let tried = connection.prepare(statement.into_sql_str()).await;
         let tried = tried.map_err(|error| StoreError::from(error).of_source(query))?;
-        columns.extend(tried.columns().first().and_then(origin));
+        let origin = tried.columns().first().and_then(origin);
+        // Of a view it is the table behind that, which may have other rows.
+        let whole = whole.strip_prefix("main.").unwrap_or(&whole);
+        columns.extend(origin.filter(|(table, _)| table.eq_ignore_ascii_case(whole)));
     }
     let references: Vec<(String, String, String, Option<String>)> = sqlx::query_as(
         "SELECT tables.name, keys.\"from\", keys.\"table\", keys.\"to\"

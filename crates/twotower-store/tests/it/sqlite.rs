@@ -141,6 +141,56 @@ async fn a_source_may_write_ids_as_text() {
     assert!(error.to_string().contains("created_at"), "{error}");
 }
 
+/// As in a table of several kinds, of which a source, or a view, chooses that of videos.
+#[tokio::test]
+async fn a_column_of_several_kinds_is_not_of_videos() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/kinds.db", folder.path().display());
+    let options = ConnectOptions::default();
+    let store = Store::connect(&url, options).await.unwrap();
+    store.migrate().await.unwrap();
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    connection
+        .execute(
+            "CREATE TABLE Reactions (member BLOB, kind TEXT, target BLOB, since INTEGER);
+             CREATE VIEW hearts AS SELECT * FROM reactions WHERE kind = 'video';
+             INSERT INTO reactions VALUES (zeroblob(16), 'video', x'000000000000000000000000000000aa', 1);
+             INSERT INTO reactions VALUES (zeroblob(16), 'user', x'000000000000000000000000000000aa', 1)",
+        )
+        .await
+        .unwrap();
+    let both = Uuid::from_u128(0xaa);
+    let vectors = [EmbeddingRow {
+        id: both,
+        fingerprint: 0,
+        vector: &[0.6, 0.8],
+    }];
+    let written = store.write_embeddings(VectorTable::Videos, 1, &vectors);
+    written.await.unwrap();
+    for (rest, passed) in [
+        ("reactions WHERE kind = 'video'", false),
+        ("hearts", false),
+        ("main.reactions r", true),
+    ] {
+        let likes = format!(
+            "SELECT member AS user_id, target AS video_id, since AS created_at FROM {rest}"
+        );
+        let source = Source {
+            likes,
+            ..Source::default()
+        };
+        let rows = store.search_rows(both, &source).await.unwrap();
+        let places = if passed {
+            &rows.passed_over
+        } else {
+            &rows.found
+        };
+        assert!(rows.is_video && rows.found.is_empty() == passed, "{rows:?}");
+        let place = ("Reactions.target".to_owned(), 2);
+        assert!(places.contains(&place), "{rows:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_address_that_leads_nowhere_is_named() {
     let error = Store::connect("sqlite:///no/such/folder/x.db", ConnectOptions::default())

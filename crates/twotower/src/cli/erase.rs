@@ -106,10 +106,15 @@ fn files_of_database(url: &str) -> Vec<PathBuf> {
         return Vec::new();
     };
     let path = path.strip_prefix("//").unwrap_or(path);
-    let path = path.split('?').next().unwrap_or_default();
-    ["", "-wal"]
+    let mut path = PathBuf::from(path.split('?').next().unwrap_or_default());
+    // Links are not followed, and the log is beside the file itself.
+    if path.is_symlink() {
+        path = path.canonicalize().unwrap_or(path);
+    }
+    let mut log = path.clone().into_os_string();
+    log.push("-wal");
+    [path, log.into()]
         .into_iter()
-        .map(|end| PathBuf::from(format!("{path}{end}")))
         .filter(|path| path.is_file())
         .collect()
 }
@@ -268,10 +273,12 @@ fn passed_over(search: &SearchReport) -> String {
     let files = files.passed_over.iter();
     let files = files.map(|path| path.display().to_string());
     let places: Vec<String> = columns.chain(files).collect();
-    format!(
-        "a video has the same id, and what holds ids of videos was passed over: {}",
-        places.join(", ")
-    )
+    let same = "a video has the same id";
+    if places.is_empty() {
+        return same.into();
+    }
+    let places = places.join(", ");
+    format!("{same}, and what holds ids of videos was passed over: {places}")
 }
 
 /// `2026-11-24`, UTC.
@@ -296,6 +303,34 @@ mod tests {
             assert_eq!((Some(read.user), read.mapped), (id::from_text(other), true));
         }
         assert!(user(" ").is_err());
+    }
+
+    #[test]
+    fn only_places_that_there_are_were_passed_over() {
+        let mut search = SearchReport::default();
+        assert_eq!(passed_over(&search), "a video has the same id");
+        search.rows.passed_over.push(("videos.id".into(), 1));
+        search.files.passed_over.push("twotower.db".into());
+        let said = passed_over(&search);
+        let places = "was passed over: videos.id (1 rows), twotower.db";
+        assert!(said.ends_with(places), "{said}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_of_a_database_are_those_that_a_link_leads_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let files = ["real.db", "real.db-wal"].map(|name| folder.join(name));
+        for file in &files {
+            std::fs::write(file, "").unwrap();
+        }
+        let link = folder.join("link.db");
+        std::os::unix::fs::symlink("real.db", &link).unwrap();
+        for path in [&link, &files[0]] {
+            let url = format!("sqlite://{}?mode=rw", path.display());
+            assert_eq!(files_of_database(&url), files);
+        }
     }
 
     #[test]

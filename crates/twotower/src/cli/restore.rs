@@ -66,7 +66,7 @@ pub(super) async fn run(
 }
 
 /// The database that a dry run looks at, and what the restore would apply to it first. For one with nothing of ours in it, or a file that is not
-/// there yet, an empty one stands in.
+/// there yet, an empty one stands in: all migrations are pending there. Where only some are, nothing can be told.
 async fn looked_at(
     connected: Result<Store, StoreError>,
     config: &Config,
@@ -80,13 +80,20 @@ async fn looked_at(
         connected => {
             let store = connected?;
             let pending = store.pending_migrations().await?;
-            if !pending.is_empty() && matches!(store.models().await, Err(StoreError::Schema(_))) {
-                let empty = empty(config).await?;
-                empty.migrate().await?;
-                return Ok((empty, pending));
+            if pending.is_empty() {
+                return Ok((store, pending));
             }
-            check_schema(&store).await?;
-            Ok((store, pending))
+            // What an older schema holds is there to be compared with the backup, and cannot be read before it is migrated.
+            anyhow::ensure!(
+                store.has_nothing_of_ours().await?,
+                "the schema lacks {} migrations ({}): a dry run applies none, and can tell what the database holds only once they are there. Run \
+                 `twotower migrate` first, and then this again; without --dry-run, `twotower restore` applies them itself before it restores",
+                pending.len(),
+                pending.join(", ")
+            );
+            let empty = empty(config).await?;
+            empty.migrate().await?;
+            Ok((empty, pending))
         }
     }
 }

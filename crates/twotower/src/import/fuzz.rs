@@ -192,7 +192,7 @@ fn row_stands_alone(
 }
 
 #[test]
-fn heavy_fuzz_tables() {
+fn fuzz_tables() {
     let comma = Format::Csv { delimiter: b',' };
     let (likes, videos) = (
         Target::new(FileKind::Likes, comma),
@@ -228,7 +228,7 @@ fn heavy_fuzz_tables() {
 }
 
 #[test]
-fn heavy_fuzz_lines_of_json() {
+fn fuzz_lines_of_json() {
     let (likes, videos) = (
         Target::new(FileKind::Likes, Format::JsonLines),
         Target::new(FileKind::Videos, Format::JsonLines),
@@ -261,7 +261,7 @@ fn heavy_fuzz_lines_of_json() {
 }
 
 #[test]
-fn heavy_fuzz_movielens() {
+fn fuzz_movielens() {
     let target = |kind| Target::new(kind, Format::MovieLens);
     let (videos, likes, skips) = (
         target(FileKind::Videos),
@@ -311,7 +311,7 @@ fn row_with<'a>(target: &Target, column: usize, cell: Cell<'a>) -> Vec<Cell<'a>>
 
 /// One text in each column that reads texts its own way; and as a number, where it is one.
 #[test]
-fn heavy_fuzz_values() {
+fn fuzz_values() {
     let videos = Target::new(FileKind::Videos, Format::JsonLines);
     let likes = Target::new(FileKind::Likes, Format::JsonLines);
     fuzz("value", FEW, corpus("value"), |input| {

@@ -3,7 +3,7 @@ use crate::import::reader::Input;
 use crate::import::row::{InteractionRows, VideoRow, VideoRows};
 use crate::import::{Fault, FileKind, FileReport, OnError, Progress};
 use crate::jobs::{Interrupt, JobError};
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -74,9 +74,12 @@ pub(crate) async fn import(
             batch = batches.recv() => batch,
         };
         let Some(batch) = batch else { break };
-        write(store, batch, &mut report)
-            .await
-            .with_context(|| format!("write {kind} of {}", report.file))?;
+        if let Err(error) = write(store, batch, &mut report).await {
+            return Err(error.context(format!(
+                "write {kind} of {}: the {} rows before are imported and stay",
+                report.file, report.rows
+            )));
+        }
         progress(report.rows, &report.file);
     }
     let parsed = parser

@@ -36,7 +36,8 @@ pub struct RestoreReport {
     pub folder: PathBuf,
     /// The moment that it shows, microseconds since 1970.
     pub taken_at_us: i64,
-    /// Migrations that the schema lacked, and that are applied before anything is restored.
+    /// Migrations that the schema lacked, and that are applied before anything is restored. Of a dry run all or none: it refuses a schema that
+    /// lacks some, since it applies nothing.
     pub migrations: Vec<String>,
     /// Versions whose folders are there now.
     pub models: Vec<i64>,

@@ -66,8 +66,9 @@ impl Postgres {
             pending: migrations::pending_if_told(&mut session).await?,
             replaced: expected::replaced(source),
             foreign: Vec::new(),
+            read: Vec::new(),
         };
-        schema.put_aside();
+        schema.put_aside(source);
         let compared = objects::compare(&mut session, &schema).await?;
         session.commit().await?;
         Ok(Some(SchemaAudit {
@@ -98,19 +99,29 @@ pub(super) struct Schema<'a> {
     replaced: Vec<&'static str>,
     /// Those of them that no migration made: the application's own, which nothing of this is to be said of.
     foreign: Vec<&'static str>,
+    /// Those of these that the source reads none the less, as for ids that it computes, with their row level security: of it and of what
+    /// opens their rows something is to be said, as they have what users did.
+    read: Vec<(&'static str, bool)>,
 }
 
 impl Schema<'_> {
     /// Takes no more note of tables that are the application's own and are not read, or not for what ours are.
-    fn put_aside(&mut self) {
+    fn put_aside(&mut self, source: &Source) {
         let mut replaced = std::mem::take(&mut self.replaced);
         replaced.retain(|table| self.has(table));
         let foreign = replaced.iter().filter(|table| !self.is_ours(table));
         self.foreign = foreign.copied().collect();
         self.replaced = replaced;
-        for table in &self.foreign {
-            self.tables.remove(*table);
+        for &table in &self.foreign {
+            let security = self.tables.remove(table);
+            let read = security.filter(|_| expected::is_read(source, table));
+            self.read.extend(read.map(|security| (table, security)));
         }
+    }
+
+    /// Whether a table is the application's own, and is read for something else than ours are.
+    pub(super) fn reads_own(&self, table: &str) -> bool {
+        self.read.iter().any(|(own, _)| *own == table)
     }
 
     /// Whether what is fast and what is unique in a table matters: it is there, and read.
@@ -181,16 +192,30 @@ impl Schema<'_> {
 
     fn row_security(&self) -> Audit {
         let off = expected::tables().filter(|&table| self.tables.get(table) == Some(&false));
+        let own = self.read.iter().filter(|(_, security)| !security);
+        let unread = self.foreign.iter().filter(|table| !self.reads_own(table));
         Audit {
-            examined: self.tables.len(),
+            examined: self.tables.len() + self.read.len(),
             faults: off
                 .map(|table| Fault {
                     what: format!("row level security of {table} is off"),
                     fix: format!("alter table {table} enable row level security;"),
                 })
                 .collect(),
-            passed_over: self.foreign.clone(),
-            ..Audit::default()
+            doubts: own
+                .map(|(table, _)| Fault {
+                    what: format!(
+                        "row level security of {table}, a table of the application's own that [source] reads, is off: is this wanted? Where \
+                         PostgREST serves the schema public, as Supabase's does, rights on the table alone keep anybody from its rows"
+                    ),
+                    // Without policies nobody but its owner finds a row any more, the jobs and the server included.
+                    fix: format!(
+                        "in one transaction, enable row level security of {table} and create policies for the application's roles and for those of \
+                         docs/supabase.md#roles-for-the-jobs;"
+                    ),
+                })
+                .collect(),
+            passed_over: unread.copied().collect(),
         }
     }
 

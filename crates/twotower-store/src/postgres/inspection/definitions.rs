@@ -379,7 +379,7 @@ mod tests {
         let list = parse(LIST);
         for (kind, name) in made_alone(&list) {
             let made = statements::that_make(&[(kind, name)]);
-            let makes = |statement: &&str| {
+            let makes = |statement: &String| {
                 statement.contains(&match kind {
                     "function" => format!("create or replace function {name}("),
                     // Some by `format()`.

@@ -130,6 +130,20 @@ pub(super) fn replaced(source: &Source) -> Vec<&'static str> {
     replaced
 }
 
+/// Whether a query of `source` names a table in its FROM, whatever it makes of it.
+pub(super) fn is_read(source: &Source, table: &str) -> bool {
+    let name = table.rsplit('.').next().unwrap_or_default();
+    [
+        &source.videos,
+        &source.video_tags,
+        &source.video_performers,
+        &source.likes,
+        &source.skips,
+    ]
+    .into_iter()
+    .any(|sql| passes_on(sql, name, &[]))
+}
+
 /// All of them.
 pub(super) fn tables() -> impl Iterator<Item = &'static str> {
     OURS.iter().chain(APPLICATION).copied()

@@ -45,7 +45,9 @@ pub(super) fn audit(schema: &Schema<'_>, there: &[PolicyRow]) -> Audit {
             fix: statement(&policy, found.is_some()),
         });
     }
-    let unknown = |row: &&PolicyRow| schema.has(&row.0) && is_unknown(row);
+    // Of ids that are computed other conditions hold than those that are known here: there, what opens all is told.
+    let looked_at = |row: &PolicyRow| schema.has(&row.0) || schema.reads_own(&row.0) && opens(row);
+    let unknown = |row: &&PolicyRow| looked_at(row) && is_unknown(row);
     for row in there.iter().filter(unknown) {
         audit.examined += 1;
         match opened(row, schema) {
@@ -64,6 +66,24 @@ fn is_unknown((table, name, ..): &PolicyRow) -> bool {
     watched && !expected::policies().any(|policy| policy.table == table && policy.name == name)
 }
 
+/// Whether a policy lets everybody reach all rows, or everybody who has signed in.
+fn opens((_, _, _, roles, using, check, _): &PolicyRow) -> bool {
+    let everybody = [
+        "true",
+        "auth.role = 'authenticated'",
+        "auth.uid is not null",
+    ];
+    let all = |said: &str| everybody.contains(&plain(said).as_str());
+    is_for_strangers(roles.as_deref().unwrap_or_default())
+        && [using, check].into_iter().flatten().any(|said| all(said))
+}
+
+fn is_for_strangers(roles: &str) -> bool {
+    roles
+        .split(',')
+        .any(|role| ["public", "anon", "authenticated"].contains(&role))
+}
+
 /// What is to be said of a policy that no migration makes, and whether it is a fault: none of one that takes rows away, or lets users
 /// reach their own alone. On a table of the application's own, whose likes may be for all to see, it is a question at most.
 fn opened(row: &PolicyRow, schema: &Schema<'_>) -> Option<(bool, Fault)> {
@@ -79,9 +99,7 @@ fn opened(row: &PolicyRow, schema: &Schema<'_>) -> Option<(bool, Fault)> {
     if !permissive || said().all(own) && said().next().is_some() {
         return None;
     }
-    let strangers = roles
-        .split(',')
-        .any(|role| ["public", "anon", "authenticated"].contains(&role));
+    let strangers = is_for_strangers(roles);
     let all = said().any(|said| is(said, Rows::All));
     let is_fault = strangers && all && USER_ROWS.contains(&table.as_str()) && schema.is_ours(table);
     let verb = match verb.as_str() {

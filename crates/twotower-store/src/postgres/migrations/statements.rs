@@ -1,6 +1,7 @@
 //! The migrations statement by statement: which of them make one object, and give it its rights.
 
 use super::MIGRATIONS;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 const CREATE_FUNCTION: &str = "create or replace function ";
@@ -25,27 +26,79 @@ static STATEMENTS: LazyLock<Vec<&str>> = LazyLock::new(|| {
 /// What makes these objects, each a kind (`schema`, `sequence`, `table` or `function`) and a name, of a function without its arguments. In
 /// order, and each of them can be run again.
 ///
-/// A statement that takes rights on several tables away makes all of them again, since others give them back.
-pub(in crate::postgres) fn that_make(objects: &[(&str, &str)]) -> Vec<&'static str> {
-    let mut objects = objects.to_vec();
-    loop {
-        let wanted = |statement: &&&str| {
-            is_support(statement)
-                || objects
-                    .iter()
-                    .any(|(kind, name)| is_of(statement, kind, name))
-        };
-        let chosen: Vec<&'static str> = STATEMENTS.iter().filter(wanted).copied().collect();
-        let revoked = chosen.iter().copied().flat_map(revoked_tables);
-        let more: Vec<_> = revoked
-            .map(|table| ("table", table))
-            .filter(|table| !objects.contains(table))
-            .collect();
-        if more.is_empty() {
-            return chosen;
-        }
-        objects.extend(more);
+/// Of a statement that is about several tables only the part that is about these: the others may have been changed on purpose, and be busy.
+pub(in crate::postgres) fn that_make(objects: &[(&str, &str)]) -> Vec<String> {
+    STATEMENTS
+        .iter()
+        .filter_map(|statement| part(statement, objects))
+        .collect()
+}
+
+/// A statement as far as it is about these objects, if it is.
+fn part(statement: &str, objects: &[(&str, &str)]) -> Option<String> {
+    let is_of_one = |(kind, name): &(&str, &str)| is_of(statement, kind, name);
+    let (functions, others): (Vec<_>, Vec<_>) =
+        objects.iter().partition(|(kind, _)| *kind == "function");
+    if is_support(statement) || functions.into_iter().any(is_of_one) {
+        return Some(statement.to_owned());
     }
+    let relations: Vec<&str> = others
+        .into_iter()
+        .filter(|it| is_of_one(it))
+        .map(|(_, name)| *name)
+        .collect();
+    if relations.is_empty() {
+        None
+    } else if is_block(statement) {
+        Some(block_of(statement, &relations))
+    } else {
+        Some(rights_on(statement, &relations))
+    }
+}
+
+/// A block whose lists of tables have none but these.
+fn block_of(block: &str, relations: &[&str]) -> String {
+    let mut kept = String::new();
+    let mut at = 0;
+    for (range, elements) in lists(block) {
+        let own: Vec<&str> = elements
+            .into_iter()
+            .filter(|element| relations.iter().any(|name| is_named(element, name)))
+            .collect();
+        // A list of something else: of roles, say.
+        if own.is_empty() {
+            continue;
+        }
+        kept.push_str(&block[at..range.start]);
+        kept.push_str(&own.join(", "));
+        at = range.end;
+    }
+    kept + &block[at..]
+}
+
+/// `grant` and `revoke` with none but these in their list; any other statement as it is.
+fn rights_on(statement: &str, relations: &[&str]) -> String {
+    let end = match statement.split_once(' ') {
+        Some(("grant", _)) => " to ",
+        Some(("revoke", _)) => " from ",
+        _ => return statement.to_owned(),
+    };
+    let parts = statement
+        .split_once(" on ")
+        .and_then(|(head, rest)| Some((head, rest, rest.find(end)?)));
+    let Some((head, rest, at)) = parts else {
+        return statement.to_owned();
+    };
+    let kind = ["schema ", "sequence "]
+        .into_iter()
+        .find(|kind| rest.starts_with(kind))
+        .unwrap_or_default();
+    let own: Vec<&str> = rest[kind.len()..at]
+        .split(',')
+        .map(str::trim)
+        .filter(|name| relations.contains(name))
+        .collect();
+    format!("{head} on {kind}{}{}", own.join(", "), &rest[at..])
 }
 
 /// The `search_path` that the migrations give a function; `None` where it has none of its own.
@@ -91,14 +144,77 @@ fn is_of_relation(statement: &str, name: &str) -> bool {
     if !is_block(statement) && OF_FUNCTIONS.iter().any(|words| statement.contains(words)) {
         return false;
     }
-    let written = ["insert into ", "update "]
+    // Others refer to it.
+    let written = ["create table if not exists ", "insert into ", "update "]
         .iter()
         .find_map(|words| statement.strip_prefix(words));
     if let Some(written) = written {
         return written.starts_with(&format!("{name} "));
     }
-    let bare = name.split('.').next_back().unwrap_or(name);
-    mentions(statement, name) || is_block(statement) && statement.contains(&format!("'{bare}'"))
+    let is_listed = || {
+        lists(statement)
+            .iter()
+            .any(|(_, elements)| elements.iter().any(|element| is_named(element, name)))
+    };
+    mentions(statement, name) || is_block(statement) && is_listed()
+}
+
+/// The lists that a block goes through, `array[…]` and `(values …)`: where the elements of each are, and what they are. In order.
+fn lists(block: &str) -> Vec<(Range<usize>, Vec<&str>)> {
+    let mut lists: Vec<_> = [("array[", ']'), ("(values", ')')]
+        .into_iter()
+        .flat_map(|(begin, end)| {
+            block.match_indices(begin).map(move |(at, _)| {
+                let from = at + begin.len();
+                let (length, elements) = elements(&block[from..], end);
+                (from..from + length, elements)
+            })
+        })
+        .collect();
+    lists.sort_by_key(|(range, _)| range.start);
+    lists
+}
+
+/// What stands between commas up to `end`, without the comments before it, and how long all of it is.
+fn elements(text: &str, end: char) -> (usize, Vec<&str>) {
+    let mut elements = Vec::new();
+    let (mut at, mut begin, mut depth) = (0, 0, 0_usize);
+    while let Some(c) = text[at..].chars().next() {
+        let rest = &text[at..];
+        if rest.starts_with("--") {
+            at += through(rest, "\n");
+            begin = at;
+            continue;
+        }
+        if depth == 0 && (c == end || c == ',') {
+            elements.push(text[begin..at].trim());
+            begin = at + 1;
+            if c == end {
+                break;
+            }
+        }
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += match c {
+            '\'' => 1 + through(&rest[1..], "'"),
+            _ => c.len_utf8(),
+        };
+    }
+    (at, elements)
+}
+
+/// Whether an element of a list names a table: by its schema and its name, or by its name alone where it is in `public`.
+fn is_named(element: &str, table: &str) -> bool {
+    let mut texts = element.split('\'').skip(1).step_by(2);
+    let first = texts.next().unwrap_or_default();
+    match table.split_once('.') {
+        Some((schema, name)) if schema == first => texts.next() == Some(name),
+        Some(("public", name)) => name == first,
+        _ => false,
+    }
 }
 
 fn is_block(statement: &str) -> bool {
@@ -108,18 +224,6 @@ fn is_block(statement: &str) -> bool {
 /// What functions need and doctors do not look at: a type, where it is not there.
 fn is_support(statement: &str) -> bool {
     is_block(statement) && statement.contains("create type ")
-}
-
-/// Tables of `revoke all on a, b from …`.
-fn revoked_tables(statement: &'static str) -> impl Iterator<Item = &'static str> {
-    let tables = statement
-        .strip_prefix("revoke all on ")
-        .filter(|rest| !rest.starts_with("function "))
-        .and_then(|rest| rest.split_once(" from "))
-        .map_or("", |(tables, _)| tables);
-    tables
-        .split([',', ' ', '\n'])
-        .filter(|table| !table.is_empty())
 }
 
 /// Whether a name stands in a text, and not as a part of a longer one.
@@ -226,6 +330,59 @@ mod tests {
         let ends = "update twotower.experiments";
         let active = that_make(&[("table", "twotower.active_model")]);
         assert!(active.iter().all(|it| !it.starts_with(ends)));
+        let made = "create table if not exists twotower.experiments";
+        let models = that_make(&[("table", "twotower.models")]);
+        assert!(models.iter().all(|it| !it.starts_with(made)));
+    }
+
+    #[test]
+    fn of_several_tables_one_has_its_part() {
+        let rights = "revoke all on public.a, public.b,\n    public.c\n    from public, anon;";
+        assert_eq!(
+            part(rights, &[("table", "public.c"), ("table", "public.a")]).unwrap(),
+            "revoke all on public.a, public.c from public, anon;"
+        );
+        assert_eq!(part(rights, &[("table", "public.d")]), None);
+        let usage = "grant usage on schema public, twotower to x;";
+        assert_eq!(
+            part(usage, &[("schema", "twotower")]).unwrap(),
+            "grant usage on schema twotower to x;"
+        );
+        let block = "do $$ begin foreach own in array array['a', 'b'] loop perform f(array['x']); end loop;
+            select * from (values ('a', 'select (x, y)'), -- it's b\n ('twotower', 'b', ')')) as _ (name); end $$;";
+        assert_eq!(
+            part(block, &[("table", "public.a")]).unwrap(),
+            "do $$ begin foreach own in array array['a'] loop perform f(array['x']); end loop;
+            select * from (values('a', 'select (x, y)')) as _ (name); end $$;"
+        );
+        let both = part(block, &[("table", "twotower.b"), ("table", "public.b")]).unwrap();
+        assert!(both.contains("array['b']") && both.contains("(values('twotower', 'b', ')')) as"));
+        assert_eq!(part(block, &[("table", "twotower.a")]), None);
+    }
+
+    /// Those of the application above all.
+    #[test]
+    fn no_other_table_is_touched() {
+        let tables = [
+            "public.likes",
+            "public.skips",
+            "public.videos",
+            "public.tags",
+            "public.video_tags",
+            "public.performers",
+            "public.video_performers",
+            "public.video_embeddings",
+            "public.user_embeddings",
+            "public.recommendation_blocks",
+            "public.recommendation_cache",
+        ];
+        for table in &tables[7..] {
+            let made = that_make(&[("table", *table)]);
+            for other in tables.iter().filter(|other| *other != table) {
+                let touches = |it: &&String| is_of_relation(it, other);
+                assert_eq!(made.iter().find(touches), None, "{table} with {other}");
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Objects of ours that are gone or edited come back by what is said to mend them, and nothing else is replaced.
 
 use crate::database::{execute, few_connections, postgres_url};
+use sqlx::{Connection, Executor, PgConnection, Row};
 use twotower_store::inspection::Fault;
-use twotower_store::{SchemaObject, Source, Store};
+use twotower_store::{ErasePlan, SchemaObject, Source, Store, StoreError};
+use uuid::Uuid;
 
 async fn connect(url: &str) -> Store {
     Store::connect(url, few_connections()).await.unwrap()
@@ -245,16 +247,112 @@ async fn what_the_application_has_replaced_stays_so() {
     assert!(doubt.what.starts_with(said), "{doubt:?}");
 }
 
+/// Policies, triggers, rights and rules of every table of these schemas, which an operator may have changed.
+const CATALOGUE: &str = "
+    SELECT of || ' ' || what FROM (
+        SELECT schemaname || '.' || tablename AS of, concat_ws(' ', policyname, permissive, roles, cmd, qual, with_check) AS what FROM pg_policies
+        UNION ALL
+        SELECT tgrelid::regclass::text, concat_ws(' ', tgenabled, pg_get_triggerdef(oid)) FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL
+        SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0
+        UNION ALL
+        SELECT pg_class.oid::regclass::text, concat_ws(' ', relrowsecurity, grantee::regrole, privilege_type)
+        FROM pg_class, aclexplode(relacl) WHERE relnamespace IN ('public'::regnamespace, 'twotower'::regnamespace)
+        UNION ALL
+        SELECT attrelid::regclass::text, concat_ws(' ', attname, grantee::regrole, privilege_type)
+        FROM pg_attribute, aclexplode(attacl) WHERE attrelid::regclass::text ~ '^(public|twotower)[.]'
+    ) AS known WHERE of ~ '^(public|twotower)[.]' ORDER BY 1";
+
+/// As it is, with the schema in every name.
+async fn catalogue(connection: &mut PgConnection) -> Vec<String> {
+    connection.execute("SET search_path = ''").await.unwrap();
+    let rows = connection.fetch_all(CATALOGUE).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// What it says of other tables.
+fn others(catalogue: &[String], table: &str) -> Vec<String> {
+    let is_other = |line: &&String| line.split(' ').next() != Some(table);
+    catalogue.iter().filter(is_other).cloned().collect()
+}
+
+/// An application's tighter policies and changed triggers, and busy tables of the application, are left alone; so are tables of ours that
+/// a statement names together with the one that is asked for.
+#[tokio::test]
+async fn what_was_not_asked_for_is_not_touched() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    let mut own = PgConnection::connect(&url).await.unwrap();
+    own.execute(
+        "alter policy \"twotower: users like for themselves\" on likes with check (user_id = auth.uid() and video_id is not null);
+         alter policy \"twotower: users skip for themselves\" on skips with check (false);
+         drop policy \"twotower: the server records\" on likes;
+         create or replace trigger twotower_user_changes_insert after insert on likes
+             for each statement when (false) execute function twotower.notify_user_changes();
+         drop trigger twotower_erasures_wait on likes;
+         alter table skips disable trigger twotower_erased_stay_out",
+    )
+    .await
+    .unwrap();
+    // A table of ours each, and what was changed of its neighbours in statements of the migrations.
+    for (asked, change) in [
+        (
+            "public.recommendation_cache",
+            "grant update on user_embeddings to authenticated",
+        ),
+        (
+            "public.recommendation_blocks",
+            "revoke insert on recommendation_cache from service_role",
+        ),
+        (
+            "public.user_embeddings",
+            "alter policy \"twotower: all rows for twotower_updater\" on video_embeddings using (false)",
+        ),
+        (
+            "public.video_embeddings",
+            "drop trigger twotower_user_changes_delete on recommendation_blocks",
+        ),
+        (
+            "twotower.tombstones",
+            "revoke select on twotower.tombstone_salt from service_role",
+        ),
+        ("twotower.models", "drop table twotower.experiments cascade"),
+    ] {
+        own.execute(change).await.unwrap();
+        let before = others(&catalogue(&mut own).await, asked);
+        // Whoever asked for a lock on these would give up.
+        own.execute("set search_path = public; begin; lock table likes, skips, videos, tags in access exclusive mode")
+            .await
+            .unwrap();
+        store
+            .make_again(&[asked.parse().unwrap()])
+            .await
+            .unwrap()
+            .unwrap();
+        own.execute("rollback").await.unwrap();
+        let after = others(&catalogue(&mut own).await, asked);
+        assert_eq!(after, before, "{asked}");
+        own.execute("reset search_path").await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn each_table_comes_back_with_its_rights() {
     let url = postgres_url().await;
     let store = connect(&url).await;
+    let mut own = PgConnection::connect(&url).await.unwrap();
+    let fresh = catalogue(&mut own).await;
+    assert!(fresh.len() > 200, "{fresh:#?}");
     for table in [
         "public.user_embeddings",
         "public.recommendation_blocks",
+        "public.video_embeddings",
+        "public.recommendation_cache",
         "twotower.models",
         "twotower.active_model",
+        "twotower.model_activations",
         "twotower.publisher",
+        "twotower.tombstones",
         "twotower.tombstone_salt",
         "twotower.change_key",
         "twotower.experiments",
@@ -267,7 +365,64 @@ async fn each_table_comes_back_with_its_rights() {
         assert_eq!(found.len(), 1, "{table}: {found:#?}");
         mend(&url, &store, &found[0].fix).await;
         assert_eq!(faults(&store).await, [], "{table}");
+        assert_eq!(catalogue(&mut own).await, fresh, "{table}");
     }
+}
+
+/// Another salt would bring those back who were erased.
+#[tokio::test]
+async fn no_salt_is_made_for_tombstones_that_have_lost_theirs() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    let gone = Uuid::from_u128(7);
+    let plan = ErasePlan {
+        application_tables: true,
+        ..ErasePlan::default()
+    };
+    store.erase_user(gone, &plan).await.unwrap();
+    execute(
+        &url,
+        "create table kept as select encode(salt, 'hex') as digits from twotower.tombstone_salt",
+    )
+    .await;
+    let salt: SchemaObject = "twotower.tombstone_salt".parse().unwrap();
+    // With its salt the table gets its rights back.
+    store.make_again(&[salt]).await.unwrap().unwrap();
+    assert_eq!(store.erased_users(&[gone]).await.unwrap(), [gone]);
+    let mut said = String::new();
+    for loss in [
+        "delete from twotower.tombstone_salt",
+        "drop table twotower.tombstone_salt",
+    ] {
+        execute(&url, loss).await;
+        let error = store.make_again(&[salt]).await.unwrap_err();
+        assert!(matches!(error, StoreError::LostSalt(1)), "{error}");
+        said = error.to_string();
+    }
+    execute(
+        &url,
+        "do $$ begin assert to_regclass('twotower.tombstone_salt') is null; end $$",
+    )
+    .await;
+    // What is said brings the salt of a backup back.
+    let (_, put) = said.split_once('`').unwrap();
+    let (_, put) = put.split_once("`create table").unwrap();
+    let (put, _) = put.split_once('`').unwrap();
+    let put = put.replace("'DIGITS'", "(select digits from kept)");
+    execute(&url, &format!("create table{put}; drop table kept")).await;
+    store.make_again(&[salt]).await.unwrap().unwrap();
+    assert_eq!(store.erased_users(&[gone]).await.unwrap(), [gone]);
+    assert_eq!(faults(&store).await, []);
+    // Who has none empties the tombstones knowingly.
+    execute(
+        &url,
+        "drop table twotower.tombstone_salt; truncate twotower.tombstones;",
+    )
+    .await;
+    store.make_again(&[salt]).await.unwrap().unwrap();
+    assert!(store.erase_user(gone, &plan).await.unwrap().first_time);
+    assert_eq!(store.erased_users(&[gone]).await.unwrap(), [gone]);
+    assert_eq!(faults(&store).await, []);
 }
 
 /// Versions that there are are not given again.

@@ -316,6 +316,119 @@ async fn columns_of_videos_are_known_in_tables_of_the_application() {
     );
 }
 
+/// As in a table of several kinds, of which a source chooses that of videos.
+#[tokio::test]
+async fn a_column_of_several_kinds_is_not_of_videos() {
+    let url = postgres_url().await;
+    let setup = format!(
+        "CREATE TABLE reactions (member uuid, kind text, target uuid, since timestamptz);
+         CREATE VIEW hearts AS SELECT * FROM reactions WHERE kind = 'video';
+         INSERT INTO reactions VALUES (gen_random_uuid(), 'video', '{ANN}', now()), (gen_random_uuid(), 'user', '{ANN}', now())"
+    );
+    execute(&url, &setup).await;
+    let store = connect(&url).await;
+    let vectors = [vector(ANN)];
+    let written = store.write_embeddings(VectorTable::Videos, 1, &vectors);
+    written.await.unwrap();
+    for (rest, passed) in [
+        ("reactions WHERE kind = 'video'", false),
+        ("hearts", false),
+        ("reactions", true),
+    ] {
+        let likes = format!(
+            "SELECT member AS user_id, target AS video_id, since AS created_at FROM {rest}"
+        );
+        let source = Source {
+            likes,
+            ..Source::default()
+        };
+        let rows = store.search_rows(ANN, &source).await.unwrap();
+        let places = if passed {
+            &rows.passed_over
+        } else {
+            &rows.found
+        };
+        assert!(rows.is_video && rows.found.is_empty() == passed, "{rows:?}");
+        let place = ("public.reactions.target".to_owned(), 2);
+        assert!(places.contains(&place), "{rows:?}");
+    }
+}
+
+/// Rows are counted in the partitions, whose columns may stand in another order.
+#[tokio::test]
+async fn columns_of_videos_are_known_in_partitions() {
+    let url = postgres_url().await;
+    let setup = format!(
+        "CREATE TABLE favourites (member uuid, film uuid, since timestamptz) PARTITION BY RANGE (since);
+         CREATE TABLE favourites_new (since timestamptz, film uuid, member uuid) PARTITION BY RANGE (since);
+         CREATE TABLE favourites_last (gone text, film uuid, since timestamptz, member uuid);
+         ALTER TABLE favourites_last DROP gone;
+         ALTER TABLE favourites_new ATTACH PARTITION favourites_last DEFAULT;
+         ALTER TABLE favourites ATTACH PARTITION favourites_new DEFAULT;
+         INSERT INTO favourites VALUES (gen_random_uuid(), '{ANN}', now())"
+    );
+    execute(&url, &setup).await;
+    let store = connect(&url).await;
+    let vectors = [vector(ANN)];
+    let written = store.write_embeddings(VectorTable::Videos, 1, &vectors);
+    written.await.unwrap();
+    let source = Source {
+        likes: "SELECT member AS user_id, film AS video_id, since AS created_at FROM favourites"
+            .into(),
+        ..Source::default()
+    };
+    let rows = store.search_rows(ANN, &source).await.unwrap();
+    assert!(rows.found.is_empty(), "{rows:?}");
+    let place = ("public.favourites_last.film".to_owned(), 1);
+    assert!(rows.passed_over.contains(&place), "{rows:?}");
+    execute(
+        &url,
+        &format!("UPDATE favourites SET member = '{ANN}', film = NULL"),
+    )
+    .await;
+    let rows = store.search_rows(ANN, &source).await.unwrap();
+    assert_eq!(rows.found, [("public.favourites_last.member".into(), 1)]);
+}
+
+/// A list of videos is one part of it, and whoever keeps it writes the rest.
+#[tokio::test]
+async fn an_answer_is_passed_over_for_its_list_of_videos_alone() {
+    let url = postgres_url().await;
+    let listed = format!(r#"{{"recommendations": [{{"video_id": "{ANN}"}}]}}"#);
+    let keep = |key: &str, answer: &str| {
+        format!(
+            "INSERT INTO recommendation_cache (user_id, cache_key, state, answer)
+             VALUES (gen_random_uuid(), '{key}', 's', '{answer}')"
+        )
+    };
+    execute(&url, &keep("listed", &listed)).await;
+    let store = connect(&url).await;
+    let vectors = [vector(ANN)];
+    let written = store.write_embeddings(VectorTable::Videos, 1, &vectors);
+    written.await.unwrap();
+    let source = Source::default();
+    let rows = store.search_rows(ANN, &source).await.unwrap();
+    let place = ("public.recommendation_cache.answer".to_owned(), 1);
+    assert!(rows.found.is_empty(), "{rows:?}");
+    assert!(rows.passed_over.contains(&place), "{rows:?}");
+    for (key, answer) in [
+        ("list", format!(r#"["{ANN}"]"#)),
+        (
+            "inside",
+            listed.replace('[', &format!(r#"["by {}", "#, ANN.simple())),
+        ),
+        (
+            "beside",
+            listed.replace('{', &format!(r#"{{"by": "{ANN}", "#)),
+        ),
+    ] {
+        execute(&url, &keep(key, &answer)).await;
+    }
+    let rows = store.search_rows(ANN, &source).await.unwrap();
+    assert_eq!(rows.found, [(place.0.clone(), 3)]);
+    assert!(rows.passed_over.contains(&place), "{rows:?}");
+}
+
 #[tokio::test]
 async fn a_statement_that_cannot_be_run_is_named() {
     let url = postgres_url().await;

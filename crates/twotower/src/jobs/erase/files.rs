@@ -110,8 +110,9 @@ impl SearchedFiles {
     /// Takes files out of those that hold the id which hold it as a video's alone: the vocabulary of a model, and the database itself, whose bytes
     /// do not tell whose it is.
     fn pass_over(&mut self, search: &Search, needles: &Needles) {
+        let database: Vec<PathBuf> = search.database.iter().map(|path| real(path)).collect();
         for mut found in std::mem::take(&mut self.found) {
-            if search.database.contains(&found.path) {
+            if database.contains(&real(&found.path)) {
                 found.forms.clear();
             } else if let Some(rest) = model_files::without_videos(&found.path) {
                 found.forms = needles.find(&rest).collect();
@@ -221,6 +222,11 @@ impl SearchedFiles {
         self.add(path, bytes, forms);
         Ok(())
     }
+}
+
+/// A path in the one spelling that a file has, if it is still there.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// Why nothing can be found in a file that begins so, if that is the case.

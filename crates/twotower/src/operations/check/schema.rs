@@ -102,12 +102,12 @@ fn judge(check: &'static str, schema: &SchemaAudit, audit: &Audit, thing: &str) 
     }
 }
 
-/// Names tables of our names that are none of our business.
+/// Names tables of our names that are the application's, of which this is not for us to say.
 fn over(passed_over: &[&str]) -> String {
     match passed_over {
         [] => String::new(),
         tables => format!(
-            "; passed over, as [source] reads others in their place: {}",
+            "; passed over, as [source] replaces them, or computes ids of theirs: {}",
             tables.join(", ")
         ),
     }

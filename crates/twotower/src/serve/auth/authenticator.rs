@@ -108,6 +108,11 @@ impl Authenticator {
                 Some(Changing::At(Arc::new(address)))
             }
             Some(JwksSource::File(path)) => {
+                if config.secret.is_some() {
+                    tracing::warn!(
+                        "the shared secret given at the start is accepted whatever the file of keys says: to withdraw it by the file, give it there alone"
+                    );
+                }
                 let file = KeyFile::open(path.clone(), expected, config.refresh.file_interval)?;
                 Some(Changing::In(Arc::new(file)))
             }

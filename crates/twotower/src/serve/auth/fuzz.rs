@@ -27,7 +27,7 @@ fn signed(claims: &Value, key_id: Option<&str>) -> Vec<u8> {
 
 /// Whatever becomes of a good token, it names its own user or nobody.
 #[test]
-fn heavy_fuzz_tokens() {
+fn fuzz_tokens() {
     let config = Config {
         secret: Some(Secret::new(SECRET).unwrap()),
         ..Config::default()
@@ -105,7 +105,7 @@ fn is_whole(key: &Key) -> bool {
 
 /// Whatever an issuer sends: there are whole keys in it or none, an address has no shared secret, and who has no key is not let in.
 #[test]
-fn heavy_fuzz_sets_of_keys() {
+fn fuzz_sets_of_keys() {
     let expected = Expected {
         issuer: None,
         audience: "authenticated".into(),

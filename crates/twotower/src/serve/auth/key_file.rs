@@ -5,8 +5,9 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// The keys of a file, read again when it has changed: a key is added, and another one taken away, without a restart.
 ///
@@ -75,14 +76,20 @@ impl KeyFile {
         while let Some(pace) = keys.upgrade().map(|keys| keys.pace) {
             tokio::time::sleep(pace).await;
             let Some(held) = keys.upgrade() else { return };
-            // A file system may hang, and holds up one thread of its own then.
-            let looked = tokio::task::spawn_blocking(move || {
+            // A file system may hang. It holds up a thread of its own then, for which nobody waits when the server ends.
+            let (looked, look) = oneshot::channel();
+            let thread = thread::Builder::new().name("key file".to_owned());
+            let started = thread.spawn(move || {
                 if !is_pipe(&held.path) {
                     held.look();
                 }
+                let _ = looked.send(());
             });
-            if let Err(error) = looked.await {
-                tracing::error!("the file of keys could not be looked at: {error}");
+            match started {
+                Ok(_) => {
+                    let _ = look.await;
+                }
+                Err(error) => tracing::error!("the file of keys could not be looked at: {error}"),
             }
         }
     }

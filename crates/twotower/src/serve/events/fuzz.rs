@@ -4,7 +4,7 @@ use crate::serve::fuzz::read_body;
 use std::time::{Duration, UNIX_EPOCH};
 
 #[test]
-fn heavy_fuzz_the_body_of_events() {
+fn fuzz_the_body_of_events() {
     // 2026-11-26, so that times in the examples are neither too old nor in the future.
     let now = UNIX_EPOCH + Duration::from_hours(1_795_694_400 / 3600);
     fuzz("events", MANY, corpus("events"), |input| {

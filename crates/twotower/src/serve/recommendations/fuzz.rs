@@ -41,7 +41,7 @@ fn with_own_field<T>(
 }
 
 #[test]
-fn heavy_fuzz_the_body_of_a_request() {
+fn fuzz_the_body_of_a_request() {
     fuzz(
         "request",
         MANY,
@@ -54,7 +54,7 @@ fn heavy_fuzz_the_body_of_a_request() {
 }
 
 #[test]
-fn heavy_fuzz_the_body_of_a_batch() {
+fn fuzz_the_body_of_a_batch() {
     fuzz("batch", MANY, corpus("batch"), |input| {
         let read = |fields: &Map<String, Value>| with_own_field(fields, "user_ids", batch::read);
         match read_body(input, read) {
@@ -68,7 +68,7 @@ fn heavy_fuzz_the_body_of_a_batch() {
 }
 
 #[test]
-fn heavy_fuzz_the_body_of_similar_videos() {
+fn fuzz_the_body_of_similar_videos() {
     fuzz("similar", MANY, corpus("similar"), |input| {
         let read = |fields: &Map<String, Value>| with_own_field(fields, "video_id", similar::read);
         match read_body(input, read) {

@@ -213,6 +213,10 @@ fn what_holds_ids_of_videos_is_passed_over_for_an_id_that_a_video_has() {
         }
         std::fs::remove_dir_all(place.folder.path().join("exports/likes")).unwrap();
         place.json(&format!("{command} --also exports"));
+        // The folder of the database under another name than in its address, which has it from the root.
+        if place.url.starts_with("sqlite:") {
+            place.json(&format!("{command} --also ."));
+        }
         let vocabulary = json!({ "videos": [both], "tags": [both] });
         std::fs::write(model.join("preprocessing.json"), vocabulary.to_string()).unwrap();
         let output = place.run(&command);

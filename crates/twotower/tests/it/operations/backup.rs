@@ -160,6 +160,42 @@ fn a_dry_run_tells_what_an_empty_database_would_get() {
     }
 }
 
+/// What an older schema holds may be newer than the backup, and is not taken for nothing.
+#[test]
+fn a_dry_run_looks_at_no_schema_that_lacks_migrations() {
+    let place = Place::on_postgres();
+    place.next_model();
+    place.json("update");
+    let line = format!("restore {}", back_up(&place).display());
+    let refused = |lacking: &str| {
+        let said = place.refused(&format!("{line} --dry-run"), 1);
+        for words in [lacking, "`twotower migrate` first", "without --dry-run"] {
+            assert!(said.contains(words), "{said}");
+        }
+    };
+    let last = sql(
+        &place.url,
+        "DELETE FROM supabase_migrations.schema_migrations
+         WHERE version = (SELECT max(version) FROM supabase_migrations.schema_migrations) RETURNING version",
+    );
+    refused(&last);
+    // Columns of ours that are not there yet make it no empty one.
+    let rename = |from, to| {
+        let change = format!("ALTER TABLE twotower.models RENAME COLUMN {from} TO {to}");
+        sql(&place.url, &change);
+    };
+    rename("pruned_at", "pruned");
+    refused(&last);
+    rename("pruned", "pruned_at");
+    assert_eq!(place.json(&line)["migrations"], json!([last]));
+    // Nor does a copy without the record of its migrations.
+    sql(
+        &place.url,
+        "DELETE FROM supabase_migrations.schema_migrations",
+    );
+    refused(&last);
+}
+
 #[test]
 fn what_is_newer_asks_for_a_word() {
     let place = Place::on_postgres();

@@ -166,7 +166,8 @@ fn tables_that_the_source_replaces_are_passed_over() {
     for check in ["row-security", "indexes", "unique-likes"] {
         let (verdict, evidence, _) = finding(&value, check, None);
         assert_eq!(verdict, "passed", "{check}: {evidence}");
-        let over = "; passed over, as [source] reads others in their place: public.likes";
+        let over =
+            "; passed over, as [source] replaces them, or computes ids of theirs: public.likes";
         assert!(evidence.ends_with(over), "{check}: {evidence}");
     }
     let (verdict, evidence, fix) = finding(&value, "indexes", Some("source"));
@@ -183,4 +184,44 @@ fn tables_that_the_source_replaces_are_passed_over() {
     let (_, value) = told(doctor(&place, "--only indexes"));
     let (verdict, evidence, _) = finding(&value, "indexes", Some("source"));
     assert_eq!(verdict, "passed", "{evidence}");
+    // A query that computes ids reads the table none the less, with what users like.
+    place.configure(
+        "[source]\nlikes = \"SELECT user_id::uuid AS user_id, video_id, created_at FROM public.likes\"",
+    );
+    sql(
+        &place.url,
+        "create policy \"all see all\" on likes for select using (true);
+         create policy own on likes for select using (user_id = (select auth.uid()));
+         create policy other on likes for select using (user_id::text = current_user)",
+    );
+    let (code, value) = told(doctor(&place, "--only row-security,policies"));
+    assert_eq!(code, Some(0), "{value:#}");
+    let (verdict, evidence, fix) = finding(&value, "row-security", None);
+    assert_eq!(verdict, "warned", "{evidence}");
+    let said = "row level security of public.likes, a table of the application's own that [source] reads, is off";
+    assert!(evidence.starts_with(said), "{evidence}");
+    assert!(!evidence.contains("passed over"), "{evidence}");
+    let together =
+        "in one transaction, enable row level security of public.likes and create policies";
+    assert!(
+        fix.contains(together) && !fix.contains("alter table"),
+        "{fix}"
+    );
+    let (verdict, evidence, _) = finding(&value, "policies", None);
+    assert_eq!(verdict, "warned", "{evidence}");
+    assert_eq!(
+        evidence,
+        "policy \"all see all\" of public.likes is none of ours, for select to public using (true): is this wanted?"
+    );
+    sql(
+        &place.url,
+        "alter table likes enable row level security; drop policy \"all see all\" on likes",
+    );
+    let (code, value) = told(doctor(&place, "--only row-security,policies"));
+    assert_eq!(code, Some(0), "{value:#}");
+    for check in ["row-security", "policies"] {
+        let (verdict, evidence, _) = finding(&value, check, None);
+        assert_eq!(verdict, "passed", "{check}: {evidence}");
+        assert!(!evidence.contains("passed over"), "{check}: {evidence}");
+    }
 }
