@@ -104,7 +104,7 @@ torture: ## kills, failing disks, dying servers, wrong clocks and double starts 
 
 .PHONY: contract
 contract: ## the HTTP contract and the parsers on millions of hostile requests (ten minutes); TWOTOWER_FUZZ_SEED=… replays
-	NEXTEST_PROFILE=torture TWOTOWER_CONTRACT_CASES=6000 TWOTOWER_FUZZ_EXECUTIONS=10000000 scripts/test-rust -E 'test(schemathesis) or test(fuzz)'
+	NEXTEST_PROFILE=torture TWOTOWER_CONTRACT_CASES=6000 TWOTOWER_FUZZ_EXECUTIONS=10000000 scripts/test-rust --config profile.dev.package.twotower.opt-level=1 -E 'test(schemathesis) or test(fuzz)'
 
 .PHONY: bench
 bench: ## speed of the trainer, of retrieval and of the server
