@@ -1,9 +1,11 @@
-//! What each part of the model is worth, on `MovieLens`-100K: the defaults, and the defaults with one thing changed.
+//! The effect of each part of the model on `MovieLens`-100K: the defaults, and the defaults with
+//! one change.
 //!
 //!     cargo bench -p twotower-core --bench ablation -- [seeds=N] [threads=N] [only=WORD]
 //!
-//! Each row is the mean over seeds of test metrics by the protocol of docs/training.md, epochs chosen on validation anew, and
-//! the standard deviation of NDCG@10 between seeds. A second table holds out every tenth video altogether (see `cold`).
+//! Each row is the mean over seeds of test metrics by the protocol of docs/training.md, with epochs
+//! chosen on validation each time, and the standard deviation of NDCG@10 between seeds. A second
+//! table holds out every tenth video altogether (see `cold`).
 
 #[path = "support/cold.rs"]
 mod cold;
@@ -19,7 +21,7 @@ use twotower_core::feature::{Catalogue, Video};
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::split::{Split, SplitKind};
 
-/// What is changed, and how.
+/// A name, and the change.
 type Change = (&'static str, fn(&mut Hyperparameters, &mut Cut));
 
 const CHANGES: [Change; 20] = [
@@ -58,7 +60,7 @@ const CHANGES: [Change; 20] = [
     ("temperature .2", |hyper, _| hyper.temperature = 0.2),
 ];
 
-/// Towers that are asked about videos they have never seen.
+/// Changes for the table of videos that training has not seen.
 const COLD: [Change; 4] = [
     ("the defaults", |_, _| {}),
     ("id dropout .3", |hyper, _| hyper.id_dropout = 0.3),

@@ -2,7 +2,8 @@
 //!
 //!     cargo bench -p twotower-core --bench quality -- [movielens|gowalla|gowalla-latest] [seeds=N] [threads=N] [hyperparameter=value …]
 //!
-//! Chooses the number of epochs on validation, fits on training and validation, reports test once for each seed.
+//! Chooses the number of epochs on validation, fits on training and validation, and reports test
+//! metrics once per seed.
 
 #[path = "support/gowalla.rs"]
 mod gowalla;
@@ -68,7 +69,8 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// Validation, refit and test with one seed; the test metrics in the order of [`Metric::ALL`].
+/// Validation, refit and test with one seed. Returns the test metrics in the order of
+/// [`Metric::ALL`].
 fn one_seed(cut: &Cut, hyper: &Hyperparameters, test: bool) -> Outcome<Option<Vec<f64>>> {
     let epochs = protocol::choose(cut, hyper, true)?;
     if !test {

@@ -1,10 +1,13 @@
-//! Retrieval among trained vectors of dimension 64: time of a search, recall, bytes a video, seconds to build.
+//! Retrieval among trained vectors of dimension 64: time per search, recall, bytes per video,
+//! seconds to build.
 //!
 //!     cargo bench -p twotower-core --bench retrieval -- [movielens] [gowalla] [VIDEOS…] [margin=X] [vectors=FOLDER]
 //!
-//! A number is that many generated videos; without any of them 10,000, 100,000 and 1,000,000. Each is trained first, which takes minutes
-//! for a million; `vectors` keeps what was trained for the next call. All searches run on one thread, and what is printed is the median of
-//! wall time over the users' vectors, which a busy neighbour does not move much; build time is CPU time of all threads.
+//! A number stands for that many generated videos; the default is 10,000, 100,000 and 1,000,000.
+//! Each data set is trained first, which takes minutes for a million videos; `vectors` keeps the
+//! vectors for the next call. All searches run on one thread. The printed time is the median of
+//! wall time over the users' vectors, which other load hardly affects; build time is CPU time of
+//! all threads.
 
 #[path = "support/gowalla.rs"]
 mod gowalla;
@@ -39,21 +42,22 @@ use vectors::{Source, Trained};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Terms besides those of [`SHARES`], and how many of them a video carries.
+/// Number of terms besides those of [`SHARES`], and how many of them a video carries.
 const TERMS: u32 = 20_000;
 const TERMS_OF_A_VIDEO: usize = 10;
 
 /// Shares of the videos that carry terms 0, 1 and 2, in percent.
 const SHARES: [u32; 3] = [1, 5, 20];
 
-/// Videos that a long history excludes.
+/// Number of videos that a long history excludes.
 const LONG_HISTORY: usize = 5_000;
 
-/// The row where other work has filled the L2 cache before each search, as in a server, and how much memory that work reads.
+/// Row where other work fills the L2 cache before each search, as in a server, and the memory that
+/// this work reads.
 const COLD: &str = "the same, L2 cache cold";
 const OTHERS_BYTES: usize = 4 << 20;
 
-/// Searches of each kind; the slow ones get fewer.
+/// Number of searches of each kind; slow kinds get fewer.
 const SEARCHES: usize = 1_000;
 
 fn main() -> Outcome<()> {
@@ -162,7 +166,7 @@ fn measure(source: Source, trained: &Trained, options: IndexOptions) -> Outcome<
     Ok(())
 }
 
-/// What all searches of a table have in common.
+/// What all searches of a table share.
 struct Asked<'a> {
     trained: &'a Trained,
     exact: &'a Index,
@@ -171,8 +175,8 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Prints one row, where every other of the user's `excluded` best videos must not come back, and as many others; returns the median
-    /// in µs.
+    /// Prints one row. Every other of the user's `excluded` best videos is excluded, and as many
+    /// others. Returns the median in µs.
     fn print(
         &self,
         name: &str,
@@ -190,7 +194,8 @@ impl Asked<'_> {
             SEARCHES
         };
         let searches = searches.min(users.len());
-        // Asked before the clock runs, so that no search finds its lists warm from another with the same query.
+        // Computed before the clock runs, so that no search finds its lists in the cache from
+        // another with the same query.
         let mut liked = Vec::with_capacity(searches);
         for user in 0..searches {
             let best = Search {
@@ -224,7 +229,7 @@ impl Asked<'_> {
             answers.push(answer);
         }
         let (mut found, mut wanted) = (0, 0);
-        // A fifth of the searches says enough about recall where each exact one costs milliseconds.
+        // A fifth of the searches suffices for recall where each exact one takes milliseconds.
         let step = if index.len() > 200_000 { 5 } else { 1 };
         for user in (0..if exact { 0 } else { searches }).step_by(step) {
             let request = Search {
@@ -247,7 +252,7 @@ impl Asked<'_> {
     }
 }
 
-/// All scores in 32-bit floats, then the best: what the index replaces, and what its exact search has to equal.
+/// All scores in 32-bit floats, then the best: the reference of exact search.
 fn brute_force(trained: &Trained, k: usize) {
     let (videos, users) = (&trained.videos, &trained.users);
     let mut scores = vec![0.0; videos.len()];
@@ -295,7 +300,7 @@ fn attributes(n: usize) -> Outcome<Attributes> {
             }
         }
         for _ in 0..TERMS_OF_A_VIDEO {
-            // A few terms are everywhere and most are rare, as tags are.
+            // A few terms are frequent and most are rare, like tags.
             let rank = f64::from(TERMS).powf(random.random_range(0.0..1.0)) as u32;
             pairs.push((SHARES.len() as u32 + rank - 1, position));
         }
@@ -307,7 +312,7 @@ fn attributes(n: usize) -> Outcome<Attributes> {
     Ok(Attributes::new(n, postings, vec![prices, times])?)
 }
 
-/// Seconds that it takes to read `bytes`, the median of some tries.
+/// Seconds to read `bytes`, the median of some tries.
 fn read_seconds(bytes: usize) -> f64 {
     let buffer = vec![1u64; bytes / 8];
     let mut times: Vec<f64> = (0..21)
@@ -321,7 +326,7 @@ fn read_seconds(bytes: usize) -> f64 {
     times[times.len() / 2]
 }
 
-/// The sum in 32 lanes, so that nothing but memory is waited for.
+/// The sum in 32 lanes, so that memory is the only bottleneck.
 fn sum(buffer: &[u64]) -> u64 {
     let mut lanes = [0u64; 32];
     for block in buffer.as_chunks::<32>().0 {

@@ -1,10 +1,11 @@
-//! Speed of training on generated data: CPU and wall time an example, and memory.
+//! Speed of training on generated data: CPU and wall time per example, and memory.
 //!
 //!     cargo bench -p twotower-core --bench speed -- [likes=N] [users=N] [videos=N] [steps=N] [batch_size=N,…] [id_only=true] [threads=N,…] [epoch=true]
 //!
-//! Without `batch_size`, `id_only` or `threads` it measures a table of them, and with `epoch` a whole epoch instead of some steps. benches/python measures the same model in `PyTorch`.
-//! CPU time is that of the process, all its threads together; run it on a quiet machine. The last column is the share of it that
-//! the step's matrix products would take at the speed of one that fits the cache.
+//! Without `batch_size`, `id_only` or `threads` it measures a table of them; with `epoch`, a whole
+//! epoch instead of some steps. benches/python measures the same model in `PyTorch`. CPU time is
+//! that of all threads of the process; run it on a quiet machine. The last column is the share of
+//! it that the step's matrix products would take at the speed of a product that fits the cache.
 
 #[path = "support/process.rs"]
 mod process;
@@ -32,7 +33,7 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// Steps before the measured ones.
 const WARM_UP: usize = 20;
 
-/// What to measure.
+/// One measurement.
 #[derive(Debug, Clone, Copy)]
 struct Setting {
     batch_size: usize,
@@ -130,11 +131,11 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// What is learned from, without the snapshot that it was made of.
+/// Data to learn from, without the snapshot.
 struct Data {
     catalogue: Catalogue,
     timelines: Arc<dyn Timelines>,
-    /// Videos of likes drawn at random, which stand for those of the largest batch's windows.
+    /// Videos of likes drawn at random; they stand for the likes of the largest batch's windows.
     drawn: Vec<u32>,
 }
 
@@ -155,12 +156,13 @@ impl Data {
     }
 }
 
-/// Numbers between commas.
+/// Numbers separated by commas.
 fn list(value: &str) -> Result<Vec<usize>, ParseIntError> {
     value.split(',').map(str::parse).collect()
 }
 
-/// Floating-point operations a second of one thread in a product of the user tower's shape, everything in cache.
+/// Floating-point operations per second of one thread in a product of the user tower's shape, with
+/// everything in the cache.
 fn ceiling() -> f64 {
     let (m, k, n) = (128, 386, 128);
     let (a, b, mut c) = (vec![0.5; m * k], vec![0.25; k * n], vec![0.0; m * n]);
@@ -175,8 +177,9 @@ fn ceiling() -> f64 {
     (2 * m * k * n) as f64 / best
 }
 
-/// Floating-point operations an example in matrix products. A weight costs two forward, two for the gradient of its input
-/// and two for its own; so does a number of a candidate's vector.
+/// Floating-point operations per example in matrix products. A weight costs two forward, two for
+/// the gradient of its input and two for its own gradient; so does each number of a candidate's
+/// vector.
 fn operations(hyper: &Hyperparameters, data: &Data) -> f64 {
     let dim = hyper.embedding_dim;
     let head = |x: usize, h: usize| (x * h + h * dim + x * dim) as f64;
@@ -207,7 +210,7 @@ fn measure(data: &Data, setting: Setting, steps: usize, ceiling: f64) -> Outcome
     let (mut before, mut cpu, mut wall) = (0, 0.0, Instant::now());
     let mut after = 0;
     for step in 0..steps.saturating_add(WARM_UP) {
-        // The end of an epoch, embedding all videos, counts towards it.
+        // The end of an epoch, which embeds all videos, is part of the measurement.
         after = match run.advance()? {
             Some(Progress::Step { examples, .. }) => examples,
             Some(Progress::Epoch(record)) if steps == usize::MAX => {

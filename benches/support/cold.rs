@@ -1,5 +1,6 @@
-//! Videos that nobody has liked yet: every tenth video is held out of training altogether, its likes and skips with it. Then each
-//! user who likes some of them is asked to rank them among all held-out videos, going by everything else they liked and skipped.
+//! Videos that nobody has liked yet: every tenth video is held out of training, with its likes and
+//! skips. Then each user who likes some of them gets a ranking of all held-out videos, from
+//! everything else that the user liked and skipped.
 
 use crate::protocol::{self, Outcome};
 use crate::public_data::Cut;
@@ -12,7 +13,7 @@ use twotower_core::train::{Goal, TrainingData};
 
 const FOLDS: u32 = 10;
 
-/// Mean AUC and NDCG@10 over users, of the videos whose number is `fold` modulo ten.
+/// Mean AUC and NDCG@10 over users, for the videos whose number is `fold` modulo ten.
 pub(crate) fn measure(fold: u32, (hyper, cut): (Hyperparameters, Cut)) -> Outcome<Vec<f64>> {
     let Dataset {
         catalogue,
@@ -80,7 +81,8 @@ pub(crate) fn measure(fold: u32, (hyper, cut): (Hyperparameters, Cut)) -> Outcom
         .collect())
 }
 
-/// NDCG@10 of the candidates by score. Ties are settled by a hash of the number: small numbers are the well-known films.
+/// NDCG@10 of the candidates by score. Ties are broken by a hash of the number, because small
+/// numbers are the well-known films.
 fn ndcg(scores: &[f32], excluded: &[bool], targets: &[u32]) -> f64 {
     let mut ranked: Vec<u32> = (0..scores.len() as u32)
         .filter(|&item| !excluded[item as usize])

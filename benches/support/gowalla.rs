@@ -1,4 +1,4 @@
-//! Gowalla of `../shared/data`, as cut by the authors of `LightGCN`.
+//! Gowalla from `../shared/data`, as split by the authors of `LightGCN`.
 
 use crate::public_data::{Cut, folder};
 use std::error::Error;
@@ -7,11 +7,12 @@ use twotower_core::interaction::{Dataset, Interaction};
 use twotower_core::split::{Phase, Split};
 use uuid::Uuid;
 
-/// Time from the beginning to the end of a line of Gowalla.
+/// Time from the start to the end of a line of Gowalla.
 const LINE: u32 = 1 << 16;
 
-/// The training part of [`official`] cut anew: of each user the latest ninth of the likes, at least one, is validation. Its test
-/// part is later still, which a validation part drawn from anywhere in the line does not say anything about.
+/// The training part of [`official`], split again: the latest ninth of each user's likes, at least
+/// one, is validation. The test part is later still, and a validation part drawn from anywhere in
+/// the line says nothing about it.
 pub(crate) fn latest() -> Result<Cut, Box<dyn Error + Send + Sync>> {
     let Cut { dataset, split } = official()?;
     let seen = split.seen(Phase::Test);
@@ -27,14 +28,15 @@ pub(crate) fn latest() -> Result<Cut, Box<dyn Error + Send + Sync>> {
         left[user] -= 1;
         if latest { &mut validation } else { &mut train }.push(like);
     }
-    let split = Split::official(dataset.users, train, validation, split.test);
+    let split = Split::from_parts(dataset.users, train, validation, split.test);
     Ok(Cut { dataset, split })
 }
 
-/// Gowalla as cut by the authors of `LightGCN`: train and validation files together are their training part. It has no features
-/// and no times, but the lines of the training file are in the order of visits: two places next to each other in one line are
-/// five times as often next to each other in another line as places drawn from both. That order becomes the time here. The
-/// validation file has lost its order; its places are spread evenly along the user's line.
+/// Gowalla as split by the authors of `LightGCN`: train and validation files together are their
+/// training part. It has no features and no times, but the lines of the training file are in the
+/// order of visits: two adjacent places of one line are adjacent in another line five times as
+/// often as random places. That order becomes the time here. The validation file has lost its
+/// order; its places are spread evenly along the user's line.
 pub(crate) fn official() -> Result<Cut, Box<dyn Error + Send + Sync>> {
     let folder = folder().join("gowalla");
     let read = |name: &str| -> Result<Vec<Interaction>, Box<dyn Error + Send + Sync>> {
@@ -80,6 +82,6 @@ pub(crate) fn official() -> Result<Cut, Box<dyn Error + Send + Sync>> {
         likes,
         skips: Vec::new(),
     };
-    let split = Split::official(users, train, validation, test);
+    let split = Split::from_parts(users, train, validation, test);
     Ok(Cut { dataset, split })
 }

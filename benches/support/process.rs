@@ -1,4 +1,4 @@
-//! What a table says about the machine and the process that made it.
+//! Facts about the machine and the process for tables.
 
 use std::error::Error;
 use std::fs;

@@ -1,9 +1,8 @@
-//! The protocol of docs/training.md for one configuration: epochs chosen on validation, then all but test is learned, then test
-//! is looked at once.
+//! The protocol of docs/training.md for one configuration: choose epochs on validation, learn
+//! everything but test, then look at test once.
 
 use crate::public_data::Cut;
 use std::error::Error;
-use std::ops::ControlFlow;
 use std::time::Instant;
 use twotower_core::baseline::Popularity;
 use twotower_core::embedding::Embeddings;
@@ -12,7 +11,7 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::metric::Bootstrap;
 use twotower_core::model::{Model, TwoTower};
 use twotower_core::split::Phase;
-use twotower_core::train::{Goal, Progress, Trained, TrainingData, train};
+use twotower_core::train::{Goal, Progress, Run, Trained, TrainingData};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -108,7 +107,7 @@ fn fit_seen(
     fit(data, hyper, goal, verbose)
 }
 
-/// Trains on `data`, with a line an epoch if `verbose`.
+/// Trains on `data`, and prints a line per epoch if `verbose`.
 pub(crate) fn fit(
     data: TrainingData<'_>,
     hyper: &Hyperparameters,
@@ -116,7 +115,8 @@ pub(crate) fn fit(
     verbose: bool,
 ) -> Outcome<Trained> {
     let mut started = Instant::now();
-    Ok(train(data, hyper, goal, &mut |progress| {
+    let mut run = Run::new(data, hyper, goal)?;
+    while let Some(progress) = run.advance()? {
         if let (Progress::Epoch(record), true) = (progress, verbose) {
             println!(
                 "  epoch {} loss {:.4} {:?} {:.1} µs/example",
@@ -127,6 +127,6 @@ pub(crate) fn fit(
             );
             started = Instant::now();
         }
-        ControlFlow::Continue(())
-    })?)
+    }
+    Ok(run.finish())
 }

@@ -1,4 +1,4 @@
-//! `MovieLens` of `../shared/data`, cut as the protocol says.
+//! `MovieLens` from `../shared/data`, split by the protocol.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 /// A data set and its parts.
 pub(crate) struct Cut {
-    /// Everything that was read.
+    /// The whole data set.
     pub(crate) dataset: Dataset,
     /// Training, validation and test.
     pub(crate) split: Split,

@@ -1,4 +1,5 @@
-//! Generated likes and videos of the shape that benches/python/data.py describes, which cost the same to train on.
+//! Generated likes and videos in the shape that benches/python/data.py describes, which cost the
+//! same to train on.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 /// Letters of a title; with the spaces around them they make 25 character n-grams.
 const TITLE_LETTERS: usize = 12;
 
-/// Draws of one like before it is left out.
+/// A like is left out after this many draws.
 const REDRAWS: usize = 20;
 
 /// What to generate.
@@ -24,7 +25,8 @@ pub(crate) struct Sizes {
     pub(crate) features: bool,
 }
 
-/// Log-normal numbers of likes a user (σ = 1), videos drawn with probability 1 / rank, features uniform. No skips.
+/// Log-normal numbers of likes per user (σ = 1), videos drawn with probability 1 / rank, uniform
+/// features. No skips.
 pub(crate) fn generate(sizes: Sizes) -> Result<Dataset, Box<dyn Error + Send + Sync>> {
     let mut random = Pcg64Mcg::seed_from_u64(42);
     let videos = (0..sizes.videos).map(|n| video(n, sizes.features, &mut random));

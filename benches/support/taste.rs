@@ -1,5 +1,6 @@
-//! Generated likes of users who have tastes, so that a model trained on them has vectors with the structure of real ones:
-//! clusters by maker and performer inside clusters by genre, popular videos and a long tail that few have seen.
+//! Generated likes of users with tastes, so that models trained on them have vectors with a
+//! realistic structure: clusters by maker and performer inside clusters by genre, popular videos
+//! and a long tail.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -20,7 +21,7 @@ const FAVOURITE_PERFORMERS: usize = 6;
 struct Group(Vec<u32>);
 
 impl Group {
-    /// One of them; the one at rank r with a probability that falls as 1 / r.
+    /// One of them, the one at rank r with a probability proportional to 1 / r.
     fn draw(&self, random: &mut Pcg64Mcg) -> Option<u32> {
         let n = self.0.len() as f64;
         let rank = n.powf(random.random_range(0.0..1.0)) as usize;
@@ -30,8 +31,9 @@ impl Group {
     }
 }
 
-/// `videos` videos, and about `likes` likes of `users` users, the same number each: four in ten of a favourite maker, three of a
-/// favourite performer, two of a favourite genre, one of anything. No skips.
+/// `videos` videos and about `likes` likes of `users` users, the same number each: four in ten of a
+/// favourite maker, three of a favourite performer, two of a favourite genre, one of any video. No
+/// skips.
 pub(crate) fn generate(
     videos: usize,
     users: usize,
@@ -44,10 +46,11 @@ pub(crate) fn generate(
     let mut by_performer = vec![Group::default(); performers];
     let mut all = Group::default();
     let mut rows = Vec::with_capacity(videos);
-    // Position is popularity here; ids are in the same order, and nothing that learns or searches looks at either.
+    // Position is popularity here. Ids are in the same order, and neither training nor search uses
+    // either.
     for position in 0..videos as u32 {
         let maker = random.random_range(0..makers);
-        // A maker has a main genre, and so have performers.
+        // A maker has a main genre, and so does a performer.
         let genre = if random.random_range(0.0..1.0) < 0.8 {
             maker % GENRES
         } else {

@@ -1,39 +1,38 @@
-//! Trained vectors of videos and of users, for what searches among them.
+//! Trained vectors of videos and of users, for benchmarks of search.
 
 use crate::gowalla;
 use crate::public_data;
 use crate::taste;
 use std::error::Error;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::Path;
 use twotower_core::embedding::Embeddings;
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::interaction::{Dataset, History, Sequences};
 use twotower_core::model::TwoTower;
-use twotower_core::train::{Goal, TrainingData, train};
+use twotower_core::train::{Goal, Run, TrainingData};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Users whose vectors are asked with.
+/// Number of users whose vectors are queries.
 const QUERIES: usize = 2_000;
 
-/// Where vectors come from.
+/// A source of vectors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source {
     /// `MovieLens`-100K, 1,682 videos.
     MovieLens,
     /// Gowalla, 40,981 places.
     Gowalla,
-    /// As many generated videos.
+    /// This many generated videos.
     Generated(usize),
 }
 
 /// What was trained.
 pub(crate) struct Trained {
-    /// One row a video.
+    /// One row per video.
     pub(crate) videos: Embeddings,
-    /// One row a user.
+    /// One row per user.
     pub(crate) users: Embeddings,
 }
 
@@ -62,7 +61,8 @@ impl Source {
         })
     }
 
-    /// Trains with the default hyperparameters, or takes what an earlier call left in `folder`.
+    /// Trains with the default hyperparameters, or reads the vectors that an earlier call left in
+    /// `folder`.
     pub(crate) fn trained(self, folder: Option<&Path>) -> Outcome<Trained> {
         let Some(folder) = folder else {
             return self.train();
@@ -72,7 +72,7 @@ impl Source {
         if !file("users").exists() {
             let trained = self.train()?;
             fs::create_dir_all(folder)?;
-            // The users' file is written last: where it is, so is the other.
+            // The users' file is written last: if it exists, so does the other.
             write(&file("videos"), &trained.videos)?;
             write(&file("users"), &trained.users)?;
         }
@@ -90,16 +90,15 @@ impl Source {
             &dataset.likes[..],
             &dataset.skips[..],
         );
-        // The times that are made up count likes, not seconds.
+        // Generated times count likes, not seconds.
         let data = TrainingData {
             until: None,
             ..data
         };
         let hyperparameters = Hyperparameters::default();
-        let model = train(data, &hyperparameters, Goal::Epochs(epochs), &mut |_| {
-            ControlFlow::Continue(())
-        })?
-        .model;
+        let mut run = Run::new(data, &hyperparameters, Goal::Epochs(epochs))?;
+        while run.advance()?.is_some() {}
+        let model = run.finish().model;
         let videos = model.embed_videos(dataset.catalogue.videos())?;
         let towers = TwoTower {
             user_tower: &model.user_tower,

@@ -9,7 +9,7 @@ const WHY = {
 };
 
 const byId = (id) => document.getElementById(id);
-/** Kept for this tab alone. */
+/** Kept for this tab only. */
 const session = {
   get token() {
     return sessionStorage.getItem("access-token");
@@ -34,7 +34,7 @@ function showSignIn() {
   byId(onSupabase ? "email" : "token").focus();
 }
 
-/** Runs what a user asked for, and says what went wrong in it. */
+/** Runs an action of the user, and shows what went wrong. */
 async function attempt(work) {
   document.body.setAttribute("aria-busy", "true");
   try {
@@ -74,7 +74,7 @@ function card(video, list) {
   item.querySelector(".why").textContent = WHY[video.reason] ?? "";
   for (const button of item.querySelectorAll("button")) {
     const { kind } = button.dataset;
-    // "Like", and of what, for who hears the page.
+    // Screen readers read the button as "Like" and the title.
     button.id = `${kind}-${video.video_id}`;
     button.setAttribute("aria-labelledby", `${button.id} ${title.id}`);
     button.addEventListener("click", () =>
@@ -82,7 +82,7 @@ function card(video, list) {
         const place = [...byId("videos").children].indexOf(item);
         await react(session.token, kind, video, list);
         await showList(kind === "like" ? `You like “${video.title}”.` : `You skipped “${video.title}”.`);
-        // The card is gone or has moved: whoever uses the keyboard goes on where they were.
+        // The card is gone or has moved, so the keyboard focus goes to the card in its place.
         const next = byId("videos").children[place] ?? byId("videos").lastElementChild;
         (next?.querySelector(`[data-kind=${kind}]`) ?? byId("list-title")).focus();
       }));

@@ -2,7 +2,7 @@ import { baseUrl, publishableKey } from "./config.js";
 
 const TIMEOUT_MS = 10_000;
 
-/** A request that came to nothing, in words for people. */
+/** A failed request, with a message for people. */
 export class Refused extends Error {
   constructor(status, message) {
     super(message);
@@ -30,7 +30,7 @@ async function send(path, body, token) {
   throw new Refused(answer.status, said?.error?.message ?? said?.msg ?? said?.message ?? `Status ${answer.status}`);
 }
 
-/** What stands in front of a server may answer with a page instead of JSON. */
+/** Parses JSON. Something in front of a server may answer with a page instead. */
 function parse(text) {
   try {
     return JSON.parse(text);
@@ -39,16 +39,16 @@ function parse(text) {
   }
 }
 
-/** Whether a Supabase project is behind the base URL, and not `twotower serve`. */
+/** Whether the base URL is that of a Supabase project, rather than `twotower serve`. */
 export const onSupabase = publishableKey !== "";
 
-/** An access token for e-mail and password, from Supabase Auth. */
+/** Gets an access token for e-mail and password from Supabase Auth. */
 export async function signIn(email, password) {
   const { said } = await send("/auth/v1/token?grant_type=password", { email, password });
   return said.access_token;
 }
 
-/** What the token's user should see next. The same call of either server. */
+/** Recommendations for the token's user. The call is the same for both servers. */
 export async function recommend(token, limit) {
   const { said, requestId } = await send(
     "/functions/v1/two_tower_recommendations",
@@ -58,7 +58,7 @@ export async function recommend(token, limit) {
   return { ...said, requestId };
 }
 
-/** Tells that the token's user likes or skips a video of a list. */
+/** Records that the token's user likes or skips a video of a list. */
 export async function react(token, kind, video, list) {
   if (!onSupabase) {
     const event = {
@@ -76,7 +76,7 @@ export async function react(token, kind, video, list) {
     try {
       await send("/rest/v1/skips", { user_id: list.user_id, video_id: video.video_id }, token);
     } catch (error) {
-      // Skipped before, which is as good.
+      // The video was already skipped, which is fine.
       if (error.status !== 409) throw error;
     }
   }

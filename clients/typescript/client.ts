@@ -15,56 +15,62 @@ import type {
 export type * from "./types.ts";
 
 export interface ClientOptions {
-  /** Where `twotower serve` is reached, or `https://<ref>.supabase.co`. */
+  /** Address of `twotower serve`, or `https://<ref>.supabase.co`. */
   baseUrl: string;
-  /** The access token of whom the lists are for; asked for before each call, so that it may be renewed in between. */
+  /**
+   * The access token of the user whom the lists are for. Called before each request, so that it can
+   * be renewed in between.
+   */
   accessToken: () => string | Promise<string>;
-  /** Of a Supabase project. `twotower serve` asks for none. */
+  /** The publishable key of a Supabase project. `twotower serve` needs none. */
   publishableKey?: string;
-  /** Milliseconds for the whole of a call, that for the token included; 10,000 if absent. */
+  /** Deadline of a whole call, including `accessToken`, in milliseconds; 10,000 if absent. */
   timeoutMs?: number;
-  /** Instead of the global one. */
+  /** Used instead of the global `fetch`. */
   fetch?: typeof fetch;
 }
 
-/** An answer together with what names it in the server's log and in the events that are sent about it. */
+/** An answer, with the id that identifies it in the server's log and in events about it. */
 export interface Answer<T> {
   body: T;
   /** `X-Request-Id`; events take it as `request_id`. */
   requestId: string | null;
 }
 
-/** A refusal. What did not get as far as an answer is an error of `fetch`, of which `TimeoutError` is one. */
+/**
+ * An error response. A request without any response fails with an error of `fetch`, such as
+ * `TimeoutError`.
+ */
 export class TwoTowerError extends Error {
   override name = "TwoTowerError";
 
   constructor(
     /** HTTP status. */
     readonly status: number,
-    /** `unexpected` if the answer is not one of twotower's, but of something in front of it. */
+    /** `unexpected` if the response comes not from twotower but from something in front of it. */
     readonly code: ErrorCode | "unexpected",
     message: string,
     readonly requestId: string | null,
-    /** When to try again, if the server, or what stands in front of it, says so in seconds. */
+    /** Seconds after which to try again, if the server or a proxy states it in seconds. */
     readonly retryAfterSeconds: number | null,
   ) {
     super(message);
   }
 
-  /** Reads a refusal. */
+  /** Reads an error response. */
   static async of(answer: Response): Promise<TwoTowerError> {
     return refusal(answer, await answer.text());
   }
 }
 
-/** What an answer without the body that was asked for says. */
+/** The error for a response that is not the expected result. */
 function refusal({ status, headers }: Response, text: string): TwoTowerError {
   const retryAfter = headers.get("retry-after") ?? "";
-  // A date, which proxies may send as well, is left to the caller's own patience.
+  // Proxies may send a date instead; that is ignored.
   const retryAfterSeconds = /^\d+$/.test(retryAfter) ? Number(retryAfter) : null;
   const requestId = headers.get("x-request-id");
   const body = parsed(text) as Partial<ErrorBody> | null | undefined;
-  // Others in front of the server may say `error` and mean something else.
+  // A proxy may use `error` with another meaning.
   const { code, message, request_id }: Partial<ErrorDetails> = body?.error ?? {};
   if (typeof code === "string" && typeof message === "string") {
     return new TwoTowerError(status, code, message, request_id ?? requestId, retryAfterSeconds);
@@ -73,7 +79,9 @@ function refusal({ status, headers }: Response, text: string): TwoTowerError {
   return new TwoTowerError(status, "unexpected", beginning, requestId, retryAfterSeconds);
 }
 
-/** What `work` gives, unless `end` comes first: a renewal of the token may take its time, or be lost. */
+/**
+ * The result of `work`, unless `end` aborts first: renewing a token may take long, or never end.
+ */
 async function before<T>(end: AbortSignal, work: () => T | Promise<T>): Promise<T> {
   let stop = () => {};
   const ended = new Promise<never>((_, reject) => stop = () => reject(end.reason));
@@ -88,7 +96,7 @@ async function before<T>(end: AbortSignal, work: () => T | Promise<T>): Promise<
   }
 }
 
-/** `undefined` of what is no JSON. */
+/** Parses JSON; `undefined` if the text is not JSON. */
 function parsed(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -97,7 +105,10 @@ function parsed(text: string): unknown {
   }
 }
 
-/** The HTTP API, of `twotower serve` and, as far as a project has the functions deployed, of Supabase. */
+/**
+ * A client of the HTTP API of `twotower serve` and, for the functions that a project has deployed,
+ * of Supabase.
+ */
 export class TwoTower {
   readonly #options: ClientOptions;
 
@@ -105,22 +116,22 @@ export class TwoTower {
     this.#options = options;
   }
 
-  /** What the token's user should see next. */
+  /** Recommendations for the token's user. */
   recommend(request: RecommendationsRequest = {}, signal?: AbortSignal): Promise<Answer<Recommendations>> {
     return this.#call("two_tower_recommendations", request, signal);
   }
 
-  /** What is like a video. */
+  /** Videos that are similar to a given one. */
   similarVideos(request: SimilarVideosRequest, signal?: AbortSignal): Promise<Answer<SimilarVideos>> {
     return this.#call("similar_videos", request, signal);
   }
 
-  /** Lists for many users, with a token of the service role: never in an app. */
+  /** Lists for many users. Needs a token of the service role: never use it in an app. */
   batchRecommendations(request: BatchRequest, signal?: AbortSignal): Promise<Answer<Batch>> {
     return this.#call("batch_recommendations", request, signal);
   }
 
-  /** What the token's user was shown, watched, liked and skipped. */
+  /** Records what the token's user was shown, watched, liked and skipped. */
   recordEvents(request: EventsRequest, signal?: AbortSignal): Promise<Answer<EventsRecorded>> {
     return this.#call("events", request, signal);
   }

@@ -12,7 +12,9 @@ const LIST = {
   generated_at: "2026-11-24T17:30:05.123Z",
 };
 
-/** A server that answers everything with `answer`; what it was asked comes first. */
+/**
+ * Sends one request to a server that always gives `answer`. Returns the request and the outcome.
+ */
 async function asked(answer: () => Response, ask: (client: TwoTower) => Promise<unknown>) {
   const requests: { path: string; headers: Headers; body: unknown }[] = [];
   await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
@@ -60,7 +62,7 @@ Deno.test("a refusal says what a program and what a person needs", async () => {
 
 Deno.test("what stands in front of the server is told from it", async () => {
   const answers: [number, string][] = [
-    // A network that asks to sign in answers so.
+    // Networks with a sign-in page answer like this.
     [200, "<html>Welcome</html>"],
     [401, '{"error":{"message":"No token"}}'],
     [429, '{"error":"Too many requests"}'],
@@ -147,7 +149,7 @@ Deno.test("errors of supabase-js keep what the server said", async () => {
   };
   await assert.rejects(recommend(supabase), (error) => error instanceof TwoTowerError && error.code === "forbidden");
   await assert.rejects(likeVideo(supabase, "v"), (error) => error instanceof RpcError && error.code === "PT403");
-  // Of an answer that is not PostgREST's, and of none, supabase-js has no code.
+  // supabase-js has no code if the answer is not from PostgREST, or if there is none.
   for (const error of [{ message: "<html>Bad gateway</html>" }, { code: "", message: "TypeError: fetch failed" }]) {
     const away = { ...supabase, rpc: () => Promise.resolve({ data: null, error }) };
     await assert.rejects(likeVideo(away, "v"), (error) => error instanceof RpcError && error.code === "unexpected");

@@ -4,7 +4,10 @@ import type { Recommendations, RecommendationsRequest } from "./types.ts";
 export { TwoTowerError };
 export type * from "./types.ts";
 
-/** As much of a supabase-js client as is used here. It sends the signed-in user's token by itself. */
+/**
+ * The part of a supabase-js client that is used here. It sends the signed-in user's token by
+ * itself.
+ */
 export interface SupabaseClientLike {
   functions: {
     // deno-lint-ignore no-explicit-any
@@ -14,11 +17,11 @@ export interface SupabaseClientLike {
   rpc(name: any, parameters: any): PromiseLike<{ data: any; error: DatabaseError | null }>;
 }
 
-/** What PostgREST says of a call that failed. */
+/** The error of a failed call, from PostgREST. */
 export interface DatabaseError {
   /**
-   * SQLSTATE, or one of PostgREST's own. `PT401`: nobody is signed in. `PT403`: the user was erased. None if something else answered, or
-   * nothing.
+   * SQLSTATE, or a code of PostgREST. `PT401`: no user is signed in. `PT403`: the user was erased.
+   * Absent if there was no response, or one from something else.
    */
   code?: string;
   message: string;
@@ -28,20 +31,20 @@ export interface DatabaseError {
 export interface RecommendedVideo {
   video_id: string;
   title: string;
-  /** To compare within one list only. */
+  /** Comparable within one list only. */
   score: number;
   source: "two_tower" | "popular";
-  /** The user skipped it before, and there was nothing else left. */
+  /** The user skipped it before, and no other videos were left. */
   skipped_before: boolean;
   model_version: number | null;
 }
 
-/** A call of a database function that failed. */
+/** A failed call of a database function. */
 export class RpcError extends Error {
   override name = "RpcError";
 
   constructor(
-    /** As in `DatabaseError`, and `unexpected` where there is none. */
+    /** As in `DatabaseError`, or `unexpected` if there is none. */
     readonly code: string,
     message: string,
   ) {
@@ -49,19 +52,19 @@ export class RpcError extends Error {
   }
 }
 
-/** What the signed-in user should see next, from the Edge Function. */
+/** Recommendations for the signed-in user, from the Edge Function. */
 export async function recommend(
   supabase: SupabaseClientLike,
   request: RecommendationsRequest = {},
 ): Promise<Recommendations> {
   const { data, error } = await supabase.functions.invoke("two_tower_recommendations", { body: { ...request } });
-  // supabase-js puts the answer that it did not like here; what never became an answer has none.
+  // supabase-js puts an error response here. Without any response, there is none.
   if (error?.context instanceof Response) throw await TwoTowerError.of(error.context);
   if (error) throw error;
   return data as Recommendations;
 }
 
-/** The same from the database alone, without the Edge Function. */
+/** Recommendations from the database alone, without the Edge Function. */
 export function recommendVideos(
   supabase: SupabaseClientLike,
   options: { limit?: number; excludeLiked?: boolean; minScore?: number } = {},
@@ -73,7 +76,7 @@ export function recommendVideos(
   });
 }
 
-/** What is like a video. */
+/** Videos that are similar to a given one. */
 export function similarVideos(
   supabase: SupabaseClientLike,
   videoId: string,
@@ -86,17 +89,17 @@ export function similarVideos(
   });
 }
 
-/** Likes a video, or takes the like back; says whether that changed something. */
+/** Likes a video, or takes the like back. Returns whether that changed anything. */
 export function likeVideo(supabase: SupabaseClientLike, videoId: string, liked = true): Promise<boolean> {
   return call(supabase, "like_video", { video_id: videoId, liked });
 }
 
-/** Erases the signed-in user: likes, skips, vectors, events. There is no way back. */
+/** Erases the signed-in user: likes, skips, vectors, events. This cannot be undone. */
 export function eraseMe(supabase: SupabaseClientLike): Promise<Record<string, unknown>> {
   return call(supabase, "erase_me", {});
 }
 
-/** Absent parameters keep the function's own defaults. */
+/** Calls a database function. Absent parameters keep the function's defaults. */
 async function call<T>(supabase: SupabaseClientLike, name: string, parameters: Record<string, unknown>): Promise<T> {
   const given = Object.fromEntries(Object.entries(parameters).filter(([, value]) => value !== undefined));
   const { data, error } = await supabase.rpc(name, given);

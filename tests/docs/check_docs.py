@@ -5,7 +5,8 @@
 
 1. Every `twotower …` command and flag in README.md, ARCHITECTURE.md, CONTRIBUTING.md and docs/ is in BINARY's --help, and every
    flag in --help is in docs/configuration.md, as are the hyperparameters with their defaults. The same holds for what units, scripts, images
-   and manifests under deploy/ call; and every variable of the environment that they name is documented.
+   and manifests under deploy/ call; and every variable of the environment that they name is documented. Every `supabase …` is a command of
+   the Supabase CLI, where scripts/supabase-cli has fetched it.
 2. docs/X.md and docs/X.ja.md have the same levels of headings, code blocks (comments aside), rows of tables and check boxes.
 3. Blocks marked as below run, in order, in one shell a file. Files of docs/ run against a new database on the server of
    URL (default: the first set of DATABASE_VARIABLES); README.md runs against the embedded default. `127.0.0.1:8080` is
@@ -125,12 +126,12 @@ class Program:
                 command, known = word, self.flags[word]
 
 
-def invocations(script):
-    """The arguments of each `twotower` in a piece of shell."""
+def invocations(script, program="twotower(?:-admin)?"):
+    """The arguments of each call of `program` in a piece of shell."""
     script = re.sub(r"\\\n\s*", " ", script)
     for line in script.split("\n"):
         line = re.sub(r"(?:^|\s)#.*", "", line)
-        for match in re.finditer(r"(?<![\w./-])twotower(?:-admin)?(?=\s|$)", line):
+        for match in re.finditer(rf"(?<![\w./-]){program}(?=\s|$)", line):
             rest = re.split(r"[;|&)]", line[match.end():])[0]
             try:
                 yield shlex.split(rest)
@@ -157,6 +158,31 @@ def check_mentions(path, program):
                 found = [] if found else [f"`{span}` is called planned, and exists"]
             for problem in found:
                 yield f"{path.relative_to(ROOT)}:{number}: {problem}"
+
+
+def supabase_commands():
+    """The commands of the pinned Supabase CLI by its --help, or None where it has not been fetched."""
+    wrapper = ROOT / "scripts/supabase-cli"
+    version = re.search(r"^version=(\S+)$", wrapper.read_text(encoding="utf-8"), re.M)[1]
+    if not (ROOT / "target/tools/supabase" / version / "supabase").exists():
+        return None
+    text = subprocess.run([wrapper, "--help"], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    names = re.findall(r"^  ([a-z][a-z-]*)(?:, ([a-z][a-z-]*))? ", text.partition("\nSUBCOMMANDS\n")[2], re.M)
+    commands = {name for pair in names for name in pair if name}
+    if not {"db", "functions"} <= commands:
+        sys.exit(f"check_docs: scripts/supabase-cli --help lists no commands:\n{text}")
+    return commands
+
+
+def check_supabase(path, commands):
+    """Commands of the Supabase CLI, in shell and in code spans."""
+    calls = [(block.place, block.text) for block in blocks(path) if block.language in ("bash", "sh")]
+    for number, line in prose_lines(path):
+        calls += [(f"{path.relative_to(ROOT)}:{number}", span) for span in re.findall(r"`(supabase [^`]+)`", line)]
+    for place, text in calls:
+        for words in invocations(text, "supabase"):
+            if words and re.fullmatch(r"[a-z][a-z-]*", words[0]) and words[0] not in commands:
+                yield f"{place}: there is no command `supabase {words[0]}`"
 
 
 def check_deploy(program):
@@ -219,14 +245,16 @@ def setting(text):
 def check_hyperparameters():
     """The table of hyperparameters against the defaults in the source."""
     pattern = re.compile(r"impl Default for Hyperparameters \{.*?Self \{\n(.*?)\n        \}", re.S)
-    sources = (path.read_text(encoding="utf-8") for path in sorted((ROOT / "crates/twotower-core/src").glob("*.rs")))
+    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "crates/twotower-core/src").glob("*.rs"))]
     body = next(filter(None, map(pattern.search, sources)), None)
     if not body:
         yield "crates/twotower-core/src: no `impl Default for Hyperparameters` to compare the documentation with"
         return
     fields = re.findall(r"^ +(\w+): ([^\n]+),$", body.group(1), re.M)
+    constants = dict(re.findall(r"^pub const (\w+): \w+ = (\w+);$", "\n".join(sources), re.M))
     actual = {}
     for name, text in fields:
+        text = constants.get(text, text)
         text = re.sub(r"^vec!\[(.*)\]$", r"\1", text)
         shift = re.fullmatch(r"(\d+) << (\d+)", text)
         actual[name] = [float(int(shift[1]) << int(shift[2]))] if shift else [setting(part) for part in text.split(", ")]
@@ -370,6 +398,11 @@ def main():
     files = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")] + docs
 
     problems = [problem for path in files for problem in check_mentions(path, program)]
+    commands = supabase_commands()
+    if commands is None:
+        print("check_docs: scripts/supabase-cli has fetched nothing yet: commands of it were not looked at")
+    else:
+        problems += [problem for path in files for problem in check_supabase(path, commands)]
     problems += check_deploy(program)
     problems += check_reference(program)
     problems += check_hyperparameters()

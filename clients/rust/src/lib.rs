@@ -1,6 +1,7 @@
-//! A client of twotower's HTTP API, that of `twotower serve` and, as far as a project has the functions deployed, of Supabase.
+//! A blocking client of the HTTP API of `twotower serve` and, for the functions that a project has
+//! deployed, of Supabase.
 //!
-//! It blocks; where that is not wanted, it belongs onto a thread for such work.
+//! In asynchronous code, call it on a thread for blocking work.
 
 mod types;
 
@@ -17,7 +18,7 @@ use uuid::Uuid;
 /// Bytes of the longest answer: 100 lists of 100 videos with three reasons each.
 const MAX_ANSWER: u64 = 16 << 20;
 
-/// Where to ask, and how long to wait.
+/// A client: the address of the server, and the deadline of calls.
 #[derive(Debug, Clone)]
 pub struct TwoTower {
     agent: Agent,
@@ -25,39 +26,39 @@ pub struct TwoTower {
     publishable_key: Option<String>,
 }
 
-/// An answer together with what names it in the server's log and in the events that are sent about it.
+/// An answer, with the id that identifies it in the server's log and in events about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer<T> {
-    /// What was asked for.
+    /// The result.
     pub body: T,
     /// `X-Request-Id`; [`Event::request_id`] takes it.
     pub request_id: Option<String>,
 }
 
-/// Why there is no answer.
+/// An error of a call.
 #[derive(Debug, Error)]
 pub enum TwoTowerError {
-    /// The server refused.
+    /// An error response of the server.
     #[error("{status}: {}", .details.message)]
     Refused {
         /// HTTP status.
         status: u16,
-        /// What it said.
+        /// The body of the response.
         details: ErrorDetails,
-        /// When to try again, if it says so.
+        /// When to try again, if the response states it.
         retry_after_s: Option<u64>,
     },
-    /// Something in front of the server answered.
+    /// A response from something in front of the server.
     #[error("status {status}, and not an answer of twotower's: {text}")]
     Unexpected {
         /// HTTP status.
         status: u16,
-        /// The beginning of it.
+        /// The beginning of the body.
         text: String,
-        /// When to try again, if it says so.
+        /// When to try again, if the response states it.
         retry_after_s: Option<u64>,
     },
-    /// No answer in time, or none at all.
+    /// No response, or not in time.
     #[error(transparent)]
     Http(#[from] ureq::Error),
     /// A request that cannot be sent, such as one with a score that is not finite.
@@ -66,7 +67,7 @@ pub enum TwoTowerError {
 }
 
 impl TwoTowerError {
-    /// Seconds after which to try again, if whoever refused says so in seconds: the server or what stands in front of it.
+    /// Seconds after which to try again, if the server or a proxy states it in seconds.
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::Refused { retry_after_s, .. } | Self::Unexpected { retry_after_s, .. } => {
@@ -78,7 +79,8 @@ impl TwoTowerError {
 }
 
 impl TwoTower {
-    /// `base_url` is where `twotower serve` is reached, or `https://<ref>.supabase.co`; `deadline` is for the whole of a call.
+    /// `base_url` is the address of `twotower serve`, or `https://<ref>.supabase.co`; `deadline` is
+    /// for a whole call.
     pub fn new(base_url: &str, deadline: Duration) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -91,14 +93,14 @@ impl TwoTower {
         }
     }
 
-    /// With the key that a Supabase project asks every app for.
+    /// Adds the publishable key that a Supabase project requires of every app.
     #[must_use]
     pub fn with_publishable_key(mut self, key: &str) -> Self {
         self.publishable_key = Some(key.to_owned());
         self
     }
 
-    /// What the token's user should see next.
+    /// Recommendations for the token's user.
     ///
     /// # Errors
     /// [`TwoTowerError`]
@@ -110,7 +112,7 @@ impl TwoTower {
         self.call("two_tower_recommendations", access_token, request)
     }
 
-    /// What is like a video, for the token's user.
+    /// Videos that are similar to a given one, for the token's user.
     ///
     /// # Errors
     /// [`TwoTowerError`]
@@ -122,7 +124,7 @@ impl TwoTower {
         self.call("similar_videos", access_token, request)
     }
 
-    /// Lists for many users, with a token of the service role.
+    /// Lists for many users. Needs a token of the service role.
     ///
     /// # Errors
     /// [`TwoTowerError`]
@@ -134,7 +136,7 @@ impl TwoTower {
         self.call("batch_recommendations", access_token, request)
     }
 
-    /// Sends what the token's user was shown, watched, liked and skipped.
+    /// Records what the token's user was shown, watched, liked and skipped.
     ///
     /// # Errors
     /// [`TwoTowerError`]
@@ -185,7 +187,7 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 
 fn refusal(status: StatusCode, headers: &HeaderMap, text: &str) -> TwoTowerError {
     let status = status.as_u16();
-    // A date, which proxies may send as well, is left to the caller's own patience.
+    // Proxies may send a date instead; that is ignored.
     let retry_after_s = header(headers, "retry-after").and_then(|text| text.parse().ok());
     match serde_json::from_str::<ErrorBody>(text) {
         Ok(body) => TwoTowerError::Refused {
@@ -202,7 +204,8 @@ fn refusal(status: StatusCode, headers: &HeaderMap, text: &str) -> TwoTowerError
 }
 
 impl Event {
-    /// An event of now. `event_id` is a new one for each event, so that one that is sent twice counts once.
+    /// An event at the present time. `event_id` must be new for each event, so that one that is
+    /// sent twice counts once.
     pub fn new(event_id: Uuid, kind: EventKind, video_id: Uuid) -> Self {
         Self {
             event_id,

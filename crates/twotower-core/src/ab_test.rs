@@ -1,33 +1,36 @@
-//! Whether two arms of an experiment differ, with users as the unit that was drawn.
+//! Tells whether two arms of an experiment differ, with users as the unit of randomisation.
 //!
-//! A metric is a ratio of sums over users: clicks over impressions, say. Impressions of one user are not independent of each
-//! other, so that a formula for proportions would promise too much; the delta method takes each user as one draw (Deng, Knoblich
-//! and Lu, "Applying the Delta Method in Metric Analytics", KDD 2018).
+//! A metric is a ratio of sums over users, such as clicks over impressions. Impressions of one user
+//! are not independent, so that a formula for proportions would be too optimistic. The delta method
+//! treats each user as one draw (Deng, Knoblich and Lu, "Applying the Delta Method in Metric
+//! Analytics", KDD 2018).
 
 use serde::Serialize;
 use std::f64::consts::SQRT_2;
 
-/// Two-sided 95 % under a normal distribution.
+/// Two-sided 95 % quantile of a normal distribution.
 const Z_95: f64 = 1.959_963_984_540_054;
 
-/// 95 % of the looks, all together.
+/// Error rate of all looks together.
 const ALPHA: f64 = 0.05;
 
-/// What [`AtAnyTime`] is tuned to: users of an arm. With 400 it asks for a difference of 3.0 standard errors, between 35 and a million for no more than 4.
-/// Set for all experiments and from no data, as the theorem has it.
+/// Number of users per arm that [`AtAnyTime`] is tuned to. With 400 users it requires a difference
+/// of 3.0 standard errors; between 35 and a million users at most 4. The same for all experiments
+/// and not taken from data, as the theorem requires.
 const TUNED_USERS: f64 = 50.0;
 
-/// 80 % of a normal distribution.
+/// 80 % quantile of a normal distribution.
 const Z_80: f64 = 0.841_621_233_572_914;
 
-/// Users that an arm needs before anything is told of it. The delta method and the normal distribution hold for many users: with five, one in six of
-/// the differences called significant at 5 % would be none.
+/// At least this many users per arm are needed for any result. The delta method and the normal
+/// distribution hold for many users: with five, one in six differences called significant at 5 %
+/// would be false.
 pub const FEWEST_USERS: u64 = 30;
 
-/// Weights of a binomial distribution below which nothing is added up, of 1 for the likeliest count.
+/// Weights of a binomial distribution below this are not summed; the likeliest count has weight 1.
 const NEGLIGIBLE: f64 = 1e-300;
 
-/// Running sums of a pair of numbers a user: the numerator and the denominator of a metric.
+/// Running sums over users of the numerator and the denominator of a metric.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RatioSums {
     users: u64,
@@ -38,71 +41,78 @@ pub struct RatioSums {
     product: f64,
 }
 
-/// A metric and how sure it is.
+/// A metric and its precision.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
     /// Sum of the numerators over the sum of the denominators.
     pub value: f64,
     /// Standard deviation of `value` over repetitions of the experiment.
     pub standard_error: f64,
-    /// Users it was made from.
+    /// Number of users that it is estimated from.
     pub users: u64,
 }
 
-/// By how much two independent estimates differ.
+/// The difference of two independent estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Difference {
     /// Challenger minus control.
     pub value: f64,
-    /// Standard error of `value`: by the variances of the arms, or by what both have together, if that is more. A small arm that has seen few of
-    /// a rare event by chance would pass for a sure one, since what it counts and how much that varies are small together.
+    /// Standard error of `value`, by the variances of the arms or by the pooled variance, whichever
+    /// is larger. In a small arm with few rare events by chance, both the metric and its variance
+    /// are small, and the difference would seem certain.
     pub standard_error: f64,
-    /// Users of an arm, if both had equally many and told as much: the harmonic mean.
+    /// Users per arm, if both had equally many with as much information: the harmonic mean.
     #[serde(skip)]
     pub users: f64,
-    /// Chance of a difference at least so large, either way, if there is none (two-sided z-test).
+    /// Probability of a difference at least as large, in either direction, if there is none
+    /// (two-sided z-test).
     pub p_value: f64,
 }
 
-/// What may be said of a difference at every look, however often somebody looks and whenever they stop.
+/// A statement about a difference that holds at every look, however often somebody looks and
+/// whenever they stop.
 ///
-/// An ordinary p-value holds for one look at a time that was fixed beforehand; of 14 looks at arms that do not differ, one falls below 5 % in more
-/// than 20 of 100 experiments. This is the mixture sequential probability ratio test (Robbins 1970; Johari, Koomen, Pekelis and Walsh,
-/// "Peeking at A/B Tests", KDD 2017): with a difference that is drawn from a normal distribution of mean 0 and standard deviation τ, the ratio of
-/// likelihoods against no difference,
+/// An ordinary p-value holds for one look at a time fixed in advance. With 14 looks at arms that do
+/// not differ, one falls below 5 % in more than 20 of 100 experiments. This is the mixture
+/// sequential probability ratio test (Robbins 1970; Johari, Koomen, Pekelis and Walsh, "Peeking at
+/// A/B Tests", KDD 2017): with a difference drawn from a normal distribution of mean 0 and standard
+/// deviation τ, the likelihood ratio against no difference,
 ///
 /// Λ = √(V / (V + τ²)) · exp(τ² θ² / (2 V (V + τ²))),
 ///
-/// is a martingale where there is none, and passes 1 / α at any time at all with a chance of α at the most. θ is the difference found, V the square of its
-/// standard error.
+/// is a martingale if there is none, and ever exceeds 1 / α with a probability of at most α. θ is
+/// the difference found, V the square of its standard error.
 ///
-/// τ is what [`TUNED_USERS`] leave unsure, so that τ² / V is the number of users over theirs and nothing has to be known of the metric: the asymptotic confidence
-/// sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas ("Time-uniform central limit theory", Annals of Statistics 2024). A τ that is a small
-/// part of the control's value finds small differences a little sooner, and large ones not at all before there are thousands of users.
+/// τ is the standard error with [`TUNED_USERS`], so that τ² / V is the number of users over theirs
+/// and nothing has to be known of the metric: the asymptotic confidence sequence of Waudby-Smith,
+/// Arbour, Sinha, Kennedy and Ramdas ("Time-uniform central limit theory", Annals of Statistics
+/// 2024). A τ that is a small part of the control's value would find small differences a little
+/// sooner, and large ones only with thousands of users.
 ///
-/// The clock is the number of users, so this holds while users arrive. Where none come any more and those there are go on telling, looks every hour
-/// find a difference that is none in 4 to 6 of 100 experiments within 90 days to a year.
+/// The clock is the number of users, so that this holds while users arrive. If no new users arrive
+/// and the existing ones continue, hourly looks find a false difference in 4 to 6 of 100
+/// experiments within 90 days to a year.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct AtAnyTime {
-    /// 1 / Λ, 1 at the most.
+    /// 1 / Λ, at most 1.
     pub p_value: f64,
-    /// Lower end of an interval that is wrong at any look in 5 of 100 experiments at the most.
+    /// Lower end of an interval that is wrong at any look in at most 5 of 100 experiments.
     pub low: f64,
-    /// Its upper end.
+    /// Upper end of the interval.
     pub high: f64,
 }
 
-/// Whether users fell into the arms as they should have.
+/// Whether users were assigned to the arms as planned.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SampleRatio {
-    /// Users expected with the challenger.
+    /// Expected number of users with the challenger.
     pub expected: f64,
-    /// Chance of a count at least so improbable (exact binomial test, two-sided).
+    /// Probability of a count that is at most as likely (exact binomial test, two-sided).
     pub p_value: f64,
 }
 
 impl RatioSums {
-    /// Takes one user in. One whose denominator is 0 says nothing of the metric and is left out.
+    /// Adds one user. A user whose denominator is 0 says nothing about the metric and is left out.
     pub fn push(&mut self, numerator: f64, denominator: f64) {
         if denominator == 0.0 {
             return;
@@ -115,7 +125,7 @@ impl RatioSums {
         self.product += numerator * denominator;
     }
 
-    /// The ratio and its standard error; `None` of fewer than two users.
+    /// The ratio and its standard error; `None` with fewer than two users.
     pub fn estimate(&self) -> Option<Estimate> {
         if self.users < 2 {
             return None;
@@ -124,7 +134,7 @@ impl RatioSums {
         let value = self.numerator / self.denominator;
         let (x, y) = (self.numerator / n, self.denominator / n);
         let variance = |squared: f64, one: f64, other: f64| (squared - n * one * other) / (n - 1.0);
-        // Of numerator − ratio · denominator, whose mean is 0.
+        // Residuals of numerator − ratio · denominator, whose mean is 0.
         let residual = variance(self.numerator_squared, x, x)
             - 2.0 * value * variance(self.product, x, y)
             + value * value * variance(self.denominator_squared, y, y);
@@ -142,11 +152,11 @@ impl Estimate {
         around(self.value, self.standard_error)
     }
 
-    /// Users an arm needs so that a look at [`AtAnyTime`] finds a difference of `relative` times this value in 80 of 100 experiments; `None` where
-    /// nothing varies yet.
+    /// Users per arm for a look at [`AtAnyTime`] to find a difference of `relative` times this
+    /// value in 80 of 100 experiments; `None` while nothing varies.
     pub fn users_needed(&self, relative: f64) -> Option<u64> {
         let difference = (relative * self.value).abs();
-        // Two arms alike: the variance of the difference is twice that of one.
+        // With two equal arms the variance of the difference is twice that of one.
         let of_one = (2.0 * self.users as f64).sqrt() * self.standard_error;
         let finds = |users: u64| {
             let users = users as f64;
@@ -169,12 +179,13 @@ impl Estimate {
 }
 
 impl Difference {
-    /// Of two arms that have no user in common. `None` where either has fewer than [`FEWEST_USERS`], or nothing varies in both: a test has nothing to
-    /// go by.
+    /// The difference of two arms without common users. `None` if either has fewer than
+    /// [`FEWEST_USERS`], or nothing varies in both.
     pub fn between(challenger: &Estimate, control: &Estimate) -> Option<Self> {
         let value = challenger.value - control.value;
         let [tried, held] = [challenger, control].map(|arm| arm.users as f64);
-        // Of one user of both arms together the variance is (n₁² s₁² + n₂² s₂²) / (n₁ + n₂), of a difference 1/n₁ + 1/n₂ of that.
+        // The variance of one user of both arms together is (n₁² s₁² + n₂² s₂²) / (n₁ + n₂); that
+        // of a difference is 1/n₁ + 1/n₂ times as large.
         let together = (tried * challenger.standard_error).hypot(held * control.standard_error)
             / (tried * held).sqrt();
         let apart = challenger.standard_error.hypot(control.standard_error);
@@ -193,13 +204,13 @@ impl Difference {
         around(self.value, self.standard_error)
     }
 
-    /// The same for who looks more than once.
+    /// A statement for repeated looks.
     pub fn at_any_time(&self) -> AtAnyTime {
         let errors = self.value / self.standard_error;
         let ratio = self.users / TUNED_USERS;
         let p_value =
             (1.0 + ratio).sqrt() * (-errors.powi(2) / (2.0 * (1.0 + ratio.recip()))).exp();
-        // All differences that 1 / Λ around them is at least ALPHA of.
+        // All differences around which 1 / Λ is at least ALPHA.
         let half = boundary(self.users) * self.standard_error;
         AtAnyTime {
             p_value: p_value.min(1.0),
@@ -210,12 +221,14 @@ impl Difference {
 }
 
 impl SampleRatio {
-    /// A split that was planned as `share` for the challenger is that improbable below this chance that something is wrong.
+    /// A split as planned is less likely than this only if something is wrong.
     pub const SUSPICIOUS: f64 = 0.001;
 
-    /// Of users found in the arms against the `share` of the challenger; `None` without any.
+    /// Compares the users found in the arms with the `share` planned for the challenger; `None`
+    /// without any user.
     ///
-    /// Exact, since the tests by a normal distribution call 3 users where half of one was expected once in 2,600 what chance does once in 72.
+    /// Exact, because with 3 users where half of one is expected, tests by a normal distribution
+    /// give a probability of 1 in 2,600 instead of 1 in 72.
     pub fn of(control: u64, challenger: u64, share: f64) -> Option<Self> {
         let users = control + challenger;
         if users == 0 || share <= 0.0 || share >= 1.0 {
@@ -227,13 +240,13 @@ impl SampleRatio {
         })
     }
 
-    /// Whether nothing of the experiment should be believed.
+    /// Whether the results of the experiment cannot be trusted.
     pub fn is_suspicious(&self) -> bool {
         self.p_value < Self::SUSPICIOUS
     }
 }
 
-/// Standard errors away from 0 where 1 / Λ of [`AtAnyTime`] is [`ALPHA`].
+/// Number of standard errors away from 0 where 1 / Λ of [`AtAnyTime`] is [`ALPHA`].
 fn boundary(users: f64) -> f64 {
     let ratio = users / TUNED_USERS;
     ((1.0 + ratio.recip()) * (2.0 * ALPHA.recip().ln() + ratio.ln_1p())).sqrt()
@@ -244,12 +257,13 @@ fn around(value: f64, standard_error: f64) -> (f64, f64) {
     (value - half, value + half)
 }
 
-/// Chance that a binomial variable of `n` draws, each with chance `share`, has a value at most as likely as `found`; never less than
-/// [`NEGLIGIBLE`].
+/// Probability that a binomial variable of `n` draws, each with probability `share`, has a value at
+/// most as likely as `found`; at least [`NEGLIGIBLE`].
 fn binomial_p_value(found: u64, n: u64, share: f64) -> f64 {
     let odds = share / (1.0 - share);
     let likeliest = (((n + 1) as f64 * share) as u64).min(n);
-    // Weights relative to that of the likeliest, away from it to either side: each follows from the one before.
+    // Weights relative to that of the likeliest count, to either side; each follows from the one
+    // before.
     let up = (likeliest..n).scan(1.0, |weight, k| {
         *weight *= (n - k) as f64 / (k + 1) as f64 * odds;
         Some((k + 1, *weight))
@@ -265,7 +279,7 @@ fn binomial_p_value(found: u64, n: u64, share: f64) -> f64 {
             .chain(down.clone().take_while(counts))
     };
     let of_found = weights().find(|&(k, _)| k == found);
-    // Two counts that are equally likely may differ by rounding.
+    // Two equally likely counts may differ by rounding.
     let bound = of_found.map_or(0.0, |(_, weight)| weight * (1.0 + 1e-7));
     let total: f64 = weights().map(|(_, weight)| weight).sum();
     let as_odd: f64 = weights()
@@ -275,8 +289,8 @@ fn binomial_p_value(found: u64, n: u64, share: f64) -> f64 {
     (as_odd / total).max(NEGLIGIBLE)
 }
 
-/// Complement of the error function for x ≥ 0: a series below 2.5, a continued fraction above (Abramowitz and Stegun, 7.1.6 and
-/// 7.1.14).
+/// Complementary error function for x ≥ 0: a series below 2.5, a continued fraction above
+/// (Abramowitz and Stegun, 7.1.6 and 7.1.14).
 fn erfc(x: f64) -> f64 {
     if x < 2.5 {
         let mut term = x;

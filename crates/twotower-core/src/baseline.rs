@@ -1,6 +1,6 @@
-//! Recommenders that learn nothing deep: what the two towers must beat, measured on the same split in the same run.
+//! Simple recommenders that the two towers must beat, measured on the same split in the same run.
 //!
-//! None of them keeps a user: a history is all they are asked with.
+//! They keep no state of users: a history is the only input of a query.
 
 mod popularity;
 

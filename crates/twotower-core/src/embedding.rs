@@ -1,20 +1,21 @@
-//! Finite vectors of one dimension and unit norm: what towers give out, stores keep and retrieval compares.
+//! Finite vectors of one dimension and unit norm: the towers compute them, the store keeps them,
+//! retrieval compares them.
 
 use thiserror::Error;
 
-/// How far a norm may be from 1: the same when a vector is written, when it is judged before readers see it and when it is read, so that
-/// nobody lets in what another one refuses.
+/// Tolerance of the norm around 1. It is the same when vectors are written, judged before
+/// activation, and read, so that no stage accepts what another refuses.
 pub const NORM_TOLERANCE: f64 = 1e-3;
 
-/// Numbers that are no embedding.
+/// Why numbers are not an embedding.
 #[derive(Debug, Error, PartialEq)]
 pub enum EmbeddingError {
-    /// The vector has another length than its neighbours.
+    /// The vector has another dimension than the others.
     #[error("the vector has {actual} dimensions, expected {expected}")]
     Dimension {
-        /// What the space has.
+        /// Dimension of the space.
         expected: usize,
-        /// What came.
+        /// Length of the vector.
         actual: usize,
     },
     /// NaN or infinity.
@@ -31,7 +32,7 @@ pub enum EmbeddingError {
     },
 }
 
-/// Refuses what is not finite or not of unit norm.
+/// Checks that all components are finite and the norm is 1.
 ///
 /// # Errors
 /// [`EmbeddingError`]
@@ -47,13 +48,14 @@ pub fn check(vector: &[f32]) -> Result<(), EmbeddingError> {
     }
 }
 
-/// The Euclidean norm, as pgvector has it: summed in double precision, so that both judge a vector at the edge alike.
+/// The Euclidean norm, summed in double precision as pgvector does, so that both judge borderline
+/// vectors alike.
 pub fn norm(vector: &[f32]) -> f64 {
     let squares = vector.iter().map(|&x| f64::from(x) * f64::from(x));
     squares.sum::<f64>().sqrt()
 }
 
-/// Whether a vector of this norm is taken for one of unit norm; never with NaN.
+/// Whether this norm counts as 1; false for NaN.
 pub fn is_unit(norm: f64) -> bool {
     (norm - 1.0).abs() <= NORM_TOLERANCE
 }
@@ -93,10 +95,10 @@ impl Embeddings {
         Ok(Self { dim, data })
     }
 
-    /// Appends one row.
+    /// Appends one row, `[d]`.
     ///
     /// # Errors
-    /// [`EmbeddingError`] if it is none; nothing is appended then.
+    /// [`EmbeddingError`] if it is not an embedding; nothing is appended then.
     pub fn push(&mut self, vector: &[f32]) -> Result<(), EmbeddingError> {
         if vector.len() != self.dim {
             return Err(EmbeddingError::Dimension {
@@ -124,15 +126,15 @@ impl Embeddings {
         self.data.is_empty()
     }
 
-    /// Row `row`.
+    /// Row `row`, `[d]`.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.data[row * self.dim..(row + 1) * self.dim]
     }
 
-    /// The rows at `rows`, in that order.
+    /// The rows at `rows`, in that order: `[rows.len(), d]`.
     ///
     /// # Panics
-    /// If one is not there.
+    /// If a row does not exist.
     #[must_use]
     pub fn select(&self, rows: &[u32]) -> Self {
         let mut data = Vec::with_capacity(rows.len() * self.dim);
@@ -145,12 +147,12 @@ impl Embeddings {
         }
     }
 
-    /// All rows, row-major, for whoever made them.
+    /// All rows, row-major, `[n, d]`, without a copy.
     pub fn into_rows(self) -> Vec<f32> {
         self.data
     }
 
-    /// All rows, row-major.
+    /// All rows, row-major, `[n, d]`.
     pub fn as_slice(&self) -> &[f32] {
         &self.data
     }

@@ -1,10 +1,12 @@
-//! Evaluation: every held-out user ranked against the whole catalogue, one protocol for every recommender.
+//! Evaluation: every held-out user ranked against the whole catalogue, one protocol for every
+//! recommender.
 //!
-//! Candidates of a user are the catalogue minus the likes seen of them; skipped and cold videos stay in. A user is ranked by
-//! the recommender, or by popularity where the history gives it nothing to go by ([`Recommender::serves`]): baselines go by
-//! likes alone, the towers by likes or skips, as they are served. *Warm* users have at least one seen like, *cold* ones none.
-//! Means over users are unweighted, and over all of them: whom popularity ranked says nothing of the recommender, and tells
-//! [`UserEvaluation::served`].
+//! Candidates of a user are the catalogue without the likes seen of them; skipped and cold videos
+//! are candidates. A user is ranked by the recommender, or by popularity if the history contains
+//! nothing that the recommender uses ([`Recommender::serves`]): baselines use likes only, the
+//! towers likes or skips, as when they serve. *Warm* users have at least one seen like, *cold* ones
+//! none. Means over users are unweighted and over all users. Users ranked by popularity say nothing
+//! about the recommender; [`UserEvaluation::served`] tells them apart.
 
 mod summary;
 
@@ -35,16 +37,16 @@ pub struct Evaluation {
     pub summary: Summary,
 }
 
-/// What cannot be evaluated or compared.
+/// Why something cannot be evaluated or compared.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EvaluationError {
-    /// A score is NaN or infinite: nothing can be ranked by it.
+    /// A score is NaN or infinite: it cannot be ranked by.
     #[error("`{name}` gives scores that are not finite")]
     NotFinite {
         /// Name of the recommender.
         name: String,
     },
-    /// They are not of the same users in the same order.
+    /// The evaluations are not of the same users in the same order.
     #[error(
         "`{a}` and `{b}` were not evaluated on the same users: a paired difference has no meaning"
     )]
@@ -56,14 +58,14 @@ pub enum EvaluationError {
     },
 }
 
-/// Ranks every user of `held_out` and averages. The recommender scores once per user; users run in parallel and the result
-/// does not depend on the number of threads.
+/// Ranks every user of `held_out` and averages. The recommender scores once per user. Users run in
+/// parallel; the result does not depend on the number of threads.
 ///
-/// `popularity`, fitted on the same seen likes, serves those whom the recommender does not, and is the scale of popularity bias
-/// and novelty.
+/// `popularity`, fitted on the same seen likes, serves the users that the recommender does not, and
+/// is the scale of popularity bias and novelty.
 ///
 /// # Errors
-/// [`EvaluationError::NotFinite`] if a score is NaN or infinite, as those of a model that diverged are.
+/// [`EvaluationError::NotFinite`] if a score is NaN or infinite, as those of a diverged model.
 ///
 /// # Panics
 /// If the recommender and `popularity` rank catalogues of different sizes.

@@ -1,4 +1,5 @@
-//! Ids and times as applications spell them. One place, so that a file means the same whoever reads it.
+//! Ids and times in the spellings of applications. They are parsed in one place, so that a file
+//! means the same to every reader.
 
 pub mod id;
 

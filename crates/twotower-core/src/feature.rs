@@ -1,4 +1,4 @@
-//! The catalogue, and turning its rows into what the item tower reads.
+//! The catalogue, and the features that the item tower reads.
 
 mod catalogue;
 

@@ -1,9 +1,10 @@
-//! The quality gate: whether a model may take the place of the one that is served.
+//! The quality gate: decides whether a model may replace the one that is served.
 //!
-//! Challenger and champion rank the same held-out likes, of which neither has learned one, by the protocol of
-//! [`crate::evaluate`], for users of whom a like or skip was known before: for all others popularity does in the place of both, which
-//! would make any model look like it. The challenger must not be worse beyond doubt, must stay above absolute floors, and its vectors and inputs
-//! must be in order. Every check says what was measured, what was asked for, and in words what that means.
+//! Challenger and champion rank the same held-out likes, which neither has learned, by the protocol
+//! of [`crate::evaluate`]. Only users with an earlier like or skip are ranked: for all others
+//! popularity ranks in place of both, which would make any two models look alike. The challenger
+//! must not be worse beyond doubt, must stay above absolute floors, and its vectors and inputs must
+//! be in order. Every check gives what was measured, its bound, and an explanation in words.
 
 mod health;
 
@@ -27,31 +28,37 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use verdict::{Figure, Unit};
 
-/// What is asked of a challenger. Floors depend on the data: set them to what a good model reaches on yours.
+/// Bounds of the checks. Floors depend on the data: set them to what a good model reaches on yours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GateOptions {
-    /// Least mean AUC. As all that is measured on users: over those for whom the model ranks.
+    /// Lower bound of the mean AUC. Like all metrics of users, over the users that the model ranks
+    /// for.
     pub min_auc: f64,
-    /// Least mean Precision@10. Off by default: one depends on how many likes users have in the hold-out.
+    /// Lower bound of the mean Precision@10. Off by default, as it depends on how many likes users
+    /// have in the hold-out.
     pub min_precision_at_10: f64,
-    /// Least Coverage@10, as a share of the champion's.
+    /// Lower bound of Coverage@10, as a share of the champion's.
     pub min_coverage_ratio: f64,
-    /// Most that the mean popularity percentile of the videos shown may rise over the champion's.
+    /// Upper bound of the rise of the mean popularity percentile of the videos shown, over the
+    /// champion's.
     pub max_popularity_rise: f64,
-    /// Longest mean of all video vectors: 1 where all are the same, 0 where they balance.
+    /// Upper bound of the norm of the mean video vector: 1 where all vectors are the same, 0 where
+    /// they balance.
     pub max_mean_norm: f64,
-    /// Largest share of videos whose vector is, but for rounding, that of another one.
+    /// Upper bound of the share of videos whose vector equals another one but for rounding.
     pub max_near_duplicates: f64,
-    /// Least share of the likes of videos with enough users that are of videos with a row of their own in the challenger.
+    /// Lower bound of the share of likes, of videos with enough users, whose video has a row of its
+    /// own in the challenger.
     pub min_known_videos: f64,
-    /// Least number of likes and of videos trained on, as a share of the champion's.
+    /// Lower bound of the numbers of likes and of videos trained on, as shares of the champion's.
     pub min_data_ratio: f64,
-    /// Farthest that the mean of a numeric input may have moved since the champion, in the champion's standard deviations.
+    /// Upper bound of the change of the mean of a numeric input since the champion, in the
+    /// champion's standard deviations.
     pub max_drift: f64,
-    /// Fewest held-out users, of whom a like or skip was known before, on whom anything can be decided.
+    /// At least this many held-out users with an earlier like or skip are needed for a decision.
     pub min_users: usize,
-    /// Most of them that are ranked, evenly drawn.
+    /// At most this many of them are ranked, evenly spread.
     pub max_users: usize,
 }
 
@@ -73,18 +80,18 @@ impl Default for GateOptions {
     }
 }
 
-/// A model that asks to be served, or the one that is.
+/// The challenger or the champion.
 #[derive(Debug, Clone, Copy)]
 pub struct Contender<'a> {
     /// Towers and preprocessing.
     pub model: &'a Model,
-    /// Its vectors of the catalogue's videos.
+    /// Its vectors of the videos in the catalogue.
     pub videos: &'a Embeddings,
-    /// Likes in the data it was trained on.
+    /// Number of likes in its training data.
     pub likes: u64,
-    /// Videos in the data it was trained on.
+    /// Number of videos in its training data.
     pub catalogue: u64,
-    /// Time of the oldest of those likes, seconds since 1970; 0 where that is not known.
+    /// Time of the oldest of those likes, seconds since 1970; 0 if it is not known.
     pub since: u32,
 }
 
@@ -97,14 +104,14 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// What both are judged on.
+/// The data that both models are judged on.
 #[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
     /// All videos.
     pub catalogue: &'a Catalogue,
     /// Likes before the hold-out.
     pub seen: &'a [Interaction],
-    /// Users and what is to be found, unknown to both.
+    /// Users and their targets, which neither model has learned.
     pub held_out: &'a HeldOut,
 }
 
@@ -152,13 +159,13 @@ pub fn judge(
     Ok(Verdict { checks })
 }
 
-/// Users of whom something is known that `towers` rank by.
+/// Users with a history that `towers` rank by.
 fn known_users<'a>(towers: &TwoTower<'_>, held_out: &'a HeldOut) -> Vec<&'a HeldOutUser> {
     let users = held_out.users.iter();
     users.filter(|user| towers.serves(user.history())).collect()
 }
 
-/// At most `most` of `users`, evenly drawn.
+/// At most `most` of `users`, evenly spread.
 fn spread(users: &[&HeldOutUser], most: usize) -> HeldOut {
     let drawn = users.len().min(most);
     let user = |n: usize| users[n * users.len() / drawn].clone();
@@ -167,7 +174,7 @@ fn spread(users: &[&HeldOutUser], most: usize) -> HeldOut {
     }
 }
 
-/// `known`: users of `held_out` for whom the models rank.
+/// `known`: number of users of `held_out` that the models rank for.
 fn users(ranked: &Evaluation, held_out: &HeldOut, known: usize, options: &GateOptions) -> Check {
     let all = held_out.users.len();
     let for_whom = match (all, known) {
@@ -197,7 +204,8 @@ fn users(ranked: &Evaluation, held_out: &HeldOut, known: usize, options: &GateOp
     ))
 }
 
-/// A figure that was measured on users, and what it is said by; where there are none, that it was not measured, rather than a number.
+/// A figure that was measured on users and its description. Without users both say that it was not
+/// measured.
 fn of_users(ranked: &Evaluation, what: &str, words: String, figure: Figure) -> (Figure, String) {
     if ranked.users.is_empty() {
         let unknown = Figure {
@@ -229,7 +237,8 @@ fn floors(ranked: &Evaluation, options: &GateOptions) -> [Check; 2] {
     ]
 }
 
-/// The challenger may be better than `other`, or as good as chance can tell: what counts is the upper end of the interval.
+/// Passes if the challenger may be better than `other` or as good, as far as can be told: the upper
+/// end of the interval counts.
 fn not_worse(
     name: &str,
     challenger: &Evaluation,
@@ -328,7 +337,7 @@ fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions
     for like in on.seen.iter().filter(|like| like.at >= challenger.since) {
         likes[like.item as usize] += 1;
     }
-    // Fewer leave no row on purpose.
+    // Videos of fewer users have no row on purpose.
     let min_users = challenger.model.hyperparameters.min_users;
     let (mut of_many, mut of_known) = (0, 0);
     for (video, likes) in videos.zip(likes) {
@@ -352,7 +361,7 @@ fn known_videos(challenger: Contender<'_>, on: Judged<'_>, options: &GateOptions
     )
 }
 
-/// What went in: how much of it, and how far numbers have moved.
+/// Checks the inputs: how much data there is, and how far the numbers have moved.
 fn drift(challenger: Contender<'_>, champion: Contender<'_>, options: &GateOptions) -> Vec<Check> {
     let ratio = |name, what, ours: u64, theirs: u64| {
         let ratio = ours as f64 / theirs.max(1) as f64;
@@ -383,8 +392,9 @@ fn drift(challenger: Contender<'_>, champion: Contender<'_>, options: &GateOptio
 /// Numeric features in words.
 const NUMERIC_NAMES: [&str; NUMERIC_FEATURES] = ["price", "duration", "date"];
 
-/// How far the mean of a number has moved at most, what that means, and what is to be said of the others. A number that no video had, of those that one of the two
-/// learned, has not moved: a column that is filled for the first time would be farther away than any bound.
+/// How far the mean of a numeric input has moved at most, what that means in words, and a note
+/// about the others. An input that no video learned by one of the two models had has not moved:
+/// otherwise a column that is filled for the first time would exceed any bound.
 fn moved(ours: &Preprocessing, theirs: &Preprocessing) -> (f64, String, String) {
     let (mut most, mut compared, mut new, mut gone) = (0.0_f64, vec![], vec![], vec![]);
     for (feature, name) in NUMERIC_NAMES.into_iter().enumerate() {

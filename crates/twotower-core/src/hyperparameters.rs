@@ -5,16 +5,18 @@ use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use thiserror::Error;
 
-/// Beyond so many dimensions pgvector builds no index.
+/// pgvector builds no index over vectors of more dimensions.
 pub(crate) const MAX_DIM: usize = 2000;
 
-/// Most scales of recency.
+/// At most this many scales of recency.
 pub(crate) const MAX_DECAYS: usize = 16;
 
-/// Most rows for n-grams: beyond, tables alone would fill a large machine, and hardly two n-grams share a row any more.
+/// At most this many rows for n-grams. With more, the tables alone would fill a large machine, and
+/// hardly any n-grams share a row.
 const MAX_NGRAM_BUCKETS: usize = 1 << 24;
 
-/// What `min_users` is where nobody has said that the data are nobody's secret: a row that fewer people taught tells of them.
+/// Default of `min_users`. It may be lowered only for data that are declared not secret: a row
+/// learned from fewer users could reveal what they did.
 pub const LEAST_USERS: usize = 10;
 
 /// Everything that shapes a model besides the data; saved inside it.
@@ -27,61 +29,63 @@ pub struct Hyperparameters {
     pub user_hidden: usize,
     /// Hidden units of the item tower.
     pub item_hidden: usize,
-    /// Decays per like of the user tower's averages.
+    /// Decays per like of the user tower's averages; 0 is the last like alone, 1 the plain mean.
     pub decays: Vec<f32>,
-    /// Whether the order of a user's likes is known. If not, each like is predicted from all the others, and the only decay
-    /// is 1.
+    /// Whether the order of a user's likes is known. If not, each like is predicted from all the
+    /// others, and the only decay is 1.
     pub ordered: bool,
-    /// Among how many of the next likes the one to predict is drawn; 1 is the next one itself.
+    /// Number of next likes from which the one to predict is drawn; 1 is the next like.
     pub lookahead: usize,
     /// Decay per skip of the average of skips.
     pub skip_decay: f32,
     /// Examples (likes to predict) per step.
     pub batch_size: usize,
-    /// Most passes over the training likes.
+    /// At most this many passes over the training likes.
     pub epochs: usize,
     /// Validation metric by which the best epoch is chosen.
     pub selection: Selection,
-    /// Epochs without a better one before training stops.
+    /// Training stops after this many epochs without a better one.
     pub patience: usize,
     /// Softmax temperature τ.
     pub temperature: f32,
-    /// Videos drawn uniformly per step as negatives, beside the batch's own.
+    /// Videos drawn uniformly per step as negatives, besides the batch's own.
     pub negatives: usize,
-    /// As how many videos a skipped one counts among the negatives of the user who skipped it, beside itself.
+    /// A skipped video counts as this many more among the negatives of the user who skipped it.
     pub skip_weight: f32,
-    /// Correct logits by the log of the expected count of a candidate (logQ).
+    /// Whether logits are corrected by the log of a candidate's expected count (logQ).
     pub log_q: bool,
-    /// How much more than the likes themselves popularity decides, β: towers learn ln p(video | user) + β ln p(video). Below 0
-    /// rare videos rank higher.
+    /// Weight β of popularity beyond that in the likes: towers learn ln p(video | user) + β ln
+    /// p(video). Below 0 rare videos rank higher.
     pub popularity: f32,
-    /// Adam's step for dense layers.
+    /// Learning rate of Adam for dense layers.
     pub learning_rate: f32,
-    /// Row-wise Adagrad's step for tables.
+    /// Learning rate of row-wise Adagrad for tables.
     pub table_learning_rate: f32,
-    /// Share of both learning rates that is left at the end of the last epoch; they fall in a straight line.
+    /// Share of both learning rates that is left at the end of the last epoch; they decrease
+    /// linearly.
     pub final_rate: f32,
     /// Decoupled weight decay of dense layers.
     pub weight_decay: f32,
-    /// Share of videos whose id is hidden in a step, so that features alone must do.
+    /// Share of videos whose id is hidden in a step, so that the features must suffice.
     pub id_dropout: f32,
     /// Dropout on the user tower's input.
     pub input_dropout: f32,
     /// Dropout on the user tower's hidden layer.
     pub hidden_dropout: f32,
-    /// Likes of one user that one step follows; what came before enters by running sums.
+    /// Likes of one user per window. Earlier likes enter through running sums.
     pub window: usize,
-    /// Terms (tags, performers, …) that fewer videos carry are left out.
+    /// Terms (tags, performers, …) of fewer videos are left out.
     pub min_term_videos: usize,
-    /// Videos and terms that fewer users have liked or skipped get no row of their own, so that none tells of a few people.
+    /// Videos and terms that fewer users have liked or skipped get no row of their own, so that no
+    /// row reveals what few people did.
     pub min_users: usize,
-    /// Rows for hashed character n-grams.
+    /// Number of rows for hashed character n-grams.
     pub ngram_buckets: u32,
     /// Seed of all random numbers.
     pub seed: u64,
 }
 
-/// What the best epoch is chosen by.
+/// Validation metric that chooses the best epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {
@@ -94,7 +98,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// The metric's value.
+    /// The value of the metric.
     pub fn of(self, validation: &QuickEvaluation) -> f64 {
         match self {
             Self::NdcgAt10 => validation.ndcg_at_10,
@@ -131,7 +135,7 @@ impl Default for Hyperparameters {
             hidden_dropout: 0.3,
             window: 64,
             min_term_videos: 2,
-            min_users: 10,
+            min_users: LEAST_USERS,
             ngram_buckets: 1 << 15,
             seed: 42,
         }
@@ -144,9 +148,9 @@ impl Default for Hyperparameters {
 pub struct HyperparameterError {
     /// Name of the field.
     pub name: &'static str,
-    /// What it is.
+    /// Its value.
     pub value: String,
-    /// What it may be.
+    /// The accepted values.
     pub expected: &'static str,
 }
 
@@ -201,7 +205,8 @@ impl Hyperparameters {
             count("batch_size", self.batch_size, 2..=most, "2 to 1000000"),
             count("epochs", self.epochs, 1..=10_000, "1 to 10000"),
             count("patience", self.patience, 1..=no_end, "at least 1"),
-            // The softmax is computed without a pass for its maximum, which float32 allows down to here.
+            // The softmax is computed without a pass that finds the maximum, which float32 allows
+            // down to this value.
             number("temperature", self.temperature, 0.03..=10.0, "0.03 to 10"),
             count("negatives", self.negatives, 0..=most, "0 to 1000000"),
             number("skip_weight", self.skip_weight, 0.0..=1e6, "0 to 1000000"),
@@ -213,7 +218,7 @@ impl Hyperparameters {
             number("id_dropout", self.id_dropout, 0.0..=1.0, "0 to 1"),
             number("input_dropout", self.input_dropout, 0.0..=0.9, "0 to 0.9"),
             number("hidden_dropout", self.hidden_dropout, 0.0..=0.9, "0 to 0.9"),
-            // A window is in memory whole, as a batch is.
+            // A window is in memory as a whole, like a batch.
             count("window", self.window, 2..=most, "2 to 1000000"),
             count(
                 "ngram_buckets",
@@ -240,7 +245,6 @@ mod tests {
     #[test]
     fn defaults_are_in_range_and_nan_is_not() {
         assert_eq!(Hyperparameters::default().validate(), Ok(()));
-        assert_eq!(Hyperparameters::default().min_users, LEAST_USERS);
         for broken in [
             Hyperparameters {
                 temperature: f32::NAN,

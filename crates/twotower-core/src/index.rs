@@ -1,8 +1,10 @@
-//! Retrieval: the videos whose vectors have the largest inner products with a query, among those that are wanted.
+//! Retrieval: the videos whose vectors have the largest inner products with a query, among those
+//! that pass the request.
 //!
-//! Vectors are searched as bytes, and what could be among the best by a bound on the error of bytes is scored again in 32-bit floats: the answer
-//! is exactly that of comparing everything in 32-bit floats. Large catalogues get inverted lists besides, so that only a few hundredths of
-//! them are looked at. Filters of few videos are answered by looking at just those.
+//! Vectors are searched as bytes. A bound on the error of the byte codes gives the candidates,
+//! which are scored again in 32-bit floats, so that the answer is exactly that of comparing
+//! everything in 32-bit floats. Large catalogues also get inverted lists, and a search looks at
+//! only a few hundredths of the videos. Filters with few videos are answered by scoring just those.
 
 mod allowed;
 
@@ -44,12 +46,14 @@ pub use column::Column;
 pub use postings::Postings;
 pub use search::{Scratch, Search, SearchError, Work};
 
-/// From this many videos on [`IndexKind::Auto`] makes inverted lists: below, looking at everything is as fast.
+/// From this many videos on [`IndexKind::Auto`] makes inverted lists. With fewer videos a scan is
+/// as fast.
 pub const AUTO_LISTS: usize = 20_000;
 
-/// Vectors, ready to be searched. It never changes; [`Index::with_changes`] makes another one that shares most of it.
+/// A searchable set of vectors. It is immutable; [`Index::with_changes`] makes another index that
+/// shares most of it.
 ///
-/// A video is named by its position: the row of the vectors that the index was built from.
+/// A video is named by its position: its row in the vectors that the index was built from.
 #[derive(Debug, Clone)]
 pub struct Index {
     base: Arc<Base>,
@@ -57,25 +61,26 @@ pub struct Index {
     attributes: Attributes,
 }
 
-/// What is built once.
+/// The part that is built once and shared.
 #[derive(Debug)]
 struct Base {
     vectors: Arc<Embeddings>,
     /// In the order of slots.
     codes: Codes,
-    /// Slots are positions where there is none.
+    /// `None` if slots are positions.
     order: Option<Order>,
     lists: Option<Lists>,
     margin: f32,
 }
 
-/// How an index is built.
+/// Options for building an index.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct IndexOptions {
     /// Whether there are inverted lists.
     pub kind: IndexKind,
-    /// How far above a group's mean, in standard deviations, its best videos are taken to score: more finds more and looks into more lists. Of
-    /// lists, and of groups where very many are left, a share of it counts.
+    /// How many standard deviations above a group's mean its best videos are expected to score. A
+    /// larger margin finds more and looks into more lists. For lists, and for groups where very
+    /// many are left, only a part of the margin counts.
     pub margin: f32,
     /// Seed of the clustering.
     pub seed: u64,
@@ -86,9 +91,9 @@ pub struct IndexOptions {
 pub enum IndexKind {
     /// From [`AUTO_LISTS`] videos on.
     Auto,
-    /// No: every search looks at all videos.
+    /// No: every search scans all videos.
     Exact,
-    /// Yes, if there is a video at all.
+    /// Yes, unless there is no video.
     Inverted,
 }
 
@@ -102,10 +107,10 @@ impl Default for IndexOptions {
     }
 }
 
-/// Parts that make no index.
+/// Why an index cannot be built or changed.
 #[derive(Debug, Error, PartialEq)]
 pub enum IndexError {
-    /// There are attributes of more or fewer videos than there are vectors.
+    /// The numbers of attributes and of vectors differ.
     #[error("there are attributes of {attributes} videos and vectors of {vectors}")]
     Length {
         /// Number of videos with attributes.
@@ -113,7 +118,7 @@ pub enum IndexError {
         /// Number of vectors.
         vectors: usize,
     },
-    /// A changed vector of a video that does not exist.
+    /// A changed vector is of a video that does not exist.
     #[error("there is no video at position {position}, only {len} videos")]
     Position {
         /// Position asked for.
@@ -124,15 +129,15 @@ pub enum IndexError {
     /// A changed vector is no embedding.
     #[error("the changed vector at position {position}: {cause}")]
     Embedding {
-        /// Which video.
+        /// Position of the video.
         position: u32,
-        /// What is wrong with it.
+        /// What is wrong with the vector.
         cause: EmbeddingError,
     },
-    /// The added vectors are of another dimension.
+    /// The added vectors have another dimension.
     #[error("added vectors: {0}")]
     Added(EmbeddingError),
-    /// Changed attributes that do not fit.
+    /// Changed attributes do not fit.
     #[error(transparent)]
     Attributes(#[from] AttributesError),
 }
@@ -140,17 +145,17 @@ pub enum IndexError {
 /// Memory of an index in bytes, by part.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bytes {
-    /// 32-bit floats, of which the caller may hold the same copy.
+    /// 32-bit floats; the caller may share this copy.
     pub vectors: usize,
     /// Quantised vectors.
     pub codes: usize,
-    /// From positions to slots and back.
+    /// Mapping from positions to slots and back.
     pub order: usize,
     /// Means and bounds of the inverted lists.
     pub lists: usize,
     /// Postings and columns.
     pub attributes: usize,
-    /// Vectors that came later.
+    /// Vectors changed or added after the build.
     pub delta: usize,
 }
 
@@ -162,12 +167,13 @@ impl Bytes {
 }
 
 impl Index {
-    /// Builds an index over `vectors` `[n, d]` with the attributes of the same videos ([`Attributes::none`] without filters).
+    /// Builds an index over `vectors` `[n, d]` with the attributes of the same videos
+    /// ([`Attributes::none`] without filters).
     ///
     /// Runs on the current rayon pool; the result does not depend on its number of threads.
     ///
     /// # Errors
-    /// [`IndexError::Length`] if attributes and vectors are not of as many videos.
+    /// [`IndexError::Length`] if there are more or fewer attributes than vectors.
     pub fn new(
         vectors: impl Into<Arc<Embeddings>>,
         attributes: Attributes,
@@ -209,9 +215,10 @@ impl Index {
         })
     }
 
-    /// This index with other vectors for the videos at some positions, `added` ones after all others, and the attributes of changed or
-    /// added videos. Costs as much as has changed since the index was built, one bit a video besides. What has changed is compared in 32-bit
-    /// floats one by one, so that an index is to be built anew when [`Index::delta_len`] has grown large.
+    /// This index with other vectors for the videos at some positions, `added` vectors after all
+    /// others, and the attributes of changed or added videos. The cost is proportional to all
+    /// changes since the index was built, plus one bit per video. Changed vectors are compared one
+    /// by one in 32-bit floats: build a new index when [`Index::delta_len`] has grown large.
     ///
     /// # Errors
     /// [`IndexError`] if something does not fit; this index stays as it is either way.
@@ -265,7 +272,7 @@ impl Index {
         })
     }
 
-    /// Number of videos, those added included.
+    /// Number of videos, including those added.
     pub fn len(&self) -> usize {
         self.base.vectors.len() + self.delta.added()
     }
@@ -280,17 +287,17 @@ impl Index {
         self.base.vectors.dim()
     }
 
-    /// Number of vectors, changed and added, that came after the index was built.
+    /// Number of vectors that were changed or added after the index was built.
     pub fn delta_len(&self) -> usize {
         self.delta.len()
     }
 
-    /// Whether searches go through inverted lists.
+    /// Whether searches use inverted lists.
     pub fn has_lists(&self) -> bool {
         self.base.lists.is_some()
     }
 
-    /// The vector of the video at `position`, the latest one.
+    /// The current vector of the video at `position`, `[d]`.
     ///
     /// # Panics
     /// If there is no such video.
@@ -300,12 +307,12 @@ impl Index {
             .unwrap_or_else(|| self.base.vectors.row(position as usize))
     }
 
-    /// What filters ask about.
+    /// The attributes that filters use.
     pub fn attributes(&self) -> &Attributes {
         &self.attributes
     }
 
-    /// Memory, by part.
+    /// Memory by part.
     pub fn bytes(&self) -> Bytes {
         let base = &*self.base;
         let of_order = |order: &Order| {
@@ -340,7 +347,8 @@ impl Base {
     }
 }
 
-/// Groups of inverted lists for `n` videos: twice the square root, so that each search looks at few of them first.
+/// Number of groups of inverted lists for `n` videos: twice the square root, so that each search
+/// looks at few groups.
 fn group_count(n: usize) -> usize {
     (2.0 * (n as f64).sqrt()).ceil().min(n as f64) as usize
 }

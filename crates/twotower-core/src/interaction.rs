@@ -4,8 +4,9 @@ use crate::feature::Catalogue;
 
 /// One like or one skip: 12 bytes.
 ///
-/// `user` and `item` are positions, not identifiers: `item` is the video's position in the [`Catalogue`]
-/// (ascending video id), `user` a number given for this snapshot only. `at` is seconds since 1970 (UTC).
+/// `user` and `item` are positions, not identifiers: `item` is the video's position in the
+/// [`Catalogue`] (ascending video id), `user` a number given for this snapshot only. `at` is
+/// seconds since 1970 (UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Interaction {
     /// Number of the user within this snapshot.
@@ -16,16 +17,17 @@ pub struct Interaction {
     pub at: u32,
 }
 
-/// One consistent snapshot of what a recommender learns from.
+/// One consistent snapshot of the data that recommenders learn from.
 ///
-/// Likes and skips stand in the order (time, user id, video id), to the full resolution of the source; within a second
-/// the order of the rows is what is left of it, so it is never sorted again by `at` alone with an unstable sort.
-/// A pair (user, item) occurs at most once among the likes and at most once among the skips.
+/// Likes and skips are in the order (time, user id, video id), at the full resolution of the
+/// source. Within a second only the order of the rows preserves it, so that they are never sorted
+/// by `at` with an unstable sort. A pair (user, item) occurs at most once among the likes and at
+/// most once among the skips.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
-    /// All videos, also those nobody has touched.
+    /// All videos, including those without a like or skip.
     pub catalogue: Catalogue,
-    /// Number of users; every `user` below it.
+    /// Number of users; every `user` is below it.
     pub users: usize,
     /// Likes in the order (time, user id, video id).
     pub likes: Vec<Interaction>,
@@ -33,7 +35,7 @@ pub struct Dataset {
     pub skips: Vec<Interaction>,
 }
 
-/// What a user did, oldest first, as positions in the catalogue.
+/// A user's history as positions in the catalogue.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct History<'a> {
     /// Liked videos, oldest first.
@@ -42,7 +44,7 @@ pub struct History<'a> {
     pub skips: &'a [u32],
 }
 
-/// Videos grouped by user, each user's in the order in which the rows came.
+/// Videos grouped by user, those of a user in the order of the rows.
 #[derive(Debug, Clone, Default)]
 pub struct Sequences {
     offsets: Vec<usize>,
@@ -72,7 +74,7 @@ impl Sequences {
         Self { offsets, items }
     }
 
-    /// Number of users, those without a row included.
+    /// Number of users, including those without a row.
     pub fn users(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }

@@ -1,8 +1,9 @@
 //! The inner loops: matrix product, inner product, products of byte codes, exponential.
 //!
-//! Each loop is written once, as plain safe code, and compiled for the baseline of the target, for AVX2 and for AVX-512, of
-//! which one is chosen at run time. No operation is reordered or fused between them, so they agree to the bit (a property test
-//! compares them). Two are written in instructions: the matrix product for AVX-512, and the products of codes.
+//! Each loop is written once, as plain safe code, and compiled for the target's baseline, for AVX2
+//! and for AVX-512. One of the three is chosen at run time. No operation is reordered or fused
+//! between them, so that their results agree to the bit; a property test compares them. Two loops
+//! are written with intrinsics: the matrix product for AVX-512, and the products of codes.
 
 #![expect(
     clippy::inline_always,
@@ -27,7 +28,8 @@ pub use prefetch::{CACHE_LINE, prefetch};
 pub use product::gemm;
 pub use view::View;
 
-/// Defines a kernel from its body in [`scalar`]: the function dispatches, the body is the twin that tests compare with.
+/// Defines a kernel from its body in [`scalar`]: the function dispatches, and tests compare it with
+/// the body.
 macro_rules! kernel {
     ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?) => {
         $(#[$doc])*
@@ -60,7 +62,8 @@ const LANES: usize = 8;
 
 /// Writes the transpose of `rows` `[n, cols]` into `into` `[cols, n]`, on the current rayon pool.
 pub fn transpose(rows: &[f32], cols: usize, into: &mut Vec<f32>) {
-    // Numbers of a cache line: as many columns are one task's, and as many rows go at a time.
+    // The numbers of one cache line: each task takes this many columns, and this many rows at a
+    // time.
     const BLOCK: usize = CACHE_LINE / size_of::<f32>();
     let n = rows.len() / cols;
     scratch::resize(into, rows.len());
@@ -98,12 +101,14 @@ kernel! {
 }
 
 kernel! {
-    /// [`decay_and_add`] of one x after the other, each as long as the sum, to the bit, while the sum stays in registers.
+    /// Applies [`decay_and_add`] for one x after the other, each as long as the sum, with the same
+    /// bits, but keeps the sum in registers.
     decay_and_add_all(decay: f32, xs: &[&[f32]], sum: &mut [f32])
 }
 
 kernel! {
-    /// x ← exp(x + bias - shift), both slices of equal length; returns the sum. See [`exp`] for its error.
+    /// x ← exp(x + bias - shift), both slices of equal length; returns the sum. See [`exp`] for its
+    /// error.
     exp_sum(x: &mut [f32], bias: &[f32], shift: f32) -> f32
 }
 
@@ -118,24 +123,26 @@ kernel! {
 }
 
 kernel! {
-    /// y ← GELU(x) by its sigmoid approximation, x ← GELU'(x).
+    /// y ← GELU(x) in its sigmoid approximation, x ← GELU'(x).
     gelu(x: &mut [f32], y: &mut [f32])
 }
 
 kernel! {
-    /// Position of the largest number, the first one of several; 0 of none. NaN is never the largest.
+    /// Position of the largest number, of the first one if there are several; 0 for an empty slice.
+    /// NaN is never the largest.
     argmax(x: &[f32]) -> usize
 }
 
 kernel! {
-    /// One step of Adam (Kingma & Ba 2015, algorithm 1) with decoupled weight decay, bias correction inside `step`.
+    /// One step of Adam (Kingma & Ba 2015, algorithm 1) with decoupled weight decay. The bias
+    /// corrections are part of `step`.
     adam(parameters: &mut [f32], moments: (&mut [f32], &mut [f32]), gradient: &[f32], step: AdamStep)
 }
 
-/// Rows of equal length inside a slice, each perhaps part of a longer one.
+/// Rows of equal length inside a slice; each may be part of a longer row.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    /// All numbers.
+    /// The whole slice.
     pub data: &'a [f32],
     /// From the start of a row to the start of the next.
     pub stride: usize,
@@ -159,13 +166,13 @@ impl<'a> Rows<'a> {
         &self.data[row as usize * self.stride + self.offset + column..]
     }
 
-    /// Asks for the first `columns` numbers of row `row`, which will be read soon.
+    /// Prefetches the first `columns` numbers of row `row`.
     pub fn prefetch(self, row: u32, columns: usize) {
         prefetch(&self.at(row, 0)[..columns]);
     }
 }
 
-/// The numbers of one Adam step that are the same for every parameter.
+/// The numbers of one Adam step that all parameters share.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamStep {
     /// Decay of the first moment.
@@ -183,11 +190,12 @@ pub struct AdamStep {
 /// e^x. Relative error below 2e-7 where the result is a normal number; 0 below -87.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // exp(x) = 2^n · exp(r) with n = round(x / ln 2), |r| ≤ ln 2 / 2; exp(r) by its Taylor polynomial of degree 7. No
-    // branches and no conversions that saturate: those keep a loop over it from being compiled to vectors.
+    // exp(x) = 2^n · exp(r) with n = round(x / ln 2), |r| ≤ ln 2 / 2; exp(r) is its Taylor
+    // polynomial of degree 7. Branches and saturating conversions would keep a loop over this
+    // function from being vectorised, so there are none.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding 1.5 · 2^23 rounds to the nearest integer, and leaves it in the lowest bits.
+    // Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.0, 88.0);
     let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
@@ -215,7 +223,8 @@ pub mod scalar {
     use super::{AdamStep, LANES, Rows};
     use crate::tower::GELU_SLOPE;
 
-    /// As many columns of a sum at a time as there are registers for, so that each is written once.
+    /// Columns of a sum that are computed at a time: as many as fit the registers, so that each is
+    /// written once.
     const COLUMNS: usize = 8 * LANES;
 
     /// See [`super::dot`].
@@ -272,7 +281,7 @@ pub mod scalar {
     /// See [`super::exp_sum`].
     #[inline(always)]
     pub fn exp_sum(x: &mut [f32], bias: &[f32], shift: f32) -> f32 {
-        // Two vectors at a time: an exponential is a long chain of operations, each waiting for the one before.
+        // Two vectors at a time: an exponential is a long chain of dependent operations.
         const WIDE: usize = 2 * LANES;
         let mut lanes = [0.0; WIDE];
         let (blocks, rest) = x.as_chunks_mut::<WIDE>();
@@ -296,7 +305,8 @@ pub mod scalar {
     /// See [`super::weighted_sum`].
     #[inline(always)]
     pub fn weighted_sum(table: Rows<'_>, rows: &[u32], weights: &[f32], sum: &mut [f32]) {
-        // Rows asked for before they are due: they lie scattered in a table that is larger than the caches near by.
+        // Rows are prefetched this far ahead: they are scattered in a table that is larger than the
+        // inner caches.
         const ROWS_AHEAD: usize = 4;
         let (blocks, rest) = sum.as_chunks_mut::<COLUMNS>();
         for (n, block) in blocks.iter_mut().enumerate() {
@@ -350,7 +360,7 @@ pub mod scalar {
     /// See [`super::argmax`].
     #[inline(always)]
     pub fn argmax(x: &[f32]) -> usize {
-        // The largest of each block by lanes, then one look into the block that has it.
+        // Find the largest of each block by lanes, then look only into the block that has it.
         const BLOCK: usize = 8 * LANES;
         let (mut best, mut block) = (f32::NEG_INFINITY, 0);
         let (blocks, rest) = x.as_chunks::<BLOCK>();

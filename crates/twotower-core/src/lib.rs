@@ -1,10 +1,12 @@
 //! The two towers, without I/O: data enters as slices and leaves as numbers.
 //!
-//! Modules stand in the order in which data meets them. Random generators and the time are passed in, so that the same
-//! snapshot, hyperparameters and seed give the same bytes of model, whatever the number of threads.
+//! Modules are in the order in which data meets them. Random generators and the time are passed in,
+//! so that the same snapshot, hyperparameters and seed give the same bytes of a model with any
+//! number of threads.
 //!
-//! One legend of shape letters for the whole crate: `B` examples of a batch, `C` candidates of a batch, `V` videos,
-//! `T` rows of the term table, `d` embedding dimension, `k` recency scales, `x` inputs of a tower, `h` hidden units.
+//! Shape letters of the whole crate: `B` examples of a batch, `C` candidates of a batch, `V`
+//! videos, `T` rows of the term table, `d` embedding dimension, `k` recency scales, `x` inputs of a
+//! tower, `h` hidden units.
 
 pub mod time;
 

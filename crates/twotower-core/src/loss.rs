@@ -19,19 +19,20 @@ const BLOCK: usize = 512;
 pub struct Row<'a> {
     /// Column of the target.
     pub target: usize,
-    /// Columns of candidates known to be liked by the row's user: not negatives. The target may be among them.
+    /// Columns of candidates that the row's user likes, which are no negatives. The target may be
+    /// among them.
     pub known: &'a [u32],
-    /// Columns of candidates that the row's user skipped: negatives of more weight.
+    /// Columns of candidates that the row's user skipped: negatives with more weight.
     pub skipped: &'a [u32],
 }
 
-/// Buffers that live from step to step.
+/// Buffers that are kept from step to step.
 #[derive(Debug, Clone, Default)]
 pub struct SampledSoftmax {
     logits: Vec<f32>,
     /// User vectors, each divided by B and the denominator of its row.
     scaled: Vec<f32>,
-    /// Vectors of candidates `[d, C]`: each tile would transpose them anew.
+    /// Vectors of candidates `[d, C]`, transposed once for all tiles.
     by_dimension: Vec<f32>,
 }
 
@@ -60,8 +61,9 @@ pub struct Operands<'a> {
 }
 
 impl SampledSoftmax {
-    /// Mean over the B rows of -log softmax of the target, in nats, and its gradients with respect to users `[B, d]` and candidates `[C, d]`.
-    /// The logit of row b and candidate c is ⟨u, v⟩ / τ of their vectors plus the candidate's bias.
+    /// Mean over the B rows of -log softmax of the target, in nats, and its gradients with respect
+    /// to users `[B, d]` and candidates `[C, d]`. The logit of row b and candidate c is ⟨u, v⟩ / τ
+    /// of their vectors plus the candidate's bias.
     pub fn forward_backward<'r>(
         &mut self,
         operands: Operands<'_>,
@@ -70,7 +72,8 @@ impl SampledSoftmax {
     ) -> f32 {
         let (candidates, dim) = (operands.candidates, operands.dim);
         let (rows, columns) = (operands.users.len() / dim, candidates.len());
-        // Vectors are of unit norm, so that this bounds every logit and no pass for the maximum is needed.
+        // Vectors have unit norm, so that this bounds every logit, and no pass is needed to find
+        // the maximum.
         let bias = candidates
             .negative_bias
             .iter()
@@ -113,13 +116,13 @@ impl SampledSoftmax {
     }
 }
 
-/// What all tiles of a step have in common.
+/// What all tiles of a step share.
 #[derive(Debug, Clone, Copy)]
 struct Step<'a> {
     operands: Operands<'a>,
     /// `[d, C]`, vectors of candidates.
     by_dimension: &'a [f32],
-    /// No logit is above it.
+    /// Upper bound of all logits.
     shift: f32,
     /// 1 / B.
     scale: f32,
@@ -128,9 +131,10 @@ struct Step<'a> {
 /// The n rows that one task computes.
 #[derive(Debug)]
 struct Tile<'a> {
-    /// The first of them, of B.
+    /// Number of the first row.
     first: usize,
-    /// `[n, C]`, written: gradients with respect to the logits, each row times B and the denominator of its softmax.
+    /// `[n, C]`, written: gradients with respect to the logits, each row times B and the
+    /// denominator of its softmax.
     logits: &'a mut [f32],
     /// `[n, d]`, written: the users' vectors, each divided by B and the denominator of its row.
     scaled: &'a mut [f32],
@@ -184,7 +188,8 @@ impl Step<'_> {
             0.0,
             user_gradients,
         );
-        // Dividing the d numbers at either end of the products is less than dividing the logits between.
+        // It is cheaper to divide the d numbers at both ends of the products than the C logits
+        // between.
         let rows = scaled
             .chunks_exact_mut(dim)
             .zip(users.chunks_exact(dim))
@@ -199,8 +204,8 @@ impl Step<'_> {
         loss
     }
 
-    /// Adds what the rows of a block say of the candidates to `gradients` `[C, d]`. `logits` `[n, C]` and `scaled` `[n, d]` are as
-    /// [`Tile`]s leave them.
+    /// Adds the gradients that the rows of a block give the candidates to `gradients` `[C, d]`.
+    /// `logits` `[n, C]` and `scaled` `[n, d]` are as [`Tile`]s leave them.
     fn add_candidate_gradients(&self, logits: &[f32], scaled: &[f32], gradients: &mut [f32]) {
         let Operands {
             candidates,
@@ -226,8 +231,8 @@ impl Step<'_> {
     }
 }
 
-/// Turns the products of one row into the gradient with respect to its logits, times their softmax's denominator;
-/// returns the row's loss and that denominator.
+/// Turns the products of one row into the gradient with respect to its logits, times the
+/// denominator of its softmax. Returns the row's loss and that denominator.
 fn softmax_row(
     logits: &mut [f32],
     row: Row<'_>,
@@ -235,7 +240,8 @@ fn softmax_row(
     shift: f32,
     held_back: &mut Vec<f32>,
 ) -> (f64, f32) {
-    // Whose bias is not the one of negatives: held back, exp(-∞) = 0 in their place.
+    // Columns with another bias than negatives: exclude them here, with exp(-∞) = 0 in their
+    // places.
     let target = logits[row.target] + candidates.positive_bias[row.target] - shift;
     logits[row.target] = f32::NEG_INFINITY;
     for &known in row.known {
@@ -294,7 +300,7 @@ mod tests {
         }
     }
 
-    /// The loss as its definition reads, in 64 bits.
+    /// The loss by its definition, in 64 bits.
     fn reference(users: &[f32], vectors: &[f32], candidates: &Candidates) -> f64 {
         let mut loss = 0.0;
         for (b, user) in users.chunks_exact(4).enumerate() {

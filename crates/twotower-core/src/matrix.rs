@@ -9,18 +9,13 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// All zero.
+    /// `[rows, cols]`, all zero.
     pub fn zeros(rows: usize, cols: usize) -> Self {
         Self {
             rows,
             cols,
             data: vec![0.0; rows * cols],
         }
-    }
-
-    /// Takes row-major `data`; `None` if it has not `rows * cols` numbers.
-    pub fn from_vec(rows: usize, cols: usize, data: Vec<f32>) -> Option<Self> {
-        (data.len() == rows * cols).then_some(Self { rows, cols, data })
     }
 
     /// Number of rows.
@@ -33,27 +28,27 @@ impl Matrix {
         self.cols
     }
 
-    /// Row `row`.
+    /// Row `row`, `[cols]`.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.data[row * self.cols..(row + 1) * self.cols]
     }
 
-    /// Row `row`, to be changed.
+    /// Row `row`, `[cols]`, mutable.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.data[row * self.cols..(row + 1) * self.cols]
     }
 
-    /// All numbers, row-major.
+    /// All numbers, row-major, `[rows, cols]`.
     pub fn as_slice(&self) -> &[f32] {
         &self.data
     }
 
-    /// All numbers, row-major, to be changed.
+    /// All numbers, row-major, `[rows, cols]`, mutable.
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
         &mut self.data
     }
 
-    /// Makes it `[rows, cols]` and all zero, keeping the allocation.
+    /// Resizes to `[rows, cols]`, all zero, and keeps the allocation.
     pub fn reset(&mut self, rows: usize, cols: usize) {
         (self.rows, self.cols) = (rows, cols);
         self.data.clear();

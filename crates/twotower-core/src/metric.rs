@@ -1,7 +1,7 @@
-//! Ranking metrics: of one user's list, of all lists together, and how sure a mean of them is.
+//! Ranking metrics: of one user's list, of all lists together, and the precision of their means.
 //!
-//! Every function states its denominator and what ties do. Lists are made by [`crate::recommend::top_k`]: score
-//! descending, ties to the smaller position.
+//! Every function states its denominator and how ties count. Lists are made by
+//! [`crate::recommend::top_k`]: score descending, ties to the smaller position.
 
 mod accuracy;
 
@@ -18,7 +18,7 @@ pub(crate) use bootstrap::ONE_IN;
 pub use bootstrap::{Bootstrap, Estimate, Interval};
 pub use exposure::{Exposure, PopularityScale};
 
-/// A difference with its sign, `+0.0123`; one that rounds to nothing has none.
+/// A difference with its sign, such as `+0.0123`; without a sign if it rounds to 0.
 pub fn signed(x: f64, decimals: usize) -> String {
     let text = format!("{x:+.decimals$}");
     if is_zero(&text) {
@@ -28,7 +28,7 @@ pub fn signed(x: f64, decimals: usize) -> String {
     }
 }
 
-/// `-0.00` is nothing that anybody has measured.
+/// Removes the sign of a zero such as `-0.00`.
 pub(crate) fn unsigned_zero(text: String) -> String {
     match text.strip_prefix('-') {
         Some(zero) if is_zero(zero) => zero.to_owned(),

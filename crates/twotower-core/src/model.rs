@@ -1,4 +1,5 @@
-//! A model: two towers, the preprocessing they were trained with and the hyperparameters that made them.
+//! A model: two towers, the preprocessing they were trained with and the hyperparameters that made
+//! them.
 
 use crate::embedding::Embeddings;
 use crate::feature::{Preprocessing, VideoRef};
@@ -17,9 +18,9 @@ const TERM_TABLE: &str = "item_tower.term_table";
 /// A trained model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// What it was trained with.
+    /// Hyperparameters of its training.
     pub hyperparameters: Hyperparameters,
-    /// How rows become inputs.
+    /// Turns rows of the catalogue into inputs.
     pub preprocessing: Preprocessing,
     /// Videos → vectors.
     pub item_tower: ItemTower,
@@ -50,7 +51,8 @@ impl Model {
         }
     }
 
-    /// Every weight with its name and shape, in the order of the file. The one list that saving and loading go by.
+    /// Every weight with its name and shape, in the order of the file. Saving and loading both use
+    /// this list.
     pub fn tensors_mut(&mut self) -> Vec<Tensor<'_>> {
         let item = &mut self.item_tower;
         let tables = [
@@ -70,15 +72,17 @@ impl Model {
     /// The weights as the bytes of a safetensors file.
     ///
     /// # Errors
-    /// [`TensorError::Format`] if the format refuses them, which shapes that fit their data never are.
+    /// [`TensorError::Format`] if the format refuses them, which it never does if shapes fit the
+    /// data.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, TensorError> {
         tensors::write(&self.clone().tensors_mut(), &[])
     }
 
-    /// Reads the weights back.
+    /// Reads weights that [`Model::to_safetensors`] wrote.
     ///
     /// # Errors
-    /// [`TensorError`] if a hyperparameter is outside its range, or a tensor is missing, of another shape, or not finite.
+    /// [`TensorError`] if a hyperparameter is outside its range, or a tensor is missing, of another
+    /// shape, or not finite.
     pub fn from_safetensors(
         hyperparameters: Hyperparameters,
         preprocessing: Preprocessing,
@@ -86,7 +90,8 @@ impl Model {
     ) -> Result<Self, TensorError> {
         hyperparameters.validate()?;
         let file = SafeTensors::deserialize(bytes)?;
-        // What a preprocessing says of their lengths may be anything: no memory is taken for it before it holds.
+        // The lengths that the preprocessing states are not trusted: no memory is allocated before
+        // tensors of these shapes are found.
         let dim = hyperparameters.embedding_dim;
         tensors::find(&file, ID_TABLE, &[preprocessing.id_rows(), dim])?;
         tensors::find(&file, TERM_TABLE, &[preprocessing.term_rows(), dim])?;
@@ -95,7 +100,7 @@ impl Model {
         Ok(model)
     }
 
-    /// Embeds videos in the order given, known and new alike.
+    /// Embeds videos in the order given, known and new ones: `[n, d]`.
     ///
     /// # Errors
     /// [`EmbeddingError`] if the weights give a vector that is not finite.
@@ -111,8 +116,8 @@ impl Model {
     }
 }
 
-/// The towers as a recommender over a fixed catalogue: a history is embedded from its videos' vectors and the score is the
-/// inner product.
+/// The towers as a recommender over a fixed catalogue. A history is embedded from the vectors of
+/// its videos, and the score is the inner product.
 #[derive(Debug, Clone, Copy)]
 pub struct TwoTower<'a> {
     /// Histories → vectors.
@@ -122,7 +127,7 @@ pub struct TwoTower<'a> {
 }
 
 impl TwoTower<'_> {
-    /// The user's vector `[d]`, or `None` without a like or skip.
+    /// The user's vector `[d]`; `None` without a like or skip.
     pub fn embed_user(&self, history: History<'_>) -> Option<Vec<f32>> {
         let rows = |items: &'_ [u32]| {
             items
@@ -147,12 +152,12 @@ impl Recommender for TwoTower<'_> {
         self.videos.len()
     }
 
-    /// Skips alone will do.
+    /// Skips alone are enough.
     fn serves(&self, history: History<'_>) -> bool {
         !history.likes.is_empty() || !history.skips.is_empty()
     }
 
-    /// Scores of an empty history are all zero: the caller serves popular videos instead.
+    /// An empty history scores 0 for all videos: the caller serves popular videos instead.
     fn score(&self, history: History<'_>, scores: &mut [f32]) {
         match self.embed_user(history) {
             None => scores.fill(0.0),

@@ -1,6 +1,8 @@
-//! Candidates of a step: every target of the batch and uniformly drawn negatives, each video once, with its logQ.
+//! Candidates of a step: every target of the batch and uniformly drawn negatives, each video once,
+//! with its logQ.
 //!
-//! Not every video may be a negative: one that nobody could like yet says nothing by not being liked.
+//! Not every video may be a negative: a video that nobody could like yet says nothing by not being
+//! liked.
 
 use crate::kernel;
 use rand::{Rng, RngExt};
@@ -9,19 +11,19 @@ use std::sync::Arc;
 /// Not a candidate of this step.
 const ABSENT: u32 = u32::MAX;
 
-/// The candidates of one step. The first `len()` columns are scored; [`Candidates::items`] goes on with videos that only
-/// stand in a history.
+/// The candidates of one step. The first `len()` columns are scored; [`Candidates::items`]
+/// continues with videos that are only in a history.
 #[derive(Debug, Clone, Default)]
 pub struct Candidates {
-    /// Videos: candidates, then history-only ones. Distinct.
+    /// Candidates, then history-only videos. Distinct.
     pub items: Vec<u32>,
-    /// `[C]` added to the logit of a candidate that is not the row's target: ln(times drawn) - ln(expected times) - β ln p,
-    /// see [`CandidateSampler::adjusted`].
+    /// `[C]`, added to the logit of a candidate that is not the row's target: ln(times drawn) -
+    /// ln(expected times) - β ln p, see [`CandidateSampler::adjusted`].
     pub negative_bias: Vec<f32>,
-    /// `[C]` added to the logit of the row's own target: -ln(expected times) - β ln p.
+    /// `[C]`, added to the logit of the row's own target: -ln(expected times) - β ln p.
     pub positive_bias: Vec<f32>,
-    /// `[C]` added to the logit of a candidate that the row's user skipped: that of a negative, with the weight of a skip on
-    /// top.
+    /// `[C]`, added to the logit of a candidate that the row's user skipped: the bias of a
+    /// negative, with the weight of a skip added.
     pub skipped_bias: Vec<f32>,
 }
 
@@ -31,56 +33,61 @@ impl Candidates {
         self.negative_bias.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.negative_bias.is_empty()
     }
 }
 
-/// Draws candidates. Scoring each distinct video once and adding the log of how often it was drawn equals scoring every
-/// draw; subtracting the log of how often it was to be expected makes the sampled softmax an estimate of the full one
-/// (Bengio & Senécal 2008; Yi et al. 2019, for in-batch negatives; the expectation here is that of the mixture).
+/// Draws candidates.
 ///
-/// Its clones share what is known of the videos; each remembers the candidates that it drew last.
+/// Scoring each distinct video once and adding the log of how often it was drawn equals scoring
+/// every draw. Subtracting the log of how often it is expected makes the sampled softmax an
+/// estimate of the full one (Bengio & Senécal 2008; Yi et al. 2019, for in-batch negatives; the
+/// expectation here is that of the mixture).
+///
+/// Clones share the frequencies of videos; each keeps its own candidates.
 #[derive(Debug, Clone)]
 pub struct CandidateSampler {
     /// Share of each video among the targets of an epoch, `[V]`.
     target_share: Arc<[f32]>,
-    /// β ln p of each video, `[V]`; empty where β is 0.
+    /// β ln p of each video, `[V]`; empty if β is 0.
     adjustment: Arc<[f32]>,
     options: SamplerOptions,
-    /// The videos that negatives are drawn from, ascending; without a list all of them.
+    /// The videos that negatives are drawn from, ascending; `None` stands for all.
     eligible: Option<Arc<[u32]>>,
     /// Column of each video in this step, `[V]`.
     columns: Vec<u32>,
     counts: Vec<u32>,
 }
 
-/// How candidates are drawn and weighed.
+/// How candidates are drawn and weighted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SamplerOptions {
-    /// Videos drawn uniformly each step.
+    /// Number of videos drawn uniformly in each step.
     pub negatives: usize,
-    /// Whether the expectation is subtracted; without it (for ablations) all is much worse.
+    /// Whether the log of the expectation is subtracted. Models are much worse without; for
+    /// ablations.
     pub log_q: bool,
-    /// As how many videos of the catalogue a skipped one counts among the negatives of the user who skipped it, beside itself.
+    /// A skipped video counts as this many more among the negatives of the user who skipped it.
     pub skip_weight: f32,
 }
 
-/// What a step asks for.
+/// Videos that a step needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Drawn<'a> {
-    /// Videos to be predicted, one an example.
+    /// Videos to be predicted, one per example.
     pub targets: &'a [u32],
-    /// Videos that users of the batch skipped: scored for those users, drawn or not.
+    /// Videos that users of the batch skipped. They are scored for those users, drawn or not.
     pub skipped: &'a [u32],
-    /// Videos whose vectors the step needs besides.
+    /// Other videos whose vectors the step needs.
     pub history: &'a [u32],
 }
 
 impl CandidateSampler {
-    /// `targets` `[V]`: how often each video is a target in an epoch, on average; the share of that is the probability in a batch that the
-    /// correction goes by. Negatives are drawn from all videos.
+    /// `targets` `[V]`: how often each video is a target in an epoch, on average. Its share of
+    /// these is its probability in a batch, which the correction uses. Negatives are drawn from all
+    /// videos.
     pub fn new(targets: &[f64], options: SamplerOptions) -> Self {
         let total = targets.iter().sum::<f64>().max(1.0);
         Self {
@@ -93,9 +100,10 @@ impl CandidateSampler {
         }
     }
 
-    /// The same, from which ln p(video | user) + β ln p(video) is learned, p(video) being its share of the training likes, `like_counts`
-    /// `[V]`, and one more, so that β = `popularity` above 0 ranks popular videos higher than the likes do, and below 0 lower (logit
-    /// adjustment, Menon et al. 2021, whose τ is -β).
+    /// The same for learning ln p(video | user) + β ln p(video), where p(video) is its share of the
+    /// training likes, `like_counts` `[V]`, plus one each. So β = `popularity` above 0 ranks
+    /// popular videos higher than the likes do, and below 0 lower (logit adjustment, Menon et al.
+    /// 2021, whose τ is -β).
     #[must_use]
     pub fn adjusted(self, popularity: f32, like_counts: &[u32]) -> Self {
         if popularity == 0.0 {
@@ -111,22 +119,24 @@ impl CandidateSampler {
         }
     }
 
-    /// The same, with negatives drawn from `eligible` alone, ascending, if there is a list. Targets, skipped videos and histories must be
-    /// among them.
+    /// The same with negatives drawn only from `eligible`, ascending, if it is given. It must
+    /// contain all targets, skipped videos and histories.
     #[must_use]
     pub fn among(self, eligible: Option<Arc<[u32]>>) -> Self {
         Self { eligible, ..self }
     }
 
-    /// Column of `item` in the candidates drawn last, history-only ones included.
+    /// Column of `item` in the latest candidates, including history-only videos.
     pub fn column(&self, item: u32) -> Option<usize> {
         let column = self.columns[item as usize];
         (column != ABSENT).then_some(column as usize)
     }
 
-    /// Draws the candidates of a step; videos of `history` that are no candidates get columns after them.
+    /// Draws the candidates of a step. Videos of `history` that are no candidates get columns after
+    /// them.
     ///
-    /// If as many candidates could be drawn as there are videos to draw from, each of these is one and the softmax is exact.
+    /// If at least as many candidates could be drawn as there are videos to draw from, all of these
+    /// are candidates and the softmax is exact.
     pub fn draw(
         &mut self,
         Drawn {
@@ -179,9 +189,10 @@ impl CandidateSampler {
         }
     }
 
-    /// The biases of the candidates, by how often each was drawn: one that was drawn n times where n̂ was to be expected stands for n / n̂ videos
-    /// among the negatives (logQ correction, Yi et al. 2019), n̂ being B · its share among targets + negatives / V, V the number of videos
-    /// that are drawn from. It is 1 if the draw was `exact`, or without correction. `targets`: B.
+    /// Sets the biases of the candidates. A video drawn n times where n̂ times are expected stands
+    /// for n / n̂ videos among the negatives (logQ correction, Yi et al. 2019). n̂ is B · its share
+    /// among targets + negatives / V, where V counts the videos that are drawn from. If the draw
+    /// was `exact`, or without correction, n̂ is 1. `targets`: B.
     fn set_biases(&self, exact: bool, targets: usize, into: &mut Candidates) {
         let SamplerOptions {
             negatives,
@@ -199,7 +210,8 @@ impl CandidateSampler {
                 _ => 1.0,
             };
             let adjustment = self.adjustment.get(item as usize).copied().unwrap_or(0.0);
-            // One that was not drawn is no target and weighs nothing, however unlikely it was to be drawn.
+            // A video that was not drawn is no target and has no weight, however unlikely it was to
+            // be drawn.
             let (weight, positive_bias) = match count {
                 0 => (0.0, 0.0),
                 _ => (count as f32 / expected, -expected.ln()),
@@ -211,7 +223,7 @@ impl CandidateSampler {
         }
     }
 
-    /// How many videos may be drawn.
+    /// Number of videos that may be drawn.
     fn videos(&self) -> usize {
         (self.eligible.as_ref()).map_or(self.columns.len(), |list| list.len())
     }
@@ -221,7 +233,7 @@ impl CandidateSampler {
         self.eligible.as_ref().map_or(n, |list| list[n as usize])
     }
 
-    /// Asks for what [`CandidateSampler::draw`] reads of a video.
+    /// Prefetches what [`CandidateSampler::draw`] reads of a video.
     fn prefetch(&self, item: u32) {
         kernel::prefetch(std::slice::from_ref(&self.columns[item as usize]));
         kernel::prefetch(std::slice::from_ref(&self.target_share[item as usize]));
@@ -239,7 +251,7 @@ impl CandidateSampler {
         }
     }
 
-    /// Gives `item` the next column, unless it has one; whether it had none.
+    /// Gives `item` the next column unless it has one. Returns whether it got one.
     fn add(&mut self, item: u32, into: &mut Candidates) -> bool {
         let column = &mut self.columns[item as usize];
         let is_new = *column == ABSENT;
@@ -315,11 +327,12 @@ mod tests {
         assert!((candidates.skipped_bias[0] - (2.0_f32 / 1.5 + 0.5).ln()).abs() < 1e-6);
     }
 
-    /// With logits ln p(video | user) + β ln p(video) the loss is that of ln p(video | user) without adjustment.
+    /// With logits ln p(video | user) + β ln p(video) the loss is that of ln p(video | user)
+    /// without adjustment.
     #[test]
     fn popularity_is_taken_off_every_bias() {
         let likes = [6, 2, 0, 0, 0, 0, 0, 0];
-        // Not all likes are asked for.
+        // Not all liked videos are targets.
         let targets = [3.0, 1.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         let [plain, adjusted] = [0.0, 0.25].map(|popularity| {
             let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(1);
@@ -344,7 +357,7 @@ mod tests {
                 ]
             };
             for (before, after) in biases(&plain).into_iter().zip(biases(&adjusted)) {
-                // A weight of none is an infinite bias before and after.
+                // A weight of 0 is an infinite bias before and after.
                 assert!(((before - off).exp() - after.exp()).abs() < 1e-5);
             }
         }
@@ -378,7 +391,7 @@ mod tests {
         assert_eq!(candidates.negative_bias, [0.0; 5]);
     }
 
-    /// With a list of all the draws are those without one.
+    /// With a list of all videos the draws are the same as without a list.
     #[test]
     fn a_list_of_all_videos_changes_nothing() {
         let draw = |eligible: Option<Arc<[u32]>>| {

@@ -1,4 +1,5 @@
-//! Optimisers: row-wise Adagrad for tables, of which a step touches few rows, and Adam for dense layers.
+//! Optimisers: row-wise Adagrad for tables, of which a step changes few rows, and Adam for dense
+//! layers.
 
 use crate::kernel::{self, AdamStep};
 use crate::matrix::Matrix;
@@ -10,40 +11,43 @@ const ADAGRAD_EPSILON: f32 = 1e-8;
 /// Rows that one task updates.
 const ROWS_PER_TASK: usize = 256;
 
-/// Rows that are asked for before they are due: they lie scattered in a table that is larger than the caches.
+/// Rows are prefetched this far ahead: they are scattered in a table that is larger than the
+/// caches.
 const ROWS_AHEAD: usize = 4;
 
-/// Adagrad (Duchi, Hazan & Singer 2011) with one accumulator a row: the sum of the mean squares of its gradients, as in
-/// Facebook's DLRM (Naumov et al. 2019). 4 bytes of state a row instead of 4 d.
+/// Adagrad (Duchi, Hazan & Singer 2011) with one accumulator per row: the sum of the mean squares
+/// of its gradients, as in Facebook's DLRM (Naumov et al. 2019). This takes 4 bytes of state per
+/// row instead of 4 d.
 #[derive(Debug, Clone)]
 pub struct RowAdagrad {
     accumulators: Vec<f32>,
     learning_rate: f32,
-    rate: f32,
+    rate_factor: f32,
 }
 
 impl RowAdagrad {
-    /// For a table of `rows` rows.
+    /// For a table `[rows, d]`.
     pub fn new(rows: usize, learning_rate: f32) -> Self {
         Self {
             accumulators: vec![0.0; rows],
             learning_rate,
-            rate: 1.0,
+            rate_factor: 1.0,
         }
     }
 
-    /// Sets the learning rate to `factor` times its first one.
-    pub fn set_rate(&mut self, factor: f32) {
-        self.rate = factor;
+    /// Sets the learning rate to `factor` times the one given to `new`.
+    pub fn set_rate_factor(&mut self, factor: f32) {
+        self.rate_factor = factor;
     }
 
-    /// The accumulators, one a row.
+    /// The accumulators, `[rows]`.
     pub fn accumulators_mut(&mut self) -> &mut [f32] {
         &mut self.accumulators
     }
 
-    /// Updates the rows named by `rows`, strictly ascending; no other row is touched. `gradient(n, g)` writes the gradient
-    /// of the n-th of them into `g` `[d]`: it is computed when its row is due, and never leaves the cache.
+    /// Updates the rows in `rows`, which are strictly ascending. `gradient(n, g)` writes the
+    /// gradient of the n-th of them into `g` `[d]`. It is called when the row is updated, so that
+    /// gradients stay in the cache.
     pub fn step(
         &mut self,
         table: &mut Matrix,
@@ -51,10 +55,10 @@ impl RowAdagrad {
         gradient: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         let dim = table.cols();
-        let learning_rate = self.learning_rate * self.rate;
+        let learning_rate = self.learning_rate * self.rate_factor;
         let mut left: (&mut [f32], &mut [f32]) = (table.as_mut_slice(), &mut self.accumulators);
         let mut next_row = 0;
-        // Cut the table into the touched rows, so that each is one task's own.
+        // Split the table into the touched rows, so that each belongs to one task.
         let mut touched = Vec::with_capacity(rows.len());
         for &row in rows {
             let gap = row as usize - next_row;
@@ -97,7 +101,7 @@ const PARAMETERS_PER_TASK: usize = 1 << 14;
 pub struct Adam {
     moments: Vec<(Vec<f32>, Vec<f32>)>,
     learning_rate: f32,
-    rate: f32,
+    rate_factor: f32,
     weight_decay: f32,
     steps: i32,
 }
@@ -106,7 +110,7 @@ impl Adam {
     const BETA1: f32 = 0.9;
     const BETA2: f32 = 0.999;
 
-    /// For layers of these sizes.
+    /// For layers of these numbers of parameters.
     pub fn new(
         sizes: impl IntoIterator<Item = usize>,
         learning_rate: f32,
@@ -119,18 +123,18 @@ impl Adam {
         Self {
             moments,
             learning_rate,
-            rate: 1.0,
+            rate_factor: 1.0,
             weight_decay,
             steps: 0,
         }
     }
 
-    /// Sets the learning rate to `factor` times its first one.
-    pub fn set_rate(&mut self, factor: f32) {
-        self.rate = factor;
+    /// Sets the learning rate to `factor` times the one given to `new`.
+    pub fn set_rate_factor(&mut self, factor: f32) {
+        self.rate_factor = factor;
     }
 
-    /// Steps so far.
+    /// Number of steps so far.
     pub fn steps(&self) -> i32 {
         self.steps
     }
@@ -140,15 +144,16 @@ impl Adam {
         self.steps = steps;
     }
 
-    /// First and second moments of each layer.
+    /// First and second moments of each layer, in the order and of the sizes of [`Adam::new`].
     pub fn moments_mut(&mut self) -> &mut [(Vec<f32>, Vec<f32>)] {
         &mut self.moments
     }
 
-    /// One step for all layers, in the order of [`Adam::new`].
+    /// One step for all layers: the parameters and the gradient of each, in the order and of the
+    /// sizes of [`Adam::new`].
     pub fn step(&mut self, layers: Vec<(&mut [f32], &[f32])>) {
         self.steps += 1;
-        let learning_rate = self.learning_rate * self.rate;
+        let learning_rate = self.learning_rate * self.rate_factor;
         let step = AdamStep {
             beta1: Self::BETA1,
             beta2: Self::BETA2,

@@ -6,15 +6,16 @@ use std::ops::{Deref, DerefMut};
 #[cfg(target_os = "linux")]
 type Pages = memmap2::MmapMut;
 
-/// There are none.
+/// Other systems have no such pages.
 #[cfg(not(target_os = "linux"))]
 type Pages = Box<[u8]>;
 
-/// Fewer bytes are not worth pages of their own.
-const LEAST: usize = 8 << 20;
+/// Smaller arrays get no pages of their own.
+const MIN_BYTES: usize = 8 << 20;
 
-/// Bytes from the beginning of a cache line on. Where there are many the system is asked for pages of 2 MB: rows that are read in no order
-/// cost a walk through the page tables each, beside the wait for the row itself.
+/// Bytes that begin at a cache line. For large arrays the system is asked for pages of 2 MB: with
+/// small pages each read of a random row costs a walk through the page tables, besides the read
+/// itself.
 #[derive(Debug)]
 pub(crate) enum Bytes {
     /// The cache line begins at `begin`.
@@ -35,10 +36,10 @@ impl Bytes {
     }
 }
 
-/// None where there are too few bytes, or no such pages.
+/// `None` if there are too few bytes, or no such pages.
 #[cfg(target_os = "linux")]
 fn map(len: usize) -> Option<Pages> {
-    if len < LEAST {
+    if len < MIN_BYTES {
         return None;
     }
     let mapped = Pages::map_anon(len).ok()?;
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn few_and_many_are_as_many_as_asked_for_and_begin_with_a_cache_line() {
-        for len in [0, 1, 1000, LEAST - 1, LEAST, LEAST + 1] {
+        for len in [0, 1, 1000, MIN_BYTES - 1, MIN_BYTES, MIN_BYTES + 1] {
             let mut bytes = Bytes::zeroed(len);
             assert_eq!(bytes.len(), len);
             assert_eq!(bytes.as_ptr().align_offset(CACHE_LINE), 0, "{len}");

@@ -2,23 +2,26 @@
 
 mod attribution;
 
+mod cap;
+
 mod diversify;
 
 pub use attribution::Attribution;
-pub use diversify::{Cap, Diversity, diversify};
+pub use cap::{Cap, CapCounts};
+pub use diversify::{Diversity, diversify};
 
 use crate::interaction::History;
 use std::cmp::Ordering;
 
-/// Anything that can rank the catalogue for a history. One contract suite holds for every implementation.
+/// Ranks the catalogue for a history. One contract suite tests every implementation.
 pub trait Recommender: Sync {
     /// Name in tables, lower case.
     fn name(&self) -> &str;
 
-    /// Number of videos V it ranks.
+    /// Number V of videos that it ranks.
     fn items(&self) -> usize;
 
-    /// Whether it has anything to go by; popularity serves a history of which it has not.
+    /// Whether it can rank for this history; popularity serves all others.
     fn serves(&self, history: History<'_>) -> bool {
         !history.likes.is_empty()
     }
@@ -46,16 +49,16 @@ impl Scored {
     }
 }
 
-/// What a caller wants left out, and how much is wanted.
+/// How many videos a caller wants, and which not.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// How many videos.
+    /// At most this many videos.
     pub limit: usize,
-    /// Positions that must not come back.
+    /// Positions to leave out.
     pub exclude: &'a [&'a [u32]],
 }
 
-/// What was chosen, and what the filter took out.
+/// Result of [`recommend`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
     /// At most `limit` videos, best first.
@@ -83,7 +86,8 @@ pub fn recommend(
     }
 }
 
-/// The `k` best positions that are not `excluded`, best first; ties to the smaller position. O(V + k log k) expected.
+/// The `k` best positions by `scores` `[V]` that are not `excluded` `[V]`, best first; ties to the
+/// smaller position. O(V + k log k) expected.
 pub fn top_k(scores: &[f32], excluded: &[bool], k: usize) -> Vec<Scored> {
     let mut best: Vec<Scored> = Vec::with_capacity(2 * k + 1);
     let mut threshold = f32::NEG_INFINITY;

@@ -1,9 +1,10 @@
 //! Buffers that are kept from step to step.
 
-/// Makes `buffer` `len` numbers long, which may be any.
+/// Resizes `buffer` to `len` numbers of any value.
 ///
-/// Steps differ a little in size. Where there is too little room, what was there is given back first, and there comes an eighth
-/// more than is asked for, which takes no memory until it is written: growing as a `Vec` does would hold the old and the new.
+/// Steps differ a little in size. If the capacity is too small, the old memory is freed first and
+/// an eighth more than `len` is reserved, which takes no memory until it is written. Growing like a
+/// `Vec` would hold the old and the new memory at the same time.
 pub(crate) fn resize(buffer: &mut Vec<f32>, len: usize) {
     if buffer.capacity() < len {
         *buffer = Vec::new();

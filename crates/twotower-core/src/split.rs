@@ -1,20 +1,23 @@
-//! Cutting a snapshot into training, validation and test, so that nothing of the future reaches training.
+//! Splits a snapshot into training, validation and test, so that nothing from the future reaches
+//! training.
 
 use crate::interaction::{Dataset, History, Interaction, Sequences};
 use serde::{Deserialize, Serialize};
 
-/// How likes are cut.
+/// How likes are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitKind {
-    /// By time: with n likes, train = [0, ⌊8n/10⌋), validation = [⌊8n/10⌋, ⌊9n/10⌋), test = the rest.
+    /// By time: with n likes, train = [0, ⌊8n/10⌋), validation = [⌊8n/10⌋, ⌊9n/10⌋), test = the
+    /// rest.
     Temporal,
-    /// Leave-last-out: of a user with at least three likes the last is test and the one before it validation.
+    /// Leave-last-out: the last like of a user with at least three is test, the one before it
+    /// validation.
     Llo,
 }
 
 impl SplitKind {
-    /// As in flags and files.
+    /// Name in flags and files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Temporal => "temporal",
@@ -22,8 +25,9 @@ impl SplitKind {
         }
     }
 
-    /// How many of a user's `likes` a model has learned that was trained for test when there were no others: leave-last-out has kept
-    /// the last of three or more. By time they are counted up to the last like learned, so that it is all of them.
+    /// Number of a user's `likes` that a model trained for test has learned, if there were no
+    /// others. Leave-last-out has held out the last of three or more. A split by time counts likes
+    /// up to the last like learned, so that all are.
     pub fn learned(self, likes: u32) -> u32 {
         match self {
             Self::Llo if likes >= LLO_LIKES => likes - 1,
@@ -32,24 +36,25 @@ impl SplitKind {
     }
 }
 
-/// Of users with fewer likes leave-last-out holds nothing out.
+/// Leave-last-out holds nothing out of users with fewer likes.
 const LLO_LIKES: u32 = 3;
 
-/// Places of the first likes of validation and of test in a split by time, among so many in the order of time.
+/// Positions of the first likes of validation and of test in a split by time, among `likes` likes
+/// in the order of time.
 pub fn temporal_cuts(likes: usize) -> [usize; 2] {
     [likes * 8 / 10, likes * 9 / 10]
 }
 
-/// From when on skips are unseen.
+/// The time from which on skips are unseen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SkipCut {
-    /// From the first like held out of all users.
+    /// The first held-out like of any user.
     OneForAll,
-    /// From the first like held out of the same user.
+    /// The first held-out like of the same user.
     PerUser,
 }
 
-/// Which held-out part is ranked.
+/// The held-out part that is ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The model has seen train; validation is ranked.
@@ -58,7 +63,7 @@ pub enum Phase {
     Test,
 }
 
-/// A snapshot cut into three. Each part keeps the order of the snapshot.
+/// A snapshot in three parts. Each keeps the order of the snapshot.
 #[derive(Debug, Clone)]
 pub struct Split {
     skip_cut: SkipCut,
@@ -73,7 +78,7 @@ pub struct Split {
 }
 
 impl Split {
-    /// Cuts the likes of `dataset`.
+    /// Splits the likes of `dataset`.
     pub fn new(dataset: &Dataset, kind: SplitKind) -> Self {
         let likes = &dataset.likes;
         let (mut train, mut validation, mut test) = (Vec::new(), Vec::new(), Vec::new());
@@ -114,8 +119,8 @@ impl Split {
         }
     }
 
-    /// A frozen hold-out: everything until `cut`, seconds since 1970, is seen, and what comes after is to be found. Training and
-    /// validation are one.
+    /// A frozen hold-out: everything until `cut`, seconds since 1970, is seen, and later likes are
+    /// targets. Training and validation are one part.
     pub fn after(dataset: &Dataset, cut: u32) -> Self {
         let (train, test) = dataset.likes.iter().partition(|like| like.at <= cut);
         Self {
@@ -128,8 +133,9 @@ impl Split {
         }
     }
 
-    /// A published cut, which is taken as it is. Each part in the order of a [`Dataset`].
-    pub fn official(
+    /// A split made elsewhere, such as those published with data sets. Each part is in the order of
+    /// a [`Dataset`].
+    pub fn from_parts(
         users: usize,
         train: Vec<Interaction>,
         validation: Vec<Interaction>,
@@ -145,14 +151,15 @@ impl Split {
         }
     }
 
-    /// The likes a model has seen before `phase` is ranked, in the order of time, and within a user in that of the [`Dataset`].
+    /// The likes that a model has seen before `phase` is ranked, in the order of time, and those of
+    /// a user in the order of the [`Dataset`].
     pub fn seen(&self, phase: Phase) -> Vec<Interaction> {
         match phase {
             Phase::Validation => self.train.clone(),
             Phase::Test => {
                 let mut seen = self.train.clone();
                 seen.extend(&self.validation);
-                // Stable: within a second only the order of the rows is left of that of the source.
+                // Stable: within a second the order of the rows is that of the source.
                 seen.sort_by_key(|like| like.at);
                 seen
             }
@@ -166,8 +173,8 @@ impl Split {
         }
     }
 
-    /// For each user the time from which on skips are unseen in `phase`: that of the first like held out, of all users or of
-    /// this one (`u32::MAX` for a user of whom nothing is held out).
+    /// For each user the time from which on skips are unseen in `phase`: that of the first held-out
+    /// like of all users or of this user (`u32::MAX` without one).
     fn cut_off(&self, phase: Phase) -> Vec<u32> {
         match self.skip_cut {
             SkipCut::OneForAll => {
@@ -188,7 +195,7 @@ impl Split {
         }
     }
 
-    /// The skips a model may have seen before `phase` is ranked.
+    /// The skips that a model may have seen before `phase` is ranked.
     pub fn seen_skips(&self, phase: Phase) -> Vec<Interaction> {
         let cut = self.cut_off(phase);
         self.skips
@@ -198,14 +205,14 @@ impl Split {
             .collect()
     }
 
-    /// The users to rank for in `phase`, with what was seen of them and what is to be found.
+    /// The users to rank for in `phase`, with their history and targets.
     pub fn held_out_users(&self, phase: Phase) -> HeldOut {
         let likes = Sequences::new(self.users, &self.seen(phase));
         let skips = Sequences::new(self.users, &self.seen_skips(phase));
         let targets = Sequences::new(self.users, self.held_out(phase));
         let parts = [&self.train, &self.validation, &self.test];
         let items = parts.into_iter().flatten().map(|like| like.item as usize);
-        // The last user who was seen to like each video.
+        // For each video, the last user in the loop who was seen to like it.
         let mut liked_by = vec![usize::MAX; items.max().map_or(0, |last| last + 1)];
         let users = (0..self.users)
             .filter_map(|user| {
@@ -227,7 +234,7 @@ impl Split {
     }
 }
 
-/// The users of one phase who have at least one like to be found.
+/// The users of one phase who have at least one target.
 #[derive(Debug, Clone, Default)]
 pub struct HeldOut {
     /// In ascending order of the user's number.
@@ -237,7 +244,7 @@ pub struct HeldOut {
 /// One user of a phase.
 #[derive(Debug, Clone)]
 pub struct HeldOutUser {
-    /// Number of the user within the snapshot.
+    /// Number of the user in the snapshot.
     pub user: u32,
     /// Likes seen, oldest first. Empty: the user is *cold*.
     pub likes: Vec<u32>,
@@ -248,7 +255,7 @@ pub struct HeldOutUser {
 }
 
 impl HeldOutUser {
-    /// What a recommender is told of this user.
+    /// The history that a recommender gets of this user.
     pub fn history(&self) -> History<'_> {
         History {
             likes: &self.likes,

@@ -1,4 +1,4 @@
-//! Named float32 tensors as the bytes of a safetensors file, and back.
+//! Reads and writes named float32 tensors as the bytes of a safetensors file.
 
 use crate::hyperparameters::HyperparameterError;
 use crate::matrix::Matrix;
@@ -13,39 +13,39 @@ use thiserror::Error;
 /// A tensor with its name and shape.
 pub type Tensor<'a> = (String, Vec<usize>, &'a mut [f32]);
 
-/// A file that does not hold what is read from it.
+/// Why a file does not contain what is read from it.
 #[derive(Debug, Error)]
 pub enum TensorError {
-    /// The bytes are no safetensors file.
+    /// The bytes are not a safetensors file.
     #[error("not a file in safetensors format: {0}")]
     Format(SafeTensorError),
-    /// A tensor is missing, or not of the shape that is asked for.
+    /// A tensor is missing, or has another type or shape.
     #[error("tensor `{name}`: expected float32 of shape {expected:?}, found {found}")]
     Shape {
         /// Name of the tensor.
         name: String,
-        /// Shape asked for.
+        /// The required shape.
         expected: Vec<usize>,
-        /// What is there.
+        /// What the file has.
         found: String,
     },
-    /// There is a tensor that does not belong there.
+    /// The file has an unexpected tensor.
     #[error("tensor `{name}` does not belong there")]
     Unknown {
         /// Name of the tensor.
         name: String,
     },
-    /// A text of the file's metadata is missing, or not what it has to be.
+    /// A text in the metadata is missing or wrong.
     #[error("metadata `{key}`: expected {expected}, found {found}")]
     Metadata {
         /// Key.
         key: &'static str,
-        /// What it has to be.
+        /// The required text.
         expected: &'static str,
-        /// What is there.
+        /// What the file has.
         found: String,
     },
-    /// The model that the tensors are of cannot be.
+    /// The hyperparameters of the model are invalid.
     #[error("hyperparameter {0}")]
     Hyperparameter(HyperparameterError),
     /// A number is NaN or infinite.
@@ -76,10 +76,10 @@ pub(crate) fn vector(name: String, v: &mut [f32]) -> Tensor<'_> {
     (name, vec![v.len()], v)
 }
 
-/// The bytes of a file with these tensors and, under its keys, these texts of metadata. The same input gives the same bytes.
+/// The bytes of a file with these tensors and these texts as metadata, by key. Deterministic.
 ///
 /// # Errors
-/// [`TensorError::Format`] if the format refuses them, which shapes that fit their data never are.
+/// [`TensorError::Format`] if the format refuses them, which it never does if shapes fit the data.
 pub(crate) fn write(
     tensors: &[Tensor<'_>],
     metadata: &[(&str, String)],
@@ -95,7 +95,8 @@ pub(crate) fn write(
     Ok(file)
 }
 
-/// A tensor that becomes bytes when it is its turn, so that no more than one is there twice.
+/// A tensor that is converted to bytes only when it is written, so that at most one is in memory
+/// twice.
 struct Numbers<'a> {
     shape: &'a [usize],
     data: &'a [f32],
@@ -119,8 +120,8 @@ impl View for Numbers<'_> {
     }
 }
 
-/// Puts metadata into the header of a file that has none. The crate would write them in the order of a hash map, another one each
-/// time.
+/// Adds metadata to the header of a file without any. The safetensors crate would write them in the
+/// random order of a hash map.
 fn add_metadata(file: &mut Vec<u8>, metadata: &[(&str, String)]) -> Result<(), SafeTensorError> {
     const LENGTH: usize = size_of::<u64>();
     let (header, _) = SafeTensors::read_metadata(file)?;
@@ -132,14 +133,14 @@ fn add_metadata(file: &mut Vec<u8>, metadata: &[(&str, String)]) -> Result<(), S
         .collect();
     header.insert("__metadata__".to_owned(), Value::Object(metadata));
     let mut header = serde_json::to_vec(&header)?;
-    // Tensors begin at a multiple of 8 bytes.
+    // The data of tensors must begin at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(LENGTH), b' ');
     let length = (header.len() as u64).to_le_bytes();
     file.splice(..end, length.into_iter().chain(header));
     Ok(())
 }
 
-/// The tensor of that name and shape; no memory is taken for its numbers.
+/// The tensor with this name and shape. Allocates no memory for its numbers.
 ///
 /// # Errors
 /// [`TensorError::Shape`] if there is none.

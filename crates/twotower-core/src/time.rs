@@ -1,4 +1,4 @@
-//! Lengths of time, in the units that their names tell. There is no clock here.
+//! Lengths of time, with units in their names. This module has no clock.
 
 use std::time::Duration;
 

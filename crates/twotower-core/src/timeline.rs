@@ -1,29 +1,30 @@
-//! What each user did, in the order of time: in memory, or kept elsewhere and read when it is needed.
+//! Each user's likes and skips in the order of time: in memory, or elsewhere and read when needed.
 
 use crate::interaction::Interaction;
 use std::fmt::Debug;
 use std::io;
 
-/// Passes in which rows give way to the timelines that are made of them.
+/// Passes that move the rows to timelines and free their memory.
 const PASSES: usize = 8;
 
-/// One user's likes and skips, each oldest first, and their order among each other. Times themselves are not kept: what is
-/// learned depends on the order alone.
+/// One user's likes and skips, each oldest first, and their relative order. Times are not kept,
+/// because training uses only the order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timeline<'a> {
     /// Liked videos, as positions in the catalogue.
     pub likes: &'a [u32],
     /// Skipped videos.
     pub skips: &'a [u32],
-    /// Of each skip, how many likes were there when it came, those of the same second among them.
+    /// For each skip the number of likes before it, including those of the same second.
     pub likes_before: &'a [u32],
 }
 
 impl<'a> Timeline<'a> {
-    /// Out of its numbers one after the other: `likes` liked videos, `skips` skipped ones, and as many likes before them.
+    /// A timeline from its numbers: `likes` liked videos, `skips` skipped videos, then for each
+    /// skip the number of likes before it.
     ///
     /// # Panics
-    /// If they are not as many.
+    /// If there are more or fewer numbers.
     pub fn of_numbers(numbers: &'a [u32], likes: usize, skips: usize) -> Self {
         assert_eq!(numbers.len(), Self::numbers(likes, skips));
         let (likes, rest) = numbers.split_at(likes);
@@ -35,41 +36,41 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// How many numbers `likes` likes and `skips` skips are.
+    /// How many numbers a timeline of `likes` likes and `skips` skips has.
     pub fn numbers(likes: usize, skips: usize) -> usize {
         likes + 2 * skips
     }
 
-    /// The videos that the user has liked, then those skipped.
+    /// The user's liked videos, then the skipped ones.
     pub fn items(self) -> impl Iterator<Item = u32> + 'a {
         self.likes.iter().chain(self.skips).copied()
     }
 
-    /// How many skips came before like `like`: earlier by a second at least.
+    /// Number of skips before like `like`, by at least a second.
     pub fn skips_before(self, like: usize) -> usize {
         self.likes_before
             .partition_point(|&likes| likes as usize <= like)
     }
 }
 
-/// Likes and skips of all users. What is learned from them does not depend on where they are kept.
+/// Likes and skips of all users. Training gives the same model wherever they are kept.
 pub trait Timelines: Debug + Send + Sync {
-    /// Number of users, those without a like or skip included.
+    /// Number of users, including those without a like or skip.
     fn users(&self) -> usize;
 
     /// Number of likes and number of skips of `user`.
     fn lengths(&self, user: usize) -> (usize, usize);
 
-    /// The timeline of `user`, if timelines are in memory. Either all are or none.
+    /// The timeline of `user` if timelines are in memory. Either all are or none.
     fn held(&self, user: usize) -> Option<Timeline<'_>>;
 
-    /// Appends the numbers of `user`, as [`Timeline::of_numbers`] takes them.
+    /// Appends the numbers of `user`, in the order of [`Timeline::of_numbers`].
     ///
     /// # Errors
     /// If they cannot be read.
     fn read(&self, user: usize, numbers: &mut Vec<u32>) -> io::Result<()>;
 
-    /// Bytes of memory that are held for as long as the timelines are.
+    /// Bytes of memory that the timelines hold.
     fn bytes(&self) -> usize;
 }
 
@@ -83,35 +84,48 @@ pub fn for_each(
 ) -> io::Result<()> {
     let mut numbers = Vec::new();
     for user in 0..timelines.users() {
-        if let Some(timeline) = timelines.held(user) {
-            visit(user, timeline);
-            continue;
-        }
-        numbers.clear();
-        timelines.read(user, &mut numbers)?;
-        let (likes, skips) = timelines.lengths(user);
-        visit(user, Timeline::of_numbers(&numbers, likes, skips));
+        visit(user, held_or_read(timelines, user, &mut numbers)?);
     }
     Ok(())
 }
 
-/// Timelines in memory: 4 bytes a like, 8 a skip and 12 a user.
+/// The timeline of `user`, read into `numbers` unless it is in memory.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn held_or_read<'t>(
+    timelines: &'t dyn Timelines,
+    user: usize,
+    numbers: &'t mut Vec<u32>,
+) -> io::Result<Timeline<'t>> {
+    if let Some(timeline) = timelines.held(user) {
+        return Ok(timeline);
+    }
+    numbers.clear();
+    timelines.read(user, numbers)?;
+    let (likes, skips) = timelines.lengths(user);
+    Ok(Timeline::of_numbers(numbers, likes, skips))
+}
+
+/// Timelines in memory: 4 bytes per like, 8 per skip and 12 per user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeldTimelines {
-    /// Where the numbers of each user begin, and at last where those of all users end.
+    /// Start of each user's numbers, and the end of all.
     pub starts: Vec<usize>,
     /// Number of likes of each user.
     pub likes: Vec<u32>,
-    /// As [`Timeline::of_numbers`] takes them, user by user.
+    /// Numbers of [`Timeline::of_numbers`], user by user.
     pub numbers: Vec<u32>,
 }
 
 impl HeldTimelines {
-    /// Groups likes and skips, in the order of a [`crate::interaction::Dataset`], by user. The rows are not needed any more:
-    /// their memory is given back while that of the timelines fills, so that both together hardly take more than the rows.
+    /// Groups likes and skips, in the order of a [`crate::interaction::Dataset`], by user. Frees
+    /// the memory of the rows as that of the timelines grows, so that both together take hardly
+    /// more than the rows.
     ///
     /// # Panics
-    /// If an interaction names a user outside `0..users`, or if there are skips and likes are not in the order of time.
+    /// If an interaction names a user outside `0..users`, or if there are skips and the likes are
+    /// not in the order of time.
     pub fn new(
         users: usize,
         likes: impl Into<Vec<Interaction>>,
@@ -126,7 +140,7 @@ impl HeldTimelines {
             total += Timeline::numbers(likes as usize, skips as usize);
             starts.push(total);
         }
-        // Memory that was reserved is none that is used before it is written.
+        // Reserved memory is not used before it is written.
         let mut numbers = Vec::with_capacity(total);
         let mut next_like = starts.clone();
         let mut next_skip: Vec<usize> = (starts.iter().zip(&like_counts))
@@ -134,7 +148,7 @@ impl HeldTimelines {
             .collect();
         let mut first = 0;
         for pass in 1..=PASSES {
-            // The users of about as many numbers in each pass.
+            // Each pass takes the users of about an equal share of the numbers.
             let share = total * pass / PASSES;
             let end = starts.partition_point(|&start| start <= share) - 1;
             numbers.resize(starts[end], 0);
@@ -178,7 +192,8 @@ impl HeldTimelines {
     }
 }
 
-/// Likes and skips of each user. In place of each skip's time is put how many likes of its user were there when it came.
+/// Numbers of likes and skips of each user. Replaces the time of each skip by the number of likes
+/// of its user before it.
 fn order(users: usize, likes: &[Interaction], skips: &mut [Interaction]) -> (Vec<u32>, Vec<u32>) {
     let (mut like_counts, mut skip_counts) = (vec![0; users], vec![0; users]);
     assert!(

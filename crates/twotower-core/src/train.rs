@@ -1,4 +1,4 @@
-//! Training: both towers from likes and skips, epoch by epoch, the best epoch kept.
+//! Training: both towers learn from likes and skips, epoch by epoch, and the best epoch is kept.
 
 mod checkpoint;
 
@@ -10,11 +10,11 @@ mod history;
 
 mod initialise;
 
-mod marks;
-
 mod memory;
 
 mod plan;
+
+mod prefix_states;
 
 mod prepared;
 
@@ -40,7 +40,6 @@ use crate::time::SECOND_US;
 use crate::timeline::{self, HeldTimelines, Timelines};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -50,15 +49,17 @@ pub use memory::Memory;
 pub use prepared::Prepared;
 pub use run::{Goal, Run, VALIDATION_USERS};
 
-/// What is learned from.
+/// Data to learn from.
 #[derive(Debug, Clone)]
 pub struct TrainingData<'a> {
-    /// All videos; vocabularies and statistics are taken from those liked or skipped in training alone.
+    /// All videos. Vocabularies and statistics are taken only from those that are liked or skipped
+    /// in training.
     pub catalogue: &'a Catalogue,
     /// Training likes and skips, user by user.
     pub timelines: Arc<dyn Timelines>,
-    /// Time of the latest of these likes, seconds since 1970. A video that was published later, and that nobody has liked or
-    /// skipped, is no negative; where no time is given, every video may be one.
+    /// Time of the latest of these likes, seconds since 1970. Videos that were published later, and
+    /// that nobody has liked or skipped, are no negatives. Without a time, every video may be a
+    /// negative.
     pub until: Option<u32>,
 }
 
@@ -66,7 +67,8 @@ impl<'a> TrainingData<'a> {
     /// From likes and skips in memory, in the order of a [`crate::interaction::Dataset`].
     ///
     /// # Panics
-    /// If an interaction names a user outside `0..users`, or if there are skips and likes are not in the order of time.
+    /// If an interaction names a user outside `0..users`, or if there are skips and likes are not
+    /// in the order of time.
     pub fn held(
         catalogue: &'a Catalogue,
         users: usize,
@@ -82,16 +84,16 @@ impl<'a> TrainingData<'a> {
     }
 }
 
-/// Where training stands.
+/// Progress of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
     /// A step is done.
     Step {
-        /// From 1.
+        /// Number of the epoch, from 1.
         epoch: usize,
         /// Examples of this epoch so far.
         examples: usize,
-        /// Examples of an epoch.
+        /// Examples of the whole epoch.
         of: usize,
         /// Mean loss of this epoch so far, nats.
         loss: f32,
@@ -100,23 +102,24 @@ pub enum Progress {
     Epoch(EpochRecord),
 }
 
-/// One epoch.
+/// Record of one epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// From 1.
+    /// Number of the epoch, from 1.
     pub epoch: usize,
-    /// Mean loss over its examples, nats.
+    /// Mean loss over the epoch's examples, nats.
     pub loss: f32,
     /// Number of examples.
     pub examples: usize,
-    /// Over warm users, if there is a validation part.
+    /// Validation metrics over warm users, if there is a validation part.
     pub validation: Option<QuickEvaluation>,
 }
 
 /// Outcome of training.
 #[derive(Debug, Clone)]
 pub struct Trained {
-    /// The model of the best epoch (of the last one without validation).
+    /// The model of the best epoch, or of the last one where no epoch scored above 0 on validation
+    /// or there was none.
     pub model: Model,
     /// That epoch, from 1.
     pub best_epoch: usize,
@@ -124,10 +127,10 @@ pub struct Trained {
     pub epochs: Vec<EpochRecord>,
 }
 
-/// Why there is no model.
+/// Why training failed.
 #[derive(Debug, Error)]
 pub enum TrainError {
-    /// No like has anything before it.
+    /// No like has a like or skip before it.
     #[error(
         "no user has two likes, or a skip before a like: there is nothing to learn a next like from"
     )]
@@ -137,23 +140,20 @@ pub enum TrainError {
         "the loss became {loss} in epoch {epoch}: the learning rate is too high, or the temperature too low"
     )]
     Diverged {
-        /// From 1.
+        /// Number of the epoch, from 1.
         epoch: usize,
-        /// What it became.
+        /// The loss.
         loss: f32,
     },
-    /// The towers give vectors that are none.
+    /// The towers gave a vector that is no embedding.
     #[error("the towers gave a vector that is not usable: {0}")]
     Embedding(EmbeddingError),
-    /// The towers give scores that nothing can be ranked by.
+    /// The towers gave scores that nothing can be ranked by.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// Likes and skips that are kept elsewhere cannot be read.
+    /// Timelines that are not in memory cannot be read.
     #[error("read the likes and skips of a user: {0}")]
     Read(io::Error),
-    /// The observer asked to stop.
-    #[error("training was interrupted")]
-    Interrupted,
 }
 
 impl From<EmbeddingError> for TrainError {
@@ -168,7 +168,7 @@ impl From<io::Error> for TrainError {
     }
 }
 
-/// What the timelines say of each video, `[V]`.
+/// Which videos the timelines contain, `[V]` each.
 struct Tally {
     likes: Vec<u32>,
     seen: Vec<bool>,
@@ -191,9 +191,10 @@ impl Tally {
         Ok(tally)
     }
 
-    /// The videos that may be negatives, ascending, unless all may: those liked or skipped, and those that were there, or may have
-    /// been, by the time of the latest like. One that came later nobody could like, and drawn in every step it would teach that
-    /// what is late is never liked, and so hold down the newest uploads of all.
+    /// The videos that may be negatives, ascending; `None` if all may. These are the videos that
+    /// are liked or skipped, and those that were, or may have been, published by the time of the
+    /// latest like. A later video could not be liked; as a negative in every step, it would teach
+    /// that late videos are never liked and push down the newest uploads.
     fn eligible(&self, data: &TrainingData<'_>) -> Option<Arc<[u32]>> {
         let until = i64::from(data.until?);
         let may = |&item: &u32| {
@@ -227,8 +228,8 @@ fn vocabularies(
     Ok(fitted.known_to(&audience, hyperparameters.min_users))
 }
 
-/// Rows of both tables, of ids and of terms, that a model will have which learns `data`, from first weights or going on from `base`.
-/// Takes no more memory than vocabularies do.
+/// Number of rows of both tables, of ids and of terms, that a model will have after learning
+/// `data`, from first weights or from `base`. Takes no more memory than the vocabularies.
 ///
 /// # Errors
 /// [`TrainError::Read`]
@@ -242,25 +243,4 @@ pub fn table_rows(
         preprocessing = base.preprocessing.extended(&preprocessing);
     }
     Ok(preprocessing.table_rows())
-}
-
-/// Trains until `goal` is reached. `observer` sees every step and may stop it.
-///
-/// Runs on the current rayon pool; the result does not depend on its number of threads.
-///
-/// # Errors
-/// [`TrainError`]
-pub fn train(
-    data: TrainingData<'_>,
-    hyperparameters: &Hyperparameters,
-    goal: Goal<'_>,
-    observer: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-) -> Result<Trained, TrainError> {
-    let mut run = Run::new(data, hyperparameters, goal)?;
-    while let Some(progress) = run.advance()? {
-        if observer(&progress).is_break() {
-            return Err(TrainError::Interrupted);
-        }
-    }
-    Ok(run.finish())
 }

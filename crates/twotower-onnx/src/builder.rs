@@ -37,7 +37,7 @@ pub(crate) enum Element {
     Int64,
 }
 
-/// Collects nodes in the order in which they run. Values are named by whoever makes them.
+/// Collects nodes in execution order. The caller names the values.
 #[derive(Debug, Default)]
 pub(crate) struct GraphBuilder {
     graph: GraphProto,
@@ -73,7 +73,8 @@ impl GraphBuilder {
             .push(value_info(&value.0, Element::Float, axes, doc));
     }
 
-    /// A weight matrix. Takes no shape on trust: `[rows, cols]` is what the rest of the graph asks for.
+    /// A weight matrix. The shape is checked against `[rows, cols]`, which the rest of the graph
+    /// requires.
     pub(crate) fn matrix(
         &mut self,
         name: &str,
@@ -130,8 +131,8 @@ impl GraphBuilder {
         self.initializer(name, tensor_proto::DataType::Int64, &[list.len()], bytes)
     }
 
-    /// Appends one zero to axis 1 of `input`, which has `rank` axes: runtimes do not agree on sums over an axis of length 0,
-    /// so there is none.
+    /// Appends one zero to axis 1 of `input`, which has `rank` axes. Runtimes disagree on sums over
+    /// an axis of length 0, so that axis is never empty.
     pub(crate) fn pad_one(&mut self, output: &str, input: &Value, rank: usize) -> Value {
         let mut list = vec![0; 2 * rank];
         list[rank + 1] = 1;

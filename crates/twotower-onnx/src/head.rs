@@ -5,7 +5,7 @@ use twotower_core::tower::{GELU_SLOPE, Head, MIN_NORM};
 /// Name and extents of a [`Head`] inside its tower's graph.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadShape<'a> {
-    /// What the names of its tensors begin with.
+    /// Prefix of the names of its tensors.
     pub(crate) tower: &'a str,
     /// Length of x.
     pub(crate) inputs: usize,

@@ -9,17 +9,19 @@ use twotower_core::model::Model;
 const BATCH: Axis = Axis::Dynamic("batch");
 const TERMS: Axis = Axis::Dynamic("terms");
 
-/// More than all of the file but its weights.
+/// Upper bound on the size of the file without its weights, in bytes.
 const GRAPH_BYTES: u64 = 1 << 16;
 
-/// The item tower as an ONNX file: `video_row` int64 `[batch]`, `term_rows` int64 `[batch, terms]`, `term_weights` float
-/// `[batch, terms]` and `numeric` float `[batch, 3]` → `video_vector` float `[batch, d]`, rows of unit norm.
+/// The item tower as an ONNX file: `video_row` int64 `[batch]`, `term_rows` int64 `[batch, terms]`,
+/// `term_weights` float `[batch, terms]` and `numeric` float `[batch, 3]` → `video_vector` float
+/// `[batch, d]`, rows of unit norm.
 ///
-/// A video with fewer terms than the batch is wide is padded with row 0 at weight 0. `metadata` is added to the file's own
-/// (`tower`, `embedding_dim`, `numeric_features`).
+/// A video with fewer terms than the widest one of the batch is padded with row 0 at weight 0.
+/// `metadata` is added to the file's own (`tower`, `embedding_dim`, `numeric_features`).
 ///
 /// # Errors
-/// [`OnnxError`] if weights are not finite or do not fit together, if a metadata key comes twice, or past 2 GiB.
+/// [`OnnxError`] if weights are not finite or do not fit together, if a metadata key is given
+/// twice, or past 2 GiB.
 pub fn item_tower(model: &Model, metadata: &[(&str, &str)]) -> Result<Vec<u8>, OnnxError> {
     let tower = &model.item_tower;
     let dim = tower.dim();
@@ -51,7 +53,7 @@ pub fn item_tower(model: &Model, metadata: &[(&str, &str)]) -> Result<Vec<u8>, O
 
     let id_shape = [tower.id_table.rows(), dim];
     let id_table = graph.matrix("item_tower.id_table", id_shape, &tower.id_table)?;
-    // Padding gathers row 0, so there is one even where no term has a row.
+    // Padding gathers row 0, so the table has a row even where no term does.
     let no_terms = Matrix::zeros(1, dim);
     let term_table = match tower.term_table.rows() {
         0 => &no_terms,
@@ -105,7 +107,8 @@ pub fn item_tower(model: &Model, metadata: &[(&str, &str)]) -> Result<Vec<u8>, O
     graph.finish(&entries)
 }
 
-/// Whether [`item_tower`] can write a model whose two tables have `rows` rows together, so that it is known before there is one.
+/// Whether [`item_tower`] can write a model whose two tables have `rows` rows together. Lets a
+/// caller check before training.
 ///
 /// # Errors
 /// [`OnnxError::TooLarge`] past 2 GiB.

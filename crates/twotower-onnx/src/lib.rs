@@ -29,14 +29,14 @@ use thiserror::Error;
 /// A model that cannot be written as ONNX.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum OnnxError {
-    /// A tensor has not the shape that the rest of the model asks for.
+    /// A tensor does not have the shape that the rest of the model requires.
     #[error("tensor `{tensor}`: expected shape {expected:?}, found {found:?}")]
     Shape {
         /// Name of the tensor.
         tensor: String,
-        /// Shape asked for.
+        /// Required shape.
         expected: Vec<usize>,
-        /// Shape found.
+        /// Actual shape.
         found: Vec<usize>,
     },
     /// A weight is NaN or infinite.
@@ -45,26 +45,26 @@ pub enum OnnxError {
         /// Name of the tensor.
         tensor: String,
     },
-    /// A decay is outside 0..=1, where powers of it need not be finite.
+    /// A decay is outside 0..=1, where its powers can be infinite.
     #[error("decay {position} is {value}, outside 0 to 1")]
     Decay {
-        /// Position among the decays of likes followed by that of skips.
+        /// Position in the list of the likes' decays followed by the skips' decays.
         position: usize,
         /// The decay as text.
         value: String,
     },
-    /// Two metadata entries share a key; a reader would see one of them.
+    /// Two metadata entries share a key; a reader would see only one of them.
     #[error("metadata key `{key}` is given twice")]
     DuplicateMetadata {
         /// The key.
         key: String,
     },
-    /// The file would be larger than protobuf, and with it ONNX without side files, allows.
+    /// The file would be larger than protobuf allows, and ONNX without side files with it.
     #[error("the model takes {bytes} bytes as ONNX, and a protobuf message holds at most {limit}")]
     TooLarge {
-        /// Size it would have.
+        /// Size that the file would have, in bytes.
         bytes: usize,
-        /// Largest size allowed.
+        /// Largest size allowed, in bytes.
         limit: usize,
     },
 }

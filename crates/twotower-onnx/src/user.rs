@@ -6,19 +6,21 @@ use twotower_core::tower::COUNT_SCALE;
 
 const BATCH: Axis = Axis::Dynamic("batch");
 
-/// A sum of weights below it belongs to no event at all, and its mean is zero.
+/// A sum of weights below this counts as an empty history, whose mean is zero.
 const MIN_WEIGHT: f32 = 1e-30;
 
-/// The user tower as an ONNX file: `liked_vectors` float `[batch, likes, d]`, `liked_age` and `liked_mask` float
-/// `[batch, likes]`, and the same three of `skipped` videos → `user_vector` float `[batch, d]`, rows of unit norm.
+/// The user tower as an ONNX file: `liked_vectors` float `[batch, likes, d]`, `liked_age` and
+/// `liked_mask` float `[batch, likes]`, and the same three of `skipped` videos → `user_vector`
+/// float `[batch, d]`, rows of unit norm.
 ///
-/// Age 0 is the latest like, 1 the one before. The mask is 1 for a like and 0 for padding, whose vector and age are any
-/// finite numbers. An empty history gives a vector, too, but one that knows nothing: popular videos serve better.
-/// `metadata` is added to the file's own (`tower`, `embedding_dim`, `decays`, `skip_decay`).
+/// Age 0 is the latest like, 1 the one before. The mask is 1 for a like and 0 for padding, whose
+/// vector and age may be any finite numbers. An empty history also yields a vector, but one without
+/// information: popular videos serve better. `metadata` is added to the file's own (`tower`,
+/// `embedding_dim`, `decays`, `skip_decay`).
 ///
 /// # Errors
-/// [`OnnxError`] if weights are not finite or do not fit together, if a decay is outside 0..=1, if a metadata key comes
-/// twice, or past 2 GiB.
+/// [`OnnxError`] if weights are not finite or do not fit together, if a decay is outside 0..=1, if
+/// a metadata key is given twice, or past 2 GiB.
 pub fn user_tower(model: &Model, metadata: &[(&str, &str)]) -> Result<Vec<u8>, OnnxError> {
     let tower = &model.user_tower;
     let dim = tower.dim();
@@ -150,7 +152,7 @@ impl<'a> Events<'a> {
     }
 }
 
-/// The same with its inputs in the graph.
+/// The same half with its inputs declared in the graph.
 struct EventInputs<'a> {
     prefix: &'static str,
     decays: &'a [f32],
@@ -160,7 +162,7 @@ struct EventInputs<'a> {
 }
 
 impl EventInputs<'_> {
-    /// One more event of padding, so that there is always one.
+    /// Adds one event of padding, so that the axis is never empty.
     fn padded(self, graph: &mut GraphBuilder) -> Self {
         let mut pad = |value: &str, input: &Value, rank| {
             graph.pad_one(&format!("{}_{value}_padded", self.prefix), input, rank)
@@ -173,12 +175,13 @@ impl EventInputs<'_> {
         }
     }
 
-    /// Σ δ^age v / Σ δ^age for each decay δ, side by side: `[batch, k d]`. A mean over nothing is zero.
+    /// Σ δ^age v / Σ δ^age for each decay δ, side by side: `[batch, k d]`. The mean over an empty
+    /// history is zero.
     fn means(&self, graph: &mut GraphBuilder, shared: &Shared) -> Result<Value, OnnxError> {
         let name = |value: &str| format!("{}_{value}", self.prefix);
         let scales = self.decays.len();
         let decays = graph.floats(&name("decays"), &[scales, 1], self.decays)?;
-        // Padding may carry any age, and 0 to a negative power is infinite.
+        // Padding may have any age, and 0 to a negative power is infinite.
         let age = graph.node(&name("age_from_zero"), "Max", &[&self.age, &shared.zero]);
         let unsqueeze = |graph: &mut GraphBuilder, value: &str, input: &Value| {
             graph.node(&name(value), "Unsqueeze", &[input, &shared.scales_axis])

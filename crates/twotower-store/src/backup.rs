@@ -1,8 +1,10 @@
-//! A copy of what is ours and cannot be made again: a folder of JSON lines, one file a table, with the folders of the models that are served.
+//! Backups of the data that twotower owns and cannot compute again: a folder of JSON lines, one
+//! file per table, with the folders of the served models.
 //!
-//! JSON lines, since a backup is read when all else is gone: any tool of any year reads them, a row at a time, and what was written from one
-//! engine is read into the other. Ids are UUIDs, times microseconds since 1970 (UTC), bytes hexadecimal, vectors Base64 of little-endian
-//! 32-bit floats. `backup.json` is written last and holds the SHA-256 of every other file, and its own.
+//! JSON lines are readable by any tool, one row at a time, when nothing else is left, and a backup
+//! of one engine can be restored into the other. Ids are UUIDs, times microseconds since 1970
+//! (UTC), bytes hexadecimal, vectors Base64 of little-endian 32-bit floats. `backup.json` is
+//! written last and holds the SHA-256 of every other file and its own.
 
 mod compare;
 
@@ -25,8 +27,8 @@ pub(crate) use table::{
 pub use write::BackupWriter;
 pub(crate) use write::StoredVector;
 
-use crate::StoreError;
 use crate::model_files::ModelFilesError;
+use crate::{Source, StoreError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -38,57 +40,58 @@ const FORMAT: u32 = 1;
 
 const MANIFEST: &str = "backup.json";
 
-/// The folder of models in a backup.
+/// Folder of the models inside a backup.
 const MODEL_FOLDER: &str = "models";
 
-/// Where a backup lists a file of a model.
+/// Path of a model's file, as the manifest lists it.
 fn model_file(version: i64, name: &str) -> String {
     format!("{MODEL_FOLDER}/{version}/{name}")
 }
 
-/// A file of a backup.
+/// A file of a backup, as the manifest lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupFile {
     /// SHA-256, hex.
     pub sha256: String,
-    /// Size.
+    /// Size, bytes.
     pub bytes: u64,
-    /// Lines, of a table.
+    /// Number of lines, for a table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
 }
 
-/// `backup.json`.
+/// The manifest, `backup.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupManifest {
-    /// SHA-256 (hex) of this file itself with these 64 digits taken out. Always the first field.
+    /// SHA-256 (hex) of this file without these 64 digits. Always the first field.
     pub checksum: String,
-    /// Of the layout; 1.
+    /// Version of the layout: 1.
     pub format: u32,
-    /// Version of twotower that wrote it.
+    /// Version of twotower that wrote the backup.
     pub twotower: String,
     /// `postgresql` or `sqlite`.
     pub engine: String,
-    /// The last migration of the database.
+    /// Last migration of the database.
     pub schema: String,
-    /// The moment that it shows, microseconds since 1970 by the database's clock.
+    /// Moment that the backup shows, microseconds since 1970 by the database's clock.
     pub taken_at_us: i64,
-    /// The version that readers saw.
+    /// Active version at that moment.
     pub active_version: Option<i64>,
-    /// The last version number that was given away.
+    /// Last version number that was allocated.
     pub last_version: i64,
-    /// Versions whose vectors are in it: the active one, the one that a rollback leads to, those of a running experiment.
+    /// Versions whose vectors are in the backup: the active one, the rollback target, and those of
+    /// a running experiment.
     pub versions: Vec<i64>,
-    /// Versions whose folders are in it.
+    /// Versions whose model folders are in the backup.
     pub models: Vec<i64>,
-    /// Every other file by its path.
+    /// Every other file, by path.
     pub files: BTreeMap<String, BackupFile>,
 }
 
 impl BackupManifest {
-    /// Rows of each table.
+    /// Number of rows per table.
     pub fn rows(&self) -> BTreeMap<String, u64> {
         let tables = self.files.iter();
         tables
@@ -96,81 +99,90 @@ impl BackupManifest {
             .collect()
     }
 
-    /// Size of all files but this one.
+    /// Total size of all files except this one, bytes.
     pub fn bytes(&self) -> u64 {
         self.files.values().map(|file| file.bytes).sum()
     }
 }
 
-/// A version that is served, or may be at any moment.
+/// A version that is served now or can be at any moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptVersion {
-    /// Version.
+    /// Version number.
     pub version: i64,
-    /// The checksum that the manifest of its folder states of itself.
+    /// Checksum of the manifest of its model, as in [`crate::NewModel::manifest_sha256`].
     pub manifest_sha256: String,
 }
 
-/// What the database says of itself at the moment of a backup.
+/// State of the database at the moment of a backup.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moment {
     /// Microseconds since 1970.
     pub taken_at_us: i64,
-    /// The version that readers see.
+    /// Active version.
     pub active_version: Option<i64>,
-    /// The last version number that was given away.
+    /// Last version number that was allocated.
     pub last_version: i64,
     /// See [`BackupManifest::versions`].
     pub versions: Vec<KeptVersion>,
 }
 
-/// How to restore.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Options of a restoration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestoreOptions {
-    /// Also where the database holds what is newer.
+    /// Restore even if the database holds newer data.
     pub replace: bool,
-    /// Look at everything, write nothing.
+    /// Check everything and write nothing.
     pub dry_run: bool,
-    /// Who restores; kept with the activation, where one is needed.
+    /// Operator, recorded with the activation if one is needed.
     pub by: String,
-    /// Why.
+    /// Reason, recorded with the activation.
     pub reason: String,
+    /// Where likes and skips are read. Those of erased users are deleted from our own tables, and
+    /// counted in others.
+    pub source: Source,
 }
 
-/// What a restoration wrote, or would write.
+/// Outcome of a restoration, or of a dry run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Restored {
-    /// Rows of each table.
+    /// Rows written per table.
     pub rows: BTreeMap<String, u64>,
-    /// Rows of users who were erased, which were left out.
+    /// User vectors of the backup that were left out because their users were erased.
     pub erased_left_out: u64,
-    /// The version that readers see now.
+    /// Rows deleted from the database because their users were erased.
+    pub erased_deleted: u64,
+    /// Likes and skips of erased users that remain, for example in the application's own tables.
+    /// `None` if they could not be counted, and in a dry run.
+    pub erased_remaining: Option<u64>,
+    /// Active version afterwards.
     pub active_version: Option<i64>,
-    /// What the database held that is newer, in words; replaced if that was asked for.
+    /// Newer data that the database held, in words; replaced if [`RestoreOptions::replace`] was
+    /// set.
     pub newer: Vec<String>,
 }
 
-/// Why there is no backup, or none was restored.
+/// Why a backup could not be written, read or restored.
 #[derive(Debug, Error)]
 pub enum BackupError {
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The folder of a model.
+    /// A model folder cannot be read or written.
     #[error(transparent)]
     Model(#[from] ModelFilesError),
-    /// The file system refused.
+    /// The file system failed.
     #[error("{path}: {cause}")]
     Io {
         /// File or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         cause: io::Error,
     },
-    /// Nothing there.
+    /// There is no complete backup in the folder.
     #[error("{0} holds no complete backup: it has no backup.json")]
     Missing(PathBuf),
-    /// A file is not what was written.
+    /// A file differs from what was written.
     #[error(
         "{path} {reason}: the backup is damaged, take another copy or an older one; nothing was restored"
     )]
@@ -180,40 +192,41 @@ pub enum BackupError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Written by another version of twotower.
+    /// The backup has the layout of another version of twotower.
     #[error(
         "{path} has format {format}, and this version of twotower reads format {FORMAT}: restore it with the version that wrote it, then upgrade"
     )]
     Format {
-        /// Manifest.
+        /// Path of the manifest.
         path: PathBuf,
-        /// Its format.
+        /// Its layout version.
         format: u64,
     },
-    /// The database holds what the backup does not know.
+    /// The database holds data that the backup does not have.
     #[error(
         "the database holds what is newer than the backup, and nothing was written: {}. --replace goes back all the same",
         newer.join("; ")
     )]
     Newer {
-        /// What, in words.
+        /// The newer data, in words.
         newer: Vec<String>,
     },
-    /// Two models of one number.
+    /// The database and the backup have different models under one version number.
     #[error(
         "version {version} of the database is another model than that of the backup: they come from two databases, restore into an empty one"
     )]
     OtherModel {
-        /// Which.
+        /// Version number.
         version: i64,
     },
-    /// Tombstones that cannot be put together.
+    /// The tombstones of the database and of the backup have different salts, so they cannot be
+    /// merged.
     #[error(
         "{erased} users were erased in the database under another salt than the backup's, so that one of the two sets of tombstones would no \
          longer hold: restore into a database in which nobody was erased"
     )]
     OtherSalt {
-        /// Tombstones of the database.
+        /// Number of tombstones in the database.
         erased: u64,
     },
 }

@@ -1,17 +1,35 @@
-//! Users who were erased: what is left of each is a hash that only this database can compute.
+//! Erased users. Each leaves a hash that only this database can compute.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// What an erasure deletes besides what is always deleted: vectors of all versions.
+/// What an erasure deletes besides blocks, events, kept answers and vectors of all versions, which
+/// always go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ErasePlan {
-    /// Whether rows of our own tables `likes` and `skips` are deleted.
-    pub application_tables: bool,
-    /// The operator's own statements, in this order and in the same transaction, with the id of the user as `$1`.
+    /// Whether rows of our own table `likes` are deleted.
+    pub likes: bool,
+    /// Whether rows of our own table `skips` are deleted.
+    pub skips: bool,
+    /// The operator's statements. They run in this order, in the transaction of the erasure, with
+    /// the id of the user as `$1`.
     pub statements: Vec<String>,
+}
+
+impl ErasePlan {
+    /// Whether statements delete from one of `likes` and `skips`, and an erasure from the other.
+    pub(crate) fn leaves_rest_to_statements(&self) -> bool {
+        self.likes != self.skips && !self.statements.is_empty()
+    }
+}
+
+/// Logs that an erasure does not delete from `table` itself.
+pub(crate) fn left_to_statements(table: &str) {
+    tracing::warn!(
+        "{table} is a view, or twotower may not delete all of its rows: the erasure leaves it to the statements of [erase]"
+    );
 }
 
 /// What an erasure deleted.
@@ -19,7 +37,7 @@ pub struct ErasePlan {
 pub struct Erased {
     /// When the user was erased for the first time, microseconds since 1970.
     pub erased_at_us: i64,
-    /// Number of that first erasure: higher than that of any before.
+    /// Number of that first erasure, higher than that of any earlier one.
     #[serde(skip)]
     pub number: i64,
     /// Whether this was the first time.
@@ -30,36 +48,37 @@ pub struct Erased {
     pub skips: u64,
     /// Vectors deleted, of all versions.
     pub user_vectors: u64,
-    /// Rows that each statement of [`ErasePlan::statements`] touched.
+    /// Number of rows that each statement of [`ErasePlan::statements`] affected.
     pub statements: Vec<u64>,
 }
 
-/// Where rows of a database were searched for an id.
+/// Result of a search for an id in the rows of a database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SearchedRows {
-    /// Columns looked at, as `schema.table.column`.
+    /// Columns that were searched, as `schema.table.column`.
     pub searched: Vec<String>,
-    /// Columns in which the id was found, and in how many rows.
+    /// Columns in which the id was found, with the number of rows.
     pub found: Vec<(String, u64)>,
-    /// Whether a video has this id, too, as where ids of users and of videos are numbers.
+    /// Whether a video has this id as well, which happens where users and videos are both numbered.
     pub is_video: bool,
-    /// Then the columns of videos' ids in which it was found, and in how many rows: it is the video's there.
+    /// If so, columns of videos' ids in which it was found, with the number of rows. There it is
+    /// the video's id.
     pub passed_over: Vec<(String, u64)>,
-    /// Tables that could not be looked at, and why.
+    /// Tables that could not be searched, and why.
     pub not_searched: Vec<(String, String)>,
 }
 
-/// A column that was looked at.
+/// A column that was searched.
 pub(crate) struct SearchedColumn {
     pub(crate) name: String,
     /// Whether it holds videos' ids and none of users.
     pub(crate) of_videos: bool,
-    /// Rows in which the id was found.
+    /// Number of rows in which the id was found.
     pub(crate) rows: i64,
 }
 
 impl SearchedRows {
-    /// Takes what was counted in the columns of a table.
+    /// Adds the counts of the columns of a table.
     pub(crate) fn add(&mut self, table: &str, columns: impl Iterator<Item = SearchedColumn>) {
         for column in columns {
             let name = format!("{table}.{}", column.name);
@@ -76,12 +95,13 @@ impl SearchedRows {
         }
     }
 
-    /// Where in [`Self::passed_over`] a column is.
+    /// Index of a column in [`Self::passed_over`].
     pub(crate) fn passed_over(&self, column: &str) -> Option<usize> {
         self.passed_over.iter().position(|(name, _)| name == column)
     }
 
-    /// `rows` of a column that was passed over hold something else than videos' ids.
+    /// Moves `rows` of a column that was passed over to [`Self::found`]: they hold something other
+    /// than videos' ids.
     pub(crate) fn found_again(&mut self, passed: usize, rows: i64) {
         let (column, all) = &mut self.passed_over[passed];
         let rows = rows as u64;
@@ -95,7 +115,7 @@ impl SearchedRows {
     }
 }
 
-/// All tombstones as of one moment.
+/// All tombstones at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Tombstones {
     salt: Vec<u8>,
@@ -117,7 +137,8 @@ impl Tombstones {
         tombstones
     }
 
-    /// Covers nobody: for rows that the database has left out already, and whose pseudonyms may look like anybody's id.
+    /// The same number of erasures, covering nobody. For rows from which the database has already
+    /// left erased users out: pseudonyms may equal anybody's id.
     pub(crate) fn for_pseudonyms(self) -> Self {
         Self {
             hashes: HashSet::new(),
@@ -125,7 +146,7 @@ impl Tombstones {
         }
     }
 
-    /// Whether `user` was erased. Costs nothing while nobody was.
+    /// Whether `user` was erased. No hash is computed while nobody was.
     pub(crate) fn cover(&self, user: Uuid) -> bool {
         !self.hashes.is_empty() && self.hashes.contains(&user_hash(&self.salt, user)[..])
     }

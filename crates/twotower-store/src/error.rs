@@ -1,8 +1,12 @@
 mod certificate;
 
+mod class;
+
 mod said;
 
 mod value;
+
+pub use class::ErrorClass;
 
 use crate::InteractionKind;
 use crate::registry::ModelState;
@@ -15,20 +19,21 @@ use twotower_core::embedding::EmbeddingError;
 use twotower_core::feature::CatalogueError;
 use uuid::Uuid;
 
-/// Why an operation on the store failed. No message holds a password or the id of a user.
+/// Why an operation on the store failed. No message contains a password or the id of a user.
 ///
-/// A message says what caused it, so that no variant is the source of another one: who prints a chain of errors would say it twice.
+/// A message includes its cause. No variant is therefore the `source` of another: printing a chain
+/// of errors would repeat it.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The address names no store we know. Credentials in it are blotted out.
+    /// The address names no supported store. Credentials in it are redacted.
     #[error(
         "`{0}` is no database address: use postgresql://user@host/database or sqlite://file.db"
     )]
     Url(String),
-    /// The address of a replica names no PostgreSQL server. Credentials in it are blotted out.
+    /// The address of a replica names no PostgreSQL server. Credentials in it are redacted.
     #[error("`{0}` is no address of a replica: use postgresql://user@host/database")]
     ReplicaUrl(String),
-    /// The address would let the connection go unencrypted, or encrypted to anybody.
+    /// The address would allow an unencrypted connection, or one to an unverified server.
     #[error(
         "sslmode={mode} does not protect the connection to {host}: leave it out for verify-full (with sslrootcert=file.crt where the \
          server has a certificate of its own authority), or choose require or verify-ca knowingly"
@@ -36,7 +41,7 @@ pub enum StoreError {
     Insecure {
         /// Host of the address.
         host: String,
-        /// The refused mode.
+        /// Refused SSL mode.
         mode: String,
     },
     /// The address names a file that does not exist.
@@ -46,15 +51,16 @@ pub enum StoreError {
         .0.display()
     )]
     NoFile(PathBuf),
-    /// No connection could be made.
+    /// The connection failed.
     #[error("cannot connect to {address}: {}", said(cause))]
     Connect {
         /// Address without credentials.
         address: String,
-        /// What the driver said.
+        /// Error of the driver.
         cause: sqlx::Error,
     },
-    /// The server showed a certificate that is not trusted, or not that of the host of the address. Nothing was sent to it.
+    /// The server's certificate is not trusted, or does not belong to the address's host. Nothing
+    /// was sent to it.
     #[error(
         "the certificate of {server} is refused ({}): name the file of the authority that signed it, as Supabase's own, by `?sslrootcert=FILE` in \
          the address, or let the address name the host that the certificate is for; an expired one has to be renewed on the server. \
@@ -64,10 +70,10 @@ pub enum StoreError {
     Certificate {
         /// Address without credentials, or what is known of the server.
         server: String,
-        /// What the driver said.
+        /// Error of the driver.
         cause: sqlx::Error,
     },
-    /// The address names a file of certificates or keys that is not there.
+    /// The address names a certificate or key file that does not exist.
     #[error(
         "cannot connect to {address}: the file of `sslrootcert`, `sslcert` or `sslkey` is not there ({}): set its path, an absolute one where \
          commands run in other folders",
@@ -76,27 +82,28 @@ pub enum StoreError {
     NoCertificateFile {
         /// Address without credentials.
         address: String,
-        /// What the driver said.
+        /// Error of the driver.
         cause: sqlx::Error,
     },
     /// A connection broke.
     #[error("the connection to the database broke: {}", said(.0))]
     Connection(sqlx::Error),
-    /// All connections were taken, or another process kept the file locked.
+    /// No connection became free in time, or another process kept the file locked.
     #[error("the database is busy: {}", said(.0))]
     Busy(sqlx::Error),
-    /// Time ran out; what was begun is rolled back.
+    /// The deadline has passed. The work was rolled back.
     #[error("{operation} took longer than {limit:?}")]
     Deadline {
-        /// Operation of the store.
+        /// Name of the operation.
         operation: &'static str,
-        /// What it had.
+        /// Its time limit.
         limit: Duration,
     },
     /// The server cancelled the statement.
     #[error("the database cancelled the statement: {}", said(.0))]
     Cancelled(sqlx::Error),
-    /// Others kept what a migration has to lock. Nothing of it was applied; what came before it stays.
+    /// Another transaction held a lock that a migration needs. Nothing of this migration was
+    /// applied; earlier ones stay.
     #[error(
         "migration {version} ({name}) asked {tries} times for a lock that another transaction keeps ({}): nothing of it was applied, \
          the migrations before it stay, and `twotower migrate` may be run again; while that waits, \
@@ -104,16 +111,16 @@ pub enum StoreError {
         said(cause)
     )]
     MigrationLocked {
-        /// Which.
+        /// Version of the migration.
         version: &'static str,
-        /// Its name.
+        /// Name of the migration.
         name: &'static str,
-        /// How often it asked.
+        /// Number of tries.
         tries: u32,
-        /// What the driver said the last time.
+        /// Error of the driver in the last try.
         cause: sqlx::Error,
     },
-    /// Others kept rows that an erasure has to lock. Nothing was erased.
+    /// Another transaction held locks that an erasure needs. Nothing was erased.
     #[error(
         "nothing was erased in {} s: {reason} ({}). `SELECT pid, usename, application_name, state, xact_start, query FROM \
          pg_stat_activity` tells what it does; erase again when it is done, or `SELECT pg_terminate_backend(pid)` has ended it",
@@ -121,15 +128,15 @@ pub enum StoreError {
         said(cause)
     )]
     EraseLocked {
-        /// How long it tried.
+        /// How long the erasure waited.
         waited: Duration,
-        /// Who keeps what, as far as that was seen.
+        /// Which processes hold which locks, as far as known.
         reason: String,
-        /// What the driver said the last time.
+        /// Error of the driver in the last try.
         cause: sqlx::Error,
     },
-    /// Tables of the application's have ids that are no uuid, and others are missing which migrations could make for uuid alone. Nothing was
-    /// applied.
+    /// The application's tables have ids that are not of type uuid, and tables are missing that
+    /// migrations can create only for uuid. Nothing was applied.
     #[error(
         "{} and not uuid, so that the migrations cannot make {}: create {} first, with ids of that type (docs/supabase.md, \"Migrations\"; the statements are in docs/deployment.md, \"1.2 Data\"); \
          nothing was applied",
@@ -138,27 +145,28 @@ pub enum StoreError {
         if tables.len() == 1 { "that table" } else { "these tables" }
     )]
     MissingTables {
-        /// Which are missing.
+        /// The missing tables.
         tables: Vec<String>,
-        /// Which ids are of which type.
+        /// The id columns and their types.
         ids: Vec<String>,
     },
-    /// Tables of vectors are there that another system has made. Nothing was applied.
+    /// There are tables of vectors that another system created. Nothing was applied.
     #[error(
         "without a column model_version {} cannot be ours, as with vectors of the Python system: make room by `{statements}` \
          (docs/supabase.md, \"Migrations\"), and run `twotower migrate` again; nothing was applied",
         tables.join(" and ")
     )]
     OtherVectors {
-        /// Which.
+        /// The tables.
         tables: Vec<String>,
-        /// What makes room.
+        /// What the operator can do.
         statements: String,
     },
-    /// So many tombstones are there, and their salt is not: a new one would void them. Nothing was made again.
+    /// There are this many tombstones but no salt: a new salt would invalidate them. Nothing was
+    /// recreated.
     #[error("{}", lost_salt(*.0))]
     LostSalt(i64),
-    /// The server takes no writes: it is a replica, or has become one.
+    /// The server accepts no writes: it is a replica, or has become one.
     #[error("the database server takes no writes, as a replica does: {}", said(.0))]
     ReadOnly(sqlx::Error),
     /// The address of the database leads to a replica.
@@ -167,7 +175,7 @@ pub enum StoreError {
     /// A table, column or function is missing.
     #[error("the database lacks what is needed ({}): run `twotower migrate`", said(.0))]
     Schema(sqlx::Error),
-    /// The role may not do this.
+    /// The role lacks a permission.
     #[error(
         "the database role lacks a permission ({}): grant it, or connect as the owner of the tables",
         said(.0)
@@ -176,13 +184,13 @@ pub enum StoreError {
     /// A constraint of the database refused a row.
     #[error("constraint `{constraint}` refused a row: {}", said(cause))]
     Constraint {
-        /// Name of the constraint, empty where the engine does not tell.
+        /// Name of the constraint; empty if the engine does not report it.
         constraint: String,
-        /// What the driver said.
+        /// Error of the driver.
         cause: sqlx::Error,
     },
-    /// The database could not make of a value what was asked. Its own words are not repeated: they quote the value, which may be an address
-    /// as well as an id.
+    /// The database could not convert a value. Its message is not repeated: it quotes the value,
+    /// which can be an address or an id.
     #[error(
         "a value{place} is not what is asked for (SQLSTATE {code}, {}); it is not told here, and stands in the database server's log",
         value::condition(code)
@@ -190,33 +198,33 @@ pub enum StoreError {
     Value {
         /// SQLSTATE, of class 22.
         code: String,
-        /// ` of` the table and column, or the query of the source, as far as that is known.
+        /// ` of` and the table and column, or the query of the source, as far as known.
         place: String,
     },
-    /// Anything else that the database said.
+    /// Any other error of the database.
     #[error("the database refused: {}", said(.0))]
     Database(sqlx::Error),
 
-    /// No such video.
+    /// There is no such video.
     #[error("video {0} does not exist")]
     UnknownVideo(Uuid),
-    /// A video that the store cannot keep.
+    /// A video that the store cannot hold.
     #[error("video {id}: {field} {reason}")]
     Video {
-        /// Which.
+        /// Id of the video.
         id: Uuid,
-        /// Field of it.
+        /// Field of the video.
         field: &'static str,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A block that no video would match.
+    /// A block that can match no video.
     #[error("the value of a block {reason}")]
     Block {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Seconds since 1970 do not fit 32 bits.
+    /// The seconds since 1970 do not fit 32 bits.
     #[error("{table}: created_at is {at_us} µs from 1970, outside the years 1970 to 2106")]
     Time {
         /// `likes` or `skips`.
@@ -224,39 +232,40 @@ pub enum StoreError {
         /// Microseconds since 1970.
         at_us: i64,
     },
-    /// A query gave something other than it should.
+    /// A query returned a value of the wrong type or form.
     #[error("{query}: column {column} {reason}")]
     Row {
-        /// Which query of [`crate::Source`], or table.
+        /// Query of [`crate::Source`], or table.
         query: &'static str,
         /// Column.
         column: &'static str,
         /// What is wrong with it.
         reason: String,
     },
-    /// A query of [`crate::Source`] that cannot be run, or gives something other than it should.
+    /// A query of [`crate::Source`] that fails, or returns values of the wrong type or form.
     #[error(
         "[source] {key}: {reason}: mend that SELECT in the configuration (docs/configuration.md, \"source\")"
     )]
     Source {
-        /// Which query.
+        /// Name of the query.
         key: &'static str,
-        /// What the database said, or what is wrong with a row.
+        /// Error of the database, or what is wrong with a row.
         reason: String,
     },
-    /// One of our own queries cannot read a table as it is: it is the application's.
+    /// One of our own queries cannot read a table, because the application created it in another
+    /// form.
     #[error(
         "`{key}` cannot be read as it is: {reason}. Where that table is the application's own, with ids of another type or columns of other names, \
          say in section [source] of the configuration how {key} are read (docs/configuration.md, \"source\", with the expression for ids that \
          are numbers)"
     )]
     Unmapped {
-        /// Which query.
+        /// Name of the query.
         key: &'static str,
-        /// What the database said.
+        /// Error of the database.
         reason: String,
     },
-    /// A statement of the operator's that an erasure runs. Nothing was erased.
+    /// One of the operator's erasure statements failed. Nothing was erased.
     #[error(
         "[erase] statements: statement {number} cannot be run: {reason}: mend it in the configuration (docs/configuration.md, \"erase\"). The \
          user's id is `$1`, {}; nothing was erased",
@@ -268,91 +277,91 @@ pub enum StoreError {
         }
     )]
     Statement {
-        /// Which, from 1 on.
+        /// Number of the statement, from 1.
         number: usize,
-        /// What the database said.
+        /// Error of the database.
         reason: String,
-        /// Whether the id is given as bytes, as in SQLite.
+        /// Whether the id is passed as bytes, as in SQLite.
         bytes: bool,
     },
-    /// Nothing would read what is written into our own table.
+    /// Rows written into our own table would not be read, because the source reads another.
     #[error(
         "{} are read from the application's own table, as section [source] of the configuration says: write it there",
         .0.table()
     )]
     ReadElsewhere(InteractionKind),
-    /// The videos are no catalogue.
+    /// The videos form no valid catalogue.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
 
     /// The user was erased.
     #[error("this user has been erased: what they did is neither read nor recorded any more")]
     ErasedUser,
-    /// No such version.
+    /// There is no such version.
     #[error("model version {0} is not registered")]
     UnknownModel(i64),
-    /// Another model has this number.
+    /// Another model has this version number.
     #[error(
         "version {version} is registered as another model: the manifest of this one has checksum {given}, the registry has {registered}. \
          Move the folder away and put the registered model's in its place (`twotower fetch --version {version}`, or a copy from the \
          machine that trained it); or train anew, which takes the next number"
     )]
     OtherModel {
-        /// Of both.
+        /// The version number.
         version: i64,
-        /// Checksum of the manifest that the registry has.
+        /// Checksum of the registered manifest.
         registered: String,
-        /// Checksum of the manifest that came.
+        /// Checksum of the manifest that was given.
         given: String,
     },
-    /// The version is served.
+    /// The version is active.
     #[error("model version {0} is active: activate another one first")]
     ActiveModel(i64),
-    /// `active` is reached through [`crate::Store::activate_model`] alone.
+    /// The state `active` is set only by [`crate::Store::activate_model`].
     #[error("model version {0} becomes active by being activated, not by setting its state")]
     SetActive(i64),
-    /// Only what is complete can be served.
+    /// The version is not complete, so it cannot be activated.
     #[error(
         "model version {version} is {state}: only a candidate or retired version can be made active; `twotower update --model-path \
          models/{version} --no-activate` loads it"
     )]
     NotActivatable {
-        /// Which.
+        /// Version number.
         version: i64,
         /// Its state.
         state: ModelState,
     },
-    /// Another experiment runs.
+    /// Another experiment is running.
     #[error("an experiment is running already: end it with `twotower experiment stop` first")]
     ExperimentRuns,
-    /// Another process has become the publisher.
+    /// Another process has taken the lease over.
     #[error(
         "another process has taken over publishing, so that nothing more is written here: `twotower update` does what is left"
     )]
     LeaseLost,
-    /// Something between us and the server keeps the settings of a connection to itself.
+    /// A pooler between us and the server does not pass the settings of a connection on.
     #[error(
         "the server does not get the settings of a connection ({setting}), as behind a pooler in transaction mode: for this, connect to the \
          server itself or to its pooler in session mode"
     )]
     Settings {
-        /// Which was asked for in vain.
+        /// The setting that had no effect.
         setting: &'static str,
     },
-    /// The file of the embedded store is damaged.
+    /// The SQLite file is damaged.
     #[error(
         "the database file is damaged ({fault}): stop what uses it, keep a copy, and put a backup back with `twotower restore`"
     )]
     DamagedFile {
-        /// The first fault that the engine found.
+        /// First fault that the engine found.
         fault: String,
     },
-    /// Not a vector to be compared with others.
+    /// The vector cannot be compared with others.
     #[error("vector {row} of {table}: {cause}")]
     Vector {
         /// Table.
         table: &'static str,
-        /// Position among the rows given, or in order of id.
+        /// Position among the given rows, or in order of id.
         row: usize,
         /// What is wrong with it.
         cause: EmbeddingError,
@@ -363,7 +372,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) => {
-                // PostgreSQL's SQLSTATE, or SQLite's extended result code, whose low byte is the primary one.
+                // PostgreSQL's SQLSTATE, or SQLite's extended result code, whose low byte is the
+                // primary code.
                 let code = database.code().unwrap_or_default().into_owned();
                 let sqlite = code.parse::<i32>().ok().filter(|_| code.len() < 5);
                 match (code.as_str(), sqlite.map(|code| code & 0xff)) {
@@ -375,7 +385,7 @@ impl From<sqlx::Error> for StoreError {
                     ("55P03" | "40001" | "40P01" | "53300", _) | (_, Some(5 | 6)) => {
                         Self::Busy(error)
                     }
-                    // 08: connection exceptions; 25P03: the server gave up on a transaction that stood still.
+                    // 08: connection exceptions; 25P03: the server ended an idle transaction.
                     ("57P01" | "57P02" | "57P03" | "25P03", _) => Self::Connection(error),
                     (code, None) if code.starts_with("08") => Self::Connection(error),
                     (code, _) if code.starts_with("23") && code.len() == 5 => {
@@ -396,7 +406,7 @@ impl From<sqlx::Error> for StoreError {
                 }
             }
             sqlx::Error::PoolTimedOut => Self::Busy(error),
-            // Of a connection that a pool makes later on.
+            // From a connection that the pool opens later.
             sqlx::Error::Io(said) if refuses_certificate(said) => Self::Certificate {
                 server: "the database".into(),
                 cause: error,
@@ -412,35 +422,20 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// Whether the address of the database or a query of the configuration is at fault, so that nothing is won by trying again.
-    pub fn is_usage(&self) -> bool {
-        match self {
-            Self::Url(_)
-            | Self::ReplicaUrl(_)
-            | Self::Insecure { .. }
-            | Self::NoFile(_)
-            | Self::NoCertificateFile { .. }
-            | Self::Source { .. }
-            | Self::Unmapped { .. }
-            | Self::Statement { .. } => true,
-            Self::Connect { cause, .. } => matches!(cause, sqlx::Error::Configuration(_)),
-            _ => false,
-        }
-    }
-
-    /// Whether the database refused a row for a reference to nothing.
+    /// Whether the database refused a row because of a foreign key.
     pub(crate) fn is_foreign_key(&self) -> bool {
         matches!(self, Self::Constraint { cause, .. }
             if cause.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation))
     }
 
-    /// Whether the database refused a row that is there already.
+    /// Whether the database refused a row because it exists already.
     pub(crate) fn is_duplicate(&self) -> bool {
         matches!(self, Self::Constraint { cause, .. }
             if cause.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation))
     }
 
-    /// For a new experiment, whose one unique constraint besides its number lets a single one run.
+    /// For a new experiment: its only unique constraint besides the number allows one running
+    /// experiment.
     pub(crate) fn second_experiment(self) -> Self {
         if self.is_duplicate() {
             Self::ExperimentRuns
@@ -449,7 +444,8 @@ impl StoreError {
         }
     }
 
-    /// Whether the database was away or busy, so that what was asked is to be asked elsewhere, or later.
+    /// Whether the database was unreachable or busy, so that the call is worth repeating elsewhere
+    /// or later.
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Busy(_)
@@ -469,26 +465,8 @@ impl StoreError {
         }
     }
 
-    /// Whether no answer came in time: whoever was asked may be slow, away or unreachable.
+    /// Whether no answer came in time, because the server is slow, down or unreachable.
     pub fn is_deadline(&self) -> bool {
         matches!(self, Self::Deadline { .. })
-    }
-
-    /// Whether the same call may succeed later, though nothing is changed here: busy, cancelled, a broken connection, or a certificate that the
-    /// server has to renew.
-    pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Busy(_)
-                | Self::Connection(_)
-                | Self::MigrationLocked { .. }
-                | Self::EraseLocked { .. }
-                | Self::ReadOnly(_)
-                | Self::Standby
-                | Self::Connect { .. }
-                | Self::Certificate { .. }
-                | Self::Cancelled(_)
-                | Self::Deadline { .. }
-        )
     }
 }

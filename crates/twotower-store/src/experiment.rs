@@ -1,4 +1,4 @@
-//! Two model versions served side by side, to users told apart by a hash.
+//! Two model versions served side by side. A hash assigns users to them.
 
 use crate::StoreError;
 use serde::Serialize;
@@ -6,120 +6,121 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use uuid::Uuid;
 
-/// An experiment that runs: who gets which version.
+/// The running experiment, as needed to assign users.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
-    /// Number of it.
+    /// Id of the experiment.
     pub id: i64,
-    /// Version that was active when it began.
+    /// Version that was active at the start.
     pub control: i64,
-    /// Version that is tried.
+    /// Version under test.
     pub challenger: i64,
-    /// Share of the users who get the challenger, between 0 and 1.
+    /// Share of users assigned to the challenger, between 0 and 1.
     pub share: f64,
-    /// Makes the arms of one experiment independent of those of another.
+    /// Makes assignments independent across experiments.
     pub salt: [u8; 16],
 }
 
-/// Which of the two versions a user gets.
+/// One of the two versions of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arm {
-    /// The one that was there before.
+    /// The version that was active before.
     Control,
-    /// The one that is tried.
+    /// The version under test.
     Challenger,
 }
 
-/// An experiment to be started.
+/// An experiment to start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewExperiment {
     /// Active version.
     pub control: i64,
-    /// Version to be tried.
+    /// Version under test.
     pub challenger: i64,
-    /// Share of the users who get it, between 0 and 1.
+    /// Share of users assigned to it, between 0 and 1.
     pub share: f64,
-    /// Who starts it.
+    /// Operator who starts it.
     pub by: String,
-    /// Why.
+    /// Reason for it.
     pub reason: String,
 }
 
-/// An experiment, running or over.
+/// An experiment, running or ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExperimentRecord {
-    /// Number of it.
+    /// Id of the experiment.
     pub id: i64,
-    /// Version that was active when it began.
+    /// Version that was active at the start.
     pub control: i64,
-    /// Version that is tried.
+    /// Version under test.
     pub challenger: i64,
-    /// Share of the users who get the challenger.
+    /// Share of users assigned to the challenger, between 0 and 1.
     pub share: f64,
     /// Microseconds since 1970.
     pub started_at_us: i64,
     /// Microseconds since 1970; `None` while it runs.
     pub ended_at_us: Option<i64>,
-    /// Who started it.
+    /// Operator who started it.
     pub by: String,
-    /// Why.
+    /// Reason for it.
     pub reason: String,
 }
 
-/// What one user was shown during an experiment, and did with it. Of pairs of a user and a video, however often it was shown.
+/// What one user was shown and did during an experiment. Counts distinct videos, however often each
+/// was shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ExperimentUser {
     /// Videos shown.
     pub shown: u64,
-    /// Of those, viewed (with more than nothing watched) or liked.
+    /// Of those, viewed with a watched fraction above 0, or liked.
     pub clicked: u64,
     /// Of those shown, liked.
     pub liked: u64,
-    /// Views.
+    /// Number of views.
     pub views: u64,
-    /// Sum of the watched fractions of views of videos shown that tell one.
+    /// Sum of the watched fractions, over views of shown videos that report one.
     pub watched: f64,
-    /// Views of videos shown that tell the fraction watched.
+    /// Number of views of shown videos that report the watched fraction.
     pub measured: u64,
-    /// Of those shown, the ones whose maker is known.
+    /// Shown videos whose maker is known.
     pub with_maker: u64,
-    /// Pairs of those that are of one maker.
+    /// Pairs among those with the same maker.
     pub same_maker: u64,
-    /// Of those shown, the ones whose time of publication is known.
+    /// Shown videos whose publication time is known.
     pub dated: u64,
-    /// Sum of their ages when they were first shown, days.
+    /// Sum of their ages when first shown, days.
     pub age_days: f64,
 }
 
-/// What an arm was shown as a whole.
+/// What an arm was shown, over all its users.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ArmTotals {
-    /// How much of the catalogue.
+    /// Share of the catalogue that was shown.
     pub coverage: ArmCoverage,
-    /// From which versions.
+    /// Versions that produced it.
     pub origins: ArmOrigins,
 }
 
-/// Which versions recommended what an arm was shown, as the senders of events say.
+/// Versions that recommended what an arm was shown, as reported by the senders of events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ArmOrigins {
-    /// Impressions that name a version.
+    /// Impressions that report a version.
     pub named: u64,
-    /// Of those, the ones that name another version than the arm's.
+    /// Of those, impressions that report another version than the arm's.
     pub others: u64,
 }
 
-/// How much of the catalogue an arm was shown.
+/// Share of the catalogue that an arm was shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ArmCoverage {
-    /// Distinct videos.
+    /// Distinct videos shown.
     pub videos: u64,
     /// Videos in the catalogue.
     pub catalogue: u64,
 }
 
-/// Number, control, challenger, share of its users, salt.
+/// Id, control, challenger, share of users, salt.
 pub(crate) type RunningRow = (i64, i64, i64, f64, Vec<u8>);
 
 /// In the order of the fields of [`ExperimentRecord`].
@@ -128,7 +129,8 @@ pub(crate) type ExperimentRow = (i64, i64, i64, f64, i64, Option<i64>, String, S
 /// In the order of the fields of [`ExperimentUser`].
 pub(crate) type ExperimentUserRow = (i64, i64, i64, i64, f64, i64, i64, i64, i64, f64);
 
-/// Distinct videos, impressions that name a version, those that name another than the arm's, videos in the catalogue.
+/// Distinct videos shown, impressions that report a version, those of another version than the
+/// arm's, videos in the catalogue.
 pub(crate) type ArmTotalsRow = (i64, i64, i64, i64);
 
 impl From<ExperimentRow> for ExperimentRecord {
@@ -209,7 +211,7 @@ impl Experiment {
         })
     }
 
-    /// The arm of a user: always the same one, and independent of their arm in any other experiment.
+    /// The arm of a user. It is stable, and independent of their arm in any other experiment.
     pub fn arm(&self, user: Uuid) -> Arm {
         let hash = Sha256::new()
             .chain_update(self.salt)
@@ -226,13 +228,13 @@ impl Experiment {
         }
     }
 
-    /// Whether it compares with `active`, the version that readers see: what the challenger is tried against, and what ends it when another
-    /// one takes its place. One whose control is not active any more is nobody's.
+    /// Whether the control is still `active`, the version that readers see. An experiment ends when
+    /// another version becomes active.
     pub fn is_against(&self, active: Option<i64>) -> bool {
         active == Some(self.control)
     }
 
-    /// Version that a user gets.
+    /// Version that a user is served.
     pub fn version(&self, user: Uuid) -> i64 {
         match self.arm(user) {
             Arm::Control => self.control,
@@ -242,10 +244,10 @@ impl Experiment {
 }
 
 impl Arm {
-    /// Both.
+    /// Both arms.
     pub const ALL: [Self; 2] = [Self::Control, Self::Challenger];
 
-    /// How the database spells it.
+    /// Spelling in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Control => "control",
@@ -290,7 +292,7 @@ mod tests {
             let found = challengers(&experiment, users);
             assert!((found as f64 - expected).abs() < tolerance, "{found}");
         }
-        // Known answers: who has another hash mixes the arms of running experiments.
+        // Known answers: another hash would move users between the arms of running experiments.
         let arms: Vec<bool> = (0..16)
             .map(|n| experiment(0.5, 7).arm(Uuid::from_u128(n)) == Arm::Challenger)
             .collect();

@@ -1,50 +1,50 @@
-//! What a database says of itself, for those who look whether all is well. No row of a user is among it.
+//! What a database reports about itself, for health checks. No row of a user is part of it.
 
 use serde::Serialize;
 
-/// The server behind a connection, and the way to it.
+/// The server behind a connection, and the path to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerFacts {
-    /// `17.4`, as the server spells it.
+    /// Version as the server spells it, for example `17.4`.
     pub version: String,
-    /// 170004
+    /// Version number, for example 170004.
     pub version_number: i32,
-    /// Version of pgvector in this database.
+    /// Installed version of pgvector in this database.
     pub vector: Option<String>,
-    /// Version of pgvector that could be installed.
+    /// Version of pgvector that can be installed.
     pub vector_available: Option<String>,
-    /// Client connections of everybody, to all databases of the server.
+    /// Current client connections to all databases of the server.
     pub connections: i64,
-    /// As many as it takes, those of superusers included.
+    /// Maximum number of connections, including those reserved for superusers.
     pub max_connections: i64,
     /// How the connection is protected.
     pub transport: Transport,
-    /// Port on which the server listens; none of a socket.
+    /// Port on which the server listens; none for a socket.
     pub port: Option<i32>,
 }
 
-/// How a connection is protected.
+/// Protection of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Transport {
     /// Host of the address.
     pub host: String,
-    /// Whether that is this machine.
+    /// Whether the host is this machine.
     pub local: bool,
-    /// Encrypted, as the server sees it: a pooler between may have it otherwise.
+    /// Whether the server sees the connection as encrypted. A pooler in between can differ.
     pub encrypted: Option<bool>,
     /// Whether the server's certificate and name are verified.
     pub verified: Verification,
 }
 
-/// What is asked of a server's certificate.
+/// How far a server's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
-    /// Nothing.
+    /// Not at all.
     None,
-    /// Who has signed it.
+    /// Its issuer.
     Authority,
-    /// Who has signed it, and that it is this host's.
+    /// Its issuer and its host name.
     Host,
 }
 
@@ -54,158 +54,163 @@ pub enum Verification {
 pub enum Pooler {
     /// Nothing.
     None,
-    /// Something that keeps a connection for each client: a pooler in session mode, or a forwarded port.
+    /// A proxy with one server connection per client: a pooler in session mode, or a forwarded
+    /// port.
     Session,
-    /// A pooler that hands connections round after each transaction.
+    /// A pooler in transaction mode.
     Transaction,
 }
 
-/// What of the schema is not as the migrations made it.
+/// Differences between the schema and the one that the migrations create.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SchemaAudit {
-    /// Versions of migrations that are pending, where the role may see: what is missing may come with them.
+    /// Pending migrations, if the role may read the record. They can bring missing objects.
     pub pending: Vec<String>,
-    /// Tables that are not there.
+    /// Missing tables.
     pub tables: Audit,
-    /// Row level security that is off.
+    /// Tables with row level security disabled.
     pub row_security: Audit,
-    /// Policies that are missing or altered, or that open rows of others.
+    /// Policies that are missing or altered, or that expose rows of other users.
     pub policies: Audit,
-    /// Rights on tables and the like that are missing, or that nobody should have.
+    /// Privileges on tables and similar objects that are missing, or that should not be granted.
     pub grants: Audit,
-    /// Functions that are missing or altered, and rights to call them.
+    /// Functions that are missing or altered, and privileges to call them.
     pub functions: Audit,
     /// Triggers that are missing, altered or disabled.
     pub triggers: Audit,
     /// Indexes that are missing or invalid.
     pub indexes: Audit,
-    /// Keys that allow one like and one skip of a user and a video.
+    /// Keys that limit a user to one like and one skip per video.
     pub keys: Audit,
 }
 
-/// What came of looking at objects of one kind.
+/// Result of checking objects of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Audit {
-    /// Objects looked at.
+    /// Number of objects checked.
     pub examined: usize,
-    /// What is wrong with which of them.
+    /// Faults found.
     pub faults: Vec<Fault>,
-    /// What may be wanted, as an application has things of its own, and would be wrong if it is not.
+    /// Objects that an application may have for good reason, but that are worth a look.
     pub doubts: Vec<Fault>,
-    /// Tables of our names that are there and were not looked at, since `[source]` reads others in their place, or computes ids of theirs.
+    /// Existing tables with our names that were not checked, because `[source]` reads others
+    /// instead, or computes their ids.
     pub passed_over: Vec<&'static str>,
 }
 
-/// An object that is not as it should be.
+/// An object that differs from what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// Name of the object, and what is wrong with it.
     pub what: String,
-    /// Statement that mends it.
+    /// Statement that repairs it.
     pub fix: String,
 }
 
-/// How those who search in SQL find the vectors of a version.
+/// State of the vectors and the index that searches in SQL use, for one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct IndexUse {
-    /// Vectors of videos.
+    /// Number of video vectors.
     pub rows: u64,
-    /// Whether the index is there, and if so, whether it is complete.
+    /// Whether the index is valid; `None` if there is none.
     pub valid: Option<bool>,
-    /// Whether the planner would search by it; none without an index.
+    /// Whether the planner would use it; `None` without an index.
     pub planned: Option<bool>,
 }
 
-/// The version that readers see. Ages are by the store's clock, in microseconds.
+/// The active version. Ages are by the store's clock, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Generation {
-    /// Version.
+    /// Version number.
     pub version: i64,
-    /// Dimension of its vectors, as the registry has it.
+    /// Dimension of its vectors according to the registry.
     pub embedding_dim: usize,
-    /// Since it was made active; below 0 where that is yet to come.
+    /// Age of its activation; negative if that is in the future.
     pub active_us: i64,
-    /// Since one of its vectors of videos was last written. Times that are yet to come say nothing of when.
+    /// Time since one of its video vectors was last written. Future times are ignored.
     pub videos_us: Option<i64>,
-    /// Since an update last wrote one of its vectors of users, as above: what computes them elsewhere leaves them the fingerprint 0.
+    /// Time since an update last wrote one of its user vectors, without future times. Vectors
+    /// computed elsewhere have the fingerprint 0 and do not count.
     pub users_us: Option<i64>,
 }
 
-/// Vectors that were written last.
+/// Sample of the latest vectors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DimensionSample {
-    /// Vectors looked at.
+    /// Number of vectors in the sample.
     pub rows: u64,
-    /// Those of another dimension.
+    /// Number of those with another dimension.
     pub wrong: u64,
     /// The dimension of one of those.
     pub example: Option<i64>,
 }
 
-/// What there is to learn from.
+/// Amount of training data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DataFacts {
-    /// Likes.
+    /// Number of likes.
     pub likes: u64,
     /// Likes of the last 183 days.
     pub recent_likes: u64,
-    /// Users who like something.
+    /// Users with at least one like.
     pub users: u64,
-    /// Videos that somebody likes.
+    /// Videos with at least one like.
     pub liked_videos: u64,
     /// Videos in the catalogue.
     pub videos: u64,
 }
 
-/// Videos without a vector.
+/// Coverage of the catalogue by vectors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Completeness {
     /// Videos in the catalogue.
     pub videos: u64,
-    /// Of those, without a vector of the version.
+    /// Of those, videos without a vector of the version.
     pub missing: u64,
 }
 
-/// What one user was shown and liked of it, in a week and in the four before. A video counts once, where it was shown first.
+/// Impressions and likes of one user, for the latest week and for the four weeks before. A video
+/// counts once, at its first impression.
 ///
-/// Only a like within a day of that counts, and the week ended a day ago: who was shown a video a month ago has had a month to like it, and a rate of
-/// all that was liked until now falls towards the present whatever the model does.
+/// Only likes within a day of the impression count, and the latest week ended a day ago. Otherwise
+/// older impressions would have had more time to be liked, and the rate would fall towards the
+/// present whatever the model does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reaction {
     /// First shown in the 7 days that ended 24 hours ago.
     pub recent_shown: u64,
-    /// Of those, liked within 24 hours of it.
+    /// Of those, liked within 24 hours.
     pub recent_liked: u64,
-    /// First shown in the 28 days before.
+    /// First shown in the 28 days before that.
     pub earlier_shown: u64,
-    /// Of those, liked within 24 hours of it.
+    /// Of those, liked within 24 hours.
     pub earlier_liked: u64,
 }
 
-/// The latest likes, and how many of them are of videos that the model knows.
+/// The latest likes, and how many of their videos the model knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LikeCoverage {
-    /// The latest likes of the last 7 days, at most 1,000.
+    /// Likes of the last 7 days, the latest 1,000 at most.
     pub likes: u64,
-    /// Of those, of videos with a vector of the version.
+    /// Of those, likes of videos with a vector of the version.
     pub known: u64,
 }
 
-/// A table of ours, as the server's statistics have it.
+/// A table of ours, according to the server's statistics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TableStatistics {
-    /// With its schema.
+    /// Name with its schema.
     pub table: String,
-    /// Rows, estimated.
+    /// Estimated number of rows.
     pub rows: i64,
-    /// Dead rows, estimated.
+    /// Estimated number of dead rows.
     pub dead_rows: i64,
-    /// With indexes and what is stored out of line, bytes.
+    /// Size with indexes and TOAST, bytes.
     pub bytes: i64,
-    /// Indexes alone, bytes.
+    /// Size of the indexes, bytes.
     pub index_bytes: i64,
-    /// Since it was last vacuumed, by hand or not, microseconds.
+    /// Time since the last vacuum, manual or automatic, microseconds.
     pub vacuumed_us: Option<i64>,
-    /// Since statistics were last made of it, microseconds.
+    /// Time since the last ANALYZE, manual or automatic, microseconds.
     pub analyzed_us: Option<i64>,
 }

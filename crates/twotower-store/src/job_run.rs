@@ -1,4 +1,4 @@
-//! What ran when, and how it ended.
+//! Runs of jobs: when they ran, and how they ended.
 
 use crate::StoreError;
 use serde::{Deserialize, Serialize};
@@ -6,100 +6,101 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Most characters of a message that are kept.
+/// Maximum number of characters of a message that are kept.
 const MESSAGE_LIMIT: usize = 2000;
 
-/// How far a run has come.
+/// State of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
-    /// At work, or killed without a word.
+    /// In progress, or killed without a trace.
     Running,
-    /// Done.
+    /// Succeeded.
     Succeeded,
-    /// Given up.
+    /// Failed.
     Failed,
-    /// Done, and the quality gate refused the model.
+    /// Completed, but the quality gate refused the model.
     Refused,
-    /// Left to another process that was at the same work.
+    /// Skipped, because another process was doing the same work.
     Skipped,
 }
 
-/// A run that begins.
+/// A run to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRun {
-    /// Which job: lower-case letters and hyphens.
+    /// Name of the job: lower-case letters and hyphens.
     pub job: String,
-    /// The moment of the schedule that it is the run of, microseconds since 1970.
+    /// Scheduled time of this run, microseconds since 1970.
     pub due_at_us: Option<i64>,
-    /// Machine.
+    /// Host name.
     pub host: String,
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// A run of the same job that has been at work for longer than this was killed, whatever the machine.
+    /// A run of the same job that has been in progress for longer than this counts as killed, on
+    /// whatever host.
     pub presumed_dead: Duration,
 }
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinishedRun {
-    /// Anything but [`RunState::Running`].
+    /// Any state but [`RunState::Running`].
     pub state: RunState,
-    /// Tries it took.
+    /// Number of tries.
     pub attempts: u32,
-    /// Of the last try; none if a signal ended it.
+    /// Exit code of the last try; `None` if a signal ended it.
     pub exit_code: Option<i32>,
-    /// The model that it was about.
+    /// Model version that the run was about.
     pub model_version: Option<i64>,
-    /// The last error, for people: no personal data. Cut to 2,000 characters.
+    /// Last error, for people, without personal data. Cut to 2,000 characters.
     pub message: Option<String>,
 }
 
 impl FinishedRun {
-    /// The message, as long as it may be.
+    /// The message, cut to the maximum length.
     pub(crate) fn message(&self) -> Option<String> {
         self.message.as_deref().map(kept)
     }
 }
 
-/// What is kept of a message.
+/// The stored form of a message.
 pub(crate) fn kept(message: &str) -> String {
-    // PostgreSQL's text cannot hold NUL.
+    // PostgreSQL's text cannot contain NUL.
     let characters = message.chars().filter(|&character| character != '\0');
     characters.take(MESSAGE_LIMIT).collect()
 }
 
-/// A run as it is kept. Times are the database's, in microseconds since 1970.
+/// A recorded run. Times are by the database's clock, in microseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunRecord {
-    /// Ascending.
+    /// Id; ascending.
     pub id: i64,
-    /// Which job.
+    /// Name of the job.
     pub job: String,
-    /// How far it has come.
+    /// State.
     pub state: RunState,
     /// See [`NewRun::due_at_us`].
     pub due_at_us: Option<i64>,
-    /// Beginning.
+    /// When it started.
     pub started_at_us: i64,
-    /// End.
+    /// When it ended.
     pub finished_at_us: Option<i64>,
-    /// Machine.
+    /// Host name.
     pub host: String,
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// Tries.
+    /// Number of tries.
     pub attempts: u32,
-    /// Of the last try.
+    /// Exit code of the last try.
     pub exit_code: Option<i32>,
-    /// The model that it was about.
+    /// Model version that the run was about.
     pub model_version: Option<i64>,
-    /// The last error.
+    /// Last error.
     pub message: Option<String>,
 }
 
 impl RunState {
-    /// As the database spells it.
+    /// Spelling in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -139,7 +140,8 @@ impl FromStr for RunState {
     }
 }
 
-/// What both engines select of a run: id, job, state, when it was due, started and finished, host, process, attempts, exit code, version, message.
+/// Columns of a run, the same in both engines: id, job, state, due, started and finished times,
+/// host, process, attempts, exit code, version, message.
 pub(crate) type Row = (
     i64,
     String,
@@ -190,5 +192,5 @@ impl TryFrom<Row> for RunRecord {
     }
 }
 
-/// What is said of a run that ended without a word.
+/// The message of a run that was killed without a trace.
 pub(crate) const KILLED: &str = "ended without a word: killed, or its machine went down";

@@ -1,11 +1,13 @@
-//! Only one publisher: who holds the lease writes vectors and switches readers, everybody else waits for another day.
+//! The publisher's lease: only its holder writes vectors and switches readers.
 //!
-//! A lease is a row, not a lock of a session: a pooler in transaction mode would lose that. It expires, so that a killed
-//! holder is in nobody's way for long; and since a holder may only have been asleep, every transaction of a publisher asks
-//! for the lease's number, its fence, before it writes.
+//! A lease is a row rather than a session lock, which a pooler in transaction mode would lose. It
+//! expires, so that a killed holder does not block others for long. A holder can also wake up after
+//! expiry; every transaction of a publisher therefore checks the lease's number, its fence, before
+//! it writes.
 //!
-//! When it expires is a time of the store's clock. One that is further ahead than any lease lasts was left by a clock that has been set back
-//! since, and is taken for over: otherwise nobody would publish until the clock is there again.
+//! Expiry is by the store's clock. An expiry that is further ahead than any lease lasts comes from
+//! a clock that was set back since, and counts as passed. Otherwise nobody could publish until the
+//! clock caught up.
 
 use serde::Serialize;
 use std::time::Duration;
@@ -13,33 +15,33 @@ use std::time::Duration;
 /// A process that publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeaseHolder {
-    /// Its machine.
+    /// Host name.
     pub host: String,
-    /// Its number there.
+    /// Process id.
     pub pid: u32,
     /// When it took the lease, microseconds since 1970 by its own clock.
     pub since_us: i64,
 }
 
-/// A lease taken: see [`crate::Store::under`].
+/// A lease that was taken: see [`crate::Store::under`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// Higher than that of any lease before.
+    /// Fencing token: higher than that of any earlier lease.
     pub(crate) fence: i64,
-    /// From being taken or renewed to its end.
+    /// Time from taking or renewing it to its expiry.
     pub(crate) lifetime: Duration,
 }
 
 impl Lease {
-    /// No lease lasts longer without being renewed, whatever is asked for.
+    /// Upper bound on the lifetime of a lease that is not renewed.
     pub const LONGEST: Duration = Duration::from_hours(1);
 }
 
-/// What came of asking for the lease.
+/// Answer to a request for the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseOutcome {
-    /// It is ours.
+    /// The lease is ours.
     Taken(Lease),
-    /// It is somebody else's.
+    /// Another process holds the lease.
     Held(LeaseHolder),
 }

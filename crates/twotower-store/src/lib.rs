@@ -1,9 +1,12 @@
-//! All SQL, for PostgreSQL and for SQLite behind one set of operations, and the files of a model, here and in storage.
+//! All SQL, for PostgreSQL and SQLite behind one set of operations, and a model's files, on this
+//! machine and in storage.
 //!
-//! What goes in and out are ids (UUID), times in microseconds since 1970 (UTC) and vectors; nothing outside this crate
-//! knows a table's name.
+//! The interface is ids (UUID), times in microseconds since 1970 (UTC) and vectors. Nothing outside
+//! this crate knows the name of a table.
 
 mod clock;
+
+mod network;
 
 mod error;
 
@@ -18,6 +21,8 @@ mod lease;
 mod erasure;
 
 mod job_run;
+
+mod private_file;
 
 mod backup;
 
@@ -50,7 +55,7 @@ pub use backup::{
     RestoreOptions, Restored, complete_backups, remove_backup,
 };
 pub use erasure::{ErasePlan, Erased, SearchedRows};
-pub use error::StoreError;
+pub use error::{ErrorClass, StoreError};
 pub use event::{EventKind, EventPolicy, EventsRecorded, NewEvent};
 pub use experiment::{
     Arm, ArmCoverage, ArmOrigins, ArmTotals, Experiment, ExperimentRecord, ExperimentUser,
@@ -60,12 +65,13 @@ pub use job_run::{FinishedRun, NewRun, RunRecord, RunState};
 pub use lease::{Lease, LeaseHolder, LeaseOutcome};
 pub use maintenance::{FileHealth, Health, IndexHealth, StepLimits, TableHealth, Upkeep};
 pub use postgres::{NoSuchObject, SchemaObject, UserChanges};
+pub use private_file::create_private;
 pub use registry::{
     Activation, ActivationKind, ActivationRecord, ModelDetails, ModelRecord, ModelState, NewModel,
     version_before,
 };
 pub use replica::{PrimaryPosition, Replica, ReplicaStates, WalPosition};
-pub use snapshot::{Snapshot, SnapshotOptions, Source, snapshot_sha256};
+pub use snapshot::{Snapshot, SnapshotOptions, Source, hex, sha256, snapshot_sha256};
 pub use source::{SourceRead, SourceSink};
 pub use store::{
     ConnectOptions, Connections, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind,

@@ -1,132 +1,135 @@
-//! What tables and indexes need so that they stay as fast as on their first day.
+//! Maintenance of tables and indexes, so that they stay fast.
 
 use serde::Serialize;
 use std::time::Duration;
 
-/// A table of ours, by the server's own statistics.
+/// A table of ours, according to the server's statistics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TableHealth {
-    /// As `schema.table`.
+    /// Name as `schema.table`.
     pub name: String,
-    /// Rows, about.
+    /// Estimated number of rows.
     pub live_rows: u64,
-    /// Rows that were deleted or replaced and still take room, about.
+    /// Estimated number of dead rows.
     pub dead_rows: u64,
-    /// Rows that changed since the planner's statistics were made.
+    /// Rows changed since the last ANALYZE.
     pub changed_rows: u64,
-    /// Size with indexes.
+    /// Size with indexes, bytes.
     pub bytes: u64,
-    /// Last vacuum, by hand or by itself, microseconds since 1970.
+    /// Last vacuum, manual or automatic, microseconds since 1970.
     pub vacuumed_at_us: Option<i64>,
-    /// Last time that statistics were made, microseconds since 1970.
+    /// Last ANALYZE, manual or automatic, microseconds since 1970.
     pub analyzed_at_us: Option<i64>,
-    /// Whether the role may do upkeep on it.
+    /// Whether the role may maintain it.
     pub permitted: bool,
 }
 
 /// An HNSW index of video vectors, or an invalid index of any kind on one of our tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IndexHealth {
-    /// As `schema.index`.
+    /// Name as `schema.index`.
     pub name: String,
-    /// As `schema.table`.
+    /// Table as `schema.table`.
     pub table: String,
-    /// Size.
+    /// Size, bytes.
     pub bytes: u64,
-    /// What its rows need in a new one; `None` where that is not known.
+    /// Size that a new index of its rows would have, bytes; `None` if unknown.
     pub needed_bytes: Option<u64>,
-    /// Rows that belong into it.
+    /// Number of rows that it covers.
     pub rows: u64,
-    /// Dimension of their vectors, 0 where that is not known.
+    /// Dimension of their vectors; 0 if unknown.
     pub dim: usize,
-    /// Whether queries use it.
+    /// Whether queries can use it.
     pub valid: bool,
-    /// What a rebuild that was cut off has left beside the index that it was to replace.
+    /// Whether it is the remnant of an interrupted rebuild, beside the index that it was to
+    /// replace.
     pub leftover: bool,
-    /// Whether the role may do upkeep on its table.
+    /// Whether the role may maintain its table.
     pub permitted: bool,
 }
 
-/// The file of the embedded store.
+/// The SQLite file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct FileHealth {
-    /// Size.
+    /// Size, bytes.
     pub bytes: u64,
-    /// Of that, unused.
+    /// Unused bytes of those.
     pub free_bytes: u64,
 }
 
-/// What there is to look after.
+/// State of everything that can be maintained.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
-    /// Our tables; none in the embedded store.
+    /// Our tables; none in SQLite.
     pub tables: Vec<TableHealth>,
     /// See [`IndexHealth`].
     pub indexes: Vec<IndexHealth>,
-    /// Of the embedded store.
+    /// The SQLite file.
     pub file: Option<FileHealth>,
 }
 
-/// One thing to do.
+/// One maintenance step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upkeep {
-    /// Make room of dead rows, and statistics. The table is not cut short, which would lock everybody out.
+    /// Vacuum and analyze a table, without truncating it, which would lock everybody out.
     Vacuum {
         /// [`TableHealth::name`]
         table: String,
     },
-    /// Make statistics for the planner.
+    /// Analyze a table.
     Analyze {
         /// [`TableHealth::name`]
         table: String,
     },
-    /// Build an index anew beside the old one, and then exchange them.
+    /// Rebuild an index concurrently.
     Rebuild {
-        /// Which.
+        /// The index.
         index: IndexHealth,
     },
-    /// Drop what a rebuild has left.
+    /// Drop the remnant of a rebuild.
     Drop {
         /// [`IndexHealth::name`]
         index: String,
     },
-    /// Delete answers for Edge Functions that were made before so long.
+    /// Delete cached answers for Edge Functions that are older than this.
     DeleteAnswers {
         /// Age.
         age: Duration,
     },
-    /// Delete runs of jobs that ended before so long.
+    /// Delete runs of jobs that ended longer ago than this.
     DeleteRuns {
         /// Age.
         age: Duration,
     },
-    /// Make statistics where the embedded engine finds them old.
+    /// Refresh SQLite's statistics where they are out of date.
     Optimize,
-    /// Read the whole file of the embedded store for damage.
+    /// Check the whole SQLite file for damage.
     CheckFile,
-    /// Write the file of the embedded store anew, without free space.
+    /// Rewrite the SQLite file without free space.
     ShrinkFile,
 }
 
-/// What one thing may take.
+/// Limits of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepLimits {
-    /// Waiting for others to let go of a table: then the step gives way.
+    /// Maximum wait for a lock on a table before the step gives up.
     pub lock: Duration,
-    /// In all.
+    /// Maximum duration.
     pub statement: Duration,
-    /// Most memory to build an index in, megabytes.
+    /// Maximum memory for building an index, megabytes.
     pub memory_mb: u64,
 }
 
-/// Usable bytes of a page: 8 KiB without its header and what HNSW keeps at its end.
+/// Usable bytes of a page: 8 KiB without the page header and HNSW's special space.
 const PAGE: u64 = 8192 - 24 - 8;
 
-/// Bytes that a new HNSW index of pgvector takes for `rows` vectors of `dim` numbers and `m` neighbours a layer.
+/// Bytes of a new pgvector HNSW index for `rows` vectors of `dim` numbers and `m` neighbours per
+/// layer.
 ///
-/// Each vector has an element (72 bytes, 8 of the vector, its numbers) and a list of neighbours (4 bytes, 6 a neighbour, twice m in the lowest
-/// layer and m in each higher one, of which a vector has 1 / (m - 1) on the average), aligned to 8 bytes, each with 4 bytes of the page's
-/// directory, both in one page where they fit (hnsw.h, hnswbuild.c of pgvector 0.8).
+/// Each vector has an element tuple (72 bytes, 8 of the vector's header, its numbers) and a
+/// neighbour tuple (4 bytes, 6 per neighbour, 2 m of them in the lowest layer and m in each higher
+/// one, of which a vector has 1 / (m - 1) on average). Both are aligned to 8 bytes, have a 4-byte
+/// line pointer each, and share a page where they fit (hnsw.h, hnswbuild.c of pgvector 0.8).
 pub(crate) fn hnsw_bytes(rows: u64, dim: u64, m: u64) -> u64 {
     let m = m.max(2);
     let element = (72 + 8 + 4 * dim).next_multiple_of(8) + 4;
@@ -137,19 +140,20 @@ pub(crate) fn hnsw_bytes(rows: u64, dim: u64, m: u64) -> u64 {
     } else {
         rows.div_ceil((PAGE / element).max(1)) + rows.div_ceil((PAGE / neighbours).max(1))
     };
-    // The first page says where the graph begins.
+    // The first page is the metapage.
     (pages + 1) * 8192
 }
 
-/// What PostgreSQL gives any maintenance by default, megabytes; enough for what needs no memory to speak of.
+/// PostgreSQL's default `maintenance_work_mem`, megabytes; enough for steps that need little
+/// memory.
 pub(crate) const LEAST_MB: u64 = 64;
 
-/// Bytes of an element of an HNSW graph that is being built besides its numbers: neighbours on all layers (m = 16), and what allocation
-/// adds.
+/// Bytes per element of an HNSW graph under construction besides its numbers: neighbours on all
+/// layers (m = 16) and allocation overhead.
 const BUILT_ELEMENT: u64 = 1024;
 
-/// Memory in which the whole HNSW graph of `rows` vectors of `dim` numbers is built, if `cap_mb` allows it, megabytes. In less it is built
-/// all the same, but slowly.
+/// Memory that holds the whole HNSW graph of `rows` vectors of `dim` numbers, at most `cap_mb`,
+/// megabytes. With less memory the build is much slower.
 pub(crate) fn hnsw_build_mb(rows: u64, dim: usize, cap_mb: u64) -> u64 {
     let needed = rows * (4 * dim as u64 + BUILT_ELEMENT);
     needed.div_ceil(1 << 20).min(cap_mb).max(LEAST_MB)
@@ -162,11 +166,11 @@ mod tests {
     #[test]
     fn an_index_needs_what_its_rows_do() {
         assert_eq!(hnsw_bytes(0, 64, 16), 8192);
-        // 14 of 64 dimensions in a page.
+        // 14 vectors of 64 dimensions per page.
         assert_eq!(hnsw_bytes(140, 64, 16), 11 * 8192);
-        // One of 1536 dimensions.
+        // One vector of 1536 dimensions per page.
         assert_eq!(hnsw_bytes(10, 1536, 16), 11 * 8192);
-        // Element and neighbours in pages of their own.
+        // Element and neighbours on separate pages.
         assert_eq!(hnsw_bytes(38, 2000, 16), (38 + 1 + 1) * 8192);
     }
 
@@ -177,7 +181,7 @@ mod tests {
         assert_eq!(memory(500_000, 64), 611);
         assert_eq!(memory(500_000, 128), 733);
         assert_eq!(memory(10_000_000, 64), 1024);
-        // A cap below what any maintenance gets.
+        // A cap below PostgreSQL's default.
         assert_eq!(hnsw_build_mb(500_000, 64, 1), 64);
     }
 }

@@ -1,4 +1,5 @@
-//! The folder `models/<version>/`: written so that a crash leaves the old or the new, read only if every hash holds.
+//! The folder `models/<version>/`: a crash leaves either the old state or the new one, and a model
+//! is loaded only if every hash matches.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -21,7 +22,7 @@ pub use remove::{removable, remove, remove_rest};
 pub use videos::without_videos;
 pub use write::{Unfinished, check_size, save};
 
-pub(crate) use read::{checksum_holds, parse_manifest};
+pub(crate) use read::{checksum_holds, parse_manifest, version_named};
 pub(crate) use write::{at, sync_folder};
 
 use serde::{Deserialize, Serialize};
@@ -39,8 +40,8 @@ use twotower_onnx::OnnxError;
 const FORMAT: u32 = 2;
 
 pub(crate) const MANIFEST: &str = "manifest.json";
-/// The manifest's signature, where the model was published with one. It stands beside the files that a manifest lists, since it
-/// is made of the manifest; [`load`] asks nothing of it, `twotower keys verify` does.
+/// Signature of the manifest, for a model that was published with one. It is not listed in the
+/// manifest, since it is computed from it. [`load`] ignores it; `twotower keys verify` checks it.
 pub(crate) const SIGNATURE: &str = "manifest.json.sig";
 const USER_TOWER: &str = "user_tower.onnx";
 const USER_TOWER_WEIGHTS: &str = "user_tower.safetensors";
@@ -51,7 +52,7 @@ const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const CARD: &str = "model_card.md";
 
-/// The files that a manifest lists, no more and, but for [`LATER`], no fewer.
+/// The files that a manifest lists: exactly these, except that [`LATER`] may be missing.
 pub(crate) const FILES: [&str; 8] = [
     USER_TOWER,
     USER_TOWER_WEIGHTS,
@@ -63,30 +64,32 @@ pub(crate) const FILES: [&str; 8] = [
     CARD,
 ];
 
-/// What models of before it was written lack.
+/// Files that older models lack.
 const LATER: &str = USER_TOWER_WEIGHTS;
 
-/// Where likes and skips were read from.
+/// Where the likes and skips came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// The database.
     Database,
-    /// A folder of shards, whose sum is that of its manifest.
+    /// A folder of shards, identified by its manifest's checksum.
     Shards,
 }
 
 /// What a model was trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainedOn {
-    /// Time of the latest interaction that had come by then, microseconds since 1970.
+    /// Time of the latest interaction that was not in the future, microseconds since 1970.
     pub cut_off_us: Option<i64>,
-    /// Time of the latest like that was learned, microseconds since 1970: later ones were held out.
+    /// Time of the latest like in the training set, microseconds since 1970; later ones were held
+    /// out.
     pub learned_until_us: Option<i64>,
-    /// Time of the oldest like that was learned, microseconds since 1970; of a fine-tuned model, by its base.
+    /// Time of the oldest like in the training set, microseconds since 1970; for a fine-tuned
+    /// model, in that of its base.
     #[serde(default)]
     pub learned_since_us: Option<i64>,
-    /// Version that the model was fine-tuned from.
+    /// Base version of a fine-tuned model.
     pub fine_tuned_from: Option<i64>,
     /// SHA-256 of the snapshot, hex.
     pub snapshot_sha256: String,
@@ -98,51 +101,53 @@ pub struct TrainedOn {
     pub users: u64,
     /// Videos in the snapshot.
     pub videos: u64,
-    /// How likes were split.
+    /// How likes were split into training and validation sets.
     pub split: SplitKind,
-    /// Number of the last erasure of a user that the data knew of; of a fine-tuned model, that its base knew of.
+    /// Number of the last erasure that the data reflects; for a fine-tuned model, that its base
+    /// reflects.
     #[serde(default)]
     pub erasures_seen: Option<i64>,
-    /// Where the data came from; not known of models of before it was written.
+    /// Where the data came from; `None` for models of older versions of twotower.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// Interactions of a database that were older were left out; all count where `origin` is known and this is not.
+    /// Older interactions of the database were left out. `None` with a known `origin`: all were
+    /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_days: Option<u32>,
 }
 
-/// `manifest.json`, written last.
+/// The manifest, `manifest.json`, written last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// SHA-256 (hex) of this file itself with these 64 digits taken out, so that no byte of it can change unnoticed. Always
-    /// the first field.
+    /// SHA-256 (hex) of this file without these 64 digits, so that no byte of it can change
+    /// unnoticed. Always the first field.
     pub checksum: String,
-    /// Of this file's layout; 2.
+    /// Version of the layout: 2.
     pub format: u32,
-    /// Version of the model.
+    /// Model version.
     pub version: i64,
-    /// Microseconds since 1970.
+    /// Creation time, microseconds since 1970.
     pub created_at_us: i64,
     /// Version of twotower that wrote it.
     pub twotower: String,
     /// Hyperparameters.
     pub hyperparameters: Hyperparameters,
-    /// Data.
+    /// Training data.
     pub trained_on: TrainedOn,
-    /// Validation metrics of the chosen epoch, and what else the trainer wants known.
+    /// Validation metrics of the chosen epoch, and other facts that the trainer records.
     pub metrics: Value,
-    /// One record an epoch.
+    /// One record per epoch.
     pub training_log: Value,
-    /// SHA-256 (hex) of each file by name.
+    /// SHA-256 (hex) of each file, by name.
     pub files: BTreeMap<String, String>,
-    /// Bytes of each file by name; empty in a manifest of before this was stated.
+    /// Bytes of each file, by name; empty in older manifests.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, u64>,
 }
 
 impl Manifest {
-    /// The files of this model, in the order of [`FILES`].
+    /// This model's files, in the order of [`FILES`].
     pub(crate) fn listed(&self) -> impl Iterator<Item = &'static str> {
         FILES
             .into_iter()
@@ -150,41 +155,41 @@ impl Manifest {
     }
 }
 
-/// What the caller knows of a model to be saved; hashes are added by [`save`].
+/// What the caller of [`save`] knows of the model. Hashes are added there.
 #[derive(Debug, Clone)]
 pub struct ModelInfo {
-    /// Version of the model.
+    /// Model version.
     pub version: i64,
-    /// Microseconds since 1970.
+    /// Creation time, microseconds since 1970.
     pub created_at_us: i64,
-    /// Data.
+    /// Training data.
     pub trained_on: TrainedOn,
     /// See [`Manifest::metrics`].
     pub metrics: Value,
     /// See [`Manifest::training_log`].
     pub training_log: Value,
-    /// The model card, Markdown.
+    /// Model card, Markdown.
     pub card: String,
 }
 
 /// Why a model folder cannot be written or read.
 #[derive(Debug, Error)]
 pub enum ModelFilesError {
-    /// No model there.
+    /// There is no model.
     #[error("{0} holds no model: train one with `twotower train`")]
     Missing(PathBuf),
-    /// The version is there already, and files of a version never change.
+    /// The version exists already, and files of a version never change.
     #[error("{0} exists already: a version is written once, take the next number")]
     Exists(PathBuf),
-    /// The file system refused.
+    /// The file system failed.
     #[error("{path}: {cause}")]
     Io {
         /// File or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         cause: io::Error,
     },
-    /// A file is not what its maker wrote.
+    /// A file differs from what was written.
     #[error("{path} {reason}: copy the whole folder again, or train a new model")]
     Corrupt {
         /// File.
@@ -192,37 +197,37 @@ pub enum ModelFilesError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A folder that holds more than a model.
+    /// The folder holds other files besides the model's.
     #[error(
         "{path} also holds {name}, which is no file of a model, and was left alone: move that away and run again"
     )]
     Foreign {
         /// Folder.
         path: PathBuf,
-        /// What does not belong there.
+        /// Name of the foreign file.
         name: String,
     },
-    /// Written by another version of twotower.
+    /// The model has the layout of another version of twotower.
     #[error(
         "{path} has format {format}, and this version of twotower reads format {FORMAT}: use the version that wrote it, or train a new model"
     )]
     Format {
-        /// Manifest.
+        /// Path of the manifest.
         path: PathBuf,
-        /// Its format.
+        /// Its layout version.
         format: u64,
     },
-    /// The folder's name and the manifest disagree.
+    /// The folder's name and the manifest disagree on the version.
     #[error(
         "{path} is of version {version}, and its folder is named otherwise: files of two versions may be mixed, copy the folder again"
     )]
     Version {
-        /// Manifest.
+        /// Path of the manifest.
         path: PathBuf,
-        /// Its version.
+        /// Version in the manifest.
         version: i64,
     },
-    /// The weights are not those of a model with these hyperparameters and this preprocessing.
+    /// The weights do not fit the hyperparameters and the preprocessing.
     #[error("{path}: {cause}: train a new model")]
     Weights {
         /// File.
@@ -230,7 +235,7 @@ pub enum ModelFilesError {
         /// What is wrong with them.
         cause: TensorError,
     },
-    /// The user tower in a file of its own is not that of the model.
+    /// The separate file of the user tower differs from the model.
     #[error(
         "{path} holds another user tower than the model's weights: copy the whole folder again, or train a new model"
     )]
@@ -246,7 +251,7 @@ pub enum ModelFilesError {
         /// What is wrong.
         cause: OnnxError,
     },
-    /// A model with so many rows cannot be written.
+    /// A model with this many rows cannot be written.
     #[error(
         "the model would have {rows} rows of {embedding_dim} numbers for videos, terms and n-grams, {gb:.2} GB, and {ITEM_TOWER} holds at most {most_gb:.2} GB: \
          lower embedding_dim or ngram_buckets, or raise min_users or min_term_videos, so that fewer videos and terms have a row of their own",
@@ -254,13 +259,13 @@ pub enum ModelFilesError {
         most_gb = *limit as f64 / 1e9
     )]
     TooLarge {
-        /// Of both tables.
+        /// Rows of both tables together.
         rows: usize,
-        /// Numbers of a row.
+        /// Numbers per row.
         embedding_dim: usize,
-        /// Size that the file would have.
+        /// Size that the file would have, bytes.
         bytes: usize,
-        /// Largest size allowed.
+        /// Largest size allowed, bytes.
         limit: usize,
     },
     /// The model cannot be written.

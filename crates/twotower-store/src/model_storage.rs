@@ -1,6 +1,8 @@
-//! Models in a folder or a bucket: `models/<version>/<file>`, each key written once, `manifest.json` last.
+//! Models in a folder or a bucket: `models/<version>/<file>`. Each key is written once,
+//! `manifest.json` last.
 //!
-//! A version is complete once its manifest is there. Its signature ([`signature`]) says who published it.
+//! A version is complete once its manifest is there. Its signature ([`signature`]) proves who
+//! published it.
 
 mod address;
 
@@ -37,85 +39,86 @@ use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
-/// The secret key of a Supabase project, as publishing takes it from the environment (`variable`), for what else is asked with it.
+/// The secret key of a Supabase project, from the environment variable (`variable`) that publishing
+/// uses, for other requests that need it.
 ///
 /// # Errors
-/// [`StorageError::ServiceKey`] if none is set, or what is set is none.
+/// [`StorageError::ServiceKey`] if it is unset or malformed.
 pub fn supabase_secret_key(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<String, StorageError> {
     supabase::secret(variable).map(|key| key.secret().to_owned())
 }
 
-/// Why a model was not published or fetched. No message holds a credential.
+/// Why a model could not be published or fetched. No message contains a credential.
 #[derive(Debug, Error)]
 pub enum StorageError {
-    /// Not an address.
+    /// The address cannot be parsed.
     #[error("the address of the storage {reason}")]
     Address {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Not a server.
+    /// The endpoint is no valid server address.
     #[error("the endpoint of the storage {reason}")]
     Endpoint {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// S3 signs with a region.
+    /// No region is set, which S3 signatures need.
     #[error(
         "no region is known: give --region, AWS_REGION or `region` of section [storage] (a server of your own takes us-east-1)"
     )]
     Region,
-    /// A bucket is not asked without credentials.
+    /// Credentials are missing.
     #[error(
         "{variable} is not set: a bucket wants the credentials of somebody who may read or write it"
     )]
     Credentials {
-        /// The variable that is missing.
+        /// The missing environment variable.
         variable: &'static str,
     },
-    /// A project is not asked without its key.
+    /// The key of the project is missing or malformed.
     #[error("the project's service key {reason}")]
     ServiceKey {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A bucket of a project has no address without the project's.
+    /// The address of the project is missing.
     #[error(
         "no Supabase project is known: give --supabase-url, SUPABASE_URL or `supabase_url` of section [storage], https://<ref>.supabase.co"
     )]
     Project,
-    /// A bucket that is not there.
+    /// The bucket does not exist.
     #[error("there is no bucket `{bucket}`: `twotower publish` makes it, private")]
     NoBucket {
-        /// Bucket.
+        /// Bucket name.
         bucket: String,
     },
-    /// A bucket that is public by its own settings.
+    /// The bucket is public by its own settings.
     #[error(
         "the bucket `{bucket}` is public: make it private (dashboard: Storage, the bucket's settings), then try again; nothing was transferred"
     )]
     PublicBucket {
-        /// Bucket.
+        /// Bucket name.
         bucket: String,
     },
-    /// The model on this machine.
+    /// The model on this machine cannot be read or written.
     #[error(transparent)]
     Model(#[from] ModelFilesError),
-    /// The storage refused, or did not answer.
+    /// The storage refused a request, or did not answer.
     #[error("{doing} {key}: {reason}")]
     Storage {
-        /// What was tried.
+        /// What was attempted.
         doing: &'static str,
-        /// With what.
+        /// The key or URL concerned.
         key: String,
-        /// What it said.
+        /// The reason given.
         reason: String,
-        /// Whether another try may help.
+        /// Whether a retry may succeed.
         outage: bool,
     },
-    /// A key of a published version holds other bytes than were to be published.
+    /// A key of a published version holds other bytes than those to be published.
     #[error(
         "{key} is there with other bytes: what is published never changes. Train a new version, or, if this one was never complete, delete its keys first"
     )]
@@ -123,66 +126,66 @@ pub enum StorageError {
         /// The key.
         key: String,
     },
-    /// Anybody may read it.
+    /// The bucket can be read without credentials.
     #[error(
         "the storage is public: {url} answers {status} without credentials. Make the bucket private (and its policies, and any \
          site in front of it), then try again; nothing was transferred"
     )]
     Public {
-        /// What answered.
+        /// The URL that answered.
         url: String,
-        /// How.
+        /// The answer.
         status: u16,
     },
-    /// Neither yes nor no.
+    /// Whether the bucket is public could not be determined.
     #[error(
         "whether the storage is private cannot be told: without credentials, {url} answers {answer}, where 400, 401, 403 or 404 \
          would be a refusal. Check the address of the server, and the region"
     )]
     Undetermined {
-        /// What was asked.
+        /// The URL that was requested.
         url: String,
-        /// What it said.
+        /// The answer.
         answer: String,
     },
-    /// Nothing to fetch.
+    /// There is nothing to fetch.
     #[error("{storage} holds no complete version: publish one with `twotower publish`")]
     Empty {
-        /// Where.
+        /// The place.
         storage: String,
     },
-    /// Not the version that was asked for.
+    /// The requested version does not exist there.
     #[error(
         "{storage} holds no complete version {version}: without --version the newest one is taken"
     )]
     Missing {
-        /// Where.
+        /// The place.
         storage: String,
-        /// What was asked for.
+        /// The requested version.
         version: i64,
     },
-    /// Nobody is trusted.
+    /// No key is trusted.
     #[error(
         "no trusted key is known: name one (--trusted-key or `trusted_keys` of section [storage]), or say --allow-unsigned"
     )]
     NoTrustedKeys,
-    /// Without signature.
+    /// The signature is missing.
     #[error(
         "{key} is missing, and only signed models are taken where trusted keys are set: publish with --signing-key"
     )]
     Unsigned {
-        /// Where it would be.
+        /// Key under which it would be.
         key: String,
     },
-    /// With one that does not count.
+    /// The signature is not valid.
     #[error("{key}: {cause}; nothing was taken over")]
     Signature {
-        /// The signature.
+        /// Key of the signature.
         key: String,
         /// What is wrong with it.
         cause: SignatureError,
     },
-    /// A file is not what the manifest says.
+    /// A file differs from the manifest.
     #[error("{key} {reason}: what is stored was damaged or exchanged; nothing was taken over")]
     Damaged {
         /// The file.
@@ -190,19 +193,19 @@ pub enum StorageError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The model is not of the dimension that is wanted.
+    /// The model has another dimension than requested.
     #[error(
         "version {version} has {actual} dimensions, expected {expected}; nothing was taken over"
     )]
     Dimension {
-        /// Version.
+        /// Version number.
         version: i64,
-        /// What was asked for.
+        /// Requested dimension.
         expected: usize,
-        /// What it has.
+        /// Dimension of the model.
         actual: usize,
     },
-    /// Another model of this number is here.
+    /// Another model with this version number is here already.
     #[error(
         "{path} holds another model than version {version} of {storage}: numbers come from one database each. Use another --output-dir"
     )]
@@ -211,24 +214,24 @@ pub enum StorageError {
         path: PathBuf,
         /// Version.
         version: i64,
-        /// Where from.
+        /// The place it was fetched from.
         storage: String,
     },
-    /// All of it took too long.
+    /// The total time limit has passed.
     #[error("not done within {} s: run it again, what is there already is kept (`deadline_minutes` of section [storage])", .0.as_secs())]
     Deadline(Duration),
-    /// Somebody asked to stop.
+    /// The caller asked to stop.
     #[error("interrupted; run it again to go on")]
     Interrupted,
 }
 
 impl StorageError {
-    /// Whether the storage is out of reach, and the same command may succeed later.
+    /// Whether the storage is unreachable, so that the same command may succeed later.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Storage { outage: true, .. } | Self::Deadline(_))
     }
 
-    /// Whether the command line or the configuration is wrong.
+    /// Whether the command line or the configuration is at fault.
     pub fn is_usage(&self) -> bool {
         matches!(
             self,

@@ -1,7 +1,7 @@
 //! The production store: PostgreSQL 14 or later with pgvector.
 //!
-//! Everything works through a pooler in transaction mode: each operation is one transaction, statements are unnamed, and
-//! settings are `SET LOCAL`.
+//! Everything works through a pooler in transaction mode: each operation is one transaction,
+//! statements are unnamed, and settings are `SET LOCAL`.
 
 mod address;
 
@@ -78,7 +78,7 @@ use std::time::{Duration, Instant};
 pub use user_changes::UserChanges;
 use uuid::Uuid;
 
-/// Rows that one statement writes.
+/// Number of rows that one statement writes.
 const CHUNK: usize = 20_000;
 
 #[derive(Debug, Clone)]
@@ -86,11 +86,11 @@ pub(crate) struct Postgres {
     pool: PgPool,
     statement_timeout: Duration,
     renewed: Renewed,
-    /// What serving reads from tables of the application's own.
+    /// Queries with which serving reads the application's own tables.
     mapped: Option<Arc<Mapped>>,
 }
 
-/// Connections from before this moment are not used any more.
+/// Connections opened before this moment are closed when next taken.
 type Renewed = Arc<Mutex<Option<Instant>>>;
 
 impl Postgres {
@@ -98,7 +98,7 @@ impl Postgres {
         let connect = address::parse(url)?;
         let by_name = address::is_by_name(&connect);
         let failed = |cause: sqlx::Error| match &cause {
-            // A network knows no files: it is one of those that the address names.
+            // The cause is a file that the address names: a network error has none.
             sqlx::Error::Io(said) if by_name && said.kind() == io::ErrorKind::NotFound => {
                 StoreError::NoCertificateFile {
                     address: redact(url),
@@ -107,7 +107,7 @@ impl Postgres {
             }
             _ => StoreError::connecting(redact(url), cause),
         };
-        // Once by hand: a pool would try again for as long as it may wait, and then not say what was wrong.
+        // Connects once directly: a pool would retry until its timeout, and not report the cause.
         let first = PgConnection::connect_with(&connect);
         let first = tokio::time::timeout(options.acquire_timeout, first)
             .await
@@ -117,7 +117,7 @@ impl Postgres {
         Ok(Self::lazy(connect, options))
     }
 
-    /// Connects when a connection is first needed.
+    /// Connects lazily.
     pub(crate) fn open_lazily(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         if !["postgresql", "postgres"].contains(&scheme) {
@@ -131,7 +131,7 @@ impl Postgres {
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections.max(1))
             .acquire_timeout(options.acquire_timeout)
-            // `Session::begin` tests a connection by using it, which spares a round trip.
+            // `Session::begin` tests a connection by using it, which saves a round trip.
             .test_before_acquire(false);
         Self {
             pool: renewable(pool, &renewed).connect_lazy_with(connect),
@@ -160,7 +160,7 @@ impl Postgres {
         }
     }
 
-    /// Connections that are open, and those among them without work.
+    /// Number of open connections, and of idle ones among them.
     pub(crate) fn connections(&self) -> (u32, usize) {
         (self.pool.size(), self.pool.num_idle())
     }
@@ -182,24 +182,24 @@ impl Postgres {
         Ok(time)
     }
 
-    /// Begins what answers a request.
+    /// Begins a transaction that answers a request.
     async fn begin(&self) -> Result<Session, StoreError> {
         Session::begin(&self.pool, "BEGIN", self.statement_timeout).await
     }
 
-    /// Begins what moves whole tables.
+    /// Begins a transaction over whole tables.
     async fn begin_bulk(&self) -> Result<Session, StoreError> {
         Session::begin(&self.pool, "BEGIN", BULK_TIMEOUT).await
     }
 
-    /// Begins what reads several tables as of one moment.
+    /// Begins a read-only transaction that sees several tables at one moment.
     async fn begin_reading(&self, timeout: Duration) -> Result<Session, StoreError> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         Session::begin(&self.pool, begin, timeout).await
     }
 }
 
-/// Closes connections from before the moment that `renewed` holds, when they are next taken.
+/// Closes connections from before the moment in `renewed` when they are next taken.
 fn renewable(options: PgPoolOptions, renewed: &Renewed) -> PgPoolOptions {
     let renewed = Arc::clone(renewed);
     options.before_acquire(move |_, connection| {
@@ -209,7 +209,7 @@ fn renewable(options: PgPoolOptions, renewed: &Renewed) -> PgPoolOptions {
     })
 }
 
-/// When the transaction began, by the server's clock.
+/// Start of the transaction by the server's clock.
 async fn time(session: &mut Session) -> Result<StoreTime, StoreError> {
     let us = query_scalar("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
         .fetch_one(&mut **session)
@@ -217,7 +217,8 @@ async fn time(session: &mut Session) -> Result<StoreTime, StoreError> {
     Ok(StoreTime::from_us(us))
 }
 
-/// What a foreign key refused: the server tells in its detail, `Key (video_id)=(…) is not present in table "videos".`
+/// The id that a foreign key refused. The server states it in the error's detail, `Key
+/// (video_id)=(…) is not present in table "videos".`
 fn refused_video(error: &StoreError) -> Option<Uuid> {
     let StoreError::Constraint { cause, .. } = error else {
         return None;
@@ -230,7 +231,7 @@ fn refused_video(error: &StoreError) -> Option<Uuid> {
     rest.split_once(')')?.0.parse().ok()
 }
 
-/// An error of a statement that writes likes or skips, which may refer to a video that is not there.
+/// The error of a statement that writes likes or skips, whose video may not exist.
 fn unknown_video(error: sqlx::Error) -> StoreError {
     let error = StoreError::from(error);
     match refused_video(&error) {
@@ -239,7 +240,7 @@ fn unknown_video(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// The last migration there is.
+/// The last known migration.
 pub(crate) fn last_migration() -> String {
     migrations::last().to_owned()
 }

@@ -5,61 +5,61 @@ use sqlx::types::Json;
 use std::fmt;
 use std::str::FromStr;
 
-/// Life of a model version.
+/// State of a model version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelState {
     /// Its vectors are being written.
     Loading,
-    /// Complete, not served.
+    /// Complete but not active.
     Candidate,
-    /// The one that readers see. At most one.
+    /// The version that readers see. At most one.
     Active,
-    /// Was active once.
+    /// Was active before.
     Retired,
-    /// Gave up while loading.
+    /// Loading failed.
     Failed,
 }
 
-/// A version to be registered.
+/// A version to register.
 #[derive(Debug, Clone)]
 pub struct NewModel {
-    /// From [`crate::Store::next_model_version`].
+    /// Version number, from [`crate::Store::next_model_version`].
     pub version: i64,
     /// Dimension of its vectors.
     pub embedding_dim: usize,
-    /// Time of the latest interaction it has seen, microseconds since 1970.
+    /// Time of the latest interaction in its data, microseconds since 1970.
     pub cut_off_us: Option<i64>,
-    /// Of the snapshot, hex.
+    /// SHA-256 of its snapshot, hex.
     pub snapshot_sha256: String,
     /// As in its manifest.
     pub hyperparameters: Value,
     /// As in its manifest.
     pub metrics: Value,
-    /// The checksum (SHA-256, hex) that its manifest states of itself, and through it of every file.
+    /// Checksum (SHA-256, hex) of its manifest, which covers every file.
     pub manifest_sha256: String,
-    /// See [`crate::Snapshot::erasures_seen`]; `None` of models that do not know.
+    /// See [`crate::Snapshot::erasures_seen`]; `None` for models that do not record it.
     pub erasures_seen: Option<i64>,
 }
 
 /// A registered version.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelRecord {
-    /// Version.
+    /// Version number.
     pub version: i64,
     /// State.
     pub state: ModelState,
     /// Dimension of its vectors.
     pub embedding_dim: usize,
-    /// Microseconds since 1970.
+    /// Creation time, microseconds since 1970.
     pub created_at_us: i64,
-    /// Microseconds since 1970.
+    /// Time of the latest activation, microseconds since 1970.
     pub activated_at_us: Option<i64>,
-    /// Microseconds since 1970.
+    /// Time of the latest interaction in its data, microseconds since 1970.
     pub cut_off_us: Option<i64>,
     /// Metrics of its manifest.
     pub metrics: Value,
-    /// When its vectors were removed to make room, microseconds since 1970.
+    /// When its vectors were removed, microseconds since 1970.
     pub pruned_at_us: Option<i64>,
     /// See [`NewModel::erasures_seen`].
     pub erasures_seen: Option<i64>,
@@ -68,15 +68,16 @@ pub struct ModelRecord {
 }
 
 impl ModelRecord {
-    /// Refuses a folder of another model under the same number: vectors of two models would be taken for those of one.
+    /// Refuses a model folder with another checksum: vectors of two models would be mixed under one
+    /// number.
     ///
     /// # Errors
-    /// [`StoreError::OtherModel`] unless `manifest_sha256` is the one registered.
+    /// [`StoreError::OtherModel`] unless `manifest_sha256` is the registered one.
     pub fn is_model(&self, manifest_sha256: &str) -> Result<(), StoreError> {
         same_model(self.version, &self.manifest_sha256, manifest_sha256)
     }
 
-    /// Whether it may have learned from a user who was erased then.
+    /// Whether its data may include a user who was erased at that time.
     pub fn is_before(&self, erased: &Erased) -> bool {
         match self.erasures_seen {
             Some(seen) => erased.number > seen,
@@ -85,75 +86,77 @@ impl ModelRecord {
     }
 }
 
-/// Everything registered of a version.
+/// Everything registered about a version.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelDetails {
-    /// What lists show.
+    /// The short form, as in lists.
     #[serde(flatten)]
     pub record: ModelRecord,
-    /// Microseconds since 1970.
+    /// When it was retired, microseconds since 1970.
     pub retired_at_us: Option<i64>,
-    /// Of the snapshot it has learned, hex.
+    /// SHA-256 of its snapshot, hex.
     pub snapshot_sha256: String,
     /// Hyperparameters of its manifest.
     pub hyperparameters: Value,
-    /// Why it was made active, or given up.
+    /// Reason of the activation, or of the failure.
     pub reason: Option<String>,
-    /// What the quality gate said of it; see [`crate::Store::record_verdict`].
+    /// Verdict of the quality gate; see [`crate::Store::record_verdict`].
     pub verdict: Option<Value>,
-    /// Its own, oldest first.
+    /// Activations of this version, oldest first.
     pub activations: Vec<ActivationRecord>,
 }
 
-/// What leads to an activation.
+/// What caused an activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationKind {
-    /// Its vectors were loaded and checked just now: it may come straight from [`ModelState::Loading`].
+    /// Its vectors have just been loaded and checked; it may be [`ModelState::Loading`].
     Loaded,
-    /// Somebody chose it.
+    /// An operator chose it.
     Promotion,
-    /// Back to what was active before.
+    /// Back to the version that was active before.
     Rollback,
 }
 
-/// A version that is to become active.
+/// An activation to perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activation {
-    /// Which.
+    /// Version number.
     pub version: i64,
-    /// What leads to it.
+    /// Cause.
     pub kind: ActivationKind,
-    /// Who wants it.
+    /// Operator or process.
     pub by: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// Against what a check says.
+    /// Whether it overrides a failed check.
     pub forced: bool,
 }
 
-/// A version that has become active.
+/// An activation that was performed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ActivationRecord {
-    /// Which.
+    /// Version number.
     pub version: i64,
-    /// Microseconds since 1970. The order of activations is another one's to say.
+    /// Microseconds since 1970. Do not use it for ordering.
     pub at_us: i64,
-    /// What led to it.
+    /// Cause.
     pub kind: ActivationKind,
-    /// Who wanted it.
+    /// Operator or process.
     pub by: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// The version that was active until then.
+    /// The version that was active before.
     pub previous_version: Option<i64>,
-    /// Against what a check said.
+    /// Whether it overrode a failed check.
     pub forced: bool,
 }
 
-/// The version to roll back to: the one that was active before the present one came, in a history from the oldest on.
+/// The rollback target: the version that was active before the present one, in a history that is
+/// ordered from the oldest.
 ///
-/// A rollback undoes activations, so that the version rolled back from is not what the next rollback leads to.
+/// A rollback undoes activations, so the next rollback does not lead back to the version that was
+/// rolled back.
 pub fn version_before(history: &[ActivationRecord]) -> Option<i64> {
     let mut standing: Vec<i64> = Vec::new();
     for activation in history {
@@ -170,7 +173,7 @@ pub fn version_before(history: &[ActivationRecord]) -> Option<i64> {
 }
 
 impl ModelState {
-    /// As the database spells it.
+    /// Spelling in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Loading => "loading",
@@ -211,7 +214,7 @@ impl FromStr for ModelState {
 }
 
 impl ActivationKind {
-    /// As the database spells it.
+    /// Spelling in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Loaded => "loaded",
@@ -220,7 +223,7 @@ impl ActivationKind {
         }
     }
 
-    /// Whether it may make a version active that is in this state.
+    /// Whether it may activate a version in this state.
     pub(crate) fn accepts(self, state: ModelState) -> bool {
         match state {
             ModelState::Candidate | ModelState::Retired => true,
@@ -258,7 +261,8 @@ pub(crate) fn same_model(version: i64, registered: &str, given: &str) -> Result<
     })
 }
 
-/// What both engines select of an activation: version, time, kind, by, reason, previous version, forced.
+/// Columns of an activation, the same in both engines: version, time, kind, by, reason, previous
+/// version, forced.
 pub(crate) type ActivationRow = (i64, i64, String, String, String, Option<i64>, bool);
 
 impl TryFrom<ActivationRow> for ActivationRecord {
@@ -278,8 +282,8 @@ impl TryFrom<ActivationRow> for ActivationRecord {
     }
 }
 
-/// What both engines select of a version besides its [`Record`]: time of retirement, hash of the snapshot, hyperparameters,
-/// reason, verdict.
+/// Columns of a version besides those of [`Record`], the same in both engines: time of retirement,
+/// hash of the snapshot, hyperparameters, reason, verdict.
 pub(crate) type Details = (
     Option<i64>,
     String,
@@ -304,9 +308,9 @@ impl ModelDetails {
     }
 }
 
-/// What both engines select of a version, before its state is understood: version, state, dimension, then the times of
-/// creation, activation and cut-off, then metrics, when its vectors were removed, the last erasure it knows of, and the hash of
-/// its manifest.
+/// Columns of a version, the same in both engines, before its state is parsed: version, state,
+/// dimension, then the times of creation, activation and cut-off, then metrics, time of pruning,
+/// the last erasure it knows of, and the checksum of its manifest.
 pub(crate) type Record = (
     i64,
     String,
@@ -383,10 +387,10 @@ mod tests {
         );
         history.push((5, Rollback));
         assert_eq!(before(&history), None);
-        // Chosen again by somebody, it stands again.
+        // A version that was chosen again after a rollback is a target again.
         history.extend([(7, Promotion), (5, Promotion)]);
         assert_eq!(before(&history), Some(7));
-        // To a version that never was active, as `--to` may say.
+        // `--to` may lead to a version that was never active.
         history.push((3, Rollback));
         assert_eq!(before(&history), Some(5));
     }

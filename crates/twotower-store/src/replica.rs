@@ -8,34 +8,37 @@ use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A place in the write-ahead log, in bytes since its beginning: what was committed before it is seen by a replica that has come as far.
+/// A position in the write-ahead log (LSN), bytes since its beginning. A replica that has replayed
+/// up to it has everything committed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WalPosition(pub(crate) u64);
 
 impl WalPosition {
-    /// Page of the log, bytes.
+    /// Size of a page of the log, bytes.
     const PAGE: u64 = 8192;
 
-    /// Header of a page, bytes.
+    /// Size of a page header, bytes.
     const HEADER: u64 = 24;
 
-    /// Header of the first page of a segment, bytes.
+    /// Size of the header of a segment's first page, bytes.
     const LONG_HEADER: u64 = 40;
 
-    /// A position that was `bytes` into the log.
+    /// The position `bytes` into the log.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// Bytes into the log.
+    /// Bytes since the beginning of the log.
     pub const fn bytes(self) -> u64 {
         self.0
     }
 
-    /// Where the next record would be inserted, said as where the last one ends: on a page that holds nothing yet a server already counts
-    /// the header, which no replica has replayed. `segment` is what a file of the log holds, bytes.
+    /// Converts an insert position to the end of the last record. At the start of an empty page,
+    /// the insert position includes the page header, which no replica has replayed yet. `segment`
+    /// is the size of a log segment, bytes.
     pub(crate) const fn end_of_last(inserting: u64, segment: u64) -> Self {
-        // Only there: 40 bytes into any other page a record may end, of which the last 16 bytes did not fit the page before.
+        // Only on a segment's first page: on other pages a record can end at byte 40, if its last
+        // 16 bytes did not fit the page before.
         let begins_segment =
             matches!(inserting.checked_rem(segment), Some(into) if into < Self::PAGE);
         let header = if begins_segment {
@@ -51,25 +54,27 @@ impl WalPosition {
     }
 }
 
-/// A server that takes writes, as of one moment.
+/// Position of a server that accepts writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrimaryPosition {
-    /// Everything that was committed when the server was asked lies before it.
+    /// Everything committed before the request lies before it.
     pub position: WalPosition,
-    /// Which start of which server it is: another text, another server behind the same address, or a server that was started anew.
+    /// Identifies a start of a server. Another value means another server behind the same address,
+    /// or a restart.
     pub server: String,
 }
 
-/// States of users that a replica told, and how far it had come.
+/// States of users as read from a replica, and its position.
 #[derive(Debug)]
 pub struct ReplicaStates {
-    /// What was committed before this is in the states. `None` of a server that is no replica any more: nobody can say what it lacks.
+    /// The states include everything committed before this. `None` for a server that is no longer a
+    /// replica: how far it lags is unknown.
     pub position: Option<WalPosition>,
-    /// In the order asked for; `None` of one who was erased.
+    /// In the order requested; `None` for an erased user.
     pub states: Vec<Option<UserState>>,
 }
 
-/// A streaming replica. Nothing is written there. Cheap to clone: clones share the connections.
+/// A streaming replica, only read from. Cheap to clone: clones share the connections.
 #[derive(Clone)]
 pub struct Replica {
     engine: Postgres,
@@ -77,7 +82,7 @@ pub struct Replica {
 }
 
 impl fmt::Debug for Replica {
-    /// Says nothing of the address: it holds a password.
+    /// Omits the address, which holds a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replica")
             .field("options", &self.options)
@@ -90,7 +95,8 @@ impl fmt::Debug for Replica {
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Replica {
-    /// Takes `postgresql://…`, whose server need not be there yet: connections are opened when they are first used.
+    /// Parses `postgresql://…`. Connections are opened when first used, so the server may still be
+    /// down.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -101,7 +107,7 @@ impl Replica {
         })
     }
 
-    /// The same server through at most `connections` of its own.
+    /// The same server with at most `connections` of its own.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -113,7 +119,7 @@ impl Replica {
         }
     }
 
-    /// The same server, read where `store` reads: see [`Store::with_source`].
+    /// The same server, with the sources of `store`: see [`Store::with_source`].
     #[must_use]
     pub fn reading_as(&self, store: &Store) -> Self {
         Self {
@@ -122,13 +128,13 @@ impl Replica {
         }
     }
 
-    /// How far the replica has come; `None` of a server that is no replica any more.
+    /// How far the replica has replayed; `None` for a server that is no longer a replica.
     pub async fn position(&self) -> Result<Option<WalPosition>, StoreError> {
         self.within("replica_position", self.engine.replica_position())
             .await
     }
 
-    /// What [`crate::Store::user_states`] tells, as the replica has it, in one round trip.
+    /// The replica's answer to [`crate::Store::user_states`], in one round trip.
     pub async fn user_states(
         &self,
         users: &[Uuid],
@@ -164,9 +170,10 @@ mod tests {
             (0x0400_0000, 16 * mib, 0x0400_0000),
             (0x0400_0028, 16 * mib, 0x0400_0000),
             (0x0400_0058, 16 * mib, 0x0400_0058),
-            // The end of a record that began on the page before.
+            // The end of a record that began on the previous page.
             (0x0400_2028, 16 * mib, 0x0400_2028),
-            // A boundary of the usual size in the middle of a larger segment, and of a smaller one in the middle of the usual.
+            // A boundary for the usual segment size within a larger segment, and one for a smaller
+            // size within a usual segment.
             (0x0500_0028, 64 * mib, 0x0500_0028),
             (0x0500_0018, 64 * mib, 0x0500_0000),
             (0x0410_0028, 16 * mib, 0x0410_0028),

@@ -7,8 +7,7 @@ mod last_seen;
 mod left_out;
 
 pub(crate) use builder::{SnapshotBuilder, check_time};
-pub use hash::snapshot_sha256;
-pub(crate) use hash::{hex, sha256};
+pub use hash::{hex, sha256, snapshot_sha256};
 pub(crate) use last_seen::LastSeenBuilder;
 pub(crate) use left_out::{LeftOut, tell_left_out};
 
@@ -16,11 +15,12 @@ use crate::InteractionKind;
 use twotower_core::interaction::Dataset;
 use uuid::Uuid;
 
-/// Where rows are read from: one SELECT each, so that an application with other names needs no copy of its tables.
-/// The names of the columns count, not their order.
+/// The queries that rows are read with, one SELECT each, so that an application with other names
+/// needs no copy of its tables. Columns are matched by name, not by position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Columns `id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url`.
+    /// Columns `id, title, description, genre, maker, price, duration_seconds, published_at,
+    /// thumbnail_url`.
     pub videos: String,
     /// Columns `video_id, name`.
     pub video_tags: String,
@@ -45,7 +45,7 @@ impl Default for Source {
     }
 }
 
-/// One thing for each query of a [`Source`]; `None` where the query reads our own table.
+/// One value for each query of a [`Source`]; `None` where our own table is read without a query.
 #[derive(Debug, Clone)]
 pub(crate) struct Mapping<T> {
     pub(crate) videos: Option<T>,
@@ -57,7 +57,7 @@ pub(crate) struct Mapping<T> {
 
 impl Source {
     /// Whether `sql` is the query of this name that reads our own tables.
-    pub(crate) fn is_ours(name: &str, sql: &str) -> bool {
+    pub fn is_ours(name: &str, sql: &str) -> bool {
         let ours = Self::default();
         let ours = match name {
             "videos" => &ours.videos,
@@ -70,7 +70,7 @@ impl Source {
         spelled(tidy(sql)) == spelled(ours)
     }
 
-    /// The queries that read other tables than ours, ready to stand in parentheses.
+    /// The queries other than our own, ready to stand in parentheses.
     pub(crate) fn mapping(&self) -> Mapping<String> {
         let mapped = |name: &str, sql: &str| {
             let is_ours = Self::is_ours(name, sql);
@@ -87,7 +87,7 @@ impl Source {
 }
 
 impl<T> Mapping<T> {
-    /// Where likes or skips are read.
+    /// The value for likes or skips.
     pub(crate) fn interactions(&self, kind: InteractionKind) -> Option<&T> {
         match kind {
             InteractionKind::Like => self.likes.as_ref(),
@@ -95,18 +95,18 @@ impl<T> Mapping<T> {
         }
     }
 
-    /// Whether anything that is known of videos is read elsewhere.
+    /// Whether videos, tags or performers have one.
     pub(crate) fn catalogue(&self) -> bool {
         self.videos.is_some() || self.video_tags.is_some() || self.video_performers.is_some()
     }
 
-    /// Whether nothing is read elsewhere.
+    /// Whether there is none at all.
     pub(crate) fn is_empty(&self) -> bool {
         !self.catalogue() && self.likes.is_none() && self.skips.is_none()
     }
 }
 
-/// A query in one spelling: small letters, single blanks, and our tables without their schema.
+/// A query in a normal form: small letters, single blanks, and our tables without their schema.
 fn spelled(sql: &str) -> String {
     let words: Vec<&str> = sql.split_whitespace().collect();
     words
@@ -115,7 +115,8 @@ fn spelled(sql: &str) -> String {
         .replace(" from public.", " from ")
 }
 
-/// Whether a query does no more than choose among the rows of `table`, one of ours, so that it reads what is written there.
+/// Whether a query returns rows of `table`, one of ours, and no others. What is written there is
+/// then read by it.
 pub(crate) fn chooses_from(sql: &str, table: &str) -> bool {
     let sql = spelled(sql);
     let Some((columns, rest)) = sql.split_once(" from ") else {
@@ -127,7 +128,7 @@ pub(crate) fn chooses_from(sql: &str, table: &str) -> bool {
             .any(|word| words.contains(&word))
     };
     let is_first = tables.strip_prefix(table);
-    // Conditions take rows away, whatever they ask. Anything else might bring in others.
+    // A condition can only take rows away. Anything else might add others.
     is_first.is_some_and(|after| after.is_empty() || after.starts_with(' '))
         && !tables.contains([',', '('])
         && !has(tables, &["join"])
@@ -138,8 +139,9 @@ pub(crate) fn chooses_from(sql: &str, table: &str) -> bool {
         && !sql.contains("/*")
 }
 
-/// Whether a query reads `table`, one of ours, for what it is: with these ids as they stand there. One that computes them, or calls other columns
-/// so, reads a table that the application has made by this name.
+/// Whether a query reads `table` as one of ours, with these ids passed on unchanged. A query that
+/// computes them, or renames other columns to them, reads a table of the application that happens
+/// to have this name.
 pub(crate) fn passes_on(sql: &str, table: &str, ids: &[&str]) -> bool {
     let sql = spelled(tidy(sql));
     let is_name = |c: char| c.is_alphanumeric() || ['_', '.', '*'].contains(&c);
@@ -163,13 +165,14 @@ pub(crate) fn passes_on(sql: &str, table: &str, ids: &[&str]) -> bool {
     })
 }
 
-/// The table of which a query reads every row, as it is named there, in small letters: one that does no more than name columns. It may be a view.
+/// The table, or view, of which a query reads every row, as it is named there in small letters.
+/// `None` unless the query only names columns.
 pub(crate) fn whole_table(sql: &str) -> Option<String> {
     let sql = spelled(tidy(sql));
     let (columns, table) = sql.split_once(" from ")?;
     let words: Vec<&str> = table.split(' ').collect();
     let is_name = |c: char| c.is_alphanumeric() || ['_', '.', '"'].contains(&c);
-    // Anything else might choose among the rows: a condition, a join, a limit, ONLY.
+    // Anything else might leave rows out: a condition, a join, a limit, ONLY.
     let table = match words[..] {
         [table] | [table, _] | [table, "as", _] if table != "only" => table.replace('"', ""),
         _ => return None,
@@ -178,18 +181,19 @@ pub(crate) fn whole_table(sql: &str) -> Option<String> {
     is_whole.then_some(table)
 }
 
-/// A query of the operator's without what would keep it from standing in parentheses.
+/// An operator's query without the semicolon that would keep it from standing in parentheses.
 pub(crate) fn tidy(sql: &str) -> &str {
     sql.trim().trim_end_matches(';').trim_end()
 }
 
-/// What part of the interactions is read.
+/// Which interactions are read, and how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SnapshotOptions {
-    /// Leave out likes and skips older than so many days before the latest one.
+    /// Leave out likes and skips more than this many days older than the latest one.
     pub max_age_days: Option<u32>,
-    /// Whether users come with pseudonyms instead of their ids: numbers in the order of the ids, so that the data set is the same. PostgreSQL
-    /// gives them, and no id of a user leaves it then; SQLite, which is in this process anyway, keeps the ids.
+    /// Whether users get pseudonyms in place of their ids: numbers in the order of the ids, so that
+    /// the data set is the same. PostgreSQL computes them, and no id of a user leaves the server.
+    /// SQLite runs in this process anyway and keeps the ids.
     pub pseudonyms: bool,
 }
 
@@ -198,13 +202,15 @@ pub struct SnapshotOptions {
 pub struct Snapshot {
     /// Rows as indices.
     pub dataset: Dataset,
-    /// Id (or pseudonym) of each user number. Never written to a file.
+    /// Id (or pseudonym) by user number. Never written to a file.
     pub users: Vec<Uuid>,
-    /// Time of the latest like or skip read that has come by now (of all, where none has), microseconds since 1970; `None` without any.
+    /// Time of the latest like or skip that is not dated in the future (of all, where each is),
+    /// microseconds since 1970; `None` without any.
     pub cut_off_us: Option<i64>,
-    /// Rows that name a video that is not in the catalogue, and were left out.
+    /// Number of rows of missing videos, which were left out.
     pub orphans: u64,
-    /// Number of the last erasure that it knows of: of who was erased until then there is nothing in it. 0 before the first.
+    /// Number of the last erasure that it takes account of: it has no rows of users who were erased
+    /// until then. 0 before the first.
     pub erasures_seen: i64,
 }
 

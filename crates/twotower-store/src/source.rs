@@ -1,4 +1,4 @@
-//! The rows of a source on their way to another place, one by one.
+//! Streams the rows of a source, one by one.
 
 use crate::clock::now_us;
 use crate::erasure::Tombstones;
@@ -9,21 +9,22 @@ use twotower_core::feature::{Catalogue, Video};
 use twotower_core::time::DAY_US;
 use uuid::Uuid;
 
-/// Takes the rows of a source: first the videos, ascending by id, then likes, then skips, in any order.
+/// Takes the rows of a source: first the videos, ascending by id, then likes, then skips. Likes and
+/// skips come in any order.
 pub trait SourceSink {
     /// Why a row could not be taken.
     type Error: From<StoreError>;
 
-    /// Takes a video, with the names of its tags and performers ascending.
+    /// Takes a video. The names of its tags and performers ascend.
     ///
     /// # Errors
-    /// Whatever ends the reading.
+    /// Any error ends the reading.
     fn video(&mut self, video: Video) -> Result<(), Self::Error>;
 
     /// Takes a like or a skip of a video that came before.
     ///
     /// # Errors
-    /// Whatever ends the reading.
+    /// Any error ends the reading.
     fn interaction(
         &mut self,
         kind: InteractionKind,
@@ -38,23 +39,23 @@ pub struct SourceRead {
     pub orphans: u64,
     /// Time of the latest like or skip, microseconds since 1970; `None` without any.
     pub latest_at_us: Option<i64>,
-    /// Number of the last erasure that it knows of; 0 before the first.
+    /// Number of the last erasure that the rows take account of; 0 before the first.
     pub erasures_seen: i64,
 }
 
-/// Which likes and skips are read.
+/// Decides which likes and skips are read.
 pub(crate) struct Selection {
     videos: HashSet<Uuid>,
     tombstones: Tombstones,
     oldest_us: i64,
     now_us: i64,
-    /// Time of the latest row that has come by now.
+    /// Time of the latest row that is not dated in the future.
     clock_us: Option<i64>,
     read: SourceRead,
 }
 
 impl Selection {
-    /// Those of these videos, and of nobody who was erased.
+    /// Selects rows of these videos, without users who were erased.
     pub(crate) fn new(catalogue: &Catalogue, tombstones: Tombstones) -> Self {
         Self {
             videos: catalogue.videos().map(|video| video.id).collect(),
@@ -92,8 +93,8 @@ impl Selection {
         Ok(true)
     }
 
-    /// Begins again after all rows were seen once, without those that are older than so many days before the latest one that
-    /// has come: one that is dated in the future makes nothing old.
+    /// Starts over after all rows were passed once, now without rows that are older than so many
+    /// days. The age counts from the latest row that is not dated in the future.
     pub(crate) fn without_older(&mut self, max_age_days: Option<u32>) {
         self.read = SourceRead::default();
         if let (Some(clock), Some(days)) = (self.clock_us, max_age_days) {

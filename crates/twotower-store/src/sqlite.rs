@@ -1,7 +1,7 @@
 //! The embedded store: one file, nothing to install.
 //!
-//! Rows go in as one JSON or BLOB parameter a chunk, which `json_each` takes apart: a statement for each row, or a
-//! parameter for each column of each row, costs several times as much.
+//! A chunk of rows is passed as one JSON or BLOB parameter, which `json_each` takes apart. One
+//! statement per row, or one parameter per column and row, costs several times as much.
 
 mod migrations;
 
@@ -58,16 +58,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// Rows that one statement writes.
+/// Number of rows that one statement writes.
 const CHUNK: usize = 10_000;
 
-/// Rows that wait between the thread that reads the file and the one that takes them.
+/// Number of rows buffered between the thread that reads the file and the consumer.
 const ROW_BUFFER: usize = 1024;
 
-/// How long to wait before a locked file is tried again.
+/// Pause before a locked file is tried again.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// What to do where there is no file.
+/// Whether a missing file is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
     Create,
@@ -77,9 +77,9 @@ pub(crate) enum Missing {
 #[derive(Debug, Clone)]
 pub(crate) struct Sqlite {
     pool: SqlitePool,
-    /// Whether there is no file.
+    /// Whether the file is missing.
     in_memory: bool,
-    /// What serving reads from tables of the application's own.
+    /// Queries with which serving reads the application's own tables.
     mapped: Option<Arc<Mapped>>,
 }
 
@@ -96,10 +96,10 @@ impl Sqlite {
         let memory = url.contains(":memory:") || url.contains("mode=memory");
         let connect = SqliteConnectOptions::from_str(url)
             .map_err(failed)?
-            // Whatever the address says with `mode=rwc`: whoever must not make a file gets none.
+            // Overrides `mode=rwc` in the address: a caller that must not create a file gets none.
             .create_if_missing(memory || missing == Missing::Create)
             .foreign_keys(true)
-            // A power cut may take the last transactions, and never leaves half of one.
+            // A power failure can lose the latest transactions, but never leaves a partial one.
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(options.acquire_timeout)
             .row_buffer_size(ROW_BUFFER)
@@ -108,7 +108,7 @@ impl Sqlite {
             let file = connect.get_filename();
             match missing {
                 Missing::Create => keep_private(file).map_err(|error| failed(error.into()))?,
-                // What cannot be looked at may be there: connecting says what is wrong with it.
+                // A path that cannot be inspected may exist: connecting reports the error.
                 Missing::Refuse if matches!(file.try_exists(), Ok(false)) => {
                     return Err(StoreError::NoFile(file.to_owned()));
                 }
@@ -140,7 +140,7 @@ impl Sqlite {
         })
     }
 
-    /// Connections that are open, and those among them without work.
+    /// Number of open connections, and of idle ones among them.
     pub(crate) fn connections(&self) -> (u32, usize) {
         (self.pool.size(), self.pool.num_idle())
     }
@@ -159,7 +159,7 @@ impl Sqlite {
         Ok(StoreTime::from_us(now_us()))
     }
 
-    /// SQLite tells no other process of a change.
+    /// SQLite does not notify other processes of changes.
     #[expect(clippy::unused_async, reason = "the other engine has work to do")]
     pub(crate) async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
         Ok(None)
@@ -171,14 +171,14 @@ impl Sqlite {
         Ok(None)
     }
 
-    /// Begins as a writer: a transaction that turns into one later may find that another was faster.
+    /// Begins a write transaction at once: upgrading a read transaction later can fail.
     async fn write(&self) -> Result<Transaction<'static, Database>, StoreError> {
         Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
     }
 }
 
-/// Creates the file for its owner alone: what people like is nobody else's business. The files beside it (`-wal`, `-shm`)
-/// take over its permissions.
+/// Creates the file with access for its owner only, since likes are private. The files beside it
+/// (`-wal`, `-shm`) get the same permissions.
 fn keep_private(path: &Path) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.append(true).create(true);
@@ -190,10 +190,11 @@ fn keep_private(path: &Path) -> std::io::Result<()> {
     options.open(path).map(drop)
 }
 
-/// Has the file keep a write-ahead log, which it remembers: the connections of the pool need not ask again.
+/// Switches the file to write-ahead logging, which is stored in it: the pool's connections need not
+/// repeat this.
 ///
-/// SQLite does not wait for others while it changes the journal, however long the busy timeout: who opens a new file
-/// together with another is told that it is locked, and tries again.
+/// SQLite ignores the busy timeout while it changes the journal mode. Processes that open a new
+/// file at the same time get an error, and retry.
 async fn write_ahead(
     connect: &SqliteConnectOptions,
     patience: Duration,
@@ -211,7 +212,8 @@ async fn write_ahead(
     }
 }
 
-/// Whether another holds the lock (`SQLITE_BUSY`, or one of its extended codes, whose low byte it is).
+/// Whether another process holds the lock (`SQLITE_BUSY`, or one of its extended codes, whose low
+/// byte it is).
 fn is_busy(error: &sqlx::Error) -> bool {
     const SQLITE_BUSY: i32 = 5;
     error
@@ -220,7 +222,7 @@ fn is_busy(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
-/// The ids one after the other, to be cut with `substr(?, key * 16 + 1, 16)`.
+/// The ids concatenated, to be split by `substr(?, key * 16 + 1, 16)`.
 fn packed(ids: impl ExactSizeIterator<Item = Uuid>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(16 * ids.len());
     ids.for_each(|id| bytes.extend_from_slice(id.as_bytes()));
@@ -240,7 +242,7 @@ fn json_numbers(numbers: impl IntoIterator<Item = i64>) -> String {
     json
 }
 
-/// The last migration there is.
+/// The last known migration.
 pub(crate) fn last_migration() -> String {
     migrations::LAST.to_string()
 }

@@ -33,13 +33,14 @@ use std::time::Duration;
 use twotower_core::feature::Video;
 use uuid::Uuid;
 
-/// What a call that moves whole tables may take.
+/// Timeout of a call that moves whole tables.
 pub(crate) const BULK_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// What a call may take that reads or writes all there is in many statements, each within [`BULK_TIMEOUT`].
+/// Timeout of a call that reads or writes everything in many statements, each within
+/// [`BULK_TIMEOUT`].
 pub(crate) const WHOLE_TIMEOUT: Duration = BULK_TIMEOUT.saturating_mul(24);
 
-/// What the server gets to cancel a statement by itself, before the connection is closed under it.
+/// Extra time for the server to cancel a statement by itself, before its connection is closed.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// A database. Cheap to clone: clones share the connections.
@@ -47,7 +48,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(1);
 pub struct Store {
     engine: Engine,
     options: ConnectOptions,
-    /// What writes of models and vectors ask for first.
+    /// Lease that writes of models and vectors check first.
     lease: Option<Lease>,
 }
 
@@ -58,7 +59,7 @@ enum Engine {
 }
 
 impl fmt::Debug for Store {
-    /// Says nothing of the address: it holds a password.
+    /// Omits the address, which holds a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
             .field("kind", &self.kind())
@@ -67,7 +68,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Calls one operation of whichever engine it is, within what an operation of its kind may take.
+/// Calls an operation of the engine in use, with the timeout of its kind.
 macro_rules! call {
     ($store:expr, $limit:expr, $operation:ident($($argument:expr),*)) => {{
         let (store, limit): (&Store, Duration) = ($store, $limit);
@@ -82,7 +83,7 @@ macro_rules! call {
     }};
 }
 
-// After the macro, which they call.
+// After the macro, which these modules use.
 mod registry;
 
 mod vectors;
@@ -110,8 +111,8 @@ pub(crate) use vectors::check_vector;
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Store {
-    /// The same database through at most `connections` of its own, opened when they are first used, so that long work and short work do not
-    /// wait for each other. An SQLite file is shared as it is.
+    /// The same database with at most `connections` of its own, opened when first used, so that
+    /// long and short work do not compete for connections. An SQLite file is shared unchanged.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -127,7 +128,7 @@ impl Store {
         }
     }
 
-    /// Which engine it is.
+    /// The engine in use.
     pub fn kind(&self) -> StoreKind {
         match self.engine {
             Engine::Postgres(_) => StoreKind::Postgres,
@@ -135,7 +136,7 @@ impl Store {
         }
     }
 
-    /// Waits for calls under way and closes the connections; for the end of a program.
+    /// Waits for running calls and closes the connections, at the end of a program.
     pub async fn close(&self) {
         match &self.engine {
             Engine::Postgres(engine) => engine.close().await,
@@ -143,44 +144,48 @@ impl Store {
         }
     }
 
-    /// Cheap round trip; for readiness.
+    /// A cheap round trip, for readiness checks.
     pub async fn ping(&self) -> Result<(), StoreError> {
         call!(self, self.options.statement_timeout, ping())
     }
 
-    /// Applies what is missing of the schema; returns the versions applied. Safe to run at any time, also twice at once.
+    /// Applies pending migrations and returns their versions. Safe to run at any time, also
+    /// concurrently.
     pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         call!(self, BULK_TIMEOUT, migrate())
     }
 
-    /// Makes objects of ours again that are missing or were edited, by the statements of the migrations that make them, and replaces nothing else. All
-    /// migrations have to be applied. `None` of the embedded store.
+    /// Recreates missing or edited objects of ours by the statements of the migrations that create
+    /// them, and replaces nothing else. Requires that all migrations were applied. `None` for
+    /// SQLite.
     pub async fn make_again(&self, objects: &[SchemaObject]) -> Result<Option<()>, StoreError> {
         call!(self, BULK_TIMEOUT, make_again(objects))
     }
 
-    /// Versions of migrations not yet applied.
+    /// Versions of pending migrations.
     pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
         call!(self, self.options.statement_timeout, pending_migrations())
     }
 
-    /// Whether nothing of ours is in the database: no migration is recorded, and none of our tables is there without its record.
+    /// Whether the database contains nothing of ours: no recorded migration, and no table of ours
+    /// without a record.
     pub async fn has_nothing_of_ours(&self) -> Result<bool, StoreError> {
         call!(self, self.options.statement_timeout, has_nothing_of_ours())
     }
 
-    /// Rows in the application's tables.
+    /// Numbers of rows in the application's tables.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         call!(self, BULK_TIMEOUT, counts())
     }
 
-    /// Upserts videos with their tags and performers, one transaction a call. Of two with one id the last counts.
+    /// Upserts videos with their tags and performers, in one transaction per call. Of two with one
+    /// id the last counts.
     pub async fn write_videos(&self, videos: &[Video]) -> Result<VideosWritten, StoreError> {
         self.write_video_columns(VideoColumns::ALL, videos).await
     }
 
-    /// [`Self::write_videos`] for who knows only `columns`: of videos that are there already the others stay as they are, those
-    /// of new videos are empty, and what `videos` say in them does not count.
+    /// [`Self::write_videos`] for a caller that knows only `columns`. Other columns are kept for
+    /// existing videos and left empty for new ones; their values in `videos` are ignored.
     pub async fn write_video_columns(
         &self,
         columns: VideoColumns,
@@ -190,11 +195,11 @@ impl Store {
         call!(self, BULK_TIMEOUT, write_videos(columns, &videos))
     }
 
-    /// Inserts likes or skips that are not there yet; returns how many were new. One transaction a call.
+    /// Inserts missing likes or skips and returns how many were new. One transaction per call.
     ///
-    /// Of several rows for one (user, video) the earliest is kept, unless one is there already. Rows of users who were erased
-    /// are left out. A row that names an unknown
-    /// video is [`StoreError::UnknownVideo`], and nothing of the call is written then.
+    /// Of several rows for one (user, video) the earliest is kept, unless one exists already. Rows
+    /// of erased users are left out. A row of an unknown video is [`StoreError::UnknownVideo`], and
+    /// nothing of the call is written then.
     pub async fn write_interactions(
         &self,
         kind: InteractionKind,
@@ -203,14 +208,14 @@ impl Store {
         for row in rows {
             check_time(kind, row.at_us)?;
         }
-        // In order of the primary key: the engines insert faster, and two writers cannot deadlock.
+        // In order of the primary key: inserts are faster, and two writers cannot deadlock.
         let mut rows = rows.to_vec();
         rows.sort_unstable_by_key(|row| (row.user, row.video, row.at_us));
         rows.dedup_by_key(|row| (row.user, row.video));
         call!(self, BULK_TIMEOUT, write_interactions(kind, &rows))
     }
 
-    /// Reads everything that a model learns from, as one consistent view.
+    /// Reads all training data as one consistent view.
     pub async fn read_snapshot(
         &self,
         source: &Source,
@@ -220,33 +225,34 @@ impl Store {
         Ok(builder.finish(options, now_us()))
     }
 
-    /// When each user was there last.
+    /// When each user was last seen.
     pub async fn last_seen(&self, source: &Source) -> Result<Vec<LastSeen>, StoreError> {
         let seen = call!(self, BULK_TIMEOUT, last_seen(source))?;
         Ok(seen.finish())
     }
 
-    /// Deletes what there is of a user, in one transaction, and leaves a tombstone that keeps them from coming back. Safe to
-    /// run again, and beside everything else.
+    /// Deletes everything of a user in one transaction, and leaves a tombstone that keeps their
+    /// data from coming back. Safe to repeat, and to run beside everything else.
     ///
-    /// The embedded store is written anew afterwards, so that nothing is left in its free space.
+    /// An SQLite file is rewritten afterwards, so that nothing remains in its free space.
     pub async fn erase_user(&self, user: Uuid, plan: &ErasePlan) -> Result<Erased, StoreError> {
         call!(self, BULK_TIMEOUT, erase_user(user, plan))
     }
 
-    /// Those of `users` who were erased, in no order.
+    /// The erased ones among `users`, in no order.
     pub async fn erased_users(&self, users: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         call!(self, BULK_TIMEOUT, erased_users(users))
     }
 
-    /// Versions that may have learned from somebody who was erased since: (version, time of the first such erasure in
-    /// microseconds since 1970), ascending. Failed and pruned ones are left out.
+    /// Versions whose data may include a user erased since: (version, time of the first such
+    /// erasure in microseconds since 1970), ascending. Failed and pruned ones are left out.
     pub async fn erasures_unseen(&self) -> Result<Vec<(i64, i64)>, StoreError> {
         call!(self, self.options.statement_timeout, erasures_unseen())
     }
 
-    /// Looks for a user's id in every table of the database: as a UUID, as text in any spelling and as 16 bytes. Where it is the id of a video, too,
-    /// columns of videos' ids are passed over: our own, those that `source` reads such from, and those that refer to one of these.
+    /// Searches every table of the database for a user's id: as a UUID, as text in any spelling and
+    /// as 16 bytes. If it is also the id of a video, columns of video ids are passed over: our own,
+    /// those that `source` reads as such, and those that refer to one of these.
     pub async fn search_rows(
         &self,
         user: Uuid,
@@ -256,9 +262,10 @@ impl Store {
     }
 }
 
-/// What comes of `work`, or [`StoreError::Deadline`] once `limit` is over.
+/// The outcome of `work`, or [`StoreError::Deadline`] after `limit`.
 ///
-/// No `async fn`: that would keep room for `work` twice, as an argument and where it is awaited, in every call that a server makes.
+/// Not an `async fn`, which would reserve space for `work` twice, as an argument and where it is
+/// awaited, in every call that a server makes.
 fn within<T, E: From<StoreError>>(
     limit: Duration,
     operation: &'static str,
@@ -269,10 +276,10 @@ fn within<T, E: From<StoreError>>(
     })
 }
 
-/// The address without credentials: user information and query are left out.
+/// The address without credentials: user information and query are removed.
 pub(crate) fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // Not even an address: whatever it is, it may hold a secret after its first word.
+        // Not even an address: anything after its first word may be a secret.
         return url
             .split([':', '@', '/', '?'])
             .next()

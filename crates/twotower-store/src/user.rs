@@ -1,35 +1,35 @@
-//! What is known of a user when a request of theirs is answered.
+//! The state of a user when a request of theirs is answered.
 
 use crate::StoreError;
 use uuid::Uuid;
 
-/// What a user did and what they do not want to see, as of one moment.
+/// A user's likes, skips and blocks, as of one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserState {
-    /// Every video they like, oldest like first.
+    /// Every liked video, oldest like first.
     pub likes: Vec<Uuid>,
-    /// The videos they skipped last, as many as were asked for, oldest skip first.
+    /// The latest skipped videos, up to the requested number, oldest skip first.
     pub skips: Vec<Uuid>,
-    /// Ascending by kind (as it is spelled) and value.
+    /// Blocks, ascending by the spelling of the kind, then by value.
     pub blocks: Vec<Block>,
 }
 
 impl UserState {
-    /// Asks for every skip. A user likes and skips a video once, so that a state has 16 bytes for each video of the catalogue and of either kind
-    /// at most.
+    /// Requests every skip. A user likes and skips a video at most once, so a state has at most 16
+    /// bytes per video and kind.
     pub const EVERY_SKIP: u32 = u32::MAX;
 }
 
-/// Something that a user never wants to be recommended.
+/// Something that must never be recommended to a user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Block {
-    /// What `value` is.
+    /// Kind of `value`.
     pub kind: BlockKind,
-    /// A name as the catalogue spells it, or the id of a video in its usual form.
+    /// A name as spelled in the catalogue, or a video's id in canonical form.
     pub value: String,
 }
 
-/// What can be blocked.
+/// Kind of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BlockKind {
     /// All videos of a genre.
@@ -45,11 +45,11 @@ pub enum BlockKind {
 }
 
 impl Block {
-    /// Most characters of a value.
+    /// Maximum number of characters of a value.
     pub const MAX_CHARS: usize = 200;
 
-    /// The video that it names, if it names one: a UUID in any of its spellings, as `twotower.caller_blocks` reads what users write into the
-    /// table by themselves.
+    /// The video that the block names, if any: a UUID in any spelling, like in
+    /// `twotower.caller_blocks`, since users write into the table directly.
     pub fn video(&self) -> Option<Uuid> {
         if self.kind != BlockKind::Video {
             return None;
@@ -58,7 +58,7 @@ impl Block {
         usual.or_else(|_| Uuid::try_parse(&self.digits())).ok()
     }
 
-    /// The value without what may stand around and between the digits of a UUID.
+    /// The value without the characters that may surround or separate the digits of a UUID.
     fn digits(&self) -> String {
         let urn = "urn:uuid:";
         let (prefix, rest) = self.value.split_at_checked(urn.len()).unwrap_or_default();
@@ -70,7 +70,7 @@ impl Block {
         digits.replace(['{', '}', '-'], "")
     }
 
-    /// Refuses what the engines would refuse, or keep without it ever matching a video.
+    /// Refuses values that an engine would refuse, or that could never match a video.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         let reason = if self.value.is_empty() {
             "is empty"
@@ -92,7 +92,7 @@ impl Block {
 }
 
 impl BlockKind {
-    /// All of them, ascending by their spelling.
+    /// All kinds, ascending by spelling.
     pub const ALL: [Self; 5] = [
         Self::Genre,
         Self::Maker,
@@ -101,7 +101,7 @@ impl BlockKind {
         Self::Video,
     ];
 
-    /// How the database spells it.
+    /// Spelling in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Genre => "genre",

@@ -1,25 +1,26 @@
-//! Word of changes to what is kept of a user, without naming the user.
+//! Changes to users' data, without naming the user.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
 use uuid::Uuid;
 
-/// What a listener hears.
+/// A message to a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserChange {
-    /// A like, skip or block of one user came or went, or the user was erased.
+    /// A like, skip or block of one user was added or removed, or the user was erased.
     User(UserChangeKey),
-    /// Something changed for many users, or changes went unheard until now: whatever was kept of any user is out of date.
+    /// Many users changed, or changes were missed until now: everything cached about any user is
+    /// out of date.
     All,
-    /// The connection is lost: from here on changes go unheard, until [`UserChange::All`] says that it is back.
+    /// The connection is lost. Changes are missed from here until [`UserChange::All`].
     Lost,
 }
 
-/// Stands for a user in notifications. Nobody without the database's secret can tell which.
+/// Stands for a user in notifications. Only the database's secret links it to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserChangeKey([u8; 16]);
 
-/// Makes keys of users' ids.
+/// Computes the keys of users' ids.
 #[derive(Clone)]
 pub struct UserChangeHasher {
     secret: [u8; 32],
@@ -30,7 +31,8 @@ impl UserChangeHasher {
         Self { secret }
     }
 
-    /// The first half of SHA-256 over the database's secret and the 16 bytes of the id, as `twotower.user_change_key` has it.
+    /// First half of SHA-256 over the database's secret and the 16 bytes of the id, as in
+    /// `twotower.user_change_key`.
     pub fn key(&self, user: Uuid) -> UserChangeKey {
         let hash = Sha256::new()
             .chain_update(self.secret)
@@ -43,19 +45,20 @@ impl UserChangeHasher {
 }
 
 impl fmt::Debug for UserChangeHasher {
-    /// Says nothing of the secret.
+    /// Omits the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UserChangeHasher").finish_non_exhaustive()
     }
 }
 
 impl UserChange {
-    /// What a payload says: `all`, or a key in 32 hexadecimal digits. Anybody may send anything on a channel.
+    /// Parses a payload: `all`, or a key of 32 hexadecimal digits. `None` otherwise: anybody can
+    /// send anything on a channel.
     pub(crate) fn parse(payload: &str) -> Option<Self> {
         if payload == "all" {
             return Some(Self::All);
         }
-        // No dashes, which the parser of ids would let through.
+        // No hyphens, which the parser of ids would accept.
         let digits = payload.len() == 32 && payload.bytes().all(|byte| byte.is_ascii_hexdigit());
         let key = Uuid::try_parse(payload).ok().filter(|_| digits)?;
         Some(Self::User(UserChangeKey(key.into_bytes())))

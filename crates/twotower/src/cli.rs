@@ -1,4 +1,4 @@
-//! Arguments, and the command that each of them calls.
+//! The command line: arguments, the command that each subcommand runs, and exit codes.
 
 mod alert;
 
@@ -64,16 +64,25 @@ use output::Logging;
 use std::process::ExitCode;
 use std::time::Duration;
 use twotower_core::hyperparameters::HyperparameterError;
-use twotower_store::StoreError;
 use twotower_store::model_storage::StorageError;
+use twotower_store::{ErrorClass, StoreError};
 
-/// So long threads of checks have for what they are about to say.
+/// Exit codes besides 0, as docs/configuration.md lists them.
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+const TOO_LITTLE_DATA: u8 = 3;
+const UNAVAILABLE: u8 = 4;
+const REFUSED: u8 = 5;
+const INTERRUPTED: u8 = 130;
+
+/// After a check, threads that have not ended get this long to finish.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the command line.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database or storage out of reach or busy,
-/// 5 refused by the quality gate, 130 interrupted.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database
+/// or storage out of reach or busy or another process publishes, 5 refused by the quality gate, 130
+/// interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let Logging { lines, file } = output::start_logging(&cli.global);
@@ -81,7 +90,7 @@ pub fn main() -> ExitCode {
         Ok(log_file) => log_file,
         Err(error) => {
             tracing::error!("{}", output::said(&error));
-            return ExitCode::from(2);
+            return ExitCode::from(WRONG_USAGE);
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -100,11 +109,12 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", output::said(&error));
-            exit_code(&error)
+            ExitCode::from(exit_code(&error))
         }
     };
     if looks_around {
-        // What a check has left behind, since a file system does not answer it, would be waited for. Of other commands it may be half of a file.
+        // A check may leave a thread behind that waits for an unresponsive file system. Other
+        // commands are waited for: their threads may be in the middle of writing a file.
         runtime.shutdown_timeout(LAST_WORDS);
     } else {
         drop(runtime);
@@ -113,58 +123,84 @@ pub fn main() -> ExitCode {
     code
 }
 
-fn exit_code(error: &anyhow::Error) -> ExitCode {
+fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = error.is::<ConfigError>()
         || error.is::<HyperparameterError>()
         || error.is::<StorageUsage>()
         || error.is::<UsageError>()
         || error.is::<auth::ConfigError>()
-        || error
-            .downcast_ref::<StoreError>()
-            .is_some_and(StoreError::is_usage);
+        || matches!(error.downcast_ref(), Some(alert::AlertError::NoChannel(_)));
     if is_usage {
-        return ExitCode::from(2);
-    }
-    if let Some(alert::AlertError::NoChannel(_)) = error.downcast_ref() {
-        return ExitCode::from(2);
+        return WRONG_USAGE;
     }
     if let Some(error) = error.downcast_ref::<RunError>() {
-        return ExitCode::from(error.exit_code());
+        return error.exit_code();
     }
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error {
-            JobError::TooFewLikes { .. } | JobError::NothingNew { .. } => ExitCode::from(3),
-            JobError::Held { .. } => ExitCode::from(4),
-            JobError::Refused { .. } | JobError::UnreadableVerdict { .. } => ExitCode::from(5),
-            JobError::Overdue { .. } | JobError::Found { .. } => ExitCode::FAILURE,
-            JobError::Interrupted => ExitCode::from(130),
+            JobError::TooFewLikes { .. } | JobError::NothingNew { .. } => TOO_LITTLE_DATA,
+            JobError::Held { .. } => UNAVAILABLE,
+            JobError::Refused { .. } | JobError::UnreadableVerdict { .. } => REFUSED,
+            JobError::Overdue { .. } | JobError::Found { .. } => FAILED,
+            JobError::Interrupted => INTERRUPTED,
         };
     }
-    match error.downcast_ref::<StorageError>() {
-        Some(StorageError::Interrupted) => return ExitCode::from(130),
-        Some(error) if error.is_usage() => return ExitCode::from(2),
-        Some(error) if error.is_outage() => return ExitCode::from(4),
-        _ => {}
-    }
-    let out_of_reach = error.downcast_ref::<StoreError>().is_some_and(|error| {
-        use StoreError::{
-            Busy, Connect, Connection, Deadline, EraseLocked, LeaseLost, MigrationLocked, ReadOnly,
+    if let Some(error) = error.downcast_ref::<StorageError>() {
+        return match error {
+            StorageError::Interrupted => INTERRUPTED,
+            error if error.is_usage() => WRONG_USAGE,
+            error if error.is_outage() => UNAVAILABLE,
+            _ => FAILED,
         };
-        matches!(
-            error,
-            Connect { .. }
-                | Connection(_)
-                | Busy(_)
-                | Deadline { .. }
-                | LeaseLost
-                | EraseLocked { .. }
-                | MigrationLocked { .. }
-                | ReadOnly(_)
-        )
-    });
-    if out_of_reach {
-        ExitCode::from(4)
-    } else {
-        ExitCode::FAILURE
+    }
+    match error.downcast_ref().map(StoreError::class) {
+        Some(ErrorClass::Usage) => WRONG_USAGE,
+        Some(ErrorClass::Unavailable | ErrorClass::Superseded) => UNAVAILABLE,
+        Some(ErrorClass::Cancelled | ErrorClass::Certificate | ErrorClass::Failure) | None => {
+            FAILED
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause<T: From<std::io::Error>>() -> T {
+        std::io::Error::other("reset").into()
+    }
+
+    /// Of every kind in docs/configuration.md, "Exit codes".
+    #[test]
+    fn errors_of_the_store_have_the_documented_codes() {
+        let operation = "read";
+        let errors = [
+            (StoreError::Url("x".into()), WRONG_USAGE),
+            (StoreError::Connection(cause()), UNAVAILABLE),
+            (StoreError::Busy(cause()), UNAVAILABLE),
+            (StoreError::Cancelled(cause()), FAILED),
+            (StoreError::ReadOnly(cause()), UNAVAILABLE),
+            (StoreError::Standby, UNAVAILABLE),
+            (StoreError::LeaseLost, UNAVAILABLE),
+            (
+                StoreError::Deadline {
+                    operation,
+                    limit: LAST_WORDS,
+                },
+                UNAVAILABLE,
+            ),
+            (
+                StoreError::Certificate {
+                    server: String::new(),
+                    cause: cause(),
+                },
+                FAILED,
+            ),
+            (StoreError::ErasedUser, FAILED),
+        ];
+        for (error, code) in errors {
+            let error = anyhow::Error::from(error).context("read the registry");
+            assert_eq!(exit_code(&error), code, "{error:#}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Configuration: defaults < file < environment < flag, checked once, at start-up.
+//! Configuration: defaults < file < environment < flag, validated once at start-up.
 
 mod alerts;
 
@@ -55,12 +55,13 @@ use twotower_core::gate::GateOptions;
 use twotower_core::hyperparameters::{Hyperparameters, LEAST_USERS};
 use twotower_store::Source;
 
-/// The file that is read from the working directory if no other is named.
+/// File that is read from the working directory if no other is named.
 pub const DEFAULT_FILE: &str = "twotower.toml";
 
 const HYPERPARAMETERS: &str = "hyperparameters";
 
-/// `twotower.toml`, checked. Secrets do not belong there: the database address is given by `DATABASE_URL`.
+/// A validated `twotower.toml`. Secrets do not belong there: `DATABASE_URL` gives the address of
+/// the database.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -122,7 +123,7 @@ impl Config {
         }
     }
 
-    /// Parses the text of the configuration file `path`.
+    /// Parses `text`, the content of the configuration file `path`.
     ///
     /// # Errors
     /// [`ConfigError`] if it names a key that does not exist, or holds a value outside its range.
@@ -154,8 +155,9 @@ impl Config {
         Ok(config)
     }
 
-    /// The text of a file that gives this configuration: what differs from the defaults, and the hyperparameters named in
-    /// `always`, which are not to change with the defaults of a later version.
+    /// The text of a file that gives this configuration. It holds what differs from the defaults,
+    /// and the hyperparameters named in `always`, so that a later version with other defaults does
+    /// not change them.
     ///
     /// # Errors
     /// If a number is too large for TOML.
@@ -176,15 +178,15 @@ impl Config {
                 texts.push((name, toml::to_string(&section)?));
             }
         }
-        // What was searched comes first.
+        // The hyperparameters come first: they are what the search was about.
         texts.sort_by_key(|(name, _)| name != HYPERPARAMETERS);
         let texts: Vec<_> = texts.into_iter().map(|(_, text)| text).collect();
         Ok(texts.join("\n"))
     }
 
-    /// Every section with all its keys, those that have no value aside.
+    /// Every section with all its keys, except those without a value.
     fn sections(&self) -> anyhow::Result<toml::Table> {
-        // By way of text, where a float32 has no more digits than it needs.
+        // Goes through text because there a float32 has no more digits than it needs.
         let text = toml::to_string(self).context("write the configuration as TOML")?;
         Ok(toml::from_str(&text)?)
     }

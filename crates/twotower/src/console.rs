@@ -28,7 +28,7 @@ mod experiment;
 
 pub(crate) use key::ConsoleKey;
 
-use crate::serve::{ApiError, App, SessionKey};
+use crate::serve::{ApiError, App, ConsoleAccess, SessionKey};
 use axum::Router;
 use axum::middleware;
 use axum::routing::{get, post};
@@ -37,21 +37,34 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use twotower_store::StoreError;
 
-/// What the console's routes share.
+/// State shared by the console's routes.
 pub(crate) struct Console {
     app: Arc<App>,
     session: SessionKey,
     models: PathBuf,
 }
 
-/// All routes of the console, for who has the key. `only_loopback`: refuse requests that reach us by any other name than this machine's own, or
-/// by way of a proxy.
-pub(crate) fn router(
-    app: &Arc<App>,
-    (key, session): (ConsoleKey, SessionKey),
-    models: PathBuf,
-    only_loopback: bool,
-) -> Router {
+/// What the console needs besides the HTTP API.
+pub(crate) struct ConsoleOptions {
+    /// Protects the pages.
+    pub(crate) key: ConsoleKey,
+    /// Signs the short-lived tokens with which a page acts as a user.
+    pub(crate) session: SessionKey,
+    /// Folder of models, whose reports the console shows.
+    pub(crate) models: PathBuf,
+    /// With [`ConsoleAccess::Loopback`], requests are refused that come through a proxy or address
+    /// any host name but this machine's own.
+    pub(crate) access: ConsoleAccess,
+}
+
+/// All routes of the console; each requires the key.
+pub(crate) fn router(app: &Arc<App>, options: ConsoleOptions) -> Router {
+    let ConsoleOptions {
+        key,
+        session,
+        models,
+        access,
+    } = options;
     let console = Arc::new(Console {
         app: Arc::clone(app),
         session,
@@ -76,7 +89,7 @@ pub(crate) fn router(
         .with_state(console)
         .layer(middleware::from_fn_with_state(key, key::required))
         .layer(middleware::from_fn(guard::page_headers));
-    if only_loopback {
+    if access == ConsoleAccess::Loopback {
         router.layer(middleware::from_fn(guard::loopback))
     } else {
         router
@@ -84,7 +97,7 @@ pub(crate) fn router(
 }
 
 impl Console {
-    /// Waits for a step in the database within its deadline.
+    /// Runs a database step with its time limit.
     async fn within<T>(
         &self,
         step: impl Future<Output = Result<T, StoreError>>,

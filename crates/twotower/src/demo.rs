@@ -1,13 +1,14 @@
 //! Generated data with a known truth.
 //!
-//! Videos are points in a hidden space, placed there by genre, topics, maker and performers and by something of their own.
-//! A user has a few interests in that space; one of them is on top for some weeks, and then another. What is shown to a user
-//! mostly fits the interest on top, and is liked with a probability that rises with the fit; the rest is skipped.
-//! So the last likes say more than the first, content says something about videos that nobody has seen, and popularity
-//! alone says little.
+//! Videos are points in a hidden space; genre, topics, maker, performers and a random component
+//! determine where. A user has a few interests in that space; one of them dominates for some weeks,
+//! then another. Most videos shown to a user fit the dominant interest, and are liked with a
+//! probability that rises with the fit; the others are skipped. So the last likes tell more than
+//! the first, content tells something about videos that nobody has seen, and popularity alone tells
+//! little.
 //!
-//! How much, for the default options under the temporal split (precision at 10, mean over the 1,784 warm test users with 10.9
-//! likes to be found each; `calibration` measures it):
+//! How much, for the default options under the temporal split (precision at 10, mean over the 1,784
+//! warm test users with 10.9 held-out likes each; `calibration` measures it):
 //!
 //! | who ranks | precision@10 |
 //! |---|---|
@@ -17,7 +18,8 @@
 //! | cosine item neighbours of all likes | .133 |
 //! | popularity | .045 |
 //!
-//! The oracle does not reach 1 because likes are drawn, and because some users move on to another interest afterwards.
+//! The oracle does not reach 1 because likes are random, and because some users move on to another
+//! interest afterwards.
 
 mod words;
 
@@ -50,14 +52,14 @@ use twotower_core::time::DAY_US;
 use twotower_store::InteractionRow;
 use uuid::Uuid;
 
-/// How much is generated, and from what seed.
+/// How much to generate, and the seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GeneratorOptions {
-    /// Videos.
+    /// Number of videos.
     pub videos: usize,
-    /// Users.
+    /// Number of users.
     pub users: usize,
-    /// Likes of all users; a few less come out where the catalogue is too small for so many.
+    /// Number of likes of all users; slightly fewer if the catalogue is too small.
     pub likes: usize,
     /// Days from the first possible like to the last.
     pub days: u32,
@@ -82,7 +84,7 @@ impl Default for GeneratorOptions {
 }
 
 impl GeneratorOptions {
-    /// Beginning of the period, microseconds since 1970 UTC.
+    /// Start of the period, microseconds since 1970 UTC.
     pub(crate) fn start_us(&self) -> i64 {
         self.end_us - i64::from(self.days) * DAY_US
     }
@@ -91,19 +93,20 @@ impl GeneratorOptions {
 /// Generated data and the truth behind it.
 #[derive(Debug, Clone)]
 pub struct Generated {
-    /// In ascending order of id.
+    /// Ascending by id.
     pub videos: Vec<Video>,
-    /// In ascending order.
+    /// Ascending.
     pub users: Vec<Uuid>,
-    /// In the order (time, user, video); a pair of user and video occurs once.
+    /// Ordered by (time, user, video); each pair of user and video occurs once.
     pub likes: Vec<InteractionRow>,
-    /// In the order (time, user, video); a pair of user and video occurs once. Some were liked later.
+    /// Ordered by (time, user, video); each pair of user and video occurs once. Some were liked
+    /// later.
     pub skips: Vec<InteractionRow>,
     /// The truth.
     pub oracle: Oracle,
 }
 
-/// Generates data. The number of threads does not change it.
+/// Generates data. The result does not depend on the number of threads.
 pub fn generate(options: &GeneratorOptions) -> Generated {
     let items = catalogue::items(options);
     let users = if items.is_empty() {
@@ -137,7 +140,7 @@ pub fn generate(options: &GeneratorOptions) -> Generated {
     }
 }
 
-/// Cuts `total` into whole shares in proportion to `weights`, without losing any.
+/// Splits `total` into whole shares in proportion to `weights`; their sum is `total`.
 fn shares(weights: impl Iterator<Item = f32> + Clone, total: usize) -> Vec<usize> {
     let sum: f64 = weights.clone().map(f64::from).sum();
     let mut given = 0;

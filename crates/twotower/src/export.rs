@@ -1,6 +1,7 @@
-//! Database → files: what [`crate::import`] reads, and what runs past one machine begin with.
+//! Exports the database to files, which [`crate::import`] and `twotower prepare` read.
 //!
-//! One moment of the database; likes and skips pass through without being held. The folder gets its name once everything is on the disk.
+//! The export is one consistent snapshot; likes and skips are streamed, not held in memory. The
+//! folder gets its name once everything is on disk.
 
 mod file;
 
@@ -24,35 +25,35 @@ use twotower_store::{InteractionKind, InteractionRow, SnapshotOptions, Source, S
 /// Version of the folder's layout.
 const FORMAT: u32 = 1;
 
-/// What the folder holds, written last.
+/// Lists what the folder holds; written last.
 const MANIFEST: &str = "export.json";
 
-/// Rows between two looks at the clock.
+/// Number of rows between two reports of progress.
 const PROGRESS_ROWS: u64 = 10_000;
 
 /// What to export, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportOptions {
-    /// A folder that is not there yet, or is empty and can be replaced.
+    /// A folder that does not exist yet, or is empty and can be replaced.
     pub to: PathBuf,
-    /// Leave out likes and skips older than so many days before the latest one.
+    /// Leaves out likes and skips more than this many days older than the latest one.
     pub max_age_days: Option<u32>,
-    /// Users under their own ids instead of pseudonyms.
+    /// Whether users keep their own ids instead of pseudonyms.
     pub user_ids: bool,
-    /// Most rows of a file.
+    /// At most this many rows per file.
     pub rows_per_file: u64,
 }
 
 /// The files of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ExportedTable {
-    /// Rows of all files.
+    /// Number of rows of all files.
     pub rows: u64,
     /// In order.
     pub files: Vec<WrittenFile>,
 }
 
-/// What was exported, as it stands in `export.json` but for place and time.
+/// What was exported; `export.json` holds the same except for place and time.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExportReport {
     /// Version of the layout.
@@ -60,32 +61,34 @@ pub struct ExportReport {
     /// The folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
-    /// Whether users have numbers in place of their ids.
+    /// Whether numbers replace the ids of users.
     pub pseudonyms: bool,
     /// The catalogue, ascending by id.
     pub videos: ExportedTable,
-    /// Who liked what, in no order.
+    /// Likes, in no order.
     pub likes: ExportedTable,
-    /// Who skipped what, in no order.
+    /// Skips, in no order.
     pub skips: ExportedTable,
-    /// Likes and skips that name a video that is not in the catalogue, and were left out.
+    /// Number of likes and skips that name a video outside the catalogue; they are left out.
     pub orphans: u64,
     /// Time of the latest like or skip, microseconds since 1970.
     pub latest_at_us: Option<i64>,
-    /// Number of the last erasure that the database knew of: of who was erased until then there is nothing here.
+    /// Number of the last erasure that the database had seen: the export holds nothing of users
+    /// erased up to it.
     pub erasures_seen: i64,
     /// Wall time, seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
 }
 
-/// Called now and then with the rows written so far, and what they are.
+/// Called now and then with the number of rows written so far, and their kind.
 pub type Progress<'a> = &'a (dyn Fn(u64, &str) + Send + Sync);
 
 /// Writes the source into a new folder: `videos/`, `likes/` and `skips/` with Parquet files, and `export.json`.
 ///
 /// # Errors
-/// If the folder holds something, the database or the file system fails, or on an interrupt; nothing is left under the folder's name then.
+/// If the folder holds something, the database or the file system fails, or on an interrupt; then
+/// nothing is left under the folder's name.
 pub async fn export(
     store: &Store,
     source: &Source,
@@ -143,7 +146,7 @@ pub async fn export(
             "{} was made by somebody else meanwhile: export into another folder",
             path.display()
         ),
-        // The disk gave it its name, and neither said that this lasts nor took it back.
+        // The rename happened, but neither its durability nor its undoing is certain.
         error if target.join(MANIFEST).is_file() => anyhow::Error::new(error).context(format!(
             "{} is whole, but may not outlast a power cut: mend the disk, remove that folder, and export again",
             target.display()
@@ -155,8 +158,8 @@ pub async fn export(
     Ok(report)
 }
 
-/// Takes an empty folder of the name away. One that cannot go, since something is mounted there or the name is a link, could not be
-/// replaced in the end either.
+/// Removes an empty folder of that name. One that cannot be removed, because it is a mount point or
+/// the name is a link, could not be replaced at the end either.
 fn make_way(to: &Path) -> anyhow::Result<()> {
     if std::fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!(
@@ -266,7 +269,7 @@ impl SourceSink for Sink<'_> {
     }
 }
 
-/// What people like is for the owner of the folder alone.
+/// The folder tells what people like, so only its owner may read it.
 fn private(folder: &Path) -> anyhow::Result<()> {
     #[cfg(unix)]
     {

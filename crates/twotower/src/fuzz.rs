@@ -1,10 +1,12 @@
-//! Hostile input for parsers, on stable Rust: mutated copies of good and bad examples, millions of them.
+//! Fuzzing of parsers on stable Rust: mutated copies of good and bad examples, millions of them.
 //!
-//! cargo-fuzz and AFL need a nightly compiler or a runtime of their own; bolero's engine for stable Rust makes random bytes, of
-//! which one in millions is JSON at all. Here a target says, besides checking itself, which way an input went (a hash of the error,
-//! say), and an input that went a way of its own is mutated further.
+//! cargo-fuzz and AFL need a nightly compiler or a runtime of their own; bolero's engine for stable
+//! Rust generates random bytes, of which one in millions is JSON at all. Here a target not only
+//! checks itself, but also returns which way an input went (such as a hash of the error), and an
+//! input that went a new way is mutated further.
 //!
-//! `TWOTOWER_FUZZ_EXECUTIONS` sets how many (otherwise each target says), `TWOTOWER_FUZZ_SEED` which.
+//! `TWOTOWER_FUZZ_EXECUTIONS` overrides the number of executions of each target,
+//! `TWOTOWER_FUZZ_SEED` the seed.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -14,15 +16,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
 
-/// Executions of a target that takes a microsecond or two, and of one that takes ten times as long.
+/// Number of executions for a target that takes a microsecond or two, and for one that takes ten
+/// times as long.
 pub(crate) const MANY: u64 = 1_000_000;
 pub(crate) const FEW: u64 = 100_000;
 
-/// Longest input, and most inputs that are mutated further.
+/// Maximum length of an input, and number of inputs kept for further mutation.
 const MAX_BYTES: usize = 20 * 1024;
 const MAX_CORPUS: usize = 2048;
 
-/// What parsers of JSON, tables, numbers, times, UUIDs and texts stumble over.
+/// Difficult inputs for parsers of JSON, tables, numbers, times, UUIDs and texts.
 const TOKENS: [&str; 51] = [
     "{",
     "}",
@@ -94,8 +97,8 @@ pub(crate) fn corpus(target: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Runs `target` on `examples` and so many mutations of them, unless the variable says how many. It returns which way an input went, and
-/// panics if something does not hold.
+/// Runs `target` on `examples` and the given number of mutations of them, unless the variable
+/// overrides it. The target returns the way an input went, and panics if a property is violated.
 pub(crate) fn fuzz(
     name: &str,
     executions: u64,
@@ -141,7 +144,8 @@ pub(crate) fn fuzz(
     assert!(ways.len() > 1, "{name}: every input went the same way");
 }
 
-/// Names the way that an error stands for. Numbers, and what it repeats of the input in backticks, do not make a way of their own.
+/// A hash for the kind of an error. Numbers, and input repeated in backticks, do not make a kind of
+/// their own.
 pub(crate) fn way(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     let before = text.split('`').next().unwrap_or_default();
@@ -150,7 +154,8 @@ pub(crate) fn way(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// What is said of an input that is refused: no more than `most` bytes, nothing that a terminal would obey. Names the way that it stands for.
+/// Checks the message of a refused input: at most `most` bytes, no control characters for
+/// terminals. Returns the hash of its kind.
 pub(crate) fn refusal(text: &str, most: usize) -> u64 {
     assert!(text.len() < most, "{text}");
     assert!(!text.chars().any(char::is_control), "{text:?}");
@@ -199,7 +204,7 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Pcg64Mcg) {
             let range = some(other.len(), random);
             input.splice(at..at, other[range].iter().copied());
         }
-        // The beginning of one with the end of another.
+        // Splices the beginning of one input and the end of another.
         _ => {
             input.truncate(at);
             let from = random.random_range(0..=other.len());

@@ -1,4 +1,4 @@
-//! Likes and skips of all users, and what of them is seen when.
+//! Likes and skips of all users, and which of them are seen in each phase.
 
 mod numbers;
 
@@ -11,8 +11,8 @@ use twotower_core::timeline::{Timeline, Timelines};
 
 pub(crate) use numbers::{Numbers, NumbersWriter};
 
-/// How many of a user's likes, and how many of the skips, are seen before validation, before test, and in all. What is seen is
-/// always the earlier part of them.
+/// Number of a user's likes and skips that are seen before validation, before test, and in all.
+/// What is seen is always a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) likes: [u32; 3],
@@ -20,13 +20,13 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Likes and skips seen before `part`; part 2 is after all.
+    /// Likes and skips seen before `part`; part 2 means all.
     fn seen(self, part: usize) -> (usize, usize) {
         (self.likes[part] as usize, self.skips[part] as usize)
     }
 }
 
-/// Where a user's numbers begin, and how many likes and skips are seen: 32 bytes.
+/// Where a user's numbers begin, and how many likes and skips are seen; 32 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
     pub(crate) start: u64,
@@ -40,7 +40,7 @@ impl Record {
         Timeline::numbers(likes, skips)
     }
 
-    /// What of all numbers of the user is seen before `part`.
+    /// The part of the user's numbers that is seen before `part`.
     fn seen(self, numbers: &[u32], part: usize) -> Timeline<'_> {
         let (likes, skips) = self.counts.seen(ALL);
         let all = Timeline::of_numbers(numbers, likes, skips);
@@ -53,21 +53,22 @@ impl Record {
     }
 }
 
-/// All users, in the order in which a snapshot numbers them: by the first like, those without one after all others by the
-/// first skip.
+/// All users, numbered as in a snapshot: by the first like; those without one after all others, by
+/// the first skip.
 #[derive(Debug)]
 pub(crate) struct Histories {
     pub(crate) records: Vec<Record>,
-    /// All numbers of each user's timeline, as [`Timeline::of_numbers`] takes them.
+    /// The numbers of each user's timeline, in the layout of [`Timeline::of_numbers`].
     pub(crate) numbers: Numbers,
     /// Time of the latest like seen before validation and before test, seconds since 1970.
     pub(crate) seen_until: [Option<u32>; 2],
-    /// How many of each user's likes the model has seen that is gone on from, to learn or to hold out; without one, none of anybody.
+    /// For each user, the number of likes that the base model has seen, for training or held out; 0
+    /// for all without a base model.
     pub(crate) known: Vec<u32>,
 }
 
 impl Histories {
-    /// What is seen before `phase`.
+    /// The timelines seen before `phase`.
     pub(crate) fn timelines(self: &Arc<Self>, phase: Phase) -> Arc<dyn Timelines> {
         Arc::new(Seen {
             histories: self.clone(),
@@ -80,7 +81,7 @@ impl Histories {
         self.seen_until[part(phase)]
     }
 
-    /// The users of whom a like is held out in `phase`; with `warm` only those of whom one is seen.
+    /// Users with a like held out in `phase`; with `warm` only those who also have a seen like.
     pub(crate) fn held_out_users(&self, phase: Phase, warm: bool) -> Vec<usize> {
         let part = part(phase);
         (0..self.records.len())
@@ -91,10 +92,10 @@ impl Histories {
             .collect()
     }
 
-    /// What is seen of `users` before `phase`, and what is to be found.
+    /// What is seen of `users` before `phase`, and their held-out likes.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the numbers cannot be read.
     pub(crate) fn held_out(&self, phase: Phase, users: &[usize]) -> io::Result<HeldOut> {
         let part = part(phase);
         let of_user = |user: usize| {
@@ -115,10 +116,10 @@ impl Histories {
     }
 }
 
-/// Index of all likes and skips into [`Counts`].
+/// Index into [`Counts`] for all likes and skips.
 const ALL: usize = 2;
 
-/// Index into [`Counts`].
+/// Index into [`Counts`] for a phase.
 fn part(phase: Phase) -> usize {
     match phase {
         Phase::Validation => 0,
@@ -126,7 +127,7 @@ fn part(phase: Phase) -> usize {
     }
 }
 
-/// What is seen before a phase.
+/// The timelines seen before a phase.
 #[derive(Debug)]
 struct Seen {
     histories: Arc<Histories>,

@@ -1,8 +1,9 @@
-//! Files → database.
+//! Imports files into the database.
 //!
-//! A format hands over rows of cells in the order of our columns; a row becomes a video, a like or a skip, or a [`Fault`]
-//! that names file, line and column; batches of rows go to the store while the next ones are parsed. Every write is
-//! idempotent, so that an import may be repeated, or begun again after it was interrupted.
+//! A format yields rows of cells in the order of our columns; a row becomes a video, a like or a
+//! skip, or a [`Fault`] that names file, line and column; batches of rows go to the store while the
+//! next ones are parsed. Every write is idempotent, so an import may be repeated, and restarted
+//! after an interruption.
 
 mod args;
 
@@ -24,7 +25,7 @@ mod movielens;
 
 mod cell;
 
-/// Ids that are not UUIDs.
+/// Ids that need not be UUIDs.
 pub mod id;
 
 pub use twotower_core::external::time;
@@ -56,16 +57,18 @@ use std::sync::Arc;
 use twotower_core::feature::Video;
 use twotower_store::Store;
 
-/// Called after each batch with the rows of the current file that are in the database, and the file's name.
+/// Called after each batch with the number of rows of the current file in the database, and the
+/// file's name.
 pub type Progress<'a> = &'a (dyn Fn(u64, &str) + Send + Sync);
 
-/// Imports the files that `args` name into a migrated store; videos first, whatever the order of the arguments. Stops before the next batch
-/// once it is asked to.
+/// Imports the files that `args` name into a migrated store; videos first, whatever the order of
+/// the arguments. On an interrupt it stops before the next batch.
 ///
 /// # Errors
-/// Before anything is read: a file whose kind or format is not known. Later: a file that cannot be read, a row that cannot
-/// be imported (unless they are to be skipped), a failure of the store, or [`crate::jobs::JobError::Interrupted`]. Batches written before
-/// stay; repeating is safe.
+/// Before anything is read: if the kind or format of a file is unknown. Later: if a file cannot be
+/// read, a row is invalid (unless such rows are to be skipped), the store fails, or with
+/// [`crate::jobs::JobError::Interrupted`]. Batches written before stay; repeating the import is
+/// safe.
 pub async fn run(
     store: &Store,
     args: &ImportArgs,
@@ -96,10 +99,11 @@ pub async fn run(
     Ok(report)
 }
 
-/// Looks whether the files that `args` name are there, and what they hold; for before a database is made for them.
+/// Checks that the files that `args` name exist and that their kind is known; called before a
+/// database is created for them.
 ///
 /// # Errors
-/// A file that does not exist, or whose kind or format is not known.
+/// If a file does not exist, or its kind or format is unknown.
 pub fn check(args: &ImportArgs) -> anyhow::Result<()> {
     inputs(args).map(drop)
 }
@@ -152,10 +156,10 @@ fn movielens_inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
         .collect()
 }
 
-/// Hands over every video of a Parquet file whose columns have our names.
+/// Passes every video of a Parquet file with our column names to `take`.
 ///
 /// # Errors
-/// If the file cannot be read, or a row is no video: a [`Fault`] that names it.
+/// If the file cannot be read, or with a [`Fault`] that names a row that is not a valid video.
 pub(crate) fn videos_of_parquet(path: &Path, take: impl FnMut(Video)) -> anyhow::Result<()> {
     let input = Input {
         path: path.to_owned(),
@@ -165,7 +169,8 @@ pub(crate) fn videos_of_parquet(path: &Path, take: impl FnMut(Video)) -> anyhow:
     pipeline::videos(&input, take)
 }
 
-/// Ids of all videos: a like of anything else is a fault that names its line, long before the database would refuse it.
+/// Ids of all videos. With them a like of an unknown video is a fault that names its line, long
+/// before the database would reject it.
 async fn catalogue(store: &Store) -> anyhow::Result<Arc<HashSet<uuid::Uuid>>> {
     let known = videos(store).await?;
     ensure!(

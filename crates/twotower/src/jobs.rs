@@ -1,4 +1,5 @@
-//! Train, evaluate, update, tune: what the commands do, apart from the arguments that name it.
+//! The work behind the commands (train, evaluate, update, tune and others), apart from their
+//! arguments.
 
 mod card;
 
@@ -21,8 +22,6 @@ mod error;
 mod evaluate;
 
 pub mod experiment;
-
-pub(crate) mod file;
 
 mod fit;
 
@@ -61,28 +60,28 @@ pub use demo::{DemoMetrics, DemoOutcome, OracleDistance, demo};
 pub use erase::{Before, EraseOptions, EraseReport, FoundFile, SearchReport, SearchedFiles, erase};
 pub use error::JobError;
 pub use evaluate::{Against, EvaluateOptions, Evaluated, evaluate, evaluate_shards};
-pub(crate) use file::{read_if_there, remove_if_there, write_among_others, write_whole};
 pub use gate::Gate;
 pub(crate) use identity::host;
 pub use identity::{describe_holder, operator};
-pub use load::{LoadOptions, LoadReport, Loaded, load};
+pub use load::{LoadOptions, LoadReport, load};
 pub use models::{Decision, ListedModel, Switched};
-pub use prune::{Overdue, PruneOptions, PruneReport, Pruned, PrunedVersion, Reason, prune};
+pub use prune::{Overdue, PruneOptions, PruneReport, PrunedVersion, Reason, prune};
+pub use publisher::Published;
 pub(crate) use publisher::Publisher;
 pub use retry::Retry;
+pub(crate) use retry::jittered;
 pub use train::{
     FINE_TUNING_EPOCHS, FineTuning, Resume, ShardOptions, TrainOptions, TrainReport, train,
 };
 pub use tune::{TrialReport, TuneOptions, TuneReport, tune};
-pub use update::{
-    ChallengerReport, Changes, UpdateMode, UpdateOptions, UpdateReport, Updated, update,
-};
+pub use update::{ChallengerReport, Changes, UpdateMode, UpdateOptions, UpdateReport, update};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Set once the user asked to stop (Ctrl-C, SIGTERM); long work looks at it between steps.
+/// A flag that is set when the user asks to stop (Ctrl-C, SIGTERM). Long work checks it between
+/// steps.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
@@ -92,19 +91,20 @@ impl Interrupt {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether to stop.
+    /// Whether the user asked to stop.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Waits until it is to stop.
+    /// Waits until the user asks to stop.
     pub async fn wait(&self) {
         while !self.is_set() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Does `work`, and drops it where it is once it is to stop: for what is undone by that.
+    /// Runs `work`, and drops the future when the user asks to stop. Use it only for work that can
+    /// be cancelled at any point.
     ///
     /// # Errors
     /// [`JobError::Interrupted`]
@@ -115,10 +115,4 @@ impl Interrupt {
             done = work => Ok(done),
         }
     }
-}
-
-/// Microseconds since 1970.
-pub(crate) fn now_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_micros() as i64)
 }

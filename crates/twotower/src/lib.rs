@@ -1,4 +1,5 @@
-//! The `twotower` command as a library, so that tests reach its parts. Modules stand in the order of the data's path.
+//! The `twotower` command as a library, so that tests can reach its parts. Modules are listed in
+//! the order in which data passes through them.
 
 pub mod cli;
 
@@ -8,7 +9,11 @@ pub mod log_file;
 
 pub mod log_lines;
 
+mod time;
+
 mod sha256;
+
+mod files;
 
 pub mod progress;
 

@@ -1,4 +1,4 @@
-//! The file that log lines go to, which may be moved away under it.
+//! The log file, which a program such as logrotate may rename while it is open.
 
 use arc_swap::ArcSwap;
 use std::fs::{File, OpenOptions};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A file that several processes append whole lines to. Clones are the same file.
+/// A file to which several processes append whole lines. Clones refer to the same file.
 #[derive(Debug, Clone)]
 pub struct LogFile(Arc<Opened>);
 
@@ -21,10 +21,10 @@ struct Opened {
 }
 
 impl LogFile {
-    /// Opens the file, or makes it, for its owner to write and its group to read.
+    /// Opens the file, or creates it, writable by its owner and readable by its group.
     ///
     /// # Errors
-    /// If the system does not let us.
+    /// If the file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(Arc::new(Opened {
             path: path.to_owned(),
@@ -34,12 +34,12 @@ impl LogFile {
         })))
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// Opens it again by its name. If that cannot be done, lines go where they went.
+    /// Opens the file again by its name. If that fails, lines go on to the file that is open.
     pub fn reopen(&self) {
         match append_to(&self.0.path) {
             Ok(file) => self.0.file.store(Arc::new(file)),
@@ -51,7 +51,7 @@ impl LogFile {
         self.0.times.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often that was asked for, for those who pass it on.
+    /// Number of calls of [`LogFile::reopen`], for callers that pass them on.
     pub fn times_reopened(&self) -> u32 {
         self.0.times.load(Ordering::Relaxed)
     }
@@ -76,7 +76,7 @@ impl<'a> MakeWriter<'a> for LogFile {
     }
 }
 
-/// Takes one line, in one write: appended to, a file gets it whole, whoever else writes.
+/// Writes one line in one system call: with `O_APPEND`, lines of several processes do not mix.
 #[derive(Debug)]
 pub struct Line {
     file: Arc<File>,
@@ -84,7 +84,7 @@ pub struct Line {
 }
 
 impl Write for Line {
-    /// Never fails: what does not go into the file goes to standard error.
+    /// Never fails: a line that cannot be written to the file goes to standard error.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let opened = &self.log.0;
         match (&*self.file).write_all(line) {
@@ -92,7 +92,7 @@ impl Write for Line {
             Err(error) => {
                 let mut stderr = io::stderr().lock();
                 if !opened.failing.swap(true, Ordering::Relaxed) {
-                    // Where this cannot be said either, nothing is left to say it to.
+                    // If standard error fails too, there is nowhere left to report it.
                     let _ = writeln!(stderr, "the log file {}: {error}", opened.path.display());
                 }
                 let _ = stderr.write_all(line);

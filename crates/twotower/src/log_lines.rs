@@ -1,5 +1,5 @@
-//! Log lines on their way out. Those about requests wait for each other: a call of the system for each costs more than making it, and
-//! wakes whoever reads the pipe that it goes into.
+//! Buffers log lines. Lines about requests are written in batches: a system call for each costs
+//! more than formatting it, and wakes the reader of the pipe.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,32 +10,34 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-/// The target of events whose lines may wait.
+/// Target of the log events whose lines may be buffered.
 pub const REQUESTS: &str = "twotower::serve::requests";
 
-/// Longest wait of a line.
+/// At most this long a line is buffered.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// Bytes that wait at most. A pipe takes as many in one piece, so that other processes' lines do not get in between.
+/// At most this many bytes are buffered. A pipe takes as many in one piece, so that lines of other
+/// processes do not get in between.
 const ROOM: usize = 4096;
 
-/// Writes lines in the order in which they come, those of [`REQUESTS`] some at a time and every other at once. Clones are the same.
+/// Writes lines in the order in which they come: those of [`REQUESTS`] in batches, all others at
+/// once. Clones share one buffer.
 ///
-/// What waits when the process is killed is lost.
+/// Buffered lines are lost if the process is killed.
 #[derive(Clone)]
 pub struct LogLines(Arc<Shared>);
 
 struct Shared {
     to: BoxMakeWriter,
     waiting: Mutex<Vec<u8>>,
-    /// Told when the first line waits.
+    /// Notified when the first line is buffered.
     begun: Condvar,
-    /// Whether there is a thread that writes what has waited for long.
+    /// Whether the thread that flushes old lines is running.
     attended: OnceLock<bool>,
 }
 
 impl LogLines {
-    /// Lines that go there.
+    /// Lines that are written to `to`.
     pub fn new(to: BoxMakeWriter) -> Self {
         Self(Arc::new(Shared {
             to,
@@ -45,12 +47,13 @@ impl LogLines {
         }))
     }
 
-    /// Writes what waits.
+    /// Writes all buffered lines.
     pub fn flush(&self) {
         self.0.write_waiting(&mut self.0.waiting());
     }
 
-    /// Starts the thread, if there is none, when the first line is to wait: most commands have none that may.
+    /// Starts the thread when the first line is buffered, if it is not running: most commands never
+    /// buffer a line.
     fn is_attended(&self) -> bool {
         *self.0.attended.get_or_init(|| {
             let shared = Arc::clone(&self.0);
@@ -62,11 +65,11 @@ impl LogLines {
 
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Vec<u8>> {
-        // Whole lines are added and taken out.
+        // The buffer holds whole lines at any time, so that a poisoned lock does no harm.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For ever.
+    /// Runs until the process ends.
     fn attend(&self) {
         loop {
             let first = self.begun.wait_while(self.waiting(), |it| it.is_empty());
@@ -76,7 +79,7 @@ impl Shared {
         }
     }
 
-    /// What cannot be written is lost, as it would be line by line.
+    /// Lines that cannot be written are lost, as they would be without a buffer.
     fn write_waiting(&self, waiting: &mut Vec<u8>) {
         if !waiting.is_empty() {
             let _ = self.to.make_writer().write_all(waiting);
@@ -147,7 +150,7 @@ mod tests {
     use std::time::Instant;
     use tracing::subscriber::with_default;
 
-    /// What was written, by write.
+    /// The text of each write.
     #[derive(Debug, Clone, Default)]
     struct Writes(Arc<Mutex<Vec<String>>>);
 
@@ -176,12 +179,12 @@ mod tests {
         (writes, lines)
     }
 
-    /// Has lines wait for ever: a test may be kept from its core for longer than they do.
+    /// Makes lines wait forever: a test thread may be scheduled too late for the real interval.
     fn never_late(lines: &LogLines) {
         lines.0.attended.set(true).unwrap();
     }
 
-    /// Has `events` told to `lines`, as the program does.
+    /// Sends `events` to `lines`, as the program does.
     fn tell(lines: &LogLines, events: impl FnOnce()) {
         let subscriber = tracing_subscriber::fmt()
             .with_writer(lines.clone())

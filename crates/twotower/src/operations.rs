@@ -1,4 +1,4 @@
-//! What runs by itself, looks after itself and calls for help: jobs on a schedule, checks of everything, alerts, upkeep.
+//! Unattended operation: jobs on a schedule, health checks, alerts, maintenance.
 
 mod job;
 
@@ -31,6 +31,6 @@ pub use place::Place;
 pub use plan::Plan;
 pub use program::Program;
 pub use run::{End, Ended, Limits, RunError, RunOptions, RunReport, run, run_command};
-pub use schedule::{Ran, ScheduleError, ScheduleOptions, schedule};
+pub use schedule::{ScheduleError, ScheduleOptions, ScheduleReport, schedule};
 
 pub(crate) use program::stop_with_supervisor;

@@ -4,23 +4,23 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Time between two lines where there is no terminal.
+/// Time between two lines without a terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// One piece of long work.
+/// Progress of one piece of long work.
 #[derive(Debug)]
 pub struct Progress {
     title: String,
     bar: Option<ProgressBar>,
     total: u64,
-    /// What was done before it was started, by a run that was cut off.
+    /// Amount done by a run that was interrupted before this one.
     before: u64,
     started: Instant,
     last_line: Instant,
 }
 
 impl Progress {
-    /// Starts to show `title`; `total` is 0 where it is not known.
+    /// Starts to show progress under `title`. `total` is 0 if it is not known.
     pub fn start(title: impl Into<String>, total: u64) -> Self {
         let title = title.into();
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -33,7 +33,8 @@ impl Progress {
             } else {
                 "{prefix:>10} {spinner} {pos} {msg}"
             };
-            // A template is a constant of this file; should one ever be wrong, the default style serves.
+            // The templates are constants of this file; if one is invalid, the default style is
+            // used.
             bar.set_style(
                 ProgressStyle::with_template(template)
                     .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -53,7 +54,8 @@ impl Progress {
         }
     }
 
-    /// Goes on where a run was cut off, which had done so many of the total: rate and time left count from there.
+    /// Continues a run that was interrupted after this much of the total. Rate and remaining time
+    /// do not count what that run did.
     #[must_use]
     pub fn resumed(self, before: u64) -> Self {
         if let Some(bar) = &self.bar {
@@ -63,7 +65,7 @@ impl Progress {
         Self { before, ..self }
     }
 
-    /// How many a second after `elapsed` seconds, when `done` of the total is done.
+    /// Units per second after `elapsed` seconds, when `done` of the total is done.
     fn rate(&self, done: u64, elapsed: f64) -> f64 {
         done.saturating_sub(self.before) as f64 / elapsed.max(1e-9)
     }
@@ -102,7 +104,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away and says what was done.
+    /// Removes the bar and reports the result.
     pub fn finish(self, line: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

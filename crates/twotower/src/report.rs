@@ -1,4 +1,4 @@
-//! What an evaluation is told with: a table for the terminal and `report.html`.
+//! Presents an evaluation: a table for the terminal, and `report.html`.
 //!
 //! Both are made from [`ReportData`], plain data that names no user.
 

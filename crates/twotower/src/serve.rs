@@ -28,13 +28,13 @@ mod body;
 
 mod snapshot;
 
+mod circuit_breaker;
+
 mod replica;
 
 mod recommendations;
 
 mod events;
-
-mod time;
 
 mod error;
 
@@ -62,12 +62,12 @@ pub(crate) use auth::SessionKey;
 pub(crate) use body::{invalid, read_object, refuse_unknown};
 pub(crate) use error::ApiError;
 pub(crate) use router::App;
-pub(crate) use time::rfc3339;
 
-use crate::console::{self, ConsoleKey};
+use crate::console::{self, ConsoleKey, ConsoleOptions};
 use anyhow::Context;
 use auth::Authenticator;
 use replica::Sources;
+use router::AppParts;
 use snapshot::{Keeper, Records, SnapshotOptions, Snapshots};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -76,34 +76,34 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use twotower_store::{EventPolicy, Store};
 
-/// What `serve` needs to know, checked.
+/// Validated configuration of `serve`.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Folder of the models, one folder a version.
+    /// Folder of the models, with one folder for each version.
     pub models: PathBuf,
-    /// What tokens are checked against.
+    /// Keys and claims that tokens are checked against.
     pub auth: auth::Config,
-    /// Who gets the console.
+    /// Who may use the console.
     pub console: ConsoleAccess,
-    /// Deadlines and caps.
+    /// Deadlines and limits.
     pub limits: Limits,
-    /// What the operator has decided about lists.
+    /// The operator's settings for all lists.
     pub policy: Policy,
     /// Days after publication for which a video is new.
     pub new_days: u32,
-    /// Whose pages may read answers.
+    /// Origins of web pages that may read answers.
     pub cors: CorsOrigins,
-    /// Address and port of the metrics; nobody gets them without one.
+    /// Address and port of the metrics; `None`: no metrics are served.
     pub metrics_listen: Option<SocketAddr>,
     /// Which events are kept.
     pub events: EventPolicy,
-    /// Where users' states are read as well, if anywhere.
+    /// A replica to read users' states from.
     pub replica: Option<ReplicaConfig>,
 }
 
-/// A server that has its port and its data, and does not answer yet.
+/// A server that has its port and its data, and does not answer requests yet.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -115,11 +115,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the port, loads the active model and looks whether the database lets requests read. A model that cannot be loaded and a grant
-    /// that is missing are no reason not to start: log and readiness name them, and the server comes up by itself once they are there.
+    /// Takes the port, loads the active model and checks whether the database lets requests read.
+    /// The server starts even if the model cannot be loaded or a grant is missing: log and
+    /// readiness name the problem, and the server recovers by itself once it is solved.
     ///
     /// # Errors
-    /// If there is no key to verify tokens with, the console would be open to other machines, or the port is taken.
+    /// If there is no key to verify tokens with, if the console would be open to other machines, or
+    /// if the port is taken.
     pub async fn bind(store: Store, config: ServeConfig) -> anyhow::Result<Self> {
         if config.console == ConsoleAccess::Loopback && !config.listen.ip().is_loopback() {
             let listen = config.listen;
@@ -129,7 +131,8 @@ impl Server {
             ConsoleAccess::Off => None,
             ConsoleAccess::Loopback | ConsoleAccess::AnyAddress => Some(SessionKey::random()?),
         };
-        // The console's own key lets nobody in from elsewhere; that is enough to try things out on this machine only.
+        // The console's own key is known on this machine only. It is enough to try things out as
+        // long as the server listens on this machine only.
         let own_key = session
             .as_ref()
             .filter(|_| config.listen.ip().is_loopback());
@@ -156,9 +159,9 @@ impl Server {
                 || config.policy.rules.max_per_performer > 0,
             new_days: config.new_days,
         };
-        // What they read is long, and nobody's request is to wait for their connection.
+        // Catalogue reads are long, and no request should wait for their connection.
         let apart = store.apart(1);
-        // Of what requests wait for nothing goes on in the database once they have given it up.
+        // Statements that requests wait for end in the database when the requests give them up.
         let store = store.hurried(config.limits.database);
         let records = Records::new(apart.clone(), Arc::clone(&counted));
         let snapshots = Arc::new(Snapshots::new(
@@ -179,23 +182,29 @@ impl Server {
             config.limits.soft(),
             Arc::clone(&counted),
         ));
-        let app = Arc::new(App::new(
+        let app = Arc::new(App::new(AppParts {
             store,
             sources,
             auth,
             snapshots,
-            config.limits,
-            (config.policy, config.events),
-            counted,
-        ));
-        app.database.look(&app).await;
+            limits: config.limits,
+            policy: config.policy,
+            events: config.events,
+            metrics: counted,
+        }));
+        app.database.check(&app).await;
         let console = match &session {
             Some(_) => Some(ConsoleKey::random(address)?),
             None => None,
         };
         let pages = session.zip(console.clone()).map(|(session, key)| {
-            let only_loopback = config.console == ConsoleAccess::Loopback;
-            console::router(&app, (key, session), config.models, only_loopback)
+            let options = ConsoleOptions {
+                key,
+                session,
+                models: config.models,
+                access: config.console,
+            };
+            console::router(&app, options)
         });
         let router = router::router(&app, pages, config.cors);
         Ok(Self {
@@ -209,22 +218,23 @@ impl Server {
         })
     }
 
-    /// The address it listens on, with the port it was given.
+    /// The address that the server listens on, with its actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address that tells metrics, if there is one.
+    /// The address of the metrics, if they are served.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref()?.local_addr().ok()
     }
 
-    /// The address that opens the console, with its key, if there is one: for who started the server, and for no log.
+    /// The address that opens the console, including its key. Only for the user who starts the
+    /// server; never to be logged.
     pub fn console_address(&self) -> Option<String> {
         self.console.as_ref().map(ConsoleKey::address)
     }
 
-    /// Answers until `shutdown`, then ends what is in flight.
+    /// Answers requests until `shutdown`, then completes those in flight.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let limits = self.app.limits;
         let app = Arc::clone(&self.app);
@@ -237,7 +247,7 @@ impl Server {
         let metrics = self.metrics.map(|listener| {
             let router = metrics::router(&self.app);
             let counted = Arc::clone(&counted);
-            // Scrapes end with the process: nobody waits for the last one.
+            // Scrapes end with the process: shutdown does not wait for the last one.
             tokio::spawn(connection::serve(
                 listener,
                 router,
@@ -256,7 +266,8 @@ impl Server {
     }
 }
 
-/// Serves until `shutdown`. `console` is told the address that opens the console, if there is one.
+/// Serves until `shutdown`. `console` is called with the address that opens the console, if there
+/// is one.
 ///
 /// # Errors
 /// Those of [`Server::bind`].

@@ -1,20 +1,17 @@
-//! SHA-256 sums as files name them: 64 lower-case hexadecimal digits.
+//! SHA-256 sums of files, as 64 lower-case hexadecimal digits.
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use twotower_store::hex;
 
-/// Bytes read at once.
+/// Number of bytes read at once.
 const BUFFER: usize = 1 << 20;
 
-pub(crate) fn of_bytes(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Of a file, which need not fit into memory; `go_on` is asked before each piece, and its error ends it.
+/// The sum of a file, which need not fit into memory. `go_on` is called before each read; its error
+/// ends the reading.
 pub(crate) fn of_file(
     path: &Path,
     go_on: impl Fn() -> anyhow::Result<()>,
@@ -32,18 +29,10 @@ pub(crate) fn of_file(
     }
 }
 
-/// The digits of a sum.
-pub(crate) fn hex(sum: &[u8]) -> String {
-    sum.iter().fold(String::new(), |mut digits, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twotower_store::sha256;
 
     #[test]
     fn a_file_has_the_sum_of_its_bytes_and_reading_can_be_ended() {
@@ -51,9 +40,9 @@ mod tests {
         let path = folder.path().join("file");
         let bytes = vec![7; 2 * BUFFER + 1];
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(of_file(&path, || Ok(())).unwrap(), of_bytes(&bytes));
+        assert_eq!(of_file(&path, || Ok(())).unwrap(), sha256(&bytes));
         // FIPS 180-4, of "abc".
-        assert!(of_bytes(b"abc").starts_with("ba7816bf8f01cfea414140de5dae2223"));
+        assert!(sha256(b"abc").starts_with("ba7816bf8f01cfea414140de5dae2223"));
         let ended = of_file(&path, || anyhow::bail!("asked to stop"));
         assert_eq!(ended.unwrap_err().to_string(), "asked to stop");
     }

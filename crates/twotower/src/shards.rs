@@ -1,9 +1,9 @@
-//! Training shards: catalogue, likes and skips as Parquet files in the order of users, as `twotower prepare` packs them
-//! (docs/scaling.md has the format).
+//! Training shards: catalogue, likes and skips as Parquet files ordered by user, as `twotower
+//! prepare` writes them (docs/scaling.md describes the format).
 //!
-//! They are read once, into memory or into a file beside the models that is found and read user by user from there on. The
-//! numbers of users and the cuts into training, validation and test are those of a snapshot of a database with the same rows,
-//! so that the same model comes of it.
+//! They are read once, into memory or into a file beside the models, from which training then reads
+//! user by user. The numbering of users and the splits into training, validation and test equal
+//! those of a snapshot of a database with the same rows, so that the resulting model is the same.
 
 mod manifest;
 
@@ -26,45 +26,46 @@ use std::path::Path;
 use twotower_core::feature::{Catalogue, CatalogueBuilder};
 use twotower_core::split::SplitKind;
 
-/// Where likes and skips are kept while they are learned.
+/// Where likes and skips are kept during training.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Keep<'a> {
     /// In memory.
     InMemory,
-    /// In a file without a name in this folder, which goes with the process.
+    /// In an unnamed file in this folder, which is deleted with the process.
     InFolder(&'a Path),
 }
 
-/// What times of rows are compared with.
+/// Times that rows are compared with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    /// A model to go on from has seen likes up to this second.
+    /// The base model has seen likes up to this second.
     pub(crate) base_until: Option<u32>,
     /// Now, microseconds since 1970.
     pub(crate) now_us: i64,
 }
 
-/// A folder of shards, read.
+/// Shards that have been read.
 #[derive(Debug)]
 pub(crate) struct Shards {
     /// Numbers of likes, skips, users and videos, and times.
     pub(crate) manifest: Manifest,
-    /// SHA-256 of the manifest, which names every file by its own; hex.
+    /// SHA-256 of the manifest, which holds those of all files; hex.
     pub(crate) sha256: String,
     /// All videos.
     pub(crate) catalogue: Catalogue,
     pub(crate) histories: Histories,
     /// Time of the earliest like, seconds since 1970.
     pub(crate) earliest_like: Option<u32>,
-    /// Time of the latest like or skip that has come by now (of all, where none has), microseconds since 1970.
+    /// Time of the latest like or skip that is not in the future (or of all, if every one is),
+    /// microseconds since 1970.
     pub(crate) cut_off_us: Option<i64>,
 }
 
 impl Shards {
-    /// Reads a folder of shards, and checks everything in it.
+    /// Reads a folder of shards and validates everything in it.
     ///
     /// # Errors
-    /// If a file is missing, damaged, or not what a shard is; or if the disk fails.
+    /// If a file is missing, damaged or invalid, or the disk fails.
     pub(crate) fn open(
         folder: &Path,
         split: SplitKind,
@@ -86,7 +87,7 @@ impl Shards {
     }
 }
 
-/// All videos of a folder, checked.
+/// The catalogue of a folder, validated.
 fn catalogue(folder: &Path, manifest: &Manifest) -> anyhow::Result<Catalogue> {
     let path = folder.join(&manifest.catalogue.name);
     manifest.catalogue.check(&path)?;

@@ -1,4 +1,5 @@
-//! Vectors that were computed elsewhere, as `twotower embed` leaves them: Parquet files, and `vectors.json` that was written last.
+//! Vectors computed on other machines by `twotower embed`: Parquet files, and `vectors.json`, which
+//! is written last.
 
 mod read;
 
@@ -13,20 +14,20 @@ use std::path::{Path, PathBuf};
 use twotower_store::VectorTable;
 use twotower_store::model_files::Manifest;
 
-/// Version of the folder's layout that this program reads.
+/// The version of the folder's layout that is supported.
 const FORMAT: u32 = 1;
 
-/// What a folder of vectors holds.
+/// Name of the manifest in a folder of vectors.
 pub const MANIFEST: &str = "vectors.json";
 
-/// `vectors.json`.
+/// The content of `vectors.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VectorsManifest {
     /// Version of the layout.
     pub format: u32,
-    /// Version of the model that the vectors are of.
+    /// Version of the model that computed the vectors.
     pub model_version: i64,
-    /// SHA-256 of the whole of that model's `manifest.json`, hex; not [`Manifest::checksum`].
+    /// SHA-256 of that model's whole `manifest.json`, hex; not [`Manifest::checksum`].
     #[serde(rename = "manifest_sha256")]
     pub manifest_file_sha256: String,
     /// Dimension of the vectors.
@@ -37,10 +38,10 @@ pub struct VectorsManifest {
     pub users: Option<VectorFiles>,
 }
 
-/// The vectors of one kind, ascending by id over all files.
+/// The vectors of one kind, ascending by id across all files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VectorFiles {
-    /// Rows of all files.
+    /// Number of rows of all files.
     pub rows: u64,
     /// In order.
     pub files: Vec<VectorFile>,
@@ -51,7 +52,7 @@ pub struct VectorFiles {
 pub struct VectorFile {
     /// Its name in the folder.
     pub name: String,
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
     /// SHA-256 of the file, hex.
     pub sha256: String,
@@ -68,7 +69,7 @@ impl VectorsFolder {
     /// Reads the manifest.
     ///
     /// # Errors
-    /// If it is missing, is none, or is of another format.
+    /// If it is missing, cannot be parsed, or has another format.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = path.join(MANIFEST);
         let place = file.display().to_string();
@@ -108,7 +109,7 @@ impl VectorsFolder {
         })
     }
 
-    /// Refuses vectors of another model than the one whose whole `manifest.json` has this SHA-256.
+    /// Refuses vectors of a model other than the one whose whole `manifest.json` has this SHA-256.
     pub(crate) fn is_of(&self, model: &Manifest, file_sha256: &str) -> anyhow::Result<()> {
         let folder = self.path.display();
         let VectorsManifest {
@@ -135,10 +136,10 @@ impl VectorsFolder {
         Ok(())
     }
 
-    /// Reads every byte, on as many threads as the machine has.
+    /// Verifies the checksums of all files, on all cores.
     ///
     /// # Errors
-    /// If a file is missing, is not the one that was written, or on an interrupt.
+    /// If a file is missing or was changed, or on an interrupt.
     pub(crate) fn verify(&self, interrupt: &Interrupt) -> anyhow::Result<()> {
         let files: Vec<&VectorFile> = self.manifest.all_files().collect();
         files.par_iter().try_for_each(|file| {
@@ -158,10 +159,10 @@ impl VectorsFolder {
         })
     }
 
-    /// The parts that can be read beside each other, ascending by id; none where there are no vectors of that kind.
+    /// The parts that can be read in parallel, ascending by id; empty without vectors of that kind.
     ///
     /// # Errors
-    /// If a file is none of vectors, or has another number of rows than it should.
+    /// If a file does not hold vectors, or its number of rows differs from the manifest.
     pub(crate) fn parts(&self, table: VectorTable) -> anyhow::Result<Vec<Part>> {
         let files = match table {
             VectorTable::Videos => Some(&self.manifest.videos),

@@ -1,4 +1,7 @@
-/** Bytes of base64url without padding, or `null` if the text is anything else, non-zero trailing bits included. */
+/**
+ * Decodes base64url without padding; `null` for any other text, including one with non-zero
+ * trailing bits.
+ */
 export function fromBase64Url(text: string): Uint8Array<ArrayBuffer> | null {
   if (!/^[A-Za-z0-9_-]*$/.test(text) || text.length % 4 === 1) {
     return null;
@@ -10,12 +13,15 @@ export function fromBase64Url(text: string): Uint8Array<ArrayBuffer> | null {
   return bytesOf(binary);
 }
 
-/** Bytes of base64. Throws a `DOMException` if the text is none. */
+/** Decodes base64. Throws a `DOMException` for any other text. */
 export function fromBase64(text: string): Uint8Array<ArrayBuffer> {
   return bytesOf(atob(text));
 }
 
-/** By a loop: `Uint8Array.from` makes an object a character, a fifth of all that a request leaves to be collected. */
+/**
+ * A loop, since `Uint8Array.from` creates an object for each character, a fifth of all garbage of a
+ * request.
+ */
 function bytesOf(binary: string): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(binary.length);
   for (let i = 0; i < bytes.length; i++) {
@@ -24,7 +30,10 @@ function bytesOf(binary: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** Base64 of a few hundred bytes: they become arguments of one call. */
+/**
+ * Encodes a few hundred bytes as base64. They become arguments of one call, so there must not be
+ * many.
+ */
 export function toBase64(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes));
 }

@@ -1,27 +1,30 @@
-/** What the environment says, checked once, when the function starts. */
+/** The settings from the environment, validated once, when the function starts. */
 export interface Settings {
-  /** Address of the project, without a slash at the end. */
+  /** Address of the project, without a trailing slash. */
   readonly url: string;
   /** For calls under the caller's token. */
   readonly publishableKey: string;
-  /** For the user tower's file and for writing vectors; without it SQL blends the user's vector. */
+  /**
+   * For reading the user tower's file and for writing vectors. Without it, SQL blends the user's
+   * vector.
+   */
   readonly secretKey: string | null;
   readonly tokens: TokenSettings;
-  /** Whose pages may read answers: origins, or `*` alone. */
+  /** Origins whose pages may read answers, or `*` alone. */
   readonly allowedOrigins: readonly string[];
   /** Private bucket that `twotower publish` writes to. */
   readonly modelBucket: string;
-  /** What keys in the bucket begin with, with a slash at its end; may be empty. */
+  /** Prefix of keys in the bucket, with a trailing slash; may be empty. */
   readonly modelPrefix: string;
   /** Milliseconds after which an earlier answer of popular videos is given instead. */
   readonly softDeadlineMs: number;
 }
 
-/** What tokens are checked against. */
+/** Keys and claims that tokens are checked against. */
 export interface TokenSettings {
-  /** A JWKS, the JSON itself. */
+  /** A JWKS, as JSON text. */
   readonly jwks: string | null;
-  /** Where a JWKS is fetched. */
+  /** Address from which a JWKS is fetched. */
   readonly jwksUrl: string;
   /** Shared secret of HS256 tokens. */
   readonly secret: string | null;
@@ -30,15 +33,15 @@ export interface TokenSettings {
   readonly audience: string;
 }
 
-/** A setting that is missing or wrong; the message names it. */
+/** A missing or wrong setting, which the message names. */
 export class SettingsError extends Error {
   override readonly name = "SettingsError";
 }
 
-/** HS256 asks for a key as long as its hash (RFC 7518, section 3.2). */
+/** HS256 requires a key at least as long as its hash (RFC 7518, section 3.2). */
 const MIN_SECRET_BYTES = 32;
 
-/** Reads the settings; `variable` gives a variable of the environment. Throws `SettingsError`. */
+/** Reads the settings. `variable` returns a variable of the environment. Throws `SettingsError`. */
 export function readSettings(variable: (name: string) => string | undefined): Settings {
   const first = (...names: string[]) => names.map((name) => variable(name)?.trim()).find((text) => text) ?? null;
   const url = projectUrl(first("SUPABASE_URL"));
@@ -79,7 +82,7 @@ function projectUrl(text: string | null): string {
   return text.replace(/\/$/, "");
 }
 
-/** The key called `default`, else the first one, of an object of keys by name. */
+/** The key named `default`, or else the first one, in an object of keys by name. */
 function keyOf(name: string, text: string | null): string | null {
   if (text === null) {
     return null;
@@ -115,7 +118,10 @@ function secretOf(text: string | null): string | null {
   return text;
 }
 
-/** A hosted project signs as its own address. On a developer's machine the functions see another address than the issuer's. */
+/**
+ * The issuer of a hosted project is its own address. On a developer's machine, the address that
+ * functions see differs from the issuer.
+ */
 function issuerOf(text: string | null, url: string): string | null {
   if (text === "*") {
     return null;
@@ -137,7 +143,7 @@ function origins(text: string | null): string[] {
   return listed;
 }
 
-/** `models` or `models/of/one/team`: a bucket, and what keys in it begin with. */
+/** Splits `models` or `models/of/one/team` into a bucket and a prefix of keys. */
 function modelPlace(text: string): { modelBucket: string; modelPrefix: string } {
   if (!/^[A-Za-z0-9_.-]+(?:\/[A-Za-z0-9_.-]+)*$/.test(text) || text.split("/").some((part) => /^\.+$/.test(part))) {
     throw new SettingsError(

@@ -1,17 +1,17 @@
 import type { RecommendedVideo } from "../_shared/project/database.ts";
 
-/** A list of videos for one user: the body of an answer, that of `twotower serve`. */
+/** A list of videos for one user: the body of an answer, as that of `twotower serve`. */
 export interface Answer {
   readonly user_id: string;
   readonly source: Source;
   readonly model_version: number | null;
   readonly recommendations: readonly Recommendation[];
-  /** Whether it was made without knowing what the user has liked by now. */
+  /** Whether it was made without knowing the user's current likes. */
   readonly partial: boolean;
   /** Whether it was made for an earlier request. */
   readonly cached: boolean;
   readonly generated_at: string;
-  /** Why there are fewer than asked for. */
+  /** Why there are fewer videos than asked for. */
   readonly reason?: Shortfall;
 }
 
@@ -21,12 +21,12 @@ export type Shortfall = "catalogue_exhausted" | "min_score";
 export interface Recommendation {
   readonly video_id: string;
   readonly title: string;
-  /** To compare within one list only. */
+  /** Comparable within one list only. */
   readonly score: number;
   readonly reason?: "skipped_before";
 }
 
-/** A list that was made now. */
+/** A list made for this request. */
 export function answerOf(
   user: string,
   version: number | null,
@@ -51,19 +51,19 @@ export function answerOf(
   };
 }
 
-/** The same list for another request. */
+/** The same list, for another request. */
 export function again(answer: Answer): Answer {
   return { ...answer, cached: true };
 }
 
-/** The same list for a request that the database does not help to answer. */
+/** The same list, for a request during which the database is late or away. */
 export function unverified(answer: Answer): Answer {
   return { ...answer, cached: true, partial: true };
 }
 
 /**
- * A kept answer as it comes back from the database, or `null` if it is none of this user's: users may write their own rows. Field by
- * field, so that nothing else gets into an answer.
+ * Reads a kept answer from the database; `null` if it is not a valid answer for this user, since
+ * users may write their own rows. Copies field by field, so that nothing else gets into an answer.
  */
 export function readAnswer(value: unknown, user: string): Answer | null {
   const kept = value as Partial<Answer> | null;

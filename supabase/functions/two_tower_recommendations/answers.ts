@@ -1,33 +1,34 @@
 import type { Answer } from "./answer.ts";
 
-/** How long an answer may be given again, in milliseconds. */
+/** How long an answer may be given again, milliseconds. */
 export const KEEP_MS = 5 * 60 * 1000;
 
 /**
- * Characters of JSON that one isolate keeps, of one or two bytes each: 500 answers and more of ten videos. Those that were used longest
- * ago make room.
+ * At most this many characters of JSON in one isolate, of one or two bytes each: more than 500
+ * answers of ten videos. The least recently used answers make room.
  */
 const MAX_CHARACTERS = 1_000_000;
 
 interface Kept {
-  /** The answer as JSON: a few times smaller than the objects that it says. */
+  /** The answer as JSON, which is several times smaller than the parsed objects. */
   readonly text: string;
-  /** What it was made of. */
+  /** The state that it was made from. */
   readonly state: string;
   readonly madeAtMs: number;
 }
 
-/** An answer that was kept, and what it was made of. */
+/** A kept answer, and the state that it was made from. */
 export interface Earlier {
   readonly state: string;
   answer(): Answer;
 }
 
 /**
- * Answers that this isolate gave in the last minutes, in front of the table.
+ * The answers that this isolate gave in the last minutes: a first-level cache in front of the
+ * table.
  *
- * Whether one may be given again is decided by the state that the database names at the moment of the request, so an answer is never
- * older than the user's latest like.
+ * Whether an answer may be given again depends on the state that the database returns for the
+ * request, so an answer is never older than the user's latest like.
  */
 export class Answers {
   readonly #kept = new Map<string, Kept>();
@@ -35,7 +36,7 @@ export class Answers {
 
   constructor(readonly now: () => number = Date.now, readonly maxCharacters = MAX_CHARACTERS) {}
 
-  /** The latest answer to `cacheKey` for `user`, whatever it was made of. */
+  /** The latest answer to `cacheKey` for `user`, whatever state it was made from. */
   latest(user: string, cacheKey: string): Earlier | null {
     const key = nameOf(user, cacheKey);
     const kept = this.#remove(key);
@@ -68,7 +69,7 @@ export class Answers {
     }
   }
 
-  /** At the end: it was used just now. */
+  /** Adds the entry as the most recently used one. */
   #add(key: string, kept: Kept): void {
     this.#kept.set(key, kept);
     this.#characters += kept.text.length;
@@ -84,7 +85,10 @@ export class Answers {
   }
 }
 
-/** Ids have one length, so no name begins another user's. */
+/**
+ * The key of an entry. All user ids have the same length, so no key of one user is a prefix of
+ * another user's.
+ */
 function nameOf(user: string, cacheKey: string): string {
   return `${user} ${cacheKey}`;
 }

@@ -11,10 +11,10 @@ import { again, type Answer, answerOf, readAnswer, type Shortfall } from "./answ
 import type { Answers } from "./answers.ts";
 import { cacheKey, type Query } from "./query.ts";
 
-/** For keeping an answer, after it was given. */
+/** Deadline of keeping an answer, after it was given. */
 const KEEP_DEADLINE_MS = 5000;
 
-/** What lists are made with. */
+/** The parts needed to make lists. */
 export interface Parts {
   readonly name: string;
   readonly database: Database;
@@ -24,8 +24,9 @@ export interface Parts {
 }
 
 /**
- * The list for a database without the active version's user tower: the tower of the bucket's files computes the vector here, or, where
- * these are not to be had either, the database makes one of its own.
+ * The list for a database that lacks the active version's user tower. The tower from the bucket
+ * computes the vector here. If that cannot be loaded either, the database makes a vector of its
+ * own.
  */
 export async function computed(parts: Parts, caller: Caller, query: Query, exchange: Exchange): Promise<Answer> {
   const key = cacheKey(query);
@@ -39,8 +40,8 @@ export async function computed(parts: Parts, caller: Caller, query: Query, excha
   const vector = made.kind === "vector" ? made.vector : null;
   let list = await rankedBy(parts, caller, query, context, vector, exchange);
   if (list === null) {
-    // Another version became active meanwhile, and vectors of two versions must not meet. The database makes its own vector of the
-    // version that it reads.
+    // Another version became active meanwhile, and vectors of two versions must not be mixed. The
+    // database makes its own vector for the version that it reads.
     context = await contextOf(parts, caller, null, exchange);
     list = await rankedBy(parts, caller, query, context, null, exchange) ?? [];
   }
@@ -68,7 +69,10 @@ async function contextOf(
   return context;
 }
 
-/** The rows for a vector of the context's version, or `null` if the database reads another version by now. */
+/**
+ * The rows for a vector of the context's version, or `null` if the database reads another version
+ * meanwhile.
+ */
 async function rankedBy(
   parts: Parts,
   caller: Caller,
@@ -91,7 +95,10 @@ async function rankedBy(
   }
 }
 
-/** Why there are fewer than asked for. Whether videos were left out for their score shows when they are not. */
+/**
+ * Why there are fewer videos than asked for. A second call without `min_score` shows whether any
+ * were left out because of their score.
+ */
 async function shortfallOf(
   parts: Parts,
   caller: Caller,
@@ -113,7 +120,10 @@ async function shortfallOf(
   return all.length > rows.length ? "min_score" : "catalogue_exhausted";
 }
 
-/** Keeps the answer where other isolates find it. The user has it already, so a failure is for the log alone. */
+/**
+ * Keeps the answer where other isolates find it. The user already has it, so a failure is only
+ * logged.
+ */
 async function keepForOthers(parts: Parts, caller: Caller, key: string, state: string, answer: Answer): Promise<void> {
   try {
     await parts.database.keep(caller.token, key, state, answer, AbortSignal.timeout(KEEP_DEADLINE_MS));

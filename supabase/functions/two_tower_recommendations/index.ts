@@ -1,4 +1,4 @@
-/** What the token's user should see next. The contract is that of `twotower serve`: docs/api.md. */
+/** Recommendations for the token's user. The HTTP API is that of `twotower serve`: docs/api.md. */
 
 import { parseObject, readBody } from "../_shared/http/body.ts";
 import { endpoint } from "../_shared/http/endpoint.ts";

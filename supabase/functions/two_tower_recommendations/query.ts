@@ -3,19 +3,19 @@ import { invalid } from "../_shared/http/error.ts";
 
 const DEFAULT_LIMIT = 10;
 
-/** The most videos of one answer, and so the most that a request makes the function handle at a time. */
+/** At most this many videos in one answer, which also limits the work of one request. */
 const MAX_LIMIT = 100;
 
 const FIELDS = ["limit", "exclude_liked", "min_score"];
 
-/** Fields of the contract that need the whole catalogue at hand. */
+/** Fields of the HTTP API that require the whole catalogue in memory. */
 const FIELDS_OF_THE_SERVER = ["diversity", "filter", "include_reasons", "seed"];
 
-/** What the caller asks for. Who they are is the token's matter alone. */
+/** The list that the caller asks for. The user comes from the token alone. */
 export interface Query {
   readonly limit: number;
   readonly excludeLiked: boolean;
-  /** Leave out what scores less. */
+  /** Leave out videos with a lower score. */
   readonly minScore: number | null;
 }
 
@@ -46,8 +46,9 @@ export function parseQuery(fields: Record<string, unknown>): Query {
 }
 
 /**
- * Two queries with the same text ask for the same. `recommendation_answer` keeps its answers under the same text, so that it finds those
- * that were made here.
+ * The key of a query in caches: equal for queries that ask for the same list.
+ * `recommendation_answer` keeps its answers under the same key, and so finds those that were made
+ * here.
  */
 export function cacheKey({ limit, excludeLiked, minScore }: Query): string {
   const parts = ["answer", limit, excludeLiked ? "t" : "f"];

@@ -84,7 +84,8 @@ Deno.test("an isolate keeps a bounded number of characters for five minutes, eac
   assert.equal(answers.latest(USER, "b"), null, "used longest ago");
   assert.equal(answers.latest("another", "a")?.state, "other");
   assert.deepEqual(answers.latest("another", "a")?.answer(), kept);
-  // One that is kept again takes no more room, and one that takes all of it leaves none.
+  // An answer that is kept again takes no more room, and one that takes all of the room leaves
+  // none.
   answers.keep("another", "a", kept, "newer");
   assert.equal(answers.latest(USER, "c")?.state, "state");
   const [video] = kept.recommendations;

@@ -6,8 +6,9 @@ import { computed, type Parts } from "./computed.ts";
 import { cacheKey, type Query } from "./query.ts";
 
 /**
- * The list for the caller: made before of the very same, or made now; and while the database is late or away, an earlier one of popular
- * videos, if this isolate has one. Without one the request waits, until its hard deadline. Throws `ApiError`.
+ * The list for the caller: kept from the same query and state, or made now. While the database is
+ * late or away, an earlier list of popular videos, if this isolate has one. Otherwise the request
+ * waits until its hard deadline. Throws `ApiError`.
  */
 export async function recommend(
   parts: Parts & { readonly softDeadlineMs: number },
@@ -39,17 +40,18 @@ export async function recommend(
 }
 
 /**
- * An earlier list of popular videos for the caller, for a request that the database does not help to answer; `null` without one. No isolate
- * hears of an erasure, so that a list which was made of what somebody likes is given only once the database says that they are still there.
+ * An earlier list of popular videos for the caller, to be given while the database is late or away;
+ * `null` without one. Isolates do not hear of erasures, so a list that was made from a user's likes
+ * is given only after the database has confirmed that the user still exists.
  */
 function popularBefore(parts: Parts, caller: Caller, query: Query): Answer | null {
   const earlier = parts.answers.latest(caller.user, cacheKey(query))?.answer();
   return earlier?.source === "popular" ? unverified(earlier) : null;
 }
 
-/** What `work` gives, or `null` if that takes longer than `ms`. */
+/** The result of `work`, or `null` if it takes longer than `ms`. */
 async function within<T>(ms: number, work: Promise<T>): Promise<T | null> {
-  // It may fail after nobody waits for it any more.
+  // It may fail when its result is no longer awaited.
   work.catch(() => {});
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<null>((resolve) => timer = setTimeout(() => resolve(null), Math.max(ms, 0)));
@@ -64,7 +66,10 @@ function isOutage(error: unknown): boolean {
   return error instanceof ApiError && (error.code === "unavailable" || error.code === "timeout");
 }
 
-/** The list that the database's present state gives: from the database whole, or, where it has no user tower, computed here. */
+/**
+ * The list for the current state of the database: made by the database, or computed here if the
+ * database has no user tower.
+ */
 async function current(parts: Parts, caller: Caller, query: Query, exchange: Exchange): Promise<Answer> {
   const key = cacheKey(query);
   const earlier = parts.answers.latest(caller.user, key);

@@ -1,4 +1,7 @@
-/** Writes the token's user's vector anew, so that whatever reads `user_embeddings` knows of their latest like. */
+/**
+ * Recomputes and writes the vector of the token's user, so that readers of `user_embeddings` get
+ * one that includes the user's latest like.
+ */
 
 import { parseObject, readBody } from "../_shared/http/body.ts";
 import { endpoint } from "../_shared/http/endpoint.ts";

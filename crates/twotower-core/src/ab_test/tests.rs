@@ -48,7 +48,8 @@ fn with_one_impression_a_user_it_is_the_formula_of_proportions() {
         2.0 * 1.959_963_984_540_054 * estimate.standard_error,
         1e-12,
     );
-    // 2 d² p (1 − p) / δ²; d = 2.8 for one look makes 16, the rule of thumb. Here it is 3.627 + 0.842, by the boundary of so many.
+    // 2 d² p (1 − p) / δ²; with d = 2.8 for one look it is the rule of thumb with 16. Here d is
+    // 3.627 + 0.842, by the boundary for this many users.
     let needed = estimate.users_needed(0.05).unwrap() as f64;
     close(needed, 2.0 * 4.468_f64.powi(2) * 0.16 / 0.0001, 0.01);
 }
@@ -93,7 +94,7 @@ fn differences_and_splits() {
     // Two standard errors.
     close(found.p_value, 0.045_500_263_896_358_4, 1e-9);
     close(found.users, 100.0, 1e-12);
-    // Of few users, or where nobody varies yet, nothing is told.
+    // With few users, or while nothing varies, there is no result.
     let few = Estimate {
         users: 29,
         ..estimate(0.12, 0.006)
@@ -115,16 +116,18 @@ fn splits_are_judged_exactly_however_few_users_there_are() {
         let ratio = SampleRatio::of(control, challenger, share);
         ratio.unwrap().p_value
     };
-    // 1 − 0.99⁵⁰ − 50 · 0.01 · 0.99⁴⁹ − 1225 · 0.01² · 0.99⁴⁸; a normal distribution has 0.0004 for it.
+    // 1 − 0.99⁵⁰ − 50 · 0.01 · 0.99⁴⁹ − 1225 · 0.01² · 0.99⁴⁸; a normal distribution would give
+    // 0.0004.
     close(p_value(47, 3, 0.01), 0.013_817_3, 1e-5);
-    // Of ten tosses none or all are heads: 2 / 1024. Of 5 and 5 nothing is likelier.
+    // Of ten tosses none or all are heads: 2 / 1024. Nothing is likelier than 5 and 5.
     close(p_value(10, 0, 0.5), 2.0 / 1024.0, 1e-9);
     close(p_value(0, 10, 0.5), 2.0 / 1024.0, 1e-9);
     close(p_value(5, 5, 0.5), 1.0, 1e-9);
     // One of three is 3 · ¼ · (¾)², the likeliest with none: (¾)³, both 27/64.
     close(p_value(2, 1, 0.25), 1.0, 1e-9);
     close(p_value(1, 2, 0.25), 10.0 / 64.0, 1e-9);
-    // Of many it is the normal distribution with half a user taken off: erfc(49.5 / √(10100 / 4) / √2).
+    // With many users it is the normal distribution with half a user taken off: erfc(49.5 / √(10100
+    // / 4) / √2).
     close(p_value(5000, 5100, 0.5), 0.324_6, 1e-3);
     assert!(!SampleRatio::of(5000, 5100, 0.5).unwrap().is_suspicious());
     assert!(SampleRatio::of(5000, 5500, 0.5).unwrap().is_suspicious());
@@ -139,7 +142,8 @@ fn a_small_arm_is_as_unsure_as_the_large_one_makes_it() {
         standard_error,
         users,
     };
-    // One hit of 100 where ten were to be expected, beside 900 users with 90: by its own variance it would be ten standard errors off.
+    // One hit of 100 where ten are expected, beside 900 users with 90: by its own variance it would
+    // be ten standard errors off.
     let (few, many) = (estimate(0.01, 0.01, 100), estimate(0.1, 0.01, 900));
     let found = Difference::between(&few, &many).unwrap();
     // (100² · 0.01² + 900² · 0.01²) / (100 · 900)
@@ -147,10 +151,10 @@ fn a_small_arm_is_as_unsure_as_the_large_one_makes_it() {
     close(found.users, 180.0, 1e-9);
     let same = Difference::between(&many, &few).unwrap();
     close(same.standard_error, found.standard_error, 1e-12);
-    // One that has seen none is as unsure as the other would be with as many users.
+    // An arm without a hit is as uncertain as the other arm would be with as many users.
     let none = Difference::between(&estimate(0.0, 0.0, 100), &many).unwrap();
     close(none.standard_error, 0.03, 1e-9);
-    // One that varies more than the others is as unsure as it is.
+    // An arm that varies more than the other is as uncertain as by itself.
     let wild = Difference::between(&estimate(0.01, 0.1, 100), &many).unwrap();
     close(wild.standard_error, 0.01_f64.hypot(0.1), 1e-9);
 }
@@ -175,16 +179,16 @@ fn a_difference_at_any_time_by_hand() {
         close(found.high - value, 0.036_563_948_713_638, 1e-9);
         close(value - found.low, 0.036_563_948_713_638, 1e-9);
     }
-    // At the end of the interval the chance is 5 %.
+    // At the end of the interval the probability is 5 %.
     let at_end = difference(0.036_563_948_713_638).at_any_time();
     close(at_end.p_value, ALPHA, 1e-9);
-    // Standard errors that are asked for, as the documentation has them.
+    // Standard errors that are required, as the documentation says.
     for (users, expected) in [(30.0, 4.15), (35.0, 4.0), (400.0, 3.03), (1e6, 4.0)] {
         close(boundary(users), expected, 0.01);
     }
 }
 
-/// A user's chance of liking varies from user to user, and so does how much they are shown.
+/// Users differ in their rates of likes and in how much they are shown.
 fn a_user(random: &mut Pcg64Mcg, rate: f64) -> (f64, f64) {
     let shown = random.random_range(1..20);
     let own = rate * 2.0 * random.random::<f64>();
@@ -192,13 +196,14 @@ fn a_user(random: &mut Pcg64Mcg, rate: f64) -> (f64, f64) {
     (liked as f64, f64::from(shown))
 }
 
-/// Experiments that are looked at as often as `users` says: with so many in the arms then.
+/// Experiments with one look for each of `users`, the numbers of users in the arms at that look.
 struct Looks<'a> {
     rates: [f64; 2],
     users: &'a [[usize; 2]],
 }
 
-/// Of how many of 400 experiments one look at least tells a difference: by the ordinary test, and by that for any time.
+/// In how many of 400 experiments at least one look finds a difference: by the ordinary test, and
+/// by the one for any time.
 fn told(looks: &Looks<'_>) -> [usize; 2] {
     let mut random = Pcg64Mcg::seed_from_u64(7);
     let mut told = [0; 2];
@@ -227,7 +232,8 @@ fn told(looks: &Looks<'_>) -> [usize; 2] {
     told
 }
 
-/// Looks from 30 users in the smaller arm on, each with a tenth more than the one before; `times` as many are in the control.
+/// Looks from 30 users in the smaller arm on, each with a tenth more than the one before. The
+/// control has `times` as many.
 fn often(most: usize, times: usize) -> Vec<[usize; 2]> {
     let smaller = std::iter::successors(Some(30_usize), |&users| Some(users + users.div_ceil(10)));
     let smaller = smaller.take_while(|&users| users <= most);
@@ -236,8 +242,8 @@ fn often(most: usize, times: usize) -> Vec<[usize; 2]> {
 
 #[test]
 fn who_looks_often_is_not_told_of_differences_that_are_none() {
-    // Rare events and arms that are unlike in size are the hardest: with 30 users there are three likes in one arm. Far more than 20 of 400 by the
-    // ordinary test.
+    // Rare events and arms of different sizes are the hardest: with 30 users there are three likes
+    // in one arm. The ordinary test finds differences in far more than 20 of 400 experiments.
     for (rate, most, times) in [
         (0.1, 1000, 1),
         (0.01, 1000, 1),
@@ -290,7 +296,8 @@ fn users_needed_find_what_they_are_to_find() {
             rates,
             users: &[[needed; 2]],
         });
-        // 320 of 400 with a standard deviation of 8, and some fewer, since the higher rate varies more.
+        // 320 of 400 with a standard deviation of 8; slightly fewer, because the higher rate varies
+        // more.
         assert!((280..=345).contains(&found), "{found} with {needed}");
     }
     assert_eq!(estimate.users_needed(0.0), None);

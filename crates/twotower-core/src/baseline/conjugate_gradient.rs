@@ -1,17 +1,18 @@
 use crate::kernel;
 
-/// The least-squares problem of one row of a factorisation, (G + Σ yᵢ yᵢᵀ + λ I) x = Σ yᵢ, solved by conjugate gradients
-/// without forming the matrix (Takács, Pilászy & Tikk, Recommender Systems 2011).
+/// The least-squares problem of one row of a factorisation, (G + Σ yᵢ yᵢᵀ + λ I) x = Σ yᵢ, solved
+/// by conjugate gradients without forming the matrix (Takács, Pilászy & Tikk, Recommender Systems
+/// 2011).
 pub(super) struct Problem<'a> {
     /// G, symmetric, `[d, d]`.
     pub gram: &'a [f32],
-    /// Factors `[n, d]`, of which `observed` are the yᵢ.
+    /// Factors `[n, d]`; the yᵢ are the rows in `observed`.
     pub factors: &'a [f32],
     /// Regularisation λ, positive.
     pub regularisation: f32,
 }
 
-/// Residuals below this share of the right-hand side end the iteration.
+/// The iteration ends when residuals are below this share of the right-hand side.
 const TOLERANCE: f32 = 1e-5;
 
 impl Problem<'_> {
@@ -45,7 +46,8 @@ impl Problem<'_> {
         for _ in 0..steps {
             multiply(&direction, &mut product);
             let curvature = kernel::dot(&direction, &product);
-            // Strong regularisation drives all factors towards zero: stop before numbers lose their precision.
+            // Strong regularisation drives all factors towards zero: stop before the numbers lose
+            // their precision.
             if error <= enough || curvature < f32::MIN_POSITIVE {
                 break;
             }

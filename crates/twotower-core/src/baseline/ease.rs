@@ -7,12 +7,13 @@ use crate::recommend::Recommender;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// How [`Ease`] is fitted.
+/// Options of [`Ease`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EaseOptions {
     /// Regularisation λ, positive.
     pub regularisation: f32,
-    /// Catalogues with more videos are refused: memory grows with the square of their number and time with the cube.
+    /// Larger catalogues are refused: memory grows with the square of the number of videos, and
+    /// time with the cube.
     pub max_videos: usize,
 }
 
@@ -25,21 +26,22 @@ impl Default for EaseOptions {
     }
 }
 
-/// Why there is no model.
+/// Why the model cannot be fitted.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EaseError {
     /// The catalogue is too large for a full matrix.
     #[error("the catalogue has {videos} videos, and a full matrix is made for at most {limit}")]
     Videos {
-        /// Videos of the catalogue.
+        /// Number of videos in the catalogue.
         videos: usize,
         /// [`EaseOptions::max_videos`].
         limit: usize,
     },
 }
 
-/// Embarrassingly shallow autoencoder (Steck, WWW 2019): the full item-item matrix B with zero diagonal that minimises
-/// ‖X - X B‖² + λ ‖B‖² over the likes X, in closed form. The score of a video is the sum of its column over the liked rows.
+/// Embarrassingly shallow autoencoder (Steck, WWW 2019): the full item-item matrix B with zero
+/// diagonal that minimises ‖X - X B‖² + λ ‖B‖² over the likes X, in closed form. The score of a
+/// video is the sum of its column over the rows of the liked videos.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ease {
     /// B `[V, V]`

@@ -9,24 +9,25 @@ use rand_pcg::Pcg64;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Steps of the solver per row and sweep of training; each starts from the solution of the sweep before.
+/// Steps of the solver per row and sweep of training. Each sweep starts from the solution of the
+/// previous one.
 const TRAINING_STEPS: usize = 3;
 
-/// Most steps of the solver for a user's factor, which starts from zero.
+/// At most this many steps of the solver for a user's factor, which starts from zero.
 const FOLD_IN_STEPS: usize = 32;
 
-/// How [`Ials`] is fitted.
+/// Options of [`Ials`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct IalsOptions {
     /// Number of factors d.
     pub factors: usize,
-    /// Sweeps over all users and all videos.
+    /// Number of sweeps over all users and all videos.
     pub sweeps: usize,
-    /// Weight α₀ of every pair, liked or not, against 1 more for a like; Hu et al.'s α is its inverse.
+    /// Weight α₀ of every pair, liked or not; a like adds 1. Hu et al.'s α is its inverse.
     pub unobserved_weight: f32,
     /// Regularisation λ.
     pub regularisation: f32,
-    /// Seed of the first factors.
+    /// Seed of the initial factors.
     pub seed: u64,
 }
 
@@ -42,11 +43,11 @@ impl Default for IalsOptions {
     }
 }
 
-/// Implicit alternating least squares (Hu, Koren & Volinsky, ICDM 2008) in the form of Rendle et al. (Recommender Systems
-/// 2022): Σ over likes (1 - xᵤ·yᵢ)² + α₀ Σ over all pairs (xᵤ·yᵢ)² + λ Σ over rows (likes of the row + α₀ rows of the
-/// other side) ‖row‖².
+/// Implicit alternating least squares (Hu, Koren & Volinsky, ICDM 2008) in the form of Rendle et
+/// al. (Recommender Systems 2022): Σ over likes (1 - xᵤ·yᵢ)² + α₀ Σ over all pairs (xᵤ·yᵢ)² + λ Σ
+/// over rows (likes of the row + α₀ rows of the other side) ‖row‖².
 ///
-/// Only the factors of videos are kept. A user's factor is solved from the history whenever it is asked for.
+/// Only the factors of videos are kept. A user's factor is solved from the history for each query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ials {
     options: IalsOptions,

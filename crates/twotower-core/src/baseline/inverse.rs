@@ -1,13 +1,14 @@
 use crate::kernel::gemm;
 use crate::matrix::Matrix;
 
-/// Below it elimination is as fast as products of blocks.
+/// Smaller matrices are inverted by elimination, which is as fast for them as products of blocks.
 const BASE: usize = 32;
 
 /// The inverse of a symmetric positive definite matrix `[n, n]`.
 ///
-/// By halves: with blocks A, B, D and the Schur complement S = D - Bᵀ A⁻¹ B the inverse is
-/// [A⁻¹ + W S⁻¹ Wᵀ, -W S⁻¹; -S⁻¹ Wᵀ, S⁻¹] with W = A⁻¹ B, so that nearly all work is matrix products.
+/// Computed by halves: with blocks A, B, D and the Schur complement S = D - Bᵀ A⁻¹ B the inverse is
+/// [A⁻¹ + W S⁻¹ Wᵀ, -W S⁻¹; -S⁻¹ Wᵀ, S⁻¹] with W = A⁻¹ B, so that nearly all work is matrix
+/// products.
 pub(super) fn invert(matrix: &Matrix) -> Matrix {
     let n = matrix.rows();
     if n <= BASE {

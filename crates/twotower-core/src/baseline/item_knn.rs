@@ -4,14 +4,15 @@ use crate::recommend::Recommender;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// How [`ItemKnn`] is fitted.
+/// Options of [`ItemKnn`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ItemKnnOptions {
-    /// Neighbours kept per video.
+    /// Number of neighbours kept per video.
     pub neighbours: usize,
-    /// Added to the denominator of the cosine, so that a few shared likes do not make near twins.
+    /// Added to the denominator of the cosine, so that a few common likes do not make near twins.
     pub shrinkage: f32,
-    /// Of a user with more likes only the latest so many count: the work grows with the square of a history.
+    /// At most this many of a user's latest likes count: the work grows with the square of a
+    /// history.
     pub history_limit: usize,
 }
 
@@ -25,19 +26,20 @@ impl Default for ItemKnnOptions {
     }
 }
 
-/// Item-based nearest neighbours (Sarwar et al. 2001) over likes: the score of a video is the sum of its similarities to
-/// the liked ones.
+/// Item-based nearest neighbours (Sarwar et al. 2001) over likes: the score of a video is the sum
+/// of its similarities to the liked ones.
 ///
-/// The similarity of i and j is c / (√(nᵢ nⱼ) + shrinkage) with c users who like both and nᵢ, nⱼ who like each.
-/// A liked video reaches its `neighbours` most similar ones; all others score 0.
+/// The similarity of i and j is c / (√(nᵢ nⱼ) + shrinkage), where c users like both, and nᵢ and nⱼ
+/// users like each. A liked video contributes to its `neighbours` most similar videos; all others
+/// score 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemKnn {
-    /// Per video its neighbours, most similar first.
+    /// For each video its neighbours, most similar first.
     neighbours: Vec<Vec<(u32, f32)>>,
 }
 
 impl ItemKnn {
-    /// Counts which of the `items` videos are liked together.
+    /// Counts how often each pair of the `items` videos is liked by the same user.
     ///
     /// # Panics
     /// If a like names a video outside `0..items`.
@@ -47,7 +49,7 @@ impl ItemKnn {
             let likes = all.of(user);
             &likes[likes.len().saturating_sub(options.history_limit)..]
         };
-        // The same likes with the two roles exchanged.
+        // The same likes with users and videos exchanged.
         let turned: Vec<Interaction> = (0..all.users())
             .flat_map(|user| {
                 latest(user).iter().map(move |&item| Interaction {
@@ -90,7 +92,7 @@ impl ItemKnn {
     }
 }
 
-/// The `k` most similar, ties to the smaller position.
+/// The `k` most similar videos, ties to the smaller position.
 fn keep_nearest(mut row: Vec<(u32, f32)>, k: usize) -> Vec<(u32, f32)> {
     let nearest_first = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if row.len() > k {

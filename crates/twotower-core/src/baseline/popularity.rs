@@ -3,7 +3,7 @@ use crate::recommend::Recommender;
 use crate::timeline::{self, Timelines};
 use std::io;
 
-/// The number of likes of each video, the same for everybody. It serves those without a like, too.
+/// The number of likes of each video, the same for all users. It also serves users without a like.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Popularity {
     like_counts: Vec<u32>,
@@ -28,7 +28,7 @@ impl Popularity {
         Self::of_counts(like_counts, users.len())
     }
 
-    /// The same of likes that stand user by user.
+    /// The same for likes that are grouped by user.
     ///
     /// # Errors
     /// If a timeline cannot be read.
@@ -57,7 +57,7 @@ impl Popularity {
         &self.like_counts
     }
 
-    /// How many users gave at least one of these likes.
+    /// Number of users with at least one of these likes.
     pub fn users(&self) -> usize {
         self.users
     }

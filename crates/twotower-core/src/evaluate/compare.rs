@@ -6,18 +6,19 @@ use crate::metric::{Bootstrap, Interval, ONE_IN};
 use crate::recommend::Recommender;
 use crate::split::{Phase, Split};
 
-/// Fewest users of whom a recommender knows something for whom a difference is told from chance. Resampling a handful gives intervals that are
-/// too narrow by far, and of one user none at all (Hesterberg 2015).
+/// At least this many users that a recommender ranks for are needed to tell a difference from
+/// chance. Resampling a handful of users gives intervals that are far too narrow, and resampling
+/// one gives none (Hesterberg 2015).
 pub const FEWEST_USERS: usize = 20;
 
-/// How the baselines are fitted and the means resampled.
+/// Options of the baselines and of resampling.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BaselineOptions {
     /// Nearest neighbours.
     pub item_knn: ItemKnnOptions,
     /// Matrix factorisation.
     pub ials: IalsOptions,
-    /// Full item-item matrix; left out where the catalogue is above its limit.
+    /// Full item-item matrix; left out if the catalogue is above its limit.
     pub ease: EaseOptions,
     /// Resampling of users.
     pub bootstrap: Bootstrap,
@@ -26,9 +27,9 @@ pub struct BaselineOptions {
 /// Evaluations of the same users in the same run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// The models first, if there are any, then the baselines.
+    /// Models first, if there are any, then baselines.
     pub evaluations: Vec<Evaluation>,
-    /// How many of `evaluations` are models; the rest are baselines.
+    /// Number of models among `evaluations`; the rest are baselines.
     pub models: usize,
 }
 
@@ -41,13 +42,15 @@ impl Comparison {
             .max_by(|a, b| mean(a).total_cmp(&mean(b)))
     }
 
-    /// The paired difference of `metric` between the model and the best baseline, whichever that is; `None` without a model or
-    /// without a baseline.
+    /// The paired difference of `metric` between the model and the best baseline; `None` without a
+    /// model or without a baseline.
     ///
-    /// Which baseline is the best is seen on the same users, so that its mean flatters it and no interval of the two alone is right. The
-    /// distance to the best is the least of the distances to all of them. So its lower end is the least of their lower ends (of which that of
-    /// the best baseline is one: an intersection-union test, Berger 1982), and its upper end the least of their upper ends, each with so
-    /// much less left above it that all of them hold together (Bonferroni).
+    /// The best baseline is chosen on the same users, so that its mean is biased upwards, and the
+    /// interval of the model and that baseline alone is not valid. The difference to the best is
+    /// the least of the differences to all baselines. So its lower end is the least of their lower
+    /// ends, including that of the best (an intersection-union test, Berger 1982). Its upper end is
+    /// the least of their upper ends, each at a level at which all of them hold together
+    /// (Bonferroni).
     ///
     /// # Errors
     /// [`EvaluationError::Users`] if they are not of the same users, which [`compare`] never gives.
@@ -88,10 +91,12 @@ impl Comparison {
         Ok(Some(to_best))
     }
 
-    /// The paired difference of `metric` between the first model and the second; `None` unless there are two.
+    /// The paired difference of `metric` between the first and the second model; `None` unless
+    /// there are two.
     ///
     /// # Errors
-    /// [`EvaluationError::Users`] if they are not of the same users, which [`compare_models`] never gives.
+    /// [`EvaluationError::Users`] if they are not of the same users, which [`compare_models`] never
+    /// gives.
     pub fn between_models(
         &self,
         metric: Metric,
@@ -110,22 +115,24 @@ impl Comparison {
     }
 }
 
-/// How far a model is from the best of the baselines, or from another model.
+/// The difference between a model and the best baseline, or another model.
 #[derive(Debug, Clone, Copy)]
 pub struct Distance<'a> {
     /// The model.
     pub model: &'a Evaluation,
     /// The baseline with the highest mean on these users, or the other model.
     pub other: &'a Evaluation,
-    /// Model − other; of the best baseline, with the choice among them allowed for.
+    /// Model − other. For the best baseline it allows for the choice among them.
     pub interval: Interval,
-    /// Users for whom one of them ranked itself. For all others popularity did in everybody's place, and their difference is none.
+    /// Number of users for whom one of the two ranked itself. For all others popularity ranked in
+    /// place of both, and the difference is 0.
     pub users: usize,
 }
 
-/// Fits every baseline on what `split` has seen in `phase` and evaluates `model` and them on its held-out users.
+/// Fits every baseline on what `split` has seen in `phase`, and evaluates `model` and the baselines
+/// on its held-out users.
 ///
-/// `items`: videos of the catalogue.
+/// `items`: number of videos in the catalogue.
 ///
 /// # Errors
 /// [`EvaluationError::NotFinite`] if `model` gives a score that is NaN or infinite.
@@ -143,7 +150,7 @@ pub fn compare(
     compare_models(items, split, phase, &models, options)
 }
 
-/// As [`compare`], of any number of models.
+/// As [`compare`], for any number of models.
 ///
 /// # Errors
 /// As [`compare`].
@@ -216,8 +223,9 @@ mod tests {
         }
     }
 
-    /// Of four baselines that are as good as the model, the luckiest is above it beyond doubt more often than one of them would be. Told
-    /// that it is worse should be 2.5 %; what tells so of the best one as if it had been named before is wrong some four times as often.
+    /// The luckiest of four baselines that are as good as the model is above it beyond doubt more
+    /// often than one of them would be. The model should be called worse in 2.5 % of cases; an
+    /// interval that ignores the choice would be wrong about four times as often.
     #[test]
     fn the_luckiest_of_equal_baselines_does_not_make_a_model_worse() {
         let (mut worse, mut worse_if_named) = (0, 0);
@@ -260,7 +268,7 @@ mod tests {
         assert!(!to_best(10.0, 10.0).excludes_zero());
     }
 
-    /// Where popularity ranks in everybody's place there is no difference to tell.
+    /// Where popularity ranks in place of both there is no difference.
     #[test]
     fn users_of_whom_nothing_is_known_do_not_count() {
         let mut evaluations: Vec<Evaluation> = ["model", "a", "b"]
@@ -293,7 +301,7 @@ mod tests {
         assert!(alone(0) && alone(1));
     }
 
-    /// Popularity in the place of both is no difference, and nobody for whom they are told apart.
+    /// Users ranked by popularity add no difference, and do not count as users.
     #[test]
     fn two_models_are_compared_user_by_user() {
         let better = |user: u32| f64::from(user % 5) + 0.1 * f64::from(user % 3);

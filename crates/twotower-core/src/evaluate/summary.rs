@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 pub struct Summary {
     /// Every held-out user; zeros if there is none.
     pub all: CohortSummary,
-    /// Those with at least one seen like; `None` if there is none.
+    /// Users with at least one seen like; `None` if there is none.
     pub warm: Option<CohortSummary>,
-    /// Those without a seen like; `None` if there is none. Popularity ranks for them, but for those of whom a recommender knows what it
-    /// goes by all the same, as the towers do by skips.
+    /// Users without a seen like; `None` if there is none. Popularity ranks for them, except that
+    /// the towers rank for users with skips.
     pub cold: Option<CohortSummary>,
 }
 
@@ -35,9 +35,10 @@ pub struct CohortSummary {
     pub auc: Estimate,
     /// Share of the catalogue in the union of the top-10 lists.
     pub coverage_at_10: f64,
-    /// Mean popularity percentile of the videos in the top-10 lists: 1 if only the most popular one is shown.
+    /// Mean popularity percentile of the videos in the top-10 lists: 1 if only the most popular
+    /// video is shown.
     pub popularity_percentile_at_10: f64,
-    /// Gini coefficient of how often each video of the catalogue stands in a top-10 list.
+    /// Gini coefficient of the number of top-10 lists that each video of the catalogue is in.
     pub exposure_gini_at_10: f64,
     /// Mean self-information of the videos in the top-10 lists, in bits.
     pub novelty_at_10: f64,

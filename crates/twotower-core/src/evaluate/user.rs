@@ -5,13 +5,13 @@ use crate::split::{HeldOut, HeldOutUser};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Length of the list whose coverage, popularity and novelty are measured.
+/// Length of the list that coverage, popularity and novelty are measured on.
 pub const TOP: usize = 10;
 
-/// The longest list that a metric looks at.
+/// Length of the longest list that a metric needs.
 const LONGEST: usize = 50;
 
-/// What is measured for each user.
+/// Metrics of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -33,12 +33,12 @@ pub enum Metric {
     /// [`metric::recall_at_k`], k = 50.
     #[serde(rename = "recall_at_50")]
     RecallAt50,
-    /// [`metric::auc`]; ½ where a user has nothing to compare targets with.
+    /// [`metric::auc`]; ½ for a user without anything to compare targets with.
     Auc,
 }
 
 impl Metric {
-    /// All of them, in the order of tables.
+    /// All metrics, in the order of tables.
     pub const ALL: [Self; 7] = [
         Self::NdcgAt10,
         Self::NdcgAt20,
@@ -76,14 +76,14 @@ impl Metric {
     }
 }
 
-/// One held-out user, ranked.
+/// Ranking of one held-out user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserEvaluation {
     /// Number of the user within the snapshot.
     pub user: u32,
     /// Whether a like of theirs was seen.
     pub warm: bool,
-    /// Whether the recommender ranked for them, and not popularity in its place.
+    /// Whether the recommender ranked for them, and not popularity.
     pub served: bool,
     /// In the order of [`Metric::ALL`].
     pub metrics: [f64; Metric::ALL.len()],
@@ -98,7 +98,7 @@ impl UserEvaluation {
     }
 }
 
-/// Space to rank one user after another: scores `[V]` and what is excluded `[V]`.
+/// Buffers for ranking one user after another: scores `[V]` and exclusions `[V]`.
 pub(super) struct Ranking {
     scores: Vec<f32>,
     excluded: Vec<bool>,
@@ -112,7 +112,7 @@ impl Ranking {
         }
     }
 
-    /// Scores the catalogue for `user` and excludes what they were seen to like.
+    /// Scores the catalogue for `user` and excludes the likes that were seen.
     pub(super) fn rank(
         &mut self,
         recommender: &dyn Recommender,
@@ -135,7 +135,7 @@ impl Ranking {
         recommend::top_k(&self.scores, &self.excluded, k)
     }
 
-    /// Of a user who was ranked by the recommender itself.
+    /// Evaluates a user that the recommender itself ranked.
     pub(super) fn evaluate(&self, user: &HeldOutUser) -> UserEvaluation {
         let list = self.list(LONGEST);
         let hits = hits(&list, user);
@@ -165,10 +165,10 @@ fn hits(list: &[Scored], user: &HeldOutUser) -> Vec<bool> {
         .collect()
 }
 
-/// What an epoch of training is judged by.
+/// Validation metrics of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct QuickEvaluation {
-    /// Warm users that were ranked.
+    /// Number of warm users that were ranked.
     pub users: usize,
     /// Mean NDCG@10 over them.
     pub ndcg_at_10: f64,
@@ -176,8 +176,9 @@ pub struct QuickEvaluation {
     pub recall_at_20: f64,
 }
 
-/// Ranks at most `users_limit` warm users, evenly spread over `held_out` and the same ones each time, without AUC and
-/// without resampling. Cold users are left out: skips at most tell of them, and popularity serves those without, whatever the model.
+/// Ranks at most `users_limit` warm users, evenly spread over `held_out` and the same each time,
+/// without AUC and without resampling. Cold users are left out: of some only skips are known, and
+/// popularity serves the others whatever the model.
 ///
 /// # Errors
 /// [`EvaluationError::NotFinite`] if a score is NaN or infinite.

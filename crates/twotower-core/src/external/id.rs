@@ -2,11 +2,11 @@
 
 use uuid::Uuid;
 
-/// Namespace of the name-based (version 5) UUIDs that stand for text ids:
-/// the version 5 UUID of `tag:twotower,2026:import` in the URL namespace.
+/// Namespace of the name-based (version 5) UUIDs that stand for text ids: the version 5 UUID of
+/// `tag:twotower,2026:import` in the URL namespace.
 pub const NAMESPACE: Uuid = Uuid::from_u128(0x471c_eefc_777e_534a_a12a_612d_cb17_0197);
 
-/// What an id may be, for messages.
+/// Accepted ids, for messages.
 pub const EXPECTED: &str = "an id (a UUID, a whole number or text)";
 
 /// Integers below this keep their order as UUIDs.
@@ -14,10 +14,10 @@ const INTEGERS: i64 = 1 << 62;
 
 /// The UUID that stands for an application's own id.
 ///
-/// A UUID in any usual spelling is itself. A whole number from 0 to 2⁶² - 1 in its shortest spelling becomes the version 8
-/// UUID that carries it in its low 62 bits, so that ids keep their order and stay readable. Any other text becomes the
-/// version 5 UUID of it in [`NAMESPACE`]. White space around it does not count. `None` for empty text and for text that
-/// holds a NUL.
+/// A UUID in any usual spelling stands for itself. A whole number from 0 to 2⁶² - 1 in its shortest
+/// spelling becomes the version 8 UUID with the number in its low 62 bits, so that ids keep their
+/// order and stay readable. Any other text becomes its version 5 UUID in [`NAMESPACE`]. Surrounding
+/// white space is ignored. `None` for empty text and for text with a NUL.
 pub fn from_text(text: &str) -> Option<Uuid> {
     let text = text.trim();
     if text.is_empty() || text.contains('\0') {
@@ -29,7 +29,7 @@ pub fn from_text(text: &str) -> Option<Uuid> {
     Some(Uuid::try_parse(text).unwrap_or_else(|_| Uuid::new_v5(&NAMESPACE, text.as_bytes())))
 }
 
-/// The version 8 UUID that carries `integer`; `None` outside 0 to 2⁶² - 1.
+/// The version 8 UUID that contains `integer`; `None` outside 0 to 2⁶² - 1.
 pub fn from_integer(integer: i64) -> Option<Uuid> {
     const VERSION_AND_VARIANT: u128 = 0x8000_8000_0000_0000_0000;
     (0..INTEGERS)
@@ -37,20 +37,22 @@ pub fn from_integer(integer: i64) -> Option<Uuid> {
         .then(|| Uuid::from_u128(VERSION_AND_VARIANT | integer as u128))
 }
 
-/// The UUID that stands for any whole number: as [`from_integer`], else as [`from_text`] of its digits.
+/// The UUID that stands for any whole number: as [`from_integer`], else as [`from_text`] of its
+/// digits.
 pub fn from_any_integer(integer: i64) -> Option<Uuid> {
     from_integer(integer).or_else(|| from_text(&integer.to_string()))
 }
 
-/// As [`from_any_integer`] for a whole number held as floating point, which is how a table with a null in it often writes
-/// its integers. `None` for a fraction and for what floating point cannot tell apart.
+/// As [`from_any_integer`] for a whole number in floating point: tables with a null often write
+/// integers that way. `None` for a fraction, and for numbers that floating point cannot
+/// distinguish.
 pub fn from_float(float: f64) -> Option<Uuid> {
     (float.fract() == 0.0 && float.abs() < (1_u64 << 53) as f64)
         .then(|| from_any_integer(float as i64))
         .flatten()
 }
 
-/// The number, unless there is another spelling of it that is shorter: `007` is a text and not 7.
+/// The number, if this is its shortest spelling: `007` is text, not 7.
 fn shortest_integer(text: &str) -> Option<i64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let shortest = text == "0" || !text.starts_with('0');

@@ -1,15 +1,15 @@
-//! Times in all their spellings.
+//! Parses times in the spellings that applications use.
 
 use crate::time::{DAY_US, SECOND_US};
 
-/// What a time may be, for messages.
+/// Accepted spellings of a time, for messages.
 pub const EXPECTED: &str =
     "a time (2026-01-31, 2026-01-31 23:59:59 or 2026-01-31T23:59:59+09:00; Unix seconds, ms or µs)";
 
 /// Microseconds since 1970 UTC of a time written as text.
 ///
-/// RFC 3339; a date alone (its midnight) or with a time of day, in UTC where no offset is given; or a number, see
-/// [`from_unix`]. More than six decimals of a second are cut. `None` for anything else.
+/// RFC 3339; a date alone (its midnight) or with a time of day, in UTC if no offset is given; or a
+/// number, see [`from_unix`]. More than six decimals of a second are cut. `None` for anything else.
 pub fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     let bytes = text.as_bytes();
@@ -23,10 +23,11 @@ pub fn parse(text: &str) -> Option<i64> {
     text.parse().ok().filter(|_| numeric).and_then(from_float)
 }
 
-/// Microseconds since 1970 UTC of a Unix time whose unit is told by its magnitude.
+/// Microseconds since 1970 UTC of a Unix time whose unit follows from its magnitude.
 ///
-/// Below 10¹¹ seconds, below 10¹⁴ milliseconds, below 10¹⁷ microseconds, from there nanoseconds: each unit covers 1973 to
-/// 5138. `None` for eight digits that read as a date (20260131): they would be a moment of 1970, and are no Unix time.
+/// Numbers below 10¹¹ are seconds, below 10¹⁴ milliseconds, below 10¹⁷ microseconds, and from there
+/// on nanoseconds: each unit covers 1973 to 5138. `None` for eight digits that read as a date
+/// (20260131), which would be a moment of 1970.
 pub fn from_unix(number: i64) -> Option<i64> {
     if looks_like_a_date(number) {
         return None;
@@ -39,7 +40,7 @@ pub fn from_unix(number: i64) -> Option<i64> {
     })
 }
 
-/// As [`from_unix`], for a time in seconds with a fraction or a large whole number held as floating point.
+/// As [`from_unix`], for seconds with a fraction, or a large whole number, in floating point.
 pub fn from_float(number: f64) -> Option<i64> {
     if number.fract() == 0.0 {
         return (number.abs() < 9.2e18)
@@ -54,12 +55,12 @@ pub fn from_float(number: f64) -> Option<i64> {
     })
 }
 
-/// Microseconds since 1970 of the midnight that begins a day.
+/// Microseconds since 1970 of the midnight at the start of a day.
 pub fn from_days(days: i64) -> Option<i64> {
     days.checked_mul(DAY_US)
 }
 
-/// Midnight of a date of the Gregorian calendar; `None` if there is no such day.
+/// Midnight of a date of the Gregorian calendar; `None` for a day that does not exist.
 pub fn from_date(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let last = match month {
@@ -70,7 +71,8 @@ pub fn from_date(year: i64, month: i64, day: i64) -> Option<i64> {
         _ => return None,
     };
     (1..=last).contains(&day).then(|| {
-        // Days since 1970-01-01, counting years from March so that the leap day comes last (H. Hinnant, days_from_civil).
+        // Days since 1970-01-01. Years are counted from March so that the leap day comes last (H.
+        // Hinnant, days_from_civil).
         let year = if month <= 2 { year - 1 } else { year };
         let era = year.div_euclid(400);
         let year_of_era = year.rem_euclid(400);
@@ -85,7 +87,7 @@ fn looks_like_a_date(number: i64) -> bool {
     (1900..2200).contains(&year) && from_date(year, month, day).is_some()
 }
 
-/// `YYYY-MM-DD`, and if more follows a time of day and an offset.
+/// `YYYY-MM-DD`, optionally followed by a time of day and an offset.
 fn calendar(bytes: &[u8]) -> Option<i64> {
     let (date, rest) = bytes.split_at_checked(10)?;
     if date[7] != b'-' {
@@ -111,7 +113,7 @@ fn calendar(bytes: &[u8]) -> Option<i64> {
         }
         _ => (0, rest),
     };
-    // A leap second is the first moment after it.
+    // A leap second counts as the moment after it.
     if clock[2] != b':' || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
@@ -120,7 +122,7 @@ fn calendar(bytes: &[u8]) -> Option<i64> {
     Some(midnight + ((hour * 60 + minute) * 60 + second) * SECOND_US + fraction - offset)
 }
 
-/// Microseconds of `.25`, and what follows it.
+/// Microseconds of a fraction such as `.25`, and the rest of the text.
 fn fraction(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let Some((b'.', rest)) = bytes.split_first() else {
         return Some((0, bytes));
@@ -138,7 +140,8 @@ fn fraction(bytes: &[u8]) -> Option<(i64, &[u8])> {
     Some((micros, &rest[length..]))
 }
 
-/// Microseconds that local time is ahead of UTC: nothing, `Z`, `+09`, `+0900` or `+09:00`, also after a blank.
+/// Microseconds that local time is ahead of UTC: nothing, `Z`, `+09`, `+0900` or `+09:00`, also
+/// after a space.
 fn offset(bytes: &[u8]) -> Option<i64> {
     let bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
     let (sign, rest) = match bytes.split_first() {
@@ -230,7 +233,7 @@ mod tests {
         let mut random = Pcg64::seed_from_u64(2);
         let mut days = 0;
         let mut expected = 0;
-        // Every day from 1970 to 2170 in order is one day after the one before it.
+        // Every day from 1970 to 2170 is one day after the one before it.
         for year in 1970..2170 {
             for month in 1..=12 {
                 for day in 1..=31 {

@@ -1,21 +1,22 @@
-//! Who a row of a table would be learned from: a row that only a few users have shaped would tell of them.
+//! Counts the users that a row of a table would be learned from. A row that only a few users
+//! influence could reveal what they did.
 
 use super::{Catalogue, Preprocessing};
 use crate::timeline::{self, Timelines};
 use std::io;
 
-/// Distinct users who have liked or skipped a video, or a video with a term.
+/// Numbers of distinct users who have liked or skipped a video, or a video with a term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audience {
-    /// One for each of [`Preprocessing::videos`].
+    /// One number for each of [`Preprocessing::videos`].
     pub videos: Vec<u32>,
-    /// One for each genre, maker, tag and performer, in the order of the term table. N-grams, whose rows nobody is alone in, are not
-    /// counted.
+    /// One number for each genre, maker, tag and performer, in the order of the term table. N-grams
+    /// are not counted, because many texts share each of their rows.
     pub terms: Vec<u32>,
 }
 
 impl Audience {
-    /// Counts in the likes and skips of all users. O(interactions · terms of a video).
+    /// Counts the users with likes and skips in `timelines`. O(interactions · terms of a video).
     ///
     /// # Errors
     /// If a timeline cannot be read.
@@ -37,17 +38,17 @@ impl Audience {
             }
         })?;
         Ok(Self {
-            // Row 0 stands for videos without a row.
+            // Row 0 stands for all videos without a row.
             videos: rows.counts.split_off(1),
             terms: terms.counts,
         })
     }
 }
 
-/// Counts of distinct users, who come one after the other.
+/// Counts distinct users, who arrive one after the other.
 struct Distinct {
     counts: Vec<u32>,
-    /// The last user counted, from 1.
+    /// The last user counted for each row, from 1.
     last: Vec<u32>,
 }
 

@@ -4,26 +4,27 @@ use std::collections::HashMap;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// All videos in ascending order of id; a position in it is a video's internal id.
+/// All videos in ascending order of id. A video's position is its internal id.
 ///
-/// A million of them are little more than their texts: 112 bytes a video, 4 a name of a tag or performer, and titles,
-/// descriptions and addresses themselves.
+/// Memory is little more than the texts: 112 bytes per video, 4 per name of a tag or performer, and
+/// the titles, descriptions and addresses themselves.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     rows: Vec<Row>,
-    /// Of the video that came as the n-th, title, description and address: numbers 3 n to 3 n + 2.
+    /// Title, description and address of the n-th video in the order of arrival are numbers 3 n to
+    /// 3 n + 2.
     texts: Texts,
-    /// Genres, makers, tags and performers, ascending, each once.
+    /// Genres, makers, tags and performers, ascending and distinct.
     names: Texts,
     tags: Lists,
     performers: Lists,
 }
 
-/// What a video has one of.
+/// The single-valued fields of a video.
 #[derive(Debug, Clone)]
 struct Row {
     id: Uuid,
-    /// Videos that came before it.
+    /// Number of videos that arrived before it.
     arrival: u32,
     genre: Option<u32>,
     maker: Option<u32>,
@@ -33,7 +34,7 @@ struct Row {
     has_thumbnail: bool,
 }
 
-/// A list of videos that is no catalogue.
+/// Videos that cannot form a catalogue.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CatalogueError {
     /// Two videos share an id.
@@ -42,7 +43,7 @@ pub enum CatalogueError {
 }
 
 impl Catalogue {
-    /// Puts `videos`, in any order, into a catalogue.
+    /// Makes a catalogue of `videos`, in any order.
     ///
     /// # Errors
     /// [`CatalogueError::Duplicate`] if two of them share an id.
@@ -64,7 +65,7 @@ impl Catalogue {
         self.rows.is_empty()
     }
 
-    /// Number of names that genres, makers, tags and performers have, each counted once.
+    /// Number of distinct names of genres, makers, tags and performers.
     pub fn names(&self) -> usize {
         self.names.len()
     }
@@ -77,7 +78,7 @@ impl Catalogue {
     /// The video at `position`.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there is no such position.
     pub fn video(&self, position: usize) -> VideoRef<'_> {
         let row = &self.rows[position];
         let text = |n| self.texts.get(3 * row.arrival as usize + n);
@@ -101,12 +102,12 @@ impl Catalogue {
     /// Id of the video at `position`.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there is no such position.
     pub fn id(&self, position: usize) -> Uuid {
         self.rows[position].id
     }
 
-    /// Position of the video `id`.
+    /// Position of the video `id`, if there is one.
     pub fn position(&self, id: Uuid) -> Option<u32> {
         self.rows
             .binary_search_by_key(&id, |row| row.id)
@@ -115,10 +116,12 @@ impl Catalogue {
     }
 }
 
-/// Makes a [`Catalogue`] of videos, and of names that may come after them, in any order.
+/// Makes a [`Catalogue`] of videos and their names, in any order; names may arrive apart from their
+/// video.
 ///
-/// However a video comes, from a database or from files, it becomes the same one here: white space around texts and names does not
-/// count, an empty name is none, and a price or length that is negative or not finite is not known.
+/// Videos are normalised here, whether they come from a database or from files: surrounding white
+/// space of texts and names is removed, empty names are dropped, and a negative or non-finite price
+/// or length becomes `None`.
 #[derive(Debug, Default)]
 pub struct CatalogueBuilder {
     rows: Vec<Row>,
@@ -127,7 +130,7 @@ pub struct CatalogueBuilder {
     /// (video, name)
     tags: Vec<(u32, u32)>,
     performers: Vec<(u32, u32)>,
-    /// Filled when the first name comes by itself.
+    /// Filled when the first separate name arrives.
     arrivals: HashMap<Uuid, u32>,
     orphans: u64,
 }
@@ -146,7 +149,7 @@ impl Numbers {
         number
     }
 
-    /// The names ascending, and for each number its place among them.
+    /// The names in ascending order, and the rank of each number.
     fn ranked(self) -> (Texts, Vec<u32>) {
         let mut names: Vec<(String, u32)> = self.0.into_iter().collect();
         names.sort_unstable();
@@ -160,7 +163,7 @@ impl Numbers {
 }
 
 impl CatalogueBuilder {
-    /// Takes a video and its names.
+    /// Adds a video with its names.
     pub fn video(&mut self, video: &Video) {
         let arrival = self.rows.len() as u32;
         let thumbnail = video.thumbnail_url.as_deref().and_then(tidy);
@@ -190,14 +193,14 @@ impl CatalogueBuilder {
         });
     }
 
-    /// Takes the name of a tag of a video that has come.
+    /// Adds a tag to a video that has arrived.
     pub fn tag(&mut self, video: Uuid, name: &str) {
         if let Some(pair) = self.pair(video, name) {
             self.tags.push(pair);
         }
     }
 
-    /// Takes the name of a performer of a video that has come.
+    /// Adds a performer to a video that has arrived.
     pub fn performer(&mut self, video: Uuid, name: &str) {
         if let Some(pair) = self.pair(video, name) {
             self.performers.push(pair);
@@ -216,15 +219,15 @@ impl CatalogueBuilder {
         Some((arrival, self.names.of(tidy(name)?)))
     }
 
-    /// Names that came for no video.
+    /// Number of names that arrived for no video.
     pub fn orphans(&self) -> u64 {
         self.orphans
     }
 
-    /// The videos in order, with names ascending, each once.
+    /// The catalogue: videos in order, each with ascending, distinct names.
     ///
     /// # Errors
-    /// [`CatalogueError::Duplicate`] if two of them share an id.
+    /// [`CatalogueError::Duplicate`] if two videos share an id.
     pub fn finish(self) -> Result<Catalogue, CatalogueError> {
         let Self {
             mut rows,
@@ -263,12 +266,12 @@ impl CatalogueBuilder {
     }
 }
 
-/// A text without the white space around it; `None` if nothing is left.
+/// The text without surrounding white space; `None` if nothing is left.
 pub fn tidy(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty())
 }
 
-/// A price or a length, if it is one. -0 is 0.
+/// A price or length; `None` if it is negative or not finite. -0 becomes 0.
 pub fn amount(number: f32) -> Option<f32> {
     (number.is_finite() && number >= 0.0).then_some(number + 0.0)
 }
@@ -345,7 +348,7 @@ mod tests {
         fn white_space_around_a_text_does_not_count(videos in any_videos(), around in "[ \t\n\u{3000}]{0,2}") {
             let spaced = |text: &str| format!("{around}{text}{around}");
             let all = |names: &[String]| {
-                // Each twice, and one that is empty.
+                // Each name twice, and an empty one.
                 let names = names.iter().flat_map(|name| [name.clone(), spaced(name)]);
                 names.chain([around.clone()]).collect()
             };

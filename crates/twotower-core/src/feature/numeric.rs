@@ -2,7 +2,7 @@ use super::video::VideoRef;
 use crate::time::DAY_US;
 use serde::{Deserialize, Serialize};
 
-/// Numeric features of a video: price, duration, publication.
+/// Number of numeric features of a video: price, duration, publication.
 pub const NUMERIC_FEATURES: usize = 3;
 
 /// Mean and standard deviation of one numeric feature over the videos that have it.
@@ -10,21 +10,22 @@ pub const NUMERIC_FEATURES: usize = 3;
 pub struct NumericStatistics {
     /// Mean.
     pub mean: f32,
-    /// Standard deviation; 1 where it would be 0, of publication 30.
+    /// Standard deviation. Where it would be 0 it is 1, for publication 30.
     pub std: f32,
-    /// Number of videos that have it; not known of models of before it was counted.
+    /// Number of videos that have it; `None` in models that did not count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
 
-/// Videos whose numbers are nearer to each other than this are all alike in them: logarithms, and days.
+/// A smaller standard deviation counts as 0. Units: logarithms, and days.
 const LEAST_STD: [f64; NUMERIC_FEATURES] = [1e-3, 1e-3, 1.0];
 
-/// What one standard deviation then counts as, so that a video of next week is not at the end of the scale.
+/// Replaces a standard deviation of 0. For publication it is a month, so that next week's video is
+/// not at the end of the scale.
 const ALIKE_STD: [f32; NUMERIC_FEATURES] = [1.0, 1.0, 30.0];
 
 impl NumericStatistics {
-    /// Of the `values` of `feature`.
+    /// Statistics of the `values` of `feature`.
     pub(super) fn of(feature: usize, values: &[f64]) -> Self {
         let n = values.len().max(1) as f64;
         let mean = values.iter().fold(0.0, |sum, x| sum + x) / n;
@@ -40,17 +41,17 @@ impl NumericStatistics {
         }
     }
 
-    /// Whether any video had `feature`, whose statistics these are.
+    /// Whether any video had `feature`, which these statistics are of.
     pub(super) fn has_values(self, feature: usize) -> bool {
         match self.count {
             Some(count) => count > 0,
-            // What is written where there is nothing to take a mean of.
+            // The statistics of no values.
             None => self.mean.to_bits() != 0 || self.std.to_bits() != ALIKE_STD[feature].to_bits(),
         }
     }
 }
 
-/// Price, duration and publication before standardising.
+/// Price, duration and publication, transformed but not standardised.
 pub(super) fn raw_numeric(video: VideoRef<'_>) -> [Option<f64>; NUMERIC_FEATURES] {
     let log = |x: Option<f32>| {
         x.filter(|x| x.is_finite() && *x >= 0.0)

@@ -1,6 +1,6 @@
-//! Many small texts and lists, each kind in one piece of memory.
+//! Many small texts and lists, each kind in contiguous memory.
 
-/// Texts, numbered in the order in which they came.
+/// Texts, numbered in the order of arrival.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Texts {
     joined: String,
@@ -24,7 +24,7 @@ impl Texts {
     }
 }
 
-/// Lists of numbers, themselves numbered.
+/// Lists of numbers; the lists are numbered as well.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lists {
     joined: Vec<u32>,
@@ -32,7 +32,7 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// `lists` lists out of pairs (list, number), each ascending and without repetitions.
+    /// `lists` lists from pairs (list, number), each list ascending and without duplicates.
     pub(super) fn of_pairs(lists: usize, mut pairs: Vec<(u32, u32)>) -> Self {
         pairs.sort_unstable();
         pairs.dedup();

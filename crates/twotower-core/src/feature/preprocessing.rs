@@ -9,31 +9,35 @@ use std::collections::HashMap;
 use std::ops::Range;
 use uuid::Uuid;
 
-/// Fields that terms come from: genre, maker, tags, performers, n-grams of the title, n-grams of the description.
+/// Number of fields that terms come from: genre, maker, tags, performers, n-grams of the title,
+/// n-grams of the description.
 const FIELDS: usize = 6;
 
-/// At most so many terms of a field count.
+/// At most this many terms of a field are used.
 const FIELD_LIMIT: usize = u16::MAX as usize;
 
-/// At most so many n-grams of a title and of a description count.
+/// At most this many n-grams of a title or a description are used.
 const NGRAM_LIMIT: usize = 48;
 
-/// What is fixed before the catalogue is read.
+/// Options that are set before the catalogue is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PreprocessingOptions {
-    /// A term (tag, performer, …) that fewer videos carry gets no row of its own.
+    /// Terms (tags, performers, …) of fewer videos get no row of their own.
     pub min_term_videos: usize,
-    /// Rows for hashed character n-grams.
+    /// Number of rows for hashed character n-grams.
     pub ngram_buckets: u32,
 }
 
-/// What turns a row of the catalogue into inputs of the item tower; saved inside the model as `preprocessing.json`.
+/// Turns a row of the catalogue into inputs of the item tower. Saved inside the model as
+/// `preprocessing.json`.
 ///
-/// The term table holds, one after the other, the rows of `genres`, `makers`, `tags`, `performers`, then `ngram_buckets` rows.
+/// The term table has the rows of `genres`, `makers`, `tags` and `performers`, in this order, and
+/// then `ngram_buckets` rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
-    /// Videos with a row of their own in the id table: the video at position i has row i + 1. Ascending.
+    /// Videos with a row of their own in the id table: the video at position i has row i + 1.
+    /// Ascending.
     pub videos: Vec<Uuid>,
     /// Genres, ascending.
     pub genres: Vec<String>,
@@ -43,15 +47,17 @@ pub struct Preprocessing {
     pub tags: Vec<String>,
     /// Performers, ascending.
     pub performers: Vec<String>,
-    /// Rows for hashed character n-grams of titles and descriptions.
+    /// Number of rows for hashed character n-grams of titles and descriptions.
     pub ngram_buckets: u32,
-    /// Of ln(1 + price), ln(1 + duration in seconds), publication in days since 1970.
+    /// Statistics of ln(1 + price), ln(1 + duration in seconds), and publication in days since
+    /// 1970.
     pub numeric: [NumericStatistics; NUMERIC_FEATURES],
 }
 
 impl Preprocessing {
-    /// Reads vocabularies and statistics off the videos of `catalogue` for which `seen` holds: a row that no like ever trains
-    /// would be noise, and what only validation or test touch must not reach training.
+    /// Takes vocabularies and statistics from the videos of `catalogue` for which `seen` holds.
+    /// Rows that no like trains would be noise, and videos that only validation or test contain
+    /// must not influence training.
     pub fn fit(
         catalogue: &Catalogue,
         seen: impl Fn(usize) -> bool,
@@ -89,7 +95,8 @@ impl Preprocessing {
         }
     }
 
-    /// The same without the videos and terms that fewer than `min_users` users have to do with.
+    /// The same without the videos and terms that fewer than `min_users` users have liked or
+    /// skipped.
     #[must_use]
     pub fn known_to(self, audience: &Audience, min_users: usize) -> Self {
         let mut terms = audience.terms.iter();
@@ -117,7 +124,8 @@ impl Preprocessing {
         }
     }
 
-    /// The same with the videos and terms of `newer` added. Statistics stay as they are: the weights are used to them.
+    /// The same with the videos and terms of `newer` added. Statistics stay as they are, because
+    /// the weights depend on them.
     #[must_use]
     pub fn extended(&self, newer: &Self) -> Self {
         Self {
@@ -131,7 +139,8 @@ impl Preprocessing {
         }
     }
 
-    /// For each row of the id table its row in that of `extended`, and the same for the term table.
+    /// For each row of the id table its row in that of `extended`; then the same for the term
+    /// table.
     pub fn rows_in(&self, extended: &Self) -> (Vec<usize>, Vec<usize>) {
         let position = |row: Result<usize, usize>| row.unwrap_or_else(|insertion| insertion);
         let ids = std::iter::once(0)
@@ -153,32 +162,34 @@ impl Preprocessing {
         (ids.collect(), terms)
     }
 
-    /// Rows of the id table: one a video, and one for those without.
+    /// Number of rows of the id table: one for each video of the vocabulary, and one for all
+    /// others.
     pub fn id_rows(&self) -> usize {
         self.videos.len() + 1
     }
 
-    /// Rows T of the term table.
+    /// Number of rows T of the term table.
     pub fn term_rows(&self) -> usize {
         self.names() + self.ngram_buckets as usize
     }
 
-    /// Rows of the term table that stand for a name; those of n-grams come after them.
+    /// Number of rows of the term table that stand for a name. The rows of n-grams come after them.
     pub fn names(&self) -> usize {
         self.genres.len() + self.makers.len() + self.tags.len() + self.performers.len()
     }
 
-    /// Rows of both tables.
+    /// Number of rows of both tables.
     pub fn table_rows(&self) -> usize {
         self.id_rows() + self.term_rows()
     }
 
-    /// Whether the videos learned had numeric feature `feature`, any of them.
+    /// Whether any of the videos learned had numeric feature `feature`.
     pub fn has_numeric(&self, feature: usize) -> bool {
         self.numeric[feature].has_values(feature)
     }
 
-    /// Turns videos into inputs of the item tower, in the order given. Terms outside the vocabulary count for nothing.
+    /// Turns videos into inputs of the item tower, in the order given. Terms outside the vocabulary
+    /// are ignored.
     pub fn features<'a, V: Into<VideoRef<'a>>>(
         &self,
         videos: impl IntoIterator<Item = V>,
@@ -223,7 +234,7 @@ impl Preprocessing {
         features
     }
 
-    /// Adds the rows of a video's terms, and returns how many each field has.
+    /// Adds the rows of a video's terms, and returns the number of terms of each field.
     fn push_terms(
         &self,
         video: VideoRef<'_>,
@@ -256,7 +267,8 @@ impl Preprocessing {
     }
 }
 
-/// The terms of one of the first four fields, in the order of the term table: genre, maker, tags, performers.
+/// The video's terms in one of the first four fields, which are in the order of the term table:
+/// genre, maker, tags, performers.
 fn terms(video: VideoRef<'_>, field: usize) -> impl Iterator<Item = &str> {
     let one = match field {
         0 => video.genre,
@@ -272,7 +284,7 @@ fn terms(video: VideoRef<'_>, field: usize) -> impl Iterator<Item = &str> {
         .chain(many.into_iter().flat_map(Names::iter))
 }
 
-/// The elements of both, ascending, each once.
+/// The elements of both, ascending and without duplicates.
 fn union<T: Ord + Clone>(left: &[T], right: &[T]) -> Vec<T> {
     let mut all = [left, right].concat();
     all.sort_unstable();
@@ -288,13 +300,13 @@ pub struct ItemFeatures {
     term_rows: Vec<u32>,
 }
 
-/// What a video has a fixed number of, together, so that it comes from memory in one piece.
+/// The fixed-size part of a video's inputs, contiguous in memory.
 #[derive(Debug, Clone, PartialEq)]
 struct FeatureRow {
-    /// Where its terms begin.
+    /// Start of its terms in `term_rows`.
     start: usize,
     id_row: u32,
-    /// Terms of each field.
+    /// Number of terms of each field.
     lengths: [u16; FIELDS],
     numeric: [f32; NUMERIC_FEATURES],
 }
@@ -307,7 +319,7 @@ impl FeatureRow {
 }
 
 impl ItemFeatures {
-    /// Bytes of a video, its terms apart.
+    /// Bytes per video, without its terms.
     pub(crate) const VIDEO_BYTES: usize = size_of::<FeatureRow>();
 
     /// Number of videos n.
@@ -330,12 +342,12 @@ impl ItemFeatures {
         self.rows[item].id_row
     }
 
-    /// Rows of the term table.
+    /// Rows of the term table for the video's terms.
     pub fn term_rows(&self, item: usize) -> &[u32] {
         &self.term_rows[self.rows[item].terms()]
     }
 
-    /// The same field by field.
+    /// The same, field by field.
     pub(crate) fn fields(&self, item: usize) -> impl Iterator<Item = &[u32]> {
         let mut rest = self.term_rows(item);
         self.rows[item].lengths.iter().map(move |&length| {
@@ -345,10 +357,11 @@ impl ItemFeatures {
         })
     }
 
-    /// Rows of the term table, and their weights, which are put into `scratch`: 1/n for each of the n terms of a field, of which the
-    /// mean counts.
+    /// Rows of the term table and their weights: 1/n for each of the n terms of a field, so that
+    /// the mean of a field counts. The weights are written into `scratch`.
     pub fn terms<'a>(&'a self, item: usize, scratch: &'a mut Vec<f32>) -> (&'a [u32], &'a [f32]) {
-        // Weights are written eight at a time, so that some of the next field are overwritten, and some at the end left over.
+        // Weights are written in blocks of eight. A block may run into the next field, which
+        // overwrites the excess, and past the end.
         const BLOCK: usize = 8;
         let row = &self.rows[item];
         let terms = row.terms();
@@ -369,12 +382,12 @@ impl ItemFeatures {
         (&self.term_rows[terms], &scratch[..len])
     }
 
-    /// Asks for what [`ItemFeatures::prefetch_terms`] needs to be there.
+    /// Prefetches what [`ItemFeatures::prefetch_terms`] reads.
     pub(crate) fn prefetch(&self, item: usize) {
         kernel::prefetch(&self.rows[item..=item]);
     }
 
-    /// Asks for what [`ItemFeatures::term_rows`] will give.
+    /// Prefetches what [`ItemFeatures::term_rows`] returns.
     pub(crate) fn prefetch_terms(&self, item: usize) {
         kernel::prefetch(self.term_rows(item));
     }

@@ -1,23 +1,26 @@
-//! Character n-grams of titles and descriptions, hashed: titles are Japanese as often as English, so white space is no guide.
+//! Character n-grams of titles and descriptions, hashed. Titles are in Japanese as often as in
+//! English, so that white space does not separate words.
 
-/// FNV-1a, 64 bits: stable across machines and easy to write again in another language. Goes on from `hash`.
+/// FNV-1a, 64 bits: the same on all machines, and easy to implement in another language. Continues
+/// from `hash`.
 fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-/// The hash of nothing.
+/// Hash of the empty string.
 const FNV1A: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// The distinct buckets, ascending, of the character 2- and 3-grams of `text`.
 ///
-/// Letters are lower-cased; everything that is neither letter nor digit becomes one space, and the text is framed by
-/// spaces. An n-gram's bucket is FNV-1a (64 bits) of its UTF-8 bytes modulo `buckets`. Of more than `limit` n-grams the
-/// `limit` with the smallest hashes stay: a sample that does not depend on where they stand (min-hash, Broder 1997).
+/// Letters are lower-cased, every run of other characters than letters and digits becomes one
+/// space, and the text is framed by spaces. The bucket of an n-gram is FNV-1a (64 bits) of its
+/// UTF-8 bytes modulo `buckets`. If there are more than `limit` n-grams, those with the smallest
+/// hashes are used: a sample that does not depend on positions (min-hash, Broder 1997).
 pub(super) fn ngram_buckets(text: &str, buckets: u32, limit: usize) -> Vec<u32> {
     let framed = framed(text);
-    // Where each character begins, and where the last one ends.
+    // The start of each character, and the end of the last one.
     let starts: Vec<usize> = (framed.char_indices().map(|(start, _)| start))
         .chain([framed.len()])
         .collect();
@@ -40,7 +43,8 @@ pub(super) fn ngram_buckets(text: &str, buckets: u32, limit: usize) -> Vec<u32> 
     rows
 }
 
-/// Letters and digits of `text` in lower case, with one space for whatever is between them, before and behind.
+/// Letters and digits of `text` in lower case, with one space for each run of other characters, and
+/// one at either end.
 fn framed(text: &str) -> String {
     let mut framed = String::with_capacity(text.len() + 2);
     framed.push(' ');
@@ -56,9 +60,11 @@ fn framed(text: &str) -> String {
     framed
 }
 
-/// Keeps the `limit` smallest distinct hashes, ascending. Of a long text most are never put in order.
+/// Keeps the `limit` smallest distinct hashes, ascending, without sorting most of those of a long
+/// text.
 fn keep_smallest(hashes: &mut Vec<u64>, limit: usize) {
-    // The same hash comes more than once, so that it may take more of the smallest until as many differ.
+    // A hash may occur more than once, so that more of the smallest are needed until enough of them
+    // are distinct.
     let mut looked_at = 2 * limit;
     while 0 < looked_at && looked_at < hashes.len() {
         let (smallest, ..) = hashes.select_nth_unstable(looked_at);
@@ -95,7 +101,8 @@ mod tests {
         assert_eq!(ngram_buckets("a long enough text", 1 << 20, 5).len(), 5);
     }
 
-    /// As the buckets are defined: every n-gram by itself, all of them in order. Models depend on every one.
+    /// The buckets by definition: each n-gram separately, all of them sorted. Models depend on
+    /// every one.
     fn defined(text: &str, buckets: u32, limit: usize) -> Vec<u32> {
         let mut chars = vec![' '];
         for c in text.chars().flat_map(char::to_lowercase) {

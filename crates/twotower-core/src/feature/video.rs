@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use uuid::Uuid;
 
-/// A video as the item tower sees it. Whatever is not known is empty or `None`.
+/// A video as the item tower sees it. Unknown fields are empty or `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Video {
     /// Primary key of the application's table.
@@ -30,7 +30,7 @@ pub struct Video {
     pub performers: Vec<String>,
 }
 
-/// A video whose texts belong to another, a [`Video`] or a [`super::Catalogue`].
+/// A video whose texts are borrowed, from a [`Video`] or a [`super::Catalogue`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct VideoRef<'a> {
     /// Primary key of the application's table.
@@ -110,12 +110,12 @@ enum Listed<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Those of `names` with `numbers`.
+    /// The names among `names` that have these `numbers`.
     pub(super) fn numbered(names: &'a Texts, numbers: &'a [u32]) -> Self {
         Self(Listed::Numbered { names, numbers })
     }
 
-    /// How many there are.
+    /// Number of names.
     pub fn len(self) -> usize {
         match self.0 {
             Listed::Owned(names) => names.len(),
@@ -123,12 +123,12 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// The names in their order.
+    /// The names in order.
     pub fn iter(self) -> impl ExactSizeIterator<Item = &'a str> + Clone {
         (0..self.len()).map(move |n| match self.0 {
             Listed::Owned(names) => names[n].as_str(),

@@ -3,11 +3,11 @@ use crate::kernel;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Most videos that are looked at, spread evenly over the catalogue, each beside all others: the share is within 4.5 percentage points of
-/// that of all videos, 95 times of 100.
+/// At most this many videos are looked at, spread evenly over the catalogue, each compared with all
+/// others. The share is then within 4.5 percentage points of that of all videos in 95 of 100 cases.
 const LOOKED_AT: usize = 500;
 
-/// Videos that they are compared with at once, few enough to stay in the cache.
+/// Videos that they are compared with at a time, few enough for the cache.
 const BLOCK: usize = 1_024;
 
 /// Cosine from which on two vectors are the same but for rounding.
@@ -16,11 +16,11 @@ const SAME: f32 = 0.999_99;
 /// The state of a set of unit vectors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Health {
-    /// Norm of their mean: 1 if all are the same. Its square is the mean cosine of two of them.
+    /// Norm of the mean: 1 if all are the same. Its square is the mean cosine of two of them.
     pub mean_norm: f64,
-    /// Share of them with another one in the same place, estimated on [`Health::looked_at`] of them.
+    /// Share of vectors that equal another one, estimated on [`Health::looked_at`] of them.
     pub near_duplicates: f64,
-    /// How many were looked at, each beside all of them.
+    /// Number of vectors that were looked at, each compared with all.
     pub looked_at: usize,
 }
 
@@ -59,7 +59,7 @@ impl Health {
     }
 }
 
-/// Whether each of `rows` has another row in its place among those of `block`.
+/// For each of `rows`, whether another row in `block` equals it.
 fn twins_in(vectors: &Embeddings, rows: &[usize], block: Range<usize>) -> Vec<bool> {
     let has_twin = |&row: &usize| {
         let vector = vectors.row(row);
@@ -78,7 +78,7 @@ mod tests {
     fn vectors(n: usize, group: impl Fn(usize) -> usize) -> Embeddings {
         let mut vectors = Embeddings::new(3);
         for row in 0..n {
-            // A walk over the sphere that comes nowhere twice.
+            // A walk over the sphere that visits no point twice.
             let (angle, height) = (group(row) as f32 * 2.399_963, group(row) as f32);
             let z = (1.0 - 2.0 * (height + 0.5) / n as f32).clamp(-1.0, 1.0);
             let ring = (1.0 - z * z).sqrt();
@@ -88,7 +88,7 @@ mod tests {
         vectors
     }
 
-    /// Twins are found wherever they stand, beside each other or far apart.
+    /// Twins are found wherever they are, adjacent or far apart.
     #[test]
     fn groups_of_ten_are_all_twins_in_a_large_catalogue() {
         let n = 6_000;
@@ -101,7 +101,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
-        /// Of few videos the share is exact.
+        /// With few videos the share is exact.
         #[test]
         fn few_vectors_are_all_compared(groups in proptest::collection::vec(0usize..150, 1..200)) {
             let health = Health::of(&vectors(groups.len(), |row| groups[row] % groups.len()));

@@ -2,20 +2,21 @@ use crate::metric::{signed, unsigned_zero};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
-/// One thing that was asked of a challenger.
+/// One check of a challenger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// Key that does not change.
+    /// Key; it never changes.
     pub name: String,
-    /// Whether it holds.
+    /// Whether it passed.
     pub passed: bool,
-    /// What was measured. JSON has no number that is not finite: such a one is written as `null`, and comes back as NaN.
+    /// Measured value. JSON has only finite numbers: others are written as `null` and read back as
+    /// NaN.
     #[serde(deserialize_with = "number")]
     pub measured: f64,
-    /// The bound it was held against; as `measured`.
+    /// Bound of the value; written like `measured`.
     #[serde(deserialize_with = "number")]
     pub bound: f64,
-    /// What that means.
+    /// Explanation.
     pub words: String,
 }
 
@@ -25,7 +26,8 @@ fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(number.unwrap_or(f64::NAN))
 }
 
-/// How a figure is written: what was measured and its bound alike, so that the two can be compared as they stand.
+/// How a figure is written. The measured value and its bound are written alike, so that they can be
+/// compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     /// A whole number.
@@ -43,7 +45,7 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    /// What is written of `x`, with `more` decimals than usual.
+    /// `x` in words, with `more` decimals than usual.
     fn number(self, x: f64, more: usize) -> String {
         match self {
             Self::Count => format!("{x:.0}"),
@@ -63,7 +65,8 @@ impl Unit {
         }
     }
 
-    /// What was measured, and its bound: as many decimals as it takes to see that they differ, if they do.
+    /// The measured value and its bound, with as many decimals as show a difference if there is
+    /// one.
     fn pair(self, measured: f64, bound: f64) -> (String, String) {
         let pair = |more| (self.number(measured, more), self.number(bound, more));
         let differ = |more: &usize| {
@@ -76,12 +79,12 @@ impl Unit {
     }
 }
 
-/// What was measured, and how it is written.
+/// A measured value, and how it is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Figure {
     pub(super) value: f64,
     pub(super) unit: Unit,
-    /// False where there was nobody to measure it on: then no number is told.
+    /// False if there was nobody to measure it on: no number is written then.
     pub(super) known: bool,
 }
 
@@ -95,27 +98,30 @@ impl Figure {
     }
 }
 
+/// Bound of a figure.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
 impl Check {
-    /// `words` end where the figure is to stand. NaN does not hold.
+    /// The figure is written after `words`. NaN does not pass.
     pub(super) fn at_least(name: &str, figure: Figure, bound: f64, words: &str) -> Self {
-        let passed = figure.value >= bound;
-        Self::new(name, passed, figure, ("at least", bound), words)
+        Self::new(name, figure, Bound::AtLeast(bound), words)
     }
 
-    /// `words` end where the figure is to stand. NaN does not hold.
+    /// The figure is written after `words`. NaN does not pass.
     pub(super) fn at_most(name: &str, figure: Figure, bound: f64, words: &str) -> Self {
-        let passed = figure.value <= bound;
-        Self::new(name, passed, figure, ("at most", bound), words)
+        Self::new(name, figure, Bound::AtMost(bound), words)
     }
 
-    fn new(
-        name: &str,
-        passed: bool,
-        figure: Figure,
-        (side, bound): (&str, f64),
-        words: &str,
-    ) -> Self {
+    fn new(name: &str, figure: Figure, bound: Bound, words: &str) -> Self {
         let Figure { value, unit, known } = figure;
+        let (passed, side, bound) = match bound {
+            Bound::AtLeast(bound) => (value >= bound, "at least", bound),
+            Bound::AtMost(bound) => (value <= bound, "at most", bound),
+        };
         let (measured, limit) = unit.pair(value, bound);
         let unit = unit.name();
         let figure = if known {
@@ -132,27 +138,27 @@ impl Check {
         }
     }
 
-    /// What else is to be known of it.
+    /// Adds more words.
     pub(super) fn and(mut self, more: &str) -> Self {
         self.words.push_str(more);
         self
     }
 }
 
-/// What the gate found.
+/// Result of the gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// In the order in which they are worth reading.
+    /// In the order in which to read them.
     pub checks: Vec<Check>,
 }
 
 impl Verdict {
-    /// Whether every check holds.
+    /// Whether every check passed.
     pub fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.passed)
     }
 
-    /// The checks that do not hold.
+    /// The checks that did not pass.
     pub fn refusals(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| !check.passed)
     }
@@ -173,7 +179,7 @@ impl fmt::Display for Verdict {
 mod tests {
     use super::*;
 
-    /// What refuses a model has to be read again, and not only where it is a number that JSON has.
+    /// A refusal must be readable again, even if its numbers are not finite.
     #[test]
     fn what_is_not_finite_can_be_read_again() {
         let checks = vec![
@@ -202,7 +208,7 @@ mod tests {
         assert!(serde_json::from_str::<Verdict>(&without).is_err());
     }
 
-    /// Who reads a line compares the two numbers that stand in it.
+    /// Readers compare the two numbers of a line.
     #[test]
     fn what_is_measured_is_written_as_its_bound() {
         let words = |value, unit, bound| {
@@ -222,7 +228,7 @@ mod tests {
                 words(0.0055, Unit::Difference, 0.0),
                 "it is +0.0055 (at least 0.0000)",
             ),
-            // As far as it takes to see that it is below.
+            // As many decimals as show that it is below.
             (
                 words(0.649_97, Unit::Number, 0.65),
                 "it is 0.64997 (at least 0.65000)",

@@ -1,31 +1,32 @@
 use super::attributes::{Attributes, Filter, Prepared};
 use super::bitset::Bitset;
 
-/// Below one in this many, allowed videos are gathered and all of them scored.
+/// If fewer than one in this many videos are allowed, they are gathered and all scored.
 const GATHER: usize = 10;
 
-/// For each video of the base, so many questions whether a gathered one meets a condition or carries a term: more take longer than bits of
-/// all videos do.
+/// At most this many look-ups per video of the base to check gathered videos: more would take
+/// longer than bitsets of all videos.
 const ASKED: usize = 4;
 
-/// Videos that are looked at to guess how many pass several conditions at once.
+/// Videos sampled to estimate how many pass several conditions.
 const SAMPLE: usize = 256;
 
-/// The videos that pass a filter, as a search goes about them.
+/// The videos that pass a filter, in the form that a search uses.
 #[derive(Debug)]
 pub(super) enum Allowed<'a> {
     /// No filter.
     All,
-    /// These alone, each once.
+    /// Only these, each once.
     Few(Vec<u32>),
-    /// Many, asked about one at a time.
+    /// Many, in a bitset.
     Many(Bitset),
-    /// Most likely many: whether one passes is found out when its score would matter.
+    /// Probably many: a video is checked when its score matters.
     Lazy(&'a Attributes, Vec<Prepared<'a>>),
 }
 
 impl<'a> Allowed<'a> {
-    /// Those of `attributes` that meet all `conditions`. `marks` is an empty set, and is left so.
+    /// The videos of `attributes` that meet all `conditions`. `marks` is an empty set before and
+    /// after.
     pub(super) fn new(
         attributes: &'a Attributes,
         conditions: Vec<Prepared<'a>>,
@@ -55,7 +56,7 @@ impl<'a> Allowed<'a> {
     #[inline]
     pub(super) fn contains(&self, position: u32) -> bool {
         match self {
-            // Of few, only those that pass are ever looked at.
+            // Only videos that pass are searched.
             Self::All | Self::Few(_) => true,
             Self::Many(set) => set.contains(position),
             Self::Lazy(attributes, conditions) => attributes.meets(conditions, position),
@@ -74,12 +75,12 @@ impl Passing {
         self.0.contains(position)
     }
 
-    /// How many pass.
+    /// Number of videos that pass.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether none passes.
+    /// Whether no video passes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -93,8 +94,9 @@ impl Passing {
 impl Attributes {
     /// All videos that pass `filter`; none if it does not fit.
     ///
-    /// For whoever asks about many: it costs as much as the postings that the filter names are long, whatever the number of videos asked
-    /// about, where [`Attributes::predicate`] looks into each of them anew.
+    /// For callers that ask about many videos: the cost is that of the postings that the filter
+    /// names, whatever the number of videos asked about, whereas [`Attributes::predicate`] checks
+    /// each video separately.
     pub fn passing(&self, filter: &Filter) -> Passing {
         let Ok(conditions) = self.prepare(filter) else {
             return Passing::default();
@@ -110,7 +112,8 @@ impl Attributes {
     }
 }
 
-/// The condition that the fewest videos meet, with at least as many as do: (count, its number).
+/// The condition that the fewest videos meet: (upper bound on their number, index of the
+/// condition).
 fn narrowest(attributes: &Attributes, conditions: &[Prepared<'_>]) -> Option<(usize, usize)> {
     conditions
         .iter()
@@ -119,7 +122,8 @@ fn narrowest(attributes: &Attributes, conditions: &[Prepared<'_>]) -> Option<(us
         .min()
 }
 
-/// Whether those `count` videos that meet the narrowest condition are asked for the others one at a time.
+/// Whether the `count` videos that meet the narrowest condition are gathered and checked one at a
+/// time.
 fn is_gathered(attributes: &Attributes, conditions: &[Prepared<'_>], count: usize) -> bool {
     let len = attributes.base_len();
     let asked: usize = conditions
@@ -129,7 +133,8 @@ fn is_gathered(attributes: &Attributes, conditions: &[Prepared<'_>], count: usiz
     count < len.div_ceil(GATHER) && count * asked <= ASKED * len
 }
 
-/// Those that meet the condition numbered `narrowest`, and the others with it. `marks` is an empty set, and is left so.
+/// Videos that meet the condition at `narrowest` and all others. `marks` is an empty set before and
+/// after.
 fn gather(
     attributes: &Attributes,
     conditions: &[Prepared<'_>],
@@ -155,7 +160,7 @@ fn gather(
         positions.retain(|&position| attributes.meets(conditions, position));
     }
     positions.retain(|&position| !attributes.is_changed(position));
-    // A video that was added without a row meets no condition that could be the narrowest.
+    // A video that was added without a row does not meet any condition that could be the narrowest.
     positions.extend(
         attributes
             .changed()
@@ -164,7 +169,7 @@ fn gather(
     positions
 }
 
-/// Those that meet all conditions, found by bits of all videos.
+/// The videos that meet all conditions, as a bitset.
 fn restricted(attributes: &Attributes, conditions: &[Prepared<'_>]) -> Bitset {
     let len = attributes.base_len();
     let mut set = Bitset::full(len);
@@ -183,7 +188,8 @@ fn restricted(attributes: &Attributes, conditions: &[Prepared<'_>]) -> Bitset {
     set
 }
 
-/// Whether more than a tenth of the videos pass, by the counts of each condition or else by a sample.
+/// Whether more than a tenth of the videos pass, by the counts of each condition or else by a
+/// sample.
 fn many(attributes: &Attributes, conditions: &[Prepared<'_>]) -> bool {
     let len = attributes.base_len();
     let failing: usize = conditions
@@ -194,7 +200,8 @@ fn many(attributes: &Attributes, conditions: &[Prepared<'_>]) -> bool {
         return true;
     }
     if conditions.len() == 1 && !matches!(conditions[0], Prepared::NoneOf(_)) {
-        // No narrower than a tenth, or it would have been gathered; terms that overlap are told apart by the bits.
+        // The condition is not narrower than a tenth, or it would have been gathered. For
+        // overlapping terms the bitsets decide.
         return failing + attributes.at_most(conditions[0]) == len;
     }
     let passing = (0..SAMPLE)

@@ -6,15 +6,15 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// What filters ask about: the terms that each video carries and its numbers.
+/// Attributes that filters use: the terms that each video carries, and its numbers.
 ///
-/// Terms and columns are numbers that the caller gives. Positions are those of the vectors.
+/// Terms and columns are numbered by the caller. Positions are those of the vectors.
 #[derive(Debug, Clone)]
 pub struct Attributes {
     base: Arc<Base>,
-    /// What has changed since, and what was added.
+    /// Rows that were changed or added since the build.
     changes: Arc<Changes>,
-    /// Number of videos, those added included.
+    /// Number of videos, including those added.
     len: usize,
 }
 
@@ -28,16 +28,16 @@ struct Base {
 #[derive(Debug, Clone, Default)]
 struct Changes {
     rows: BTreeMap<u32, Row>,
-    /// Which positions of the base are in `rows`.
+    /// The positions of the base that are in `rows`.
     of_base: Bitset,
 }
 
 /// The attributes of one video.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
-    /// Terms it carries.
+    /// Terms that it carries.
     pub terms: Vec<u32>,
-    /// One a column.
+    /// One number per column.
     pub numbers: Vec<Option<f64>>,
 }
 
@@ -51,15 +51,16 @@ pub struct Filter {
 /// One condition of a [`Filter`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
-    /// It carries one of these terms, or more. No video carries a term that does not exist.
+    /// It carries at least one of these terms. Unknown terms are carried by no video.
     AnyOf(Vec<u32>),
     /// It carries none of these terms.
     NoneOf(Vec<u32>),
-    /// Its number in a column is there and within the bounds. Integers are compared exactly up to 2^53.
+    /// Its number in a column is present and within the bounds. Integers are compared exactly up to
+    /// 2^53.
     Between {
-        /// Which column.
+        /// The column.
         column: usize,
-        /// Inclusive; infinite where there is no bound.
+        /// Inclusive; infinite without a bound.
         values: RangeInclusive<f64>,
     },
 }
@@ -70,24 +71,24 @@ pub enum AttributesError {
     /// A column is longer or shorter than the catalogue.
     #[error("column {column} has {actual} numbers, expected {expected}")]
     Length {
-        /// Which column.
+        /// The column.
         column: usize,
         /// Number of videos.
         expected: usize,
-        /// Numbers of the column.
+        /// Numbers in the column.
         actual: usize,
     },
     /// A row has more or fewer numbers than there are columns.
     #[error("the video at position {position} has {actual} numbers, expected {expected}")]
     Numbers {
-        /// Which video.
+        /// Position of the video.
         position: u32,
         /// Number of columns.
         expected: usize,
-        /// Numbers of the row.
+        /// Numbers in the row.
         actual: usize,
     },
-    /// A row of a video that does not exist.
+    /// A row is of a video that does not exist.
     #[error("there is no video at position {position}, only {len} videos")]
     Position {
         /// Position asked for.
@@ -105,7 +106,7 @@ pub enum AttributesError {
     },
 }
 
-/// A condition whose bounds are in the numbers of its column.
+/// A condition with its bounds converted to the column's type.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Prepared<'a> {
     AnyOf(&'a [u32]),
@@ -114,7 +115,7 @@ pub(super) enum Prepared<'a> {
 }
 
 impl Prepared<'_> {
-    /// How many questions it takes to know whether a video meets it.
+    /// Number of look-ups to decide whether a video meets it.
     pub(super) fn asks(&self) -> usize {
         match self {
             Self::AnyOf(terms) | Self::NoneOf(terms) => terms.len().max(1),
@@ -124,7 +125,7 @@ impl Prepared<'_> {
 }
 
 impl Filter {
-    /// How many questions it takes to know whether a video passes: a term or a range each.
+    /// Number of look-ups to decide whether a video passes: one for each term or range.
     pub fn asks(&self) -> usize {
         let asks = |condition: &Condition| match condition {
             Condition::AnyOf(terms) | Condition::NoneOf(terms) => terms.len().max(1),
@@ -166,7 +167,7 @@ impl Attributes {
         })
     }
 
-    /// `len` videos without any.
+    /// `len` videos without attributes.
     pub fn none(len: usize) -> Self {
         Self {
             base: Arc::new(Base {
@@ -189,11 +190,12 @@ impl Attributes {
         self.len == 0
     }
 
-    /// The same with other rows, and `len` videos altogether. Shares what has not changed. An added video without a row carries no
-    /// term and no number.
+    /// The same with other rows, and `len` videos in all. Shares what has not changed. An added
+    /// video without a row has no terms and no numbers.
     ///
     /// # Errors
-    /// [`AttributesError::Position`] and [`AttributesError::Numbers`] of the first row that does not fit.
+    /// [`AttributesError::Position`] and [`AttributesError::Numbers`] of the first row that does
+    /// not fit.
     pub fn with_changes(&self, rows: &[(u32, Row)], len: usize) -> Result<Self, AttributesError> {
         let mut changes = Changes::clone(&self.changes);
         changes.of_base.reserve(self.base.len);
@@ -223,7 +225,8 @@ impl Attributes {
         })
     }
 
-    /// Tells of positions whether their videos pass `filter`; through a filter that does not fit none does.
+    /// A function that tells whether the video at a position passes `filter`. No video passes a
+    /// filter that does not fit.
     pub fn predicate<'a>(&'a self, filter: &'a Filter) -> impl Fn(u32) -> bool + 'a {
         let conditions = self.prepare(filter);
         move |position| {
@@ -247,12 +250,12 @@ impl Attributes {
             + self.changes.of_base.bytes()
     }
 
-    /// Positions of the base; those from here on were added.
+    /// Number of videos in the base; later positions were added.
     pub(super) fn base_len(&self) -> usize {
         self.base.len
     }
 
-    /// The filter's conditions with bounds in the numbers of their columns.
+    /// Converts the bounds of the filter's conditions to their columns' types.
     pub(super) fn prepare<'a>(
         &self,
         filter: &'a Filter,
@@ -282,17 +285,17 @@ impl Attributes {
         }
     }
 
-    /// Positions whose row has changed or was added with one, ascending.
+    /// Positions of videos with changed or added rows, ascending.
     pub(super) fn changed(&self) -> impl Iterator<Item = u32> {
         self.changes.rows.keys().copied()
     }
 
-    /// Whether the base's answer about `position` is no longer true.
+    /// Whether the base's attributes of `position` are outdated.
     pub(super) fn is_changed(&self, position: u32) -> bool {
         self.changes.of_base.contains(position)
     }
 
-    /// At least as many videos of the base as meet the condition.
+    /// Upper bound on the number of videos of the base that meet the condition.
     pub(super) fn at_most(&self, condition: Prepared<'_>) -> usize {
         match condition {
             Prepared::AnyOf(terms) => self.counts(terms).min(self.base.len),
@@ -301,7 +304,7 @@ impl Attributes {
         }
     }
 
-    /// At least as many videos of the base as fail the condition.
+    /// Upper bound on the number of videos of the base that fail the condition.
     pub(super) fn failing_at_most(&self, condition: Prepared<'_>) -> usize {
         match condition {
             Prepared::AnyOf(terms) => {
@@ -315,8 +318,8 @@ impl Attributes {
         }
     }
 
-    /// Calls `visit` with the videos of the base that meet a condition other than [`Prepared::NoneOf`]; with one that carries several
-    /// of its terms, several times.
+    /// Calls `visit` with the videos of the base that meet a condition other than
+    /// [`Prepared::NoneOf`]; a video that carries several of its terms comes several times.
     pub(super) fn for_each(&self, condition: Prepared<'_>, mut visit: impl FnMut(u32)) {
         match condition {
             Prepared::AnyOf(terms) => terms
@@ -331,7 +334,7 @@ impl Attributes {
         }
     }
 
-    /// Takes the videos of the base that fail the condition out of `set`.
+    /// Removes the videos of the base that fail the condition from `set`.
     pub(super) fn restrict(&self, set: &mut Bitset, condition: Prepared<'_>) {
         let mut named = Bitset::new(self.base.len);
         match condition {

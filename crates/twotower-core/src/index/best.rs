@@ -1,16 +1,16 @@
 use crate::recommend::Scored;
 
-/// The best of what is offered, in any order.
+/// The best of a stream of videos in any order.
 #[derive(Debug, Default)]
 pub(super) struct Best {
     wanted: usize,
     kept: Vec<Scored>,
-    /// A score below it is not among the best.
+    /// Lower scores are not among the best.
     threshold: f32,
 }
 
 impl Best {
-    /// Starts anew, with room for the `wanted` best.
+    /// Starts again, with room for the `wanted` best.
     pub(super) fn begin(&mut self, wanted: usize) {
         self.wanted = wanted;
         self.kept.clear();
@@ -21,12 +21,12 @@ impl Best {
         };
     }
 
-    /// A score below this one cannot be among the best any more.
+    /// Scores below this one can no longer be among the best.
     pub(super) fn threshold(&self) -> f32 {
         self.threshold
     }
 
-    /// Takes one in, unless it is out of question.
+    /// Adds a video, unless its score is below the threshold.
     #[inline]
     pub(super) fn offer(&mut self, scored: Scored) {
         if scored.score >= self.threshold && self.wanted > 0 {
@@ -37,7 +37,7 @@ impl Best {
         }
     }
 
-    /// Forgets all but the best, so that [`Best::threshold`] is as high as it can be.
+    /// Drops all but the best, so that [`Best::threshold`] is as high as possible.
     pub(super) fn settle(&mut self) {
         if self.kept.len() >= self.wanted && self.wanted > 0 {
             self.kept
@@ -47,7 +47,7 @@ impl Best {
         }
     }
 
-    /// The best, best first; ties to the smaller position.
+    /// Takes the best, best first; ties to the smaller position.
     pub(super) fn take(&mut self) -> Vec<Scored> {
         self.settle();
         let mut kept = std::mem::take(&mut self.kept);

@@ -3,7 +3,7 @@
 pub(super) struct Bitset(Vec<u64>);
 
 impl Bitset {
-    /// Nothing of `0..positions`.
+    /// The empty subset of `0..positions`.
     pub(super) fn new(positions: usize) -> Self {
         Self(vec![0; positions.div_ceil(64)])
     }
@@ -19,14 +19,14 @@ impl Bitset {
         set
     }
 
-    /// Makes room for `0..positions`; what is in it stays.
+    /// Makes room for `0..positions` and keeps the content.
     pub(super) fn reserve(&mut self, positions: usize) {
         if self.0.len() < positions.div_ceil(64) {
             self.0.resize(positions.div_ceil(64), 0);
         }
     }
 
-    /// Whether `position` is in it; what lies outside is not.
+    /// Whether it contains `position`; false outside the range.
     #[inline]
     pub(super) fn contains(&self, position: u32) -> bool {
         self.0
@@ -34,7 +34,7 @@ impl Bitset {
             .is_some_and(|word| word >> (position % 64) & 1 == 1)
     }
 
-    /// Adds `position`, which lies inside. Whether it is new.
+    /// Adds `position`, which must be in the range. Returns whether it is new.
     #[inline]
     pub(super) fn insert(&mut self, position: u32) -> bool {
         let (word, bit) = (&mut self.0[position as usize / 64], 1 << (position % 64));
@@ -43,7 +43,7 @@ impl Bitset {
         new
     }
 
-    /// Adds those of `positions` that lie inside.
+    /// Adds the `positions` that are in the range.
     pub(super) fn mark(&mut self, positions: &[u32]) {
         for position in positions {
             if let Some(word) = self.0.get_mut(*position as usize / 64) {
@@ -52,7 +52,7 @@ impl Bitset {
         }
     }
 
-    /// Takes everything out of a set that holds nothing but `positions`.
+    /// Empties a set that contains nothing but `positions`.
     pub(super) fn unmark(&mut self, positions: &[u32]) {
         for position in positions {
             if let Some(word) = self.0.get_mut(*position as usize / 64) {
@@ -61,7 +61,7 @@ impl Bitset {
         }
     }
 
-    /// Takes `position` out, if it is there.
+    /// Removes `position`.
     #[inline]
     pub(super) fn remove(&mut self, position: u32) {
         if let Some(word) = self.0.get_mut(position as usize / 64) {
@@ -69,33 +69,33 @@ impl Bitset {
         }
     }
 
-    /// Adds all of `other`, which is not longer.
+    /// Adds all of `other`, which must not be longer.
     pub(super) fn union(&mut self, other: &Self) {
         for (word, other) in self.0.iter_mut().zip(&other.0) {
             *word |= other;
         }
     }
 
-    /// Keeps what is in `other` too.
+    /// Keeps only what `other` contains too.
     pub(super) fn intersect(&mut self, other: &Self) {
         for (n, word) in self.0.iter_mut().enumerate() {
             *word &= other.0.get(n).copied().unwrap_or(0);
         }
     }
 
-    /// Takes out all of `other`.
+    /// Removes all of `other`.
     pub(super) fn subtract(&mut self, other: &Self) {
         for (word, other) in self.0.iter_mut().zip(&other.0) {
             *word &= !other;
         }
     }
 
-    /// How many are in it.
+    /// Number of positions that it contains.
     pub(super) fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// What is in it, ascending.
+    /// Its positions, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         self.0.iter().zip(0u32..).flat_map(|(&word, n)| {
             std::iter::successors((word != 0).then_some(word), |word| {

@@ -6,13 +6,14 @@ use crate::recommend::Scored;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Products that are compared with the threshold at once.
+/// Products that are compared with the threshold at a time.
 const GROUP: usize = 16;
 
-/// What could be among the k best by its product of codes, until 32-bit floats decide.
+/// Candidates for the k best by their products of codes, until 32-bit floats decide.
 ///
-/// If E bounds the error of an estimated score, and k videos have an estimate of s or more, then the k best have a score of at least
-/// s - E, and what is estimated below s - 2 E is not one of them.
+/// If E bounds the error of an estimated score, and k videos have an estimate of at least s, then
+/// the k best have scores of at least s - E, so that a video estimated below s - 2 E is not among
+/// them.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     wanted: usize,
@@ -20,10 +21,10 @@ pub(super) struct Candidates {
     window: i32,
     /// The k largest products.
     largest: BinaryHeap<Reverse<i32>>,
-    /// A product below it is out of question.
+    /// Smaller products are ruled out.
     threshold: i32,
     found: Vec<Candidate>,
-    /// How many may be found before those below the threshold are forgotten.
+    /// Number of candidates after which those below the threshold are dropped.
     limit: usize,
 }
 
@@ -34,7 +35,7 @@ struct Candidate {
 }
 
 impl Candidates {
-    /// Starts anew for the `wanted` best, where a product is at most `error` off.
+    /// Starts a search for the `wanted` best, where a product is off by at most `error`.
     pub(super) fn begin(&mut self, wanted: usize, query: &QueryCodes, error: f64) {
         self.wanted = wanted;
         self.window = query.units(2.0 * error);
@@ -44,15 +45,15 @@ impl Candidates {
         self.limit = 4 * wanted + 1024;
     }
 
-    /// Looks at the `products` of neighbouring rows; `admit` tells the position of a row, if it is wanted at all, and is asked only where
-    /// that matters.
+    /// Offers the `products` of neighbouring rows. `admit` gives the position of a row if it is
+    /// wanted, and is called only for rows that reach the threshold.
     pub(super) fn offer(&mut self, products: &[i32], mut admit: impl FnMut(usize) -> Option<u32>) {
         if self.wanted == 0 {
             return;
         }
         for (group, products) in products.chunks(GROUP).enumerate() {
             let threshold = self.threshold;
-            // A count without branches is compiled to vectors.
+            // A count without branches is vectorised.
             let reached: u32 = products
                 .iter()
                 .map(|&product| u32::from(product >= threshold))
@@ -77,7 +78,8 @@ impl Candidates {
             .flatten()
     }
 
-    /// Scores what is left in 32-bit floats and offers it to `best`. Returns how many were scored.
+    /// Scores the remaining candidates in 32-bit floats and offers them to `best`. Returns how many
+    /// were scored.
     pub(super) fn rescore(
         &mut self,
         (query, codes): (&[f32], &QueryCodes),
@@ -101,7 +103,7 @@ impl Candidates {
             }
             best.settle();
         };
-        // The k best by estimate first: their scores rule out most of the others.
+        // Score the k best by estimate first: they rule out most of the others.
         if self.found.len() > self.wanted {
             self.found
                 .select_nth_unstable_by_key(self.wanted - 1, |candidate| {

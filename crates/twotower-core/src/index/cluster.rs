@@ -5,21 +5,22 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
-/// Rows whose nearest centroids one task finds.
+/// Rows per task that finds nearest centroids.
 const TILE: usize = 128;
 
 /// Centroids that a tile is multiplied with at a time, so that the products stay in the cache.
 const CENTROIDS: usize = 512;
 
-/// Rows of the sample for each centroid.
+/// Sampled rows per centroid.
 const SAMPLE: usize = 48;
 
 /// Passes over the sample.
 const ITERATIONS: usize = 8;
 
-/// Spherical k-means (Dhillon & Modha 2001) on a sample of `rows`: `clusters` centroids of unit norm, `[clusters, d]`.
+/// Spherical k-means (Dhillon & Modha 2001) on a sample of `rows`: `clusters` centroids of unit
+/// norm, `[clusters, d]`.
 ///
-/// The same for the same seed, whatever the number of threads.
+/// Deterministic for a given seed, with any number of threads.
 ///
 /// # Panics
 /// If there are fewer rows than clusters.
@@ -44,7 +45,8 @@ pub(super) fn spherical_k_means(rows: &Embeddings, clusters: usize, seed: u64) -
             kernel::axpy(1.0, row, sums.row_mut(nearest.centroid as usize));
             counts[nearest.centroid as usize] += 1;
         }
-        // A cluster that nothing is nearest to takes the row that is farthest from its own centroid, each another one.
+        // Empty clusters take the rows that are farthest from their own centroids, each another
+        // one.
         let mut farthest: Vec<usize> = (0..nearest.len()).collect();
         let empty = counts.iter().filter(|&&count| count == 0).count();
         if empty > 0 {
@@ -59,7 +61,7 @@ pub(super) fn spherical_k_means(rows: &Embeddings, clusters: usize, seed: u64) -
                 sum.copy_from_slice(&sample[row * dim..(row + 1) * dim]);
             }
             let norm = kernel::dot(sum, sum).sqrt();
-            // Rows that cancel out have no direction; the centroid stays where it was.
+            // Rows that cancel out have no direction; the centroid stays.
             if norm > f32::EPSILON {
                 let centroid = centroids.row_mut(cluster);
                 centroid.fill(0.0);
@@ -73,7 +75,7 @@ pub(super) fn spherical_k_means(rows: &Embeddings, clusters: usize, seed: u64) -
 /// The centroid with the largest inner product.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Nearest {
-    /// Row of the centroids.
+    /// Row of the centroid.
     pub(super) centroid: u32,
     score: f32,
 }
@@ -115,7 +117,7 @@ pub(super) fn nearest(rows: &[f32], centroids: &Matrix) -> Vec<Nearest> {
     nearest
 }
 
-/// `count` different rows, in random order.
+/// `count` distinct rows, in random order.
 fn sample(rows: &Embeddings, count: usize, seed: u64) -> Vec<f32> {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut positions: Vec<u32> = (0..rows.len() as u32).collect();

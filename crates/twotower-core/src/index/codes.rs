@@ -3,23 +3,23 @@ use crate::pages::Bytes;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// What a code byte stands for: x = step · (byte - ZERO).
+/// A code byte stands for x = step · (byte - ZERO).
 const ZERO: i32 = 128;
 
 /// Rows that one task quantises.
 const TILE: usize = 1024;
 
-/// Vectors as bytes, with a bound on what that costs in accuracy.
+/// Vectors as bytes, with a bound on the error.
 #[derive(Debug)]
 pub(super) struct Codes {
-    /// `[n, stride]`. Where a row is as long as a cache line it lies in one.
+    /// `[n, stride]`. A row as long as a cache line is aligned to one.
     bytes: Bytes,
     stride: usize,
     step: f64,
     bound: Bound,
 }
 
-/// The largest of all rows.
+/// Maxima over all rows.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bound {
     /// Norm of the difference between a vector and its codes.
@@ -30,15 +30,16 @@ struct Bound {
     vector_norm: f64,
 }
 
-/// A query as signed bytes, and how their products with [`Codes`] become scores.
+/// A query as signed bytes, and how its products with [`Codes`] become scores.
 #[derive(Debug, Default)]
 pub(super) struct QueryCodes {
     bytes: Vec<i8>,
-    /// Score of one unit of a product.
+    /// Score of one unit of the product.
     unit: f64,
-    /// The product of a vector of zeros.
+    /// Product of a vector of zeros.
     zero: i64,
-    /// How far an estimated score may be from the inner product in 32-bit floats.
+    /// Upper bound on the difference between an estimated score and the inner product in 32-bit
+    /// floats.
     error: f64,
 }
 
@@ -81,12 +82,12 @@ impl Codes {
         self.stride
     }
 
-    /// All rows.
+    /// All rows, `[n, stride]`.
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Asks for the first of some `rows`, which will be read soon; those after them are asked for while they are read.
+    /// Prefetches the first of some `rows`. The later ones are prefetched while these are read.
     pub(super) fn prefetch(&self, rows: Range<usize>) {
         let end = rows.end.min(rows.start + CODES_AHEAD);
         kernel::prefetch(&self.as_slice()[rows.start * self.stride..end * self.stride]);
@@ -97,14 +98,16 @@ impl Codes {
         self.bytes.len()
     }
 
-    /// Quantises `query` for products with these codes. Neighbours of it add up to 128 at most, as the kernel asks.
+    /// Quantises `query` for products with these codes. Neighbouring numbers add up to 128 at most,
+    /// as the kernel requires.
     ///
-    /// With x̂ for the codes of x and q̂ for those of q, q·x = q̂·x̂ + (q - q̂)·x̂ + q·(x - x̂), and by Cauchy and Schwarz the last two are at
-    /// most |q - q̂| |x̂| + |q| |x - x̂|. Sums in 32-bit floats add their rounding.
+    /// With x̂ for the codes of x and q̂ for those of q, q·x = q̂·x̂ + (q - q̂)·x̂ + q·(x - x̂). By
+    /// the Cauchy-Schwarz inequality the last two terms are at most |q - q̂| |x̂| + |q| |x - x̂|.
+    /// Sums in 32-bit floats add their rounding errors.
     pub(super) fn prepare(&self, query: &[f32], prepared: &mut QueryCodes) {
         let pair = |pair: &[f32]| pair.iter().map(|x| f64::from(x.abs())).sum::<f64>();
         let widest = query.chunks(2).map(pair).fold(0.0, f64::max);
-        // Rounding adds a half to each of two neighbours at most.
+        // Rounding adds at most a half to each of two neighbours.
         let step = if widest > 0.0 { widest / 127.0 } else { 1.0 };
         prepared.bytes.clear();
         prepared.bytes.resize(self.stride, 0);
@@ -144,18 +147,19 @@ impl QueryCodes {
         &self.bytes
     }
 
-    /// The score that `product` stands for.
+    /// Score of `product`.
     #[inline]
     pub(super) fn score(&self, product: i32) -> f64 {
         self.unit * (i64::from(product) - self.zero) as f64
     }
 
-    /// How far [`QueryCodes::score`] may be from the inner product in 32-bit floats.
+    /// Upper bound on the difference between [`QueryCodes::score`] and the inner product in 32-bit
+    /// floats.
     pub(super) fn error(&self) -> f64 {
         self.error
     }
 
-    /// The least whole number of units that covers `scores`.
+    /// The smallest whole number of units that covers `scores`.
     pub(super) fn units(&self, scores: f64) -> i32 {
         (scores / self.unit).ceil() as i32
     }

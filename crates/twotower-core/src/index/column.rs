@@ -1,21 +1,21 @@
 use std::ops::RangeInclusive;
 
-/// A number of each video, such as its price or when it was published; some may lack it.
+/// One number per video, such as its price or the time of its publication. Numbers may be missing.
 #[derive(Debug, Clone)]
 pub struct Column {
     values: Values,
-    /// Positions that have a value, in the order of value and then position.
+    /// Positions with a value, ordered by value and then by position.
     order: Vec<u32>,
 }
 
-/// What is missing is a number that cannot come: NaN, or the smallest integer.
+/// Missing values are stored as NaN, or as the smallest integer.
 #[derive(Debug, Clone)]
 enum Values {
     Float(Vec<f32>),
     Integer(Vec<i64>),
 }
 
-/// Inclusive bounds in the numbers of one column.
+/// Inclusive bounds in the type of the column.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Bounds {
     Float(f32, f32),
@@ -25,7 +25,7 @@ pub(super) enum Bounds {
 const MISSING: i64 = i64::MIN;
 
 impl Column {
-    /// 32-bit floats, one a video. What is not finite is missing.
+    /// 32-bit floats, one per video. Values that are not finite count as missing.
     pub fn floats(values: impl IntoIterator<Item = Option<f32>>) -> Self {
         let values: Vec<f32> = values
             .into_iter()
@@ -39,7 +39,7 @@ impl Column {
         }
     }
 
-    /// Integers, one a video, such as microseconds since 1970.
+    /// Integers, one per video, such as microseconds since 1970.
     pub fn integers(values: impl IntoIterator<Item = Option<i64>>) -> Self {
         let values: Vec<i64> = values
             .into_iter()
@@ -53,7 +53,7 @@ impl Column {
         }
     }
 
-    /// Number of videos, with a value or without.
+    /// Number of videos, with or without a value.
     pub fn len(&self) -> usize {
         match &self.values {
             Values::Float(values) => values.len(),
@@ -61,7 +61,7 @@ impl Column {
         }
     }
 
-    /// Whether it is of no videos.
+    /// Whether there are no videos.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -75,13 +75,13 @@ impl Column {
         values + size_of_val(self.order.as_slice())
     }
 
-    /// `values` as bounds on this column: a float is rounded to the column's precision, as its values were, so that a price is
-    /// inside the bounds that are spelt like it.
+    /// `values` as bounds on this column. A float is rounded to the column's precision, like its
+    /// values, so that a price is inside bounds that are written the same way.
     pub(super) fn bounds(&self, values: &RangeInclusive<f64>) -> Bounds {
         let (from, to) = (*values.start(), *values.end());
         match self.values {
             Values::Float(_) => Bounds::Float(from as f32, to as f32),
-            // NaN bounds nothing; the conversion would make it 0.
+            // NaN bounds nothing; the conversion would turn it into 0.
             Values::Integer(_) if from.is_nan() || to.is_nan() => Bounds::Integer(0, -1),
             Values::Integer(_) => {
                 Bounds::Integer((from.ceil() as i64).max(MISSING + 1), to.floor() as i64)
@@ -89,7 +89,7 @@ impl Column {
         }
     }
 
-    /// Whether the video at `position` has a value inside.
+    /// Whether the video at `position` has a value within the bounds.
     pub(super) fn contains(&self, position: u32, bounds: Bounds) -> bool {
         match (&self.values, bounds) {
             (Values::Float(values), Bounds::Float(from, to)) => {
@@ -102,7 +102,7 @@ impl Column {
         }
     }
 
-    /// Positions with a value inside, in the order of their values.
+    /// Positions with a value within the bounds, in the order of their values.
     pub(super) fn within(&self, bounds: Bounds) -> &[u32] {
         let (from, to) = match (&self.values, bounds) {
             (Values::Float(values), Bounds::Float(from, to)) => (
@@ -120,7 +120,7 @@ impl Column {
 }
 
 impl Bounds {
-    /// Whether `value`, rounded like the column's, is inside.
+    /// Whether `value`, rounded to the column's precision, is within the bounds.
     pub(super) fn contain(self, value: f64) -> bool {
         match self {
             Self::Float(from, to) => (from..=to).contains(&(value as f32)),

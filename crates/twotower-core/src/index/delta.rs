@@ -2,21 +2,21 @@ use super::bitset::Bitset;
 use crate::embedding::Embeddings;
 use std::collections::BTreeMap;
 
-/// Vectors that came after the base was built: other ones for some of its videos, and those of new videos.
+/// Vectors that were changed or added after the base was built.
 #[derive(Debug, Clone)]
 pub(super) struct Delta {
-    /// Ascending; from the length of the base on, videos that were added.
+    /// Ascending; from the length of the base on they are added videos.
     positions: Vec<u32>,
     /// One row for each of `positions`.
     vectors: Embeddings,
-    /// Positions of the base whose vector is no longer true.
+    /// Positions of the base whose vector is outdated.
     superseded: Bitset,
     /// Number of added videos.
     added: usize,
 }
 
 impl Delta {
-    /// Nothing has changed.
+    /// A delta without changes.
     pub(super) fn new(dim: usize) -> Self {
         Self {
             positions: Vec::new(),
@@ -26,8 +26,8 @@ impl Delta {
         }
     }
 
-    /// This with other vectors for the videos at some positions, and with `added` after all others. All vectors are embeddings and all
-    /// positions there.
+    /// This delta with other vectors for the videos at some positions, and with `added` after all
+    /// others. All vectors must be embeddings, and all positions must exist.
     pub(super) fn with(
         &self,
         base: usize,
@@ -61,19 +61,19 @@ impl Delta {
             .map(|(row, &position)| (position, self.vectors.row(row)))
     }
 
-    /// The vector at `position`, if it is of the delta.
+    /// The vector at `position`, if the delta has it.
     pub(super) fn vector(&self, position: u32) -> Option<&[f32]> {
         let row = self.positions.binary_search(&position).ok()?;
         Some(self.vectors.row(row))
     }
 
-    /// Whether the base's vector at `position` is no longer true.
+    /// Whether the base's vector at `position` is outdated.
     #[inline]
     pub(super) fn supersedes(&self, position: u32) -> bool {
         self.superseded.contains(position)
     }
 
-    /// Number of videos that were added.
+    /// Number of added videos.
     pub(super) fn added(&self) -> usize {
         self.added
     }

@@ -6,32 +6,35 @@ use crate::kernel;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Groups that are put in order before it is known how many it takes; most searches need no more. Then come twice as many, and so on.
-const FIRST: usize = 64;
+/// Groups that are sorted at first, before it is known how many are needed; most searches need no
+/// more. Then their number doubles.
+const FIRST_GROUPS: usize = 64;
 
-/// Vectors of a list, about. With few of them a list's mean and spread say much about each; with fewer still, the lists would take longer
-/// to look at than what they spare.
+/// Approximate number of vectors of a list. The fewer there are, the more a list's mean and spread
+/// say about each of them; with even fewer, looking at the lists would take longer than it saves.
 const LIST_LEN: usize = 24;
 
-/// Share of the margin that counts for lists, since few vectors do not lie as far from their mean as the best of many, and for groups where
-/// more than [`FEW_GROUPS`] are left when the least effort is made: then vectors form no clusters that the query could tell apart, and the
-/// whole margin would have nearly all of them looked into for nearly the same answer. Fewer are looked into soon enough, and hold what a
-/// smaller margin misses.
+/// Part of the margin that counts for lists, as few vectors do not lie as far from their mean as
+/// the best of many. It also counts for groups if more than [`FEW_GROUPS`] are left after the
+/// minimum effort: such vectors form no clusters that the query could tell apart, and the whole
+/// margin would look into nearly all groups for nearly the same answer. Fewer groups are searched
+/// quickly, and contain what a smaller margin misses.
 const SMALLER_MARGIN: f32 = 0.75;
 const FEW_GROUPS: usize = 512;
 
-/// Slots that a search through inverted lists looks at whatever the lists promise, and how many more for each video that is wanted: the mean
-/// of a list says little about the few that lie far from it.
-const LEAST: usize = 1024;
-const LEAST_PER_VIDEO: usize = 64;
+/// At least this many slots are searched, plus this many for each wanted video, whatever the lists
+/// promise: the mean of a list says little about the few vectors that lie far from it.
+const MIN_SLOTS: usize = 1024;
+const MIN_SLOTS_PER_VIDEO: usize = 64;
 
-/// So many times more with a filter: means say nothing about which of the videos pass it.
-const LEAST_FILTERED: usize = 2;
+/// Factor on both with a filter: means say nothing about which of the videos pass it.
+const FILTERED_FACTOR: usize = 2;
 
-/// Inverted lists: vectors grouped by the nearest of some centroids (Jégou et al. 2011 without the product codes), so that a search need
-/// only look into the groups that can hold something good.
+/// Inverted lists: vectors grouped by the nearest of some centroids (Jégou et al. 2011 without the
+/// product codes), so that a search looks only into groups that can contain good results.
 ///
-/// There are two levels, groups and the lists that each of them is divided into: a group says where to look, a list whether that pays.
+/// There are two levels, groups, and the lists that each group is divided into. A group says where
+/// to look, a list whether that pays.
 #[derive(Debug)]
 pub(super) struct Lists {
     /// Ranges of lists.
@@ -40,18 +43,19 @@ pub(super) struct Lists {
     lists: Level,
 }
 
-/// Sets of neighbouring vectors, of which means and spread are known.
+/// Sets of neighbouring vectors with their means and spreads.
 #[derive(Debug)]
 struct Level {
-    /// Where each set begins on the level below, `[sets + 1]`.
+    /// Start of each set on the level below, `[sets + 1]`.
     offsets: Vec<u32>,
     /// The mean of each set, not of unit norm.
     means: Codes,
-    /// Standard deviation of the inner product of a set's vectors with a direction of unit norm, over all directions.
+    /// Standard deviation of the inner product of a set's vectors with a direction of unit norm,
+    /// over all directions.
     deviations: Vec<f32>,
 }
 
-/// Where each vector stands once the lists are made.
+/// Positions and slots of the vectors.
 #[derive(Debug)]
 pub(super) struct Order {
     /// Position of the vector in a slot.
@@ -100,9 +104,11 @@ impl Lists {
         (made, order)
     }
 
-    /// Calls `visit` with the slots of one group or list after the other, and how many lists they are, as long as the best score to be
-    /// expected of a list reaches the k-th best score that `visit` returns. Groups with the best prospects come first, and are taken as a
-    /// whole until the least effort is made. `announce` gets the slots that are likely to come next.
+    /// Calls `visit` with the slots of one group or list after the other and with their number of
+    /// lists, as long as the expected best score of a list reaches the k-th best score, which
+    /// `visit` returns. Groups with the best prospects come first, and are visited as a whole until
+    /// the minimum effort is made. `announce` is called with the slots that are likely to come
+    /// next.
     pub(super) fn probe(
         &self,
         query: &[f32],
@@ -124,7 +130,7 @@ impl Lists {
         self.groups
             .prospects(0..self.groups.len(), groups, reach, products, prospects);
         let (mut kth, mut seen) = (f32::NEG_INFINITY, 0);
-        let (mut begin, mut next) = (0, FIRST);
+        let (mut begin, mut next) = (0, FIRST_GROUPS);
         let too_large = 'whole: loop {
             let end = prospects.len().min(begin + next);
             if end < prospects.len() {
@@ -134,7 +140,7 @@ impl Lists {
             for place in begin..end {
                 let group = self.groups.range(prospects[place].set());
                 let slots = self.lists.ranges(group.clone());
-                if seen + slots.len() > effort.least {
+                if seen + slots.len() > effort.min_slots {
                     break 'whole place;
                 }
                 if let Some(next) = prospects[..end].get(place + 1) {
@@ -149,7 +155,8 @@ impl Lists {
             (begin, next) = (end, 2 * next);
         };
 
-        // The rest of the least effort is made in the group that is too large for it, whatever its prospect.
+        // The rest of the minimum effort is spent in the group that exceeds it, whatever its
+        // prospect.
         let first = Prospect::new(f32::INFINITY, prospects[too_large].set());
         prospects.drain(..=too_large);
         self.keep_best(reach, kth, prospects);
@@ -171,7 +178,7 @@ impl Lists {
                 list_prospects,
             );
             for list in &*list_prospects {
-                if list.score() >= kth || seen < effort.least {
+                if list.score() >= kth || seen < effort.min_slots {
                     let slots = self.lists.range(list.set());
                     seen += slots.len();
                     kth = visit(slots, 1);
@@ -180,7 +187,7 @@ impl Lists {
         }
     }
 
-    /// Keeps those of the groups in `prospects` that reach `kth`, and by less of the margin where they are many.
+    /// Keeps the groups in `prospects` that reach `kth`; with a smaller margin if there are many.
     fn keep_best(&self, reach: f32, kth: f32, prospects: &mut Vec<Prospect>) {
         prospects.retain(|group| group.score() >= kth);
         if prospects.len() <= FEW_GROUPS {
@@ -201,7 +208,7 @@ impl Lists {
     }
 }
 
-/// Divides the vectors at `positions` into lists of about [`LIST_LEN`], each of vectors that are near each other.
+/// Divides the vectors at `positions` into lists of about [`LIST_LEN`] neighbouring vectors.
 fn divide(vectors: &Embeddings, positions: Vec<u32>, seed: u64) -> Vec<Vec<u32>> {
     let count = positions.len().div_ceil(LIST_LEN);
     if count <= 1 {
@@ -237,7 +244,7 @@ impl Level {
                 for &position in members {
                     kernel::axpy(share, vectors.row(position as usize), mean);
                 }
-                // The squared norms of unit vectors around their mean come to 1 - |mean|².
+                // The squared distances of unit vectors from their mean average to 1 - |mean|².
                 let spread = (1.0 - kernel::dot(mean, mean)).max(0.0);
                 *deviation = (spread / dim as f32).sqrt();
             });
@@ -252,18 +259,18 @@ impl Level {
         self.deviations.len()
     }
 
-    /// What belongs to `set` on the level below.
+    /// The range of `set` on the level below.
     fn range(&self, set: u32) -> Range<usize> {
         let set = set as usize;
         self.ranges(set..set + 1)
     }
 
-    /// What belongs to neighbouring `sets`.
+    /// The range of consecutive `sets` on the level below.
     fn ranges(&self, sets: Range<usize>) -> Range<usize> {
         self.offsets[sets.start] as usize..self.offsets[sets.end] as usize
     }
 
-    /// The best score to be expected of each of `sets`: so many deviations above its mean's as `reach` says.
+    /// The expected best score of each of `sets`: the score of its mean plus `reach` deviations.
     fn prospects(
         &self,
         sets: Range<usize>,
@@ -291,30 +298,30 @@ impl Level {
     }
 }
 
-/// How long a probe goes on.
+/// When a probe ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effort {
-    /// How many deviations above its mean's the best score of a list is expected.
+    /// The best score of a list is expected this many deviations above that of its mean.
     margin: f32,
-    /// Slots to look at whatever is expected of their lists.
-    least: usize,
+    /// Minimum number of slots to search.
+    min_slots: usize,
 }
 
 impl Effort {
-    /// To find the `k` best of those that are `allowed`.
+    /// Effort to find the `k` best of the `allowed` videos.
     pub(super) fn new(k: usize, allowed: &Allowed<'_>, margin: f32) -> Self {
-        let least = LEAST + LEAST_PER_VIDEO * k;
+        let min_slots = MIN_SLOTS + MIN_SLOTS_PER_VIDEO * k;
         Self {
             margin,
-            least: match allowed {
-                Allowed::All => least,
-                _ => LEAST_FILTERED * least,
+            min_slots: match allowed {
+                Allowed::All => min_slots,
+                _ => FILTERED_FACTOR * min_slots,
             },
         }
     }
 }
 
-/// What a probe needs room for.
+/// Buffers of a probe.
 #[derive(Debug, Default)]
 pub(super) struct ProbeSpace {
     groups: QueryCodes,
@@ -324,15 +331,16 @@ pub(super) struct ProbeSpace {
     list_prospects: Vec<Prospect>,
 }
 
-/// The best score to be expected of a group or a list, and which one it is, as one number: the smaller, the better, equal scores in the
-/// order of sets. Searches put hundreds of them in order, which goes twice as fast with integers.
+/// The expected best score of a group or list and its number, packed into one integer. Smaller is
+/// better; equal scores are in the order of sets. Searches sort hundreds of them, which is twice as
+/// fast with integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Prospect(u64);
 
 impl Prospect {
     fn new(score: f32, set: u32) -> Self {
         let bits = score.to_bits();
-        // Positive floats are ordered as their bits are, and negative ones the other way round.
+        // Positive floats are ordered like their bits, negative ones in reverse.
         let descending = if score.is_sign_negative() {
             bits
         } else {
@@ -355,7 +363,7 @@ impl Prospect {
     }
 }
 
-/// The bit of a float's sign.
+/// Sign bit of a float.
 const SIGN: u32 = 1 << 31;
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 use super::bitset::Bitset;
 use std::collections::BTreeMap;
 
-/// A term carried by more than one in this many videos is a bitset: it takes less memory then than a list of four bytes each.
+/// A term that more than one in this many videos carry is stored as a bitset: that takes less
+/// memory than a list with four bytes per video.
 const DENSE: usize = 32;
 
 /// For each term the positions of the videos that carry it.
 #[derive(Debug, Clone, Default)]
 pub struct Postings {
-    /// Where the positions of each term begin in `sparse`, `[terms + 1]`.
+    /// Start of each term's positions in `sparse`, `[terms + 1]`.
     offsets: Vec<usize>,
     /// Ascending within a term.
     sparse: Vec<u32>,
@@ -21,7 +22,7 @@ struct Dense {
 }
 
 impl Postings {
-    /// Groups pairs (term, position of a video) by term, whatever their order; a pair that comes twice counts once.
+    /// Groups pairs (term, position of a video) by term, in any order; duplicates count once.
     ///
     /// # Panics
     /// If a term is not in `0..terms` or a position not in `0..positions`.
@@ -53,7 +54,8 @@ impl Postings {
             ..Self::default()
         };
         postings.offsets.push(0);
-        // Lists move to the front as they lose what is twice or dense, so that they need no second copy.
+        // Lists are moved forward in place as duplicates and dense terms are removed, so that no
+        // second copy is needed.
         let mut kept = 0;
         for (term, bounds) in (0u32..).zip(begins.windows(2)) {
             let list = &mut all[bounds[0]..bounds[1]];
@@ -85,7 +87,7 @@ impl Postings {
         postings
     }
 
-    /// How many videos carry `term`; 0 if there is no such term.
+    /// Number of videos that carry `term`; 0 for an unknown term.
     pub fn count(&self, term: u32) -> usize {
         self.dense
             .get(&term)
@@ -124,7 +126,7 @@ impl Postings {
         size_of_val(self.offsets.as_slice()) + size_of_val(self.sparse.as_slice()) + dense
     }
 
-    /// The positions of a term that is not dense.
+    /// The positions of a sparse term.
     fn list(&self, term: u32) -> &[u32] {
         match self.offsets.get(term as usize..term as usize + 2) {
             Some(bounds) => &self.sparse[bounds[0]..bounds[1]],

@@ -10,34 +10,34 @@ use crate::recommend::Scored;
 use std::ops::Range;
 use thiserror::Error;
 
-/// Rows of codes that are scored before one looks at their scores.
+/// Rows of codes that are scored before their scores are looked at.
 const BLOCK: usize = 512;
 
-/// The largest norm of a query: inner products with it stay finite.
+/// Upper bound on the norm of a query, which keeps inner products finite.
 const MAX_NORM: f64 = 1e30;
 
-/// What is searched for besides the query.
+/// The request of a search, besides the query.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Search<'a> {
-    /// How many videos.
+    /// Number of videos.
     pub k: usize,
-    /// Positions that must not come back, in any order; those that do not exist are ignored.
+    /// Positions to leave out, in any order; unknown positions are ignored.
     pub exclude: &'a [&'a [u32]],
-    /// What the videos must meet.
+    /// Conditions that the videos must meet.
     pub filter: Option<&'a Filter>,
-    /// Exactly the best, even where there are inverted lists.
+    /// Whether the result must be exact, even with inverted lists.
     pub exact: bool,
 }
 
-/// A query that cannot be answered.
+/// Why a query cannot be answered.
 #[derive(Debug, Error, PartialEq)]
 pub enum SearchError {
     /// The query has another length than the vectors.
     #[error("the query has {actual} dimensions, expected {expected}")]
     Dimension {
-        /// What the vectors have.
+        /// Dimension of the vectors.
         expected: usize,
-        /// What came.
+        /// Length of the query.
         actual: usize,
     },
     /// NaN or infinity.
@@ -57,7 +57,7 @@ pub enum SearchError {
     Filter(#[from] AttributesError),
 }
 
-/// What searches need room for; a thread keeps one and uses it again, for any index.
+/// Buffers of searches. A thread keeps one and reuses it, for any index.
 #[derive(Debug, Default)]
 pub struct Scratch {
     excluded: Bitset,
@@ -71,30 +71,32 @@ pub struct Scratch {
     work: Work,
 }
 
-/// What the latest search of a [`Scratch`] looked at.
+/// Work of the latest search of a [`Scratch`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
     /// Videos scored by their codes.
     pub scanned: usize,
-    /// Videos scored in 32-bit floats, those of the delta included.
+    /// Videos scored in 32-bit floats, including those of the delta.
     pub rescored: usize,
-    /// Inverted lists looked into.
+    /// Inverted lists searched.
     pub lists: usize,
 }
 
 impl Scratch {
-    /// What the latest search looked at.
+    /// Work of the latest search.
     pub fn work(&self) -> Work {
         self.work
     }
 }
 
 impl Index {
-    /// The `k` videos with the largest inner products with `query` `[d]` that are neither excluded nor filtered out, best first, ties to
-    /// the smaller position; fewer only where there are fewer. Scores are the inner products in 32-bit floats.
+    /// The `k` videos with the largest inner products with `query` `[d]` that are neither excluded
+    /// nor filtered out, best first, ties to the smaller position. There are fewer than `k` only if
+    /// no more pass. Scores are the inner products in 32-bit floats.
     ///
-    /// These are exactly the best ones, except that a search through inverted lists, which is made if there are lists, the request does not
-    /// ask for an exact one and the filter lets a tenth of the videos through, may miss some ([`Index::recall`]).
+    /// The result is exact, except that a search through inverted lists may miss some videos
+    /// ([`Index::recall`]). The lists are used if there are any, the request does not ask for an
+    /// exact search, and the filter lets at least a tenth of the videos pass.
     ///
     /// # Errors
     /// [`SearchError`]
@@ -121,7 +123,8 @@ impl Index {
         Ok(best)
     }
 
-    /// Mean share of the `k` best videos of each query that a search through the inverted lists finds; 1 where there are no lists.
+    /// Mean share of the `k` best videos of each query that a search through the inverted lists
+    /// finds; 1 without lists.
     ///
     /// `queries` `[n, d]`, as users' vectors. `NaN` without a query or without a video.
     ///
@@ -175,8 +178,8 @@ impl Index {
         Ok(())
     }
 
-    /// The best by all that is known of the videos: the delta's by their vectors, the base's by their codes and then by the vectors of those
-    /// that could be among the best.
+    /// The best videos: those of the delta by their vectors, those of the base by their codes, and
+    /// then the candidates among them by their vectors.
     fn best(
         &self,
         query: &[f32],
@@ -200,7 +203,7 @@ impl Index {
         products.resize(BLOCK, 0);
         base.codes.prepare(query, codes);
         let error = codes.error();
-        // No more than there are, so that a huge k asks for no huge heap.
+        // At most the number of videos, so that a huge k allocates no huge heap.
         let k = request.k.min(self.len());
         candidates.begin(k, codes, error);
         best.begin(k);
@@ -244,7 +247,8 @@ impl Index {
         best.take()
     }
 
-    /// Offers the videos of the delta, whose vectors have no codes, to `best`. Returns how many were scored.
+    /// Offers the videos of the delta, whose vectors have no codes, to `best`. Returns how many
+    /// were scored.
     fn score_changed(
         &self,
         query: &[f32],
@@ -282,7 +286,7 @@ impl Index {
 }
 
 impl super::Base {
-    /// Scores the rows of codes in `slots` and offers what `admit` lets through.
+    /// Scores the rows of codes in `slots` and offers those that `admit` accepts.
     fn scan(
         &self,
         slots: Range<usize>,
@@ -301,7 +305,7 @@ impl super::Base {
         }
     }
 
-    /// The same for `slots` anywhere, all of which are wanted.
+    /// The same for `slots` in any places, all of which are wanted.
     fn scan_slots(
         &self,
         slots: &[u32],

@@ -13,7 +13,7 @@ fn vectors(n: usize, dim: usize, random: &mut Pcg64Mcg) -> Embeddings {
     clustered(n, dim, (5, 0.6), random)
 }
 
-/// `n` unit vectors in as many `clusters` of some `width`, some of them twice.
+/// `n` unit vectors in `clusters` clusters of this `width`, some of them twice.
 fn clustered(
     n: usize,
     dim: usize,
@@ -49,7 +49,8 @@ fn clustered(
     rows
 }
 
-/// Terms from one that a fifth of the videos carry to one that nearly none does; a price in whole tens and a time, each missing at times.
+/// Terms from one that a fifth of the videos carry to one that hardly any does; a price in whole
+/// tens and a time, both sometimes missing.
 fn row(random: &mut Pcg64Mcg) -> Row {
     let terms = (0..TERMS).filter(|&term| random.random_range(0..5 * (1 << term)) < 4);
     let terms = terms.collect();
@@ -100,7 +101,7 @@ fn filter(random: &mut Pcg64Mcg) -> Filter {
     }
 }
 
-/// What an index is said to hold, one video after the other.
+/// The videos that an index should contain.
 struct Catalogue {
     vectors: Vec<Vec<f32>>,
     rows: Vec<Row>,
@@ -141,7 +142,7 @@ impl Catalogue {
     }
 }
 
-/// An index after some changes, and what it should hold.
+/// An index after some changes, and what it should contain.
 fn grown(
     n: usize,
     dim: usize,
@@ -200,7 +201,7 @@ proptest! {
     ) {
         let random = &mut Pcg64Mcg::seed_from_u64(seed);
         let kind = if inverted { IndexKind::Inverted } else { IndexKind::Exact };
-        // With a margin that leaves no list out, the way through the lists is exact as well.
+        // With a margin that leaves no list out, the search through lists is exact as well.
         let (index, catalogue) = grown(n, dim, &options(kind, 1e6), random);
         let scratch = &mut Scratch::default();
         for _ in 0..6 {
@@ -230,7 +231,8 @@ proptest! {
         let random = &mut Pcg64Mcg::seed_from_u64(seed);
         let (index, catalogue) = grown(n, 2, &options(IndexKind::Exact, 0.0), random);
         for _ in 0..6 {
-            // Said again and again it asks the same, and costs more when it is asked of one video at a time.
+            // Repeated conditions have the same meaning, but cost more when videos are asked about
+            // one at a time.
             let said = filter(random).conditions;
             let filter = Filter { conditions: said.iter().cycle().take(said.len() * repeats).cloned().collect() };
             let passing = index.attributes().passing(&filter);
@@ -359,7 +361,7 @@ fn queries_that_are_none_are_refused() {
         })
     );
     assert!(index.attributes().passing(&filter).is_empty());
-    // Nothing of a refused search is left behind.
+    // A refused search leaves nothing behind.
     let found = index.search(&[0.0, 0.0], &request, scratch).unwrap();
     assert_eq!(
         found.iter().map(|scored| scored.item).collect::<Vec<_>>(),

@@ -1,16 +1,19 @@
-//! Inner products of rows of unsigned bytes with one row of signed bytes: what a search among quantised vectors spends its time on.
+//! Inner products of rows of unsigned bytes with one row of signed bytes: the hot loop of a search
+//! among quantised vectors.
 //!
-//! Integers are exact, so that every path gives the same numbers.
+//! Integers are exact, so that every implementation gives the same numbers.
 
-/// Bytes of one vector register: the length of a row of codes is a multiple of it.
+/// Bytes per vector register. The length of a row of codes is a multiple of it.
 pub const CODE_BLOCK: usize = 32;
 
-/// Rows from the one that is read to the one that is asked for: what memory takes to answer.
+/// Rows are prefetched this far ahead, to cover the latency of memory.
 pub const CODES_AHEAD: usize = 32;
 
-/// Writes the inner product of `query` with each row of `codes` `[n, query.len()]` into `out` `[n]`.
+/// Writes the inner product of `query` with each row of `codes` `[n, query.len()]` into `out`
+/// `[n]`.
 ///
-/// Neighbouring numbers of the query, |q₂ᵢ| + |q₂ᵢ₊₁|, may add up to 128 at most: then no sum of two products leaves 16 bits.
+/// Neighbouring numbers of the query, |q₂ᵢ| + |q₂ᵢ₊₁|, may add up to at most 128, so that no sum of
+/// two products exceeds 16 bits.
 ///
 /// # Panics
 /// If the query's length is not a multiple of [`CODE_BLOCK`], or the shapes do not fit.
@@ -26,9 +29,10 @@ pub fn code_products(codes: &[u8], query: &[i8], out: &mut [i32]) {
 /// The same for the rows of `codes` that `rows` `[n]` names.
 ///
 /// # Panics
-/// If the query's length is not a multiple of [`CODE_BLOCK`], a row is not there, or there are fewer `rows` than numbers of `out`.
+/// If the query's length is not a multiple of [`CODE_BLOCK`], a row does not exist, or there are
+/// fewer `rows` than numbers in `out`.
 pub fn code_products_at(codes: &[u8], rows: &[u32], query: &[i8], out: &mut [i32]) {
-    // Rows beyond the last one are only ever prefetched.
+    // Rows beyond the last one are only prefetched.
     let rows = &rows[..out.len()];
     dispatch(
         codes,
@@ -38,7 +42,7 @@ pub fn code_products_at(codes: &[u8], rows: &[u32], query: &[i8], out: &mut [i32
     );
 }
 
-/// `row_of` tells a row for any number, and is asked about some beyond `out`.
+/// `row_of` gives the row for any number; it is also called with some numbers beyond `out`.
 fn dispatch(codes: &[u8], query: &[i8], row_of: impl Fn(usize) -> usize, out: &mut [i32]) {
     assert_eq!(
         query.len() % CODE_BLOCK,
@@ -84,10 +88,10 @@ mod x86 {
         _mm256_setzero_si256, _mm256_storeu_si256,
     };
 
-    /// Rows whose sums are added up together.
+    /// Rows whose sums are reduced together.
     const GROUP: usize = 8;
 
-    /// Defines `name` from the instructions by which four products at a time are added to a sum.
+    /// Defines `name` from the instructions that add four products at a time to a sum.
     macro_rules! code_products {
         ($name:ident, $rows:ident, $features:literal, $add:ident) => {
             #[target_feature(enable = $features)]
@@ -97,7 +101,8 @@ mod x86 {
                 row_of: impl Fn(usize) -> usize,
                 out: &mut [i32],
             ) {
-                // Lengths known to the compiler keep the query in registers: dimensions up to 32, 64, 96 and 128.
+                // With a length known to the compiler the query stays in registers: dimensions up
+                // to 32, 64, 96 and 128.
                 match query.len() / CODE_BLOCK {
                     1 => $rows::<1>(codes, query, row_of, out),
                     2 => $rows::<2>(codes, query, row_of, out),
@@ -107,7 +112,7 @@ mod x86 {
                 }
             }
 
-            /// `BLOCKS` registers a row, or as many as there are where it is 0.
+            /// `BLOCKS` registers per row, or as many as the row has if it is 0.
             #[target_feature(enable = $features)]
             fn $rows<const BLOCKS: usize>(
                 codes: &[u8],

@@ -1,23 +1,24 @@
-//! Memory asked for before it is read: what lies scattered takes about a hundred nanoseconds to come, whether one waits for it or not.
+//! Prefetching: a read of scattered memory takes about a hundred nanoseconds unless it was
+//! requested before.
 
-/// Bytes that memory hands out at once.
+/// Size of a cache line, in bytes.
 pub const CACHE_LINE: usize = 64;
 
-/// Asks for `values`, which will be read soon.
+/// Prefetches `values`.
 #[inline]
 pub fn prefetch<T>(values: &[T]) {
     prefetch_bytes(values.as_ptr().cast(), size_of_val(values));
 }
 
-/// Asks for `length` bytes from `begin` on, which need not be there.
+/// Prefetches `length` bytes from `begin` on. The address need not be valid.
 #[inline]
 pub(super) fn prefetch_bytes(begin: *const u8, length: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         for line in (0..length).step_by(CACHE_LINE) {
-            // SAFETY: a prefetch reads nothing that a program could see, and may be given any address. SSE, which it needs, is part of
-            // every x86-64.
+            // SAFETY: a prefetch has no visible effect and may be given any address. It needs SSE,
+            // which every x86-64 has.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(begin.wrapping_add(line).cast()) };
         }
     }

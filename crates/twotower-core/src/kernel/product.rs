@@ -1,16 +1,19 @@
-//! The matrix product, for AVX-512 by code of our own: `matrixmultiply`, which does it elsewhere, has none.
+//! The matrix product. For AVX-512 it has its own code, because `matrixmultiply`, which is used
+//! elsewhere, has none.
 //!
-//! A panel is `WIDTH` columns of b over at most `DEPTH` of their rows, so that it stays in the first cache while all rows
-//! of a pass over it. A block of `ROWS` rows of c lives in registers meanwhile: each step reads one row of the panel and one
-//! number of each row of a. a is never copied. b is, panel by panel, unless its rows are next to each other as they are, or
-//! rows of a are too few to pay for it; a transpose and the last, narrower panel always are.
+//! A panel is `WIDTH` columns and at most `DEPTH` rows of b, so that it stays in the first-level
+//! cache while all rows of a are multiplied with it. A block of `ROWS` rows of c is held in
+//! registers: each step reads one row of the panel and one number from each row of a. a is never
+//! copied. b is copied panel by panel, unless its rows are contiguous, or a has too few rows to pay
+//! for the copy; a transpose and the last, narrower panel are always copied.
 
 use super::View;
 
-/// c ← alpha · a b + beta · c with `a` `[m, k]`, `b` `[k, n]` and row-major `c` `[m, n]`. Where beta is 0, c is not read.
+/// c ← alpha · a b + beta · c with `a` `[m, k]`, `b` `[k, n]` and row-major `c` `[m, n]`. If beta
+/// is 0, c is not read.
 ///
-/// Each number of `c` is summed in an order that depends on k alone, so that a product cut by rows or columns gives the
-/// same bits.
+/// Each number of `c` is summed in an order that depends only on k, so that a product cut by rows
+/// or columns gives the same bits.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -44,8 +47,8 @@ fn library(alpha: f32, a: View<'_>, b: View<'_>, beta: f32, c: &mut [f32]) {
         }
     }
     let stride = |x: usize| x as isize;
-    // SAFETY: the assertions above bound the last element reached through each pair of strides, `c` is row-major of
-    // exactly m * n numbers and, being borrowed mutably, overlaps neither operand.
+    // SAFETY: the assertions above bound the last element reached through each pair of strides, `c`
+    // is row-major of exactly m * n numbers and, being borrowed mutably, overlaps neither operand.
     unsafe {
         matrixmultiply::sgemm(
             a.rows,
@@ -66,11 +69,11 @@ fn library(alpha: f32, a: View<'_>, b: View<'_>, beta: f32, c: &mut [f32]) {
     }
 }
 
-/// Most rows of b in a panel: 128 rows of 64 columns are 32 KiB.
+/// At most this many rows of b in a panel: 128 rows of 64 columns are 32 KiB.
 #[cfg(any(test, target_arch = "x86_64"))]
 const DEPTH: usize = 128;
 
-/// Rows of b in each panel over the same columns, but perhaps the last.
+/// Rows of b in each panel over the same columns, except perhaps the last.
 #[cfg(any(test, target_arch = "x86_64"))]
 fn panel_depth(depth: usize) -> usize {
     depth.div_ceil(depth.div_ceil(DEPTH).max(1))
@@ -98,7 +101,7 @@ mod avx512 {
     /// Rows of c in registers: 24 of 32 registers sum.
     const ROWS: usize = 6;
 
-    /// Rows of a that pay for copying a panel.
+    /// At least this many rows of a pay for copying a panel.
     const MANY: usize = 8 * ROWS;
 
     /// See [`super::gemm`].
@@ -138,13 +141,13 @@ mod avx512 {
         }
     }
 
-    /// β c, and 0 where β is, whatever c holds.
+    /// β c, and 0 if β is 0, whatever c holds.
     #[inline(always)]
     fn scaled(beta: f32, c: f32) -> f32 {
         if beta == 0.0 { 0.0 } else { beta * c }
     }
 
-    /// Rows and columns of `b` next to each other, filled up with columns of zeros.
+    /// Copies rows and columns of `b` contiguously, padded with columns of zeros.
     #[target_feature(enable = "avx512f")]
     fn copy_panel(b: View<'_>, rows: Range<usize>, columns: Range<usize>, copy: &mut Vec<f32>) {
         copy.clear();
@@ -173,19 +176,19 @@ mod avx512 {
     /// Some rows and columns of b.
     #[derive(Clone, Copy)]
     struct Panel<'a> {
-        /// Its rows, each `stride` after the one before.
+        /// The rows, `stride` apart.
         data: &'a [f32],
         stride: usize,
-        /// Its first row in b, and how many it has.
+        /// First row in b, and the number of rows.
         from: usize,
         steps: usize,
-        /// Its first column in b, and how many it has.
+        /// First column in b, and the number of columns.
         column: usize,
         width: usize,
     }
 
     impl Panel<'_> {
-        /// c ← α a b + β c in the panel's columns, of `columns` that `c` has.
+        /// c ← α a b + β c in the panel's columns; `columns` is the number of columns of c.
         #[target_feature(enable = "avx512f")]
         fn multiply(self, a: View<'_>, (alpha, beta): (f32, f32), c: &mut [f32], columns: usize) {
             let mut row = 0;
@@ -226,7 +229,8 @@ mod avx512 {
             for step in 0..self.steps {
                 let mut vectors = [_mm512_set1_ps(0.0); REGISTERS];
                 for n in 0..REGISTERS {
-                    // SAFETY: `step` is at most `last`, up to which the assertion allows whole rows of the panel.
+                    // SAFETY: `step` is at most `last`, up to which the assertion allows whole rows
+                    // of the panel.
                     vectors[n] =
                         unsafe { _mm512_loadu_ps(right.add(step * self.stride + n * LANES)) };
                 }
@@ -256,7 +260,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The twin of the code for AVX-512, to the bit.
+    /// The reference for the AVX-512 code, to the bit.
     fn scalar(alpha: f32, a: View<'_>, b: View<'_>, beta: f32, c: &mut [f32]) {
         let at = |view: View<'_>, i, j| view.data[i * view.row_stride + j * view.col_stride];
         for (n, c) in c.iter_mut().enumerate() {

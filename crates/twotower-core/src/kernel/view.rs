@@ -2,7 +2,7 @@
 
 use crate::matrix::Matrix;
 
-/// A matrix inside a slice, with strides, so that a transpose costs nothing.
+/// A matrix inside a slice, with strides, so that transposing is free.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     pub(super) data: &'a [f32],
@@ -31,7 +31,7 @@ impl<'a> View<'a> {
     /// Columns `from..from + cols` of the same rows.
     ///
     /// # Panics
-    /// If there are not as many columns.
+    /// If there are fewer columns.
     #[must_use]
     pub fn columns(self, from: usize, cols: usize) -> Self {
         assert!(

@@ -1,4 +1,4 @@
-//! The loss against numbers that autograd gave: see `fixtures/golden/README.md`.
+//! The loss against reference numbers from autograd: see `fixtures/golden/README.md`.
 
 use super::{Gradients, Operands, Row, SampledSoftmax};
 use crate::negative::{CandidateSampler, Candidates, Drawn, SamplerOptions};
@@ -24,7 +24,7 @@ struct Golden {
     known: Vec<Vec<u32>>,
     users: Vec<Vec<f32>>,
     vectors: Vec<Vec<f32>>,
-    /// Of the first rows, after bias; `None` is masked.
+    /// Logits of the first rows, after bias; `None` is masked.
     first_logits: Vec<Vec<Option<f32>>>,
     loss: f32,
     user_gradients: Vec<Vec<f32>>,
@@ -70,7 +70,8 @@ fn assert_close(what: &str, actual: &[f32], expected: &[f32]) {
     }
 }
 
-/// The batch `repeats` times over: the mean loss and the gradients of candidates stay, those of each user are divided.
+/// Checks the batch repeated `repeats` times: the mean loss and the gradients of candidates stay
+/// the same, and those of each user are divided by `repeats`.
 fn check(repeats: usize) {
     let golden = golden();
     let (candidates, columns) = (golden.candidates(), golden.columns());
@@ -117,7 +118,7 @@ fn so_they_do_over_several_blocks_of_rows() {
     check(8);
 }
 
-/// With one row at a time a loss is that row's own, and its logits give it.
+/// With one row at a time the loss is that of the row, and its logits follow from it.
 #[test]
 fn logits_after_bias_agree_with_the_reference() {
     let golden = golden();
@@ -144,7 +145,8 @@ fn logits_after_bias_agree_with_the_reference() {
                 candidates: &mut items,
             },
         );
-        // What is left in the buffer is softmax - 1 of the target, times the denominator by which the user is divided.
+        // The buffer holds softmax - 1 of the target, times the denominator that the user is
+        // divided by.
         let denominator = golden.users[b][0] / softmax.scaled[0];
         let largest = expected
             .iter()
@@ -157,7 +159,7 @@ fn logits_after_bias_agree_with_the_reference() {
                 None => assert_eq!(p.to_bits(), 0, "row {b}, column {c} is masked"),
                 Some(expected) => {
                     let logit = p.ln() + loss + target;
-                    // p - 1 near 0 has lost digits of the target's p; the others keep theirs.
+                    // p - 1 near 0 has lost digits of the target's p; the others are accurate.
                     let tolerance = if c == columns[b] {
                         1e-6 / p
                     } else {
@@ -181,13 +183,13 @@ fn options(negatives: usize) -> SamplerOptions {
     }
 }
 
-/// Each like is a target here.
+/// Here each like is a target.
 fn targets(golden: &Golden) -> Vec<f64> {
     let counts = golden.like_counts.iter();
     counts.map(|&likes| f64::from(likes)).collect()
 }
 
-/// Without uniform draws the candidates of a batch are known, and so are their biases.
+/// Without uniform draws the candidates of a batch are given, and so are their biases.
 #[test]
 fn the_sampler_subtracts_the_log_of_the_expected_count() {
     let golden = golden();
@@ -213,7 +215,8 @@ fn the_sampler_subtracts_the_log_of_the_expected_count() {
     }
 }
 
-/// With uniform draws every candidate's two biases differ by the log of its count, and the expectation is the mixture's.
+/// With uniform draws every candidate's two biases differ by the log of its count, and the
+/// expectation is the mixture's.
 #[test]
 fn the_sampler_expects_the_mixture_of_targets_and_uniform_draws() {
     let golden = golden();

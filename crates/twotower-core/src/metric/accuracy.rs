@@ -1,21 +1,24 @@
-/// Precision@K: hits among the first `k`, divided by `k`, also where the list is shorter.
+/// Precision@K: hits among the first `k`, divided by `k`, even if the list is shorter.
 ///
-/// `hits`: whether the video at each rank, best first, is a target. Ties are settled where the list is made.
+/// `hits`: whether the video at each rank, best first, is a target. Ties are broken when the list
+/// is made.
 pub fn precision_at_k(hits: &[bool], k: usize) -> f64 {
     ratio(count(hits, k), k)
 }
 
 /// Recall@K: hits among the first `k`, divided by the number of `targets` (not by min(k, targets)).
 ///
-/// `hits`: whether the video at each rank, best first, is a target. Ties are settled where the list is made.
+/// `hits`: whether the video at each rank, best first, is a target. Ties are broken when the list
+/// is made.
 pub fn recall_at_k(hits: &[bool], targets: usize, k: usize) -> f64 {
     ratio(count(hits, k), targets)
 }
 
-/// NDCG@K with binary relevance (Järvelin & Kekäläinen 2002): Σ 1/log₂(rank + 1) over the hits among the first `k`,
-/// divided by that sum over the ranks 1..=min(k, targets).
+/// NDCG@K with binary relevance (Järvelin & Kekäläinen 2002): Σ 1/log₂(rank + 1) over the hits
+/// among the first `k`, divided by that sum over the ranks 1..=min(k, targets).
 ///
-/// `hits`: whether the video at each rank, best first, is a target. Ties are settled where the list is made.
+/// `hits`: whether the video at each rank, best first, is a target. Ties are broken when the list
+/// is made.
 pub fn ndcg_at_k(hits: &[bool], targets: usize, k: usize) -> f64 {
     let ideal: f64 = (0..k.min(targets)).map(discount).sum();
     let found: f64 = hits
@@ -24,7 +27,7 @@ pub fn ndcg_at_k(hits: &[bool], targets: usize, k: usize) -> f64 {
         .enumerate()
         .filter(|&(_, &hit)| hit)
         .map(|(rank, _)| discount(rank))
-        // The sum of nothing is -0.
+        // An empty sum is -0.
         .fold(0.0, |sum, gain| sum + gain);
     if ideal > 0.0 { found / ideal } else { 0.0 }
 }

@@ -1,13 +1,15 @@
-/// Exact AUC of one user: the mean over targets p of `(#{n: s_n < s_p} + ½ #{n: s_n = s_p}) / |N|`, where N are the
-/// candidates that are no targets; a tie counts one half. `None` if there is no target or nothing to compare it with.
+/// Exact AUC of one user: the mean over targets p of `(#{n: s_n < s_p} + ½ #{n: s_n = s_p}) / |N|`,
+/// where N are the candidates that are not targets. A tie counts one half. `None` without targets,
+/// or without anything to compare them with.
 ///
-/// `scores` `[V]`, finite; `excluded` `[V]`, true where a video is no candidate; `targets`: distinct candidates.
-/// O(V log |targets|).
+/// `scores` `[V]`, finite; `excluded` `[V]`, true where a video is no candidate; `targets`:
+/// distinct candidates. O(V log |targets|).
 pub fn auc(scores: &[f32], excluded: &[bool], targets: &[u32]) -> Option<f64> {
     let mut sorted: Vec<f32> = targets.iter().map(|&item| scores[item as usize]).collect();
     sorted.sort_unstable_by(f32::total_cmp);
     let mut candidates = 0;
-    // Twice the sum over p and over all candidates, targets too: a pair won counts 2 and a tie 1.
+    // Twice the sum over p and over all candidates, targets included: a pair won counts 2 and a tie
+    // 1.
     let mut points = 0;
     for (&score, &out) in scores.iter().zip(excluded) {
         if !out {
@@ -20,7 +22,7 @@ pub fn auc(scores: &[f32], excluded: &[bool], targets: &[u32]) -> Option<f64> {
     (pairs > 0).then(|| (points - among_targets) as f64 / (2 * pairs) as f64)
 }
 
-/// Twice the number of targets that score higher than `score`, plus those that tie.
+/// Twice the number of targets that score higher than `score`, plus the number of those that tie.
 fn lost_to(sorted: &[f32], score: f32) -> u64 {
     let below = sorted.partition_point(|&target| target < score);
     let not_above = below + sorted[below..].partition_point(|&target| target <= score);

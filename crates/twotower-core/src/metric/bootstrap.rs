@@ -3,10 +3,10 @@ use rand_pcg::Pcg64;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// One in so many resampled means lies below a 95 % interval, and as many above it.
+/// One in this many resampled means lies below a 95 % interval, and as many above it.
 pub(crate) const ONE_IN: usize = 40;
 
-/// A mean over users and how far it may be off.
+/// A mean over users and its precision.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Unweighted mean over users.
@@ -15,7 +15,7 @@ pub struct Estimate {
     pub standard_error: f64,
 }
 
-/// A mean and the interval of its central 95 % of bootstrap resamples.
+/// A mean and the 95 % percentile interval of its bootstrap resamples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Mean over users.
@@ -27,7 +27,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Whether the interval lies on one side of zero: only then is a difference a difference.
+    /// Whether the interval lies on one side of zero, as it must for a significant difference.
     pub fn excludes_zero(&self) -> bool {
         self.low > 0.0 || self.high < 0.0
     }
@@ -35,7 +35,8 @@ impl Interval {
 
 /// The bootstrap over users (Efron 1979): users are drawn with replacement, as many as there are.
 ///
-/// Resample r has a generator of its own, seeded by `seed` and r, so that neither threads nor other columns matter.
+/// Each resample has its own generator, seeded by `seed` and its number, so that neither threads
+/// nor other columns affect it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bootstrap {
     /// Number of resamples.
@@ -54,7 +55,7 @@ impl Default for Bootstrap {
 }
 
 impl Bootstrap {
-    /// Mean and standard error of each column of `rows`, one row per user; zeros without a row.
+    /// Mean and standard error of each column of `rows`, one row per user; zeros without rows.
     pub fn estimates<const N: usize>(&self, rows: &[[f64; N]]) -> [Estimate; N] {
         let centre = mean(rows);
         let resampled = self.means(rows);
@@ -72,12 +73,13 @@ impl Bootstrap {
         })
     }
 
-    /// Mean of `values`, one per user, with the 95 % percentile interval; zeros without a value.
+    /// Mean of `values`, one per user, with the 95 % percentile interval; zeros without values.
     pub fn interval(&self, values: &[f64]) -> Interval {
         self.interval_within(values, ONE_IN, ONE_IN)
     }
 
-    /// The same, with one in `below` resampled means below it, and one in `above` above it.
+    /// The same interval such that one in `below` resampled means lies below it, and one in `above`
+    /// above it.
     pub(crate) fn interval_within(&self, values: &[f64], below: usize, above: usize) -> Interval {
         let rows: Vec<[f64; 1]> = values.iter().map(|&value| [value]).collect();
         let mut means: Vec<f64> = self.means(&rows).into_iter().map(|[mean]| mean).collect();
@@ -129,7 +131,7 @@ fn mean<const N: usize>(rows: &[[f64; N]]) -> [f64; N] {
 mod tests {
     use super::*;
 
-    /// Of 0/1 values with mean q over n users, σ of the mean is √(q (1 - q) / n).
+    /// For 0/1 values with mean q over n users, the σ of the mean is √(q (1 - q) / n).
     #[test]
     fn standard_error_and_interval_of_a_share() {
         let values: Vec<f64> = (0..400).map(|i| f64::from(u8::from(i % 4 == 0))).collect();

@@ -1,4 +1,4 @@
-/// Where each video stands in popularity, from likes that a model has seen.
+/// The popularity of each video, from likes that a model has seen.
 #[derive(Debug, Clone)]
 pub struct PopularityScale {
     percentile: Vec<f64>,
@@ -6,7 +6,7 @@ pub struct PopularityScale {
 }
 
 impl PopularityScale {
-    /// `like_counts` `[V]`: likes per video; `users`: how many users gave them.
+    /// `like_counts` `[V]`: likes per video; `users`: number of users who gave them.
     pub fn new(like_counts: &[u32], users: usize) -> Self {
         let mut sorted = like_counts.to_vec();
         sorted.sort_unstable();
@@ -24,19 +24,20 @@ impl PopularityScale {
         }
     }
 
-    /// Share of the catalogue with fewer likes than `item`, those with as many counting one half; in 0..=1.
+    /// Share of the catalogue with fewer likes than `item`, where videos with as many likes count
+    /// one half; in 0..=1.
     pub fn percentile(&self, item: u32) -> f64 {
         self.percentile[item as usize]
     }
 
-    /// Self-information of `item` in bits: -log₂ of the share of users who liked it (Vargas & Castells, Recommender Systems 2011), with
-    /// one user added who likes everything.
+    /// Self-information of `item` in bits: -log₂ of the share of users who liked it (Vargas &
+    /// Castells, Recommender Systems 2011), with one user added who likes everything.
     pub fn surprise(&self, item: u32) -> f64 {
         self.surprise[item as usize]
     }
 }
 
-/// How often each video stands in a list.
+/// Number of lists that each video is in.
 #[derive(Debug, Clone)]
 pub struct Exposure {
     counts: Vec<u32>,
@@ -57,14 +58,14 @@ impl Exposure {
         }
     }
 
-    /// Share of the catalogue that stands in at least one list; 0 for an empty catalogue.
+    /// Share of the catalogue that is in at least one list; 0 for an empty catalogue.
     pub fn coverage(&self) -> f64 {
         let shown = self.counts.iter().filter(|&&count| count > 0).count();
         shown as f64 / self.counts.len().max(1) as f64
     }
 
-    /// Gini coefficient of the counts over the whole catalogue: 0 if all videos are shown equally often, near 1 if one gets
-    /// everything; 0 if nothing is shown.
+    /// Gini coefficient of the counts over the whole catalogue: 0 if all videos are shown equally
+    /// often, near 1 if one video gets everything; 0 if nothing is shown.
     pub fn gini(&self) -> f64 {
         let mut sorted = self.counts.clone();
         sorted.sort_unstable();

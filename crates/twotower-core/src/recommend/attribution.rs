@@ -1,14 +1,14 @@
-//! Which likes a recommendation is owed to.
+//! Attributes a recommendation to the user's likes.
 
 use crate::kernel;
 use crate::tower::UserTower;
 
-/// How much of a recommendation's score is owed to each of a user's latest likes, by leaving it out: the score as it is minus the
-/// score of the same user without that like (leave-one-out influence, as in Koh and Liang, ICML 2017, but with the tower run again
-/// instead of its gradient).
+/// How much each of a user's latest likes contributes to a recommendation's score: the score minus
+/// the score of the same user without that like (leave-one-out influence, as in Koh and Liang, ICML
+/// 2017, but with another pass of the tower instead of its gradient).
 ///
-/// The tower is not linear, so shares do not sum to the score, and may be negative: then the video is recommended in spite of that
-/// like.
+/// The tower is not linear, so that contributions do not sum to the score. They may be negative:
+/// then the video is recommended in spite of that like.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attribution {
     dim: usize,
@@ -17,7 +17,8 @@ pub struct Attribution {
 }
 
 impl Attribution {
-    /// Leaves out each of the latest `most` of `likes` in turn. Vectors `[d]`, oldest first, of likes and skips.
+    /// Leaves out each of the latest `most` of `likes` in turn. `likes` and `skips` are vectors
+    /// `[d]`, oldest first.
     ///
     /// Costs O(likes · k d), and a pass of the tower for each like left out.
     pub fn new(tower: &UserTower, likes: &[&[f32]], skips: &[&[f32]], most: usize) -> Self {
@@ -26,7 +27,7 @@ impl Attribution {
         let none = || std::iter::empty::<&[f32]>();
         let skipped = tower.history(none(), skips.iter().copied());
 
-        // later[i]: the state of the likes after like `first + i`, and all skips.
+        // later[i]: the state of the likes after like `first + i`, and of all skips.
         let mut later = vec![skipped];
         for like in likes[first..].iter().skip(1).rev() {
             let one = tower.history([*like], none());
@@ -57,7 +58,8 @@ impl Attribution {
         Self { dim, differences }
     }
 
-    /// What each of those likes adds to the score of the video with this vector `[d]`, oldest first.
+    /// Contribution of each of those likes to the score of the video with this vector `[d]`, oldest
+    /// first.
     pub fn shares<'a>(&'a self, video: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
         self.differences
             .chunks_exact(self.dim)
@@ -82,8 +84,13 @@ mod tests {
     fn tower(rng: &mut Pcg64Mcg) -> UserTower {
         let (decays, hidden) = (vec![0.0, 0.5, 1.0], 8);
         let inputs = (decays.len() + 1) * DIM + 2;
-        let mut matrix =
-            |rows, cols| Matrix::from_vec(rows, cols, random(rng, rows * cols)).unwrap();
+        let mut matrix = |rows, cols| {
+            let mut matrix = Matrix::zeros(rows, cols);
+            matrix
+                .as_mut_slice()
+                .copy_from_slice(&random(rng, rows * cols));
+            matrix
+        };
         UserTower {
             decays,
             skip_decay: 0.9,

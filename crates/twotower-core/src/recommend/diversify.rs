@@ -1,41 +1,26 @@
-//! Which of the best candidates make a good list together.
+//! Choosing candidates that make a good list together.
 
-use super::Scored;
+use super::{Cap, CapCounts, Scored};
 use crate::kernel;
 
-/// What a list should look like.
+/// Rules for the composition of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct Diversity<'a> {
-    /// 0 keeps the order of scores; 1 looks only at how unlike the videos are.
+    /// 0 keeps the order of scores; 1 only makes videos unlike each other.
     pub strength: f32,
-    /// Kinds of groups, each with the most members that a list should have of one of them.
+    /// Upper bounds on the videos of one group in a list, one for each kind of group.
     pub caps: &'a [Cap<'a>],
 }
 
-/// So many of one group (a maker, a performer) and no more.
-#[derive(Clone, Copy)]
-pub struct Cap<'a> {
-    /// Most videos of a group.
-    pub most: usize,
-    /// Groups that a video belongs to.
-    pub groups: &'a (dyn Fn(u32) -> &'a [u32] + Sync),
-}
-
-impl std::fmt::Debug for Cap<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cap")
-            .field("most", &self.most)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Chooses `limit` of `candidates` (best first) by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): next is always
-/// the one with the largest (1 − s) · score − s · (largest inner product with those chosen), s being the strength.
+/// Chooses `limit` of `candidates` (best first) by maximal marginal relevance (Carbonell and
+/// Goldstein, SIGIR 1998): the next video is always the one with the largest (1 − s) · score − s ·
+/// (largest inner product with those chosen), where s is the strength.
 ///
-/// Scores and inner products are both of unit vectors, so they are on one scale. Caps yield to the limit: videos over a cap come last,
-/// when nothing else is left. `vector` gives the vector of a candidate. O(limit · candidates · d).
+/// Scores and inner products are both of unit vectors, so that they are on one scale. The limit has
+/// precedence over caps: videos over a cap come last, if nothing else is left. `vector` gives the
+/// vector of a candidate, `[d]`. O(limit · candidates · d).
 ///
-/// With strength 0 and no caps these are the first `limit` candidates, as they are.
+/// With strength 0 and without caps the result is the first `limit` candidates, unchanged.
 pub fn diversify<'v>(
     candidates: &[Scored],
     limit: usize,
@@ -44,12 +29,12 @@ pub fn diversify<'v>(
 ) -> Vec<Scored> {
     let mut left: Vec<Marginal> = candidates.iter().copied().map(Marginal::new).collect();
     let mut chosen: Vec<Scored> = Vec::with_capacity(limit.min(left.len()));
-    let mut groups: Vec<Vec<(u32, usize)>> = vec![Vec::new(); diversity.caps.len()];
+    let mut counts = CapCounts::new(diversity.caps);
     while chosen.len() < limit {
         let next = left
             .iter()
             .enumerate()
-            // The first of equals, which is the better one.
+            // The first of equal ones, which is the better.
             .max_by(|(a, x), (b, y)| {
                 let relevance = |it: &Marginal| it.relevance(diversity.strength);
                 y.over
@@ -70,20 +55,18 @@ pub fn diversify<'v>(
                 other.similarity = other.similarity.max(similarity);
             }
         }
-        for (cap, counts) in diversity.caps.iter().zip(&mut groups) {
-            count(cap, counts, best.item);
-            for other in left.iter_mut().filter(|other| !other.over) {
-                other.over = is_over(cap, counts, other.scored.item);
-            }
+        counts.add(best.item);
+        for other in left.iter_mut().filter(|other| !other.over) {
+            other.over = !counts.has_room(other.scored.item);
         }
     }
     chosen
 }
 
-/// A candidate that has not been chosen yet.
+/// A candidate that has not been chosen.
 struct Marginal {
     scored: Scored,
-    /// Largest inner product with those chosen; -1 before any was.
+    /// Largest inner product with the chosen videos; -1 if there are none.
     similarity: f32,
     /// Whether choosing it would exceed a cap.
     over: bool,
@@ -101,22 +84,6 @@ impl Marginal {
     fn relevance(&self, strength: f32) -> f32 {
         (1.0 - strength) * self.scored.score - strength * self.similarity
     }
-}
-
-fn count(cap: &Cap<'_>, counts: &mut Vec<(u32, usize)>, item: u32) {
-    for &group in (cap.groups)(item) {
-        match counts.iter_mut().find(|(known, _)| *known == group) {
-            Some((_, members)) => *members += 1,
-            None => counts.push((group, 1)),
-        }
-    }
-}
-
-fn is_over(cap: &Cap<'_>, counts: &[(u32, usize)], item: u32) -> bool {
-    let members = |group: &u32| counts.iter().find(|(known, _)| known == group);
-    (cap.groups)(item)
-        .iter()
-        .any(|group| members(group).is_some_and(|&(_, members)| members >= cap.most))
 }
 
 #[cfg(test)]

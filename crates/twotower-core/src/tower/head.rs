@@ -29,8 +29,8 @@ impl Dense {
     }
 }
 
-/// The upper half that both towers share in form, not in weights:
-/// z = GELU(x W₁ + b₁) W₂ + b₂ + x W₃, and the output is z / max(‖z‖, [`MIN_NORM`]).
+/// The upper part, which has the same form in both towers but its own weights in each: z = GELU(x
+/// W₁ + b₁) W₂ + b₂ + x W₃, and the output is z / max(‖z‖, [`MIN_NORM`]).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Head {
     /// W₁ `[x, h]`, b₁ `[h]`
@@ -41,10 +41,10 @@ pub struct Head {
     pub residual: Matrix,
 }
 
-/// GELU by its sigmoid approximation is x σ(1.702 x) (Hendrycks & Gimpel 2016, section 2).
+/// GELU in its sigmoid approximation is x σ(1.702 x) (Hendrycks & Gimpel 2016, section 2).
 pub const GELU_SLOPE: f32 = 1.702;
 
-/// Norms below it count as it, so that nothing is divided by zero.
+/// Smaller norms count as this one, so that there is no division by zero.
 pub const MIN_NORM: f32 = 1e-6;
 
 impl Head {
@@ -57,7 +57,8 @@ impl Head {
         }
     }
 
-    /// Every weight with its name, which begins with that of the `tower`, and its shape, in the order of files.
+    /// Every weight with its name, which begins with that of the `tower`, and its shape, in the
+    /// order of the file.
     pub(crate) fn tensors_mut(&mut self, tower: &str) -> [Tensor<'_>; 5] {
         let name = |layer: &str| format!("{tower}.{layer}");
         [
@@ -98,12 +99,13 @@ impl Head {
         self.project(x, &y, out, &mut vec![0.0; n]);
     }
 
-    /// Embeds one x `[x]`: a matrix product would copy the weights first, which takes longer than using them once.
+    /// Embeds one x `[x]`. A matrix product would copy the weights first, which takes longer than
+    /// using them once.
     fn embed_one(&self, x: &[f32], out: &mut [f32]) {
         let product = |(rows, x): (&[u32], &[f32]), weight: &Matrix, y: &mut [f32]| {
             kernel::weighted_sum(weight.into(), rows, x, y);
         };
-        // Of a user without skips some inputs are 0.
+        // Some inputs are 0 for users without skips.
         let (rows, x) = nonzero(x);
         let mut y = vec![0.0; self.hidden_units()];
         product((&rows, &x), &self.hidden.weight, &mut y);
@@ -124,8 +126,9 @@ impl Head {
         }
     }
 
-    /// The second half, apart because training drops hidden units in between: from x `[n, x]` and activations `y` `[n, h]`
-    /// to outputs `[n, d]` of unit norm and the `norms` `[n]` they had.
+    /// The second half: from x `[n, x]` and activations `y` `[n, h]` to outputs `[n, d]` of unit
+    /// norm and their previous `norms` `[n]`. It is separate because training drops hidden units
+    /// before it.
     pub(crate) fn project(&self, x: &[f32], y: &[f32], out: &mut [f32], norms: &mut [f32]) {
         self.output.forward(y, out);
         kernel::gemm(1.0, View::rows(x, self.inputs()), &self.residual, 1.0, out);
@@ -139,7 +142,8 @@ impl Head {
     }
 }
 
-/// Places of the numbers that are not 0, and the numbers. Without a branch, which takes twice as long.
+/// Positions of the numbers that are not 0, and the numbers. Without branches, which would take
+/// twice as long.
 fn nonzero(x: &[f32]) -> (Vec<u32>, Vec<f32>) {
     let (mut places, mut numbers) = (vec![0; x.len()], vec![0.0; x.len()]);
     let mut found = 0;

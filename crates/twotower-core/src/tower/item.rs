@@ -9,9 +9,9 @@ const TILE: usize = 64;
 
 /// Video features → a point of the common space.
 ///
-/// x = [id ‖ content ‖ numeric] with `id` a row of the id table (row 0, all zero, for a video outside the vocabulary) and
-/// `content` the weighted sum of term rows (genre, maker, tags, performers, character n-grams);
-/// the [`Head`] turns it into the output.
+/// x = [id ‖ content ‖ numeric]. `id` is a row of the id table (row 0, all zero, for a video
+/// outside the vocabulary), and `content` the weighted sum of term rows (genre, maker, tags,
+/// performers, character n-grams). The [`Head`] computes the output.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ItemTower {
     /// `[V + 1, d]`; row 0 stays zero.
@@ -33,8 +33,9 @@ impl ItemTower {
         2 * self.dim() + NUMERIC_FEATURES
     }
 
-    /// Writes x of video `item` into `x`. `with_id` false leaves the id out, as for a video outside the vocabulary. `scratch` is
-    /// what [`ItemFeatures::terms`] needs.
+    /// Writes the input x of video `item` into `x` `[2 d + numeric]`. `with_id` false leaves the id
+    /// out, as for a video outside the vocabulary. `scratch` is a buffer for
+    /// [`ItemFeatures::terms`].
     pub fn input(
         &self,
         features: &ItemFeatures,
@@ -48,7 +49,7 @@ impl ItemTower {
         let (content, numeric) = rest.split_at_mut(dim);
         let row = if with_id { features.id_row(item) } else { 0 };
         let id_row = self.id_table.row(row as usize);
-        // It comes while terms are summed.
+        // It arrives while the terms are summed.
         kernel::prefetch(id_row);
         let (terms, weights) = features.terms(item, scratch);
         kernel::weighted_sum((&self.term_table).into(), terms, weights, content);

@@ -1,13 +1,13 @@
 use super::Head;
 use crate::kernel;
 
-/// History → a point of the common space. It has no table: all it reads of a user are the vectors of the videos they
-/// liked and skipped.
+/// History → a point of the common space. The tower has no table: its only inputs from a user are
+/// the vectors of the videos that the user liked and skipped.
 ///
-/// For each decay δ the liked vectors are averaged with weight δ^age, age 0 being the latest like, so that δ = 0 is the last
-/// like alone and δ = 1 the plain mean; skipped vectors are averaged with one decay of their own.
-/// x = [mean for each δ ‖ mean of skips ‖ ln(1 + likes) / 5 ‖ ln(1 + skips) / 5], a mean over nothing being zero, and the
-/// [`Head`] turns it into the output.
+/// For each decay δ the liked vectors are averaged with weight δ^age, where the latest like has age
+/// 0, so that δ = 0 gives the last like alone and δ = 1 the plain mean. Skipped vectors are
+/// averaged with a decay of their own. x = [mean for each δ ‖ mean of skips ‖ ln(1 + likes) / 5 ‖
+/// ln(1 + skips) / 5], where an empty mean is zero, and the [`Head`] computes the output.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct UserTower {
     /// Decay per like, `[k]`, each in 0..=1.
@@ -18,7 +18,8 @@ pub struct UserTower {
     pub head: Head,
 }
 
-/// Vectors of a history that are added to one scale before the next one is turned to.
+/// Vectors of a history that are added to one scale before the next: they stay in the first-level
+/// cache.
 const ROWS_AT_ONCE: usize = 64;
 
 /// Counts enter as ln(1 + n) / 5, about 1 for a typical history.
@@ -44,7 +45,7 @@ impl UserTower {
         (self.decays.len() + 1) * self.dim() + 2
     }
 
-    /// The state of a user who has done nothing.
+    /// The state of a user without likes and skips.
     pub fn empty_history(&self) -> HistoryState {
         let scales = self.decays.len() + 1;
         HistoryState {
@@ -63,7 +64,7 @@ impl UserTower {
     ) -> HistoryState {
         let mut state = self.empty_history();
         let (likes, skips) = (Vec::from_iter(likes), Vec::from_iter(skips));
-        // As many at a time as stay in the first cache from one scale to the next.
+        // Chunks that stay in the first-level cache from one scale to the next.
         for likes in likes.chunks(ROWS_AT_ONCE) {
             for (scale, &decay) in self.decays.iter().enumerate() {
                 state.decay_and_add_all(scale, decay, likes);
@@ -74,8 +75,8 @@ impl UserTower {
         state
     }
 
-    /// Embeds one state: `[d]`, unit norm. `None` if the user has neither liked nor skipped anything: there is nothing to
-    /// go by, and popularity serves better.
+    /// Embeds one state: `[d]`, unit norm. `None` without a like or skip, where popularity serves
+    /// better.
     pub fn embed(&self, state: &HistoryState) -> Option<Vec<f32>> {
         if state.is_empty() {
             return None;
@@ -88,20 +89,20 @@ impl UserTower {
     }
 }
 
-/// Running sums over a history: one like or skip costs O(k d), whatever came before.
+/// Running sums over a history. Adding a like or skip costs O(k d), however long the history is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistoryState {
     dim: usize,
-    /// Decayed sums, `[k + 1, d]`; the last row is that of skips.
+    /// Decayed sums, `[k + 1, d]`; the last row is for skips.
     sums: Vec<f32>,
     /// Sums of the weights, `[k + 1]`.
     weights: Vec<f32>,
-    /// Likes and skips so far.
+    /// Numbers of likes and skips.
     counts: [u32; 2],
 }
 
 impl HistoryState {
-    /// Whether nothing has happened yet.
+    /// Whether there is no like or skip.
     pub fn is_empty(&self) -> bool {
         self.counts == [0; 2]
     }
@@ -142,7 +143,7 @@ impl HistoryState {
         both
     }
 
-    /// The state as it would be without one like, of the video with this vector, if no like is decayed.
+    /// The state without one like, of the video with this vector, if likes are not decayed.
     pub(crate) fn without(&self, vector: &[f32]) -> Self {
         let mut others = self.clone();
         for (sum, x) in others.sums.iter_mut().zip(vector) {
@@ -159,7 +160,7 @@ impl HistoryState {
         self.weights[scale] = decay * self.weights[scale] + 1.0;
     }
 
-    /// The same of one vector after the other, to the bit.
+    /// The same for one vector after the other, to the bit.
     fn decay_and_add_all(&mut self, scale: usize, decay: f32, vectors: &[&[f32]]) {
         let sum = &mut self.sums[scale * self.dim..(scale + 1) * self.dim];
         kernel::decay_and_add_all(decay, vectors, sum);
@@ -168,7 +169,8 @@ impl HistoryState {
         }
     }
 
-    /// What turns the sum of scale `scale` into a mean: 1 / (sum of weights), or 0 over nothing.
+    /// Factor that turns the sum of scale `scale` into a mean: 1 / (sum of weights), or 0 for an
+    /// empty sum.
     pub(crate) fn factor(&self, scale: usize) -> f32 {
         if self.weights[scale] > 0.0 {
             1.0 / self.weights[scale]
@@ -177,7 +179,7 @@ impl HistoryState {
         }
     }
 
-    /// Writes the user tower's input x.
+    /// Writes the user tower's input x, `[(k + 1) d + 2]`.
     pub fn input(&self, x: &mut [f32]) {
         let (means, counts) = x.split_at_mut(self.sums.len());
         for (scale, mean) in means.chunks_exact_mut(self.dim).enumerate() {

@@ -1,5 +1,5 @@
-//! The user tower in a file of its own, for who has item vectors from elsewhere: a few thousand weights of a file that the tables
-//! of a million videos would fill.
+//! The user tower in a file of its own, for users of item vectors from elsewhere: a few thousand
+//! weights, whereas the model's file contains the tables of a million videos.
 
 use super::UserTower;
 use crate::hyperparameters::{MAX_DECAYS, MAX_DIM};
@@ -7,21 +7,23 @@ use crate::tensors::{self, Tensor, TensorError};
 use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
 
-/// Names the layout, and changes with it.
+/// Name of the layout; changes with it.
 const FORMAT: &str = "twotower-user-tower-1";
 const TOWER: &str = "user_tower";
 
 impl UserTower {
-    /// Every weight with its name and shape, in the order of files.
+    /// Every weight with its name and shape, in the order of the file.
     pub(crate) fn tensors_mut(&mut self) -> [Tensor<'_>; 5] {
         self.head.tensors_mut(TOWER)
     }
 
-    /// The tower as the bytes of a safetensors file: the weights under the names that they have in the model's file, and in its
-    /// metadata `format`, `dim`, `decays` and `skip_decay`, the latter two as JSON, in the fewest digits that give the same float32.
+    /// The tower as the bytes of a safetensors file. The weights have the same names as in the
+    /// model's file. The metadata are `format`, `dim`, `decays` and `skip_decay`; the latter two
+    /// are JSON, in the fewest digits that give the same float32.
     ///
     /// # Errors
-    /// [`TensorError::Format`] if the format refuses them, which shapes that fit their data never are.
+    /// [`TensorError::Format`] if the format refuses them, which it never does if shapes fit the
+    /// data.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, TensorError> {
         let metadata = [
             ("format", FORMAT.to_owned()),
@@ -35,8 +37,8 @@ impl UserTower {
     /// Reads a tower that [`UserTower::to_safetensors`] wrote.
     ///
     /// # Errors
-    /// [`TensorError`] if metadata or a tensor is missing or not as it has to be, if a number is not finite, or if there is a tensor
-    /// that belongs to no user tower.
+    /// [`TensorError`] if metadata or a tensor is missing or wrong, if a number is not finite, or
+    /// if there is a tensor that a user tower does not have.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, TensorError> {
         let file = SafeTensors::deserialize(bytes)?;
         let (_, header) = SafeTensors::read_metadata(bytes)?;
@@ -63,7 +65,8 @@ impl UserTower {
                 name: (*name).to_owned(),
             });
         }
-        // The one length that metadata leave open. No memory is taken before the largest tensor is seen to be there.
+        // The only length that the metadata do not give. No memory is allocated before the largest
+        // tensor is found.
         let hidden = match file.tensor("user_tower.hidden.bias") {
             Ok(bias) => bias.shape().iter().product(),
             Err(_) => 0,
@@ -76,11 +79,11 @@ impl UserTower {
     }
 }
 
-/// Texts of a safetensors file.
+/// Texts in the metadata of a safetensors file.
 struct Texts<'a>(&'a Metadata);
 
 impl Texts<'_> {
-    /// What `parse` makes of a text; `None` is a refusal.
+    /// Parses a text of the metadata; `parse` refuses it with `None`.
     fn read<T>(
         &self,
         key: &'static str,
@@ -136,7 +139,7 @@ mod tests {
         }
     }
 
-    /// Spoils the tensors.
+    /// Damages the tensors.
     type Spoil = fn(&mut Vec<Tensor<'_>>);
 
     #[test]

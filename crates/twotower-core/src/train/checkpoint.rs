@@ -1,4 +1,4 @@
-//! A run in the bytes of one file, and back, to the bit.
+//! Serialises a run to the bytes of one file, and restores it to the bit.
 
 use super::EpochRecord;
 use super::run::{Best, Position, Run};
@@ -12,16 +12,16 @@ use thiserror::Error;
 /// Key of the metadata in the file.
 const METADATA: &str = "run";
 
-/// Before the names of a model's tensors.
+/// Prefix of the names of a model's tensors.
 const MODEL: &str = "model";
 
-/// What differs where a run draws its negatives from other videos.
+/// The difference of two runs whose negatives are drawn from other videos.
 const NEGATIVES: &str = "videos that may be negatives";
 
-/// What differs where a run's logQ correction went by something else.
+/// The difference of two runs whose logQ corrections use other frequencies.
 const CORRECTIONS: &str = "probabilities of targets";
 
-/// What the logQ correction goes by. Before it was written down, by likes.
+/// Frequencies that the logQ correction uses. Files without this field used likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Correction {
@@ -29,15 +29,16 @@ enum Correction {
     Targets,
 }
 
-/// What of a version's way to train decides whether what its runs score can be compared with what those of another score: what a
-/// [`Run::checkpoint`] says of it. By default that of before anything of it was written down.
+/// Properties of a version's training that decide whether scores of its runs can be compared with
+/// those of other versions; part of every [`Run::checkpoint`]. The default stands for versions that
+/// did not record them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// Number of videos that may be negatives, if they are not all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     eligible: Option<usize>,
-    /// Without logQ there is none.
+    /// `None` without logQ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     correction: Option<Correction>,
 }
@@ -50,7 +51,7 @@ impl Training {
         }
     }
 
-    /// What differs between the ways to train, in words; `None` where they are one.
+    /// The difference between two ways to train, in words; `None` if there is none.
     pub fn difference(&self, other: &Self) -> Option<&'static str> {
         if self.eligible != other.eligible {
             Some(NEGATIVES)
@@ -68,16 +69,16 @@ impl Correction {
     }
 }
 
-/// A checkpoint that a run cannot go on from.
+/// Why a run cannot be resumed from a checkpoint.
 #[derive(Debug, Error)]
 pub enum ResumeError {
-    /// Its tensors are not those of this run.
+    /// The file is damaged, or its tensors are not those of this run.
     #[error(transparent)]
     Tensor(#[from] TensorError),
-    /// It does not say where the run stood.
+    /// The metadata do not say where the run stood.
     #[error("the checkpoint does not say where its run stood: {0}")]
     Metadata(String),
-    /// It is of another run.
+    /// The checkpoint is of another run.
     #[error("the checkpoint is of another run: its {what} differ")]
     Other {
         /// What differs.
@@ -86,8 +87,9 @@ pub enum ResumeError {
 }
 
 impl ResumeError {
-    /// Whether the checkpoint is sound, but of a version that trains otherwise than this one, as far as can be told: with other
-    /// negatives, logQ or tensors, or with a note of where the run stood that is not understood here. What the two versions' runs score cannot be compared.
+    /// Whether the checkpoint is sound but of a version that trains differently, as far as can be
+    /// told: with other negatives, logQ or tensors, or with metadata that this version does not
+    /// understand. Scores of the two versions' runs cannot be compared.
     pub fn is_other_training(&self) -> bool {
         match self {
             Self::Tensor(TensorError::Shape { .. }) | Self::Metadata(_) => true,
@@ -97,7 +99,7 @@ impl ResumeError {
     }
 }
 
-/// What a checkpoint keeps beside tensors.
+/// The metadata of a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
@@ -129,7 +131,7 @@ impl State {
         serde_json::from_str(text).map_err(|error| ResumeError::Metadata(error.to_string()))
     }
 
-    /// Whether it is of the run that is described.
+    /// Checks that the checkpoint is of the run that is described.
     fn check(
         &self,
         tag: &str,
@@ -154,8 +156,8 @@ impl State {
     }
 }
 
-/// Whether a run from `model`, whose weights do not matter, with so many videos that may be negatives, can go on from `checkpoint`.
-/// The numbers in it are not looked at.
+/// Checks that a run from `model`, whose weights do not matter, can be resumed from `checkpoint`.
+/// `eligible`: see [`Training`]. Does not read the numbers.
 pub(super) fn check(
     checkpoint: &[u8],
     tag: &str,
@@ -171,7 +173,8 @@ pub(super) fn check(
 }
 
 impl Run<'_> {
-    /// Everything that the rest of the run depends on besides the data. `tag` names the data and the purpose of the run.
+    /// Everything that the rest of the run depends on besides the data. `tag` names the data and
+    /// the purpose of the run.
     ///
     /// # Errors
     /// [`TensorError::Format`] if the format refuses the tensors, which it never should.
@@ -197,8 +200,8 @@ impl Run<'_> {
         tensors::write(&self.tensors(), &[(METADATA, text)])
     }
 
-    /// Goes on from `checkpoint`, of a run that was begun in the same way with the same `tag`, whatever this one has done so
-    /// far.
+    /// Restores the state in `checkpoint`, whatever this run has done so far. Both runs must have
+    /// begun in the same way, with the same `tag`.
     ///
     /// # Errors
     /// [`ResumeError`]
@@ -206,6 +209,14 @@ impl Run<'_> {
         let file = SafeTensors::deserialize(checkpoint).map_err(TensorError::from)?;
         let state = State::of(checkpoint)?;
         state.check(tag, &self.model.hyperparameters, self.eligible)?;
+        if let Some((_, epoch)) = state.best
+            && !(1..=state.epochs.len()).contains(&epoch)
+        {
+            return Err(ResumeError::Metadata(format!(
+                "the best epoch is {epoch} of {}",
+                state.epochs.len()
+            )));
+        }
         self.position = Position {
             epochs: state.epochs,
             step: state.step,
@@ -213,7 +224,9 @@ impl Run<'_> {
             examples: state.examples,
         };
         self.stepper.set_adam_steps(state.adam_steps);
-        self.best = state.best.map(|(score, epoch)| Best {
+        // Checkpoints of older versions may have kept an epoch that scored 0.
+        let best = state.best.filter(|&(score, _)| score > 0.0);
+        self.best = best.map(|(score, epoch)| Best {
             score,
             epoch,
             model: self.model.clone(),

@@ -1,5 +1,5 @@
-//! Going on from a trained model: its vocabularies grow, weights and optimisers carry over, the likes that came in since are
-//! learned.
+//! Fine-tuning: the vocabularies of a trained model grow, its weights and optimiser state carry
+//! over, and new likes are learned.
 
 use super::prepared::Inputs;
 use super::run::{Goal, Run};
@@ -12,27 +12,27 @@ use crate::tensors::{self, Tensor, TensorError};
 use safetensors::SafeTensors;
 use thiserror::Error;
 
-/// Key of the number of steps in the file of the optimisers.
+/// Name of the tensor with the number of steps.
 const STEPS: &str = "adam_steps";
 
-/// A model to go on from.
+/// A model to fine-tune.
 #[derive(Debug, Clone, Copy)]
 pub struct Base<'a> {
     /// The model.
     pub model: &'a Model,
-    /// What [`Run::optimizer_state`] gave when it was done.
+    /// Result of [`Run::optimizer_state`] at the end of its training.
     pub optimizer: &'a [u8],
-    /// How many of each user's likes it has learned, the oldest of them.
+    /// For each user, the number of oldest likes that the model has learned.
     pub learned: &'a [u32],
 }
 
-/// Why there is nothing to go on with.
+/// Why fine-tuning cannot begin.
 #[derive(Debug, Error)]
 pub enum FineTuneError {
-    /// The state of the optimisers is not that of the model.
+    /// The state of the optimisers does not fit the model.
     #[error("the state of the optimisers does not fit the model: {0}")]
     Optimizer(TensorError),
-    /// All likes are known to the model already.
+    /// The model knows all likes already.
     #[error(
         "no like is later than those that the model has learned: there is nothing to fine-tune it with"
     )]
@@ -49,13 +49,13 @@ impl From<TensorError> for FineTuneError {
 }
 
 impl Run<'static> {
-    /// A run of `epochs` epochs from `base` over the windows that hold a like which it has not learned, and
-    /// in each epoch as many examples of other windows, drawn anew, so that what was learned is not forgotten (experience
-    /// replay, Rolnick et al. 2019).
+    /// A run of `epochs` epochs from `base` over the windows with a like that `base` has not
+    /// learned. Each epoch also draws as many examples from other windows, so that the model does
+    /// not forget (experience replay, Rolnick et al. 2019).
     ///
-    /// What `base` does not know starts as it is served by it, by the rest of what is known of a video: the row of a new video at zero,
-    /// that of a new term at what the known terms beside it come to. A random start, as that of a run from first weights, would not
-    /// be over after so few steps.
+    /// Rows that are new to `base` start so that scores do not change at first: the row of a new
+    /// video is zero, and that of a new term is what the known terms beside it amount to. A random
+    /// start, as that of a run from first weights, would still show after so few steps.
     ///
     /// # Errors
     /// [`FineTuneError`]
@@ -72,13 +72,10 @@ impl Run<'static> {
         let inputs = Inputs::new(data, &tally, &preprocessing);
         let (ids, terms) = known.rows_in(&preprocessing);
         let mut model = Model::zeros(hyper.clone(), preprocessing);
-        let tables = (
-            std::mem::take(&mut model.item_tower.id_table),
-            std::mem::take(&mut model.item_tower.term_table),
-        );
-        model.item_tower = base.model.item_tower.clone();
-        model.item_tower.id_table = moved(&base.model.item_tower.id_table, &ids, tables.0);
-        model.item_tower.term_table = moved(&base.model.item_tower.term_table, &terms, tables.1);
+        let (new, old) = (&mut model.item_tower, &base.model.item_tower);
+        copy_rows(&old.id_table, &ids, &mut new.id_table);
+        copy_rows(&old.term_table, &terms, &mut new.term_table);
+        new.head = old.head.clone();
         model.user_tower = base.model.user_tower.clone();
         let mut run = Run::from_model(inputs, model, Goal::Epochs(epochs), base.learned)?;
         let table = &mut run.model.item_tower.term_table;
@@ -96,7 +93,8 @@ impl Run<'static> {
         Ok(run)
     }
 
-    /// Accumulators of known rows and the moments of dense layers; new rows start without a past.
+    /// Restores the accumulators of known rows and the moments of dense layers. New rows start with
+    /// zero.
     fn restore_optimizer(
         &mut self,
         state: &[u8],
@@ -136,7 +134,7 @@ impl Run<'_> {
     /// # Errors
     /// [`TensorError::Format`] if the format refuses it, which it never should.
     pub fn optimizer_state(&mut self) -> Result<Vec<u8>, TensorError> {
-        // Exact: training ends long before 2²⁴ steps, and bias correction is 1 long before that.
+        // Exact: training ends long before 2²⁴ steps, and by then bias correction is 1.
         let mut steps = [self.stepper.adam_steps() as f32];
         let mut tensors = self.stepper.tensors_mut();
         tensors.push((STEPS.to_owned(), vec![1], &mut steps));
@@ -144,17 +142,16 @@ impl Run<'_> {
     }
 }
 
-/// `table`, with each row of `known` at the place that `rows` gives it.
-fn moved(known: &Matrix, rows: &[usize], mut table: Matrix) -> Matrix {
+/// Copies each row of `known` to the row of `table` that `rows` gives.
+fn copy_rows(known: &Matrix, rows: &[usize], table: &mut Matrix) {
     for (row, &place) in rows.iter().enumerate() {
         table.row_mut(place).copy_from_slice(known.row(row));
     }
-    table
 }
 
-/// Gives each new row, which is zero, the mean over those of `videos` that have it of the mean of the known rows in its field: so the
-/// mean of the field, which a video is seen by, stays about what it was when the new term did not count. A field with new
-/// terms alone counts as zero, as it did.
+/// Sets each new row, which is zero, to the mean, over those of `videos` that have it, of the mean
+/// of the known rows in its field. So the mean of a field, which a video is represented by, stays
+/// about the same as without the new term. Fields of new terms alone stay zero.
 fn start_new_terms(
     table: &mut Matrix,
     is_new: &[bool],

@@ -7,14 +7,15 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
-/// Rows one task computes at most, and rows of a weight whose gradient one task computes. Fixed, so that the order of every sum
-/// is too, whatever the number of threads.
+/// At most this many rows per task, and this many rows of a weight per task that computes its
+/// gradient. Fixed, so that every sum has the same order with any number of threads.
 const TILE: usize = 128;
 
-/// Tiles come by so many where nothing else decides about them, so that two or four threads get as many each.
+/// Where nothing else decides about their number, tiles come in multiples of this, so that two or
+/// four threads get equal shares.
 const TILES_TOGETHER: usize = 4;
 
-/// Where dropout comes from: rates and a seed that differs from step to step.
+/// Parameters of dropout: rates, and a seed for each step.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Dropout {
     /// Share of inputs set to zero.
@@ -26,7 +27,8 @@ pub(super) struct Dropout {
 }
 
 impl Dropout {
-    /// Rows of a tile, of n: each tile has random numbers of its own, if there are any.
+    /// Rows per tile for n rows in all. With dropout each tile has its own random numbers, so that
+    /// the size is fixed.
     fn tile(self, n: usize) -> usize {
         if self.input > 0.0 || self.hidden > 0.0 {
             return TILE;
@@ -36,24 +38,25 @@ impl Dropout {
         n.div_ceil(tiles).max(1).next_multiple_of(8)
     }
 
-    /// What decides in one tile: about inputs first.
+    /// Random numbers of one tile. Inputs take theirs first.
     fn random(self, tile: usize) -> Pcg64Mcg {
         Pcg64Mcg::seed_from_u64(self.seed.wrapping_add(tile as u64))
     }
 }
 
-/// What a forward pass over n rows leaves for the backward pass.
+/// Results of a forward pass over n rows that the backward pass needs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HeadPass {
     /// Inputs `[n, x]`, filled by the caller; dropout is applied in place.
     pub(super) x: Vec<f32>,
-    /// Pre-activations `[n, h]`, then the factor that gradients pass back through, GELU' times dropout.
+    /// Pre-activations `[n, h]`; later the factors of the backward pass, GELU' times dropout.
     slopes: Vec<f32>,
     /// Activations after dropout `[n, h]`.
     y: Vec<f32>,
     /// Outputs `[n, d]`, unit norm.
     pub(super) out: Vec<f32>,
-    /// Norms before normalising `[n]`, at least [`MIN_NORM`]; what is at it passes no gradient back.
+    /// Norms before normalising `[n]`, at least [`MIN_NORM`]. Rows at that minimum pass no
+    /// gradient.
     norms: Vec<f32>,
     /// Gradient with respect to z `[n, d]`.
     dz: Vec<f32>,
@@ -61,7 +64,7 @@ pub(super) struct HeadPass {
     da: Vec<f32>,
     /// Gradient with respect to x before dropout `[n, x]`.
     pub(super) dx: Vec<f32>,
-    /// W₁ᵀ, W₂ᵀ and W₃ᵀ: each tile would transpose them anew.
+    /// W₁ᵀ, W₂ᵀ and W₃ᵀ, which each tile would otherwise compute again.
     transposes: [Vec<f32>; 3],
 }
 
@@ -84,9 +87,10 @@ pub(super) fn zero_gradients(head: &mut Head) -> HeadGradients {
     weights(head).map(|weight| vec![0.0; weight.len()])
 }
 
-/// Multiplies each number by 0 with probability `rate`, else by 1 / (1 - rate); also in `also`, which is of equal length.
+/// Multiplies each number by 0 with probability `rate`, else by 1 / (1 - rate), and the numbers of
+/// `also`, of equal length, by the same factors.
 fn drop(rate: f32, random: &mut Pcg64Mcg, values: &mut [f32], mut also: Option<&mut [f32]>) {
-    // A random byte decides about each.
+    // One random byte per number.
     let threshold = (rate * 256.0).round();
     let keep = 256.0 / (256.0 - threshold);
     let mut bytes = [0; 1024];
@@ -101,7 +105,7 @@ fn drop(rate: f32, random: &mut Pcg64Mcg, values: &mut [f32], mut also: Option<&
 }
 
 impl HeadPass {
-    /// Makes room for `n` rows; `x` is the caller's to fill.
+    /// Resizes the buffers to `n` rows. The caller fills `x`.
     pub(super) fn resize(&mut self, head: &Head, n: usize) {
         let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
         for (buffer, len) in [
@@ -118,7 +122,7 @@ impl HeadPass {
         }
     }
 
-    /// From `x` to `out`.
+    /// Computes `out` from `x`.
     pub(super) fn forward(&mut self, head: &Head, dropout: Dropout) {
         let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
         let rows = dropout.tile(self.norms.len());
@@ -143,7 +147,8 @@ impl HeadPass {
             });
     }
 
-    /// From the gradient `dout` `[n, d]` with respect to `out` to `dx`. `dropout` is that of the forward pass.
+    /// Computes `dx` from the gradient `dout` `[n, d]` with respect to `out`. `dropout` is that of
+    /// the forward pass.
     pub(super) fn backward(&mut self, head: &Head, dropout: Dropout, dout: &[f32]) {
         let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
         let rows = dropout.tile(self.norms.len());
@@ -169,7 +174,8 @@ impl HeadPass {
                     .zip(out.chunks_exact(d))
                     .zip(norms)
                 {
-                    // Of an input of zeros, where no direction is better than another: divided by so little, any would be a leap.
+                    // The output of an input of zeros: no direction is better than another, and a
+                    // division by so small a norm would give a huge gradient.
                     if *norm <= MIN_NORM {
                         dz.fill(0.0);
                         continue;
@@ -187,13 +193,13 @@ impl HeadPass {
                 kernel::gemm(1.0, View::rows(da, h), View::rows(hidden, x), 0.0, dx);
                 kernel::gemm(1.0, View::rows(dz, d), View::rows(residual, x), 1.0, dx);
                 if dropout.input > 0.0 {
-                    // The same bytes decide as in the forward pass.
+                    // The same random bytes as in the forward pass.
                     drop(dropout.input, &mut dropout.random(tile), dx, None);
                 }
             });
     }
 
-    /// The gradients of the weights, after [`HeadPass::backward`].
+    /// Computes the gradients of the weights. Call it after [`HeadPass::backward`].
     pub(super) fn weight_gradients(&self, head: &Head, gradients: &mut HeadGradients) {
         let (x, h, d) = (head.inputs(), head.hidden_units(), head.outputs());
         let [w1, b1, w2, b2, w3] = gradients;
@@ -335,7 +341,8 @@ mod tests {
         }
     }
 
-    /// A video without id, terms or numbers in a step, of which some have others: it neither moves nor moves anything.
+    /// A video without id, terms or numbers, in a step with other videos: its gradient is zero, and
+    /// the others do not change.
     #[test]
     fn what_has_no_length_passes_no_gradient_back() {
         let mut random = Pcg64Mcg::seed_from_u64(4);

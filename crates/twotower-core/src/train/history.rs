@@ -1,26 +1,27 @@
-//! The user tower's input along a sequence by running sums, forward and backward.
+//! The user tower's input along a sequence, by running sums, forward and backward.
 
 use crate::kernel;
 use crate::tower::{HistoryState, UserTower};
 
-/// What happens to a user, in the order of time.
+/// An event of a user's history or a prediction, in the order of time.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step<'a> {
-    /// A like of a video with this vector, whose gradient goes to row `row` of the step's videos.
+    /// A like of a video.
     Like {
         /// `[d]`
         vector: &'a [f32],
         /// Column of the video among the step's items.
         row: usize,
     },
-    /// A skip of a video with this vector; no gradient passes through skips.
+    /// A skip of a video. Skips pass no gradient.
     Skip {
         /// `[d]`
         vector: &'a [f32],
     },
-    /// A like to be predicted: the input as it stands is an example.
+    /// A like to be predicted: the current input is an example.
     Predict,
-    /// A like among those walked before, to be predicted from all the others. Asks for a tower whose only decay is 1.
+    /// A like among earlier ones, to be predicted from all the others. Requires a tower whose only
+    /// decay is 1.
     PredictFromOthers {
         /// `[d]`
         vector: &'a [f32],
@@ -29,8 +30,9 @@ pub(super) enum Step<'a> {
     },
 }
 
-/// Walks `steps` from `state` on and writes one input row `[x]` for each example into `x`, and the factor 1 / (sum
-/// of weights) of each scale of likes at that moment into `factors` `[examples, k]`, which [`backward`] needs.
+/// Follows `steps` from `state` on. Writes one input row `[x]` per example into `x`, and into
+/// `factors` `[examples, k]` for each scale of likes the factor 1 / (sum of weights) at that
+/// moment, which [`backward`] needs.
 pub(super) fn forward<'a>(
     tower: &UserTower,
     mut state: HistoryState,
@@ -65,11 +67,12 @@ pub(super) fn forward<'a>(
     }
 }
 
-/// Walks `steps` backward: from the gradients `dx` `[examples, x]` of the inputs to those of the liked vectors, handed to
-/// `add(row, gradient)` from the last like to the first.
+/// Follows `steps` backward, from the gradients `dx` `[examples, x]` of the inputs to those of the
+/// liked vectors. Calls `add(row, gradient)` from the last like to the first.
 ///
-/// With sums S ← δ S + v and input S / w, the gradient of a liked vector is the running sum G of the gradients of the inputs
-/// after it, each divided by its w and decayed by δ for every like in between.
+/// With sums S ← δ S + v and input S / w, the gradient of a liked vector is the running sum G of
+/// the gradients of all later inputs, each divided by its w and decayed by δ for every like in
+/// between.
 pub(super) fn backward<'a>(
     tower: &UserTower,
     steps: impl DoubleEndedIterator<Item = Step<'a>>,
@@ -145,7 +148,7 @@ mod tests {
         script
     }
 
-    /// All likes, then each predicted from the others.
+    /// All likes, then a prediction of each from the others.
     fn unordered_script(vectors: &[f32]) -> Vec<Step<'_>> {
         let rows = || vectors.chunks_exact(3).enumerate();
         let likes = rows().map(|(row, vector)| Step::Like { vector, row });

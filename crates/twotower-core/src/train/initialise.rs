@@ -1,12 +1,13 @@
-//! First weights.
+//! Initial weights.
 
 use crate::model::Model;
 use crate::tower::Head;
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
-/// Fills a fresh model. Both towers start as averages: the residual path of the item tower adds id and content, that of the
-/// user tower takes the mean of all scales of likes, and the hidden layers bend that from there on.
+/// Initialises a model of zeros. Both towers start as averages: the residual path of the item tower
+/// adds id and content, that of the user tower takes the mean over all scales of likes. The hidden
+/// layers start from random weights.
 pub(super) fn initialise(model: &mut Model, random: &mut Pcg64Mcg) {
     let dim = model.hyperparameters.embedding_dim;
     let table = (3.0 / dim as f32).sqrt();
@@ -29,8 +30,8 @@ pub(super) fn initialise(model: &mut Model, random: &mut Pcg64Mcg) {
     );
 }
 
-/// Glorot-uniform layers (Glorot & Bengio 2010); the residual is `gain` times the identity for each of the first `blocks`
-/// blocks of inputs.
+/// Glorot-uniform layers (Glorot & Bengio 2010); the residual is `gain` times the identity for each
+/// of the first `blocks` blocks of inputs.
 fn initialise_head(head: &mut Head, blocks: usize, gain: f32, random: &mut Pcg64Mcg) {
     for layer in [&mut head.hidden, &mut head.output] {
         let limit = (6.0 / (layer.weight.rows() + layer.weight.cols()) as f32).sqrt();

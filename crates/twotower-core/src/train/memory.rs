@@ -1,6 +1,6 @@
-//! How much memory training takes: a formula, known before the first step.
+//! Memory that training takes, by a formula that is known before the first step.
 
-use super::marks::Marks;
+use super::prefix_states::PrefixStates;
 use super::read_ahead::BATCHES_HELD;
 use super::run::{Goal, Run};
 use super::window::{SKIPPED_NEGATIVES, Window};
@@ -10,27 +10,35 @@ use std::fmt;
 
 const FLOAT: usize = 4;
 
-/// Bytes that a run holds at its peak, the caller's snapshot apart.
+/// Bytes that a run holds at its peak, without the caller's snapshot.
 ///
-/// With P weights, of which D in dense layers, R rows of tables, V videos with K terms in all,
-/// W windows of likes, batches of B examples (`batch_size`, or as many as the longest window has) and at most C candidates: see the
-/// fields.
+/// In the formulas P is the number of weights, D the number of those in dense layers, R the number
+/// of rows of the tables, V the number of videos, K the number of their terms, W the number of
+/// windows, B the number of examples of a batch (`batch_size`, or those of the longest window if
+/// there are more), and C the largest number of candidates.
+///
+/// While fine-tuning begins, the base's weights and optimiser state are in memory too. Together
+/// they are less than `checkpoint`, and no checkpoint is written meanwhile; the caller frees them
+/// before the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Weights, and with validation those of the best epoch: 4 P or 8 P.
+    /// Weights, and with validation also those of the best epoch: 4 P or 8 P.
     pub weights: usize,
-    /// Gradients and both moments of dense layers, an accumulator a row: 12 D + 4 R.
+    /// Gradients and both moments of dense layers, and one accumulator per row: 12 D + 4 R.
     pub optimizer: usize,
-    /// Vectors of all videos: 4 V d; features: 40 V + 4 K; and what candidates are drawn by: 12 V, with `popularity` 16 V, and 4 for each that may be a
-    /// negative if not all may.
+    /// Vectors of all videos, 4 V d; features, 40 V + 4 K; frequencies that candidates are drawn
+    /// by, 12 V, or 16 V with `popularity`; and 4 bytes for each video that may be a negative,
+    /// unless all may.
     pub videos: usize,
-    /// 32 W for windows in two orders, and the timelines: in memory 4 bytes a like, 8 a skip and 12 to 32 a user; kept elsewhere what finds
-    /// them there, and as much of the few batches that are read ahead, on average. Of long histories also a state every 1,024 likes.
+    /// Windows in two orders, 32 W, and the timelines. Timelines in memory take 4 bytes per like, 8
+    /// per skip and 12 to 32 per user; timelines elsewhere take their index, and on average the few
+    /// batches that are read ahead. Long histories take one state per 1,024 likes in addition.
     pub interactions: usize,
-    /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows. C counts what is liked, drawn and, where skips
-    /// weigh something, skipped.
+    /// Buffers of a step: proportional to B + C, and the logits of at most 512 rows. C counts liked
+    /// and drawn videos, and skipped ones if skips have a weight.
     pub step: usize,
-    /// A checkpoint while it is written: weights, what the optimiser remembers, vectors, and its largest tensor once more.
+    /// A checkpoint while it is written: weights, state of the optimisers, vectors, and the largest
+    /// tensor once more.
     pub checkpoint: usize,
 }
 
@@ -64,7 +72,7 @@ impl fmt::Display for Memory {
 }
 
 impl Run<'_> {
-    /// What this run takes.
+    /// Memory of this run, by the formula.
     pub fn memory(&mut self) -> Memory {
         let sizes: Vec<usize> = self
             .model
@@ -94,7 +102,7 @@ impl Run<'_> {
             interactions: self.timelines.bytes()
                 + 2 * size_of::<Window>() * (self.windows.len() + self.replayed.len())
                 + self.read_ahead_bytes()
-                + Marks::bytes(&*self.timelines, &self.model.user_tower),
+                + PrefixStates::bytes(&*self.timelines, &self.model.user_tower),
             step: self.step_bytes(),
             checkpoint: FLOAT * (copies * weights + 2 * dense + rows + vectors + largest),
         }
@@ -102,8 +110,9 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
-    /// Timelines of the batches in memory at once, on average: each window comes with all that its user did. Where several of a batch are
-    /// of one user it is less, as they share it.
+    /// Timelines of the batches in memory at once, on average, as if each window came with its
+    /// whole timeline. It is less if several windows of a batch are of one user, because they share
+    /// it.
     fn read_ahead_bytes(&self) -> usize {
         let windows = || self.windows.iter().chain(&self.replayed);
         if self.timelines.held(0).is_some() {
@@ -120,8 +129,9 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
-    /// Buffers of a step over B examples and C candidates: input and its gradient, hidden layer, its slopes and their gradient,
-    /// output and its gradients for each row of each tower, and the logits.
+    /// Buffers of a step with B examples and C candidates: for each row of each tower input and its
+    /// gradient, hidden layer, its slopes and their gradient, output and its gradients; and the
+    /// logits.
     fn step_bytes(&self) -> usize {
         let hyper = &self.model.hyperparameters;
         let windows = || self.windows.iter().chain(&self.replayed);
@@ -141,8 +151,8 @@ impl Run<'_> {
         FLOAT * (users + items + logits)
     }
 
-    /// Skipped videos among the candidates of a batch of so many examples, at most: a batch of the shortest windows has the most
-    /// windows.
+    /// Upper bound on the number of skipped videos among the candidates of a batch of `batch`
+    /// examples. The shortest windows make the batch with the most windows.
     fn most_skipped(&self, batch: usize) -> usize {
         let windows = || self.windows.iter().chain(&self.replayed);
         let skips = |window: &Window| self.timelines.lengths(window.user as usize).1;
@@ -172,7 +182,8 @@ mod tests {
 
     const VIDEOS: u32 = 400;
 
-    /// What a step takes over 6 users who like 50 videos each, one after the other, and have skipped 30 others before.
+    /// The buffers of a step over 6 users who like 50 videos each, one after the other, and have
+    /// skipped 30 others before.
     fn step(change: impl FnOnce(&mut Hyperparameters)) -> usize {
         let videos = (0..VIDEOS).map(|n| Video {
             id: Uuid::from_u128(u128::from(n)),
@@ -220,9 +231,45 @@ mod tests {
     #[test]
     fn skipped_videos_are_candidates_where_skips_weigh_something() {
         let without = step(|_| ());
-        // Two windows of five examples in a batch of ten, of users with 30 skips.
+        // A batch of ten has two windows of five examples, of users with 30 skips each.
         let with = step(|hyper| hyper.skip_weight = 1.0);
         assert_eq!(with, step(|hyper| hyper.negatives = 60));
         assert!(with > without);
+    }
+
+    /// Bytes of training on 100,000 videos, each liked once.
+    fn large_catalogue(change: impl FnOnce(&mut Hyperparameters)) -> usize {
+        const LIKES: u32 = 100;
+        const USERS: u32 = 1_000;
+        let videos = (0..USERS * LIKES).map(|n| Video {
+            id: Uuid::from_u128(u128::from(n)),
+            ..Video::default()
+        });
+        let catalogue = Catalogue::new(videos).unwrap();
+        let likes = (0..USERS * LIKES).map(|n| Interaction {
+            user: n % USERS,
+            item: n,
+            at: n,
+        });
+        let mut hyper = Hyperparameters {
+            min_users: 1,
+            ..Hyperparameters::default()
+        };
+        change(&mut hyper);
+        let likes: Vec<Interaction> = likes.collect();
+        let skips = Vec::<Interaction>::new();
+        let data = TrainingData::held(&catalogue, USERS as usize, likes, skips);
+        let mut run = Run::new(data, &hyper, Goal::Epochs(1)).unwrap();
+        run.memory().total()
+    }
+
+    /// As docs/deployment.md says under "Out of memory".
+    #[test]
+    fn the_dimension_saves_more_memory_than_the_batch() {
+        let before = large_catalogue(|_| ()) as f64;
+        let batch = large_catalogue(|hyper| hyper.batch_size = 256) as f64;
+        let dimension = large_catalogue(|hyper| hyper.embedding_dim = 32) as f64;
+        assert!(batch > 0.95 * before, "{batch} {before}");
+        assert!(dimension < 0.75 * before, "{dimension} {before}");
     }
 }

@@ -1,4 +1,5 @@
-//! What a step does that depends on no weight, found out on one thread while the step before is learned on the others.
+//! The parts of a step that do not depend on weights. One thread plans them while the others learn
+//! the previous step.
 
 use super::read_ahead::{Loaded, ReadAhead};
 use super::table::RowUses;
@@ -12,41 +13,41 @@ use rand_pcg::Pcg64Mcg;
 use std::io;
 use std::sync::Arc;
 
-/// Videos whose features are asked for before they are due.
+/// Features are prefetched this many videos ahead.
 const ITEMS_AHEAD: usize = 2;
 
-/// How often videos come up, of which candidates are drawn and weighed.
+/// Frequencies of videos that candidates are drawn and weighed by.
 #[derive(Debug)]
 pub(super) struct Frequencies<'a> {
-    /// How often each is a target in an epoch, `[V]`.
+    /// How often each video is a target in an epoch, `[V]`.
     pub(super) targets: &'a [f64],
-    /// Training likes of each, `[V]`.
+    /// Training likes of each video, `[V]`.
     pub(super) likes: &'a [u32],
-    /// Those that may be negatives, if not all.
+    /// Videos that may be negatives, unless all may.
     pub(super) eligible: Option<Arc<[u32]>>,
 }
 
-/// One batch: what is predicted, against what, and which rows of the tables that takes.
+/// The plan of one batch: targets, candidates, and the rows of the tables that they use.
 #[derive(Debug)]
 pub(super) struct Plan {
     sampler: CandidateSampler,
     lookahead: usize,
     skip_weight: f32,
     id_dropout: f32,
-    /// Videos to be predicted, one an example, `[B]`.
+    /// Videos to be predicted, one per example, `[B]`.
     pub(super) targets: Vec<u32>,
     pub(super) candidates: Candidates,
-    /// Whether the tower sees the id, of each of the step's videos.
+    /// For each of the step's videos, whether the tower sees its id.
     pub(super) with_id: Vec<bool>,
     /// Rows of the tables that the videos use.
     pub(super) ids: RowUses,
     pub(super) terms: RowUses,
-    /// Of the dropout.
+    /// Seed of the dropout.
     pub(super) seed: u64,
 }
 
 impl Plan {
-    /// For a catalogue that is drawn from as `videos` says.
+    /// A plan for a catalogue with these frequencies.
     pub(super) fn new(hyper: &Hyperparameters, videos: Frequencies<'_>) -> Self {
         let options = SamplerOptions {
             negatives: hyper.negatives,
@@ -59,7 +60,7 @@ impl Plan {
         Self::with(sampler, hyper)
     }
 
-    /// For the same catalogue.
+    /// Another plan for the same catalogue.
     fn another(&self, hyper: &Hyperparameters) -> Self {
         Self::with(self.sampler.clone(), hyper)
     }
@@ -84,7 +85,7 @@ impl Plan {
         self.sampler.column(item)
     }
 
-    /// Draws all that is random about learning `batch`, and sorts what it uses.
+    /// Draws everything that is random about learning `batch`, and sorts the rows that it uses.
     pub(super) fn draw(
         &mut self,
         features: &ItemFeatures,
@@ -114,7 +115,7 @@ impl Plan {
         self.find_rows(features);
     }
 
-    /// Which rows of the tables the step's videos use.
+    /// Finds the rows of the tables that the step's videos use.
     fn find_rows(&mut self, features: &ItemFeatures) {
         self.ids.clear();
         self.terms.clear();
@@ -136,7 +137,7 @@ impl Plan {
     }
 }
 
-/// Asks for features that are due soon after those of the `n`-th of `items`.
+/// Prefetches features that are needed soon after those of the `n`-th of `items`.
 pub(super) fn prefetch_features(features: &ItemFeatures, items: &[u32], n: usize) {
     if let Some(&later) = items.get(n + 2 * ITEMS_AHEAD) {
         features.prefetch(later as usize);
@@ -149,15 +150,15 @@ pub(super) fn prefetch_features(features: &ItemFeatures, items: &[u32], n: usize
 /// A batch of an epoch with its plan.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Which step of the epoch it is for, once it is planned and until it is learned.
+    /// Number of the step in the epoch, from planning until learning.
     step: Option<usize>,
-    /// Its timelines, if they are not in memory.
+    /// The batch's timelines, if they are not in memory.
     loaded: Option<Loaded>,
     pub(super) plan: Plan,
 }
 
 impl Batch {
-    /// Two without plans: one is learned while the other is planned.
+    /// Two batches without plans: one is learned while the other is planned.
     pub(super) fn pair(hyper: &Hyperparameters, videos: Frequencies<'_>) -> [Self; 2] {
         let plan = Plan::new(hyper, videos);
         [plan.another(hyper), plan].map(|plan| Self {
@@ -172,16 +173,17 @@ impl Batch {
         self.step == Some(step)
     }
 
-    /// Forgets what it is for.
+    /// Discards the plan.
     pub(super) fn forget(&mut self) {
         self.step = None;
         self.loaded = None;
     }
 
-    /// Plans step `step` over `windows`, which come from `read_ahead` where timelines are not in memory.
+    /// Plans step `step` over `windows`, whose timelines come from `read_ahead` if they are not in
+    /// memory.
     ///
     /// # Errors
-    /// If they could not be read.
+    /// If a timeline cannot be read.
     pub(super) fn prepare(
         &mut self,
         step: usize,
@@ -199,7 +201,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Its windows, which must be those that it was prepared for, with their timelines.
+    /// The batch's windows with their timelines. `windows` must be those that the batch was
+    /// prepared for.
     pub(super) fn excerpts<'t>(
         &'t self,
         windows: &[Window],

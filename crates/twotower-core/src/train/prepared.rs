@@ -1,4 +1,5 @@
-//! What is found out of the data before the first weights: vocabularies, the inputs of all videos, and what may be a negative.
+//! Inputs that are computed before the first weights: vocabularies, features of all videos, and the
+//! videos that may be negatives.
 
 use super::checkpoint::{self, ResumeError, Training};
 use super::memory::Memory;
@@ -10,11 +11,11 @@ use crate::model::Model;
 use crate::timeline::Timelines;
 use std::sync::Arc;
 
-/// What a run learns from, however its weights begin. Clones share it.
+/// The inputs of a run, whatever its weights start from. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Inputs {
     pub(super) timelines: Arc<dyn Timelines>,
-    /// Of all videos.
+    /// Features of all videos.
     pub(super) features: Arc<ItemFeatures>,
     /// Training likes of each video, `[V]`.
     pub(super) like_counts: Arc<[u32]>,
@@ -37,8 +38,8 @@ impl Inputs {
     }
 }
 
-/// Data made ready once for several runs, as those of a search for hyperparameters: reading a catalogue's texts takes longer than
-/// a short run over it.
+/// Data prepared once for several runs, as in a search for hyperparameters: reading a catalogue's
+/// texts takes longer than a short run.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     data: TrainingData<'a>,
@@ -66,7 +67,7 @@ impl Vocabulary {
 }
 
 impl<'a> Prepared<'a> {
-    /// With vocabularies as `hyperparameters` want them.
+    /// Prepares the vocabularies that `hyperparameters` ask for.
     ///
     /// # Errors
     /// [`TrainError::Read`]
@@ -84,7 +85,8 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// A run from first weights: that of [`Run::new`] over the same data. Hyperparameters that want other vocabularies get them.
+    /// A run from first weights, the same as [`Run::new`] over the same data. Hyperparameters that
+    /// ask for other vocabularies get them.
     ///
     /// # Errors
     /// [`TrainError::NoExamples`], [`TrainError::Read`]
@@ -100,7 +102,8 @@ impl<'a> Prepared<'a> {
         Run::first(self.inputs.clone(), preprocessing, hyperparameters, goal)
     }
 
-    /// What a run takes at its peak, what is prepared included. Asks a run that is not trained.
+    /// Memory of a run at its peak, including the prepared inputs. Sets up a run without training
+    /// it.
     ///
     /// # Errors
     /// As [`Prepared::run`]
@@ -110,7 +113,7 @@ impl<'a> Prepared<'a> {
         goal: Goal<'_>,
     ) -> Result<Memory, TrainError> {
         let mut memory = self.run(hyperparameters, goal)?.memory();
-        // A run that has its data alone needs them no more once it knows each video's share.
+        // A run that owns its data drops the counts once it has each video's share.
         memory.videos += size_of_val(&self.inputs.like_counts[..]);
         Ok(memory)
     }
@@ -124,11 +127,12 @@ impl<'a> Prepared<'a> {
         self.inputs.eligible.as_ref().map(|list| list.len())
     }
 
-    /// Whether a run with these hyperparameters could [`Run::resume`] `checkpoint`, told without one. The numbers in it are not looked at.
-    /// They must ask for the vocabularies that are prepared.
+    /// Checks that a run with these hyperparameters could [`Run::resume`] from `checkpoint`,
+    /// without setting up a run and without reading its numbers. The hyperparameters must ask for
+    /// the prepared vocabularies.
     ///
     /// # Errors
-    /// [`ResumeError`], if not.
+    /// [`ResumeError`] if it could not.
     pub fn check_checkpoint(
         &self,
         hyperparameters: &Hyperparameters,

@@ -1,4 +1,4 @@
-//! Timelines that are kept elsewhere, read batch by batch while the batches before are learned.
+//! Reads timelines that are not in memory, batch by batch, while earlier batches are learned.
 
 use super::window::{Excerpt, Window};
 use crate::timeline::{Timeline, Timelines};
@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-/// Batches that wait, at most; one more is being read, one planned, and one learned.
+/// At most this many batches wait; one more is being read, one planned, and one learned.
 const AHEAD: usize = 3;
 
-/// Most batches that are in memory at once.
+/// At most this many batches are in memory at once.
 pub(super) const BATCHES_HELD: usize = AHEAD + 3;
 
-/// Where a timeline is among the numbers of a batch.
+/// Position of a timeline among the numbers of a batch.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     start: usize,
@@ -23,12 +23,12 @@ struct Place {
     skips: usize,
 }
 
-/// Timelines of the windows of one batch. That of a user with several windows is read once: whoever has liked a thousand times what
-/// others like in all comes up in most batches, and several times in each.
+/// Timelines of the windows of one batch. A user's timeline is read once even if the user has
+/// several windows: very active users are in most batches, several times in each.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     numbers: Vec<u32>,
-    /// Of each window's user.
+    /// For each window, the place of its user's timeline.
     places: Vec<Place>,
 }
 
@@ -57,7 +57,7 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// The windows that it was read for, each with its timeline.
+    /// The windows that the timelines were read for, each with its timeline.
     pub(super) fn excerpts<'t>(&'t self, windows: &[Window]) -> Vec<Excerpt<'t>> {
         let with_places = windows.iter().zip(&self.places);
         with_places
@@ -70,13 +70,13 @@ impl Loaded {
     }
 }
 
-/// The batches of an epoch, in order, from a thread that reads ahead and ends with this.
+/// Gives the batches of an epoch in order. A thread reads ahead, and ends when this is dropped.
 pub(super) struct ReadAhead {
     batches: Receiver<io::Result<Loaded>>,
 }
 
 impl ReadAhead {
-    /// Begins to read `batches` of `windows`.
+    /// Starts reading `batches` of `windows`.
     pub(super) fn start(
         timelines: Arc<dyn Timelines>,
         windows: Arc<Vec<Window>>,
@@ -98,7 +98,7 @@ impl ReadAhead {
     /// The next batch.
     ///
     /// # Errors
-    /// If it could not be read.
+    /// If it cannot be read.
     pub(super) fn next(&mut self) -> io::Result<Loaded> {
         self.batches
             .recv()
@@ -114,7 +114,7 @@ mod tests {
     use crate::timeline::HeldTimelines;
     use std::sync::Mutex;
 
-    /// Timelines that have to be read, and who was.
+    /// Timelines that have to be read, and a record of the users that were.
     #[derive(Debug)]
     struct Elsewhere {
         timelines: HeldTimelines,
@@ -155,7 +155,7 @@ mod tests {
         let skips = (0..4).map(|at| row(1, 2 + at));
         let timelines = HeldTimelines::new(3, likes.collect::<Vec<_>>(), skips.collect::<Vec<_>>());
         let of_users = windows(&timelines, 2, false, |_, _| ()).unwrap();
-        // As they lie in a batch: a user's windows are not side by side.
+        // In random order, as in a batch: the windows of a user are not adjacent.
         let mut batch = of_users.clone();
         batch.reverse();
         batch.extend(of_users);

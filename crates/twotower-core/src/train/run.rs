@@ -1,7 +1,8 @@
-//! A run of training that advances step by step, so that its owner may look, save a checkpoint, or stop in between.
+//! A training run that advances step by step, so that its owner can observe it, save a checkpoint
+//! or stop between steps.
 
-use super::marks::Marks;
 use super::plan::{Batch, Frequencies};
+use super::prefix_states::PrefixStates;
 use super::prepared::Inputs;
 use super::read_ahead::ReadAhead;
 use super::step::{StepData, Stepper};
@@ -20,15 +21,17 @@ use rand_pcg::Pcg64Mcg;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// At most so many users are ranked after each epoch, the same ones each time.
+/// At most this many users are ranked after each epoch, the same ones each time.
 pub const VALIDATION_USERS: usize = 5_000;
 
 /// When a run is done.
 #[derive(Debug, Clone, Copy)]
 pub enum Goal<'a> {
-    /// The best epoch on validation: after all epochs, or `patience` epochs without a better one.
+    /// The best epoch on validation: after all epochs, or after `patience` epochs without a better
+    /// one. Epochs that score 0 are neither chosen nor counted towards `patience` while none has
+    /// scored more.
     Best(&'a HeldOut),
-    /// So many epochs of those that the learning rate is planned for.
+    /// This many of the epochs that the learning rate is planned for.
     Epochs(usize),
 }
 
@@ -40,7 +43,8 @@ pub(super) struct Best {
     pub(super) model: Model,
 }
 
-/// Where a run stands; with the weights and the optimiser's state all that a checkpoint keeps.
+/// Where a run stands. With the weights and the state of the optimisers, this is all that a
+/// checkpoint keeps.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Position {
     /// Epochs that are done.
@@ -55,22 +59,23 @@ pub(super) struct Position {
 
 /// Training, between two steps.
 ///
-/// All randomness of a step follows from the seed and the step's number, so that a run resumed from a checkpoint ends at the
-/// bytes of one that was never interrupted.
+/// All randomness of a step follows from the seed and the number of the step, so that a run that is
+/// resumed from a checkpoint ends with the same bytes as one that was never interrupted.
 pub struct Run<'a> {
     pub(super) goal: Goal<'a>,
     pub(super) features: Arc<ItemFeatures>,
     pub(super) timelines: Arc<dyn Timelines>,
     /// Number of videos that may be negatives, if they are not all.
     pub(super) eligible: Option<usize>,
-    /// Learned in every epoch. In the order of users, as all windows are.
+    /// Windows that every epoch learns, in the order of users, as all lists of windows are.
     pub(super) windows: Vec<Window>,
-    /// Of which every epoch draws as many examples again.
+    /// Windows of which every epoch draws as many examples again.
     pub(super) replayed: Vec<Window>,
     /// Epochs that the learning rate is planned for.
     pub(super) planned: usize,
-    /// In the order of the current epoch, and where its batches begin and end.
+    /// Windows in the order of the current epoch.
     shuffled: Arc<Vec<Window>>,
+    /// Batches of the current epoch, as ranges of `shuffled`.
     pub(super) batches: Vec<Range<usize>>,
     /// The batches of the current epoch that are left, if timelines are not in memory.
     read_ahead: Option<ReadAhead>,
@@ -78,13 +83,14 @@ pub struct Run<'a> {
     of: usize,
     pub(super) model: Model,
     pub(super) stepper: Stepper,
-    /// What is learned now, and what is planned meanwhile.
+    /// The batch that is being learned, and the one that is being planned.
     pair: [Batch; 2],
     pub(super) position: Position,
-    /// Vectors of all videos at the start of the current epoch, `[V, d]`; empty before its first step.
+    /// Vectors of all videos at the start of the current epoch, `[V, d]`; empty before its first
+    /// step.
     pub(super) vectors: Vec<f32>,
-    /// Of these vectors.
-    marks: Marks,
+    /// Computed from `vectors`.
+    prefix_states: PrefixStates,
     pub(super) best: Option<Best>,
 }
 
@@ -104,7 +110,7 @@ impl<'a> Run<'a> {
         Self::first(inputs, preprocessing, hyperparameters, goal)
     }
 
-    /// A run from first weights over what is prepared.
+    /// A run from first weights over prepared inputs.
     pub(super) fn first(
         inputs: Inputs,
         preprocessing: Preprocessing,
@@ -116,8 +122,9 @@ impl<'a> Run<'a> {
         Self::from_model(inputs, model, goal, &[])
     }
 
-    /// A run from the weights of `model`, with its hyperparameters, whose preprocessing `inputs` are made by. `learned`: how many of each
-    /// user's likes these weights know, the oldest of them; of users beyond it none. Windows of nothing else are replayed.
+    /// A run from the weights of `model`, with its hyperparameters; `inputs` were made by its
+    /// preprocessing. `learned`: for each user the number of oldest likes that these weights know,
+    /// 0 beyond its end. Windows of known likes only are replayed.
     pub(super) fn from_model(
         inputs: Inputs,
         mut model: Model,
@@ -169,7 +176,7 @@ impl<'a> Run<'a> {
             model,
             position: Position::default(),
             vectors: Vec::new(),
-            marks: Marks::default(),
+            prefix_states: PrefixStates::default(),
             best: None,
         })
     }
@@ -207,14 +214,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Shuffles the windows and embeds the videos, unless a checkpoint of the middle of the epoch did.
+    /// Shuffles the windows, and embeds the videos unless the vectors come from a checkpoint within
+    /// the epoch.
     fn begin_epoch(&mut self) -> Result<(), TrainError> {
         let (seed, epoch) = (
             self.model.hyperparameters.seed,
             self.position.epochs.len() + 1,
         );
         let mut random = generator(seed, epoch, 0);
-        // What was shuffled for the epoch before goes first, and the thread that reads it: a run has room for one order beside its own.
+        // Drop the order of the previous epoch first, and the thread that reads ahead in it: the
+        // memory formula has room for one order beside `windows`.
         self.read_ahead = None;
         self.shuffled = Arc::default();
         let mut shuffled = Vec::with_capacity(self.windows.len() + self.replayed.len());
@@ -233,21 +242,21 @@ impl<'a> Run<'a> {
         }
         let unordered = !self.model.hyperparameters.ordered;
         let tower = &self.model.user_tower;
-        self.marks = Marks::new(&*self.timelines, tower, &self.vectors, unordered)?;
+        self.prefix_states = PrefixStates::new(&*self.timelines, tower, &self.vectors, unordered)?;
         for batch in &mut self.pair {
             batch.forget();
         }
         Ok(())
     }
 
-    /// Learns a batch, and plans the next one beside it.
+    /// Learns one batch, and plans the next one in parallel.
     fn step(&mut self) -> Result<Progress, TrainError> {
         let epoch = self.position.epochs.len() + 1;
         let hyper = &self.model.hyperparameters;
         let share_done = self.position.step as f32 / self.batches.len() as f32;
         let progress = ((epoch - 1) as f32 + share_done) / self.planned as f32;
         self.stepper
-            .set_rate(1.0 - (1.0 - hyper.final_rate) * progress);
+            .set_rate_factor(1.0 - (1.0 - hyper.final_rate) * progress);
         let (seed, step) = (hyper.seed, self.position.step);
         let windows = |step: usize| {
             self.batches
@@ -273,7 +282,7 @@ impl<'a> Run<'a> {
                 let data = StepData {
                     features,
                     vectors: &self.vectors,
-                    marks: &self.marks,
+                    prefix_states: &self.prefix_states,
                     batch: &batch.excerpts(windows(step).unwrap_or_default(), timelines),
                     plan: &batch.plan,
                 };
@@ -301,9 +310,9 @@ impl<'a> Run<'a> {
     }
 
     fn end_epoch(&mut self) -> Result<EpochRecord, TrainError> {
-        // Room for the new ones first.
+        // Free the old vectors before the new ones are computed.
         self.vectors = Vec::new();
-        self.marks = Marks::default();
+        self.prefix_states = PrefixStates::default();
         self.vectors = self.model.item_tower.embed_all(&self.features);
         let validation = match self.goal {
             Goal::Best(held_out) => Some(self.validate(held_out)?),
@@ -317,8 +326,11 @@ impl<'a> Run<'a> {
             validation,
         };
         let score = validation.map(|score| self.model.hyperparameters.selection.of(&score));
+        // A score of 0 chooses nothing: with few held-out likes among many videos all epochs may
+        // have it.
+        let to_beat = self.best.as_ref().map_or(0.0, |best| best.score);
         if let Some(score) = score
-            && self.best.as_ref().is_none_or(|best| score > best.score)
+            && score > to_beat
         {
             self.best = Some(Best {
                 score,
@@ -357,7 +369,8 @@ impl<'a> Run<'a> {
         &self.position.epochs
     }
 
-    /// The model of the best epoch, or of the last one without validation.
+    /// The model of the best epoch, or of the last one where no epoch scored above 0 on validation
+    /// or there was none.
     pub fn finish(self) -> Trained {
         let epochs = self.position.epochs;
         let (best_epoch, model) = match self.best {
@@ -372,9 +385,11 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Random numbers of one step (from 1) of one epoch; step 0 is the beginning of the epoch, epoch 0 that of the run.
+/// Random numbers of one step (from 1) of one epoch. Step 0 is the beginning of the epoch, epoch 0
+/// that of the run.
 fn generator(seed: u64, epoch: usize, step: usize) -> Pcg64Mcg {
-    // Neighbouring numbers give unrelated generators: seed_from_u64 hashes its argument, and the sum is injective in practice.
+    // Neighbouring numbers give unrelated generators: `seed_from_u64` hashes its argument, and the
+    // sum is injective in practice.
     let stream = (epoch as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
         ^ (step as u64).wrapping_mul(0xD1B5_4A32_D192_ED03);
     Pcg64Mcg::seed_from_u64(seed ^ stream)
@@ -390,7 +405,8 @@ mod tests {
 
     const USERS: u32 = 8;
 
-    /// Everybody likes videos 0, 1, 2 … one after the other; a hundred others are never touched.
+    /// All users like videos 0, 1, 2 … one after the other; nobody likes or skips the hundred
+    /// others.
     fn data(catalogue: &Catalogue, likes: u32) -> TrainingData<'_> {
         let like = |item: u32| {
             (0..USERS).map(move |user| Interaction {
@@ -403,11 +419,12 @@ mod tests {
         TrainingData::held(catalogue, USERS as usize, likes, [])
     }
 
-    /// The shares that a step's candidates are corrected by, `[V]`; 0 of those that are none.
+    /// For each video the share that the step's candidates are corrected by, `[V]`; 0 for videos
+    /// that are no candidates.
     fn shares(run: &mut Run<'_>) -> Vec<f32> {
         let mut shares = vec![0.0; run.features.len()];
         while let Some(Progress::Step { .. }) = run.advance().unwrap() {
-            // What was learned last.
+            // The batch that was learned last.
             let plan = &run.pair[1].plan;
             let examples = plan.targets.len() as f32;
             let candidates = &plan.candidates;
@@ -448,7 +465,7 @@ mod tests {
             ..Hyperparameters::default()
         };
         let mut run = Run::new(data(&catalogue, 6), &hyper, Goal::Epochs(1)).unwrap();
-        // Nobody is asked for the first like.
+        // The first like of a user is never a target.
         assert_shares(&mut run, &[0.0, 0.2, 0.2, 0.2, 0.2, 0.2]);
         let optimizer = run.optimizer_state().unwrap();
         let base = run.finish().model;
@@ -457,8 +474,9 @@ mod tests {
             optimizer: &optimizer,
             learned: &[6; USERS as usize],
         };
-        // 16 examples of the two new videos, and of the 40 of the others 16.4: of three windows two have two, and four of ten times the last one drawn
-        // goes beyond by one.
+        // 16 examples of the two new videos, and 16.4 of the 40 others: of three windows two have
+        // two examples, and four times out of ten the last window drawn exceeds the wanted number
+        // by one.
         let mut run = Run::fine_tune(data(&catalogue, 8), from, 1).unwrap();
         let (new, other) = (8.0 / 32.4, 0.41 * 8.0 / 32.4);
         assert_shares(

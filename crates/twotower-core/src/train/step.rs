@@ -1,12 +1,13 @@
-//! One step: a batch of windows forward through both towers and the loss, backward, and into the weights.
+//! One training step: a batch of windows forward through both towers and the loss, backward, and
+//! into the weights.
 
 #[cfg(test)]
 mod golden;
 
 use super::head::{self, Dropout, HeadGradients, HeadPass};
 use super::history;
-use super::marks::Marks;
 use super::plan::{self, Plan};
+use super::prefix_states::PrefixStates;
 use super::window::Excerpt;
 use crate::feature::ItemFeatures;
 use crate::hyperparameters::Hyperparameters;
@@ -19,10 +20,10 @@ use crate::tensors::Tensor;
 use crate::tower::ItemTower;
 use rayon::prelude::*;
 
-/// Windows that one task follows.
+/// Windows per task.
 const WINDOWS_PER_TASK: usize = 4;
 
-/// What one step needs besides the model, kept from step to step.
+/// State and buffers of the steps, apart from the model.
 pub(super) struct Stepper {
     item_pass: HeadPass,
     user_pass: HeadPass,
@@ -32,21 +33,22 @@ pub(super) struct Stepper {
     dense_optimizer: Adam,
     id_optimizer: RowAdagrad,
     term_optimizer: RowAdagrad,
-    /// Gradients of user vectors `[B, d]` and of the step's video vectors `[n, d]`.
+    /// `[B, d]`
     user_vector_gradients: Vec<f32>,
+    /// Of the step's videos, `[n, d]`.
     item_vector_gradients: Vec<f32>,
 }
 
-/// What a step reads.
+/// Inputs of a step.
 #[derive(Clone, Copy)]
 pub(super) struct StepData<'a> {
     pub(super) features: &'a ItemFeatures,
     /// Vectors of all videos at the start of the epoch, `[V, d]`.
     pub(super) vectors: &'a [f32],
-    /// Of these vectors.
-    pub(super) marks: &'a Marks,
+    /// Computed from `vectors`.
+    pub(super) prefix_states: &'a PrefixStates,
     pub(super) batch: &'a [Excerpt<'a>],
-    /// Of the batch.
+    /// Plan of the batch.
     pub(super) plan: &'a Plan,
 }
 
@@ -55,32 +57,32 @@ impl<'a> StepData<'a> {
         &self.vectors[item as usize * dim..(item as usize + 1) * dim]
     }
 
-    /// Column of a liked video of the batch, and its row of `vectors` `[n, d]`, which are those of the step.
+    /// Column of a liked video of the batch, and its row of `vectors` `[n, d]`, the step's own.
     fn live(self, vectors: &[f32], item: u32, dim: usize) -> (usize, &[f32]) {
-        // Every liked video of the batch was given a column when candidates were drawn.
+        // Every liked video of the batch got a column when candidates were drawn.
         let column = self.plan.column(item).unwrap_or_default();
         (column, &vectors[column * dim..(column + 1) * dim])
     }
 }
 
-/// What the forward pass over a batch's histories leaves for the loss and the backward pass.
+/// Results of the forward pass over a batch's histories that the loss and the backward pass need.
 struct Examples {
     /// 1 / (sum of weights) of each scale, `[B, k]`.
     factors: Vec<f32>,
-    /// Columns of candidates that the user of each window likes.
+    /// Columns of the candidates that each window's user likes.
     known: Vec<Vec<u32>>,
-    /// Columns of candidates that the user of each window skipped.
+    /// Columns of the candidates that each window's user skipped.
     skipped: Vec<Vec<u32>>,
     /// Window of each example, `[B]`.
     window_of: Vec<u32>,
 }
 
-/// One window with its share of the batch's buffers.
+/// One window and its part of the batch's buffers.
 struct Part<'a> {
     excerpt: Excerpt<'a>,
-    /// Columns of candidates that the window's user likes.
+    /// Columns of the candidates that the user likes.
     known: Vec<u32>,
-    /// Columns of candidates that the window's user skipped.
+    /// Columns of the candidates that the user skipped.
     skipped: Vec<u32>,
     x: &'a mut [f32],
     factors: &'a mut [f32],
@@ -116,18 +118,18 @@ impl Stepper {
     }
 
     /// Sets the learning rates to `factor` times those of the hyperparameters.
-    pub(super) fn set_rate(&mut self, factor: f32) {
-        self.dense_optimizer.set_rate(factor);
-        self.id_optimizer.set_rate(factor);
-        self.term_optimizer.set_rate(factor);
+    pub(super) fn set_rate_factor(&mut self, factor: f32) {
+        self.dense_optimizer.set_rate_factor(factor);
+        self.id_optimizer.set_rate_factor(factor);
+        self.term_optimizer.set_rate_factor(factor);
     }
 
-    /// Steps of the dense optimiser so far.
+    /// Number of steps of the dense optimiser.
     pub(super) fn adam_steps(&self) -> i32 {
         self.dense_optimizer.steps()
     }
 
-    /// Sets the number of steps of the dense optimiser, for a run that goes on.
+    /// Sets the number of steps of the dense optimiser, when a run is resumed.
     pub(super) fn set_adam_steps(&mut self, steps: i32) {
         self.dense_optimizer.set_steps(steps);
     }
@@ -153,7 +155,7 @@ impl Stepper {
         loss
     }
 
-    /// Forward and backward: leaves the gradient of the mean loss in the buffers.
+    /// Forward and backward pass. Leaves the gradient of the mean loss in the buffers.
     fn gradients(&mut self, model: &Model, data: StepData<'_>) -> f32 {
         let hyper = &model.hyperparameters;
         let (items, users) = (&model.item_tower.head, &model.user_tower.head);
@@ -175,7 +177,7 @@ impl Stepper {
             ..
         } = self;
         user_pass.backward(users, dropout, user_vector_gradients);
-        // Nothing waits for the gradients of the user tower's weights before the weights change.
+        // The gradients of the user tower's weights are not needed before the weights change.
         rayon::join(
             || user_pass.weight_gradients(users, user_gradients),
             || {
@@ -189,7 +191,7 @@ impl Stepper {
         loss
     }
 
-    /// The batch's histories through the user tower.
+    /// Passes the batch's histories through the user tower.
     fn embed_users(&mut self, model: &Model, data: StepData<'_>, dropout: Dropout) -> Examples {
         let StepData { batch, plan, .. } = data;
         let (tower, hyper) = (&model.user_tower, &model.hyperparameters);
@@ -209,12 +211,14 @@ impl Stepper {
             .flatten()
             .for_each(|part| {
                 let column = |item| plan.column(item);
-                part.known = part.excerpt.known(data.marks, candidates, column);
+                part.known = part.excerpt.known(data.prefix_states, candidates, column);
                 if hyper.skip_weight > 0.0 {
                     let columns = part.excerpt.skipped().filter_map(column);
                     part.skipped.extend(columns.map(|column| column as u32));
                 }
-                let (state, skipped) = part.excerpt.state_before(tower, data.vectors, data.marks);
+                let (state, skipped) =
+                    part.excerpt
+                        .state_before(tower, data.vectors, data.prefix_states);
                 let live = |item| data.live(vectors, item, hyper.embedding_dim);
                 let script = part
                     .excerpt
@@ -235,13 +239,13 @@ impl Stepper {
         }
     }
 
-    /// The loss, and its gradients with respect to the vectors of users and candidates.
+    /// Computes the loss and its gradients with respect to the vectors of users and candidates.
     fn score(&mut self, hyper: &Hyperparameters, data: StepData<'_>, examples: &Examples) -> f32 {
         let dim = hyper.embedding_dim;
         let StepData { plan, .. } = data;
         let (targets, candidates) = (&plan.targets, &plan.candidates);
         scratch::resize(&mut self.user_vector_gradients, targets.len() * dim);
-        // Gradients are added to these.
+        // Gradients are accumulated here.
         self.item_vector_gradients.clear();
         let videos = candidates.items.len();
         scratch::resize(&mut self.item_vector_gradients, videos * dim);
@@ -269,7 +273,7 @@ impl Stepper {
         )
     }
 
-    /// The step's videos through the item tower, some with their id hidden.
+    /// Passes the step's videos through the item tower, some with their id hidden.
     fn embed_items(&mut self, model: &Model, data: StepData<'_>) {
         let StepData { features, plan, .. } = data;
         let tower = &model.item_tower;
@@ -290,7 +294,7 @@ impl Stepper {
         self.item_pass.forward(&tower.head, Dropout::default());
     }
 
-    /// Gradients into weights.
+    /// Applies the gradients to the weights.
     fn apply(&mut self, model: &mut Model, plan: &Plan) {
         let (inputs, dim) = (model.item_tower.inputs(), model.item_tower.dim());
         let ItemTower {
@@ -335,8 +339,8 @@ fn vector<'a>(name: &str, data: &'a mut [f32]) -> Tensor<'a> {
     (name.to_owned(), vec![data.len()], data)
 }
 
-/// From the gradients `dx` of the user tower's inputs to those of the liked videos' `vectors`, added to the candidates' own in
-/// `sums`, both `[n, d]`.
+/// Back-propagates the gradients `dx` of the user tower's inputs to the liked videos' `vectors`,
+/// and adds them to the candidates' own gradients in `sums`; both `[n, d]`.
 fn back_through_histories(
     model: &Model,
     data: StepData<'_>,
@@ -367,7 +371,7 @@ fn back_through_histories(
             let factors = &factors[rows.start * scales..rows.end * scales];
             let mut gradients = Vec::new();
             let live = |item| data.live(vectors, item, dim);
-            // Skips pass no gradient on: all of them count as used up.
+            // Skips pass no gradient: treat all of them as used.
             let script = window.script(usize::MAX, live, |item| data.vector(item, dim));
             history::backward(tower, script.into_iter(), dx, factors, |row, gradient| {
                 gradients.push((row, gradient.to_vec()));

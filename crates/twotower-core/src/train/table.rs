@@ -1,11 +1,12 @@
-//! Which rows of a table a step uses, each row once, and the sums of their gradients.
+//! The rows of a table that a step uses, each row once, and the sums of their gradients.
 
 use crate::kernel::{self, Rows};
 
-/// Bits of a row's number that one pass of the sort looks at: as many places as stay in the first cache.
+/// Bits of a row's number that one pass of the sort looks at: the counters of a pass fit the
+/// first-level cache.
 const DIGIT: u32 = 11;
 
-/// Uses whose gradients are asked for before they are due.
+/// Gradients are prefetched this many uses ahead.
 const USES_AHEAD: usize = 8;
 
 /// One use of a row.
@@ -16,17 +17,18 @@ struct Use {
     weight: f32,
 }
 
-/// The uses of a table's rows in one step, grouped by row. A row's gradient is the weighted sum of the gradients of the
-/// inputs that used it, in the order of these, whatever the number of threads.
+/// The uses of a table's rows in one step, grouped by row. A row's gradient is the weighted sum of
+/// the gradients of the inputs that used it, always in the order of the inputs, with any number of
+/// threads.
 #[derive(Debug, Default)]
 pub(super) struct RowUses {
-    /// In the order of arrival, and after [`RowUses::group`] in that of rows.
+    /// In the order of arrival; after [`RowUses::group`] in the order of rows.
     uses: Vec<Use>,
-    /// Where they go in a pass of the sort.
+    /// Target of a pass of the sort.
     moved: Vec<Use>,
     /// Used rows, ascending.
     rows: Vec<u32>,
-    /// Where the uses of each used row end.
+    /// For each used row, the end of its uses.
     ends: Vec<usize>,
     /// Sources and weights of the uses.
     sources: Vec<u32>,
@@ -34,7 +36,7 @@ pub(super) struct RowUses {
 }
 
 impl RowUses {
-    /// Row `row` was used with `weight` by the input `source`.
+    /// Records that the input `source` used row `row` with `weight`.
     pub(super) fn touch(&mut self, row: u32, source: usize, weight: f32) {
         self.uses.push(Use {
             row,
@@ -43,7 +45,7 @@ impl RowUses {
         });
     }
 
-    /// Groups the uses by row, after the last of them.
+    /// Groups the uses by row. Call it after the last use.
     pub(super) fn group(&mut self) {
         self.sort();
         for (place, used) in self.uses.iter().enumerate() {
@@ -59,7 +61,7 @@ impl RowUses {
         }
     }
 
-    /// Sorts by row, digit by digit from the lowest on, each pass keeping the order of the one before.
+    /// Sorts by row: a stable radix sort from the lowest digit on.
     fn sort(&mut self) {
         let largest = self.uses.iter().map(|used| used.row).max().unwrap_or(0);
         self.moved.resize(self.uses.len(), Use::default());
@@ -87,11 +89,11 @@ impl RowUses {
         &self.rows
     }
 
-    /// Writes the gradient of the `n`-th of [`RowUses::rows`], of which each source's is a row of `gradients`.
+    /// Writes the gradient of the `n`-th of [`RowUses::rows`]. `gradients` has one row per source.
     pub(super) fn gradient(&self, n: usize, gradients: Rows<'_>, sum: &mut [f32]) {
         let begin = n.checked_sub(1).map_or(0, |before| self.ends[before]);
         let uses = begin..self.ends[n];
-        // Most rows have few uses, and the next row's lie next to them.
+        // Most rows have few uses, and those of the next row are next to them.
         for &soon in self
             .sources
             .iter()
@@ -104,7 +106,7 @@ impl RowUses {
         kernel::weighted_sum(gradients, sources, weights, sum);
     }
 
-    /// Forgets the step.
+    /// Clears the uses.
     pub(super) fn clear(&mut self) {
         self.uses.clear();
         self.rows.clear();

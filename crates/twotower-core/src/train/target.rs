@@ -1,12 +1,13 @@
-//! How often each video is to be predicted: what the logQ correction goes by.
+//! How often each video is a target: the frequencies that the logQ correction uses.
 
 use super::window::{Window, soon};
 use crate::timeline::Timeline;
 
-/// How often each video is a target in a pass over the windows that are learned.
+/// How often each video is a target in one epoch.
 ///
-/// The correction is by the probability of a video in a batch (Yi et al. 2019), and batches are made of targets. Likes are something else:
-/// the first one of a user is no example unless a skip came before it, and what goes on from a model learns the new likes and few of the others.
+/// The correction uses the probability of a video in a batch (Yi et al. 2019), and a batch consists
+/// of targets. Likes are distributed differently: the first like of a user is no example unless a
+/// skip came before it, and fine-tuning learns the new likes and few of the others.
 #[derive(Debug)]
 pub(super) struct Targets {
     lookahead: usize,
@@ -15,21 +16,23 @@ pub(super) struct Targets {
     replayed: Counts,
 }
 
-/// Of some of the windows.
+/// Counts over some of the windows.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Expected, `[V]`: with a lookahead an example asks for one of several. Empty before the first example.
+    /// Expected number of times each video is a target, `[V]`: with a lookahead an example has
+    /// several possible targets. Empty before the first example.
     of_videos: Vec<f64>,
     examples: usize,
     windows: usize,
-    /// Sum of the squares of the windows' examples.
+    /// Sum of the squares of the windows' numbers of examples.
     squares: f64,
-    /// Examples before each like of the user at hand, each shared out among the likes that it may ask for.
+    /// Prefix sums over the likes of the current user: each example is divided among its possible
+    /// targets.
     before: Vec<f64>,
 }
 
 impl Targets {
-    /// None yet, of so many videos.
+    /// Zero counts, for `videos` videos.
     pub(super) fn new(videos: usize, lookahead: usize) -> Self {
         Self {
             lookahead,
@@ -39,7 +42,8 @@ impl Targets {
         }
     }
 
-    /// Counts those of one user, whose `windows` are new where `is_new` says so, and replayed otherwise.
+    /// Counts the targets of one user. `windows` are new where `is_new` holds, and replayed
+    /// otherwise.
     pub(super) fn count(
         &mut self,
         windows: &[Window],
@@ -55,7 +59,8 @@ impl Targets {
         }
     }
 
-    /// Of an epoch, `[V]`: each new window once, and whole replayed windows until these have as many examples, or all of them.
+    /// Expected targets of an epoch, `[V]`: each new window once, and whole replayed windows until
+    /// these have as many examples, or all of them.
     pub(super) fn of_an_epoch(self) -> Vec<f64> {
         let (new, replayed) = (self.new, self.replayed);
         let share = replayed.drawn(new.examples) / replayed.examples.max(1) as f64;
@@ -69,8 +74,10 @@ impl Targets {
 }
 
 impl Counts {
-    /// About how many examples come with whole windows, in random order, until there are `wanted`: a window at least; and the last one goes beyond by
-    /// half of it on average, long ones being met where the count ends more often than short ones (renewal theory: Feller 1971, XI.4).
+    /// Expected number of examples when whole windows are drawn in random order until there are
+    /// `wanted`: at least one window. The last window exceeds `wanted` by half of its examples on
+    /// average, and long windows are more likely to be the last (renewal theory: Feller 1971,
+    /// XI.4).
     fn drawn(&self, wanted: usize) -> f64 {
         if self.windows == 0 {
             return 0.0;
@@ -80,7 +87,7 @@ impl Counts {
         (wanted as f64 + beyond).max(examples / self.windows as f64)
     }
 
-    /// Notes the examples of one user's `windows`; `false` if there are none.
+    /// Records the examples of one user's `windows`; `false` if there are none.
     fn share_out<'w>(
         &mut self,
         windows: impl Iterator<Item = &'w Window>,
@@ -108,7 +115,8 @@ impl Counts {
         examples > 0
     }
 
-    /// Gives each like what it has of the examples noted: those at its own place and at the `lookahead` - 1 before it.
+    /// Adds to each like its part of the recorded examples: those at its own position and at the
+    /// `lookahead` - 1 before it.
     fn add(&mut self, likes: &[u32], lookahead: usize) {
         for (position, &like) in likes.iter().enumerate() {
             let end = position + 1;
@@ -142,7 +150,7 @@ mod tests {
         HeldTimelines::new(5, rows(likes), rows(skips))
     }
 
-    /// What an epoch asks for, on average over `epochs` of them, as training draws it.
+    /// Mean number of times each video is a target over `epochs` epochs, as training draws them.
     fn drawn(
         timelines: &HeldTimelines,
         (new, replayed): &(Vec<Window>, Vec<Window>),
@@ -164,10 +172,10 @@ mod tests {
         counts
     }
 
-    /// A first like that nothing came before is not asked for, whatever its video.
+    /// A first like without anything before it is no target, whatever its video.
     #[test]
     fn a_first_like_is_no_target() {
-        // Everybody begins with video 0; user 2 has skipped something before.
+        // All users begin with video 0; user 2 has skipped something before.
         let likes = [(0, 0), (0, 3), (1, 0), (1, 3), (2, 0), (2, 4)];
         let timelines = HeldTimelines::new(
             3,
@@ -188,10 +196,10 @@ mod tests {
         assert_eq!(targets.of_an_epoch(), expected);
     }
 
-    /// Where little is new, the windows that are replayed weigh more than it.
+    /// With few new examples, the replayed windows weigh more than the new ones.
     #[test]
     fn few_new_likes_come_with_whole_windows_of_others() {
-        // Four users of up to 45 likes, which are learned, and one of two.
+        // Four users with up to 45 likes, all learned, and one with two new likes.
         let learned = (0..4).flat_map(|user| (0..15 + 10 * user).map(move |n| (user, n % 11)));
         for new in [2, 9, 40] {
             let likes: Vec<_> = learned.clone().chain((0..new).map(|_| (4, 11))).collect();
@@ -239,7 +247,8 @@ mod tests {
             let total: f64 = counted.iter().sum();
             let least = new + new.min(replayed);
             prop_assert!((least as f64 - 1e-9..=(new + replayed) as f64 + 1e-9).contains(&total), "{total}");
-            // Replayed windows are drawn whole, the last of them beyond what is asked for, so that these are compared only where all are drawn.
+            // Replayed windows are drawn whole, and the last one exceeds what is wanted, so that
+            // the counts are exact only if all are drawn.
             if replayed <= new {
                 let epochs = if lookahead == 1 { 1 } else { 400 };
                 for (counted, drawn) in counted.iter().zip(drawn(&timelines, &parts, lookahead, epochs)) {

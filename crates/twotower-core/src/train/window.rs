@@ -1,7 +1,7 @@
 //! Cutting sequences into windows and packing windows into batches.
 
 use super::history::Step;
-use super::marks::Marks;
+use super::prefix_states::PrefixStates;
 use crate::timeline::{self, Timeline, Timelines};
 use crate::tower::{HistoryState, UserTower};
 use rand::seq::SliceRandom;
@@ -10,14 +10,15 @@ use rand_pcg::Pcg64Mcg;
 use std::io;
 use std::ops::Range;
 
-/// Most skipped videos that a window takes among its negatives.
+/// At most this many skipped videos of a window are used as negatives.
 pub(super) const SKIPPED_NEGATIVES: usize = 64;
 
 /// Likes `start..end` of one user, each an example.
 ///
-/// What came before `start` enters through the running sums, computed from the vectors of the start of the epoch and without
-/// gradient (truncated back-propagation, Williams & Peng 1990). The first like of a user who has skipped nothing before is
-/// no example: nothing is known then, and popularity serves.
+/// The likes before `start` enter through running sums, which are computed from the vectors of the
+/// start of the epoch and pass no gradient (truncated back-propagation, Williams & Peng 1990). The
+/// first like of a user without earlier skips is no example: nothing is known at that point, and
+/// popularity serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) user: u32,
@@ -25,7 +26,7 @@ pub(super) struct Window {
     pub(super) end: u32,
     /// Whether like `start` is an example.
     first_counts: bool,
-    /// Whether what comes after a like counts as history, too: nothing is known of the order then.
+    /// Whether later likes count as history too, because the order is not known.
     unordered: bool,
 }
 
@@ -40,12 +41,12 @@ impl Window {
         self.positions().len()
     }
 
-    /// The places of its examples among the user's likes.
+    /// Positions of its examples among the user's likes.
     pub(super) fn positions(self) -> Range<usize> {
         self.start as usize + usize::from(!self.first_counts)..self.end as usize
     }
 
-    /// The window over the likes that it is cut from.
+    /// The window together with the likes that it is cut from.
     pub(super) fn of(self, timeline: Timeline<'_>) -> Excerpt<'_> {
         Excerpt {
             window: self,
@@ -67,15 +68,16 @@ impl Excerpt<'_> {
         self.window.examples()
     }
 
-    /// The columns of `candidates` that the user likes, before or after, in no order. `column` finds a candidate's.
+    /// The columns of `candidates` that the user likes, at any time, in no order. `column` finds
+    /// the column of a video.
     pub(super) fn known(
         self,
-        marks: &Marks,
+        prefixes: &PrefixStates,
         candidates: &[u32],
         column: impl Fn(u32) -> Option<usize>,
     ) -> Vec<u32> {
         let columns = candidates.len() as u32;
-        if let Some(liked) = marks.searched(self.window.user, candidates.len()) {
+        if let Some(liked) = prefixes.searched(self.window.user, candidates.len()) {
             let is_liked = |&column: &u32| {
                 let item = &candidates[column as usize];
                 liked.binary_search(item).is_ok()
@@ -95,8 +97,9 @@ impl Excerpt<'_> {
             .copied()
     }
 
-    /// The videos to be predicted, one an example: each drawn from the next `lookahead` likes (the "dense all action loss" of
-    /// Pancha et al. 2022, `PinnerFormer`), so that the tower learns what is liked soon and not only what is liked next.
+    /// The videos to be predicted, one per example. Each is drawn from the next `lookahead` likes
+    /// (the "dense all action loss" of Pancha et al. 2022, `PinnerFormer`), so that the tower
+    /// learns what the user likes soon, not just next.
     pub(super) fn targets(self, lookahead: usize, random: &mut impl Rng) -> Vec<u32> {
         let positions = self.window.positions();
         positions
@@ -110,7 +113,8 @@ impl Excerpt<'_> {
             .collect()
     }
 
-    /// The videos that the user skipped before the end of the window, at most the latest [`SKIPPED_NEGATIVES`].
+    /// The videos that the user skipped before the end of the window, at most the latest
+    /// [`SKIPPED_NEGATIVES`].
     pub(super) fn skipped(self) -> impl Iterator<Item = u32> {
         let end = if self.window.unordered {
             self.timeline.skips.len()
@@ -122,20 +126,21 @@ impl Excerpt<'_> {
             .copied()
     }
 
-    /// The user's state when the window begins, from `vectors` `[V, d]` of the start of the epoch, of which `marks` are too, and the
-    /// number of skips it has used up.
+    /// The user's state at the start of the window, and the number of skips that it includes.
+    /// `vectors` `[V, d]` are those of the start of the epoch, and `prefixes` are computed from
+    /// them.
     pub(super) fn state_before(
         self,
         tower: &UserTower,
         vectors: &[f32],
-        marks: &Marks,
+        prefixes: &PrefixStates,
     ) -> (HistoryState, usize) {
         let dim = tower.dim();
         let vector = |item: u32| &vectors[item as usize * dim..(item as usize + 1) * dim];
         let Timeline { likes, skips, .. } = self.timeline;
         let (start, end) = (self.window.start(), self.window.end as usize);
         if self.window.unordered {
-            if let Some(all) = marks.latest(self.window.user, likes.len()) {
+            if let Some(all) = prefixes.latest(self.window.user, likes.len()) {
                 let own = likes[start..end].iter();
                 let others = own.fold(all.state.clone(), |state, &like| {
                     state.without(vector(like))
@@ -152,14 +157,15 @@ impl Excerpt<'_> {
             }
             return (state, skips.len());
         }
-        let (mut state, liked_first, skipped_first) = match marks.latest(self.window.user, start) {
-            Some(mark) => (mark.state.clone(), mark.likes, mark.skips),
+        let (mut state, liked_first, skipped_first) = match prefixes.latest(self.window.user, start)
+        {
+            Some(prefix) => (prefix.state.clone(), prefix.likes, prefix.skips),
             None => (tower.empty_history(), 0, 0),
         };
         for &like in &likes[liked_first..start] {
             state.like(tower, vector(like));
         }
-        // Likes and skips are averaged apart, so that only the order among likes and among skips counts.
+        // Likes and skips are averaged separately, so that only the order within each kind matters.
         let skipped = self.timeline.skips_before(start);
         for &skip in &skips[skipped_first..skipped] {
             state.skip(tower, vector(skip));
@@ -167,8 +173,9 @@ impl Excerpt<'_> {
         (state, skipped)
     }
 
-    /// The script of the window: before each like the skips up to it and, if it is an example, a prediction. `live` gives
-    /// the column and the vector of a liked video in this step, `vectors` those of the start of the epoch.
+    /// The script of the window: before each like the skips up to it, and a prediction if the like
+    /// is an example. `live` gives the column and the vector of a liked video in this step,
+    /// `vectors` the vectors of the start of the epoch.
     pub(super) fn script<'a>(
         self,
         mut skipped: usize,
@@ -206,13 +213,13 @@ impl Excerpt<'_> {
     }
 }
 
-/// The likes that the one at `position` of so many may be drawn from as a target.
+/// The likes, of `likes` in all, that the target at `position` may be drawn from.
 pub(super) fn soon(position: usize, likes: usize, lookahead: usize) -> Range<usize> {
     position..likes.min(position + lookahead)
 }
 
-/// All windows of at most `length` likes with at least one example, in the order of users. `count` sees those of each user, with what
-/// they are cut from.
+/// All windows of at most `length` likes with at least one example, in the order of users. `count`
+/// is called with each user's windows and the timeline that they are cut from.
 pub(super) fn windows(
     timelines: &dyn Timelines,
     length: usize,
@@ -244,8 +251,8 @@ pub(super) fn windows(
     Ok(windows)
 }
 
-/// Adds windows drawn from `replayed` to `windows` until they have twice as many examples. With room for all of both nothing is
-/// allocated.
+/// Adds windows drawn from `replayed` to `windows` until these have twice as many examples. If
+/// `windows` has the capacity for both, nothing is allocated.
 pub(super) fn replay(windows: &mut Vec<Window>, replayed: &[Window], random: &mut Pcg64Mcg) {
     let new = windows.len();
     let examples: usize = windows.iter().map(|window| window.examples()).sum();
@@ -259,7 +266,8 @@ pub(super) fn replay(windows: &mut Vec<Window>, replayed: &[Window], random: &mu
     windows.truncate(kept);
 }
 
-/// Shuffles `windows` and cuts them into batches of at most `batch_size` examples (or of one window, if that is longer).
+/// Shuffles `windows` and cuts them into batches of at most `batch_size` examples (or of one
+/// window, if that is longer).
 pub(super) fn batches(
     windows: &mut [Window],
     batch_size: usize,
@@ -347,7 +355,7 @@ mod tests {
         );
     }
 
-    /// The order is that of drawing from a shuffled copy, so that models stay the same to the byte.
+    /// The order is that of drawing from a shuffled copy: models depend on it to the byte.
     #[test]
     fn replay_takes_shuffled_windows_until_there_are_as_many_examples() {
         let timelines = timelines();

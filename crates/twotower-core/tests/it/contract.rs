@@ -1,4 +1,4 @@
-//! What every recommender must do, ours and the baselines alike.
+//! The contract of every recommender, the towers and the baselines.
 
 use crate::sample;
 use rand::{RngExt, SeedableRng};
@@ -50,7 +50,7 @@ fn random_model(dataset: &Dataset) -> Model {
     model
 }
 
-/// No history, likes alone, skips alone, both, and everything.
+/// No history, only likes, only skips, both, and everything.
 fn histories() -> Vec<(Vec<u32>, Vec<u32>)> {
     vec![
         (vec![], vec![]),
@@ -188,7 +188,7 @@ fn recommends_what_is_not_excluded_as_much_as_there_is() {
     });
 }
 
-/// Users of one taste like videos of the same parity: whoever looks at the history finds it.
+/// Users of one taste like videos of the same parity, so that the history determines the taste.
 #[test]
 fn those_that_learn_from_likes_find_the_taste() {
     let dataset = sample::dataset(11);

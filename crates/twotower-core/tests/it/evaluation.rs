@@ -29,7 +29,7 @@ impl Recommender for Hashed {
     }
 }
 
-/// The protocol, word by word, by a full sort.
+/// The protocol, literally, by a full sort.
 fn naive(recommender: &dyn Recommender, user: &HeldOutUser) -> [f64; 7] {
     let mut scores = vec![0.0; recommender.items()];
     recommender.score(user.history(), &mut scores);
@@ -126,7 +126,7 @@ fn cohorts_split_the_users_and_cold_ones_are_served_by_popularity() {
     assert!(theirs.summary.all.novelty_at_10 < ours.summary.all.novelty_at_10);
 }
 
-/// As `serve` and `update` take the towers: by skips, if there is nothing else.
+/// As `serve` and `update` use the towers: by skips, if there is nothing else.
 #[test]
 fn users_who_have_only_skipped_are_ranked_by_who_goes_by_skips() {
     struct BySkips;

@@ -1,4 +1,4 @@
-//! Tests of what the crate promises from outside.
+//! Tests of the crate's public interface.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

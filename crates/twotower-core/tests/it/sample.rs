@@ -4,8 +4,8 @@ use twotower_core::feature::{Catalogue, Video};
 use twotower_core::interaction::{Dataset, Interaction};
 use uuid::Uuid;
 
-/// Videos of two tastes, even and odd positions, some liked more than others; each user has one taste, and some users come
-/// late. The last video is never liked.
+/// Videos of two tastes, even and odd positions, some liked more than others; each user has one
+/// taste, and some users come late. The last video is never liked.
 pub(crate) fn dataset(seed: u64) -> Dataset {
     const VIDEOS: u32 = 60;
     const USERS: u32 = 40;

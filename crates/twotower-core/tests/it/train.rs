@@ -1,4 +1,4 @@
-//! Training as a whole: what it promises of its outcome.
+//! Properties of training as a whole.
 
 mod elsewhere;
 
@@ -11,7 +11,6 @@ mod uploads;
 use rand::distr::{Distribution, weighted::WeightedIndex};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use std::ops::ControlFlow;
 use twotower_core::baseline::Popularity;
 use twotower_core::evaluate::{evaluate, quick_evaluate};
 use twotower_core::feature::{Catalogue, Video};
@@ -22,15 +21,15 @@ use twotower_core::metric::Bootstrap;
 use twotower_core::model::{Model, TwoTower};
 use twotower_core::recommend::Recommender;
 use twotower_core::split::{HeldOut, Phase, Split, SplitKind};
-use twotower_core::train::{Goal, Progress, TrainError, Trained, TrainingData, train};
+use twotower_core::train::{Goal, Progress, Run, TrainError, Trained, TrainingData};
 use uuid::Uuid;
 
 const GENRES: u32 = 16;
 const VIDEOS_PER_GENRE: u32 = 60;
 const USERS: u32 = 500;
 
-/// Users walk through the genres in a circle, so that the last like tells the genre of the next; within a genre a few
-/// videos get most likes. The last two videos of each genre are never liked.
+/// Users go through the genres in a circle, so that the last like determines the genre of the next;
+/// within a genre a few videos get most likes. The last two videos of each genre are never liked.
 fn dataset(seed: u64) -> Dataset {
     let mut generator = Pcg64::seed_from_u64(seed);
     let videos = (0..GENRES * VIDEOS_PER_GENRE).map(|item| Video {
@@ -89,6 +88,17 @@ fn hyperparameters() -> Hyperparameters {
     }
 }
 
+/// Trains until `goal` is reached.
+fn train(
+    data: TrainingData<'_>,
+    hyperparameters: &Hyperparameters,
+    goal: Goal<'_>,
+) -> Result<Trained, TrainError> {
+    let mut run = Run::new(data, hyperparameters, goal)?;
+    while run.advance()?.is_some() {}
+    Ok(run.finish())
+}
+
 /// A data set, its leave-last-out split and its validation part.
 struct Sample {
     dataset: Dataset,
@@ -122,13 +132,7 @@ impl Sample {
     }
 
     fn train(&self, hyperparameters: &Hyperparameters) -> Result<Trained, TrainError> {
-        let observer = &mut |_: &Progress| ControlFlow::Continue(());
-        train(
-            self.data(),
-            hyperparameters,
-            Goal::Best(&self.held_out),
-            observer,
-        )
+        train(self.data(), hyperparameters, Goal::Best(&self.held_out))
     }
 
     fn ndcg_at_10(&self, recommender: &dyn Recommender) -> f64 {
@@ -137,7 +141,7 @@ impl Sample {
             .ndcg_at_10
     }
 
-    /// What `measure` says of the towers of `model`.
+    /// Result of `measure` for the towers of `model`.
     fn of_towers<T>(&self, model: &Model, measure: impl FnOnce(&TwoTower<'_>) -> T) -> T {
         let videos = model.embed_videos(self.dataset.catalogue.videos()).unwrap();
         measure(&TwoTower {
@@ -311,8 +315,9 @@ fn without_validation_all_epochs_are_run_and_the_loss_falls() {
         ..hyperparameters()
     };
     let (mut steps, mut epochs) = (0, 0);
-    let observer = &mut |progress: &Progress| {
-        match *progress {
+    let mut run = Run::new(sample.data(), &hyperparameters, Goal::Epochs(4)).unwrap();
+    while let Some(progress) = run.advance().unwrap() {
+        match progress {
             Progress::Step {
                 epoch,
                 examples,
@@ -322,44 +327,19 @@ fn without_validation_all_epochs_are_run_and_the_loss_falls() {
                 assert!(epoch == epochs + 1 && examples <= of && loss.is_finite());
                 steps += 1;
             }
-            Progress::Epoch(ref record) => {
+            Progress::Epoch(record) => {
                 epochs += 1;
                 assert_eq!((record.epoch, record.validation), (epochs, None));
             }
         }
-        ControlFlow::Continue(())
-    };
-    let trained = train(sample.data(), &hyperparameters, Goal::Epochs(4), observer).unwrap();
+    }
+    let trained = run.finish();
     assert_eq!(
         (trained.best_epoch, trained.epochs.len(), epochs),
         (4, 4, 4)
     );
     assert!(steps >= 4 * trained.epochs[0].examples.div_ceil(256));
     assert!(trained.epochs[3].loss < trained.epochs[0].loss);
-}
-
-#[test]
-fn the_observer_may_stop_a_step_or_an_epoch() {
-    let sample = Sample::new(7);
-    for at_epoch in [false, true] {
-        let mut calls = 0;
-        let observer = &mut |progress: &Progress| {
-            calls += 1;
-            if matches!(progress, Progress::Epoch(_)) || !at_epoch {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        let outcome = train(
-            sample.data(),
-            &hyperparameters(),
-            Goal::Best(&sample.held_out),
-            observer,
-        );
-        assert!(matches!(outcome, Err(TrainError::Interrupted)));
-        assert_eq!(calls > 1, at_epoch);
-    }
 }
 
 #[test]
@@ -394,7 +374,7 @@ fn likes_without_anything_before_them_teach_nothing() {
 /// Without an order each like is predicted from all the others of its user.
 #[test]
 fn likes_without_an_order_are_learned_from_too() {
-    // Each user stays in one genre, and nothing is known of when.
+    // Each user stays in one genre, and times are not known.
     let mut dataset = dataset(12);
     let mut seen = std::collections::HashSet::new();
     dataset.skips.clear();

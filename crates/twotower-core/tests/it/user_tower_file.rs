@@ -1,17 +1,17 @@
-//! `fixtures/user_tower/`: a small tower's file and what it makes of a few histories. The Edge Functions' own implementation is held
-//! against the same two files.
+//! `fixtures/user_tower/`: the file of a small tower, and its outputs for a few histories. The
+//! implementation for Edge Functions is compared with the same two files.
 
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use twotower_core::tower::UserTower;
 
-/// Set, the files are written before they are compared.
+/// If set, the files are written before they are compared.
 const REWRITE: &str = "TWOTOWER_WRITE_FIXTURES";
 
 const DIM: usize = 8;
 const HIDDEN: usize = 16;
 
-/// How many likes and skips the histories have.
+/// Numbers of likes and skips of the histories.
 const HISTORIES: [(usize, usize); 6] = [(1, 0), (0, 2), (3, 1), (2, 9), (40, 0), (110, 12)];
 
 fn path(name: &str) -> PathBuf {
@@ -19,7 +19,8 @@ fn path(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// A multiple of 1/64 between -1 and 1, which JSON writes exactly; linear congruential (Knuth's MMIX).
+/// A multiple of 1/64 between -1 and 1, which JSON writes exactly; linear congruential (Knuth's
+/// MMIX).
 fn number(state: &mut u64) -> f32 {
     *state = state
         .wrapping_mul(6_364_136_223_846_793_005)

@@ -1,20 +1,20 @@
-//! Whether a backup goes into a database, and what of it.
+//! Compares a backup with a database and plans the restoration.
 
 use super::{
     ACTIVATIONS, Backup, BackupError, EXPERIMENTS, MODELS, RestoreOptions, TOMBSTONE_SALT,
 };
-use crate::{Activation, ActivationKind};
+use crate::{Activation, ActivationKind, InteractionKind, Source};
 use serde::Deserialize;
 use std::collections::HashMap;
 
-/// What tells a version apart.
+/// Identifies a version.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct ModelKey {
     pub(crate) version: i64,
     pub(crate) manifest_sha256: String,
 }
 
-/// What tells an activation apart.
+/// Identifies an activation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct ActivationKey {
     pub(crate) version: i64,
@@ -41,24 +41,25 @@ struct Salt {
     salt: String,
 }
 
-/// What a database holds before anything is restored.
+/// State of the database before the restoration.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Target {
     pub(crate) models: Vec<ModelKey>,
     /// Oldest first.
     pub(crate) activations: Vec<ActivationKey>,
-    /// (id, beginning, whether it has ended)
+    /// (id, start, whether it has ended)
     pub(crate) experiments: Vec<(i64, i64, bool)>,
     /// Hexadecimal digits.
     pub(crate) salt: String,
-    /// Tombstones.
+    /// Number of tombstones.
     pub(crate) erased: u64,
-    /// Vectors of versions of the backup that were written after it.
+    /// Number of vectors of the backup's versions that were written after the backup.
     pub(crate) newer_vectors: u64,
 }
 
 impl Target {
-    /// From (version, its manifest's checksum), (version, time of its activation), and (salt, tombstones, newer vectors).
+    /// From (version, manifest checksum), (version, activation time), and (salt, tombstones, newer
+    /// vectors).
     pub(crate) fn new(
         models: Vec<(i64, String)>,
         activations: Vec<(i64, i64)>,
@@ -84,24 +85,29 @@ impl Target {
     }
 }
 
-/// What is to be written besides the rows themselves.
+/// What a restoration writes besides the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RestorePlan {
-    /// Activations of the backup that the database has already, from the first on.
+    /// Number of activations that the database shares with the backup, counted from the first.
     pub(crate) known_activations: usize,
-    /// Whether those that follow are taken over. Not where the database has a history of its own.
+    /// Whether the remaining activations are restored. False where the database has a history of
+    /// its own.
     pub(crate) history: bool,
-    /// The activation that goes back to the backup's version in a database with a history of its own.
+    /// Activation of the backup's version to add in a database with a history of its own.
     pub(crate) switch: Option<Activation>,
     /// Salt of the tombstones, hexadecimal digits.
     pub(crate) salt: String,
-    /// The experiment that runs in the backup.
+    /// Experiment that was running when the backup was made.
     pub(crate) running: Option<i64>,
-    /// What is newer in the database, in words.
+    /// Newer data in the database, in words.
     pub(crate) newer: Vec<String>,
+    /// Active version after the restoration.
+    pub(crate) active_version: Option<i64>,
+    /// Kinds of interactions that the source reads from our own tables.
+    pub(crate) own_interactions: Vec<InteractionKind>,
 }
 
-/// Decides.
+/// Plans the restoration, or refuses it.
 pub(crate) fn compare(
     backup: &Backup,
     target: &Target,
@@ -185,5 +191,20 @@ pub(crate) fn compare(
             .find(|one| one.ended_at.is_none())
             .map(|one| one.id),
         newer,
+        // A backup without an active version leaves the database's own active.
+        active_version: active.or_else(|| target.activations.last().map(|last| last.version)),
+        own_interactions: own_interactions(&options.source),
     })
+}
+
+/// The kinds of interactions that `source` reads from our own tables.
+fn own_interactions(source: &Source) -> Vec<InteractionKind> {
+    [
+        (InteractionKind::Like, &source.likes),
+        (InteractionKind::Skip, &source.skips),
+    ]
+    .into_iter()
+    .filter(|(kind, sql)| Source::is_ours(kind.table(), sql))
+    .map(|(kind, _)| kind)
+    .collect()
 }

@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Component, Path, PathBuf};
 use uuid::Uuid;
 
-/// Rows that are restored at once, and their text.
+/// Maximum rows and bytes of text that one statement restores.
 const CHUNK_ROWS: usize = 2_000;
 const CHUNK_BYTES: usize = 8 << 20;
 
@@ -25,7 +25,7 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// Reads and checks the manifest alone.
+    /// Opens a backup and checks only its manifest.
     ///
     /// # Errors
     /// [`BackupError`]
@@ -40,7 +40,7 @@ impl Backup {
         };
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| BackupError::damaged(&path, format!("is no JSON ({error})")))?;
-        // The format comes first: of another one, nothing else is known.
+        // The format comes first: the rest of another format is unknown.
         match value.get("format").and_then(Value::as_u64) {
             Some(format) if format == u64::from(FORMAT) => {}
             Some(format) => return Err(BackupError::Format { path, format }),
@@ -53,7 +53,7 @@ impl Backup {
         let manifest: BackupManifest = serde_json::from_value(value).map_err(|error| {
             BackupError::damaged(&path, format!("is not as expected ({error})"))
         })?;
-        // No text of a backup leads out of its folder.
+        // A path in the manifest must not lead out of the folder.
         let leaves = |name: &&String| {
             let mut parts = Path::new(name).components();
             !parts.all(|part| matches!(part, Component::Normal(_)))
@@ -67,12 +67,13 @@ impl Backup {
         })
     }
 
-    /// Its manifest.
+    /// The manifest.
     pub fn manifest(&self) -> &BackupManifest {
         &self.manifest
     }
 
-    /// Reads every file, piece by piece: size, hash and number of rows hold, and each model's files are those that its own manifest lists.
+    /// Reads every file in pieces and checks size, hash and number of rows, and each model's files
+    /// against the model's own manifest.
     ///
     /// # Errors
     /// [`BackupError::Damaged`], which names the file.
@@ -103,7 +104,7 @@ impl Backup {
             let folder = self.models().join(version.to_string());
             let manifest = model_files::manifest(&folder)?;
             for name in manifest.listed() {
-                // They were hashed above.
+                // Their hashes were checked above.
                 let copied = self.manifest.files.get(&model_file(*version, name));
                 if copied.map(|file| &file.sha256) != manifest.files.get(name) {
                     let reason = "is not the file that the model's manifest lists";
@@ -114,10 +115,11 @@ impl Backup {
         Ok(())
     }
 
-    /// Copies the folder of a version into the folder of models. One that is there already, of the very model, is left as it is.
+    /// Copies a version's folder into the folder of models. An identical model that is there
+    /// already is left as it is.
     ///
     /// # Errors
-    /// If another model is there, or the file system refuses.
+    /// If another model is there, or the file system fails.
     pub fn restore_model(&self, version: i64, models: &Path) -> Result<(), BackupError> {
         let source = self.models();
         let checksum = model_files::manifest(&source.join(version.to_string()))?.checksum;
@@ -129,7 +131,7 @@ impl Backup {
         self.folder.join(MODEL_FOLDER)
     }
 
-    /// The rows of a table, in pieces; none if the backup has no such table.
+    /// The rows of a table, in chunks; none if the backup has no such table.
     pub(crate) fn lines(&self, table: &str) -> Result<Lines, BackupError> {
         let name = table::file(table);
         let path = self.folder.join(&name);
@@ -154,7 +156,7 @@ impl Backup {
     }
 }
 
-/// A vector as a backup holds it.
+/// A vector of a backup.
 #[derive(Debug, Clone)]
 pub(crate) struct VectorRow {
     pub(crate) id: Uuid,
@@ -173,7 +175,7 @@ struct VectorLine {
     embedding: String,
 }
 
-/// Rows of a file, some at a time.
+/// The rows of a file, in chunks.
 #[derive(Debug)]
 pub(crate) struct Lines {
     path: PathBuf,
@@ -181,7 +183,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// The next rows; `None` at the end.
+    /// The next chunk; `None` at the end.
     pub(crate) fn chunk(&mut self) -> Result<Option<Vec<String>>, BackupError> {
         let Some(reader) = &mut self.reader else {
             return Ok(None);
@@ -199,7 +201,8 @@ impl Lines {
         Ok((!rows.is_empty()).then_some(rows))
     }
 
-    /// The next rows of a file of vectors, of one version and dimension; checked as every vector is that is written.
+    /// The next chunk of a file of vectors, grouped by version and dimension, and validated as
+    /// every vector that is written.
     pub(crate) fn vectors(
         &mut self,
         table: VectorTable,

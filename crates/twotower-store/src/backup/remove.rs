@@ -4,13 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Begins the name of a backup that is being removed.
+/// Prefix of the name of a backup that is being removed.
 const PREFIX: &str = ".removed-";
 
-/// Complete backups in `root`, the oldest first: folders named by a time, as `20260131T033000Z`, that hold a manifest.
+/// Complete backups in `root`, oldest first: folders that are named by a time, such as
+/// `20260131T033000Z`, and hold a manifest.
 ///
 /// # Errors
-/// If the file system refuses.
+/// If the file system fails.
 pub fn complete_backups(root: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -28,11 +29,11 @@ pub fn complete_backups(root: &Path) -> Result<Vec<PathBuf>, BackupError> {
     Ok(found)
 }
 
-/// Removes a backup. It loses its name first, so that half of one is never taken for a whole; what a removal that was cut off has left
-/// goes with the next.
+/// Removes a backup. It is renamed first, so that a partial one is never taken for a complete one.
+/// Also removes the remains of interrupted removals.
 ///
 /// # Errors
-/// If the file system refuses.
+/// If the file system fails.
 pub fn remove_backup(root: &Path, folder: &Path) -> Result<(), BackupError> {
     let name = folder.file_name().unwrap_or_default().display().to_string();
     let doomed = root.join(format!("{PREFIX}{name}"));
@@ -49,7 +50,7 @@ pub fn remove_backup(root: &Path, folder: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// `20260131T033000Z`
+/// A name such as `20260131T033000Z`.
 fn is_time(name: &str) -> bool {
     let digits =
         |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());

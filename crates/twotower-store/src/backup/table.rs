@@ -1,6 +1,6 @@
 //! The tables of a backup, described once for both engines.
 
-/// How a column is written.
+/// Encoding of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Integer,
@@ -15,31 +15,32 @@ pub(crate) enum Kind {
     Bytes,
 }
 
-/// A column, of the same name in both engines.
+/// A column. It has the same name in both engines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Column {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// SQLite has it, too.
+    /// Whether SQLite has it too.
     pub(crate) everywhere: bool,
 }
 
-/// A table. Columns that count rows by themselves are left out where nothing refers to them.
+/// A table. Columns that number rows are left out where nothing refers to them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Table {
-    /// Its file is named so, with `.jsonl`.
+    /// Name of its file, without `.jsonl`.
     pub(crate) name: &'static str,
     pub(crate) postgres: &'static str,
     pub(crate) sqlite: &'static str,
     pub(crate) columns: &'static [Column],
-    /// Which rows, an SQL condition.
+    /// SQL condition that selects its rows.
     pub(crate) rows: &'static str,
     pub(crate) order: &'static str,
-    /// What tells rows apart, columns with commas between.
+    /// Columns of the key, comma-separated.
     pub(crate) key: &'static str,
-    /// Whether a row of the backup takes the place of one with the same key; otherwise that one stays.
+    /// Whether a row of the backup replaces one with the same key. Otherwise the existing row
+    /// stays.
     pub(crate) replaces: bool,
-    /// Whether a column `user_id` says whose a row is.
+    /// Whether its rows belong to users, named by a column `user_id`.
     pub(crate) of_users: bool,
 }
 
@@ -195,7 +196,7 @@ pub(crate) const EVENTS: Table = Table {
     of_users: true,
 };
 
-/// The run of the backup itself is at work while it is made.
+/// Runs in progress are left out: the backup's own is one.
 pub(crate) const JOB_RUNS: Table = Table {
     name: "job_runs",
     postgres: "twotower.job_runs",
@@ -220,22 +221,41 @@ pub(crate) const JOB_RUNS: Table = Table {
     of_users: false,
 };
 
-/// Names of the files of vectors: of videos, of users.
+/// Files of vectors: of videos and of users.
 pub(crate) const VECTORS: [&str; 2] = ["video_embeddings", "user_embeddings"];
 
 impl Table {
-    /// The columns that SQLite has.
+    /// Columns that both engines have.
     pub(crate) fn everywhere(&self) -> impl Iterator<Item = &'static Column> {
         self.columns.iter().filter(|column| column.everywhere)
     }
+
+    /// The ON CONFLICT clause of an INSERT of these columns; empty for a table without a key.
+    pub(crate) fn on_conflict<'a>(&self, columns: impl Iterator<Item = &'a Column>) -> String {
+        if self.key.is_empty() {
+            return String::new();
+        }
+        if !self.replaces {
+            return format!("ON CONFLICT ({}) DO NOTHING", self.key);
+        }
+        let set: Vec<String> = columns
+            .filter(|column| column.name != self.key)
+            .map(|column| format!("\"{0}\" = excluded.\"{0}\"", column.name))
+            .collect();
+        format!(
+            "ON CONFLICT ({}) DO UPDATE SET {}",
+            self.key,
+            set.join(", ")
+        )
+    }
 }
 
-/// The name of a table's file.
+/// Name of a table's file.
 pub(super) fn file(table: &str) -> String {
     format!("{table}.jsonl")
 }
 
-/// The table of a file, if it is one of a table.
+/// The table that a file holds; `None` for any other file.
 pub(super) fn of_file(name: &str) -> Option<&str> {
     name.strip_suffix(".jsonl")
         .filter(|table| !table.contains('/'))

@@ -3,22 +3,23 @@ use super::{
     model_file, table,
 };
 use crate::model_files::{self, Unfinished};
+use crate::private_file::create_private;
 use crate::snapshot::{hex, sha256};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// Bytes read at once.
+/// Bytes read at a time.
 const BUFFER: usize = 1 << 20;
 
-/// A backup being written, under a temporary name until [`BackupWriter::finish`]; dropped before, nothing of it is left. What a killed
-/// process has left is removed by the next one.
+/// A backup that is being written, under a temporary name until [`BackupWriter::finish`]. Dropping
+/// it removes everything. What a killed process leaves behind is removed by the next one.
 #[derive(Debug)]
 pub struct BackupWriter {
     folder: Unfinished,
@@ -28,11 +29,11 @@ pub struct BackupWriter {
 }
 
 impl BackupWriter {
-    /// Begins `root/<name>/`, for its owner alone: it holds what people like, and the salt of the tombstones. `number` tells it from others
-    /// while it is written.
+    /// Creates `root/<name>/`, readable by its owner only: it holds user vectors and the salt of
+    /// the tombstones. `number` makes the temporary name unique.
     ///
     /// # Errors
-    /// [`BackupError::Io`], also if it is there already.
+    /// [`BackupError::Io`], also if it exists already.
     pub fn create(root: &Path, name: &str, number: i64) -> Result<Self, BackupError> {
         let target = root.join(name);
         if target.exists() {
@@ -58,11 +59,7 @@ impl BackupWriter {
     pub(crate) fn lines(&self, table: &str) -> Result<LineFile, BackupError> {
         let name = table::file(table);
         let path = self.folder.path().join(&name);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path).map_err(at(&path))?;
+        let file = create_private(&path).map_err(at(&path))?;
         Ok(LineFile {
             name,
             path,
@@ -73,7 +70,7 @@ impl BackupWriter {
         })
     }
 
-    /// Ends the file of a table.
+    /// Completes the file of a table.
     pub(crate) fn end(&mut self, lines: LineFile) -> Result<(), BackupError> {
         let path = lines.path;
         let file = lines
@@ -90,10 +87,11 @@ impl BackupWriter {
         Ok(())
     }
 
-    /// Adds the folder of a version, if `models` holds the very model that has this checksum; returns whether it does.
+    /// Adds the folder of a version if `models` holds the model with this checksum. Returns whether
+    /// it does.
     ///
     /// # Errors
-    /// If the model is damaged, or the file system refuses.
+    /// If the model is damaged, or the file system fails.
     pub fn add_model(
         &mut self,
         models: &Path,
@@ -115,10 +113,10 @@ impl BackupWriter {
         Ok(true)
     }
 
-    /// Writes the manifest and gives the folder its name.
+    /// Writes the manifest and renames the folder to its final name.
     ///
     /// # Errors
-    /// If the file system refuses.
+    /// If the file system fails.
     pub fn finish(
         self,
         moment: &Moment,
@@ -163,7 +161,7 @@ pub(crate) struct LineFile {
 }
 
 impl LineFile {
-    /// Writes a row that is JSON already, on one line.
+    /// Writes a row, given as JSON on one line.
     pub(crate) fn push(&mut self, row: &str) -> Result<(), BackupError> {
         for part in [row.as_bytes(), b"\n"] {
             self.writer.write_all(part).map_err(at(&self.path))?;
@@ -186,7 +184,7 @@ impl LineFile {
     }
 }
 
-/// A vector as the database holds it.
+/// A vector as stored in the database.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoredVector<'a> {
     pub(crate) id: Uuid,
@@ -197,7 +195,7 @@ pub(crate) struct StoredVector<'a> {
     pub(crate) numbers: &'a [u8],
 }
 
-/// Makes a folder and those above it, for its owner alone where it is new.
+/// Creates a folder and its parents. New ones are accessible to their owner only.
 fn private_folder(path: &Path) -> Result<(), BackupError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -206,7 +204,7 @@ fn private_folder(path: &Path) -> Result<(), BackupError> {
     builder.create(path).map_err(at(path))
 }
 
-/// Hash and size of a file, which need not fit into memory.
+/// Hash and size of a file, read in pieces.
 pub(super) fn digest(path: &Path) -> Result<BackupFile, BackupError> {
     let mut file = File::open(path).map_err(at(path))?;
     let mut buffer = vec![0; BUFFER];
@@ -241,7 +239,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let models = root.path().join("models");
         let (folder, _) = save(&models, 3);
-        // No model can be made of these, which is not what a backup is asked.
+        // No model can be loaded from these, which a backup does not check.
         exchange(&folder, "weights.safetensors", b"none");
         let checksum = model_files::manifest(&folder).unwrap().checksum;
         let begin = |name: &str| {
@@ -255,7 +253,7 @@ mod tests {
         };
         finish(begin("good")).unwrap();
 
-        // Listed by the backup, and not by the model.
+        // Listed by the backup but not by the model.
         let mut writer = begin("mixed");
         let card = model_file(3, "model_card.md");
         let path = writer.folder.path().join(&card);

@@ -1,10 +1,10 @@
-//! Certificates of the database's server that do not hold.
+//! Errors of server certificates.
 
 use super::StoreError;
 use std::io;
 
 impl StoreError {
-    /// Why no connection to `address` was made.
+    /// The error for a failed connection to `address`.
     pub(crate) fn connecting(address: String, cause: sqlx::Error) -> Self {
         match &cause {
             sqlx::Error::Io(said) if refuses_certificate(said) => Self::Certificate {
@@ -15,19 +15,20 @@ impl StoreError {
         }
     }
 
-    /// Whether no connection was made since the server's certificate is not trusted, or not that of the host of the address.
+    /// Whether the connection failed because the server's certificate is not trusted or belongs to
+    /// another host.
     pub fn is_certificate(&self) -> bool {
         matches!(self, Self::Certificate { .. })
     }
 
-    /// Whether an outage may end by itself, so that the same call is worth another try soon. A certificate that is refused is so until
-    /// somebody has changed the address or the server.
+    /// Whether the fault is transient, so that an immediate retry is worthwhile. A refused
+    /// certificate stays refused until somebody changes the address or the server.
     pub fn may_pass(&self) -> bool {
         self.is_outage() && !self.is_certificate()
     }
 }
 
-/// Whether a connection was ended since the server's certificate does not hold.
+/// Whether a connection ended because of the server's certificate.
 pub(super) fn refuses_certificate(said: &io::Error) -> bool {
     let Some(error) = said.get_ref() else {
         return false;
@@ -36,7 +37,7 @@ pub(super) fn refuses_certificate(said: &io::Error) -> bool {
     matches!(error, Some(rustls::Error::InvalidCertificate(_)))
 }
 
-/// What is wrong, without what the driver puts before it.
+/// What is wrong, without the driver's prefix.
 pub(super) fn fault(said: &sqlx::Error) -> String {
     match said {
         sqlx::Error::Io(said) => said.to_string(),
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
     use rustls::CertificateError;
 
-    /// As the driver hands on what rustls has found.
+    /// The form in which the driver passes a rustls error on.
     fn refused() -> sqlx::Error {
         let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         io::Error::new(io::ErrorKind::InvalidData, unknown).into()
@@ -61,7 +62,8 @@ mod tests {
         let later = StoreError::from(refused());
         for error in [&first, &later] {
             assert!(error.is_certificate() && !error.may_pass(), "{error}");
-            // A replica, or a primary, answers instead, and a server goes on with what it holds.
+            // A replica or the primary answers instead, or a server continues with what it has
+            // cached.
             assert!(error.is_outage() && error.is_transient() && !error.is_usage());
             for said in ["UnknownIssuer", "?sslrootcert=FILE", "sslmode=require"] {
                 assert!(error.to_string().contains(said), "{said}: {error}");
@@ -75,7 +77,7 @@ mod tests {
         ] {
             assert!(error.may_pass() && !error.is_certificate(), "{error}");
         }
-        // Any other fault of a handshake may be one of the way there.
+        // Any other handshake fault can be a network fault.
         let cut = rustls::Error::DecryptError;
         let cut = sqlx::Error::from(io::Error::new(io::ErrorKind::InvalidData, cut));
         assert!(StoreError::from(cut).may_pass());

@@ -1,8 +1,10 @@
-//! What the database said, in words for people, and of which SELECT or statement of the configuration.
+//! Text of database errors for people, with the query or statement of the configuration that caused
+//! them.
 
 use super::{StoreError, value};
 
-/// Without what the driver puts around it: PostgreSQL's errors come with a line of the server's own source code.
+/// The message without the driver's additions: PostgreSQL errors come with a line of the server's
+/// source code.
 pub(super) fn said(error: &sqlx::Error) -> String {
     match error.as_database_error() {
         Some(error) => error.message().to_owned(),
@@ -10,7 +12,7 @@ pub(super) fn said(error: &sqlx::Error) -> String {
     }
 }
 
-/// What to do without the salt of `tombstones` tombstones.
+/// Advice for `tombstones` tombstones without their salt.
 pub(super) fn lost_salt(tombstones: i64) -> String {
     format!(
         "the salt of the tombstones is gone, and tombstones of erased users ({tombstones}) are left: with a new salt they would hold no more, and those \
@@ -23,8 +25,8 @@ pub(super) fn lost_salt(tombstones: i64) -> String {
 }
 
 impl StoreError {
-    /// What was said when query `key` of the source was tried, in the words of that: not everything that a table lacks a migration brings.
-    /// What the database said of itself stays that.
+    /// The error of query `key` of the source. Missing tables are reported as a fault of the query
+    /// rather than of the migrations. Faults of the database itself stay unchanged.
     pub(crate) fn of_source(self, key: &'static str) -> Self {
         match self.of_operator() {
             Ok(reason) => Self::Source { key, reason },
@@ -32,7 +34,8 @@ impl StoreError {
         }
     }
 
-    /// The same of one of our own queries. A table that is missing a migration brings; one that is made otherwise is none of ours.
+    /// The same for one of our own queries. A migration creates a missing table; a table of another
+    /// form is the application's.
     pub(crate) fn of_our_query(self, key: &'static str) -> Self {
         match self {
             Self::Schema(error) if lacks_table(&error) => Self::Schema(error),
@@ -44,7 +47,8 @@ impl StoreError {
         }
     }
 
-    /// What was said of a statement of the operator's that an erasure runs. `bytes`: whether the id is given as such.
+    /// The error of one of the operator's erasure statements. `bytes`: whether the id is passed as
+    /// bytes.
     pub(crate) fn of_erase(self, number: usize, bytes: bool) -> Self {
         let reason = match self {
             Self::Constraint { cause, .. } => Ok(said(&cause)),
@@ -61,7 +65,7 @@ impl StoreError {
         }
     }
 
-    /// Why SQL of the operator's cannot be run; or the error, if something else failed.
+    /// Why the operator's SQL fails; or the error itself, if the cause is not the SQL.
     fn of_operator(self) -> Result<String, Self> {
         match self {
             Self::Database(error) if !is_of_statement(&error) => Err(Self::Database(error)),
@@ -79,8 +83,8 @@ impl StoreError {
     }
 }
 
-/// Whether the database refused the statement, and did not fail by itself: what is not supported, syntax and access of PostgreSQL, and
-/// `SQLITE_ERROR`.
+/// Whether the database rejected the statement instead of failing itself: unsupported features,
+/// syntax and access errors of PostgreSQL, and `SQLITE_ERROR`.
 fn is_of_statement(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else {
         return true;
@@ -89,7 +93,7 @@ fn is_of_statement(error: &sqlx::Error) -> bool {
     code == "1" || ["0A", "42"].iter().any(|class| code.starts_with(class))
 }
 
-/// Whether a table is not there.
+/// Whether the table does not exist.
 fn lacks_table(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| {
         error.code().is_some_and(|code| code == "42P01")

@@ -1,11 +1,11 @@
-//! Values that the database could not make anything of.
+//! Values that the database could not convert.
 
 use super::StoreError;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
 impl StoreError {
-    /// Of an error of class 22, with nothing of its message: that quotes the value.
+    /// From an error of class 22, without its message, which quotes the value.
     pub(super) fn of_value(code: &str, error: &(dyn DatabaseError + 'static)) -> Self {
         let error = error.try_downcast_ref::<PgDatabaseError>();
         let part = |of: fn(&PgDatabaseError) -> Option<&str>| error.and_then(of);
@@ -17,7 +17,7 @@ impl StoreError {
         }
     }
 
-    /// In query `name` of the source, unless more is known.
+    /// Names the query of the source, unless a table is known.
     pub(crate) fn in_query(self, name: &str) -> Self {
         match self {
             Self::Value { code, place } if place.is_empty() => Self::Value {
@@ -29,7 +29,7 @@ impl StoreError {
     }
 }
 
-/// What PostgreSQL calls a condition.
+/// PostgreSQL's name of the condition.
 pub(super) fn condition(code: &str) -> &'static str {
     match code {
         "22001" => "string data right truncation",

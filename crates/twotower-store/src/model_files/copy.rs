@@ -5,11 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Copies the folder `from/<version>/` to `to/<version>/`, every byte checked, if it holds the very model that has this checksum; returns
-/// whether it does. A copy that is there already is checked, and stays. Of files of any size a piece is in memory at a time.
+/// Copies the folder `from/<version>/` to `to/<version>/` if it holds the model with this checksum,
+/// and checks every byte. Returns whether it does. An existing copy is checked and kept. Files are
+/// read in pieces.
 ///
 /// # Errors
-/// [`ModelFilesError::Exists`] if another model is there; if a file is damaged; if the file system refuses.
+/// [`ModelFilesError::Exists`] if another model is there; if a file is damaged; if the file system
+/// fails.
 pub fn copy(from: &Path, to: &Path, version: i64, checksum: &str) -> Result<bool, ModelFilesError> {
     let (source, target) = (from.join(version.to_string()), to.join(version.to_string()));
     if !read::is_model(&source) {
@@ -42,7 +44,7 @@ pub fn copy(from: &Path, to: &Path, version: i64, checksum: &str) -> Result<bool
     Ok(true)
 }
 
-/// Hashes a file on its way; it is good only if this is `Ok`.
+/// Hashes a file while it is copied. The copy is good only if this returns `Ok`.
 fn copy_file(
     source: &Path,
     manifest: &Manifest,
@@ -62,7 +64,7 @@ mod tests {
     use super::super::{OPTIMIZER, WEIGHTS};
     use super::*;
 
-    /// Several pieces and a bit, and weights that no model can be made of: it is hashes that count.
+    /// Several pieces and a bit, with weights that load as no model: only hashes matter here.
     #[test]
     fn a_copy_has_every_byte_and_is_checked_by_hash_alone() {
         let root = tempfile::tempdir().unwrap();
@@ -75,7 +77,7 @@ mod tests {
         let checksum = read::manifest(&source).unwrap().checksum;
         let copied = || copy(&from, &to, 3, &checksum);
 
-        // A file that is damaged at its end is found when it was copied, and nothing stays of the copy.
+        // Damage at the end of a file is found after copying, and nothing of the copy stays.
         let mut bad = long.clone();
         *bad.last_mut().unwrap() ^= 1;
         fs::write(source.join(OPTIMIZER), &bad).unwrap();

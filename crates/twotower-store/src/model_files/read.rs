@@ -14,11 +14,12 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_core::tower::UserTower;
 
-/// Reads a model from `dir`, which is `models/<version>` or a `models` folder, whose highest version is taken then. What is not read is
-/// checked piece by piece, and no more than one file is in memory beside the model.
+/// Loads a model from `dir`, which is `models/<version>` or a `models` folder, whose highest
+/// version is then taken. Files that are not parsed are hashed in pieces, and at most one file is
+/// in memory beside the model.
 ///
 /// # Errors
-/// [`ModelFilesError`] if a file is missing, a hash does not hold, or weights do not fit.
+/// [`ModelFilesError`] if a file is missing, a hash does not match, or the weights do not fit.
 pub fn load(dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
     let folder = resolve(dir)?;
     let manifest = read_manifest(&folder)?;
@@ -37,14 +38,14 @@ pub fn load(dir: &Path) -> Result<(Model, Manifest), ModelFilesError> {
     Ok((model, manifest))
 }
 
-/// Reads the user tower alone from the folder of one model. Every file is checked as [`load`] does, but nothing of the size of a catalogue
-/// enters memory, where the tower has a file of its own.
+/// Loads only the user tower from the folder of one model. Every file is checked as in [`load`],
+/// but nothing of the catalogue's size enters memory if the tower has a file of its own.
 ///
-/// That this is the tower of the weights is not compared again: both were when the version was registered, and their hashes stand in the
-/// manifest, whose checksum the registry has.
+/// The tower is not compared with the weights again: that was done when the version was registered,
+/// and both hashes are in the manifest, whose checksum is in the registry.
 ///
 /// # Errors
-/// As of [`load`].
+/// As [`load`].
 pub fn load_user_tower(dir: &Path) -> Result<(UserTower, Manifest), ModelFilesError> {
     let folder = resolve(dir)?;
     let manifest = read_manifest(&folder)?;
@@ -74,7 +75,7 @@ fn read_model(folder: &Path, manifest: &Manifest) -> Result<Model, ModelFilesErr
     })
 }
 
-/// The user tower of the file that has it alone; `None` in a model of before there was one.
+/// The separate file of the user tower; `None` in an older model without one.
 fn read_user_tower(
     folder: &Path,
     manifest: &Manifest,
@@ -90,7 +91,7 @@ fn read_user_tower(
     Ok(Some(tower))
 }
 
-/// Whether a model of these hyperparameters can have the tower, by all but its weights.
+/// Whether a model with these hyperparameters can have this tower, regardless of its weights.
 fn is_made_by(tower: &UserTower, hyperparameters: &Hyperparameters) -> bool {
     tower.dim() == hyperparameters.embedding_dim
         && tower.head.hidden.bias.len() == hyperparameters.user_hidden
@@ -98,22 +99,23 @@ fn is_made_by(tower: &UserTower, hyperparameters: &Hyperparameters) -> bool {
         && tower.skip_decay.to_bits() == hyperparameters.skip_decay.to_bits()
 }
 
-/// Checks every file in the folder of one model, and makes no model of them: of none is more than a piece in memory.
+/// Checks every file in the folder of one model without loading it. Files are read in pieces.
 ///
 /// # Errors
-/// [`ModelFilesError`] if a file is missing, or a hash does not hold.
+/// [`ModelFilesError`] if a file is missing, or a hash does not match.
 pub(super) fn check(folder: &Path) -> Result<(), ModelFilesError> {
     let manifest = read_manifest(folder)?;
     check_others(folder, &manifest, &[])
 }
 
-/// Checks every file but those of `names`, also those that this program does not read: it is the folder that is good or bad.
+/// Checks every file except `names`, including those that this program never parses: the folder is
+/// good or bad as a whole.
 fn check_others(folder: &Path, manifest: &Manifest, names: &[&str]) -> Result<(), ModelFilesError> {
     let mut others = manifest.listed().filter(|name| !names.contains(name));
     others.try_for_each(|name| Checked::open(folder, manifest, name)?.finish(|_| Ok(())))
 }
 
-/// The state of the optimisers of the model that [`load`] reads from `dir`, for fine-tuning.
+/// The optimiser state of the model that [`load`] reads from `dir`, for fine-tuning.
 ///
 /// # Errors
 /// [`ModelFilesError`]
@@ -123,7 +125,7 @@ pub fn load_optimizer(dir: &Path) -> Result<Vec<u8>, ModelFilesError> {
     read_file(&folder, &manifest, OPTIMIZER)
 }
 
-/// Reads and checks the manifest alone.
+/// Reads and checks only the manifest.
 ///
 /// # Errors
 /// [`ModelFilesError`]
@@ -131,7 +133,8 @@ pub fn manifest(dir: &Path) -> Result<Manifest, ModelFilesError> {
     read_manifest(&resolve(dir)?)
 }
 
-/// The folder of one model: `dir` itself if it holds a manifest, else its subfolder with the highest number for a name.
+/// The folder of one model: `dir` itself if it holds a manifest, else its subfolder with the
+/// highest version.
 ///
 /// # Errors
 /// [`ModelFilesError::Missing`] if there is none.
@@ -145,12 +148,12 @@ pub fn resolve(dir: &Path) -> Result<PathBuf, ModelFilesError> {
         .ok_or_else(|| ModelFilesError::Missing(dir.to_owned()))
 }
 
-/// Whether `dir` is the folder of one model, and not one of models.
+/// Whether `dir` is the folder of one model rather than a folder of models.
 pub fn is_model(dir: &Path) -> bool {
     dir.join(MANIFEST).exists()
 }
 
-/// The versions that the subfolders of `dir` are named by, in no order.
+/// The versions after which the subfolders of `dir` are named, in no order.
 ///
 /// # Errors
 /// [`ModelFilesError::Missing`] if there is no such folder.
@@ -169,9 +172,13 @@ pub fn versions(dir: &Path) -> Result<Vec<i64>, ModelFilesError> {
     Ok(versions)
 }
 
-/// The version that a folder's name says.
+/// The version after which a folder is named.
 fn version_of(folder: &Path) -> Option<i64> {
-    let name = folder.file_name()?.to_str()?;
+    version_named(folder.file_name()?.to_str()?)
+}
+
+/// Parses a version in its canonical spelling: `7`, not `07` or `+7`.
+pub(crate) fn version_named(name: &str) -> Option<i64> {
     let version = name.parse::<i64>().ok()?;
     (version.to_string() == name && version >= 0).then_some(version)
 }
@@ -188,7 +195,8 @@ fn read_manifest(folder: &Path) -> Result<Manifest, ModelFilesError> {
     parse_manifest(&path, &bytes, version_of(folder))
 }
 
-/// Checks the bytes of a manifest. `path` names it in errors; `version` is the one it must be of, if that is known.
+/// Checks the bytes of a manifest. `path` is for errors; `version` is the expected version, if
+/// known.
 pub(crate) fn parse_manifest(
     path: &Path,
     bytes: &[u8],
@@ -199,7 +207,7 @@ pub(crate) fn parse_manifest(
         Ok(value) => value,
         Err(error) => return refuse(&format!("is no JSON ({error})")),
     };
-    // The format comes first: of another one, nothing else is known.
+    // The format comes first: the rest of another format is unknown.
     match value.get("format").and_then(Value::as_u64) {
         None => return refuse("states no format"),
         Some(format) if format != u64::from(FORMAT) => {
@@ -246,7 +254,7 @@ pub(crate) fn parse_manifest(
     Ok(manifest)
 }
 
-/// Whether a manifest is, to the byte, the one whose checksum it states.
+/// Whether the manifest's bytes match the checksum inside it.
 pub(crate) fn checksum_holds(bytes: &[u8]) -> bool {
     const PREFIX: &[u8] = b"{\n  \"checksum\": \"";
     const DIGITS: usize = 64;
@@ -260,7 +268,7 @@ pub(crate) fn checksum_holds(bytes: &[u8]) -> bool {
     })
 }
 
-/// The bytes of a file, once they are what the manifest states.
+/// The bytes of a file, after they were checked against the manifest.
 fn read_file(folder: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>, ModelFilesError> {
     let file = Checked::open(folder, manifest, name)?;
     let mut bytes = Vec::with_capacity(usize::try_from(file.len).unwrap_or(0));
@@ -271,7 +279,7 @@ fn read_file(folder: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-/// A file of a model that has the length which the manifest states.
+/// An opened file of a model, of the length stated in the manifest.
 pub(super) struct Checked<'a> {
     path: PathBuf,
     file: File,
@@ -279,11 +287,11 @@ pub(super) struct Checked<'a> {
     sha256: Option<&'a String>,
 }
 
-/// So many bytes of a file are read at a time.
+/// Bytes read at a time.
 const PIECE: usize = 1 << 20;
 
 impl<'a> Checked<'a> {
-    /// Nothing of a file of another length is read.
+    /// A file of another length is refused before reading.
     pub(super) fn open(
         folder: &Path,
         manifest: &'a Manifest,
@@ -312,12 +320,12 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// Reads it, piece by piece, to `take`; what was taken is good only if this is `Ok`.
+    /// Passes the file to `take` in pieces. The data is good only if this returns `Ok`.
     pub(super) fn finish(
         self,
         mut take: impl FnMut(&[u8]) -> Result<(), ModelFilesError>,
     ) -> Result<(), ModelFilesError> {
-        // However long it grows meanwhile.
+        // Even if the file grows meanwhile.
         let mut file = self.file.take(self.len);
         let mut piece = vec![0; PIECE];
         let mut hash = Sha256::new();

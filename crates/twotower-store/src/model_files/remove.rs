@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What stands beside the files that a manifest lists: its signature, and what `twotower evaluate` adds, each also under the name that it
-/// has while it is written.
+/// Files beside those that a manifest lists: the signature and the reports of `twotower evaluate`,
+/// also under their temporary names.
 const BESIDE: [&str; 10] = [
     SIGNATURE,
     ".manifest.json.sig.tmp",
@@ -19,20 +19,21 @@ const BESIDE: [&str; 10] = [
     ".report-against.html.tmp",
 ];
 
-/// Begins the name of a folder that is being removed: no number, so that nobody takes it for a model.
+/// Prefix of the name of a folder that is being removed. It is no number, so that the folder is not
+/// taken for a model.
 const PREFIX: &str = ".pruned-";
 
-/// The folder `root/<version>/`, if it holds the very model that has this checksum and nothing else.
+/// The folder `root/<version>/`, if it holds the model with this checksum and nothing else.
 ///
 /// # Errors
-/// [`ModelFilesError::Foreign`] if it holds other files too, or the file system refuses.
+/// [`ModelFilesError::Foreign`] if it holds other files too, or the file system fails.
 pub fn removable(
     root: &Path,
     version: i64,
     checksum: &str,
 ) -> Result<Option<PathBuf>, ModelFilesError> {
     let folder = root.join(version.to_string());
-    // Another model of the same number, or half of one, or a link to somewhere else: not ours to remove.
+    // Another model of the same number, a partial one, or a link elsewhere is not ours to remove.
     let is_folder = fs::symlink_metadata(&folder).is_ok_and(|metadata| metadata.is_dir());
     let is_it = || read::manifest(&folder).is_ok_and(|manifest| manifest.checksum == checksum);
     if !is_folder || !read::is_model(&folder) || !is_it() {
@@ -50,8 +51,9 @@ pub fn removable(
     Ok(Some(folder))
 }
 
-/// Removes the folder that [`removable`] gives, if there is one. Cut off at any instant, it leaves a model that is whole or none:
-/// the folder loses its name first, then its manifest. [`remove_rest`] does what is left.
+/// Removes the folder that [`removable`] returns, if any. Interrupted at any moment, it leaves
+/// either a complete model or none: the folder is renamed first, then loses its manifest.
+/// [`remove_rest`] finishes an interrupted removal.
 ///
 /// # Errors
 /// As [`removable`].
@@ -64,21 +66,21 @@ pub fn remove(
         return Ok(None);
     };
     let doomed = root.join(format!("{PREFIX}{version}"));
-    // Left behind by a removal of the same number that was cut off.
+    // The remains of an interrupted removal of the same number.
     if doomed.exists() {
         empty(&doomed)?;
     }
     fs::rename(&folder, &doomed).map_err(at(&folder))?;
-    // A power cut must not take the files and leave the name.
+    // A power failure must not remove the files and keep the name.
     sync_folder(root)?;
     empty(&doomed)?;
     Ok(Some(folder))
 }
 
-/// Finishes removals that were cut off.
+/// Finishes interrupted removals.
 ///
 /// # Errors
-/// If the file system refuses.
+/// If the file system fails.
 pub fn remove_rest(root: &Path) -> Result<(), ModelFilesError> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -95,7 +97,8 @@ pub fn remove_rest(root: &Path) -> Result<(), ModelFilesError> {
     Ok(())
 }
 
-/// All that a model's folder may hold. The manifest comes first, without which it is no model.
+/// Every file that a model's folder can hold. The manifest comes first: without it the folder is no
+/// model.
 fn known() -> impl Iterator<Item = &'static str> {
     [MANIFEST].into_iter().chain(FILES).chain(BESIDE)
 }

@@ -93,7 +93,7 @@ fn what_is_saved_is_loaded() {
     assert_eq!(manifest.files.len(), FILES.len());
     let (tower, same) = load_user_tower(&path).unwrap();
     assert_eq!((tower, same), (model().user_tower, manifest));
-    // By number, not by name; and a report or an unfinished folder is nobody's harm.
+    // Sorted by number rather than by name. Reports and unfinished folders do not matter.
     fs::write(models.join("10/report.html"), "later").unwrap();
     fs::create_dir(models.join(".11.tmp-0")).unwrap();
     assert_eq!(load(&models).unwrap().1.version, 10);
@@ -147,7 +147,7 @@ fn every_changed_byte_is_refused() {
             MANIFEST => manifest(path).map(drop),
             _ => refused(path),
         };
-        // All of the manifest, and of each other file enough places.
+        // Every byte of the manifest, and enough places of each other file.
         let step = if name == MANIFEST {
             1
         } else {
@@ -173,7 +173,7 @@ fn every_changed_byte_is_refused() {
     }
 }
 
-/// What both ways of loading say; the user tower alone is refused where the model is.
+/// The error of both ways of loading. The user tower alone is refused where the whole model is.
 fn refused(path: &Path) -> Result<(), ModelFilesError> {
     let model = load(path).map(drop);
     let tower = load_user_tower(path).map(drop);
@@ -183,7 +183,7 @@ fn refused(path: &Path) -> Result<(), ModelFilesError> {
     model
 }
 
-/// Nobody waits for a terabyte, nor has room for it.
+/// A claimed length of a terabyte is neither read nor allocated.
 #[test]
 fn a_file_of_another_length_is_refused_unread() {
     let root = tempfile::tempdir().unwrap();
@@ -231,7 +231,7 @@ fn swapped_and_foreign_files_are_refused() {
             assert!(tower.is_err(), "{one} swapped with {other}");
             fs::write(path.join(other), &other_good).unwrap();
         }
-        // The same file of another training.
+        // The same file from another training.
         fs::write(path.join(one), [&good[..], b"x"].concat()).unwrap();
         assert!(refused(&path).is_err(), "{one} of another version");
         fs::write(path.join(one), good).unwrap();
@@ -239,13 +239,13 @@ fn swapped_and_foreign_files_are_refused() {
     load(&path).unwrap();
 }
 
-/// Writes a manifest that was changed by somebody who knows how: with a checksum that holds.
+/// Writes a changed manifest with a valid checksum.
 fn forge(path: &Path, change: impl FnOnce(&mut Value)) {
     let file = path.join(MANIFEST);
     let mut value: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     change(&mut value);
     value["checksum"] = "".into();
-    // A JSON object of ours sorts its fields, and `checksum` is the first of them.
+    // Our JSON objects sort their fields, and `checksum` is the first of them.
     let sum = crate::snapshot::sha256(&serde_json::to_vec_pretty(&value).unwrap());
     value["checksum"] = sum.into();
     let mut bytes = serde_json::to_vec_pretty(&value).unwrap();
@@ -253,7 +253,7 @@ fn forge(path: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(&file, bytes).unwrap();
 }
 
-/// Spoils a manifest.
+/// Corrupts a manifest.
 type Spoil = fn(&mut Value);
 
 #[test]
@@ -295,7 +295,7 @@ fn what_is_not_as_agreed_is_refused_by_name() {
     manifest(&path).unwrap();
 }
 
-/// Signs a changed file of a model in, as somebody would who knows how.
+/// Adds a changed file to the manifest with a valid checksum.
 pub(crate) fn exchange(path: &Path, name: &str, bytes: &[u8]) {
     fs::write(path.join(name), bytes).unwrap();
     forge(path, |value| {
@@ -352,7 +352,7 @@ fn a_model_of_before_the_user_tower_had_a_file_is_one() {
     assert_eq!(remove(root.path(), 1, &checksum).unwrap(), Some(path));
 }
 
-/// What Python reads is what JSON says, by types that need no import.
+/// Python reads the same content as the JSON, with types that need no import.
 #[test]
 fn python_reads_the_pickle() {
     let root = tempfile::tempdir().unwrap();
@@ -401,7 +401,7 @@ fn what_a_killed_process_has_left_is_cleared_away_and_nothing_else() {
     assert!(of_others.exists() && at_work.exists() && root.path().join("5").exists());
 }
 
-/// With what the registry knows of it.
+/// Together with the registry's data.
 fn save_registered(root: &Path, version: i64) -> (std::path::PathBuf, String) {
     let (path, _) = save(root, version);
     let checksum = manifest(&path).unwrap().checksum;
@@ -439,7 +439,7 @@ fn the_very_model_is_removed_and_nothing_else() {
     }
     assert_eq!(remove(root, 3, &checksum).unwrap(), Some(path.clone()));
     assert!(!path.exists());
-    // Half of a model is none, whoever left it there.
+    // A partial model is none, whoever left it there.
     fs::remove_file(other.join(MANIFEST)).unwrap();
     assert_eq!(remove(root, 4, &other_checksum).unwrap(), None);
     assert!(other.join(WEIGHTS).exists());
@@ -456,7 +456,8 @@ fn a_link_is_not_followed() {
     assert!(path.join(MANIFEST).exists());
 }
 
-/// Cut off after any file, it is finished later, also when the same version was trained and loaded again meanwhile.
+/// Interrupted after any file, the removal is finished later, even if the same version was trained
+/// and loaded again meanwhile.
 #[test]
 fn a_removal_that_was_cut_off_is_finished() {
     let root = tempfile::tempdir().unwrap();

@@ -3,7 +3,8 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// What else than ids of videos stands in a file of a model that lists them; `None` if this is no such file, or not as we write them.
+/// What a model's file that lists video ids contains besides them; `None` if this is no such file,
+/// or not in our format.
 pub fn without_videos(path: &Path) -> Option<Vec<u8>> {
     let name = path.file_name().and_then(OsStr::to_str)?;
     if ![PREPROCESSING, PICKLE].contains(&name) {
@@ -11,7 +12,7 @@ pub fn without_videos(path: &Path) -> Option<Vec<u8>> {
     }
     let bytes = std::fs::read(path.with_file_name(PREPROCESSING)).ok()?;
     let mut content: Value = serde_json::from_slice(&bytes).ok()?;
-    // We read no pickle, and need not: it is made of the other.
+    // The pickle is generated from the JSON, so it need not be read.
     if name == PICKLE && pickle::pickle(&content).ok()? != std::fs::read(path).ok()? {
         return None;
     }
@@ -37,7 +38,7 @@ mod tests {
             let rest = String::from_utf8(without_videos(path).unwrap()).unwrap();
             assert!(!rest.contains("v-1") && rest.contains("\"a\""), "{rest}");
         }
-        // A pickle of something else hides nothing.
+        // A pickle with other content hides nothing.
         let other = json!({ "videos": ["v-1"], "tags": ["a", "v-1"], "numeric": [0.1] });
         std::fs::write(&pickled, pickle::pickle(&other).unwrap()).unwrap();
         assert_eq!(without_videos(&pickled), None);

@@ -13,7 +13,8 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::model::Model;
 use twotower_onnx::OnnxError;
 
-/// Whether [`save`] can write a model whose two tables have `rows` rows together: to be asked before it is trained.
+/// Whether [`save`] can write a model whose two tables have `rows` rows together. To be checked
+/// before training.
 ///
 /// # Errors
 /// [`ModelFilesError::TooLarge`]
@@ -33,8 +34,8 @@ pub fn check_size(rows: usize, hyperparameters: &Hyperparameters) -> Result<(), 
     }
 }
 
-/// Writes `root/<version>/` and returns its path together with the manifest's SHA-256 (hex). `optimizer` is the state that
-/// fine-tuning goes on from, as [`twotower_core::train::Run::optimizer_state`] gives it.
+/// Writes `root/<version>/` and returns its path and the manifest's SHA-256 (hex). `optimizer` is
+/// the state from which fine-tuning continues, see [`twotower_core::train::Run::optimizer_state`].
 ///
 /// # Errors
 /// [`ModelFilesError`]; nothing is left under the final name then.
@@ -62,7 +63,7 @@ pub(super) struct Towers {
     pub(super) item: Vec<u8>,
 }
 
-/// [`save`], for tests that need no ONNX.
+/// [`save`] for tests that need no ONNX.
 pub(super) fn save_with(
     root: &Path,
     model: &Model,
@@ -117,7 +118,7 @@ pub(super) fn save_with(
     for (name, bytes) in files {
         folder.write(name, bytes)?;
     }
-    // Last, so that a folder with a manifest is a whole one.
+    // Last, so that a folder with a manifest is complete.
     folder.write(MANIFEST, &manifest)?;
     folder.finish(&target)?;
     Ok((target, sha256(&manifest)))
@@ -148,25 +149,26 @@ fn manifest_bytes(
     Ok(bytes)
 }
 
-/// A folder under a temporary name, removed unless finished. It is locked for as long as its process lives, so that others can
-/// tell it from what a killed process has left.
+/// A folder under a temporary name, removed unless finished. Its process keeps it locked, so that
+/// others can tell it from the remains of a killed one.
 #[derive(Debug)]
 pub struct Unfinished {
     path: PathBuf,
     _lock: Option<File>,
 }
 
-/// Longer than any job may take.
+/// Longer than any job may run.
 const ABANDONED: Duration = Duration::from_hours(14 * 24);
 
-/// Stands in the names of such folders.
+/// Marks the names of such folders.
 const TEMPORARY: &str = ".tmp-";
 
 impl Unfinished {
-    /// Makes it in `root`, which must be on the file system of the final name. `version` tells it from others while it is written.
+    /// Creates the folder in `root`, which must be on the file system of the final name. `version`
+    /// is part of the temporary name.
     ///
     /// # Errors
-    /// If the file system refuses.
+    /// If the file system fails.
     pub fn create(root: &Path, version: i64) -> Result<Self, ModelFilesError> {
         clear_abandoned(root);
         loop {
@@ -177,9 +179,9 @@ impl Unfinished {
             let lock = folder.map(|folder| (folder.try_lock(), folder));
             let lock = match lock {
                 Ok((Ok(()), folder)) => Some(folder),
-                // Some network file systems know no locks, or none of folders.
+                // Some network file systems support no locks, or none on folders.
                 Ok((Err(TryLockError::Error(_)), _)) => None,
-                // Taken for an abandoned one before it was locked.
+                // Another process took it for abandoned before it was locked.
                 Ok((Err(TryLockError::WouldBlock), _)) => continue,
                 Err(_) if !path.exists() => continue,
                 Err(error) => return Err(error),
@@ -190,12 +192,12 @@ impl Unfinished {
         }
     }
 
-    /// The temporary name.
+    /// The folder under its temporary name.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a file that is not there yet, to last.
+    /// Writes a new file durably.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ModelFilesError> {
         let path = self.path.join(name);
         let written = File::create_new(&path).and_then(|mut file| {
@@ -205,15 +207,15 @@ impl Unfinished {
         written.map_err(at(&path))
     }
 
-    /// Gives the folder its final name; its files were made to last before.
+    /// Renames the folder to its final name. Its files are durable already.
     ///
     /// # Errors
-    /// [`ModelFilesError::Exists`] if there is a folder of that name which is not empty; if the file system refuses. Unless it refuses to take
-    /// the name back as well, nothing of ours is there then.
+    /// [`ModelFilesError::Exists`] if a non-empty folder of that name exists; if the file system
+    /// fails. Nothing of ours is left under the name then, unless undoing the rename fails as well.
     pub fn finish(self, target: &Path) -> Result<(), ModelFilesError> {
         sync_folder(&self.path)?;
         fs::rename(&self.path, target).map_err(|error| match error.kind() {
-            // Somebody else was faster: a folder that is not empty is never replaced.
+            // Another process was faster: a non-empty folder is never replaced.
             ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty => {
                 ModelFilesError::Exists(target.to_owned())
             }
@@ -221,7 +223,8 @@ impl Unfinished {
         })?;
         let lasts = target.parent().map_or(Ok(()), sync_folder);
         if lasts.is_err() {
-            // Whoever is told that it failed finds nothing under the name, and does the same again.
+            // A caller that gets an error finds nothing under the name, and can simply repeat the
+            // call.
             let _ = fs::rename(target, &self.path);
         }
         lasts
@@ -230,12 +233,13 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After `finish` there is nothing under this name; otherwise the error that led here is the one to tell.
+        // After `finish` nothing has this name. Otherwise the error that led here is the one to
+        // report.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Removes what processes that were killed have left under temporary names. What cannot be removed is no reason to stop.
+/// Removes the temporary folders of killed processes. Failures to remove are ignored.
 fn clear_abandoned(root: &Path) {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     for entry in entries {
@@ -259,7 +263,8 @@ fn clear_abandoned(root: &Path) {
     }
 }
 
-/// By its lock; where folders cannot be locked, as on NFS, by how long nothing was put into it.
+/// By its lock; where folders cannot be locked, as on NFS, by the time since something was last put
+/// into it.
 fn is_abandoned(lock: &Result<(), TryLockError>, unchanged: Duration) -> bool {
     match lock {
         Ok(()) => true,
@@ -268,7 +273,7 @@ fn is_abandoned(lock: &Result<(), TryLockError>, unchanged: Duration) -> bool {
     }
 }
 
-/// Makes the names in a folder last: a file's own fsync does not.
+/// Makes the names in a folder durable: a file's own fsync does not.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), ModelFilesError> {
     File::open(path)
         .and_then(|folder| folder.sync_all())

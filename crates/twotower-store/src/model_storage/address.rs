@@ -1,27 +1,27 @@
-//! Where models are kept, as an operator writes it.
+//! Addresses of model storage, as an operator writes them.
 
 use super::StorageError;
+use crate::network::is_loopback;
 use http::Uri;
 use object_store::path::Path as Key;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-/// End of the path of Supabase Storage's S3 endpoint; beside it lie the addresses at which public buckets are read.
+/// Suffix of the path of Supabase Storage's S3 endpoint, used to derive the URLs of public buckets.
 const SUPABASE_S3: &str = "/storage/v1/s3";
 
 /// A folder, a bucket of a server that speaks S3, or one of a Supabase project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A folder of this machine, or one that is mounted.
+    /// A local or mounted folder.
     Folder(PathBuf),
-    /// A bucket, and what keys in it begin with.
+    /// A bucket and a key prefix.
     Bucket {
         /// Bucket.
         bucket: String,
         /// May be empty.
         prefix: Key,
     },
-    /// A bucket of a Supabase project over its REST API, and what keys in it begin with.
+    /// A bucket of a Supabase project, reached by its REST API, and a key prefix.
     Supabase {
         /// Bucket.
         bucket: String,
@@ -33,10 +33,11 @@ pub enum Address {
 const SUPABASE: &str = "supabase://";
 
 impl Address {
-    /// Reads `s3://bucket`, `s3://bucket/prefix`, the same with `supabase`, `file:///folder` or the path of a folder.
+    /// Parses `s3://bucket`, `s3://bucket/prefix`, the same with `supabase`, `file:///folder`, or a
+    /// folder's path.
     ///
     /// # Errors
-    /// [`StorageError::Address`], which does not repeat what may be a password.
+    /// [`StorageError::Address`], which does not quote a possible password.
     pub fn parse(text: &str) -> Result<Self, StorageError> {
         let refuse = |reason: &'static str| StorageError::Address { reason };
         if text.trim().is_empty() {
@@ -66,7 +67,8 @@ impl Address {
     }
 }
 
-/// Bucket and prefix, of characters that no URL changes: so the key that is signed is the key that is asked for without a signature.
+/// Bucket and prefix. Only characters that no URL escapes are allowed, so that the signed key is
+/// also the key for requests without a signature.
 fn bucket_of(rest: &str) -> Result<(String, Key), StorageError> {
     let refuse = |reason: &'static str| StorageError::Address { reason };
     if rest.contains(['@', '?', '#']) {
@@ -102,7 +104,7 @@ fn bucket_of(rest: &str) -> Result<(String, Key), StorageError> {
 pub(super) struct Endpoint {
     /// Scheme, host, port and path, without a slash at the end.
     pub(super) url: String,
-    /// Not encrypted; only ever to this machine itself.
+    /// Whether it is unencrypted; only for this machine.
     pub(super) plain: bool,
 }
 
@@ -137,7 +139,7 @@ impl Endpoint {
         })
     }
 
-    /// AWS's own.
+    /// The endpoint of AWS.
     pub(super) fn aws(region: &str) -> Self {
         Self {
             url: format!("https://s3.{region}.amazonaws.com"),
@@ -145,16 +147,11 @@ impl Endpoint {
         }
     }
 
-    /// Where objects of a public bucket of Supabase are read without credentials, a base for their keys.
+    /// Base URL for reading a public bucket of Supabase without credentials.
     pub(super) fn supabase_public(&self, bucket: &str) -> Option<String> {
         let project = self.url.strip_suffix(SUPABASE_S3)?;
         Some(format!("{project}/storage/v1/object/public/{bucket}"))
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

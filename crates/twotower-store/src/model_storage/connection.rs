@@ -1,5 +1,5 @@
-//! The HTTP client of `object_store`: HTTP/1.1 over rustls with ring, and a deadline for each wait. The one it brings would bring
-//! a second TLS library with it. Redirections are not followed.
+//! The HTTP client of `object_store`: HTTP/1.1 over rustls with ring, with a timeout for each wait.
+//! The crate's own client would bring a second TLS library. Redirects are not followed.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,23 +21,24 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// For a connection to be there.
+/// Timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(10);
-/// From the first byte of a request to the head of its answer. A part of 6 MiB makes that in it at 0.9 Mbit/s.
+/// Timeout from the first byte of a request to the head of its answer. Enough for a part of 6 MiB
+/// at 0.9 Mbit/s.
 const REQUEST: Duration = Duration::from_mins(1);
-/// Between two pieces of an answer.
+/// Timeout between two pieces of an answer.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long a connection that nobody uses is kept; servers close theirs after a minute or more.
+/// How long an idle connection is kept. Servers close theirs after a minute or more.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Makes clients that speak TLS, or, for a server on this machine, plain HTTP.
+/// Creates clients that use TLS, or plain HTTP for a server on this machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connector {
     pub(super) plain: bool,
 }
 
 impl Connector {
-    /// A client of its own.
+    /// A separate client.
     pub(super) fn client(self) -> Result<HttpClient, rustls::Error> {
         let mut tcp = TcpConnector::new();
         tcp.enforce_http(false);
@@ -128,7 +129,7 @@ fn kind_of(error: &(dyn std::error::Error + 'static)) -> HttpErrorKind {
     HttpErrorKind::Unknown
 }
 
-/// Says what it is caused by as well: hyper's own words are "client error (Connect)" and no more.
+/// Includes the cause: hyper's own text is only "client error (Connect)".
 #[derive(Debug)]
 struct Whole<E>(E);
 
@@ -146,11 +147,12 @@ impl<E: std::error::Error + 'static> std::fmt::Display for Whole<E> {
 
 impl<E: std::error::Error + 'static> std::error::Error for Whole<E> {}
 
-/// A body whose sender may not be silent for long.
+/// A body whose sender may not stay silent for long.
 struct TimedBody {
     body: Incoming,
     sleep: Pin<Box<Sleep>>,
-    /// Since `sleep` was set. Whoever reads slowly is not kept waiting by the sender.
+    /// Whether the sender is being awaited since `sleep` was set. A slow reader does not count
+    /// against the sender.
     waiting: bool,
 }
 

@@ -1,7 +1,7 @@
 use super::StorageError;
 use std::fmt;
 
-/// What a bucket's server knows us by. Never from a flag or a file of configuration, and never shown.
+/// Credentials for a bucket's server. They come only from the environment and are never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub(super) access_key_id: String,
@@ -10,10 +10,10 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, if there is one, `AWS_SESSION_TOKEN`.
+    /// Reads `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, if set, `AWS_SESSION_TOKEN`.
     ///
     /// # Errors
-    /// [`StorageError::Credentials`] names the variable that is missing.
+    /// [`StorageError::Credentials`] names the missing variable.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, StorageError> {
         let optional = |name: &str| {
             let value = variable(name)?.trim().to_owned();
@@ -28,14 +28,14 @@ impl Credentials {
         })
     }
 
-    /// What no message may hold.
+    /// Values that no message may contain.
     pub(super) fn secrets(&self) -> Vec<String> {
         let secrets = [Some(&self.secret_access_key), self.session_token.as_ref()];
         secrets.into_iter().flatten().cloned().collect()
     }
 }
 
-/// `text` without secrets: a server that refuses a signature may repeat what was signed.
+/// `text` without secrets: a server that refuses a signature can quote what was signed.
 pub(super) fn blot(secrets: &[String], text: String) -> String {
     secrets
         .iter()

@@ -10,51 +10,51 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// More than any manifest is: it holds a record an epoch.
+/// Above the size of any manifest, which holds one record per epoch.
 const MAX_MANIFEST: u64 = 16 << 20;
 const MAX_SIGNATURE: u64 = 1 << 10;
-/// Of a file whose size no manifest states.
+/// Maximum size of a file whose size the manifest does not state.
 const MAX_FILE: u64 = 64 << 30;
-/// In the folder of models, where models grow that are not complete; its name is no number, so that nobody takes it for one. Who
-/// fetches holds a lock in it.
+/// Subfolder of the folder of models for incomplete downloads. Its name is no number, so that it is
+/// not taken for a model. A fetching process holds a lock in it.
 pub const FETCH_FOLDER: &str = ".fetch";
 
-/// What to fetch.
+/// Options of a download.
 #[derive(Debug)]
 pub struct FetchOptions<'a> {
-    /// This version, instead of the newest complete one.
+    /// The version to fetch, instead of the newest complete one.
     pub version: Option<i64>,
     /// The folder of models.
     pub output_dir: &'a Path,
-    /// Who may have signed it; any one of them.
+    /// Keys of trusted publishers; a signature by any one of them is accepted.
     pub trusted: &'a [PublicKey],
-    /// Where no key is trusted: take it without asking who made it.
+    /// If no key is trusted: accept an unverified model.
     pub allow_unsigned: bool,
-    /// The dimension that it must have.
+    /// Required dimension.
     pub embedding_dim: Option<usize>,
 }
 
-/// What was fetched.
+/// Outcome of a download.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fetched {
     /// Version of the model.
     pub version: i64,
-    /// Where it came from.
+    /// Place it was fetched from.
     pub storage: String,
-    /// Where it is now.
+    /// Folder it is in now.
     pub path: PathBuf,
-    /// SHA-256 of the whole of its `manifest.json`, hex; not [`Manifest::checksum`].
+    /// SHA-256 (hex) of the whole `manifest.json`; differs from [`Manifest::checksum`].
     #[serde(rename = "manifest_sha256")]
     pub manifest_file_sha256: String,
-    /// Which trusted key signed it.
+    /// Id of the trusted key that signed it.
     pub key_id: Option<String>,
-    /// It was here, whole, and nothing was downloaded.
+    /// Whether the model was already here and complete, so that nothing was downloaded.
     pub already_there: bool,
-    /// Bytes that were downloaded.
+    /// Bytes downloaded.
     pub bytes: u64,
 }
 
-/// What a storage says of a version, verified as far as it can be without the files.
+/// A version in storage, verified as far as possible without its files.
 struct Remote {
     version: i64,
     manifest: Manifest,
@@ -64,11 +64,12 @@ struct Remote {
 }
 
 impl ModelStorage {
-    /// Downloads a version beside the models that are here, and gives it its name once everything about it holds: signature,
-    /// manifest, size and hash of each file, and the model that is made of them. One process at a time in an output folder.
+    /// Downloads a version into a temporary folder, and renames it once everything is verified: the
+    /// signature, the manifest, size and hash of each file, and that the model loads. One process
+    /// at a time per output folder.
     ///
     /// # Errors
-    /// [`StorageError`]; what is here stays as it is then.
+    /// [`StorageError`]; the existing models are left unchanged then.
     pub async fn fetch(
         &self,
         options: &FetchOptions<'_>,
@@ -114,7 +115,7 @@ impl ModelStorage {
         })?;
         let signature_key = self.key(version, SIGNATURE);
         let signature = self.read_small(&signature_key, MAX_SIGNATURE).await?;
-        // Before anything else is made of these bytes.
+        // Verified before these bytes are used for anything else.
         let key_id = signed_by(
             &self.shown(&signature_key),
             &bytes,
@@ -139,7 +140,7 @@ impl ModelStorage {
         }
     }
 
-    /// A folder of this version is here: it must be this very model, and whole.
+    /// There is a folder of this version: it must hold the same model, complete.
     async fn compare(&self, path: &Path, remote: &Remote) -> Result<(), StorageError> {
         let file = path.join(MANIFEST);
         if fs::read(&file).map_err(at(&file))? != remote.bytes {
@@ -150,7 +151,7 @@ impl ModelStorage {
             });
         }
         load(path.to_owned()).await?;
-        // It may have been copied here, or trained here, and signed since.
+        // It may have been copied or trained here, and signed later.
         if let (Some(signature), Some(_)) = (&remote.signature, &remote.key_id) {
             replace(path, SIGNATURE, signature)?;
         }
@@ -225,8 +226,8 @@ impl ModelStorage {
     }
 }
 
-/// Verifies a model that is here: its files, and that one of the `trusted` keys signed its manifest. Gives back its version and
-/// the key's id.
+/// Verifies a local model: its files, and that one of the `trusted` keys signed its manifest.
+/// Returns its version and the key's id.
 ///
 /// # Errors
 /// [`StorageError`]
@@ -256,7 +257,7 @@ pub fn verify_folder(
     Ok((manifest.version, key_id))
 }
 
-/// Which trusted key signed; `None` where none is trusted.
+/// Id of the trusted key that signed; `None` if no key is trusted.
 fn signed_by(
     name: &str,
     manifest: &[u8],
@@ -277,7 +278,7 @@ fn signed_by(
         })
 }
 
-/// Checks a folder in full, beside the runtime.
+/// Checks a folder in full, on a blocking thread.
 async fn load(folder: PathBuf) -> Result<(), StorageError> {
     let path = folder.clone();
     let loaded = tokio::task::spawn_blocking(move || model_files::load(&folder).map(drop)).await;
@@ -288,7 +289,7 @@ async fn load(folder: PathBuf) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Puts a file in the place of whatever was there.
+/// Replaces a file atomically.
 fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
     let path = folder.join(name);
     if fs::read(&path).is_ok_and(|present| present == bytes) {

@@ -1,4 +1,4 @@
-//! What is behind an address.
+//! Opens the storage behind an address.
 
 use super::address::{Address, Endpoint};
 use super::connection::Connector;
@@ -12,23 +12,24 @@ use object_store::{BackoffConfig, RetryConfig};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where models are kept and how to get there.
+/// Location of the models, and how to connect to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageSettings {
     /// Folder or bucket.
     pub address: Address,
-    /// The bucket's server; AWS's own if none is given.
+    /// Endpoint of the bucket's server; AWS if `None`.
     pub endpoint: Option<String>,
-    /// The bucket's region.
+    /// Region of the bucket.
     pub region: Option<String>,
-    /// The Supabase project of a bucket that is used over the REST API, `https://<ref>.supabase.co`.
+    /// Supabase project of a bucket that is used over the REST API, `https://<ref>.supabase.co`.
     pub supabase_url: Option<String>,
-    /// For the whole of a command.
+    /// Deadline of a whole command.
     pub deadline: Duration,
 }
 
 impl ModelStorage {
-    /// Prepares to use a storage; asks it nothing yet. `variable` reads the environment, for the credentials of a bucket.
+    /// Prepares a storage without connecting. `variable` reads the environment, for the credentials
+    /// of a bucket.
     ///
     /// # Errors
     /// [`StorageError::is_usage`]
@@ -157,7 +158,8 @@ impl ModelStorage {
     }
 }
 
-/// Tries of one request to S3. All of them end before the signature of the first is too old, which is after 15 minutes.
+/// Number of tries of one request to S3. All of them fit in the 15 minutes for which the signature
+/// of the first is valid.
 fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {

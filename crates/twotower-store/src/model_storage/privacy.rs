@@ -1,9 +1,10 @@
-//! Whether strangers can read a bucket: they are asked to.
+//! Checks whether a bucket is public, by requests without credentials.
 
 use super::address::Endpoint;
 use super::supabase::{Api, ApiKey};
 use super::{ModelStorage, StorageError};
 use crate::model_files::MANIFEST;
+use crate::network::Backoff;
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -17,26 +18,27 @@ use std::time::{Duration, SystemTime};
 
 const PROBE: &str = ".probe-";
 const PROBE_TEXT: &str = "twotower asks for this without credentials, to see whether the bucket is public. It may be deleted.\n";
-/// A probe of this age was left behind by somebody who was killed.
+/// Older probes are the remains of a killed process.
 const STALE: Duration = Duration::from_hours(1);
 const TRIES: u32 = 4;
 
-/// A bucket as those see it who have no credentials, or only what every copy of an app shows.
+/// A bucket as seen without credentials, or with only the key that every copy of an app contains.
 #[derive(Debug)]
 pub(super) struct Outside {
     client: HttpClient,
-    /// What a key is put behind, with a slash between.
+    /// Prefixes of the URLs of objects, without a slash at the end.
     bases: Vec<String>,
     listing: Listing,
     publishable: Option<ApiKey>,
 }
 
-/// What lists a bucket.
+/// How the bucket is listed.
 #[derive(Debug)]
 enum Listing {
-    /// An address.
+    /// A URL.
     S3(String),
-    /// An address that takes the name of a folder, and answers with an empty list where policies allow nothing.
+    /// A URL that takes a folder name in the body, and answers with an empty list where policies
+    /// allow nothing.
     Supabase(String),
 }
 
@@ -65,7 +67,7 @@ impl Outside {
         }
     }
 
-    /// Asks for `key`, which exists, and for a listing.
+    /// Requests `key`, which exists, and a listing.
     pub(super) async fn must_refuse(&self, key: &Key) -> Result<(), StorageError> {
         let askers = iter::once(None).chain(self.publishable.as_ref().map(Some));
         for asker in askers {
@@ -113,9 +115,9 @@ impl Outside {
         }
     }
 
-    /// The status, and whether what was listed is nothing.
+    /// The status of the answer, and whether it is an empty list.
     async fn ask(&self, question: &Question<'_>) -> Result<(StatusCode, bool), StorageError> {
-        let mut pause = Duration::from_millis(500);
+        let mut backoff = Backoff::default();
         let mut tries = 1;
         loop {
             let mut request = Request::new(HttpRequestBody::from(question.body.clone()));
@@ -153,13 +155,12 @@ impl Outside {
                 });
             }
             tries += 1;
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+            backoff.pause().await;
         }
     }
 }
 
-/// What a stranger asks.
+/// A request without the publisher's credentials.
 struct Question<'a> {
     method: Method,
     url: String,
@@ -174,11 +175,12 @@ async fn is_empty_list(answer: HttpResponse) -> bool {
 }
 
 impl ModelStorage {
-    /// Asks for a listing and for the manifest of the newest version, as a stranger would; writes nothing. False of a folder, which strangers
-    /// do not reach.
+    /// Requests a listing and the manifest of the newest version without credentials. Writes
+    /// nothing. Returns false for a folder, which cannot be reached from outside.
     ///
     /// # Errors
-    /// [`StorageError::Public`] or [`StorageError::PublicBucket`] if they are answered, others if that cannot be told.
+    /// [`StorageError::Public`] or [`StorageError::PublicBucket`] if the requests succeed; others
+    /// if the answers are inconclusive.
     pub async fn check_privacy(&self) -> Result<bool, StorageError> {
         let Some(outside) = &self.outside else {
             return Ok(false);
@@ -186,7 +188,7 @@ impl ModelStorage {
         self.prepare_bucket(false).await?;
         let version = match self.complete_version(None).await {
             Ok(version) => version,
-            // Who asks for what is not there is told so, or that he may not know.
+            // A request for a missing object is answered with "not found" or "forbidden".
             Err(StorageError::Empty { .. }) => 0,
             Err(error) => return Err(error),
         };
@@ -194,8 +196,9 @@ impl ModelStorage {
         Ok(true)
     }
 
-    /// Refuses a public bucket before anything of a model is in it: puts an object that says nothing and asks for that. It lies
-    /// where the model will, since some policies are about a part of a bucket.
+    /// Refuses a public bucket before anything of a model is uploaded: uploads a probe without
+    /// content and requests it. The probe lies in the place of the model, since some policies apply
+    /// to a part of a bucket.
     pub(super) async fn probe(&self, version: i64) -> Result<(), StorageError> {
         let Some(outside) = &self.outside else {
             return Ok(());
@@ -211,7 +214,7 @@ impl ModelStorage {
         refused
     }
 
-    /// Who publishes need not have the right to delete.
+    /// A publisher may lack the right to delete.
     async fn remove_probe(&self, key: &Key) {
         if let Err(error) = self.objects.delete(key).await {
             tracing::warn!("{}; delete it by hand", self.failed("delete", key, &error));
@@ -241,7 +244,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    /// Asks a server of which the paths that contain `open` answer with `status`, and all others with 403.
+    /// Starts a server that answers with `status` for paths that contain `open`, and with 403 for
+    /// all others.
     async fn ask(open: &'static str, status: u16) -> Result<(), StorageError> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/storage/v1/s3", listener.local_addr().unwrap());

@@ -8,50 +8,51 @@ use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Written first. It says which manifest the version will have, so that two that publish different models under one number
-/// part here, and not in the middle; `sha256sum --check` reads it.
+/// Written first. It names the manifest of the version, so that of two processes that publish
+/// different models under one number one fails here rather than midway. `sha256sum --check` reads
+/// it.
 const CLAIM: &str = "manifest.json.sha256";
 const MAX_CLAIM: u64 = 1 << 10;
 
-/// What to publish.
+/// Options of publishing.
 #[derive(Debug)]
 pub struct PublishOptions<'a> {
-    /// A model's folder, or a folder of models, whose highest version is taken.
+    /// Folder of a model, or a folder of models, whose highest version is taken.
     pub folder: &'a Path,
-    /// Who signs; `None` publishes without a signature.
+    /// Key for the signature; `None` publishes without one.
     pub signing_key: Option<&'a SigningKey>,
-    /// Only look what is missing there.
+    /// Only determine which files are missing in the storage.
     pub dry_run: bool,
 }
 
-/// What was published.
+/// Outcome of publishing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Published {
     /// Version of the model.
     pub version: i64,
-    /// Where it is.
+    /// Place of the model in storage.
     pub storage: String,
-    /// SHA-256 of the whole of its `manifest.json`, hex; not [`Manifest::checksum`].
+    /// SHA-256 (hex) of the whole `manifest.json`; differs from [`Manifest::checksum`].
     #[serde(rename = "manifest_sha256")]
     pub manifest_file_sha256: String,
-    /// Who signed it.
+    /// Id of the key that signed it.
     pub key_id: Option<String>,
-    /// Nothing was written.
+    /// Whether nothing was written.
     pub dry_run: bool,
-    /// Files that were uploaded, or with `dry_run` would be.
+    /// Files that were uploaded, or that would be in a dry run.
     pub uploaded: Vec<String>,
-    /// Files that were there already.
+    /// Files that were in the storage already.
     pub already_there: Vec<String>,
-    /// Bytes of all of them.
+    /// Total size of all files, bytes.
     pub bytes: u64,
 }
 
 impl ModelStorage {
-    /// Uploads a model that was loaded and checked in full first: a claim, the files, the signature, and the manifest last. Run
-    /// again, it does what is left.
+    /// Loads and checks a model in full, then uploads it: a claim, the files, the signature, and
+    /// the manifest last. A repeated call continues where an earlier one stopped.
     ///
     /// # Errors
-    /// [`StorageError`]. Without the manifest the version is none, whatever else of it is there.
+    /// [`StorageError`]. Without its manifest, the version does not exist for readers.
     pub async fn publish(
         &self,
         options: &PublishOptions<'_>,
@@ -73,7 +74,7 @@ impl ModelStorage {
             already_there: Vec::new(),
             bytes: total,
         };
-        // A byte goes there once, and comes back once to be checked.
+        // Each byte is uploaded once, and downloaded once to be checked.
         let mut transfer = Transfer::new(watch, 2 * total);
         let work = async {
             if !options.dry_run {
@@ -100,14 +101,15 @@ impl ModelStorage {
             Ok(())
         };
         let done = self.within(work).await;
-        // What the deadline has cut off in the middle.
+        // Uploads that the deadline interrupted.
         self.give_up(&mut transfer.open).await;
         done?;
         Ok(published)
     }
 
-    /// Before the manifest makes a version of it all: where a server's condition on writing holds when an upload begins and not when it
-    /// ends, two that claimed at the same moment part here.
+    /// Checked before the manifest completes the version. Some servers check the condition of a
+    /// write only at the start of an upload; there, two processes that claimed the version at the
+    /// same moment are told apart here.
     async fn still_claimed(&self, version: i64, uploads: &[Upload]) -> Result<(), StorageError> {
         let key = self.key(version, CLAIM);
         let claim = uploads.iter().find(|upload| upload.name == CLAIM);
@@ -123,7 +125,7 @@ impl ModelStorage {
         }
     }
 
-    /// Whether the key is there, by its size: a dry run transfers nothing.
+    /// Whether the key exists, by its size: a dry run transfers nothing.
     async fn would_keep(&self, key: &Key, upload: &Upload) -> Result<bool, StorageError> {
         match self.size_of(key).await? {
             None => Ok(false),
@@ -135,14 +137,14 @@ impl ModelStorage {
     }
 }
 
-/// Loads the model, which checks every hash and number of it, and gives back its manifest.
+/// Loads the model, which checks every hash and number, and returns its manifest.
 async fn checked(folder: PathBuf) -> Result<(Manifest, Vec<u8>), StorageError> {
     let path = folder.join(MANIFEST);
     let loaded = tokio::task::spawn_blocking(move || {
         let (_, manifest) = model_files::load(&folder)?;
         let path = folder.join(MANIFEST);
         let bytes = fs::read(&path).map_err(at(&path))?;
-        // Of the bytes that go out, not of those that were loaded.
+        // The manifest of the bytes to be uploaded, rather than of those loaded earlier.
         if model_files::parse_manifest(&path, &bytes, Some(manifest.version))? == manifest {
             Ok((manifest, bytes))
         } else {
@@ -159,7 +161,7 @@ async fn checked(folder: PathBuf) -> Result<(Manifest, Vec<u8>), StorageError> {
     Ok(loaded?)
 }
 
-/// In the order in which they are written.
+/// In the order of uploading.
 fn uploads(
     folder: &Path,
     manifest: &Manifest,
@@ -175,7 +177,7 @@ fn uploads(
             name,
             digest: FileDigest {
                 bytes: size,
-                // Every file is listed, or the manifest would not have been read.
+                // The manifest lists every file, or it would not have parsed.
                 sha256: manifest.files.get(name).cloned().unwrap_or_default(),
             },
             content: Content::File(path),

@@ -8,41 +8,43 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use thiserror::Error;
 
-/// What is signed begins with this, so that a signature for another purpose is none of a manifest.
+/// Domain separation: the signed message begins with this, so that a signature for another purpose
+/// is not valid for a manifest.
 const CONTEXT: &[u8] = b"twotower model manifest, signature 1\0";
-/// First word of a signature's file.
+/// First word of a signature file.
 const FORMAT: &str = "twotower-signature-1";
 const PUBLIC_PREFIX: &str = "ed25519:";
 const PRIVATE_PREFIX: &str = "ed25519-private:";
 
-/// A key that cannot be used. No message holds the key: what was given as a public one may be a private one.
+/// A key that cannot be used. No message contains the key: a private key may have been given as a
+/// public one.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum KeyError {
-    /// A private key where a public one belongs.
+    /// A private key was given instead of a public one.
     #[error(
         "this is a private key: give its public key, which `twotower keys show` prints, and make a new pair if others could read this one"
     )]
     Private,
-    /// A public key where a private one belongs.
+    /// A public key was given instead of a private one.
     #[error("this is a public key: signing takes the file that `twotower keys generate` wrote")]
     Public,
-    /// Not of the form that is expected.
+    /// The text has another form.
     #[error("the key is not `{expected}` followed by 32 bytes in base64: copy it again")]
     Malformed {
-        /// How such a key begins.
+        /// Expected prefix.
         expected: &'static str,
     },
-    /// A point that fits many signatures.
+    /// A weak point, for which one signature can be valid for many messages.
     #[error("the key is none that `twotower keys generate` makes: it would take forged signatures")]
     Weak,
 }
 
-/// What verifies.
+/// A public key, which verifies signatures.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
 
 impl PublicKey {
-    /// Reads `ed25519:` and 32 bytes in base64.
+    /// Parses `ed25519:` and 32 bytes in Base64.
     ///
     /// # Errors
     /// [`KeyError`]
@@ -61,7 +63,7 @@ impl PublicKey {
         Ok(Self(key))
     }
 
-    /// The first 16 hex digits of the key's SHA-256, by which people and signatures name it.
+    /// The first 16 hex digits of the key's SHA-256, by which people and signatures refer to it.
     pub fn id(&self) -> String {
         hex(&Sha256::digest(self.0.as_bytes())[..8])
     }
@@ -79,16 +81,17 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// What signs. Its bytes are overwritten when it is dropped, and shown by nothing but [`SigningKey::to_text`].
+/// A private key, which signs. Its bytes are overwritten on drop, and only [`SigningKey::to_text`]
+/// reveals them.
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
 impl SigningKey {
-    /// The key of 32 random bytes.
+    /// A key of 32 random bytes.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self(ed25519_dalek::SigningKey::from_bytes(seed))
     }
 
-    /// Reads what [`SigningKey::to_text`] wrote.
+    /// Parses the text of [`SigningKey::to_text`].
     ///
     /// # Errors
     /// [`KeyError`]
@@ -103,17 +106,17 @@ impl SigningKey {
         Ok(Self::from_seed(&seed))
     }
 
-    /// `ed25519-private:` and 32 bytes in base64, for a file that its owner alone can read.
+    /// `ed25519-private:` and 32 bytes in Base64, for a file that only its owner can read.
     pub fn to_text(&self) -> String {
         format!("{PRIVATE_PREFIX}{}", STANDARD.encode(self.0.as_bytes()))
     }
 
-    /// The key that verifies what this one signs.
+    /// The public key of the pair.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
     }
 
-    /// The text of `manifest.json.sig` for the bytes of a manifest. The same bytes and key give the same text.
+    /// The text of `manifest.json.sig` for the bytes of a manifest. Deterministic.
     pub fn sign(&self, manifest: &[u8]) -> String {
         let signature = self.0.sign(&signed_bytes(manifest));
         line(&self.public().id(), &signature)
@@ -126,32 +129,33 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Why a signature does not count.
+/// Why a signature is not valid.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SignatureError {
-    /// Not what `twotower publish` writes.
+    /// It is not in the format of `twotower publish`.
     #[error("the signature is not of the form that `twotower publish` writes")]
     Malformed,
-    /// By somebody else.
+    /// It is by a key that is not trusted.
     #[error("it was signed by key {key_id}, and the trusted ones are {trusted}")]
     Untrusted {
-        /// Who signed.
+        /// Id of the key that signed.
         key_id: String,
-        /// Whom we trust.
+        /// Ids of the trusted keys.
         trusted: String,
     },
-    /// Of other bytes.
+    /// It is a signature of other bytes.
     #[error("the signature by key {key_id} does not fit the manifest")]
     Wrong {
-        /// Who is said to have signed.
+        /// Id of the key that it names.
         key_id: String,
     },
 }
 
-/// Which of the `trusted` keys signed `manifest`.
+/// The one of the `trusted` keys that signed `manifest`.
 ///
 /// # Errors
-/// [`SignatureError`] if none did. Every byte of `signature` counts, also those that say nothing.
+/// [`SignatureError`] if none did. Every byte of `signature` is checked, including those without
+/// meaning.
 pub fn verify<'a>(
     manifest: &[u8],
     signature: &[u8],
@@ -190,7 +194,7 @@ fn parse(text: &[u8]) -> Option<(String, Signature)> {
         return None;
     }
     let signature = Signature::from_slice(&STANDARD.decode(signature).ok()?).ok()?;
-    // One text for one signature: what would be written again has to be what was read.
+    // Each signature has one text: encoding it again must give the same bytes.
     (line(key_id, &signature) == text).then(|| (key_id.to_owned(), signature))
 }
 
@@ -254,7 +258,7 @@ mod tests {
         assert_eq!(*by, key(2).public());
         let error = verify(MANIFEST, signature.as_bytes(), &trusted[..1]).unwrap_err();
         assert!(matches!(error, SignatureError::Untrusted { .. }), "{error}");
-        // Said to be by a trusted key.
+        // Names a trusted key.
         let forged = signature.replace(&key(2).public().id(), &key(1).public().id());
         let error = verify(MANIFEST, forged.as_bytes(), &trusted).unwrap_err();
         assert!(matches!(error, SignatureError::Wrong { .. }), "{error}");

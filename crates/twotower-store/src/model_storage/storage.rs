@@ -2,7 +2,7 @@ use super::StorageError;
 use super::credentials::blot;
 use super::privacy::Outside;
 use super::supabase::{Api, Failure};
-use crate::model_files::MANIFEST;
+use crate::model_files::{MANIFEST, version_named};
 use crate::snapshot::hex;
 use futures_util::StreamExt;
 use object_store::client::HttpError;
@@ -14,36 +14,37 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How far a transfer is.
+/// Progress of a transfer.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// Which file.
+    /// Name of the file.
     pub file: &'a str,
-    /// Bytes of all files.
+    /// Bytes transferred, of all files.
     pub done: u64,
-    /// Of so many.
+    /// Total bytes.
     pub total: u64,
 }
 
-/// Hears of progress, and says whether to go on.
+/// Receives progress, and says whether to continue.
 pub type Watch<'a> = &'a (dyn Fn(Progress<'_>) -> ControlFlow<()> + Sync);
 
-/// A place for models.
+/// A storage for models.
 pub struct ModelStorage {
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) outside: Option<Outside>,
     pub(super) deadline: Duration,
-    /// For people.
+    /// Address, for messages.
     pub(super) name: String,
     pub(super) prefix: Key,
-    /// Where the bucket is one of a project, the project.
+    /// The project, for a bucket of Supabase over its REST API.
     pub(super) supabase: Option<Arc<Api>>,
-    /// What no message may hold.
+    /// Values that no message may contain.
     pub(super) secrets: Vec<String>,
 }
 
 impl ModelStorage {
-    /// Refuses a bucket of a project that is public by its own settings, or missing, unless it may be `made`.
+    /// Refuses a project's bucket that is public by its own settings. A missing bucket is created
+    /// if `made`, else refused.
     pub(super) async fn prepare_bucket(&self, made: bool) -> Result<(), StorageError> {
         let Some(api) = &self.supabase else {
             return Ok(());
@@ -71,12 +72,12 @@ impl ModelStorage {
         }
     }
 
-    /// Where it is, for people.
+    /// Address, for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Versions whose manifest is there, the newest alone unless `version` names one.
+    /// Versions with a manifest: `version` if given, else the newest.
     pub(super) async fn complete_version(&self, version: Option<i64>) -> Result<i64, StorageError> {
         if let Some(version) = version {
             return if self.has(&self.key(version, MANIFEST)).await? {
@@ -94,7 +95,7 @@ impl ModelStorage {
         let mut versions: Vec<i64> = listing
             .common_prefixes
             .iter()
-            .filter_map(|prefix| version_of(prefix.filename()?))
+            .filter_map(|prefix| version_named(prefix.filename()?))
             .collect();
         versions.sort_unstable();
         for version in versions.into_iter().rev() {
@@ -107,7 +108,7 @@ impl ModelStorage {
         })
     }
 
-    /// `models/<version>/<file>` below the prefix.
+    /// The key `models/<version>/<file>`, below the prefix.
     pub(super) fn key(&self, version: i64, file: &str) -> Key {
         self.folder(version).join(file)
     }
@@ -120,7 +121,7 @@ impl ModelStorage {
         Ok(self.size_of(key).await?.is_some())
     }
 
-    /// Bytes of an object, if there is one.
+    /// Size of an object, if it exists.
     pub(super) async fn size_of(&self, key: &Key) -> Result<Option<u64>, StorageError> {
         match self.objects.head(key).await {
             Ok(object) => Ok(Some(object.size)),
@@ -129,7 +130,7 @@ impl ModelStorage {
         }
     }
 
-    /// An object, if there is one.
+    /// An object, if it exists.
     pub(super) async fn get(&self, key: &Key) -> Result<Option<GetResult>, StorageError> {
         match self.objects.get(key).await {
             Ok(object) => Ok(Some(object)),
@@ -138,7 +139,7 @@ impl ModelStorage {
         }
     }
 
-    /// Reads an object piece by piece, and no more than `limit` bytes of it: what is longer is damaged.
+    /// Reads an object in pieces, and at most `limit` bytes of it: a longer one is damaged.
     pub(super) async fn read(
         &self,
         key: &Key,
@@ -170,7 +171,7 @@ impl ModelStorage {
         })
     }
 
-    /// The whole of a small object, if there is one.
+    /// The bytes of a small object, if it exists.
     pub(super) async fn read_small(
         &self,
         key: &Key,
@@ -188,7 +189,7 @@ impl ModelStorage {
         Ok(Some(bytes))
     }
 
-    /// A key as people are told of it.
+    /// A key as shown in messages.
     pub(super) fn shown(&self, key: &Key) -> String {
         let below = key.prefix_match(&self.prefix);
         let below: Vec<String> = below
@@ -214,7 +215,7 @@ impl ModelStorage {
         }
     }
 
-    /// Runs the whole of a command within its deadline.
+    /// Runs a whole command within its deadline.
     pub(super) async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, StorageError>>,
@@ -225,7 +226,7 @@ impl ModelStorage {
     }
 }
 
-/// The client of a bucket would show its credentials.
+/// The client of a bucket would print its credentials.
 impl fmt::Debug for ModelStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ModelStorage({})", self.name)
@@ -278,11 +279,6 @@ impl<'a> Meter<'a> {
     }
 }
 
-fn version_of(name: &str) -> Option<i64> {
-    let version = name.parse::<i64>().ok()?;
-    (version.to_string() == name && version >= 0).then_some(version)
-}
-
 fn is_outage(error: &object_store::Error) -> bool {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
@@ -294,14 +290,15 @@ fn is_outage(error: &object_store::Error) -> bool {
         }
         source = error.source();
     }
-    // The client's own error of a status is not public.
+    // The client's own error for a status is not public.
     let text = error.to_string();
     ["status code: 5", "status code: 429", "status code: 408"]
         .iter()
         .any(|status| text.contains(status))
 }
 
-/// What a server said, on one line: of an XML document its code and message alone, since some repeat the whole request.
+/// A server's message on one line. Of an XML document only its code and message: some servers
+/// repeat the whole request.
 fn short(text: &str) -> String {
     const LONGEST: usize = 400;
     let (said, document) = text.split_once('<').unwrap_or((text, ""));

@@ -1,5 +1,5 @@
-//! Supabase Storage over its REST API, with the project's service key: an [`object_store::ObjectStore`] like the others, so that
-//! what is promised of publishing and fetching is written once.
+//! Supabase Storage over its REST API with the project's service key, as an
+//! [`object_store::ObjectStore`], so that publishing and fetching are written once.
 //!
 //! Routes, limits and error documents are those of <https://github.com/supabase/storage>.
 

@@ -1,9 +1,10 @@
-//! One object, written once.
+//! Writes one object once.
 
 use super::storage::{FileDigest, Meter};
 use super::supabase::TotalBytes;
 use super::{ModelStorage, StorageError, Watch};
 use crate::model_files::{ModelFilesError, at};
+use crate::network::Backoff;
 use crate::snapshot::hex;
 use object_store::path::Path as Key;
 use object_store::{
@@ -16,20 +17,21 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Bytes of a part, which is what is held in memory at a time: what Supabase asks for, and more than the 5 MiB that S3 does. 10,000 of
-/// them, the most that S3 takes, are 60 GB.
+/// Bytes of a part, which is held in memory: the size that Supabase requires, and more than the 5
+/// MiB minimum of S3. 10,000 parts, the maximum of S3, are 60 GB.
 const PART: usize = 6 << 20;
-/// What is no longer than this goes in one request, which a server can refuse if the key is taken.
+/// Objects up to this size are written in one request, which a server can refuse if the key exists.
 const SINGLE: u64 = PART as u64;
-/// Looks at a key in all; the last one is after the last try to write it.
+/// Number of looks at a key. The last one follows the last try to write it.
 const LOOKS: u32 = 5;
-/// For a server to hear that an upload is not gone on with, also after the deadline of the command.
+/// Timeout for cancelling an upload, also after the command's deadline.
 const GIVING_UP: Duration = Duration::from_secs(10);
 
-/// An upload in parts that the server keeps open, and where it goes.
+/// A multipart upload that is open on the server, and its key.
 pub(super) type Open = Option<(Key, Box<dyn MultipartUpload>)>;
 
-/// What a command has transferred, and what it must not leave behind: it outlives the work, which the deadline cuts off anywhere.
+/// Transfers of a command, and what it must clean up. Outlives the work, which the deadline
+/// interrupts anywhere.
 pub(super) struct Transfer<'a> {
     meter: Meter<'a>,
     pub(super) open: Open,
@@ -44,13 +46,13 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// What an object is made of.
+/// Contents of an object.
 pub(super) enum Content {
     Bytes(Vec<u8>),
     File(PathBuf),
 }
 
-/// Something to be stored.
+/// An object to store.
 pub(super) struct Upload {
     pub(super) name: &'static str,
     pub(super) content: Content,
@@ -68,21 +70,21 @@ impl Upload {
 }
 
 impl ModelStorage {
-    /// Has `key` hold exactly this, and says whether it did already. What is stored is always read back and hashed: it is how a
-    /// run that was cut off is gone on with, how two that write the same meet, and how nothing is complete that was damaged on
-    /// the way.
+    /// Stores this object under `key`, and returns whether it was there already. Stored bytes are
+    /// always read back and hashed. This resumes interrupted runs, lets two processes write the
+    /// same object, and detects damage in transfer.
     pub(super) async fn store_once(
         &self,
         key: &Key,
         upload: &Upload,
         transfer: &mut Transfer<'_>,
     ) -> Result<bool, StorageError> {
-        let mut pause = Duration::from_millis(500);
+        let mut backoff = Backoff::default();
         let mut failure = None;
         for look in 1..=LOOKS {
             if let Some(stored) = self.digest_of(key, upload, &mut transfer.meter).await? {
                 return if stored == upload.digest {
-                    // Nothing was transferred, and nothing will be.
+                    // Nothing has been transferred, and nothing will be.
                     let already = look == 1;
                     if already {
                         transfer.meter.add(upload.name, upload.digest.bytes)?;
@@ -98,11 +100,10 @@ impl ModelStorage {
                 break;
             }
             if look > 1 {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
+                backoff.pause().await;
             }
             match self.write(key, upload, transfer).await {
-                // Also when the answer was lost or somebody else was faster, the next look tells.
+                // If the answer was lost or another process was faster, the next look finds out.
                 Ok(()) => failure = None,
                 Err(error) if error.is_outage() => failure = Some(error),
                 Err(error) => return Err(error),
@@ -160,14 +161,15 @@ impl ModelStorage {
         }
     }
 
-    /// In one request, if the key is not taken.
+    /// In one request, if the key does not exist.
     async fn put(&self, key: &Key, bytes: Vec<u8>) -> Result<(), StorageError> {
         use object_store::Error::{AlreadyExists, NotImplemented};
         let payload = PutPayload::from(bytes);
         let options = PutOptions::from(PutMode::Create);
         match self.objects.put_opts(key, payload.clone(), options).await {
             Ok(_) | Err(AlreadyExists { .. }) => Ok(()),
-            // A server without conditional writes; the look before and the one after are what is left.
+            // The server has no conditional writes. Only the looks before and after protect the
+            // key.
             Err(error)
                 if matches!(error, NotImplemented { .. }) || says_not_implemented(&error) =>
             {
@@ -179,7 +181,8 @@ impl ModelStorage {
         }
     }
 
-    /// Part by part; an upload that is not completed leaves nothing under the key, and is in `open` until the server was told.
+    /// In parts. An incomplete upload leaves nothing under the key, and stays in `open` until it is
+    /// cancelled.
     async fn put_in_parts(
         &self,
         key: &Key,
@@ -209,7 +212,7 @@ impl ModelStorage {
                     return Ok(());
                 };
                 let failed = self.failed("write", key, &error);
-                // It may be no more than the answer that was lost.
+                // Perhaps only the answer was lost.
                 if let Ok(Some(_)) = self.size_of(key).await {
                     *open = None;
                     return Ok(());
@@ -222,8 +225,8 @@ impl ModelStorage {
         given_up
     }
 
-    /// Tells the server of an upload that is not gone on with, if there is one: its parts cost space until the bucket's own rule, if it has
-    /// one, removes them.
+    /// Cancels the open upload, if any. Its parts would otherwise use space until the bucket's own
+    /// rule, if any, removes them.
     pub(super) async fn give_up(&self, open: &mut Open) {
         let Some((key, parts)) = open else {
             return;
@@ -247,7 +250,8 @@ impl ModelStorage {
         *open = None;
     }
 
-    /// Whether all of them were sent; else the key is taken, and the next look tells by what.
+    /// Whether all parts were sent. If not, the key exists, and the next look finds out with which
+    /// bytes.
     async fn send_parts(
         &self,
         key: &Key,
@@ -266,7 +270,7 @@ impl ModelStorage {
             let length = part.len() as u64;
             bytes += length;
             hash.update(&part);
-            // Before the last one, which may be all that a server waits for.
+            // Before the last part, after which a server may complete the upload.
             let last = length == 0 || bytes >= upload.digest.bytes;
             let sha256 = || hex(&hash.clone().finalize());
             if last && (bytes != upload.digest.bytes || sha256() != upload.digest.sha256) {

@@ -1,14 +1,15 @@
 use crate::StoreError;
+use crate::network::is_loopback;
 use crate::store::redact;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Reads the address and decides on encryption.
+/// Parses the address and decides on encryption.
 ///
-/// Likes are sensitive: outside this machine the connection is encrypted and the server's name verified, unless the address
-/// itself asks for less that still encrypts. The driver's default would fall back to plain text without a word.
+/// Likes are sensitive. Connections to other machines are encrypted and the server's name is
+/// verified, unless the address itself asks for a weaker mode that still encrypts. The driver's
+/// default would silently fall back to plain text.
 pub(super) fn parse(url: &str) -> Result<PgConnectOptions, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|cause| StoreError::Connect {
         address: redact(url),
@@ -32,22 +33,22 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, StoreError> {
     };
     Ok(options
         .ssl_mode(mode)
-        // Poolers refuse the parameter, and numbers come in binary anyway.
+        // Poolers refuse the parameter, and numbers are transferred in binary anyway.
         .extra_float_digits(None)
         .disable_statement_logging())
 }
 
 /// Whether the server is on this machine.
 pub(super) fn is_local(options: &PgConnectOptions) -> bool {
-    options.get_socket().is_some() || is_loopback(options.get_host())
+    !is_by_name(options) || is_loopback(options.get_host())
 }
 
-/// Whether the way to the server is one of a network, and no socket in a folder.
+/// Whether the server is reached by network rather than by a Unix socket.
 pub(super) fn is_by_name(options: &PgConnectOptions) -> bool {
     options.get_socket().is_none() && !options.get_host().starts_with('/')
 }
 
-/// The mode that the address itself asks for; what the environment says does not count.
+/// The mode set in the address itself; the environment does not count.
 fn ssl_mode(url: &str) -> Option<&str> {
     let query = url.split_once('?')?.1.split('#').next()?;
     query
@@ -56,13 +57,6 @@ fn ssl_mode(url: &str) -> Option<&str> {
         .filter(|(key, _)| ["sslmode", "ssl-mode"].contains(key))
         .map(|(_, mode)| mode)
         .next_back()
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || host.starts_with('/')
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Objects of ours that are missing, or are not what the migrations make of them, made again.
+//! Recreates objects of ours that are missing or differ from what the migrations create.
 
 use super::inspection::made_alone;
 use super::migrations::{LOCK_TIMEOUT, statements};
@@ -13,22 +13,23 @@ use thiserror::Error;
 
 const VERSIONS: &str = "twotower.model_versions";
 
-/// No version is given twice: numbers go on behind those that there are.
+/// Continues version numbers after the existing ones, so that none is given twice.
 const GO_ON: &str = "SELECT setval('twotower.model_versions', greatest(
     nextval('twotower.model_versions'), coalesce((SELECT max(version) FROM twotower.models), 0) + 1
 ), false)";
 
-/// What makes a salt where there is none.
+/// Creates a salt if there is none.
 const NEW_SALT: &str = "insert into twotower.tombstone_salt";
 
-/// A schema, a table, a sequence or a function of ours, which [`Store::make_again`](crate::Store::make_again) makes.
+/// An object of ours that [`Store::make_again`](crate::Store::make_again) can recreate: a schema,
+/// table, sequence or function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchemaObject {
     kind: &'static str,
     name: &'static str,
 }
 
-/// Nothing of ours has this name.
+/// No object of ours has this name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "the migrations make no table and no function of ours with this name; `twotower doctor` has the names, with their schemas and without arguments"
@@ -60,7 +61,7 @@ impl Serialize for SchemaObject {
 }
 
 impl Postgres {
-    /// In one transaction, so that nobody sees what an earlier migration made of it.
+    /// In one transaction, so that nobody sees an earlier migration's version of it.
     pub(crate) async fn make_again(
         &self,
         objects: &[SchemaObject],
@@ -69,7 +70,8 @@ impl Postgres {
         let mut session = self.begin_migrating().await?;
         sqlx::raw_sql(LOCK_TIMEOUT).execute(&mut *session).await?;
         let statements = statements::that_make(&named);
-        // By what is done and not by what is named, whatever brings it along.
+        // Decided by what the statement does rather than by its names, which covers dependent
+        // objects.
         if statements.iter().any(|it| it.contains(NEW_SALT)) {
             keep_salt(&mut session).await?;
         }
@@ -86,7 +88,7 @@ impl Postgres {
     }
 }
 
-/// With a salt of their own, tombstones that are there would be those of nobody, and nothing would say so.
+/// With a new salt, the existing tombstones would silently match nobody.
 async fn keep_salt(session: &mut Session) -> Result<(), StoreError> {
     let tombstones = rows(session, "twotower.tombstones").await?;
     if tombstones > 0 && rows(session, "twotower.tombstone_salt").await? == 0 {
@@ -95,7 +97,7 @@ async fn keep_salt(session: &mut Session) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Rows of a table; none where it is missing.
+/// Number of rows of a table; none if it is missing.
 async fn rows(session: &mut Session, table: &'static str) -> Result<i64, StoreError> {
     let is_there: bool = query_scalar("SELECT to_regclass($1) IS NOT NULL")
         .bind(table)

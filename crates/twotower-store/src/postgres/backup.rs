@@ -8,11 +8,12 @@ use crate::backup::{
 use crate::store::BULK_TIMEOUT;
 use crate::{StoreError, version_before};
 
-/// Bytes before the numbers in what `vector_send` gives: the dimension, and two that mean nothing.
+/// Bytes before the numbers in the output of `vector_send`: the dimension and two unused bytes.
 const VECTOR_HEADER: usize = 4;
 
 impl Postgres {
-    /// Everything as of one moment. Rows that a policy would hide are an error, as they are to `pg_dump`: half a backup is none.
+    /// Copies everything as of one moment. Rows hidden by a policy are an error, as for `pg_dump`:
+    /// a partial backup is useless.
     pub(crate) async fn back_up(
         &self,
         writer: &mut BackupWriter,
@@ -60,7 +61,7 @@ impl Postgres {
 }
 
 async fn moment(session: &mut Session) -> Result<Moment, StoreError> {
-    // The clock is read after the snapshot is taken: nothing that is seen is later.
+    // The clock is read after the snapshot is taken, so that nothing in it is later.
     let (taken_at_us, active_version, last_version): (i64, Option<i64>, i64) =
         super::session::query_as(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, (SELECT version FROM twotower.active_model),
@@ -76,7 +77,7 @@ async fn moment(session: &mut Session) -> Result<Moment, StoreError> {
         .chain(before)
         .chain(arms.into_iter().flatten())
         .collect();
-    // Those that were pruned have nothing left to keep.
+    // Pruned versions have no vectors left.
     let kept: Vec<(i64, String)> = super::session::query_as(
         "SELECT version, manifest_sha256 FROM twotower.models WHERE version = ANY ($1) AND pruned_at IS NULL ORDER BY version",
     )
@@ -97,7 +98,7 @@ async fn moment(session: &mut Session) -> Result<Moment, StoreError> {
     })
 }
 
-/// `COPY` of a table whose rows the server writes as JSON.
+/// Reads a table by `COPY`, whose rows the server writes as JSON.
 fn select(table: &Table) -> String {
     let columns = table.columns.iter().map(|column| {
         let name = column.name;
@@ -129,7 +130,7 @@ async fn write_vectors(
         .fetch_one(&mut **session)
         .await?;
     let id = table.replace("embeddings", "id");
-    // Numbers of our own, and a name that the server has quoted: COPY takes no parameters.
+    // Our own numbers, and a name that the server has quoted: COPY takes no parameters.
     let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
     let statement = format!(
         "COPY (SELECT {id}, model_version, fingerprint, updated_at, {schema}.vector_send(embedding) FROM public.{table}

@@ -3,10 +3,10 @@ use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// Microseconds from 1970 to 2000, where PostgreSQL counts from.
+/// Microseconds from 1970 to 2000, PostgreSQL's epoch.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
-/// One field of a row of `COPY … (FORMAT binary)`, with the name it has in errors.
+/// One field of a row of `COPY … (FORMAT binary)`, with its name for errors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field<'a> {
     pub(super) query: &'static str,
@@ -37,7 +37,7 @@ impl<'a> Field<'a> {
         self.array(self.given()?).map(Uuid::from_bytes)
     }
 
-    /// Microseconds since 1970. PostgreSQL's infinities are the least and the greatest number there is.
+    /// Microseconds since 1970. PostgreSQL's infinities become the minimum and maximum of the type.
     pub(super) fn time_us(self) -> Result<i64, StoreError> {
         let since_2000 = self.array(self.given()?).map(i64::from_be_bytes)?;
         Ok(match since_2000 {
@@ -58,7 +58,7 @@ impl<'a> Field<'a> {
         self.array(self.given()?).map(f32::from_be_bytes)
     }
 
-    /// `None` where it is NULL.
+    /// `None` for NULL.
     pub(super) fn optional<T>(
         self,
         read: impl FnOnce(Self) -> Result<T, StoreError>,
@@ -67,7 +67,8 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Runs `COPY (…) TO STDOUT (FORMAT binary)` and hands over its rows of N fields one by one. `name` is that of the query or table, for errors.
+/// Runs `COPY (…) TO STDOUT (FORMAT binary)` and passes on its rows of N fields one by one. `name`
+/// is the query or table, for errors.
 pub(super) async fn copy_out<const N: usize, E: From<StoreError>>(
     connection: &mut PgConnection,
     name: &str,
@@ -84,7 +85,7 @@ pub(super) async fn copy_out<const N: usize, E: From<StoreError>>(
     Ok(decoder.finish()?)
 }
 
-/// Cuts the stream into rows. The protocol lets the server cut it into messages wherever it likes.
+/// Splits the stream into rows. The protocol allows message boundaries anywhere.
 #[derive(Debug, Default)]
 struct Decoder {
     rest: Vec<u8>,
@@ -107,7 +108,7 @@ impl Decoder {
         chunk: &[u8],
         row: &mut impl FnMut([Option<&[u8]>; N]) -> Result<(), E>,
     ) -> Result<(), E> {
-        // The usual case, a message of whole rows, is read where it lies.
+        // Common case: a message of whole rows is read in place.
         let joined;
         let mut bytes = if self.rest.is_empty() {
             chunk
@@ -168,7 +169,7 @@ fn split_row<const N: usize>(bytes: &[u8]) -> Result<Split<'_, N>, StoreError> {
         let Some((length, after)) = rest.split_first_chunk() else {
             return Ok(Split::Short);
         };
-        // -1 is NULL.
+        // -1 stands for NULL.
         rest = match usize::try_from(i32::from_be_bytes(*length)) {
             Err(_) => after,
             Ok(length) => {
@@ -183,7 +184,7 @@ fn split_row<const N: usize>(bytes: &[u8]) -> Result<Split<'_, N>, StoreError> {
     Ok(Split::Row(fields, rest))
 }
 
-/// What follows signature, flags and extension; `None` if there is not enough yet.
+/// The data after signature, flags and extension; `None` if not enough has arrived.
 fn after_header(bytes: &[u8]) -> Result<Option<&[u8]>, StoreError> {
     if bytes.len() < SIGNATURE.len() + 8 {
         return Ok(None);

@@ -1,41 +1,56 @@
-//! Erasing users, and asking who was erased.
+//! Erases users, and tells which users were erased.
 
 use super::session::{query, query_as, query_scalar};
 use super::{CHUNK, Postgres, Session};
-use crate::StoreError;
-use crate::erasure::{ErasePlan, Erased, Tombstones};
+use crate::erasure::{ErasePlan, Erased, Tombstones, left_to_statements};
+use crate::{InteractionKind, StoreError};
 use sqlx::AssertSqlSafe;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// Of the lock that `twotower.erase_user` takes: "erasures" in ASCII.
+/// Key of the advisory lock that `twotower.erase_user_from` takes: "erasures" in ASCII.
 pub(super) const LOCK: i64 = 0x6572_6173_7572_6573;
 
-/// The operator's statements run while every writer of likes, skips and blocks waits for the erasure, so that they wait for no lock for longer.
+/// The operator's statements wait for a lock for at most this long, since all writers of likes,
+/// skips and blocks wait for the erasure meanwhile.
 const STATEMENT_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '200ms'";
 
-/// Who erases, and for how many seconds an erasure is begun again while others keep what the operator's statements want: as long as
-/// `twotower.erase_user` waits by itself.
+/// The server process of this session, and for how many seconds an erasure is tried again while
+/// others hold locks that the operator's statements need. `twotower.erase_user_from` waits for as
+/// long by itself.
 const BEGUN: &str = "
     SELECT pg_backend_pid(), extract(epoch FROM coalesce(
         nullif(current_setting('twotower.erasure_patience', true), ''), '2 minutes'
     )::interval)::double precision";
 
-/// How long it pauses in between.
+/// Those of the tables $1 of which the owner of `twotower.erase_user_from` can delete every row.
+const DELETABLE: &str = "
+    SELECT relname::text
+    FROM pg_class, pg_proc JOIN pg_roles AS definer ON definer.oid = proowner
+    WHERE pg_proc.oid = 'twotower.erase_user_from(uuid, text[], boolean)'::regprocedure
+      AND pg_class.oid IN (SELECT to_regclass('public.' || own) FROM unnest($1::text[]) AS own)
+      AND relkind IN ('r', 'p')
+      AND has_table_privilege(proowner, pg_class.oid, 'SELECT')
+      AND has_table_privilege(proowner, pg_class.oid, 'DELETE')
+      AND (NOT relrowsecurity OR rolsuper OR rolbypassrls
+           OR NOT relforcerowsecurity AND pg_has_role(proowner, relowner, 'USAGE'))";
+
+/// Pause between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// An erasure waits for a lock a fifth of a second at a time, and only meanwhile the server tells for whom.
+/// Interval at which the server is asked whom an erasure waits for. An erasure waits for a lock for
+/// a fifth of a second at a time, and only during that time does the server tell.
 const LOOK: Duration = Duration::from_millis(150);
 
-/// How long ago somebody was seen, at most, who is named as keeping a lock: who reads of a process may end it, and one that was seen earlier may
-/// have let go since.
+/// A process that was seen holding a lock is named for at most this long. It may have released the
+/// lock since, and a reader may end a process that is named.
 const LATELY: Duration = Duration::from_secs(2);
 
-/// How long nothing is said of who is waited for after that was said.
+/// Interval between two warnings about whom an erasure waits for.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// What follows FROM for the tombstone of the user with this id: a row, or none.
+/// SQL that follows FROM: the tombstone of the user with this id, one row or none.
 macro_rules! tombstone {
     ($id:literal) => {
         concat!(
@@ -47,7 +62,7 @@ macro_rules! tombstone {
 }
 pub(super) use tombstone;
 
-/// SQL that says whether the user with this id was erased.
+/// The condition that the user with this id was erased.
 macro_rules! was_erased {
     ($id:literal) => {
         concat!(
@@ -79,7 +94,7 @@ impl Postgres {
         }
     }
 
-    /// What others keep locked may be had later: then nothing was erased.
+    /// One try. `Err(Locked)` if others hold a lock that it needs; then nothing was erased.
     async fn try_erase_user(
         &self,
         user: Uuid,
@@ -88,7 +103,7 @@ impl Postgres {
     ) -> Result<Result<Erased, Locked>, StoreError> {
         let mut session = self.begin_bulk().await?;
         let (pid, seconds): (i32, f64) = query_as(BEGUN).fetch_one(&mut *session).await?;
-        // An interval that is longer than anybody waits is no error.
+        // An interval that a duration cannot hold counts as endless.
         wait.patience = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         tokio::select! {
             biased;
@@ -97,12 +112,12 @@ impl Postgres {
         }
     }
 
-    /// Keeps in mind, and says now and then, for whom the server's process `pid` waits.
+    /// Records for whom the server process `pid` waits, and logs it from time to time.
     async fn look(&self, pid: i32, wait: &mut Wait) -> Infallible {
         loop {
             tokio::time::sleep(LOOK).await;
             let asked = Instant::now();
-            // That it cannot be told keeps nobody from being erased.
+            // The erasure goes on where this cannot be told.
             match self.blocking(pid).await {
                 Ok(pids) if !pids.is_empty() => {
                     wait.seen = Some((asked, pids));
@@ -113,7 +128,7 @@ impl Postgres {
         }
     }
 
-    /// The server's processes for which `pid` waits.
+    /// The server processes for which `pid` waits.
     async fn blocking(&self, pid: i32) -> Result<Vec<i32>, StoreError> {
         let mut session = self.begin().await?;
         let pids =
@@ -127,7 +142,7 @@ impl Postgres {
 
     pub(crate) async fn erased_users(&self, users: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         let mut session = self.begin_bulk().await?;
-        // Most of the time there is nobody, and millions of ids need not travel.
+        // Usually nobody was erased, and millions of ids need not be sent.
         let any: bool = query_scalar("SELECT EXISTS (SELECT FROM twotower.tombstones)")
             .fetch_one(&mut *session)
             .await?;
@@ -154,22 +169,22 @@ impl Postgres {
     }
 }
 
-/// What an erasure came upon that others keep locked.
+/// A lock that an erasure needs and others hold.
 struct Locked {
-    /// Which of the operator's statements wants it, if one does, from 1 on.
+    /// Number of the operator's statement that needs it, from 1; `None` for our own statements.
     statement: Option<usize>,
-    /// What was said of it.
+    /// The error of the server.
     cause: sqlx::Error,
 }
 
 /// How long an erasure has waited, and for whom.
 struct Wait {
     began: Instant,
-    /// How long it may.
+    /// For how long it may wait.
     patience: Duration,
-    /// Who was seen last, and when.
+    /// The processes that were seen last, and when.
     seen: Option<(Instant, Vec<i32>)>,
-    /// When something was said last.
+    /// When it was logged last.
     told: Option<Instant>,
 }
 
@@ -183,7 +198,7 @@ impl Wait {
         }
     }
 
-    /// Who was seen lately, which may be nobody.
+    /// The processes that were seen lately; may be empty.
     fn keepers(&self, now: Instant) -> &[i32] {
         match &self.seen {
             Some((at, pids)) if now.saturating_duration_since(*at) <= LATELY => pids,
@@ -191,7 +206,7 @@ impl Wait {
         }
     }
 
-    /// Says who that is, unless something was said just now.
+    /// Logs who they are, unless that was done within [`SILENCE`].
     fn tell(&mut self, now: Instant) {
         let is_due = |at| now.saturating_duration_since(at) >= SILENCE;
         if self.told.is_none_or(is_due) {
@@ -217,7 +232,7 @@ impl Wait {
     }
 }
 
-/// Who keeps a lock, with the verb.
+/// The processes as the subject of a sentence, with the verb.
 fn keepers(pids: &[i32]) -> String {
     let name = |pid: &i32| match pid {
         0 => "a prepared transaction (pg_prepared_xacts)".to_owned(),
@@ -237,13 +252,15 @@ async fn erase(
     user: Uuid,
     plan: &ErasePlan,
 ) -> Result<Result<Erased, Locked>, StoreError> {
-    // First of all, since it takes the lock: who holds it shared may wait for rows that a statement has touched.
+    let own = own_tables(&mut session, plan).await?;
+    // This runs first because it takes the lock: a transaction that holds the lock shared may wait
+    // for rows that a statement has touched.
     let done = query_as(
         "SELECT (extract(epoch FROM erased_at) * 1000000)::bigint, number, first_time, likes_deleted, skips_deleted, vectors_deleted
-         FROM twotower.erase_user($1, $2)",
+         FROM twotower.erase_user_from($1, $2, every_spelling => true)",
     )
     .bind(user)
-    .bind(plan.application_tables)
+    .bind(own)
     .fetch_one(&mut *session)
     .await;
     let row: (i64, i64, bool, i64, i64, i64) = match done.map_err(StoreError::from) {
@@ -260,7 +277,7 @@ async fn erase(
         query(STATEMENT_LOCK_TIMEOUT).execute(&mut *session).await?;
     }
     for statement in &plan.statements {
-        // The operator's own SQL, from the configuration.
+        // The operator's SQL from the configuration.
         let done = sqlx::query(AssertSqlSafe(statement.as_str()))
             .persistent(false)
             .bind(user)
@@ -287,8 +304,41 @@ async fn erase(
     }))
 }
 
-/// Keeps erasures out until the end of the transaction, and waits for one that is under way. The statements that follow see
-/// what it did.
+/// Our own tables whose rows `twotower.erase_user_from` deletes.
+///
+/// If the other table is the application's, its statements run in any case, and can cover ours too.
+/// A table of our name that the function cannot empty, such as a view, is left to them.
+async fn own_tables(
+    session: &mut Session,
+    plan: &ErasePlan,
+) -> Result<Vec<&'static str>, StoreError> {
+    let planned = [
+        (plan.likes, InteractionKind::Like),
+        (plan.skips, InteractionKind::Skip),
+    ];
+    let mut own: Vec<&str> = planned
+        .into_iter()
+        .filter_map(|(is_planned, kind)| is_planned.then_some(kind.table()))
+        .collect();
+    if !plan.leaves_rest_to_statements() {
+        return Ok(own);
+    }
+    let deletable: Vec<String> = query_scalar(DELETABLE)
+        .bind(&own)
+        .fetch_all(&mut **session)
+        .await?;
+    own.retain(|&table| {
+        let is_deletable = deletable.iter().any(|name| name == table);
+        if !is_deletable {
+            left_to_statements(table);
+        }
+        is_deletable
+    });
+    Ok(own)
+}
+
+/// Keeps erasures out until the end of the transaction, after waiting for one that is under way.
+/// Later statements see what it did.
 pub(super) async fn keep_erasures_out(session: &mut Session) -> Result<(), StoreError> {
     query("SELECT pg_advisory_xact_lock_shared($1)")
         .bind(LOCK)
@@ -302,7 +352,7 @@ pub(super) async fn erased_among(
     session: &mut Session,
     users: &[Uuid],
 ) -> Result<Vec<Uuid>, StoreError> {
-    // No hash is computed while there is no tombstone.
+    // Without any tombstone no hash is computed.
     Ok(query_scalar(concat!(
         "SELECT DISTINCT id FROM unnest($1::uuid[]) AS id WHERE EXISTS (SELECT FROM twotower.tombstones) AND ",
         was_erased!("id")
@@ -312,7 +362,7 @@ pub(super) async fn erased_among(
     .await?)
 }
 
-/// All tombstones, as of the moment that the transaction sees.
+/// All tombstones in the snapshot of the transaction.
 pub(super) async fn tombstones(session: &mut Session) -> Result<Tombstones, StoreError> {
     let rows: Vec<(Vec<u8>, i64)> = query_as("SELECT user_hash, number FROM twotower.tombstones")
         .fetch_all(&mut **session)
@@ -330,7 +380,8 @@ pub(super) async fn tombstones(session: &mut Session) -> Result<Tombstones, Stor
 mod tests {
     use super::*;
 
-    /// A process of a while ago may have let go by now, and who reads of it may end it.
+    /// A process that was seen earlier may have released its lock, and a reader may end what is
+    /// named.
     #[test]
     fn who_was_seen_lately_is_named_and_nobody_else() {
         let began = Instant::now();
@@ -347,7 +398,7 @@ mod tests {
         wait.seen = Some((began, vec![7]));
         wait.tell(began);
         assert_eq!(wait.told, Some(began));
-        // Seen after that was said, and before it is said again.
+        // Seen between two warnings.
         let later = began + PAUSE;
         wait.seen = Some((later, vec![8, 9]));
         wait.tell(later);

@@ -4,12 +4,13 @@ use super::pairs::keep_others_out;
 use super::session::{query, query_scalar};
 use super::{Postgres, Session, unknown_video};
 use crate::event::{Columns, distinct, liked_or_skipped};
-use crate::{EventKind, EventPolicy, EventsRecorded, NewEvent, StoreError};
+use crate::{EventKind, EventPolicy, EventsRecorded, InteractionKind, NewEvent, StoreError};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-/// Each belongs to the experiment that ran when it happened, which may be over: $2 and $3 are those that it may be, and the user's arm in each.
-/// Where one ended while the next began the later counts.
+/// Inserts events. Each belongs to the experiment that ran at its time, which may have ended since.
+/// $2 are the possible experiments, $3 the user's arm in each. Where one ended at the moment the
+/// next began, the later counts.
 const INSERT: &str = "
     INSERT INTO twotower.events (user_id, event_id, kind, video_id, model_version, experiment_id, arm, request_id, position,
                                  watch_fraction, at)
@@ -24,28 +25,6 @@ const INSERT: &str = "
         FROM unnest($2::bigint[], $3::text[]) AS possible (id, arm) JOIN twotower.experiments USING (id)
     ) AS experiment ON new.at >= started_at AND (ended_at IS NULL OR new.at < ended_at)
     ORDER BY event_id, experiment_id DESC ON CONFLICT DO NOTHING RETURNING event_id";
-
-/// Likes or skips of $1 that are not there, which the application's own table may have no key to tell.
-macro_rules! insert_into {
-    ($table:literal) => {
-        concat!(
-            "INSERT INTO public.",
-            $table,
-            " (user_id, video_id, created_at)
-             SELECT $1, video_id, coalesce(timestamptz 'epoch' + at_us * interval '1 microsecond', now())
-             FROM unnest($2::uuid[], $3::bigint[]) AS new (video_id, at_us)
-             WHERE NOT EXISTS (
-                 SELECT FROM public.",
-            $table,
-            " AS old WHERE old.user_id = $1 AND old.video_id = new.video_id
-             ) ON CONFLICT DO NOTHING"
-        )
-    };
-}
-
-const LIKE: &str = insert_into!("likes");
-
-const SKIP: &str = insert_into!("skips");
 
 impl Postgres {
     pub(crate) async fn record_events(
@@ -68,7 +47,7 @@ impl Postgres {
             }
             None => "SELECT id FROM public.videos WHERE id = ANY ($2)".to_owned(),
         };
-        // Around the operator's own SQL, from the configuration, or ours.
+        // It contains the operator's SQL from the configuration, or ours.
         let looked = format!(
             concat!("SELECT ", was_erased!("$1"), ", ARRAY({known})"),
             known = known
@@ -91,12 +70,17 @@ impl Postgres {
             .copied()
             .collect();
         let taken = insert(&mut session, user, &kept).await?;
-        for (kind, statement) in [(EventKind::Like, LIKE), (EventKind::Skip, SKIP)] {
-            let rows = liked_or_skipped(&new, policy, &taken, kind);
+        for (event, kind) in [
+            (EventKind::Like, InteractionKind::Like),
+            (EventKind::Skip, InteractionKind::Skip),
+        ] {
+            let rows = liked_or_skipped(&new, policy, &taken, event);
             if rows.is_empty() {
                 continue;
             }
-            query(statement)
+            // It may contain the operator's SQL from the configuration.
+            sqlx::query(AssertSqlSafe(self.insert_missing(kind)))
+                .persistent(false)
                 .bind(user)
                 .bind(rows.iter().map(|event| event.video).collect::<Vec<_>>())
                 .bind(rows.iter().map(|event| event.at_us).collect::<Vec<_>>())
@@ -106,6 +90,19 @@ impl Postgres {
         }
         session.commit().await?;
         Ok(EventsRecorded::of(events, &new, &kept, &taken))
+    }
+
+    /// Inserts likes or skips of the user $1 that are not there: videos ($2) and times in
+    /// microseconds ($3). A table of the application may have no unique key that would tell.
+    fn insert_missing(&self, kind: InteractionKind) -> String {
+        format!(
+            "INSERT INTO public.{} (user_id, video_id, created_at)
+             SELECT $1, video_id, coalesce(timestamptz 'epoch' + at_us * interval '1 microsecond', now())
+             FROM unnest($2::uuid[], $3::bigint[]) AS new (video_id, at_us)
+             WHERE NOT {} ON CONFLICT DO NOTHING",
+            kind.table(),
+            self.is_there(kind, "$1", "new.video_id")
+        )
     }
 
     pub(crate) async fn count_events(&self, age_us: i64) -> Result<u64, StoreError> {
@@ -136,7 +133,7 @@ impl Postgres {
     }
 }
 
-/// Returns the ids that were not there.
+/// Returns the ids of the events that are new.
 async fn insert(
     session: &mut Session,
     user: Uuid,

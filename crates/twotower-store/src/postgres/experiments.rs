@@ -10,8 +10,9 @@ use crate::{Lease, StoreError};
 use futures_util::TryStreamExt;
 use sqlx::AssertSqlSafe;
 
-/// `id`, `maker` and time of publication of our own videos, of which it is known when one came. An application's own table in their place may
-/// not know, and then the name means the constant outside of the subquery.
+/// `id`, `maker` and publication time of our own videos, which record when a video arrived. An
+/// application's own table in their place may lack that column; the name then refers to the
+/// constant outside the subquery.
 const OWN_VIDEOS: &str = "
     SELECT facts.* FROM (SELECT NULL::timestamptz AS created_at) AS absent CROSS JOIN LATERAL (
         SELECT id, maker, coalesce(
@@ -20,7 +21,8 @@ const OWN_VIDEOS: &str = "
         ) AS published FROM public.videos
     ) AS facts";
 
-/// The same where `[source]` reads them. A query may give a video twice, which makes no second showing of it.
+/// The same from the query of `[source]`. A query may return a video twice, which does not count as
+/// a second impression.
 fn mapped_videos(query: &MappedQuery) -> String {
     format!(
         "SELECT source.id::uuid AS id, min(source.maker::text) AS maker,
@@ -31,7 +33,7 @@ fn mapped_videos(query: &MappedQuery) -> String {
     )
 }
 
-/// One row a user: what [`ExperimentUser`] counts.
+/// One row per user, with the counts of [`ExperimentUser`].
 fn users(videos: &str) -> String {
     format!(
         "
@@ -136,7 +138,7 @@ impl Postgres {
             ),
         };
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-        // Around the operator's own SQL, from the configuration, or ours.
+        // Contains the operator's own SQL, from the configuration, or ours.
         let mut rows = sqlx::query_as::<_, ExperimentUserRow>(AssertSqlSafe(users(&videos)))
             .persistent(false)
             .bind(id)
@@ -166,7 +168,7 @@ impl Postgres {
     }
 }
 
-/// Ends the experiment that runs, if one does, and returns its number.
+/// Ends the running experiment, if any, and returns its number.
 pub(super) async fn end(session: &mut Session) -> Result<Option<i64>, StoreError> {
     let id = query_scalar(
         "UPDATE twotower.experiments SET ended_at = now() WHERE ended_at IS NULL RETURNING id",
@@ -176,7 +178,8 @@ pub(super) async fn end(session: &mut Session) -> Result<Option<i64>, StoreError
     Ok(id)
 }
 
-/// The experiment that ended when `version` was made active the last time: both have the time of that transaction.
+/// The experiment that ended when `version` was last activated: both have the time of that
+/// transaction.
 pub(super) async fn ended_by(
     session: &mut Session,
     version: i64,
@@ -191,7 +194,7 @@ pub(super) async fn ended_by(
     Ok(id)
 }
 
-/// The experiment that runs, as the transaction sees it.
+/// The running experiment, as the transaction sees it.
 pub(super) async fn running(session: &mut Session) -> Result<Option<Experiment>, StoreError> {
     let row: Option<RunningRow> = query_as(
         "SELECT id, control_version, challenger_version, share, salt FROM twotower.experiments WHERE ended_at IS NULL",
@@ -201,7 +204,8 @@ pub(super) async fn running(session: &mut Session) -> Result<Option<Experiment>,
     row.map(Experiment::from_row).transpose()
 }
 
-/// The experiment that runs, and those that were over no earlier than at the given time, microseconds since 1970.
+/// The running experiment, and those that ended at or after the given time, microseconds since
+/// 1970.
 pub(super) async fn since(
     session: &mut Session,
     at_us: Option<i64>,

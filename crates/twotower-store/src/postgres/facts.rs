@@ -9,11 +9,12 @@ use sqlx::{AssertSqlSafe, Row};
 use std::collections::VecDeque;
 use uuid::Uuid;
 
-/// Videos that are held at a time.
+/// Videos held in memory at a time.
 const PAGE: i64 = 5_000;
 
-/// Our own table knows when a video came; a table of the application's own may not, and then the name means the constant outside
-/// the subquery. Casts, because it may also count in cents, or in time without a zone.
+/// Our own table records when a video arrived. An application's own table may not; the name then
+/// refers to the constant outside the subquery. The casts are for tables that count in cents, or in
+/// time without a zone.
 macro_rules! own_videos {
     ($which:literal) => {
         concat!(
@@ -115,15 +116,16 @@ async fn add_names(
 }
 
 impl Postgres {
-    /// The same of tables of the application's own. Their ids need not be in the order that ours are, and may have no index that gives it:
-    /// each table is sorted once, on the server, and read beside the others.
+    /// The same from the application's own tables. Their ids may sort in another order than ours,
+    /// and lack an index for it. Each table is therefore sorted once on the server, and all are
+    /// merged.
     async fn for_each_mapped_facts(
         &self,
         mapped: &Mapped,
         each: &mut (dyn FnMut(VideoFacts) + Send),
     ) -> Result<(), StoreError> {
         let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-        // All of each is read.
+        // The cursors are read to the end.
         query("SET LOCAL cursor_tuple_fraction = 1")
             .execute(&mut *session)
             .await?;
@@ -150,7 +152,7 @@ impl Postgres {
             let Some(end) = videos.last().map(|video| video.id) else {
                 break;
             };
-            // A query may give a video twice, and the first counts.
+            // A query may return a video twice; the first one counts.
             videos.dedup_by_key(|video| video.id);
             videos.retain(|video| Some(video.id) != last);
             last = Some(end);
@@ -202,7 +204,7 @@ impl Names {
         })
     }
 
-    /// Adds to `videos` the names of all videos up to `end`.
+    /// Adds the names of all videos up to `end` to `videos`.
     async fn add(
         &mut self,
         session: &mut Session,
@@ -226,9 +228,10 @@ impl Names {
     }
 }
 
-/// Begins to read the rows of a statement, ascending by its first column.
+/// Begins to read a statement's rows, ascending by its first column.
 async fn declare(session: &mut Session, cursor: &str, statement: &str) -> Result<(), StoreError> {
-    // A name of ours, and ours or the operator's own SQL, from the configuration; the transaction is read-only.
+    // Contains a name of ours, and our own SQL or the operator's, from the configuration. The
+    // transaction is read-only.
     let statement = format!("DECLARE {cursor} NO SCROLL CURSOR FOR {statement} ORDER BY 1");
     sqlx::query(AssertSqlSafe(statement))
         .persistent(false)
@@ -237,7 +240,7 @@ async fn declare(session: &mut Session, cursor: &str, statement: &str) -> Result
     Ok(())
 }
 
-/// The next rows; none once all were read.
+/// The next rows; none at the end.
 async fn fetch(session: &mut Session, cursor: &str) -> Result<Vec<PgRow>, StoreError> {
     let statement = format!("FETCH FORWARD {PAGE} FROM {cursor}");
     let rows = sqlx::query(AssertSqlSafe(statement)).persistent(false);

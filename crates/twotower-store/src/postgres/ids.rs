@@ -1,12 +1,13 @@
-//! Ids of the application's: the type that they have, and which texts can be one of ours.
+//! Ids in tables of the application: their types, and the texts that are read as UUIDs.
 
-use super::session::{Session, query_as};
+use super::session::{Session, query_as, query_scalar};
 use super::snapshot::{Query, VIDEOS, interactions, names};
 use crate::snapshot::{LeftOut, tell_left_out, tidy};
-use crate::{Source, StoreError};
+use crate::{InteractionKind, Source, StoreError};
 use sqlx::{AssertSqlSafe, Row};
 
-/// What ids of types are compared as, in their order: a domain is what it is made of.
+/// For each of the types $1, in order: whether it is uuid, and its name if it is text. A domain
+/// counts as its base type.
 const TYPES: &str = "
     WITH RECURSIVE base AS (
         SELECT place, kind.oid, typtype, typbasetype, typcategory, typname, typnamespace
@@ -18,23 +19,26 @@ const TYPES: &str = "
     SELECT base.oid = 'pg_catalog.uuid'::regtype, CASE WHEN typcategory = 'S' THEN format('%I.%I', nspname, typname) END
     FROM base JOIN pg_catalog.pg_namespace ON pg_namespace.oid = typnamespace WHERE typtype <> 'd' ORDER BY place";
 
-/// A UUID as PostgreSQL reads it, without braces and whatever the case of its letters.
+/// A UUID in any form that PostgreSQL reads, without braces. The case of letters is left to the
+/// operator.
 const ID: &str = "([0-9a-f]{4}-?){7}[0-9a-f]{4}";
 
-/// The usual ways to write one: with hyphens or without, in small letters or in capitals.
+/// The usual forms of a UUID: with hyphens or without, all small letters or all capitals.
 const SPELLED: &str = "([0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}|[0-9A-F]{8}-([0-9A-F]{4}-){3}[0-9A-F]{12}|[0-9A-F]{32})";
 
-/// How ids of the application's are compared with ours: in the type that they have, which an index over them is for.
+/// The type in which an id of the application is compared with ours. It is the type of the column,
+/// so that an index is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum IdType {
     Uuid,
     /// Text in a type of this name, quoted.
     Text(String),
-    /// Anything else that makes a UUID.
+    /// Any other type. The column is cast to uuid.
     Cast,
 }
 
-/// An array of the usual ways to write a UUID, in braces and without: what [`spells`] one.
+/// An SQL array of the eight usual forms of a UUID, in braces and without: those for which
+/// [`spells`] holds.
 pub(super) fn spellings(id: &str) -> String {
     let hyphens = format!("{id}::text");
     let plain = format!("replace({id}::text, '-', '')");
@@ -45,13 +49,13 @@ pub(super) fn spellings(id: &str) -> String {
 }
 
 impl<const N: usize> Query<N> {
-    /// Columns that are ids.
+    /// The columns that hold ids.
     fn ids(&self) -> impl Iterator<Item = &'static str> {
         let ids = self.columns.iter().filter(|(_, kind)| *kind == "uuid");
         ids.map(|&(column, _)| column)
     }
 
-    /// An SQL expression for the types of its ids in `source`.
+    /// An SQL array of the types of the ids in `source`.
     pub(super) fn types(&self) -> String {
         let types = self
             .ids()
@@ -59,15 +63,17 @@ impl<const N: usize> Query<N> {
         format!("ARRAY[{}]", types.collect::<Vec<_>>().join(", "))
     }
 
-    /// The condition that ids of `raw` which are text are UUIDs as `holds` says, or null; `None` if none of them is text.
+    /// The condition that `holds` is true of each id of `raw` that is text. `None` if no id is
+    /// text.
     fn all(&self, types: &[IdType], holds: fn(&str) -> String) -> Option<String> {
         let texts = self.ids().zip(types).filter(|(_, kind)| kind.is_text());
         let each: Vec<String> = texts.map(|(column, _)| holds(column)).collect();
         (!each.is_empty()).then(|| each.join(" AND "))
     }
 
-    /// `sql` without the rows of which an id is a text that is no UUID, where each of its rows is looked up by the first id: that keeps its
-    /// type, so that an index over it is used.
+    /// `sql` without rows in which an id is text other than a usual form of a UUID; `None` if no id
+    /// is text. For looking rows up by the first id, which keeps its type so that an index over it
+    /// is used.
     pub(super) fn looked_up(&self, sql: &str, types: &[IdType]) -> Option<String> {
         let condition = self.all(types, spells)?;
         let others = self.ids().zip(types).skip(1);
@@ -76,7 +82,7 @@ impl<const N: usize> Query<N> {
             .map(|(column, _)| column)
             .collect();
         let columns = self.columns.map(|(column, _)| {
-            // The planner may ask for it before it has asked whether the row counts.
+            // The planner may evaluate the column before the condition of the row.
             if texts.contains(&column) {
                 format!(
                     "CASE WHEN {} THEN raw.{column}::uuid END AS {column}",
@@ -94,23 +100,25 @@ impl<const N: usize> Query<N> {
 }
 
 impl IdType {
-    fn is_text(&self) -> bool {
+    pub(super) fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
     }
 }
 
-/// The condition that a text is a UUID to PostgreSQL. By the digits alone, whatever the collation of the column.
+/// The condition that a text is a UUID to PostgreSQL, or null. It compares bytes, whatever the
+/// collation of the column.
 fn is_id(column: &str) -> String {
     format!("((raw.{column}::text COLLATE \"C\" ~* '^({ID}|[{{]{ID}[}}])$') IS NOT FALSE)")
 }
 
-/// The condition that it is one of [`spellings`], which an index over the column finds. Of those with letters of both cases there are too many to
-/// look for: what cannot be served is not learned from either.
+/// The condition that a text is one of [`spellings`], which an index over the column finds, or
+/// null. Forms with letters of both cases are too many to look for. Serving cannot find them, so
+/// training does not read them either.
 fn spells(column: &str) -> String {
     format!("((raw.{column}::text COLLATE \"C\" ~ '^({SPELLED}|[{{]{SPELLED}[}}])$') IS NOT FALSE)")
 }
 
-/// The types of these numbers.
+/// The types with these OIDs, in order.
 pub(super) async fn types(session: &mut Session, oids: &[i64]) -> Result<Vec<IdType>, StoreError> {
     let rows: Vec<(bool, Option<String>)> =
         query_as(TYPES).bind(oids).fetch_all(&mut **session).await?;
@@ -122,11 +130,32 @@ pub(super) async fn types(session: &mut Session, oids: &[i64]) -> Result<Vec<IdT
     Ok(rows.into_iter().map(kind).collect())
 }
 
-/// A source without the rows of which an id is a text that is no UUID, or spelled as none is looked for: one user's like of something else is
-/// not to end what is read of everybody.
+/// The types of `user_id` and `video_id` in our own table. Empty where the table or one of these
+/// columns is missing.
+pub(super) async fn types_of_own(
+    session: &mut Session,
+    kind: InteractionKind,
+) -> Result<Vec<IdType>, StoreError> {
+    let oids: Vec<i64> = query_scalar(
+        "SELECT atttypid::bigint FROM pg_attribute
+         WHERE attrelid = to_regclass($1) AND attname IN ('user_id', 'video_id') AND NOT attisdropped
+         ORDER BY attname",
+    )
+    .bind(format!("public.{}", kind.table()))
+    .fetch_all(&mut **session)
+    .await?;
+    if oids.len() < 2 {
+        return Ok(Vec::new());
+    }
+    types(session, &oids).await
+}
+
+/// A source without rows in which an id is text other than one of [`spellings`]. One such row must
+/// not fail the reading of all others.
 pub(super) struct Sound {
     pub(super) source: Source,
-    /// Query, and a statement that counts what is left out of it, what is no UUID and all; of those with such ids alone.
+    /// For each query with text ids: its name, and a statement that counts the rows that are left
+    /// out, those without a UUID and all.
     odd: Vec<(&'static str, String)>,
 }
 
@@ -147,11 +176,11 @@ impl Sound {
         })
     }
 
-    /// Says how many rows are left out.
+    /// Logs how many rows are left out.
     pub(super) async fn tell(&self, session: &mut Session) -> Result<(), StoreError> {
         let mut left_out = Vec::with_capacity(self.odd.len());
         for (query, count) in &self.odd {
-            // Around the operator's own SQL, from the configuration; the transaction is read-only.
+            // It contains the operator's SQL from the configuration. The transaction is read-only.
             let (no_ids, all): (i64, i64) = sqlx::query_as(AssertSqlSafe(count.as_str()))
                 .persistent(false)
                 .fetch_one(&mut **session)
@@ -167,20 +196,22 @@ impl Sound {
     }
 }
 
-/// What ids of a query are. Reads no row of it, and tries it: every column is there, and can be made what it is read as.
+/// The types of the ids of a query. Reads no row, but fails if a column is missing or cannot be
+/// cast to the type it is read as.
 pub(super) async fn described<const N: usize>(
     session: &mut Session,
     query: &Query<N>,
     sql: &str,
 ) -> Result<Vec<IdType>, StoreError> {
     let is_ours = Source::is_ours(query.name, sql);
-    // Who reads our own tables may need no more of them than ids.
+    // A role that reads our own tables may have rights to their ids alone.
     let asked = query
         .columns
         .iter()
         .filter(|(_, kind)| !is_ours || *kind == "uuid");
     let columns = asked.map(|(column, kind)| format!("source.{column}::{kind}"));
-    // The operator's own SQL, from the configuration; the transaction is read-only, and a statement that is prepared is one alone.
+    // The operator's SQL from the configuration. The transaction is read-only, and only a single
+    // statement can be prepared.
     let statement = format!(
         "SELECT {}, {} FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false",
         query.types(),
@@ -202,8 +233,8 @@ pub(super) async fn described<const N: usize>(
     types(session, &oids).await
 }
 
-/// `sql` without the rows of which an id is a text that is no UUID, where few of its rows are asked for by another column than an id: an index
-/// over that is used. The first id keeps its type.
+/// `sql` without rows in which an id is text other than one of [`spellings`], for reading few rows
+/// by a column that is no id: an index over that column is used. The first id keeps its type.
 pub(super) async fn open<const N: usize>(
     session: &mut Session,
     query: &Query<N>,
@@ -215,7 +246,7 @@ pub(super) async fn open<const N: usize>(
     Ok(looked_up.unwrap_or_else(|| sql.to_owned()))
 }
 
-/// The same as in [`Sound`] of one query.
+/// One query of [`Sound`].
 async fn sound<const N: usize>(
     session: &mut Session,
     query: &Query<N>,
@@ -234,7 +265,8 @@ async fn sound<const N: usize>(
             "SELECT count(*) FILTER (WHERE NOT ({is_id})), count(*) FROM (\n{sql}\n) AS raw WHERE NOT ({condition})"
         ),
     ));
-    // Kept apart by OFFSET, so that no cast is asked of a row before it is known to count.
+    // OFFSET keeps the subquery apart, so that no id is cast before the condition has held for its
+    // row.
     Ok(format!(
         "SELECT raw.* FROM (\n{sql}\n) AS raw WHERE {condition} OFFSET 0"
     ))

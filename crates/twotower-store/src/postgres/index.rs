@@ -4,13 +4,14 @@ use super::Postgres;
 use super::session::{query, query_scalar};
 use crate::lease::Lease;
 use crate::maintenance::{LEAST_MB, hnsw_build_mb};
-use crate::store::BULK_TIMEOUT;
+use crate::store::{self, BULK_TIMEOUT};
 use crate::{IndexOutcome, IndexPlan, StoreError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 impl Postgres {
-    /// Concurrently where the role owns the table, so that no writer of another version waits; elsewhere by a function of the
-    /// owner's. What a killed build left behind is invalid: it is dropped, and built afresh.
+    /// Builds the index concurrently if the role owns the table, so that writers of other versions
+    /// are not blocked; else by a function that runs as the owner. The remains of a killed build
+    /// are invalid: they are dropped first.
     pub(crate) async fn build_vector_index(
         &self,
         lease: Option<Lease>,
@@ -48,17 +49,20 @@ impl Postgres {
         let memory_mb = hnsw_build_mb(plan.rows, plan.dim, plan.memory_cap_mb);
         let mut connection = self.connect_to_build(memory_mb).await?;
         if owner {
-            // Numbers, and names that the server has quoted.
+            // Only numbers, and names that the server has quoted.
             if valid == Some(false) {
+                still_publishing(&mut connection, lease).await?;
                 sqlx::raw_sql(AssertSqlSafe(drop))
                     .execute(&mut connection)
                     .await?;
             }
+            still_publishing(&mut connection, lease).await?;
             sqlx::raw_sql(AssertSqlSafe(create))
                 .execute(&mut connection)
                 .await?;
         } else {
-            // Nobody but a table's owner makes indexes on it, and the function runs as the owner.
+            // Only a table's owner can create an index on it. The function runs as the owner.
+            still_publishing(&mut connection, lease).await?;
             query("SELECT twotower.build_vector_index($1)")
                 .bind(plan.version)
                 .execute(&mut connection)
@@ -72,7 +76,7 @@ impl Postgres {
         Ok(IndexOutcome::Built { memory })
     }
 
-    /// Whether it was there. Concurrently, so that no reader waits.
+    /// Drops the index concurrently, so that readers are not blocked. Returns whether it existed.
     pub(crate) async fn drop_vector_index(
         &self,
         lease: Option<Lease>,
@@ -91,7 +95,8 @@ impl Postgres {
             return Ok(false);
         };
         let mut connection = self.connect_to_build(LEAST_MB).await?;
-        // A name that the server has quoted.
+        still_publishing(&mut connection, lease).await?;
+        // The server has quoted the name.
         sqlx::raw_sql(AssertSqlSafe(drop))
             .execute(&mut connection)
             .await?;
@@ -99,15 +104,15 @@ impl Postgres {
         Ok(true)
     }
 
-    /// A connection of its own: what is built concurrently is built outside a transaction, where `SET LOCAL` has no meaning,
-    /// and a plain `SET` would stay with whoever gets the connection next. A pooler may refuse settings at the start; the
-    /// server's own hold then.
+    /// A separate connection. Concurrent builds run outside a transaction, where `SET LOCAL` has no
+    /// effect, and a plain `SET` would persist in a pooled connection. A pooler may refuse startup
+    /// settings; the server's own apply then.
     async fn connect_to_build(&self, memory_mb: u64) -> Result<PgConnection, StoreError> {
         let plain = self.pool.connect_options();
         let sized = (*plain).clone().options([
             ("maintenance_work_mem", format!("{memory_mb}MB")),
             ("statement_timeout", BULK_TIMEOUT.as_millis().to_string()),
-            // Nobody needs an index whose builder was killed, and the next one would wait for it.
+            // An index whose builder was killed is useless, and the next builder would wait for it.
             ("client_connection_check_interval", "5s".into()),
         ]);
         match PgConnection::connect_with(&sized).await {
@@ -115,4 +120,21 @@ impl Postgres {
             connection => Ok(connection?),
         }
     }
+}
+
+/// Fails if another process has taken the lease over. Concurrent builds and drops run outside a
+/// transaction, which therefore cannot hold the lease. A process that was suspended since its last
+/// check would drop or build an index of the next publisher.
+async fn still_publishing(
+    connection: &mut PgConnection,
+    lease: Option<Lease>,
+) -> Result<(), StoreError> {
+    let Some(lease) = lease else {
+        return Ok(());
+    };
+    let found = query("SELECT FROM twotower.publisher WHERE fence = $1")
+        .bind(lease.fence)
+        .fetch_all(connection)
+        .await?;
+    store::still_ours(found.len() as u64)
 }

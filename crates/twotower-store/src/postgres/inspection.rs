@@ -1,4 +1,4 @@
-//! What the server says of itself, its settings and its statistics.
+//! What the server reports about itself, its settings and its statistics.
 
 mod audit;
 
@@ -33,7 +33,7 @@ type Server = (
     Option<i32>,
 );
 
-/// Connections are counted by the statistics, which every role may read in full.
+/// Connections are counted by the statistics, which every role can read in full.
 const SERVER: &str = "
     SELECT current_setting('server_version'), current_setting('server_version_num')::integer,
            (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
@@ -42,7 +42,8 @@ const SERVER: &str = "
            (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database),
            current_setting('max_connections')::bigint, inet_server_port()";
 
-/// Table, rows, dead rows, bytes, bytes of indexes, age of the last vacuum and of the last statistics.
+/// Table, rows, dead rows, bytes, bytes of indexes, time since the last vacuum and since the last
+/// ANALYZE.
 type Statistics = (String, i64, i64, i64, i64, Option<i64>, Option<i64>);
 
 const STATISTICS: &str = "
@@ -52,7 +53,8 @@ const STATISTICS: &str = "
            (extract(epoch FROM now() - greatest(last_analyze, last_autoanalyze)) * 1000000)::bigint
     FROM pg_stat_user_tables WHERE schemaname || '.' || relname = ANY ($1) ORDER BY 1";
 
-/// What the migrations make and can make again alone, by kind and name; functions without their arguments.
+/// Objects that the migrations create and that can be recreated alone, by kind and name; functions
+/// without their arguments.
 pub(super) fn made_alone() -> Vec<(&'static str, &'static str)> {
     definitions::made_alone(&objects::parse(objects::LIST))
 }
@@ -99,8 +101,9 @@ impl Postgres {
         }
     }
 
-    /// One connection asks which process of the server it has, a second one holds another in a transaction, and the first asks
-    /// again. Where connections are handed round, either the second got the process of the first, or the first has a new one.
+    /// Detects a pooler in transaction mode. One connection reads the id of its server process, a
+    /// second one holds a process in a transaction, and the first reads its id again. With such a
+    /// pooler, either the second got the process of the first, or the first has a new one.
     pub(crate) async fn pooler(&self) -> Result<Option<Pooler>, StoreError> {
         let options = self.pool.connect_options();
         let mut first = PgConnection::connect_with(&options).await?;
@@ -148,7 +151,7 @@ impl Postgres {
         Ok(rows.into_iter().map(table).collect())
     }
 
-    /// The schema that pgvector is in, quoted.
+    /// Schema of pgvector, quoted.
     async fn vector_schema(session: &mut super::Session) -> Result<Option<String>, StoreError> {
         Ok(query_scalar(
             "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
@@ -159,7 +162,8 @@ impl Postgres {
     }
 }
 
-/// The server's process behind a connection. By the simple protocol: one message, so that a pooler cannot take it apart.
+/// Id of the server process behind a connection. By the simple protocol, in one message, so that a
+/// pooler cannot split it.
 async fn process(connection: &mut PgConnection) -> Result<i32, StoreError> {
     let row = sqlx::raw_sql("SELECT pg_backend_pid()")
         .fetch_one(connection)

@@ -25,12 +25,12 @@ impl Postgres {
         let insert = table.insert();
         let mut new = 0;
         for chunk in rows.chunks(CHUNK) {
-            // Rows come in order of their users.
+            // Rows are sorted by user.
             let mut users: Vec<Uuid> = chunk.iter().map(|row| row.user).collect();
             users.dedup();
             let erased = erased_among(&mut session, &users).await?;
             let kept = || chunk.iter().filter(|row| !erased.contains(&row.user));
-            // Of our own words and names alone.
+            // The statement is made of our own constants.
             let mut statement = sqlx::query(AssertSqlSafe(&*insert))
                 .persistent(false)
                 .bind(kept().map(|row| row.user).collect::<Vec<_>>())
@@ -63,25 +63,23 @@ impl Postgres {
                     query.rows()
                 )
             }
-            None => "SELECT id FROM public.videos WHERE id = $2".to_owned(),
+            None => "SELECT id FROM public.videos WHERE id = $2 LIMIT 1".to_owned(),
         };
-        // The application's own table may have no foreign key, so the video is looked up in the same statement, and no key of its own, so
-        // the row is, too.
+        // A table of the application may have no foreign key, so the video is looked up in the same
+        // statement. It may have no unique key either, so the row is looked up as well. The
+        // operator's SQL stands in the first WITH query, where it sees no names of ours.
         let insert = format!(
             concat!(
-                "WITH video AS ({known}),
-                 erased AS (SELECT ",
+                "WITH state AS (SELECT ",
                 was_erased!("$1"),
-                " AS erased),
+                " AS erased, ({known}) AS video, {is_there} AS is_there),
                  new AS (INSERT INTO public.{table} (user_id, video_id, created_at)
-                         SELECT $1, id, now() FROM video, erased
-                         WHERE NOT erased AND NOT EXISTS (
-                             SELECT FROM public.{table} AS old WHERE old.user_id = $1 AND old.video_id = $2
-                         )
+                         SELECT $1, video, now() FROM state WHERE NOT erased AND video IS NOT NULL AND NOT is_there
                          ON CONFLICT DO NOTHING RETURNING 1)
-                 SELECT erased, EXISTS (SELECT FROM video), EXISTS (SELECT FROM new) FROM erased"
+                 SELECT erased, video IS NOT NULL, EXISTS (SELECT FROM new) FROM state"
             ),
             known = known,
+            is_there = self.is_there(kind, "$1", "$2"),
             table = kind.table(),
         );
         let mut session = self.begin().await?;
@@ -132,7 +130,8 @@ impl Postgres {
             return Ok(UserHistory { likes, skips });
         }
         let mut session = self.begin().await?;
-        // A row that is neither liked nor skipped is a tombstone: the same statement, and the least work to plan.
+        // A row that is neither liked nor skipped stands for a tombstone. A UNION takes the least
+        // time to plan.
         let latest: Vec<(Option<bool>, Option<Uuid>)> = query_as(concat!(
             "SELECT liked, video_id FROM (
                  (SELECT true AS liked, video_id, created_at FROM public.likes WHERE user_id = $1
@@ -186,7 +185,7 @@ impl Postgres {
     pub(crate) async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
         let mapped = self.mapped_interactions(InteractionKind::Like);
         let (mut session, statement) = if let Some(query) = mapped {
-            // A query may give a like twice.
+            // A query may return a like twice.
             let statement = format!(
                 "SELECT video_id, count(*) FROM (SELECT DISTINCT source.video_id::uuid AS video_id, source.user_id FROM {}) AS liked
                  WHERE video_id IS NOT NULL GROUP BY video_id",
@@ -200,7 +199,8 @@ impl Postgres {
             let statement = format!("SELECT video_id, count(*) FROM {pairs} GROUP BY video_id");
             (session, statement)
         };
-        // Ours, or around the operator's own SQL, from the configuration, in a transaction that only reads.
+        // It is ours, or contains the operator's SQL from the configuration and runs in a read-only
+        // transaction.
         let counts: Vec<(Uuid, i64)> = sqlx::query_as(AssertSqlSafe(statement))
             .persistent(false)
             .fetch_all(&mut *session)

@@ -4,7 +4,7 @@ use crate::lease::{Lease, LeaseHolder, LeaseOutcome};
 use crate::{StoreError, store};
 use std::time::Duration;
 
-/// A busy machine may stand still for so long without being asleep.
+/// A busy machine may pause for this long without being suspended.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Postgres {
@@ -15,8 +15,8 @@ impl Postgres {
     ) -> Result<LeaseOutcome, StoreError> {
         let lifetime = lifetime.min(Lease::LONGEST);
         let mut session = self.begin().await?;
-        // A row that is locked belongs to somebody in the middle of a write, expired or not. Asking twice is the same as
-        // asking once: the answer to the first may have been lost.
+        // A locked row belongs to a publisher in the middle of a write, expired or not. A repeated
+        // request gets the same answer as the first: the first answer may have been lost.
         let fence: Option<i64> = query_scalar(
             "UPDATE twotower.publisher SET
                  fence = fence + 1, host = $1, pid = $2, since = timestamptz 'epoch' + $3 * interval '1 microsecond',
@@ -66,7 +66,8 @@ impl Postgres {
         session.commit().await
     }
 
-    /// Begins what only the publisher may do, if `lease` is given; nobody takes it over before the end.
+    /// Begins a transaction of the publisher, if `lease` is given. Nobody can take the lease over
+    /// before its end.
     pub(super) async fn begin_publishing(
         &self,
         lease: Option<Lease>,
@@ -75,7 +76,8 @@ impl Postgres {
         let Some(lease) = lease else {
             return Session::begin(&self.pool, "BEGIN", timeout).await;
         };
-        // Who falls asleep in a transaction would keep the lease for ever: the server gives up on them as others do.
+        // A process suspended in a transaction would hold the lease for ever. The server ends such
+        // a transaction.
         let begin = format!(
             "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {}",
             lease.lifetime.max(LEAST_PATIENCE).as_millis()

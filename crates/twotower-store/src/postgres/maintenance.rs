@@ -6,7 +6,8 @@ use crate::{Health, IndexHealth, StepLimits, StoreError, TableHealth, Upkeep};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
 
-/// Our tables, with whether the role may do upkeep on them: it owns them, or (17 and later) somebody has granted it that.
+/// Our tables, and whether the role may maintain them: as owner or, from PostgreSQL 17 on, by a
+/// grant.
 macro_rules! own_tables {
     () => {
         "SELECT class.oid, format('%I.%I', nspname, class.relname) AS name, stats.*,
@@ -22,7 +23,8 @@ macro_rules! own_tables {
 
 type TableRow = (String, i64, i64, i64, i64, Option<i64>, Option<i64>, bool);
 
-/// Name, table, size, whether it is valid, whether it is a leftover, version, dimension, neighbours a layer, permitted.
+/// Name, table, size, validity, whether it is a remnant of a rebuild, version, dimension,
+/// neighbours per layer, permission.
 type IndexRow = (
     String,
     String,
@@ -46,7 +48,7 @@ impl Postgres {
         ))
         .fetch_all(&mut *session)
         .await?;
-        // One that somebody builds just now is no leftover.
+        // An index that is being built right now is no remnant.
         let rows: Vec<IndexRow> = query_as(concat!(
             "SELECT format('%I.%I', nspname, class.relname), own.name, pg_relation_size(indexrelid), indisvalid,
                     class.relname ~ '_cc(new|old)[0-9]*$', models.version, embedding_dim::bigint,
@@ -110,13 +112,14 @@ impl Postgres {
     ) -> Result<u64, StoreError> {
         let mut connection = self.connect_to_maintain(step, limits).await?;
         let done = run(&mut connection, step).await;
-        // Closed in either case: what a failed statement has left of its settings is nobody's.
+        // Closed in either case, since a failed statement can leave its settings behind.
         connection.close().await?;
         done
     }
 
-    /// A connection of its own, since what is done here runs outside of transactions, where `SET LOCAL` has no meaning. A limit that does not
-    /// reach the server is none: the application would wait behind us.
+    /// A separate connection, since these statements run outside transactions, where `SET LOCAL`
+    /// has no effect. Without effective limits nothing is run: the application would queue behind
+    /// our locks.
     async fn connect_to_maintain(
         &self,
         step: &Upkeep,
@@ -134,7 +137,7 @@ impl Postgres {
             ("client_connection_check_interval", "5s".into()),
         ]);
         let mut connection = match PgConnection::connect_with(&options).await {
-            // A pooler that knows no such settings.
+            // A pooler that does not support these settings.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("08P01") => {
                 return Err(refused());
             }
@@ -185,10 +188,10 @@ async fn run(connection: &mut PgConnection, step: &Upkeep) -> Result<u64, StoreE
             .await?;
             return Ok(done.rows_affected());
         }
-        // The server does what these are for by itself.
+        // The server does these by itself.
         Upkeep::Optimize | Upkeep::CheckFile | Upkeep::ShrinkFile => return Ok(0),
     };
-    // A name that the server has quoted.
+    // The server has quoted the name.
     let statement: String = query_scalar(form)
         .bind(name)
         .fetch_one(&mut *connection)
@@ -199,7 +202,7 @@ async fn run(connection: &mut PgConnection, step: &Upkeep) -> Result<u64, StoreE
     Ok(0)
 }
 
-/// In batches, past rows that somebody is at.
+/// In batches, skipping locked rows.
 async fn delete_answers(connection: &mut PgConnection, age: Duration) -> Result<u64, StoreError> {
     let mut deleted = 0;
     loop {

@@ -1,4 +1,4 @@
-//! Where serving reads what the application keeps in tables of other names.
+//! Serving from tables of the application that have other names than ours, or text as ids of users.
 
 use super::Postgres;
 use super::ids::{self, IdType, spellings};
@@ -9,27 +9,37 @@ use crate::{InteractionKind, Source, StoreError};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The queries of a source that read other tables than ours.
+/// The queries of a source that serving runs in place of reading our own tables.
 pub(super) type Mapped = Mapping<MappedQuery>;
 
-/// One of them.
+/// One query of a source.
 #[derive(Debug, Clone)]
 pub(super) struct MappedQuery {
-    /// The operator's own, ready to stand in parentheses.
+    /// The query as the operator wrote it, ready to stand in parentheses.
     sql: String,
-    /// The same, without rows whose ids cannot be ours.
+    /// The same query without rows whose ids cannot be ours.
     sound: String,
-    /// Of the column by which its rows are looked for: of the video, or of the user who likes.
+    /// Type of the column by which rows are looked up: the id of the video, or of the user for
+    /// likes and skips.
     id: IdType,
 }
 
 impl MappedQuery {
-    /// What follows FROM: the rows as `source`.
+    fn new<const N: usize>(query: &Query<N>, sql: String, types: Vec<IdType>) -> Self {
+        Self {
+            sound: query.looked_up(&sql, &types).unwrap_or_else(|| sql.clone()),
+            sql,
+            id: types.into_iter().next().unwrap_or(IdType::Cast),
+        }
+    }
+
+    /// SQL that follows FROM: the rows as `source`.
     pub(super) fn rows(&self) -> String {
         format!("(\n{}\n) AS source", self.sound)
     }
 
-    /// What of `source` [`Self::is`] compares, and an index has to be over.
+    /// The expression over `column` of `source` that [`Self::is`] compares. An index over it is
+    /// used.
     pub(super) fn compared(&self, column: &str) -> String {
         match &self.id {
             IdType::Uuid | IdType::Text(_) => format!("source.{column}"),
@@ -37,7 +47,7 @@ impl MappedQuery {
         }
     }
 
-    /// The condition that `column` of `source` is `id`, an expression of type uuid.
+    /// Condition that `column` of `source` equals `id`, an expression of type uuid.
     pub(super) fn is(&self, column: &str, id: &str) -> String {
         match &self.id {
             IdType::Uuid => format!("source.{column} = {id}"),
@@ -48,7 +58,7 @@ impl MappedQuery {
         }
     }
 
-    /// The condition that `column` of `source` is one of `ids`, an expression of type uuid[].
+    /// Condition that `column` of `source` is in `ids`, an expression of type uuid[].
     pub(super) fn is_among(&self, column: &str, ids: &str) -> String {
         match &self.id {
             IdType::Uuid => format!("source.{column} = ANY ({ids})"),
@@ -62,16 +72,13 @@ impl MappedQuery {
 }
 
 impl Postgres {
-    /// The same connections, where serving reads from `source`. Each of its queries is planned once, so that what is wrong with one is
-    /// known now.
+    /// The same connections, with serving reading from `source`. Each query is planned once, so
+    /// that a query with a mistake is an error here and not in every request.
+    ///
+    /// Likes and skips of our own tables are read by a query as well where their ids of users are
+    /// text: `twotower.user_state` finds one spelling of an id, and training reads each.
     pub(crate) async fn with_source(&self, source: &Source) -> Result<Self, StoreError> {
         let mapping = source.mapping();
-        if mapping.is_empty() {
-            return Ok(Self {
-                mapped: None,
-                ..self.clone()
-            });
-        }
         let mut session = self.begin_reading(self.statement_timeout).await?;
         let reading = &mut session;
         let mapped = Mapped {
@@ -83,20 +90,27 @@ impl Postgres {
                 mapping.video_performers,
             )
             .await?,
-            likes: described(reading, &interactions("likes"), mapping.likes).await?,
-            skips: described(reading, &interactions("skips"), mapping.skips).await?,
+            likes: done(reading, InteractionKind::Like, mapping.likes).await?,
+            skips: done(reading, InteractionKind::Skip, mapping.skips).await?,
         };
         session.commit().await?;
+        if mapped.is_empty() {
+            return Ok(Self {
+                mapped: None,
+                ..self.clone()
+            });
+        }
         let made = Self {
             mapped: Some(Arc::new(mapped)),
             ..self.clone()
         };
-        // What each request asks, of nobody: its parts fit each other, and the half that is read from our own tables.
+        // The statement of every request, for a user who does not exist. It shows that the queries
+        // fit together, and fit what is read from our own tables.
         made.user_states(&[Uuid::nil()], 1).await?;
         Ok(made)
     }
 
-    /// What `other` reads from, over these connections.
+    /// Reads what `other` reads, over these connections.
     pub(crate) fn reading_as(&self, other: &Self) -> Self {
         Self {
             mapped: other.mapped.clone(),
@@ -104,7 +118,7 @@ impl Postgres {
         }
     }
 
-    /// Whether likes or skips are read from a table of the application's own.
+    /// Whether likes or skips are read from another table than ours.
     pub(crate) fn reads_elsewhere(&self, kind: InteractionKind) -> bool {
         self.mapped_interactions(kind)
             .is_some_and(|query| !chooses_from(&query.sql, kind.table()))
@@ -118,13 +132,50 @@ impl Postgres {
         self.mapped.as_ref()?.videos.as_ref()
     }
 
-    /// Where anything that is known of videos is read elsewhere.
+    /// The queries, if videos, tags or performers are read from other tables than ours.
     pub(super) fn mapped_catalogue(&self) -> Option<&Mapped> {
         self.mapped.as_deref().filter(|mapped| mapped.catalogue())
     }
+
+    /// The condition that our own table has a row of `user` and `video`, expressions of type uuid.
+    /// Ids of users that are text are found in each usual spelling.
+    pub(super) fn is_there(&self, kind: InteractionKind, user: &str, video: &str) -> String {
+        let table = kind.table();
+        let own = format!(
+            "EXISTS (SELECT FROM public.{table} AS old WHERE old.user_id = {user} AND old.video_id = {video})"
+        );
+        let mapped = self.mapped_interactions(kind);
+        match mapped.filter(|query| query.id.is_text()) {
+            Some(query) => format!(
+                "({own} OR EXISTS (SELECT FROM {} WHERE {} AND source.video_id::uuid = {video}))",
+                query.rows(),
+                query.is("user_id", user)
+            ),
+            None => own,
+        }
+    }
 }
 
-/// A query that was tried.
+/// The query for likes or skips that serving runs; `None` where it reads our own table without one.
+async fn done(
+    session: &mut Session,
+    kind: InteractionKind,
+    sql: Option<String>,
+) -> Result<Option<MappedQuery>, StoreError> {
+    let table = kind.table();
+    let query = interactions(table);
+    if sql.is_some() {
+        return described(session, &query, sql).await;
+    }
+    let types = ids::types_of_own(session, kind).await?;
+    if !types.first().is_some_and(IdType::is_text) {
+        return Ok(None);
+    }
+    let sql = format!("SELECT user_id, video_id, created_at FROM public.{table}");
+    Ok(Some(MappedQuery::new(&query, sql, types)))
+}
+
+/// A query of the source, after it was planned.
 async fn described<const N: usize>(
     session: &mut Session,
     query: &Query<N>,
@@ -134,9 +185,5 @@ async fn described<const N: usize>(
         return Ok(None);
     };
     let types = ids::described(session, query, &sql).await?;
-    Ok(Some(MappedQuery {
-        sound: query.looked_up(&sql, &types).unwrap_or_else(|| sql.clone()),
-        sql,
-        id: types.into_iter().next().unwrap_or(IdType::Cast),
-    }))
+    Ok(Some(MappedQuery::new(query, sql, types)))
 }

@@ -3,13 +3,14 @@ pub(super) mod statements;
 use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session};
 use crate::StoreError;
+use crate::network::Backoff;
 use crate::store::BULK_TIMEOUT;
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the same files, and the two
-/// keep one record of what was applied.
-const MIGRATIONS: [(&str, &str, &str); 30] = [
+/// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the
+/// same files and shares the record of applied ones.
+const MIGRATIONS: [(&str, &str, &str); 31] = [
     (
         "20261124000000",
         "prerequisites",
@@ -160,14 +161,20 @@ const MIGRATIONS: [(&str, &str, &str); 30] = [
         "every_skip",
         include_str!("../../../../supabase/migrations/20261207000000_every_skip.sql"),
     ),
+    (
+        "20261208000000",
+        "erasure_reach",
+        include_str!("../../../../supabase/migrations/20261208000000_erasure_reach.sql"),
+    ),
 ];
 
-/// The last one, with which the schema is complete.
+/// The last migration; with it the schema is complete.
 pub(super) fn last() -> &'static str {
     MIGRATIONS.last().map_or("", |(version, ..)| version)
 }
 
-/// Version of the last one that has `words` in it, as those that make an object anew; empty if none has.
+/// Version of the last migration that contains `words`, such as the one that redefines an object;
+/// empty if none does.
 pub(super) fn last_with(words: &str) -> &'static str {
     MIGRATIONS
         .iter()
@@ -175,64 +182,63 @@ pub(super) fn last_with(words: &str) -> &'static str {
         .map_or("", |(version, ..)| version)
 }
 
-/// Versions of all.
+/// All versions.
 pub(super) fn known() -> Vec<&'static str> {
     MIGRATIONS.iter().map(|(version, ..)| *version).collect()
 }
 
-/// The migration that makes tables of the application which are missing.
+/// The migration that creates missing application tables.
 const APPLICATION_TABLES: &str = "20261124000100";
 
-/// The migration that makes the tables of vectors.
+/// The migration that creates the tables of vectors.
 const EMBEDDINGS: &str = "20261124000200";
 
-/// Of the advisory lock that migrators take: "twotower" in ASCII.
+/// Key of the advisory lock of migrators: "twotower" in ASCII.
 const LOCK: i64 = 0x7477_6f74_6f77_6572;
 
-/// The record, as the Supabase CLI makes it.
+/// The record, in the form of the Supabase CLI.
 const RECORD: &str = "
     CREATE SCHEMA IF NOT EXISTS supabase_migrations;
     CREATE TABLE IF NOT EXISTS supabase_migrations.schema_migrations (version text NOT NULL PRIMARY KEY);
     ALTER TABLE supabase_migrations.schema_migrations ADD COLUMN IF NOT EXISTS statements text[];
     ALTER TABLE supabase_migrations.schema_migrations ADD COLUMN IF NOT EXISTS name text;";
 
-/// Tables that a migration changes may be the application's, whose every statement on one queues behind a lock that is waited for: each wait is
-/// short, and between them those have their turn.
+/// A migration can change the application's tables, whose other statements queue behind a pending
+/// lock request. Short waits let them proceed between tries.
 pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '3s'";
 
-/// How often a migration is begun while others keep its locks, and how long it waits after the first time, and at most.
-struct Patience {
+/// Retries of a migration that needs a lock which another transaction holds.
+struct LockRetry {
+    /// Number of tries in all.
     tries: u32,
-    pause: Duration,
-    longest_pause: Duration,
+    backoff: Backoff,
 }
 
-const PATIENCE: Patience = Patience {
+const LOCK_RETRY: LockRetry = LockRetry {
     tries: 20,
-    pause: Duration::from_secs(1),
-    longest_pause: Duration::from_secs(10),
+    backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(10)),
 };
 
-/// What became of the first migration that is pending.
+/// Outcome of applying the first pending migration.
 enum Step {
-    /// There is none.
+    /// No migration is pending.
     Complete,
-    /// It is there, with its record.
+    /// The migration was applied and recorded.
     Applied(Migration),
-    /// Nothing of it is there: others keep a lock that it needs.
+    /// Nothing was applied: another transaction holds a lock that the migration needs.
     Locked(Migration, sqlx::Error),
 }
 
 impl Postgres {
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let mut applied = Vec::new();
-        while let Some(migration) = patiently(&PATIENCE, || self.apply_next()).await? {
+        while let Some(migration) = retry_locked(&LOCK_RETRY, || self.apply_next()).await? {
             applied.push(migration);
         }
         Ok(versions(&applied))
     }
 
-    /// Applies the first migration that is pending, in one transaction with its record.
+    /// Applies the first pending migration and records it, in one transaction.
     async fn apply_next(&self) -> Result<Step, StoreError> {
         let mut session = self.begin_migrating().await?;
         let pending = pending(&mut session).await?;
@@ -240,7 +246,7 @@ impl Postgres {
             session.commit().await?;
             return Ok(Step::Complete);
         };
-        // Before anything is applied.
+        // Checked before anything is applied.
         let is_pending = |asked| pending.iter().any(|(version, ..)| *version == asked);
         if is_pending(APPLICATION_TABLES) {
             check_ids(&mut session).await?;
@@ -251,19 +257,19 @@ impl Postgres {
                 session.commit().await?;
                 Ok(Step::Applied(migration))
             }
-            // A lock timeout, or a deadlock of which it was the victim.
+            // A lock timeout, or the victim of a deadlock.
             Err(StoreError::Busy(source)) => Ok(Step::Locked(migration, source)),
             Err(error) => Err(error),
         }
     }
 
-    /// Begins a transaction of the only migrator.
+    /// Begins a transaction while keeping other migrators out.
     pub(super) async fn begin_migrating(&self) -> Result<Session, StoreError> {
-        // Whether something is pending is asked after other migrators were waited for, and must be seen as of then. They are waited for
-        // even where role or database have a limit for locks.
+        // Pending migrations must be read after waiting for other migrators, with a snapshot from
+        // then. The wait ignores a `lock_timeout` of the role or database.
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0";
         let mut session = Session::begin(&self.pool, begin, BULK_TIMEOUT).await?;
-        // Held to the end of the transaction: no two migrators apply the same one.
+        // Held to the end of the transaction: no two migrators apply the same migration.
         query("SELECT pg_advisory_xact_lock($1)")
             .bind(LOCK)
             .execute(&mut *session)
@@ -283,14 +289,14 @@ impl Postgres {
 pub(super) type Migration = (&'static str, &'static str, &'static str);
 
 /// The migration that `step` applied, or `None` if none is pending.
-async fn patiently<F>(
-    patience: &Patience,
+async fn retry_locked<F>(
+    retry: &LockRetry,
     mut step: impl FnMut() -> F,
 ) -> Result<Option<Migration>, StoreError>
 where
     F: Future<Output = Result<Step, StoreError>>,
 {
-    let (mut tries, mut pause) = (0, patience.pause);
+    let (mut tries, mut backoff) = (0, retry.backoff);
     loop {
         let ((version, name, _), cause) = match step().await? {
             Step::Complete => return Ok(None),
@@ -298,7 +304,7 @@ where
             Step::Locked(migration, cause) => (migration, cause),
         };
         tries += 1;
-        if tries >= patience.tries {
+        if tries >= retry.tries {
             return Err(StoreError::MigrationLocked {
                 version,
                 name,
@@ -306,11 +312,11 @@ where
                 cause,
             });
         }
+        let pause = backoff.next_pause();
         tracing::warn!(
             "migration {version} ({name}) needs a lock that another transaction keeps; another try follows in {pause:?}"
         );
         tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(patience.longest_pause);
     }
 }
 
@@ -327,7 +333,8 @@ async fn apply(session: &mut Session, (version, name, sql): Migration) -> Result
     Ok(())
 }
 
-/// A table that is missing would be made for ids that are uuid, and could not point to one of the application's whose ids are not.
+/// Refuses if the application's ids are of another type than uuid and tables are missing: new
+/// tables would have uuid ids and could not reference the application's.
 async fn check_ids(session: &mut Session) -> Result<(), StoreError> {
     let rows: Vec<(String, String, String)> = query_as(
         "SELECT made.name, made.target || '.id', format_type(id.atttypid, id.atttypmod)
@@ -360,8 +367,9 @@ async fn check_ids(session: &mut Session) -> Result<(), StoreError> {
     }
 }
 
-/// Tables of vectors that another system has made would be taken for ours, which have versions from the first. By the Supabase CLI, which asks
-/// nobody, they may have been: then [`EMBEDDINGS`] is recorded, and nothing that follows can be applied.
+/// Refuses tables of vectors that another system created, which lack the versions that ours have
+/// had from the start. The Supabase CLI, which checks nothing, may have recorded [`EMBEDDINGS`]
+/// over them; no later migration can then be applied.
 async fn check_vectors(session: &mut Session, pending: bool) -> Result<(), StoreError> {
     let tables: Vec<String> = query_scalar(
         "SELECT 'public.' || made.name FROM (VALUES (1, 'video_embeddings'), (2, 'user_embeddings')) AS made (place, name)
@@ -376,8 +384,8 @@ async fn check_vectors(session: &mut Session, pending: bool) -> Result<(), Store
     if tables.is_empty() {
         return Ok(());
     }
-    let mut statements = vec!["CREATE SCHEMA two_tower_python;".to_owned()];
-    // Not renamed: names of their indexes would stay, which ours need.
+    let mut statements = vec!["CREATE SCHEMA IF NOT EXISTS two_tower_python;".to_owned()];
+    // Dropping rather than renaming: indexes would keep their names, which ours need.
     let moved = |table| format!("ALTER TABLE {table} SET SCHEMA two_tower_python;");
     statements.extend(tables.iter().map(moved));
     if !pending {
@@ -391,8 +399,8 @@ async fn check_vectors(session: &mut Session, pending: bool) -> Result<(), Store
     })
 }
 
-/// Those that are pending, or `None` where the role may not read the record. It is looked at by names, since `to_regclass` asks for rights on
-/// the schema, and an error would end the transaction.
+/// Pending migrations, or `None` if the role may not read the record. Looked up by name, since
+/// `to_regclass` requires rights on the schema, and an error would end the transaction.
 pub(super) async fn pending_if_told(
     session: &mut Session,
 ) -> Result<Option<Vec<Migration>>, StoreError> {
@@ -405,7 +413,7 @@ pub(super) async fn pending_if_told(
     .await?;
     match readable {
         Some(false) => Ok(None),
-        // Not asked of `pending`, which fails where that schema is closed to the role.
+        // Not by `pending`, which fails if the role has no access to that schema.
         None => Ok(Some(MIGRATIONS.to_vec())),
         Some(true) => Ok(Some(pending(session).await?)),
     }
@@ -445,10 +453,9 @@ mod tests {
 
     const ONE: Migration = ("1", "one", "");
 
-    const AT_ONCE: Patience = Patience {
+    const AT_ONCE: LockRetry = LockRetry {
         tries: 3,
-        pause: Duration::ZERO,
-        longest_pause: Duration::ZERO,
+        backoff: Backoff::new(Duration::ZERO, Duration::ZERO),
     };
 
     fn locked() -> Step {
@@ -459,8 +466,8 @@ mod tests {
     async fn a_lock_is_waited_for() {
         let mut steps = [locked(), locked(), Step::Applied(ONE), Step::Complete].into_iter();
         let mut step = || ready(Ok(steps.next().unwrap()));
-        assert_eq!(patiently(&AT_ONCE, &mut step).await.unwrap(), Some(ONE));
-        assert_eq!(patiently(&AT_ONCE, &mut step).await.unwrap(), None);
+        assert_eq!(retry_locked(&AT_ONCE, &mut step).await.unwrap(), Some(ONE));
+        assert_eq!(retry_locked(&AT_ONCE, &mut step).await.unwrap(), None);
     }
 
     #[tokio::test]
@@ -470,7 +477,7 @@ mod tests {
             tries += 1;
             ready(Ok(locked()))
         };
-        let error = patiently(&AT_ONCE, step).await.unwrap_err();
+        let error = retry_locked(&AT_ONCE, step).await.unwrap_err();
         assert_eq!(tries, 3);
         assert!(
             matches!(error, StoreError::MigrationLocked { tries: 3, .. }),

@@ -1,17 +1,18 @@
-//! One like and one skip of a user and a video, also where the application's own table has no key that sees to it.
+//! One like and one skip per user and video, even if the application's own table has no key that
+//! ensures it.
 
 use super::session::{query, query_as};
 use super::{Session, erasure};
 use crate::{InteractionKind, StoreError};
 use uuid::Uuid;
 
-/// Of the lock that writers of likes and skips share: "pairs" in ASCII.
+/// Key of the lock that writers of likes and skips share: "pairs" in ASCII.
 const LOCK: i64 = 0x0070_6169_7273;
 
-/// Class of the locks that each keep one user's likes and skips: "pair" in ASCII.
+/// Class of the locks per user for likes and skips: "pair" in ASCII.
 const OF_USERS: i32 = 0x7061_6972;
 
-/// SQL that says whether a row of `pg_index` allows one row of each user and video, once it is valid.
+/// SQL condition that a row of `pg_index` allows one row per user and video, once it is valid.
 macro_rules! is_key {
     () => {
         "(indisunique AND indimmediate AND indpred IS NULL AND indnkeyatts = 2 AND 2 = (
@@ -22,7 +23,7 @@ macro_rules! is_key {
 }
 pub(super) use is_key;
 
-/// Whether $1 has a valid key, and whether its ids of users are text.
+/// Whether $1 has such a valid key, and whether its user ids are text.
 const LOOK: &str = concat!(
     "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = own.oid AND indisvalid AND ",
     is_key!(),
@@ -36,7 +37,7 @@ const LOOK: &str = concat!(
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OwnTable {
     name: &'static str,
-    /// Whether it has no pair of a user and a video twice, as the database sees to.
+    /// Whether the database ensures that no pair of user and video exists twice.
     pub(super) has_key: bool,
     text_users: bool,
 }
@@ -58,9 +59,9 @@ impl OwnTable {
         })
     }
 
-    /// Inserts rows that are not there: users ($1), videos ($2), and times in microseconds ($3), no pair twice. Without a key the
-    /// users once more ($4), in whatever order: what is there of them is looked for, and not each pair, which the planner may do by
-    /// reading all of the table.
+    /// Inserts missing rows: users ($1), videos ($2), and times in microseconds ($3), without
+    /// duplicate pairs. Without a key, the users once more ($4), in any order: their rows are
+    /// looked up, rather than each pair, for which the planner may scan the whole table.
     pub(super) fn insert(self) -> String {
         let Self {
             name, text_users, ..
@@ -84,7 +85,7 @@ impl OwnTable {
         )
     }
 
-    /// What follows FROM: each pair once.
+    /// The FROM item with each pair once.
     pub(super) fn pairs(self) -> String {
         let name = self.name;
         if self.has_key {
@@ -95,8 +96,8 @@ impl OwnTable {
     }
 }
 
-/// Keeps all other writers of likes and skips out until the end of the transaction: what the statements that follow do not find, no
-/// other writes meanwhile.
+/// Keeps all other writers of likes and skips out until the end of the transaction, so that rows
+/// which the following statements do not find cannot be inserted meanwhile.
 pub(super) async fn keep_writers_out(session: &mut Session) -> Result<(), StoreError> {
     query("SELECT pg_advisory_xact_lock($1)")
         .bind(LOCK)
@@ -105,8 +106,9 @@ pub(super) async fn keep_writers_out(session: &mut Session) -> Result<(), StoreE
     Ok(())
 }
 
-/// The same for the likes and skips of one user, and keeps erasures out as [`super::erasure::keep_erasures_out`] does, in one round trip.
-/// Whether a table has a key is not asked: that would cost a request more than the locks do.
+/// The same for the likes and skips of one user, and keeps erasures out as
+/// [`super::erasure::keep_erasures_out`] does, in one round trip. Does not check for a key, which
+/// would cost a request more than the locks.
 pub(super) async fn keep_others_out(session: &mut Session, user: Uuid) -> Result<(), StoreError> {
     query(
         "SELECT pg_advisory_xact_lock_shared($1), pg_advisory_xact_lock_shared($2), pg_advisory_xact_lock($3, $4)",
@@ -120,7 +122,7 @@ pub(super) async fn keep_others_out(session: &mut Session, user: Uuid) -> Result
     Ok(())
 }
 
-/// 32 bits of an id. Two users who share them wait for each other, which does no harm.
+/// 32 bits of an id. Users who share them wait for each other, which is harmless.
 fn fold(user: Uuid) -> i32 {
     let id = user.as_u128();
     (id ^ (id >> 32) ^ (id >> 64) ^ (id >> 96)) as i32

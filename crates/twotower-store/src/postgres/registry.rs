@@ -136,7 +136,7 @@ impl Postgres {
     ) -> Result<Option<i64>, StoreError> {
         let version = activation.version;
         let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
-        // One at a time, whichever versions they have in mind, also those without a lease.
+        // One activation at a time, whatever the versions, including those without a lease.
         query("LOCK TABLE twotower.active_model IN SHARE ROW EXCLUSIVE MODE")
             .execute(&mut *session)
             .await?;

@@ -1,4 +1,4 @@
-//! How far the log of a primary goes, how far a replica has come, and what users' states are there.
+//! Positions in the write-ahead log of the primary and of replicas, and users' states on a replica.
 
 use super::Postgres;
 use super::session::{Session, query_as};
@@ -16,7 +16,8 @@ const REPLAYED: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN (pg_last_wal_r
 impl Postgres {
     pub(crate) async fn primary_position(&self) -> Result<Option<PrimaryPosition>, StoreError> {
         let mut session = self.begin().await?;
-        // What is inserted and not yet what is written: with `synchronous_commit = off` a commit is told before that.
+        // The insert position rather than the write position: with `synchronous_commit = off`,
+        // commits are reported before they are written.
         let (inserting, segment, server): (Option<i64>, i64, String) = query_as(
             "SELECT CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - '0/0')::bigint END,
                     pg_size_bytes(current_setting('wal_segment_size')),
@@ -37,7 +38,8 @@ impl Postgres {
         replayed(rows.first())
     }
 
-    /// The position is asked in a statement before, so that the snapshot of the next one is no older.
+    /// The position is read in an earlier statement, so that the snapshot of the next one is at
+    /// least as new.
     pub(crate) async fn replica_user_states(
         &self,
         users: &[Uuid],
@@ -50,7 +52,7 @@ impl Postgres {
         Ok(ReplicaStates { position, states })
     }
 
-    /// Has every connection that is open now closed when it is next taken.
+    /// Closes every currently open connection when it is next taken.
     pub(crate) fn drop_connections(&self) {
         let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
         *renewed = Some(Instant::now());

@@ -1,3 +1,5 @@
+mod erased;
+
 use super::erasure::{keep_erasures_out, was_erased};
 use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session, migrations};
@@ -9,7 +11,8 @@ use crate::store::BULK_TIMEOUT;
 use crate::{Lease, StoreError, VectorTable};
 use sqlx::AssertSqlSafe;
 
-/// Inserts vectors of one version ($2) and dimension ($4): ids, numbers one after the other, fingerprints, times.
+/// Inserts vectors of one version ($2) and dimension ($4): ids, concatenated numbers, fingerprints,
+/// times.
 macro_rules! insert_vectors {
     ($table:literal, $id:literal, $kept:expr) => {
         concat!(
@@ -23,8 +26,8 @@ macro_rules! insert_vectors {
 }
 
 impl Postgres {
-    /// Tables count, too, since a copy of a database may come without the record of its migrations. They are asked for by names, for which no
-    /// role needs rights.
+    /// Also checks for tables, since a copy of a database may lack the record of its migrations.
+    /// They are looked up by name, which requires no rights.
     pub(crate) async fn has_nothing_of_ours(&self) -> Result<bool, StoreError> {
         if self.pending_migrations().await?.len() < migrations::known().len() {
             return Ok(false);
@@ -81,7 +84,8 @@ impl Postgres {
         Ok(Target::new(models, activations, experiments, facts))
     }
 
-    /// One transaction: readers see what was there before, or all of the backup.
+    /// In one transaction: readers see either the old state or the whole backup. Likes and skips of
+    /// erased users are deleted after it.
     pub(crate) async fn restore(
         &self,
         lease: Option<Lease>,
@@ -102,19 +106,23 @@ impl Postgres {
         restoration.experiments().await?;
         restoration.job_runs().await?;
         restoration.switch().await?;
-        // Erasures wait from here to the end, and with them whoever likes something. None of the rows above is an erasure's to delete; of
-        // those below not one may be touched before, or an erasure that waits for it is waited for here.
+        // From here to the end, erasures wait, and writers of likes wait behind a waiting erasure.
+        // The rows above are none that an erasure deletes. The rows below must not be touched
+        // earlier: an erasure waiting for one of them would be waited for here.
         keep_erasures_out(&mut restoration.session).await?;
         restoration.tombstones().await?;
+        restoration.delete_erased().await?;
         restoration.vectors(users, VectorTable::Users).await?;
         restoration.table(&BLOCKS, 0).await?;
         restoration.table(&EVENTS, 0).await?;
         restoration.session.commit().await?;
-        Ok(restoration.restored)
+        let mut restored = restoration.restored;
+        restored.erased_deleted += self.delete_interactions(&plan.own_interactions).await?;
+        Ok(restored)
     }
 }
 
-/// A restoration under way.
+/// A restoration in progress.
 struct Restoration<'a> {
     session: Session,
     backup: &'a Backup,
@@ -123,8 +131,9 @@ struct Restoration<'a> {
 }
 
 impl Restoration<'_> {
-    /// Before anything of users: what is restored of them asks who was erased. Those who were erased here and not in the backup stay so, with numbers
-    /// above all others, since no model of the backup knows of them.
+    /// Restores the tombstones, before any rows of users, which are checked against them. Erasures
+    /// that only this database knows stay, and get numbers above all others, since no model of the
+    /// backup reflects them.
     async fn tombstones(&mut self) -> Result<(), BackupError> {
         let erased: i64 = query_scalar(
             "SELECT count(*) FROM twotower.tombstones
@@ -165,7 +174,7 @@ impl Restoration<'_> {
         self.table(&TOMBSTONES, 0).await
     }
 
-    /// Vectors keep the times at which they were written, by which dormant users are told.
+    /// Restores vectors with their update times, by which dormant users are identified.
     async fn vectors(&mut self, name: &'static str, table: VectorTable) -> Result<(), BackupError> {
         let (delete, insert) = match table {
             VectorTable::Videos => (
@@ -220,7 +229,8 @@ impl Restoration<'_> {
         Ok(done.rows_affected())
     }
 
-    /// Versions and their history. Those whose vectors are not there afterwards are marked as pruned, which is what they are here.
+    /// Restores versions and their history. Versions without vectors in this database are marked as
+    /// pruned.
     async fn registry(&mut self) -> Result<(), BackupError> {
         run(
             &mut self.session,
@@ -235,7 +245,14 @@ impl Restoration<'_> {
             .execute(&mut *self.session)
             .await?;
         }
-        self.table(&MODELS, 0).await?;
+        let mut statement = insert(&MODELS);
+        if self.backup.manifest().active_version.is_none() {
+            // Readers keep their version, and it stays active whatever the backup says about it.
+            statement.push_str(
+                " WHERE models.version IS DISTINCT FROM (SELECT version FROM twotower.active_model)",
+            );
+        }
+        self.rows(&MODELS, 0, &statement).await?;
         run(
             &mut self.session,
             "UPDATE twotower.models AS model SET pruned_at = now(),
@@ -278,7 +295,8 @@ impl Restoration<'_> {
         .await
     }
 
-    /// Runs are told in the order of their numbers, so that older ones do not come after those of this database.
+    /// Runs are listed in the order of their ids, so the backup's are restored only into an empty
+    /// table.
     async fn job_runs(&mut self) -> Result<(), BackupError> {
         let any: bool = query_scalar("SELECT EXISTS (SELECT FROM twotower.job_runs)")
             .fetch_one(&mut *self.session)
@@ -290,14 +308,15 @@ impl Restoration<'_> {
         self.table(&JOB_RUNS, 0).await
     }
 
-    /// The one row that says what readers see, and the number of the next version.
+    /// Sets the active version, and advances the sequence of version numbers.
     async fn switch(&mut self) -> Result<(), BackupError> {
         let manifest = self.backup.manifest();
+        // Only by nextval: trainers draw numbers at the same time, and setval could make one be
+        // drawn twice.
         query(
-            "SELECT setval('twotower.model_versions', last)
-             FROM (SELECT greatest($1, (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM twotower.model_versions),
-                                   (SELECT max(version) FROM twotower.models)) AS last) AS _
-             WHERE last > 0",
+            "SELECT count(nextval('twotower.model_versions'))
+             FROM generate_series(1, greatest($1, (SELECT max(version) FROM twotower.models))
+                  - (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM twotower.model_versions))",
         )
         .bind(manifest.last_version)
         .execute(&mut *self.session)
@@ -317,16 +336,25 @@ impl Restoration<'_> {
         Ok(())
     }
 
-    /// The rows of a table but the first `skip`.
+    /// Restores a table's rows except the first `skip`.
     async fn table(&mut self, table: &Table, skip: usize) -> Result<(), BackupError> {
-        let statement = insert(table);
+        self.rows(table, skip, &insert(table)).await
+    }
+
+    /// The same with a given statement.
+    async fn rows(
+        &mut self,
+        table: &Table,
+        skip: usize,
+        statement: &str,
+    ) -> Result<(), BackupError> {
         let mut lines = self.backup.lines(table.name)?;
         let (mut skip, mut written) = (skip, 0);
         while let Some(chunk) = lines.chunk()? {
             let skipped = skip.min(chunk.len());
             skip -= skipped;
             let rows = format!("[{}]", chunk[skipped..].join(","));
-            let done = sqlx::query(AssertSqlSafe(statement.as_str()))
+            let done = sqlx::query(AssertSqlSafe(statement))
                 .persistent(false)
                 .bind(rows)
                 .execute(&mut *self.session)
@@ -343,7 +371,7 @@ async fn run(session: &mut Session, statement: &'static str) -> Result<(), Backu
     Ok(())
 }
 
-/// Inserts the rows of a JSON list in their order.
+/// The statement that inserts the rows of a JSON list in order.
 fn insert(table: &Table) -> String {
     let list = |of: &dyn Fn(&Column) -> String| {
         let parts: Vec<String> = table.columns.iter().map(of).collect();
@@ -374,24 +402,7 @@ fn insert(table: &Table) -> String {
     } else {
         ""
     };
-    let conflict = if table.key.is_empty() {
-        String::new()
-    } else if table.replaces {
-        let others = table
-            .columns
-            .iter()
-            .filter(|column| column.name != table.key);
-        let set: Vec<String> = others
-            .map(|column| format!("\"{0}\" = excluded.\"{0}\"", column.name))
-            .collect();
-        format!(
-            "ON CONFLICT ({}) DO UPDATE SET {}",
-            table.key,
-            set.join(", ")
-        )
-    } else {
-        format!("ON CONFLICT ({}) DO NOTHING", table.key)
-    };
+    let conflict = table.on_conflict(table.columns.iter());
     format!(
         "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {values}
          FROM ROWS FROM (json_to_recordset($1::text::json) AS ({types})) WITH ORDINALITY AS new ({names}, place)

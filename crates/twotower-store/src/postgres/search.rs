@@ -1,4 +1,4 @@
-//! Looking for an id in every table.
+//! Searches every table for an id.
 
 use super::ids::Sound;
 use super::session::{query_as, query_scalar};
@@ -10,15 +10,16 @@ use crate::{Source, StoreError};
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-/// A table's name, the statement that counts, whether its rows are elsewhere, its columns that may hold an id, and which of these hold videos'.
+/// A table's name, the counting statement, whether its rows are elsewhere, its columns that may
+/// hold an id, and which of these hold video ids.
 type Table = (String, String, bool, Vec<String>, Vec<bool>);
 
 const BLOCKS: &str = "public.recommendation_blocks";
 
-/// Answers that were kept: JSON of which lists of videos are one part.
+/// Cached answers: JSON that includes lists of videos.
 const ANSWERS: &str = "public.recommendation_cache";
 
-/// Columns of our own that hold videos' ids.
+/// Columns of ours that hold video ids.
 const OF_VIDEOS: [(&str, &str); 10] = [
     ("public.videos", "id"),
     ("public.video_tags", "video_id"),
@@ -32,10 +33,11 @@ const OF_VIDEOS: [(&str, &str); 10] = [
     ("twotower.video_popularity", "video_id"),
 ];
 
-/// The tables, where $1 and $2 are columns of videos' ids by name, and $3 and $4 by number. So are those that refer to one of them, and
-/// those of the same name in a table's partitions.
+/// The tables. $1 and $2 are columns of video ids by name, $3 and $4 by number. Columns that refer
+/// to one of them count as well, and those of the same name in a table's partitions.
 ///
-/// As text, an id has hyphens or not, and its letters are small or not; bytes are written as digits.
+/// As text, an id may lack hyphens and have letters of either case; bytes are written as hex
+/// digits.
 const TABLES: &str = "
     WITH RECURSIVE of_videos (relation, attribute) AS (
         (SELECT attrelid, attnum FROM unnest($1::text[], $2::text[]) AS ours (relation, name)
@@ -71,7 +73,8 @@ const TABLES: &str = "
     GROUP BY nspname, relname, relkind ORDER BY 1";
 
 impl Postgres {
-    /// Looks at every column of every table and materialized view but those that hold numbers, times or vectors.
+    /// Searches every column of every table and materialized view, except those of numbers, times
+    /// and vectors.
     pub(crate) async fn search_rows(
         &self,
         user: Uuid,
@@ -115,7 +118,8 @@ impl Postgres {
                     });
                     rows.add(&name, columns);
                 }
-                // The role may not look, or not at all rows; or the table is gone by now.
+                // The role may not read the table, or not all of its rows; or the table was dropped
+                // meanwhile.
                 Err(error @ (StoreError::Permission(_) | StoreError::Schema(_))) => {
                     rows.not_searched.push((name, error.to_string()));
                 }
@@ -124,7 +128,7 @@ impl Postgres {
         }
         if let Some(passed) = rows.passed_over(&format!("{BLOCKS}.value")) {
             let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-            // Of other kinds than `video` the value is no id of a video.
+            // Blocks of other kinds than `video` do not hold a video's id.
             let other = query_scalar(
                 "SELECT count(*) FROM public.recommendation_blocks
                  WHERE kind <> 'video' AND strpos(replace(lower(value), '-', ''), $1) > 0",
@@ -137,7 +141,8 @@ impl Postgres {
         }
         if let Some(passed) = rows.passed_over(&format!("{ANSWERS}.answer")) {
             let mut session = self.begin_reading(BULK_TIMEOUT).await?;
-            // An answer may say anything: it holds the id elsewhere where it does so more often than its list of videos.
+            // An answer can contain anything. The id is elsewhere in it if it occurs more often
+            // than in its list of videos.
             let other = query_scalar(
                 "SELECT count(*) FROM (SELECT answer, replace(lower(answer::text), '-', '') AS digits FROM public.recommendation_cache) AS kept
                  WHERE length(digits) - length(replace(digits, $1::text, '')) > length($1) * jsonb_array_length(
@@ -155,7 +160,7 @@ impl Postgres {
     }
 }
 
-/// Whether an id is a video's, of the catalogue or of one that a model has a vector of.
+/// Whether an id belongs to a video of the catalogue, or to one with a vector.
 async fn is_video(session: &mut Session, id: Uuid, source: &Source) -> Result<bool, StoreError> {
     let has_vector: bool =
         query_scalar("SELECT EXISTS (SELECT FROM public.video_embeddings WHERE video_id = $1)")
@@ -164,7 +169,7 @@ async fn is_video(session: &mut Session, id: Uuid, source: &Source) -> Result<bo
             .await?;
     let Sound { source, .. } = Sound::of(session, source).await?;
     let videos = tidy(&source.videos);
-    // Around the operator's own SQL, from the configuration; the transaction is read-only.
+    // Contains the operator's own SQL, from the configuration; the transaction is read-only.
     let statement =
         format!("SELECT EXISTS (SELECT FROM (\n{videos}\n) AS videos WHERE id::uuid = $1)");
     let known: bool = sqlx::query_scalar(AssertSqlSafe(statement))
@@ -176,9 +181,10 @@ async fn is_video(session: &mut Session, id: Uuid, source: &Source) -> Result<bo
     Ok(has_vector || known)
 }
 
-/// The columns that the source reads videos' ids from, where it passes them on as they are: the number of the table, and that of the column.
+/// Columns from which the source takes video ids unchanged: table and column number.
 ///
-/// Only of tables of which it reads every row: in rows that it leaves out, as those of another kind, a column may hold ids of users.
+/// Only of tables that it reads in full: in skipped rows, for example of another kind, a column may
+/// hold ids of users.
 async fn columns_of_videos(
     session: &mut Session,
     source: &Source,
@@ -197,7 +203,8 @@ async fn columns_of_videos(
         .filter(|(_, _, sql)| whole_table(sql).is_some());
     for (query, column, sql) in queries {
         let sql = tidy(sql);
-        // The operator's own SQL, from the configuration; the transaction is read-only, and a statement that is prepared is one alone.
+        // The operator's own SQL, from the configuration. The transaction is read-only, and a
+        // prepared statement is a single one.
         let statement = format!(
             "SELECT source.{column} FROM (VALUES (1)) AS one LEFT JOIN (\n{sql}\n) AS source ON false"
         );
@@ -220,11 +227,11 @@ async fn count(
     user: Uuid,
     statement: String,
 ) -> Result<Vec<i64>, StoreError> {
-    // Rows that a policy would hide are an error, not rows that are not there.
+    // Rows hidden by a policy are an error rather than missing.
     sqlx::raw_sql("SET LOCAL row_security = off; SET LOCAL bytea_output = hex")
         .execute(&mut **session)
         .await?;
-    // The server has written the statement, and quoted the names in it.
+    // The server has written the statement, and quoted its names.
     Ok(sqlx::query_scalar(AssertSqlSafe(statement))
         .persistent(false)
         .bind(user.simple().to_string())

@@ -6,10 +6,11 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-/// One transaction with a statement timeout of its own.
+/// One transaction with its own statement timeout.
 ///
-/// Dropped before [`Session::commit`], be it by an error or because somebody stopped waiting, it closes its connection: the
-/// server rolls back, and the next user of the pool does not wait for an answer that nobody wants.
+/// If it is dropped before [`Session::commit`], after an error or because the caller stopped
+/// waiting, it closes its connection. The server then rolls back, and the pool's next user does not
+/// wait for an abandoned answer.
 pub(super) struct Session {
     connection: PoolConnection<Postgres>,
     committed: bool,
@@ -21,16 +22,17 @@ impl Session {
         begin: &str,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        // One round trip. `SET LOCAL` ends with the transaction, so that a pooler's next client does not inherit it.
+        // In one round trip. `SET LOCAL` ends with the transaction, so that a pooler's next client
+        // does not inherit it.
         let begin = format!("{begin}; {}", limit(timeout));
         let (session, _) = Self::first(pool, &begin).await?;
         Ok(session)
     }
 
-    /// Runs one statement in a transaction and with a timeout of its own, all of it in one round trip.
+    /// Runs one statement in a transaction with its own timeout, in one round trip.
     ///
-    /// The statements of one message are one transaction, and what runs without parameters cannot be sent otherwise: whoever
-    /// calls this answers for every character of `statement`.
+    /// The statements of one message form a transaction, but such a message has no parameters. The
+    /// caller must make sure that `statement` contains no untrusted text.
     pub(super) async fn run_alone(
         pool: &PgPool,
         statement: &str,
@@ -44,8 +46,9 @@ impl Session {
 
     /// Takes a connection and sends the first message on it.
     async fn first(pool: &PgPool, message: &str) -> Result<(Self, Vec<PgRow>), StoreError> {
-        // After a restart of the server every idle connection is dead, and the first message is what finds out: each that fails
-        // is closed, so that at the latest the last try has a new one.
+        // After a restart of the server every idle connection is dead, and only the first message
+        // shows that. A failed connection is closed, so that at the latest the last try gets a new
+        // one.
         let mut tries = pool.options().get_max_connections() + 1;
         loop {
             let mut session = Self {
@@ -71,9 +74,9 @@ impl Session {
     }
 }
 
-/// Sets how long each statement may take, until the end of the transaction.
+/// Sets the statement timeout until the end of the transaction.
 fn limit(timeout: Duration) -> String {
-    // 0 would mean none at all.
+    // 0 would mean no limit.
     let ms = timeout.as_millis().max(1);
     format!("SET LOCAL statement_timeout = {ms}")
 }
@@ -100,12 +103,12 @@ impl DerefMut for Session {
     }
 }
 
-/// A statement without a name: behind a pooler the next one may run on another connection.
+/// An unnamed statement: behind a pooler the next one may run on another connection.
 pub(super) fn query(sql: &'static str) -> Query<'static, Postgres, PgArguments> {
     sqlx::query(sql).persistent(false)
 }
 
-/// [`query`] that gives rows of type `T`.
+/// [`query`] that returns rows of type `T`.
 pub(super) fn query_as<T>(sql: &'static str) -> QueryAs<'static, Postgres, T, PgArguments>
 where
     T: for<'r> FromRow<'r, PgRow>,
@@ -113,7 +116,7 @@ where
     sqlx::query_as(sql).persistent(false)
 }
 
-/// [`query`] that gives single values of type `T`.
+/// [`query`] that returns single values of type `T`.
 pub(super) fn query_scalar<T>(sql: &'static str) -> QueryScalar<'static, Postgres, T, PgArguments>
 where
     (T,): for<'r> FromRow<'r, PgRow>,

@@ -7,8 +7,8 @@ use crate::store::{BULK_TIMEOUT, known_time};
 use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
 use twotower_core::feature::{Catalogue, CatalogueBuilder, Video};
 
-/// A query of the source: its name, and its columns with the type each is read as. Casts let the application keep ids as
-/// text or prices as numeric.
+/// A query of the source: its name, and its columns with the types to which they are cast. Casts
+/// allow the application to store ids as text or prices as numeric.
 pub(super) struct Query<const N: usize> {
     pub(super) name: &'static str,
     pub(super) columns: [(&'static str, &'static str); N],
@@ -110,7 +110,7 @@ impl Postgres {
     }
 }
 
-/// The videos of a source, with their names, and how many names belong to none of them.
+/// The videos of a source with their names, and the number of names that belong to no video.
 pub(super) async fn catalogue(
     session: &mut Session,
     source: &Source,
@@ -138,8 +138,8 @@ pub(super) async fn catalogue(
     Ok((catalogue.finish()?, orphans))
 }
 
-/// `query`, one of the two for interactions, with a number for each user in place of the id: the number's place among all ids in
-/// order, as a UUID, so that ids and numbers sort alike. Who was erased has none.
+/// `query`, one of the two for interactions, with a number in place of each user's id: the rank
+/// among all ids as a UUID, so that ids and numbers sort alike. Erased users have none.
 pub(super) fn pseudonymous(source: &Source, query: &str) -> String {
     let tidy = |sql: &str| sql.trim().trim_end_matches(';').to_owned();
     let (likes, skips, query) = (tidy(&source.likes), tidy(&source.skips), tidy(query));

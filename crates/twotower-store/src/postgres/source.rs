@@ -11,7 +11,8 @@ use crate::{
 use uuid::Uuid;
 
 impl Postgres {
-    /// Everything as of one moment. Of likes and skips no more is held than a message of the server.
+    /// Reads everything in one snapshot. Likes and skips are not kept in memory beyond one message
+    /// of the server.
     pub(crate) async fn stream_source<S: SourceSink>(
         &self,
         source: &Source,
@@ -48,7 +49,7 @@ impl Postgres {
             };
             (kind, query)
         });
-        // Which row is the latest is known once all were seen.
+        // The age of a row counts from the latest one, which is known after all were read.
         if options.max_age_days.is_some() {
             for (kind, query) in &queries {
                 rows(&mut session, *kind, query, |row| {

@@ -1,4 +1,4 @@
-//! Notifications of changes to what is kept of users.
+//! Notifications of changes to users' data.
 
 use super::Postgres;
 use super::session::{query_as, query_scalar};
@@ -15,34 +15,34 @@ use uuid::Uuid;
 /// Also in `20261127000000_serving.sql`.
 const CHANNEL: &str = "twotower_user_changes";
 
-/// After so long without a word the connection is asked whether it is still there.
+/// After this time without a message, the connection is checked.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// What an answer to that may take, and a notification to arrive.
+/// Timeout of that check, and of a notification to arrive.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Made when the listening connection is.
+/// Made together with the listening connection.
 const OWN_SETTING: &str = "twotower.listener";
 
-/// What poolers answer to settings that they do not know.
+/// Answers of poolers to unknown settings.
 const PROTOCOL_VIOLATION: &str = "08P01";
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// A connection that hears of changes to what is kept of users, and connects again when it breaks.
+/// A connection that listens for changes to users' data, and reconnects when it breaks.
 pub struct UserChanges {
     engine: Postgres,
     hasher: UserChangeHasher,
-    /// `None` while the connection is lost.
+    /// `None` while disconnected.
     line: Option<Line>,
-    /// Before the next try to connect.
+    /// Pause before the next try to connect.
     wait: Duration,
-    /// Heard while something else was waited for.
+    /// Received while waiting for something else.
     heard: VecDeque<UserChange>,
 }
 
-/// A listening connection, in a pool of its own: what is listened to outlives any transaction.
+/// A listening connection in its own pool, since listening outlives any transaction.
 struct Line {
     listener: PgListener,
     _pool: PgPool,
@@ -71,10 +71,12 @@ impl Postgres {
         Ok(changes.connect().await?.then_some(changes))
     }
 
-    /// How users are named in notifications; `None` where not all of their changes are told.
+    /// The secret for naming users in notifications; `None` if not all changes to them are
+    /// reported.
     async fn change_hasher(&self) -> Result<Option<UserChangeHasher>, StoreError> {
         let mut session = self.begin().await?;
-        // Insert, update, delete and truncate on each of three tables; 'O' and 'A' fire in ordinary sessions.
+        // INSERT, UPDATE, DELETE and TRUNCATE on each of three tables. 'O' and 'A' fire in ordinary
+        // sessions.
         let (secret, complete): (Vec<u8>, bool) = query_as(
             "SELECT key, 12 = (
                  SELECT count(*) FROM pg_trigger
@@ -95,15 +97,15 @@ impl Postgres {
 }
 
 impl UserChanges {
-    /// What connecting may take.
+    /// Timeout for connecting.
     pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Makes the keys by which users are named in what is heard from the latest [`UserChange::All`] on.
+    /// Computes the keys that name users in messages since the latest [`UserChange::All`].
     pub fn hasher(&self) -> UserChangeHasher {
         self.hasher.clone()
     }
 
-    /// The next change. A call that is given up loses none.
+    /// The next change. Cancel safe: no change is lost.
     pub async fn next(&mut self) -> UserChange {
         loop {
             if let Some(change) = self.heard.pop_front() {
@@ -134,8 +136,8 @@ impl UserChanges {
         }
     }
 
-    /// Gives up the connection, which may lead to a server that has no changes to tell any more, and connects again soon. What comes next is
-    /// [`UserChange::Lost`] where there was a connection.
+    /// Drops the connection, whose server may not report changes to this database, and reconnects
+    /// soon. The next change is [`UserChange::Lost`] if there was a connection.
     pub fn hang_up(&mut self) {
         self.wait = FIRST_WAIT;
         if self.line.take().is_some() {
@@ -144,7 +146,8 @@ impl UserChanges {
         }
     }
 
-    /// The same where there was a connection before. Behind the same address there may be another database since, as after a restoration.
+    /// The same where there was a connection before. The address may lead to another database
+    /// since, as after a restoration.
     async fn connect_again(&mut self) -> Result<bool, StoreError> {
         let Some(hasher) = self.engine.change_hasher().await? else {
             return Ok(false);
@@ -153,7 +156,7 @@ impl UserChanges {
         self.connect().await
     }
 
-    /// Listens, and returns whether notifications do arrive.
+    /// Listens, and returns whether notifications arrive.
     async fn connect(&mut self) -> Result<bool, StoreError> {
         let Some((mut listener, pool)) = self.session_of_its_own().await? else {
             return Ok(false);
@@ -167,7 +170,7 @@ impl UserChanges {
         .fetch_one(&mut *session)
         .await?;
         session.commit().await?;
-        // Of a line that comes to nothing, nothing was heard.
+        // Nothing was received over a connection that was not established.
         let mut heard = VecDeque::new();
         let arrives = async {
             while let Some(notification) = listener.try_recv().await? {
@@ -176,7 +179,7 @@ impl UserChanges {
                 }
                 heard.extend(UserChange::parse(notification.payload()));
             }
-            // The line broke, which says nothing of whether notifications arrive.
+            // The connection broke, which says nothing about whether notifications arrive.
             Err(sqlx::Error::Io(io::ErrorKind::ConnectionAborted.into()))
         };
         let arrived = match tokio::time::timeout(PATIENCE, arrives).await {
@@ -194,11 +197,12 @@ impl UserChanges {
         Ok(arrived)
     }
 
-    /// A connection whose session on the server is its own; `None` behind a pooler.
+    /// A connection with its own session on the server; `None` behind a pooler.
     ///
-    /// A pooler in transaction mode would take `LISTEN` and pass nothing on, and worse: the session would go on listening when it
-    /// serves somebody else, who expects no notifications. So nothing is listened to before a setting that was made with the
-    /// connection is found again in the session. Poolers refuse such settings or drop them.
+    /// A pooler in transaction mode would accept `LISTEN` but deliver nothing. Worse, the session
+    /// would keep listening while it serves other clients, which expect no notifications. Therefore
+    /// nothing is listened to until a setting that was made at connection start is found in the
+    /// session. Poolers refuse or drop such settings.
     async fn session_of_its_own(&self) -> Result<Option<(PgListener, PgPool)>, StoreError> {
         let mut session = self.engine.begin().await?;
         let name: Uuid = query_scalar("SELECT gen_random_uuid()")
@@ -232,7 +236,7 @@ impl UserChanges {
 
 impl Line {
     async fn is_there(&mut self) -> bool {
-        // One that has become a replica has nothing to tell, and answers all the same.
+        // A server that has become a replica sends no notifications, but still answers.
         let asked = query_scalar("SELECT NOT pg_is_in_recovery()").fetch_one(&mut self.listener);
         within_patience(asked).await.unwrap_or(false)
     }

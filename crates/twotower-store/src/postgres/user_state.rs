@@ -1,4 +1,4 @@
-//! All that answering a user needs, and what a user blocks.
+//! The state of a user that answering needs, and the user's blocks.
 
 use super::erasure::{keep_erasures_out, was_erased};
 use super::mapped::MappedQuery;
@@ -60,10 +60,11 @@ impl Postgres {
 }
 
 impl Postgres {
-    /// Asks for the state of each of `users`, in their order.
+    /// The statement that reads the states of `users`, in their order.
     pub(super) fn states_statement(&self, users: &[Uuid], skip_limit: u32) -> String {
-        // A parameter would cost a round trip of its own, to ask the server for its type. This is as safe: a `Uuid` writes
-        // itself as 32 hexadecimal digits and four hyphens, whatever text it was once read from, and a `u32` as digits.
+        // A parameter would cost an extra round trip to resolve its type. This is as safe: a `Uuid`
+        // is formatted as 32 hexadecimal digits and four hyphens, whatever text it was parsed from,
+        // and a `u32` as digits.
         let mut asked = String::with_capacity(37 * users.len());
         for user in users {
             if !asked.is_empty() {
@@ -88,11 +89,11 @@ impl Postgres {
     }
 }
 
-/// What `twotower.user_state` tells, of likes or skips in tables of the application's own.
+/// The data of `twotower.user_state` for likes or skips in the application's own tables.
 ///
-/// What one user has done comes of a lookup by the user, and of two rows for one video the earlier counts, as in training. Of who was erased
-/// nothing is read. The queries are the operator's own SQL, so that the transaction only reads; the names of ours stand where they hide no
-/// table of theirs.
+/// A user's rows are found by the user's id. Of two rows for one video the earlier counts, as in
+/// training. Nothing is read of an erased user. The queries are the operator's own SQL, so the
+/// transaction is read-only, and our names cannot hide the application's tables.
 fn mapped_statement(
     asked: &str,
     likes: Option<&MappedQuery>,
@@ -145,7 +146,7 @@ fn mapped_statement(
     )
 }
 
-/// What the rows of [`Postgres::states_statement`] say.
+/// Decodes the rows of [`Postgres::states_statement`].
 pub(super) fn states(rows: &[PgRow], users: &[Uuid]) -> Result<Vec<Option<UserState>>, StoreError> {
     if rows.len() != users.len() {
         return Err(sqlx::Error::RowNotFound.into());
@@ -153,7 +154,7 @@ pub(super) fn states(rows: &[PgRow], users: &[Uuid]) -> Result<Vec<Option<UserSt
     rows.iter().map(state).collect()
 }
 
-/// Nothing of a user who was erased.
+/// Nothing of an erased user.
 fn state(row: &PgRow) -> Result<Option<UserState>, StoreError> {
     if row.try_get(0)? {
         return Ok(None);
@@ -165,10 +166,11 @@ fn state(row: &PgRow) -> Result<Option<UserState>, StoreError> {
     }))
 }
 
-/// The ids that lie one after the other in a column of bytes; none where it is null.
+/// The ids that are concatenated in a column of bytes; none if it is null.
 ///
-/// Bytes come as hexadecimal digits, since [`Postgres::states_statement`] has no parameters, and those of an id are read as one: byte by byte, as
-/// the library does it, takes longer than all else of a row.
+/// Bytes arrive as hexadecimal digits, since [`Postgres::states_statement`] has no parameters. An
+/// id's digits are parsed as one number: the library's decoding of single bytes takes longer than
+/// the rest of the row.
 fn ids(row: &PgRow, column: usize) -> Result<Vec<Uuid>, StoreError> {
     let value = row.try_get_raw(column)?;
     if value.is_null() {
@@ -188,15 +190,15 @@ fn ids(row: &PgRow, column: usize) -> Result<Vec<Uuid>, StoreError> {
         .collect()
 }
 
-/// Each video once, where it stands first: a table of the application's own may have it twice, and then the earlier row counts, as in
-/// training.
+/// Each video once, at its first position. The application's own table may have it twice; the
+/// earlier row counts, as in training.
 pub(super) fn distinct(mut videos: Vec<Uuid>) -> Vec<Uuid> {
     let mut seen = HashSet::with_capacity(videos.len());
     videos.retain(|video| seen.insert(*video));
     videos
 }
 
-/// Reads `[[kind, value], …]`, or nothing.
+/// Parses `[[kind, value], …]`, or null.
 fn blocks(json: Option<&str>) -> Result<Vec<Block>, StoreError> {
     let rows: Vec<(String, String)> = serde_json::from_str(json.unwrap_or("[]"))
         .map_err(|error| sqlx::Error::Decode(error.into()))?;

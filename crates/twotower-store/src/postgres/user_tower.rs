@@ -1,4 +1,4 @@
-//! The weights that `twotower.user_vector` computes with.
+//! The weights that `twotower.user_vector` uses.
 
 use super::Postgres;
 use super::session::{query, query_scalar};
@@ -6,7 +6,7 @@ use crate::{Lease, StoreError};
 use twotower_core::matrix::Matrix;
 use twotower_core::tower::UserTower;
 
-/// What pgvector keeps in one vector.
+/// Maximum number of values in one vector of pgvector.
 const MOST_NUMBERS: usize = 16_000;
 
 /// Rows of version $1 other than the first units ($3) of each layer ($2).
@@ -18,22 +18,23 @@ macro_rules! left {
     };
 }
 
-/// What is there already stays untouched: a version's weights never change, so that a daily update writes none.
+/// Leaves existing rows untouched: a version's weights never change, so that a daily update writes
+/// none.
 const UPSERT: &str = "
     INSERT INTO twotower.user_towers AS old (version, layer, unit, weights)
     SELECT $1, $2, unit, ($3::real[])[unit * $4 + 1 : (unit + 1) * $4] FROM generate_series(0, $5 - 1) AS unit
     ON CONFLICT (version, layer, unit) DO UPDATE SET weights = excluded.weights
     WHERE old.weights::real[] IS DISTINCT FROM excluded.weights::real[]";
 
-/// Whether there are rows that the tower written does not have.
+/// Whether there are rows that do not belong to the tower.
 const ANY_LEFT: &str = concat!("SELECT EXISTS (SELECT ", left!(), ")");
 
 const DELETE_LEFT: &str = concat!("DELETE ", left!());
 
-/// A layer as the table has it: a row for each of its outputs.
+/// A layer in the form of the table: one row per output.
 struct Layer {
     name: &'static str,
-    /// Weights a row.
+    /// Weights per row.
     width: usize,
     /// `[rows, width]`
     weights: Vec<f32>,
@@ -58,7 +59,8 @@ impl Postgres {
         let mut session = self.begin_publishing(lease, self.statement_timeout).await?;
         let names: Vec<&str> = written.iter().map(|layer| layer.name).collect();
         let units: Vec<i32> = written.iter().map(Layer::units).collect();
-        // Asked for first, since roles that write towers need no right to delete as long as there is nothing to be deleted.
+        // Checked first, so that roles that write towers need the right to delete only when there
+        // is something to delete.
         let left: bool = query_scalar(ANY_LEFT)
             .bind(version)
             .bind(&names)
@@ -88,7 +90,7 @@ impl Postgres {
     }
 }
 
-/// Layouts as in the migration that makes the table.
+/// Layouts as in the migration that creates the table.
 fn layers(tower: &UserTower) -> [Layer; 3] {
     let head = &tower.head;
     let column = |matrix: &Matrix, unit: usize| -> Vec<f32> {

@@ -1,4 +1,4 @@
-//! Many vectors at once, by `COPY`.
+//! Bulk loading of vectors, by `COPY`.
 
 use super::Postgres;
 use super::erasure::{erased_among, keep_erasures_out};
@@ -9,15 +9,16 @@ use std::collections::HashSet;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A publisher who falls asleep while rows are sent is not idle to the server, and others wait for the end of the statement: it gets no
-/// longer than a slow disk may need.
+/// A publisher that is suspended while it sends rows does not count as idle, and others wait for
+/// the end of the statement. This limit leaves time for a slow disk and no more.
 const LEAST_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What `COPY … (FORMAT binary)` begins with: signature, no flags, no extension.
+/// Header of `COPY … (FORMAT binary)`: signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 
-/// SQLSTATE `feature_not_supported`: what `COPY` into a table is to a role that policies hold for.
+/// SQLSTATE `feature_not_supported`: the answer to `COPY` into a table by a role to which policies
+/// apply.
 const NOT_SUPPORTED: &str = "0A000";
 
 impl Postgres {
@@ -49,7 +50,8 @@ impl Postgres {
         Ok(fingerprints)
     }
 
-    /// One transaction; false, and nothing written, if one of the rows is there already, or if the role may not use `COPY`.
+    /// Loads the rows in one transaction. Returns false and writes nothing if one of the rows
+    /// exists already, or if the role may not use `COPY`.
     pub(crate) async fn insert_embeddings(
         &self,
         lease: Option<Lease>,
@@ -61,7 +63,7 @@ impl Postgres {
         let patience = lease.map_or(BULK_TIMEOUT, |lease| lease.lifetime.max(LEAST_PATIENCE));
         let mut session = self.begin_publishing(lease, patience).await?;
         let mut erased = HashSet::new();
-        // As for the statement that replaces vectors.
+        // As in the statement that replaces vectors.
         if table == VectorTable::Users {
             keep_erasures_out(&mut session).await?;
             let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
@@ -98,7 +100,7 @@ fn is_not_supported(error: &StoreError) -> bool {
         if source.as_database_error().is_some_and(|error| error.code().as_deref() == Some(NOT_SUPPORTED)))
 }
 
-/// The rows as a stream of `COPY`: id, version, vector, fingerprint.
+/// The rows as a `COPY` stream: id, version, vector, fingerprint.
 fn encode<'a>(
     version: i64,
     dim: usize,
@@ -112,7 +114,7 @@ fn encode<'a>(
         stream.extend(row.id.as_bytes());
         stream.extend(8_i32.to_be_bytes());
         stream.extend(version.to_be_bytes());
-        // A vector is its dimension, two bytes that mean nothing, and its numbers.
+        // A vector is its dimension, two unused bytes, and its numbers.
         stream.extend((vector_bytes as i32).to_be_bytes());
         stream.extend((dim as i16).to_be_bytes());
         stream.extend([0; 2]);

@@ -10,23 +10,25 @@ use sqlx::{AssertSqlSafe, Row};
 use twotower_core::embedding::{Embeddings, NORM_TOLERANCE};
 use uuid::Uuid;
 
-/// Numbers that one statement writes: some megabytes.
+/// Numbers that one statement writes: a few megabytes.
 const CHUNK_NUMBERS: usize = 500_000;
 
-/// The statements of one table. None names the type `vector`, which may be in any schema: casts need no name.
+/// The statements for one table. None names the type `vector`, which may be in any schema: casts do
+/// not need its name.
 struct Statements {
     fingerprints: &'static str,
     upsert: &'static str,
     delete: &'static str,
     read: &'static str,
-    /// Gives what was written since a number of microseconds after 1970.
+    /// Reads vectors written since a time, in microseconds after 1970.
     since: &'static str,
     stamp: &'static str,
     count: &'static str,
     ages: &'static str,
-    /// Gives the ids of vectors not written for so many microseconds.
+    /// Reads the ids of vectors not written for a number of microseconds.
     unwritten: &'static str,
-    /// Gives the statement that counts what is wrong: of another dimension than `$2`, not finite, of a norm further than `$3` from 1.
+    /// Counts faulty vectors: of another dimension than `$2`, not finite, or of a norm further than
+    /// `$3` from 1.
     summarize: &'static str,
 }
 
@@ -54,7 +56,7 @@ macro_rules! statements {
                 "SELECT ", $id, ", embedding::real[] FROM public.", $table, " WHERE model_version = $1
                  AND updated_at >= timestamptz 'epoch' + $2 * interval '1 microsecond' ORDER BY ", $id
             ),
-            // The lower 32 bits of microseconds, so that the sum is one of 64.
+            // The lower 32 bits of the microseconds, so that the sum fits 64 bits.
             stamp: concat!(
                 "SELECT count(*), coalesce(sum((extract(epoch FROM updated_at) * 1000000)::bigint & 4294967295), 0)::bigint
                  FROM public.", $table, " WHERE model_version = $1"
@@ -121,8 +123,9 @@ impl Postgres {
         rows: &[EmbeddingRow<'_>],
     ) -> Result<(), StoreError> {
         let mut session = self.begin_publishing(lease, BULK_TIMEOUT).await?;
-        // What was computed from an older snapshot must not bring somebody back: either this transaction is over before they
-        // are erased, and their vector is deleted with the others, or the statements below see the tombstone.
+        // A vector computed from an older snapshot must not bring an erased user back. Either this
+        // transaction ends before the erasure, which then deletes the vector, or the statements
+        // below see the tombstone.
         if table == VectorTable::Users {
             keep_erasures_out(&mut session).await?;
         }
@@ -251,7 +254,7 @@ impl Postgres {
         let statement: String = query_scalar(statements(table).summarize)
             .fetch_one(&mut *session)
             .await?;
-        // Its functions live wherever pgvector does; the server has quoted the name.
+        // Its functions are in pgvector's schema, whose name the server has quoted.
         let counts: (i64, i64, i64, i64) = sqlx::query_as(AssertSqlSafe(statement))
             .persistent(false)
             .bind(version)
@@ -270,7 +273,7 @@ impl Postgres {
     }
 }
 
-/// Reads (id, vector) of each row.
+/// Decodes (id, vector) of each row.
 async fn vectors(
     session: &mut Session,
     table: VectorTable,

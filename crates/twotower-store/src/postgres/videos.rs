@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use twotower_core::feature::Video;
 use uuid::Uuid;
 
-/// Columns that are not named in `$10` keep what is there, which `price::real` or an infinite time in Rust may not tell exactly, and so do
-/// numbers that are the same in Rust. Others come as decimals: of a `real`, a column of the application's own that is `numeric` would take
-/// six digits.
+/// Columns that are not named in `$10` keep their value, and so do numbers that are equal in Rust:
+/// `price::real` and infinite times cannot be represented there exactly. New numbers are passed as
+/// decimals: from a `real`, an application's `numeric` column would take six digits.
 const UPSERT: &str = "
     INSERT INTO public.videos AS old (id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url)
     SELECT id, title, description, genre, maker, price, duration_seconds,
@@ -33,7 +33,8 @@ const UPSERT: &str = "
         published_at = CASE WHEN 'published_at' = ANY ($10) THEN excluded.published_at ELSE old.published_at END,
         thumbnail_url = CASE WHEN 'thumbnail_url' = ANY ($10) THEN excluded.thumbnail_url ELSE old.thumbnail_url END";
 
-/// Statements that replace the names of videos: names not yet there ($1), links of the videos ($1), links ($1 video, $2 name).
+/// Statements that replace the names of videos: insert missing names ($1), delete the videos' links
+/// ($1), insert links ($1 video, $2 name).
 struct Names {
     insert: &'static str,
     unlink: &'static str,
@@ -120,7 +121,7 @@ fn column<'a, T: 'a>(videos: &'a [Video], field: impl Fn(&'a Video) -> T) -> Vec
     videos.iter().map(field).collect()
 }
 
-/// The shortest decimal that is read as `number` again, without an exponent.
+/// The shortest decimal that parses to `number`, without an exponent.
 fn decimal(number: f32) -> String {
     number.to_string()
 }
@@ -172,7 +173,7 @@ async fn replace(
     Ok(())
 }
 
-/// Statements that read videos by their ids ($1), and the names of those.
+/// Statements that read videos by id ($1), and their names.
 struct ById {
     videos: Cow<'static, str>,
     tags: Cow<'static, str>,
@@ -180,7 +181,8 @@ struct ById {
 }
 
 impl ById {
-    // Casts, because the application's own table may count in cents or whole seconds. An infinite time says nothing of when.
+    // The casts are for application tables that count in cents or whole seconds. An infinite time
+    // counts as unknown.
     const OURS: Self = Self {
         videos: Cow::Borrowed(
             "SELECT id, coalesce(title, '') AS title, coalesce(description, '') AS description, genre, maker, price::real,
@@ -196,7 +198,7 @@ impl ById {
         ),
     };
 
-    /// Of tables of the application's own, where these are read.
+    /// From the application's own tables, where these are read.
     fn mapped(mapped: &Mapped) -> Self {
         let names = |query: Option<&MappedQuery>, ours: Cow<'static, str>| match query {
             Some(query) => Cow::Owned(format!(
@@ -225,13 +227,14 @@ impl ById {
         }
     }
 
-    /// Videos as they are stored, which [`changes`] compares with: what models do not see of a text can be set right as well.
+    /// The stored videos, with which [`changes`] compares. Also corrections of text that models do
+    /// not see count as changes.
     async fn read(
         &self,
         session: &mut Session,
         ids: &[Uuid],
     ) -> Result<HashMap<Uuid, Video>, StoreError> {
-        // Ours, or around the operator's own SQL, from the configuration.
+        // Ours, or contains the operator's own SQL, from the configuration.
         let rows = sqlx::query(AssertSqlSafe(&*self.videos))
             .persistent(false)
             .bind(ids)

@@ -8,10 +8,11 @@ use twotower_core::interaction::{Dataset, Interaction};
 use twotower_core::time::{DAY_US, SECOND_US};
 use uuid::Uuid;
 
-/// Stands for the number of a user who was erased.
+/// In place of the number of an erased user.
 const ERASED: u32 = u32::MAX;
 
-/// 16 bytes a row; the order of the fields is the order of a snapshot, once users are ranked by id.
+/// 16 bytes per row. The order of the fields is the order of a snapshot, once users are ranked by
+/// id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
     at_us: i64,
@@ -19,10 +20,10 @@ struct Row {
     item: u32,
 }
 
-/// Turns rows as they come from a database, in any order, into a [`Snapshot`].
+/// Builds a [`Snapshot`] from database rows in any order.
 ///
-/// Sorting happens here and not in SQL: 16-byte rows sort in memory several times faster than either engine sorts its
-/// own rows on disk, and the order is then the same on both whatever they think of the order of their types.
+/// Rows are sorted here rather than in SQL: 16-byte rows sort in memory several times faster than
+/// either engine sorts on disk, and both engines get the same order whatever their collation.
 #[derive(Debug)]
 pub(crate) struct SnapshotBuilder {
     catalogue: Catalogue,
@@ -35,7 +36,8 @@ pub(crate) struct SnapshotBuilder {
 }
 
 impl SnapshotBuilder {
-    /// `orphans` are the names in the catalogue's source that belong to none of its videos.
+    /// `orphans` is the number of names in the catalogue's source that belong to none of its
+    /// videos.
     pub(crate) fn new(catalogue: Catalogue, orphans: u64) -> Self {
         Self {
             positions: (0..catalogue.len())
@@ -50,12 +52,12 @@ impl SnapshotBuilder {
         }
     }
 
-    /// Leaves out who was erased, from the next row on.
+    /// Leaves out erased users, from the next row on.
     pub(crate) fn leave_out(&mut self, tombstones: Tombstones) {
         self.tombstones = tombstones;
     }
 
-    /// Takes one like or skip.
+    /// Adds one like or skip.
     pub(crate) fn push(
         &mut self,
         kind: InteractionKind,
@@ -69,7 +71,7 @@ impl SnapshotBuilder {
             return Ok(());
         };
         let next = self.users.len() as u32;
-        // One hash for each user, and none while nobody was erased.
+        // One hash per user, and none without erasures.
         let user = match self.users.entry(user) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) if self.tombstones.cover(user) => *new.insert(ERASED),
@@ -86,7 +88,8 @@ impl SnapshotBuilder {
         Ok(())
     }
 
-    /// Ages count back from the latest row that has come by `now_us`: one that is dated in the future makes nothing old.
+    /// Ages are relative to the latest row that is not after `now_us`, so that a future date does
+    /// not make other rows old.
     pub(crate) fn finish(self, options: SnapshotOptions, now_us: i64) -> Snapshot {
         let (ids, ranks) = rank(self.users);
         let [mut likes, mut skips] =
@@ -129,7 +132,8 @@ impl SnapshotBuilder {
                 skips,
             },
             users,
-            // One that is dated in the future would make all that comes until then known already to a model that goes on from here.
+            // A future date would make fine-tuning from this model treat all rows until then as
+            // known.
             cut_off_us: clock.or(latest),
             orphans: self.orphans,
             erasures_seen: self.tombstones.last,
@@ -137,7 +141,7 @@ impl SnapshotBuilder {
     }
 }
 
-/// Refuses times that seconds in 32 bits cannot tell.
+/// Refuses times that do not fit 32-bit seconds.
 pub(crate) fn check_time(kind: InteractionKind, at_us: i64) -> Result<(), StoreError> {
     if (0..=i64::from(u32::MAX)).contains(&at_us.div_euclid(SECOND_US)) {
         Ok(())
@@ -149,9 +153,9 @@ pub(crate) fn check_time(kind: InteractionKind, at_us: i64) -> Result<(), StoreE
     }
 }
 
-/// Ids ascending, and for each provisional number its place among them.
+/// Ids in order, and the rank of each provisional number.
 fn rank(users: HashMap<Uuid, u32>) -> (Vec<Uuid>, Vec<u32>) {
-    // Numbers were given by the size of the map, erased users included.
+    // Numbers were assigned by the size of the map, which includes erased users.
     let mut ranks = vec![0; users.len()];
     let mut users: Vec<(Uuid, u32)> = users.into_iter().collect();
     users.retain(|&(_, number)| number != ERASED);
@@ -162,7 +166,7 @@ fn rank(users: HashMap<Uuid, u32>) -> (Vec<Uuid>, Vec<u32>) {
     (users.into_iter().map(|(id, _)| id).collect(), ranks)
 }
 
-/// Rows in order, of each (user, video) the earliest alone.
+/// Rows in order, with only the earliest of each (user, video).
 fn ordered_pairs(mut rows: Vec<Row>, ranks: &[u32]) -> Vec<Row> {
     for row in &mut rows {
         row.user = ranks[row.user as usize];
@@ -173,8 +177,8 @@ fn ordered_pairs(mut rows: Vec<Row>, ranks: &[u32]) -> Vec<Row> {
     rows
 }
 
-/// `map` of each of `rows`, in order. Their memory is given back part by part, so that there is never much more than the larger
-/// of the two.
+/// `map` of each of `rows`, in order. Frees their memory in parts, so that the peak is little more
+/// than the larger of the two.
 fn each_taken<A, B>(mut rows: Vec<A>, map: impl FnMut(A) -> B) -> Vec<B> {
     const PARTS: usize = 8;
     let len = rows.len();
@@ -184,7 +188,7 @@ fn each_taken<A, B>(mut rows: Vec<A>, map: impl FnMut(A) -> B) -> Vec<B> {
         rows.shrink_to_fit();
     }
     parts.push(rows);
-    // Reserved, not written: no memory yet.
+    // Reserved but not written, so no memory is used yet.
     let mut mapped = Vec::with_capacity(len);
     mapped.extend(parts.into_iter().rev().flatten().map(map));
     mapped
@@ -222,7 +226,7 @@ mod tests {
         let (past, later, future) = (NOW_US - DAY_US, NOW_US - 1, NOW_US + DAY_US);
         assert_eq!(cut_off_us(&[past, future], &[later]), Some(later));
         assert_eq!(cut_off_us(&[later, past], &[future]), Some(later));
-        // A clock that stands still is no reason to say nothing.
+        // Rows count even if the clock stands still.
         assert_eq!(cut_off_us(&[future], &[]), Some(future));
         assert_eq!(cut_off_us(&[], &[]), None);
     }

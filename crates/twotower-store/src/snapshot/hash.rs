@@ -2,9 +2,10 @@ use sha2::{Digest, Sha256};
 use twotower_core::feature::VideoRef;
 use twotower_core::interaction::{Dataset, Interaction};
 
-/// Names a snapshot by its content: SHA-256 (hex) over catalogue, likes and skips, users entering by number only.
+/// Content hash of a snapshot: SHA-256 (hex) over catalogue, likes and skips. Users enter by number
+/// only.
 ///
-/// What training does not read (the address of the preview picture) does not count.
+/// Fields that training does not read (the thumbnail's address) are left out.
 pub fn snapshot_sha256(dataset: &Dataset) -> String {
     let mut hash = Sha256::new_with_prefix("twotower snapshot 1\n");
     // One buffer, because many small updates cost more than the hashing.
@@ -62,7 +63,7 @@ fn number(buffer: &mut Vec<u8>, x: u64) {
     buffer.extend_from_slice(&x.to_le_bytes());
 }
 
-/// Length first, so that no two lists of texts look alike.
+/// Length-prefixed, so that different lists of texts differ.
 fn text(buffer: &mut Vec<u8>, text: &str) {
     number(buffer, text.len() as u64);
     buffer.extend_from_slice(text.as_bytes());
@@ -76,7 +77,7 @@ fn option<T>(buffer: &mut Vec<u8>, value: Option<T>, push: impl Fn(&mut Vec<u8>,
 }
 
 /// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()
@@ -85,7 +86,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// SHA-256 of a file's content, hex.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+/// SHA-256 of `bytes`, in lower-case hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

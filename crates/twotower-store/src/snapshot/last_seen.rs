@@ -4,7 +4,7 @@ use crate::{InteractionKind, LastSeen, StoreError};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Collects when each user was seen last, from rows in any order.
+/// Collects when each user was last seen, from rows in any order.
 #[derive(Debug)]
 pub(crate) struct LastSeenBuilder {
     tombstones: Tombstones,
@@ -19,7 +19,7 @@ impl LastSeenBuilder {
         }
     }
 
-    /// Takes one like or skip.
+    /// Adds one like or skip.
     pub(crate) fn push(
         &mut self,
         kind: InteractionKind,
@@ -39,7 +39,7 @@ impl LastSeenBuilder {
         Ok(())
     }
 
-    /// Ascending by user, without those who were erased.
+    /// Ascending by user, without erased ones.
     pub(crate) fn finish(self) -> Vec<LastSeen> {
         let mut seen: Vec<LastSeen> = self.users.into_values().collect();
         seen.retain(|seen| !self.tombstones.cover(seen.user));

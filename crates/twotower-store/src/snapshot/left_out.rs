@@ -1,15 +1,15 @@
-/// Rows of a query of a source that are left out.
+/// Rows of a source query that are left out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LeftOut {
-    /// The query.
+    /// Name of the query.
     pub(crate) query: &'static str,
-    /// Rows of which an id is a text that is no UUID.
+    /// Number of rows with an id that is text but no UUID.
     pub(crate) no_ids: i64,
-    /// The others, of which an id is a UUID, spelled as serving looks for none.
+    /// Number of other rows with an id that is a UUID in a spelling that serving does not look up.
     pub(crate) odd_spellings: i64,
 }
 
-/// Says how many rows of each query of a source are left out. Whose, and what stands there instead of an id, is nothing for a log.
+/// Logs the number of rows left out per query of a source. Users and texts are not logged.
 pub(crate) fn tell_left_out(rows: &[LeftOut]) {
     let told = |count: fn(&LeftOut) -> i64| {
         let told: Vec<String> = rows

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 impl Sqlite {
-    /// Everything as of one moment: a transaction that reads sees no later one's work.
+    /// Copies everything as of one moment: a read transaction does not see later ones.
     pub(crate) async fn back_up(
         &self,
         writer: &mut BackupWriter,
@@ -54,7 +54,7 @@ async fn moment(connection: &mut SqliteConnection) -> Result<Moment, StoreError>
     versions.dedup();
     let mut kept = Vec::new();
     for version in versions {
-        // Those that were pruned have nothing left to keep.
+        // Pruned versions have no vectors left.
         let found: Option<String> = sqlx::query_scalar(
             "SELECT manifest_sha256 FROM twotower_models WHERE version = ?1 AND pruned_at IS NULL",
         )
@@ -90,7 +90,7 @@ async fn write_table(
     writer.end(lines)
 }
 
-/// A table whose rows the engine writes as JSON.
+/// Reads a table's rows as JSON made by the engine.
 fn select(table: &Table) -> String {
     let columns = table.everywhere().map(|column| {
         let name = column.name;
@@ -98,7 +98,7 @@ fn select(table: &Table) -> String {
             Kind::Integer | Kind::Text | Kind::Time => format!("\"{name}\""),
             Kind::Boolean => format!("json(CASE WHEN \"{name}\" THEN 'true' ELSE 'false' END)"),
             Kind::Json => format!("json(\"{name}\")"),
-            // With all its digits, which json_object would round.
+            // With all digits, which json_object would round.
             Kind::Real => {
                 format!(
                     "CASE WHEN \"{name}\" IS NOT NULL THEN json(printf('%!.17g', \"{name}\")) END"

@@ -1,8 +1,8 @@
-//! Erasing users, and asking who was erased.
+//! Erases users, and tells which users were erased.
 
 use super::{CHUNK, Sqlite, json_numbers, now_us};
 use crate::StoreError;
-use crate::erasure::{ErasePlan, Erased, Tombstones, user_hash};
+use crate::erasure::{ErasePlan, Erased, Tombstones, left_to_statements, user_hash};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -32,11 +32,26 @@ impl Sqlite {
         .fetch_one(&mut *transaction)
         .await?;
         let (mut likes, mut skips) = (0, 0);
-        if plan.application_tables {
-            for (deleted, delete) in [
-                (&mut likes, "DELETE FROM likes WHERE user_id = ?1"),
-                (&mut skips, "DELETE FROM skips WHERE user_id = ?1"),
-            ] {
+        for (is_planned, table, deleted, delete) in [
+            (
+                plan.likes,
+                "likes",
+                &mut likes,
+                "DELETE FROM likes WHERE user_id = ?1",
+            ),
+            (
+                plan.skips,
+                "skips",
+                &mut skips,
+                "DELETE FROM skips WHERE user_id = ?1",
+            ),
+        ] {
+            if is_planned
+                && plan.leaves_rest_to_statements()
+                && !is_table(&mut transaction, table).await?
+            {
+                left_to_statements(table);
+            } else if is_planned {
                 let done = sqlx::query(delete).bind(user).execute(&mut *transaction);
                 *deleted = done.await?.rows_affected();
             }
@@ -55,7 +70,7 @@ impl Sqlite {
             .rows_affected();
         let mut statements = Vec::new();
         for statement in &plan.statements {
-            // The operator's own SQL, from the configuration.
+            // The operator's SQL from the configuration.
             let done = sqlx::query(AssertSqlSafe(statement.as_str()))
                 .persistent(false)
                 .bind(user)
@@ -77,7 +92,8 @@ impl Sqlite {
         })
     }
 
-    /// Writes the file anew: deleted rows lie in its free space and in the log until something else takes their place.
+    /// Rewrites the file. Deleted rows stay in its free space and in the log until something
+    /// overwrites them.
     pub(super) async fn rewrite(&self) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
         sqlx::raw_sql("VACUUM").execute(&mut *connection).await?;
@@ -111,16 +127,35 @@ impl Sqlite {
     }
 }
 
+/// Whether there is a table of this name, and not a view.
+pub(super) async fn is_table(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1)",
+    )
+    .bind(name)
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Whether anybody was erased.
+pub(super) async fn any_tombstone(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+    Ok(
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM twotower_tombstones)")
+            .fetch_one(connection)
+            .await?,
+    )
+}
+
 /// Those of `users` who were erased.
 pub(super) async fn erased_among(
     connection: &mut SqliteConnection,
     users: &[Uuid],
 ) -> Result<HashSet<Uuid>, StoreError> {
-    let any: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM twotower_tombstones)")
-        .fetch_one(&mut *connection)
-        .await?;
     let mut erased = HashSet::new();
-    if !any {
+    if !any_tombstone(connection).await? {
         return Ok(erased);
     }
     let salt = salt(connection).await?;
@@ -142,7 +177,7 @@ pub(super) async fn erased_among(
     Ok(erased)
 }
 
-/// All tombstones, as of the moment that the transaction sees.
+/// All tombstones in the snapshot of the transaction.
 pub(super) async fn tombstones(
     connection: &mut SqliteConnection,
 ) -> Result<Tombstones, StoreError> {

@@ -103,7 +103,7 @@ async fn known(
     Ok(videos.into_iter().collect())
 }
 
-/// Returns the ids that were not there.
+/// Returns the ids of the events that are new.
 async fn insert(
     connection: &mut SqliteConnection,
     user: Uuid,
@@ -114,7 +114,8 @@ async fn insert(
     let mut taken = Vec::new();
     for event in events {
         let at_us = event.at_us.unwrap_or(now_us);
-        // What ran when it happened, which may be over. Where one ended while the next began the later counts.
+        // The experiment that ran at its time, which may have ended since. Where one ended at the
+        // moment the next began, the later counts.
         let ran = experiments.iter().find(|ran| ran.ran_at(at_us));
         let done = sqlx::query(
             "INSERT INTO twotower_events (user_id, event_id, kind, video_id, model_version, experiment_id, arm, request_id, position,

@@ -7,11 +7,11 @@ use crate::{Lease, StoreError};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-/// `id`, `maker` and time of publication of our own videos, of which it is known when one came.
+/// `id`, `maker` and publication time of our own videos, which record when a video arrived.
 const OWN_VIDEOS: &str =
     "SELECT id, maker, coalesce(published_at, created_at) AS published FROM videos";
 
-/// One row a user: what [`ExperimentUser`] counts.
+/// One row per user, with the counts of [`ExperimentUser`].
 fn users(videos: &str) -> String {
     format!("
     SELECT sum(shown), sum(clicked), sum(liked), sum(views), total(watched), sum(measured),
@@ -99,7 +99,7 @@ impl Sqlite {
             None => OWN_VIDEOS.to_owned(),
         };
         let mut transaction = self.pool.begin().await?;
-        // Around the operator's own SQL, from the configuration, or ours.
+        // Contains the operator's own SQL, from the configuration, or ours.
         let mut rows = sqlx::query_as::<_, ExperimentUserRow>(AssertSqlSafe(users(&videos)))
             .persistent(false)
             .bind(id)
@@ -128,7 +128,7 @@ impl Sqlite {
     }
 }
 
-/// Ends the experiment that runs, if one does, and returns its number.
+/// Ends the running experiment, if any, and returns its number.
 pub(super) async fn end(
     connection: &mut SqliteConnection,
     now_us: i64,
@@ -142,7 +142,8 @@ pub(super) async fn end(
     Ok(id)
 }
 
-/// The experiment that ended when `version` was made active the last time: both have the time of that transaction.
+/// The experiment that ended when `version` was last activated: both have the time of that
+/// transaction.
 pub(super) async fn ended_by(
     connection: &mut SqliteConnection,
     version: i64,
@@ -157,7 +158,7 @@ pub(super) async fn ended_by(
     Ok(id)
 }
 
-/// The experiment that runs, as the transaction sees it.
+/// The running experiment, as the transaction sees it.
 pub(super) async fn running(
     connection: &mut SqliteConnection,
 ) -> Result<Option<Experiment>, StoreError> {
@@ -183,10 +184,11 @@ impl Ran {
     }
 }
 
-/// That of a [`RunningRow`], its beginning and its end.
+/// A [`RunningRow`], its start and its end.
 type RanRow = (i64, i64, i64, f64, Vec<u8>, i64, Option<i64>);
 
-/// The experiment that runs, and those that were over no earlier than at the given time, microseconds since 1970; the latest first.
+/// The running experiment, and those that ended at or after the given time, microseconds since
+/// 1970; the latest first.
 pub(super) async fn since(
     connection: &mut SqliteConnection,
     at_us: Option<i64>,

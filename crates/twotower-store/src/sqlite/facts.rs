@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
-/// Videos that are held at a time.
+/// Videos held in memory at a time.
 const PAGE: i64 = 5_000;
 
 const VIDEOS: &str = "

@@ -1,10 +1,10 @@
-//! Ids of the application's: which texts can be one of ours, and what becomes of rows with others.
+//! Ids in tables of the application: the texts that are read as UUIDs, and rows with other texts.
 
 use crate::snapshot::{LeftOut, tell_left_out, tidy};
 use crate::{Source, StoreError};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-/// A query of the source: its name, which of its columns are ids, and the others.
+/// A query of the source: its name, the columns that hold ids, and the others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Query {
     name: &'static str,
@@ -34,7 +34,8 @@ pub(super) const fn interactions(name: &'static str) -> Query {
     }
 }
 
-/// The 16 bytes of an id that is written as text. What is none stays as it is, for an error that names it.
+/// The 16 bytes of an id that is text. Anything else is passed on as it is, so that the error names
+/// it.
 pub(super) fn bytes(column: &str) -> String {
     format!(
         "CASE WHEN typeof({column}) IN ('text', 'blob') AND length({column}) <> 16
@@ -42,7 +43,7 @@ pub(super) fn bytes(column: &str) -> String {
     )
 }
 
-/// Ids in a JSON list (?1) as they may be spelled: 16 bytes, or text that [`spells`] one.
+/// The ids in a JSON list (?1) in each form: 16 bytes, or a text for which [`spells`] holds.
 pub(super) const SPELLED: &str = "
     SELECT unhex(value, '-') FROM json_each(?1)
     UNION ALL SELECT value FROM json_each(?1) UNION ALL SELECT upper(value) FROM json_each(?1)
@@ -51,17 +52,21 @@ pub(super) const SPELLED: &str = "
     UNION ALL SELECT '{' || replace(value, '-', '') || '}' FROM json_each(?1)
     UNION ALL SELECT '{' || upper(replace(value, '-', '')) || '}' FROM json_each(?1)";
 
-/// The condition that a column, if it is text, is a UUID in any spelling that PostgreSQL takes, and in some more.
+/// The condition that a column, if it is text, is a UUID in any form that PostgreSQL reads. It
+/// holds for some more.
 ///
-/// A number or bytes are no text that anybody could put there, but a query that gives something else than ids.
-fn is_id(column: &str) -> String {
+/// A number or bytes pass: they do not come from a user's text, but from a query that returns
+/// something other than ids, which is an error.
+pub(super) fn is_id(column: &str) -> String {
     format!("(typeof({column}) <> 'text' OR length(unhex({column}, '-{{}}')) IS 16)")
 }
 
-/// The condition that a column, if it is text, is spelled as a UUID: with hyphens or without, in small letters or in capitals, in braces or not.
+/// The condition that a column, if it is text, is a usual form of a UUID: with hyphens or without,
+/// all small letters or all capitals, in braces or not.
 ///
-/// These are the spellings of [`SPELLED`], which an index over the column finds. Of those with letters of both cases there are too many to look
-/// for: what cannot be served is not learned from either.
+/// These are the forms of [`SPELLED`], which an index over the column finds. Forms with letters of
+/// both cases are too many to look for. Serving cannot find them, so training does not read them
+/// either.
 pub(super) fn spells(column: &str) -> String {
     const HYPHENS: &str = "????????-????-????-????-????????????";
     format!(
@@ -74,13 +79,14 @@ pub(super) fn spells(column: &str) -> String {
 }
 
 impl Query {
-    /// The condition that holds for each of its ids.
+    /// The condition that `holds` is true of each id.
     fn all(self, holds: fn(&str) -> String) -> String {
         let each: Vec<String> = self.ids.iter().map(|column| holds(column)).collect();
         each.join(" AND ")
     }
 
-    /// `sql` without the rows of which an id is a text that [`spells`] none, and with ids as ours are.
+    /// `sql` without rows in which an id is a text for which [`spells`] does not hold, with ids as
+    /// 16 bytes.
     pub(super) fn sound(self, sql: &str) -> String {
         let id = |column: &&str| format!("{} AS {column}", bytes(column));
         let ids: Vec<String> = self.ids.iter().map(id).collect();
@@ -94,13 +100,14 @@ impl Query {
     }
 }
 
-/// A source without the rows of which an id is a text that is no UUID, or spelled as none is looked for: one user's like of something else is
-/// not to end what is read of everybody.
+/// A source without rows in which an id is a text for which [`spells`] does not hold. One such row
+/// must not fail the reading of all others.
 pub(super) struct Sound {
     pub(super) source: Source,
-    /// Query, and a statement that counts what is left out of it, what is no UUID and all; of those that read other tables than ours, which hold ids alone.
+    /// For each query of another table than ours: its name, and a statement that counts the rows
+    /// that are left out, those without a UUID and all. Our own tables hold nothing but ids.
     odd: Vec<(&'static str, String)>,
-    /// The same queries, each with a statement that reads no row of it.
+    /// The same queries, each with a statement that reads no row.
     tried: Vec<(&'static str, String)>,
 }
 
@@ -148,10 +155,10 @@ impl Sound {
         Self { source, odd, tried }
     }
 
-    /// Tries each query, so that one which cannot be run is named.
+    /// Tries each query. An error names the query.
     pub(super) async fn check(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         for (query, statement) in &self.tried {
-            // Around the operator's own SQL, from the configuration.
+            // It contains the operator's SQL from the configuration.
             sqlx::query(AssertSqlSafe(statement.as_str()))
                 .persistent(false)
                 .execute(&mut *connection)
@@ -161,12 +168,12 @@ impl Sound {
         Ok(())
     }
 
-    /// Tries each query, and says how many rows are left out.
+    /// Tries each query, and logs how many rows are left out.
     pub(super) async fn tell(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         self.check(connection).await?;
         let mut left_out = Vec::with_capacity(self.odd.len());
         for (query, count) in &self.odd {
-            // Around the operator's own SQL, from the configuration.
+            // It contains the operator's SQL from the configuration.
             let (no_ids, all): (i64, i64) = sqlx::query_as(AssertSqlSafe(count.as_str()))
                 .persistent(false)
                 .fetch_one(&mut *connection)

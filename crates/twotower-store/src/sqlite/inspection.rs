@@ -1,4 +1,4 @@
-//! What is in the tables, in numbers. There is no server to ask about, and no roles.
+//! Statistics of the tables' contents. There is no server to report on, and no roles.
 
 use super::ids::Sound;
 use super::{Sqlite, now_us};
@@ -13,7 +13,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow, Row};
 use twotower_core::time::DAY_US;
 
-/// Version, dimension, and three times.
+/// Version, dimension, and three ages.
 type GenerationRow = (i64, i64, i64, Option<i64>, Option<i64>);
 
 const GENERATION: &str = "
@@ -23,8 +23,9 @@ const GENERATION: &str = "
             WHERE model_version = model.version AND updated_at <= ?1 AND fingerprint <> 0)
     FROM twotower_active_model JOIN twotower_models AS model USING (version)";
 
-/// What [`Reaction`] counts, by the first time that a video was shown: of four weeks more, so that what was shown before and again is none that was
-/// shown first. A clock that is behind may set a like before what it is of. The times are 1, 8, 36 and 64 days ago.
+/// Counts for [`Reaction`], by the first impression of each video. Looks back four more weeks, so
+/// that a video shown earlier is not counted as first shown. A like can be dated before its
+/// impression if a clock is behind. The times are 1, 8, 36 and 64 days ago.
 const REACTIONS: &str = "
     SELECT sum(recent), sum(recent AND liked), sum(NOT recent), sum(NOT recent AND liked)
     FROM (
@@ -96,7 +97,7 @@ impl Sqlite {
         version: i64,
         dim: usize,
     ) -> Result<DimensionSample, StoreError> {
-        // A name of ours.
+        // Contains a name of ours.
         let statement = format!(
             "SELECT count(*), coalesce(sum(dims <> ?2), 0), min(CASE WHEN dims <> ?2 THEN dims END) FROM (
                  SELECT length(embedding) / 4 AS dims FROM {} WHERE model_version = ?1 ORDER BY updated_at DESC LIMIT 1000
@@ -120,7 +121,8 @@ impl Sqlite {
         let elsewhere = source.mapping();
         let Sound { source, .. } = Sound::of(source);
         let (videos, likes) = (tidy(&source.videos), tidy(&source.likes));
-        // What is learned from: our own tables have each like once, and of a video that there is. Of two of other tables the earlier counts.
+        // Counts what training uses. Our own tables have each like once, and only of existing
+        // videos. Of two rows in other tables the earlier counts.
         let likes = if elsewhere.videos.is_none() && elsewhere.likes.is_none() {
             likes.to_owned()
         } else {
@@ -207,7 +209,8 @@ impl Sqlite {
         })
     }
 
-    /// Runs a statement around queries of the source: the operator's own SQL, from the configuration.
+    /// Runs a statement that contains queries of the source: the operator's own SQL, from the
+    /// configuration.
     async fn read_source<T>(&self, statement: String, numbers: &[i64]) -> Result<T, StoreError>
     where
         T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,

@@ -6,11 +6,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Sqlite as Database, SqliteConnection};
 use uuid::Uuid;
 
-/// Memory of a connection for pages while it writes many rows, KiB: in a table that is larger than what it has as a rule (2 MB), pages would go to
-/// the log several times within one transaction.
+/// Page cache of a connection that writes many rows, in KiB. With the usual 2 MB a larger table's
+/// pages would be written to the log several times within one transaction.
 const CACHE_KIB: u32 = 64 << 10;
 
-/// The same as a rule, as SQLite has it.
+/// Page cache of any other connection in KiB: SQLite's default.
 const USUAL_CACHE_KIB: u32 = 2_000;
 
 fn insert(kind: InteractionKind) -> &'static str {
@@ -28,15 +28,15 @@ fn insert(kind: InteractionKind) -> &'static str {
     }
 }
 
-/// A connection with memory for a large write. One that does not get back to the usual, as when the write is cut off, is closed: the pool
-/// would keep it, and its memory, for good.
+/// A connection with a page cache for a large write. It is closed unless its cache is reset, as
+/// when the write is cancelled: the pool would keep it, and its memory, for good.
 struct LargeCache {
     connection: PoolConnection<Database>,
     is_usual: bool,
 }
 
 impl LargeCache {
-    /// Whatever comes of it, what was written stays so.
+    /// A failure is logged only, since the rows are already written.
     async fn reset(&mut self) {
         if self.is_usual {
             return;
@@ -74,7 +74,7 @@ impl Sqlite {
             connection: self.pool.acquire().await?,
             is_usual: false,
         };
-        // A database in memory is all in the cache, and gone with its one connection.
+        // A database in memory lives in the cache of its one connection, which must not be closed.
         if self.in_memory {
             large.is_usual = true;
         } else {
@@ -217,7 +217,8 @@ impl Sqlite {
     }
 }
 
-/// Writes rows, which come in order of their users, but for those of users who were erased; returns how many were new.
+/// Writes rows, which are sorted by user, leaving out users who were erased. Returns the number of
+/// new rows.
 async fn write_all(
     connection: &mut SqliteConnection,
     kind: InteractionKind,

@@ -59,7 +59,8 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Begins what only the publisher may do, if `lease` is given; nobody takes it over before the end.
+    /// Begins a transaction of the publisher, if `lease` is given. Nobody can take the lease over
+    /// before its end.
     pub(super) async fn publish(
         &self,
         lease: Option<Lease>,

@@ -27,11 +27,11 @@ impl Sqlite {
             Upkeep::DeleteRuns { age } => self.prune_runs(*age).await,
             Upkeep::CheckFile => self.check_file().await,
             Upkeep::ShrinkFile => {
-                // Somebody who writes is found out before, and not waited for.
+                // Another writer is detected by then, and not waited for.
                 self.patiently("BEGIN IMMEDIATE; ROLLBACK", limits).await?;
                 self.rewrite().await.map(|()| 0)
             }
-            // The engine has no dead rows, no such index and no Edge Functions.
+            // SQLite has no dead rows and no such index, and no Edge Functions.
             Upkeep::Vacuum { .. }
             | Upkeep::Analyze { .. }
             | Upkeep::Rebuild { .. }
@@ -40,7 +40,7 @@ impl Sqlite {
         }
     }
 
-    /// Runs statements that wait for others no longer than the limit.
+    /// Runs statements that wait for locks no longer than the limit.
     async fn patiently(
         &self,
         statements: &'static str,

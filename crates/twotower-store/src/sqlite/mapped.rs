@@ -1,6 +1,7 @@
-//! Where serving reads what the application keeps in tables of other names.
+//! Serving from tables of the application that have other names than ours.
 //!
-//! A file is read in this process, so that rows are put in order here, whatever the application makes its ids of.
+//! SQLite runs in this process, so rows are sorted here, whatever type the ids of the application
+//! have.
 
 use super::Sqlite;
 use super::ids::{SPELLED, Sound, VIDEOS, bytes, interactions, names, spells};
@@ -16,15 +17,15 @@ use std::sync::Arc;
 use twotower_core::feature::Video;
 use uuid::Uuid;
 
-/// A source that reads other tables than ours.
+/// A source of which some query reads another table than ours.
 #[derive(Debug)]
 pub(super) struct Mapped {
     pub(super) queries: Mapping<String>,
-    /// All of it, our own tables where these are read.
+    /// The whole source, including queries of our own tables.
     source: Source,
 }
 
-/// Our own videos, of which the time at which one came is known.
+/// Our own videos. One without a time of publication counts from when its row was made.
 const OWN_VIDEOS: &str = "
     SELECT id, title, genre, maker, price, coalesce(published_at, created_at) AS published_at FROM videos";
 
@@ -34,8 +35,8 @@ const VIDEO: &str =
 const INTERACTION: &str = "user_id, video_id, created_at";
 
 impl Sqlite {
-    /// The same connections, where serving reads from `source`. Of each of its queries a row is read that counts, so that what is wrong with one
-    /// is known now.
+    /// The same connections, with serving reading from `source`. One row of each query is read, so
+    /// that a query with a mistake is an error here and not in every request.
     pub(crate) async fn with_source(&self, source: &Source) -> Result<Self, StoreError> {
         let queries = source.mapping();
         if queries.is_empty() {
@@ -82,7 +83,7 @@ impl Sqlite {
         })
     }
 
-    /// Whether likes or skips are read from a table of the application's own.
+    /// Whether likes or skips are read from another table than ours.
     pub(crate) fn reads_elsewhere(&self, kind: InteractionKind) -> bool {
         self.mapped_interactions(kind)
             .is_some_and(|sql| !chooses_from(sql, kind.table()))
@@ -97,7 +98,7 @@ impl Sqlite {
         self.mapped.as_ref()?.queries.videos.as_deref()
     }
 
-    /// Where anything that is known of videos is read elsewhere.
+    /// The queries, if videos, tags or performers are read from other tables than ours.
     pub(super) fn mapped_catalogue(&self) -> Option<&Mapped> {
         let mapped = self.mapped.as_deref();
         mapped.filter(|mapped| mapped.queries.catalogue())
@@ -114,7 +115,7 @@ impl Mapped {
         each: &mut (dyn FnMut(VideoFacts) + Send),
     ) -> Result<(), StoreError> {
         let videos = self.queries.videos.as_deref().unwrap_or(OWN_VIDEOS);
-        // What nobody asks of a fact is not held.
+        // Columns that facts do not have are not kept in memory.
         let source = Source {
             videos: format!(
                 "SELECT id, title, NULL AS description, genre, maker, price, NULL AS duration_seconds, published_at, NULL AS thumbnail_url
@@ -174,7 +175,7 @@ impl Mapped {
     }
 }
 
-/// Those of `ids` that a query for videos has.
+/// Those of `ids` that a query for videos returns.
 pub(super) async fn known(
     connection: &mut SqliteConnection,
     sql: &str,
@@ -190,7 +191,7 @@ pub(super) async fn known(
     Ok(known)
 }
 
-/// `id`, as ours are, `maker` and time of publication of each of the videos that a query has: it may give one twice.
+/// `id` as 16 bytes, `maker` and time of publication of each video that a query returns, once each.
 pub(super) fn each_once(sql: &str) -> String {
     format!(
         "SELECT {} AS id, min(maker) AS maker, min(published_at) AS published
@@ -200,7 +201,8 @@ pub(super) fn each_once(sql: &str) -> String {
     )
 }
 
-/// The videos that a user has liked or skipped, oldest first; of two rows for one video the earlier counts, as in training.
+/// The videos that a user has liked or skipped, oldest first. Of two rows for one video the earlier
+/// counts, as in training.
 pub(super) async fn done_by(
     connection: &mut SqliteConnection,
     kind: InteractionKind,
@@ -216,7 +218,7 @@ pub(super) async fn done_by(
         Ok(())
     };
     let ids = super::videos::json(&[user])?;
-    // The id of the user keeps its type, so that an index over it is used.
+    // The user's id keeps its type, so that an index over it is used.
     let sql = format!(
         "SELECT user_id, {} AS video_id, created_at FROM (\n{sql}\n) WHERE {}",
         bytes("video_id"),
@@ -249,7 +251,7 @@ pub(super) async fn like_counts(
         .collect())
 }
 
-/// The users who like most.
+/// The users with the most likes.
 pub(super) async fn active_users(
     connection: &mut SqliteConnection,
     sql: &str,
@@ -272,7 +274,7 @@ pub(super) async fn active_users(
     Ok(users)
 }
 
-/// Reads the first row of a query, if it has one.
+/// Reads the first row of a query, if there is one.
 async fn tried(
     connection: &mut SqliteConnection,
     key: &'static str,
@@ -285,7 +287,7 @@ async fn tried(
     tried.map_err(|error| error.of_source(key))
 }
 
-/// Runs a query of the source for those of its rows whose `column` is among `ids`, a JSON list.
+/// Runs a query of the source for the rows whose `column` is among `ids`, a JSON list.
 async fn among(
     connection: &mut SqliteConnection,
     columns: &'static str,
@@ -294,7 +296,7 @@ async fn among(
     ids: &str,
     mut take: impl FnMut(&SqliteRow) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    // The operator's own SQL, from the configuration.
+    // It contains the operator's SQL from the configuration.
     let statement = AssertSqlSafe(format!(
         "SELECT {columns} FROM (\n{sql}\n) WHERE {column} IN ({SPELLED})"
     ));

@@ -2,7 +2,7 @@ use super::Sqlite;
 use crate::StoreError;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-/// Version n is the n-th, and `user_version` of the file the last that was applied.
+/// Version n is the n-th entry. The file's `user_version` is the last version applied.
 const MIGRATIONS: [&str; 7] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
@@ -13,7 +13,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("schema_7.sql"),
 ];
 
-/// The last one, with which the schema is complete.
+/// The last version; with it the schema is complete.
 pub(super) const LAST: usize = MIGRATIONS.len();
 
 impl Sqlite {

@@ -1,15 +1,20 @@
-use super::erasure::erased_among;
+use super::erasure::{any_tombstone, erased_among, is_table};
+use super::ids::{Sound, bytes, is_id};
+use super::snapshot::{each, uuid};
 use super::{Sqlite, json_numbers, migrations, now_us, packed};
 use crate::backup::{
     ACTIVATIONS, BLOCKS, Backup, BackupError, Column, EVENTS, EXPERIMENTS, JOB_RUNS, Kind, MODELS,
     RestorePlan, Restored, TOMBSTONES, Table, Target, Tombstone, VECTORS, VectorRow,
 };
-use crate::{Lease, StoreError, VectorTable};
+use crate::snapshot::tidy;
+use crate::{Lease, Source, StoreError, VectorTable};
 use serde::Deserialize;
 use sqlx::{AssertSqlSafe, Sqlite as Database, Transaction};
+use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Inserts vectors of one version (?2) and so many bytes (?4): ids and vectors one after the other, pairs of fingerprint and time.
+/// Inserts vectors of one version (?2) with this many bytes each (?4): concatenated ids (?1) and
+/// vectors (?3), and pairs of fingerprint and time (?5).
 macro_rules! insert_vectors {
     ($table:literal, $id:literal) => {
         concat!(
@@ -59,7 +64,7 @@ impl Sqlite {
         Ok(Target::new(models, activations, experiments, facts))
     }
 
-    /// One transaction: readers see what was there before, or all of the backup.
+    /// In one transaction: readers see either the old state or the whole backup.
     pub(crate) async fn restore(
         &self,
         lease: Option<Lease>,
@@ -73,6 +78,7 @@ impl Sqlite {
             restored: Restored::default(),
         };
         restoration.tombstones().await?;
+        let any_erased = restoration.delete_erased().await?;
         for (name, table) in VECTORS
             .into_iter()
             .zip([VectorTable::Videos, VectorTable::Users])
@@ -86,11 +92,43 @@ impl Sqlite {
         restoration.job_runs().await?;
         restoration.switch().await?;
         restoration.transaction.commit().await?;
+        // The file cannot be rewritten within a transaction. It is rewritten even if nothing was
+        // deleted: an earlier restoration can have been interrupted here, after its commit.
+        if any_erased {
+            self.rewrite().await?;
+        }
         Ok(restoration.restored)
+    }
+
+    /// Number of likes and skips of `source` that belong to erased users.
+    pub(crate) async fn erased_interactions(&self, source: &Source) -> Result<u64, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        if !any_tombstone(&mut transaction).await? {
+            return Ok(0);
+        }
+        Sound::of(source).check(&mut transaction).await?;
+        let mut rows: HashMap<Uuid, u64> = HashMap::new();
+        for (table, sql) in [("likes", &source.likes), ("skips", &source.skips)] {
+            // Ids that are text count in every spelling.
+            let sql = format!(
+                "SELECT {} AS user_id FROM (\n{}\n) WHERE {}",
+                bytes("user_id"),
+                tidy(sql),
+                is_id("user_id")
+            );
+            each(&mut transaction, "user_id", &sql, |row| {
+                *rows.entry(uuid(row, table, 0)?).or_default() += 1;
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        }
+        let users: Vec<Uuid> = rows.keys().copied().collect();
+        let erased = erased_among(&mut transaction, &users).await?;
+        Ok(erased.iter().filter_map(|user| rows.get(user)).sum())
     }
 }
 
-/// A restoration under way.
+/// A restoration in progress.
 struct Restoration<'a> {
     transaction: Transaction<'static, Database>,
     backup: &'a Backup,
@@ -104,8 +142,9 @@ struct OfUser {
 }
 
 impl Restoration<'_> {
-    /// First of all: what is restored of users asks who was erased. Those who were erased here and not in the backup stay so, with numbers
-    /// above all others, since no model of the backup knows of them.
+    /// Restores the tombstones, before any rows of users, which are checked against them. Erasures
+    /// that only this database knows stay, and get numbers above all others, since no model of the
+    /// backup reflects them.
     async fn tombstones(&mut self) -> Result<(), BackupError> {
         let erased: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM twotower_tombstones
@@ -143,7 +182,7 @@ impl Restoration<'_> {
                 .execute(&mut *self.transaction)
                 .await?;
         }
-        // The engine counts on from what was inserted, not from what was changed.
+        // AUTOINCREMENT counts from inserted numbers, not from updated ones.
         sqlx::query(
             "UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'twotower_tombstones'",
         )
@@ -153,7 +192,49 @@ impl Restoration<'_> {
         self.table(&TOMBSTONES, 0).await
     }
 
-    /// Vectors keep the times at which they were written, by which dormant users are told.
+    /// Deletes rows of erased users. The database can know of fewer erasures than the backup, for
+    /// example if it comes from an older copy. Requires the complete tombstones; returns whether
+    /// there are any.
+    async fn delete_erased(&mut self) -> Result<bool, BackupError> {
+        if !any_tombstone(&mut self.transaction).await? {
+            return Ok(false);
+        }
+        let own = self.plan.own_interactions.iter().map(|kind| kind.table());
+        let tables = [
+            "twotower_events",
+            "recommendation_blocks",
+            "user_embeddings",
+        ];
+        for table in tables.into_iter().chain(own) {
+            if !is_table(&mut self.transaction, table).await? {
+                continue;
+            }
+            // Likes and skips can be the application's, with ids as text.
+            let id = bytes("user_id");
+            let users: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(format!(
+                "SELECT id FROM (SELECT DISTINCT {id} AS id FROM {table}) WHERE typeof(id) = 'blob' AND length(id) = 16"
+            )))
+            .persistent(false)
+            .fetch_all(&mut *self.transaction)
+            .await?;
+            let erased = erased_among(&mut self.transaction, &users).await?;
+            if erased.is_empty() {
+                continue;
+            }
+            let erased: Vec<Uuid> = erased.into_iter().collect();
+            let done = sqlx::query(AssertSqlSafe(format!(
+                "DELETE FROM {table} WHERE {id} IN (SELECT unhex(value, '-') FROM json_each(?1))"
+            )))
+            .persistent(false)
+            .bind(sqlx::types::Json(erased))
+            .execute(&mut *self.transaction)
+            .await?;
+            self.restored.erased_deleted += done.rows_affected();
+        }
+        Ok(true)
+    }
+
+    /// Restores vectors with their update times, by which dormant users are identified.
     async fn vectors(&mut self, name: &'static str, table: VectorTable) -> Result<(), BackupError> {
         let (delete, insert) = match table {
             VectorTable::Videos => (
@@ -216,7 +297,8 @@ impl Restoration<'_> {
         Ok(())
     }
 
-    /// Versions and their history. Those whose vectors are not there afterwards are marked as pruned, which is what they are here.
+    /// Restores versions and their history. Versions without vectors in this database are marked as
+    /// pruned.
     async fn registry(&mut self) -> Result<(), BackupError> {
         let now = now_us();
         if let Some(active) = self.backup.manifest().active_version {
@@ -228,7 +310,14 @@ impl Restoration<'_> {
             .execute(&mut *self.transaction)
             .await?;
         }
-        self.table(&MODELS, 0).await?;
+        let mut statement = insert(&MODELS);
+        if self.backup.manifest().active_version.is_none() {
+            // Readers keep their version, and it stays active whatever the backup says about it.
+            statement.push_str(
+                " WHERE twotower_models.version IS NOT (SELECT version FROM twotower_active_model)",
+            );
+        }
+        self.rows(&MODELS, 0, &statement).await?;
         sqlx::query(
             "UPDATE twotower_models AS model SET pruned_at = ?1,
                  retired_at = CASE WHEN state = 'candidate' THEN ?1 ELSE retired_at END, state = 'retired'
@@ -270,7 +359,8 @@ impl Restoration<'_> {
         self.table(&EXPERIMENTS, 0).await
     }
 
-    /// Runs are told in the order of their numbers, so that older ones do not come after those of this database.
+    /// Runs are listed in the order of their ids, so the backup's are restored only into an empty
+    /// table.
     async fn job_runs(&mut self) -> Result<(), BackupError> {
         let any: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM twotower_job_runs)")
             .fetch_one(&mut *self.transaction)
@@ -282,7 +372,7 @@ impl Restoration<'_> {
         self.table(&JOB_RUNS, 0).await
     }
 
-    /// The one row that says what readers see, and the number of the next version.
+    /// Sets the active version and the next version number.
     async fn switch(&mut self) -> Result<(), BackupError> {
         let manifest = self.backup.manifest();
         sqlx::query(
@@ -308,9 +398,18 @@ impl Restoration<'_> {
         Ok(())
     }
 
-    /// The rows of a table but the first `skip`.
+    /// Restores a table's rows except the first `skip`.
     async fn table(&mut self, table: &Table, skip: usize) -> Result<(), BackupError> {
-        let statement = insert(table);
+        self.rows(table, skip, &insert(table)).await
+    }
+
+    /// The same with a given statement.
+    async fn rows(
+        &mut self,
+        table: &Table,
+        skip: usize,
+        statement: &str,
+    ) -> Result<(), BackupError> {
         let mut lines = self.backup.lines(table.name)?;
         let (mut skip, mut written) = (skip, 0);
         while let Some(mut chunk) = lines.chunk()? {
@@ -326,7 +425,7 @@ impl Restoration<'_> {
                 let mut users = users.into_iter();
                 chunk.retain(|_| users.next().is_some_and(|user| !erased.contains(&user)));
             }
-            let done = sqlx::query(AssertSqlSafe(statement.as_str()))
+            let done = sqlx::query(AssertSqlSafe(statement))
                 .persistent(false)
                 .bind(format!("[{}]", chunk.join(",")))
                 .execute(&mut *self.transaction)
@@ -338,7 +437,7 @@ impl Restoration<'_> {
     }
 }
 
-/// Inserts the rows of a JSON list in their order.
+/// The statement that inserts the rows of a JSON list in order.
 fn insert(table: &Table) -> String {
     let list = |of: &dyn Fn(&Column) -> String| {
         let parts: Vec<String> = table.everywhere().map(of).collect();
@@ -353,21 +452,7 @@ fn insert(table: &Table) -> String {
             _ => value,
         }
     });
-    let conflict = if table.key.is_empty() {
-        String::new()
-    } else if table.replaces {
-        let others = table.everywhere().filter(|column| column.name != table.key);
-        let set: Vec<String> = others
-            .map(|column| format!("\"{0}\" = excluded.\"{0}\"", column.name))
-            .collect();
-        format!(
-            "ON CONFLICT ({}) DO UPDATE SET {}",
-            table.key,
-            set.join(", ")
-        )
-    } else {
-        format!("ON CONFLICT ({}) DO NOTHING", table.key)
-    };
+    let conflict = table.on_conflict(table.everywhere());
     format!(
         "INSERT INTO {} ({names}) SELECT {values} FROM json_each(?1) WHERE true ORDER BY key {conflict}",
         table.sqlite

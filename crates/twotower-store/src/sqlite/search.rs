@@ -1,4 +1,4 @@
-//! Looking for an id in every table.
+//! Searches every table for an id.
 
 use super::Sqlite;
 use super::ids::Sound;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 const BLOCKS: &str = "recommendation_blocks";
 
-/// Columns of our own that hold videos' ids.
+/// Columns of ours that hold video ids.
 const OF_VIDEOS: [(&str, &str); 8] = [
     ("videos", "id"),
     ("video_tags", "video_id"),
@@ -26,7 +26,8 @@ const OF_VIDEOS: [(&str, &str); 8] = [
     ("twotower_events", "video_id"),
 ];
 
-/// The tables, their columns, and a statement that counts. Bytes are looked at as digits and, like text, as letters.
+/// The tables, their columns, and a counting statement. Bytes are searched as hex digits and, like
+/// text, as characters.
 const TABLES: &str = "
     SELECT tables.name, json_group_array(columns.name ORDER BY cid),
            'SELECT ' || group_concat(format(
@@ -38,7 +39,7 @@ const TABLES: &str = "
     WHERE tables.type = 'table' GROUP BY tables.name ORDER BY tables.name";
 
 impl Sqlite {
-    /// Looks at every column of every table, whatever it is declared to hold.
+    /// Searches every column of every table, whatever its declared type.
     pub(crate) async fn search_rows(
         &self,
         user: Uuid,
@@ -64,7 +65,7 @@ impl Sqlite {
                     column: "name",
                     reason: error.to_string(),
                 })?;
-            // SQLite has written the statement, and quoted the names in it.
+            // SQLite has written the statement, and quoted its names.
             let row = sqlx::query(AssertSqlSafe(statement))
                 .persistent(false)
                 .bind(&digits)
@@ -84,7 +85,7 @@ impl Sqlite {
             rows.add(&table, columns);
         }
         if let Some(passed) = rows.passed_over(&format!("{BLOCKS}.value")) {
-            // Of other kinds than `video` the value is no id of a video.
+            // Blocks of other kinds than `video` do not hold a video's id.
             let other = sqlx::query_scalar(
                 "SELECT count(*) FROM recommendation_blocks WHERE kind <> 'video' AND instr(replace(upper(value), '-', ''), ?1)",
             )
@@ -97,7 +98,7 @@ impl Sqlite {
     }
 }
 
-/// Whether an id is a video's, of the catalogue or of one that a model has a vector of.
+/// Whether an id belongs to a video of the catalogue, or to one with a vector.
 async fn is_video(
     connection: &mut SqliteConnection,
     id: Uuid,
@@ -105,7 +106,7 @@ async fn is_video(
 ) -> Result<bool, StoreError> {
     let Sound { source, .. } = Sound::of(source);
     let videos = tidy(&source.videos);
-    // Around the operator's own SQL, from the configuration.
+    // Contains the operator's own SQL, from the configuration.
     let statement = format!(
         "SELECT EXISTS (SELECT 1 FROM video_embeddings WHERE video_id = ?1) OR EXISTS (SELECT 1 FROM (\n{videos}\n) WHERE id = ?1)"
     );
@@ -117,9 +118,11 @@ async fn is_video(
     known.map_err(|error| StoreError::from(error).of_source("videos"))
 }
 
-/// Table and name of the columns that hold videos' ids: our own, those that the source passes on as they are, and those that refer to one of them.
+/// Table and name of the columns that hold video ids: our own, those that the source passes on
+/// unchanged, and those that refer to one of them.
 ///
-/// Of tables of the source only where it reads every row: in rows that it leaves out, as those of another kind, a column may hold ids of users.
+/// Of the source's tables only those that it reads in full: in skipped rows, for example of another
+/// kind, a column may hold ids of users.
 async fn columns_of_videos(
     connection: &mut SqliteConnection,
     source: &Source,
@@ -143,7 +146,7 @@ async fn columns_of_videos(
         let tried = connection.prepare(statement.into_sql_str()).await;
         let tried = tried.map_err(|error| StoreError::from(error).of_source(query))?;
         let origin = tried.columns().first().and_then(origin);
-        // Of a view it is the table behind that, which may have other rows.
+        // For a view, SQLite reports the underlying table, which may have other rows.
         let whole = whole.strip_prefix("main.").unwrap_or(&whole);
         columns.extend(origin.filter(|(table, _)| table.eq_ignore_ascii_case(whole)));
     }
@@ -153,12 +156,12 @@ async fn columns_of_videos(
     )
     .fetch_all(connection)
     .await?;
-    // Whatever their order, one may refer to one that refers.
+    // Repeated, since a column may refer to one that is itself a reference.
     let mut before = 0;
     while columns.len() > before {
         before = columns.len();
         for (table, from, of, to) in &references {
-            // Without a name it is the key of that table.
+            // Without a column name it refers to the table's primary key.
             let to = to.clone().unwrap_or_else(|| "id".into());
             if columns.contains(&(of.clone(), to)) {
                 columns.insert((table.clone(), from.clone()));
@@ -168,7 +171,7 @@ async fn columns_of_videos(
     Ok(columns)
 }
 
-/// Where a column that is passed on as it is comes from.
+/// Origin of a column that is passed on unchanged.
 fn origin(column: &SqliteColumn) -> Option<(String, String)> {
     let origin = column.origin();
     let origin = origin.table_column()?;

@@ -16,7 +16,7 @@ impl Sqlite {
         source: &Source,
         _: SnapshotOptions,
     ) -> Result<SnapshotBuilder, StoreError> {
-        // A reader in WAL mode sees the database as it was at its first read, whatever is written meanwhile.
+        // In WAL mode a reader sees the database as of its first read.
         let mut transaction = self.pool.begin().await?;
         let sound = Sound::of(source);
         sound.tell(&mut transaction).await?;
@@ -72,7 +72,7 @@ impl Sqlite {
     }
 }
 
-/// The videos of a source, with their names, and how many names belong to none of them.
+/// The videos of a source with their names, and the number of names that belong to no video.
 pub(super) async fn catalogue(
     connection: &mut SqliteConnection,
     source: &Source,
@@ -101,7 +101,7 @@ pub(super) async fn catalogue(
     Ok((catalogue.finish()?, orphans))
 }
 
-/// Columns of the queries of a source, by query, for errors.
+/// Columns of the source's queries, by query, for errors.
 fn column(query: &'static str, index: usize) -> &'static str {
     let columns: &[&str] = match query {
         "videos" => &[
@@ -141,7 +141,7 @@ pub(super) async fn each<E: From<StoreError>>(
 pub(super) fn video(row: &SqliteRow) -> Result<Video, StoreError> {
     let query = "videos";
     let text = |index| get::<Option<String>>(row, query, index);
-    // Whole numbers come as integers whatever the column is for.
+    // Whole numbers arrive as integers, whatever the column's type.
     let number = |index| {
         let x = get::<Option<f64>>(row, query, index)
             .or_else(|_| get::<Option<i64>>(row, query, index).map(|x| x.map(|x| x as f64)))?;
@@ -179,7 +179,7 @@ pub(super) fn get<'r, T: Decode<'r, Database> + Type<Database>>(
 /// An id, as 16 bytes or as text.
 pub(super) fn uuid(row: &SqliteRow, query: &'static str, index: usize) -> Result<Uuid, StoreError> {
     let bytes: &[u8] = get(row, query, index)?;
-    // Text without hyphens is none in braces to the parser.
+    // The parser does not accept text without hyphens in braces.
     let digits = match bytes {
         [b'{', digits @ .., b'}'] => digits,
         _ => bytes,

@@ -11,7 +11,8 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 impl Sqlite {
-    /// Everything as of one moment, row by row. Pseudonyms are the numbers that PostgreSQL gives, made here.
+    /// Reads everything in one snapshot, row by row. Pseudonyms equal the numbers that PostgreSQL
+    /// gives.
     pub(crate) async fn stream_source<S: SourceSink>(
         &self,
         source: &Source,
@@ -78,7 +79,7 @@ impl Sqlite {
     }
 }
 
-/// The place of a user among `people`, which are in order, from 1 on.
+/// The position of a user among `people`, which ascend, from 1.
 fn number(people: &[Uuid], user: Uuid) -> u128 {
     people.partition_point(|other| *other <= user) as u128
 }

@@ -12,23 +12,23 @@ use twotower_core::embedding::{self, Embeddings};
 use twotower_core::tower::UserTower;
 use uuid::Uuid;
 
-/// Vectors that one statement writes.
+/// Number of vectors that one statement writes.
 const CHUNK: usize = 5_000;
 
-/// The statements of one table.
+/// The statements for one table.
 struct Statements {
     fingerprints: &'static str,
-    /// The same of ids from one on and below another.
+    /// The same for ids from a first one up to but excluding a second.
     between: &'static str,
     upsert: &'static str,
     delete: &'static str,
     read: &'static str,
-    /// Gives what was written since a time.
+    /// Reads vectors written since a time.
     since: &'static str,
     stamp: &'static str,
     count: &'static str,
     ages: &'static str,
-    /// Gives the ids of vectors not written since a time.
+    /// Reads the ids of vectors not written since a time.
     unwritten: &'static str,
 }
 
@@ -58,7 +58,7 @@ macro_rules! statements {
             since: concat!(
                 "SELECT ", $id, ", embedding FROM ", $table, " WHERE model_version = ?1 AND updated_at >= ?2 ORDER BY ", $id
             ),
-            // The lower 32 bits of microseconds, so that the sum is one of 64.
+            // The lower 32 bits of the microseconds, so that the sum fits 64 bits.
             stamp: concat!(
                 "SELECT count(*), coalesce(sum(updated_at & 4294967295), 0) FROM ", $table, " WHERE model_version = ?1"
             ),
@@ -123,7 +123,8 @@ impl Sqlite {
         let now = now_us();
         let mut transaction = self.publish(lease).await?;
         let mut rows = rows.to_vec();
-        // What was computed from an older snapshot must not bring somebody back. There is one writer at a time.
+        // A vector computed from an older snapshot must not bring an erased user back. There is
+        // only one writer at a time.
         if table == VectorTable::Users {
             let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
             let erased = erased_among(&mut transaction, &ids).await?;
@@ -196,7 +197,7 @@ impl Sqlite {
         Ok((ids, embeddings, now))
     }
 
-    /// Reads (id, vector) of each row.
+    /// Decodes (id, vector) of each row.
     async fn vectors(
         &self,
         table: VectorTable,
@@ -291,7 +292,8 @@ impl Sqlite {
         Ok(summary)
     }
 
-    /// A statement takes thousands of rows here whether they are there or not: nothing is faster than that.
+    /// A statement takes thousands of rows here whether they exist or not, so there is no faster
+    /// bulk path.
     #[expect(clippy::unused_async, reason = "the other engine has work to do")]
     pub(crate) async fn insert_embeddings(
         &self,
@@ -304,7 +306,7 @@ impl Sqlite {
         Ok(false)
     }
 
-    /// Retrieval is in our own process; SQLite has no index of vectors.
+    /// Retrieval is in our own process; SQLite has no vector index.
     #[expect(clippy::unused_async, reason = "the other engine has work to do")]
     pub(crate) async fn drop_vector_index(
         &self,
@@ -314,7 +316,7 @@ impl Sqlite {
         Ok(false)
     }
 
-    /// See [`Sqlite::drop_vector_index`]: nobody asks for recommendations in SQL here.
+    /// See [`Sqlite::drop_vector_index`]: there are no recommendations in SQL here.
     #[expect(clippy::unused_async, reason = "the other engine has work to do")]
     pub(crate) async fn write_user_tower(
         &self,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use twotower_core::feature::Video;
 use uuid::Uuid;
 
-/// Columns that are not named in `?3` keep what is there.
+/// Columns that are not named in `?3` keep their value.
 const UPSERT: &str = "
     INSERT INTO videos (id, title, description, genre, maker, price, duration_seconds, published_at, thumbnail_url, created_at)
     SELECT unhex(value ->> 'id', '-'), value ->> 'title', value ->> 'description', value ->> 'genre', value ->> 'maker',
@@ -101,7 +101,8 @@ impl Sqlite {
     }
 }
 
-/// Videos as they are stored, which [`changes`] compares with: what models do not see of a text can be set right as well.
+/// The stored videos, with which [`changes`] compares. Also corrections of text that models do not
+/// see count as changes.
 async fn by_id(
     connection: &mut SqliteConnection,
     ids: &[Uuid],

@@ -1,6 +1,7 @@
-//! A copy of what is ours, and back.
+//! Backups and their restoration.
 
 use super::{BULK_TIMEOUT, Engine, GRACE, Store, WHOLE_TIMEOUT, within};
+use crate::Source;
 use crate::backup::{
     Backup, BackupError, BackupManifest, BackupWriter, Moment, RestoreOptions, Restored, Target,
     compare,
@@ -9,12 +10,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 impl Store {
-    /// Writes what is ours into a backup that was begun, as of one moment: the registry, vectors of the versions that are served or may be at
-    /// any moment, tombstones with their salt, blocks, runs of jobs, and events if that is wanted. Streamed: memory does not grow with
-    /// the tables.
+    /// Copies our data into a new backup, as of one moment: the registry, vectors of the versions
+    /// that are served or can be at any moment, tombstones with their salt, blocks, runs of jobs,
+    /// and events if requested. Streams the tables, so memory does not grow with them.
     ///
     /// # Errors
-    /// [`BackupError`]; rows that a policy would hide are one.
+    /// [`BackupError`]; rows hidden by a policy are an error.
     pub async fn back_up(
         &self,
         writer: &mut BackupWriter,
@@ -29,10 +30,10 @@ impl Store {
         within(WHOLE_TIMEOUT, "back_up", work).await
     }
 
-    /// Ends a backup that [`Store::back_up`] has written: its manifest, and its name.
+    /// Completes a backup after [`Store::back_up`]: writes its manifest and gives it its name.
     ///
     /// # Errors
-    /// If the file system refuses.
+    /// If the file system fails.
     pub fn finish_backup(
         &self,
         writer: BackupWriter,
@@ -45,13 +46,15 @@ impl Store {
         writer.finish(moment, engine, &schema)
     }
 
-    /// Puts a backup, whose files were verified, back into this database, in one transaction: readers see what was there before, or all of
-    /// it. Also one of the other engine. Users who were erased here stay so.
+    /// Restores a verified backup of either engine in one transaction: readers see either the old
+    /// state or the whole backup. Users erased in this database stay erased. Rows of users erased
+    /// in the backup are deleted, likes and skips after that transaction.
     ///
-    /// What the application did since (blocks, events) stays; runs of jobs are taken over into a database that has none.
+    /// Later blocks and events stay. Runs of jobs are restored only into a database without any.
     ///
     /// # Errors
-    /// [`BackupError::Newer`] if the database holds what the backup does not know and `replace` was not asked for; nothing is written then.
+    /// [`BackupError::Newer`] if the database holds data that the backup does not have, and
+    /// `replace` is not set; nothing is written then.
     pub async fn restore(
         &self,
         backup: &Backup,
@@ -67,9 +70,11 @@ impl Store {
         if options.dry_run {
             return Ok(Restored {
                 rows: manifest.rows(),
-                active_version: manifest.active_version,
+                active_version: plan.active_version,
                 newer: plan.newer,
                 erased_left_out: 0,
+                erased_deleted: 0,
+                erased_remaining: None,
             });
         }
         let work = async {
@@ -80,6 +85,20 @@ impl Store {
         };
         let mut restored = within(WHOLE_TIMEOUT, "restore", work).await?;
         restored.newer = plan.newer;
+        restored.erased_remaining = self.erased_interactions(&options.source).await;
         Ok(restored)
+    }
+
+    /// Number of likes and skips of erased users; `None` if they cannot be counted, which does not
+    /// undo the restoration.
+    async fn erased_interactions(&self, source: &Source) -> Option<u64> {
+        let counted = call!(self, BULK_TIMEOUT, erased_interactions(source));
+        counted
+            .inspect_err(|error| {
+                tracing::warn!(
+                    "likes and skips of users who were erased cannot be counted: {error}"
+                );
+            })
+            .ok()
     }
 }

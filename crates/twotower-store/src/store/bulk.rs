@@ -1,4 +1,4 @@
-//! Whole tables out, and whole generations of vectors in.
+//! Bulk reads of whole tables, and bulk writes of a version's vectors.
 
 use super::vectors::check_rows;
 use super::{BULK_TIMEOUT, Engine, GRACE, Store, WHOLE_TIMEOUT, within};
@@ -9,12 +9,14 @@ use std::time::Duration;
 use uuid::Uuid;
 
 impl Store {
-    /// Hands over the rows of a source as of one moment: the videos at once, likes and skips as they come, so that memory does not grow with
-    /// their number. Users who were erased are left out. With `pseudonyms` numbers take the place of users' ids, in the order of the ids and the
-    /// same for both engines; SQLite holds the ids of all users for that.
+    /// Streams the rows of a source as of one moment: all videos first, then likes and skips one by
+    /// one, so that memory does not grow with their number. Erased users are left out. With
+    /// `pseudonyms`, users' ids are replaced by numbers in the order of the ids, the same in both
+    /// engines; SQLite holds the ids of all users for that.
     ///
     /// # Errors
-    /// [`StoreError`], also [`StoreError::Time`] for what no model can learn from; and what the sink says.
+    /// [`StoreError`], also [`StoreError::Time`] for times that no model can learn from; and errors
+    /// of the sink.
     pub async fn stream_source<S: SourceSink>(
         &self,
         source: &Source,
@@ -38,7 +40,8 @@ impl Store {
         call!(self, BULK_TIMEOUT, source_video_ids(source))
     }
 
-    /// (id, fingerprint) of the vectors of `version` with ids from `from` on and below `until`, ascending by id.
+    /// (id, fingerprint) of the vectors of `version` with ids from `from` up to but excluding
+    /// `until`, ascending by id.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -56,8 +59,9 @@ impl Store {
         )
     }
 
-    /// As [`Store::write_embeddings`], faster where none of the ids, which are ascending, has a vector of `version` yet. Where one has after
-    /// all, as when the answer to a first try was lost, it is replaced.
+    /// Like [`Store::write_embeddings`], but faster if none of the ids, which are ascending, has a
+    /// vector of `version` yet. Existing ones, as when the answer to a first try was lost, are
+    /// replaced.
     ///
     /// # Errors
     /// [`StoreError`]

@@ -3,10 +3,11 @@ use std::mem::take;
 use twotower_core::feature::{self, Video};
 use uuid::Uuid;
 
-/// What rules, filters and reasons ask of a video, as models see it ([`feature::CatalogueBuilder`]).
+/// The fields of a video that rules, filters and reasons need, in the form that models see
+/// ([`feature::CatalogueBuilder`]).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct VideoFacts {
-    /// Video.
+    /// Id of the video.
     pub id: Uuid,
     /// Title.
     pub title: String,
@@ -20,7 +21,7 @@ pub struct VideoFacts {
     pub performers: Vec<String>,
     /// Price in the application's currency, finite, 0 or more.
     pub price: Option<f32>,
-    /// When it was published, or else when it came into the catalogue; microseconds since 1970.
+    /// Publication time, or else the time of arrival in the catalogue; microseconds since 1970.
     pub published_at_us: Option<i64>,
 }
 
@@ -57,7 +58,7 @@ impl VideoFacts {
     }
 }
 
-/// [`feature::tidy`], which leaves most texts as they are.
+/// [`feature::tidy`] without a copy for the many texts that it leaves unchanged.
 fn tidy(text: String) -> Option<String> {
     let tidy = feature::tidy(&text)?;
     Some(if tidy.len() == text.len() {
@@ -67,7 +68,7 @@ fn tidy(text: String) -> Option<String> {
     })
 }
 
-/// Adds a name to the video that it belongs to, if it is among `videos`, which ascend by id.
+/// Adds a name to its video, if that is among `videos`, which ascend by id.
 pub(crate) fn add_name(
     videos: &mut [VideoFacts],
     id: Uuid,
@@ -79,7 +80,7 @@ pub(crate) fn add_name(
     }
 }
 
-/// Makes what was read of each video what models see of it.
+/// Converts stored videos to the form that models see.
 pub(crate) fn tidy_facts(videos: &mut [VideoFacts]) {
     videos.iter_mut().for_each(VideoFacts::tidy);
 }

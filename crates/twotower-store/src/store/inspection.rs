@@ -1,4 +1,5 @@
-//! What a database says of itself. Each operation is one short transaction that reads; what only a server has, SQLite has not.
+//! Health checks of a database. Each operation is one short read-only transaction. Checks of a
+//! server do not exist for SQLite.
 
 use super::{Engine, GRACE, Store};
 use crate::inspection::{
@@ -13,25 +14,26 @@ use std::time::Duration;
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Store {
-    /// The server and the way to it; `None` of the embedded store.
+    /// The server and the connection to it; `None` for SQLite.
     pub async fn server_facts(&self) -> Result<Option<ServerFacts>, StoreError> {
         call!(self, self.options.statement_timeout, server_facts())
     }
 
-    /// Finds out what stands between, by two connections of its own; `None` of the embedded store.
+    /// Detects a pooler, with two connections of its own; `None` for SQLite.
     pub async fn pooler(&self) -> Result<Option<Pooler>, StoreError> {
         call!(self, self.options.statement_timeout, pooler())
     }
 
-    /// Compares what is there with what the migrations made: tables, row level security, policies, rights, indexes. Asks the
-    /// system's catalogue alone, so that any role may; `None` of the embedded store. Tables that `source` reads others for are the
-    /// application's to have as it likes.
+    /// Compares the schema with the migrations: tables, row level security, policies, privileges,
+    /// indexes. Reads only the system catalogue, so that any role may run it. `None` for SQLite.
+    /// Tables that `source` replaces by others are not checked.
     pub async fn audit_schema(&self, source: &Source) -> Result<Option<SchemaAudit>, StoreError> {
         call!(self, self.options.statement_timeout, audit_schema(source))
     }
 
-    /// Tables of `source` with more than a few rows of which each request reads all, since no index finds those of one user; `None` where
-    /// likes and skips are read from ours, and of the embedded store. What a SELECT would do is planned, and not done.
+    /// Large tables of `source` that each request scans in full, since no index finds the rows of
+    /// one user; `None` if likes and skips are read from our own tables, and for SQLite. The
+    /// queries are only planned.
     pub async fn unindexed_reads(&self, source: &Source) -> Result<Option<Vec<Fault>>, StoreError> {
         call!(
             self,
@@ -40,7 +42,7 @@ impl Store {
         )
     }
 
-    /// How a search in SQL would find the vectors of `version`; `None` of the embedded store.
+    /// How a search in SQL would find the vectors of `version`; `None` for SQLite.
     pub async fn index_use(
         &self,
         version: i64,
@@ -53,12 +55,12 @@ impl Store {
         )
     }
 
-    /// The version that readers see, and how fresh its vectors are.
+    /// The active version, and the age of its vectors.
     pub async fn generation(&self) -> Result<Option<Generation>, StoreError> {
         call!(self, self.options.statement_timeout, generation())
     }
 
-    /// Of the thousand vectors of `version` that were written last, those that are not of dimension `dim`.
+    /// Among the latest thousand vectors of `version`, those of another dimension than `dim`.
     pub async fn sample_dimensions(
         &self,
         table: VectorTable,
@@ -72,12 +74,12 @@ impl Store {
         )
     }
 
-    /// Counts what there is to learn from.
+    /// Counts the training data.
     pub async fn data_facts(&self, source: &Source) -> Result<DataFacts, StoreError> {
         call!(self, self.options.statement_timeout, data_facts(source))
     }
 
-    /// Counts the videos that have no vector of `version`.
+    /// Counts the videos without a vector of `version`.
     pub async fn completeness(
         &self,
         source: &Source,
@@ -90,7 +92,8 @@ impl Store {
         )
     }
 
-    /// Hands over what each user was first shown from 36 days to 1 day ago and liked of it, of the events that applications sent, in no order.
+    /// Passes on what each user was first shown from 36 days to 1 day ago and liked of it, by the
+    /// events of applications, in no order.
     pub async fn for_each_reaction(
         &self,
         each: &mut (dyn FnMut(Reaction) + Send),
@@ -102,7 +105,7 @@ impl Store {
         )
     }
 
-    /// Looks whether the model knows what is liked nowadays.
+    /// Checks whether the model knows the videos that are liked at present.
     pub async fn like_coverage(
         &self,
         source: &Source,
@@ -115,7 +118,7 @@ impl Store {
         )
     }
 
-    /// Statistics of the tables that twotower reads and writes.
+    /// Statistics of our tables.
     pub async fn table_statistics(&self) -> Result<Vec<TableStatistics>, StoreError> {
         call!(self, self.options.statement_timeout, table_statistics())
     }

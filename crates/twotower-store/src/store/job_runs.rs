@@ -1,4 +1,4 @@
-//! What runs by itself, and how it went.
+//! Runs of scheduled jobs.
 
 use super::{Engine, GRACE, Store};
 use crate::{FinishedRun, NewRun, RunRecord, StoreError};
@@ -9,18 +9,20 @@ use std::time::Duration;
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Store {
-    /// Writes down that a run begins, and that those of the same job on the same machine that seem to be at work were killed: the
-    /// caller holds the machine's lock of that job. Returns the run's number.
+    /// Records the start of a run and returns its id. Earlier runs of the same job on the same
+    /// machine that seem to be in progress are recorded as killed: the caller holds the machine's
+    /// lock of that job.
     pub async fn begin_run(&self, run: &NewRun) -> Result<i64, StoreError> {
         call!(self, self.options.statement_timeout, begin_run(run))
     }
 
-    /// Writes down a run that was left to another process; those that are at work stay as they are.
+    /// Records a run that was skipped because another process was doing the work. Runs in progress
+    /// stay as they are.
     pub async fn skip_run(&self, run: &NewRun, message: &str) -> Result<(), StoreError> {
         call!(self, self.options.statement_timeout, skip_run(run, message))
     }
 
-    /// Writes down how a run ended. Once it has ended, nothing changes.
+    /// Records the end of a run. Does nothing if it has ended already.
     pub async fn finish_run(&self, id: i64, finished: &FinishedRun) -> Result<(), StoreError> {
         call!(
             self,
@@ -29,13 +31,13 @@ impl Store {
         )
     }
 
-    /// The latest `limit` runs of a job, or of all, the latest first.
+    /// The latest `limit` runs of a job, or of all jobs, latest first.
     pub async fn runs(&self, job: Option<&str>, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
         let rows = call!(self, self.options.statement_timeout, runs(job, limit))?;
         rows.into_iter().map(RunRecord::try_from).collect()
     }
 
-    /// Deletes runs that ended more than `age` ago; returns how many.
+    /// Deletes runs that ended more than `age` ago; returns their number.
     pub async fn prune_runs(&self, age: Duration) -> Result<u64, StoreError> {
         call!(self, self.options.statement_timeout, prune_runs(age))
     }

@@ -1,4 +1,4 @@
-//! Who publishes: one at a time.
+//! The publisher's lease.
 
 use super::{Engine, GRACE, Store};
 use crate::{Lease, LeaseHolder, LeaseOutcome, StoreError};
@@ -9,7 +9,7 @@ use std::time::Duration;
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Store {
-    /// Asks to be the only publisher for so long. `asking` tells others who it is.
+    /// Requests the lease for `lifetime`. `asking` identifies the holder to others.
     pub async fn take_lease(
         &self,
         asking: &LeaseHolder,
@@ -22,18 +22,20 @@ impl Store {
         )
     }
 
-    /// Holds the lease for its lifetime from now on; [`StoreError::LeaseLost`] if somebody has taken it over.
+    /// Extends the lease by its lifetime from now; [`StoreError::LeaseLost`] if another process has
+    /// taken it over.
     pub async fn renew_lease(&self, lease: Lease) -> Result<(), StoreError> {
         call!(self, self.options.statement_timeout, renew_lease(lease))
     }
 
-    /// Gives the lease back, if it is still ours.
+    /// Releases the lease, if it is still ours.
     pub async fn release_lease(&self, lease: Lease) -> Result<(), StoreError> {
         call!(self, self.options.statement_timeout, release_lease(lease))
     }
 
-    /// The same store for the holder of a lease: what it writes of models and vectors fails with [`StoreError::LeaseLost`]
-    /// once somebody has taken the lease over, and nothing is written then.
+    /// The same store for the holder of a lease. Its writes of models and vectors fail with
+    /// [`StoreError::LeaseLost`] once another process has taken the lease over; nothing is written
+    /// then.
     #[must_use]
     pub fn under(&self, lease: Lease) -> Self {
         Self {
@@ -43,7 +45,7 @@ impl Store {
     }
 }
 
-/// Whether the one row of the lease was found under our number.
+/// Checks that the lease's row was found with our fence.
 pub(crate) fn still_ours(rows: u64) -> Result<(), StoreError> {
     if rows == 1 {
         Ok(())

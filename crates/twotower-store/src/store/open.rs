@@ -1,4 +1,4 @@
-//! The way to a database.
+//! Connecting to a database.
 
 use super::{ConnectOptions, Engine, Store, redact};
 use crate::postgres::Postgres;
@@ -10,22 +10,25 @@ use crate::{InteractionKind, Source, StoreError};
     reason = "fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Store {
-    /// Opens `postgresql://…` or `sqlite://path` (the file is created if missing; `sqlite::memory:` keeps none).
+    /// Opens `postgresql://…` or `sqlite://path` (a missing file is created; `sqlite::memory:` is
+    /// not persistent).
     pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
         Self::connect_or(url, options, Missing::Create).await
     }
 
-    /// Opens as [`Store::connect`] does, but makes no file: one that does not exist is [`StoreError::NoFile`]. For whoever has nothing to do in
-    /// an empty database.
+    /// Like [`Store::connect`], but creates no file: a missing one is [`StoreError::NoFile`]. For
+    /// operations that make no sense on an empty database.
     pub async fn connect_existing(url: &str, options: ConnectOptions) -> Result<Self, StoreError> {
         Self::connect_or(url, options, Missing::Refuse).await
     }
 
-    /// The same connections for a server: what it asks of videos, likes and skips is read where `source` says, and by itself this changes
-    /// nothing for jobs, which are given a source. What `source` does not map is read from our own tables as before.
+    /// The same connections for a server that reads videos, likes and skips from `source`. Jobs are
+    /// not affected: they are given a source with each call. What `source` does not map is read
+    /// from our own tables.
     ///
-    /// Each query is tried, so that one which cannot be run is [`StoreError::Source`] now and no error of every request. Likes and skips that
-    /// are read from other tables are never written: [`StoreError::ReadElsewhere`].
+    /// Each query is checked, so that an invalid one is [`StoreError::Source`] here rather than an
+    /// error of every request. Likes and skips that are read from other tables are never written:
+    /// [`StoreError::ReadElsewhere`].
     pub async fn with_source(&self, source: &Source) -> Result<Self, StoreError> {
         let engine = match &self.engine {
             Engine::Postgres(engine) => Engine::Postgres(engine.with_source(source).await?),
@@ -37,8 +40,8 @@ impl Store {
         })
     }
 
-    /// Whether likes or skips are read from a table of the application's own, so that nobody tells of changes to them and they are not
-    /// written here.
+    /// Whether likes or skips are read from a table of the application's own. Changes to it are not
+    /// notified, and it is not written here.
     pub fn reads_elsewhere(&self, kind: InteractionKind) -> bool {
         match &self.engine {
             Engine::Postgres(engine) => engine.reads_elsewhere(kind),
@@ -46,7 +49,7 @@ impl Store {
         }
     }
 
-    /// Refuses to write what nobody would read.
+    /// Refuses to write rows that would not be read.
     pub(super) fn refuse_elsewhere(&self, kind: InteractionKind) -> Result<(), StoreError> {
         if self.reads_elsewhere(kind) {
             Err(StoreError::ReadElsewhere(kind))
@@ -55,7 +58,7 @@ impl Store {
         }
     }
 
-    /// Over the connections of `replica`, what this store reads.
+    /// The sources of this store over the connections of `replica`.
     pub(crate) fn read_on(&self, replica: &Postgres) -> Postgres {
         match &self.engine {
             Engine::Postgres(engine) => replica.reading_as(engine),

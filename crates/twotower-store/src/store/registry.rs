@@ -1,4 +1,4 @@
-//! Versions of models, and which of them readers see.
+//! Model versions, and which of them is active.
 
 use super::{Engine, GRACE, Store};
 use crate::{
@@ -12,13 +12,14 @@ use std::time::Duration;
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Store {
-    /// A number that no model has had; ascending, whatever the clock says.
+    /// A new version number. Ascending and never reused.
     pub async fn next_model_version(&self) -> Result<i64, StoreError> {
         call!(self, self.options.statement_timeout, next_model_version())
     }
 
-    /// Registers a version in state `loading`; again for the same model is allowed while it is not active. Another model under a number
-    /// that is taken is refused: vectors of the first would pass for the second's.
+    /// Registers a version in state `loading`. Repeating this for the same model is allowed while
+    /// it is not active. Another model under the same number is refused: their vectors would be
+    /// mixed.
     pub async fn register_model(&self, model: &NewModel) -> Result<(), StoreError> {
         call!(
             self,
@@ -27,7 +28,7 @@ impl Store {
         )
     }
 
-    /// Changes the state of a version that is not active, to anything but active.
+    /// Changes the state of an inactive version, to any state but active.
     pub async fn set_model_state(&self, version: i64, state: ModelState) -> Result<(), StoreError> {
         if state == ModelState::Active {
             return Err(StoreError::SetActive(version));
@@ -39,7 +40,7 @@ impl Store {
         )
     }
 
-    /// Gives up a version that is not active; `reason` is kept with it.
+    /// Marks an inactive version as failed, with `reason`.
     pub async fn fail_model(&self, version: i64, reason: &str) -> Result<(), StoreError> {
         call!(
             self,
@@ -48,8 +49,8 @@ impl Store {
         )
     }
 
-    /// Says of a version that is not active that its vectors are gone, before they are: a candidate becomes retired, one that is
-    /// loading failed. Registering it again takes that back.
+    /// Marks an inactive version as pruned, before its vectors are deleted: a candidate becomes
+    /// retired, a loading one failed. Registering it again reverts that.
     pub async fn prune_model(&self, version: i64) -> Result<(), StoreError> {
         call!(
             self,
@@ -58,7 +59,8 @@ impl Store {
         )
     }
 
-    /// Keeps what the quality gate said of a version, in place of what it said before. Registering it again forgets it.
+    /// Records the quality gate's verdict on a version, replacing an earlier one. Registering it
+    /// again deletes the verdict.
     pub async fn record_verdict(&self, version: i64, verdict: &Value) -> Result<(), StoreError> {
         call!(
             self,
@@ -67,14 +69,15 @@ impl Store {
         )
     }
 
-    /// What the quality gate said of a version, if it was asked and there is such a version.
+    /// The quality gate's verdict on a version, if there is one.
     pub async fn verdict(&self, version: i64) -> Result<Option<Value>, StoreError> {
         call!(self, self.options.statement_timeout, verdict(version))
     }
 
-    /// Makes a version the one that readers see and retires the previous one, in one transaction that also records by whom
-    /// and why. Nothing happens if it is active already. An experiment that runs ends with it, since it compared with the previous
-    /// version; its number is returned, also by another call after the answer to the first one was lost.
+    /// Makes a version active and retires the previous one, in one transaction that also records
+    /// the operator and the reason. Does nothing if it is active already. Ends the running
+    /// experiment, which compared with the previous version, and returns its number, also when the
+    /// call is repeated after a lost answer.
     pub async fn activate_model(&self, activation: &Activation) -> Result<Option<i64>, StoreError> {
         call!(
             self,
@@ -83,12 +86,12 @@ impl Store {
         )
     }
 
-    /// Every activation there was, oldest first.
+    /// All activations, oldest first.
     pub async fn activations(&self) -> Result<Vec<ActivationRecord>, StoreError> {
         call!(self, self.options.statement_timeout, activations())
     }
 
-    /// Everything that is registered of a version.
+    /// Everything registered about a version.
     pub async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
         let mut details = call!(self, self.options.statement_timeout, model_details(version))?;
         details.activations = self.activations().await?;
@@ -98,12 +101,12 @@ impl Store {
         Ok(details)
     }
 
-    /// The version that readers see.
+    /// The active version.
     pub async fn active_model(&self) -> Result<Option<ModelRecord>, StoreError> {
         call!(self, self.options.statement_timeout, active_model())
     }
 
-    /// All registered versions, the latest first.
+    /// All registered versions, latest first.
     pub async fn models(&self) -> Result<Vec<ModelRecord>, StoreError> {
         call!(self, self.options.statement_timeout, models())
     }

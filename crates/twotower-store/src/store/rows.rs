@@ -4,11 +4,11 @@ use uuid::Uuid;
 /// Limits on the connection to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectOptions {
-    /// Most connections held at once.
+    /// Maximum number of connections.
     pub max_connections: u32,
-    /// How long to wait for a connection.
+    /// Timeout for getting a connection.
     pub acquire_timeout: Duration,
-    /// How long one statement may take on the server; bulk work sets its own.
+    /// Statement timeout on the server; bulk work sets its own.
     pub statement_timeout: Duration,
 }
 
@@ -23,7 +23,7 @@ impl Default for ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// The same for those who wait for `limit` and no longer.
+    /// The same with a statement timeout of at most `limit`.
     #[must_use]
     pub fn hurried(self, limit: Duration) -> Self {
         Self {
@@ -33,16 +33,16 @@ impl ConnectOptions {
     }
 }
 
-/// Connections of a store, as of one moment.
+/// Connections of a store at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Connections {
-    /// Open and without work.
+    /// Idle connections.
     pub idle: usize,
-    /// At work.
+    /// Connections in use.
     pub busy: usize,
 }
 
-/// Which engine is behind a store.
+/// Engine of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
     /// PostgreSQL with pgvector.
@@ -51,7 +51,7 @@ pub enum StoreKind {
     Sqlite,
 }
 
-/// Likes or skips.
+/// Kind of interaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InteractionKind {
     /// Table `likes`.
@@ -60,40 +60,40 @@ pub enum InteractionKind {
     Skip,
 }
 
-/// One like or skip to be written.
+/// A like or skip to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InteractionRow {
-    /// Who.
+    /// User.
     pub user: Uuid,
-    /// What.
+    /// Video.
     pub video: Uuid,
-    /// When, microseconds since 1970 UTC.
+    /// Time, microseconds since 1970 (UTC).
     pub at_us: i64,
 }
 
 /// Outcome of writing videos.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VideosWritten {
-    /// Rows that were not there before.
+    /// New rows.
     pub inserted: u64,
     /// Rows whose content changed.
     pub updated: u64,
 }
 
-/// Rows in the application's tables.
+/// Numbers of rows in the application's tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Videos.
+    /// Number of videos.
     pub videos: u64,
-    /// Likes.
+    /// Number of likes.
     pub likes: u64,
-    /// Skips.
+    /// Number of skips.
     pub skips: u64,
-    /// Users with at least one like or skip.
+    /// Number of users with at least one like or skip.
     pub users: u64,
 }
 
-/// Which vectors.
+/// Kind of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VectorTable {
     /// `video_embeddings`
@@ -102,58 +102,58 @@ pub enum VectorTable {
     Users,
 }
 
-/// One vector to be written.
+/// A vector to write.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddingRow<'a> {
     /// Video or user.
     pub id: Uuid,
-    /// Hash of what the vector was computed from; equal hashes need no new vector.
+    /// Hash of the vector's inputs; with an equal hash the vector need not be recomputed.
     pub fingerprint: i64,
     /// Finite, unit norm.
     pub vector: &'a [f32],
 }
 
-/// Vectors of one version, and those that must not be there.
+/// Number of vectors of one version, and of faulty ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VectorSummary {
     /// All of them.
     pub rows: u64,
-    /// Those of another dimension.
+    /// Vectors of another dimension.
     pub wrong_dimension: u64,
-    /// Those with NaN or infinity in them.
+    /// Vectors with NaN or infinity.
     pub not_finite: u64,
-    /// Finite ones whose norm is not within 1 ± 0.001.
+    /// Finite vectors whose norm is outside 1 ± 0.001.
     pub wrong_norm: u64,
 }
 
-/// An HNSW index to be built.
+/// An HNSW index to build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexPlan {
-    /// Version whose vectors it holds.
+    /// Version of its vectors.
     pub version: i64,
     /// Their dimension.
     pub dim: usize,
-    /// Their number, of which the memory follows.
+    /// Number of vectors, which determines the memory.
     pub rows: u64,
-    /// Most memory to build it in, megabytes. In less than it needs it is built all the same, but slowly.
+    /// Maximum memory for the build, megabytes. With too little, the build is slow.
     pub memory_cap_mb: u64,
 }
 
-/// What came of building an index.
+/// Outcome of building an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexOutcome {
-    /// It was there.
+    /// The index existed already.
     Present,
-    /// It was built.
+    /// The index was built.
     Built {
-        /// The server's `maintenance_work_mem` while building.
+        /// The server's `maintenance_work_mem` during the build.
         memory: String,
     },
     /// The engine has no such index.
     None,
 }
 
-/// What a user did, oldest first.
+/// Likes and skips of a user, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserHistory {
     /// Liked videos.
@@ -162,10 +162,10 @@ pub struct UserHistory {
     pub skips: Vec<Uuid>,
 }
 
-/// What a card shows of a video.
+/// Fields of a video for display.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct VideoCard {
-    /// Video.
+    /// Id of the video.
     pub id: Uuid,
     /// Title.
     pub title: String,
@@ -175,15 +175,15 @@ pub struct VideoCard {
     pub maker: Option<String>,
     /// Price in the application's currency.
     pub price: Option<f32>,
-    /// Length in seconds.
+    /// Duration, seconds.
     pub duration_seconds: Option<f32>,
-    /// Address of a preview picture.
+    /// URL of the thumbnail.
     pub thumbnail_url: Option<String>,
     /// Names of tags, ascending.
     pub tags: Vec<String>,
 }
 
-/// When a user was there last.
+/// When a user was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastSeen {
     /// User.
@@ -194,26 +194,26 @@ pub struct LastSeen {
     pub at_us: i64,
 }
 
-/// The vectors of a version, and how old they are.
+/// Number and age of a version's vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VectorAge {
-    /// Version.
+    /// Version number.
     pub version: i64,
-    /// Their number.
+    /// Number of vectors.
     pub rows: u64,
-    /// Since the last of them was written, by the store's clock; none at all where that is yet to come.
+    /// Time since the latest was written, by the store's clock; zero if that is in the future.
     pub age: Duration,
-    /// The same of those whose time has come: a clock that was set back leaves others behind, which say nothing of when.
+    /// The same without future times, which a clock that was set back leaves behind.
     pub known_age: Option<Duration>,
 }
 
-/// A moment by the store's clock.
+/// A time by the store's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreTime {
     us: i64,
 }
 
-/// A user and how much they did.
+/// A user and how active they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserActivity {
     /// User.
@@ -245,7 +245,7 @@ impl StoreTime {
         self.us
     }
 
-    /// So much earlier.
+    /// The time this much earlier.
     #[must_use]
     pub fn before(self, span: Duration) -> Self {
         let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
@@ -254,7 +254,7 @@ impl StoreTime {
 }
 
 impl InteractionKind {
-    /// Name of the table, as errors say it.
+    /// Name of the table, as in errors.
     pub(crate) fn table(self) -> &'static str {
         match self {
             Self::Like => "likes",
@@ -264,7 +264,7 @@ impl InteractionKind {
 }
 
 impl VectorTable {
-    /// Name of the table, as errors say it.
+    /// Name of the table, as in errors.
     pub(crate) fn table(self) -> &'static str {
         match self {
             Self::Videos => "video_embeddings",

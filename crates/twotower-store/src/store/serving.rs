@@ -1,4 +1,4 @@
-//! What a server asks of the database while it answers requests.
+//! Database access of a server that answers requests.
 
 use super::{
     BULK_TIMEOUT, Connections, Engine, GRACE, Store, StoreTime, UserActivity, UserHistory,
@@ -17,11 +17,12 @@ use uuid::Uuid;
     reason = "every operation fails with what `StoreError` lists, for the reasons written there"
 )]
 impl Store {
-    /// The same store, over the same connections, for those who wait for `limit` and no longer: no statement takes more time on the server,
-    /// besides those of bulk work. Where that is shorter already it stays.
+    /// The same store, over the same connections, with a statement timeout of at most `limit`,
+    /// except for bulk work.
     ///
-    /// What somebody stops waiting for closes its connection, and a server that waits for a lock does not notice that: it would go on for as
-    /// long as the statement may take, and the next one beside it on a new connection.
+    /// A caller that stops waiting closes its connection, which a server process that waits for a
+    /// lock does not notice. It would continue for as long as the statement timeout allows, beside
+    /// the next one on a new connection.
     #[must_use]
     pub fn hurried(&self, limit: Duration) -> Self {
         let engine = match &self.engine {
@@ -35,15 +36,17 @@ impl Store {
         }
     }
 
-    /// Every like, the latest `skip_limit` skips ([`UserState::EVERY_SKIP`] for all) and every block of a user, as of one moment and in one round
-    /// trip; [`StoreError::ErasedUser`] of one who was erased.
+    /// Every like, the latest `skip_limit` skips ([`UserState::EVERY_SKIP`] for all) and every
+    /// block of a user, as of one moment and in one round trip; [`StoreError::ErasedUser`] for an
+    /// erased user.
     pub async fn user_state(&self, user: Uuid, skip_limit: u32) -> Result<UserState, StoreError> {
         let states = self.user_states(&[user], skip_limit).await?;
         let state = states.into_iter().next().flatten();
         state.ok_or(StoreError::ErasedUser)
     }
 
-    /// The same of each of `users`, in that order, still in one round trip; `None` of one who was erased.
+    /// The same for each of `users`, in their order, also in one round trip; `None` for an erased
+    /// user.
     pub async fn user_states(
         &self,
         users: &[Uuid],
@@ -59,14 +62,14 @@ impl Store {
         )
     }
 
-    /// Keeps what `block` names away from a user; returns whether it was new. [`StoreError::Block`] if its value cannot be one,
-    /// [`StoreError::ErasedUser`] of a user who was erased.
+    /// Adds a block and returns whether it was new. [`StoreError::Block`] for an invalid value,
+    /// [`StoreError::ErasedUser`] for an erased user.
     pub async fn add_block(&self, user: Uuid, block: &Block) -> Result<bool, StoreError> {
         block.check()?;
         call!(self, self.options.statement_timeout, add_block(user, block))
     }
 
-    /// Takes a block back; returns whether it was there.
+    /// Removes a block and returns whether it existed.
     pub async fn remove_block(&self, user: Uuid, block: &Block) -> Result<bool, StoreError> {
         call!(
             self,
@@ -75,7 +78,8 @@ impl Store {
         )
     }
 
-    /// Hands over the facts of every video, ascending by id, as of one moment. Some thousands are held at a time.
+    /// Passes on the facts of every video, ascending by id, as of one moment. A few thousand are
+    /// held in memory at a time.
     pub async fn for_each_video_facts(
         &self,
         each: &mut (dyn FnMut(VideoFacts) + Send),
@@ -83,16 +87,16 @@ impl Store {
         call!(self, BULK_TIMEOUT, for_each_video_facts(each))
     }
 
-    /// Facts of some videos; those that are not in the catalogue are left out. The time at which a video came into the catalogue does
-    /// not stand in for a publication that is not known.
+    /// Facts of the given videos; missing ones are left out. Unlike in the facts of all videos, an
+    /// unknown publication time is not replaced by the time of arrival.
     pub async fn video_facts(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, VideoFacts>, StoreError> {
         let videos = call!(self, self.options.statement_timeout, videos_by_id(ids))?;
         let facts = videos.into_iter().map(|(id, video)| (id, video.into()));
         Ok(facts.collect())
     }
 
-    /// The latest `limit` likes and the latest `limit` skips of a user, oldest first; [`StoreError::ErasedUser`] of one who was
-    /// erased.
+    /// The latest `limit` likes and the latest `limit` skips of a user, oldest first;
+    /// [`StoreError::ErasedUser`] for an erased user.
     pub async fn user_history(&self, user: Uuid, limit: u32) -> Result<UserHistory, StoreError> {
         call!(
             self,
@@ -101,12 +105,12 @@ impl Store {
         )
     }
 
-    /// Every video the user has ever liked, in no order: what must not come back.
+    /// Every video that the user likes, in no order: these are never recommended.
     pub async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
         call!(self, self.options.statement_timeout, liked_videos(user))
     }
 
-    /// Number of likes per video, for videos with at least one.
+    /// Number of likes of each video with at least one.
     pub async fn like_counts(&self) -> Result<Vec<(Uuid, u64)>, StoreError> {
         call!(self, BULK_TIMEOUT, like_counts())
     }
@@ -116,7 +120,7 @@ impl Store {
         call!(self, BULK_TIMEOUT, video_titles())
     }
 
-    /// Cards of `ids`, in the order given; unknown ids are left out.
+    /// Display fields of `ids`, in the given order; missing videos are left out.
     pub async fn video_cards(&self, ids: &[Uuid]) -> Result<Vec<VideoCard>, StoreError> {
         let videos = call!(self, self.options.statement_timeout, videos_by_id(ids))?;
         Ok(ids
@@ -126,12 +130,17 @@ impl Store {
             .collect())
     }
 
-    /// Some users, the most active first, for the console's try-out.
+    /// Some users, most active first, for the console's preview.
     pub async fn active_users(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
         call!(self, self.options.statement_timeout, active_users(limit))
     }
 
-    /// How many connections are open.
+    /// The most connections that may be open at once.
+    pub fn max_connections(&self) -> u32 {
+        self.options.max_connections
+    }
+
+    /// Number of open connections.
     pub fn connections(&self) -> Connections {
         let (size, idle) = match &self.engine {
             Engine::Postgres(engine) => engine.connections(),
@@ -143,17 +152,18 @@ impl Store {
         }
     }
 
-    /// The time by the store's clock, which `updated_at` of vectors follows.
+    /// The time by the store's clock, to which `updated_at` of vectors refers.
     pub async fn time(&self) -> Result<StoreTime, StoreError> {
         call!(self, self.options.statement_timeout, time())
     }
 
-    /// Vectors of `version` written at `since` or later, with their ids ascending, and the store's time before they were read.
-    /// One of another dimension than `dim` is an error.
+    /// Vectors of `version` written at `since` or later, ascending by id, and the store's time
+    /// before the read. A vector of another dimension than `dim` is an error.
     ///
-    /// A vector bears the time at which its transaction began and is seen once that has ended. So ask again from the returned
-    /// time less what a transaction that writes vectors usually takes (`update` writes batches, of seconds): what
-    /// lies in the overlap comes twice. What took longer, and deleted vectors, [`Self::vectors_stamp`] tells of.
+    /// A vector has the time at which its transaction began and becomes visible when that ends. For
+    /// the next call, subtract the usual duration of a writing transaction from the returned time
+    /// (`update` writes batches of seconds); the overlap is returned twice. Longer transactions and
+    /// deletions change [`Self::vectors_stamp`].
     pub async fn vectors_written_since(
         &self,
         table: VectorTable,
@@ -168,9 +178,9 @@ impl Store {
         )
     }
 
-    /// How many vectors of `version` there are, and a sum of the times at which they were written. The two tell, but for one chance in
-    /// 2³², that something was written or deleted since, however long before its transaction had begun. Costs a walk over the index of
-    /// these times, not over vectors.
+    /// Number of vectors of `version`, and a sum over the times at which they were written. A
+    /// change of the pair shows a write or deletion, however old its transaction; it is missed with
+    /// probability 2⁻³². Costs an index scan over these times, without reading vectors.
     pub async fn vectors_stamp(
         &self,
         table: VectorTable,
@@ -179,25 +189,27 @@ impl Store {
         call!(self, BULK_TIMEOUT, vectors_stamp(table, version))
     }
 
-    /// How far the log of the server goes, and which server it is; `None` of SQLite. [`StoreError::Standby`] of a server that takes no
-    /// writes.
+    /// Position of the server's log, and which server it is; `None` for SQLite.
+    /// [`StoreError::Standby`] for a server that accepts no writes.
     pub async fn primary_position(&self) -> Result<Option<PrimaryPosition>, StoreError> {
         call!(self, self.options.statement_timeout, primary_position())
     }
 
-    /// Has every connection that is open now closed when it is next taken, so that whoever is behind the address by then is connected to.
+    /// Closes every currently open connection when it is next taken, so that new ones lead to the
+    /// server that the address then names.
     pub fn drop_connections(&self) {
         if let Engine::Postgres(engine) = &self.engine {
             engine.drop_connections();
         }
     }
 
-    /// Listens for changes to what is kept of users, on a connection besides those of the pool.
+    /// Listens for changes to users' data, on a separate connection.
     ///
-    /// `None` where changes cannot be heard: SQLite has no such thing, a pooler in transaction mode lets no notification
-    /// through, and a table `likes` or `skips` of the application's own may bear no triggers. Or not now: a database may be too busy for
-    /// the notification by which that is found out. So, but with SQLite, it may be worth another try later. Nobody tells of changes to likes
-    /// and skips that are [read elsewhere](Self::reads_elsewhere).
+    /// `None` if changes cannot be received: SQLite has no notifications, a pooler in transaction
+    /// mode delivers none, and a table `likes` or `skips` of the application's own may lack the
+    /// triggers. Also `None` if the database is too busy to deliver the test notification in time,
+    /// so that except for SQLite a later try can succeed. Changes to likes and skips that are [read
+    /// elsewhere](Self::reads_elsewhere) are not notified.
     pub async fn listen_user_changes(&self) -> Result<Option<UserChanges>, StoreError> {
         let limit = self.options.statement_timeout + UserChanges::CONNECT_TIMEOUT;
         call!(self, limit, listen_user_changes())

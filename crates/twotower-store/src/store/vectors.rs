@@ -1,4 +1,4 @@
-//! Vectors of a version, and what the database makes of them for those who search in SQL.
+//! Vectors of a version, and data derived from them for searches in SQL.
 
 use super::{BULK_TIMEOUT, Engine, GRACE, Store};
 use crate::{
@@ -23,7 +23,8 @@ impl Store {
         call!(self, BULK_TIMEOUT, read_fingerprints(table, version))
     }
 
-    /// Upserts vectors of `version`, one transaction a call. Those of users who were erased are left out. One that is no embedding is refused before anything is written.
+    /// Upserts vectors of `version`, in one transaction per call. Those of erased users are left
+    /// out. An invalid embedding is refused before anything is written.
     pub async fn write_embeddings(
         &self,
         table: VectorTable,
@@ -33,7 +34,7 @@ impl Store {
         let Some(dim) = check_rows(table, rows)? else {
             return Ok(());
         };
-        // Of two with one id the last counts, and no two writers meet in different orders.
+        // Of two with one id the last counts. Sorted, so that two writers cannot deadlock.
         let mut rows = rows.to_vec();
         rows.reverse();
         rows.sort_by_key(|row| row.id);
@@ -45,8 +46,9 @@ impl Store {
         )
     }
 
-    /// Writes the user tower of `version`, in place of what is there, which users' vectors are computed with in SQL; `prune_model` removes it. False where it has no
-    /// use: in SQLite, and where a layer has more inputs than the 16,000 of pgvector's vectors.
+    /// Writes the user tower of `version`, with which SQL computes users' vectors, replacing an
+    /// existing one; `prune_model` removes it. Returns false where it is of no use: in SQLite, and
+    /// if a layer has more inputs than the 16,000 of pgvector's vectors.
     pub async fn write_user_tower(
         &self,
         version: i64,
@@ -59,7 +61,7 @@ impl Store {
         )
     }
 
-    /// Deletes the vectors of `ids` in `version`; returns how many were there.
+    /// Deletes the vectors of `ids` in `version`; returns how many existed.
     pub async fn delete_embeddings(
         &self,
         table: VectorTable,
@@ -73,7 +75,8 @@ impl Store {
         )
     }
 
-    /// All vectors of `version` with their ids ascending. One of another dimension than `dim` is an error.
+    /// All vectors of `version`, ascending by id. A vector of another dimension than `dim` is an
+    /// error.
     pub async fn read_embeddings(
         &self,
         table: VectorTable,
@@ -83,7 +86,7 @@ impl Store {
         call!(self, BULK_TIMEOUT, read_embeddings(table, version, dim))
     }
 
-    /// Number of vectors of each version that has any, ascending by version.
+    /// Number of vectors of each version with any, ascending by version.
     pub async fn count_vectors(&self, table: VectorTable) -> Result<Vec<(i64, u64)>, StoreError> {
         let counts: Vec<(i64, i64)> = call!(self, BULK_TIMEOUT, count_vectors(table))?;
         Ok(counts
@@ -92,21 +95,21 @@ impl Store {
             .collect())
     }
 
-    /// Number and age of the vectors of each version that has any, ascending by version.
+    /// Number and age of the vectors of each version with any, ascending by version.
     pub async fn vector_ages(&self, table: VectorTable) -> Result<Vec<VectorAge>, StoreError> {
         let ages: Vec<(i64, i64, i64, Option<i64>)> =
             call!(self, BULK_TIMEOUT, vector_ages(table))?;
         let age = |(version, rows, age_us, past_us): (i64, i64, i64, Option<i64>)| VectorAge {
             version,
             rows: rows as u64,
-            // A clock that was set back makes nothing older.
+            // Future times, left by a clock that was set back, count as age zero.
             age: Duration::from_micros(age_us.max(0) as u64),
             known_age: past_us.map(|us| Duration::from_micros(us.max(0) as u64)),
         };
         Ok(ages.into_iter().map(age).collect())
     }
 
-    /// Ids of the vectors of `version` that were not written for so long, ascending.
+    /// Ids of the vectors of `version` that were not written for at least `age`, ascending.
     pub async fn unwritten_vectors(
         &self,
         table: VectorTable,
@@ -121,7 +124,7 @@ impl Store {
         )
     }
 
-    /// Counts the vectors of `version`, and those among them that are none of a model of dimension `dim`.
+    /// Counts the vectors of `version`, and the faulty ones for a model of dimension `dim`.
     pub async fn summarize_vectors(
         &self,
         table: VectorTable,
@@ -131,24 +134,26 @@ impl Store {
         call!(self, BULK_TIMEOUT, summarize_vectors(table, version, dim))
     }
 
-    /// Builds the HNSW index of a version's video vectors, for those who search in SQL, unless it is there. SQLite has none.
+    /// Builds the HNSW index of a version's video vectors for searches in SQL, unless it exists.
+    /// SQLite has none.
     pub async fn build_vector_index(&self, plan: &IndexPlan) -> Result<IndexOutcome, StoreError> {
         call!(self, BULK_TIMEOUT, build_vector_index(self.lease, plan))
     }
 
-    /// Drops the HNSW index of a version's video vectors; returns whether there was one.
+    /// Drops the HNSW index of a version's video vectors; returns whether it existed.
     pub async fn drop_vector_index(&self, version: i64) -> Result<bool, StoreError> {
         call!(self, BULK_TIMEOUT, drop_vector_index(self.lease, version))
     }
 
-    /// Counts the likes of each video and averages the vectors of each version for `recommend_videos`, the function of the
-    /// database that recommends in SQL; nothing on SQLite, which has none.
+    /// Counts the likes of each video and averages the vectors of each version for
+    /// `recommend_videos`, the SQL function for recommendations. Does nothing in SQLite, which has
+    /// no such function.
     pub async fn refresh_statistics(&self) -> Result<(), StoreError> {
         call!(self, BULK_TIMEOUT, refresh_statistics())
     }
 }
 
-/// Refuses what is not an embedding of dimension `dim`.
+/// Refuses a vector that is no embedding of dimension `dim`.
 pub(crate) fn check_vector(vector: &[f32], dim: usize) -> Result<(), EmbeddingError> {
     if vector.len() == dim {
         embedding::check(vector)

@@ -1,6 +1,6 @@
 use twotower_core::feature::Video;
 
-/// A column of a video that a writer sets or leaves as it is; lists of names count as columns.
+/// A column of a video that a writer sets or keeps; lists of names count as columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VideoColumn {
     /// [`Video::title`].
@@ -26,7 +26,7 @@ pub enum VideoColumn {
 }
 
 impl VideoColumn {
-    /// All of them.
+    /// All columns.
     pub const ALL: [Self; 10] = [
         Self::Title,
         Self::Description,
@@ -40,7 +40,7 @@ impl VideoColumn {
         Self::Performers,
     ];
 
-    /// As the tables and the statements of both engines name it.
+    /// Name in the tables and statements of both engines.
     fn name(self) -> &'static str {
         match self {
             Self::Title => "title",
@@ -72,7 +72,7 @@ impl VideoColumn {
     }
 }
 
-/// The columns that a writer knows of. Of a video that is there already the others stay as they are.
+/// The columns that a writer sets. The others of an existing video are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VideoColumns(u16);
 
@@ -85,7 +85,7 @@ impl VideoColumns {
         self.0 & (1 << column as u16) != 0
     }
 
-    /// Their names, for a statement to compare with.
+    /// Their names, as a parameter of statements.
     pub(crate) fn names(self) -> Vec<&'static str> {
         let all = VideoColumn::ALL.into_iter();
         all.filter(|column| self.contains(*column))
@@ -93,7 +93,7 @@ impl VideoColumns {
             .collect()
     }
 
-    /// What `old` becomes when these columns of `new` are written.
+    /// The result of writing these columns of `new` over `old`.
     pub(crate) fn over(self, old: &Video, new: &Video) -> Video {
         let mut video = new.clone();
         for column in VideoColumn::ALL {

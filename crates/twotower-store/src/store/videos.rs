@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use twotower_core::feature::{Catalogue, Video, VideoRef};
 use uuid::Uuid;
 
-/// Longest name of a tag or performer, bytes: more does not fit into the index that PostgreSQL keeps of them.
+/// Maximum bytes of the name of a tag or performer: longer ones do not fit PostgreSQL's index.
 pub const LONGEST_NAME: usize = 1_000;
 
-/// Text of the videos that one statement writes, bytes.
+/// Maximum bytes of text of the videos that one statement writes.
 const CHUNK_BYTES: usize = 8 << 20;
 
-/// The years 1 to 9999, microseconds since 1970: what both engines can keep.
+/// The years 1 to 9999, microseconds since 1970: the range that both engines support.
 const PUBLISHED_US: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 
-/// Videos as they are stored: ascending by id, one per id (the last given), names ascending and once each.
+/// Videos in the form in which they are stored: ascending by id, one per id (the last given), names
+/// sorted and unique.
 pub(crate) fn tidy(videos: &[Video]) -> Result<Vec<Video>, StoreError> {
     videos.iter().try_for_each(check)?;
     let mut videos = videos.to_vec();
@@ -24,12 +25,13 @@ pub(crate) fn tidy(videos: &[Video]) -> Result<Vec<Video>, StoreError> {
     Ok(videos)
 }
 
-/// When a video was published; `None` where that is infinite or so far away that import refuses it: it says nothing of when.
+/// The publication time; `None` if it is infinite or outside the range that import accepts, and
+/// thus tells nothing.
 pub(crate) fn known_time(at_us: i64) -> Option<i64> {
     PUBLISHED_US.contains(&at_us).then_some(at_us)
 }
 
-/// Bytes of the texts of a video.
+/// Bytes of a video's texts.
 pub fn text_bytes(video: &Video) -> usize {
     let texts = [&video.title, &video.description];
     let known = [&video.genre, &video.maker, &video.thumbnail_url];
@@ -41,7 +43,8 @@ pub fn text_bytes(video: &Video) -> usize {
     all.map(String::len).sum()
 }
 
-/// `videos` in parts of at most `rows` and of so much text as one statement writes; of a single one there may be more.
+/// `videos` in chunks of at most `rows` and of the text limit of one statement; a single video may
+/// exceed the latter.
 pub(crate) fn chunks(mut videos: &[Video], rows: usize) -> impl Iterator<Item = &[Video]> {
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -56,7 +59,7 @@ pub(crate) fn chunks(mut videos: &[Video], rows: usize) -> impl Iterator<Item = 
     })
 }
 
-/// Puts the names of a video in order, once each.
+/// Sorts the names of a video and removes duplicates.
 pub(crate) fn sort_names(video: &mut Video) {
     for names in [&mut video.tags, &mut video.performers] {
         names.sort_unstable();
@@ -64,14 +67,14 @@ pub(crate) fn sort_names(video: &mut Video) {
     }
 }
 
-/// Stored videos as models see them.
+/// Stored videos in the form that models see.
 pub(crate) fn as_seen(stored: HashMap<Uuid, Video>) -> Result<HashMap<Uuid, Video>, StoreError> {
     let catalogue = Catalogue::new(stored.into_values())?;
     let videos = catalogue.videos().map(VideoRef::to_video);
     Ok(videos.map(|video| (video.id, video)).collect())
 }
 
-/// Refuses what one of the engines would refuse or change.
+/// Refuses values that one of the engines would refuse or change.
 fn check(video: &Video) -> Result<(), StoreError> {
     let refuse = |field, reason| {
         Err(StoreError::Video {
@@ -123,7 +126,8 @@ fn check(video: &Video) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Which of `videos` differ in `columns` from what is there, each as it will be then, and how many of them are new.
+/// Those of `videos` that differ in `columns` from the stored ones, each as it will be afterwards,
+/// and the number of new ones.
 pub(crate) fn changes(
     videos: &[Video],
     columns: VideoColumns,

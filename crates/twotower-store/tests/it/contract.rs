@@ -1,4 +1,4 @@
-//! What a store promises, whatever the engine.
+//! The contract of a store, for both engines.
 
 mod videos;
 
@@ -17,6 +17,9 @@ mod erasure;
 mod job_runs;
 
 mod backups;
+
+mod restorations;
+
 mod inspection;
 
 mod maintenance;
@@ -72,7 +75,7 @@ const SKIP: InteractionKind = InteractionKind::Skip;
 /// 2026-01-01 UTC.
 const START_US: i64 = 1_767_225_600_000_000;
 
-/// Video `n`. High numbers first in the id, so that ids do not sort by accident.
+/// Video `n`. The number is in the high digits, so that ids do not sort by accident.
 fn video_id(n: u128) -> Uuid {
     Uuid::from_u128(n << 64 | 7)
 }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use twotower_store::{ConnectOptions, Store};
 
-/// A store with the file that goes with it.
+/// A store together with its file.
 pub(crate) struct TestStore {
     store: Store,
     _folder: Option<TempDir>,
@@ -49,7 +49,7 @@ pub(crate) async fn postgres() -> TestStore {
     }
 }
 
-/// Tests run side by side, each with a pool of its own.
+/// Tests run in parallel, each with its own pool.
 pub(crate) fn few_connections() -> ConnectOptions {
     ConnectOptions {
         max_connections: 3,
@@ -73,7 +73,7 @@ pub(crate) async fn postgres_url() -> String {
     at(&create_database(Some(template)).await)
 }
 
-/// Address of a new database with nothing in it.
+/// Address of an empty new database.
 pub(crate) async fn empty_postgres_url() -> String {
     at(&create_database(None).await)
 }
@@ -92,7 +92,7 @@ fn at(database: &str) -> String {
 }
 
 async fn create_database(template: Option<&str>) -> String {
-    // Numbers of processes come again within a run of all tests.
+    // Process ids recur within a run of all tests.
     let unique = RandomState::new().build_hasher().finish();
     let name = format!("twotower_{unique:016x}");
     let template = template.unwrap_or("template1");

@@ -1,4 +1,4 @@
-//! One contract, run on both engines, and what only one of them promises.
+//! One contract, run on both engines, and promises of a single engine.
 
 #![allow(
     clippy::unwrap_used,

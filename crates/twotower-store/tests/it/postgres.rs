@@ -1,4 +1,4 @@
-//! What only PostgreSQL promises.
+//! Promises of PostgreSQL alone.
 
 mod access;
 
@@ -15,6 +15,8 @@ mod definitions;
 mod again;
 
 mod lease;
+
+mod index_lease;
 
 mod schema;
 

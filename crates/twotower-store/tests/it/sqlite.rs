@@ -1,11 +1,11 @@
-//! What only the embedded engine promises.
+//! Promises of SQLite alone.
 
 use crate::database;
 use sqlx::{Connection, Executor, SqliteConnection};
 use twotower_core::feature::Video;
 use twotower_core::time::DAY_US;
 use twotower_store::{
-    ConnectOptions, EmbeddingRow, InteractionKind, Lease, LeaseHolder, LeaseOutcome,
+    ConnectOptions, EmbeddingRow, ErasePlan, InteractionKind, Lease, LeaseHolder, LeaseOutcome,
     SnapshotOptions, Source, Store, StoreError, StoreKind, VectorSummary, VectorTable,
 };
 use uuid::Uuid;
@@ -73,7 +73,7 @@ async fn memory_is_a_store_too() {
     assert!(store.pending_migrations().await.unwrap().is_empty());
 }
 
-/// A clock that was set back left the end of a killed publisher's lease a day ahead.
+/// A clock that was set back has left a killed publisher's lease expiring a day ahead.
 #[tokio::test]
 async fn a_lease_that_ends_later_than_any_could_is_over() {
     let folder = tempfile::tempdir().unwrap();
@@ -141,7 +141,7 @@ async fn a_source_may_write_ids_as_text() {
     assert!(error.to_string().contains("created_at"), "{error}");
 }
 
-/// As in a table of several kinds, of which a source, or a view, chooses that of videos.
+/// A table of several kinds, from which a source or a view selects the videos.
 #[tokio::test]
 async fn a_column_of_several_kinds_is_not_of_videos() {
     let folder = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ async fn writers_queue_instead_of_failing() {
     assert_eq!(store.counts().await.unwrap().likes, 64);
 }
 
-/// Nothing else keeps the embedded engine from holding what is no vector.
+/// SQLite itself would accept values that are no vectors.
 #[tokio::test]
 async fn vectors_that_are_none_are_counted() {
     let folder = tempfile::tempdir().unwrap();
@@ -272,7 +272,8 @@ async fn vectors_that_are_none_are_counted() {
     let table = VectorTable::Videos;
     store.write_embeddings(table, 1, &rows).await.unwrap();
     let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    // NaN in the first number of one, a norm above 4 in another, and one of 1.005, which reading would refuse.
+    // NaN in the first number of one, a norm above 4 in another, and one of 1.005, which reading
+    // refuses.
     connection
         .execute(
             "UPDATE video_embeddings SET embedding = x'0000c07f0000803f' WHERE substr(video_id, 16) = x'01';
@@ -291,7 +292,32 @@ async fn vectors_that_are_none_are_counted() {
     assert_eq!(summary, expected);
 }
 
-/// A file as the first `schemas` left it.
+/// Statements of `[erase]` for likes that are read from elsewhere can cover skips that are a view.
+#[tokio::test]
+async fn an_erasure_leaves_a_view_to_the_statements() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/test.db", folder.path().display());
+    let store = Store::connect(&url, ConnectOptions::default());
+    let store = store.await.unwrap();
+    store.migrate().await.unwrap();
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    let rename = "ALTER TABLE skips RENAME TO member_skips;
+         CREATE VIEW skips AS SELECT user_id, video_id, created_at FROM member_skips";
+    connection.execute(rename).await.unwrap();
+    let mut plan = ErasePlan {
+        likes: true,
+        skips: true,
+        statements: vec!["DELETE FROM member_skips WHERE user_id = $1".into()],
+    };
+    let user = Uuid::from_u128(1);
+    let error = store.erase_user(user, &plan).await.unwrap_err();
+    assert!(error.to_string().contains("view"), "{error}");
+    plan.likes = false;
+    let erased = store.erase_user(user, &plan).await.unwrap();
+    assert_eq!((erased.skips, &erased.statements[..]), (0, &[0][..]));
+}
+
+/// A file with the first `schemas` versions of the schema.
 async fn old_file(url: &str, schemas: &[&'static str], rows: &'static str) {
     let mut connection = SqliteConnection::connect(url).await.unwrap();
     for schema in schemas {
@@ -301,7 +327,7 @@ async fn old_file(url: &str, schemas: &[&'static str], rows: &'static str) {
     connection.close().await.unwrap();
 }
 
-/// What was activated before activations were recorded is history too.
+/// Activations from before they were recorded are part of the history.
 #[tokio::test]
 async fn a_file_of_the_first_schema_gets_its_history() {
     let folder = tempfile::tempdir().unwrap();
@@ -332,7 +358,7 @@ async fn a_file_of_the_first_schema_gets_its_history() {
     assert_eq!(seen, [(2, None, "update"), (1, Some(2), "back")]);
 }
 
-/// The version that it compares with was active until another one was made so, by a version of twotower that left it open.
+/// Its control was replaced by a version of twotower that did not end experiments.
 #[tokio::test]
 async fn an_experiment_that_was_left_open_is_ended() {
     const SCHEMAS: [&str; 6] = [
@@ -343,7 +369,7 @@ async fn an_experiment_that_was_left_open_is_ended() {
         include_str!("../../src/sqlite/schema_5.sql"),
         include_str!("../../src/sqlite/schema_6.sql"),
     ];
-    // Of version 2 against 1: while 1 is active, after 2 was made so, and after none was left.
+    // Of version 2 against 1: while 1 is active, after 2 was activated, and after none was left.
     let moments = [
         (
             true,
@@ -376,7 +402,7 @@ async fn an_experiment_that_was_left_open_is_ended() {
         let ended_at_us = store.experiments().await.unwrap()[0].ended_at_us;
         assert_eq!(ended_at_us.is_none(), runs, "{rest}");
         if let Some(ended_at_us) = ended_at_us {
-            // SQL knows milliseconds.
+            // SQL has millisecond precision.
             let times = before.us() - 2000..=after.us();
             assert!(times.contains(&ended_at_us), "{ended_at_us}, {times:?}");
         }

@@ -1,4 +1,4 @@
-//! Publishing and fetching, over a folder, a server that speaks S3 and the REST API of Supabase Storage.
+//! Publishing and fetching, over a folder, an S3 server and the REST API of Supabase Storage.
 
 mod damage;
 

@@ -1,4 +1,4 @@
-//! What is promised to those who come through PostgREST, and to the roles of our components.
+//! Promises to clients that come through PostgREST, and to the roles of our components.
 
 mod stand_in;
 

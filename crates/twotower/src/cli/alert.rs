@@ -4,7 +4,7 @@ use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
 use crate::operations::Place;
-use crate::operations::alert::{self, Alert, ChannelKind, Delivery, Phase, Told};
+use crate::operations::alert::{self, Alert, ChannelKind, Delivery, Phase, RoundReport};
 use crate::operations::check::Severity;
 use clap::{Args, Subcommand};
 use thiserror::Error;
@@ -18,7 +18,7 @@ pub struct AlertArgs {
 }
 
 impl AlertArgs {
-    /// Whether it is what is called every few minutes.
+    /// Whether this is the command that runs every few minutes.
     pub(super) fn is_watch(&self) -> bool {
         matches!(self.command, AlertCommand::Check)
     }
@@ -36,7 +36,7 @@ pub enum AlertCommand {
 }
 
 impl AlertCommand {
-    /// As the line says that ends it.
+    /// Name in the line on success.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Check => "alert check",
@@ -54,17 +54,17 @@ pub struct TestArgs {
     pub channel: Option<ChannelKind>,
 }
 
-/// Why a command about alerts fails.
+/// Errors of the commands on alerts.
 #[derive(Debug, Error)]
 pub(super) enum AlertError {
-    /// Nobody would be told.
+    /// No channel is configured.
     #[error(
         "no channel is configured{}: set TWOTOWER_ALERT_WEBHOOK, TWOTOWER_ALERT_SLACK or TWOTOWER_SMTP_URL in the environment, or `command` in section \
          [alerts]",
         .0.map_or(String::new(), |kind| format!(" of the kind `{kind}`"))
     )]
     NoChannel(Option<ChannelKind>),
-    /// Somebody was not told.
+    /// A channel did not accept the message.
     #[error("{0} of the channels did not take the message: see above")]
     NotDelivered(usize),
 }
@@ -121,7 +121,7 @@ fn arrival(delivery: &Delivery) -> String {
     }
 }
 
-fn describe(told: &Told) -> String {
+fn describe(told: &RoundReport) -> String {
     let mut lines = Vec::new();
     if told.firing.is_empty() {
         lines.push("no alert fires".to_owned());

@@ -28,10 +28,10 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use twotower_core::split::SplitKind;
 
-/// Names the database.
+/// Environment variable with the address of the database.
 const DATABASE_VARIABLE: &str = "DATABASE_URL";
 
-/// Where nothing does.
+/// Address of the database if none is given.
 const DEFAULT_DATABASE: &str = "sqlite://twotower.db";
 
 /// A two-tower recommender for the database a team already has.
@@ -94,8 +94,8 @@ pub struct GlobalArgs {
     pub log_format: LogFormat,
 }
 
-/// An empty address counts as none, as in `--db-url "$DATABASE_URL"` where that is not set: `variable` counts then, and else the
-/// default.
+/// Treats an empty address as none, as in `--db-url "$DATABASE_URL"` with an unset variable. Then
+/// `variable` applies, or else the default.
 fn database(text: &str, variable: Option<String>) -> String {
     let mut named = std::iter::once(text.to_owned()).chain(variable);
     named
@@ -212,7 +212,7 @@ pub enum Itself {
 }
 
 impl Command {
-    /// Whether it looks at whether all is well, and beyond that starts no thread that writes.
+    /// Whether the command runs health checks, and otherwise starts no thread that writes.
     pub(super) fn looks_around(&self) -> bool {
         matches!(
             self,
@@ -256,7 +256,7 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
-    /// Flags over the section `[training]` of the configuration.
+    /// The section `[training]` of the configuration, overridden by flags.
     pub fn over(&self, file: &Training) -> Training {
         Training {
             split: self.split.map_or(file.split, Into::into),

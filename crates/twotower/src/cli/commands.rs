@@ -35,7 +35,7 @@ pub(super) async fn run(cli: Cli, log_file: Option<LogFile>) -> anyhow::Result<(
     }
 }
 
-/// Does one of the commands that a configuration file shapes.
+/// Runs one of the commands that read the configuration and can be interrupted.
 async fn run_job(job: Job, global: &GlobalArgs, log_file: Option<LogFile>) -> anyhow::Result<()> {
     let config = &Config::load(global.config.as_deref())?;
     let interrupt = &interrupt_on_signal();
@@ -52,7 +52,7 @@ async fn run_job(job: Job, global: &GlobalArgs, log_file: Option<LogFile>) -> an
         Job::Evaluate(args) => {
             ends("evaluate", evaluate::run(&args, config, global, interrupt)).await
         }
-        // A model that was refused is no success: it says by itself how it ends.
+        // It prints its last line itself, because a refused model is no success.
         Job::Update(args) => Box::pin(update::run(&args, config, global, interrupt)).await,
         Job::Load(args) => ends("load", load::run(&args, config, global, interrupt)).await,
         Job::Models(ModelsArgs { command }) => {
@@ -110,7 +110,7 @@ async fn run_job(job: Job, global: &GlobalArgs, log_file: Option<LogFile>) -> an
             .await
         }
         Job::Doctor(args) => ends("doctor", doctor::run(&args, config, global, interrupt)).await,
-        // A watch is no job: every few minutes its line would bury those of the jobs.
+        // A watch prints no last line: every few minutes, it would bury the lines of the jobs.
         Job::Alert(args) if args.is_watch() => Box::pin(alert::run(&args, config, global)).await,
         Job::Alert(args) => ends(args.command.name(), alert::run(&args, config, global)).await,
         Job::Maintain(args) => {
@@ -121,14 +121,15 @@ async fn run_job(job: Job, global: &GlobalArgs, log_file: Option<LogFile>) -> an
     }
 }
 
-/// Does the work of a command, and then says so.
+/// Does the work of a command, then logs its success.
 async fn ends(command: &str, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     Box::pin(work).await?;
     done(command);
     Ok(())
 }
 
-/// What the program says about itself asks for no configuration. What is redirected to a file ends without the line that says so.
+/// Runs a command that needs no configuration. Output that may be redirected to a file is not
+/// followed by the line on success.
 fn about_itself(command: &Itself, global: &GlobalArgs) -> anyhow::Result<()> {
     match command {
         Itself::Openapi => put(&serve::openapi_document()),
@@ -141,7 +142,7 @@ fn about_itself(command: &Itself, global: &GlobalArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks for a stop on the first signal, and makes it on the second.
+/// Asks the work to stop on the first signal, and ends the process on the second.
 fn interrupt_on_signal() -> Interrupt {
     let interrupt = Interrupt::default();
     let on_signal = interrupt.clone();
@@ -154,7 +155,7 @@ fn interrupt_on_signal() -> Interrupt {
         );
         on_signal.set();
         if stop_signal().await.is_ok() {
-            // The log's lines that wait go out before this one.
+            // This line makes the log write its buffered lines first.
             tracing::warn!("stopped at once");
             std::process::exit(130);
         }
@@ -162,9 +163,11 @@ fn interrupt_on_signal() -> Interrupt {
     interrupt
 }
 
-/// SIGHUP is for logrotate, which has moved the log file away, and may come where there is none, too: left to itself it would end the process,
-/// and systemd takes that for a good end. In a terminal, without a log file, it means that the terminal was closed, and ends what was begun there,
-/// whichever of input and outputs lead elsewhere; `nohup` keeps it from that, and from the commands that are started from here.
+/// Handles SIGHUP. Programs such as logrotate send it after they have renamed the log file. It may
+/// also arrive without a log file; the default action would end the process, which systemd takes
+/// for success. In a terminal and without a log file, it means that the terminal was closed: the
+/// default action stays, even if input and outputs are redirected. `nohup` protects this process,
+/// and the commands that it starts, from that.
 #[cfg(unix)]
 fn live_through_hangup(log_file: Option<LogFile>) {
     use std::io::IsTerminal;
@@ -175,7 +178,7 @@ fn live_through_hangup(log_file: Option<LogFile>) {
     if log_file.is_none() && (in_terminal || is_hangup_ignored()) {
         return;
     }
-    // From here on, and not once a task gets its turn.
+    // Registered here, not when the task is first scheduled.
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => return tracing::error!("SIGHUP cannot be waited for: {error}"),
@@ -189,8 +192,8 @@ fn live_through_hangup(log_file: Option<LogFile>) {
     });
 }
 
-/// Whether SIGHUP was ignored when this process began, as `nohup` has it. The commands that we start inherit that, but not that we wait for it.
-/// Known on Linux alone.
+/// Whether SIGHUP was ignored when this process began, as under `nohup`. Commands that we start
+/// inherit that, but not our handler. Only known on Linux.
 #[cfg(unix)]
 fn is_hangup_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
@@ -209,7 +212,7 @@ fn ignores_hangup(status: &str) -> bool {
 #[cfg(not(unix))]
 fn live_through_hangup(_: Option<LogFile>) {}
 
-/// Waits for Ctrl-C, and on Unix for SIGTERM.
+/// Waits for Ctrl-C; on Unix also for SIGTERM.
 async fn stop_signal() -> std::io::Result<()> {
     #[cfg(unix)]
     {
@@ -224,14 +227,15 @@ async fn stop_signal() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
-/// Connects to the store. The embedded one gets its schema at once, nobody else would give it one; but its file must be there: in a database
-/// that was made just now there is nobody to erase and nothing to back up, and to say that it was done would be wrong.
+/// Connects to the store. The embedded store gets its schema at once, because nobody else creates
+/// it. Its file must exist: a new database has nobody to erase and nothing to back up, and
+/// reporting success would be wrong.
 pub(super) async fn connect(global: &GlobalArgs, config: &Config) -> anyhow::Result<Store> {
     let store = Store::connect_existing(&global.db_url, config.database.options()).await?;
     with_schema(store).await
 }
 
-/// Connects as [`connect`] does, for what fills a database: it may begin with a file of its own.
+/// As [`connect`], for commands that fill a database: the file may be new.
 pub(super) async fn connect_or_create(
     global: &GlobalArgs,
     config: &Config,
@@ -248,13 +252,14 @@ async fn with_schema(store: Store) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-/// Connects as [`connect`] does, with patience, and without writing anything if that is the wish.
+/// As [`connect`], with retries; without `write`, nothing is written.
 pub(super) async fn connect_patiently(
     global: &GlobalArgs,
     config: &Config,
     retry: &Retry,
     write: bool,
 ) -> anyhow::Result<Store> {
+    // Without a context: what fails here says by itself that it is the connection.
     let store = retry
         .run("connect to the database", || {
             Store::connect_existing(&global.db_url, config.database.options())
@@ -302,7 +307,7 @@ async fn import(
 
 async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result<()> {
     let store = store.with_source(&config.source).await?;
-    // Not by a line of the log, which others may read: the address lets its reader act as any user.
+    // Not in the log, which others may read: the address lets its reader act as any user.
     let console = |address: &str| put(&format!("the console is at {address}\n"));
     serve::run(store, args.into_config(config)?, console, async {
         if let Err(error) = stop_signal().await {
@@ -312,7 +317,7 @@ async fn serve(store: Store, args: ServeArgs, config: &Config) -> anyhow::Result
     .await
 }
 
-/// The line that scripts look for, unless they would look for a result in vain.
+/// Logs the line that scripts look for, unless a result could not be written.
 pub(super) fn done(command: &str) {
     if !lost() {
         tracing::info!("{command} completed successfully");

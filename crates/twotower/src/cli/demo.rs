@@ -46,7 +46,7 @@ pub struct DemoArgs {
 }
 
 impl DemoArgs {
-    /// What to generate.
+    /// Options of the generator.
     pub fn options(&self) -> GeneratorOptions {
         GeneratorOptions {
             videos: self.videos,
@@ -57,7 +57,7 @@ impl DemoArgs {
         }
     }
 
-    /// The console's server, with a key of its own.
+    /// Configuration of the server of the console, with a key of its own.
     pub fn serve_config(&self, config: &Config) -> ServeConfig {
         ServeConfig {
             listen: self.listen,
@@ -87,7 +87,7 @@ pub(super) async fn run(
     let mut config = config.clone();
     config.hyperparameters.epochs = args.epochs;
     config.hyperparameters.validate()?;
-    // Before minutes of work, so that a port that is taken is known at once.
+    // Bound before minutes of work, so that a port in use is reported at once.
     let server = if args.no_serve {
         None
     } else {

@@ -25,7 +25,7 @@ pub struct DoctorArgs {
     pub bundle: Option<PathBuf>,
 }
 
-/// Looks, says what was found, and fails if something is wrong.
+/// Runs the checks, prints the findings, and fails if a check failed.
 pub(super) async fn run(
     args: &DoctorArgs,
     config: &Config,
@@ -97,10 +97,10 @@ fn name(finding: &Finding) -> String {
     })
 }
 
-/// As many checks that were skipped for the same reason are told by their names.
+/// At most this many checks that were skipped for the same reason are listed by name.
 const FEW: usize = 3;
 
-/// Whether two findings that follow each other are told in one line: what cannot be asked is the same for all of them.
+/// Whether two consecutive findings share a line: they were skipped for the same reason.
 fn is_skipped_alike(one: &Finding, other: &Finding) -> bool {
     let topic = |finding: &Finding| {
         let own = CATALOGUE.iter().find(|check| check.name == finding.check);
@@ -111,7 +111,8 @@ fn is_skipped_alike(one: &Finding, other: &Finding) -> bool {
         && topic(one) == topic(other)
 }
 
-/// A paragraph for each topic; below each finding that is not well, what to do, unless that has just been said.
+/// A paragraph for each topic. Below each finding that is not well stands its fix, unless the
+/// previous finding had the same one.
 fn describe(found: &[Finding]) -> String {
     let mut text = String::new();
     let mut topic = None;
@@ -122,7 +123,7 @@ fn describe(found: &[Finding]) -> String {
         .max()
         .unwrap_or(0);
     for alike in found.chunk_by(is_skipped_alike) {
-        // One stands for many, by their number.
+        // One finding stands for many, with their number.
         let told = if alike.len() > FEW { 1 } else { alike.len() };
         for finding in &alike[..told] {
             let own = CATALOGUE.iter().find(|check| check.name == finding.check);
@@ -179,7 +180,7 @@ mod tests {
         let expected = "database\n  ok      tls                seen\n\njobs\n  FAILED  run-failed update  seen\n                             → mend it";
         assert_eq!(describe(&found), expected);
         assert_eq!(failures(&found), "run-failed update");
-        // Many that cannot be asked for one reason are one line in each paragraph.
+        // Many checks that are skipped for one reason are one line in each paragraph.
         let skipped = |check| finding(check, None, Verdict::Skipped, "see a");
         let found = [
             "tls",

@@ -8,12 +8,11 @@ use crate::import::id;
 use crate::jobs::{
     self, Before, EraseOptions, EraseReport, Interrupt, JobError, Retry, SearchReport,
 };
-use crate::serve::rfc3339;
+use crate::time::day;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use serde_json::json;
 use std::path::PathBuf;
-use std::time::{Duration, UNIX_EPOCH};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -41,23 +40,23 @@ pub struct EraseArgs {
     pub model_path: Option<PathBuf>,
 }
 
-/// Who is erased.
+/// The user to erase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErasedId {
-    /// As the database knows them.
+    /// Id in the database.
     user: Uuid,
-    /// Whether the id was given as another one, which became this.
+    /// Whether another id was given, which import maps to `user`.
     mapped: bool,
-    /// Whether that other one is most likely a UUID with a mistake in it.
+    /// Whether that other id is most likely a UUID with a mistake in it.
     resembles_uuid: bool,
 }
 
-/// Why a text is no id.
+/// The text is not an id.
 #[derive(Debug, Error)]
 #[error("expected {}", id::EXPECTED)]
 struct IdError;
 
-/// As import reads ids, so that the one is erased who was imported.
+/// Reads an id as import does, so that the user who was imported under it is erased.
 fn user(text: &str) -> Result<ErasedId, IdError> {
     let user = id::from_text(text).ok_or(IdError)?;
     let mapped = Uuid::try_parse(text.trim()) != Ok(user);
@@ -68,7 +67,8 @@ fn user(text: &str) -> Result<ErasedId, IdError> {
     })
 }
 
-/// Whether a text that is no UUID looks as if it should be one: by the lengths of its groups, or as some 32 digits with hardly anything else.
+/// Whether a text that is not a UUID resembles one: by the lengths of its groups, or because it
+/// consists of some 32 hexadecimal digits and hardly anything else.
 fn resembles_uuid(text: &str) -> bool {
     let groups = text.split('-').map(str::len);
     if groups.eq([8, 4, 4, 4, 12]) {
@@ -89,7 +89,8 @@ impl EraseArgs {
             let models = self.model_path.as_ref().unwrap_or(models);
             options.database = files_of_database(&global.db_url);
             let mut paths = Vec::new();
-            // Where nothing was trained, there is no folder; one that was named must be there.
+            // The default folder does not exist before the first training. A folder that was named
+            // must exist.
             if self.model_path.is_some() || models.exists() {
                 paths.push(models.clone());
             }
@@ -100,14 +101,15 @@ impl EraseArgs {
     }
 }
 
-/// The embedded database and its log: rows are one thing, and bytes in them another.
+/// Files of the embedded database: the search of rows does not cover the bytes of the file and its
+/// log.
 fn files_of_database(url: &str) -> Vec<PathBuf> {
     let Some(path) = url.strip_prefix("sqlite:") else {
         return Vec::new();
     };
     let path = path.strip_prefix("//").unwrap_or(path);
     let mut path = PathBuf::from(path.split('?').next().unwrap_or_default());
-    // Links are not followed, and the log is beside the file itself.
+    // The search does not follow links, and the log stands beside the real file.
     if path.is_symlink() {
         path = path.canonicalize().unwrap_or(path);
     }
@@ -119,7 +121,7 @@ fn files_of_database(url: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Erases, and looks for what is left if that is asked for.
+/// Erases, then searches for what is left if the flags say so.
 pub(super) async fn run(
     args: &EraseArgs,
     config: &Config,
@@ -132,7 +134,7 @@ pub(super) async fn run(
         let error = Cli::command().error(ErrorKind::ValueValidation, message);
         error.exit();
     }
-    // Before anything is deleted.
+    // Checked before anything is deleted.
     let options = args.options(config, global)?;
     let store = connect_patiently(global, config, &Retry::new(options.attempts), true).await?;
     let report = jobs::erase(&store, &options, interrupt).await?;
@@ -147,7 +149,8 @@ pub(super) async fn run(
     }
 }
 
-/// Of another id than a UUID, which UUID it became is told: nobody else says whether it was spelt as it was imported.
+/// Prints the report. If the id was not a UUID, prints the UUID that it became: only that shows
+/// whether it was spelt as at the import.
 fn say(report: &EraseReport, id: ErasedId, global: &GlobalArgs) -> anyhow::Result<()> {
     let mut value = json!(report);
     let mut text = describe(report);
@@ -174,7 +177,7 @@ fn say(report: &EraseReport, id: ErasedId, global: &GlobalArgs) -> anyhow::Resul
     print(global.json, &value, &text)
 }
 
-/// Whether nothing of the user was there, as far as it is counted, nor a tombstone.
+/// Whether the user had no row that is counted, and no tombstone.
 fn nobody(report: &EraseReport) -> bool {
     let erased = &report.erased;
     let rows = [erased.likes, erased.skips, erased.user_vectors];
@@ -265,7 +268,7 @@ fn searched(search: &SearchReport) -> Vec<String> {
     lines
 }
 
-/// Where the id stands and is a video's.
+/// The places that contain the id as that of a video.
 fn passed_over(search: &SearchReport) -> String {
     let (rows, files) = (&search.rows, &search.files);
     let columns = rows.passed_over.iter();
@@ -279,12 +282,6 @@ fn passed_over(search: &SearchReport) -> String {
     }
     let places = places.join(", ");
     format!("{same}, and what holds ids of videos was passed over: {places}")
-}
-
-/// `2026-11-24`, UTC.
-fn day(at_us: i64) -> String {
-    let at = UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64);
-    rfc3339(at).chars().take(10).collect()
 }
 
 #[cfg(test)]
@@ -358,7 +355,7 @@ mod tests {
             "12345678901234567890",
             "member-76",
             "ann@example.com",
-            // Firebase, Auth0, Clerk; SHA-1.
+            // Ids of Firebase, Auth0 and Clerk; a SHA-1 sum.
             "Wq3kT9bX1cY7vR2mZ8nL5pJ4hG6f",
             "auth0|6f2c0e2e9d0b4c6e8f0e0d6a",
             "user_2NNEqL2nrIRdJ194ndJqAHwEfxC",

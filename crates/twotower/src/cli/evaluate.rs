@@ -41,7 +41,7 @@ pub struct EvaluateArgs {
 }
 
 impl EvaluateArgs {
-    /// Flags over configuration.
+    /// The options: flags override the configuration.
     pub fn options(&self, config: &Config) -> EvaluateOptions {
         EvaluateOptions {
             model_path: self
@@ -91,7 +91,7 @@ pub(super) fn as_json(evaluated: &Evaluated) -> serde_json::Value {
     })
 }
 
-/// The other model, and how far the first one is from it in each metric.
+/// The other model, and the difference of the two models in each metric.
 fn against_as_json(against: &Against, comparison: &Comparison) -> serde_json::Value {
     let metrics: serde_json::Map<_, _> = Metric::ALL
         .into_iter()
@@ -135,7 +135,7 @@ mod tests {
     use super::super::args::Cli;
     use clap::Parser;
 
-    /// Two models are judged on what is held out of both, however each was trained.
+    /// Two models are judged on likes held out of both, whatever their splits.
     #[test]
     fn a_comparison_names_one_other_model_and_no_split() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));

@@ -5,11 +5,10 @@ use super::output::print;
 use crate::config::Config;
 use crate::jobs::experiment::{self, MetricReport, Report, StartOptions};
 use crate::jobs::{Interrupt, operator};
-use crate::serve::rfc3339;
+use crate::time::day;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::num::ParseFloatError;
-use std::time::{Duration, UNIX_EPOCH};
 use thiserror::Error;
 use twotower_core::ab_test::Estimate;
 use twotower_store::Store;
@@ -34,7 +33,7 @@ pub enum ExperimentCommand {
 }
 
 impl ExperimentCommand {
-    /// As the line says that ends it.
+    /// Name in the line on success.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Start(_) => "experiment start",
@@ -64,7 +63,7 @@ pub struct StartArgs {
     pub by: Option<String>,
 }
 
-/// Why a text is no share.
+/// Why a text is not a share.
 #[derive(Debug, Error)]
 enum ShareError {
     #[error(transparent)]
@@ -119,7 +118,7 @@ pub(super) async fn run(
             print(global.json, &json!({ "stopped": id }), &text)
         }
         ExperimentCommand::Report(args) => {
-            // Videos are what they are to the server and its console.
+            // Videos are read as by the server and its console.
             let store = store.with_source(&config.source).await?;
             let report = experiment::report(&store, args.id).await?;
             print(global.json, &report, &describe(&report))
@@ -158,7 +157,7 @@ fn describe(report: &Report) -> String {
 }
 
 fn line(metric: &MetricReport) -> String {
-    // Somebody who asks now may have asked before.
+    // Valid even if somebody looked at the report before.
     let told = metric.difference.zip(metric.at_any_time);
     let difference = told.map_or(String::new(), |(difference, found)| {
         format!(
@@ -181,10 +180,4 @@ fn estimate(estimate: Option<Estimate>) -> String {
         let (low, high) = estimate.interval();
         format!("{:.4} ({low:.4} to {high:.4})", estimate.value)
     })
-}
-
-/// `2026-11-24`, UTC.
-fn day(at_us: i64) -> String {
-    let at = UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64);
-    rfc3339(at).chars().take(10).collect()
 }

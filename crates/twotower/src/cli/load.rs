@@ -2,12 +2,11 @@
 
 use super::args::GlobalArgs;
 use super::commands::connect_patiently;
-use super::output::print;
-use super::update::{self, IndexArgs};
+use super::output::{print, print_held};
+use super::update::{self, IndexArgs, LEFT_ALONE};
 use crate::config::{Config, Update};
-use crate::jobs::{self, Gate, Interrupt, LoadOptions, LoadReport, Loaded, Retry, describe_holder};
+use crate::jobs::{self, Gate, Interrupt, LoadOptions, LoadReport, Published, Retry};
 use clap::Args;
-use serde_json::json;
 use std::path::PathBuf;
 
 /// Arguments of `twotower load`.
@@ -66,11 +65,8 @@ pub(super) async fn run(
     let retry = Retry::new(options.settings.attempts);
     let store = connect_patiently(global, config, &retry, true).await?;
     match Box::pin(jobs::load(&store, &config.source, &options, interrupt)).await? {
-        Loaded::Done(report) => print(global.json, &report, &describe(&report)),
-        Loaded::Held(holder) => {
-            let text = format!("the database was left alone: {}", describe_holder(&holder));
-            print(global.json, &json!({ "held_by": holder }), &text)
-        }
+        Published::Done(report) => print(global.json, &report, &describe(&report)),
+        Published::Held(holder) => print_held(global.json, &holder, LEFT_ALONE),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn run(
             config_file: None,
             config: config.clone(),
         };
-        // Upkeep is done by now, whether this is cut off or not.
+        // The upkeep is complete, whether or not this is interrupted.
         let _ = interrupt.cut(Box::pin(count_at_night(&place))).await;
     }
     match report.trouble() {

@@ -29,7 +29,8 @@ pub(super) async fn run(
     if !args.again.is_empty() {
         return make_again(&args.again, &store, global, interrupt).await;
     }
-    // Each migration is a transaction: the one under way is undone, those before it stay.
+    // Each migration is one transaction: an interrupt rolls back the current one, and those before
+    // it stay.
     let applied = interrupt.cut(store.migrate()).await??;
     let text = if applied.is_empty() {
         "nothing to apply".to_owned()

@@ -6,11 +6,10 @@ use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
 use crate::jobs::{Decision, Interrupt, ListedModel, Switched, models, operator};
-use crate::serve::rfc3339;
+use crate::time::minute;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use std::time::{Duration, UNIX_EPOCH};
 use twotower_core::gate::Verdict;
 use twotower_store::{ModelDetails, Store};
 
@@ -44,7 +43,7 @@ pub enum ModelsCommand {
 }
 
 impl ModelsCommand {
-    /// As the line says that ends it.
+    /// Name in the line on success.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::List => "models list",
@@ -154,7 +153,7 @@ pub(super) async fn run(
     }
 }
 
-/// `twotower rollback`, by either name.
+/// `twotower rollback` and `twotower models rollback`.
 pub(super) async fn rollback(
     args: RollbackArgs,
     store: &Store,
@@ -229,18 +228,18 @@ fn row(model: &ListedModel) -> [String; 11] {
             None => record.state.to_string(),
         },
         record.embedding_dim.to_string(),
-        minute(Some(record.created_at_us)),
-        minute(record.activated_at_us),
-        minute(record.cut_off_us),
+        minute(record.created_at_us),
+        minute_or_dash(record.activated_at_us),
+        minute_or_dash(record.cut_off_us),
         figure(model.test_ndcg_at_10),
         figure(validation.and_then(serde_json::Value::as_f64)),
         model.video_vectors.to_string(),
         model.user_vectors.to_string(),
-        minute(model.retire_by_us),
+        minute_or_dash(model.retire_by_us),
     ]
 }
 
-/// Everything registered of a version, and by when it must be replaced.
+/// The record of a version, and the time by which it must be replaced.
 #[derive(Serialize)]
 struct Shown {
     #[serde(flatten)]
@@ -255,12 +254,15 @@ fn describe(shown: &Shown) -> String {
         format!("version          {}", record.version),
         format!("state            {}", record.state),
         format!("embedding_dim    {}", record.embedding_dim),
-        format!("created          {}", minute(Some(record.created_at_us))),
-        format!("activated        {}", minute(record.activated_at_us)),
-        format!("retired          {}", minute(details.retired_at_us)),
-        format!("pruned           {}", minute(record.pruned_at_us)),
-        format!("to be retired by {}", minute(shown.retire_by_us)),
-        format!("data until       {}", minute(record.cut_off_us)),
+        format!("created          {}", minute(record.created_at_us)),
+        format!(
+            "activated        {}",
+            minute_or_dash(record.activated_at_us)
+        ),
+        format!("retired          {}", minute_or_dash(details.retired_at_us)),
+        format!("pruned           {}", minute_or_dash(record.pruned_at_us)),
+        format!("to be retired by {}", minute_or_dash(shown.retire_by_us)),
+        format!("data until       {}", minute_or_dash(record.cut_off_us)),
         format!("snapshot         {}", details.snapshot_sha256),
         format!("manifest         {}", record.manifest_sha256),
         format!(
@@ -276,7 +278,8 @@ fn describe(shown: &Shown) -> String {
         rows::setting,
     ));
     if let Some(verdict) = &details.verdict {
-        // One that cannot be read refuses; whoever decides about it all the same has to see it.
+        // A verdict that cannot be read counts as a refusal; it is shown as it is, for whoever
+        // decides in spite of it.
         let text = match serde_json::from_value::<Verdict>(verdict.clone()) {
             Ok(readable) => readable.to_string(),
             Err(_) => verdict.to_string(),
@@ -290,7 +293,7 @@ fn describe(shown: &Shown) -> String {
         let forced = if activation.forced { ", forced" } else { "" };
         format!(
             "active since     {}{before}, {}{forced}, by {}: {}",
-            minute(Some(activation.at_us)),
+            minute(activation.at_us),
             activation.kind.as_str(),
             activation.by,
             activation.reason
@@ -299,13 +302,8 @@ fn describe(shown: &Shown) -> String {
     lines.join("\n")
 }
 
-/// `2026-11-24 17:30`, UTC.
-fn minute(at_us: Option<i64>) -> String {
-    let Some(at_us) = at_us else {
-        return "-".into();
-    };
-    let at = rfc3339(UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64));
-    at.chars().take(16).collect::<String>().replace('T', " ")
+fn minute_or_dash(at_us: Option<i64>) -> String {
+    at_us.map_or("-".into(), minute)
 }
 
 #[cfg(test)]

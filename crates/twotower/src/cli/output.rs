@@ -1,7 +1,9 @@
 use super::args::{GlobalArgs, LogFormat};
+use crate::jobs::describe_holder;
 use crate::log_file::LogFile;
 use crate::log_lines::LogLines;
 use anyhow::Context;
+use serde_json::json;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::Subscriber;
@@ -12,19 +14,21 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+use twotower_store::LeaseHolder;
 
-/// Where log lines go.
+/// The destinations of log lines.
 pub(super) struct Logging {
-    /// All of them, or, beside a file, those of errors once more.
+    /// All log lines, buffered.
     pub(super) lines: LogLines,
     /// The file, if one is named.
     ///
     /// # Errors
-    /// If it cannot be opened. Lines go to standard error then.
+    /// If the file cannot be opened. Lines go to standard error then.
     pub(super) file: anyhow::Result<Option<LogFile>>,
 }
 
-/// Sends log lines to standard error, so that results alone stand on standard output; or to a file, and errors to both.
+/// Sends log lines to standard error, so that standard output holds only results; or to a file, and
+/// errors to both.
 pub(super) fn start_logging(global: &GlobalArgs) -> Logging {
     let default = match global.verbose {
         0 => "warn,twotower=info,twotower_store=info",
@@ -68,10 +72,10 @@ pub(super) fn start_logging(global: &GlobalArgs) -> Logging {
     Logging { lines: to, file }
 }
 
-/// How lines look.
+/// Format of log lines.
 #[derive(Clone, Copy)]
 enum Style {
-    /// One object a line.
+    /// One JSON object per line.
     Json,
     /// With time and level.
     Timed,
@@ -86,7 +90,8 @@ where
 {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
-        // Of a line that cannot be written it would tell on standard error, and panic where that is what takes no more.
+        // Otherwise it would report a line that cannot be written on standard error, and panic if
+        // that is what cannot be written to.
         .log_internal_errors(false)
         .with_target(false);
     match style {
@@ -96,7 +101,7 @@ where
     }
 }
 
-/// Whether standard output took less than was to be said.
+/// Whether a write to standard output failed.
 static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints the result: JSON if asked for, else `text`.
@@ -109,8 +114,23 @@ pub(super) fn print(json: bool, value: &impl serde::Serialize, text: &str) -> an
     Ok(())
 }
 
-/// Writes to standard output, as it stands. Where that fails, what was done before is done all the same: the command goes on to its own
-/// end, and [`lost`] keeps it from passing for a success.
+/// JSON and text of a job that did nothing because another process publishes. `untouched` says what
+/// was not done.
+pub(super) fn held(holder: &LeaseHolder, untouched: &str) -> (serde_json::Value, String) {
+    (
+        json!({ "held_by": holder }),
+        format!("{untouched}: {}", describe_holder(holder)),
+    )
+}
+
+/// Prints what [`held`] returns.
+pub(super) fn print_held(json: bool, holder: &LeaseHolder, untouched: &str) -> anyhow::Result<()> {
+    let (value, text) = held(holder, untouched);
+    print(json, &value, &text)
+}
+
+/// Writes to standard output. If that fails, the work of the command is done all the same: the
+/// command runs to its end, and [`lost`] makes it fail.
 pub(super) fn put(text: &str) {
     if let Err(error) = write(text, &mut io::stdout().lock()) {
         LOST.store(true, Ordering::Relaxed);
@@ -120,12 +140,12 @@ pub(super) fn put(text: &str) {
     }
 }
 
-/// Whether something that was [`put`] did not arrive.
+/// Whether a [`put`] failed.
 pub(super) fn lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
 
-/// A reader who has gone, as `head` does, has read enough: that is no error.
+/// A reader that has closed the pipe, as `head` does, has read enough: that is no error.
 fn write(text: &str, to: &mut impl Write) -> io::Result<()> {
     match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -133,8 +153,8 @@ fn write(text: &str, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// An error with its causes, the outermost first. Many errors of libraries repeat their cause in their own words: what has
-/// been said is not said again.
+/// An error with its causes, the outermost first. Many errors of libraries repeat their cause in
+/// their own text, which is not printed twice.
 pub(super) fn said(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -155,7 +175,7 @@ mod tests {
     use super::*;
     use anyhow::anyhow;
 
-    /// Takes nothing.
+    /// Accepts no bytes.
     struct Closed(ErrorKind);
 
     impl Write for Closed {
@@ -184,7 +204,7 @@ mod tests {
         assert_eq!(said(&anyhow!("alone")), "alone");
     }
 
-    /// Whose message goes on after its cause would be followed by that once more.
+    /// Otherwise the cause would be printed twice, if the message goes on after it.
     #[test]
     fn an_error_that_says_its_cause_does_not_hand_it_on() {
         use crate::config::Config;

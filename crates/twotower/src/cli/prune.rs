@@ -2,14 +2,11 @@
 
 use super::args::GlobalArgs;
 use super::commands::connect_patiently;
-use super::output::print;
+use super::output::{print, print_held};
 use crate::config::Config;
-use crate::jobs::{
-    self, Interrupt, PruneOptions, PruneReport, Pruned, PrunedVersion, Retry, describe_holder,
-};
+use crate::jobs::{self, Interrupt, PruneOptions, PruneReport, PrunedVersion, Published, Retry};
 use crate::operations::Job;
 use clap::Args;
-use serde_json::json;
 use std::path::PathBuf;
 
 /// Arguments of `twotower prune`.
@@ -41,7 +38,7 @@ impl PruneArgs {
     }
 }
 
-/// Prunes, and fails afterwards if a version is served that should have been replaced.
+/// Prunes; then fails if a version is served that should have been replaced.
 pub(super) async fn run(
     args: &PruneArgs,
     config: &Config,
@@ -52,11 +49,8 @@ pub(super) async fn run(
     let retry = Retry::new(options.update.attempts);
     let store = connect_patiently(global, config, &retry, !options.dry_run).await?;
     match jobs::prune(&store, &config.source, &options, interrupt).await? {
-        Pruned::Held(holder) => {
-            let text = format!("nothing was removed: {}", describe_holder(&holder));
-            print(global.json, &json!({ "held_by": holder }), &text)
-        }
-        Pruned::Done(report) => {
+        Published::Held(holder) => print_held(global.json, &holder, "nothing was removed"),
+        Published::Done(report) => {
             print(global.json, &report, &describe(&report))?;
             match report.overdue {
                 None => Ok(()),

@@ -46,11 +46,12 @@ pub(super) async fn run(
         replace: args.replace,
         dry_run: args.dry_run,
         update: config.update.clone(),
+        source: config.source.clone(),
     };
     let (url, options) = (&global.db_url, config.database.options());
     let retry = Retry::new(config.update.attempts);
     let what = "connect to the database";
-    // Into a database with nothing in it, too, and into a new file.
+    // The database may be empty, and the file may be new.
     let (store, migrations) = if args.dry_run {
         let connect = || Store::connect_existing(url, options);
         looked_at(retry.run(what, connect).await, config).await?
@@ -65,8 +66,10 @@ pub(super) async fn run(
     print(global.json, &report, &describe(&report))
 }
 
-/// The database that a dry run looks at, and what the restore would apply to it first. For one with nothing of ours in it, or a file that is not
-/// there yet, an empty one stands in: all migrations are pending there. Where only some are, nothing can be told.
+/// The database that a dry run inspects, and the migrations that the restore would apply first. A
+/// database without any table of ours, or a file that does not exist, is replaced by an empty
+/// database, for which all migrations are pending. With only some migrations applied, a dry run is
+/// not possible.
 async fn looked_at(
     connected: Result<Store, StoreError>,
     config: &Config,
@@ -83,7 +86,8 @@ async fn looked_at(
             if pending.is_empty() {
                 return Ok((store, pending));
             }
-            // What an older schema holds is there to be compared with the backup, and cannot be read before it is migrated.
+            // Tables of an older schema have to be compared with the backup, and cannot be read
+            // before they are migrated.
             anyhow::ensure!(
                 store.has_nothing_of_ours().await?,
                 "the schema lacks {} migrations ({}): a dry run applies none, and can tell what the database holds only once they are there. Run \
@@ -119,6 +123,24 @@ fn describe(report: &RestoreReport) -> String {
             "{} vectors of users who were erased were left out",
             restored.erased_left_out
         ));
+    }
+    if restored.erased_deleted > 0 {
+        lines.push(format!(
+            "{} rows that the database held of users who were erased were deleted",
+            restored.erased_deleted
+        ));
+    }
+    match restored.erased_remaining {
+        Some(0) => {}
+        Some(rows) => lines.push(format!(
+            "{rows} likes and skips of users who were erased are left, in tables that `[source]` reads instead of twotower's, \
+             that this role may not delete from, or where the deletion failed (see the log): delete them there, or run `twotower erase` for these users again"
+        )),
+        None if report.dry_run => {}
+        None => lines.push(
+            "likes and skips of users who were erased could not be counted (see the log): run `twotower erase` for these users again"
+                .into(),
+        ),
     }
     for version in &report.without_user_tower {
         lines.push(format!(

@@ -61,7 +61,7 @@ pub(super) async fn run(
     error.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Where this process is at home, and how it calls itself.
+/// The place of this process, and the program with the flags to start commands with.
 pub(super) fn at_home(
     config: &Config,
     global: &GlobalArgs,
@@ -94,7 +94,7 @@ fn describe(report: &RunReport) -> String {
     } = report;
     let model = model_version.map_or(String::new(), |version| format!(", model {version}"));
     let tries = if *attempts == 1 { "try" } else { "tries" };
-    // Why it failed or was skipped stands in the log.
+    // The log says why it failed or was skipped.
     let message = message
         .as_ref()
         .filter(|_| *state == RunState::Succeeded)

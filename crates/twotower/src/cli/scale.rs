@@ -1,4 +1,5 @@
-//! Commands of the program `twotower-scale`, which brings the engines for many machines and is built apart.
+//! Commands of the program `twotower-scale`, which contains the engines for many machines and is
+//! built separately.
 
 use super::args::{GlobalArgs, Scale};
 use super::output::put;
@@ -26,7 +27,8 @@ pub struct ScaleArgs {
     pub arguments: Vec<OsString>,
 }
 
-/// Becomes `twotower-scale COMMAND ARGUMENTS…`, beside this program or on the PATH; does not return where that begins.
+/// Replaces this process by `twotower-scale COMMAND ARGUMENTS…`, found beside this program or on
+/// the PATH. Returns only if that fails.
 pub(super) fn run(command: &Scale, global: &GlobalArgs) -> anyhow::Result<()> {
     let (command, args) = match command {
         Scale::Prepare(args) => ("prepare", args),

@@ -38,7 +38,8 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// A database that is away is waited for, and a file that was never there would be waited for in vain.
+/// Refuses a SQLite file that does not exist: the scheduler waits for a database that is away, and
+/// would wait for that file in vain.
 async fn refuse_missing_file(config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
     if global.db_url.starts_with("sqlite:") {
         let opened = Store::connect_existing(&global.db_url, config.database.options()).await;

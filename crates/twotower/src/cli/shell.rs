@@ -1,4 +1,5 @@
-//! `twotower completions` and `twotower manual`: what a shell and `man` are told, from the definitions of the arguments.
+//! `twotower completions` and `twotower manual`: scripts for shells and pages for `man`, generated
+//! from the definitions of the arguments.
 
 use super::args::Cli;
 use super::output::print;
@@ -24,14 +25,15 @@ pub struct ManualArgs {
     pub output_dir: PathBuf,
 }
 
-/// The script that `args.shell` reads.
+/// The completion script for `args.shell`.
 pub(super) fn completions(args: &CompletionsArgs) -> String {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "twotower", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Writes `twotower.1`, and `twotower-COMMAND.1` for each command. Pages carry no date, so that the same program writes the same bytes.
+/// Writes `twotower.1`, and `twotower-COMMAND.1` for each command. The pages contain no date, so
+/// that the same program writes the same bytes.
 ///
 /// # Errors
 /// If the folder cannot be written to.
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
     use clap::{Command, ValueEnum};
 
-    /// `twotower-models-list` and the like.
+    /// Names of the pages, such as `twotower-models-list.1`.
     fn pages(command: &Command, name: &str) -> Vec<String> {
         let own = command
             .get_subcommands()

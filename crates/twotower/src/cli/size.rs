@@ -1,4 +1,4 @@
-//! Sizes as people write them.
+//! Sizes as people write them, in bytes.
 
 use std::str::FromStr;
 use thiserror::Error;
@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub u64);
 
-/// A text that is no size.
+/// The text is not a size.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "`{0}` is no size: write a number and KB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (powers of 1024)"

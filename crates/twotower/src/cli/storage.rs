@@ -32,7 +32,7 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Flags over section `[storage]`.
+    /// The settings: flags override the section `[storage]`.
     fn settings(
         &self,
         url: Option<&str>,
@@ -174,7 +174,7 @@ pub enum KeysCommand {
 }
 
 impl KeysCommand {
-    /// As the line says that ends it.
+    /// Name in the line on success.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Generate { .. } => "keys generate",
@@ -184,10 +184,11 @@ impl KeysCommand {
     }
 }
 
-/// Time that the database gets to say what the quality gate found. Publishing needs no database, and does not wait for one that is away.
+/// Timeout for reading the verdict of the quality gate. Publishing needs no database, and does not
+/// wait for one that is away.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Says so of a model that the quality gate has refused. Where no database knows it, nothing is said.
+/// Warns if the quality gate refused the model. Silent if no database knows it.
 async fn warn_of_refusal(folder: &Path, config: &Config, global: &GlobalArgs) {
     let asked = async {
         let store = Store::connect_existing(&global.db_url, config.database.options()).await?;

@@ -109,7 +109,7 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// Flags over configuration.
+    /// The options: flags override the configuration.
     ///
     /// # Errors
     /// [`HyperparameterError`] if a flag is outside its range.
@@ -181,10 +181,11 @@ pub(super) async fn run(
             settings: config.update.clone(),
         };
         let updated = jobs::update(&store, &config.source, &update, interrupt).await?;
+        let (update, update_text) = update::outcome(&updated);
         print(
             global.json,
-            &json!({ "train": report, "update": update::as_json(&updated) }),
-            &format!("{text}\n{}", update::as_text(&updated)),
+            &json!({ "train": report, "update": update }),
+            &format!("{text}\n{update_text}"),
         )?;
     } else {
         print(global.json, &json!({ "train": report }), &text)?;

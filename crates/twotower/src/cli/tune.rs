@@ -46,7 +46,7 @@ pub struct TuneArgs {
 }
 
 impl TuneArgs {
-    /// Flags over configuration.
+    /// The options: flags override the configuration.
     pub fn options(&self, config: &Config) -> TuneOptions {
         let mut config = config.clone();
         config.training = self.data.over(&config.training);

@@ -2,10 +2,10 @@
 
 use super::args::GlobalArgs;
 use super::commands::{connect_patiently, done};
-use super::output::print;
+use super::output::{held, print};
 use crate::config::{Config, Update};
 use crate::jobs::{
-    self, Gate, Interrupt, Retry, UpdateMode, UpdateOptions, UpdateReport, Updated, describe_holder,
+    self, Gate, Interrupt, Published, Retry, UpdateMode, UpdateOptions, UpdateReport,
 };
 use clap::Args;
 use serde_json::json;
@@ -56,7 +56,7 @@ pub struct IndexArgs {
 }
 
 impl UpdateArgs {
-    /// Flags over configuration.
+    /// The options: flags override the configuration.
     pub fn options(&self, config: &Config) -> UpdateOptions {
         let file = &config.update;
         UpdateOptions {
@@ -95,9 +95,10 @@ pub(super) async fn run(
     let store =
         connect_patiently(global, config, &retry, options.mode != UpdateMode::DryRun).await?;
     let updated = jobs::update(&store, &config.source, &options, interrupt).await?;
-    print(global.json, &as_json(&updated), &as_text(&updated))?;
+    let (value, text) = outcome(&updated);
+    print(global.json, &value, &text)?;
     match &updated {
-        Updated::Done(report) if waits_refused(report) => tracing::warn!(
+        Published::Done(report) if waits_refused(report) => tracing::warn!(
             "update has loaded model {0}, which the quality gate refused: readers keep what they see, and `twotower models show {0}` says why",
             report.version
         ),
@@ -106,25 +107,20 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Whether the gate has refused the version, and nobody has overruled it.
+/// Whether the gate refused the version, and `--force` did not overrule it.
 fn waits_refused(report: &UpdateReport) -> bool {
     let refused = report.verdict.as_ref().is_some_and(|it| !it.passed());
     refused && !report.activated && report.active_version != Some(report.version)
 }
 
-pub(super) fn as_json(updated: &Updated) -> serde_json::Value {
-    match updated {
-        Updated::Done(report) => json!(report),
-        Updated::Held(holder) => json!({ "held_by": holder }),
-    }
-}
+/// What is printed where another process publishes.
+pub(super) const LEFT_ALONE: &str = "the database was left alone";
 
-pub(super) fn as_text(updated: &Updated) -> String {
+/// JSON and text of an update.
+pub(super) fn outcome(updated: &Published<UpdateReport>) -> (serde_json::Value, String) {
     match updated {
-        Updated::Done(report) => describe(report),
-        Updated::Held(holder) => {
-            format!("the database was left alone: {}", describe_holder(holder))
-        }
+        Published::Done(report) => (json!(report), describe(report)),
+        Published::Held(holder) => held(holder, LEFT_ALONE),
     }
 }
 

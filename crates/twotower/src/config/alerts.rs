@@ -4,27 +4,29 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use twotower_core::time::DAY_MINUTES;
 
-/// Section `[alerts]`: who is told what is wrong, and when. Addresses that are secrets come from the environment.
+/// Section `[alerts]`: who is alerted, and when. Secret addresses come from the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Alerts {
-    /// `twotower schedule` looks so often, minutes; 0 leaves it to others.
+    /// Interval at which `twotower schedule` runs the checks, minutes; 0 leaves that to other
+    /// programs.
     pub every_minutes: u32,
-    /// How long something critical must be wrong before anybody is told, minutes.
+    /// A critical failure alerts after it has lasted this long, minutes.
     pub critical_after_minutes: u32,
-    /// How long something that is a warning must be wrong before anybody is told, minutes.
+    /// A warning alerts after it has lasted this long, minutes.
     pub warning_after_minutes: u32,
-    /// What is wrong again so soon after it was right comes and goes, and is not called right again until it was for so long, minutes.
+    /// A failure that recurs within this time of its recovery is flapping, and is resolved only
+    /// after it has passed for this long, minutes.
     pub flapping_minutes: u32,
-    /// Tell again what is still wrong after so many hours; 0 never does.
+    /// An alert that is still firing is repeated after this many hours; 0 never repeats it.
     pub repeat_hours: u32,
-    /// Sender of mail.
+    /// Sender of mails.
     pub email_from: String,
-    /// Who gets mail.
+    /// Recipients of mails.
     pub email_to: Vec<String>,
-    /// Program and arguments; gets the message as JSON on its standard input.
+    /// Program and arguments; it gets the message as JSON on its standard input.
     pub command: Vec<String>,
-    /// What links to the runbook begin with.
+    /// Prefix of links to the runbook.
     pub runbook: String,
 }
 

@@ -3,7 +3,7 @@ use super::{ConfigError, Setting};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Section `[checks]`: what `twotower doctor` and the alerts look at, and what they hold against what they find.
+/// Section `[checks]`: what `twotower doctor` and the alerts check, and the thresholds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Checks {
@@ -11,64 +11,67 @@ pub struct Checks {
     pub server: Option<String>,
     /// Address of its metrics, without a token: `http://127.0.0.1:9464/metrics`.
     pub server_metrics: Option<String>,
-    /// Figures of the database's machine in Prometheus' text format: `node_exporter`, or a Supabase project's privileged metrics.
+    /// Metrics of the database's machine in Prometheus text format: from `node_exporter`, or a
+    /// Supabase project's privileged metrics.
     pub database_metrics: Option<String>,
-    /// Hosts, with a port unless that is 443, whose certificates must not expire.
+    /// Hosts whose certificates are checked for expiry, with a port unless that is 443.
     pub certificate_hosts: Vec<String>,
-    /// Files of keys and secrets, besides those that the environment names.
+    /// Files of keys and secrets, in addition to those that the environment names.
     pub key_files: Vec<PathBuf>,
-    /// Log files, besides the one that `TWOTOWER_LOG_FILE` names.
+    /// Log files, in addition to the one that `TWOTOWER_LOG_FILE` names.
     pub log_files: Vec<PathBuf>,
-    /// Likes that are enough.
+    /// Least number of likes.
     pub likes: u32,
-    /// Users who like something, that are enough.
+    /// Least number of users who like something.
     pub users: u32,
-    /// Videos that are enough.
+    /// Least number of videos.
     pub videos: u32,
     /// Least AUC of the active model.
     pub auc: f64,
     /// Least Precision@10 of the active model.
     pub precision_at_10: f64,
-    /// Fewer connections than this, of everybody, to the database's server.
+    /// Connections of all clients to the database server must be fewer than this.
     pub connections: u32,
-    /// Less than this of the processors of the database's machine, percent.
+    /// CPU use of the database's machine must be below this, percent.
     pub database_cpu_percent: u32,
-    /// 99 of 100 lists within so long, milliseconds.
+    /// Limit of the 99th percentile of the latency of recommendations, milliseconds.
     pub latency_ms: u32,
-    /// Fewer answers than this with a status from 500 on, percent.
+    /// Share of answers with status 500 or above must be below this, percent.
     pub error_percent: f64,
-    /// Least share of the exact top ten that the index finds, 0 to 1.
+    /// Least recall of the vector index: share of the exact top ten that it finds, 0 to 1.
     pub recall: f64,
-    /// An update is slow from so long on, minutes.
+    /// An update that takes longer than this is slow, minutes.
     pub update_minutes: u32,
-    /// A run is missed when it has not begun so long after it was due, minutes.
+    /// A run that has not begun this long after it was due is missed, minutes.
     pub missed_minutes: u32,
-    /// Neither written nor looked at for so long, the vectors that readers see are stale, hours.
+    /// The vectors that readers see are stale if they were neither written nor checked for this
+    /// long, hours.
     pub stale_hours: u32,
-    /// Videos of the catalogue that may lack a vector, percent.
+    /// At most this share of the videos may lack a vector, percent.
     pub missing_percent: f64,
-    /// The last backup may be so old, hours.
+    /// Greatest age of the last backup, hours.
     pub backup_hours: u32,
-    /// A rate of likes so much below that of the four weeks before is drift, percent of that rate.
+    /// A rate of likes this far below that of the four weeks before is drift, percent of that rate.
     pub drift_percent: u32,
-    /// Fewest videos shown in the last week, each counted once for a user, of which drift is told.
+    /// Drift is judged only if at least this many videos were shown in the last week, each counted
+    /// once per user.
     pub drift_impressions: u32,
-    /// Least space free where models, state, backups and an embedded database are kept, megabytes.
+    /// Least free space where models, state, backups and an embedded database are kept, megabytes.
     pub disk_mb: u32,
-    /// Least memory available, megabytes.
+    /// Least available memory, megabytes.
     pub memory_mb: u32,
-    /// Farthest that our clock may be from the database's, seconds.
+    /// Greatest difference between our clock and the database's, seconds.
     pub clock_seconds: u32,
-    /// Oldest that a key may be, days.
+    /// Greatest age of a key, days.
     pub key_days: u32,
-    /// A certificate must hold for so long, days.
+    /// A certificate must be valid for at least this long, days.
     pub certificate_days: u32,
-    /// Largest that a log file may be, megabytes.
+    /// Greatest size of a log file, megabytes.
     pub log_mb: u32,
 }
 
 impl Default for Checks {
-    /// Figures of the deployment guide, where it has one.
+    /// The values of the deployment guide, where it gives one.
     fn default() -> Self {
         Self {
             server: None,
@@ -136,7 +139,8 @@ impl Checks {
             };
             setting.check(path)?;
         }
-        // `NaN` would pass every check afterwards, and a fraction above 1, as of percent, none.
+        // `NaN` would pass every later check; a fraction above 1, such as a percentage, would pass
+        // none.
         for (key, value, maximum) in [
             ("auc", self.auc, 1.0),
             ("precision_at_10", self.precision_at_10, 1.0),
@@ -178,7 +182,7 @@ mod tests {
         assert!(refused("servers = 1").contains("did you mean `server`?"));
     }
 
-    /// Keys, and what each may be at most.
+    /// Keys, and the maximum of each.
     const SHARES: [(&str, u32); 5] = [
         ("auc", 1),
         ("precision_at_10", 1),

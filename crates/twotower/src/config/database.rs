@@ -4,18 +4,18 @@ use std::path::Path;
 use std::time::Duration;
 use twotower_store::ConnectOptions;
 
-/// A hosted PostgreSQL has about a hundred connections for everybody, and ours are not the only ones.
+/// A hosted PostgreSQL has about a hundred connections for all its clients.
 const MAX_CONNECTIONS: u32 = 99;
 
-/// Section `[database]`: how every command holds on to the database.
+/// Section `[database]`: how every command connects to the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
-    /// Most connections of one process.
+    /// At most this many connections per process.
     pub max_connections: u32,
-    /// How long to wait for a connection, seconds.
+    /// Time limit of waiting for a connection, seconds.
     pub acquire_timeout_seconds: u32,
-    /// How long one statement may take on the server, seconds; bulk work sets its own.
+    /// Time limit of one statement on the server, seconds; bulk work sets its own.
     pub statement_timeout_seconds: u32,
 }
 
@@ -30,7 +30,7 @@ impl Default for Database {
 }
 
 impl Database {
-    /// As the store takes them.
+    /// In the form that the store takes.
     pub fn options(&self) -> ConnectOptions {
         ConnectOptions {
             max_connections: self.max_connections,

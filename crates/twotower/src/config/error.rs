@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use twotower_core::hyperparameters::{HyperparameterError, LEAST_USERS};
 
-/// A configuration that cannot be used.
+/// The configuration cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -18,14 +18,14 @@ pub enum ConfigError {
         /// What the system said.
         cause: io::Error,
     },
-    /// The text is not what it should be; names line and column.
+    /// The text is not valid; names line and column.
     #[error("configuration {path}: {error}{hint}")]
     Parse {
         /// The file.
         path: PathBuf,
         /// What is wrong, and where.
         error: Box<toml::de::Error>,
-        /// The key that was probably meant.
+        /// Suggestion of the key that was probably meant.
         hint: String,
     },
     /// A number is outside its range.
@@ -36,7 +36,7 @@ pub enum ConfigError {
         /// Which number.
         cause: HyperparameterError,
     },
-    /// Rows that would tell of a few people.
+    /// Rows trained on few users would reveal what those users like.
     #[error(
         "configuration {path}, section [hyperparameters]: min_users is {min_users}, and a video or term gets a row of its own in the model's files from \
          {LEAST_USERS} users on, since one that fewer have taught tells of them. Take min_users away; or, if the data are nobody's secret, as published \
@@ -48,7 +48,7 @@ pub enum ConfigError {
         /// As written.
         min_users: usize,
     },
-    /// A statement that would touch everybody's rows.
+    /// An erasure statement would touch the rows of all users.
     #[error(
         "configuration {path}, section [erase]: the statement `{statement}` does not name the user as $1, so that it would not delete \
          their rows alone: add `where … = $1`"
@@ -59,7 +59,7 @@ pub enum ConfigError {
         /// As written.
         statement: String,
     },
-    /// A setting outside its range.
+    /// A setting is outside its range.
     #[error(
         "configuration {path}, section [{}]: {} is {}, expected {} to {}",
         setting.section, setting.key, setting.value, setting.minimum, setting.maximum
@@ -70,7 +70,7 @@ pub enum ConfigError {
         /// Which one.
         setting: Setting,
     },
-    /// A number that is none, or outside its range.
+    /// A value is not a number, or outside its range.
     #[error("configuration {path}, section [{section}]: {key} is {value}, expected {expected}")]
     Number {
         /// The file.
@@ -81,10 +81,10 @@ pub enum ConfigError {
         key: &'static str,
         /// What it is.
         value: Box<str>,
-        /// What it may be.
+        /// The values that are allowed.
         expected: Box<str>,
     },
-    /// A part of the day that is none.
+    /// The maintenance window cannot be parsed.
     #[error(
         "configuration {path}, section [maintenance]: window is `{window}`, expected two times of a day as in 03:30-06:00, or 00:00-24:00"
     )]
@@ -94,7 +94,7 @@ pub enum ConfigError {
         /// As written.
         window: String,
     },
-    /// A schedule that cannot be kept.
+    /// The schedule is invalid.
     #[error("configuration {path}, section [schedule]: {cause}")]
     Schedule {
         /// The file.
@@ -107,20 +107,20 @@ pub enum ConfigError {
     Origin {
         /// The file.
         path: PathBuf,
-        /// What is wrong with which.
+        /// What is wrong, and with which origin.
         cause: OriginError,
     },
-    /// What should be a mail address and is none.
+    /// A mail address cannot be parsed.
     #[error("configuration {path}, section [alerts]: {key} has `{text}`, which is no mail address")]
     Mailbox {
         /// The file.
         path: PathBuf,
-        /// Of which key.
+        /// The key that holds it.
         key: &'static str,
         /// As written.
         text: String,
     },
-    /// Nothing says how rows are deleted where they are read.
+    /// Rows are read from the application's tables, and nothing says how to delete them there.
     #[error(
         "nothing was erased: section [source] reads likes or skips from other tables, and nothing says how a user's rows are deleted \
          there. Name every statement in section [erase], as in statements = [\"delete from favourites where member_id = $1\"]"
@@ -128,7 +128,7 @@ pub enum ConfigError {
     ErasesHalf,
 }
 
-/// A whole number of a section, and what it may be.
+/// A whole number of a section, with its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
     pub(super) section: &'static str,
@@ -150,7 +150,8 @@ impl Setting {
     }
 }
 
-/// A number of a section that need not be whole, and what it may be. `NaN` is in no range, and infinity in none that has bounds.
+/// A number of a section that need not be whole, with its range. `NaN` is in no range; infinity is
+/// in none that has bounds.
 #[derive(Debug)]
 pub(super) struct Number<T> {
     pub(super) section: &'static str,
@@ -175,7 +176,7 @@ impl<T: PartialOrd + Display> Number<T> {
 }
 
 impl ConfigError {
-    /// A text that is not what it should be.
+    /// The text is not valid TOML, or does not fit the configuration.
     pub(super) fn parse(path: &Path, error: toml::de::Error) -> Self {
         let hint = nearest_key(error.message())
             .map_or_else(String::new, |nearest| format!("did you mean `{nearest}`?"));
@@ -187,7 +188,8 @@ impl ConfigError {
     }
 }
 
-/// From serde's "unknown field `x`, expected one of `a`, `b`" the candidate that is most like x.
+/// Takes serde's "unknown field `x`, expected one of `a`, `b`", and returns the candidate closest
+/// to x.
 fn nearest_key(message: &str) -> Option<&str> {
     let mut quoted = message
         .strip_prefix("unknown field ")?

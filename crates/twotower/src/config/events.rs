@@ -1,13 +1,13 @@
 use serde::{Deserialize, Serialize};
 use twotower_store::EventPolicy;
 
-/// Section `[events]`: what is kept of what users report, and how long.
+/// Section `[events]`: which of the reported events are stored, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Events {
-    /// Which events are kept; likes and skips themselves are written in any case.
+    /// Events that are stored; likes and skips themselves are always written.
     pub store: EventPolicy,
-    /// Days after which `prune` deletes them; 0 keeps all.
+    /// `prune` deletes events older than this many days; 0 keeps all.
     pub retention_days: u32,
 }
 

@@ -6,16 +6,17 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use twotower_core::gate::GateOptions;
 
-/// Shares, of a catalogue or of what the version served has.
+/// Shares of a catalogue, or relative to the active version.
 const SHARE: RangeInclusive<f64> = 0.0..=1.0;
 
-/// Percentiles may be asked to fall.
+/// Rise of a percentile; a negative maximum requires a fall.
 const RISE: RangeInclusive<f64> = -1.0..=1.0;
 
-/// Standard deviations; the most of them is as good as none.
+/// Standard deviations; the maximum in effect disables the check.
 const DRIFT: RangeInclusive<f64> = 0.0..=1e6;
 
-/// Refuses what no model or every model would pass: `NaN` most of all, with which every comparison fails.
+/// Refuses values that no model or every model would pass, above all `NaN`, with which every
+/// comparison is false.
 pub(super) fn check(gate: &GateOptions, path: &Path) -> Result<(), ConfigError> {
     let numbers = [
         ("min_auc", gate.min_auc, SHARE),
@@ -45,7 +46,7 @@ mod tests {
     use crate::config::Config;
     use std::path::Path;
 
-    /// Keys, and what each may be at most.
+    /// Keys, and the maximum of each.
     const KEYS: [(&str, &str); 9] = [
         ("min_auc", "0 to 1"),
         ("min_precision_at_10", "0 to 1"),

@@ -3,20 +3,21 @@ use crate::operations::maintain::Window;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Section `[maintenance]`: upkeep of the tables.
+/// Section `[maintenance]`: maintenance of the tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Maintenance {
-    /// When work may be done, as `03:30-06:00`, in the time zone of the schedule; it may go past midnight.
+    /// Part of the day in which work may be done, such as `03:30-06:00`, in the time zone of the
+    /// schedule; it may span midnight.
     pub window: String,
-    /// Milliseconds to wait for somebody who keeps a table locked, before giving way.
+    /// Time to wait for a lock on a table before giving up, milliseconds.
     pub lock_ms: u32,
-    /// Dead rows, percent of a table, from which on it is vacuumed; changed rows, from which on statistics are made; free space of the embedded
-    /// database's file, from which on it is written anew.
+    /// Threshold in percent of a table: of dead rows for a vacuum, of changed rows for new
+    /// statistics, and of free space in the embedded database's file for writing it anew.
     pub dead_percent: u32,
-    /// Size of an HNSW index, percent of what its rows need, from which on it is rebuilt.
+    /// An HNSW index larger than this percentage of what its rows need is rebuilt.
     pub bloat_percent: u32,
-    /// Days that runs of jobs are remembered.
+    /// Records of runs are kept for this many days.
     pub run_days: u32,
 }
 
@@ -60,17 +61,18 @@ impl Maintenance {
     }
 }
 
-/// Section `[backup]`: copies of what is ours.
+/// Section `[backup]`: copies of our own data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backup {
-    /// Folder of backups, each in a folder of its own.
+    /// Folder of backups; each has a folder of its own in it.
     pub folder: PathBuf,
-    /// Backups to keep; older ones are removed after a new one is complete. 0 keeps all.
+    /// Number of backups to keep; older ones are removed after a new one is complete. 0 keeps all.
     pub keep: u32,
-    /// Copy events, too.
+    /// Whether events are copied too.
     pub events: bool,
-    /// Copy the folders of the models that are served. Not needed where they are in a bucket.
+    /// Whether the model folders of served versions are copied; unnecessary where a bucket holds
+    /// them.
     pub models: bool,
 }
 

@@ -1,9 +1,10 @@
-//! docs/configuration.md has a row for each key of `twotower.toml`, with its default, and for no other.
+//! Compares docs/configuration.md with the keys of `twotower.toml`: one row per key, with its
+//! default, and no others.
 
 use super::*;
 use std::collections::BTreeMap;
 
-/// Its rows are compared by `tests/docs/check_docs.py`, which reads the ranges beside them.
+/// Sections whose rows `tests/docs/check_docs.py` compares, since it reads the ranges beside them.
 const ELSEWHERE: [&str; 1] = [HYPERPARAMETERS];
 
 /// Key and default as documented, by section.
@@ -40,7 +41,7 @@ fn documented() -> BTreeMap<String, BTreeMap<String, String>> {
     sections.collect()
 }
 
-/// What `toml` says may stand where `text` has a key that nobody knows.
+/// The keys that `toml` expects in place of the unknown key in `text`.
 fn expected_keys(text: &str) -> Vec<String> {
     let error = toml::from_str::<Config>(text).unwrap_err();
     let names = error.message().split('`').skip(1).step_by(2);
@@ -63,14 +64,14 @@ fn the_reference_lists_every_key_with_its_default() {
         let named: Vec<&String> = rows.keys().collect();
         assert_eq!(named, known, "docs/configuration.md, ### {section}");
         if section == "source" {
-            // Its second column has the names of columns.
+            // The second column of this section holds column names.
             continue;
         }
         for key in keys {
             let default = defaults[section.as_str()].get(&key);
             let says = &rows[&key];
             let agrees = match default {
-                // In words: `none`, or whose it is.
+                // The default is given in words, such as `none`.
                 None | Some(toml::Value::Table(_)) => {
                     says.parse::<f64>().is_err() && says != "true" && says != "false"
                 }

@@ -1,15 +1,15 @@
-//! How long what is known of people is kept.
+//! How long personal data is kept.
 
 use super::ConfigError;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use twotower_store::{ErasePlan, Source};
 
-/// Section `[erase]`: what an erasure deletes, and until when models trained before it may be there.
+/// Section `[erase]`: what an erasure deletes, and how long models trained before it may stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Erase {
-    /// Run in the transaction of an erasure, in this order, with the id of the user as `$1`.
+    /// Run in the transaction of an erasure, in this order, with the user id as `$1`.
     pub statements: Vec<String>,
     /// Days from an erasure until a version trained before it is pruned.
     pub retire_days: u32,
@@ -24,17 +24,19 @@ impl Default for Erase {
     }
 }
 
-/// Section `[prune]`: what is kept, and how long.
+/// Section `[prune]`: what is kept, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prune {
-    /// Days without a like or skip after which a user is dormant and has no vector any more; 0 keeps all.
+    /// Days without a like or skip after which a user is dormant and loses the vector; 0 keeps all.
     pub user_vector_days: u32,
-    /// Days without a like before a vector is deleted, where that is longer.
+    /// Least number of days without a like before a vector is deleted, if larger than
+    /// `user_vector_days`.
     pub active_days: u32,
-    /// Retired and candidate versions that stay complete, besides the active one and the one a rollback leads to.
+    /// Number of retired and candidate versions that stay complete, besides the active one and the
+    /// target of a rollback.
     pub keep_versions: usize,
-    /// Days after which the vectors of failed loads, and those that belong to no version, are deleted.
+    /// Days after which the vectors of failed loads, and vectors of no version, are deleted.
     pub failed_days: u32,
 }
 
@@ -50,7 +52,7 @@ impl Default for Prune {
 }
 
 impl Erase {
-    /// A statement that does not name the user would delete everybody's rows.
+    /// A statement that does not name the user would delete the rows of all users.
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let careless = |statement: &&String| !names_the_user(statement);
         match self.statements.iter().find(careless) {
@@ -62,25 +64,29 @@ impl Erase {
         }
     }
 
-    /// What an erasure deletes where rows are read from `source`.
+    /// What an erasure deletes if rows are read from `source`.
+    ///
+    /// If one of likes and skips is read from our own table, the erasure still leaves that table to
+    /// the statements if it cannot empty it, for example because it is a view.
     ///
     /// # Errors
-    /// [`ConfigError::ErasesHalf`] if likes or skips are read from other tables than ours, and nothing says how rows there are
-    /// deleted.
+    /// [`ConfigError::ErasesHalf`] if likes or skips are read from tables other than ours, and
+    /// nothing says how to delete rows there.
     pub fn plan(&self, source: &Source) -> Result<ErasePlan, ConfigError> {
-        let ours = Source::default();
-        let application_tables = source.likes == ours.likes && source.skips == ours.skips;
-        if !application_tables && self.statements.is_empty() {
+        let plan = ErasePlan {
+            likes: Source::is_ours("likes", &source.likes),
+            skips: Source::is_ours("skips", &source.skips),
+            statements: self.statements.clone(),
+        };
+        let reads_others = !plan.likes || !plan.skips;
+        if reads_others && plan.statements.is_empty() {
             return Err(ConfigError::ErasesHalf);
         }
-        Ok(ErasePlan {
-            application_tables,
-            statements: self.statements.clone(),
-        })
+        Ok(plan)
     }
 }
 
-/// Whether `$1` stands in it, and not only as the beginning of `$10`.
+/// Whether `$1` occurs in it other than as the beginning of, say, `$10`.
 fn names_the_user(statement: &str) -> bool {
     let mut after = statement.split("$1").skip(1);
     after.any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
@@ -112,7 +118,17 @@ mod tests {
     fn other_tables_need_statements_of_their_own() {
         let mut erase = Erase::default();
         let ours = Source::default();
-        assert!(erase.plan(&ours).unwrap().application_tables);
+        let tables = |erase: &Erase, source: &Source| {
+            let plan = erase.plan(source).unwrap();
+            (plan.likes, plan.skips)
+        };
+        assert_eq!(tables(&erase, &ours), (true, true));
+        // Another spelling of our own query.
+        let spelled = Source {
+            likes: ours.likes.replace("FROM likes", "FROM\n  public.likes;"),
+            ..Source::default()
+        };
+        assert_eq!(tables(&erase, &spelled), (true, true));
         let theirs = Source {
             likes: "SELECT member AS user_id, video_id, created_at FROM favourites".into(),
             ..Source::default()
@@ -120,9 +136,15 @@ mod tests {
         let error = erase.plan(&theirs).unwrap_err();
         assert!(matches!(error, ConfigError::ErasesHalf), "{error}");
         erase.statements = vec!["delete from favourites where member = $1".into()];
-        let plan = erase.plan(&theirs).unwrap();
-        assert!(!plan.application_tables && plan.statements == erase.statements);
-        // In addition to our own tables, where those are read.
-        assert!(erase.plan(&ours).unwrap().application_tables);
+        assert_eq!(erase.plan(&theirs).unwrap().statements, erase.statements);
+        // Skips are still read from our own table, and deleted there.
+        assert_eq!(tables(&erase, &theirs), (false, true));
+        let swapped = Source {
+            skips: theirs.likes.clone(),
+            ..Source::default()
+        };
+        assert_eq!(tables(&erase, &swapped), (true, false));
+        // Where our own tables are read, the statements come in addition.
+        assert_eq!(tables(&erase, &ours), (true, true));
     }
 }

@@ -1,18 +1,18 @@
 use serde::{Deserialize, Serialize};
 
-/// Section `[rules]`: which videos `serve` recommends at all, and how many of one kind.
+/// Section `[rules]`: which videos `serve` recommends, and how many of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
-    /// Most videos of one maker in a list; 0 for any number.
+    /// At most this many videos of one maker in a list; 0 for no limit.
     pub max_per_maker: usize,
-    /// Most videos of one performer in a list; 0 for any number.
+    /// At most this many videos of one performer in a list; 0 for no limit.
     pub max_per_performer: usize,
-    /// What a video must be like.
+    /// Conditions that every recommended video meets.
     pub only: Conditions,
 }
 
-/// What videos must be like, all of it. What is not stated allows everything.
+/// Conditions on videos, all of which must hold. One that is not given allows everything.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Conditions {
@@ -36,11 +36,11 @@ pub struct Conditions {
     pub age_days: Range,
 }
 
-/// Names of which a video must have one, and names of which it may have none.
+/// Names of which a video must have at least one, and names of which it must have none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Choice {
-    /// At least one of these; empty for no such condition.
+    /// At least one of these; empty for no condition.
     pub any: Vec<String>,
     /// None of these.
     pub none: Vec<String>,
@@ -50,23 +50,23 @@ pub struct Choice {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Range {
-    /// Least.
+    /// Minimum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min: Option<f32>,
-    /// Most.
+    /// Maximum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<f32>,
 }
 
 impl Choice {
-    /// Whether it allows everything.
+    /// Whether it allows every video.
     pub fn is_open(&self) -> bool {
         self.any.is_empty() && self.none.is_empty()
     }
 }
 
 impl Range {
-    /// Whether it allows everything.
+    /// Whether it allows every value.
     pub fn is_open(&self) -> bool {
         self.min.is_none() && self.max.is_none()
     }

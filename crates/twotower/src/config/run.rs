@@ -5,31 +5,33 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use twotower_core::time::DAY_MINUTES;
 
-/// Section `[run]`: how jobs run that nobody looks at.
+/// Section `[run]`: how jobs run unattended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Run {
-    /// Folder of locks, of how far a retraining has come, and of which alerts were sent.
+    /// Folder of locks, of the progress of a retraining, and of the state of alerts.
     pub state_dir: PathBuf,
-    /// Tries of a step while the database or the storage is out of reach, or a signal ends it.
+    /// Tries in all of a step while the database or the storage is out of reach, or after a signal
+    /// killed it.
     pub attempts: u32,
-    /// Before the second try; each later pause is twice as long, and all vary by half.
+    /// Pause before the second try, seconds; each later pause is twice as long, and all have a
+    /// jitter of a half.
     pub pause_seconds: u32,
-    /// Between asking a command to end and ending it by force.
+    /// Time between asking a command to stop and killing it, seconds.
     pub grace_seconds: u32,
-    /// Time limit of a whole update.
+    /// Time limit of a whole update, minutes.
     pub update_minutes: u32,
-    /// Time limit of a whole retraining.
+    /// Time limit of a whole retraining, minutes.
     pub retrain_minutes: u32,
-    /// Time limit of a whole maintenance.
+    /// Time limit of a whole maintenance, minutes.
     pub maintain_minutes: u32,
-    /// Time limit of a whole backup.
+    /// Time limit of a whole backup, minutes.
     pub backup_minutes: u32,
-    /// Fetch the newest model from the storage before an update.
+    /// Whether the newest model is fetched from the storage before an update.
     pub fetch: bool,
-    /// Write a report on a newly trained model before it is judged by the gate.
+    /// Whether a newly trained model is evaluated before the gate judges it.
     pub evaluate: bool,
-    /// File of the private key that a retrained model is signed with.
+    /// File of the private key that signs retrained models.
     pub signing_key: Option<PathBuf>,
 }
 
@@ -52,7 +54,7 @@ impl Default for Run {
 }
 
 impl Run {
-    /// How long a run of `job` may take, all tries together.
+    /// Time limit of a run of `job`, all tries together.
     pub fn limit(&self, job: Job) -> Duration {
         let minutes = match job {
             Job::Update => self.update_minutes,
@@ -88,7 +90,8 @@ impl Run {
     }
 }
 
-/// Section `[schedule]`: when jobs run. Five fields of cron each; an empty one never runs.
+/// Section `[schedule]`: when jobs run. Each value is a cron expression of five fields; an empty
+/// one never runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {

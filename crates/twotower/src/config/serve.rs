@@ -5,47 +5,49 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
-/// A replica is looked at four times a second: less would be never fulfilled.
+/// The lag of a replica is measured four times a second, so a smaller limit could never be met.
 const REPLICA_MAX_LAG_MS: (u32, u32) = (500, 60_000);
 
 /// Section `[serve]`: how requests are answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Serve {
-    /// For one step in the database, milliseconds.
+    /// Time limit of one database step, milliseconds.
     pub database_ms: u32,
-    /// For a whole request, seconds.
+    /// Time limit of a whole request, seconds.
     pub request_seconds: u32,
-    /// For an answer that knows what the user has liked by now, milliseconds; then comes one without. 0: for as long as
-    /// `database_ms`.
+    /// Time limit of reading the user's latest likes, milliseconds; after that the answer does
+    /// without them. 0: the same as `database_ms`.
     pub soft_deadline_ms: u32,
-    /// Answers are given again for so long, if nothing has changed.
+    /// TTL of cached answers, seconds; changes invalidate them earlier.
     pub cache_seconds: u32,
-    /// What was committed so long ago must be in what is read from a replica, milliseconds.
+    /// A replica is read only if it has everything that was committed this long ago, milliseconds.
     pub replica_max_lag_ms: u32,
-    /// Share of a list that is given to new videos drawn at random, 0 to 1.
+    /// Share of a list that goes to new videos drawn at random, 0 to 1.
     pub exploration_share: f32,
-    /// Days after publication for which a video is new.
+    /// A video is new for this many days after publication.
     pub new_days: u32,
-    /// For a request's headers, and for an idle connection to send its next request, seconds.
+    /// Time limit of a request's headers, and of an idle connection until its next request,
+    /// seconds.
     pub header_seconds: u32,
-    /// For a request's body, seconds.
+    /// Time limit of a request's body, seconds.
     pub body_seconds: u32,
-    /// For a client to take anything more of its answer, seconds.
+    /// Time limit of a stalled write to a client, seconds.
     pub write_seconds: u32,
-    /// Open connections.
+    /// At most this many open connections.
     pub connections: u32,
-    /// Fewest requests worked on at once, however slow they are.
+    /// Lower bound of the adaptive concurrency limit: requests worked on at once, however slow they
+    /// are.
     pub concurrency_minimum: u32,
-    /// Most requests worked on at once, however fast they are.
+    /// Upper bound of the adaptive concurrency limit, however fast requests are.
     pub concurrency_maximum: u32,
-    /// Longest wait for a place among those, milliseconds.
+    /// Longest wait in the queue for one of those places, milliseconds.
     pub queue_ms: u32,
-    /// Requests a second of one user in the long run; 0 for no limit.
+    /// Rate limit of one user in requests per second; 0 for none.
     pub user_requests_per_second: u32,
-    /// Requests of one user at once.
+    /// Burst of one user: requests at once.
     pub user_burst: u32,
-    /// Origins whose pages may read answers; `["*"]` for all.
+    /// Origins whose pages may read answers; `["*"]` allows all.
     pub cors_origins: Vec<String>,
 }
 
@@ -74,7 +76,7 @@ impl Default for Serve {
 }
 
 impl Serve {
-    /// As deadlines and caps.
+    /// In the form of deadlines and limits.
     pub fn limits(&self) -> Limits {
         Limits {
             database: Duration::from_millis(self.database_ms.into()),
@@ -98,7 +100,7 @@ impl Serve {
         }
     }
 
-    /// What a replica may be behind: what `flag` says, or else the file.
+    /// The greatest lag of a replica: `flag` if given, else the value of the file.
     ///
     /// # Errors
     /// If the flag is outside the range of the file's key.
@@ -112,7 +114,7 @@ impl Serve {
         }
     }
 
-    /// The origins, which were checked when the file was read.
+    /// The origins, which were validated when the file was read.
     pub fn cors(&self) -> CorsOrigins {
         CorsOrigins::parse(&self.cors_origins).unwrap_or_default()
     }
@@ -192,7 +194,7 @@ mod tests {
             refused("concurrency_minimum = 300"),
             "configuration x.toml, section [serve]: concurrency_minimum is 300, expected 1 to 256"
         );
-        // As a percentage it would make every list one of chance.
+        // A percentage taken as a share would make every list random.
         for share in ["5", "1.001", "-0.1", "nan", "inf", "-inf"] {
             let said = refused(&format!("exploration_share = {share}"));
             let expected = format!(

@@ -1,4 +1,5 @@
-//! Section `[source]`: where rows are read from, one SELECT each. A query that is not given reads our own table.
+//! Section `[source]`: where rows are read from, one SELECT each. Without a query, our own table is
+//! read.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use twotower_store::Source;

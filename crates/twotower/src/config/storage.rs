@@ -1,20 +1,21 @@
 use serde::{Deserialize, Serialize};
 
-/// Section `[storage]`: where models are published to and fetched from. Credentials and private keys do not belong there.
+/// Section `[storage]`: where models are published to and fetched from. Credentials and private
+/// keys do not belong there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Storage {
     /// `supabase://bucket/prefix`, `s3://bucket/prefix` or a folder.
     pub url: Option<String>,
-    /// Server of the bucket; AWS's own if none is given.
+    /// Server of the bucket; AWS's own if not given.
     pub endpoint: Option<String>,
     /// Region of the bucket.
     pub region: Option<String>,
-    /// Supabase project of a bucket that is used over its REST API.
+    /// Supabase project of a bucket that is accessed over its REST API.
     pub supabase_url: Option<String>,
-    /// Public keys, any of which may have signed what is fetched.
+    /// Public keys; a fetched model must be signed with one of them.
     pub trusted_keys: Vec<String>,
-    /// For the whole of a command.
+    /// Time limit of a whole command, minutes.
     pub deadline_minutes: u32,
 }
 

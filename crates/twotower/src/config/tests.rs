@@ -154,7 +154,7 @@ fn a_value_outside_its_range_is_refused() {
     );
 }
 
-/// A row that a few people taught tells of them: that is not done by a number alone.
+/// A row trained on few users reveals what they like, so that a number alone does not allow it.
 #[test]
 fn few_users_are_allowed_by_name_only() {
     let parse = |text: &str| Config::parse(text, Path::new("x.toml"));

@@ -6,17 +6,18 @@ use twotower_core::split::SplitKind;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Training {
-    /// How likes are cut into training, validation and test.
+    /// How likes are split into training, validation and test.
     pub split: SplitKind,
-    /// Leave out likes and skips older than so many days before the latest one.
+    /// Leaves out likes and skips more than this many days older than the latest one.
     pub max_age_days: Option<u32>,
-    /// Threads; the result does not depend on it.
+    /// Number of threads; the result does not depend on it.
     pub threads: usize,
     /// Folder of models.
     pub output_dir: PathBuf,
     /// Minutes between two checkpoints of training; 0 writes none.
     pub checkpoint_minutes: u32,
-    /// Let `min_users` be less than [`LEAST_USERS`](twotower_core::hyperparameters::LEAST_USERS).
+    /// Allows `min_users` to be less than
+    /// [`LEAST_USERS`](twotower_core::hyperparameters::LEAST_USERS).
     pub allow_few_users: bool,
 }
 
@@ -33,21 +34,21 @@ impl Default for Training {
     }
 }
 
-/// Section `[update]`: how vectors come into the database.
+/// Section `[update]`: how vectors are loaded into the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Update {
-    /// Vectors a transaction.
+    /// Number of vectors per transaction.
     pub batch_size: usize,
-    /// Ask the quality gate before a version becomes active.
+    /// Whether the quality gate judges a version before it becomes active.
     pub gate: bool,
-    /// Build the index of a version's video vectors before readers see it.
+    /// Whether the index of a version's video vectors is built before readers see it.
     pub index: bool,
-    /// Most memory to build it in, megabytes.
+    /// Memory limit of building it, megabytes.
     pub index_memory_mb: u64,
-    /// How long others wait for a publisher that says nothing; it speaks four times as often.
+    /// TTL of a publisher's lease, seconds; it is renewed four times within it.
     pub lease_seconds: u32,
-    /// Tries of a call while the database is away.
+    /// Tries in all of a call while the database is away.
     pub attempts: u32,
 }
 

@@ -6,13 +6,13 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 150.0;
-/// Room for labels: left, right, top, bottom.
+/// Space for labels: left, right, top, bottom.
 const MARGIN: (f64, f64, f64, f64) = (54.0, 12.0, 12.0, 22.0);
 
-/// Pictures of at most so many series.
+/// At most this many series are drawn.
 const MAX_CURVES: usize = 8;
 
-/// One number over the epochs.
+/// One metric over the epochs.
 #[derive(Debug, PartialEq)]
 struct Curve {
     name: String,
@@ -21,7 +21,7 @@ struct Curve {
     lower_is_better: bool,
 }
 
-/// One small picture for each number that the log holds for two epochs or more.
+/// One small chart for each number that the log has for at least two epochs.
 pub(super) fn render(log: &Value) -> Markup {
     let curves = curves(log);
     html! {
@@ -33,7 +33,8 @@ pub(super) fn render(log: &Value) -> Markup {
     }
 }
 
-/// Reads records such as `{"epoch": 1, "loss": 5.2, "validation": {"ndcg_at_10": 0.08}}` and passes over what is no number.
+/// Reads records such as `{"epoch": 1, "loss": 5.2, "validation": {"ndcg_at_10": 0.08}}`, and skips
+/// what is not a number.
 fn curves(log: &Value) -> Vec<Curve> {
     let mut series: BTreeMap<(bool, String), Vec<(f64, f64)>> = BTreeMap::new();
     for (position, record) in log.as_array().into_iter().flatten().enumerate() {
@@ -67,7 +68,7 @@ fn curves(log: &Value) -> Vec<Curve> {
         .collect()
 }
 
-/// Losses come first.
+/// Adds a point; losses come first.
 fn push(
     series: &mut BTreeMap<(bool, String), Vec<(f64, f64)>>,
     name: String,
@@ -127,7 +128,7 @@ impl Curve {
         }
     }
 
-    /// The first of the best points.
+    /// The best point; the first of several.
     fn best(&self) -> (f64, f64) {
         let mut best = self.points[0];
         for &point in &self.points {
@@ -144,7 +145,7 @@ impl Curve {
     }
 }
 
-/// Smallest and largest, a little apart if they are equal.
+/// Smallest and largest value, widened a little if they are equal.
 fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
         (low.min(x), high.max(x))

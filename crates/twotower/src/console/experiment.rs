@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use std::sync::Arc;
 use twotower_core::ab_test::Estimate;
 
-/// `GET /experiment`: what the latest experiment has shown so far.
+/// `GET /experiment`: the results of the latest experiment so far.
 pub(super) async fn page(State(console): State<Arc<Console>>) -> Result<Html<String>, ApiError> {
     let store = &console.app.store;
     let content = if console.within(store.experiments()).await?.is_empty() {
@@ -22,7 +22,8 @@ pub(super) async fn page(State(console): State<Arc<Console>>) -> Result<Html<Str
             }
         }
     } else {
-        // It reads every event of the experiment, which the deadline of a single step is too short for.
+        // Reads every event of the experiment, which may take longer than a single step is allowed
+        // to.
         let report = experiment::report(store, None);
         describe(
             &report

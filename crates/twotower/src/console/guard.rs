@@ -1,4 +1,4 @@
-//! What keeps other web sites from using the console through its visitor's browser.
+//! Protects the console from other web sites in its visitor's browser.
 
 use crate::serve::ApiError;
 use axum::extract::Request;
@@ -7,14 +7,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
 
-/// A header that another site's page cannot send without asking first, and we never allow it.
+/// Another site's page cannot send this header without a CORS preflight, which we never allow.
 const OWN_HEADER: HeaderName = HeaderName::from_static("x-twotower-console");
 
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Refuses a name that is not this machine's own: a site whose name is made to point here (DNS rebinding) would pass every
-/// check of the origin. And what a proxy says it hands on: whoever sent that may sit anywhere.
+/// Refuses host names other than this machine's own: a site whose name resolves to this machine
+/// (DNS rebinding) would pass every origin check. Also refuses requests that a proxy forwards,
+/// since their sender may be anywhere.
 pub(super) async fn loopback(request: Request, next: Next) -> Response {
     let headers = request.headers();
     if !host(headers).is_some_and(is_loopback) {
@@ -30,11 +31,11 @@ pub(super) async fn loopback(request: Request, next: Next) -> Response {
     }
 }
 
-/// Refuses what a page of another origin may have sent.
+/// Refuses requests that a page of another origin may have sent.
 pub(super) async fn same_origin(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let own_origin = match headers.get(header::ORIGIN) {
-        // Browsers always send it with a POST; what is no browser cannot be tricked by a page.
+        // Browsers always send the header with a POST; other clients cannot be tricked by a page.
         None => true,
         Some(origin) => origin
             .to_str()
@@ -50,7 +51,7 @@ pub(super) async fn same_origin(request: Request, next: Next) -> Response {
     }
 }
 
-/// Allows pages nothing that does not come from here.
+/// Allows pages to load only what comes from this server.
 pub(super) async fn page_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -76,7 +77,8 @@ fn host(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::HOST)?.to_str().ok()
 }
 
-/// Whether a proxy has marked it. Not all of them do, nginx by default does not: it is the key that keeps strangers out.
+/// Whether a proxy has marked the request. Not all of them do (nginx does not by default): the key
+/// is what keeps strangers out.
 fn is_handed_on(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| {
         let name = name.as_str();

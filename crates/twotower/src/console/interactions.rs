@@ -14,16 +14,17 @@ pub(super) struct Recorded {
     recorded: bool,
 }
 
-/// What somebody who tries the list out can do with a video of it.
+/// What a visitor can do with a recommended video.
 enum Reaction {
     Interaction(InteractionKind),
     /// Never show it again.
     Hide,
-    /// Take that back.
+    /// Undo that.
     Show,
 }
 
-/// `POST /console/interactions`: what the token's user does with a video. `recorded` is false if it changed nothing.
+/// `POST /console/interactions`: records the reaction of the token's user. `recorded` is false if
+/// it changed nothing.
 pub(super) async fn record(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,
@@ -65,5 +66,6 @@ pub(super) async fn record(
         }
     };
     let recorded = console.within(step).await??;
+    console.app.user_changed(user);
     Ok(Json(Recorded { recorded }))
 }

@@ -1,4 +1,5 @@
-//! What opens the console: a secret in the address that is printed at start, which the browser keeps as a cookie.
+//! The key of the console: a secret in the address that is printed at start, which the browser then
+//! keeps as a cookie.
 
 use crate::serve::ApiError;
 use axum::extract::{Request, State};
@@ -11,9 +12,10 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Random, made at start, and gone with the process.
+/// A random key, made at start and valid as long as the process.
 ///
-/// A host's name proves nothing: a proxy on this machine asks under any name it likes, and need not say for whom.
+/// The host name of a request proves nothing: a proxy on this machine may use any, and need not say
+/// for whom it asks.
 #[derive(Clone)]
 pub(crate) struct ConsoleKey {
     text: Arc<str>,
@@ -34,17 +36,18 @@ impl ConsoleKey {
         })
     }
 
-    /// The address that lets its reader in.
+    /// The address that contains the key.
     pub(crate) fn address(&self) -> String {
         format!("http://{}/?key={}", self.listen, self.text)
     }
 
-    /// Browsers send cookies to every port of a host: two consoles on one machine need two names.
+    /// Name of the cookie. Browsers send cookies to every port of a host, so two consoles on one
+    /// machine need two names.
     fn cookie(&self) -> String {
         format!("twotower-console-{}", self.listen.port())
     }
 
-    /// In constant time.
+    /// Compares in constant time.
     fn is(&self, given: &str) -> bool {
         let (own, given) = (self.text.as_bytes(), given.as_bytes());
         let pairs = own.iter().zip(given);
@@ -63,7 +66,7 @@ impl ConsoleKey {
     }
 }
 
-/// Lets in who has the key. The first time it comes in the address, which is then changed for one without it.
+/// Requires the key. At first it comes in the address, from which a redirect removes it.
 pub(super) async fn required(
     State(key): State<ConsoleKey>,
     request: Request,
@@ -72,8 +75,10 @@ pub(super) async fn required(
     let query = request.uri().query().unwrap_or_default();
     let given = query.strip_prefix("key=");
     if request.uri().path() == "/" && given.is_some_and(|given| key.is(given)) {
-        // No script reads it, and no other site's page has it sent along with a request that changes anything. `Strict` would keep it from the
-        // request that follows this answer where the address was opened out of another site's page, as a terminal in a browser.
+        // No script can read the cookie, and no other site's page can have it sent with a request
+        // that changes anything. `Strict` would withhold it from the request that follows this
+        // redirect if the address was opened from another site's page, such as a terminal in a
+        // browser.
         let cookie = format!(
             "{}={}; Path=/; HttpOnly; SameSite=Lax",
             key.cookie(),

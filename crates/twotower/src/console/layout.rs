@@ -1,7 +1,7 @@
 use axum::response::Html;
 use maud::{DOCTYPE, Markup, html};
 
-/// One of the pages, for the navigation.
+/// A page, for the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Page {
     Start,

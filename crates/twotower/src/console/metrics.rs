@@ -2,14 +2,14 @@ use maud::{Markup, html};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// Of a group in a list: what the row is called.
+/// Key that names a group in a list, and so its row.
 const NAME: &str = "name";
 
-/// Deeper levels are the business of whoever reads the manifest itself.
+/// Deeper levels are not shown.
 const MAX_DEPTH: u8 = 4;
 
-/// Shows whatever the trainer has put there: single values as a table, groups of like groups as one table with a column
-/// each, other groups under a heading of their own.
+/// Shows whatever metrics the trainer wrote: single values as a table, groups with the same
+/// structure as one table with a column each, other groups under their own headings.
 pub(super) fn render(metrics: &Value) -> Markup {
     match metrics {
         Value::Object(fields) if !fields.is_empty() => group(fields, 0),
@@ -54,7 +54,7 @@ fn group(fields: &Map<String, Value>, depth: u8) -> Markup {
     }
 }
 
-/// The groups, if there are two or more and each holds single values alone.
+/// The groups, if there are at least two and each holds only single values.
 fn rows_of_one_table(fields: &Map<String, Value>) -> Option<Vec<(&str, &Map<String, Value>)>> {
     let rows: Vec<_> = fields
         .iter()
@@ -66,7 +66,7 @@ fn rows_of_one_table(fields: &Map<String, Value>) -> Option<Vec<(&str, &Map<Stri
     (rows.len() > 1).then_some(rows)
 }
 
-/// What a list holds, if that are groups of single values that have a name each, as cohorts of users are.
+/// The groups of a list, if each has a name and holds only single values, such as cohorts of users.
 fn rows_of_a_list(value: &Value) -> Option<Vec<(&str, &Map<String, Value>)>> {
     let rows = value.as_array()?.iter().map(|value| {
         let row = value.as_object()?;
@@ -97,7 +97,7 @@ fn matrix(rows: &[(&str, &Map<String, Value>)]) -> Markup {
     }
 }
 
-/// Neither a group nor a list of them.
+/// Neither a group nor a list of groups.
 fn is_single(value: &Value) -> bool {
     let mut values = value.as_array().into_iter().flatten();
     !value.is_object() && !values.any(Value::is_object)
@@ -136,7 +136,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Four digits that count: `0.09131`, `12.35`, `1235`.
+/// Four significant digits: `0.09131`, `12.35`, `1235`.
 pub(super) fn decimal(x: f64) -> String {
     if x == 0.0 || !x.is_finite() {
         return format!("{x}");
@@ -146,7 +146,7 @@ pub(super) fn decimal(x: f64) -> String {
     format!("{x:.decimals$}")
 }
 
-/// `1234567` → `1 234 567`, with narrow spaces that do not break.
+/// `1234567` → `1 234 567`, with narrow no-break spaces.
 pub(super) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(grouped(12), "12");
     }
 
-    /// As training notes how good a model is for whom.
+    /// The form in which training writes metrics of cohorts.
     #[test]
     fn cohorts_are_a_table() {
         let metrics = json!({ "best_epoch": 3, "cohorts": [

@@ -1,23 +1,23 @@
 use super::layout::{self, Page};
 use super::{Console, curves, metrics};
-use crate::serve::{ApiError, rfc3339};
+use crate::serve::ApiError;
+use crate::time::minute;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use maud::{Markup, html};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 use twotower_store::ModelRecord;
 use twotower_store::model_files::{self, Manifest};
 
 const REPORT: &str = "report.html";
 
-/// The report brings its own styles and pictures, and nothing that runs.
+/// The report brings its own styles and pictures, and no scripts.
 const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// `GET /model`: what the active model was trained on, and how well it does.
+/// `GET /model`: what the active model was trained on, and its metrics.
 pub(super) async fn page(State(console): State<Arc<Console>>) -> Result<Html<String>, ApiError> {
     let active = console.within(console.app.store.active_model()).await?;
     let content = match active {
@@ -85,11 +85,10 @@ fn fact(name: &str, value: &str) -> Markup {
 
 /// `2026-11-24 17:30 UTC`
 pub(super) fn day(at_us: i64) -> String {
-    let at = UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64);
-    format!("{} UTC", rfc3339(at)[..16].replace('T', " "))
+    format!("{} UTC", minute(at_us))
 }
 
-/// `GET /model/report`: the report of the active version, if training has left one.
+/// `GET /model/report`: the report of the active version, if training wrote one.
 pub(super) async fn report(State(console): State<Arc<Console>>) -> Result<Response, ApiError> {
     let active = console.within(console.app.store.active_model()).await?;
     let path = folder(&console, active.ok_or(ApiError::NotFound)?.version).join(REPORT);

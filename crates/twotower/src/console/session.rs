@@ -16,7 +16,8 @@ pub(super) struct Session {
     expires_in_s: u64,
 }
 
-/// `POST /console/session`: a short-lived token for `user`, whose id is read as import reads it, or for a new one.
+/// `POST /console/session`: a short-lived token for `user`, whose id is parsed as import does, or
+/// for a new user.
 pub(super) async fn create(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,

@@ -7,10 +7,10 @@ use maud::{Markup, html};
 use std::sync::Arc;
 use twotower_store::UserActivity;
 
-/// So many users to choose from.
+/// At most this many users are offered.
 const USERS: u32 = 24;
 
-/// Pick a user, or start as a new one.
+/// Offers a choice of users, and starting as a new one.
 pub(super) async fn page(State(console): State<Arc<Console>>) -> Result<Html<String>, ApiError> {
     let users = console
         .within(console.app.store.active_users(USERS))
@@ -47,7 +47,7 @@ pub(super) async fn page(State(console): State<Arc<Console>>) -> Result<Html<Str
     Ok(layout::page(Page::Start, "Start", &content))
 }
 
-/// The id stands behind `#`: browsers do not send that part, so it enters no log.
+/// The id follows `#`: browsers do not send that part, so no log contains it.
 fn entry(user: &UserActivity) -> Markup {
     let id = user.user.to_string();
     html! {

@@ -2,7 +2,7 @@ use super::layout::{self, Page};
 use axum::response::Html;
 use maud::html;
 
-/// An empty frame: the script fills it through the HTTP API, as any client would.
+/// An empty page: its script fills it through the HTTP API, as any client would.
 pub(super) async fn page() -> Html<String> {
     let content = html! {
         div.title-row {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use twotower_store::VideoCard;
 use uuid::Uuid;
 
-/// Most cards in one answer.
+/// At most this many cards per answer.
 const MAX_CARDS: usize = 100;
 
-/// Likes shown of a user.
+/// At most this many likes of a user are shown.
 const LIKES_SHOWN: u32 = 100;
 
 #[derive(Serialize)]
@@ -54,7 +54,7 @@ pub(super) struct Cards {
 pub(super) struct Likes {
     /// Number of all likes.
     count: usize,
-    /// The latest ones, latest first.
+    /// The latest ones, newest first.
     likes: Vec<Card>,
 }
 

@@ -10,29 +10,30 @@ use twotower_core::kernel::sigmoid;
 use twotower_store::InteractionRow;
 use uuid::Uuid;
 
-/// Videos that can come up for a taste; the rest of the catalogue comes up only by exploration.
+/// Number of videos in the queue of a taste; others are shown only by exploration.
 const REACH: usize = 400;
-/// How strongly videos that fit better come up earlier.
+/// How strongly better fits come earlier.
 const SHARPNESS: f32 = 200.0;
 /// How steeply the probability of a like rises with the score.
 const STEEPNESS: f32 = 150.0;
-/// A user gets choosier or less so that, beyond as many videos as they will like, so many are liked half of the time or more.
+/// The threshold of a user is set so that this many videos more than they will like are liked with
+/// a probability of at least one half.
 const SPARE: usize = 40;
-/// Shares of what is shown for being popular and at random.
+/// Share of what is shown because it is popular, and share shown at random.
 const POPULAR: f32 = 0.10;
 const ANYTHING: f32 = 0.05;
-/// Likes a visit aims at, and videos shown at most in one.
+/// Likes that a visit aims at, and the maximum number of videos shown in it.
 const VISIT_LIKES: usize = 4;
 const VISIT_SHOWN: usize = 40;
 
-/// What a user did, in the order of time.
+/// What a user did, in order of time.
 #[derive(Debug, Default)]
 pub(super) struct Actions {
     pub(super) likes: Vec<InteractionRow>,
     pub(super) skips: Vec<InteractionRow>,
 }
 
-/// What is the same for all users.
+/// Input shared by all users.
 #[derive(Debug)]
 pub(super) struct Feed<'a> {
     options: &'a GeneratorOptions,
@@ -55,7 +56,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Lets a user visit until `likes` videos are liked, or nothing likeable is left.
+    /// Simulates visits of a user until `likes` videos are liked, or none is left that could be.
     pub(super) fn visits(&self, user: &User, number: usize, likes: usize) -> Actions {
         let mut random = generator(self.options.seed, 1_000 + number as u64);
         let (from, to) = (user.segments[0].from_us, self.options.end_us);
@@ -100,7 +101,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// A user while they visit.
+/// State of a user during the simulation.
 struct Visitor<'a> {
     feed: &'a Feed<'a>,
     user: Uuid,
@@ -111,7 +112,7 @@ struct Visitor<'a> {
 }
 
 impl Visitor<'_> {
-    /// Looks at up to `shown` videos from `at_us` on, until there are `aim` likes.
+    /// Shows up to `shown` videos from `at_us` on, until there are `aim` likes.
     fn visit(&mut self, queue: &mut Queue, mut at_us: i64, aim: usize, shown: usize) {
         for _ in 0..shown {
             if self.actions.likes.len() >= aim {
@@ -140,7 +141,7 @@ impl Visitor<'_> {
         }
     }
 
-    /// The next video to be shown.
+    /// The next video to show.
     fn next(&mut self, queue: &mut Queue) -> Option<usize> {
         match unit(&mut self.random) {
             u if u < POPULAR => Some(self.feed.popular.draw(&mut self.random)),
@@ -150,13 +151,13 @@ impl Visitor<'_> {
     }
 }
 
-/// What comes up for one taste, in a random order in which better fits tend to come first: a draw without replacement
+/// The queue of one taste, in a random order with better fits earlier: a draw without replacement
 /// with weights exp([`SHARPNESS`] · score).
 struct Queue {
     scores: Vec<f32>,
-    /// Score that is liked half of the time.
+    /// Score at which a like has probability one half.
     even: f32,
-    /// The next one last.
+    /// The next one is last.
     order: Vec<(f32, u32)>,
 }
 
@@ -191,7 +192,7 @@ impl Queue {
     }
 }
 
-/// About the score of the video at `rank`, told from every so many.
+/// Approximate score of the video at `rank`, from an evenly spaced sample.
 fn score_at_rank(scores: &[f32], rank: usize) -> f32 {
     const SAMPLE: usize = 512;
     let mut sample: Vec<f32> = scores

@@ -1,4 +1,5 @@
-//! What oracle, item neighbours and popularity reach on the generated data, under the temporal split.
+//! Precision of the oracle, item neighbours and popularity on the generated data, under the
+//! temporal split.
 
 use super::{Generated, GeneratorOptions, generate};
 use rayon::prelude::*;
@@ -11,7 +12,7 @@ use twotower_core::time::SECOND_US;
 use twotower_store::InteractionRow;
 use uuid::Uuid;
 
-/// The snapshot that a store would read back.
+/// The snapshot that a store would return for this data.
 fn dataset(generated: &Generated) -> Dataset {
     let catalogue = Catalogue::new(generated.videos.clone()).unwrap();
     let rows = |rows: &[InteractionRow]| {
@@ -32,7 +33,7 @@ fn dataset(generated: &Generated) -> Dataset {
     }
 }
 
-/// Mean over warm users of precision at 10; candidates are all videos but those liked before.
+/// Mean precision at 10 over warm users; candidates are all videos except those liked before.
 fn precision(users: &[HeldOutUser], scores: impl Fn(&HeldOutUser) -> Vec<f32> + Sync) -> f64 {
     let hits: Vec<usize> = users
         .par_iter()
@@ -54,7 +55,7 @@ fn precision(users: &[HeldOutUser], scores: impl Fn(&HeldOutUser) -> Vec<f32> + 
     hits.iter().sum::<usize>() as f64 / 10.0 / hits.len() as f64
 }
 
-/// For each video the cosine with every video liked by a common user.
+/// For each video, its cosine with every video that shares a user who likes both.
 fn neighbours(likes: &[Interaction], users: usize, items: usize) -> Vec<Vec<(u32, f32)>> {
     let mut of_user = vec![Vec::new(); users];
     let mut of_item = vec![Vec::new(); items];

@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 const MAKERS: usize = 60;
 const PERFORMERS: usize = 240;
-/// How long before the first like the oldest video came out.
+/// Days from the publication of the oldest video to the first possible like.
 const BACK_CATALOGUE_DAYS: f32 = 1_000.0;
-/// Part of the catalogue that comes out while people like videos.
+/// Share of the catalogue that is published during the period of likes.
 const NEW: f32 = 0.12;
 
-/// How much each part of a video decides where it lies.
+/// Weights of the parts that determine a video's position.
 mod weight {
     pub(super) const GENRE: f32 = 0.55;
     pub(super) const TOPICS: f32 = 0.60;
@@ -26,20 +26,20 @@ mod weight {
     pub(super) const INDIVIDUAL: f32 = 0.35;
 }
 
-/// Somebody who makes videos or appears in them.
+/// A person who makes videos or appears in them.
 struct Contributor {
     name: Name,
     genre: usize,
     vector: Vector,
 }
 
-/// A name in the one language its bearer uses.
+/// A name in one of the two languages.
 struct Name {
     text: String,
     japanese: bool,
 }
 
-/// The people, subjects and companies that videos are made of.
+/// The people, subjects and companies that videos are composed of.
 struct World {
     genres: Vec<Vector>,
     topics: Vec<Vector>,
@@ -48,7 +48,7 @@ struct World {
     performers: Vec<Contributor>,
 }
 
-/// A video, where it lies, and what of it appeals to everybody.
+/// A video, its position, and its general appeal.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) video: Video,
@@ -57,7 +57,7 @@ pub(super) struct Item {
     pub(super) appeal: f32,
 }
 
-/// Videos in ascending order of id.
+/// Videos, ascending by id.
 pub(super) fn items(options: &GeneratorOptions) -> Vec<Item> {
     let world = World::new(&mut generator(options.seed, 1));
     let mut random = generator(options.seed, 2);
@@ -175,7 +175,7 @@ impl World {
     }
 }
 
-/// Names that differ, half of them Japanese, each with a genre of its own.
+/// Distinct names, half of them Japanese, each with a genre.
 fn contributors(
     random: &mut Pcg64,
     count: usize,
@@ -208,7 +208,7 @@ fn contributors(
         .collect()
 }
 
-/// One of `genre`'s own with probability `own`, otherwise anybody.
+/// A contributor of `genre` with probability `own`, otherwise any.
 fn choose(random: &mut Pcg64, contributors: &[Contributor], genre: usize, own: f32) -> usize {
     let each = contributors.len() / GENRES.len();
     if unit(random) < own {
@@ -220,13 +220,13 @@ fn choose(random: &mut Pcg64, contributors: &[Contributor], genre: usize, own: f
     }
 }
 
-/// Tags mix languages as real ones do, but a tag has one name.
+/// Tags mix languages as real ones do, but each tag has one name.
 fn tag(word: &Word) -> String {
     let japanese = word.en.len() % 2 == 1;
     if japanese { word.ja } else { word.en }.to_owned()
 }
 
-/// Each maker has a price level, and gives some away.
+/// Each maker has a price level, and gives some videos away.
 fn price(random: &mut Pcg64, maker: usize) -> f32 {
     let level = [0.0, 300.0, 500.0, 980.0, 1_480.0, 1_980.0];
     match unit(random) {
@@ -242,12 +242,12 @@ fn published(options: &GeneratorOptions, random: &mut Pcg64) -> i64 {
     } else {
         -(exponential(random) * BACK_CATALOGUE_DAYS / 3.0).min(BACK_CATALOGUE_DAYS)
     };
-    // Whole minutes: nobody publishes at a microsecond.
+    // Whole minutes, for realistic publication times.
     let minutes = (f64::from(days) * 1_440.0) as i64;
     options.start_us() + minutes * MINUTE_US
 }
 
-/// An id drawn as a random (version 4) UUID.
+/// A random (version 4) UUID.
 pub(super) fn random_uuid(random: &mut Pcg64) -> Uuid {
     let mut bytes = [0; 16];
     random.fill_bytes(&mut bytes);

@@ -1,13 +1,13 @@
 use super::random::normal;
 use rand_pcg::Pcg64;
 
-/// Dimensions of the space in which the truth is an inner product.
+/// Number of dimensions of the hidden space, in which scores are inner products.
 pub(super) const DIM: usize = 6;
 
 /// A point of that space.
 pub(super) type Vector = [f32; DIM];
 
-/// A direction drawn uniformly.
+/// A uniformly distributed direction.
 pub(super) fn direction(random: &mut Pcg64) -> Vector {
     let mut vector = [0.0; DIM];
     vector.fill_with(|| normal(random));
@@ -21,7 +21,8 @@ pub(super) fn add(vector: &mut Vector, weight: f32, other: &Vector) {
     }
 }
 
-/// Adds `weight` times the mean of `others`, scaled so that many count as much as one.
+/// Adds `weight` times the mean of `others`, scaled so that the length does not depend on their
+/// number.
 pub(super) fn add_mean<'a>(
     vector: &mut Vector,
     weight: f32,

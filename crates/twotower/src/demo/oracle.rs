@@ -4,18 +4,19 @@ use super::taste::{Segment, User};
 use twotower_core::kernel;
 use uuid::Uuid;
 
-/// How much more everybody likes a video that is one standard deviation more appealing.
+/// Increase of the score for a video that is one standard deviation more appealing.
 const APPEAL: f32 = 0.16;
 
-/// The truth behind the generated likes: for measuring how close a model comes, never for training one.
+/// The truth behind the generated likes. For measuring how close a model comes, never for training
+/// one.
 #[derive(Debug, Clone)]
 pub struct Oracle {
     /// Ids of users, ascending.
     users: Vec<Uuid>,
     segments: Vec<Vec<Segment>>,
-    /// `[DIM, V]`: a dimension of all videos lies together.
+    /// `[DIM, V]`: dimension-major.
     items: Vec<f32>,
-    /// Appeal to everybody, `[V]`.
+    /// General appeal, `[V]`.
     appeal: Vec<f32>,
 }
 
@@ -31,16 +32,19 @@ impl Oracle {
         }
     }
 
-    /// True scores of all videos, in ascending order of id, for what `user` likes at `at_us` (microseconds since 1970 UTC);
-    /// before the user joined, for what they like first. `None` for an unknown user.
+    /// True scores of all videos, ascending by id, for the interest of `user` at `at_us`
+    /// (microseconds since 1970 UTC); before the user joined, for the first one. `None` for an
+    /// unknown user.
     ///
-    /// Published or not, liked before or not: a higher score means a higher probability of a like.
+    /// Whether a video is published or liked already does not matter: a higher score means a higher
+    /// probability of a like.
     pub fn scores(&self, user: Uuid, at_us: i64) -> Option<Vec<f32>> {
         let user = self.users.binary_search(&user).ok()?;
         Some(self.scores_of(self.segment(user, at_us)))
     }
 
-    /// True score of one video at position `item` of the catalogue for the user at position `user` of ascending ids.
+    /// True score of the video at position `item` of the catalogue for the user at position `user`
+    /// in ascending order of ids.
     ///
     /// # Panics
     /// If there is no such user or video.
@@ -68,7 +72,8 @@ impl Oracle {
         scores
     }
 
-    /// Scores of all videos for somebody of whom only these likes are known, but whose videos are known perfectly.
+    /// Scores of all videos for a user of whom only these likes are known, with perfect knowledge
+    /// of the videos.
     #[cfg(test)]
     pub(super) fn near(&self, likes: impl Iterator<Item = usize>) -> Vec<f32> {
         let mut taste = [0.0; DIM];

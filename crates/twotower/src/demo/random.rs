@@ -1,7 +1,8 @@
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
-/// An independent generator for each part that needs one, so that a part's numbers do not depend on how many another took.
+/// An independent generator for each part, so that a part's numbers do not depend on how many
+/// another part took.
 pub(super) fn generator(seed: u64, part: u64) -> Pcg64 {
     // The multiplier is 2⁶⁴ divided by the golden ratio, made odd.
     Pcg64::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(part))
@@ -18,7 +19,7 @@ pub(super) fn normal(random: &mut Pcg64) -> f32 {
     radius * (std::f32::consts::TAU * unit(random)).cos()
 }
 
-/// Standard Gumbel: weights times the exponential of it, sorted, are a draw without replacement.
+/// Standard Gumbel. Adding it to logarithms of weights and sorting draws without replacement.
 pub(super) fn gumbel(random: &mut Pcg64) -> f32 {
     -(-unit(random).ln()).ln()
 }
@@ -28,13 +29,13 @@ pub(super) fn exponential(random: &mut Pcg64) -> f32 {
     -unit(random).ln()
 }
 
-/// One of `n`, the first ones more often: density falls as the inverse square root.
+/// One of `n`, the first ones more often: the density falls as the inverse square root.
 pub(super) fn skewed(random: &mut Pcg64, n: usize) -> usize {
     let u = unit(random);
     ((u * u * n as f32) as usize).min(n - 1)
 }
 
-/// One element of a list that is not empty.
+/// One element of a non-empty list.
 pub(super) fn pick<'a, T>(random: &mut Pcg64, list: &'a [T]) -> &'a T {
     &list[random.random_range(0..list.len())]
 }

@@ -7,19 +7,19 @@ use rand_pcg::Pcg64;
 use twotower_core::time::DAY_US;
 use uuid::Uuid;
 
-/// Shortest time for which an interest stays on top, and the mean of what comes on top of that.
+/// Least duration for which an interest dominates, and the mean of what is added to it.
 const SEGMENT_DAYS: (f32, f32) = (30.0, 40.0);
-/// How much the interests that are not on top still count.
+/// Weight of the interests that do not dominate.
 const BACKGROUND: f32 = 0.10;
-/// How far an interest moves before it comes back on top.
+/// How far an interest moves before it dominates again.
 const DRIFT: f32 = 0.12;
-/// Interests that users share, and how far one user's lies from the one that is shared.
+/// Number of interests that users share, and the distance of a user's own from the shared one.
 const SHARED: usize = 150;
 const APART: f32 = 0.12;
-/// Users who join late, and until which part of the period.
+/// Share of users who join late, and by which part of the period they have.
 const LATE: (f32, f32) = (0.25, 0.95);
 
-/// What a user likes from some time on.
+/// What a user likes from a given time on.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) from_us: i64,
@@ -27,17 +27,17 @@ pub(super) struct Segment {
     pub(super) taste: Vector,
 }
 
-/// A user with everything that decides what they do.
+/// A user, with all parameters of their behaviour.
 #[derive(Debug, Clone)]
 pub(super) struct User {
     pub(super) id: Uuid,
-    /// In the order of time; never empty, and the first begins when the user joins.
+    /// In order of time, never empty; the first begins when the user joins.
     pub(super) segments: Vec<Segment>,
     /// Relative number of likes.
     pub(super) activity: f32,
 }
 
-/// Users in ascending order of id.
+/// Users, ascending by id.
 pub(super) fn users(options: &GeneratorOptions, items: &[Item]) -> Vec<User> {
     let mut random = generator(options.seed, 3);
     let popular = Weighted::new(items.iter().map(|item| (0.5 * item.appeal).exp()));

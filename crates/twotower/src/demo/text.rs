@@ -3,7 +3,7 @@ use super::words::{self, Word};
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
-/// What the texts of a video speak of.
+/// What the texts of a video are about.
 #[derive(Debug)]
 pub(super) struct Subject<'a> {
     pub(super) genre: &'a Word,

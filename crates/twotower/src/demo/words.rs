@@ -11,7 +11,7 @@ const fn w(en: &'static str, ja: &'static str) -> Word {
     Word { en, ja }
 }
 
-/// A genre: its name, what its videos are about, and about how long they are.
+/// A genre: its name, topics of its videos, and their typical length.
 #[derive(Debug)]
 pub(super) struct Genre {
     pub(super) name: Word,
@@ -19,7 +19,7 @@ pub(super) struct Genre {
     pub(super) typical_minutes: f32,
 }
 
-/// Topics of a genre.
+/// Number of topics per genre.
 pub(super) const TOPICS: usize = 8;
 
 const fn genre(name: Word, typical_minutes: f32, topics: [Word; TOPICS]) -> Genre {
@@ -201,7 +201,7 @@ pub(super) const GENRES: [Genre; 12] = [
     ),
 ];
 
-/// Tags that say how a video is and not what it is about.
+/// Tags that describe a video's character, not its topic.
 pub(super) const MOODS: [Word; 10] = [
     w("relaxing", "癒やし"),
     w("for beginners", "初心者向け"),

@@ -1,14 +1,14 @@
 use super::Generated;
 use twotower_store::{InteractionKind, Store, StoreError};
 
-/// Rows written in one transaction.
+/// Number of rows per transaction.
 const BATCH: usize = 20_000;
 
-/// Stores what was generated; a second time changes nothing. `progress` is called after each batch with the rows written
-/// so far and what is being written.
+/// Stores generated data; a repetition changes nothing. `progress` is called after each batch with
+/// the number of rows written so far and their kind.
 ///
 /// # Errors
-/// What the store returns. Batches written before stay.
+/// If the store fails. Batches written before stay.
 pub async fn write(
     store: &Store,
     generated: &Generated,

@@ -1,6 +1,5 @@
-//! Parquet files that are hashed as they are written.
+//! Parquet files that are hashed while they are written.
 
-use crate::sha256;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::writer::get_typed_column_writer_mut;
 use parquet::data_type::DataType;
@@ -12,12 +11,13 @@ use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
+use twotower_store::{create_private, hex};
 
-/// Says in a file whether its users are pseudonyms.
+/// Metadata key that says whether the users of a file are pseudonyms.
 pub(crate) const USERS_KEY: &str = "twotower.users";
 /// Value of [`USERS_KEY`]: numbers in the order of the ids.
 pub(crate) const PSEUDONYMS: &str = "pseudonyms";
@@ -28,7 +28,7 @@ const IDS: &str = "ids";
 pub struct WrittenFile {
     /// Its name in the folder of its kind.
     pub name: String,
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
     /// SHA-256 of the file, hex.
     pub sha256: String,
@@ -72,7 +72,7 @@ impl ParquetFile {
         })
     }
 
-    /// Adds a row group of so many rows, whose columns `write` gives in order.
+    /// Adds a row group of `rows` rows; `write` gives its columns in order.
     pub(super) fn group(
         &mut self,
         rows: u64,
@@ -91,7 +91,7 @@ impl ParquetFile {
         self.rows
     }
 
-    /// Ends the file, and has it last.
+    /// Ends the file and makes it durable.
     pub(super) fn finish(self) -> Result<WrittenFile> {
         let Hashing { file, hash } = self.writer.into_inner()?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -99,12 +99,12 @@ impl ParquetFile {
         Ok(WrittenFile {
             name: self.name,
             rows: self.rows,
-            sha256: sha256::hex(&hash.finalize()),
+            sha256: hex(&hash.finalize()),
         })
     }
 }
 
-/// Values of a part of a column, with the levels that say which are missing and where lists begin.
+/// Values of a part of a column, with the levels that mark missing values and the starts of lists.
 pub(super) struct Part<'a, T> {
     pub(super) values: &'a [T],
     pub(super) definitions: Option<&'a [i16]>,
@@ -112,7 +112,7 @@ pub(super) struct Part<'a, T> {
 }
 
 impl<'a, T> Part<'a, T> {
-    /// Of a column in which nothing is missing.
+    /// A part of a column without missing values.
     pub(super) fn whole(values: &'a [T]) -> Self {
         Self {
             values,
@@ -122,7 +122,7 @@ impl<'a, T> Part<'a, T> {
     }
 }
 
-/// The columns of a row group, one after the other.
+/// The columns of a row group, written one after the other.
 pub(super) struct Columns<'a> {
     group: SerializedRowGroupWriter<'a, Hashing>,
 }
@@ -165,17 +165,9 @@ impl Write for Hashing {
     }
 }
 
-/// Writes a file that is not there yet, for its owner alone and to last.
+/// Writes a new file that only its owner may read, and makes it durable.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = create_private(path)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }

@@ -1,4 +1,4 @@
-//! Rows of one kind in files of a bounded number of rows.
+//! Rows of one kind, in files with a limited number of rows.
 
 use super::ExportedTable;
 use super::file::{Columns, ParquetFile, Part};
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use twotower_core::feature::Video;
 use twotower_store::InteractionRow;
 
-/// Ids that are handed to a column at once.
+/// Number of ids handed to a column at once.
 const CHUNK: usize = 8_192;
 
 /// Where rows go.
@@ -23,11 +23,11 @@ pub(super) struct Table {
     pub(super) pseudonyms: bool,
 }
 
-/// Rows that wait to become a row group.
+/// Rows that are buffered until they become a row group.
 pub(super) trait Rows: Default {
     type Row;
     const SCHEMA: &'static str;
-    /// Rows of a group.
+    /// Number of rows in a group.
     const GROUP: usize;
     fn push(&mut self, row: Self::Row);
     fn len(&self) -> usize;
@@ -70,7 +70,7 @@ impl<R: Rows> Tables<R> {
         Ok(self.written)
     }
 
-    /// Writes what waits, and ends the file if `end` says so.
+    /// Writes the buffered rows; ends the file if `end` is set.
     fn flush(&mut self, end: bool) -> anyhow::Result<()> {
         let number = self.written.files.len();
         let name = format!("{}-{number:05}.parquet", self.table.name);
@@ -97,7 +97,7 @@ impl<R: Rows> Tables<R> {
     }
 }
 
-/// Likes or skips, 40 bytes each.
+/// Likes or skips; 40 bytes each.
 #[derive(Default)]
 pub(super) struct InteractionRows {
     users: Vec<u8>,
@@ -135,7 +135,7 @@ impl Rows for InteractionRows {
 fn write_ids(columns: &mut Columns<'_>, ids: &[u8]) -> Result<()> {
     columns.next::<FixedLenByteArrayType>(|write| {
         for chunk in ids.chunks(16 * CHUNK) {
-            // One allocation for all of them.
+            // One allocation for the whole chunk.
             let bytes = ByteArray::from(chunk.to_vec());
             let places = (0..chunk.len()).step_by(16);
             let ids: Vec<FixedLenByteArray> = places.map(|at| bytes.slice(at, 16).into()).collect();

@@ -1,14 +1,14 @@
-//! Numbers of 32 bits one after the other, in memory or in a file.
+//! A sequence of 32-bit numbers, in memory or in a file.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Bytes of a number, in a file little-endian.
+/// Bytes per number; little-endian in a file.
 const BYTES: usize = size_of::<u32>();
 
-/// What is being written.
+/// A sequence being written.
 #[derive(Debug)]
 pub(crate) enum NumbersWriter {
     Memory(Vec<u32>),
@@ -16,12 +16,12 @@ pub(crate) enum NumbersWriter {
 }
 
 impl NumbersWriter {
-    /// In memory, `numbers` of them.
+    /// In memory, with capacity for `numbers`.
     pub(crate) fn in_memory(numbers: usize) -> Self {
         Self::Memory(Vec::with_capacity(numbers))
     }
 
-    /// In a file of `folder` that has no name, and so is gone when the process is, however it ends.
+    /// In an unnamed file in `folder`, which is deleted with the process, however that ends.
     pub(crate) fn in_folder(folder: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let file = tempfile::tempfile_in(folder)?;
@@ -44,7 +44,7 @@ impl NumbersWriter {
     }
 }
 
-/// What was written.
+/// A complete sequence.
 #[derive(Debug)]
 pub(crate) enum Numbers {
     Memory(Vec<u32>),
@@ -52,7 +52,7 @@ pub(crate) enum Numbers {
 }
 
 impl Numbers {
-    /// Numbers `first..first + n`, if they are in memory.
+    /// `n` numbers from `first` on, if they are in memory.
     pub(super) fn held(&self, first: u64, n: usize) -> Option<&[u32]> {
         match self {
             Self::Memory(numbers) => Some(&numbers[first as usize..first as usize + n]),
@@ -60,7 +60,7 @@ impl Numbers {
         }
     }
 
-    /// Numbers `first..first + n`.
+    /// `n` numbers from `first` on.
     pub(super) fn read(&self, first: u64, n: usize) -> io::Result<Vec<u32>> {
         match self {
             Self::Memory(numbers) => Ok(numbers[first as usize..first as usize + n].to_vec()),
@@ -73,7 +73,7 @@ impl Numbers {
         }
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory used.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Memory(numbers) => size_of_val(&numbers[..]),

@@ -1,4 +1,4 @@
-//! Histories of a snapshot in memory, out of its rows.
+//! Histories from the rows of a snapshot in memory.
 
 use super::{Counts, Histories, Numbers, Record};
 use twotower_core::interaction::Interaction;
@@ -6,9 +6,9 @@ use twotower_core::split::{SplitKind, temporal_cuts};
 use twotower_core::timeline::HeldTimelines;
 
 impl Histories {
-    /// Groups the rows of a [`twotower_core::interaction::Dataset`], whose memory becomes that of the histories: 4 bytes a
-    /// like, 8 a skip and 32 a user. The cuts are those of [`twotower_core::split::Split`]. What is gone on from has seen
-    /// likes up to the second `base_until`.
+    /// Groups the rows of a [`twotower_core::interaction::Dataset`] by user, and reuses its memory:
+    /// 4 bytes per like, 8 per skip and 32 per user. The splits are those of
+    /// [`twotower_core::split::Split`]. A base model has seen likes up to the second `base_until`.
     pub(crate) fn of_snapshot(
         users: usize,
         likes: Vec<Interaction>,
@@ -32,7 +32,7 @@ impl Histories {
             let seen = likes_seen[user];
             let skips_seen = match &skips_seen {
                 Some(skips_seen) => skips_seen[user],
-                // Those that came before the first like held out; all of a user of whom none is.
+                // Skips before the first held-out like; all of them for a user without one.
                 None => seen.map(|likes| timeline.skips_before(likes as usize) as u32),
             };
             Record {
@@ -52,7 +52,7 @@ impl Histories {
     }
 }
 
-/// Rows of each user.
+/// Number of rows per user.
 fn count(users: usize, rows: &[Interaction]) -> Vec<u32> {
     let mut counts = vec![0; users];
     for row in rows {
@@ -61,7 +61,8 @@ fn count(users: usize, rows: &[Interaction]) -> Vec<u32> {
     counts
 }
 
-/// How many of each user's skips are seen before validation and before test, where cuts are the same for all users.
+/// Number of each user's skips seen before validation and before test, for splits at the same time
+/// for all users.
 fn temporal_skips_seen(
     users: usize,
     likes: &[Interaction],
@@ -79,7 +80,8 @@ fn temporal_skips_seen(
     both.map(|(validation, test)| [validation, test]).collect()
 }
 
-/// Time of the latest like that is seen before `part`, of which each user has `likes_seen`.
+/// Time of the latest like that is seen before `part`; `likes_seen` is the number of seen likes per
+/// user.
 fn seen_until(
     users: usize,
     likes: &[Interaction],
@@ -90,7 +92,7 @@ fn seen_until(
     for (left, seen) in left.iter_mut().zip(likes_seen) {
         *left -= seen[part];
     }
-    // From the latest on, past those that are not seen.
+    // Backwards from the latest, past those that are not seen.
     let latest_seen = likes.iter().rev().find(|like| {
         let left = &mut left[like.user as usize];
         let is_seen = *left == 0;
@@ -100,7 +102,7 @@ fn seen_until(
     latest_seen.map(|like| like.at)
 }
 
-/// How many of each user's likes are seen before validation and before test.
+/// Number of each user's likes seen before validation and before test.
 fn likes_seen(users: usize, likes: &[Interaction], split: SplitKind) -> Vec<[u32; 2]> {
     let mut seen = vec![[0; 2]; users];
     match split {
@@ -137,7 +139,7 @@ mod tests {
 
     const USERS: usize = 6;
 
-    /// Likes and skips in the order of time, of each pair one, many of them in the same second.
+    /// Likes and skips in order of time, one per pair, many of them in the same second.
     fn rows() -> impl Strategy<Value = Vec<Interaction>> {
         let pairs = btree_set((0u32..USERS as u32, 0u32..30), 0..60);
         (pairs, vec(0u32..20, 60)).prop_map(|(pairs, mut times)| {
@@ -148,7 +150,7 @@ mod tests {
         })
     }
 
-    /// Rows of `pairs` come sorted by user; time has to go across users.
+    /// `pairs` yields rows sorted by user; this mixes users over time.
     fn mixed(mut rows: Vec<Interaction>) -> Vec<Interaction> {
         let times: Vec<u32> = rows.iter().map(|row| row.at).collect();
         rows.sort_by_key(|row| (row.item, row.user));

@@ -3,16 +3,16 @@ use std::borrow::Cow;
 use std::fmt;
 use uuid::Uuid;
 
-/// One value of a row as its format hands it over, before anybody asks what it means.
+/// One value of a row as its format yields it, before it is interpreted.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Cell<'a> {
-    /// The column is not there: nothing is said of it.
+    /// The file does not have the column.
     Absent,
-    /// Null or an empty field: not known.
+    /// Null or an empty field: unknown.
     Missing,
-    /// Text that is UTF-8.
+    /// UTF-8 text.
     Text(Cow<'a, str>),
-    /// A whole number.
+    /// An integer.
     Integer(i64),
     /// Any other number.
     Float(f64),
@@ -22,12 +22,12 @@ pub(crate) enum Cell<'a> {
     Id(Uuid),
     /// A list of texts.
     List(Vec<Cow<'a, str>>),
-    /// Something no column takes, in words.
+    /// A value that no column accepts, described in words.
     Other(&'static str),
 }
 
 impl Cell<'_> {
-    /// What a message says was found. Text is cut short; `private` text is not repeated at all.
+    /// Description of the value for a message. Text is cut short; `private` text is not repeated.
     pub(crate) fn describe(&self, private: bool) -> String {
         match self {
             Self::Absent | Self::Missing => "nothing".to_owned(),
@@ -44,7 +44,7 @@ impl Cell<'_> {
     }
 }
 
-/// `text` in backquotes, control characters escaped and cut after 40 characters.
+/// `text` in backquotes, with control characters escaped, cut after 40 characters.
 pub(crate) fn quote(text: &str) -> String {
     const LONGEST: usize = 40;
     let mut quoted: String = text
@@ -62,16 +62,17 @@ pub(crate) fn quote(text: &str) -> String {
     format!("`{quoted}`")
 }
 
-/// What is wrong with a row, before it is known by what name the file and its columns go.
+/// What is wrong with a row, before the names of the file and its columns are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Defect {
     /// Position among our columns; `None` if the row as a whole is wrong.
     pub(crate) column: Option<usize>,
-    /// What would have been right.
+    /// What is expected.
     pub(crate) expected: Cow<'static, str>,
-    /// What stands there.
+    /// What was found.
     pub(crate) found: String,
-    /// Whether the rest of the file cannot be told from this row, so that nobody knows how many are left out with it.
+    /// Whether the rows after this one cannot be told apart, so that the number of rows lost with
+    /// it is unknown.
     pub(crate) hides_rest: bool,
 }
 
@@ -104,20 +105,20 @@ impl Defect {
     }
 }
 
-/// A row that cannot be imported: where it stands, what was expected there and what was found.
+/// A row that cannot be imported: its place, what is expected and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// The file, as it was named.
+    /// The file, as the arguments name it.
     pub file: String,
-    /// How the format counts: `line` or `row`.
+    /// What the format counts: `line` or `row`.
     pub unit: &'static str,
     /// Line in the file (its header is line 1), or row of a Parquet file (the first is row 1).
     pub number: u64,
-    /// The file's name of the column; `None` if the row as a whole is wrong.
+    /// The column's name in the file; `None` if the row as a whole is wrong.
     pub column: Option<String>,
-    /// What would have been right.
+    /// What is expected.
     pub expected: String,
-    /// What stands there.
+    /// What was found.
     pub found: String,
 }
 

@@ -10,24 +10,25 @@ use crate::import::reader::{ReadError, Visit, refuse_utf16};
 use csv::{ByteRecord, ReaderBuilder};
 use std::io::{BufRead, BufReader, Read};
 
-/// So many separators in a field, on each line of it as many as a row has there, are no chance.
+/// A field with this many separators, as many on each of its lines as in a row, is taken for rows
+/// inside a stray pair of quotes.
 const SEPARATORS_OF_ROWS: usize = 20;
 
-/// Bytes read at a time.
+/// Size of the read buffer, bytes.
 const BUFFER: usize = 1 << 16;
 
-/// Where a row stands.
+/// Position of a row.
 struct Place {
     first: u64,
     last: u64,
-    /// Whether a quote is open at the end of the file.
+    /// Whether a quote is still open at the end of the file.
     open: bool,
-    /// Quotes that do not fit each other.
+    /// A field with text after its closing quote.
     misplaced: Option<Misplaced>,
 }
 
-/// Reads comma-separated values with a header, or without one where `names` has it. A row is numbered by the line on which it begins. Ends
-/// once `is_heard` says that nobody waits for more.
+/// Reads comma-separated values with a header, or without one if `names` gives it. A row is
+/// numbered by its first line. Stops once `is_heard` returns false.
 pub(crate) fn read(
     file: impl Read,
     delimiter: u8,
@@ -44,7 +45,7 @@ pub(crate) fn read(
         .flexible(true)
         .buffer_capacity(BUFFER)
         .from_reader(Quotes::new(file, delimiter, is_heard));
-    // Of what was read, line ends that the reader does not count.
+    // Line ends read so far that the CSV reader does not count.
     let mut returns = 0;
     let headers = match given {
         Some(given) => given,
@@ -70,10 +71,12 @@ pub(crate) fn read(
                 break;
             }
         }
-        // Every line ends, so that a record ends with one; only inside quotes line ends do not count, and the end of the file
-        // has to do. The reader does not mind, and would make a row of all that a stray quote swallowed.
+        // Every line ends with a line feed, so a record does too; only if a quote is open does it
+        // end with the file. The reader accepts that, and would turn everything after a stray quote
+        // into one row.
         let open = reader.get_ref().ended();
-        // The reader, who counts line feeds, stands behind the line end of the record, which itself may hold some.
+        // The reader counts line feeds and is now past the record's own line end; the record itself
+        // may contain some.
         let feeds = line_feeds(record.as_slice());
         let first = reader.position().line() - feeds - u64::from(!open) + returns;
         let lone: u64 = record.iter().map(lone_returns).sum();
@@ -107,7 +110,7 @@ pub(crate) fn read(
     Ok(())
 }
 
-/// What is wrong with a row as a whole.
+/// What is wrong with the row as a whole.
 fn defect(record: &ByteRecord, place: &Place, width: usize, delimiter: u8) -> Option<Defect> {
     let Place { first, last, .. } = place;
     if place.open {
@@ -143,7 +146,7 @@ fn line_feeds(bytes: &[u8]) -> u64 {
     bytes.split(|byte| *byte == b'\n').count() as u64 - 1
 }
 
-/// Carriage returns that end a line by themselves.
+/// Carriage returns that are line ends on their own.
 fn lone_returns(bytes: &[u8]) -> u64 {
     if !bytes.contains(&b'\r') {
         return 0;
@@ -151,7 +154,7 @@ fn lone_returns(bytes: &[u8]) -> u64 {
     lines(bytes).count() as u64 - 1 - line_feeds(bytes)
 }
 
-/// The lines of a text, at least one.
+/// The lines of a text; at least one.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -166,11 +169,11 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The lines on which a field begins and ends that has swallowed rows, if one has. A quote at the beginning of a field and one at the end of
-/// a later row's make a field by all rules; but then each line between them has as many separators as a row has, but for a few rows that are
-/// wrong by themselves.
+/// First and last line of a field that contains rows, if there is one. A quote at the beginning of
+/// a field and one at the end of a field in a later row make a valid field; but then each line
+/// between them has as many separators as a row, except for a few rows with other faults.
 fn rows_in_quotes(record: &ByteRecord, line: u64, delimiter: u8) -> Option<(u64, u64)> {
-    // One separator a line is nothing that texts have not, too.
+    // With one separator per row it cannot be told from ordinary text.
     if record.len() < 3 {
         return None;
     }
@@ -264,7 +267,7 @@ mod tests {
             ("ann,7,\"1\"\"", open(2, 2)),
             ("ann,7,\"1\"\"\n", open(2, 2)),
             ("ann,7,\"1\n\"\"", open(2, 3)),
-            // A wrong number of fields is not what it is about.
+            // The open quote is reported, not the number of fields.
             ("\"ann,7,1\nben,8,2\n", open(2, 3)),
         ] {
             let text = format!("{header}{body}");
@@ -289,7 +292,7 @@ mod tests {
             ("\"\"", "nothing"),
             ("\"1\n\"\"\"", "1\n\""),
             ("\"\n\n\"", "\n\n"),
-            // Quotes inside a field that did not begin with one are text.
+            // Quotes in a field that does not begin with one are text.
             ("1\"", "1\""),
             ("1\"2", "1\"2"),
         ] {
@@ -311,10 +314,10 @@ mod tests {
             )
         };
         for (body, expected) in [
-            // A stray one, and a field in quotes later.
+            // A stray quote, and a quoted field later.
             ("\"ann,7,1\nben,8,2\n\"cat\",9,3\n", misplaced(2, 4)),
             ("\"ann\n,7,1\nben,8,2\n\"cat\" c,9,3\n", misplaced(2, 5)),
-            // A closing one is missing.
+            // The closing quote is missing.
             ("\"ann\",\"7\",\"1\n\"ben\",\"8\",\"2\"\n", misplaced(2, 3)),
             (
                 "ann,\"7,1\nben,8\",\"2\",x\ncat,9,3\n",
@@ -326,7 +329,7 @@ mod tests {
             let found = rows(text.as_bytes()).unwrap();
             assert_eq!(found[0], (2, Err(expected)), "{text:?}");
         }
-        // On one line it is a slip that hides nothing.
+        // On one line it hides no other rows.
         let text = format!("{header}\"ann\" a,7,1\nben,8,2\n");
         let expected = [(2, Ok("ann a 7 1".into())), (3, Ok("ben 8 2".into()))];
         assert_eq!(rows(text.as_bytes()).unwrap(), expected);
@@ -392,7 +395,7 @@ mod tests {
         }
     }
 
-    /// Wherever the reader's buffer happens to end.
+    /// Wherever the end of the reader's buffer falls.
     #[test]
     fn long_files_end_as_short_ones() {
         let header = "user_id,video_id,created_at\n";
@@ -432,7 +435,7 @@ mod tests {
         assert_eq!(rows(text.as_bytes()).unwrap(), [(3, Err(row.into()))]);
         let error = rows(format!("\"{long}").as_bytes()).unwrap_err();
         assert!(error.to_string().starts_with("in the header"), "{error}");
-        // Just not too long.
+        // Just within the limit.
         let text = format!("{header}ann,7,{}\n", &long[..LONGEST_ROW as usize - 7]);
         assert!(rows(text.as_bytes()).unwrap()[0].1.is_ok());
     }

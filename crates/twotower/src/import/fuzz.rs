@@ -1,4 +1,4 @@
-//! Hostile files, from the bytes of a format to the rows that the database gets.
+//! Fuzzing of imports, from the bytes of a format to the rows that the database gets.
 
 use super::cell::{Cell, Defect};
 use super::kind::{STORED, interaction, video};
@@ -15,7 +15,7 @@ use twotower_core::time::SECOND_US;
 use twotower_store::{InteractionRow, LONGEST_NAME};
 use uuid::Uuid;
 
-/// One in so many inputs is read in other ways, too.
+/// One in this many inputs is also read in other ways.
 const ONE_IN: usize = 8;
 
 /// A file of one kind and format.
@@ -40,8 +40,8 @@ impl Target {
         &self.input.names
     }
 
-    /// Reads rows as an import does that leaves out those with a fault. Returns which way the file went: what is wrong with it, or with the
-    /// first row that is refused, or how many rows there are.
+    /// Reads rows like an import that skips faulty ones. Returns the way that the file went: its
+    /// error, its first refused row, or its number of rows.
     fn import(&self, read: impl FnOnce(Visit<'_>) -> Result<(), ReadError>) -> u64 {
         let mut videos = VideoRows::new(Arc::clone(&self.known));
         let interactions = InteractionRows {
@@ -84,7 +84,7 @@ impl Target {
         }
     }
 
-    /// Which way a row went that is refused in a few words, none of which is who somebody is.
+    /// The way of a refused row. Checks that the message is short and does not repeat a user's id.
     fn refused(&self, number: u64, defect: Defect) -> u64 {
         let name = |column: usize| self.names().kind.columns()[column];
         let column = defect.column.map_or("", name);
@@ -107,7 +107,7 @@ impl Target {
     }
 }
 
-/// A row is what the database takes, and names the columns that its cells are of.
+/// Checks that the row is acceptable to the database, and names exactly the columns of its cells.
 fn whole_video(row: &VideoRow, cells: &[Cell<'_>]) {
     let video = &row.video;
     let is_text = |text: &str| !text.contains('\0') && text.trim() == text;
@@ -140,7 +140,7 @@ fn whole_video(row: &VideoRow, cells: &[Cell<'_>]) {
     }
 }
 
-/// What is visited, in words; or why nothing is.
+/// The visited rows in words, or why there are none.
 fn visited(read: impl FnOnce(Visit<'_>) -> Result<(), ReadError>) -> Result<Rows, String> {
     rows_of(read).map_err(|error| error.to_string())
 }
@@ -150,13 +150,13 @@ fn first_line(input: &[u8]) -> &[u8] {
     &input[..end.unwrap_or(input.len())]
 }
 
-/// The target for files of likes or of videos, by what the first line speaks of.
+/// The target for likes or for videos, depending on the first line.
 fn told_by<'t>(line: &[u8], likes: &'t Target, videos: &'t Target) -> &'t Target {
     let of_users = line.windows(7).any(|part| part == b"user_id");
     if of_users { likes } else { videos }
 }
 
-/// Where the lines of a table begin, whatever ends them.
+/// Where the lines of a table begin, with any kind of line end.
 fn line_starts(text: &[u8]) -> Vec<usize> {
     let ends = text.iter().enumerate().filter(|(at, byte)| match byte {
         b'\n' => true,
@@ -168,7 +168,7 @@ fn line_starts(text: &[u8]) -> Vec<usize> {
         .collect()
 }
 
-/// A table and one row of it, which stands where it says: with nothing else behind the header it is the same row.
+/// Checks that a row is the same if it is the only one after the header.
 fn row_stands_alone(
     table: &[u8],
     rows: &[(u64, Result<String, String>)],
@@ -186,7 +186,7 @@ fn row_stands_alone(
         panic!("{:?} alone is {found:?}", rows[index]);
     };
     assert_eq!(*line, rows[0].0);
-    // What is wrong may be told with numbers of lines.
+    // Defects are not compared, since they may contain line numbers.
     let expected = rows[index].1.as_ref();
     assert_eq!(row.as_ref().ok(), expected.ok(), "{:?}", rows[index]);
 }
@@ -210,7 +210,7 @@ fn fuzz_tables() {
             return way;
         }
         let rows = visited(|visit| all(visit, input));
-        // Whole marks, which the first piece alone may begin with.
+        // A multiple of three, so that the first piece does not cut a byte order mark.
         let size = 3 * (1 + input.len() / ONE_IN % 4);
         let in_pieces = visited(|visit| {
             let pieces = Pieces(input, size);
@@ -245,7 +245,8 @@ fn fuzz_lines_of_json() {
         let Ok(rows) = visited(|visit| all(visit, input)) else {
             return way;
         };
-        // A mark or a bracket means something on the first line alone; a line that has all columns lets others have none.
+        // A byte order mark or bracket is special on the first line only; and a first line with all
+        // columns makes columns optional in the others.
         let others: Vec<_> = rows.iter().filter(|(number, _)| *number > 1).collect();
         if !others.is_empty() {
             let (number, row) = others[input.len() / ONE_IN % others.len()];
@@ -270,7 +271,7 @@ fn fuzz_movielens() {
     );
     let genres: Vec<String> = ["unknown", "Action", "Film-Noir"].map(Into::into).into();
     fuzz("movielens", FEW, corpus("movielens"), |input| {
-        // A list of genres makes flags of a film.
+        // The list of genres gives the flags of a film their meaning.
         if let Some(genres) = movielens::genres(input).filter(|genres| !genres.is_empty()) {
             let film = format!("1|One|01-Jan-1995||{}\n", "|1".repeat(genres.len()));
             return videos.import(|visit| {
@@ -298,7 +299,7 @@ fn fuzz_movielens() {
     });
 }
 
-/// A row that is well but for what `cell` holds.
+/// A valid row except for `cell`.
 fn row_with<'a>(target: &Target, column: usize, cell: Cell<'a>) -> Vec<Cell<'a>> {
     let mut cells = vec![Cell::Integer(1); target.names().all().len()];
     if target.names().kind == FileKind::Videos {
@@ -309,7 +310,7 @@ fn row_with<'a>(target: &Target, column: usize, cell: Cell<'a>) -> Vec<Cell<'a>>
     cells
 }
 
-/// One text in each column that reads texts its own way; and as a number, where it is one.
+/// Each text is tried in every column that parses text, and as a number if it is one.
 #[test]
 fn fuzz_values() {
     let videos = Target::new(FileKind::Videos, Format::JsonLines);
@@ -335,7 +336,7 @@ fn fuzz_values() {
                 let _ = visit(1, Ok(&row));
                 Ok(())
             });
-            // So that a way has letters and no digits.
+            // The way has letters and no digits.
             ways.extend(
                 way.to_string()
                     .bytes()

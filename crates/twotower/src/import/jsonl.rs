@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use std::io::{Read, Seek};
 use std::ops::ControlFlow;
 
-/// Reads one JSON object a line. Blank lines do not count as rows.
+/// Reads one JSON object per line. Blank lines are not rows.
 ///
-/// Lines have columns of their own. So the columns that must be somewhere are looked for first, which reads the file up to the line
-/// that shows the last of them: a file without one is refused before anything of it is visited. Nothing is visited either once
-/// `is_heard` says that nobody waits for it.
+/// Each line has its own columns. So a first pass looks for the required columns, up to the line
+/// that has the last of them: a file that lacks one is refused before any row is visited. No row is
+/// visited either once `is_heard` returns false.
 pub(crate) fn read(
     mut file: impl Read + Seek,
     names: &Names,
@@ -41,17 +41,17 @@ pub(crate) fn read(
     })
 }
 
-/// Columns that must be somewhere and have not been seen.
+/// Required columns that have not been seen yet.
 struct Search<'n> {
     names: &'n Names,
     missing: Vec<usize>,
-    /// Keys seen meanwhile.
+    /// Keys seen so far, for the message.
     keys: BTreeSet<String>,
     objects: bool,
 }
 
 impl<'n> Search<'n> {
-    /// Most keys that a message has use for.
+    /// At most this many keys are listed in the message.
     const KEYS: usize = 100;
 
     fn new(names: &'n Names) -> Self {
@@ -79,7 +79,7 @@ impl<'n> Search<'n> {
         ControlFlow::Continue(())
     }
 
-    /// Where no line is an object, that is what is wrong with each of them.
+    /// If no line is an object, this is not an error of the columns: each line reports it.
     fn finish(self) -> Result<(), LayoutError> {
         match self.missing.first() {
             Some(&column) if self.objects => {
@@ -91,7 +91,7 @@ impl<'n> Search<'n> {
     }
 }
 
-/// Hands over the lines that are not blank, with their numbers.
+/// Yields the lines that are not blank, with their numbers.
 fn each_object(
     file: impl Read,
     mut take: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
@@ -121,7 +121,7 @@ fn without_mark(line: &[u8]) -> &[u8] {
 }
 
 fn parse(line: &[u8]) -> Result<Map<String, Value>, Defect> {
-    // Without its end, where a text that is not closed would have a mistake.
+    // Without the line end, where the parser would report an unclosed string.
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let text = std::str::from_utf8(line).map_err(|_| Defect::row("UTF-8", "bytes that are not"))?;
     serde_json::from_str(text).map_err(|error| {
@@ -147,7 +147,8 @@ fn cells<'a>(object: &'a Map<String, Value>, names: &Names) -> Result<Vec<Cell<'
         .collect()
 }
 
-/// What stands under a name, whose letter case counts only if two keys differ in nothing else; or the two in words.
+/// The value of a key. Letter case is ignored unless two keys differ only in it. The error names
+/// two such keys if neither matches exactly.
 fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Option<&'a Value>, String> {
     if let Some(value) = object.get(name) {
         return Ok(Some(value));
@@ -268,7 +269,7 @@ mod tests {
         let videos = b"{\"id\":1,\"labels\":[]}\n{\"id\":2}";
         let error = message(FileKind::Videos, &["tags=label"], videos);
         assert!(error.contains("no column `label`"), "{error}");
-        // Somewhere is enough, and changes of videos need no titles.
+        // A column may occur anywhere, and changes of videos need no titles.
         let late = rows_by(FileKind::Videos, &["tags=LABELS"], videos).unwrap();
         assert_eq!(late.len(), 2);
         let late = b"{\"id\":2}\n{\"id\":1,\"labels\":[]}";
@@ -279,7 +280,8 @@ mod tests {
     #[test]
     fn a_search_ends_when_nobody_waits_for_rows() {
         let names = Names::new(FileKind::Likes, &[], false);
-        // No line has what is looked for, and the third is longer than one may be: read on, the file would be refused.
+        // No line has the column, and the third exceeds the maximum length: reading it would refuse
+        // the file.
         let text = [&b"{}\n{}\n"[..], &vec![b' '; LONGEST_ROW as usize]].concat();
         let asked = std::cell::Cell::new(0);
         let is_heard = || asked.replace(asked.get() + 1) < 1;

@@ -38,7 +38,7 @@ pub(crate) mod interaction {
     pub(crate) const CREATED_AT: usize = 2;
 }
 
-/// What stands at the positions after [`video::ID`], as the store knows it.
+/// The columns after [`video::ID`], as the store names them.
 pub(crate) const STORED: [(usize, VideoColumn); 10] = [
     (video::TITLE, VideoColumn::Title),
     (video::DESCRIPTION, VideoColumn::Description),
@@ -69,10 +69,10 @@ const VIDEO_COLUMNS: [&str; 11] = [
 const INTERACTION_COLUMNS: [&str; 3] = ["user_id", "video_id", "created_at"];
 
 impl FileKind {
-    /// All kinds, in the order in which files are imported: a like needs its video.
+    /// All kinds in the order of import: a like needs its video.
     pub const ALL: [Self; 3] = [Self::Videos, Self::Likes, Self::Skips];
 
-    /// Our names of the columns, in the order in which a row holds them.
+    /// Names of the columns, in the order of a row's cells.
     pub fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Videos => &VIDEO_COLUMNS,
@@ -80,7 +80,7 @@ impl FileKind {
         }
     }
 
-    /// Whether a file without the column at position `column` cannot be imported.
+    /// Whether a file must have the column at position `column`.
     pub(crate) fn requires(self, column: usize) -> bool {
         match self {
             Self::Videos => column <= video::TITLE,
@@ -88,7 +88,7 @@ impl FileKind {
         }
     }
 
-    /// The kind that a file's name says: `likes-2026.csv` holds likes.
+    /// The kind that a file's name begins with: `likes-2026.csv` holds likes.
     pub fn from_file_name(path: &Path) -> Option<Self> {
         let stem = path.file_stem()?.to_str()?.to_ascii_lowercase();
         Self::ALL

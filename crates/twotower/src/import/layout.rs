@@ -5,10 +5,10 @@ use csv::StringRecord;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// `--column [KIND.]COLUMN=HEADER`: where one of our columns is found under another name.
+/// `--column [KIND.]COLUMN=HEADER`: the name of one of our columns in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnRule {
-    /// The kind of file it holds for; `None` for every kind that has the column.
+    /// The kind of file it applies to; `None` for every kind with the column.
     pub kind: Option<FileKind>,
     /// Our name.
     pub column: String,
@@ -16,21 +16,21 @@ pub struct ColumnRule {
     pub header: String,
 }
 
-/// Why the columns of a file are not what is asked for.
+/// Why the columns of a file cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LayoutError {
-    /// A rule that is not spelled as one.
+    /// The rule cannot be parsed.
     #[error("`{0}` is no column rule: write user_id=uid or likes.user_id=uid")]
     Spelling(String),
-    /// A rule for a column that we do not read.
+    /// The rule names a column that we do not have.
     #[error("there is no column `{column}`; the columns are {known}")]
     UnknownColumn {
-        /// What was asked for.
+        /// The name in the rule.
         column: String,
-        /// What there is.
+        /// Our columns.
         known: String,
     },
-    /// A column that cannot be done without.
+    /// A required column is missing.
     #[error(
         "{kind} need a column `{column}`, and the file has {headers}; if it goes by another name, add --column {kind}.{column}=NAME"
     )]
@@ -39,10 +39,10 @@ pub enum LayoutError {
         kind: FileKind,
         /// Our name.
         column: String,
-        /// The file's names.
+        /// Names in the file's header.
         headers: String,
     },
-    /// Times are missing and nothing stands in for them.
+    /// There is no time column, and no default time.
     #[error(
         "{kind} need a column `created_at`, and the file has {headers}; if it goes by another name, add --column {kind}.created_at=NAME, \
          and if there are no times, --default-time gives every row the same one (then their order is not learned from)"
@@ -50,20 +50,20 @@ pub enum LayoutError {
     MissingTime {
         /// What the file holds.
         kind: FileKind,
-        /// The file's names.
+        /// Names in the file's header.
         headers: String,
     },
-    /// A rule names a column that the file has not.
+    /// A rule names a column that the file does not have.
     #[error("--column {column}={header}: the file has no column `{header}`, but {headers}")]
     MissingHeader {
         /// Our name.
         column: String,
         /// The name in the rule.
         header: String,
-        /// The file's names.
+        /// Names in the file's header.
         headers: String,
     },
-    /// A name stands twice in the header.
+    /// A name occurs twice in the header.
     #[error("the file has two columns `{0}`")]
     AmbiguousHeader(String),
 }
@@ -105,22 +105,22 @@ impl FromStr for ColumnRule {
     }
 }
 
-/// By what name each of our columns goes in a file.
+/// Names of our columns in a file.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
     pub(crate) kind: FileKind,
-    /// The file's name of each of our columns.
+    /// The name of each of our columns in the file.
     of_columns: Vec<String>,
-    /// Whether a rule set that name.
+    /// Whether a rule sets that name.
     ruled: Vec<bool>,
-    /// Whether rows without a time are taken.
+    /// Whether rows without a time are accepted.
     time_optional: bool,
-    /// Names of all columns of a file, in their order, where it has no header.
+    /// Names of all columns of a file without a header, in order.
     header: Option<StringRecord>,
 }
 
 impl Names {
-    /// The later of two rules for a column wins, and one for the kind over one for all.
+    /// Of two rules for a column the later one wins; one for the kind wins over one for all kinds.
     pub(crate) fn new(kind: FileKind, rules: &[ColumnRule], time_optional: bool) -> Self {
         let rule = |column: &str| {
             let of = |scope: Option<FileKind>| {
@@ -144,7 +144,7 @@ impl Names {
         }
     }
 
-    /// The same for a file that has no header but these names; without one of them, for a file that has its own.
+    /// For a file without a header: `names` are its columns. If empty, the file has its own header.
     pub(crate) fn with_header(self, names: &[String]) -> Self {
         Self {
             header: (!names.is_empty()).then(|| names.iter().collect()),
@@ -152,12 +152,12 @@ impl Names {
         }
     }
 
-    /// The header of a file that has none.
+    /// The given header of a file without one.
     pub(crate) fn header(&self) -> Option<StringRecord> {
         self.header.clone()
     }
 
-    /// Says that nobody asks what the rating of a row is, where a file of likes or skips has one.
+    /// Warns if a file of likes or skips has a rating, which import ignores.
     pub(crate) fn warn_of_ratings<'h>(&self, mut headers: impl Iterator<Item = &'h str>) {
         const RATINGS: [&str; 4] = ["rating", "ratings", "score", "stars"];
         let rates = |header: &&str| RATINGS.iter().any(|it| header.eq_ignore_ascii_case(it));
@@ -172,12 +172,12 @@ impl Names {
         }
     }
 
-    /// The file's name of each of our columns.
+    /// The name of each of our columns in the file.
     pub(crate) fn all(&self) -> &[String] {
         &self.of_columns
     }
 
-    /// How a message names one of our columns: by the file's name, and by ours where they differ.
+    /// Name of a column for messages: the file's, and ours if that differs.
     pub(crate) fn label(&self, column: usize) -> String {
         let (name, ours) = (&self.of_columns[column], self.kind.columns()[column]);
         if name.eq_ignore_ascii_case(ours) {
@@ -187,7 +187,8 @@ impl Names {
         }
     }
 
-    /// Finds each of our columns among a file's `headers`. Letter case counts only if two differ in nothing else.
+    /// Finds each of our columns among a file's `headers`. Letter case is ignored unless two
+    /// headers differ only in it.
     pub(crate) fn locate<'h>(
         &self,
         headers: &(impl Iterator<Item = &'h str> + Clone),
@@ -225,8 +226,8 @@ impl Names {
         Ok(located)
     }
 
-    /// Our columns that must be somewhere in a file whose rows have columns of their own. Such a file may change videos and leave
-    /// out their titles.
+    /// Columns that must occur in at least one row of a file whose rows have their own columns.
+    /// Such a file may update videos without giving their titles.
     pub(crate) fn somewhere(&self) -> impl Iterator<Item = usize> {
         (0..self.of_columns.len()).filter(|&column| {
             let title = self.kind == FileKind::Videos && column == video::TITLE;
@@ -234,7 +235,7 @@ impl Names {
         })
     }
 
-    /// Refuses a file with these `headers` alone, which our column is not among.
+    /// Refuses a file with these `headers`, which lack our column, if it is required.
     pub(crate) fn refuse_without<'h>(
         &self,
         column: usize,

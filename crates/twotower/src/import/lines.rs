@@ -4,8 +4,8 @@ use crate::import::reader::{LONGEST_ROW, ReadError};
 use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 
-/// Hands over each line with its number, from 1, and its end. A line that is longer than any row is an error that asks whether the file is
-/// `what`, so that no file can take more memory than a row does.
+/// Calls `visit` with each line, its line end included, and its number from 1. A line longer than
+/// any row is an error that asks whether the file is `what`; so memory is limited.
 pub(crate) fn each_line(
     file: impl Read,
     what: &str,

@@ -1,4 +1,4 @@
-//! Folders of `MovieLens`, as they are published.
+//! `MovieLens` folders in their published formats.
 
 use crate::import::cell::{Cell, Defect};
 use crate::import::kind::{interaction, video};
@@ -12,35 +12,35 @@ use std::io::{self, Read};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
 
-/// How the files of a folder are written.
+/// Format of the files in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Release {
-    /// 100K: fields separated by `|` and by tabs, in Latin-1.
+    /// 100K: fields separated by `|` and tabs, Latin-1.
     Hundred,
     /// 1M and 10M: fields separated by `::`.
     Colons,
-    /// 20M and all later ones: CSV.
+    /// 20M and later: CSV.
     Csv,
 }
 
 const GENRES: &str = "u.genre";
 
-/// A genre that says that there is none, by release.
+/// Genres that mean that there is none, by release.
 const NO_GENRES: [&str; 2] = ["unknown", "(no genres listed)"];
 
-/// The header of the ratings in CSV.
+/// Header of the ratings in CSV.
 const RATINGS: &str = "userId,movieId,rating,timestamp";
 
-/// Ratings, in half stars.
+/// Ratings in half stars.
 const ALL: RangeInclusive<u8> = 1..=10;
 const LIKED: RangeInclusive<u8> = 8..=10;
 const SKIPPED: RangeInclusive<u8> = 1..=4;
 
 impl Release {
-    /// What a folder holds, by the name of its catalogue.
+    /// Recognises the release of a folder by the name of its catalogue.
     ///
     /// # Errors
-    /// If no catalogue is there.
+    /// If there is no catalogue.
     pub(crate) fn of(folder: &Path) -> anyhow::Result<Self> {
         let there = |release: &Self| folder.join(release.file(FileKind::Videos)).is_file();
         let Some(release) = [Self::Hundred, Self::Colons, Self::Csv]
@@ -76,7 +76,8 @@ impl Release {
     }
 }
 
-/// Reads a file of a folder as published: videos from its catalogue, likes (4 stars and more) and skips (2 and fewer) from its ratings.
+/// Reads a file of a folder: videos from its catalogue, likes (4 stars and more) and skips (2 and
+/// fewer) from its ratings.
 pub(crate) fn read(
     path: &Path,
     file: File,
@@ -103,7 +104,7 @@ pub(crate) fn read(
     }
 }
 
-/// The rows of a file of the 100K release; those of videos have a flag for each of `genres`.
+/// The rows of a file of the 100K release; those of videos have one flag per genre of `genres`.
 pub(super) fn rows(
     file: impl Read,
     kind: FileKind,
@@ -151,7 +152,7 @@ fn ratings(
     }
 }
 
-/// Hands over the lines that are not empty, without their ends.
+/// Yields the lines that are not empty, without their line ends.
 fn read_lines(
     file: impl Read,
     decoded: fn(&[u8]) -> String,
@@ -168,7 +169,7 @@ fn read_lines(
     })
 }
 
-/// Titles of 1M are Latin-1, and those of later releases UTF-8.
+/// Decodes text: titles of 1M are Latin-1, those of later releases UTF-8.
 fn text(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| latin1(bytes), str::to_owned)
 }
@@ -188,7 +189,7 @@ fn read_genres(path: &Path) -> Result<Vec<String>, ReadError> {
         .ok_or_else(|| wrong("expected `name|number`, numbers from 0 in order"))
 }
 
-/// Names of genres by their number: lines `name|number`.
+/// Names of genres by number, from lines `name|number`.
 pub(super) fn genres(text: &[u8]) -> Option<Vec<String>> {
     let text = latin1(text);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -201,7 +202,7 @@ pub(super) fn genres(text: &[u8]) -> Option<Vec<String>> {
         .collect()
 }
 
-/// Genres become tags, and the first of them the genre.
+/// Sets genres as tags, and the first one as the genre.
 fn set_genres<'a>(cells: &mut [Cell<'a>], genres: impl Iterator<Item = &'a str>) {
     let tags: Vec<&str> = genres.filter(|genre| !NO_GENRES.contains(genre)).collect();
     cells[video::GENRE] = tags
@@ -210,7 +211,7 @@ fn set_genres<'a>(cells: &mut [Cell<'a>], genres: impl Iterator<Item = &'a str>)
     cells[video::TAGS] = Cell::List(tags.into_iter().map(Into::into).collect());
 }
 
-/// A line of `movies.dat`: id, title, and genres separated by `|`.
+/// Parses a line of `movies.dat`: id, title, and genres separated by `|`.
 fn movie(
     line: &str,
     visit: impl FnOnce(Result<&[Cell<'_>], Defect>) -> ControlFlow<()>,
@@ -227,7 +228,7 @@ fn movie(
     visit(Ok(&cells))
 }
 
-/// `movies.csv`, where titles stand in quotes.
+/// Reads `movies.csv`, in which titles are quoted.
 fn movies(file: File, is_heard: &dyn Fn() -> bool, visit: Visit<'_>) -> Result<(), ReadError> {
     let rules = [("id", "movieId"), ("tags", "genres")].map(|(column, header)| ColumnRule {
         kind: None,
@@ -257,7 +258,8 @@ fn movies(file: File, is_heard: &dyn Fn() -> bool, visit: Visit<'_>) -> Result<(
     })
 }
 
-/// Fields of `u.item` before the flags of genres: id, title, release date, video release date, address.
+/// Number of fields in `u.item` before the flags of genres: id, title, release date, video release
+/// date, address.
 const ITEM_FIELDS: usize = 5;
 
 fn item(
@@ -287,7 +289,7 @@ fn item(
     visit(Ok(&cells))
 }
 
-/// `01-Jan-1995`
+/// Parses `01-Jan-1995`.
 fn release_date(text: &str) -> Option<i64> {
     const YEARS: RangeInclusive<i64> = 1..=9999;
     const MONTHS: [&str; 12] = [
@@ -298,7 +300,7 @@ fn release_date(text: &str) -> Option<i64> {
     let month = parts.next()?.to_ascii_lowercase();
     let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
     let year = parts.next()?.parse::<i64>().ok()?;
-    // Of a later one microseconds may be more than 64 bits hold.
+    // The microseconds of a later year may exceed 64 bits.
     if !YEARS.contains(&year) {
         return None;
     }
@@ -336,7 +338,7 @@ fn rating(
     }
 }
 
-/// A rating by halves, as later releases have them.
+/// Parses a rating, which later releases give in half stars.
 fn half_stars(text: &str) -> Option<u8> {
     let (whole, half) = match text.split_once('.') {
         None => (text, 0),

@@ -14,10 +14,10 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 use std::fs::File;
 
-/// Rows decoded at a time.
+/// Number of rows decoded at a time.
 const ROWS: usize = 8_192;
 
-/// Reads the columns asked for, and no others. Rows are numbered from 1 through all row groups.
+/// Reads the requested columns only. Rows are numbered from 1 across all row groups.
 pub(crate) fn read(file: File, names: &Names, visit: Visit<'_>) -> Result<(), ReadError> {
     let reader = SerializedFileReader::new(file)?;
     warn_of_pseudonyms(&reader, names);
@@ -54,7 +54,7 @@ pub(crate) fn read(file: File, names: &Names, visit: Visit<'_>) -> Result<(), Re
             }
             for _ in 0..rows {
                 number += 1;
-                // Every column steps on, also past a defect in one before it.
+                // Every column advances, even after a defect in an earlier one.
                 let mut cells = Vec::with_capacity(columns.len());
                 let mut defect = None;
                 for (index, column) in columns.iter_mut().enumerate() {
@@ -76,7 +76,7 @@ pub(crate) fn read(file: File, names: &Names, visit: Visit<'_>) -> Result<(), Re
     Ok(())
 }
 
-/// Whether the users of a file have numbers in place of their ids.
+/// Whether the users of a file are pseudonyms.
 fn has_pseudonyms(reader: &SerializedFileReader<File>) -> bool {
     let metadata = reader.metadata().file_metadata().key_value_metadata();
     metadata
@@ -85,7 +85,7 @@ fn has_pseudonyms(reader: &SerializedFileReader<File>) -> bool {
         .any(|entry| entry.key == USERS_KEY && entry.value.as_deref() == Some(PSEUDONYMS))
 }
 
-/// Numbers in place of users' ids mean nobody in a database that has users of its own.
+/// Pseudonyms do not match the users of a database that has its own.
 fn warn_of_pseudonyms(reader: &SerializedFileReader<File>, names: &Names) {
     if has_pseudonyms(reader) && names.kind != FileKind::Videos {
         tracing::warn!(
@@ -95,7 +95,8 @@ fn warn_of_pseudonyms(reader: &SerializedFileReader<File>, names: &Names) {
     }
 }
 
-/// The name of a leaf: that of its list (`tags` for `tags.list.element`), or the whole path inside a structure.
+/// Name of a leaf: that of its list (`tags` for `tags.list.element`), or the whole path inside a
+/// structure.
 fn header(column: &ColumnDescriptor) -> String {
     let parts = column.path().parts();
     match column.max_rep_level() {

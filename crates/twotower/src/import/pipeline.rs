@@ -16,24 +16,25 @@ use twotower_store::{
 };
 use uuid::Uuid;
 
-/// Rows written at once: in one transaction, if all have the same columns.
+/// At most this many rows per write; a single transaction if all have the same columns.
 const BATCH: usize = 20_000;
-/// Likes or skips of these in SQLite, 8 MB. They come in order of time and are kept in order of users, so that each transaction writes most
-/// of the table's pages anew, once to the log and once to the file: how often that happens is what an import takes.
+/// Batch size of likes and skips in SQLite; 8 MB. They arrive in order of time but are stored in
+/// order of users, so each transaction rewrites most pages of the table, once in the log and once
+/// in the file: the number of transactions determines the duration of an import.
 const SQLITE_BATCH: usize = 200_000;
-/// Text of these, bytes: descriptions may be long.
+/// At most this many bytes of text per batch: descriptions may be long.
 const BATCH_BYTES: usize = 8 << 20;
-/// Rows parsed ahead of the database.
+/// Number of rows parsed ahead of the database.
 const AHEAD: usize = 4 * BATCH;
-/// Faults listed; the rest is counted.
+/// Number of faults listed; the others are only counted.
 const FAULTS: usize = 10;
 
-/// What holds for every row of a file.
+/// Rules for all rows of a file.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) on_error: OnError,
     pub(crate) default_time_us: Option<i64>,
-    /// The catalogue; of videos looked at only for rows that need not have every column.
+    /// Ids of the catalogue; for videos needed only if rows may lack columns.
     pub(crate) known: Arc<HashSet<Uuid>>,
 }
 
@@ -64,7 +65,7 @@ pub(crate) async fn import(
     loop {
         let batch = tokio::select! {
             biased;
-            // To go away from the channel stops the thread at its next batch.
+            // Dropping the receiver stops the thread at its next batch.
             () = interrupt.wait() => {
                 return Err(anyhow::Error::new(JobError::Interrupted).context(format!(
                     "{}: {} rows are imported and stay, the rest is left for the next time",
@@ -127,7 +128,7 @@ async fn write(store: &Store, batch: Batch, report: &mut FileReport) -> anyhow::
     Ok(())
 }
 
-/// Rows that have the same columns go to the store together. Only lines of JSON differ in that.
+/// Writes rows with the same columns together; only JSON lines can differ in their columns.
 async fn write_videos(store: &Store, rows: Vec<VideoRow>) -> anyhow::Result<VideosWritten> {
     let mut by_columns = BTreeMap::<VideoColumns, Vec<Video>>::new();
     for row in rows {
@@ -142,14 +143,14 @@ async fn write_videos(store: &Store, rows: Vec<VideoRow>) -> anyhow::Result<Vide
     Ok(total)
 }
 
-/// Rows left out so far.
+/// Rows that were skipped so far.
 #[derive(Debug, Default)]
 struct Skipped {
     skipped: u64,
     faults: Vec<Fault>,
 }
 
-/// The fault that a file was read up to.
+/// The fault at which reading a file stopped.
 #[derive(Debug, Error)]
 #[error("{fault}")]
 struct Stopped {
@@ -174,7 +175,7 @@ fn parse_videos(
     parse(input, rules.on_error, read, &listener)
 }
 
-/// Hands over all videos of a file, which must be without a fault.
+/// Passes all videos of a file to `take`; any fault is an error.
 pub(crate) fn videos(input: &Input, take: impl FnMut(Video)) -> anyhow::Result<()> {
     let mut rows = VideoRows::default();
     let unit = input.format.unit();
@@ -222,19 +223,20 @@ fn weight(row: &VideoRow) -> usize {
     text_bytes(&row.video)
 }
 
-/// Who takes the rows of a file.
+/// Receives the rows of a file.
 struct Listener<I, W, S> {
-    /// Whether anybody still listens.
+    /// Whether rows are still wanted.
     is_there: I,
-    /// Rows of a batch, at most.
+    /// At most this many rows per batch.
     batch: usize,
-    /// Bytes of the text of a row, if it has any.
+    /// Bytes of text in a row.
     weight: W,
-    /// Hands over a batch; returns the same.
+    /// Passes a batch on; returns whether rows are still wanted.
     send: S,
 }
 
-/// Reads a file into batches. Where it stops at a fault, the rows before it have been sent, and the fault is the error.
+/// Reads a file in batches. If it stops at a fault, the rows before that have been sent, and the
+/// fault is the error.
 fn parse<T>(
     input: &Input,
     on_error: OnError,
@@ -263,7 +265,7 @@ fn parse<T>(
                 if skipped.faults.len() < FAULTS {
                     skipped.faults.push(fault(input, number, defect));
                 }
-                // Where every row is left out, no batch is ever full.
+                // If every row is skipped, no batch ever fills up and reports this.
                 if !(listener.is_there)() {
                     return ControlFlow::Break(());
                 }
@@ -305,7 +307,7 @@ mod tests {
     use crate::import::layout::Names;
     use crate::import::reader::Format;
 
-    /// Whoever asks to stop does not wait for the end of a file of which nothing can be imported.
+    /// An interrupt does not wait for the end of a file in which no row is valid.
     #[test]
     fn nobody_reads_on_for_whom_nobody_listens() {
         let folder = tempfile::tempdir().unwrap();
@@ -317,7 +319,7 @@ mod tests {
             format: Format::Csv { delimiter: b',' },
             names: Names::new(FileKind::Likes, &[], false),
         };
-        // To somebody who hangs up once they were asked so many times whether they are still there.
+        // The receiver hangs up after it was asked `answers` times.
         let read = |answers: usize| {
             let mut rows = 0;
             let asked = std::cell::Cell::new(0);

@@ -7,13 +7,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// What a reader does with each row: its number, and its cells in the order of our columns.
+/// Called for each row with its number, and its cells in the order of our columns.
 pub(crate) type Visit<'v> = &'v mut dyn FnMut(u64, Result<&[Cell<'_>], Defect>) -> ControlFlow<()>;
 
-/// Longest row of a text format, bytes: what is longer is no row.
+/// Maximum length of a row of a text format, bytes.
 pub(crate) const LONGEST_ROW: u64 = 16 << 20;
 
-/// Why a file cannot be read at all.
+/// Why a file cannot be read.
 #[derive(Debug, Error)]
 pub(crate) enum ReadError {
     #[error(transparent)]
@@ -28,7 +28,8 @@ pub(crate) enum ReadError {
     Format(String),
 }
 
-/// Refuses a file that begins as UTF-16 does: with its byte order mark, or without one with a letter of ASCII.
+/// Refuses a file that begins like UTF-16: with its byte order mark, or with an ASCII letter in two
+/// bytes.
 pub(crate) fn refuse_utf16(start: &[u8]) -> Result<(), ReadError> {
     let is_utf16 = match start {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
@@ -44,7 +45,7 @@ pub(crate) fn refuse_utf16(start: &[u8]) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// How the rows of a file are written.
+/// Format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Csv { delimiter: u8 },
@@ -54,7 +55,8 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that a file's extension says; `delimiter` overrides the one of comma- or tab-separated values.
+    /// The format given by a file's extension; `delimiter` overrides that of comma- or
+    /// tab-separated values.
     pub(crate) fn of(path: &Path, delimiter: Option<u8>) -> anyhow::Result<Self> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         Ok(match extension.to_ascii_lowercase().as_str() {
@@ -85,7 +87,7 @@ impl Format {
         })
     }
 
-    /// How the rows are counted.
+    /// What the format's row numbers count.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Parquet => "row",
@@ -94,7 +96,7 @@ impl Format {
     }
 }
 
-/// A file, and how it is to be read.
+/// A file and how to read it.
 #[derive(Debug, Clone)]
 pub(crate) struct Input {
     pub(crate) path: PathBuf,
@@ -103,8 +105,8 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Reads every row, until `visit` breaks. A reader that may read much of the file between two visits asks `is_heard` meanwhile
-    /// whether anybody still waits for the rows, and visits no more if not.
+    /// Reads every row, until `visit` breaks. A reader that may read much of the file between two
+    /// visits checks `is_heard`, and stops without further visits once that returns false.
     pub(crate) fn read(&self, is_heard: &dyn Fn() -> bool, visit: Visit<'_>) -> anyhow::Result<()> {
         let context = || self.path.display().to_string();
         let file = File::open(&self.path).with_context(context)?;
@@ -120,11 +122,11 @@ impl Input {
     }
 }
 
-/// What a reader visits, in words: number, and the cells separated by blanks or the defect.
+/// Visited rows in words: the number, and the cells separated by blanks or the defect.
 #[cfg(test)]
 pub(crate) type Rows = Vec<(u64, Result<String, String>)>;
 
-/// Collects what a reader visits.
+/// Collects the rows that a reader visits.
 #[cfg(test)]
 pub(crate) fn rows_of(
     read: impl FnOnce(Visit<'_>) -> Result<(), ReadError>,
@@ -156,7 +158,7 @@ pub(crate) fn rows_of(
     Ok(rows)
 }
 
-/// Hands out so many bytes at a time.
+/// Yields this many bytes at a time.
 #[cfg(test)]
 pub(crate) struct Pieces<'a>(pub(crate) &'a [u8], pub(crate) usize);
 

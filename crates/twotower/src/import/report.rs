@@ -3,35 +3,35 @@ use serde::Serialize;
 use std::fmt;
 use thiserror::Error;
 
-/// What became of one file.
+/// Result of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileReport {
-    /// The file, as it was named.
+    /// The file, as the arguments name it.
     pub file: String,
     /// What it holds.
     pub kind: FileKind,
     /// Rows imported: `inserted + updated + unchanged`.
     pub rows: u64,
-    /// Rows that were not in the database before.
+    /// Rows that are new in the database.
     pub inserted: u64,
     /// Videos whose content changed.
     pub updated: u64,
-    /// Rows that were in the database already.
+    /// Rows that the database had already.
     pub unchanged: u64,
-    /// Rows left out because something was wrong with them.
+    /// Rows skipped because of faults.
     pub skipped: u64,
     /// The first of those.
     pub faults: Vec<Fault>,
 }
 
-/// What became of each file, in the order of the import.
+/// Results of all files, in the order of import.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// One entry a file.
+    /// One entry per file.
     pub files: Vec<FileReport>,
 }
 
-/// A file had rows, and every one of them was left out.
+/// A file has rows, and all of them were skipped.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "nothing of {files} was imported: none of the rows can be, and the faults above say what was expected. Does the file hold what its name or \
@@ -39,7 +39,7 @@ pub struct Report {
      those of the catalogue?"
 )]
 pub struct NothingImported {
-    /// The files, with commas between.
+    /// The files, separated by commas.
     pub files: String,
 }
 
@@ -59,15 +59,15 @@ impl FileReport {
 }
 
 impl Report {
-    /// Rows left out of all files.
+    /// Number of skipped rows of all files.
     pub fn skipped(&self) -> u64 {
         self.files.iter().map(|file| file.skipped).sum()
     }
 
-    /// Whether something was imported of each file that has rows.
+    /// Checks that something was imported of each file with rows.
     ///
     /// # Errors
-    /// [`NothingImported`], which is no success even where rows may be skipped.
+    /// [`NothingImported`]: this is an error even if rows may be skipped.
     pub fn something_of_each(&self) -> Result<(), NothingImported> {
         let left_out = self
             .files
@@ -135,7 +135,7 @@ mod tests {
             Report { files }.something_of_each()
         };
         let (some, none) = (file("some.csv", 1, 9), file("none.csv", 0, 9));
-        // Without a row there is nothing wrong.
+        // A file without rows has no fault.
         assert_eq!(outcome(&[some.clone(), file("empty.csv", 0, 0)]), Ok(()));
         let other = file("other.csv", 0, 1);
         let error = outcome(&[some, none, other]).unwrap_err();

@@ -8,24 +8,24 @@ use twotower_core::time::SECOND_US;
 use twotower_store::{InteractionRow, LONGEST_NAME, VideoColumns};
 use uuid::Uuid;
 
-/// A video, and the columns that its row has.
+/// A video, and which columns its row has.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct VideoRow {
     pub(crate) video: Video,
     pub(crate) columns: VideoColumns,
 }
 
-/// Turns the cells of a row into a video.
+/// Converts the cells of rows into videos.
 #[derive(Debug, Default)]
 pub(crate) struct VideoRows {
-    /// Where each id stood first.
+    /// Where each id occurred first.
     seen: HashMap<Uuid, u64>,
-    /// Videos that are there already. Others need a title.
+    /// Videos that exist already. Others need a title.
     known: Arc<HashSet<Uuid>>,
 }
 
 impl VideoRows {
-    /// `known` are the videos that are there already; it matters only to rows that need not have the column `title`.
+    /// `known`: videos that exist already; matters only to rows that may lack the column `title`.
     pub(crate) fn new(known: Arc<HashSet<Uuid>>) -> Self {
         Self {
             seen: HashMap::new(),
@@ -33,7 +33,7 @@ impl VideoRows {
         }
     }
 
-    /// `number` is where the row stands; `unit` how that is counted.
+    /// `number`: place of the row; `unit`: what that counts.
     pub(crate) fn read(
         &mut self,
         cells: &[Cell<'_>],
@@ -68,7 +68,7 @@ impl VideoRows {
                 "nothing",
             ));
         }
-        // Last, so that a row that is refused does not shadow a good one after it.
+        // Last, so that a refused row does not make a later good one a duplicate.
         if let Some(first) = self.seen.get(&id) {
             let found = format!("the id of {unit} {first} again");
             return Err(Defect::at(video::ID, "each video once", found));
@@ -83,12 +83,12 @@ impl VideoRows {
     }
 }
 
-/// Turns the cells of a row into a like or a skip.
+/// Converts the cells of rows into likes or skips.
 #[derive(Debug)]
 pub(crate) struct InteractionRows {
-    /// The catalogue.
+    /// Ids of the catalogue.
     pub(crate) known: Arc<HashSet<Uuid>>,
-    /// The time of rows that have none.
+    /// Time of rows without one.
     pub(crate) default_time_us: Option<i64>,
 }
 
@@ -107,7 +107,7 @@ impl InteractionRows {
             (Cell::Absent | Cell::Missing, Some(default)) => default,
             (cell, _) => moment(cell, interaction::CREATED_AT)?,
         };
-        // Training counts seconds since 1970 in 32 bits.
+        // Training stores seconds since 1970 in 32 bits.
         if !(0..=i64::from(u32::MAX)).contains(&at_us.div_euclid(SECOND_US)) {
             return Err(Defect::at(
                 interaction::CREATED_AT,
@@ -120,14 +120,14 @@ impl InteractionRows {
 }
 
 fn read_id(cells: &[Cell<'_>], column: usize) -> Result<Uuid, Defect> {
-    // Who somebody is stays out of messages.
+    // Messages do not repeat ids of users.
     let private = cells.len() == 3 && column == interaction::USER_ID;
     id::from_cell(&cells[column])
         .ok_or_else(|| Defect::at(column, id::EXPECTED, cells[column].describe(private)))
 }
 
 fn moment(cell: &Cell<'_>, column: usize) -> Result<i64, Defect> {
-    // PostgreSQL and RFC 3339 agree on these years.
+    // Years that both PostgreSQL and RFC 3339 support.
     const YEARS: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
     let time = match cell {
         Cell::Time(micros) => Some(*micros),
@@ -140,7 +140,7 @@ fn moment(cell: &Cell<'_>, column: usize) -> Result<i64, Defect> {
         .ok_or_else(|| Defect::at(column, time::EXPECTED, cell.describe(false)))
 }
 
-/// Text without the white space around it; `None` if nothing is left.
+/// Trimmed text; `None` if that is empty.
 fn text(cells: &[Cell<'_>], column: usize) -> Result<Option<String>, Defect> {
     let text = match &cells[column] {
         Cell::Absent | Cell::Missing => return Ok(None),
@@ -174,14 +174,14 @@ fn amount(
     };
     number
         .filter(|number: &f32| number.is_finite() && *number >= 0.0)
-        // -0 is 0.
+        // Turns -0 into 0.
         .map(|number| Some(number + 0.0))
         .ok_or_else(|| Defect::at(column, expected, cells[column].describe(false)))
 }
 
 const NAMES: &str = "names of at most 1,000 bytes";
 
-/// A list of names, ascending, each once. Text is a list separated by `|`.
+/// A list of names, ascending and without duplicates. Text is a list separated by `|`.
 fn names(cells: &[Cell<'_>], column: usize) -> Result<Vec<String>, Defect> {
     let mut names = Vec::new();
     let mut push = |name: &str| {
@@ -224,7 +224,7 @@ mod tests {
         row
     }
 
-    /// Of a catalogue that has the video.
+    /// For a catalogue that has the video.
     fn rows() -> VideoRows {
         let known = [id::from_integer(1).unwrap()];
         VideoRows::new(Arc::new(known.into()))

@@ -1,14 +1,13 @@
-//! The model card: what a model was made of, how good it is for whom, and what it is not for. After Mitchell et al., "Model
-//! Cards for Model Reporting", FAT* 2019.
+//! The model card: the data of a model, its quality for different users, and its limits. After
+//! Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 
 use super::cohorts::Cohort;
-use crate::serve::rfc3339;
+use crate::time::minute;
 use std::fmt::Write;
-use std::time::{Duration, UNIX_EPOCH};
 use twotower_core::model::Model;
 use twotower_store::model_files::TrainedOn;
 
-/// What the card is about.
+/// Contents of the card.
 #[derive(Debug)]
 pub(super) struct Card<'a> {
     pub(super) version: i64,
@@ -24,7 +23,7 @@ impl Card<'_> {
     /// As Markdown.
     pub(super) fn render(&self) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = self.write(&mut text);
         text
     }
@@ -102,9 +101,6 @@ impl Card<'_> {
 }
 
 fn time(at_us: Option<i64>) -> String {
-    let at_us = at_us.and_then(|at_us| u64::try_from(at_us).ok());
-    at_us.map_or("unknown".into(), |at_us| {
-        let at = rfc3339(UNIX_EPOCH + Duration::from_micros(at_us));
-        at[..16].replace('T', " ") + " UTC"
-    })
+    let at_us = at_us.filter(|at_us| *at_us >= 0);
+    at_us.map_or("unknown".into(), |at_us| minute(at_us) + " UTC")
 }

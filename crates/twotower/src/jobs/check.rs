@@ -1,10 +1,10 @@
-//! What must hold of a version's vectors before readers see them.
+//! Checks of a version's vectors before readers see them.
 
 use thiserror::Error;
 use twotower_core::embedding::NORM_TOLERANCE;
 use twotower_store::{Store, StoreError, VectorSummary, VectorTable};
 
-/// Why readers do not get to see a version.
+/// Why a version cannot be made active.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum VectorFault {
     #[error(
@@ -39,17 +39,18 @@ pub(super) enum VectorFault {
     },
 }
 
-/// How many vectors of each kind there must be.
+/// Number of vectors of each kind that there must be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
     pub(super) videos: u64,
-    /// `None` where any number will do.
+    /// `None` accepts any number.
     pub(super) users: Option<u64>,
 }
 
-/// Looks at all vectors of a version. Without `expected`, any number of users will do: their vectors come and go.
+/// Reads all vectors of a version. Without `expected`, any number of user vectors is accepted,
+/// because they come and go.
 ///
-/// `Ok(Err(_))` is what is wrong with the vectors.
+/// `Ok(Err(_))` is the fault that was found.
 pub(super) async fn check_vectors(
     store: &Store,
     version: i64,

@@ -1,32 +1,33 @@
-//! Checkpoints of training on disk: written whole or not at all, so that a killed run loses minutes at most.
+//! Checkpoints of training on disk. They are replaced atomically, so that a killed run loses a few
+//! minutes at most.
 
 use super::Resume;
-use super::file::{read_if_there, remove_if_there, write_whole};
+use crate::files::{read_if_there, remove_if_there, write_whole};
 use anyhow::Context;
 use std::path::PathBuf;
 use std::time::Duration;
 use twotower_core::split::Phase;
 
-/// Where checkpoints of one run of training are kept.
+/// Place of the checkpoints of one run of training.
 #[derive(Debug, Clone)]
 pub(super) struct Checkpoints {
     /// Folder of models.
     pub(super) folder: PathBuf,
-    /// Names the data: a run goes on only from a checkpoint of the same.
+    /// Identifies the data: a run is resumed only from a checkpoint of the same data.
     pub(super) data: String,
-    /// Whether to go on from what is there.
+    /// Whether to resume from an existing checkpoint.
     pub(super) resume: Resume,
-    /// Time between two of them.
+    /// Time between two checkpoints.
     pub(super) interval: Duration,
 }
 
 impl Checkpoints {
-    /// What names the data and the purpose of the run of `phase`.
+    /// Identifies the data and the purpose of the run of `phase`.
     pub(super) fn tag(&self, phase: Phase) -> String {
         format!("{} {}", self.data, name(phase))
     }
 
-    /// The checkpoint of `phase` to go on from, if there is one and it is wanted.
+    /// The checkpoint of `phase`, if there is one and [`Checkpoints::resume`] allows its use.
     pub(super) fn load(&self, phase: Phase) -> anyhow::Result<Option<Vec<u8>>> {
         if self.resume == Resume::No {
             return Ok(None);
@@ -35,13 +36,13 @@ impl Checkpoints {
         read_if_there(&path).with_context(|| format!("read checkpoint {}", path.display()))
     }
 
-    /// Writes the checkpoint of `phase` in place of the one before.
+    /// Replaces the checkpoint of `phase`.
     pub(super) fn save(&self, phase: Phase, bytes: &[u8]) -> anyhow::Result<()> {
         let path = self.path(phase);
         write_whole(&path, bytes).with_context(|| format!("write checkpoint {}", path.display()))
     }
 
-    /// Removes the checkpoints: the model is saved, or a new run begins.
+    /// Removes the checkpoints, once the model is saved or a new run begins.
     pub(super) fn clear(&self) -> anyhow::Result<()> {
         for phase in [Phase::Validation, Phase::Test] {
             let path = self.path(phase);

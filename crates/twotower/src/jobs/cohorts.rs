@@ -1,4 +1,5 @@
-//! How good a model is for whom: users it has not been chosen on, by how much is known of them.
+//! Quality of a model for groups of users: test users, which nothing was chosen by, grouped by the
+//! number of their known likes.
 
 use super::training_set::TrainingSet;
 use anyhow::Context;
@@ -8,13 +9,13 @@ use twotower_core::metric::Bootstrap;
 use twotower_core::model::{Model, TwoTower};
 use twotower_core::split::HeldOut;
 
-/// At most so many users are ranked.
+/// At most this many users are ranked.
 const MAX_USERS: usize = 5_000;
 
-/// Name of the cohort that everybody belongs to.
+/// Name of the cohort of all users.
 pub(super) const ALL_USERS: &str = "all";
 
-/// Least number of likes known of a user of the cohort, and its name.
+/// Minimum number of known likes of the users of each cohort, and its name.
 const COHORTS: [(usize, &str); 4] = [
     (0, "no like yet (by their skips, or popular videos)"),
     (1, "1 to 4 likes"),
@@ -25,9 +26,9 @@ const COHORTS: [(usize, &str); 4] = [
 /// Means over the users of a cohort.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cohort {
-    /// Who belongs to it.
+    /// Name of the cohort.
     pub(super) name: String,
-    /// Users ranked.
+    /// Number of users ranked.
     pub(super) users: usize,
     /// NDCG@10
     pub(super) ndcg_at_10: f64,
@@ -37,7 +38,7 @@ pub(super) struct Cohort {
     pub(super) auc: f64,
 }
 
-/// All users first, then each cohort that has any; nothing where the split holds nothing out.
+/// All users first, then each cohort with at least one user. Empty if the split holds nothing out.
 pub(super) fn cohorts(model: &Model, data: &TrainingSet) -> anyhow::Result<Vec<Cohort>> {
     let held_out = data.test_users(MAX_USERS)?;
     if held_out.users.is_empty() {
@@ -51,7 +52,7 @@ pub(super) fn cohorts(model: &Model, data: &TrainingSet) -> anyhow::Result<Vec<C
     };
     let popularity = data.popularity()?;
     let evaluation = evaluate(&towers, &popularity, &held_out, &Bootstrap::default());
-    // A model that gives no usable scores is the gate's to refuse.
+    // The gate, not training, refuses a model without usable scores.
     match evaluation {
         Ok(evaluation) => Ok(by_history(&evaluation, &held_out)),
         Err(EvaluationError::NotFinite { .. }) => Ok(Vec::new()),
@@ -89,7 +90,7 @@ fn by_history(evaluation: &Evaluation, held_out: &HeldOut) -> Vec<Cohort> {
         .collect()
 }
 
-/// Keeps at most `most`, evenly drawn.
+/// Keeps at most `most` rows, evenly spaced.
 pub(super) fn spread<T>(rows: &mut Vec<T>, most: usize) {
     let n = rows.len();
     if n > most {

@@ -1,29 +1,30 @@
-//! What is learned from, and whether there is enough of it.
+//! Reads training data, and checks that there is enough.
 
+use super::JobError;
 use super::train::ShardOptions;
-use super::{JobError, now_us};
 use crate::shards::{Clock, Keep, Shards};
+use crate::time::now_us;
 use anyhow::Context;
 use std::path::Path;
 use twotower_core::interaction::Dataset;
 use twotower_core::split::SplitKind;
 use twotower_store::{Snapshot, SnapshotOptions, Source, Store};
 
-/// Below it nothing is trained.
+/// With fewer likes than this, nothing is trained.
 pub const MINIMUM_LIKES: u64 = 100;
 
-/// Likes, users and videos below which quality suffers, after the deployment guide.
+/// Numbers of likes, users and videos below which quality suffers, as in the deployment guide.
 pub const RECOMMENDED: [(&str, u64); 3] =
     [("likes", 100_000), ("users", 1_000), ("videos", 10_000)];
 
-/// How much there is to learn from.
+/// Amount of training data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {
-    /// Likes.
+    /// Number of likes.
     pub likes: u64,
-    /// Users with a like or a skip.
+    /// Number of users with a like or a skip.
     pub users: u64,
-    /// Videos of the catalogue.
+    /// Number of videos in the catalogue.
     pub videos: u64,
 }
 
@@ -64,7 +65,7 @@ pub fn check_sufficiency(amount: Amount) -> Result<Vec<String>, JobError> {
         .collect())
 }
 
-/// Reads what is learned from, says how much it is, and warns where it is little.
+/// Reads a snapshot, logs its size, and warns if it is small.
 ///
 /// # Errors
 /// If the store fails, or [`JobError::TooFewLikes`].
@@ -88,8 +89,8 @@ pub(super) async fn read_data(
     Ok(snapshot)
 }
 
-/// Opens shards, says how much is in them, and warns where it is little. Where memory is limited, likes and skips are read from a
-/// file in `scratch` while they are learned.
+/// Opens shards, logs their size, and warns if it is small. With a memory limit, likes and skips
+/// are read from a file in `scratch` while they are learned.
 pub(super) fn read_shards(
     options: &ShardOptions,
     split: SplitKind,

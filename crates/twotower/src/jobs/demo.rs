@@ -1,8 +1,9 @@
-//! The whole path on generated data, and how far the towers are from the truth behind it.
+//! The whole pipeline on generated data, and the distance of the towers from the model that
+//! generated it.
 
 use super::{
-    EvaluateOptions, Evaluated, Gate, Interrupt, JobError, Resume, TrainOptions, UpdateMode,
-    UpdateOptions, UpdateReport, Updated, evaluate, train, update,
+    EvaluateOptions, Evaluated, Gate, Interrupt, JobError, Published, Resume, TrainOptions,
+    UpdateMode, UpdateOptions, UpdateReport, evaluate, train, update,
 };
 use crate::config::Config;
 use crate::demo::{Generated, GeneratorOptions, Oracle, generate, write};
@@ -19,21 +20,22 @@ use twotower_core::time::SECOND_US;
 use twotower_store::{Source, Store};
 use uuid::Uuid;
 
-/// What the demo learned and how well.
+/// Results of the demo.
 #[derive(Debug, Clone)]
 pub struct DemoOutcome {
-    /// The towers and the baselines.
+    /// Metrics of the towers and the baselines.
     pub evaluated: Evaluated,
-    /// The distance to the truth.
+    /// Distance of the towers from the generating model.
     pub oracle: OracleDistance,
-    /// What was written for serving.
+    /// Vectors written for serving.
     pub update: UpdateReport,
 }
 
-/// Mean metrics over the warm test users: of the generator's own truth, of the towers, and of popularity.
+/// Mean metrics over the warm test users: of the generating model (the oracle), of the towers, and
+/// of popularity.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct OracleDistance {
-    /// Metrics of the truth.
+    /// Metrics of the generating model.
     pub oracle: DemoMetrics,
     /// Metrics of the towers.
     pub two_tower: DemoMetrics,
@@ -82,7 +84,7 @@ impl fmt::Display for OracleDistance {
 /// Generates, trains, evaluates and updates.
 ///
 /// # Errors
-/// What the single jobs return.
+/// Those of the single jobs.
 pub async fn demo(
     store: &Store,
     config: &Config,
@@ -135,7 +137,7 @@ pub async fn demo(
         model_path: trained.path,
         mode: UpdateMode::Activate,
         full: false,
-        // It says what it finds; made-up data are nobody's to be kept from.
+        // The gate reports, but does not hold back a model of generated data.
         gate: Gate::of(config),
         force: true,
         reason: "demo".into(),
@@ -143,8 +145,8 @@ pub async fn demo(
         settings: config.update.clone(),
     };
     let update = match update(store, &source, &options, interrupt).await? {
-        Updated::Done(report) => report,
-        Updated::Held(holder) => return Err(JobError::held(&holder).into()),
+        Published::Done(report) => report,
+        Published::Held(holder) => return Err(JobError::held(&holder).into()),
     };
     Ok(DemoOutcome {
         evaluated,
@@ -153,7 +155,7 @@ pub async fn demo(
     })
 }
 
-/// Made-up likes must never come among real ones.
+/// Refuses a database with other videos, so that generated likes never mix with real ones.
 async fn refuse_foreign_videos(store: &Store, generated: &Generated) -> anyhow::Result<()> {
     let stored = store
         .video_titles()
@@ -197,7 +199,7 @@ fn distance(evaluated: &Evaluated, oracle: &Oracle) -> anyhow::Result<OracleDist
     })
 }
 
-/// The truth at the moment at which the test begins, over the warm test users.
+/// Metrics of the generating model at the time when the test begins, over the warm test users.
 fn oracle_metrics(evaluated: &Evaluated, oracle: &Oracle) -> DemoMetrics {
     let split = Split::new(&evaluated.dataset, evaluated.split);
     let begin_us = split

@@ -1,17 +1,19 @@
-//! Who has not been there for so long that no vector is kept for them.
+//! Dormant users: users who have been inactive for so long that no vector is kept for them.
 
 use twotower_core::time::DAY_SECONDS;
 
-/// Whether a user whose last like or skip was at `last` is dormant, where the latest one of all was at `latest` (seconds since
-/// 1970). The data's own clock counts, so that an old import is not asleep as a whole. After 0 days nobody is.
+/// Whether a user whose last like or skip was at `last` is dormant. `latest` is the latest like or
+/// skip of all users; both are seconds since 1970. Time is measured by the data, so that the users
+/// of an old import are not all dormant. With 0 days, no user is.
 ///
-/// One rule for two: `twotower update` adds no vector of a dormant user, and `twotower prune` deletes none but theirs.
+/// `twotower update` adds no vector of a dormant user, and `twotower prune` deletes only vectors of
+/// dormant users; both use this rule.
 pub(super) fn is_dormant(last: i64, latest: i64, days: u32) -> bool {
     days > 0 && last < latest - i64::from(days) * DAY_SECONDS
 }
 
-/// The data's own clock: the latest of these times, seconds since 1970, that has come by `now`. A telephone whose clock is wrong
-/// does not put everybody else to sleep.
+/// The latest of `times` that is not after `now`, in seconds since 1970. Times in the future are
+/// ignored, so that one device with a wrong clock does not make all other users dormant.
 pub(super) fn latest(times: impl Iterator<Item = i64>, now: i64) -> i64 {
     times.filter(|&time| time <= now).max().unwrap_or(0)
 }

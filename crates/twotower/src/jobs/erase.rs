@@ -1,4 +1,4 @@
-//! Erasing a user, and proving that nothing of them is left.
+//! Erases a user, and verifies that nothing of the user is left.
 
 mod files;
 
@@ -13,27 +13,28 @@ use std::path::PathBuf;
 use twotower_store::{ErasePlan, Erased, ModelState, SearchedRows, Source, Store, StoreError};
 use uuid::Uuid;
 
-/// What to erase, and where to look afterwards.
+/// Options of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EraseOptions {
-    /// Who.
+    /// The user.
     pub user: Uuid,
-    /// What is deleted.
+    /// Rows to delete, and statements to run.
     pub plan: ErasePlan,
-    /// Where videos are read, whose ids may be the same numbers.
+    /// Source of videos. A video may have the same id as the user.
     pub source: Source,
     /// See [`Erase::retire_days`].
     pub retire_days: u32,
-    /// Files and folders to be searched for the id afterwards, beside the database; `None` searches nothing.
+    /// Files and folders to search for the id afterwards, besides the database; `None` searches
+    /// nothing.
     pub search: Option<Vec<PathBuf>>,
-    /// Files of the database, to be searched then, too.
+    /// Files of the database, which are searched as well.
     pub database: Vec<PathBuf>,
-    /// Tries of a call while the database is away.
+    /// Attempts of a call while the database is away.
     pub attempts: u32,
 }
 
 impl EraseOptions {
-    /// As the configuration says.
+    /// Options from the configuration.
     ///
     /// # Errors
     /// [`crate::config::ConfigError::ErasesHalf`]
@@ -57,46 +58,48 @@ impl EraseOptions {
 /// A version that was trained before an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Before {
-    /// Version.
+    /// Version of the model.
     pub version: i64,
-    /// Its state.
+    /// State of the version.
     pub state: ModelState,
-    /// By when it must be replaced, microseconds since 1970.
+    /// Time by which the version must be replaced, microseconds since 1970.
     pub retire_by_us: i64,
 }
 
-/// What was searched, and what was found.
+/// Places that were searched, and findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SearchReport {
-    /// Tables.
+    /// Search of the tables.
     pub rows: SearchedRows,
-    /// Files.
+    /// Search of the files.
     pub files: SearchedFiles,
 }
 
 impl SearchReport {
-    /// Columns and files in which the id was found.
+    /// Number of columns and files in which the id was found.
     pub fn places(&self) -> usize {
         self.rows.found.len() + self.files.found.len()
     }
 }
 
-/// What an erasure did.
+/// Results of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EraseReport {
-    /// What was deleted.
+    /// Deleted rows.
     #[serde(flatten)]
     pub erased: Erased,
-    /// Versions that may have learned from this user and are still there, ascending.
+    /// Existing versions that may have learned from this user, ascending.
     pub models: Vec<Before>,
-    /// What was found afterwards, if somebody looked.
+    /// Findings of the search, if there was one.
     pub search: Option<SearchReport>,
 }
 
-/// Erases a user. Safe to cut off, and to run again: it is one transaction. An interrupt ends the search that follows it.
+/// Erases a user. Safe to interrupt and to run again: the erasure is one transaction. An interrupt
+/// ends only the search that follows.
 ///
 /// # Errors
-/// If the store fails, and then nothing is erased; or what is to be searched cannot be read; or [`JobError::Interrupted`], when the user is erased.
+/// If the store fails, nothing is erased. If a path cannot be searched, or
+/// [`JobError::Interrupted`], the user is erased already.
 pub async fn erase(
     store: &Store,
     options: &EraseOptions,
@@ -104,11 +107,10 @@ pub async fn erase(
 ) -> anyhow::Result<EraseReport> {
     let retry = Retry::new(options.attempts);
     let erased = retry
-        .run("erase the user", || {
+        .call("erase the user", || {
             store.erase_user(options.user, &options.plan)
         })
-        .await
-        .context("erase the user")?;
+        .await?;
     let models = retry
         .run("read the registry", || {
             before(store, &erased, options.retire_days)
@@ -140,7 +142,7 @@ async fn before(store: &Store, erased: &Erased, days: u32) -> Result<Vec<Before>
             Some(Before {
                 version: record.version,
                 state: record.state,
-                // Failed and pruned ones have none.
+                // Failed and pruned versions have no vectors.
                 retire_by_us: *retire_by.get(&record.version)?,
             })
         })

@@ -3,20 +3,20 @@ use thiserror::Error;
 use twotower_core::gate::Verdict;
 use twotower_store::LeaseHolder;
 
-/// Failures that a caller may want to tell apart; each has an exit code of its own.
+/// Failures that callers distinguish. They have exit codes of their own.
 #[derive(Debug, Error)]
 pub enum JobError {
-    /// Too little to learn from.
+    /// Too few likes to train.
     #[error(
         "{likes} likes are too few to learn from, {minimum} are the least: import more with `twotower import`"
     )]
     TooFewLikes {
-        /// What there is.
+        /// Number of likes.
         likes: u64,
-        /// What is needed.
+        /// Minimum number of likes.
         minimum: u64,
     },
-    /// A model knows all likes that it could be fine-tuned with.
+    /// The model has already learned all likes that it could be fine-tuned with.
     #[error(
         "no like that may be learned is later than those that model {version} has learned: fine-tune again when more have come in"
     )]
@@ -27,10 +27,10 @@ pub enum JobError {
     /// Another process publishes.
     #[error("nothing was done: {holder}. Try again when it is through")]
     Held {
-        /// Which, and since when.
+        /// The process, and since when it publishes.
         holder: String,
     },
-    /// The quality gate says no.
+    /// The quality gate refused a version.
     #[error(
         "version {version} was {verdict}\nreaders keep what they see. Its vectors are loaded: `twotower models promote {version} --force` \
          makes it active all the same, and says so in the history"
@@ -38,10 +38,10 @@ pub enum JobError {
     Refused {
         /// The version that was not made active.
         version: i64,
-        /// What was asked and what was found.
+        /// The checks and their results.
         verdict: Verdict,
     },
-    /// The quality gate has said something that cannot be understood.
+    /// The recorded verdict of the quality gate cannot be read.
     #[error(
         "what the quality gate said of version {version} cannot be read ({reason}), so that it counts as refused: readers keep what they see. \
          `twotower models show {version}` prints it; `twotower models promote {version} --force` makes the version active all the same, and says so \
@@ -50,10 +50,10 @@ pub enum JobError {
     UnreadableVerdict {
         /// The version that was not made active.
         version: i64,
-        /// What is wrong with it.
+        /// The parse error.
         reason: serde_json::Error,
     },
-    /// A version that should not be served any more is.
+    /// A version is served although it should have been replaced.
     #[error(
         "version {version}, which is served, may have learned from somebody who was erased, and should have been replaced by {by}: train a \
          new one with `twotower train --update-db`"
@@ -61,10 +61,10 @@ pub enum JobError {
     Overdue {
         /// The active version.
         version: i64,
-        /// The last day, UTC.
+        /// The last day on which it should have been served, UTC.
         by: String,
     },
-    /// An erased user is still somewhere.
+    /// The id of an erased user was found.
     #[error(
         "the id was found in {places} places, listed above: {}",
         if *is_video {
@@ -74,12 +74,12 @@ pub enum JobError {
         }
     )]
     Found {
-        /// Columns and files.
+        /// Number of columns and files.
         places: usize,
-        /// Whether a video has this id, too.
+        /// Whether a video has the same id.
         is_video: bool,
     },
-    /// Ctrl-C or SIGTERM.
+    /// The user asked to stop, by Ctrl-C or SIGTERM.
     #[error(
         "interrupted; nothing is half-written, and starting it again is safe (`train --resume` and `tune --resume` go on where it was)"
     )]

@@ -1,4 +1,4 @@
-//! A model against the baselines, and against another one, on likes it has not seen.
+//! Compares a model with the baselines, or with another model, on likes that it has not seen.
 
 mod against;
 
@@ -6,9 +6,11 @@ mod read;
 
 pub use against::Against;
 
-use super::fit::{EpochLog, fit};
+use super::fit::{EpochLog, Trainer};
 use super::training_set::TrainingSet;
 use super::{Interrupt, Resume, TrainOptions, check_sufficiency};
+use crate::files::write_whole;
+use crate::report::{EpochRow, Fact, ReportData, render, worked_examples};
 use crate::shards;
 use anyhow::Context;
 use read::Read;
@@ -20,60 +22,62 @@ use twotower_core::split::{HeldOut, Phase, Split, SplitKind};
 use twotower_store::model_files::{self, Manifest};
 use twotower_store::{SnapshotOptions, Source, Store};
 
-use crate::report::{EpochRow, Fact, ReportData, render, worked_examples};
-
-/// The report of a model on the split that it was trained by.
+/// Name of the report for the split that the model was trained with.
 const REPORT: &str = "report.html";
 
-/// Users that a report shows.
+/// Number of example users in a report.
 const EXAMPLES: usize = 4;
 
-/// What to evaluate.
+/// Options of an evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluateOptions {
-    /// `models/<version>`, or a folder of models, whose highest version is taken.
+    /// `models/<version>`, or a folder of models, of which the highest version is taken.
     pub model_path: PathBuf,
-    /// Another model to compare with: its folder, or the number of a version beside the first one. Neither is trained afresh then, and
-    /// likes are cut as both allow.
+    /// Another model to compare with: its folder, or the number of a version beside the first
+    /// model. Neither is trained afresh then, and the split is one that suits both.
     pub against: Option<PathBuf>,
-    /// How likes are cut; as the model was trained if not given.
+    /// How likes are split; if `None`, as for the training of the model.
     pub split: Option<SplitKind>,
     /// As for training.
     pub max_age_days: Option<u32>,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
-/// An evaluation.
+/// Results of an evaluation.
 #[derive(Debug, Clone)]
 pub struct Evaluated {
     /// Version of the model.
     pub version: i64,
     /// The split used.
     pub split: SplitKind,
-    /// Why a model was trained afresh for it, if one was, and what to do to have the model itself judged.
+    /// If a model was trained afresh for the evaluation: why, and how to have the model itself
+    /// judged.
     pub retrained: Option<String>,
-    /// The model that it was compared with, if one was.
+    /// The model that it was compared with, if any.
     pub against: Option<Against>,
-    /// The towers first, then the other model, if there is one, then the baselines.
+    /// The towers first, then the other model if there is one, then the baselines.
     pub comparison: Comparison,
-    /// Where the report was written.
+    /// Path of the report.
     pub report: PathBuf,
-    /// The data, for callers who know more about them.
+    /// The data, for callers that need more than the metrics.
     pub dataset: Dataset,
-    /// Ids of the data's users; none where they were read from shards, which know no ids.
+    /// Ids of the users of the data; empty for shards, which contain no ids.
     pub users: Vec<uuid::Uuid>,
 }
 
-/// Ranks the held-out likes of `split` by the model and by every baseline, in one run, and writes `report.html` into the
-/// model's folder; of another split than the model's own, `report-<split>.html`, and of a comparison, `report-against.html`.
+/// Ranks the held-out likes of `split` with the model and every baseline, and writes `report.html`
+/// into the folder of the model. For a split other than that of the model, the file is
+/// `report-<split>.html`; for a comparison, `report-against.html`.
 ///
-/// A model may only be judged on likes that it has not seen. If it was trained on another split or from shards, or the data have changed
-/// since, its *recipe* is judged: a model is trained afresh with its hyperparameters on what the split shows, and the result
-/// says so.
+/// A model may only be judged on likes that it has not seen. If it was trained on another split or
+/// from shards, or if the data have changed since, its *recipe* is judged instead: a model is
+/// trained afresh with its hyperparameters on the training part of the split, and the result says
+/// so.
 ///
 /// # Errors
-/// If the model cannot be read, the data are too few, there are no likes that neither of two models has learned, or `interrupt` is set.
+/// If the model cannot be read, the data are too few, a comparison has no likes that are new to
+/// both models, or `interrupt` is set.
 pub async fn evaluate(
     store: &Store,
     source: &Source,
@@ -99,11 +103,11 @@ pub async fn evaluate(
     judge(models, data, options, interrupt).await
 }
 
-/// The same by the shards in `folder`, without a database. A model that was trained from them, or from a database with the same rows, is
-/// judged itself.
+/// As [`evaluate`], with the shards in `folder` instead of a database. A model that was trained
+/// from these shards, or from a database with the same rows, is judged itself.
 ///
 /// # Errors
-/// As [`evaluate`], and if a file of the shards is missing, damaged, or not what a shard is.
+/// As [`evaluate`], and if a file of the shards is missing or damaged.
 pub async fn evaluate_shards(
     folder: &Path,
     options: &EvaluateOptions,
@@ -122,7 +126,7 @@ pub async fn evaluate_shards(
     judge(models, data, options, interrupt).await
 }
 
-/// A model as its folder has it.
+/// A model and its folder.
 struct Loaded {
     folder: PathBuf,
     model: Model,
@@ -132,7 +136,7 @@ struct Loaded {
 async fn load(path: &Path) -> anyhow::Result<Loaded> {
     let path = path.to_owned();
     let read = move || {
-        // Once: a newer version may get its name meanwhile.
+        // Resolved once: a newer version may appear meanwhile.
         let folder = model_files::resolve(&path)?;
         let (model, manifest) = model_files::load(&folder)?;
         anyhow::Ok(Loaded {
@@ -146,7 +150,7 @@ async fn load(path: &Path) -> anyhow::Result<Loaded> {
         .context("load the model")
 }
 
-/// The model, and the one that it is compared with.
+/// The model, and the one to compare with.
 struct Models {
     model: Loaded,
     other: Option<Loaded>,
@@ -163,11 +167,11 @@ impl Models {
     }
 }
 
-/// What a model is judged by.
+/// Data for judging a model.
 struct Data {
     dataset: Dataset,
     users: Vec<uuid::Uuid>,
-    /// Of the manifest, where it was read from shards.
+    /// SHA-256 of the manifest, if the data were read from shards.
     shards_sha256: Option<String>,
 }
 
@@ -182,7 +186,7 @@ async fn judge(
     tokio::task::spawn_blocking(move || judge_at_once(models, data, &options, &interrupt)).await?
 }
 
-/// As [`judge`], on this thread and those of a pool.
+/// As [`judge`], blocking.
 fn judge_at_once(
     models: Models,
     data: Data,
@@ -214,7 +218,7 @@ fn judge_at_once(
         .num_threads(options.threads.max(1))
         .build()?;
     let (comparison, html) = pool.install(|| judged.judge(&dataset, split))?;
-    // The report of the model as it was trained stays what the console shows.
+    // `report.html`, which the console shows, is only of the model as it was trained.
     let name = if split == own {
         REPORT.to_owned()
     } else {
@@ -238,7 +242,7 @@ fn best_epoch(manifest: &Manifest) -> Option<usize> {
         .map(|epoch| epoch as usize)
 }
 
-/// A model and what a report says of it.
+/// A model, and the facts that a report gives about it.
 struct Judged {
     folder: PathBuf,
     model: Model,
@@ -265,7 +269,7 @@ impl Judged {
         }
     }
 
-    /// A model with the same hyperparameters, trained on what `split` shows of `dataset`.
+    /// A model with the same hyperparameters, trained on the training part of `split`.
     fn trained_afresh(
         loaded: Loaded,
         dataset: &Dataset,
@@ -285,7 +289,14 @@ impl Judged {
             shards: None,
         };
         let data = TrainingSet::of_snapshot(dataset.clone(), split, None);
-        let fit = fit(&data, &train, None, interrupt)?;
+        let mut trainer = Trainer {
+            data: &data,
+            base: None,
+            options: &train,
+            checkpoints: None,
+            interrupt,
+        };
+        let fit = trainer.fit()?;
         Ok(Self {
             folder: loaded.folder,
             model: fit.model,
@@ -331,7 +342,7 @@ impl Judged {
         Ok((comparison, html))
     }
 
-    /// The page on `comparison`, of which this is the first model.
+    /// Renders the page about `comparison`, of which this is the first model.
     fn report(
         &self,
         (title, protocol): (String, String),
@@ -378,10 +389,10 @@ fn facts(value: &serde_json::Value) -> Vec<Fact> {
         .collect()
 }
 
-/// Writes beside and renames, so that a reader sees the old report or the new one.
+/// Replaces a report. Its temporary file has one of the names that [`model_files::removable`]
+/// expects in a model's folder.
 fn write_report(folder: &Path, name: &str, html: &str) -> anyhow::Result<PathBuf> {
-    let (temporary, path) = (folder.join(format!(".{name}.tmp")), folder.join(name));
-    std::fs::write(&temporary, html).with_context(|| format!("write {}", temporary.display()))?;
-    std::fs::rename(&temporary, &path).with_context(|| format!("write {}", path.display()))?;
+    let path = folder.join(name);
+    write_whole(&path, html.as_bytes()).with_context(|| format!("write {}", path.display()))?;
     Ok(path)
 }

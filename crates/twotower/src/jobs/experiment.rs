@@ -1,48 +1,48 @@
-//! Two model versions side by side: start, stop, and what came of it.
+//! Experiments that compare two model versions: start, stop and report.
 
 mod report;
 
 use super::Interrupt;
 use super::check::{VectorFault, check_vectors};
-use super::identity::day;
 use super::publisher::Publisher;
 use crate::config::Update;
+use crate::time::day;
 use anyhow::{Context, ensure};
 pub use report::{ArmReport, Metric, MetricReport, Report, report};
 use serde::Serialize;
 use twotower_store::{ModelState, NewExperiment, Store, StoreError};
 
-/// What an operator asks for.
+/// Options for starting an experiment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StartOptions {
-    /// Version to be tried against the active one.
+    /// Version to compare with the active one.
     pub challenger: i64,
-    /// Share of the users who get it, between 0 and 1.
+    /// Share of the users who get the challenger, between 0 and 1.
     pub share: f64,
-    /// Who asks.
+    /// Who starts it.
     pub by: String,
-    /// Why.
+    /// Why it is started.
     pub reason: String,
 }
 
 /// An experiment that was started.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Started {
-    /// Its number.
+    /// Number of the experiment.
     pub id: i64,
-    /// Active version.
+    /// The active version.
     pub control: i64,
-    /// Version that is tried.
+    /// The version that is compared with it.
     pub challenger: i64,
     /// Share of the users who get the challenger.
     pub share: f64,
 }
 
-/// Starts to serve a version beside the active one.
+/// Starts to serve a version to a share of the users, beside the active one.
 ///
 /// # Errors
-/// If the version is not complete, no version is active, another experiment runs, another process publishes, it is to stop, or the store
-/// fails.
+/// If the version is not complete, no version is active, another experiment runs, another process
+/// publishes, the user asks to stop, or the store fails.
 pub async fn start(
     store: &Store,
     options: &StartOptions,
@@ -54,7 +54,7 @@ pub async fn start(
         "--share is {}, expected more than 0 and less than 1",
         options.share
     );
-    // As the publisher, so that nobody prunes or activates between look and start.
+    // Takes the lease, so that nobody prunes or activates between check and start.
     let publisher = Publisher::begin_or_fail(store, settings).await?;
     let started = begin(publisher.store(), options, interrupt).await;
     publisher.end().await;
@@ -104,10 +104,10 @@ async fn begin(
     })
 }
 
-/// Ends the experiment that runs, and returns its number: everybody gets the active version again.
+/// Ends the running experiment, and returns its number. All users get the active version again.
 ///
 /// # Errors
-/// If there is none, or the store fails.
+/// If no experiment runs, or the store fails.
 pub async fn stop(store: &Store) -> anyhow::Result<i64> {
     store
         .stop_experiment()

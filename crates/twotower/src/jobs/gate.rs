@@ -1,4 +1,4 @@
-//! Asks the quality gate about a version that would be served.
+//! Asks the quality gate about a version before it is served.
 
 use crate::config::Config;
 use anyhow::Context;
@@ -13,16 +13,16 @@ use twotower_core::time::SECOND_US;
 use twotower_store::ModelRecord;
 use twotower_store::model_files::{self, Manifest};
 
-/// How versions are judged.
+/// The quality gate: how versions are judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gate {
-    /// Floors and bounds.
+    /// Minimum metrics and tolerances.
     pub options: GateOptions,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
-/// A version that would be served, with its vectors of the data's videos.
+/// A version that is to be served, with its vectors of the videos in the data.
 #[derive(Debug)]
 pub(super) struct Challenger {
     pub(super) model: Model,
@@ -31,7 +31,7 @@ pub(super) struct Challenger {
 }
 
 impl Gate {
-    /// As the configuration says; `None` if it says that nobody is asked.
+    /// The gate of the configuration; `None` if it is turned off there.
     pub fn of(config: &Config) -> Option<Self> {
         config.update.gate.then_some(Self {
             options: config.gate,
@@ -39,11 +39,11 @@ impl Gate {
         })
     }
 
-    /// Judges a model on the likes that came after everything it and the champion have learned. `champion` is the version
-    /// served as it is registered, and the folder that should hold it.
+    /// Judges a model on the likes that are later than all that it and the champion have learned.
+    /// `champion` is the registered active version, and the folder that should hold it.
     ///
     /// # Errors
-    /// If the champion's files are damaged, or a model gives scores that are not finite.
+    /// If the files of the champion are damaged, or a model gives scores that are not finite.
     pub(super) fn judge(
         &self,
         challenger: &Challenger,
@@ -110,14 +110,15 @@ impl Gate {
     }
 }
 
-/// Time of the latest like that a model may have learned, seconds since 1970, if its manifest says so.
+/// Time of the latest like that the model may have learned, seconds since 1970, if its manifest
+/// says so.
 pub(super) fn learned_until(manifest: &Manifest) -> Option<u32> {
     let trained_on = &manifest.trained_on;
     let at = trained_on.learned_until_us.or(trained_on.cut_off_us);
     at.map(seconds)
 }
 
-/// As the model counts time.
+/// Microseconds to seconds since 1970, the unit of the model.
 fn seconds(at_us: i64) -> u32 {
     (at_us / SECOND_US).clamp(0, i64::from(u32::MAX)) as u32
 }
@@ -129,7 +130,8 @@ fn absent(version: i64, folder: &Path) -> Check {
     ))
 }
 
-/// What another model does says nothing of the one that is served.
+/// The registered model is missing: comparing with another one would say nothing about the model
+/// that is served.
 fn other(version: i64, folder: &Path) -> Check {
     without_champion(format!(
         "{} holds another model than version {version}, which is served, so that there is nothing to compare with: move it away and put \
@@ -138,7 +140,7 @@ fn other(version: i64, folder: &Path) -> Check {
     ))
 }
 
-/// A comparison that cannot be made is none that was passed.
+/// A failed check, because a comparison that cannot be made must not count as passed.
 fn without_champion(words: String) -> Check {
     Check {
         name: "champion".into(),

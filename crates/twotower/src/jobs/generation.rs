@@ -1,4 +1,5 @@
-//! A version's way to its readers once its vectors are in the database: index, user tower, check, gate, and one switch.
+//! The steps that bring a version to its readers once its vectors are in the database: index, user
+//! tower, check, gate, and one switch.
 
 use super::check::{Expected, VectorFault, check_vectors};
 use super::gate::{Challenger, Gate};
@@ -16,7 +17,7 @@ use twotower_store::{
     StoreKind,
 };
 
-/// A version that comes into the database. The store is a publisher's.
+/// A version whose vectors are written into the database. The store is a publisher's.
 pub(super) struct Generation<'a> {
     pub(super) store: &'a Store,
     pub(super) retry: &'a Retry,
@@ -28,39 +29,40 @@ pub(super) struct Generation<'a> {
     pub(super) active: Option<i64>,
 }
 
-/// How many vectors of each kind there must be.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) videos: u64,
-    /// Those who were erased meanwhile among them; `None` where any number will do.
-    pub(super) users: Option<u64>,
-}
-
 /// Whether readers are to see the version, and why.
 pub(super) struct Switching<'a> {
     pub(super) switch: bool,
-    /// Whatever the gate says.
+    /// Make the version active even if the gate refuses it or an experiment ends with it.
     pub(super) force: bool,
-    /// Kept with the activation.
+    /// Recorded with the activation.
     pub(super) reason: &'a str,
+    /// Judges the version first.
+    pub(super) gate: Option<&'a Gate>,
+    /// Folder of models, which should hold the active version for the gate.
+    pub(super) models: &'a Path,
 }
 
-/// What came of a version that was to be made active, or not.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Completed {
+/// The outcome of [`Generation::finish`].
+#[derive(Debug)]
+pub(super) struct Finished {
     pub(super) activated: bool,
-    /// The experiment that it would have ended, so that it waits as a candidate.
+    /// The experiment that the switch would have ended, so that the version stays a candidate.
     pub(super) held_back_by: Option<i64>,
+    /// The gate's, if it was asked.
+    pub(super) verdict: Option<Verdict>,
 }
 
 impl Generation<'_> {
-    /// Whether readers see it already.
-    pub(super) fn live(&self) -> bool {
+    /// Whether readers see the version already.
+    pub(super) fn is_live(&self) -> bool {
         self.active == Some(self.version)
     }
 
-    /// Refuses to take readers back to an older version, which `folder` holds.
-    pub(super) fn is_not_older(&self, folder: &Path) -> anyhow::Result<()> {
+    /// Refuses to take readers back to an older version. `folder` holds it.
+    ///
+    /// # Errors
+    /// If the active version is newer.
+    pub(super) fn ensure_not_older(&self, folder: &Path) -> anyhow::Result<()> {
         let version = self.version;
         let active = self.active.unwrap_or(version);
         ensure!(
@@ -72,9 +74,12 @@ impl Generation<'_> {
         Ok(())
     }
 
-    /// Refuses another model than the one registered under this number: rows of that one would count as unchanged, and servers that hold
-    /// its folder would go on with its user tower.
-    pub(super) async fn is_registered_as(&self, manifest: &Manifest) -> anyhow::Result<()> {
+    /// Refuses a model other than the one that is registered under this number: rows of that one
+    /// would count as unchanged, and servers that hold its folder would go on with its user tower.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherModel`], or the store fails. An unregistered version passes.
+    pub(super) async fn ensure_registered_as(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let registered = self
             .retry
             .run("read the registry", || {
@@ -88,19 +93,18 @@ impl Generation<'_> {
         }
     }
 
-    /// Registers it, unless readers see it.
+    /// Registers the version, unless readers see it already.
     pub(super) async fn register(&self, manifest: &Manifest) -> anyhow::Result<()> {
-        if self.live() {
+        if self.is_live() {
             return Ok(());
         }
         let new = new_model(manifest);
         self.retry
-            .run("register the model", || self.store.register_model(&new))
+            .call("register the model", || self.store.register_model(&new))
             .await
-            .context("register the model")
     }
 
-    /// What its readers need besides the vectors, of which `rows` are of videos.
+    /// Makes what readers need besides the vectors. `rows`: number of video vectors.
     pub(super) async fn prepare(&self, model: &Model, rows: u64) -> anyhow::Result<()> {
         let plan = IndexPlan {
             version: self.version,
@@ -114,15 +118,15 @@ impl Generation<'_> {
         Ok(())
     }
 
-    /// The user tower for those who ask in SQL, also of a version that became active before there was a place for it.
+    /// Writes the user tower for recommendations in SQL, even for a version that is active already:
+    /// it may have been activated before the database had a column for it.
     async fn write_user_tower(&self, model: &Model) -> anyhow::Result<()> {
         let written = self
             .retry
-            .run("write the user tower", || {
+            .call("write the user tower", || {
                 self.store.write_user_tower(self.version, &model.user_tower)
             })
-            .await
-            .context("write the user tower")?;
+            .await?;
         if !written && self.store.kind() == StoreKind::Postgres {
             tracing::warn!(
                 "the user tower is too wide for pgvector's vectors: recommend_videos blends the vectors of users whose stored one is older \
@@ -132,28 +136,55 @@ impl Generation<'_> {
         Ok(())
     }
 
-    /// Looks at all vectors before anybody else does. Missing ones are the next run's to add; bad ones are the model's fault. `erased` tells
-    /// how many of the users wanted were erased until now.
-    pub(super) async fn check(
+    /// The last steps of a version that readers do not see yet: the check of its vectors, the gate,
+    /// and the switch.
+    ///
+    /// `expected` counts the users whose vectors were written; `erased` returns how many of them
+    /// have been erased since. `challenger` is awaited only if there is a gate.
+    ///
+    /// # Errors
+    /// If the vectors are not as expected, the gate refuses the version, or the store fails. The
+    /// active version stays then.
+    pub(super) async fn finish(
         &self,
-        wanted: Wanted,
+        switching: &Switching<'_>,
+        expected: Expected,
+        erased: impl AsyncFn() -> anyhow::Result<u64>,
+        challenger: impl Future<Output = anyhow::Result<(Challenger, Snapshot)>>,
+    ) -> anyhow::Result<Finished> {
+        self.check(expected, erased).await?;
+        let verdict = match switching.gate {
+            Some(gate) => {
+                let (challenger, snapshot) = challenger.await?;
+                let models = switching.models;
+                Some(self.ask_gate(gate, challenger, models, snapshot).await?)
+            }
+            None => None,
+        };
+        self.switch(switching, verdict).await
+    }
+
+    /// Reads all vectors before any reader does. The next run adds missing vectors; wrong ones are
+    /// the fault of the model, which is given up.
+    async fn check(
+        &self,
+        all: Expected,
         erased: impl AsyncFn() -> anyhow::Result<u64>,
     ) -> anyhow::Result<()> {
         let (store, version, dim) = (self.store, self.version, self.dim);
         let mut gone = erased().await?;
         let verdict = loop {
             let expected = Expected {
-                videos: wanted.videos,
-                users: wanted.users.map(|users| users.saturating_sub(gone)),
+                videos: all.videos,
+                users: all.users.map(|users| users.saturating_sub(gone)),
             };
             let verdict = self
                 .retry
-                .run("check the vectors", || {
+                .call("check the vectors", || {
                     check_vectors(store, version, dim, Some(expected))
                 })
-                .await
-                .context("check the vectors")?;
-            // Somebody may have been erased while the vectors were counted.
+                .await?;
+            // A user may have been erased while the vectors were counted.
             let before = std::mem::replace(&mut gone, erased().await?);
             if verdict.is_ok() || before == gone {
                 break verdict;
@@ -165,29 +196,26 @@ impl Generation<'_> {
         if let VectorFault::Wrong { .. } = fault {
             let reason = fault.to_string();
             self.retry
-                .run("give up the version", || store.fail_model(version, &reason))
+                .call("give up the version", || store.fail_model(version, &reason))
                 .await?;
         }
         Err(fault).context("readers are not switched")
     }
 
-    /// The gate's verdict, which is kept in the registry; `None` without a gate. `models` is the folder that should hold the version that
-    /// readers see.
-    pub(super) async fn ask_gate(
+    /// Asks the gate, and records its verdict in the registry. `models` should hold the version
+    /// that readers see.
+    async fn ask_gate(
         &self,
-        gate: Option<&Gate>,
+        gate: &Gate,
         challenger: Challenger,
         models: &Path,
         snapshot: Snapshot,
-    ) -> anyhow::Result<Option<Verdict>> {
-        let Some(gate) = gate.cloned() else {
-            return Ok(None);
-        };
+    ) -> anyhow::Result<Verdict> {
+        let gate = gate.clone();
         let champion = self
             .retry
-            .run("read the registry", || self.store.active_model())
-            .await
-            .context("read the registry")?;
+            .call("read the registry", || self.store.active_model())
+            .await?;
         let champion = champion.map(|record| {
             let folder = models.join(record.version.to_string());
             (record, folder)
@@ -201,47 +229,48 @@ impl Generation<'_> {
         let (store, version) = (self.store, self.version);
         let kept = serde_json::to_value(&verdict)?;
         self.retry
-            .run("keep the verdict", || store.record_verdict(version, &kept))
+            .call("keep the verdict", || store.record_verdict(version, &kept))
             .await?;
-        Ok(Some(verdict))
+        Ok(verdict)
     }
 
-    /// Loading is over. With the switch in one transaction, so that nobody takes it for a candidate that was held back.
+    /// Ends the state `loading`: readers are switched, or the version becomes a candidate. The
+    /// switch is one transaction, so that the version is never seen as a candidate that was held
+    /// back.
     ///
-    /// While an experiment runs, readers are switched by those alone who decide to end it, not by the next model that is trained.
-    pub(super) async fn complete(
+    /// While an experiment runs, only a deliberate decision to end it switches readers, not the
+    /// next model that is trained.
+    async fn switch(
         &self,
         switching: &Switching<'_>,
-        verdict: Option<&Verdict>,
-    ) -> anyhow::Result<Completed> {
+        verdict: Option<Verdict>,
+    ) -> anyhow::Result<Finished> {
         let (store, version) = (self.store, self.version);
         let experiment = self
             .retry
-            .run("look for an experiment", || {
+            .call("look for an experiment", || {
                 experiment_against(store, self.active)
             })
-            .await
-            .context("look for an experiment")?;
+            .await?;
         let held_back_by = experiment.filter(|_| switching.switch && !switching.force);
-        let refused = verdict.filter(|verdict| !verdict.passed());
-        if !switching.switch || held_back_by.is_some() || (refused.is_some() && !switching.force) {
+        let refused = verdict.as_ref().filter(|verdict| !verdict.passed());
+        let is_refused = refused.is_some();
+        if !switching.switch || held_back_by.is_some() || (is_refused && !switching.force) {
             let candidate = || store.set_model_state(version, ModelState::Candidate);
-            self.retry.run("keep the candidate", candidate).await?;
+            self.retry.call("keep the candidate", candidate).await?;
             if let Some(verdict) = refused.filter(|_| switching.switch) {
-                return Err(JobError::Refused {
-                    version,
-                    verdict: verdict.clone(),
-                }
-                .into());
+                let verdict = verdict.clone();
+                return Err(JobError::Refused { version, verdict }.into());
             }
             if let Some(id) = held_back_by {
                 tracing::warn!(
                     "version {version} stays a candidate, since making it active would end experiment {id}"
                 );
             }
-            return Ok(Completed {
+            return Ok(Finished {
                 activated: false,
                 held_back_by,
+                verdict,
             });
         }
         let activation = Activation {
@@ -249,19 +278,21 @@ impl Generation<'_> {
             kind: ActivationKind::Loaded,
             by: operator(),
             reason: switching.reason.to_owned(),
-            forced: refused.is_some(),
+            forced: is_refused,
         };
         let ended = self
             .retry
-            .run("switch readers", || store.activate_model(&activation))
-            .await
-            .context("switch readers to the model")?;
+            .call("switch readers to the model", || {
+                store.activate_model(&activation)
+            })
+            .await?;
         if let Some(id) = ended {
             tracing::warn!("experiment {id} is over, since version {version} was made active");
         }
-        Ok(Completed {
+        Ok(Finished {
             activated: true,
             held_back_by: None,
+            verdict,
         })
     }
 }

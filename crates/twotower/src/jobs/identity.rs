@@ -1,8 +1,6 @@
-//! Who does this, as others will read it.
+//! Names for the operator, the machine and the process, as records and messages show them.
 
-use super::now_us;
-use crate::serve::rfc3339;
-use std::time::{Duration, UNIX_EPOCH};
+use crate::time::{now_us, rfc3339_us};
 use twotower_store::LeaseHolder;
 
 /// The user of the operating system.
@@ -13,7 +11,7 @@ pub fn operator() -> String {
         .unwrap_or_else(user_number)
 }
 
-/// This process, from now on.
+/// This process as a lease holder, from now on.
 pub(super) fn this_process() -> LeaseHolder {
     LeaseHolder {
         host: host(),
@@ -22,7 +20,7 @@ pub(super) fn this_process() -> LeaseHolder {
     }
 }
 
-/// The machine, as others will read it.
+/// Host name of the machine.
 pub(crate) fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     name.or_else(|| std::env::var("HOSTNAME").ok())
@@ -30,7 +28,7 @@ pub(crate) fn host() -> String {
         .map_or("unknown host".into(), |name| name.trim().to_owned())
 }
 
-/// The process that has started this one; 0, which is nobody's, where the system does not tell.
+/// Id of the parent process; 0, which no process has, if the system does not say.
 pub(super) fn parent() -> u32 {
     #[cfg(unix)]
     return std::os::unix::process::parent_id();
@@ -38,24 +36,18 @@ pub(super) fn parent() -> u32 {
     return 0;
 }
 
-/// Who publishes since when, in words.
+/// Describes who has been publishing since when.
 pub fn describe_holder(holder: &LeaseHolder) -> String {
-    let since = UNIX_EPOCH + Duration::from_micros(holder.since_us.max(0) as u64);
     format!(
         "process {} on {} has been publishing since {}",
         holder.pid,
         holder.host,
-        rfc3339(since)
+        rfc3339_us(holder.since_us)
     )
 }
 
-/// `2026-11-24`, UTC.
-pub(super) fn day(at_us: i64) -> String {
-    let at = UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64);
-    rfc3339(at).chars().take(10).collect()
-}
-
-/// Jobs of a container or of systemd may have no name in their environment, or none at all.
+/// The user by number, because jobs in a container or under systemd may have no user name in their
+/// environment.
 fn user_number() -> String {
     #[cfg(unix)]
     if let Ok(process) = std::fs::metadata("/proc/self") {
@@ -66,7 +58,7 @@ fn user_number() -> String {
     "unknown user".into()
 }
 
-/// As `/etc/passwd` has it: name, password, number, …
+/// Looks up a name in the format of `/etc/passwd`: name, password, number, …
 fn user_name(uid: u32, users: &str) -> Option<String> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -1,4 +1,4 @@
-//! What the database makes of vectors, for those who search in SQL.
+//! The vector index and the statistics, which recommendations in SQL use.
 
 use super::Retry;
 use crate::config::Update;
@@ -6,10 +6,11 @@ use anyhow::Context;
 use std::time::Instant;
 use twotower_store::{IndexOutcome, IndexPlan, Store, StoreKind};
 
-/// Vectors from which on an index is built: PostgreSQL scans fewer in a few milliseconds, exactly.
+/// Minimum number of vectors for which an index is built. PostgreSQL scans fewer exactly in a few
+/// milliseconds.
 pub(crate) const INDEXED_FROM_ROWS: u64 = 10_000;
 
-/// The index of a version's video vectors, unless it is there.
+/// Builds the index of a version's video vectors, unless it exists.
 ///
 /// # Errors
 /// If the store fails.
@@ -39,7 +40,8 @@ pub(crate) async fn build(
     Ok(())
 }
 
-/// What recommendations in SQL are made from. Older counts will do where new ones cannot be had.
+/// Refreshes the counts that recommendations in SQL use. A failure is only logged, because older
+/// counts do as well.
 pub(crate) async fn refresh_statistics(store: &Store, retry: &Retry) {
     let refreshed = retry.run("refresh the statistics", || store.refresh_statistics());
     if let Err(error) = refreshed.await {

@@ -1,15 +1,16 @@
-//! A model's vectors from files into the database, where [`super::update`] computes them: several files at once, then the same way to readers.
+//! Writes a model's vectors from files into the database, several files at once. [`super::update`]
+//! computes the vectors instead; the steps after that are the same.
 
 mod writing;
 
+use super::check::Expected;
 use super::gate::{Challenger, Gate};
-use super::generation::{Completed, Generation, Switching, Wanted};
-use super::publisher::{Publisher, Publishing};
+use super::generation::{Generation, Switching};
+use super::publisher::{Published, Publisher};
 use super::update::UpdateReport;
 use super::{Interrupt, Retry};
 use crate::config::Update;
 use crate::progress::Progress;
-use crate::sha256;
 use crate::vectors::{Part, VectorsFolder};
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -19,106 +20,97 @@ use std::time::Instant;
 use twotower_core::embedding::Embeddings;
 use twotower_core::model::Model;
 use twotower_store::model_files::{self, Manifest};
-use twotower_store::{
-    LeaseHolder, Snapshot, SnapshotOptions, Source, Store, StoreKind, VectorTable,
-};
+use twotower_store::{Snapshot, SnapshotOptions, Source, Store, StoreKind, VectorTable, sha256};
 use writing::Writing;
 
-/// How to load.
+/// Options of a load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadOptions {
     /// The model's folder, `models/<version>`.
     pub model: PathBuf,
     /// The folder of vectors.
     pub from: PathBuf,
-    /// Connections that write beside each other; SQLite has one.
+    /// Number of connections that write concurrently; SQLite has one.
     pub connections: u32,
-    /// Make it the version that readers see; else it becomes a candidate.
+    /// Make the version active; otherwise it becomes a candidate.
     pub activate: bool,
-    /// Asked before the version becomes active.
+    /// Judges the version before it becomes active.
     pub gate: Option<Gate>,
-    /// Make it active whatever the gate says.
+    /// Make the version active even if the gate refuses it or an experiment ends with it.
     pub force: bool,
-    /// Index, lease, tries; and the size of batches of a version that is read.
+    /// Index, lease and attempts, and the batch size for a version that is already active.
     pub settings: Update,
 }
 
-/// What was loaded.
+/// The result of a load.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadReport {
-    /// As of an update.
+    /// As for an update.
     #[serde(flatten)]
     pub update: UpdateReport,
-    /// Vectors of videos that are not in the catalogue of the database any more, which were left out.
+    /// Number of vectors left out because their videos are not in the catalogue of the database.
     pub unknown_videos: u64,
-    /// Vectors of users who were erased, which were left out.
+    /// Number of vectors left out because their users were erased.
     pub erased_users: u64,
-    /// Connections that were used.
+    /// Number of connections used.
     pub connections: u32,
     /// Wall time of writing vectors, seconds.
     pub write_seconds: f64,
 }
 
-/// What came of a load.
-#[derive(Debug, Clone)]
-pub enum Loaded {
-    /// It was done.
-    Done(Box<LoadReport>),
-    /// Nothing, since another process publishes.
-    Held(LeaseHolder),
-}
-
-/// Brings the vectors of a folder into the database as those of a model, and makes it the version that readers see if that is wanted.
+/// Writes the vectors of a folder into the database as those of a model, and makes it the version
+/// that readers see if [`LoadOptions::activate`] says so.
 ///
-/// Safe to cut off and to run again, as [`super::update`] is: what is there already is left as it is. Of a version that readers do not see
-/// nothing else is left in the end; of one that they see, vectors of the folder are replaced or added.
+/// Safe to interrupt and to run again, as [`super::update`] is: rows that are there already stay as
+/// they are. A version that is not active ends up with the vectors of the folder and no others; in
+/// the active version, they are replaced or added.
 ///
 /// # Errors
-/// Before anything is written: vectors of another model, a number that another model has, and files that are not as they were written. Later: a row that is no vector, an
-/// outage, or a refusal of the gate; the active version stays then.
+/// Before anything is written: the vectors are of another model, another model has its number, or
+/// the files are not as they were written. Later: a row is no vector, the store fails, or the gate
+/// refuses the version. The active version stays then.
 pub async fn load(
     store: &Store,
     source: &Source,
     options: &LoadOptions,
     interrupt: &Interrupt,
-) -> anyhow::Result<Loaded> {
+) -> anyhow::Result<Published<LoadReport>> {
     let (folder, from) = (options.model.clone(), options.from.clone());
     let stop = interrupt.clone();
     let opened = tokio::task::spawn_blocking(move || Input::open(&folder, &from, &stop));
     let input = opened.await??;
-    match Publisher::begin(store, &options.settings).await? {
-        Publishing::Held(holder) => Ok(Loaded::Held(holder)),
-        Publishing::Begun(publisher) => {
-            let connections = match store.kind() {
-                StoreKind::Postgres => options.connections.max(1),
-                StoreKind::Sqlite => 1,
-            };
-            let store = publisher.store().clone();
-            let writers = store.apart(connections);
-            let run = Run {
-                store: &store,
-                writers: &writers,
-                connections,
-                source,
-                options,
-                retry: Retry::new(options.settings.attempts),
-                interrupt,
-            };
-            let done = publisher.publish(Box::pin(run.run(input))).await;
-            if store.kind() == StoreKind::Postgres {
-                writers.close().await;
-            }
-            done.map(|report| Loaded::Done(Box::new(report)))
-        }
+    let publisher = match Publisher::begin(store, &options.settings).await? {
+        Ok(publisher) => publisher,
+        Err(holder) => return Ok(Published::Held(holder)),
+    };
+    let connections = match store.kind() {
+        StoreKind::Postgres => options.connections.max(1),
+        StoreKind::Sqlite => 1,
+    };
+    let store = publisher.store().clone();
+    let writers = store.apart(connections);
+    let run = Run {
+        store: &store,
+        writers: &writers,
+        connections,
+        source,
+        options,
+        retry: Retry::new(options.settings.attempts),
+        interrupt,
+    };
+    let report = publisher.publish(Box::pin(run.run(input))).await;
+    if store.kind() == StoreKind::Postgres {
+        writers.close().await;
     }
+    report.map(Published::Done)
 }
 
-/// Everything that comes from files, checked.
+/// The content of the files, checked.
 struct Input {
     model: Model,
     manifest: Manifest,
     parts: Vec<(VectorTable, Part)>,
-    /// Kinds that are there and have no vector.
+    /// Kinds that the folder has, without a single vector.
     none_of: Vec<VectorTable>,
     videos: u64,
     users: Option<u64>,
@@ -135,7 +127,7 @@ impl Input {
         let vectors = VectorsFolder::open(from)?;
         let path = folder.join("manifest.json");
         let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        vectors.is_of(&manifest, &sha256::of_bytes(&bytes))?;
+        vectors.is_of(&manifest, &sha256(&bytes))?;
         vectors.verify(interrupt)?;
         let videos = vectors.manifest.videos.rows;
         let users = vectors.manifest.users.as_ref().map(|users| users.rows);
@@ -161,7 +153,7 @@ impl Input {
 /// One load.
 struct Run<'a> {
     store: &'a Store,
-    /// The same, through connections of their own.
+    /// The same store, with a connection pool of its own.
     writers: &'a Store,
     connections: u32,
     source: &'a Source,
@@ -177,7 +169,7 @@ impl Run<'_> {
         let folder = &self.options.model;
         let models = folder.parent().unwrap_or(Path::new(""));
         let active = retry
-            .run("read the registry", || store.active_model())
+            .call("read the registry", || store.active_model())
             .await?
             .map(|record| record.version);
         let version = input.manifest.version;
@@ -191,19 +183,18 @@ impl Run<'_> {
             active,
         };
         if self.options.activate {
-            generation.is_not_older(folder)?;
+            generation.ensure_not_older(folder)?;
         }
-        generation.is_registered_as(&input.manifest).await?;
+        generation.ensure_registered_as(&input.manifest).await?;
         let known = retry
-            .run("read the catalogue", || store.source_video_ids(self.source))
-            .await
-            .context("read the catalogue")?;
+            .call("read the catalogue", || store.source_video_ids(self.source))
+            .await?;
         generation.register(&input.manifest).await?;
         let writing = Writing {
             run: self,
             version,
             dim,
-            live: generation.live(),
+            is_live: generation.is_live(),
             known: known.into_iter().collect(),
             progress: Mutex::new(Progress::start(
                 "vectors",
@@ -216,47 +207,27 @@ impl Run<'_> {
         generation
             .prepare(&input.model, written.videos.total() as u64)
             .await?;
-        let switch = !generation.live() && self.options.activate;
-        let mut verdict = None;
-        let mut completed = Completed::default();
-        if !generation.live() {
-            let wanted = Wanted {
+        let mut update = UpdateReport::of_vectors(&generation, written.videos, written.users);
+        if !generation.is_live() {
+            let expected = Expected {
                 videos: written.videos.total() as u64,
                 users: input.users.map(|_| written.users.total() as u64),
             };
-            // Who is erased while this runs is missed by the check, which the next run repairs.
-            generation.check(wanted, async || Ok(0)).await?;
-            let gate = self.options.gate.as_ref();
-            if gate.is_some() {
-                let (challenger, snapshot) = self.challenger(input, version, dim).await?;
-                verdict = generation
-                    .ask_gate(gate, challenger, models, snapshot)
-                    .await?;
-            }
             let switching = Switching {
-                switch,
+                switch: self.options.activate,
                 force: self.options.force,
                 reason: "load",
+                gate: self.options.gate.as_ref(),
+                models,
             };
-            completed = generation.complete(&switching, verdict.as_ref()).await?;
+            let challenger = self.challenger(input, version, dim);
+            // If a user is erased while this runs, the check fails; the next run repairs that.
+            let finished = generation.finish(&switching, expected, async || Ok(0), challenger);
+            update.add(Box::pin(finished).await?);
         }
+        update.seconds = started.elapsed().as_secs_f64();
         Ok(LoadReport {
-            update: UpdateReport {
-                version,
-                dry_run: false,
-                videos: written.videos,
-                users: written.users,
-                activated: completed.activated,
-                active_version: if completed.activated {
-                    Some(version)
-                } else {
-                    active
-                },
-                held_back_by: completed.held_back_by,
-                verdict,
-                challenger: None,
-                seconds: started.elapsed().as_secs_f64(),
-            },
+            update,
             unknown_videos: written.unknown_videos,
             erased_users: written.erased_users,
             connections: self.connections,
@@ -264,8 +235,8 @@ impl Run<'_> {
         })
     }
 
-    /// What the gate judges: the vectors that readers would see. Videos that came after them get theirs here, as the next update would give
-    /// them.
+    /// The version as the gate judges it, with the vectors that readers would see. Videos added
+    /// after these vectors were computed get theirs here, as they would by the next update.
     async fn challenger(
         &self,
         input: Input,
@@ -274,17 +245,15 @@ impl Run<'_> {
     ) -> anyhow::Result<(Challenger, Snapshot)> {
         let (store, retry) = (self.store, &self.retry);
         let snapshot = retry
-            .run("read likes and videos", || {
+            .call("read likes and videos", || {
                 store.read_snapshot(self.source, SnapshotOptions::default())
             })
-            .await
-            .context("read likes and videos")?;
+            .await?;
         let (ids, loaded) = retry
-            .run("read the vectors", || {
+            .call("read the vectors", || {
                 store.read_embeddings(VectorTable::Videos, version, dim)
             })
-            .await
-            .context("read the vectors")?;
+            .await?;
         let catalogue = &snapshot.dataset.catalogue;
         let later = catalogue
             .videos()

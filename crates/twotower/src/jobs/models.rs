@@ -1,11 +1,11 @@
-//! The registry's commands: what there is, and which version readers see.
+//! Commands on the registry of models: list, switch readers, retire.
 
 use super::check::{VectorFault, check_vectors};
 use super::cohorts::ALL_USERS;
-use super::identity::day;
 use super::publisher::Publisher;
 use super::{Interrupt, JobError, Retry};
 use crate::config::{Erase, Update};
+use crate::time::day;
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
@@ -18,23 +18,24 @@ use twotower_store::{
     VectorTable, model_files, version_before,
 };
 
-/// A version and how many vectors there are of it.
+/// A version, and the number of its vectors.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedModel {
-    /// As registered.
+    /// The record in the registry.
     #[serde(flatten)]
     pub record: ModelRecord,
-    /// Vectors of videos.
+    /// Number of video vectors.
     pub video_vectors: u64,
-    /// Vectors of users.
+    /// Number of user vectors.
     pub user_vectors: u64,
-    /// By when it must be replaced, since it may have learned from somebody who was erased; microseconds since 1970.
+    /// Time by which the version must be replaced because it may have learned from an erased user,
+    /// microseconds since 1970.
     pub retire_by_us: Option<i64>,
-    /// NDCG@10 on what was held out of its own data for test, if it was measured.
+    /// NDCG@10 on the test part of its own data, if it was measured.
     pub test_ndcg_at_10: Option<f64>,
 }
 
-/// As training notes it, of all users: the figure that nothing was chosen by.
+/// Test NDCG@10 over all users, as training records it. Nothing was chosen by this figure.
 pub(crate) fn test_ndcg_at_10(metrics: &Value) -> Option<f64> {
     let cohorts = metrics["cohorts"].as_array()?;
     let all = cohorts.iter().find(|cohort| cohort["name"] == ALL_USERS)?;
@@ -67,7 +68,8 @@ pub async fn list(store: &Store, erase: &Erase) -> Result<Vec<ListedModel>, Stor
         .collect())
 }
 
-/// By when each version that may have learned from somebody who was erased must be replaced, microseconds since 1970.
+/// Time by which each version that may have learned from an erased user must be replaced,
+/// microseconds since 1970.
 ///
 /// # Errors
 /// If the store fails.
@@ -79,37 +81,38 @@ pub async fn retire_by(store: &Store, days: u32) -> Result<HashMap<i64, i64>, St
         .collect())
 }
 
-/// Who switches readers, and why.
+/// A decision to switch readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Who.
+    /// Who decided.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// In spite of a refusal by the quality gate.
+    /// Switch even if the quality gate refused the version.
     pub force: bool,
-    /// Only if no experiment ends with it.
+    /// Do not switch if that ends an experiment.
     pub keep_experiment: bool,
 }
 
-/// What readers see, and what they saw before.
+/// Versions that readers see, after and before a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Switched {
-    /// Now.
+    /// Version now.
     pub version: i64,
-    /// Before; the same if there was nothing to do.
+    /// Version before; the same if there was nothing to do.
     pub previous_version: Option<i64>,
-    /// The experiment that ended, since it compared with the version before.
+    /// The experiment that ended, because it compared with the version before.
     pub ended_experiment: Option<i64>,
-    /// The experiment that would have ended, so that nothing was done.
+    /// The experiment that would have ended; nothing was done.
     pub held_back_by: Option<i64>,
 }
 
-/// Makes a complete version active, if its vectors are there and good.
+/// Makes a complete version active, if all of its vectors exist and are sound.
 ///
 /// # Errors
-/// If it may not be made active, its vectors are not good, another process publishes ([`JobError::Held`]), it is to stop before the
-/// switch ([`JobError::Interrupted`]), or the store fails. The active version stays then.
+/// If the version may not be made active, its vectors are faulty, another process publishes
+/// ([`JobError::Held`]), the user asks to stop before the switch ([`JobError::Interrupted`]), or
+/// the store fails. The active version stays then.
 pub async fn promote(
     store: &Store,
     version: i64,
@@ -129,7 +132,7 @@ pub async fn promote(
     switched
 }
 
-/// Makes the version active that was so before the present one, or `to`.
+/// Makes `to` active, or the version that was active before the present one.
 ///
 /// # Errors
 /// As [`promote`], and if no version was active before.
@@ -197,7 +200,7 @@ impl Switch<'_> {
                 return Ok(switched);
             }
         }
-        // All vectors are read; who has asked to stop meanwhile wants no switch.
+        // This reads all vectors. If the user asks to stop meanwhile, readers are not switched.
         let checked = check_vectors(store, version, record.embedding_dim, None);
         self.interrupt.cut(checked).await???;
         let refused = refusal(&details).filter(|_| kind == ActivationKind::Promotion);
@@ -212,15 +215,16 @@ impl Switch<'_> {
             reason: decision.reason.clone(),
             forced,
         };
-        // The answer to a switch that went through may be lost.
+        // The answer to a switch that succeeded may be lost.
         switched.ended_experiment = Retry::new(self.settings.attempts)
-            .run("switch readers", || store.activate_model(&activation))
+            .call("switch readers", || store.activate_model(&activation))
             .await?;
         Ok(switched)
     }
 }
 
-/// The experiment that compares with the active version and ends when another one becomes active.
+/// The running experiment that compares with the active version, and ends when another version
+/// becomes active.
 pub(super) async fn experiment_against(
     store: &Store,
     active: Option<i64>,
@@ -230,7 +234,8 @@ pub(super) async fn experiment_against(
     Ok(against.map(|experiment| experiment.id))
 }
 
-/// What the quality gate said when it refused the version. What it said and nobody understands is no permission.
+/// The refusal of the quality gate, if it refused the version. A verdict that cannot be read counts
+/// as a refusal.
 fn refusal(details: &ModelDetails) -> Option<JobError> {
     let version = details.record.version;
     match serde_json::from_value::<Verdict>(details.verdict.clone()?) {
@@ -240,10 +245,11 @@ fn refusal(details: &ModelDetails) -> Option<JobError> {
     }
 }
 
-/// Whether the model in `folder` is one that the quality gate has refused and that nobody has made active in spite of it, and its version.
+/// The version of the model in `folder`, if the quality gate refused it and nobody has made it
+/// active in spite of that.
 ///
 /// # Errors
-/// If it cannot be read, or the store fails or does not know it.
+/// If the model cannot be read, or the store fails or does not know it.
 pub async fn refused(store: &Store, folder: &Path) -> anyhow::Result<Option<i64>> {
     let folder = folder.to_owned();
     let manifest = tokio::task::spawn_blocking(move || model_files::manifest(&folder)).await??;
@@ -253,10 +259,11 @@ pub async fn refused(store: &Store, folder: &Path) -> anyhow::Result<Option<i64>
     Ok((is_it && waits && refusal(&details).is_some()).then_some(manifest.version))
 }
 
-/// Takes a version out of the running: a candidate becomes retired, one that is still loading is given up. Returns its state.
+/// Takes a version out of use: a candidate becomes retired, one that is still loading is given up.
+/// Returns its state.
 ///
 /// # Errors
-/// If it is active, another process publishes, or the store fails.
+/// If the version is active, another process publishes, or the store fails.
 pub async fn retire(store: &Store, version: i64, settings: &Update) -> anyhow::Result<ModelState> {
     let publisher = Publisher::begin_or_fail(store, settings).await?;
     let retired = take_out(publisher.store(), version).await;

@@ -1,13 +1,15 @@
-//! What is no longer needed goes: vectors of old versions and of users who stay away, and the folders of old models.
+//! Removes what is no longer needed: vectors of old versions and of dormant users, and the folders
+//! of old models.
 
 mod plan;
 
 use super::dormant::{is_dormant, latest};
-use super::identity::{day, host, parent};
+use super::identity::{host, parent};
 use super::models::retire_by;
-use super::publisher::{Publisher, Publishing};
-use super::{Interrupt, JobError, Retry, now_us};
+use super::publisher::{Published, Publisher};
+use super::{Interrupt, JobError, Retry};
 use crate::config::{Prune, Update};
+use crate::time::{day, now_us};
 use anyhow::{Context, ensure};
 pub use plan::Reason;
 use plan::{Doomed, Rules, doomed};
@@ -17,64 +19,66 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use twotower_core::time::{DAY, DAY_SECONDS, SECOND_US};
 use twotower_store::{
-    LeaseHolder, ModelRecord, ModelState, RunRecord, RunState, Source, Store, StoreError,
-    VectorAge, VectorTable, model_files, version_before,
+    ModelRecord, ModelState, RunRecord, RunState, Source, Store, StoreError, VectorAge,
+    VectorTable, model_files, version_before,
 };
 use uuid::Uuid;
 
-/// Deleting a row is less work than writing one: so many times the rows of a batch of an update are a transaction.
+/// A transaction deletes this many times the batch size of an update, because deleting a row is
+/// less work than writing one.
 const BATCHES: usize = 10;
 
-/// Latest rows of retrainings that are looked at: each that another one kept from its work has one, too.
+/// Number of latest retrainings that are read. Runs that were skipped, because another one was at
+/// work, count as well.
 const RUNS: u32 = 50;
 
 const TABLES: [VectorTable; 2] = [VectorTable::Videos, VectorTable::Users];
 
-/// What to remove.
+/// Options of pruning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Folder of models.
     pub model_path: PathBuf,
-    /// Read everything, write nothing, say what would go.
+    /// Read everything, write nothing, report what would be removed.
     pub dry_run: bool,
-    /// What is kept, and how long.
+    /// What is kept, and for how long.
     pub settings: Prune,
     /// Days from an erasure until a version trained before it is removed.
     pub retire_days: u32,
-    /// Longest that a retraining is at work.
+    /// Maximum duration of a retraining.
     pub retraining: Duration,
-    /// Days after which events are deleted; 0 keeps all.
+    /// After this many days events are deleted; 0 keeps all.
     pub event_days: u32,
-    /// Batches, lease.
+    /// Batch size and lease.
     pub update: Update,
 }
 
 /// A version whose vectors were removed, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PrunedVersion {
-    /// Version.
+    /// Version of the model.
     pub version: i64,
-    /// Why.
+    /// Why it was removed.
     pub reason: Reason,
-    /// Vectors of videos.
+    /// Number of video vectors.
     pub video_vectors: u64,
-    /// Vectors of users.
+    /// Number of user vectors.
     pub user_vectors: u64,
-    /// The model's own folder, if it was there.
+    /// Folder of the model, if there was one.
     pub folder: Option<PathBuf>,
 }
 
 /// An active version that should have been replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Overdue {
-    /// Version.
+    /// Version of the model.
     pub version: i64,
-    /// By when, microseconds since 1970.
+    /// Time by which it had to be replaced, microseconds since 1970.
     pub retire_by_us: i64,
 }
 
 impl Overdue {
-    /// As an error, for those who must hear of it.
+    /// As an error, so that the command fails.
     pub fn error(self) -> JobError {
         JobError::Overdue {
             version: self.version,
@@ -83,37 +87,28 @@ impl Overdue {
     }
 }
 
-/// What was removed, or would be.
+/// The result of pruning.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PruneReport {
     /// Whether nothing was written.
     pub dry_run: bool,
-    /// Versions, ascending.
+    /// Removed versions, ascending.
     pub versions: Vec<PrunedVersion>,
-    /// Vectors of dormant users in the versions that stay.
+    /// Number of vectors of dormant users removed from the versions that stay.
     pub dormant_vectors: u64,
-    /// Events that were kept long enough.
+    /// Number of events removed.
     pub events: u64,
-    /// The active version or one of the running experiment, if it should have been replaced.
+    /// The active version or a version of the running experiment, if it should have been replaced.
     pub overdue: Option<Overdue>,
     /// Wall time, seconds.
     pub seconds: f64,
 }
 
-/// What came of it.
-#[derive(Debug, Clone)]
-pub enum Pruned {
-    /// It was done.
-    Done(PruneReport),
-    /// Nothing, since another process publishes.
-    Held(LeaseHolder),
-}
-
-/// Removes what is no longer needed. Likes, skips, catalogue, tombstones and the registry's rows stay, and so does the active
-/// version.
+/// Removes what is no longer needed. Likes, skips, catalogue, tombstones, the rows of the registry
+/// and the active version stay.
 ///
-/// Safe to cut off and to run again: a version is marked in the registry before anything of it goes, so that nobody goes back to
-/// half of it, and the next run does what is left.
+/// Safe to interrupt and to run again: a version is marked in the registry before anything of it is
+/// removed, so that nobody goes back to half of it. The next run removes the rest.
 ///
 /// # Errors
 /// If the store or the file system fails.
@@ -122,7 +117,7 @@ pub async fn prune(
     source: &Source,
     options: &PruneOptions,
     interrupt: &Interrupt,
-) -> anyhow::Result<Pruned> {
+) -> anyhow::Result<Published<PruneReport>> {
     ensure!(
         !model_files::is_model(&options.model_path),
         "{} is the folder of one model: name the folder that holds the folders of all versions",
@@ -136,19 +131,18 @@ pub async fn prune(
         interrupt,
     };
     if options.dry_run {
-        return Ok(Pruned::Done(run(store).run().await?));
+        return Ok(Published::Done(run(store).run().await?));
     }
-    match Publisher::begin(store, &options.update).await? {
-        Publishing::Held(holder) => Ok(Pruned::Held(holder)),
-        Publishing::Begun(publisher) => {
-            let store = publisher.store().clone();
-            let report = publisher.publish(Box::pin(run(&store).run())).await;
-            report.map(Pruned::Done).map_err(whose_work)
-        }
-    }
+    let publisher = match Publisher::begin(store, &options.update).await? {
+        Ok(publisher) => publisher,
+        Err(holder) => return Ok(Published::Held(holder)),
+    };
+    let store = publisher.store().clone();
+    let report = publisher.publish(Box::pin(run(&store).run())).await;
+    report.map(Published::Done).map_err(whose_work)
 }
 
-/// The role of updates may publish, but not delete what others have written.
+/// Explains a missing permission: the role of updates may publish, but not delete rows of others.
 fn whose_work(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<StoreError>() {
         Some(StoreError::Permission(_)) => error.context("prune runs as the owner of the tables"),
@@ -156,7 +150,7 @@ fn whose_work(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// One pruning.
+/// A pruning in progress.
 struct Run<'a> {
     store: &'a Store,
     source: &'a Source,
@@ -169,16 +163,22 @@ impl Run<'_> {
     async fn run(&self) -> anyhow::Result<PruneReport> {
         let started = Instant::now();
         let (store, options) = (self.store, self.options);
-        let records = self.call("read the registry", || store.models()).await?;
+        let records = self
+            .retry
+            .call("read the registry", || store.models())
+            .await?;
         let history = self
+            .retry
             .call("read the registry", || store.activations())
             .await?;
         let retire_by = self
+            .retry
             .call("read the registry", || {
                 retire_by(store, options.retire_days)
             })
             .await?;
         let experiment = self
+            .retry
             .call("read the experiments", || store.running_experiment())
             .await?
             .map(|running| [running.control, running.challenger]);
@@ -190,7 +190,7 @@ impl Run<'_> {
             rollback_target: version_before(&history),
             experiment,
             retire_by: &retire_by,
-            // Decides about these alone.
+            // A retraining only matters for versions that are due.
             retraining: any_due && self.is_retraining(now_us).await?,
             now_us,
         };
@@ -233,17 +233,12 @@ impl Run<'_> {
         })
     }
 
-    async fn call<T, F>(&self, what: &'static str, operation: impl Fn() -> F) -> anyhow::Result<T>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        self.retry.run(what, operation).await.context(what)
-    }
-
-    /// Whether a retraining is at work, on whichever machine. The row of one that was killed says so until its time is over; one of which this
-    /// is the last step has nothing left to make active.
+    /// Whether a retraining is running on any machine. The row of a killed run counts until its
+    /// time limit is over. If this process is the last step of a retraining, that one does not
+    /// count: it has nothing left to make active.
     async fn is_retraining(&self, now_us: i64) -> anyhow::Result<bool> {
         let runs = self
+            .retry
             .call("read the runs", || self.store.runs(Some("retrain"), RUNS))
             .await?;
         let longest_us = self.options.retraining.as_micros() as i64;
@@ -255,11 +250,12 @@ impl Run<'_> {
         Ok(runs.iter().filter(at_work).any(|run| !is_own(run)))
     }
 
-    /// Of each table, by version.
+    /// Ages of the vectors in each table, by version.
     async fn ages(&self) -> anyhow::Result<[HashMap<i64, VectorAge>; 2]> {
         let mut ages = [HashMap::new(), HashMap::new()];
         for (table, ages) in TABLES.into_iter().zip(&mut ages) {
             let found = self
+                .retry
                 .call("count the vectors", || self.store.vector_ages(table))
                 .await?;
             ages.extend(found.into_iter().map(|age| (age.version, age)));
@@ -267,7 +263,8 @@ impl Run<'_> {
         Ok(ages)
     }
 
-    /// Removes all but the registry's row; `None` if there is nothing left to remove.
+    /// Removes everything of a version except its row in the registry; `None` if nothing was left
+    /// to remove.
     async fn version(
         &self,
         one: &Doomed,
@@ -293,14 +290,17 @@ impl Run<'_> {
             return Ok(Some(pruned));
         }
         if record.is_some() {
-            self.call("mark the version", || store.prune_model(version))
+            self.retry
+                .call("mark the version", || store.prune_model(version))
                 .await?;
         }
-        // Before the vectors: every row that goes would be taken out of it.
-        self.call("drop the index", || store.drop_vector_index(version))
+        // The index goes first, or every deleted row would be removed from it.
+        self.retry
+            .call("drop the index", || store.drop_vector_index(version))
             .await?;
         for table in TABLES {
             let stored = self
+                .retry
                 .call("read what is stored", || {
                     store.read_fingerprints(table, version)
                 })
@@ -315,10 +315,11 @@ impl Run<'_> {
     async fn delete(&self, table: VectorTable, version: i64, ids: &[Uuid]) -> anyhow::Result<()> {
         let rows = self.options.update.batch_size.max(1) * BATCHES;
         for batch in ids.chunks(rows) {
-            self.call("delete vectors", || {
-                self.store.delete_embeddings(table, version, batch)
-            })
-            .await?;
+            self.retry
+                .call("delete vectors", || {
+                    self.store.delete_embeddings(table, version, batch)
+                })
+                .await?;
             if self.interrupt.is_set() {
                 return Err(JobError::Interrupted.into());
             }
@@ -326,8 +327,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The folder of a registered version's very model; removed, unless it is only asked for. A folder that holds other things
-    /// too stays as it is.
+    /// Removes the folder of a registered version; with `ask`, only finds it. A folder of another
+    /// model stays, and so does one that holds foreign files.
     async fn folder(
         &self,
         record: Option<&ModelRecord>,
@@ -337,6 +338,7 @@ impl Run<'_> {
             return Ok(None);
         };
         let details = self
+            .retry
             .call("read the registry", || self.store.model_details(version))
             .await?;
         let models = self.options.model_path.clone();
@@ -359,7 +361,7 @@ impl Run<'_> {
         }
     }
 
-    /// Deletes the vectors of dormant users from `versions`; returns how many.
+    /// Deletes the vectors of dormant users from `versions`. Returns their number.
     async fn dormant(&self, versions: &[i64]) -> anyhow::Result<u64> {
         let settings = &self.options.settings;
         if settings.user_vector_days == 0 {
@@ -370,6 +372,7 @@ impl Run<'_> {
         let mut deleted = 0;
         for &version in versions {
             let mut ids = self
+                .retry
                 .call("look for old vectors", || {
                     self.store
                         .unwritten_vectors(VectorTable::Users, version, age)
@@ -392,7 +395,7 @@ impl Run<'_> {
         Ok(deleted)
     }
 
-    /// Deletes events that were kept long enough; returns how many.
+    /// Deletes events that are past their retention. Returns their number.
     async fn events(&self) -> anyhow::Result<u64> {
         let options = self.options;
         if options.event_days == 0 {
@@ -401,6 +404,7 @@ impl Run<'_> {
         let age = DAY * options.event_days;
         if options.dry_run {
             return self
+                .retry
                 .call("count old events", || self.store.count_events(age))
                 .await;
         }
@@ -408,6 +412,7 @@ impl Run<'_> {
         let mut deleted = 0;
         loop {
             let part = self
+                .retry
                 .call("delete old events", || self.store.delete_events(age, batch))
                 .await?;
             deleted += part;
@@ -420,10 +425,12 @@ impl Run<'_> {
         }
     }
 
-    /// Who has liked or skipped anything, and whether their vector may go: dormant, and without a like within `active_days`.
+    /// For each user with a like or skip, whether their vector may be removed: they are dormant,
+    /// and have no like within `active_days`.
     async fn last_seen_may_go(&self) -> anyhow::Result<HashMap<Uuid, bool>> {
         let settings = &self.options.settings;
         let seen = self
+            .retry
             .call("read when users were there last", || {
                 self.store.last_seen(self.source)
             })

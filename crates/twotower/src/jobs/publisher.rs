@@ -1,4 +1,4 @@
-//! The right to publish, kept alive while it is used.
+//! The lease that lets one process at a time publish, renewed while it is used.
 
 use super::identity::this_process;
 use super::{JobError, Retry};
@@ -7,19 +7,21 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use twotower_store::{Lease, LeaseHolder, LeaseOutcome, Store, StoreError};
 
-/// What came of asking.
-pub(super) enum Publishing {
-    /// We may.
-    Begun(Publisher),
-    /// Somebody else does.
+/// The outcome of a job that only a publisher may do.
+#[derive(Debug, Clone)]
+pub enum Published<T> {
+    /// The job is done.
+    Done(T),
+    /// Nothing was done, because another process publishes.
     Held(LeaseHolder),
 }
 
-/// So many lifetimes of the lease without an answer from the database, and the publisher gives up: its connections may hang,
-/// and others publish by now.
+/// A publisher gives up after this many lifetimes of the lease without an answer from the database:
+/// its connections may hang, and another process may publish by then.
 const SILENT_LIFETIMES: u32 = 3;
 
-/// The only process that writes vectors and switches readers. Killed, it is so until the lease expires.
+/// The only process that writes vectors and switches readers. If it is killed, nobody publishes
+/// until the lease expires.
 pub(crate) struct Publisher {
     store: Store,
     lease: Lease,
@@ -27,16 +29,20 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) async fn begin(store: &Store, settings: &Update) -> Result<Publishing, StoreError> {
+    /// Takes the lease. `Ok(Err(_))` is the process that holds it.
+    pub(super) async fn begin(
+        store: &Store,
+        settings: &Update,
+    ) -> anyhow::Result<Result<Self, LeaseHolder>> {
         let lifetime = Duration::from_secs(settings.lease_seconds.max(1).into());
         let lifetime = lifetime.min(Lease::LONGEST);
         let asking = this_process();
         let outcome = Retry::new(settings.attempts)
-            .run("ask to publish", || store.take_lease(&asking, lifetime))
+            .call("ask to publish", || store.take_lease(&asking, lifetime))
             .await?;
         Ok(match outcome {
-            LeaseOutcome::Held(holder) => Publishing::Held(holder),
-            LeaseOutcome::Taken(lease) => Publishing::Begun(Self {
+            LeaseOutcome::Held(holder) => Err(holder),
+            LeaseOutcome::Taken(lease) => Ok(Self {
                 store: store.under(lease),
                 lease,
                 heartbeat: tokio::spawn(keep_alive(store.clone(), lease, lifetime)),
@@ -44,20 +50,24 @@ impl Publisher {
         })
     }
 
-    /// As [`Publisher::begin`], for those to whom anything but success is a failure.
+    /// As [`Publisher::begin`], but another publisher is an error.
+    ///
+    /// # Errors
+    /// [`JobError::Held`] if another process publishes, or the store fails.
     pub(crate) async fn begin_or_fail(store: &Store, settings: &Update) -> anyhow::Result<Self> {
         match Self::begin(store, settings).await? {
-            Publishing::Begun(publisher) => Ok(publisher),
-            Publishing::Held(holder) => Err(JobError::held(&holder).into()),
+            Ok(publisher) => Ok(publisher),
+            Err(holder) => Err(JobError::held(&holder).into()),
         }
     }
 
-    /// The store to publish in.
+    /// The store, with the lease attached to its writes.
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Does `work`, and lets the next one in. The work is given up as soon as it is known to be in vain.
+    /// Does `work`, then releases the lease. Work is dropped as soon as the lease is known to be
+    /// lost.
     pub(crate) async fn publish<T>(
         mut self,
         work: impl Future<Output = anyhow::Result<T>>,
@@ -72,7 +82,7 @@ impl Publisher {
         Err(lost.into())
     }
 
-    /// Lets the next one in.
+    /// Releases the lease.
     pub(crate) async fn end(self) {
         self.heartbeat.abort();
         if let Err(error) = self.store.release_lease(self.lease).await {
@@ -87,7 +97,7 @@ impl Drop for Publisher {
     }
 }
 
-/// Renews the lease until that is in vain, and says why it is.
+/// Renews the lease until it is lost, and returns the reason.
 async fn keep_alive(store: Store, lease: Lease, lifetime: Duration) -> StoreError {
     let patience = SILENT_LIFETIMES * lifetime;
     let mut renewed = Instant::now();

@@ -1,19 +1,20 @@
-//! Another try for what failed because the database was away for a moment.
+//! Retries of calls that fail because the database is away for a moment.
 
+use anyhow::Context;
 use std::time::Duration;
 use twotower_store::StoreError;
 
-/// How often, and how long in between.
+/// How many attempts an operation gets, and the pauses between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Tries in all.
+    /// Number of attempts, the first one included.
     pub attempts: u32,
-    /// Before the second try; each later pause is twice as long.
+    /// Pause before the second attempt; each later pause is twice as long.
     pub first_pause: Duration,
 }
 
 impl Retry {
-    /// Half a second before the second try.
+    /// With half a second before the second attempt.
     pub fn new(attempts: u32) -> Self {
         Self {
             attempts,
@@ -21,11 +22,29 @@ impl Retry {
         }
     }
 
-    /// Runs `operation` until it succeeds, fails for good ([`StoreError::may_pass`] is false), or has had its tries. It must
-    /// be one that may be done twice: the answer to a call that went through may have been lost.
+    /// Runs `operation` as [`Retry::run`] does. `what` names it, in the log and as the context of
+    /// the error.
     ///
     /// # Errors
-    /// That of the last try.
+    /// That of the last attempt.
+    pub async fn call<T, F>(
+        &self,
+        what: &'static str,
+        operation: impl Fn() -> F,
+    ) -> anyhow::Result<T>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        self.run(what, operation).await.context(what)
+    }
+
+    /// Runs `operation` until it succeeds, fails for good ([`StoreError::may_pass`] is false), or
+    /// has used up its attempts. `what` names it in the log.
+    ///
+    /// The operation must be idempotent: the answer to a call that succeeded may have been lost.
+    ///
+    /// # Errors
+    /// That of the last attempt.
     pub async fn run<T, F>(&self, what: &str, operation: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
@@ -33,10 +52,10 @@ impl Retry {
         self.run_while(StoreError::may_pass, what, operation).await
     }
 
-    /// The same for as long as it fails with what `passes`.
+    /// As [`Retry::run`], but `passes` says which errors are worth another attempt.
     ///
     /// # Errors
-    /// That of the last try.
+    /// That of the last attempt.
     pub async fn run_while<T, F>(
         &self,
         passes: impl Fn(&StoreError) -> bool,
@@ -65,8 +84,9 @@ impl Retry {
     }
 }
 
-/// Between half and one and a half of `pause`: those that failed together should not come back together.
-fn jittered(pause: Duration) -> Duration {
+/// Between 0.5 and 1.5 times `pause`, at random, so that processes that failed together do not
+/// return together.
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
     pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX))
 }
@@ -101,6 +121,9 @@ mod tests {
         assert_eq!(tries(0, away).await, (1, true));
         assert_eq!(tries(2, away).await, (3, true));
         assert_eq!(tries(3, away).await, (3, false));
+        let error = QUICK.call("read", || async { Err::<(), _>(away()) }).await;
+        let said = format!("{:#}", error.unwrap_err());
+        assert!(said.starts_with("read: the connection"), "{said}");
         let refused = || StoreError::LeaseLost;
         assert_eq!(tries(1, refused).await, (1, false));
     }

@@ -1,21 +1,21 @@
-//! Whether a model can be saved, known before it is trained.
+//! Checks before training whether the model could be saved.
 
 use twotower_core::feature::Catalogue;
 use twotower_core::hyperparameters::Hyperparameters;
 use twotower_store::model_files;
 
-/// Kinds of terms that a name may be: genre, maker, tag, performer.
+/// Number of kinds of terms that a name may be: genre, maker, tag, performer.
 const KINDS: usize = 4;
 
-/// Refuses a model that could not be saved. `known` are the rows of one to go on from; `exact` counts those that there will be,
-/// and is asked only where that decides.
+/// Refuses a model that would be too large to save. `known`: number of rows of the model to go on
+/// from. `exact` counts the rows that there will be; it is called only if the bounds do not decide.
 pub(super) fn check(
     catalogue: &Catalogue,
     hyperparameters: &Hyperparameters,
     known: usize,
     exact: impl FnOnce() -> anyhow::Result<usize>,
 ) -> anyhow::Result<()> {
-    // Buckets have rows whatever is learned, and one row is for videos without one.
+    // Every bucket has a row, and so do videos without a row of their own, together.
     let least = known.max(1 + hyperparameters.ngram_buckets as usize);
     let most = 1
         + hyperparameters.ngram_buckets as usize
@@ -36,7 +36,7 @@ mod tests {
     use twotower_store::model_files::ModelFilesError;
     use uuid::Uuid;
 
-    /// Of two videos with a name each, in a model of `rows` rows and so many buckets.
+    /// For two videos with a name each, in a model of `rows` rows and this many buckets.
     fn refused(ngram_buckets: u32, rows: Option<usize>) -> bool {
         let video = |n| Video {
             id: Uuid::from_u128(n),
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_saved_is_refused_before_it_is_trained() {
-        // 2 GiB are 2²³ rows of 64 numbers, less what the rest of the file takes.
+        // 2 GiB are 2²³ rows of 64 numbers, minus the rest of the file.
         let most = (1..1 << 24)
             .rev()
             .find(|&rows| model_files::check_size(rows, &Hyperparameters::default()).is_ok())
@@ -70,7 +70,7 @@ mod tests {
         assert!((8_380_000..1 << 23).contains(&most), "{most}");
         assert!(!refused(1 << 15, None));
         assert!(refused(1 << 24, None));
-        // As many buckets as leave room for three rows.
+        // This many buckets leave room for three rows.
         let buckets = u32::try_from(most - 4).unwrap();
         assert!(!refused(buckets, Some(most)));
         assert!(refused(buckets, Some(most + 1)));

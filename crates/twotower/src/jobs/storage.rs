@@ -1,22 +1,23 @@
-//! Models out to a storage and in from one, and the keys that sign them.
+//! Publishes models to a storage, fetches them from it, and handles the keys that sign them.
 
 use super::Interrupt;
-use super::file::lock_folder;
+use crate::files::lock_folder;
 use crate::progress::Progress;
 use anyhow::Context;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use thiserror::Error;
+use twotower_store::create_private;
 use twotower_store::model_storage::signature::{KeyError, PublicKey, SigningKey};
 use twotower_store::model_storage::{
     self, Address, FETCH_FOLDER, FetchOptions, Fetched, ModelStorage, PublishOptions, Published,
     StorageSettings,
 };
 
-/// What a command is told that cannot be right.
+/// Wrong usage of the commands on storage.
 #[derive(Debug, Error)]
 pub enum StorageUsage {
     /// No storage is named.
@@ -34,17 +35,17 @@ pub enum StorageUsage {
     /// A key that cannot be used.
     #[error("{place}: {cause}")]
     Key {
-        /// Where it was given.
+        /// Flag, variable or file of the key.
         place: String,
         /// What is wrong with it.
         cause: KeyError,
     },
-    /// A deadline of nothing.
+    /// A deadline of zero.
     #[error("`deadline_minutes` of section [storage] is 0: nothing can be done in no time")]
     NoTime,
 }
 
-/// Uploads a model. Without a key it is not signed.
+/// Uploads a model. It is not signed if there is no key.
 ///
 /// # Errors
 /// [`model_storage::StorageError`]
@@ -69,27 +70,27 @@ pub async fn publish(
     Ok(published?)
 }
 
-/// What to fetch, and from where.
+/// Options of a fetch.
 #[derive(Debug)]
 pub struct FetchJob {
     /// Storage.
     pub settings: StorageSettings,
-    /// This version, instead of the newest.
+    /// Version to fetch; `None` fetches the newest.
     pub version: Option<i64>,
     /// Folder of models.
     pub output_dir: PathBuf,
-    /// Any of them may have signed.
+    /// The model must be signed by one of these keys.
     pub trusted: Vec<PublicKey>,
-    /// Where none is trusted, take it all the same.
+    /// Accept any model if `trusted` is empty.
     pub allow_unsigned: bool,
-    /// The dimension that it must have.
+    /// Expected dimension of its embeddings.
     pub embedding_dim: Option<usize>,
 }
 
 /// Downloads a model.
 ///
 /// # Errors
-/// [`model_storage::StorageError`], or another process is at it.
+/// [`model_storage::StorageError`], or another process fetches into the same folder.
 pub async fn fetch(job: &FetchJob, interrupt: &Interrupt) -> anyhow::Result<Fetched> {
     let storage = ModelStorage::open(&job.settings, variable)?;
     let _lock = lock_folder(&job.output_dir.join(FETCH_FOLDER), "fetch")?;
@@ -108,7 +109,7 @@ pub async fn fetch(job: &FetchJob, interrupt: &Interrupt) -> anyhow::Result<Fetc
     Ok(fetched?)
 }
 
-/// Shows progress, and ends the work when the user asks to.
+/// Shows progress, and ends the work when the user asks to stop.
 struct Watched<'a> {
     title: &'static str,
     progress: Mutex<Option<Progress>>,
@@ -144,10 +145,10 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// An address, from a flag or the configuration.
+/// The address of the storage, from a flag or the configuration.
 ///
 /// # Errors
-/// [`StorageUsage::NoAddress`], or that it is none.
+/// [`StorageUsage::NoAddress`], or the text is no address.
 pub fn address(text: Option<&str>, flag: &'static str) -> anyhow::Result<Address> {
     Ok(Address::parse(
         text.ok_or(StorageUsage::NoAddress { flag })?,
@@ -157,7 +158,7 @@ pub fn address(text: Option<&str>, flag: &'static str) -> anyhow::Result<Address
 /// The key to sign with: from `file`, else from `TWOTOWER_SIGNING_KEY`.
 ///
 /// # Errors
-/// If the file cannot be read, or holds no key. No message shows it.
+/// If the file cannot be read, or holds no key. No message contains the key.
 pub fn signing_key(file: Option<&Path>) -> anyhow::Result<Option<SigningKey>> {
     const VARIABLE: &str = "TWOTOWER_SIGNING_KEY";
     match file {
@@ -203,7 +204,7 @@ fn warn_if_shared(_: &Path) {}
 /// Public keys, from flags or the configuration.
 ///
 /// # Errors
-/// [`StorageUsage::Key`] says which of them is none.
+/// [`StorageUsage::Key`] for the first text that is no key.
 pub fn trusted_keys(texts: &[String]) -> Result<Vec<PublicKey>, StorageUsage> {
     let parse = |(n, text): (usize, &String)| {
         PublicKey::parse(text).map_err(|cause| StorageUsage::Key {
@@ -214,10 +215,10 @@ pub fn trusted_keys(texts: &[String]) -> Result<Vec<PublicKey>, StorageUsage> {
     texts.iter().enumerate().map(parse).collect()
 }
 
-/// Makes a key and writes it to a new file that its owner alone can read.
+/// Generates a key, and writes it to a new file that only its owner can read.
 ///
 /// # Errors
-/// If the file is there already, which stays then, or cannot be written.
+/// If the file exists already, which stays as it is, or cannot be written.
 pub fn generate_key(file: &Path) -> anyhow::Result<PublicKey> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
@@ -235,14 +236,6 @@ pub fn generate_key(file: &Path) -> anyhow::Result<PublicKey> {
         ),
         Err(error) => Err(error).with_context(|| format!("write the key {}", file.display())),
     }
-}
-
-fn create_private(file: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file)
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -1,12 +1,14 @@
-//! A snapshot or shards in, a model folder out.
+//! Trains a model from a snapshot or shards, and saves it in a folder.
 
 use super::card::Card;
 use super::checkpoint::Checkpoints;
 use super::data::{read_data, read_shards};
-use super::file::lock_folder;
-use super::fit::{Fit, fine_tune, fit};
+use super::fit::{Fit, Trainer};
 use super::training_set::TrainingSet;
-use super::{Interrupt, Retry, now_us};
+use super::{Interrupt, Retry};
+use crate::files::lock_folder;
+use crate::shards::Shards;
+use crate::time::now_us;
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
@@ -17,38 +19,39 @@ use twotower_core::hyperparameters::{Hyperparameters, LEAST_USERS};
 use twotower_core::model::Model;
 use twotower_core::split::SplitKind;
 use twotower_core::time::SECOND_US;
+use twotower_core::tower::{ItemTower, UserTower};
 use twotower_store::model_files::{self, ModelInfo, Origin, TrainedOn};
-use twotower_store::{Source, Store, StoreError, snapshot_sha256};
+use twotower_store::{Snapshot, Source, Store, StoreError, snapshot_sha256};
 
-/// Passes over new likes and as many old ones, unless the caller says otherwise.
+/// Default number of passes over new likes and as many old ones.
 pub const FINE_TUNING_EPOCHS: usize = 2;
 
 /// A model to go on from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FineTuning {
-    /// Its folder, or a folder of models, whose newest is taken.
+    /// The model's folder, or a folder of models, of which the newest is taken.
     pub folder: PathBuf,
     /// Passes over the new likes.
     pub epochs: usize,
 }
 
-/// What becomes of the checkpoint of a run that was cut off.
+/// What to do with the checkpoint of a run that was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// Nothing: training begins afresh.
+    /// Ignore it: training begins afresh.
     No,
-    /// Training goes on from it if it is of the same data and hyperparameters, else it begins afresh.
+    /// Go on from it if it is of the same data and hyperparameters, else begin afresh.
     IfSame,
-    /// Training goes on from it, and fails if it is of others.
+    /// Go on from it, and fail if it is of other data or hyperparameters.
     Always,
 }
 
-/// What to train and where to put it.
+/// Options of training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
     /// Hyperparameters.
     pub hyperparameters: Hyperparameters,
-    /// How likes are cut.
+    /// How likes are split.
     pub split: SplitKind,
     /// Leave out older likes and skips.
     pub max_age_days: Option<u32>,
@@ -56,9 +59,9 @@ pub struct TrainOptions {
     pub threads: usize,
     /// Folder of models.
     pub output_dir: PathBuf,
-    /// Minutes between two checkpoints; 0: none.
+    /// Minutes between two checkpoints; 0 turns them off.
     pub checkpoint_minutes: u32,
-    /// Whether to go on from the checkpoint of a run that was cut off, if there is one.
+    /// Whether to go on from the checkpoint of a run that was interrupted, if there is one.
     pub resume: Resume,
     /// Go on from a model, with its hyperparameters and its split, instead of training afresh.
     pub from: Option<FineTuning>,
@@ -71,20 +74,22 @@ pub struct TrainOptions {
 pub struct ShardOptions {
     /// Their folder.
     pub folder: PathBuf,
-    /// Most memory that training may take, bytes; likes and skips are then read from disk while they are learned.
+    /// At most this many bytes of memory for training; likes and skips are then read from disk
+    /// while they are learned.
     pub memory_limit: Option<u64>,
 }
 
-/// What was trained.
+/// The result of training.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrainReport {
     /// Version of the model.
     pub version: i64,
     /// Its folder.
     pub path: PathBuf,
-    /// Epoch chosen on validation; of fine-tuning all.
+    /// Epoch chosen on validation; the last one after fine-tuning, or if none was chosen because
+    /// there was nobody to choose by or no epoch scored above 0.
     pub best_epoch: usize,
-    /// Version that it was fine-tuned from.
+    /// Version that the model was fine-tuned from.
     pub fine_tuned_from: Option<i64>,
     /// Validation NDCG@10 of that epoch over warm users.
     pub validation_ndcg_at_10: Option<f64>,
@@ -95,7 +100,8 @@ pub struct TrainReport {
 /// Reads a snapshot or shards, trains on it and saves the model.
 ///
 /// # Errors
-/// If the data are too few, the store or the disk fails, or `interrupt` is set; no model folder is left then.
+/// If the data are too few, the store or the disk fails, or `interrupt` is set; no model folder is
+/// left then.
 pub async fn train(
     store: &Store,
     source: &Source,
@@ -104,23 +110,13 @@ pub async fn train(
 ) -> anyhow::Result<TrainReport> {
     let started = Instant::now();
     let base = match &options.from {
-        Some(tuning) => Some(base(tuning).await?),
+        Some(tuning) => Some(read_base(tuning).await?),
         None => None,
     };
     warn_of_few_users(base.as_ref(), options);
-    let split = base.as_ref().map_or(options.split, |base| base.split);
-    let fine_tuned_from = base.as_ref().map(|base| base.version);
-    let base_until = base.as_ref().map(|base| base.seen_until);
-    let base_since = base.as_ref().map(|base| base.learned_since_us);
-    let (data, facts) = read(store, source, options, split, base_until).await?;
-    // Who was erased since the base was trained may be in the base, and so in what comes of it.
-    let erasures_seen = base
-        .as_ref()
-        .map_or(i64::MAX, |base| base.erasures_seen)
-        .min(facts.erasures_seen);
-    let earliest = facts.earliest_like.map(|at| i64::from(at) * SECOND_US);
-    let learned_since_us = base_since.unwrap_or(earliest);
-    let checkpoints = checkpoints(options, split, base.as_ref(), &facts.sha256);
+    let input = read_input(store, source, options, base.as_ref()).await?;
+    let mut trained_on = input.trained_on;
+    let checkpoints = checkpoints(options, base.as_ref(), &trained_on);
     let _lock = match &checkpoints {
         Some(checkpoints) => Some(lock_folder(&checkpoints.folder, "training")?),
         None => None,
@@ -134,39 +130,28 @@ pub async fn train(
     let fit = {
         let (options, interrupt) = (options.clone(), interrupt.clone());
         let checkpoints = checkpoints.clone();
-        tokio::task::spawn_blocking(move || match &base {
-            Some(base) => fine_tune(&data, base, &options, checkpoints.as_ref(), &interrupt),
-            None => fit(&data, &options, checkpoints.as_ref(), &interrupt),
+        tokio::task::spawn_blocking(move || {
+            Trainer {
+                data: &input.data,
+                base,
+                options: &options,
+                checkpoints: checkpoints.as_ref(),
+                interrupt: &interrupt,
+            }
+            .fit()
         })
         .await??
     };
-    let version = number(store, interrupt).await?;
+    let version = next_version(store, interrupt).await?;
     let created_at_us = now_us();
-    let trained_on = TrainedOn {
-        cut_off_us: facts.cut_off_us,
-        learned_until_us: fit.learned_until.map(|at| i64::from(at) * SECOND_US),
-        learned_since_us,
-        fine_tuned_from,
-        snapshot_sha256: facts.sha256,
-        likes: facts.likes,
-        skips: facts.skips,
-        users: facts.users,
-        videos: facts.videos,
-        split,
-        erasures_seen: Some(erasures_seen),
-        origin: Some(if options.shards.is_some() {
-            Origin::Shards
-        } else {
-            Origin::Database
-        }),
-        max_age_days: (options.max_age_days).filter(|_| options.shards.is_none()),
-    };
+    trained_on.learned_until_us = fit.learned_until.map(to_us);
+    let fine_tuned_from = trained_on.fine_tuned_from;
     let card = Card {
         version,
         created_at_us,
         model: &fit.model,
         trained_on: &trained_on,
-        since_us: earliest,
+        since_us: input.earliest_like_us,
         cohorts: &fit.cohorts,
     };
     let info = ModelInfo {
@@ -202,7 +187,7 @@ pub async fn train(
     })
 }
 
-/// Says that rows of the model's files will tell of fewer people than they may by default.
+/// Warns if rows of the model's files may describe fewer people than the default allows.
 fn warn_of_few_users(base: Option<&BaseModel>, options: &TrainOptions) {
     let hyperparameters = base.map_or(&options.hyperparameters, |base| &base.model.hyperparameters);
     if hyperparameters.min_users < LEAST_USERS {
@@ -213,15 +198,16 @@ fn warn_of_few_users(base: Option<&BaseModel>, options: &TrainOptions) {
     }
 }
 
-/// For the number of what was trained, some eight minutes. A next try of the whole would learn from data of its own, so that no checkpoint fits
-/// them, and train for hours once more.
+/// For asking for the number of a trained model: some eight minutes. Repeating the whole job
+/// instead would read newer data, which no checkpoint fits, and train for hours once more.
 const PATIENCE: Retry = Retry {
     attempts: 11,
     first_pause: Duration::from_millis(500),
 };
 
-/// The next number of a model. Two for one model do no harm, so that a server which does not answer is asked again as well.
-async fn number(store: &Store, interrupt: &Interrupt) -> anyhow::Result<i64> {
+/// The next version number. Taking two numbers for one model is harmless, so that a server that
+/// does not answer in time is asked again as well.
+async fn next_version(store: &Store, interrupt: &Interrupt) -> anyhow::Result<i64> {
     let passes = |error: &StoreError| error.may_pass() || error.is_deadline();
     let numbered = match store.next_model_version().await {
         Err(error) if passes(&error) => {
@@ -234,105 +220,175 @@ async fn number(store: &Store, interrupt: &Interrupt) -> anyhow::Result<i64> {
     numbered.context("number the model")
 }
 
-/// What a manifest says of what is learned from.
-struct Facts {
-    sha256: String,
-    /// Microseconds since 1970.
-    cut_off_us: Option<i64>,
-    /// Seconds since 1970.
-    earliest_like: Option<u32>,
-    likes: u64,
-    skips: u64,
-    users: u64,
-    videos: u64,
-    erasures_seen: i64,
+/// Data to learn from, and what the manifest says of them.
+struct Input {
+    data: TrainingSet,
+    /// `learned_until_us` is filled in after training.
+    trained_on: TrainedOn,
+    /// Time of the earliest like, microseconds since 1970.
+    earliest_like_us: Option<i64>,
 }
 
-/// Reads the database, or shards where they are asked for.
-async fn read(
+/// Reads the database, or shards if there are any in `options`.
+async fn read_input(
     store: &Store,
     source: &Source,
     options: &TrainOptions,
-    split: SplitKind,
-    base_until: Option<u32>,
-) -> anyhow::Result<(TrainingSet, Facts)> {
-    let Some(shards) = options.shards.clone() else {
+    base: Option<&BaseModel>,
+) -> anyhow::Result<Input> {
+    let split = base.map_or(options.split, |base| base.split);
+    let seen_until = base.map(|base| base.seen_until);
+    let mut input = if let Some(shards) = options.shards.clone() {
+        let scratch = options.output_dir.clone();
+        let read = move || read_shards(&shards, split, seen_until, &scratch);
+        let shards = tokio::task::spawn_blocking(read).await?;
+        of_shards(shards.context("read the shards")?, split)
+    } else {
         let snapshot = read_data(store, source, options.max_age_days).await?;
-        let dataset = &snapshot.dataset;
-        let facts = Facts {
-            sha256: snapshot_sha256(dataset),
-            cut_off_us: snapshot.cut_off_us,
-            earliest_like: dataset.likes.iter().map(|like| like.at).min(),
-            likes: dataset.likes.len() as u64,
-            skips: dataset.skips.len() as u64,
-            users: dataset.users as u64,
-            videos: dataset.catalogue.len() as u64,
-            erasures_seen: snapshot.erasures_seen,
-        };
-        let data = TrainingSet::of_snapshot(snapshot.dataset, split, base_until);
-        return Ok((data, facts));
+        of_snapshot(snapshot, options, split, seen_until)
     };
-    let scratch = options.output_dir.clone();
-    let read = move || read_shards(&shards, split, base_until, &scratch);
-    let shards = tokio::task::spawn_blocking(read)
-        .await?
-        .context("read the shards")?;
-    let manifest = &shards.manifest;
-    let facts = Facts {
-        sha256: shards.sha256,
-        cut_off_us: shards.cut_off_us,
-        earliest_like: shards.earliest_like,
-        likes: manifest.likes,
-        skips: manifest.skips,
-        users: manifest.users,
-        videos: manifest.videos,
-        erasures_seen: manifest.erasures_seen,
-    };
-    let data = TrainingSet {
-        catalogue: shards.catalogue,
-        histories: Arc::new(shards.histories),
-    };
-    Ok((data, facts))
+    if let Some(base) = base {
+        base.add_to(&mut input.trained_on);
+    }
+    Ok(input)
 }
 
-/// Where checkpoints go, unless none are wanted.
-fn checkpoints(
+fn of_snapshot(
+    snapshot: Snapshot,
     options: &TrainOptions,
     split: SplitKind,
+    seen_until: Option<u32>,
+) -> Input {
+    let dataset = snapshot.dataset;
+    let earliest_like_us = dataset.likes.iter().map(|like| to_us(like.at)).min();
+    let trained_on = TrainedOn {
+        cut_off_us: snapshot.cut_off_us,
+        learned_until_us: None,
+        learned_since_us: earliest_like_us,
+        fine_tuned_from: None,
+        snapshot_sha256: snapshot_sha256(&dataset),
+        likes: dataset.likes.len() as u64,
+        skips: dataset.skips.len() as u64,
+        users: dataset.users as u64,
+        videos: dataset.catalogue.len() as u64,
+        split,
+        erasures_seen: Some(snapshot.erasures_seen),
+        origin: Some(Origin::Database),
+        max_age_days: options.max_age_days,
+    };
+    Input {
+        data: TrainingSet::of_snapshot(dataset, split, seen_until),
+        trained_on,
+        earliest_like_us,
+    }
+}
+
+fn of_shards(shards: Shards, split: SplitKind) -> Input {
+    let earliest_like_us = shards.earliest_like.map(to_us);
+    let manifest = shards.manifest;
+    Input {
+        data: TrainingSet {
+            catalogue: shards.catalogue,
+            histories: Arc::new(shards.histories),
+        },
+        trained_on: TrainedOn {
+            cut_off_us: shards.cut_off_us,
+            learned_until_us: None,
+            learned_since_us: earliest_like_us,
+            fine_tuned_from: None,
+            snapshot_sha256: shards.sha256,
+            likes: manifest.likes,
+            skips: manifest.skips,
+            users: manifest.users,
+            videos: manifest.videos,
+            split,
+            erasures_seen: Some(manifest.erasures_seen),
+            origin: Some(Origin::Shards),
+            max_age_days: None,
+        },
+        earliest_like_us,
+    }
+}
+
+/// Seconds to microseconds.
+fn to_us(at: u32) -> i64 {
+    i64::from(at) * SECOND_US
+}
+
+/// The place of checkpoints, unless `options` turns them off.
+fn checkpoints(
+    options: &TrainOptions,
     base: Option<&BaseModel>,
-    snapshot_sha256: &str,
+    trained_on: &TrainedOn,
 ) -> Option<Checkpoints> {
-    // How many epochs there will be decides about the learning rate of each.
-    let from = base.map_or(String::new(), |base| {
-        format!(" from {}, {} epochs", base.version, base.epochs)
-    });
+    let from = base.map_or(String::new(), |base| format!(" {}", base.tag()));
     let minutes = u64::from(options.checkpoint_minutes);
     (minutes > 0).then(|| Checkpoints {
         folder: options.output_dir.clone(),
-        data: format!("{snapshot_sha256} {}{from}", split.name()),
+        data: format!(
+            "{} {}{from}",
+            trained_on.snapshot_sha256,
+            trained_on.split.name()
+        ),
         resume: options.resume,
         interval: Duration::from_secs(60 * minutes),
     })
 }
 
-/// The model to go on from, as its folder has it.
+/// The model to go on from, as it is in its folder.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct BaseModel {
     pub(super) model: Model,
     pub(super) optimizer: Vec<u8>,
     pub(super) version: i64,
+    /// Checksum of its manifest.
+    pub(super) checksum: String,
     pub(super) split: SplitKind,
-    /// Until when likes were there of which it knows those that [`SplitKind::learned`] says; seconds since 1970.
+    /// Time up to which the base has seen likes, seconds since 1970. It learned those that
+    /// [`SplitKind::learned`] says.
     pub(super) seen_until: u32,
     /// See [`TrainedOn::learned_since_us`].
     pub(super) learned_since_us: Option<i64>,
     /// Passes over the new likes.
     pub(super) epochs: usize,
-    /// See [`TrainedOn::erasures_seen`]; 0 of a model that does not know.
+    /// See [`TrainedOn::erasures_seen`]; 0 if its manifest does not say.
     pub(super) erasures_seen: i64,
 }
 
-async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
+impl BaseModel {
+    /// Names the base in checkpoints, with the number of epochs, which determines the learning rate
+    /// of each.
+    pub(super) fn tag(&self) -> String {
+        let Self {
+            version,
+            checksum,
+            epochs,
+            ..
+        } = self;
+        format!("from {version} {checksum}, {epochs} epochs")
+    }
+
+    /// Frees the weights and the state of the optimiser, once a run has copied them.
+    pub(super) fn free_weights(&mut self) {
+        self.model.item_tower = ItemTower::default();
+        self.model.user_tower = UserTower::default();
+        self.optimizer = Vec::new();
+    }
+
+    /// Adds what the fine-tuned model has from its base.
+    fn add_to(&self, trained_on: &mut TrainedOn) {
+        trained_on.fine_tuned_from = Some(self.version);
+        trained_on.learned_since_us = self.learned_since_us;
+        // The base may have learned from a user who was erased since, and so does the fine-tuned
+        // model.
+        trained_on.erasures_seen = trained_on
+            .erasures_seen
+            .map(|seen| seen.min(self.erasures_seen));
+    }
+}
+
+async fn read_base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
     let FineTuning { folder, epochs } = tuning.clone();
     let read = move || -> anyhow::Result<BaseModel> {
         let folder = model_files::resolve(&folder)?;
@@ -341,7 +397,7 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
         let split = trained_on.split;
         let seen_until = match split {
             SplitKind::Temporal => trained_on.learned_until_us,
-            // Models of before dates of the future were left out may name one.
+            // The manifest of an old model may name a date in the future.
             SplitKind::Llo => trained_on
                 .cut_off_us
                 .map(|at_us| at_us.min(manifest.created_at_us)),
@@ -355,6 +411,7 @@ async fn base(tuning: &FineTuning) -> anyhow::Result<BaseModel> {
         Ok(BaseModel {
             optimizer: model_files::load_optimizer(&folder)?,
             version: manifest.version,
+            checksum: manifest.checksum,
             split,
             seen_until: u32::try_from(seen_until / SECOND_US)
                 .context("the time until which the model has learned")?,

@@ -1,4 +1,4 @@
-//! What a model is learned from and judged on, wherever it was read from.
+//! Data to train and judge a model with, from a database or from shards.
 
 use super::cohorts::spread;
 use crate::histories::Histories;
@@ -11,7 +11,7 @@ use twotower_core::split::{HeldOut, Phase, SplitKind};
 use twotower_core::timeline::Timelines;
 use twotower_core::train::{TrainingData, VALIDATION_USERS};
 
-/// Data cut into training, validation and test. The errors are those of reading.
+/// Data split into training, validation and test. Errors are those of reading.
 #[derive(Debug)]
 pub(super) struct TrainingSet {
     /// All videos.
@@ -20,8 +20,9 @@ pub(super) struct TrainingSet {
 }
 
 impl TrainingSet {
-    /// A snapshot of a database, in memory: 4 bytes a like, 8 a skip. A model to go on from has seen likes up to the second
-    /// `base_until`, to learn from them or to hold them out.
+    /// A snapshot of a database, held in memory: 4 bytes per like, 8 per skip. `base_until`: the
+    /// base of fine-tuning has seen likes up to this second, whether it learned them or held them
+    /// out.
     pub(super) fn of_snapshot(dataset: Dataset, split: SplitKind, base_until: Option<u32>) -> Self {
         let Dataset {
             catalogue,
@@ -37,33 +38,33 @@ impl TrainingSet {
         }
     }
 
-    /// Likes and skips that are seen before `phase`.
+    /// Likes and skips before `phase`.
     pub(super) fn timelines(&self, phase: Phase) -> Arc<dyn Timelines> {
         self.histories.timelines(phase)
     }
 
-    /// The users that every epoch is judged by.
+    /// Users for the validation after every epoch.
     pub(super) fn validation_users(&self) -> io::Result<HeldOut> {
-        // As `quick_evaluate` draws them.
+        // The same selection as in `quick_evaluate`.
         let users = self.histories.held_out_users(Phase::Validation, true);
         let kept = users.len().min(VALIDATION_USERS);
         let drawn: Vec<usize> = (0..kept).map(|n| users[n * users.len() / kept]).collect();
         self.histories.held_out(Phase::Validation, &drawn)
     }
 
-    /// At most `most` of the users that nothing is chosen by, evenly drawn.
+    /// At most `most` test users, evenly spaced.
     pub(super) fn test_users(&self, most: usize) -> io::Result<HeldOut> {
         let mut users = self.histories.held_out_users(Phase::Test, false);
         spread(&mut users, most);
         self.histories.held_out(Phase::Test, &users)
     }
 
-    /// Likes of each video that are seen before test.
+    /// Number of likes of each video before test.
     pub(super) fn popularity(&self) -> io::Result<Popularity> {
         Popularity::count(self.catalogue.len(), &*self.timelines(Phase::Test))
     }
 
-    /// What is learned before `phase`.
+    /// Data to learn for `phase`.
     pub(super) fn seen_before(&self, phase: Phase) -> TrainingData<'_> {
         TrainingData {
             catalogue: &self.catalogue,
@@ -72,7 +73,7 @@ impl TrainingSet {
         }
     }
 
-    /// Time of the latest like seen before test, seconds since 1970.
+    /// Time of the latest like before test, seconds since 1970.
     pub(super) fn learned_until(&self) -> Option<u32> {
         self.histories.seen_until(Phase::Test)
     }

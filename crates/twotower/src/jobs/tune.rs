@@ -1,4 +1,4 @@
-//! Hyperparameters chosen on validation, by successive halving.
+//! Searches hyperparameters on validation, by successive halving.
 
 mod space;
 
@@ -22,9 +22,9 @@ pub use report::{TrialReport, TuneReport};
 
 use super::Interrupt;
 use super::data::read_data;
-use super::file::{lock_folder, write_whole};
 use super::training_set::TrainingSet;
 use crate::config::Config;
+use crate::files::{lock_folder, write_whole};
 use anyhow::{Context, ensure};
 use budget::Budget;
 use folder::StateFolder;
@@ -37,32 +37,33 @@ use twotower_core::split::Phase;
 use twotower_core::train::Prepared;
 use twotower_store::{Store, snapshot_sha256};
 
-/// What to tune, for how long, and where to put it.
+/// Options of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TuneOptions {
-    /// The configuration as it is: trial 0, and all that is not tuned.
+    /// The present configuration: trial 0, and the values of everything that is not searched.
     pub config: Config,
     /// Number of trials, trial 0 included.
     pub trials: usize,
-    /// Wall-clock time, earlier runs of the same search included.
+    /// Wall-clock budget, shared with earlier runs of the same search.
     pub budget: Duration,
-    /// Seed of the drawing; training has that of the configuration.
+    /// Seed for drawing trials; training uses the seed of the configuration.
     pub seed: u64,
     /// The configuration file to write.
     pub output: PathBuf,
-    /// Whether it may take the place of another file.
+    /// Whether the output may replace an existing file.
     pub overwrite: bool,
-    /// Where the search keeps what it knows.
+    /// Folder of the state and checkpoints of the search.
     pub state_dir: PathBuf,
-    /// Go on from what is there.
+    /// Resume the search in `state_dir`.
     pub resume: bool,
 }
 
-/// Searches hyperparameters that are better on validation, and writes the best ones as a configuration file.
+/// Searches for hyperparameters that are better on validation, and writes the best ones as a
+/// configuration file.
 ///
 /// # Errors
-/// If the output exists, the data are too few, `resume` is set and the state is of another search, the store or the disk fails,
-/// or `interrupt` is set; the state is kept then.
+/// If the output exists, the data are too few, `resume` is set and the state is of another search,
+/// the store or the disk fails, or `interrupt` is set. The state of the search is kept then.
 pub async fn tune(
     store: &Store,
     options: &TuneOptions,
@@ -72,7 +73,7 @@ pub async fn tune(
     check_output(options)?;
     let training = &options.config.training;
     let read = read_data(store, &options.config.source, training.max_age_days);
-    // Ids of users are not held while it searches.
+    // The ids of users are dropped before the search.
     let dataset = read.await?.dataset;
     let (options, interrupt) = (options.clone(), interrupt.clone());
     tokio::task::spawn_blocking(move || {
@@ -86,7 +87,7 @@ pub async fn tune(
     .await?
 }
 
-/// Nobody's file is lost for want of a flag.
+/// Refuses to replace a file unless [`TuneOptions::overwrite`] is set.
 fn check_output(options: &TuneOptions) -> anyhow::Result<()> {
     let output = &options.output;
     ensure!(
@@ -97,7 +98,7 @@ fn check_output(options: &TuneOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the search, or what is left of it, and returns where it stands then.
+/// Runs the search, or the rest of it. Returns its state afterwards.
 fn search(
     dataset: Dataset,
     options: &TuneOptions,
@@ -106,7 +107,8 @@ fn search(
 ) -> anyhow::Result<State> {
     let training = &options.config.training;
     let snapshot_sha256 = snapshot_sha256(&dataset);
-    // As in training: the rows give their memory to the histories, and of held-out users those are kept that epochs are judged by.
+    // As in training, the memory of the rows is reused for the histories, and only the held-out
+    // users for validation are kept.
     let data = TrainingSet::of_snapshot(dataset, training.split, None);
     let held_out = data.validation_users()?;
     ensure!(

@@ -1,4 +1,5 @@
-//! A model's vectors into the database: only what changed, then the index, a check, and one switch.
+//! Writes a model's vectors into the database: only those that changed, then the index, a check,
+//! and one switch.
 
 mod target;
 
@@ -6,14 +7,15 @@ mod plan;
 
 mod writer;
 
+use super::check::Expected;
 use super::gate::{Challenger, Gate};
-use super::generation::{Completed, Generation, Switching, Wanted};
-use super::publisher::{Publisher, Publishing};
+use super::generation::{Finished, Generation, Switching};
+use super::publisher::{Published, Publisher};
 use super::{Interrupt, Retry};
 use crate::config::Update;
 use anyhow::Context;
 use plan::Plan;
-pub(super) use plan::{TablePlan, fingerprint};
+pub(super) use plan::{Scope, TablePlan, fingerprint};
 use serde::Serialize;
 use std::fmt;
 use std::ops::AddAssign;
@@ -24,59 +26,60 @@ use twotower_core::embedding::Embeddings;
 use twotower_core::gate::Verdict;
 use twotower_core::model::Model;
 use twotower_store::model_files::{self, Manifest};
-use twotower_store::{LeaseHolder, Snapshot, SnapshotOptions, Source, Store};
+use twotower_store::{Snapshot, SnapshotOptions, Source, Store};
 use uuid::Uuid;
 use writer::Writer;
 
-/// How far to go.
+/// How far an update goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpdateMode {
-    /// Read everything, write nothing, say what would change.
+    /// Read everything, write nothing, report what would change.
     DryRun,
     /// Write the vectors; a version that is not active becomes a candidate.
     Load,
-    /// Make the version the one that readers see, too.
+    /// Also make the version the one that readers see.
     Activate,
 }
 
-/// How to update.
+/// Options of an update.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpdateOptions {
-    /// `models/<version>`, or a folder of models: of these a new one is taken if there is one, else the active one.
+    /// `models/<version>`, or a folder of models; of these, a new model is taken if there is one,
+    /// else the active one.
     pub model_path: PathBuf,
     /// How far to go.
     pub mode: UpdateMode,
-    /// Recompute what has not changed, too.
+    /// Also recompute vectors whose inputs have not changed.
     pub full: bool,
-    /// Asked before a version becomes active.
+    /// Judges a version before it becomes active.
     pub gate: Option<Gate>,
-    /// Make it active whatever the gate says.
+    /// Make the version active even if the gate refuses it or an experiment ends with it.
     pub force: bool,
-    /// Kept with the activation.
+    /// Recorded with the activation.
     pub reason: String,
-    /// Days without a like or skip after which a user gets no vector; 0 gives all users theirs.
+    /// After this many days without a like or skip, a user gets no vector; 0: never.
     pub user_vector_days: u32,
-    /// Batches, index, lease.
+    /// Batch size, index and lease.
     pub settings: Update,
 }
 
-/// What changed (or would change) of one kind of vectors.
+/// What changed, or would change, in the vectors of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
-    /// Rows that were not there.
+    /// Rows that did not exist before.
     pub new: usize,
     /// Rows whose inputs changed.
     pub changed: usize,
     /// Rows whose video or user is gone, or whose user is dormant.
     pub removed: usize,
-    /// Rows left alone.
+    /// Rows left as they are.
     pub unchanged: usize,
-    /// Users without a row, since they have not been there for long.
+    /// Users without a row, because they have been inactive for too long.
     pub dormant: usize,
 }
 
 impl Changes {
-    /// Rows there are afterwards.
+    /// Number of rows afterwards.
     pub(super) fn total(&self) -> usize {
         self.new + self.changed + self.unchanged
     }
@@ -112,7 +115,7 @@ impl fmt::Display for Changes {
     }
 }
 
-/// What an update did, or would do.
+/// The result of an update.
 #[derive(Debug, Clone, Serialize)]
 pub struct UpdateReport {
     /// Version of the model.
@@ -127,22 +130,56 @@ pub struct UpdateReport {
     pub activated: bool,
     /// The version that readers see now.
     pub active_version: Option<i64>,
-    /// The experiment that a switch would have ended, so that the version waits as a candidate.
+    /// The experiment that a switch would have ended, so that the version stays a candidate.
     pub held_back_by: Option<i64>,
-    /// What the quality gate said, if it was asked.
+    /// The quality gate's verdict, if it was asked.
     pub verdict: Option<Verdict>,
-    /// Of an update of the active version: the vectors of the one that a running experiment tries against it.
+    /// After an update of the active version: the vectors of the challenger that a running
+    /// experiment compares with it.
     pub challenger: Option<Box<ChallengerReport>>,
     /// Wall time, seconds.
     pub seconds: f64,
 }
 
-/// What changed of the vectors of an experiment's challenger, which some of the users are served.
+impl UpdateReport {
+    /// Of vectors that were written, or would be; readers see what they saw before.
+    pub(super) fn of_vectors(generation: &Generation<'_>, videos: Changes, users: Changes) -> Self {
+        Self {
+            version: generation.version,
+            dry_run: false,
+            videos,
+            users,
+            activated: false,
+            active_version: generation.active,
+            held_back_by: None,
+            verdict: None,
+            challenger: None,
+            seconds: 0.0,
+        }
+    }
+
+    /// Adds how the version was finished.
+    pub(super) fn add(&mut self, finished: Finished) {
+        let Finished {
+            activated,
+            held_back_by,
+            verdict,
+        } = finished;
+        if activated {
+            self.active_version = Some(self.version);
+        }
+        self.activated = activated;
+        self.held_back_by = held_back_by;
+        self.verdict = verdict;
+    }
+}
+
+/// What changed in the vectors of an experiment's challenger, which a share of the users is served.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ChallengerReport {
     /// Number of the experiment.
     pub experiment: i64,
-    /// Version that is tried.
+    /// Version of the challenger.
     pub version: i64,
     /// Video vectors.
     pub videos: Changes,
@@ -150,29 +187,22 @@ pub struct ChallengerReport {
     pub users: Changes,
 }
 
-/// What came of an update.
-#[derive(Debug, Clone)]
-pub enum Updated {
-    /// It was done.
-    Done(UpdateReport),
-    /// Nothing, since another process publishes.
-    Held(LeaseHolder),
-}
-
-/// Brings the vectors of a model up to date, and makes it the version that readers see unless that is not wanted.
+/// Brings the vectors of a model up to date, and makes it the version that readers see, as
+/// [`UpdateOptions::mode`] says.
 ///
-/// Safe to cut off and to run again: vectors of a version that is not active are seen by nobody, and each batch is one
-/// transaction of idempotent writes. Safe to run twice at once: the second run does nothing and says so.
+/// Safe to interrupt and to run again: nobody reads the vectors of a version that is not active,
+/// and each batch is one transaction of idempotent writes. Safe to run twice at once: the second
+/// run does nothing and says so.
 ///
 /// # Errors
-/// If the model cannot be read, another one is registered under its number, its vectors do not pass the check, or the store fails; the
-/// active version stays then.
+/// If the model cannot be read, another model is registered under its number, its vectors do not
+/// pass the check, the gate refuses it, or the store fails. The active version stays then.
 pub async fn update(
     store: &Store,
     source: &Source,
     options: &UpdateOptions,
     interrupt: &Interrupt,
-) -> anyhow::Result<Updated> {
+) -> anyhow::Result<Published<UpdateReport>> {
     let run = |store| Run {
         store,
         source,
@@ -181,17 +211,16 @@ pub async fn update(
         interrupt,
     };
     if options.mode == UpdateMode::DryRun {
-        return Ok(Updated::Done(Box::pin(run(store).run()).await?));
+        return Ok(Published::Done(Box::pin(run(store).run()).await?));
     }
-    match Publisher::begin(store, &options.settings).await? {
-        Publishing::Held(holder) => Ok(Updated::Held(holder)),
-        Publishing::Begun(publisher) => {
-            let store = publisher.store().clone();
-            // On the heap: it holds what every step of an update needs.
-            let report = publisher.publish(Box::pin(run(&store).run_all())).await;
-            report.map(Updated::Done)
-        }
-    }
+    let publisher = match Publisher::begin(store, &options.settings).await? {
+        Ok(publisher) => publisher,
+        Err(holder) => return Ok(Published::Held(holder)),
+    };
+    let store = publisher.store().clone();
+    // Boxed, because the future holds what every step of an update needs.
+    let report = publisher.publish(Box::pin(run(&store).run_all())).await;
+    report.map(Published::Done)
 }
 
 /// One update.
@@ -204,10 +233,11 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// One update, and another one of what readers go on to see if a new version is held back.
+    /// One update; if a new version is held back, another one of the version that readers go on to
+    /// see.
     async fn run_all(&self) -> anyhow::Result<UpdateReport> {
         let mut report = self.run().await?;
-        // A version that was named is all that was asked for.
+        // If the caller named a version, only that one is updated.
         if report.held_back_by.is_some() && !model_files::is_model(&self.options.model_path) {
             let served = self.run().await?;
             tracing::info!(
@@ -229,7 +259,7 @@ impl Run<'_> {
         let (model, manifest) = load(folder).await?;
         let version = manifest.version;
         let active = retry
-            .run("read the registry", || store.active_model())
+            .call("read the registry", || store.active_model())
             .await?
             .map(|record| record.version);
         let generation = Generation {
@@ -241,29 +271,21 @@ impl Run<'_> {
             active,
         };
         if mode != UpdateMode::Load {
-            generation.is_not_older(&self.options.model_path)?;
+            generation.ensure_not_older(&self.options.model_path)?;
         }
-        generation.is_registered_as(&manifest).await?;
+        generation.ensure_registered_as(&manifest).await?;
         let snapshot = retry
-            .run("read likes and videos", || {
+            .call("read likes and videos", || {
                 store.read_snapshot(self.source, SnapshotOptions::default())
             })
-            .await
-            .context("read likes and videos")?;
+            .await?;
         let plan = Plan::new(store, retry, &snapshot, version, self.options).await?;
+        let (videos, users) = (plan.videos.changes, plan.users.changes);
         let mut report = UpdateReport {
-            version,
             dry_run: mode == UpdateMode::DryRun,
-            videos: plan.videos.changes,
-            users: plan.users.changes,
-            activated: false,
-            active_version: active,
-            held_back_by: None,
-            verdict: None,
-            challenger: None,
-            seconds: 0.0,
+            ..UpdateReport::of_vectors(&generation, videos, users)
         };
-        if generation.live() {
+        if generation.is_live() {
             if mode != UpdateMode::DryRun {
                 self.write(&generation, &model, &plan, &snapshot).await?;
             }
@@ -273,40 +295,35 @@ impl Run<'_> {
             generation.register(&manifest).await?;
             let videos = self.write(&generation, &model, &plan, &snapshot).await?;
             let (videos_kept, users_kept) = (&plan.videos.kept, &plan.users.kept);
-            let wanted = Wanted {
+            let expected = Expected {
                 videos: videos_kept.len() as u64,
                 users: Some(users_kept.len() as u64),
             };
-            generation
-                .check(wanted, async || self.erased(users_kept).await)
-                .await?;
-            let challenger = Challenger {
-                model,
-                manifest,
-                videos,
+            let erased = async || self.erased(users_kept).await;
+            let challenger = async {
+                let challenger = Challenger {
+                    model,
+                    manifest,
+                    videos,
+                };
+                anyhow::Ok((challenger, snapshot))
             };
-            report.verdict = generation
-                .ask_gate(self.options.gate.as_ref(), challenger, &models, snapshot)
-                .await?;
             let switching = Switching {
                 switch: mode == UpdateMode::Activate,
                 force: self.options.force,
                 reason: &self.options.reason,
+                gate: self.options.gate.as_ref(),
+                models: &models,
             };
-            let Completed {
-                activated,
-                held_back_by,
-            } = generation
-                .complete(&switching, report.verdict.as_ref())
-                .await?;
-            (report.activated, report.held_back_by) = (activated, held_back_by);
-            report.active_version = if activated { Some(version) } else { active };
+            let finished = generation.finish(&switching, expected, erased, challenger);
+            report.add(Box::pin(finished).await?);
         }
         report.seconds = started.elapsed().as_secs_f64();
         Ok(report)
     }
 
-    /// Writes what is planned, and what readers need besides. Returns the vectors of all videos.
+    /// Writes the planned vectors, and what readers need besides. Returns the vectors of all
+    /// videos.
     async fn write(
         &self,
         generation: &Generation<'_>,
@@ -330,7 +347,7 @@ impl Run<'_> {
         Ok(videos)
     }
 
-    /// What a running experiment tries against the active version is served, too: its vectors follow.
+    /// Updates the challenger of a running experiment, which is served beside the active version.
     async fn follow(
         &self,
         active: &Generation<'_>,
@@ -340,9 +357,8 @@ impl Run<'_> {
         let store = self.store;
         let running = self
             .retry
-            .run("look for an experiment", || store.running_experiment())
-            .await
-            .context("look for an experiment")?;
+            .call("look for an experiment", || store.running_experiment())
+            .await?;
         let Some(experiment) = running.filter(|it| it.is_against(Some(active.version))) else {
             return Ok(None);
         };
@@ -354,7 +370,7 @@ impl Run<'_> {
                 dim: manifest.hyperparameters.embedding_dim,
                 ..*active
             };
-            generation.is_registered_as(&manifest).await?;
+            generation.ensure_registered_as(&manifest).await?;
             let plan = Plan::new(store, &self.retry, snapshot, version, self.options).await?;
             if self.options.mode != UpdateMode::DryRun {
                 self.write(&generation, &model, &plan, snapshot).await?;
@@ -375,13 +391,12 @@ impl Run<'_> {
         Ok(Some(report))
     }
 
-    /// How many of `users` were erased since the snapshot was read.
+    /// Number of `users` who were erased since the snapshot was read.
     async fn erased(&self, users: &[Uuid]) -> anyhow::Result<u64> {
         let erased = self
             .retry
-            .run("ask who was erased", || self.store.erased_users(users))
-            .await
-            .context("ask who was erased")?;
+            .call("ask who was erased", || self.store.erased_users(users))
+            .await?;
         Ok(erased.len() as u64)
     }
 }

@@ -1,7 +1,8 @@
-//! Who is told what is wrong: once, again while it lasts, and when it is over.
+//! Alerts: a channel is told of a failure once, again while it lasts, and when it is over.
 //!
-//! A round looks (`check::examine`), takes up what was found (`state`), and tells each channel what it has not been told yet. What was told
-//! is written down (`ledger`) after it was told, so that a round that is killed in between tells it twice and never not at all.
+//! A round runs the checks (`check::examine`), updates the state of alerts (`state`), and sends
+//! each channel what it has not been told yet. The ledger (`ledger`) is written after a message was
+//! sent, so that a round that is killed in between sends it twice rather than never.
 
 mod state;
 
@@ -21,60 +22,60 @@ mod channel;
 
 pub use address::AddressError;
 pub use channel::{ChannelKind, Channels, DeliveryError};
-pub use state::{Alert, Mark, Occasion, Phase};
+pub use state::{Alert, LastMessage, Occasion, Phase};
 
 use super::Place;
 use super::check::{self, CATALOGUE, Finding, Scope};
 use crate::config;
 use crate::jobs::identity::host;
-use crate::jobs::now_us;
+use crate::time::now_us;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ledger::Ledger;
 use message::{Item, Message, time};
 use serde::{Serialize, Serializer};
-use state::{Patience, State};
+use state::{State, Timing};
 use std::path::Path;
 
-/// What came of a round.
+/// The result of a round.
 #[derive(Debug, Serialize)]
-pub struct Told {
-    /// What is wrong now.
+pub struct RoundReport {
+    /// Alerts that are firing.
     pub firing: Vec<Firing>,
-    /// One for each channel that had something to be told, and for the heartbeat.
+    /// One for each channel that was owed a message, and one for the heartbeat.
     pub deliveries: Vec<Delivery>,
 }
 
-impl Told {
-    /// Channels that did not take what they were to be told.
+impl RoundReport {
+    /// Number of deliveries that failed.
     pub fn failed(&self) -> usize {
         let failed = self.deliveries.iter().filter(|it| it.error.is_some());
         failed.count()
     }
 }
 
-/// Something that is wrong, in short.
+/// An alert that is firing, in short.
 #[derive(Debug, Serialize)]
 pub struct Firing {
-    /// Check and subject.
+    /// The alert's key: check and subject.
     pub key: String,
-    /// How bad it is.
+    /// Severity of the check.
     pub severity: check::Severity,
-    /// RFC 3339.
+    /// When it began, RFC 3339.
     pub since: String,
-    /// What was seen last.
+    /// The latest evidence.
     pub evidence: String,
 }
 
-/// Of one channel.
+/// One message on one channel.
 #[derive(Debug, Serialize)]
 pub struct Delivery {
-    /// Which.
+    /// The channel.
     #[serde(serialize_with = "name")]
     pub channel: ChannelKind,
-    /// How many alerts it was to be told of.
+    /// Number of alerts in the message.
     pub alerts: usize,
-    /// Why it was not.
+    /// Why it was not delivered.
     pub error: Option<String>,
 }
 
@@ -86,20 +87,21 @@ fn name<S: Serializer>(kind: &ChannelKind, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_str(kind.name())
 }
 
-/// Looks at everything that is watched and tells what is to be told.
+/// Runs all watched checks and sends what is owed.
 ///
 /// # Errors
 /// As [`tell`].
-pub async fn watch(place: &Place) -> anyhow::Result<Told> {
+pub async fn watch(place: &Place) -> anyhow::Result<RoundReport> {
     let findings = check::examine(place, Scope::Watched).await;
     tell(place, &findings, now_us()).await
 }
 
-/// Takes up what a round has found, and tells the channels of configuration and environment.
+/// Updates the alerts with the findings of a round, and sends what is owed on the channels of
+/// configuration and environment.
 ///
 /// # Errors
 /// As [`tell_through`].
-pub async fn tell(place: &Place, findings: &[Finding], now_us: i64) -> anyhow::Result<Told> {
+pub async fn tell(place: &Place, findings: &[Finding], now_us: i64) -> anyhow::Result<RoundReport> {
     let channels = from_environment(&place.config.alerts);
     tell_through(&channels, &place.config, findings, now_us).await
 }
@@ -109,57 +111,60 @@ pub fn from_environment(alerts: &config::Alerts) -> Channels {
     Channels::configured(alerts, &|variable| std::env::var(variable).ok())
 }
 
-/// Takes up what a round has found, and tells `channels`. One that fails keeps no other from being told, and is tried again in the next
-/// round; neither does a folder of state that cannot be written.
+/// Updates the alerts with the findings of a round, and sends what is owed on `channels`. A channel
+/// that fails does not stop the others and is tried again in the next round; a state folder that
+/// cannot be written does not stop them either.
 ///
 /// # Errors
-/// If another round is at work for longer than any should be.
+/// If another round holds the lock for longer than any round should take.
 pub async fn tell_through(
     channels: &Channels,
     config: &config::Config,
     findings: &[Finding],
     now_us: i64,
-) -> anyhow::Result<Told> {
+) -> anyhow::Result<RoundReport> {
     let ledger = Ledger::new(&config.run.state_dir);
-    let patience = Patience::from(&config.alerts);
+    let timing = Timing::from(&config.alerts);
     let _lock = ledger.lock().await?;
     let mut state = ledger.load();
     let before = state.clone();
-    state.observe(CATALOGUE, findings, now_us, &patience);
+    state.observe(CATALOGUE, findings, now_us, &timing);
     log_changes(&before, &state);
-    // Before anything is told: since when something has been wrong is not to be lost where a channel kills us.
+    // Saved before anything is sent: if this process is killed while it sends, the start of a
+    // failure is not lost.
     save(&ledger, &state);
 
     let round = Round {
         channels,
         runbook: &config.alerts.runbook,
-        patience,
+        timing,
         now_us,
     };
     let mut deliveries = round.tell(&ledger, &mut state).await;
     let names: Vec<_> = channels.messengers().map(ChannelKind::name).collect();
-    state.forget(&names, now_us, &patience);
+    state.forget(&names, now_us, &timing);
     let saved = save(&ledger, &state);
     let whole = saved && deliveries.iter().all(|delivery| delivery.error.is_none());
     if whole && channels.all().any(|kind| kind == ChannelKind::Heartbeat) {
         deliveries.push(round.heartbeat().await);
     }
-    Ok(Told {
+    Ok(RoundReport {
         firing: firing(&state),
         deliveries,
     })
 }
 
-/// One time of looking and telling.
+/// One round of checks and messages.
 struct Round<'a> {
     channels: &'a Channels,
     runbook: &'a str,
-    patience: Patience,
+    timing: Timing,
     now_us: i64,
 }
 
 impl Round<'_> {
-    /// One message a channel, all at once; what arrived is written down as soon as it has.
+    /// Sends one message per channel, all channels at once; a delivery is saved as soon as it has
+    /// succeeded.
     async fn tell(&self, ledger: &Ledger, state: &mut State) -> Vec<Delivery> {
         let host = host();
         let messages = self.channels.messengers().filter_map(|kind| {
@@ -196,12 +201,13 @@ impl Round<'_> {
 
     fn owed(&self, kind: ChannelKind, state: &State) -> impl Iterator<Item = Item> {
         state.alerts.iter().filter_map(move |alert| {
-            let occasion = alert.owed(kind.name(), self.now_us, &self.patience)?;
+            let occasion = alert.owed(kind.name(), self.now_us, &self.timing)?;
             Some(Item::new(alert, occasion, self.runbook, self.now_us))
         })
     }
 
-    /// Says to somebody outside that a round went well, so that they notice when none does.
+    /// Tells an outside service that a round succeeded, so that the service notices when rounds
+    /// stop.
     async fn heartbeat(&self) -> Delivery {
         let kind = ChannelKind::Heartbeat;
         let message = Message::test(&host(), self.now_us);
@@ -225,14 +231,14 @@ fn save(ledger: &Ledger, state: &State) -> bool {
     saved.is_ok()
 }
 
-/// The log hears of it, too, whoever else does.
+/// Logs every change of state, whatever the channels are.
 fn log_changes(before: &State, after: &State) {
     for alert in &after.alerts {
         let was = before.alerts.iter().find(|it| it.key() == alert.key());
         let was_firing = was.is_some_and(|it| it.phase == Phase::Firing);
         let key = alert.key();
         match alert.phase {
-            // Who looks for ERROR or CRITICAL in the log finds it.
+            // Logged as an error, for log monitors that look for ERROR or CRITICAL.
             Phase::Firing if !was_firing && alert.severity == check::Severity::Critical => {
                 tracing::error!(
                     alert = key,
@@ -262,12 +268,12 @@ fn firing(state: &State) -> Vec<Firing> {
         .collect()
 }
 
-/// What is wrong and was wrong a little while ago, as the last round left it.
+/// Alerts that are firing or were a short while ago, as the last round saved them.
 pub fn list(state_dir: &Path) -> Vec<Alert> {
     Ledger::new(state_dir).load().alerts
 }
 
-/// Sends a test message on every one of `channels`, or on `only`.
+/// Sends a test message on each of `channels`, or only on `only`.
 pub async fn test(channels: &Channels, only: Option<ChannelKind>) -> Vec<Delivery> {
     let message = Message::test(&host(), now_us());
     let chosen = channels
@@ -284,7 +290,7 @@ pub async fn test(channels: &Channels, only: Option<ChannelKind>) -> Vec<Deliver
     futures_util::future::join_all(sending).await
 }
 
-/// A moment as people read it.
+/// A time in a form for people.
 pub fn moment(at_us: i64) -> String {
     time(at_us)
 }

@@ -1,7 +1,7 @@
-//! A copy of what is ours and cannot be made again, complete or absent.
+//! Backups of our own data that cannot be computed again; a backup is complete or absent.
 
 use crate::jobs::{Interrupt, JobError, Retry};
-use crate::serve::rfc3339;
+use crate::time::rfc3339;
 use anyhow::Context;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -12,21 +12,21 @@ use twotower_store::{
     Backup, BackupError, BackupManifest, BackupWriter, Store, complete_backups, remove_backup,
 };
 
-/// How often an interrupt is looked for while the database or the disk is at work.
-const GLANCE: Duration = Duration::from_millis(100);
+/// Interval at which interrupts are checked while the database or the disk is busy.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What to copy, and where to.
+/// What to back up, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupOptions {
     /// Folder of backups.
     pub folder: PathBuf,
     /// Folder of models; `None` copies none.
     pub models: Option<PathBuf>,
-    /// Copy events, too.
+    /// Whether events are copied.
     pub events: bool,
-    /// Backups to keep; 0 keeps all.
+    /// Number of backups to keep; 0 keeps all.
     pub keep: u32,
-    /// Tries while the database is away.
+    /// Tries in all while the database is away.
     pub attempts: u32,
 }
 
@@ -35,17 +35,17 @@ pub struct BackupOptions {
 pub struct BackupReport {
     /// The backup's own folder.
     pub folder: PathBuf,
-    /// The moment that it shows, microseconds since 1970.
+    /// The time of its snapshot, microseconds since 1970.
     pub taken_at_us: i64,
-    /// The version that readers see.
+    /// The active version.
     pub active_version: Option<i64>,
     /// Versions whose vectors are in it.
     pub versions: Vec<i64>,
     /// Versions whose folders are in it.
     pub models: Vec<i64>,
-    /// Rows of each table.
+    /// Number of rows by table.
     pub rows: BTreeMap<String, u64>,
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
     /// Older backups that were removed.
     pub removed: Vec<PathBuf>,
@@ -53,10 +53,12 @@ pub struct BackupReport {
     pub seconds: f64,
 }
 
-/// Copies what is ours into a folder of its own, named by the time, and removes the oldest ones beyond those to keep.
+/// Copies our own data into a new folder that is named by the time, and removes the oldest backups
+/// beyond the number to keep.
 ///
 /// # Errors
-/// If the database, the active model's folder or the file system fails; nothing is left of the backup then.
+/// If the database, the active model's folder or the file system fails; nothing is left of the new
+/// backup then.
 pub async fn back_up(
     store: &Store,
     options: &BackupOptions,
@@ -77,7 +79,7 @@ pub async fn back_up(
         tries += 1;
         let copied = Box::pin(store.back_up(begun, options.events));
         match unless_interrupted(interrupt, copied).await? {
-            // Half of a file cannot be gone on with.
+            // A partly written file cannot be continued, so the backup starts over.
             Err(BackupError::Store(error)) if error.may_pass() && tries < options.attempts => {
                 tracing::warn!(
                     "copy the database: {error}; try {tries} of {}",
@@ -140,8 +142,10 @@ fn begin(options: &BackupOptions, now: SystemTime, number: i64) -> anyhow::Resul
         .context("begin the backup")
 }
 
-/// The time; or, where the newest backup has that one's name or a later one's, the second after it. By names the newest is told, which is
-/// restored, and the oldest, which are removed, and a clock that was ahead and was put right must not make an old one the newest.
+/// Name of the next backup: the time, or, if the newest backup has the same or a later name, one
+/// second after that. Names tell which backup is the newest, which `restore` takes, and which are
+/// the oldest, to be removed; a backup made by a clock that was ahead must not stay the newest
+/// after the clock is corrected.
 fn next_name(root: &Path, now: SystemTime) -> anyhow::Result<String> {
     let by_clock = name(now);
     let newest = complete_backups(root).map_err(plain)?.pop();
@@ -149,7 +153,7 @@ fn next_name(root: &Path, now: SystemTime) -> anyhow::Result<String> {
     let Some(newest) = newest.and_then(|newest| newest.to_str()) else {
         return Ok(by_clock);
     };
-    // A name that is no time there is was given by hand.
+    // A name that is not a valid time was given by hand.
     let Some(after) = time_of(newest).map(|at| at + Duration::from_secs(1)) else {
         return Ok(by_clock);
     };
@@ -171,7 +175,7 @@ fn name(at: SystemTime) -> String {
     name
 }
 
-/// The time of a name.
+/// The time that a name states.
 fn time_of(name: &str) -> Option<SystemTime> {
     let (date, of_day) = name.split_once('T')?;
     let [year, month, day] = [date.get(..4)?, date.get(4..6)?, date.get(6..)?];
@@ -180,7 +184,7 @@ fn time_of(name: &str) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_micros(u64::try_from(us).ok()?))
 }
 
-/// Checks every byte of a backup.
+/// Verifies the checksum of every file in a backup.
 ///
 /// # Errors
 /// If it is damaged, or cannot be read.
@@ -200,7 +204,7 @@ fn remove_old(root: &Path, newest: &Path, keep: u32) -> anyhow::Result<Vec<PathB
     }
     let mut old = complete_backups(root).map_err(plain)?;
     old.truncate(old.len().saturating_sub(keep as usize));
-    // The new one stays, also among names that were given by hand.
+    // The new backup stays, whatever names others were given by hand.
     old.retain(|folder| folder != newest);
     for folder in &old {
         remove_backup(root, folder)
@@ -210,7 +214,7 @@ fn remove_old(root: &Path, newest: &Path, keep: u32) -> anyhow::Result<Vec<PathB
     Ok(old)
 }
 
-/// The store's own errors tell callers what an outage is.
+/// Unwraps the store's own error, which callers examine for outages.
 pub(super) fn plain(error: BackupError) -> anyhow::Error {
     match error {
         BackupError::Store(error) => error.into(),
@@ -218,14 +222,14 @@ pub(super) fn plain(error: BackupError) -> anyhow::Error {
     }
 }
 
-/// Does `work`, and gives it up on an interrupt: what it has begun is undone as it is dropped.
+/// Runs `work`, and drops it on an interrupt, which undoes what it has begun.
 pub(super) async fn unless_interrupted<T>(
     interrupt: &Interrupt,
     work: impl Future<Output = T>,
 ) -> Result<T, JobError> {
     let interrupted = async {
         while !interrupt.is_set() {
-            tokio::time::sleep(GLANCE).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     tokio::select! {
@@ -250,11 +254,11 @@ mod tests {
         assert_eq!(next("20260131T033000Z"), "20260131T033000Z");
         make("20260131T033000Z");
         assert_eq!(next("20260201T033000Z"), "20260201T033000Z");
-        // Twice in a second, and by a clock that was set back over the end of a year.
+        // Two backups within a second, and a clock that was set back over the end of a year.
         assert_eq!(next("20260131T033000Z"), "20260131T033001Z");
         make("20261231T235959Z");
         assert_eq!(next("20260201T033000Z"), "20270101T000000Z");
-        // Thirteen months are in no year.
+        // A thirteenth month does not exist.
         make("20271301T000000Z");
         assert_eq!(next("20260201T033000Z"), "20260201T033000Z");
     }

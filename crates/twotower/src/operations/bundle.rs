@@ -1,7 +1,7 @@
-//! What support needs to know of an installation, in one file.
+//! What support needs to know of an installation, in one archive.
 //!
-//! Each part is a list of what may stand in it, never of what may not: numbers, states, times, names of our own. What people wrote (titles,
-//! reasons, names, addresses, SQL) and what could be a secret stays out, and so does every id of a user.
+//! Every part is an allow list: numbers, states, times, and names of our own. Text that people
+//! wrote (titles, reasons, names, addresses, SQL), possible secrets and the ids of users stay out.
 
 mod log;
 
@@ -19,17 +19,19 @@ use flate2::write::GzEncoder;
 use scrub::Scrubber;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 use tar::{Builder, Header};
 use twotower_store::inspection::ServerFacts;
-use twotower_store::{ActivationRecord, ConnectOptions, ModelRecord, RunRecord, Store, StoreError};
+use twotower_store::{
+    ActivationRecord, ConnectOptions, ModelRecord, RunRecord, Store, StoreError, create_private,
+};
 
-/// For one question to the database.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of one database query.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs that are told of.
+/// At most this many runs are included.
 const RUNS: u32 = 200;
 
 const README: &str = "Made by `twotower doctor --bundle`.
@@ -48,10 +50,11 @@ Left out: passwords, keys and tokens, addresses, ids of users and of videos, tit
 Look through it all the same before you send it.
 ";
 
-/// Writes a new archive at `file`, for its owner alone to read.
+/// Writes a new archive at `file` that only its owner may read.
 ///
 /// # Errors
-/// If the file is there already, or cannot be written. What the database or the server does not tell is no error: the part says so.
+/// If the file exists already, or cannot be written. A database or server that does not answer is
+/// no error: the part says so.
 pub async fn write(place: &Place, found: &[Finding], file: &Path) -> anyhow::Result<()> {
     let store = open(place).await;
     let runs = match &store {
@@ -75,7 +78,7 @@ pub async fn write(place: &Place, found: &[Finding], file: &Path) -> anyhow::Res
     ];
     match store {
         Ok(store) => {
-            let told = Told {
+            let told = DatabaseParts {
                 scrubber: &scrubber,
             };
             parts.push((
@@ -111,7 +114,7 @@ fn pretty(value: &Value) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)?)
 }
 
-/// Evidence may quote what a run said last, which is not for us to vouch for.
+/// Evidence may quote the last output of a run, which we do not control.
 fn findings(found: &[Finding], runs: &[RunRecord], scrubber: &Scrubber) -> Value {
     let said = |evidence: &str| {
         let mut evidence = evidence.to_owned();
@@ -138,17 +141,17 @@ async fn open(place: &Place) -> anyhow::Result<Store> {
     let options = ConnectOptions {
         max_connections: 1,
         acquire_timeout: Duration::from_secs(5),
-        statement_timeout: PATIENCE,
+        statement_timeout: QUERY_TIMEOUT,
     };
     Ok(Store::connect_existing(&place.db_url, options).await?)
 }
 
-/// What the database tells, or why it does not.
-struct Told<'a> {
+/// What the database returned, or why it did not.
+struct DatabaseParts<'a> {
     scrubber: &'a Scrubber,
 }
 
-impl Told<'_> {
+impl DatabaseParts<'_> {
     fn or_error(&self, value: Result<impl Serialize, StoreError>) -> Value {
         match value {
             Ok(value) => json!(value),
@@ -171,7 +174,7 @@ impl Told<'_> {
     }
 }
 
-/// Without the host.
+/// Facts about the server, without its host.
 fn server_of(facts: &ServerFacts) -> Value {
     json!({
         "version": facts.version,
@@ -213,7 +216,7 @@ fn version(model: &ModelRecord, verdict: Option<&Value>) -> Value {
     })
 }
 
-/// Without who and why: a name, and what people wrote.
+/// An activation, without a person's name and the reason, which people wrote.
 fn activation(activation: &ActivationRecord) -> Value {
     json!({
         "version": activation.version,
@@ -224,7 +227,7 @@ fn activation(activation: &ActivationRecord) -> Value {
     })
 }
 
-/// Without the machine's name.
+/// A run, without the machine's name.
 fn run_of(run: &RunRecord, scrubber: &Scrubber) -> Value {
     json!({
         "id": run.id,
@@ -240,7 +243,7 @@ fn run_of(run: &RunRecord, scrubber: &Scrubber) -> Value {
     })
 }
 
-/// Numbers and switches of a document; of text, the names of checks alone.
+/// The numbers and switches of a document; of its texts only the names of checks.
 fn numbers(value: &Value) -> Value {
     match value {
         Value::Number(_) | Value::Bool(_) | Value::Null => value.clone(),
@@ -256,14 +259,6 @@ fn numbers(value: &Value) -> Value {
             Value::Object(kept.collect())
         }
     }
-}
-
-fn create_private(file: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file)
 }
 
 fn pack(file: File, parts: &[(String, String)]) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! Whether all is as it should be: each check says what it found and what to do. `twotower doctor` asks all of them once; those that are
-//! watched are asked again and again, and alerts come of what they say.
+//! Health checks: each says what it found and how to fix it. `twotower doctor` runs all of them
+//! once; the watched ones run at intervals and raise alerts.
 
 mod catalogue;
 
@@ -47,67 +47,69 @@ pub use round::{Scope, examine, examine_named};
 
 use serde::{Deserialize, Serialize};
 
-/// How bad it is where a check fails.
+/// Severity of a check that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Somebody should look during the day.
+    /// Somebody should look during working hours.
     Warning,
     /// Somebody has to look now.
     Critical,
 }
 
-/// One thing that can be looked at.
+/// A health check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Check {
-    /// Lower-case words with hyphens: what documents, alerts and the runbook (`docs/runbook.md#name`) call it.
+    /// Lower-case words with hyphens, as documents, alerts and the runbook (`docs/runbook.md#name`)
+    /// spell it.
     pub name: &'static str,
-    /// What is asked, in a few words.
+    /// What it checks, in a few words.
     pub title: &'static str,
     /// What it is about.
     pub topic: Topic,
-    /// Of checks that alerts come of.
+    /// Severity of its alerts; `None` if it raises none.
     pub watched: Option<Severity>,
-    /// What it asks.
-    pub asks: Asks,
+    /// What it needs.
+    pub needs: Needs,
 }
 
-/// What a check asks, without which it cannot be made.
+/// What a check needs to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asks {
-    /// The database, whichever it is.
+pub enum Needs {
+    /// The database, of either kind.
     Database,
-    /// A database server: of a file there is nothing to look at.
+    /// A database server; skipped for the embedded database.
     DatabaseServer,
-    /// Something else, or several things of which the database is none.
+    /// Something else, or several things other than the database.
     Others,
 }
 
-/// What came of it.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// All is well.
     Passed,
-    /// It works, and should be better.
+    /// It works, but should be better.
     Warned,
     /// Something is wrong.
     Failed,
-    /// It could not be looked at, or there is nothing to look at here.
+    /// It could not be checked, or does not apply here.
     Skipped,
 }
 
-/// What a check found. No personal data, no secrets: it goes into mail and into the bundle for support.
+/// What a check found. Holds no personal data and no secrets: it goes into mail and into the
+/// support bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// [`Check::name`].
     pub check: &'static str,
-    /// Which of several things of its kind: a job, a host.
+    /// Which of several things the check covers: a job, a host.
     pub subject: Option<String>,
-    /// What came of it.
+    /// The result.
     pub verdict: Verdict,
-    /// What was seen, with numbers.
+    /// What was measured.
     pub evidence: String,
-    /// What to do; empty where nothing is to be done.
+    /// What to do; empty if nothing.
     pub fix: String,
 }

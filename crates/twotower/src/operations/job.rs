@@ -1,7 +1,7 @@
 use clap::ValueEnum;
 use std::fmt;
 
-/// What runs by itself.
+/// A scheduled job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Job {
     /// Bring the vectors of the active model up to date, and take up a new model
@@ -18,7 +18,7 @@ impl Job {
     /// Every job, in the order of a night.
     pub const ALL: [Self; 4] = [Self::Backup, Self::Update, Self::Retrain, Self::Maintain];
 
-    /// As commands, the configuration and the database spell it.
+    /// The spelling in commands, the configuration and the database.
     pub fn name(self) -> &'static str {
         match self {
             Self::Update => "update",

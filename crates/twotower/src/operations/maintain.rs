@@ -1,4 +1,5 @@
-//! Upkeep of the tables, at night, so that nobody waits for it: what pays is done, what somebody is in the way of gives way.
+//! Maintenance of the tables, at night: does what is worthwhile, and gives way to others who hold
+//! locks.
 
 mod plan;
 
@@ -7,7 +8,8 @@ mod window;
 pub use window::Window;
 
 use crate::config::Maintenance;
-use crate::jobs::{Interrupt, JobError, now_us};
+use crate::jobs::{Interrupt, JobError};
+use crate::time::now_us;
 use anyhow::Context;
 use jiff::tz::TimeZone;
 use plan::{Planned, plan};
@@ -15,25 +17,25 @@ use serde::Serialize;
 use std::time::{Duration, Instant};
 use twotower_store::{Health, StepLimits, Store, StoreError, Upkeep};
 
-/// What one step may take where no window ends it.
+/// Time limit of one step if no window limits it.
 const STEP: Duration = Duration::from_hours(4);
 
-/// How to do it.
+/// Options of a maintenance.
 #[derive(Debug, Clone)]
 pub struct MaintainOptions {
-    /// What is worth being done.
+    /// Thresholds of what is worthwhile.
     pub settings: Maintenance,
-    /// When; `None` at once, whatever the time.
+    /// When to work; `None` works at once, whatever the time.
     pub window: Option<Window>,
-    /// Of the window.
+    /// Time zone of the window.
     pub time_zone: TimeZone,
-    /// Most memory to build an index in, megabytes.
+    /// Memory limit of building an index, megabytes.
     pub index_memory_mb: u64,
-    /// Look at everything, do nothing.
+    /// Checks everything and changes nothing.
     pub dry_run: bool,
 }
 
-/// What became of a step.
+/// Outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -41,9 +43,9 @@ pub enum Outcome {
     Done,
     /// It would be done.
     Planned,
-    /// Somebody kept the table locked, twice.
+    /// A lock on the table was not available, twice.
     GaveWay,
-    /// The window was over.
+    /// The window had ended.
     NoTime,
     /// It failed.
     Failed,
@@ -52,49 +54,49 @@ pub enum Outcome {
 /// One step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Step {
-    /// What is done.
+    /// What the step does.
     pub action: &'static str,
-    /// To what.
+    /// The table, index or file that it works on.
     pub target: String,
-    /// Why.
+    /// Why it is worthwhile.
     pub reason: String,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Rows deleted.
+    /// Number of rows deleted.
     pub rows: u64,
-    /// Dead rows, of a table, before.
+    /// Dead rows of a table before.
     pub dead_rows_before: Option<u64>,
-    /// The same afterwards, by the server's statistics.
+    /// Dead rows afterwards, by the server's statistics.
     pub dead_rows_after: Option<u64>,
-    /// Size before.
+    /// Size before, bytes.
     pub bytes_before: Option<u64>,
-    /// Size afterwards.
+    /// Size afterwards, bytes.
     pub bytes_after: Option<u64>,
     /// Wall time, seconds.
     pub seconds: f64,
-    /// What went wrong.
+    /// The error, if it failed.
     pub error: Option<String>,
 }
 
-/// What was done, or would be.
+/// What was done, or would be done.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MaintainReport {
-    /// Whether nothing was done but looking.
+    /// Whether nothing was changed.
     pub dry_run: bool,
-    /// Whether it was the time for it.
+    /// Whether the time was in the window.
     pub in_window: bool,
-    /// What was done, in this order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// Tables that the role may do no upkeep on.
+    /// Tables that the role has no right to maintain.
     pub not_permitted: Vec<String>,
     /// Wall time, seconds.
     pub seconds: f64,
 }
 
 impl MaintainReport {
-    /// What must not go unnoticed.
+    /// Describes faults that must not go unnoticed.
     pub fn trouble(&self) -> Option<String> {
-        // A right that is missing is the reason of most that fails then.
+        // A missing right is the reason for most other failures, so it comes first.
         if !self.not_permitted.is_empty() {
             return Some(format!(
                 "the database role may do no upkeep on {}: run this as the owner of the tables (PostgreSQL 17 and later: GRANT MAINTAIN)",
@@ -108,10 +110,11 @@ impl MaintainReport {
     }
 }
 
-/// Looks at everything, and does what pays, within the window. A step that fails or gives way keeps nothing else from being done.
+/// Checks everything, and does what is worthwhile within the window. A step that fails or gives way
+/// does not stop the others.
 ///
 /// # Errors
-/// If the database cannot be looked at, or on an interrupt between two steps.
+/// If the database cannot be examined, or on an interrupt between two steps.
 pub async fn maintain(
     store: &Store,
     options: &MaintainOptions,
@@ -155,7 +158,7 @@ pub async fn maintain(
 }
 
 impl MaintainOptions {
-    /// What is left of the time for it.
+    /// Time left in the window.
     fn left(&self) -> Option<Duration> {
         match self.window {
             Some(window) => window.left(now_us(), &self.time_zone),
@@ -176,7 +179,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Those that gave way get a second try, when the others are through.
+    /// Runs the steps. Those that gave way get a second try after the others.
     async fn run(&self, planned: Vec<Planned>, steps: &mut Vec<Step>) -> anyhow::Result<()> {
         let mut again = Vec::new();
         for one in planned {
@@ -192,7 +195,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A rebuild that did not come to its end leaves half an index, for which every write pays.
+    /// Drops the invalid index that a failed rebuild leaves, since every write would maintain it.
     async fn clear(&self, steps: &mut Vec<Step>) -> anyhow::Result<()> {
         let unfinished =
             |step: &Step| step.action == "rebuild index" && step.outcome != Outcome::Done;
@@ -225,7 +228,7 @@ impl Work<'_> {
         if self.options.dry_run {
             return Ok(step);
         }
-        // The clock is asked again before each step.
+        // The time left is read anew before each step.
         let Some(left) = self.options.left() else {
             step.outcome = Outcome::NoTime;
             return Ok(step);
@@ -255,7 +258,7 @@ impl Work<'_> {
                 step.error = Some(error.to_string());
                 tracing::warn!("{name}: its time is over: {error}");
             }
-            // Without a database there is no next step.
+            // Without a database, further steps are pointless.
             Err(error) if error.is_outage() => return Err(error).context(name),
             Err(error) => {
                 step.outcome = Outcome::Failed;

@@ -1,19 +1,20 @@
 use crate::config::Config;
 use std::path::PathBuf;
 
-/// Where twotower is at home: what every job and check starts from. Paths are relative to the working directory.
+/// An installation: what every job and check starts from. Paths are relative to the working
+/// directory.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Address of the database. Holds a password: never shown.
+    /// Address of the database. It holds a password and is never displayed.
     pub db_url: String,
     /// The configuration file, if one was named.
     pub config_file: Option<PathBuf>,
-    /// What it says.
+    /// The configuration.
     pub config: Config,
 }
 
 impl Place {
-    /// The file of the embedded database, if it is that one.
+    /// The file of the embedded database, if that is used.
     pub(super) fn database_file(&self) -> Option<PathBuf> {
         let file = self.db_url.strip_prefix("sqlite:")?;
         let file = file.strip_prefix("//").unwrap_or(file);

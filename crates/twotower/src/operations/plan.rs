@@ -12,21 +12,22 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use thiserror::Error;
 
-/// Days to look for the next or the last due one: between two leap days lie eight years where a century is not one.
+/// Number of days searched for the next or last due one: leap days can be eight years apart, around
+/// a century that is no leap year.
 const HORIZON_DAYS: usize = 366 * 9;
 
-/// A schedule that cannot be kept.
+/// The schedule is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PlanError {
-    /// No such time zone.
+    /// Unknown time zone.
     #[error(
         "time_zone is `{0}`, which the IANA time zone database does not have: name one like Europe/Berlin or UTC"
     )]
     TimeZone(String),
-    /// An expression that is none.
+    /// An expression cannot be parsed.
     #[error("{key} = \"{text}\": {cause}")]
     Expression {
-        /// Of the section.
+        /// The key in the section.
         key: &'static str,
         /// As written.
         text: String,
@@ -35,10 +36,10 @@ pub enum PlanError {
     },
 }
 
-/// When each job is due, in the time zone of the schedule.
+/// The times at which each job is due, in the time zone of the schedule.
 ///
-/// Where clocks are put forward, a time that does not exist is due at the next moment that does; where they are put back, a time that
-/// comes twice is due the first time.
+/// Where clocks are put forward, a local time that does not exist is due at the next moment that
+/// does; where they are put back, a local time that occurs twice is due the first time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     time_zone: TimeZone,
@@ -78,29 +79,27 @@ impl Plan {
         })
     }
 
-    /// The latest moment at or before `now_us` at which `job` is due; of retraining, fine-tuning included. Microseconds since 1970, as
-    /// all moments here.
+    /// The latest time at or before `now_us` at which `job` is due; for retraining, fine-tuning
+    /// included. All times here are microseconds since 1970.
     pub fn last_due(&self, job: Job, now_us: i64) -> Option<i64> {
-        let moments = self.expressions(job).into_iter().flatten();
-        moments
+        self.expressions(job)
             .filter_map(|expression| self.last(expression, now_us))
             .max()
     }
 
-    /// The first moment after `now_us` at which `job` is due.
+    /// The first time after `now_us` at which `job` is due.
     pub fn next_due(&self, job: Job, now_us: i64) -> Option<i64> {
-        let moments = self.expressions(job).into_iter().flatten();
-        moments
+        self.expressions(job)
             .filter_map(|expression| self.next(expression, now_us))
             .min()
     }
 
-    /// As [`Plan::last_due`] of retraining, for training from scratch alone.
+    /// Like [`Plan::last_due`] of retraining, but without fine-tuning.
     pub fn last_training(&self, now_us: i64) -> Option<i64> {
         self.last(self.retrain.as_ref()?, now_us)
     }
 
-    /// `2026-11-26T02:00:00+01:00[Europe/Berlin]`
+    /// For example `2026-11-26T02:00:00+01:00[Europe/Berlin]`.
     pub fn local(&self, at_us: i64) -> String {
         Timestamp::from_microsecond(at_us).map_or_else(
             |_| at_us.to_string(),
@@ -108,16 +107,18 @@ impl Plan {
         )
     }
 
-    fn expressions(&self, job: Job) -> [Option<&Expression>; 2] {
-        match job {
-            Job::Update => [self.update.as_ref(), None],
-            Job::Retrain => [self.retrain.as_ref(), self.fine_tune.as_ref()],
-            Job::Maintain => [self.maintain.as_ref(), None],
-            Job::Backup => [self.backup.as_ref(), None],
-        }
+    fn expressions(&self, job: Job) -> impl Iterator<Item = &Expression> {
+        let expressions = match job {
+            Job::Update => [&self.update, &None],
+            Job::Retrain => [&self.retrain, &self.fine_tune],
+            Job::Maintain => [&self.maintain, &None],
+            Job::Backup => [&self.backup, &None],
+        };
+        expressions.into_iter().flatten()
     }
 
-    /// Local times map to moments in their order, gaps and repetitions included, so that the first one that is late enough is the next.
+    /// Local times map to moments in the same order, even across gaps and repetitions, so the first
+    /// one that is late enough is the next.
     fn next(&self, expression: &Expression, now_us: i64) -> Option<i64> {
         let mut days = days_from(self.day(now_us)?, Date::tomorrow);
         days.find_map(|day| {
@@ -126,7 +127,8 @@ impl Plan {
         })
     }
 
-    /// From tomorrow on backwards: what comes twice is due the first time, when the local time of now may be an earlier one.
+    /// Searches backwards from tomorrow: a local time that occurs twice is due the first time,
+    /// which may be before now although the local time of now is an earlier one.
     fn last(&self, expression: &Expression, now_us: i64) -> Option<i64> {
         let tomorrow = self.day(now_us)?.tomorrow().ok()?;
         let mut days = days_from(tomorrow, Date::yesterday);
@@ -141,7 +143,7 @@ impl Plan {
         Some(self.time_zone.to_datetime(at).date())
     }
 
-    /// Of one day, ascending.
+    /// The due times of one day, ascending.
     fn moments<'a>(
         &'a self,
         expression: &'a Expression,
@@ -157,7 +159,7 @@ impl Plan {
     fn moment(&self, local: DateTime) -> Option<i64> {
         let ambiguous = self.time_zone.to_ambiguous_timestamp(local);
         let gap = matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
-        // In a gap this lies before it.
+        // In a gap this is the moment before it.
         let earlier = ambiguous.earlier().ok()?;
         let moment = if gap {
             self.time_zone.following(earlier).next()?.timestamp()
@@ -172,7 +174,7 @@ fn days_from(day: Date, step: fn(Date) -> Result<Date, jiff::Error>) -> impl Ite
     std::iter::successors(Some(day), move |&day| step(day).ok()).take(HORIZON_DAYS)
 }
 
-/// Refuses the 31st of February.
+/// Refuses dates that never occur, such as 31 February.
 fn comes(expression: Expression) -> Result<Expression, ExpressionError> {
     let mut days = days_from(jiff::civil::date(2000, 1, 1), Date::tomorrow);
     if days.any(|day| expression.falls_on(day)) {
@@ -205,7 +207,7 @@ mod tests {
             .to_string()
     }
 
-    /// All moments from one to the other, which `last_due` must agree with.
+    /// All due times from `from` to `to`; `last_due` must agree with them.
     fn due(plan: &Plan, from: &str, to: &str) -> Vec<String> {
         let mut moments = Vec::new();
         let mut now = at(from);
@@ -223,34 +225,18 @@ mod tests {
     #[test]
     fn the_night_before_and_the_night_after() {
         let plan = plan("UTC", "0 2 * * *");
+        let last = |job, now_us| said(plan.last_due(job, now_us));
+        let next = |job, now_us| said(plan.next_due(job, now_us));
         let noon = at("2026-11-26T12:00:00Z");
-        assert_eq!(
-            said(plan.last_due(Job::Update, noon)),
-            "2026-11-26T02:00:00Z"
-        );
-        assert_eq!(
-            said(plan.next_due(Job::Update, noon)),
-            "2026-11-27T02:00:00Z"
-        );
-        assert_eq!(
-            said(plan.last_due(Job::Retrain, noon)),
-            "2026-11-22T03:00:00Z"
-        );
-        assert_eq!(
-            said(plan.next_due(Job::Retrain, noon)),
-            "2026-11-29T03:00:00Z"
-        );
-        // At the moment itself it is due, and the next one is tomorrow's.
+        assert_eq!(last(Job::Update, noon), "2026-11-26T02:00:00Z");
+        assert_eq!(next(Job::Update, noon), "2026-11-27T02:00:00Z");
+        assert_eq!(last(Job::Retrain, noon), "2026-11-22T03:00:00Z");
+        assert_eq!(next(Job::Retrain, noon), "2026-11-29T03:00:00Z");
+        // It is due at the moment itself; the next one is tomorrow's.
         let two = at("2026-11-26T02:00:00Z");
-        assert_eq!(plan.last_due(Job::Update, two), Some(two));
-        assert_eq!(
-            said(plan.last_due(Job::Update, two - 1)),
-            "2026-11-25T02:00:00Z"
-        );
-        assert_eq!(
-            said(plan.next_due(Job::Update, two)),
-            "2026-11-27T02:00:00Z"
-        );
+        assert_eq!(last(Job::Update, two), "2026-11-26T02:00:00Z");
+        assert_eq!(last(Job::Update, two - 1), "2026-11-25T02:00:00Z");
+        assert_eq!(next(Job::Update, two), "2026-11-27T02:00:00Z");
     }
 
     #[test]
@@ -299,13 +285,13 @@ mod tests {
                 "2026-10-26T01:30:00Z"
             ]
         );
-        // The second 02:10 is after the only 02:30.
+        // The second 02:10 comes after the only 02:30 that is due.
         let again = at("2026-10-25T01:10:00Z");
         assert_eq!(
             said(berlin.last_due(Job::Update, again)),
             "2026-10-25T00:30:00Z"
         );
-        // Midnight comes twice in Havana.
+        // Midnight occurs twice in Havana.
         let havana = plan("America/Havana", "15 0 * * *");
         assert_eq!(
             due(&havana, "2026-10-31T00:00:00Z", "2026-11-03T00:00:00Z"),

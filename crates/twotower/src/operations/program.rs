@@ -1,4 +1,5 @@
-//! This program as its own child: each step of a job is a command of its own, so that one that crashes, hangs or takes all memory ends alone.
+//! Runs this program as its own child process: each step of a job is a command of its own, so that
+//! one that crashes, hangs or exhausts memory ends alone.
 
 use super::Place;
 use crate::jobs::Interrupt;
@@ -9,18 +10,18 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// How `twotower …` is called.
+/// How to call `twotower`.
 #[derive(Clone)]
 pub struct Program {
     path: PathBuf,
-    /// Before the command.
+    /// Arguments before the command.
     flags: Vec<OsString>,
     db_url: String,
     log_file: Option<LogFile>,
 }
 
 impl fmt::Debug for Program {
-    /// Without the address, which holds a password.
+    /// Omits the address, which holds a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Program")
             .field("path", &self.path)
@@ -30,7 +31,8 @@ impl fmt::Debug for Program {
 }
 
 impl Program {
-    /// The program `path`, at home where `place` says. `flags` are those of every command, besides its configuration file.
+    /// The program at `path`, for the installation `place`. `flags` are given to every command,
+    /// besides its configuration file.
     pub fn new(
         path: PathBuf,
         place: &Place,
@@ -48,14 +50,15 @@ impl Program {
         }
     }
 
-    /// `twotower WORDS…`, which stops when this process ends: whoever starts it keeps its standard input open and writes nothing there.
+    /// `twotower WORDS…`. It stops when this process ends: the caller keeps its standard input open
+    /// and writes nothing to it.
     pub(super) fn command<S: Into<OsString>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.path);
         command
             .args(&self.flags)
             .args(words.into_iter().map(Into::into))
             .arg("--supervised")
-            // Not among the arguments, which every user of the machine can read.
+            // In the environment, because every user of the machine can read arguments.
             .env("DATABASE_URL", &self.db_url)
             .stdin(Stdio::piped());
         if let Some(log_file) = &self.log_file {
@@ -64,28 +67,28 @@ impl Program {
         command
     }
 
-    /// How often the log file was opened again: children are told to do so as well.
+    /// How often the log file was reopened: children are told to reopen it as well.
     pub(super) fn log_reopened(&self) -> u32 {
         self.log_file.as_ref().map_or(0, LogFile::times_reopened)
     }
 }
 
-/// What a child is told.
+/// A message to a child.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Told {
-    /// To stop after the current step.
+pub(super) enum ChildSignal {
+    /// Stop after the current step.
     Stop,
-    /// To open the log file again.
+    /// Reopen the log file.
     ReopenLog,
 }
 
-/// Tells a child. One that has ended already hears nothing.
+/// Sends a message to a child. One that has exited ignores it.
 #[cfg(unix)]
-pub(super) fn tell(child: &mut Child, told: Told) {
+pub(super) fn send_signal(child: &mut Child, signal: ChildSignal) {
     use rustix::process::{Pid, Signal, kill_process};
-    let signal = match told {
-        Told::Stop => Signal::TERM,
-        Told::ReopenLog => Signal::HUP,
+    let signal = match signal {
+        ChildSignal::Stop => Signal::TERM,
+        ChildSignal::ReopenLog => Signal::HUP,
     };
     let pid = Pid::from_child(child);
     if let Err(error) = kill_process(pid, signal) {
@@ -93,15 +96,16 @@ pub(super) fn tell(child: &mut Child, told: Told) {
     }
 }
 
-/// Tells a child. Here there is only one thing to say to a process.
+/// Sends a message to a child. Without signals, stopping is the only one.
 #[cfg(not(unix))]
-pub(super) fn tell(child: &mut Child, told: Told) {
-    if let Told::Stop = told {
+pub(super) fn send_signal(child: &mut Child, signal: ChildSignal) {
+    if let ChildSignal::Stop = signal {
         let _ = child.kill();
     }
 }
 
-/// In a child: asks to stop once the parent is gone, however it ended, so that nothing goes on that nobody waits for.
+/// Called in a child: sets `interrupt` once the parent is gone, however it ended, so that the child
+/// does not keep running unattended.
 pub(crate) fn stop_with_supervisor(interrupt: &Interrupt) {
     let interrupt = interrupt.clone();
     std::thread::spawn(move || {

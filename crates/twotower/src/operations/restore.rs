@@ -1,4 +1,4 @@
-//! Putting back what was copied.
+//! Restoring a backup.
 
 use super::backup::{plain, unless_interrupted};
 use crate::config::Update;
@@ -8,23 +8,25 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use twotower_store::{
-    Backup, BackupError, IndexPlan, RestoreOptions, Restored, Store, StoreKind, VectorTable,
-    complete_backups, model_files,
+    Backup, BackupError, IndexPlan, RestoreOptions, Restored, Source, Store, StoreKind,
+    VectorTable, complete_backups, model_files,
 };
 
 /// What to restore.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestoreJob {
-    /// A backup's own folder, or a folder of backups, whose newest is taken.
+    /// A backup's own folder, or a folder of backups, of which the newest is taken.
     pub folder: PathBuf,
-    /// Folder of models, into which the copies go.
+    /// Folder of models, which receives the copies.
     pub models: PathBuf,
-    /// Also where the database holds what is newer.
+    /// Restores even if the database holds newer data.
     pub replace: bool,
-    /// Look at everything, write nothing.
+    /// Verifies everything and writes nothing.
     pub dry_run: bool,
-    /// Lease and index.
+    /// Lease and index settings.
     pub update: Update,
+    /// Where likes and skips are read, of which those of erased users go.
+    pub source: Source,
 }
 
 /// What was restored, or would be.
@@ -32,31 +34,32 @@ pub struct RestoreJob {
 pub struct RestoreReport {
     /// Whether nothing was written.
     pub dry_run: bool,
-    /// The backup.
+    /// Folder of the backup.
     pub folder: PathBuf,
-    /// The moment that it shows, microseconds since 1970.
+    /// The time of its snapshot, microseconds since 1970.
     pub taken_at_us: i64,
-    /// Migrations that the schema lacked, and that are applied before anything is restored. Of a dry run all or none: it refuses a schema that
-    /// lacks some, since it applies nothing.
+    /// Migrations that were missing and are applied before the restore. In a dry run all or none:
+    /// it applies nothing, so it refuses a schema that lacks some.
     pub migrations: Vec<String>,
-    /// Versions whose folders are there now.
+    /// Versions whose folders are present now.
     pub models: Vec<i64>,
-    /// Versions whose user tower the database does not have, since their folder is not there.
+    /// Versions whose user tower is missing in the database because their model folder is missing.
     pub without_user_tower: Vec<i64>,
-    /// Rows, and what was newer.
+    /// Number of rows, and what was newer.
     #[serde(flatten)]
     pub restored: Restored,
     /// Wall time, seconds.
     pub seconds: f64,
 }
 
-/// Checks every byte of a backup, copies the models into their folder, and puts the rest into the database in one transaction, while nobody else
-/// publishes; then writes the user towers from the models' folders, and builds what the database makes of vectors (the index, statistics).
-/// Safe to cut off and to run again.
+/// Verifies the checksums of a backup, copies the models into their folder, and writes the rest to
+/// the database in one transaction while it holds the publisher's lease. Then it writes the user
+/// towers from the model folders, and builds what derives from vectors: the index and statistics.
+/// It may be interrupted and repeated.
 ///
 /// # Errors
-/// If the backup is damaged; if the database holds what is newer and `replace` was not asked for; if another process publishes; if the
-/// store or the file system fails.
+/// If the backup is damaged; if the database holds newer data and `replace` is not set; if another
+/// process publishes; if the store or the file system fails.
 pub async fn restore(
     store: &Store,
     job: &RestoreJob,
@@ -81,8 +84,9 @@ pub async fn restore(
         dry_run: true,
         by: operator(),
         reason: format!("restored from {}", folder.display()),
+        source: job.source.clone(),
     };
-    // What would be refused is refused before anything is written, a model's folder included.
+    // This checks all reasons to refuse before anything is written, including model folders.
     let seen = store.restore(&backup, &options).await.map_err(plain)?;
     let manifest = backup.manifest().clone();
     let (restored, without_user_tower) = if job.dry_run {
@@ -109,7 +113,8 @@ pub async fn restore(
     })
 }
 
-/// Models first: what the registry names is there. Returns the versions without a user tower, too.
+/// Copies models first, so that every registered version has its folder. Also returns the versions
+/// without a user tower.
 async fn write(
     store: &Store,
     backup: &Backup,
@@ -147,8 +152,9 @@ async fn write(
     Ok((restored, without))
 }
 
-/// Writes the user tower of each version of the backup from its folder, of which it is a copy: backups hold none, and without it
-/// `recommend_videos` does not know what users have liked since. Returns the versions that have no folder of the registered model.
+/// Writes the user tower of each version of the backup from its model folder: backups hold none,
+/// and without it `recommend_videos` does not take recent likes into account. Returns the versions
+/// without a folder of the registered model.
 async fn write_user_towers(
     store: &Store,
     retry: &Retry,
@@ -156,13 +162,13 @@ async fn write_user_towers(
     models: &Path,
 ) -> anyhow::Result<Vec<i64>> {
     let mut without = Vec::new();
-    // In SQLite they have no use.
+    // SQLite does not use user towers.
     if store.kind() == StoreKind::Sqlite {
         return Ok(without);
     }
     for &version in &backup.manifest().versions {
         let record = retry
-            .run("read the registry", || store.model_details(version))
+            .call("read the registry", || store.model_details(version))
             .await?
             .record;
         let folder = models.join(version.to_string());
@@ -174,11 +180,10 @@ async fn write_user_towers(
         match loaded.await? {
             Ok(tower) => {
                 retry
-                    .run("write the user tower", || {
+                    .call("write the user tower", || {
                         store.write_user_tower(version, &tower)
                     })
-                    .await
-                    .context("write the user tower")?;
+                    .await?;
             }
             Err(error) => {
                 tracing::warn!("no user tower of version {version}: {error:#}");
@@ -191,7 +196,7 @@ async fn write_user_towers(
 
 /// The folder itself if it is a backup, else the newest backup in it.
 fn resolve(folder: &Path) -> anyhow::Result<PathBuf> {
-    // What else is wrong with it, be it the disk, is told where it is read.
+    // Any other error, such as one of the disk, is reported when the backup is read.
     if !matches!(Backup::open(folder), Err(BackupError::Missing(_))) {
         return Ok(folder.to_owned());
     }

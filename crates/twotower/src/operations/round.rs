@@ -1,15 +1,15 @@
-//! A round of looking and telling beside other work, which trouble with it does not stop.
+//! A round of checks and alerts alongside other work; its errors do not stop that work.
 
 use super::{Place, alert};
 use std::time::Duration;
 
-/// Longer than checks and channels take that all hang.
+/// Exceeds the time of a round in which every check and channel hangs.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Looks at everything that is watched and tells what is to be told.
+/// Runs all watched checks and sends the alerts that are owed.
 pub(super) async fn round(place: &Place) {
     match tokio::time::timeout(LIMIT, Box::pin(alert::watch(place))).await {
-        // What did not arrive is logged where it was sent.
+        // A delivery that failed is logged by its channel.
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!("nobody is told what is wrong: {error:#}"),
         Err(_) => tracing::warn!("nobody is told what is wrong: that takes longer than {LIMIT:?}"),

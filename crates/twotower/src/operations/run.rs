@@ -1,10 +1,11 @@
-//! A job as it runs when nobody looks: one at a time, within its time, with further tries, and written down.
+//! Unattended runs of a job: one at a time, with a time limit, with retries, and recorded in the
+//! database.
 
 mod last_error;
 
 mod child;
 
-mod patience;
+mod backoff;
 
 mod lock;
 
@@ -31,63 +32,63 @@ pub(super) use lock::{Note, cut_off};
 use super::round::round;
 use super::{Job, Place, Program};
 use crate::jobs::Interrupt;
+use backoff::Backoff;
 use journal::Journal;
-use lock::{Asked, JobLock};
-use patience::Patience;
+use lock::{JobLock, LockOutcome};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 use steps::{Steps, Waiting};
 use twotower_store::{FinishedRun, RunState};
 
-/// For the row of a run, once somebody asks to stop.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// Time to record the end of a run after this process was asked to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Which job, and why now.
+/// Which job to run, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunOptions {
-    /// Which.
+    /// The job.
     pub job: Job,
-    /// Retraining goes on from the model that is served, with what came in since.
+    /// Whether retraining continues from the active model with the new data.
     pub fine_tune: bool,
-    /// Upkeep does not wait for its window.
+    /// Whether maintenance runs outside of its window too.
     pub now: bool,
-    /// The moment of the schedule that it is the run of, microseconds since 1970.
+    /// The scheduled time that the run is for, microseconds since 1970.
     pub due_at_us: Option<i64>,
 }
 
-/// How a run went.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunReport {
-    /// Which job.
+    /// Name of the job.
     pub job: &'static str,
-    /// How it ended.
+    /// Its final state.
     pub state: RunState,
-    /// One, and one for each command that was tried again.
+    /// One, plus one for each command that was retried.
     pub attempts: u32,
-    /// Of the last command; none if a signal ended it.
+    /// Exit code of the last command; `None` if a signal killed it.
     pub exit_code: Option<i32>,
-    /// The model that it was about.
+    /// The version that it worked on.
     pub model_version: Option<i64>,
-    /// Why it ended so, if not for the best.
+    /// The reason, if it did not succeed.
     pub message: Option<String>,
     /// Wall time, seconds.
     pub seconds: f64,
 }
 
-/// What came of the steps.
+/// Result of the steps.
 enum Outcome {
     /// All done.
     Done,
-    /// There was nothing to do; why.
+    /// There was nothing to do; says why.
     NothingNew(String),
-    /// Another process is at the same work, or it is not the time for it; which.
+    /// Another process does the same work, or it is outside of the window; says which.
     Skipped(String),
 }
 
-/// Runs a job, and says how it went and why it failed if it did.
+/// Runs a job. Returns a report, and the error if it failed.
 ///
 /// # Errors
-/// If the folder of its state cannot be used.
+/// If the state folder cannot be used.
 pub async fn run(
     place: &Place,
     program: &Program,
@@ -104,9 +105,9 @@ pub async fn run(
     let settings = &place.config.run;
     let mut journal = Journal::new(place, job, due_at_us);
     let note = lock::Note::of_this_process(due_at_us, fine_tune);
-    let lock = match JobLock::ask(&settings.state_dir, job, note)? {
-        Asked::Taken(lock) => lock,
-        Asked::Held(holder) => {
+    let lock = match JobLock::acquire(&settings.state_dir, job, note)? {
+        LockOutcome::Taken(lock) => lock,
+        LockOutcome::Held(holder) => {
             let message = holder.map_or("another process is at it".into(), |note| note.to_string());
             tracing::info!("{job} is skipped: {message}");
             journal.skip(&message).await;
@@ -156,14 +157,15 @@ pub async fn run(
     }
     let written = steps
         .journal
-        .finish(&finished, Patience::of(settings.attempts, pause));
+        .finish(&finished, Backoff::of(settings.attempts, pause));
     let asked_to_stop = async {
         interrupt.wait().await;
-        tokio::time::sleep(FAREWELL).await;
+        tokio::time::sleep(STOP_TIMEOUT).await;
     };
-    // Who asks to stop does not wait for a database that is away.
+    // A stop request does not wait for a database that is away.
     tokio::select! {
-        // Before that, who ends this process cuts off what has failed, too: its work is still to be done.
+        // A failed run counts as done only once it is recorded: if this process is killed before,
+        // the run was cut off and its work remains to be done.
         () = written => {
             if !is_done && !is_cut_off {
                 end();

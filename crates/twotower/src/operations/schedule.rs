@@ -2,94 +2,97 @@
 
 mod due;
 
-mod since;
+mod watermarks;
 
 mod children;
 
-mod trouble;
+mod logged_errors;
 
 use super::round::round;
 use super::run::{connect, cut_off, within};
 use super::{Job, Place, Plan, Program};
-use crate::jobs::{Interrupt, now_us};
+use crate::jobs::Interrupt;
+use crate::time::now_us;
 use anyhow::Context;
 use children::Children;
 pub(super) use due::EARLY_US;
-use due::{Due, done_until, due};
+use due::{Due, History, done_until, due};
+use logged_errors::LoggedErrors;
 use serde::Serialize;
-use since::Since;
 use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::task::JoinHandle;
-use trouble::Trouble;
 use twotower_store::{Store, StoreError};
+use watermarks::Watermarks;
 
-/// Between two looks at the clock, which may have jumped meanwhile.
-const LOOK: Duration = Duration::from_millis(500);
+/// Interval at which the clock is read; it may have jumped meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Between two tries to reach a database that is away.
+/// Pause between tries to reach a database that is away.
 const RECONNECT: Duration = Duration::from_secs(15);
 
-/// Runs of a job to look at: more than can come between two of the schedule's.
+/// Number of runs read per job: more than can occur between two scheduled ones.
 const RECENT_RUNS: u32 = 100;
 
-/// For commands to end after their supervisor was asked to, beyond the time that it gives them.
+/// Added to the time that supervisors give their commands to stop.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// How to keep a schedule.
+/// Options of the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScheduleOptions {
-    /// Run what is due now, and end.
+    /// Run what is due now, then exit.
     pub once: bool,
 }
 
-/// Runs that were started and have ended, each named by its job.
+/// Runs that were started and have ended, by job name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Ran {
-    /// Well.
+pub struct ScheduleReport {
+    /// Successful ones.
     pub succeeded: Vec<&'static str>,
-    /// Not well. Each has said why.
+    /// Failed ones. Each has logged the reason.
     pub failed: Vec<&'static str>,
 }
 
-/// What `twotower schedule --once` fails of.
+/// Error of `twotower schedule --once`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ScheduleError {
-    /// See [`Ran::failed`].
+    /// See [`ScheduleReport::failed`].
     #[error("failed: {}", .0.join(", "))]
     Failed(Vec<&'static str>),
 }
 
-/// Keeps the schedule until `interrupt`; then ends what is at work, gently. With `once`, says what ran.
+/// Runs the schedule until `interrupt`, then stops running jobs gracefully. With `once`, returns
+/// what ran.
 ///
 /// # Errors
-/// If the schedule or the folder of its state cannot be used; with `once`, if the database is away.
+/// If the schedule or the state folder cannot be used; with `once`, if the database is away.
 pub async fn schedule(
     place: &Place,
     program: &Program,
     options: ScheduleOptions,
     interrupt: &Interrupt,
-) -> anyhow::Result<Ran> {
+) -> anyhow::Result<ScheduleReport> {
     let state_dir = &place.config.run.state_dir;
-    let since = Since::load(state_dir, &place.config.schedule, now_us()).with_context(|| {
-        format!(
-            "{}: `state_dir` of section [run] has to be a folder that this user may write to",
-            state_dir.join("schedule.json").display()
-        )
-    })?;
+    let watermarks =
+        Watermarks::load(state_dir, &place.config.schedule, now_us()).with_context(|| {
+            format!(
+                "{}: `state_dir` of section [run] has to be a folder that this user may write to",
+                state_dir.join("schedule.json").display()
+            )
+        })?;
     let mut scheduler = Scheduler {
         place,
         program,
         plan: Plan::new(&place.config.schedule)?,
-        since,
+        watermarks,
         children: Children::default(),
-        lock_trouble: Trouble::default(),
+        lock_errors: LoggedErrors::default(),
         store: None,
         ask_at: Instant::now(),
         away: false,
-        ran: Ran::default(),
+        ran: ScheduleReport::default(),
         looked_at_us: 0,
         round: None,
     };
@@ -106,15 +109,15 @@ struct Scheduler<'a> {
     place: &'a Place,
     program: &'a Program,
     plan: Plan,
-    since: Since,
+    watermarks: Watermarks,
     children: Children,
-    lock_trouble: Trouble,
+    lock_errors: LoggedErrors,
     store: Option<Store>,
-    /// When the database may be asked again.
+    /// Earliest time of the next query of the database.
     ask_at: Instant,
     away: bool,
-    ran: Ran,
-    /// When the last round of looking and telling began, microseconds since 1970.
+    ran: ScheduleReport,
+    /// When the last round of checks and alerts began, microseconds since 1970.
     looked_at_us: i64,
     round: Option<JoinHandle<()>>,
 }
@@ -124,9 +127,9 @@ impl Scheduler<'_> {
         while !interrupt.is_set() {
             self.look_after_children();
             self.look_around();
-            // Nobody asks for them.
-            self.ran = Ran::default();
-            // The database may be slow to say that it is away; who asks to stop does not wait for that.
+            // Only needed with `once`.
+            self.ran = ScheduleReport::default();
+            // A database that is away may be slow to fail; a stop request does not wait for it.
             let started = tokio::select! {
                 started = self.start_what_is_due() => started,
                 () = interrupt.wait() => break,
@@ -138,7 +141,7 @@ impl Scheduler<'_> {
                     "what is due waits until the database can be asked what was done: {error}"
                 );
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         if let Some(round) = self.round.take() {
             round.abort();
@@ -149,12 +152,12 @@ impl Scheduler<'_> {
     async fn once(&mut self, interrupt: &Interrupt) -> Result<(), StoreError> {
         let started = self.start_what_is_due().await;
         if self.children.is_empty() {
-            // Each run does this at its end.
+            // Otherwise each run does this at its end.
             round(self.place).await;
         }
         started?;
         while !self.children.is_empty() && !interrupt.is_set() {
-            tokio::time::sleep(LOOK / 10).await;
+            tokio::time::sleep(POLL_INTERVAL / 10).await;
             self.look_after_children();
         }
         self.stop().await;
@@ -166,11 +169,12 @@ impl Scheduler<'_> {
         self.children.stop(grace + MARGIN).await;
     }
 
-    /// Begins a round of looking and telling every few minutes by the clock, unless the last one is not over.
+    /// Starts a round of checks and alerts if the interval has passed by the clock, unless the last
+    /// one is still running.
     fn look_around(&mut self) {
         let every_us = i64::from(self.place.config.alerts.every_minutes) * 60_000_000;
         let now_us = now_us();
-        // Within the interval, a clock that was set back included.
+        // A clock that was set back counts as outside of the interval.
         let soon = (self.looked_at_us..self.looked_at_us + every_us).contains(&now_us);
         if every_us == 0 || soon || self.round.as_ref().is_some_and(|it| !it.is_finished()) {
             return;
@@ -193,9 +197,9 @@ impl Scheduler<'_> {
         }
     }
 
-    /// Starts each job that is due, unless it is at work, or somebody else has done it.
+    /// Starts each job that is due, unless it is running or has been done elsewhere.
     async fn start_what_is_due(&mut self) -> Result<(), StoreError> {
-        if let Err(error) = self.since.not_far_after(now_us()) {
+        if let Err(error) = self.watermarks.not_far_after(now_us()) {
             tracing::warn!("that the clock was set back cannot be kept: {error}");
         }
         for job in Job::ALL {
@@ -203,7 +207,7 @@ impl Scheduler<'_> {
                 continue;
             }
             if Instant::now() < self.ask_at {
-                // As it was when it was asked last.
+                // The last answer of the database is recent enough.
                 continue;
             }
             let runs = match self.runs(job).await {
@@ -230,12 +234,16 @@ impl Scheduler<'_> {
     fn due(&mut self, job: Job) -> Option<Due> {
         let run = &self.place.config.run;
         let left = cut_off(&run.state_dir, job);
-        if let Some(error) = self.lock_trouble.news(job, left.as_ref().err()) {
+        if let Some(error) = self.lock_errors.news(job, left.as_ref().err()) {
             tracing::warn!("the lock of {job} cannot be read: {error}");
         }
         let left = left.ok().flatten();
-        let limits = (run.attempts, now_us());
-        due(&self.plan, job, self.since.of(job), left.as_ref(), limits)
+        let history = History {
+            done_until_us: self.watermarks.of(job),
+            cut_off: left.as_ref(),
+            max_starts: run.attempts,
+        };
+        due(&self.plan, job, &history, now_us())
     }
 
     async fn runs(&mut self, job: Job) -> Result<Vec<twotower_store::RunRecord>, StoreError> {
@@ -263,7 +271,7 @@ impl Scheduler<'_> {
     }
 
     fn advance(&mut self, job: Job, at_us: i64) {
-        if let Err(error) = self.since.advance(job, at_us) {
+        if let Err(error) = self.watermarks.advance(job, at_us) {
             tracing::warn!("what was started cannot be kept: {error}");
         }
     }

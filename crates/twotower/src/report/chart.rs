@@ -3,13 +3,13 @@ use maud::{Markup, PreEscaped, html};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// Colours of the light theme; the style sheet turns them into those of the dark one by their values.
+/// Colours of the light theme; the style sheet replaces them by value in the dark theme.
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const GRID: RGBColor = RGBColor(0xDD, 0xDD, 0xDD);
 const FIRST: RGBColor = RGBColor(0x0B, 0x61, 0x9A);
 const SECOND: RGBColor = RGBColor(0xB8, 0x5A, 0x00);
 
-/// Rules that repaint the four colours for a dark page.
+/// Rules that replace the four colours on a dark page.
 pub(super) const DARK_RULES: &str = "\
 svg [fill='#222222']{fill:#e6e6e6}svg [stroke='#222222']{stroke:#e6e6e6}\
 svg [stroke='#DDDDDD']{stroke:#444}\
@@ -18,15 +18,15 @@ svg [fill='#B85A00']{fill:#f0a050}svg [stroke='#B85A00']{stroke:#f0a050}";
 
 const FONT: (&str, i32) = ("sans-serif", 14);
 
-/// What a chart says to those who do not see it.
+/// Text alternative of a chart.
 pub(super) struct Description<'a> {
     /// Short name, also the caption.
     pub title: &'a str,
-    /// What the picture shows, in a sentence.
+    /// What the chart shows, in a sentence.
     pub text: &'a str,
 }
 
-/// One curve over epochs, with the epoch that was kept marked.
+/// A curve over epochs, with a mark at the epoch that was kept.
 pub(super) fn curve(
     description: &Description<'_>,
     points: &[(f64, f64)],
@@ -69,7 +69,7 @@ pub(super) fn curve(
     figure(description, &svg)
 }
 
-/// For each name two bars between 0 and 1, the first above the second.
+/// Two bars between 0 and 1 for each name, the first above the second.
 pub(super) fn bars(
     description: &Description<'_>,
     series: [&str; 2],
@@ -115,7 +115,7 @@ pub(super) fn bars(
     figure(description, &svg)
 }
 
-/// The range of `values` with a little air, never empty.
+/// The range of `values` with a small margin, never empty.
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
         (low.min(x), high.max(x))
@@ -131,7 +131,7 @@ fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     (low - air, high + air)
 }
 
-/// Puts title and description inside the picture, first, where assistive technology looks for them.
+/// Puts title and description first inside the SVG, where assistive technology looks for them.
 fn figure(description: &Description<'_>, svg: &str) -> anyhow::Result<Markup> {
     let (_, rest) = svg
         .split_once("<svg ")

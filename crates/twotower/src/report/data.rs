@@ -4,10 +4,10 @@ use twotower_core::feature::Catalogue;
 use twotower_core::metric::Bootstrap;
 use twotower_core::split::HeldOut;
 
-/// Everything a report is made from.
+/// The content of a report.
 #[derive(Debug, Clone)]
 pub struct ReportData {
-    /// What the report is about, such as the model's version.
+    /// Subject of the report, such as the model's version.
     pub title: String,
     /// The split and the phase in words, such as "temporal split, test".
     pub protocol: String,
@@ -19,7 +19,7 @@ pub struct ReportData {
     pub epochs: Vec<EpochRow>,
     /// The epoch whose weights were kept, from 1.
     pub best_epoch: Option<usize>,
-    /// Lists of a few people, who stay unnamed; may be empty.
+    /// Lists of a few users, without names; may be empty.
     pub examples: Vec<WorkedExample>,
     /// Hyperparameters, in the order shown.
     pub hyperparameters: Vec<Fact>,
@@ -34,9 +34,9 @@ pub struct EpochRow {
     pub epoch: usize,
     /// Mean loss over its examples, nats.
     pub loss: f64,
-    /// How long it took; not known of an epoch before a resumption.
+    /// Duration; unknown for epochs before a resumption.
     pub seconds: Option<f64>,
-    /// Likes to predict per second.
+    /// Throughput in likes per second.
     pub examples_per_second: Option<f64>,
     /// NDCG@10 on warm users of the validation part, if there is one.
     pub validation_ndcg_at_10: Option<f64>,
@@ -45,20 +45,20 @@ pub struct EpochRow {
 /// A name and its value, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
-    /// What it is.
+    /// Label.
     pub name: String,
-    /// With its unit.
+    /// Value with its unit.
     pub value: String,
 }
 
-/// What one unnamed person liked and was recommended, by title.
+/// What one user, who is not named, liked and was recommended, by title.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkedExample {
-    /// The latest likes seen, newest first.
+    /// The latest seen likes, newest first.
     pub liked: Vec<String>,
     /// Best first.
     pub recommended: Vec<RecommendedTitle>,
-    /// How many likes were held out.
+    /// Number of held-out likes.
     pub held_out: usize,
 }
 
@@ -71,12 +71,13 @@ pub struct RecommendedTitle {
     pub hit: bool,
 }
 
-/// How many of the latest likes a worked example shows.
+/// Number of the latest likes that a worked example shows.
 const LIKES_SHOWN: usize = 5;
 
-/// Shows `count` warm users of `evaluation`, evenly spread over them whatever became of them, so that no success is picked.
+/// Examples of `count` warm users of `evaluation`, spread evenly whatever their results, so that
+/// successes are not cherry-picked.
 ///
-/// `held_out` is what `evaluation` was made on, positions are those of `catalogue`.
+/// `held_out` is the data of `evaluation`; positions are those of `catalogue`.
 pub fn worked_examples(
     evaluation: &Evaluation,
     held_out: &HeldOut,

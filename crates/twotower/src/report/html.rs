@@ -10,7 +10,7 @@ use twotower_core::evaluate::Metric;
 
 const STYLE: &str = include_str!("style.css");
 
-/// `report.html`: one file that loads nothing, for screen and paper, light and dark.
+/// Renders `report.html`: one file that loads nothing, for screen and print, light and dark.
 ///
 /// # Errors
 /// If a chart cannot be drawn.
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(page.matches("<svg").count(), page.matches("<desc>").count());
     }
 
-    /// Something that rounds to nothing has no side.
+    /// A number that rounds to zero has no sign.
     #[test]
     fn another_model_has_a_table_of_its_own_and_nothing_is_below_zero_by_nothing() {
         let page = render(&sample::of_two_models()).unwrap();

@@ -4,7 +4,7 @@ use twotower_core::evaluate::{
 };
 use twotower_core::metric::Bootstrap;
 
-/// A report with every part, of made-up numbers.
+/// A report with every part and made-up numbers.
 pub(super) fn data() -> ReportData {
     let fact = |name: &str, value: &str| Fact {
         name: name.to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn data() -> ReportData {
     }
 }
 
-/// The same of two models, the first of which is better.
+/// The same with two models, of which the first is better.
 pub(super) fn of_two_models() -> ReportData {
     let mut data = data();
     let models = [
@@ -64,7 +64,8 @@ pub(super) fn of_two_models() -> ReportData {
     data
 }
 
-/// 60 users, every fifth one cold, whose metrics scatter around `level`; cold users are alike for everybody.
+/// 60 users, every fifth one cold, whose metrics scatter around `level`; cold users are the same
+/// for every recommender.
 fn evaluation(name: &str, level: f64, coverage: f64) -> Evaluation {
     let users: Vec<UserEvaluation> = (0..60u32)
         .map(|user| {

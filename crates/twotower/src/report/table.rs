@@ -3,11 +3,12 @@ use std::fmt::Write;
 use twotower_core::evaluate::{CohortSummary, Comparison, Evaluation, Metric};
 use twotower_core::metric::{Bootstrap, signed};
 
-/// Width of a column of metrics.
+/// Width of a metric's column.
 const COLUMN: usize = 14;
 
-/// A table for the terminal: a row per recommender, a column per metric with its standard error, a block per cohort, two models side by
-/// side if there are two, and the difference to the best baseline in words. About 120 columns wide.
+/// A table for the terminal: a row per recommender, a column per metric with its standard error, a
+/// block per cohort, two models side by side if there are two, and the difference to the best
+/// baseline in words. About 120 columns wide.
 pub fn comparison_table(comparison: &Comparison, bootstrap: &Bootstrap) -> String {
     let Some(first) = comparison.evaluations.first() else {
         return String::new();
@@ -36,7 +37,7 @@ pub fn comparison_table(comparison: &Comparison, bootstrap: &Bootstrap) -> Strin
     text
 }
 
-/// Two models side by side: a row per metric, and what NDCG@10 says of them in words.
+/// Two models side by side: a row per metric, and a verdict on NDCG@10 in words.
 fn between_models(comparison: &Comparison, bootstrap: &Bootstrap) -> Option<String> {
     let [model, other] = &comparison.evaluations[..comparison.models] else {
         return None;
@@ -99,7 +100,7 @@ fn block(
     lines.join("\n") + "\n"
 }
 
-/// Of one user there is no telling how far the mean may be off.
+/// With a single user there is no standard error.
 fn estimate(cohort: &CohortSummary, metric: Metric) -> String {
     let estimate = cohort.metric(metric);
     let mean = short(estimate.mean, 4);
@@ -138,7 +139,7 @@ mod tests {
         assert!(rows[0].ends_with("difference  95 % interval"), "{pair}");
         assert!(rows[1].starts_with("NDCG@10 "), "{pair}");
         assert_eq!(rows[1].split_whitespace().count(), 9, "{pair}");
-        // No sign before nothing.
+        // A difference of zero has no sign.
         assert!(
             rows[6].ends_with("0.0000  0.0000 to 0.0000") && !rows[6].contains("+0"),
             "{pair}"

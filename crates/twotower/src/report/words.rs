@@ -1,15 +1,15 @@
 use twotower_core::evaluate::{Comparison, Distance, Evaluation, FEWEST_USERS, Metric};
 use twotower_core::metric::{Bootstrap, Interval, signed};
 
-/// The model against the baseline that is best in one metric, or against another model, over all users.
+/// A model compared in one metric with the best baseline or with another model, over all users.
 pub(super) struct Difference<'a> {
     pub metric: Metric,
-    /// How many baselines the best one is chosen among; 0 of another model.
+    /// Number of baselines that the best one was chosen from; 0 for another model.
     pub baselines: usize,
     distance: Distance<'a>,
 }
 
-/// A model against another one in one metric, over all users.
+/// A model compared in one metric with another model, over all users.
 #[derive(Debug, Clone, Copy)]
 pub struct BetweenModels<'a> {
     /// The first model.
@@ -18,7 +18,7 @@ pub struct BetweenModels<'a> {
     pub other: &'a Evaluation,
     /// Mean of model − other.
     pub mean: f64,
-    /// Of the mean, 95 %; `None` where there are too few users to give one.
+    /// 95 % confidence interval of the mean; `None` with too few users.
     pub interval: Option<Interval>,
     /// `better`, `worse`, `no clear difference`, or `too few users to tell`.
     pub verdict: &'static str,
@@ -84,12 +84,12 @@ impl<'a> Difference<'a> {
         self.distance.interval.mean
     }
 
-    /// Of the mean; `None` where there are too few users to give one.
+    /// Confidence interval of the mean; `None` with too few users.
     pub(super) fn interval(&self) -> Option<Interval> {
         (self.distance.users >= FEWEST_USERS).then_some(self.distance.interval)
     }
 
-    /// A few words for what the interval says.
+    /// The verdict that the interval supports.
     pub(super) fn verdict(&self) -> &'static str {
         match self.interval() {
             None => "too few users to tell",
@@ -99,13 +99,13 @@ impl<'a> Difference<'a> {
         }
     }
 
-    /// The interval as it is shown.
+    /// The interval as text.
     pub(super) fn range(&self) -> Option<String> {
         let Interval { low, high, .. } = self.interval()?;
         Some(format!("{} to {}", signed(low, 4), signed(high, 4)))
     }
 
-    /// One sentence.
+    /// The comparison in one sentence.
     pub(super) fn sentence(&self) -> String {
         let (model, other, verdict) = (&self.model().name, &self.other().name, self.verdict());
         let (label, mean) = (self.metric.label(), self.mean());
@@ -145,7 +145,7 @@ pub(super) fn counted(n: usize, noun: &str) -> String {
     }
 }
 
-/// Who was ranked.
+/// The users that were ranked.
 pub(super) fn users(evaluation: &Evaluation) -> String {
     let summary = &evaluation.summary;
     let of =
@@ -174,7 +174,7 @@ mod tests {
         insta::assert_snapshot!(difference(Metric::RecallAt50).sentence(), @"No clear difference between two-tower and item-knn, the best baseline: the difference in R@50 is 0.0000, and its 95 % interval -0.0600 to +0.0750 includes zero.");
     }
 
-    /// One user gives an interval of no width, which lies on one side of zero wherever it is.
+    /// With one user the interval has no width, so it always lies on one side of zero.
     #[test]
     fn a_handful_of_users_tells_nothing() {
         let mut data = sample::data();
@@ -193,7 +193,7 @@ mod tests {
         let (verdict, sentence) = said(&data);
         assert_eq!(verdict, "too few users to tell");
         insta::assert_snapshot!(sentence, @"Too few users to tell two-tower from ials, the best baseline: the difference in NDCG@10 is +0.0243, but something is known of 19 users alone, and below 20 chance decides.");
-        // What one recommender knows is enough.
+        // One known user is enough for the recommender to count.
         data.comparison.evaluations[2].users[24].served = true;
         assert_eq!(said(&data).0, "better");
     }

@@ -1,3 +1,4 @@
+use super::admission::Admission;
 use super::auth::Identity;
 use super::error::ApiError;
 use super::metrics::Answered;
@@ -9,16 +10,37 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
-/// Lets a request in on a place among those worked on, or tells it to come back.
-pub(super) async fn admit(
+/// Admits requests for lists, or sheds them.
+pub(super) async fn admit_reads(
     State(app): State<Arc<App>>,
     Extension(timing): Extension<Timing>,
     request: Request,
     next: Next,
 ) -> Response {
+    admit(&app, &app.read_admission, &timing, request, next).await
+}
+
+/// Admits requests that record events, or sheds them. Their places are their own, so that writes
+/// that hang take none from lists.
+pub(super) async fn admit_events(
+    State(app): State<Arc<App>>,
+    Extension(timing): Extension<Timing>,
+    request: Request,
+    next: Next,
+) -> Response {
+    admit(&app, &app.event_admission, &timing, request, next).await
+}
+
+async fn admit(
+    app: &App,
+    admission: &Admission,
+    timing: &Timing,
+    request: Request,
+    next: Next,
+) -> Response {
     let admitted = {
         let _recording = timing.stage(Stage::Queue);
-        app.admission.admit().await
+        admission.admit().await
     };
     let permit = match admitted {
         Ok(permit) => permit,
@@ -29,19 +51,28 @@ pub(super) async fn admit(
         }
     };
     let response = next.run(request).await;
-    // An answer without the database says nothing about how long one takes; one that was made before has asked it all the same.
+    // An answer without the database says nothing about the latency of others. A cached answer
+    // does: it has read the user's state.
     let answered = response.extensions().get::<Answered>();
-    let whole = answered.is_none_or(|answered| !answered.partial);
-    let worked_on = response.status().is_success() && whole
+    let complete = answered.is_none_or(|answered| !answered.partial);
+    let is_measured = response.status().is_success() && complete
         || matches!(response.extensions().get(), Some(ApiError::Timeout { .. }));
-    if worked_on {
+    if is_measured {
         permit.measured();
+    } else {
+        drop(permit);
+    }
+    // A refusal that is held takes no place.
+    let error = response.extensions().get::<ApiError>();
+    let is_shed = error.is_some_and(ApiError::is_shed);
+    if is_shed {
+        app.refusals.hold().await;
     }
     response
 }
 
-/// Lets only holders of a user's token pass, each no more often than they may. The handler finds an [`Identity`] among the
-/// request's extensions, so none can forget to ask.
+/// Lets holders of a user's token pass, each within the rate limit. The handler finds an
+/// [`Identity`] among the request's extensions, so that no handler can forget this check.
 pub(super) async fn user(
     State(app): State<Arc<App>>,
     Extension(timing): Extension<Timing>,
@@ -64,7 +95,7 @@ pub(super) async fn user(
     Ok(next.run(request).await)
 }
 
-/// Lets only holders of a token of the service role pass.
+/// Lets holders of a token of the service role pass.
 pub(super) async fn service(
     State(app): State<Arc<App>>,
     Extension(timing): Extension<Timing>,

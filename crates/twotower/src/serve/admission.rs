@@ -1,9 +1,9 @@
-//! Who is worked on now, who waits, and who is told to come back: a limit on concurrency that follows measured latency, a short
-//! queue in front of it, and a rate for each user.
+//! Admission control: a concurrency limit that follows measured latency, a short queue in front of
+//! it, and a rate limit for each user.
 
 mod gradient;
 
-mod patience;
+mod queue_deadline;
 
 mod rate;
 
@@ -15,34 +15,36 @@ pub(super) use rate::UserRates;
 pub(super) use refusals::Refusals;
 
 use gradient::{Bounds, Gradient, Sample};
-use patience::Patience;
+use queue_deadline::QueueDeadline;
 use std::collections::VecDeque;
+use std::ops::Add;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How many requests are worked on at once, and how long others wait.
+/// How many requests are processed at once, and how long others wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Concurrency {
-    /// Fewest at once, however slow they are: as many as keep cores and database connections busy.
+    /// Lower bound of the limit, however slow requests are: as many as keep cores and database
+    /// connections busy.
     pub minimum: usize,
-    /// Most at once, however fast they are.
+    /// Upper bound of the limit, however fast requests are.
     pub maximum: usize,
     /// Longest wait for a place.
     pub queue: Duration,
 }
 
-/// Why a request is not worked on.
+/// Why a request is shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shed {
-    /// As many wait already as ever may be worked on.
+    /// As many requests wait as may ever be processed at once.
     QueueFull,
-    /// It has waited for as long as it may.
+    /// The request has waited until its deadline.
     QueueDeadline,
 }
 
 impl Shed {
-    /// As the metric's label.
+    /// The value of the metric's label.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
@@ -51,7 +53,7 @@ impl Shed {
     }
 }
 
-/// Figures of one moment.
+/// The concurrency limit and numbers of requests at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
     pub(super) limit: usize,
@@ -59,8 +61,23 @@ pub(super) struct Load {
     pub(super) waiting: usize,
 }
 
-/// The queue is bounded by time, which is [`Patience`]'s matter; its length is bounded too, by the most requests that ever may be worked
-/// on at once, so that a flood costs no memory. First in, first out: patience is short, so nobody waits in vain while others overtake.
+impl Add for Load {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            limit: self.limit + other.limit,
+            in_flight: self.in_flight + other.in_flight,
+            waiting: self.waiting + other.waiting,
+        }
+    }
+}
+
+/// A concurrency limit with a queue in front of it.
+///
+/// [`QueueDeadline`] bounds the time in the queue. The upper bound of the concurrency limit bounds
+/// its length, so that a flood costs no memory. The queue is first in, first out: deadlines are
+/// short, and no request expires because later ones overtake it.
 #[derive(Debug, Clone)]
 pub(super) struct Admission(Arc<Shared>);
 
@@ -73,7 +90,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     gradient: Gradient,
-    patience: Patience,
+    deadline: QueueDeadline,
     in_flight: usize,
     waiting: VecDeque<oneshot::Sender<Permit>>,
     most_waiting: usize,
@@ -89,7 +106,7 @@ impl Admission {
             started: Instant::now(),
             state: Mutex::new(State {
                 gradient: Gradient::new(bounds),
-                patience: Patience::new(concurrency.queue),
+                deadline: QueueDeadline::new(concurrency.queue),
                 in_flight: 0,
                 waiting: VecDeque::new(),
                 most_waiting: concurrency.maximum,
@@ -97,9 +114,9 @@ impl Admission {
         }))
     }
 
-    /// A place among the requests worked on, at once or after a short wait.
+    /// A place among the requests in flight, at once or after a short wait.
     pub(super) async fn admit(&self) -> Result<Permit, Shed> {
-        let (mut place, patience) = {
+        let (mut place, deadline) = {
             let mut state = self.0.state();
             if state.waiting.is_empty() && state.in_flight < state.gradient.limit() {
                 state.in_flight += 1;
@@ -114,14 +131,14 @@ impl Admission {
             }
             let now = self.0.started.elapsed();
             let waiting = state.waiting.len();
-            let patience = state.patience.next(now, waiting);
+            let deadline = state.deadline.next(now, waiting);
             let (given, place) = oneshot::channel();
             state.waiting.push_back(given);
-            (place, patience)
+            (place, deadline)
         };
-        match tokio::time::timeout(patience, &mut place).await {
+        match tokio::time::timeout(deadline, &mut place).await {
             Ok(Ok(permit)) => Ok(permit),
-            // The place may have come in the very moment in which patience ended.
+            // The place may have been granted at the moment of the deadline.
             Ok(Err(_)) | Err(_) => place.try_recv().map_err(|_| Shed::QueueDeadline),
         }
     }
@@ -146,7 +163,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place back and hands free ones to those who wait.
+    /// Frees a place and grants free places to waiting requests.
     fn release(self: &Arc<Self>, admitted: Duration, measured: bool) {
         let mut granted = Vec::new();
         let mut state = self.state();
@@ -171,13 +188,13 @@ impl Shared {
         }
         drop(state);
         for waiting in granted {
-            // Whoever has gone in the meantime drops the permit, which comes back here.
+            // A request that was given up meanwhile drops the permit, which frees the place again.
             let _ = waiting.send(Permit::new(self));
         }
     }
 }
 
-/// A place among the requests worked on; it is free again when this is dropped.
+/// A place among the requests in flight, which is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     shared: Arc<Shared>,
@@ -194,8 +211,9 @@ impl Permit {
         }
     }
 
-    /// Counts the time since admission as what a request takes. Refusals are quicker than work, and a caller who hangs up has
-    /// cut it short, so neither says anything about load: their permits are just dropped.
+    /// Counts the time since admission as the latency of a request. Permits of refusals and of
+    /// callers who hang up are only dropped: a refusal is quicker than work and a hang-up cuts it
+    /// short, so neither says anything about load.
     pub(super) fn measured(mut self) {
         self.measured = true;
     }
@@ -253,7 +271,8 @@ mod tests {
         assert_eq!(admission.load().in_flight, 0);
     }
 
-    /// Callers hang up at every stage: while they wait, and in the moment in which a place becomes theirs.
+    /// Callers hang up at every stage: while they wait, and at the moment at which they are granted
+    /// a place.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_place_is_lost() {
         let admission = admission(3, 1);

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 use twotower_store::Replica;
 
-/// Environment variables that may hold the HS256 secret, the first one set wins.
+/// Environment variables with the HS256 secret. The first one that is set counts.
 const SECRET_VARIABLES: [&str; 2] = ["TWOTOWER_JWT_SECRET", "SUPABASE_JWT_SECRET"];
 
 const SECRET_FILE_VARIABLE: &str = "TWOTOWER_JWT_SECRET_FILE";
@@ -18,13 +18,13 @@ const JWKS_VARIABLE: &str = "SUPABASE_JWKS";
 const ISSUER_VARIABLE: &str = "TWOTOWER_JWT_ISSUER";
 const AUDIENCE_VARIABLE: &str = "TWOTOWER_JWT_AUDIENCE";
 
-/// As an issuer: any.
+/// The issuer that stands for any issuer.
 const ANY: &str = "*";
 
 /// Flags of `twotower serve`.
 ///
-/// The HS256 secret has no flag, since a command line is visible to other users of the machine: it comes from
-/// `TWOTOWER_JWT_SECRET` or `SUPABASE_JWT_SECRET`, or from a file.
+/// The HS256 secret has no flag, since a command line is visible to other users of the machine: it
+/// comes from `TWOTOWER_JWT_SECRET` or `SUPABASE_JWT_SECRET`, or from a file.
 #[derive(Debug, Clone, Args)]
 #[expect(
     clippy::doc_markdown,
@@ -49,7 +49,8 @@ pub struct ServeArgs {
     )]
     pub model_path: PathBuf,
 
-    /// File that holds the secret of HS256 tokens [or set TWOTOWER_JWT_SECRET or SUPABASE_JWT_SECRET]
+    /// File that holds the secret of HS256 tokens [or set TWOTOWER_JWT_SECRET or
+    /// SUPABASE_JWT_SECRET]
     #[arg(
         long,
         env = SECRET_FILE_VARIABLE,
@@ -58,7 +59,8 @@ pub struct ServeArgs {
     )]
     pub jwt_secret_file: Option<PathBuf>,
 
-    /// Public keys of ES256, RS256 and EdDSA tokens: an https address, a file, or (in the environment) the JSON itself
+    /// Public keys of ES256, RS256 and EdDSA tokens: an https address, a file, or (in the
+    /// environment) the JSON itself
     #[arg(
         long,
         env = JWKS_VARIABLE,
@@ -80,11 +82,13 @@ pub struct ServeArgs {
     )]
     pub audience: String,
 
-    /// Address and port of the metrics for Prometheus, at /metrics [default: none, nobody gets them]
+    /// Address and port of the metrics for Prometheus, at /metrics [default: none, nobody gets
+    /// them]
     #[arg(long, env = "TWOTOWER_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// Streaming replica of the database: postgresql://user@host/database. What users like is read there while it is fresh enough [default: none]
+    /// Streaming replica of the database: postgresql://user@host/database. What users like is read
+    /// there while it is fresh enough [default: none]
     #[arg(
         long,
         env = "DATABASE_REPLICA_URL",
@@ -93,20 +97,24 @@ pub struct ServeArgs {
     )]
     pub replica_url: Option<String>,
 
-    /// What was committed so many milliseconds ago must be on the replica, or the primary is read [default: 1000]
+    /// What was committed so many milliseconds ago must be on the replica, or the primary is read
+    /// [default: 1000]
     #[arg(long, value_name = "MS")]
     pub replica_max_lag_ms: Option<u32>,
 
-    /// Serve the console as well. Who has the address that is printed can act as any user, so it is refused on other than loopback addresses
+    /// Serve the console as well. Who has the address that is printed can act as any user, so it is
+    /// refused on other than loopback addresses
     #[arg(long)]
     pub console: bool,
 
-    /// Serve the console on an address that other machines can reach, or behind a proxy: whoever has its key may act as any user
+    /// Serve the console on an address that other machines can reach, or behind a proxy: whoever
+    /// has its key may act as any user
     #[arg(long, requires = "console")]
     pub console_on_any_address: bool,
 }
 
-/// Arguments that no server can be started with: trying again does not help, whoever started it has to change something.
+/// Arguments with which no server can start. A retry does not help; the operator has to change
+/// them.
 #[derive(Debug, Error)]
 pub enum UsageError {
     /// The file of the secret cannot be read.
@@ -114,10 +122,10 @@ pub enum UsageError {
     SecretFile {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
-    /// Other machines would reach the console.
+    /// Other machines could reach the console.
     #[error(
         "the console lets its visitor act as any user, and {listen} can be reached from other machines: listen on 127.0.0.1, or add \
          --console-on-any-address if that is what you want"
@@ -129,40 +137,40 @@ pub enum UsageError {
     /// A lag outside its range.
     #[error("--replica-max-lag-ms is {ms}, expected {least} to {most}")]
     ReplicaMaxLag {
-        /// What was given.
+        /// The value given.
         ms: u32,
-        /// The least that it may be.
+        /// The smallest allowed value.
         least: u32,
-        /// The most that it may be.
+        /// The largest allowed value.
         most: u32,
     },
-    /// A file has no replica.
+    /// The database is an SQLite file, which has no replica.
     #[error(
         "--replica-url names a replica of a PostgreSQL server, and the database is a file: leave it out, or set DATABASE_URL"
     )]
     ReplicaOfFile,
 }
 
-/// Who gets the console.
+/// Who can open the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ConsoleAccess {
     /// Nobody.
     #[default]
     Off,
-    /// Whoever sits at this machine.
+    /// Anybody on this machine.
     Loopback,
-    /// Whoever reaches the address.
+    /// Anybody who reaches the address.
     AnyAddress,
 }
 
 impl ServeArgs {
-    /// The address of the replica; an empty variable of the environment is none.
+    /// The address of the replica. An empty environment variable counts as not set.
     pub fn replica_url(&self) -> Option<&str> {
         let address = self.replica_url.as_deref()?.trim();
         (!address.is_empty()).then_some(address)
     }
 
-    /// Reads secrets and checks what belongs together.
+    /// Reads secrets and validates the arguments together.
     ///
     /// # Errors
     /// If a secret cannot be read or is too short, or the source of keys is not trustworthy.
@@ -204,8 +212,9 @@ impl ServeArgs {
         })
     }
 
-    /// What tokens are checked against. A flag or a variable without a text counts as not set, as in `--issuer "$ISSUER"` where there is no
-    /// such variable: it neither hides what others say nor keeps everybody out.
+    /// Keys and claims that tokens are checked against. A flag or variable that is blank counts as
+    /// not set, for example `--issuer "$ISSUER"` without that variable: it neither overrides
+    /// another source nor makes the server refuse every token.
     fn auth(&self, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<auth::Config> {
         let set = |flag: Option<&str>, variable: &str| {
             let texts = flag.map(str::to_owned).into_iter();
@@ -293,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_is_not_set() {
+    fn a_blank_value_counts_as_not_set() {
         let secret = "0123456789abcdef0123456789abcdef";
         let one = |wanted: &'static str, text: &'static str| {
             move |variable: &str| match variable {
@@ -322,7 +331,7 @@ mod tests {
                 assert_eq!(auth, expected, "{flag}");
             }
         }
-        // Such a flag leaves the say to the variable.
+        // A blank flag does not override the variable.
         let auth = config(&["--issuer", ""], one(ISSUER_VARIABLE, "us")).unwrap();
         assert_eq!(auth.auth.issuer.as_deref(), Some("us"));
         let auth = config(&["--audience", " "], one(AUDIENCE_VARIABLE, "us")).unwrap();
@@ -340,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_console_on_any_address_is_asked_for_twice() {
+    fn the_console_on_any_address_needs_two_flags() {
         assert!(config(&["--console-on-any-address"], |_| None).is_err());
         let both = ["--console", "--console-on-any-address"];
         let access = |arguments: &[&str]| config(arguments, |_| None).unwrap().console;

@@ -1,4 +1,5 @@
-//! Who is calling: a bearer token that one of our keys has signed, and nothing else, names the user.
+//! Authentication: identifies the caller, by nothing but a bearer token that one of our keys has
+//! signed.
 
 mod config;
 

@@ -7,18 +7,19 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// The largest bodies are lists of a hundred events.
+/// Largest body. The largest in use are lists of a hundred events.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Longest piece of a request that an answer repeats.
+/// Most characters of a request that an answer repeats.
 const MAX_ECHO_CHARS: usize = 40;
 
-/// What is read of a body that is too large before it is answered: most senders read nothing before they have sent everything. The rest of a
-/// larger one comes in after the answer, as far as it does ([`super::connection`]).
+/// Bytes read of a body that is too large before its answer is sent: most clients read nothing
+/// before they have sent everything. The rest of a larger body is read after the answer
+/// ([`super::connection`]).
 const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
 
-/// Reads a request's body before anything else is done with it: an answer to a request whose body is still on its way closes the
-/// connection, and takes the next request on it along.
+/// Reads a request's body before anything else: an answer to a request whose body has not arrived
+/// closes the connection, and with it the next request on it.
 pub(super) async fn collect(request: Request, limit: Duration) -> Result<Request, ApiError> {
     let (parts, body) = request.into_parts();
     let bytes = tokio::time::timeout(limit, read(body))
@@ -49,24 +50,24 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
     Ok(kept)
 }
 
-/// Marks an answer to a request that was not read to its end.
+/// Marks an answer to a request whose body was not read to its end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyUnread;
 
-/// Makes it such an answer, with which the connection ends.
+/// Marks `response` with [`BodyUnread`]. The connection ends with it.
 pub(super) fn unread(mut response: Response) -> Response {
     response.extensions_mut().insert(BodyUnread);
     closing(response)
 }
 
-/// Says that the connection ends with this answer.
+/// Adds the header which says that the connection ends with this answer.
 pub(super) fn closing(mut response: Response) -> Response {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(header::CONNECTION, close);
     response
 }
 
-/// The fields of a request whose body is one JSON object, as [`read_object`] has them.
+/// The fields of a request whose body is one JSON object, read by [`read_object`].
 #[derive(Debug)]
 pub(super) struct Fields(pub(super) Map<String, Value>);
 
@@ -75,7 +76,7 @@ impl<S: Sync> FromRequest<S> for Fields {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        // It is here already, and no larger than it may be.
+        // [`collect`] has read it and limited its size.
         let body = to_bytes(body, MAX_BODY_BYTES).await;
         let body = body.map_err(ApiError::internal)?;
         read_object(&parts.headers, &body).map(Self)
@@ -114,10 +115,11 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Up to here 64-bit floats, which JavaScript has for numbers, hold every whole number.
+/// Largest number up to which 64-bit floats, the numbers of JavaScript, represent every whole
+/// number.
 pub(crate) const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
 
-/// A whole number however it is written: to JSON Schema, and so to the contract, 10.0 is one as well.
+/// A whole number in any notation: in JSON Schema, and so in the contract, 10.0 is a whole number.
 pub(crate) fn whole_number(value: &Value) -> Option<u64> {
     let rounded = value
         .as_f64()
@@ -130,7 +132,7 @@ pub(crate) fn refuse_unknown(fields: &Map<String, Value>, known: &[&str]) -> Res
     refuse_unknown_in(fields, known, "")
 }
 
-/// [`refuse_unknown`] inside a field; `place` comes before its names, as in `filter.`.
+/// [`refuse_unknown`] inside a field. `place` is the prefix of names, for example `filter.`.
 pub(crate) fn refuse_unknown_in(
     fields: &Map<String, Value>,
     known: &[&str],
@@ -152,7 +154,7 @@ pub(crate) fn refuse_unknown_in(
     }
 }
 
-/// The beginning of a piece of a request, fit to be repeated.
+/// The beginning of a piece of a request, escaped so that an answer can repeat it.
 pub(super) fn echo(text: &str) -> String {
     let begin: String = text.chars().take(MAX_ECHO_CHARS).collect();
     begin.escape_debug().to_string()

@@ -23,17 +23,18 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 use write_deadline::WriteDeadline;
 
-/// A token of 8 KiB and the usual headers beside it.
+/// Room for a token of 8 KiB and the usual headers.
 const MAX_HEADER_BYTES: usize = 24 * 1024;
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long to wait when the operating system gives no more sockets.
+/// Pause when the operating system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections until `shutdown`, then lets requests in flight end, for [`Limits::drain`] at most.
+/// Accepts connections until `shutdown`, then lets requests in flight end, for at most
+/// [`Limits::drain`].
 ///
-/// axum's own loop waits for headers for ever, so a client that sends them slowly would hold its socket; so would one that reads its answers
-/// not at all.
+/// axum's own loop has no deadline for headers, so a client that sends them slowly would hold its
+/// socket for ever. So would a client that never reads its answers.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,

@@ -6,37 +6,38 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::endpoint;
 use super::request_id;
 
-/// How long a browser may go without asking again.
+/// How long a browser may cache a preflight response.
 const MAX_AGE: Duration = Duration::from_mins(10);
 
-/// Whose pages may read answers of the API.
+/// Origins of web pages that may read answers of the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CorsOrigins {
-    /// No page of another origin.
+    /// No other origin.
     #[default]
     None,
-    /// Pages of these origins.
+    /// These origins.
     Listed(Vec<String>),
-    /// Every page. A token is needed all the same, and no cookie is ever looked at.
+    /// Every origin. A token is still required, and cookies are never read.
     Any,
 }
 
-/// An origin that no browser sends.
+/// An invalid origin.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OriginError {
-    /// Not of the form that the `Origin` header has.
+    /// Not in the form of the `Origin` header.
     #[error(
         "`{0}` is no origin: write scheme, host and port alone, in lower case, as in https://app.example or http://localhost:3000"
     )]
     Malformed(String),
-    /// All and some at once.
+    /// `*` together with other origins.
     #[error("\"*\" stands for every origin, so it stands alone")]
     StarAmongOthers,
 }
 
 impl CorsOrigins {
     /// # Errors
-    /// [`OriginError`] if an origin is not written as a browser sends it: a page would be locked out without a word.
+    /// [`OriginError`] if an origin is not written as browsers send it: its pages would be locked
+    /// out silently.
     pub fn parse(origins: &[String]) -> Result<Self, OriginError> {
         if origins.iter().any(|origin| origin == "*") {
             return match origins.len() {
@@ -74,7 +75,8 @@ fn is_origin(text: &str) -> bool {
         && authority.bytes().all(host_and_port)
 }
 
-/// Answers preflights and marks answers, of the API's addresses alone: the console is for its own pages.
+/// Answers preflights and marks responses, for paths of the API only: the console is for its own
+/// pages.
 pub(super) fn layer(origins: CorsOrigins) -> CorsLayer {
     let allowed = move |origin: &HeaderValue, request: &request::Parts| {
         endpoint::find(request.uri.path()).is_some() && origins.allows(origin)

@@ -1,6 +1,7 @@
 use super::health::{Health, Readiness};
 use super::openapi::{self, SchemaOf, schema_of};
 use super::recommendations;
+use axum::http::Method;
 use utoipa::openapi::HttpMethod;
 
 /// The path of the Supabase Edge Function, so that a client changes only its base URL.
@@ -13,42 +14,42 @@ pub(super) const READINESS: &str = "/readyz";
 pub(super) const OPENAPI: &str = "/openapi.json";
 pub(super) const METRICS: &str = "/metrics";
 
-/// Who may ask.
+/// Who may call an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Whoever reaches the port.
+    /// Anyone who reaches the port.
     Anyone,
-    /// Whoever has a user's token.
+    /// The holder of a user's token.
     User,
-    /// The application itself: whoever has a token of the service role.
+    /// The application itself: the holder of a token of the service role.
     Service,
 }
 
-/// One address of the API, as the contract has it: the one place for its name in logs and metrics, for what other origins may
-/// ask, and for what `openapi.json` says.
+/// One address of the API. This is the single source of its name in logs and metrics, of what other
+/// origins may request, and of `openapi.json`.
 pub(super) struct Endpoint {
     pub(super) method: HttpMethod,
     pub(super) path: &'static str,
     pub(super) access: Access,
-    /// In generated clients.
+    /// Name in generated clients.
     pub(super) operation: &'static str,
     pub(super) summary: &'static str,
-    /// The JSON body that it takes.
+    /// The JSON body of a request.
     pub(super) request: Option<SchemaOf>,
-    /// Whether it has fields that must be there.
+    /// Whether the body has required fields.
     pub(super) body_required: bool,
-    /// What it answers with, besides errors.
+    /// Answers other than errors.
     pub(super) answers: &'static [Answer],
 }
 
-/// A status, when it comes, and its body.
+/// A status, its meaning, and its body.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) description: &'static str,
     pub(super) body: Body,
 }
 
-/// What an answer is made of.
+/// The body of an answer.
 pub(super) enum Body {
     Json(SchemaOf),
     Text,
@@ -181,7 +182,7 @@ pub(super) fn find(path: &str) -> Option<&'static Endpoint> {
     ENDPOINTS.iter().find(|endpoint| endpoint.path == path)
 }
 
-/// What logs and metrics call a path: a path may hold anything that a caller likes, so they name only ours.
+/// The name of a path in logs and metrics. Callers choose paths freely, so only ours are named.
 pub(super) fn label(path: &str) -> &'static str {
     match find(path) {
         Some(endpoint) => endpoint.path,
@@ -189,4 +190,12 @@ pub(super) fn label(path: &str) -> &'static str {
         None if path.starts_with("/console/") => "/console/…",
         None => "other",
     }
+}
+
+/// The name of a method in the log. Any token is a method of HTTP (RFC 9110, section 9.1), a JWT
+/// among them, so only common ones are named.
+pub(super) fn method_label(method: &Method) -> &'static str {
+    const METHODS: [&str; 7] = ["POST", "GET", "OPTIONS", "HEAD", "PUT", "PATCH", "DELETE"];
+    let known = METHODS.into_iter().find(|known| method == *known);
+    known.unwrap_or("other")
 }

@@ -42,19 +42,19 @@ pub(super) enum ErrorCode {
     Internal,
 }
 
-/// Everything that can be answered instead of a result.
+/// All errors of the API.
 #[derive(Debug, Clone, Error)]
 pub(crate) enum ApiError {
-    /// What is wrong with the request, in words for its sender.
+    /// The request is invalid, for this reason.
     #[error("{0}")]
     InvalidRequest(String),
     /// No valid token. The sender is not told why.
     #[error("{0}")]
     Unauthorized(AuthError),
-    /// A valid token of somebody who was erased.
+    /// A valid token of a user who was erased.
     #[error("the user of this token was erased")]
     Erased,
-    /// Valid, but not from here.
+    /// A valid request, but not allowed from there.
     #[error("{0}")]
     Forbidden(&'static str),
     #[error("`video_id` names no video that can be recommended")]
@@ -65,34 +65,40 @@ pub(crate) enum ApiError {
     MethodNotAllowed,
     #[error("the body is larger than {limit} bytes")]
     TooLarge {
-        /// Bytes allowed.
+        /// Limit, bytes.
         limit: usize,
     },
-    /// More requests of one user than it may send.
+    /// The user sends more requests than allowed.
     #[error("too many requests")]
     TooManyRequests {
-        /// Until the next one is allowed.
+        /// Time until the next request is allowed.
         wait: Duration,
     },
-    /// More requests than the server can work on.
+    /// More requests than the server can handle.
     #[error("the server is busy")]
     Overloaded,
-    /// The database or the model cannot be used now; the reason is for the log.
+    /// Writes of events fail, and are not tried for a while.
+    #[error("events cannot be recorded at the moment")]
+    WritesFail {
+        /// Time until the next write is tried.
+        wait: Duration,
+    },
+    /// The database or the model cannot be used now. The reason is for the log only.
     #[error("{0}")]
     Unavailable(Arc<str>),
     /// The deadline of `stage` has passed.
     #[error("the deadline for {stage} has passed")]
     Timeout {
-        /// What took too long.
+        /// The stage that took too long.
         stage: &'static str,
     },
-    /// A defect of ours; the reason is for the log.
+    /// A defect of twotower. The reason is for the log only.
     #[error("{0}")]
     Internal(Arc<str>),
 }
 
 impl ApiError {
-    /// The database could not answer.
+    /// An error of the database.
     pub(crate) fn store(error: &StoreError) -> Self {
         match error {
             StoreError::Deadline { .. } | StoreError::Cancelled(_) => Self::Timeout {
@@ -103,12 +109,12 @@ impl ApiError {
         }
     }
 
-    /// Something that cannot happen has happened.
+    /// A defect: something that cannot happen has happened.
     pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
         Self::Internal(format!("{error:#}").into())
     }
 
-    /// Status, code and what the sender is told. The one place where errors become HTTP.
+    /// Status, code and message for the client. This is the one place where errors become HTTP.
     fn describe(&self) -> (StatusCode, ErrorCode, String) {
         match self {
             Self::InvalidRequest(_) => (
@@ -164,6 +170,11 @@ impl ApiError {
                 ErrorCode::Overloaded,
                 self.to_string(),
             ),
+            Self::WritesFail { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::Unavailable,
+                self.to_string(),
+            ),
             Self::Unavailable(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 ErrorCode::Unavailable,
@@ -182,27 +193,32 @@ impl ApiError {
         }
     }
 
-    /// The code, and what the sender is told.
+    /// Code and message for the client.
     pub(super) fn code_and_message(&self) -> (ErrorCode, String) {
         let (_, code, message) = self.describe();
         (code, message)
     }
 
-    /// When to come back, if that may help; whole seconds, as the header has them.
+    /// Whether the request was shed. Metrics count these; a log line for each would add work to a
+    /// busy server.
+    pub(super) fn is_shed(&self) -> bool {
+        matches!(self, Self::Overloaded | Self::WritesFail { .. })
+    }
+
+    /// Whole seconds after which to try again, if that may help, for `Retry-After`.
     fn retry_after_s(&self, status: StatusCode) -> Option<u64> {
         match self {
-            Self::TooManyRequests { wait } => Some(wait.as_secs() + 1),
+            Self::TooManyRequests { wait } | Self::WritesFail { wait } => Some(wait.as_secs() + 1),
             _ if status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
             _ => None,
         }
     }
 
-    /// Logs what the sender is not told and writes the answer's body.
+    /// Logs what the client is not told, and writes the body of the response.
     pub(super) fn render(&self, response: &mut Response, id: &RequestId) {
         let (status, code, message) = self.describe();
         match self {
-            // What is shed is counted; a line for each would be one more thing to do for a busy server.
-            Self::Overloaded => {}
+            _ if self.is_shed() => {}
             Self::Unauthorized(_) | Self::Erased => {
                 tracing::info!(request_id = %id, ?code, error = %self, "request refused");
             }
@@ -218,7 +234,7 @@ impl ApiError {
                 request_id: id.as_str().to_owned(),
             },
         };
-        // Three texts cannot fail to become JSON.
+        // Serializing three strings cannot fail.
         *response.body_mut() = Body::from(serde_json::to_vec(&body).unwrap_or_default());
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
@@ -241,7 +257,8 @@ impl From<AuthError> for ApiError {
     }
 }
 
-/// The body names the request, which only the outermost layer knows: it finds the error among the extensions.
+/// The body contains the id of the request, which only the outermost layer knows. That layer finds
+/// the error among the extensions.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.describe().0.into_response();

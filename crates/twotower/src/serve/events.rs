@@ -2,8 +2,12 @@
 
 mod batch;
 
+mod write_limiter;
+
 #[cfg(test)]
 mod fuzz;
+
+pub(super) use write_limiter::WriteLimiter;
 
 use super::auth::Identity;
 use super::body::{Fields, invalid};
@@ -14,11 +18,12 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use twotower_store::{EventKind, EventsRecorded, InteractionKind, NewEvent, StoreError};
 use uuid::Uuid;
+use write_limiter::{Refusal, WritePermit};
 
-/// Between tries while the primary is away.
+/// Time between two tries while the primary is away.
 const RETRY: Duration = Duration::from_millis(100);
 
 pub(super) async fn record(
@@ -28,31 +33,80 @@ pub(super) async fn record(
     Fields(fields): Fields,
 ) -> Result<Json<EventsRecorded>, ApiError> {
     let events = batch::read(&fields, SystemTime::now())?;
+    let permit = {
+        let _recording = timing.stage(Stage::Queue);
+        let admitted = app.event_writes.admit(identity.user).await;
+        admitted.map_err(|refusal| refused(&app, refusal))?
+    };
     let _recording = timing.stage(Stage::Database);
-    let recorded = keep(&app, identity.user, &events);
-    match tokio::time::timeout(app.limits.database, recorded).await {
-        Ok(Ok(recorded)) => {
-            // Before the answer, after which the user expects to be known by it.
-            app.sources.changed(app.subjects.of(identity.user));
-            Ok(Json(recorded))
+    // A task of its own, which goes on if the caller hangs up: to cut the write off would cost the
+    // connection, and would hide from the breaker that writes hang.
+    let writing = tokio::spawn(write(Arc::clone(&app), identity.user, events, permit));
+    writing.await.map_err(ApiError::internal)?.map(Json)
+}
+
+fn refused(app: &App, refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::TooManyCalls => {
+            app.metrics.shed("user_calls");
+            ApiError::TooManyRequests {
+                wait: Duration::ZERO,
+            }
         }
-        Ok(Err(StoreError::UnknownVideo(id))) => {
+        Refusal::ConnectionDeadline => {
+            app.metrics.shed("queue_deadline");
+            ApiError::Overloaded
+        }
+        Refusal::UserDeadline => ApiError::Timeout {
+            stage: "the database",
+        },
+        Refusal::CircuitOpen { wait } => {
+            app.metrics.shed("circuit_open");
+            ApiError::WritesFail { wait }
+        }
+    }
+}
+
+async fn write(
+    app: Arc<App>,
+    user: Uuid,
+    events: Vec<NewEvent>,
+    permit: WritePermit,
+) -> Result<EventsRecorded, ApiError> {
+    let outcome = timeout(app.limits.database, insert(&app, user, &events)).await;
+    let outcome = outcome.ok();
+    app.event_writes.learn(user, outcome.as_ref());
+    drop(permit);
+    match outcome {
+        Some(Ok(recorded)) => {
+            let changes_state = |event: &NewEvent| match event.kind {
+                EventKind::Like | EventKind::Skip => true,
+                EventKind::Impression | EventKind::View => false,
+            };
+            if events.iter().any(changes_state) {
+                // Before the answer, after which the user expects lists to reflect the events.
+                app.user_changed(user);
+            }
+            Ok(recorded)
+        }
+        Some(Err(StoreError::UnknownVideo(id))) => {
             let place = events.iter().position(|event| event.video == id);
             let place = place.unwrap_or_default();
             Err(invalid(format!(
                 "`events[{place}].video_id` names no video"
             )))
         }
-        Ok(Err(StoreError::ReadElsewhere(kind))) => Err(elsewhere(&events, kind)),
-        Ok(Err(error)) => Err(ApiError::store(&error)),
-        Err(_) => Err(ApiError::Timeout {
+        Some(Err(StoreError::ReadElsewhere(kind))) => Err(read_elsewhere(&events, kind)),
+        Some(Err(error)) => Err(ApiError::store(&error)),
+        None => Err(ApiError::Timeout {
             stage: "the database",
         }),
     }
 }
 
-/// Refuses likes or skips that the application keeps by itself: taken, they would make no like that anybody reads.
-fn elsewhere(events: &[NewEvent], kind: InteractionKind) -> ApiError {
+/// Refuses likes or skips where the application keeps them in its own table: recorded here, they
+/// would be read by nothing.
+fn read_elsewhere(events: &[NewEvent], kind: InteractionKind) -> ApiError {
     let (kind, table) = match kind {
         InteractionKind::Like => (EventKind::Like, "likes"),
         InteractionKind::Skip => (EventKind::Skip, "skips"),
@@ -65,9 +119,9 @@ fn elsewhere(events: &[NewEvent], kind: InteractionKind) -> ApiError {
     ))
 }
 
-/// Records `events`; where there is a replica that may take over, again and again while the primary is away and there is time. An event that
-/// was kept although nobody said so is kept once: its id tells.
-async fn keep(app: &App, user: Uuid, events: &[NewEvent]) -> Result<EventsRecorded, StoreError> {
+/// Records `events`. Where a replica may be promoted, retries while the primary is away and time is
+/// left. An event that was recorded although its outcome was lost is recorded once, by its id.
+async fn insert(app: &App, user: Uuid, events: &[NewEvent]) -> Result<EventsRecorded, StoreError> {
     let last = Instant::now() + app.limits.database.saturating_sub(2 * RETRY);
     loop {
         let recorded = app.store.record_events(user, events, app.events).await;
@@ -75,7 +129,7 @@ async fn keep(app: &App, user: Uuid, events: &[NewEvent]) -> Result<EventsRecord
             Err(error)
                 if error.is_outage() && app.sources.has_replica() && Instant::now() < last =>
             {
-                tokio::time::sleep(RETRY).await;
+                sleep(RETRY).await;
             }
             recorded => return recorded,
         }

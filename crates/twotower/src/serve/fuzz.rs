@@ -1,4 +1,4 @@
-//! What the fuzz targets of bodies share.
+//! Shared by the fuzz targets of request bodies.
 
 use super::body::read_object;
 use super::error::ApiError;
@@ -8,8 +8,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
 use std::fmt::Debug;
 
-/// Reads a body, which must mean the same once it was taken in and written again (tried with one in eight, since that takes longer than all
-/// else); or says which way it was refused.
+/// Reads a body. Returns the request, or the way in which it was refused. For one body in eight,
+/// since it takes longer than everything else, asserts that serializing the parsed body and reading
+/// it again gives the same request.
 pub(in crate::serve) fn read_body<T: Debug + PartialEq>(
     body: &[u8],
     read: impl Fn(&Map<String, Value>) -> Result<T, ApiError>,
@@ -19,7 +20,7 @@ pub(in crate::serve) fn read_body<T: Debug + PartialEq>(
     headers.insert(header::CONTENT_TYPE, json);
     let object = |body: Bytes| read_object(&headers, &body);
     let refused = |error: ApiError| {
-        // Whatever it is, it is the sender's mistake.
+        // Every refusal must be the mistake of the client.
         assert!(matches!(error, ApiError::InvalidRequest(_)), "{error:?}");
         refusal(&error.to_string(), 500)
     };

@@ -4,16 +4,20 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::time::error::Elapsed;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use twotower_store::{InteractionKind, StoreError};
 use utoipa::ToSchema;
 
-/// So long readiness waits for the database, which decides nothing: balancers give up a server that says nothing within half a second.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Longest wait of readiness for the database: load balancers give up on a server that does not
+/// answer within half a second.
+const MAX_WAIT: Duration = Duration::from_millis(300);
+
+/// How long readiness repeats an outcome, so that a flood of probes costs one statement in this
+/// time.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// That the process runs.
 #[derive(Serialize, ToSchema)]
@@ -49,22 +53,30 @@ pub(super) struct Readiness {
     checks: Vec<Check>,
 }
 
-/// What readiness knows of the database.
+/// Whether requests can read the database, as far as readiness knows.
 #[derive(Debug)]
 pub(super) struct DatabaseCheck {
-    /// One look at a time: probes that come in while the database hangs must not take up connection after connection.
+    /// One check at a time: probes that arrive while the database hangs must not take one
+    /// connection after another.
     turn: Arc<Semaphore>,
-    /// What the log was told last: what goes on for hours is told once.
-    told: Mutex<Found>,
+    latest: Mutex<Latest>,
 }
 
-/// What a look at the database has found.
+/// The latest outcome of a check. The log names an outcome only when it changes.
+#[derive(Debug)]
+struct Latest {
+    found: Found,
+    /// `None` before the first check.
+    at: Option<Instant>,
+}
+
+/// Outcome of a check of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     Well,
     /// It does not answer, or not in time. Lists are made without it.
     Away,
-    /// It answers, and does not let requests read: what is wrong, and what to do.
+    /// It answers but requests cannot read: what is wrong, and how to fix it.
     Unfit(String),
 }
 
@@ -72,36 +84,40 @@ impl Default for DatabaseCheck {
     fn default() -> Self {
         Self {
             turn: Arc::new(Semaphore::new(1)),
-            told: Mutex::new(Found::Well),
+            latest: Mutex::new(Latest {
+                found: Found::Well,
+                at: None,
+            }),
         }
     }
 }
 
-/// The process runs and answers.
+/// That the process runs and answers.
 pub(super) async fn healthz() -> Response {
     let status = HealthStatus::Ok;
     Json(Health { status }).into_response()
 }
 
-/// Requests would be answered.
+/// Whether requests would be answered.
 ///
-/// A database that is away and a version that cannot be loaded are told, and are no reason to send requests elsewhere: lists are made
-/// from what is held, and what ails one server most likely ails all of them. A schema or a role by which nothing can be read does not pass by
-/// itself, and would have everybody get popular videos for ever.
+/// A database that is away and a version that cannot be loaded are reported, but are no reason to
+/// send requests elsewhere: lists are made from what is in memory, and all servers are most likely
+/// affected alike. A schema or role that prevents reads does not recover by itself, and every user
+/// would get popular videos until then, so the server is not ready.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let held = app.snapshots.current();
     let keys = app.auth.problem().map(str::to_owned);
-    let (reads, database) = match in_time(&app).await {
-        Ok(Found::Well) => (true, None),
-        Ok(Found::Away) => (
-            true,
-            Some("the database does not answer: check DATABASE_URL and that it is up".to_owned()),
-        ),
-        Ok(Found::Unfit(reason)) => (false, Some(reason)),
-        Err(_) => (
+    let (reads, database) = match check_in_time(&app).await {
+        (Found::Unfit(reason), _) => (false, Some(reason)),
+        (_, Timeliness::Late) => (
             true,
             Some("the database does not answer in time".to_owned()),
         ),
+        (Found::Away, Timeliness::InTime) => (
+            true,
+            Some("the database does not answer: check DATABASE_URL and that it is up".to_owned()),
+        ),
+        (Found::Well, Timeliness::InTime) => (true, None),
     };
     let ready = held.is_some() && keys.is_none() && reads;
     let check = |name, reason: Option<String>| Check {
@@ -127,38 +143,84 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
-/// What is found within the time that balancers have.
-async fn in_time(app: &Arc<App>) -> Result<Found, Elapsed> {
-    timeout(PATIENCE, async {
+/// Whether a check ended within [`MAX_WAIT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Timeliness {
+    InTime,
+    Late,
+}
+
+/// The outcome of a check within the time that load balancers allow. A late check leaves the
+/// outcome before it: a server that was not ready does not become ready because the database is
+/// slow or because of a flood of probes.
+async fn check_in_time(app: &Arc<App>) -> (Found, Timeliness) {
+    let checked = timeout(MAX_WAIT, async {
+        if let Some(found) = app.database.kept() {
+            return found;
+        }
         let Ok(turn) = Arc::clone(&app.database.turn).acquire_owned().await else {
             return Found::Away;
         };
+        // Another probe may have checked during the wait.
+        if let Some(found) = app.database.kept() {
+            return found;
+        }
         let shared = Arc::clone(app);
-        // Left to its own deadline if it is late: cutting it off would cost the connection.
-        let looking = tokio::spawn(async move {
+        // A late check goes on until its own deadline: to cut it off would cost the connection.
+        let checking = tokio::spawn(async move {
             let _turn = turn;
-            shared.database.look(&shared).await
+            shared.database.check(&shared).await
         });
-        looking.await.unwrap_or(Found::Away)
-    })
-    .await
+        checking.await.unwrap_or(Found::Away)
+    });
+    match checked.await {
+        Ok(found) => (found, Timeliness::InTime),
+        Err(_) => (app.database.latest().found.clone(), Timeliness::Late),
+    }
 }
 
 impl DatabaseCheck {
-    /// Reads what requests read, and tells the log if that goes otherwise than before.
-    pub(super) async fn look(&self, app: &App) -> Found {
+    /// The outcome of the latest check, if that was a moment ago.
+    fn kept(&self) -> Option<Found> {
+        let latest = self.latest();
+        let at = latest.at?;
+        (at.elapsed() < KEPT).then(|| latest.found.clone())
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        // Replaced as a whole.
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Outcome of a check that did not end in time. It does not say that a database that was unfit
+    /// is fit again.
+    fn late(&self) -> Found {
+        match self.latest().found.clone() {
+            unfit @ Found::Unfit(_) => unfit,
+            Found::Well | Found::Away => Found::Away,
+        }
+    }
+
+    /// Reads what requests read, and logs the outcome if it differs from the one before.
+    pub(super) async fn check(&self, app: &App) -> Found {
         let (found, error) = match timeout(app.limits.database, app.sources.check()).await {
             Ok(Ok(())) => (Found::Well, None),
-            // Who takes no connections, or none of this role, is as good as away.
+            Ok(Err(error @ (StoreError::Deadline { .. } | StoreError::Cancelled(_)))) => {
+                (self.late(), Some(error))
+            }
+            // A database that accepts no connections, or none of this role, is as good as away.
             Ok(Err(error)) if error.is_transient() || matches!(error, StoreError::Database(_)) => {
                 (Found::Away, Some(error))
             }
             Ok(Err(error)) => (Found::Unfit(advice(app, &error)), Some(error)),
-            Err(_) => (Found::Away, None),
+            Err(_) => (self.late(), None),
         };
         let before = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *told, found.clone())
+            let latest = Latest {
+                found: found.clone(),
+                at: Some(Instant::now()),
+            };
+            std::mem::replace(&mut *self.latest(), latest).found
         };
         if found != before {
             let error = error.map(tracing::field::display);
@@ -177,8 +239,9 @@ impl DatabaseCheck {
     }
 }
 
-/// What readiness says of a database that answers and cannot be read. Messages of a missing or forbidden object name that alone; others may hold
-/// pieces of rows.
+/// The reason and the fix for a database that answers but cannot be read. Messages about a missing
+/// or forbidden object contain only its name; others may contain pieces of rows and are not
+/// repeated.
 fn advice(app: &App, error: &StoreError) -> String {
     let doctor = "`twotower doctor` says what else is not as the migrations made it";
     match error {

@@ -1,43 +1,47 @@
 use super::admission::{Concurrency, UserRate};
 use std::time::Duration;
 
-/// How long things may take, and how many may go on at once.
+/// Deadlines, intervals, and limits on what happens at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For a request's headers to arrive, and for an idle connection to send its next request.
+    /// Deadline for the headers of a request, and for the next request on an idle connection.
     pub header_read: Duration,
-    /// For a request's body to arrive.
+    /// Deadline for the body of a request.
     pub body_read: Duration,
-    /// For a client to take anything more of its answer.
+    /// Longest time in which a client accepts nothing of its answer.
     pub write: Duration,
-    /// For a client to send the rest of a request that has its answer already, and to take that answer.
+    /// Time for a client to send the rest of a request that is answered already, and to read that
+    /// answer.
     pub linger: Duration,
-    /// For one step in the database.
+    /// Deadline of one step in the database.
     pub database: Duration,
-    /// For a whole request.
+    /// Deadline of a whole request.
     pub request: Duration,
-    /// For an answer that knows what the user has liked by now; then comes one without. 0: as long as `database`.
+    /// Longest wait of an answer for the state of its user. Then a partial answer is made without.
+    /// 0: as long as `database`, and no partial answers.
     pub soft_deadline: Duration,
-    /// How long answers are given again, if nothing has changed.
+    /// How long an answer may be given again if nothing has changed.
     pub answers_kept: Duration,
-    /// For requests in flight to end after the server was told to stop.
+    /// Time for requests in flight to end after the server was told to stop.
     pub drain: Duration,
-    /// Between looks at which model version is active.
+    /// Time between two checks which model version is active.
     pub active_model_poll: Duration,
-    /// Between re-reads of titles, like counts and new vectors.
+    /// Time between two reads of titles, like counts and new vectors.
     pub catalogue_poll: Duration,
-    /// Between tries to hear of changes, where the database passes on no word of them.
+    /// Time between two tries to listen for changes, where the database sends no notifications.
     pub listen_again: Duration,
-    /// Open connections.
+    /// Most open connections.
     pub connections: usize,
-    /// Requests worked on at once; more wait for a short time, and then are told to come back.
+    /// Limit on requests in flight. Others wait for a short time and are then shed. Calls that
+    /// record events have a limit of their own, of the same size.
     pub concurrency: Concurrency,
-    /// Requests of one user; none is told to come back where this is absent.
+    /// Rate limit of each user; `None` for no limit.
     pub user_rate: Option<UserRate>,
 }
 
 impl Limits {
-    /// What an answer waits for the database to say what the user has liked; `None` for as long as the database may take.
+    /// Longest wait of an answer for the state of its user; `None` for as long as the database may
+    /// take.
     pub(super) fn soft(&self) -> Option<Duration> {
         (!self.soft_deadline.is_zero()).then_some(self.soft_deadline)
     }

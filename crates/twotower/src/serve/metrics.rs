@@ -1,6 +1,8 @@
-//! Figures for Prometheus. One registry a server, given to whoever counts: the `metrics` facade has one for the whole process, and
-//! its Prometheus exporter brings a dozen crates and a task that must run lest its histograms grow; what is counted here has a
-//! few dozen series whose labels are all known when it is compiled.
+//! Metrics for Prometheus, with one registry for each server, passed to whatever counts.
+//!
+//! The `metrics` facade has one registry for the whole process, and its Prometheus exporter brings
+//! a dozen crates and a task that must run to keep its histograms from growing. Here there are a
+//! few dozen series, whose labels are all known at compile time.
 
 mod catalogue;
 
@@ -26,8 +28,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
 
-/// The router of the metrics' own listener, which asks for no token. Health is told there, too: its connections are counted apart, so that a
-/// probe gets one also while clients hold all of the API's.
+/// The router of the metrics' own listener, which requires no token. It also serves health: its
+/// connections are counted separately, so a probe gets one even while clients hold all connections
+/// of the API.
 pub(super) fn router(app: &Arc<App>) -> Router {
     Router::new()
         .route(METRICS, get(serve))
@@ -38,7 +41,7 @@ pub(super) fn router(app: &Arc<App>) -> Router {
 
 /// `GET /metrics`
 pub(super) async fn serve(State(app): State<Arc<App>>) -> Response {
-    let load = app.admission.load();
+    let load = app.load();
     app.metrics
         .set_load(load.limit, load.in_flight, load.waiting);
     app.metrics.set_cache_entries(app.answers.len() as usize);
@@ -48,7 +51,7 @@ pub(super) async fn serve(State(app): State<Arc<App>>) -> Response {
     let snapshot = app.snapshots.current();
     app.metrics
         .set_model(snapshot.as_ref().and_then(|held| held.version()));
-    // As the text format of Prometheus has it.
+    // The content type of Prometheus' text format.
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], app.metrics.render()).into_response()
 }

@@ -1,4 +1,5 @@
-//! The contract as `OpenAPI` 3.1: addresses from [`super::endpoint::ENDPOINTS`], bodies from the types.
+//! The HTTP API as an `OpenAPI` 3.1 document: paths from [`super::endpoint::ENDPOINTS`], bodies
+//! from the types.
 
 mod document;
 
@@ -19,10 +20,11 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 
-/// Schemas by name, which others refer to.
+/// Named schemas, which others refer to.
 pub(super) type Schemas = BTreeMap<String, RefOr<Schema>>;
 
-/// Adds a type's schema, and those that it is made of, to the named ones, and refers to it.
+/// Adds the schema of a type, and those that it consists of, to the named ones. Returns a reference
+/// to it.
 pub(super) type SchemaOf = fn(&mut Schemas) -> RefOr<Schema>;
 
 /// See [`SchemaOf`].
@@ -34,7 +36,7 @@ pub(super) fn schema_of<T: ToSchema>(schemas: &mut Schemas) -> RefOr<Schema> {
     Ref::from_schema_name(T::name()).into()
 }
 
-/// An object that says no more of itself.
+/// An object without further description.
 pub(super) fn any_object(_: &mut Schemas) -> RefOr<Schema> {
     ObjectBuilder::new().into()
 }

@@ -1,4 +1,5 @@
-//! `POST /functions/v1/two_tower_recommendations` and its kin: from a token to a ranked list.
+//! `POST /functions/v1/two_tower_recommendations` and related endpoints: from a token to a ranked
+//! list.
 
 mod query;
 
@@ -45,39 +46,42 @@ use super::auth::Identity;
 use super::body::Fields;
 use super::error::ApiError;
 use super::metrics::CacheOutcome;
-use super::replica::{Asked, Known};
+use super::replica::Asked;
 use super::router::App;
 use super::snapshot::Snapshot;
 use super::timing::{Stage, Timing};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use cache::{Found, Made, UserAnswers};
+use cache::{Lookup, UserAnswers, Validator};
 use query::Query;
-use state::Unknown;
+use rank::ListRequest;
+use reads::{ReadError, StateRead};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Semaphore;
 use twotower_store::UserState;
 use uuid::Uuid;
 
-/// The user's vector is computed from the likes and skips that the database holds at this moment, so a like of a second ago
-/// counts.
+/// The user's vector is computed from the likes and skips that the database holds at the moment of
+/// the request, so a like of a second ago counts.
 pub(super) async fn recommend(
     State(app): State<Arc<App>>,
     Extension(identity): Extension<Identity>,
     Extension(timing): Extension<Timing>,
     Fields(fields): Fields,
 ) -> Result<Response, ApiError> {
-    let query = Query::of_its_user(&fields)?;
+    let query = Query::parse(&fields)?;
     let answer = answer(&app, identity.user, &query, &timing).await?;
     let _recording = timing.stage(Stage::Write);
     let summary = answer.summary();
     Ok((Extension(summary), Json(answer)).into_response())
 }
 
-/// The list for `user`: made now, or made before of the very same; and while the database does not say in time what the user likes, an
-/// earlier one or one by what it said last, as long as an erasure would be heard of, or popular videos.
+/// The list for `user`: computed for this request, or kept from a request with the same query, view
+/// and state.
+///
+/// While the database is late, the list is an earlier one, or one computed from the last known
+/// state, provided that an erasure would have been heard of. Otherwise it holds popular videos.
 async fn answer(
     app: &Arc<App>,
     user: Uuid,
@@ -86,62 +90,50 @@ async fn answer(
 ) -> Result<Answer, ApiError> {
     let snapshot = current(app, user)?;
     let subject = app.subjects.of(user);
-    let answers = app.answers.of(subject);
     let keep = app.answers.keep();
-    let state = {
-        let _recording = timing.stage(Stage::Database);
-        app.states.read(Asked { user, subject }).await
-    };
-    match state {
-        Ok(Known { state, verified }) => {
-            let state = Arc::new(state);
-            if verified {
-                know(app, &subject, &answers, &state);
-            }
-            let made = Made {
+    match user_state(app, Asked { user, subject }, timing).await? {
+        StateOutcome::Read {
+            state,
+            verified,
+            answers,
+        } => {
+            let validator = Validator {
                 snapshot: rank::revision(&snapshot, &state),
                 state: app.states.hash(&state),
             };
-            let (answer, outcome) = match answers.find(query, made, keep, timing).await {
-                Found::Kept(answer) => (answer, CacheOutcome::Hit),
-                Found::Missing(making) => {
-                    let slow = rank::is_slow(&snapshot, &state, query, &app.policy);
+            let (answer, outcome) = match answers.find(query, validator, keep, timing).await {
+                Lookup::Hit(answer) => (answer, CacheOutcome::Hit),
+                Lookup::Miss(pending) => {
+                    let slow = list_request(&snapshot, &state, query, app).is_slow();
                     let (shared, query) = (Arc::clone(app), query.clone());
-                    let made = ranked(&app.scoring, timing, slow, move || {
-                        let ranking = rank::rank(&snapshot, &state, &query, &shared.policy);
+                    let computed = ranked(&app.scoring, timing, slow, move || {
+                        let request = list_request(&snapshot, &state, &query, &shared);
+                        let ranking = rank::rank(&request);
                         if let Some(vector) = &ranking.vector {
                             shared.probe.sample(&snapshot, vector, &shared.metrics);
                         }
                         let answer = Answer::new(user, &snapshot, &ranking, query.limit);
-                        // Here, so that it is kept although nobody may wait for it any more.
-                        shared.answers.put(&subject, making, &answer);
+                        // In here, so that the answer is kept even if every caller hangs up.
+                        shared.answers.put(&subject, pending, &answer);
                         answer
                     });
-                    (made.await?, CacheOutcome::Miss)
+                    (computed.await?, CacheOutcome::Miss)
                 }
             };
             app.metrics.looked_up(outcome);
             Ok(if verified { answer } else { answer.partial() })
         }
-        Err(Unknown::Erased) => {
-            app.answers.drop_user(&subject);
-            Err(ApiError::Erased)
-        }
-        Err(Unknown::Failed(error)) => Err(error),
-        Err(Unknown::Late) => {
-            // What was kept when this request came may be of somebody who was erased since; and where no word comes of an erasure, so may
-            // everything that is kept.
-            let heard = app.subjects.are_heard();
-            let earlier = app.answers.of(subject);
-            if let Some(answer) = earlier.stale(query, keep).filter(|_| heard) {
+        StateOutcome::Late { answers } => {
+            let stale = answers.as_ref().and_then(|it| it.stale(query, keep));
+            if let Some(answer) = stale {
                 app.metrics.looked_up(CacheOutcome::Stale);
                 return Ok(answer);
             }
-            let state = last_known(&earlier, heard, keep);
-            let slow = rank::is_slow(&snapshot, &state, query, &app.policy);
+            let state = last_known(app, answers.as_deref());
+            let slow = list_request(&snapshot, &state, query, app).is_slow();
             let (shared, query) = (Arc::clone(app), query.clone());
             ranked(&app.scoring, timing, slow, move || {
-                let ranking = rank::rank(&snapshot, &state, &query, &shared.policy);
+                let ranking = rank::rank(&list_request(&snapshot, &state, &query, &shared));
                 Answer::new(user, &snapshot, &ranking, query.limit).partial()
             })
             .await
@@ -149,17 +141,76 @@ async fn answer(
     }
 }
 
-/// Keeps what the database has just said of a user for while it is late; not where it could not be used, since no erasure would be heard of.
-fn know(app: &App, subject: &Subject, answers: &Arc<UserAnswers>, state: &Arc<UserState>) {
-    if app.subjects.are_heard() {
-        app.answers.know(subject, answers, state);
+fn list_request<'a>(
+    snapshot: &'a Snapshot,
+    state: &'a UserState,
+    query: &'a Query,
+    app: &'a App,
+) -> ListRequest<'a> {
+    ListRequest {
+        snapshot,
+        state,
+        query,
+        policy: &app.policy,
     }
 }
 
-/// What to go by while the database is late: what it said of the user last, if no change was heard of since and one would have been. Otherwise
-/// who was erased is not known either, and they get what everybody gets.
-fn last_known(earlier: &UserAnswers, heard: bool, keep: Duration) -> Arc<UserState> {
-    let known = earlier.last_known(keep).filter(|_| heard);
+/// The state of a user, or what to go by while the database is late.
+enum StateOutcome {
+    Read {
+        state: Arc<UserState>,
+        /// As [`StateRead::verified`].
+        verified: bool,
+        /// The user's answers, taken before the read: those dropped meanwhile stay dropped.
+        answers: Arc<UserAnswers>,
+    },
+    Late {
+        /// The user's answers, taken after the read: those taken before it may be of a user who has
+        /// been erased since. `None` while no erasure would be heard of.
+        answers: Option<Arc<UserAnswers>>,
+    },
+}
+
+/// Reads the state of the user `asked` for, and remembers it for times when the database is late.
+///
+/// # Errors
+/// [`ApiError::Erased`], whereupon everything kept of the user is dropped; or why the database
+/// cannot be read.
+async fn user_state(app: &App, asked: Asked, timing: &Timing) -> Result<StateOutcome, ApiError> {
+    let answers = app.answers.of(asked.subject);
+    let read = {
+        let _recording = timing.stage(Stage::Database);
+        app.states.read(asked).await
+    };
+    match read {
+        Ok(StateRead { state, verified }) => {
+            // Unless erasures are heard of, the remembered state could never be used.
+            if verified && app.subjects.are_heard() {
+                app.answers.know(&asked.subject, &answers, &state);
+            }
+            Ok(StateOutcome::Read {
+                state,
+                verified,
+                answers,
+            })
+        }
+        Err(ReadError::Erased) => {
+            app.answers.drop_user(&asked.subject);
+            Err(ApiError::Erased)
+        }
+        Err(ReadError::Unreachable(error) | ReadError::Statement(error)) => Err(error),
+        Err(ReadError::Late) => {
+            let heard = app.subjects.are_heard();
+            let answers = heard.then(|| app.answers.of(asked.subject));
+            Ok(StateOutcome::Late { answers })
+        }
+    }
+}
+
+/// The state to go by while the database is late: the last known one in `answers`, or else none,
+/// which leads to the list that everybody gets.
+fn last_known(app: &App, answers: Option<&UserAnswers>) -> Arc<UserState> {
+    let known = answers.and_then(|it| it.last_known(app.answers.keep()));
     known.unwrap_or_default()
 }
 
@@ -169,11 +220,14 @@ fn current(app: &App, user: Uuid) -> Result<Arc<Snapshot>, ApiError> {
         .ok_or_else(|| ApiError::Unavailable("no snapshot is loaded".into()))
 }
 
-/// Runs `work`, if it is `slow` beside the threads that serve connections.
+/// Runs `work`: on this thread, or if it is `slow`, on a thread apart from those that serve
+/// connections.
 ///
-/// Scoring a large catalogue is milliseconds of pure computation, which must not hold up other connections; handing over what takes
-/// less costs more than it spares. Slow work goes on when its caller has hung up, and keeps its turn until it ends. The caller's place among the
-/// requests worked on is free before: who gets it takes no core until there is a turn.
+/// Scoring a large catalogue takes milliseconds of pure computation, which must not hold up other
+/// connections. For shorter work, handing it over costs more than it spares. Slow work goes on when
+/// its caller hangs up, and keeps its permit until it ends. Its caller's place among the admitted
+/// requests is freed earlier, but the request that gets the place takes no core before it has a
+/// permit.
 async fn ranked<T: Send + 'static>(
     scoring: &Arc<Semaphore>,
     timing: &Timing,
@@ -201,8 +255,9 @@ async fn ranked<T: Send + 'static>(
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::time::Duration;
 
-    /// Who hangs up does not make room for a further ranking beside the one that goes on.
+    /// A caller who hangs up does not make room for another ranking beside the one that goes on.
     #[tokio::test]
     async fn what_goes_on_after_its_caller_has_gone_keeps_its_turn() {
         let scoring = Arc::new(Semaphore::new(1));
@@ -228,7 +283,7 @@ mod tests {
         let _turn = scoring.acquire().await.unwrap();
     }
 
-    /// A turn that was waited for in vain is nobody's.
+    /// A caller who stops waiting leaves the permit to others.
     #[tokio::test]
     async fn who_goes_before_their_turn_takes_none() {
         let scoring = Arc::new(Semaphore::new(1));

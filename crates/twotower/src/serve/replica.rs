@@ -1,8 +1,10 @@
-//! Users' states from a streaming replica while it is fresh enough, and from the primary otherwise.
+//! Reads users' states from a streaming replica while it is fresh enough, and from the primary
+//! otherwise.
 //!
-//! What a replica must have come past is told by the primary itself, a few times a second: what a user did is seen by whoever has come
-//! past the position that the primary told afterwards. Each read on the replica says how far it had come, so that nothing rests on an
-//! earlier look at it, nor on the clocks of two machines agreeing.
+//! The primary reports its WAL position a few times a second. A replica that has replayed a
+//! position reported after a user's change has that change. Each read on the replica also returns
+//! the position that it has replayed, so correctness depends neither on an earlier look at the
+//! replica nor on the clocks of the two machines agreeing.
 
 mod positions;
 
@@ -21,20 +23,21 @@ use tokio::time::{sleep, timeout_at};
 use twotower_store::{Replica, Store, StoreError, UserState, WalPosition};
 use uuid::Uuid;
 
-/// A replica, and what is asked of it.
+/// A replica, and how fresh it must be.
 #[derive(Debug, Clone)]
 pub struct ReplicaConfig {
-    /// The server.
+    /// The replica.
     pub replica: Replica,
-    /// What was committed so long ago must be in what is read there.
+    /// Anything committed longer ago than this must be in what is read there.
     pub max_lag: Duration,
 }
 
-/// What is known of a user.
+/// The state of a user, as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub(super) state: UserState,
-    /// Whether it is sure that nothing is missing that it should have: a replica alone cannot say that once the primary is away.
+    /// Whether the state is known to be complete. A replica alone cannot tell while the primary is
+    /// away.
     pub(super) verified: bool,
 }
 
@@ -42,48 +45,51 @@ pub(super) struct Known {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
     pub(super) user: Uuid,
-    /// As notifications name the user.
+    /// The user as notifications name them.
     pub(super) subject: Subject,
 }
 
-/// What the replica must have come past, or why only the primary can tell.
+/// The position that the replica must have replayed, or why only the primary can answer.
 type Required = Result<WalPosition, Unverified>;
 
-/// One outcome for each user asked for; `None` of one who was erased.
+/// One entry for each user asked for; `None` for an erased user.
 type Outcome = Result<Vec<Option<Known>>, StoreError>;
 
-/// Where users' states are read.
+/// The servers that users' states are read from.
 #[derive(Debug)]
 pub(super) struct Sources {
     primary: Store,
     follower: Option<Follower>,
     metrics: Arc<Metrics>,
-    /// For the primary to answer before the replica is asked beside it, and before what that says is taken unverified.
-    patience: Patience,
+    delays: HedgeDelays,
 }
 
+/// Delays of a hedged read: one that asks a second server when the first one is slow.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
-    first: Duration,
-    last: Duration,
+struct HedgeDelays {
+    /// How long one server has to answer before the other one is asked.
+    ask_other: Duration,
+    /// How long the primary has to answer before an unverified state of the replica is taken.
+    take_unverified: Duration,
 }
 
-/// The replica, and what is known of it and of the primary.
+/// The replica, and what is known about it and the primary.
 #[derive(Debug)]
 struct Follower {
     replica: Replica,
     max_lag: Duration,
     positions: Mutex<Positions>,
-    /// How far the replica was when last looked at, bytes; 0 while it does not answer or is none.
+    /// WAL position of the replica when last looked at, bytes; 0 while it does not answer or is no
+    /// replica.
     seen: AtomicU64,
     /// Whether the primary does not answer, or takes no writes.
     away: AtomicBool,
-    /// Told when somebody else may be behind the address of the primary.
+    /// Notified when another server may be behind the address of the primary.
     switched: Notify,
 }
 
 impl Sources {
-    /// `soft` is what an answer waits for a state; `None` for as long as the database may take.
+    /// `soft` is how long an answer waits for a state; `None`: as long as the database may take.
     pub(super) fn new(
         primary: Store,
         config: Option<ReplicaConfig>,
@@ -102,28 +108,28 @@ impl Sources {
                 switched: Notify::new(),
             }),
             metrics,
-            patience: Patience {
-                first: soft / 3,
-                last: soft * 9 / 10,
+            delays: HedgeDelays {
+                ask_other: soft / 3,
+                take_unverified: soft * 9 / 10,
             },
         }
     }
 
-    /// What was committed until now is missing from no later read of this user's state.
+    /// Every later read of this user's state includes all that is committed by now.
     pub(super) fn changed(&self, subject: Subject) {
         if let Some(follower) = &self.follower {
             follower.positions().changed(subject, Instant::now());
         }
     }
 
-    /// The same of every user; from now on changes are heard.
+    /// As [`Self::changed`], for every user. From now on changes are heard.
     pub(super) fn all_changed(&self) {
         if let Some(follower) = &self.follower {
             follower.positions().all_changed(Instant::now());
         }
     }
 
-    /// Changes go unheard.
+    /// From now on changes are not heard.
     pub(super) fn unheard(&self) {
         if let Some(follower) = &self.follower {
             follower.positions().unheard();
@@ -135,7 +141,8 @@ impl Sources {
         self.follower.is_some()
     }
 
-    /// Comes when somebody else may be behind the address of the primary; never without a replica.
+    /// Completes when another server may be behind the address of the primary; never without a
+    /// replica.
     pub(super) async fn switched(&self) {
         match &self.follower {
             Some(follower) => follower.switched.notified().await,
@@ -143,8 +150,9 @@ impl Sources {
         }
     }
 
-    /// Whether states can be read, by the very statement that reads them, of nobody: on the primary, or where that is away on the replica.
-    /// That a server answers says nothing of its tables, functions and grants.
+    /// Whether states can be read, using the statement that requests use, for a user who does not
+    /// exist: on the primary, or on the replica while the primary is away. A mere connection would
+    /// not test tables, functions and grants.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         let nobody = [Uuid::nil()];
         let on_primary = async || {
@@ -167,15 +175,15 @@ impl Sources {
                 Err(error) if error.is_transient() => on_replica().await,
                 answer => answer,
             },
-            // What fails here leaves the primary all the time that it needs.
+            // If this fails, the primary gets all the time that it needs.
             Ok(()) = async {
-                sleep(self.patience.first).await;
+                sleep(self.delays.ask_other).await;
                 on_replica().await
             } => Ok(()),
         }
     }
 
-    /// Everything that each of `asked` has liked, skipped and blocked.
+    /// The likes, skips and blocks of each user `asked` for.
     pub(super) async fn read(&self, asked: &[Asked]) -> Outcome {
         match &self.follower {
             None => self.on_primary(asked).await,
@@ -237,14 +245,15 @@ impl Sources {
         }
     }
 
-    /// What the replica says of each; `None` of a user who is to be read on the primary, since the replica lacks what it must have.
+    /// The replica's answer for each user; `None` for a user who must be read on the primary, since
+    /// the replica does not have the required position yet.
     async fn on_replica(&self, follower: &Follower, asked: &[Asked]) -> Vec<Option<Option<Known>>> {
         if asked.is_empty() {
             return Vec::new();
         }
-        // Asked again: what came meanwhile counts, and a moment ago is no more than a moment less.
+        // Computed again: changes heard meanwhile count.
         let required = follower.required(asked);
-        let read = tokio::time::timeout(self.patience.first, follower.states(asked)).await;
+        let read = tokio::time::timeout(self.delays.ask_other, follower.states(asked)).await;
         let (position, states) = match read {
             Ok(Ok(read)) => read,
             failed => {
@@ -273,7 +282,7 @@ impl Sources {
         known
     }
 
-    /// What the replica says, whatever it lacks: the primary is away.
+    /// The replica's answer, however old: the primary is away.
     async fn on_replica_unverified(&self, follower: &Follower, asked: &[Asked]) -> Outcome {
         let required = follower.required(asked);
         let (position, states) = follower.states(asked).await?;
@@ -296,7 +305,7 @@ impl Sources {
         Box::pin(states).await
     }
 
-    /// What the primary says, or if it is away or slow the replica.
+    /// The primary's answer, or the replica's if the primary is away or slow (hedged read).
     async fn on_primary_or_else(&self, follower: &Follower, asked: &[Asked]) -> Outcome {
         if asked.is_empty() {
             return Ok(Vec::new());
@@ -307,9 +316,10 @@ impl Sources {
             asked.to_vec(),
             Arc::clone(&self.metrics),
         );
-        // Beside this task, so that it is not cut off where the replica is faster: that would cost the connection.
+        // In a task of its own, so that it goes on if the replica is faster: cutting it off would
+        // cost the connection.
         let mut primary = tokio::spawn(async move { primary_states(store, users, &metrics).await });
-        match timeout_at(begun + self.patience.first, &mut primary).await {
+        match timeout_at(begun + self.delays.ask_other, &mut primary).await {
             Ok(Ok(Ok(known))) => return Ok(known),
             Ok(Ok(Err(error))) if !error.is_outage() => return Err(error),
             Ok(failed) => {
@@ -327,15 +337,15 @@ impl Sources {
             Err(_) => {}
         }
         let replica = self.on_replica_unverified(follower, asked);
-        match either(primary, replica, begun + self.patience.last).await {
+        match either(primary, replica, begun + self.delays.take_unverified).await {
             Some(outcome) => outcome,
             None => self.on_primary(asked).await,
         }
     }
 }
 
-/// What `primary` says, or, where it has not by `last` or is away, what `replica` says; `None` where neither says anything, not even what
-/// is wrong.
+/// The answer of `primary`, or that of `replica` if `primary` is away or has not answered by
+/// `last`. `None` if neither answers, not even with an error.
 async fn either(
     mut primary: JoinHandle<Outcome>,
     replica: impl Future<Output = Outcome>,
@@ -367,7 +377,7 @@ async fn either(
     }
 }
 
-/// States of users as the primary has them: nothing is missing.
+/// The states of users on the primary, which are always complete.
 async fn primary_states(store: Store, asked: Vec<Asked>, metrics: &Metrics) -> Outcome {
     let users: Vec<Uuid> = asked.iter().map(|asked| asked.user).collect();
     let states = store.user_states(&users, UserState::EVERY_SKIP).await?;
@@ -379,13 +389,13 @@ async fn primary_states(store: Store, asked: Vec<Asked>, metrics: &Metrics) -> O
     Ok(states.into_iter().map(|state| state.map(known)).collect())
 }
 
-/// Whether a replica that is at `position` has what is required.
+/// Whether a replica that has replayed `position` has the required one.
 fn is_past(position: Option<WalPosition>, required: Required) -> bool {
     required.is_ok_and(|required| position.is_some_and(|position| required <= position))
 }
 
 impl Follower {
-    /// What must have been come past for each.
+    /// The position that the replica must have replayed, for each user.
     fn required(&self, asked: &[Asked]) -> Vec<Required> {
         let now = Instant::now();
         let positions = self.positions();
@@ -396,7 +406,7 @@ impl Follower {
     }
 
     fn positions(&self) -> MutexGuard<'_, Positions> {
-        // Each change is whole before anything could panic.
+        // No panic can come between two changes that belong together.
         self.positions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -412,7 +422,7 @@ impl Follower {
         }
     }
 
-    /// How far the replica was, and the state of each.
+    /// The position that the replica had replayed, and the state of each user.
     async fn states(
         &self,
         asked: &[Asked],

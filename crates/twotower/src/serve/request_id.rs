@@ -8,12 +8,12 @@ pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_BYTES: usize = 64;
 
-/// Names one request in the answer and in the log.
+/// The id of a request, in the answer and in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The caller's, if it is short and plain, else a random one.
+    /// The caller's id if it is short and plain, else a random one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let plain = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
@@ -29,7 +29,7 @@ impl RequestId {
     }
 
     fn random() -> Self {
-        // A number of this process under a random key, which costs no call of the system.
+        // The hash of a counter under a random key, which takes no system call.
         static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let hash = KEY.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_ids_are_taken_over() {
+    fn only_plain_ids_of_callers_are_used() {
         let of = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(HEADER, HeaderValue::from_bytes(text.as_bytes()).unwrap());

@@ -1,4 +1,5 @@
-//! What requests are answered from: one immutable view of catalogue, popularity and model, swapped as a whole.
+//! The immutable view of catalogue, popularity and model that requests are answered from. A new
+//! view replaces the old one as a whole.
 
 pub(crate) mod background;
 
@@ -32,23 +33,25 @@ use twotower_core::tower::UserTower;
 use twotower_store::{ModelRecord, StoreTime};
 use videos::Videos;
 
-/// A model version with its videos' vectors.
+/// A model version with the vectors of its videos.
 #[derive(Debug)]
 pub(crate) struct LoadedModel {
     pub(crate) version: i64,
-    /// Checksum of the manifest: what tells it from another model that was given the same number.
+    /// Checksum of the manifest, which distinguishes the model from another one with the same
+    /// number.
     manifest_sha256: Arc<str>,
     pub(crate) user_tower: Arc<UserTower>,
-    /// Position i is the catalogue's video i.
+    /// Position i in the index is video i of the catalogue.
     pub(crate) index: Index,
-    /// Vectors written before are in the index; microseconds of [`StoreTime`].
+    /// The index has all vectors written before this time; microseconds of [`StoreTime`].
     read_at_us: AtomicI64,
-    /// What tells the vectors that were read from what is written later ([`twotower_store::Store::vectors_stamp`]).
+    /// Distinguishes the vectors that were read from later ones
+    /// ([`twotower_store::Store::vectors_stamp`]).
     stamp: (i64, i64),
 }
 
 impl LoadedModel {
-    /// The same model with another index, in which is what was written before `read_at`.
+    /// The same model with another index, which has everything written before `read_at`.
     fn with_index(&self, index: Index, read_at: StoreTime) -> Self {
         Self {
             version: self.version,
@@ -60,7 +63,7 @@ impl LoadedModel {
         }
     }
 
-    /// Whether it is the model registered as `record`.
+    /// Whether this is the model registered as `record`.
     fn is_of(&self, record: &ModelRecord) -> bool {
         self.version == record.version && *self.manifest_sha256 == *record.manifest_sha256
     }
@@ -69,18 +72,18 @@ impl LoadedModel {
         StoreTime::from_us(self.read_at_us.load(Ordering::Relaxed))
     }
 
-    /// Nothing was written until then that is not in the index.
+    /// Marks the index as complete up to `read_at`.
     fn read_until(&self, read_at: StoreTime) {
         self.read_at_us.store(read_at.us(), Ordering::Relaxed);
     }
 }
 
-/// What a catalogue is read for.
+/// Options for reading a catalogue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Catalogue {
     /// Whether lists are capped by makers or performers.
     pub(crate) groups: bool,
-    /// Videos published at this day since 1970 or later are new.
+    /// Videos published on this day since 1970 or later are new.
     pub(crate) fresh_from_day: f32,
 }
 
@@ -90,14 +93,17 @@ impl Catalogue {
     }
 }
 
-/// One view. Videos are named by their position; with a model, they are those that have a vector.
+/// One view. Videos are identified by their position. With a model, the view has the videos that
+/// have a vector.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// Differs from that of every view that would give other lists for their videos or vectors. Time that passes gives no new one: what was
-    /// new until a minute ago may stay in a list that is given again.
+    /// Number that differs from that of every view whose videos or vectors would give other lists.
+    /// Passing time alone gives no new number: a list that is given again may contain a video that
+    /// was new until a minute ago.
     pub(crate) revision: u64,
-    /// The same of lists by likes, which change much more often and are made faster than others: differs, too, from that of every view
-    /// with other numbers of likes.
+    /// As [`Self::revision`], for lists by number of likes: it also differs from that of every view
+    /// with other numbers of likes. These change much more often, and these lists are computed
+    /// faster.
     pub(crate) popular_revision: u64,
     pub(crate) model: Option<LoadedModel>,
     pub(crate) videos: Videos,
@@ -113,7 +119,7 @@ struct CatalogueRead {
 }
 
 impl CatalogueRead {
-    /// It has been read from then until now.
+    /// A reading that began at `at` and ends now.
     fn since(at: Instant) -> Self {
         Self {
             at,
@@ -122,23 +128,25 @@ impl CatalogueRead {
     }
 }
 
-/// Likes of each video.
+/// Number of likes of each video.
 #[derive(Debug, Clone, Default)]
 struct Popularity {
-    /// Number of likes, `[V]`; videos that came since have none.
+    /// Number of likes, `[V]`; videos added later have none.
     likes: Arc<[u32]>,
-    /// Positions, the most liked video first; ties to the smaller position.
+    /// Positions, most liked video first; ties in order of position.
     order: Arc<[u32]>,
 }
 
-/// So many questions of a filter are asked one by one, well below a millisecond, before postings are looked through for all videos that pass.
-pub(crate) const ASKED_ONE_BY_ONE: usize = 1 << 14;
+/// Up to this many conditions are tested one by one, which takes well below a millisecond. Beyond
+/// that, all videos that pass are found through postings.
+pub(crate) const MAX_TESTS_ONE_BY_ONE: usize = 1 << 14;
 
-/// If a filter leaves fewer than one video in so many, those are put in order instead of looking for them in the order of all.
+/// If a filter leaves fewer than one video in this many, these are sorted, instead of searching the
+/// order of all videos for them.
 const FEW: usize = 32;
 
 thread_local! {
-    /// What searches of this thread need room for.
+    /// Buffers for the searches of this thread.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
@@ -155,7 +163,8 @@ impl Snapshot {
             .map(|model| model.index.vector(position))
     }
 
-    /// The vector of a user with these likes and skips, oldest first; `None` without any, or without a model.
+    /// The vector of a user with these likes and skips, oldest first; `None` if there are none, or
+    /// no model.
     pub(crate) fn embed(&self, likes: &[u32], skips: &[u32]) -> Option<Vec<f32>> {
         let model = self.model.as_ref()?;
         let vectors = |positions: &[u32]| -> Vec<&[f32]> {
@@ -168,7 +177,7 @@ impl Snapshot {
         model.user_tower.embed(&state)
     }
 
-    /// The videos most like `vector`, best first.
+    /// The videos most similar to `vector`, best first.
     pub(crate) fn search(
         &self,
         vector: &[f32],
@@ -187,20 +196,21 @@ impl Snapshot {
         };
         let found =
             SCRATCH.with_borrow_mut(|scratch| model.index.search(vector, &request, scratch));
-        // Towers give unit vectors of the index's dimension, and filters are made for its columns.
+        // Towers return unit vectors of the index's dimension, and filters are made for its
+        // columns.
         found.unwrap_or_else(|error| {
             tracing::error!(%error, "a search was refused");
             Vec::new()
         })
     }
 
-    /// Whether searches go through inverted lists.
+    /// Whether searches use inverted lists.
     pub(crate) fn has_lists(&self) -> bool {
         let model = self.model.as_ref();
         model.is_some_and(|model| model.index.has_lists())
     }
 
-    /// The share of the `k` videos most like `vector` that a search finds.
+    /// The share of the `k` videos most similar to `vector` that a search finds.
     pub(crate) fn recall(&self, vector: &[f32], k: usize) -> Option<f64> {
         let index = &self.model.as_ref()?.index;
         let queries = std::iter::once(vector);
@@ -209,7 +219,8 @@ impl Snapshot {
             .ok()
     }
 
-    /// The most liked videos first, scored by their share of the likes of the most liked one.
+    /// The most liked videos first, with their likes as a share of those of the most liked one as
+    /// score.
     pub(crate) fn most_liked(&self, k: usize, exclude: &[&[u32]], filter: &Filter) -> Vec<Scored> {
         let attributes = self.videos.attributes();
         let mut excluded: Vec<u32> = exclude.iter().copied().flatten().copied().collect();
@@ -218,9 +229,9 @@ impl Snapshot {
         let added = self.popularity.order.len() as u32..self.videos.len() as u32;
         let mut order = self.popularity.order.iter().copied().chain(added);
         let mut found = Vec::with_capacity(k.min(self.videos.len()));
-        // Most filters let some of the first ones through, and then this is all.
+        // Most filters admit enough of the first videos, so that nothing else is needed.
         let passes = attributes.predicate(filter);
-        let first = ASKED_ONE_BY_ONE / filter.asks().max(1);
+        let first = MAX_TESTS_ONE_BY_ONE / filter.asks().max(1);
         for item in order.by_ref().filter(|&item| is_wanted(item)).take(first) {
             if found.len() == k {
                 break;
@@ -255,35 +266,38 @@ impl Snapshot {
         self.popularity.likes(position) as f32 / (most as f32).max(1.0)
     }
 
-    /// Whether a list takes long enough to be kept off the threads that serve connections: one `by_vector`, or else by likes, through a
-    /// filter that `asks` so much of a video.
-    pub(crate) fn is_slow(&self, by_vector: bool, asks: usize) -> bool {
-        /// So many bytes of vectors are gone through in about half a millisecond.
-        const BYTES: usize = 8 << 20;
-        /// About as long as postings take of a filter that asks so much of so many videos altogether.
-        const ASKED: usize = 4 << 20;
-        /// More are not looked through for those that a filter leaves within a few hundred microseconds.
-        const WALKED: usize = 4000;
+    /// Whether a list takes long enough to be kept off the threads that serve connections. The list
+    /// is `by_vector`, or else by number of likes, and each video is tested for `conditions`
+    /// conditions.
+    pub(crate) fn is_slow(&self, by_vector: bool, conditions: usize) -> bool {
+        /// Scanning this many bytes of vectors takes about half a millisecond.
+        const MAX_BYTES: usize = 8 << 20;
+        /// Evaluating this many conditions through postings takes about as long.
+        const MAX_CONDITIONS: usize = 4 << 20;
+        /// Walking through more videos than this by order of likes takes more than a few hundred
+        /// microseconds.
+        const MAX_WALKED: usize = 4000;
         let videos = self.videos.len();
         match &self.model {
             Some(model) if by_vector => {
                 let index = &model.index;
-                // Through inverted lists a few hundredths are looked at. What came since they were made is compared one by one, in floats.
+                // Inverted lists reduce the scan to a few hundredths of the codes. Vectors added
+                // since they were built are compared one by one, in floats.
                 let codes = if index.has_lists() { 0 } else { videos };
                 let read = index.dim() * (codes + size_of::<f32>() * index.delta_len());
-                read > BYTES || videos * asks > ASKED
+                read > MAX_BYTES || videos * conditions > MAX_CONDITIONS
             }
-            _ => asks > 0 && videos > WALKED,
+            _ => conditions > 0 && videos > MAX_WALKED,
         }
     }
 
-    /// Memory in bytes, about.
+    /// Approximate memory, bytes.
     pub(crate) fn bytes(&self) -> usize {
         let index = self
             .model
             .as_ref()
             .map_or(0, |model| model.index.bytes().total());
-        // The attributes are shared.
+        // The index and the videos share the attributes.
         let shared = match self.model {
             Some(_) => self.videos.attributes().bytes(),
             None => 0,

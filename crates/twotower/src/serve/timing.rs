@@ -1,17 +1,17 @@
-use super::time::push_digits;
+use crate::time::push_digits;
 use axum::http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A part of a request's time that is told apart.
+/// A part of the time of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Waiting for a place among the requests worked on.
+    /// Waiting for admission.
     Queue,
     /// Verifying the token.
     Auth,
-    /// Waiting for the same answer, which another request makes.
+    /// Waiting for the same answer, which another request computes.
     Cache,
     /// Waiting for the database.
     Database,
@@ -19,12 +19,12 @@ pub enum Stage {
     Turn,
     /// Embedding, scoring, filtering and selecting.
     Rank,
-    /// Writing the answer as JSON.
+    /// Serializing the answer as JSON.
     Write,
 }
 
 impl Stage {
-    /// In the order in which a request meets them.
+    /// In the order in which a request goes through them.
     pub const ALL: [Self; 7] = [
         Self::Queue,
         Self::Auth,
@@ -35,7 +35,7 @@ impl Stage {
         Self::Write,
     ];
 
-    /// In `Server-Timing` and in metrics.
+    /// The name in `Server-Timing` and in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Queue => "queue",
@@ -49,12 +49,14 @@ impl Stage {
     }
 }
 
-/// Where a request's time goes. An extension of every request, shared by all who work on it, other threads included.
+/// The time that a request spends in each stage. An extension of every request, shared by all
+/// threads that work on it.
 #[derive(Debug, Clone, Default)]
 pub struct Timing(Arc<[AtomicU64; Stage::ALL.len()]>);
 
 impl Timing {
-    /// Counts the time until the guard is dropped; a stage that is entered twice takes as long as both.
+    /// Counts the time until the guard is dropped. Times of a stage that is entered twice are
+    /// added.
     ///
     /// ```
     /// use twotower::serve::{Stage, Timing};
@@ -80,7 +82,7 @@ impl Timing {
         }
     }
 
-    /// The header `Server-Timing` (W3C), in milliseconds; a request as a whole took `total`.
+    /// The header `Server-Timing` (W3C), in milliseconds; `total` is the time of the whole request.
     pub(super) fn header_value(&self, total: Duration) -> HeaderValue {
         let mut text = String::with_capacity(96);
         for stage in Stage::ALL {
@@ -94,7 +96,7 @@ impl Timing {
     }
 }
 
-/// Milliseconds, to the microsecond.
+/// Appends an entry, in milliseconds with three decimals.
 fn push_entry(text: &mut String, name: &str, spent: Duration) {
     let us = spent.as_micros() as u64;
     text.push_str(name);
@@ -113,7 +115,7 @@ pub struct Recording<'a> {
 
 impl Drop for Recording<'_> {
     fn drop(&mut self) {
-        // At least one: 0 stands for a stage that was never entered.
+        // At least 1, since 0 means that the stage was never entered.
         let spent = (self.since.elapsed().as_nanos() as u64).max(1);
         self.nanoseconds.fetch_add(spent, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! What of a user is seen before validation and before test.
+//! Splits the rows of a user into what is seen before validation and before test.
 
 use super::manifest::{Key, Temporal};
 use super::rows::UserRows;
@@ -6,10 +6,10 @@ use crate::histories::Counts;
 use twotower_core::split::SplitKind;
 use twotower_core::time::SECOND_US;
 
-/// The cuts of [`twotower_core::split::Split`], told from one user's rows.
+/// The split of [`twotower_core::split::Split`], applied to one user's rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Cuts {
-    /// The first likes of validation and of test.
+    /// Temporal split: the first like of validation and of test.
     Temporal([Option<Key>; 2]),
     /// Leave-last-out.
     Llo,
@@ -26,7 +26,7 @@ impl Cuts {
     pub(super) fn of(&self, rows: &UserRows) -> Counts {
         let (likes, skips) = (rows.likes.len(), rows.skips.len());
         let skips_before = |at_us: i64| {
-            // By seconds, as everything that is learned from: a skip of the same second is the future.
+            // By seconds, like all of training: a skip in the same second belongs to the future.
             let second = at_us.div_euclid(SECOND_US);
             rows.skips
                 .partition_point(|skip| skip.at_us.div_euclid(SECOND_US) < second)

@@ -1,4 +1,5 @@
-//! `shards.json`: what is in a folder of shards. It is written last, so that a folder without it is none.
+//! `shards.json`: contents of a folder of shards. It is written last, so a folder without it is
+//! incomplete.
 
 use crate::sha256;
 use anyhow::{Context, ensure};
@@ -9,20 +10,20 @@ use std::path::Path;
 /// Name of the file.
 pub const MANIFEST: &str = "shards.json";
 
-/// The format that is read here.
+/// The version of the format that is supported.
 const FORMAT: u32 = 1;
 
-/// A like's place among all likes in the order of a snapshot: microseconds since 1970, the user's place among all ids, the
-/// video's position.
+/// Sort key of a like in the order of a snapshot: microseconds since 1970, rank of the user's id,
+/// position of the video.
 pub(crate) type Key = (i64, u32, u32);
 
-/// First likes of the parts of a split by time.
+/// First likes of the parts of a temporal split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Temporal {
-    /// The like from which on likes are validation.
+    /// First like of validation.
     pub(crate) validation: Option<Key>,
-    /// The like from which on they are test.
+    /// First like of test.
     pub(crate) test: Option<Key>,
 }
 
@@ -32,14 +33,14 @@ pub(crate) struct Temporal {
 pub(crate) struct FileEntry {
     pub(crate) name: String,
     pub(crate) rows: u64,
-    /// Users whose rows it holds; not of the catalogue.
+    /// Number of users whose rows it holds; not given for the catalogue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) users: Option<u64>,
     pub(crate) sha256: String,
 }
 
 impl FileEntry {
-    /// Compares the content of `path` with the sum.
+    /// Compares the SHA-256 of `path` with the manifest's.
     pub(crate) fn check(&self, path: &Path) -> anyhow::Result<()> {
         let found = sha256::of_file(path, || Ok(()))?;
         ensure!(
@@ -52,7 +53,7 @@ impl FileEntry {
     }
 }
 
-/// What `shards.json` says.
+/// The content of `shards.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
@@ -61,16 +62,16 @@ pub(crate) struct Manifest {
     pub(crate) likes: u64,
     pub(crate) skips: u64,
     pub(crate) videos: u64,
-    /// Rows that named a video which is not in the catalogue, and were left out.
+    /// Number of rows that named a video outside the catalogue and were left out.
     pub(crate) orphans: u64,
     /// Time of the latest like or skip, microseconds since 1970.
     pub(crate) latest_at_us: Option<i64>,
-    /// Number of the last erasure that the source knew of; 0 where it knew of none.
+    /// Number of the last erasure that the source had seen; 0 if none.
     #[serde(default)]
     pub(crate) erasures_seen: i64,
     pub(crate) temporal: Temporal,
     pub(crate) catalogue: FileEntry,
-    /// Likes and skips, in the order of users.
+    /// Files of likes and skips, ordered by user.
     pub(crate) files: Vec<FileEntry>,
 }
 
@@ -103,10 +104,10 @@ impl Manifest {
         manifest
             .check_counts()
             .with_context(|| path.display().to_string())?;
-        Ok((manifest, sha256::of_bytes(&bytes)))
+        Ok((manifest, twotower_store::sha256(&bytes)))
     }
 
-    /// Refuses counts that do not fit together, before memory is taken for as many.
+    /// Refuses inconsistent counts before memory is allocated for them.
     fn check_counts(&self) -> anyhow::Result<()> {
         let rows = self.likes.checked_add(self.skips);
         let of_files = self
@@ -119,7 +120,7 @@ impl Manifest {
             self.likes,
             self.skips
         );
-        // A user is a number of 32 bits.
+        // Users are numbered with 32 bits.
         let most = rows.unwrap_or(0).min(u64::from(u32::MAX));
         ensure!(
             self.users <= most,

@@ -1,4 +1,4 @@
-//! Shards read once, into histories.
+//! Reads shards into histories in one pass.
 
 use super::cut::Cuts;
 use super::manifest::Manifest;
@@ -14,9 +14,9 @@ use twotower_core::timeline::Timeline;
 /// Times of rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Times {
-    /// Of the earliest like, seconds since 1970.
+    /// Time of the earliest like, seconds since 1970.
     pub(super) earliest_like: Option<u32>,
-    /// Of the latest like or skip that has come by now, microseconds since 1970.
+    /// Time of the latest like or skip that is not in the future, microseconds since 1970.
     pub(super) latest_come_us: Option<i64>,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn read(
     };
     let mut progress = Progress::start("reading shards", events);
     let mut records = Vec::with_capacity(manifest.users as usize);
-    // (without a like, time of the first one, place among ids)
+    // (has no like, time of the first row, rank of the id)
     let mut order: Vec<(bool, i64, u32)> = Vec::with_capacity(manifest.users as usize);
     let (mut times, mut seen_until) = (Times::default(), [None; 2]);
     let mut known = Vec::new();

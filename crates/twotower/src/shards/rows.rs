@@ -1,4 +1,4 @@
-//! The rows of a shard, user by user.
+//! Reads the rows of a shard, user by user.
 
 use super::manifest::Manifest;
 use anyhow::{Context, bail, ensure};
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::Path;
 use twotower_core::time::SECOND_US;
 
-/// Rows decoded at a time.
+/// Number of rows decoded at a time.
 const ROWS: usize = 1 << 16;
 
 /// Columns of a shard, in order.
@@ -33,20 +33,21 @@ pub(super) struct Row {
 /// One user's rows, each kind oldest first.
 #[derive(Debug, Default)]
 pub(super) struct UserRows {
-    /// The user's place among all ids.
+    /// Rank of the user's id.
     pub(super) user: u32,
     pub(super) likes: Vec<Row>,
     pub(super) skips: Vec<Row>,
 }
 
-/// Refuses files that say of themselves to have other rows than the manifest says, before memory is taken for as many.
+/// Refuses files whose number of rows differs from the manifest, before memory is allocated for
+/// them.
 pub(super) fn check_counts(folder: &Path, manifest: &Manifest) -> anyhow::Result<()> {
     for file in &manifest.files {
         let path = folder.join(&file.name);
         let opened = File::open(&path).with_context(|| format!("read {}", path.display()))?;
         let rows = match SerializedFileReader::new(opened) {
             Ok(reader) => reader.metadata().file_metadata().num_rows(),
-            // Told by its sum, if it is damaged.
+            // If it is damaged, its checksum tells so.
             Err(error) => {
                 file.check(&path)?;
                 return Err(error).with_context(|| format!("read {}", path.display()));
@@ -55,6 +56,15 @@ pub(super) fn check_counts(folder: &Path, manifest: &Manifest) -> anyhow::Result
         check_count(&path, file.rows, u64::try_from(rows).unwrap_or(0))?;
     }
     Ok(())
+}
+
+/// The later of two rows of one video, if there are two. `videos` is a buffer.
+fn repeated(rows: &[Row], videos: &mut Vec<u32>) -> Option<Row> {
+    videos.clear();
+    videos.extend(rows.iter().map(|row| row.video));
+    videos.sort_unstable();
+    let twice = videos.windows(2).find(|pair| pair[0] == pair[1])?[0];
+    rows.iter().rfind(|row| row.video == twice).copied()
 }
 
 fn check_count(path: &Path, expected: u64, found: u64) -> anyhow::Result<()> {
@@ -66,8 +76,8 @@ fn check_count(path: &Path, expected: u64, found: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Calls `visit` with every user of the folder, ascending. The rows are checked: users without a gap, every row once and in
-/// order, known videos, times that fit.
+/// Calls `visit` with every user of the folder, ascending. Validates the rows: no gaps between
+/// users, rows in order, each video at most once per user and kind, known videos, times in range.
 pub(super) fn each_user(
     folder: &Path,
     manifest: &Manifest,
@@ -75,7 +85,18 @@ pub(super) fn each_user(
 ) -> anyhow::Result<()> {
     let mut rows = UserRows::default();
     let (mut likes, mut skips) = (0, 0);
+    let mut videos = Vec::new();
     let mut flush = |rows: &mut UserRows| {
+        for (kind, rows_of_kind) in [(0, &rows.likes), (1, &rows.skips)] {
+            if let Some(Row { at_us, video }) = repeated(rows_of_kind, &mut videos) {
+                let user = rows.user;
+                bail!(
+                    "{}: (user, kind, video, at) = ({user}, {kind}, {video}, {at_us}) does not belong here, after another row \
+                     of this user, kind and video; prepare the shards again",
+                    folder.display()
+                );
+            }
+        }
         likes += rows.likes.len() as u64;
         skips += rows.skips.len() as u64;
         visit(rows)?;

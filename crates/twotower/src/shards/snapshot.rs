@@ -1,4 +1,5 @@
-//! Shards as a snapshot in memory, for what asks for the times of likes: training knows their order alone.
+//! Shards as a snapshot in memory, for commands that need the times of likes: training needs only
+//! their order.
 
 use super::catalogue;
 use super::manifest::{Key, Manifest};
@@ -7,11 +8,11 @@ use std::path::Path;
 use twotower_core::interaction::{Dataset, Interaction};
 use twotower_core::time::SECOND_US;
 
-/// No user has this number: a manifest has at most so many users.
+/// Not the number of any user: a manifest has at most this many.
 const NOBODY: u32 = u32::MAX;
 
-/// The snapshot of a database with the rows of `folder`, and the SHA-256 of the folder's manifest. Takes 28 bytes a like or skip while it is
-/// read, and 12 once it is there.
+/// A snapshot equal to that of a database with the rows of `folder`, and the SHA-256 of the
+/// folder's manifest. Takes 28 bytes per like or skip while it is read, and 12 afterwards.
 ///
 /// # Errors
 /// As [`super::Shards::open`].
@@ -28,7 +29,7 @@ pub(crate) fn snapshot(folder: &Path) -> anyhow::Result<(Dataset, String)> {
         skips.extend(rows.skips.iter().map(key));
         Ok(())
     })?;
-    // Users are numbered as they come: by the first like, and those without one by the first skip.
+    // Users are numbered by their first like; those without a like follow, by their first skip.
     let mut numbers = vec![NOBODY; manifest.users as usize];
     let mut users = 0;
     let mut in_order = |mut keys: Vec<Key>| -> Vec<Interaction> {

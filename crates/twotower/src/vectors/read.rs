@@ -1,4 +1,4 @@
-//! One row group of a file of vectors, batch by batch, with everything about it checked.
+//! Reads a row group of a file of vectors in batches, and validates everything in it.
 
 use anyhow::{Context, bail, ensure};
 use parquet::basic::Type;
@@ -15,36 +15,36 @@ use uuid::Uuid;
 const ID: &str = "id";
 const EMBEDDING: &str = "embedding";
 
-/// A row group, and the ids that are its own to say something about.
+/// A row group, and the range of ids that it covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Part {
     path: PathBuf,
     group: usize,
-    /// Rows of the file before it.
+    /// Number of rows before it in the file.
     before: u64,
     pub(crate) rows: u64,
     /// The first id of the part.
     first: Uuid,
-    /// From here on: the first id of the part, or of all ids.
+    /// Start of its range: the first id of the part, or the least of all ids.
     from: Uuid,
-    /// The first id of the next part.
+    /// End of its range, exclusive: the first id of the next part.
     until: Option<Uuid>,
 }
 
-/// Some rows of a part, and the range of ids that holds them and nobody else.
+/// Consecutive rows of a part, and a range of ids that contains exactly these.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Batch {
     /// Ascending.
     pub(crate) ids: Vec<Uuid>,
     /// `[n, d]`, each of unit norm.
     pub(crate) numbers: Vec<f32>,
-    /// The least id of the range.
+    /// Start of the range.
     pub(crate) from: Uuid,
-    /// The least id after it.
+    /// End of the range, exclusive.
     pub(crate) until: Option<Uuid>,
 }
 
-/// The row groups of a file that have rows.
+/// The non-empty row groups of a file.
 pub(super) fn parts(path: &Path) -> anyhow::Result<Vec<Part>> {
     let reader = SerializedFileReader::new(File::open(path)?)?;
     let columns = Columns::of(reader.metadata().file_metadata().schema_descr())?;
@@ -74,7 +74,7 @@ pub(super) fn parts(path: &Path) -> anyhow::Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// Gives each part of all files its range; together they are all ids.
+/// Assigns each part its range; together the ranges cover all ids.
 pub(super) fn bound(parts: &mut [Part]) -> anyhow::Result<()> {
     for place in 1..parts.len() {
         let (part, next) = (&parts[place - 1], &parts[place]);
@@ -95,8 +95,8 @@ pub(super) fn bound(parts: &mut [Part]) -> anyhow::Result<()> {
 /// Reads a part in batches of `size` rows, until `visit` breaks.
 ///
 /// # Errors
-/// With file and row: an id that is missing, comes twice or is not in order; a vector that is missing, of another dimension than `dim`, not
-/// finite or not of unit norm.
+/// Names file and row: an id that is missing, a duplicate or out of order; a vector that is
+/// missing, not of dimension `dim`, not finite or not of unit norm.
 pub(crate) fn read(
     part: &Part,
     dim: usize,
@@ -169,12 +169,12 @@ fn read_batches(
     Ok(())
 }
 
-/// Where the two columns are.
+/// Positions of the two columns.
 struct Columns {
     id: usize,
     id_nullable: bool,
     embedding: usize,
-    /// Definition level of a number that is there.
+    /// Definition level of a number that is not null.
     defined: i16,
 }
 
@@ -220,12 +220,12 @@ impl Ids {
         })
     }
 
-    /// The next ids, fewer than `rows` if there are no more, or nulls among them.
+    /// The next ids; fewer than `rows` if no more follow, or if there are nulls.
     fn read(&mut self, rows: usize) -> anyhow::Result<Vec<Uuid>> {
         let mut bytes: Vec<FixedLenByteArray> = Vec::with_capacity(rows);
         let mut levels = Vec::new();
         let (mut records, mut wanted) = (0, rows);
-        // A call may give less than was asked for, at the end of a page.
+        // A call may return fewer than requested, at the end of a page.
         while wanted > 0 {
             let levels = self.nullable.then_some(&mut levels);
             let (read, _, _) = self.reader.read_records(wanted, levels, None, &mut bytes)?;
@@ -255,7 +255,7 @@ impl Vectors {
         })
     }
 
-    /// The next `rows` vectors, row-major; `before` rows of the file came before.
+    /// The next `rows` vectors, row-major; `before` rows of the file precede them.
     fn read(&mut self, rows: usize, before: u64) -> anyhow::Result<Vec<f32>> {
         let mut numbers = Vec::with_capacity(rows * self.dim);
         let (mut definitions, mut repetitions) = (Vec::new(), Vec::new());
@@ -283,7 +283,7 @@ impl Vectors {
         bail!("{}", self.fault(&definitions, &repetitions, before))
     }
 
-    /// The first row that is no vector, in words.
+    /// Describes the first row that is not a valid vector.
     fn fault(&self, definitions: &[i16], repetitions: &[i16], before: u64) -> String {
         let mut row = before;
         let mut at = 0;

@@ -1,4 +1,4 @@
-//! What every command has in common: its database, its output, its exit code.
+//! What all commands have in common: database, output, exit code.
 
 use crate::support::Workplace;
 use serde_json::json;
@@ -10,14 +10,14 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A database with its schema and nothing in it.
+/// An empty database with its schema.
 fn empty() -> Workplace {
     let place = Workplace::on_sqlite();
     place.json("migrate");
     place
 }
 
-/// Without the variables of whoever runs the tests.
+/// Removes variables of the environment that runs the tests.
 fn without_keys(mut command: Command) -> Output {
     for variable in [
         "TWOTOWER_JWT_SECRET",
@@ -62,7 +62,7 @@ fn only_what_fills_a_database_makes_one() {
     for line in [
         "doctor --only database-reachable",
         "import videos-nowhere.csv",
-        // It would make one, and a dry run tells what of the backup.
+        // A restore would apply the schema; a dry run reads only the backup.
         "restore backups --dry-run",
     ] {
         place.refused(line, 1);
@@ -100,7 +100,7 @@ fn the_default_file_is_named_where_it_is_missing() {
 fn an_empty_address_counts_as_none() {
     let place = Workplace::on_sqlite();
     let of_default = place.folder.path().join("twotower.db");
-    // `--db-url "$DATABASE_URL"`, of a variable that says something, and of one that does not.
+    // `--db-url "$DATABASE_URL"` with a variable that is set, and with one that is not.
     let run = |variable: &str| {
         let mut command = place.command("migrate --db-url");
         command.arg("").env("DATABASE_URL", variable);
@@ -158,14 +158,14 @@ fn an_erasure_of_nobody_is_told() {
         "6f2c0e2e-9d0b-4c6e-8f0e-0d6a4b1c2d3e",
         "6f2c0e2e-9d0b-4c6e-8f0e-0d6a4b1c2d3g",
     );
-    // As a text it would be somebody else.
+    // Taken as text, it would name another user.
     let log = place.refused(&format!("erase --user {wrong}"), 2);
     let told = log.contains("nobody was erased") && log.contains("--as-text");
     assert!(told && !log.contains(wrong), "{log}");
     let erased = place.json(&format!("erase --user {wrong} --as-text"));
     assert_eq!(erased["user"], json!(id::from_text(wrong).unwrap()));
     assert_eq!(erased["first_time"], true);
-    // Who never liked anything has a tombstone all the same.
+    // A user without likes gets a tombstone too.
     let output = place.run(&format!("erase --user {right} --verify"));
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{shown}");
@@ -199,7 +199,7 @@ fn an_import_of_which_nothing_came_in_is_a_failure() {
         log.contains("nothing of likes.csv was imported") && !log.contains("completed"),
         "{log}"
     );
-    // The rest is in.
+    // The other rows are imported.
     let again = place.json("import videos.csv");
     assert_eq!(again["files"][0]["unchanged"], 1);
 }
@@ -238,7 +238,7 @@ fn what_serve_cannot_be_started_with_is_wrong_usage() {
             "sslmode=disable",
         ),
     ] {
-        // Port 0, should it be served after all.
+        // Port 0, in case it serves nevertheless.
         let line = if line.starts_with("serve") && !line.contains("--listen") {
             format!("{line} --listen 127.0.0.1:0")
         } else {
@@ -283,10 +283,10 @@ fn a_result_that_cannot_be_written_is_told_and_what_was_done_is_done() {
         );
     }
     assert_eq!(place.json("migrate")["applied"], json!([]));
-    // A failure of the work's own keeps its code.
+    // A failure of the work itself keeps its exit code.
     let output = place.command("train").stdout(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-    // Log lines that nobody takes stop nothing either.
+    // A full disk under the log does not stop work either.
     let output = place.command("migrate").stderr(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
 }

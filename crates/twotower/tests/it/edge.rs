@@ -1,5 +1,5 @@
-//! The edge functions under Deno, beside stand-ins for a project's services, on a PostgreSQL with the migrations and a small
-//! seeded model.
+//! The Edge Functions under Deno, with stand-ins for a project's services, on a PostgreSQL with the
+//! migrations and a small seeded model.
 
 mod agreement;
 

@@ -1,4 +1,4 @@
-//! A database into files, and from there into another one.
+//! Exports a database to files, and imports them into another one.
 
 use crate::support::{Workplace, new_postgres, sql};
 use serde_json::Value;
@@ -42,7 +42,7 @@ impl Database {
         ]
     }
 
-    /// With people who like and skip, and one of whom everything there is to say of a video is known.
+    /// Users who like and skip, and a video with every column set.
     fn filled() -> [Self; 2] {
         Self::empty_ones().map(|database| {
             let options = GeneratorOptions {
@@ -65,7 +65,7 @@ impl Database {
                 tags: vec!["a b".into(), "雪".into()],
                 performers: vec!["Neon Owl".into()],
             };
-            // As an application may have written it, and `import` would not.
+            // As an application may have written it; `import` would not.
             let untidy = Video {
                 id: Uuid::from_u128(8),
                 title: "\u{3000}海\n".into(),
@@ -169,7 +169,7 @@ fn an_export_imported_is_the_same_database() {
     }
 }
 
-/// The same data set to whoever learns from it, and nobody's id.
+/// Training gets the same data, without any user's id.
 #[test]
 fn pseudonyms_keep_the_order_of_users_and_their_ids_stay() {
     for from in Database::filled() {

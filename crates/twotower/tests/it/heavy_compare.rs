@@ -1,4 +1,4 @@
-//! `twotower evaluate` of two models: both on likes that neither has learned, or not at all.
+//! `twotower evaluate` of two models: both on likes that neither was trained on, or not at all.
 
 use crate::support::Workplace;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use std::fs;
 
 const TRAIN: &str = "train --embedding-dim 16 --batch-size 128 --epochs 2";
 
-/// Models 1 and 2 of the same data.
+/// Models 1 and 2, trained on the same data.
 fn place() -> Workplace {
     let place = Workplace::on_sqlite();
     place.json("demo --no-serve --videos 100 --users 80 --likes 2500 --epochs 2");
@@ -39,7 +39,7 @@ fn two_models_are_compared_on_what_neither_has_learned() {
     assert_eq!(against["folder"], "models/1");
     let hold_out = against["hold_out"].as_str().unwrap();
     assert!(hold_out.starts_with("temporal split, test"), "{hold_out}");
-    // The same hold-out, and so the same figure as alone.
+    // The held-out likes are the same, and so is the metric.
     assert!((ndcg(&both, "model 2") - ndcg(&alone, "two-tower")).abs() < 1e-12);
     assert_eq!(
         ndcg(&both, "ials").to_bits(),
@@ -59,7 +59,7 @@ fn two_models_are_compared_on_what_neither_has_learned() {
     assert!(compared.contains("Model 2 against model 1"));
     assert_eq!(fs::read(models.join("2/report.html")).unwrap(), report);
 
-    // A folder elsewhere, and nothing to tell the two apart.
+    // A folder elsewhere, without anything to tell the two apart.
     let elsewhere = place.folder.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     for entry in fs::read_dir(models.join("1")).unwrap() {
@@ -80,7 +80,7 @@ fn two_models_are_compared_on_what_neither_has_learned() {
         "{said}"
     );
 
-    // The list shows what was held out beside what the epochs were chosen on.
+    // The list shows test metrics next to validation metrics.
     let listed = place.json("models list");
     let of_first = listed
         .as_array()
@@ -113,7 +113,7 @@ fn without_likes_that_are_new_to_both_nothing_is_compared() {
     assert_eq!(fs::read(models.join("2/report.html")).unwrap(), report);
     assert!(models.join("2/report-llo.html").exists());
 
-    // Leave-last-out learns likes up to the end.
+    // Leave-last-out trains on likes up to the end.
     place.json(&format!("{TRAIN} --split llo"));
     place.json(&format!("{TRAIN} --split llo --seed 8"));
     let refused = place.refused("evaluate --model-path models/3 --against models/1", 1);
@@ -128,7 +128,7 @@ fn without_likes_that_are_new_to_both_nothing_is_compared() {
     let hold_out = both["against"]["hold_out"].as_str().unwrap();
     assert!(hold_out.starts_with("llo split, test"), "{hold_out}");
 
-    // Other data than those that they were trained on: what came after both.
+    // Data other than those they were trained on: newer than both.
     let files = [
         ("videos.csv", "id,title\n1,new\n"),
         (

@@ -1,4 +1,4 @@
-//! The commands one after the other, as a user types them, on both stores.
+//! All commands in order, as a user runs them, on both stores.
 
 use crate::support::{Workplace, fresh_postgres, python, sql};
 use serde_json::Value;
@@ -13,7 +13,7 @@ fn weights(place: &Workplace, trained: &Value) -> Vec<u8> {
     std::fs::read(place.folder.path().join(path).join("weights.safetensors")).unwrap()
 }
 
-/// Demo, then train, update, evaluate; returns the bytes of the retrained weights.
+/// Runs demo, train, update and evaluate; returns the weights of the retrained model.
 fn walk(place: &Workplace) -> Vec<u8> {
     place.json("migrate");
     let demo = place.json(DEMO);
@@ -36,7 +36,7 @@ fn walk(place: &Workplace) -> Vec<u8> {
     if place.url.starts_with("postgresql") {
         check_user_vectors_in_sql(&place.url);
     }
-    // Too short a training: the gate sees that it is worse than what is served.
+    // A training that is too short: the gate finds it worse than the active model.
     let short =
         "train --embedding-dim 16 --batch-size 256 --epochs 2 --output-dir models --update-db";
     let trained = place.json(&format!("{short} --force"));
@@ -64,7 +64,7 @@ fn walk(place: &Workplace) -> Vec<u8> {
         "a dry run writes nothing"
     );
 
-    // One more like, through the front door: exactly that user's vector is made again.
+    // After one more imported like, exactly that user's vector is recomputed.
     let likes = place.folder.path().join("likes.csv");
     std::fs::write(
         &likes,
@@ -114,7 +114,7 @@ fn walk(place: &Workplace) -> Vec<u8> {
     weights(place, &once_more)
 }
 
-/// The trained user tower in SQL gives each user the vector that the update has just computed and stored.
+/// The trained user tower in SQL computes the same vectors as the update stored.
 fn check_user_vectors_in_sql(url: &str) {
     let differences = "SELECT count(DISTINCT user_id) > 250 AND count(*) = 64 * count(DISTINCT user_id) AND max(abs(x - y)) < 1e-5
         FROM user_embeddings AS stored,
@@ -125,7 +125,8 @@ fn check_user_vectors_in_sql(url: &str) {
     assert_eq!(sql(url, differences), "t");
 }
 
-/// onnx.checker, onnxruntime against numpy, and the pickle under an unpickler that knows builtins alone.
+/// Runs onnx.checker, compares onnxruntime with numpy, and reads the pickle with an unpickler
+/// restricted to builtins.
 fn check_model_folder(folder: &Path) {
     let script =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../twotower-onnx/tests/check_onnx.py");
@@ -186,9 +187,9 @@ fn an_interrupted_training_leaves_no_model_behind() {
         .unwrap();
     assert!(killed.success());
     let status = child.wait().unwrap();
-    // Early stopping may have been quicker than the signal on a fast machine.
+    // On a fast machine, early stopping may precede the signal.
     if status.code() == Some(130) {
-        // What `--resume` goes on from may be there, and nothing that could pass for a model.
+        // Files for `--resume` may remain, but nothing that looks like a model.
         let left = std::fs::read_dir(place.folder.path().join("other"));
         for entry in left.into_iter().flatten() {
             let name = entry.unwrap().file_name().into_string().unwrap();

@@ -1,4 +1,4 @@
-//! Publishing, fetching and keys, as a user types them.
+//! Publishing, fetching and keys, as a user runs them.
 
 use crate::s3_server::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY, credentials};
 use crate::supabase_server::{SupabaseServer, variables};
@@ -16,7 +16,7 @@ fn place() -> (Workplace, String) {
     (place, public)
 }
 
-/// The command with the environment of somebody who may use the bucket.
+/// The command with credentials for the bucket.
 fn on_bucket(place: &Workplace, server: &S3Server, line: &str) -> Command {
     assert!(credentials("AWS_ACCESS_KEY_ID").is_some());
     let mut command = place.command(line);
@@ -56,7 +56,7 @@ fn keys_are_made_once_and_never_shown() {
     assert_eq!(shown.stdout, made.stdout);
     let public = place.json("keys show signing.key")["public_key"].clone();
 
-    // A private key where a public one belongs.
+    // A private key in place of a public one.
     let mistaken = place
         .command("fetch --from somewhere")
         .env("TWOTOWER_TRUSTED_KEYS", private.trim())
@@ -162,7 +162,7 @@ fn a_model_goes_from_one_machine_to_another() {
     run("keys verify elsewhere", 0);
     run("update --model-path elsewhere --dry-run", 0);
 
-    // Signed by somebody else, and by nobody.
+    // Signed with another key, and unsigned.
     let other = place.json("keys generate --output other.key");
     let other = other["public_key"].as_str().unwrap();
     let refused = run(
@@ -208,7 +208,7 @@ fn a_model_goes_to_supabase_and_comes_back_as_a_user_types_it() {
     assert!(said.contains("--supabase-url"), "{said}");
 }
 
-/// Killed at one instant after the other; each time, one more run makes the version complete.
+/// Killed at different times; each time, one more run completes the version.
 #[test]
 fn a_publish_that_is_killed_is_run_again() {
     let (place, public) = place();

@@ -1,4 +1,4 @@
-//! `twotower tune`, as a user runs it, interrupts it and takes its result.
+//! `twotower tune`: run, interrupted, resumed, and its result used.
 
 use crate::support::Workplace;
 use serde_json::Value;
@@ -27,7 +27,7 @@ fn start(place: &Workplace, line: &str) -> Child {
         .unwrap()
 }
 
-/// Results in the state of a search.
+/// Number of results in the state of a search.
 fn results(state_dir: &Path) -> usize {
     let Ok(text) = std::fs::read(state_dir.join("state.json")) else {
         return 0;
@@ -55,7 +55,7 @@ fn stop_after(wanted: usize, signal: &str, child: &mut Child, state_dir: &Path) 
     child.wait().unwrap().code()
 }
 
-/// What a command that must succeed gives back, and what it says on the way.
+/// Result and log of a command that must succeed.
 fn told(place: &Workplace, line: &str) -> (Value, String) {
     let output = place.run(&format!("--json {line}"));
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -63,14 +63,14 @@ fn told(place: &Workplace, line: &str) -> (Value, String) {
     (serde_json::from_slice(&output.stdout).unwrap(), log)
 }
 
-/// What likes and skips take, of the memory that a line of the log tells of.
+/// The memory that the log reports for likes and skips.
 fn interactions<'l>(log: &'l str, line: &str) -> &'l str {
     let line = log.lines().find(|told| told.contains(line)).expect(line);
     let (_, after) = line.split_once("interactions ").unwrap();
     after.split_once(',').unwrap().0
 }
 
-/// A checkpoint as a version has it that draws negatives from other videos.
+/// A checkpoint of a version that samples negatives differently.
 fn of_other_training(checkpoint: &[u8]) -> Vec<u8> {
     let (length, rest) = checkpoint.split_first_chunk::<8>().unwrap();
     let (header, tensors) = rest.split_at(u64::from_le_bytes(*length) as usize);
@@ -126,7 +126,7 @@ fn a_search_gives_a_configuration_and_survives_being_killed() {
         "{log}"
     );
 
-    // As an upgrade leaves it, after which trials are trained otherwise: told once, and what is known is not lost.
+    // After an upgrade that changes training: this is reported once, and known results are kept.
     let state = broken.join("state.json");
     let text = std::fs::read_to_string(&state).unwrap();
     let version = format!("  \"version\": \"{}\",\n", env!("CARGO_PKG_VERSION"));
@@ -150,7 +150,7 @@ fn a_search_gives_a_configuration_and_survives_being_killed() {
     std::fs::remove_file(folder.join("broken.toml")).unwrap();
     assert_eq!(results(&broken), known);
 
-    // A damaged one costs its own trial a new beginning, at whose end the scores are the same.
+    // A damaged checkpoint restarts only its own trial, with the same scores in the end.
     std::fs::write(&baseline, &checkpoint[..checkpoint.len() - 5]).unwrap();
     let (resumed, log) = told(&place, &resume);
     assert!(
@@ -195,7 +195,7 @@ fn a_search_keeps_to_its_budget_and_overwrites_nothing() {
         "{log}"
     );
 
-    // As a search whose time was over after three trials leaves it.
+    // The state of a search whose time limit was reached after three trials.
     let state_dir = place.folder.path().join("models/tune");
     let mut child = start(&place, &format!("{TUNE} --resume"));
     stop_after(3, "-KILL", &mut child, &state_dir);
@@ -210,7 +210,8 @@ fn a_search_keeps_to_its_budget_and_overwrites_nothing() {
     let before = std::fs::read_to_string(&tuned).unwrap();
     assert!(before.contains("the budget was over"), "{before}");
 
-    // As a version left it that did not say how it trains, and trained otherwise: scores tell that also where no checkpoint does.
+    // The state of a version that did not record how it trains, and trained differently: the scores
+    // reveal that even without a checkpoint.
     let state = state_dir.join("state.json");
     let text = std::fs::read(&state).unwrap();
     let mut older: Value = serde_json::from_slice(&text).unwrap();

@@ -1,4 +1,4 @@
-//! Files into a database, against an embedded one.
+//! Imports files into an embedded database.
 
 mod formats;
 
@@ -22,7 +22,7 @@ struct Cli {
     import: ImportArgs,
 }
 
-/// An empty, migrated database that goes away with the folder.
+/// An empty, migrated database that is deleted with its folder.
 struct Database {
     store: Store,
     folder: TempDir,
@@ -39,7 +39,7 @@ impl Database {
         Self { store, folder }
     }
 
-    /// Imports as the command line would.
+    /// Imports like the command line.
     async fn import(&self, arguments: &str) -> anyhow::Result<Report> {
         let words = ["import"].into_iter().chain(arguments.split_whitespace());
         let args = Cli::try_parse_from(words)?.import;
@@ -156,7 +156,7 @@ async fn a_changed_video_is_reported_as_changed() {
 }
 
 impl Database {
-    /// Imports `content` under `name` and hands back the video of id 1.
+    /// Imports `content` under `name` and returns the video with id 1.
     async fn video_after(&self, name: &str, content: &str) -> Video {
         let path = self.file(name, content);
         let report = self.import(&path.display().to_string()).await.unwrap();
@@ -182,7 +182,7 @@ async fn columns_that_a_file_has_not_stay_as_they_are() {
         ..before
     };
     assert_eq!(after, expected);
-    // An empty field says that it is not known.
+    // An empty field means unknown.
     let empty = "id,title,genre,tags\n1,Travel,,\n";
     let after = database.video_after("videos.csv", empty).await;
     let expected = Video {
@@ -191,7 +191,7 @@ async fn columns_that_a_file_has_not_stay_as_they_are() {
         ..expected
     };
     assert_eq!(after, expected);
-    // Of JSON each line has columns of its own, and null is an empty field.
+    // Each line of JSON has its own columns, and null equals an empty field.
     let lines = r#"{"id": 1, "title": "Travel", "maker": null, "tags": ["sea"]}
 {"id": 2, "title": "Another", "price": 1}
 "#;
@@ -386,7 +386,7 @@ async fn a_movielens_folder_is_read_as_published() {
     assert_eq!(snapshot.dataset.likes[0].at, 881_250_949);
 }
 
-/// The published data set itself: `TWOTOWER_MOVIELENS_100K=folder cargo test -- --ignored movielens`.
+/// Uses the published data set: `TWOTOWER_MOVIELENS_100K=folder cargo test -- --ignored movielens`.
 #[tokio::test]
 #[ignore = "needs the published folder"]
 async fn the_movielens_folder_has_the_published_figures() {

@@ -1,4 +1,4 @@
-//! Versions of models from their folder to what readers see, and back.
+//! Versions of models from their folder to readers, and back.
 
 pub(crate) mod place;
 

@@ -1,4 +1,4 @@
-//! The parts of the binary together, as one test program.
+//! Integration tests, in one binary.
 
 #![allow(
     clippy::unwrap_used,

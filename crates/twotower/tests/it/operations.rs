@@ -1,4 +1,4 @@
-//! What runs by itself, looks after itself and calls for help.
+//! Unattended operation: jobs, checks, alerts, maintenance.
 
 mod processes;
 

@@ -1,10 +1,11 @@
-//! Libraries in C that are put before the system's in an unchanged program.
+//! Libraries in C that are preloaded into an unchanged program.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A library built from a source beside the tests, by the C compiler that links Rust programs too.
+/// A library compiled from a source beside the tests, with the C compiler that also links Rust
+/// programs.
 pub(crate) struct Preload {
     _folder: tempfile::TempDir,
     pub(crate) path: PathBuf,

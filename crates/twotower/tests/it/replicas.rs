@@ -1,4 +1,4 @@
-//! Servers over a primary and a streaming replica of it.
+//! Servers on a primary with a streaming replica.
 
 mod pair;
 

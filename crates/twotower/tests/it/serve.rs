@@ -1,4 +1,5 @@
-//! The HTTP API and the console over real connections, on a store of the embedded kind with a small seeded model.
+//! The HTTP API and the console over real connections, on an embedded store with a small seeded
+//! model.
 
 pub(crate) mod fixture;
 
@@ -14,6 +15,8 @@ mod exploration;
 
 mod late_database;
 
+mod isolation;
+
 mod errors;
 
 mod tokens;
@@ -25,6 +28,8 @@ mod events;
 mod source;
 
 mod erased;
+
+mod issuer;
 
 pub(crate) mod public_keys;
 

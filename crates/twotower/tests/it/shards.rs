@@ -1,5 +1,5 @@
-//! `twotower train --data`: shards that hold what a database holds give the same model, in memory or from disk; and what is no
-//! shard is refused.
+//! `twotower train --data`: shards with the same rows as a database give the same model, in memory
+//! or from disk; and invalid shards are refused.
 
 use crate::support::Workplace;
 use parquet::basic::Compression;
@@ -31,7 +31,7 @@ struct Sample {
     rows: Vec<Row>,
 }
 
-/// Users walk through genres; many likes share a second, and some a microsecond.
+/// Users move through genres; many likes share a second, and some a microsecond.
 fn sample() -> Sample {
     let mut random = Pcg64::seed_from_u64(5);
     let mut ids = |n: usize| -> Vec<Uuid> {
@@ -47,7 +47,7 @@ fn sample() -> Sample {
         let mut seen = std::collections::HashSet::new();
         for step in 0..random.random_range(1..40) {
             let video = (number + step * 7 + random.random_range(0..3)) % videos.len();
-            // Some users only ever skip.
+            // Some users only skip.
             let kind = i32::from(number % 9 == 0 || random.random_range(0..5) == 0);
             if seen.insert((kind, video)) {
                 rows.push((kind, user, videos[video], at));
@@ -59,7 +59,7 @@ fn sample() -> Sample {
 }
 
 impl Sample {
-    /// A database with it.
+    /// A database with these rows.
     fn database(&self) -> Workplace {
         let place = Workplace::on_sqlite();
         place.configure(CONFIGURATION);
@@ -82,7 +82,7 @@ impl Sample {
         place
     }
 
-    /// A folder of shards with it, by sorting everything in memory.
+    /// A folder of shards with these rows, sorted in memory.
     fn pack(&self, folder: &Path) {
         fs::create_dir(folder).unwrap();
         let mut users: Vec<Uuid> = self.rows.iter().map(|row| row.1).collect();
@@ -234,7 +234,7 @@ fn heavy_shards_give_the_model_of_the_database() {
     let beside: Vec<String> = names.filter(|name| name.parse::<u64>().is_err()).collect();
     assert_eq!(beside, [".lock"], "no file stays beside the models");
 
-    // Models 1 and 2 are of the temporal split, from the database and from the shards.
+    // Models 1 and 2 use the temporal split, from the database and from the shards.
     let judged = |place: &Workplace, flags: &str| {
         let judged = place.json(&format!("evaluate --model-path models/{flags}"));
         (judged["retrained"].clone(), judged["recommenders"].clone())
@@ -303,7 +303,7 @@ fn what_is_no_shard_is_refused() {
         let said = place.refused("train --data shards", 1);
         assert!(said.contains(expected), "{old}: {said}");
     }
-    // Counts that fit together, and no file.
+    // Consistent counts without any files.
     let mut absurd: Value = serde_json::from_str(&manifest).unwrap();
     let (likes, rows) = (&absurd["likes"], &absurd["files"][0]["rows"]);
     let [likes, rows] = [likes, rows].map(|count| count.as_u64().unwrap() + (1 << 60));
@@ -316,6 +316,17 @@ fn what_is_no_shard_is_refused() {
     );
     assert!(said.contains(&expected), "{said}");
     fs::write(folder.join("shards.json"), &manifest).unwrap();
+    // A like of a video that the user has liked before.
+    let mut repeating = sample;
+    let latest = repeating.rows.iter().map(|row| row.3).max().unwrap();
+    let (kind, user, video, _) = repeating.rows[0];
+    repeating.rows.push((kind, user, video, latest + 1));
+    repeating.pack(&place.folder.path().join("repeating"));
+    let said = place.refused("train --data repeating", 1);
+    assert!(
+        said.contains("does not belong here, after another row of this user, kind and video"),
+        "{said}"
+    );
     let mut bytes = fs::read(folder.join("b.parquet")).unwrap();
     bytes[100] ^= 1;
     fs::write(folder.join("b.parquet"), bytes).unwrap();

@@ -1,17 +1,17 @@
-//! A database server of a test's own, started again when it dies, as a service manager would.
+//! A database server for one test alone, restarted when it dies, like a service manager would.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// `scripts/test-postgres supervise`.
+/// Runs `scripts/test-postgres supervise`.
 pub(crate) struct Supervised {
     script: Child,
     starts: BufReader<ChildStdout>,
 }
 
 impl Supervised {
-    /// With these variables of the environment, too.
+    /// With these additional environment variables.
     pub(crate) fn start(environment: &[(&str, &Path)]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/test-postgres");
         let mut script = Command::new(script)
@@ -25,7 +25,7 @@ impl Supervised {
         Self { script, starts }
     }
 
-    /// Waits for the next start; gives address and process id.
+    /// Waits for the next start; returns address and process id.
     pub(crate) fn next_start(&mut self) -> (String, u32) {
         let mut line = String::new();
         self.starts.read_line(&mut line).unwrap();
@@ -39,7 +39,7 @@ impl Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        // Its end of input is its signal to stop.
+        // Closing its input stops the script.
         drop(self.script.stdin.take());
         let _ = self.script.wait();
     }

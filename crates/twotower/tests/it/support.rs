@@ -1,19 +1,19 @@
-//! What several tests need.
+//! Shared helpers of the tests.
 
 use serde_json::Value;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The tests' PostgreSQL, with the database that it starts with: `scripts/test-postgres run` makes a new one each time, and
-/// one test alone may use it.
+/// The tests' PostgreSQL with its initial database: `scripts/test-postgres run` makes a new one
+/// each time, and only one test may use it.
 pub(crate) fn fresh_postgres() -> String {
     std::env::var("TWOTOWER_TEST_POSTGRES")
         .expect("TWOTOWER_TEST_POSTGRES is not set: run `make test`, or `scripts/test-postgres run cargo test`")
 }
 
-/// Address of a new database beside that one, through a pooler where `TWOTOWER_TEST_POOLER` names one (`postgresql://host:port`, in
-/// front of the same server).
+/// Address of a new database on that server, through a pooler if `TWOTOWER_TEST_POOLER` names one
+/// (`postgresql://host:port`, in front of the same server).
 pub(crate) fn new_postgres() -> String {
     let name = format!("twotower_binary_{}", unique());
     let server = fresh_postgres();
@@ -23,12 +23,13 @@ pub(crate) fn new_postgres() -> String {
     format!("{}/{name}", pooler.as_deref().unwrap_or(server))
 }
 
-/// Part of a name that nobody else has on the tests' server. Numbers of processes come again within a run of all tests.
+/// Part of a unique name on the tests' server. Process ids alone can recur within a run of all
+/// tests.
 pub(crate) fn unique() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
-/// Runs SQL as the owner of the database, past everything that twotower promises; returns the rows, a line each.
+/// Runs SQL as the owner of the database, bypassing twotower; returns the rows, one per line.
 pub(crate) fn sql(url: &str, text: &str) -> String {
     let output = psql_command(url, text).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -36,7 +37,7 @@ pub(crate) fn sql(url: &str, text: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The process that [`sql`] waits for.
+/// The psql process that [`sql`] waits for.
 pub(crate) fn psql_command(url: &str, text: &str) -> Command {
     let mut command = Command::new(psql());
     command
@@ -108,7 +109,7 @@ impl Workplace {
         command
     }
 
-    /// Runs a command that must fail with this exit code and gives back what it says.
+    /// Runs a command that must fail with this exit code; returns its error output.
     pub(crate) fn refused(&self, line: &str, code: i32) -> String {
         let output = self.run(line);
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -116,7 +117,7 @@ impl Workplace {
         log
     }
 
-    /// Runs a command that must succeed and gives back its result.
+    /// Runs a command that must succeed; returns its result.
     pub(crate) fn json(&self, line: &str) -> Value {
         let output = self.run(&format!("--json {line}"));
         let log = String::from_utf8_lossy(&output.stderr);

@@ -1,8 +1,9 @@
-//! What is promised to hold whatever happens, tried at every instant: kills, failing calls, databases that die, networks
-//! that drop, starts at the same time, clocks that are wrong.
+//! Invariants that must hold whatever happens, tried at every instant: kills, failing system calls,
+//! databases that die, network faults, concurrent starts, wrong clocks.
 //!
-//! `make test` tries a few instants of each kind, `make torture` (`TWOTOWER_TORTURE=full`) all of them. Both take the seed
-//! `TWOTOWER_TORTURE_SEED` (a number, 1 by default), and an assertion that fails names seed and instant.
+//! `make test` tries a few instants of each kind, `make torture` (`TWOTOWER_TORTURE=full`) all of
+//! them. Both take the seed `TWOTOWER_TORTURE_SEED` (a number, 1 by default), and a failed
+//! assertion names seed and instant.
 
 mod faults;
 
@@ -41,7 +42,7 @@ mod clocks;
 use faults::Action;
 use std::io::Write;
 
-/// Whether everything is tried.
+/// Whether all instants are tried.
 fn full() -> bool {
     std::env::var("TWOTOWER_TORTURE").is_ok_and(|size| size == "full")
 }
@@ -53,7 +54,7 @@ fn seed() -> u64 {
     }
 }
 
-/// Numbers among 1..=total: all of them, or in the short form `few` that the seed shifts.
+/// Numbers among 1..=total: all of them, or in the short form `few`, offset by the seed.
 fn instants(total: u64, few: u64) -> Vec<u64> {
     if full() || total <= few {
         return (1..=total).collect();
@@ -70,7 +71,8 @@ fn instants(total: u64, few: u64) -> Vec<u64> {
         .collect()
 }
 
-/// Each instant with each of `actions`; in the short form with one of them in turn, and the last instant with the first.
+/// Each instant with each of `actions`; in the short form with one of them in turn, and the last
+/// instant with the first.
 fn trials(total: u64, few: u64, actions: &[Action]) -> Vec<(u64, Action)> {
     let instants = instants(total, few);
     if full() {
@@ -83,7 +85,7 @@ fn trials(total: u64, few: u64, actions: &[Action]) -> Vec<(u64, Action)> {
     in_turn.chain([(total, actions[0])]).collect()
 }
 
-/// Figures for those who read them: a line in `target/torture.log`, and in the output of the test.
+/// Reports figures: a line in `target/torture.log` and in the output of the test.
 fn report(line: &str) {
     println!("torture: {line}");
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/torture.log");

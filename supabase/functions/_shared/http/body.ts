@@ -3,12 +3,12 @@ import { invalid, tooLarge } from "./error.ts";
 const MAX_BODY_BYTES = 64 * 1024;
 const READ_DEADLINE_MS = 5000;
 
-/** Longest piece of a request that an answer repeats. */
+/** At most this many characters of a request are repeated in an answer. */
 const MAX_ECHO_CHARS = 40;
 
 /**
- * All of a body. To be read before anything else is done with its request: an answer to a request whose body is still on its way may
- * break the connection off. Throws `ApiError`.
+ * Reads a whole body. To be called before anything else is done with the request: answering while
+ * the body is still arriving may reset the connection. Throws `ApiError`.
  */
 export async function readBody(request: Request): Promise<Uint8Array> {
   if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) {
@@ -25,7 +25,7 @@ export async function readBody(request: Request): Promise<Uint8Array> {
   try {
     return await Promise.race([body, late]);
   } catch (error) {
-    // What is still on its way may break off after nobody waits for it any more.
+    // The body may fail when it is no longer awaited.
     body.catch(() => {});
     throw error instanceof TypeError ? invalid("the body broke off") : error;
   } finally {
@@ -33,7 +33,10 @@ export async function readBody(request: Request): Promise<Uint8Array> {
   }
 }
 
-/** A body whose length was stated, and so is bounded: as a stream it would cost 64 KiB a piece, however small it is. */
+/**
+ * Reads a body with a stated, and so bounded, length. As a stream it would cost 64 KiB for each
+ * chunk, however small.
+ */
 async function wholeBody(request: Request): Promise<Uint8Array> {
   return new Uint8Array(await request.arrayBuffer());
 }
@@ -62,7 +65,7 @@ async function collect(reader: ReadableStreamDefaultReader<Uint8Array>): Promise
   return bytes;
 }
 
-/** A body that is one JSON object; an empty body is an empty object. Throws `ApiError`. */
+/** Parses a body that is one JSON object; an empty body is an empty object. Throws `ApiError`. */
 export function parseObject(headers: Headers, bytes: Uint8Array): Record<string, unknown> {
   if (bytes.length === 0) {
     return {};
@@ -83,7 +86,10 @@ export function parseObject(headers: Headers, bytes: Uint8Array): Record<string,
   return value as Record<string, unknown>;
 }
 
-/** The beginning of a piece of a request, fit to be repeated: control and formatting characters are written as escapes. */
+/**
+ * The beginning of a piece of a request, safe to repeat: control and formatting characters are
+ * escaped.
+ */
 export function echo(text: string): string {
   const begin = Array.from(text).slice(0, MAX_ECHO_CHARS).join("");
   return begin.replace(

@@ -4,23 +4,23 @@ import { type Log, type LogLine } from "./log.ts";
 import { requestId } from "./request_id.ts";
 import { Timing } from "./timing.ts";
 
-/** The platform gives 150 s; callers are promised 30, answer included. */
+/** The platform allows 150 s; callers are promised 30 s, including the transfer of the answer. */
 const HARD_DEADLINE_MS = 25_000;
 
-/** What a handler gets beside the request. */
+/** The context that a handler gets besides the request. */
 export interface Exchange {
   readonly timing: Timing;
-  /** Aborts when the caller has waited long enough. */
+  /** Aborts at the hard deadline. */
   readonly signal: AbortSignal;
 }
 
-/** A result, and what the log may say of it. */
+/** A result, and fields for the log. */
 export interface Result {
   readonly body: unknown;
   readonly log?: Pick<LogLine, "source" | "cached" | "partial">;
 }
 
-/** How a function is set up. */
+/** Options of a function. */
 export interface EndpointOptions {
   readonly name: string;
   readonly allowedOrigins: readonly string[];
@@ -28,7 +28,10 @@ export interface EndpointOptions {
   readonly hardDeadlineMs?: number;
 }
 
-/** What every function does around its own work: ids, CORS, deadline, errors, timing and one line of log a request. */
+/**
+ * Wraps the work of a function: request id, CORS, deadline, errors, timing and one log line for
+ * each request.
+ */
 export function endpoint(
   options: EndpointOptions,
   handle: (request: Request, exchange: Exchange) => Promise<Result>,
@@ -79,7 +82,7 @@ async function respond(
   }
 }
 
-/** A defect's kind and place. Its message may quote what it stumbled over. */
+/** Type and location of a defect. Its message is left out, since it may quote data. */
 function defect(thrown: unknown): string {
   if (!(thrown instanceof Error)) {
     return "something that is no error was thrown";
@@ -88,7 +91,7 @@ function defect(thrown: unknown): string {
   return `${thrown.name} at ${place ?? "an unknown place"}`;
 }
 
-/** Methods can be any text. */
+/** The method for the log, since clients can send any text as method. */
 function plainMethod(method: string): string {
   return ["POST", "GET", "OPTIONS", "HEAD", "PUT", "PATCH", "DELETE"].includes(method) ? method : "other";
 }

@@ -1,4 +1,4 @@
-/** For programs. */
+/** Error codes, for programs. */
 export type ErrorCode =
   | "invalid_request"
   | "unauthorized"
@@ -9,13 +9,13 @@ export type ErrorCode =
   | "timeout"
   | "internal";
 
-/** Everything that can be answered instead of a result; the same statuses, codes and words as `twotower serve`. */
+/** All errors of the functions, with the statuses, codes and messages of `twotower serve`. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
 
   /**
-   * `message` is told to the caller. `reason` is for the log: words of ours, never a piece of the request or of another service's
-   * answer, which may hold what must not be logged.
+   * `message` is for the caller. `reason` is for the log and is written here: never a piece of the
+   * request or of another service's answer, which may contain what must not be logged.
    */
   constructor(readonly status: number, readonly code: ErrorCode, message: string, readonly reason: string = message) {
     super(message);
@@ -31,12 +31,12 @@ export function unauthorized(reason: string): ApiError {
   return new ApiError(401, "unauthorized", "a valid bearer token is required", reason);
 }
 
-/** A valid token of somebody who was erased. */
+/** A valid token of a user who was erased. */
 export function erased(): ApiError {
   return new ApiError(401, "unauthorized", "the user of this token was erased");
 }
 
-/** A valid token that is no good here. */
+/** A valid token that may not be used for this request. */
 export function forbidden(message: string, reason = message): ApiError {
   return new ApiError(403, "forbidden", message, reason);
 }
@@ -58,12 +58,12 @@ export function timeout(stage: string): ApiError {
   return new ApiError(504, "timeout", "the answer took too long", `the deadline for ${stage} has passed`);
 }
 
-/** Something that cannot happen has happened. */
+/** A defect: something that cannot happen has happened. */
 export function internal(reason: string): ApiError {
   return new ApiError(500, "internal", "something went wrong on our side", reason);
 }
 
-/** The answer that says `error`. */
+/** The response for `error`. */
 export function errorResponse(error: ApiError, requestId: string): Response {
   const headers = new Headers();
   if (error.status === 401) {

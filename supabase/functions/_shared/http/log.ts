@@ -1,6 +1,6 @@
 /**
- * All that a line of the log may say. No tokens, titles, ids of users or texts of others: whoever adds a field adds it here, and
- * asks whether it tells something of a person.
+ * All fields that a log line may have. No tokens, titles, user ids or texts of others. When adding
+ * a field, consider whether it reveals something about a person.
  */
 export interface LogLine {
   readonly level: "info" | "warn" | "error";
@@ -12,11 +12,11 @@ export interface LogLine {
   readonly source?: string;
   readonly cached?: boolean;
   readonly partial?: boolean;
-  /** Words of ours. */
+  /** Text written in this code base. */
   readonly reason?: string;
 }
 
 export type Log = (line: LogLine) => void;
 
-/** One JSON object a line, where the platform collects them. */
+/** Writes each line as one JSON object to the console, where the platform collects them. */
 export const consoleLog: Log = (line) => console.log(JSON.stringify(line));

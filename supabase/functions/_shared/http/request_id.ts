@@ -1,4 +1,4 @@
-/** The caller's id of the request, if it is short and plain, else a random one. */
+/** The caller's id of the request, if it is short and plain; otherwise a random one. */
 export function requestId(headers: Headers): string {
   const stated = headers.get("x-request-id");
   if (stated !== null && /^[A-Za-z0-9\-_.]{1,64}$/.test(stated)) {

@@ -1,4 +1,4 @@
-/** Where the time of one request goes, for the header `Server-Timing`. */
+/** The time that one request spends in each stage, for the header `Server-Timing`. */
 export class Timing {
   readonly #begun = performance.now();
   readonly #stages = new Map<Stage, number>();
@@ -13,7 +13,7 @@ export class Timing {
     }
   }
 
-  /** Milliseconds since the request came. */
+  /** Milliseconds since the request arrived. */
   elapsedMs(): number {
     return performance.now() - this.#begun;
   }
@@ -24,5 +24,8 @@ export class Timing {
   }
 }
 
-/** `db`: what the user has done, and writing; `model`: fetching weights; `tower`: the user's vector; `rank`: the list. */
+/**
+ * `db`: reading the user's state, and writing; `model`: loading weights; `tower`: computing the
+ * user's vector; `rank`: making the list.
+ */
 export type Stage = "auth" | "db" | "model" | "tower" | "rank";

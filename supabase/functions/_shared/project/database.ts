@@ -1,35 +1,37 @@
 import { unavailable } from "../http/error.ts";
 import type { Rest } from "./rest.ts";
 
-/** What decides a user's list at this moment, as `recommendation_context` gives it. */
+/** The data that a user's list depends on, from `recommendation_context`. */
 export interface RecommendationContext {
   /** The active version; `null` without one. */
   readonly modelVersion: number | null;
-  /** Numbers of its vectors. */
+  /** Dimension of its vectors. */
   readonly dim: number | null;
-  /** What the manifest of its model states of itself. */
+  /** The checksum that the manifest of its model states. */
   readonly manifestSha256: string | null;
   /** Whether the user was erased. */
   readonly erased: boolean;
   /** Changes with the active version and with the user's likes, skips and blocks. */
   readonly state: string;
-  /** The moment whose history the vectors are, as the database writes it. */
+  /** The moment of the history that the vectors come from, as the database writes it. */
   readonly asOf: string;
-  /** An answer that was kept, made in the same state, and whose videos are all still to be seen; `null` without one. */
+  /**
+   * A kept answer of the same state, all of whose videos may still be shown; `null` without one.
+   */
   readonly cachedAnswer: unknown;
   /** Vectors of the likes that count, oldest first: big-endian float32 in base64. */
   readonly likes: string | null;
   readonly skips: string | null;
 }
 
-/** What `recommendation_answer` gives. */
+/** The result of `recommendation_answer`. */
 export interface PresentAnswer {
   /**
-   * `made` now, or `kept` from before; `unchanged`: the one that was kept is the one that the caller knows; `no_tower`: the database has no
-   * user tower of the active version.
+   * `made` now, or `kept` from before; `unchanged`: the kept answer is the one that the caller has;
+   * `no_tower`: the database has no user tower of the active version.
    */
   readonly outcome: "made" | "kept" | "unchanged" | "no_tower" | "erased";
-  /** Names what the answer was made of, and the answer; empty for an erased user. */
+  /** Identifies the answer and the data that it was made from; empty for an erased user. */
   readonly state: string;
   /** `null` unless `made` or `kept`. */
   readonly answer: unknown;
@@ -54,7 +56,7 @@ export interface RecommendedVideo {
 
 /** Parameters of `recommend_videos`. */
 export interface RecommendVideos extends AskedAnswer {
-  /** The user's vector; without it the database makes one. */
+  /** The user's vector; without it, the database computes one. */
   readonly query: string | null;
 }
 
@@ -62,7 +64,10 @@ type Row = Record<string, unknown>;
 
 const OUTCOMES: readonly unknown[] = ["made", "kept", "unchanged", "no_tower", "erased"];
 
-/** The functions of supabase/migrations that the edge functions call, with their types. Each throws `ApiError`. */
+/**
+ * The functions in supabase/migrations that the edge functions call, with their types. Each throws
+ * `ApiError`.
+ */
 export class Database {
   readonly #rest: Rest;
 
@@ -70,7 +75,10 @@ export class Database {
     this.#rest = rest;
   }
 
-  /** A whole answer, kept by the database for five minutes; none if its state is `knownState`. */
+  /**
+   * A whole answer, which the database keeps for five minutes. Omitted if its state is
+   * `knownState`.
+   */
   async answer(
     token: string,
     asked: AskedAnswer,
@@ -138,14 +146,14 @@ export class Database {
     }));
   }
 
-  /** Keeps an answer for the user's next requests, in whatever isolate. */
+  /** Keeps an answer for the user's next requests, in any isolate. */
   async keep(token: string, cacheKey: string, state: string, answer: unknown, signal: AbortSignal): Promise<void> {
     await this.#rest.call("keep_recommendations", { cache_key: cacheKey, state, answer }, { token }, signal);
   }
 
   /**
-   * Writes a user's vector with the rights of the service, unless one of a history later than `asOf` is there already. False for an erased
-   * user, or if `version` is not active any more.
+   * Writes a user's vector with the rights of the service, unless one of a later history than
+   * `asOf` is already there. Returns false for an erased user, or if `version` is no longer active.
    */
   async writeUserEmbedding(
     user: string,

@@ -1,10 +1,13 @@
 import { ApiError, erased, forbidden, internal, timeout, unauthorized, unavailable } from "../http/error.ts";
 import type { Settings } from "../settings.ts";
 
-/** Under whose rights a function of the database runs. */
+/** The credentials with which a function of the database is called. */
 export type Credentials = { readonly token: string } | "service";
 
-/** A function of the database refuses its arguments (SQLSTATE 22023), which are ours: a defect, or another model version by now. */
+/**
+ * A function of the database refuses its arguments (SQLSTATE 22023). They come from this code, so
+ * this is a defect, or another model version has become active.
+ */
 export class RefusedArguments extends ApiError {
   constructor() {
     super(500, "internal", "something went wrong on our side", "the database refuses the arguments");
@@ -19,7 +22,10 @@ export class Rest {
     this.#settings = settings;
   }
 
-  /** The result of `public.name(parameters)`, parsed; `null` of a function that returns nothing. Throws `ApiError`. */
+  /**
+   * Calls `public.name(parameters)` and returns the parsed result; `null` for a function that
+   * returns nothing. Throws `ApiError`.
+   */
   async call(
     name: string,
     parameters: Record<string, unknown>,
@@ -55,7 +61,10 @@ export class Rest {
   }
 }
 
-/** The old service key is a token and stands in both headers; the new kind is none, and the gateway puts a token in its place. */
+/**
+ * The legacy service key is a JWT and goes into both headers. The new kind is not, and the gateway
+ * replaces it with a token.
+ */
 export function serviceHeaders(secretKey: string): Record<string, string> {
   return secretKey.startsWith("sb_")
     ? { apikey: secretKey }
@@ -74,13 +83,13 @@ function translated(error: unknown, signal: AbortSignal, name: string): ApiError
     : unavailable(`PostgREST cannot be reached for ${name}`);
 }
 
-/** What PostgREST says when it does not answer with a result: SQLSTATEs and `PGRST…` in `code`. */
+/** Converts an error response of PostgREST, whose `code` is a SQLSTATE or `PGRST…`. */
 function refusal(status: number, text: string, name: string, credentials: Credentials): ApiError {
   const code = codeOf(text);
   if (code === "PT403") {
     return erased();
   }
-  // A role that does not exist has the same SQLSTATE, and status 401.
+  // A role that does not exist has the same SQLSTATE, but status 401.
   if (status === 400 && code === "22023") {
     return new RefusedArguments();
   }
@@ -92,14 +101,17 @@ function refusal(status: number, text: string, name: string, credentials: Creden
   }
   if (status === 401 || status === 403) {
     return credentials === "service"
-      // Our own key, and nothing that the caller could mend.
+      // The key is ours, so the caller can do nothing about it.
       ? unavailable(`PostgREST refuses the service key for ${name} (${code})`)
       : refusedToken(status, name, code);
   }
   return unavailable(`PostgREST answers ${name} with ${status} (${code})`);
 }
 
-/** The gateway and PostgREST check the token again, with keys of their own; 403 is for one that holds, of a role without the right. */
+/**
+ * The gateway and PostgREST verify the token again, with keys of their own. Status 403 means a
+ * valid token of a role without the right.
+ */
 function refusedToken(status: 401 | 403, name: string, code: string): ApiError {
   return status === 401
     ? unauthorized(`PostgREST refuses the token for ${name} (${code})`)

@@ -14,7 +14,7 @@ class Project implements AsyncDisposable {
     return this.answer();
   });
 
-  /** What `Rest` makes of an answer. */
+  /** The result of `Rest` for an answer. */
   async called(credentials: Credentials, answer: () => Response): Promise<unknown> {
     const environment: Record<string, string> = {
       SUPABASE_URL: `http://127.0.0.1:${this.#server.addr.port}`,
@@ -27,7 +27,7 @@ class Project implements AsyncDisposable {
     return await rest.call("recommendation_answer", {}, credentials, AbortSignal.timeout(10_000));
   }
 
-  /** Status, code and words of the error that `Rest` makes of a refusal. */
+  /** Status, code and message of the error that `Rest` makes of a refusal. */
   async refused(credentials: Credentials, status: number, code: string): Promise<[number, string, string]> {
     const body = { code, message: "secret", details: null, hint: null };
     const answer = () => Response.json(body, { status });
@@ -49,7 +49,7 @@ Deno.test("a token that does not hold is 401, one of a role without the right is
   assert.equal(project.headers.get("authorization"), "Bearer t");
   const nobody = [401, "unauthorized", "a valid bearer token is required"];
   const noRight = [403, "forbidden", "the token's role may not ask for this"];
-  // PostgREST says 401 to SQLSTATE 42501 where the role is that of callers without a token.
+  // PostgREST answers SQLSTATE 42501 with 401 if the role is that of callers without a token.
   const refusals = [
     [401, "PGRST301", nobody],
     [401, "42501", nobody],

@@ -1,16 +1,16 @@
 import type { Settings } from "../settings.ts";
 import { serviceHeaders } from "./rest.ts";
 
-/** An object that cannot be had; the message says why, in words of ours. */
+/** An object that cannot be read. The message gives the reason and quotes no other service. */
 export class StorageError extends Error {
   override readonly name = "StorageError";
 }
 
-/** Reads objects of the private bucket of models with the service key. */
+/** Reads objects from the private bucket of models, with the service key. */
 export class Storage {
   constructor(readonly settings: Settings) {}
 
-  /** All bytes of an object. Throws `StorageError`. */
+  /** Reads all bytes of an object. Throws `StorageError`. */
   async read(key: string, maxBytes: number, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
     const { url, modelBucket, modelPrefix, secretKey } = this.settings;
     if (secretKey === null) {

@@ -19,7 +19,7 @@ export function now(): number {
   return Math.floor(Date.now() / 1000);
 }
 
-/** Good claims, but for `changes`; `null` takes a claim out. */
+/** Valid claims with `changes`; `null` removes a claim. */
 export function claims(changes: Claims = {}): Claims {
   const all = { sub: USER, aud: "authenticated", exp: now() + 600, role: "authenticated", iss: ISSUER, ...changes };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== null));
@@ -37,7 +37,7 @@ export async function hmac(secret: string | Uint8Array<ArrayBuffer>): Promise<Si
   return { algorithm: "HS256", sign: (data) => crypto.subtle.sign("HMAC", key, data) };
 }
 
-/** A new pair of keys: one signs, the other is published as `kid`. */
+/** A new key pair: one key signs, the other is published as `kid`. */
 export async function pair(
   algorithm: "ES256" | "RS256" | "EdDSA",
   kid: string,
@@ -54,7 +54,7 @@ export async function pair(
   return { signer: { algorithm, sign: (data) => crypto.subtle.sign(parameters, keys.privateKey, data) }, jwk };
 }
 
-/** A token; `header` changes what its header says beside the signer's algorithm. */
+/** A token. `header` changes its header, except for the signer's algorithm. */
 export async function sign(signer: Signer, payload: Claims | string = claims(), header: Header = {}): Promise<string> {
   const text = typeof payload === "string" ? payload : JSON.stringify(payload);
   const signed = `${base64Url(JSON.stringify({ alg: signer.algorithm, typ: "JWT", ...header }))}.${base64Url(text)}`;

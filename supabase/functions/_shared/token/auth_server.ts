@@ -1,9 +1,12 @@
 import { timeout, unauthorized, unavailable } from "../http/error.ts";
 
-/** For one answer of Auth. */
+/** Deadline of one answer of Auth. */
 const DEADLINE_MS = 5000;
 
-/** Asks Auth whom a token names, for projects whose tokens are signed with a secret that the function is not given. */
+/**
+ * Asks Auth for the user of a token, in projects whose tokens are signed with a secret that the
+ * function does not have.
+ */
 export class AuthServer {
   constructor(readonly url: string, readonly publishableKey: string) {}
 

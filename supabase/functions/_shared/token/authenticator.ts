@@ -6,13 +6,15 @@ import { type Jws, parseJws, parseObject } from "./jws.ts";
 import { isSigned, type Key, secretKey } from "./key.ts";
 import { parseKeySet, REFRESH, type Refresh, RemoteKeys } from "./key_set.ts";
 
-/** A user whose token holds, with that token: the database is asked under it. */
+/** The user of a valid token, and that token, under which the database is queried. */
 export interface Caller {
   readonly user: string;
   readonly token: string;
 }
 
-/** Finds out who is calling: a bearer token that one of the issuer's keys has signed, and nothing else, names the user. */
+/**
+ * Identifies the caller, by nothing but a bearer token that one of the issuer's keys has signed.
+ */
 export class Authenticator {
   readonly #expected: Expected;
   readonly #own: readonly Key[];
@@ -35,7 +37,8 @@ export class Authenticator {
     const remote = new RemoteKeys(jwksUrl, refresh);
     const given = jwks === null ? [] : await parseKeySet(jwks, true) ?? [];
     own.push(...given.filter((key) => key.algorithm === "HS256"));
-    // Public keys of the environment are those of the last deployment: newer ones are at the address.
+    // Public keys in the environment are those of the last deployment; the address may have newer
+    // ones.
     const published = given.filter((key) => key.algorithm !== "HS256");
     if (published.length > 0) {
       remote.seed(published);
@@ -43,7 +46,7 @@ export class Authenticator {
     return new Authenticator(settings, own, remote);
   }
 
-  /** The user that the request's `Authorization` header names. Throws `ApiError`. */
+  /** The user of the token in the `Authorization` header. Throws `ApiError`. */
   async authenticate(request: Request, signal: AbortSignal): Promise<Caller> {
     const token = bearer(request.headers);
     const jws = parseJws(token);
@@ -54,7 +57,8 @@ export class Authenticator {
     if (claims === null) {
       throw unauthorized("the token's payload cannot be read");
     }
-    // Before the signature, which may take a fetch: whatever these claims say, only a signature makes them count.
+    // Before the signature, which may need a fetch. Claims that pass are not trusted until the
+    // signature is verified.
     const subject = subjectOf(claims, this.#expected, Date.now() / 1000);
     if (subject.kind === "refused") {
       throw unauthorized(subject.reason);
@@ -70,7 +74,7 @@ export class Authenticator {
   }
 
   async #askAuth(subject: ReturnType<typeof subjectOf>, token: string, signal: AbortSignal): Promise<Caller> {
-    // Auth knows users alone.
+    // Auth knows only users.
     const stated = subject.kind === "user" ? subject.user : null;
     const user = await this.#authServer.user(token, signal);
     if (user !== stated) {
@@ -87,8 +91,16 @@ export class Authenticator {
       throw unauthorized("no key accepts the token");
     }
     const held = this.#remote.keys;
+    // Before any fetch, so that a token is not refused meanwhile that a held key without an id
+    // verifies.
+    if (await isSigned(jws, held)) {
+      return;
+    }
     const known = held.length > 0 && (jws.keyId === null || held.some((key) => key.id === jws.keyId));
-    if (!known && !await this.#remote.lookForUnknown()) {
+    if (known) {
+      throw unauthorized("no key accepts the token");
+    }
+    if (!await this.#remote.lookForUnknown()) {
       throw cannotVerify("the token's key is not known, and the keys are being fetched");
     }
     if (this.#remote.keys.length === 0) {
@@ -102,7 +114,10 @@ export class Authenticator {
   }
 }
 
-/** The token of a header `Authorization: Bearer <token>`. Several headers arrive as one, joined by commas, and are none. */
+/**
+ * The token of a header `Authorization: Bearer <token>`. Several headers arrive as one, joined by
+ * commas, and are refused.
+ */
 function bearer(headers: Headers): string {
   const value = headers.get("authorization");
   if (value === null) {

@@ -16,17 +16,18 @@ import {
   USER,
 } from "../testing/sign.ts";
 import { Authenticator } from "./authenticator.ts";
+import { REFRESH, type Refresh } from "./key_set.ts";
 
 type Variables = Record<string, string>;
 
-function authenticator(variables: Variables): Promise<Authenticator> {
+function authenticator(variables: Variables, refresh: Refresh = REFRESH): Promise<Authenticator> {
   const all: Variables = {
     SUPABASE_URL: "http://127.0.0.1:1",
     SUPABASE_ANON_KEY: "anon",
     TWOTOWER_JWT_ISSUER: ISSUER,
     ...variables,
   };
-  return Authenticator.create(readSettings((name) => all[name]));
+  return Authenticator.create(readSettings((name) => all[name]), refresh);
 }
 
 /** Status of the refusal, or the user who is let in. */
@@ -220,7 +221,10 @@ Deno.test("the header must be one bearer token", async () => {
   }
 });
 
-/** A token that acts for the application names no user, even if it has a `sub`: it must not become somebody by accident. */
+/**
+ * A token that acts for the application names no user, even if it has a `sub`: it must not become
+ * somebody by accident.
+ */
 Deno.test("a token of the service role is nobody's", async () => {
   for (const sub of [USER, null, "x"]) {
     assert.equal(await ask(withSecret, `Bearer ${await withClaims({ role: "service_role", sub })}`), 403);
@@ -294,4 +298,40 @@ Deno.test("tokens of an issuer without keys are refused, and of one that is away
       error instanceof ApiError && error.status === 401 &&
       error.reason === `the set of public keys at http://127.0.0.1:${server.addr.port}/jwks holds no usable key`,
   );
+});
+
+/**
+ * A key without an id verifies tokens whatever their key id, so that none of them needs a fetch
+ * once it is held.
+ */
+Deno.test("a key without an id needs no fetch", async () => {
+  const { signer, jwk } = await pair("ES256", "none");
+  const { kid: _, ...published } = jwk as Record<string, unknown>;
+  const next = await pair("EdDSA", "next");
+  let keys: unknown[] = [published], requests = 0, hangs = false;
+  await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async () => {
+    requests++;
+    if (hangs) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+    return Response.json({ keys });
+  });
+  const refresh = { ...REFRESH, minIntervalMs: 0, patienceMs: 50 };
+  const variables = { SUPABASE_JWKS: `http://127.0.0.1:${server.addr.port}/jwks` };
+  const auth = await authenticator(variables, refresh);
+  const token = (kid: string) => sign(signer, claims(), { kid });
+  assert.equal(await ask(auth, `Bearer ${await token("x")}`), USER, "fetched for the first token");
+  assert.equal(requests, 1);
+  hangs = true;
+  for (const kid of ["x", "y", "z"]) {
+    assert.equal(await ask(auth, `Bearer ${await token(kid)}`), USER);
+  }
+  assert.equal(requests, 1);
+  // A token that no held key verifies still causes a fetch, by which keys are rotated. Its request
+  // must wait for the fetch however slow this machine is.
+  hangs = false;
+  const patient = await authenticator(variables, { ...refresh, patienceMs: REFRESH.deadlineMs });
+  assert.equal(await ask(patient, `Bearer ${await token("x")}`), USER);
+  keys = [published, next.jwk];
+  assert.equal(await ask(patient, `Bearer ${await sign(next.signer, claims(), { kid: "next" })}`), USER);
 });

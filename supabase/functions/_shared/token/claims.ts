@@ -1,4 +1,4 @@
-/** Clocks of issuer and function may differ by so many seconds. */
+/** Largest allowed difference between the clocks of issuer and function, seconds. */
 const LEEWAY_S = 5;
 
 /** The `role` of tokens that act for the application itself, and for no user. */
@@ -7,13 +7,16 @@ const SERVICE_ROLE = "service_role";
 const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 const NOBODY = "00000000-0000-0000-0000-000000000000";
 
-/** What a token must say beside its signature. */
+/** The claims that a token must have. */
 export interface Expected {
   readonly issuer: string | null;
   readonly audience: string;
 }
 
-/** Whom the claims name, or why they name nobody. `service`: a token of the service role, whatever its `sub`. */
+/**
+ * The bearer that the claims name, or why they are refused. `service`: a token of the service role,
+ * whatever its `sub`.
+ */
 export type Subject = { kind: "user"; user: string } | { kind: "service" } | { kind: "refused"; reason: string };
 
 /** Checks claims at `nowS`, seconds since 1970. */

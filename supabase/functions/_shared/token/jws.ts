@@ -3,26 +3,30 @@ import { fromBase64Url } from "../base64.ts";
 /** Longer tokens are refused before anything of them is decoded. */
 const MAX_TOKEN_CHARS = 8 * 1024;
 /**
- * What issuers make their key ids of: UUIDs, hexadecimal digits, base64 of either alphabet, names and addresses. Ours are compared with it and
- * nothing else is, so that one that climbs out of folders or hides something would do no harm; nor is it of our issuer.
+ * The characters that issuers use in key ids: UUIDs, hexadecimal digits, base64 of either alphabet,
+ * names and addresses. An id is only compared with those of our keys, so others, such as `../`,
+ * would do no harm, but no issuer of ours writes them.
  */
 const KEY_ID = /^(?!.*\.\.)[A-Za-z0-9\-_.~+/=:@#]{0,256}$/;
 
-/** Each is verified by keys of its own kind alone. */
+/** Each algorithm is verified only by keys of its own kind. */
 export type Algorithm = "ES256" | "RS256" | "EdDSA" | "HS256";
 const ALGORITHMS: unknown[] = ["ES256", "RS256", "EdDSA", "HS256"] satisfies Algorithm[];
 
-/** A token's parts, decoded and not yet believed (JWS compact serialisation, RFC 7515). */
+/**
+ * The decoded parts of a token (JWS compact serialisation, RFC 7515), before its signature is
+ * verified.
+ */
 export interface Jws {
   readonly algorithm: Algorithm;
   readonly keyId: string | null;
   readonly payload: Uint8Array<ArrayBuffer>;
   readonly signature: Uint8Array<ArrayBuffer>;
-  /** What is signed. */
+  /** The signed bytes. */
   readonly signed: Uint8Array<ArrayBuffer>;
 }
 
-/** Takes a token apart, or gives the reason why it is none that we would look at. */
+/** Parses a token, or returns the reason why it is refused. */
 export function parseJws(token: string): Jws | string {
   if (token.length > MAX_TOKEN_CHARS) {
     return "the token is longer than 8 KiB";
@@ -45,7 +49,7 @@ export function parseJws(token: string): Jws | string {
   };
 }
 
-/** The JSON object that these bytes are, or `null`. */
+/** The JSON object in these bytes, or `null`. */
 export function parseObject(bytes: Uint8Array): Record<string, unknown> | null {
   try {
     const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
@@ -58,8 +62,8 @@ export function parseObject(bytes: Uint8Array): Record<string, unknown> | null {
 }
 
 /**
- * Keys and addresses inside a token's header (`jwk`, `jku`, …) are not read, and a token that brings any, or that marks an extension
- * as critical, is none of our issuer's.
+ * Whether a header has only what tokens of our issuer have. Keys and addresses in a header (`jwk`,
+ * `jku`, …) are never used, and a token with one, or with a critical extension, is refused.
  */
 function supported(header: Record<string, unknown>): boolean {
   const refused = ["crit", "jwk", "jku", "x5u", "x5c", "enc", "zip"];

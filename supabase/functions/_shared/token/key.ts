@@ -1,21 +1,26 @@
 import { fromBase64Url } from "../base64.ts";
 import type { Algorithm, Jws } from "./jws.ts";
 
-/** Bits of an RSA modulus and of its exponent, both odd, as `twotower serve` takes them: fewer are too easily factored. */
+/**
+ * Bits of an RSA modulus and of its exponent, both odd, as `twotower serve` accepts them: fewer are
+ * too easily factored.
+ */
 const RSA_MODULUS_BITS = { least: 2048, most: 4096 };
 const RSA_EXPONENT_BITS = { least: 2, most: 33 };
 
-/** Fewer bytes of a shared secret are guessed too easily (RFC 7518, 3.2). */
+/** Least bytes of a shared secret: shorter ones are guessed too easily (RFC 7518, section 3.2). */
 const MIN_SECRET_BYTES = 32;
 
-/** One key with the one algorithm that it verifies. What a token's header says can rule a key out, never choose how it is used. */
+/**
+ * A key with its one algorithm. A token's header can exclude a key but never choose its algorithm.
+ */
 export interface Key {
   readonly id: string | null;
   readonly algorithm: Algorithm;
   readonly key: CryptoKey;
 }
 
-/** A key as sets hold them (RFC 7517). */
+/** A key of a set (RFC 7517). */
 type Jwk = Record<string, unknown>;
 
 const IMPORT = {
@@ -27,15 +32,15 @@ const IMPORT = {
 
 const VERIFY = { ...IMPORT, ES256: { name: "ECDSA", hash: "SHA-256" } } as const;
 
-/** The key of HS256 tokens. */
+/** The key of tokens signed with a secret (HS256). */
 export async function secretKey(bytes: Uint8Array<ArrayBuffer>, id: string | null = null): Promise<Key> {
   const key = await crypto.subtle.importKey("raw", bytes, IMPORT.HS256, false, ["verify"]);
   return { id, algorithm: "HS256", key };
 }
 
 /**
- * A key of a set, or `null` if it is of no kind that we verify with. `symmetric` allows shared secrets, which only a set that nobody
- * else can read may hold.
+ * A key of a set, or `null` if its kind is not ours. `symmetric` allows shared secrets, for sets
+ * that only we can read.
  */
 export async function jwkKey(jwk: Jwk, symmetric: boolean): Promise<Key | null> {
   const { kid, use, key_ops, alg } = jwk;
@@ -53,7 +58,7 @@ export async function jwkKey(jwk: Jwk, symmetric: boolean): Promise<Key | null> 
     const key = await crypto.subtle.importKey("jwk", kind.jwk, IMPORT[kind.algorithm], false, ["verify"]);
     return { id, algorithm: kind.algorithm, key };
   } catch {
-    // Members of the right names with values that are no key.
+    // The members have the right names, but their values are not a key.
     return null;
   }
 }
@@ -83,7 +88,9 @@ function kindOf(jwk: Jwk, symmetric: boolean): Kind | null {
   return null;
 }
 
-/** Whether a member holds an odd number of so many bits. Zeros in front make none longer. */
+/**
+ * Whether a member is an odd number whose number of bits, without leading zeros, is within `bits`.
+ */
 function isOdd(member: unknown, bits: { readonly least: number; readonly most: number }): boolean {
   const bytes = typeof member === "string" ? fromBase64Url(member.replace(/=+$/, "")) : null;
   const first = bytes?.findIndex((byte) => byte !== 0) ?? -1;

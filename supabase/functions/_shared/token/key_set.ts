@@ -1,24 +1,30 @@
 import { jwkKey, type Key } from "./key.ts";
 
-/** More keys than this are no set of an issuer but an attempt to make us work. */
+/** Most keys read of a set. No issuer has more; a set that does is an attempt to waste our time. */
 const MAX_KEYS = 32;
 const MAX_BYTES = 256 * 1024;
 
-/** How often keys at an address are asked for, in milliseconds. */
+/** How often keys at an address are fetched, and deadlines, in milliseconds. */
 export interface Refresh {
-  /** A token that names an unknown key makes us ask again, but no more often than this. */
+  /** Shortest time between two fetches. A token with an unknown key id causes one. */
   readonly minIntervalMs: number;
-  /** Keys are asked for again after this time, so that one that its issuer has withdrawn is forgotten. */
+  /**
+   * Keys are fetched again after this time, so that a key is forgotten that its issuer has
+   * withdrawn.
+   */
   readonly maxAgeMs: number;
-  /** For one answer of the issuer. */
+  /** Deadline of one fetch. */
   readonly deadlineMs: number;
-  /** How long a request waits for a key that it names and that is not known. */
+  /** How long a request with an unknown key id waits for a fetch. */
   readonly patienceMs: number;
 }
 
 export const REFRESH: Refresh = { minIntervalMs: 60_000, maxAgeMs: 600_000, deadlineMs: 5000, patienceMs: 500 };
 
-/** The usable keys of a set, which may be none; one of another kind is passed over. `null` if the text is no set. */
+/**
+ * The usable keys of a set, possibly none; keys of other kinds are ignored. `null` if the text is
+ * not a set.
+ */
 export async function parseKeySet(text: string, symmetric: boolean): Promise<Key[] | null> {
   let set: unknown;
   try {
@@ -42,14 +48,14 @@ export class RemoteKeys {
   #success = -Infinity;
   #fetching: Promise<void> | null = null;
 
-  /** `now` gives milliseconds that never run backwards. */
+  /** `now` returns milliseconds of a monotonic clock. */
   constructor(
     readonly url: string,
     readonly pace: Refresh = REFRESH,
     readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** The keys held now; those that have grown old are asked for again meanwhile. */
+  /** The current keys. If they are too old, a fetch begins in the background. */
   get keys(): readonly Key[] {
     if (this.#keys.length > 0 && this.now() - this.#success >= this.pace.maxAgeMs) {
       this.#begin();
@@ -57,30 +63,34 @@ export class RemoteKeys {
     return this.#keys;
   }
 
-  /** Whether a set was read at all, be it without a usable key. */
+  /** Whether a set was ever read, even one without a usable key. */
   get isRead(): boolean {
     return this.#success !== -Infinity;
   }
 
-  /** The address without what may be secret of it: user information and query. */
+  /** The address without its possibly secret parts: user information and query. */
   get place(): string {
     const { origin, pathname } = new URL(this.url);
     return origin + pathname;
   }
 
-  /** Keys that came from elsewhere and count as fetched now. */
+  /** Sets keys from another source, which count as fetched now. */
   seed(keys: readonly Key[]): void {
     this.#keys = keys;
     this.#success = this.now();
   }
 
-  /** Looks for a key that a token names and that is not held, and not too often. False if it is not known in time. */
+  /**
+   * Fetches the keys for a token with an unknown key id, within the rate limit. False if the fetch
+   * does not end in time.
+   */
   async lookForUnknown(): Promise<boolean> {
     const fetching = this.#begin();
     if (fetching === null) {
       return true;
     }
-    // While no set was read nothing else can be done; later on, anybody can name a key that does not exist.
+    // Until a set was read, no token can be verified. Later, anybody can name a key that does not
+    // exist, so the wait is short.
     const patienceMs = this.isRead ? this.pace.patienceMs : this.pace.deadlineMs;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<boolean>((resolve) => timer = setTimeout(() => resolve(false), patienceMs));
@@ -91,7 +101,7 @@ export class RemoteKeys {
     }
   }
 
-  /** The fetch under way, or a new one if it is time for one. */
+  /** The fetch under way, or a new one if one is due. */
   #begin(): Promise<void> | null {
     if (this.#fetching === null && this.now() - this.#attempt >= this.pace.minIntervalMs) {
       this.#attempt = this.now();
@@ -100,10 +110,13 @@ export class RemoteKeys {
     return this.#fetching;
   }
 
-  /** Keeps the old keys if no set can be read; one without a usable key takes them away, as an issuer means it that withdraws the last one. */
+  /**
+   * Keeps the old keys if no set can be read. A set without a usable key removes them, so that an
+   * issuer can withdraw its last key.
+   */
   async #fetch(): Promise<void> {
     try {
-      // The address is configuration, and where it points to must not be able to change it.
+      // The address is configuration, and its server must not be able to change it.
       const response = await fetch(this.url, { redirect: "error", signal: AbortSignal.timeout(this.pace.deadlineMs) });
       const text = response.ok ? await readText(response, MAX_BYTES) : null;
       const keys = text === null ? null : await parseKeySet(text, false);
@@ -111,12 +124,12 @@ export class RemoteKeys {
         this.seed(keys);
       }
     } catch {
-      // Late, refused or cut off: there is a next time.
+      // Late, refused or cut off. The next fetch may succeed.
     }
   }
 }
 
-/** The text of an answer, or `null` past `limit` bytes. */
+/** The text of an answer, or `null` if it has more than `limit` bytes. */
 export async function readText(response: Response, limit: number): Promise<string | null> {
   const decoder = new TextDecoder();
   let text = "", size = 0;

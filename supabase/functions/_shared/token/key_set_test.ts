@@ -55,7 +55,10 @@ Deno.test("a set is fetched once, again for an unknown key a minute later, and a
   assert.deepEqual(remote.keys.map((key) => key.id), ["second"], "a withdrawn key is forgotten");
 });
 
-/** An issuer that has lost its keys publishes none, and whoever has stolen one is not to be let in with it for ever. */
+/**
+ * An issuer that has lost its keys publishes none, and whoever has stolen one is not to be let in
+ * with it for ever.
+ */
 Deno.test("the last key can be withdrawn, too", async () => {
   await using issuer = new Issuer();
   const [stolen, next] = await Promise.all([pair("ES256", "stolen"), pair("ES256", "next")]);

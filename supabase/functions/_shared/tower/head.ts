@@ -1,13 +1,14 @@
 import type { Tensor } from "./safetensors.ts";
 
-/** GELU by its sigmoid approximation is x σ(1.702 x) (Hendrycks & Gimpel 2016, section 2). */
+/** GELU in its sigmoid approximation: x σ(1.702 x) (Hendrycks & Gimpel 2016, section 2). */
 const GELU_SLOPE = 1.702;
 
-/** Norms below it count as it, so that nothing is divided by zero. */
+/** Smaller norms are replaced by this one, to avoid a division by zero. */
 const MIN_NORM = 1e-6;
 
 /**
- * z = GELU(x W₁ + b₁) W₂ + b₂ + x W₃, and the output is z / max(‖z‖, 1e-6): the upper half of a tower.
+ * The upper half of a tower: z = GELU(x W₁ + b₁) W₂ + b₂ + x W₃, and the output is z / max(‖z‖,
+ * 1e-6).
  *
  * W₁ `[inputs, h]`, b₁ `[h]`, W₂ `[h, d]`, b₂ `[d]`, W₃ `[inputs, d]`.
  */
@@ -19,7 +20,7 @@ export interface Head {
   readonly residual: Tensor;
 }
 
-/** Embeds x `[inputs]`: `[d]`, unit norm. Sums are in double precision, as numbers here are. */
+/** Embeds x `[inputs]`. Returns `[d]`, unit norm. Sums are in double precision. */
 export function embed(head: Head, x: Float64Array): Float32Array {
   const hidden = Float64Array.from(head.hiddenBias.data);
   addProduct(x, head.hiddenWeight.data, hidden);
@@ -33,7 +34,10 @@ export function embed(head: Head, x: Float64Array): Float32Array {
   return Float32Array.from(output, (y) => y / Math.max(norm, MIN_NORM));
 }
 
-/** y += x W, row by row as W lies in memory. Of a user without skips some inputs are 0. */
+/**
+ * y += x W, row by row as W lies in memory. Inputs of 0 are skipped, as they occur for a user
+ * without skips.
+ */
 function addProduct(x: Float64Array, weight: Float32Array, y: Float64Array): void {
   const columns = y.length;
   for (let row = 0; row < x.length; row++) {

@@ -4,21 +4,24 @@ export interface Tensor {
   readonly data: Float32Array;
 }
 
-/** What a safetensors file holds: float32 tensors by name, and texts. */
+/** The contents of a safetensors file: float32 tensors by name, and texts. */
 export interface TensorFile {
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-/** A file that does not hold what is read from it. */
+/** A file without the expected contents. */
 export class TensorError extends Error {
   override readonly name = "TensorError";
 }
 
-/** The header says what follows it, so it is small. */
+/** The header only describes the data after it, so it is small. */
 const MAX_HEADER_BYTES = 1024 * 1024;
 
-/** Reads a safetensors file: the length of a JSON header (8 bytes, little-endian), the header, the numbers. Throws `TensorError`. */
+/**
+ * Reads a safetensors file: the length of a JSON header (8 bytes, little-endian), the header, the
+ * numbers. Throws `TensorError`.
+ */
 export function readSafetensors(bytes: Uint8Array<ArrayBuffer>): TensorFile {
   const header = readHeader(bytes);
   const data = bytes.subarray(8 + header.length);
@@ -50,7 +53,7 @@ function readHeader(bytes: Uint8Array): { length: number; entries: Record<string
       return { length, entries: entries as Record<string, Entry> };
     }
   } catch {
-    // Said below.
+    // Reported below.
   }
   throw new TensorError("not a file in safetensors format: its header is no JSON object of objects");
 }
@@ -71,7 +74,7 @@ function readTensor(name: string, entry: Entry, data: Uint8Array<ArrayBuffer>): 
   if (end > data.length || end - begin !== 4 * size) {
     throw new TensorError(`tensor \`${name}\` is cut off`);
   }
-  // A copy begins where float32 may begin; the machines that run this are little-endian, as the file is.
+  // A copy is aligned for float32. The machines that run this are little-endian, like the file.
   const values = new Float32Array(data.slice(begin, end).buffer);
   if (!values.every(Number.isFinite)) {
     throw new TensorError(`tensor \`${name}\` holds a number that is not finite`);

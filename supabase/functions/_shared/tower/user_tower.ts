@@ -1,17 +1,19 @@
 import { embed, type Head } from "./head.ts";
 import { readSafetensors, type Tensor, TensorError, type TensorFile } from "./safetensors.ts";
 
-/** Counts enter as ln(1 + n) / 5, about 1 for a typical history. */
+/** Counts enter as ln(1 + n) / 5, which is about 1 for a typical history. */
 const COUNT_SCALE = 0.2;
 
 const FORMAT = "twotower-user-tower-1";
 
 /**
- * History → a point of the common space. All it reads of a user are the vectors of the videos they liked and skipped.
+ * Maps a history to a point of the common space. Of a user, it reads only the vectors of liked and
+ * skipped videos.
  *
- * For each decay δ the liked vectors are averaged with weight δ^age, age 0 being the latest like; skipped vectors with one decay of
- * their own. x = [mean for each δ ‖ mean of skips ‖ ln(1 + likes) / 5 ‖ ln(1 + skips) / 5], a mean over nothing being zero, and the
- * head turns it into the output.
+ * For each decay δ, the liked vectors are averaged with weight δ^age, where age 0 is the latest
+ * like; skipped vectors are averaged with one decay of their own. x = [mean for each δ ‖ mean of
+ * skips ‖ ln(1 + likes) / 5 ‖ ln(1 + skips) / 5], where a mean over nothing is zero. The head maps
+ * x to the output.
  */
 export class UserTower {
   readonly dim: number;
@@ -32,8 +34,9 @@ export class UserTower {
   }
 
   /**
-   * Embeds a history: `[dim]`, unit norm. `likes` and `skips` are vectors one after the other, `[n · dim]`, oldest first. `null` for
-   * a user who has neither liked nor skipped anything: there is nothing to go by, and popularity serves better.
+   * Embeds a history. Returns `[dim]`, unit norm. `likes` and `skips` are concatenated vectors, `[n
+   * · dim]`, oldest first. Returns `null` for a user without likes and skips, who is better served
+   * by popularity.
    */
   embed(likes: Float32Array, skips: Float32Array): Float32Array | null {
     if (likes.length + skips.length === 0) {
@@ -49,7 +52,10 @@ export class UserTower {
   }
 }
 
-/** Writes the mean of `vectors` `[n · d]` with weight `decay`^age into `out` `[d]`, which holds zeros. */
+/**
+ * Writes the mean of `vectors` `[n · d]` with weight `decay`^age to `out` `[d]`, which must be
+ * zero.
+ */
 function mean(vectors: Float32Array, decay: number, out: Float64Array): void {
   const dim = out.length;
   let weights = 0;
@@ -80,11 +86,11 @@ function decays(file: TensorFile): number[] {
   try {
     const list: unknown = JSON.parse(file.metadata.get("decays") ?? "");
     if (Array.isArray(list) && list.length > 0 && list.every(isDecay)) {
-      // Rust computes with them in single precision.
+      // Rust computes with single-precision decays.
       return list.map(Math.fround);
     }
   } catch {
-    // Said below.
+    // Reported below.
   }
   throw new TensorError("`decays` of the file's metadata is missing or wrong");
 }

@@ -12,7 +12,10 @@ interface History {
   readonly vector: number[];
 }
 
-/** Made by crates/twotower-core/tests/it/user_tower_file.rs, which holds them against the Rust tower. */
+/**
+ * Written by crates/twotower-core/tests/it/user_tower_file.rs, which checks them against the Rust
+ * tower.
+ */
 const histories: History[] = JSON.parse(await Deno.readTextFile(new URL("histories.json", FIXTURES)));
 
 Deno.test("the tower gives the vectors that the Rust tower gives", () => {
@@ -37,7 +40,7 @@ Deno.test("vectors travel as big-endian float32 in base64", () => {
   assert.throws(() => decodeVectors("?", 1));
 });
 
-/** The file with its header changed as a text, and with its length. */
+/** The file with its header changed as text, and its length adjusted. */
 function changed(change: (header: string) => string): Uint8Array<ArrayBuffer> {
   const length = Number(new DataView(file.buffer).getBigUint64(0, true));
   const header = new TextEncoder().encode(change(new TextDecoder().decode(file.subarray(8, 8 + length))));
@@ -70,7 +73,7 @@ Deno.test("a file that does not hold a tower is refused by name", () => {
   assert.throws(() => new UserTower(notFinite), /not finite/);
 });
 
-/** Whatever the bytes are, the file is read or refused. */
+/** Any bytes are either read or refused. */
 Deno.test("damaged files raise TensorError or hold finite numbers", () => {
   let state = 1;
   const random = (below: number) => (state = (state * 48271) % 2147483647) % below;

@@ -6,37 +6,38 @@ import { UserTower } from "./user_tower.ts";
 
 const FILE = "user_tower.safetensors";
 
-/** The manifest holds a record an epoch; the tower has 1 MB at 64 dimensions. */
+/** The manifest has a record for each epoch; the tower has 1 MB at 64 dimensions. */
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 const MAX_TOWER_BYTES = 16 * 1024 * 1024;
 
-/** For both files together. */
+/** Deadline for both files together. */
 const LOAD_DEADLINE_MS = 10_000;
 
-/** How long a request waits for weights: without them the database makes the user's vector. */
+/** How long a request waits for the weights. Without them, the database makes the user's vector. */
 const PATIENCE_MS = 1000;
 
-/** After a failure nobody asks again for so long. */
+/** Time after a failure before the next attempt. */
 const RETRY_AFTER_MS = 60_000;
 
-/** The active version and the one before: readers change over within moments. */
+/** The active version and the previous one: requests change over within moments. */
 const VERSIONS_KEPT = 2;
 
 interface Loading {
   readonly tower: Promise<UserTower | null>;
-  /** When it may be tried again; set once it has failed. */
+  /** Time of the next attempt; set once loading has failed. */
   retryAtMs: number | null;
 }
 
-/** A model: its version, and what its manifest states of itself, by which it is registered. */
+/** A model: its version, and the checksum that its manifest states, by which it is registered. */
 export interface ModelKey {
   readonly version: number;
   readonly manifestSha256: string;
 }
 
 /**
- * User towers of the models in use, each loaded once an isolate, and only if its bytes are those that the manifest names, and the manifest
- * is the one that is registered: what another model of the same number computes does not go with this one's vectors.
+ * The user towers of the models in use, each loaded once for each isolate. A tower is used only if
+ * its bytes are those that the manifest names, and the manifest is the registered one: vectors of
+ * another model with the same number must not be mixed with those of this one.
  */
 export class UserTowers {
   readonly #loading = new Map<string, Loading>();
@@ -48,7 +49,7 @@ export class UserTowers {
     readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** The tower of `model`, or `null` if its weights are not to be had, or not soon. */
+  /** The tower of `model`, or `null` if its weights cannot be loaded, or not in time. */
   async get(model: ModelKey, patienceMs = PATIENCE_MS): Promise<UserTower | null> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<null>((resolve) => timer = setTimeout(() => resolve(null), patienceMs));
@@ -79,7 +80,7 @@ export class UserTowers {
     if (this.#loading.size > VERSIONS_KEPT) {
       this.#loading.delete(oldest);
     }
-    // It serves later requests, too.
+    // The tower also serves later requests.
     afterAnswer(loading.tower);
     return loading;
   }
@@ -99,10 +100,14 @@ export class UserTowers {
   }
 }
 
-/** The SHA-256 that the manifest states of the tower's file, if the manifest itself is whole, and that of the model. */
+/**
+ * The SHA-256 of the tower's file as stated by the manifest. Checks that the manifest is undamaged,
+ * and that of the model.
+ */
 async function stated(bytes: Uint8Array<ArrayBuffer>, { version, manifestSha256 }: ModelKey): Promise<string> {
   const text = new TextDecoder().decode(bytes);
-  // Its first field is the SHA-256 of itself without these 64 digits and without the line break at its end.
+  // The first field is the SHA-256 of the manifest without these 64 digits and without the final
+  // line break.
   const [, begin, checksum, end] = /^(\{\n {2}"checksum": ")([0-9a-f]{64})(".*)\n$/s.exec(text) ?? [];
   if (checksum === undefined || await sha256(new TextEncoder().encode(begin + end)) !== checksum) {
     throw new StorageError(`the manifest of model version ${version} is damaged`);

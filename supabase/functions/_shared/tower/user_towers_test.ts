@@ -19,14 +19,14 @@ async function manifest(content: Record<string, unknown>): Promise<string> {
   return `${text(await sha256(new TextEncoder().encode(text(""))))}\n`;
 }
 
-/** The model that a manifest is registered as. */
+/** The model as which a manifest is registered. */
 function registered(manifest: string, version = VERSION): ModelKey {
   return { version, manifestSha256: /"checksum": "([^"]*)"/.exec(manifest)?.[1] ?? "" };
 }
 
-/** A bucket with one version in it, behind an address. */
+/** A bucket with one version, served over HTTP. */
 class Bucket implements AsyncDisposable {
-  /** Its model as it is registered. */
+  /** The registered model. */
   model: ModelKey = registered("");
   delayMs = 0;
   nowMs = 0;
@@ -115,7 +115,8 @@ Deno.test("another model of the same number is refused, and the registered one i
   await Deno.writeTextFile(bucket.path("manifest.json"), other);
   assert.equal(await bucket.towers.get(bucket.model), null);
   assert.match(bucket.log[0].reason!, /another model of version 7/);
-  // Had the other one been registered, it would be good, and it is not taken for the first one then.
+  // If the other model is the registered one, it is used, and it does not stand in for the first
+  // one.
   assert.ok(await bucket.towers.get(registered(other)));
   assert.equal(await bucket.towers.get(bucket.model), null);
   await Deno.writeTextFile(bucket.path("manifest.json"), good);

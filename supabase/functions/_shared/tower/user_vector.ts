@@ -3,12 +3,18 @@ import type { RecommendationContext } from "../project/database.ts";
 import type { UserTowers } from "./user_towers.ts";
 import { decodeVectors, encodeVector } from "./vectors.ts";
 
-/** A user's vector, in the database's form, or why there is none. `no_tower`: the version's file is not to be had, or of other vectors. */
+/**
+ * A user's vector in the database's form, or why there is none. `no_tower`: the version's file
+ * cannot be loaded, or is for other vectors.
+ */
 export type UserVector =
   | { readonly kind: "vector"; readonly vector: string }
   | { readonly kind: "no_model" | "no_history" | "no_tower" };
 
-/** Computes it by the active version's tower from what the context says that the user likes and skips; waits `patienceMs` for the tower. */
+/**
+ * Computes the user's vector with the active version's tower from the likes and skips in `context`.
+ * Waits at most `patienceMs` for the tower.
+ */
 export async function userVector(
   towers: UserTowers,
   context: RecommendationContext,

@@ -1,6 +1,9 @@
 import { fromBase64, toBase64 } from "../base64.ts";
 
-/** Vectors as the database sends them, big-endian float32 in base64, one after the other: a flat array `[n · dim]`. */
+/**
+ * Decodes vectors from the database: big-endian float32 in base64, concatenated. Returns a flat
+ * array `[n · dim]`.
+ */
 export function decodeVectors(base64: string, dim: number): Float32Array {
   const bytes = fromBase64(base64);
   if (bytes.length % (4 * dim) !== 0) {
@@ -14,7 +17,7 @@ export function decodeVectors(base64: string, dim: number): Float32Array {
   return vectors;
 }
 
-/** A vector as the database takes it. */
+/** Encodes a vector for the database. */
 export function encodeVector(vector: Float32Array): string {
   const view = new DataView(new ArrayBuffer(4 * vector.length));
   vector.forEach((x, i) => view.setFloat32(4 * i, x));

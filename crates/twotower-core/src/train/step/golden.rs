@@ -1,4 +1,4 @@
-//! Training against numbers that autograd gave: see `fixtures/golden/README.md`.
+//! Training against reference numbers from autograd: see `fixtures/golden/README.md`.
 
 use super::{Plan, StepData, Stepper};
 use crate::feature::{Catalogue, Preprocessing, PreprocessingOptions, Video};
@@ -7,8 +7,8 @@ use crate::interaction::Interaction;
 use crate::kernel;
 use crate::model::Model;
 use crate::timeline::{HeldTimelines, Timeline};
-use crate::train::marks::Marks;
 use crate::train::plan::Frequencies;
+use crate::train::prefix_states::PrefixStates;
 use crate::train::table::RowUses;
 use crate::train::target::Targets;
 use crate::train::window::{self, Excerpt, Window};
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 /// Largest error of a gradient or logit, as a share of the largest number of its tensor.
 const TOLERANCE: f32 = 2e-5;
 
-/// Of ten steps, each of which adds its rounding to that of the ones before.
+/// The same after ten steps, each of which adds to the rounding error.
 const TEN_STEP_TOLERANCE: f32 = 1e-4;
 
 #[derive(Deserialize)]
@@ -49,7 +49,7 @@ struct Features {
     numeric: Vec<f32>,
 }
 
-/// The fixture, and what the crate makes of its catalogue and sequences.
+/// The fixture, and what the crate computes from its catalogue and sequences.
 struct Case {
     golden: Golden,
     model: Model,
@@ -191,7 +191,7 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
     let data = StepData {
         features: &case.features,
         vectors: &vectors,
-        marks: &Marks::default(),
+        prefix_states: &PrefixStates::default(),
         batch: &batch,
         plan: &plan,
     };
@@ -267,7 +267,7 @@ fn ten_steps_agree_with_the_reference() {
         let data = StepData {
             features: &case.features,
             vectors: &vectors,
-            marks: &Marks::default(),
+            prefix_states: &PrefixStates::default(),
             batch: &batch,
             plan: &plan,
         };

@@ -1,4 +1,4 @@
-//! Likes that are kept elsewhere than in memory: the same model, and errors that are told.
+//! Likes that are not in memory: the same model, and errors are reported.
 
 use super::{Sample, hyperparameters};
 use std::io;
@@ -8,7 +8,7 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::timeline::{HeldTimelines, Timeline, Timelines};
 use twotower_core::train::{Goal, Run, TrainError, TrainingData};
 
-/// Timelines that have to be read, and fail after so many reads.
+/// Timelines that have to be read, and fail after a number of reads.
 #[derive(Debug)]
 struct Elsewhere {
     timelines: HeldTimelines,

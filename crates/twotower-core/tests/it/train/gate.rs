@@ -1,10 +1,9 @@
-//! The quality gate: a good challenger passes, broken ones are refused for what is broken.
+//! The quality gate: a good challenger passes, a broken one is refused for what is broken.
 
-use super::{dataset, hyperparameters};
+use super::{dataset, hyperparameters, train};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
-use std::ops::ControlFlow;
 use std::sync::LazyLock;
 use twotower_core::baseline::Popularity;
 use twotower_core::embedding::Embeddings;
@@ -16,9 +15,9 @@ use twotower_core::kernel;
 use twotower_core::metric::Bootstrap;
 use twotower_core::model::Model;
 use twotower_core::split::{HeldOut, Phase, Split};
-use twotower_core::train::{Goal, TrainingData, train};
+use twotower_core::train::{Goal, TrainingData};
 
-/// The last round that challengers learn; the champion has stopped a round before.
+/// The last round that challengers learn; the champion learned one round less.
 const CUT: u32 = 8;
 
 static DATA: LazyLock<Dataset> = LazyLock::new(|| dataset(11));
@@ -39,10 +38,8 @@ fn likes_until(cut: u32, keep: impl Fn(&Interaction) -> bool) -> Vec<Interaction
 
 fn learn(catalogue: &Catalogue, likes: &[Interaction]) -> Model {
     let data = TrainingData::held(catalogue, DATA.users, likes, []);
-    let observer = &mut |_: &_| ControlFlow::Continue(());
-    train(data, &hyperparameters(), Goal::Epochs(6), observer)
-        .unwrap()
-        .model
+    let trained = train(data, &hyperparameters(), Goal::Epochs(6));
+    trained.unwrap().model
 }
 
 fn words<'v>(verdict: &'v Verdict, name: &str) -> &'v str {
@@ -55,7 +52,7 @@ fn verdict(challenger: &Model, share: f64, champion: Option<&Model>) -> Verdict 
     verdict_since(0, challenger, share, champion)
 }
 
-/// The same of one that learned nothing from before `since`.
+/// The same for a challenger that learned nothing from before `since`.
 fn verdict_since(since: u32, challenger: &Model, share: f64, champion: Option<&Model>) -> Verdict {
     let split = Split::after(&DATA, CUT);
     let videos = DATA.catalogue.videos();
@@ -102,7 +99,8 @@ fn a_good_challenger_passes_with_and_without_a_champion() {
     }
 }
 
-/// Its figure, and in the same unit its bound: `… 3.6 points (at most 10.0 points)`.
+/// Checks that the words end with a figure and its bound in the same unit:
+/// `… 3.6 points (at most 10.0 points)`.
 fn ends_in_what_is_compared(words: &str) {
     let sides = [" (at least ", " (at most "];
     let (side, (before, after)) = sides
@@ -162,10 +160,10 @@ fn half_a_catalogue_is_missed() {
     }
 }
 
-/// Videos that only older likes know of are no videos that it should have learned.
+/// A challenger need not know videos that only older likes contain.
 #[test]
 fn who_learns_from_late_likes_is_judged_by_late_likes() {
-    // From round 5 on, the second half of the catalogue alone is liked.
+    // From round 5 on, only the second half of the catalogue is liked.
     let late = 5;
     let half = DATA.catalogue.len() as u32 / 2;
     let learned = |like: &Interaction| like.at >= late && like.item >= half;
@@ -179,7 +177,8 @@ fn who_learns_from_late_likes_is_judged_by_late_likes() {
     assert!(known(0) < known(late), "{} {}", known(0), known(late));
 }
 
-/// A column that is filled for the first time is no drift, in whichever way a model tells that it had none.
+/// A column that is filled for the first time is no drift, however the model states that it had
+/// none.
 #[test]
 fn a_number_that_one_side_never_had_has_not_moved() {
     let with = |model: &Model, number: Option<f32>, counted: bool| {
@@ -209,7 +208,8 @@ fn a_number_that_one_side_never_had_has_not_moved() {
     assert!(words(&verdict, "drift").contains("the mean of date has moved by 33.33"));
 }
 
-/// Popularity ranks for users of whom nothing is known, in the place of any model, so that they must not vouch for one.
+/// Popularity ranks for users without a history, in place of any model, so that they must not count
+/// in its favour.
 #[test]
 fn whom_popularity_ranks_for_says_nothing_of_a_model() {
     let split = Split::after(&DATA, CUT);
@@ -227,7 +227,7 @@ fn whom_popularity_ranks_for_says_nothing_of_a_model() {
     let good = CHALLENGER.embed_videos(DATA.catalogue.videos()).unwrap();
     let all = split.held_out_users(Phase::Test).users;
     let seen = split.seen(Phase::Test);
-    // The first `known` users as they are, and all others new.
+    // The first `known` users as they are, and all others without a history.
     let verdict = |videos: &Embeddings, known: usize| {
         let mut held_out = HeldOut { users: all.clone() };
         for user in &mut held_out.users[known..] {
@@ -255,7 +255,7 @@ fn whom_popularity_ranks_for_says_nothing_of_a_model() {
         said.contains("the models rank for 20 of them, of whom something was known before"),
         "{said}"
     );
-    // What ranks for the others would do.
+    // The ranking for the others would pass.
     let popularity = Popularity::fit(DATA.catalogue.len(), &seen);
     let all_new = HeldOut { users: all.clone() };
     let popular = evaluate(&popularity, &popularity, &all_new, &Bootstrap::default()).unwrap();

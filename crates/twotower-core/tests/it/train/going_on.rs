@@ -1,4 +1,4 @@
-//! Going on: from a checkpoint of the same run, or from a model with likes that came in since.
+//! Resuming a run from its checkpoint, and fine-tuning a model with new likes.
 
 use super::{Sample, hyperparameters};
 use twotower_core::feature::{Catalogue, Video};
@@ -10,7 +10,8 @@ use twotower_core::train::{
 };
 use uuid::Uuid;
 
-/// Cut off after step `cut` of all and gone on from the checkpoint, the run ends at the bytes of one that was not.
+/// A run that is interrupted after step `cut` and resumed from the checkpoint ends with the same
+/// bytes as one that is not.
 #[test]
 fn a_resumed_run_ends_at_the_same_bytes() {
     let sample = Sample::new(10);
@@ -60,7 +61,7 @@ fn what_is_prepared_once_serves_runs_of_the_same_bytes() {
             batch_size: 128,
             ..one.clone()
         },
-        // Of other vocabularies than what was prepared.
+        // With other vocabularies than those prepared.
         Hyperparameters {
             ngram_buckets: 32,
             min_users: 3,
@@ -74,7 +75,7 @@ fn what_is_prepared_once_serves_runs_of_the_same_bytes() {
     };
     for hyper in &others {
         let mut afresh = Run::new(sample.data(), hyper, goal).unwrap();
-        // What is kept for the next run: four bytes a video.
+        // The counts that are kept for the next run: four bytes per video.
         let mut memory = afresh.memory();
         memory.videos += 4 * sample.dataset.catalogue.len();
         assert_eq!(prepared.memory(hyper, goal).unwrap(), memory);
@@ -107,12 +108,22 @@ fn a_checkpoint_of_something_else_is_refused() {
         ..ours.clone()
     };
     assert!(resume(&theirs, "ours", &checkpoint).contains("hyperparameters"));
+    // Headers that are damaged.
+    for length in [0, 7, 1 << 26, u64::MAX] {
+        let mut bytes = checkpoint.clone();
+        bytes[..8].copy_from_slice(&length.to_le_bytes());
+        assert!(resume(&ours, "ours", &bytes).contains("safetensors"));
+    }
+    let mut bytes = checkpoint.clone();
+    let offset = bytes.windows(3).position(|bytes| bytes == b"[0,").unwrap();
+    bytes[offset + 1] = b'9';
+    assert!(resume(&ours, "ours", &bytes).contains("safetensors"));
     let truncated = &checkpoint[..checkpoint.len() - 5];
     assert!(resume(&ours, "ours", truncated).contains("safetensors"));
     let weights = run.finish().model.to_safetensors().unwrap();
     assert!(resume(&ours, "ours", &weights).contains("does not say where"));
 
-    // Without a run it is told as well, and whether it is a matter of the file or of how this version trains.
+    // The same without a run, and whether the cause is the file or the way this version trains.
     let prepared = Prepared::new(sample.data(), &ours).unwrap();
     let refusal = |hyperparameters: &Hyperparameters, tag: &str, bytes: &[u8]| {
         let error = prepared.check_checkpoint(hyperparameters, tag, bytes).err();
@@ -123,7 +134,8 @@ fn a_checkpoint_of_something_else_is_refused() {
     assert_eq!(refusal(&theirs, "ours", &checkpoint), Some(false));
     assert_eq!(refusal(&ours, "ours", truncated), Some(false));
     assert_eq!(refusal(&ours, "ours", &weights), Some(true));
-    // As of a version whose logQ went by likes. Spaces say nothing, and keep the length that the file begins with.
+    // As a version wrote it whose logQ used likes. Spaces have no meaning, and keep the length at
+    // the start of the file.
     let written = br#",\"correction\":\"targets\""#;
     let at = checkpoint
         .windows(written.len())
@@ -132,7 +144,7 @@ fn a_checkpoint_of_something_else_is_refused() {
     older[at.unwrap()..][..written.len()].fill(b' ');
     assert!(resume(&ours, "ours", &older).contains("probabilities of targets differ"));
     assert_eq!(refusal(&ours, "ours", &older), Some(true));
-    // As of a version that found other terms in the same catalogue.
+    // As a version wrote it that found other terms in the same catalogue.
     let others = Hyperparameters {
         ngram_buckets: ours.ngram_buckets + 1,
         ..ours.clone()
@@ -142,8 +154,36 @@ fn a_checkpoint_of_something_else_is_refused() {
     assert!(error.unwrap_err().is_other_training());
 }
 
-/// A model that has learned all but the last of ten days goes on with that day's likes, among them those of
-/// videos that it has never seen.
+#[test]
+fn a_checkpoint_whose_best_epoch_was_never_run_is_refused() {
+    let sample = Sample::new(11);
+    let hyperparameters = Hyperparameters {
+        epochs: 1,
+        ..hyperparameters()
+    };
+    let run = || {
+        Run::new(
+            sample.data(),
+            &hyperparameters,
+            Goal::Best(&sample.held_out),
+        )
+        .unwrap()
+    };
+    let mut whole = run();
+    while whole.advance().unwrap().is_some() {}
+    let mut bytes = whole.checkpoint("ours").unwrap();
+    let key = br#"\"best\":["#;
+    let begin = bytes.windows(key.len()).position(|bytes| bytes == key);
+    let begin = begin.unwrap() + key.len();
+    let end = bytes[begin..].iter().position(|&byte| byte == b']');
+    let epoch = &mut bytes[begin + end.unwrap() - 1];
+    assert_eq!(std::mem::replace(epoch, b'9'), b'1');
+    let error = run().resume("ours", &bytes).err().unwrap();
+    assert!(error.to_string().contains("the best epoch is 9 of 1"));
+}
+
+/// A model that has learned all but the last of ten days is fine-tuned with that day's likes, some
+/// of them of videos that it has never seen.
 #[test]
 fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_the_examples() {
     let sample = Sample::new(21);
@@ -177,6 +217,11 @@ fn fine_tuning_on_new_likes_is_as_good_as_training_afresh_on_all_in_a_tenth_of_t
         learned: &learned,
     };
     let mut run = Run::fine_tune(sample.data(), from, 2).unwrap();
+    // While a run begins, the base is in memory beside it. The formula covers it, as no checkpoint
+    // is written meanwhile.
+    let tower = &base.model.item_tower;
+    let tables = [&tower.id_table, &tower.term_table].map(|table| size_of_val(table.as_slice()));
+    assert!(run.memory().checkpoint > tables.iter().sum::<usize>() + optimizer.len());
     while run.advance().unwrap().is_some() {}
     let tuned = run.finish();
     let examples = |trained: &Trained| -> usize { trained.epochs.iter().map(|e| e.examples).sum() };
@@ -228,7 +273,8 @@ fn rows_of_tables_are_counted_without_a_run() {
     assert!(rows(&base) < rows(&tuned));
 }
 
-/// Its row must not stand between the video and the terms that the model knows, before it has learned anything.
+/// The new rows must not separate the video from the terms that the model knows before they have
+/// learned anything.
 #[test]
 fn a_video_with_new_terms_begins_where_it_was_served_without_them() {
     let video = |n: u32, genre: &str, tags: &[&str]| Video {

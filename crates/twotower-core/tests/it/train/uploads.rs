@@ -1,4 +1,5 @@
-//! Videos that came out after the last like that is learned: nobody could like them, and that is not held against them.
+//! Videos published after the last like that is learned: nobody could like them, and training must
+//! not push them down.
 
 use super::{GENRES, Sample, VIDEOS_PER_GENRE, dataset, hyperparameters};
 use twotower_core::feature::{Catalogue, Video, VideoRef};
@@ -13,13 +14,13 @@ const DAY: u32 = DAY_SECONDS as u32;
 /// The day of the first likes; there are ten such days.
 const FIRST_DAY: u32 = 1000;
 
-/// Whether nobody has liked it: the last two of each genre.
+/// Whether nobody has liked the video: the last two of each genre.
 fn is_new(item: u32) -> bool {
     item / GENRES >= VIDEOS_PER_GENRE - 2
 }
 
-/// A round of likes a day, of videos that came out in the hundred days before; those that nobody has liked come out on the three days
-/// after the last round.
+/// A round of likes per day, of videos published in the hundred days before. Videos that nobody has
+/// liked are published on the three days after the last round.
 fn sample() -> Sample {
     let mut dataset = dataset(31);
     for row in dataset.likes.iter_mut().chain(&mut dataset.skips) {
@@ -39,7 +40,7 @@ fn sample() -> Sample {
     let videos = dataset.catalogue.videos().map(VideoRef::to_video);
     let videos: Vec<Video> = (0..).zip(videos).map(dated).collect();
     dataset.catalogue = Catalogue::new(videos).unwrap();
-    // Skips are drawn from liked videos alone.
+    // Skips are drawn only from liked videos.
     assert!(dataset.skips.iter().all(|skip| !is_new(skip.item)));
     Sample::of(dataset)
 }
@@ -50,7 +51,7 @@ fn learn(data: TrainingData<'_>) -> Model {
     run.finish().model
 }
 
-/// Where the new videos stand among all others, from 0, the last, to 1: the mean over users.
+/// The rank of the new videos among all others, from 0, the last, to 1: the mean over users.
 fn percentile_of_new(sample: &Sample, model: &Model) -> f64 {
     sample.of_towers(model, |towers| {
         let mut scores = vec![0.0; towers.items()];
@@ -87,7 +88,7 @@ fn the_newest_uploads_are_not_learned_to_be_disliked() {
     assert!(after.1 > 0.95 * before.1, "{before:?} {after:?}");
 }
 
-/// The time alone changes nothing while every video was there.
+/// The time alone changes nothing if every video was published in time.
 #[test]
 fn where_all_videos_were_there_the_model_stays_the_same_to_the_byte() {
     let sample = Sample::new(32);

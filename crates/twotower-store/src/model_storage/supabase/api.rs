@@ -1,5 +1,6 @@
 use super::super::address::Endpoint;
 use super::ApiKey;
+use crate::network::Backoff;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Limited};
@@ -8,17 +9,14 @@ use object_store::path::Path as Key;
 use object_store::{Error, PutPayload};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
 use thiserror::Error;
 
-/// Tries of one request, with pauses between them that double from the first to the longest.
+/// Number of tries of one request.
 const TRIES: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Bytes of a document that is an answer. A page of a listing has 30 KB.
+/// Maximum bytes of an answer's document. A page of a listing has 30 KB.
 const MAX_DOCUMENT: usize = 4 << 20;
 
-/// A bucket of a project, as its owner sees it.
+/// A bucket of a project, with the rights of its owner.
 #[derive(Debug)]
 pub(in super::super) struct Api {
     client: HttpClient,
@@ -28,11 +26,11 @@ pub(in super::super) struct Api {
     key: ApiKey,
 }
 
-/// One request.
+/// A request.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     method: Method,
-    /// With its query, below the base.
+    /// Path below the base, with its query.
     path: String,
     headers: Vec<(&'static str, String)>,
     body: PutPayload,
@@ -64,26 +62,27 @@ impl Call {
     }
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, Error)]
 pub(in super::super) enum Failure {
-    /// The server said no.
+    /// The server refused it.
     #[error("status {status}: {message}")]
     Refused {
-        /// The one that its document states: it answers 400 for nearly everything.
+        /// The status in the answer's document: the answer itself has status 400 for nearly
+        /// everything.
         status: u16,
         message: String,
     },
-    /// It said nothing, or not to the end.
+    /// No answer came, or an incomplete one.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// What it said is not what it should have said.
+    /// The answer has another form than expected.
     #[error("the answer is not that of Supabase Storage: {0}")]
     Unexpected(String),
 }
 
 impl Failure {
-    /// Whether another try may help.
+    /// Whether a retry may succeed.
     pub(in super::super) fn is_outage(&self) -> bool {
         match self {
             Self::Refused { status, .. } => matches!(status, 408 | 423 | 429 | 500..),
@@ -99,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// As an error about an object.
+    /// The failure as an error about an object.
     pub(super) fn at(self, key: &Key) -> Error {
         let path = key.to_string();
         let status = self.status();
@@ -117,7 +116,8 @@ impl Failure {
     }
 }
 
-/// The server's document for what it refuses. Its status is a text, and the one of the answer itself says less.
+/// The server's document of a refusal. Its status is a string, and more precise than that of the
+/// answer.
 #[derive(Deserialize)]
 struct Refusal {
     #[serde(rename = "statusCode")]
@@ -141,12 +141,12 @@ impl Api {
         }
     }
 
-    /// The head of an answer that is a success, and its body still to come.
+    /// The head of a successful answer, with its body still to come.
     pub(super) async fn send(&self, call: &Call) -> Result<HttpResponse, Failure> {
         again(|| self.once(call)).await
     }
 
-    /// An answer that is a JSON document.
+    /// The JSON document of an answer.
     pub(super) async fn document<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
         again(|| async {
             let document = collect(self.once(call).await?).await?;
@@ -156,12 +156,13 @@ impl Api {
         .await
     }
 
-    /// An answer of which nothing but its success matters; its body is read, so that the connection can be used again.
+    /// Sends a request and ignores the body of a successful answer, but reads it, so that the
+    /// connection can be reused.
     pub(super) async fn done(&self, call: &Call) -> Result<(), Failure> {
         again(|| async { collect(self.once(call).await?).await.map(drop) }).await
     }
 
-    /// One try.
+    /// A single try.
     pub(super) async fn once(&self, call: &Call) -> Result<HttpResponse, Failure> {
         let unsendable = |error: http::Error| Failure::Unexpected(error.to_string());
         let mut request = Request::builder()
@@ -179,7 +180,7 @@ impl Api {
         if status.is_success() {
             return Ok(response);
         }
-        // A refusal whose document does not arrive is a refusal all the same.
+        // A refusal counts even if its document does not arrive.
         let document = collect(response).await.unwrap_or_default();
         Err(refusal(status, &document))
     }
@@ -209,7 +210,7 @@ impl Refusal {
     }
 }
 
-/// What uploads in parts are refused with; the page of a proxy is none.
+/// The plain text with which resumable uploads are refused; a proxy's HTML page does not count.
 fn plain_text(document: &[u8]) -> Option<String> {
     let text = str::from_utf8(document).ok()?.trim();
     (!text.is_empty() && !text.starts_with(['<', '{'])).then(|| text.to_owned())
@@ -226,19 +227,18 @@ async fn collect(response: HttpResponse) -> Result<Bytes, Failure> {
     }
 }
 
-/// Tries again while it may help.
+/// Retries while that may help.
 async fn again<T, F>(mut once: impl FnMut() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::default();
     let mut tries = 1;
     loop {
         match once().await {
             Err(failure) if failure.is_outage() && tries < TRIES => {
                 tries += 1;
-                tokio::time::sleep(pause).await;
-                pause = LONGEST_PAUSE.min(pause * 2);
+                backoff.pause().await;
             }
             outcome => return outcome,
         }

@@ -10,7 +10,7 @@ struct Bucket {
 }
 
 impl Api {
-    /// Whether the bucket is public, if there is one.
+    /// Whether the bucket is public; `None` if it does not exist.
     pub(in super::super) async fn is_public(&self) -> Result<Option<bool>, Failure> {
         let call = Call::new(Method::GET, format!("/bucket/{}", self.bucket));
         match self.document::<Bucket>(&call).await {
@@ -20,7 +20,7 @@ impl Api {
         }
     }
 
-    /// Makes the bucket, private; one that somebody else has made meanwhile is left as it is.
+    /// Creates the bucket as private. One that was created meanwhile is left as it is.
     pub(in super::super) async fn make_private_bucket(&self) -> Result<(), Failure> {
         let name = self.bucket.as_str();
         let call = Call::new(Method::POST, "/bucket".into())

@@ -9,10 +9,10 @@ use object_store::client::{HttpError, HttpResponse};
 use object_store::path::Path as Key;
 use std::sync::Arc;
 
-/// Times that one download is taken up again.
+/// Number of times that one download is resumed.
 const RESUMPTIONS: u32 = 5;
 
-/// An object on its way here, taken up again where the connection broke.
+/// A download that is resumed where its connection broke.
 pub(super) struct Download {
     api: Arc<Api>,
     key: Key,
@@ -23,7 +23,7 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// The head of the answer to a request for `key` from byte `from` on.
+    /// Requests `key` from byte `from` on, and returns the head of the answer.
     pub(super) async fn request(api: &Api, key: &Key, from: u64) -> Result<HttpResponse> {
         let path = format!("/object/authenticated/{}/{key}", api.bucket);
         let mut call = Call::new(Method::GET, path);

@@ -4,10 +4,10 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 const API_KEY: HeaderName = HeaderName::from_static("apikey");
-/// Begins the keys that are no JWT; they are taken from the header `apikey` alone.
+/// Prefix of the keys that are not JWTs. They are accepted only in the header `apikey`.
 const NEW_KEY: &str = "sb_";
 
-/// A key of a project. Never from a flag or a file of configuration, and never shown.
+/// A key of a project. It comes only from the environment and is never shown.
 #[derive(Clone)]
 pub(in super::super) struct ApiKey(String);
 
@@ -18,7 +18,8 @@ impl ApiKey {
         visible.then(|| Self(text.to_owned()))
     }
 
-    /// Puts it where the gateway and the storage look for it: a new key is no JWT, and one in `Authorization` is refused for that.
+    /// Adds the headers that the gateway and the storage expect. A key that is not a JWT is refused
+    /// in `Authorization`.
     pub(in super::super) fn put_into(&self, headers: &mut HeaderMap) {
         let sensitive = |text: &str| {
             let mut value = HeaderValue::from_str(text).ok()?;
@@ -40,7 +41,7 @@ impl ApiKey {
         }
     }
 
-    /// What no message may hold.
+    /// Values that no message may contain.
     pub(in super::super) fn secret(&self) -> &str {
         &self.0
     }
@@ -52,8 +53,8 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The key that may read and write every bucket: of `SUPABASE_SECRET_KEYS`, `SUPABASE_SECRET_KEY` and
-/// `SUPABASE_SERVICE_ROLE_KEY` the first that is set.
+/// The key that can read and write every bucket: the first that is set of `SUPABASE_SECRET_KEYS`,
+/// `SUPABASE_SECRET_KEY` and `SUPABASE_SERVICE_ROLE_KEY`.
 pub(in super::super) fn secret(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<ApiKey, StorageError> {
@@ -74,7 +75,7 @@ pub(in super::super) fn secret(
     ApiKey::parse(&text).ok_or_else(|| refuse("holds characters that no key has"))
 }
 
-/// The key that every copy of an app shows, if it is known: what it opens is open to anybody.
+/// The key that every copy of an app contains, if known. What it can read is public.
 pub(in super::super) fn publishable(variable: impl Fn(&str) -> Option<String>) -> Option<ApiKey> {
     let text = find(
         &variable,
@@ -84,7 +85,8 @@ pub(in super::super) fn publishable(variable: impl Fn(&str) -> Option<String>) -
     ApiKey::parse(&text.ok()??)
 }
 
-/// Of a JSON object of named keys the one named `default`, or the only one; else the first of the `single` ones that is set.
+/// Of a JSON object of named keys, the one named `default` or the only one; else the first of the
+/// `single` variables that is set.
 fn find(
     variable: &impl Fn(&str) -> Option<String>,
     named: &str,

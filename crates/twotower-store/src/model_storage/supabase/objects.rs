@@ -17,7 +17,7 @@ use serde_json::json;
 use std::fmt;
 use std::sync::Arc;
 
-/// Entries of a page of a listing.
+/// Entries per page of a listing.
 const PAGE: usize = 100;
 
 /// Objects of one bucket.
@@ -43,7 +43,7 @@ impl SupabaseObjects {
         format!("/object/{}/{key}", self.0.bucket)
     }
 
-    /// What is directly in a folder.
+    /// Direct entries of a folder.
     async fn folder(&self, folder: &Key) -> Result<ListResult> {
         let mut listing = ListResult {
             common_prefixes: Vec::new(),
@@ -59,7 +59,7 @@ impl SupabaseObjects {
                     "sortBy": {"column": "name", "order": "asc"},
                 }));
             let entries: Vec<Entry> = match self.0.document(&call).await {
-                // A bucket that is not there holds nothing.
+                // A missing bucket holds nothing.
                 Err(failure) if failure.status() == Some(404) => Vec::new(),
                 entries => entries.map_err(|failure| failure.at(folder))?,
             };
@@ -82,7 +82,7 @@ impl SupabaseObjects {
         Ok(listing)
     }
 
-    /// What is in a folder and below it.
+    /// All objects below a folder.
     async fn below(&self, folder: Key) -> Result<Vec<ObjectMeta>> {
         let (mut objects, mut folders) = (Vec::new(), vec![folder]);
         while let Some(folder) = folders.pop() {
@@ -93,7 +93,8 @@ impl SupabaseObjects {
         Ok(objects)
     }
 
-    /// From a listing: the answer to HEAD does not tell a key that is missing from a request that is refused.
+    /// From a listing: the answer to HEAD does not distinguish a missing key from a refused
+    /// request.
     async fn look_up(&self, key: &Key) -> Result<ObjectMeta> {
         let folder = key.parent().unwrap_or_default();
         let objects = self.folder(&folder).await?.objects;
@@ -129,8 +130,8 @@ fn not_implemented(operation: &str) -> Error {
 
 #[async_trait]
 impl ObjectStore for SupabaseObjects {
-    /// [`PutMode::Create`] is refused by the server if the key is there when the upload begins. Of two uploads that are under way at
-    /// once the later one stays, so who needs more looks again.
+    /// With [`PutMode::Create`] the server checks for the key at the start of an upload. Of two
+    /// concurrent uploads the later one wins, so a caller that needs more must check again.
     async fn put_opts(
         &self,
         key: &Key,
@@ -155,7 +156,7 @@ impl ObjectStore for SupabaseObjects {
         })
     }
 
-    /// Asks for [`TotalBytes`] among the extensions.
+    /// Requires [`TotalBytes`] among the extensions.
     async fn put_multipart_opts(
         &self,
         key: &Key,

@@ -1,5 +1,6 @@
 use super::Api;
 use super::api::{Call, Failure};
+use crate::network::Backoff;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,26 +10,26 @@ use object_store::client::HttpResponse;
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Below the base of the API.
+/// Path below the base of the API.
 const UPLOADS: &str = "/upload/resumable";
-/// Of the protocol, <https://tus.io/protocols/resumable-upload>.
+/// Version of the tus protocol, <https://tus.io/protocols/resumable-upload>.
 const VERSION: (&str, &str) = ("tus-resumable", "1.0.0");
 const OFFSET: &str = "upload-offset";
-/// Tries of one part, with a look at how far the upload is between them.
+/// Number of tries of one part. The offset of the upload is read between them.
 const TRIES: u32 = 6;
 
-/// Bytes of the whole object, which the server is told first; an extension of the options of an upload in parts.
+/// Size of the whole object, which the server must know at the start. An extension of the options
+/// of a multipart upload.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct TotalBytes(pub(in super::super) u64);
 
-/// An upload in parts by the tus protocol. Nothing is under the key before the last byte is there. Parts go one after the other, in
-/// order, and all but the last have the 6 MiB that the server asks for.
+/// A multipart upload by the tus protocol. The key does not exist before the last byte has arrived.
+/// Parts are sent one after the other; all but the last have the 6 MiB that the server requires.
 #[derive(Debug)]
 pub(super) struct ResumableUpload {
     upload: Arc<Upload>,
-    /// Where the next part begins.
+    /// Offset of the next part.
     offset: u64,
     total: u64,
 }
@@ -37,7 +38,7 @@ pub(super) struct ResumableUpload {
 struct Upload {
     api: Arc<Api>,
     key: Key,
-    /// Below the base of the API.
+    /// Path below the base of the API.
     path: String,
 }
 
@@ -76,7 +77,8 @@ fn tus(method: Method, path: String) -> Call {
         .header("x-upsert", "false")
 }
 
-/// The last part of the address that the upload got. Of the rest nothing is taken: our key goes to no server that an answer names.
+/// The last segment of the upload's URL. The rest of the URL is ignored: our key is never sent to a
+/// server that an answer names.
 fn id_of(answer: &HttpResponse) -> Option<String> {
     let address = answer.headers().get(header::LOCATION)?.to_str().ok()?;
     let (_, id) = address.rsplit_once('/')?;
@@ -85,11 +87,11 @@ fn id_of(answer: &HttpResponse) -> Option<String> {
 }
 
 impl Upload {
-    /// Sends what begins at `start`, or what is left of it after the connection broke.
+    /// Sends the part that begins at `start`, and resumes after a broken connection.
     async fn send(&self, start: u64, part: Bytes) -> Result<(), Failure> {
         let end = start + part.len() as u64;
         let mut offset = start;
-        let mut pause = Duration::from_millis(500);
+        let mut backoff = Backoff::default();
         let mut tries = 1;
         loop {
             let rest = part.slice((offset - start) as usize..);
@@ -99,7 +101,7 @@ impl Upload {
                 .body(PutPayload::from(rest));
             let failure = match self.api.once(&call).await {
                 Ok(answer) if offset_of(&answer) == Some(end) => return Ok(()),
-                // The server is free to take a part of a part.
+                // The server may take less than the whole part.
                 Ok(_) => Failure::Refused {
                     status: 503,
                     message: format!("not all of the bytes up to {end} were taken"),
@@ -114,23 +116,22 @@ impl Upload {
             if arrived == end {
                 return Ok(());
             }
-            // Nothing is in the way of these bytes but an object that has the key by now.
+            // A conflict at the same offset means that an object has the key already.
             if conflict && arrived == offset || !(start..end).contains(&arrived) {
                 return Err(failure);
             }
             offset = arrived;
             tries += 1;
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+            backoff.pause().await;
         }
     }
 
-    /// How many bytes have arrived.
+    /// Number of bytes that have arrived.
     async fn offset(&self) -> Result<u64, Failure> {
         let call = tus(Method::HEAD, self.path.clone());
         let answer = self.api.send(&call).await;
         let answer = answer.map_err(|failure| match failure.status() {
-            // Forgotten, since it is complete or too old: whether the object is there tells which.
+            // The upload is complete or expired; whether the object exists tells which.
             Some(404 | 410) => Failure::Refused {
                 status: 503,
                 message: "the upload is not known any more".into(),
@@ -169,7 +170,7 @@ impl MultipartUpload for ResumableUpload {
         })
     }
 
-    /// What is not given up expires by itself, after a day at Supabase's own.
+    /// An upload that is not cancelled expires by itself, at Supabase after a day.
     async fn abort(&mut self) -> Result<()> {
         let call = tus(Method::DELETE, self.upload.path.clone());
         match self.upload.api.done(&call).await {

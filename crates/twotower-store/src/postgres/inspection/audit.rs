@@ -1,4 +1,4 @@
-//! The schema as it is, against the schema as the migrations made it.
+//! Compares the schema with the one that the migrations create.
 
 use super::super::Postgres;
 use super::super::migrations::{self, Migration};
@@ -11,12 +11,13 @@ use crate::inspection::{Audit, Fault, SchemaAudit};
 use crate::{Source, StoreError};
 use std::collections::HashMap;
 
-/// By names, since a cast to regclass asks for rights on the schema.
+/// By names, since a cast to regclass requires rights on the schema.
 const TABLES: &str = "
     SELECT nspname || '.' || relname, relrowsecurity FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE relkind IN ('r', 'p') AND nspname || '.' || relname = ANY ($1)";
 
-/// Table, index, whether it is valid, its first column, and whether it is a key of user and video, of every index of these tables.
+/// Every index of these tables: table, name, whether it is valid, its first column, and whether it
+/// is a key of user and video.
 const INDEX_ROWS: &str = concat!(
     "SELECT nspname || '.' || class.relname, index.relname::text, indisvalid, head.attname::text, ",
     is_key!(),
@@ -29,7 +30,8 @@ const INDEX_ROWS: &str = concat!(
     WHERE nspname || '.' || class.relname = ANY ($1)"
 );
 
-/// Whose policy every user of an own table has left alone.
+/// Policies for our own roles. The application's own tables can have them too, so they do not make
+/// a table ours.
 const OF_COMPONENTS: [&str; 2] = [
     "twotower: the jobs and the server read",
     "twotower: the server records",
@@ -43,7 +45,7 @@ impl Postgres {
         source: &Source,
     ) -> Result<Option<SchemaAudit>, StoreError> {
         let mut session = self.begin_reading(self.statement_timeout).await?;
-        // So that expressions are printed with the schema of everything in them, whatever the role has.
+        // So that expressions are printed with qualified names, whatever the role's search path.
         query("SET LOCAL search_path = ''")
             .execute(&mut *session)
             .await?;
@@ -88,24 +90,25 @@ impl Postgres {
     }
 }
 
-/// What there is.
+/// The existing objects.
 pub(super) struct Schema<'a> {
     /// Row level security by table.
     tables: HashMap<String, bool>,
     policies: &'a [PolicyRow],
-    /// Migrations that are pending, if the role may know.
+    /// Pending migrations, if the role may read the record.
     pending: Option<Vec<Migration>>,
-    /// Tables that are there and that the source reads others for.
+    /// Existing tables that the source does not read, as it reads others instead.
     replaced: Vec<&'static str>,
-    /// Those of them that no migration made: the application's own, which nothing of this is to be said of.
+    /// Those of them that no migration created: the application's own, which are not checked.
     foreign: Vec<&'static str>,
-    /// Those of these that the source reads none the less, as for ids that it computes, with their row level security: of it and of what
-    /// opens their rows something is to be said, as they have what users did.
+    /// Those of them that the source reads nevertheless, for example with computed ids, with their
+    /// row level security. That and what exposes their rows is checked, since they contain users'
+    /// data.
     read: Vec<(&'static str, bool)>,
 }
 
 impl Schema<'_> {
-    /// Takes no more note of tables that are the application's own and are not read, or not for what ours are.
+    /// Ignores the application's own tables that are not read, or not in the role of ours.
     fn put_aside(&mut self, source: &Source) {
         let mut replaced = std::mem::take(&mut self.replaced);
         replaced.retain(|table| self.has(table));
@@ -119,17 +122,17 @@ impl Schema<'_> {
         }
     }
 
-    /// Whether a table is the application's own, and is read for something else than ours are.
+    /// Whether a table is the application's own and is read in another role than ours.
     pub(super) fn reads_own(&self, table: &str) -> bool {
         self.read.iter().any(|(own, _)| *own == table)
     }
 
-    /// Whether what is fast and what is unique in a table matters: it is there, and read.
+    /// Whether the speed and the keys of a table matter: it exists and is read.
     fn reads(&self, table: &str) -> bool {
         self.has(table) && !self.replaced.contains(&table)
     }
 
-    /// Those of `tables` that are there, and not read.
+    /// Those of `tables` that exist and are not read.
     fn passed_over(&self, tables: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
         let mut over: Vec<_> = tables
             .filter(|table| self.replaced.contains(table))
@@ -138,12 +141,13 @@ impl Schema<'_> {
         over
     }
 
-    /// Whether it is known what is pending.
+    /// Whether the pending migrations are known.
     pub(super) fn tells_pending(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Whether a migration is pending that has these words in it. What it makes is not there yet, or not any more as others made it.
+    /// Whether a pending migration contains these words. Its objects may then be missing or out of
+    /// date.
     pub(super) fn is_pending(&self, words: &str) -> bool {
         self.pending().any(|(_, _, text)| text.contains(words))
     }
@@ -156,7 +160,7 @@ impl Schema<'_> {
         self.tables.contains_key(table)
     }
 
-    /// Whether the policies of a table are for us to say.
+    /// Whether we define the policies of a table.
     pub(super) fn is_ours(&self, table: &str) -> bool {
         OURS.contains(&table)
             || self.policies.iter().any(|(of, name, ..)| {
@@ -166,7 +170,7 @@ impl Schema<'_> {
             })
     }
 
-    /// Tables of ours that are not there, and that no pending migration makes.
+    /// Missing tables of ours that no pending migration creates.
     pub(super) fn missing_tables(&self) -> Vec<&'static str> {
         let is_missing = |table: &&&'static str| {
             let made = expected::migration_of(table);
@@ -175,7 +179,7 @@ impl Schema<'_> {
         OURS.iter().filter(is_missing).copied().collect()
     }
 
-    /// `remedy` makes them again.
+    /// `remedy` recreates them.
     fn tables(&self, remedy: &str) -> Audit {
         let missing = self.missing_tables().into_iter();
         Audit {
@@ -208,7 +212,7 @@ impl Schema<'_> {
                         "row level security of {table}, a table of the application's own that [source] reads, is off: is this wanted? Where \
                          PostgREST serves the schema public, as Supabase's does, rights on the table alone keep anybody from its rows"
                     ),
-                    // Without policies nobody but its owner finds a row any more, the jobs and the server included.
+                    // Without policies only its owner can see rows; the jobs and the server cannot.
                     fix: format!(
                         "in one transaction, enable row level security of {table} and create policies for the application's roles and for those of \
                          docs/supabase.md#roles-for-the-jobs;"

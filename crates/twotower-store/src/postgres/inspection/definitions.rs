@@ -1,4 +1,5 @@
-//! What only migrations make: whether it is there, whether a function is what they made of it, and what makes it so again.
+//! Objects that only migrations create: whether they exist, whether a function matches, and what
+//! recreates them.
 
 use super::super::Session;
 use super::super::migrations::{self, statements};
@@ -9,8 +10,8 @@ use super::objects::{Compared, Object};
 use crate::StoreError;
 use crate::inspection::{Audit, Fault};
 
-/// Functions of $1, each with a recorded migration that makes or changes it and is not of $2, the last first. A record of before statements
-/// were kept in it says nothing.
+/// Functions of $1, each with a recorded migration that creates or changes it and is not in $2,
+/// last first. A record from before statements were kept in it has no text to match.
 const OTHERS: &str = "
     WITH record (version, words) AS MATERIALIZED (
         SELECT version, translate(lower(to_jsonb(applied) ->> 'statements'), '\\\"', '')
@@ -20,14 +21,14 @@ const OTHERS: &str = "
     JOIN record ON words ~ ('(create|replace|alter) +function +' || name || ' *\\(')
     ORDER BY version DESC";
 
-/// Functions that have the names $1: name, arguments with their names, and the types of those that are given.
+/// Functions with the names $1: name, arguments with their names, and types of the given arguments.
 const NAMESAKES: &str = "
     SELECT nspname || '.' || proname, pg_get_function_identity_arguments(pg_proc.oid),
            ARRAY(SELECT format_type(type, NULL) FROM unnest(proargtypes) WITH ORDINALITY AS given (type, place) ORDER BY place)
     FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
     WHERE nspname || '.' || proname = ANY ($1)";
 
-/// A function that is to be made again.
+/// A function to be recreated.
 pub(super) struct Again<'a> {
     name: &'a str,
     what: String,
@@ -37,9 +38,10 @@ pub(super) struct Again<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Missing,
-    /// It is there, and does something else.
+    /// It exists with another body.
     Changed,
-    /// It is there, by this name, and takes or gives something else, or calls it otherwise: `create or replace` would refuse.
+    /// It exists under this name with other arguments, result or argument names: `create or
+    /// replace` would be refused.
     Reshaped(String),
 }
 
@@ -52,7 +54,7 @@ impl<'a> Again<'a> {
         }
     }
 
-    /// A function that is there, if it is another than the migrations made.
+    /// An existing function, if it differs from the migrations'.
     pub(super) fn differing(wanted: &Object<'a>, found: &Object<'_>) -> Option<Self> {
         let there = found.definitions().next()?;
         if wanted.definitions().any(|made| made == there) {
@@ -81,7 +83,7 @@ impl<'a> Again<'a> {
         })
     }
 
-    /// One that seemed to be missing is there, with other names for what it takes.
+    /// A seemingly missing function exists with other argument names.
     fn renamed(&mut self, there: String) {
         self.what = format!(
             "function {} is not as the migrations make it: it takes or gives the same by other names, as {there}",
@@ -92,7 +94,7 @@ impl<'a> Again<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Hashes of what a function takes and gives, and of what it does.
+    /// Hashes of a function's signature and of its body.
     fn definitions(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.lines
             .iter()
@@ -105,23 +107,24 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Whether a migration is pending that makes or changes an object: then it is not there, or as of before, and that is what is the matter.
+/// Whether a pending migration creates or changes an object. It is then missing or out of date, and
+/// the migration is the remedy.
 pub(super) fn is_pending(object: &Object<'_>, schema: &Schema<'_>) -> bool {
     let (kind, name) = (object.kind, object.name);
     schema.is_pending(&making(kind, name))
         || kind == "function" && schema.is_pending(&format!("alter function {}", opening(name)))
 }
 
-/// What only migrations make, and is to be made again.
+/// Objects that only migrations create, and that are to be recreated.
 #[derive(Default)]
 pub(super) struct Lost<'a> {
-    /// Schemas and sequences that are missing.
+    /// Missing schemas and sequences.
     pub(super) others: Vec<Object<'a>>,
     pub(super) functions: Vec<Again<'a>>,
 }
 
-/// Says what of it is wrong, of functions before what is wrong with others, and what makes all of it again, missing tables too: one may need the
-/// other.
+/// Reports the faults, functions before others, and what recreates all of them, including missing
+/// tables: one may need the other.
 pub(super) async fn tell(
     session: &mut Session,
     schema: &Schema<'_>,
@@ -185,7 +188,7 @@ pub(super) async fn tell(
     Ok(())
 }
 
-/// Of functions that are missing some may be there under the same name and for the same types: an argument has another name.
+/// Some missing functions may exist under the same name and types, with another argument name.
 async fn find_renamed(
     session: &mut Session,
     functions: &mut [Again<'_>],
@@ -230,7 +233,7 @@ fn put_first(audit: &mut Audit, faults: impl Iterator<Item = Fault>) {
     audit.faults = all;
 }
 
-/// Functions by name, and migrations in the record that make them and are none of ours.
+/// Functions by name, and recorded migrations that create them and are not ours.
 async fn others(
     session: &mut Session,
     functions: &[Again<'_>],
@@ -246,8 +249,8 @@ async fn others(
         .await?)
 }
 
-/// What makes objects and functions again, whatever of them is there, and says what is replaced: the record of migrations stays as it is, since
-/// running one again would undo what the application has made otherwise since.
+/// The command that recreates objects and functions, with a note on what it replaces. The record of
+/// migrations stays unchanged: running one again would undo later changes of the application.
 fn remedy(objects: &[&str], functions: &[&Again<'_>]) -> String {
     let drops = functions.iter().filter_map(|it| match &it.state {
         State::Reshaped(there) => Some(format!("drop function {there}; ")),
@@ -268,7 +271,8 @@ fn missing(object: &Object<'_>) -> String {
     format!("{} {} is missing", object.kind, object.name)
 }
 
-/// A sequence that came with an identity, which no migration names. Where its table is missing, that is what is told.
+/// A sequence of an identity column, which no migration names. If its table is missing, that is
+/// reported instead.
 pub(super) fn missing_identity(object: &Object<'_>, schema: &Schema<'_>) -> Option<Fault> {
     let (table, column) = identity(object)?;
     schema.has(table).then(|| Fault {
@@ -284,7 +288,8 @@ pub(super) fn missing_identity(object: &Object<'_>, schema: &Schema<'_>) -> Opti
     })
 }
 
-/// Kind and name of each that can be made again alone, functions without arguments. Tables of the application are not among them.
+/// Kind and name of each object that can be recreated alone; functions without arguments. Tables of
+/// the application are not among them.
 pub(super) fn made_alone<'a>(objects: &[Object<'a>]) -> Vec<(&'a str, &'a str)> {
     let is_made = |object: &&Object<'_>| match object.kind {
         "function" => true,
@@ -307,7 +312,7 @@ fn untold(what: &str) -> Fault {
     }
 }
 
-/// Table and column of a sequence that came with an identity, which no migration names.
+/// Table and column of the sequence of an identity column, which no migration names.
 pub(super) fn identity<'a>(object: &Object<'a>) -> Option<(&'static str, &'a str)> {
     let stem = object.name.strip_suffix("_seq")?;
     OURS.iter().find_map(|&table| {
@@ -316,7 +321,7 @@ pub(super) fn identity<'a>(object: &Object<'a>) -> Option<(&'static str, &'a str
     })
 }
 
-/// What a migration has in it that makes a function, a schema or a sequence.
+/// Text in a migration that creates a function, a schema or a sequence.
 fn making(kind: &str, name: &str) -> String {
     match kind {
         "function" => format!("create or replace function {}", opening(name)),
@@ -324,18 +329,19 @@ fn making(kind: &str, name: &str) -> String {
     }
 }
 
-/// A name as the migration has it that makes it: of a function with the parenthesis, since others may begin alike.
+/// A name as written in the migration that creates it; for a function with the parenthesis, since
+/// other names may begin alike.
 fn opening(name: &str) -> &str {
     let end = name.find('(').map_or(name.len(), |at| at + 1);
     &name[..end]
 }
 
-/// The name of a function without its arguments.
+/// Name of a function without its arguments.
 fn without_arguments(name: &str) -> &str {
     opening(name).trim_end_matches('(')
 }
 
-/// Whose rights a function runs with, what it finds names by, and whose it is.
+/// The rights that a function runs with, its search path, and its owner.
 pub(super) fn altered(wanted: &Object<'_>, found: &Object<'_>) -> Option<Fault> {
     if wanted.note == found.note {
         return None;
@@ -356,7 +362,8 @@ pub(super) fn altered(wanted: &Object<'_>, found: &Object<'_>) -> Option<Fault> 
                 "has a search_path of its own, and keeps indexes from being used",
                 "reset search_path".into(),
             ),
-            // Those that read the application's tables find them and their operators in `public`.
+            // Functions that read the application's tables find them and their operators in
+            // `public`.
             Some(path) => (
                 "looks names up in schemas that it does not name",
                 format!("set search_path = {path}"),
@@ -382,7 +389,7 @@ mod tests {
             let makes = |statement: &String| {
                 statement.contains(&match kind {
                     "function" => format!("create or replace function {name}("),
-                    // Some by `format()`.
+                    // Some are created by `format()`.
                     "table" => "create table if not exists ".into(),
                     kind => format!("create {kind} if not exists {name}"),
                 })
@@ -406,7 +413,7 @@ mod tests {
         assert_eq!(identities, 4);
     }
 
-    /// `--again` takes names, without kinds and arguments.
+    /// `--again` takes names without kinds and arguments.
     #[test]
     fn no_two_of_them_have_one_name() {
         let list = parse(LIST);

@@ -1,17 +1,18 @@
-//! What the migrations make, as far as the program and applications need it, besides what `objects.txt` lists. A table of the application's
-//! own keeps its own policies and rights, and so do the tables of ours that a migration found already there.
+//! Definitions by the migrations that the program and applications depend on, besides those in
+//! `objects.txt`. The application's own tables keep their own policies and privileges, and so do
+//! tables that existed before our migrations.
 
 use crate::Source;
 use crate::snapshot::passes_on;
 
-/// Rows that a policy lets through.
+/// Rows that a policy admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rows {
-    /// All: the verbs say what, and the role who.
+    /// All rows: the policy restricts only verbs and roles.
     All,
-    /// Those of the user of the token.
+    /// Rows of the token's user.
     Own,
-    /// Those, unless the user was erased.
+    /// Rows of the token's user, unless that user was erased.
     OwnUnlessErased,
 }
 
@@ -20,9 +21,9 @@ pub(super) enum Rows {
 pub(super) struct Policy {
     pub(super) table: &'static str,
     pub(super) name: &'static str,
-    /// As `pg_policy.polcmd` has it: `r`, `a`, `d`, or `*` for every verb.
+    /// As in `pg_policy.polcmd`: `r`, `a`, `d`, or `*` for every verb.
     pub(super) verb: char,
-    /// Roles, with commas between.
+    /// Roles, comma-separated.
     pub(super) roles: &'static str,
     pub(super) rows: Rows,
 }
@@ -32,12 +33,12 @@ pub(super) struct Policy {
 pub(super) struct Index {
     pub(super) table: &'static str,
     pub(super) name: &'static str,
-    /// What stands behind `CREATE INDEX CONCURRENTLY name ON table`.
+    /// The definition after `CREATE INDEX CONCURRENTLY name ON table`.
     pub(super) columns: &'static str,
     pub(super) unique: bool,
 }
 
-/// Tables that are ours alone.
+/// Tables that are always ours.
 pub(super) const OURS: &[&str] = &[
     "public.video_embeddings",
     "public.user_embeddings",
@@ -58,7 +59,7 @@ pub(super) const OURS: &[&str] = &[
     "twotower.user_towers",
 ];
 
-/// Tables with rows of users, or with what their ids are hashed with.
+/// Tables with rows of users, or with the secrets that hash their ids.
 pub(super) const USER_ROWS: &[&str] = &[
     LIKES,
     SKIPS,
@@ -71,7 +72,7 @@ pub(super) const USER_ROWS: &[&str] = &[
     CHANGE_KEY,
 ];
 
-/// The migration that makes a table of ours, the earliest of which it takes part.
+/// The earliest migration that creates or changes a table of ours.
 pub(super) fn migration_of(table: &str) -> &'static str {
     match table {
         "public.video_embeddings" | "public.user_embeddings" => "20261124000200",
@@ -97,7 +98,8 @@ pub(super) const APPLICATION: &[&str] = &[
     SKIPS,
 ];
 
-/// Those of them that `source` reads others for: the application's by chance of the name, or empty.
+/// Those of them that `source` replaces by others. Such a table is either the application's, with
+/// the same name by chance, or empty.
 pub(super) fn replaced(source: &Source) -> Vec<&'static str> {
     const PAIR: &[&str] = &["user_id", "video_id"];
     let read = [
@@ -130,7 +132,7 @@ pub(super) fn replaced(source: &Source) -> Vec<&'static str> {
     replaced
 }
 
-/// Whether a query of `source` names a table in its FROM, whatever it makes of it.
+/// Whether a query of `source` names a table in its FROM, in whatever way.
 pub(super) fn is_read(source: &Source, table: &str) -> bool {
     let name = table.rsplit('.').next().unwrap_or_default();
     [
@@ -144,7 +146,7 @@ pub(super) fn is_read(source: &Source, table: &str) -> bool {
     .any(|sql| passes_on(sql, name, &[]))
 }
 
-/// All of them.
+/// All tables.
 pub(super) fn tables() -> impl Iterator<Item = &'static str> {
     OURS.iter().chain(APPLICATION).copied()
 }
@@ -181,7 +183,8 @@ const EVENTS: &str = "twotower.events";
 const JOB_RUNS: &str = "twotower.job_runs";
 const USER_TOWERS: &str = "twotower.user_towers";
 
-/// Name, verb, roles, rows, tables. Those of the application's tables as the migrations make them.
+/// Name, verb, roles, rows, tables. Policies of the application's tables as the migrations create
+/// them.
 type PolicyLine = (
     &'static str,
     char,
@@ -218,7 +221,7 @@ const POLICIES: &[PolicyLine] = &[
     ("twotower: the server reads", 'r', SERVER, Rows::All, &[JOB_RUNS]),
 ];
 
-/// Policies, one for each table.
+/// All policies, one entry per table.
 pub(super) fn policies() -> impl Iterator<Item = Policy> {
     POLICIES
         .iter()
@@ -264,13 +267,14 @@ pub(super) const INDEXES: &[Index] = &[
     index(JOB_RUNS, "job_runs_job_started_at_idx", "(job, started_at)"),
 ];
 
-/// Tables that should have a key of user and video, whatever its name, and the name of one that is made.
+/// Tables that should have a key of user and video, under any name, and a name for a new one.
 pub(super) const KEYS: &[(&str, &str)] = &[
     (LIKES, "likes_user_id_video_id_key"),
     (SKIPS, "skips_user_id_video_id_key"),
 ];
 
-/// Columns that some index must begin with, whatever its name: the tables may be the application's own.
+/// Columns that must be first in some index, whatever its name: the tables may be the application's
+/// own.
 pub(super) const LEADING: &[(&str, &str)] = &[
     ("public.likes", "user_id"),
     ("public.likes", "video_id"),

@@ -1,4 +1,4 @@
-//! What is in the tables, in numbers.
+//! Statistics of the tables' contents.
 
 use super::super::ids::{self, Sound};
 use super::super::session::{query, query_as, query_scalar};
@@ -11,11 +11,11 @@ use crate::{Source, StoreError, VectorTable};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row};
 
-/// Version, dimension, and three times.
+/// Version, dimension, and three ages.
 type GenerationRow = (i64, i64, i64, Option<i64>, Option<i64>);
 
-/// An update computes anew what has the fingerprint 0. So its own rows are among the latest, and where they are not among a million of them,
-/// it was not there for long.
+/// An update recomputes rows with the fingerprint 0, so its own rows are among the latest. If none
+/// is among the latest million, no update has run for a while.
 const GENERATION: &str = "
     SELECT model.version, model.embedding_dim::bigint,
            (extract(epoch FROM now() - coalesce(model.activated_at, model.created_at)) * 1000000)::bigint,
@@ -29,8 +29,9 @@ const GENERATION: &str = "
                ) AS latest WHERE fingerprint <> 0 ORDER BY updated_at DESC LIMIT 1)) * 1000000)::bigint
     FROM twotower.active_model JOIN twotower.models AS model USING (version)";
 
-/// What [`Reaction`] counts, by the first time that a video was shown: of four weeks more, so that what was shown before and again is none that was
-/// shown first. A clock that is behind may set a like before what it is of.
+/// Counts for [`Reaction`], by the first impression of each video. Looks back four more weeks, so
+/// that a video shown earlier is not counted as first shown. A like can be dated before its
+/// impression if a clock is behind.
 const REACTIONS: &str = "
     SELECT count(*) FILTER (WHERE recent), count(*) FILTER (WHERE recent AND liked),
            count(*) FILTER (WHERE NOT recent), count(*) FILTER (WHERE NOT recent AND liked)
@@ -101,7 +102,7 @@ impl Postgres {
             session.commit().await?;
             return Ok(DimensionSample::default());
         };
-        // A name of ours and one that the server has quoted.
+        // Contains a name of ours, and one that the server has quoted.
         let statement = format!(
             "SELECT count(*), count(*) FILTER (WHERE dims <> $2), min(dims) FILTER (WHERE dims <> $2) FROM (
                  SELECT {schema}.vector_dims(embedding)::bigint AS dims FROM public.{}
@@ -128,9 +129,10 @@ impl Postgres {
         let mut session = self.begin_reading(self.statement_timeout).await?;
         let Sound { source, .. } = Sound::of(&mut session, source).await?;
         let (videos, likes) = (source.videos, source.likes);
-        // What training learns from: of two rows for one user and one video the earlier, and none of a video that is not there. By groups, since
-        // counting what is distinct sorts all rows once more each time. Around the operator's own SQL, from the configuration; the transaction is
-        // read-only.
+        // Counts what training uses: the earlier of two rows for one user and video, and no row of
+        // a missing video. GROUP BY rather than count(DISTINCT), which would sort all rows once
+        // more each time. Contains the operator's own SQL, from the configuration; the transaction
+        // is read-only.
         let statement = format!(
             "SELECT coalesce(sum(likes), 0)::bigint, coalesce(sum(recent), 0)::bigint, count(*),
                     (SELECT count(*) FROM (SELECT DISTINCT id::uuid AS id FROM (\n{videos}\n) AS videos) AS known
@@ -166,7 +168,7 @@ impl Postgres {
     ) -> Result<Completeness, StoreError> {
         let mut session = self.begin_reading(self.statement_timeout).await?;
         let sound = Sound::of(&mut session, source).await?;
-        // Around the operator's own SQL, from the configuration; the transaction is read-only.
+        // Contains the operator's own SQL, from the configuration; the transaction is read-only.
         let statement = format!(
             "SELECT count(*), count(*) FILTER (WHERE video_id IS NULL) FROM (\n{}\n) AS videos
              LEFT JOIN public.video_embeddings ON video_id = videos.id::uuid AND model_version = $1",
@@ -209,7 +211,7 @@ impl Postgres {
         version: i64,
     ) -> Result<LikeCoverage, StoreError> {
         let mut session = self.begin_reading(self.statement_timeout).await?;
-        // A watch asks this again and again, and an index over the times is used where there is one.
+        // Monitoring repeats this query, and an index over the times is used where there is one.
         let likes = ids::open(&mut session, &interactions("likes"), &source.likes).await?;
         let statement = format!(
             "SELECT count(*), count(vectors.video_id) FROM (
@@ -230,8 +232,8 @@ impl Postgres {
     }
 }
 
-/// Whether the planner would find the nearest hundred of a vector by the index of a version, in the statement that
-/// `recommend_videos` runs.
+/// Whether the planner would use the version's index to find the nearest 100 neighbours of a
+/// vector, in the statement that `recommend_videos` runs.
 async fn planned(session: &mut Session, version: i64, dim: usize) -> Result<bool, StoreError> {
     let statement: String = query_scalar("SELECT twotower.nearest($1, $2, '')")
         .bind(version)

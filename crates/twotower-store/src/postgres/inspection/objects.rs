@@ -1,4 +1,5 @@
-//! Objects of ours and who may what with them: those of `objects.txt` against those of a database, which the catalogue tells in the same words.
+//! Compares our objects and their privileges in the database with `objects.txt`. Both are in the
+//! same form.
 
 use super::super::Session;
 use super::super::session::{query_as, query_scalar};
@@ -12,39 +13,40 @@ use std::collections::{HashMap, HashSet};
 pub(super) const LIST: &str = include_str!("objects.txt");
 const QUERY: &str = include_str!("objects.sql");
 
-/// PUBLIC, as `objects.sql` calls it.
+/// PUBLIC, as spelled by `objects.sql`.
 const EVERYBODY: &str = "public";
 
-/// Those whose rights must not be more than in the list: everybody with a token, and what the Internet reaches. The others are the operator's.
+/// Roles whose privileges must not exceed the list: every token holder, and everything reachable
+/// from the Internet. Other roles are up to the operator.
 const STRANGERS: [&str; 4] = [EVERYBODY, "anon", "authenticated", "twotower_server"];
 
-/// What came of the comparison.
+/// Result of the comparison.
 pub(super) struct Compared {
     pub(super) grants: Audit,
     pub(super) functions: Audit,
     pub(super) triggers: Audit,
-    /// What makes again whatever is missing, tables too.
+    /// Statements that recreate missing objects, including tables.
     pub(super) remedy: String,
 }
 
-/// An object, with what stands below it.
+/// An object, with the lines below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object<'a> {
     /// `schema`, `table`, `sequence`, `function` or `trigger`.
     pub(super) kind: &'a str,
-    /// With its schema; of a function with its arguments, of a trigger with its table.
+    /// Name with its schema; for a function with its arguments, for a trigger with its table.
     pub(super) name: &'a str,
-    /// What is out of the ordinary.
+    /// Properties that differ from the default.
     pub(super) note: &'a str,
     pub(super) lines: Vec<&'a str>,
 }
 
-/// What a role may do.
+/// A privilege of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Right<'a> {
     role: &'a str,
     verb: &'a str,
-    /// In parentheses; empty for all.
+    /// Columns in parentheses; empty for all.
     columns: &'a str,
 }
 
@@ -99,7 +101,7 @@ impl<'a> Object<'a> {
         rights
     }
 
-    /// The table that it is, or is on.
+    /// The table that the object is, or belongs to.
     fn table(&self) -> Option<&'a str> {
         match self.kind {
             "table" => Some(self.name),
@@ -108,7 +110,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// As statements about rights have it.
+    /// Name of the object in GRANT and REVOKE.
     fn target(&self) -> String {
         match self.kind {
             "table" => self.name.to_owned(),
@@ -116,7 +118,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// That `role` may do something with it, or that it may not.
+    /// Statement that `role` has the privilege, or should not have it.
     fn says(&self, role: &str, may: bool, verb: &str, columns: &str) -> String {
         let target = self.target();
         let text = match (self.kind, may) {
@@ -128,7 +130,8 @@ impl<'a> Object<'a> {
         text.replace("  ", " ")
     }
 
-    /// Whether it is for us to say who may what with it: the schema of everybody is not, nor is the record of migrations.
+    /// Whether we define the object's privileges. Not for the public schema and the record of
+    /// migrations.
     fn is_ours(&self, schema: &Schema<'_>) -> bool {
         match self.kind {
             "table" => schema.has(self.name) && schema.is_ours(self.name),
@@ -140,7 +143,7 @@ impl<'a> Object<'a> {
 }
 
 impl Right<'_> {
-    /// Whether who has this may `asked` as well.
+    /// Whether this privilege includes `asked`.
     fn covers(&self, asked: &Right<'_>) -> bool {
         let columns = |of: &str| -> HashSet<String> {
             let names = of.trim_matches(['(', ')']).split(", ");
@@ -221,7 +224,7 @@ pub(super) async fn compare(
         };
         if object.kind == "function" {
             audit.examined += 1;
-            // It may be as of before, and then the migration mends it.
+            // It may be out of date; the pending migration then updates it.
             if !is_pending {
                 match definitions::altered(object, there) {
                     Some(fault) => audit.faults.push(fault),
@@ -246,11 +249,11 @@ fn trigger(
         return;
     };
     let is_as_made = found.is_some_and(|found| found.lines == wanted.lines);
-    // What a migration that is pending makes is not there yet, or as of before.
+    // Objects of a pending migration are missing or out of date.
     if !is_as_made && schema.is_pending(&format!("trigger {name} ")) {
         return;
     }
-    // A table of the application's own need not have had the right columns.
+    // A table of the application's own may lack the columns.
     if found.is_none() && !schema.is_ours(table) {
         return;
     }
@@ -273,7 +276,8 @@ fn trigger(
     });
 }
 
-/// Rights that somebody needs. Of everybody nothing is needed: roles that lack what they had by it are named themselves.
+/// Missing privileges. None is required of PUBLIC: roles that lost a privilege with it are reported
+/// by name.
 fn lacking(wanted: &Object<'_>, found: &Object<'_>, roles: &HashSet<&str>, audit: &mut Audit) {
     let there = found.rights();
     let target = wanted.target();
@@ -307,7 +311,7 @@ fn lacking(wanted: &Object<'_>, found: &Object<'_>, roles: &HashSet<&str>, audit
     }
 }
 
-/// Rights that strangers should not have. What everybody has is told once.
+/// Excess privileges of untrusted roles. Those of PUBLIC are reported once.
 fn excessive(wanted: &Object<'_>, found: &Object<'_>, audit: &mut Audit) {
     let expected = wanted.rights();
     let there = found.rights();
@@ -355,8 +359,9 @@ fn is_ours_alone(object: &Object<'_>) -> bool {
     object.kind != "table" || OURS.contains(&object.name)
 }
 
-/// Whether a right too many is for us to mind. On the application's own tables, which may have columns and readers of its own, it is what
-/// strangers may do with rows of users, and TRUNCATE, which asks no policy.
+/// Whether an excess privilege matters. On the application's own tables, which may have more
+/// columns and readers, only access of untrusted roles to users' rows does, and TRUNCATE, which
+/// ignores policies.
 fn minds(object: &Object<'_>, right: &Right<'_>) -> bool {
     if !APPLICATION.contains(&object.name) {
         return true;
@@ -372,7 +377,7 @@ mod tests {
     use super::super::expected;
     use super::*;
 
-    /// A table that a migration adds is one of those that are looked at.
+    /// A table that a new migration adds must be among the checked ones.
     #[test]
     fn tables_of_the_list_are_those_that_are_looked_at() {
         let listed: HashSet<&str> = parse(LIST)

@@ -1,10 +1,11 @@
-//! Policies against those of the migrations, and what policies of others open.
+//! Compares policies with those of the migrations, and checks what other policies expose.
 
 use super::audit::Schema;
 use super::expected::{self, LIKES, OURS, Policy, Rows, SKIPS, USER_ROWS};
 use crate::inspection::{Audit, Fault};
 
-/// Every policy of these tables. The expressions name whatever is not in `pg_catalog` with its schema if the `search_path` is empty.
+/// Every policy of these tables. With an empty `search_path`, expressions qualify every name
+/// outside `pg_catalog`.
 pub(super) const QUERY: &str = "
     SELECT nspname || '.' || relname, polname::text, polcmd::text,
            (SELECT string_agg(CASE role WHEN 0 THEN 'public' ELSE pg_get_userbyid(role)::text END, ',' ORDER BY pg_get_userbyid(role)::text)
@@ -13,7 +14,7 @@ pub(super) const QUERY: &str = "
     FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname || '.' || relname = ANY ($1) ORDER BY 1, 2";
 
-/// Table, name, verb, roles in order with commas between, USING, WITH CHECK, and whether it adds rows to those of others.
+/// Table, name, verb, sorted roles with commas, USING, WITH CHECK, and whether it is permissive.
 pub(super) type PolicyRow = (
     String,
     String,
@@ -30,7 +31,7 @@ pub(super) fn audit(schema: &Schema<'_>, there: &[PolicyRow]) -> Audit {
         let found = there
             .iter()
             .find(|(table, name, ..)| table == policy.table && name == policy.name);
-        // On a table of the application's own there is what it has left of ours.
+        // On a table of the application's own, our policies may have been removed.
         if found.is_none() && !schema.is_ours(policy.table) {
             continue;
         }
@@ -45,7 +46,8 @@ pub(super) fn audit(schema: &Schema<'_>, there: &[PolicyRow]) -> Audit {
             fix: statement(&policy, found.is_some()),
         });
     }
-    // Of ids that are computed other conditions hold than those that are known here: there, what opens all is told.
+    // Computed ids need other conditions than the known ones. Only policies that expose all rows
+    // are reported there.
     let looked_at = |row: &PolicyRow| schema.has(&row.0) || schema.reads_own(&row.0) && opens(row);
     let unknown = |row: &&PolicyRow| looked_at(row) && is_unknown(row);
     for row in there.iter().filter(unknown) {
@@ -59,14 +61,14 @@ pub(super) fn audit(schema: &Schema<'_>, there: &[PolicyRow]) -> Audit {
     audit
 }
 
-/// Whether no migration makes a policy of this name, on a table where it matters.
+/// Whether no migration creates a policy of this name, on a table where that matters.
 fn is_unknown((table, name, ..): &PolicyRow) -> bool {
     let table = table.as_str();
     let watched = OURS.contains(&table) || [LIKES, SKIPS].contains(&table);
     watched && !expected::policies().any(|policy| policy.table == table && policy.name == name)
 }
 
-/// Whether a policy lets everybody reach all rows, or everybody who has signed in.
+/// Whether a policy lets everybody, or every signed-in user, reach all rows.
 fn opens((_, _, _, roles, using, check, _): &PolicyRow) -> bool {
     let everybody = [
         "true",
@@ -84,8 +86,9 @@ fn is_for_strangers(roles: &str) -> bool {
         .any(|role| ["public", "anon", "authenticated"].contains(&role))
 }
 
-/// What is to be said of a policy that no migration makes, and whether it is a fault: none of one that takes rows away, or lets users
-/// reach their own alone. On a table of the application's own, whose likes may be for all to see, it is a question at most.
+/// The finding about a policy that no migration creates, and whether it is a fault. `None` for a
+/// restrictive policy, or one that lets users reach only their own rows. On a table of the
+/// application's own, whose likes may be public on purpose, it is at most a question.
 fn opened(row: &PolicyRow, schema: &Schema<'_>) -> Option<(bool, Fault)> {
     let (table, name, verb, roles, using, check, permissive) = row;
     let roles = roles.as_deref().unwrap_or_default();
@@ -131,14 +134,14 @@ fn opened(row: &PolicyRow, schema: &Schema<'_>) -> Option<(bool, Fault)> {
     Some((is_fault, Fault { what, fix }))
 }
 
-/// Whether a policy of this name does what it should: the verb, the roles, and the rows.
+/// Whether a policy of this name is as it should be: verb, roles and rows.
 fn fits(policy: &Policy, row: &PolicyRow) -> bool {
     let (_, _, verb, roles, using, check, permissive) = row;
     let (using, check) = (using.as_deref(), check.as_deref());
     let asks = |said: Option<&str>| said.is_some_and(|said| is(said, policy.rows));
     let rows = match policy.verb {
         'a' => asks(check),
-        // Without a check of its own, rows that are written are held to USING.
+        // Without WITH CHECK, written rows are checked by USING.
         '*' => asks(using) && (check.is_none() || asks(check)),
         _ => asks(using),
     };
@@ -148,7 +151,7 @@ fn fits(policy: &Policy, row: &PolicyRow) -> bool {
         && roles.as_deref() == Some(policy.roles)
 }
 
-/// Whether an expression lets these rows through, and no others.
+/// Whether an expression admits exactly these rows.
 fn is(expression: &str, rows: Rows) -> bool {
     let plain = plain(expression);
     let own = ["user_id = auth.uid", "auth.uid = user_id"];
@@ -161,8 +164,9 @@ fn is(expression: &str, rows: Rows) -> bool {
     }
 }
 
-/// What an expression says, however a version of PostgreSQL prints it: without parentheses, casts, schemas of operators, and the SELECT that
-/// lets a function be called once. None of ours means anything else with other parentheses.
+/// Normalises an expression across versions of PostgreSQL: without parentheses, casts, schemas of
+/// operators, and the SELECT that makes a function run once. No expression of ours changes its
+/// meaning with its parentheses.
 fn plain(expression: &str) -> String {
     let lower = expression.to_lowercase();
     let words = words(&lower);
@@ -193,7 +197,7 @@ fn plain(expression: &str) -> String {
     kept.join(" ")
 }
 
-/// Names with their schema, texts, casts, and every other sign by itself.
+/// Tokens: qualified names, texts, casts, and single characters.
 fn words(text: &str) -> Vec<&str> {
     let is_name = |c: char| c.is_alphanumeric() || ['_', '.', '$'].contains(&c);
     let mut words = Vec::new();
@@ -215,7 +219,7 @@ fn words(text: &str) -> Vec<&str> {
     words
 }
 
-/// An expression to be shown: a text in it may be anything, as the id of somebody.
+/// An expression for display. Literals are masked, since they can contain anything, such as an id.
 fn without_texts(expression: &str) -> String {
     let parts: Vec<&str> = expression
         .split('\'')
@@ -225,7 +229,7 @@ fn without_texts(expression: &str) -> String {
     parts.join("'")
 }
 
-/// Makes the policy, in place of one that is there.
+/// Creates the policy, replacing an existing one.
 fn statement(policy: &Policy, there: bool) -> String {
     let Policy {
         table,

@@ -1,4 +1,4 @@
-//! Whether the rows of one user are found by an index in tables of the application's own.
+//! Checks that one user's rows are found by an index in the application's own tables.
 
 use super::super::mapped::MappedQuery;
 use super::super::session::{query, query_as};
@@ -9,10 +9,10 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-/// So few rows are read in no time.
+/// Tables with fewer rows are fast to scan.
 const MANY_ROWS: f32 = 5_000.0;
 
-/// Table and rows, by what statistics say, and whether it has partitions: one of these stands for its table.
+/// Table, estimated rows, and whether it has partitions, one of which then stands for the table.
 const TABLE: &str = "
     SELECT format('%I.%I', space.nspname, whole.relname), part.reltuples, whole.relkind = 'p'
     FROM pg_class AS part JOIN pg_namespace AS home ON home.oid = part.relnamespace
@@ -21,7 +21,8 @@ const TABLE: &str = "
     WHERE home.nspname = $1 AND part.relname = $2";
 
 impl Postgres {
-    /// Tables that each request reads as a whole, with more than a few rows; `None` where likes and skips are read from ours.
+    /// Tables that each request scans in full, if they have many rows; `None` if likes and skips
+    /// are read from our own.
     pub(crate) async fn unindexed_reads(
         &self,
         source: &Source,
@@ -32,7 +33,8 @@ impl Postgres {
         }
         let reading = self.with_source(source).await?;
         let mut session = self.begin_reading(self.statement_timeout).await?;
-        // So that a table is read as a whole where nothing else can be done, not where that is cheaper at the moment.
+        // So that the plan scans a table only where nothing else is possible, rather than where
+        // that is cheaper at present.
         for setting in [
             "SET LOCAL enable_seqscan = off",
             "SET LOCAL max_parallel_workers_per_gather = 0",
@@ -41,7 +43,9 @@ impl Postgres {
         }
         let mut faults = Vec::new();
         for kind in [InteractionKind::Like, InteractionKind::Skip] {
-            if let Some(mapped) = reading.mapped_interactions(kind) {
+            // Our own table is not one of [source], whatever it keeps ids as.
+            let mapped = reading.mapped_interactions(kind);
+            if let (Some(_), Some(mapped)) = (mapping.interactions(kind), mapped) {
                 of_one_user(&mut session, kind.table(), mapped, &mut faults).await?;
             }
         }
@@ -50,7 +54,7 @@ impl Postgres {
     }
 }
 
-/// Plans what each request reads, in the same form: by an id that is known while it runs.
+/// Plans the queries of a request in the same form: by an id that is known only during execution.
 async fn of_one_user(
     session: &mut Session,
     name: &str,
@@ -105,7 +109,7 @@ async fn of_one_user(
 
 async fn plan(session: &mut Session, statement: &str) -> Result<Value, StoreError> {
     let explain = format!("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) {statement}");
-    // The simple protocol: nothing is prepared, and the answer is text.
+    // By the simple protocol: nothing is prepared, and the answer is text.
     let row = sqlx::raw_sql(AssertSqlSafe(explain))
         .fetch_one(&mut **session)
         .await?;
@@ -117,7 +121,7 @@ async fn plan(session: &mut Session, statement: &str) -> Result<Value, StoreErro
     Ok(plan.unwrap_or_default())
 }
 
-/// Parts of a plan that look at each row of a table: also by an index, if nothing is looked up in it.
+/// Parts of a plan that visit each row of a table, also through an index without a condition.
 fn whole_reads(plan: &Value) -> Vec<&Value> {
     let text = |key: &str| plan[key].as_str().unwrap_or_default();
     let mut found = Vec::new();
@@ -138,7 +142,7 @@ fn relation(scan: &Value) -> Option<(&str, &str)> {
     Some((scan["Schema"].as_str()?, scan["Relation Name"].as_str()?))
 }
 
-/// What a scan of one table gives, as an index over it has it.
+/// Output of a scan of one table, in the form that an index over it would have.
 fn expression(scan: &Value) -> Option<String> {
     let [output] = &scan["Output"].as_array()?[..] else {
         return None;
@@ -154,12 +158,12 @@ fn expression(scan: &Value) -> Option<String> {
     Some(if is_column { said } else { format!("({said})") })
 }
 
-/// An expression whose columns do not name the table that they are of.
+/// An expression without the table's name before its columns.
 fn unqualified(said: &str, alias: &str) -> String {
     let of = format!("{alias}.");
     let mut plain = String::with_capacity(said.len());
     for (n, part) in said.split(&of).enumerate() {
-        // The end of another name, as of the schema of a function.
+        // The end of another name, for example of a function's schema.
         if n > 0 && plain.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
             plain += &of;
         }

@@ -1,4 +1,5 @@
-//! The migrations statement by statement: which of them make one object, and give it its rights.
+//! The migrations split into statements, to find those that create an object and set its
+//! privileges.
 
 use super::MIGRATIONS;
 use std::ops::Range;
@@ -6,7 +7,7 @@ use std::sync::LazyLock;
 
 const CREATE_FUNCTION: &str = "create or replace function ";
 
-/// What stands before the name of a function in statements about it.
+/// Text before the name of a function in statements about it.
 const OF_FUNCTIONS: [&str; 4] = [
     CREATE_FUNCTION,
     "alter function ",
@@ -23,10 +24,12 @@ static STATEMENTS: LazyLock<Vec<&str>> = LazyLock::new(|| {
         .collect()
 });
 
-/// What makes these objects, each a kind (`schema`, `sequence`, `table` or `function`) and a name, of a function without its arguments. In
-/// order, and each of them can be run again.
+/// The statements that create these objects, in order. Each object is a kind (`schema`, `sequence`,
+/// `table` or `function`) and a name, of a function without its arguments. Each statement can be
+/// run repeatedly.
 ///
-/// Of a statement that is about several tables only the part that is about these: the others may have been changed on purpose, and be busy.
+/// A statement about several tables is reduced to these: the others may have been changed on
+/// purpose, or be busy.
 pub(in crate::postgres) fn that_make(objects: &[(&str, &str)]) -> Vec<String> {
     STATEMENTS
         .iter()
@@ -34,7 +37,7 @@ pub(in crate::postgres) fn that_make(objects: &[(&str, &str)]) -> Vec<String> {
         .collect()
 }
 
-/// A statement as far as it is about these objects, if it is.
+/// The part of a statement that is about these objects; `None` if it is about others.
 fn part(statement: &str, objects: &[(&str, &str)]) -> Option<String> {
     let is_of_one = |(kind, name): &(&str, &str)| is_of(statement, kind, name);
     let (functions, others): (Vec<_>, Vec<_>) =
@@ -56,7 +59,7 @@ fn part(statement: &str, objects: &[(&str, &str)]) -> Option<String> {
     }
 }
 
-/// A block whose lists of tables have none but these.
+/// A block whose lists of tables are reduced to these.
 fn block_of(block: &str, relations: &[&str]) -> String {
     let mut kept = String::new();
     let mut at = 0;
@@ -65,7 +68,7 @@ fn block_of(block: &str, relations: &[&str]) -> String {
             .into_iter()
             .filter(|element| relations.iter().any(|name| is_named(element, name)))
             .collect();
-        // A list of something else: of roles, say.
+        // A list of something else, such as roles.
         if own.is_empty() {
             continue;
         }
@@ -76,7 +79,7 @@ fn block_of(block: &str, relations: &[&str]) -> String {
     kept + &block[at..]
 }
 
-/// `grant` and `revoke` with none but these in their list; any other statement as it is.
+/// `grant` and `revoke` reduced to these objects; any other statement unchanged.
 fn rights_on(statement: &str, relations: &[&str]) -> String {
     let end = match statement.split_once(' ') {
         Some(("grant", _)) => " to ",
@@ -101,7 +104,7 @@ fn rights_on(statement: &str, relations: &[&str]) -> String {
     format!("{head} on {kind}{}{}", own.join(", "), &rest[at..])
 }
 
-/// The `search_path` that the migrations give a function; `None` where it has none of its own.
+/// The `search_path` that the migrations set for a function; `None` if it has none of its own.
 pub(in crate::postgres) fn search_path(function: &str) -> Option<&'static str> {
     let mut path = None;
     for statement in STATEMENTS.iter().filter(|it| is_of_function(it, function)) {
@@ -110,7 +113,7 @@ pub(in crate::postgres) fn search_path(function: &str) -> Option<&'static str> {
             let end = value.find(['\n', ';']).unwrap_or(value.len());
             &value[..end]
         });
-        // To make a function anew without one takes it away.
+        // Recreating a function without one removes it.
         if given.is_some() || statement.starts_with(CREATE_FUNCTION) {
             path = given;
         }
@@ -131,20 +134,21 @@ fn is_of(statement: &str, kind: &str, name: &str) -> bool {
 
 fn is_of_function(statement: &str, name: &str) -> bool {
     let is_about = |words: &str| statement.contains(&format!("{words}{name}("));
-    // The text of another function may have anything in it.
+    // The body of another function can contain anything.
     let is_another = statement.starts_with(CREATE_FUNCTION)
         && !statement.starts_with(&format!("{CREATE_FUNCTION}{name}("));
-    // An operator goes with its function.
+    // An operator belongs to its function.
     let is_operator = is_block(statement) && statement.contains(&format!("function = {name})"));
     is_operator || !is_another && OF_FUNCTIONS.iter().any(|words| is_about(words))
 }
 
-/// Whether it makes a table or a sequence, or something that belongs to it. What writes rows into another one does not.
+/// Whether a statement creates a table or a sequence, or something that belongs to it. Statements
+/// that write rows into another table do not.
 fn is_of_relation(statement: &str, name: &str) -> bool {
     if !is_block(statement) && OF_FUNCTIONS.iter().any(|words| statement.contains(words)) {
         return false;
     }
-    // Others refer to it.
+    // Other tables refer to it.
     let written = ["create table if not exists ", "insert into ", "update "]
         .iter()
         .find_map(|words| statement.strip_prefix(words));
@@ -159,7 +163,8 @@ fn is_of_relation(statement: &str, name: &str) -> bool {
     mentions(statement, name) || is_block(statement) && is_listed()
 }
 
-/// The lists that a block goes through, `array[…]` and `(values …)`: where the elements of each are, and what they are. In order.
+/// The lists over which a block loops, `array[…]` and `(values …)`, in order: position and elements
+/// of each.
 fn lists(block: &str) -> Vec<(Range<usize>, Vec<&str>)> {
     let mut lists: Vec<_> = [("array[", ']'), ("(values", ')')]
         .into_iter()
@@ -175,7 +180,8 @@ fn lists(block: &str) -> Vec<(Range<usize>, Vec<&str>)> {
     lists
 }
 
-/// What stands between commas up to `end`, without the comments before it, and how long all of it is.
+/// The comma-separated elements up to `end`, without comments before them, and the length of the
+/// whole.
 fn elements(text: &str, end: char) -> (usize, Vec<&str>) {
     let mut elements = Vec::new();
     let (mut at, mut begin, mut depth) = (0, 0, 0_usize);
@@ -206,7 +212,7 @@ fn elements(text: &str, end: char) -> (usize, Vec<&str>) {
     (at, elements)
 }
 
-/// Whether an element of a list names a table: by its schema and its name, or by its name alone where it is in `public`.
+/// Whether an element of a list names a table: qualified, or by its name alone in `public`.
 fn is_named(element: &str, table: &str) -> bool {
     let mut texts = element.split('\'').skip(1).step_by(2);
     let first = texts.next().unwrap_or_default();
@@ -221,12 +227,12 @@ fn is_block(statement: &str) -> bool {
     statement.starts_with("do ")
 }
 
-/// What functions need and doctors do not look at: a type, where it is not there.
+/// Prerequisites of functions that the checks ignore: a type, if it is missing.
 fn is_support(statement: &str) -> bool {
     is_block(statement) && statement.contains("create type ")
 }
 
-/// Whether a name stands in a text, and not as a part of a longer one.
+/// Whether a text contains a name as a whole word.
 fn mentions(text: &str, name: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
     text.match_indices(name).any(|(at, _)| {
@@ -264,12 +270,12 @@ fn split(text: &'static str) -> Vec<&'static str> {
     statements
 }
 
-/// Bytes up to the end of `end`, or of all.
+/// Number of bytes up to and including `end`, or of everything.
 fn through(text: &str, end: &str) -> usize {
     text.find(end).map_or(text.len(), |at| at + end.len())
 }
 
-/// `$$` or `$word$`, and no parameter.
+/// The delimiter `$$` or `$word$`; a parameter is none.
 fn dollar_quote(text: &str) -> Option<&str> {
     let end = text[1..].find('$')? + 1;
     let word = &text[1..end];
@@ -320,9 +326,9 @@ mod tests {
         assert!(made.iter().all(|it| it.starts_with("twotower.user_state(")));
         let written = of("public.write_user_embedding");
         assert!(written.iter().any(|it| it.starts_with("drop function")));
-        // Made in a block.
+        // Created in a block.
         assert!(of("twotower.tidy").iter().any(|it| is_block(it)));
-        // Of a table nothing is replaced but what is its own.
+        // Nothing else than the table's own objects is replaced.
         let runs = that_make(&[("table", "twotower.job_runs")]);
         assert!(runs.len() > 4);
         assert!(runs.iter().all(|it| !it.starts_with(CREATE_FUNCTION)));
@@ -360,7 +366,7 @@ mod tests {
         assert_eq!(part(block, &[("table", "twotower.a")]), None);
     }
 
-    /// Those of the application above all.
+    /// Above all those of the application.
     #[test]
     fn no_other_table_is_touched() {
         let tables = [
@@ -392,12 +398,13 @@ mod tests {
         for name in ["twotower.user_state", "public.similar_videos"] {
             assert_eq!(search_path(name), Some("public, pg_temp"), "{name}");
         }
-        // An earlier migration gave it one.
+        // An earlier migration set one.
         assert_eq!(search_path("public.text_equals_uuid"), None);
         assert_eq!(search_path("twotower.tidy"), None);
     }
 
-    /// An object without a schema in its name lands where the `search_path` of whoever migrates leads, and `twotower doctor` would not see it.
+    /// An object without a schema in its name is created according to the migrator's `search_path`,
+    /// where `twotower doctor` would not find it.
     #[test]
     fn whatever_is_made_is_named_with_its_schema() {
         let kinds = [

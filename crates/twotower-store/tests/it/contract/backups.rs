@@ -1,4 +1,4 @@
-//! What was copied comes back, into either engine, and nothing else does.
+//! A backup restores into either engine, completely and without anything else.
 
 use super::{START_US, contract, model, promotion, user_id, vector_rows, video_id, with_videos};
 use crate::database::{self, TestStore};
@@ -28,12 +28,13 @@ const TABLES: [VectorTable; 2] = [VectorTable::Videos, VectorTable::Users];
 
 fn erase_plan() -> ErasePlan {
     ErasePlan {
-        application_tables: true,
+        likes: true,
+        skips: true,
         ..ErasePlan::default()
     }
 }
 
-/// Three versions: 1 was active before 2, 3 is a candidate. User 9 was erased.
+/// Three versions: 1 was active before 2, 3 is a candidate. User 9 is erased.
 async fn fill(store: &Store) {
     with_videos(store, 3).await;
     let gone = user_id(9);
@@ -96,7 +97,7 @@ async fn fill(store: &Store) {
         message: Some("away".into()),
     };
     store.finish_run(ended, &finished).await.unwrap();
-    // At work while the backup is made, as its own is.
+    // In progress during the backup, like the backup's own run.
     store
         .begin_run(&NewRun {
             job: "backup".into(),
@@ -106,21 +107,21 @@ async fn fill(store: &Store) {
         .unwrap();
 }
 
-fn block(value: &str) -> Block {
+pub(super) fn block(value: &str) -> Block {
     Block {
         kind: BlockKind::Tag,
         value: value.into(),
     }
 }
 
-async fn back_up(store: &Store, root: &Path) -> PathBuf {
+pub(super) async fn back_up(store: &Store, root: &Path) -> PathBuf {
     let mut writer = BackupWriter::create(root, "20260131T033000Z", 1).unwrap();
     let moment = store.back_up(&mut writer, true).await.unwrap();
     store.finish_backup(writer, &moment).unwrap().0
 }
 
-/// A filled store's backup.
-async fn backup_of(store: &Store) -> (TempDir, Backup) {
+/// The backup of a filled store.
+pub(super) async fn backup_of(store: &Store) -> (TempDir, Backup) {
     fill(store).await;
     let root = tempfile::tempdir().unwrap();
     let backup = Backup::open(&back_up(store, root.path()).await).unwrap();
@@ -128,18 +129,11 @@ async fn backup_of(store: &Store) -> (TempDir, Backup) {
     (root, backup)
 }
 
-const ASKED: RestoreOptions = RestoreOptions {
-    replace: false,
-    dry_run: false,
-    by: String::new(),
-    reason: String::new(),
-};
-
 async fn restore(store: &Store, backup: &Backup) -> Result<Restored, BackupError> {
-    store.restore(backup, &ASKED).await
+    store.restore(backup, &RestoreOptions::default()).await
 }
 
-/// Everything that readers and operators are told.
+/// Everything that readers and operators see.
 async fn told(store: &Store) -> String {
     use std::fmt::Write;
     let mut told = String::new();
@@ -200,7 +194,7 @@ async fn what_was_copied_comes_back_into_either_engine(store: &Store) {
             (6, 4)
         );
         assert_eq!(told(&target).await, told(store).await);
-        // Its vectors were not copied, so that it is no candidate here.
+        // Its vectors are not in the backup, so it is no candidate here.
         let third = target.model_details(3).await.unwrap().record;
         assert_eq!(third.state, ModelState::Retired);
         assert!(third.pruned_at_us.is_some());
@@ -248,7 +242,7 @@ async fn a_second_restoration_changes_nothing(store: &Store) {
     assert!(again.newer.is_empty());
     assert_eq!(told(&target).await, first);
     assert_eq!(target.runs(None, 10).await.unwrap().len(), 1);
-    // And where it came from.
+    // The same in the database of origin.
     let before = told(store).await;
     restore(store, &backup).await.unwrap();
     assert_eq!(told(store).await, before);
@@ -277,6 +271,7 @@ async fn what_is_newer_is_refused_or_replaced(store: &Store) {
         dry_run: true,
         by: "ann".into(),
         reason: "restored".into(),
+        ..RestoreOptions::default()
     };
     let seen = store.restore(&backup, &dry).await.unwrap();
     assert_eq!((seen.newer.len(), seen.active_version), (4, Some(2)));
@@ -331,14 +326,14 @@ async fn who_was_erased_here_stays_so(store: &Store) {
             .to_string()
             .contains("erased")
     );
-    // No model of the backup knows of the second erasure, whatever its number was.
+    // No model of the backup reflects the second erasure, whatever its number was.
     let unseen = store.erasures_unseen().await.unwrap();
     let versions: Vec<_> = unseen.into_iter().map(|(version, _)| version).collect();
     assert!(
         versions.contains(&1) && versions.contains(&2),
         "{versions:?}"
     );
-    // Numbers go on.
+    // Numbers continue.
     let third = store.erase_user(users[1], &erase_plan()).await.unwrap();
     assert!(third.first_time && third.number >= 3, "{}", third.number);
 }
@@ -346,7 +341,7 @@ async fn who_was_erased_here_stays_so(store: &Store) {
 async fn tombstones_of_another_salt_are_not_mixed(store: &Store) {
     let (_root, backup) = backup_of(store).await;
     match store.kind() {
-        // The databases of other tests are copies of one, salt and all.
+        // Databases of other tests are cloned with the same salt.
         StoreKind::Postgres => {
             let url = database::empty_postgres_url().await;
             let target = Store::connect(&url, database::few_connections()).await;
@@ -364,7 +359,10 @@ async fn tombstones_of_another_salt_are_not_mixed(store: &Store) {
 async fn refuses_another_salt(target: &Store, backup: &Backup) {
     target.erase_user(user_id(5), &erase_plan()).await.unwrap();
     for replace in [false, true] {
-        let options = RestoreOptions { replace, ..ASKED };
+        let options = RestoreOptions {
+            replace,
+            ..RestoreOptions::default()
+        };
         let refused = target.restore(backup, &options).await.unwrap_err();
         assert!(
             matches!(refused, BackupError::OtherSalt { erased: 1 }),
@@ -384,7 +382,7 @@ async fn two_models_of_one_number_are_not_mixed(store: &Store) {
     target.register_model(&other).await.unwrap();
     let options = RestoreOptions {
         replace: true,
-        ..ASKED
+        ..RestoreOptions::default()
     };
     let refused = target.restore(&backup, &options).await.unwrap_err();
     assert!(

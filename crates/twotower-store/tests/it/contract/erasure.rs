@@ -1,4 +1,4 @@
-//! Users who were erased stay away.
+//! Erased users stay erased.
 
 use super::{
     LIKE, SKIP, START_US, contract, model, promotion, row, snapshot, user_id, vector_rows,
@@ -14,6 +14,7 @@ contract! {
     what_there_is_of_a_user_goes_and_nothing_else,
     erasing_again_keeps_the_date_and_takes_what_came_since,
     statements_run_in_the_same_transaction,
+    a_table_of_ours_is_erased_where_the_other_is_read_elsewhere,
     a_snapshot_is_the_same_as_if_they_had_never_been_there,
     nobody_brings_them_back,
     versions_trained_before_are_known,
@@ -24,7 +25,8 @@ contract! {
 
 fn plan() -> ErasePlan {
     ErasePlan {
-        application_tables: true,
+        likes: true,
+        skips: true,
         ..ErasePlan::default()
     }
 }
@@ -70,7 +72,7 @@ async fn what_there_is_of_a_user_goes_and_nothing_else(store: &Store) {
     assert_eq!(videos, [(2, 3)]);
     let all = [1, 2, 3].map(user_id);
     assert_eq!(store.erased_users(&all).await.unwrap(), [user_id(2)]);
-    // Somebody of whom there is nothing is kept away too.
+    // A user without any data is kept out too.
     let unknown = store.erase_user(user_id(9), &plan()).await.unwrap();
     assert!(unknown.first_time && unknown.likes == 0);
 }
@@ -92,7 +94,8 @@ async fn erasing_again_keeps_the_date_and_takes_what_came_since(store: &Store) {
 async fn statements_run_in_the_same_transaction(store: &Store) {
     with_people(store).await;
     let mut plan = ErasePlan {
-        application_tables: false,
+        likes: false,
+        skips: false,
         statements: vec![
             "DELETE FROM likes WHERE user_id = $1".into(),
             "DELETE FROM no_such_table WHERE user_id = $1".into(),
@@ -109,6 +112,23 @@ async fn statements_run_in_the_same_transaction(store: &Store) {
     assert_eq!(counts(store).await, (4, 6, 4));
 }
 
+async fn a_table_of_ours_is_erased_where_the_other_is_read_elsewhere(store: &Store) {
+    with_people(store).await;
+    for (user, table, left) in [(1, "likes", (4, 4, 4)), (2, "skips", (2, 2, 2))] {
+        // The statement stands for the one that deletes in the other table.
+        let plan = ErasePlan {
+            likes: table != "likes",
+            skips: table != "skips",
+            statements: vec![format!("DELETE FROM {table} WHERE user_id = $1")],
+        };
+        let erased = store.erase_user(user_id(user), &plan).await.unwrap();
+        let expected = if plan.likes { (2, 0) } else { (0, 2) };
+        assert_eq!((erased.likes, erased.skips), expected, "{table}");
+        assert_eq!(erased.statements, [2], "{table}");
+        assert_eq!(counts(store).await, left, "{table}");
+    }
+}
+
 async fn a_snapshot_is_the_same_as_if_they_had_never_been_there(store: &Store) {
     with_videos(store, 4).await;
     let rows = |users: &[u128]| -> Vec<_> {
@@ -123,7 +143,7 @@ async fn a_snapshot_is_the_same_as_if_they_had_never_been_there(store: &Store) {
         .unwrap();
     let without = snapshot(store).await;
     assert_eq!(without.erasures_seen, 0);
-    // The first and the last by time and by id, and one who comes in between.
+    // The first and the last by time and by id, and one between them.
     store
         .write_interactions(LIKE, &rows(&[0, 2, 9]))
         .await
@@ -134,7 +154,7 @@ async fn a_snapshot_is_the_same_as_if_they_had_never_been_there(store: &Store) {
         snapshot_sha256(&with.dataset),
         snapshot_sha256(&without.dataset)
     );
-    // Rows stay, as if an application's old session had written them afterwards.
+    // The rows remain, as if an old session of the application had written them afterwards.
     let mut last = 0;
     for user in [0, 2, 9] {
         let plan = ErasePlan::default();
@@ -168,7 +188,7 @@ async fn nobody_brings_them_back(store: &Store) {
     for kind in [LIKE, SKIP] {
         let error = store.record(kind, gone, video_id(1)).await.unwrap_err();
         assert!(matches!(error, StoreError::ErasedUser), "{error}");
-        // A file from before, with somebody else in it.
+        // An older file with another user.
         let rows = [
             row(2, 1, START_US),
             row(2, 3, START_US),
@@ -269,7 +289,7 @@ async fn every_spelling_of_an_id_is_found_in_rows(store: &Store) {
     assert_eq!(nobody.searched, found.searched);
 }
 
-/// As where the ids of both are the same numbers.
+/// Users and videos whose ids are the same numbers.
 async fn an_id_that_a_video_has_too_is_the_videos_where_videos_are(store: &Store) {
     with_videos(store, 2).await;
     let (both, source) = (video_id(1), Source::default());
@@ -327,7 +347,7 @@ async fn an_id_that_a_video_has_too_is_the_videos_where_videos_are(store: &Store
         ("videos.id", 1),
     ];
     assert_eq!(rows.passed_over, places(&of_video));
-    // Of nobody's video a place of videos is one like any other.
+    // For an id that is no video's, columns of video ids count like any other.
     let rows = store.search_rows(user_id(1), &source).await.unwrap();
     assert!(!rows.is_video && rows.passed_over.is_empty());
     assert_eq!(rows.found, places(&[("likes.user_id", 1)]));

@@ -1,4 +1,4 @@
-//! What users did, and experiments.
+//! Events and experiments.
 
 use super::{DAY_US, START_US, contract, model, promotion, user_id, video, video_id, with_videos};
 use std::time::Duration;
@@ -63,7 +63,7 @@ async fn events_are_taken_once(store: &Store) {
     let state = store.user_state(user, 9).await.unwrap();
     assert_eq!(state.likes.len(), 2);
     assert_eq!(state.skips, [video_id(2)]);
-    // An event that comes late again does not bring back a like that was taken back meanwhile.
+    // A repeated late event does not restore a like that was removed meanwhile.
     let again = store.record_events(user, &events[1..], all).await.unwrap();
     assert_eq!(again, recorded(0, 4));
     let dated = NewEvent {
@@ -198,9 +198,9 @@ async fn a_switch_ends_an_experiment_and_says_so_again(store: &Store) {
     let first = start(store, 0.5).await.unwrap();
     assert_eq!(switch(2).await, Some(first));
     assert_eq!(store.running_experiment().await.unwrap(), None);
-    // Who did not hear the answer asks once more.
+    // A caller that lost the answer asks again.
     assert_eq!(switch(2).await, Some(first));
-    // Nothing ran that this one could have ended, nor did it end what was stopped.
+    // No running experiment that this activation could end, and it did not end the stopped one.
     assert_eq!(switch(1).await, None);
     start(store, 0.5).await.unwrap();
     store.stop_experiment().await.unwrap();
@@ -225,10 +225,10 @@ async fn an_experiment_counts_what_its_users_did(store: &Store) {
     store.write_videos(&videos).await.unwrap();
     with_models(store).await;
     let all = EventPolicy::All;
-    // Before it began: not part of it.
+    // Before the start: not part of the experiment.
     let early = [event(1, EventKind::Impression, 4)];
     store.record_events(user_id(1), &early, all).await.unwrap();
-    // All but nobody.
+    // Practically everybody gets the challenger.
     let id = start(store, 1.0 - f64::EPSILON).await.unwrap();
     let at_us = Some(published.us() + 4 * DAY_US);
     let view = |id, video, watched| NewEvent {
@@ -252,7 +252,7 @@ async fn an_experiment_counts_what_its_users_did(store: &Store) {
         view(7, 2, Some(0.5)),
         view(8, 2, None),
         of(1, event(9, EventKind::Like, 3)),
-        // Liked and watched without having been shown.
+        // Liked and watched without an impression.
         event(10, EventKind::Like, 4),
         view(11, 4, Some(1.0)),
     ];
@@ -283,7 +283,7 @@ async fn an_experiment_counts_what_its_users_did(store: &Store) {
     assert_eq!(control.origins, ArmOrigins::default());
 }
 
-/// What each user of the arm with everybody in it was shown, for each experiment.
+/// What each user was shown in the arm that has everybody, per experiment.
 async fn shown(store: &Store, id: i64) -> Vec<u64> {
     let mut shown = Vec::new();
     let mut collect = |user: ExperimentUser| shown.push(user.shown);
@@ -308,7 +308,8 @@ async fn an_event_belongs_to_the_experiment_that_ran_when_it_happened(store: &St
         at_us,
         ..event(id, EventKind::Impression, id)
     };
-    // A device that was without a connection sends late what happened before either, in the first, and in the second.
+    // An offline device sends late events: from before both experiments, of the first, and of the
+    // second.
     let events = [
         at(1, Some(of_first.started_at_us - DAY_US)),
         at(2, Some(of_first.started_at_us)),
@@ -321,7 +322,7 @@ async fn an_event_belongs_to_the_experiment_that_ran_when_it_happened(store: &St
     assert_eq!(shown(store, first).await, [1]);
     assert_eq!(shown(store, second).await, [2]);
     store.stop_experiment().await.unwrap();
-    // Nothing runs any more, and what comes late is still that of its time.
+    // No experiment runs, and late events still belong to the one of their time.
     let events = [at(5, Some(of_second.started_at_us)), at(6, None)].map(|event| NewEvent {
         video: video_id(1),
         ..event

@@ -1,4 +1,4 @@
-//! What a database says of itself.
+//! Health checks of a database.
 
 use super::{
     DAY_US, LIKE, START_US, contract, model, promotion, row, user_id, vector_rows, video_id,
@@ -57,7 +57,7 @@ async fn the_generation_that_readers_see(store: &Store) {
         "{generation:?}"
     );
     assert!(minute.contains(&generation.active_us), "{generation:?}");
-    // What is computed elsewhere is no update's work.
+    // Vectors computed elsewhere are not an update's work.
     for (fingerprint, written) in [(0, false), (7, true)] {
         let user = [EmbeddingRow {
             id: user_id(1),
@@ -128,7 +128,8 @@ async fn data_and_missing_vectors_are_counted(store: &Store) {
         ..source.clone()
     };
     assert_eq!(store.data_facts(&other).await.unwrap().likes, 1);
-    // A query may give a like twice, and one of a video that is not there: what is learned from is what counts.
+    // A query may return a like twice, and one of a missing video: only rows used in training
+    // count.
     let likes = &source.likes;
     let twice = Source {
         videos: format!("{} WHERE maker IS NOT NULL", source.videos),
@@ -170,7 +171,7 @@ async fn what_users_liked_of_what_they_were_shown(store: &Store) {
     let shown = |id, video, hours| event(id, EventKind::Impression, video, hours);
     let liked = |id, video, hours| event(id, EventKind::Like, video, hours);
     let events = [
-        // Today: there was no day yet to like it.
+        // Today: too recent to be liked within a day.
         shown(1, 1, 23),
         liked(2, 1, 22),
         // Liked the same day.
@@ -179,20 +180,20 @@ async fn what_users_liked_of_what_they_were_shown(store: &Store) {
         // Shown before, and again this week.
         shown(5, 3, 10 * 24),
         shown(6, 3, 2 * 24),
-        // Liked two days later, as nobody of this week may have.
+        // Liked two days later, which users of this week could not do yet.
         shown(7, 4, 20 * 24),
         liked(8, 4, 18 * 24),
-        // Shown again that was first shown before either span.
+        // Shown again, after an impression before both spans.
         shown(9, 5, 40 * 24),
         shown(10, 5, 20 * 24),
         liked(11, 5, 20 * 24),
         shown(12, 6, 37 * 24),
         shown(13, 6, 3 * 24),
-        // On the last days of either span; the like's clock was behind.
+        // On the last day of each span; the like's clock was behind.
         shown(14, 7, 8 * 24 - 1),
         shown(15, 8, 36 * 24 - 1),
         liked(16, 8, 36 * 24),
-        // Liked without having been shown.
+        // Liked without an impression.
         liked(17, 9, 24),
     ];
     let all = EventPolicy::All;

@@ -128,7 +128,7 @@ async fn activity_is_counted(store: &Store) {
     assert_eq!(users, [(user_id(2), 2), (user_id(1), 1)]);
 }
 
-/// More callers than connections, each with answers of its own.
+/// More callers than connections; each gets its own answers.
 async fn many_calls_at_once(store: &Store) {
     with_videos(store, 9).await;
     let calls = (0..90_u128).map(|n| async move {
@@ -146,7 +146,7 @@ async fn many_calls_at_once(store: &Store) {
     assert_eq!(store.counts().await.unwrap().likes, 90);
 }
 
-/// More than one chunk of everything.
+/// More than one chunk of each kind.
 async fn many_rows_in_one_call(store: &Store) {
     const VIDEOS: u128 = 12_000;
     let videos: Vec<Video> = (1..=VIDEOS)

@@ -1,4 +1,4 @@
-//! What ran when, and how it ended.
+//! Runs of jobs.
 
 use super::contract;
 use std::time::Duration;
@@ -48,7 +48,7 @@ async fn runs_are_written_down(store: &Store) {
         .finish_run(first, &failed(&format!("no\0 {}", "é".repeat(3000))))
         .await
         .unwrap();
-    // The second word comes too late.
+    // The second call comes too late.
     store.finish_run(first, &failed("again")).await.unwrap();
     let second = store
         .begin_run(&NewRun {

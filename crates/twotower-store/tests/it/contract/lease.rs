@@ -41,7 +41,7 @@ async fn there_is_one_publisher(store: &Store) {
     };
     let held = store.take_lease(&holder(99), LONG).await.unwrap();
     assert_eq!(held, LeaseOutcome::Held(holder(winner)));
-    // Who did not hear the answer asks again.
+    // A caller that lost the answer asks again.
     let lease = taken(store, winner, LONG).await;
     store.renew_lease(lease).await.unwrap();
     let rows = vector_rows(&[video_id(1)]);
@@ -58,7 +58,7 @@ async fn a_lost_lease_stops_every_write(store: &Store) {
     let old = taken(store, 1, Duration::ZERO).await;
     let sleeper = store.under(old);
     sleeper.register_model(&model(1)).await.unwrap();
-    // Expired, but nobody else has come.
+    // Expired, but no other process has taken it.
     let written = sleeper.write_embeddings(table, 1, &rows[..1]);
     written.await.unwrap();
     let new = taken(store, 2, LONG).await;
@@ -91,7 +91,7 @@ async fn a_lost_lease_stops_every_write(store: &Store) {
     }
     assert_eq!(store.count_vectors(table).await.unwrap(), [(1, 1)]);
     assert_eq!(store.models().await.unwrap().len(), 1);
-    // Giving back what is not ours changes nothing.
+    // Releasing a lease that is not ours changes nothing.
     store.release_lease(old).await.unwrap();
     store.renew_lease(new).await.unwrap();
     let working = store.under(new);

@@ -1,4 +1,4 @@
-//! Upkeep leaves what is stored as it is.
+//! Maintenance does not change the data.
 
 use super::{contract, user_id, vector_rows, video_id};
 use std::time::Duration;

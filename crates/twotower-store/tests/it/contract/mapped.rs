@@ -1,4 +1,4 @@
-//! What a server asks, where the application keeps it in tables of other names: our own tables stand in for those.
+//! Serving from the application's own tables; our own tables stand in for those.
 
 use super::events::{start, with_models};
 use super::{DAY_US, LIKE, SKIP, START_US, contract, row, user_id, video_id, with_videos};
@@ -26,7 +26,7 @@ async fn mapped(store: &Store, source: &Source) -> Store {
     store.with_source(source).await.unwrap()
 }
 
-/// Likes and skips at few times, so that many are at once (`SplitMix64`, Steele et al. 2014).
+/// Likes and skips at few distinct times, so that many coincide (`SplitMix64`, Steele et al. 2014).
 fn interactions(seed: u64) -> Vec<InteractionRow> {
     let mut state = seed;
     let mut random = |below: u64| {
@@ -43,7 +43,8 @@ fn interactions(seed: u64) -> Vec<InteractionRow> {
         .collect()
 }
 
-/// Likes or skips in a query that has other names for columns, and gives each row a second time, an hour later, with the ids in `spelling`.
+/// Likes or skips from a query that renames the columns and returns each row a second time, an hour
+/// later, with the ids in `spelling`.
 fn query(store: &Store, table: &str, spelling: usize) -> String {
     let (ids, hour) = match store.kind() {
         StoreKind::Postgres => (
@@ -120,7 +121,7 @@ async fn other_tables_tell_what_ours_would(store: &Store) {
             }
         }
     }
-    // A query of tags gives one twice, and one of a video that is not there.
+    // A query of tags returns one twice, and one of a missing video.
     let ours = Source::default();
     for (videos, tags, performers) in [
         (true, false, false),
@@ -164,21 +165,21 @@ fn event(id: u128, kind: EventKind, video: u128) -> NewEvent {
 async fn likes_in_other_tables_are_seen_and_never_written(store: &Store) {
     with_videos(store, 3).await;
     let (user, all) = (user_id(1), EventPolicy::All);
-    // What our table of skips holds stands for favourites.
+    // Our table of skips stands in for favourites.
     let source = Source {
         likes: "SELECT user_id, video_id, created_at FROM skips".into(),
         ..Source::default()
     };
     let other = mapped(store, &source).await;
     assert!(other.reads_elsewhere(LIKE) && !other.reads_elsewhere(SKIP));
-    // Word of blocks and erasures comes all the same, where any does.
+    // Changes of blocks and erasures are notified all the same, if any are.
     let hears = async |store: &Store| store.listen_user_changes().await.unwrap().is_some();
     assert_eq!(hears(&other).await, hears(store).await);
     store.record(SKIP, user, video_id(2)).await.unwrap();
     let state = other.user_state(user, 9).await.unwrap();
     assert_eq!(state.likes, [video_id(2)]);
     assert_eq!(other.liked_videos(user).await.unwrap(), [video_id(2)]);
-    // What is derived from it reads there, too.
+    // Stores derived from it read there, too.
     let hurried = other.hurried(Duration::from_secs(9)).apart(1);
     assert_eq!(hurried.user_state(user, 9).await.unwrap(), state);
     let events = [event(1, EventKind::View, 1), event(2, EventKind::Like, 1)];
@@ -196,7 +197,7 @@ async fn likes_in_other_tables_are_seen_and_never_written(store: &Store) {
     let taken = other.record_events(user, &views, all).await.unwrap();
     assert_eq!(taken.accepted, 2);
     assert!(store.liked_videos(user).await.unwrap().is_empty());
-    // A query that leaves out some of ours reads what is written there.
+    // A query that selects from our own table reads what is written there.
     let some = Source {
         likes: "SELECT user_id, video_id, created_at FROM likes AS own WHERE video_id IS NOT NULL;"
             .into(),
@@ -237,7 +238,7 @@ async fn videos_in_other_tables_are_the_ones_that_exist(store: &Store) {
     assert_eq!(state.likes, [video_id(3)]);
 }
 
-/// What the one user of the arm with everybody in it was shown, and the size of the catalogue.
+/// What the one user of the arm that has everybody was shown, and the size of the catalogue.
 async fn counted(store: &Store, id: i64) -> (ExperimentUser, u64) {
     let mut users = Vec::new();
     let mut collect = |user: ExperimentUser| users.push(user);
@@ -261,7 +262,7 @@ async fn an_experiment_is_counted_by_videos_in_other_tables(store: &Store) {
     let (user, catalogue) = counted(store, id).await;
     assert_eq!((user.shown, user.with_maker, catalogue), (3, 1, 5));
 
-    // Three of the five, each twice, all of one maker and published at one time.
+    // Three of the five, each twice, all of one maker and published at the same time.
     let published = match store.kind() {
         StoreKind::Postgres => {
             format!("timestamptz 'epoch' + {published_us} * interval '1 microsecond'")
@@ -284,7 +285,7 @@ async fn an_experiment_is_counted_by_videos_in_other_tables(store: &Store) {
         };
         let (user, catalogue) = counted(&mapped(store, &source).await, id).await;
         assert_eq!((user.shown, catalogue), (3, 3), "{id_of}");
-        // The second video is in none of their rows.
+        // The second video is in none of the rows.
         assert_eq!((user.with_maker, user.same_maker, user.dated), (2, 1, 2));
         assert!((user.age_days - 8.0).abs() < 1e-6, "{}", user.age_days);
     }
@@ -303,9 +304,10 @@ async fn of_an_erased_user_other_tables_tell_nothing(store: &Store) {
         store.record(LIKE, user, video_id(1)).await.unwrap();
         store.record(SKIP, user, video_id(2)).await.unwrap();
     }
-    // The rows stay, as they do where a statement of [erase] is wrong.
+    // The rows stay, as they would with a wrong statement in [erase].
     let plan = ErasePlan {
-        application_tables: false,
+        likes: false,
+        skips: false,
         statements: Vec::new(),
     };
     store.erase_user(users[0], &plan).await.unwrap();
@@ -379,7 +381,7 @@ async fn a_source_of_our_own_tables_changes_nothing(store: &Store) {
         assert!(!ours.reads_elsewhere(kind));
         assert!(ours.record(kind, user_id(1), video_id(1)).await.unwrap());
     }
-    // And it takes back another one.
+    // It accepts another source again.
     let source = Source {
         likes: "SELECT user_id, video_id, created_at FROM skips WHERE false".into(),
         ..Source::default()

@@ -69,7 +69,7 @@ async fn a_model_goes_through_its_life(store: &Store) {
         states(store.models().await.unwrap()),
         [(2, ModelState::Active), (1, ModelState::Retired)]
     );
-    // Rollback, then a version that is tried again.
+    // Rollback, then another candidate.
     store.activate_model(&promotion(1)).await.unwrap();
     store.register_model(&model(2)).await.unwrap();
     assert_eq!(
@@ -139,7 +139,7 @@ async fn activations_are_remembered(store: &Store) {
     assert!(matches!(unknown, Err(StoreError::UnknownModel(3))));
 }
 
-/// In no state: half loaded, active, and retired without its vectors.
+/// In no valid state: partially loaded, active, and retired without vectors.
 async fn another_model_does_not_take_a_number(store: &Store) {
     with_videos(store, 3).await;
     let other = NewModel {

@@ -1,4 +1,4 @@
-//! What a server asks while it answers requests.
+//! Database access of a server that answers requests.
 
 use super::{
     LIKE, SKIP, START_US, VECTORS, contract, row, user_id, vector_rows, video, video_id,
@@ -49,7 +49,7 @@ async fn a_state_is_every_like_and_the_latest_skips_oldest_first(store: &Store) 
     let all = store.user_state(user_id(1), UserState::EVERY_SKIP).await;
     let all = all.unwrap();
     assert_eq!((all.skips.len(), &all.skips), (9, &all.likes));
-    // The next answer knows of what was done a moment ago.
+    // The next answer includes what was just done.
     store.record(LIKE, user_id(2), video_id(3)).await.unwrap();
     let state = store.user_state(user_id(2), 3).await.unwrap();
     assert_eq!(state.likes, [video_id(3)]);
@@ -63,7 +63,7 @@ async fn nobody_has_an_empty_state(store: &Store) {
 }
 
 async fn blocks_come_and_go(store: &Store) {
-    // Blocks need no video that exists: it may come.
+    // Blocks need no existing video: it may come later.
     let blocks = [
         block(BlockKind::Tag, "日本 \"{,}\\' 🎬"),
         block(BlockKind::Genre, "NULL"),
@@ -266,7 +266,7 @@ async fn whatever_is_written_changes_the_stamp(store: &Store) {
         let stamp = async |version| store.vectors_stamp(table, version).await.unwrap();
         assert_eq!(stamp(1).await, (0, 0));
         let mut seen = Vec::new();
-        // Inserted, replaced by the same, taken away and brought back.
+        // Inserted, replaced by the same, removed and added again.
         for written in [&rows[..2], &rows[2..], &rows[..1], &[], &rows[1..2]] {
             store.write_embeddings(table, 1, written).await.unwrap();
             if written.is_empty() {
@@ -284,7 +284,7 @@ async fn whatever_is_written_changes_the_stamp(store: &Store) {
     }
 }
 
-/// A pooler in transaction mode takes LISTEN and passes nothing on.
+/// A pooler in transaction mode accepts LISTEN and delivers nothing.
 async fn who_cannot_hear_of_changes_is_told(store: &Store) {
     let direct = std::env::var("TWOTOWER_TEST_POOLER").is_err();
     let can_hear = store.kind() == StoreKind::Postgres && direct;

@@ -1,4 +1,4 @@
-//! What a model learns from.
+//! Snapshots for training.
 
 use super::{
     DAY_US, LIKE, SKIP, START_US, contract, row, snapshot, user_id, video_id, with_videos,
@@ -34,7 +34,7 @@ async fn a_snapshot_is_ordered_and_numbered(store: &Store) {
     let snapshot = snapshot(store).await;
     let at = (START_US / 1_000_000) as u32;
     let like = |user, item| Interaction { user, item, at };
-    // (time, user id, video id); users numbered as they come, likes first.
+    // (time, user id, video id); users numbered in order of appearance, likes first.
     assert_eq!(
         snapshot.dataset.likes,
         [like(0, 4), like(1, 2), like(2, 0), like(2, 1)]
@@ -66,7 +66,7 @@ async fn a_snapshot_leaves_out_orphans_and_duplicates(store: &Store) {
         .await
         .unwrap();
     assert_eq!(snapshot.dataset.likes.len(), 2);
-    // The video's like twice, its three tags and its two performers.
+    // The like of the video twice, its three tags and its two performers.
     assert_eq!(snapshot.orphans, 2 + 3 + 2);
     assert_eq!(snapshot.users, [1, 2].map(user_id));
 }
@@ -77,7 +77,7 @@ async fn a_snapshot_forgets_what_is_old(store: &Store) {
         row(1, 1, START_US - 1),
         row(2, 1, START_US),
         row(3, 1, START_US + 30 * DAY_US),
-        // In the year 2100, by a clock that is wrong: it makes nothing old.
+        // In the year 2100, by a wrong clock: other rows do not become old.
         row(4, 1, 4_102_444_800_000_000),
     ];
     store.write_interactions(LIKE, &likes).await.unwrap();
@@ -101,10 +101,11 @@ async fn a_snapshot_with_pseudonyms_is_the_same(store: &Store) {
     store.write_interactions(LIKE, &likes).await.unwrap();
     let skips = [row(5, 1, START_US), row(1000, 1, START_US)];
     store.write_interactions(SKIP, &skips).await.unwrap();
-    // A pseudonym may look like the id of somebody who was erased.
+    // A pseudonym may equal the id of an erased user.
     for n in 1..=50 {
         let everything = ErasePlan {
-            application_tables: true,
+            likes: true,
+            skips: true,
             ..ErasePlan::default()
         };
         let user = Uuid::from_u128(n);
@@ -112,7 +113,8 @@ async fn a_snapshot_with_pseudonyms_is_the_same(store: &Store) {
     }
     let erased = user_id(993);
     let everything = ErasePlan {
-        application_tables: true,
+        likes: true,
+        skips: true,
         ..ErasePlan::default()
     };
     store.erase_user(erased, &everything).await.unwrap();
@@ -126,7 +128,7 @@ async fn a_snapshot_with_pseudonyms_is_the_same(store: &Store) {
             ..SnapshotOptions::default()
         };
         let source = Source {
-            // What an application writes of an erased user later.
+            // Rows that an application writes later for an erased user.
             likes: format!(
                 "{} UNION ALL SELECT {literal}, video_id, created_at FROM likes ; ",
                 Source::default().likes
@@ -229,7 +231,7 @@ async fn a_source_that_is_wrong_is_named(store: &Store) {
         "{error}"
     );
     assert!(error.to_string().contains("no_such_table"), "{error}");
-    // The connection is fit for use afterwards, or gone.
+    // The connection is usable afterwards, or closed.
     for _ in 0..10 {
         store.ping().await.unwrap();
     }
@@ -245,7 +247,7 @@ async fn a_source_that_is_wrong_is_named(store: &Store) {
     );
 }
 
-/// The digest stands here, so that both engines, and every later version, must agree on it.
+/// The digest is fixed here, so that both engines and later versions must reproduce it.
 async fn both_engines_give_the_same_snapshot(store: &Store) {
     with_videos(store, 40).await;
     let rows: Vec<_> = (0..400)

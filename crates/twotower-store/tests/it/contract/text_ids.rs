@@ -1,4 +1,5 @@
-//! Sources whose ids are texts, some of which are none: rows that stand in the queries themselves are the same to both engines.
+//! Sources with text ids, some of which are no UUIDs. The rows are literals in the queries, the
+//! same for both engines.
 
 use super::{contract, user_id, vector_rows, video_id};
 use twotower_store::{SnapshotOptions, Source, Store, StoreKind, VectorTable};
@@ -21,12 +22,12 @@ fn texts(columns: [&str; 2], rows: &[[&str; 2]]) -> String {
     )
 }
 
-/// What anybody could put into a column of texts is left out of everything that is read, and ends nothing, also where it comes first.
+/// Arbitrary text in an id column is left out of every read and ends none, even in the first row.
 async fn texts_that_are_no_ids_are_left_out(store: &Store) {
     let (ann, film) = (user_id(0xaaaa_aaaa), video_id(0xffff_ffff));
     let spellings = [
         ann.to_string(),
-        // Hardly other than an id.
+        // Almost an id.
         format!("{ann}0"),
         film.to_string(),
         film.to_string().to_uppercase(),
@@ -110,7 +111,7 @@ async fn texts_that_are_no_ids_are_left_out(store: &Store) {
     let active: Vec<_> = active.iter().map(|it| (it.user, it.likes)).collect();
     assert_eq!(active, [(ann, 1)]);
 
-    // Where there is nothing else, there is nothing.
+    // Without valid rows the result is empty.
     let nothing = Source {
         likes: done(&odd),
         ..source.clone()
@@ -119,7 +120,7 @@ async fn texts_that_are_no_ids_are_left_out(store: &Store) {
     let snapshot = store.read_snapshot(&nothing, options).await.unwrap();
     assert!(snapshot.dataset.likes.is_empty());
     store.with_source(&nothing).await.unwrap();
-    // An id that is missing altogether is a fault of the query.
+    // A NULL id is a fault of the query.
     let missing = Source {
         likes: done(&[[user, loud]]).replace("SELECT user_id,", "SELECT NULL AS user_id,"),
         ..source
@@ -128,7 +129,8 @@ async fn texts_that_are_no_ids_are_left_out(store: &Store) {
     assert!(refused.to_string().contains("column user_id"), "{refused}");
 }
 
-/// Each user likes each video once, in another spelling of either id: training and serving see the same of them.
+/// Each user likes each video once, with both ids in other spellings: training and serving see the
+/// same likes.
 async fn what_is_learned_from_is_what_is_served_however_ids_are_spelled(store: &Store) {
     let id = |n: u128| uuid::Uuid::from_u128(0xabcd_ef00_0000_4000_8000_00ab_cdef_0000 + n);
     let found = |id: uuid::Uuid| {
@@ -142,7 +144,7 @@ async fn what_is_learned_from_is_what_is_served_however_ids_are_spelled(store: &
         let braces = each.each_ref().map(|text| format!("{{{text}}}"));
         [&each[..], &braces].concat()
     };
-    // UUIDs to PostgreSQL, but not as an index finds them.
+    // UUIDs to PostgreSQL, but not findable by an index.
     let odd = |id: uuid::Uuid| {
         let (text, plain) = (id.to_string(), id.simple().to_string());
         let mixed = format!("{}{}", &text[..2], text[2..].to_uppercase());

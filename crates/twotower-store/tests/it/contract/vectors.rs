@@ -60,7 +60,7 @@ async fn vectors_come_back_to_the_bit(store: &Store) {
             store.read_fingerprints(table, 5).await.unwrap(),
             [(ids[1], -1), (ids[2], i64::MAX), (ids[0], i64::MIN)]
         );
-        // Again, changed: it replaces.
+        // Written again with changes: replaced.
         let change = EmbeddingRow {
             fingerprint: 4,
             vector: &VECTORS[0],
@@ -99,7 +99,7 @@ async fn bad_vectors_are_refused_before_writing(store: &Store) {
     }
     let table = VectorTable::Users;
     assert!(store.read_fingerprints(table, 1).await.unwrap().is_empty());
-    // Nor does what is there pass for another dimension.
+    // Existing vectors do not pass for another dimension either.
     let rows = vector_rows(&[video_id(1)]);
     store.write_embeddings(table, 1, &rows).await.unwrap();
     let error = store.read_embeddings(table, 1, 3).await.unwrap_err();
@@ -176,7 +176,7 @@ async fn new_vectors_are_inserted_and_old_ones_replaced(store: &Store) {
         assert_eq!(between(Uuid::nil(), None).await, ids);
         assert_eq!(between(ids[1], Some(ids[2])).await, [ids[1]]);
         assert!(between(video_id(9), None).await.is_empty());
-        // The answer to a first try may have been lost; meanwhile somebody may have written.
+        // The answer to a first try may have been lost, and others may have written meanwhile.
         let mut again = rows.clone();
         again[1].vector = &VECTORS[0];
         again[1].fingerprint = 4;

@@ -43,7 +43,7 @@ async fn videos_are_inserted_changed_and_left_alone(store: &Store) {
     videos.sort_by_key(|video| video.id);
     let stored: Vec<Video> = catalogue.videos().map(VideoRef::to_video).collect();
     assert_eq!(stored, videos);
-    // Names are sorted and kept once; of two videos with one id the last counts.
+    // Names are sorted and unique; of two videos with one id the last counts.
     let twice = Video {
         tags: vec!["b".into(), "a".into(), "b".into()],
         ..video(4)
@@ -94,7 +94,7 @@ async fn columns_that_are_not_written_stay(store: &Store) {
         ..partly(3, Some(250.0))
     };
     assert_eq!(stored().await, [changed.clone(), video(2), new.clone()]);
-    // Each column alone is the one that changes.
+    // Only one column changes at a time.
     let empty = Video {
         id: video_id(1),
         ..Video::default()
@@ -124,7 +124,7 @@ async fn columns_that_are_not_written_stay(store: &Store) {
     assert_eq!(left, empty);
 }
 
-/// Models see no blanks around a text, and yet a row with them differs from one without.
+/// Models see trimmed text, and yet rows with and without blanks differ.
 async fn untidy_texts_can_be_set_right(store: &Store) {
     let written = |inserted, updated| VideosWritten { inserted, updated };
     let untidy = Video {
@@ -151,7 +151,7 @@ async fn untidy_texts_can_be_set_right(store: &Store) {
     let titles = store.video_titles().await.unwrap();
     assert_eq!(titles, [(video_id(1), "雪".into())]);
     assert_eq!(outcome(&untidy).await.unwrap(), written(0, 1));
-    // Told are cards as models see them.
+    // Cards are in the form that models see.
     let cards = store.video_cards(&[video_id(1)]).await.unwrap();
     assert_eq!((&*cards[0].title, cards[0].price), ("雪", None));
     assert_eq!(cards[0].tags, ["a"]);
@@ -176,7 +176,7 @@ async fn videos_that_cannot_be_kept_are_refused(store: &Store) {
         );
     }
     assert_eq!(store.counts().await.unwrap().videos, 0);
-    // No index is smaller than this, also where a text cannot be packed.
+    // Smaller than any index limit, even for text that cannot be compressed.
     let long = (0..LONGEST_NAME as u64).map(|n| char::from(b'!' + (n * n * n % 89) as u8));
     let longest = Video {
         tags: vec![long.collect()],

@@ -1,4 +1,5 @@
-//! What users get done with their own rows and with others'. `supabase::matrix` has who may do what at all.
+//! What users can do with their own rows and with others'. `supabase::matrix` covers the
+//! privileges.
 
 use crate::database::{execute, postgres_url};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -6,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 const ANN: &str = "aaaaaaaa-0000-0000-0000-000000000000";
 const BOB: &str = "bbbbbbbb-0000-0000-0000-000000000000";
 
-/// As one user, whatever is tried on another's rows fails or touches nothing.
+/// As one user, every operation on another's rows fails or affects nothing.
 #[tokio::test]
 async fn users_reach_their_own_rows_only() {
     let url = postgres_url().await;
@@ -88,7 +89,7 @@ async fn users_reach_their_own_rows_only() {
         let error = connection.execute(refused).await.unwrap_err();
         assert!(error.to_string().contains("permission denied"), "{error}");
     }
-    // Without a user in the token there is nobody's row.
+    // Without a user in the token no rows are visible.
     connection
         .execute("SELECT set_config('request.jwt.claims', '', false)")
         .await

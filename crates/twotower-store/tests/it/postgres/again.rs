@@ -1,4 +1,5 @@
-//! Objects of ours that are gone or edited come back by what is said to mend them, and nothing else is replaced.
+//! Missing or edited objects of ours are recreated by the reported remedy, and nothing else is
+//! replaced.
 
 use crate::database::{execute, few_connections, postgres_url};
 use sqlx::{Connection, Executor, PgConnection, Row};
@@ -29,7 +30,7 @@ async fn faults(store: &Store) -> Vec<Fault> {
     audits.into_iter().flat_map(|audit| audit.faults).collect()
 }
 
-/// Does what a remedy says: statements, and then `twotower migrate --again`.
+/// Performs a remedy: statements, and then `twotower migrate --again`.
 pub(super) async fn mend(url: &str, store: &Store, fix: &str) {
     let (statements, rest) = fix.split_once("`twotower migrate --again ").unwrap();
     let (names, rest) = rest.split_once('`').unwrap();
@@ -67,7 +68,7 @@ async fn a_table_that_was_dropped_comes_back_with_its_migration() {
         what[0].starts_with("table public.recommendation_cache is missing"),
         "{what:?}"
     );
-    // Of a sequence that went with its table nothing is said.
+    // A sequence that was dropped with its table is not reported.
     assert!(found.grants.faults.is_empty(), "{found:#?}");
     let fix = &found.tables.faults[0].fix;
     assert_eq!(
@@ -98,7 +99,7 @@ async fn a_function_that_was_dropped_comes_back_with_its_migration() {
     assert_eq!(faults(&store).await, []);
 }
 
-/// A loop over the functions of ours, which may name one as `own.name`, with its arguments.
+/// A loop over our functions, which may refer to one as `own.name`, with its arguments.
 fn of_functions(condition: &str, work: &str) -> String {
     format!(
         "do $do$ declare own record; begin
@@ -122,7 +123,7 @@ async fn every_function_comes_back_as_it_was() {
     assert!(edited.len() > 35, "{edited:#?}");
     mend(&url, &store, &edited[0].fix).await;
     assert_eq!(faults(&store).await, []);
-    // But for those that triggers and operators need.
+    // Except those that triggers and operators need.
     let drop = "begin execute format('drop function %s', own.name); exception when dependent_objects_still_exist then null; end;";
     execute(&url, &of_functions("true", drop)).await;
     let gone = faults(&store).await;
@@ -131,7 +132,8 @@ async fn every_function_comes_back_as_it_was() {
     assert_eq!(faults(&store).await, []);
 }
 
-/// Some find the application's tables and operators in `public`, and some have none so that they are inlined.
+/// Some find the application's tables and operators in `public`, and some have no `search_path` so
+/// that they are inlined.
 #[tokio::test]
 async fn every_function_gets_its_own_search_path_back() {
     let url = postgres_url().await;
@@ -165,7 +167,8 @@ async fn every_function_gets_its_own_search_path_back() {
     assert_eq!(faults(&store).await, []);
 }
 
-/// `create or replace` refuses to rename what a function takes, and calls by name fail: it is there, and is not missing.
+/// `create or replace` refuses to rename arguments, and calls by name fail: the function exists and
+/// is not missing.
 #[tokio::test]
 async fn an_argument_that_was_renamed_is_told() {
     let url = postgres_url().await;
@@ -208,7 +211,7 @@ async fn an_argument_that_was_renamed_is_told() {
     execute(&url, "drop function twotower.best(integer)").await;
 }
 
-/// What makes one function again leaves alone what the application has made of another of the same migration.
+/// Recreating one function leaves the application's changes to another of the same migration alone.
 #[tokio::test]
 async fn what_the_application_has_replaced_stays_so() {
     let url = postgres_url().await;
@@ -247,7 +250,8 @@ async fn what_the_application_has_replaced_stays_so() {
     assert!(doubt.what.starts_with(said), "{doubt:?}");
 }
 
-/// Policies, triggers, rights and rules of every table of these schemas, which an operator may have changed.
+/// Policies, triggers, privileges and rules of every table of these schemas, which an operator may
+/// have changed.
 const CATALOGUE: &str = "
     SELECT of || ' ' || what FROM (
         SELECT schemaname || '.' || tablename AS of, concat_ws(' ', policyname, permissive, roles, cmd, qual, with_check) AS what FROM pg_policies
@@ -263,21 +267,21 @@ const CATALOGUE: &str = "
         FROM pg_attribute, aclexplode(attacl) WHERE attrelid::regclass::text ~ '^(public|twotower)[.]'
     ) AS known WHERE of ~ '^(public|twotower)[.]' ORDER BY 1";
 
-/// As it is, with the schema in every name.
+/// Unchanged, with the schema in every name.
 async fn catalogue(connection: &mut PgConnection) -> Vec<String> {
     connection.execute("SET search_path = ''").await.unwrap();
     let rows = connection.fetch_all(CATALOGUE).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// What it says of other tables.
+/// What it does to other tables.
 fn others(catalogue: &[String], table: &str) -> Vec<String> {
     let is_other = |line: &&String| line.split(' ').next() != Some(table);
     catalogue.iter().filter(is_other).cloned().collect()
 }
 
-/// An application's tighter policies and changed triggers, and busy tables of the application, are left alone; so are tables of ours that
-/// a statement names together with the one that is asked for.
+/// Stricter policies, changed triggers and busy tables of the application are left alone; so are
+/// tables of ours that a statement names together with the requested one.
 #[tokio::test]
 async fn what_was_not_asked_for_is_not_touched() {
     let url = postgres_url().await;
@@ -294,7 +298,7 @@ async fn what_was_not_asked_for_is_not_touched() {
     )
     .await
     .unwrap();
-    // A table of ours each, and what was changed of its neighbours in statements of the migrations.
+    // One table of ours at a time, with changes to its neighbours in the same statements.
     for (asked, change) in [
         (
             "public.recommendation_cache",
@@ -320,7 +324,7 @@ async fn what_was_not_asked_for_is_not_touched() {
     ] {
         own.execute(change).await.unwrap();
         let before = others(&catalogue(&mut own).await, asked);
-        // Whoever asked for a lock on these would give up.
+        // A request for a lock on these would time out.
         own.execute("set search_path = public; begin; lock table likes, skips, videos, tags in access exclusive mode")
             .await
             .unwrap();
@@ -369,14 +373,15 @@ async fn each_table_comes_back_with_its_rights() {
     }
 }
 
-/// Another salt would bring those back who were erased.
+/// A new salt would readmit erased users.
 #[tokio::test]
 async fn no_salt_is_made_for_tombstones_that_have_lost_theirs() {
     let url = postgres_url().await;
     let store = connect(&url).await;
     let gone = Uuid::from_u128(7);
     let plan = ErasePlan {
-        application_tables: true,
+        likes: true,
+        skips: true,
         ..ErasePlan::default()
     };
     store.erase_user(gone, &plan).await.unwrap();
@@ -386,7 +391,7 @@ async fn no_salt_is_made_for_tombstones_that_have_lost_theirs() {
     )
     .await;
     let salt: SchemaObject = "twotower.tombstone_salt".parse().unwrap();
-    // With its salt the table gets its rights back.
+    // With its salt the table gets its privileges back.
     store.make_again(&[salt]).await.unwrap().unwrap();
     assert_eq!(store.erased_users(&[gone]).await.unwrap(), [gone]);
     let mut said = String::new();
@@ -404,7 +409,7 @@ async fn no_salt_is_made_for_tombstones_that_have_lost_theirs() {
         "do $$ begin assert to_regclass('twotower.tombstone_salt') is null; end $$",
     )
     .await;
-    // What is said brings the salt of a backup back.
+    // The reported statements restore the salt from a backup.
     let (_, put) = said.split_once('`').unwrap();
     let (_, put) = put.split_once("`create table").unwrap();
     let (put, _) = put.split_once('`').unwrap();
@@ -413,7 +418,7 @@ async fn no_salt_is_made_for_tombstones_that_have_lost_theirs() {
     store.make_again(&[salt]).await.unwrap().unwrap();
     assert_eq!(store.erased_users(&[gone]).await.unwrap(), [gone]);
     assert_eq!(faults(&store).await, []);
-    // Who has none empties the tombstones knowingly.
+    // Without a backup the tombstones are deleted explicitly.
     execute(
         &url,
         "drop table twotower.tombstone_salt; truncate twotower.tombstones;",
@@ -425,7 +430,7 @@ async fn no_salt_is_made_for_tombstones_that_have_lost_theirs() {
     assert_eq!(faults(&store).await, []);
 }
 
-/// Versions that there are are not given again.
+/// Existing version numbers are not allocated again.
 #[tokio::test]
 async fn the_sequence_of_versions_goes_on_behind_them() {
     let url = postgres_url().await;
@@ -455,7 +460,7 @@ async fn all_that_is_ours_comes_back() {
     execute(&url, "drop schema twotower cascade").await;
     let found = faults(&store).await;
     mend(&url, &store, &found[0].fix).await;
-    // What went with it from the application's tables is said statement by statement.
+    // Lost objects of the application's tables are reported statement by statement.
     for fault in faults(&store).await {
         execute(&url, &fault.fix).await;
     }

@@ -1,4 +1,4 @@
-//! Deadlines, dead connections and what errors give away.
+//! Timeouts, dead connections, and secrets in errors.
 
 use crate::database::{execute, few_connections, postgres_url};
 use sqlx::{Connection, Executor, PgConnection};
@@ -35,7 +35,7 @@ async fn a_statement_that_waits_too_long_is_cancelled_on_the_server_too() {
     assert!(store.liked_videos(user).await.unwrap().is_empty());
 }
 
-/// A server gives requests less time than its own long reads, over the same connections.
+/// A server gives requests less time than its bulk reads, over the same connections.
 #[tokio::test]
 async fn what_is_in_a_hurry_is_cancelled_early_and_nothing_else_is() {
     let url = postgres_url().await;
@@ -55,14 +55,14 @@ async fn what_is_in_a_hurry_is_cancelled_early_and_nothing_else_is() {
     assert!(matches!(error, StoreError::Cancelled(_)), "{error}");
     let error = hurried.user_state(user, 5).await.unwrap_err();
     assert!(matches!(error, StoreError::Cancelled(_)), "{error}");
-    // They wait for longer than that: for as long as somebody waits for them.
+    // They run longer than that, for as long as the caller waits.
     let patience = Duration::from_millis(800);
     let read = tokio::time::timeout(patience, store.liked_videos(user)).await;
     assert!(read.is_err(), "{read:?}");
     let bulk = tokio::time::timeout(patience, hurried.counts()).await;
     assert!(bulk.is_err(), "{bulk:?}");
     other.execute("ROLLBACK").await.unwrap();
-    // Who has less time anyhow gets no more.
+    // A shorter timeout is not extended.
     let soon = hurried.hurried(Duration::from_mins(1));
     other
         .execute("BEGIN; LOCK TABLE public.likes IN ACCESS EXCLUSIVE MODE")
@@ -72,7 +72,7 @@ async fn what_is_in_a_hurry_is_cancelled_early_and_nothing_else_is() {
     assert!(matches!(error, StoreError::Cancelled(_)), "{error}");
 }
 
-/// A call that nobody waits for any more must not be in the next one's way.
+/// An abandoned call must not delay the next one.
 #[tokio::test]
 async fn an_abandoned_call_gives_its_place_back() {
     let url = postgres_url().await;
@@ -89,7 +89,8 @@ async fn an_abandoned_call_gives_its_place_back() {
     let call = store.liked_videos(Uuid::from_u128(1));
     let abandoned = tokio::time::timeout(Duration::from_millis(200), call).await;
     assert!(abandoned.is_err());
-    // The lock is still held, so that a connection reused would answer only after statement_timeout.
+    // The lock is still held, so that a reused connection would answer only after
+    // statement_timeout.
     let clock = Instant::now();
     store.ping().await.unwrap();
     assert!(clock.elapsed() < Duration::from_secs(8));
@@ -170,7 +171,8 @@ async fn a_missing_table_and_a_missing_grant_say_what_to_do() {
     execute(&url, &format!("DROP ROLE {role}")).await;
 }
 
-/// What runs behind a pooler in transaction mode leaves nothing on the server's session: no prepared statement, no setting.
+/// Behind a pooler in transaction mode nothing remains on the server's session: no prepared
+/// statement, no setting.
 #[tokio::test]
 async fn a_session_is_left_as_it_was() {
     let url = postgres_url().await;
@@ -185,7 +187,7 @@ async fn a_session_is_left_as_it_was() {
     let unknown = store.record(InteractionKind::Like, user, user).await;
     assert!(matches!(unknown, Err(StoreError::UnknownVideo(_))));
     store.video_titles().await.unwrap();
-    // Any session's statements can be listed only by itself, so a source asks on our behalf.
+    // A session's statements are only listed within it, so a source query counts them.
     let source = twotower_store::Source {
         video_tags: "SELECT gen_random_uuid() AS video_id, name FROM pg_prepared_statements
                      UNION ALL SELECT gen_random_uuid(), 'a temporary table' FROM pg_class

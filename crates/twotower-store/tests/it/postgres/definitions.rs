@@ -1,4 +1,5 @@
-//! What functions do, against what the migrations have them do: one that was edited is named, and what is said to mend it mends it.
+//! Definitions of functions against the migrations: an edited one is named, and the reported remedy
+//! repairs it.
 
 use crate::database::{empty_postgres_url, execute, few_connections, postgres_url, server};
 use twotower_store::inspection::{Audit, Fault, SchemaAudit};
@@ -16,7 +17,7 @@ async fn audit(store: &Store) -> SchemaAudit {
         .unwrap()
 }
 
-/// What is wrong with functions; nothing else is.
+/// The faults of functions; there are no others.
 async fn edited(store: &Store) -> Vec<Fault> {
     let found = audit(store).await;
     let others: [&Audit; 5] = [
@@ -31,21 +32,21 @@ async fn edited(store: &Store) -> Vec<Fault> {
     found.functions.faults
 }
 
-/// Does what a remedy says, and expects that nothing is wrong afterwards.
+/// Performs a remedy and expects no faults afterwards.
 async fn mend(url: &str, store: &Store, fix: &str) {
     super::again::mend(url, store, fix).await;
     assert_eq!(edited(store).await, [], "after {fix}");
 }
 
-/// An edit, the function, and what of it was changed.
+/// An edit, the function, and the changed property.
 const EDITS: &[(&str, &str, &str)] = &[
-    // By hand, and everything else of it as it was.
+    // Edited by hand, with everything else unchanged.
     (
         "do $$ begin
              execute replace(
-                 pg_get_functiondef('twotower.erase_user(uuid, boolean)'::regprocedure), 'tombstones', 'models');
+                 pg_get_functiondef('twotower.erase_user_from(uuid, text[], boolean)'::regprocedure), 'tombstones', 'models');
          end $$",
-        "twotower.erase_user(user_id uuid, application_tables boolean)",
+        "twotower.erase_user_from(user_id uuid, tables text[], every_spelling boolean)",
         "what it does, with its owner's rights,",
     ),
     (
@@ -63,7 +64,7 @@ const EDITS: &[(&str, &str, &str)] = &[
         "twotower.user_state(asked uuid, skip_limit bigint, OUT erased boolean, OUT likes bytea, OUT skips bytea, OUT blocks text)",
         "what it does",
     ),
-    // Of which no text is kept, and which a migration makes by format().
+    // Functions whose text is not recorded, since a migration creates them by format().
     (
         "create or replace function twotower.tidy(name text) returns text language sql immutable parallel safe return name",
         "twotower.tidy(name text)",
@@ -95,7 +96,7 @@ async fn a_function_that_was_edited_is_named_and_mended() {
         assert_eq!(fault.what, what);
         mend(&url, &store, &fault.fix).await;
     }
-    // As a restoration from an old dump leaves it: what mends all of them is one thing.
+    // As after restoring an old dump: one remedy repairs all of them.
     for (edit, ..) in EDITS {
         execute(&url, edit).await;
     }
@@ -106,7 +107,7 @@ async fn a_function_that_was_edited_is_named_and_mended() {
     mend(&url, &store, &faults[0].fix).await;
 }
 
-/// Limits and costs are the operator's, and a checkout may have other ends of lines.
+/// Limits and costs are up to the operator, and a checkout may have other line endings.
 #[tokio::test]
 async fn settings_of_the_operators_own_change_no_function() {
     let url = postgres_url().await;
@@ -137,7 +138,7 @@ async fn another_encoding_has_the_functions_that_are_expected() {
     assert_eq!(edited(&store).await, []);
 }
 
-/// What a migration that is pending makes is not missing, and what it changes is as of before.
+/// Objects of a pending migration are not reported as missing, nor those that it changes as edited.
 #[tokio::test]
 async fn what_is_still_to_be_migrated_is_left_out() {
     let url = empty_postgres_url().await;
@@ -163,7 +164,8 @@ async fn what_is_still_to_be_migrated_is_left_out() {
     assert_eq!(audit(&store).await.pending, [] as [&str; 0]);
 }
 
-/// A migration of the application's own may want it otherwise, and one of a newer program does: nobody is told to undo that without a question.
+/// A migration of the application may change a function, and one of a newer program does: undoing
+/// that is not suggested without a question.
 #[tokio::test]
 async fn what_another_migration_has_changed_is_asked_about() {
     let url = postgres_url().await;
@@ -177,7 +179,7 @@ async fn what_another_migration_has_changed_is_asked_about() {
     let own = "CREATE OR REPLACE FUNCTION \"twotower\".\"vector_schema\"() RETURNS text LANGUAGE sql STABLE
                SET search_path TO '' AS $$ SELECT 'extensions'::text $$";
     execute(&url, own).await;
-    // Neither a right nor what came before the last of ours has made it so.
+    // Neither a privilege nor an older migration than our last explains it.
     execute(
         &url,
         &record(
@@ -202,7 +204,7 @@ async fn what_another_migration_has_changed_is_asked_about() {
     mend(&url, &store, &doubt.fix).await;
 }
 
-/// Whether a migration is still to come depends on a record that not everybody may read.
+/// Whether a migration is pending depends on a record that some roles cannot read.
 #[tokio::test]
 async fn who_may_not_see_the_record_is_sent_to_the_owner() {
     let url = postgres_url().await;

@@ -1,4 +1,4 @@
-//! Erasing on a server where others are at work, and where roles and policies decide what is seen.
+//! Erasures while others write, and under restricted roles and policies.
 
 use crate::database::{execute, few_connections, postgres_url};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 const ANN: Uuid = Uuid::from_u128(0xaaaa_aaaa << 96);
 const PLAN: ErasePlan = ErasePlan {
-    application_tables: true,
+    likes: true,
+    skips: true,
     statements: Vec::new(),
 };
 
@@ -40,12 +41,12 @@ async fn waits_for_advisory_lock(url: &str) {
     }
 }
 
-/// The erasure waits for the batch that is being written, and then deletes what it wrote.
+/// The erasure waits for the running batch, and then deletes its rows.
 #[tokio::test]
 async fn a_batch_under_way_brings_nobody_back() {
     let url = postgres_url().await;
     let store = connect(&url).await;
-    // A batch as an update writes it, stopped in the middle: by a lock on the rows that it wants to write last.
+    // A batch like an update's, stopped in the middle by a lock on the rows that it writes last.
     let last = Uuid::from_u128(u128::MAX);
     store
         .write_embeddings(VectorTable::Users, 1, &[vector(last)])
@@ -60,7 +61,7 @@ async fn a_batch_under_way_brings_nobody_back() {
     let batch = store.write_embeddings(VectorTable::Users, 1, &rows);
     let erasing = connect(&url).await;
     let erase = async {
-        // The batch holds its lock by now.
+        // By now the batch holds its lock.
         let mut connection = PgConnection::connect(&url).await.unwrap();
         let begun = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
@@ -83,7 +84,7 @@ async fn a_batch_under_way_brings_nobody_back() {
     assert_eq!(left, [(last, 0)]);
 }
 
-/// A batch that comes while somebody is being erased waits, and then leaves them out. The same for a like.
+/// A batch that starts during an erasure waits, and then leaves the user out. Likewise for a like.
 #[tokio::test]
 async fn a_batch_that_comes_later_brings_nobody_back() {
     let url = postgres_url().await;
@@ -116,7 +117,7 @@ async fn a_batch_that_comes_later_brings_nobody_back() {
     assert_eq!(left, [(Uuid::from_u128(1), 0)]);
 }
 
-/// Many batches and erasures of the same users, as they come.
+/// Many concurrent batches and erasures of the same users.
 #[tokio::test]
 async fn in_no_order_does_a_vector_survive() {
     let url = postgres_url().await;
@@ -150,7 +151,7 @@ async fn a_snapshot_that_stands_still_is_refused() {
     assert!(error.to_string().contains("read committed only"), "{error}");
 }
 
-/// The application's own tables: ids as text, a table without the column.
+/// The application's own tables: text ids, a missing column.
 #[tokio::test]
 async fn tables_of_the_application_are_emptied_or_it_says_why_not() {
     let url = postgres_url().await;
@@ -175,7 +176,7 @@ async fn tables_of_the_application_are_emptied_or_it_says_why_not() {
     assert!(error.to_string().contains("public.skips"), "{error}");
 }
 
-/// An owner for whom a policy would hide rows does not delete half and say that it was all.
+/// An owner for whom a policy would hide rows gets an error rather than a partial deletion.
 #[tokio::test]
 async fn rows_that_a_policy_hides_are_an_error() {
     let url = postgres_url().await;
@@ -187,7 +188,7 @@ async fn rows_that_a_policy_hides_are_an_error() {
              GRANT ALL ON likes, skips, user_embeddings TO {role};
              ALTER TABLE twotower.tombstone_salt OWNER TO {role};
              ALTER TABLE twotower.tombstones OWNER TO {role};
-             ALTER FUNCTION twotower.erase_user(uuid, boolean) OWNER TO {role}"
+             ALTER FUNCTION twotower.erase_user_from(uuid, text[], boolean) OWNER TO {role}"
         ),
     )
     .await;
@@ -198,7 +199,7 @@ async fn rows_that_a_policy_hides_are_an_error() {
     assert!(store.erased_users(&[ANN]).await.unwrap().is_empty());
 }
 
-/// Under a role that sees everything and owns nothing, and one that may do nothing.
+/// As a role that sees everything and owns nothing, and as one without rights.
 #[tokio::test]
 async fn service_role_erases_and_writes_no_tombstone_by_hand() {
     let url = postgres_url().await;
@@ -233,7 +234,7 @@ async fn service_role_erases_and_writes_no_tombstone_by_hand() {
     }
 }
 
-/// A table that may not be looked at is said, and does not pass for one without the id.
+/// A table that cannot be read is reported, and does not count as free of the id.
 #[tokio::test]
 async fn a_search_says_what_it_did_not_see() {
     let url = postgres_url().await;
@@ -272,7 +273,8 @@ async fn a_search_says_what_it_did_not_see() {
     execute(&url, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
-/// Tables of other names: what holds ids of videos is what the source reads as such, and what refers to it.
+/// Tables of other names: columns of video ids are those that the source reads as such, and those
+/// that refer to them.
 #[tokio::test]
 async fn columns_of_videos_are_known_in_tables_of_the_application() {
     let url = postgres_url().await;
@@ -316,7 +318,7 @@ async fn columns_of_videos_are_known_in_tables_of_the_application() {
     );
 }
 
-/// As in a table of several kinds, of which a source chooses that of videos.
+/// A table of several kinds, from which a source selects the videos.
 #[tokio::test]
 async fn a_column_of_several_kinds_is_not_of_videos() {
     let url = postgres_url().await;
@@ -354,7 +356,7 @@ async fn a_column_of_several_kinds_is_not_of_videos() {
     }
 }
 
-/// Rows are counted in the partitions, whose columns may stand in another order.
+/// Rows are counted in the partitions, whose columns may be in another order.
 #[tokio::test]
 async fn columns_of_videos_are_known_in_partitions() {
     let url = postgres_url().await;
@@ -390,7 +392,7 @@ async fn columns_of_videos_are_known_in_partitions() {
     assert_eq!(rows.found, [("public.favourites_last.member".into(), 1)]);
 }
 
-/// A list of videos is one part of it, and whoever keeps it writes the rest.
+/// A list of videos is one part of it; the rest is up to its writer.
 #[tokio::test]
 async fn an_answer_is_passed_over_for_its_list_of_videos_alone() {
     let url = postgres_url().await;

@@ -1,4 +1,5 @@
-//! Every SQL statement of the deployment guide that twotower replaces, to the letter, and every one of our own guide.
+//! Every SQL statement of the deployment guide that twotower replaces, verbatim, and every one of
+//! our own guide.
 
 use crate::database::{few_connections, postgres_url};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -36,10 +37,10 @@ AND user_id NOT IN (
 FOR SELECT USING (auth.uid()::text = user_id);",
 ];
 
-/// Ours, seen from this crate.
+/// Our guide, relative to this crate.
 const GUIDE: &str = "../../docs/deployment.md";
 
-/// The statements of the SQL blocks of our guide, without their comments.
+/// Statements of the SQL blocks of our guide, without comments.
 fn documented() -> Vec<String> {
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join(GUIDE);
     let guide = std::fs::read_to_string(guide).unwrap();
@@ -65,7 +66,7 @@ async fn every_statement_runs_unchanged() {
         store.write_embeddings(table, 1, &rows).await.unwrap();
     }
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    // User 3 is old and has not liked anything lately; user 2 is old and has.
+    // User 3 is old and without recent likes; user 2 is old with recent likes.
     connection
         .execute(
             "UPDATE user_embeddings SET updated_at = now() - interval '31 days'
@@ -78,12 +79,12 @@ async fn every_statement_runs_unchanged() {
         .unwrap();
     let documented = documented();
     let statements = STATEMENTS.map(ToOwned::to_owned);
-    // The policy is made once, by the first of the two.
+    // The first of the two creates the policy.
     let ours = documented
         .iter()
         .filter(|one| !one.starts_with("CREATE POLICY"));
     for statement in statements.iter().chain(ours) {
-        // For who makes these before the migrations do.
+        // For operators who create these before the migrations do.
         let path = if statement.starts_with("CREATE TABLE") {
             "CREATE SCHEMA IF NOT EXISTS own; SET search_path = own"
         } else {
@@ -115,7 +116,8 @@ async fn every_statement_runs_unchanged() {
         assert!(documented.contains(&statement), "{GUIDE} lacks {statement}");
     }
 
-    // The clean-up, where the application's likes have ids of users as text: old ones go unless their user has liked something lately.
+    // The clean-up for likes with text user ids: old vectors are deleted unless their user has
+    // liked something recently.
     let clean_up = STATEMENTS
         .into_iter()
         .find(|one| one.starts_with("DELETE FROM user_embeddings"));
@@ -140,7 +142,7 @@ async fn every_statement_runs_unchanged() {
         .unwrap();
     assert_eq!(left, [(users[1], 0)]);
 
-    // The guide's policy alone, without ours, shows each user their own vector and nobody else's.
+    // With only the guide's policy, each user sees their own vector and no other.
     connection
         .execute(
             "DROP POLICY \"twotower: users read their own vector\" ON user_embeddings;

@@ -1,4 +1,4 @@
-//! The schema against what the migrations make: each thing that is broken is named, and what is said to mend it mends it.
+//! The schema against the migrations: each fault is named, and the reported remedy repairs it.
 
 use super::again::mend;
 use crate::database::{self, empty_postgres_url, few_connections, postgres_url};
@@ -18,7 +18,7 @@ async fn audit(store: &Store) -> SchemaAudit {
 }
 
 fn faults(audit: &SchemaAudit) -> Vec<&twotower_store::inspection::Fault> {
-    // By name, so that one that is added is looked at here.
+    // By name, so that an added one must be listed here.
     let SchemaAudit {
         pending: _,
         tables,
@@ -95,7 +95,7 @@ async fn what_the_migrations_make_is_what_is_expected() {
     }
 }
 
-/// A statement that breaks the schema, and the beginning of what is said of it.
+/// A statement that breaks the schema, and the beginning of its report.
 const BROKEN: &[(&str, &str)] = &[
     (
         "alter table likes disable row level security",
@@ -293,7 +293,7 @@ async fn an_own_table_keeps_its_own_policies() {
     let found = audit(&store).await;
     assert_eq!(faults(&found), [] as [&_; 0]);
     assert!(found.policies.doubts.is_empty(), "{found:#?}");
-    // Likes that all may see are the application's to have: a question, and no fault.
+    // The application may make likes public: a question, not a fault.
     let open = "create policy everybody on likes for select to public using (true)";
     database::execute(&url, open).await;
     let found = audit(&store).await;
@@ -307,7 +307,7 @@ async fn an_own_table_keeps_its_own_policies() {
     );
 }
 
-/// A grant on everything at once is told table by table.
+/// A blanket grant is reported table by table.
 #[tokio::test]
 async fn everything_that_strangers_were_granted_is_told() {
     let url = postgres_url().await;
@@ -328,7 +328,7 @@ async fn everything_that_strangers_were_granted_is_told() {
     told(&found.functions, words);
 }
 
-/// Policies of the application's own, and what of them is worth a question.
+/// Policies of the application, and which of them raise a question.
 #[tokio::test]
 async fn policies_of_others_are_asked_about_where_they_let_more_through() {
     let url = postgres_url().await;
@@ -368,14 +368,14 @@ async fn policies_of_others_are_asked_about_where_they_let_more_through() {
     );
 }
 
-/// What migrations that are pending will make is not missing.
+/// Objects of pending migrations are not missing.
 #[tokio::test]
 async fn what_is_still_to_be_migrated_is_not_missing() {
     let url = empty_postgres_url().await;
     let store = connect(&url).await;
     assert_eq!(faults(&audit(&store).await), [] as [&_; 0]);
     store.migrate().await.unwrap();
-    // As of before the one that makes the one function, and the other anew, with another argument.
+    // As before the migration that creates one function, and changes the other's arguments.
     database::execute(
         &url,
         "delete from supabase_migrations.schema_migrations where version >= '20261203000200';
@@ -396,7 +396,8 @@ async fn what_is_still_to_be_migrated_is_not_missing() {
     assert_eq!(faults(&audit(&store).await), [] as [&_; 0]);
 }
 
-/// A watch asks how many of the latest likes are known: not by reading all of them, also where ids are text.
+/// Monitoring asks how many of the latest likes are known, without reading all of them, even with
+/// text ids.
 #[tokio::test]
 async fn the_latest_likes_are_found_by_an_index_over_their_times() {
     let url = postgres_url().await;
@@ -417,10 +418,10 @@ async fn the_latest_likes_are_found_by_an_index_over_their_times() {
     };
     let store = connect(&url).await;
     let coverage = store.like_coverage(&source, 1).await.unwrap();
-    // Of seven days but for the moment since the rows were written.
+    // Seven days, less the time since the rows were written.
     assert_eq!((coverage.likes, coverage.known), (168, 0));
     store.close().await;
-    // Its connections write their statistics when they end, which nothing else tells.
+    // Sessions write their statistics at their end, and nothing else reports that.
     let read = "do $$ begin
         for i in 1..200 loop
             exit when exists (select from pg_stat_user_tables where relname = 'favourites' and idx_scan > 0);
@@ -447,7 +448,7 @@ async fn a_role_without_rights_may_look_all_the_same() {
         matches!(refused, twotower_store::StoreError::Permission(_)),
         "{refused}"
     );
-    // What to do about it depends on a record that it may not read.
+    // The remedy depends on a record that the role may not read.
     database::execute(&url, "drop function twotower.spells_uuid(text)").await;
     let found = audit(&bystander).await;
     let [fault] = faults(&found)[..] else {

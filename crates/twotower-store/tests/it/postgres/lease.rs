@@ -1,4 +1,4 @@
-//! What the lease promises while a publisher is in the middle of a write.
+//! The lease while a publisher is in the middle of a write.
 
 use crate::database::{execute, few_connections, postgres_url};
 use sqlx::{Connection, Executor, PgConnection};
@@ -26,7 +26,7 @@ async fn taken(store: &Store, pid: u32, lifetime: Duration) -> Lease {
     }
 }
 
-/// A write that has begun under a lease ends under it: heartbeats pass, a takeover does not.
+/// A write that began under a lease ends under it: heartbeats succeed, a takeover does not.
 #[tokio::test]
 async fn nobody_takes_over_in_the_middle_of_a_write() {
     let url = postgres_url().await;
@@ -45,7 +45,7 @@ async fn nobody_takes_over_in_the_middle_of_a_write() {
     taken(&store, 2, LONG).await;
 }
 
-/// A write that waits for a lock meanwhile finds out afterwards.
+/// A write that waits for a lock meanwhile detects the takeover afterwards.
 #[tokio::test]
 async fn a_write_that_begins_after_a_takeover_fails() {
     let url = postgres_url().await;
@@ -70,14 +70,14 @@ async fn a_write_that_begins_after_a_takeover_fails() {
     assert!(matches!(written, Err(StoreError::LeaseLost)), "{written:?}");
 }
 
-/// A clock that was set back left the end of a killed publisher's lease a day ahead.
+/// A clock that was set back has left a killed publisher's lease expiring a day ahead.
 #[tokio::test]
 async fn a_lease_that_ends_later_than_any_could_is_over() {
     let url = postgres_url().await;
     let store = Store::connect(&url, few_connections()).await.unwrap();
     let old = taken(&store, 1, LONG).await;
     assert!(matches!(ask(&store, 2, LONG).await, LeaseOutcome::Held(_)));
-    // As long as the longest is no sign of anything.
+    // A lifetime up to the maximum is plausible.
     let ends = "UPDATE twotower.publisher SET expires_at = clock_timestamp() + interval";
     execute(&url, &format!("{ends} '59 minutes'")).await;
     assert!(matches!(ask(&store, 2, LONG).await, LeaseOutcome::Held(_)));
@@ -87,12 +87,12 @@ async fn a_lease_that_ends_later_than_any_could_is_over() {
         store.renew_lease(old).await,
         Err(StoreError::LeaseLost)
     ));
-    // Who asks for more than the longest does not get it.
+    // A longer lifetime is not granted.
     taken(&store, 2, 24 * Lease::LONGEST).await;
     assert!(matches!(ask(&store, 3, LONG).await, LeaseOutcome::Held(_)));
 }
 
-/// Errors that pass by themselves are told from those that do not.
+/// Transient errors are distinguished from permanent ones.
 #[tokio::test]
 async fn an_outage_is_told_from_a_refusal() {
     let url = postgres_url().await;

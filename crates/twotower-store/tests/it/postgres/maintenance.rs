@@ -1,4 +1,4 @@
-//! Upkeep beside an application that goes on, and an index that has grown.
+//! Maintenance beside a running application, and an index that has grown.
 
 use crate::database::{execute, few_connections, postgres_url};
 use sqlx::{Connection, Executor, PgConnection};
@@ -33,7 +33,7 @@ async fn with_index(url: &str, rows: u64, dim: usize) -> Store {
         erasures_seen: None,
     };
     store.register_model(&model).await.unwrap();
-    // The same numbers each time.
+    // Deterministic.
     execute(
         url,
         &format!(
@@ -62,7 +62,7 @@ fn the_index(health: &Health) -> IndexHealth {
     index.unwrap_or_else(|| panic!("{indexes:?}")).clone()
 }
 
-/// Size by what it needs.
+/// Actual size over required size.
 fn bloat(index: &IndexHealth) -> f64 {
     index.bytes as f64 / index.needed_bytes.unwrap() as f64
 }
@@ -82,7 +82,7 @@ async fn heavy_a_new_index_takes_what_its_rows_need() {
 async fn heavy_an_index_that_updates_have_bloated_shrinks() {
     let url = postgres_url().await;
     let store = with_index(&url, 3_000, 32).await;
-    // Four nights on which every vector changes, and no vacuum.
+    // Four nights in which every vector changes, without a vacuum.
     for night in 0..4 {
         execute(
             &url,
@@ -105,7 +105,7 @@ async fn heavy_an_index_that_updates_have_bloated_shrinks() {
     assert!(rebuilt.valid && rebuilt.bytes * 2 < bloated.bytes);
 }
 
-/// While upkeep is at work, users read and like: nothing that they do fails.
+/// During maintenance no reads and likes of users fail.
 #[tokio::test]
 async fn heavy_an_application_goes_on_meanwhile() {
     let url = postgres_url().await;
@@ -177,12 +177,13 @@ async fn who_keeps_a_table_locked_is_given_way_to() {
     store.maintain(&step, LIMITS).await.unwrap();
 }
 
-/// What a rebuild that was cut off leaves is told from an index that somebody builds, and goes.
+/// The remnant of an interrupted rebuild is distinguished from an index under construction, and
+/// dropped.
 #[tokio::test]
 async fn heavy_what_a_rebuild_left_is_found_and_dropped() {
     let url = postgres_url().await;
     let store = with_index(&url, 1_000, 8).await;
-    // A transaction that has seen the old index keeps the rebuild from its end.
+    // A transaction that has seen the old index blocks the end of the rebuild.
     let mut reader = PgConnection::connect(&url).await.unwrap();
     reader
         .execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM video_embeddings")
@@ -259,7 +260,7 @@ async fn a_role_that_owns_nothing_is_told_so() {
     execute(&url, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
-/// Half a backup would be worse than none.
+/// A partial backup would be worse than none.
 #[tokio::test]
 async fn rows_that_a_policy_hides_make_no_backup() {
     let url = postgres_url().await;

@@ -1,11 +1,11 @@
-//! Migrations beside an application that goes on, and one that cannot be applied.
+//! Migrations beside a running application, and one that cannot be applied.
 
 use crate::database::{empty_postgres_url, execute, few_connections};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use std::time::Duration;
 use twotower_store::{Store, StoreError};
 
-/// The first that changes a table `likes` of the application's own.
+/// The first migration that changes the application's table `likes`.
 const TRIGGERS: &str = "20261127000000";
 
 const LIKES: &str = "
@@ -24,7 +24,7 @@ async fn recorded(connection: &mut PgConnection) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Until `condition` holds.
+/// Waits until `condition` holds.
 async fn wait_for(connection: &mut PgConnection, condition: &str) {
     let waited = async {
         loop {
@@ -40,7 +40,7 @@ async fn wait_for(connection: &mut PgConnection, condition: &str) {
     waited.unwrap_or_else(|_| panic!("{condition}"));
 }
 
-/// Versions of all migrations, and those of them that come before `TRIGGERS`.
+/// All migrations, and those before `TRIGGERS`.
 async fn expected(store: &Store) -> (Vec<String>, usize) {
     let all = store.pending_migrations().await.unwrap();
     let before = all.iter().position(|version| version == TRIGGERS).unwrap();
@@ -48,8 +48,8 @@ async fn expected(store: &Store) -> (Vec<String>, usize) {
     (all, before)
 }
 
-/// A transaction of the application stays open on `likes`. Who writes to it after the migration has asked for its lock stands behind that,
-/// and is let through while that transaction is still open.
+/// A transaction of the application stays open on `likes`. Writers that arrive after the
+/// migration's lock request queue behind it, and get through while that transaction is still open.
 #[tokio::test]
 async fn nobody_waits_for_long_behind_a_migration() {
     let url = empty_postgres_url().await;
@@ -82,7 +82,7 @@ async fn nobody_waits_for_long_behind_a_migration() {
     assert_eq!((count, triggers), (2, 4));
 }
 
-/// Another migrator is waited for without limit, also where the database has one for locks.
+/// Another migrator is waited for without limit, even if the database has a lock timeout.
 #[tokio::test]
 async fn a_second_migrator_waits_for_the_first() {
     let url = empty_postgres_url().await;
@@ -104,14 +104,57 @@ async fn a_second_migrator_waits_for_the_first() {
     assert_eq!(migrating.await.unwrap().unwrap(), all);
 }
 
-/// As the Python system makes them: no versions, and names of indexes that ours have, too.
+/// As created by the Python system: without versions, with index names that collide with ours.
 const OTHER_VECTORS: [(&str, &str); 2] = [
     ("video_embeddings", "video_id"),
     ("user_embeddings", "user_id"),
 ];
 
-/// Tables of another system's would be taken for ours. Nothing is applied until they have made room, as the error says how, and they keep what
-/// they hold.
+/// The statements by which docs/deployment.md goes back to the old tables.
+fn way_back() -> String {
+    let guide = include_str!("../../../../../docs/deployment.md");
+    let is_back = |block: &&str| block.contains("two_tower_away") && block.contains("psql");
+    let block = guide.split("```").find(is_back).unwrap();
+    let statements: Vec<&str> = block.split('\'').skip(1).step_by(2).collect();
+    assert_eq!(statements.len(), 5, "{block}");
+    statements.join("; ")
+}
+
+/// The application goes on with its own tables, then with ours again, which are as they were.
+async fn back_and_forth(url: &str, all: &[String]) {
+    execute(
+        url,
+        "INSERT INTO video_embeddings VALUES (gen_random_uuid(), 1, '[0.6, 0.8]', 7)",
+    )
+    .await;
+    let back = way_back();
+    execute(url, &back).await;
+    execute(
+        url,
+        "INSERT INTO video_embeddings VALUES ('2', '[1, 0]', now());
+         INSERT INTO videos (id) VALUES ('00000000-0000-0000-0000-000000000001');
+         INSERT INTO likes (user_id, video_id)
+         VALUES ('00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000001')",
+    )
+    .await;
+    // The other way round: the schemas exchanged.
+    let forth = back
+        .replace("two_tower_away", "?")
+        .replace("two_tower_python", "two_tower_away")
+        .replace('?', "two_tower_python");
+    execute(url, &forth).await;
+    let store = connect(url).await;
+    assert_eq!(store.migrate().await.unwrap(), Vec::<String>::new());
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    assert_eq!(recorded(&mut connection).await, all);
+    let both = "SELECT (SELECT count(*) FROM video_embeddings WHERE model_version = 1),
+                       (SELECT count(*) FROM two_tower_python.video_embeddings)";
+    let counts = connection.fetch_one(both).await.unwrap();
+    assert_eq!((counts.get::<i64, _>(0), counts.get::<i64, _>(1)), (1, 2));
+}
+
+/// Tables of another system would be taken for ours. Nothing is applied until they are moved as the
+/// error advises, and they keep their rows.
 #[tokio::test]
 async fn vectors_of_another_system_make_room_first() {
     for tables in [&OTHER_VECTORS[..1], &OTHER_VECTORS[1..], &OTHER_VECTORS] {
@@ -135,7 +178,7 @@ async fn vectors_of_another_system_make_room_first() {
         let error = store.migrate().await.unwrap_err();
         assert!(matches!(error, StoreError::OtherVectors { .. }), "{error}");
         assert_eq!(store.pending_migrations().await.unwrap(), all);
-        // The statements of the message, to the letter.
+        // The statements of the message, verbatim.
         let said = error.to_string();
         let statements = said.split('`').nth(1).unwrap();
         for (table, _) in OTHER_VECTORS {
@@ -145,7 +188,8 @@ async fn vectors_of_another_system_make_room_first() {
         execute(&url, statements).await;
         assert_eq!(store.migrate().await.unwrap(), all);
         let mut connection = PgConnection::connect(&url).await.unwrap();
-        // As a push of the Supabase CLI leaves it, which stops at the first statement that needs versions.
+        // As after a push by the Supabase CLI, which stops at the first statement that needs
+        // versions.
         let half_way = format!(
             "DELETE FROM supabase_migrations.schema_migrations WHERE version >= '{TRIGGERS}';
              DROP SCHEMA two_tower_python CASCADE; DROP TABLE video_embeddings, user_embeddings CASCADE;
@@ -169,13 +213,17 @@ async fn vectors_of_another_system_make_room_first() {
                 .get(0);
             assert_eq!(count, 1);
         }
+        if tables.len() == OTHER_VECTORS.len() {
+            back_and_forth(&url, &all).await;
+        }
     }
 }
 
-/// The first that narrows the norm of vectors.
+/// The first migration that restricts the norm of vectors.
 const NORMS: &str = "20261205000000";
 
-/// Vectors that older migrations let in, and a server refuses to load, get the norm 1; be the table in one piece or not, and once or twice.
+/// Vectors that older migrations allowed, and that a server refuses to load, are normalised, with
+/// or without partitions, once or repeatedly.
 #[tokio::test]
 async fn vectors_of_a_norm_that_nobody_reads_are_set_right() {
     let in_parts = "CREATE EXTENSION vector;
@@ -192,7 +240,7 @@ async fn vectors_of_a_norm_that_nobody_reads_are_set_right() {
         store.migrate().await.unwrap();
         let undo =
             format!("DELETE FROM supabase_migrations.schema_migrations WHERE version >= '{NORMS}'");
-        // As they were.
+        // Unchanged.
         for table in ["video_embeddings", "user_embeddings"] {
             let wider = format!(
                 "ALTER TABLE {table} DROP CONSTRAINT {table}_norm_is_0_999_to_1_001;
@@ -235,7 +283,7 @@ async fn vectors_of_a_norm_that_nobody_reads_are_set_right() {
 #[tokio::test]
 async fn what_was_applied_before_a_failure_stays() {
     let url = empty_postgres_url().await;
-    // Stands where the migration wants a table.
+    // In the way of a table that the migration creates.
     execute(&url, "CREATE VIEW recommendation_blocks AS SELECT 1").await;
     let store = connect(&url).await;
     let (all, before) = expected(&store).await;

@@ -1,4 +1,7 @@
-//! Tables that the application made before us, with types and without keys of ours.
+//! Tables that the application created before us, without our types and keys.
+
+mod erasures;
+mod text_ids;
 
 use crate::database::{empty_postgres_url, execute, postgres_url};
 use futures_util::future::join_all;
@@ -31,7 +34,7 @@ async fn text(url: &str, sql: &str) -> String {
     row.get(0)
 }
 
-/// Rows, and pairs of a user and a video.
+/// Number of rows, and of distinct pairs of user and video.
 async fn rows_and_pairs(url: &str, table: &str) -> String {
     let sql =
         format!("SELECT concat(count(*), ' ', count(DISTINCT (user_id, video_id))) FROM {table}");
@@ -79,7 +82,7 @@ async fn a_pair_comes_once_though_no_key_sees_to_it() {
     for (id, index) in [
         ("uuid", ""),
         ("uuid", "CREATE INDEX ON likes (user_id)"),
-        // A key of some rows, one of more columns and one of fewer are none.
+        // A partial key, one with more columns and one with fewer do not count.
         (
             "uuid",
             "CREATE UNIQUE INDEX ON likes (user_id, video_id) WHERE created_at < '2000-01-01';
@@ -87,7 +90,7 @@ async fn a_pair_comes_once_though_no_key_sees_to_it() {
         ),
         ("text", "CREATE INDEX ON likes (user_id, video_id)"),
         ("varchar(40)", ""),
-        // With a key it is as ever.
+        // With a key everything is as usual.
         ("uuid", "CREATE UNIQUE INDEX ON likes (video_id, user_id)"),
     ] {
         let (url, store) = over(&keyless(id, index)).await;
@@ -165,13 +168,13 @@ async fn a_pair_that_is_there_twice_counts_once() {
     assert_eq!(store.active_users(9).await.unwrap()[0].likes, 2);
     let facts = store.data_facts(&Source::default()).await.unwrap();
     assert_eq!((facts.likes, facts.liked_videos), (2, 2));
-    // What is popular: as of now, and as it was counted.
+    // Popular videos: as of now, and as counted.
     let popular = "SELECT string_agg(share::text, ' ') FROM twotower.popular_videos()";
     assert_eq!(text(&url, popular).await, "1 1");
     store.refresh_statistics().await.unwrap();
     let counted = "SELECT string_agg(likes::text, ' ') FROM twotower.video_popularity";
     assert_eq!(text(&url, counted).await, "1 1");
-    // What nobody likes any more is not popular.
+    // Videos without likes are not popular.
     execute(
         &url,
         "DELETE FROM likes WHERE video_id = '00000000-0000-0000-0000-000000000001'",
@@ -181,7 +184,7 @@ async fn a_pair_that_is_there_twice_counts_once() {
     assert_eq!(text(&url, counted).await, "1");
 }
 
-/// Ids that are texts may do without hyphens, and who owns the functions need not be who migrates.
+/// Text ids may lack hyphens, and the functions' owner may differ from the migrator.
 #[tokio::test]
 async fn likes_of_ids_spelled_otherwise_count_whoever_migrates() {
     let url = empty_postgres_url().await;
@@ -203,7 +206,7 @@ async fn likes_of_ids_spelled_otherwise_count_whoever_migrates() {
     let counted = "SELECT string_agg(right(video_id::text, 1) || ': ' || likes, ', ') FROM twotower.video_popularity";
     assert_eq!(text(&url, counted).await, "1: 1");
 
-    // The functions of another role, made anew by the owner of the database.
+    // Functions of another role, recreated by the database's owner.
     execute(
         &url,
         "ALTER FUNCTION twotower.refresh_statistics() OWNER TO twotower_trainer;
@@ -250,7 +253,7 @@ async fn a_missing_key_is_told_and_made_by_what_is_said() {
         fault.what,
         "public.likes has no unique key on (user_id, video_id)"
     );
-    // The index is built where pairs come once.
+    // The index can be built where pairs are unique.
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let create = AssertSqlSafe(fault.fix.clone());
     assert!(connection.execute(create).await.is_err());
@@ -276,7 +279,7 @@ async fn a_missing_key_is_told_and_made_by_what_is_said() {
     assert_eq!(text(&url, left).await, "1 t");
 }
 
-/// Six digits are what a `real` has left as a `numeric`.
+/// A `real` converted to `numeric` keeps six digits.
 #[tokio::test]
 async fn a_price_is_stored_as_it_was_given() {
     let (url, store) = over(
@@ -302,7 +305,7 @@ async fn a_price_is_stored_as_it_was_given() {
         "SELECT string_agg(price || ' ' || duration_seconds, ', ' ORDER BY id) FROM videos";
     let expected = "12345.67 61, 0.10 61, 16777216.00 61";
     assert_eq!(text(&url, prices).await, expected);
-    // What the database knows better stays while it is the same to Rust.
+    // More precise values in the database stay while they are equal in Rust.
     execute(&url, "UPDATE videos SET price = 16777216.25").await;
     videos[0].title = "new".into();
     videos[2].title = "new".into();
@@ -343,12 +346,12 @@ async fn a_time_outside_of_all_years_says_nothing() {
     let mut take = |video: twotower_store::VideoFacts| facts.push(video.published_at_us);
     store.for_each_video_facts(&mut take).await.unwrap();
     assert_eq!(facts, times);
-    // Read and written again, nothing has changed.
+    // Read and written again, nothing changes.
     let written = store.write_videos(&videos).await.unwrap();
     assert_eq!(written, VideosWritten::default());
 }
 
-/// An application's own tables of our names, with whole numbers for ids, all of them mapped.
+/// Tables of the application with our names and integer ids, all of them mapped.
 #[tokio::test]
 async fn tables_that_the_source_replaces_are_the_applications_to_have() {
     let (url, store) = over(
@@ -396,7 +399,7 @@ async fn tables_that_the_source_replaces_are_the_applications_to_have() {
         let over = &found.row_security.passed_over;
         assert!(over.contains(&name), "{name}: {over:?}");
     }
-    // Ids are computed of what these have: they are read.
+    // Ids are computed from these tables, so they are read.
     for name in ["public.videos", "public.likes", "public.skips"] {
         let security = &found.row_security;
         assert!(!security.passed_over.contains(&name), "{security:?}");
@@ -407,7 +410,7 @@ async fn tables_that_the_source_replaces_are_the_applications_to_have() {
     let pair = ["public.likes", "public.skips"];
     assert_eq!(found.indexes.passed_over, pair);
     assert_eq!(found.keys.passed_over, pair);
-    // What is read as ours is looked at as ever.
+    // Tables that are read as ours are checked as usual.
     let part = Source {
         likes: Source::default().likes,
         ..source.clone()
@@ -419,7 +422,7 @@ async fn tables_that_the_source_replaces_are_the_applications_to_have() {
     assert!(fault.what.contains("public.likes"), "{fault:?}");
     assert_eq!(found.indexes.passed_over, ["public.skips"]);
 
-    // A read of all rows is told from some thousands on, with the index that mends it.
+    // A full scan is reported from a few thousand rows on, with the index that avoids it.
     let ours = store.unindexed_reads(&Source::default()).await.unwrap();
     assert_eq!(ours, None);
     assert_eq!(store.unindexed_reads(&source).await.unwrap().unwrap(), []);

@@ -1,4 +1,4 @@
-//! Migrations: once, twice, at once, over what is there already, and wherever pgvector lives.
+//! Migrations: once, twice, concurrently, over existing tables, and with pgvector in any schema.
 
 use crate::database::{empty_postgres_url, execute, few_connections, postgres_url};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -84,7 +84,7 @@ async fn applying_everything_again_does_no_harm() {
     assert!(!store.record(like, user, video).await.unwrap());
 }
 
-/// The Supabase CLI and twotower keep one record.
+/// The Supabase CLI and twotower share one record.
 #[tokio::test]
 async fn what_the_supabase_cli_applied_is_not_applied_again() {
     let url = empty_postgres_url().await;
@@ -111,7 +111,7 @@ async fn what_the_supabase_cli_applied_is_not_applied_again() {
     assert!(scalar::<bool>(&url, recorded).await);
 }
 
-/// An application that is there first keeps its tables: their types, row security and grants.
+/// Existing tables of an application keep their types, row security and grants.
 #[tokio::test]
 async fn tables_of_the_application_stay_as_they_are() {
     let url = empty_postgres_url().await;
@@ -142,14 +142,15 @@ async fn tables_of_the_application_stay_as_they_are() {
     );
     assert_eq!(video.published_at_us, Some(1_767_225_600_000_000));
     assert_eq!(snapshot.dataset.likes.len(), 1);
-    // Cards, and finding out that nothing has changed, read its types too.
+    // Cards and change detection can read its types too.
     let cards = store.video_cards(&[Uuid::from_u128(1)]).await.unwrap();
     assert_eq!(cards[0].price, Some(9.99));
     let written = store.write_videos(&[video.to_video()]).await.unwrap();
     assert_eq!(written, VideosWritten::default());
 }
 
-/// Rust knows a price to 24 bits and nothing of an infinite time: who writes other columns must not write these back.
+/// Rust represents a price with 24 bits, and no infinite time: writing other columns must not write
+/// these back.
 #[tokio::test]
 async fn columns_that_are_not_written_keep_what_only_the_database_can_hold() {
     let url = empty_postgres_url().await;
@@ -179,7 +180,7 @@ async fn columns_that_are_not_written_keep_what_only_the_database_can_hold() {
     );
 }
 
-/// Public, `extensions` in everybody's `search_path` as on Supabase, or a schema that nobody looks into.
+/// Public, `extensions` in the default `search_path` as on Supabase, or a schema outside of any.
 #[tokio::test]
 async fn pgvector_may_live_anywhere() {
     for (prepare, expected) in [
@@ -272,7 +273,7 @@ async fn the_index_of_a_version_is_used() {
         plan.concat().contains("video_embeddings_hnsw_2"),
         "{plan:#?}"
     );
-    // It goes with its version.
+    // It is dropped with its version.
     assert!(!store.drop_vector_index(1).await.unwrap());
     assert!(store.drop_vector_index(2).await.unwrap());
     assert!(!store.drop_vector_index(2).await.unwrap());
@@ -280,7 +281,7 @@ async fn the_index_of_a_version_is_used() {
     assert_eq!(scalar::<i64>(&url, left).await, 0);
 }
 
-/// Rust refuses them first; the database does so for everybody else.
+/// Rust refuses them first; the database does so for other writers.
 #[tokio::test]
 async fn the_database_refuses_what_is_no_embedding() {
     let url = postgres_url().await;
@@ -311,7 +312,7 @@ async fn the_database_refuses_what_is_no_embedding() {
     }
 }
 
-/// A killed build leaves an index that nobody uses and that is in the way of the next one.
+/// A killed build leaves an unusable index that blocks the next one.
 #[tokio::test]
 async fn an_invalid_index_is_built_afresh() {
     let url = postgres_url().await;
@@ -324,7 +325,7 @@ async fn an_invalid_index_is_built_afresh() {
     let table = VectorTable::Videos;
     store.write_embeddings(table, 1, &rows).await.unwrap();
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    // One vector of another dimension makes the build fail half way, as a kill does.
+    // One vector of another dimension makes the build fail midway, like a kill.
     let odd = "INSERT INTO video_embeddings (video_id, model_version, embedding, fingerprint)
                VALUES ('00000000-0000-0000-0000-000000000002', 1, '[0, 0, 1]', 0)";
     connection.execute(odd).await.unwrap();
@@ -339,7 +340,8 @@ async fn an_invalid_index_is_built_afresh() {
     assert!(scalar::<bool>(&url, valid).await);
 }
 
-/// The database lets none in, so that its guard is taken away here; the check before a switch does not rely on it.
+/// The database refuses such rows, so its constraint is dropped here; the check before an
+/// activation does not rely on it.
 #[tokio::test]
 async fn vectors_of_a_wrong_norm_are_counted() {
     let url = postgres_url().await;

@@ -1,4 +1,4 @@
-//! Changes are heard, whoever makes them; and what a request asks costs one round trip.
+//! Changes are notified, whoever makes them; and a request costs one round trip.
 
 use crate::database::{execute, few_connections, postgres_url};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -45,7 +45,7 @@ async fn every_change_is_heard_once_and_names_nobody() {
     let heard = UserChange::User(key);
     assert!(store.record(LIKE, user, video).await.unwrap());
     assert_eq!(next(&mut changes).await, heard);
-    // Nothing changes, so that nothing is heard; what is heard next is the skip.
+    // Nothing changes, so the next notification is the skip.
     assert!(!store.record(LIKE, user, video).await.unwrap());
     assert!(store.record(SKIP, user, video).await.unwrap());
     assert_eq!(next(&mut changes).await, heard);
@@ -57,7 +57,7 @@ async fn every_change_is_heard_once_and_names_nobody() {
     assert_eq!(next(&mut changes).await, heard);
     store.remove_block(user, &block).await.unwrap();
     assert_eq!(next(&mut changes).await, heard);
-    // The application's own hands, as a user whose rights are row level security's.
+    // The application itself, as a user with row level security.
     let sub = format!("{{\"sub\": \"{user}\"}}");
     execute(
         &url,
@@ -75,9 +75,10 @@ async fn every_change_is_heard_once_and_names_nobody() {
     assert!(both.contains(&heard) && both.contains(&other), "{both:?}");
     execute(&url, "TRUNCATE likes").await;
     assert_eq!(next(&mut changes).await, UserChange::All);
-    // Of somebody of whom there is nothing.
+    // A user without any data.
     let plan = ErasePlan {
-        application_tables: true,
+        likes: true,
+        skips: true,
         ..ErasePlan::default()
     };
     store.erase_user(user, &plan).await.unwrap();
@@ -126,7 +127,7 @@ async fn an_import_is_one_word() {
     for _ in 0..64 {
         assert!(matches!(next(&mut changes).await, UserChange::User(_)));
     }
-    // What anybody else says on the channel is passed over.
+    // Other messages on the channel are ignored.
     execute(&url, "NOTIFY twotower_user_changes, 'hello'").await;
     store.write_interactions(SKIP, &rows(1..2)).await.unwrap();
     let heard = UserChange::User(changes.hasher().key(Uuid::from_u128(1)));
@@ -139,7 +140,7 @@ async fn a_lost_connection_is_told_of_and_comes_back() {
     let store = connect(&url).await;
     with_videos(&store, 1).await;
     let mut changes = store.listen_user_changes().await.unwrap().unwrap();
-    // Another database may have taken its place, which names users by a key of its own.
+    // Another database may have taken its place, with another secret for keys.
     execute(
         &url,
         "UPDATE twotower.change_key SET key = sha256('another');
@@ -154,7 +155,7 @@ async fn a_lost_connection_is_told_of_and_comes_back() {
     assert_eq!(next(&mut changes).await, heard);
 }
 
-/// A table of the application's own that bears no triggers: servers must not believe that they would hear of a like.
+/// A table of the application without triggers: servers must not rely on notifications of likes.
 #[tokio::test]
 async fn where_a_trigger_is_missing_there_is_nothing_to_listen_to() {
     for spoil in [
@@ -196,7 +197,7 @@ async fn a_request_that_waits_too_long_is_cancelled_and_leaves_no_setting() {
     store.user_state(user, 5).await.unwrap();
 }
 
-/// The application may keep ids as text, and know nothing of when a video came.
+/// The application may use text ids and lack a creation time of videos.
 #[tokio::test]
 async fn tables_of_the_application_are_read_as_they_are() {
     let url = crate::database::empty_postgres_url().await;
@@ -224,7 +225,7 @@ async fn tables_of_the_application_are_read_as_they_are() {
     assert_eq!(facts[1].published_at_us, None);
 }
 
-/// It would be asked again and again, and no new vector seen, if one such video were an error.
+/// If one such video were an error, it would be requested repeatedly and no new vector loaded.
 #[tokio::test]
 async fn a_time_without_end_is_none() {
     let url = postgres_url().await;

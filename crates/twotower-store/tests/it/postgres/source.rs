@@ -1,4 +1,4 @@
-//! Tables of other names, with the ids and the indexes that applications give them.
+//! Tables of other names, with the ids and indexes of applications.
 
 use crate::database::{execute, few_connections, postgres_url};
 use sqlx::{Connection, PgConnection, Row};
@@ -15,7 +15,8 @@ fn id(n: u128) -> Uuid {
     Uuid::from_u128(0xabcd_0000_0000_4000_8000_0000_0000_0000 + n)
 }
 
-/// `films` and `favourites` with ids of this type: film n of 20000, and user n of 200 likes the films from n on, a hundred of them.
+/// `films` and `favourites` with ids of this type: film n of 20000; user n of 200 likes a hundred
+/// films from n on.
 fn tables(kind: &str) -> String {
     let id = "'abcd0000-0000-4000-8000-' || lpad(to_hex(n), 12, '0')";
     let member = "'abcd0000-0000-4000-8000-' || lpad(to_hex(m), 12, '0')";
@@ -64,7 +65,7 @@ async fn ids_of_any_type_are_found_by_the_index_over_them() {
         assert_eq!((&*film.title, film.price), ("Film 3", Some(3.0)));
         assert_eq!(film.tags, ["calm"]);
         assert_eq!(film.published_at_us, Some(1_767_225_600_000_000));
-        // A replica reads there as well; this server is none, and says so.
+        // Also over a replica's connections; this server is none, and reports that.
         let replica = Replica::open(&url, few_connections()).unwrap();
         let read = replica.reading_as(&store).user_states(&[id(7)], 9).await;
         let read = read.unwrap();
@@ -97,7 +98,7 @@ async fn ids_of_any_type_are_found_by_the_index_over_them() {
         assert_eq!(scans, 0, "{kind}: a table was read from end to end");
         assert!(uses >= 5, "{kind}");
 
-        // What is read whole is so, and in order.
+        // Full reads are in order.
         let store = connect(&url).await.with_source(&source()).await.unwrap();
         let mut films = Vec::new();
         let mut collect = |film: twotower_store::VideoFacts| films.push((film.id, film.tags.len()));
@@ -108,7 +109,7 @@ async fn ids_of_any_type_are_found_by_the_index_over_them() {
         counts.sort_unstable();
         assert_eq!(counts.len(), 299, "{kind}");
         assert_eq!((counts[0], counts[149]), ((id(1), 1), (id(150), 100)));
-        // A like that the application has written is known at once.
+        // A like written by the application counts at once.
         let like = format!("INSERT INTO favourites VALUES ('{}', '{}')", id(7), id(5));
         execute(&url, &like).await;
         let state = store.user_state(id(7), 9).await.unwrap();
@@ -118,7 +119,7 @@ async fn ids_of_any_type_are_found_by_the_index_over_them() {
     }
 }
 
-/// What anybody could put into a column of texts is left out of everything that is read, and ends nothing.
+/// Arbitrary text in an id column is left out of every read and ends none.
 #[tokio::test]
 async fn texts_that_are_no_ids_are_left_out() {
     let url = postgres_url().await;
@@ -167,7 +168,7 @@ async fn texts_that_are_no_ids_are_left_out() {
     let active = serving.active_users(9).await.unwrap();
     assert_eq!(active.iter().map(|it| it.user).collect::<Vec<_>>(), [ann]);
 
-    // An id that is missing altogether is a fault of the query, as before.
+    // A NULL id is a fault of the query.
     let null = format!("INSERT INTO favourites VALUES (NULL, '{film}')");
     execute(&url, &null).await;
     let refused = store
@@ -177,7 +178,7 @@ async fn texts_that_are_no_ids_are_left_out() {
     assert_eq!(refused.to_string(), "likes: column user_id is NULL");
 }
 
-/// Whatever the database says of a value, it stands in no message.
+/// A value that the database quotes is in no message of ours.
 #[tokio::test]
 async fn a_value_that_nothing_can_be_made_of_is_not_repeated() {
     let url = postgres_url().await;
@@ -221,8 +222,8 @@ async fn connect(url: &str) -> Store {
     Store::connect(url, few_connections()).await.unwrap()
 }
 
-/// How often tables of the application's were read from end to end since the last vacuum or analyze, and how often by an index, once what
-/// closed connections have told is counted.
+/// Sequential and index scans of the application's tables since the last vacuum or analyze, once
+/// the statistics of closed connections have arrived.
 async fn scans(url: &str) -> (i64, i64) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     let begun = Instant::now();
@@ -266,7 +267,7 @@ async fn a_role_that_may_not_read_a_table_is_told_which() {
     assert!(error.is_usage());
 }
 
-/// The application's own table of our name, which no migration makes another.
+/// The application's own table with our name, which no migration replaces.
 #[tokio::test]
 async fn our_own_query_of_a_table_with_other_ids_asks_for_one_of_the_applications() {
     let url = postgres_url().await;

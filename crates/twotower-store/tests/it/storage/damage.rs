@@ -1,10 +1,10 @@
-//! Every byte that is not as it was published is refused, whether it was signed or not.
+//! Every byte that differs from the published one is refused, signed or not.
 
 use super::place::{FILES, Place, trusted};
 use std::fs;
 use std::path::PathBuf;
 
-/// A published model, and what its storage holds.
+/// A published model, and its files in storage.
 struct Published {
     place: Place,
     files: Vec<(&'static str, PathBuf, Vec<u8>)>,
@@ -33,7 +33,7 @@ impl Published {
     async fn refused(&self, what: &str) {
         for trusted in [trusted(1), Vec::new()] {
             let signed = !trusted.is_empty();
-            // Nobody looks at a signature who trusts nobody.
+            // Without trusted keys signatures are not read.
             if !signed && what.starts_with("manifest.json.sig") {
                 continue;
             }
@@ -59,7 +59,7 @@ async fn every_flipped_byte_is_refused() {
         } else {
             (0..24)
                 .map(|_| {
-                    // Marsaglia's xorshift; the seed makes a failure come again.
+                    // Marsaglia's xorshift; the seed reproduces a failure.
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
@@ -112,13 +112,13 @@ async fn swapped_missing_and_foreign_files_are_refused() {
             .refused(&format!("{name} of another version"))
             .await;
         fs::remove_file(path).unwrap();
-        // Without its manifest the version is none, and the one before is taken.
+        // Without its manifest the version does not exist, and the previous one is fetched.
         if *name != "manifest.json" {
             published.refused(&format!("{name} missing")).await;
         }
         fs::write(path, good).unwrap();
     }
-    // All of an older version under a newer number: signed, and not what it says it is.
+    // All files of an older version under a newer number: signed, but for another version.
     for (name, path, _) in &published.files {
         fs::copy(published.place.stored(1, name), path).unwrap();
     }

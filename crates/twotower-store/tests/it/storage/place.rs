@@ -1,4 +1,4 @@
-//! Small models, and places to publish them to.
+//! Small models, and storages to publish them to.
 
 use super::server::{BUCKET, S3Server, credentials};
 use super::supabase_server::{self, SupabaseServer};
@@ -87,7 +87,7 @@ pub(super) fn save(root: &Path, version: i64, optimizer: &[u8]) -> PathBuf {
     model_files::save(root, &model, optimizer, &info).unwrap().0
 }
 
-/// Two folders of models, one to publish from and one to fetch to, and a storage between them.
+/// A folder of models to publish from and one to fetch to, with a storage between them.
 pub(super) struct Place {
     pub(super) here: tempfile::TempDir,
     pub(super) there: tempfile::TempDir,
@@ -125,7 +125,7 @@ impl Place {
         }
     }
 
-    /// The bucket is not there yet.
+    /// The bucket does not exist yet.
     pub(super) fn on_supabase() -> Self {
         let server = SupabaseServer::start();
         Self {
@@ -158,7 +158,7 @@ impl Place {
         self.publish_until(version, u64::MAX).await
     }
 
-    /// Publishes, signed with key 1, and is interrupted when so many pieces were transferred.
+    /// Publishes, signed with key 1, and is interrupted after this many pieces.
     pub(super) async fn publish_until(
         &self,
         version: i64,
@@ -196,12 +196,12 @@ impl Place {
         self.storage.fetch(&options, &go_on).await
     }
 
-    /// The file of a stored key.
+    /// The file behind a key.
     pub(super) fn stored(&self, version: i64, name: &str) -> PathBuf {
         self.folder.join(format!("models/{version}/{name}"))
     }
 
-    /// Nothing that could pass for a model was left by a fetch.
+    /// Checks that a fetch left nothing that could pass for a model.
     pub(super) fn nothing_fetched(&self) {
         for entry in fs::read_dir(self.output()).into_iter().flatten() {
             assert_eq!(entry.unwrap().file_name(), ".fetch");

@@ -31,7 +31,7 @@ async fn there_and_back(place: &Place) {
     let verified = verify_folder(&fetched.path, &trusted(1)).unwrap();
     assert_eq!(verified, (7, published.key_id));
 
-    // Both may be run again.
+    // Both may be repeated.
     let again = place.publish(7).await.unwrap();
     assert_eq!(
         (again.uploaded.len(), again.already_there.len()),
@@ -43,7 +43,7 @@ async fn there_and_back(place: &Place) {
     verify_folder(&fetched.path, &trusted(1))
         .expect("the signature is put beside a model that was here");
 
-    // It goes as a whole.
+    // In a single request.
     let root = fetched.path.parent().unwrap();
     let checksum = model_files::manifest(&fetched.path).unwrap().checksum;
     let removed = model_files::remove(root, 7, &checksum).unwrap();
@@ -90,7 +90,7 @@ async fn large_files_go_in_parts() {
     }
 }
 
-/// At each piece that is transferred: what is there is no version, and the next run makes it one.
+/// Interrupted at each transferred piece, there is no version yet, and the next run completes it.
 #[tokio::test]
 async fn a_publish_that_was_cut_off_is_run_again() {
     for (place, step) in [
@@ -121,7 +121,7 @@ async fn a_publish_that_was_cut_off_is_run_again() {
     }
 }
 
-/// At each piece that is transferred, and as a kill would leave it.
+/// At each transferred piece, and as after a kill.
 #[tokio::test]
 async fn a_fetch_that_was_cut_off_is_run_again() {
     for place in Place::all() {
@@ -174,7 +174,7 @@ async fn what_breaks_off_is_taken_up_again_where_it_did() {
     place.fetch(&trusted(1)).await.unwrap();
 }
 
-/// What a bucket keeps of an upload that nobody completes is paid for, and seen by nobody.
+/// Incomplete uploads in a bucket cost money and are invisible.
 #[tokio::test]
 async fn parts_do_not_stay_behind() {
     let large = vec![7; 20 << 20];
@@ -187,14 +187,14 @@ async fn parts_do_not_stay_behind() {
     assert_eq!(server.open_uploads(), 0, "after a completion that failed");
     server.refuse_completion(false);
 
-    // The answer alone says that it failed.
+    // Only the answer says that it failed.
     server.deny_completion();
     place.publish(1).await.unwrap();
     assert_eq!(server.open_uploads(), 0);
 
     save(place.here.path(), 2, &large);
     server.stall_parts();
-    // Of a machine that is busy the first may be over before.
+    // On a busy machine the first may have finished before.
     for seconds in [3, 15, 60] {
         place.storage = bucket_until(server, Duration::from_secs(seconds));
         let error = place.publish(2).await.unwrap_err();
@@ -259,7 +259,8 @@ async fn a_dry_run_writes_nothing() {
     }
 }
 
-/// Two that publish the same both end well; of two that publish different models under one number, one says so.
+/// Two processes that publish the same model both succeed; of two that publish different models
+/// under one number, one fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_at_once() {
     for round in 0..4 {
@@ -269,7 +270,7 @@ async fn two_at_once() {
             one.unwrap();
             other.unwrap();
 
-            // Large enough to go in parts, which a server does not write on condition.
+            // Large enough for a multipart upload, which a server does not write conditionally.
             let elsewhere = tempfile::tempdir().unwrap();
             save(place.here.path(), 2, &vec![1; 9 << 20]);
             save(elsewhere.path(), 2, &vec![2; 9 << 20]);
@@ -286,7 +287,8 @@ async fn two_at_once() {
                 .into_iter()
                 .filter(|&won| won)
                 .count();
-            // A server that asks only at the beginning whether a key is there lets both claim, and then none wins.
+            // A server that checks for a key only at the start lets both claim it, and then neither
+            // wins.
             let least = usize::from(place.supabase.is_none());
             assert!(
                 (least..=1).contains(&won),

@@ -1,4 +1,4 @@
-//! Who is refused, and what they are told.
+//! Refusals and their messages.
 
 use super::place::{Place, go_on, key, save, settings, supabase_settings, trusted};
 use super::server::{BUCKET, SECRET_ACCESS_KEY, credentials};
@@ -16,7 +16,7 @@ async fn only_models_of_trusted_signers_are_taken() {
         place.publish(1).await.unwrap();
         let error = place.fetch(&trusted(2)).await.unwrap_err();
         assert!(matches!(error, StorageError::Signature { .. }), "{error}");
-        // It says why, and who prints causes does not say that once more.
+        // The message includes the cause, and printing a chain of errors does not repeat it.
         assert!(std::error::Error::source(&error).is_none());
         assert!(error.to_string().contains(&key(1).public().id()), "{error}");
 
@@ -39,7 +39,7 @@ async fn only_models_of_trusted_signers_are_taken() {
         assert!(matches!(error, StorageError::NoTrustedKeys), "{error}");
         assert!(error.is_usage());
 
-        // Keys that are trusted count, also where no signature would do.
+        // Trusted keys take precedence over accepting unsigned models.
         let trusted = trusted(2);
         let options = FetchOptions {
             allow_unsigned: true,
@@ -254,7 +254,7 @@ async fn a_server_that_is_away_is_an_outage() {
         signing_key: None,
         dry_run: true,
     };
-    // It takes connections, and says nothing.
+    // Accepts connections and never answers.
     let error = storage.publish(&options, &go_on).await.unwrap_err();
     assert!(error.is_outage(), "{error}");
     assert!(matches!(error, StorageError::Deadline(_)), "{error}");

@@ -1,5 +1,6 @@
-//! A stand-in for S3: s3s, which checks AWS signatures (version 4) and conditional writes, over a folder of files. It does not
-//! prove what a real provider adds or leaves out: TLS, policies, limits of size and rate, its own ideas of `If-None-Match`.
+//! A stand-in for S3: s3s, which checks AWS signatures (version 4) and conditional writes, over a
+//! folder of files. It does not cover what a real provider adds or lacks: TLS, policies, limits of
+//! size and rate, deviations in `If-None-Match`.
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -20,17 +21,17 @@ pub(crate) const SECRET_ACCESS_KEY: &str = "canary-secret-access-key";
 
 #[derive(Debug, Default)]
 struct Switches {
-    /// Strangers may do anything.
+    /// Requests without credentials are allowed.
     public: AtomicBool,
-    /// Each so-many-th request is answered by hanging up; 0 is none.
+    /// The connection is dropped at every n-th request; 0 for none.
     hang_up_each: AtomicUsize,
     requests: AtomicUsize,
     /// The second part of an upload is not answered.
     stall: AtomicBool,
     stalled: AtomicBool,
-    /// The end of an upload in parts is refused.
+    /// The completion of a multipart upload is refused.
     refuse_completion: AtomicBool,
-    /// The same once it was done.
+    /// The same after it was done.
     deny_completion: AtomicBool,
 }
 
@@ -68,7 +69,7 @@ impl S3Server {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let for_requests = Arc::clone(&switches);
-        // A thread of its own, since tests have a runtime of theirs; it ends with the process.
+        // In its own thread, since each test has its own runtime; it ends with the process.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -99,7 +100,7 @@ impl S3Server {
         self.switches.stall.store(true, Ordering::SeqCst);
     }
 
-    /// Whether somebody waits for the answer to a part.
+    /// Whether an answer to a part is awaited.
     pub(crate) fn has_stalled(&self) -> bool {
         self.switches.stalled.load(Ordering::SeqCst)
     }
@@ -113,7 +114,7 @@ impl S3Server {
         self.switches.deny_completion.store(true, Ordering::SeqCst);
     }
 
-    /// Files of uploads in parts that were neither completed nor given up.
+    /// Files of multipart uploads that were neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> usize {
         let entries = std::fs::read_dir(self.folder.path()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -139,7 +140,7 @@ impl S3Server {
 
 async fn answer_all(listener: std::net::TcpListener, service: S3Service, switches: Arc<Switches>) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-    // Between the look at a key and the write s3s-fs lets others in; a provider does not.
+    // s3s-fs is not atomic between checking a key and writing it; a provider is.
     let conditional = Arc::new(tokio::sync::Mutex::new(()));
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -180,7 +181,7 @@ async fn answer_all(listener: std::net::TcpListener, service: S3Service, switche
                     return forbidden();
                 }
                 let hang_up = each > 0 && number.is_multiple_of(each);
-                // Before it was done and after it, in turn.
+                // Alternately before and after it was done.
                 if hang_up && (number / each).is_multiple_of(2) {
                     return Err("hung up".to_owned());
                 }
@@ -201,7 +202,7 @@ async fn answer_all(listener: std::net::TcpListener, service: S3Service, switche
     }
 }
 
-/// The environment of somebody who may use the bucket.
+/// The environment of a user of the bucket.
 pub(crate) fn credentials(name: &str) -> Option<String> {
     match name {
         "AWS_ACCESS_KEY_ID" => Some(ACCESS_KEY_ID.into()),

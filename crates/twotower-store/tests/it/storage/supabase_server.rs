@@ -1,4 +1,5 @@
-//! A stand-in for the REST API of Supabase Storage, over a folder of files; README.md says what it does not prove.
+//! A stand-in for the REST API of Supabase Storage, over a folder of files; README.md lists its
+//! limits.
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -19,11 +20,11 @@ use std::sync::{Arc, Mutex};
 const BUCKET: &str = "models";
 const SECRET_KEY: &str = "sb_secret_canary-of-the-project";
 const PUBLISHABLE_KEY: &str = "sb_publishable_of-the-project";
-/// A key of the kind that is a JWT.
+/// A key that is a JWT.
 const LEGACY_KEY: &str = "canary.service-role.key";
 const PART: usize = 6 << 20;
 
-/// The environment of somebody who may use the project.
+/// The environment of a user of the project.
 pub(crate) fn variables(name: &str) -> Option<String> {
     match name {
         "SUPABASE_SECRET_KEYS" => Some(json!({"default": SECRET_KEY}).to_string()),
@@ -33,33 +34,33 @@ pub(crate) fn variables(name: &str) -> Option<String> {
     }
 }
 
-/// What a variable holds for somebody of another project.
+/// A key of another project.
 pub(crate) fn wrong_key(name: &str) -> String {
     variables(name).unwrap().replace("canary", "canary-wrong")
 }
 
-/// How strangers get in.
+/// Public access to the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opening {
     None,
-    /// The bucket is a public one.
+    /// The bucket itself is public.
     Public,
-    /// A policy lets those read who have the key that apps show.
+    /// A policy allows reading with the key that apps contain.
     Policy,
 }
 
 #[derive(Debug)]
 struct State {
     folder: PathBuf,
-    /// Whether it is public, if the bucket is there.
+    /// Whether it is public; `None` if there is no bucket.
     bucket: Option<bool>,
     policy: bool,
     uploads: HashMap<String, Upload>,
     limit: usize,
-    /// Each so-many-th request is answered by hanging up; 0 is none.
+    /// The connection is dropped at every n-th request; 0 for none.
     hang_up_each: usize,
     requests: usize,
-    /// So many downloads break off in the middle.
+    /// Number of downloads that break off in the middle.
     break_downloads: usize,
 }
 
@@ -94,7 +95,7 @@ impl SupabaseServer {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let for_requests = Arc::clone(&state);
-        // A thread of its own, since tests have a runtime of theirs; it ends with the process.
+        // In its own thread, since each test has its own runtime; it ends with the process.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -132,7 +133,7 @@ impl SupabaseServer {
         });
     }
 
-    /// Bytes of the longest object.
+    /// Size of the largest object.
     pub(crate) fn limit(&self, bytes: usize) {
         self.set(|state| state.limit = bytes);
     }
@@ -168,7 +169,7 @@ fn names(folder: &Path) -> Vec<String> {
 type Body = BoxBody<Bytes, io::Error>;
 type Answer = Result<Response<Body>, Refusal>;
 
-/// A status, which stands in the document, an error and a message.
+/// A status, for the document, an error and a message.
 struct Refusal(u16, &'static str, String);
 
 const NOT_FOUND: (u16, &str, &str) = (404, "not_found", "Object not found");
@@ -203,7 +204,7 @@ async fn answer_all(listener: std::net::TcpListener, state: Arc<Mutex<State>>) {
                     (state.requests, state.hang_up_each)
                 };
                 let hang_up = each > 0 && number.is_multiple_of(each);
-                // Before it was done and after it, in turn.
+                // Alternately before and after it was done.
                 if hang_up && (number / each).is_multiple_of(2) {
                     return Err("hung up".to_owned());
                 }
@@ -244,7 +245,7 @@ fn role(request: &Request<Incoming>) -> Result<Role, Refusal> {
         (Some(SECRET_KEY), None) => Ok(Role::Service),
         (Some(PUBLISHABLE_KEY), None) => Ok(Role::App),
         (Some(LEGACY_KEY), Some(token)) if token == bearer => Ok(Role::Service),
-        // The message repeats the key, as one of a careless proxy would.
+        // The message quotes the key, as a careless proxy might.
         (key, token) => refuse((401, "Unauthorized", &format!("not {key:?} {token:?}"))),
     }
 }
@@ -311,7 +312,7 @@ async fn body(request: Request<Incoming>) -> Bytes {
     request.into_body().collect().await.unwrap().to_bytes()
 }
 
-/// The key behind the bucket's name.
+/// The key after the bucket's name.
 fn key_of(path: &str) -> Result<String, Refusal> {
     match path
         .strip_prefix(BUCKET)
@@ -419,14 +420,14 @@ fn too_large<T>() -> Result<T, Refusal> {
     refuse((413, "Payload too large", message))
 }
 
-/// Whole or not at all, over whatever is there.
+/// Atomically, over an existing file.
 fn put(state: &State, key: &str, bytes: &[u8]) {
     let file = state.folder.join(key);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(file, bytes).unwrap();
 }
 
-/// Whether the key is there is asked at the beginning only.
+/// The key is checked only at the start.
 async fn upload(request: Request<Incoming>, key: String, state: &Mutex<State>) -> Answer {
     let upsert = request.headers().get("x-upsert").cloned();
     let upsert = upsert.as_ref().map(|text| text.to_str().unwrap());
@@ -440,7 +441,7 @@ async fn upload(request: Request<Incoming>, key: String, state: &Mutex<State>) -
     Ok(document(&json!({"Key": format!("{BUCKET}/{key}")})))
 }
 
-/// The tus protocol, whose refusals are plain texts with statuses of their own.
+/// The tus protocol, whose refusals are plain text with their own statuses.
 async fn resumable(
     method: Method,
     rest: &str,
@@ -464,7 +465,7 @@ async fn resumable(
             return plain(413, "Maximum size exceeded");
         }
         let id = format!("upload-{}", state.uploads.len());
-        // Another host's address, which must not be asked.
+        // An address of another host, which must not be called.
         let location = format!("http://192.0.2.1/storage/v1/upload/resumable/{id}");
         let bytes = Vec::new();
         state.uploads.insert(id, Upload { key, total, bytes });

@@ -1,4 +1,4 @@
-//! A whole answer in one call: made, kept, and under which state.
+//! A whole answer in one call: computed, cached, and under which state.
 
 use super::functions::circle;
 use super::person::{ANN, BOB, Person, video};
@@ -34,7 +34,7 @@ async fn an_answer_is_made_of_the_state_that_the_context_names() {
             .unwrap();
         let made = answered(&mut ann, "100").await;
         assert_eq!(made["outcome"], "made");
-        // And it names the answer.
+        // It also names the answer.
         let state = made["state"].as_str().unwrap().split_once('-');
         assert_eq!(state.unwrap().0, context["state"]);
         let answer = &made["answer"];
@@ -74,14 +74,14 @@ async fn an_answer_is_kept_until_something_changes_or_five_minutes_are_over() {
         (&kept["answer"], &kept["state"]),
         (&made["answer"], &made["state"])
     );
-    // To who has it already it need not be sent.
+    // A client that has the answer already need not receive it again.
     let known = format!("3, known_state => '{}'", made["state"].as_str().unwrap());
     let unchanged = answered(&mut ann, &known).await;
     assert_eq!(
         (&unchanged["outcome"], &unchanged["answer"]),
         (&json!("unchanged"), &Value::Null)
     );
-    // Another question, and another user, have answers of their own.
+    // Another question and another user have their own answers.
     for other in ["4", "3, false", "3, min_score => 0.5"] {
         assert_eq!(
             answered(&mut ann, other).await["outcome"],
@@ -124,7 +124,31 @@ async fn an_answer_is_kept_until_something_changes_or_five_minutes_are_over() {
     assert_eq!(answered(&mut ann, "3").await["outcome"], "made");
 }
 
-/// What has left, is hidden, or has come to be what the user blocks, is not given again; what is kept is then another answer.
+/// Lists depend on every skip, however many there are.
+#[tokio::test]
+async fn an_answer_is_not_kept_when_an_old_skip_is_taken_back() {
+    let url = circle_with_tower(Place::Plain).await;
+    execute(
+        &url,
+        &format!(
+            "INSERT INTO videos (id, title) SELECT ('00000000-0000-4000-8001-' || lpad(to_hex(n), 12, '0'))::uuid, 'more'
+             FROM generate_series(1, 1001) AS n;
+             INSERT INTO skips SELECT '{ANN}', id, now() - interval '1 hour' FROM videos WHERE title = 'more'"
+        ),
+    )
+    .await;
+    let mut ann = Person::user(&url, ANN).await;
+    let made = answered(&mut ann, "3").await;
+    assert_eq!(answered(&mut ann, "3").await["outcome"], "kept");
+    let oldest = "DELETE FROM skips WHERE video_id = '00000000-0000-4000-8001-000000000001'";
+    ann.run(oldest).await.unwrap();
+    let changed = answered(&mut ann, "3").await;
+    assert_eq!(changed["outcome"], "made");
+    assert_ne!(changed["state"], made["state"]);
+}
+
+/// Videos that were removed, hidden or blocked since are not returned again; the cached answer is
+/// then another one.
 #[tokio::test]
 async fn an_answer_is_kept_while_all_of_it_is_there() {
     let url = circle_with_tower(Place::Supabase).await;
@@ -155,7 +179,7 @@ async fn an_answer_is_kept_while_all_of_it_is_there() {
 
         let gone = made["answer"]["recommendations"][1]["video_id"].as_str().unwrap();
         execute(&url, &change.replace("{}", gone)).await;
-        // Nor to who knows the state, and would have vectors instead.
+        // Nor to a client that knows the state, and would get vectors instead.
         let again = context.replace(')', &format!(", '{}')", kept["state"].as_str().unwrap()));
         let again = ann.value(&again).await.unwrap();
         assert_eq!((&again["state"], &again["cached"]), (&kept["state"], &Value::Null));
@@ -163,11 +187,12 @@ async fn an_answer_is_kept_while_all_of_it_is_there() {
         let others = answered(&mut ann, "3").await;
         assert_eq!(others["outcome"], "made", "{change}");
         assert!(!others["answer"].to_string().contains(gone), "{change}");
-        // Somebody else has seen to it that another answer is kept of this state: who has the first one is given that.
+        // Another answer was cached for this state meanwhile: a client with the first one receives
+        // it.
         let other = answered(&mut ann, &known).await;
         assert_eq!((&other["outcome"], &other["answer"]), (&json!("kept"), &others["answer"]));
     }
-    // What is no list of ours is its owner's affair.
+    // Other content in the cache is up to its owner.
     for (answer, outcome) in [
         (r#"{"recommendations": [{"video_id": "no id"}]}"#, "made"),
         (r#"{"recommendations": [{"video_id": 1}]}"#, "made"),
@@ -189,7 +214,7 @@ async fn an_answer_is_kept_while_all_of_it_is_there() {
     }
 }
 
-/// Only an answer may get lost, and nothing that the caller has written before.
+/// Only an answer may be lost, but no earlier write of the caller.
 #[tokio::test]
 async fn what_the_caller_writes_besides_is_as_durable_as_ever() {
     let url = circle_with_tower(Place::Plain).await;
@@ -251,14 +276,14 @@ async fn who_may_not_be_answered_is_not_and_what_cannot_be_kept_is_answered_all_
     let url = circle_with_tower(Place::Supabase).await;
     let mut ann = Person::user(&url, ANN).await;
     let kept = "(SELECT count(*) FROM recommendation_cache)";
-    // On a replica, and more than a row holds.
+    // On a replica, and larger than a row can hold.
     ann.run("BEGIN READ ONLY").await.unwrap();
     assert_eq!(answered(&mut ann, "2").await["outcome"], "made");
     ann.run("COMMIT").await.unwrap();
     execute(&url, "UPDATE videos SET title = repeat('x', 70000)").await;
     assert_eq!(answered(&mut ann, "2").await["outcome"], "made");
     assert_eq!(ann.value(kept).await.unwrap(), 0);
-    // While somebody is erased.
+    // While a user is erased.
     execute(&url, "UPDATE videos SET title = 'short'").await;
     let mut owner = Person::owner(&url).await;
     owner.run("BEGIN").await.unwrap();

@@ -1,4 +1,4 @@
-//! How much a user may block.
+//! The limit on a user's blocks.
 
 use super::erasure::somebody_waits;
 use super::functions::circle;
@@ -31,12 +31,12 @@ async fn a_token_blocks_so_much_and_no_more() {
         assert_eq!(ann.run(&blocks(1, 9_999)).await.unwrap(), 9_999);
         assert_eq!(ann.run(&blocks(10_000, 10_000)).await.unwrap(), 1);
         assert_eq!(refused(&mut ann, &blocks(10_001, 10_001)).await, "23514");
-        // What is there already is nothing new, and what is taken back makes room.
+        // An existing block is not new, and a removed one makes room.
         assert_eq!(ann.run(&blocks(1, 10)).await.unwrap(), 0);
         let back = "DELETE FROM recommendation_blocks WHERE value = '1'";
         assert_eq!(ann.run(back).await.unwrap(), 1);
         assert_eq!(ann.run(&blocks(10_001, 10_001)).await.unwrap(), 1);
-        // Hers are nobody else's, and who has no token of hers may write what they like.
+        // The limit is per user, and does not apply without a user's token.
         let mut bob = Person::user(&url, BOB).await;
         let his = blocks(1, 1).replace(&ANN.to_string(), &BOB.to_string());
         assert_eq!(bob.run(&his).await.unwrap(), 1);
@@ -48,7 +48,7 @@ async fn a_token_blocks_so_much_and_no_more() {
     }
 }
 
-/// Each sees what it wrote itself, and together they would be more.
+/// Each sees only its own rows, and together they would exceed the limit.
 #[tokio::test]
 async fn requests_at_once_do_not_add_up_to_more() {
     let url = circle(Place::Plain).await;

@@ -1,4 +1,4 @@
-//! What an Edge Function is told, and the answers that it keeps.
+//! The context for an Edge Function, and the answers that it caches.
 
 use super::functions::circle;
 use super::person::{ANN, BOB, Person, video};
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use twotower_store::Store;
 
-/// Numbers out of base64.
+/// Decodes numbers from Base64.
 pub(super) fn decoded(value: &Value) -> Vec<f32> {
     let bytes = STANDARD.decode(value.as_str().unwrap()).unwrap();
     let numbers = bytes
@@ -50,7 +50,7 @@ async fn vectors_come_oldest_first_and_only_to_who_needs_them() {
             (&again["likes"], &again["skips"]),
             (&Value::Null, &Value::Null)
         );
-        // Somebody who has done nothing has no vectors, and is told so.
+        // A user without any data has no vectors, and that is reported.
         let mut bob = Person::user(&url, BOB).await;
         let nothing = bob.value("recommendation_context()").await.unwrap();
         assert_eq!(
@@ -60,7 +60,7 @@ async fn vectors_come_oldest_first_and_only_to_who_needs_them() {
     }
 }
 
-/// More than base64 writes on one line. Likes that have no vector, the latest ones here, do not count.
+/// Base64 longer than one line. Likes without a vector, here the latest ones, do not count.
 #[tokio::test]
 async fn long_histories_are_one_line_and_end_at_ten_thousand() {
     let url = circle(Place::Plain).await;
@@ -95,7 +95,7 @@ async fn long_histories_are_one_line_and_end_at_ten_thousand() {
     );
 }
 
-/// Of vectors of 2,000 numbers 1,280 are as many numbers as 10,000 of 256.
+/// 1,280 vectors of 2,000 numbers are as many numbers as 10,000 of 256.
 #[tokio::test]
 async fn wide_vectors_are_fewer() {
     let url = circle(Place::Plain).await;
@@ -116,7 +116,7 @@ async fn wide_vectors_are_fewer() {
     assert_eq!(decoded(&context["likes"]).len(), 1000 * 2000);
 }
 
-/// By it a function tells whether the model of its bucket is the one whose vectors are here.
+/// With it a function checks that the model in its bucket matches the vectors here.
 #[tokio::test]
 async fn the_model_is_named_by_its_manifest() {
     let url = circle(Place::Supabase).await;

@@ -1,4 +1,4 @@
-//! Erasures, and what is written straight into the tables meanwhile and afterwards.
+//! Erasures, and direct writes to the tables during and after them.
 
 use super::functions::circle;
 use super::person::{ANN, BOB, Person, video};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use twotower_store::{ErasePlan, Store, StoreError};
 use uuid::Uuid;
 
-/// A row of `user` for each table that users may write into.
+/// A row of `user` for each table into which users may write.
 fn writes(user: Uuid) -> [String; 3] {
     let liked = video(9);
     [
@@ -21,6 +21,21 @@ fn writes(user: Uuid) -> [String; 3] {
     ]
 }
 
+/// Somebody who used the app before signing in.
+const GUEST: Uuid = Uuid::from_u128(0x9e57);
+
+/// A row of [`GUEST`] for each table that users may write into, and the statement that hands it to
+/// `user`.
+fn moves(user: Uuid) -> [(String, String); 3] {
+    let hand = |table| format!("UPDATE {table} SET user_id = '{user}' WHERE user_id = '{GUEST}'");
+    let [like, skip, block] = writes(GUEST);
+    [
+        (like, hand("likes")),
+        (skip, hand("skips")),
+        (block, hand("recommendation_blocks")),
+    ]
+}
+
 async fn rows_of(owner: &mut Person, user: Uuid) -> i64 {
     let rows = |table| format!("(SELECT count(*) FROM {table} WHERE user_id = '{user}')");
     let count = ["likes", "skips", "recommendation_blocks"].map(rows);
@@ -28,7 +43,7 @@ async fn rows_of(owner: &mut Person, user: Uuid) -> i64 {
     count.as_i64().unwrap()
 }
 
-/// Waits until somebody waits for a lock of any kind.
+/// Waits until a lock of any kind is waited for.
 async fn somebody_waits_for_a_lock(owner: &mut Person) {
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while owner.value(waiting).await.unwrap() == 0 {
@@ -36,7 +51,7 @@ async fn somebody_waits_for_a_lock(owner: &mut Person) {
     }
 }
 
-/// Waits until somebody waits for an advisory lock.
+/// Waits until an advisory lock is waited for.
 pub(super) async fn somebody_waits(owner: &mut Person) {
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
@@ -55,11 +70,11 @@ async fn who_was_erased_writes_nothing_any_more() {
             panic!("{write} is taken");
         };
         assert_eq!(error.code().as_deref(), Some("42501"), "{write}");
-        // Nor does anybody keep it for her.
+        // Nor can others write for her.
         owner.run(&write).await.unwrap();
     }
     assert_eq!(rows_of(&mut owner, ANN).await, 0);
-    // What comes along of others stays.
+    // Other users' rows in the same statement stay.
     let before = rows_of(&mut owner, BOB).await;
     let both = format!(
         "INSERT INTO recommendation_blocks (user_id, kind, value)
@@ -100,13 +115,54 @@ async fn what_waited_for_an_erasure_does_not_stay() {
             somebody_waits(&mut watching).await;
             erasing.run("COMMIT").await.unwrap();
         };
-        // Refused by the policy, or taken out again: which of the two is PostgreSQL's to choose.
+        // Refused by the policy, or deleted again: PostgreSQL decides which.
         let (_, ()) = tokio::join!(ann.run(&write), commit);
         assert_eq!(rows_of(&mut watching, ANN).await, 0, "{write}");
     }
 }
 
-/// A restoration holds its lock for long. An erasure waits for that, and nobody else for the erasure.
+#[tokio::test]
+async fn rows_that_are_handed_to_an_erased_user_do_not_stay() {
+    let url = circle(Place::Plain).await;
+    let mut owner = Person::owner(&url).await;
+    let erase = format!("(SELECT first_time FROM twotower.erase_user('{ANN}'))");
+    owner.value(&erase).await.unwrap();
+    for (write, hand) in moves(ANN) {
+        owner.run(&write).await.unwrap();
+        owner.run(&hand).await.unwrap();
+        assert_eq!(rows_of(&mut owner, ANN).await, 0, "{hand}");
+    }
+    assert_eq!(rows_of(&mut owner, GUEST).await, 0);
+    // Others get what they are handed.
+    let before = rows_of(&mut owner, BOB).await;
+    for (write, hand) in moves(BOB) {
+        owner.run(&write).await.unwrap();
+        owner.run(&hand).await.unwrap();
+    }
+    assert_eq!(rows_of(&mut owner, BOB).await, before + 3);
+}
+
+#[tokio::test]
+async fn rows_that_are_being_handed_over_are_waited_for_and_deleted() {
+    for (write, hand) in moves(ANN) {
+        let url = circle(Place::Plain).await;
+        let (mut app, mut owner) = (Person::owner(&url).await, Person::owner(&url).await);
+        let mut watching = Person::owner(&url).await;
+        app.run(&write).await.unwrap();
+        app.run(&format!("BEGIN; {hand}")).await.unwrap();
+        let erase = format!("(SELECT first_time FROM twotower.erase_user('{ANN}'))");
+        let commit = async {
+            somebody_waits(&mut watching).await;
+            app.run("COMMIT").await.unwrap();
+        };
+        let (erased, ()) = tokio::join!(owner.value(&erase), commit);
+        assert_eq!(erased.unwrap(), true);
+        assert_eq!(rows_of(&mut owner, ANN).await, 0, "{hand}");
+    }
+}
+
+/// A restoration holds its lock for long. An erasure waits for that, but nobody waits for the
+/// erasure.
 #[tokio::test]
 async fn an_erasure_that_waits_keeps_nobody_else_waiting() {
     let url = circle(Place::Plain).await;
@@ -131,7 +187,8 @@ async fn an_erasure_that_waits_keeps_nobody_else_waiting() {
     assert_eq!(timeout.unwrap(), "0", "it is as it was before");
 }
 
-/// Nor one that meets a row which somebody else holds, be it of its own tables or one that a statement of the operator's wants.
+/// Nor for one that needs a row locked by another transaction, in its own tables or for one of the
+/// operator's statements.
 #[tokio::test]
 async fn an_erasure_that_meets_a_locked_row_keeps_nobody_else_waiting() {
     let own = "SELECT FROM likes WHERE user_id = 'aaaaaaaa-0000-4000-8000-000000000000' FOR UPDATE";
@@ -146,7 +203,8 @@ async fn an_erasure_that_meets_a_locked_row_keeps_nobody_else_waiting() {
         holding.run(&format!("BEGIN; {held}")).await.unwrap();
         let store = Store::connect(&url, few_connections()).await.unwrap();
         let plan = ErasePlan {
-            application_tables: true,
+            likes: true,
+            skips: true,
             statements: vec!["DELETE FROM profiles WHERE id = $1".into()],
         };
         let mut watching = Person::owner(&url).await;
@@ -172,7 +230,8 @@ async fn an_erasure_that_meets_a_locked_row_keeps_nobody_else_waiting() {
     }
 }
 
-/// An erasure gives up, and the error names who is waited for: of no use is another try that nobody has made room for.
+/// An erasure gives up, and the error names the blocking process: a retry is useless until that
+/// ends.
 #[tokio::test]
 async fn an_erasure_that_waits_in_vain_says_for_whom() {
     let url = circle(Place::Plain).await;
@@ -183,7 +242,8 @@ async fn an_erasure_that_waits_in_vain_says_for_whom() {
     let pid = holding.value("pg_backend_pid()").await.unwrap();
     let store = Store::connect(&url, few_connections()).await.unwrap();
     let plan = ErasePlan {
-        application_tables: true,
+        likes: true,
+        skips: true,
         statements: Vec::new(),
     };
     let before = rows_of(&mut holding, ANN).await;
@@ -193,7 +253,7 @@ async fn an_erasure_that_waits_in_vain_says_for_whom() {
     ] {
         holding.run(&format!("BEGIN; {hold}")).await.unwrap();
         let keeps = format!("process {pid} of the server keeps a lock on rows of this user");
-        // A machine with much to do may miss the moments in which the server tells.
+        // A busy machine may miss the moments in which the server reports it.
         for left in (0..10).rev() {
             let error = store.erase_user(ANN, &plan).await.unwrap_err();
             assert!(matches!(error, StoreError::EraseLocked { .. }), "{error}");
@@ -211,7 +271,7 @@ async fn an_erasure_that_waits_in_vain_says_for_whom() {
     assert_eq!(rows_of(&mut holding, ANN).await, 0);
 }
 
-/// The same of a row that a statement of the operator's wants: nothing of the user is gone before all of it goes.
+/// The same with a row that one of the operator's statements needs: the erasure is all or nothing.
 #[tokio::test]
 async fn a_statement_of_the_operators_that_waits_in_vain_says_for_whom() {
     let url = circle(Place::Plain).await;
@@ -229,7 +289,8 @@ async fn a_statement_of_the_operators_that_waits_in_vain_says_for_whom() {
     let pid = holding.value("pg_backend_pid()").await.unwrap();
     let store = Store::connect(&url, few_connections()).await.unwrap();
     let plan = ErasePlan {
-        application_tables: true,
+        likes: true,
+        skips: true,
         statements: vec![
             "DELETE FROM notes WHERE member = $1".into(),
             "DELETE FROM profiles WHERE id = $1".into(),
@@ -244,7 +305,7 @@ async fn a_statement_of_the_operators_that_waits_in_vain_says_for_whom() {
         .unwrap();
     let keeps =
         format!("process {pid} of the server keeps a lock on what statement 2 of [erase] wants");
-    // A machine with much to do may miss the moments in which the server tells.
+    // A busy machine may miss the moments in which the server reports it.
     for left in (0..10).rev() {
         let error = store.erase_user(ANN, &plan).await.unwrap_err();
         assert!(matches!(error, StoreError::EraseLocked { .. }), "{error}");
@@ -265,7 +326,8 @@ async fn a_statement_of_the_operators_that_waits_in_vain_says_for_whom() {
     assert_eq!(store.erased_users(&[ANN]).await.unwrap(), [ANN]);
 }
 
-/// Who holds a row may want to write another one next, for which it would wait for the erasure, and the erasure for it.
+/// The holder of a row may want to write another row next, and would then wait for the erasure,
+/// which waits for it.
 #[tokio::test]
 async fn an_erasure_between_two_statements_of_the_same_user_is_no_deadlock() {
     let url = circle(Place::Plain).await;
@@ -287,25 +349,57 @@ async fn an_erasure_between_two_statements_of_the_same_user_is_no_deadlock() {
     assert_eq!(rows_of(&mut owner, ANN).await, 0);
 }
 
-/// Ids that are text, some of them in capital letters.
+/// Ids that are text: the usual spellings are found by an index, and others by reading the table.
 #[tokio::test]
-async fn text_ids_are_erased_in_either_case_and_found_by_index() {
-    let url = empty_postgres_url().await;
-    execute(
-        &url,
-        "CREATE TABLE likes (user_id text, video_id uuid, created_at timestamptz DEFAULT now(), PRIMARY KEY (user_id, video_id));
-         INSERT INTO likes (user_id, video_id) SELECT gen_random_uuid()::text, gen_random_uuid() FROM generate_series(1, 5000);
-         INSERT INTO likes (user_id, video_id) SELECT upper('aaaaaaaa-0000-4000-8000-000000000000'), gen_random_uuid();
-         INSERT INTO likes (user_id, video_id) SELECT 'aaaaaaaa-0000-4000-8000-000000000000', gen_random_uuid();
-         ANALYZE likes",
-    )
-    .await;
-    let store = Store::connect(&url, few_connections()).await.unwrap();
-    store.migrate().await.unwrap();
-    let mut owner = Person::owner(&url).await;
-    let plan = format!("EXPLAIN SELECT FROM likes WHERE user_id = '{ANN}'::uuid");
-    let plan = owner.lines(&plan).await.unwrap();
-    assert!(plan.contains("likes_pkey"), "{plan}");
-    let erase = format!("(SELECT likes_deleted FROM twotower.erase_user('{ANN}'))");
-    assert_eq!(owner.value(&erase).await.unwrap(), json!(2));
+async fn text_ids_are_erased_however_they_are_spelled_and_found_by_index() {
+    for kind in ["text", "varchar(40)", "citext", "code"] {
+        let url = empty_postgres_url().await;
+        let (text, plain) = (ANN.to_string(), ANN.simple().to_string());
+        let usual = [&text, &plain, &text.to_uppercase(), &plain.to_uppercase()]
+            .map(|id| format!("('{id}'), ('{{{id}}}')"));
+        let odd = [
+            text.replacen('a', "A", 1),
+            format!("{}-{}", &plain[..4], &plain[4..]),
+        ]
+        .map(|id| format!("('{id}')"));
+        execute(
+            &url,
+            &format!(
+                "CREATE EXTENSION IF NOT EXISTS citext;
+                 CREATE DOMAIN code AS varchar(40) CHECK (length(VALUE) > 31);
+                 CREATE TABLE likes (user_id {kind}, video_id uuid, created_at timestamptz DEFAULT now(), PRIMARY KEY (user_id, video_id));
+                 CREATE TABLE skips (LIKE likes INCLUDING ALL);
+                 INSERT INTO likes (user_id, video_id) SELECT gen_random_uuid()::text, gen_random_uuid() FROM generate_series(1, 5000);
+                 INSERT INTO likes (user_id, video_id) SELECT id, gen_random_uuid() FROM (VALUES {}) AS _ (id);
+                 INSERT INTO skips SELECT * FROM likes; ANALYZE likes, skips",
+                [&usual[..], &odd].concat().join(", ")
+            ),
+        )
+        .await;
+        let store = Store::connect(&url, few_connections()).await.unwrap();
+        store.migrate().await.unwrap();
+        let mut owner = Person::owner(&url).await;
+        if kind == "text" {
+            let plan = format!("EXPLAIN SELECT FROM likes WHERE user_id = '{ANN}'::uuid");
+            let plan = owner.lines(&plan).await.unwrap();
+            assert!(plan.contains("likes_pkey"), "{plan}");
+        }
+        let erase = format!("(SELECT likes_deleted FROM twotower.erase_user('{ANN}'))");
+        let deleted = owner.value(&erase).await.unwrap();
+        // To citext letters of both cases are the same.
+        let is_citext = kind == "citext";
+        assert_eq!(deleted, json!(if is_citext { 9 } else { 8 }), "{kind}");
+        let plan = ErasePlan {
+            likes: true,
+            skips: true,
+            statements: Vec::new(),
+        };
+        let again = store.erase_user(ANN, &plan).await.unwrap();
+        let left = if is_citext { 1 } else { 2 };
+        assert_eq!((again.likes, again.skips), (left, left), "{kind}");
+        for table in ["likes", "skips"] {
+            let count = format!("(SELECT count(*) FROM {table})");
+            assert_eq!(owner.value(&count).await.unwrap(), 5000, "{kind}");
+        }
+    }
 }

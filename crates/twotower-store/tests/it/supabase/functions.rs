@@ -1,4 +1,4 @@
-//! What the functions answer: lists, likes, erasures, vectors.
+//! Answers of the functions: lists, likes, erasures, vectors.
 
 use super::person::{ANN, BOB, Person, video};
 use super::stand_in::Place;
@@ -10,8 +10,9 @@ use std::f32::consts::FRAC_1_SQRT_2;
 use twotower_store::{IndexPlan, Store};
 use uuid::Uuid;
 
-/// Twelve videos around a circle, video n at n · 30°, of which 11 has no vector; version 7 is active, version 6 is not.
-/// Ann likes 1 and 2 and has skipped 3; Bob has done nothing; somebody else likes 9 and 10.
+/// Twelve videos around a circle, video n at n · 30°, of which 11 has no vector; version 7 is
+/// active, version 6 is not. Ann likes 1 and 2 and has skipped 3; Bob has no data; another user
+/// likes 9 and 10.
 pub(super) async fn circle(place: Place) -> String {
     let url = place.migrated().await;
     fill_circle(&url).await;
@@ -52,7 +53,7 @@ pub(super) async fn fill_circle(url: &str) {
     .await;
 }
 
-/// Base64 as the functions take vectors.
+/// Base64 in the form that the functions accept.
 pub(super) fn encoded(vector: &[f32]) -> String {
     STANDARD.encode(
         vector
@@ -80,7 +81,8 @@ async fn a_vector_orders_what_is_neither_liked_nor_skipped() {
             ))
             .await
             .unwrap();
-        // 0°, −60°, −90°, then pairs that are equally far; the skipped one comes last, 1 and 2 are liked, 11 has no vector.
+        // 0°, −60°, −90°, then pairs at equal distance; the skipped one is last, 1 and 2 are liked,
+        // 11 has no vector.
         assert_eq!(ids(&rows), [12, 10, 9, 4, 8, 5, 7, 6, 3]);
         assert_eq!(
             rows[0],
@@ -126,7 +128,7 @@ async fn blocks_of_every_kind_hold() {
         ("performer", "P".into(), vec![5]),
         ("genre", "genre 0".into(), vec![4, 6, 8, 10, 12]),
         ("maker", "maker 1".into(), vec![4, 7, 10]),
-        // White space around a name does not count, and there is no name without anything else.
+        // White space around a name is ignored, and a name needs something else.
         ("tag", "\u{3000}tagged\t".into(), vec![4, 6]),
         ("maker", "\u{a0}maker 1\n".into(), vec![4, 7, 10]),
         ("genre", " ".into(), vec![]),
@@ -150,7 +152,7 @@ async fn the_stored_vector_counts_until_something_is_liked() {
     let url = circle(Place::Supabase).await;
     let mut ann = Person::user(&url, ANN).await;
     let first = "SELECT * FROM recommend_videos(1)";
-    // Blended: near what they like, 30° and 60°.
+    // Mixed: near the liked videos, 30° and 60°.
     let blended = ids(&ann.rows(first).await.unwrap());
     assert!([12, 4].contains(&blended[0]), "{blended:?}");
     let mut service = Person::with_claims(&url, "service_role", &json!({})).await;
@@ -164,7 +166,8 @@ async fn the_stored_vector_counts_until_something_is_liked() {
     let written = service.value(&write(ANN, 7, &towards_8)).await.unwrap();
     assert_eq!(written, true);
     assert_eq!(ids(&ann.rows(first).await.unwrap()), [8]);
-    // One of an earlier history comes too late, but for what an update has written; none is of a moment to come.
+    // A vector of an older history comes too late, except over an update's; none may have a future
+    // time.
     let context = ann.value("recommendation_context()").await.unwrap();
     let as_of = context["as_of"].as_str().unwrap();
     let shifted = |vector: &[f32], shift: &str| {
@@ -195,7 +198,7 @@ async fn the_stored_vector_counts_until_something_is_liked() {
         let expected = json!({"vector": vector, "early": early, "late": false});
         assert_eq!(kept, [expected]);
     }
-    // Nothing is let in that a later load would refuse.
+    // Values are refused that a later load would refuse.
     for norm in [0.9985, 1.0015] {
         let write = write(ANN, 7, &towards_8.map(|x: f32| x * norm));
         let (code, message) = service.refused(&format!("SELECT {write}")).await;
@@ -206,7 +209,7 @@ async fn the_stored_vector_counts_until_something_is_liked() {
         let write = write(ANN, 7, &towards_8.map(|x: f32| x * norm));
         assert_eq!(service.value(&write).await.unwrap(), true, "{norm}");
     }
-    // Of another version, nothing is kept.
+    // For another version nothing is stored.
     assert_eq!(
         service.value(&write(ANN, 6, &towards_8)).await.unwrap(),
         false
@@ -223,7 +226,7 @@ async fn the_stored_vector_counts_until_something_is_liked() {
         true
     );
     assert_eq!(ids(&ann.rows(first).await.unwrap()), [8]);
-    // Nobody else writes vectors.
+    // No other role writes vectors.
     let (code, _) = ann
         .refused(&format!("SELECT {}", write(ANN, 7, &towards_8)))
         .await;
@@ -238,7 +241,7 @@ async fn the_unknown_get_what_is_popular() {
         .rows("SELECT * FROM recommend_videos(100)")
         .await
         .unwrap();
-    // Two likes, then one each by id, then those that nobody likes; whether a vector is there does not matter.
+    // Two likes, then one each by id, then those without likes; vectors do not matter.
     assert_eq!(ids(&rows), [9, 1, 2, 10, 3, 4, 5, 6, 7, 8, 11, 12]);
     assert_eq!(rows[0]["score"], 1);
     assert_eq!(rows[1]["score"], 0.5);
@@ -264,7 +267,7 @@ async fn the_unknown_get_what_is_popular() {
     assert_eq!(ids(&rows), [9, 10, 4, 5, 6, 7, 8, 11, 12, 3]);
 }
 
-/// However many were skipped after it, by vector, by likes, and with an index of vectors.
+/// However many were skipped after it, by vector, by likes, and with a vector index.
 #[tokio::test]
 async fn what_was_skipped_long_ago_comes_last_too() {
     let url = circle(Place::Supabase).await;
@@ -353,7 +356,7 @@ async fn what_is_no_vector_and_no_limit_is_refused() {
         assert_eq!(code, "22023", "{arguments}: {message}");
         assert!(message.contains(says), "{arguments}: {message}");
     }
-    // To the bit, denormal numbers and signs included.
+    // Bit by bit, including subnormal numbers and signs.
     let numbers = [
         FRAC_1_SQRT_2,
         -FRAC_1_SQRT_2,
@@ -416,7 +419,7 @@ async fn the_erased_and_the_unknown_get_nothing() {
     let erased = ann.value("erase_me()").await.unwrap();
     assert_eq!(erased["likes_deleted"], 2);
     assert_eq!(erased["skips_deleted"], 1);
-    // Asked for again, since the first answer may have been lost.
+    // Called again, since the first answer may have been lost.
     let again = ann.value("erase_me()").await.unwrap();
     assert_eq!(again["erased_at"], erased["erased_at"]);
     assert_eq!(again["likes_deleted"], 0);
@@ -465,7 +468,7 @@ async fn the_erased_and_the_unknown_get_nothing() {
     }
 }
 
-/// What the jobs and the Rust API know of these functions.
+/// What jobs and the Rust API see of these functions.
 #[tokio::test]
 async fn statistics_follow_the_likes() {
     let url = circle(Place::Plain).await;

@@ -1,4 +1,4 @@
-//! A hundred thousand videos: whether the index is used, what it finds, and that lists come back full.
+//! A hundred thousand videos: index use, recall, and full lists.
 
 use super::functions::encoded;
 use super::person::{ANN, Person};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::HashSet;
 use twotower_store::{IndexPlan, Store};
 
-/// Vectors of 64 dimensions in 200 clusters, whose neighbours overlap. Ann likes 5,000 of them.
+/// Vectors of 64 dimensions in 200 clusters with overlapping neighbours. Ann likes 5,000 of them.
 const DATA: &str = "
     SELECT setseed(0.5);
     INSERT INTO videos (id, title, maker)
@@ -73,7 +73,7 @@ async fn the_index_finds_what_a_scan_finds() {
 
     let mut owner = Person::owner(&url).await;
     let (mut found, mut all) = (0_u32, 0_u32);
-    // A taste for two videos at once.
+    // A user vector between two videos.
     let queries = "SELECT l2_normalize(a.embedding + b.embedding)::real[] AS vector
         FROM (SELECT embedding, row_number() OVER (ORDER BY md5(video_id::text)) AS n FROM video_embeddings) AS a
         JOIN (SELECT embedding, row_number() OVER (ORDER BY md5(video_id::text || '-')) AS n FROM video_embeddings) AS b USING (n)
@@ -94,7 +94,7 @@ async fn the_index_finds_what_a_scan_finds() {
             let recommended =
                 format!("SELECT * FROM recommend_videos({limit}, query => '{query}')");
             let recommended = ann.rows(&recommended).await.unwrap();
-            // 5,000 likes of the 100,000 left out, and the list is full.
+            // 5,000 liked videos of 100,000 are left out, and the list is full.
             assert_eq!(recommended.len(), limit);
             let scores: Vec<f64> = recommended
                 .iter()
@@ -110,7 +110,8 @@ async fn the_index_finds_what_a_scan_finds() {
     let recall = f64::from(found) / f64::from(all);
     assert!(recall >= 0.95, "recall@10 is {recall}");
 
-    // Blocks that leave one maker of ten, and a vector amid what Ann likes: still full, by the index or by looking at all.
+    // Blocks that leave one maker of ten, and a vector amid Ann's likes: still full, by the index
+    // or a full scan.
     let blocks = "INSERT INTO recommendation_blocks (user_id, kind, value)
         SELECT 'aaaaaaaa-0000-4000-8000-000000000000', 'maker', 'maker ' || n FROM generate_series(0, 8) AS n";
     ann.run(blocks).await.unwrap();

@@ -1,5 +1,5 @@
-//! Every role × schema, table, view, sequence, function and bucket × verb, and every trigger, read off the catalogue and held against the list that
-//! `twotower doctor` holds databases against.
+//! Every role × schema, table, view, sequence, function and bucket × verb, and every trigger, read
+//! from the catalogue and compared with the list that `twotower doctor` uses.
 
 use super::person::{ANN, Person};
 use super::stand_in::{Place, as_superuser};
@@ -31,7 +31,7 @@ fn blocks(text: &str) -> BTreeMap<String, String> {
     blocks
 }
 
-/// Whether this is what the list has, of several definitions of a function one.
+/// Whether this is in the list; of several definitions of a function, one must match.
 fn fits(allowed: &str, found: &str) -> bool {
     let own = allowed
         .lines()
@@ -72,7 +72,8 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
             wrong.push(format!("{object} stands in {FILE} and is not there\n"));
         }
         assert!(wrong.is_empty(), "{place:?}:\n{}", wrong.concat());
-        // What the doctor makes of it, of policies as well: one that a migration adds has to be known there.
+        // The doctor's findings, including policies: a policy that a migration adds must be known
+        // there.
         let store = Store::connect(&url, few_connections()).await.unwrap();
         let audit = store
             .audit_schema(&Source::default())
@@ -91,7 +92,7 @@ async fn everybody_may_what_the_matrix_says_and_nothing_else() {
     }
 }
 
-/// A bucket is a row, and its objects are rows: what anybody may is what they get done.
+/// A bucket is a row, and its objects are rows, so effective access is tested.
 #[tokio::test]
 async fn the_bucket_of_models_is_nobodys_but_the_service_keys() {
     for place in [Place::Supabase, Place::OlderSupabase] {

@@ -1,4 +1,4 @@
-//! Somebody who comes through PostgREST.
+//! A client that comes through PostgREST.
 
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -18,7 +18,7 @@ pub(super) struct Person {
 }
 
 impl Person {
-    /// The owner, past everything.
+    /// The owner, bypassing all policies.
     pub(super) async fn owner(url: &str) -> Self {
         let connection = PgConnection::connect(url).await.unwrap();
         Self { connection }
@@ -55,7 +55,7 @@ impl Person {
         Ok(done.rows_affected())
     }
 
-    /// The rows of a query, as PostgREST would answer them.
+    /// The rows of a query, as PostgREST would return them.
     pub(super) async fn rows(&mut self, sql: &str) -> Result<Vec<Value>, sqlx::Error> {
         let wrapped =
             format!("SELECT coalesce(json_agg(answer_row), '[]')::text FROM ({sql}) AS answer_row");
@@ -63,13 +63,13 @@ impl Person {
         Ok(serde_json::from_str(row.get(0)).unwrap())
     }
 
-    /// The one value of a query.
+    /// The single value of a query.
     pub(super) async fn value(&mut self, sql: &str) -> Result<Value, sqlx::Error> {
         let rows = self.rows(&format!("SELECT ({sql}) AS value")).await?;
         Ok(rows[0]["value"].clone())
     }
 
-    /// The first column of each row, a line each: of statements that are no query.
+    /// The first column of each row, one per line, for statements that are not queries.
     pub(super) async fn lines(&mut self, sql: &str) -> Result<String, sqlx::Error> {
         let rows = self.connection.fetch_all(AssertSqlSafe(sql)).await?;
         let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

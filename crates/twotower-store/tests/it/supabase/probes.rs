@@ -1,7 +1,9 @@
-//! Bob, and people without a name, against all that is Ann's: random statements over every table and function of the catalogue, as
-//! PostgREST would send them. None may show a field of hers or change a row.
+//! Bob and anonymous clients against all data of Ann's: random statements over every table and
+//! function of the catalogue, as PostgREST would send them. None may reveal a field of hers or
+//! change a row.
 //!
-//! `make test` tries 20,000, `make torture` (`TWOTOWER_TORTURE=full`) a million; the seed is `TWOTOWER_TORTURE_SEED`, 1 by default.
+//! `make test` tries 20,000, `make torture` (`TWOTOWER_TORTURE=full`) a million; the seed is
+//! `TWOTOWER_TORTURE_SEED`, 1 by default.
 
 use super::person::{ANN, BOB, Person, video};
 use super::rows::{assert_no_secret, two_users};
@@ -12,7 +14,7 @@ use std::fmt::Write;
 /// Statements of one transaction, which is rolled back.
 const BATCH: usize = 500;
 
-/// Runs statements one by one, each as rows; gives what each answered, errors with all that they say.
+/// Runs statements one by one and returns the answer of each as rows, or the full error.
 const PROBER: &str = "
     CREATE SCHEMA probing;
     GRANT USAGE ON SCHEMA probing TO PUBLIC;
@@ -55,7 +57,7 @@ const FUNCTIONS: &str = "
     WHERE nspname IN ('public', 'twotower') AND prorettype <> 'trigger'::regtype
     AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = p.oid AND deptype = 'e') ORDER BY 1";
 
-/// Everything of Ann's and everybody's, as the owner sees it.
+/// All rows of Ann's and of everybody's, as the owner sees them.
 const CHECKSUM: &str = "
     SELECT string_agg(format('SELECT md5(string_agg(t::text, %L ORDER BY t::text)) AS sum FROM %I.%I AS t %s', '', nspname, relname,
         CASE WHEN EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'user_id')
@@ -94,7 +96,7 @@ impl Random {
         &of[self.below(of.len())]
     }
 
-    /// A literal of a type, more often than not one that means something here.
+    /// A literal of a type, usually one that occurs in the data.
     fn literal(&mut self, kind: &str) -> String {
         if self.one_in(12) {
             return "NULL".into();
@@ -165,7 +167,7 @@ struct Function {
     types: Vec<String>,
 }
 
-/// All that statements can be about.
+/// All objects that statements can use.
 struct Surface {
     tables: Vec<Table>,
     functions: Vec<Function>,
@@ -220,7 +222,7 @@ impl Surface {
         }
     }
 
-    /// Most of the time one that PostgREST exposes: the others refuse everything.
+    /// Usually one that PostgREST exposes: the others refuse everything.
     fn table(&self, random: &mut Random) -> &Table {
         loop {
             let table = random.pick(&self.tables);
@@ -296,7 +298,7 @@ impl Surface {
     fn call(&self, random: &mut Random) -> String {
         let function = loop {
             let function = random.pick(&self.functions);
-            // Bob without Bob has nothing to look at any more.
+            // Without Bob's token Bob has no data to read.
             if !function.name.contains("erase") || random.one_in(100) {
                 break function;
             }
@@ -394,7 +396,7 @@ async fn heavy_torture_reaches_nothing_of_somebody_elses() {
         );
         person.run("ROLLBACK").await.unwrap();
     }
-    // Both kinds, or the statements are none that anybody would answer.
+    // Both outcomes occur, or the statements would be meaningless.
     assert!(
         answered > refused / 10,
         "{answered} answered, {refused} refused"

@@ -1,4 +1,4 @@
-//! Whose rows are seen: one's own, in every table of the catalogue and through every function.
+//! Visible rows: only one's own, in every table of the catalogue and through every function.
 
 use super::functions::{circle, encoded};
 use super::person::{ANN, BOB, Person, video};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use twotower_store::Store;
 use uuid::Uuid;
 
-/// What only Ann's rows hold, and no statement of anybody else's.
+/// Values that only Ann's rows hold, and no statement of others.
 pub(super) const SECRETS: [&str; 7] = [
     "\"user_id\":\"aaaaaaaa-0000-4000-8000-000000000000\"",
     "blocked-5d1c0b",
@@ -17,7 +17,7 @@ pub(super) const SECRETS: [&str; 7] = [
     "requested-90ab1c",
     "03:04:05.678901",
     "[0.28,0.96]",
-    // The same vector as base64.
+    // The same vector as Base64.
     "Po9cKT91wo8=",
 ];
 
@@ -52,7 +52,7 @@ pub(super) async fn two_users(place: Place) -> String {
     url
 }
 
-/// Panics if a text holds what only Ann may see.
+/// Panics if a text contains what only Ann may see.
 pub(super) fn assert_no_secret(text: &str, statement: &str) {
     for secret in SECRETS {
         assert!(!text.contains(secret), "{statement}: {text}");
@@ -88,7 +88,7 @@ async fn everybody_sees_their_own_rows_in_every_table() {
                     "{name} has no row of {user}"
                 );
                 let mut person = Person::user(&url, user).await;
-                // What may not be read at all shows nothing, either.
+                // Tables that may not be read show nothing either.
                 let Ok(rows) = person.rows(&all).await else {
                     continue;
                 };
@@ -131,7 +131,7 @@ async fn no_function_tells_of_somebody_else() {
         assert!(!rows.is_empty(), "{call}");
         assert_no_secret(&Value::from(rows).to_string(), call);
     }
-    // What Ann likes and blocks is no reason to keep it from Bob.
+    // Ann's likes and blocks do not affect what Bob sees.
     let rows = bob
         .rows("SELECT * FROM recommend_videos(100)")
         .await

@@ -1,5 +1,6 @@
-//! The schedule of docs/supabase.md, against stand-ins for `pg_cron`, `pg_net` and the Vault: they write down what they are told, and
-//! the test runs it. That the extensions do so on time, and that a call arrives, this does not show.
+//! The schedule of docs/supabase.md, against stand-ins for `pg_cron`, `pg_net` and the Vault, which
+//! record calls for the test to run. Not covered: whether the extensions run on time, and whether a
+//! call arrives.
 
 use super::person::Person;
 use super::stand_in::{Place, as_superuser};
@@ -33,7 +34,7 @@ fn statements() -> Vec<String> {
         .collect()
 }
 
-/// Runs what is scheduled under `name`; gives what it called.
+/// Runs the task scheduled as `name`; returns its calls.
 async fn run(url: &str, name: &str) -> Vec<Value> {
     let mut owner = Person::owner(url).await;
     owner.run("TRUNCATE net.calls").await.unwrap();
@@ -69,7 +70,7 @@ async fn the_database_calls_the_machine_and_misses_it() {
         json!({ "job": "retrain" })
     );
 
-    // Nothing was ever trained: nobody is late.
+    // Nothing was ever trained, so nothing is late.
     assert!(run(&url, "twotower-watch").await.is_empty());
     for (hours, minutes, told) in [
         (1, 0, false),

@@ -1,4 +1,4 @@
-//! What `supabase db reset` sows.
+//! The seed of `supabase db reset`.
 
 use super::person::{BOB, Person};
 use super::stand_in::Place;

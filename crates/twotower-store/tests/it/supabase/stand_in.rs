@@ -1,4 +1,4 @@
-//! Databases as Supabase has them (`tests/stand-ins/database`), with our migrations in them.
+//! Databases in the form of Supabase (`tests/stand-ins/database`), with our migrations.
 
 use crate::database::{empty_postgres_url, execute, few_connections, server};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -9,17 +9,17 @@ const SCHEMA: &str = include_str!("../../../../../tests/stand-ins/database/schem
 const DEFAULT_PRIVILEGES: &str =
     include_str!("../../../../../tests/stand-ins/database/default_privileges.sql");
 
-/// Of the lock that keeps tests from making the same roles at once.
+/// Key of the lock that prevents concurrent tests from creating the same roles.
 const LOCK: i64 = 0x726f_6c65_7300;
 
-/// Where the migrations meet what.
+/// State of the database before the migrations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// PostgreSQL with nothing in it.
+    /// Plain PostgreSQL.
     Plain,
-    /// Supabase, where nothing is granted by default.
+    /// Supabase with no default privileges.
     Supabase,
-    /// Supabase as it was before, where everything is.
+    /// Older Supabase, with all default privileges.
     OlderSupabase,
 }
 

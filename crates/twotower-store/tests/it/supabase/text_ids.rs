@@ -22,7 +22,7 @@ const CATALOGUE: &str = "
     CREATE TABLE video_performers (video_id text, performer_id text);
     GRANT SELECT ON videos, tags, performers, video_tags, video_performers TO authenticated;";
 
-/// What Ann and Bob are told at every turn, without what the clock says.
+/// Ann's and Bob's answers at each step, without times.
 async fn told(url: &str) -> Vec<Value> {
     let store = Store::connect(url, few_connections()).await.unwrap();
     let block = "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES";
@@ -89,7 +89,7 @@ async fn they_are_told_the_same() {
     }
 }
 
-/// Those of tags and performers may be of any type, also of two on the two sides.
+/// Ids of tags and performers may have any type, even two different ones in referring columns.
 #[tokio::test]
 async fn blocks_hold_whatever_ids_tags_and_performers_have() {
     for (id, link, quoted) in [
@@ -140,7 +140,8 @@ async fn blocks_hold_whatever_ids_tags_and_performers_have() {
     }
 }
 
-/// Tables that point to such ids are the application's to make; which, is said before anything is applied.
+/// Tables that refer to such ids must be created by the application; the error names them before
+/// anything is applied.
 #[tokio::test]
 async fn tables_that_cannot_be_made_are_named_first() {
     let url = Place::Plain.empty().await;
@@ -190,7 +191,7 @@ async fn tables_that_cannot_be_made_are_named_first() {
     assert_eq!(store.migrate().await.unwrap(), all);
 }
 
-/// What is no UUID is named, and nothing is guessed; it is a matter of whoever liked it.
+/// An id that is no UUID is named, not guessed, and affects only its user.
 #[tokio::test]
 async fn other_texts_are_refused() {
     let url = Place::Plain.empty().await;
@@ -223,7 +224,7 @@ async fn other_texts_are_refused() {
         assert_eq!(code, "22P02", "{call}: {message}");
         assert!(message.contains("film-1"), "{call}: {message}");
     }
-    // Nobody else's likes are the worse for it.
+    // Other users' likes are unaffected.
     let popular = "SELECT * FROM recommend_videos()";
     let mut bob = Person::user(&url, BOB).await;
     execute(

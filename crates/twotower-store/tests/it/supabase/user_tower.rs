@@ -1,4 +1,4 @@
-//! The user tower in SQL: what it makes of histories, and who sees its weights.
+//! The user tower in SQL: its vectors, and who can see its weights.
 
 use super::context::decoded;
 use super::functions::circle;
@@ -13,7 +13,7 @@ use twotower_core::tower::{Dense, Head, UserTower};
 use twotower_store::{EmbeddingRow, Store, VectorTable};
 use uuid::Uuid;
 
-/// Numbers of both signs that look like none in particular.
+/// Arbitrary numbers of both signs.
 struct Numbers(u64);
 
 impl Numbers {
@@ -37,12 +37,16 @@ impl Numbers {
     }
 }
 
-/// A tower in the shapes of a trained one, its hidden units about as far from 0.
+/// A tower with the shapes of a trained one, and hidden units about as far from 0.
 fn tower(decays: Vec<f32>, hidden: usize, dim: usize) -> UserTower {
     let mut numbers = Numbers(7);
     let inputs = (decays.len() + 1) * dim + 2;
-    let mut matrix =
-        |rows, cols, size| Matrix::from_vec(rows, cols, numbers.many(rows * cols, size)).unwrap();
+    let mut matrix = |rows, cols, size| {
+        let mut matrix = Matrix::zeros(rows, cols);
+        let random = numbers.many(rows * cols, size);
+        matrix.as_mut_slice().copy_from_slice(&random);
+        matrix
+    };
     let (first, second) = (matrix(inputs, hidden, 0.8), matrix(hidden, dim, 0.3));
     let residual = matrix(inputs, dim, 0.5);
     let mut dense = |weight: Matrix| Dense {
@@ -66,7 +70,7 @@ fn fixture() -> UserTower {
     UserTower::from_safetensors(&bytes).unwrap()
 }
 
-/// Videos 1 to 2,000, of which each tenth has no vector, and 1,801 and on one that is 0 but for one number.
+/// Videos 1 to 2,000. Each tenth has no vector; from 1,801 on a vector has a single nonzero number.
 const VIDEOS: usize = 2000;
 const SPARSE: usize = 1800;
 
@@ -113,7 +117,7 @@ async fn catalogue(url: &str, store: &Store, tower: &UserTower) -> Vec<Vec<f32>>
     vectors
 }
 
-/// Has `user` like or skip `videos`, a second apart, oldest first.
+/// Lets `user` like or skip `videos`, a second apart, oldest first.
 async fn interact(url: &str, table: &str, user: Uuid, videos: &[usize]) {
     let rows: Vec<String> = videos
         .iter()
@@ -143,7 +147,7 @@ async fn user_vector(url: &str, user: Uuid) -> (Value, Option<Vec<f32>>) {
     (rows[0]["known"].clone(), vector.map(numbers))
 }
 
-/// What an Edge Function makes of the vectors that it is told of.
+/// The vector that an Edge Function computes from the vectors it receives.
 async fn vector_at_the_edge(url: &str, user: Uuid, tower: &UserTower) -> Option<Vec<f32>> {
     let mut person = Person::user(url, user).await;
     let context = person.value("recommendation_context()").await.unwrap();
@@ -157,7 +161,7 @@ async fn it_gives_what_the_rust_tower_gives() {
     let towers = [
         (Place::Supabase, fixture()),
         (Place::Plain, tower(vec![0.0, 0.5, 0.8, 0.95, 1.0], 128, 64)),
-        // One scale; many, of which some forget all but a few likes, or nothing.
+        // One time scale; and many, some of which forget all but a few likes, or nothing.
         (Place::Plain, tower(vec![1.0], 3, 4)),
         (
             Place::OlderSupabase,
@@ -180,7 +184,7 @@ async fn it_gives_what_the_rust_tower_gives() {
             (vec![], spread(1200)),
             // None of them has a vector.
             (vec![10, 40], vec![30]),
-            // Sums decay for hundreds of likes in which nothing is added to them.
+            // Sums decay over hundreds of likes without vectors.
             (
                 [vec![1, 2], (SPARSE + 1..=VIDEOS).collect()].concat(),
                 [vec![3], (SPARSE + 1..=VIDEOS).collect()].concat(),
@@ -194,7 +198,7 @@ async fn it_gives_what_the_rust_tower_gives() {
                 let known = videos.iter().copied().filter(|&n| has_vector(n));
                 known.map(|n| &vectors[n][..]).collect::<Vec<_>>()
             };
-            // All likes that have a vector; of the latest 1,000 skips those that have one.
+            // All likes with a vector; of the latest 1,000 skips those with one.
             let skips = known(&skips[skips.len().saturating_sub(1000)..]);
             let expected = tower.embed(&tower.history(known(likes), skips));
             let (told, in_sql) = user_vector(&url, id).await;
@@ -206,7 +210,7 @@ async fn it_gives_what_the_rust_tower_gives() {
                 }
             }
         }
-        // What is written again changes nothing, and what is pruned is gone.
+        // Writing again changes nothing, and a pruned tower is gone.
         assert!(store.write_user_tower(7, &tower).await.unwrap());
         assert!(user_vector(&url, Uuid::from_u128(2)).await.1.is_some());
         execute(&url, "UPDATE twotower.models SET state = 'retired'").await;
@@ -218,7 +222,7 @@ async fn it_gives_what_the_rust_tower_gives() {
     }
 }
 
-/// A tower whose vector is the mean of what is liked and, backwards, of what is skipped.
+/// A tower whose vector is the mean of the likes minus the mean of the skips.
 pub(super) fn mean_tower() -> UserTower {
     let mut tower = UserTower::zeros(vec![0.5, 1.0], 1.0, 1, 2);
     for axis in 0..2 {
@@ -233,7 +237,7 @@ async fn recommendations_follow_every_like_and_every_like_taken_back() {
     for place in Place::ALL {
         let url = circle(place).await;
         let store = Store::connect(&url, few_connections()).await.unwrap();
-        // A stored vector, and one that was written after the last like at that.
+        // A stored vector, newer than the last like at that time.
         execute(
             &url,
             &format!(
@@ -246,7 +250,8 @@ async fn recommendations_follow_every_like_and_every_like_taken_back() {
         let best = "(SELECT title FROM recommend_videos(1))";
         assert_eq!(ann.value(best).await.unwrap(), "video 9");
         store.write_user_tower(7, &mean_tower()).await.unwrap();
-        // 30° and 60°: both neighbours are as near. Then 90° and 120°, then these without the first two.
+        // 30° and 60°: both neighbours are equally near. Then 90° and 120°, then the rest without
+        // the first two.
         let first = ann.value(best).await.unwrap();
         assert!(first == "video 3" || first == "video 12", "{first}");
         for n in [3, 4] {
@@ -278,7 +283,7 @@ async fn recommendations_follow_every_like_and_every_like_taken_back() {
         }
         let rows = ann.rows("SELECT * FROM recommend_videos(1)").await.unwrap();
         assert_eq!(rows[0]["source"], "popular");
-        // A version without a tower has what there was before.
+        // A version without a tower uses the stored vectors.
         execute(&url, "DELETE FROM twotower.user_towers").await;
         ann.value(&format!("like_video('{}')", video(1)))
             .await
@@ -310,7 +315,7 @@ async fn it_tells_of_the_caller_alone_and_nobody_reads_its_weights() {
         }
         ann.value("erase_me()").await.unwrap();
         assert_eq!(user_vector(&url, ANN).await, (json!(true), None));
-        // Likes that come after all are no way around it.
+        // Likes that follow afterwards are no way around it.
         let like = format!(
             "INSERT INTO likes (user_id, video_id) VALUES ('{ANN}', '{}')",
             video(1)
@@ -320,7 +325,8 @@ async fn it_tells_of_the_caller_alone_and_nobody_reads_its_weights() {
     }
 }
 
-/// The application's own tables, with text for ids, and pgvector moved as the advisors of Supabase advise.
+/// The application's own tables with text ids, and pgvector moved as the advisors of Supabase
+/// suggest.
 #[tokio::test]
 async fn ids_may_be_text_and_pgvector_may_move() {
     let url = Place::Plain.empty().await;
@@ -356,7 +362,7 @@ async fn ids_may_be_text_and_pgvector_may_move() {
     close(user_vector(&url, ANN).await.1);
 }
 
-/// Units of a larger tower would be added to what a smaller one computes.
+/// Units of a larger tower would be added to those of a smaller one.
 #[tokio::test]
 async fn nothing_is_left_of_the_tower_before() {
     let url = postgres_url().await;
@@ -375,7 +381,7 @@ async fn nothing_is_left_of_the_tower_before() {
     assert_eq!(rows(7).await, "decays 1, hidden 8, output 4");
     assert!(store.write_user_tower(7, &mean_tower()).await.unwrap());
     assert_eq!(rows(7).await, "decays 1, hidden 1, output 2");
-    // Of one that does not fit there is nothing, nor of the one before.
+    // A tower that does not fit leaves nothing, not even the previous one.
     let wide = UserTower::zeros(vec![1.0], 1.0, 16_000, 2);
     assert!(!store.write_user_tower(7, &wide).await.unwrap());
     assert_eq!(rows(7).await, "");

@@ -1,8 +1,9 @@
-//! Any JSON as rows of names and values.
+//! Formats any JSON value as rows of names and values.
 
 use serde_json::Value;
 
-/// `heading`, and a row for each value, nested names joined by points; nothing where there is none.
+/// `heading`, and a row for each value, with the names of nested fields joined by points. Empty
+/// without values.
 pub(super) fn table(heading: &str, value: &Value, number: fn(f64) -> String) -> Vec<String> {
     let mut rows = Vec::new();
     flatten("", value, number, &mut rows);
@@ -29,7 +30,7 @@ fn flatten(name: &str, value: &Value, number: fn(f64) -> String, rows: &mut Vec<
                 flatten(&inner(key), value, number, rows);
             }
         }
-        // Each is a row that is known by its name, as cohorts of users are.
+        // Each object is a row under its name, as for cohorts of users.
         Value::Array(values) if values.iter().any(Value::is_object) => {
             for (n, value) in values.iter().enumerate() {
                 let key = value["name"].as_str().map_or(n.to_string(), str::to_owned);
@@ -59,12 +60,13 @@ fn in_a_line(value: &Value, number: fn(f64) -> String) -> String {
     }
 }
 
-/// As all metrics are shown.
+/// Format of all metrics.
 pub(super) fn figure(x: f64) -> String {
     format!("{x:.4}")
 }
 
-/// As in a configuration file: the shortest decimal that gives the same float32, where it is one.
+/// Format as in a configuration file: the shortest decimal that parses to the same float32, if the
+/// value is one.
 pub(super) fn setting(x: f64) -> String {
     let single = x as f32;
     if f64::from(single).total_cmp(&x).is_eq() {

@@ -1,4 +1,4 @@
-//! The first row of a file, and what its columns tell where they are not those that are looked for.
+//! The header row, and likely reasons if its columns are not the expected ones.
 
 use super::lone_returns;
 use super::quotes::{Misplaced, Quotes};
@@ -10,7 +10,8 @@ use csv::{Reader, StringRecord};
 use std::io::Read;
 use uuid::Uuid;
 
-/// Names of the columns, in the first row; `returns` is what [`lone_returns`] says of it.
+/// Names of the columns from the first row. Adds to `returns` its line ends as [`lone_returns`]
+/// counts them.
 pub(super) fn header(
     reader: &mut Reader<Quotes<'_, impl Read>>,
     returns: &mut u64,
@@ -34,7 +35,7 @@ pub(super) fn header(
     Ok(headers)
 }
 
-/// Why the columns of a header are not what is asked for, with what is likely to be behind it.
+/// An error about the columns of a header, with its likely reason.
 pub(super) fn explained(error: LayoutError, headers: &StringRecord, delimiter: u8) -> ReadError {
     let alone = (headers.len() == 1).then(|| &headers[0]);
     let other = alone.and_then(|header| {
@@ -61,7 +62,7 @@ pub(super) fn explained(error: LayoutError, headers: &StringRecord, delimiter: u
     error.into()
 }
 
-/// An example of a header for the kind that `error` is about.
+/// An example of a header for the kind of file that `error` is about.
 fn names_of(error: &LayoutError) -> String {
     match error {
         LayoutError::MissingColumn { kind, .. } | LayoutError::MissingTime { kind, .. } => {
@@ -74,7 +75,7 @@ fn names_of(error: &LayoutError) -> String {
     }
 }
 
-/// Why there is no header.
+/// Why the header cannot be read.
 fn bad_header(error: csv::Error, endless: Option<(u64, Defect)>) -> ReadError {
     if let Some((
         _,

@@ -4,37 +4,39 @@ use crate::import::reader::LONGEST_ROW;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-/// How files of some programs begin that are UTF-8.
+/// Byte order mark, with which some programs begin UTF-8 files.
 const MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Follows the quotes of a file while it is read.
+/// Tracks the quotes of a file while it is read.
 ///
-/// Line ends between fields become line feeds, and the last line gets one, so that lines can be counted by them; inside quotes they are text.
-/// A byte order mark goes, behind which a quote begins a field as well.
-/// Noticed is what the reader behind does not mind: a quoted field of several lines that goes on after its closing quote (as a rule one
-/// quote is stray then, and the other one begins a field of a later row), a quote that is open at the end of the file, and a row without end.
+/// Line ends between fields become line feeds, and the last line gets one, so that line feeds count
+/// the lines; inside quotes they are text. A byte order mark is removed; a quote right after it
+/// begins a field.
+/// The CSV reader accepts some faults that are detected here: a quoted field of several lines with
+/// text after its closing quote (usually one of the quotes is stray, and the other one begins a
+/// field of a later row), a quote that is open at the end of the file, and a row without an end.
 pub(super) struct Quotes<'h, R> {
     inner: R,
     delimiter: u8,
-    /// Whether anybody still waits for rows.
+    /// Whether rows are still wanted.
     is_heard: &'h dyn Fn() -> bool,
     place: Place,
-    /// Whether nothing was read yet.
+    /// Whether nothing has been read yet.
     at_start: bool,
     after_return: bool,
     last: u8,
     ended: bool,
-    /// Line that is read, from 1.
+    /// Current line, from 1.
     line: u64,
     /// Line of the last quote that began a field.
     opened: u64,
-    /// Bytes of the row that is read, and its first line.
+    /// Length of the current row in bytes, and its first line.
     length: u64,
     first: u64,
     misplaced: VecDeque<Misplaced>,
 }
 
-/// A field that goes on after its closing quote, by the lines of its quotes.
+/// A field with text after its closing quote: the lines of its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Misplaced {
     pub(super) opened: u64,
@@ -46,7 +48,7 @@ enum Place {
     FieldStart,
     Unquoted,
     Quoted,
-    /// After a quote that closes the field, unless another one follows.
+    /// After a quote that closes the field unless another quote follows.
     QuoteInQuoted,
 }
 
@@ -69,12 +71,13 @@ impl<'h, R> Quotes<'h, R> {
         }
     }
 
-    /// Whether the reader has been told that nothing comes any more.
+    /// Whether the reader has been told of the end of the file.
     pub(super) fn ended(&self) -> bool {
         self.ended
     }
 
-    /// The first field that goes on after its closing quote, of those that have not been asked for and are closed by line `last`.
+    /// The first field with text after its closing quote that has not been returned yet and closes
+    /// at line `last` or before.
     pub(super) fn misplaced_until(&mut self, last: u64) -> Option<Misplaced> {
         let mut first = None;
         while let Some(misplaced) = self.misplaced.pop_front_if(|it| it.closed <= last) {
@@ -83,7 +86,7 @@ impl<'h, R> Quotes<'h, R> {
         first
     }
 
-    /// The row that is read, if it is longer than any is: its first line, and what is wrong with it.
+    /// If the current row exceeds the maximum length: its first line, and the defect.
     pub(super) fn endless(&self) -> Option<(u64, Defect)> {
         let mib = LONGEST_ROW >> 20;
         let defect = if self.length <= LONGEST_ROW {
@@ -97,7 +100,7 @@ impl<'h, R> Quotes<'h, R> {
         Some((self.first, defect))
     }
 
-    /// Rewrites `bytes` in place; returns how many are left.
+    /// Rewrites `bytes` in place; returns how many remain.
     fn follow(&mut self, bytes: &mut [u8]) -> usize {
         let outside = matches!(self.place, Place::FieldStart | Place::Unquoted);
         let plain = !self.after_return && !bytes.contains(&b'"') && !bytes.contains(&b'\r');
@@ -162,7 +165,7 @@ impl<'h, R> Quotes<'h, R> {
         kept
     }
 
-    /// After `byte` outside of quotes.
+    /// State after `byte` outside of quotes.
     fn after_text(&self, byte: u8) -> Place {
         if byte == b'\n' || byte == self.delimiter {
             Place::FieldStart
@@ -173,7 +176,7 @@ impl<'h, R> Quotes<'h, R> {
 }
 
 impl<R: Read> Read for Quotes<'_, R> {
-    /// Fails on a row that does not end, and once nobody waits for rows.
+    /// Fails on a row that exceeds the maximum length, and once rows are not wanted.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -215,7 +218,7 @@ mod tests {
 
     const HEARD: &dyn Fn() -> bool = &|| true;
 
-    /// What is handed on, and the line after it.
+    /// The rewritten text, and the line after it.
     fn read(text: &str, size: usize) -> (String, u64) {
         let mut read = String::new();
         let mut quotes = Quotes::new(Pieces(text.as_bytes(), size), b',', HEARD);
@@ -237,7 +240,7 @@ mod tests {
                 "\"a\r\nb\rc\n\nd\r\",e\n\"f\"\n\"\r\"\n",
                 10,
             ),
-            // A quote that is no field's.
+            // A quote inside an unquoted field.
             ("a\"\r\nb\"\r", "a\"\nb\"\n", 3),
             ("\"a\"\r\n\"\"\"\r\n\"\r\n", "\"a\"\n\"\"\"\r\n\"\n", 4),
             ("\"a\r", "\"a\r\n", 2),
@@ -301,7 +304,7 @@ mod tests {
             let (found, line) = read(text, size);
             assert_eq!((found.as_str(), line), ("\"a,\"\n1,2\n", 3), "{size}");
         }
-        // One that stands elsewhere is text.
+        // Elsewhere a byte order mark is text.
         let text = "a\u{feff}\n\u{feff}\n";
         assert_eq!(read(text, text.len()).0, text);
     }

@@ -10,15 +10,15 @@ use parquet::schema::types::ColumnDescriptor;
 use std::borrow::Cow;
 use uuid::Uuid;
 
-/// What was expected and what was found.
-type Unfit = (&'static str, &'static str);
+/// What is expected and what was found.
+type Mismatch = (&'static str, &'static str);
 
-/// What the bytes of a column stand for.
+/// Interpretation of a column's physical values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Meaning {
     Plain,
     Unsigned,
-    /// Factor to microseconds.
+    /// Factor to convert to microseconds.
     Time {
         multiply: i64,
         divide: i64,
@@ -80,7 +80,7 @@ impl Meaning {
     }
 }
 
-/// Decoded values of one type, with the levels that say which of them are null and where lists begin.
+/// Decoded values of one type, with the levels that mark nulls and the starts of lists.
 struct Decoded<T: DataType> {
     reader: ColumnReaderImpl<T>,
     values: Vec<T::T>,
@@ -108,7 +108,7 @@ enum Leaf {
     Fixed(Decoded<FixedLenByteArrayType>),
 }
 
-/// The same expression for every type of leaf.
+/// Expands the same expression for every type of leaf.
 macro_rules! each {
     ($leaf:expr, $values:ident => $body:expr) => {
         match $leaf {
@@ -159,7 +159,7 @@ impl Column {
         }
     }
 
-    /// Decodes the next `rows` rows; those before must have been taken.
+    /// Decodes the next `rows` rows; all earlier ones must have been taken.
     pub(super) fn fill(&mut self, rows: usize) -> Result<()> {
         self.definitions.clear();
         self.repetitions.clear();
@@ -192,8 +192,8 @@ impl Column {
         )))
     }
 
-    /// The next row's cell.
-    pub(super) fn next_cell(&mut self) -> std::result::Result<Cell<'_>, Unfit> {
+    /// The cell of the next row.
+    pub(super) fn next_cell(&mut self) -> std::result::Result<Cell<'_>, Mismatch> {
         if self.list {
             return self.next_list();
         }
@@ -203,7 +203,7 @@ impl Column {
         }
     }
 
-    fn next_list(&mut self) -> std::result::Result<Cell<'_>, Unfit> {
+    fn next_list(&mut self) -> std::result::Result<Cell<'_>, Mismatch> {
         let mut indices = Vec::new();
         loop {
             indices.extend(self.next_value());
@@ -215,7 +215,8 @@ impl Column {
                 break;
             }
         }
-        // Every element is looked at before the first is refused, so that the next row begins where it should.
+        // All elements are consumed before the first bad one is refused, so that the next row
+        // begins in the right place.
         indices
             .into_iter()
             .map(|index| match self.cell(index)? {
@@ -227,7 +228,7 @@ impl Column {
             .map(Cell::List)
     }
 
-    /// Takes one level; the position of its value if it is not null.
+    /// Consumes one level; returns the position of its value unless it is null.
     fn next_value(&mut self) -> Option<usize> {
         let definition = self.definitions[self.next_level];
         self.next_level += 1;
@@ -239,7 +240,7 @@ impl Column {
         })
     }
 
-    fn cell(&self, index: usize) -> std::result::Result<Cell<'_>, Unfit> {
+    fn cell(&self, index: usize) -> std::result::Result<Cell<'_>, Mismatch> {
         let meaning = self.meaning;
         Ok(match &self.leaf {
             Leaf::Bool(_) => Cell::Other("true or false"),
@@ -286,12 +287,12 @@ fn int96(value: &Int96) -> Cell<'static> {
     }
 }
 
-/// The number one would write: 0.1 and not 0.10000000149.
+/// The shortest decimal that denotes the number: 0.1, not 0.10000000149.
 fn shortest(number: f32) -> Cell<'static> {
     Cell::Float(number.to_string().parse().unwrap_or(f64::NAN))
 }
 
-fn bytes(value: &ByteArray, meaning: Meaning) -> std::result::Result<Cell<'_>, Unfit> {
+fn bytes(value: &ByteArray, meaning: Meaning) -> std::result::Result<Cell<'_>, Mismatch> {
     match meaning {
         Meaning::Decimal(scale) => Ok(decimal(value.data(), scale)),
         Meaning::Plain => match std::str::from_utf8(value.data()) {
@@ -311,7 +312,7 @@ fn fixed(value: &FixedLenByteArray, meaning: Meaning) -> Cell<'static> {
     }
 }
 
-/// Two's complement, the highest byte first.
+/// Two's complement, big-endian.
 fn decimal(bytes: &[u8], scale: i32) -> Cell<'static> {
     let negative = bytes.first().is_some_and(|byte| *byte >= 0x80);
     let start = if negative { -1.0 } else { 0.0 };

@@ -119,7 +119,7 @@ fn lists_numbers_and_dates_of_videos() {
     let groups = [vec![
         column::<Int32Type>(&[7, -1, 8], &[], &[]),
         column::<ByteArrayType>(&texts(["北の旅", "b"]), &[1, 0, 1], &[]),
-        // A list of two, one that is null, and one of a null and a text.
+        // A list of two texts, a null list, and a list of a null and a text.
         column::<ByteArrayType>(&texts(["x", "y", "z"]), &[3, 3, 0, 2, 3], &[0, 1, 0, 0, 1]),
         column::<ByteArrayType>(&texts(["p"]), &[0, 1, 0], &[0, 0, 0]),
         column::<DoubleType>(&[9.5], &[0, 1, 0], &[]),

@@ -1,4 +1,4 @@
-//! All of a file in which an id may stand, for those who look for one.
+//! All values of a file that may be ids, for searches.
 
 use super::column::Column;
 use super::{ROWS, has_pseudonyms, header};
@@ -14,26 +14,27 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use uuid::Uuid;
 
-/// The column of users, by its name.
+/// Name of the column of users.
 const USERS: &str = "user_id";
 
-/// The column of videos.
+/// Name of the column of videos.
 const VIDEOS: &str = "video_id";
 
-/// What stands somewhere in a file.
+/// A value somewhere in a file.
 pub(crate) enum Value<'a> {
-    /// A text, or other bytes.
+    /// Text or other bytes.
     Bytes(&'a [u8]),
-    /// The same in the column of videos.
+    /// Text or other bytes in the column of videos.
     Video(&'a [u8]),
-    /// Somebody in the column of users, as import reads it.
+    /// A user in the column of users, read as import does.
     User(Uuid),
 }
 
-/// Who is told of values, and may have heard enough.
+/// Called with each value; may stop the search.
 type Visit<'v> = &'v mut dyn FnMut(Value<'_>) -> ControlFlow<()>;
 
-/// Hands over every text and every other bytes, and who stands in the column of users whatever it holds, until `visit` breaks. Pseudonyms are nobody.
+/// Passes every text and byte array, and every user in the column of users whatever its type, to
+/// `visit` until that breaks. Pseudonyms are not passed on.
 pub(crate) fn values(file: File, visit: Visit<'_>) -> Result<(), ReadError> {
     let reader = SerializedFileReader::new(file)?;
     let pseudonyms = has_pseudonyms(&reader);
@@ -47,7 +48,7 @@ pub(crate) fn values(file: File, visit: Visit<'_>) -> Result<(), ReadError> {
         }
     }
     let schema = metadata.schema_descr_ptr();
-    // As our exports call it.
+    // The schema name that our exports use.
     let of_videos = schema.name() == "videos";
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group)?;
@@ -77,7 +78,7 @@ pub(crate) fn values(file: File, visit: Visit<'_>) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// The values of a column that has bytes.
+/// The values of a column of byte arrays.
 fn bytes(
     group: &dyn RowGroupReader,
     index: usize,
@@ -125,7 +126,7 @@ fn each<T: DataType>(
     Ok(ControlFlow::Continue(()))
 }
 
-/// The users of a column. What is nobody's id is passed over.
+/// The users of a column. Values that are no user's id are skipped.
 fn users_of(
     group: &dyn RowGroupReader,
     index: usize,

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use twotower_store::model_files;
 use uuid::Uuid;
 
-/// Bytes looked at together.
+/// Number of bytes searched at once.
 const CHUNK: usize = 1 << 20;
 
-/// Beginnings of files in which nothing can be found as they are: gzip, zstd, xz, bzip2, zip, LZ4, 7z.
+/// Signatures of compressed files, whose bytes cannot be searched as they are: gzip, zstd, xz,
+/// bzip2, zip, LZ4, 7z.
 const PACKED: [&[u8]; 7] = [
     b"\x1f\x8b",
     b"\x28\xb5\x2f\xfd",
@@ -24,55 +25,57 @@ const PACKED: [&[u8]; 7] = [
     b"7z\xbc\xaf\x27\x1c",
 ];
 
-/// Beginning of the files of `pg_dump -Fc`, which are packed piece by piece.
+/// Signature of the files of `pg_dump -Fc`, which are compressed in parts.
 const DUMP: &[u8] = b"PGDMP";
 
-/// Beginning of Parquet files, which are packed piece by piece, too, and can be read. Exports of ours are.
+/// Signature of Parquet files, which are compressed in parts as well, but can be read. Exports are
+/// Parquet files.
 const PARQUET: &[u8] = b"PAR1";
 
-/// Where files were searched for an id.
+/// Results of searching files for an id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SearchedFiles {
-    /// Files and folders that were named.
+    /// The given files and folders.
     pub paths: Vec<PathBuf>,
-    /// Files in them that were looked at.
+    /// Number of files searched.
     pub files: u64,
-    /// Their bytes.
+    /// Number of bytes searched.
     pub bytes: u64,
-    /// Files that hold the id.
+    /// Files that contain the id.
     pub found: Vec<FoundFile>,
-    /// Files that hold it as a video's, where a video has it, too.
+    /// If a video has the same id: files that contain it as that of the video.
     pub passed_over: Vec<PathBuf>,
-    /// What could not be looked at, and why.
+    /// Paths that could not be searched, and why.
     pub not_searched: Vec<(PathBuf, String)>,
 }
 
-/// A file that holds the id.
+/// A file that contains the id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FoundFile {
-    /// File.
+    /// Path of the file.
     pub path: PathBuf,
-    /// How the id is written in it: `text`, `digits` (text without hyphens), `bytes`, or `id`, another id of which import makes this one.
+    /// Forms in which the file contains the id: `text`, `digits` (text without hyphens), `bytes`,
+    /// or `id`, another id that import maps to this one.
     pub forms: BTreeSet<&'static str>,
 }
 
-/// What to look for, and where.
+/// The id to search for, and the places to search.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Search {
-    /// Whose id.
+    /// The user.
     pub(super) user: Uuid,
-    /// Whether a video has it, too.
+    /// Whether a video has the same id.
     pub(super) is_video: bool,
     /// Files of the database, whose rows were searched.
     pub(super) database: Vec<PathBuf>,
-    /// Other files and folders.
+    /// Other files and folders to search.
     pub(super) paths: Vec<PathBuf>,
 }
 
-/// Looks for the id in files, and in all files below folders; links are not followed.
+/// Searches files, and all files below folders, for the id. Links are not followed.
 ///
 /// # Errors
-/// If something that was named cannot be read, or [`JobError::Interrupted`].
+/// If a given path cannot be read, or [`JobError::Interrupted`].
 pub(super) fn search(search: &Search, interrupt: &Interrupt) -> anyhow::Result<SearchedFiles> {
     let needles = Needles::new(search.user, search.is_video);
     let paths = [&*search.database, &*search.paths].concat();
@@ -107,8 +110,8 @@ pub(super) fn search(search: &Search, interrupt: &Interrupt) -> anyhow::Result<S
 }
 
 impl SearchedFiles {
-    /// Takes files out of those that hold the id which hold it as a video's alone: the vocabulary of a model, and the database itself, whose bytes
-    /// do not tell whose it is.
+    /// Moves files that contain the id only as that of a video out of the findings: the vocabulary
+    /// of a model, and the database itself, whose bytes do not say whose id it is.
     fn pass_over(&mut self, search: &Search, needles: &Needles) {
         let database: Vec<PathBuf> = search.database.iter().map(|path| real(path)).collect();
         for mut found in std::mem::take(&mut self.found) {
@@ -132,7 +135,7 @@ impl SearchedFiles {
         interrupt: &Interrupt,
     ) -> anyhow::Result<()> {
         let mut file = match File::open(path) {
-            // A log may be rotated away while we look.
+            // A log may be rotated away during the search.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             file => file?,
         };
@@ -141,7 +144,7 @@ impl SearchedFiles {
             if interrupt.is_set() {
                 return Err(JobError::Interrupted.into());
             }
-            // What is left of the chunk before may be the beginning of an id.
+            // The rest of the previous chunk may be the beginning of an id.
             let read = (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? as u64;
             if bytes == 0 && buffer.starts_with(PARQUET) {
                 return self.parquet(path, file, needles, interrupt);
@@ -170,7 +173,7 @@ impl SearchedFiles {
         }
     }
 
-    /// Looks into the values of all columns.
+    /// Searches the values of all columns.
     fn parquet(
         &mut self,
         path: &Path,
@@ -188,7 +191,7 @@ impl SearchedFiles {
                 }
                 Value::Bytes(bytes) | Value::Video(bytes) => {
                     buffer.extend_from_slice(bytes);
-                    // The end of one and the beginning of the next are no id.
+                    // An id does not span two values.
                     buffer.push(b'\n');
                 }
                 Value::User(user) => is_user |= user == needles.user,
@@ -224,12 +227,12 @@ impl SearchedFiles {
     }
 }
 
-/// A path in the one spelling that a file has, if it is still there.
+/// The canonical path, if the file still exists.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Why nothing can be found in a file that begins so, if that is the case.
+/// Why a file that begins like this cannot be searched, if so.
 fn unreadable(beginning: &[u8]) -> Option<&'static str> {
     if beginning.starts_with(DUMP) {
         return Some(
@@ -240,10 +243,10 @@ fn unreadable(beginning: &[u8]) -> Option<&'static str> {
     packed.then_some("is packed: unpack it and name it with --also")
 }
 
-/// An id as files may hold it.
+/// The forms of an id in files.
 struct Needles {
     user: Uuid,
-    /// Whether a video has it, too.
+    /// Whether a video has the same id.
     is_video: bool,
     text: String,
     digits: String,
@@ -251,7 +254,7 @@ struct Needles {
 }
 
 impl Needles {
-    /// Bytes of the longest form.
+    /// Length of the longest form, bytes.
     const LONGEST: usize = 36;
 
     fn new(user: Uuid, is_video: bool) -> Self {

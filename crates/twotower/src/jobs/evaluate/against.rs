@@ -1,33 +1,34 @@
-//! Two models as they are, on likes that neither has learned.
+//! Compares two models as they are, on likes that neither has learned.
 
 use super::read::Read;
 use super::{Data, EvaluateOptions, Evaluated, Judged, Loaded, load, write_report};
 use crate::jobs::gate::learned_until;
-use crate::serve::rfc3339;
+use crate::time::rfc3339_us;
 use anyhow::{Context, ensure};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
 use twotower_core::evaluate::{BaselineOptions, Comparison, FEWEST_USERS, compare_models};
 use twotower_core::interaction::Dataset;
 use twotower_core::model::TwoTower;
 use twotower_core::recommend::Recommender;
 use twotower_core::split::{HeldOut, Phase, Split};
+use twotower_core::time::SECOND_US;
 
-/// One for all comparisons of a model: they are looked at once.
+/// Name of the report. All comparisons of a model share it, because each is read once.
 const REPORT: &str = "report-against.html";
 
 /// The model that another one was compared with.
 #[derive(Debug, Clone)]
 pub struct Against {
-    /// Its version.
+    /// Version of the other model.
     pub version: i64,
-    /// Its folder.
+    /// Folder of the other model.
     pub folder: PathBuf,
-    /// Which likes were to be found, in words.
+    /// The likes that were to be found, in words.
     pub hold_out: String,
 }
 
-/// Reads the other model: of a folder, or of the version with this number beside the first one.
+/// Reads the other model, from a folder, or from the version with this number beside the first
+/// model.
 pub(super) async fn load_other(named: &Path, model: &Loaded) -> anyhow::Result<Loaded> {
     let other = load(&beside(named, &model.folder)).await?;
     ensure!(
@@ -39,7 +40,7 @@ pub(super) async fn load_other(named: &Path, model: &Loaded) -> anyhow::Result<L
     Ok(other)
 }
 
-/// Where a model is that may be named by its version alone.
+/// The folder of a model that is named by its version alone.
 fn beside(named: &Path, folder: &Path) -> PathBuf {
     let name = named.to_str().unwrap_or_default();
     let is_number = !name.is_empty() && name.bytes().all(|digit| digit.is_ascii_digit());
@@ -49,7 +50,8 @@ fn beside(named: &Path, folder: &Path) -> PathBuf {
     }
 }
 
-/// Ranks what is held out of both by the two and by every baseline, and writes `report-against.html` into the first one's folder.
+/// Ranks the likes that are held out of both models, with the two models and every baseline. Writes
+/// `report-against.html` into the folder of the first.
 pub(super) fn judge(
     model: Loaded,
     other: Loaded,
@@ -94,7 +96,7 @@ pub(super) fn judge(
     })
 }
 
-/// Of two folders that count for themselves, versions may be the same.
+/// Names of the two models. Folders that number versions on their own may have the same version.
 fn names(model: &Loaded, other: &Loaded) -> [String; 2] {
     let models = [model, other];
     if model.manifest.version == other.manifest.version {
@@ -144,13 +146,13 @@ fn compare(
 struct HoldOut {
     split: Split,
     users: HeldOut,
-    /// As a report says it.
+    /// The description in a report.
     words: String,
 }
 
 impl HoldOut {
-    /// Where both were trained on the very rows that are read, cut in the same way, what was held out of them; else what came after
-    /// all that they have learned, as for the quality gate.
+    /// If both were trained on exactly the rows that were read, with the same split: the likes held
+    /// out of them. Otherwise the likes after all that they have learned, as for the quality gate.
     fn of_both(
         models: [&Loaded; 2],
         data: &Data,
@@ -158,7 +160,7 @@ impl HoldOut {
     ) -> anyhow::Result<Self> {
         let kind = models[0].manifest.trained_on.split;
         let read = Read::of(data, kind, options.max_age_days);
-        // What a fine-tuned model was made from may have learned what would be held out.
+        // The base of a fine-tuned model may have learned the likes that would be held out.
         let is_of_these = |model: &&Loaded| {
             let trained_on = &model.manifest.trained_on;
             trained_on.fine_tuned_from.is_none() && read.other_than(trained_on).is_none()
@@ -206,7 +208,7 @@ impl HoldOut {
 
 /// `2026-11-24T17:30:00Z`, of seconds since 1970.
 fn time(at: u32) -> String {
-    rfc3339(UNIX_EPOCH + Duration::from_secs(at.into()))
+    rfc3339_us(i64::from(at) * SECOND_US)
 }
 
 #[cfg(test)]

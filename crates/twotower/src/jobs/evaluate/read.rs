@@ -1,16 +1,16 @@
-//! Whether the data at hand are those that a model was trained on.
+//! Compares the data that were read with those that a model was trained on.
 
 use super::Data;
 use twotower_core::split::SplitKind;
 use twotower_store::model_files::{Origin, TrainedOn};
 use twotower_store::snapshot_sha256;
 
-/// What is read to judge a model by.
+/// Description of the data to judge a model with.
 pub(super) struct Read {
     split: SplitKind,
     max_age_days: Option<u32>,
     origin: Origin,
-    /// Of the rows, and of the shards' manifest where that is where they are from.
+    /// SHA-256 of the rows, and of the manifest if they come from shards.
     sha256: [Option<String>; 2],
 }
 
@@ -31,7 +31,7 @@ impl Read {
         }
     }
 
-    /// Why it is not what a model was `trained_on`, if it is not.
+    /// The difference from the data that a model was `trained_on`, if there is one.
     pub(super) fn other_than(&self, trained_on: &TrainedOn) -> Option<String> {
         if self.split != trained_on.split {
             return Some("the model was trained on another split".to_owned());

@@ -8,34 +8,38 @@ use twotower_store::{
     Arm, ArmCoverage, ArmOrigins, ExperimentRecord, ExperimentUser, InteractionKind, Store,
 };
 
-/// Below this chance a difference is told, at whichever look.
+/// Significance level, for any number of looks at the experiment.
 const SIGNIFICANT: f64 = 0.05;
 
-/// The difference, relative to the control, for which the users needed are given.
+/// The relative difference from the control for which the required number of users is computed.
 const RELATIVE: f64 = 0.05;
 
-/// Of the impressions that name a version, the part that may name another one than the arm's: lists that were made before the experiment began
-/// are shown a little longer.
+/// At most this share of the impressions may name another version than that of the arm: lists made
+/// before the experiment began are shown a little longer.
 const STRAY_PERCENT: u64 = 1;
 
-/// As many impressions that name another version than the arm's are told at the least: of the few of a first hour, a single list from before the
-/// experiment is more than that part, and says nothing of any server.
+/// Minimum number of impressions that name another version before that is reported: in the first
+/// hour, a single list from before the experiment may exceed the share, and says nothing about the
+/// servers.
 const FEWEST_STRAYS: u64 = 20;
 
-/// What is compared. Each is a ratio of sums over users, of what they were shown at least once.
+/// The metrics that are compared. Each is a ratio of sums over users, of the videos that they were
+/// shown at least once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Of the videos shown to a user, those they viewed (more than nothing of it) or liked.
+    /// Share of the videos shown to a user that the user viewed (for longer than nothing) or liked.
     ClickThroughRate,
-    /// Of the videos shown to a user, those they liked.
+    /// Share of the videos shown to a user that the user liked.
     LikeRate,
-    /// Mean part watched, of views of what was shown that tell it.
+    /// Mean watched fraction, over views of shown videos that report it.
     WatchFraction,
-    /// Mean over users of the chance that two of the videos shown to them are of different makers, of videos with a maker: 1 if no maker comes twice.
-    /// Distinct makers for each video would fall with every list that a user looks at, whatever is in it.
+    /// Mean over users of the probability that two of the videos shown to the user are of different
+    /// makers, among videos with a maker: 1 if no maker occurs twice. The number of distinct makers
+    /// per video would instead fall with every list that a user looks at.
     Diversity,
-    /// Mean age of the videos when first shown to a user, days since publication (or arrival in the catalogue).
+    /// Mean age of the videos when first shown to a user, days since publication (or arrival in the
+    /// catalogue).
     AgeDays,
 }
 
@@ -44,17 +48,19 @@ pub enum Metric {
 pub struct MetricReport {
     /// Which.
     pub metric: Metric,
-    /// Of the active version.
+    /// Value for the active version.
     pub control: Option<Estimate>,
-    /// Of the version that is tried.
+    /// Value for the challenger.
     pub challenger: Option<Estimate>,
-    /// Challenger minus control. Its p-value is for who looks once, at a time that was fixed beforehand.
+    /// Challenger minus control. The p-value holds for a single look, at a time fixed in advance.
     pub difference: Option<Difference>,
-    /// The same for who looks more than once: what is said in words goes by it.
+    /// The same difference, valid for any number of looks. The verdict in words is based on it.
     pub at_any_time: Option<AtAnyTime>,
-    /// Users each arm needs so that a look finds a difference of 5 % of the control's value in 80 of 100 experiments, by `at_any_time`.
+    /// Number of users per arm with which a look finds a difference of 5 % of the control in 80 of
+    /// 100 experiments, by `at_any_time`.
     pub users_needed: Option<u64>,
-    /// Whether what it counts is not among the events: likes that `[source]` reads from the application's own table, where no list is named.
+    /// Whether the events do not contain what the metric counts: `[source]` reads likes from the
+    /// table of the application, which does not name lists.
     pub unrecorded: bool,
 }
 
@@ -63,32 +69,34 @@ pub struct MetricReport {
 pub struct ArmReport {
     /// Which.
     pub arm: Arm,
-    /// Version that it got.
+    /// Version that the arm is served.
     pub version: i64,
-    /// Users with at least one event.
+    /// Number of users with at least one event.
     pub users: u64,
-    /// Pairs of a user and a video shown to them.
+    /// Number of pairs of a user and a video shown to the user.
     pub shown: u64,
-    /// Distinct videos shown, and those in the catalogue.
+    /// Number of distinct videos shown, and of videos in the catalogue.
     pub coverage: ArmCoverage,
-    /// Impressions that name a version, and those that name another one.
+    /// Number of impressions that name a version, and of those that name another version than that
+    /// of the arm.
     pub origins: ArmOrigins,
 }
 
-/// What an experiment has shown so far.
+/// The results of an experiment until now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Which, from when to when.
+    /// The experiment, with its begin and end.
     pub experiment: ExperimentRecord,
     /// Control, then challenger.
     pub arms: [ArmReport; 2],
-    /// Whether users fell into the arms as planned; `None` while there are none.
+    /// Check of the sample ratio: whether users fell into the arms as planned. `None` without
+    /// users.
     pub sample_ratio: Option<SampleRatio>,
-    /// What is compared.
+    /// The comparisons.
     pub metrics: Vec<MetricReport>,
 }
 
-/// The report of an experiment, the latest if none is named.
+/// The report of the experiment with this number, or of the latest one.
 ///
 /// # Errors
 /// If there is no such experiment, or the store fails.
@@ -158,7 +166,7 @@ async fn arm(
 }
 
 impl Metric {
-    /// All of them.
+    /// All metrics.
     pub const ALL: [Self; 5] = [
         Self::ClickThroughRate,
         Self::LikeRate,
@@ -167,14 +175,14 @@ impl Metric {
         Self::AgeDays,
     ];
 
-    /// Numerator and denominator of one user.
+    /// Numerator and denominator for one user.
     fn of(self, user: &ExperimentUser) -> (f64, f64) {
         let counts = |numerator: u64, denominator: u64| (numerator as f64, denominator as f64);
         match self {
             Self::ClickThroughRate => counts(user.clicked, user.shown),
             Self::LikeRate => counts(user.liked, user.shown),
             Self::WatchFraction => (user.watched, user.measured as f64),
-            // An unbiased estimate from each user, however many videos they were shown.
+            // An unbiased estimate for each user, for any number of videos shown.
             Self::Diversity if user.with_maker >= 2 => {
                 let pairs = user.with_maker * (user.with_maker - 1) / 2;
                 (1.0 - user.same_maker as f64 / pairs as f64, 1.0)
@@ -213,7 +221,7 @@ impl MetricReport {
         }
     }
 
-    /// What the numbers mean, in words.
+    /// The verdict in words.
     pub fn verdict(&self) -> String {
         let needed = self.users_needed.map_or(String::new(), |users| {
             format!(" (a difference of 5 % needs about {users} users an arm)")
@@ -232,7 +240,7 @@ impl MetricReport {
         }
     }
 
-    /// Whether enough users were shown videos, and none did what is counted.
+    /// Whether enough users were shown videos, but nothing that the metric counts happened.
     fn found_nothing(&self) -> bool {
         let counts = matches!(self.metric, Metric::ClickThroughRate | Metric::LikeRate);
         let nothing = |arm: Estimate| arm.value.abs() <= 0.0 && arm.users >= FEWEST_USERS;
@@ -243,7 +251,8 @@ impl MetricReport {
 }
 
 impl ArmReport {
-    /// Whether so much of what the arm was shown came from another version that it is not the arm's.
+    /// Whether so many impressions of the arm came from another version that it does not represent
+    /// its own.
     fn is_mixed(&self) -> bool {
         let ArmOrigins { named, others } = self.origins;
         others >= FEWEST_STRAYS && others * 100 > named * STRAY_PERCENT
@@ -251,7 +260,7 @@ impl ArmReport {
 }
 
 impl Report {
-    /// What is wrong with the arms, if something is: then nothing below it should be believed.
+    /// A fault in the arms, if there is one. Then none of the results can be trusted.
     pub fn warning(&self) -> Option<String> {
         let mixed = self.arms.iter().filter(|arm| arm.is_mixed()).map(mixed);
         let warnings: Vec<String> = self.split().into_iter().chain(mixed).collect();
@@ -300,7 +309,7 @@ mod tests {
             report.verdict()
         };
         let control = estimate(0.2, 0.005, 1000);
-        // Two and a half standard errors: p = 0.012 for who looks once.
+        // 2.5 standard errors: p = 0.012 for a single look.
         let near = said(estimate(0.217_677_7, 0.005, 1000), control);
         assert!(
             near.starts_with("no difference can be told yet (a difference of 5 % needs about 8"),
@@ -315,19 +324,19 @@ mod tests {
             said(estimate(0.2 - far, 0.005, 1000), control),
             "lower with the challenger"
         );
-        // Five users who all did the same, and a hundred others.
+        // Five users with the same behaviour, and a hundred others.
         let few = estimate(0.2, 0.0, 5);
         assert_eq!(
             said(estimate(0.3, 0.01, 100), few),
             "too little to tell anything yet"
         );
-        // Twice as much, with sixty users in an arm: 0.1387 ± 0.0323 and 0.2879 ± 0.0401.
+        // Twice the value, with sixty users per arm: 0.1387 ± 0.0323 and 0.2879 ± 0.0401.
         let doubled = said(
             estimate(0.2879, 0.020_46, 58),
             estimate(0.1387, 0.016_48, 62),
         );
         assert_eq!(doubled, "higher with the challenger");
-        // Nobody liked anything, or it is told elsewhere.
+        // Nobody liked anything, or likes are recorded elsewhere.
         let none = estimate(0.0, 0.0, 1000);
         assert_eq!(said(none, none), "none in either arm yet");
         assert_eq!(
@@ -350,8 +359,8 @@ mod tests {
                 ..ExperimentUser::default()
             })
         };
-        // Three videos of one maker, two of another, one of a third: 11 of 15 pairs are of two makers, and so it is on average over all that
-        // may be shown of them, however many.
+        // Three videos of one maker, two of another, one of a third: 11 of 15 pairs are of
+        // different makers. The mean over all subsets of any size is the same.
         let makers = [0, 0, 0, 1, 1, 2];
         for shown in 2..=6_u32 {
             let lists = (0..64_u32).filter(|list| list.count_ones() == shown);
@@ -371,7 +380,7 @@ mod tests {
         }
         assert_eq!(of(3, 0), (1.0, 1.0));
         assert_eq!(of(3, 3), (0.0, 1.0));
-        // One video is of no other maker than itself.
+        // A single video has no pair.
         assert_eq!(of(1, 0), (0.0, 0.0));
     }
 
@@ -379,7 +388,7 @@ mod tests {
     fn a_handful_of_strays_mixes_no_arm() {
         for (named, others, expected) in [
             (0, 0, false),
-            // Of the first list of all.
+            // The first list of all.
             (19, 19, false),
             (20, 20, true),
             (1_000, 19, false),

@@ -1,22 +1,23 @@
-use super::EpochLog;
+use super::{EpochLog, best_validation};
 use crate::progress::Progress;
 use std::time::Instant;
 use twotower_core::train::{self, EpochRecord, Trained};
 
-/// Shows training and keeps its log.
+/// Shows the progress of training, and collects its log.
 pub(super) struct Watch {
     title: &'static str,
     epochs: usize,
     progress: Option<Progress>,
     validation: String,
     epoch_started: Instant,
-    /// Epochs that were done before, and examples of the one after them.
+    /// Number of epochs done by the run that was interrupted, and of examples of the next one.
     before: (usize, usize),
     log: Vec<EpochLog>,
 }
 
 impl Watch {
-    /// `done` are the epochs of a run that was cut off, after so many `examples` of the next.
+    /// `done`: epochs of a run that was interrupted after this number of `examples` of the next
+    /// epoch.
     pub(super) fn new(
         title: &'static str,
         epochs: usize,
@@ -86,13 +87,21 @@ impl Watch {
 
     pub(super) fn finish(self, trained: &Trained) -> Vec<EpochLog> {
         if let Some(progress) = self.progress {
-            progress.finish(&format!(
-                "{} epochs, the best is {}",
-                trained.epochs.len(),
-                trained.best_epoch
-            ));
+            progress.finish(&ending(trained));
         }
         self.log
+    }
+}
+
+/// The last line of the progress. It names a best epoch only if one scored above 0 on validation.
+pub(super) fn ending(trained: &Trained) -> String {
+    let selection = trained.model.hyperparameters.selection;
+    let epochs = format!("{} epochs", trained.epochs.len());
+    match best_validation(trained) {
+        Some(score) if selection.of(&score) > 0.0 => {
+            format!("{epochs}, the best is {}", trained.best_epoch)
+        }
+        _ => epochs,
     }
 }
 
@@ -131,11 +140,12 @@ mod tests {
         }
     }
 
-    /// Seconds and rates of epochs two and three of a run that was cut off after so many examples of the second.
+    /// Seconds and rates of epochs two and three of a run that was interrupted after this number of
+    /// examples of the second.
     fn after_a_cut(examples: usize) -> [(bool, Option<f64>); 2] {
         let mut watch = Watch::new("training", 3, &[record(1)], examples);
         for epoch in [2, 3] {
-            // A minute in this process.
+            // The epoch took a minute in this process.
             let minute = Duration::from_mins(1);
             watch.epoch_started = watch.epoch_started.checked_sub(minute).unwrap();
             watch.see(&train::Progress::Epoch(record(epoch)));

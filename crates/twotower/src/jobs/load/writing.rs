@@ -1,11 +1,11 @@
-//! Row groups of vectors on their way into the database, several at once.
+//! Writes row groups of vectors into the database, several at once.
 
 use super::{Input, Run};
 use crate::jobs::JobError;
-use crate::jobs::update::{Changes, TablePlan, fingerprint};
+use crate::jobs::update::{Changes, Scope, TablePlan, fingerprint};
 use crate::progress::Progress;
 use crate::vectors::{self, Batch, Part};
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use futures_util::future::try_join_all;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -15,13 +15,14 @@ use tokio::sync::mpsc;
 use twotower_store::{EmbeddingRow, VectorTable};
 use uuid::Uuid;
 
-/// Vectors a transaction of a version that nobody reads: a statement of some megabytes. One that is read has an index, which takes its time.
+/// Number of vectors in a transaction, for a version that is not active: a statement of some
+/// megabytes. Writing to the active version takes longer, because it has an index.
 const BATCH: usize = 10_000;
 
-/// Batches of a part that wait for the database.
+/// Number of batches of a part that may wait for the database.
 const AHEAD: usize = 2;
 
-/// What was written so far.
+/// Totals of what has been written.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Totals {
     pub(super) videos: Changes,
@@ -31,13 +32,13 @@ pub(super) struct Totals {
     rows: u64,
 }
 
-/// Parts on their way into the database.
+/// A load in progress.
 pub(super) struct Writing<'a> {
     pub(super) run: &'a Run<'a>,
     pub(super) version: i64,
     pub(super) dim: usize,
     /// Whether readers see the version.
-    pub(super) live: bool,
+    pub(super) is_live: bool,
     /// Ids of the catalogue.
     pub(super) known: HashSet<Uuid>,
     pub(super) progress: Mutex<Progress>,
@@ -45,7 +46,7 @@ pub(super) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// As many parts at once as there are connections.
+    /// Writes all parts, one per connection at a time.
     pub(super) async fn write(self, input: &Input) -> anyhow::Result<Totals> {
         for &table in &input.none_of {
             let all = Batch {
@@ -74,9 +75,9 @@ impl Writing<'_> {
         Ok(totals)
     }
 
-    /// A thread reads, this task writes.
+    /// Writes one part. A thread reads the file; this task writes to the database.
     async fn part(&self, table: VectorTable, part: &Part) -> anyhow::Result<()> {
-        let size = if self.live {
+        let size = if self.is_live {
             self.run.options.settings.batch_size
         } else {
             BATCH
@@ -103,7 +104,7 @@ impl Writing<'_> {
             .map_err(|_| anyhow!("the reader of vectors gave up: a file is damaged"))?
     }
 
-    /// Makes the range of ids of a batch what the batch says.
+    /// Makes the rows within the batch's range of ids equal to the batch.
     async fn batch(
         &self,
         table: VectorTable,
@@ -113,11 +114,10 @@ impl Writing<'_> {
         let (store, retry, version) = (self.run.writers, &self.run.retry, self.version);
         let left_out = self.left_out(table, &batch.ids).await?;
         let stored = retry
-            .run("read what is stored", || {
+            .call("read what is stored", || {
                 store.fingerprints_between(table, version, batch.from, batch.until)
             })
-            .await
-            .context("read what is stored")?;
+            .await?;
         let wanted = batch
             .ids
             .iter()
@@ -125,9 +125,10 @@ impl Writing<'_> {
             .enumerate()
             .map(|(place, (&id, &fingerprint))| (place, id, fingerprint))
             .filter(|(_, id, _)| !left_out.contains(id));
-        let mut plan = TablePlan::new(|_| false, wanted, stored, false);
-        if self.live {
-            // Who came after the vectors were computed has one of an update.
+        let mut plan = TablePlan::new(|_| false, wanted, stored, Scope::Changed);
+        if self.is_live {
+            // Updates write vectors of users and videos that came after the folder's vectors were
+            // computed.
             plan.remove.clear();
             plan.changes.removed = 0;
         }
@@ -142,28 +143,27 @@ impl Writing<'_> {
             .collect();
         let all_new = plan.changes.changed == 0;
         retry
-            .run("write vectors", || async {
+            .call("write vectors", || async {
                 if all_new {
                     store.insert_embeddings(table, version, &rows).await
                 } else {
                     store.write_embeddings(table, version, &rows).await
                 }
             })
-            .await
-            .context("write vectors")?;
+            .await?;
         if !plan.remove.is_empty() {
             retry
-                .run("remove vectors", || {
+                .call("remove vectors", || {
                     store.delete_embeddings(table, version, &plan.remove)
                 })
-                .await
-                .context("remove vectors")?;
+                .await?;
         }
         self.count(table, &plan, batch.ids.len(), left_out.len());
         Ok(())
     }
 
-    /// Videos that are gone, and users who were erased.
+    /// Those of `ids` that are not written: videos that are not in the catalogue, users who were
+    /// erased.
     async fn left_out(&self, table: VectorTable, ids: &[Uuid]) -> anyhow::Result<HashSet<Uuid>> {
         if table == VectorTable::Videos {
             let gone = ids.iter().filter(|id| !self.known.contains(id));
@@ -173,9 +173,8 @@ impl Writing<'_> {
         let erased = self
             .run
             .retry
-            .run("ask who was erased", || store.erased_users(ids))
-            .await
-            .context("ask who was erased")?;
+            .call("ask who was erased", || store.erased_users(ids))
+            .await?;
         Ok(erased.into_iter().collect())
     }
 
@@ -200,8 +199,8 @@ impl Writing<'_> {
     }
 }
 
-/// Of a vector that came from elsewhere nobody knows the inputs: it stands for itself, so that the next update computes it anew, and the same
-/// load does not write it again.
+/// Fingerprints of the vectors themselves, because their inputs are not known. So the next update
+/// recomputes them, while a repeated load does not write them again.
 fn fingerprints(batch: &Batch, dim: usize) -> Vec<i64> {
     let mut bytes = Vec::with_capacity(4 * dim);
     let vectors = batch.numbers.chunks_exact(dim);

@@ -1,4 +1,4 @@
-//! Which versions go.
+//! Decides which versions are removed.
 
 use crate::config::Prune;
 use serde::Serialize;
@@ -7,19 +7,19 @@ use std::fmt;
 use twotower_core::time::{DAY, DAY_US};
 use twotower_store::{ModelRecord, ModelState, VectorAge};
 
-/// Why a version goes.
+/// Why a version is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// Enough newer ones are kept.
+    /// Enough newer versions are kept.
     Superseded,
-    /// It may have learned from somebody who was erased, and its time is over.
+    /// It may have learned from an erased user, and its time is over.
     Erasure,
-    /// It was given up while loading, or nobody went on loading it.
+    /// Loading failed, or was not resumed.
     Failed,
     /// It is not in the registry.
     Unregistered,
-    /// An earlier run did not get to the end of it.
+    /// An earlier run did not finish removing it.
     Unfinished,
 }
 
@@ -35,33 +35,34 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A version that goes.
+/// A version to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Doomed {
     pub(super) version: i64,
     pub(super) reason: Reason,
 }
 
-/// By what it is decided.
+/// The facts that decide.
 pub(super) struct Rules<'a> {
     pub(super) settings: &'a Prune,
-    /// The version that a rollback would lead to.
+    /// The version that a rollback would activate.
     pub(super) rollback_target: Option<i64>,
-    /// The versions of the running experiment: users see them, as they see the active one.
+    /// The versions of the running experiment. Users see them, like the active version.
     pub(super) experiment: Option<[i64; 2]>,
-    /// By when versions must be replaced, microseconds since 1970.
+    /// Time by which versions must be replaced, microseconds since 1970.
     pub(super) retire_by: &'a HashMap<i64, i64>,
-    /// Whether a retraining is at work.
+    /// Whether a retraining is running.
     pub(super) retraining: bool,
     pub(super) now_us: i64,
 }
 
-/// What readers see, and what may be on its way to them.
+/// The versions that readers see, and those that they may see soon.
 #[derive(Clone, Copy)]
 struct Served {
     active: Option<i64>,
-    /// The newest candidate above it. Between loading a version and switching readers to it nobody holds the lease, for as long as its publication
-    /// takes, and nothing else tells it from one that nobody wants.
+    /// The newest candidate that is newer than the active version. Between loading a version and
+    /// switching readers to it, nobody holds the lease while it is published, and nothing else
+    /// distinguishes it from an unwanted candidate.
     next: Option<i64>,
 }
 
@@ -85,7 +86,7 @@ impl Served {
         self.active.is_some_and(|active| active > version)
     }
 
-    /// Whether a retraining that is at work may be about to make it active.
+    /// Whether a running retraining may be about to activate the version.
     fn may_follow(self, record: &ModelRecord) -> bool {
         match record.state {
             ModelState::Candidate => self.next == Some(record.version),
@@ -101,8 +102,9 @@ impl Rules<'_> {
         by.is_some_and(|&by| by <= self.now_us)
     }
 
-    /// What was trained before an erasure takes the place of what was trained earlier still: to take it from under a retraining would leave that
-    /// one served for longer. Nobody goes on with it once no retraining is at work.
+    /// A version trained before an erasure may replace one that was trained earlier still. Removing
+    /// it from a running retraining would keep the older one in service for longer. When no
+    /// retraining runs, nobody will activate it.
     fn is_waited_for(&self, record: &ModelRecord, served: Served) -> bool {
         self.retraining && served.may_follow(record)
     }
@@ -127,13 +129,13 @@ impl Rules<'_> {
                 (!kept.contains(&record.version)).then_some(Reason::Superseded)
             }
             ModelState::Failed => old.then_some(Reason::Failed),
-            // A newer one is taken up again by the next update.
+            // The next update resumes loading a newer version.
             ModelState::Loading => (old && overtaken).then_some(Reason::Failed),
         }
     }
 }
 
-/// The versions that go, ascending. `ages`: vectors by version, of each table.
+/// The versions to remove, ascending. `ages`: vectors of each table, by version.
 pub(super) fn doomed(
     records: &[ModelRecord],
     ages: &[HashMap<i64, VectorAge>; 2],
@@ -241,11 +243,11 @@ mod tests {
         let expected = [&[(1, Superseded)][..], &failed].concat();
         assert_eq!(decide(&HISTORY, Some(2), &[], none), expected);
         assert_eq!(decide(&HISTORY, Some(1), &[], none), failed);
-        // Who was erased comes before the way back; the active version is not ours to take away.
+        // Erasures take precedence over rollbacks. The active version is never removed.
         let due = [(1, NOW_US), (2, NOW_US + 1), (6, 0)];
         let expected = [&[(1, Erasure)][..], &failed].concat();
         assert_eq!(decide(&HISTORY, Some(1), &due, none), expected);
-        // One that is gone does not count among those that are kept.
+        // A pruned version does not count as kept.
         let pruned = |records: &mut Vec<ModelRecord>| records[6].pruned_at_us = Some(1);
         let expected = [&[(2, Unfinished)][..], &failed].concat();
         assert_eq!(decide(&HISTORY, None, &[], pruned), expected);
@@ -269,7 +271,7 @@ mod tests {
         let records = [(3, Active, 0), (2, Retired, 0), (1, Retired, 0)].map(record);
         let gone = |rules: &Rules<'_>| doomed(&records, &[HashMap::new(), HashMap::new()], rules);
         assert_eq!(gone(&rules).len(), 2);
-        // Also one that should have been replaced: `prune` says so and fails instead.
+        // Kept even if it should have been replaced: `prune` reports that and fails instead.
         rules.experiment = Some([2, 1]);
         assert!(gone(&rules).is_empty());
     }
@@ -281,7 +283,7 @@ mod tests {
             ..Prune::default()
         };
         let nobody = HashMap::new();
-        // An erasure after the data of all of them were read, and no patience.
+        // A user was erased after the data of all versions were read, and the time limit is zero.
         let due: HashMap<i64, i64> = (1..=7).map(|version| (version, NOW_US)).collect();
         let gone = |records: &[(i64, ModelState, i64)], due: &HashMap<i64, i64>, retraining| {
             let records: Vec<ModelRecord> = records.iter().copied().map(record).collect();
@@ -305,18 +307,19 @@ mod tests {
             (4, Active, 0),
             (3, Candidate, 0),
         ];
-        // One that was retired by hand is nobody's next, and one that is older than what is served neither.
+        // Nobody will activate a version that was retired by hand, or one that is older than the
+        // active version.
         let others = [3, 5, 7].map(|version| (version, superseded));
         for retraining in [false, true] {
             assert_eq!(gone(&versions, &nobody, retraining), others);
         }
-        // The first of all.
+        // The first version of all.
         assert_eq!(gone(&versions[1..3], &nobody, true), [(5, superseded)]);
         let others = [3, 5, 7].map(|version| (version, erasure));
         assert_eq!(gone(&versions, &due, true), others);
         let all = [3, 5, 6, 7].map(|version| (version, erasure));
         assert_eq!(gone(&versions, &due, false), all);
-        // Cut off while it was loaded.
+        // Loading was interrupted.
         let loading = [(5, Loading, 0), (4, Active, 0), (3, Loading, 0)];
         assert_eq!(gone(&loading, &due, true), [(3, erasure)]);
         assert_eq!(gone(&loading, &due, false), [(3, erasure), (5, erasure)]);

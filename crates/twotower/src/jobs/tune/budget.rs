@@ -1,16 +1,17 @@
 use std::time::{Duration, Instant};
 
-/// Wall-clock time of a search, over all of its runs.
+/// Wall-clock budget of a search, over all of its runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
     limit: Duration,
-    /// Used by earlier runs.
+    /// Time used by earlier runs.
     before: Duration,
     started: Instant,
 }
 
 impl Budget {
-    /// Of `limit` seconds `used_s` are used already; the clock runs from `started`.
+    /// A budget of `limit`, of which `used_s` seconds are used already. The clock runs from
+    /// `started`.
     pub(super) fn new(limit: Duration, used_s: f64, started: Instant) -> Self {
         Self {
             limit,
@@ -19,12 +20,12 @@ impl Budget {
         }
     }
 
-    /// Seconds used so far, earlier runs included.
+    /// Seconds used, earlier runs included.
     pub(super) fn used_s(&self) -> f64 {
         (self.before + self.started.elapsed()).as_secs_f64()
     }
 
-    /// Whether nothing is left.
+    /// Whether the budget is used up.
     pub(super) fn is_over(&self) -> bool {
         self.before + self.started.elapsed() >= self.limit
     }

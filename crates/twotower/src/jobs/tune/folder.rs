@@ -1,7 +1,7 @@
-//! The folder of a search: its state, and a checkpoint of each trial that may still go on.
+//! The folder of a search: its state, and a checkpoint of each trial that may continue.
 
-use super::super::file::{read_if_there, remove_if_there, write_whole};
 use super::state::{State, StateError};
+use crate::files::{read_if_there, remove_if_there, write_whole};
 use anyhow::Context;
 use std::fs;
 use std::io;
@@ -9,15 +9,15 @@ use std::path::PathBuf;
 
 const STATE: &str = "state.json";
 
-/// Where a search keeps what it knows.
+/// The folder in which a search keeps its state.
 #[derive(Debug, Clone)]
 pub(super) struct StateFolder(pub(super) PathBuf);
 
 impl StateFolder {
-    /// The beginning of a search, `fresh`, or with `resume` where it stood.
+    /// The state to begin with: `fresh`, or with `resume` the stored one.
     ///
     /// # Errors
-    /// If what is there cannot be read, or is of another search and `resume` is set.
+    /// If the stored state cannot be read, or is of another search and `resume` is set.
     pub(super) fn begin(&self, fresh: State, resume: bool) -> anyhow::Result<State> {
         let stored = if resume { self.load()? } else { None };
         let Some(stored) = stored else {
@@ -42,7 +42,7 @@ impl StateFolder {
         Ok(state.map_err(|cause| StateError::Unreadable { path, cause })?)
     }
 
-    /// Writes the state in place of the one before.
+    /// Replaces the stored state.
     pub(super) fn save(&self, state: &State) -> anyhow::Result<()> {
         let path = self.state_path();
         write_whole(&path, &serde_json::to_vec_pretty(state)?)
@@ -55,7 +55,7 @@ impl StateFolder {
         read_if_there(&path).with_context(|| format!("read checkpoint {}", path.display()))
     }
 
-    /// Writes the checkpoint of `trial` in place of the one before.
+    /// Replaces the checkpoint of `trial`.
     pub(super) fn save_checkpoint(&self, trial: usize, bytes: &[u8]) -> anyhow::Result<()> {
         let path = self.checkpoint_path(trial);
         write_whole(&path, bytes).with_context(|| format!("write checkpoint {}", path.display()))
@@ -75,7 +75,7 @@ impl StateFolder {
         self.0.join(STATE)
     }
 
-    /// Removes what another search left, and nothing else.
+    /// Removes the files of another search, and no other files.
     fn clear(&self) -> anyhow::Result<()> {
         let removed = || -> io::Result<()> {
             remove_if_there(&self.state_path())?;
@@ -128,7 +128,7 @@ mod tests {
         let mut state = folder.begin(fresh(), true).unwrap();
         assert_eq!(state, fresh(), "nothing to resume is a beginning");
         state.used_s = 7.5;
-        // As another version drew it.
+        // As if another version had drawn it.
         state.trials[2].hyperparameters.lookahead = 3;
         folder.save(&state).unwrap();
         folder.save_checkpoint(2, b"weights").unwrap();

@@ -1,26 +1,27 @@
-//! Successive halving: which trials are trained, and for how long (Jamieson & Talwalkar, AISTATS 2016), in the rungs of
-//! Hyperband (Li et al., JMLR 2018).
+//! Successive halving: which trials are trained, and for how long (Jamieson & Talwalkar, AISTATS
+//! 2016), in the rungs of Hyperband (Li et al., JMLR 2018).
 
-/// η: one trial in so many goes on to the next rung, which has so many times the epochs.
+/// η: one of this many trials advances to the next rung, which has this many times the epochs.
 const ETA: usize = 3;
 
-/// The trial that is the configuration as it is. It goes on whatever its place, so that the best one is compared with it after the
-/// same epochs.
+/// The trial with the present configuration. It always advances, so that it is compared with the
+/// best trial after the same number of epochs.
 pub(super) const BASELINE: usize = 0;
 
-/// For each trial its scores, one for each rung that it did; higher is better. `None`: it diverged.
+/// Scores of each trial, one per completed rung; higher is better. `None`: the trial diverged.
 pub(super) type Scores = [Vec<Option<f64>>];
 
-/// What to do next: bring a trial to a rung.
+/// The next step of a search: train a trial up to a rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
-    /// From 0.
+    /// Counted from 0.
     pub(super) rung: usize,
-    /// From 0.
+    /// Counted from 0.
     pub(super) trial: usize,
 }
 
-/// Epochs at which trials are compared, ascending: a ninth, a third and all, where these differ.
+/// Numbers of epochs at which trials are compared, ascending: a ninth, a third and all, without
+/// duplicates.
 pub(super) fn rungs(epochs: usize) -> Vec<usize> {
     let mut rungs = [ETA * ETA, ETA, 1]
         .map(|part| epochs.div_ceil(part))
@@ -29,13 +30,15 @@ pub(super) fn rungs(epochs: usize) -> Vec<usize> {
     rungs
 }
 
-/// How many of `trials` trials are chosen for `rung`: rounded down, as in the papers, but at least one.
+/// Number of trials, of `trials` in all, that advance to `rung`: rounded down, as in the papers,
+/// but at least one.
 pub(super) fn quota(trials: usize, rung: usize) -> usize {
     let part = (0..rung).fold(trials, |trials, _| trials / ETA);
     part.max(1)
 }
 
-/// The trials of `rung`, in the order in which they run: the most promising first. `None` until the rung before is done.
+/// The trials of `rung` in the order in which they run, the most promising first. `None` until the
+/// rung before is complete.
 pub(super) fn contenders(scores: &Scores, rung: usize) -> Option<Vec<usize>> {
     let Some(before) = rung.checked_sub(1) else {
         return Some((0..scores.len()).collect());
@@ -45,7 +48,7 @@ pub(super) fn contenders(scores: &Scores, rung: usize) -> Option<Vec<usize>> {
     done.then(|| going_on(scores, before, &all))
 }
 
-/// Of `trials` those that are good enough for the rung after `rung`, as far as is known.
+/// Those of `trials` that are good enough for the rung after `rung`, by the scores that are known.
 fn going_on(scores: &Scores, rung: usize, trials: &[usize]) -> Vec<usize> {
     let score = |trial: usize| scores[trial].get(rung).copied().flatten();
     let mut ranked: Vec<(usize, f64)> = trials
@@ -62,7 +65,7 @@ fn going_on(scores: &Scores, rung: usize, trials: &[usize]) -> Vec<usize> {
         .collect()
 }
 
-/// What to do next in a search over `rungs` rungs. `None`: nothing is left.
+/// The next step of a search with this many rungs; `None` at its end.
 pub(super) fn next(scores: &Scores, rungs: usize) -> Option<Step> {
     (0..rungs).find_map(|rung| {
         let trial = contenders(scores, rung)?
@@ -72,7 +75,7 @@ pub(super) fn next(scores: &Scores, rungs: usize) -> Option<Step> {
     })
 }
 
-/// The trials that may still be trained on. Of the others no checkpoint is needed.
+/// The trials that may still be trained on. Checkpoints of the others are not needed.
 pub(super) fn in_play(scores: &Scores, rungs: usize) -> Vec<usize> {
     let Some(Step { rung, .. }) = next(scores, rungs) else {
         return Vec::new();
@@ -89,12 +92,13 @@ pub(super) fn in_play(scores: &Scores, rungs: usize) -> Vec<usize> {
     in_play
 }
 
-/// Trials from best to worst: by the last rung they did, then by score there, then by number. Diverged ones come last.
+/// Trials from best to worst: by the last rung that they completed, then by the score there, then
+/// by number. Diverged trials come last.
 pub(super) fn ranking(scores: &Scores) -> Vec<usize> {
     let score = |trial: usize| scores[trial].last().copied().flatten();
     let rungs_done = |trial: usize| score(trial).map_or(0, |_| scores[trial].len());
     let mut trials: Vec<usize> = (0..scores.len()).collect();
-    // The sort is stable, so trials that are equal stay in the order of their numbers.
+    // The sort is stable, so that equal trials stay in the order of their numbers.
     trials.sort_by(|&a, &b| {
         let (score_a, score_b) = (score(a).unwrap_or(0.0), score(b).unwrap_or(0.0));
         let longer = rungs_done(b).cmp(&rungs_done(a));
@@ -113,7 +117,8 @@ pub(super) fn winner(scores: &Scores) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Runs a search in which trial n scores `score(n, rung)`; returns the trials of each rung in the order in which they ran.
+    /// Runs a search in which trial n scores `score(n, rung)`; returns the trials of each rung in
+    /// the order in which they ran.
     fn search(trials: usize, score: impl Fn(usize, usize) -> Option<f64>) -> Vec<Vec<usize>> {
         let mut scores = vec![Vec::new(); trials];
         let mut ran = vec![Vec::new(); 3];
@@ -198,7 +203,7 @@ mod tests {
                 _ => vec![],
             })
             .collect();
-        // Still to run; the best three; the baseline.
+        // Three trials that have to run, the best three, and the baseline.
         assert_eq!(in_play(&scores, 3), [6, 7, 8, 5, 4, 3, 0]);
         assert_eq!(in_play(&scores, 1), [6, 7, 8]);
     }

@@ -1,11 +1,11 @@
-//! What came of a search: for a terminal, for scripts, and as a configuration file.
+//! The result of a search: for a terminal, for scripts, and as a configuration file.
 
 use super::halving::{self, BASELINE};
 use super::space::{SEARCH_SPACE, differences};
 use super::state::{State, short};
 use super::watch::metric_name;
 use crate::config::Config;
-use crate::serve::rfc3339;
+use crate::time::rfc3339;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use twotower_core::hyperparameters::Selection;
 
-/// Trials in the table for the terminal.
+/// Number of trials in the table for the terminal.
 const SHOWN: usize = 10;
 
-/// What came of a search.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TuneReport {
     /// The configuration file that was written.
@@ -25,28 +25,28 @@ pub struct TuneReport {
     pub metric: Selection,
     /// The best trial.
     pub best: TrialReport,
-    /// Trial 0: the configuration as it was.
+    /// Trial 0: the configuration before the search.
     pub baseline: TrialReport,
     /// All trials, from best to worst.
     pub trials: Vec<TrialReport>,
-    /// What the budget left no time for; `null` if nothing.
+    /// What the budget left no time for; `null` if the search is complete.
     pub left_out: Option<String>,
     /// Wall-clock time used, earlier runs included, seconds.
     pub seconds: f64,
 }
 
-/// One trial.
+/// The result of a trial.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialReport {
-    /// Its number; 0 is the configuration as it was.
+    /// Number of the trial; 0 is the configuration before the search.
     pub trial: usize,
-    /// Epochs it was trained for.
+    /// Number of epochs it was trained for.
     pub epochs: usize,
-    /// The best of them, from 1; 0 if there is none.
+    /// The best epoch, counted from 1; 0 if there is none.
     pub best_epoch: usize,
     /// Validation metric of that epoch; `null` if the trial diverged or was left out.
     pub score: Option<f64>,
-    /// Whether numbers ran out of range in training.
+    /// Whether training diverged.
     pub diverged: bool,
     /// Hyperparameters that differ from those of trial 0.
     pub differs: BTreeMap<&'static str, f64>,
@@ -70,7 +70,8 @@ impl TuneReport {
         })
     }
 
-    /// The text of the configuration file: `config`, the one that was tuned, with the hyperparameters of the best trial.
+    /// The text of the configuration file: the tuned `config` with the hyperparameters of the best
+    /// trial.
     ///
     /// # Errors
     /// If a number is too large for TOML.
@@ -128,7 +129,7 @@ fn trial_report(state: &State, number: usize) -> TrialReport {
     }
 }
 
-/// What the budget left no time for.
+/// What the budget left no time for, in words.
 fn left_out(state: &State) -> Option<String> {
     let rung = state.next()?.rung;
     let scores = state.scores();
@@ -157,10 +158,11 @@ fn score(trial: &TrialReport) -> String {
     }
 }
 
-/// So many characters of a row are for what differs: the table fits into 120 columns.
+/// At most this many characters of a row show the differences, so that the table fits into 120
+/// columns.
 const DIFFERENCES: usize = 83;
 
-/// As many differences as there is room for, and how many there are besides.
+/// The differences that fit, and the number of the others.
 fn in_short(differs: &BTreeMap<&'static str, f64>) -> String {
     let mut text = String::new();
     for (n, (name, value)) in differs.iter().enumerate() {

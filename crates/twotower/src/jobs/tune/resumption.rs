@@ -1,4 +1,5 @@
-//! Whether a search can be gone on with: asked once, before anything is trained, and not of one trial after the other.
+//! Checks whether a search can be resumed: once, before anything is trained, instead of trial by
+//! trial.
 
 use super::halving;
 use super::state::StateError;
@@ -7,8 +8,9 @@ use std::path::PathBuf;
 use twotower_core::train::ResumeError;
 
 impl Tuner<'_> {
-    /// Looks whether what has been scored was trained as this version trains, and notes how that is. Checkpoints tell the same, but of trials that
-    /// go on alone: there is none of the others, and none at all in a search of one rung.
+    /// Checks that the scored trials were trained as this version trains, and records how this
+    /// version trains. Checkpoints say the same, but only for trials that may continue: the others
+    /// have none, and a search of one rung has none at all.
     ///
     /// # Errors
     /// [`StateError::OtherTraining`]
@@ -25,11 +27,12 @@ impl Tuner<'_> {
         Ok(())
     }
 
-    /// Looks at the checkpoints that trials would go on from. Of those that are damaged, or of another search, the trials begin again: the
-    /// same training brings them to the same scores.
+    /// Checks the checkpoints that trials would resume from. If one is damaged or of another
+    /// search, its trial begins again, and the same training brings it to the same scores.
     ///
     /// # Errors
-    /// [`StateError::OtherTraining`] if they are of a version that trains otherwise; or if the disk fails.
+    /// [`StateError::OtherTraining`] if they are of a version that trains differently; or if the
+    /// disk fails.
     pub(super) fn check_checkpoints(&self) -> anyhow::Result<()> {
         let mut lost: Vec<(usize, ResumeError)> = Vec::new();
         for trial in halving::in_play(&self.state.scores(), self.state.rungs.len()) {
@@ -67,7 +70,7 @@ impl Tuner<'_> {
                 |version| format!("version {version}"),
             ),
             reason,
-            // There is something to keep once any trial has been scored.
+            // There is a result to keep as soon as a trial has been scored.
             keep: match halving::winner(&self.state.scores()) {
                 Some(_) => "; --resume --budget 0s writes the best of them as it is",
                 None => "",

@@ -1,4 +1,5 @@
-//! What is searched: one table, from which trials are drawn, and which docs/training.md shows row by row.
+//! The search space: one table, from which trials are drawn, and which docs/training.md shows row
+//! by row.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -6,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use twotower_core::hyperparameters::Hyperparameters;
 
-/// The search space. `embedding_dim` is not in it: what vectors cost in storage and in serving is for people to decide.
+/// The search space. It does not contain `embedding_dim`: people have to decide what vectors may
+/// cost in storage and serving.
 pub(super) const SEARCH_SPACE: [Dimension; 13] = [
     number("temperature", Values::LogUniform(0.05, 0.3), |h| {
         &mut h.temperature
@@ -46,24 +48,24 @@ pub(super) const SEARCH_SPACE: [Dimension; 13] = [
 /// One row of the search space.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dimension {
-    /// The hyperparameter's name.
+    /// Name of the hyperparameter.
     pub(super) name: &'static str,
     values: Values,
     field: Field,
 }
 
-/// Values and how likely they are.
+/// Values and their distribution.
 #[derive(Debug, Clone, Copy)]
 enum Values {
-    /// Each as likely as the other, from the first to the last.
+    /// Uniform, from the first to the last.
     Uniform(f64, f64),
-    /// The same of logarithms.
+    /// Uniform in the logarithm.
     LogUniform(f64, f64),
     /// One of these.
     Choice(&'static [f64]),
 }
 
-/// Where the value goes.
+/// The field that the value is written to.
 #[derive(Debug, Clone, Copy)]
 enum Field {
     Number(fn(&mut Hyperparameters) -> &mut f32),
@@ -104,7 +106,7 @@ impl Dimension {
         }
     }
 
-    /// The value as it is written: the shortest decimal that gives the same float32.
+    /// The value as it is written: the shortest decimal that parses to the same float32.
     fn get(&self, hyperparameters: &Hyperparameters) -> f64 {
         let mut hyperparameters = hyperparameters.clone();
         match self.field {
@@ -130,7 +132,7 @@ impl Values {
     }
 }
 
-/// As in the documentation.
+/// The row as in the documentation.
 impl fmt::Display for Values {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -144,12 +146,13 @@ impl fmt::Display for Values {
     }
 }
 
-/// To three digits: more make no difference, and a configuration file is read by people.
+/// Rounds to three digits: more make no difference, and people read the configuration file.
 fn rounded(value: f64) -> f64 {
     format!("{value:.2e}").parse().unwrap_or(value)
 }
 
-/// The hyperparameters of `trials` trials. The first is `base`; trial n is the same whatever `trials` is.
+/// The hyperparameters of `trials` trials. The first is `base`. Trial n does not depend on
+/// `trials`.
 pub(super) fn draw(base: &Hyperparameters, seed: u64, trials: usize) -> Vec<Hyperparameters> {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let drawn = std::iter::repeat_with(|| {
@@ -165,7 +168,8 @@ pub(super) fn draw(base: &Hyperparameters, seed: u64, trials: usize) -> Vec<Hype
         .collect()
 }
 
-/// Of each dimension the largest value of any of `trials`: none of them takes more memory. What is not searched is that of the first.
+/// Hyperparameters that need at least as much memory as any of `trials`: the largest value in each
+/// dimension, and otherwise those of the first.
 pub(super) fn largest<'h>(
     mut trials: impl Iterator<Item = &'h Hyperparameters>,
 ) -> Hyperparameters {
@@ -179,7 +183,7 @@ pub(super) fn largest<'h>(
     largest
 }
 
-/// What of the search space differs from `base`.
+/// The values of the search space that differ from `base`.
 pub(super) fn differences(
     hyperparameters: &Hyperparameters,
     base: &Hyperparameters,

@@ -1,4 +1,4 @@
-//! Where a search stands, as its folder keeps it.
+//! The state of a search, as its folder holds it.
 
 use super::halving::{self, Step};
 use super::space;
@@ -9,100 +9,102 @@ use twotower_core::hyperparameters::Hyperparameters;
 use twotower_core::split::SplitKind;
 use twotower_core::train::Training;
 
-/// What is searched on, and how. Two searches of the same plan end at the same result.
+/// The plan of a search: data, split, seed and trials. Two searches of the same plan end with the
+/// same result.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Plan {
     /// SHA-256 of the snapshot, hex.
     pub(super) snapshot_sha256: String,
-    /// How likes are cut.
+    /// How likes are split.
     pub(super) split: SplitKind,
-    /// Seed of the drawing.
+    /// Seed for drawing trials.
     pub(super) seed: u64,
     /// Number of trials.
     pub(super) trials: usize,
-    /// The configuration as it is: trial 0.
+    /// The present configuration: trial 0.
     pub(super) base: Hyperparameters,
 }
 
-/// The plan, drawn, and what is known so far.
+/// The drawn trials of a plan, and their results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
     /// SHA-256 of the snapshot, hex.
     pub(super) snapshot_sha256: String,
-    /// How likes are cut.
+    /// How likes are split.
     pub(super) split: SplitKind,
-    /// Seed of the drawing.
+    /// Seed for drawing trials.
     pub(super) seed: u64,
-    /// Epochs of each rung.
+    /// Number of epochs of each rung.
     pub(super) rungs: Vec<usize>,
     /// Wall-clock time used, seconds.
     pub(super) used_s: f64,
-    /// Version of twotower that began it; the first ones did not say.
+    /// Version of twotower that began the search; empty in the states of early versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<String>,
-    /// How the version that scored its trials trains; the first ones did not say, and trained as they did then.
+    /// How the version that scored the trials trains. The states of early versions do not say;
+    /// those trained as versions did then.
     #[serde(default)]
     pub(super) training: Training,
-    /// By number.
+    /// Trials in the order of their numbers.
     pub(super) trials: Vec<Trial>,
 }
 
-/// One configuration and what it scored.
+/// A configuration and its results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Trial {
     pub(super) hyperparameters: Hyperparameters,
-    /// One for each rung that it did.
+    /// One result per completed rung.
     pub(super) results: Vec<RungResult>,
 }
 
-/// What a trial came to at a rung.
+/// The result of a trial at a rung.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RungResult {
-    /// Epochs that it has done; fewer than the rung's if patience ended it.
+    /// Number of epochs trained; fewer than those of the rung if early stopping ended it.
     pub(super) epochs: usize,
-    /// The best one, from 1; 0 if it diverged in the first.
+    /// The best epoch, counted from 1; 0 if training diverged in the first.
     pub(super) best_epoch: usize,
-    /// Validation metric of the best one; `None` if it diverged.
+    /// Validation metric of the best epoch; `None` if training diverged.
     pub(super) score: Option<f64>,
 }
 
-/// A state that a search cannot go on from.
+/// Why a search cannot be resumed from a state.
 #[derive(Debug, Error)]
 pub(super) enum StateError {
-    /// It cannot be understood.
+    /// The state cannot be parsed.
     #[error(
         "{path} does not say where a search stood ({cause}): start over without --resume, or name another --state-dir"
     )]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The parse error.
         cause: serde_json::Error,
     },
-    /// It is of another search.
+    /// The state is of another search.
     #[error(
         "{path} is of another search: {differences}. Give what it was begun with, start over without --resume, or name another --state-dir"
     )]
     Other {
         /// The file.
         path: PathBuf,
-        /// What differs: in the file, and by the command.
+        /// What differs between the file and the command.
         differences: String,
     },
-    /// It is of another version, which searched otherwise.
+    /// The state is of another version, which searched differently.
     #[error(
         "{path} is of another version of twotower: {why}. Start over without --resume, or name another --state-dir"
     )]
     OtherVersion {
         /// The file.
         path: PathBuf,
-        /// What cannot be gone on with.
+        /// What this version cannot continue.
         why: String,
     },
-    /// Its trials were trained by another version, whose training is another.
+    /// The trials were trained by another version, which trains differently.
     #[error(
         "{path}: this version of twotower ({here}) trains otherwise than {begun_by}, with which the search was begun: {reason}. \
          What its trials scored cannot be compared with what they would score now: start over without --resume, or name another \
@@ -110,22 +112,22 @@ pub(super) enum StateError {
         here = VERSION
     )]
     OtherTraining {
-        /// The file that tells: the state, or the first checkpoint that does.
+        /// The file that shows it: the state, or the first such checkpoint.
         path: PathBuf,
-        /// Who trained them.
+        /// The version that trained the trials.
         begun_by: String,
         /// What differs.
         reason: String,
-        /// How to have what is known, if there is something.
+        /// How to keep the results, if there are any.
         keep: &'static str,
     },
 }
 
-/// Of twotower.
+/// Version of twotower.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl State {
-    /// The beginning of a search.
+    /// The initial state of a search.
     pub(super) fn new(plan: &Plan) -> Self {
         let trials = space::draw(&plan.base, plan.seed, plan.trials)
             .into_iter()
@@ -145,12 +147,12 @@ impl State {
         }
     }
 
-    /// Whether this state is of the same search as `fresh`, its beginning. `path` is where it was read. The trials themselves may be
-    /// others, see [`State::is_drawn_otherwise`].
+    /// Checks that this state, read from `path`, is of the same search as its initial state
+    /// `fresh`. The drawn trials may differ, see [`State::is_drawn_otherwise`].
     ///
     /// # Errors
-    /// [`StateError::Other`] names all that differs; [`StateError::OtherVersion`] what another version made of the same plan, and this
-    /// one cannot go on with.
+    /// [`StateError::Other`] lists all differences; [`StateError::OtherVersion`] if another version
+    /// made a state of the same plan that this version cannot continue.
     pub(super) fn check_same(&self, fresh: &Self, path: PathBuf) -> Result<(), StateError> {
         let mut differences = Vec::new();
         let mut differs = |what: &str, there: String, here: String| {
@@ -189,7 +191,7 @@ impl State {
         self.check_trials(fresh, &path)
     }
 
-    /// Whether this version can train the trials, in the rungs that they are in.
+    /// Whether this version can train the trials in their rungs.
     fn check_trials(&self, fresh: &Self, path: &Path) -> Result<(), StateError> {
         let mut why = None;
         if self.rungs != fresh.rungs {
@@ -211,19 +213,20 @@ impl State {
         })
     }
 
-    /// Whether `fresh`, of the same plan, has other trials: the search space of the version that began the search was another. Each trial
-    /// is here with its hyperparameters, so that what they score can be compared all the same.
+    /// Whether `fresh`, of the same plan, has other trials, because the version that began the
+    /// search had another search space. The state holds the hyperparameters of each trial, so that
+    /// their scores are comparable all the same.
     pub(super) fn is_drawn_otherwise(&self, fresh: &Self) -> bool {
         let mut both = self.trials.iter().zip(&fresh.trials);
         both.any(|(there, here)| there.hyperparameters != here.hyperparameters)
     }
 
-    /// Whether any trial has been scored, or has diverged.
+    /// Whether any trial has a score or has diverged.
     pub(super) fn has_results(&self) -> bool {
         self.trials.iter().any(|trial| !trial.results.is_empty())
     }
 
-    /// For each trial its scores.
+    /// Scores of each trial.
     pub(super) fn scores(&self) -> Vec<Vec<Option<f64>>> {
         self.trials
             .iter()
@@ -231,18 +234,18 @@ impl State {
             .collect()
     }
 
-    /// What to do next; `None` once the search is done.
+    /// The next step; `None` at the end of the search.
     pub(super) fn next(&self) -> Option<Step> {
         halving::next(&self.scores(), self.rungs.len())
     }
 }
 
-/// Enough of a hash to tell two apart.
+/// The first digits of a hash, enough to tell two apart.
 pub(super) fn short(sha256: &str) -> String {
     sha256.chars().take(12).collect()
 }
 
-/// The hyperparameters that differ, there and here.
+/// The hyperparameters that differ, in the state and here.
 fn difference(there: Option<Hyperparameters>, here: Option<Hyperparameters>) -> (String, String) {
     let lines = |hyperparameters: Option<Hyperparameters>| {
         let text =
@@ -363,7 +366,7 @@ mod tests {
         older.trials[3].hyperparameters.window = 3;
         assert!(older.is_drawn_otherwise(&fresh));
         assert!(older.check_same(&fresh, PathBuf::new()).is_ok());
-        // As of before versions were written down.
+        // As written by versions that did not record their number.
         let mut text = serde_json::to_value(&older).unwrap();
         for since in ["version", "training"] {
             text.as_object_mut().unwrap().remove(since);

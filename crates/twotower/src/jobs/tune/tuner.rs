@@ -1,4 +1,5 @@
-//! Trains trials step by step of the search, each from its own checkpoint, and keeps what is known.
+//! Trains trials, one step of the search at a time, each from its own checkpoint, and saves the
+//! results.
 
 use super::super::{Interrupt, JobError};
 use super::budget::Budget;
@@ -15,24 +16,25 @@ use twotower_core::train::{EpochRecord, Goal, Memory, Prepared, Progress, Run, T
 
 /// A search in progress.
 pub(super) struct Tuner<'a> {
-    /// The training part, made ready once for all trials, which differ in nothing that it depends on.
+    /// The training part, prepared once for all trials, which do not differ in anything that it
+    /// depends on.
     pub(super) data: Prepared<'a>,
     /// The validation part.
     pub(super) held_out: &'a HeldOut,
     pub(super) folder: &'a StateFolder,
     pub(super) state: State,
     pub(super) budget: Budget,
-    /// Time between two checkpoints within a rung, unless none are wanted.
+    /// Time between two checkpoints within a rung; `None` turns them off.
     pub(super) checkpoint_interval: Option<Duration>,
     pub(super) interrupt: &'a Interrupt,
 }
 
 impl Tuner<'_> {
-    /// Does what is left of the search, until it is done or the budget is over.
+    /// Runs the rest of the search, until it is complete or the budget is used up.
     ///
     /// # Errors
-    /// [`JobError::Interrupted`]; or if the disk fails, the data give nothing to learn from, or the search was begun by a version that trains
-    /// otherwise. The state is kept.
+    /// [`JobError::Interrupted`]; or the disk fails, there is nothing to learn from, or a version
+    /// that trains differently began the search. The state is kept.
     pub(super) fn run(&mut self) -> anyhow::Result<()> {
         if self.state.next().is_some() && !self.budget.is_over() {
             self.check_training()?;
@@ -63,7 +65,7 @@ impl Tuner<'_> {
         Ok(())
     }
 
-    /// Brings a trial to a rung. `None`: the budget was over before.
+    /// Trains a trial up to a rung. `None`: the budget was used up before.
     fn advance(&self, step: Step, watch: &mut Watch) -> anyhow::Result<Option<RungResult>> {
         let rung_epochs = self.state.rungs[step.rung];
         let hyperparameters = &self.state.trials[step.trial].hyperparameters;
@@ -72,7 +74,7 @@ impl Tuner<'_> {
         while run.epochs().len() < rung_epochs {
             let progress = match run.advance() {
                 Ok(Some(progress)) => progress,
-                // Patience ended it.
+                // Early stopping ended the trial.
                 Ok(None) => break,
                 Err(error) if is_divergence(&error) => {
                     tracing::debug!("trial {} diverged: {error}", step.trial);
@@ -104,7 +106,7 @@ impl Tuner<'_> {
         Ok(Some(self.result(run.epochs())))
     }
 
-    /// A run from the beginning, or from the checkpoint of the rung before.
+    /// A run from the beginning, or from the checkpoint of the previous rung.
     fn begin(&self, trial: usize, hyperparameters: &Hyperparameters) -> anyhow::Result<Run<'_>> {
         let run = self.data.run(hyperparameters, Goal::Best(self.held_out))?;
         let Some(bytes) = self.folder.checkpoint(trial)? else {
@@ -124,7 +126,7 @@ impl Tuner<'_> {
         self.folder.save_checkpoint(trial, &bytes)
     }
 
-    /// Writes the state, with the time used so far.
+    /// Saves the state, with the time used.
     fn save_state(&self) -> anyhow::Result<()> {
         self.folder.save(&State {
             used_s: self.budget.used_s(),
@@ -140,14 +142,15 @@ impl Tuner<'_> {
             .try_for_each(|trial| self.folder.drop_checkpoint(trial))
     }
 
-    /// What any trial takes: one is trained at a time, and what all of them share is part of each.
+    /// Maximum memory of a trial. One is trained at a time; the parts that all share count as parts
+    /// of each.
     fn memory(&self) -> anyhow::Result<Memory> {
         let trials = self.state.trials.iter();
         let largest = space::largest(trials.map(|trial| &trial.hyperparameters));
         Ok(self.data.memory(&largest, Goal::Best(self.held_out))?)
     }
 
-    /// Names the data and the purpose of a trial's checkpoint.
+    /// Identifies the data and the purpose of the checkpoint of a trial.
     pub(super) fn tag(&self, trial: usize) -> String {
         let state = &self.state;
         format!("{} {:?} trial {trial}", state.snapshot_sha256, state.split)
@@ -159,7 +162,7 @@ impl Tuner<'_> {
             .selection
     }
 
-    /// What the epochs of a trial come to: the best one, of equal ones the first.
+    /// The result of the epochs of a trial: the best epoch, or the first of equal ones.
     fn result(&self, epochs: &[EpochRecord]) -> RungResult {
         let mut result = RungResult {
             epochs: epochs.len(),
@@ -175,7 +178,7 @@ impl Tuner<'_> {
         result
     }
 
-    /// The best trial so far and its score.
+    /// The best trial until now, and its score.
     fn best(&self) -> Option<(usize, f64)> {
         let scores = self.state.scores();
         let best = halving::winner(&scores)?;
@@ -183,10 +186,10 @@ impl Tuner<'_> {
     }
 }
 
-/// Whether training failed because of the hyperparameters: numbers ran out of range, or vectors became zero.
+/// Whether the hyperparameters made training fail: it diverged, or vectors became zero.
 fn is_divergence(error: &TrainError) -> bool {
     match error {
         TrainError::Diverged { .. } | TrainError::Embedding(_) | TrainError::Evaluation(_) => true,
-        TrainError::NoExamples | TrainError::Read(_) | TrainError::Interrupted => false,
+        TrainError::NoExamples | TrainError::Read(_) => false,
     }
 }

@@ -4,14 +4,14 @@ use crate::progress::Progress;
 use twotower_core::hyperparameters::Selection;
 use twotower_core::train;
 
-/// Shows a search.
+/// Shows the progress of a search.
 pub(super) struct Watch {
     metric: &'static str,
     trials: usize,
     rungs: Vec<usize>,
-    /// Epochs that this run of the search may take, at most.
+    /// At most this many epochs are left for this run of the search.
     planned: usize,
-    /// Epochs of the steps that it has done.
+    /// Number of epochs of the completed steps.
     done: usize,
     progress: Option<Progress>,
     best: String,
@@ -59,7 +59,7 @@ impl Watch {
         progress.set((epochs * of + examples) as u64, &message);
     }
 
-    /// A trial has come to its rung.
+    /// Called when a trial has reached its rung.
     pub(super) fn result(&mut self, step: Step, result: &RungResult, best: Option<(usize, f64)>) {
         self.done += epochs_of(&self.rungs, step.rung);
         let metric = self.metric;
@@ -97,7 +97,7 @@ impl Watch {
     }
 }
 
-/// As in tables.
+/// Name of the metric, as in tables.
 pub(super) fn metric_name(selection: Selection) -> &'static str {
     match selection {
         Selection::NdcgAt10 => "NDCG@10",
@@ -105,17 +105,17 @@ pub(super) fn metric_name(selection: Selection) -> &'static str {
     }
 }
 
-/// Epochs from the rung before to this one.
+/// Number of epochs between the rung before and this one.
 fn epochs_of(rungs: &[usize], rung: usize) -> usize {
     rungs[rung] - rung.checked_sub(1).map_or(0, |before| rungs[before])
 }
 
-/// Trials that have still to come to `rung`, at most.
+/// At most this many trials still have to reach `rung`.
 fn left(state: &State, rung: usize) -> usize {
     let trials = state.trials.len();
     let done = state.trials.iter().filter(|t| t.results.len() > rung);
     let chosen = quota(trials, rung);
-    // The baseline may go on beside the best ones.
+    // The baseline may advance in addition to the best trials.
     let beside = usize::from(rung > 0);
     (chosen + beside).min(trials).saturating_sub(done.count())
 }

@@ -1,4 +1,4 @@
-//! Which of a folder's models an unattended update is about.
+//! Chooses the model of a folder that an unattended update works on.
 
 use crate::jobs::Retry;
 use anyhow::{Context, bail};
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use twotower_store::model_files;
 use twotower_store::{ModelRecord, ModelState, Store};
 
-/// The folder of the model to bring up to date: `path` itself if it is one, else of those in it the one that [`choose`] says.
+/// The folder of the model to update: `path` itself if it is a model's folder, else the one in it
+/// that [`choose`] selects.
 pub(super) async fn model_folder(
     store: &Store,
     path: &Path,
@@ -16,10 +17,7 @@ pub(super) async fn model_folder(
         return Ok(path.to_owned());
     }
     let versions = model_files::versions(path).context("look for models")?;
-    let registered = retry
-        .run("read the registry", || store.models())
-        .await
-        .context("read the registry")?;
+    let registered = retry.call("read the registry", || store.models()).await?;
     let Some(version) = choose(&versions, &registered) else {
         bail!("{}", nothing_to_do(path, &versions, &registered));
     };
@@ -34,9 +32,10 @@ pub(super) async fn model_folder(
     Ok(path.join(version.to_string()))
 }
 
-/// The newest version, if it is newer than all that were ever complete, active or refused; else the active one.
+/// The newest version, if it is newer than all that were ever complete, active or refused; else the
+/// active one.
 ///
-/// So a rollback, or a challenger that was refused, is not undone by the next run.
+/// Thus the next run does not undo a rollback, nor activate a challenger that was refused.
 fn choose(versions: &[i64], registered: &[ModelRecord]) -> Option<i64> {
     let settled = registered.iter().filter(|record| !is_new(record));
     let last_settled = settled.map(|record| record.version).max();
@@ -47,7 +46,7 @@ fn choose(versions: &[i64], registered: &[ModelRecord]) -> Option<i64> {
         .or_else(|| active.filter(|active| versions.contains(active)))
 }
 
-/// Whether it began to be loaded, and no more.
+/// Whether the version is still loading, and has never been active.
 fn is_new(record: &ModelRecord) -> bool {
     record.state == ModelState::Loading && record.activated_at_us.is_none()
 }
@@ -108,7 +107,7 @@ mod tests {
             (&[1, 2, 3], &[(1, Active), (2, Retired)], Some(3)),
             (&[1, 2], &[(1, Active), (2, Failed)], Some(1)),
             (&[1, 2], &[(1, Active), (2, Candidate)], Some(1)),
-            // Older than what was rolled back from: nobody has asked for it.
+            // Older than the version that was rolled back from: nobody has asked for it.
             (&[1, 2], &[(1, Active), (3, Retired)], Some(1)),
             (&[2], &[(1, Active), (2, Retired)], None),
             (&[2], &[(2, Failed)], None),
@@ -121,7 +120,7 @@ mod tests {
                 "{versions:?} {registered:?}"
             );
         }
-        // Loaded again by name after it was active, and cut off.
+        // Version 2 was active before; loading it again by name was interrupted.
         let again = ModelRecord {
             activated_at_us: Some(1),
             ..record((2, Loading))

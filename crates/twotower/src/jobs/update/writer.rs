@@ -8,7 +8,7 @@ use twotower_core::model::{Model, TwoTower};
 use twotower_store::{EmbeddingRow, Snapshot, Store, VectorTable};
 use uuid::Uuid;
 
-/// The vectors of one model on their way into the store.
+/// Writes the vectors of one model into the store.
 pub(super) struct Writer<'a> {
     pub(super) store: &'a Store,
     pub(super) retry: &'a Retry,
@@ -16,7 +16,7 @@ pub(super) struct Writer<'a> {
     pub(super) model: &'a Model,
     pub(super) plan: &'a Plan,
     pub(super) version: i64,
-    /// Rows a transaction.
+    /// Number of rows in a transaction.
     pub(super) batch_size: usize,
     pub(super) interrupt: &'a Interrupt,
 }
@@ -25,7 +25,8 @@ impl Writer<'_> {
     /// Returns the vectors of all videos, in the catalogue's order.
     pub(super) async fn write(&self) -> anyhow::Result<Embeddings> {
         let catalogue = &self.snapshot.dataset.catalogue;
-        // Users need the vectors of all videos of their histories; embedding the catalogue takes microseconds a video.
+        // Users need the vectors of all videos in their histories. Embedding a video takes
+        // microseconds.
         let vectors = self
             .model
             .embed_videos(catalogue.videos())
@@ -47,7 +48,7 @@ impl Writer<'_> {
         Ok(vectors)
     }
 
-    /// Writes what is to be written of one kind, batch by batch, then removes what is to be removed.
+    /// Applies the plan for vectors of one kind: writes batch by batch, then removes.
     async fn table(
         &self,
         table: VectorTable,
@@ -107,7 +108,7 @@ fn embed_users(
     };
     let mut embedded = Embeddings::new(vectors.dim());
     for &(user, _) in batch {
-        // A user of a snapshot has liked or skipped something, so that there is a vector.
+        // Every user of a snapshot has at least one like or skip, and so a vector.
         let vector = towers
             .embed_user(History {
                 likes: plan.likes.of(user),

@@ -1,15 +1,15 @@
-//! Addresses that are secrets: who knows them can write to the team. They come from the environment, or from a file that it names,
-//! and no message and no log line shows them.
+//! Secret addresses: whoever knows one can write to the team. They come from the environment, or
+//! from a file that it names; no message and no log line shows them.
 
 use std::fmt;
 use thiserror::Error;
 use url::{Host, Url};
 
-/// An address that is never shown.
+/// An address that is never displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct SecretUrl(Url);
 
-/// Why an address cannot be used. Names where it was given, not what it is.
+/// Why an address cannot be used. Names the variable, never its value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// The file cannot be read.
@@ -20,26 +20,27 @@ pub enum AddressError {
         /// What the system said.
         reason: std::io::ErrorKind,
     },
-    /// No address.
+    /// Not a valid address.
     #[error("{variable} is no address: it should be like {example}")]
     Malformed {
-        /// Where it was given.
+        /// The variable it came from.
         variable: String,
-        /// Of its kind.
+        /// An example of a valid one.
         example: &'static str,
     },
-    /// Anybody on the way could read it.
+    /// Unencrypted: anybody on the network path could read it.
     #[error(
         "{variable} has no encryption: it must begin with https://, except on this machine itself"
     )]
     Plain {
-        /// Where it was given.
+        /// The variable it came from.
         variable: String,
     },
 }
 
 impl SecretUrl {
-    /// What `variable` holds, or the file that `variable` with `_FILE` behind it names; `None` if neither is set.
+    /// The value of `variable`, or the content of the file that `variable` with the suffix `_FILE`
+    /// names; `None` if neither is set.
     ///
     /// # Errors
     /// [`AddressError`]
@@ -83,12 +84,12 @@ impl SecretUrl {
         &self.0
     }
 
-    /// Whether it is of this machine, so that nobody is on the way.
+    /// Whether it is on this machine, so that nobody is on the network path.
     pub(super) fn is_loopback(&self) -> bool {
         match self.0.host() {
             Some(Host::Ipv4(address)) => address.is_loopback(),
             Some(Host::Ipv6(address)) => address.is_loopback(),
-            // Of schemes that are not the web's, the parser leaves numbers as text.
+            // For schemes other than the web's, the parser leaves IP addresses as text.
             Some(Host::Domain(name)) => {
                 let number = name.parse::<std::net::IpAddr>();
                 name.eq_ignore_ascii_case("localhost") || number.is_ok_and(|it| it.is_loopback())

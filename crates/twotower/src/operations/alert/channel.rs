@@ -1,4 +1,4 @@
-//! The ways on which messages leave, each with a deadline.
+//! Channels over which alerts are sent, each with a deadline.
 
 use super::address::{AddressError, SecretUrl};
 use super::command;
@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Of one try.
+/// Time limit of one try.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 const TRIES: u32 = 2;
@@ -34,7 +34,7 @@ pub enum ChannelKind {
 }
 
 impl ChannelKind {
-    /// As commands and the state file spell it.
+    /// The spelling in commands and in the state file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
@@ -52,47 +52,48 @@ impl fmt::Display for ChannelKind {
     }
 }
 
-/// Why a message did not arrive. Shows no address and nothing that a server said: either may hold secrets.
+/// Why a message was not delivered. Shows no address and nothing that a server said: either may
+/// hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DeliveryError {
-    /// What is configured cannot be used.
+    /// The configuration of the channel is invalid.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// Half of what mail needs is given.
+    /// Only half of what mail needs is given.
     #[error(
         "mail needs TWOTOWER_SMTP_URL, and email_from and email_to of section [alerts]: {missing} is missing"
     )]
     Incomplete {
-        /// The half that is not.
+        /// The missing half.
         missing: &'static str,
     },
-    /// No answer in time.
+    /// No answer within the deadline.
     #[error("no answer within {} s", DEADLINE.as_secs())]
     Deadline,
-    /// Nobody is there.
+    /// No connection.
     #[error("no connection: {reason}")]
     Unreachable {
-        /// Of which kind the trouble is.
+        /// The kind of error.
         reason: String,
     },
-    /// An answer that says no. Of SMTP, too, whose codes mean something else.
+    /// The server refused. SMTP codes are included, though their meaning differs from HTTP's.
     #[error("the answer was {code}{}", hint(*code))]
     Answer {
-        /// Of HTTP or SMTP.
+        /// Status code of HTTP or SMTP.
         code: u16,
     },
-    /// An address that only says where another one is.
+    /// A redirect.
     #[error(
         "the answer was a redirect ({code}), which is not followed with a secret address: give the final one"
     )]
     Redirect {
-        /// Of HTTP.
+        /// HTTP status code.
         code: u16,
     },
-    /// The certificate does not hold, or there is no encryption to be had.
+    /// The certificate is invalid, or the server offers no encryption.
     #[error("no encrypted connection: certificate or protocol do not fit")]
     Tls,
-    /// The message cannot be written down for this channel.
+    /// The message cannot be encoded for this channel.
     #[error("the message cannot be written as mail: {reason}")]
     Unwritable {
         /// Why not.
@@ -101,15 +102,15 @@ pub enum DeliveryError {
     /// The program cannot be started.
     #[error("`{program}` cannot be started: {reason}")]
     Start {
-        /// Of `command`.
+        /// The first word of `command`.
         program: String,
-        /// What the system said.
+        /// Kind of the system's error.
         reason: std::io::ErrorKind,
     },
     /// The program failed.
     #[error("`{program}` {outcome}")]
     Program {
-        /// Of `command`.
+        /// The first word of `command`.
         program: String,
         /// How it ended.
         outcome: String,
@@ -126,7 +127,7 @@ fn hint(code: u16) -> &'static str {
     }
 }
 
-/// A way to somebody.
+/// Where messages are sent.
 #[derive(Debug, Clone)]
 enum Channel {
     Webhook(SecretUrl),
@@ -150,7 +151,7 @@ impl Channel {
         }
     }
 
-    /// Tries twice.
+    /// Sends the message, with a second try if the first fails.
     async fn deliver(&self, message: &Message) -> Result<(), DeliveryError> {
         for _ in 1..TRIES {
             if self.attempt(message).await.is_ok() {
@@ -162,14 +163,15 @@ impl Channel {
     }
 }
 
-/// Who is told: what configuration and environment name.
+/// All channels of configuration and environment.
 #[derive(Debug, Clone)]
 pub struct Channels {
     channels: Vec<(ChannelKind, Result<Channel, DeliveryError>)>,
 }
 
 impl Channels {
-    /// As configuration and environment say. A channel that cannot be used stays in the list, so that each round says so.
+    /// Reads configuration and environment. A channel with an invalid configuration stays in the
+    /// list, so that each round reports it.
     pub fn configured(
         alerts: &config::Alerts,
         environment: &impl Fn(&str) -> Option<String>,
@@ -201,18 +203,18 @@ impl Channels {
         Self { channels }
     }
 
-    /// Those that carry messages.
+    /// The channels that carry messages.
     pub fn messengers(&self) -> impl Iterator<Item = ChannelKind> {
         let kinds = self.channels.iter().map(|(kind, _)| *kind);
         kinds.filter(|&kind| kind != ChannelKind::Heartbeat)
     }
 
-    /// Every one, the heartbeat included.
+    /// All channels, including the heartbeat.
     pub fn all(&self) -> impl Iterator<Item = ChannelKind> {
         self.channels.iter().map(|(kind, _)| *kind)
     }
 
-    /// Sends a message on one of them; does nothing if it is not there.
+    /// Sends a message on one channel; does nothing if that is not configured.
     pub(super) async fn deliver(
         &self,
         kind: ChannelKind,

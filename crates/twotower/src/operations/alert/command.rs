@@ -1,4 +1,4 @@
-//! A program that gets the message.
+//! A program that receives the message.
 
 use super::channel::{DEADLINE, DeliveryError};
 use super::message::Message;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
-/// Starts the program, writes the message as JSON to its standard input, and waits for it to end well. What it says goes where our log
-/// goes. At the deadline it is killed, with all that it has started.
+/// Starts the program, writes the message as JSON to its standard input, and waits for success. Its
+/// output goes where our log goes. At the deadline it is killed, with every process that it
+/// started.
 pub(super) async fn run(command: &[String], message: &Message) -> Result<(), DeliveryError> {
     run_within(command, message, DEADLINE).await
 }
@@ -24,7 +25,7 @@ async fn run_within(
     let mut json = serde_json::to_vec(message).map_err(|error| DeliveryError::Unwritable {
         reason: error.to_string(),
     })?;
-    // A line, for those that gather them in a file.
+    // A line of its own, for programs that append messages to a file.
     json.push(b'\n');
     let mut command = Command::new(program);
     command
@@ -32,7 +33,7 @@ async fn run_within(
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .kill_on_drop(true);
-    // A group of its own.
+    // A process group of its own, so that its children can be killed with it.
     #[cfg(unix)]
     command.process_group(0);
     let mut child = command.spawn().map_err(|error| DeliveryError::Start {
@@ -41,7 +42,7 @@ async fn run_within(
     })?;
     let outcome = tokio::time::timeout(deadline, async {
         if let Some(mut input) = child.stdin.take() {
-            // One that does not read need not.
+            // A program may exit without reading its input.
             let _ = input.write_all(&json).await;
         }
         child.wait().await
@@ -72,7 +73,7 @@ async fn kill(child: &mut Child) {
         .id()
         .and_then(|id| rustix::process::Pid::from_raw(id as i32))
     {
-        // It may have ended just now.
+        // It may already have exited.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
     let _ = child.kill().await;
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!(said, "`/bin/sh` was killed: it took more than 1 s");
         let pids = std::fs::read_to_string(pids).unwrap();
         let gone = |pid: &str| {
-            // A process that nobody has waited for yet is a zombie.
+            // A killed process that has not been reaped yet shows as a zombie.
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
             stat.map_or(true, |stat| stat.contains(") Z "))
         };

@@ -1,4 +1,5 @@
-//! Mail by SMTP: encrypted from the start (`smtps://`), or after STARTTLS (`smtp://`), without which nothing is sent to another machine.
+//! Mail by SMTP: encrypted from the start (`smtps://`), or after STARTTLS (`smtp://`), which is
+//! mandatory unless the server is this machine.
 
 use super::address::{AddressError, SecretUrl};
 use super::channel::{DEADLINE, DeliveryError};
@@ -33,7 +34,7 @@ impl fmt::Debug for Email {
 }
 
 impl Email {
-    /// `None` if neither server nor recipients are given.
+    /// Reads configuration and environment; `None` if neither server nor recipients are given.
     pub(super) fn configured(
         alerts: &config::Alerts,
         environment: &impl Fn(&str) -> Option<String>,
@@ -46,7 +47,7 @@ impl Email {
             (Some(_), true) => return missing("email_to"),
             (Some(server), false) => server,
         };
-        // Both were read as addresses when the configuration was checked.
+        // Both addresses were validated with the configuration.
         let Ok(from) = alerts.email_from.parse() else {
             return missing("email_from");
         };
@@ -60,7 +61,7 @@ impl Email {
         }))
     }
 
-    /// Hands one mail to all recipients to the server.
+    /// Hands one mail for all recipients to the server.
     pub(super) async fn send(&self, message: &Message) -> Result<(), DeliveryError> {
         let mail = self.mail(message)?;
         let transport = self.transport()?;
@@ -74,7 +75,7 @@ impl Email {
     fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, DeliveryError> {
         let url = self.server.expose();
         let host = url.host_str().unwrap_or_default();
-        // An address of version 6 stands in brackets in a URL alone.
+        // A URL has IPv6 addresses in brackets, which a host name must not have.
         let host = host
             .trim_start_matches('[')
             .trim_end_matches(']')
@@ -111,7 +112,7 @@ impl Email {
             .header(ContentType::TEXT_PLAIN)
             .body(message.text())
             .map_err(unwritable)?;
-        // So that nobody's absence notice answers (RFC 3834).
+        // Prevents automatic replies such as absence notices (RFC 3834).
         let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
         mail.headers_mut()
             .insert_raw(HeaderValue::new(automatic, "auto-generated".into()));
@@ -119,7 +120,7 @@ impl Email {
     }
 }
 
-/// A name that a server may refuse for its form is not told.
+/// Leaves out a host name whose form a server may refuse.
 fn own_name() -> ClientId {
     let host = crate::jobs::identity::host();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);

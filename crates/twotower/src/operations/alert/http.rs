@@ -1,10 +1,10 @@
-//! JSON to an address, and a call of one.
+//! Requests to webhooks: JSON posted to an address, and a plain GET.
 
 use super::address::SecretUrl;
 use super::channel::{DEADLINE, DeliveryError};
 use serde::Serialize;
 
-/// Posts `body`; any answer 2xx is a yes.
+/// Posts `body`; succeeds with any 2xx answer.
 pub(super) async fn post(address: &SecretUrl, body: &impl Serialize) -> Result<(), DeliveryError> {
     let body = serde_json::to_string(body).map_err(|error| DeliveryError::Unwritable {
         reason: error.to_string(),
@@ -18,13 +18,14 @@ pub(super) async fn post(address: &SecretUrl, body: &impl Serialize) -> Result<(
     .await
 }
 
-/// Calls an address.
+/// Requests an address.
 pub(super) async fn get(address: &SecretUrl) -> Result<(), DeliveryError> {
     let url = address.expose().to_string();
     off_thread(move || Ok(agent().get(&url).call()?.status().as_u16())).await
 }
 
-/// A redirect would carry the message, and with some servers the secret of the address, to somebody else.
+/// Follows no redirects: one would carry the message, and with some servers the secret of the
+/// address, to another host.
 fn agent() -> ureq::Agent {
     let agent = ureq::Agent::config_builder()
         .timeout_global(Some(DEADLINE))
@@ -49,12 +50,12 @@ async fn off_thread(
     }
 }
 
-/// ureq's own words may hold the address.
+/// Describes an error without ureq's own text, which may hold the address.
 fn explained(error: &ureq::Error) -> DeliveryError {
     let reason = match error {
         ureq::Error::Timeout(_) => return DeliveryError::Deadline,
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => return DeliveryError::Tls,
-        // A certificate that does not hold comes as one of these.
+        // An invalid certificate is reported as this kind of error.
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             return DeliveryError::Tls;
         }

@@ -1,7 +1,8 @@
-//! The file of what was told to whom, and the lock that keeps two rounds from telling the same.
+//! The file that holds the state of alerts, and the lock that keeps two rounds from sending the
+//! same messages.
 
 use super::state::{Alert, State};
-use crate::jobs::file::{read_if_there, write_whole};
+use crate::files::{read_if_there, write_whole};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
@@ -9,13 +10,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Of the file.
+/// Version of the file's format.
 const FORMAT: u32 = 1;
 
-/// Longest wait for another round, which takes twenty seconds where every channel hangs.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Limit of waiting for another round; one takes twenty seconds if every channel hangs.
+const LOCK_TIMEOUT: Duration = Duration::from_mins(1);
 
-const SLICE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -30,7 +31,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// In the folder of state.
+    /// The ledger in the state folder `folder`.
     pub(super) fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -41,8 +42,8 @@ impl Ledger {
         self.folder.join("alerts.json")
     }
 
-    /// What is written there. A file that is damaged or of another version counts as none, which the log says: everything that is wrong
-    /// is told again then, and that is better than silence.
+    /// Reads the state. A file that is damaged or of another version counts as empty, which is
+    /// logged: every failure is alerted again then, which is better than silence.
     pub(super) fn load(&self) -> State {
         let path = self.path();
         let read = read_if_there(&path).with_context(|| format!("read {}", path.display()));
@@ -68,10 +69,11 @@ impl Ledger {
         })
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes the state atomically.
     ///
     /// # Errors
-    /// If that is not possible: the disk is full, the folder is somebody else's.
+    /// If the state cannot be written, for example because the disk is full or the folder belongs
+    /// to another user.
     pub(super) fn save(&self, state: &State) -> anyhow::Result<()> {
         let stored = Stored {
             version: FORMAT,
@@ -82,11 +84,12 @@ impl Ledger {
         write_whole(&path, &bytes).with_context(|| format!("write {}", path.display()))
     }
 
-    /// Keeps other rounds out until what it returns is dropped; waits for one that is at work. Where no lock can be had (a full disk, some
-    /// network file systems) it keeps nobody out: that somebody is told twice is better than that nobody is told.
+    /// Locks out other rounds until the returned file is dropped; waits for a round that holds the
+    /// lock. Where no lock is available (a full disk, some network file systems) it goes on
+    /// without: a message sent twice is better than one never sent.
     ///
     /// # Errors
-    /// If the other one takes too long.
+    /// If another round holds the lock for too long.
     pub(super) async fn lock(&self) -> anyhow::Result<Option<File>> {
         let path = self.folder.join("alerts.lock");
         let opened = fs::create_dir_all(&self.folder).and_then(|()| File::create(&path));
@@ -102,13 +105,13 @@ impl Ledger {
                 Err(TryLockError::WouldBlock) => {}
             }
             anyhow::ensure!(
-                waited < PATIENCE,
+                waited < LOCK_TIMEOUT,
                 "another process has been telling alerts for more than {} s (it holds {}): nothing was told by this one",
-                PATIENCE.as_secs(),
+                LOCK_TIMEOUT.as_secs(),
                 path.display()
             );
-            tokio::time::sleep(SLICE).await;
-            waited += SLICE;
+            tokio::time::sleep(POLL_INTERVAL).await;
+            waited += POLL_INTERVAL;
         }
     }
 }
@@ -125,7 +128,7 @@ fn unlocked(path: &Path, error: &io::Error) -> Option<File> {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::operations::alert::state::Patience;
+    use crate::operations::alert::state::Timing;
     use crate::operations::check::{CATALOGUE, Finding, Verdict};
 
     #[test]
@@ -141,8 +144,8 @@ mod tests {
             evidence: "3 s".into(),
             fix: String::new(),
         };
-        let patience = Patience::from(&config::Alerts::default());
-        state.observe(CATALOGUE, &[finding], 1, &patience);
+        let timing = Timing::from(&config::Alerts::default());
+        state.observe(CATALOGUE, &[finding], 1, &timing);
         ledger.save(&state).unwrap();
         assert_eq!(ledger.load(), state);
         let path = folder.path().join("state/alerts.json");

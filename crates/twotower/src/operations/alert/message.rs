@@ -1,36 +1,35 @@
-//! What is said: one message a round and channel, as JSON for programs and as text for people.
+//! Messages: one per round and channel, as JSON for programs and as text for people.
 
 use super::state::{Alert, Occasion, Phase};
 use crate::operations::check::Severity;
-use crate::serve::rfc3339;
+use crate::time::rfc3339_us;
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
 use twotower_core::time::{DAY, SECOND_US};
 
-/// Of the JSON; grows with changes that a receiver must know of.
+/// Version of the JSON format; it grows with changes that receivers must know of.
 const FORMAT: u32 = 1;
 
-/// Longest evidence and fix, characters: a channel that refuses a long message says nothing at all.
+/// Evidence and fix are cut to this many characters: some channels refuse long messages altogether.
 const LONGEST: usize = 600;
 
-/// What a message is for.
+/// Purpose of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
-    /// It tells of alerts.
+    /// It reports alerts.
     Alerts,
-    /// Somebody tries whether messages arrive.
+    /// It tests delivery.
     Test,
 }
 
-/// Whether anything in a message is wrong.
+/// Whether any alert in a message is firing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
-    /// Something is.
+    /// At least one is firing.
     Firing,
-    /// It tells of what is over, and of nothing else.
+    /// All are resolved.
     Resolved,
 }
 
@@ -38,29 +37,29 @@ pub(super) enum Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Message {
     version: u32,
-    /// Differs from that of every other message.
+    /// Unique to the message.
     pub(super) id: String,
     kind: Kind,
     status: Status,
-    /// The machine that looked.
+    /// The machine that ran the checks.
     host: String,
     sent_at: String,
-    /// One line.
+    /// One line of text.
     pub(super) summary: String,
-    /// The critical ones first.
+    /// Critical ones first.
     pub(super) alerts: Vec<Item>,
 }
 
 /// One alert in a message. Times are RFC 3339, UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Item {
-    /// Check and subject.
+    /// The alert's key: check and subject.
     pub(super) key: String,
     check: String,
     subject: Option<String>,
     title: String,
     severity: Severity,
-    /// Why it is told.
+    /// Why it is reported.
     pub(super) status: Occasion,
     flapping: bool,
     since: String,
@@ -73,7 +72,7 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// An alert as it is told; `runbook` is what links begin with.
+    /// An alert as it is reported; links begin with `runbook`.
     pub(super) fn new(alert: &Alert, occasion: Occasion, runbook: &str, now_us: i64) -> Self {
         let resolved_us = match alert.phase {
             Phase::Resolved { at_us } => Some(at_us),
@@ -142,7 +141,7 @@ impl Item {
         lines
     }
 
-    /// Critical before warning, wrong before over.
+    /// Sort key: critical before warning, firing before resolved.
     fn rank(&self) -> (bool, bool, &str) {
         (
             self.status == Occasion::Resolved,
@@ -153,7 +152,7 @@ impl Item {
 }
 
 impl Message {
-    /// Tells of `alerts`, of which there is one at least.
+    /// A message that reports `alerts`, of which there is at least one.
     pub(super) fn of_alerts(mut alerts: Vec<Item>, host: &str, now_us: i64) -> Self {
         alerts.sort_by(|a, b| a.rank().cmp(&b.rank()));
         let over = |item: &&Item| item.status == Occasion::Resolved;
@@ -187,7 +186,7 @@ impl Message {
         }
     }
 
-    /// Shows whether messages arrive.
+    /// A message that tests delivery.
     pub(super) fn test(host: &str, now_us: i64) -> Self {
         Self {
             version: FORMAT,
@@ -201,12 +200,12 @@ impl Message {
         }
     }
 
-    /// Of a mail.
+    /// Subject of a mail.
     pub(super) fn subject(&self) -> String {
         format!("[twotower] {} on {}", self.summary, self.host)
     }
 
-    /// Of a mail.
+    /// Body of a mail.
     pub(super) fn text(&self) -> String {
         let mut text = format!("{}\n", self.summary);
         for item in &self.alerts {
@@ -219,7 +218,7 @@ impl Message {
         text
     }
 
-    /// Of a chat, in Slack's own markup.
+    /// Text of a chat message, in Slack's markup.
     pub(super) fn markup(&self) -> String {
         let mut text = format!("*{}* on {}", escaped(&self.summary), escaped(&self.host));
         for item in &self.alerts {
@@ -237,14 +236,14 @@ impl Message {
     }
 }
 
-/// The three characters that mean something to Slack.
+/// Escapes the three characters that are special to Slack.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
 
-/// One line, and not too long.
+/// Cuts a text to one line of limited length.
 fn shortened(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
     let line = words.join(" ");
@@ -255,16 +254,15 @@ fn shortened(text: &str) -> String {
     format!("{begin}…")
 }
 
-/// RFC 3339, to the second.
+/// RFC 3339 with seconds.
 pub(super) fn time(at_us: i64) -> String {
-    let at = UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64);
-    let text = rfc3339(at);
+    let text = rfc3339_us(at_us);
     text.split('.')
         .next()
         .map_or(String::new(), |begin| format!("{begin}Z"))
 }
 
-/// In the two largest units that matter: `2 h 10 min`.
+/// A duration in its two largest units: `2 h 10 min`.
 fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (
         seconds / DAY.as_secs(),
@@ -373,7 +371,7 @@ twotower on db1, 2023-11-15T00:23:20Z
         );
     }
 
-    /// Receivers rely on these names: docs/configuration.md shows them.
+    /// Receivers rely on these field names, which docs/configuration.md shows.
     #[test]
     fn the_documents_show_every_field() {
         let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");

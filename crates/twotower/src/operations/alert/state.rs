@@ -1,8 +1,11 @@
-//! Which alerts there are, and what each channel was told of them: transitions without files, clocks or sockets.
+//! The state machine of alerts, and what each channel was told: pure transitions without files,
+//! clocks or sockets.
 //!
-//! The rules. Something that is wrong fires once it has been wrong for as long as its severity says, and is over when it is right. Wrong
-//! again soon after that, it comes and goes: then it is told once more, and is over only when it has been right for that long. So the
-//! first recovery is told at once, and whatever goes on and off as it likes makes four messages. What cannot be looked at changes nothing.
+//! A failure starts to fire after it has lasted for as long as its severity says, and is resolved
+//! as soon as its check passes. If it fails again soon after that, it is flapping: it fires once
+//! more, and is resolved only after the check has passed for the flapping time. So the first
+//! recovery is reported at once, while an alert that flaps all day makes four messages. A check
+//! that was skipped changes nothing.
 
 use crate::config;
 use crate::operations::check::{Check, Finding, Severity, Verdict};
@@ -10,17 +13,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use twotower_core::time::MINUTE_US;
 
-/// How patient alerts are.
+/// How long an alert waits before it fires, before it is resolved, and before it is repeated.
 #[expect(clippy::struct_field_names, reason = "names say the unit")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Patience {
+pub(super) struct Timing {
     critical_us: i64,
     warning_us: i64,
     flapping_us: i64,
     repeat_us: Option<i64>,
 }
 
-impl From<&config::Alerts> for Patience {
+impl From<&config::Alerts> for Timing {
     fn from(alerts: &config::Alerts) -> Self {
         let minutes = |minutes: u32| i64::from(minutes) * MINUTE_US;
         let repeat_us = minutes(alerts.repeat_hours * 60);
@@ -33,7 +36,7 @@ impl From<&config::Alerts> for Patience {
     }
 }
 
-impl Patience {
+impl Timing {
     fn before_firing(&self, severity: Severity) -> i64 {
         match severity {
             Severity::Critical => self.critical_us,
@@ -42,69 +45,69 @@ impl Patience {
     }
 }
 
-/// How far an alert has come.
+/// The phase of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Wrong, and not yet for long enough to tell.
+    /// Failing, but not for long enough to alert.
     Pending,
-    /// Wrong.
+    /// Failing.
     Firing,
-    /// Right again.
+    /// Passing again.
     Resolved {
-        /// Since then.
+        /// Since when, microseconds since 1970.
         at_us: i64,
     },
 }
 
-/// What a channel was told last.
+/// The last message about an alert on one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// That it fires; else that it is over.
+pub struct LastMessage {
+    /// Whether it said that the alert fires, or that it is resolved.
     pub firing: bool,
-    /// When.
+    /// When it was sent.
     pub at_us: i64,
 }
 
-/// Why a channel is told of an alert.
+/// Why a channel is sent an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Occasion {
-    /// It fires.
+    /// It started to fire.
     Firing,
-    /// It has been firing for long.
+    /// It is still firing, and the last message is old.
     StillFiring,
-    /// It is over.
+    /// It is resolved.
     Resolved,
 }
 
-/// Something that is wrong, or was until not long ago. Times are microseconds since 1970.
+/// A check that fails, or did a short while ago. Times are microseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// Name of the check.
     pub check: String,
-    /// Which of several things of its kind.
+    /// Which of several things the check covers, such as a job.
     pub subject: Option<String>,
     /// What the check asks.
     pub title: String,
-    /// How bad it is.
+    /// Severity of the check.
     pub severity: Severity,
-    /// How far it has come.
+    /// Its phase.
     pub phase: Phase,
-    /// When it was first seen to be wrong.
+    /// When it was first seen to fail.
     pub since_us: i64,
-    /// When it was last seen to be wrong.
+    /// When it was last seen to fail.
     pub last_seen_us: i64,
-    /// Of one that comes and goes: since when it has been right.
+    /// While flapping: since when it has been passing.
     pub right_since_us: Option<i64>,
-    /// It comes and goes.
+    /// Whether it is flapping.
     pub flapping: bool,
-    /// What was seen last.
+    /// The latest evidence.
     pub evidence: String,
     /// What to do.
     pub fix: String,
-    /// By channel.
-    pub told: BTreeMap<String, Mark>,
+    /// The last message on each channel, by channel name.
+    pub told: BTreeMap<String, LastMessage>,
 }
 
 impl Alert {
@@ -125,7 +128,7 @@ impl Alert {
         }
     }
 
-    /// What names it: check and subject.
+    /// Its unique key: check and subject.
     pub fn key(&self) -> String {
         match &self.subject {
             Some(subject) => format!("{}/{subject}", self.check),
@@ -137,7 +140,8 @@ impl Alert {
         self.check == finding.check && self.subject == finding.subject
     }
 
-    /// A clock that was ahead and was put right must not keep anybody silent until then.
+    /// Limits all times to now: otherwise, after a clock that was ahead is corrected, no message
+    /// would be sent until those times.
     fn not_after(&mut self, now_us: i64) {
         let times = [&mut self.since_us, &mut self.last_seen_us];
         let times = times.into_iter().chain(&mut self.right_since_us);
@@ -149,9 +153,9 @@ impl Alert {
         }
     }
 
-    fn is_wrong(&mut self, finding: &Finding, now_us: i64, patience: &Patience) {
+    fn is_wrong(&mut self, finding: &Finding, now_us: i64, timing: &Timing) {
         if let Phase::Resolved { at_us } = self.phase {
-            if now_us - at_us < patience.flapping_us {
+            if now_us - at_us < timing.flapping_us {
                 self.phase = Phase::Firing;
                 self.flapping = true;
             } else {
@@ -164,23 +168,24 @@ impl Alert {
         self.right_since_us = None;
         self.evidence.clone_from(&finding.evidence);
         self.fix.clone_from(&finding.fix);
-        let long_enough = now_us - self.since_us >= patience.before_firing(self.severity);
+        let long_enough = now_us - self.since_us >= timing.before_firing(self.severity);
         if self.phase == Phase::Pending && long_enough {
             self.phase = Phase::Firing;
         }
     }
 
-    /// Whether it is still of interest.
-    fn is_right(&mut self, now_us: i64, patience: &Patience) -> bool {
+    /// Records that the check passes; returns whether the alert is to be kept.
+    fn is_right(&mut self, now_us: i64, timing: &Timing) -> bool {
         match self.phase {
-            // Nobody was told of this time; one who was told of an earlier one and not of its end is owed that.
+            // This failure was not reported, but an earlier one was: its channel is still owed the
+            // end.
             Phase::Pending if self.told.values().any(|mark| mark.firing) => {
                 self.phase = Phase::Resolved { at_us: now_us };
             }
             Phase::Pending => return false,
             Phase::Firing => {
                 let since_us = *self.right_since_us.get_or_insert(now_us);
-                if !self.flapping || now_us - since_us >= patience.flapping_us {
+                if !self.flapping || now_us - since_us >= timing.flapping_us {
                     self.phase = Phase::Resolved { at_us: since_us };
                 }
             }
@@ -189,15 +194,15 @@ impl Alert {
         true
     }
 
-    /// Why `channel` is to be told of it now, if it is.
-    pub(super) fn owed(&self, channel: &str, now_us: i64, patience: &Patience) -> Option<Occasion> {
+    /// Why `channel` is owed a message now, if it is.
+    pub(super) fn owed(&self, channel: &str, now_us: i64, timing: &Timing) -> Option<Occasion> {
         let knows = self.told.get(channel).filter(|mark| mark.firing);
         match (self.phase, knows) {
             (Phase::Pending, _) | (Phase::Resolved { .. }, None) => None,
             (Phase::Resolved { .. }, Some(_)) => Some(Occasion::Resolved),
             (Phase::Firing, Some(mark)) if mark.at_us >= self.since_us => {
                 let due = |repeat_us| now_us - mark.at_us >= repeat_us;
-                let due = patience.repeat_us.is_some_and(due);
+                let due = timing.repeat_us.is_some_and(due);
                 due.then_some(Occasion::StillFiring)
             }
             (Phase::Firing, _) => Some(Occasion::Firing),
@@ -205,7 +210,7 @@ impl Alert {
     }
 }
 
-/// All alerts, by check and subject.
+/// All alerts, sorted by check and subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     /// No two have the same key.
@@ -213,14 +218,14 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Takes up what a round found of the checks of `catalogue` that are watched. What such a check no longer speaks of, though it
-    /// could look, is over.
+    /// Updates the alerts with the findings of a round, for the watched checks of `catalogue`. An
+    /// alert that its check does not report, though the check could run, has passed.
     pub(super) fn observe(
         &mut self,
         catalogue: &[Check],
         findings: &[Finding],
         now_us: i64,
-        patience: &Patience,
+        timing: &Timing,
     ) {
         for alert in &mut self.alerts {
             alert.not_after(now_us);
@@ -237,7 +242,7 @@ impl State {
                     .push(Alert::new(check, severity, finding, now_us));
                 self.alerts.len() - 1
             });
-            self.alerts[at].is_wrong(finding, now_us, patience);
+            self.alerts[at].is_wrong(finding, now_us, timing);
         }
         self.alerts.retain_mut(|alert| {
             let mut own = findings.iter().filter(|finding| alert.is_of(finding));
@@ -247,16 +252,16 @@ impl State {
             if any_failed || skipped || !findings.iter().any(looked) {
                 return true;
             }
-            alert.is_right(now_us, patience)
+            alert.is_right(now_us, timing)
         });
         self.alerts
             .sort_by(|a, b| (&a.check, &a.subject).cmp(&(&b.check, &b.subject)));
     }
 
-    /// `channel` was told of the alert `key`.
+    /// Records that `channel` was sent the alert `key`.
     pub(super) fn told(&mut self, channel: &str, key: &str, occasion: Occasion, now_us: i64) {
         if let Some(alert) = self.alerts.iter_mut().find(|alert| alert.key() == key) {
-            let mark = Mark {
+            let mark = LastMessage {
                 firing: occasion != Occasion::Resolved,
                 at_us: now_us,
             };
@@ -264,14 +269,15 @@ impl State {
         }
     }
 
-    /// Forgets what is over, what every one of `channels` knows to be over, and what has been so for longer than things come and go.
-    pub(super) fn forget(&mut self, channels: &[&str], now_us: i64, patience: &Patience) {
+    /// Drops alerts that have been resolved for longer than the flapping time, and whose end all of
+    /// `channels` know.
+    pub(super) fn forget(&mut self, channels: &[&str], now_us: i64, timing: &Timing) {
         self.alerts.retain(|alert| {
             let Phase::Resolved { at_us } = alert.phase else {
                 return true;
             };
-            let owed = |channel: &&str| alert.owed(channel, now_us, patience).is_some();
-            now_us - at_us < patience.flapping_us || channels.iter().any(owed)
+            let owed = |channel: &&str| alert.owed(channel, now_us, timing).is_some();
+            now_us - at_us < timing.flapping_us || channels.iter().any(owed)
         });
     }
 }
@@ -291,31 +297,30 @@ mod tests {
         }
     }
 
-    /// One channel that always takes what it is told.
+    /// One channel that accepts every message.
     struct Scene {
         state: State,
-        patience: Patience,
+        timing: Timing,
     }
 
     impl Scene {
         fn new() -> Self {
             Self {
                 state: State::default(),
-                patience: Patience::from(&config::Alerts::default()),
+                timing: Timing::from(&config::Alerts::default()),
             }
         }
 
         fn round(&mut self, minute: i64, findings: &[Finding]) -> Vec<(String, Occasion)> {
             let now_us = minute * MINUTE_US;
             self.state
-                .observe(CATALOGUE, findings, now_us, &self.patience);
-            let owed =
-                |alert: &Alert| Some((alert.key(), alert.owed("a", now_us, &self.patience)?));
+                .observe(CATALOGUE, findings, now_us, &self.timing);
+            let owed = |alert: &Alert| Some((alert.key(), alert.owed("a", now_us, &self.timing)?));
             let owed: Vec<_> = self.state.alerts.iter().filter_map(owed).collect();
             for (key, occasion) in &owed {
                 self.state.told("a", key, *occasion, now_us);
             }
-            self.state.forget(&["a"], now_us, &self.patience);
+            self.state.forget(&["a"], now_us, &self.timing);
             owed
         }
 
@@ -400,10 +405,10 @@ mod tests {
     fn a_channel_that_was_away_hears_what_it_missed_and_no_more() {
         let mut scene = Scene::new();
         scene.run(0, Failed);
-        let patience = scene.patience;
+        let timing = scene.timing;
         let owed = |scene: &Scene, minute: i64| {
             let alert = &scene.state.alerts[0];
-            alert.owed("b", minute * MINUTE_US, &patience)
+            alert.owed("b", minute * MINUTE_US, &timing)
         };
         assert_eq!(owed(&scene, 1), Some(Firing));
         let key = scene.state.alerts[0].key();
@@ -411,15 +416,15 @@ mod tests {
         assert_eq!(owed(&scene, 2), None);
         scene.run(3, Passed);
         assert_eq!(owed(&scene, 4), Some(Resolved));
-        scene.state.forget(&["a", "b"], 600 * MINUTE_US, &patience);
+        scene.state.forget(&["a", "b"], 600 * MINUTE_US, &timing);
         assert_eq!(scene.state.alerts.len(), 1, "b does not know yet");
         scene.run(601, Failed);
         assert_eq!(owed(&scene, 601), Some(Firing), "another time it is wrong");
         scene.state.told("b", &key, Firing, 601 * MINUTE_US);
-        // c came after all of it, and need not hear of an end.
+        // c was added after the end, and is not told of it.
         scene.run(602, Passed);
         let alert = &scene.state.alerts[0];
-        assert_eq!(alert.owed("c", 603 * MINUTE_US, &patience), None);
+        assert_eq!(alert.owed("c", 603 * MINUTE_US, &timing), None);
     }
 
     #[test]

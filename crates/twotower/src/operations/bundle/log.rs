@@ -1,4 +1,4 @@
-//! The last lines of log files that tell of trouble.
+//! The last warnings and errors of log files.
 
 use super::scrub::Scrubber;
 use crate::operations::Place;
@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Of the end of a file, bytes; and lines of that.
+/// Number of bytes read from the end of a file.
 const TAIL: u64 = 1 << 20;
 const LINES: usize = 200;
 
 const LEVELS: [&str; 3] = ["WARN", "ERROR", "CRITICAL"];
 
-/// One text a file.
+/// One text per file.
 pub(super) fn last_errors(place: &Place, scrubber: &Scrubber) -> Vec<String> {
     let mut files = place.config.checks.log_files.clone();
     let named = std::env::var_os("TWOTOWER_LOG_FILE").filter(|file| !file.is_empty());
@@ -44,7 +44,7 @@ fn select(text: &str, scrubber: &Scrubber) -> String {
     lines.into_iter().rev().map(|line| line + "\n").collect()
 }
 
-/// Time, level and plain words of a line that tells of trouble, be it JSON or for people.
+/// Time, level and plain words of a line, in JSON or text format, if it is a warning or an error.
 fn trouble(line: &str, scrubber: &Scrubber) -> Option<String> {
     if let Ok(Value::Object(fields)) = serde_json::from_str(line) {
         let level = fields.get("level")?.as_str()?;
@@ -75,7 +75,7 @@ fn trouble(line: &str, scrubber: &Scrubber) -> Option<String> {
     ))
 }
 
-/// The digits and marks of a time, if that is all there is.
+/// `text` if it consists only of digits and the punctuation of a time; else nothing.
 fn moment(text: &str) -> &str {
     let text = text.trim();
     let time = text.len() <= 35

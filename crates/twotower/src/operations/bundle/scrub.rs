@@ -1,25 +1,25 @@
-//! Text without what must not leave the house.
+//! Removes secrets and personal data from text.
 
 use crate::operations::Place;
 use std::borrow::Cow;
 
-/// What stands in place of what was left out.
-const BLOT: &str = "…";
+/// Placeholder of what was removed.
+const PLACEHOLDER: &str = "…";
 
-/// Shorter ones would blot out every other word.
+/// A shorter secret is not searched for: it would match in every other word.
 const SHORTEST_SECRET: usize = 6;
 
-/// A word with digits of this length is a token, a hash or a key.
+/// A longer word with digits is taken for a token, a hash or a key.
 const LONGEST_WORD: usize = 24;
 
-/// Knows the secrets of this process, so that they are found wherever they turn up.
+/// Knows the secrets of this process, so that they are removed wherever they occur.
 #[derive(Debug)]
 pub(super) struct Scrubber {
     secrets: Vec<String>,
 }
 
 impl Scrubber {
-    /// `hosts`: machines that jobs have run on.
+    /// `hosts`: names of machines that jobs have run on.
     pub(super) fn new(place: &Place, hosts: impl Iterator<Item = String>) -> Self {
         let of_environment = std::env::vars().filter(|(name, _)| holds_secret(name));
         let of_environment = of_environment.map(|(_, value)| value);
@@ -42,18 +42,19 @@ impl Scrubber {
             .into_iter()
             .filter(|secret| secret.len() >= SHORTEST_SECRET)
             .collect();
-        // The longest first: one may be part of another.
+        // The longest first, since one may be part of another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self { secrets }
     }
 
-    /// Our own sentences: without secrets, ids, addresses, tokens.
+    /// Cleans sentences of our own of secrets, ids, addresses and tokens.
     pub(super) fn text(&self, text: &str) -> String {
         let text = self.without_secrets(text);
         each_word(&text, |word| !is_identifying(word))
     }
 
-    /// Sentences that others may have had a part in: plain words and small numbers alone, and nothing in quotation marks.
+    /// Cleans sentences that may hold text of others: only plain words and small numbers stay, and
+    /// nothing in quotation marks.
     pub(super) fn words(&self, text: &str) -> String {
         let text = without_quoted(&self.without_secrets(text));
         each_word(&text, is_plain)
@@ -63,14 +64,14 @@ impl Scrubber {
         let mut text = Cow::Borrowed(text);
         for secret in &self.secrets {
             if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), BLOT).into();
+                text = text.replace(secret.as_str(), PLACEHOLDER).into();
             }
         }
         text
     }
 }
 
-/// Whether a variable's name says that its value is a secret.
+/// Whether a variable with this name may hold a secret.
 fn holds_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     [
@@ -82,7 +83,7 @@ fn holds_secret(name: &str) -> bool {
         "WEBHOOK",
         "DATABASE_URL",
         "DATABASE_REPLICA_URL",
-        // Names of people and their folders.
+        // Names of people, and of their folders.
         "USER",
         "LOGNAME",
         "HOME",
@@ -108,24 +109,24 @@ fn of_address(url: &str) -> Vec<String> {
         .collect()
 }
 
-/// Goes through the words and leaves out those that may not be kept; what stands around them stays.
+/// Replaces the words that `keep` rejects; the characters around them stay.
 fn each_word(text: &str, keep: impl Fn(&str) -> bool) -> String {
     let mut scrubbed = String::with_capacity(text.len());
     for piece in text.split_inclusive(char::is_whitespace) {
         let around = |c: char| c.is_whitespace() || "(){}<>,;\"'`".contains(c) || c == '…';
         let word = piece.trim_matches(around);
-        // A full stop or a colon ends a sentence; within a word it belongs to it.
+        // A full stop or colon at the end is punctuation; inside a word it belongs to the word.
         let word = word.trim_end_matches(['.', ':', '?', '!']);
         if word.is_empty() || keep(word) {
             scrubbed.push_str(piece);
             continue;
         }
-        scrubbed.push_str(&piece.replace(word, BLOT));
+        scrubbed.push_str(&piece.replace(word, PLACEHOLDER));
     }
     scrubbed
 }
 
-/// A UUID, an address, or what looks like a token.
+/// Whether it is a UUID, an address, or looks like a token.
 fn is_identifying(word: &str) -> bool {
     let parts = word.split(|c: char| "=,;()\"'`/".contains(c));
     word.contains('@') || word.contains("://") || is_ip(word) || parts.into_iter().any(is_token)
@@ -153,7 +154,8 @@ fn is_ip(word: &str) -> bool {
             .is_ok()
 }
 
-/// Small ASCII letters with hyphens or underscores, or a number of at most seven digits with its unit.
+/// Lower-case ASCII letters with hyphens or underscores, or a number of at most seven digits with a
+/// unit.
 fn is_plain(word: &str) -> bool {
     let words = !word.is_empty()
         && word
@@ -168,7 +170,7 @@ fn is_plain(word: &str) -> bool {
     words || number
 }
 
-/// Without what stands in quotation marks of any kind.
+/// Removes what is in quotation marks of any kind.
 fn without_quoted(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut closing = None;
@@ -186,7 +188,7 @@ fn without_quoted(text: &str) -> String {
                     _ => None,
                 };
                 match closing {
-                    Some(_) => kept.push_str(BLOT),
+                    Some(_) => kept.push_str(PLACEHOLDER),
                     None => kept.push(c),
                 }
             }
@@ -195,7 +197,7 @@ fn without_quoted(text: &str) -> String {
     kept
 }
 
-/// A word of a program: small letters, digits, underscores.
+/// Whether it is an identifier: lower-case letters, digits, underscores.
 pub(super) fn is_key(text: &str) -> bool {
     text.len() <= 40
         && text

@@ -1,10 +1,11 @@
-//! The configuration and the environment, as far as anybody may know them.
+//! The configuration and the environment, without secrets and personal data.
 
 use crate::config::Config;
 use serde_json::{Value, json};
 
-/// Sections of which numbers, switches and choices are told. Not `source`, `erase` and `rules`, which hold SQL and words of the
-/// application, nor `alerts`, which hold addresses of people.
+/// Sections whose numbers, switches and choices are included. `source`, `erase` and `rules` are
+/// not: they hold SQL and words of the application. Neither is `alerts`, which holds addresses of
+/// people.
 const SECTIONS: [&str; 13] = [
     "hyperparameters",
     "training",
@@ -21,7 +22,7 @@ const SECTIONS: [&str; 13] = [
     "backup",
 ];
 
-/// Text that is one of a few words, or a time of a schedule.
+/// Keys whose text is one of a few words, or a time of a schedule.
 const CHOICES: [&str; 10] = [
     "split",
     "selection",
@@ -63,7 +64,7 @@ const VARIABLES: [&str; 24] = [
     "AWS_SECRET_ACCESS_KEY",
 ];
 
-/// What differs from the defaults; of text that could be anything, that it is set.
+/// What differs from the defaults; of free text only that it is set.
 pub(super) fn describe(config: &Config) -> anyhow::Result<Value> {
     let changed: toml::Table = toml::from_str(&config.to_toml(&[])?)?;
     let mut sections = serde_json::Map::new();

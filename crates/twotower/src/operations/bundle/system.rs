@@ -1,4 +1,4 @@
-//! The machine, and the figures of the server.
+//! The machine, and the metrics of the server.
 
 use crate::operations::Place;
 use crate::operations::check::http::{Request, ask};
@@ -6,7 +6,7 @@ use crate::serve::CATALOGUE;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Versions, processors, memory, load.
 pub(super) fn describe(place: &Place) -> Value {
@@ -32,7 +32,7 @@ pub(super) fn describe(place: &Place) -> Value {
         .collect();
     json!({
         "twotower": env!("CARGO_PKG_VERSION"),
-        "made_at": crate::serve::rfc3339(std::time::SystemTime::now()),
+        "made_at": crate::time::rfc3339(std::time::SystemTime::now()),
         "system": kernel(),
         "processors": std::thread::available_parallelism().map_or(0, usize::from),
         "load": load,
@@ -44,7 +44,7 @@ pub(super) fn describe(place: &Place) -> Value {
     })
 }
 
-/// Without the machine's name.
+/// The kernel's version, without the machine's name.
 #[cfg(unix)]
 fn kernel() -> Value {
     let name = rustix::system::uname();
@@ -80,10 +80,11 @@ fn free(_: &Place) -> Value {
     Value::Null
 }
 
-/// The metrics of the server, if it is named and answers: those that we know, and no others.
+/// Metrics of the server, if it is configured and answers: only those that we know.
 pub(super) async fn metrics(place: &Place) -> Option<String> {
     let url = place.config.checks.server_metrics.clone()?;
-    let asked = tokio::task::spawn_blocking(move || ask(&url, &Request::Get(None), PATIENCE));
+    let asked =
+        tokio::task::spawn_blocking(move || ask(&url, &Request::Get(None), REQUEST_TIMEOUT));
     let text = asked.await.ok()?.ok()?.body;
     let known = |line: &&str| {
         let name = line.split(['{', ' ']).next().unwrap_or_default();

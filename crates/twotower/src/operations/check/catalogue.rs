@@ -1,20 +1,20 @@
-use super::{Asks, Check, Severity};
+use super::{Check, Needs, Severity};
 use serde::Serialize;
 use std::fmt;
 
-/// What a check is about.
+/// Topic of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Topic {
-    /// The database server, the way to it, the schema.
+    /// The database server, the connection to it, the schema.
     Database,
-    /// What is learned from.
+    /// Training data.
     Data,
     /// Models and their vectors.
     Models,
-    /// What answers requests.
+    /// The server that answers requests.
     Serving,
-    /// What runs by itself.
+    /// Scheduled jobs.
     Jobs,
     /// The machine, keys, certificates.
     Machine,
@@ -35,14 +35,15 @@ impl fmt::Display for Topic {
 
 const CRITICAL: Option<Severity> = Some(Severity::Critical);
 const WARNING: Option<Severity> = Some(Severity::Warning);
-/// Asked by `twotower doctor` alone: it changes when somebody changes something, or costs too much to be asked every few minutes.
-const ASKED: Option<Severity> = None;
+/// Run by `twotower doctor` only: it changes only when somebody changes something, or is too
+/// expensive for every few minutes.
+const DOCTOR_ONLY: Option<Severity> = None;
 
 macro_rules! catalogue {
-    ($($topic:ident { $($name:literal $watched:ident $asks:ident $title:literal;)* })*) => {
-        /// Every check, in the order in which the doctor reports.
+    ($($topic:ident { $($name:literal $watched:ident $needs:ident $title:literal;)* })*) => {
+        /// Every check, in the order in which the doctor reports them.
         pub const CATALOGUE: &[Check] = &[
-            $($(Check { name: $name, title: $title, topic: Topic::$topic, watched: $watched, asks: Asks::$asks },)*)*
+            $($(Check { name: $name, title: $title, topic: Topic::$topic, watched: $watched, needs: Needs::$needs },)*)*
         ];
     };
 }
@@ -50,32 +51,32 @@ macro_rules! catalogue {
 catalogue! {
     Database {
         "database-reachable" CRITICAL Database "the database answers";
-        "server-version" ASKED DatabaseServer "PostgreSQL is recent enough";
-        "pgvector" ASKED DatabaseServer "pgvector is there and recent enough";
+        "server-version" DOCTOR_ONLY DatabaseServer "PostgreSQL is recent enough";
+        "pgvector" DOCTOR_ONLY DatabaseServer "pgvector is there and recent enough";
         "migrations" CRITICAL Database "the schema is complete";
-        "grants" ASKED DatabaseServer "roles may what they need, and no more";
-        "row-security" ASKED DatabaseServer "row level security is on";
-        "policies" ASKED DatabaseServer "policies are as the migrations made them";
-        "functions" ASKED DatabaseServer "functions are as the migrations made them";
-        "triggers" ASKED DatabaseServer "triggers are there and enabled";
-        "indexes" ASKED DatabaseServer "indexes are there and valid";
-        "unique-likes" ASKED DatabaseServer "a user likes and skips a video once";
-        "index-used" ASKED DatabaseServer "searches in SQL use the vector index";
-        "tls" ASKED DatabaseServer "the connection is encrypted and the server verified";
+        "grants" DOCTOR_ONLY DatabaseServer "roles may what they need, and no more";
+        "row-security" DOCTOR_ONLY DatabaseServer "row level security is on";
+        "policies" DOCTOR_ONLY DatabaseServer "policies are as the migrations made them";
+        "functions" DOCTOR_ONLY DatabaseServer "functions are as the migrations made them";
+        "triggers" DOCTOR_ONLY DatabaseServer "triggers are there and enabled";
+        "indexes" DOCTOR_ONLY DatabaseServer "indexes are there and valid";
+        "unique-likes" DOCTOR_ONLY DatabaseServer "a user likes and skips a video once";
+        "index-used" DOCTOR_ONLY DatabaseServer "searches in SQL use the vector index";
+        "tls" DOCTOR_ONLY DatabaseServer "the connection is encrypted and the server verified";
         "connections" WARNING DatabaseServer "connections are left";
-        "pooler" ASKED DatabaseServer "what stands between us and the server";
-        "database-load" ASKED Others "the database's processors have room";
+        "pooler" DOCTOR_ONLY DatabaseServer "what stands between us and the server";
+        "database-load" DOCTOR_ONLY Others "the database's processors have room";
     }
     Data {
-        "data-sufficiency" ASKED Database "there is enough to learn from";
+        "data-sufficiency" DOCTOR_ONLY Database "there is enough to learn from";
     }
     Models {
-        "model-files" ASKED Database "the files of the active model are whole";
-        "model-signature" ASKED Database "a trusted key has signed the active model";
-        "model-quality" ASKED Database "the active model is good enough";
+        "model-files" DOCTOR_ONLY Database "the files of the active model are whole";
+        "model-signature" DOCTOR_ONLY Database "a trusted key has signed the active model";
+        "model-quality" DOCTOR_ONLY Database "the active model is good enough";
         "dimension" CRITICAL Database "vectors have the model's dimension";
         "vectors-fresh" CRITICAL Database "vectors are kept up to date";
-        "vectors-complete" ASKED Database "every video has a good vector";
+        "vectors-complete" DOCTOR_ONLY Database "every video has a good vector";
         "gate-refused" WARNING Database "no newer model was refused";
         "drift" WARNING Database "users like what they are shown as before";
         "erasure-overdue" CRITICAL Database "no model is served that should have been replaced";
@@ -87,7 +88,7 @@ catalogue! {
         "server-latency" WARNING Others "lists are answered fast enough";
         "server-errors" CRITICAL Others "requests are answered without errors";
         "server-recall" WARNING Others "the server's index finds the best videos";
-        "edge-function" ASKED Others "the edge function answers, and asks for a token";
+        "edge-function" CRITICAL Others "the edge function answers, and asks for a token";
     }
     Jobs {
         "run-failed" CRITICAL Database "the last run of each job succeeded";
@@ -101,9 +102,9 @@ catalogue! {
         "clock" WARNING DatabaseServer "our clock and the database's agree";
         "key-age" WARNING Others "keys are changed regularly";
         "certificate" CRITICAL Others "certificates do not expire soon";
-        "secrets-readable" ASKED Others "secrets are readable by their owner alone";
-        "environment" ASKED Others "the environment has what the configuration needs";
-        "logs" ASKED Others "log files can be written and are rotated";
+        "secrets-readable" DOCTOR_ONLY Others "secrets are readable by their owner alone";
+        "environment" DOCTOR_ONLY Others "the environment has what the configuration needs";
+        "logs" DOCTOR_ONLY Others "log files can be written and are rotated";
     }
 }
 

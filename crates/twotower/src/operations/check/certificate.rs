@@ -1,4 +1,4 @@
-//! How long the certificates of hosts still hold.
+//! When the certificates of hosts expire.
 
 use super::Finding;
 use super::finding::span;
@@ -58,7 +58,7 @@ fn judge(until_us: i64, now_us: i64, days: u32) -> Finding {
     super::finding::judged(check, left >= i64::from(days) * DAY_US, evidence, fix)
 }
 
-/// Why a certificate could not be seen.
+/// Why a certificate could not be read.
 #[derive(Debug, Error)]
 enum CertificateError {
     #[error("`{0}` is no host: name one like api.example.com or api.example.com:8443")]
@@ -71,7 +71,7 @@ enum CertificateError {
     Unreadable,
 }
 
-/// Until when the certificate of a host holds, microseconds since 1970. Blocks.
+/// When the certificate of a host expires, microseconds since 1970. Blocks.
 fn not_after_us(host: &str, deadline: Duration) -> Result<i64, CertificateError> {
     let no_host = || CertificateError::Host(host.to_owned());
     let (name, port) = match host.rsplit_once(':') {
@@ -107,7 +107,7 @@ fn not_after_us(host: &str, deadline: Duration) -> Result<i64, CertificateError>
     Ok(i64::try_from(until.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Takes any certificate: nothing is sent over the connection, and one that has expired is what is looked for.
+/// Accepts any certificate: nothing is sent over the connection, and expired ones must be read too.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

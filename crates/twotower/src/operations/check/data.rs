@@ -1,4 +1,4 @@
-//! What is learned from.
+//! Training data.
 
 use super::Finding;
 use super::finding::judged;
@@ -14,7 +14,7 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Option<Finding>
         return None;
     }
     let source = &round.place.config.source;
-    // What `serve` would refuse to start with.
+    // `serve` would refuse to start with this error.
     if let Ok(Err(error @ StoreError::Source { .. })) =
         round.within(store.with_source(source)).await
     {

@@ -1,20 +1,23 @@
-//! The database server and the way to it; what needs a connection is looked at over the one that is made here.
+//! The database server and the connection to it. Checks that need a connection share the one made
+//! here.
 
 mod server;
 
 use super::finding::span;
 use super::round::Round;
-use super::{Asks, CATALOGUE, Check, Finding, Verdict, data, drift, jobs, models, schema, vectors};
+use super::{
+    CATALOGUE, Check, Finding, Needs, Verdict, data, drift, jobs, models, schema, vectors,
+};
 use std::time::{Duration, Instant};
 use twotower_store::{ConnectOptions, Store, StoreError, StoreKind};
 
-/// Without it nothing else of the database can be asked.
+/// Without a connection no other check of the database can run.
 const REACHABLE: &str = "database-reachable";
 
 pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
     let asking: Vec<&Check> = CATALOGUE
         .iter()
-        .filter(|check| check.asks != Asks::Others)
+        .filter(|check| check.needs != Needs::Others)
         .collect();
     if !asking.iter().any(|check| round.wants(check.name)) {
         return Vec::new();
@@ -41,7 +44,7 @@ pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
         if store.kind() == StoreKind::Sqlite {
             let of_servers = asking
                 .iter()
-                .filter(|check| check.asks == Asks::DatabaseServer);
+                .filter(|check| check.needs == Needs::DatabaseServer);
             found.extend(
                 of_servers.map(|check| Finding::skipped(check.name, "embedded database", "")),
             );
@@ -55,7 +58,7 @@ pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
         found.extend(drift::examine(round, &store).await);
         found.extend(data::examine(round, &store).await);
     }
-    // Connections that still work on what nobody waits for any more are not waited for either.
+    // Connections busy with abandoned queries are not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
     found
 }
@@ -88,7 +91,7 @@ async fn connect(round: &Round<'_>) -> Result<Store, Finding> {
     }
 }
 
-/// What was said, but for the remedy, which stands beside it.
+/// The error without its remedy, which the finding has in `fix`.
 fn evidence(error: &StoreError) -> String {
     match error {
         StoreError::Certificate { server, cause } => {
@@ -113,7 +116,7 @@ fn remedy(error: &StoreError) -> &'static str {
     }
 }
 
-/// Whether it answers, and whether the schema is there.
+/// Whether the database answers, and whether the schema is present.
 async fn reachable(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     let begun = Instant::now();
     let check = REACHABLE;

@@ -1,21 +1,24 @@
-//! Whether the active model does less well than it did.
+//! Whether the active model does worse than before.
 //!
-//! Where applications send events, this is about users: of the videos that a user was shown, the share that they liked, each video once, in the
-//! last 7 days against the 28 days before, both up to a day ago. A like counts within a day of the first showing, so that what was shown long ago has had
-//! no longer to be liked than what was shown this week. A rate that fell by `drift_percent` of itself, with a chance of less than 1 in 100 that it did
-//! not (two-sided z-test, users as the unit that was drawn), is drift. Most users are in both spans, which makes the test more careful than
-//! it says: a user's own taste cancels out of a difference that is counted as if it did not.
+//! Where applications send events, the check is about users: the share of the videos shown to a
+//! user that the user liked, each video counted once, in the last 7 days against the 28 days
+//! before, both up to a day ago. A like counts only within a day of the first showing, so that
+//! videos shown long ago have had no more time to be liked than those of this week. Drift is a rate
+//! that fell by `drift_percent` of itself, with p < 0.01 (two-sided z-test, users as the sampling
+//! unit). Most users are in both periods, which makes the test conservative: a user's own taste
+//! cancels out of the difference, but its variance is counted as if it did not.
 //!
-//! Where too few events are sent, it is about the catalogue: of the latest likes, the share that is of videos with a vector of the active
-//! version. Videos that came since the last update have none, and cannot be recommended.
+//! Where too few events are sent, the check is about the catalogue: the share of the latest likes
+//! that are of videos with a vector of the active version. Videos added since the last update have
+//! none, and cannot be recommended.
 
 use super::finding::{judged, span};
 use super::remembered::{recall, remember};
 use super::round::{Round, Scope};
 use super::{Finding, Verdict};
 use crate::config::Checks;
-use crate::jobs::now_us;
 use crate::operations::Place;
+use crate::time::now_us;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use twotower_core::ab_test::{Difference, RatioSums};
@@ -25,39 +28,40 @@ use twotower_store::{ConnectOptions, Store, StoreError};
 
 const CHECK: &str = "drift";
 
-/// What a round leaves for those of the next hour: counting takes a while, and a week does not change so fast.
+/// Result that a round leaves for those of the next hour: counting takes a while, and a week
+/// changes slowly.
 const REMEMBERED: &str = "drift.json";
-/// What upkeep leaves where a round has no time to count.
+/// Result that maintenance leaves where a round has no time to count.
 const AT_NIGHT: &str = "drift-night.json";
 
-/// So long it stands for a round of its own: until the night after has had its turn.
+/// A result of the night is valid for this long: until after the next night.
 const NIGHT_US: i64 = 36 * HOUR_US;
 
-/// What counting may take at night, and waiting for a connection.
+/// Time limit of counting at night, and of waiting for a connection.
 const NIGHT_STEP: Duration = Duration::from_mins(10);
 const NIGHT_ACQUIRE: Duration = Duration::from_secs(30);
 
-/// A chance below which a difference is none of chance.
+/// Significance level: a smaller p-value counts as a real difference.
 const SIGNIFICANT: f64 = 0.01;
 
-/// Fewest likes of which anything is told.
+/// With fewer likes, no result is given.
 const FEWEST_LIKES: u64 = 100;
 
-/// Least share of the latest likes that is of videos with a vector.
+/// Least share of the latest likes that are of videos with a vector.
 const LEAST_KNOWN: f64 = 0.9;
 
-/// A finding, and when it was one.
+/// A finding, and when it was made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Told {
+struct SavedFinding {
     at_us: i64,
-    /// Counting took too long: whoever asks again within the hour need not wait for it once more.
+    /// Counting timed out: rounds within the hour do not try it again.
     late: bool,
     verdict: Verdict,
     evidence: String,
     fix: String,
 }
 
-impl Told {
+impl SavedFinding {
     fn new(at_us: i64, late: bool, finding: &Finding) -> Self {
         Self {
             at_us,
@@ -68,7 +72,7 @@ impl Told {
         }
     }
 
-    /// What was left under `name` in the time `within_us` before `now_us`.
+    /// The result saved under `name` within `within_us` before `now_us`.
     fn recall(place: &Place, name: &str, now_us: i64, within_us: i64) -> Option<Self> {
         let told: Self = recall(place, name)?;
         (0..within_us)
@@ -92,7 +96,7 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Option<Finding>
         return None;
     }
     let (place, now_us, watched) = (round.place, round.now_us, round.scope == Scope::Watched);
-    if watched && let Some(told) = Told::recall(place, REMEMBERED, now_us, HOUR_US) {
+    if watched && let Some(told) = SavedFinding::recall(place, REMEMBERED, now_us, HOUR_US) {
         return Some(if told.late {
             of_night(place, now_us)
         } else {
@@ -106,31 +110,41 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Option<Finding>
             let finding = of_night(place, now_us);
             if watched {
                 tracing::warn!("{CHECK}: counting takes too long, and is tried again in an hour");
-                remember(place, REMEMBERED, &Told::new(now_us, true, &finding));
+                remember(
+                    place,
+                    REMEMBERED,
+                    &SavedFinding::new(now_us, true, &finding),
+                );
             }
             return Some(finding);
         }
     };
     if watched && matches!(finding.verdict, Verdict::Passed | Verdict::Failed) {
-        remember(place, REMEMBERED, &Told::new(now_us, false, &finding));
+        remember(
+            place,
+            REMEMBERED,
+            &SavedFinding::new(now_us, false, &finding),
+        );
     }
     Some(finding)
 }
 
-/// Counts with the patience of a night, where a round of the last days had no time to. Trouble is logged: upkeep is none the worse for it.
+/// Counts with a long time limit, if no round of the last days had time to. Errors are logged and
+/// do not fail the maintenance.
 pub(crate) async fn count_at_night(place: &Place) {
     let now_us = now_us();
-    let waits = Told::recall(place, REMEMBERED, now_us, NIGHT_US).is_some_and(|told| told.late);
+    let waits =
+        SavedFinding::recall(place, REMEMBERED, now_us, NIGHT_US).is_some_and(|told| told.late);
     if !waits {
         return;
     }
-    match patiently(place).await {
-        Ok(finding) => remember(place, AT_NIGHT, &Told::new(now_us, false, &finding)),
+    match count(place).await {
+        Ok(finding) => remember(place, AT_NIGHT, &SavedFinding::new(now_us, false, &finding)),
         Err(error) => tracing::warn!(%error, "{CHECK}: could not be counted at night either"),
     }
 }
 
-async fn patiently(place: &Place) -> Result<Finding, StoreError> {
+async fn count(place: &Place) -> Result<Finding, StoreError> {
     let options = ConnectOptions {
         max_connections: 1,
         acquire_timeout: NIGHT_ACQUIRE,
@@ -142,10 +156,10 @@ async fn patiently(place: &Place) -> Result<Finding, StoreError> {
     finding
 }
 
-/// What the last night has counted.
+/// The result of the last night.
 fn of_night(place: &Place, now_us: i64) -> Finding {
     let late = "counting takes too long for a look that others wait for";
-    match Told::recall(place, AT_NIGHT, now_us, NIGHT_US) {
+    match SavedFinding::recall(place, AT_NIGHT, now_us, NIGHT_US) {
         Some(told) => {
             let ago = span(now_us - told.at_us);
             let mut finding = told.finding();
@@ -189,7 +203,7 @@ async fn look(place: &Place, store: &Store) -> Result<Finding, StoreError> {
     Ok(judge_coverage(generation.version, coverage.await?))
 }
 
-/// How often what was shown was liked.
+/// How often shown videos were liked.
 #[derive(Debug, Default)]
 struct Rates {
     recent: RatioSums,
@@ -198,7 +212,7 @@ struct Rates {
     earlier_shown: u64,
 }
 
-/// Nothing if there are too few events.
+/// `None` if there are too few events.
 fn judge_rates(rates: &Rates, checks: &Checks) -> Option<Finding> {
     let fewest = u64::from(checks.drift_impressions);
     if rates.recent_shown < fewest || rates.earlier_shown < fewest {
@@ -245,7 +259,8 @@ fn judge_coverage(version: i64, coverage: LikeCoverage) -> Finding {
 mod tests {
     use super::*;
 
-    /// `users` with ten videos shown in either span, of which so many are liked, one more or less from user to user.
+    /// `users` with ten videos shown in either period, of which the given number is liked, varied
+    /// by one from user to user.
     fn rates(users: u32, recent: u32, earlier: u32) -> Rates {
         let mut rates = Rates::default();
         for n in 0..users {

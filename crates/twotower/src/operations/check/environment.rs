@@ -1,15 +1,20 @@
-//! Variables that the configuration needs, and those that were copied from a guide and never filled in.
+//! Environment variables that the configuration needs, and placeholders that were copied from a
+//! guide and never replaced.
 
 use super::Finding;
 use super::round::Round;
 use crate::operations::Place;
 
-/// What guides write where a value belongs.
-const PLACEHOLDERS: [&str; 5] = [
+/// Placeholders of guides, in place of a value.
+const PLACEHOLDERS: [&str; 9] = [
     "[YOUR-PASSWORD]",
     "your-project",
+    "your-region",
     "your-anon-key",
     "your-service-role-key",
+    "sb_secret_your-key",
+    "your-access-key-id",
+    "your-secret-access-key",
     "<ref>",
 ];
 
@@ -19,12 +24,18 @@ const SECRET_KEYS: [&str; 3] = [
     "SUPABASE_SERVICE_ROLE_KEY",
 ];
 
-/// Every variable that the guide sets.
-const OF_GUIDES: [&str; 4] = [
+/// Variables that the guides set with a placeholder.
+const OF_GUIDES: [&str; 10] = [
     "DATABASE_URL",
     "SUPABASE_URL",
     "SUPABASE_ANON_KEY",
     "SUPABASE_SERVICE_ROLE_KEY",
+    "SUPABASE_SECRET_KEYS",
+    "SUPABASE_JWKS",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
 ];
 
 pub(super) fn examine(round: &Round<'_>) -> Option<Finding> {
@@ -42,7 +53,7 @@ fn judge(place: &Place, variable: &dyn Fn(&str) -> Option<String>) -> Finding {
     let check = "environment";
     let mut missing: Vec<String> = Vec::new();
     for name in OF_GUIDES {
-        // The address may also come by --db-url.
+        // The address may also be given with --db-url.
         let value = if name == "DATABASE_URL" {
             Some(place.db_url.clone())
         } else {
@@ -141,5 +152,32 @@ mod tests {
             "{}",
             unfilled.evidence
         );
+    }
+
+    /// Every variable that docs/deployment.md sets to something with a placeholder, as it stands
+    /// there.
+    #[test]
+    fn placeholders_of_our_guide_are_found_in_every_variable() {
+        let guide = include_str!("../../../../../docs/deployment.md");
+        let exports = guide
+            .lines()
+            .filter_map(|line| line.strip_prefix("export "));
+        let mut placeholders = 0;
+        for (name, value) in exports.filter_map(|export| export.split_once('=')) {
+            let value = value.trim_matches(['"', '\'']);
+            if !value.to_lowercase().contains("your-") {
+                continue;
+            }
+            placeholders += 1;
+            let found = if name == "DATABASE_URL" {
+                look("", value, &[])
+            } else {
+                look("", "postgresql://a/b", &[(name, value)])
+            };
+            assert_eq!(found.verdict, Verdict::Failed, "{name}={value}");
+            let expected = format!("{name} still holds");
+            assert!(found.evidence.starts_with(&expected), "{}", found.evidence);
+        }
+        assert!(placeholders >= 8, "{placeholders}");
     }
 }

@@ -1,4 +1,4 @@
-//! Prometheus' text format, read: as much of it as counters and histograms need.
+//! A parser of Prometheus' text format, limited to what counters and histograms need.
 
 /// One sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,7 +9,7 @@ pub(super) struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// The value of a label. What is asked for here is written without escapes.
+    /// The value of a label. Escapes are not decoded: the labels we read have none.
     pub(super) fn label(&self, name: &str) -> Option<&'a str> {
         let mut rest = self.labels;
         loop {
@@ -23,7 +23,7 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// The samples of a text; lines that are none are passed over.
+/// The samples of a text; other lines are skipped.
 pub(super) fn samples(text: &str) -> impl Iterator<Item = Sample<'_>> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
@@ -35,7 +35,7 @@ pub(super) fn samples(text: &str) -> impl Iterator<Item = Sample<'_>> {
                 let (name, rest) = line.split_once(' ')?;
                 (name, "", rest)
             };
-            // A time may follow.
+            // A timestamp may follow the value.
             let value = rest.split_ascii_whitespace().next()?.parse().ok()?;
             Some(Sample {
                 name,

@@ -18,7 +18,7 @@ impl Finding {
         Self::new(check, Verdict::Passed, evidence.into(), String::new())
     }
 
-    /// It works, and should be better.
+    /// It works, but should be better.
     pub(super) fn warned(
         check: &'static str,
         evidence: impl Into<String>,
@@ -36,7 +36,7 @@ impl Finding {
         Self::new(check, Verdict::Failed, evidence.into(), fix.into())
     }
 
-    /// There is nothing to look at, or it could not be looked at. `fix` says how it could.
+    /// It does not apply, or could not be checked; `fix` says how it could be.
     pub(super) fn skipped(
         check: &'static str,
         evidence: impl Into<String>,
@@ -45,7 +45,7 @@ impl Finding {
         Self::new(check, Verdict::Skipped, evidence.into(), fix.into())
     }
 
-    /// The database did not say.
+    /// The database returned an error.
     pub(super) fn unseen(check: &'static str, error: &StoreError) -> Self {
         let fix = match error {
             StoreError::Permission(_) => {
@@ -57,7 +57,7 @@ impl Finding {
         Self::skipped(check, format!("could not be looked at: {error}"), fix)
     }
 
-    /// Which of several things of its kind.
+    /// Names which of several things this is about.
     #[must_use]
     pub(super) fn about(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
@@ -85,7 +85,7 @@ pub(super) fn counted(number: u64, thing: &str) -> String {
     format!("{number} {thing}{plural}")
 }
 
-/// A length of time as people say it.
+/// A duration for people.
 pub(super) fn span(us: i64) -> String {
     let seconds = us / SECOND_US;
     match seconds {

@@ -1,8 +1,8 @@
-//! The machine that the jobs run on: space, memory, log files.
+//! The machine that runs the jobs: disk space, memory, log files.
 
 use super::Finding;
 use super::finding::judged;
-use super::round::{Late, Round};
+use super::round::{Round, TimedOut};
 use crate::operations::Place;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 
 const MB: u64 = 1 << 20;
 
-/// Whose turn it is to ask file systems: one that does not answer keeps the thread that asks, and must not get one more every few minutes.
+/// Lets one thread at a time query file systems: a hung file system blocks the thread that queries
+/// it, and must not block another one every few minutes.
 static TURN: Semaphore = Semaphore::const_new(1);
 
 pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
@@ -47,7 +48,7 @@ fn hangs(check: &'static str) -> Finding {
     )
 }
 
-/// Where much is written: models, state, backups if any are scheduled, the embedded database.
+/// Folders that take much data: models, state, backups if any are scheduled, the embedded database.
 fn folders(place: &Place) -> Vec<PathBuf> {
     let config = &place.config;
     let mut folders = vec![
@@ -63,9 +64,9 @@ fn folders(place: &Place) -> Vec<PathBuf> {
     folders
 }
 
-/// What is free where much is written. A file system on the network may hang: then its thread is left behind, with the turn, and whoever
-/// comes next waits for that as for the file system.
-async fn free(round: &Round<'_>) -> Result<Vec<(PathBuf, Option<u64>)>, Late> {
+/// Free space of these folders. If a network file system hangs, its thread is abandoned while it
+/// holds [`TURN`], and later calls time out waiting for that.
+async fn free(round: &Round<'_>) -> Result<Vec<(PathBuf, Option<u64>)>, TimedOut> {
     let folders = folders(round.place);
     let turn = round.within(TURN.acquire()).await?;
     let free = round.blocking(move || {
@@ -77,14 +78,14 @@ async fn free(round: &Round<'_>) -> Result<Vec<(PathBuf, Option<u64>)>, Late> {
     free.await
 }
 
-/// The folder, or the nearest one above it that is there already.
+/// The folder, or its nearest ancestor that exists.
 fn existing(folder: &Path) -> PathBuf {
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let found = absolute.ancestors().find(|folder| folder.exists());
     found.unwrap_or(Path::new("/")).to_owned()
 }
 
-/// What an ordinary user may still write there.
+/// Bytes that an unprivileged user may still write there.
 #[cfg(unix)]
 fn free_bytes(folder: &Path) -> Option<u64> {
     let system = rustix::fs::statvfs(existing(folder)).ok()?;
@@ -119,7 +120,7 @@ fn judge_space(folders: &[(PathBuf, Option<u64>)], bound_mb: u32) -> Finding {
     judged(check, least >= u64::from(bound_mb) * MB, evidence, fix)
 }
 
-/// Files of the control group that we are in: most memory, memory in use, and what it is used for.
+/// Files of our control group: memory limit, memory in use, and its breakdown.
 #[derive(Debug, Default)]
 struct Group {
     limit: Option<String>,
@@ -128,10 +129,10 @@ struct Group {
 }
 
 impl Group {
-    /// What may still be taken. Pages of files that were not read lately count as in use, and are given up first: what is left is reckoned
-    /// without them, as Kubernetes does.
+    /// Memory that may still be allocated. Inactive file pages count as in use but are reclaimed
+    /// first, so they are subtracted, as Kubernetes does.
     fn available_bytes(&self) -> Option<u64> {
-        // "max" where there is no limit.
+        // "max" means no limit.
         let bytes = |text: &Option<String>| text.as_ref()?.trim().parse::<u64>().ok();
         let limit = bytes(&self.limit)?;
         let files = self.stat.iter().flat_map(|stat| stat.lines());
@@ -143,7 +144,8 @@ impl Group {
     }
 }
 
-/// What Linux can give without swapping, or the group of processes that we are in may still take, if that is less.
+/// Memory that Linux can provide without swapping, or that our control group may still allocate,
+/// whichever is less.
 fn available_bytes(meminfo: Option<&str>, group: &Group) -> Option<u64> {
     let line = meminfo?
         .lines()
@@ -195,7 +197,7 @@ fn log(file: &Path, bound_mb: u32) -> Finding {
             );
         }
     };
-    // Opening for appending changes nothing.
+    // Opening a file for appending does not change it.
     if let Err(error) = fs::OpenOptions::new().append(true).open(file) {
         let fix = format!(
             "chown the file to the user that runs the jobs, or run the doctor as that user: `ls -l {}`",
@@ -263,7 +265,7 @@ mod tests {
             let round = Round::new(&place, Scope::Watched, vec!["disk-space"]);
             examine(&round).await.remove(0)
         };
-        // The look before is not back yet.
+        // The thread of the previous check is still blocked.
         let turn = TURN.acquire().await.unwrap();
         assert_eq!(look().await, hangs("disk-space"));
         drop(turn);
@@ -284,7 +286,7 @@ mod tests {
         };
         assert_eq!(available("max\n", "1\n", None), Some(2 * MB));
         assert_eq!(available("1048576\n", "524288\n", None), Some(524_288));
-        // What files fill is given up.
+        // Inactive file pages count as available.
         let stat = Some("anon 1000\nfile 500000\nactive_file 100000\ninactive_file 400000\n");
         assert_eq!(available("1048576\n", "1048576\n", stat), Some(400_000));
         assert_eq!(available("1048576\n", "300000\n", stat), Some(MB));

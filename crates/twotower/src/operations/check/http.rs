@@ -2,28 +2,30 @@
 
 use std::time::{Duration, Instant};
 
-/// Longest answer that is read, bytes: the metrics of a whole machine are some hundred kilobytes.
+/// Answers are read up to this many bytes: the metrics of a whole machine are some hundred
+/// kilobytes.
 const LIMIT: u64 = 8 << 20;
 
-/// An answer.
+/// An HTTP response.
 #[derive(Debug, Clone)]
 pub(in crate::operations) struct Answer {
     pub(in crate::operations) status: u16,
     pub(in crate::operations) body: String,
-    /// Until the answer was there as a whole.
+    /// Time until the whole answer was received.
     pub(in crate::operations) took: Duration,
 }
 
-/// What is sent.
+/// What to send.
 #[derive(Debug, Clone)]
 pub(in crate::operations) enum Request {
     /// GET, with the value of `Authorization` if there is one.
     Get(Option<String>),
-    /// POST of JSON, without a token.
-    Post(&'static str),
+    /// POST of JSON, with the value of `Authorization` if there is one.
+    Post(&'static str, Option<String>),
 }
 
-/// Asks `url`, once. Redirects are not followed: where an address points to must not be able to change it. Blocks.
+/// Sends one request to `url`. Redirects are not followed: a server must not choose another
+/// address. Blocks.
 pub(in crate::operations) fn ask(
     url: &str,
     request: &Request,
@@ -44,10 +46,13 @@ pub(in crate::operations) fn ask(
             }
             get.call()
         }
-        Request::Post(body) => agent
-            .post(url)
-            .header("content-type", "application/json")
-            .send(*body),
+        Request::Post(body, authorization) => {
+            let mut post = agent.post(url).header("content-type", "application/json");
+            if let Some(authorization) = authorization {
+                post = post.header("authorization", authorization);
+            }
+            post.send(*body)
+        }
     };
     let mut answer = answer?;
     let body = answer.body_mut().with_config().limit(LIMIT);

@@ -1,4 +1,4 @@
-//! What runs by itself: whether it ran, how it ended, how long it took.
+//! Scheduled jobs: whether they ran, how they ended, how long they took.
 
 use super::Finding;
 use super::finding::{judged, span};
@@ -9,7 +9,7 @@ use crate::operations::{Job, Plan};
 use twotower_core::time::MINUTE_US;
 use twotower_store::{RunRecord, RunState, Store, StoreError};
 
-/// Of each job, among which the last one that tells something is looked for: a job may have been skipped many times.
+/// Number of recent runs read per job: many of them may have been skipped, and say nothing.
 const RUNS: u32 = 50;
 
 const OWN: [&str; 4] = ["run-failed", "run-missed", "run-slow", "backup-age"];
@@ -30,14 +30,14 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     let schedule = &round.place.config.schedule;
     match Plan::new(schedule) {
         Ok(plan) => judge(&plan, &runs, round.now_us, round.checks()),
-        // Refused when the configuration was read; said again for who made one by hand.
+        // The configuration is validated when it is read; this is for one built in code.
         Err(error) => OWN
             .map(|check| Finding::failed(check, error.to_string(), "correct section [schedule]"))
             .into(),
     }
 }
 
-/// The latest runs of each job, the latest first.
+/// The latest runs of each job, newest first.
 async fn read(store: &Store) -> Result<Vec<(Job, Vec<RunRecord>)>, StoreError> {
     let mut all = Vec::new();
     for job in Job::ALL {
@@ -84,7 +84,8 @@ fn judge(
     found
 }
 
-/// As for the scheduler, a moment further ahead was left by a clock that has been set back since, and counts for nothing.
+/// As in the scheduler, a later time was left by a clock that has been set back since, and is
+/// ignored.
 fn latest_us(now_us: i64) -> i64 {
     now_us.saturating_add(EARLY_US)
 }
@@ -115,7 +116,7 @@ fn failed(job: Job, runs: &[RunRecord]) -> Finding {
     finding.about(job.name())
 }
 
-/// Nothing is missed that was due before the first run of any job: then nobody had set up a schedule yet.
+/// Nothing that was due before the first run of any job is missed: there was no scheduler yet.
 fn missed(
     plan: &Plan,
     job: Job,
@@ -179,18 +180,19 @@ fn missed(
     finding.about(job.name())
 }
 
-/// What does the work of `job` at any time, and is written down.
+/// A command that does the work of `job` at any time, and records it.
 fn by_hand(job: Job) -> String {
     let flag = if job == Job::Maintain { " --now" } else { "" };
     format!("twotower run {job}{flag}")
 }
 
-/// Whether it was started outside of the window, where upkeep does nothing. One that left the work to another process has no exit code.
+/// Whether it was started outside of the maintenance window, and so did nothing. A run that left
+/// the work to another process has no exit code.
 fn is_untimely(job: Job, run: &RunRecord) -> bool {
     job == Job::Maintain && run.state == RunState::Skipped && run.exit_code.is_some()
 }
 
-/// The last update that did its work; and one that is at work now.
+/// Judges the last update that did its work, and one that is running.
 fn slow(runs: &[RunRecord], now_us: i64, bound_minutes: u32) -> Finding {
     let check = "run-slow";
     let last = runs.iter().find_map(|run| match run.state {

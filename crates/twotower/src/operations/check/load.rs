@@ -1,5 +1,5 @@
-//! How busy the processors of the database's machine are. PostgreSQL does not tell; `node_exporter` does, and a Supabase project's own
-//! metrics, which are of the same form.
+//! CPU use of the database's machine. PostgreSQL does not report it; `node_exporter` does, and so
+//! does a Supabase project's metrics endpoint, in the same format.
 
 use super::Finding;
 use super::exposition::samples;
@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use std::time::Duration;
 use twotower_store::model_storage::{StorageError, supabase_secret_key};
 
-/// Between the two looks of which the difference is taken.
-const APART: Duration = Duration::from_secs(2);
+/// Interval between the two samples of the counters.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 
 const CPU: &str = "node_cpu_seconds_total";
 
@@ -36,7 +36,7 @@ pub(super) async fn examine(round: &Round<'_>) -> Option<Finding> {
     let first = look(round, url.clone()).await;
     let second = match first {
         Ok(first) => {
-            tokio::time::sleep(APART).await;
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
             look(round, url).await.map(|second| (first, second))
         }
         Err(error) => Err(error),
@@ -69,7 +69,7 @@ async fn look(round: &Round<'_>, url: String) -> Result<Processors, String> {
     }
 }
 
-/// A project gives its metrics to its secret key alone; the key goes nowhere else.
+/// A project's metrics require its secret key; the key is sent nowhere else.
 fn authorization(
     url: &str,
     variable: impl Fn(&str) -> Option<String>,
@@ -84,7 +84,7 @@ fn authorization(
     Ok(Some(format!("Basic {basic}")))
 }
 
-/// Seconds of all processors together since they were started.
+/// Seconds of all processors together since boot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Processors {
     all: f64,

@@ -1,4 +1,5 @@
-//! The active model: its files, what is known of its quality, and whether another one should be in its place.
+//! The active model: its files, its measured quality, and whether another version should replace
+//! it.
 
 use super::Finding;
 use super::finding::span;
@@ -126,7 +127,7 @@ async fn of_the_active(
     ]
 }
 
-/// Keys of the configuration, and those that the environment adds.
+/// Public keys of the configuration, and those of the environment.
 fn trusted(configured: &[String]) -> Vec<String> {
     let given = std::env::var("TWOTOWER_TRUSTED_KEYS").unwrap_or_default();
     let given: Vec<String> = given
@@ -142,7 +143,7 @@ fn trusted(configured: &[String]) -> Vec<String> {
     }
 }
 
-/// `expected`: checksum of the manifest and dimension, as the registry has them.
+/// `expected`: the manifest's checksum and the dimension, as registered.
 fn files(folder: &Path, expected: &(String, usize), fetch: &str) -> Finding {
     let check = "model-files";
     if !model_files::is_model(folder) {
@@ -220,7 +221,8 @@ fn signature(folder: &Path, trusted: &[String], fetch: &str) -> Finding {
     }
 }
 
-/// What the gate measured on likes that the model had not seen; where it was not asked, what its maker noted.
+/// Uses what the gate measured on likes that the model had not seen; without a gate, what was noted
+/// when the model was trained.
 fn judge_quality(details: &ModelDetails, checks: &Checks) -> Finding {
     let check = "model-quality";
     let version = details.record.version;
@@ -282,7 +284,7 @@ fn judge_quality(details: &ModelDetails, checks: &Checks) -> Finding {
     }
 }
 
-/// Whether the latest retraining was refused, or a newer candidate than the active version.
+/// Whether the latest retraining was refused, or a newer candidate than the active version was.
 async fn refused(
     store: &Store,
     models: &[ModelRecord],
@@ -308,7 +310,7 @@ async fn refused(
                     .collect();
                 Some((candidate.version, words.join("; ")))
             }
-            // As `models promote` takes it.
+            // The spelling that `models promote` takes.
             Some(Err(error)) => Some((
                 candidate.version,
                 format!("what the gate said cannot be read ({error})"),
@@ -329,7 +331,7 @@ async fn refused(
                 format!("version {version} was refused: {words}"),
                 fix(version),
             ),
-            // Somebody has activated it, or a newer one, since.
+            // This version, or a newer one, has been activated since.
             (None, Some(run)) if run.model_version.is_none_or(|version| version > served) => {
                 let version = run.model_version.unwrap_or(served);
                 let message = run.message.clone().unwrap_or_default();
@@ -365,7 +367,7 @@ async fn overdue(
     Ok(judge_overdue(by, round.now_us))
 }
 
-/// `by`: the first day by which a version that is served is to be replaced.
+/// `by`: the earliest date by which a served version must be replaced, and which one.
 fn judge_overdue(by: Option<(i64, i64)>, now_us: i64) -> Finding {
     let check = "erasure-overdue";
     let Some((by_us, version)) = by else {
@@ -389,7 +391,7 @@ fn judge_overdue(by: Option<(i64, i64)>, now_us: i64) -> Finding {
     let fix = "twotower run retrain";
     match left {
         ..=0 => Finding::failed(check, evidence, fix),
-        // So soon that nothing may go wrong with it any more.
+        // So close that another failed retraining would be too late.
         1..SOON_US => Finding::warned(check, evidence, fix),
         _ => Finding::passed(check, evidence),
     }

@@ -1,26 +1,27 @@
-//! One look at everything that was asked for, within a time that is known beforehand.
+//! One round of checks, with a time limit.
 
 use super::finding::span;
 use super::{
     CATALOGUE, Finding, certificate, database, environment, host, keys, load, outside, server,
 };
 use crate::config::Checks;
-use crate::jobs::now_us;
 use crate::operations::Place;
+use crate::time::now_us;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What is looked at.
+/// Which checks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Every check.
     All,
-    /// Those that alerts come of: cheap enough for every few minutes, and over within ten seconds whatever is dead.
+    /// Those that raise alerts: cheap enough to run every few minutes, and done within ten seconds
+    /// even if nothing answers.
     Watched,
 }
 
 impl Scope {
-    /// For one step: a call to the database, a request.
+    /// Time limit of one step: a database call, a request.
     fn step(self) -> Duration {
         match self {
             Self::All => Duration::from_secs(30),
@@ -28,7 +29,7 @@ impl Scope {
         }
     }
 
-    /// For all of it.
+    /// Time limit of the whole round.
     fn whole(self) -> Duration {
         match self {
             Self::All => Duration::from_mins(3),
@@ -37,8 +38,8 @@ impl Scope {
     }
 }
 
-/// Looks at `place`, and gives what each check found, in the order of [`CATALOGUE`]; some checks find several things. What cannot be looked
-/// at is a finding too: this does not fail.
+/// Runs the checks on `place` and returns their findings in the order of [`CATALOGUE`]; some checks
+/// return several. Does not fail: what could not be checked is a finding too.
 pub async fn examine(place: &Place, scope: Scope) -> Vec<Finding> {
     let wanted = CATALOGUE
         .iter()
@@ -47,12 +48,12 @@ pub async fn examine(place: &Place, scope: Scope) -> Vec<Finding> {
     Round::new(place, scope, wanted).run().await
 }
 
-/// The same of the checks of these names alone.
+/// Like [`examine`], for the checks with these names only.
 pub async fn examine_named(place: &Place, names: &[&'static str]) -> Vec<Finding> {
     Round::new(place, Scope::All, names.to_vec()).run().await
 }
 
-/// What every check is given.
+/// The input of every check.
 pub(super) struct Round<'a> {
     pub(super) place: &'a Place,
     pub(super) scope: Scope,
@@ -62,9 +63,9 @@ pub(super) struct Round<'a> {
     until: Instant,
 }
 
-/// Time is up.
+/// The time limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Late;
+pub(super) struct TimedOut;
 
 impl<'a> Round<'a> {
     pub(super) fn new(place: &'a Place, scope: Scope, wanted: Vec<&'static str>) -> Self {
@@ -74,6 +75,15 @@ impl<'a> Round<'a> {
             now_us: now_us(),
             wanted,
             until: Instant::now() + scope.whole(),
+        }
+    }
+
+    /// The same round, with this much of its time left.
+    #[cfg(test)]
+    pub(super) fn with_time_left(self, left: Duration) -> Self {
+        Self {
+            until: Instant::now() + left,
+            ..self
         }
     }
 
@@ -89,25 +99,26 @@ impl<'a> Round<'a> {
         names.iter().any(|name| self.wants(name))
     }
 
-    /// What a step may take.
+    /// Time limit of the next step.
     pub(super) fn step(&self) -> Duration {
         let left = self.until.saturating_duration_since(Instant::now());
         self.scope.step().min(left)
     }
 
-    /// Waits for `work`, but no longer than a step.
-    pub(super) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Late> {
+    /// Waits for `work`, at most as long as a step may take.
+    pub(super) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, TimedOut> {
         let step = self.step();
-        tokio::time::timeout(step, work).await.map_err(|_| Late)
+        tokio::time::timeout(step, work).await.map_err(|_| TimedOut)
     }
 
-    /// Runs what blocks on a thread of its own; a thread that is late is left behind.
+    /// Runs blocking work on a thread of its own; if it exceeds the time limit, the thread is
+    /// abandoned.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Late> {
+    ) -> Result<T, TimedOut> {
         let done = self.within(tokio::task::spawn_blocking(work)).await?;
-        done.map_err(|_| Late)
+        done.map_err(|_| TimedOut)
     }
 
     async fn run(&self) -> Vec<Finding> {
@@ -128,7 +139,7 @@ impl<'a> Round<'a> {
         self.in_order(&found.into_iter().chain(load).collect::<Vec<_>>())
     }
 
-    /// Every check that was asked for says something.
+    /// Sorts the findings, and adds one for each check that returned none.
     fn in_order(&self, found: &[Finding]) -> Vec<Finding> {
         let is_known = |finding: &Finding| CATALOGUE.iter().any(|it| it.name == finding.check);
         debug_assert!(

@@ -1,4 +1,4 @@
-//! What is there, against what the migrations made.
+//! Compares the schema with what the migrations create.
 
 use super::Finding;
 use super::finding::counted;
@@ -7,13 +7,13 @@ use crate::jobs::index::INDEXED_FROM_ROWS;
 use twotower_store::Store;
 use twotower_store::inspection::{Audit, Fault, IndexUse, SchemaAudit};
 
-/// Most faults that are named: what is the matter shows in the first few.
+/// At most this many faults are named: the first few show what the matter is.
 const NAMED: usize = 12;
 
-/// What a check makes of the schema.
+/// Turns an audit of the schema into a finding.
 type Judge = fn(&'static str, &SchemaAudit) -> Finding;
 
-/// Checks of the schema, which one look at it answers.
+/// Checks that one audit of the schema answers.
 const JUDGES: [(&str, Judge); 7] = [
     ("grants", |check, it| judge(check, it, &it.grants, "right")),
     ("row-security", |check, it| {
@@ -55,7 +55,7 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     found
 }
 
-/// What is missing may come with migrations that are pending: those are first.
+/// Missing objects may be part of pending migrations, so these come first.
 fn judge(check: &'static str, schema: &SchemaAudit, audit: &Audit, thing: &str) -> Finding {
     let pending = schema.pending.len();
     let Audit {
@@ -77,7 +77,7 @@ fn judge(check: &'static str, schema: &SchemaAudit, audit: &Audit, thing: &str) 
     let mut what: Vec<&str> = told().take(NAMED).map(|it| it.what.as_str()).collect();
     let mut fixes: Vec<&str> = Vec::new();
     for fault in told().take(NAMED) {
-        // One may mend several.
+        // One fix may mend several faults.
         if !fixes.contains(&fault.fix.as_str()) {
             fixes.push(&fault.fix);
         }
@@ -102,7 +102,7 @@ fn judge(check: &'static str, schema: &SchemaAudit, audit: &Audit, thing: &str) 
     }
 }
 
-/// Names tables of our names that are the application's, of which this is not for us to say.
+/// Names the application's own tables that have our names; the audit does not judge those.
 fn over(passed_over: &[&str]) -> String {
     match passed_over {
         [] => String::new(),
@@ -113,7 +113,8 @@ fn over(passed_over: &[&str]) -> String {
     }
 }
 
-/// It works without, since what is written looks first; but the application's own statements may not, and searching costs more than a key.
+/// It works without these keys, because our own writes check first; but the application's
+/// statements may not, and a check costs more than a key.
 fn judge_keys(check: &'static str, audit: &Audit) -> Finding {
     let over = over(&audit.passed_over);
     if audit.faults.is_empty() {
@@ -132,7 +133,7 @@ fn judge_keys(check: &'static str, audit: &Audit) -> Finding {
     )
 }
 
-/// What requests read of tables of the application's own.
+/// What requests read from the application's own tables.
 async fn reads(round: &Round<'_>, store: &Store) -> Option<Finding> {
     let check = "indexes";
     let source = &round.place.config.source;
@@ -248,7 +249,7 @@ mod tests {
                 "a; b",
                 "mend a; mend b;",
             ),
-            // What mends several is said once, and migrations come first.
+            // A fix for several faults is named once, and migrations come first.
             (
                 audit(&["a", "a"], &[]),
                 1,

@@ -9,28 +9,29 @@ use super::http::{Request, ask};
 use super::remembered::{recall, remember};
 use super::round::{Round, Scope};
 use crate::config::Checks;
-use figures::{Figures, Lately, Windows};
+use figures::{Figures, Increase, Recent, Windows};
 use serde_json::Value;
 use std::time::Duration;
 
-/// What a round leaves for the next: counters only grow, and what happened lately is a difference.
+/// Counters that a round leaves for the next, which uses the difference.
 const REMEMBERED: &str = "server-metrics.json";
 
-/// Of fewer lists or requests nobody can tell whether they are slow, or fail, more often than they should.
+/// Fewer lists or requests are too few to judge latency or errors by.
 const FEWEST: f64 = 20.0;
 
-/// Between two looks at a server that says that the database does not answer, and how many there are: one answer of the database that comes
-/// later than readiness waits is no outage. Both pauses together are longer than a look of the server's own takes by default.
+/// Pause between tries when the server reports that the database does not answer, and their number:
+/// a single answer that arrives later than the readiness limit is no outage. Both pauses together
+/// exceed the default time limit of the server's own database check.
 const PAUSE: Duration = Duration::from_millis(1500);
-const LOOKS: u32 = 3;
+const TRIES: u32 = 3;
 
 const DURATION_BUCKET: &str = "twotower_http_request_duration_seconds_bucket";
 const DURATION_COUNT: &str = "twotower_http_request_duration_seconds_count";
 const RECALL: &str = "twotower_recall_probe";
 
-/// The address that latency is about; also the path of the Edge Function.
+/// The endpoint whose latency is judged; also the path of the Edge Function.
 pub(super) const RECOMMENDATIONS: &str = "/functions/v1/two_tower_recommendations";
-/// What applications ask: health, metrics and pages are not among it.
+/// Prefix of the API; health, metrics and the console are not counted.
 const API: &str = "/functions/";
 
 const OF_READINESS: [&str; 2] = ["server-ready", "server-current"];
@@ -51,7 +52,7 @@ pub(super) async fn examine(round: &Round<'_>) -> Vec<Finding> {
             Vec::new()
         }
     };
-    // Beside each other: where the database is away the first takes seconds.
+    // Concurrently: while the database is away the first takes seconds.
     let (mut found, rest) = tokio::join!(of_readiness, of_metrics);
     found.extend(rest);
     found
@@ -71,14 +72,15 @@ async fn readiness(round: &Round<'_>) -> [Finding; 2] {
             .await
     };
     let mut answer = look().await;
-    for _ in 1..LOOKS {
+    for _ in 1..TRIES {
         let late = matches!(&answer, Ok(Ok(answer)) if may_have_been_late(&answer.body));
         if !late || round.step() <= PAUSE {
             break;
         }
         tokio::time::sleep(PAUSE).await;
         let again = look().await;
-        // One that gets no answer, for want of time perhaps, takes nothing back: the server has answered.
+        // A retry without an answer, perhaps because time was up, changes nothing: the server
+        // answered before.
         if !matches!(again, Ok(Ok(_))) {
             break;
         }
@@ -96,7 +98,8 @@ async fn readiness(round: &Round<'_>) -> [Finding; 2] {
     ]
 }
 
-/// Whether a server that answers requests says that something is wrong with the database, which the next look may find otherwise.
+/// Whether the server answers requests but reports a fault of the database, which may be gone at
+/// the next try.
 fn may_have_been_late(body: &str) -> bool {
     let readiness = serde_json::from_str::<Value>(body).unwrap_or_default();
     let checks = readiness["checks"].as_array();
@@ -107,8 +110,9 @@ fn may_have_been_late(body: &str) -> bool {
     readiness["ready"] == true && database.is_some_and(|database| database["ok"] == false)
 }
 
-/// `/readyz` gives a reason and a remedy for each thing that is not well. A server that answers all the same is ready; whoever restarts
-/// servers that are not must leave that one alone, since another may not come up.
+/// `/readyz` gives a reason and a remedy for each fault. A server that still answers requests is
+/// ready despite faults: a supervisor must not restart it then, since the new process might fail to
+/// start.
 fn judge_readiness(status: u16, body: &str) -> [Finding; 2] {
     let [check, current] = OF_READINESS;
     let readiness = serde_json::from_str::<Value>(body).unwrap_or_default();
@@ -177,44 +181,43 @@ async fn metrics(round: &Round<'_>) -> Vec<Finding> {
         Scope::Watched => recall::<Windows>(round.place, REMEMBERED),
         Scope::All => None,
     };
-    let lists = Lately::since(begun.as_ref().map(|begun| &begun.lists), &now);
-    let requests = Lately::since(begun.as_ref().map(|begun| &begun.requests), &now);
+    let recent = Recent::since(begun.as_ref(), &now);
     let found = vec![
-        judge_latency(&lists, round.checks()),
-        judge_errors(&requests, round.checks()),
+        judge_latency(&recent.lists, round.checks()),
+        judge_errors(&recent.requests, round.checks()),
         judge_recall(&text, round.checks()),
     ];
     if round.scope == Scope::Watched {
-        let next = Windows::next(begun, (&lists, &requests), &now, round.checks().latency_ms);
+        let next = Windows::next(begun, &recent, &now, round.checks().latency_ms);
         remember(round.place, REMEMBERED, &next);
     }
     found
 }
 
-fn judge_latency(lately: &Lately, checks: &Checks) -> Finding {
+fn judge_latency(increase: &Increase, checks: &Checks) -> Finding {
     let check = "server-latency";
-    let lists = lately.figures.counted_lists();
-    let fast = lately.lists_are_fast(checks.latency_ms);
-    if !lately.enough_lists() {
-        return too_few(check, &format!("{lists} lists"), lately, fast);
+    let lists = increase.figures.counted_lists();
+    let fast = increase.lists_are_fast(checks.latency_ms);
+    if !increase.enough_lists() {
+        return too_few(check, &format!("{lists} lists"), increase, fast);
     }
     let evidence = format!(
         "99 of 100 lists are answered within {:.0} ms ({lists} lists), less than {} ms is expected",
-        lately.lists_ms(),
+        increase.lists_ms(),
         checks.latency_ms
     );
     let fix = "look at `Server-Timing` of an answer and at twotower_http_stage_duration_seconds for the stage that takes long: usually the database";
     judged(check, fast, evidence, fix)
 }
 
-fn judge_errors(lately: &Lately, checks: &Checks) -> Finding {
+fn judge_errors(increase: &Increase, checks: &Checks) -> Finding {
     let check = "server-errors";
     let Figures {
         requests, errors, ..
-    } = lately.figures;
-    if !lately.enough_requests() {
+    } = increase.figures;
+    if !increase.enough_requests() {
         let evidence = format!("{requests} requests, {errors} of them failed");
-        return too_few(check, &evidence, lately, lately.is_free_of_errors());
+        return too_few(check, &evidence, increase, increase.is_free_of_errors());
     }
     let percent = 100.0 * errors / requests;
     let evidence = format!(
@@ -225,11 +228,12 @@ fn judge_errors(lately: &Lately, checks: &Checks) -> Finding {
     judged(check, percent < checks.error_percent, evidence, fix)
 }
 
-/// Too little to tell by, so that what was wrong before stays so: an alert is not over because people have gone. Once that has gone on for an
-/// hour, with nothing amiss in what there was, all counts as well; what is amiss waits for more to tell by.
-fn too_few(check: &'static str, seen: &str, lately: &Lately, well: bool) -> Finding {
+/// With too few samples the check is skipped, so that an alert is not resolved only because there
+/// is no traffic. After an hour of few but good samples it passes; after bad ones it stays skipped
+/// until there are enough.
+fn too_few(check: &'static str, seen: &str, increase: &Increase, well: bool) -> Finding {
     let evidence = format!("{seen}: too few to tell");
-    if lately.old && well {
+    if increase.old && well {
         Finding::passed(check, evidence)
     } else {
         Finding::skipped(check, evidence, "")

@@ -7,10 +7,11 @@ use twotower_core::time::HOUR_US;
 use twotower_store::inspection::{Completeness, Generation};
 use twotower_store::{RunState, Store, StoreError, VectorTable};
 
-/// Runs of each job among which one that succeeded is looked for.
+/// Number of runs per job in which a successful one is looked for.
 const RUNS: u32 = 30;
 
-/// Clocks may differ so much. A time further ahead was left by a clock that was set back, and says nothing of when.
+/// Allowed difference between clocks. A time further ahead was left by a clock that was set back,
+/// and is ignored.
 const AHEAD_US: i64 = HOUR_US / 6;
 
 pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
@@ -88,7 +89,7 @@ async fn dimension(store: &Store, generation: &Generation) -> Result<Finding, St
     ))
 }
 
-/// An update that finds nothing to do writes no vector: the last one that succeeded counts, too.
+/// An update that finds nothing to do writes no vectors, so the last successful update counts too.
 async fn fresh(
     round: &Round<'_>,
     store: &Store,
@@ -105,7 +106,7 @@ async fn fresh(
     Ok(judge_age(generation, looked_us, round.checks().stale_hours))
 }
 
-/// `looked_us`: since an update last succeeded.
+/// `looked_us`: time since the last successful update.
 fn judge_age(generation: &Generation, looked_us: Option<i64>, bound_hours: u32) -> Finding {
     let ages = [
         Some(generation.active_us),
@@ -211,7 +212,7 @@ mod tests {
             judge_age(&old, Some(36 * HOUR_US), 36).verdict,
             Verdict::Passed
         );
-        // Of users, the store tells what an update wrote, and not what is computed elsewhere.
+        // For users, the store knows what an update wrote, not what is computed elsewhere.
         let users = Generation {
             users_us: Some(HOUR_US),
             ..old
@@ -232,7 +233,7 @@ mod tests {
         let found = judge_age(&ahead, yet_to_come, 36);
         assert_eq!(found.verdict, Verdict::Failed);
         assert!(found.evidence.contains("3 days ago"), "{}", found.evidence);
-        // By clocks that differ a little, it was just now.
+        // With clocks that differ a little, it was just now.
         assert_eq!(
             judge_age(&ahead, Some(-2_000_000), 36).verdict,
             Verdict::Passed

@@ -1,34 +1,36 @@
-//! What is worth being done.
+//! Decides which maintenance is worthwhile.
 
 use crate::config::Maintenance;
 use std::time::Duration;
 use twotower_core::time::{DAY, DAY_US};
 use twotower_store::{FileHealth, Health, IndexHealth, TableHealth, Upkeep};
 
-/// Fewer dead or changed rows are not worth it, whatever their share.
+/// With fewer dead or changed rows a step is not worthwhile, whatever their share.
 const LEAST_ROWS: u64 = 500;
 
-/// A smaller gain is not worth a rebuild.
+/// A rebuild that gains fewer bytes is not worthwhile.
 const LEAST_GAIN: u64 = 1 << 20;
 
-/// After so long, a few dead rows are reason enough: their table has not been looked at by the server itself either.
+/// After this long, a few dead rows suffice: autovacuum has not processed their table either.
 const LONG_AGO_US: i64 = 30 * DAY_US;
 
-/// The database gives an answer for five minutes, and an Edge Function that cannot wait for it an older one.
+/// Cached answers are deleted at this age. The database returns one for five minutes, and an Edge
+/// Function that cannot wait for it an older one.
 const ANSWER_AGE: Duration = DAY;
 
-/// One thing to do, and why.
+/// A step to do, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Planned {
     pub(super) step: Upkeep,
     pub(super) action: &'static str,
-    /// Table, index or what else it is about.
+    /// The table, index or file that it works on.
     pub(super) target: String,
     pub(super) reason: String,
 }
 
-/// In the order in which it is best done: what a killed rebuild left is in the way of the next; old rows become dead ones; and a vacuum
-/// has less to do with a new index than with a bloated one.
+/// The steps in their best order: the remains of a killed rebuild block the next one; deleted rows
+/// become dead rows for the vacuum; and a vacuum has less work with a rebuilt index than with a
+/// bloated one.
 pub(super) fn plan(health: &Health, settings: &Maintenance, now_us: i64) -> Vec<Planned> {
     let mut planned = Vec::new();
     let permitted = health.indexes.iter().filter(|index| index.permitted);
@@ -77,7 +79,7 @@ fn deletions(health: &Health, settings: &Maintenance) -> Vec<Planned> {
         target: "answers in recommendation_cache".into(),
         reason: "older than a day".into(),
     };
-    // The embedded store keeps none.
+    // The embedded store keeps no cached answers.
     let answers = health.file.is_none().then_some(answers);
     [runs].into_iter().chain(answers).collect()
 }
@@ -213,7 +215,7 @@ mod tests {
         }
     }
 
-    /// All but what is always done.
+    /// All actions except those that are always done.
     fn actions(health: &Health) -> Vec<&'static str> {
         let planned = plan(health, &Maintenance::default(), NOW_US);
         let actions = planned.iter().map(|planned| planned.action);
@@ -265,7 +267,7 @@ mod tests {
         };
         assert_eq!(of(index(2 * mib, mib)), ["vacuum"]);
         assert_eq!(of(index(3 * mib, mib)), ["rebuild index", "vacuum"]);
-        // Three times as large as it need be, and still small.
+        // Three times as large as necessary, but still small.
         assert_eq!(of(index(mib, mib / 3)), ["vacuum"]);
         let invalid = IndexHealth {
             valid: false,

@@ -5,24 +5,24 @@ use std::fmt;
 use std::time::Duration;
 use twotower_core::time::DAY_MINUTES;
 
-/// A part of the day in which work may be done.
+/// A part of the day in which maintenance may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Minutes after midnight.
     from: u16,
-    /// Minutes after midnight, up to 24:00; not after `from` where it goes past midnight.
+    /// Minutes after midnight, up to 24:00; not after `from` if the window spans midnight.
     to: u16,
 }
 
 impl Window {
-    /// `03:30-06:00`, `22:00-02:00`, `00:00-24:00`.
+    /// Parses `03:30-06:00`, `22:00-02:00`, `00:00-24:00`.
     pub fn parse(text: &str) -> Option<Self> {
         let (from, to) = text.split_once('-')?;
         let (from, to) = (minutes(from)?, minutes(to)?);
         (from != to && from < DAY_MINUTES).then_some(Self { from, to })
     }
 
-    /// What is left of it at `now_us` (microseconds since 1970); `None` outside.
+    /// Time left at `now_us` (microseconds since 1970); `None` outside of the window.
     pub fn left(self, now_us: i64, time_zone: &TimeZone) -> Option<Duration> {
         let now = Timestamp::from_microsecond(now_us).ok()?;
         let local = time_zone.to_datetime(now);
@@ -48,7 +48,7 @@ impl Window {
         );
         let end = time_zone.to_timestamp(end).ok()?;
         let left_us = end.as_microsecond() - now_us;
-        // Where clocks are put back, an end that comes twice is the first one.
+        // Where clocks are put back, an end that occurs twice is the first one.
         (inside && left_us > 0).then(|| Duration::from_micros(left_us as u64))
     }
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Window {
     }
 }
 
-/// `03:30` as minutes after midnight.
+/// `03:30` in minutes after midnight.
 fn minutes(text: &str) -> Option<u16> {
     let (hour, minute) = text.trim().split_once(':')?;
     let two_digits = |part: &str| {
@@ -118,7 +118,7 @@ mod tests {
             left("03:30-06:00", "2026-11-26T03:30:00Z", "Europe/Berlin"),
             Some(90)
         );
-        // On that night 02:00 is followed by 03:00: the hour does not exist.
+        // 02:00 is followed by 03:00 on that night: the hour in between does not exist.
         assert_eq!(
             left("01:30-04:00", "2026-03-29T00:30:00Z", "Europe/Berlin"),
             Some(90)

@@ -1,4 +1,4 @@
-//! Five fields of cron: minute, hour, day of the month, month, day of the week.
+//! Cron expressions of five fields: minute, hour, day of the month, month, day of the week.
 
 use jiff::civil::{Date, Time};
 use thiserror::Error;
@@ -15,7 +15,7 @@ const MONTH: Field = Field {
     names: &MONTHS,
     ..Field::of_numbers("month", 1, 12)
 };
-/// Sunday is 0, and 7 too.
+/// Sunday is both 0 and 7.
 const WEEKDAY: Field = Field {
     names: &WEEKDAYS,
     ..Field::of_numbers("day of the week", 0, 7)
@@ -29,32 +29,33 @@ pub enum ExpressionError {
         "has {fields} fields, expected five: minute, hour, day of the month, month, day of the week"
     )]
     Fields {
-        /// How many there are.
+        /// The number found.
         fields: usize,
     },
-    /// A field that cannot be read.
+    /// A field cannot be parsed.
     #[error(
         "`{text}` is no {field}: expected {minimum} to {maximum}, a range such as {minimum}-{maximum}, a step such as */2, or a list of these"
     )]
     Field {
-        /// Which.
+        /// Name of the field.
         field: &'static str,
-        /// The part that is wrong.
+        /// The invalid part.
         text: String,
-        /// Least number.
+        /// Minimum of the field.
         minimum: u32,
-        /// Greatest number.
+        /// Maximum of the field.
         maximum: u32,
     },
-    /// A date that no year has.
+    /// A date that occurs in no year.
     #[error("names a day that never comes")]
     Never,
 }
 
-/// When something is due, in local time. As in cron, a day has to fall on the day of the month *or* of the week where both are restricted.
+/// A parsed expression, in local time. As in cron, if both kinds of day are restricted, a day needs
+/// to match only one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expression {
-    /// A bit for each number, as of the others.
+    /// Bit n is set if the number n is in the field; likewise in the other fields.
     minutes: u64,
     hours: u64,
     days: u64,
@@ -83,7 +84,7 @@ impl Expression {
         })
     }
 
-    /// Whether it is ever due on this day.
+    /// Whether it is due at any time of this day.
     pub(super) fn falls_on(&self, date: Date) -> bool {
         let day = holds(self.days, date.day());
         let weekday = holds(self.weekdays, date.weekday().to_sunday_zero_offset());
@@ -95,7 +96,7 @@ impl Expression {
             }
     }
 
-    /// Times of a day, ascending.
+    /// The due times of a day, ascending.
     pub(super) fn times(&self) -> impl DoubleEndedIterator<Item = Time> {
         let hours = (0..24).filter(|&hour| holds(self.hours, hour));
         hours.flat_map(|hour| {
@@ -113,7 +114,7 @@ struct Field {
     name: &'static str,
     minimum: u32,
     maximum: u32,
-    /// Of the numbers from the minimum on.
+    /// Names of the numbers from `minimum` on.
     names: &'static [&'static str],
 }
 
@@ -127,7 +128,7 @@ impl Field {
         }
     }
 
-    /// A bit for each number that the text names.
+    /// Sets bit n for each number n that the text names.
     fn parse(&self, text: &str) -> Result<u64, ExpressionError> {
         let mut bits = 0;
         for part in text.split(',') {
@@ -149,7 +150,7 @@ impl Field {
         let (from, to) = match range.split_once('-') {
             Some((from, to)) => (self.number(from)?, self.number(to)?),
             None if range == "*" => (self.minimum, self.maximum),
-            // A step needs a range to walk.
+            // A step requires a range.
             None if step.is_some() => return None,
             None => (self.number(range)?, self.number(range)?),
         };
@@ -202,7 +203,7 @@ mod tests {
             ]
         );
         assert_eq!(times("5-20/10 0 * * *"), ["00:05:00", "00:15:00"]);
-        // A Thursday.
+        // This is a Thursday.
         let day = date(2026, 11, 26);
         assert!(on("0 0 * NOV Thu", day) && on("0 0 26 11 *", day));
         assert!(!on("0 0 * 10 *", day) && !on("0 0 * * mon-wed", day));
@@ -216,7 +217,7 @@ mod tests {
     fn either_day_will_do_where_both_are_restricted() {
         assert!(on("0 0 1 * 4", date(2026, 11, 26)) && on("0 0 1 * 4", date(2026, 12, 1)));
         assert!(!on("0 0 1 * 4", date(2026, 11, 27)));
-        // A step over all days restricts with the other field, as in cron.
+        // A field that begins with `*` does not make either day sufficient, as in cron.
         assert!(!on("0 0 */2 * 4", date(2026, 11, 26)) && on("0 0 */2 * 5", date(2026, 11, 27)));
     }
 

@@ -1,6 +1,6 @@
-//! One command from its start to its end, whichever comes first: its own, its time limit's, or that of who waits for it.
+//! Runs one command until it exits, its time limit is reached, or this process is asked to stop.
 
-use super::super::program::{Program, Told, tell};
+use super::super::program::{ChildSignal, Program, send_signal};
 use super::last_error::LastError;
 use crate::jobs::Interrupt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,46 +9,47 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two looks at a child.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval at which a child is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long to read what a child has said after it has ended: a process that it left behind may keep the pipes open.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Time to read the rest of a child's output after its exit: a process that it left behind may keep
+/// the pipes open.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a command may take.
+/// Time limits of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// It is asked to stop then.
+    /// It is asked to stop at this time.
     pub deadline: Instant,
-    /// It is ended by force so long after it was asked.
+    /// It is killed if it has not stopped this long after that.
     pub grace: Duration,
 }
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// By itself, with an exit code.
+    /// It exited, with this code.
     Exited(i32),
-    /// By a signal that was not ours.
+    /// A signal that we did not send killed it.
     Killed,
-    /// It was asked to stop, or made to, when its time was over.
+    /// It was stopped because its time limit was reached.
     TimedOut,
-    /// It was asked to stop, or made to, as we were.
+    /// It was stopped because this process was.
     Interrupted,
 }
 
-/// How a command ended, and what it said.
+/// How a command ended, with its output.
 #[derive(Debug)]
 pub struct Ended {
-    /// How.
+    /// How it ended.
     pub end: End,
-    /// Its result.
+    /// Its standard output, which is its result.
     pub stdout: String,
-    /// The last error among its log lines.
+    /// The last error in its log.
     pub error: Option<String>,
 }
 
-/// Runs `twotower WORDS…` and passes on what it says on standard error.
+/// Runs `twotower WORDS…` and forwards its standard error.
 ///
 /// # Errors
 /// If it cannot be started.
@@ -65,7 +66,7 @@ pub fn run_command(
         .spawn()?;
     let stdout = read_apart(child.stdout.take(), |mut stdout| {
         let mut text = String::new();
-        // What is no UTF-8 is no result of ours.
+        // Output that is not UTF-8 is no result of ours.
         let _ = stdout.read_to_string(&mut text);
         text
     });
@@ -79,12 +80,12 @@ pub fn run_command(
     };
     Ok(Ended {
         end,
-        stdout: stdout.recv_timeout(LAST_WORDS).unwrap_or_default(),
-        error: stderr.recv_timeout(LAST_WORDS).ok().flatten(),
+        stdout: stdout.recv_timeout(DRAIN_TIMEOUT).unwrap_or_default(),
+        error: stderr.recv_timeout(DRAIN_TIMEOUT).ok().flatten(),
     })
 }
 
-/// Waits for the end; what was done to bring it about.
+/// Waits for the exit; returns why it was stopped, if it was.
 fn wait(
     child: &mut Child,
     program: &Program,
@@ -107,16 +108,16 @@ fn wait(
                     (Instant::now() >= limits.deadline).then_some(End::TimedOut)
                 };
                 if let Some(end) = why {
-                    tell(child, Told::Stop);
+                    send_signal(child, ChildSignal::Stop);
                     stopped = Some((end, Instant::now() + limits.grace));
                 }
             }
         }
         if program.log_reopened() != reopened {
             reopened = program.log_reopened();
-            tell(child, Told::ReopenLog);
+            send_signal(child, ChildSignal::ReopenLog);
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -133,7 +134,7 @@ where
     result
 }
 
-/// Lines as they come, unchanged, to our own standard error.
+/// Forwards lines unchanged to our own standard error as they come.
 fn pass_on(stderr: impl Read) -> Option<String> {
     let mut last = LastError::default();
     let mut lines = BufReader::new(stderr);
@@ -142,7 +143,7 @@ fn pass_on(stderr: impl Read) -> Option<String> {
         .read_until(b'\n', &mut line)
         .is_ok_and(|read| read > 0)
     {
-        // Where nobody listens, the work goes on all the same.
+        // If nobody reads our standard error, the work continues nevertheless.
         let _ = io::stderr().lock().write_all(&line);
         last.read(String::from_utf8_lossy(&line).trim_end());
         line.clear();

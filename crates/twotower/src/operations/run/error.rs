@@ -3,7 +3,7 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why a run did not get to its end.
+/// Why a run did not succeed.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The program cannot be started.
@@ -19,50 +19,50 @@ pub enum RunError {
     Failed {
         /// The command.
         step: String,
-        /// Its exit code; none if a signal ended it.
+        /// Its exit code; `None` if a signal killed it.
         code: Option<i32>,
         /// Its last error.
         message: String,
     },
-    /// A command that ended well said what cannot be understood.
+    /// A command succeeded, but its output cannot be parsed.
     #[error(
         "`twotower {step}` printed a result without {missing}: are two versions of twotower mixed up?"
     )]
     Result {
         /// The command.
         step: String,
-        /// What was looked for.
+        /// What is missing in it.
         missing: &'static str,
     },
-    /// The quality gate says no.
+    /// The quality gate refused the model.
     #[error("{message}")]
     Refused {
-        /// What was asked and what was found.
+        /// The gate's verdict.
         message: String,
     },
-    /// The time limit was over.
+    /// The time limit of the run was reached.
     #[error(
         "`twotower {step}` was stopped, as the time of the run was over: {minutes} minutes, `{job}_minutes` of section [run]"
     )]
     TimedOut {
         /// The command.
         step: String,
-        /// Of which job.
+        /// The job.
         job: Job,
-        /// The limit.
+        /// The limit, minutes.
         minutes: u64,
     },
-    /// An operator has decided about the model meanwhile.
+    /// Meanwhile an operator has decided about the model.
     #[error(
         "version {version} is {found} by now, so that somebody has decided about it: it is left as it is, and the next retraining begins afresh"
     )]
     Decided {
-        /// The new model.
+        /// Version of the new model.
         version: i64,
-        /// Its state, or that of the registry.
+        /// Its state, or why it cannot be promoted.
         found: String,
     },
-    /// How far a retraining has come cannot be kept.
+    /// The progress of a retraining cannot be saved.
     #[error("{path}: {cause}")]
     Progress {
         /// The file.
@@ -70,13 +70,13 @@ pub enum RunError {
         /// What the system said.
         cause: io::Error,
     },
-    /// Ctrl-C or SIGTERM, or whoever started this process is gone.
+    /// Ctrl-C, SIGTERM, or the end of the parent process.
     #[error("interrupted; started again, the run goes on where it was")]
     Interrupted,
 }
 
 impl RunError {
-    /// Of `twotower run`: that of the command that failed, as a rule.
+    /// Exit code of `twotower run`: usually that of the command that failed.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Failed {

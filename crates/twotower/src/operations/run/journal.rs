@@ -1,16 +1,17 @@
-//! The row that a run has in the database. Trouble with it is told and stops nothing.
+//! The row of a run in the database. Its errors are logged and do not stop the run.
 
 use super::super::{Job, Place};
-use super::patience::Patience;
+use super::backoff::Backoff;
 use crate::jobs::host;
 use std::time::Duration;
 use twotower_store::{FinishedRun, NewRun, Store, StoreError, StoreKind};
 
-/// Longer than any clean-up after a time limit: a run elsewhere that has been at work beyond it is dead.
+/// Added to a run's time limit, and longer than any clean-up: a run elsewhere that has been active
+/// for longer is dead.
 const MARGIN: Duration = Duration::from_hours(1);
 
-/// How long to try to write once: the job itself should not wait for its row.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit of one try to write: the job should not wait for its row.
+const TRY_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) struct Journal<'a> {
     place: &'a Place,
@@ -35,7 +36,7 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Writes down that the run has begun, unless that was done.
+    /// Records that the run has begun, unless it is recorded already.
     pub(super) async fn begin(&mut self) {
         if self.id.is_some() {
             return;
@@ -53,10 +54,10 @@ impl<'a> Journal<'a> {
         self.store().await?.begin_run(&run).await
     }
 
-    /// Writes down how it ended; once more and once more while the database is away.
-    pub(super) async fn finish(&mut self, finished: &FinishedRun, mut patience: Patience) {
+    /// Records how the run ended; retries while the database is away.
+    pub(super) async fn finish(&mut self, finished: &FinishedRun, mut backoff: Backoff) {
         while let Err(error) = self.try_finish(finished).await {
-            match patience.next() {
+            match backoff.next() {
                 Some(pause) if error.may_pass() || error.is_deadline() => {
                     tracing::warn!(
                         "the end of the run is not written down yet, the next try is in about {:.0} s: {error}",
@@ -78,7 +79,7 @@ impl<'a> Journal<'a> {
         within(async { self.store().await?.finish_run(id, finished).await }).await
     }
 
-    /// Writes down that another process is at the same job.
+    /// Records that another process does the same job.
     pub(super) async fn skip(&mut self, message: &str) {
         let run = self.run.clone();
         let written = within(async { self.store().await?.skip_run(&run, message).await });
@@ -97,8 +98,8 @@ impl<'a> Journal<'a> {
     }
 }
 
-/// One connection, for the rows of runs. The embedded store gets its schema at once, nobody else would give it one; a file that is not there
-/// is not made.
+/// One connection for the rows of runs. The embedded store is migrated here, because nothing else
+/// may have done so; a missing file is not created.
 pub(in crate::operations) async fn connect(place: &Place) -> Result<Store, StoreError> {
     let options = place.config.database.options();
     let store = Store::connect_existing(&place.db_url, options).await?;
@@ -108,13 +109,13 @@ pub(in crate::operations) async fn connect(place: &Place) -> Result<Store, Store
     Ok(store)
 }
 
-/// `work`, unless it takes too long.
+/// Runs `work` with a time limit.
 pub(in crate::operations) async fn within<T>(
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    let ended = tokio::time::timeout(PATIENCE, work).await;
+    let ended = tokio::time::timeout(TRY_TIMEOUT, work).await;
     ended.unwrap_or(Err(StoreError::Deadline {
         operation: "job_runs",
-        limit: PATIENCE,
+        limit: TRY_TIMEOUT,
     }))
 }

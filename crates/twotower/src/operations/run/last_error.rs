@@ -1,4 +1,4 @@
-//! The last error that a command said, found among its log lines.
+//! Extracts the last error from a command's log.
 
 use serde::Deserialize;
 
@@ -6,20 +6,20 @@ use serde::Deserialize;
 #[derive(Debug, Default)]
 pub(super) struct LastError {
     message: Option<String>,
-    /// Whether the next line may belong to it.
+    /// Whether the next line may continue the error.
     open: bool,
 }
 
 impl LastError {
     pub(super) fn read(&mut self, line: &str) {
-        match Said::in_line(line) {
-            Said::Error(message) => {
+        match LogLine::parse(line) {
+            LogLine::Error(message) => {
                 self.message = Some(message);
                 self.open = true;
             }
-            Said::Else => self.open = false,
-            // A message of several lines, as a verdict is one.
-            Said::MoreOfIt => {
+            LogLine::Other => self.open = false,
+            // The message spans several lines, such as a verdict.
+            LogLine::Continuation => {
                 if let Some(message) = self.message.as_mut().filter(|_| self.open) {
                     message.push('\n');
                     message.push_str(line);
@@ -33,10 +33,10 @@ impl LastError {
     }
 }
 
-enum Said {
+enum LogLine {
     Error(String),
-    Else,
-    MoreOfIt,
+    Other,
+    Continuation,
 }
 
 #[derive(Deserialize)]
@@ -51,13 +51,13 @@ struct JsonFields {
     message: String,
 }
 
-impl Said {
-    fn in_line(line: &str) -> Self {
+impl LogLine {
+    fn parse(line: &str) -> Self {
         if let Ok(JsonLine { level, fields }) = serde_json::from_str(line) {
             return if level == "ERROR" {
                 Self::Error(fields.message)
             } else {
-                Self::Else
+                Self::Other
             };
         }
         let line = line.trim_start();
@@ -68,13 +68,13 @@ impl Said {
         let (level, message) = line.split_once(' ').unwrap_or((line, ""));
         match level {
             "ERROR" => Self::Error(message.to_owned()),
-            "WARN" | "INFO" | "DEBUG" | "TRACE" => Self::Else,
-            _ => Self::MoreOfIt,
+            "WARN" | "INFO" | "DEBUG" | "TRACE" => Self::Other,
+            _ => Self::Continuation,
         }
     }
 }
 
-/// `2026-11-26T02:00:00.000000Z`
+/// Whether it has the form `2026-11-26T02:00:00.000000Z`.
 fn is_time(word: &str) -> bool {
     word.starts_with(|first: char| first.is_ascii_digit())
         && word.contains('T')

@@ -1,9 +1,9 @@
-//! One run of a job at a time on a machine, and what is known of one that was cut off.
+//! Lock that allows one run of a job at a time on a machine, with a note about the run that holds
+//! it or was cut off.
 
 use super::super::Job;
 use crate::jobs::host;
-use crate::jobs::now_us;
-use crate::serve::rfc3339;
+use crate::time::{now_us, rfc3339_us};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,18 +11,18 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-/// Who is at work. Stays in the file if the run is cut off.
+/// Describes the run that holds the lock. It stays in the file if the run is cut off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::operations) struct Note {
     pub(in crate::operations) host: String,
     pub(in crate::operations) pid: u32,
     pub(in crate::operations) since_us: i64,
-    /// The moment of the schedule that it is the run of.
+    /// The scheduled time that the run is for.
     pub(in crate::operations) due_at_us: Option<i64>,
     pub(in crate::operations) fine_tune: bool,
-    /// Runs that were begun for that moment, this one included.
+    /// Number of runs started for that time, including this one.
     pub(in crate::operations) starts: u32,
 }
 
@@ -41,34 +41,33 @@ impl Note {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = UNIX_EPOCH + Duration::from_micros(self.since_us.max(0) as u64);
         write!(
             f,
             "process {} on {} has been at it since {}",
             self.pid,
             self.host,
-            rfc3339(since)
+            rfc3339_us(self.since_us)
         )
     }
 }
 
-/// What came of asking.
-pub(super) enum Asked {
+/// Result of an attempt to lock.
+pub(super) enum LockOutcome {
     Taken(JobLock),
-    /// Another process is at it; who, unless it has not said so yet.
+    /// Another process holds it; says which, unless that has not written its note yet.
     Held(Option<Note>),
 }
 
-/// Held until it is given back, or this process and the commands that it has started have all ended, however they end.
+/// Held until it is given back, or until this process and all commands that it started have exited.
 pub(super) struct JobLock {
     file: File,
 }
 
 impl JobLock {
-    /// Asks for the lock of `job`, in the name of `note`.
-    pub(super) fn ask(state_dir: &Path, job: Job, note: Note) -> anyhow::Result<Asked> {
+    /// Tries to take the lock of `job` with `note`.
+    pub(super) fn acquire(state_dir: &Path, job: Job, note: Note) -> anyhow::Result<LockOutcome> {
         let path = path(state_dir, job);
-        Self::ask_at(&path, note).with_context(|| {
+        Self::acquire_at(&path, note).with_context(|| {
             format!(
                 "lock {}: `state_dir` of section [run] has to be a folder that this user may write to",
                 path.display()
@@ -76,7 +75,7 @@ impl JobLock {
         })
     }
 
-    fn ask_at(path: &Path, mut note: Note) -> io::Result<Asked> {
+    fn acquire_at(path: &Path, mut note: Note) -> io::Result<LockOutcome> {
         if let Some(state_dir) = path.parent() {
             fs::create_dir_all(state_dir)?;
         }
@@ -85,9 +84,9 @@ impl JobLock {
         while !take(&file)? {
             looks -= 1;
             if looks == 0 {
-                return Ok(Asked::Held(read(&mut file)?));
+                return Ok(LockOutcome::Held(read(&mut file)?));
             }
-            // A scheduler that looks whether the last run was cut off has it for a moment.
+            // A scheduler that checks whether the last run was cut off holds it for a moment.
             thread::sleep(Duration::from_millis(20));
         }
         keep_for_children(&file)?;
@@ -101,22 +100,23 @@ impl JobLock {
         file.rewind()?;
         file.write_all(&serde_json::to_vec(&note)?)?;
         file.sync_all()?;
-        Ok(Asked::Taken(Self { file }))
+        Ok(LockOutcome::Taken(Self { file }))
     }
 
-    /// The run was not cut off: from here on, whatever becomes of this process, nobody does its work again for the same moment.
+    /// Marks the run as not cut off: whatever becomes of this process, its work is not repeated for
+    /// the same scheduled time.
     pub(super) fn done(&self) -> io::Result<()> {
         self.file.set_len(0)
     }
 
-    /// Gives it back. The note stays, unless the run is [done](Self::done).
+    /// Releases the lock. The note stays, unless the run is [done](Self::done).
     pub(super) fn give_back(self) -> io::Result<()> {
-        // Not by closing it: a command of the operator's that is still at work may have inherited it.
+        // Closing the file would not suffice: a running command may have inherited it.
         self.file.unlock()
     }
 }
 
-/// The run of `job` that was cut off, if the last one was and nobody is at it.
+/// The last run of `job`, if it was cut off and no other is running.
 pub(in crate::operations) fn cut_off(state_dir: &Path, job: Job) -> io::Result<Option<Note>> {
     let path = path(state_dir, job);
     let mut file = match open(&path, false) {
@@ -135,7 +135,7 @@ fn path(state_dir: &Path, job: Job) -> PathBuf {
     state_dir.join(format!("{job}.lock"))
 }
 
-/// To be written, too, by whoever only looks: NFS gives an exclusive lock to no other.
+/// Opens the file for writing even for a check, because NFS grants exclusive locks only then.
 fn open(path: &Path, create: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -149,13 +149,13 @@ fn take(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
-        // Some network file systems know no locks; there nobody is kept out.
+        // Some network file systems have no locks; there, concurrent runs are not prevented.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
-/// What is written there, if it is whole.
+/// The note in the file, if it is complete.
 fn read(file: &mut File) -> io::Result<Option<Note>> {
     let mut text = String::new();
     file.rewind()?;
@@ -163,7 +163,8 @@ fn read(file: &mut File) -> io::Result<Option<Note>> {
     Ok(serde_json::from_str(&text).ok())
 }
 
-/// A command that outlives a supervisor that was killed keeps the next one out until it has stopped.
+/// Lets commands inherit the lock: one that outlives its killed supervisor keeps the next run out
+/// until it has stopped.
 #[cfg(unix)]
 fn keep_for_children(file: &File) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?)
@@ -183,9 +184,9 @@ mod tests {
     }
 
     fn take(folder: &Path, due_at_us: Option<i64>) -> JobLock {
-        match JobLock::ask(folder, Job::Update, note(due_at_us)).unwrap() {
-            Asked::Taken(lock) => lock,
-            Asked::Held(note) => panic!("{note:?} has it"),
+        match JobLock::acquire(folder, Job::Update, note(due_at_us)).unwrap() {
+            LockOutcome::Taken(lock) => lock,
+            LockOutcome::Held(note) => panic!("{note:?} has it"),
         }
     }
 
@@ -194,22 +195,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let lock = take(&state, None);
-        let Asked::Held(Some(holder)) = JobLock::ask(&state, Job::Update, note(None)).unwrap()
+        let LockOutcome::Held(Some(holder)) =
+            JobLock::acquire(&state, Job::Update, note(None)).unwrap()
         else {
             panic!("taken twice")
         };
         assert_eq!(holder.pid, std::process::id());
         assert_eq!(cut_off(&state, Job::Update).unwrap(), None);
-        // Of another job.
-        let other = JobLock::ask(&state, Job::Backup, note(None)).unwrap();
-        assert!(matches!(other, Asked::Taken(_)));
+        // The lock of another job is independent.
+        let other = JobLock::acquire(&state, Job::Backup, note(None)).unwrap();
+        assert!(matches!(other, LockOutcome::Taken(_)));
         lock.done().unwrap();
         lock.give_back().unwrap();
         assert_eq!(cut_off(&state, Job::Update).unwrap(), None);
         take(&state, None);
     }
 
-    /// What NFS asks of an exclusive lock.
+    /// NFS requires this for an exclusive lock.
     #[cfg(unix)]
     #[test]
     fn whoever_looks_opens_the_file_to_be_written() {
@@ -232,7 +234,7 @@ mod tests {
         }
         take(state, Some(8)).give_back().unwrap();
         assert_eq!(cut_off(state, Job::Update).unwrap().unwrap().starts, 1);
-        // Killed after its work, and before it could give the lock back.
+        // Killed after its work, but before it released the lock.
         let lock = take(state, Some(8));
         lock.done().unwrap();
         drop(lock);

@@ -1,5 +1,6 @@
-//! Upkeep: the command of that name, then pruning, so that what is kept for so many days goes on its day where no training does it. Outside of
-//! the window it does nothing, unless it is to work now, and the run says that nothing was done.
+//! The maintenance job: `twotower maintain`, then `twotower prune`, so that retention periods are
+//! kept on days without a training. Outside of the window it does nothing, unless it is to work at
+//! once, and is recorded as skipped.
 
 use super::Outcome;
 use super::error::RunError;
@@ -21,7 +22,7 @@ pub(super) async fn maintain(
     let maintained = steps.step(words, Waiting::Attempts).await;
     let outcome = maintained.and_then(|maintained| outcome(&maintained, config));
     match outcome {
-        // A table that no upkeep can be done on keeps nothing else from going.
+        // A table that cannot be maintained does not stop pruning.
         Ok(Outcome::Done) | Err(RunError::Failed { code: Some(1), .. }) => {
             prune_after(steps, outcome).await
         }

@@ -1,12 +1,12 @@
-//! Pruning after other work, whose end it does not hide.
+//! Pruning after other work, without hiding how that ended.
 
 use super::Outcome;
 use super::error::RunError;
 use super::steps::{Steps, Waiting};
 use super::update::is_held;
 
-/// Removes what is no longer needed, unless another process publishes: then the next run does. A run that has not failed fails with it, one
-/// that has ends as it did.
+/// Runs `twotower prune`, unless another process publishes: then the next run does. If pruning
+/// fails, a run that was successful fails with it; one that had failed keeps its own error.
 pub(super) async fn prune_after(
     steps: &mut Steps<'_>,
     outcome: Result<Outcome, RunError>,

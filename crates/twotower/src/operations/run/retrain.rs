@@ -1,19 +1,19 @@
 //! Retraining: train → evaluate → load → publish → promote → prune.
 //!
-//! Loading asks the quality gate and leaves readers with what they see, so that a model that is refused is not published, and one that
-//! other machines are to serve is in the storage before the database names it. Pruning is owed whatever becomes of the model: what is kept
-//! for so many days, and no longer, does not wait for one that passes.
+//! Loading runs the quality gate without switching readers. So a refused model is not published,
+//! and one that other machines serve is in the storage before the database names it. Pruning
+//! follows whatever becomes of the model: retention periods do not wait for a model that passes.
 
 mod progress;
 
 use super::Outcome;
+use super::backoff::Backoff;
 use super::error::RunError;
-use super::patience::Patience;
 use super::prune::prune_after;
 use super::steps::{Steps, Waiting};
 use super::update::is_held;
 use crate::config::Config;
-use crate::jobs::now_us;
+use crate::time::now_us;
 use progress::{Progress, ProgressFile, Step};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -42,7 +42,8 @@ pub(super) async fn retrain(
         Err(_) => false,
     };
     let outcome = match outcome {
-        // The model has ended it before its last step. A step that failed leaves that one to the run that goes on there.
+        // The model did not need its last steps. After a failure, pruning is left to the run that
+        // resumes this one.
         Ok(Outcome::NothingNew(_)) | Err(RunError::Refused { .. } | RunError::Decided { .. }) => {
             prune_after(steps, outcome).await
         }
@@ -54,12 +55,12 @@ pub(super) async fn retrain(
     outcome
 }
 
-/// Where a retraining that was cut off has come to, or the beginning.
+/// The progress of a retraining that was cut off, or a new one.
 fn begin(file: &ProgressFile, config: &Config, fine_tune: bool) -> Result<Progress, RunError> {
     let models = &config.training.output_dir;
     let newest = newest(config);
     if let Some(mut progress) = file.load(fine_tune, now_us())? {
-        // Training may have ended after the run that waited for it did.
+        // The training may have finished after the run that waited for it was killed.
         if progress.version.is_none() && newest > progress.newest_before {
             progress.version = newest;
             progress.done.push(Step::Train);
@@ -88,7 +89,8 @@ fn begin(file: &ProgressFile, config: &Config, fine_tune: bool) -> Result<Progre
     Ok(progress)
 }
 
-/// The newest model folder. A folder that cannot be read has none: training says so if that is an error.
+/// The newest model folder; `None` if the folder cannot be read, which training reports if it
+/// matters.
 fn newest(config: &Config) -> Option<i64> {
     let versions = model_files::versions(&config.training.output_dir);
     versions.unwrap_or_default().into_iter().max()
@@ -152,8 +154,8 @@ impl Retraining<'_, '_> {
         Ok(None)
     }
 
-    /// What to fine-tune: the model that is served, and not a newer one that was refused or rolled back from. Before there is one, a
-    /// model is trained from scratch.
+    /// The model to fine-tune: the active one, not a newer one that was refused or rolled back.
+    /// Without one, a model is trained from scratch.
     async fn base(&mut self) -> Result<Option<String>, RunError> {
         let models = self.models(Waiting::Attempts).await?;
         let active = models.iter().find(|model| model["state"] == "active");
@@ -183,7 +185,8 @@ impl Retraining<'_, '_> {
         })
     }
 
-    /// A fine-tuned model can be compared with others by the gate alone: what it was made from has seen what would be held out.
+    /// Skipped for a fine-tuned model, which only the gate can compare with others: its base model
+    /// has seen the data that would be held out.
     async fn evaluate(&mut self) -> Result<(), RunError> {
         if self.config.run.evaluate && !self.progress.fine_tune {
             let folder = self.folder(self.version()?);
@@ -216,10 +219,10 @@ impl Retraining<'_, '_> {
         }
     }
 
-    /// A step that one process at a time may do: waits until nobody else is at it.
+    /// Runs a step that needs the publisher's lease: waits until no other process holds it.
     async fn step_alone(&mut self, words: &[&str]) -> Result<Value, RunError> {
         let pause = Duration::from_secs(self.steps.settings.pause_seconds.into());
-        for pause in Patience::endless(pause) {
+        for pause in Backoff::endless(pause) {
             let result = self.steps.step(words, Waiting::WhileThereIsTime).await?;
             if !is_held(&result) {
                 return Ok(result);
@@ -255,7 +258,7 @@ impl Retraining<'_, '_> {
         Ok(())
     }
 
-    /// Switches readers, unless somebody has decided about this version, or made a newer one active.
+    /// Makes the version active, unless somebody has decided about it or activated a newer one.
     async fn promote(&mut self) -> Result<(), RunError> {
         let version = self.version()?;
         let models = self.models(Waiting::WhileThereIsTime).await?;
@@ -306,7 +309,7 @@ impl Retraining<'_, '_> {
     }
 }
 
-/// Whether `twotower publish` finds a key by itself.
+/// Whether `twotower publish` finds a key in its environment.
 fn key_in_environment() -> bool {
     ["TWOTOWER_SIGNING_KEY", "TWOTOWER_SIGNING_KEY_FILE"]
         .iter()

@@ -1,28 +1,29 @@
-//! The commands of a run, one after the other, each with its further tries.
+//! The commands of a run, one after the other, each with its retries.
 
+use super::backoff::Backoff;
 use super::child::{End, Ended, Limits, run_command};
 use super::error::RunError;
 use super::journal::Journal;
-use super::patience::Patience;
 use crate::config;
 use crate::jobs::Interrupt;
 use crate::operations::{Job, Program};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// Exit code of what was out of reach or busy.
+/// Exit code for: out of reach, or busy.
 const OUT_OF_REACH: i32 = 4;
 
-/// How long a command is tried again whose database or storage is out of reach, or whose tables somebody else is writing.
+/// How long a command is retried while the database or storage is out of reach, or another process
+/// writes the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiting {
     /// As often as section `[run]` says.
     Attempts,
-    /// As long as the run may take: too much has been done to throw it away.
+    /// Until the time limit of the run: too much work has been done to give up.
     WhileThereIsTime,
 }
 
-/// What the commands of one run share.
+/// State shared by the commands of one run.
 pub(super) struct Steps<'a> {
     pub(super) program: &'a Program,
     pub(super) settings: &'a config::Run,
@@ -30,30 +31,31 @@ pub(super) struct Steps<'a> {
     pub(super) job: Job,
     pub(super) deadline: Instant,
     pub(super) journal: Journal<'a>,
-    /// One, and one for each command that was tried again.
+    /// One, plus one for each command that was retried.
     pub(super) tries: u32,
-    /// Of the command that ended last.
+    /// Exit code of the last command.
     pub(super) exit_code: Option<i32>,
-    /// The model that it is about.
+    /// The version that the run works on.
     pub(super) model_version: Option<i64>,
 }
 
 impl Steps<'_> {
-    /// Runs `twotower --json WORDS…` until it ends well, fails for good or has had its tries; returns what it printed.
+    /// Runs `twotower --json WORDS…` until it succeeds, fails for good or has used up its retries;
+    /// returns its output.
     pub(super) async fn step(
         &mut self,
         words: &[&str],
         waiting: Waiting,
     ) -> Result<Value, RunError> {
         let pause = Duration::from_secs(self.settings.pause_seconds.into());
-        let mut crashes = Patience::of(self.settings.attempts, pause);
+        let mut crashes = Backoff::of(self.settings.attempts, pause);
         let mut outages = match waiting {
             Waiting::Attempts => crashes.clone(),
-            Waiting::WhileThereIsTime => Patience::endless(pause),
+            Waiting::WhileThereIsTime => Backoff::endless(pause),
         };
         let step = words.join(" ");
         loop {
-            // A database that hangs does not keep from stopping.
+            // A hung database must not delay a stop.
             tokio::select! {
                 () = self.journal.begin() => {}
                 () = self.interrupt.wait() => return Err(RunError::Interrupted),
@@ -70,7 +72,7 @@ impl Steps<'_> {
                         missing: "JSON",
                     });
                 }
-                // A terminal tells parent and child alike, and the child may be faster.
+                // A terminal signals parent and child alike, and the child may exit first.
                 End::Interrupted | End::Exited(130) => return Err(RunError::Interrupted),
                 End::TimedOut => return Err(self.timed_out(step)),
                 End::Exited(OUT_OF_REACH) => outages.next(),
@@ -111,7 +113,7 @@ impl Steps<'_> {
         })
     }
 
-    /// Waits, unless there is no time left or the user asks to stop.
+    /// Waits for `pause`, at most until the deadline; an interrupt ends it with an error.
     pub(super) async fn pause(&self, pause: Duration) -> Result<(), RunError> {
         let until = (Instant::now() + pause).min(self.deadline);
         tokio::select! {

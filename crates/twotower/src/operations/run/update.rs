@@ -1,4 +1,5 @@
-//! Update: the newest model of the storage, if that is wanted, then what has changed into the database.
+//! The update job: fetches the newest model of the storage, if configured, then writes changes to
+//! the database.
 
 use super::Outcome;
 use super::error::RunError;
@@ -16,10 +17,10 @@ pub(super) async fn update(steps: &mut Steps<'_>, config: &Config) -> Result<Out
     if let Err(RunError::Interrupted) = fetched {
         return Err(RunError::Interrupted);
     }
-    // Without a new model, too, what was liked today is to count tomorrow.
+    // Even without a new model, the likes of today must be taken into account.
     let mut updated = steps.step(&["update"], Waiting::Attempts).await?;
     if is_held(&updated) {
-        // A publisher that was killed, by what ended the last run perhaps, seems to be at work until its lease is over.
+        // A killed publisher, perhaps of the previous run, seems active until its lease expires.
         let lease = Duration::from_secs(config.update.lease_seconds.into());
         tracing::info!(
             "{}: whether it is alive shows within {lease:?}",
@@ -38,7 +39,7 @@ pub(super) async fn update(steps: &mut Steps<'_>, config: &Config) -> Result<Out
     Ok(Outcome::Done)
 }
 
-/// Whether nothing was done, since another process publishes.
+/// Whether nothing was done because another process publishes.
 pub(super) fn is_held(result: &Value) -> bool {
     result["held_by"].is_object()
 }

@@ -1,14 +1,14 @@
-//! The runs that the scheduler has started.
+//! Runs that the scheduler has started.
 
 use super::due::Due;
-use crate::operations::program::{Told, tell};
+use crate::operations::program::{ChildSignal, send_signal};
 use crate::operations::{Job, Program};
 use std::collections::BTreeMap;
 use std::io;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// At most one of each job.
+/// At most one child per job.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     running: BTreeMap<&'static str, (Job, Child)>,
@@ -24,7 +24,7 @@ impl Children {
         self.running.contains_key(job.name())
     }
 
-    /// Starts `twotower run JOB` for a moment. What it says goes where our own lines go.
+    /// Starts `twotower run JOB` for a scheduled time. Its output goes where our log goes.
     pub(super) fn start(&mut self, program: &Program, job: Job, due: Due) -> io::Result<()> {
         let mut words = vec!["run".to_owned(), job.name().into()];
         words.extend(["--due".into(), due.at_us.to_string()]);
@@ -36,7 +36,7 @@ impl Children {
         Ok(())
     }
 
-    /// Those that have ended since the last call.
+    /// Children that have exited since the last call.
     pub(super) fn ended(&mut self) -> Vec<(Job, io::Result<ExitStatus>)> {
         let mut ended = Vec::new();
         for (job, child) in self.running.values_mut() {
@@ -52,23 +52,23 @@ impl Children {
         ended
     }
 
-    /// Passes on that the log file was opened again.
+    /// Tells children that the log file was reopened.
     pub(super) fn reopen_log(&mut self, program: &Program) {
         if self.reopened != program.log_reopened() {
             self.reopened = program.log_reopened();
-            self.tell(Told::ReopenLog);
+            self.send_signal(ChildSignal::ReopenLog);
         }
     }
 
-    fn tell(&mut self, told: Told) {
+    fn send_signal(&mut self, signal: ChildSignal) {
         for (_, child) in self.running.values_mut() {
-            tell(child, told);
+            send_signal(child, signal);
         }
     }
 
-    /// Asks all to stop, and makes those stop that have not within `grace`.
+    /// Asks all to stop, and kills those that have not after `grace`.
     pub(super) async fn stop(&mut self, grace: Duration) {
-        self.tell(Told::Stop);
+        self.send_signal(ChildSignal::Stop);
         let force_at = Instant::now() + grace;
         let mut forced = false;
         while !self.is_empty() {

@@ -1,51 +1,63 @@
-//! Whether a job is due: what the plan asks for, less what was done.
+//! Whether a job is due: the schedule compared with past runs.
 
 use crate::operations::run::Note;
 use crate::operations::{Job, Plan};
 use twotower_core::time::DAY_US;
 use twotower_store::{RunRecord, RunState};
 
-/// What was done for a moment this far ahead was done early, by a clock that was hours ahead perhaps. One further ahead was left by a clock that
-/// has been set back since, and counts for nothing: otherwise there would be no run until that moment is there.
+/// A run for a time this far ahead was done early, by a clock that was hours ahead. One for a time
+/// further ahead was recorded by a clock that has been set back since, and is ignored: otherwise
+/// the job would not run until then.
 pub(in crate::operations) const EARLY_US: i64 = DAY_US;
 
-/// A moment that a job is to be run for.
+/// A scheduled time that a job is to be run for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
     /// Microseconds since 1970.
     pub(super) at_us: i64,
-    /// Of retraining.
+    /// For retraining: fine-tune.
     pub(super) fine_tune: bool,
 }
 
-/// What is due of `job`, if nothing was missed up to `done_until_us`. However many moments were missed, it is run once. `cut_off` is a run
-/// that was: it is due again, up to `attempts` starts in all.
-pub(super) fn due(
-    plan: &Plan,
-    job: Job,
-    done_until_us: i64,
-    cut_off: Option<&Note>,
-    (attempts, now_us): (u32, i64),
-) -> Option<Due> {
+/// What is known of a job's earlier runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct History<'a> {
+    /// Nothing was missed up to this moment, microseconds since 1970.
+    pub(super) done_until_us: i64,
+    /// The last run, if it was cut off.
+    pub(super) cut_off: Option<&'a Note>,
+    /// At most this many starts for one moment.
+    pub(super) max_starts: u32,
+}
+
+/// The moment that `job` is due for at `now_us`, if there is one. However many moments were missed, it is run once, for the latest.
+/// A run that was cut off is due again.
+pub(super) fn due(plan: &Plan, job: Job, history: &History<'_>, now_us: i64) -> Option<Due> {
+    let History {
+        done_until_us,
+        cut_off,
+        max_starts,
+    } = *history;
     let at_us = plan.last_due(job, now_us)?;
     if at_us > done_until_us {
         let training = plan.last_training(now_us);
         return Some(Due {
             at_us,
-            // A training that was missed is not made good by the fine-tuning that was due after it.
+            // A missed training is not made up for by a later fine-tuning.
             fine_tune: job == Job::Retrain && training.is_none_or(|at| at <= done_until_us),
         });
     }
     cut_off
-        .filter(|note| note.due_at_us == Some(at_us) && note.starts < attempts)
+        .filter(|note| note.due_at_us == Some(at_us) && note.starts < max_starts)
         .map(|note| Due {
             at_us,
             fine_tune: note.fine_tune,
         })
 }
 
-/// The latest moment for which a job was run, whoever ran it: the moments of its runs, and when those began that nobody's schedule asked for,
-/// unless they did not do it. Not one that is further ahead than [`EARLY_US`].
+/// The latest scheduled time for which a job was run, by whomever. A run without a scheduled time
+/// counts from its start, unless it did not do its work. Times further ahead than [`EARLY_US`] are
+/// ignored.
 pub(super) fn done_until(runs: &[RunRecord], now_us: i64) -> Option<i64> {
     let until = |run: &RunRecord| match (run.due_at_us, run.state) {
         (Some(due), _) => Some(due),
@@ -78,23 +90,28 @@ mod tests {
     }
 
     fn asked(job: Job, done_until_us: i64, now_us: i64) -> Option<(i64, bool)> {
-        let due = due(&plan(), job, done_until_us, None, (3, now_us))?;
+        let history = History {
+            done_until_us,
+            cut_off: None,
+            max_starts: 3,
+        };
+        let due = due(&plan(), job, &history, now_us)?;
         Some((due.at_us, due.fine_tune))
     }
 
     #[test]
     fn what_was_missed_is_run_once() {
         let two = MIDNIGHT + 2 * HOUR_US;
-        // On time, and not again.
+        // On time, and only once.
         assert_eq!(asked(Job::Update, two - DAY_US, two - 1), None);
         assert_eq!(asked(Job::Update, two - DAY_US, two), Some((two, false)));
         assert_eq!(asked(Job::Update, two, two + 1), None);
-        // Three nights off.
+        // The scheduler was off for three nights.
         assert_eq!(
             asked(Job::Update, two - 4 * DAY_US, two + HOUR_US),
             Some((two, false))
         );
-        // By hand after the moment, and before it.
+        // Run by hand after the scheduled time, and before it.
         assert_eq!(asked(Job::Update, two + 1, two + HOUR_US), None);
         assert_eq!(
             asked(Job::Update, two - 1, two + HOUR_US),
@@ -127,7 +144,14 @@ mod tests {
             fine_tune: false,
             starts,
         };
-        let again = |note: &Note, now_us| due(&plan(), Job::Update, two, Some(note), (3, now_us));
+        let again = |note: &Note, now_us| {
+            let history = History {
+                done_until_us: two,
+                cut_off: Some(note),
+                max_starts: 3,
+            };
+            due(&plan(), Job::Update, &history, now_us)
+        };
         let expected = Some(Due {
             at_us: two,
             fine_tune: false,
@@ -135,7 +159,7 @@ mod tests {
         assert_eq!(again(&note(Some(two), 1), two + HOUR_US), expected);
         assert_eq!(again(&note(Some(two), 2), two + HOUR_US), expected);
         assert_eq!(again(&note(Some(two), 3), two + HOUR_US), None);
-        // By hand, and of the day before.
+        // A run by hand, and one of the day before.
         assert_eq!(again(&note(None, 1), two + HOUR_US), None);
         assert_eq!(again(&note(Some(two - DAY_US), 1), two + HOUR_US), None);
     }
@@ -166,7 +190,7 @@ mod tests {
         assert_eq!(done_until(&runs, 100), Some(7));
         let skipped = run(Some(9), 90, RunState::Skipped);
         assert_eq!(done_until(&[skipped], 100), Some(9));
-        // By a clock that was hours ahead, and by one that was days ahead.
+        // Recorded by a clock that was hours ahead, and by one that was days ahead.
         let [hours, days] = [100 + 5 * HOUR_US, 100 + 2 * DAY_US];
         let runs = [hours, days].map(|due| run(Some(due), 90, RunState::Succeeded));
         assert_eq!(done_until(&runs, 100), Some(hours));

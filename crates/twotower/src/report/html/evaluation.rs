@@ -78,7 +78,7 @@ fn differences(data: &ReportData) -> Markup {
     }
 }
 
-/// Of the same two in each metric, or of a model and the best baseline of each.
+/// The rows compare the same two in each metric, or a model with the best baseline of each.
 fn table(differences: &[Difference<'_>]) -> Markup {
     let Some(first) = differences.first() else {
         return html! {};

@@ -1,65 +1,68 @@
 use std::time::Duration;
 
-/// A limit is set anew after this time at the earliest, and after so many requests.
+/// The limit changes at most once in this time, and only after at least this many requests.
 const WINDOW: Duration = Duration::from_millis(100);
 const WINDOW_SAMPLES: u32 = 25;
 
-/// So much slower than without load is still no queue, nor is so much longer: whoever takes a millisecond waits a few whenever another
-/// process has its turn on the core, here or in the database, and requests that wait together are read from the database together.
+/// Latency of up to `TOLERANCE` times the latency without load, plus `SLACK`, does not indicate a
+/// queue. The slack is for short requests: a request of a millisecond waits for several whenever
+/// another process runs on the core, here or in the database, and requests that share a statement
+/// wait for each other.
 const TOLERANCE: f64 = 1.5;
 const SLACK: Duration = Duration::from_millis(15);
 
-/// What one window may change the limit by.
+/// Factors by which one window may change the limit.
 const GRADIENT: std::ops::RangeInclusive<f64> = 0.5..=2.0;
 
-/// The latency without load is measured anew after this time, from so many requests, or for this time at most: as long as no more than
-/// the minimum are let in, others wait.
+/// The latency without load is measured once in `PROBE_EVERY`, from `PROBE_SAMPLES` requests or for
+/// `PROBE_FOR` at most: meanwhile only the minimum is admitted, and other requests wait.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 const PROBE_SAMPLES: u32 = 50;
 const PROBE_FOR: Duration = Duration::from_millis(500);
 
-/// It is measured sooner if requests under load are so much quicker than without: then what was slow has become quick.
+/// It is measured again after `PROBE_AGAIN` if latency under load is below `CHANGED` times the
+/// latency without load: then that has become lower since.
 const CHANGED: f64 = 0.8;
 const PROBE_AGAIN: Duration = Duration::from_secs(10);
 
-/// Between which numbers a limit moves.
+/// Bounds of the limit, both inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// Least.
     pub(super) minimum: usize,
-    /// Most.
     pub(super) maximum: usize,
 }
 
-/// One request that was worked on. Times are since some start.
+/// One completed request. Times are counted from a fixed start.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     pub(super) admitted: Duration,
     pub(super) ended: Duration,
-    /// Requests worked on when it ended, itself included.
+    /// Requests in flight when it ended, itself included.
     pub(super) in_flight: usize,
 }
 
-/// A concurrency limit that follows latency: the gradient controller of Envoy's adaptive concurrency filter, after Netflix's
-/// concurrency-limits.
+/// A concurrency limit that follows latency: the gradient controller of Envoy's adaptive
+/// concurrency filter, after Netflix's concurrency-limits.
 ///
-/// Each window compares the mean latency with that without load:
-/// gradient = (tolerance · `no_load` + slack) / mean, limit ← gradient · limit + √limit. While nothing queues the gradient is above 1 and the
-/// limit grows; where requests wait for cores or for the database, latency grows with the limit, and it settles where they
-/// wait for about as long as they work. The latency without load is that of windows in which no more than `minimum` requests were
-/// worked on; in a long overload there would be none, so now and then no more are let in for a moment.
+/// Each window compares the mean latency with the latency without load: gradient = (tolerance ·
+/// `no_load` + slack) / mean, limit ← gradient · limit + √limit. While nothing queues, the gradient
+/// is above 1 and the limit grows. Where requests wait for cores or for the database, latency grows
+/// with the limit, which settles where requests wait for about as long as they work. The latency
+/// without load is the mean of windows with at most `minimum` requests in flight. A long overload
+/// has no such window, so for a moment now and then only `minimum` requests are admitted.
 ///
-/// Why not AIMD on time-outs: with deadlines of seconds and requests of milliseconds it would see a queue a thousand times too
-/// late. Why not Gradient2 or Vegas as published: their estimate of the latency without load drifts to that under load, and the limit
-/// with it, as long as the overload lasts.
+/// AIMD on time-outs is no alternative: with deadlines of seconds and requests of milliseconds it
+/// would notice a queue a thousand times too late. Nor are Gradient2 and Vegas as published: during
+/// an overload their estimate of the latency without load drifts to the latency under load, and the
+/// limit with it.
 #[derive(Debug)]
 pub(super) struct Gradient {
     bounds: Bounds,
     limit: f64,
-    /// Mean seconds of a request while nothing queues.
+    /// Mean latency in seconds while nothing queues.
     no_load: Option<f64>,
     window: Window,
-    /// The limit to go back to, while `no_load` is measured.
+    /// While `no_load` is measured, the limit to return to.
     probing: Option<f64>,
     probed: Duration,
 }
@@ -73,7 +76,7 @@ struct Window {
 }
 
 impl Gradient {
-    /// Begins by measuring.
+    /// Begins with a measurement of the latency without load.
     pub(super) fn new(bounds: Bounds) -> Self {
         let minimum = bounds.minimum.max(1);
         let bounds = Bounds {
@@ -90,14 +93,14 @@ impl Gradient {
         }
     }
 
-    /// Requests that may be worked on at once.
+    /// Requests that may be in flight.
     pub(super) fn limit(&self) -> usize {
         self.limit as usize
     }
 
-    /// Takes a request into account when it has ended.
+    /// Counts a request when it has ended.
     pub(super) fn observe(&mut self, sample: &Sample) {
-        // What was let in before says nothing about the limit of this window.
+        // Requests admitted earlier say nothing about the limit of this window.
         if sample.admitted < self.window.began && self.probing.is_some() {
             return;
         }
@@ -138,7 +141,7 @@ impl Gradient {
                     self.limit = self.bounds.minimum as f64;
                     return;
                 }
-                // Kept, so that a change is still seen when it may be acted upon.
+                // Unchanged, so that a change is still visible once `PROBE_AGAIN` is over.
                 known
             }
             _ => {
@@ -147,14 +150,14 @@ impl Gradient {
             }
         };
         self.no_load = Some(no_load);
-        let bearable = TOLERANCE * no_load + SLACK.as_secs_f64();
+        let tolerated = TOLERANCE * no_load + SLACK.as_secs_f64();
         let gradient =
-            (bearable / mean.max(f64::MIN_POSITIVE)).clamp(*GRADIENT.start(), *GRADIENT.end());
-        let wanted = gradient * self.limit + self.limit.sqrt();
-        // A limit that is not made use of proves nothing.
+            (tolerated / mean.max(f64::MIN_POSITIVE)).clamp(*GRADIENT.start(), *GRADIENT.end());
+        let next_limit = gradient * self.limit + self.limit.sqrt();
+        // A limit that is not reached says nothing about a higher one.
         let idle = window.peak < self.limit as usize / 2;
-        if wanted < self.limit || !idle {
-            self.limit = wanted.clamp(self.bounds.minimum as f64, self.bounds.maximum as f64);
+        if next_limit < self.limit || !idle {
+            self.limit = next_limit.clamp(self.bounds.minimum as f64, self.bounds.maximum as f64);
         }
     }
 }

@@ -7,23 +7,24 @@ use uuid::Uuid;
 
 const SHARDS: usize = 16;
 
-/// Users remembered in a shard: 24 bytes each, 3 MB in all with the table's spare room.
+/// Most users remembered in a shard: 24 bytes each, 3 MB in all with the spare room of the tables.
 const SHARD_USERS: usize = 4096;
 
-/// Users looked at to find one to forget.
-const FORGET_AMONG: usize = 8;
+/// Number of users compared to choose one to forget.
+const EVICTION_SAMPLE: usize = 8;
 
-/// What one user may ask for.
+/// Rate limit of one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserRate {
     /// Requests a second in the long run.
     pub per_second: u32,
-    /// Requests at once, after a rest.
+    /// Requests at once, after a pause.
     pub burst: u32,
 }
 
-/// A token bucket for each user, kept as the time at which it would be full again (the generic cell rate algorithm, ITU-T
-/// I.371): one number, and a user whose time has passed need not be remembered at all.
+/// A token bucket for each user, stored as the time at which it is full again (the generic cell
+/// rate algorithm, ITU-T I.371). That is one number, and users whose buckets are full need no
+/// entry.
 #[derive(Debug)]
 pub(in crate::serve) struct UserRates {
     started: Instant,
@@ -38,7 +39,10 @@ impl UserRates {
         }
     }
 
-    /// Takes one request of `user`, or says after which time there will be one.
+    /// Takes one token of `user`.
+    ///
+    /// # Errors
+    /// The time until the next token.
     pub(in crate::serve) fn take(&self, user: Uuid) -> Result<(), Duration> {
         self.buckets.take(user, self.started.elapsed())
     }
@@ -46,12 +50,12 @@ impl UserRates {
 
 #[derive(Debug)]
 struct Buckets {
-    /// Nanoseconds in which one request grows back.
+    /// Nanoseconds in which the bucket gains one token.
     interval: u64,
     /// Nanoseconds in which an empty bucket fills.
     capacity: u64,
     hasher: RandomState,
-    /// For each user when the bucket is full again, nanoseconds since the start.
+    /// For each user the time at which the bucket is full again, in nanoseconds since the start.
     shards: [Mutex<HashMap<Uuid, u64, RandomState>>; SHARDS],
 }
 
@@ -86,11 +90,11 @@ impl Buckets {
     }
 }
 
-/// Forgets, of a few, whoever's bucket is full soonest: they lose least.
+/// Forgets, from a small sample, the user whose bucket is full soonest, who gains least by it.
 fn forget_one(full_at: &mut HashMap<Uuid, u64, RandomState>) {
     let soonest = full_at
         .iter()
-        .take(FORGET_AMONG)
+        .take(EVICTION_SAMPLE)
         .min_by_key(|&(_, &full)| full)
         .map(|(&user, _)| user);
     if let Some(user) = soonest {
@@ -117,7 +121,7 @@ mod tests {
             assert_eq!(rates.take(user(1), ms(0)), Ok(()));
         }
         assert_eq!(rates.take(user(1), ms(0)), Err(ms(100)));
-        assert_eq!(rates.take(user(2), ms(0)), Ok(()), "each has their own");
+        assert_eq!(rates.take(user(2), ms(0)), Ok(()), "each user has a bucket");
         assert_eq!(rates.take(user(1), ms(60)), Err(ms(40)));
         assert_eq!(rates.take(user(1), ms(100)), Ok(()));
         let mut allowed = 0;
@@ -126,7 +130,7 @@ mod tests {
         }
         assert!((99..=100).contains(&allowed), "ten a second: {allowed}");
         let rested = (0..9).filter(|_| rates.take(user(1), ms(60_000)).is_ok());
-        assert_eq!(rested.count(), 5, "a rest fills the bucket and no more");
+        assert_eq!(rested.count(), 5, "a pause fills the bucket and no more");
     }
 
     #[test]

@@ -1,36 +1,37 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How long a refusal is held back if it is the only one, and at most.
+/// Delay of a refusal if no other is held, and the longest delay.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// So many others that are held make it longer by [`SHORTEST`].
+/// Each further number of this many held refusals adds [`SHORTEST`] to the delay.
 const STEP: u32 = 64;
 
-/// Refusals that are told later than they could be.
+/// Delays refusals.
 ///
-/// A client that asks again at once would keep the server busy with refusing, which costs nearly as much as a cheap answer. Most send one
-/// request at a time on a connection and wait for its answer, so that who waits sends nothing; the more there are, the longer each waits. A
-/// connection more or less idle is all that it costs, and those are limited.
+/// A client that retries at once would keep the server busy with refusals, which cost nearly as
+/// much as a cheap answer. Most clients send one request at a time on a connection, so a client
+/// that waits for its refusal sends nothing. The more refusals are held, the longer each is held. A
+/// held refusal costs an idle connection, and the number of connections is limited.
 #[derive(Debug, Default)]
 pub(in crate::serve) struct Refusals {
     held: AtomicU32,
 }
 
 impl Refusals {
-    /// Returns when the refusal is to be told.
+    /// Returns when the refusal is to be sent.
     pub(in crate::serve) async fn hold(&self) {
         let _held = Held::new(&self.held);
-        tokio::time::sleep(how_long(self.held.load(Ordering::Relaxed))).await;
+        tokio::time::sleep(delay(self.held.load(Ordering::Relaxed))).await;
     }
 }
 
-fn how_long(held: u32) -> Duration {
+fn delay(held: u32) -> Duration {
     (SHORTEST + SHORTEST * held / STEP).min(LONGEST)
 }
 
-/// Counted until it is dropped: the caller may hang up meanwhile.
+/// Counts a held refusal until it is dropped, since the caller may hang up meanwhile.
 struct Held<'a>(&'a AtomicU32);
 
 impl<'a> Held<'a> {
@@ -51,14 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_more_are_held_the_longer_each_of_them() {
-        assert_eq!(how_long(0), SHORTEST);
-        assert_eq!(how_long(2 * STEP), 3 * SHORTEST);
-        assert_eq!(how_long(u32::MAX), LONGEST);
+    fn the_delay_grows_with_the_number_of_held_refusals() {
+        assert_eq!(delay(0), SHORTEST);
+        assert_eq!(delay(2 * STEP), 3 * SHORTEST);
+        assert_eq!(delay(u32::MAX), LONGEST);
     }
 
     #[tokio::test]
-    async fn who_hangs_up_is_held_no_more() {
+    async fn a_caller_who_hangs_up_no_longer_counts() {
         let refusals = Refusals::default();
         let soon = Duration::from_millis(1);
         assert!(tokio::time::timeout(soon, refusals.hold()).await.is_err());

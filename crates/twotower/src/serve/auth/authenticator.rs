@@ -16,7 +16,7 @@ const MAX_KEY_ID_BYTES: usize = 256;
 /// The `role` of tokens that act for the application itself, and for no user (Supabase).
 const SERVICE_ROLE: &str = "service_role";
 
-/// A user whose token holds. Tokens of the service role are none, whatever their `sub`.
+/// The user of a valid token. A token of the service role has no user, whatever its `sub`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The token's `sub`.
@@ -27,7 +27,7 @@ pub struct Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceIdentity;
 
-/// Why a caller is not let in. Callers are told none of it; the log holds the reason without the token.
+/// Why a caller is refused. The answer does not say; the log has the reason, without the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum AuthError {
     #[error("no Authorization header")]
@@ -57,13 +57,13 @@ pub(crate) enum AuthError {
 /// Verifies tokens.
 #[derive(Debug)]
 pub struct Authenticator {
-    /// Those that stay.
+    /// Keys that never change.
     keys: Vec<Key>,
     changing: Option<Changing>,
     verified: VerifiedTokens,
 }
 
-/// Keys that others come in the place of.
+/// Keys that are replaced while the server runs.
 #[derive(Debug)]
 enum Changing {
     At(Arc<RemoteKeys>),
@@ -71,7 +71,7 @@ enum Changing {
 }
 
 impl Changing {
-    /// Those held now.
+    /// The current keys.
     fn keys(&self) -> Arc<[Key]> {
         match self {
             Self::At(address) => address.keys(),
@@ -81,7 +81,8 @@ impl Changing {
 }
 
 impl Authenticator {
-    /// Reads the keys that `config` names; those at an address are fetched by [`Self::warm_up`] or on first use.
+    /// Reads the keys that `config` names; those at an address are fetched by [`Self::warm_up`] or
+    /// on first use.
     ///
     /// # Errors
     /// [`ConfigError`] if there is no key at all, or a set cannot be used.
@@ -127,7 +128,8 @@ impl Authenticator {
         })
     }
 
-    /// Fetches public keys ahead of the first request, and from then on whenever they have grown old; looks after a file of keys.
+    /// Fetches public keys ahead of the first request, and starts the task that refreshes them or
+    /// watches the file of keys.
     pub(crate) async fn warm_up(&self) {
         match &self.changing {
             None => {}
@@ -141,7 +143,7 @@ impl Authenticator {
         }
     }
 
-    /// Why no token at all could be verified now, with what to do; `None` if some could.
+    /// Why no token at all can be verified now, and how to fix it; `None` if some can.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         let changing = self.changing.as_ref().filter(|_| self.keys.is_empty())?;
         if !changing.keys().is_empty() {
@@ -160,7 +162,7 @@ impl Authenticator {
         })
     }
 
-    /// The user that the request's `Authorization` header names.
+    /// The user of the token in the `Authorization` header.
     ///
     /// # Errors
     /// [`AuthError`], [`AuthError::ServiceToken`] for a token of the service role.
@@ -172,7 +174,7 @@ impl Authenticator {
         }
     }
 
-    /// Lets only tokens of the service role pass, which need no `sub`.
+    /// Accepts only tokens of the service role, which need no `sub`.
     ///
     /// # Errors
     /// [`AuthError`], [`AuthError::UserToken`] for a token of another role.
@@ -208,7 +210,7 @@ impl Authenticator {
         Ok(caller)
     }
 
-    /// The claims of a token that holds, and the keys that may change, where one of those has verified it.
+    /// The claims of a valid token, and the replaceable keys if one of those has verified it.
     async fn verify(&self, token: &str) -> Result<(Claims, Option<Arc<[Key]>>), AuthError> {
         let header = decode_header(token).map_err(|_| AuthError::Header)?;
         if !supported(&header) {
@@ -236,10 +238,15 @@ async fn verify_remotely(
     token: &str,
 ) -> Result<(Claims, Arc<[Key]>), AuthError> {
     let keys = remote.keys();
-    let known =
+    // Before any fetch, so that a token is not refused meanwhile that a held key without an id
+    // verifies.
+    if let Ok(claims) = verify(&keys, header, token) {
+        return Ok((claims, keys));
+    }
+    let is_known =
         !keys.is_empty() && (header.kid.is_none() || keys.iter().any(|key| key.id == header.kid));
-    if known {
-        return verify(&keys, header, token).map(|claims| (claims, keys));
+    if is_known {
+        return Err(AuthError::Refused);
     }
     if !remote.look_for_unknown().await {
         return Err(AuthError::KeysPending);
@@ -274,8 +281,8 @@ fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
     }
 }
 
-/// Keys and addresses inside a token's header (`jwk`, `jku`, `x5u`, …) are not read, and a token that brings any, or
-/// that marks an extension as critical, is none of our issuer's.
+/// Whether a header has only what tokens of our issuer have. Keys and addresses in a header (`jwk`,
+/// `jku`, `x5u`, …) are never used, and a token with one, or with a critical extension, is refused.
 fn supported(header: &Header) -> bool {
     header.crit.is_none()
         && header.jwk.is_none()
@@ -290,14 +297,15 @@ fn supported(header: &Header) -> bool {
             .is_none_or(|id| id.len() <= MAX_KEY_ID_BYTES && is_plain(id))
 }
 
-/// Whether a key id is made of what issuers make theirs of: UUIDs, hexadecimal digits, base64 of either alphabet, names and addresses. Ours are
-/// compared with it and nothing else is, so that one that climbs out of folders or hides something would do no harm; nor is it of our issuer.
+/// Whether a key id has only characters that issuers use: UUIDs, hexadecimal digits, base64 of
+/// either alphabet, names and addresses. An id is only compared with those of our keys, so others,
+/// such as `../`, would do no harm, but no issuer of ours writes them.
 fn is_plain(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+/=:@#".contains(&byte);
     id.bytes().all(plain) && !id.contains("..")
 }
 
-/// Tries each key that the token's key id does not rule out, each with its own algorithm.
+/// Tries each key that the token's key id does not exclude, with the key's own algorithm.
 pub(super) fn verify(keys: &[Key], header: &Header, token: &str) -> Result<Claims, AuthError> {
     let candidates = keys
         .iter()
@@ -310,7 +318,7 @@ pub(super) fn verify(keys: &[Key], header: &Header, token: &str) -> Result<Claim
     Err(AuthError::Refused)
 }
 
-/// A user's `sub` is a UUID in its usual form, and not the one that stands for nobody.
+/// Whom valid claims name. The `sub` of a user is a UUID in its usual form, and not nil.
 fn caller(claims: &Claims) -> Caller {
     if claims.role.as_deref() == Some(SERVICE_ROLE) {
         return Caller::Service;

@@ -3,15 +3,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
-/// HS256 asks for a key as long as its hash (RFC 7518, section 3.2).
+/// Least bytes of a secret of HS256: as many as its hash has (RFC 7518, section 3.2).
 pub(super) const MIN_SECRET_BYTES: usize = 32;
 
-/// A shared secret. It never shows in `Debug`.
+/// A shared secret. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Takes the bytes as they are, but for white space around them.
+    /// The bytes of `text` without white space around them.
     ///
     /// # Errors
     /// [`ConfigError::ShortSecret`] below 32 bytes.
@@ -37,16 +37,16 @@ impl fmt::Debug for Secret {
 /// Where public keys come from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum JwksSource {
-    /// Fetched, kept, and fetched again for a key that is not known yet.
+    /// Fetched, kept in memory, and fetched again for an unknown key.
     Url(String),
-    /// Read at start, and again when it has changed.
+    /// Read at start, and again whenever it has changed.
     File(PathBuf),
     /// The JSON itself.
     Inline(String),
 }
 
 impl JwksSource {
-    /// Tells an address, JSON and a path apart.
+    /// Distinguishes an address, JSON and a path.
     ///
     /// # Errors
     /// [`ConfigError::InsecureJwks`] for an `http://` address of another machine.
@@ -64,7 +64,7 @@ impl JwksSource {
     }
 }
 
-/// An inline set may hold symmetric keys and an address may carry a password, so only the kind is shown.
+/// Shows only the kind: an inline set may contain symmetric keys, and an address a password.
 impl fmt::Debug for JwksSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -89,7 +89,7 @@ fn is_loopback_http(text: &str) -> bool {
     matches!(host, "127.0.0.1" | "localhost" | "[::1]")
 }
 
-/// What tokens are checked against.
+/// Keys and claims that tokens are checked against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Shared secret of HS256 tokens.
@@ -100,20 +100,21 @@ pub struct Config {
     pub issuer: Option<String>,
     /// The `aud` that a token must carry.
     pub audience: String,
-    /// How often keys are looked for again.
+    /// How often keys are refreshed.
     pub refresh: Refresh,
 }
 
-/// How often keys are looked for again.
+/// How often keys are refreshed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refresh {
-    /// A token that names an unknown key makes us ask again, but no more often than this.
+    /// Shortest time between two fetches. A token with an unknown key id causes one.
     pub min_interval: Duration,
-    /// Keys are asked for again after this time, so that one that its issuer has withdrawn is forgotten.
+    /// Keys are fetched again after this time, so that a key is forgotten that its issuer has
+    /// withdrawn.
     pub max_age: Duration,
-    /// For one answer of the issuer.
+    /// Deadline of one fetch.
     pub deadline: Duration,
-    /// A file of keys is looked at so often.
+    /// Time between two checks of a file of keys.
     pub file_interval: Duration,
 }
 
@@ -140,7 +141,7 @@ impl Default for Config {
     }
 }
 
-/// Settings that would not keep anybody out, or would keep everybody out.
+/// Settings that would admit anybody, or nobody.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// Too few bytes to withstand guessing.
@@ -149,18 +150,18 @@ pub enum ConfigError {
         /// How many it has.
         bytes: usize,
     },
-    /// Keys that anybody on the way could swap.
+    /// The address is not encrypted, so anybody on the network path could replace the keys.
     #[error("--jwks must be an https:// address, a file, or the JSON itself")]
     InsecureJwks,
     /// The set cannot be read.
     #[error("read the JWKS: {0}")]
     Unreadable(String),
-    /// The set holds no key that we verify with.
+    /// The set has no key that tokens can be verified with.
     #[error(
         "the JWKS holds no usable key: ES256 (P-256), RS256 (2048 to 4096 bits) or EdDSA (Ed25519) with `use` absent or `sig`"
     )]
     NoUsableKey,
-    /// Nobody could ever be let in.
+    /// There is no key, so no token could ever be accepted.
     #[error(
         "no key to verify tokens with: set TWOTOWER_JWT_SECRET or SUPABASE_JWT_SECRET, or give --jwt-secret-file or --jwks"
     )]

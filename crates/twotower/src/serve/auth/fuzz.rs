@@ -25,7 +25,7 @@ fn signed(claims: &Value, key_id: Option<&str>) -> Vec<u8> {
     encode(&header, claims, &key).unwrap().into_bytes()
 }
 
-/// Whatever becomes of a good token, it names its own user or nobody.
+/// However a valid token is changed, it names its own user or nobody.
 #[test]
 fn fuzz_tokens() {
     let config = Config {
@@ -55,7 +55,7 @@ fn fuzz_tokens() {
     fuzz("token", MANY, examples, |token| {
         let mut text = b"Bearer ".to_vec();
         text.extend_from_slice(token);
-        // What is no header value never reaches us.
+        // Text that is not a header value never reaches us.
         let Ok(value) = HeaderValue::from_bytes(&text) else {
             return 0;
         };
@@ -84,7 +84,8 @@ fn fuzz_tokens() {
     });
 }
 
-/// A key is of one algorithm, asks for what ours ask for, and is as long as its algorithm's keys are.
+/// Whether a key has one algorithm, requires the claims that ours require, and has the length of
+/// its algorithm.
 fn is_whole(key: &Key) -> bool {
     let [algorithm] = key.validation.algorithms[..] else {
         return false;
@@ -103,14 +104,15 @@ fn is_whole(key: &Key) -> bool {
     fits && ["exp", "aud"].iter().all(|claim| claims.contains(*claim))
 }
 
-/// Whatever an issuer sends: there are whole keys in it or none, an address has no shared secret, and who has no key is not let in.
+/// Whatever an issuer sends: all keys are complete, an address has no shared secret, and a token
+/// without a key is refused.
 #[test]
 fn fuzz_sets_of_keys() {
     let expected = Expected {
         issuer: None,
         audience: "authenticated".into(),
     };
-    // Signed with nothing, and with no signature.
+    // One token signed with an empty secret, and others without a signature.
     let claims = json!({"sub": USER, "aud": "authenticated", "exp": FAR});
     let nothing = EncodingKey::from_secret(b"");
     let mut strangers = vec![encode(&Header::default(), &claims, &nothing).unwrap()];

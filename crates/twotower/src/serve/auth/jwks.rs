@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
-/// More keys than this are no set of an issuer but an attempt to make us work.
+/// Most keys read of a set. No issuer has more; a set that does is an attempt to waste our time.
 const MAX_KEYS: usize = 32;
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// Requests that wait for a fetch at once, and for how long each. Every one of them takes a place from those that are worked on.
+/// Most requests that wait for a fetch at once, and how long each waits. Each occupies a place
+/// among the requests in flight.
 const MAX_WAITING: usize = 2;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
@@ -21,16 +22,16 @@ struct Set {
     keys: Vec<Value>,
 }
 
-/// What a set holds for us.
+/// The keys of a set that concern us.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
-    /// The usable keys, which may be none.
+    /// The usable keys, possibly none.
     pub(super) keys: Vec<Key>,
-    /// Those that their issuer may believe to be usable.
+    /// Unusable keys that the issuer may believe to be usable.
     pub(super) unsound: Vec<Unsound>,
 }
 
-/// Reads a set. A key of another kind is passed over without a word: sets hold what other services need, too.
+/// Reads a set. Keys of other kinds are ignored: sets also contain keys for other services.
 pub(super) fn parse(
     json: &str,
     symmetric: bool,
@@ -53,8 +54,8 @@ pub(super) fn parse(
     Ok(parsed)
 }
 
-/// Tells of keys that nothing is verified with, but for those that were told of `before`.
-pub(super) fn tell_of(unsound: &[Unsound], before: &[Unsound]) {
+/// Logs unusable keys, except those that were logged `before`.
+pub(super) fn log_unsound(unsound: &[Unsound], before: &[Unsound]) {
     for key in unsound.iter().filter(|key| !before.contains(key)) {
         let Unsound { id, kind, asked } = key;
         let kid = id.as_deref().unwrap_or_default();
@@ -66,7 +67,7 @@ pub(super) fn tell_of(unsound: &[Unsound], before: &[Unsound]) {
     }
 }
 
-/// Where a set is wrong. What stands there is not repeated: it may be a secret, or as long as its sender likes.
+/// Where a set is malformed. The text is not repeated: it may be a secret, and of any length.
 fn unreadable(error: &serde_json::Error) -> ConfigError {
     let what = match error.classify() {
         Category::Data => "it is no object with a list `keys`",
@@ -84,7 +85,7 @@ pub(super) struct RemoteKeys {
     pace: Refresh,
     keys: watch::Sender<Arc<[Key]>>,
     fetches: Mutex<Fetches>,
-    /// How many have ended, well or not.
+    /// Number of fetches that have ended, successful or not.
     ended: watch::Sender<u64>,
     /// Places for requests that wait for a fetch.
     waiting: Semaphore,
@@ -95,11 +96,11 @@ struct Fetches {
     attempt: Option<Instant>,
     success: Option<Instant>,
     under_way: bool,
-    /// Of the set that was fetched last.
+    /// Unusable keys of the latest set.
     unsound: Vec<Unsound>,
 }
 
-/// Whether a fetch is to be begun.
+/// Whether a fetch is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
     Now,
@@ -120,18 +121,19 @@ impl RemoteKeys {
         }
     }
 
-    /// The keys held now.
+    /// The current keys.
     pub(super) fn keys(&self) -> Arc<[Key]> {
         self.keys.borrow().clone()
     }
 
-    /// Whether a set was read at all, be it without a usable key.
+    /// Whether a set was ever read, even one without a usable key.
     pub(super) fn is_read(&self) -> bool {
         self.fetches().success.is_some()
     }
 
-    /// Fetches whenever the keys have grown old, for as long as somebody holds them. Whether anybody asks for them makes no difference: the
-    /// first request after a quiet night is not to be let in by a key that was taken away in the evening.
+    /// Fetches the keys whenever they are too old, until they are dropped. This does not depend on
+    /// requests: the first request after a quiet night must not be accepted by a key that was
+    /// withdrawn in the evening.
     pub(super) async fn keep_fresh(keys: Weak<Self>) {
         while let Some(held) = keys.upgrade() {
             held.refresh().await;
@@ -153,18 +155,19 @@ impl RemoteKeys {
         self.keys.borrow().is_empty()
     }
 
-    /// Fetches if no key is held or they have grown old, and waits for the end.
+    /// Fetches the keys if there are none or they are too old, and waits for the end.
     pub(super) async fn refresh(&self) {
         if self.begin(false) == Due::Now {
             self.fetch().await;
         }
     }
 
-    /// Looks for a key that a token names and that is not held, and not too often. False if a fetch is under way still: a few
-    /// requests wait for it for a short time, since their issuer may have just begun to sign with a new key; all others
-    /// are told to come back, since anybody can name a key that does not exist.
+    /// Fetches the keys for a token with an unknown key id, within the rate limit. False if a fetch
+    /// is still under way at the end: a few requests wait for it for a short time, since their
+    /// issuer may have just begun to sign with a new key. All others are to be told to retry, since
+    /// anybody can name a key that does not exist.
     pub(super) async fn look_for_unknown(self: &Arc<Self>) -> bool {
-        // Before the fetch begins, so that its end cannot be missed.
+        // Subscribed before the fetch begins, so that its end cannot be missed.
         let mut ended = self.ended.subscribe();
         match self.begin(true) {
             Due::No => return true,
@@ -199,8 +202,8 @@ impl RemoteKeys {
         }
     }
 
-    /// What [`Self::begin`] has begun. Keeps the old keys if no set can be read; one without a usable key takes them away, as an issuer means it
-    /// that withdraws the last one.
+    /// The fetch that [`Self::begin`] has begun. Keeps the old keys if no set can be read. A set
+    /// without a usable key removes them, so that an issuer can withdraw its last key.
     async fn fetch(&self) {
         let (url, deadline, expected) =
             (self.url.clone(), self.pace.deadline, self.expected.clone());
@@ -216,12 +219,12 @@ impl RemoteKeys {
         fetches.under_way = false;
         match parsed {
             Ok(Parsed { keys, unsound }) => {
-                tell_of(&unsound, &fetches.unsound);
+                log_unsound(&unsound, &fetches.unsound);
                 fetches.unsound = unsound;
                 if !keys.is_empty() {
                     tracing::info!(keys = keys.len(), "fetched the JWKS");
                 } else if fetches.success.is_none() || !self.is_empty() {
-                    // Once, and not again every minute for as long as it stays so.
+                    // Logged once, and not again every minute.
                     let address = shown(&self.url);
                     let error = ConfigError::NoUsableKey;
                     tracing::error!(%address, %error, "no token that a public key verifies is accepted any more");
@@ -239,12 +242,12 @@ impl RemoteKeys {
     }
 
     fn fetches(&self) -> MutexGuard<'_, Fetches> {
-        // Values of which none depends on another.
+        // No field depends on another.
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The address without what may be secret of it: user information and query.
+/// The address without its possibly secret parts: user information and query.
 fn shown(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
@@ -252,7 +255,8 @@ fn shown(url: &str) -> String {
     format!("{scheme}://{place}")
 }
 
-/// Redirects are not followed: the address is configuration, and where it points to must not be able to change it.
+/// Fetches a text. Redirects are not followed: the address is configuration, and its server must
+/// not be able to change it.
 fn get(url: &str, deadline: Duration) -> Result<String, ureq::Error> {
     ureq::Agent::config_builder()
         .timeout_global(Some(deadline))
@@ -267,10 +271,10 @@ fn get(url: &str, deadline: Duration) -> Result<String, ureq::Error> {
         .read_to_string()
 }
 
-/// The keys of a set that was given itself, and never changes.
+/// The keys of an inline set, which never changes.
 pub(super) fn read(json: &str, expected: &Expected) -> Result<Vec<Key>, ConfigError> {
     let Parsed { keys, unsound } = parse(json, true, expected)?;
-    tell_of(&unsound, &[]);
+    log_unsound(&unsound, &[]);
     if keys.is_empty() {
         return Err(ConfigError::NoUsableKey);
     }
@@ -282,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_that_cannot_be_read_is_not_repeated() {
+    fn the_text_of_a_malformed_set_is_not_repeated() {
         let expected = Expected {
             issuer: None,
             audience: "authenticated".into(),
@@ -307,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_verify_nothing_are_told_of_without_their_content() {
+    fn unusable_keys_are_described_without_their_content() {
         let expected = Expected {
             issuer: None,
             audience: "authenticated".into(),

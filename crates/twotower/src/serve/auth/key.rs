@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use uuid::Uuid;
 
-/// Clocks of issuer and server may differ by so many seconds.
+/// Largest allowed difference between the clocks of issuer and server, seconds.
 const LEEWAY_S: u64 = 5;
 
-/// Bits of a modulus of RSA: fewer are too easily factored, and one of more is refused by what verifies.
+/// Bits of an RSA modulus: fewer are too easily factored, and the verifying library refuses more.
 const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 
-/// Bits of its exponent. One of a single bit would verify what anybody writes.
+/// Bits of an RSA exponent. With the exponent 1 anybody could sign.
 const RSA_EXPONENT_BITS: RangeInclusive<usize> = 2..=33;
 
-/// Characters of a key's id in the log: an id may be as long as its set.
+/// Most characters of a key id in the log: an id may be as long as its set.
 const SHOWN_OF_ID: usize = 64;
 
-/// Bytes of a key of Ed25519.
+/// Bytes of an Ed25519 public key.
 const ED25519_BYTES: usize = 32;
 
-/// One key with the one algorithm it verifies and the claims it asks for. What a token's header says can only rule a key
-/// out, never choose how it is used.
+/// A key with its one algorithm and the claims it requires. A token's header can exclude a key but
+/// never choose its algorithm.
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) id: Option<String>,
@@ -34,19 +34,19 @@ pub(super) struct Key {
 /// Why a key of a set is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PassedOver {
-    /// It is of a kind, or for a use, that is not ours: other services need it.
+    /// Its kind or use is not ours: the set is for other services as well.
     Foreign,
-    /// It is meant for us, and can verify nothing.
+    /// It is of our kind but can verify nothing.
     Unsound(Unsound),
 }
 
-/// A key that can verify nothing, without its content.
+/// Description of a key that can verify nothing, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unsound {
-    /// The beginning of its id. Whoever wrote the set chose it: to be shown with everything odd escaped.
+    /// The beginning of its id. The author of the set chose it, so it must be escaped in the log.
     pub(super) id: Option<String>,
     pub(super) kind: &'static str,
-    /// What such a key has to be.
+    /// What a usable key of this kind is.
     pub(super) asked: &'static str,
 }
 
@@ -70,14 +70,14 @@ impl PassedOver {
     }
 }
 
-/// The claims asked for beside `exp`.
+/// The claims required besides `exp`.
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
     pub(super) issuer: Option<String>,
     pub(super) audience: String,
 }
 
-/// The claims that we read. jsonwebtoken validates `exp`, `nbf`, `aud` and `iss` by itself.
+/// The claims we read. jsonwebtoken validates `exp`, `nbf`, `aud` and `iss`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     pub(super) sub: Option<String>,
@@ -86,18 +86,18 @@ pub(super) struct Claims {
     pub(super) exp: Option<f64>,
 }
 
-/// Whom a token speaks for.
+/// The bearer of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
     /// The application itself, whatever the `sub`.
     Service,
     User(Uuid),
-    /// No user id is in it.
+    /// The token has no user id.
     Nobody,
 }
 
 impl Key {
-    /// The key of HS256 tokens.
+    /// The key of tokens signed with `secret` (HS256).
     pub(super) fn from_secret(secret: &Secret, expected: &Expected) -> Self {
         Self {
             id: None,
@@ -106,7 +106,7 @@ impl Key {
         }
     }
 
-    /// A key of a set. `symmetric` allows shared secrets, which only a set that nobody else can read may hold.
+    /// A key of a set. `symmetric` allows shared secrets, for sets that only we can read.
     pub(super) fn from_jwk(
         jwk: &Jwk,
         symmetric: bool,
@@ -147,8 +147,8 @@ impl Key {
     }
 }
 
-/// Whether a key verifies anything. jsonwebtoken looks at one only when a token comes, and then takes 32 bytes of an Ed25519 key that may
-/// have fewer, which ends in a panic.
+/// Whether a key can verify anything. jsonwebtoken does not check keys before it uses them, and
+/// panics on an Ed25519 key of fewer than 32 bytes.
 fn is_sound(key: &DecodingKey, algorithm: Algorithm) -> bool {
     match (key.kind(), algorithm) {
         (DecodingKeyKind::RsaModulusExponent { n, e }, _) => {
@@ -164,12 +164,13 @@ fn is_sound(key: &DecodingKey, algorithm: Algorithm) -> bool {
         (DecodingKeyKind::SecretOrDer(bytes), Algorithm::EdDSA) if bytes.len() != ED25519_BYTES => {
             false
         }
-        // An error if it is no point of the curve; that nothing is signed is none.
+        // An error only if the key is not a point of the curve. An empty signature is not an error,
+        // but does not verify.
         _ => jsonwebtoken::crypto::verify("", b"", key, algorithm).is_ok(),
     }
 }
 
-/// Bits of a number without its leading zeros, highest byte first.
+/// Number of bits of a big-endian number, without leading zeros.
 fn bits(number: &[u8]) -> usize {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     match &number[zeros..] {
@@ -178,8 +179,9 @@ fn bits(number: &[u8]) -> usize {
     }
 }
 
-/// jsonwebtoken lets a token pass that lacks `iss` or `aud` even where both are set, so they are listed as required. `sub` is not,
-/// since tokens of the service role have none: who asks for a user asks for it.
+/// Checks for tokens of one algorithm. jsonwebtoken accepts a token without `iss` or `aud` even
+/// where values are set for both, so both are listed as required. `sub` is not, since tokens of the
+/// service role have none: handlers that need a user require it.
 fn validation(algorithm: Algorithm, expected: &Expected) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.leeway = LEEWAY_S;
@@ -194,7 +196,7 @@ fn validation(algorithm: Algorithm, expected: &Expected) -> Validation {
     validation
 }
 
-/// The console's own key: random, made at start, never written anywhere.
+/// The console's own key: random, generated at start, never written anywhere.
 #[derive(Clone)]
 pub(crate) struct SessionKey {
     encoding: EncodingKey,
@@ -214,13 +216,13 @@ impl SessionKey {
     const ID: &'static str = "twotower-console";
     const AUDIENCE: &'static str = "authenticated";
 
-    /// How long a session's token lasts, in seconds.
+    /// Lifetime of a session's token, seconds.
     pub(crate) const LIFETIME_S: u64 = 15 * 60;
 
-    /// A key nobody else knows.
+    /// A random key.
     ///
     /// # Errors
-    /// If the operating system gives no random bytes.
+    /// If the operating system provides no random bytes.
     pub(crate) fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
@@ -230,7 +232,7 @@ impl SessionKey {
         })
     }
 
-    /// A token that makes its bearer `user` for [`Self::LIFETIME_S`].
+    /// A token of `user`, valid for [`Self::LIFETIME_S`].
     pub(crate) fn mint(&self, user: Uuid) -> Result<String, jsonwebtoken::errors::Error> {
         let now = jsonwebtoken::get_current_timestamp();
         let header = Header {
@@ -267,7 +269,7 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::{Value, json};
 
-    /// One that is not is told of.
+    /// Whether a key of a known kind is usable; an unusable one is [`PassedOver::Unsound`].
     fn is_usable(key: Value) -> bool {
         let expected = Expected {
             issuer: None,
@@ -282,12 +284,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_can_verify_nothing_is_none() {
+    fn a_key_that_can_verify_nothing_is_not_usable() {
         let ed = |bytes: &[u8]| {
             let x = URL_SAFE_NO_PAD.encode(bytes);
             json!({"kty": "OKP", "crv": "Ed25519", "x": x})
         };
-        // All zeros are a point of the curve.
+        // Zero is a point of the curve.
         for (bytes, usable) in [(0, false), (1, false), (31, false), (32, true), (33, false)] {
             assert_eq!(is_usable(ed(&vec![0; bytes])), usable, "{bytes}");
         }
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_rsa_are_of_use_whatever_zeros_they_begin_with() {
+    fn leading_zeros_of_rsa_numbers_do_not_count() {
         let rsa = |n: &[u8], e: &[u8]| {
             let [n, e] = [n, e].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
             json!({"kty": "RSA", "n": n, "e": e})

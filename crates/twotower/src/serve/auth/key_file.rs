@@ -1,5 +1,5 @@
 use super::config::ConfigError;
-use super::jwks::{Parsed, parse, tell_of};
+use super::jwks::{Parsed, log_unsound, parse};
 use super::key::{Expected, Key, Unsound};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -9,10 +9,11 @@ use std::thread;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// The keys of a file, read again when it has changed: a key is added, and another one taken away, without a restart.
+/// The keys of a file, read again whenever it has changed, so that keys are added and removed
+/// without a restart.
 ///
-/// What stands there is compared, and not when it was written: a Secret that Kubernetes mounts is switched by a link, and two writes within a second
-/// may bear the same time.
+/// The content is compared and not the time of the last change: a mounted Kubernetes Secret is
+/// replaced by switching a link, and two writes within a second may have the same time.
 #[derive(Debug)]
 pub(super) struct KeyFile {
     path: PathBuf,
@@ -22,27 +23,27 @@ pub(super) struct KeyFile {
     seen: Mutex<Seen>,
 }
 
-/// What the last look has found.
+/// Result of the last check.
 #[derive(Debug)]
 struct Seen {
     content: Content,
     unsound: Vec<Unsound>,
 }
 
-/// Told of when it changes, and not at each look.
+/// What a check compares: the log says something only when this changes.
 #[derive(Debug, PartialEq, Eq)]
 enum Content {
-    /// SHA-256 of it: it may hold secrets.
+    /// SHA-256 of the text, which may contain secrets.
     Text([u8; 32]),
-    /// Why there is none.
+    /// Why it could not be read.
     None(String),
 }
 
 impl KeyFile {
-    /// Reads it for the first time.
+    /// Reads the file for the first time.
     ///
     /// # Errors
-    /// [`ConfigError`] if it cannot be read, or holds no usable key.
+    /// [`ConfigError`] if it cannot be read or has no usable key.
     pub(super) fn open(
         path: PathBuf,
         expected: Expected,
@@ -50,7 +51,7 @@ impl KeyFile {
     ) -> Result<Self, ConfigError> {
         let text = text_of(&path)?;
         let Parsed { keys, unsound } = parse(&text, true, &expected)?;
-        tell_of(&unsound, &[]);
+        log_unsound(&unsound, &[]);
         if keys.is_empty() {
             return Err(ConfigError::NoUsableKey);
         }
@@ -66,42 +67,45 @@ impl KeyFile {
         })
     }
 
-    /// The keys held now.
+    /// The current keys.
     pub(super) fn keys(&self) -> Arc<[Key]> {
         self.keys.borrow().clone()
     }
 
-    /// Looks at the file again and again, for as long as somebody holds its keys. A pipe is read once: what came through it does not come again.
+    /// Checks the file periodically, until its keys are dropped. A pipe is read only once, at
+    /// start, since its content does not come again.
     pub(super) async fn keep_fresh(keys: Weak<Self>) {
         while let Some(pace) = keys.upgrade().map(|keys| keys.pace) {
             tokio::time::sleep(pace).await;
             let Some(held) = keys.upgrade() else { return };
-            // A file system may hang. It holds up a thread of its own then, for which nobody waits when the server ends.
-            let (looked, look) = oneshot::channel();
+            // A file system may hang. It then blocks only this thread, which the server does not
+            // wait for at its end.
+            let (checked, check) = oneshot::channel();
             let thread = thread::Builder::new().name("key file".to_owned());
             let started = thread.spawn(move || {
                 if !is_pipe(&held.path) {
-                    held.look();
+                    held.check();
                 }
-                let _ = looked.send(());
+                let _ = checked.send(());
             });
             match started {
                 Ok(_) => {
-                    let _ = look.await;
+                    let _ = check.await;
                 }
                 Err(error) => tracing::error!("the file of keys could not be looked at: {error}"),
             }
         }
     }
 
-    /// Keeps the old keys if the file cannot be read, as half of one cannot; a set without a usable key takes them away, as at an address.
-    fn look(&self) {
+    /// Keeps the old keys if the file cannot be read, for example because it is half written. A set
+    /// without a usable key removes them, as at an address.
+    fn check(&self) {
         let text = text_of(&self.path);
         let content = match &text {
             Ok(text) => Content::of(text),
             Err(error) => Content::None(error.to_string()),
         };
-        // Values of which none depends on another.
+        // No field depends on another.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.content == content {
             return;
@@ -109,7 +113,7 @@ impl KeyFile {
         seen.content = content;
         match text.and_then(|text| parse(&text, true, &self.expected)) {
             Ok(Parsed { keys, unsound }) => {
-                tell_of(&unsound, &seen.unsound);
+                log_unsound(&unsound, &seen.unsound);
                 seen.unsound = unsound;
                 if keys.is_empty() {
                     let error = ConfigError::NoUsableKey;
@@ -137,7 +141,7 @@ fn text_of(path: &Path) -> Result<String, ConfigError> {
         .map_err(|error| ConfigError::Unreadable(format!("{}: {error}", path.display())))
 }
 
-/// Whether reading it would wait for somebody who writes.
+/// Whether a read would block until somebody writes.
 fn is_pipe(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }

@@ -1,5 +1,5 @@
-//! Tokens that were verified lately. Verifying one by a public key takes a multiple of what the rest of a request does, and most come again
-//! and again.
+//! Tokens that were verified recently. To verify a token with a public key takes several times as
+//! long as the rest of a request, and most tokens arrive many times.
 
 use super::key::{Caller, Key};
 use moka::sync::Cache;
@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So many are remembered, for so long at most.
-const MOST: u64 = 20_000;
-const REMEMBERED: Duration = Duration::from_mins(10);
+/// Most tokens that are remembered, and for how long.
+const MAX_TOKENS: u64 = 20_000;
+const TTL: Duration = Duration::from_mins(10);
 
-/// Stands for a token, which is not kept itself.
+/// SHA-256 of a token. The token itself is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenHash([u8; 32]);
 
@@ -21,13 +21,13 @@ impl TokenHash {
     }
 }
 
-/// A token that holds.
+/// A valid token.
 #[derive(Debug, Clone)]
 pub(super) struct Verified {
     pub(super) caller: Caller,
-    /// Seconds since 1970; nobody is let in by memory from then on.
+    /// Seconds since 1970. The entry is not used from then on.
     pub(super) expires: u64,
-    /// The keys of an address or a file, where one of those has verified it.
+    /// The keys of the address or file, if one of those has verified it.
     pub(super) keys: Option<Arc<[Key]>>,
 }
 
@@ -38,14 +38,15 @@ pub(super) struct VerifiedTokens(Cache<TokenHash, Verified>);
 impl VerifiedTokens {
     pub(super) fn new() -> Self {
         let tokens = Cache::builder()
-            .max_capacity(MOST)
-            .time_to_live(REMEMBERED)
+            .max_capacity(MAX_TOKENS)
+            .time_to_live(TTL)
             .build();
         Self(tokens)
     }
 
-    /// Who brings the token, if it was verified before, has not expired at `now`, and what verified it would still be asked: `held` are the
-    /// keys of the address or file now, which are others once they were read again.
+    /// The bearer of the token, if it was verified, has not expired at `now`, and the keys that
+    /// verified it are still current: `held` is the current set of the address or file, a new one
+    /// after each fetch or read.
     pub(super) fn caller(
         &self,
         token: TokenHash,
@@ -53,11 +54,11 @@ impl VerifiedTokens {
         now: u64,
     ) -> Option<Caller> {
         let verified = self.0.get(&token)?;
-        let is_asked = match &verified.keys {
+        let is_current = match &verified.keys {
             None => true,
             Some(keys) => held.is_some_and(|held| Arc::ptr_eq(keys, held)),
         };
-        (is_asked && now < verified.expires).then_some(verified.caller)
+        (is_current && now < verified.expires).then_some(verified.caller)
     }
 
     pub(super) fn remember(&self, token: TokenHash, verified: Verified) {
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_known_until_it_expires_or_other_keys_are_held() {
+    fn a_token_is_remembered_until_it_expires_or_the_keys_are_replaced() {
         let tokens = VerifiedTokens::new();
         let (shared, public) = (TokenHash::of("shared"), TokenHash::of("public"));
         let keys: Arc<[Key]> = Arc::from([]);

@@ -7,15 +7,16 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// More than this of a sender who goes on after the answer is not taken in.
-const MOST_BYTES: usize = 16 << 20;
+/// At most this many bytes are taken in after the answer.
+const MAX_BYTES: usize = 16 << 20;
 
 const PIECE: usize = 8 * 1024;
 
-/// A stream that goes on taking in bytes for a moment after its last byte was written, where somebody is still sending.
+/// A stream that, if the client is still sending, goes on reading for a moment after its last byte
+/// was written (lingering close).
 ///
-/// What arrives at a closed socket is answered with a reset: whoever sends all of a request before they read would get that, and not the answer
-/// which says what is wrong with it.
+/// A closed socket answers further bytes with a reset. A client that sends its whole request before
+/// it reads would get that instead of the answer that tells what is wrong.
 #[derive(Debug)]
 pub(super) struct Lingering<S> {
     stream: S,
@@ -24,11 +25,11 @@ pub(super) struct Lingering<S> {
     closing: Option<Closing>,
 }
 
-/// Whether an answer was given to a request that may not have come to its end.
+/// Whether an answer was given to a request that was not read to its end.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unread(Arc<AtomicBool>);
 
-/// From the end of what is written to the end of the connection.
+/// The time from the end of the answer to the end of the connection.
 #[derive(Debug)]
 struct Closing {
     over: Pin<Box<Sleep>>,
@@ -46,7 +47,7 @@ impl Unread {
 }
 
 impl<S> Lingering<S> {
-    /// Listens for so long after the end of an answer to a request that is `unread`.
+    /// Reads for at most `longest` after the end of an answer to a request that is `unread`.
     pub(super) fn new(stream: S, unread: Unread, longest: Duration) -> Self {
         Self {
             stream,
@@ -58,7 +59,7 @@ impl<S> Lingering<S> {
 }
 
 impl Closing {
-    /// Ready once the sender has ended, or for long enough.
+    /// Ready once the client has ended, or after the time or the bytes allowed.
     fn poll(&mut self, stream: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<()> {
         if self.over.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
@@ -119,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
             closing,
         } = &mut *self;
         if closing.is_none() {
-            // The other side learns from it that the answer is whole.
+            // This tells the client that the answer is complete.
             ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
             if !unread.is_set() {
                 return Poll::Ready(Ok(()));
@@ -127,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         }
         let closing = closing.get_or_insert_with(|| Closing {
             over: Box::pin(sleep(*longest)),
-            bytes_left: MOST_BYTES,
+            bytes_left: MAX_BYTES,
         });
         closing.poll(stream, cx).map(Ok)
     }
@@ -193,6 +194,6 @@ mod tests {
         server.shutdown().await.unwrap();
         drop(server);
         let sent: usize = endless.await.unwrap();
-        assert!((MOST_BYTES / 2..2 * MOST_BYTES).contains(&sent), "{sent}");
+        assert!((MAX_BYTES / 2..2 * MAX_BYTES).contains(&sent), "{sent}");
     }
 }

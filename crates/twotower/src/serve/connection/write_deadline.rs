@@ -6,27 +6,30 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// A stream that fails with [`io::ErrorKind::TimedOut`] once nobody has taken anything of what is written for a while.
+/// A stream that fails with [`io::ErrorKind::TimedOut`] if the client takes nothing of what is
+/// written for a while.
 ///
-/// hyper has no such deadline, so a client that asks and does not read the answers would hold its connection for ever.
+/// hyper has no such deadline, so a client that never reads its answers would hold its connection
+/// for ever.
 #[derive(Debug)]
 pub(super) struct WriteDeadline<S> {
     stream: S,
     limit: Duration,
     writing: Stall,
-    /// Apart from `writing`: a socket calls itself flushed at any time, which takes nothing from what waits to be written.
+    /// Separate from `writing`: a socket always reports itself flushed, even while data waits to be
+    /// written.
     flushing: Stall,
 }
 
-/// What can be closed without waiting for anybody.
+/// A stream that can be closed without waiting for the client.
 pub(super) trait Abandon {
-    /// Has what is not sent yet dropped when it is closed: megabytes that the system would go on offering for minutes.
+    /// Makes closing drop unsent data, which the system would otherwise offer for minutes.
     fn abandon(&self);
 }
 
 impl Abandon for TcpStream {
     fn abandon(&self) {
-        // Where that cannot be, the connection is closed as any other.
+        // If this fails, the connection is closed in the ordinary way.
         let _ = self.set_zero_linger();
     }
 }
@@ -42,7 +45,7 @@ impl<S> WriteDeadline<S> {
     }
 }
 
-/// Ends the wait for something that makes no progress.
+/// Deadline of an operation that makes no progress.
 #[derive(Debug, Default)]
 struct Stall(Option<Pin<Box<Sleep>>>);
 
@@ -126,7 +129,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(500);
     const LONG: Duration = Duration::from_mins(1);
 
-    /// How long a write that nobody takes goes on is the deadline, whatever was flushed meanwhile.
+    /// A write that makes no progress ends at the deadline, whatever is flushed meanwhile.
     #[tokio::test]
     async fn what_nobody_takes_is_given_up() {
         let (ours, _theirs) = duplex(8);
@@ -136,7 +139,7 @@ mod tests {
                 if let Ok(written) = timeout(LIMIT / 10, stream.write_all(&[0; 9])).await {
                     break written;
                 }
-                // As a socket does.
+                // A socket always flushes at once.
                 stream.flush().await.unwrap();
             }
         });

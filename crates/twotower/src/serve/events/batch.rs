@@ -6,18 +6,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use twotower_store::{EventKind, NewEvent};
 use uuid::Uuid;
 
-/// Events a call.
+/// Most events in a call.
 const MAX_EVENTS: usize = 100;
 
-/// Places of the longest list that is recommended.
+/// Last position in the longest list.
 const MAX_POSITION: u64 = 100;
 
 const MAX_REQUEST_ID_CHARS: usize = 64;
 
-/// What a sender's clock may be ahead of ours.
+/// How far the clock of a sender may be ahead of ours.
 const AHEAD: Duration = Duration::from_mins(5);
 
-/// How long a device may have been without a connection.
+/// Age of the oldest accepted event: devices may be offline for a while.
 const OLDEST: Duration = Duration::from_hours(7 * 24);
 
 const FIELDS: [&str; 8] = [
@@ -31,7 +31,7 @@ const FIELDS: [&str; 8] = [
     "at",
 ];
 
-/// Reads `{"events": [{…}, …]}`. What is wrong is named with its place, as in `events[3].kind`.
+/// Reads `{"events": [{…}, …]}`. Errors name the field with its place, as in `events[3].kind`.
 pub(super) fn read(
     fields: &Map<String, Value>,
     now: SystemTime,
@@ -54,7 +54,7 @@ pub(super) fn read(
         .collect()
 }
 
-/// One event, not read yet.
+/// One event that has not been read yet.
 struct Event<'a> {
     place: usize,
     fields: &'a Map<String, Value>,
@@ -159,7 +159,7 @@ fn request_id(value: &Value) -> Option<String> {
 
 fn time_us(text: &str, now: SystemTime) -> Option<i64> {
     let bytes = text.as_bytes();
-    // The importer's reader takes more than RFC 3339: days alone, and times without an offset.
+    // The importer's parser accepts more than RFC 3339: dates alone, and times without an offset.
     let offset = bytes.last() == Some(&b'Z')
         || matches!(bytes.get(bytes.len().checked_sub(6)?), Some(b'+' | b'-'));
     if bytes.len() < "2026-01-31T23:59:59Z".len() || bytes[10] != b'T' || !offset {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
+    fn errors_name_the_field_with_its_place() {
         let long = "x".repeat(65);
         for (field, value) in [
             ("event_id", json!("x")),

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 #[test]
 fn fuzz_the_body_of_events() {
-    // 2026-11-26, so that times in the examples are neither too old nor in the future.
+    // 2026-11-26, at which times in the examples are neither too old nor in the future.
     let now = UNIX_EPOCH + Duration::from_hours(1_795_694_400 / 3600);
     fuzz("events", MANY, corpus("events"), |input| {
         match read_body(input, |fields| batch::read(fields, now)) {
@@ -16,7 +16,7 @@ fn fuzz_the_body_of_events() {
                     assert!((0.0..=1.0).contains(&watched), "{event:?}");
                     assert!(event.model_version.is_none_or(|version| version > 0));
                 }
-                // Few ways, so that most bodies stay short.
+                // Few classes of outcomes, so that most bodies stay short.
                 u64::from(events.len().ilog2())
             }
             Err(way) => way,

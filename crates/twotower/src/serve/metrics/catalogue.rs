@@ -1,16 +1,16 @@
-/// How a metric behaves.
+/// Type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
+    /// A number that only grows.
     Counter,
-    /// Goes up and down.
+    /// A number that rises and falls.
     Gauge,
-    /// Observations by size.
+    /// Counts of observations by size.
     Histogram,
 }
 
 impl Kind {
-    /// As Prometheus' text format spells it.
+    /// The name in Prometheus' text format.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -20,16 +20,16 @@ impl Kind {
     }
 }
 
-/// One metric: what there is, under which name, with which labels.
+/// A metric: its name, type, labels and description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
-    /// With its unit at the end.
+    /// Name, which ends with the unit.
     pub name: &'static str,
     /// How it behaves.
     pub kind: Kind,
     /// Names of its labels.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// Description.
     pub help: &'static str,
 }
 
@@ -45,7 +45,7 @@ macro_rules! catalogue {
             };
         )*
 
-        /// Every metric that a server tells, in the order in which it tells them.
+        /// Every metric of a server, in the order in which they are rendered.
         pub const CATALOGUE: &[Metric] = &[$($constant),*];
     };
 }
@@ -56,7 +56,7 @@ catalogue! {
     STAGE_DURATION: Histogram "twotower_http_stage_duration_seconds" ["stage"]
         "time that requests spend in a stage; the stages are those of `Server-Timing`";
     REQUESTS_SHED: Counter "twotower_http_requests_shed_total" ["reason"]
-        "requests that were told to come back: `queue_full`, `queue_deadline`, `user_rate`";
+        "requests that were told to come back: `queue_full`, `queue_deadline`, `user_rate`; for events also `user_calls`, `circuit_open`";
     REQUESTS_IN_FLIGHT: Gauge "twotower_http_requests_in_flight" []
         "requests worked on now";
     REQUESTS_WAITING: Gauge "twotower_http_requests_waiting" []
@@ -123,7 +123,7 @@ mod tests {
         }
     }
 
-    /// The table in docs/api.md is this list.
+    /// The table in docs/api.md must equal this list.
     #[test]
     fn the_documents_list_the_same() {
         let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/api.md");

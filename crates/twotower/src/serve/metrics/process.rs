@@ -1,6 +1,6 @@
 use std::fs;
 
-/// What /proc says of this process; nothing on systems without it.
+/// Figures of this process from /proc; `None` on systems without it.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     pub(super) resident_bytes: Option<f64>,
@@ -9,7 +9,7 @@ pub(super) struct Figures {
     pub(super) cpu_seconds: Option<f64>,
 }
 
-/// `USER_HZ`, which Linux fixes at 100 for what it tells programs.
+/// `USER_HZ`, which Linux fixes at 100 in its interfaces to programs.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(super) fn figures() -> Figures {
@@ -39,7 +39,7 @@ fn max_fds(limits: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Fields 14 and 15, counted from behind the name, which may hold anything (proc(5)).
+/// Fields 14 and 15, counted from the end of the name, which may contain any character (proc(5)).
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_whitespace().skip(11);

@@ -1,3 +1,6 @@
+#[cfg(test)]
+mod tests;
+
 use super::catalogue as is;
 use super::process;
 use super::text::Text;
@@ -8,17 +11,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use twotower_store::RunState;
 
-/// Upper bounds of a request's time, seconds. One is the limit that alerts hold it against, so that they need not interpolate.
+/// Upper bounds of the buckets for the time of a request, seconds. One of them is the limit that
+/// alerts use, so that they need not interpolate.
 const REQUEST_BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// Those of a stage, most of which take less than a millisecond.
+/// Upper bounds for the time of a stage, seconds. Most stages take less than a millisecond.
 const STAGE_BUCKETS: [f64; 14] = [
     0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0,
 ];
 
-/// What a list of recommendations says of itself, for the log and for metrics: an extension of the answer.
+/// Summary of a list of recommendations, for the log and the metrics: an extension of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Answered {
     /// The answer's `source`.
@@ -29,14 +33,14 @@ pub struct Answered {
     pub partial: bool,
 }
 
-/// What a look into the cache found.
+/// Outcome of a cache lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CacheOutcome {
-    /// An answer that holds.
+    /// A current answer.
     Hit,
-    /// An old answer, given because a new one would have taken too long.
+    /// A stale answer, given because a new one would have taken too long.
     Stale,
-    /// Nothing.
+    /// No usable answer.
     Miss,
 }
 
@@ -50,7 +54,7 @@ impl CacheOutcome {
     }
 }
 
-/// What a connection to the database is doing.
+/// State of a database connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolState {
     /// Waiting for work.
@@ -59,12 +63,12 @@ pub enum PoolState {
     Busy,
 }
 
-/// Where the state of a user was read.
+/// The server that the state of a user was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReadFrom {
-    /// The server that is written to.
+    /// The primary, which takes the writes.
     Primary,
-    /// A streaming replica of it.
+    /// A streaming replica of the primary.
     Replica,
 }
 
@@ -77,20 +81,20 @@ impl ReadFrom {
     }
 }
 
-/// Why the state of a user was not read where it should be.
+/// Why the state of a user was read from the other server than intended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fallback {
-    /// On the primary: the replica lacks what must not be missing.
+    /// Read from the primary: the replica has not replayed the required position.
     Behind,
-    /// On the primary: the replica did not answer.
+    /// Read from the primary: the replica did not answer.
     Failed,
-    /// On the primary: the replica need not have yet what the user has just done.
+    /// Read from the primary: the replica may lack the user's latest change.
     OwnChange,
-    /// On the primary: any user may have changed something unheard.
+    /// Read from the primary: changes of users are not heard.
     Unheard,
-    /// On the primary: it has told no position for too long.
+    /// Read from the primary: it has not reported a position for too long.
     Unmeasured,
-    /// On the replica.
+    /// Read from the replica: the primary is away.
     PrimaryAway,
 }
 
@@ -110,31 +114,31 @@ impl Fallback {
 /// The view that requests are answered from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotFigures {
-    /// Videos in it.
+    /// Number of videos.
     pub videos: usize,
-    /// Memory that it takes, bytes.
+    /// Memory, bytes.
     pub bytes: usize,
 }
 
-/// How a job has been doing.
+/// Results of the latest runs of a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct JobFigures {
-    /// Of the latest run that was not left to another process.
+    /// State of the latest run that was not left to another process.
     pub state: Option<RunState>,
-    /// Of the latest one that succeeded.
+    /// The latest run that succeeded.
     pub success: Option<Success>,
 }
 
 /// A run that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Success {
-    /// Its end, seconds since 1970.
+    /// End, seconds since 1970.
     pub at_s: f64,
-    /// How long it took, seconds.
+    /// Duration, seconds.
     pub took_s: f64,
 }
 
-/// States of runs that metrics tell.
+/// States of runs that metrics report.
 const RUN_STATES: [RunState; 4] = [
     RunState::Running,
     RunState::Succeeded,
@@ -142,7 +146,8 @@ const RUN_STATES: [RunState; 4] = [
     RunState::Refused,
 ];
 
-/// Everything that one server counts. Counting is a short lock or an atomic store; nothing is allocated once a series exists.
+/// The metrics of one server. Counting takes a short lock or an atomic store, and allocates nothing
+/// once a series exists.
 #[derive(Debug, Default)]
 pub struct Metrics {
     requests: Family<(&'static str, u16), Histogram>,
@@ -171,7 +176,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A request to `route` was answered with `status`, and was in the stages that `timing` tells.
+    /// Counts a request to `route` that was answered with `status`, and the stages in `timing`.
     pub fn answered(&self, route: &'static str, status: u16, total: Duration, timing: &Timing) {
         let mut requests = self.requests.lock();
         let of_route = requests.entry((route, status)).or_default();
@@ -186,27 +191,27 @@ impl Metrics {
         }
     }
 
-    /// A request was told to come back.
+    /// Counts a request that was shed (told to come back later).
     pub fn shed(&self, reason: &'static str) {
         *self.shed.lock().entry(reason).or_default() += 1;
     }
 
-    /// A list was answered.
+    /// Counts a list of recommendations.
     pub fn recommended(&self, answered: Answered) {
         *self.recommendations.lock().entry(answered).or_default() += 1;
     }
 
-    /// The cache was asked.
+    /// Counts a cache lookup.
     pub fn looked_up(&self, outcome: CacheOutcome) {
         *self.cache_requests.lock().entry(outcome).or_default() += 1;
     }
 
-    /// So many answers are in the cache.
+    /// Number of entries in the cache.
     pub fn set_cache_entries(&self, entries: usize) {
         self.cache_entries.set(entries as f64);
     }
 
-    /// So many connections of the pool are in `state`.
+    /// Number of connections of the pool in `state`.
     pub fn set_pool_connections(&self, state: PoolState, connections: usize) {
         match state {
             PoolState::Idle => self.pool_idle.set(connections as f64),
@@ -214,59 +219,59 @@ impl Metrics {
         }
     }
 
-    /// So many users' states were read from there.
+    /// Counts the states of `users` users read from a server.
     pub fn read_states(&self, from: ReadFrom, users: usize) {
         if users > 0 {
             *self.state_reads.lock().entry(from).or_default() += users as u64;
         }
     }
 
-    /// So many users' states were not read where they should be.
+    /// Counts the states of `users` users read from the other server than intended.
     pub fn fell_back(&self, why: Fallback, users: usize) {
         if users > 0 {
             *self.replica_fallbacks.lock().entry(why).or_default() += users as u64;
         }
     }
 
-    /// How long ago the moment is as of which the replica is complete.
+    /// Age of the moment up to which the replica is complete.
     pub fn set_replica_lag(&self, lag: Duration) {
         self.replica_lag.set(lag.as_secs_f64());
     }
 
-    /// Another view is served from now on.
+    /// Figures of a new view, which is current.
     pub fn set_snapshot(&self, figures: SnapshotFigures) {
         self.snapshot_videos.set(figures.videos as f64);
         self.snapshot_bytes.set(figures.bytes as f64);
         self.snapshot_is_current();
     }
 
-    /// The database was asked, and the view shows what it holds.
+    /// Records that the view is known to show what the database holds.
     pub fn snapshot_is_current(&self) {
         *locked(&self.snapshot_current) = Some(Instant::now());
     }
 
-    /// The model that answers, if there is one.
+    /// Version of the model that answers, if there is one.
     pub fn set_model(&self, version: Option<i64>) {
         self.model_version
             .set(version.map_or(f64::NAN, |version| version as f64));
     }
 
-    /// How long ago the latest vector of the model that answers was written.
+    /// Age of the latest vector of the model that answers.
     pub fn set_embedding_staleness(&self, age: Duration) {
         self.embedding_staleness.set(age.as_secs_f64());
     }
 
-    /// The share of the exact top ten that was found, 0 to 1.
+    /// Share of the exact top ten that was found, 0 to 1.
     pub fn set_recall_probe(&self, recall: f64) {
         self.recall_probe.set(recall);
     }
 
-    /// What the quality gate measured of the model that answers, by metric.
+    /// Measures of the quality gate for the model that answers, by metric.
     pub fn set_quality(&self, quality: BTreeMap<&'static str, f64>) {
         *locked(&self.quality) = quality;
     }
 
-    /// How `job` has been doing. Of a success that is too long ago to be seen, the last one that was seen stays.
+    /// Figures of `job`. Without a recent success, the last known one stays.
     pub fn set_job(&self, job: &'static str, figures: JobFigures) {
         let mut jobs = self.jobs.lock();
         let success = jobs.get(job).and_then(|known| known.success);
@@ -274,7 +279,7 @@ impl Metrics {
         jobs.insert(job, JobFigures { success, ..figures });
     }
 
-    /// How many are worked on, how many may be, and how many wait.
+    /// Number of requests in flight, their limit, and the number waiting.
     pub fn set_load(&self, limit: usize, in_flight: usize, waiting: usize) {
         self.concurrency_limit.set(limit as f64);
         self.in_flight.set(in_flight as f64);
@@ -287,7 +292,7 @@ impl Metrics {
         Connection(&self.connections)
     }
 
-    /// All that is known, in Prometheus' text format. A gauge that nobody has set is left out.
+    /// All known metrics, in Prometheus' text format. A gauge that was never set is left out.
     pub fn render(&self) -> String {
         let mut text = Text::default();
         text.head(&is::REQUEST_DURATION);
@@ -391,7 +396,7 @@ impl Metrics {
     }
 }
 
-/// A connection that is counted.
+/// A guard that counts a connection.
 pub(in crate::serve) struct Connection<'a>(&'a AtomicUsize);
 
 impl Drop for Connection<'_> {
@@ -416,14 +421,14 @@ impl<K, V> Family<K, V> {
     }
 }
 
-/// A figure is right at any instant, so one that a panic has left behind is, too.
+/// A panic leaves no invalid figure.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, Default)]
 struct Histogram {
-    /// Observations in each bucket alone, and beyond the last.
+    /// Number of observations in each bucket alone, and beyond the last.
     counts: [u64; REQUEST_BUCKETS.len() + 1],
     seconds: f64,
 }
@@ -448,7 +453,7 @@ impl Histogram {
     }
 }
 
-/// A float64; NaN, as which it begins, stands for one that nobody has set.
+/// A float64; NaN, the initial value, means that it was never set.
 #[derive(Debug)]
 struct Gauge(AtomicU64);
 
@@ -466,106 +471,5 @@ impl Gauge {
     fn get(&self) -> Option<f64> {
         let value = f64::from_bits(self.0.load(Ordering::Relaxed));
         (!value.is_nan()).then_some(value)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::serve::metrics::{CATALOGUE, Kind};
-
-    #[test]
-    fn a_histogram_is_cumulative() {
-        let metrics = Metrics::default();
-        let timing = Timing::default();
-        for ms in [1, 2, 40_000] {
-            metrics.answered("/x", 200, Duration::from_millis(ms), &timing);
-        }
-        let text = metrics.render();
-        for line in [
-            r#"twotower_http_request_duration_seconds_bucket{route="/x",status="200",le="0.001"} 1"#,
-            r#"twotower_http_request_duration_seconds_bucket{route="/x",status="200",le="0.0025"} 2"#,
-            r#"twotower_http_request_duration_seconds_bucket{route="/x",status="200",le="30"} 2"#,
-            r#"twotower_http_request_duration_seconds_bucket{route="/x",status="200",le="+Inf"} 3"#,
-            r#"twotower_http_request_duration_seconds_sum{route="/x",status="200"} 40.003"#,
-            r#"twotower_http_request_duration_seconds_count{route="/x",status="200"} 3"#,
-        ] {
-            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
-        }
-    }
-
-    #[test]
-    fn all_of_the_catalogue_is_told_once_it_is_known() {
-        let metrics = Metrics::default();
-        let timing = Timing::default();
-        drop(timing.stage(Stage::Rank));
-        metrics.answered("/x", 200, Duration::from_millis(1), &timing);
-        metrics.shed("queue_full");
-        metrics.recommended(Answered {
-            source: "two_tower",
-            cached: true,
-            partial: false,
-        });
-        metrics.looked_up(CacheOutcome::Stale);
-        metrics.set_cache_entries(3);
-        metrics.set_pool_connections(PoolState::Idle, 2);
-        metrics.set_pool_connections(PoolState::Busy, 1);
-        metrics.read_states(ReadFrom::Primary, 2);
-        metrics.fell_back(Fallback::Behind, 1);
-        metrics.fell_back(Fallback::Failed, 0);
-        metrics.set_replica_lag(Duration::from_millis(300));
-        metrics.set_snapshot(SnapshotFigures {
-            videos: 10,
-            bytes: 4000,
-        });
-        metrics.set_model(Some(7));
-        metrics.set_embedding_staleness(Duration::ZERO);
-        metrics.set_recall_probe(0.998);
-        metrics.set_load(8, 1, 0);
-        metrics.set_quality(BTreeMap::from([("auc", 0.81)]));
-        let success = Success {
-            at_s: 1_767_225_600.0,
-            took_s: 12.5,
-        };
-        let mut figures = JobFigures {
-            state: Some(RunState::Succeeded),
-            success: Some(success),
-        };
-        metrics.set_job("update", figures);
-        figures.state = Some(RunState::Failed);
-        figures.success = None;
-        metrics.set_job("update", figures);
-        let text = metrics.render();
-        assert!(
-            text.contains("twotower_job_run_state{job_name=\"update\",state=\"failed\"} 1\n")
-                && text.contains(
-                    "twotower_job_run_state{job_name=\"update\",state=\"succeeded\"} 0\n"
-                )
-                && text.contains("timestamp_seconds{job_name=\"update\"} 1767225600\n"),
-            "{text}"
-        );
-        for metric in CATALOGUE {
-            let series = match metric.kind {
-                Kind::Histogram => format!("{}_count", metric.name),
-                Kind::Counter | Kind::Gauge => metric.name.to_owned(),
-            };
-            let of_linux = metric.name.starts_with("process_") && !cfg!(target_os = "linux");
-            let told = text.lines().any(|line| {
-                line.strip_prefix(&series)
-                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
-            });
-            assert!(told || of_linux, "{series}\n{text}");
-        }
-        metrics.set_model(None);
-        assert!(!metrics.render().contains("twotower_model_version "));
-    }
-
-    #[test]
-    fn connections_are_counted_while_they_last() {
-        let metrics = Metrics::default();
-        let connection = metrics.connection();
-        assert!(metrics.render().contains("twotower_http_connections 1\n"));
-        drop(connection);
-        assert!(metrics.render().contains("twotower_http_connections 0\n"));
     }
 }

@@ -1,19 +1,20 @@
 use super::catalogue::Metric;
 use std::fmt::Write as _;
 
-/// Prometheus' text format, version 0.0.4. Label values are our own words, none of which needs escaping.
+/// Prometheus' text format, version 0.0.4. Label values are constants of this crate, none of which
+/// needs escaping.
 #[derive(Debug, Default)]
 pub(super) struct Text(String);
 
 impl Text {
-    /// The two lines that stand before a metric's series.
+    /// The two lines before the series of a metric.
     pub(super) fn head(&mut self, metric: &Metric) {
         let (name, help) = (metric.name, metric.help);
         let _ = writeln!(self.0, "# HELP {name} {help}");
         let _ = writeln!(self.0, "# TYPE {name} {}", metric.kind.name());
     }
 
-    /// A metric of one series, if its value is known.
+    /// A metric with one series, if its value is known.
     pub(super) fn gauge(&mut self, metric: &Metric, labels: &[&str], value: Option<f64>) {
         if let Some(value) = value {
             self.head(metric);
@@ -25,13 +26,13 @@ impl Text {
         self.part(metric, "", labels, value);
     }
 
-    /// One of the series that a histogram is made of.
+    /// One series of a histogram.
     pub(super) fn part(&mut self, metric: &Metric, suffix: &str, labels: &[&str], value: f64) {
         self.series(metric, suffix, labels, None);
         let _ = writeln!(self.0, " {value}");
     }
 
-    /// Observations of at most `bound`.
+    /// Number of observations of at most `bound`.
     pub(super) fn bucket(&mut self, metric: &Metric, labels: &[&str], bound: &str, count: u64) {
         self.series(metric, "_bucket", labels, Some(bound));
         let _ = writeln!(self.0, " {count}");

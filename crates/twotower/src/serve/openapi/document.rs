@@ -14,7 +14,7 @@ use utoipa::openapi::{
 const BEARER: &str = "bearer";
 const JSON: &str = "application/json";
 
-/// What every address may answer with instead of a result.
+/// Errors of every path.
 const ALWAYS: &[(u16, &str)] = &[
     (400, "The request is wrong; the message says what"),
     (405, "The address does not take this method"),
@@ -23,7 +23,7 @@ const ALWAYS: &[(u16, &str)] = &[
     (504, "A deadline has passed"),
 ];
 
-/// What those may answer with that are not for everybody.
+/// Errors of paths that require a token.
 const GUARDED: &[(u16, &str)] = &[
     (401, "No valid token, or one of a user who was erased"),
     (403, "A valid token of the wrong kind"),
@@ -33,7 +33,7 @@ const GUARDED: &[(u16, &str)] = &[
     ),
 ];
 
-/// What those may answer with that are for users.
+/// Errors of paths for users.
 const OF_USERS: &[(u16, &str)] = &[
     (
         404,
@@ -42,7 +42,7 @@ const OF_USERS: &[(u16, &str)] = &[
     (429, "Too many requests of this user"),
 ];
 
-/// The whole contract as indented JSON, with a line break at the end.
+/// The whole document as indented JSON, with a line break at the end.
 pub fn document() -> String {
     let mut schemas = Schemas::new();
     let mut paths = PathsBuilder::new();
@@ -80,7 +80,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> OperationBuilder {
         .operation_id(Some(endpoint.operation))
         .summary(Some(endpoint.summary));
     if let Some(request) = endpoint.request {
-        // Where every field may be absent, so may the body.
+        // The body may be absent if every field may be.
         let required = if endpoint.body_required {
             Required::True
         } else {
@@ -127,7 +127,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> OperationBuilder {
     operation.responses(responses)
 }
 
-/// With the headers that an answer of this status carries.
+/// A response with the headers of this status.
 fn response(status: u16, description: &str) -> ResponseBuilder {
     let response = ResponseBuilder::new()
         .description(description)
@@ -150,7 +150,7 @@ fn text() -> Object {
     ObjectBuilder::new().schema_type(Type::String).build()
 }
 
-/// A field that the contract does not name is a defect, in a request as in an answer.
+/// A field that the document does not name is a defect, in requests and in responses.
 fn close_objects(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {

@@ -1,4 +1,4 @@
-//! Types for the schemas of events, which are read by hand, to name what is wrong.
+//! Types for the schemas of events. Requests are parsed by hand, for errors that name the mistake.
 
 #![expect(dead_code, reason = "only their schemas are used")]
 #![expect(

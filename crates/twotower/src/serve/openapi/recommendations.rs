@@ -1,4 +1,4 @@
-//! Types for the schemas of requests, which are read by hand, to name what is wrong.
+//! Types for the schemas of requests, which are parsed by hand, for errors that name the mistake.
 
 #![expect(dead_code, reason = "only their schemas are used")]
 
@@ -102,7 +102,8 @@ fn uuid() -> ObjectBuilder {
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
 }
 
-/// A request that must have `field`, and may have the fields of [`RecommendationsRequest`] but those of `without`.
+/// The schema of a request that must have `field`, and may have the fields of
+/// [`RecommendationsRequest`] except those of `without`.
 fn request(
     schemas: &mut Schemas,
     name: &str,

@@ -1,7 +1,7 @@
 use super::rank::{Origin, Pick, Ranking, Why};
 use crate::serve::metrics::Answered;
 use crate::serve::snapshot::Snapshot;
-use crate::serve::time::rfc3339;
+use crate::time::rfc3339;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -37,11 +37,11 @@ pub(in crate::serve) struct Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::serve) enum Source {
-    /// The user's vector against the videos' vectors.
+    /// Similarity of the user's vector to those of the videos.
     TwoTower,
-    /// Number of likes, the same for everybody.
+    /// Number of likes, the same for all users.
     Popular,
-    /// A list made earlier, since the database does not say now what the user likes.
+    /// A list made for an earlier request, since the database is late.
     StaleCache,
 }
 
@@ -49,9 +49,9 @@ pub(in crate::serve) enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::serve) enum Shortfall {
-    /// There is nothing left that the request allows.
+    /// No other videos satisfy the request.
     CatalogueExhausted,
-    /// What is left scores less than asked for.
+    /// All other videos score less than `min_score`.
     MinScore,
 }
 
@@ -59,13 +59,13 @@ pub(in crate::serve) enum Shortfall {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Reason {
-    /// Likes that are named speak for it.
+    /// The likes named in `because`.
     BecauseYouLiked,
-    /// Many like it.
+    /// Many users like it.
     Popular,
     /// It is new, and was drawn at random.
     New,
-    /// It was skipped before, and there was nothing else left.
+    /// It was skipped before, and no other videos were left.
     SkippedBefore,
 }
 
@@ -121,7 +121,7 @@ impl Answer {
         }
     }
 
-    /// What metrics and the log say of it.
+    /// Summary for the metrics and the log.
     pub(in crate::serve) fn summary(&self) -> Answered {
         Answered {
             source: match self.source {
@@ -157,7 +157,7 @@ impl Answer {
         }
     }
 
-    /// Memory of what all copies share, in bytes, about.
+    /// Approximate memory shared by all copies, bytes.
     pub(in crate::serve) fn bytes(&self) -> usize {
         let of = |it: &Recommendation| {
             let because = it.because.iter().map(|like| like.title.len());
@@ -167,7 +167,7 @@ impl Answer {
         self.generated_at.len() + self.recommendations.iter().map(of).sum::<usize>()
     }
 
-    /// The same list for another request.
+    /// The same list, for another request.
     pub(in crate::serve) fn again(&self) -> Self {
         Self {
             cached: true,
@@ -175,7 +175,7 @@ impl Answer {
         }
     }
 
-    /// The same list for a request that the database does not help to answer.
+    /// The same list, for a request during which the database is late.
     pub(in crate::serve) fn stale(&self) -> Self {
         Self {
             source: Source::StaleCache,
@@ -184,7 +184,7 @@ impl Answer {
         }
     }
 
-    /// Marks a list that was made without knowing what the user likes.
+    /// Marks a list that was made without the user's current state.
     pub(in crate::serve) fn partial(self) -> Self {
         Self {
             partial: true,

@@ -1,4 +1,5 @@
-//! `POST /functions/v1/batch_recommendations`: lists for many users, for the application itself (a newsletter, a notification).
+//! `POST /functions/v1/batch_recommendations`: lists for many users, for the application itself (a
+//! newsletter, a notification).
 
 use super::answer::Answer;
 use super::query::Query;
@@ -17,23 +18,12 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Most users of a batch.
+/// At most this many users in a batch.
 const MAX_USERS: usize = 100;
 
-/// Users worked on at once: few, so that a batch leaves most of a statement's room to everybody else.
-const AT_ONCE: usize = 4;
-
-/// The fields of a request: the users, and those of a request for the list of one.
-const FIELDS: [&str; 8] = [
-    "user_ids",
-    "limit",
-    "exclude_liked",
-    "diversity",
-    "include_reasons",
-    "min_score",
-    "filter",
-    "seed",
-];
+/// Number of users worked on at once: few, so that a batch leaves most places of each statement to
+/// other requests.
+pub(super) const USERS_AT_ONCE: usize = 4;
 
 /// The body of an answer: one result for each user, in the order asked for.
 #[derive(Debug, Serialize, ToSchema)]
@@ -79,15 +69,15 @@ pub(in crate::serve) async fn batch(
                 }
             }
         })
-        .buffered(AT_ONCE)
+        .buffered(USERS_AT_ONCE)
         .collect()
         .await;
     Ok(Json(Batch { results }).into_response())
 }
 
-/// What is asked for, and for whom.
+/// The query, and the users whom it is for.
 pub(super) fn read(fields: &Map<String, Value>) -> Result<(Query, Vec<Uuid>), ApiError> {
-    let query = Query::parse(fields, &FIELDS)?;
+    let query = Query::parse_beside(fields, "user_ids", &[])?;
     Ok((query, users(fields.get("user_ids"))?))
 }
 

@@ -1,6 +1,6 @@
 mod of_user;
 
-pub(in crate::serve) use of_user::{Found, Made, Making, UserAnswers};
+pub(in crate::serve) use of_user::{Lookup, PendingAnswer, UserAnswers, Validator};
 
 use super::answer::Answer;
 use std::collections::{BTreeMap, HashMap};
@@ -9,30 +9,31 @@ use std::time::{Duration, Instant};
 use twotower_store::{UserChangeKey, UserState};
 use uuid::Uuid;
 
-/// Users whose answers are kept; who asked longest ago makes room.
+/// At most this many users have answers kept. The least recently active user makes room.
 const MAX_USERS: usize = 20_000;
 
-/// Memory that answers may take, bytes. Ten videos without reasons are some 1.5 kB, a hundred with reasons some 40 kB, so that of long
-/// lists those of fewer users are kept.
+/// At most this much memory for answers, bytes. Ten videos without reasons take about 1.5 kB, a
+/// hundred with reasons about 40 kB, so long lists are kept for fewer users.
 const MAX_BYTES: usize = 128 << 20;
 
-/// Of a user besides their answers: entries of the tables, and what allocation adds.
+/// Memory of a user besides the answers: table entries and allocation overhead.
 const BYTES_PER_USER: usize = 512;
 
-/// Whose answers. Two users never share one.
+/// The user to whom answers belong. Two users never have the same subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::serve) enum Subject {
-    /// As notifications of the database name them.
+    /// The user as notifications of the database name them.
     Key(UserChangeKey),
-    /// Where there are none.
+    /// The user's id, as long as there are no notifications.
     User(Uuid),
 }
 
-/// Answers of the last minutes, apart for each user.
+/// The answers of the last minutes, kept separately for each user.
 ///
-/// Whether an answer may be given again is decided by what the user has liked, skipped and blocked at the moment of the request
-/// ([`Made::state`]), so an answer is never older than the user's latest like. What a dropped entry saves is its use while the database is
-/// late, as a stale answer or for what is known of the user, and memory.
+/// Whether an answer may be given again depends on the likes, skips and blocks of the user at the
+/// moment of the request ([`Validator::state`]), so an answer is never older than the user's latest
+/// like. An entry must be dropped early only because it may otherwise be used while the database is
+/// late, as a stale answer or as the last known state, and to save memory.
 #[derive(Debug)]
 pub(in crate::serve) struct AnswerCache {
     users: Mutex<Users>,
@@ -43,7 +44,7 @@ pub(in crate::serve) struct AnswerCache {
 #[derive(Debug, Default)]
 struct Users {
     by_subject: HashMap<Subject, Entry>,
-    /// Who asked longest ago comes first.
+    /// Least recently active user first.
     by_turn: BTreeMap<u64, Subject>,
     next_turn: u64,
     bytes: usize,
@@ -59,7 +60,7 @@ struct Entry {
 }
 
 impl AnswerCache {
-    /// Keeps answers for so long; not at all if that is 0.
+    /// Keeps answers for `keep`; none at all if that is 0.
     pub(in crate::serve) fn new(keep: Duration) -> Self {
         Self::with_room(keep, MAX_BYTES)
     }
@@ -72,7 +73,8 @@ impl AnswerCache {
         }
     }
 
-    /// The answers of a user. To be taken before the user's state is read: what is dropped afterwards is dropped for good.
+    /// The answers of a user. To be taken before the user's state is read, so that what is dropped
+    /// during the read stays dropped.
     pub(in crate::serve) fn of(&self, subject: Subject) -> Arc<UserAnswers> {
         if self.keep.is_zero() {
             return Arc::default();
@@ -86,14 +88,19 @@ impl AnswerCache {
         answers
     }
 
-    /// Keeps the answer that was to be made for a user, and drops those of others if there is no room.
-    pub(in crate::serve) fn put(&self, subject: &Subject, mut making: Making, answer: &Answer) {
-        if let Some(answers) = making.settle(Some(answer.clone())) {
+    /// Keeps an answer that was pending, and drops those of other users if there is no room.
+    pub(in crate::serve) fn put(
+        &self,
+        subject: &Subject,
+        mut pending: PendingAnswer,
+        answer: &Answer,
+    ) {
+        if let Some(answers) = pending.settle(Some(answer.clone())) {
             self.weigh(subject, &answers);
         }
     }
 
-    /// Keeps what the database has just said of a user, to answer by while it is late.
+    /// Keeps the state that the database has just returned, for times when the database is late.
     pub(in crate::serve) fn know(
         &self,
         subject: &Subject,
@@ -105,14 +112,14 @@ impl AnswerCache {
         }
     }
 
-    /// Counts what `answers` take by now, and drops those of others if that is too much.
+    /// Counts the current memory of `answers`, and drops those of other users if there is no room.
     fn weigh(&self, subject: &Subject, answers: &Arc<UserAnswers>) {
         let mut dropped = Vec::new();
         let mut users = self.lock();
         let Users {
             by_subject, bytes, ..
         } = &mut *users;
-        // Those that were dropped meanwhile go with whoever holds them.
+        // Answers that have been dropped meanwhile do not count: they go with their last holder.
         let Some(entry) = by_subject
             .get_mut(subject)
             .filter(|entry| Arc::ptr_eq(&entry.answers, answers))
@@ -137,7 +144,7 @@ impl AnswerCache {
         drop(dropped);
     }
 
-    /// Users who have answers here.
+    /// Number of users.
     pub(in crate::serve) fn len(&self) -> u64 {
         let mut dropped = Vec::new();
         let mut users = self.lock();
@@ -151,13 +158,13 @@ impl AnswerCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Users> {
-        // Nothing in there can panic between two changes that belong together.
+        // No panic can come between two changes that belong together.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Users {
-    /// The answers of a user, who now is the one who asked last.
+    /// The answers of a user, who becomes the most recently active one.
     fn ask(&mut self, subject: Subject) -> Arc<UserAnswers> {
         let turn = self.next_turn;
         self.next_turn += 1;
@@ -177,7 +184,7 @@ impl Users {
         Arc::clone(&entry.answers)
     }
 
-    /// Drops who has not asked for so long: nothing of theirs would be given again.
+    /// Drops users who have not asked for `keep`: none of their answers could be given again.
     fn drop_idle(&mut self, keep: Duration, dropped: &mut Vec<Entry>) {
         while let Some((&turn, &subject)) = self.by_turn.first_key_value()
             && self
@@ -190,7 +197,7 @@ impl Users {
         }
     }
 
-    /// Drops who asked longest ago, until the others fit.
+    /// Drops the least recently active users until the others fit.
     fn make_room(&mut self, max_bytes: usize, dropped: &mut Vec<Entry>) {
         while (self.bytes > max_bytes || self.by_subject.len() > MAX_USERS)
             && let Some((_, subject)) = self.by_turn.pop_first()
@@ -216,7 +223,7 @@ mod tests {
     use std::pin::pin;
 
     const KEEP: Duration = Duration::from_mins(5);
-    const MADE: Made = Made {
+    const VALIDATOR: Validator = Validator {
         snapshot: 1,
         state: 1,
     };
@@ -225,33 +232,33 @@ mod tests {
         Subject::User(Uuid::from_u128(n))
     }
 
-    /// For videos with this tag.
+    /// A query for videos with this tag.
     fn query(tag: &str) -> Query {
         let mut query = Query::default();
         query.filter.tags.any.push(tag.to_owned());
         query
     }
 
-    /// Asks as user `n` for videos with this tag; whether the answer was kept from before.
+    /// Asks as user `n` for videos with this tag. Returns whether the answer was a kept one.
     fn ask(cache: &AnswerCache, n: u128, tag: &str, title: &str) -> bool {
         let answers = cache.of(subject(n));
         match find(&answers, tag) {
-            Found::Kept(answer) => answer.cached,
-            Found::Missing(making) => {
-                cache.put(&subject(n), making, &Answer::of_titles(&[title]));
+            Lookup::Hit(answer) => answer.cached,
+            Lookup::Miss(pending) => {
+                cache.put(&subject(n), pending, &Answer::of_titles(&[title]));
                 false
             }
         }
     }
 
-    /// Of what nobody makes at the moment.
-    fn find(answers: &Arc<UserAnswers>, tag: &str) -> Found {
+    /// Looks up a query for which no answer is pending.
+    fn find(answers: &Arc<UserAnswers>, tag: &str) -> Lookup {
         let (query, timing) = (query(tag), Timing::default());
-        let found = answers.find(&query, MADE, KEEP, &timing);
+        let found = answers.find(&query, VALIDATOR, KEEP, &timing);
         found.now_or_never().expect("somebody makes it")
     }
 
-    /// What really is in there.
+    /// Memory of all entries, counted anew.
     fn held(cache: &AnswerCache) -> usize {
         let users = cache.lock();
         let entries = users.by_subject.values();
@@ -266,7 +273,7 @@ mod tests {
         let long = "x".repeat(10_000);
         for n in 0..100 {
             assert!(!ask(&cache, n, "a", &long));
-            // Who asks again and again stays.
+            // A user who asks again and again stays.
             assert!(ask(&cache, 0, "a", &long), "{n}");
             assert!(held(&cache) <= ROOM);
             assert_eq!(held(&cache), cache.lock().bytes);
@@ -276,7 +283,7 @@ mod tests {
             assert!(ask(&cache, n, "a", &long), "{n} has asked just now");
         }
         assert!(!ask(&cache, 50, "a", &long));
-        // Several queries of one user count, too, and the oldest of them make way.
+        // Several queries of one user count too, and the oldest of them make room.
         for tag in ["b", "c", "d", "e", "f"] {
             ask(&cache, 99, tag, &long);
             assert!(held(&cache) <= ROOM);
@@ -284,7 +291,7 @@ mod tests {
         }
         assert!(ask(&cache, 99, "c", &long));
         assert!(!ask(&cache, 99, "a", &long));
-        // One that has no room at all is given, and not kept.
+        // An answer larger than all the room is given, but not kept.
         let huge = "x".repeat(ROOM);
         assert!(!ask(&cache, 7, "a", &huge) && !ask(&cache, 7, "a", &huge));
         assert!(held(&cache) <= ROOM);
@@ -295,32 +302,32 @@ mod tests {
     #[test]
     fn what_was_dropped_meanwhile_stays_dropped() {
         let cache = AnswerCache::new(KEEP);
-        let making = |answers: &Arc<UserAnswers>| match find(answers, "a") {
-            Found::Missing(making) => making,
-            Found::Kept(answer) => panic!("{answer:?}"),
+        let begin = |answers: &Arc<UserAnswers>| match find(answers, "a") {
+            Lookup::Miss(pending) => pending,
+            Lookup::Hit(answer) => panic!("{answer:?}"),
         };
         let answers = cache.of(subject(1));
-        let begun = making(&answers);
+        let begun = begin(&answers);
         cache.drop_user(&subject(1));
         cache.put(&subject(1), begun, &Answer::of_titles(&["t"]));
         assert_eq!((cache.len(), cache.lock().bytes), (0, 0));
         assert!(cache.of(subject(1)).stale(&query("a"), KEEP).is_none());
-        // Nor is another's entry charged for it.
+        // Nor does it count for a newer entry of the same user.
         let bytes = cache.lock().bytes;
         cache.weigh(&subject(1), &answers);
         assert_eq!(cache.lock().bytes, bytes);
-        // Who came before the drop may get it; who comes afterwards neither gets it nor waits for it.
+        // A request from before the drop may get it. A later one neither gets it nor waits for it.
         let (before, timing) = (cache.of(subject(2)), Timing::default());
-        let begun = making(&before);
+        let begun = begin(&before);
         let query = query("a");
-        let mut waiting = pin!(before.find(&query, MADE, KEEP, &timing));
+        let mut waiting = pin!(before.find(&query, VALIDATOR, KEEP, &timing));
         assert!(waiting.as_mut().now_or_never().is_none());
         cache.drop_all();
-        let begun_after = making(&cache.of(subject(2)));
+        let begun_after = begin(&cache.of(subject(2)));
         cache.put(&subject(2), begun, &Answer::of_titles(&["of before"]));
-        assert!(matches!(waiting.now_or_never(), Some(Found::Kept(_))));
+        assert!(matches!(waiting.now_or_never(), Some(Lookup::Hit(_))));
         drop(begun_after);
-        making(&cache.of(subject(2)));
+        begin(&cache.of(subject(2)));
     }
 
     #[test]

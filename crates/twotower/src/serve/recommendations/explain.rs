@@ -1,17 +1,18 @@
-//! Which likes a list is owed to.
+//! Names the likes from which each recommendation results.
 
 use super::rank::{Origin, Person, Ranking, Why};
 use crate::serve::snapshot::Snapshot;
 use twotower_core::recommend::Attribution;
 
-/// Each of so many latest likes is left out in turn.
-const LIKES_LEFT_OUT: usize = 100;
+/// At most this many of the latest likes are left out, one at a time, to measure their
+/// contribution.
+const MAX_LIKES_LEFT_OUT: usize = 100;
 
-/// Likes named for a recommendation.
-const LIKES_NAMED: usize = 3;
+/// At most this many likes are named for a recommendation.
+const MAX_LIKES_NAMED: usize = 3;
 
-/// Says of each pick by score why it is there. Only likes without which the score would be lower are named; a video that no single
-/// like speaks for gets no reason.
+/// Adds the reason to each pick that was chosen by score. Names only likes without which the score
+/// would be lower. A video to which no single like contributes gets no reason.
 pub(super) fn explain(ranking: &mut Ranking, snapshot: &Snapshot, person: &Person) {
     let attribution = match (&snapshot.model, ranking.origin) {
         (Some(model), Origin::TwoTower) => {
@@ -26,7 +27,7 @@ pub(super) fn explain(ranking: &mut Ranking, snapshot: &Snapshot, person: &Perso
                 &model.user_tower,
                 &likes,
                 &skips,
-                LIKES_LEFT_OUT,
+                MAX_LIKES_LEFT_OUT,
             ))
         }
         _ => None,
@@ -40,7 +41,7 @@ pub(super) fn explain(ranking: &mut Ranking, snapshot: &Snapshot, person: &Perso
             continue;
         };
         let vector = snapshot.vector(pick.scored.item).unwrap_or_default();
-        let first = person.likes.len().saturating_sub(LIKES_LEFT_OUT);
+        let first = person.likes.len().saturating_sub(MAX_LIKES_LEFT_OUT);
         let mut likes: Vec<(u32, f32)> = person.likes[first..]
             .iter()
             .copied()
@@ -48,7 +49,7 @@ pub(super) fn explain(ranking: &mut Ranking, snapshot: &Snapshot, person: &Perso
             .filter(|&(_, contribution)| contribution > 0.0)
             .collect();
         likes.sort_by(|a, b| b.1.total_cmp(&a.1));
-        likes.truncate(LIKES_NAMED);
+        likes.truncate(MAX_LIKES_NAMED);
         if !likes.is_empty() {
             pick.why = Why::Likes(likes);
         }

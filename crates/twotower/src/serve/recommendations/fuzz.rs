@@ -6,7 +6,7 @@ use crate::serve::error::ApiError;
 use crate::serve::fuzz::read_body;
 use serde_json::{Map, Value};
 
-/// Which way a query went, whose values are all in their ranges.
+/// Asserts that all values of a query are in their ranges. Returns the branch that it took.
 fn in_range(query: &Query) -> u64 {
     assert!((1..=100).contains(&query.limit), "{query:?}");
     assert!((0.0..=1.0).contains(&query.diversity), "{query:?}");
@@ -27,7 +27,8 @@ fn in_range(query: &Query) -> u64 {
     u64::from(query.exclude_liked) + 2 * u64::from(query.include_reasons)
 }
 
-/// A request with a field of its own, which without it would ask the same for its user.
+/// Reads a request with the additional field `own`, and asserts that the request without it parses
+/// to the same query.
 fn with_own_field<T>(
     fields: &Map<String, Value>,
     own: &str,
@@ -36,7 +37,7 @@ fn with_own_field<T>(
     let request = read(fields)?;
     let mut others = fields.clone();
     others.remove(own).expect("it is required");
-    assert_eq!(Query::of_its_user(&others)?, request.0);
+    assert_eq!(Query::parse(&others)?, request.0);
     Ok(request)
 }
 
@@ -46,7 +47,7 @@ fn fuzz_the_body_of_a_request() {
         "request",
         MANY,
         corpus("request"),
-        |input| match read_body(input, Query::of_its_user) {
+        |input| match read_body(input, Query::parse) {
             Ok(query) => in_range(&query),
             Err(way) => way,
         },

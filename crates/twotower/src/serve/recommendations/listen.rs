@@ -1,4 +1,5 @@
-//! Word from the database that a user has changed, so that what was made of them before is forgotten in every process.
+//! Listens for notifications of the database that a user has changed, so that every process forgets
+//! what it keeps of that user.
 
 use super::cache::Subject;
 use crate::serve::router::App;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use twotower_store::{InteractionKind, StoreKind, UserChange, UserChangeHasher, UserChanges};
 use uuid::Uuid;
 
-/// Between tries to listen while the database does not answer.
+/// Time between tries to listen while the database does not answer.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Names users as notifications do, once it is known how, and knows whether any would be heard.
+/// Names users as notifications do, once the naming is known, and knows whether notifications would
+/// arrive.
 #[derive(Debug, Default)]
 pub(in crate::serve) struct Subjects {
     hasher: ArcSwapOption<UserChangeHasher>,
@@ -19,7 +21,7 @@ pub(in crate::serve) struct Subjects {
 }
 
 impl Subjects {
-    /// What answers of `user` are kept under.
+    /// The subject under which answers of `user` are kept.
     pub(in crate::serve) fn of(&self, user: Uuid) -> Subject {
         match &*self.hasher.load() {
             Some(hasher) => Subject::Key(hasher.key(user)),
@@ -27,8 +29,8 @@ impl Subjects {
         }
     }
 
-    /// Whether word of a change, an erasure before all, would come now, and has come of all that was before. Without it nobody knows
-    /// whether a user of whom something is kept is still one.
+    /// Whether a notification of a change, above all of an erasure, would arrive now, and all
+    /// earlier ones have arrived. Otherwise a user of whom something is kept may have been erased.
     pub(in crate::serve) fn are_heard(&self) -> bool {
         self.heard.load(Ordering::Acquire)
     }
@@ -38,13 +40,15 @@ impl Subjects {
     }
 }
 
-/// Forgets the answers of users as word of their changes comes, for ever.
+/// Forgets the answers of users when notifications of their changes arrive, for ever.
 ///
-/// No answer depends on it: whether one may be given again is decided by what the database says at the moment of the request. It bounds
-/// what a stale answer may not know, and how long what was made of somebody stays in memory. So none is given while no word comes
-/// ([`Subjects::are_heard`]).
+/// No current answer depends on it: whether a kept answer may be given again depends on the state
+/// that the database returns for the request. Notifications limit what a stale answer may miss, and
+/// how long the data of a user stays in memory. So no stale answer is given while notifications do
+/// not arrive ([`Subjects::are_heard`]).
 ///
-/// Where users' states are read from a replica, word of a change has that user's read from the primary, until the replica has the change.
+/// If users' states are read from a replica, a notification has that user's state read from the
+/// primary until the replica has the change.
 pub(in crate::serve) async fn listen(app: &App) {
     let App {
         subjects,
@@ -56,7 +60,8 @@ pub(in crate::serve) async fn listen(app: &App) {
         return;
     };
     subjects.hasher.store(Some(changes.hasher().into()));
-    // Who hears of some changes alone must not take the others for none, so that the replica stays what it is without word of any.
+    // A table of the application sends no notifications. Missing ones must not be taken for a lack
+    // of changes, so the replica stays unverified.
     let of_all = !keeps_its_own(app);
     if of_all {
         sources.all_changed();
@@ -89,7 +94,7 @@ pub(in crate::serve) async fn listen(app: &App) {
                 answers.drop_all();
                 subjects.hear(true);
             }
-            // What changes meanwhile is told as `All`.
+            // Changes made meanwhile are reported as `All`.
             UserChange::Lost => {
                 subjects.hear(false);
                 sources.unheard();
@@ -98,7 +103,7 @@ pub(in crate::serve) async fn listen(app: &App) {
     }
 }
 
-/// Listens as soon as that can be done; `None` where it never can.
+/// Listens as soon as that is possible; `None` if it never is.
 async fn begin(app: &App) -> Option<UserChanges> {
     let mut told = false;
     loop {
@@ -111,7 +116,8 @@ async fn begin(app: &App) -> Option<UserChanges> {
                 if app.store.kind() == StoreKind::Sqlite {
                     return None;
                 }
-                // The database may just have been too busy to tell in time, or get its triggers, or another server comes behind its address.
+                // The database may have been too busy to tell in time, or may get its triggers
+                // later, or another server may appear behind its address.
                 app.limits.listen_again
             }
             Err(error) => {
@@ -126,7 +132,7 @@ async fn begin(app: &App) -> Option<UserChanges> {
     }
 }
 
-/// Whether the application writes likes or skips into tables of its own, of which nobody tells.
+/// Whether the application writes likes or skips to tables of its own, which send no notifications.
 fn keeps_its_own(app: &App) -> bool {
     app.store.reads_elsewhere(InteractionKind::Like)
         || app.store.reads_elsewhere(InteractionKind::Skip)

@@ -1,20 +1,21 @@
-//! How much of the exact list the inverted lists find, on requests as they come.
+//! Measures the recall of the approximate index (inverted lists) against exact search, on live
+//! requests.
 
 use crate::serve::metrics::Metrics;
 use crate::serve::snapshot::{Snapshot, background};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// One list in so many is looked for exactly as well, beside the threads that answer.
+/// One in this many searches is repeated exactly, on a thread apart from those that answer.
 const ONE_IN: u64 = 512;
 
-/// Videos compared.
+/// Number of videos compared.
 const K: usize = 10;
 
 /// Weight of the newest probe in the running mean.
 const NEWEST: f64 = 0.05;
 
-/// Takes samples of searches.
+/// Samples searches and keeps a running mean of their recall.
 #[derive(Debug, Default)]
 pub(in crate::serve) struct RecallProbe {
     lists: AtomicU64,
@@ -22,7 +23,7 @@ pub(in crate::serve) struct RecallProbe {
 }
 
 impl RecallProbe {
-    /// Counts a list made by `vector`, and looks for the exact one now and then.
+    /// Counts a search by `vector`, and measures the recall of one in [`ONE_IN`].
     pub(in crate::serve) fn sample(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 const DEFAULT_LIMIT: usize = 10;
 const MAX_LIMIT: usize = 100;
 
-/// The fields of a request for the list of its user.
-const OF_ITS_USER: [&str; 7] = [
+/// The fields of a request for the list of its user, in the order in which errors name them.
+const FIELDS: [&str; 7] = [
     "limit",
     "exclude_liked",
     "diversity",
@@ -19,22 +19,23 @@ const OF_ITS_USER: [&str; 7] = [
     "seed",
 ];
 
-/// What the caller asks for, which answers are kept by. Who they are is the token's matter alone.
+/// The list that the caller asks for, and the key by which a user's answers are kept. The user
+/// comes from the token alone.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::serve) struct Query {
-    /// How many videos.
+    /// Number of videos.
     pub(in crate::serve) limit: usize,
-    /// Leave out what the user has ever liked.
+    /// Leave out videos that the user has ever liked.
     pub(in crate::serve) exclude_liked: bool,
-    /// 0: best scores first; 1: as unlike each other as can be.
+    /// 0: best scores first; 1: as different from each other as possible.
     pub(in crate::serve) diversity: f32,
-    /// Say which likes a recommendation is owed to.
+    /// Name the likes that each recommendation results from.
     pub(in crate::serve) include_reasons: bool,
-    /// Leave out what scores less.
+    /// Leave out videos with a lower score.
     pub(in crate::serve) min_score: Option<f32>,
-    /// What videos must be like.
+    /// Conditions that videos must meet.
     pub(in crate::serve) filter: Conditions,
-    /// Makes what is drawn at random the same each time.
+    /// Seed of random draws, for the same result each time.
     pub(in crate::serve) seed: Option<u64>,
 }
 
@@ -54,15 +55,23 @@ impl Default for Query {
 
 impl Query {
     /// Reads the fields of a request for the list of its user.
-    pub(in crate::serve) fn of_its_user(fields: &Map<String, Value>) -> Result<Self, ApiError> {
-        Self::parse(fields, &OF_ITS_USER)
+    pub(in crate::serve) fn parse(fields: &Map<String, Value>) -> Result<Self, ApiError> {
+        Self::parse_known(fields, &FIELDS)
     }
 
-    /// Reads the fields of a request that may have those of `known`, be they of a query or not.
-    pub(in crate::serve) fn parse(
+    /// Reads the fields of a request that also has the field `own`, and for which the fields
+    /// `unused` of a query would have no effect.
+    pub(in crate::serve) fn parse_beside(
         fields: &Map<String, Value>,
-        known: &[&str],
+        own: &str,
+        unused: &[&str],
     ) -> Result<Self, ApiError> {
+        let used = FIELDS.into_iter().filter(|name| !unused.contains(name));
+        let known: Vec<&str> = std::iter::once(own).chain(used).collect();
+        Self::parse_known(fields, &known)
+    }
+
+    fn parse_known(fields: &Map<String, Value>, known: &[&str]) -> Result<Self, ApiError> {
         refuse_unknown(fields, known)?;
         let default = Self::default();
         Ok(Self {
@@ -94,7 +103,12 @@ impl Query {
         })
     }
 
-    /// Memory besides itself, bytes, about.
+    /// Whether a video with `score` may be in the list.
+    pub(in crate::serve) fn admits_score(&self, score: f32) -> bool {
+        self.min_score.is_none_or(|least| score >= least)
+    }
+
+    /// Approximate heap memory, bytes.
     pub(in crate::serve) fn bytes(&self) -> usize {
         let only = &self.filter;
         let choices = [&only.tags, &only.makers, &only.performers, &only.genres];
@@ -138,7 +152,7 @@ mod tests {
     use serde_json::json;
 
     fn parse(body: &Value) -> Result<Query, String> {
-        Query::of_its_user(body.as_object().unwrap()).map_err(|error| error.to_string())
+        Query::parse(body.as_object().unwrap()).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -1,18 +1,20 @@
-//! Reads the states of many users with few statements: while one is under way requests gather, and the next is for all of them.
+//! Reads the states of many users with few statements: requests that arrive while a statement is
+//! under way share the next one.
 //!
-//! A round trip costs both sides more than what one user's rows do.
+//! A round trip costs both sides more than the rows of one user do.
 
-mod gathering;
+mod batcher;
 
-mod presence;
+mod fair_queue;
 
-pub(super) use presence::{Presence, Turn};
-
+use super::batch::USERS_AT_ONCE;
 use super::cache::Subject;
+use crate::serve::circuit_breaker::CircuitBreaker;
 use crate::serve::error::ApiError;
 use crate::serve::limits::Limits;
 use crate::serve::replica::{Asked, Known, Sources};
-use gathering::Gathering;
+use batcher::Batcher;
+use fair_queue::FairQueue;
 use moka::sync::Cache;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,42 +23,79 @@ use tokio::time::timeout;
 use twotower_store::{StoreError, UserState};
 use uuid::Uuid;
 
-/// Statements under way at once: enough to hide the way to a distant database.
-const READERS: usize = 4;
+/// Statements of the shared lane under way at once: enough to hide the round trip to a distant
+/// database.
+const SHARED_READERS: usize = 4;
 
-/// Users that one statement is for, at most.
-const MOST: usize = 32;
+/// Statements of the separate lane under way at once. With two, a user whose reads are slow holds
+/// up no other.
+const SEPARATE_READERS: usize = 2;
 
-/// Longest wait for the end of the statement that is under way.
-const COMPANY: Duration = Duration::from_millis(2);
+/// Most requests that one statement answers.
+const MAX_BATCH_SIZE: usize = 32;
 
-/// Requests that wait for a reader. More of them than ever are worked on at once would help nobody.
-const WAITING: usize = 256;
+/// Longest wait of a batch for the end of the statement under way.
+const MAX_BATCH_WAIT: Duration = Duration::from_millis(2);
 
-/// A user with more likes, skips and blocks than this takes as long to read as many others together, and is read apart from them, by a reader
-/// of their own.
-const LONG: usize = 5000;
+/// Most requests that wait in the channel to the readers of the shared lane. Further ones wait for
+/// room in it.
+const MAX_QUEUED: usize = 256;
 
-/// So many of them are remembered, for so long.
-const LONG_USERS: u64 = 10_000;
-const REMEMBERED: Duration = Duration::from_mins(10);
+/// A user with more likes, skips and blocks than this takes as long to read as many others
+/// together, and is read in the separate lane.
+const MAX_SHARED_ROWS: usize = 5000;
 
-/// What the server gets to cancel a statement that is late, before the connection is closed under it: a new one costs more than the wait, and
-/// nobody's request waits so long.
+/// Most users who are remembered for the separate lane, and for how long.
+const MAX_SEPARATE_USERS: u64 = 10_000;
+const SEPARATE_FOR: Duration = Duration::from_mins(10);
+
+/// Time for the database to cancel a late statement by itself. After that the connection is closed,
+/// and a new one costs more than this wait, which holds up no request.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Why a read brought nothing.
+/// What the database says of a user, shared by all requests that one read answers.
 #[derive(Debug, Clone)]
-pub(super) enum Failure {
-    /// The user was erased.
-    Erased,
-    /// Of the database.
-    Store(ApiError),
-    /// The database did not answer.
-    Late,
+pub(in crate::serve) struct StateRead {
+    pub(in crate::serve) state: Arc<UserState>,
+    /// As [`Known::verified`].
+    pub(in crate::serve) verified: bool,
 }
 
-type Outcome = Result<Known, Failure>;
+impl From<Known> for StateRead {
+    fn from(known: Known) -> Self {
+        Self {
+            state: Arc::new(known.state),
+            verified: known.verified,
+        }
+    }
+}
+
+/// Why the state of a user could not be read.
+#[derive(Debug, Clone)]
+pub(in crate::serve) enum ReadError {
+    /// The user was erased.
+    Erased,
+    /// The database did not answer in time.
+    Late,
+    /// The database cannot be reached or has no free connection.
+    Unreachable(ApiError),
+    /// The statement failed, perhaps because of one of its users.
+    Statement(ApiError),
+}
+
+impl ReadError {
+    fn of(error: &StoreError) -> Self {
+        match error {
+            // Cancelled by the database at the end of its time. One statement for each user might
+            // take as long each.
+            StoreError::Cancelled(_) | StoreError::Deadline { .. } => Self::Late,
+            error if error.is_outage() => Self::Unreachable(ApiError::store(error)),
+            error => Self::Statement(ApiError::store(error)),
+        }
+    }
+}
+
+type Outcome = Result<StateRead, ReadError>;
 
 #[derive(Debug)]
 struct Request {
@@ -64,356 +103,263 @@ struct Request {
     outcome: oneshot::Sender<Outcome>,
 }
 
-/// Hands requests to the readers, which live as long as this does.
-#[derive(Debug)]
-pub(super) struct Reads {
-    usual: mpsc::Sender<Request>,
-    long: mpsc::Sender<Request>,
-    long_users: LongUsers,
+/// All requests of a batch for one user, which one read answers.
+struct UserRequests {
+    asked: Asked,
+    outcomes: Vec<oneshot::Sender<Outcome>>,
 }
 
-/// Users who are read apart.
-type LongUsers = Cache<Uuid, ()>;
+impl UserRequests {
+    /// Groups requests by user, in the order of each user's first request. Drops those whose
+    /// callers no longer wait.
+    fn group(requests: impl IntoIterator<Item = Request>) -> Vec<Self> {
+        let mut grouped: Vec<Self> = Vec::new();
+        for Request { asked, outcome } in requests {
+            if outcome.is_closed() {
+                continue;
+            }
+            match grouped.iter_mut().find(|it| it.asked.user == asked.user) {
+                Some(of_user) => of_user.outcomes.push(outcome),
+                None => grouped.push(Self {
+                    asked,
+                    outcomes: vec![outcome],
+                }),
+            }
+        }
+        grouped
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.outcomes.iter().all(oneshot::Sender::is_closed)
+    }
+
+    fn answer(self, outcome: &Outcome) {
+        for waiting in self.outcomes {
+            let _ = waiting.send(outcome.clone());
+        }
+    }
+}
+
+/// Hands requests to the readers, which end when this is dropped.
+///
+/// Most users are read in the shared lane, many in one statement. Users whose reads take long are
+/// read in the separate lane, one in each statement.
+#[derive(Debug)]
+pub(super) struct Reads {
+    shared: mpsc::Sender<Request>,
+    separate: Arc<FairQueue>,
+    separate_users: SeparateUsers,
+}
+
+/// Users who are read in the separate lane.
+type SeparateUsers = Cache<Uuid, ()>;
 
 impl Reads {
-    /// Readers, of whom the usual ones tell `presence` what comes of their statements; call it inside the runtime that they are to run in.
+    /// Starts the readers in the current runtime. Statements of the shared lane count in `breaker`:
+    /// one user whose reads take long, and who asks again and again, must not open the circuit for
+    /// everybody.
     pub(super) fn new(
         sources: &Arc<Sources>,
         limits: &Limits,
-        presence: Option<&Arc<Presence>>,
+        breaker: Option<&Arc<CircuitBreaker>>,
     ) -> Self {
-        let long_users = LongUsers::builder()
-            .max_capacity(LONG_USERS)
-            .time_to_live(REMEMBERED)
+        let separate_users = SeparateUsers::builder()
+            .max_capacity(MAX_SEPARATE_USERS)
+            .time_to_live(SEPARATE_FOR)
             .build();
-        let start = |readers: usize, most: usize, presence: Option<&Arc<Presence>>| {
-            let (requests, gathering) = Gathering::new(WAITING, most, COMPANY);
-            let gathering = Arc::new(gathering);
-            for _ in 0..readers {
-                let reader = Reader {
-                    sources: Arc::clone(sources),
-                    deadline: limits.database,
-                    quick: limits.soft().unwrap_or(limits.database / 10),
-                    gathering: Arc::clone(&gathering),
-                    long_users: long_users.clone(),
-                    presence: presence.cloned(),
-                };
-                tokio::spawn(reader.run());
-            }
-            requests
+        let reader = |breaker: Option<&Arc<CircuitBreaker>>| Reader {
+            sources: Arc::clone(sources),
+            deadline: limits.database,
+            quick: limits.soft().unwrap_or(limits.database / 10),
+            separate_users: separate_users.clone(),
+            breaker: breaker.cloned(),
         };
+        let (shared, batcher) = Batcher::new(MAX_QUEUED, MAX_BATCH_SIZE, MAX_BATCH_WAIT);
+        let batcher = Arc::new(batcher);
+        for _ in 0..SHARED_READERS {
+            tokio::spawn(reader(breaker).read_batches(Arc::clone(&batcher)));
+        }
+        // Large enough for all reads that are asked for at once, since a full queue drops requests.
+        let separate = Arc::new(FairQueue::new(limits.concurrency.maximum * USERS_AT_ONCE));
+        for _ in 0..SEPARATE_READERS {
+            tokio::spawn(reader(None).read_in_turn(Arc::clone(&separate)));
+        }
         Self {
-            usual: start(READERS, MOST, presence),
-            long: start(1, 1, None),
-            long_users,
+            shared,
+            separate,
+            separate_users,
         }
     }
 
-    /// Everything that was `asked` for, as of a moment after this call.
+    /// The state of the user `asked` for, as of a moment after this call.
     pub(super) async fn state(&self, asked: Asked) -> Outcome {
-        let readers = if self.is_apart(asked.user) {
-            &self.long
-        } else {
-            &self.usual
-        };
-        ask(readers, asked).await
+        if !self.is_separate(asked.user) {
+            return self.state_in_shared_lane(asked).await;
+        }
+        let (outcome, read) = oneshot::channel();
+        self.separate.push(Request { asked, outcome });
+        read.await.unwrap_or(Err(ReadError::Late))
     }
 
-    /// Whether `user` is known to take long.
-    pub(super) fn is_apart(&self, user: Uuid) -> bool {
-        self.long_users.contains_key(&user)
+    /// Whether `user` is read in the separate lane.
+    pub(super) fn is_separate(&self, user: Uuid) -> bool {
+        self.separate_users.contains_key(&user)
     }
 
-    /// Has the usual readers read what nobody has liked, which takes no longer than that the database is there.
-    pub(super) async fn look(&self) -> Result<(), Failure> {
+    /// Has the shared lane read the state of a user who does not exist, which is quick whenever the
+    /// database answers.
+    pub(super) async fn probe(&self) -> Result<(), ReadError> {
         let user = Uuid::nil();
         let nobody = Asked {
             user,
             subject: Subject::User(user),
         };
-        match ask(&self.usual, nobody).await {
-            Ok(_) | Err(Failure::Erased) => Ok(()),
-            Err(failure) => Err(failure),
+        match self.state_in_shared_lane(nobody).await {
+            Ok(_) | Err(ReadError::Erased) => Ok(()),
+            Err(error) => Err(error),
         }
+    }
+
+    async fn state_in_shared_lane(&self, asked: Asked) -> Outcome {
+        let (outcome, read) = oneshot::channel();
+        if self.shared.send(Request { asked, outcome }).await.is_err() {
+            return Err(ReadError::Late);
+        }
+        read.await.unwrap_or(Err(ReadError::Late))
     }
 }
 
-async fn ask(readers: &mpsc::Sender<Request>, asked: Asked) -> Outcome {
-    let (outcome, read) = oneshot::channel();
-    if readers.send(Request { asked, outcome }).await.is_err() {
-        return Err(Failure::Late);
+impl Drop for Reads {
+    fn drop(&mut self) {
+        self.separate.close();
     }
-    read.await.unwrap_or(Err(Failure::Late))
 }
 
 struct Reader {
     sources: Arc<Sources>,
     deadline: Duration,
-    /// What is read in less time takes nobody's.
+    /// A user who is read in less time need not be read in the separate lane.
     quick: Duration,
-    gathering: Arc<Gathering<Request>>,
-    long_users: LongUsers,
-    presence: Option<Arc<Presence>>,
+    separate_users: SeparateUsers,
+    breaker: Option<Arc<CircuitBreaker>>,
 }
 
 impl Reader {
-    async fn run(self) {
+    async fn read_batches(self, batcher: Arc<Batcher<Request>>) {
         let mut requests = Vec::new();
         loop {
-            let alone = self.gathering.next(&mut requests).await;
+            let leader = batcher.next(&mut requests).await;
             if requests.is_empty() {
                 return;
             }
-            // Who has given up meanwhile need not be read.
-            requests.retain(|request| !request.outcome.is_closed());
-            if !requests.is_empty() {
-                self.read(&mut requests).await;
-            }
-            drop(alone);
+            self.read(UserRequests::group(requests.drain(..))).await;
+            drop(leader);
         }
     }
 
-    /// Answers `requests` and empties the list.
-    async fn read(&self, requests: &mut Vec<Request>) {
-        let asked: Vec<Asked> = requests.iter().map(|request| request.asked).collect();
+    async fn read_in_turn(self, queue: Arc<FairQueue>) {
+        while let Some((requests, turn)) = queue.next().await {
+            self.read(UserRequests::group(requests)).await;
+            drop(turn);
+        }
+    }
+
+    async fn read(&self, users: Vec<UserRequests>) {
+        if users.is_empty() {
+            return;
+        }
+        let asked: Vec<Asked> = users.iter().map(|of_user| of_user.asked).collect();
         match self.states(&asked).await {
             Ok(states) => {
-                for (request, known) in requests.drain(..).zip(states) {
-                    let _ = request.outcome.send(known.ok_or(Failure::Erased));
+                for (of_user, known) in users.into_iter().zip(states) {
+                    of_user.answer(&outcome_of(known));
                 }
             }
-            // Whatever it was, the others are not to suffer from one of them.
-            Err(Failed::Statement(_)) if requests.len() > 1 => {
-                for request in requests.drain(..) {
-                    // Meanwhile more of them may have given up.
-                    if request.outcome.is_closed() {
+            // The failure of one user must not fail the others.
+            Err(ReadError::Statement(_)) if users.len() > 1 => {
+                for of_user in users {
+                    if of_user.is_given_up() {
                         continue;
                     }
-                    let outcome = match self.states(&[request.asked]).await {
-                        Ok(states) => states.into_iter().next().flatten().ok_or(Failure::Erased),
-                        Err(failed) => Err(failed.into()),
-                    };
-                    let _ = request.outcome.send(outcome);
+                    let states = self.states(&[of_user.asked]).await;
+                    let known = states.map(|states| states.into_iter().next().flatten());
+                    of_user.answer(&known.and_then(outcome_of));
                 }
             }
-            Err(failed) => {
-                let failure = Failure::from(failed);
-                for request in requests.drain(..) {
-                    let _ = request.outcome.send(Err(failure.clone()));
+            Err(error) => {
+                let outcome = Err(error);
+                for of_user in users {
+                    of_user.answer(&outcome);
                 }
             }
         }
     }
 
-    async fn states(&self, asked: &[Asked]) -> Result<Vec<Option<Known>>, Failed> {
+    async fn states(&self, asked: &[Asked]) -> Result<Vec<Option<Known>>, ReadError> {
         let begun = Instant::now();
         let statement = self.statement(asked);
-        let outcome = match &self.presence {
-            Some(presence) => presence.watch(statement).await,
+        let outcome = match &self.breaker {
+            Some(breaker) => breaker.watch(statement).await,
             None => statement.await,
         };
         self.learn(asked, begun.elapsed(), &outcome);
         outcome
     }
 
-    async fn statement(&self, asked: &[Asked]) -> Result<Vec<Option<Known>>, Failed> {
+    async fn statement(&self, asked: &[Asked]) -> Result<Vec<Option<Known>>, ReadError> {
         match timeout(self.deadline + GRACE, self.sources.read(asked)).await {
             Ok(Ok(states)) => Ok(states),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the state of a user could not be read");
-                Err(Failed::of(&error))
+                Err(ReadError::of(&error))
             }
-            Err(_) => Err(Failed::Late),
+            Err(_) => Err(ReadError::Late),
         }
     }
 
-    /// Remembers who takes long to read, whether or not anybody has waited for it: who does takes longer than a request waits.
-    fn learn(&self, asked: &[Asked], took: Duration, outcome: &Result<Vec<Option<Known>>, Failed>) {
+    /// Remembers users whose reads take long, whether or not a request still waits: a request does
+    /// not wait for a long read.
+    fn learn(
+        &self,
+        asked: &[Asked],
+        took: Duration,
+        outcome: &Result<Vec<Option<Known>>, ReadError>,
+    ) {
         match outcome {
             Ok(states) => {
                 for (asked, known) in asked.iter().zip(states) {
                     if known.as_ref().is_some_and(|known| is_long(&known.state)) {
-                        self.long_users.insert(asked.user, ());
-                    } else if took < self.quick && self.long_users.contains_key(&asked.user) {
-                        // It was the database that had been slow.
-                        self.long_users.invalidate(&asked.user);
+                        self.separate_users.insert(asked.user, ());
+                    } else if took < self.quick && self.is_separate(asked.user) {
+                        // Not this user was slow, but the database or another user of the same
+                        // statement.
+                        self.separate_users.invalidate(&asked.user);
                     }
                 }
             }
-            // Of several it may have been any.
-            Err(Failed::Late) => {
-                if let [alone] = asked {
-                    self.long_users.insert(alone.user, ());
+            // Any of the users may have been the slow one. Each is read separately next, and
+            // returns to the shared lane if that read is quick.
+            Err(ReadError::Late) => {
+                for asked in asked {
+                    self.separate_users.insert(asked.user, ());
                 }
             }
-            Err(Failed::Connection(_) | Failed::Statement(_)) => {}
+            Err(ReadError::Erased | ReadError::Unreachable(_) | ReadError::Statement(_)) => {}
         }
     }
+
+    fn is_separate(&self, user: Uuid) -> bool {
+        self.separate_users.contains_key(&user)
+    }
+}
+
+fn outcome_of(known: Option<Known>) -> Outcome {
+    known.map(StateRead::from).ok_or(ReadError::Erased)
 }
 
 fn is_long(state: &UserState) -> bool {
-    state.likes.len() + state.skips.len() + state.blocks.len() > LONG
-}
-
-/// Why a statement brought nothing.
-enum Failed {
-    /// The database is not there, or has no room.
-    Connection(ApiError),
-    /// It did not do what it was asked.
-    Statement(ApiError),
-    /// It did not answer.
-    Late,
-}
-
-impl Failed {
-    fn of(error: &StoreError) -> Self {
-        match error {
-            // Cancelled by the server once its time was over. Asked for one by one, many would take as long each.
-            StoreError::Cancelled(_) | StoreError::Deadline { .. } => Self::Late,
-            error if error.is_outage() => Self::Connection(ApiError::store(error)),
-            error => Self::Statement(ApiError::store(error)),
-        }
-    }
-}
-
-impl From<Failed> for Failure {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Connection(error) | Failed::Statement(error) => Self::Store(error),
-            Failed::Late => Self::Late,
-        }
-    }
+    state.likes.len() + state.skips.len() + state.blocks.len() > MAX_SHARED_ROWS
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::iter;
-    use twotower_core::feature::Video;
-    use twotower_store::{
-        Block, BlockKind, ConnectOptions, InteractionKind, InteractionRow, Store,
-    };
-
-    const USER: Uuid = Uuid::from_u128(1);
-
-    async fn store() -> Store {
-        let options = ConnectOptions::default();
-        Store::connect("sqlite::memory:", options).await.unwrap()
-    }
-
-    fn reader(store: Store, presence: Option<Arc<Presence>>) -> Reader {
-        let (_, gathering) = Gathering::new(1, 1, COMPANY);
-        Reader {
-            sources: Arc::new(Sources::new(store, None, None, Arc::default())),
-            deadline: Duration::from_mins(1),
-            quick: Duration::from_mins(1),
-            gathering: Arc::new(gathering),
-            long_users: LongUsers::builder().build(),
-            presence,
-        }
-    }
-
-    fn of(user: Uuid) -> Asked {
-        Asked {
-            user,
-            subject: Subject::User(user),
-        }
-    }
-
-    fn request(user: Uuid) -> (Request, oneshot::Receiver<Outcome>) {
-        let (outcome, read) = oneshot::channel();
-        let asked = of(user);
-        (Request { asked, outcome }, read)
-    }
-
-    #[test]
-    fn all_that_is_read_of_a_user_counts() {
-        let ids = |count| vec![Uuid::nil(); count];
-        let block = Block {
-            kind: BlockKind::Tag,
-            value: "x".into(),
-        };
-        let mut state = UserState {
-            likes: ids(LONG - 1000),
-            skips: ids(990),
-            blocks: vec![block; 10],
-        };
-        assert!(!is_long(&state));
-        state.blocks.extend(state.blocks.first().cloned());
-        assert!(is_long(&state));
-    }
-
-    #[tokio::test]
-    async fn who_takes_long_is_remembered_though_nobody_waits_for_it() {
-        let store = store().await;
-        store.migrate().await.unwrap();
-        let videos: Vec<Video> = (0..=LONG)
-            .map(|n| Video {
-                id: Uuid::from_u128(100 + n as u128),
-                title: "x".into(),
-                ..Video::default()
-            })
-            .collect();
-        store.write_videos(&videos).await.unwrap();
-        let likes: Vec<InteractionRow> = videos
-            .iter()
-            .map(|video| InteractionRow {
-                user: USER,
-                video: video.id,
-                at_us: 1_700_000_000_000_000,
-            })
-            .collect();
-        let written = store.write_interactions(InteractionKind::Like, &likes);
-        written.await.unwrap();
-        let reader = reader(store, None);
-        let other = Uuid::from_u128(2);
-        reader.long_users.insert(other, ());
-        let mut requests = Vec::new();
-        for user in [USER, other] {
-            let (request, _gives_up) = request(user);
-            requests.push(request);
-        }
-        reader.read(&mut requests).await;
-        assert!(requests.is_empty());
-        assert!(reader.long_users.contains_key(&USER));
-        assert!(!reader.long_users.contains_key(&other), "it was quick");
-    }
-
-    #[tokio::test]
-    async fn who_was_late_alone_is_read_alone() {
-        let reader = reader(store().await, None);
-        let [one, two, three] = [1, 2, 3].map(|n| of(Uuid::from_u128(n)));
-        let took = Duration::from_secs(2);
-        reader.learn(&[one, two], took, &Err(Failed::Late));
-        let away = Failed::Connection(ApiError::Overloaded);
-        reader.learn(&[three], took, &Err(away));
-        reader.long_users.run_pending_tasks();
-        assert_eq!(reader.long_users.entry_count(), 0);
-        reader.learn(&[one], took, &Err(Failed::Late));
-        assert!(reader.long_users.contains_key(&one.user));
-    }
-
-    /// Nothing can be read where there is no schema.
-    #[tokio::test]
-    async fn one_by_one_those_are_asked_for_who_still_wait() {
-        let presence = Arc::new(Presence::new(Duration::from_hours(1)));
-        let reader = reader(store().await, Some(Arc::clone(&presence)));
-        let (waits, read) = request(USER);
-        let mut requests: Vec<Request> = iter::repeat_with(|| request(Uuid::nil()).0)
-            .take(5)
-            .chain([waits])
-            .collect();
-        reader.read(&mut requests).await;
-        assert!(matches!(read.await, Ok(Err(Failure::Store(_)))));
-        assert_eq!(presence.turn(), Turn::Ask, "two statements and no more");
-    }
-
-    #[test]
-    fn what_the_server_cancels_is_late() {
-        let late = StoreError::Deadline {
-            operation: "user_states",
-            limit: Duration::from_secs(2),
-        };
-        assert!(matches!(Failed::of(&late), Failed::Late));
-    }
-}
+mod tests;

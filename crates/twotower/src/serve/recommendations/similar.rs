@@ -1,17 +1,17 @@
-//! `POST /functions/v1/similar_videos`: what is like a video, for the token's user.
+//! `POST /functions/v1/similar_videos`: videos that are similar to a given one, for the token's
+//! user.
 
 use super::answer::{Recommendation, Shortfall, Source, recommendations, shortfall};
 use super::query::Query;
 use super::rank::{self, Origin};
-use super::state::Unknown;
-use super::{current, know, last_known, ranked};
+use super::{StateOutcome, current, last_known, list_request, ranked, user_state};
 use crate::serve::auth::Identity;
 use crate::serve::body::{Fields, invalid};
 use crate::serve::error::ApiError;
-use crate::serve::replica::{Asked, Known};
+use crate::serve::replica::Asked;
 use crate::serve::router::App;
-use crate::serve::time::rfc3339;
-use crate::serve::timing::{Stage, Timing};
+use crate::serve::timing::Timing;
+use crate::time::rfc3339;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -22,15 +22,9 @@ use std::time::SystemTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// The fields of a request. Likeness to a video is owed to no likes, and nothing is drawn at random.
-const FIELDS: [&str; 6] = [
-    "video_id",
-    "limit",
-    "exclude_liked",
-    "diversity",
-    "min_score",
-    "filter",
-];
+/// Fields of a query that have no effect here: the list does not result from likes, and nothing is
+/// drawn at random.
+const UNUSED_FIELDS: [&str; 2] = ["include_reasons", "seed"];
 
 /// Videos that are like another one.
 #[derive(Debug, Serialize, ToSchema)]
@@ -71,35 +65,17 @@ pub(in crate::serve) async fn similar(
         user: identity.user,
         subject: app.subjects.of(identity.user),
     };
-    let subject = asked.subject;
-    let answers = app.answers.of(subject);
-    let state = {
-        let _recording = timing.stage(Stage::Database);
-        app.states.read(asked).await
+    let (state, partial) = match user_state(&app, asked, &timing).await? {
+        StateOutcome::Read {
+            state, verified, ..
+        } => (state, !verified),
+        StateOutcome::Late { answers } => (last_known(&app, answers.as_deref()), true),
     };
-    let (state, partial) = match state {
-        Ok(Known { state, verified }) => {
-            let state = Arc::new(state);
-            if verified {
-                know(&app, &subject, &answers, &state);
-            }
-            (state, !verified)
-        }
-        Err(Unknown::Erased) => {
-            app.answers.drop_user(&subject);
-            return Err(ApiError::Erased);
-        }
-        Err(Unknown::Failed(error)) => return Err(error),
-        Err(Unknown::Late) => {
-            let heard = app.subjects.are_heard();
-            let earlier = app.answers.of(subject);
-            (last_known(&earlier, heard, app.answers.keep()), true)
-        }
-    };
-    let slow = rank::is_slow_similar(&snapshot, &state, &query, &app.policy);
+    let slow = list_request(&snapshot, &state, &query, &app).is_slow_similar();
     let shared = Arc::clone(&app);
     let answer = ranked(&app.scoring, &timing, slow, move || {
-        let ranking = rank::rank_similar(&snapshot, position, &state, &query, &shared.policy);
+        let request = list_request(&snapshot, &state, &query, &shared);
+        let ranking = rank::rank_similar(&request, position);
         SimilarVideos {
             video_id: video,
             source: match ranking.origin {
@@ -116,9 +92,9 @@ pub(in crate::serve) async fn similar(
     Ok(Json(answer.await?).into_response())
 }
 
-/// What is asked for, and the video that it is to be like.
+/// The query, and the video to which the others are to be similar.
 pub(super) fn read(fields: &Map<String, Value>) -> Result<(Query, Uuid), ApiError> {
-    let query = Query::parse(fields, &FIELDS)?;
+    let query = Query::parse_beside(fields, "video_id", &UNUSED_FIELDS)?;
     let video = fields
         .get("video_id")
         .and_then(Value::as_str)

@@ -1,36 +1,37 @@
-//! Which of the nearest videos make a list together: unlike each other, and no more of one maker or performer than the rules say.
+//! Selects the videos of a list among the nearest ones: different from each other, and no more of
+//! one maker or performer than the rules allow.
 
 use super::query::Query;
 use crate::config::Rules;
 use crate::serve::snapshot::Snapshot;
-use std::collections::HashMap;
 use twotower_core::index::{Condition, Filter};
-use twotower_core::recommend::{Cap, Diversity, Scored, diversify};
+use twotower_core::recommend::{Cap, CapCounts, Diversity, Scored, diversify};
 
-/// Candidates for each place of a diverse list, and their bounds.
+/// Number of candidates for each place of a diverse list, and the bounds of their total.
 const CANDIDATES_PER_PLACE: usize = 8;
 const CANDIDATES: std::ops::RangeInclusive<usize> = 100..=1000;
 
-/// So many times others are looked for, where the nearest are all of makers or performers who have their share already. Each time those who
-/// have it by then are left out, so that once is enough unless several of them have hundreds of the nearest videos each.
-const LOOKED_FOR_OTHERS: usize = 4;
+/// At most this many further searches if all candidates are of makers or performers that have
+/// reached their cap. Each search leaves out those that have, so that one is enough unless several
+/// of them have hundreds of the nearest videos each.
+const MAX_FURTHER_SEARCHES: usize = 4;
 
-/// What a list is chosen from.
+/// The videos from which a list is chosen.
 pub(super) struct Pool<'a> {
     pub(super) snapshot: &'a Snapshot,
-    /// Videos are taken in the order of likeness to it, or of their likes without one.
+    /// Videos are ordered by similarity to this vector, or without one by number of likes.
     pub(super) vector: Option<&'a [f32]>,
-    /// Positions that are not chosen, in no order.
+    /// Positions of videos that must not be chosen, in no order.
     pub(super) exclude: Vec<&'a [u32]>,
-    /// What videos must meet.
+    /// Conditions that videos must meet.
     pub(super) filter: &'a Filter,
 }
 
-/// A list.
+/// The videos of a list.
 pub(super) struct Spread {
     /// In the order to show them.
     pub(super) chosen: Vec<Scored>,
-    /// Whether videos were left out for their score.
+    /// Whether videos were left out because of their score.
     pub(super) below_min_score: bool,
 }
 
@@ -39,30 +40,19 @@ struct Retrieved {
     /// Best first.
     good: Vec<Scored>,
     below_min_score: bool,
-    /// Whether there may be more that are good.
+    /// Whether another search may find more.
     more: bool,
 }
 
 impl Pool<'_> {
-    /// As many videos as `query` asks for, if there are so many. A cap of `rules` is exceeded only if there are no others.
+    /// As many videos as `query` asks for, or fewer if the pool has fewer. A cap of `rules` is
+    /// exceeded only if there are no other videos.
     pub(super) fn spread(&self, query: &Query, rules: &Rules) -> Spread {
         let videos = &self.snapshot.videos;
         let makers = |item: u32| videos.makers(item);
         let performers = |item: u32| videos.performers(item);
-        let mut caps: Vec<Cap<'_>> = Vec::new();
-        if rules.max_per_maker > 0 {
-            caps.push(Cap {
-                most: rules.max_per_maker,
-                groups: &makers,
-            });
-        }
-        if rules.max_per_performer > 0 {
-            caps.push(Cap {
-                most: rules.max_per_performer,
-                groups: &performers,
-            });
-        }
-        // Without a model there are no vectors to tell videos apart by.
+        let caps = caps(rules, &makers, &performers);
+        // Without a model there are no vectors from which to tell how different videos are.
         let strength = match self.snapshot.model {
             Some(_) => query.diversity,
             None => 0.0,
@@ -86,23 +76,24 @@ impl Pool<'_> {
             good: mut candidates,
             below_min_score,
             mut more,
-        } = self.best(wanted, &self.exclude, self.filter, query.min_score);
+        } = self.best(wanted, &self.exclude, self.filter, query);
         let mut chosen = choose(&candidates);
-        for _ in 0..LOOKED_FOR_OTHERS {
+        for _ in 0..MAX_FURTHER_SEARCHES {
             if caps.is_empty() || !more {
                 break;
             }
-            let (within, full) = within_caps(&caps, &chosen);
+            let (within, counts) = within_caps(&caps, &chosen);
             if within == chosen.len() {
                 break;
             }
             let mut filter = self.filter.clone();
+            let full = counts.full_groups().collect();
             filter.conditions.push(Condition::NoneOf(full));
-            // All other candidates exceed a cap beside these, so that the filter leaves them out.
+            // Every other candidate exceeds a cap beside these, so the filter leaves it out.
             let taken: Vec<u32> = chosen[..within].iter().map(|it| it.item).collect();
             let exclude = [&self.exclude[..], &[taken.as_slice()]].concat();
             let wanted = candidates_for(query.limit - within);
-            let others = self.best(wanted, &exclude, &filter, query.min_score);
+            let others = self.best(wanted, &exclude, &filter, query);
             more = others.more;
             if others.good.is_empty() {
                 break;
@@ -118,20 +109,15 @@ impl Pool<'_> {
         }
     }
 
-    /// The `wanted` best that `filter` lets through, without those to `exclude`.
-    fn best(
-        &self,
-        wanted: usize,
-        exclude: &[&[u32]],
-        filter: &Filter,
-        min_score: Option<f32>,
-    ) -> Retrieved {
+    /// The best videos that pass `filter`, without those to `exclude`: at most `wanted`, and fewer
+    /// if `query` does not admit the scores of some.
+    fn best(&self, wanted: usize, exclude: &[&[u32]], filter: &Filter, query: &Query) -> Retrieved {
         let mut good = match self.vector {
             Some(vector) => self.snapshot.search(vector, wanted, exclude, filter),
             None => self.snapshot.most_liked(wanted, exclude, filter),
         };
         let found = good.len();
-        good.retain(|scored| min_score.is_none_or(|least| scored.score >= least));
+        good.retain(|scored| query.admits_score(scored.score));
         let below_min_score = good.len() < found;
         Retrieved {
             good,
@@ -145,30 +131,33 @@ fn candidates_for(places: usize) -> usize {
     (places * CANDIDATES_PER_PLACE).clamp(*CANDIDATES.start(), *CANDIDATES.end())
 }
 
-/// How many of `chosen` come before the first that exceeds a cap, and which groups they fill. Makers and performers have numbers apart.
-fn within_caps(caps: &[Cap<'_>], chosen: &[Scored]) -> (usize, Vec<u32>) {
-    let mut members: HashMap<u32, usize> = HashMap::new();
-    let mut full = Vec::new();
-    for (place, scored) in chosen.iter().enumerate() {
-        let count = |group| members.get(&group).copied().unwrap_or(0);
-        if groups(caps, scored.item).any(|(group, most)| count(group) >= most) {
-            return (place, full);
-        }
-        for (group, most) in groups(caps, scored.item) {
-            let count = members.entry(group).or_default();
-            *count += 1;
-            if *count == most {
-                full.push(group);
-            }
-        }
-    }
-    (chosen.len(), full)
+/// Groups of a video, by its position.
+type Groups<'a> = dyn Fn(u32) -> &'a [u32] + Sync + 'a;
+
+/// The caps of `rules`, by groups of the catalogue. A maker and a performer never have the same
+/// group number.
+pub(super) fn caps<'a>(
+    rules: &Rules,
+    makers: &'a Groups<'a>,
+    performers: &'a Groups<'a>,
+) -> Vec<Cap<'a>> {
+    let by_maker = (rules.max_per_maker, makers);
+    let by_performer = (rules.max_per_performer, performers);
+    [by_maker, by_performer]
+        .into_iter()
+        .filter(|&(most, _)| most > 0)
+        .map(|(most, groups)| Cap { most, groups })
+        .collect()
 }
 
-/// The groups of a video that are capped, each with the most members that a list should have of it.
-fn groups(caps: &[Cap<'_>], item: u32) -> impl Iterator<Item = (u32, usize)> {
-    caps.iter().flat_map(move |cap| {
-        let most = cap.most;
-        (cap.groups)(item).iter().map(move |&group| (group, most))
-    })
+/// The number of videos in `chosen` before the first that exceeds a cap, and the counts of these.
+fn within_caps<'a>(caps: &'a [Cap<'a>], chosen: &[Scored]) -> (usize, CapCounts<'a>) {
+    let mut counts = CapCounts::new(caps);
+    for (place, scored) in chosen.iter().enumerate() {
+        if !counts.has_room(scored.item) {
+            return (place, counts);
+        }
+        counts.add(scored.item);
+    }
+    (chosen.len(), counts)
 }

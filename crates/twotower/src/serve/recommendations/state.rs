@@ -1,79 +1,83 @@
-//! What the database knows of a user at the moment of a request.
+//! What the database says of a user at the moment of a request.
 
-use super::reads::{Failure, Presence, Reads, Turn};
+use super::reads::{ReadError, Reads, StateRead};
+use crate::serve::circuit_breaker::{Circuit, CircuitBreaker, ProbeInterval};
 use crate::serve::error::ApiError;
 use crate::serve::limits::Limits;
-use crate::serve::replica::{Asked, Known, Sources};
+use crate::serve::replica::{Asked, Sources};
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 use twotower_store::UserState;
 
+/// While the circuit is open, one request in this time probes whether the database answers again.
+/// No other request waits for it. The interval does not grow: the database itself cancels late
+/// reads, so they do not accumulate.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Reads states, each within its deadline.
 #[derive(Debug)]
 pub(in crate::serve) struct UserStates {
     reads: Reads,
     hashes: RandomState,
-    /// Where there is a soft deadline; without one an answer waits for as long as the database may take.
-    presence: Option<Arc<Presence>>,
-    hard: Duration,
-}
-
-/// Why a state is not known.
-#[derive(Debug, Clone)]
-pub(in crate::serve) enum Unknown {
-    /// The user was erased.
-    Erased,
-    /// The database has not answered within the soft deadline, or not at all: an answer can be made without it.
-    Late,
-    /// There is no soft deadline, and this is what came of waiting.
-    Failed(ApiError),
+    /// `None` without a soft deadline: an answer then waits for as long as the database may take.
+    breaker: Option<Arc<CircuitBreaker>>,
+    deadline: Duration,
 }
 
 impl UserStates {
     pub(in crate::serve) fn new(sources: &Arc<Sources>, limits: &Limits) -> Self {
-        let presence = limits.soft().map(|soft| Arc::new(Presence::new(soft)));
+        let interval = ProbeInterval {
+            first: PROBE_INTERVAL,
+            last: PROBE_INTERVAL,
+        };
+        let breaker = limits
+            .soft()
+            .map(|soft| Arc::new(CircuitBreaker::new(soft, interval)));
         Self {
-            reads: Reads::new(sources, limits, presence.as_ref()),
+            reads: Reads::new(sources, limits, breaker.as_ref()),
             hashes: RandomState::new(),
-            presence,
-            hard: limits.database,
+            breaker,
+            deadline: limits.database,
         }
     }
 
     /// Everything the user has liked, skipped and blocked.
     ///
-    /// A read that is too late for its request is not cut off but left to its own deadline: cutting it off costs the connection,
-    /// and a slow database is not helped by new ones.
-    pub(in crate::serve) async fn read(&self, asked: Asked) -> Result<Known, Unknown> {
-        let Some(presence) = &self.presence else {
-            let read = timeout(self.hard, self.reads.state(asked)).await;
-            return read
-                .unwrap_or(Err(Failure::Late))
-                .map_err(|failure| match failure {
-                    Failure::Erased => Unknown::Erased,
-                    Failure::Store(error) => Unknown::Failed(error),
-                    Failure::Late => Unknown::Failed(ApiError::Timeout {
-                        stage: "the database",
-                    }),
-                });
+    /// A read that is too late for its request goes on until its own deadline: to cut it off would
+    /// cost the connection, and new connections do not help a slow database.
+    ///
+    /// # Errors
+    /// With a soft deadline [`ReadError::Erased`] or [`ReadError::Late`], after which an answer can
+    /// be made without the state. Without one [`ReadError::Erased`], or another error that is the
+    /// answer.
+    pub(in crate::serve) async fn read(&self, asked: Asked) -> Result<StateRead, ReadError> {
+        let Some(breaker) = &self.breaker else {
+            let read = timeout(self.deadline, self.reads.state(asked)).await;
+            return match read.unwrap_or(Err(ReadError::Late)) {
+                Err(ReadError::Late) => Err(ReadError::Unreachable(ApiError::Timeout {
+                    stage: "the database",
+                })),
+                outcome => outcome,
+            };
         };
-        let turn = presence.turn();
-        if turn == Turn::DoWithout {
-            return Err(Unknown::Late);
+        let circuit = breaker.circuit();
+        if matches!(circuit, Circuit::Open { .. }) {
+            return Err(ReadError::Late);
         }
         let read = async {
-            // Of the one who takes long nobody learns in time that the database is back.
-            if turn == Turn::Look && self.reads.is_apart(asked.user) {
-                self.reads.look().await?;
+            // Reads of the separate lane do not count in the breaker, and may be late although the
+            // database answers again.
+            if circuit == Circuit::HalfOpen && self.reads.is_separate(asked.user) {
+                self.reads.probe().await?;
             }
             self.reads.state(asked).await
         };
-        match timeout(presence.soft(), read).await {
+        match timeout(breaker.late_after(), read).await {
             Ok(Ok(known)) => Ok(known),
-            Ok(Err(Failure::Erased)) => Err(Unknown::Erased),
-            Ok(Err(Failure::Store(_) | Failure::Late)) | Err(_) => Err(Unknown::Late),
+            Ok(Err(ReadError::Erased)) => Err(ReadError::Erased),
+            Ok(Err(_)) | Err(_) => Err(ReadError::Late),
         }
     }
 
@@ -82,7 +86,8 @@ impl UserStates {
         let mut hasher = self.hashes.build_hasher();
         for ids in [&state.likes, &state.skips] {
             hasher.write_usize(ids.len());
-            // As numbers, a third of the work: as slices each would be preceded by its length.
+            // Numbers take a third of the work that slices do, each of which is preceded by its
+            // length.
             for id in ids {
                 hasher.write_u128(id.as_u128());
             }

@@ -1,4 +1,4 @@
-//! What a replica must have come past for a user's state to be read there.
+//! Computes the WAL position that a replica must have replayed for a user's state to be read there.
 
 use crate::serve::metrics::Fallback;
 use crate::serve::recommendations::Subject;
@@ -6,18 +6,18 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use twotower_store::WalPosition;
 
-/// For so long what the primary said is kept, so that the lag of a replica that is too far behind to be read can be told as well. At four a
-/// second these are 2,400 positions.
+/// Positions are kept for this long, so that the lag can be reported even of a replica that is too
+/// far behind to be read. At four a second these are 2,400 positions.
 const LAG_TOLD: Duration = Duration::from_mins(10);
 
-/// Why the replica cannot be held to anything.
+/// Why no position can be required of the replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unverified {
-    /// Changes of users go unheard.
+    /// Changes of users are not heard.
     Unheard,
-    /// The user has just changed something, and the primary has not told its position since.
+    /// The user has just changed something, and the primary has not reported its position since.
     OwnChange,
-    /// The primary has told no position for too long.
+    /// The primary has not reported a position for too long.
     Unmeasured,
 }
 
@@ -31,13 +31,13 @@ impl From<Unverified> for Fallback {
     }
 }
 
-/// What the primary has told of its log, and when whose changes were heard.
+/// Positions that the primary has reported, and the times at which changes were heard.
 ///
-/// Whoever has come past a position has all that was committed when the primary was asked for it, and so all that was committed when it had
-/// not been asked yet.
+/// A replica that has replayed a position has everything that was committed before the primary was
+/// asked for that position.
 #[derive(Debug, Default)]
 pub(super) struct Positions {
-    /// When the primary was asked, and what it said; in order.
+    /// When the primary was asked, and its position; in order.
     told: VecDeque<(Instant, WalPosition)>,
     changed: HashMap<Subject, Instant>,
     all_changed: Option<Instant>,
@@ -46,7 +46,8 @@ pub(super) struct Positions {
 }
 
 impl Positions {
-    /// The primary, asked at `asked`, said `position`. What is too old to be required, or for a lag to be told by, is forgotten.
+    /// The primary, asked at `asked`, reported `position`. Forgets positions and changes that are
+    /// too old to be required or to measure a lag.
     pub(super) fn told(&mut self, asked: Instant, position: WalPosition, max_lag: Duration) {
         self.told.push_back((asked, position));
         if let Some(oldest) = asked.checked_sub(max_lag.max(LAG_TOLD)) {
@@ -59,7 +60,7 @@ impl Positions {
         }
     }
 
-    /// What another server told is nothing to hold a replica against.
+    /// Forgets all positions: those of another server cannot be required of a replica.
     pub(super) fn forget(&mut self) {
         self.told.clear();
     }
@@ -78,7 +79,9 @@ impl Positions {
         self.heard = false;
     }
 
-    /// Past which position all lies that was committed `max_lag` ago, and when the user's last change was heard.
+    /// The first position that the primary was asked for after the moment `max_lag` ago and after
+    /// the user's last change was heard. A replica that has replayed it has everything that was
+    /// committed by then.
     pub(super) fn required(
         &self,
         subject: &Subject,
@@ -99,7 +102,7 @@ impl Positions {
         }
     }
 
-    /// When the primary was asked for the latest position that lies before `replayed`.
+    /// When the primary was asked for the latest position that is not after `replayed`.
     pub(super) fn as_of(&self, replayed: WalPosition) -> Option<Instant> {
         let passed = self
             .told
@@ -125,7 +128,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Asked every quarter of a second, the primary said 100, 200, …
+    /// The primary, asked every quarter of a second, said 100, 200, …
     fn told(start: Instant, times: u32) -> Positions {
         let mut positions = Positions::default();
         positions.all_changed(start);
@@ -144,7 +147,7 @@ mod tests {
     fn a_replica_may_lack_what_is_younger_than_the_longest_lag() {
         let start = Instant::now();
         let mut positions = told(start, 13);
-        // At 3 s, all that was committed at 2 s: asked then, the primary said 900.
+        // At 3 s, everything committed at 2 s is required. Asked then, the primary said 900.
         assert_eq!(
             required(&positions, start + ms(3000)),
             Ok(WalPosition::new(900))
@@ -157,7 +160,7 @@ mod tests {
             positions.as_of(WalPosition::new(1099)),
             Some(start + ms(2250))
         );
-        // What is too old to be required tells a lag all the same, for a while.
+        // A position that is too old to be required still measures a lag for a while.
         assert_eq!(
             positions.as_of(WalPosition::new(899)),
             Some(start + ms(1750))
@@ -200,7 +203,7 @@ mod tests {
         assert_eq!(required(&positions, now), Err(Unverified::OwnChange));
         let other = Subject::User(Uuid::from_u128(2));
         assert!(positions.required(&other, now, MAX_LAG).is_ok());
-        // Asked before the change was heard, and told after.
+        // Asked before the change was heard, and reported after it.
         positions.told(before, WalPosition::new(1400), MAX_LAG);
         assert_eq!(required(&positions, now), Err(Unverified::OwnChange));
         positions.told(now + ms(1), WalPosition::new(1500), MAX_LAG);

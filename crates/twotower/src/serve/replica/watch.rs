@@ -1,4 +1,5 @@
-//! Asks primary and replica how far they are, a few times a second, and notices when another server is behind the address of the primary.
+//! Asks primary and replica for their positions a few times a second, and notices when another
+//! server is behind the address of the primary.
 
 use super::{Follower, Sources};
 use std::sync::atomic::Ordering;
@@ -6,17 +7,18 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 use twotower_store::{PrimaryPosition, Replica, Store, StoreError, WalPosition};
 
-/// Between two looks.
-const EVERY: Duration = Duration::from_millis(250);
+/// Time between two looks.
+const INTERVAL: Duration = Duration::from_millis(250);
 
-/// What one look may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Deadline of one look.
+const DEADLINE: Duration = Duration::from_secs(1);
 
-/// One look in so many is on a new connection: an old one would go on leading to a server that the address does not lead to any more.
-const NEW_CONNECTION: u32 = 8;
+/// One look in this many uses a new connection, since an old one may lead to a server that the
+/// address no longer leads to.
+const NEW_CONNECTION_EVERY: u32 = 8;
 
 impl Sources {
-    /// Looks for ever; without a replica there is nothing to look at.
+    /// Looks for ever; returns at once without a replica.
     pub(in crate::serve) async fn watch(&self) {
         let Some(follower) = &self.follower else {
             return;
@@ -33,11 +35,11 @@ impl Sources {
         };
         for look in 0u32.. {
             let begun = Instant::now();
-            if look.is_multiple_of(NEW_CONNECTION) {
+            if look.is_multiple_of(NEW_CONNECTION_EVERY) {
                 watch.primary.drop_connections();
             }
             watch.look().await;
-            sleep(EVERY.saturating_sub(begun.elapsed())).await;
+            sleep(INTERVAL.saturating_sub(begun.elapsed())).await;
         }
     }
 }
@@ -45,16 +47,17 @@ impl Sources {
 struct Watch<'a> {
     sources: &'a Sources,
     follower: &'a Follower,
-    /// Connections of its own: behind the requests it would measure their queue.
+    /// A connection of its own: behind the requests it would measure their queue.
     primary: Store,
     replica: Replica,
-    /// Which start of which server answered last.
+    /// The server that answered last, and which start of it.
     server: Option<String>,
-    /// Looks in a row that took too long.
+    /// Number of looks in a row that took too long.
     late: u32,
     /// Whether the primary did not answer when last looked at.
     down: bool,
-    /// What the replica is known to have is as of this moment; of one that has never answered, when it was first asked.
+    /// The replica has everything that was committed by this moment. Before its first answer, the
+    /// moment when it was first asked.
     as_of: Instant,
 }
 
@@ -62,8 +65,8 @@ impl Watch<'_> {
     async fn look(&mut self) {
         let asked = Instant::now();
         let (told, seen) = tokio::join!(
-            timeout(PATIENCE, self.primary.primary_position()),
-            timeout(PATIENCE, self.replica.position()),
+            timeout(DEADLINE, self.primary.primary_position()),
+            timeout(DEADLINE, self.replica.position()),
         );
         match told {
             Ok(Ok(Some(told))) => self.is_there(asked, told),
@@ -105,35 +108,36 @@ impl Watch<'_> {
             tracing::warn!("the primary answers again");
         }
         if std::mem::take(&mut self.down) {
-            // Who listens may be waiting long for the next try.
+            // The listener for changes may be waiting long for its next try.
             self.follower.switched.notify_one();
         }
     }
 
     fn is_late(&mut self) {
         self.late += 1;
-        // Once is a hiccup.
+        // A single late answer may be a hiccup.
         if self.late > 1 {
             self.is_away(&StoreError::Deadline {
                 operation: "primary_position",
-                limit: PATIENCE,
+                limit: DEADLINE,
             });
         }
     }
 
     fn is_away(&mut self, error: &StoreError) {
         if !std::mem::replace(&mut self.down, true) {
-            // It may still answer on connections that were there before: as a replica, or as one that nobody should write to.
+            // The server may still answer on old connections: as a replica, or as a former primary
+            // that must not be written to.
             self.switch();
         }
         self.follower.primary_fails(error);
         self.primary.drop_connections();
     }
 
-    /// No connection that is there now is used any more, and nothing that was told on one counts.
+    /// Drops all connections, and everything that was reported on them.
     fn switch(&self) {
         self.sources.primary.drop_connections();
-        // Nothing is sure before changes are heard from the new one.
+        // Nothing is verified until changes are heard from the new server.
         self.sources.unheard();
         self.follower.positions().forget();
         self.follower.switched.notify_one();

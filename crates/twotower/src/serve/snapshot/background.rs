@@ -1,4 +1,4 @@
-//! Work that must not take a core away from requests.
+//! Runs work that must not take a core away from requests.
 
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -6,25 +6,26 @@ use std::sync::LazyLock;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-/// Work has panicked, and told of itself.
+/// The work has panicked, which is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a part of the work has panicked")]
 pub(super) struct Panicked;
 
-/// One thread at low priority, where the system lets us say so.
+/// One thread, at low priority where the system allows that.
 static POOL: LazyLock<Option<rayon::ThreadPool>> = LazyLock::new(|| {
     rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .thread_name(|_| "index".into())
         .start_handler(|_| lower_priority())
-        // Without one the whole process would end. The panic has told of itself, and who waits for the work learns that it is gone.
+        // Without a handler, rayon aborts the process. The panic itself is logged, and the caller
+        // of `run` gets an error.
         .panic_handler(|_| tracing::error!("work in the background has panicked"))
         .build()
         .inspect_err(|error| tracing::warn!(%error, "no thread for building indices of its own"))
         .ok()
 });
 
-/// Runs `work` on the thread for such work, parallel parts included.
+/// Runs `work` on the background thread, including its parallel parts.
 ///
 /// # Errors
 /// If it panicked.
@@ -33,13 +34,13 @@ pub(super) async fn run<T: Send + 'static>(
 ) -> Result<T, Panicked> {
     let (done, result) = oneshot::channel();
     spawn(move || {
-        // Nobody may be waiting any more.
+        // The caller may have stopped waiting.
         let _ = done.send(work());
     });
     result.await.map_err(|_| Panicked)
 }
 
-/// Waits for `work`, which shows others nothing half done.
+/// Waits for `work`, which must leave no partial change that others can see.
 ///
 /// # Errors
 /// If it panicked.
@@ -48,7 +49,7 @@ pub(super) async fn contained<F: Future>(work: F) -> Result<F::Output, Panicked>
     contained.await.map_err(|_| Panicked)
 }
 
-/// Has `work` done on that thread some time.
+/// Queues `work` for the background thread.
 pub(crate) fn spawn(work: impl FnOnce() + Send + 'static) {
     match &*POOL {
         Some(pool) => pool.spawn(work),
@@ -58,7 +59,8 @@ pub(crate) fn spawn(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Of the calling thread, for good: on Linux niceness is a property of the thread.
+/// Lowers the priority of the calling thread, permanently: on Linux, niceness is a property of the
+/// thread.
 #[cfg(target_os = "linux")]
 pub(super) fn lower_priority() {
     use rustix::process::setpriority_process;

@@ -1,4 +1,4 @@
-//! Vectors that were written since the index was built.
+//! Adds vectors written since the index was built.
 
 use super::load::LoadError;
 use super::videos::Videos;
@@ -11,21 +11,23 @@ use twotower_core::index::Index;
 use twotower_store::{Store, VectorTable, VideoFacts};
 use uuid::Uuid;
 
-/// A vector is seen when its transaction has ended and bears the time at which that began: batches take seconds. What took longer is found
-/// when the catalogue is read again, by the stamp of all vectors.
+/// A vector becomes visible when its transaction commits, but bears the time at which the
+/// transaction began, seconds earlier. The vectors of a longer transaction are found when the
+/// catalogue is read again, by the stamp of all vectors.
 const OVERLAP: Duration = Duration::from_secs(30);
 
-/// More of them than this share of the index, and more than a few, and it is to be built anew.
-const MOST: usize = 20;
-const FEW: usize = 1000;
+/// The index is built anew if there are more new vectors than one part in `REBUILD_SHARE` of it,
+/// and more than `REBUILD_MIN`.
+const REBUILD_SHARE: usize = 20;
+const REBUILD_MIN: usize = 1000;
 
-/// What has been written since.
+/// The outcome of looking for new vectors.
 pub(super) enum Written {
-    /// Nothing that is not known.
+    /// Nothing new.
     Nothing,
-    /// So much that everything is to be read again, or what cannot be added to what is held.
+    /// So much that everything is to be read again, or vectors that cannot be added to the view.
     TooMuch,
-    /// The model and its videos with what has been written.
+    /// The model and its videos, including the new vectors.
     Some(Box<(LoadedModel, Videos)>),
 }
 
@@ -53,7 +55,7 @@ pub(super) async fn written(
         model.read_until(read_at);
         return Ok(Written::Nothing);
     }
-    if model.index.delta_len() + more > (model.index.len() / MOST).max(FEW) {
+    if model.index.delta_len() + more > (model.index.len() / REBUILD_SHARE).max(REBUILD_MIN) {
         return Ok(Written::TooMuch);
     }
     let facts = store.video_facts(&changes.new).await?;
@@ -66,7 +68,8 @@ pub(super) async fn written(
     Ok(Written::Some(Box::new((model, videos))))
 }
 
-/// Adding has panicked and told of itself: what it would stumble over again next time is built anew instead.
+/// Adding has panicked, which is logged. It would panic again next time, so the index is built anew
+/// instead.
 fn beyond_adding() -> Written {
     tracing::error!(
         "new vectors cannot be added to the view that is held: everything is read again"
@@ -74,20 +77,20 @@ fn beyond_adding() -> Written {
     Written::TooMuch
 }
 
-/// Vectors that a view does not have, or has otherwise.
+/// New vectors, and vectors that differ from those of the view.
 struct Changes {
     view: Arc<Snapshot>,
     index: Index,
     rows: Embeddings,
-    /// Positions of videos with another vector now, and the rows of those.
+    /// Positions of videos whose vector has changed, and the rows of the new vectors.
     changed: Vec<(u32, usize)>,
-    /// Videos that the view does not know, and their vectors.
+    /// Videos that the view does not have, and their vectors.
     new: Vec<Uuid>,
     added: Embeddings,
 }
 
 impl Changes {
-    /// Of a view and its index, with the vectors that were written.
+    /// The changes that the written vectors make to a view and its index.
     fn of((view, index): (Arc<Snapshot>, Index), ids: &[Uuid], rows: Embeddings) -> Self {
         let (mut changed, mut new) = (Vec::new(), Vec::new());
         let mut added = Embeddings::new(rows.dim());
@@ -97,7 +100,7 @@ impl Changes {
                 Some(position) => changed.push((position, row)),
                 None => {
                     new.push(id);
-                    // Read from the store, it is an embedding.
+                    // A row of the store is a valid embedding, so this cannot fail.
                     let _ = added.push(rows.row(row));
                 }
             }

@@ -1,4 +1,5 @@
-//! The thread that keeps views current: what it reads and decodes takes no time from the threads that answer.
+//! The thread that keeps views current, so that reading and decoding take no time from the threads
+//! that answer requests.
 
 use super::{Records, Snapshots, background};
 use crate::serve::limits::Limits;
@@ -6,17 +7,17 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Ends the thread when it is dropped, at the next moment in which that waits for something.
+/// Ends the thread when dropped, as soon as that waits for something.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     _stop: oneshot::Sender<()>,
 }
 
 impl Keeper {
-    /// Loads what there is, and from then on looks for what is new.
+    /// Loads the first views, and from then on keeps them current.
     ///
     /// # Errors
-    /// If there is no thread to be had.
+    /// If the thread cannot be started.
     pub(crate) async fn start(
         snapshots: Arc<Snapshots>,
         records: Records,
@@ -38,7 +39,8 @@ impl Keeper {
                     }
                 };
                 runtime.block_on(async {
-                    // Nobody is answered before the first view is there, so that this one is in a hurry.
+                    // No request is answered before the first view is there, so this one runs at
+                    // normal priority.
                     snapshots.refresh(limits.catalogue_poll).await;
                     let _ = loaded.send(());
                     background::lower_priority();

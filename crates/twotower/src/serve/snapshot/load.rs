@@ -12,13 +12,13 @@ use twotower_store::model_files::{self, ModelFilesError};
 use twotower_store::{ModelRecord, Store, StoreError, StoreTime, VectorTable};
 use uuid::Uuid;
 
-/// Why no view could be made.
+/// Why no view could be loaded.
 #[derive(Debug, Error)]
 pub(super) enum LoadError {
     /// The database did not answer, and may at the next attempt; or it refused.
     #[error("read from the database: {0}")]
     Store(StoreError),
-    /// A row of the version's vectors is none.
+    /// A row of the version's vectors is not a valid vector.
     #[error("read the vectors of model version {version}: {cause}")]
     Vector {
         version: i64,
@@ -31,10 +31,11 @@ pub(super) enum LoadError {
         path: PathBuf,
         cause: Box<ModelFilesError>,
     },
-    /// The folder holds another model than its name says.
+    /// The folder holds another version than its name says.
     #[error("the folder of model version {version} holds version {found}")]
     Version { version: i64, found: i64 },
-    /// The folder holds a model that was given the same number as the registered one: its user tower does not go with the vectors.
+    /// The folder holds another model with the same number as the registered one: its user tower
+    /// does not match the vectors.
     #[error(
         "{path} is another model than the registered version {version}: its manifest has checksum {files}, the registry {record}"
     )]
@@ -44,7 +45,7 @@ pub(super) enum LoadError {
         files: String,
         record: String,
     },
-    /// Model files and database disagree on d.
+    /// Model files and database disagree on the dimension.
     #[error(
         "model version {version} has {files} dimensions in its files and {record} in the database"
     )]
@@ -53,19 +54,19 @@ pub(super) enum LoadError {
         files: usize,
         record: usize,
     },
-    /// The version is to be served without vectors.
+    /// The version is to be served, but has no vectors.
     #[error("model version {version} is to be served and has no video vectors")]
     NoVectors { version: i64 },
-    /// A defect of ours.
+    /// A defect of twotower.
     #[error("the loading task failed: {0}")]
     Task(tokio::task::JoinError),
-    /// A defect of ours.
+    /// A defect of twotower.
     #[error(transparent)]
     Panicked(#[from] Panicked),
-    /// A defect of ours: the parts were made for each other.
+    /// A defect of twotower: index and attributes do not match.
     #[error("build the index: {0}")]
     Index(IndexError),
-    /// A defect of ours, as well.
+    /// A defect of twotower: columns do not match.
     #[error("describe the catalogue: {0}")]
     Attributes(AttributesError),
 }
@@ -94,7 +95,7 @@ impl From<AttributesError> for LoadError {
     }
 }
 
-/// What a view is for.
+/// The use of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// The active version.
@@ -111,7 +112,7 @@ impl Role {
         }
     }
 
-    /// What helps where the version itself cannot be had.
+    /// The fix if the version itself cannot be loaded.
     fn way_out(self) -> &'static str {
         match self {
             Self::Active => "make a version active whose files are here with `twotower rollback`",
@@ -121,7 +122,7 @@ impl Role {
 }
 
 impl LoadError {
-    /// Of reading a version's vectors.
+    /// Converts an error of reading the vectors of `version`.
     pub(super) fn of_vectors(version: i64) -> impl Fn(StoreError) -> Self {
         move |error| match error {
             cause @ StoreError::Vector { .. } => Self::Vector {
@@ -132,12 +133,12 @@ impl LoadError {
         }
     }
 
-    /// Whether the database was away or busy, so that there is nothing to be repaired here.
+    /// Whether the database was unreachable or busy, so that nothing needs to be repaired here.
     pub(super) fn is_outage(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
     }
 
-    /// What readiness says, with the fix: neither paths nor messages of the database.
+    /// The text for readiness, with the fix. It has neither paths nor messages of the database.
     pub(super) fn advice(&self, role: Role) -> String {
         let way_out = role.way_out();
         match self {
@@ -184,7 +185,7 @@ impl LoadError {
     }
 }
 
-/// A user tower and the vectors that belong to it, as read.
+/// A user tower and its vectors, as read.
 pub(super) struct Vectors {
     pub(super) version: i64,
     pub(super) manifest_sha256: Arc<str>,
@@ -196,7 +197,8 @@ pub(super) struct Vectors {
     pub(super) stamp: (i64, i64),
 }
 
-/// Reads the user tower from the version's files, unless that of this very model is held already, and the videos' vectors from the database.
+/// Reads the user tower from the version's files, unless `held` is that of the same model, and the
+/// vectors of videos from the database.
 pub(super) async fn vectors(
     store: &Store,
     models: &Path,
@@ -207,7 +209,8 @@ pub(super) async fn vectors(
         Some(held) => held,
         None => Arc::new(user_tower(models, record).await?),
     };
-    // Time and stamp first: a vector written in between is then seen as a change by the next look.
+    // Time and stamp are read first, so that a vector written in between counts as a change at the
+    // next look.
     let read_at = store.time().await?;
     let stamp = store
         .vectors_stamp(VectorTable::Videos, record.version)
@@ -271,7 +274,7 @@ async fn user_tower(models: &Path, record: &ModelRecord) -> Result<UserTower, Lo
     Ok(user_tower)
 }
 
-/// Describes the videos `wanted`, ascending, or all videos without them.
+/// Reads the facts of the videos `wanted`, ascending, or of all videos if `None`.
 pub(super) async fn videos(
     store: &Store,
     wanted: Option<Vec<Uuid>>,
@@ -295,7 +298,7 @@ pub(super) async fn popularity(store: &Store, videos: &Videos) -> Result<Popular
     Ok(background::run(move || Popularity::new(likes)).await?)
 }
 
-/// Builds the index over `vectors`, which are those of `videos`.
+/// Builds the index of `vectors`, which are those of `videos`.
 pub(super) async fn index(vectors: Vectors, videos: &Videos) -> Result<LoadedModel, LoadError> {
     let attributes = videos.attributes().clone();
     let rows = vectors.rows;

@@ -1,4 +1,4 @@
-//! What the database has on record of jobs, and of the quality of the model that answers: for metrics.
+//! Reads the records of jobs, and the quality of the model that answers, for the metrics.
 
 use super::{Snapshots, background};
 use crate::operations::Job;
@@ -12,13 +12,13 @@ use twotower_store::{RunRecord, RunState, Store, StoreError};
 
 const EVERY: Duration = Duration::from_mins(1);
 
-/// Runs of a job that are looked at.
-const RUNS: u32 = 50;
+/// At most this many runs of a job are read.
+const MAX_RUNS: u32 = 50;
 
-/// What the gate measures that is told.
+/// Measures of the quality gate that metrics report.
 const QUALITY: [&str; 2] = ["auc", "precision_at_10"];
 
-/// Reads records and tells metrics.
+/// Reads records and updates metrics.
 #[derive(Debug)]
 pub(crate) struct Records {
     store: Store,
@@ -30,7 +30,7 @@ impl Records {
         Self { store, metrics }
     }
 
-    /// Reads once a minute, for ever. What cannot be read stays as it was.
+    /// Reads once a minute, for ever. If a read fails, the metrics keep their values.
     pub(crate) async fn keep_current(&self, snapshots: &Snapshots) {
         loop {
             let version = snapshots.current().and_then(|held| held.version());
@@ -39,7 +39,7 @@ impl Records {
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the records of jobs cannot be read; metrics of them stay as they are");
                 }
-                // It shares its thread with what keeps views current.
+                // The thread also keeps views current, so a panic must not end it.
                 Err(panicked) => {
                     tracing::error!(%panicked, "reading the records of jobs has failed");
                 }
@@ -50,7 +50,7 @@ impl Records {
 
     async fn read(&self, version: Option<i64>) -> Result<(), StoreError> {
         for job in Job::ALL {
-            let runs = self.store.runs(Some(job.name()), RUNS).await?;
+            let runs = self.store.runs(Some(job.name()), MAX_RUNS).await?;
             self.metrics.set_job(job.name(), figures(&runs));
         }
         let verdict = match version {
@@ -62,7 +62,7 @@ impl Records {
     }
 }
 
-/// Of runs, the latest first.
+/// Figures of `runs`, which are ordered latest first.
 fn figures(runs: &[RunRecord]) -> JobFigures {
     let latest = runs.iter().find(|run| run.state != RunState::Skipped);
     let success = runs.iter().find(|run| run.state == RunState::Succeeded);
@@ -79,7 +79,7 @@ fn figures(runs: &[RunRecord]) -> JobFigures {
     }
 }
 
-/// One of another version of twotower may not be understood: then there is none.
+/// A verdict of another version of twotower may not be readable; then there are no figures.
 fn quality(verdict: Option<Value>) -> BTreeMap<&'static str, f64> {
     let verdict = verdict.and_then(|verdict| serde_json::from_value::<Verdict>(verdict).ok());
     let checks = verdict.map(|verdict| verdict.checks).unwrap_or_default();

@@ -15,13 +15,13 @@ use twotower_core::time::DAY;
 use twotower_store::{Arm, Experiment, ModelRecord, Store, StoreError, VectorTable};
 use uuid::Uuid;
 
-/// A refresh that takes longer hangs: it is given up, and the next one starts over.
+/// A refresh that takes longer is taken to hang. It is given up, and the next one starts over.
 const REFRESH_DEADLINE: Duration = Duration::from_mins(10);
 
-/// Reading the catalogue takes at most one part in so many of the time.
+/// Reading the catalogue takes at most one part in this many of the time.
 const REST: u32 = 20;
 
-/// The views that requests are answered from, and what keeps them current.
+/// The views that requests are answered from, and the means to keep them current.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
     store: Store,
@@ -33,7 +33,7 @@ pub(crate) struct Snapshots {
     metrics: Arc<Metrics>,
 }
 
-/// What views are made for.
+/// Options of views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SnapshotOptions {
     /// Whether lists are capped by makers or performers.
@@ -56,12 +56,12 @@ struct Challenger {
     snapshot: Arc<Snapshot>,
 }
 
-/// What hinders, with the fix.
+/// Problems with the views, each with its fix.
 #[derive(Debug, Default)]
 struct Problems {
-    /// Why the active version is not the one served.
+    /// Why the active version is not served.
     active: Option<String>,
-    /// Why an experiment's challenger is not.
+    /// Why the challenger of an experiment is not served.
     challenger: Option<String>,
 }
 
@@ -83,13 +83,13 @@ impl Snapshots {
         }
     }
 
-    /// The active view, if one could be loaded yet.
+    /// The view of the active version, once one has been loaded.
     pub(crate) fn current(&self) -> Option<Arc<Snapshot>> {
         let served = self.served.load();
         served.as_ref().map(|served| Arc::clone(&served.active))
     }
 
-    /// The view that `user` is answered from: that of their arm while an experiment runs.
+    /// The view that `user` is answered from: that of the user's arm while an experiment runs.
     pub(crate) fn of(&self, user: Uuid) -> Option<Arc<Snapshot>> {
         let served = self.served.load();
         let served = served.as_ref()?;
@@ -109,12 +109,14 @@ impl Snapshots {
         })
     }
 
-    /// Why users of a running experiment's challenger are not answered by it as it is now, with the fix.
+    /// Why users in the challenger arm of a running experiment are not answered by its current
+    /// view, with the fix.
     pub(crate) fn experiment_problem(&self) -> Option<String> {
         self.lock_problems().challenger.clone()
     }
 
-    /// Looks for a new version and new vectors at short intervals and for a changed catalogue at longer ones, for ever.
+    /// Looks for a new version and new vectors at short intervals, and for a changed catalogue at
+    /// longer ones, for ever.
     pub(crate) async fn keep_current(&self, limits: Limits) {
         loop {
             tokio::time::sleep(limits.active_model_poll).await;
@@ -122,9 +124,10 @@ impl Snapshots {
         }
     }
 
-    /// Brings the views up to date. If that fails, the old ones stay and the log says why.
+    /// Brings the views up to date. If that fails, the old ones stay, and the log says why.
     pub(crate) async fn refresh(&self, catalogue_poll: Duration) {
-        // Views are swapped whole, so that a panic leaves the one that is held, and the next round starts over.
+        // Views are replaced as a whole, so a panic leaves the current one, and the next round
+        // starts over.
         let round = background::contained(Box::pin(self.next(catalogue_poll)));
         let refreshed = tokio::time::timeout(REFRESH_DEADLINE, round).await;
         match refreshed.map(|round| round.unwrap_or_else(|panicked| Err(panicked.into()))) {
@@ -134,7 +137,8 @@ impl Snapshots {
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "refresh failed; what is loaded stays");
-                // Whether the database answers is asked anew by each readiness check.
+                // Outages are no problem of the view: each readiness check tests the database
+                // itself.
                 if !error.is_outage() || self.served.load().is_none() {
                     self.lock_problems().active = Some(error.advice(Role::Active));
                 }
@@ -171,7 +175,8 @@ impl Snapshots {
                     bytes: snapshot.bytes(),
                 });
                 let active = Arc::new(snapshot);
-                // Before the challenger is seen to: users of the active version need not wait for that.
+                // Stored before the challenger is loaded: users of the active version need not wait
+                // for that.
                 self.served.store(Some(Arc::new(Served {
                     active: Arc::clone(&active),
                     challenger: challenger_held(held.as_deref(), &active),
@@ -186,8 +191,9 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Brings the view that is held up to date where the active version's cannot be had: until that is there, no video is recommended
-    /// that is gone. Vectors of a version that was pruned are gone themselves: what is held then stays as it is.
+    /// Brings the current view up to date while the view of the active version cannot be loaded, so
+    /// that no removed video is recommended meanwhile. The vectors of a pruned version no longer
+    /// exist, so its view stays as it is.
     async fn keep(&self, held: &Served, catalogue_poll: Duration) {
         let Some(version) = held.active.version() else {
             return;
@@ -215,8 +221,9 @@ impl Snapshots {
         }
     }
 
-    /// The view of the challenger of the active version's experiment, if one runs. An experiment is no reason to be without the active
-    /// version, nor not to be ready: what hinders it is told, and what is held of the very experiment stays.
+    /// The view of the challenger in the running experiment of the active version, if there is one.
+    /// A problem with the experiment hinders neither the active version nor readiness: it is
+    /// reported, and the loaded view of the same experiment stays.
     async fn challenger(
         &self,
         active: &Snapshot,
@@ -224,7 +231,8 @@ impl Snapshots {
         catalogue_poll: Duration,
     ) -> Option<Challenger> {
         let experiment = match self.store.running_experiment().await {
-            // Of one against a version that is not the active one any more, everybody gets that.
+            // If the experiment is against another version than the active one, every user gets the
+            // active one.
             Ok(running) => running.filter(|it| it.is_against(active.version())),
             Err(error) => {
                 tracing::warn!(%error, "whether an experiment runs cannot be read; what is held of one stays");
@@ -250,7 +258,7 @@ impl Snapshots {
             }
             Err(error) => {
                 tracing::warn!(%error, "the challenger of the experiment cannot be brought up to date");
-                // Arms of another experiment are other users.
+                // In another experiment, other users are in the challenger arm.
                 let held = held.filter(|held| held.experiment.id == experiment.id);
                 if !error.is_outage() || held.is_none() {
                     let instead = match &held {
@@ -271,7 +279,7 @@ impl Snapshots {
         }
     }
 
-    /// The next view of an experiment's challenger, or the one held if that is current.
+    /// The next view of an experiment's challenger, or `held` if that is current.
     async fn challengers_view(
         &self,
         version: i64,
@@ -285,7 +293,7 @@ impl Snapshots {
         Ok(next.await?.map(Arc::new).or(held))
     }
 
-    /// The next view of a version, or `None` if the one held is current.
+    /// The next view of a version, or `None` if `held` is current.
     async fn view(
         &self,
         record: Option<ModelRecord>,
@@ -334,7 +342,8 @@ impl Snapshots {
         }
     }
 
-    /// Reads the catalogue again, and with the same vectors as before nothing else.
+    /// Reads the catalogue again, but not the vectors. `None` if everything must be read: without a
+    /// model, or if vectors have been added or changed since the index was built.
     async fn describe(&self, held: &Snapshot) -> Result<Option<Snapshot>, LoadError> {
         let Some(model) = &held.model else {
             return Ok(None);
@@ -401,7 +410,7 @@ impl Snapshots {
         })
     }
 
-    /// Tells the metrics since when no vector of `version` was written.
+    /// Reports to the metrics how long ago a vector of `version` was last written.
     async fn measure_staleness(&self, version: i64) -> Result<(), LoadError> {
         let ages = self.store.vector_ages(VectorTable::Videos).await?;
         let own = ages.iter().find(|vectors| vectors.version == version);
@@ -425,12 +434,13 @@ impl Snapshots {
     }
 
     fn lock_problems(&self) -> MutexGuard<'_, Problems> {
-        // Each change is a single assignment, so a panic leaves nothing half done.
+        // Each change is a single assignment, so a panic leaves no partial one.
         self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is held of an experiment against the version `active`; one against another version is over.
+/// The loaded challenger, if its experiment is against the version `active`; otherwise that
+/// experiment is over.
 fn challenger_held(held: Option<&Served>, active: &Snapshot) -> Option<Challenger> {
     let challenger = held?.challenger.clone()?;
     let goes_on = challenger.experiment.is_against(active.version());

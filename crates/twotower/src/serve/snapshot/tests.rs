@@ -20,7 +20,7 @@ const CATALOGUE: Catalogue = Catalogue {
     fresh_from_day: 0.0,
 };
 
-/// Names of tags, that of the first being carried by half of the videos and that of the last by nearly none.
+/// Names of tags: half of the videos have the first, hardly any has the last.
 const TAGS: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
 fn facts(n: usize, random: &mut Pcg64Mcg) -> VideoFacts {
@@ -37,7 +37,7 @@ fn facts(n: usize, random: &mut Pcg64Mcg) -> VideoFacts {
     }
 }
 
-/// `n` videos that some like, and `added` ones that came since; no model.
+/// A snapshot of `n` videos with likes, and `added` later ones; no model.
 fn snapshot(n: usize, added: usize, random: &mut Pcg64Mcg) -> Snapshot {
     let mut builder = VideosBuilder::new(None, CATALOGUE);
     for n in 0..n {
@@ -58,7 +58,8 @@ fn snapshot(n: usize, added: usize, random: &mut Pcg64Mcg) -> Snapshot {
     }
 }
 
-/// Names said again and again ask the same, and cost more to ask.
+/// Conditions in which each name occurs `repeats` times, which changes their cost but not their
+/// meaning.
 fn conditions(repeats: usize, random: &mut Pcg64Mcg) -> Conditions {
     let names = |random: &mut Pcg64Mcg| {
         let names = TAGS.iter().filter(|_| random.random_range(0..4) == 0);
@@ -108,7 +109,7 @@ proptest! {
     }
 }
 
-/// A table may hold names with blanks around them, which applications block by.
+/// A table may hold names with blanks around them, by which applications block.
 #[test]
 fn blanks_around_a_name_do_not_count_in_blocks_and_conditions() {
     let random = &mut Pcg64Mcg::seed_from_u64(1);
@@ -142,11 +143,11 @@ fn lists_by_likes_through_a_filter_are_slow_in_a_large_catalogue() {
     let (small, large) = (snapshot(300, 0, random), snapshot(5000, 0, random));
     assert!(!small.is_slow(false, 200) && !large.is_slow(false, 0));
     assert!(large.is_slow(false, 1));
-    // Without a model nothing is made by a vector.
+    // Without a model no list is by vector.
     assert!(large.is_slow(true, 1));
 }
 
-/// The same videos with a vector each, `added` of them written after the index was built.
+/// A snapshot with a vector for each video, `added` of them written after the index was built.
 fn modelled(n: usize, added: usize, dim: usize) -> Snapshot {
     let mut snapshot = snapshot(n, added, &mut Pcg64Mcg::seed_from_u64(1));
     let vectors = |n: usize| {
@@ -170,7 +171,7 @@ fn modelled(n: usize, added: usize, dim: usize) -> Snapshot {
     snapshot
 }
 
-/// Through inverted lists little is looked at, but what came since they were made is looked at in full.
+/// Inverted lists scan little, but vectors added since they were built are scanned in full.
 #[test]
 fn lists_by_vector_are_slow_where_much_came_since_the_index_was_built() {
     const DIM: usize = 2000;

@@ -1,4 +1,4 @@
-//! What is known of each video besides its vector, as columns by position.
+//! The facts of each video besides its vector, as columns by position.
 
 mod build;
 
@@ -18,7 +18,8 @@ use titles::Titles;
 use twotower_core::index::Attributes;
 use uuid::Uuid;
 
-/// The catalogue. Positions of the first `sorted` ascend by id; videos that came since the last full reading follow.
+/// The catalogue. The first `sorted` positions ascend by id; videos added since the last full
+/// reading follow.
 #[derive(Debug, Clone)]
 pub(crate) struct Videos {
     ids: Vec<Uuid>,
@@ -33,11 +34,11 @@ pub(crate) struct Videos {
     delisted: Vec<u32>,
     /// Positions of videos that count as new, ascending.
     fresh: Vec<u32>,
-    /// Of all that was read; equal for equal catalogues.
+    /// Hash of everything that was read; equal for equal catalogues.
     digest: u64,
 }
 
-/// Terms of each position, end to end. Kept only where lists are to be capped by them.
+/// Terms of each position, concatenated. Kept only if lists are capped by them.
 #[derive(Debug, Clone, Default)]
 struct Groups {
     terms: Vec<u32>,
@@ -88,7 +89,7 @@ impl Videos {
         self.titles.get(position)
     }
 
-    /// Ids in ascending order, while none came later.
+    /// Ids in ascending order, without videos added later.
     pub(crate) fn sorted_ids(&self) -> &[Uuid] {
         &self.ids[..self.sorted]
     }
@@ -123,12 +124,12 @@ impl Videos {
         &self.fresh
     }
 
-    /// What filters ask about.
+    /// The attributes that filters test.
     pub(crate) fn attributes(&self) -> &Attributes {
         &self.attributes
     }
 
-    /// Memory in bytes, about.
+    /// Approximate memory, bytes.
     pub(crate) fn bytes(&self) -> usize {
         16 * self.ids.capacity()
             + self.positions.bytes()

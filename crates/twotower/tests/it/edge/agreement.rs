@@ -1,4 +1,4 @@
-//! Server, SQL function and edge function give the same users the same lists.
+//! Server, SQL function and Edge Function give the same users the same lists.
 
 use super::project::{Project, RECOMMENDATIONS, UPDATE};
 use crate::serve::fixture::{catalogue, token, user, video};
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use twotower_core::feature::Video;
 use twotower_store::InteractionKind::{Like, Skip};
 
-/// Scores that differ by less are ties: sums are made in another order, in other precision.
+/// Scores closer than this are ties: sums are computed in another order and precision.
 const TIE: f64 = 1e-5;
 
 fn scored(list: &Value) -> Vec<(String, f64)> {
@@ -18,7 +18,7 @@ fn scored(list: &Value) -> Vec<(String, f64)> {
     list.as_array().unwrap().iter().map(row).collect()
 }
 
-/// The same scores place by place, and the same videos where scores tell them apart.
+/// Asserts that scores are equal by position, and videos where scores distinguish them.
 fn assert_same(what: &str, a: &[(String, f64)], b: &[(String, f64)]) {
     assert_eq!(a.len(), b.len(), "{what}");
     for (place, ((id, score), (other_id, other))) in a.iter().zip(b).enumerate() {
@@ -30,7 +30,7 @@ fn assert_same(what: &str, a: &[(String, f64)], b: &[(String, f64)]) {
                 .filter(|it| (it.1 - score).abs() < TIE);
             near.count() > 1
         };
-        // The last place may be shared with one that did not get in.
+        // The last score may also belong to a video that was cut off.
         assert!(
             id == other_id || tied(a) || place + 1 == a.len(),
             "{what}, {place}: {a:?} {b:?}"
@@ -48,13 +48,13 @@ fn the_same_user_gets_the_same_list_on_every_way() {
     }
     let server = fixture.serve();
     let update = project.function(UPDATE);
-    // By the tower in the database first, then by that of the edge.
+    // First with the tower in the database, then with that of the Edge Function.
     for in_database in [true, false] {
         if !in_database {
             project.without_towers_in_the_database();
         }
         let edge = project.function(RECOMMENDATIONS);
-        // Once likes have come in, each counts them for a stranger at a moment of its own.
+        // After likes have come in, each recounts popularity for new users at its own time.
         let stranger = in_database.then_some(900);
         for who in [1, 2, 3, 8, 11, 20, 21, 22].into_iter().chain(stranger) {
             for body in [
@@ -71,7 +71,7 @@ fn the_same_user_gets_the_same_list_on_every_way() {
                 }
                 let expected = scored(&from_server["recommendations"]);
                 assert_same(&what, &expected, &scored(&from_edge["recommendations"]));
-                // Without a tower, the database alone gives the same once it has the user's vector.
+                // Without a tower, the database gives the same list once it has the user's vector.
                 if !in_database {
                     assert_eq!(update.post(&token(user(who)), "").status, 200);
                 }
@@ -79,7 +79,7 @@ fn the_same_user_gets_the_same_list_on_every_way() {
                 assert_same(&what, &expected, &scored(&rows));
             }
         }
-        // What is liked between two requests counts in the second one, everywhere.
+        // A like between two requests counts in the second one everywhere.
         for who in [2, 21, 30] {
             let new = who + 5 + u128::from(in_database);
             fixture.interact(Like, user(who), &[video(new), video(new - 2)]);
@@ -98,10 +98,10 @@ fn the_same_user_gets_the_same_list_on_every_way() {
     }
 }
 
-/// Whether a block keeps a video out of lists.
+/// Whether a block excludes a video.
 type LeavesOut = fn(&Video) -> bool;
 
-/// Facts as untidy as an application's tables hold them, and blocks in whatever spelling users write them by themselves.
+/// Facts as untidy as in an application's tables, and blocks in any spelling that users write.
 #[test]
 fn blocks_leave_out_the_same_videos_on_every_way() {
     let project = Project::new();
@@ -113,7 +113,7 @@ fn blocks_leave_out_the_same_videos_on_every_way() {
     );
     let server = project.fixture.serve();
     let edge = project.function(RECOMMENDATIONS);
-    // Which videos each block leaves out.
+    // The videos that each block excludes.
     let cases: [(&str, String, LeavesOut); 10] = [
         ("maker", "North Light".into(), |it| {
             it.maker.as_deref() == Some("North Light")
@@ -140,7 +140,7 @@ fn blocks_leave_out_the_same_videos_on_every_way() {
             it.id == video(3)
         }),
     ];
-    // Each of a stranger's, who has no list yet.
+    // Each for a new user, who has no cached list yet.
     for (who, (kind, value, blocked)) in (600..).zip(cases) {
         let block = format!(
             "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES ('{}', '{kind}', '{value}')",

@@ -1,4 +1,5 @@
-//! What the pinned Supabase CLI would deploy is caught, and does what the repository's function does.
+//! The bundle that the pinned Supabase CLI would deploy behaves like the function in the
+//! repository.
 
 use super::processes::{DenoServer, root};
 use super::project::{Project, RECOMMENDATIONS, UPDATE};
@@ -23,7 +24,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Runs the CLI in a copy of `supabase/`, since it writes there; gives what it prints.
+/// Runs the CLI in a copy of `supabase/`, because it writes there; returns its output.
 fn supabase(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new(root().join("scripts/supabase-cli"))
         .args(arguments)

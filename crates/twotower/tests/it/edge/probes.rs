@@ -1,5 +1,5 @@
-//! Bob's token with requests that ask for Ann in every way that comes to mind. Answers are about Bob, name nobody else, and change
-//! nothing of hers.
+//! Requests with Bob's token that ask for Ann's data in every conceivable way. Answers are about
+//! Bob, name nobody else, and change nothing of hers.
 //!
 //! `make test` tries 1,000, `make torture` (`TWOTOWER_TORTURE=full`) 50,000; the seed is `TWOTOWER_TORTURE_SEED`, 1 by default.
 
@@ -83,7 +83,7 @@ fn heavy_bob_learns_nothing_of_ann() {
     fixture.interact(Skip, user(ANN), &[video(24)]);
     fixture.interact(Like, user(BOB), &[video(1)]);
     let functions = [RECOMMENDATIONS, UPDATE].map(|name| project.function(name));
-    // What there is to be had of hers.
+    // Ann's data that could leak.
     for function in &functions {
         assert_eq!(function.post(&token(user(ANN)), "{}").status, 200);
     }
@@ -120,7 +120,7 @@ fn heavy_bob_learns_nothing_of_ann() {
             "seed {seed}, number {number}: {path} {headers:?} {text}: {}",
             answer.text
         );
-        // What was sent may be said again in an error, and nothing else.
+        // Errors may repeat what was sent, and nothing else.
         let said = answer.text.contains(&ann);
         assert!(!said || answer.status >= 400, "{what}");
         if answer.status == 200 {

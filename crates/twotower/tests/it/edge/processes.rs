@@ -1,4 +1,4 @@
-//! Programs of Deno that a test starts and ends.
+//! Deno programs that a test starts and stops.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-/// A server under Deno. It ends when dropped.
+/// A server under Deno. It is stopped when dropped.
 pub(super) struct DenoServer {
     pub(super) address: SocketAddr,
     child: Child,
@@ -20,12 +20,12 @@ pub(super) fn root() -> PathBuf {
 }
 
 impl DenoServer {
-    /// Runs a program of the repository that serves on a free port and prints its address.
+    /// Starts a program of the repository that serves on a free port and prints its address.
     pub(super) fn start(program: &str, options: &[&str], environment: &[(&str, &str)]) -> Self {
         Self::start_with(program, options, &[], environment)
     }
 
-    /// The same with arguments of its own. `program` may be an absolute path, too.
+    /// Like `start`, with arguments for the program. `program` may be an absolute path.
     pub(super) fn start_with(
         program: &str,
         options: &[&str],
@@ -61,13 +61,13 @@ impl DenoServer {
         }
     }
 
-    /// All that it has printed so far.
+    /// Everything it has printed so far.
     pub(super) fn output(&self) -> String {
         self.output.lock().unwrap().clone()
     }
 }
 
-/// Collects what comes and sends on the first address of this machine in it.
+/// Collects output, and sends the first loopback address in it.
 fn listen(
     stream: impl Read + Send + 'static,
     output: &Arc<Mutex<String>>,

@@ -1,4 +1,5 @@
-//! A project with the migrations, a catalogue, likes, an active model whose files are in the bucket, and functions.
+//! A project with the migrations, a catalogue, likes, an active model whose files are in the
+//! bucket, and Edge Functions.
 
 use super::processes::DenoServer;
 use crate::serve::client::{Answer, Client};
@@ -22,14 +23,14 @@ pub(super) struct Project {
     client: Client,
 }
 
-/// A function in an isolate of its own.
+/// An Edge Function in an isolate of its own.
 pub(super) struct Function {
     server: DenoServer,
     pub(super) client: Client,
 }
 
 impl Project {
-    /// With the active model's files in the bucket.
+    /// A project with the active model's files in the bucket.
     pub(super) fn new() -> Self {
         let project = Self::without_model_files();
         project.publish();
@@ -61,7 +62,7 @@ impl Project {
         }
     }
 
-    /// Puts the active model's files where `twotower publish` puts them.
+    /// Puts the active model's files where `twotower publish` does.
     pub(super) fn publish(&self) {
         let version = self.version.to_string();
         let bucket = self.bucket_folder(&version);
@@ -75,7 +76,8 @@ impl Project {
         }
     }
 
-    /// As it is until the first update after the migration that brought a place for towers.
+    /// The state between the migration that introduced towers in the database and the first update
+    /// after it.
     pub(super) fn without_towers_in_the_database(&self) {
         crate::support::sql(
             &self.fixture.url,
@@ -83,13 +85,13 @@ impl Project {
         );
     }
 
-    /// The folder of a version in the bucket.
+    /// Folder of a version in the bucket.
     pub(super) fn bucket_folder(&self, version: &str) -> PathBuf {
         let storage = self.fixture.folder.path().join("storage");
         storage.join("models/models").join(version)
     }
 
-    /// Starts a function that knows the secret of tokens.
+    /// Starts a function that knows the JWT secret.
     pub(super) fn function(&self, name: &str) -> Function {
         self.function_with(name, &[("TWOTOWER_JWT_SECRET", SECRET)])
     }
@@ -99,7 +101,7 @@ impl Project {
         self.function_at(&program, &["--frozen"], environment)
     }
 
-    /// Starts the function whose entry point lies at `program`.
+    /// Starts the function with the entry point `program`.
     pub(super) fn function_at(
         &self,
         program: &str,
@@ -123,7 +125,7 @@ impl Project {
         }
     }
 
-    /// Calls a function of the database as an application does, under a user's token.
+    /// Calls a function of the database like an application, with a user's token.
     pub(super) fn rpc(&self, who: Uuid, name: &str, parameters: &Value) -> Answer {
         let authorization = format!("Bearer {}", token(who));
         let headers = [
@@ -141,14 +143,14 @@ impl Project {
         assert_eq!((answer.status, &*answer.text), (200, "true"));
     }
 
-    /// Holds back what `PostgREST` answers; returns how many objects were read so far.
+    /// Delays `PostgREST`'s answers; returns how many objects have been read so far.
     pub(super) fn delay(&self, ms: u32) -> u64 {
         self.stand_in(&json!({ "delay_ms": ms }))["storage_reads"]
             .as_u64()
             .unwrap()
     }
 
-    /// How many functions of the database were called so far.
+    /// Number of calls of database functions so far.
     pub(super) fn calls(&self) -> u64 {
         self.stand_in(&json!({}))["calls"].as_u64().unwrap()
     }
@@ -169,7 +171,7 @@ impl Function {
         self.client.recommended(&token(user(who)), body)
     }
 
-    /// The lines of its log.
+    /// Lines of its log.
     pub(super) fn log(&self) -> Vec<Value> {
         let output = self.server.output();
         let lines = output.lines().filter(|line| line.starts_with('{'));

@@ -1,4 +1,4 @@
-//! What a list holds, when it is given again, and what happens while something is missing or late.
+//! Contents of a list, when it is cached, and what happens while something is missing or late.
 
 use super::project::{Project, RECOMMENDATIONS};
 use crate::serve::fixture::{VIDEOS, token, user, video};
@@ -48,7 +48,7 @@ fn a_like_counts_at_once_and_what_is_liked_does_not_come_back() {
         assert!(!after.contains(&list[0]));
         assert_eq!(body["reason"], "catalogue_exhausted");
     }
-    // With the likes among them, and with what was skipped at the end.
+    // Liked videos are included, and skipped ones come last.
     project.fixture.interact(Skip, user(1), &[video(30)]);
     let (all, body) = function.list(1, r#"{"limit": 100, "exclude_liked": false}"#);
     assert_eq!(all.len(), VIDEOS as usize);
@@ -56,7 +56,7 @@ fn a_like_counts_at_once_and_what_is_liked_does_not_come_back() {
     let last = &body["recommendations"][all.len() - 1];
     assert_eq!(last["video_id"], json!(video(30)));
     assert_eq!(last["reason"], "skipped_before");
-    // A blocked video is gone, too.
+    // A blocked video is excluded too.
     let url = &project.fixture.url;
     let block = format!(
         "INSERT INTO recommendation_blocks (user_id, kind, value) VALUES ('{}', 'video', '{}')",
@@ -85,7 +85,7 @@ fn the_same_answer_is_given_again_until_something_changes() {
     assert_eq!((&elsewhere, &third["cached"]), (&list, &json!(true)));
     assert_eq!(project.calls() - before, 3, "one call an answer");
     assert_eq!(third["generated_at"], first["generated_at"]);
-    // Another query, and another user, have answers of their own.
+    // Other queries and other users have their own cached answers.
     assert_eq!(other.list(2, r#"{"limit": 3}"#).1["cached"], false);
     assert_eq!(other.list(3, "{}").1["cached"], false);
     assert_eq!(other.list(3, "{}").1["user_id"], json!(user(3)));
@@ -153,7 +153,7 @@ fn the_user_tower_is_loaded_once_and_only_if_its_bytes_are_those_of_the_manifest
             crate::support::sql(&project.fixture.url, registered);
         }
         let function = project.function(RECOMMENDATIONS);
-        // The database makes the user's vector.
+        // The database computes the user's vector.
         let (list, body) = function.list(who, "{}");
         assert_eq!(body["source"], "two_tower", "{what}");
         let rows = project.rpc(user(who), "recommend_videos", &json!({}));
@@ -181,8 +181,8 @@ fn without_weights_the_database_makes_the_vector() {
     assert_eq!(function.list(2, "{}").1["source"], "two_tower");
 }
 
-/// While the database is late, what was popular is better than nothing. What was made of somebody's likes is not given: no isolate hears that
-/// they were erased.
+/// While the database is late, an earlier popular list is served. A list based on somebody's likes
+/// is not: isolates are not notified of erasures.
 #[test]
 fn a_late_database_gives_an_earlier_popular_list_and_nobodys_own() {
     let project = Project::new();
@@ -205,7 +205,7 @@ fn a_late_database_gives_an_earlier_popular_list_and_nobodys_own() {
         (&body["partial"], &body["cached"]),
         (&json!(true), &json!(true))
     );
-    // The others wait, for a list of their own or for that there is none any more.
+    // The others wait for their own list, or until it is certain that there is none.
     let (_, body) = function.list(1, "{}");
     assert_eq!(
         (&body["partial"], &body["source"]),
@@ -217,7 +217,8 @@ fn a_late_database_gives_an_earlier_popular_list_and_nobodys_own() {
     assert_eq!(body["partial"], false);
 }
 
-/// Where the tower is not in the database, nor the answer in the table, the answer is kept after it was given, and given again.
+/// Without a tower in the database and an answer in the table, the answer is cached after it was
+/// given.
 #[test]
 fn without_a_tower_in_the_database_answers_are_kept_all_the_same() {
     let project = Project::new();
@@ -239,7 +240,7 @@ fn without_a_tower_in_the_database_answers_are_kept_all_the_same() {
         assert_eq!((&again, &body["cached"]), (&list, &json!(true)));
     }
     assert_eq!(project.calls() - before, 3, "one call an answer");
-    // Not with a video that is gone.
+    // A cached list with a deleted video is not used.
     let gone = format!("DELETE FROM videos WHERE id = '{}'", list[1]);
     crate::support::sql(&project.fixture.url, &gone);
     let (others, body) = one.list(2, "{}");
@@ -249,7 +250,8 @@ fn without_a_tower_in_the_database_answers_are_kept_all_the_same() {
     assert!(!after.contains(&others[0]) && body["cached"] == false);
 }
 
-/// The user's vector is of one version; if another is active by the time the list is asked for, it is no good.
+/// A user's vector belongs to one version; it is useless if another version is active when the list
+/// is requested.
 #[test]
 fn vectors_of_two_versions_never_meet() {
     let project = Project::new();
@@ -261,8 +263,8 @@ fn vectors_of_two_versions_never_meet() {
     ];
     let function = project.function_with(RECOMMENDATIONS, &environment);
     assert_eq!(function.list(1, "{}").1["model_version"], project.version);
-    // The database says that it has no tower after one delay, the context is read after another, the list asked for after a third:
-    // before that the version changes.
+    // With these delays, the database says that it has no tower, then the context is read, then the
+    // list is requested; the version changes before the last step.
     project.delay(1500);
     let (list, body) = std::thread::scope(|scope| {
         let asked = scope.spawn(|| function.list(2, "{}"));
@@ -305,7 +307,7 @@ fn requests_that_are_wrong_are_told_what_is() {
     assert_eq!(function.client.get("/", &[]).error().0, 405);
 }
 
-/// What a line may say is a list of fields, none of which names a person.
+/// A log line consists of listed fields, none of which identifies a person.
 #[test]
 fn the_log_says_nothing_of_anybody() {
     let project = Project::new();
@@ -316,7 +318,7 @@ fn the_log_says_nothing_of_anybody() {
     function.post(&format!("{mine}canary"), "{}");
     project.rpc(user(1), "erase_me", &json!({}));
     function.post(&mine, "{}");
-    // A line comes after the answer it tells of.
+    // A line is written after its answer.
     wait_for("a line of each request", || function.log().len() >= 4);
     let lines = function.log();
     let text = serde_json::to_string(&lines).unwrap();

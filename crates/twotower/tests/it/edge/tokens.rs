@@ -1,4 +1,5 @@
-//! Who is let in, and that the database is asked under their own token. The matrix of bad tokens is in the functions' own tests.
+//! Authentication, and that the database is queried with the caller's token. The matrix of bad
+//! tokens is in the functions' own tests.
 
 use super::project::{Project, RECOMMENDATIONS, UPDATE};
 use crate::serve::fixture::{SECRET, claims, service_token, sign, token, user};
@@ -10,7 +11,7 @@ fn tokens_of_each_kind_name_their_user() {
     let project = Project::new();
     let by_key = public_keys::sign(&ec(), Some("ec"));
     let by_secret = token(user(1));
-    // With the secret, and without it: then Auth is asked.
+    // With the secret, and without it: then Auth verifies the token.
     for environment in [&[("TWOTOWER_JWT_SECRET", SECRET)][..], &[]] {
         let function = project.function_with(RECOMMENDATIONS, environment);
         for token in [&by_key, &by_secret] {
@@ -37,7 +38,7 @@ fn tokens_of_each_kind_name_their_user() {
             assert_eq!(message, "a valid bearer token is required");
         }
     }
-    // A role that there is, and that may not call functions for users.
+    // A role that exists and may not call functions for users.
     let mut trainer = claims(user(1));
     trainer["role"] = json!("twotower_trainer");
     let function = project.function(RECOMMENDATIONS);

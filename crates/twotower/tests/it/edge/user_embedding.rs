@@ -1,4 +1,4 @@
-//! The vector that `update_user_embedding` writes is the one that the user tower gives here.
+//! The vector that `update_user_embedding` writes equals that of our user tower.
 
 use super::project::{Project, UPDATE};
 use crate::serve::fixture::{catalogue, model, token, user, video};

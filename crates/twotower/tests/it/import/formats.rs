@@ -74,7 +74,7 @@ async fn a_movielens_folder_of_any_size_is_read_as_published() {
     );
 }
 
-/// Each with what its message tells to do, and then with it.
+/// First each error, then the import with the options that its message suggests.
 #[tokio::test]
 async fn files_of_other_programs_are_read_or_say_what_to_do() {
     let database = Database::new().await;
@@ -147,7 +147,8 @@ async fn files_of_other_programs_are_read_or_say_what_to_do() {
     }
 }
 
-/// Of more rows than SQLite gets at once, each is counted, whatever was there before.
+/// With more rows than fit in one SQLite batch, rows are counted correctly, whatever existed
+/// before.
 #[tokio::test]
 async fn a_long_file_is_counted_whole_in_few_batches() {
     let database = Database::new().await;

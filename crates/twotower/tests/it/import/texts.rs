@@ -17,7 +17,7 @@ async fn a_stray_quote_does_not_swallow_the_rest_of_the_file() {
                  which makes one row of the rest of the file (lines 6 to 1001)";
     assert!(error.starts_with(&format!("{path}, {fault}\n")), "{error}");
     assert_eq!(database.store.counts().await.unwrap().videos, 4);
-    // Nobody knows how many rows it hides: that is no row that is skipped.
+    // The number of hidden rows is unknown, so they do not count as one skipped row.
     let error = database.import(&format!("{path} --on-error skip")).await;
     let error = error.unwrap_err().to_string();
     assert!(error.starts_with(&format!("{path}, {fault}\n")), "{error}");
@@ -26,7 +26,7 @@ async fn a_stray_quote_does_not_swallow_the_rest_of_the_file() {
         "{error}"
     );
     assert!(error.contains("does not pass over it"), "{error}");
-    // And so for one that is closed, but not in any row's time.
+    // The same for a quote that is closed, but only beyond the maximum length of a row.
     let text = "a,b\n".repeat((17 << 20) / 4);
     let content = format!("id,title,genre\n1,a,b\n2,\"{text}\",c\n3,a,b\n");
     let path = database.file("videos-2.csv", content);
@@ -58,7 +58,7 @@ async fn two_stray_quotes_do_not_swallow_the_rows_between_them() {
     assert_eq!(database.store.counts().await.unwrap().videos, 509);
 }
 
-/// Whatever wrote the file, its texts are the same, and so is the video.
+/// Whatever format a file has, its texts are the same, and so is the video.
 #[tokio::test]
 async fn line_ends_inside_texts_stay_in_every_format() {
     let database = Database::new().await;

@@ -1,4 +1,4 @@
-//! `twotower erase`: what goes, what is proved, and who does not come back.
+//! `twotower erase`: what is deleted, what the proof covers, and that an erased user stays erased.
 
 use super::place::Place;
 use crate::serve::fixture::{user, video};
@@ -42,7 +42,7 @@ fn erasures_seen(place: &Place, version: &Value) -> Value {
     manifest["trained_on"]["erasures_seen"].clone()
 }
 
-/// To the byte, with both engines and whatever order ids and times have.
+/// Byte-identical, with both stores and whatever the order of ids and times.
 #[test]
 fn heavy_a_model_is_the_same_as_if_they_had_never_been_there() {
     let train = "train --epochs 1 --embedding-dim 8 --negatives 8 --batch-size 64";
@@ -52,7 +52,7 @@ fn heavy_a_model_is_the_same_as_if_they_had_never_been_there() {
     let expected = never.json(train);
     let expected = weights(&never, &expected["train"]["version"]);
     for place in Place::on_both() {
-        // One who comes first in the order of ids and last in that of times, one in between.
+        // One user who is first by id and last by time, and one in between.
         let erased = [Uuid::from_u128(1), Uuid::from_u128(user(30).as_u128() << 1)];
         like(&place, others());
         let mut likes: Vec<_> = (0..9)
@@ -78,7 +78,7 @@ fn heavy_a_model_is_the_same_as_if_they_had_never_been_there() {
         let version = &without["train"]["version"];
         assert_eq!(weights(&place, version), expected);
         assert_eq!(erasures_seen(&place, version), 2);
-        // What is made of an older model is as old in this.
+        // A model derived from an older one has the age of that one in this respect.
         let later: Vec<_> = (0..300)
             .map(|who| InteractionRow {
                 user: user(who),
@@ -123,11 +123,11 @@ fn a_user_goes_and_versions_trained_before_are_named() {
             (&again["first_time"], &again["erased_at_us"]),
             (&json!(false), &first["erased_at_us"])
         );
-        // The next update asks for one vector less, and so does its check of a next version.
+        // The next update expects one vector less, and so does its check of the next version.
         assert_eq!(place.json("update")["users"]["unchanged"], 299);
         place.next_model();
         assert_eq!(place.json("update")["users"]["new"], 299);
-        // No word of who it was, even when it fails.
+        // The user's id is not repeated, even on failure.
         let output = place.run(&erase(ERASED));
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
@@ -161,13 +161,13 @@ fn absence_is_proved_or_refuted() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("FOUND as digits: logs/app.log"), "{said}");
         assert!(said.contains("NOT searched: logs/old.log.gz"), "{said}");
-        // What is not there at all is a mistake, and said before it is taken for a proof.
+        // A table that does not exist is reported as a mistake instead of counting as a proof.
         let log = place.refused(&format!("{command} --also nowhere"), 1);
         assert!(log.contains("nowhere"), "{log}");
     }
 }
 
-/// As where ids of users and of videos are the same numbers.
+/// If ids of users and videos are the same numbers.
 #[test]
 fn what_holds_ids_of_videos_is_passed_over_for_an_id_that_a_video_has() {
     for place in Place::on_both() {
@@ -199,7 +199,7 @@ fn what_holds_ids_of_videos_is_passed_over_for_an_id_that_a_video_has() {
         let passed = files["passed_over"].to_string();
         assert!(passed.contains("models/9/preprocessing.json"), "{passed}");
 
-        // What was exported before is found in its column of users, and not in that of videos.
+        // An earlier export is searched in its column of users, not in that of videos.
         let output = place.run(&format!("{command} --also exports"));
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
@@ -213,7 +213,7 @@ fn what_holds_ids_of_videos_is_passed_over_for_an_id_that_a_video_has() {
         }
         std::fs::remove_dir_all(place.folder.path().join("exports/likes")).unwrap();
         place.json(&format!("{command} --also exports"));
-        // The folder of the database under another name than in its address, which has it from the root.
+        // The database's folder under another path than in its address, which is absolute.
         if place.url.starts_with("sqlite:") {
             place.json(&format!("{command} --also ."));
         }
@@ -228,7 +228,7 @@ fn what_holds_ids_of_videos_is_passed_over_for_an_id_that_a_video_has() {
     }
 }
 
-/// Ids that were numbers are packed away in an export, where bytes alone do not find them.
+/// Ids that were numbers are encoded in an export, where a search of raw bytes does not find them.
 #[test]
 fn exports_are_read_and_other_packed_files_named() {
     let place = Place::on_sqlite();
@@ -281,7 +281,7 @@ fn exports_are_read_and_other_packed_files_named() {
     }
 }
 
-/// Files of other programs hold ids as they were before they were imported.
+/// Files of other programs hold ids as they were before the import.
 #[test]
 fn the_column_of_users_is_read_as_import_reads_it() {
     use parquet::data_type::Int64Type;
@@ -365,8 +365,8 @@ fn half_an_erasure_is_none() {
     }
 }
 
-/// While an update that has read the likes before writes vectors: of somebody it has written already, and of somebody it
-/// is about to write. It finds them gone, and is content.
+/// Erases during an update that has read the likes before and writes vectors: a user already
+/// written, and one about to be. The update finds them gone and succeeds.
 #[test]
 fn an_update_under_way_brings_nobody_back() {
     for place in Place::on_both() {
@@ -396,7 +396,7 @@ fn an_update_under_way_brings_nobody_back() {
                 .iter()
                 .all(|(id, _)| ![user(0), user(299)].contains(id))
         );
-        // The model that it has loaded does not know of them.
+        // The model that it has loaded was trained before the erasure.
         assert_eq!(place.active(), Some(1));
     }
 }

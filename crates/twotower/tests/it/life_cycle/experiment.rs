@@ -1,4 +1,4 @@
-//! `twotower experiment`: what may be tried, what stays meanwhile, and what the report says.
+//! `twotower experiment`: which models qualify, what stays meanwhile, and what the report says.
 
 use super::place::Place;
 use serde_json::json;
@@ -38,7 +38,7 @@ fn only_a_complete_version_is_tried_against_the_active_one_and_it_stays() {
         let pruned = place.json("prune");
         assert_eq!(pruned["versions"], json!([]));
         assert_eq!(place.json("experiment stop"), json!({"stopped": 1}));
-        // The newest candidate may be somebody's to promote, one that was taken out of the running is not.
+        // The newest candidate may still be promoted; one that was withdrawn may not.
         assert_eq!(place.json("prune")["versions"], json!([]));
         place.json("models retire 2");
         let pruned = place.json("prune");
@@ -75,7 +75,7 @@ fn what_is_trained_meanwhile_waits_and_who_switches_readers_ends_it() {
         assert_eq!((version, active), (&json!(three), &json!(one)));
         assert_eq!(waiting["activated"], false);
         assert_eq!(waiting["held_back_by"], 1);
-        // What readers see is seen to all the same.
+        // The active version is maintained nevertheless.
         assert_eq!(waiting["challenger"]["version"], two);
         let held = place.json("models promote 3 --keep-experiment");
         assert_eq!(
@@ -136,7 +136,7 @@ fn an_update_of_the_active_version_is_one_of_the_challenger_too() {
             "{text}"
         );
 
-        // Its folder is gone: the active version is seen to all the same.
+        // Its folder is missing: the active version is maintained nevertheless.
         std::fs::rename(place.models().join("2"), place.models().join("elsewhere")).unwrap();
         let liked = place
             .store
@@ -154,7 +154,7 @@ fn an_update_of_the_active_version_is_one_of_the_challenger_too() {
     }
 }
 
-/// Event `id`, of video `of` in a list of `version`.
+/// Event `id` about video `of` in a list of `version`.
 fn event_of(version: i64, id: u128, kind: EventKind, of: u128) -> NewEvent {
     NewEvent {
         event_id: Uuid::from_u128(id),
@@ -179,8 +179,8 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
         place.json("experiment start --challenger 2");
         let running = place.runtime.block_on(place.store.running_experiment());
         let running = running.unwrap().unwrap();
-        // Everybody is shown four videos; with the challenger they like two, otherwise one. Nobody of the second hundred in the
-        // control has anything to say.
+        // Every user is shown four videos; with the challenger they like two, otherwise one. The
+        // second hundred of the control send no likes.
         let mut said = [0, 0];
         for n in 0..300 {
             let arm = running.arm(user(n));
@@ -195,7 +195,7 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
                 .map(|of| event(of, EventKind::Impression, of + n % 3))
                 .collect();
             events.extend((1..=liked).map(|of| event(10 + of, EventKind::Like, of + n % 3)));
-            // A user in ten likes one more, so that something varies.
+            // Every tenth user likes one more, for some variance.
             events.extend((n % 10 == 0).then(|| event(20, EventKind::Like, 4 + n % 3)));
             let recorded = place
                 .store
@@ -235,8 +235,9 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("name another version"), "{text}");
-        // A server without the challenger's files has answered one of its users. A handful may be of a list from before the experiment; that is
-        // told from twenty, and from the second in a hundred, on.
+        // A server without the challenger's files has answered some of its users. A few such events
+        // may be of lists from before the experiment; from twenty events and two in a hundred on it
+        // is reported.
         let mut users = (0..300).map(user);
         let one = (users.find(|&user| running.arm(user) == Arm::Challenger)).unwrap();
         let strays = |ids: Range<u128>| {
@@ -255,7 +256,8 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
         );
         assert!(text.contains(&told), "{told}: {text}");
         assert!(!text.contains("of the control name"), "{text}");
-        // Where the application keeps videos elsewhere, makers and the size of the catalogue are theirs.
+        // If the application keeps videos elsewhere, makers and the size of the catalogue are read
+        // from there.
         place.configure(
             "[source]\nvideos = \"\"\"SELECT id, title, description, genre, 'one' AS maker, price, duration_seconds, published_at, thumbnail_url \
              FROM videos ORDER BY id LIMIT 7\"\"\"",
@@ -264,15 +266,15 @@ fn a_report_tells_a_difference_and_a_split_that_cannot_be() {
         assert_eq!(report["arms"][0]["coverage"]["catalogue"], 7);
         let diversity = &report["metrics"][3];
         assert_eq!(diversity["metric"], "diversity");
-        // All are of one maker.
+        // All videos have one maker.
         assert_eq!(diversity["control"]["value"], 0.0, "{diversity}");
-        // Where the application keeps likes elsewhere, events of them are refused.
+        // If the application keeps likes elsewhere, like events are refused.
         place.configure("[source]\nlikes = \"SELECT user_id, video_id, created_at FROM skips\"");
         let report = place.json("experiment report");
         let unrecorded = [0, 1].map(|metric| report["metrics"][metric]["unrecorded"] == true);
         assert_eq!(unrecorded, [false, true]);
         place.configure("");
-        // What is older than it is to be kept goes; a dry run counts.
+        // Events older than the retention period are deleted; a dry run counts them.
         let counted = place.store.count_events(Duration::ZERO);
         let rows = place.runtime.block_on(counted).unwrap();
         assert_eq!(place.json("prune --dry-run")["events"], 0);

@@ -1,4 +1,4 @@
-//! Updates on databases that go away, refuse, or keep what was not written.
+//! Updates on databases that go away, refuse writes, or store something else than was written.
 
 use super::place::{Place, whole};
 use crate::serve::fixture::{model, save_model};
@@ -50,7 +50,7 @@ fn a_database_that_stays_away_is_given_up() {
     );
 }
 
-/// What has taken hours is not thrown away, for another try to begin afresh, where a database takes no writes for a moment.
+/// A training of hours is not thrown away because the database is read-only for a moment.
 #[test]
 fn a_training_waits_for_the_number_of_its_model() {
     let place = Place::on_postgres();
@@ -77,7 +77,7 @@ fn a_training_waits_for_the_number_of_its_model() {
     );
 }
 
-/// A role that may read everything and write nothing, and would be told so.
+/// A role that may read everything and write nothing suffices.
 #[test]
 fn a_dry_run_needs_no_right_to_write() {
     let place = Place::on_postgres();
@@ -105,12 +105,12 @@ fn a_dry_run_needs_no_right_to_write() {
         (&dry["dry_run"], &dry["videos"]["new"], &dry["users"]["new"]),
         (&true.into(), &40.into(), &300.into())
     );
-    // As of a server that is a replica for the moment of a failover.
+    // The error of a server that is a replica during a failover.
     let said = reader.refused(&format!("update --model-path {}", models.display()), 4);
     assert!(said.contains("takes no writes"), "{said}");
     let registered = place.runtime.block_on(place.store.models()).unwrap();
     assert!(registered.is_empty() && place.vectors().is_empty());
-    // Not even the lease.
+    // Not even the lease was taken.
     assert_eq!(sql(&place.url, "SELECT fence FROM twotower.publisher"), "0");
 }
 
@@ -122,7 +122,7 @@ fn a_dry_run_leaves_an_old_file_as_it_is() {
     assert!(log.contains("run `twotower migrate`"), "{log}");
 }
 
-/// What the database keeps is looked at, not what was sent.
+/// The check reads what the database stored, not what was sent.
 #[test]
 fn vectors_that_are_missing_or_wrong_are_not_shown() {
     let place = Place::on_postgres();
@@ -214,7 +214,7 @@ fn heavy_an_index_is_built_before_the_switch() {
     assert_eq!(place.json("update --no-index")["activated"], true);
     assert_eq!(sql(&place.url, indexes), "video_embeddings_hnsw_1 true");
 
-    // Killed while building, the next run builds it again.
+    // After a kill during the build, the next run builds the index again.
     place.configure("[update]\ngate = false\nlease_seconds = 1");
     save_model(&models, &model(3), 3);
     let mut child = place

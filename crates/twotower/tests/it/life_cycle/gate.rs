@@ -1,10 +1,11 @@
-//! A version that the quality gate refuses is loaded, and nobody sees it; the gate's judgement itself is tested in the core.
+//! A version that the quality gate refuses is loaded but not shown; the gate's judgement itself is
+//! tested in the core.
 
 use super::place::Place;
 use crate::serve::fixture::model;
 use serde_json::json;
 
-/// Floors that random weights pass.
+/// Thresholds that random weights pass.
 const EASY: &str = "[gate]\nmin_auc = 0.0\nmin_users = 0\nmin_known_videos = 0.0";
 
 #[test]
@@ -27,7 +28,7 @@ fn a_refused_version_becomes_active_by_force_alone_and_the_history_says_so() {
             assert!(refused.contains(words), "{refused}");
         }
         assert_eq!(place.active(), Some(one));
-        // The next night does not try again.
+        // The next unattended update does not try it again.
         assert_eq!(place.json("update")["version"], one);
         let shown = place.json("models show 2");
         assert_eq!(shown["state"], "candidate");
@@ -38,7 +39,7 @@ fn a_refused_version_becomes_active_by_force_alone_and_the_history_says_so() {
         let shown = place.json("models show 2");
         assert_eq!(place.active(), Some(two));
         assert_eq!(shown["activations"][0]["forced"], json!(true));
-        // Back to what was served before: nobody is asked.
+        // A rollback does not ask the gate.
         place.json("rollback");
         assert_eq!(place.active(), Some(one));
     }
@@ -61,7 +62,8 @@ fn a_champion_that_is_not_there_cannot_be_beaten() {
     assert_eq!(forced["active_version"], json!(two));
 }
 
-/// A copy of another machine's folder, say: that it is worse or better than that one says nothing.
+/// For example a copy of another machine's folder: a comparison with it would say nothing about the
+/// champion.
 #[test]
 fn another_model_of_the_champions_number_is_not_the_champion() {
     let place = Place::on_sqlite();
@@ -80,7 +82,7 @@ fn another_model_of_the_champions_number_is_not_the_champion() {
         assert!(refused.contains(words), "{refused}");
     }
     assert_eq!(place.active(), Some(one));
-    // What it refused it can be asked again about, once the right one is there.
+    // The gate can judge a refused version again once the right champion is present.
     std::fs::remove_dir_all(models.join("1")).unwrap();
     std::fs::rename(away, models.join("1")).unwrap();
     let updated = place.json("update --model-path models/2 --no-activate");
@@ -91,7 +93,7 @@ fn another_model_of_the_champions_number_is_not_the_champion() {
     );
 }
 
-/// As of another version of twotower: what nobody understands is no permission.
+/// For example by another version of twotower: an unknown verdict is no permission.
 #[test]
 fn a_verdict_that_cannot_be_read_refuses() {
     for place in Place::on_both() {
@@ -120,7 +122,7 @@ fn a_verdict_that_cannot_be_read_refuses() {
     }
 }
 
-/// What greps the log for good runs, and what fetches from a storage, must not take it for a success.
+/// Neither a search of the log nor a fetching machine may take it for a success.
 #[test]
 fn a_refused_version_that_is_loaded_is_told_of() {
     let place = Place::on_sqlite();
@@ -156,7 +158,7 @@ fn a_refused_version_that_is_loaded_is_told_of() {
         "{log}"
     );
 
-    // Whoever makes it active knows.
+    // Whoever activates it is told of the refusal.
     place.json("models promote 1 --force");
     let again = place.run("publish --to storage --unsigned");
     let log = String::from_utf8_lossy(&again.stderr);

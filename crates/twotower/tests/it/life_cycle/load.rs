@@ -1,4 +1,4 @@
-//! `twotower load`: vectors from files, and the same way to readers as those of an update.
+//! `twotower load`: vectors from files, shown to readers in the same way as those of an update.
 
 use super::place::{Place, USERS, whole};
 use super::vectors::{Folder, Row};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 const DIM: usize = 8;
 
-/// The vectors of all videos and all users, as an update computes them.
+/// The vectors of all videos and users, as an update computes them.
 fn vectors(version: i64) -> (Vec<Row>, Vec<Row>) {
     let model = model(version as u64);
     let catalogue = catalogue();
@@ -37,7 +37,7 @@ fn vectors(version: i64) -> (Vec<Row>, Vec<Row>) {
     (rows.collect(), users.collect())
 }
 
-/// A folder with all of them, videos in two files, users in three row groups.
+/// A folder with all of them: videos in two files, users in three row groups.
 fn folder(place: &Place, version: i64, name: &str) -> Folder {
     let (videos, users) = vectors(version);
     let mut folder = empty(place, version, name);
@@ -76,7 +76,7 @@ fn vectors_of_files_are_those_of_an_update() {
         assert_eq!(changes(&report, "users"), [300, 0, 0, 0]);
         assert_eq!((place.active(), place.vectors()), (Some(1), vec![whole(1)]));
         let loaded = [VectorTable::Videos, VectorTable::Users].map(|t| stored(&place, t, version));
-        // Nobody knows what they were computed from, so that the next update does it again, once.
+        // Their input is unknown, so the next update recomputes them once.
         let update = place.json("update");
         assert_eq!(changes(&update, "users"), [0, 300, 0, 0]);
         let updated = [VectorTable::Videos, VectorTable::Users].map(|t| stored(&place, t, version));
@@ -87,7 +87,7 @@ fn vectors_of_files_are_those_of_an_update() {
             assert!(far < 1e-6, "{far}");
         }
         assert_eq!(changes(&place.json("update"), "users"), [0, 0, 0, 300]);
-        // Of a version that is read they replace what is there, and take nothing away.
+        // For a version that readers see, it replaces vectors and deletes none.
         let again = place.json("load --model models/1 --from vectors");
         assert_eq!(changes(&again, "videos"), [0, 40, 0, 0]);
         let again = place.json("load --model models/1 --from vectors");
@@ -105,7 +105,7 @@ fn a_candidate_holds_what_its_last_load_brought_and_nothing_else() {
         drop(all);
 
         let (mut videos, mut users) = vectors(version);
-        // Gone from the files; another vector; of no video of the catalogue.
+        // Missing in the files; a changed vector; a vector of no video of the catalogue.
         videos.remove(3);
         videos[7].1 = videos[8].1.clone();
         videos.push((video(VIDEOS + 5), videos[0].1.clone()));
@@ -126,14 +126,14 @@ fn a_candidate_holds_what_its_last_load_brought_and_nothing_else() {
         let (ids, _) = stored(&place, VectorTable::Users, version);
         assert!(!ids.contains(&user(20)));
         place.json("models promote 1");
-        // The update adds who is missing.
+        // The update adds the missing user.
         let update = place.json("update");
         assert_eq!(changes(&update, "videos")[0], 1);
         assert_eq!(changes(&update, "users")[0], 100);
     }
 }
 
-/// Cut off between two of its transactions, it goes on there.
+/// After an interruption between two transactions it resumes there.
 #[test]
 fn what_was_loaded_before_a_fault_is_not_loaded_again() {
     for place in Place::on_both() {
@@ -158,7 +158,7 @@ fn what_was_loaded_before_a_fault_is_not_loaded_again() {
     }
 }
 
-/// Killed at one moment or another: readers see nothing, or all of it, and one run does what is left.
+/// Killed at different times: readers see none or all of it, and one run completes it.
 #[test]
 fn a_killed_load_is_finished_by_the_next_one() {
     for place in Place::on_both() {
@@ -166,7 +166,7 @@ fn a_killed_load_is_finished_by_the_next_one() {
         let version = place.next_model();
         let (videos, users) = vectors(version);
         let mut folder = empty(&place, version, "vectors");
-        // Each row group is a transaction of its own.
+        // Each row group is one transaction.
         folder.add("videos", &videos, 1);
         folder.add("users", &users, 2);
         let load = "load --model models/1 --from vectors --connections 2";
@@ -295,7 +295,7 @@ fn the_gate_and_other_publishers_are_asked() {
     assert!(place.vectors().is_empty());
     let given_back = place.store.release_lease(lease);
     place.runtime.block_on(given_back).unwrap();
-    // Random weights do not pass.
+    // Random weights do not pass the gate.
     place.configure("");
     let log = place.refused("load --model models/1 --from vectors", 5);
     assert!(log.contains("version 1 was refused"), "{log}");
@@ -308,7 +308,7 @@ fn the_gate_and_other_publishers_are_asked() {
     assert_eq!(changes(&report, "users"), [0, 0, 0, 300]);
     let forced = "SELECT forced, reason FROM twotower.model_activations";
     assert_eq!(sql(&place.url, forced), "t|load");
-    // Nobody goes back to an older version by loading it.
+    // Loading does not switch back to an older version.
     place.configure("[update]\ngate = false");
     place.next_model();
     place.json("update");
@@ -316,7 +316,7 @@ fn the_gate_and_other_publishers_are_asked() {
     assert!(log.contains("version 2 is served already"), "{log}");
 }
 
-/// A role that policies hold for may not copy into a table; it inserts.
+/// A role under row-level security may not COPY into a table, so rows are inserted.
 #[test]
 fn the_role_of_updates_loads_too() {
     let place = Place::on_postgres();

@@ -1,4 +1,4 @@
-//! Two models under one number: their vectors do not meet.
+//! Two models with one version number: their vectors are never mixed.
 
 use super::place::{Place, whole};
 use super::vectors::Folder;
@@ -6,7 +6,7 @@ use crate::serve::fixture::{model, save_model};
 use std::path::PathBuf;
 use twotower_store::{EmbeddingRow, ModelState, VectorTable};
 
-/// Puts another model in the place of version 1; returns where the right one is now.
+/// Replaces version 1 by another model; returns where the original is.
 fn swap(place: &Place) -> PathBuf {
     let (folder, aside) = (place.models().join("1"), place.folder.path().join("aside"));
     std::fs::rename(folder, &aside).unwrap();
@@ -20,7 +20,7 @@ fn swap_back(place: &Place, aside: PathBuf) {
     std::fs::rename(aside, folder).unwrap();
 }
 
-/// By each command that writes vectors, and by one that only looks.
+/// By each command that writes vectors, and by one that only reads.
 fn refused(place: &Place) {
     Folder::new(
         place.folder.path().join("vectors"),
@@ -85,7 +85,7 @@ fn a_load_that_was_cut_off_is_not_finished_from_another_models_folder() {
             (state[0].state, place.active()),
             (ModelState::Loading, None)
         );
-        // As the message says.
+        // The error suggests this.
         let two = place.next_model();
         place.json("update");
         assert_eq!(place.active(), Some(two));

@@ -44,7 +44,7 @@ impl Place {
     }
 
     pub(crate) fn new(base: Workplace) -> Self {
-        // Random weights would not pass.
+        // Random weights would not pass the gate.
         base.configure("[update]\ngate = false");
         let runtime = Runtime::new().unwrap();
         let store = runtime.block_on(async {
@@ -84,7 +84,7 @@ impl Place {
         self.runtime.block_on(written).unwrap();
     }
 
-    /// For tests of what happens when it is over.
+    /// For tests of an expired lease.
     pub(crate) fn lease_of_one_second(&self) {
         self.configure("[update]\ngate = false\nlease_seconds = 1");
     }
@@ -110,7 +110,7 @@ impl Place {
         self.folder.path().join("models")
     }
 
-    /// Somebody else takes the lease.
+    /// Takes the lease as another process.
     pub(crate) fn take_lease(&self, lifetime: Duration) -> Lease {
         let other = LeaseHolder {
             host: "elsewhere".into(),
@@ -157,7 +157,7 @@ impl Place {
     }
 }
 
-/// All vectors of a version, as the data ask for them.
+/// The expected numbers of vectors of a version.
 pub(crate) fn whole(version: i64) -> (i64, u64, u64) {
     (version, VIDEOS as u64, USERS as u64)
 }

@@ -1,4 +1,4 @@
-//! What a model's files may say of people: nothing of one of them.
+//! A model's files reveal nothing about an individual user.
 
 use super::place::{Place, USERS};
 use crate::serve::fixture::user;
@@ -92,7 +92,8 @@ for name in sys.argv[2:]:
     }
 }
 
-/// A video that two people have liked gets no weights of its own, and no more does what they alone like.
+/// A video that two users have liked gets no weights of its own, and neither does a feature that
+/// only they like.
 #[test]
 fn what_few_have_liked_leaves_no_row() {
     let place = Place::on_sqlite();

@@ -1,4 +1,4 @@
-//! `twotower prune`: old versions and sleeping users go, and nothing else.
+//! `twotower prune` removes old versions and vectors of dormant users, and nothing else.
 
 use super::place::Place;
 use crate::serve::fixture::{user, video};
@@ -10,7 +10,7 @@ use twotower_store::{FinishedRun, InteractionKind, InteractionRow, NewRun, RunSt
 
 const SETTINGS: &str = "[update]\ngate = false\n[prune]\nkeep_versions = 1\nfailed_days = 0\n";
 
-/// Versions 1 to 5, made active one after the other.
+/// Versions 1 to 5, activated one after the other.
 fn with_versions(place: &Place) {
     place.configure(SETTINGS);
     for _ in 0..5 {
@@ -49,7 +49,7 @@ fn old_versions_go_and_stay_in_the_books() {
     for place in Place::on_both() {
         with_versions(&place);
         place.json("rollback");
-        // Active is 4, a rollback leads to 3, and of the others 5 is the newest.
+        // 4 is active, 3 is the target of a rollback, and 5 is the newest of the others.
         let dry = place.json("prune --dry-run");
         assert_eq!(versions(&dry), superseded(&[1, 2]));
         assert_eq!(place.vectors().len(), 5);
@@ -77,7 +77,7 @@ fn old_versions_go_and_stay_in_the_books() {
             let log = place.refused(line, 1);
             assert!(log.contains("were removed by `twotower prune` on"), "{log}");
         }
-        // What was in the way is gone; then there is nothing left to do.
+        // The obstacle is removed; after that there is nothing left to do.
         std::fs::remove_file(models.join("1/notes.txt")).unwrap();
         assert_eq!(versions(&place.json("prune")), [(1, "unfinished".into())]);
         assert_eq!(folders(&place), ["2.bak", "3", "4", "5"]);
@@ -87,7 +87,7 @@ fn old_versions_go_and_stay_in_the_books() {
     }
 }
 
-/// A folder of the same number with another model in it is not the one that is registered.
+/// A folder with the right number but another model is not the registered one.
 #[test]
 fn a_folder_of_another_model_is_left_alone() {
     let place = Place::on_sqlite();
@@ -102,7 +102,7 @@ fn a_folder_of_another_model_is_left_alone() {
     assert_eq!(folders(&place), ["1", "2", "4", "5"]);
 }
 
-/// Killed at one moment or another, the next run does what is left.
+/// Killed at different times, the next run does the rest.
 #[test]
 fn a_killed_pruning_is_finished_by_the_next_one() {
     for place in Place::on_both() {
@@ -140,7 +140,7 @@ fn what_was_trained_before_an_erasure_goes_when_its_time_is_over() {
         with_versions(&place);
         place.configure(&format!("{SETTINGS}[erase]\nretire_days = 0\n"));
         place.json(&format!("erase --user {}", user(7)));
-        // Also the way back; the active one is not taken away, but somebody hears of it.
+        // The target of a rollback goes too; the active version is not removed, but reported.
         let output = place.run("--json prune");
         let log = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{log}");
@@ -162,7 +162,7 @@ fn what_was_trained_before_an_erasure_goes_when_its_time_is_over() {
     }
 }
 
-/// Between loading a version and switching readers to it a retraining publishes it, which takes as long as it takes.
+/// Between loading a version and activating it, a retraining publishes it, which may take long.
 #[test]
 fn what_a_retraining_is_publishing_is_still_there_afterwards() {
     for place in Place::on_both() {
@@ -178,7 +178,7 @@ fn what_a_retraining_is_publishing_is_still_there_afterwards() {
         place.json("models promote 2");
         assert_eq!(place.active(), Some(next));
 
-        // Erased while the third was being trained.
+        // Erased while the third model was trained.
         place.next_model();
         place.json("update --no-activate");
         let begin = |host: &str, pid: u32| {
@@ -210,7 +210,7 @@ fn what_a_retraining_is_publishing_is_still_there_afterwards() {
         };
         let written = place.store.finish_run(run, &finished);
         place.runtime.block_on(written).unwrap();
-        // Pruning is the last step of a retraining itself, which is this process.
+        // Pruning is the last step of a retraining itself, here simulated by this process.
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
         begin(host.trim(), std::process::id());
         assert_eq!(pruned(), [(3, "erasure".into())]);
@@ -230,7 +230,7 @@ fn the_second_says_who_publishes_and_removes_nothing() {
     }
 }
 
-/// A role that may read everything and write nothing, and would be told so.
+/// A role that may read everything and write nothing suffices.
 #[test]
 fn a_dry_run_needs_no_right_to_write() {
     let place = Place::on_postgres();
@@ -262,7 +262,7 @@ fn a_dry_run_needs_no_right_to_write() {
     assert_eq!(folders(&place).len(), 5);
 }
 
-/// Loads that failed and vectors that belong to nobody, once they are old enough.
+/// Failed loads and vectors of no version, once they are old enough.
 #[test]
 fn what_was_left_behind_goes() {
     let place = Place::on_postgres();
@@ -288,7 +288,7 @@ fn what_was_left_behind_goes() {
         "UPDATE twotower.models SET created_at = now() - interval '8 days';
          UPDATE video_embeddings SET updated_at = now() - interval '8 days'",
     );
-    // Somebody still writes those of users.
+    // The vectors of users are still being written.
     assert_eq!(versions(&place.json("prune")), [(2, "failed".into())]);
     assert_eq!(towers(), "1");
     sql(
@@ -300,7 +300,7 @@ fn what_was_left_behind_goes() {
         [(77, "unregistered".into())]
     );
     assert_eq!(place.vectors(), [(1, 40, 300)]);
-    // A version that became active before there were towers in the database gets its own by the next update.
+    // A version activated before the database stored towers gets its tower with the next update.
     sql(&place.url, "DELETE FROM twotower.user_towers");
     place.json(&format!(
         "update --model-path {}",
@@ -309,7 +309,7 @@ fn what_was_left_behind_goes() {
     assert_eq!(towers(), "1");
 }
 
-/// The users of the place have liked a month and a day before this one.
+/// The users of the place have liked a month and a day before this like.
 fn with_a_later_like(place: &Place) {
     let like = InteractionRow {
         user: user(5),
@@ -329,7 +329,7 @@ fn users_who_stay_away_have_no_vector() {
         place.next_model();
         place.json("update");
         with_a_later_like(&place);
-        // Those that are there stay until they are pruned.
+        // Existing vectors stay until they are pruned.
         let update = place.json("update");
         assert_eq!(
             (&update["users"]["unchanged"], &update["users"]["dormant"]),
@@ -340,7 +340,7 @@ fn users_who_stay_away_have_no_vector() {
             0,
             "written just now"
         );
-        // A next version gets vectors of those who are there, and passes its check.
+        // The next version gets vectors of active users only, and passes its check.
         place.next_model();
         let update = place.json("update");
         assert_eq!(
@@ -353,7 +353,7 @@ fn users_who_stay_away_have_no_vector() {
     }
 }
 
-/// `twotower prune` and the SQL of the guide agree on whom they mean, and no update undoes either.
+/// `twotower prune` and the SQL of the guide mean the same users, and no update restores them.
 #[test]
 fn what_was_cleaned_up_stays_away() {
     const GUIDE: &str = "DELETE FROM user_embeddings
@@ -387,7 +387,7 @@ fn what_was_cleaned_up_stays_away() {
             (&json!(0), &json!(299))
         );
         assert_eq!(place.vectors(), [(1, 40, 1)]);
-        // Back with the next like.
+        // Restored with the next like.
         let like = "INSERT INTO likes VALUES ('0b000000-0000-4000-8000-000000000009', '0a000000-0000-4000-8000-000000000028', now())";
         sql(&place.url, like);
         assert_eq!(place.json("update")["users"]["new"], 1);

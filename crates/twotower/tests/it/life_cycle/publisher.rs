@@ -1,4 +1,4 @@
-//! One publisher, whoever else comes, and however one of them ends.
+//! Only one process publishes at a time, however processes end.
 
 use super::place::{Place, whole};
 use crate::support::sql;
@@ -30,7 +30,7 @@ fn the_second_says_who_publishes_and_does_nothing() {
             "{said}"
         );
         assert!(place.vectors().is_empty() && place.active().is_none());
-        // Who asks for a switch is not content with none.
+        // A switch that was requested explicitly must not be skipped silently.
         assert!(place.refused("models promote 1", 4).contains("elsewhere"));
         let release = place.store.release_lease(lease);
         place.runtime.block_on(release).unwrap();
@@ -60,7 +60,8 @@ fn of_two_started_at_once_one_works() {
                 let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
                 done += usize::from(said["held_by"].is_null());
             }
-            // The second may come when the first is through already, and then keeps the active version up to date.
+            // The second may start after the first has finished, and then updates the active
+            // version.
             assert!(done >= 1);
             assert_eq!(place.active(), Some(version));
             assert_eq!(place.vectors().last(), Some(&whole(version)));
@@ -94,7 +95,8 @@ fn a_dead_holder_is_succeeded_and_writes_nothing_more() {
     }
 }
 
-/// Killed at one moment or another: readers see the old version or the new one, and one run does what is left.
+/// Killed at different times: readers see the old version or the new one, and one run does the
+/// rest.
 #[test]
 fn a_killed_update_is_finished_by_the_next_one() {
     for place in Place::on_both() {
@@ -126,7 +128,8 @@ fn a_killed_update_is_finished_by_the_next_one() {
     }
 }
 
-/// An update that slept while another process took over stops, and its version stays as it was.
+/// An update that was suspended while another process took over stops, and its version is
+/// unchanged.
 #[test]
 fn a_stolen_lease_stops_an_update() {
     let place = Place::on_postgres();
@@ -155,7 +158,7 @@ fn a_stolen_lease_stops_an_update() {
     assert_eq!(place.active(), None);
 }
 
-/// As a process on a machine that is put to sleep: another takes over, and nothing is written after the awakening.
+/// A process on a suspended machine: another one takes over, and nothing is written after it wakes.
 #[test]
 fn a_paused_update_is_succeeded_and_stops_when_it_wakes() {
     let place = Place::on_postgres();
@@ -193,7 +196,7 @@ fn a_paused_update_is_succeeded_and_stops_when_it_wakes() {
     assert_eq!(sql(&place.url, "SELECT count(*) FROM user_embeddings"), "0");
 }
 
-/// A write may take longer than the lease: heartbeats renew it meanwhile.
+/// A write may take longer than the lease, which heartbeats renew meanwhile.
 #[test]
 fn a_publisher_at_work_stays_the_publisher() {
     let place = Place::on_postgres();

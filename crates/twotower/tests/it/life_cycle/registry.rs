@@ -27,7 +27,7 @@ fn versions_are_promoted_rolled_back_and_retired() {
         );
         assert_eq!(states(&place), json!([[2, "candidate"], [1, "active"]]));
         assert_eq!(place.vectors(), [whole(one), whole(two)]);
-        // Held back on purpose: no unattended update makes it active.
+        // Held back deliberately: unattended updates do not activate it.
         assert_eq!(place.json("update")["version"], one);
 
         place.json("models promote 2 --reason better --by ann");
@@ -112,7 +112,7 @@ fn only_what_is_complete_becomes_active() {
         assert_eq!(place.json("models retire 3")["state"], "retired");
         place.json("models promote 3");
         assert_eq!(place.history(), [(one, None), (three, Some(one))]);
-        // As the message says.
+        // The error suggests this.
         place.json("update --model-path models/2 --no-activate");
         place.json("models promote 2");
         assert_eq!(place.active(), Some(two));

@@ -1,4 +1,4 @@
-//! Train, update and serve, each under its own role, which can do nothing of what the others do.
+//! Train, update and serve, each with its own role, which has none of the others' rights.
 
 use super::place::Place;
 use crate::serve::fixture::{Running, config, token, user, video};
@@ -12,7 +12,7 @@ use twotower_store::{
 };
 use uuid::Uuid;
 
-/// A login role with one of the components' roles, gone at the end.
+/// A login role with one component's role; dropped at the end.
 struct Login {
     url: String,
     owner: String,
@@ -175,14 +175,15 @@ fn heavy_each_component_does_its_work_and_no_others() {
         records_nothing(&updater).await;
         for store in [&trainer, &updater, &server] {
             let plan = ErasePlan {
-                application_tables: true,
+                likes: true,
+                skips: true,
                 statements: Vec::new(),
             };
             refused(store.erase_user(user(1), &plan).await);
             refused(store.delete_events(Duration::from_secs(1), 1).await);
         }
         refused(server.refresh_statistics().await);
-        // Not the owner of the table, and an index all the same.
+        // It is not the owner of the table, and builds the index nevertheless.
         let plan = IndexPlan {
             version: 1,
             dim: 8,

@@ -1,4 +1,4 @@
-//! Readers are switched to and fro while requests keep coming.
+//! The active version is switched back and forth during requests.
 
 use super::place::{Place, USERS};
 use crate::serve::fixture::{Running, VIDEOS, catalogue, config, model_of, token, user};
@@ -12,10 +12,10 @@ use twotower_core::interaction::History;
 use twotower_core::model::{Model, TwoTower};
 use uuid::Uuid;
 
-/// Users who ask.
+/// Number of users who send requests.
 const ASKING: u128 = 6;
 
-/// What each version scores for each user and video, from its model alone.
+/// Each version's score of each video for each user, computed from its model.
 type Scores = HashMap<(i64, u128, Uuid), f32>;
 
 fn score(scores: &mut Scores, version: i64, model: &Model) {
@@ -44,7 +44,7 @@ fn score(scores: &mut Scores, version: i64, model: &Model) {
     }
 }
 
-/// What clients have been told so far.
+/// What clients have received so far.
 #[derive(Default)]
 struct Told {
     requests: AtomicU64,
@@ -75,7 +75,7 @@ impl Told {
     }
 }
 
-/// Every answer is a success whose scores are all those of the version that it names.
+/// Every answer succeeds, and its scores are those of the version that it names.
 fn ask(server: &Running, scores: &Scores, told: &Told) {
     let tokens: Vec<_> = (0..ASKING).map(|n| (n, token(user(n)))).collect();
     for (n, token) in tokens.iter().cycle() {
@@ -105,7 +105,8 @@ fn ask(server: &Running, scores: &Scores, told: &Told) {
     }
 }
 
-/// An application that joins vectors of users and videos in SQL: pgvector refuses two that differ in dimension.
+/// An application that joins vectors of users and videos in SQL: pgvector raises an error for
+/// different dimensions.
 fn join(url: &str, told: &Told) {
     const JOIN: &str =
         "SELECT count(u.embedding <#> v.embedding) FROM twotower.active_model AS active
@@ -141,7 +142,7 @@ fn no_request_fails_and_no_answer_is_mixed_while_versions_come_and_go() {
             scope.spawn(|| ask(&server, &scores, &told));
         }
         scope.spawn(|| join(&place.url, &told));
-        // Stops the others also where an assertion fails.
+        // Stops the other threads even if an assertion fails.
         let stopping = Stopping(&told);
         told.wait_for(1);
 
@@ -165,7 +166,7 @@ fn no_request_fails_and_no_answer_is_mixed_while_versions_come_and_go() {
             (Some(2), 2)
         );
 
-        // And back to the first dimension.
+        // Back to the first dimension.
         place.configure("[update]\ngate = false");
         save(3);
         assert_eq!(place.json("update")["activated"], true);

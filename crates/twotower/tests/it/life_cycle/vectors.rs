@@ -1,4 +1,4 @@
-//! Folders of vectors, as `twotower embed` leaves them.
+//! Folders of vectors as `twotower embed` writes them.
 
 use parquet::data_type::{FixedLenByteArray, FixedLenByteArrayType, FloatType};
 use parquet::file::properties::WriterProperties;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Vectors that may be null, of numbers that may be null, as Arrow writes them unless told otherwise.
+/// Nullable vectors of nullable numbers, which is Arrow's default.
 const NULLABLE: &str = "message vectors {
     optional fixed_len_byte_array(16) id;
     optional group embedding (LIST) { repeated group list { optional float item; } }
@@ -26,14 +26,14 @@ const REQUIRED: &str = "message vectors {
 /// An id and its vector.
 pub(crate) type Row = (Uuid, Vec<f32>);
 
-/// A folder of vectors being made.
+/// Writes a folder of vectors.
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     pub(crate) manifest: Value,
 }
 
 impl Folder {
-    /// For vectors of the model in `model`, `models/<version>`.
+    /// For vectors of the model in the folder `model` (`models/<version>`).
     pub(crate) fn new(path: PathBuf, model: &Path, dim: usize) -> Self {
         std::fs::create_dir(&path).unwrap();
         let bytes = std::fs::read(model.join("manifest.json")).unwrap();
@@ -62,7 +62,7 @@ impl Folder {
         let number = of_kind["files"].as_array().unwrap().len();
         let name = format!("{kind}-{number:05}.parquet");
         let path = self.path.join(&name);
-        // Both ways of saying it.
+        // Alternates between the two schemas.
         write(&path, rows, group, number % 2 == 1);
         of_kind["rows"] = json!(of_kind["rows"].as_u64().unwrap() + rows.len() as u64);
         let entry = json!({"name": name, "rows": rows.len(), "sha256": hex(&std::fs::read(&path).unwrap())});

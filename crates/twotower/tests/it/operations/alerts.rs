@@ -11,11 +11,11 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 use twotower::config::Config;
-use twotower::operations::alert::{self, Channels, Told};
+use twotower::operations::alert::{self, Channels, RoundReport};
 use twotower::operations::check::{Finding, Verdict};
 use twotower_core::time::MINUTE_US;
 
-/// What no message, log, error or file may hold.
+/// A secret that no message, log, error or file may contain.
 const CANARY: &str = "canary-7f3e";
 
 /// 2026-01-01T00:00:00Z.
@@ -35,7 +35,7 @@ fn run_failed(verdict: Verdict) -> Finding {
     finding("run-failed", Some("update"), verdict)
 }
 
-/// A configuration, an environment, and a folder of state.
+/// A configuration, an environment, and a state folder.
 struct Scene {
     folder: TempDir,
     toml: String,
@@ -80,7 +80,7 @@ impl Scene {
         Config::parse(&self.toml, Path::new("x.toml")).unwrap()
     }
 
-    async fn tell(&self, minute: i64, findings: &[Finding]) -> Told {
+    async fn tell(&self, minute: i64, findings: &[Finding]) -> RoundReport {
         let config = self.config();
         let environment = |name: &str| self.environment.get(name).cloned();
         let channels = Channels::configured(&config.alerts, &environment);
@@ -93,7 +93,7 @@ impl Scene {
         std::fs::read_to_string(self.folder.path().join("state/alerts.json")).unwrap()
     }
 
-    /// The binary, in the scene's environment.
+    /// The binary in the scene's environment.
     fn binary(&self, line: &str) -> Command {
         std::fs::write(self.folder.path().join("twotower.toml"), &self.toml).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_twotower"));
@@ -265,7 +265,7 @@ async fn a_channel_that_is_down_keeps_no_other_silent_and_is_told_later() {
     assert_eq!(beats.len(), 1);
     assert_eq!(beats[0].0, "GET");
 
-    // Now the end does not arrive, and is owed.
+    // Delivery of the end fails, so it stays owed.
     mail.answers("451 later");
     let told = scene.tell(2, &[run_failed(Verdict::Passed)]).await;
     assert_eq!(told.failed(), 1);
@@ -309,7 +309,7 @@ async fn a_redirect_is_not_followed_with_a_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_goes_to_no_other_machine_without_encryption() {
     let mail = MailServer::start();
-    // The machine's own address to others; nothing is sent by this.
+    // The machine's address as others see it; no packet is sent.
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     socket
         .connect("192.0.2.1:9")
@@ -342,7 +342,7 @@ async fn where_nothing_can_be_written_it_is_told_each_time() {
     }
 }
 
-/// Not a test by itself: the round of the next one, in a process that may be killed.
+/// Not a test of its own: a round of the next test, in a process that may be killed.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the process of another test"]
 async fn a_round_that_its_own_channel_kills() {
@@ -461,7 +461,7 @@ fn alert_check_looks_and_tells() {
         found.expect("the database was looked at").clone()
     };
     assert_eq!(of_database(&told["firing"])["severity"], "critical");
-    // As the guide looks for it: grep -E "(ERROR|CRITICAL)".
+    // The guide searches like this: grep -E "(ERROR|CRITICAL)".
     let line = log.lines().find(|line| line.contains("CRITICAL, firing: "));
     assert!(line.is_some_and(|line| line.contains("ERROR")), "{log}");
     let message = &webhook.take_json()[0];

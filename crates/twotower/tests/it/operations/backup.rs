@@ -1,4 +1,4 @@
-//! A backup, and the same recommendations from it on a fresh database.
+//! A backup restored into a fresh database gives the same recommendations.
 
 use crate::life_cycle::place::{Place, USERS, whole};
 use crate::serve::fixture::{Running, config, model, save_model, token, user};
@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 use twotower_store::{ConnectOptions, ErasePlan, Store, StoreKind, VectorTable};
 
-/// Two versions, the second of which is active.
+/// Two versions; the second is active.
 fn filled(place: &Place) {
     place.like_more();
     for _ in 0..2 {
@@ -19,7 +19,7 @@ fn filled(place: &Place) {
     assert_eq!(place.active(), Some(2));
 }
 
-/// The same likes and videos in a database of its own, and nothing of ours.
+/// The same likes and videos in a new database, without our own data.
 fn fresh(kind: StoreKind) -> Place {
     let place = match kind {
         StoreKind::Postgres => Place::on_postgres(),
@@ -29,7 +29,7 @@ fn fresh(kind: StoreKind) -> Place {
     place
 }
 
-/// The backup's own folder.
+/// Makes a backup; returns its folder.
 fn back_up(place: &Place) -> PathBuf {
     let report = place.json("backup");
     place.folder.path().join(report["folder"].as_str().unwrap())
@@ -94,7 +94,7 @@ fn heavy_a_fresh_database_answers_as_the_lost_one_did() {
                     "{update}"
                 );
             }
-            // A rollback leads where it led before, and its model is there.
+            // A rollback has the same target as before, and its model exists.
             assert_eq!(target.json("rollback")["version"], 1);
             assert_eq!(target.next_model(), 3, "numbers go on");
         }
@@ -110,7 +110,8 @@ fn heavy_an_erased_user_stays_out() {
         place.json(&format!("erase --user {gone}"));
         sleep(Duration::from_millis(1100));
         let after = back_up(&place);
-        // The backup of before still has a vector of theirs; the database that erased them does not take it back.
+        // The earlier backup still has their vector; the database that erased them does not restore
+        // it.
         let restored = restore(&place, &before);
         assert_eq!(restored["erased_left_out"], 2);
         assert_eq!(
@@ -118,7 +119,7 @@ fn heavy_an_erased_user_stays_out() {
             [1, 2].map(|version| (version, 40, USERS as u64 - 1))
         );
 
-        // A fresh database learns of the erasure from the backup, and leaves out likes that came from elsewhere.
+        // A fresh database learns of the erasure from the backup, and ignores likes from elsewhere.
         let target = fresh(place.store.kind());
         restore(&target, &after);
         let asked = [gone, user(4)];
@@ -131,7 +132,7 @@ fn heavy_an_erased_user_stays_out() {
     }
 }
 
-/// The machine is new, and so is the database: then above all it is asked what would come of it.
+/// After a disaster both machine and database are new: this is when a dry run is needed most.
 #[test]
 fn a_dry_run_tells_what_an_empty_database_would_get() {
     let place = Place::on_sqlite();
@@ -160,7 +161,7 @@ fn a_dry_run_tells_what_an_empty_database_would_get() {
     }
 }
 
-/// What an older schema holds may be newer than the backup, and is not taken for nothing.
+/// An older schema may hold data newer than the backup, and must not be taken for empty.
 #[test]
 fn a_dry_run_looks_at_no_schema_that_lacks_migrations() {
     let place = Place::on_postgres();
@@ -179,7 +180,7 @@ fn a_dry_run_looks_at_no_schema_that_lacks_migrations() {
          WHERE version = (SELECT max(version) FROM supabase_migrations.schema_migrations) RETURNING version",
     );
     refused(&last);
-    // Columns of ours that are not there yet make it no empty one.
+    // Missing columns of ours do not make it an empty database.
     let rename = |from, to| {
         let change = format!("ALTER TABLE twotower.models RENAME COLUMN {from} TO {to}");
         sql(&place.url, &change);
@@ -188,7 +189,7 @@ fn a_dry_run_looks_at_no_schema_that_lacks_migrations() {
     refused(&last);
     rename("pruned", "pruned_at");
     assert_eq!(place.json(&line)["migrations"], json!([last]));
-    // Nor does a copy without the record of its migrations.
+    // Neither does a copy without the record of its migrations.
     sql(
         &place.url,
         "DELETE FROM supabase_migrations.schema_migrations",
@@ -213,7 +214,7 @@ fn what_is_newer_asks_for_a_word() {
     assert_eq!((&dry["dry_run"], place.active()), (&json!(true), Some(3)));
     place.json(&format!("{line} --replace"));
     assert_eq!(place.active(), Some(2));
-    // What was gone back from is not taken up again by itself.
+    // A version that was rolled back is not activated again by itself.
     assert_eq!(place.json("update")["version"], 2);
     assert_eq!(place.history().last(), Some(&(2, Some(3))));
 }
@@ -247,7 +248,7 @@ fn only_so_many_are_kept_and_they_are_private() {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, expected, "{}", path.display());
     }
-    // The newest of a folder is meant by the folder; two are checked at once.
+    // A folder of backups means its newest; both are verified.
     let dry = place.json("restore copies --dry-run");
     assert!(made[2].ends_with(Path::new(dry["folder"].as_str().unwrap())));
     let line = format!(
@@ -294,7 +295,7 @@ fn restoring_waits_for_nobody_who_publishes() {
     }
 }
 
-/// Neither keys nor likes, which are the application's.
+/// Keys and likes are not included: these belong to the application.
 #[test]
 fn a_backup_holds_what_is_ours() {
     let place = Place::on_postgres();
@@ -332,7 +333,8 @@ fn a_backup_holds_what_is_ours() {
     );
 }
 
-/// Of the versions that readers may see or go back to, since nobody who asks in SQL waits for the next update.
+/// For the versions that readers may see or roll back to, because SQL readers do not wait for the
+/// next update.
 #[test]
 fn user_towers_are_written_from_the_models() {
     let place = Place::on_postgres();
@@ -345,7 +347,8 @@ fn user_towers_are_written_from_the_models() {
     assert_eq!(restored["without_user_tower"], json!([]));
     assert_eq!(sql(&target.url, towers), expected);
 
-    // Without folders, or with one of another model, an update is told of, which does it once the folder is there.
+    // If a folder is missing or holds another model, the report suggests an update, which writes
+    // the tower once the folder is present.
     place.configure("[backup]\nmodels = false");
     sleep(Duration::from_millis(1100));
     let backup = back_up(&place);
@@ -378,13 +381,14 @@ fn user_towers_are_written_from_the_models() {
     assert_eq!(sql(&target.url, versions), "2");
 }
 
-/// An upgrade of the schema is part of it: a database with nothing in it will do.
+/// Migrations are part of a restore, so an empty database suffices.
 #[test]
 fn an_empty_database_gets_its_schema() {
     let place = Place::on_sqlite();
     filled(&place);
     let plan = ErasePlan {
-        application_tables: true,
+        likes: true,
+        skips: true,
         ..ErasePlan::default()
     };
     place

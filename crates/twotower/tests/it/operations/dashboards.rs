@@ -1,4 +1,5 @@
-//! What is watched from outside: rules, their tests and the dashboard name only what the server tells, and the runbook knows every alert.
+//! Monitoring: rules, their tests and the dashboard use only metrics that the server exports, and
+//! the runbook covers every alert.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use twotower::operations::check;
 use twotower::serve;
 
-/// Metrics of Prometheus itself and of exporters at the database, with the labels that are asked for.
+/// Metrics of Prometheus itself and of database exporters, with the labels that are used.
 const FOREIGN: &[(&str, &[&str])] = &[
     ("up", &[]),
     ("node_cpu_seconds_total", &["mode", "cpu"]),
@@ -17,12 +18,12 @@ const FOREIGN: &[(&str, &[&str])] = &[
 /// Labels that Prometheus adds.
 const SCRAPED: [&str; 2] = ["job", "instance"];
 
-/// Words of `PromQL` that stand without parentheses.
+/// Words of `PromQL` without parentheses.
 const WORDS: [&str; 9] = [
     "by", "without", "on", "ignoring", "and", "or", "unless", "bool", "offset",
 ];
 
-/// Words that a list of labels follows.
+/// Words that are followed by a list of labels.
 const GROUPING: [&str; 4] = ["by", "without", "on", "ignoring"];
 
 fn root() -> PathBuf {
@@ -34,10 +35,10 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A metric that is asked for, and the labels in its braces.
+/// A metric in an expression, and the labels in its braces.
 type Selector = (String, Vec<String>);
 
-/// The metrics and the labels that an expression names.
+/// The metrics and labels that an expression names.
 fn named(expression: &str) -> (Vec<Selector>, Vec<String>) {
     let (mut selectors, mut labels): (Vec<Selector>, Vec<String>) = (Vec::new(), Vec::new());
     let mut rest = expression;
@@ -72,7 +73,7 @@ fn named(expression: &str) -> (Vec<Selector>, Vec<String>) {
             if !WORDS.contains(&word) && !function {
                 selectors.push((word.to_owned(), Vec::new()));
             }
-            // `sum by (…) (…)`: what stands before `by` is no metric.
+            // `sum by (…) (…)`: the word before `by` is not a metric.
             let before_grouping = GROUPING.iter().any(|it| {
                 let after = after.trim_start().strip_prefix(it);
                 after.is_some_and(|after| after.trim_start().starts_with('('))
@@ -92,7 +93,7 @@ fn named(expression: &str) -> (Vec<Selector>, Vec<String>) {
     (selectors, labels)
 }
 
-/// Labels of a metric or of one of a histogram's series; `None` if nobody tells it.
+/// Labels of a metric, or of one of a histogram's series; `None` if it is not exported.
 fn labels_of(name: &str) -> Option<Vec<&'static str>> {
     for (foreign, labels) in FOREIGN {
         if *foreign == name {
@@ -112,7 +113,7 @@ fn labels_of(name: &str) -> Option<Vec<&'static str>> {
     })
 }
 
-/// What is wrong with an expression.
+/// Errors in an expression.
 fn problems(place: &str, expression: &str) -> Vec<String> {
     let (selectors, grouped) = named(expression);
     let mut known: BTreeSet<&str> = SCRAPED.into();
@@ -137,7 +138,7 @@ fn problems(place: &str, expression: &str) -> Vec<String> {
     problems
 }
 
-/// The values of `key:` in a YAML file of ours: on the line, or as a block below it.
+/// The values of `key:` in one of our YAML files: on the line, or as a block below it.
 fn values(yaml: &str, key: &str) -> Vec<String> {
     let lines: Vec<&str> = yaml.lines().collect();
     let indent = |line: &str| line.len() - line.trim_start().len();

@@ -1,4 +1,4 @@
-//! `twotower doctor` on places that are well, and on such as are broken in one way each.
+//! `twotower doctor` on healthy installations, and on ones with a single fault each.
 
 mod bundle;
 
@@ -20,15 +20,15 @@ use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
-use twotower::operations::check::{Asks, CATALOGUE, Scope, Verdict, examine};
+use twotower::operations::check::{CATALOGUE, Needs, Scope, Verdict, examine};
 use twotower::operations::{self};
 use twotower_store::{FinishedRun, NewRun, RunState};
 
-/// Bounds that a machine of any size keeps; nobody is asked whether random weights are good.
+/// Thresholds that a machine of any size meets, and that random weights meet.
 const SMALL: &str =
     "[update]\ngate = false\n[checks]\ndisk_mb = 1\nmemory_mb = 1\nconnections = 1000\n";
 
-/// An environment without anything of this machine's.
+/// The command without this machine's environment.
 fn doctor(place: &Workplace, line: &str) -> Command {
     let mut command = place.command(&format!("--json doctor {line}"));
     for name in [
@@ -36,6 +36,8 @@ fn doctor(place: &Workplace, line: &str) -> Command {
         "TWOTOWER_LOG_FILE",
         "TWOTOWER_SIGNING_KEY_FILE",
         "TWOTOWER_JWT_SECRET_FILE",
+        "TWOTOWER_PROBE_TOKEN_FILE",
+        "TWOTOWER_ENV",
     ] {
         command.env_remove(name);
     }
@@ -52,7 +54,7 @@ fn told(mut command: Command) -> (Option<i32>, Value) {
     )
 }
 
-/// The one finding of a check, of a subject if it has several.
+/// The finding of a check; for a check with several, the one about `subject`.
 fn finding(value: &Value, check: &str, subject: Option<&str>) -> (String, String, String) {
     let findings = value["findings"].as_array().unwrap();
     let mut own = findings
@@ -65,7 +67,7 @@ fn finding(value: &Value, check: &str, subject: Option<&str>) -> (String, String
     (text("verdict"), text("evidence"), text("fix"))
 }
 
-/// Looks at one thing, and expects it to be wrong, with these words in evidence and remedy.
+/// Runs one check, and expects it to fail with these words in evidence and fix.
 fn wrong(place: &Workplace, check: &str, subject: Option<&str>, evidence: &str, fix: &str) {
     let (code, value) = told(doctor(place, &format!("--only {check}")));
     let (verdict, seen, remedy) = finding(&value, check, subject);
@@ -78,7 +80,7 @@ fn wrong(place: &Workplace, check: &str, subject: Option<&str>, evidence: &str, 
     assert!(remedy.contains(fix), "{check}: {remedy}");
 }
 
-/// A model that is active, with its vectors.
+/// Activates a model with its vectors.
 fn served(place: &Place) {
     place.configure(SMALL);
     place.next_model();
@@ -115,7 +117,7 @@ fn a_place_that_is_well_has_nothing_failed() {
         let expected = if embedded { "skipped" } else { "passed" };
         let of_servers = CATALOGUE
             .iter()
-            .filter(|check| check.asks == Asks::DatabaseServer);
+            .filter(|check| check.needs == Needs::DatabaseServer);
         for check in of_servers.map(|check| check.name) {
             let (verdict, evidence, _) = finding(&value, check, None);
             assert_eq!(verdict, expected, "{check}: {evidence}");
@@ -165,7 +167,8 @@ fn vectors_that_are_old_missing_or_of_another_dimension_are_told() {
         &place.url,
         "update twotower.models set activated_at = now() - interval '4 days'",
     );
-    // What the edge computes is no update's work, and a clock that was set back leaves times behind.
+    // Vectors that the Edge Function computes are no update's work, and a clock that was set back
+    // leaves times in the future.
     sql(
         &place.url,
         "update user_embeddings set updated_at = now(), fingerprint = 0;
@@ -347,7 +350,9 @@ fn a_database_that_is_away_is_one_finding_and_the_rest_cannot_be_asked() {
         "{value}"
     );
     assert_eq!(value["failed"], 1, "{value:#}");
-    let asking = CATALOGUE.iter().filter(|check| check.asks != Asks::Others);
+    let asking = CATALOGUE
+        .iter()
+        .filter(|check| check.needs != Needs::Others);
     for check in asking.skip(1) {
         let (verdict, evidence, fix) = finding(&value, check.name, None);
         assert_eq!(verdict, "skipped", "{}", check.name);
@@ -366,7 +371,7 @@ fn a_database_that_is_away_is_one_finding_and_the_rest_cannot_be_asked() {
     assert!(!place.folder.path().join("test.db").exists());
 }
 
-/// A server that takes connections and says nothing must not hold up the watch.
+/// A server that accepts connections and never answers must not delay the watched checks.
 #[test]
 fn what_is_watched_is_looked_at_even_if_everything_hangs() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -383,7 +388,7 @@ fn what_is_watched_is_looked_at_even_if_everything_hangs() {
         config: twotower::config::Config::parse(&text, std::path::Path::new("x.toml")).unwrap(),
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    // A task, as the scheduler has it.
+    // In a task, like the scheduler does.
     let task = runtime.spawn(async move { examine(&place, Scope::Watched).await });
     let found = runtime.block_on(task).unwrap();
     runtime.shutdown_background();
@@ -427,6 +432,37 @@ fn a_bucket_that_answers_strangers_is_critical() {
     let (verdict, evidence, fix) = look();
     assert_eq!(verdict, "failed", "{evidence}");
     assert!(fix.contains("private"), "{fix}");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_of_secrets_that_variables_name_are_looked_at() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Workplace::on_sqlite();
+    place.json("migrate");
+    let database = place.folder.path().join("test.db");
+    std::fs::set_permissions(database, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let file = place.folder.path().join("secret");
+    std::fs::write(&file, "smtps://me:canary@host:465").unwrap();
+    let look = |variable: &str, mode: u32| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = doctor(&place, "--only secrets-readable");
+        command.env(variable, &file);
+        let (_, value) = told(command);
+        finding(&value, "secrets-readable", None)
+    };
+    for (variable, mode, verdict) in [
+        ("TWOTOWER_SMTP_URL_FILE", 0o644, "failed"),
+        ("TWOTOWER_SMTP_URL_FILE", 0o600, "passed"),
+        ("TWOTOWER_PROBE_TOKEN_FILE", 0o640, "failed"),
+        // The file of the jobs' variables is for its group as well.
+        ("TWOTOWER_ENV", 0o644, "failed"),
+        ("TWOTOWER_ENV", 0o640, "passed"),
+    ] {
+        let (seen, evidence, fix) = look(variable, mode);
+        assert_eq!(seen, verdict, "{variable} {mode:o}: {evidence}");
+        assert!(seen == "passed" || fix.starts_with("chmod 6"), "{fix}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `twotower run retrain`: train, evaluate, load, publish, promote, prune, and on where it was cut off.
+//! `twotower run retrain`: train, evaluate, load, publish, promote, prune, resumed where it was cut
+//! off.
 
 use super::processes::{child_running, is_alive, log, start, wait_for};
 use super::run::old_event;
@@ -12,10 +13,10 @@ use uuid::Uuid;
 
 const SETTINGS: &str = "[hyperparameters]\nepochs = 2\nembedding_dim = 16\n[update]\ngate = false\nlease_seconds = 1\n[run]\npause_seconds = 0\n";
 
-/// A quick machine may be done before it is interrupted, and then it is tried again.
+/// A fast machine may finish before the interrupt; then the test is retried.
 const TRIES: usize = 10;
 
-/// A folder with a small model, version 1, that is served.
+/// A folder with a small active model, version 1.
 fn place() -> Workplace {
     let place = Workplace::on_sqlite();
     place.configure(SETTINGS);
@@ -33,7 +34,7 @@ fn versions(place: &Workplace) -> Vec<i64> {
     versions
 }
 
-/// (version, state), the latest first.
+/// (version, state), newest first.
 fn registered(place: &Workplace) -> Vec<(i64, String)> {
     let list = place.json("models list");
     let of = |model: &Value| {
@@ -43,7 +44,7 @@ fn registered(place: &Workplace) -> Vec<(i64, String)> {
     list.as_array().unwrap().iter().map(of).collect()
 }
 
-/// The place's database, past the binary.
+/// Direct access to the database, without the binary.
 struct Books {
     store: Store,
     runtime: Runtime,
@@ -57,7 +58,7 @@ impl Books {
         Self { store, runtime }
     }
 
-    /// Somebody who likes things, and something that is liked.
+    /// A user with likes, and a liked video.
     fn somebody(&self) -> (Uuid, Uuid) {
         let source = Source::default();
         let read = self
@@ -110,7 +111,7 @@ fn a_retraining_ends_with_a_model_that_is_served_and_published() {
     let shown = place.json("models show 2");
     assert_eq!(shown["activations"][0]["reason"], "retrain");
 
-    // Nothing has come in since. What was kept long enough goes all the same.
+    // There is no new data. Pruning runs nevertheless.
     let books = Books::of(&place);
     books.keep_old_event();
     let tuned = place.json("run retrain --fine-tune");
@@ -148,7 +149,7 @@ fn an_experiment_goes_on() {
 fn a_refused_model_is_neither_published_nor_served() {
     let place = place();
     place.json("keys generate --output signing.key");
-    // Nothing is as good as that.
+    // No model can pass this gate.
     let settings = SETTINGS.replace("gate = false", "gate = true");
     place.configure(&format!(
         "{settings}evaluate = false\nsigning_key = \"signing.key\"\n[gate]\nmin_auc = 1.0\nmin_users = 0\n[storage]\nurl = \"published\"\n[prune]\n\
@@ -166,9 +167,10 @@ fn a_refused_model_is_neither_published_nor_served() {
         assert_eq!(states[0], (version, "candidate".to_owned()));
         assert_eq!(states.last(), Some(&(1, "active".to_owned())));
         assert!(!place.folder.path().join("published").exists());
-        // The next one begins afresh.
+        // The next retraining starts from the beginning.
         assert!(!place.folder.path().join("state/retrain.json").exists());
-        // Nothing is kept longer for that, and no candidate for ever; nor is a refusal hidden by what pruning has to say.
+        // Retention periods still apply, candidates are pruned too, and messages of pruning do not
+        // hide the refusal.
         assert_eq!(books.events(), 0);
         assert_eq!(versions(&place), [1, version]);
         let run = books.last_run();
@@ -180,7 +182,8 @@ fn a_refused_model_is_neither_published_nor_served() {
     }
 }
 
-/// Kills the supervisor once `twotower WORDS` is at work, waits until nothing of it is left, and runs it again.
+/// Kills the supervisor once `twotower WORDS` runs, waits until all its processes are gone, and
+/// runs it again.
 fn cut_off_at(words: &str) -> (Workplace, Value) {
     for _ in 0..TRIES {
         let place = place();
@@ -194,7 +197,7 @@ fn cut_off_at(words: &str) -> (Workplace, Value) {
         if let Some(child) = child {
             wait_for("the end of the child", || (!is_alive(child)).then_some(()));
         }
-        // All of it can be done before the signal comes.
+        // It may finish before the signal arrives.
         if !status.success() {
             let ran = place.json("run retrain");
             return (place, ran);
@@ -228,7 +231,7 @@ fn what_an_operator_has_decided_meanwhile_stays() {
     place.configure(&format!(
         "{SETTINGS}signing_key = \"signing.key\"\n[storage]\nurl = \"published\""
     ));
-    // Loaded, and about to be published: what is no folder cannot be published to.
+    // Loaded, and about to be published: publishing fails because the target is not a folder.
     let published = place.folder.path().join("published");
     fs::write(&published, "").unwrap();
     assert!(!place.run("run retrain").status.success());

@@ -1,4 +1,4 @@
-//! `--log-file`: whole lines, all of them, wherever the file is moved to.
+//! `--log-file`: complete lines, none lost, wherever the file is moved.
 
 use super::processes::{json_lines, log, send, start, wait_for};
 use crate::life_cycle::place::Place;
@@ -36,7 +36,7 @@ fn lines_go_to_the_file_and_errors_to_both() {
     assert!(output.status.success());
     assert_eq!(log(&output), "");
     let messages = messages(&file);
-    // Of the run, and of the command that it ran.
+    // Of the run, and of the command that it started.
     for end in [
         "update completed successfully",
         "run completed successfully",
@@ -73,7 +73,7 @@ fn several_processes_do_not_tear_lines() {
     assert_eq!(ends.count(), 8);
 }
 
-/// Asks for a page of a name of its own, which the log keeps; the answer's status does not matter.
+/// Requests a page whose path appears in the log; the status does not matter.
 fn ask(address: &str, number: usize) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
@@ -89,7 +89,7 @@ fn ask(address: &str, number: usize) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-/// `twotower FLAGS serve`, on a port that is free.
+/// `twotower FLAGS serve` on a free port.
 fn server(place: &Place, flags: &str) -> Child {
     let secret = place.folder.path().join("secret");
     fs::write(secret, "a secret of at least 32 characters").unwrap();
@@ -98,7 +98,7 @@ fn server(place: &Place, flags: &str) -> Child {
     start(command)
 }
 
-/// logrotate may ask a server to open a log file again that has none.
+/// logrotate may send SIGHUP to a server without a log file.
 #[test]
 fn a_server_without_a_log_file_lives_through_a_hangup() {
     let place = Place::on_sqlite();
@@ -117,7 +117,7 @@ fn a_server_without_a_log_file_lives_through_a_hangup() {
     assert!(server.wait().unwrap().success());
 }
 
-/// There was none before.
+/// There was no model before.
 #[test]
 fn the_first_model_of_a_server_is_not_called_another() {
     let place = Place::on_sqlite();
@@ -128,7 +128,7 @@ fn the_first_model_of_a_server_is_not_called_another() {
     let serving = |line: &String| line.starts_with("serving ");
     let said = wait_for("the model", || messages(&file).into_iter().find(serving));
     assert_eq!(said, "serving a model version");
-    // From when on it knows what the signal means.
+    // From then on it handles the signal.
     wait_for("the server", || {
         let lines = json_lines(&file);
         let listens = lines
@@ -177,7 +177,7 @@ fn a_server_whose_log_is_moved_away_loses_no_line() {
     let text: String = files
         .iter()
         .map(|file| {
-            // Each line is whole.
+            // Every line is complete.
             json_lines(file);
             fs::read_to_string(file).unwrap()
         })

@@ -1,4 +1,4 @@
-//! Upkeep from the command line: when, and what is said.
+//! Maintenance from the command line: when it works, and what it reports.
 
 use super::processes::Locked;
 use super::run::{old_event, runs};
@@ -34,7 +34,7 @@ fn later() -> String {
     format!("{from}-{to}")
 }
 
-/// Many dead rows.
+/// Creates many dead rows.
 fn churn(place: &Place) {
     place.next_model();
     place.json("update");
@@ -66,7 +66,7 @@ fn outside_of_the_window_nothing_is_done() {
         "{said}"
     );
 
-    // A run is written down as what it was, and does not pass for the one of the night.
+    // It is recorded with its real state, and does not count as the scheduled run.
     let kept = old_event(&place.store, user(1), video(1));
     assert_eq!(place.runtime.block_on(kept), 1);
     let ran = place.json("run maintain");
@@ -117,7 +117,7 @@ fn outside_of_the_window_nothing_is_done() {
         .collect();
     assert_eq!(states, [RunState::Succeeded, RunState::Skipped]);
 
-    // The same moment elsewhere: the window is the time zone's.
+    // The window is in the schedule's time zone: here the same moment is inside.
     place.configure(
         "[maintenance]\nwindow = \"00:00-24:00\"\n[schedule]\ntime_zone = \"Asia/Tokyo\"",
     );
@@ -125,7 +125,7 @@ fn outside_of_the_window_nothing_is_done() {
     assert_eq!(place.json("run maintain")["state"], "succeeded");
 }
 
-/// A transaction that lasts keeps its table; the other steps are done, and the night is no failure.
+/// A long transaction keeps its table locked; the other steps are done, and the job succeeds.
 #[test]
 fn a_locked_table_is_given_way_to() {
     let place = Place::on_postgres();
@@ -178,7 +178,7 @@ fn a_role_that_may_not_says_so() {
         said.contains(whose) && said.contains("permission denied for table events"),
         "{said}"
     );
-    // What fails first is what the run failed by; the other is told, too.
+    // The run fails with the first error; the other one is reported too.
     let said = other.refused("run maintain --now", 1);
     assert!(
         said.contains(whose) && said.lines().last().unwrap().contains("may do no upkeep on"),
@@ -224,7 +224,7 @@ fn the_embedded_database_is_checked_and_shrunk() {
     );
 }
 
-/// Forty users liked what they were shown three weeks ago, and hardly anything of what they were shown this week.
+/// Forty users liked what they were shown three weeks ago, and hardly anything of this week.
 fn less_liked(place: &Place) {
     let now_us = Timestamp::now().as_microsecond();
     for n in 0..40 {
@@ -281,7 +281,7 @@ fn what_a_watch_has_no_time_to_count_is_counted_at_night() {
         assert!(late.evidence.contains("takes too long"), "{late:?}");
         assert!(late.fix.contains("twotower run maintain"), "{late:?}");
     }
-    // It is not tried again in the same hour.
+    // It is not retried within the hour.
     assert_eq!(drift().verdict, Verdict::Skipped);
     place.json("maintain --now");
     let told = drift();
@@ -292,7 +292,7 @@ fn what_a_watch_has_no_time_to_count_is_counted_at_night() {
     let told = drift();
     assert_eq!(told.verdict, Verdict::Failed, "{told:?}");
     assert!(!told.evidence.contains("ago:"), "{told:?}");
-    // Where a round has time for it, no night counts.
+    // If a round has time to count, nothing is counted at night.
     std::fs::remove_file(state.join("drift-night.json")).unwrap();
     place.json("maintain --now");
     assert!(!state.join("drift-night.json").exists());

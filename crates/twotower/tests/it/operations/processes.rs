@@ -1,4 +1,4 @@
-//! Processes that a test has started, and those that they have.
+//! Processes that a test has started, and their children.
 
 use crate::support::{psql_command, sql};
 use std::fs;
@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than any step takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Waits until `look` finds something.
+/// Polls until `look` returns something.
 pub(super) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -21,7 +21,7 @@ pub(super) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// Starts a command whose output is kept.
+/// Starts a command and captures its output.
 pub(super) fn start(mut command: Command) -> Child {
     command
         .stdin(Stdio::null())
@@ -37,13 +37,13 @@ pub(super) fn send(signal: &str, pid: u32) {
     assert!(status.unwrap().success());
 }
 
-/// Processes whose parent is `pid`.
+/// Child processes of `pid`.
 pub(super) fn children_of(pid: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers
         .filter(|&number: &u32| {
-            // After the name, which is in parentheses: state, parent.
+            // State and parent follow the name, which is in parentheses.
             let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
             let fields = stat.rsplit(')').next().unwrap_or_default();
             fields.split_whitespace().nth(1) == Some(&pid.to_string())
@@ -51,7 +51,7 @@ pub(super) fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The process that `parent` has started to run `twotower … WORDS`.
+/// The child of `parent` that runs `twotower … WORDS`.
 pub(super) fn child_running(parent: u32, words: &str) -> Option<u32> {
     children_of(parent).into_iter().find(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -62,7 +62,7 @@ pub(super) fn child_running(parent: u32, words: &str) -> Option<u32> {
 }
 
 pub(super) fn is_alive(pid: u32) -> bool {
-    // A process that nobody has waited for yet is still listed.
+    // A process that has not been reaped yet is still listed.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit(')')
@@ -75,7 +75,7 @@ pub(super) fn log(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A server that takes connections and says nothing: a database that hangs.
+/// A server that accepts connections and never answers: a hung database.
 pub(super) fn silent_database() -> (std::net::TcpListener, String) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!(
@@ -85,7 +85,7 @@ pub(super) fn silent_database() -> (std::net::TcpListener, String) {
     (listener, url)
 }
 
-/// Whole lines of a file, each a JSON object; of a file that is not there none.
+/// The complete lines of a file, each a JSON object; empty if there is no file.
 pub(super) fn json_lines(path: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines()
@@ -93,7 +93,7 @@ pub(super) fn json_lines(path: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Keeps others from a table, until it is dropped.
+/// Locks a table until it is dropped.
 pub(super) struct Locked {
     session: Child,
     url: String,
@@ -101,17 +101,17 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// What an update writes.
+    /// Blocks writes to vectors.
     pub(super) fn vectors(url: &str) -> Self {
         Self::table(url, "video_embeddings")
     }
 
-    /// From writing to it.
+    /// Blocks writes to a table.
     pub(super) fn table(url: &str, table: &'static str) -> Self {
         Self::new(url, table, "EXCLUSIVE")
     }
 
-    /// From reading it, too.
+    /// Blocks reads too.
     pub(super) fn from_readers(url: &str, table: &'static str) -> Self {
         Self::new(url, table, "ACCESS EXCLUSIVE")
     }

@@ -1,19 +1,23 @@
-//! An HTTP server on loopback that keeps what it is told.
+//! An HTTP server on loopback that records requests.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// What came, as method, path and body.
+/// Method, path and body of a request.
 type Request = (String, String, String);
 
 #[derive(Clone)]
 pub(super) struct Receiver {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
-    /// The head of each answer.
+    /// Head of each answer, and after an empty line its body.
     answer: Arc<Mutex<String>>,
+    /// The same of answers to requests with a header `Authorization`, if they differ.
+    answer_to_tokens: Arc<Mutex<Option<String>>>,
+    /// The same of the next answer alone.
+    next_answer: Arc<Mutex<Option<String>>>,
 }
 
 impl Receiver {
@@ -23,6 +27,8 @@ impl Receiver {
             address: listener.local_addr().unwrap(),
             requests: Arc::default(),
             answer: Arc::new(Mutex::new("200 OK".into())),
+            answer_to_tokens: Arc::default(),
+            next_answer: Arc::default(),
         };
         let served = receiver.clone();
         std::thread::spawn(move || {
@@ -42,7 +48,7 @@ impl Receiver {
         }
         let mut words = line.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
-        let mut length = 0;
+        let (mut length, mut has_token) = (0, false);
         loop {
             let mut header = String::new();
             reader.read_line(&mut header).unwrap();
@@ -53,33 +59,51 @@ impl Receiver {
             if name.eq_ignore_ascii_case("content-length") {
                 length = value.trim().parse().unwrap();
             }
+            has_token |= name.eq_ignore_ascii_case("authorization");
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         let body = String::from_utf8(body).unwrap();
         self.requests.lock().unwrap().push((method, path, body));
-        let answer = self.answer.lock().unwrap().clone();
+        let to_tokens = self.answer_to_tokens.lock().unwrap().clone();
+        let next = self.next_answer.lock().unwrap().take();
+        let answer = next
+            .or(to_tokens.filter(|_| has_token))
+            .unwrap_or_else(|| self.answer.lock().unwrap().clone());
+        let (head, body) = answer.split_once("\n\n").unwrap_or((&answer, ""));
         let _ = write!(
             stream,
-            "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            "HTTP/1.1 {head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
         );
     }
 
-    /// From now on.
+    /// Sets the head of the next answer.
+    pub(super) fn answers_once(&self, head: &str) {
+        *self.next_answer.lock().unwrap() = Some(head.into());
+    }
+
+    /// Sets the head of later answers.
     pub(super) fn answers(&self, head: &str) {
         *self.answer.lock().unwrap() = head.into();
+    }
+
+    /// Sets the head of later answers to requests with a header `Authorization`, and after an empty
+    /// line their body.
+    pub(super) fn answers_tokens(&self, head: &str) {
+        *self.answer_to_tokens.lock().unwrap() = Some(head.into());
     }
 
     pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// What has come since this was last asked.
+    /// Requests since the last call.
     pub(super) fn take(&self) -> Vec<Request> {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
 
-    /// The bodies of those, as JSON.
+    /// Bodies of those requests, as JSON.
     pub(super) fn take_json(&self) -> Vec<Value> {
         let requests = self.take();
         let parse = |(_, _, body): &Request| serde_json::from_str(body).unwrap();

@@ -1,4 +1,4 @@
-//! `twotower run`: one at a time, within its time, with further tries, and written down.
+//! `twotower run`: one run at a time, with a time limit and retries, and recorded.
 
 use super::processes::{
     Locked, child_running, is_alive, log, send, silent_database, start, wait_for,
@@ -15,16 +15,16 @@ use twotower::operations::{self, End, Job, Limits, Program, RunError, RunOptions
 use twotower_store::{EventKind, EventPolicy, NewEvent, RunRecord, RunState, Store};
 use uuid::Uuid;
 
-/// Random weights would not pass the gate; pauses are for databases that need them.
+/// Random weights would not pass the gate; pauses are only useful with real outages.
 const QUICK: &str = "[update]\ngate = false\nlease_seconds = 1\n[run]\npause_seconds = 0\n";
 
-/// The runs of a job, the latest first.
+/// The runs of a job, newest first.
 pub(super) fn runs(place: &Place, job: &str) -> Vec<RunRecord> {
     let runs = place.store.runs(Some(job), 100);
     place.runtime.block_on(runs).unwrap()
 }
 
-/// An event of 2023, which was kept long enough; returns how many events there are.
+/// Stores an event of 2023, beyond the retention period; returns the number of events.
 pub(super) async fn old_event(store: &Store, by: Uuid, of: Uuid) -> u64 {
     let event = NewEvent {
         event_id: Uuid::from_u128(2023),
@@ -60,7 +60,7 @@ fn an_update_is_written_down() {
         assert_eq!(run.due_at_us, Some(1_795_651_200_000_000));
         assert_eq!((run.exit_code, run.model_version), (Some(0), Some(version)));
         assert_eq!(run.message, None);
-        // Nothing is left that would pass for a run that was cut off.
+        // Nothing remains that would look like a run that was cut off.
         let lock = place.folder.path().join("state/update.lock");
         assert_eq!(fs::read(lock).unwrap(), b"");
     }
@@ -70,7 +70,7 @@ fn an_update_is_written_down() {
 fn what_fails_says_why_and_how() {
     let place = Place::on_sqlite();
     place.configure(QUICK);
-    // No model.
+    // There is no model.
     let said = place.refused("run update", 1);
     assert!(!said.contains("completed successfully"), "{said}");
     let run = &runs(&place, "update")[0];
@@ -83,7 +83,7 @@ fn what_fails_says_why_and_how() {
         "{message}"
     );
     assert!(said.contains(message), "{said}");
-    // Once that is written down, nothing is left that would pass for a run that was cut off.
+    // Once that is recorded, nothing remains that would look like a run that was cut off.
     let lock = place.folder.path().join("state/update.lock");
     assert_eq!(fs::read(lock).unwrap(), b"");
     for (line, expected) in [
@@ -96,10 +96,10 @@ fn what_fails_says_why_and_how() {
     place.refused("run sleep", 2);
 }
 
-/// An address, say, which anybody who likes something could put there.
+/// A personal address, which any user could put into an id.
 const ADDRESS: &str = "bob@example.com";
 
-/// Reads likes of which two have ids that are none, and says so without them.
+/// Reads likes, of which two have invalid ids, and logs that without repeating them.
 fn goes_on_without_two(place: &Place, likes: &str) {
     place.configure(&format!("{QUICK}[source]\nlikes = \"{likes}\""));
     for line in [
@@ -130,7 +130,7 @@ fn in_a_file_ids_that_are_none_stop_nothing() {
     );
 }
 
-/// Ids that are text may be anything.
+/// Ids of type text may hold anything.
 #[test]
 fn ids_that_are_none_stop_nothing_and_stand_nowhere() {
     let place = Place::on_postgres();
@@ -148,7 +148,7 @@ fn ids_that_are_none_stop_nothing_and_stand_nowhere() {
         "SELECT member AS user_id, film AS video_id, since AS created_at FROM favourites",
     );
 
-    // A value that nothing can be made of ends the run, and its message does not say it either.
+    // A value that cannot be converted ends the run, and its message does not repeat it either.
     sql(
         &place.url,
         &format!("INSERT INTO favourites SELECT member, film, '{ADDRESS}' FROM favourites LIMIT 1"),
@@ -198,7 +198,7 @@ fn a_publisher_elsewhere_is_left_alone() {
         .runtime
         .block_on(place.store.release_lease(lease))
         .unwrap();
-    // One that was killed is waited for until its lease is over.
+    // The lease of a killed publisher is waited for.
     place.take_lease(Duration::from_millis(500));
     assert_eq!(place.json("run update")["state"], "succeeded");
 }
@@ -229,7 +229,7 @@ fn two_at_once_are_one() {
     send("TERM", first.id());
     let first = first.wait_with_output().unwrap();
     assert_eq!(first.status.code(), Some(130), "{}", log(&first));
-    // And then it goes.
+    // Then it succeeds.
     assert_eq!(place.json("run update")["state"], "succeeded");
 }
 
@@ -242,7 +242,7 @@ fn a_command_that_is_killed_is_tried_again() {
     let run = start(place.command("--json run update"));
     let child = wait_for("the update", || child_running(run.id(), "update"));
     locked.wait_for_somebody();
-    // As a machine without memory would.
+    // As if the machine ran out of memory.
     send("KILL", child);
     drop(locked);
     let output = run.wait_with_output().unwrap();
@@ -263,7 +263,7 @@ fn a_database_that_is_away_is_waited_for_and_then_given_up() {
     let place = Place::on_postgres();
     place.configure("[update]\nattempts = 1\n[run]\npause_seconds = 0\nattempts = 2");
     let mut command = place.command("run update");
-    // Nobody listens there.
+    // Nobody listens on this port.
     command.env("DATABASE_URL", "postgresql://postgres@127.0.0.1:9/postgres");
     let output = command.output().unwrap();
     let said = log(&output);
@@ -354,7 +354,7 @@ fn a_command_does_not_outlive_its_supervisor() {
     locked.wait_for_somebody();
     run.kill().unwrap();
     run.wait().unwrap();
-    // It ends its step, and holds the lock of the job until then.
+    // It finishes its step, and holds the job's lock until then.
     assert_eq!(place.json("run update")["state"], "skipped");
     drop(locked);
     wait_for("the end of the update", || (!is_alive(child)).then_some(()));

@@ -1,4 +1,4 @@
-//! `twotower schedule`: what is due, once, and what was missed, once.
+//! `twotower schedule`: due jobs run once, and missed ones are made up for once.
 
 use super::processes::{Locked, child_running, is_alive, log, send, start, wait_for};
 use super::run::runs;
@@ -21,7 +21,7 @@ fn midnight() -> i64 {
     now_us() / DAY_US * DAY_US
 }
 
-/// As if a scheduler had been here three days ago and not since.
+/// As if a scheduler had last run three days ago.
 fn down_for_days(place: &Place) {
     let known = json!({ "update": { "when": "0 0 * * * UTC", "since_us": now_us() - 3 * DAY_US } });
     let state = place.folder.path().join("state");
@@ -34,7 +34,7 @@ fn what_was_missed_is_run_once() {
     for place in Place::on_both() {
         place.configure(SETTINGS);
         let version = place.next_model();
-        // Here for the first time, nothing was missed.
+        // On its first start nothing was missed.
         let output = place.run("schedule --once");
         assert!(output.status.success(), "{}", log(&output));
         assert_eq!(runs(&place, "update").len(), 0);
@@ -63,14 +63,14 @@ fn what_was_missed_is_run_once() {
         }
         assert_eq!(place.active(), Some(version));
 
-        // What another machine did is known from the database alone.
+        // Runs of other machines are known only from the database.
         down_for_days(&place);
         place.run("schedule --once");
         assert_eq!(runs(&place, "update").len(), 1);
     }
 }
 
-/// Each writes down what it knows, and no other one's file is taken away from under it.
+/// Each saves its state, and does not remove the temporary file of another.
 #[test]
 fn schedulers_may_start_together() {
     let place = Place::on_sqlite();
@@ -121,7 +121,7 @@ fn a_run_by_another_machine_counts_and_one_that_was_cut_off_here_does_not() {
         .unwrap();
     place.json("schedule --once");
     assert_eq!(runs(&place, "update").len(), 1);
-    // As a run leaves it that was killed with its machine.
+    // The note of a run that was killed with its machine.
     let note = |starts: u32| json!({ "host": "here", "pid": 1, "since_us": midnight(), "due_at_us": midnight(), "fine_tune": false, "starts": starts });
     let lock = place.folder.path().join("state/update.lock");
     fs::write(&lock, note(3).to_string()).unwrap();
@@ -173,7 +173,7 @@ fn a_database_that_is_away_is_waited_for() {
     down_for_days(&place);
     let database = place.folder.path().join("test.db");
     let away = place.folder.path().join("away.db");
-    // A folder is no database.
+    // A folder cannot be opened as a database.
     fs::rename(&database, &away).unwrap();
     fs::create_dir(&database).unwrap();
     let logged = place.folder.path().join("log");

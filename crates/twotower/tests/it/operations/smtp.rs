@@ -1,5 +1,6 @@
-//! A stand-in for a mail server: takes mail by SMTP (RFC 5321) with AUTH PLAIN, offers no STARTTLS, and keeps what it is given. What it does
-//! not show: certificates, greylisting, the limits of a real one.
+//! A stand-in for a mail server: accepts mail by SMTP (RFC 5321) with AUTH PLAIN, offers no
+//! STARTTLS, and records everything. It does not cover certificates, greylisting, or the limits of
+//! a real server.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,12 +11,12 @@ pub(super) struct MailServer {
     pub(super) address: SocketAddr,
     mails: Arc<Mutex<Vec<String>>>,
     commands: Arc<Mutex<Vec<String>>>,
-    /// The answer to a mail's end.
+    /// The answer to the end of a mail.
     verdict: Arc<Mutex<&'static str>>,
 }
 
 impl MailServer {
-    /// On every address of the machine.
+    /// Listens on every address of the machine.
     pub(super) fn start() -> Self {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let server = Self {
@@ -28,7 +29,7 @@ impl MailServer {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let served = served.clone();
-                // A client may hang up at any point.
+                // A client may hang up at any time.
                 std::thread::spawn(move || served.talk(&stream.unwrap()).unwrap_or_default());
             }
         });
@@ -72,22 +73,22 @@ impl MailServer {
         Ok(())
     }
 
-    /// From now on, mail gets this answer.
+    /// Sets the answer to later mails.
     pub(super) fn answers(&self, verdict: &'static str) {
         *self.verdict.lock().unwrap() = verdict;
     }
 
-    /// Address for somebody with this user and password, on this machine.
+    /// Address with user and password, on this machine.
     pub(super) fn url(&self, credentials: &str) -> String {
         format!("smtp://{credentials}@127.0.0.1:{}", self.address.port())
     }
 
-    /// Mail that has come since this was last asked.
+    /// Mails since the last call.
     pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.mails.lock().unwrap())
     }
 
-    /// What clients have said since this was last asked, mail aside.
+    /// Commands of clients since the last call, without mails.
     pub(super) fn take_commands(&self) -> Vec<String> {
         std::mem::take(&mut self.commands.lock().unwrap())
     }

@@ -1,4 +1,4 @@
-//! Work that is asked to stop ends after its step, and says so.
+//! Work that is asked to stop ends after its step, and reports that.
 
 use super::processes::{Locked, child_running, log, send, start, wait_for};
 use crate::life_cycle::place::Place;
@@ -6,10 +6,10 @@ use crate::support::{Workplace, new_postgres, psql_command, sql};
 use std::fmt::Write;
 use std::fs;
 
-/// More than one transaction of the import takes.
+/// More than one transaction of the import holds.
 const VIDEOS: usize = 30_000;
 
-/// Of one transaction.
+/// Rows of one transaction.
 const BATCH: &str = "20000";
 
 #[test]
@@ -45,7 +45,7 @@ fn an_import_stops_between_two_batches_and_goes_on_when_it_is_repeated() {
     assert_eq!(sql(&place.url, count), VIDEOS.to_string());
 }
 
-/// While it looks at the vectors, which takes long where there are many.
+/// Stopped during the check of vectors, which takes long if there are many.
 #[test]
 fn a_promotion_that_is_stopped_switches_nobody_and_lets_the_next_one_publish() {
     let place = Place::on_postgres();
@@ -64,7 +64,7 @@ fn a_promotion_that_is_stopped_switches_nobody_and_lets_the_next_one_publish() {
     assert_eq!(place.active(), Some(version));
 }
 
-/// What is done is done, whether or not it could be written down before somebody asked to stop: nobody is to do it again.
+/// Finished work is not repeated, even if the process was stopped before it recorded the end.
 #[test]
 fn a_run_that_is_stopped_while_it_writes_its_end_down_is_not_run_again() {
     let place = Place::on_postgres();
@@ -90,7 +90,7 @@ fn a_run_that_is_stopped_while_it_writes_its_end_down_is_not_run_again() {
     assert_eq!(place.active(), Some(1));
 }
 
-/// What failed was not done, and nobody could read that it has failed: it was cut off.
+/// Failed work was not done, and the failure is not recorded: the run counts as cut off.
 #[test]
 fn a_run_that_failed_and_is_stopped_while_it_writes_that_down_was_cut_off() {
     let place = Place::on_postgres();
@@ -101,7 +101,7 @@ fn a_run_that_failed_and_is_stopped_while_it_writes_that_down_was_cut_off() {
     let child = wait_for("the update", || child_running(run.id(), "update"));
     vectors.wait_for_somebody();
     let rows = Locked::table(&place.url, "twotower.job_runs");
-    // As a machine without memory would.
+    // As if the machine ran out of memory.
     send("KILL", child);
     rows.wait_for_somebody();
     let note = place.folder.path().join("state/update.lock");
@@ -118,7 +118,7 @@ fn a_run_that_failed_and_is_stopped_while_it_writes_that_down_was_cut_off() {
     assert!(kept().contains("1795651200000000"), "{}", kept());
 }
 
-/// While another one applies its migrations.
+/// While another process applies its migrations.
 #[test]
 fn a_migration_that_is_stopped_leaves_nothing() {
     let place = Workplace::on_postgres(new_postgres());
@@ -150,7 +150,7 @@ fn a_migration_that_is_stopped_leaves_nothing() {
 fn a_search_for_an_erased_id_is_stopped_when_the_user_is_erased() {
     let place = Workplace::on_postgres(new_postgres());
     place.json("migrate");
-    // Without a byte on the disk, and longer than anybody reads.
+    // A sparse file that takes longer to read than the test waits.
     let file = fs::File::create(place.folder.path().join("long")).unwrap();
     file.set_len(1 << 40).unwrap();
     let erasure = start(place.command("erase --user 7 --verify --also long"));
@@ -161,7 +161,7 @@ fn a_search_for_an_erased_id_is_stopped_when_the_user_is_erased() {
     let output = erasure.wait_with_output().unwrap();
     let said = log(&output);
     assert_eq!(output.status.code(), Some(130), "{said}");
-    // Where the signal arrives first is chance: in the database's tables or in the file.
+    // The signal may arrive in either phase: during the search of tables or of the file.
     assert!(
         said.contains("the user is erased; look for what is left: "),
         "{said}"

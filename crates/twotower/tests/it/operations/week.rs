@@ -1,5 +1,6 @@
-//! A week of operation in minutes: the scheduler, a server and a database on a clock that the test moves, and what happens to
-//! them. Nobody repairs anything; the test looks at the alerts that arrive and at what is left in the end.
+//! A week of operation in minutes: scheduler, server and database on a clock that the test moves,
+//! with faults in between. Nobody repairs anything; the test checks the alerts that arrive and the
+//! final state.
 
 mod clock;
 
@@ -11,7 +12,7 @@ use household::Household;
 use office::Keys;
 use std::time::Duration;
 
-/// Every night: a copy, an update, upkeep. Likes come in by day.
+/// Every night: backup, update, maintenance. Likes come in during the day.
 fn night(house: &mut Household, day: u64) {
     house.likes_come_in();
     for (at, job) in [
@@ -34,7 +35,7 @@ fn a_week_runs_itself() {
     night(&mut house, 0);
     house.told_no_more();
 
-    // Tuesday: the update fails, for a reason of the database's. What readers see stays.
+    // Tuesday: the update fails because of the database. Readers keep what they see.
     house.likes_come_in();
     house.at(1, "01:30");
     assert_eq!(house.ended("backup"), "succeeded", "{}", house.log());
@@ -48,8 +49,8 @@ fn a_week_runs_itself() {
     house.at(1, "04:30");
     assert_eq!(house.ended("maintain"), "succeeded", "{}", house.log());
 
-    // Wednesday: vectors are two days old by now. The next update is good. Cron has a line that the scheduler does not know of, so that
-    // there are two at once.
+    // Wednesday: vectors are two days old. The next update succeeds. A cron entry that the
+    // scheduler does not know of starts a second one at the same time.
     house.likes_come_in();
     house.at(2, "01:30");
     assert_eq!(house.ended("backup"), "succeeded", "{}", house.log());
@@ -66,7 +67,7 @@ fn a_week_runs_itself() {
     drop(held);
     house.wait("the update is through", |house| house.running() == "0");
     house.told(&["resolved run-failed/update", "resolved vectors-fresh"]);
-    // A model that the gate refuses: its floor is too high for any.
+    // A model that the gate refuses: the threshold is higher than any model reaches.
     house.configure("[gate]\nmin_auc = 0.9999");
     house.at(2, "03:00");
     assert_eq!(house.ended("retrain"), "refused", "{}", house.log());
@@ -77,7 +78,7 @@ fn a_week_runs_itself() {
     assert_eq!(house.ended("maintain"), "succeeded", "{}", house.log());
     house.recommends();
 
-    // Thursday: the machine goes down before the update is due, and comes back after it was.
+    // Thursday: the machine is off when the update is due, and comes back later.
     house.likes_come_in();
     house.at(3, "01:30");
     assert_eq!(house.ended("backup"), "succeeded", "{}", house.log());
@@ -89,13 +90,14 @@ fn a_week_runs_itself() {
     assert_eq!(house.ended("maintain"), "succeeded", "{}", house.log());
     house.recommends();
 
-    // Friday: keys are rotated, those of tokens with an overlap, and that of models since it has grown old.
+    // Friday: keys are rotated: those of tokens with an overlap, and that of models because of its
+    // age.
     night(&mut house, 4);
-    // The refused model is told again after two days.
+    // The refusal is alerted again after two days.
     house.told(&["firing key-age", "still_firing gate-refused"]);
     house.office.rotate(Keys::Both);
     assert_eq!(house.recommended_to("old"), 200);
-    // The server asks for unknown keys at most once a minute.
+    // The server fetches unknown keys at most once a minute.
     house.wait("the new key is known", |house| {
         house.recommended_to("new") == 200
     });
@@ -105,13 +107,13 @@ fn a_week_runs_itself() {
     house.told(&["resolved key-age"]);
     house.signer = "new";
 
-    // Saturday: logs are rotated, as logrotate does it.
+    // Saturday: logs are rotated like logrotate does.
     house.likes_come_in();
     house.rotate_logs();
     night(&mut house, 5);
     house.no_line_is_torn();
 
-    // Sunday: the weekly model is good, and takes over.
+    // Sunday: the weekly model passes and becomes active.
     house.likes_come_in();
     for (at, job) in [
         ("01:30", "backup"),

@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Where Debian's package has it; it is not in every user's path.
+/// Debian's path; it is not in every user's PATH.
 const PROGRAM: &str = "/usr/sbin/haproxy";
 
 pub(super) struct Balancer {
@@ -20,14 +20,15 @@ pub(super) struct Balancer {
     pub(super) database: String,
 }
 
-/// Host and port that nobody listens on.
+/// A host and port where nobody listens.
 pub(super) fn free_place() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 impl Balancer {
-    /// Before two servers and two databases, the first of which is the primary. It ends when dropped.
+    /// In front of two servers and two databases, the first of which is the primary. It is stopped
+    /// when dropped.
     pub(super) fn start(folder: &Path, servers: [&str; 2], databases: [&str; 2]) -> Self {
         assert!(
             Path::new(PROGRAM).exists(),
@@ -46,7 +47,7 @@ impl Balancer {
             ("10.0.0.22:5432", databases[1]),
             ("/run/haproxy/admin.sock", socket.to_str().unwrap()),
         ];
-        // As it stands, and with other addresses.
+        // Unchanged, and with other addresses.
         check(&example);
         for (from, to) in replacements {
             assert!(text.contains(from), "{}: no {from}", example.display());
@@ -77,7 +78,7 @@ impl Balancer {
         balancer
     }
 
-    /// Clients of the database are led to the second server.
+    /// Directs database clients to the second server.
     pub(super) fn switch_database(&self) {
         for command in [
             "set server database/one state maint",
@@ -100,7 +101,7 @@ impl Drop for Balancer {
     }
 }
 
-/// Asks `HAProxy` what it makes of a configuration.
+/// Has `HAProxy` validate a configuration.
 fn check(path: &Path) {
     let output = Command::new(PROGRAM)
         .args(["-c", "-f"])

@@ -1,4 +1,5 @@
-//! Servers and the database die, and a version is switched, under load: no answer is wrong, and next to none is missing.
+//! Under load, servers and the database are killed and versions are switched: no answer is wrong,
+//! and almost none is missing.
 
 use super::load::{Client, Told, scores};
 use super::scene::Scene;
@@ -6,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Clients that ask at once.
+/// Number of concurrent clients.
 const CLIENTS: usize = 12;
 
-/// Requests between two faults, in the short form and in the long one.
+/// Requests between two faults, in the short and the long form.
 const BETWEEN: (u64, u64) = (1000, 15_000);
 
-/// At least so many in the long form.
+/// At least this many requests in the long form.
 const LEAST: u64 = 100_000;
 
 struct Stopping<'a>(&'a Told);
@@ -39,7 +40,7 @@ fn no_answer_is_wrong_while_servers_and_the_database_die() {
         for _ in 0..CLIENTS {
             scope.spawn(|| Client::new(&scene, &scores, &told).run());
         }
-        // Stops the others also where something here fails.
+        // Stops the other threads even if something here fails.
         let stopping = Stopping(&told);
         let go_on = |what: &str| {
             let until = told.requests() + if full { BETWEEN.1 } else { BETWEEN.0 };

@@ -1,4 +1,4 @@
-//! A replica that lags, and a primary that dies: what users have liked does not come back.
+//! A lagging replica, and a primary that dies: liked videos do not reappear.
 
 use super::pair::Pair;
 use crate::life_cycle::place::{Place, USERS};
@@ -28,7 +28,7 @@ impl Scene {
         place.next_model();
         place.json("update");
         let mut config = config(place.models());
-        // A busy machine is no reason to answer without knowing.
+        // A busy machine must not cause partial answers.
         config.limits.soft_deadline = Duration::from_secs(2);
         let replica = {
             let _runtime = place.runtime.enter();
@@ -56,14 +56,14 @@ impl Scene {
         ))
     }
 
-    /// What is recommended to a user, all of it, and the answer.
+    /// All recommendations of a user, and the answer.
     fn list(&self, user: Uuid) -> (Vec<String>, Value) {
         self.server
             .client
             .recommended(&token(user), r#"{"limit": 40}"#)
     }
 
-    /// Until lists are made of what the replica says.
+    /// Waits until lists are based on the replica.
     fn wait_for_the_replica(&self) {
         let before = self.metric(REPLICA_READS);
         let begun = Instant::now();
@@ -102,7 +102,7 @@ fn a_like_is_known_at_once_although_the_replica_does_not_have_it() {
     let somebody = user(USERS + 1);
     let begun = Instant::now();
     let mut liked = Vec::new();
-    // Within the lag that is allowed, and past it.
+    // Within the allowed lag, and beyond it.
     for n in 1..=8 {
         like_by_event(&scene.server.client, somebody, video(n));
         liked.push(video(n).to_string());
@@ -113,7 +113,8 @@ fn a_like_is_known_at_once_although_the_replica_does_not_have_it() {
         sleep(Duration::from_millis(250));
     }
     assert!(begun.elapsed() > MAX_LAG);
-    // Written past the server, which hears of it: a user of whom the replica knows something else.
+    // Written directly to the database, which notifies the server: the replica has an older state
+    // of this user.
     for n in 9..=12 {
         let other = user(n);
         scene.list(other);
@@ -145,7 +146,8 @@ fn without_the_primary_the_replica_says_what_it_knows() {
     for n in 1..=4 {
         like_by_event(&scene.server.client, somebody, video(n));
     }
-    // Until the replica has it, which nobody promises when the primary dies.
+    // Gives the replica time to receive the writes: replication is asynchronous, so a primary that
+    // dies may lose them.
     sleep(Duration::from_secs(1));
     scene.pair.stop_primary();
     for _ in 0..20 {
@@ -165,7 +167,7 @@ fn without_the_primary_the_replica_says_what_it_knows() {
 fn a_server_that_takes_no_writes_says_so() {
     let pair = Pair::start();
     let place = Place::new(Workplace::on_postgres(pair.primary.clone()));
-    // The replica has all that was written by now.
+    // The replica has received all writes by now.
     sleep(Duration::from_secs(1));
     place.runtime.block_on(async {
         let options = ConnectOptions::default();
@@ -202,7 +204,7 @@ fn a_server_that_takes_no_writes_says_so() {
         let wrong = Replica::open("sqlite://a.db", options).unwrap_err();
         assert!(matches!(wrong, StoreError::ReplicaUrl(_)), "{wrong}");
     });
-    // As a server does that archives its log in a quiet hour.
+    // Like a server that archives its log in a quiet hour.
     sql(&pair.primary, "SELECT pg_switch_wal()");
     sleep(Duration::from_secs(1));
     place.runtime.block_on(async {

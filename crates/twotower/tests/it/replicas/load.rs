@@ -1,4 +1,4 @@
-//! Users who ask for lists, like what they get, and look at every answer.
+//! Users who request lists, like videos from them, and verify every answer.
 
 use super::scene::Scene;
 use crate::serve::fixture::{VIDEOS, catalogue, token, user};
@@ -13,15 +13,15 @@ use twotower_core::model::TwoTower;
 use twotower_store::InteractionKind;
 use uuid::Uuid;
 
-/// Users who never like anything new: what each version scores for them is known.
+/// Users whose likes never change, so that each version's scores for them are known.
 const STEADY: u128 = 12;
 
-/// Likes of one of the others; then comes a new user.
+/// Number of likes of each of the other users, after which a new user follows.
 const LIKES: usize = 12;
 
 const LIMIT: usize = 20;
 
-/// What each version scores for each steady user and video, from its model alone.
+/// Each version's score of each video for each steady user, computed from its model.
 pub(super) type Scores = HashMap<(i64, u128, Uuid), f32>;
 
 pub(super) fn scores(scene: &Scene) -> Scores {
@@ -55,7 +55,7 @@ pub(super) struct Told {
     pub(super) requests: AtomicU64,
     pub(super) partial: AtomicU64,
     pub(super) likes: AtomicU64,
-    /// Tries of the application to write a like that the database did not take.
+    /// Number of failed tries to write a like to the database.
     pub(super) writes_failed: AtomicU64,
     pub(super) slow: AtomicU64,
     pub(super) slowest_ms: AtomicU64,
@@ -101,7 +101,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// One user after the other, until it is over.
+    /// Serves one user after the other, until the test ends.
     pub(super) fn run(&self) {
         while self.told.goes_on() {
             let number = self.told.next_user.fetch_add(1, Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl<'a> Client<'a> {
                     self.told.wrong(format!("{} videos of {LIMIT}", list.len()));
                     continue;
                 };
-                // By the application itself and through the API.
+                // Alternately through the database and through the API.
                 if n % 2 == 0 {
                     self.like_in_database(who, *video);
                 } else {
@@ -134,7 +134,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The list of a user who has liked these, each of which the database or the API had taken before.
+    /// Requests the list of a user who has liked these videos, all of which the database or the API
+    /// has accepted.
     fn ask(&self, who: Uuid, token: &str, liked: &HashSet<Uuid>) -> Option<Vec<Uuid>> {
         let body = self.recommend(token)?;
         let list = list(&body);
@@ -148,7 +149,7 @@ impl<'a> Client<'a> {
         Some(list)
     }
 
-    /// Every score is that of the version which the answer names.
+    /// Checks that every score is that of the version which the answer names.
     fn ask_as_steady_user(&self, n: u128) {
         let Some(body) = self.recommend(&token(user(n))) else {
             return;
@@ -182,7 +183,7 @@ impl<'a> Client<'a> {
         Some(body)
     }
 
-    /// The body of a success; anything else is an error.
+    /// The body of a successful answer; anything else counts as an error.
     fn post(&self, path: &str, token: &str, body: &str) -> Option<Value> {
         let begun = Instant::now();
         let answer = self
@@ -220,7 +221,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// As an application writes: again until the database has taken it.
+    /// Writes like an application: retries until the database has accepted it.
     fn like_in_database(&self, who: Uuid, video: Uuid) {
         let (store, runtime) = (&self.scene.application, &self.scene.place.runtime);
         while let Err(error) = runtime.block_on(store.record(InteractionKind::Like, who, video)) {
@@ -234,7 +235,7 @@ impl<'a> Client<'a> {
         self.told.likes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// As an app reports: again until it is taken, each failure counting as an error.
+    /// Reports like an app: retries until it is accepted, and counts each failure as an error.
     fn like_by_event(&self, who: Uuid, token: &str, video: Uuid) {
         let event = json!({"event_id": Uuid::from_u128(who.as_u128() ^ video.as_u128()), "kind": "like", "video_id": video});
         let body = json!({"events": [event]}).to_string();

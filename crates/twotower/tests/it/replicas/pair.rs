@@ -1,10 +1,10 @@
-//! A PostgreSQL server and a streaming replica of it, a test's own.
+//! A PostgreSQL server with a streaming replica, for one test alone.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// `scripts/test-postgres pair`.
+/// Runs `scripts/test-postgres pair`.
 pub(super) struct Pair {
     script: Child,
     answers: BufReader<ChildStdout>,
@@ -33,17 +33,17 @@ impl Pair {
         }
     }
 
-    /// From now on a commit waits until the replica shows it.
+    /// From now on a commit waits until it is visible on the replica.
     pub(super) fn make_synchronous(&mut self) {
         self.have("synchronous");
     }
 
-    /// The primary stops at once, as in a crash.
+    /// Stops the primary at once, like a crash.
     pub(super) fn stop_primary(&mut self) {
         self.have("stop-primary");
     }
 
-    /// The replica becomes a primary.
+    /// Promotes the replica.
     pub(super) fn promote(&mut self) {
         self.have("promote");
     }
@@ -60,7 +60,7 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        // The end of its input is its signal to stop.
+        // Closing its input stops the script.
         drop(self.script.stdin.take());
         let _ = self.script.wait();
     }

@@ -13,29 +13,31 @@ use std::time::{Duration, Instant};
 use twotower_core::model::Model;
 use twotower_store::{ConnectOptions, Store};
 
-/// After a version was made active, answers of the one before may come for so long: a server looks every three seconds, and then loads.
+/// For this long after an activation, answers may be of the previous version: a server polls every
+/// three seconds, and then loads.
 const SWITCH: Duration = Duration::from_secs(10);
 
-/// Answers wait for the database as long as a failover takes, and events too: right is better here than quick.
+/// Answers and events wait for the database as long as a failover takes: correctness matters more
+/// than latency here.
 const SETTINGS: &str = "[update]\ngate = false\n[serve]\nsoft_deadline_ms = 1500\ndatabase_ms = 10000\nuser_requests_per_second = 0\nconcurrency_minimum = 64\n";
 
 pub(super) struct Scene {
-    // Ends before what it leads to.
+    // Stopped before its servers.
     balancer: Balancer,
     servers: [Mutex<Server>; 2],
     pub(super) pair: Mutex<Pair>,
     pub(super) place: Place,
-    /// Where the application writes, through the balancer.
+    /// The application's database, through the balancer.
     pub(super) application: Store,
     pub(super) models: Vec<(i64, Model)>,
     activations: Mutex<Vec<Activation>>,
 }
 
-/// A version and when it began to be active, at the earliest.
+/// A version, and the earliest time at which it may have become active.
 struct Activation {
     version: i64,
     from: Instant,
-    /// When the one before had ceased to be, at the latest; `None` while nobody knows.
+    /// The latest time at which the previous version may have been active; `None` while unknown.
     done: Option<Instant>,
 }
 
@@ -103,12 +105,12 @@ impl Scene {
         scene
     }
 
-    /// Where clients ask.
+    /// Address for API clients.
     pub(super) fn api(&self) -> &str {
         &self.balancer.api
     }
 
-    /// One server dies and is started again.
+    /// Kills one server and starts it again.
     pub(super) fn kill_server(&self, which: usize) {
         let mut server = locked(&self.servers[which]);
         server.process.kill().unwrap();
@@ -126,7 +128,7 @@ impl Scene {
         self.wait_until_ready(which);
     }
 
-    /// The primary dies, the replica takes over, and after a while somebody leads clients there.
+    /// Kills the primary and promotes the replica; after a while clients are directed there.
     pub(super) fn fail_over(&self) {
         let mut pair = locked(&self.pair);
         pair.stop_primary();
@@ -136,7 +138,7 @@ impl Scene {
         self.balancer.switch_database();
     }
 
-    /// Makes a version active, through the balancer, and waits until nothing else may be answered.
+    /// Activates a version through the balancer, and waits until no other may answer.
     pub(super) fn activate(&self, version: i64) {
         locked(&self.activations).push(Activation {
             version,
@@ -161,7 +163,7 @@ impl Scene {
         sleep(SWITCH);
     }
 
-    /// Whether `version` may be what a request got that was under way from `begun` until `ended`.
+    /// Whether a request between `begun` and `ended` may have been answered by `version`.
     pub(super) fn may_be(&self, version: i64, begun: Instant, ended: Instant) -> bool {
         let activations = locked(&self.activations);
         activations.iter().enumerate().any(|(n, activation)| {
@@ -172,7 +174,7 @@ impl Scene {
         })
     }
 
-    /// One series of one server's metrics, named with its labels; 0 of one that is not told.
+    /// The value of a series in one server's metrics, named with its labels; 0 if absent.
     pub(super) fn metric(&self, which: usize, series: &str) -> f64 {
         let url = format!("http://{}/metrics", locked(&self.servers[which]).metrics);
         let mut answer = ureq::get(url).call().unwrap();
@@ -209,7 +211,7 @@ impl Scene {
         }
     }
 
-    /// Warnings and errors of both servers.
+    /// Warnings and errors in both servers' logs.
     pub(super) fn log(&self) -> String {
         let text = std::fs::read_to_string(self.place.folder.path().join("serve.log"));
         let text = text.unwrap_or_default();
@@ -231,7 +233,7 @@ impl Drop for Scene {
     }
 }
 
-/// Starts a server that listens on the first of `addresses`, and tells metrics on the second.
+/// Starts a server on the first of `addresses`, with metrics on the second.
 fn serve(place: &Place, url: &str, replica: &str, addresses: [&str; 2]) -> Child {
     let [address, metrics] = addresses;
     let log = File::options()

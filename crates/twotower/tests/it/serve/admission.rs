@@ -1,4 +1,4 @@
-//! Servers that are asked for more than they can do.
+//! Servers under overload.
 
 use super::client::Answer;
 use super::fixture::{Fixture, claims, sign, token, user};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use twotower::serve::{Concurrency, UserRate};
 
-/// A refusal says when to come back.
+/// The `Retry-After` of a refusal.
 fn comes_back(answer: &Answer) -> u64 {
     let seconds = answer.header("retry-after").parse().unwrap();
     assert!(seconds >= 1, "{seconds}");
@@ -86,7 +86,7 @@ fn one_user_cannot_take_everything() {
     assert_eq!(status(2), 200, "others go on");
     let shed = r#"twotower_http_requests_shed_total{reason="user_rate"}"#;
     assert!(server.metric(shed).unwrap() >= 1.0);
-    // A token that does not hold takes nothing from the user that it names.
+    // An invalid token does not use up the rate limit of the user that it names.
     let mut forged = claims(user(3));
     forged["aud"] = json!("another");
     for _ in 0..5 {

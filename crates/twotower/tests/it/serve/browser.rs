@@ -12,7 +12,7 @@ fn root() -> PathBuf {
         .unwrap()
 }
 
-/// Paths of a browser and its driver; `scripts/chromium` installs them where it may.
+/// Paths of a browser and its driver, which `scripts/chromium` installs if permitted.
 fn browser() -> Vec<(String, String)> {
     let script = root().join("scripts/chromium");
     let output = Command::new(&script).output().unwrap();
@@ -63,7 +63,7 @@ fn heavy_the_example_app_works_in_a_browser() {
     config.cors = CorsOrigins::Any;
     let server = fixture.serve_with(config);
     let address = format!("http://{}", server.address);
-    // Two users, neither of whom has done anything.
+    // Two users without any interactions.
     let tokens = [100, 101].map(|n| token(user(n)));
     run("test_example.py", &[&address, &tokens[0], &tokens[1]]);
 }

@@ -1,5 +1,5 @@
-//! What must never be in the log of a server, though it says all that it can say: tokens, titles, ids of users, passwords, and what callers
-//! write.
+//! What must never be in a server's log, even at the most verbose level: tokens, titles, ids of
+//! users, passwords, and text written by callers.
 
 use super::client::{BATCH, Client, EVENTS, RECOMMENDATIONS, SIMILAR_VIDEOS};
 use super::fixture::{
@@ -18,17 +18,17 @@ use std::time::{Duration, Instant};
 use twotower_store::{Block, BlockKind, ErasePlan};
 use uuid::Uuid;
 
-/// In everything that is made up here besides ids, titles and tokens, and in nothing else.
+/// Part of every made-up value here except ids, titles and tokens, and of nothing else.
 const CANARY: &str = "canary";
 
 const LIKER: u128 = 1;
 const OF_BATCH: [u128; 2] = [2, 3];
 const OF_FORGED: u128 = 7;
 const ERASED: u128 = 9;
-/// Nobody has heard of them.
+/// An unknown user.
 const STRANGER: u128 = 900;
 
-/// `twotower serve`, and where it writes.
+/// `twotower serve`, and its log.
 struct Server {
     process: Child,
     log: PathBuf,
@@ -41,7 +41,7 @@ impl Server {
         let (log, output) = (folder.join("server.log"), folder.join("output"));
         let to = File::create(&output).unwrap();
         let (scheme, rest) = place.url.split_once("://postgres@").unwrap();
-        // Servers that are not there, each with a password of its own.
+        // Addresses of unreachable servers, each with its own password.
         let line = "-v -v --log-file server.log serve --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
                     --jwks https://us:canary-of-keys@127.0.0.1:9/keys \
                     --replica-url postgresql://postgres:canary-of-replica@127.0.0.1:9/postgres";
@@ -65,7 +65,7 @@ impl Server {
         }
     }
 
-    /// Waits for the line that says it.
+    /// Waits for the line with the address.
     fn address(&mut self) -> SocketAddr {
         let begun = Instant::now();
         loop {
@@ -86,7 +86,7 @@ impl Server {
         }
     }
 
-    /// Has it stop, and reads all that it has written.
+    /// Stops it, and reads everything it has written.
     fn stop(mut self) -> String {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
@@ -104,7 +104,7 @@ impl Drop for Server {
     }
 }
 
-/// Statuses of what is sent; the answers are somebody else's matter.
+/// Records the statuses of requests; answers are tested elsewhere.
 struct Caller {
     client: Client,
     address: SocketAddr,
@@ -126,17 +126,17 @@ impl Caller {
         self.client.post(path, &headers, body).status
     }
 
-    /// Sends bytes that need not be a request; hangs up after a while.
+    /// Sends bytes that need not form a request; hangs up after a while.
     fn send(&self, bytes: &str) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let patience = Some(Duration::from_millis(200));
         stream.set_read_timeout(patience).unwrap();
-        // It may be cut off before all is said.
+        // The server may close the connection earlier.
         let _ = stream.write_all(bytes.as_bytes());
         let _ = stream.read_to_string(&mut String::new());
     }
 
-    /// Each of the four with a token of its own kind.
+    /// Sends all four requests, each with its kind of token.
     fn ask_all(&self, of_user: &str, of_service: &str) -> [u16; 4] {
         let event = json!({"event_id": Uuid::from_u128(5), "kind": "like", "video_id": video(31)});
         let users: Vec<Uuid> = OF_BATCH.iter().chain(&[ERASED]).map(|&n| user(n)).collect();
@@ -149,7 +149,7 @@ impl Caller {
     }
 }
 
-/// Tokens that do not hold.
+/// Invalid tokens.
 fn bad_tokens() -> Vec<String> {
     let changed = |name: &str, value: Value| {
         let mut claims = claims(user(OF_FORGED));
@@ -168,7 +168,7 @@ fn bad_tokens() -> Vec<String> {
     ]
 }
 
-/// Requests that are no requests, or not of this server.
+/// Malformed requests, and ones that this server does not handle.
 fn odd(caller: &Caller, good: &str) {
     let body = [
         (RECOMMENDATIONS, json!({"canary_of_field": 1})),
@@ -205,6 +205,8 @@ fn odd(caller: &Caller, good: &str) {
         ),
         format!("POST / HTTP/1.1\r\nAuthorization: Bearer {good}\r\ncanary of a header\r\n\r\n"),
         format!("CANARY {good} HTTP/7\r\n\r\n"),
+        "CANARY / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        format!("{good} / HTTP/1.1\r\nHost: x\r\n\r\n"),
         format!(
             "GET /healthz HTTP/1.1\r\nHost: canary-of-host\r\nX-Request-Id: canary, of id\r\nX-{CANARY}: {}\r\n\r\n",
             "x".repeat(200_000)
@@ -214,7 +216,7 @@ fn odd(caller: &Caller, good: &str) {
     }
 }
 
-/// What the server was told, or told others, and what stands in no log: each with its name.
+/// Values that the server received or sent, none of which may be in a log, with their names.
 fn secrets(tokens: &[String]) -> Vec<(String, String)> {
     let mut secrets = vec![
         ("something made up".to_owned(), CANARY.to_owned()),
@@ -234,7 +236,7 @@ fn secrets(tokens: &[String]) -> Vec<(String, String)> {
     secrets
 }
 
-/// Above the level of debugging lines, which other libraries write, too.
+/// At levels above debug, which other libraries use too.
 fn every_field_is_documented(log: &str) {
     let page = include_str!("../../../../../docs/operations.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
@@ -244,7 +246,7 @@ fn every_field_is_documented(log: &str) {
         .filter(|name| !name.is_empty())
         .collect();
     let mut of_requests = BTreeSet::new();
-    // Standard error, which is in it too, is for people.
+    // It also contains standard error, which is text for people.
     for line in log.lines().filter(|line| line.starts_with('{')) {
         let line: Value = serde_json::from_str(line).unwrap();
         let mut fields = line["fields"].as_object().unwrap().clone();
@@ -295,7 +297,7 @@ fn the_log_holds_nothing_of_users_callers_and_connections() {
     assert_eq!(caller.ask_all(&service, &erased), [403; 4]);
     let bad = bad_tokens();
     for token in &bad {
-        // Whether they hold is not known either as long as there may be keys elsewhere.
+        // The validity of tokens is unknown too while key sources may be incomplete.
         for status in caller.ask_all(token, token) {
             assert!([401, 403, 503].contains(&status), "{status}: {token}");
         }
@@ -305,12 +307,12 @@ fn the_log_holds_nothing_of_users_callers_and_connections() {
     for token in [&good, &erased, &stranger] {
         let failed = caller.ask_all(token, &service);
         let is_failure = |status: &u16| [503, 504].contains(status);
-        // A batch says of each user what became of them.
+        // A batch reports an outcome per user.
         assert!(failed[..3].iter().all(is_failure), "{failed:?}");
     }
 
     let log = server.stop().to_lowercase();
-    // It has said what it had to say.
+    // It has logged what it should.
     for said in [
         "\"level\":\"debug\"",
         "\"answered\"",

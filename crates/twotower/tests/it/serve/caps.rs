@@ -1,4 +1,5 @@
-//! `max_per_maker` and `max_per_performer` where the nearest videos, more than a list is chosen from, are all of one maker.
+//! `max_per_maker` and `max_per_performer` if the nearest videos, more than a list is chosen from,
+//! all have one maker.
 
 use super::fixture::{Fixture, Running, catalogue, model, token, user, video};
 use rand::{RngExt, SeedableRng};
@@ -17,14 +18,14 @@ use uuid::Uuid;
 const ME: u128 = 900;
 const LIKED: [u128; 3] = [20, 27, 33];
 
-/// First of the videos that are added, in this order: the nearest of all, of one maker; those after them, of another; and far ones, two a
-/// maker.
+/// First of the added videos, in this order: the nearest, all of one maker; the next ones, of
+/// another maker; then far ones, two per maker.
 const FIRST: u128 = 10_000;
 const NEAREST: u128 = 1_500;
 const NEXT: u128 = 900;
 const FAR: u128 = 300;
 
-/// What is known of a video here.
+/// What the test knows of a video.
 struct Known {
     video: Video,
     vector: Vec<f32>,
@@ -48,7 +49,7 @@ fn added(n: u128) -> Video {
     }
 }
 
-/// A unit vector that is `centre` but for so much of chance.
+/// A unit vector near `centre`, with random noise of size `chance`.
 fn around(centre: &[f32], chance: f32, random: &mut Pcg64Mcg) -> Vec<f32> {
     let raw: Vec<f32> = centre
         .iter()
@@ -58,7 +59,7 @@ fn around(centre: &[f32], chance: f32, random: &mut Pcg64Mcg) -> Vec<f32> {
     raw.iter().map(|x| x / norm).collect()
 }
 
-/// A catalogue of that kind, all videos of it by id, and the vector of [`ME`].
+/// Such a catalogue, all its videos by id, and the vector of [`ME`].
 fn lopsided() -> (Fixture, Vec<Known>, Vec<f32>) {
     let fixture = Fixture::without_model();
     fixture.interact(Like, user(ME), &LIKED.map(video));
@@ -118,7 +119,7 @@ fn lopsided() -> (Fixture, Vec<Known>, Vec<f32>) {
     (fixture, known, me)
 }
 
-/// Those of `best_first` that exceed no cap beside the ones before, and the others.
+/// Splits `best_first` into videos within all caps, given the ones before, and the others.
 fn split<'a>(best_first: &[&'a Known], rules: &Rules) -> (Vec<&'a Known>, Vec<&'a Known>) {
     let mut members: HashMap<(bool, &str), usize> = HashMap::new();
     let most = |performer: bool| {
@@ -146,14 +147,14 @@ fn split<'a>(best_first: &[&'a Known], rules: &Rules) -> (Vec<&'a Known>, Vec<&'
     })
 }
 
-/// The list as it is to be.
+/// The expected list.
 fn expected(best_first: &[&Known], rules: &Rules, limit: usize) -> Vec<String> {
     let (within, over) = split(best_first, rules);
     let all = within.into_iter().chain(over);
     all.take(limit).map(|it| it.video.id.to_string()).collect()
 }
 
-/// All videos but those of `without`, the nearest to `vector` first.
+/// All videos except those of `without`, nearest to `vector` first.
 fn nearest<'a>(known: &'a [Known], vector: &[f32], without: &[Uuid]) -> Vec<&'a Known> {
     let mut all: Vec<&Known> = known
         .iter()
@@ -226,7 +227,7 @@ fn a_cap_is_exceeded_only_where_no_other_video_is_left() {
             let list = similar(&server, &body);
             assert_eq!(list, expected(&like_it, &rules, limit), "similar, {what}");
 
-            // Chosen for their difference, too, they are others, and as many.
+            // With diversity, others are chosen, but as many.
             let list = recommended(ME, json!({"limit": limit, "diversity": 0.3}));
             let in_order: Vec<&Known> = list
                 .iter()
@@ -236,7 +237,7 @@ fn a_cap_is_exceeded_only_where_no_other_video_is_left() {
             assert_eq!(list.len(), limit, "{what}");
             assert!(split(&in_order, &rules).1.is_empty(), "diverse, {what}");
         }
-        // Where nothing else passes, the list is as long as was asked for all the same.
+        // If nothing else passes the filter, the list has its full length nevertheless.
         let asked = json!({"limit": 100, "filter": {"makers": {"any": ["Giant", "Second"]}}});
         let of_two = for_me.iter().copied();
         let of_two: Vec<&Known> = of_two
@@ -244,7 +245,7 @@ fn a_cap_is_exceeded_only_where_no_other_video_is_left() {
             .collect();
         let list = recommended(ME, asked);
         assert_eq!(list, expected(&of_two, &rules, 100), "{rules:?}");
-        // What is no better than asked for is no other video.
+        // Videos below `min_score` do not fill up the list.
         let score = |place: usize| dot(&me, &for_me[place].vector);
         let last = (NEAREST + NEXT) as usize - 200;
         let least = f32::midpoint(score(last), score(last + 1));

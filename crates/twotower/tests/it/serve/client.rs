@@ -1,4 +1,4 @@
-//! A client that shows statuses and bodies as they are.
+//! A client that returns statuses and bodies as they are.
 
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ pub(super) const BATCH: &str = "/functions/v1/batch_recommendations";
 pub(crate) struct Client {
     agent: ureq::Agent,
     pub(crate) base: String,
-    /// Sent with every request, as a browser does once the console was opened.
+    /// Sent with every request, like a browser that has opened the console.
     cookie: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    /// Opens the console by the address that the server prints.
+    /// Opens the console with the address that the server prints.
     pub(crate) fn open_console(&mut self, address: &str) {
         let path = address.strip_prefix(&self.base).expect("an address here");
         let answer = self.get(path, &[]);
@@ -103,7 +103,7 @@ impl Client {
         answer(request.send(body).unwrap())
     }
 
-    /// A recommendation request as an app sends it.
+    /// Sends a recommendation request like an app.
     pub(crate) fn recommend(&self, token: &str, body: &str) -> Answer {
         let authorization = format!("Bearer {token}");
         let headers = [
@@ -113,7 +113,7 @@ impl Client {
         self.post(RECOMMENDATIONS, &headers, body)
     }
 
-    /// Ids of the videos recommended, and the whole body.
+    /// Ids of the recommended videos, and the whole body.
     pub(crate) fn recommended(&self, token: &str, body: &str) -> (Vec<String>, Value) {
         let answer = self.recommend(token, body);
         assert_eq!(answer.status, 200, "{}", answer.text);

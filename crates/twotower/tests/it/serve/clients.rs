@@ -129,7 +129,7 @@ fn the_rust_client_tells_refusals_apart() {
     );
 }
 
-/// The error of a call that something in front of the server answers, with `head` between status and body.
+/// The error of a call that a proxy answers, with `head` between status and body.
 fn answered_by_a_proxy(head: &str) -> TwoTowerError {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = client(&listener.local_addr().unwrap());

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use tokio::net::TcpSocket;
 
-/// Sends `bytes` and reads until the server closes.
+/// Sends `bytes` and reads until the server closes the connection.
 fn exchange(address: SocketAddr, bytes: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
@@ -60,7 +60,7 @@ fn a_request_has_a_deadline_as_a_whole() {
     );
 }
 
-/// Asks so often for the contract, over a connection that takes in few bytes beyond those that are read.
+/// Requests the contract this often, over a connection with a small receive buffer.
 fn ask_for_the_contract(
     fixture: &Fixture,
     address: SocketAddr,
@@ -82,7 +82,7 @@ fn ask_for_the_contract(
     stream
 }
 
-/// Bytes that come until the server closes the connection, in whatever way.
+/// Reads until the server closes the connection in any way; returns the number of bytes.
 fn read_to_the_end(stream: &mut TcpStream) -> usize {
     let mut piece = vec![0; 1 << 16];
     let mut total = 0;
@@ -98,7 +98,7 @@ fn read_to_the_end(stream: &mut TcpStream) -> usize {
     }
 }
 
-/// What a socket may hold on both sides is less than what is asked for.
+/// The socket buffers of both sides hold less than what is requested.
 #[test]
 fn who_reads_no_answers_is_cut_off() {
     const TIMES: usize = 200;
@@ -106,13 +106,13 @@ fn who_reads_no_answers_is_cut_off() {
     let mut config = fixture.config();
     config.limits.connections = 4;
     config.limits.write = Duration::from_millis(500);
-    // So that it is not this which ends them.
+    // This limit must not be what closes them.
     config.limits.header_read = Duration::from_mins(2);
     let server = fixture.serve_with(config);
     let mut deaf: Vec<TcpStream> = (0..4)
         .map(|_| ask_for_the_contract(&fixture, server.address, TIMES, 4096))
         .collect();
-    // Nobody else gets a connection before they lose theirs.
+    // All connections are in use until these are closed.
     let contract = server.client.get("/openapi.json", &[]);
     assert_eq!(contract.status, 200);
     for stream in &mut deaf {
@@ -141,7 +141,7 @@ fn who_reads_answers_slowly_gets_them_all() {
         total += stream.read(&mut piece).unwrap();
         std::thread::sleep(Duration::from_millis(10));
     }
-    // What the socket could not hold was still to be written then.
+    // The server had not written everything yet.
     assert!(total + (8 << 20) < TIMES * contract, "{total}");
     while total < TIMES * contract {
         let some = stream.read(&mut piece).unwrap();
@@ -150,13 +150,14 @@ fn who_reads_answers_slowly_gets_them_all() {
     }
 }
 
-/// Open file descriptors of this process, in which the server runs.
+/// Open file descriptors of this process, which also runs the server.
 #[cfg(target_os = "linux")]
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// A thousand clients that send half a header or half a body hold up nobody, are cut off, and leave nothing behind.
+/// A thousand clients that send half a header or half a body block nobody, are cut off, and leave
+/// no resources behind.
 #[cfg(target_os = "linux")]
 #[test]
 fn heavy_a_thousand_slow_senders() {
@@ -201,7 +202,8 @@ fn heavy_a_thousand_slow_senders() {
     });
 }
 
-/// Sends all of a body before anything is read, as simple clients do, and reads to the end of the connection.
+/// Sends the whole body before reading, like simple clients, and reads to the end of the
+/// connection.
 fn post_and_then_read(address: SocketAddr, headers: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
@@ -231,11 +233,11 @@ fn in_chunks(body: &[u8]) -> Vec<u8> {
     chunks
 }
 
-/// Of a body of this size the server does not read everything before it answers.
+/// The server does not read a body of this size completely before it answers.
 #[test]
 fn who_sends_megabytes_before_reading_gets_the_answer_and_no_reset() {
     let fixture = Fixture::new();
-    // However slow the machine.
+    // Independent of the machine's speed.
     let mut config = fixture.config();
     config.limits.linger = Duration::from_mins(1);
     let patient = fixture.serve_with(config);
@@ -258,7 +260,7 @@ fn who_sends_megabytes_before_reading_gets_the_answer_and_no_reset() {
         }
     }
     let server = fixture.serve();
-    // Who says that there is more and leaves holds up nobody, nor does a server that is told to stop wait for long.
+    // A client that announces more and disappears blocks nobody, and does not delay a shutdown.
     let mut silent = TcpStream::connect(server.address).unwrap();
     let head =
         format!("POST {RECOMMENDATIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n");
@@ -268,7 +270,7 @@ fn who_sends_megabytes_before_reading_gets_the_answer_and_no_reset() {
     silent.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 413"), "{text}");
     let open = || server.metric("twotower_http_connections").unwrap();
-    // That of the metrics themselves.
+    // The connection of the metrics request itself.
     wait_for("the end of its connection", || open() <= 1.0);
     drop(silent);
 }
@@ -301,7 +303,7 @@ fn idle_connections_beyond_the_cap_wait_and_are_served() {
     assert_eq!(server.client.get("/healthz", &[]).status, 200);
 }
 
-/// Who restarts servers that do not answer must not take one whose clients hold all of its connections for dead.
+/// Supervisors must not restart a server only because clients hold all its connections.
 #[test]
 fn probes_have_connections_of_their_own() {
     let fixture = Fixture::new();
@@ -340,7 +342,7 @@ fn a_request_in_flight_ends_before_the_server_does() {
     );
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
-    // Time for the server to take the request up; its body is still to come.
+    // Gives the server time to accept the request, whose body is still missing.
     std::thread::sleep(Duration::from_millis(300));
     let address = server.address;
     let rest = std::thread::spawn(move || {

@@ -9,7 +9,7 @@ use twotower_store::NewExperiment;
 const OWN: (&str, &str) = ("x-twotower-console", "1");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Without any key but the console's own, as the demo runs it.
+/// With no key but the console's own, as the demo runs it.
 fn serve(fixture: &Fixture) -> Running {
     let mut config = fixture.config();
     config.auth = Config::default();
@@ -105,7 +105,7 @@ fn a_session_can_be_that_of_somebody_known() {
         server.client.recommended(&token, "{}").1["source"],
         "two_tower"
     );
-    // Whoever was imported under another id than a UUID is found under it.
+    // A user imported with an id that is not a UUID is found by that id.
     for id in ["member-76", "76"] {
         let (who, _) = session(&server, &json!({ "user": id }));
         let expected = twotower::import::id::from_text(id).unwrap();
@@ -179,7 +179,8 @@ fn pages_of_other_origins_get_nothing() {
     );
 }
 
-/// What reaches us through a proxy on this machine that says nothing of it, as nginx by default, looks like this.
+/// This is what a request through a local proxy looks like that adds no headers, such as nginx by
+/// default.
 #[test]
 fn without_its_key_the_console_is_closed() {
     let fixture = Fixture::new();
@@ -197,7 +198,7 @@ fn without_its_key_the_console_is_closed() {
         "/console/try.js",
         "/?key=",
         "/?key=0",
-        // Good for the first page alone.
+        // The key is accepted on the first page only.
         &server.console.as_ref().unwrap()[server.client.base.len()..].replace("/?", "/try?"),
     ];
     for path in wrong {
@@ -239,7 +240,7 @@ fn on_loopback_nothing_comes_by_way_of_a_proxy() {
             .client
             .post("/console/session", &[OWN, JSON, mark], "{}");
         assert_eq!(answer.error().0, 403, "{mark:?}");
-        // Where it was asked for twice there may be one, and the key is asked for as well.
+        // A console that is open to any address allows proxies, and still requires the key.
         assert_eq!(anywhere.client.get("/", &[mark]).status, 200);
         assert_eq!(anywhere.another_client().get("/", &[mark]).status, 403);
     }

@@ -1,4 +1,4 @@
-//! What the server says of itself, held against what it does.
+//! Compares the server's `OpenAPI` document with its behaviour.
 
 use super::client::RECOMMENDATIONS;
 use super::fixture::{Fixture, Running, claims, sign, token, user};
@@ -30,7 +30,7 @@ fn what_is_served_is_what_is_committed() {
     assert_eq!(served, serde_json::from_str::<Value>(committed).unwrap());
 }
 
-/// Each address that asks for a token refuses to do without, and each that asks for none does.
+/// Every endpoint that requires a token refuses requests without one; the others accept them.
 #[test]
 fn tokens_are_asked_for_where_the_contract_says() {
     let fixture = Fixture::new();
@@ -61,7 +61,8 @@ fn tokens_are_asked_for_where_the_contract_says() {
     }
 }
 
-/// Whether `value` is valid under `schema`, of which every keyword is known here; `schemas` are those it may refer to.
+/// Whether `value` is valid under `schema`, all of whose keywords must be known here; `schemas` are
+/// the targets of references.
 fn valid(schemas: &Value, schema: &Value, value: &Value) -> bool {
     let keywords = schema.as_object().unwrap();
     let number = |bound: &Value| bound.as_f64().unwrap();
@@ -150,7 +151,7 @@ fn some_filter(random: &mut Pcg64Mcg) -> Value {
     Value::Object(filter)
 }
 
-/// The schema is derived from a type, requests are read by hand: both accept the same.
+/// The schema is derived from a type, while requests are parsed by hand: both must accept the same.
 #[test]
 fn schema_and_parser_agree() {
     let fixture = Fixture::new();
@@ -188,8 +189,8 @@ fn schema_and_parser_agree() {
     assert!((100..1400).contains(&accepted), "{accepted}");
 }
 
-/// Generated requests by the thousand, good and bad, against what the contract says. `TWOTOWER_CONTRACT_CASES` sets how many
-/// for each address and each kind of token.
+/// Thousands of generated requests, valid and invalid, are compared with the contract.
+/// `TWOTOWER_CONTRACT_CASES` sets how many per endpoint and kind of token.
 #[test]
 fn heavy_schemathesis() {
     let fixture = Fixture::new();
@@ -269,10 +270,12 @@ fn metrics_are_for_the_service_role_or_on_an_address_of_their_own() {
     let other = r#"twotower_http_request_duration_seconds_count{route="other",status="404"}"#;
     assert_eq!(server.metric(other), Some(1.0));
     assert_eq!(server.metric("twotower_model_version"), Some(1.0));
-    assert_eq!(server.metric("twotower_concurrency_limit"), Some(8.0));
+    // Eight for lists and eight for events.
+    assert_eq!(server.metric("twotower_concurrency_limit"), Some(16.0));
     assert!(!text.text.contains("secret-title"));
     assert!(!text.text.contains(&user(1).to_string()));
-    // Probes get through there while clients hold all connections of the API, which is not to be had there.
+    // Probes have this listener, which does not serve the API, while clients hold all connections
+    // of the API.
     for probe in ["/healthz", "/readyz"] {
         assert_eq!(server.metrics.get(probe, &[]).status, 200, "{probe}");
     }
@@ -362,7 +365,7 @@ fn pages_of_other_origins_read_only_what_is_configured() {
     );
     assert_eq!(allowed(&open, "/nothing", APP), "");
 
-    // A page reads refusals, too, or it could not tell why.
+    // A page must be able to read refusals, or it could not tell the reason.
     let answer = listed
         .client
         .post(RECOMMENDATIONS, &[("origin", APP)], "{}");

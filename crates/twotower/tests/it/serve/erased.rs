@@ -1,4 +1,4 @@
-//! A good token of somebody who was erased.
+//! A valid token of an erased user.
 
 use super::fixture::{Fixture, token, user, video};
 use serde_json::json;
@@ -10,7 +10,7 @@ const ERASED: u128 = 3;
 
 fn fixture() -> Fixture {
     let fixture = Fixture::new();
-    // Likes stay, as if an application's old session had written them afterwards.
+    // Likes remain, as if an old session of the application had written them afterwards.
     let plan = ErasePlan::default();
     let erased = fixture.store.erase_user(user(ERASED), &plan);
     fixture.runtime.block_on(erased).unwrap();
@@ -25,7 +25,7 @@ fn their_token_is_refused_and_says_why() {
     let (status, code, message) = answer.error();
     assert_eq!((status, &*code), (401, "unauthorized"));
     assert_eq!(message, "the user of this token was erased");
-    // Nobody else is meant.
+    // Other users are not affected.
     server.client.recommended(&token(user(4)), "{}");
 }
 

@@ -36,7 +36,7 @@ fn each_wrong_request_is_told_what_is_wrong() {
     assert_eq!(recommend(&deep).0, 400);
 }
 
-/// NUL, right to left and what takes two words of UTF-16: in names, ids and texts.
+/// NUL, right-to-left marks and characters of two UTF-16 units: in names, ids and texts.
 #[test]
 fn odd_characters_are_refused_by_the_fields_name_or_looked_for_in_vain() {
     let fixtures = [Fixture::new(), Fixture::on_postgres()];
@@ -86,11 +86,11 @@ fn odd_characters_are_refused_by_the_fields_name_or_looked_for_in_vain() {
                 let told = ['\0', '\u{202e}', '\u{feff}'];
                 assert!(!message.contains(told), "{body}: {message:?}");
             }
-            // Names that no video bears.
+            // Names of no video.
             let filter = json!({"filter": {"tags": {"any": [odd]}, "makers": {"none": [odd]}}});
             let answer = post(RECOMMENDATIONS, &filter).json();
             assert_eq!(answer["reason"], "catalogue_exhausted", "{answer}");
-            // What PostgreSQL keeps of a text, which has no NUL.
+            // PostgreSQL cannot store a text with NUL.
             let status = post(EVENTS, &with("request_id")).status;
             let expected = if odd.contains('\0') { 400 } else { 200 };
             assert_eq!(status, expected, "{odd:?}");

@@ -1,4 +1,4 @@
-//! What users did comes in once, and the next answer knows of it.
+//! Events are stored once, and the next answer reflects them.
 
 use super::client::Answer;
 use super::fixture::{Fixture, Running, token, user, video};
@@ -38,7 +38,7 @@ fn a_like_counts_in_the_next_answer_and_a_second_sending_does_not() {
     assert!(!after.contains(&before[0]), "liked videos stay away");
     let answer = send(&server, &token, &events);
     assert_eq!(answer.json(), json!({"accepted": 0, "duplicates": 3}));
-    // Another user's events are others, whatever their ids.
+    // Another user's events are distinct, even with equal ids.
     let answer = send(&server, &super::fixture::token(user(101)), &events);
     assert_eq!(answer.json(), json!({"accepted": 3, "duplicates": 0}));
 }
@@ -63,7 +63,7 @@ fn what_is_wrong_is_named_and_nothing_is_written() {
         send(&server, "x", &json!([event(1, "like", 1)])).status,
         401
     );
-    // A hundred with everything in them are not too much.
+    // A hundred events with all fields are within the limit.
     let full = |n: u128| {
         json!({
             "event_id": Uuid::from_u128(n), "kind": "view", "video_id": video(1), "watch_fraction": 0.123_456_789,

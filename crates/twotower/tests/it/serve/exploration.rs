@@ -1,4 +1,4 @@
-//! What new videos and videos that are asked about have to meet: the same as all others.
+//! New videos and similar videos must meet the same conditions as all others.
 
 use super::client::Answer;
 use super::fixture::{Fixture, Running, VIDEOS, catalogue, token, user, video};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 const ME: u128 = 900;
 
-/// A user with three likes. Every video came a moment ago, so that all are new.
+/// A user with three likes. Every video was added a moment ago, so all are new.
 fn liking(policy: Policy) -> (Fixture, Running) {
     let fixture = Fixture::new();
     fixture.interact(Like, user(ME), &[video(20), video(27), video(33)]);
@@ -78,7 +78,7 @@ fn caps_hold_for_new_videos() {
         .map(|video| (video.id.to_string(), video.maker.unwrap()))
         .collect();
     for seed in 0..40 {
-        // As many as three makers may have.
+        // Six is the most that the caps allow for three makers.
         let list = list(&server, &json!({"limit": 6, "seed": seed}));
         let mut counts: HashMap<&str, usize> = HashMap::new();
         for it in &list {
@@ -145,7 +145,7 @@ fn nothing_is_like_a_video_that_cannot_be_recommended() {
     let mut rules = Rules::default();
     rules.only.tags.none = vec!["family".into()];
     let fixture = Fixture::new();
-    // It has a vector, and is in the catalogue no more.
+    // It has a vector, but was removed from the catalogue.
     let gone = video(700);
     let vector = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
     let rows = [EmbeddingRow {

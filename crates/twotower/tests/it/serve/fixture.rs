@@ -44,14 +44,14 @@ pub(crate) fn user(n: u128) -> Uuid {
 }
 
 impl Fixture {
-    /// Videos and likes: video n is liked by users 1..=(12 - n), so that video 1 is the most liked one.
+    /// Videos and likes: video n is liked by users 1..=(12 - n), so video 1 has the most likes.
     pub(super) fn without_model() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("test.db").display());
         Self::in_database(folder, url)
     }
 
-    /// The same in a database of PostgreSQL.
+    /// Like `without_model`, in PostgreSQL.
     pub(crate) fn on_postgres() -> Self {
         Self::in_database(tempfile::tempdir().unwrap(), new_postgres())
     }
@@ -80,7 +80,7 @@ impl Fixture {
         fixture
     }
 
-    /// With an active model, too.
+    /// With an active model as well.
     pub(crate) fn new() -> Self {
         let fixture = Self::without_model();
         fixture.train(1);
@@ -101,14 +101,14 @@ impl Fixture {
         self.runtime.block_on(written).unwrap();
     }
 
-    /// Writes a model with random weights, its vectors, and makes it active. Returns its version.
+    /// Saves a model with random weights, loads its vectors, and activates it. Returns its version.
     pub(crate) fn train(&self, seed: u64) -> i64 {
         let version = self.load(seed);
         self.activate(version);
         version
     }
 
-    /// The same without making it active.
+    /// Like `train`, without activating it.
     pub(crate) fn load(&self, seed: u64) -> i64 {
         self.runtime.block_on(async {
             let version = self.store.next_model_version().await.unwrap();
@@ -138,7 +138,7 @@ impl Fixture {
         })
     }
 
-    /// Has readers served from a version.
+    /// Activates a version.
     pub(crate) fn activate(&self, version: i64) {
         let activation = Activation {
             version,
@@ -164,7 +164,7 @@ impl Fixture {
     }
 }
 
-/// On a port that is free.
+/// On a free port.
 pub(crate) fn config(models: PathBuf) -> ServeConfig {
     ServeConfig {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -175,7 +175,7 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
         },
         console: ConsoleAccess::Off,
         limits: Limits {
-            // Tests ask as fast as they can.
+            // Tests send requests as fast as they can.
             user_rate: None,
             ..Limits::default()
         },
@@ -188,11 +188,11 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
     }
 }
 
-/// A server in a thread of its own; it stops when dropped.
+/// A server in a thread of its own; it is stopped when dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) client: Client,
-    /// Of the listener for metrics.
+    /// Client of the metrics listener.
     pub(crate) metrics: Client,
     /// The address that opens the console, if it is served; `client` has opened it.
     pub(crate) console: Option<String>,
@@ -234,12 +234,12 @@ impl Running {
         }
     }
 
-    /// With a connection of its own.
+    /// A client with its own connection.
     pub(crate) fn another_client(&self) -> Client {
         Client::new(self.address)
     }
 
-    /// The value of one series of the metrics, named with its labels.
+    /// The value of a series in the metrics, named with its labels.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let text = self.metrics.get("/metrics", &[]).text;
         let value = text
@@ -262,7 +262,7 @@ impl Drop for Running {
     }
 }
 
-/// Ends all sessions of a database of PostgreSQL, and has it take no more.
+/// Ends all sessions of a PostgreSQL database, and makes it refuse new ones.
 pub(super) fn out_of_reach(url: &str) {
     let (_, name) = url.rsplit_once('/').unwrap();
     let server = fresh_postgres();
@@ -313,24 +313,24 @@ pub(crate) fn save_model(models: &Path, model: &Model, version: i64) -> NewModel
     }
 }
 
-/// The claims of a good token of `user`.
+/// Claims of a valid token of `user`.
 pub(crate) fn claims(user: Uuid) -> Value {
     json!({"sub": user, "aud": "authenticated", "exp": get_current_timestamp() + 600, "role": "authenticated"})
 }
 
-/// A good token of the application itself.
+/// A valid token of the application itself.
 pub(crate) fn service_token() -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     let claims = json!({"aud": "authenticated", "exp": get_current_timestamp() + 600, "role": "service_role"});
     encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
 }
 
-/// A good token of `user`.
+/// A valid token of `user`.
 pub(crate) fn token(user: Uuid) -> String {
     sign(&claims(user))
 }
 
-/// A token with these claims.
+/// Signs a token with these claims.
 pub(crate) fn sign(claims: &Value) -> String {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()

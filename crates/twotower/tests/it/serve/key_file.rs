@@ -1,4 +1,4 @@
-//! Keys in a file, which change while the server runs.
+//! Keys in a file that changes while the server runs.
 
 use super::fixture::{Fixture, Running, claims, user};
 use super::public_keys::{ec, public, sign, wait_for};
@@ -24,7 +24,7 @@ fn new() -> Value {
     shared("new", "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA")
 }
 
-/// Sign-in services with a shared secret name no key in their tokens.
+/// Sign-in services with a shared secret put no key id into their tokens.
 fn token(secret: &str) -> String {
     let key = EncodingKey::from_secret(secret.as_bytes());
     encode(&Header::new(Algorithm::HS256), &claims(user(1)), &key).unwrap()
@@ -43,7 +43,8 @@ fn serve(fixture: &Fixture, file: &Path) -> Running {
     fixture.serve_with(config)
 }
 
-/// As docs/deployment.md has it: the new secret joins the old one, the sign-in service changes over, the old one goes.
+/// As docs/deployment.md describes: add the new secret, switch the sign-in service, remove the old
+/// secret.
 #[test]
 fn a_shared_secret_rotates_in_a_file_without_a_restart() {
     let fixture = Fixture::new();
@@ -67,7 +68,7 @@ fn a_shared_secret_rotates_in_a_file_without_a_restart() {
         status(&by_old) == 401
     });
 
-    // Half a file, none at all, and a folder in its place take no key away.
+    // An incomplete file, no file, or a folder in its place does not remove keys.
     for breaks in 0..3 {
         std::fs::remove_file(&file).unwrap();
         match breaks {
@@ -88,7 +89,7 @@ fn a_shared_secret_rotates_in_a_file_without_a_restart() {
         wait_for("the old secret's end", || status(&by_old) == 401);
     }
 
-    // Nobody is let in by a set without a key, and the server says so.
+    // A set without keys admits nobody, and the server reports it.
     write(json!([]));
     wait_for("the last secret's end", || status(&by_new) == 401);
     let ready = server.client.get("/readyz", &[]);
@@ -103,7 +104,8 @@ fn a_shared_secret_rotates_in_a_file_without_a_restart() {
     assert_eq!(status(&sign(&ec(), Some("ec"))), 200);
 }
 
-/// A mounted Secret of Kubernetes is a link to a folder of files that never change; another folder comes in its place.
+/// A mounted Kubernetes Secret is a link to a folder of immutable files; an update replaces the
+/// folder.
 #[cfg(unix)]
 #[test]
 fn a_file_behind_a_link_that_is_switched_is_read_again() {

@@ -1,4 +1,4 @@
-//! What a request can ask of a list, and what the operator and the user decide about it.
+//! Parameters of a list, and the conditions that operator and user set.
 
 use super::fixture::{
     Fixture, Running, VIDEOS, catalogue, claims, service_token, token, user, video,
@@ -53,7 +53,7 @@ fn liking(policy: Policy) -> (Fixture, Running) {
     (fixture, server)
 }
 
-/// Whether a video is one of those that a filter leaves.
+/// Whether a video passes a filter.
 type Holds = fn(&Video) -> bool;
 
 #[test]
@@ -100,7 +100,7 @@ fn a_filter_leaves_exactly_what_it_says() {
             "{filter}"
         );
     }
-    // No video of the catalogue says when it was published, but when it came is known.
+    // No video of the catalogue has a publication date, but the time of its creation is known.
     let answer = ask(
         &server,
         &json!({"limit": 100, "filter": {"age_days": {"max": 1}}}),
@@ -261,7 +261,7 @@ fn new_videos_get_their_share_with_their_propensity() {
         let distinct: HashSet<String> = ids(&answer).into_iter().collect();
         assert_eq!(distinct.len(), 10);
         for it in list.iter().filter(|it| it["reason"] == "new") {
-            // Every video came a moment ago, and three are liked.
+            // Every video was added a moment ago, and three are liked.
             let propensity = it["propensity"].as_f64().unwrap();
             assert!((propensity - 3.0 / 37.0).abs() < 1e-6, "{propensity}");
             drawn += 1;
@@ -308,7 +308,7 @@ fn similar_videos_are_those_with_the_nearest_vectors() {
     assert_eq!(wrong.error().0, 404);
     let wrong = post(&me, json!({"limit": 3}));
     assert!(wrong.error().2.contains("`video_id`"));
-    // What would change nothing is not taken as if it did.
+    // Parameters without effect are refused rather than ignored.
     for (field, value) in [("include_reasons", json!(true)), ("seed", json!(7))] {
         let wrong = post(&me, json!({"video_id": video(5), field: value}));
         let (status, code, message) = wrong.error();
@@ -377,7 +377,7 @@ fn the_same_answer_is_given_again_until_something_changes() {
     assert_eq!(again["cached"], true);
     assert_eq!(again["generated_at"], first["generated_at"]);
     assert_eq!(ids(&again), ids(&first));
-    // Another query, and another user, have answers of their own.
+    // Other queries and other users have their own cached answers.
     let (_, other) = server
         .client
         .recommended(&token(user(ME)), r#"{"limit":7,"diversity":0.5}"#);
@@ -419,7 +419,7 @@ fn a_new_video_appears_within_moments_and_rules_hold_for_it() {
         tags: vec![tag.into()],
         ..Video::default()
     };
-    // Ids before, among and after those that are there.
+    // Ids before, between and after the existing ones.
     let added = [new(0, "fresh"), new(500, "denied"), new(600, "fresh")];
     let rows: Vec<_> = added
         .iter()

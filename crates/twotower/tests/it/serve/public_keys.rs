@@ -1,11 +1,8 @@
 use super::fixture::{Fixture, Running, SECRET, claims, user};
+use super::issuer::{Behaviour, Issuer};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use twotower::serve::auth::{Config, JwksSource, Refresh};
 
@@ -78,7 +75,7 @@ fn each_kind_of_key_verifies_its_own_tokens() {
     }
 }
 
-/// The classic: the public key, which everybody knows, used as the secret of an HS256 token.
+/// The classic attack: the public key, which everybody knows, used as the secret of an HS256 token.
 #[test]
 fn a_public_key_is_no_shared_secret() {
     let fixture = Fixture::new();
@@ -111,7 +108,7 @@ fn a_set_at_an_address_is_fetched_and_kept() {
         assert_eq!(status(&ec(), "first"), 200);
     }
     assert_eq!(issuer.requests(), 1, "fetched at start and kept");
-    // Unknown ids ask again at most once a minute, and never at another address.
+    // Unknown ids cause at most one fetch a minute, and never from another address.
     for id in ["second", "third", "http://127.0.0.1:1/"] {
         assert_eq!(status(&ed(), id), 401);
     }
@@ -132,7 +129,7 @@ fn an_issuer_that_is_down_makes_the_server_unready_and_no_more() {
     assert!(ready.text.contains("check --jwks"), "{}", ready.text);
 }
 
-/// A shared secret in a set that anybody can read would be no secret.
+/// A shared secret in a public key set would be no secret.
 #[test]
 fn symmetric_keys_are_not_taken_from_an_address() {
     let fixture = Fixture::new();
@@ -171,7 +168,8 @@ fn serve_impatiently(fixture: &Fixture, issuer: &Issuer, refresh: Refresh) -> Ru
     fixture.serve_with(config)
 }
 
-/// A new key joins the old one, signs while both hold, and stays alone: nobody with a fresh token is refused on the way.
+/// A new key is added, signs while both are valid, and finally stays alone: no fresh token is
+/// refused during the rotation.
 #[test]
 fn keys_rotate_with_an_overlap() {
     let fixture = Fixture::new();
@@ -210,7 +208,7 @@ fn keys_rotate_with_an_overlap() {
         std::thread::sleep(Duration::from_millis(20));
     }
 
-    // An issuer that has lost its keys publishes none, or such as are not for tokens.
+    // An issuer that has lost its keys publishes an empty set, or keys that are not for tokens.
     let mut for_encryption = public(&ed(), "new");
     for_encryption["use"] = json!("enc");
     let new = public(&ed(), "new");
@@ -235,13 +233,13 @@ fn keys_rotate_with_an_overlap() {
     }
 }
 
-/// Status of `/readyz`, and what it says.
+/// Status and body of `/readyz`.
 fn readiness(server: &Running) -> (u16, String) {
     let answer = server.client.get("/readyz", &[]);
     (answer.status, answer.text)
 }
 
-/// As of a project of Supabase whose tokens are signed with the old secret alone.
+/// For example a Supabase project whose tokens are signed only with the legacy secret.
 #[test]
 fn a_server_that_finds_no_key_to_begin_with_says_so_and_lets_nobody_in() {
     let fixture = Fixture::new();
@@ -257,7 +255,7 @@ fn a_server_that_finds_no_key_to_begin_with_says_so_and_lets_nobody_in() {
         said.contains("no usable key") && said.contains("--jwks"),
         "{said}"
     );
-    // It may be asked again just now, and then nobody knows.
+    // A fetch may be in progress, and then the result is unknown.
     let recommend = || {
         server
             .client
@@ -266,13 +264,13 @@ fn a_server_that_finds_no_key_to_begin_with_says_so_and_lets_nobody_in() {
     };
     assert!([401, 503].contains(&recommend()));
     wait_for("a refusal", || recommend() == 401);
-    // Though nothing is old yet, it is looked for again.
+    // The set is fetched again although it has not expired.
     issuer.publish(&json!({"keys": [public(&ec(), "ec")]}));
     wait_for("a key", || readiness(&server).0 == 200);
     assert_eq!(recommend(), 200);
 }
 
-/// Nobody has asked for anything since the key was taken away, so that its bearer is the first to ask.
+/// There was no request since the key was removed, so its bearer sends the first one.
 #[test]
 fn a_key_that_was_taken_away_is_forgotten_in_a_quiet_time_too() {
     let fixture = Fixture::new();
@@ -285,7 +283,7 @@ fn a_key_that_was_taken_away_is_forgotten_in_a_quiet_time_too() {
     };
     let server = serve_impatiently(&fixture, &issuer, refresh);
     issuer.publish(&json!({ "keys": [new] }));
-    // The first may have been answered with the old set, and has ended when another one begins.
+    // The first fetch may return the old set, but it has ended when another begins.
     let before = issuer.requests();
     wait_for("two more fetches", || issuer.requests() >= before + 3);
     let status = |key: &(Algorithm, EncodingKey), id| {
@@ -295,7 +293,8 @@ fn a_key_that_was_taken_away_is_forgotten_in_a_quiet_time_too() {
     assert_eq!(status(&ed(), "new"), 200);
 }
 
-/// Whoever asks a balancer sees no server that is not ready, so that no request would make this one look again.
+/// A balancer sends no requests to a server that is not ready, so a request must not be needed to
+/// fetch the keys again.
 #[test]
 fn an_issuer_that_comes_up_later_makes_the_server_ready() {
     let fixture = Fixture::new();
@@ -314,7 +313,7 @@ fn an_issuer_that_comes_up_later_makes_the_server_ready() {
     assert_eq!(answer.status, 200);
 }
 
-/// Whoever makes up key ids while the issuer hangs waits for a moment at most, and holds up nobody.
+/// A client that invents key ids while the issuer hangs waits only briefly, and blocks nobody.
 #[test]
 fn unknown_keys_hold_nobody_up() {
     let fixture = Fixture::new();
@@ -331,7 +330,7 @@ fn unknown_keys_hold_nobody_up() {
     issuer.behave(Behaviour::Hang);
     std::thread::sleep(Duration::from_millis(5));
     std::thread::scope(|scope| {
-        // Fewer than may be worked on or wait: nobody is shed.
+        // Fewer than the admission limit: none is shed.
         for who in 0..12 {
             let server = &server;
             scope.spawn(move || {
@@ -356,7 +355,41 @@ fn unknown_keys_hold_nobody_up() {
     );
 }
 
-/// What an issuer answers never keeps the server from starting, and takes no longer than the deadline.
+/// A key without an id verifies tokens whatever their key id, so that none of them needs a fetch.
+#[test]
+fn a_key_without_an_id_needs_no_fetch() {
+    let fixture = Fixture::new();
+    let mut key = public(&ec(), "none");
+    key.as_object_mut().unwrap().remove("kid");
+    let issuer = Issuer::start(&json!({ "keys": [key.clone()] }));
+    let refresh = Refresh {
+        min_interval: Duration::from_millis(1),
+        max_age: Duration::from_mins(10),
+        deadline: Duration::from_secs(20),
+        ..Refresh::default()
+    };
+    let server = serve_impatiently(&fixture, &issuer, refresh);
+    issuer.behave(Behaviour::Hang);
+    std::thread::sleep(Duration::from_millis(5));
+    std::thread::scope(|scope| {
+        for n in 0..6 {
+            let server = &server;
+            scope.spawn(move || {
+                let token = sign(&ec(), Some(&format!("x{n}")));
+                let answer = server.another_client().recommend(&token, "{}");
+                assert_eq!(answer.status, 200, "{}", answer.text);
+            });
+        }
+    });
+    assert_eq!(issuer.requests(), 1, "fetched only at the start");
+    // A token that no held key verifies still causes a fetch, by which keys are rotated.
+    issuer.behave(Behaviour::Answer);
+    issuer.publish(&json!({"keys": [key, public(&ed(), "new")]}));
+    let answer = server.client.recommend(&sign(&ed(), Some("new")), "{}");
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// No answer of an issuer keeps the server from starting, or delays it beyond the deadline.
 #[test]
 fn an_issuer_may_do_anything() {
     let fixture = Fixture::new();
@@ -383,109 +416,4 @@ fn an_issuer_may_do_anything() {
         assert_eq!(elsewhere.requests(), 0, "redirects are not followed");
         assert_eq!(server.client.get("/readyz", &[]).status, 503);
     }
-}
-
-/// What an issuer does with a request.
-#[derive(Debug, Clone, Copy)]
-enum Behaviour {
-    Answer,
-    /// Says nothing for half a minute.
-    Hang,
-    /// A byte now and then.
-    Trickle,
-    Redirect,
-    Huge,
-    Nonsense,
-}
-
-/// Answers every request with one set, or otherwise, and counts them.
-struct Issuer {
-    address: SocketAddr,
-    count: Arc<AtomicUsize>,
-    plan: Arc<Mutex<Plan>>,
-}
-
-struct Plan {
-    behaviour: Behaviour,
-    set: String,
-    elsewhere: Option<SocketAddr>,
-}
-
-impl Issuer {
-    fn start(set: &Value) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let count = Arc::new(AtomicUsize::new(0));
-        let plan = Arc::new(Mutex::new(Plan {
-            behaviour: Behaviour::Answer,
-            set: set.to_string(),
-            elsewhere: None,
-        }));
-        let (counter, planned) = (Arc::clone(&count), Arc::clone(&plan));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let _ = stream.read(&mut [0; 4096]);
-                counter.fetch_add(1, Ordering::SeqCst);
-                let plan = Arc::clone(&planned);
-                std::thread::spawn(move || answer(&mut stream, &plan));
-            }
-        });
-        Self {
-            address,
-            count,
-            plan,
-        }
-    }
-
-    fn publish(&self, set: &Value) {
-        self.plan.lock().unwrap().set = set.to_string();
-    }
-
-    fn behave(&self, behaviour: Behaviour) {
-        self.plan.lock().unwrap().behaviour = behaviour;
-    }
-
-    fn redirect_to(&self, elsewhere: SocketAddr) {
-        self.plan.lock().unwrap().elsewhere = Some(elsewhere);
-    }
-
-    fn requests(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
-    }
-}
-
-fn answer(stream: &mut TcpStream, plan: &Mutex<Plan>) {
-    let (behaviour, set, elsewhere) = {
-        let plan = plan.lock().unwrap();
-        (plan.behaviour, plan.set.clone(), plan.elsewhere)
-    };
-    let ok = |body: &str| {
-        let length = body.len();
-        format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-        )
-    };
-    let text = match behaviour {
-        Behaviour::Answer => ok(&set),
-        Behaviour::Hang => return std::thread::sleep(Duration::from_secs(30)),
-        Behaviour::Trickle => {
-            for byte in ok(&set).bytes() {
-                if stream.write_all(&[byte]).is_err() {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            return;
-        }
-        Behaviour::Redirect => format!(
-            "HTTP/1.1 302 Found\r\nlocation: http://{}/jwks\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-            elsewhere.unwrap()
-        ),
-        Behaviour::Huge => {
-            ok(&set.replacen('{', &format!("{{\"junk\":\"{}\",", "x".repeat(1 << 20)), 1))
-        }
-        Behaviour::Nonsense => ok("{\"keys\":"),
-    };
-    let _ = stream.write_all(text.as_bytes());
 }

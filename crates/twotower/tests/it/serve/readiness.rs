@@ -19,14 +19,14 @@ pub(super) fn reason(body: &Value, name: &str) -> String {
     check["reason"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Whether requests are answered, by another version than the active one.
+/// Whether requests are answered by a version other than the active one.
 fn answers_all_the_same(server: &Running) -> bool {
     let (status, body) = ready(server);
     assert_eq!((status, &body["ready"]), (200, &json!(true)), "{body}");
     !reason(&body, "model").is_empty()
 }
 
-/// Polls, since the server looks for new versions by itself.
+/// Polls, because the server looks for new versions by itself.
 pub(super) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
@@ -103,7 +103,7 @@ fn a_running_server_keeps_its_version_until_the_next_one_is_whole() {
     let fixture = Fixture::new();
     let server = serve_quickly(&fixture);
     assert_eq!(ready(&server).0, 200);
-    // The version becomes active while its folder cannot be read here.
+    // The version is activated while its folder cannot be read here.
     let version = fixture.load(2);
     let damaged = fixture
         .models()
@@ -121,7 +121,7 @@ fn a_running_server_keeps_its_version_until_the_next_one_is_whole() {
     assert_eq!(answer.status, 200, "the old view stays: {}", answer.text);
 }
 
-/// What is held is kept current until the next version can be read.
+/// The loaded version is kept current until the next one can be read.
 #[test]
 fn a_video_that_is_gone_is_not_recommended_while_files_are_missing() {
     let fixture = Fixture::on_postgres();
@@ -145,7 +145,8 @@ fn a_video_that_is_gone_is_not_recommended_while_files_are_missing() {
     assert_eq!(listed().1["model_version"], 1);
 }
 
-/// A server never joins the user tower of one model with the vectors of another that has the same number.
+/// A server never combines the user tower of one model with the vectors of another with the same
+/// number.
 #[test]
 fn a_folder_of_another_model_is_not_served() {
     let fixture = Fixture::new();
@@ -182,7 +183,8 @@ fn a_folder_of_another_model_is_not_served() {
     }
 }
 
-/// As after a database went back in time and a number was given away again, while a server had the first model of that number.
+/// After a database was restored to an earlier state and reused a number, while a server holds the
+/// earlier model of that number.
 #[test]
 fn a_number_that_has_become_another_models_is_noticed() {
     let fixture = Fixture::on_postgres();
@@ -198,7 +200,7 @@ fn a_number_that_has_become_another_models_is_noticed() {
     assert!(said.contains("version 1 holds another model"), "{said}");
 }
 
-/// It is away for all servers: were they not ready, a balancer would have nobody to send requests to.
+/// It is away for all servers: if all were not ready, a balancer would have no server left.
 #[test]
 fn a_database_that_is_away_is_told_and_lists_go_on() {
     let fixture = Fixture::on_postgres();
@@ -223,7 +225,7 @@ fn a_database_that_is_away_is_told_and_lists_go_on() {
     });
     let (ids, answer) = server.client.recommended(&token(user(1)), r#"{"limit":5}"#);
     assert_eq!((ids.len(), &answer["partial"]), (5, &json!(true)));
-    // Nor would anybody hear that they were erased, so that it is no list of theirs, either.
+    // Erasures would not be noticed either, so personal lists are not served.
     wait_for("the end of personal lists", || {
         server.client.recommended(&token(user(2)), "{}").1["source"] == "popular"
     });
@@ -233,7 +235,7 @@ fn a_database_that_is_away_is_told_and_lists_go_on() {
     });
 }
 
-/// A login with the role of servers, gone at the end.
+/// A login with the server's role; dropped at the end.
 struct Login<'a> {
     fixture: &'a Fixture,
     name: String,
@@ -261,7 +263,7 @@ impl<'a> Login<'a> {
         Running::start(store, config)
     }
 
-    /// The first line that `twotower serve` logs with `part` in it before it serves.
+    /// The first line containing `part` that `twotower serve` logs before it serves.
     fn logs_at_start(&self, part: &str) -> Option<String> {
         let mut process = Command::new(env!("CARGO_BIN_EXE_twotower"))
             .args(["serve", "--listen", "127.0.0.1:0"])
@@ -291,7 +293,7 @@ impl Drop for Login<'_> {
     }
 }
 
-/// The database answers, and nobody would ever get a list of their own.
+/// The database answers, but nobody would ever get a personal list.
 #[test]
 fn what_keeps_requests_from_reading_is_named_and_the_server_is_not_ready() {
     let fixture = Fixture::on_postgres();
@@ -335,7 +337,7 @@ fn what_keeps_requests_from_reading_is_named_and_the_server_is_not_ready() {
         ),
     ] {
         sql(&fixture.url, breaks);
-        // One that starts now says so as well.
+        // A server that starts now reports it as well.
         let started = login.serve();
         for server in [&running, &started] {
             let mut said = String::new();
@@ -350,7 +352,7 @@ fn what_keeps_requests_from_reading_is_named_and_the_server_is_not_ready() {
             );
             assert!(!said.contains(&login.name), "{said}");
         }
-        // Whoever asks all the same is answered.
+        // Requests are answered nevertheless.
         let (_, body) = running.client.recommended(&token(user(1)), "{}");
         assert_eq!(body["partial"], true, "{named}");
         sql(&fixture.url, mends);
@@ -368,6 +370,58 @@ fn what_keeps_requests_from_reading_is_named_and_the_server_is_not_ready() {
         status == 503 && reason(&body, "database").contains(named)
     });
     assert!(login.logs_at_start(named).is_some());
+}
+
+/// Each check takes a while, so that many of them one after another would be late.
+#[test]
+fn a_flood_of_probes_does_not_make_a_server_ready() {
+    let fixture = Fixture::on_postgres();
+    fixture.train(1);
+    let server = fixture.serve();
+    let breaks = "ALTER FUNCTION twotower.user_state(uuid, bigint) RENAME TO gone;
+        CREATE FUNCTION twotower.user_state(
+            asked uuid, skip_limit bigint, OUT erased boolean, OUT likes bytea, OUT skips bytea, OUT blocks text
+        ) LANGUAGE plpgsql STABLE AS $$
+        BEGIN
+            PERFORM pg_sleep(0.05);
+            SELECT it.erased INTO erased FROM twotower.nowhere(asked, skip_limit) AS it;
+        END $$";
+    sql(&fixture.url, breaks);
+    wait_for("word of the function", || ready(&server).0 == 503);
+    std::thread::scope(|scope| {
+        for _ in 0..30 {
+            let client = server.another_client();
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    let answer = client.get("/readyz", &[]);
+                    assert_eq!(answer.status, 503, "{}", answer.text);
+                }
+            });
+        }
+    });
+}
+
+/// First its function is missing, then it hangs. Checks that are late say nothing of the function.
+#[test]
+fn a_server_that_was_not_ready_stays_so_while_the_database_is_late() {
+    let fixture = Fixture::on_postgres();
+    fixture.train(1);
+    let mut config = fixture.config();
+    config.limits.database = Duration::from_millis(100);
+    let server = fixture.serve_with(config);
+    let missing = "ALTER FUNCTION twotower.user_state(uuid, bigint) RENAME TO gone";
+    sql(&fixture.url, missing);
+    wait_for("word of the function", || ready(&server).0 == 503);
+    let hangs = "CREATE FUNCTION twotower.user_state(
+            asked uuid, skip_limit bigint, OUT erased boolean, OUT likes bytea, OUT skips bytea, OUT blocks text
+        ) LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(60); END $$";
+    sql(&fixture.url, hangs);
+    // Longer than an outcome is repeated.
+    for _ in 0..15 {
+        let (status, body) = ready(&server);
+        assert_eq!(status, 503, "{body}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]
@@ -389,7 +443,7 @@ fn what_enters_or_leaves_the_catalogue_is_noticed() {
     assert_ne!(before, first());
 }
 
-/// As a transaction leaves them that had begun long before the last look and ended after it.
+/// Written by a transaction that began long before the last poll and committed after it.
 #[test]
 fn vectors_that_bear_an_earlier_time_than_the_last_look_are_noticed() {
     let fixture = Fixture::on_postgres();

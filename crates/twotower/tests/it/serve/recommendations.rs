@@ -8,7 +8,7 @@ use twotower_store::InteractionKind::{Like, Skip};
 use twotower_store::{InteractionRow, VectorTable};
 use uuid::Uuid;
 
-/// A user nobody has heard of.
+/// An unknown user.
 const STRANGER: u128 = 900;
 
 fn names(videos: impl IntoIterator<Item = u128>) -> Vec<String> {
@@ -187,7 +187,7 @@ fn users_do_not_see_each_other() {
     assert_eq!(of_11.len(), VIDEOS as usize - 1);
 }
 
-/// However many came after it. The vector goes by the latest thousand, as ever.
+/// However many skips came after it. The vector uses only the latest thousand.
 #[test]
 fn what_was_skipped_long_ago_comes_last_too() {
     const AFTER: u128 = 1001;
@@ -237,7 +237,7 @@ fn what_was_skipped_long_ago_comes_last_too() {
         )
         .0,
     ] {
-        // Eight others are left.
+        // Eight others remain.
         for (place, it) in it.iter().enumerate() {
             let expected = (place >= 8).then_some("skipped_before");
             assert_eq!(it["reason"].as_str(), expected, "{place}: {it}");
@@ -268,13 +268,14 @@ fn what_was_skipped_long_ago_comes_last_too() {
     }
 }
 
-/// A vector of the latest likes alone would be another one than the tower was trained and measured with, and than is stored.
+/// A vector of only the latest likes would differ from what the tower was trained and evaluated
+/// with, and from what is stored.
 #[test]
 fn a_long_history_counts_as_a_whole() {
     const LIKES: usize = 2500;
     const FIRST: u128 = 1000;
     let place = Place::on_sqlite();
-    // Those liked long ago are of another kind than the latest thousand.
+    // Earlier likes are of another kind than the latest thousand.
     let kinds = catalogue();
     let videos: Vec<Video> = (0..LIKES)
         .map(|n| Video {

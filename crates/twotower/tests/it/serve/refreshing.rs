@@ -1,4 +1,4 @@
-//! What a server makes of a database that changes while it answers.
+//! A server on a database that changes meanwhile.
 
 use super::fixture::{Fixture, Running, token, user, video};
 use super::readiness::{ready, reason, serve_quickly, wait_for};
@@ -7,7 +7,7 @@ use twotower_core::feature::Video;
 use twotower_store::{Arm, EmbeddingRow, InteractionKind, NewExperiment, VectorTable};
 use uuid::Uuid;
 
-/// All that there is for a user, and the version that answers.
+/// All recommendations of a user, and the version that answers.
 fn listed(server: &Running, who: u128) -> (Vec<String>, Option<i64>) {
     let (ids, body) = server
         .client
@@ -20,7 +20,8 @@ fn is_well(server: &Running) -> bool {
     status == 200 && reason(&body, "model").is_empty()
 }
 
-/// Ids that ascend with time put the newest ones last, and vectors come with the next update.
+/// With ids that ascend with time, the newest come last, and their vectors come with the next
+/// update.
 #[test]
 fn uploads_without_a_vector_hold_nothing_up() {
     let fixture = Fixture::on_postgres();
@@ -51,7 +52,7 @@ fn uploads_without_a_vector_hold_nothing_up() {
     let contains = |id: Uuid| ids.contains(&id.to_string());
     assert!(!contains(first) && !contains(newest));
 
-    // The next version has them, and the one before is gone back to.
+    // The next version has them; then the previous one is activated again.
     let version = fixture.load(2);
     let mut vector = [0.0; 8];
     vector[0] = 1.0;
@@ -72,7 +73,7 @@ fn uploads_without_a_vector_hold_nothing_up() {
     assert_eq!(listed(&anew, 1).0.len(), 28);
 }
 
-/// The database's own guard lets none in, so that it is taken away here.
+/// The database's own constraint would reject such a vector, so it is dropped here.
 #[test]
 fn a_vector_that_is_none_is_told_and_is_no_outage() {
     let fixture = Fixture::on_postgres();
@@ -188,7 +189,8 @@ fn a_challenger_that_cannot_be_loaded_is_told_and_no_other_stands_in_for_it() {
     wait_for("the challenger", || version(challenged[0]) == Some(second));
     assert_eq!(told(), "");
 
-    // Of the next experiment nothing is held: nobody goes on with the challenger of the one before.
+    // Files of the next experiment's challenger are missing: the previous challenger must not be
+    // used instead.
     let stopped = fixture.store.stop_experiment();
     fixture.runtime.block_on(stopped).unwrap();
     std::fs::rename(folder(third), &hidden).unwrap();

@@ -1,4 +1,4 @@
-//! An application whose tables go by other names: `films`, `favourites` and what belongs to them.
+//! An application with other table names: `films`, `favourites` and related ones.
 
 use super::client::{Answer, EVENTS};
 use super::fixture::{Fixture, Running, token, user, video};
@@ -11,7 +11,7 @@ use twotower::serve::ConsoleAccess;
 use twotower_store::ErasePlan;
 use uuid::Uuid;
 
-/// As it stands in the operator's file.
+/// As in the operator's file.
 const SOURCE: &str = r#"
 [source]
 videos = """
@@ -24,7 +24,7 @@ skips = "SELECT member AS user_id, film AS video_id, since AS created_at FROM pa
 statements = ["DELETE FROM favourites WHERE member = $1"]
 "#;
 
-/// Everything of ours moves into tables of these names.
+/// Moves all our rows into tables with these names.
 const MOVED: &str = "
     CREATE TABLE films AS SELECT id AS film, title AS name, description AS text, genre, maker, price, duration_seconds, published_at,
                                  thumbnail_url, false AS withdrawn FROM videos;
@@ -38,7 +38,7 @@ const MOVED: &str = "
     DELETE FROM video_performers;
     DELETE FROM videos;";
 
-/// Runs SQL past everything that twotower promises.
+/// Runs SQL directly, bypassing twotower.
 fn execute(url: &str, text: &str) {
     let Some(file) = url.strip_prefix("sqlite://") else {
         sql(url, text);
@@ -51,7 +51,7 @@ fn execute(url: &str, text: &str) {
     assert!(done.unwrap().success(), "{text}");
 }
 
-/// What an id is in SQL of the database behind `url`.
+/// A literal of an id in the SQL of the database at `url`.
 fn literal(url: &str, id: Uuid) -> String {
     if url.starts_with("sqlite:") {
         format!("x'{}'", id.simple())
@@ -72,7 +72,7 @@ fn favour(fixture: &Fixture, who: Uuid, of: Uuid) {
     execute(url, &row);
 }
 
-/// A server on tables of other names, with an active model.
+/// A server on tables with other names, with an active model.
 fn served(fixture: &Fixture) -> Running {
     execute(&fixture.url, MOVED);
     let config = Config::parse(SOURCE, "twotower.toml".as_ref()).unwrap();
@@ -112,7 +112,7 @@ fn lists_are_made_of_what_tables_of_other_names_hold() {
         assert_eq!(list.len(), 29, "{body}");
         assert!((1..=11).all(|n| !list.contains(&video(n).to_string())));
         assert!(body["recommendations"][0]["title"].is_string(), "{body}");
-        // Who likes nothing sees what favourites make popular.
+        // A user without likes gets what is popular among favourites.
         let nobody = token(user(500));
         let (popular, body) = server.client.recommended(&nobody, "{}");
         assert_eq!(body["source"], "popular");
@@ -121,7 +121,8 @@ fn lists_are_made_of_what_tables_of_other_names_hold() {
         let (calm, _) = server.client.recommended(&one, calm);
         assert!(!calm.is_empty(), "labels are tags");
 
-        // What the application writes is known to the next answer, on its own and after one that was kept.
+        // Writes of the application show in the next answer, both a fresh one and after a cached
+        // one.
         for n in 0..2 {
             let (before, _) = server.client.recommended(&one, "{}");
             let first = Uuid::try_parse(&before[0]).unwrap();
@@ -143,13 +144,13 @@ fn lists_are_made_of_what_tables_of_other_names_hold() {
         let (status, _, message) = send(&server, &one, &json!([skip])).error();
         assert_eq!(status, 400);
         assert!(message.contains("and skips are read from"), "{message}");
-        // Nothing of a call that was refused was kept.
+        // Nothing of the refused call was stored.
         let answer = send(&server, &one, &json!([view]));
         assert_eq!(answer.json(), json!({"accepted": 1, "duplicates": 0}));
         let gone = json!([{"event_id": Uuid::from_u128(4), "kind": "view", "video_id": video(77)}]);
         let (_, _, message) = send(&server, &one, &gone).error();
         assert_eq!(message, "`events[0].video_id` names no video");
-        // Our own tables hold nothing, and nothing came in.
+        // Our own tables are empty, and remain so.
         let counts = fixture.runtime.block_on(fixture.store.counts()).unwrap();
         assert_eq!((counts.videos, counts.likes, counts.skips), (0, 0, 0));
     }
@@ -162,7 +163,8 @@ fn nobody_who_was_erased_is_answered_while_their_rows_are_still_there() {
         let one = token(user(1));
         assert_eq!(server.client.recommend(&one, "{}").status, 200);
         let plan = ErasePlan {
-            application_tables: false,
+            likes: false,
+            skips: false,
             statements: Vec::new(),
         };
         let erased = fixture.store.erase_user(user(1), &plan);

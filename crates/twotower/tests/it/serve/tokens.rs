@@ -19,7 +19,7 @@ fn config() -> Config {
     }
 }
 
-/// Good claims, but for `changes`; null takes a claim out.
+/// Valid claims with `changes`; null removes a claim.
 fn changed(changes: &Value) -> Value {
     let mut claims = claims(user(1));
     claims["iss"] = json!(ISSUER);
@@ -64,7 +64,7 @@ fn base64_url(bytes: &[u8]) -> String {
     text
 }
 
-/// A token whose header is `header`, with the signature of `signed` under another header.
+/// A token with `header`, and the signature of `signed` under another header.
 fn forged(header: &Value, signature: &str) -> String {
     let part = |value: &Value| base64_url(value.to_string().as_bytes());
     format!(
@@ -298,7 +298,7 @@ fn every_bad_token_is_refused() {
     }
 }
 
-/// Where there is no database to ask, whoever asks it is found out.
+/// Without a database, a request that queries it would fail differently.
 #[test]
 fn a_bad_token_is_refused_without_the_database() {
     let place = Place::on_postgres();
@@ -337,12 +337,13 @@ fn a_bad_token_is_refused_without_the_database() {
             let answered = asked(path, &token, &events);
             assert_eq!(answered, (401, false), "{what}, {path}");
         }
-        // No user is asked for here: of a signed token that has everything but a fit `sub` it is said that it is not the service's.
+        // This endpoint expects no user: a signed token with an unfit `sub` is refused as not being
+        // the service's.
         let (status, waited) = asked(BATCH, &token, &events);
         let refused = status == 401 || status == 403 && claims.iter().any(|it| it.0 == what);
         assert!(refused && !waited, "{what}, {BATCH}: {status}");
     }
-    // Nor for one that is not from here.
+    // Neither is the database queried for a token of the wrong role or without an issuer.
     let service = sign(
         &Header::default(),
         &changed(&json!({"role": "service_role"})),
@@ -398,7 +399,7 @@ fn what_is_allowed_is_let_in() {
         with_claims(&json!({"exp": now - 3, "nbf": now + 3})),
         with_claims(&json!({"aud": ["other", "authenticated"]})),
         with_claims(&json!({"exp": f64::from(u32::MAX) + 0.5})),
-        // As Supabase, Google, Amazon and others write theirs.
+        // The form of ids at Supabase, Google, Amazon and others.
         with_key_id("0b000000-0000-4000-8000-000000000001"),
         with_key_id("f81d4fae7dec11d0a76500a0c91e6bf6"),
         with_key_id("1LlZTd4E29FH9A3yA7MZ/W8xZ5aNmwD5m2QbKZKdIp+="),
@@ -411,7 +412,7 @@ fn what_is_allowed_is_let_in() {
     }
 }
 
-/// A token that acts for the application names no user, even if it has a `sub`: it must not become somebody by accident.
+/// A token of the application names no user, even with a `sub`: it must not act as one by accident.
 #[test]
 fn roles_are_told_apart() {
     let fixture = Fixture::new();

@@ -1,4 +1,4 @@
-//! Backups and restorations that are killed, or whose disk is full or broken.
+//! Backups and restores that are killed, or whose disk is full or broken.
 
 use super::errors::goes_well;
 use super::faults::{Action, DISK_FULL, IO_ERROR, Watched};
@@ -18,14 +18,14 @@ const FAILURES: [Action; 4] = [
     Action::Error(DISK_FULL),
 ];
 
-/// Removes the folder of backups, and makes none.
+/// Removes the folder of backups; returns its path.
 fn without_backups(scene: &Scene) -> PathBuf {
     let root = scene.folder.path().join("copies");
     let _ = std::fs::remove_dir_all(&root);
     root
 }
 
-/// The names that do not begin with a dot.
+/// Names that do not begin with a dot.
 fn visible(root: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root).into_iter().flatten();
     entries
@@ -43,7 +43,8 @@ fn check_whole(root: &Path, instant: &str) -> usize {
     found.len()
 }
 
-/// Kills backups at their calls on files: each is whole under its name, or has none; the next clears up.
+/// Kills backups at their file system calls: each is complete under its name, or has none; the next
+/// one cleans up.
 #[test]
 fn heavy_killed_backups_leave_no_half_folder() {
     for scene in [on_sqlite(), on_postgres()] {
@@ -71,7 +72,8 @@ fn heavy_killed_backups_leave_no_half_folder() {
     }
 }
 
-/// Of a disk that fails for once nothing stays; what has its name is whole in any case, and the next one is, and clears up.
+/// After a single disk error nothing remains; a backup with its final name is complete in any case;
+/// and the next one succeeds and cleans up.
 #[test]
 fn heavy_backups_onto_a_disk_that_fails() {
     let scene = on_sqlite();
@@ -85,7 +87,7 @@ fn heavy_backups_onto_a_disk_that_fails() {
         std::fs::create_dir(&root).unwrap();
         let instant = format!("{action:?} at call {at} of {total} of `{BACKUP}`");
         tried += 1;
-        // Clearing up alone may meet it.
+        // The error may hit only the clean-up.
         if goes_well(&scene, BACKUP, &watched, (at, action), &["copies"]) {
             well += 1;
             assert_eq!(check_whole(&root, &instant), 1, "{instant}");
@@ -124,7 +126,7 @@ fn heavy_backups_of_models_that_cannot_be_read() {
     }
 }
 
-/// What a backup is restored to: the version that is active, and what its vectors hash to.
+/// The state that a backup restores: the active version and the hash of its vectors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Restored {
     active: i64,
@@ -132,7 +134,7 @@ pub(super) struct Restored {
 }
 
 impl Restored {
-    /// Backs up the scene, whose backup is the only one then, and says where.
+    /// Backs up the scene, as its only backup; returns the state and the folder.
     pub(super) fn back_up(scene: &Scene) -> (Self, PathBuf) {
         let root = without_backups(scene);
         scene.json(BACKUP);
@@ -141,7 +143,7 @@ impl Restored {
         (Self { active, hash }, visible(&root).pop().unwrap())
     }
 
-    /// After a restoration into a database without a model that ended anywhere.
+    /// Checks the target after a restore into a database without a model that ended at any instant.
     pub(super) fn all_or_nothing(self, target: &Scene, instant: &str) {
         match target.active() {
             None => assert!(target.vectors().is_empty(), "{instant}"),
@@ -157,7 +159,7 @@ impl Restored {
         }
     }
 
-    /// One more restoration has done everything.
+    /// One more restore completes everything.
     pub(super) fn again(self, target: &Scene, line: &str, instant: &str) {
         target.patiently(line);
         let found = (target.active(), target.hash(self.active));
@@ -167,7 +169,7 @@ impl Restored {
     }
 }
 
-/// A database with likes and videos and nothing else.
+/// A database with only likes and videos.
 fn fresh(kind: StoreKind) -> Scene {
     let place = match kind {
         StoreKind::Postgres => Place::on_postgres(),
@@ -177,7 +179,7 @@ fn fresh(kind: StoreKind) -> Scene {
     Scene::bare(place)
 }
 
-/// Database and models are on the disk that fails.
+/// Database and models are on the failing disk.
 #[test]
 fn heavy_restorations_onto_a_disk_that_fails() {
     let scene = on_sqlite();
@@ -212,13 +214,13 @@ fn heavy_restorations_of_a_backup_that_cannot_be_read() {
     let total = calls(&fresh(StoreKind::Sqlite), &line, &watched);
     let actions = [Action::Errors(IO_ERROR), Action::Error(IO_ERROR)];
     let mut read = trials(total, 3, &actions);
-    // That it cannot be read at all does not mean that there is none.
+    // An unreadable file must not be taken for a missing one.
     read.push((1, Action::Errors(IO_ERROR)));
     for (at, action) in read {
         let target = fresh(StoreKind::Sqlite);
         let instant = format!("{action:?} at read {at} of {total} of `{line}`");
         let name = backup.file_name().unwrap().to_str().unwrap();
-        // The manifest is read once more than it has to be.
+        // The manifest is read once more than necessary.
         let well = goes_well(&target, &line, &watched, (at, action), &[name]);
         assert!(!well || matches!(action, Action::Error(_)), "{instant}");
         restored.all_or_nothing(&target, &instant);
@@ -226,7 +228,8 @@ fn heavy_restorations_of_a_backup_that_cannot_be_read() {
     }
 }
 
-/// Kills restorations at their calls: readers see what was there before or all of the backup, and the next one ends it.
+/// Kills restores at their system calls: readers see the previous state or the whole backup, and
+/// the next restore completes it.
 fn kill_restorations(scene: &Scene, few: u64) {
     let (restored, backup) = Restored::back_up(scene);
     let line = format!("restore {}", backup.display());

@@ -1,4 +1,5 @@
-//! Processes whose clock is hours away from that of the database, and clocks that were wrong and are put right.
+//! Processes whose clock is hours off from the database's, and clocks that were wrong and are
+//! corrected.
 
 use super::faults::{Action, Watched, inject};
 use super::kills::calls;
@@ -20,7 +21,8 @@ use twotower_store::StoreKind;
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
-/// Not less than two either way: the lease of a killed process whose clock, as that of a database in a file, is up to one ahead is waited for.
+/// At least two hours in either direction: leases in a database file use the clocks of processes,
+/// and that of a killed process may last up to an hour longer.
 fn hours() -> &'static [i64] {
     if full() {
         &[-30, -5, -2, 2, 5, 30]
@@ -29,11 +31,11 @@ fn hours() -> &'static [i64] {
     }
 }
 
-/// A wall clock that is off.
+/// A wrong wall clock.
 struct Clock(tempfile::NamedTempFile);
 
 impl Clock {
-    /// By so many seconds.
+    /// Wrong by this many seconds.
     fn off(seconds: i64) -> Self {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let us = seconds * 1_000_000;
@@ -42,7 +44,7 @@ impl Clock {
         Self(file)
     }
 
-    /// Lets `command` go by it, beside what is preloaded otherwise.
+    /// Makes `command` use it, in addition to other preloaded libraries.
     fn rule(&self, command: &mut Command) {
         static LIBRARY: LazyLock<Preload> =
             LazyLock::new(|| Preload::build("operations/week/clock.c"));
@@ -63,7 +65,8 @@ impl Clock {
 
 const UPDATE: &str = "--json update --batch-size 50";
 
-/// A process of a wrong clock is killed, and one of the right clock goes on; then there is one of each at the same time.
+/// A process with a wrong clock is killed, and one with the right clock continues; then one of each
+/// runs at the same time.
 fn update(scene: &Scene) -> u64 {
     let watched = match scene.store.kind() {
         StoreKind::Postgres => Watched::sockets(),
@@ -96,8 +99,8 @@ fn update(scene: &Scene) -> u64 {
     kills
 }
 
-/// Both try to publish. By the clocks of processes, which tell the lease of a database in a file, one may take over from the other, who then
-/// gives up.
+/// Both try to publish. Leases in a database file use the clocks of processes, so one may take over
+/// from the other, which then gives up.
 fn together(scene: &Scene, clock: &Clock, hours: i64) {
     let instant = format!("{hours} h off, beside one that is not");
     let version = scene.next_model();
@@ -120,7 +123,7 @@ fn together(scene: &Scene, clock: &Clock, hours: i64) {
     scene.converged(version, &instant);
 }
 
-/// It is told that the clock is wrong, and in which direction.
+/// The doctor reports that the clock is wrong, and in which direction.
 fn doctor(scene: &Scene) {
     for &hours in hours() {
         let clock = Clock::off(hours * HOUR);
@@ -138,7 +141,7 @@ fn doctor(scene: &Scene) {
     }
 }
 
-/// Clocks of processes lead to no other generation than that of the last number, and nobody waits for one.
+/// With wrong clocks the result is the same generation, and nobody waits for a lease for hours.
 #[test]
 fn heavy_updates_by_clocks_that_are_wrong() {
     for scene in [on_postgres(), on_sqlite()] {
@@ -155,7 +158,7 @@ fn heavy_updates_by_clocks_that_are_wrong() {
     }
 }
 
-/// A server that goes by a wrong clock, until it is dropped.
+/// A server with a wrong clock; it is stopped when dropped.
 struct Server {
     process: Child,
     client: Client,
@@ -201,7 +204,8 @@ impl Drop for Server {
     }
 }
 
-/// A token counts by the server's clock, and is refused or let in, whatever the database's clock says; nothing else is amiss.
+/// Tokens are judged by the server's clock, whatever the database's clock says; nothing else is
+/// affected.
 #[test]
 fn heavy_tokens_by_clocks_that_are_wrong() {
     let scene = on_postgres();
@@ -228,7 +232,8 @@ fn heavy_tokens_by_clocks_that_are_wrong() {
     }
 }
 
-/// By its name a backup is told for the newest, which is restored, and for the oldest, which is removed.
+/// The name of a backup decides whether it is the newest, which is restored, and the oldest, which
+/// is removed.
 #[test]
 fn heavy_backups_by_a_clock_that_is_put_right() {
     let place = Place::on_sqlite();
@@ -256,7 +261,8 @@ fn heavy_backups_by_a_clock_that_is_put_right() {
     assert_eq!(behind["removed"].as_array().unwrap().len(), 1, "{behind}");
 }
 
-/// What was run by a clock that was a year ahead is not waited for, be it known from the scheduler's file or from the database.
+/// Runs recorded by a clock that was a year ahead do not block later ones, whether they are known
+/// from the scheduler's file or from the database.
 #[test]
 fn heavy_schedules_by_a_clock_that_is_put_right() {
     for place in Place::on_both() {

@@ -1,4 +1,5 @@
-//! A disk that is full or broken, at each call that writes, syncs, renames, makes or removes a file.
+//! A disk that is full or broken at each call that writes, syncs, renames, creates or removes a
+//! file.
 
 use super::faults::{Action, DISK_FULL, IO_ERROR, Seen, Watched, inject};
 use super::kills::killed;
@@ -21,7 +22,8 @@ pub(super) fn run(
     (output, log.seen())
 }
 
-/// What a system says of a disk, and what SQLite makes of that: a file that it cannot open is one that it may not write, too.
+/// Messages of the system about a disk, and those of SQLite: it may take a file that cannot be
+/// opened for a read-only one.
 const REASONS: [&str; 6] = [
     "No space left on device",
     "Input/output error",
@@ -31,8 +33,9 @@ const REASONS: [&str; 6] = [
     "readonly database",
 ];
 
-/// Runs `line` into `action` at the call `at`, and returns whether it went well all the same: that call alone may have been tried again, or
-/// have cleared something up. Otherwise it was killed, or has ended with an error that says why, and names one of `places`.
+/// Runs `line` with `action` at the call `at`; returns whether it succeeded nevertheless: that call
+/// may have been retried, or have been part of a clean-up. Otherwise it was killed, or it failed
+/// with an error that names the reason and one of `places`.
 pub(super) fn goes_well(
     place: &Workplace,
     line: &str,
@@ -49,7 +52,7 @@ pub(super) fn goes_well(
     if output.status.success() {
         return true;
     }
-    // Neither of a signal nor of a panic.
+    // Not a signal, and not a panic.
     let code = output.status.code();
     assert!(code.is_some_and(|code| code != 101), "{instant}");
     assert!(seen.hit.is_some(), "{instant}");
@@ -66,7 +69,7 @@ const ACTIONS: [Action; 4] = [
     Action::Errors(IO_ERROR),
 ];
 
-/// The run fails and says why; what was there stays as it was; the next run is none the worse.
+/// The run fails with the reason; earlier results stay unchanged; the next run succeeds.
 #[test]
 fn heavy_a_disk_that_fails_a_training() {
     let scene = on_sqlite();
@@ -109,7 +112,7 @@ fn heavy_a_disk_that_fails_a_training() {
     ));
 }
 
-/// The database file is on the disk that fails: the version served stays, and the next run goes on.
+/// The database file is on the failing disk: the active version stays, and the next run continues.
 #[test]
 fn heavy_a_disk_that_fails_an_update() {
     let scene = on_sqlite();
@@ -136,7 +139,7 @@ fn heavy_a_disk_that_fails_an_update() {
             if output.status.success() {
                 assert_eq!(scene.active(), Some(version), "{instant}");
             } else {
-                // SQLite, too, takes a file that it cannot open for one that it may not write.
+                // SQLite, too, takes a file that it cannot open for a read-only one.
                 let reasons = ["disk", "unable to open database file", "readonly database"];
                 assert!(
                     reasons.iter().any(|reason| log.contains(reason)),
@@ -153,7 +156,7 @@ fn heavy_a_disk_that_fails_an_update() {
     ));
 }
 
-/// Versions there are, with the checksums of their manifests; all of them load.
+/// Existing versions with the checksums of their manifests; all of them load.
 fn folders(scene: &Scene) -> std::collections::BTreeMap<i64, String> {
     let models = scene.models();
     let versions = model_files::versions(&models).unwrap().into_iter();

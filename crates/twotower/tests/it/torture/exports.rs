@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every file below a folder, with its bytes.
+/// Every file below a folder, with its content.
 fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -24,7 +24,7 @@ fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Under its name an export is whole, or there is none; the next one makes it, and clears up.
+/// Under its name an export is complete, or there is none; the next one succeeds and cleans up.
 #[test]
 fn heavy_exports_onto_a_disk_that_fails() {
     let place = Files::new().imported;
@@ -36,7 +36,7 @@ fn heavy_exports_onto_a_disk_that_fails() {
     let whole = files_below(&folder);
     let (mut tried, mut well) = (0, 0);
     for (at, action) in trials(total, 8, &EVERY_FAULT) {
-        // There is none where not even it could be made.
+        // There is none if it could not be created.
         let _ = fs::remove_dir_all(&root);
         let instant = format!("{action:?} at call {at} of {total} of `{line}`");
         tried += 1;
@@ -44,7 +44,7 @@ fn heavy_exports_onto_a_disk_that_fails() {
             well += 1;
         } else {
             if folder.exists() {
-                // Of a disk that fails for once, nothing stays.
+                // After a single disk error nothing remains.
                 assert!(!matches!(action, Action::Error(_)), "{instant}");
                 assert!(files_below(&folder) == whole, "{instant}");
                 let said = place.refused(line, 1);

@@ -1,19 +1,19 @@
-/* Preloaded into a program under test (Linux, glibc): counts the calls by which it changes something outside of itself, and at
- * the one that is asked for kills the program, kills another one, or lets the call fail. The program itself is unchanged.
+/* Preloaded into an unchanged program under test (Linux, glibc): counts the calls that change something outside of the
+ * program, and at a chosen call kills the program, kills another one, or makes the call fail.
  *
- *   TORTURE_WATCH   what counts: "socket", or the beginning of a path; several are separated by ':'
- *   TORTURE_WATCH_FILE  in its place: a file of 4096 bytes that begins with what counts, and is zero after that. Whoever writes it tells a
- *                   program that runs what counts from now on, and nothing does while it is all zero
- *   TORTURE_READS   if it is set: calls that read count, too
- *   TORTURE_AT      number of the call, from 1 on; 0 only counts
+ *   TORTURE_WATCH   targets that count: "socket", or the prefix of a path; several are separated by ':'
+ *   TORTURE_WATCH_FILE  instead of TORTURE_WATCH: a file of 4096 bytes that begins with the same text, padded with zeros.
+ *                   Writing to it changes the targets of a running program; nothing counts while it is all zeros
+ *   TORTURE_READS   if set, calls that read count too
+ *   TORTURE_AT      number of the chosen call, from 1; 0 only counts
  *   TORTURE_ACTION  kill           SIGKILL before the call
- *                   torn           SIGKILL after half of what it would write
+ *                   torn           SIGKILL after half of the data is written
  *                   error          the call fails with TORTURE_ERRNO, once
- *                   errors         it and all later ones fail
- *                   kill-other     SIGKILL to TORTURE_OTHER before the call, which then goes on
- *   TORTURE_LOG     gets "hit NUMBER CALL TARGET" there, and "total NUMBER" at the end
+ *                   errors         this call and all later ones fail
+ *                   kill-other     SIGKILL to TORTURE_OTHER before the call, which then proceeds
+ *   TORTURE_LOG     file that gets "hit NUMBER CALL TARGET" at the chosen call, and "total NUMBER" at exit
  *
- * Calls made without the C library, and writes through mapped memory, are not seen. */
+ * Direct system calls and writes through mapped memory are not seen. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -69,7 +69,7 @@ __attribute__((constructor)) static void set_up(void)
     other = (text = getenv("TORTURE_OTHER")) ? atoi(text) : 0;
 }
 
-/* Past the functions below. */
+/* Uses system calls directly, to bypass the functions below. */
 static void note(const char *line)
 {
     if (!log_path)
@@ -100,7 +100,7 @@ static int is_watched(const char *target)
     return 0;
 }
 
-/* Whether the call fails. Sets *half where the caller is to write half and then to call die(). */
+/* Returns whether the call fails. Sets *half if the caller must write half and then call die(). */
 static int reached(const char *call, const char *target, int *half)
 {
     char line[PATH_MAX + 64];
@@ -173,7 +173,7 @@ static int reached_path(const char *call, int folder, const char *path)
     if (!real) \
         real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
-/* What writes COUNT bytes of BYTES to FD. */
+/* Functions that write COUNT bytes of BYTES to FD. */
 #define WRITES(name, fd, bytes, count, parameters, whole, part) \
     ssize_t name parameters \
     { \
@@ -200,7 +200,7 @@ WRITES(sendto, fd, bytes, count,
        (int fd, const void *bytes, size_t count, int flags, const struct sockaddr *to, socklen_t length),
        real(fd, bytes, count, flags, to, length), real(fd, bytes, few, flags, to, length))
 
-/* Half of the buffers is none, where there is one. */
+/* With a single buffer, half of the buffers is none. */
 WRITES(writev, fd, bytes, count, (int fd, const struct iovec *bytes, int count), real(fd, bytes, count),
        real(fd, bytes, (int)few))
 WRITES(pwritev, fd, bytes, count, (int fd, const struct iovec *bytes, int count, off_t from), real(fd, bytes, count, from),
@@ -246,7 +246,7 @@ ON_FD(ftruncate64, fd, (int fd, off64_t length), real(fd, length))
 ON_FD(fallocate, fd, (int fd, int mode, off_t from, off_t length), real(fd, mode, from, length))
 ON_FD(fallocate64, fd, (int fd, int mode, off64_t from, off64_t length), real(fd, mode, from, length))
 
-/* These return what is wrong. */
+/* These return the error number. */
 #define ALLOCATES(name, offset) \
     int name(int fd, offset from, offset length) \
     { \
@@ -277,7 +277,7 @@ ON_PATH(rmdir, AT_FDCWD, path, (const char *path), real(path))
 ON_PATH(mkdir, AT_FDCWD, path, (const char *path, mode_t mode), real(path, mode))
 ON_PATH(mkdirat, folder, path, (int folder, const char *path, mode_t mode), real(folder, path, mode))
 
-/* Opening changes something if it may create or cut. */
+/* Opening a file counts if it may create or truncate it. */
 #define OPENS(name, folder, parameters, whole) \
     int name parameters \
     { \

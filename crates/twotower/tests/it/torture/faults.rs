@@ -1,31 +1,32 @@
-//! Kills and failures at a chosen system call of an unchanged binary, by the preloaded library of `faults.c`.
+//! Kills and failures at a chosen system call of an unchanged binary, by the preloaded library of
+//! `faults.c`.
 
 use crate::preload::Preload;
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// What is done at the call.
+/// What happens at the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Nothing: calls are counted.
+    /// Nothing: calls are only counted.
     Count,
     /// The process dies before the call.
     Kill,
-    /// The process dies when half is written.
+    /// The process dies after half of the data is written.
     Torn,
-    /// The call fails, this once.
+    /// Only this call fails.
     Error(i32),
-    /// It fails, and so do all that follow.
+    /// This call and all later ones fail.
     Errors(i32),
-    /// Another process dies.
+    /// Another process is killed.
     KillOther(u32),
 }
 
 pub(super) const DISK_FULL: i32 = 28;
 pub(super) const IO_ERROR: i32 = 5;
 
-/// What a disk may do to a program that writes, and the program's end; as different as can be one after the other.
+/// All faults of a disk, and kills; consecutive ones are as different as possible.
 pub(super) const EVERY_FAULT: [Action; 6] = [
     Action::Error(IO_ERROR),
     Action::Errors(DISK_FULL),
@@ -35,12 +36,12 @@ pub(super) const EVERY_FAULT: [Action; 6] = [
     Action::Error(DISK_FULL),
 ];
 
-/// Sockets, or what lies under a path.
+/// Sockets, or files below a path.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// Beginnings, with colons between.
+    /// Path prefixes, separated by colons.
     targets: String,
-    /// Calls that read count as well.
+    /// Whether reads count as well.
     reads: bool,
 }
 
@@ -59,7 +60,7 @@ impl Watched {
         }
     }
 
-    /// Also where it is read alone.
+    /// Files below `path`, including calls that only read.
     pub(super) fn reading(path: &Path) -> Self {
         Self {
             reads: true,
@@ -75,16 +76,17 @@ impl Watched {
     }
 }
 
-/// What came of a run.
+/// Result of a run.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The call at which something was done.
+    /// The call at which the action happened.
     pub(super) hit: Option<String>,
-    /// Calls in all, if the process lived to tell.
+    /// Number of calls in all, if the process survived.
     pub(super) total: u64,
 }
 
-/// Lets `command` run into `action` at its call number `at`, and gives back what tells of it afterwards.
+/// Injects `action` at call number `at` of `command`; returns the file that reports on it
+/// afterwards.
 pub(super) fn inject(command: &mut Command, watched: &Watched, action: Action, at: u64) -> Log {
     let log = Log(tempfile::NamedTempFile::new().unwrap());
     let (name, error, other) = match action {

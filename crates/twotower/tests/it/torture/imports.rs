@@ -1,4 +1,4 @@
-//! Imports onto a disk that is full or broken, and of files on such a disk; and imports that are killed.
+//! Imports onto a failing disk, imports of files on such a disk, and imports that are killed.
 
 use super::errors::goes_well;
 use super::faults::{Action, EVERY_FAULT, IO_ERROR, Watched};
@@ -13,18 +13,18 @@ use uuid::Uuid;
 
 const USERS: u128 = 300;
 
-/// Videos, likes and skips in files of three formats, each of so few rows that a transaction takes them.
+/// Videos, likes and skips in files of three formats, each small enough for one transaction.
 pub(super) struct Files {
     pub(super) folder: tempfile::TempDir,
-    /// Imports all of them.
+    /// The command that imports all of them.
     pub(super) line: String,
-    /// With a database into which they were imported.
+    /// A database with all of them imported.
     pub(super) imported: Workplace,
-    /// What is in it.
+    /// The content of that database.
     pub(super) content: Content,
 }
 
-/// What a database holds of an application's.
+/// The application's data in a database.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Content {
     /// Videos, likes, skips.
@@ -77,7 +77,8 @@ impl Files {
         }
     }
 
-    /// After an import that ended anywhere: of each file all rows are there or none, and they came in order.
+    /// Checks the database after an import that ended at any instant: each file is imported
+    /// completely or not at all, and in order.
     pub(super) fn check_part(&self, url: &str, instant: &str) {
         let found = content(url).counts;
         let [videos, likes, skips] = self.content.counts;
@@ -96,7 +97,7 @@ pub(super) fn content(url: &str) -> Content {
         let store = Store::connect(url, ConnectOptions::default())
             .await
             .unwrap();
-        // What ended early has not made the tables.
+        // If it ended early, the tables may not exist.
         store.migrate().await.unwrap();
         let counts = store.counts().await.unwrap();
         let (source, options) = (Source::default(), SnapshotOptions::default());
@@ -140,7 +141,7 @@ fn heavy_imports_onto_a_disk_that_fails() {
     assert!(well < tried);
 }
 
-/// What cannot be read is no row that is wrong and may be left out.
+/// A file that cannot be read must not be treated as an invalid row that may be skipped.
 #[test]
 fn heavy_imports_from_a_disk_that_fails() {
     let files = Files::new();

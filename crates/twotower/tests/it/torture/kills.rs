@@ -1,4 +1,4 @@
-//! A process killed before, or in the middle of, each call by which it changes something.
+//! A process killed before, or in the middle of, each call that changes something.
 
 use super::faults::{Action, Watched, inject};
 use super::scene::{Scene, on_postgres, on_sqlite};
@@ -12,7 +12,7 @@ use twotower_store::model_files;
 
 const SIGKILL: i32 = 9;
 
-/// Runs `line` with a kill at the call `at`; `None` if it got through before.
+/// Runs `line` with a kill at the call `at`; `None` if it finished before that.
 pub(super) fn killed(
     place: &Workplace,
     line: &str,
@@ -35,7 +35,7 @@ pub(super) fn killed(
     hit
 }
 
-/// Number of calls of a run that nothing happens to.
+/// Number of calls of an undisturbed run.
 pub(super) fn calls(place: &Workplace, line: &str, watched: &Watched) -> u64 {
     let mut command = place.command(line);
     let log = inject(&mut command, watched, Action::Count, 0);
@@ -50,7 +50,7 @@ pub(super) fn calls(place: &Workplace, line: &str, watched: &Watched) -> u64 {
 
 const UPDATE: &str = "update --batch-size 20";
 
-/// Kills an update that loads and shows a new version, at each of its calls.
+/// Kills an update that loads and activates a new version, at each of its calls.
 fn kill_updates(scene: &Scene, watched: &Watched, few: u64) -> u64 {
     let version = scene.next_model();
     let total = calls(scene, UPDATE, watched);
@@ -96,8 +96,8 @@ fn heavy_updates_on_sqlite() {
 
 const TRAIN: &str = "train --epochs 1 --batch-size 64 --embedding-dim 8 --update-db";
 
-/// Kills trainings that show what they have learned, at each of their calls. Their vectors depend on the seed alone, which
-/// changes each time.
+/// Kills trainings that activate their result, at each of their calls. Their vectors depend only on
+/// the seed, which changes each time.
 fn kill_trainings(scene: &Scene, watched: &Watched, few: u64) -> u64 {
     let models = scene.models();
     let configure = |seed: u64| {
@@ -160,7 +160,7 @@ fn kill_trainings(scene: &Scene, watched: &Watched, few: u64) -> u64 {
     kills
 }
 
-/// What looks like a model is one.
+/// Every folder that looks like a model is a complete one.
 fn check_folders(models: &Path, instant: &str) {
     for version in model_files::versions(models).unwrap() {
         let folder = models.join(version.to_string());

@@ -1,4 +1,5 @@
-//! A network that drops, resets, cuts off, delays and swallows messages between twotower and its database.
+//! A network that drops, resets, truncates, delays and swallows messages between twotower and its
+//! database.
 
 use super::proxy::{Fault, Proxy};
 use super::scene::{Scene, on_postgres};
@@ -11,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use twotower_store::{ConnectOptions, Store};
 
-/// The scene's database, through a proxy.
+/// The scene's database through a proxy.
 fn through(scene: &Scene) -> (Proxy, String) {
     let place = scene.url.split_once('@').unwrap().1;
     let (server, database) = place.split_once('/').unwrap();
@@ -31,7 +32,7 @@ fn draw(random: &mut Pcg64Mcg, kinds: u32, messages: u64) -> (u64, Fault) {
     (random.random_range(1..=messages), fault)
 }
 
-/// Three lifetimes of its lease, a second each, and what it takes to give up connecting.
+/// Three lifetimes of its lease, a second each, plus the time limit of connecting.
 const UPDATE_ENDS: Duration = Duration::from_secs(20);
 
 #[test]
@@ -81,7 +82,8 @@ fn heavy_updates_through_a_bad_network() {
     assert!(faults > 0 && reads.mixed == 0);
 }
 
-/// Each answer is a recommendation or a clear refusal, in time; and as soon as the network is well, all is well.
+/// Each answer is a recommendation or a clear refusal, in time; and once the network recovers, so
+/// does the server.
 #[test]
 fn heavy_requests_through_a_bad_network() {
     let scene = on_postgres();

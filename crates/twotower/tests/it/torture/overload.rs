@@ -1,4 +1,4 @@
-//! A database that answers nobody for a while, and many who ask.
+//! A database that does not answer for a while, under many requests.
 
 use super::report;
 use super::scene::on_postgres;
@@ -10,10 +10,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use twotower_store::{ConnectOptions, Store};
 
-/// Likes can be read by nobody while this transaction lasts.
+/// Nobody can read likes during this transaction.
 const LOCK: &str = "BEGIN; LOCK TABLE likes IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT";
 
-/// Every request gets an answer, every refusal says when to come back, and afterwards the server is as before.
+/// Every request gets an answer, every refusal says when to retry, and afterwards the server works
+/// as before.
 #[test]
 fn heavy_a_crowd_before_a_database_that_is_stuck() {
     let scene = on_postgres();
@@ -28,7 +29,7 @@ fn heavy_a_crowd_before_a_database_that_is_stuck() {
         .unwrap();
     let mut config = config(scene.models());
     config.limits.database = Duration::from_millis(250);
-    // Nothing stands in for the answer, so that each request waits and holds its place.
+    // No fallback list is used, so each request waits and holds its place.
     config.limits.soft_deadline = Duration::ZERO;
     let server = Running::start(store, config);
     let token = token(user(1));
@@ -71,7 +72,8 @@ fn heavy_a_crowd_before_a_database_that_is_stuck() {
     let in_flight = server.metric("twotower_http_requests_in_flight");
     assert_eq!(in_flight, Some(0.0));
     let limit = server.metric("twotower_concurrency_limit").unwrap();
-    assert!((8.0..=256.0).contains(&limit), "{limit}");
+    // For lists and for events, each from 8 to 256.
+    assert!((16.0..=512.0).contains(&limit), "{limit}");
     report(&format!(
         "a crowd before a database that is stuck: answers by status {statuses:?}, a limit of {limit} afterwards"
     ));

@@ -10,22 +10,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-/// What becomes of a message, and of its connection.
+/// What happens to a message and its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The connection is closed instead.
     Drop,
     /// The connection is reset instead.
     Reset,
-    /// Half of the message goes through, then the connection is closed.
+    /// Half of the message is forwarded, then the connection is closed.
     Truncate,
-    /// It comes late.
+    /// The message is delayed.
     Delay(Duration),
-    /// Neither it nor anything after it on that connection ever arrives, and nobody is told.
+    /// Neither this message nor any later one on the connection is delivered, without an error.
     Silence,
 }
 
-/// What reads of one message at a time: PostgreSQL's are smaller, but for vectors on their way.
+/// Bytes read per message: PostgreSQL's messages are smaller, except for bulk vectors.
 const MESSAGE: usize = 64 * 1024;
 
 pub(super) struct Proxy {
@@ -37,14 +37,14 @@ pub(super) struct Proxy {
 #[derive(Default)]
 struct Shared {
     messages: AtomicU64,
-    /// At which message, and what.
+    /// Number of the message, and the fault.
     plan: Mutex<Option<(u64, Fault)>>,
-    /// Ends connections that are silent.
+    /// Ends silent connections.
     end: Notify,
 }
 
 impl Proxy {
-    /// Between a free port and `server`.
+    /// Listens on a free port and forwards to `server`.
     pub(super) fn start(server: SocketAddr) -> Self {
         let runtime = Runtime::new().unwrap();
         let shared = Arc::new(Shared::default());
@@ -63,12 +63,12 @@ impl Proxy {
         }
     }
 
-    /// Messages so far, in both directions.
+    /// Number of messages so far, in both directions.
     pub(super) fn messages(&self) -> u64 {
         self.shared.messages.load(Ordering::SeqCst)
     }
 
-    /// `fault` at the `n`-th message from now on, once.
+    /// Plans `fault` at the `n`-th message from now on, once.
     pub(super) fn plan(&self, n: u64, fault: Fault) {
         *self.shared.plan.lock().unwrap() = Some((self.messages() + n, fault));
     }
@@ -78,7 +78,7 @@ impl Proxy {
         self.shared.plan.lock().unwrap().is_none()
     }
 
-    /// No fault any more; connections that were silent are closed.
+    /// Cancels the fault, and closes silent connections.
     pub(super) fn heal(&self) {
         *self.shared.plan.lock().unwrap() = None;
         self.shared.end.notify_waiters();
@@ -90,7 +90,7 @@ impl Proxy {
 }
 
 impl Shared {
-    /// Counts a message and says what becomes of it.
+    /// Counts a message; returns its fault, if any.
     fn next(&self) -> Option<Fault> {
         let number = self.messages.fetch_add(1, Ordering::SeqCst) + 1;
         let mut plan = self.plan.lock().unwrap();
@@ -113,14 +113,14 @@ async fn connect(client: TcpStream, server: SocketAddr, shared: Arc<Shared>) {
     let (client_in, client_out) = client.into_split();
     let (server_in, server_out) = server.into_split();
     let silent = AtomicBool::new(false);
-    // One direction that ends, ends the other.
+    // When one direction ends, so does the other.
     tokio::select! {
         () = pump(client_in, server_out, &shared, &silent) => {}
         () = pump(server_in, client_out, &shared, &silent) => {}
     }
 }
 
-/// Until the connection ends, or nothing goes through it and the network heals.
+/// Forwards until the connection ends, or until the network heals after a silence.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -139,7 +139,7 @@ async fn pump(
             }
         };
         let Ok(length @ 1..) = read else {
-            // Nobody hears of an end either.
+            // The end of the connection is not forwarded either.
             while silent.load(Ordering::SeqCst) {
                 shared.end.notified().await;
                 silent.store(false, Ordering::SeqCst);
@@ -152,7 +152,7 @@ async fn pump(
             None => {}
             Some(Fault::Drop) => return,
             Some(Fault::Reset) => {
-                // What is closed with no time to linger is reset.
+                // Closing a socket with linger time 0 resets the connection.
                 for stream in [from.as_ref(), to.as_ref()] {
                     let _ = stream.set_zero_linger();
                 }

@@ -1,4 +1,5 @@
-//! Erasing and pruning processes that are killed before, or in the middle of, each call by which they change something.
+//! Erasures and prunings that are killed before, or in the middle of, each call that changes
+//! something.
 
 use super::faults::{Action, Watched};
 use super::kills::{calls, killed};
@@ -15,7 +16,7 @@ fn watched(scene: &Scene) -> Watched {
     }
 }
 
-/// Whether the user is there with everything, or gone with everything.
+/// Whether all data of the user are gone; asserts that either all or none are.
 fn is_erased(scene: &Scene, n: u128, instant: &str) -> bool {
     let (id, active) = (user(n), scene.active().unwrap());
     scene.runtime.block_on(async {
@@ -59,7 +60,7 @@ fn kill_erasures(scene: &Scene) -> u64 {
             assert!(is_erased(scene, n, &instant));
         }
     }
-    // Nobody comes back by an update, and nobody else has gone.
+    // An update does not restore erased users, and removes no others.
     let version = scene.next_model();
     scene.json("update --full");
     for other in 0..300 {
@@ -99,7 +100,7 @@ fn kill_prunings(scene: &Scene) -> u64 {
             if let Some(reads) = watch.map(super::watch::Watch::end) {
                 assert_eq!(reads.mixed, 0, "{instant}");
             }
-            // What is served, and what a rollback leads to, stay; the one before is gone.
+            // The active version and the target of a rollback stay; the one before is removed.
             scene.check(version, version, &instant);
             scene.check_vectors(version - 1, &instant);
             let left: Vec<i64> = scene

@@ -1,4 +1,4 @@
-//! A database with likes whose vectors under either of two models are known beforehand.
+//! A database with likes, whose vectors under either of two models are known in advance.
 
 use super::watch::Watch;
 use crate::life_cycle::place::{Place, whole};
@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use twotower_store::{StoreKind, VectorTable};
 
-/// The seeds of the two models; versions take turns.
+/// Seeds of the two models; versions alternate between them.
 const SEEDS: [u64; 2] = [11, 12];
 
 /// Longer than any lease of a scene and any command on it.
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(super) struct Scene {
     place: Place,
-    /// What vectors of a version hash to, for each of the two models.
+    /// Hash of a version's vectors for each of the two models.
     expected: [u64; 2],
     likes: String,
 }
@@ -32,7 +32,7 @@ impl Deref for Scene {
 }
 
 impl Scene {
-    /// With a version that is active.
+    /// With an active version.
     pub(super) fn new(place: Place) -> Self {
         place.lease_of_one_second();
         place.like_more();
@@ -51,7 +51,7 @@ impl Scene {
         scene
     }
 
-    /// With nothing in it but likes and videos.
+    /// With only likes and videos.
     pub(super) fn bare(place: Place) -> Self {
         Self {
             place,
@@ -67,12 +67,13 @@ impl Scene {
         version
     }
 
-    /// Watches what readers see from now on.
+    /// Observes what readers see from now on.
     pub(super) fn watch(&self) -> Watch {
         Watch::begin(&self.url)
     }
 
-    /// One of two generations is visible and it is whole, and likes are as they were.
+    /// Checks that one of the two generations is visible and complete, and that likes are
+    /// unchanged.
     pub(super) fn check(&self, before: i64, new: i64, instant: &str) {
         let visible = self.active().unwrap();
         assert!(
@@ -83,7 +84,7 @@ impl Scene {
         self.check_likes(instant);
     }
 
-    /// All vectors of a version are there, and are those of its model.
+    /// Checks that all vectors of a version exist and are those of its model.
     pub(super) fn check_vectors(&self, version: i64, instant: &str) {
         assert_eq!(
             self.hash(version),
@@ -92,7 +93,7 @@ impl Scene {
         );
     }
 
-    /// Likes are as they were.
+    /// Checks that likes are unchanged.
     pub(super) fn check_likes(&self, instant: &str) {
         assert_eq!(
             self.likes_now(),
@@ -101,7 +102,7 @@ impl Scene {
         );
     }
 
-    /// Runs `line` until nobody else holds the lease: a process that was killed holds it until it expires.
+    /// Runs `line` until nobody else holds the lease: a killed process holds it until it expires.
     pub(super) fn again(&self, line: &str) {
         let begun = Instant::now();
         let held = || {
@@ -116,7 +117,7 @@ impl Scene {
         }
     }
 
-    /// Runs `line`, which fails while somebody else holds the lease, until it succeeds.
+    /// Runs `line`, which fails while another process holds the lease, until it succeeds.
     pub(super) fn patiently(&self, line: &str) {
         let begun = Instant::now();
         loop {
@@ -131,7 +132,7 @@ impl Scene {
         }
     }
 
-    /// One run has done everything.
+    /// Checks that one run has completed everything.
     pub(super) fn converged(&self, version: i64, instant: &str) {
         self.check(version, version, instant);
         assert!(
@@ -156,7 +157,7 @@ impl Scene {
         let _ = std::fs::remove_dir_all(folder);
     }
 
-    /// Of all vectors of a version, in order of their ids.
+    /// Hash of all vectors of a version, in order of their ids.
     pub(super) fn hash(&self, version: i64) -> u64 {
         let mut hasher = DefaultHasher::new();
         for table in [VectorTable::Videos, VectorTable::Users] {
@@ -172,7 +173,7 @@ impl Scene {
         hasher.finish()
     }
 
-    /// After the server has gone and come back.
+    /// Reconnects after a restart of the server.
     pub(super) fn reconnect(&self) {
         while self.runtime.block_on(self.store.ping()).is_err() {
             sleep(Duration::from_millis(20));
@@ -190,7 +191,7 @@ impl Scene {
     }
 }
 
-/// Which of the two models a version is.
+/// Which of the two models a version uses.
 fn which(version: i64) -> usize {
     (version % 2) as usize
 }
@@ -204,7 +205,7 @@ pub(super) fn on_sqlite() -> Scene {
     Scene::new(Place::on_sqlite())
 }
 
-/// On the server of `url`, which is another one than that of the other tests.
+/// On the server at `url`, which is not that of the other tests.
 pub(super) fn on_server(url: String) -> Scene {
     Scene::new(Place::new(Workplace::on_postgres(url)))
 }

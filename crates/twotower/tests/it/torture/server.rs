@@ -1,4 +1,4 @@
-//! A database server that is killed while an update talks to it, and started again as a service manager would.
+//! A database server that is killed during an update, and restarted like a service manager would.
 
 use super::faults::{Action, Watched, inject};
 use super::scene::on_server;

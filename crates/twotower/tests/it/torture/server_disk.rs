@@ -12,7 +12,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
-/// Of the file that tells the server what is full.
+/// Size of the file that tells the server which paths are full.
 const BYTES: usize = 4096;
 
 /// The disk of a server that is started with [`Disk::environment`].
@@ -30,7 +30,7 @@ impl Disk {
         disk
     }
 
-    /// All calls fail as on a full disk, wherever it is full.
+    /// Makes the calls fail like on a full disk, for the paths that are set.
     fn environment(&self) -> [(&'static str, &Path); 5] {
         [
             ("LD_PRELOAD", faults::library()),
@@ -41,14 +41,14 @@ impl Disk {
         ]
     }
 
-    /// There is no room in files whose paths begin so; with an empty one there is room everywhere.
+    /// Makes files whose paths begin with `path` fail; an empty path makes none fail.
     fn is_full_below(&self, path: &str) {
         let mut bytes = [0; BYTES];
         bytes[..path.len()].copy_from_slice(path.as_bytes());
         self.0.as_file().write_all_at(&bytes, 0).unwrap();
     }
 
-    /// Runs `line` while there is no room for tables; it fails, and says so.
+    /// Runs `line` while the disk is full for tables; it must fail and say so.
     fn refuses(&self, server: &str, place: &Workplace, line: &str) -> String {
         let data = sql(server, "SHOW data_directory");
         self.is_full_below(&format!("{data}/base/"));

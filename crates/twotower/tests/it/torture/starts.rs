@@ -1,4 +1,4 @@
-//! Two updates started at the same time: one publishes, the other says so and does nothing.
+//! Two updates started at the same time: one publishes, the other reports that and does nothing.
 
 use super::scene::{Scene, on_postgres, on_sqlite};
 use super::{full, report};
@@ -26,7 +26,7 @@ fn start_twice(scene: &Scene, times: u32) -> u32 {
         let published = said.iter().filter(|one| one["activated"] == true).count();
         assert_eq!(published, 1, "start {time}: {said:?}");
         for other in said.iter().filter(|one| one["activated"] != true) {
-            // Either the first was at work, or it was through and there was nothing left to do.
+            // The first was still running, or it had finished and nothing was left to do.
             let idle = other["videos"]["unchanged"] == 40 && other["users"]["unchanged"] == 300;
             assert!(
                 other["held_by"].is_object() || idle,

@@ -1,4 +1,5 @@
-//! A publishing or fetching process that is killed, or whose disk fails, at each call by which it changes something.
+//! A publishing or fetching process that is killed, or whose disk fails, at each call that changes
+//! something.
 
 use super::faults::{Action, DISK_FULL, IO_ERROR, Watched};
 use super::kills::{calls, killed};
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Every file below a folder, with its bytes.
+/// Every file below a folder, with its content.
 fn content(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     entries
@@ -19,7 +20,7 @@ fn content(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// What somebody else would fetch now is nothing, or a whole model.
+/// A fetch at this point gets nothing, or a complete model; returns which.
 fn fetched_is_whole(scene: &Scene, version: i64, instant: &str) -> bool {
     let to = tempfile::tempdir().unwrap();
     let line = format!(
@@ -67,7 +68,7 @@ fn heavy_a_killed_or_failing_publish() {
                 failures += u64::from(seen.hit.is_some());
                 let log = String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.code().is_some(), "{instant}: {log}");
-                // What is tried again may well succeed.
+                // A retry may succeed.
                 let reason = log.contains("No space left") || log.contains("Input/output error");
                 assert!(output.status.success() || reason, "{instant}: {log}");
             }

@@ -1,24 +1,25 @@
-//! A reader inside the database: an application's join of user and video vectors, over and over, while things happen.
+//! A reader inside the database that repeats an application's join of user and video vectors during
+//! faults.
 
 use crate::support::{psql_command, sql};
 use std::process::{Child, Stdio};
 
-/// Reads until it is ended; only on PostgreSQL.
+/// Reads until it is stopped; only on PostgreSQL.
 pub(super) struct Watch {
     url: String,
     reader: Child,
 }
 
-/// What a reader has seen.
+/// Observations of a reader.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reads {
     pub(super) all: u64,
-    /// Of these, answers that were not wholly one generation's.
+    /// Number of answers that mixed two generations.
     pub(super) mixed: u64,
 }
 
-/// The scores of some users for all videos, and how many users have a vector; versions take turns between two models, and
-/// what each gives is kept at the start.
+/// The scores of some users for all videos, and the number of users with a vector; versions
+/// alternate between two models, whose results are recorded at the start.
 const READER: &str = "
 CREATE TABLE IF NOT EXISTS torture_expected (turn bigint PRIMARY KEY, digest text NOT NULL);
 CREATE TABLE IF NOT EXISTS torture_stop (stop boolean);

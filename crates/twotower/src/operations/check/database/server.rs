@@ -7,16 +7,18 @@ use twotower_core::time::SECOND_US;
 use twotower_store::Store;
 use twotower_store::inspection::{Pooler, ServerFacts, Transport, Verification};
 
-/// Least version of PostgreSQL, as `server_version_num` has it.
+/// Oldest supported PostgreSQL, as `server_version_num`.
 const OLDEST_SERVER: i32 = 140_000;
 
-/// Least pgvector: iterative scans.
+/// Oldest supported pgvector: the first with iterative scans.
 const OLDEST_VECTOR: [u32; 3] = [0, 8, 0];
 
-/// Before it a parallel build could overflow (CVE-2026-3172, 0.8.2), and vacuuming could break an index (0.8.3, 0.8.4).
+/// Earlier versions could overflow in a parallel index build (CVE-2026-3172, fixed in 0.8.2) or
+/// break an index in a vacuum (fixed in 0.8.3 and 0.8.4).
 const SOUND_VECTOR: [u32; 3] = [0, 8, 4];
 
-/// Of the connections that the server takes, the share from which on the rest is too small a reserve, percent.
+/// The check fails if this share of the server's connections is used, percent: the rest is too
+/// small a reserve.
 const FULL_PERCENT: i64 = 90;
 
 pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
@@ -93,7 +95,8 @@ fn pgvector(facts: &ServerFacts) -> Finding {
         let evidence = format!(
             "version {version}: before 0.8.4 building or vacuuming an index could break it"
         );
-        // An index that is valid and no larger than it should be is none that upkeep would touch.
+        // Maintenance does not rebuild an index that is valid and of normal size, so this has to be
+        // done by hand.
         let then = "then build what it may have broken anew: `reindex table concurrently public.video_embeddings;`";
         Finding::warned(check, evidence, format!("{update} {then}"))
     } else {
@@ -160,17 +163,17 @@ fn between(pooler: Pooler) -> &'static str {
 
 async fn clock(round: &Round<'_>, store: &Store) -> Finding {
     let check = "clock";
-    let before = crate::jobs::now_us();
+    let before = crate::time::now_us();
     let theirs = match round.within(store.time()).await {
         Ok(Ok(time)) => time.us(),
         Ok(Err(error)) => return Finding::unseen(check, &error),
         Err(_) => return Finding::skipped(check, "no answer in time", ""),
     };
-    let after = crate::jobs::now_us();
+    let after = crate::time::now_us();
     judge_clock(before, theirs, after, round.checks().clock_seconds)
 }
 
-/// The database's time was read between `before` and `after` by our clock.
+/// `theirs` was read from the database between `before` and `after` by our clock.
 fn judge_clock(before: i64, theirs: i64, after: i64, bound_seconds: u32) -> Finding {
     let off = if theirs < before {
         before - theirs

@@ -105,7 +105,7 @@ fn a_run_that_did_not_begin_is_missed_after_a_while() {
     };
     let runs = [early, yesterday.clone()];
     assert_eq!(missed(&runs, due + HOUR_US), Verdict::Passed);
-    // By a clock that was a year ahead.
+    // A run recorded by a clock that was a year ahead.
     let ahead = RunRecord {
         due_at_us: Some(due + YEAR_US),
         ..run(Job::Update, RunState::Succeeded, due + YEAR_US, MINUTE_US)
@@ -114,14 +114,14 @@ fn a_run_that_did_not_begin_is_missed_after_a_while() {
         started_at_us: yesterday.started_at_us,
         ..ahead.clone()
     };
-    // Alone it is no first run either.
+    // On its own it does not count as the first run either.
     let alone = std::slice::from_ref(&ahead);
     assert_eq!(missed(alone, due + HOUR_US), Verdict::Skipped);
     for ahead in [ahead, asked_ahead] {
         let runs = [ahead, yesterday.clone()];
         assert_eq!(missed(&runs, due + HOUR_US), Verdict::Failed);
     }
-    // What was due before anything ran was not missed.
+    // Moments before the first run are not missed.
     let first = run(
         Job::Update,
         RunState::Succeeded,
@@ -176,7 +176,7 @@ fn upkeep_outside_of_its_window_is_missed() {
             assert!(finding.fix.contains(said), "{}", finding.fix);
         }
     }
-    // By hand, whatever the hour.
+    // Started by hand outside of the window.
     let now_done = run(
         Job::Maintain,
         RunState::Succeeded,
@@ -185,10 +185,10 @@ fn upkeep_outside_of_its_window_is_missed() {
     );
     let found = missed(&[now_done, untimely.clone(), yesterday.clone()]);
     assert_eq!(found.verdict, Verdict::Passed);
-    // By hand, after the one of the night.
+    // Started by hand after the scheduled one.
     let timely = run(Job::Maintain, RunState::Succeeded, due, MINUTE_US);
     assert_eq!(missed(&[untimely, timely]).verdict, Verdict::Passed);
-    // Another process is at it.
+    // Left to another process.
     let left = RunRecord {
         exit_code: None,
         ..run(Job::Maintain, RunState::Skipped, due, 0)
@@ -232,7 +232,7 @@ fn slow_updates_and_old_backups_are_told() {
     assert_eq!(backup(37, RunState::Succeeded), Verdict::Failed);
     assert_eq!(backup(37, RunState::Failed), Verdict::Failed);
     assert_eq!(backup(1, RunState::Failed), Verdict::Warned);
-    // By a clock that was a year ahead.
+    // Recorded by a clock that was a year ahead.
     let runs = [-365 * 24, 37].map(|hours| {
         let at = DAY - hours * HOUR_US;
         run(Job::Backup, RunState::Succeeded, at, MINUTE_US)

@@ -1,19 +1,18 @@
-//! What the counters of a server say.
+//! Counters of a server.
 
 use super::{API, DURATION_BUCKET, DURATION_COUNT, FEWEST, RECOMMENDATIONS};
 use crate::operations::check::exposition::samples;
 use serde::{Deserialize, Serialize};
 use twotower_core::time::HOUR_US;
 
-/// What holds too little to tell by waits for more: so long at most where it went well, and otherwise until there is enough.
-/// What the counters said at a moment, or between two.
+/// Counters at one time, or their increase between two.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Figures {
     pub(super) at_us: i64,
-    /// Requests to the API, and those that ended with a status from 500 on.
+    /// Requests to the API, and those of them that ended with status 500 or above.
     pub(super) requests: f64,
     pub(super) errors: f64,
-    /// Lists answered within so many seconds, ascending; the last bound is none.
+    /// Cumulative number of lists by latency bound in seconds, ascending; the last has no bound.
     pub(super) lists: Vec<(Option<f64>, f64)>,
 }
 
@@ -55,7 +54,7 @@ impl Figures {
         }
     }
 
-    /// What came since. A server that was started anew counts from 0.
+    /// The increase since `before`. A server that was restarted counts from 0.
     pub(super) fn since(&self, before: Option<&Self>) -> Self {
         let Some(before) = before.filter(|before| before.requests <= self.requests) else {
             return self.clone();
@@ -87,8 +86,8 @@ impl Figures {
         self.lists.last().map_or(0.0, |(_, count)| *count)
     }
 
-    /// The time within which `share` of the lists were answered, seconds, on a straight line within its bucket, as Prometheus'
-    /// `histogram_quantile` has it. None of none.
+    /// The `share` quantile of latency in seconds, interpolated linearly within its bucket like
+    /// Prometheus' `histogram_quantile`. `None` without lists.
     pub(super) fn quantile(&self, share: f64) -> Option<f64> {
         let total = Some(self.counted_lists()).filter(|total| *total > 0.0)?;
         let rank = share * total;
@@ -106,20 +105,20 @@ impl Figures {
     }
 }
 
-/// What has come since a look before this one.
+/// The increase since an earlier round.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Lately {
+pub(super) struct Increase {
     pub(super) figures: Figures,
-    /// That look was an hour ago, or there was none.
+    /// That round was an hour or more ago, or there was none.
     pub(super) old: bool,
 }
 
-impl Lately {
+impl Increase {
     pub(super) fn since(before: Option<&Figures>, now: &Figures) -> Self {
         let age_us = before.map(|before| now.at_us - before.at_us);
         Self {
             figures: now.since(before),
-            // Older than now: the clock was set back.
+            // Negative if the clock was set back.
             old: age_us.is_none_or(|age_us| !(0..HOUR_US).contains(&age_us)),
         }
     }
@@ -132,7 +131,7 @@ impl Lately {
         self.figures.requests >= FEWEST
     }
 
-    /// Within which time 99 of 100 lists were answered, milliseconds.
+    /// 99th percentile of the latency of lists, milliseconds.
     pub(super) fn lists_ms(&self) -> f64 {
         1000.0 * self.figures.quantile(0.99).unwrap_or(0.0)
     }
@@ -146,22 +145,42 @@ impl Lately {
     }
 }
 
-/// The looks since which lists and requests are counted: of their own each, since there may be many of these and few of those.
+/// Where counting began: separately for lists and requests, since there may be enough of one and
+/// not of the other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Windows {
     pub(super) lists: Figures,
     pub(super) requests: Figures,
 }
 
+/// The increases within [`Windows`].
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Recent {
+    pub(super) lists: Increase,
+    pub(super) requests: Increase,
+}
+
+impl Recent {
+    /// Without windows, everything that the counters hold.
+    pub(super) fn since(begun: Option<&Windows>, now: &Figures) -> Self {
+        Self {
+            lists: Increase::since(begun.map(|begun| &begun.lists), now),
+            requests: Increase::since(begun.map(|begun| &begun.requests), now),
+        }
+    }
+}
+
 impl Windows {
-    /// Those of the next look: what could be told by is counted anew. Of an hour in which little went well nothing is kept; what was amiss
-    /// is, or else nobody would ever hear of it where there are few.
+    /// The windows of the next round. A window with enough samples to judge starts over; so does
+    /// one of an hour with few but good samples. One with few bad samples is kept until there are
+    /// enough, so that failures are noticed where there is little traffic.
     pub(super) fn next(
         begun: Option<Self>,
-        (lists, requests): (&Lately, &Lately),
+        recent: &Recent,
         now: &Figures,
         latency_ms: u32,
     ) -> Self {
+        let Recent { lists, requests } = recent;
         let mut next = begun.unwrap_or_else(|| Self {
             lists: now.clone(),
             requests: now.clone(),

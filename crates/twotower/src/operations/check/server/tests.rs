@@ -32,12 +32,12 @@ fn figures(fast: u32, slow: u32, failed: u32) -> Figures {
 
 fn latency(figures: &Figures, old: bool) -> Verdict {
     let figures = figures.clone();
-    judge_latency(&Lately { figures, old }, &Checks::default()).verdict
+    judge_latency(&Increase { figures, old }, &Checks::default()).verdict
 }
 
 fn errors(figures: &Figures, old: bool) -> Verdict {
     let figures = figures.clone();
-    judge_errors(&Lately { figures, old }, &Checks::default()).verdict
+    judge_errors(&Increase { figures, old }, &Checks::default()).verdict
 }
 
 #[test]
@@ -74,13 +74,13 @@ fn too_few_to_tell_by_begin_and_end_no_alert() {
         assert_eq!(latency(&few, false), Verdict::Skipped);
         assert_eq!(errors(&few, false), Verdict::Skipped);
     }
-    // For an hour, in which what there was went well, or there was nothing.
+    // After an hour of good samples, or of none.
     assert_eq!(latency(&figures(19, 0, 0), true), Verdict::Passed);
     assert_eq!(latency(&figures(0, 0, 0), true), Verdict::Passed);
     assert_eq!(latency(&figures(0, 0, 19), true), Verdict::Passed);
     assert_eq!(errors(&figures(0, 19, 0), true), Verdict::Passed);
     assert_eq!(errors(&figures(0, 0, 0), true), Verdict::Passed);
-    // Few as they are, they are slow, or fail.
+    // Few, but slow or failing.
     assert_eq!(latency(&figures(0, 19, 0), true), Verdict::Skipped);
     assert_eq!(errors(&figures(0, 0, 19), true), Verdict::Skipped);
 }
@@ -92,27 +92,26 @@ fn lists_and_requests_are_gathered_until_there_are_enough_of_each() {
         let text = exposition(0, 5 * look, 20 * look);
         Figures::read(&text, i64::from(look) * 300_000_000)
     };
-    let first = Lately::since(None, &at(0));
-    let next = |begun: Option<Windows>, lists: &Lately, requests: &Lately, now: &Figures| {
-        let latency_ms = Checks::default().latency_ms;
-        Windows::next(begun, (lists, requests), now, latency_ms)
+    let first = Recent::since(None, &at(0));
+    let next = |begun: Option<Windows>, recent: &Recent, now: &Figures| {
+        Windows::next(begun, recent, now, Checks::default().latency_ms)
     };
-    let mut begun = next(None, &first, &first, &at(0));
+    let mut begun = next(None, &first, &at(0));
     let mut found = Vec::new();
     for look in 1..=8 {
         let now = at(look);
-        let lists = Lately::since(Some(&begun.lists), &now);
-        let requests = Lately::since(Some(&begun.requests), &now);
+        let recent = Recent::since(Some(&begun), &now);
+        let Recent { lists, requests } = &recent;
         assert_eq!(errors(&requests.figures, requests.old), Verdict::Failed);
         assert!(requests.figures.requests <= 25.0, "{requests:?}");
         found.push(latency(&lists.figures, lists.old));
-        begun = next(Some(begun), &lists, &requests, &now);
+        begun = next(Some(begun), &recent, &now);
     }
     let told = [Verdict::Skipped; 3].into_iter().chain([Verdict::Failed]);
     let told: Vec<_> = told.cycle().take(8).collect();
     assert_eq!(found, told);
-    // An hour later, or where the clock was set back, it begins anew if what there was went well; what did not is kept until there is
-    // enough to tell by.
+    // After an hour, or if the clock was set back, a window with good samples starts over; one with
+    // bad samples is kept until there are enough.
     let (passed, skipped, failed) = (Verdict::Passed, Verdict::Skipped, Verdict::Failed);
     for (fast, slow, errors_so_far, of_lists, of_requests) in [
         (0, 40, 160, passed, passed),
@@ -125,12 +124,12 @@ fn lists_and_requests_are_gathered_until_there_are_enough_of_each() {
     ] {
         for at_us in [8 * 5 * MINUTE_US + HOUR_US, 0] {
             let now = Figures::read(&exposition(fast, slow, errors_so_far), at_us);
-            let lists = Lately::since(Some(&begun.lists), &now);
-            let requests = Lately::since(Some(&begun.requests), &now);
+            let recent = Recent::since(Some(&begun), &now);
+            let Recent { lists, requests } = &recent;
             assert!(lists.old && requests.old);
             assert_eq!(latency(&lists.figures, true), of_lists, "{now:?}");
             assert_eq!(errors(&requests.figures, true), of_requests, "{now:?}");
-            let after = next(Some(begun.clone()), &lists, &requests, &now);
+            let after = next(Some(begun.clone()), &recent, &now);
             let begins = |verdict: Verdict, before: &Figures| {
                 let kept = verdict == skipped;
                 if kept { before.clone() } else { now.clone() }
@@ -144,10 +143,10 @@ fn lists_and_requests_are_gathered_until_there_are_enough_of_each() {
 #[test]
 fn what_happened_before_is_not_counted_again() {
     let (before, now) = (figures(100, 100, 50), figures(1100, 100, 50));
-    let lately = now.since(Some(&before));
-    assert_eq!((lately.requests, lately.errors), (1000.0, 0.0));
-    assert_eq!(latency(&lately, false), Verdict::Passed);
-    // Started anew.
+    let increase = now.since(Some(&before));
+    assert_eq!((increase.requests, increase.errors), (1000.0, 0.0));
+    assert_eq!(latency(&increase, false), Verdict::Passed);
+    // The server was restarted.
     assert_eq!(before.since(Some(&now)), before);
 }
 
@@ -180,7 +179,7 @@ fn readiness_gives_its_reasons() {
     );
     let [ready, current] = said(200, "hello");
     assert_eq!((ready.0, current), (Verdict::Failed, not_ready));
-    // A version that is missing is missing a second later, too.
+    // A missing version is not a late answer: the next try would find the same.
     assert!(
         ![body, behind, "hello"]
             .iter()
@@ -192,13 +191,13 @@ fn readiness_gives_its_reasons() {
     assert!(!may_have_been_late(&away), "{away}");
 }
 
-/// As where the time of a round is over while the server waits for its database once more.
+/// The time limit of the round ends while the server retries.
 #[tokio::test]
 async fn a_look_without_an_answer_takes_none_back() {
     let body = r#"{"ready":true,"model_version":3,"checks":[{"name":"database","ok":false,"reason":"it is late"}]}"#;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // Answers once, and is gone.
+    // Answers once and exits.
     let server = std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let lines = BufReader::new(&stream).lines();

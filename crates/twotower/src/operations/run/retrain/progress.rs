@@ -1,35 +1,35 @@
-//! How far a retraining has come, in a file, so that a run that was killed is gone on with.
+//! The progress of a retraining, in a file, so that a killed run is resumed.
 
-use crate::jobs::{read_if_there, remove_if_there, write_whole};
+use crate::files::{read_if_there, remove_if_there, write_whole};
 use crate::operations::run::error::RunError;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 use twotower_core::time::DAY_US;
 
-/// A retraining that has not come further for so long is of another day: its data are old, and it begins afresh.
+/// Progress older than this is not resumed: its data are old, so the retraining starts over.
 const LIFETIME_US: i64 = DAY_US;
 
 /// A step of a retraining.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Step {
-    /// A model folder.
+    /// Train a model into a folder.
     Train,
-    /// A report on it.
+    /// Write a report on it.
     Evaluate,
-    /// Its vectors in the database, seen by nobody, and the verdict of the quality gate.
+    /// Load its vectors into the database, invisible to readers, and run the quality gate.
     Load,
-    /// Its folder in the storage.
+    /// Upload its folder to the storage.
     Publish,
-    /// Readers see it.
+    /// Switch readers to it.
     Promote,
-    /// What is no longer needed goes.
+    /// Remove what is not needed.
     Prune,
 }
 
 impl Step {
-    /// All, in order.
+    /// All steps, in order.
     pub(super) const ALL: [Self; 6] = [
         Self::Train,
         Self::Evaluate,
@@ -53,20 +53,20 @@ impl fmt::Display for Step {
     }
 }
 
-/// How far it has come.
+/// Progress of a retraining.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Progress {
-    /// When this was written, microseconds since 1970.
+    /// Time of writing, microseconds since 1970.
     pub(super) at_us: i64,
     pub(super) fine_tune: bool,
-    /// The newest model folder before training began: a newer one is what training made.
+    /// The newest model folder before training began: a newer one is the result of the training.
     pub(super) newest_before: Option<i64>,
-    /// The model, once it is trained.
+    /// Version of the model, once it is trained.
     pub(super) version: Option<i64>,
     pub(super) done: Vec<Step>,
 }
 
-/// The file.
+/// Path of the progress file.
 pub(super) struct ProgressFile(PathBuf);
 
 impl ProgressFile {
@@ -74,7 +74,7 @@ impl ProgressFile {
         Self(state_dir.join("retrain.json"))
     }
 
-    /// What was written, if it is of the same kind and young enough to go on with.
+    /// The saved progress, if it is of the same kind of training and recent enough to resume.
     pub(super) fn load(&self, fine_tune: bool, now_us: i64) -> Result<Option<Progress>, RunError> {
         let bytes = read_if_there(&self.0).map_err(|cause| self.error(cause))?;
         let progress = bytes.and_then(|bytes| serde_json::from_slice::<Progress>(&bytes).ok());

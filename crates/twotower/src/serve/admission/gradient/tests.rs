@@ -1,5 +1,5 @@
-//! The controller on a server in virtual time, which shares `cores` between all requests that are let in, each of which
-//! works for `work` and then waits for `elsewhere`.
+//! The controller on a server in virtual time. The server shares `cores` among all admitted
+//! requests, each of which works for `work` and then waits for `elsewhere`.
 
 use super::*;
 
@@ -21,7 +21,7 @@ struct Request {
     elsewhere_until: Option<Duration>,
 }
 
-/// What came of some virtual seconds.
+/// Result of some virtual seconds.
 struct Outcome {
     done: u32,
     limits: Vec<usize>,
@@ -106,7 +106,8 @@ impl Server {
     }
 }
 
-/// Eight at once are let in whatever happens; twice what keeps the cores busy is plenty, and what is done within the slack.
+/// A limit that is high enough: three times the minimum or the number of cores, plus the requests
+/// that the cores complete within the slack.
 fn plenty(cores: f64, work_ms: u64) -> f64 {
     let within_slack = cores * SLACK.as_millis() as f64 / work_ms as f64;
     8.0_f64.max(cores) * 3.0 + within_slack
@@ -139,7 +140,7 @@ fn the_limit_grows_where_requests_wait_elsewhere() {
 }
 
 #[test]
-fn it_recovers_when_what_was_slow_is_quick_again() {
+fn the_limit_recovers_when_slow_requests_become_quick_again() {
     let mut server = Server::new(2.0, 2, 0);
     server.run(20, 2000.0);
     server.elsewhere = Duration::from_secs(2);
@@ -155,16 +156,16 @@ fn it_recovers_when_what_was_slow_is_quick_again() {
 }
 
 #[test]
-fn without_use_it_does_not_grow() {
+fn a_limit_that_is_not_reached_does_not_grow() {
     let mut server = Server::new(2.0, 1, 0);
     let outcome = server.run(120, 100.0);
     let highest = *outcome.limits.iter().max().unwrap();
-    assert_eq!(highest, 8, "nobody has asked for more");
+    assert_eq!(highest, 8, "no more requests were in flight");
     assert!(outcome.done >= 11_990, "{}", outcome.done);
 }
 
 #[test]
-fn bounds_hold_whatever_is_asked_for() {
+fn bounds_are_made_consistent() {
     let none = Gradient::new(Bounds {
         minimum: 0,
         maximum: 0,

@@ -8,45 +8,47 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use twotower_store::UserState;
 
-/// Answers to different queries that are kept of one user.
+/// At most this many answers to different queries are kept for one user.
 const QUERIES_PER_USER: usize = 4;
 
-/// Of who has liked, skipped and blocked more, nothing is known while the database is late: the memory is better spent on others.
-const MOST_KNOWN: usize = 5000;
+/// The state of a user with more likes, skips and blocks than this is not kept: the memory is
+/// better spent on others.
+const MAX_KNOWN_ROWS: usize = 5000;
 
-/// The answers of one user. Those that are being made have a place here, too, so that requests for the same wait instead of making it
-/// again; nothing is made while the lock is held.
+/// The answers of one user, including pending ones, so that requests for the same answer wait
+/// instead of computing it again (singleflight). No answer is computed while the lock is held.
 #[derive(Debug, Default)]
 pub(in crate::serve) struct UserAnswers {
     entries: Mutex<Entries>,
-    /// Told when one that others wait for is there, or will not come.
+    /// Notified when an answer that others wait for is there, or is given up.
     settled: Notify,
-    /// Of what is kept; apart, so that nobody holds two locks.
+    /// Memory of the entries. Outside the lock, so that no caller holds two locks.
     bytes: AtomicUsize,
 }
 
-/// What an answer was made of.
+/// The data that an answer was computed from. A kept answer is given again only if it is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::serve) struct Made {
-    /// Of which view: model and catalogue, and popularity where the list goes by that.
+pub(in crate::serve) struct Validator {
+    /// Revision of the view: of model and catalogue, and of popularity if the list goes by that.
     pub(in crate::serve) snapshot: u64,
-    /// A hash of what the user has liked, skipped and blocked.
+    /// Hash of the likes, skips and blocks of the user.
     pub(in crate::serve) state: u64,
 }
 
-/// What a request finds.
+/// Outcome of a lookup.
 #[derive(Debug)]
-pub(in crate::serve) enum Found {
-    /// An answer made of the same.
-    Kept(Answer),
-    /// None: whoever asked is to make it.
-    Missing(Making),
+pub(in crate::serve) enum Lookup {
+    /// A kept answer, computed from the same data.
+    Hit(Answer),
+    /// There is none: the caller is to compute it.
+    Miss(PendingAnswer),
 }
 
-/// The duty to make an answer. Others wait for it until it is [kept](AnswerCache::put) or dropped; then one of them makes it.
+/// The duty to compute an answer. Others wait until it is [kept](AnswerCache::put) or dropped. If
+/// it is dropped, one of them takes over the duty.
 #[derive(Debug)]
-pub(in crate::serve) struct Making {
-    /// Until it is settled.
+pub(in crate::serve) struct PendingAnswer {
+    /// `None` once it is settled.
     answers: Option<Arc<UserAnswers>>,
     number: u64,
 }
@@ -55,12 +57,12 @@ pub(in crate::serve) struct Making {
 struct Entries {
     /// Oldest first.
     list: Vec<Entry>,
-    /// Answers that were begun.
+    /// Number of answers ever begun.
     begun: u64,
     known: Option<LastKnown>,
 }
 
-/// What the database said of the user last.
+/// The state that the database last returned for the user.
 #[derive(Debug)]
 struct LastKnown {
     at: Instant,
@@ -70,13 +72,13 @@ struct LastKnown {
 #[derive(Debug)]
 struct Entry {
     query: Query,
-    made: Made,
+    validator: Validator,
     progress: Progress,
 }
 
 #[derive(Debug)]
 enum Progress {
-    UnderWay {
+    Pending {
         number: u64,
         awaited: bool,
     },
@@ -87,26 +89,26 @@ enum Progress {
     },
 }
 
-/// As [`Found`], at once.
-enum LookedUp<'a> {
-    Found(Found),
-    /// Somebody else makes it. It is to be looked for again after that.
-    UnderWay(Notified<'a>),
+/// A [`Lookup`] that does not wait.
+enum Attempt<'a> {
+    Done(Lookup),
+    /// Another request computes the answer. The lookup is to be repeated after the notification.
+    Pending(Notified<'a>),
 }
 
 impl UserAnswers {
-    /// The answer to `query` made of the same. While another request makes it, this waits.
+    /// The answer to `query` computed from the same data. Waits while another request computes it.
     pub(in crate::serve) async fn find(
         self: &Arc<Self>,
         query: &Query,
-        made: Made,
+        validator: Validator,
         keep: Duration,
         timing: &Timing,
-    ) -> Found {
+    ) -> Lookup {
         loop {
-            match self.look_up(query, made, keep) {
-                LookedUp::Found(found) => return found,
-                LookedUp::UnderWay(settled) => {
+            match self.look_up(query, validator, keep) {
+                Attempt::Done(lookup) => return lookup,
+                Attempt::Pending(settled) => {
                     let _recording = timing.stage(Stage::Cache);
                     settled.await;
                 }
@@ -114,17 +116,22 @@ impl UserAnswers {
         }
     }
 
-    fn look_up(self: &Arc<Self>, query: &Query, made: Made, keep: Duration) -> LookedUp<'_> {
+    fn look_up(
+        self: &Arc<Self>,
+        query: &Query,
+        validator: Validator,
+        keep: Duration,
+    ) -> Attempt<'_> {
         let mut entries = self.lock();
         entries.list.retain(|entry| entry.is_of_use(keep));
-        let same = |entry: &&mut Entry| entry.made == made && entry.query == *query;
+        let same = |entry: &&mut Entry| entry.validator == validator && entry.query == *query;
         if let Some(entry) = entries.list.iter_mut().find(same) {
             return match &mut entry.progress {
-                Progress::Done { answer, .. } => LookedUp::Found(Found::Kept(answer.again())),
-                Progress::UnderWay { awaited, .. } => {
+                Progress::Done { answer, .. } => Attempt::Done(Lookup::Hit(answer.again())),
+                Progress::Pending { awaited, .. } => {
                     *awaited = true;
-                    // Made before the lock is given back, it hears of all that comes after.
-                    LookedUp::UnderWay(self.settled.notified())
+                    // Created under the lock, so it misses no later notification.
+                    Attempt::Pending(self.settled.notified())
                 }
             };
         }
@@ -132,24 +139,24 @@ impl UserAnswers {
         entries.begun += 1;
         entries.list.push(Entry {
             query: query.clone(),
-            made,
-            progress: Progress::UnderWay {
+            validator,
+            progress: Progress::Pending {
                 number,
                 awaited: false,
             },
         });
-        LookedUp::Found(Found::Missing(Making {
+        Attempt::Done(Lookup::Miss(PendingAnswer {
             answers: Some(Arc::clone(self)),
             number,
         }))
     }
 
-    /// Memory of what is kept, besides the tables.
+    /// Memory of answers and last known state, bytes, without that of the tables.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// The latest answer to `query`, whatever it was made of.
+    /// The latest answer to `query`, whatever data it was computed from.
     pub(in crate::serve) fn stale(&self, query: &Query, keep: Duration) -> Option<Answer> {
         let entries = self.lock();
         let mut same = entries.list.iter().filter(|entry| entry.query == *query);
@@ -159,9 +166,10 @@ impl UserAnswers {
         })
     }
 
-    /// Keeps what the database has just said of the user. Whether this takes more or less memory than before.
+    /// Keeps the state that the database has just returned. Returns whether this changes the memory
+    /// used.
     pub(super) fn know(&self, state: &Arc<UserState>) -> bool {
-        let many = state.likes.len() + state.skips.len() + state.blocks.len() > MOST_KNOWN;
+        let many = state.likes.len() + state.skips.len() + state.blocks.len() > MAX_KNOWN_ROWS;
         let mut entries = self.lock();
         entries.known = (!many).then(|| LastKnown {
             at: Instant::now(),
@@ -171,7 +179,8 @@ impl UserAnswers {
         self.bytes.swap(bytes, Ordering::Relaxed) != bytes
     }
 
-    /// What the database said of the user last: who is answered while it says nothing gets none of what they had liked or blocked by then.
+    /// The state that the database last returned. With it, a list made while the database is late
+    /// still leaves out the videos that the user had liked or blocked by then.
     pub(in crate::serve) fn last_known(&self, keep: Duration) -> Option<Arc<UserState>> {
         let entries = self.lock();
         let known = entries.known.as_ref();
@@ -179,20 +188,21 @@ impl UserAnswers {
         Some(Arc::clone(&known.state))
     }
 
-    /// What [`Self::bytes`] says, counted anew.
+    /// The value of [`Self::bytes`], counted anew.
     #[cfg(test)]
     pub(super) fn counted(&self) -> usize {
         self.lock().bytes()
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        // Nothing is left half done by a panic: entries are pushed whole.
+        // A panic leaves no partial entry: entries are pushed whole.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Making {
-    /// Ends the wait of others, with an answer to keep or without. Gives back whose answers these are, the first time.
+impl PendingAnswer {
+    /// Ends the wait of others, with an answer to keep or without. The first call returns the
+    /// answers of the user.
     pub(super) fn settle(&mut self, answer: Option<Answer>) -> Option<Arc<UserAnswers>> {
         let answers = self.answers.take()?;
         let mut entries = answers.lock();
@@ -206,23 +216,23 @@ impl Making {
     }
 }
 
-impl Drop for Making {
+impl Drop for PendingAnswer {
     fn drop(&mut self) {
         self.settle(None);
     }
 }
 
 impl Entries {
-    /// Puts the answer that was begun as `number` in the place of earlier ones to the same query; one that was begun later knows more, and
-    /// stays. Returns whether somebody waits for it.
+    /// Replaces earlier answers to the same query by the one that was begun as `number`, unless one
+    /// that was begun later, from newer data, is there. Returns whether any request waits for it.
     fn settle(&mut self, number: u64, answer: Option<Answer>) -> bool {
-        let begun = |entry: &Entry| matches!(entry.progress, Progress::UnderWay { number: other, .. } if other == number);
+        let begun = |entry: &Entry| matches!(entry.progress, Progress::Pending { number: other, .. } if other == number);
         let Some(place) = self.list.iter().position(begun) else {
             return false;
         };
         let Entry {
             query,
-            made,
+            validator,
             progress,
         } = self.list.remove(place);
         let later = |entry: &Entry| matches!(entry.progress, Progress::Done { number: other, .. } if other > number && entry.query == query);
@@ -240,11 +250,11 @@ impl Entries {
             let at = Instant::now();
             self.list.push(Entry {
                 query,
-                made,
+                validator,
                 progress: Progress::Done { number, at, answer },
             });
         }
-        matches!(progress, Progress::UnderWay { awaited: true, .. })
+        matches!(progress, Progress::Pending { awaited: true, .. })
     }
 
     fn bytes(&self) -> usize {
@@ -274,17 +284,17 @@ impl Entry {
         matches!(self.progress, Progress::Done { .. })
     }
 
-    /// Whether somebody waits for it, or may get it again.
+    /// Whether it is pending, or may be given again.
     fn is_of_use(&self, keep: Duration) -> bool {
         match self.progress {
-            Progress::UnderWay { .. } => true,
+            Progress::Pending { .. } => true,
             Progress::Done { at, .. } => at.elapsed() < keep,
         }
     }
 
     fn bytes(&self) -> usize {
         match &self.progress {
-            Progress::UnderWay { .. } => 0,
+            Progress::Pending { .. } => 0,
             Progress::Done { answer, .. } => {
                 size_of::<Self>() + self.query.bytes() + answer.bytes()
             }
@@ -300,12 +310,12 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     const KEEP: Duration = Duration::from_mins(5);
-    const MADE: Made = Made {
+    const VALIDATOR: Validator = Validator {
         snapshot: 1,
         state: 1,
     };
 
-    /// For so many videos.
+    /// A query for `limit` videos.
     fn query(limit: usize) -> Query {
         Query {
             limit,
@@ -313,40 +323,43 @@ mod tests {
         }
     }
 
-    /// What is to be made; nobody makes it yet.
-    fn begin(answers: &Arc<UserAnswers>, limit: usize, made: Made) -> Making {
-        match answers.look_up(&query(limit), made, KEEP) {
-            LookedUp::Found(Found::Missing(making)) => making,
+    /// Begins an answer that is neither kept nor pending.
+    fn begin(answers: &Arc<UserAnswers>, limit: usize, validator: Validator) -> PendingAnswer {
+        match answers.look_up(&query(limit), validator, KEEP) {
+            Attempt::Done(Lookup::Miss(pending)) => pending,
             _ => panic!("{limit} is there, or under way"),
         }
     }
 
     fn is_kept(answers: &Arc<UserAnswers>, limit: usize) -> bool {
-        let found = answers.look_up(&query(limit), MADE, KEEP);
-        matches!(found, LookedUp::Found(Found::Kept(_)))
+        let found = answers.look_up(&query(limit), VALIDATOR, KEEP);
+        matches!(found, Attempt::Done(Lookup::Hit(_)))
     }
 
-    fn keep(mut making: Making, title: &str) {
-        making.settle(Some(Answer::of_titles(&[title])));
+    fn keep(mut pending: PendingAnswer, title: &str) {
+        pending.settle(Some(Answer::of_titles(&[title])));
     }
 
     #[test]
     fn a_query_waits_for_the_same_one_and_for_no_other() {
         let answers = Arc::<UserAnswers>::default();
-        let making = begin(&answers, 1, MADE);
+        let pending = begin(&answers, 1, VALIDATOR);
         let timing = Timing::default();
         let same = query(1);
-        let mut waiting = pin!(answers.find(&same, MADE, KEEP, &timing));
+        let mut waiting = pin!(answers.find(&same, VALIDATOR, KEEP, &timing));
         assert!(waiting.as_mut().now_or_never().is_none());
-        // Of another query, or of likes that the one under way does not know.
-        let other = begin(&answers, 2, MADE);
-        let later = Made { state: 2, ..MADE };
+        // Another query, and newer likes than those of the pending answer.
+        let other = begin(&answers, 2, VALIDATOR);
+        let later = Validator {
+            state: 2,
+            ..VALIDATOR
+        };
         let newer = begin(&answers, 1, later);
         keep(other, "other");
         assert!(waiting.as_mut().now_or_never().is_none(), "not that one");
-        keep(making, "same");
+        keep(pending, "same");
         match waiting.now_or_never() {
-            Some(Found::Kept(answer)) => assert!(answer.cached),
+            Some(Lookup::Hit(answer)) => assert!(answer.cached),
             found => panic!("{found:?}"),
         }
         assert!(timing.spent(Stage::Cache).is_some());
@@ -358,19 +371,26 @@ mod tests {
     #[test]
     fn what_ends_before_somebody_begins_to_wait_is_heard_of() {
         let answers = Arc::<UserAnswers>::default();
-        let making = begin(&answers, 1, MADE);
-        let LookedUp::UnderWay(settled) = answers.look_up(&query(1), MADE, KEEP) else {
+        let pending = begin(&answers, 1, VALIDATOR);
+        let Attempt::Pending(settled) = answers.look_up(&query(1), VALIDATOR, KEEP) else {
             panic!("it is under way");
         };
-        keep(making, "t");
+        keep(pending, "t");
         assert!(settled.now_or_never().is_some());
     }
 
     #[test]
     fn an_earlier_answer_stays_until_the_next_one_is_there() {
         let answers = Arc::<UserAnswers>::default();
-        keep(begin(&answers, 1, MADE), "earlier");
-        let next = begin(&answers, 1, Made { state: 2, ..MADE });
+        keep(begin(&answers, 1, VALIDATOR), "earlier");
+        let next = begin(
+            &answers,
+            1,
+            Validator {
+                state: 2,
+                ..VALIDATOR
+            },
+        );
         assert!(answers.stale(&query(1), KEEP).is_some());
         drop(next);
         assert!(is_kept(&answers, 1));
@@ -386,13 +406,13 @@ mod tests {
                 ..UserState::default()
             })
         };
-        assert!(answers.know(&state(MOST_KNOWN)));
-        assert!(!answers.know(&state(MOST_KNOWN)), "as much as before");
-        assert_eq!(answers.last_known(KEEP), Some(state(MOST_KNOWN)));
+        assert!(answers.know(&state(MAX_KNOWN_ROWS)));
+        assert!(!answers.know(&state(MAX_KNOWN_ROWS)), "as much as before");
+        assert_eq!(answers.last_known(KEEP), Some(state(MAX_KNOWN_ROWS)));
         assert!(answers.last_known(Duration::ZERO).is_none());
-        assert!(answers.bytes() > 16 * MOST_KNOWN && answers.bytes() == answers.counted());
-        // Not what was known before, either.
-        assert!(answers.know(&state(MOST_KNOWN + 1)));
+        assert!(answers.bytes() > 16 * MAX_KNOWN_ROWS && answers.bytes() == answers.counted());
+        // The earlier state is not kept either.
+        assert!(answers.know(&state(MAX_KNOWN_ROWS + 1)));
         assert!(answers.last_known(KEEP).is_none());
         assert_eq!(answers.bytes(), 0);
     }
@@ -401,16 +421,17 @@ mod tests {
     fn what_is_under_way_is_not_pushed_out() {
         let answers = Arc::<UserAnswers>::default();
         let all = 1..=QUERIES_PER_USER + 3;
-        let making: Vec<Making> = all.clone().map(|n| begin(&answers, n, MADE)).collect();
+        let pending: Vec<PendingAnswer> =
+            all.clone().map(|n| begin(&answers, n, VALIDATOR)).collect();
         assert_eq!(answers.bytes(), 0);
-        for making in making {
-            keep(making, "t");
+        for pending in pending {
+            keep(pending, "t");
         }
         let kept: Vec<usize> = all.filter(|&n| is_kept(&answers, n)).collect();
         assert_eq!(kept, [4, 5, 6, 7]);
     }
 
-    /// Callers hang up while they make it, time and again.
+    /// Several callers in turn hang up while they compute the answer.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn however_many_ask_one_makes_it_and_the_next_one_if_that_fails() {
         const ASKED: usize = 64;
@@ -422,13 +443,13 @@ mod tests {
                 let (answers, begun) = (Arc::clone(&answers), Arc::clone(&begun));
                 tokio::spawn(async move {
                     let (query, timing) = (query(1), Timing::default());
-                    match answers.find(&query, MADE, KEEP, &timing).await {
-                        Found::Kept(answer) => answer.cached,
-                        Found::Missing(making) => {
+                    match answers.find(&query, VALIDATOR, KEEP, &timing).await {
+                        Lookup::Hit(answer) => answer.cached,
+                        Lookup::Miss(pending) => {
                             let before = begun.fetch_add(1, Ordering::Relaxed);
                             tokio::time::sleep(Duration::from_millis(2)).await;
                             if before >= FAIL {
-                                keep(making, "t");
+                                keep(pending, "t");
                             }
                             false
                         }

@@ -5,10 +5,10 @@ use crate::serve::body::{invalid, refuse_unknown_in};
 use crate::serve::error::ApiError;
 use serde_json::{Map, Value};
 
-/// Most names in one list.
+/// At most this many names in one list.
 const MAX_NAMES: usize = 50;
 
-/// Most characters of a name.
+/// At most this many characters in a name.
 const MAX_NAME_CHARS: usize = 100;
 
 pub(super) fn parse(value: &Value) -> Result<Conditions, ApiError> {

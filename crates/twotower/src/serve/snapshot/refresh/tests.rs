@@ -34,7 +34,7 @@ async fn write(store: &Store, ids: &[Uuid]) {
         .unwrap();
 }
 
-/// With version 1 active, and these videos.
+/// A database with version 1 active, and these videos.
 async fn store(ids: &[Uuid]) -> Store {
     let store = Store::connect("sqlite::memory:", ConnectOptions::default());
     let store = store.await.unwrap();
@@ -62,7 +62,8 @@ async fn store(ids: &[Uuid]) -> Store {
     store
 }
 
-/// As no other code makes it: of `ids`, the index has the first alone, so that who compares the vector of another one panics.
+/// A snapshot that no other code produces: of `ids`, the index has only the first, so comparing the
+/// vector of another one panics.
 fn broken(ids: &[Uuid], catalogue: Catalogue) -> Snapshot {
     let mut builder = VideosBuilder::new(None, catalogue);
     for &id in ids {
@@ -104,14 +105,14 @@ async fn a_panic_over_new_vectors_has_everything_read_again() {
         active: Arc::new(broken(&ids, snapshots.catalogue())),
         challenger: None,
     })));
-    // The catalogue is never due, so that what is read is read for the vectors.
+    // The catalogue is never due, so everything read is read for the vectors.
     let poll = Duration::MAX;
     snapshots.refresh(poll).await;
     assert_eq!(snapshots.problem(), None);
     let held = snapshots.current().unwrap();
     let model = held.model.as_ref().unwrap();
     assert_eq!((model.index.len(), model.index.delta_len()), (2, 0));
-    // And the rounds go on.
+    // Further rounds work.
     let third = Uuid::from_u128(3);
     write(&store, &[third]).await;
     snapshots.refresh(poll).await;

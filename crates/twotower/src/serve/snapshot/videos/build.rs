@@ -15,10 +15,10 @@ pub(super) const PRICE: usize = 0;
 /// Column of times of publication, days since 1970.
 pub(super) const PUBLISHED: usize = 1;
 
-/// Makes [`Videos`] of rows that come ascending by id.
+/// Builds [`Videos`] from rows in ascending order of id.
 #[derive(Debug)]
 pub(crate) struct VideosBuilder {
-    /// The videos that have a vector; without a model, those that come.
+    /// The videos that have a vector; `None` without a model, when all videos are taken.
     wanted: Option<Vec<Uuid>>,
     catalogue: Catalogue,
     ids: Vec<Uuid>,
@@ -35,7 +35,7 @@ pub(crate) struct VideosBuilder {
 }
 
 impl VideosBuilder {
-    /// Of exactly the videos `wanted`, ascending, if it is given.
+    /// A builder for exactly the videos `wanted`, ascending, or for all videos.
     pub(crate) fn new(wanted: Option<Vec<Uuid>>, catalogue: Catalogue) -> Self {
         Self {
             wanted,
@@ -61,7 +61,7 @@ impl VideosBuilder {
         }
     }
 
-    /// Whether the video `id` is wanted. Adds what is wanted before it and has not come: that has left the catalogue.
+    /// Whether the video `id` is wanted. Adds earlier wanted videos that did not come, as delisted.
     fn reach(&mut self, id: Uuid) -> bool {
         loop {
             let next = match &self.wanted {
@@ -70,7 +70,7 @@ impl VideosBuilder {
             };
             match next {
                 Some(next) if next < id => self.add(next, None),
-                // Also where nothing more is wanted: of the newest uploads, say, none may have a vector yet.
+                // `next` may be `None`: the newest uploads, for example, may have no vectors yet.
                 next => return next == Some(id),
             }
         }
@@ -98,10 +98,10 @@ impl VideosBuilder {
         self.published_days.push(row.published_days);
     }
 
-    /// All that came.
+    /// Completes the catalogue.
     ///
     /// # Errors
-    /// Never: the columns are as long as the ids.
+    /// Never, since the columns are as long as the ids.
     pub(crate) fn finish(mut self) -> Result<Videos, AttributesError> {
         while let Some(next) = self
             .wanted
@@ -133,11 +133,11 @@ impl VideosBuilder {
 }
 
 impl Videos {
-    /// The same with videos that came since, and their attributes: positions go on after the last one. Without facts it is not in the
-    /// catalogue.
+    /// The same catalogue with added videos, and their attributes. Their positions follow the last
+    /// one. A video without facts is not in the catalogue.
     ///
     /// # Errors
-    /// Never: the rows have as many numbers as there are columns.
+    /// Never, since the rows have as many numbers as there are columns.
     pub(crate) fn with_added(
         &self,
         added: &[(Uuid, Option<VideoFacts>)],
@@ -178,7 +178,7 @@ impl Videos {
     }
 }
 
-/// Equal for equal facts.
+/// Hashes the facts; equal for equal facts.
 fn digest(id: Uuid, facts: Option<&VideoFacts>, hasher: &mut DefaultHasher) {
     id.hash(hasher);
     if let Some(facts) = facts {
@@ -188,7 +188,7 @@ fn digest(id: Uuid, facts: Option<&VideoFacts>, hasher: &mut DefaultHasher) {
     }
 }
 
-/// A video in the numbers of its columns.
+/// A video as terms and numbers of its columns.
 struct Described {
     maker: Option<u32>,
     performers: Vec<u32>,
@@ -250,7 +250,7 @@ mod tests {
         ids.collect()
     }
 
-    /// Of the videos with a vector, given those that come.
+    /// The catalogue of the videos with a vector, given the videos that come.
     fn built(wanted: Option<Vec<Uuid>>, coming: &[Uuid]) -> Videos {
         let mut builder = VideosBuilder::new(wanted, CATALOGUE);
         for &id in coming {

@@ -8,7 +8,8 @@ use twotower_core::time::DAY;
 use twotower_store::{Block, BlockKind};
 
 impl Videos {
-    /// What passes the operator's `rules`, the request's `filter` and the user's `blocks` (of videos apart) at `now`.
+    /// A filter for the operator's `rules`, the request's `filter` and the user's `blocks`, except
+    /// blocks of single videos, at `now`.
     pub(crate) fn filter(
         &self,
         rules: &Conditions,
@@ -52,7 +53,7 @@ impl Videos {
                 .collect()
         };
         if !choice.any.is_empty() {
-            // Of names that nothing carries, nothing is left.
+            // If no video has any of the names, no video passes.
             conditions.push(Condition::AnyOf(terms(&choice.any)));
         }
         let none = terms(&choice.none);
@@ -73,7 +74,7 @@ fn between(conditions: &mut Vec<Condition>, column: usize, range: Range) {
     }
 }
 
-/// Ages in days as days since 1970.
+/// Converts ages in days to days since 1970.
 fn published(age_days: Range, now: SystemTime) -> Range {
     let today = now
         .duration_since(UNIX_EPOCH)

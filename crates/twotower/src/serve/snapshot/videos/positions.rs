@@ -2,20 +2,22 @@ use std::hash::{BuildHasher, RandomState};
 use twotower_core::kernel;
 use uuid::Uuid;
 
-/// From ids to positions: a hash table with linear probing, of positions alone, since the ids are in their column already.
+/// Maps ids to positions: a hash table with linear probing. It stores positions only, since the ids
+/// are in their column.
 ///
-/// Made here and not taken from a library so that looking up many ids waits for memory once and not once for each.
+/// Implemented here so that looking up many ids overlaps their memory accesses, which the maps of
+/// libraries do not.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Positions {
-    /// Position + 1 of an id, in the slot that its hash names or the next free one after it; 0 where there is none. A power of two of them,
-    /// at least twice as many as there are ids.
+    /// Position + 1 of an id, in the slot of its hash or the next free one after it; 0 in free
+    /// slots. The number of slots is a power of two, at least twice the number of ids.
     slots: Vec<u32>,
     len: usize,
     hashes: RandomState,
 }
 
 impl Positions {
-    /// Of all `ids`, each there once.
+    /// The positions of `ids`, which must be distinct.
     pub(super) fn new(ids: &[Uuid]) -> Self {
         let mut positions = Self {
             slots: vec![0; slots_for(ids.len())],
@@ -28,7 +30,7 @@ impl Positions {
         positions
     }
 
-    /// Adds the id at `position`, which is not there yet.
+    /// Adds the id at `position`, which must not be there yet.
     pub(super) fn insert(&mut self, position: u32, ids: &[Uuid]) {
         self.len += 1;
         let slots = slots_for(self.len);

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use twotower_core::feature::tidy;
 
-/// What a name is a name of.
+/// Kind of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum TermKind {
     Tag,
@@ -10,7 +10,7 @@ pub(crate) enum TermKind {
     Genre,
 }
 
-/// Numbers for names: 0, 1, 2, … in the order in which they are met.
+/// Numbers for names: 0, 1, 2, … in the order of their first occurrence.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Terms {
     numbers: [HashMap<Box<str>, u32>; 4],
@@ -18,7 +18,7 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// The number of a name that may be new.
+    /// The number of a name, which is added if it is new.
     pub(super) fn intern(&mut self, kind: TermKind, name: &str) -> u32 {
         let numbers = &mut self.numbers[kind as usize];
         if let Some(&number) = numbers.get(name) {
@@ -30,7 +30,8 @@ impl Terms {
         number
     }
 
-    /// The number of a name, if some video carries it. Facts of videos are tidy; a block may name what a table holds, blanks and all.
+    /// The number of a name, if any video has it. Names in the facts of videos are tidied; a block
+    /// may have a name as in a table, with blanks around it.
     pub(super) fn get(&self, kind: TermKind, name: &str) -> Option<u32> {
         self.numbers[kind as usize].get(tidy(name)?).copied()
     }
@@ -40,7 +41,7 @@ impl Terms {
         self.count as usize
     }
 
-    /// Memory in bytes, about.
+    /// Approximate memory, bytes.
     pub(super) fn bytes(&self) -> usize {
         let entry = size_of::<(Box<str>, u32)>() + 1;
         let of = |names: &HashMap<Box<str>, u32>| {

@@ -1,4 +1,4 @@
-/// Texts end to end: a `String` each would cost 24 bytes and an allocation more.
+/// Titles, concatenated: one `String` for each would cost 24 bytes and an allocation more.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Titles {
     text: String,
@@ -7,7 +7,7 @@ pub(super) struct Titles {
 }
 
 impl Titles {
-    /// Adds the title of the next position. Past 4 GiB of text titles are empty.
+    /// Adds the title of the next position. Beyond 4 GiB of text, titles are empty.
     pub(super) fn push(&mut self, title: &str) {
         if u32::try_from(self.text.len() + title.len()).is_ok() {
             self.text.push_str(title);

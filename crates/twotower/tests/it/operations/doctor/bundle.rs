@@ -1,4 +1,4 @@
-//! What is sent to support holds nothing of anybody.
+//! The support bundle holds no personal data and no secrets.
 
 use super::{run, served, told};
 use crate::life_cycle::place::Place;
@@ -12,7 +12,7 @@ use std::path::Path;
 use tar::Archive;
 use twotower_store::RunState;
 
-/// Each stands somewhere where the doctor looks.
+/// Secrets in places that the doctor reads.
 const CANARIES: [&str; 8] = [
     "canary-password",
     "canary-service-key",
@@ -80,7 +80,7 @@ fn no_canary_leaves_the_house() {
         .env("TWOTOWER_JWT_SECRET", "canary-jwt-secret")
         .env("USER", "canary-operator");
     let (code, _) = told(command);
-    // A run has failed.
+    // A failed run.
     assert_eq!(code, Some(1));
     #[cfg(unix)]
     {
@@ -128,7 +128,7 @@ fn no_canary_leaves_the_house() {
     );
     let models: serde_json::Value = serde_json::from_str(&parts["twotower/models.json"]).unwrap();
     assert_eq!(models["versions"][0]["metrics"]["validation"]["auc"], 0.894);
-    // What is there is not written over.
+    // An existing file is not overwritten.
     let again = place.refused(&format!("doctor --bundle {}", file.display()), 1);
     assert!(again.contains("bundle.tar.gz"), "{again}");
 }

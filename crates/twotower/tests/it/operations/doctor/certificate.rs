@@ -1,4 +1,4 @@
-//! Certificates of a server that speaks TLS.
+//! Certificates of TLS servers.
 
 use super::{doctor, finding, told, wrong};
 use crate::support::Workplace;
@@ -9,7 +9,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-/// A server that shakes hands, with a certificate of its own that ends with this year, after `greeting`.
+/// A TLS server with a self-signed certificate that expires at the end of `last_year`; it begins
+/// with `greeting`.
 fn server(last_year: i32, greeting: fn(&mut TcpStream)) -> SocketAddr {
     let key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::new(vec!["localhost".into()]).unwrap();
@@ -32,7 +33,7 @@ fn server(last_year: i32, greeting: fn(&mut TcpStream)) -> SocketAddr {
             let mut stream = stream.unwrap();
             greeting(&mut stream);
             let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
-            // Whoever has seen the certificate hangs up.
+            // Clients hang up once they have seen the certificate.
             while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
         }
     });
@@ -57,9 +58,10 @@ fn certificates_that_expired_are_told_host_by_host() {
     assert_eq!(verdict, "passed", "{evidence}");
 }
 
-/// Stands in for a database of Supabase's, whose certificate is of an authority that no machine knows: it asks for encryption, and shows it.
+/// A stand-in for a Supabase database, whose certificate authority no machine knows: the client
+/// requests encryption and sees the certificate.
 fn database() -> Workplace {
-    // The eight bytes by which a client asks for encryption, and PostgreSQL's yes.
+    // A client requests encryption with eight bytes; PostgreSQL accepts with one.
     let database = server(2999, |stream| {
         if stream.read_exact(&mut [0; 8]).is_ok() {
             let _ = stream.write_all(b"S");
@@ -82,7 +84,7 @@ fn a_database_whose_authority_is_unknown_is_told_how_to_name_it() {
     );
 }
 
-/// What somebody has to mend is told at once: neither tried again, as a database that is away, nor waited for.
+/// An error that somebody must fix is reported at once, without the retries of an outage.
 #[test]
 fn a_certificate_that_is_refused_ends_a_job_at_once() {
     let mut place = database();
@@ -95,7 +97,7 @@ fn a_certificate_that_is_refused_ends_a_job_at_once() {
             assert!(!said.contains(tried), "{line}: {said}");
         }
     }
-    // Nor is a file that is not there waited for.
+    // A missing file is not retried either.
     place.url.push_str("&sslrootcert=authority.crt");
     let said = place.refused("update", 2);
     assert!(said.contains("the file of `sslrootcert`"), "{said}");

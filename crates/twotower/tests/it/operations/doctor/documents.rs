@@ -1,4 +1,4 @@
-//! docs/doctor.md against the checks that there are, and against the guide whose lists it has to cover.
+//! Compares docs/doctor.md with the checks, and with the guide whose lists it must cover.
 
 use std::collections::BTreeSet;
 use twotower::operations::check::{CATALOGUE, Severity};
@@ -8,7 +8,7 @@ fn document() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The rows of the table of a section, cell by cell.
+/// Rows of a section's table, by cells.
 fn rows(heading: &str) -> Vec<Vec<String>> {
     let document = document();
     let section = document
@@ -57,7 +57,7 @@ fn the_table_of_checks_is_the_catalogue() {
     assert_eq!(documented, expected);
 }
 
-/// Every code span of the second table that is written like a check's name is one.
+/// Checks every code span of the second table that has the form of a check's name.
 #[test]
 fn the_guides_lists_are_covered_by_what_there_is() {
     let names: BTreeSet<&str> = CATALOGUE.iter().map(|check| check.name).collect();
@@ -66,7 +66,7 @@ fn the_guides_lists_are_covered_by_what_there_is() {
         let spans: Vec<&str> = cells[1].split('`').skip(1).step_by(2).collect();
         assert!(!spans.is_empty(), "{} is covered by nothing", cells[0]);
         for span in spans {
-            // Commands, files and settings have other characters in them.
+            // Commands, files and settings contain other characters.
             let name = span
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
@@ -77,7 +77,8 @@ fn the_guides_lists_are_covered_by_what_there_is() {
             );
         }
     }
-    // The guide's rows, in its order: metrics, both checklists, troubleshooting, what support asks for.
+    // The guide's rows: metrics, both checklists, troubleshooting, benchmarks, information for
+    // support.
     let guide = [
         "AUC > 0.65",
         "Precision@10 > 0.15",
@@ -105,6 +106,11 @@ fn the_guides_lists_are_covered_by_what_there_is() {
         "Edge Functions timeout",
         "quality of recommendations",
         "batch failed",
+        "training in 4 to 6 h",
+        "a list < 200 ms",
+        "1,000 users < 10 min",
+        "memory: training < 8 GB",
+        "memory: serving < 1 GB",
         "error logs",
         "system information",
         "database statistics",
@@ -113,4 +119,49 @@ fn the_guides_lists_are_covered_by_what_there_is() {
     ];
     let covered: Vec<&str> = rows.iter().map(|cells| cells[0].as_str()).collect();
     assert_eq!(covered, guide);
+}
+
+/// A line of the checklists names checks that do look at what it says, and no others.
+#[test]
+fn the_checklists_name_checks_that_look_at_what_they_say() {
+    let expected: [(&str, &[&str]); 12] = [
+        ("`make test`", &[]),
+        ("100,000 likes", &["data-sufficiency"]),
+        ("AUC > 0.65", &["model-quality"]),
+        (
+            "schema",
+            &["migrations", "indexes", "row-security", "policies"],
+        ),
+        ("`/readyz`", &["server-ready", "edge-function"]),
+        ("environment", &["environment", "secrets-readable"]),
+        ("the application's database", &[]),
+        ("twotower's own backup", &["backup-age"]),
+        ("answers in < 200 ms", &["server-latency", "server-errors"]),
+        ("the nightly log", &["run-failed", "run-missed"]),
+        ("logs are written", &["logs"]),
+        ("the alert arrives", &[]),
+    ];
+    let names: BTreeSet<&str> = CATALOGUE.iter().map(|check| check.name).collect();
+    let checks = |file: &str| -> Vec<(String, Vec<String>)> {
+        let path = format!("{}/../../docs/{file}", env!("CARGO_MANIFEST_DIR"));
+        let guide = std::fs::read_to_string(path).unwrap();
+        let lines = guide.lines().filter_map(|line| line.strip_prefix("- [ ] "));
+        lines
+            .map(|line| {
+                let spans = line.split('`').skip(1).step_by(2);
+                let named = spans.filter(|span| names.contains(span));
+                (line.to_owned(), named.map(str::to_owned).collect())
+            })
+            .collect()
+    };
+    let (english, japanese) = (checks("deployment.md"), checks("deployment.ja.md"));
+    assert_eq!(english.len(), expected.len());
+    for (line, (begins, named)) in english.iter().zip(expected) {
+        assert!(line.0.contains(begins), "{}", line.0);
+        assert_eq!(line.1, named, "{}", line.0);
+    }
+    let of = |lines: &[(String, Vec<String>)]| -> Vec<Vec<String>> {
+        lines.iter().map(|(_, named)| named.clone()).collect()
+    };
+    assert_eq!(of(&japanese), of(&english));
 }

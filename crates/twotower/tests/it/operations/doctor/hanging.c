@@ -1,4 +1,4 @@
-/* Preloaded: a file system that does not answer. Whoever asks about what lies under TWOTOWER_TEST_HANGS waits for ever. */
+/* Preloaded: a file system that hangs. Queries about paths below TWOTOWER_TEST_HANGS block forever. */
 
 #define _GNU_SOURCE
 #include <stdlib.h>

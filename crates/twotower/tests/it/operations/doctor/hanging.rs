@@ -1,4 +1,4 @@
-//! A folder on a file system that does not answer.
+//! A folder on a file system that hangs.
 
 use super::super::processes::log;
 use super::{SMALL, doctor, finding, told};
@@ -6,7 +6,7 @@ use crate::life_cycle::place::Place;
 use crate::preload::Preload;
 use serde_json::Value;
 
-/// It is told, and whoever told it ends, though the thread that asked never comes back.
+/// It is reported, and the process exits although the blocked thread never returns.
 #[test]
 fn a_file_system_that_does_not_answer_holds_nobody() {
     let place = Place::on_sqlite();
@@ -26,7 +26,7 @@ fn a_file_system_that_does_not_answer_holds_nobody() {
     let space = space.unwrap_or_else(|| panic!("{told_of:#}"));
     let evidence = space["evidence"].as_str().unwrap();
     assert_eq!(evidence, "the file system does not answer in time");
-    // What it names is what hangs.
+    // The named folder is the one that hangs.
     let (_, value) = told(doctor(&place, "--only disk-space"));
     let (verdict, evidence, _) = finding(&value, "disk-space", None);
     assert_eq!(verdict, "passed", "{evidence}");

@@ -1,4 +1,4 @@
-//! A schema that is not as the migrations made it.
+//! A schema that differs from what the migrations create.
 
 use super::{doctor, finding, served, told, wrong};
 use crate::life_cycle::place::Place;
@@ -16,7 +16,7 @@ fn a_schema_that_drifted_is_named_object_by_object() {
             "role twotower_trainer may not SELECT public.likes",
             "grant SELECT on public.likes to twotower_trainer;",
         ),
-        // What a server that runs with this role asks for.
+        // A server with this role needs these rights.
         (
             "revoke usage on schema twotower from twotower_server",
             "grants",
@@ -84,7 +84,7 @@ fn a_schema_that_drifted_is_named_object_by_object() {
             "20261201000000",
             "twotower migrate",
         ),
-        // Of the rights that were taken away above.
+        // For the rights that were revoked above.
         (
             "select",
             "grants",
@@ -103,7 +103,7 @@ fn a_schema_that_drifted_is_named_object_by_object() {
     }
 }
 
-/// What the doctor says is a command that can be run.
+/// The command that the doctor suggests works.
 #[test]
 fn what_was_edited_is_made_again_by_the_command_that_is_said() {
     let place = Place::on_postgres();
@@ -126,7 +126,7 @@ fn what_was_edited_is_made_again_by_the_command_that_is_said() {
     }
     let said = place.refused("migrate --again public.likes", 2);
     assert!(said.contains("no table and no function of ours"), "{said}");
-    // What a migration that is pending makes is not made without it.
+    // Objects of a pending migration are not recreated without it.
     sql(
         &place.url,
         "delete from supabase_migrations.schema_migrations where version = '20261201000000'",
@@ -140,7 +140,7 @@ fn what_was_edited_is_made_again_by_the_command_that_is_said() {
     assert!(said.contains("PostgreSQL alone"), "{said}");
 }
 
-/// What a table of our name should be is not for us to say where the recommender reads another.
+/// Where the recommender reads another table, a table with our name is the application's business.
 #[test]
 fn tables_that_the_source_replaces_are_passed_over() {
     let place = Place::on_postgres();
@@ -184,7 +184,7 @@ fn tables_that_the_source_replaces_are_passed_over() {
     let (_, value) = told(doctor(&place, "--only indexes"));
     let (verdict, evidence, _) = finding(&value, "indexes", Some("source"));
     assert_eq!(verdict, "passed", "{evidence}");
-    // A query that computes ids reads the table none the less, with what users like.
+    // A query that computes ids still reads the table, with what users like.
     place.configure(
         "[source]\nlikes = \"SELECT user_id::uuid AS user_id, video_id, created_at FROM public.likes\"",
     );

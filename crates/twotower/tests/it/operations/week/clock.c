@@ -1,5 +1,6 @@
-/* Preloaded: the wall clock of a program (its real time, not what it waits by) runs ahead by the microseconds in the file that
- * TWOTOWER_TEST_CLOCK names, or behind, where they are less than none. Whoever writes the file moves the clocks of all such programs at once. */
+/* Preloaded: shifts a program's wall clock (CLOCK_REALTIME, not its monotonic clock) by the number of microseconds in the file
+ * that TWOTOWER_TEST_CLOCK names; a negative number moves it back. Writing the file moves the clocks of all such programs at
+ * once. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A wall clock that runs as the real one does, ahead of it.
+/// A clock that runs like the real one, ahead of it.
 pub(super) struct Clock {
     library: Preload,
     file: tempfile::NamedTempFile,

@@ -1,4 +1,4 @@
-//! A database, a scheduler and a server that live on one clock.
+//! A database, a scheduler and a server that share one clock.
 
 use super::clock::{Clock, seconds};
 use super::office::{self, Office};
@@ -16,13 +16,13 @@ const PATIENCE: Duration = Duration::from_mins(3);
 pub(super) struct Household {
     folder: tempfile::TempDir,
     clock: Clock,
-    /// The Monday at which it all begins.
+    /// The Monday on which the test begins.
     monday: SystemTime,
     database: Supervised,
     database_pid: u32,
     url: String,
     pub(super) office: Office,
-    /// The key that signs tokens now.
+    /// The key that currently signs tokens.
     pub(super) signer: &'static str,
     address: String,
     server: Option<Child>,
@@ -30,7 +30,7 @@ pub(super) struct Household {
     alerts_seen: usize,
 }
 
-/// Ends with its psql.
+/// A transaction that ends with its psql process.
 pub(super) struct Held(Child);
 
 impl Drop for Held {
@@ -41,7 +41,7 @@ impl Drop for Held {
 }
 
 impl Household {
-    /// With a small catalogue, a model that is served, and everything running, on a Monday morning.
+    /// With a small catalogue, an active model, and everything running, on a Monday morning.
     pub(super) fn start() -> Self {
         let mut clock = Clock::new();
         // 1970 began on a Thursday.
@@ -77,7 +77,7 @@ impl Household {
         house
     }
 
-    /// Writes the configuration, with this besides.
+    /// Writes the configuration, with `more` appended.
     pub(super) fn configure(&self, more: &str) {
         let text = format!(
             "[hyperparameters]\nepochs = 2\n[schedule]\nretrain = \"0 3 * * 3,0\"\n[run]\nattempts = 2\npause_seconds = 0\nsigning_key = \"signing.key\"\n\
@@ -111,7 +111,7 @@ impl Household {
         command
     }
 
-    /// Runs a command to its end; its exit code.
+    /// Runs a command; returns its exit code.
     pub(super) fn twotower(&self, line: &str) -> Option<i32> {
         self.command(line, "by-hand.log").status().unwrap().code()
     }
@@ -133,7 +133,7 @@ impl Household {
         self.scheduler = Some(scheduler.spawn().unwrap());
     }
 
-    /// Moves the clock to this time of a day of the week, Monday being 0, and a second.
+    /// Moves the clock to one second after `time` on a day of the week; Monday is 0.
     pub(super) fn at(&mut self, day: u64, time: &str) {
         let (hours, minutes) = time.split_once(':').unwrap();
         let of_day: u64 =
@@ -158,7 +158,7 @@ impl Household {
         }
     }
 
-    /// Waits until a run of `job` that began within the last hour has ended; its state.
+    /// Waits until a run of `job` that began within the last hour has ended; returns its state.
     pub(super) fn ended(&self, job: &str) -> String {
         let query = format!(
             "SELECT state FROM twotower.job_runs WHERE job = '{job}' AND started_at > now() - interval '20 minutes' AND state <> 'running'
@@ -184,7 +184,8 @@ impl Household {
             .unwrap()
     }
 
-    /// Each day's: two videos for each of forty users that people like them like, so that there is something to learn.
+    /// The likes of a day: two for each of forty users, of videos that similar users like, so that
+    /// there is something to learn.
     pub(super) fn likes_come_in(&self) {
         self.sql(
             "INSERT INTO public.likes (user_id, video_id)
@@ -205,7 +206,7 @@ impl Household {
         );
     }
 
-    /// Somebody's transaction, in whose way an update is for a while.
+    /// A transaction that blocks an update for a while.
     pub(super) fn hold_updates(&self) -> Held {
         let text = "BEGIN; LOCK TABLE public.video_embeddings IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(120)";
         let holder = psql_command(&self.url, text)
@@ -219,7 +220,7 @@ impl Household {
         held
     }
 
-    /// Everything dies at once.
+    /// Kills everything at once.
     pub(super) fn power_cut(&mut self) {
         for mut child in [self.server.take(), self.scheduler.take()]
             .into_iter()
@@ -248,12 +249,12 @@ impl Household {
             "{}",
             self.log()
         );
-        // Files have the kernel's time.
+        // The kernel's clock gives the times of files, not ours.
         let file = OpenOptions::new().write(true).open(path).unwrap();
         file.set_modified(self.clock.now()).unwrap();
     }
 
-    /// As logrotate does it with `create`.
+    /// Like logrotate with `create`.
     pub(super) fn rotate_logs(&self) {
         for (name, child) in [("server", &self.server), ("scheduler", &self.scheduler)] {
             std::fs::rename(
@@ -275,7 +276,7 @@ impl Household {
         });
     }
 
-    /// Both halves of each log are whole lines, and both go on.
+    /// Both parts of each log consist of complete lines, and both continue.
     pub(super) fn no_line_is_torn(&self) {
         for name in [
             "server.log.1",
@@ -292,7 +293,7 @@ impl Household {
         }
     }
 
-    /// The server answers, and with no video that is liked.
+    /// The server answers, and with no liked video.
     pub(super) fn recommends(&self) {
         assert_eq!(self.recommended_to(self.signer), 200, "{}", self.log());
     }
@@ -342,13 +343,13 @@ impl Household {
         answer.ok().map(|answer| answer.status().as_u16())
     }
 
-    /// No alert but those that were expected.
+    /// Asserts that no unexpected alerts arrived.
     pub(super) fn told_no_more(&self) {
         let more = self.office.told().len() - self.alerts_seen;
         assert_eq!(more, 0, "{}", self.office.messages());
     }
 
-    /// Waits for the next alerts, which are these, in any order.
+    /// Waits for the next alerts, which must be these, in any order.
     pub(super) fn told(&mut self, expected: &[&str]) {
         let (seen, all) = (self.alerts_seen, self.alerts_seen + expected.len());
         self.wait(&expected.join(", "), |house| {

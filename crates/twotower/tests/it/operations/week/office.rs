@@ -1,4 +1,5 @@
-//! Where messages arrive and keys are told: the alerts' webhook and the issuer of tokens, on one address of this machine.
+//! Receives alerts and publishes keys: the alerts' webhook and the token issuer, on one loopback
+//! address.
 
 use crate::serve::public_keys::{ec, other_ec, public};
 use axum::extract::State;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
 
-/// The public keys of those who may sign.
+/// The public keys of the current signers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keys {
     Old,
@@ -61,7 +62,7 @@ impl Office {
         *self.desk.keys.lock().unwrap() = keys;
     }
 
-    /// What was told so far, in order: `firing run-failed/update`.
+    /// Alerts so far, in order: `firing run-failed/update`.
     pub(super) fn told(&self) -> Vec<String> {
         let messages = self.desk.messages.lock().unwrap();
         let alerts = messages
@@ -74,7 +75,7 @@ impl Office {
         told.collect()
     }
 
-    /// All of it, to be shown where something is missing.
+    /// All messages, for failure output.
     pub(super) fn messages(&self) -> String {
         let messages = self.desk.messages.lock().unwrap();
         serde_json::to_string_pretty(&*messages).unwrap()
@@ -96,7 +97,7 @@ async fn key_set(State(desk): State<Desk>) -> Json<Value> {
     Json(json!({ "keys": keys }))
 }
 
-/// A token of `user`, signed by the old key or the new one, good for an hour from `now` on.
+/// A token of `user` signed with the old or the new key, valid for an hour from `now`.
 pub(super) fn token(user: &str, signer: &str, now: SystemTime) -> String {
     let key: (Algorithm, EncodingKey) = if signer == "old" { ec() } else { other_ec() };
     let header = Header {

@@ -1,31 +1,32 @@
-//! Up to when nothing is to be caught up on: what the scheduler has started, and from when on it knows an expression.
+//! From when on missed runs are caught up: the last scheduled times that were started, and when
+//! each expression came into effect.
 
 use super::due::EARLY_US;
 use crate::config::Schedule;
-use crate::jobs::{read_if_there, write_among_others};
+use crate::files::{read_if_there, write_among_others};
 use crate::operations::Job;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Of each job, in a file, so that a scheduler that is started anew knows what it has missed.
+/// One entry per job, in a file, so that a restarted scheduler knows what it has missed.
 #[derive(Debug)]
-pub(super) struct Since {
+pub(super) struct Watermarks {
     file: PathBuf,
     jobs: BTreeMap<String, Entry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
-    /// When it is due, as text: what was due by another expression was not missed by this one.
+    /// The job's expressions as text: times of an earlier expression were not missed by this one.
     when: String,
     /// Microseconds since 1970.
     since_us: i64,
 }
 
-impl Since {
-    /// What is known; of jobs that are new, or due at other times than before, that nothing was missed up to now.
+impl Watermarks {
+    /// Reads the file. For a job that is new or has a new expression, nothing was missed up to now.
     pub(super) fn load(state_dir: &Path, schedule: &Schedule, now_us: i64) -> io::Result<Self> {
         let file = state_dir.join("schedule.json");
         let bytes = read_if_there(&file)?;
@@ -54,7 +55,7 @@ impl Since {
             .map_or(i64::MAX, |entry| entry.since_us)
     }
 
-    /// Nothing is to be caught up on up to `at_us`.
+    /// Nothing up to `at_us` is caught up.
     pub(super) fn advance(&mut self, job: Job, at_us: i64) -> io::Result<()> {
         if let Some(entry) = self.jobs.get_mut(job.name())
             && entry.since_us < at_us
@@ -65,7 +66,8 @@ impl Since {
         Ok(())
     }
 
-    /// What a clock has left that was far ahead and has been set back: nothing was missed up to now.
+    /// Corrects times left by a clock that was far ahead and has been set back: nothing was missed
+    /// up to now.
     pub(super) fn not_far_after(&mut self, now_us: i64) -> io::Result<()> {
         let far = |entry: &&mut Entry| entry.since_us > now_us.saturating_add(EARLY_US);
         let mut changed = false;
@@ -100,17 +102,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let schedule = Schedule::default();
-        let mut since = Since::load(&state, &schedule, 100).unwrap();
+        let mut since = Watermarks::load(&state, &schedule, 100).unwrap();
         assert_eq!(since.of(Job::Update), 100);
         since.advance(Job::Update, 150).unwrap();
         since.advance(Job::Update, 120).unwrap();
-        let later = Since::load(&state, &schedule, 200).unwrap();
+        let later = Watermarks::load(&state, &schedule, 200).unwrap();
         assert_eq!((later.of(Job::Update), later.of(Job::Backup)), (150, 100));
         let changed = Schedule {
             update: "0 5 * * *".into(),
             ..schedule
         };
-        let later = Since::load(&state, &changed, 300).unwrap();
+        let later = Watermarks::load(&state, &changed, 300).unwrap();
         assert_eq!((later.of(Job::Update), later.of(Job::Backup)), (300, 100));
     }
 
@@ -119,12 +121,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let schedule = Schedule::default();
-        let mut since = Since::load(&state, &schedule, 100).unwrap();
+        let mut since = Watermarks::load(&state, &schedule, 100).unwrap();
         since.advance(Job::Update, 500 + EARLY_US).unwrap();
         since.advance(Job::Backup, 501 + EARLY_US).unwrap();
         since.not_far_after(500).unwrap();
-        let later = Since::load(&state, &schedule, 600).unwrap();
-        // Hours ahead it was done early, and once is enough.
+        let later = Watermarks::load(&state, &schedule, 600).unwrap();
+        // A run hours ahead was early, and is not repeated.
         assert_eq!(later.of(Job::Update), 500 + EARLY_US);
         assert_eq!((later.of(Job::Backup), later.of(Job::Maintain)), (500, 100));
     }

@@ -1,26 +1,32 @@
-//! Files that are there whole or not at all, so that a kill at any instant leaves the old one or the new one; and folders in
-//! which one process works at a time.
+//! Atomic replacement of files, so that a kill at any instant leaves either the old file or the new
+//! one; and folders that one process works in at a time.
 
 use anyhow::{Context, bail};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes `bytes` in place of whatever `path` was; makes the folder if there is none. For a file that one process writes at a time: the next
-/// one writes over what a killed one left beside it, which may be as long as a model.
+/// Replaces the file `path` by `bytes`, and makes its folder if there is none.
+///
+/// For a file that only one process writes at a time. The temporary file beside it has a fixed
+/// name, `.<name>.tmp`, so that the next writer overwrites one that a killed process left: it may
+/// be as large as a model.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_through(path, ".tmp", bytes)
 }
 
-/// As [`write_whole`], for a file that several processes may write at once: each writes it whole beside the others, and the last one stays.
-/// What a killed one leaves beside it stays, too, so that this is for small files.
+/// As [`write_whole`], for a file that several processes may write at once: the last one to finish
+/// wins.
+///
+/// Each writes to a temporary file of its own. Nothing removes the one that a killed process
+/// leaves, so use this for small files.
 pub(crate) fn write_among_others(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Numbers of processes are the same in every container, and these may share the folder.
+    // Not the process id: containers that share the folder may use the same ids.
     let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
     write_through(path, &format!(".{random:016x}.tmp"), bytes)
 }
 
-/// Through a file beside `path` whose name has `end` at its end.
+/// Writes to a file beside `path`, named `.<name><end>`, and renames it.
 fn write_through(path: &Path, end: &str, bytes: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -33,7 +39,7 @@ fn write_through(path: &Path, end: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = folder.join(name);
     let replaced = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = replaced {
-        // That this fails too changes nothing: what went wrong first is what is told.
+        // A failure to clean up would hide the first error.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
@@ -46,7 +52,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// What a file holds, if there is one.
+/// The content of a file; `None` if there is no such file.
 pub(crate) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -55,7 +61,7 @@ pub(crate) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Removes a file, if there is one.
+/// Removes a file if it exists.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -63,12 +69,12 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Keeps other processes out of `folder`, which is made if there is none, until what it returns is dropped or the process
-/// ends, however it ends. `work` says what is done there.
+/// Keeps other processes out of `folder`, which is created if missing, until the returned file is
+/// dropped or the process ends, however it ends. `work` names the activity in the error.
 ///
 /// # Errors
-/// If another process is at it.
-pub(super) fn lock_folder(folder: &Path, work: &str) -> anyhow::Result<File> {
+/// If another process holds the folder.
+pub(crate) fn lock_folder(folder: &Path, work: &str) -> anyhow::Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let path = folder.join(".lock");
     let file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
@@ -78,7 +84,8 @@ pub(super) fn lock_folder(folder: &Path, work: &str) -> anyhow::Result<File> {
             "another {work} is at work in {}: wait for it, or name another folder",
             folder.display()
         ),
-        // Some network file systems know no locks; there nobody is kept out.
+        // Some network file systems do not support locks; on those, other processes are not kept
+        // out.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("lock {}", path.display()))
@@ -146,7 +153,7 @@ mod tests {
     #[test]
     fn what_cannot_be_put_in_place_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        // A folder that holds something is replaced by no file.
+        // A rename cannot replace a folder that is not empty.
         let path = folder.path().join("state.json");
         fs::create_dir_all(path.join("full")).unwrap();
         write_whole(&path, b"x").unwrap_err();

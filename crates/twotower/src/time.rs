@@ -1,7 +1,38 @@
-use std::time::{SystemTime, UNIX_EPOCH};
+//! Times as text, in UTC. Times are microseconds since 1970 unless they are a [`SystemTime`]; those
+//! before 1970 count as 1970.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use twotower_core::time::DAY;
 
-/// `2026-11-24T17:30:05.123Z`. A time before 1970 counts as 1970.
+/// Microseconds from 1970 until now.
+pub(crate) fn now_us() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |since_epoch| since_epoch.as_micros() as i64)
+}
+
+/// `2026-11-24T17:30:05.123Z`, of microseconds since 1970.
+pub(crate) fn rfc3339_us(at_us: i64) -> String {
+    rfc3339(UNIX_EPOCH + Duration::from_micros(at_us.max(0) as u64))
+}
+
+/// `2026-11-24 17:30`, of microseconds since 1970.
+pub(crate) fn minute(at_us: i64) -> String {
+    prefix(at_us, "2026-11-24T17:30").replace('T', " ")
+}
+
+/// `2026-11-24`, of microseconds since 1970.
+pub(crate) fn day(at_us: i64) -> String {
+    prefix(at_us, "2026-11-24")
+}
+
+/// As much of [`rfc3339_us`] as `example` has.
+fn prefix(at_us: i64, example: &str) -> String {
+    let mut text = rfc3339_us(at_us);
+    text.truncate(example.len());
+    text
+}
+
+/// `2026-11-24T17:30:05.123Z`
 pub(crate) fn rfc3339(at: SystemTime) -> String {
     let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, day) = (since_epoch.as_secs(), DAY.as_secs());
@@ -24,8 +55,9 @@ pub(crate) fn rfc3339(at: SystemTime) -> String {
     text
 }
 
-/// Adds a number in at least `width` digits, 20 at most. Each answer has some twenty of them, and `format!` takes several times as long.
-pub(super) fn push_digits(text: &mut String, number: u64, width: usize) {
+/// Appends a number in at least `width` digits; `width` is at most 20. Each HTTP answer has some
+/// twenty numbers, and `format!` takes several times as long.
+pub(crate) fn push_digits(text: &mut String, number: u64, width: usize) {
     let mut digits = [b'0'; 20];
     let (mut begin, mut rest) = (digits.len(), number);
     while rest > 0 {
@@ -37,8 +69,8 @@ pub(super) fn push_digits(text: &mut String, number: u64, width: usize) {
     text.extend(digits[begin..].iter().copied().map(char::from));
 }
 
-/// Gregorian date of a day since 1970-01-01, counted in eras of 400 years that begin in March (Hinnant, "chrono-compatible
-/// low-level date algorithms").
+/// Gregorian date of a day since 1970-01-01, counted in eras of 400 years that begin in March
+/// (Hinnant, "chrono-compatible low-level date algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -54,7 +86,6 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn dates() {
@@ -67,8 +98,11 @@ mod tests {
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
         }
-        let at = UNIX_EPOCH + Duration::from_millis(1_709_251_199_007);
-        assert_eq!(rfc3339(at), "2024-02-29T23:59:59.007Z");
+        let at_us = 1_709_251_199_007_000;
+        assert_eq!(rfc3339_us(at_us), "2024-02-29T23:59:59.007Z");
+        assert_eq!(minute(at_us), "2024-02-29 23:59");
+        assert_eq!(day(at_us), "2024-02-29");
+        assert_eq!(day(-1), "1970-01-01");
     }
 
     #[test]

@@ -1,41 +1,44 @@
-//! Long histories, walked once an epoch: a window begins a bounded number of likes after a state that is kept, wherever it lies.
+//! States of long histories, kept for one epoch: a window starts from the latest kept state, a
+//! bounded number of likes before it, instead of from the beginning of the history.
 
-use crate::timeline::{Timeline, Timelines};
+use crate::timeline::{self, Timeline, Timelines};
 use crate::tower::{HistoryState, UserTower};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::io;
 
-/// Likes from one state that is kept to the next.
+/// Likes between two states that are kept.
 const INTERVAL: usize = 1024;
 
-/// With fewer likes it is quicker to look at each than to search for each candidate.
-const LEAST_SEARCHED: usize = 16 * INTERVAL;
+/// Up to this many likes, looking at each is quicker than a binary search for each candidate.
+const MAX_LIKES_SCANNED: usize = 16 * INTERVAL;
 
-/// A state on the way through a history.
+/// The state of a user after a prefix of the history.
 #[derive(Debug)]
-pub(super) struct Mark {
-    /// Likes and skips before it.
+pub(super) struct PrefixState {
+    /// Likes in the prefix.
     pub(super) likes: usize,
+    /// Skips in the prefix.
     pub(super) skips: usize,
     pub(super) state: HistoryState,
 }
 
-/// One long history.
+/// What is kept of one user with a long history.
 #[derive(Debug)]
-struct Long {
-    marks: Vec<Mark>,
-    /// The liked videos, ascending; empty below [`LEAST_SEARCHED`].
+struct LongHistory {
+    /// In ascending order of likes.
+    prefixes: Vec<PrefixState>,
+    /// The liked videos, ascending; empty with at most [`MAX_LIKES_SCANNED`] likes.
     liked: Vec<u32>,
 }
 
-/// What is kept of the users with more than [`INTERVAL`] likes.
+/// Prefix states of the users with more than [`INTERVAL`] likes.
 #[derive(Debug, Default)]
-pub(super) struct Marks(HashMap<u32, Long>);
+pub(super) struct PrefixStates(HashMap<u32, LongHistory>);
 
-impl Marks {
-    /// From `vectors` `[V, d]` of the start of the epoch. Where the order of likes is not known, the one state of a user is that
-    /// after all.
+impl PrefixStates {
+    /// From `vectors` `[V, d]` of the start of the epoch. Where the order of likes is not known,
+    /// each user has one state, that after all likes.
     ///
     /// # Errors
     /// If a timeline cannot be read.
@@ -49,45 +52,41 @@ impl Marks {
         let long: Vec<usize> = long.collect();
         let of_user = |user: usize| {
             let mut numbers = Vec::new();
-            let timeline = if let Some(held) = timelines.held(user) {
-                held
-            } else {
-                timelines.read(user, &mut numbers)?;
-                let (likes, skips) = timelines.lengths(user);
-                Timeline::of_numbers(&numbers, likes, skips)
-            };
-            io::Result::Ok((user as u32, Long::new(timeline, tower, vectors, unordered)))
+            let timeline = timeline::held_or_read(timelines, user, &mut numbers)?;
+            let history = LongHistory::new(timeline, tower, vectors, unordered);
+            io::Result::Ok((user as u32, history))
         };
-        let marks = long.into_par_iter().map(of_user);
-        marks.collect::<io::Result<_>>().map(Self)
+        let histories = long.into_par_iter().map(of_user);
+        histories.collect::<io::Result<_>>().map(Self)
     }
 
-    /// The last state that is kept of `user` after at most `likes` likes.
-    pub(super) fn latest(&self, user: u32, likes: usize) -> Option<&Mark> {
-        let marks = &self.0.get(&user)?.marks;
-        let reached = marks.partition_point(|mark| mark.likes <= likes);
-        marks[..reached].last()
+    /// The last state kept of `user` after at most `likes` likes.
+    pub(super) fn latest(&self, user: u32, likes: usize) -> Option<&PrefixState> {
+        let prefixes = &self.0.get(&user)?.prefixes;
+        let reached = prefixes.partition_point(|prefix| prefix.likes <= likes);
+        prefixes[..reached].last()
     }
 
-    /// The videos that `user` has liked, ascending, if they are more than searching each of `candidates` candidates costs.
+    /// The videos that `user` has liked, ascending, if a binary search for each of `candidates`
+    /// candidates costs less than a scan of the likes.
     pub(super) fn searched(&self, user: u32, candidates: usize) -> Option<&[u32]> {
         let liked = &self.0.get(&user)?.liked[..];
         let steps = candidates * liked.len().checked_ilog2()? as usize;
         (steps < liked.len()).then_some(liked)
     }
 
-    /// Bytes that are held while an epoch lasts.
+    /// Bytes held during an epoch.
     pub(super) fn bytes(timelines: &dyn Timelines, tower: &UserTower) -> usize {
         let state = size_of::<f32>() * tower.inputs();
         let of_user = |user: usize| match timelines.lengths(user).0 {
-            likes @ ..=LEAST_SEARCHED => likes.saturating_sub(1) / INTERVAL * state,
+            likes @ ..=MAX_LIKES_SCANNED => likes.saturating_sub(1) / INTERVAL * state,
             likes => likes / INTERVAL * state + size_of::<u32>() * likes,
         };
         (0..timelines.users()).map(of_user).sum()
     }
 }
 
-impl Long {
+impl LongHistory {
     fn new(timeline: Timeline<'_>, tower: &UserTower, vectors: &[f32], unordered: bool) -> Self {
         let Timeline { likes, skips, .. } = timeline;
         let dim = tower.dim();
@@ -99,33 +98,33 @@ impl Long {
             (INTERVAL..likes.len()).step_by(INTERVAL).collect()
         };
         let mut state = tower.empty_history();
-        let (mut walked, mut skipped) = (0, 0);
-        let mark = |end: usize| {
+        let (mut likes_done, mut skips_done) = (0, 0);
+        let prefix = |likes_end: usize| {
             let skips_end = if unordered {
                 skips.len()
             } else {
-                timeline.skips_before(end)
+                timeline.skips_before(likes_end)
             };
-            for &like in &likes[walked..end] {
+            for &like in &likes[likes_done..likes_end] {
                 state.like(tower, vector(like));
             }
-            for &skip in &skips[skipped..skips_end] {
+            for &skip in &skips[skips_done..skips_end] {
                 state.skip(tower, vector(skip));
             }
-            (walked, skipped) = (end, skips_end);
-            Mark {
-                likes: walked,
-                skips: skipped,
+            (likes_done, skips_done) = (likes_end, skips_end);
+            PrefixState {
+                likes: likes_end,
+                skips: skips_end,
                 state: state.clone(),
             }
         };
-        let marks = ends.into_iter().map(mark).collect();
+        let prefixes = ends.into_iter().map(prefix).collect();
         let mut liked = Vec::new();
-        if likes.len() > LEAST_SEARCHED {
+        if likes.len() > MAX_LIKES_SCANNED {
             liked.extend(likes);
             liked.sort_unstable();
         }
-        Self { marks, liked }
+        Self { prefixes, liked }
     }
 }
 
@@ -160,19 +159,19 @@ mod tests {
         (tower, vectors.collect())
     }
 
-    /// Every window of the timelines, its state with and without marks.
+    /// Every window of the timelines, its state with and without prefix states.
     fn states(
         timelines: &HeldTimelines,
         decays: &[f32],
         unordered: bool,
     ) -> Vec<(Window, HistoryState, HistoryState)> {
         let (tower, vectors) = tower(decays);
-        let marks = Marks::new(timelines, &tower, &vectors, unordered).unwrap();
+        let prefixes = PrefixStates::new(timelines, &tower, &vectors, unordered).unwrap();
         let windows = windows(timelines, 50, unordered, |_, _| ()).unwrap();
         let states = windows.into_iter().map(|window| {
             let excerpt = window.of(timelines.of(window.user as usize));
-            let [with, without] = [&marks, &Marks::default()]
-                .map(|marks| excerpt.state_before(&tower, &vectors, marks));
+            let [with, without] = [&prefixes, &PrefixStates::default()]
+                .map(|prefixes| excerpt.state_before(&tower, &vectors, prefixes));
             assert_eq!(with.1, without.1, "skips used up");
             (window, with.0, without.0)
         });
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_from_a_mark_is_to_the_bit_that_of_the_whole_walk() {
+    fn a_state_from_a_prefix_equals_that_of_the_whole_history_to_the_bit() {
         let timelines = timelines(3000);
         let states = states(&timelines, &[0.0, 0.5, 0.95, 1.0], false);
         assert_eq!(states.len(), 62);
@@ -190,17 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn no_window_is_far_from_a_mark() {
+    fn no_window_is_far_from_a_prefix_state() {
         let timelines = timelines(20_000);
         let (tower, vectors) = tower(&[1.0]);
-        let marks = Marks::new(&timelines, &tower, &vectors, false).unwrap();
+        let prefixes = PrefixStates::new(&timelines, &tower, &vectors, false).unwrap();
         let windows = windows(&timelines, 64, false, |_, _| ()).unwrap();
         let walked = windows.iter().map(|window| {
             let start = window.start();
-            let mark = marks.latest(window.user, start);
-            start - mark.map_or(0, |mark| mark.likes)
+            let prefix = prefixes.latest(window.user, start);
+            start - prefix.map_or(0, |prefix| prefix.likes)
         });
-        // From the beginning each time it would be 20,000² / (2 · 64), 3.1 million.
+        // From the beginning each time it would be 20,000² / (2 · 64) likes, 3.1 million.
         let walked: Vec<usize> = walked.collect();
         assert!(walked.iter().all(|&likes| likes < INTERVAL));
         assert!(walked.iter().sum::<usize>() < 20_000 * INTERVAL / (2 * 64) + 100);
@@ -227,15 +226,15 @@ mod tests {
     fn liked_candidates_are_the_same_searched_or_not() {
         let timelines = timelines(17_000);
         let (tower, vectors) = tower(&[1.0]);
-        let marks = Marks::new(&timelines, &tower, &vectors, false).unwrap();
+        let prefixes = PrefixStates::new(&timelines, &tower, &vectors, false).unwrap();
         let candidates: Vec<u32> = (0..300).map(|n| n * 61).collect();
         let column = |item: u32| candidates.iter().position(|&candidate| candidate == item);
-        assert!(marks.searched(1, 300).is_some() && marks.searched(1, 3000).is_none());
-        assert!(marks.searched(0, 1).is_none());
+        assert!(prefixes.searched(1, 300).is_some() && prefixes.searched(1, 3000).is_none());
+        assert!(prefixes.searched(0, 1).is_none());
         for window in windows(&timelines, 5000, false, |_, _| ()).unwrap() {
             let excerpt = window.of(timelines.of(window.user as usize));
-            let [mut with, mut without] =
-                [&marks, &Marks::default()].map(|marks| excerpt.known(marks, &candidates, column));
+            let [mut with, mut without] = [&prefixes, &PrefixStates::default()]
+                .map(|prefixes| excerpt.known(prefixes, &candidates, column));
             with.sort_unstable();
             without.sort_unstable();
             assert!(!with.is_empty() && with.len() < 300);

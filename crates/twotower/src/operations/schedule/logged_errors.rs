@@ -1,15 +1,16 @@
-//! Trouble that every look meets again, twice a second perhaps, and that is told once.
+//! Deduplicates errors that recur at every poll, twice a second, so that each is logged once.
 
 use crate::operations::Job;
 use std::collections::HashMap;
 use std::fmt::Display;
 
-/// What was told of each job last, while it lasts.
+/// The last error logged for each job, while it lasts.
 #[derive(Debug, Default)]
-pub(super) struct Trouble(HashMap<Job, String>);
+pub(super) struct LoggedErrors(HashMap<Job, String>);
 
-impl Trouble {
-    /// What is to be told of what a look at `job` met: nothing, if that was told already or there is none.
+impl LoggedErrors {
+    /// What to log of the error `met` by a poll of `job`: `None` if it was logged already, or there
+    /// is none.
     pub(super) fn news(&mut self, job: Job, met: Option<&impl Display>) -> Option<String> {
         let Some(met) = met.map(ToString::to_string) else {
             self.0.remove(&job);
@@ -26,8 +27,8 @@ mod tests {
 
     #[test]
     fn the_same_is_told_once_until_it_changes() {
-        let mut trouble = Trouble::default();
-        let mut told = |met: Option<&str>| trouble.news(Job::Update, met.as_ref());
+        let mut errors = LoggedErrors::default();
+        let mut told = |met: Option<&str>| errors.news(Job::Update, met.as_ref());
         assert_eq!(told(None), None);
         assert_eq!(told(Some("no lock")), Some("no lock".into()));
         assert_eq!(told(Some("no lock")), None);
@@ -35,7 +36,7 @@ mod tests {
         assert_eq!(told(None), None);
         assert_eq!(told(Some("no file")), Some("no file".into()));
         assert_eq!(
-            trouble.news(Job::Backup, Some(&"no file")),
+            errors.news(Job::Backup, Some(&"no file")),
             Some("no file".into())
         );
     }
