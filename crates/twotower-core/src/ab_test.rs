@@ -221,7 +221,8 @@ impl Difference {
 }
 
 impl SampleRatio {
-    /// A split as planned is less likely than this only if something is wrong.
+    /// With a smaller p-value, users were most likely not assigned to the arms as planned:
+    /// something is wrong.
     pub const SUSPICIOUS: f64 = 0.001;
 
     /// Compares the users found in the arms with the `share` planned for the challenger; `None`

@@ -50,7 +50,8 @@ pub struct Hyperparameters {
     pub temperature: f32,
     /// Videos drawn uniformly per step as negatives, besides the batch's own.
     pub negatives: usize,
-    /// A skipped video counts as this many more among the negatives of the user who skipped it.
+    /// A skipped video counts as this many more videos among the negatives of the user who skipped
+    /// it, in addition to itself.
     pub skip_weight: f32,
     /// Whether logits are corrected by the log of a candidate's expected count (logQ).
     pub log_q: bool,

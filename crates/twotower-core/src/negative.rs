@@ -66,10 +66,12 @@ pub struct CandidateSampler {
 pub struct SamplerOptions {
     /// Number of videos drawn uniformly in each step.
     pub negatives: usize,
-    /// Whether the log of the expectation is subtracted. Models are much worse without; for
-    /// ablations.
+    /// Whether the log of the expectation is subtracted. `false` is for ablations: without it
+    /// popular videos are learned as negatives far more often than others, and the rest of a list
+    /// ranks worse.
     pub log_q: bool,
-    /// A skipped video counts as this many more among the negatives of the user who skipped it.
+    /// A skipped video counts as this many more videos of the catalogue among the negatives of the
+    /// user who skipped it, in addition to itself.
     pub skip_weight: f32,
 }
 

@@ -46,7 +46,7 @@ impl<'a> Timeline<'a> {
         self.likes.iter().chain(self.skips).copied()
     }
 
-    /// Number of skips before like `like`, by at least a second.
+    /// Number of skips at least a second before like `like`.
     pub fn skips_before(self, like: usize) -> usize {
         self.likes_before
             .partition_point(|&likes| likes as usize <= like)

@@ -118,8 +118,8 @@ pub struct EpochRecord {
 /// Outcome of training.
 #[derive(Debug, Clone)]
 pub struct Trained {
-    /// The model of the best epoch, or of the last one where no epoch scored above 0 on validation
-    /// or there was none.
+    /// The model of the best epoch, of the last one if no epoch scored above 0 on validation, or
+    /// without a validation part.
     pub model: Model,
     /// That epoch, from 1.
     pub best_epoch: usize,

@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 /// Target of the log events whose lines may be buffered.
 pub const REQUESTS: &str = "twotower::serve::requests";
 
-/// At most this long a line is buffered.
+/// A line is buffered for at most this long.
 const LONGEST: Duration = Duration::from_millis(100);
 
 /// At most this many bytes are buffered. A pipe takes as many in one piece, so that lines of other

@@ -124,8 +124,9 @@ pub struct Distance<'a> {
     pub other: &'a Evaluation,
     /// Model − other. For the best baseline it allows for the choice among them.
     pub interval: Interval,
-    /// Number of users for whom one of the two ranked itself. For all others popularity ranked in
-    /// place of both, and the difference is 0.
+    /// Number of users for whom at least one of those compared ranked itself: the model and the
+    /// other model, or the model and any of the baselines. For all others popularity ranked in
+    /// place of all of them, and every difference is 0.
     pub users: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Caps on the number of videos of one group, as a maker or a performer, in a list.
+//! Caps on the number of videos of one group, such as a maker or a performer, in a list.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ pub struct CapCounts<'a> {
 }
 
 impl<'a> CapCounts<'a> {
-    /// Of an empty list.
+    /// The counts of an empty list.
     pub fn new(caps: &'a [Cap<'a>]) -> Self {
         Self {
             caps,

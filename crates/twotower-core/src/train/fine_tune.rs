@@ -53,9 +53,10 @@ impl Run<'static> {
     /// learned. Each epoch also draws as many examples from other windows, so that the model does
     /// not forget (experience replay, Rolnick et al. 2019).
     ///
-    /// Rows that are new to `base` start so that scores do not change at first: the row of a new
-    /// video is zero, and that of a new term is what the known terms beside it amount to. A random
-    /// start, as that of a run from first weights, would still show after so few steps.
+    /// Rows that are new to `base` start so that `base` scores a video about as it did without
+    /// them: the row of a new video is zero, and that of a new term is what the known terms beside
+    /// it amount to. A random start, as that of a run from first weights, would still show after so
+    /// few steps.
     ///
     /// # Errors
     /// [`FineTuneError`]

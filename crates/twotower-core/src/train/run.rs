@@ -369,8 +369,8 @@ impl<'a> Run<'a> {
         &self.position.epochs
     }
 
-    /// The model of the best epoch, or of the last one where no epoch scored above 0 on validation
-    /// or there was none.
+    /// The model of the best epoch, of the last one if no epoch scored above 0 on validation, or
+    /// without a validation part.
     pub fn finish(self) -> Trained {
         let epochs = self.position.epochs;
         let (best_epoch, model) = match self.best {

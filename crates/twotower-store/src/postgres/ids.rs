@@ -19,8 +19,8 @@ const TYPES: &str = "
     SELECT base.oid = 'pg_catalog.uuid'::regtype, CASE WHEN typcategory = 'S' THEN format('%I.%I', nspname, typname) END
     FROM base JOIN pg_catalog.pg_namespace ON pg_namespace.oid = typnamespace WHERE typtype <> 'd' ORDER BY place";
 
-/// A UUID in any form that PostgreSQL reads, without braces. The case of letters is left to the
-/// operator.
+/// A UUID in any form that PostgreSQL reads, without braces. Lower-case only: used with `~*`, which
+/// ignores the case of letters.
 const ID: &str = "([0-9a-f]{4}-?){7}[0-9a-f]{4}";
 
 /// The usual forms of a UUID: with hyphens or without, all small letters or all capitals.

@@ -85,7 +85,7 @@ impl Postgres {
     }
 
     /// In one transaction: readers see either the old state or the whole backup. Likes and skips of
-    /// erased users are deleted after it.
+    /// erased users are deleted after it, as are other rows of theirs that were written meanwhile.
     pub(crate) async fn restore(
         &self,
         lease: Option<Lease>,
@@ -117,6 +117,7 @@ impl Postgres {
         restoration.table(&EVENTS, 0).await?;
         restoration.session.commit().await?;
         let mut restored = restoration.restored;
+        restored.erased_deleted += self.delete_erased_since().await?;
         restored.erased_deleted += self.delete_interactions(&plan.own_interactions).await?;
         Ok(restored)
     }

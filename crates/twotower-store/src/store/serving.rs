@@ -105,7 +105,8 @@ impl Store {
         )
     }
 
-    /// Every video that the user likes, in no order: these are never recommended.
+    /// Every video that the user has ever liked, in no order: those that a list leaves out unless
+    /// the request says otherwise.
     pub async fn liked_videos(&self, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
         call!(self, self.options.statement_timeout, liked_videos(user))
     }

@@ -90,7 +90,7 @@ pub struct TrainArgs {
     )]
     pub resume: Option<ResumeArg>,
 
-    /// Leave out the logQ correction: much worse, for comparison only
+    /// Leave out the logQ correction, for comparison: the top of a list may rank better, the rest ranks worse
     #[arg(long)]
     pub no_log_q: bool,
 

@@ -16,7 +16,7 @@ pub struct Alerts {
     /// A warning alerts after it has lasted this long, minutes.
     pub warning_after_minutes: u32,
     /// A failure that recurs within this time of its recovery is flapping, and is resolved only
-    /// after it has passed for this long, minutes.
+    /// after its check has passed for this long, minutes.
     pub flapping_minutes: u32,
     /// An alert that is still firing is repeated after this many hours; 0 never repeats it.
     pub repeat_hours: u32,

@@ -26,21 +26,21 @@ pub struct Checks {
     pub users: u32,
     /// Least number of videos.
     pub videos: u32,
-    /// Least AUC of the active model.
+    /// The AUC of the active model must be above this.
     pub auc: f64,
-    /// Least Precision@10 of the active model.
+    /// The Precision@10 of the active model must be above this.
     pub precision_at_10: f64,
     /// Connections of all clients to the database server must be fewer than this.
     pub connections: u32,
     /// CPU use of the database's machine must be below this, percent.
     pub database_cpu_percent: u32,
-    /// Limit of the 99th percentile of the latency of recommendations, milliseconds.
+    /// The 99th percentile of the latency of recommendations must be below this, milliseconds.
     pub latency_ms: u32,
     /// Share of answers with status 500 or above must be below this, percent.
     pub error_percent: f64,
     /// Least recall of the vector index: share of the exact top ten that it finds, 0 to 1.
     pub recall: f64,
-    /// An update that takes longer than this is slow, minutes.
+    /// An update that takes this long or longer is slow, minutes.
     pub update_minutes: u32,
     /// A run that has not begun this long after it was due is missed, minutes.
     pub missed_minutes: u32,

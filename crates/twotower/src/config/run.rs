@@ -14,8 +14,8 @@ pub struct Run {
     /// Tries in all of a step while the database or the storage is out of reach, or after a signal
     /// killed it.
     pub attempts: u32,
-    /// Pause before the second try, seconds; each later pause is twice as long, and all have a
-    /// jitter of a half.
+    /// Pause before the second try, seconds; each later pause is twice as long, and each is
+    /// multiplied by a random factor from 0.5 to 1.5.
     pub pause_seconds: u32,
     /// Time between asking a command to stop and killing it, seconds.
     pub grace_seconds: u32,

@@ -16,8 +16,8 @@ pub struct Serve {
     pub database_ms: u32,
     /// Time limit of a whole request, seconds.
     pub request_seconds: u32,
-    /// Time limit of reading the user's latest likes, milliseconds; after that the answer does
-    /// without them. 0: the same as `database_ms`.
+    /// Longest wait of an answer for the current state of its user, milliseconds; after that one is
+    /// given without it. 0: the same as `database_ms`.
     pub soft_deadline_ms: u32,
     /// TTL of cached answers, seconds; changes invalidate them earlier.
     pub cache_seconds: u32,
@@ -43,7 +43,7 @@ pub struct Serve {
     pub concurrency_maximum: u32,
     /// Longest wait in the queue for one of those places, milliseconds.
     pub queue_ms: u32,
-    /// Rate limit of one user in requests per second; 0 for none.
+    /// Requests per second of one user in the long run; 0 for no limit.
     pub user_requests_per_second: u32,
     /// Burst of one user: requests at once.
     pub user_burst: u32,

@@ -119,7 +119,7 @@ impl Generation<'_> {
     }
 
     /// Writes the user tower for recommendations in SQL, even for a version that is active already:
-    /// it may have been activated before the database had a column for it.
+    /// it may have been activated before the database had a table for it.
     async fn write_user_tower(&self, model: &Model) -> anyhow::Result<()> {
         let written = self
             .retry

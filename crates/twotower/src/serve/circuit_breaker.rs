@@ -10,6 +10,10 @@ use uuid::Uuid;
 /// Failures in a row after which the circuit opens.
 const OPEN_AFTER: u32 = 3;
 
+/// Failures in a row that may affect their callers alone, after which the circuit opens however few
+/// the callers are: a success of anybody comes between them where the database works.
+const OPEN_AFTER_REPEATS: u32 = 20;
+
 /// Time between two probes of an open circuit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProbeInterval {
@@ -55,6 +59,8 @@ enum State {
         failures: u32,
         /// Callers of [`CircuitBreaker::failed_for`] among these failures.
         callers: Vec<Uuid>,
+        /// Further failures of these callers in the same row.
+        repeats: u32,
     },
     Open {
         /// Number of probes since the circuit opened. The interval depends on these and not on
@@ -69,6 +75,7 @@ impl Default for State {
         Self::Closed {
             failures: 0,
             callers: Vec::new(),
+            repeats: 0,
         }
     }
 }
@@ -87,7 +94,7 @@ impl CircuitBreaker {
         self.late_after
     }
 
-    /// What the caller is to do. [`Circuit::HalfOpen`] is given to one caller an interval.
+    /// What the caller is to do. [`Circuit::HalfOpen`] is given to one caller per interval.
     pub(super) fn circuit(&self) -> Circuit {
         self.circuit_at(Instant::now())
     }
@@ -136,25 +143,34 @@ impl CircuitBreaker {
         self.failed_at(Instant::now(), None)
     }
 
-    /// As [`Self::failed`], for a failure that may affect `caller` alone: only the first of each
-    /// caller in a row of failures counts, so that one caller does not open the circuit for all.
+    /// As [`Self::failed`], for a failure that may affect `caller` alone: of those in a row only the
+    /// first of each caller counts, so that one caller does not open the circuit for all, unless
+    /// there are [`OPEN_AFTER_REPEATS`] more without a success of anybody.
     pub(super) fn failed_for(&self, caller: Uuid) -> bool {
         self.failed_at(Instant::now(), Some(caller))
     }
 
     fn failed_at(&self, now: Instant, caller: Option<Uuid>) -> bool {
         let mut state = self.state();
-        let State::Closed { failures, callers } = &mut *state else {
+        let State::Closed {
+            failures,
+            callers,
+            repeats,
+        } = &mut *state
+        else {
             return false;
         };
         if let Some(caller) = caller {
             if callers.contains(&caller) {
-                return false;
+                *repeats += 1;
+            } else {
+                callers.push(caller);
+                *failures += 1;
             }
-            callers.push(caller);
+        } else {
+            *failures += 1;
         }
-        *failures += 1;
-        if *failures < OPEN_AFTER {
+        if *failures < OPEN_AFTER && *repeats < OPEN_AFTER_REPEATS {
             return false;
         }
         *state = State::Open {
@@ -251,6 +267,17 @@ mod tests {
         for (caller, opens) in [(one, false), (two, false), (one, false), (three, true)] {
             assert_eq!(breaker.failed_for(caller), opens);
         }
+    }
+
+    /// Where only one user writes, nobody else can show that the database hangs.
+    #[test]
+    fn one_caller_opens_it_after_many_failures_without_a_success() {
+        let breaker = breaker(Duration::from_hours(1));
+        let caller = Uuid::from_u128(1);
+        for _ in 0..OPEN_AFTER_REPEATS {
+            assert!(!breaker.failed_for(caller));
+        }
+        assert!(breaker.failed_for(caller));
     }
 
     #[tokio::test]

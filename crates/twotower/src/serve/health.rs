@@ -205,9 +205,11 @@ impl DatabaseCheck {
     pub(super) async fn check(&self, app: &App) -> Found {
         let (found, error) = match timeout(app.limits.database, app.sources.check()).await {
             Ok(Ok(())) => (Found::Well, None),
-            Ok(Err(error @ (StoreError::Deadline { .. } | StoreError::Cancelled(_)))) => {
-                (self.late(), Some(error))
-            }
+            Ok(Err(
+                error @ (StoreError::Deadline { .. }
+                | StoreError::Cancelled(_)
+                | StoreError::Busy(_)),
+            )) => (self.late(), Some(error)),
             // A database that accepts no connections, or none of this role, is as good as away.
             Ok(Err(error)) if error.is_transient() || matches!(error, StoreError::Database(_)) => {
                 (Found::Away, Some(error))

@@ -52,21 +52,39 @@ impl Restoration<'_> {
     /// Deletes rows of erased users from our tables other than likes and skips. Requires the
     /// complete tombstones.
     pub(super) async fn delete_erased(&mut self) -> Result<(), BackupError> {
-        let any: bool = query_scalar(ANY_TOMBSTONE)
-            .fetch_one(&mut *self.session)
-            .await?;
-        if !any {
-            return Ok(());
-        }
-        for statement in DELETIONS {
-            let done = query(statement).execute(&mut *self.session).await?;
-            self.restored.erased_deleted += done.rows_affected();
-        }
+        self.restored.erased_deleted += delete_erased(&mut self.session).await?;
         Ok(())
     }
 }
 
+async fn delete_erased(session: &mut Session) -> Result<u64, StoreError> {
+    let mut rows = 0;
+    let any: bool = query_scalar(ANY_TOMBSTONE)
+        .fetch_one(&mut **session)
+        .await?;
+    if any {
+        for statement in DELETIONS {
+            let done = query(statement).execute(&mut **session).await?;
+            rows += done.rows_affected();
+        }
+    }
+    Ok(rows)
+}
+
 impl Postgres {
+    /// Deletes what others wrote of erased users into our tables, other than likes and skips, during
+    /// the restoration, whose tombstones they could not see before it was committed. Returns the
+    /// number of rows.
+    pub(super) async fn delete_erased_since(&self) -> Result<u64, StoreError> {
+        let mut session = self.begin_bulk().await?;
+        query("SET LOCAL row_security = off")
+            .execute(&mut *session)
+            .await?;
+        let rows = delete_erased(&mut session).await?;
+        session.commit().await?;
+        Ok(rows)
+    }
+
     /// Deletes likes and skips of erased users, and returns how many. Requires committed
     /// tombstones.
     ///
@@ -158,11 +176,12 @@ fn read_uuid(column: &str) -> String {
 }
 
 /// The statement that deletes likes or skips of erased users. The table can be the application's,
-/// with ids as text in any spelling.
+/// with ids as text in any spelling. They are compared as text, since a type such as citext has an
+/// equality of its own only where its schema is in the `search_path`.
 fn delete_interactions(kind: InteractionKind) -> String {
     format!(
-        "DELETE FROM public.{table} WHERE user_id IN (
-             SELECT user_id FROM (SELECT DISTINCT user_id, {} AS id FROM public.{table}) AS users WHERE {}
+        "DELETE FROM public.{table} WHERE user_id::text IN (
+             SELECT user_id FROM (SELECT DISTINCT user_id::text AS user_id, {} AS id FROM public.{table}) AS users WHERE {}
          )",
         read_uuid("user_id"),
         was_erased!("users.id"),

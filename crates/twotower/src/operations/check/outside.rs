@@ -131,7 +131,9 @@ async fn function_of(round: &Round<'_>, project: &str, token_file: Option<String
     let stranger = match post(round, &url, "{}", None).await {
         // Models may be kept in a project whose users ask a server, or SQL functions: neither needs
         // the Edge Function.
-        Some(Ok(answer)) if answer.status == 404 && round.checks().server.is_some() => {
+        Some(Ok(answer))
+            if answer.status == 404 && round.checks().server.is_some() && token_file.is_none() =>
+        {
             let why = "is not deployed; `server` of section [checks] says that a server answers";
             return Finding::skipped(check, why, "");
         }

@@ -12,9 +12,10 @@ const STANDING_DIVISOR: u32 = 4;
 /// (`CoDel`, Nichols and Jacobson, ACM Queue 10(5), 2012, in the form for servers of Maurer, "Fail
 /// at Scale", ACM Queue 13(8), 2015.)
 ///
-/// Maurer waits 100 ms, and 5 ms in a standing queue; here that is 25 ms. A server of a few
-/// thousand requests a second completes in 5 ms what twenty connections ask for, and refused some
-/// of fifty requests that it could all have answered within 15 ms.
+/// Maurer waits 100 ms, and 5 ms in a standing queue; here the latter is a quarter of the usual
+/// deadline, 25 ms by default. In 5 ms a server of a few thousand requests a second completes only
+/// what twenty connections ask for; with that deadline it refused some of fifty requests, all of
+/// which it could have answered within 15 ms.
 #[derive(Debug)]
 pub(super) struct QueueDeadline {
     usual: Duration,

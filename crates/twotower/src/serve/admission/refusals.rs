@@ -5,7 +5,7 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Each further number of this many held refusals adds [`SHORTEST`] to the delay.
+/// For this many held refusals, [`SHORTEST`] is added to the delay, in proportion.
 const STEP: u32 = 64;
 
 /// Delays refusals.

@@ -107,7 +107,8 @@ pub struct Config {
 /// How often keys are refreshed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refresh {
-    /// Shortest time between two fetches. A token with an unknown key id causes one.
+    /// Shortest time between two fetches: a token with an unknown key id causes a fetch, but no
+    /// more often than this.
     pub min_interval: Duration,
     /// Keys are fetched again after this time, so that a key is forgotten that its issuer has
     /// withdrawn.

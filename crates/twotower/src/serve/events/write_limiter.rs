@@ -100,9 +100,10 @@ impl WriteLimiter {
     pub(super) fn learn<T>(&self, user: Uuid, outcome: Option<&Result<T, StoreError>>) {
         let opens = match outcome {
             // Another transaction may hold the rows of this user alone.
-            None | Some(Err(StoreError::Deadline { .. } | StoreError::Cancelled(_))) => {
-                self.breaker.failed_for(user)
-            }
+            None
+            | Some(Err(
+                StoreError::Deadline { .. } | StoreError::Cancelled(_) | StoreError::Busy(_),
+            )) => self.breaker.failed_for(user),
             Some(Err(error)) if error.is_outage() => self.breaker.failed(),
             Some(_) => {
                 if self.breaker.succeeded() {

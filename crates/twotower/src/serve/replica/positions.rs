@@ -79,9 +79,9 @@ impl Positions {
         self.heard = false;
     }
 
-    /// The first position that the primary was asked for after the moment `max_lag` ago and after
-    /// the user's last change was heard. A replica that has replayed it has everything that was
-    /// committed by then.
+    /// The first position that the primary was asked for no earlier than `max_lag` ago and no
+    /// earlier than the user's last change was heard. A replica that has replayed it has everything
+    /// that was committed before it was asked for.
     pub(super) fn required(
         &self,
         subject: &Subject,

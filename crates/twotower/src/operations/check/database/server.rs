@@ -17,8 +17,8 @@ const OLDEST_VECTOR: [u32; 3] = [0, 8, 0];
 /// break an index in a vacuum (fixed in 0.8.3 and 0.8.4).
 const SOUND_VECTOR: [u32; 3] = [0, 8, 4];
 
-/// The check fails if this share of the server's connections is used, percent: the rest is too
-/// small a reserve.
+/// The check fails if at least this share of the server's connections is used, percent: the rest is
+/// too small a reserve.
 const FULL_PERCENT: i64 = 90;
 
 pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
