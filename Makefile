@@ -13,14 +13,14 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
-demo: ## generate data, train, evaluate and open the console; needs only Rust
+demo: ## generate data, train, evaluate and open the console; needs only Rust and a C compiler
 	cargo run --release --locked -p twotower -- demo
 
 .PHONY: test
 test: tools lint test-edge test-rust test-doc test-docs test-deploy ## everything that must hold before a change lands
 
 .PHONY: tools
-tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-deny, the Supabase CLI, promtool
+tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chromium, cargo-nextest, cargo-deny, the Supabase CLI, promtool
 	scripts/test-postgres run true
 	scripts/deno setup
 	scripts/python-env
@@ -28,12 +28,13 @@ tools: ## fetch what the tests need: PostgreSQL, Deno, a Python environment, Chr
 	scripts/python-env deploy
 	scripts/deploy-tools
 	scripts/chromium
+	scripts/cargo-nextest --version
 	scripts/cargo-deny --version
 	scripts/supabase-cli --version
 	scripts/promtool --version
 
 .PHONY: lint
-lint: ## formatting, clippy, licences, direction of crates, what may not stand in a file
+lint: ## formatting, clippy, licences, sources and direction of crates, what may not stand in a file
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	scripts/check-crates
@@ -69,6 +70,7 @@ test-deploy: ## what is under deploy/: linted, packaged, unpacked, held against 
 	tests/deploy/lint
 	tests/deploy/check_cron
 	tests/deploy/check_package $(binary)
+	scripts/test-postgres run tests/deploy/check_roles $(binary)
 
 .PHONY: test-machine
 test-machine: ## the package in a machine with a systemd of its own, installed, serving, its jobs run, purged; the image run; as root, on Debian
@@ -84,10 +86,14 @@ test-replicas: ## two servers behind HAProxy (Debian's package) over a primary a
 test-scale: ## twotower-scale: linted, tested with a cluster of processes, held together with twotower; DataFusion and Ballista are built first, half an hour of one core
 	cargo fmt --manifest-path scale/Cargo.toml --check
 	cargo clippy --manifest-path scale/Cargo.toml --all-targets --locked -- -D warnings
-	scripts/cargo-deny --manifest-path scale/Cargo.toml --config scale/deny.toml check bans licenses
+	scripts/cargo-deny --manifest-path scale/Cargo.toml --config scale/deny.toml check bans licenses sources
 	cargo test --manifest-path scale/Cargo.toml --locked
 	cargo build -p twotower --locked
 	scripts/test-postgres run tests/scale/check_scale.py $(binary) scale/target/debug/twotower-scale
+
+.PHONY: advisories
+advisories: ## known vulnerabilities of what we depend on, by RustSec's database, which is fetched from GitHub: before each release
+	scripts/check-advisories
 
 .PHONY: quality
 quality: ## ranking quality on ../shared/data; fails where that folder is missing
@@ -99,7 +105,7 @@ pooled := test(contract::) or test(life_cycle::)
 .PHONY: torture
 torture: ## kills, failing disks, dying servers, wrong clocks and double starts at every instant, a million probes of others' rows (an hour); TWOTOWER_TORTURE_SEED=… replays
 	TWOTOWER_TORTURE=full NEXTEST_PROFILE=torture scripts/test-rust -E 'test(torture)'
-	scripts/test-postgres run scripts/test-pgbouncer cargo nextest run --workspace --locked --profile torture -E '$(pooled)'
+	scripts/test-postgres run scripts/test-pgbouncer scripts/cargo-nextest run --workspace --locked --profile torture -E '$(pooled)'
 	cat target/torture.log
 
 .PHONY: contract
@@ -115,7 +121,7 @@ bench-serving: ## the server under load, beside FastAPI services: half an hour, 
 	benches/serving/run --videos $(or $(VIDEOS),100000) exact prepare all clean
 
 .PHONY: prove-lints
-prove-lints: ## breaks each rule about crates and licences once and expects it caught
+prove-lints: ## breaks each rule about crates, licences and sources once and expects it caught
 	scripts/check-crates --prove
 
 .PHONY: clean-tools

@@ -27,12 +27,12 @@ def build():
     change(copy / "Cargo.lock", LOCKED_VERSION, r'\g<1>+exact"', 4)
     # The crates of others are the same, and so is the folder that holds them; the server that is shipped keeps its place there.
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    built, kept = target / "release" / "twotower", target / "release" / "twotower-shipped"
+    built, kept = target / "dist" / "twotower", target / "dist" / "twotower-shipped"
     if built.exists():
         os.replace(built, kept)
     try:
         subprocess.run(
-            ["cargo", "build", "--release", "--locked", "-p", "twotower"], cwd=copy, check=True,
+            ["cargo", "build", "--profile", "dist", "--locked", "-p", "twotower"], cwd=copy, check=True,
             env={**os.environ, "CARGO_TARGET_DIR": str(target)},
         )
         shutil.move(built, EXACT_BINARY)

@@ -14,7 +14,7 @@ AS_SHIPPED = {"user_requests_per_second": 0}
 
 @contextlib.contextmanager
 def twotower(bench, *, settings=None, exact=False, name=None):
-    """The release binary, as shipped but for `settings` of [serve]."""
+    """The binary, as shipped but for `settings` of [serve]."""
     name = name or ("twotower, exact" if exact else "twotower")
     settings = EVERY_ANSWER_MADE if settings is None else settings
     folder = bench.prepared.folder

@@ -8,20 +8,20 @@ export interface Batch {
 
 /** What the caller asks for. Every field may be absent, and so may the body. */
 export interface BatchRequest {
-  /** 0: best scores first; 1: as unlike each other as can be. 0 to 1; 0 if absent. */
+  /** 0: best scores first; 1: as different from each other as possible. 0 to 1; 0 if absent. */
   diversity?: number;
-  /** Leave out what the user has liked. True if absent. */
+  /** Leave out videos that the user has liked. True if absent. */
   exclude_liked?: boolean;
   filter?: Filter;
-  /** Say which likes a recommendation is owed to. False if absent. */
+  /** Name the likes behind each recommendation. False if absent. */
   include_reasons?: boolean;
-  /** Most videos. 1 to 100; 10 if absent. */
+  /** Maximum number of videos. 1 to 100; 10 if absent. */
   limit?: number;
-  /** Leave out what scores less. -1 to 1. */
+  /** Leave out videos with a lower score. -1 to 1. */
   min_score?: number;
-  /** Makes what is drawn at random the same each time. 0 to 9007199254740991. */
+  /** Seed of random draws: the same seed gives the same draw. 0 to 9007199254740991. */
   seed?: number;
-  /** Whom lists are for. 1 to 100 items. */
+  /** The users to make lists for. 1 to 100 items. */
   user_ids: string[];
 }
 
@@ -33,15 +33,15 @@ export interface BatchResultError {
 /** A list, or why there is none. */
 export type BatchResult = Recommendations | BatchResultError;
 
-/** A like that a recommendation is owed to. */
+/** A like behind a recommendation. */
 export interface Because {
-  /** What the score would lose without that like. */
+  /** By how much the score would fall without that like. */
   contribution: number;
   title: string;
   video_id: string;
 }
 
-/** Names of which a video must have one, and names of which it may have none. */
+/** Names of which a video must have at least one, and names of which it must have none. */
 export interface Choice {
   /** At least one of these; empty for no such condition. At most 50 items. */
   any?: Name[];
@@ -49,7 +49,7 @@ export interface Choice {
   none?: Name[];
 }
 
-/** The body of every answer that is none. */
+/** The body of every error answer. */
 export interface ErrorBody {
   error: ErrorDetails;
 }
@@ -76,35 +76,35 @@ export interface ErrorDetails {
   request_id: string;
 }
 
-/** One thing that happened. */
+/** One event. */
 export interface Event {
-  /** At most 7 days ago and 5 minutes ahead; now, if it is not given. */
+  /** Time of the event, at most 7 days ago and 5 minutes ahead; now if not given. */
   at?: string;
-  /** Made by the sender, a new one for each event; what is sent again with the same one counts once. */
+  /** Made by the sender, a new one for each event. An event that is sent again with the same id counts once. */
   event_id: string;
   kind: EventKind;
-  /** The `model_version` of the list that the video was shown in. At least 1. */
+  /** The `model_version` of the list in which the video was shown. At least 1. */
   model_version?: number;
   /** Place in that list, from 1. 1 to 100. */
   position?: number;
   /** The `X-Request-Id` of that list. 1 to 64 characters. */
   request_id?: string;
   video_id: string;
-  /** How much of the video was watched; of views only. 0 to 1. */
+  /** Share of the video that was watched; for views only. 0 to 1. */
   watch_fraction?: number;
 }
 
 export type EventKind = "impression" | "view" | "like" | "skip";
 
-/** What came of events. */
+/** Outcome of the call. */
 export interface EventsRecorded {
-  /** Taken. At least 0. */
+  /** Number of events that were recorded. At least 0. */
   accepted: number;
-  /** Of those sent, the ones that had been sent before. At least 0. */
+  /** Number of events that had been recorded before. At least 0. */
   duplicates: number;
 }
 
-/** What happened on an app's screens. */
+/** Events on an app's screens. */
 export interface EventsRequest {
   /** 1 to 100 items. */
   events: Event[];
@@ -116,7 +116,7 @@ export interface Failure {
   message: string;
 }
 
-/** What videos must be like, all of it. */
+/** Conditions that videos must meet, all of them. */
 export interface Filter {
   /** Days since publication. */
   age_days?: Range;
@@ -135,7 +135,7 @@ export interface Filter {
 /** 1 to 100 characters. */
 export type Name = string;
 
-/** Bounds, both inclusive; nothing is inside those that exclude each other. */
+/** Inclusive bounds. If `min` exceeds `max`, nothing matches. */
 export interface Range {
   /** -1000000000000 to 1000000000000. */
   max?: number;
@@ -147,84 +147,84 @@ export interface Range {
 export type Reason = "because_you_liked" | "popular" | "new" | "skipped_before";
 
 export interface Recommendation {
-  /** Likes that it is owed to, the most important one first. At most 3 items. */
+  /** Likes behind the recommendation, the most important one first. At most 3 items. */
   because?: Because[];
-  /** How likely it was to be drawn, where it was drawn at random. 0 to 1. */
+  /** Probability with which it was drawn, if it was drawn at random. 0 to 1. */
   propensity?: number;
   /** Why it is here. */
   reason?: Reason;
-  /** To compare within one list only. */
+  /** Only comparable within one list. */
   score: number;
   title: string;
   video_id: string;
 }
 
-/** A list of videos for one user: the body of an answer, that of the Supabase Edge Function. */
+/** A list of videos for one user. The Supabase Edge Function answers in the same form. */
 export interface Recommendations {
   /** Whether it was made for an earlier request. */
   cached: boolean;
   generated_at: string;
   /** The model version that answered. */
   model_version: number | null;
-  /** Whether it was made without knowing what the user has liked by now. */
+  /** Whether it was made without knowledge of the latest likes of the user. */
   partial: boolean;
-  /** Why there are fewer than asked for. */
+  /** Why there are fewer videos than asked for. */
   reason?: Shortfall;
   /** In the order to show them. At most 100 items. */
   recommendations: Recommendation[];
   source: Source;
-  /** Whom it is for. */
+  /** The user whom it is for. */
   user_id: string;
 }
 
 /** What the caller asks for. Every field may be absent, and so may the body. */
 export interface RecommendationsRequest {
-  /** 0: best scores first; 1: as unlike each other as can be. 0 to 1; 0 if absent. */
+  /** 0: best scores first; 1: as different from each other as possible. 0 to 1; 0 if absent. */
   diversity?: number;
-  /** Leave out what the user has liked. True if absent. */
+  /** Leave out videos that the user has liked. True if absent. */
   exclude_liked?: boolean;
   filter?: Filter;
-  /** Say which likes a recommendation is owed to. False if absent. */
+  /** Name the likes behind each recommendation. False if absent. */
   include_reasons?: boolean;
-  /** Most videos. 1 to 100; 10 if absent. */
+  /** Maximum number of videos. 1 to 100; 10 if absent. */
   limit?: number;
-  /** Leave out what scores less. -1 to 1. */
+  /** Leave out videos with a lower score. -1 to 1. */
   min_score?: number;
-  /** Makes what is drawn at random the same each time. 0 to 9007199254740991. */
+  /** Seed of random draws: the same seed gives the same draw. 0 to 9007199254740991. */
   seed?: number;
 }
 
 /** Why a list is shorter than asked for. */
 export type Shortfall = "catalogue_exhausted" | "min_score";
 
-/** Videos that are like another one. */
+/** Videos that are similar to another one. */
 export interface SimilarVideos {
   generated_at: string;
   /** The model version that answered. */
   model_version: number | null;
-  /** Whether it was made without knowing what the user has liked by now. */
+  /** Whether it was made without knowledge of the latest likes of the user. */
   partial: boolean;
-  /** Why there are fewer than asked for. */
+  /** Why there are fewer videos than asked for. */
   reason?: Shortfall;
   /** In the order to show them. At most 100 items. */
   recommendations: Recommendation[];
   source: Source;
-  /** The video asked about. */
+  /** The video that they are similar to. */
   video_id: string;
 }
 
 /** What the caller asks for. Every field may be absent, and so may the body. */
 export interface SimilarVideosRequest {
-  /** 0: best scores first; 1: as unlike each other as can be. 0 to 1; 0 if absent. */
+  /** 0: best scores first; 1: as different from each other as possible. 0 to 1; 0 if absent. */
   diversity?: number;
-  /** Leave out what the user has liked. True if absent. */
+  /** Leave out videos that the user has liked. True if absent. */
   exclude_liked?: boolean;
   filter?: Filter;
-  /** Most videos. 1 to 100; 10 if absent. */
+  /** Maximum number of videos. 1 to 100; 10 if absent. */
   limit?: number;
-  /** Leave out what scores less. -1 to 1. */
+  /** Leave out videos with a lower score. -1 to 1. */
   min_score?: number;
-  /** The video asked about. */
+  /** The video to find similar ones for. */
   video_id: string;
 }
 

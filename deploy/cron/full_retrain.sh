@@ -1,3 +1,3 @@
 #!/bin/sh
-# The weekly retraining: train, evaluate, load, publish, promote, prune.
+# The weekly retraining: train, load, publish, promote, prune, evaluate.
 exec "$(dirname "$(readlink -f "$0")")/job.sh" retrain "$@"

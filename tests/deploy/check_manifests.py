@@ -22,6 +22,8 @@ FOREIGN = {"Kustomization", "Component", "ServiceMonitor", None}
 APPLIED = ["migrate", "."]
 # What would let its reader act as any user.
 OF_SERVERS = {"TWOTOWER_JWT_SECRET", "SUPABASE_JWT_SECRET"}
+# What would let whoever breaks into a server do anything to the tables.
+OF_OWNER = {"DATABASE_URL"}
 
 
 def read(path):
@@ -75,6 +77,8 @@ def against_secrets(document):
             yield f"container {name}: envFrom gives it every key there is"
         if not serves and OF_SERVERS & set(keys_of(container)):
             yield f"container {name}: gets what tokens are checked against"
+        if serves and OF_OWNER & set(keys_of(container)):
+            yield f"container {name}: logs in to the database as the owner of the tables"
         for probe in ("startupProbe", "livenessProbe"):
             if container.get(probe, {}).get("httpGet", {}).get("port", "metrics") != "metrics":
                 yield f"container {name}: {probe} shares connections with clients"
@@ -136,6 +140,23 @@ def together():
         yield f"autoscaler.yaml asks for {metric}, prometheus-adapter.yaml makes {rule['name']['as']}"
 
 
+def listed(value):
+    """What compose takes as a list, or as one string."""
+    return {value} if isinstance(value, str) else set(value)
+
+
+def of_compose():
+    """The server has an address of the database of its own, and cannot log in without a password as anybody else."""
+    services = read(ROOT / "deploy/container/compose.yaml")[0]["services"]
+    files = {name: listed(service.get("env_file", [])) for name, service in services.items()}
+    for name in ("migrate", "schedule"):
+        if not files["serve"] or files["serve"] & files[name]:
+            yield f"compose.yaml: serve and {name} log in to the database alike"
+    initdb = services["postgres"]["environment"].get("POSTGRES_INITDB_ARGS", "")
+    if "--auth=scram-sha-256" not in initdb:
+        yield "compose.yaml: whoever reaches the database's socket is let in without a password"
+
+
 def as_pushed(named):
     """Every pod has the image that is pushed, the migration's too."""
     image = read(FOLDER / "image/kustomization.yaml")[0]["images"][0]
@@ -157,7 +178,7 @@ def main():
         problems += as_pushed(named)
     else:
         named = [(str(path.relative_to(FOLDER)), document) for path in sorted(FOLDER.rglob("*.yaml")) for document in read(path)]
-        problems += together()
+        problems += [*together(), *of_compose()]
     for name, document in named:
         documents.append(document)
         checks = [*against_schemas(document), *against_security(document), *against_secrets(document)]

@@ -36,6 +36,7 @@ step install
 dpkg --install /test/twotower.deb
 expect twotower id --user --name twotower
 expect '640 root twotower' stat --format '%a %U %G' /etc/twotower/env
+expect '600 root root' stat --format '%a %U %G' /etc/twotower/serve.env
 expect '750 twotower twotower' stat --format '%a %U %G' /var/lib/twotower
 for unit in serve.service update.timer retrain.timer maintain.timer backup.timer watch.timer; do
     expect disabled systemctl is-enabled "twotower-$unit"
@@ -51,12 +52,19 @@ mkdir -p /etc/systemd/system/twotower-serve.service.d
 cp /usr/share/doc/twotower/examples/systemd/serve-credentials.conf /etc/systemd/system/twotower-serve.service.d/credentials.conf
 (umask 077 && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >/etc/twotower/jwt-secret)
 echo TWOTOWER_LOG_FILE=/var/log/twotower/twotower.log >>/etc/twotower/env
+# The server's own takes the place of the jobs', which it cannot read.
+echo WHOSE=jobs >>/etc/twotower/env
+echo WHOSE=server >>/etc/twotower/serve.env
 systemctl daemon-reload
 systemctl enable --now twotower-serve.service
 answers /healthz
 answers /readyz
 process=$(systemctl show --property=MainPID --value twotower-serve.service)
 expect twotower stat --format %U "/proc/$process"
+expect 'WHOSE=server' bash -c "tr '\0' '\n' </proc/$process/environ | grep ^WHOSE="
+for name in env serve.env; do
+    test ! -s "/proc/$process/root/etc/twotower/$name"
+done
 expect 'NoNewPrivs:	1' grep NoNewPrivs "/proc/$process/status"
 expect 'CapEff:	0000000000000000' grep CapEff "/proc/$process/status"
 expect 'Seccomp:	2' grep 'Seccomp:' "/proc/$process/status"
@@ -117,6 +125,7 @@ dpkg --remove twotower
 test -e /etc/twotower/env
 dpkg --purge twotower
 test ! -e /etc/twotower/env
+test ! -e /etc/twotower/serve.env
 test ! -e /var/lib/twotower/twotower.db
 test -d /var/lib/twotower/backups/kept
 dpkg --install /test/twotower.deb

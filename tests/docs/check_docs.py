@@ -400,9 +400,8 @@ def main():
     problems = [problem for path in files for problem in check_mentions(path, program)]
     commands = supabase_commands()
     if commands is None:
-        print("check_docs: scripts/supabase-cli has fetched nothing yet: commands of it were not looked at")
-    else:
-        problems += [problem for path in files for problem in check_supabase(path, commands)]
+        sys.exit("check_docs: the Supabase CLI, whose commands the documents name, is missing: run `scripts/supabase-cli --version`")
+    problems += [problem for path in files for problem in check_supabase(path, commands)]
     problems += check_deploy(program)
     problems += check_reference(program)
     problems += check_hyperparameters()

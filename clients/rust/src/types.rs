@@ -14,27 +14,27 @@ pub struct Batch {
 /// What the caller asks for. Every field may be absent, and so may the body.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BatchRequest {
-    /// 0: best scores first; 1: as unlike each other as can be. 0 to 1; 0 if absent.
+    /// 0: best scores first; 1: as different from each other as possible. 0 to 1; 0 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diversity: Option<f32>,
-    /// Leave out what the user has liked. True if absent.
+    /// Leave out videos that the user has liked. True if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude_liked: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
-    /// Say which likes a recommendation is owed to. False if absent.
+    /// Name the likes behind each recommendation. False if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_reasons: Option<bool>,
-    /// Most videos. 1 to 100; 10 if absent.
+    /// Maximum number of videos. 1 to 100; 10 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Leave out what scores less. -1 to 1.
+    /// Leave out videos with a lower score. -1 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_score: Option<f32>,
-    /// Makes what is drawn at random the same each time. 0 to 9007199254740991.
+    /// Seed of random draws: the same seed gives the same draw. 0 to 9007199254740991.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Whom lists are for. 1 to 100 items.
+    /// The users to make lists for. 1 to 100 items.
     pub user_ids: Vec<Uuid>,
 }
 
@@ -56,17 +56,17 @@ pub enum BatchResult {
     Error(BatchResultError),
 }
 
-/// A like that a recommendation is owed to.
+/// A like behind a recommendation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Because {
-    /// What the score would lose without that like.
+    /// By how much the score would fall without that like.
     pub contribution: f32,
     pub title: String,
     pub video_id: Uuid,
 }
 
-/// Names of which a video must have one, and names of which it may have none.
+/// Names of which a video must have at least one, and names of which it must have none.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Choice {
     /// At least one of these; empty for no such condition. At most 50 items.
@@ -77,7 +77,7 @@ pub struct Choice {
     pub none: Option<Vec<Name>>,
 }
 
-/// The body of every answer that is none.
+/// The body of every error answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ErrorBody {
@@ -126,16 +126,16 @@ pub struct ErrorDetails {
     pub request_id: String,
 }
 
-/// One thing that happened.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// At most 7 days ago and 5 minutes ahead; now, if it is not given.
+    /// Time of the event, at most 7 days ago and 5 minutes ahead; now if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// Made by the sender, a new one for each event; what is sent again with the same one counts once.
+    /// Made by the sender, a new one for each event. An event that is sent again with the same id counts once.
     pub event_id: Uuid,
     pub kind: EventKind,
-    /// The `model_version` of the list that the video was shown in. At least 1.
+    /// The `model_version` of the list in which the video was shown. At least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_version: Option<u64>,
     /// Place in that list, from 1. 1 to 100.
@@ -145,7 +145,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     pub video_id: Uuid,
-    /// How much of the video was watched; of views only. 0 to 1.
+    /// Share of the video that was watched; for views only. 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watch_fraction: Option<f32>,
 }
@@ -163,17 +163,17 @@ pub enum EventKind {
     Skip,
 }
 
-/// What came of events.
+/// Outcome of the call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EventsRecorded {
-    /// Taken. At least 0.
+    /// Number of events that were recorded. At least 0.
     pub accepted: u64,
-    /// Of those sent, the ones that had been sent before. At least 0.
+    /// Number of events that had been recorded before. At least 0.
     pub duplicates: u64,
 }
 
-/// What happened on an app's screens.
+/// Events on an app's screens.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EventsRequest {
     /// 1 to 100 items.
@@ -188,7 +188,7 @@ pub struct Failure {
     pub message: String,
 }
 
-/// What videos must be like, all of it.
+/// Conditions that videos must meet, all of them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Filter {
     /// Days since publication.
@@ -214,7 +214,7 @@ pub struct Filter {
 /// 1 to 100 characters.
 pub type Name = String;
 
-/// Bounds, both inclusive; nothing is inside those that exclude each other.
+/// Inclusive bounds. If `min` exceeds `max`, nothing matches.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Range {
     /// -1000000000000 to 1000000000000.
@@ -246,22 +246,22 @@ pub enum Reason {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Recommendation {
-    /// Likes that it is owed to, the most important one first. At most 3 items.
+    /// Likes behind the recommendation, the most important one first. At most 3 items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<Vec<Because>>,
-    /// How likely it was to be drawn, where it was drawn at random. 0 to 1.
+    /// Probability with which it was drawn, if it was drawn at random. 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propensity: Option<f32>,
     /// Why it is here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// To compare within one list only.
+    /// Only comparable within one list.
     pub score: f32,
     pub title: String,
     pub video_id: Uuid,
 }
 
-/// A list of videos for one user: the body of an answer, that of the Supabase Edge Function.
+/// A list of videos for one user. The Supabase Edge Function answers in the same form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Recommendations {
@@ -270,39 +270,39 @@ pub struct Recommendations {
     pub generated_at: String,
     /// The model version that answered.
     pub model_version: Option<i64>,
-    /// Whether it was made without knowing what the user has liked by now.
+    /// Whether it was made without knowledge of the latest likes of the user.
     pub partial: bool,
-    /// Why there are fewer than asked for.
+    /// Why there are fewer videos than asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Shortfall>,
     /// In the order to show them. At most 100 items.
     pub recommendations: Vec<Recommendation>,
     pub source: Source,
-    /// Whom it is for.
+    /// The user whom it is for.
     pub user_id: Uuid,
 }
 
 /// What the caller asks for. Every field may be absent, and so may the body.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RecommendationsRequest {
-    /// 0: best scores first; 1: as unlike each other as can be. 0 to 1; 0 if absent.
+    /// 0: best scores first; 1: as different from each other as possible. 0 to 1; 0 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diversity: Option<f32>,
-    /// Leave out what the user has liked. True if absent.
+    /// Leave out videos that the user has liked. True if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude_liked: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
-    /// Say which likes a recommendation is owed to. False if absent.
+    /// Name the likes behind each recommendation. False if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_reasons: Option<bool>,
-    /// Most videos. 1 to 100; 10 if absent.
+    /// Maximum number of videos. 1 to 100; 10 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Leave out what scores less. -1 to 1.
+    /// Leave out videos with a lower score. -1 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_score: Option<f32>,
-    /// Makes what is drawn at random the same each time. 0 to 9007199254740991.
+    /// Seed of random draws: the same seed gives the same draw. 0 to 9007199254740991.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
@@ -321,43 +321,43 @@ pub enum Shortfall {
     Unknown,
 }
 
-/// Videos that are like another one.
+/// Videos that are similar to another one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SimilarVideos {
     pub generated_at: String,
     /// The model version that answered.
     pub model_version: Option<i64>,
-    /// Whether it was made without knowing what the user has liked by now.
+    /// Whether it was made without knowledge of the latest likes of the user.
     pub partial: bool,
-    /// Why there are fewer than asked for.
+    /// Why there are fewer videos than asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Shortfall>,
     /// In the order to show them. At most 100 items.
     pub recommendations: Vec<Recommendation>,
     pub source: Source,
-    /// The video asked about.
+    /// The video that they are similar to.
     pub video_id: Uuid,
 }
 
 /// What the caller asks for. Every field may be absent, and so may the body.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SimilarVideosRequest {
-    /// 0: best scores first; 1: as unlike each other as can be. 0 to 1; 0 if absent.
+    /// 0: best scores first; 1: as different from each other as possible. 0 to 1; 0 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diversity: Option<f32>,
-    /// Leave out what the user has liked. True if absent.
+    /// Leave out videos that the user has liked. True if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude_liked: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
-    /// Most videos. 1 to 100; 10 if absent.
+    /// Maximum number of videos. 1 to 100; 10 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Leave out what scores less. -1 to 1.
+    /// Leave out videos with a lower score. -1 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_score: Option<f32>,
-    /// The video asked about.
+    /// The video to find similar ones for.
     pub video_id: Uuid,
 }
 

@@ -1,4 +1,5 @@
-//! The inner loops: matrix product, inner product, products of byte codes, exponential.
+//! The inner loops: matrix product, inner product, products of byte codes, exponential, steps of
+//! optimisers.
 //!
 //! Each loop is written once, as plain safe code, and compiled for the target's baseline, for AVX2
 //! and for AVX-512. One of the three is chosen at run time. No operation is reordered or fused
@@ -17,6 +18,7 @@
 mod codes;
 mod prefetch;
 mod product;
+pub mod scalar;
 mod view;
 
 use crate::matrix::Matrix;
@@ -134,6 +136,13 @@ kernel! {
 }
 
 kernel! {
+    /// One step of [`crate::optimizer::RowAdagrad`] with the learning rate `rate` over the rows of
+    /// the table that `uses` names. `gradients` has the rows that are summed. `sum` `[d]` is a
+    /// buffer.
+    adagrad(part: TablePart<'_>, uses: Uses<'_>, gradients: Rows<'_>, rate: f32, sum: &mut [f32])
+}
+
+kernel! {
     /// One step of Adam (Kingma & Ba 2015, algorithm 1) with decoupled weight decay. The bias
     /// corrections are part of `step`.
     adam(parameters: &mut [f32], moments: (&mut [f32], &mut [f32]), gradient: &[f32], step: AdamStep)
@@ -170,6 +179,54 @@ impl<'a> Rows<'a> {
     pub fn prefetch(self, row: u32, columns: usize) {
         prefetch(&self.at(row, 0)[..columns]);
     }
+}
+
+/// Rows of a table, and for each the rows elsewhere whose weighted sum is its gradient.
+#[derive(Debug, Clone, Copy)]
+pub struct Uses<'a> {
+    /// Rows of the table, strictly ascending, `[n]`.
+    pub rows: &'a [u32],
+    /// For each of them the end of its part of `sources` and `weights`, `[n]`.
+    pub ends: &'a [usize],
+    /// Where the part of the first one begins. Others begin where the one before ends.
+    pub begin: usize,
+    /// Rows of the gradients.
+    pub sources: &'a [u32],
+    /// Their weights.
+    pub weights: &'a [f32],
+}
+
+impl<'a> Uses<'a> {
+    /// The same, `size` rows of the table at a time.
+    pub fn chunks(self, size: usize) -> impl Iterator<Item = Self> {
+        let chunks = self.rows.chunks(size).zip(self.ends.chunks(size));
+        chunks.enumerate().map(move |(chunk, (rows, ends))| Self {
+            rows,
+            ends,
+            begin: (chunk * size)
+                .checked_sub(1)
+                .map_or(self.begin, |last| self.ends[last]),
+            ..self
+        })
+    }
+
+    /// Sources of the `n`-th row and their weights.
+    pub fn of(self, n: usize) -> (&'a [u32], &'a [f32]) {
+        let begin = n.checked_sub(1).map_or(self.begin, |n| self.ends[n]);
+        let uses = begin..self.ends[n];
+        (&self.sources[uses.clone()], &self.weights[uses])
+    }
+}
+
+/// Adjacent rows of a table, and their Adagrad accumulators.
+#[derive(Debug)]
+pub struct TablePart<'a> {
+    /// Number of the first row.
+    pub first: usize,
+    /// `[n, d]`
+    pub parameters: &'a mut [f32],
+    /// `[n]`
+    pub accumulators: &'a mut [f32],
 }
 
 /// The numbers of one Adam step that all parameters share.
@@ -218,200 +275,18 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The bodies of the kernels, in plain safe code.
-pub mod scalar {
-    use super::{AdamStep, LANES, Rows};
-    use crate::tower::GELU_SLOPE;
-
-    /// Columns of a sum that are computed at a time: as many as fit the registers, so that each is
-    /// written once.
-    const COLUMNS: usize = 8 * LANES;
-
-    /// See [`super::dot`].
-    #[inline(always)]
-    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-        let mut lanes = [0.0; LANES];
-        let (a_blocks, a_rest) = a.as_chunks::<LANES>();
-        let (b_blocks, b_rest) = b.as_chunks::<LANES>();
-        for (a, b) in a_blocks.iter().zip(b_blocks) {
-            for lane in 0..LANES {
-                lanes[lane] += a[lane] * b[lane];
-            }
-        }
-        let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-        lanes.iter().sum::<f32>() + rest
-    }
-
-    /// See [`super::axpy`].
-    #[inline(always)]
-    pub fn axpy(alpha: f32, x: &[f32], y: &mut [f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += alpha * x;
-        }
-    }
-
-    /// See [`super::decay_and_add`].
-    #[inline(always)]
-    pub fn decay_and_add(decay: f32, x: &[f32], sum: &mut [f32]) {
-        for (sum, x) in sum.iter_mut().zip(x) {
-            *sum = decay * *sum + x;
-        }
-    }
-
-    /// See [`super::decay_and_add_all`].
-    #[inline(always)]
-    pub fn decay_and_add_all(decay: f32, xs: &[&[f32]], sum: &mut [f32]) {
-        let (blocks, rest) = sum.as_chunks_mut::<COLUMNS>();
-        let done = blocks.len() * COLUMNS;
-        for (n, block) in blocks.iter_mut().enumerate() {
-            let mut sums = *block;
-            for x in xs {
-                decay_and_add(decay, &x[n * COLUMNS..][..COLUMNS], &mut sums);
-            }
-            *block = sums;
-        }
-        if rest.is_empty() {
-            return;
-        }
-        for x in xs {
-            decay_and_add(decay, &x[done..], rest);
-        }
-    }
-
-    /// See [`super::exp_sum`].
-    #[inline(always)]
-    pub fn exp_sum(x: &mut [f32], bias: &[f32], shift: f32) -> f32 {
-        // Two vectors at a time: an exponential is a long chain of dependent operations.
-        const WIDE: usize = 2 * LANES;
-        let mut lanes = [0.0; WIDE];
-        let (blocks, rest) = x.as_chunks_mut::<WIDE>();
-        let (bias_blocks, bias_rest) = bias.as_chunks::<WIDE>();
-        for (block, bias) in blocks.iter_mut().zip(bias_blocks) {
-            for lane in 0..WIDE {
-                block[lane] = super::exp(block[lane] + bias[lane] - shift);
-            }
-            for lane in 0..WIDE {
-                lanes[lane] += block[lane];
-            }
-        }
-        let mut sum = lanes.iter().sum::<f32>();
-        for (x, bias) in rest.iter_mut().zip(bias_rest) {
-            *x = super::exp(*x + bias - shift);
-            sum += *x;
-        }
-        sum
-    }
-
-    /// See [`super::weighted_sum`].
-    #[inline(always)]
-    pub fn weighted_sum(table: Rows<'_>, rows: &[u32], weights: &[f32], sum: &mut [f32]) {
-        // Rows are prefetched this far ahead: they are scattered in a table that is larger than the
-        // inner caches.
-        const ROWS_AHEAD: usize = 4;
-        let (blocks, rest) = sum.as_chunks_mut::<COLUMNS>();
-        for (n, block) in blocks.iter_mut().enumerate() {
-            let mut sums = [[0.0; LANES]; COLUMNS / LANES];
-            for (place, (&row, &weight)) in rows.iter().zip(weights).enumerate() {
-                if let Some(&soon) = rows.get(place + ROWS_AHEAD) {
-                    super::prefetch(&table.at(soon, n * COLUMNS)[..COLUMNS]);
-                }
-                let (x, _) = table.at(row, n * COLUMNS)[..COLUMNS].as_chunks::<LANES>();
-                for (sums, x) in sums.iter_mut().zip(x) {
-                    for lane in 0..LANES {
-                        sums[lane] += weight * x[lane];
-                    }
-                }
-            }
-            for (block, sums) in block.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
-                *block = sums;
-            }
-        }
-        let done = blocks.len() * COLUMNS;
-        rest.fill(0.0);
-        for (&row, &weight) in rows.iter().zip(weights) {
-            for (sum, x) in rest.iter_mut().zip(table.at(row, done)) {
-                *sum += weight * x;
-            }
-        }
-    }
-
-    /// See [`super::drop_out`].
-    #[inline(always)]
-    pub fn drop_out(x: &mut [f32], bytes: &[u8], threshold: u32, keep: f32) {
-        for (x, &byte) in x.iter_mut().zip(bytes) {
-            *x *= if u32::from(byte) < threshold {
-                0.0
-            } else {
-                keep
-            };
-        }
-    }
-
-    /// See [`super::gelu`].
-    #[inline(always)]
-    pub fn gelu(x: &mut [f32], y: &mut [f32]) {
-        for (x, y) in x.iter_mut().zip(y) {
-            let gate = super::sigmoid(GELU_SLOPE * *x);
-            *y = *x * gate;
-            *x = gate * (1.0 + GELU_SLOPE * *x * (1.0 - gate));
-        }
-    }
-
-    /// See [`super::argmax`].
-    #[inline(always)]
-    pub fn argmax(x: &[f32]) -> usize {
-        // Find the largest of each block by lanes, then look only into the block that has it.
-        const BLOCK: usize = 8 * LANES;
-        let (mut best, mut block) = (f32::NEG_INFINITY, 0);
-        let (blocks, rest) = x.as_chunks::<BLOCK>();
-        for (n, x) in blocks.iter().enumerate() {
-            let mut lanes = [f32::NEG_INFINITY; LANES];
-            for x in x.as_chunks::<LANES>().0 {
-                for lane in 0..LANES {
-                    lanes[lane] = if x[lane] > lanes[lane] {
-                        x[lane]
-                    } else {
-                        lanes[lane]
-                    };
-                }
-            }
-            let largest = lanes.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-            if largest > best {
-                (best, block) = (largest, n);
-            }
-        }
-        let largest = rest.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-        if largest > best {
-            (best, block) = (largest, blocks.len());
-        }
-        let from = block * BLOCK;
-        x[from.min(x.len())..]
-            .iter()
-            .position(|&x| x >= best)
-            .map_or(0, |position| from + position)
-    }
-
-    /// See [`super::adam`].
-    #[inline(always)]
-    pub fn adam(
-        parameters: &mut [f32],
-        moments: (&mut [f32], &mut [f32]),
-        gradient: &[f32],
-        step: AdamStep,
-    ) {
-        let (first, second) = moments;
-        for (((p, m), v), g) in parameters.iter_mut().zip(first).zip(second).zip(gradient) {
-            *m = step.beta1 * *m + (1.0 - step.beta1) * g;
-            *v = step.beta2 * *v + (1.0 - step.beta2) * g * g;
-            *p -= step.rate * *m / ((*v * step.second_correction).sqrt() + 1e-8) + step.decay * *p;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn part(first: usize, table: &mut (Vec<f32>, Vec<f32>)) -> TablePart<'_> {
+        TablePart {
+            first,
+            parameters: &mut table.0,
+            accumulators: &mut table.1,
+        }
+    }
 
     proptest! {
         #[test]
@@ -465,6 +340,36 @@ mod tests {
             scalar::weighted_sum(table, &rows, &weights, &mut y);
             for (&row, &weight) in rows.iter().zip(&weights) {
                 axpy(weight, &table.at(row, 0)[..dim], &mut z);
+            }
+            prop_assert_eq!(&x, &y);
+            prop_assert_eq!(&x, &z);
+        }
+
+        #[test]
+        fn a_step_of_adagrad_equals_its_definition_and_its_twin_to_the_bit(
+            (dim, first) in (1usize..140, 0usize..4), uses in prop::collection::vec(0u32..9, 1..30),
+        ) {
+            let data: Vec<f32> = (0..9 * dim).map(|i| (i as f32 * 0.37).sin()).collect();
+            let gradients = Rows { data: &data, stride: dim, offset: 0 };
+            let weights: Vec<f32> = uses.iter().map(|&source| source as f32 - 3.3).collect();
+            // One row of the table for each three uses, every second one of the table.
+            let numbers = 0..uses.len().div_ceil(3);
+            let rows: Vec<u32> = numbers.clone().map(|n| (first + 2 * n) as u32).collect();
+            let ends: Vec<usize> = numbers.map(|n| (3 * n + 3).min(uses.len())).collect();
+            let uses = Uses { rows: &rows, ends: &ends, begin: 0, sources: &uses, weights: &weights };
+            let table = || (vec![0.5; 2 * rows.len() * dim], vec![0.1; 2 * rows.len()]);
+            let (mut x, mut y, mut z) = (table(), table(), table());
+            let mut sum = vec![7.0; dim];
+            adagrad(part(first, &mut x), uses, gradients, 0.1, &mut sum);
+            scalar::adagrad(part(first, &mut y), uses, gradients, 0.1, &mut sum);
+            for n in 0..rows.len() {
+                let (sources, weights) = uses.of(n);
+                weighted_sum(gradients, sources, weights, &mut sum);
+                let mean_square = dot(&sum, &sum) / dim as f32;
+                if mean_square > 0.0 {
+                    z.1[2 * n] += mean_square;
+                    axpy(-0.1 / (z.1[2 * n] + 1e-8).sqrt(), &sum, &mut z.0[2 * n * dim..][..dim]);
+                }
             }
             prop_assert_eq!(&x, &y);
             prop_assert_eq!(&x, &z);

@@ -1,19 +1,12 @@
 //! Optimisers: row-wise Adagrad for tables, of which a step changes few rows, and Adam for dense
 //! layers.
 
-use crate::kernel::{self, AdamStep};
+use crate::kernel::{self, AdamStep, Rows, TablePart, Uses};
 use crate::matrix::Matrix;
 use rayon::prelude::*;
 
-/// Keeps the first step of a row finite.
-const ADAGRAD_EPSILON: f32 = 1e-8;
-
 /// Rows that one task updates.
 const ROWS_PER_TASK: usize = 256;
-
-/// Rows are prefetched this far ahead: they are scattered in a table that is larger than the
-/// caches.
-const ROWS_AHEAD: usize = 4;
 
 /// Adagrad (Duchi, Hazan & Singer 2011) with one accumulator per row: the sum of the mean squares
 /// of its gradients, as in Facebook's DLRM (Naumov et al. 2019). This takes 4 bytes of state per
@@ -45,51 +38,34 @@ impl RowAdagrad {
         &mut self.accumulators
     }
 
-    /// Updates the rows in `rows`, which are strictly ascending. `gradient(n, g)` writes the
-    /// gradient of the n-th of them into `g` `[d]`. It is called when the row is updated, so that
-    /// gradients stay in the cache.
-    pub fn step(
-        &mut self,
-        table: &mut Matrix,
-        rows: &[u32],
-        gradient: impl Fn(usize, &mut [f32]) + Sync,
-    ) {
+    /// Updates the rows of `table` that `uses` names. The gradient of each is the weighted sum of
+    /// its sources among `gradients`. It is computed when the row is updated, so that it stays in
+    /// the cache.
+    pub fn step(&mut self, table: &mut Matrix, uses: Uses<'_>, gradients: Rows<'_>) {
         let dim = table.cols();
-        let learning_rate = self.learning_rate * self.rate_factor;
+        let rate = self.learning_rate * self.rate_factor;
         let mut left: (&mut [f32], &mut [f32]) = (table.as_mut_slice(), &mut self.accumulators);
-        let mut next_row = 0;
-        // Split the table into the touched rows, so that each belongs to one task.
-        let mut touched = Vec::with_capacity(rows.len());
-        for &row in rows {
-            let gap = row as usize - next_row;
-            let (parameters, parameters_left) = left.0[gap * dim..].split_at_mut(dim);
-            let (accumulator, accumulators_left) = left.1[gap..].split_at_mut(1);
-            touched.push((parameters, &mut accumulator[0]));
+        let mut first = 0;
+        // Split the table behind the last row of each task, so that each row belongs to one task.
+        let mut parts = Vec::with_capacity(uses.rows.len().div_ceil(ROWS_PER_TASK));
+        for uses in uses.chunks(ROWS_PER_TASK) {
+            let end = uses.rows.last().map_or(first, |&row| row as usize + 1);
+            let (parameters, parameters_left) = left.0.split_at_mut((end - first) * dim);
+            let (accumulators, accumulators_left) = left.1.split_at_mut(end - first);
+            let part = TablePart {
+                first,
+                parameters,
+                accumulators,
+            };
+            parts.push((part, uses));
             left = (parameters_left, accumulators_left);
-            next_row = row as usize + 1;
+            first = end;
         }
-        touched
-            .par_chunks_mut(ROWS_PER_TASK)
-            .enumerate()
-            .for_each_init(
-                || vec![0.0; dim],
-                |sum, (task, touched)| {
-                    for n in 0..touched.len() {
-                        if let Some((parameters, accumulator)) = touched.get(n + ROWS_AHEAD) {
-                            kernel::prefetch(parameters);
-                            kernel::prefetch(std::slice::from_ref(*accumulator));
-                        }
-                        let (parameters, accumulator) = &mut touched[n];
-                        gradient(task * ROWS_PER_TASK + n, sum);
-                        let mean_square = kernel::dot(sum, sum) / dim as f32;
-                        if mean_square > 0.0 {
-                            **accumulator += mean_square;
-                            let rate = learning_rate / (**accumulator + ADAGRAD_EPSILON).sqrt();
-                            kernel::axpy(-rate, sum, parameters);
-                        }
-                    }
-                },
-            );
+        let parts = parts.into_par_iter();
+        parts.for_each_init(
+            || vec![0.0; dim],
+            |sum, (part, uses)| kernel::adagrad(part, uses, gradients, rate, sum),
+        );
     }
 }
 
@@ -183,9 +159,19 @@ mod tests {
     fn adagrad_touches_named_rows_only_and_shrinks_its_steps() {
         let mut table = Matrix::zeros(4, 2);
         let mut adagrad = RowAdagrad::new(4, 0.1);
-        adagrad.step(&mut table, &[1, 3], |n, gradient| {
-            gradient.copy_from_slice([[1.0, 1.0], [2.0, 0.0]][n].as_slice());
-        });
+        let gradients = Rows {
+            data: &[1.0, 1.0, 2.0, 0.0],
+            stride: 2,
+            offset: 0,
+        };
+        let uses = Uses {
+            rows: &[1, 3],
+            ends: &[1, 2],
+            begin: 0,
+            sources: &[0, 1],
+            weights: &[1.0, 1.0],
+        };
+        adagrad.step(&mut table, uses, gradients);
         assert_eq!(table.row(0), [0.0, 0.0]);
         assert_eq!(table.row(2), [0.0, 0.0]);
         assert!(
@@ -193,7 +179,8 @@ mod tests {
             "the first step is the learning rate times the sign"
         );
         assert!((table.row(3)[0] + 0.1 * 2.0_f32.sqrt()).abs() < 1e-6);
-        adagrad.step(&mut table, &[1], |_, gradient| gradient.fill(1.0));
+        let first_again = uses.chunks(1).next().unwrap();
+        adagrad.step(&mut table, first_again, gradients);
         assert!((table.row(1)[0] + 0.1 + 0.1 / 2.0_f32.sqrt()).abs() < 1e-6);
     }
 

@@ -22,7 +22,7 @@ pub(crate) use read::VectorRow;
 pub use remove::{complete_backups, remove_backup};
 pub(crate) use table::{
     ACTIVATIONS, BLOCKS, Column, EVENTS, EXPERIMENTS, JOB_RUNS, Kind, MODELS, TOMBSTONE_SALT,
-    TOMBSTONES, Table, VECTORS,
+    TOMBSTONES, Table,
 };
 pub use write::BackupWriter;
 pub(crate) use write::StoredVector;

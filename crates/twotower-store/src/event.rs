@@ -6,35 +6,35 @@ use uuid::Uuid;
 /// One thing that a user did, or was shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
-    /// Given by the sender; of two with one id from one user, the first counts.
+    /// Given by the sender. Of two events of one user with the same id, the first counts.
     pub event_id: Uuid,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
-    /// Which video.
+    /// The video that it happened with.
     pub video: Uuid,
-    /// Part of it that was watched, 0 to 1; of views only.
+    /// Part of the video that was watched, 0 to 1; for views only.
     pub watch_fraction: Option<f32>,
-    /// Version of the model that recommended it, as the sender says.
+    /// Version of the model that recommended the video, as the sender says.
     pub model_version: Option<i64>,
-    /// Of the request whose answer it was shown in, 1 to 64 characters.
+    /// Id of the request whose answer the video was shown in, 1 to 64 characters.
     pub request_id: Option<String>,
-    /// Place in the list, 1 to 100.
+    /// Place of the video in the list, 1 to 100.
     pub position: Option<u8>,
-    /// Microseconds since 1970; now by the store's clock if it is not said.
+    /// When it happened, microseconds since 1970; `None` for the present time of the store's clock.
     pub at_us: Option<i64>,
 }
 
-/// What happened.
+/// Kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The video was shown.
     Impression,
-    /// It was played.
+    /// The video was played.
     View,
-    /// It was liked.
+    /// The video was liked.
     Like,
-    /// It was skipped.
+    /// The video was skipped.
     Skip,
 }
 
@@ -42,29 +42,29 @@ pub enum EventKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventPolicy {
-    /// All of them.
+    /// All events.
     #[default]
     All,
-    /// None, so that no second sending of one is noticed either.
+    /// No event, so that one that is sent again is not noticed either.
     None,
-    /// Likes and skips.
+    /// Likes and skips alone.
     LikesAndSkips,
 }
 
-/// What came of events that were sent.
+/// How many of the events that were sent are new.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct EventsRecorded {
-    /// Taken.
+    /// Number of events that were taken.
     pub accepted: u64,
-    /// Of those sent, the ones that had been sent before.
+    /// Number of events that had been sent before.
     pub duplicates: u64,
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Impression, Self::View, Self::Like, Self::Skip];
 
-    /// How the database and senders spell it.
+    /// Name of the kind in the database and in requests.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Impression => "impression",
@@ -76,7 +76,8 @@ impl EventKind {
 }
 
 impl EventsRecorded {
-    /// Of the events `sent`, `distinct` is one of each id, `kept` what is to be kept of those, and `taken` what the table did not have.
+    /// Of the events `sent`, `distinct` is one of each id, `kept` what the policy keeps of those, and
+    /// `taken` the ids that the table did not have.
     pub(crate) fn of(
         sent: &[NewEvent],
         distinct: &[&NewEvent],
@@ -101,7 +102,7 @@ impl EventPolicy {
     }
 }
 
-/// Without a second one of the same id.
+/// The events without any whose id came before.
 pub(crate) fn distinct(events: &[NewEvent]) -> Vec<&NewEvent> {
     let mut seen = std::collections::HashSet::new();
     events
@@ -110,8 +111,8 @@ pub(crate) fn distinct(events: &[NewEvent]) -> Vec<&NewEvent> {
         .collect()
 }
 
-/// What of `events` is new: all that is not kept, and what the table has taken. Ascending by video, so that two calls of one user
-/// cannot wait for each other.
+/// Those of `events` of this kind that are new: all that are not kept, and those that the table has
+/// taken. Ascending by video, so that two calls of one user cannot wait for each other.
 pub(crate) fn liked_or_skipped<'a>(
     events: &[&'a NewEvent],
     policy: EventPolicy,

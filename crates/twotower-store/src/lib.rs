@@ -73,6 +73,7 @@ pub use registry::{
 pub use replica::{PrimaryPosition, Replica, ReplicaStates, WalPosition};
 pub use snapshot::{Snapshot, SnapshotOptions, Source, hex, sha256, snapshot_sha256};
 pub use source::{SourceRead, SourceSink};
+pub use sqlite::database_file;
 pub use store::{
     ConnectOptions, Connections, Counts, EmbeddingRow, IndexOutcome, IndexPlan, InteractionKind,
     InteractionRow, LONGEST_NAME, LastSeen, Store, StoreKind, StoreTime, UserActivity, UserHistory,

@@ -6,7 +6,7 @@ mod last_seen;
 
 mod left_out;
 
-pub(crate) use builder::{SnapshotBuilder, check_time};
+pub(crate) use builder::{SnapshotBuilder, check_time, oldest_us};
 pub use hash::{hex, sha256, snapshot_sha256};
 pub(crate) use last_seen::LastSeenBuilder;
 pub(crate) use left_out::{LeftOut, tell_left_out};

@@ -2,11 +2,10 @@
 
 use crate::clock::now_us;
 use crate::erasure::Tombstones;
-use crate::snapshot::check_time;
+use crate::snapshot::{check_time, oldest_us};
 use crate::{InteractionKind, InteractionRow, StoreError};
 use std::collections::HashSet;
 use twotower_core::feature::{Catalogue, Video};
-use twotower_core::time::DAY_US;
 use uuid::Uuid;
 
 /// Takes the rows of a source: first the videos, ascending by id, then likes, then skips. Likes and
@@ -98,7 +97,7 @@ impl Selection {
     pub(crate) fn without_older(&mut self, max_age_days: Option<u32>) {
         self.read = SourceRead::default();
         if let (Some(clock), Some(days)) = (self.clock_us, max_age_days) {
-            self.oldest_us = clock - i64::from(days) * DAY_US;
+            self.oldest_us = oldest_us(clock, days);
         }
     }
 

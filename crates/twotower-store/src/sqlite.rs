@@ -52,7 +52,7 @@ use crate::{ConnectOptions, PrimaryPosition, StoreError, StoreTime};
 use mapped::Mapped;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite as Database, SqlitePool, Transaction};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,6 +74,22 @@ pub(crate) enum Missing {
     Refuse,
 }
 
+/// The file of a database at `sqlite://path`, as [`Store::connect`](crate::Store::connect) opens
+/// it; `None` for other databases, and for one in memory. `%` and two digits in a path stand for a
+/// character, so that it may have `?` and `#` in it.
+#[must_use]
+pub fn database_file(url: &str) -> Option<PathBuf> {
+    if !url.starts_with("sqlite:") || is_in_memory(url) {
+        return None;
+    }
+    let options = SqliteConnectOptions::from_str(url).ok()?;
+    Some(options.get_filename().to_owned())
+}
+
+fn is_in_memory(url: &str) -> bool {
+    url.contains(":memory:") || url.contains("mode=memory")
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Sqlite {
     pool: SqlitePool,
@@ -93,14 +109,15 @@ impl Sqlite {
             address: redact(url),
             cause,
         };
-        let memory = url.contains(":memory:") || url.contains("mode=memory");
+        let memory = is_in_memory(url);
         let connect = SqliteConnectOptions::from_str(url)
             .map_err(failed)?
             // Overrides `mode=rwc` in the address: a caller that must not create a file gets none.
             .create_if_missing(memory || missing == Missing::Create)
             .foreign_keys(true)
-            // A power failure can lose the latest transactions, but never leaves a partial one.
-            .synchronous(SqliteSynchronous::Normal)
+            // What is committed outlives a power failure: a version number that was given, and a
+            // tombstone above all. It costs an fsync for each commit.
+            .synchronous(SqliteSynchronous::Full)
             .busy_timeout(options.acquire_timeout)
             .row_buffer_size(ROW_BUFFER)
             .disable_statement_logging();
@@ -245,4 +262,28 @@ fn json_numbers(numbers: impl IntoIterator<Item = i64>) -> String {
 /// The last known migration.
 pub(crate) fn last_migration() -> String {
     migrations::LAST.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_the_one_that_is_opened() {
+        for (url, file) in [
+            ("sqlite://twotower.db", "twotower.db"),
+            ("sqlite:///srv/my%20app/a.db?mode=rwc", "/srv/my app/a.db"),
+            ("sqlite:a%3Fb.db", "a?b.db"),
+        ] {
+            assert_eq!(database_file(url), Some(file.into()), "{url}");
+        }
+        for url in [
+            "sqlite::memory:",
+            "sqlite://a.db?mode=memory",
+            "postgresql://a/b.db",
+            "",
+        ] {
+            assert_eq!(database_file(url), None, "{url}");
+        }
+    }
 }

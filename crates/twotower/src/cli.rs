@@ -52,9 +52,10 @@ mod tune;
 
 mod update;
 
-pub use args::{Cli, Command, Itself, Job, Scale};
+pub(crate) use args::Cli;
 
 use crate::config::ConfigError;
+use crate::exit_code::{FAILED, INTERRUPTED, REFUSED, TOO_LITTLE_DATA, UNAVAILABLE, WRONG_USAGE};
 use crate::jobs::JobError;
 use crate::jobs::storage::StorageUsage;
 use crate::operations::RunError;
@@ -67,22 +68,10 @@ use twotower_core::hyperparameters::HyperparameterError;
 use twotower_store::model_storage::StorageError;
 use twotower_store::{ErrorClass, StoreError};
 
-/// Exit codes besides 0, as docs/configuration.md lists them.
-const FAILED: u8 = 1;
-const WRONG_USAGE: u8 = 2;
-const TOO_LITTLE_DATA: u8 = 3;
-const UNAVAILABLE: u8 = 4;
-const REFUSED: u8 = 5;
-const INTERRUPTED: u8 = 130;
-
 /// After a check, threads that have not ended get this long to finish.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Runs the command line.
-///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database
-/// or storage out of reach or busy or another process publishes, 5 refused by the quality gate, 130
-/// interrupted.
+/// Runs the command line. Returns 0, or a code of [`crate::exit_code`].
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let Logging { lines, file } = output::start_logging(&cli.global);
@@ -90,7 +79,7 @@ pub fn main() -> ExitCode {
         Ok(log_file) => log_file,
         Err(error) => {
             tracing::error!("{}", output::said(&error));
-            return ExitCode::from(WRONG_USAGE);
+            return ended(WRONG_USAGE);
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -109,7 +98,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", output::said(&error));
-            ExitCode::from(exit_code(&error))
+            ended(exit_code(&error))
         }
     };
     if looks_around {
@@ -123,7 +112,12 @@ pub fn main() -> ExitCode {
     code
 }
 
-fn exit_code(error: &anyhow::Error) -> u8 {
+/// The system takes eight bits of a code.
+fn ended(code: i32) -> ExitCode {
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn exit_code(error: &anyhow::Error) -> i32 {
     let is_usage = error.is::<ConfigError>()
         || error.is::<HyperparameterError>()
         || error.is::<StorageUsage>()

@@ -37,7 +37,7 @@ mod tests;
 pub use alerts::Alerts;
 pub use checks::Checks;
 pub use database::Database;
-pub use error::{ConfigError, Setting};
+pub use error::ConfigError;
 pub use events::Events;
 pub use maintenance::{Backup, Maintenance};
 pub use retention::{Erase, Prune};
@@ -45,6 +45,7 @@ pub use rules::{Choice, Conditions, Range, Rules};
 pub use run::{Run, Schedule};
 pub use serve::Serve;
 pub use storage::Storage;
+pub(crate) use training::{MAX_INDEX_MEMORY_MB, MAX_THREADS};
 pub use training::{Training, Update};
 
 use anyhow::Context;
@@ -143,7 +144,10 @@ impl Config {
                 min_users,
             });
         }
+        config.training.check(path)?;
+        config.update.check(path)?;
         gate::check(&config.gate, path)?;
+        config.storage.check(path)?;
         config.erase.check(path)?;
         config.serve.check(path)?;
         config.database.check(path)?;

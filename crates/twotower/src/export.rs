@@ -7,10 +7,11 @@ mod file;
 
 mod table;
 
-pub use file::WrittenFile;
+pub(crate) use file::WrittenFile;
 pub(crate) use file::{PSEUDONYMS, USERS_KEY};
 
-use crate::jobs::{Interrupt, JobError};
+use crate::interrupt::Interrupt;
+use crate::jobs::JobError;
 use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 use std::fs::{DirBuilder, File};
@@ -33,63 +34,63 @@ const PROGRESS_ROWS: u64 = 10_000;
 
 /// What to export, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExportOptions {
+pub(crate) struct ExportOptions {
     /// A folder that does not exist yet, or is empty and can be replaced.
-    pub to: PathBuf,
+    pub(crate) to: PathBuf,
     /// Leaves out likes and skips more than this many days older than the latest one.
-    pub max_age_days: Option<u32>,
+    pub(crate) max_age_days: Option<u32>,
     /// Whether users keep their own ids instead of pseudonyms.
-    pub user_ids: bool,
+    pub(crate) user_ids: bool,
     /// At most this many rows per file.
-    pub rows_per_file: u64,
+    pub(crate) rows_per_file: u64,
 }
 
 /// The files of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct ExportedTable {
+pub(crate) struct ExportedTable {
     /// Number of rows of all files.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// In order.
-    pub files: Vec<WrittenFile>,
+    pub(crate) files: Vec<WrittenFile>,
 }
 
 /// What was exported; `export.json` holds the same except for place and time.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ExportReport {
+pub(crate) struct ExportReport {
     /// Version of the layout.
-    pub format: u32,
+    pub(crate) format: u32,
     /// The folder.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub folder: Option<PathBuf>,
+    pub(crate) folder: Option<PathBuf>,
     /// Whether numbers replace the ids of users.
-    pub pseudonyms: bool,
+    pub(crate) pseudonyms: bool,
     /// The catalogue, ascending by id.
-    pub videos: ExportedTable,
+    pub(crate) videos: ExportedTable,
     /// Likes, in no order.
-    pub likes: ExportedTable,
+    pub(crate) likes: ExportedTable,
     /// Skips, in no order.
-    pub skips: ExportedTable,
+    pub(crate) skips: ExportedTable,
     /// Number of likes and skips that name a video outside the catalogue; they are left out.
-    pub orphans: u64,
+    pub(crate) orphans: u64,
     /// Time of the latest like or skip, microseconds since 1970.
-    pub latest_at_us: Option<i64>,
+    pub(crate) latest_at_us: Option<i64>,
     /// Number of the last erasure that the database had seen: the export holds nothing of users
     /// erased up to it.
-    pub erasures_seen: i64,
+    pub(crate) erasures_seen: i64,
     /// Wall time, seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<f64>,
+    pub(crate) seconds: Option<f64>,
 }
 
 /// Called now and then with the number of rows written so far, and their kind.
-pub type Progress<'a> = &'a (dyn Fn(u64, &str) + Send + Sync);
+pub(crate) type Progress<'a> = &'a (dyn Fn(u64, &str) + Send + Sync);
 
 /// Writes the source into a new folder: `videos/`, `likes/` and `skips/` with Parquet files, and `export.json`.
 ///
 /// # Errors
 /// If the folder holds something, the database or the file system fails, or on an interrupt; then
 /// nothing is left under the folder's name.
-pub async fn export(
+pub(crate) async fn export(
     store: &Store,
     source: &Source,
     options: &ExportOptions,

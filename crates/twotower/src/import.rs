@@ -49,7 +49,7 @@ pub use report::{FileReport, NothingImported, Report};
 use crate::import::layout::Names;
 use crate::import::pipeline::Rules;
 use crate::import::reader::{Format, Input};
-use crate::jobs::Interrupt;
+use crate::interrupt::Interrupt;
 use anyhow::{Context, bail, ensure};
 use std::collections::HashSet;
 use std::path::Path;

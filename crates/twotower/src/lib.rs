@@ -3,11 +3,13 @@
 
 pub mod cli;
 
+mod exit_code;
+
 pub mod config;
 
-pub mod log_file;
+mod log_file;
 
-pub mod log_lines;
+mod log_lines;
 
 mod time;
 
@@ -15,29 +17,31 @@ mod sha256;
 
 mod files;
 
-pub mod progress;
+mod progress;
+
+pub mod interrupt;
 
 pub mod import;
 
 mod histories;
 
-pub mod shards;
+mod shards;
 
-pub mod export;
+mod export;
 
 pub mod demo;
 
-pub mod vectors;
+mod vectors;
 
-pub mod jobs;
+mod jobs;
 
-pub mod report;
+mod report;
 
 pub mod operations;
 
 pub mod serve;
 
-pub mod console;
+mod console;
 
 #[cfg(test)]
 mod fuzz;

@@ -25,7 +25,7 @@ impl LogFile {
     ///
     /// # Errors
     /// If the file cannot be opened.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(Arc::new(Opened {
             path: path.to_owned(),
             file: ArcSwap::from_pointee(append_to(path)?),
@@ -35,12 +35,12 @@ impl LogFile {
     }
 
     /// Path of the file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0.path
     }
 
     /// Opens the file again by its name. If that fails, lines go on to the file that is open.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         match append_to(&self.0.path) {
             Ok(file) => self.0.file.store(Arc::new(file)),
             Err(error) => tracing::error!(
@@ -52,7 +52,7 @@ impl LogFile {
     }
 
     /// Number of calls of [`LogFile::reopen`], for callers that pass them on.
-    pub fn times_reopened(&self) -> u32 {
+    pub(crate) fn times_reopened(&self) -> u32 {
         self.0.times.load(Ordering::Relaxed)
     }
 }

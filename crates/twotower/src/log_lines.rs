@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// Target of the log events whose lines may be buffered.
-pub const REQUESTS: &str = "twotower::serve::requests";
+pub(crate) const REQUESTS: &str = "twotower::serve::requests";
 
 /// A line is buffered for at most this long.
 const LONGEST: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ const ROOM: usize = 4096;
 ///
 /// Buffered lines are lost if the process is killed.
 #[derive(Clone)]
-pub struct LogLines(Arc<Shared>);
+pub(crate) struct LogLines(Arc<Shared>);
 
 struct Shared {
     to: BoxMakeWriter,
@@ -38,7 +38,7 @@ struct Shared {
 
 impl LogLines {
     /// Lines that are written to `to`.
-    pub fn new(to: BoxMakeWriter) -> Self {
+    pub(crate) fn new(to: BoxMakeWriter) -> Self {
         Self(Arc::new(Shared {
             to,
             waiting: Mutex::default(),
@@ -48,7 +48,7 @@ impl LogLines {
     }
 
     /// Writes all buffered lines.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.0.write_waiting(&mut self.0.waiting());
     }
 
@@ -108,7 +108,7 @@ impl<'a> MakeWriter<'a> for LogLines {
 
 /// Takes one line.
 #[derive(Debug)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     lines: &'a LogLines,
     may_wait: bool,
 }

@@ -34,3 +34,4 @@ pub use run::{End, Ended, Limits, RunError, RunOptions, RunReport, run, run_comm
 pub use schedule::{ScheduleError, ScheduleOptions, ScheduleReport, schedule};
 
 pub(crate) use program::stop_with_supervisor;
+pub(crate) use run::left_to_retraining;

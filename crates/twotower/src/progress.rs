@@ -9,7 +9,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Progress of one piece of long work.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     title: String,
     bar: Option<ProgressBar>,
     total: u64,
@@ -21,7 +21,7 @@ pub struct Progress {
 
 impl Progress {
     /// Starts to show progress under `title`. `total` is 0 if it is not known.
-    pub fn start(title: impl Into<String>, total: u64) -> Self {
+    pub(crate) fn start(title: impl Into<String>, total: u64) -> Self {
         let title = title.into();
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(
@@ -57,7 +57,7 @@ impl Progress {
     /// Continues a run that was interrupted after this much of the total. Rate and remaining time
     /// do not count what that run did.
     #[must_use]
-    pub fn resumed(self, before: u64) -> Self {
+    pub(crate) fn resumed(self, before: u64) -> Self {
         if let Some(bar) = &self.bar {
             bar.set_position(before);
             bar.reset_eta();
@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// Shows that `done` of the total is done.
-    pub fn set(&mut self, done: u64, message: &str) {
+    pub(crate) fn set(&mut self, done: u64, message: &str) {
         let rate = self.rate(done, self.started.elapsed().as_secs_f64());
         match &self.bar {
             Some(bar) => {
@@ -96,7 +96,7 @@ impl Progress {
     }
 
     /// Prints a line above the bar.
-    pub fn line(&self, line: &str) {
+    pub(crate) fn line(&self, line: &str) {
         if let Some(bar) = &self.bar {
             bar.suspend(|| tracing::info!("{line}"));
         } else {
@@ -105,7 +105,7 @@ impl Progress {
     }
 
     /// Removes the bar and reports the result.
-    pub fn finish(self, line: &str) {
+    pub(crate) fn finish(self, line: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

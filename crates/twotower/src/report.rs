@@ -15,7 +15,7 @@ mod html;
 #[cfg(test)]
 mod sample;
 
-pub use data::{EpochRow, Fact, RecommendedTitle, ReportData, WorkedExample, worked_examples};
-pub use html::render;
-pub use table::comparison_table;
-pub use words::{BetweenModels, model_against_model};
+pub(crate) use data::{EpochRow, Fact, ReportData, worked_examples};
+pub(crate) use html::render;
+pub(crate) use table::comparison_table;
+pub(crate) use words::model_against_model;

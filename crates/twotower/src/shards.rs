@@ -15,8 +15,6 @@ mod reading;
 
 mod snapshot;
 
-pub use manifest::MANIFEST;
-
 use crate::histories::Histories;
 use crate::shards::cut::Cuts;
 use crate::shards::manifest::Manifest;

@@ -20,6 +20,16 @@ pub(crate) fn minute(at_us: i64) -> String {
     prefix(at_us, "2026-11-24T17:30").replace('T', " ")
 }
 
+/// `2026-11-24 17:30 UTC`, of microseconds since 1970.
+pub(crate) fn minute_utc(at_us: i64) -> String {
+    minute(at_us) + " UTC"
+}
+
+/// `2026-11-24T17:30:05Z`, of microseconds since 1970.
+pub(crate) fn second_rfc3339(at_us: i64) -> String {
+    prefix(at_us, "2026-11-24T17:30:05") + "Z"
+}
+
 /// `2026-11-24`, of microseconds since 1970.
 pub(crate) fn day(at_us: i64) -> String {
     prefix(at_us, "2026-11-24")
@@ -100,7 +110,9 @@ mod tests {
         }
         let at_us = 1_709_251_199_007_000;
         assert_eq!(rfc3339_us(at_us), "2024-02-29T23:59:59.007Z");
+        assert_eq!(second_rfc3339(at_us), "2024-02-29T23:59:59Z");
         assert_eq!(minute(at_us), "2024-02-29 23:59");
+        assert_eq!(minute_utc(at_us), "2024-02-29 23:59 UTC");
         assert_eq!(day(at_us), "2024-02-29");
         assert_eq!(day(-1), "1970-01-01");
     }

@@ -5,7 +5,8 @@ mod read;
 
 pub(crate) use read::{Batch, Part, read};
 
-use crate::jobs::{Interrupt, JobError};
+use crate::interrupt::Interrupt;
+use crate::jobs::JobError;
 use crate::sha256;
 use anyhow::{Context, bail, ensure};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -18,44 +19,44 @@ use twotower_store::model_files::Manifest;
 const FORMAT: u32 = 1;
 
 /// Name of the manifest in a folder of vectors.
-pub const MANIFEST: &str = "vectors.json";
+pub(crate) const MANIFEST: &str = "vectors.json";
 
 /// The content of `vectors.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VectorsManifest {
+pub(crate) struct VectorsManifest {
     /// Version of the layout.
-    pub format: u32,
+    pub(crate) format: u32,
     /// Version of the model that computed the vectors.
-    pub model_version: i64,
+    pub(crate) model_version: i64,
     /// SHA-256 of that model's whole `manifest.json`, hex; not [`Manifest::checksum`].
     #[serde(rename = "manifest_sha256")]
-    pub manifest_file_sha256: String,
+    pub(crate) manifest_file_sha256: String,
     /// Dimension of the vectors.
-    pub dim: usize,
+    pub(crate) dim: usize,
     /// Vectors of videos.
-    pub videos: VectorFiles,
+    pub(crate) videos: VectorFiles,
     /// Vectors of users, if they were computed.
-    pub users: Option<VectorFiles>,
+    pub(crate) users: Option<VectorFiles>,
 }
 
 /// The vectors of one kind, ascending by id across all files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VectorFiles {
+pub(crate) struct VectorFiles {
     /// Number of rows of all files.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// In order.
-    pub files: Vec<VectorFile>,
+    pub(crate) files: Vec<VectorFile>,
 }
 
 /// A Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VectorFile {
+pub(crate) struct VectorFile {
     /// Its name in the folder.
-    pub name: String,
+    pub(crate) name: String,
     /// Number of rows.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// SHA-256 of the file, hex.
-    pub sha256: String,
+    pub(crate) sha256: String,
 }
 
 /// A folder whose manifest was read.

@@ -50,8 +50,8 @@ impl Best {
     /// Takes the best, best first; ties to the smaller position.
     pub(super) fn take(&mut self) -> Vec<Scored> {
         self.settle();
-        let mut kept = std::mem::take(&mut self.kept);
-        kept.sort_unstable_by(Scored::best_first);
-        kept
+        self.kept.sort_unstable_by(Scored::best_first);
+        // A copy, so that the next search finds the room.
+        self.kept.clone()
     }
 }

@@ -9,6 +9,10 @@ use std::collections::BinaryHeap;
 /// Products that are compared with the threshold at a time.
 const GROUP: usize = 16;
 
+/// At most this many vectors are prefetched before the first is scored; more would not stay in the
+/// first-level cache.
+const PREFETCHED: usize = 64;
+
 /// Candidates for the k best by their products of codes, until 32-bit floats decide.
 ///
 /// If E bounds the error of an estimated score, and k videos have an estimate of at least s, then
@@ -89,6 +93,14 @@ impl Candidates {
     ) -> usize {
         self.found
             .retain(|candidate| candidate.product >= self.threshold);
+        // As a rule little more than the best by estimate are scored.
+        for candidate in self
+            .found
+            .iter()
+            .take(PREFETCHED.min(2 * self.wanted + GROUP))
+        {
+            kernel::prefetch(vectors.row(candidate.position as usize));
+        }
         let mut scored = 0;
         let mut score = |candidates: &[Candidate], best: &mut Best| {
             for candidate in candidates {

@@ -153,6 +153,13 @@ impl QueryCodes {
         self.unit * (i64::from(product) - self.zero) as f64
     }
 
+    /// The same in 32-bit floats, which loops compute some at a time: good enough to decide where to
+    /// look.
+    #[inline]
+    pub(super) fn approximate_score(&self, product: i32) -> f32 {
+        self.unit as f32 * (product - self.zero as i32) as f32
+    }
+
     /// Upper bound on the difference between [`QueryCodes::score`] and the inner product in 32-bit
     /// floats.
     pub(super) fn error(&self) -> f64 {

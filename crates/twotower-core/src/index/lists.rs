@@ -2,7 +2,7 @@ use super::allowed::Allowed;
 use super::cluster;
 use super::codes::{Codes, QueryCodes};
 use crate::embedding::Embeddings;
-use crate::kernel;
+use crate::kernel::{self, CODES_AHEAD};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -29,6 +29,15 @@ const MIN_SLOTS_PER_VIDEO: usize = 64;
 
 /// Factor on both with a filter: means say nothing about which of the videos pass it.
 const FILTERED_FACTOR: usize = 2;
+
+/// Score of a group that was visited: it reaches no score, not even that of nothing found.
+const VISITED: f32 = f32::NAN;
+
+/// Ranges of lists are prefetched this many before they are looked at.
+const RUNS_AHEAD: usize = 4;
+
+/// Lists whose scores are compared at a time.
+const COMPARED: usize = 16;
 
 /// Inverted lists: vectors grouped by the nearest of some centroids (Jégou et al. 2011 without the
 /// product codes), so that a search looks only into groups that can contain good results.
@@ -117,31 +126,85 @@ impl Lists {
         announce: impl Fn(Range<usize>),
         mut visit: impl FnMut(Range<usize>, usize) -> f32,
     ) {
+        self.groups.means.prepare(query, &mut space.group_query);
+        self.lists.means.prepare(query, &mut space.list_query);
+        // In 64-bit floats, since the square of the largest norm allowed exceeds 32-bit ones.
+        let square: f64 = query.iter().map(|&x| f64::from(x).powi(2)).sum();
+        let reach = effort.margin * square.sqrt() as f32;
+        let Some((mut kth, seen, partial)) =
+            self.visit_groups(effort, reach, space, &announce, &mut visit)
+        else {
+            return;
+        };
+        // The rest of the minimum effort is spent in the group that exceeds it, whatever its
+        // prospect.
+        let mut missing = effort.min_slots - seen;
+        space.prospects.clear();
+        self.add_lists(self.groups.range(partial), f32::NEG_INFINITY, reach, space);
+        space.prospects.sort_unstable();
+        for list in &space.prospects {
+            if list.score() >= kth || missing > 0 {
+                let slots = self.lists.range(list.set());
+                missing = missing.saturating_sub(slots.len());
+                kth = visit(slots, 1);
+            }
+        }
+
+        self.add_promising_lists(kth, reach, space);
+        space.prospects.sort_unstable();
+        for (n, list) in space.prospects.iter().enumerate() {
+            if list.score() < kth {
+                return;
+            }
+            if let Some(next) = space.prospects.get(n + 1) {
+                announce(self.lists.range(next.set()));
+            }
+            kth = visit(self.lists.range(list.set()), 1);
+        }
+    }
+
+    /// Visits whole groups, best first, as long as they fit into the minimum effort. Returns the
+    /// k-th best score, the number of slots visited and the first group that did not fit; `None` if
+    /// all groups fitted.
+    fn visit_groups(
+        &self,
+        effort: Effort,
+        reach: f32,
+        space: &mut ProbeSpace,
+        announce: &impl Fn(Range<usize>),
+        visit: &mut impl FnMut(Range<usize>, usize) -> f32,
+    ) -> Option<(f32, usize, u32)> {
         let ProbeSpace {
-            groups,
-            lists,
+            group_query,
             products,
+            group_scores,
             prospects,
-            list_prospects,
+            ..
         } = space;
-        self.groups.means.prepare(query, groups);
-        self.lists.means.prepare(query, lists);
-        let reach = effort.margin * kernel::dot(query, query).sqrt();
+        let all = 0..self.groups.len();
         self.groups
-            .prospects(0..self.groups.len(), groups, reach, products, prospects);
+            .best_scores(all, group_query, reach, products, group_scores);
+        prospects.clear();
+        prospects.extend(
+            (0..)
+                .zip(&*group_scores)
+                .map(|(set, &score)| Prospect::new(score, set)),
+        );
         let (mut kth, mut seen) = (f32::NEG_INFINITY, 0);
         let (mut begin, mut next) = (0, FIRST_GROUPS);
-        let too_large = 'whole: loop {
+        loop {
             let end = prospects.len().min(begin + next);
             if end < prospects.len() {
                 prospects[begin..].select_nth_unstable(end - begin);
             }
             prospects[begin..end].sort_unstable();
             for place in begin..end {
-                let group = self.groups.range(prospects[place].set());
+                let set = prospects[place].set();
+                let group = self.groups.range(set);
                 let slots = self.lists.ranges(group.clone());
+                group_scores[set as usize] = VISITED;
                 if seen + slots.len() > effort.min_slots {
-                    break 'whole place;
+                    return Some((kth, seen, set));
                 }
                 if let Some(next) = prospects[..end].get(place + 1) {
                     announce(self.lists.ranges(self.groups.range(next.set())));
@@ -150,56 +213,74 @@ impl Lists {
                 kth = visit(slots, group.len());
             }
             if end == prospects.len() {
-                return;
+                return None;
             }
             (begin, next) = (end, 2 * next);
-        };
-
-        // The rest of the minimum effort is spent in the group that exceeds it, whatever its
-        // prospect.
-        let first = Prospect::new(f32::INFINITY, prospects[too_large].set());
-        prospects.drain(..=too_large);
-        self.keep_best(reach, kth, prospects);
-        prospects.push(first);
-        prospects.sort_unstable();
-        for (n, group) in prospects.iter().enumerate() {
-            if group.score() < kth {
-                return;
-            }
-            if let Some(next) = prospects.get(n + 1) {
-                self.lists.means.prefetch(self.groups.range(next.set()));
-            }
-            let group = self.groups.range(group.set());
-            self.lists.prospects(
-                group,
-                lists,
-                SMALLER_MARGIN * reach,
-                products,
-                list_prospects,
-            );
-            for list in &*list_prospects {
-                if list.score() >= kth || seen < effort.min_slots {
-                    let slots = self.lists.range(list.set());
-                    seen += slots.len();
-                    kth = visit(slots, 1);
-                }
-            }
         }
     }
 
-    /// Keeps the groups in `prospects` that reach `kth`; with a smaller margin if there are many.
-    fn keep_best(&self, reach: f32, kth: f32, prospects: &mut Vec<Prospect>) {
-        prospects.retain(|group| group.score() >= kth);
-        if prospects.len() <= FEW_GROUPS {
-            return;
+    /// Replaces `space.prospects` by the lists that reach `kth`, of all groups that reach it and
+    /// were not visited. The groups are gone through in order of memory, which costs less than
+    /// going to the best ones first.
+    fn add_promising_lists(&self, kth: f32, reach: f32, space: &mut ProbeSpace) {
+        let reaching = space.group_scores.iter().filter(|&&score| score >= kth);
+        let too_much = if reaching.count() > FEW_GROUPS {
+            (1.0 - SMALLER_MARGIN) * reach
+        } else {
+            0.0
+        };
+        let mut runs = std::mem::take(&mut space.runs);
+        runs.clear();
+        let described = space.group_scores.iter().zip(&self.groups.deviations);
+        for (set, (&score, deviation)) in (0..).zip(described) {
+            if score - too_much * deviation >= kth {
+                let lists = self.groups.range(set);
+                match runs.last_mut() {
+                    Some(run) if run.end == lists.start => run.end = lists.end,
+                    _ => runs.push(lists),
+                }
+            }
         }
-        let too_much = (1.0 - SMALLER_MARGIN) * reach;
-        for group in &mut *prospects {
-            let set = group.set();
-            let less = too_much * self.groups.deviations[set as usize];
-            *group = Prospect::new(group.score() - less, set);
+        space.prospects.clear();
+        for run in &runs[..runs.len().min(RUNS_AHEAD)] {
+            self.lists.prefetch(run.clone());
         }
-        prospects.retain(|group| group.score() >= kth);
+        for (n, run) in runs.iter().enumerate() {
+            if let Some(next) = runs.get(n + RUNS_AHEAD) {
+                self.lists.prefetch(next.clone());
+            }
+            self.add_lists(run.clone(), kth, reach, space);
+        }
+        space.runs = runs;
+    }
+
+    /// Adds those of `lists` that reach `kth` to `space.prospects`.
+    fn add_lists(&self, lists: Range<usize>, kth: f32, reach: f32, space: &mut ProbeSpace) {
+        let ProbeSpace {
+            list_query,
+            products,
+            list_scores,
+            prospects,
+            ..
+        } = space;
+        let begin = lists.start;
+        self.lists.best_scores(
+            lists,
+            list_query,
+            SMALLER_MARGIN * reach,
+            products,
+            list_scores,
+        );
+        for (chunk, scores) in list_scores.chunks(COMPARED).enumerate() {
+            // A count without branches is vectorised; most chunks hold no such list.
+            let reaching: u32 = scores.iter().map(|&score| u32::from(score >= kth)).sum();
+            if reaching == 0 {
+                continue;
+            }
+            let numbered = (begin + chunk * COMPARED..).zip(scores);
+            let reaching = numbered.filter(|&(_, &score)| score >= kth);
+            prospects.extend(reaching.map(|(list, &score)| Prospect::new(score, list as u32)));
+        }
     }
 
     /// Memory in bytes.
@@ -270,25 +351,31 @@ impl Level {
         self.offsets[sets.start] as usize..self.offsets[sets.end] as usize
     }
 
+    /// Prefetches what [`Level::best_scores`] reads first of `sets`.
+    fn prefetch(&self, sets: Range<usize>) {
+        kernel::prefetch(&self.deviations[sets.start..sets.end.min(sets.start + CODES_AHEAD)]);
+        self.means.prefetch(sets);
+    }
+
     /// The expected best score of each of `sets`: the score of its mean plus `reach` deviations.
-    fn prospects(
+    fn best_scores(
         &self,
         sets: Range<usize>,
         query: &QueryCodes,
         reach: f32,
         products: &mut Vec<i32>,
-        prospects: &mut Vec<Prospect>,
+        scores: &mut Vec<f32>,
     ) {
         let stride = self.means.stride();
         products.resize(sets.len(), 0);
         let means = &self.means.as_slice()[sets.start * stride..sets.end * stride];
         kernel::code_products(means, query.as_slice(), products);
-        prospects.clear();
-        let deviations = &self.deviations[sets.clone()];
-        let described = products.iter().zip(deviations).zip(sets);
-        prospects.extend(described.map(|((&product, deviation), set)| {
-            Prospect::new(query.score(product) as f32 + reach * deviation, set as u32)
-        }));
+        scores.clear();
+        let described = products.iter().zip(&self.deviations[sets]);
+        scores.extend(
+            described
+                .map(|(&product, deviation)| query.approximate_score(product) + reach * deviation),
+        );
     }
 
     fn bytes(&self) -> usize {
@@ -324,11 +411,16 @@ impl Effort {
 /// Buffers of a probe.
 #[derive(Debug, Default)]
 pub(super) struct ProbeSpace {
-    groups: QueryCodes,
-    lists: QueryCodes,
+    group_query: QueryCodes,
+    list_query: QueryCodes,
     products: Vec<i32>,
+    /// Expected best score of each group, or [`VISITED`].
+    group_scores: Vec<f32>,
+    list_scores: Vec<f32>,
+    /// Groups at first, then lists.
     prospects: Vec<Prospect>,
-    list_prospects: Vec<Prospect>,
+    /// Ranges of lists to look at.
+    runs: Vec<Range<usize>>,
 }
 
 /// The expected best score of a group or list and its number, packed into one integer. Smaller is
@@ -339,23 +431,11 @@ struct Prospect(u64);
 
 impl Prospect {
     fn new(score: f32, set: u32) -> Self {
-        let bits = score.to_bits();
-        // Positive floats are ordered like their bits, negative ones in reverse.
-        let descending = if score.is_sign_negative() {
-            bits
-        } else {
-            !bits & !SIGN
-        };
-        Self(u64::from(descending) << 32 | u64::from(set))
+        Self(u64::from(flip_positive(score.to_bits())) << 32 | u64::from(set))
     }
 
     fn score(self) -> f32 {
-        let descending = (self.0 >> 32) as u32;
-        f32::from_bits(if descending & SIGN == 0 {
-            !descending & !SIGN
-        } else {
-            descending
-        })
+        f32::from_bits(flip_positive((self.0 >> 32) as u32))
     }
 
     fn set(self) -> u32 {
@@ -363,8 +443,12 @@ impl Prospect {
     }
 }
 
-/// Sign bit of a float.
-const SIGN: u32 = 1 << 31;
+/// Turns round the bits of positive floats, all but the sign. Negative floats are in descending
+/// order of their bits as they are; so is every float then. Twice gives the same bits again.
+fn flip_positive(bits: u32) -> u32 {
+    let negative = (bits.cast_signed() >> 31).cast_unsigned();
+    bits ^ (!negative >> 1)
+}
 
 #[cfg(test)]
 mod tests {

@@ -301,6 +301,8 @@ impl super::Base {
             let products = &mut products[..rows.len() / stride];
             kernel::code_products(rows, query.as_slice(), products);
             let begin = slots.start + block * BLOCK;
+            // The first rows of the next block, which the kernel does not know of.
+            self.codes.prefetch(slots.end.min(begin + BLOCK)..slots.end);
             candidates.offer(products, |n| admit(self.position_of((begin + n) as u32)));
         }
     }

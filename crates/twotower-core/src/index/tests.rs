@@ -272,6 +272,41 @@ proptest! {
     }
 }
 
+proptest! {
+    // More videos than the minimum effort covers, so that single lists are looked into.
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn beyond_the_minimum_effort_lists_are_looked_into_as_the_margin_says(
+        (n, dim) in (4_000usize..7_000, 1usize..12), margin in -1f32..4.0, leaves_none_out in any::<bool>(), seed in any::<u64>(),
+    ) {
+        let random = &mut Pcg64Mcg::seed_from_u64(seed);
+        let margin = if leaves_none_out { 1e6 } else { margin };
+        let (index, catalogue) = grown(n, dim, &options(IndexKind::Inverted, margin), random);
+        let scratch = &mut Scratch::default();
+        let filter = filter(random);
+        for share_excluded in [0, 50, 99] {
+            let query: Vec<f32> = (0..dim).map(|_| random.random_range(-1.0..1.0)).collect();
+            let excluded: Vec<u32> = (0..n as u32).filter(|_| random.random_range(0..100) < share_excluded).collect();
+            for filter in [None, Some(&filter)] {
+                let request = Search { k: random.random_range(1..10), exclude: &[&excluded], filter, exact: false };
+                let (found, best) = (index.search(&query, &request, scratch).unwrap(), catalogue.best(&query, &request));
+                if leaves_none_out {
+                    prop_assert_eq!(&found, &best);
+                }
+                prop_assert_eq!(found.len(), best.len());
+                prop_assert!(found.is_sorted_by(|a, b| a.best_first(b).is_lt()));
+                for scored in found {
+                    let score = kernel::dot(&query, &catalogue.vectors[scored.item as usize]);
+                    prop_assert_eq!(scored.score.to_bits(), score.to_bits());
+                    prop_assert!(!excluded.contains(&scored.item));
+                    prop_assert!(filter.is_none_or(|filter| catalogue.passes(scored.item as usize, filter)));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn lists_are_the_same_whatever_the_number_of_threads() {
     let vectors = Arc::new(vectors(3000, 24, &mut Pcg64Mcg::seed_from_u64(5)));

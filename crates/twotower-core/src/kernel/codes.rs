@@ -32,17 +32,10 @@ pub fn code_products(codes: &[u8], query: &[i8], out: &mut [i32]) {
 /// If the query's length is not a multiple of [`CODE_BLOCK`], a row does not exist, or there are
 /// fewer `rows` than numbers in `out`.
 pub fn code_products_at(codes: &[u8], rows: &[u32], query: &[i8], out: &mut [i32]) {
-    // Rows beyond the last one are only prefetched.
-    let rows = &rows[..out.len()];
-    dispatch(
-        codes,
-        query,
-        |n| rows.get(n).map_or(0, |&row| row as usize),
-        out,
-    );
+    dispatch(codes, query, |n| rows[n] as usize, out);
 }
 
-/// `row_of` gives the row for any number; it is also called with some numbers beyond `out`.
+/// `row_of` gives the row for each number of `out`.
 fn dispatch(codes: &[u8], query: &[i8], row_of: impl Fn(usize) -> usize, out: &mut [i32]) {
     assert_eq!(
         query.len() % CODE_BLOCK,
@@ -134,9 +127,11 @@ mod x86 {
                     }
                     sum
                 };
+                let rows = out.len();
                 let (groups, rest) = out.as_chunks_mut::<GROUP>();
                 for (n, group) in groups.iter_mut().enumerate() {
-                    for row in n * GROUP + AHEAD..(n + 1) * GROUP + AHEAD {
+                    let ahead = n * GROUP + AHEAD;
+                    for row in ahead..rows.min(ahead + GROUP) {
                         prefetch_bytes(codes.as_ptr().wrapping_add(row_of(row) * stride), stride);
                     }
                     let sums: [__m256i; GROUP] = std::array::from_fn(|row| sum_of(n * GROUP + row));

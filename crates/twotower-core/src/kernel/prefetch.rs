@@ -4,13 +4,18 @@
 /// Size of a cache line, in bytes.
 pub const CACHE_LINE: usize = 64;
 
-/// Prefetches `values`.
+/// Prefetches `values`, wherever in a cache line they begin.
 #[inline]
 pub fn prefetch<T>(values: &[T]) {
-    prefetch_bytes(values.as_ptr().cast(), size_of_val(values));
+    let (begin, length) = (values.as_ptr().cast::<u8>(), size_of_val(values));
+    prefetch_bytes(begin, length);
+    if let Some(last) = length.checked_sub(1) {
+        prefetch_bytes(begin.wrapping_add(last), 1);
+    }
 }
 
-/// Prefetches `length` bytes from `begin` on. The address need not be valid.
+/// Prefetches `length` bytes from `begin`, the start of a cache line, on. The address need not be
+/// valid.
 #[inline]
 pub(super) fn prefetch_bytes(begin: *const u8, length: usize) {
     #[cfg(target_arch = "x86_64")]

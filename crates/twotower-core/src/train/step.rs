@@ -319,16 +319,8 @@ impl Stepper {
         let layers = weights.zip(gradients).collect();
         let (id_optimizer, term_optimizer) = (&mut self.id_optimizer, &mut self.term_optimizer);
         let dense_optimizer = &mut self.dense_optimizer;
-        let step_ids = || {
-            id_optimizer.step(id_table, plan.ids.rows(), |n, sum| {
-                plan.ids.gradient(n, ids, sum);
-            });
-        };
-        let step_terms = || {
-            term_optimizer.step(term_table, plan.terms.rows(), |n, sum| {
-                plan.terms.gradient(n, terms, sum);
-            });
-        };
+        let step_ids = || id_optimizer.step(id_table, plan.ids.grouped(), ids);
+        let step_terms = || term_optimizer.step(term_table, plan.terms.grouped(), terms);
         rayon::join(step_ids, || {
             rayon::join(step_terms, || dense_optimizer.step(layers))
         });

@@ -1,13 +1,10 @@
 //! The rows of a table that a step uses, each row once, and the sums of their gradients.
 
-use crate::kernel::{self, Rows};
+use crate::kernel::Uses;
 
 /// Bits of a row's number that one pass of the sort looks at: the counters of a pass fit the
 /// first-level cache.
 const DIGIT: u32 = 11;
-
-/// Gradients are prefetched this many uses ahead.
-const USES_AHEAD: usize = 8;
 
 /// One use of a row.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,17 +45,22 @@ impl RowUses {
     /// Groups the uses by row. Call it after the last use.
     pub(super) fn group(&mut self) {
         self.sort();
-        for (place, used) in self.uses.iter().enumerate() {
-            if self.rows.last() != Some(&used.row) {
-                self.rows.push(used.row);
-                self.ends.push(place);
-            }
-            if let Some(end) = self.ends.last_mut() {
-                *end = place + 1;
-            }
-            self.sources.push(used.source);
-            self.weights.push(used.weight);
+        let uses = &self.uses;
+        // No branch depends on the rows, because nothing could predict it: each use writes its row
+        // and end, and those of a row's last use stay.
+        self.rows.resize(uses.len(), 0);
+        self.ends.resize(uses.len(), 0);
+        let mut last = 0;
+        for (place, used) in uses.iter().enumerate() {
+            let before = uses[place.saturating_sub(1)];
+            last += usize::from(before.row != used.row);
+            self.rows[last] = used.row;
+            self.ends[last] = place + 1;
         }
+        self.rows.truncate(last + 1);
+        self.ends.truncate(last + 1);
+        self.sources.extend(uses.iter().map(|used| used.source));
+        self.weights.extend(uses.iter().map(|used| used.weight));
     }
 
     /// Sorts by row: a stable radix sort from the lowest digit on.
@@ -84,26 +86,15 @@ impl RowUses {
         }
     }
 
-    /// The used rows, ascending.
-    pub(super) fn rows(&self) -> &[u32] {
-        &self.rows
-    }
-
-    /// Writes the gradient of the `n`-th of [`RowUses::rows`]. `gradients` has one row per source.
-    pub(super) fn gradient(&self, n: usize, gradients: Rows<'_>, sum: &mut [f32]) {
-        let begin = n.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let uses = begin..self.ends[n];
-        // Most rows have few uses, and those of the next row are next to them.
-        for &soon in self
-            .sources
-            .iter()
-            .skip(begin + USES_AHEAD)
-            .take(uses.len())
-        {
-            gradients.prefetch(soon, sum.len());
+    /// The used rows, ascending, and the inputs that used them.
+    pub(super) fn grouped(&self) -> Uses<'_> {
+        Uses {
+            rows: &self.rows,
+            ends: &self.ends,
+            begin: 0,
+            sources: &self.sources,
+            weights: &self.weights,
         }
-        let (sources, weights) = (&self.sources[uses.clone()], &self.weights[uses]);
-        kernel::weighted_sum(gradients, sources, weights, sum);
     }
 
     /// Clears the uses.
@@ -119,6 +110,7 @@ impl RowUses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::{self, Rows};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -133,14 +125,15 @@ mod tests {
         };
         let gradient = |uses: &RowUses, n| {
             let mut sum = [0.0; 2];
-            uses.gradient(n, of, &mut sum);
+            let (sources, weights) = uses.grouped().of(n);
+            kernel::weighted_sum(of, sources, weights, &mut sum);
             sum
         };
         for (row, source, weight) in [(5, 0, 1.0), (2, 0, 0.5), (5, 1, 2.0)] {
             uses.touch(row, source, weight);
         }
         uses.group();
-        assert_eq!(uses.rows(), [2, 5]);
+        assert_eq!(uses.grouped().rows, [2, 5]);
         assert_eq!(
             [gradient(&uses, 0), gradient(&uses, 1)],
             [[0.5, 5.0], [7.0, 70.0]]
@@ -148,7 +141,10 @@ mod tests {
         uses.clear();
         uses.touch(0, 1, 1.0);
         uses.group();
-        assert_eq!((uses.rows(), gradient(&uses, 0)), (&[0][..], [3.0, 30.0]));
+        assert_eq!(
+            (uses.grouped().rows, gradient(&uses, 0)),
+            (&[0][..], [3.0, 30.0])
+        );
     }
 
     proptest! {
@@ -162,8 +158,12 @@ mod tests {
                 expected.entry(row).or_insert_with(Vec::new).push((source as u32, weight));
             }
             uses.group();
+            let whole = uses.grouped();
+            let parts = whole.chunks(2).flat_map(|part| (0..part.rows.len()).map(move |n| part.of(n)));
+            let each = (0..whole.rows.len()).map(|n| whole.of(n));
+            prop_assert_eq!(parts.collect::<Vec<_>>(), each.collect::<Vec<_>>());
             let expected_rows: Vec<u32> = expected.keys().copied().collect();
-            prop_assert_eq!(uses.rows(), expected_rows);
+            prop_assert_eq!(uses.grouped().rows, expected_rows);
             let ends = expected.values().scan(0, |end, uses| {
                 *end += uses.len();
                 Some(*end)

@@ -221,9 +221,6 @@ pub(crate) const JOB_RUNS: Table = Table {
     of_users: false,
 };
 
-/// Files of vectors: of videos and of users.
-pub(crate) const VECTORS: [&str; 2] = ["video_embeddings", "user_embeddings"];
-
 impl Table {
     /// Columns that both engines have.
     pub(crate) fn everywhere(&self) -> impl Iterator<Item = &'static Column> {

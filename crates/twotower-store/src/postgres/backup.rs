@@ -3,10 +3,10 @@ use super::session::{query, query_scalar};
 use super::{Postgres, Session, experiments, registry};
 use crate::backup::{
     ACTIVATIONS, BLOCKS, BackupError, BackupWriter, EVENTS, EXPERIMENTS, JOB_RUNS, KeptVersion,
-    Kind, MODELS, Moment, StoredVector, TOMBSTONE_SALT, TOMBSTONES, Table, VECTORS,
+    Kind, MODELS, Moment, StoredVector, TOMBSTONE_SALT, TOMBSTONES, Table,
 };
 use crate::store::BULK_TIMEOUT;
-use crate::{StoreError, version_before};
+use crate::{StoreError, VectorTable, version_before};
 
 /// Bytes before the numbers in the output of `vector_send`: the dimension and two unused bytes.
 const VECTOR_HEADER: usize = 4;
@@ -52,7 +52,7 @@ impl Postgres {
             writer.end(lines)?;
         }
         let versions: Vec<i64> = moment.versions.iter().map(|kept| kept.version).collect();
-        for table in VECTORS {
+        for table in VectorTable::ALL {
             write_vectors(&mut session, writer, table, &versions).await?;
         }
         session.commit().await?;
@@ -123,28 +123,39 @@ fn select(table: &Table) -> String {
 async fn write_vectors(
     session: &mut Session,
     writer: &mut BackupWriter,
-    table: &'static str,
+    table: VectorTable,
     versions: &[i64],
 ) -> Result<(), BackupError> {
     let schema: String = query_scalar("SELECT quote_ident(twotower.vector_schema())")
         .fetch_one(&mut **session)
         .await?;
-    let id = table.replace("embeddings", "id");
+    let (name, id) = (table.table(), table.id_column());
     // Our own numbers, and a name that the server has quoted: COPY takes no parameters.
     let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
     let statement = format!(
-        "COPY (SELECT {id}, model_version, fingerprint, updated_at, {schema}.vector_send(embedding) FROM public.{table}
+        "COPY (SELECT {id}, model_version, fingerprint, updated_at, {schema}.vector_send(embedding) FROM public.{name}
                WHERE model_version = ANY ('{{{}}}'::bigint[]) ORDER BY model_version, {id}) TO STDOUT (FORMAT binary)",
         versions.join(",")
     );
-    let mut lines = writer.lines(table)?;
+    let mut lines = writer.lines(name)?;
     let mut numbers = Vec::new();
-    copy_out(session, table, &statement, |fields: [Option<&[u8]>; 5]| {
-        let [id, version, fingerprint, updated_at, vector] = fields.map(|bytes| Field {
-            query: table,
-            column: "embedding",
-            bytes,
+    let columns = [
+        id,
+        "model_version",
+        "fingerprint",
+        "updated_at",
+        "embedding",
+    ];
+    copy_out(session, name, &statement, |fields: [Option<&[u8]>; 5]| {
+        let mut named = columns.map(|column| Field {
+            query: name,
+            column,
+            bytes: None,
         });
+        for (named, bytes) in named.iter_mut().zip(fields) {
+            named.bytes = bytes;
+        }
+        let [id, version, fingerprint, updated_at, vector] = named;
         let vector = vector.given()?;
         let vector = vector.get(VECTOR_HEADER..).unwrap_or_default();
         let (words, _) = vector.as_chunks::<4>();

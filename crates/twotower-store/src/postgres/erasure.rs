@@ -40,7 +40,8 @@ const DELETABLE: &str = "
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Interval at which the server is asked whom an erasure waits for. An erasure waits for a lock for
-/// a fifth of a second at a time, and only during that time does the server tell.
+/// a fifth of a second at a time, in the end once for ten seconds, and only during that time does
+/// the server tell.
 const LOOK: Duration = Duration::from_millis(150);
 
 /// A process that was seen holding a lock is named for at most this long. It may have released the
@@ -254,7 +255,8 @@ async fn erase(
 ) -> Result<Result<Erased, Locked>, StoreError> {
     let own = own_tables(&mut session, plan).await?;
     // This runs first because it takes the lock: a transaction that holds the lock shared may wait
-    // for rows that a statement has touched.
+    // for rows that a statement has touched. It gives up its own rows after each try, which it
+    // could not do with those of a statement before it.
     let done = query_as(
         "SELECT (extract(epoch FROM erased_at) * 1000000)::bigint, number, first_time, likes_deleted, skips_deleted, vectors_deleted
          FROM twotower.erase_user_from($1, $2, every_spelling => true)",

@@ -105,8 +105,8 @@ impl Postgres {
     }
 
     /// A separate connection. Concurrent builds run outside a transaction, where `SET LOCAL` has no
-    /// effect, and a plain `SET` would persist in a pooled connection. A pooler may refuse startup
-    /// settings; the server's own apply then.
+    /// effect, and a plain `SET` would persist in a pooled connection. A pooler, or a server that
+    /// does not know one of them, may refuse these settings; the server's own apply then.
     async fn connect_to_build(&self, memory_mb: u64) -> Result<PgConnection, StoreError> {
         let plain = self.pool.connect_options();
         let sized = (*plain).clone().options([
@@ -116,10 +116,23 @@ impl Postgres {
             ("client_connection_check_interval", "5s".into()),
         ]);
         match PgConnection::connect_with(&sized).await {
-            Err(sqlx::Error::Database(_)) => Ok(PgConnection::connect_with(&plain).await?),
+            Err(sqlx::Error::Database(error)) if !is_for_now(error.code().as_deref()) => {
+                tracing::warn!(
+                    "an index is built or dropped with maintenance_work_mem and statement_timeout as the server has them, since it does not \
+                     get the settings of a connection, as behind a pooler in transaction mode: {}",
+                    error.message()
+                );
+                Ok(PgConnection::connect_with(&plain).await?)
+            }
             connection => Ok(connection?),
         }
     }
+}
+
+/// Whether a server refused a connection for want of room (class 53) or because it starts or ends
+/// (class 57), which says nothing about the settings of the connection.
+fn is_for_now(code: Option<&str>) -> bool {
+    code.is_some_and(|code| code.starts_with("53") || code.starts_with("57"))
 }
 
 /// Fails if another process has taken the lease over. Concurrent builds and drops run outside a
@@ -137,4 +150,19 @@ async fn still_publishing(
         .fetch_all(connection)
         .await?;
     store::still_ours(found.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_room_is_not_taken_for_a_pooler() {
+        for code in ["53300", "57P03"] {
+            assert!(is_for_now(Some(code)), "{code}");
+        }
+        for code in [Some("08P01"), Some("22023"), Some("42704"), None] {
+            assert!(!is_for_now(code), "{code:?}");
+        }
+    }
 }

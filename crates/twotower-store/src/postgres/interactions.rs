@@ -1,6 +1,6 @@
 use super::erasure::{erased_among, keep_erasures_out, tombstone, was_erased};
 use super::pairs::{OwnTable, keep_others_out, keep_writers_out};
-use super::session::{query, query_as, query_scalar};
+use super::session::{query, query_as};
 use super::user_state::distinct;
 use super::{CHUNK, Postgres, unknown_video};
 use crate::store::BULK_TIMEOUT;
@@ -130,25 +130,31 @@ impl Postgres {
             return Ok(UserHistory { likes, skips });
         }
         let mut session = self.begin().await?;
+        let likes = OwnTable::look(&mut session, InteractionKind::Like).await?;
+        let skips = OwnTable::look(&mut session, InteractionKind::Skip).await?;
         // A row that is neither liked nor skipped stands for a tombstone. A UNION takes the least
         // time to plan.
-        let latest: Vec<(Option<bool>, Option<Uuid>)> = query_as(concat!(
+        let statement = format!(
             "SELECT liked, video_id FROM (
-                 (SELECT true AS liked, video_id, created_at FROM public.likes WHERE user_id = $1
+                 (SELECT true AS liked, video_id, created_at FROM public.likes WHERE user_id = $1 AND {}
                   ORDER BY created_at DESC, video_id DESC LIMIT $2)
                  UNION ALL
-                 (SELECT false, video_id, created_at FROM public.skips WHERE user_id = $1
+                 (SELECT false, video_id, created_at FROM public.skips WHERE user_id = $1 AND {}
                   ORDER BY created_at DESC, video_id DESC LIMIT $2)
                  UNION ALL
-                 (SELECT NULL, NULL, NULL FROM ",
-            tombstone!("$1"),
-            ")
-             ) AS latest ORDER BY created_at, video_id"
-        ))
-        .bind(user)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *session)
-        .await?;
+                 (SELECT NULL, NULL, NULL FROM {})
+             ) AS latest ORDER BY created_at, video_id",
+            likes.counts(),
+            skips.counts(),
+            tombstone!("$1")
+        );
+        // It is ours.
+        let latest: Vec<(Option<bool>, Option<Uuid>)> = sqlx::query_as(AssertSqlSafe(statement))
+            .persistent(false)
+            .bind(user)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *session)
+            .await?;
         session.commit().await?;
         let mut history = UserHistory::default();
         for (liked, video) in latest {
@@ -174,7 +180,11 @@ impl Postgres {
             return Ok(self.one_state(user, 0).await?.likes);
         }
         let mut session = self.begin().await?;
-        let videos = query_scalar("SELECT DISTINCT video_id FROM public.likes WHERE user_id = $1")
+        let table = OwnTable::look(&mut session, InteractionKind::Like).await?;
+        let statement = format!("SELECT video_id FROM {} WHERE user_id = $1", table.pairs());
+        // It is ours.
+        let videos = sqlx::query_scalar(AssertSqlSafe(statement))
+            .persistent(false)
             .bind(user)
             .fetch_all(&mut *session)
             .await?;

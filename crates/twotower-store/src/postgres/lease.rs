@@ -16,10 +16,13 @@ impl Postgres {
         let lifetime = lifetime.min(Lease::LONGEST);
         let mut session = self.begin().await?;
         // A locked row belongs to a publisher in the middle of a write, expired or not. A repeated
-        // request gets the same answer as the first: the first answer may have been lost.
+        // request gets the same answer as the first: the first answer may have been lost. The time in
+        // the fence keeps one from being given twice where a failover, or a recovery to an earlier
+        // moment, has lost the last.
         let fence: Option<i64> = query_scalar(
             "UPDATE twotower.publisher SET
-                 fence = fence + 1, host = $1, pid = $2, since = timestamptz 'epoch' + $3 * interval '1 microsecond',
+                 fence = greatest(fence + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint),
+                 host = $1, pid = $2, since = timestamptz 'epoch' + $3 * interval '1 microsecond',
                  expires_at = clock_timestamp() + $4 * interval '1 millisecond'
              WHERE singleton IN (
                  SELECT singleton FROM twotower.publisher

@@ -1,4 +1,5 @@
 use super::session::{query, query_as, query_scalar};
+use super::user_changes::PROTOCOL_VIOLATION;
 use super::{CHUNK, Postgres};
 use crate::maintenance::{LEAST_MB, hnsw_build_mb, hnsw_bytes};
 use crate::store::WHOLE_TIMEOUT;
@@ -138,7 +139,9 @@ impl Postgres {
         ]);
         let mut connection = match PgConnection::connect_with(&options).await {
             // A pooler that does not support these settings.
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("08P01") => {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(PROTOCOL_VIOLATION) =>
+            {
                 return Err(refused());
             }
             connection => connection?,

@@ -17,7 +17,7 @@ pub(super) type Mapped = Mapping<MappedQuery>;
 pub(super) struct MappedQuery {
     /// The query as the operator wrote it, ready to stand in parentheses.
     sql: String,
-    /// The same query without rows whose ids cannot be ours.
+    /// The same query without rows whose ids cannot be ours, or whose times do not count.
     sound: String,
     /// Type of the column by which rows are looked up: the id of the video, or of the user for
     /// likes and skips.

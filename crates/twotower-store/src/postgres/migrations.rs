@@ -8,164 +8,60 @@ use crate::store::BULK_TIMEOUT;
 use std::collections::HashSet;
 use std::time::Duration;
 
+/// Version, name and text of a migration.
+macro_rules! migration {
+    ($version:literal, $name:literal) => {
+        (
+            $version,
+            $name,
+            include_str!(concat!(
+                "../../../../supabase/migrations/",
+                $version,
+                "_",
+                $name,
+                ".sql"
+            )),
+        )
+    };
+}
+
 /// Version, name and text of `supabase/migrations/*`, oldest first. The Supabase CLI applies the
 /// same files and shares the record of applied ones.
-const MIGRATIONS: [(&str, &str, &str); 31] = [
-    (
-        "20261124000000",
-        "prerequisites",
-        include_str!("../../../../supabase/migrations/20261124000000_prerequisites.sql"),
-    ),
-    (
-        "20261124000100",
-        "application_tables",
-        include_str!("../../../../supabase/migrations/20261124000100_application_tables.sql"),
-    ),
-    (
-        "20261124000200",
-        "embeddings",
-        include_str!("../../../../supabase/migrations/20261124000200_embeddings.sql"),
-    ),
-    (
-        "20261124000300",
-        "model_registry",
-        include_str!("../../../../supabase/migrations/20261124000300_model_registry.sql"),
-    ),
-    (
-        "20261125000000",
-        "model_life_cycle",
-        include_str!("../../../../supabase/migrations/20261125000000_model_life_cycle.sql"),
-    ),
-    (
-        "20261125000100",
-        "gate_verdict",
-        include_str!("../../../../supabase/migrations/20261125000100_gate_verdict.sql"),
-    ),
-    (
-        "20261126000000",
-        "erasure",
-        include_str!("../../../../supabase/migrations/20261126000000_erasure.sql"),
-    ),
-    (
-        "20261127000000",
-        "serving",
-        include_str!("../../../../supabase/migrations/20261127000000_serving.sql"),
-    ),
-    (
-        "20261128000000",
-        "statistics",
-        include_str!("../../../../supabase/migrations/20261128000000_statistics.sql"),
-    ),
-    (
-        "20261128000100",
-        "recommendations",
-        include_str!("../../../../supabase/migrations/20261128000100_recommendations.sql"),
-    ),
-    (
-        "20261128000200",
-        "user_functions",
-        include_str!("../../../../supabase/migrations/20261128000200_user_functions.sql"),
-    ),
-    (
-        "20261128000300",
-        "component_roles",
-        include_str!("../../../../supabase/migrations/20261128000300_component_roles.sql"),
-    ),
-    (
-        "20261128000400",
-        "model_bucket",
-        include_str!("../../../../supabase/migrations/20261128000400_model_bucket.sql"),
-    ),
-    (
-        "20261201000000",
-        "job_runs",
-        include_str!("../../../../supabase/migrations/20261201000000_job_runs.sql"),
-    ),
-    (
-        "20261201000100",
-        "user_tower",
-        include_str!("../../../../supabase/migrations/20261201000100_user_tower.sql"),
-    ),
-    (
-        "20261202000000",
-        "erasure_holds",
-        include_str!("../../../../supabase/migrations/20261202000000_erasure_holds.sql"),
-    ),
-    (
-        "20261203000000",
-        "experiment_end",
-        include_str!("../../../../supabase/migrations/20261203000000_experiment_end.sql"),
-    ),
-    (
-        "20261203000100",
-        "long_histories",
-        include_str!("../../../../supabase/migrations/20261203000100_long_histories.sql"),
-    ),
-    (
-        "20261203000200",
-        "text_ids",
-        include_str!("../../../../supabase/migrations/20261203000200_text_ids.sql"),
-    ),
-    (
-        "20261203000300",
-        "block_limit",
-        include_str!("../../../../supabase/migrations/20261203000300_block_limit.sql"),
-    ),
-    (
-        "20261204000000",
-        "erasure_steps_aside",
-        include_str!("../../../../supabase/migrations/20261204000000_erasure_steps_aside.sql"),
-    ),
-    (
-        "20261204000100",
-        "blocks_agree",
-        include_str!("../../../../supabase/migrations/20261204000100_blocks_agree.sql"),
-    ),
-    (
-        "20261204000200",
-        "kept_answers",
-        include_str!("../../../../supabase/migrations/20261204000200_kept_answers.sql"),
-    ),
-    (
-        "20261204000300",
-        "vectors_in_order",
-        include_str!("../../../../supabase/migrations/20261204000300_vectors_in_order.sql"),
-    ),
-    (
-        "20261204000400",
-        "text_ids_both_ways",
-        include_str!("../../../../supabase/migrations/20261204000400_text_ids_both_ways.sql"),
-    ),
-    (
-        "20261205000000",
-        "unit_norm",
-        include_str!("../../../../supabase/migrations/20261205000000_unit_norm.sql"),
-    ),
-    (
-        "20261205000100",
-        "unit_norm_rows",
-        include_str!("../../../../supabase/migrations/20261205000100_unit_norm_rows.sql"),
-    ),
-    (
-        "20261205000200",
-        "erasure_patience",
-        include_str!("../../../../supabase/migrations/20261205000200_erasure_patience.sql"),
-    ),
-    (
-        "20261206000000",
-        "likes_of_pairs",
-        include_str!("../../../../supabase/migrations/20261206000000_likes_of_pairs.sql"),
-    ),
-    (
-        "20261207000000",
-        "every_skip",
-        include_str!("../../../../supabase/migrations/20261207000000_every_skip.sql"),
-    ),
-    (
-        "20261208000000",
-        "erasure_reach",
-        include_str!("../../../../supabase/migrations/20261208000000_erasure_reach.sql"),
-    ),
+const MIGRATIONS: [(&str, &str, &str); 34] = [
+    migration!("20261124000000", "prerequisites"),
+    migration!("20261124000100", "application_tables"),
+    migration!("20261124000200", "embeddings"),
+    migration!("20261124000300", "model_registry"),
+    migration!("20261125000000", "model_life_cycle"),
+    migration!("20261125000100", "gate_verdict"),
+    migration!("20261126000000", "erasure"),
+    migration!("20261127000000", "serving"),
+    migration!("20261128000000", "statistics"),
+    migration!("20261128000100", "recommendations"),
+    migration!("20261128000200", "user_functions"),
+    migration!("20261128000300", "component_roles"),
+    migration!("20261128000400", "model_bucket"),
+    migration!("20261201000000", "job_runs"),
+    migration!("20261201000100", "user_tower"),
+    migration!("20261202000000", "erasure_holds"),
+    migration!("20261203000000", "experiment_end"),
+    migration!("20261203000100", "long_histories"),
+    migration!("20261203000200", "text_ids"),
+    migration!("20261203000300", "block_limit"),
+    migration!("20261204000000", "erasure_steps_aside"),
+    migration!("20261204000100", "blocks_agree"),
+    migration!("20261204000200", "kept_answers"),
+    migration!("20261204000300", "vectors_in_order"),
+    migration!("20261204000400", "text_ids_both_ways"),
+    migration!("20261205000000", "unit_norm"),
+    migration!("20261205000100", "unit_norm_rows"),
+    migration!("20261205000200", "erasure_patience"),
+    migration!("20261206000000", "likes_of_pairs"),
+    migration!("20261207000000", "every_skip"),
+    migration!("20261208000000", "erasure_reach"),
+    migration!("20261209000000", "odd_times"),
+    migration!("20261209000100", "odd_times_in_histories"),
+    migration!("20261209000200", "erasure_in_line"),
 ];
 
 /// The last migration; with it the schema is complete.

@@ -1,7 +1,8 @@
 //! One like and one skip per user and video, even if the application's own table has no key that
 //! ensures it.
 
-use super::session::{query, query_as};
+use super::ids::is_time;
+use super::session::{query, query_as, query_scalar};
 use super::{Session, erasure};
 use crate::{InteractionKind, StoreError};
 use uuid::Uuid;
@@ -23,13 +24,33 @@ macro_rules! is_key {
 }
 pub(super) use is_key;
 
-/// Whether $1 has such a valid key, and whether its user ids are text.
+/// SQL condition that the table `own.oid` cannot hold a time that does not count: it has the
+/// constraint of our own tables, whose bounds PostgreSQL prints in the session's time zone.
+macro_rules! keeps_times {
+    () => {
+        "EXISTS (
+             SELECT FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attname = 'created_at'
+             WHERE conrelid = own.oid AND contype = 'c' AND convalidated AND attnotnull AND pg_get_constraintdef(pg_constraint.oid) = format(
+                 'CHECK (((created_at >= %L::timestamp with time zone) AND (created_at < %L::timestamp with time zone)))',
+                 timestamptz '1970-01-01 00:00:00+00', timestamptz '2106-02-07 06:28:16+00'
+             )
+         )"
+    };
+}
+
+/// Whether $1 has such a valid key, whether its user ids are text, and whether it may hold times
+/// that do not count. Nothing is known of what is neither a date nor a moment: all of it counts.
 const LOOK: &str = concat!(
     "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = own.oid AND indisvalid AND ",
     is_key!(),
     "),
             EXISTS (SELECT FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
-                    WHERE attrelid = own.oid AND attname = 'user_id' AND typcategory = 'S')
+                    WHERE attrelid = own.oid AND attname = 'user_id' AND typcategory = 'S'),
+            NOT ",
+    keeps_times!(),
+    " AND EXISTS (SELECT FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+                  WHERE attrelid = own.oid AND attname = 'created_at' AND typcategory = 'D'
+                  AND atttypid NOT IN ('time'::regtype, 'timetz'::regtype))
      FROM (SELECT to_regclass($1)::oid AS oid) AS own"
 );
 
@@ -40,6 +61,7 @@ pub(super) struct OwnTable {
     /// Whether the database ensures that no pair of user and video exists twice.
     pub(super) has_key: bool,
     text_users: bool,
+    odd_times: bool,
 }
 
 impl OwnTable {
@@ -48,7 +70,7 @@ impl OwnTable {
         kind: InteractionKind,
     ) -> Result<Self, StoreError> {
         let name = kind.table();
-        let (has_key, text_users): (bool, bool) = query_as(LOOK)
+        let (has_key, text_users, odd_times): (bool, bool, bool) = query_as(LOOK)
             .bind(format!("public.{name}"))
             .fetch_one(&mut **session)
             .await?;
@@ -56,6 +78,7 @@ impl OwnTable {
             name,
             has_key,
             text_users,
+            odd_times,
         })
     }
 
@@ -85,15 +108,41 @@ impl OwnTable {
         )
     }
 
-    /// The FROM item with each pair once.
-    pub(super) fn pairs(self) -> String {
-        let name = self.name;
-        if self.has_key {
-            format!("public.{name}")
+    /// The condition that the time of a row counts.
+    pub(super) fn counts(self) -> &'static str {
+        if self.odd_times {
+            is_time!("created_at")
         } else {
-            format!("(SELECT DISTINCT user_id, video_id FROM public.{name}) AS {name}")
+            "true"
         }
     }
+
+    /// The FROM item with each pair once, of the rows whose times count.
+    pub(super) fn pairs(self) -> String {
+        let name = self.name;
+        let distinct = if self.has_key { "" } else { "DISTINCT " };
+        format!(
+            "(SELECT {distinct}user_id, video_id FROM public.{name} WHERE {}) AS {name}",
+            self.counts()
+        )
+    }
+}
+
+/// Whether `likes` or `skips` by that name is the table in `public`, and cannot hold a time that
+/// does not count.
+pub(super) async fn keeps_times(
+    session: &mut Session,
+    name: &'static str,
+) -> Result<bool, StoreError> {
+    let keeps: Option<bool> = query_scalar(concat!(
+        "SELECT to_regclass($1) = own.oid AND ",
+        keeps_times!(),
+        " FROM (SELECT to_regclass('public.' || $1)::oid AS oid) AS own"
+    ))
+    .bind(name)
+    .fetch_one(&mut **session)
+    .await?;
+    Ok(keeps.unwrap_or(false))
 }
 
 /// Keeps all other writers of likes and skips out until the end of the transaction, so that rows

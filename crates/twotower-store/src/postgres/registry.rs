@@ -8,6 +8,30 @@ use crate::{
 use serde_json::Value;
 use sqlx::types::Json;
 
+/// Microseconds since 1970 of a time.
+macro_rules! us {
+    ($time:literal) => {
+        concat!("(extract(epoch FROM ", $time, ") * 1000000)::bigint")
+    };
+}
+
+/// Columns of `twotower.models` in the order of [`Record`].
+macro_rules! record {
+    () => {
+        concat!(
+            "version, state, embedding_dim::bigint, ",
+            us!("created_at"),
+            ", ",
+            us!("activated_at"),
+            ", ",
+            us!("cut_off"),
+            ", metrics, ",
+            us!("pruned_at"),
+            ", erasures_seen, manifest_sha256"
+        )
+    };
+}
+
 impl Postgres {
     pub(crate) async fn next_model_version(&self) -> Result<i64, StoreError> {
         let mut session = self.begin().await?;
@@ -193,12 +217,11 @@ impl Postgres {
 
     pub(crate) async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
         let mut session = self.begin().await?;
-        let record: Option<Record> = query_as(
-            "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
-                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics,
-                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen, manifest_sha256
-             FROM twotower.models WHERE version = $1",
-        )
+        let record: Option<Record> = query_as(concat!(
+            "SELECT ",
+            record!(),
+            " FROM twotower.models WHERE version = $1"
+        ))
         .bind(version)
         .fetch_optional(&mut *session)
         .await?;
@@ -216,12 +239,11 @@ impl Postgres {
 
     pub(crate) async fn active_model(&self) -> Result<Option<ModelRecord>, StoreError> {
         let mut session = self.begin().await?;
-        let record: Option<Record> = query_as(
-            "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
-                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics,
-                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen, manifest_sha256
-             FROM twotower.active_model JOIN twotower.models USING (version)",
-        )
+        let record: Option<Record> = query_as(concat!(
+            "SELECT ",
+            record!(),
+            " FROM twotower.active_model JOIN twotower.models USING (version)"
+        ))
         .fetch_optional(&mut *session)
         .await?;
         session.commit().await?;
@@ -230,12 +252,11 @@ impl Postgres {
 
     pub(crate) async fn models(&self) -> Result<Vec<ModelRecord>, StoreError> {
         let mut session = self.begin().await?;
-        let records: Vec<Record> = query_as(
-            "SELECT version, state, embedding_dim::bigint, (extract(epoch FROM created_at) * 1000000)::bigint,
-                    (extract(epoch FROM activated_at) * 1000000)::bigint, (extract(epoch FROM cut_off) * 1000000)::bigint, metrics,
-                    (extract(epoch FROM pruned_at) * 1000000)::bigint, erasures_seen, manifest_sha256
-             FROM twotower.models ORDER BY version DESC",
-        )
+        let records: Vec<Record> = query_as(concat!(
+            "SELECT ",
+            record!(),
+            " FROM twotower.models ORDER BY version DESC"
+        ))
         .fetch_all(&mut *session)
         .await?;
         session.commit().await?;

@@ -5,7 +5,7 @@ use super::session::{query, query_as, query_scalar};
 use super::{Postgres, Session, migrations};
 use crate::backup::{
     ACTIVATIONS, BLOCKS, Backup, BackupError, Column, EVENTS, EXPERIMENTS, JOB_RUNS, Kind, MODELS,
-    RestorePlan, Restored, TOMBSTONES, Table, Target, Tombstone, VECTORS, VectorRow,
+    RestorePlan, Restored, TOMBSTONES, Table, Target, Tombstone, VectorRow,
 };
 use crate::store::BULK_TIMEOUT;
 use crate::{Lease, StoreError, VectorTable};
@@ -100,8 +100,7 @@ impl Postgres {
             restored: Restored::default(),
         };
         run(&mut restoration.session, "SET LOCAL row_security = off").await?;
-        let [videos, users] = VECTORS;
-        restoration.vectors(videos, VectorTable::Videos).await?;
+        restoration.vectors(VectorTable::Videos).await?;
         restoration.registry().await?;
         restoration.experiments().await?;
         restoration.job_runs().await?;
@@ -112,7 +111,7 @@ impl Postgres {
         keep_erasures_out(&mut restoration.session).await?;
         restoration.tombstones().await?;
         restoration.delete_erased().await?;
-        restoration.vectors(users, VectorTable::Users).await?;
+        restoration.vectors(VectorTable::Users).await?;
         restoration.table(&BLOCKS, 0).await?;
         restoration.table(&EVENTS, 0).await?;
         restoration.session.commit().await?;
@@ -176,7 +175,8 @@ impl Restoration<'_> {
     }
 
     /// Restores vectors with their update times, by which dormant users are identified.
-    async fn vectors(&mut self, name: &'static str, table: VectorTable) -> Result<(), BackupError> {
+    async fn vectors(&mut self, table: VectorTable) -> Result<(), BackupError> {
+        let name = table.table();
         let (delete, insert) = match table {
             VectorTable::Videos => (
                 "DELETE FROM public.video_embeddings WHERE model_version = ANY ($1)",

@@ -2,7 +2,7 @@ use super::copy::{Field, copy_out};
 use super::erasure::{tombstones, was_erased};
 use super::ids::Sound;
 use super::{Postgres, Session};
-use crate::snapshot::{LastSeenBuilder, SnapshotBuilder};
+use crate::snapshot::{LastSeenBuilder, SnapshotBuilder, tidy};
 use crate::store::{BULK_TIMEOUT, known_time};
 use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
 use twotower_core::feature::{Catalogue, CatalogueBuilder, Video};
@@ -96,7 +96,7 @@ impl Postgres {
                 name: kind.table(),
                 columns: [("user_id", "uuid"), ("created_at", "timestamptz")],
             };
-            let sql = sql.trim().trim_end_matches(';');
+            let sql = tidy(sql);
             let latest = format!(
                 "SELECT user_id, max(created_at) AS created_at FROM (\n{sql}\n) AS rows GROUP BY user_id"
             );
@@ -141,7 +141,6 @@ pub(super) async fn catalogue(
 /// `query`, one of the two for interactions, with a number in place of each user's id: the rank
 /// among all ids as a UUID, so that ids and numbers sort alike. Erased users have none.
 pub(super) fn pseudonymous(source: &Source, query: &str) -> String {
-    let tidy = |sql: &str| sql.trim().trim_end_matches(';').to_owned();
     let (likes, skips, query) = (tidy(&source.likes), tidy(&source.skips), tidy(query));
     format!(
         "WITH ids AS (
@@ -164,7 +163,7 @@ pub(super) async fn each<const N: usize, E: From<StoreError>>(
     mut take: impl FnMut([Field<'_>; N]) -> Result<(), E>,
 ) -> Result<(), E> {
     // The operator's own SQL, from the configuration; the transaction is read-only.
-    let sql = sql.trim().trim_end_matches(';');
+    let sql = tidy(sql);
     let columns = query
         .columns
         .map(|(column, kind)| format!("source.{column}::{kind}"))

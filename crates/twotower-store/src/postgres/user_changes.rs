@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const OWN_SETTING: &str = "twotower.listener";
 
 /// Answers of poolers to unknown settings.
-const PROTOCOL_VIOLATION: &str = "08P01";
+pub(super) const PROTOCOL_VIOLATION: &str = "08P01";
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! The state of a user that answering needs, and the user's blocks.
 
 use super::erasure::{keep_erasures_out, was_erased};
+use super::ids::is_time;
 use super::mapped::MappedQuery;
 use super::session::{query, query_as};
 use super::{Postgres, Session};
@@ -109,7 +110,9 @@ fn mapped_statement(
             query.is("user_id", "asked.id")
         ),
         None => format!(
-            "SELECT own.video_id::uuid AS video_id, own.created_at FROM public.{table} AS own WHERE own.user_id = asked.id"
+            "SELECT own.video_id::uuid AS video_id, own.created_at FROM public.{table} AS own
+             WHERE own.user_id = asked.id AND {}",
+            is_time!("own.created_at")
         ),
     }
     };
@@ -125,10 +128,10 @@ fn mapped_statement(
             "SET LOCAL transaction_read_only = on;
              SELECT erased,
                  CASE WHEN NOT erased THEN (
-                     SELECT string_agg(uuid_send(liked.video_id), '' ORDER BY liked.created_at, liked.video_id) FROM (\n{likes}\n) AS liked
+                     SELECT string_agg(uuid_send(liked.video_id), ''::bytea ORDER BY liked.created_at, liked.video_id) FROM (\n{likes}\n) AS liked
                  ) END,
                  CASE WHEN NOT erased THEN (
-                     SELECT string_agg(uuid_send(latest.video_id), '' ORDER BY latest.created_at, latest.video_id) FROM (\n{skips}\n) AS latest
+                     SELECT string_agg(uuid_send(latest.video_id), ''::bytea ORDER BY latest.created_at, latest.video_id) FROM (\n{skips}\n) AS latest
                  ) END,
                  CASE WHEN NOT erased THEN (
                      SELECT json_agg(json_build_array(kind, value) ORDER BY kind COLLATE \"C\", value COLLATE \"C\")::text

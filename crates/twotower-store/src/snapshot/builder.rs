@@ -102,7 +102,7 @@ impl SnapshotBuilder {
         };
         let clock = come(&likes).max(come(&skips));
         if let (Some(clock), Some(days)) = (clock, options.max_age_days) {
-            let oldest = clock - i64::from(days) * DAY_US;
+            let oldest = oldest_us(clock, days);
             for rows in [&mut likes, &mut skips] {
                 rows.drain(..rows.partition_point(|row| row.at_us < oldest));
             }
@@ -141,7 +141,12 @@ impl SnapshotBuilder {
     }
 }
 
-/// Refuses times that do not fit 32-bit seconds.
+/// The time this many days before `clock_us`, microseconds since 1970.
+pub(crate) fn oldest_us(clock_us: i64, days: u32) -> i64 {
+    clock_us.saturating_sub(i64::from(days).saturating_mul(DAY_US))
+}
+
+/// Refuses times that do not fit 32-bit seconds. Queries of a source leave such rows out.
 pub(crate) fn check_time(kind: InteractionKind, at_us: i64) -> Result<(), StoreError> {
     if (0..=i64::from(u32::MAX)).contains(&at_us.div_euclid(SECOND_US)) {
         Ok(())
@@ -229,5 +234,13 @@ mod tests {
         // Rows count even if the clock stands still.
         assert_eq!(cut_off_us(&[future], &[]), Some(future));
         assert_eq!(cut_off_us(&[], &[]), None);
+    }
+
+    #[test]
+    fn no_number_of_days_is_too_many() {
+        assert_eq!(oldest_us(NOW_US, 1_000), 0);
+        for days in [106_751_992, 999_999_999, u32::MAX] {
+            assert!(oldest_us(NOW_US, days) < 0, "{days}");
+        }
     }
 }

@@ -7,6 +7,23 @@ pub(crate) struct LeftOut {
     pub(crate) no_ids: i64,
     /// Number of other rows with an id that is a UUID in a spelling that serving does not look up.
     pub(crate) odd_spellings: i64,
+    /// Number of other rows whose time is empty, infinite or outside the years 1970 to 2106.
+    pub(crate) odd_times: i64,
+}
+
+impl LeftOut {
+    /// The counts in the order of the fields.
+    pub(crate) fn new(
+        query: &'static str,
+        (no_ids, odd_spellings, odd_times): (i64, i64, i64),
+    ) -> Self {
+        Self {
+            query,
+            no_ids,
+            odd_spellings,
+            odd_times,
+        }
+    }
 }
 
 /// Logs the number of rows left out per query of a source. Users and texts are not logged.
@@ -27,6 +44,11 @@ pub(crate) fn tell_left_out(rows: &[LeftOut]) {
             "rows are left out, since an id in them is spelled with letters of both cases, or with hyphens where none are as a rule, and no \
              index finds it so: {told}. Set them right (UPDATE … SET id = lower(replace(id, '-', '')), by the names of your table), or let the \
              SELECT of [source] do it (lower(replace(member, '-', '')) AS user_id, with an index over that)"
+        );
+    }
+    if let Some(told) = told(|it| it.odd_times) {
+        tracing::warn!(
+            "rows are left out, since their created_at is empty, infinite or outside the years 1970 to 2106: {told}"
         );
     }
 }

@@ -1,9 +1,9 @@
 use super::{Sqlite, experiments, now_us, registry};
 use crate::backup::{
     ACTIVATIONS, BLOCKS, BackupError, BackupWriter, EVENTS, EXPERIMENTS, JOB_RUNS, KeptVersion,
-    Kind, MODELS, Moment, StoredVector, TOMBSTONE_SALT, TOMBSTONES, Table, VECTORS,
+    Kind, MODELS, Moment, StoredVector, TOMBSTONE_SALT, TOMBSTONES, Table,
 };
-use crate::{StoreError, version_before};
+use crate::{StoreError, VectorTable, version_before};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
@@ -28,7 +28,7 @@ impl Sqlite {
         for table in tables.into_iter().chain(events.then_some(&EVENTS)) {
             write_table(&mut transaction, writer, table).await?;
         }
-        for table in VECTORS {
+        for table in VectorTable::ALL {
             write_vectors(&mut transaction, writer, table, &moment).await?;
         }
         transaction.commit().await?;
@@ -133,14 +133,14 @@ fn select(table: &Table) -> String {
 async fn write_vectors(
     connection: &mut SqliteConnection,
     writer: &mut BackupWriter,
-    table: &'static str,
+    table: VectorTable,
     moment: &Moment,
 ) -> Result<(), BackupError> {
-    let id = table.replace("embeddings", "id");
+    let (name, id) = (table.table(), table.id_column());
     let statement = format!(
-        "SELECT {id}, fingerprint, updated_at, embedding FROM {table} WHERE model_version = ?1 ORDER BY {id}"
+        "SELECT {id}, fingerprint, updated_at, embedding FROM {name} WHERE model_version = ?1 ORDER BY {id}"
     );
-    let mut lines = writer.lines(table)?;
+    let mut lines = writer.lines(name)?;
     for kept in &moment.versions {
         let mut rows = sqlx::query(AssertSqlSafe(statement.as_str()))
             .persistent(false)

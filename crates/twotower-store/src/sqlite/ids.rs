@@ -1,4 +1,5 @@
-//! Ids in tables of the application: the texts that are read as UUIDs, and rows with other texts.
+//! Ids in tables of the application: the texts that are read as UUIDs. Rows that are left out of a
+//! source, for their ids or times.
 
 use crate::snapshot::{LeftOut, tell_left_out, tidy};
 use crate::{Source, StoreError};
@@ -78,34 +79,77 @@ pub(super) fn spells(column: &str) -> String {
     )
 }
 
+/// The condition that a like or skip of our own table has a time that counts: seconds since 1970 in
+/// 32 bits. An application that writes to the file may have written another number.
+macro_rules! in_time {
+    () => {
+        "created_at BETWEEN 0 AND 4294967295999999"
+    };
+}
+pub(super) use in_time;
+
+/// The same for any table.
+///
+/// Text and bytes pass: they do not come from an odd time, but from a query that returns something
+/// other than times, which is an error.
+const TIME: &str = concat!(
+    "(typeof(created_at) IN ('text', 'blob') OR ",
+    in_time!(),
+    ")"
+);
+
 impl Query {
+    /// The condition that a row has a time that counts, if its time says whether it does.
+    pub(super) fn time(self) -> &'static str {
+        if self.others == "created_at" {
+            TIME
+        } else {
+            "true"
+        }
+    }
+
+    /// `ours`, the query of our own table, without the rows of which the time does not count. Its
+    /// ids are 16 bytes.
+    fn own(self, ours: &str) -> String {
+        if self.others != "created_at" {
+            return ours.to_owned();
+        }
+        format!(
+            "SELECT user_id, video_id, created_at FROM (\n{}\n) WHERE {}",
+            tidy(ours),
+            in_time!()
+        )
+    }
+
     /// The condition that `holds` is true of each id.
     fn all(self, holds: fn(&str) -> String) -> String {
         let each: Vec<String> = self.ids.iter().map(|column| holds(column)).collect();
         each.join(" AND ")
     }
 
-    /// `sql` without rows in which an id is a text for which [`spells`] does not hold, with ids as
-    /// 16 bytes.
+    /// `sql` without rows in which an id is a text for which [`spells`] does not hold, or of which
+    /// the time does not count, with ids as 16 bytes.
     pub(super) fn sound(self, sql: &str) -> String {
         let id = |column: &&str| format!("{} AS {column}", bytes(column));
         let ids: Vec<String> = self.ids.iter().map(id).collect();
         format!(
-            "SELECT {}, {} FROM (\n{}\n) WHERE {}",
+            "SELECT {}, {} FROM (\n{}\n) WHERE {} AND {}",
             ids.join(", "),
             self.others,
             tidy(sql),
-            self.all(spells)
+            self.all(spells),
+            self.time()
         )
     }
 }
 
-/// A source without rows in which an id is a text for which [`spells`] does not hold. One such row
-/// must not fail the reading of all others.
+/// A source without rows in which an id is a text for which [`spells`] does not hold, and without
+/// likes and skips whose times do not count. One such row must not fail the reading of all others.
 pub(super) struct Sound {
     pub(super) source: Source,
     /// For each query of another table than ours: its name, and a statement that counts the rows
-    /// that are left out, those without a UUID and all. Our own tables hold nothing but ids.
+    /// that are left out, in the order of [`LeftOut`]. Our own tables are not read once more for
+    /// that: they hold ids alone, and few write to them but us.
     odd: Vec<(&'static str, String)>,
     /// The same queries, each with a statement that reads no row.
     tried: Vec<(&'static str, String)>,
@@ -117,7 +161,7 @@ impl Sound {
         let (mut odd, mut tried) = (Vec::new(), Vec::new());
         let mut sound = |query: Query, elsewhere: Option<String>, ours: &String| {
             let Some(sql) = elsewhere else {
-                return ours.clone();
+                return query.own(ours);
             };
             tried.push((
                 query.name,
@@ -130,9 +174,13 @@ impl Sound {
             odd.push((
                 query.name,
                 format!(
-                    "SELECT coalesce(sum(NOT ({})), 0), count(*) FROM (\n{sql}\n) WHERE NOT ({})",
-                    query.all(is_id),
-                    query.all(spells)
+                    "SELECT count(*) FILTER (WHERE NOT ({is_id})),
+                            count(*) FILTER (WHERE ({is_id}) AND NOT ({spells})),
+                            count(*) FILTER (WHERE ({spells}))
+                     FROM (\n{sql}\n) WHERE (({spells}) AND {time}) IS NOT TRUE",
+                    is_id = query.all(is_id),
+                    spells = query.all(spells),
+                    time = query.time()
                 ),
             ));
             query.sound(&sql)
@@ -174,15 +222,11 @@ impl Sound {
         let mut left_out = Vec::with_capacity(self.odd.len());
         for (query, count) in &self.odd {
             // It contains the operator's SQL from the configuration.
-            let (no_ids, all): (i64, i64) = sqlx::query_as(AssertSqlSafe(count.as_str()))
+            let counts = sqlx::query_as(AssertSqlSafe(count.as_str()))
                 .persistent(false)
                 .fetch_one(&mut *connection)
                 .await?;
-            left_out.push(LeftOut {
-                query,
-                no_ids,
-                odd_spellings: all - no_ids,
-            });
+            left_out.push(LeftOut::new(query, counts));
         }
         tell_left_out(&left_out);
         Ok(())

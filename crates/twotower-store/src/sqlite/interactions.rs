@@ -1,4 +1,5 @@
 use super::erasure::erased_among;
+use super::ids::in_time;
 use super::mapped::{self, done_by};
 use super::{CHUNK, Sqlite, json_numbers, now_us, packed};
 use crate::{Counts, InteractionKind, InteractionRow, StoreError, UserActivity, UserHistory};
@@ -132,11 +133,19 @@ impl Sqlite {
         for (list, (kind, latest)) in lists.iter_mut().zip([
             (
                 InteractionKind::Like,
-                "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+                concat!(
+                    "SELECT video_id FROM likes WHERE user_id = ?1 AND ",
+                    in_time!(),
+                    " ORDER BY created_at DESC, video_id DESC LIMIT ?2"
+                ),
             ),
             (
                 InteractionKind::Skip,
-                "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
+                concat!(
+                    "SELECT video_id FROM skips WHERE user_id = ?1 AND ",
+                    in_time!(),
+                    " ORDER BY created_at DESC, video_id DESC LIMIT ?2"
+                ),
             ),
         ]) {
             if let Some(sql) = self.mapped_interactions(kind) {
@@ -160,12 +169,13 @@ impl Sqlite {
             let mut connection = self.pool.acquire().await?;
             return done_by(&mut connection, InteractionKind::Like, sql, user).await;
         }
-        Ok(
-            sqlx::query_scalar("SELECT video_id FROM likes WHERE user_id = ?1")
-                .bind(user)
-                .fetch_all(&self.pool)
-                .await?,
-        )
+        Ok(sqlx::query_scalar(concat!(
+            "SELECT video_id FROM likes WHERE user_id = ?1 AND ",
+            in_time!()
+        ))
+        .bind(user)
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     #[expect(clippy::unused_async, reason = "called as the one for PostgreSQL is")]
@@ -178,10 +188,13 @@ impl Sqlite {
             let mut connection = self.pool.acquire().await?;
             return mapped::like_counts(&mut connection, sql).await;
         }
-        let counts: Vec<(Uuid, i64)> =
-            sqlx::query_as("SELECT video_id, count(*) FROM likes GROUP BY video_id")
-                .fetch_all(&self.pool)
-                .await?;
+        let counts: Vec<(Uuid, i64)> = sqlx::query_as(concat!(
+            "SELECT video_id, count(*) FROM likes WHERE ",
+            in_time!(),
+            " GROUP BY video_id"
+        ))
+        .fetch_all(&self.pool)
+        .await?;
         Ok(counts
             .into_iter()
             .map(|(id, count)| (id, count as u64))
@@ -203,9 +216,11 @@ impl Sqlite {
     }
 
     async fn most_active(&self, limit: u32) -> Result<Vec<UserActivity>, StoreError> {
-        let users: Vec<(Uuid, i64)> = sqlx::query_as(
-            "SELECT user_id, count(*) FROM likes GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT ?1",
-        )
+        let users: Vec<(Uuid, i64)> = sqlx::query_as(concat!(
+            "SELECT user_id, count(*) FROM likes WHERE ",
+            in_time!(),
+            " GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT ?1"
+        ))
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;

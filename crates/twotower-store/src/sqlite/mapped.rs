@@ -220,9 +220,10 @@ pub(super) async fn done_by(
     let ids = super::videos::json(&[user])?;
     // The user's id keeps its type, so that an index over it is used.
     let sql = format!(
-        "SELECT user_id, {} AS video_id, created_at FROM (\n{sql}\n) WHERE {}",
+        "SELECT user_id, {} AS video_id, created_at FROM (\n{sql}\n) WHERE {} AND {}",
         bytes("video_id"),
-        spells("video_id")
+        spells("video_id"),
+        interactions(table).time()
     );
     among(connection, INTERACTION, &sql, "user_id", &ids, take).await?;
     let mut done: Vec<(i64, Uuid)> = earliest.into_iter().map(|(id, at)| (at, id)).collect();

@@ -8,6 +8,13 @@ use serde_json::Value;
 use sqlx::SqliteConnection;
 use sqlx::types::Json;
 
+/// Columns of `twotower_models` in the order of [`Record`].
+macro_rules! record {
+    () => {
+        "version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen, manifest_sha256"
+    };
+}
+
 impl Sqlite {
     pub(crate) async fn next_model_version(&self) -> Result<i64, StoreError> {
         Ok(
@@ -187,11 +194,11 @@ impl Sqlite {
 
     pub(crate) async fn model_details(&self, version: i64) -> Result<ModelDetails, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let record: Option<Record> = sqlx::query_as(
-            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen,
-                    manifest_sha256
-             FROM twotower_models WHERE version = ?1",
-        )
+        let record: Option<Record> = sqlx::query_as(concat!(
+            "SELECT ",
+            record!(),
+            " FROM twotower_models WHERE version = ?1"
+        ))
         .bind(version)
         .fetch_optional(&mut *transaction)
         .await?;
@@ -207,22 +214,22 @@ impl Sqlite {
     }
 
     pub(crate) async fn active_model(&self) -> Result<Option<ModelRecord>, StoreError> {
-        let record: Option<Record> = sqlx::query_as(
-            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen,
-                    manifest_sha256
-             FROM twotower_active_model JOIN twotower_models USING (version)",
-        )
+        let record: Option<Record> = sqlx::query_as(concat!(
+            "SELECT ",
+            record!(),
+            " FROM twotower_active_model JOIN twotower_models USING (version)"
+        ))
         .fetch_optional(&self.pool)
         .await?;
         record.map(ModelRecord::try_from).transpose()
     }
 
     pub(crate) async fn models(&self) -> Result<Vec<ModelRecord>, StoreError> {
-        let records: Vec<Record> = sqlx::query_as(
-            "SELECT version, state, embedding_dim, created_at, activated_at, cut_off, metrics, pruned_at, erasures_seen,
-                    manifest_sha256
-             FROM twotower_models ORDER BY version DESC",
-        )
+        let records: Vec<Record> = sqlx::query_as(concat!(
+            "SELECT ",
+            record!(),
+            " FROM twotower_models ORDER BY version DESC"
+        ))
         .fetch_all(&self.pool)
         .await?;
         records.into_iter().map(ModelRecord::try_from).collect()

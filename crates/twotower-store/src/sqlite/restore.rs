@@ -4,7 +4,7 @@ use super::snapshot::{each, uuid};
 use super::{Sqlite, json_numbers, migrations, now_us, packed};
 use crate::backup::{
     ACTIVATIONS, BLOCKS, Backup, BackupError, Column, EVENTS, EXPERIMENTS, JOB_RUNS, Kind, MODELS,
-    RestorePlan, Restored, TOMBSTONES, Table, Target, Tombstone, VECTORS, VectorRow,
+    RestorePlan, Restored, TOMBSTONES, Table, Target, Tombstone, VectorRow,
 };
 use crate::snapshot::tidy;
 use crate::{Lease, Source, StoreError, VectorTable};
@@ -79,11 +79,8 @@ impl Sqlite {
         };
         restoration.tombstones().await?;
         let any_erased = restoration.delete_erased().await?;
-        for (name, table) in VECTORS
-            .into_iter()
-            .zip([VectorTable::Videos, VectorTable::Users])
-        {
-            restoration.vectors(name, table).await?;
+        for table in VectorTable::ALL {
+            restoration.vectors(table).await?;
         }
         restoration.table(&BLOCKS, 0).await?;
         restoration.registry().await?;
@@ -235,7 +232,8 @@ impl Restoration<'_> {
     }
 
     /// Restores vectors with their update times, by which dormant users are identified.
-    async fn vectors(&mut self, name: &'static str, table: VectorTable) -> Result<(), BackupError> {
+    async fn vectors(&mut self, table: VectorTable) -> Result<(), BackupError> {
+        let name = table.table();
         let (delete, insert) = match table {
             VectorTable::Videos => (
                 "DELETE FROM video_embeddings WHERE model_version = ?1",

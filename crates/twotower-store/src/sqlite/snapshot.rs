@@ -1,7 +1,7 @@
 use super::Sqlite;
 use super::erasure::tombstones;
 use super::ids::Sound;
-use crate::snapshot::{LastSeenBuilder, SnapshotBuilder};
+use crate::snapshot::{LastSeenBuilder, SnapshotBuilder, tidy};
 use crate::store::known_time;
 use crate::{InteractionKind, SnapshotOptions, Source, StoreError};
 use futures_util::TryStreamExt;
@@ -129,7 +129,7 @@ pub(super) async fn each<E: From<StoreError>>(
     mut take: impl FnMut(&SqliteRow) -> Result<(), E>,
 ) -> Result<(), E> {
     // The operator's own SQL, from the configuration.
-    let query = query.trim().trim_end_matches(';');
+    let query = tidy(query);
     let statement = AssertSqlSafe(format!("SELECT {columns} FROM (\n{query}\n)"));
     let mut rows = sqlx::query(statement).persistent(false).fetch(connection);
     while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {

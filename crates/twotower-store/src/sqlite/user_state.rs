@@ -1,4 +1,5 @@
 use super::erasure::erased_among;
+use super::ids::in_time;
 use super::mapped::done_by;
 use super::{Sqlite, now_us};
 use crate::user::{Block, BlockKind, UserState};
@@ -83,9 +84,11 @@ impl Sqlite {
 }
 
 async fn likes(connection: &mut SqliteConnection, user: Uuid) -> Result<Vec<Uuid>, StoreError> {
-    Ok(sqlx::query_scalar(
-        "SELECT video_id FROM likes WHERE user_id = ?1 ORDER BY created_at, video_id",
-    )
+    Ok(sqlx::query_scalar(concat!(
+        "SELECT video_id FROM likes WHERE user_id = ?1 AND ",
+        in_time!(),
+        " ORDER BY created_at, video_id"
+    ))
     .bind(user)
     .fetch_all(connection)
     .await?)
@@ -96,9 +99,11 @@ async fn skips(
     user: Uuid,
     limit: u32,
 ) -> Result<Vec<Uuid>, StoreError> {
-    let mut skips: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT video_id FROM skips WHERE user_id = ?1 ORDER BY created_at DESC, video_id DESC LIMIT ?2",
-    )
+    let mut skips: Vec<Uuid> = sqlx::query_scalar(concat!(
+        "SELECT video_id FROM skips WHERE user_id = ?1 AND ",
+        in_time!(),
+        " ORDER BY created_at DESC, video_id DESC LIMIT ?2"
+    ))
     .bind(user)
     .bind(limit)
     .fetch_all(connection)

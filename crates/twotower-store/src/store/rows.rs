@@ -264,11 +264,22 @@ impl InteractionKind {
 }
 
 impl VectorTable {
-    /// Name of the table, as in errors.
+    /// Both tables.
+    pub(crate) const ALL: [Self; 2] = [Self::Videos, Self::Users];
+
+    /// Name of the table, as in errors and backups.
     pub(crate) fn table(self) -> &'static str {
         match self {
             Self::Videos => "video_embeddings",
             Self::Users => "user_embeddings",
+        }
+    }
+
+    /// Name of the column that holds the id of the video or user.
+    pub(crate) fn id_column(self) -> &'static str {
+        match self {
+            Self::Videos => "video_id",
+            Self::Users => "user_id",
         }
     }
 }

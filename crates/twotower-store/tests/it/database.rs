@@ -1,10 +1,10 @@
 //! A fresh, migrated database for each test.
 
+use crate::template;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Deref;
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
 use twotower_store::{ConnectOptions, Store};
 
 /// A store together with its file.
@@ -57,25 +57,39 @@ pub(crate) fn few_connections() -> ConnectOptions {
     }
 }
 
-/// Address of a new database, cloned from a migrated one.
+/// Address of a new database, cloned from a migrated one that all tests of a run share.
 pub(crate) async fn postgres_url() -> String {
-    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
-    let template = TEMPLATE
-        .get_or_init(|| async {
-            let name = create_database(None).await;
-            let store = Store::connect(&at(&name), few_connections()).await.unwrap();
-            store.migrate().await.unwrap();
-            // A template must have no connections.
-            store.close().await;
-            name
-        })
-        .await;
-    at(&create_database(Some(template)).await)
+    let (name, template) = (new_name(), template::name());
+    let clone = format!("CREATE DATABASE {name} TEMPLATE {template}");
+    if let Err(error) = on_server(clone.clone()).await {
+        let absent = format!("template database \"{template}\" does not exist");
+        assert!(error.to_string().contains(&absent), "{clone}: {error}");
+        make_template().await;
+        on_server(clone).await.unwrap();
+    }
+    execute(&at(&name), template::OWN_SECRETS).await;
+    at(&name)
+}
+
+/// Another process may be faster.
+async fn make_template() {
+    let made = new_name();
+    on_server(format!("CREATE DATABASE {made}")).await.unwrap();
+    let store = Store::connect(&at(&made), few_connections()).await.unwrap();
+    store.migrate().await.unwrap();
+    // A template must have no connections.
+    store.close().await;
+    if on_server(template::offer(&made)).await.is_err() {
+        let drop = format!("DROP DATABASE {made}");
+        on_server(drop).await.unwrap();
+    }
 }
 
 /// Address of an empty new database.
 pub(crate) async fn empty_postgres_url() -> String {
-    at(&create_database(None).await)
+    let name = new_name();
+    on_server(format!("CREATE DATABASE {name}")).await.unwrap();
+    at(&name)
 }
 
 pub(crate) fn server() -> String {
@@ -91,16 +105,18 @@ fn at(database: &str) -> String {
     format!("{server}/{database}")
 }
 
-async fn create_database(template: Option<&str>) -> String {
-    // Process ids recur within a run of all tests.
+/// Process ids recur within a run of all tests.
+fn new_name() -> String {
     let unique = RandomState::new().build_hasher().finish();
-    let name = format!("twotower_{unique:016x}");
-    let template = template.unwrap_or("template1");
-    let mut connection = PgConnection::connect(&server()).await.unwrap();
-    let statement = format!("CREATE DATABASE {name} TEMPLATE {template}");
-    connection.execute(AssertSqlSafe(statement)).await.unwrap();
-    connection.close().await.unwrap();
-    name
+    format!("twotower_{unique:016x}")
+}
+
+/// Runs statements, each of which may be about a database.
+async fn on_server(sql: String) -> sqlx::Result<()> {
+    let mut connection = PgConnection::connect(&server()).await?;
+    let done = connection.execute(AssertSqlSafe(sql)).await;
+    connection.close().await?;
+    done.map(|_| ())
 }
 
 /// Runs SQL text of any number of statements as the owner.

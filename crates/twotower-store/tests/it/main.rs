@@ -10,6 +10,8 @@ mod contract;
 
 mod database;
 
+mod template;
+
 mod postgres;
 
 mod sqlite;

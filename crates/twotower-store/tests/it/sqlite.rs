@@ -141,6 +141,45 @@ async fn a_source_may_write_ids_as_text() {
     assert!(error.to_string().contains("created_at"), "{error}");
 }
 
+/// An application that writes to the file may write any number for a time, such as nanoseconds.
+#[tokio::test]
+async fn a_like_of_an_impossible_time_counts_nowhere_in_our_own_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/odd.db", folder.path().display());
+    let store = Store::connect(&url, ConnectOptions::default())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    let [video, user] = [1, 7].map(Uuid::from_u128);
+    let videos = [1, 2, 3].map(|n| Video {
+        id: Uuid::from_u128(n),
+        ..Video::default()
+    });
+    store.write_videos(&videos).await.unwrap();
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    connection
+        .execute(
+            "INSERT INTO likes SELECT x'00000000000000000000000000000007', id,
+                 CASE row_number() OVER (ORDER BY id) WHEN 1 THEN 1767225600000000 WHEN 2 THEN 1767225600000000000 ELSE -1 END
+             FROM videos;
+             INSERT INTO skips SELECT * FROM likes",
+        )
+        .await
+        .unwrap();
+    let source = Source::default();
+    let read = store.read_snapshot(&source, SnapshotOptions::default());
+    let dataset = read.await.unwrap().dataset;
+    assert_eq!((dataset.likes.len(), dataset.skips.len()), (1, 1));
+    assert_eq!(store.last_seen(&source).await.unwrap().len(), 1);
+    let state = store.user_state(user, 9).await.unwrap();
+    assert_eq!((&*state.likes, &*state.skips), (&[video][..], &[video][..]));
+    let history = store.user_history(user, 9).await.unwrap();
+    assert_eq!((history.likes, history.skips), (state.likes, state.skips));
+    assert_eq!(store.liked_videos(user).await.unwrap(), [video]);
+    assert_eq!(store.like_counts().await.unwrap(), [(video, 1)]);
+    assert_eq!(store.active_users(9).await.unwrap()[0].likes, 1);
+}
+
 /// A table of several kinds, from which a source or a view selects the videos.
 #[tokio::test]
 async fn a_column_of_several_kinds_is_not_of_videos() {

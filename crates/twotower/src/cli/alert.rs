@@ -3,18 +3,18 @@
 use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
-use crate::operations::Place;
 use crate::operations::alert::{self, Alert, ChannelKind, Delivery, Phase, RoundReport};
 use crate::operations::check::Severity;
+use crate::time::second_rfc3339;
 use clap::{Args, Subcommand};
 use thiserror::Error;
 
 /// Arguments of `twotower alert`.
 #[derive(Debug, Clone, Args)]
-pub struct AlertArgs {
+pub(crate) struct AlertArgs {
     /// What to do.
     #[command(subcommand)]
-    pub command: AlertCommand,
+    pub(crate) command: AlertCommand,
 }
 
 impl AlertArgs {
@@ -26,10 +26,10 @@ impl AlertArgs {
 
 /// What to do with alerts.
 #[derive(Debug, Clone, Subcommand)]
-pub enum AlertCommand {
-    /// Look at everything that is watched and tell what is to be told: for every few minutes
+pub(crate) enum AlertCommand {
+    /// Run the watched checks and send the alerts that are due; for a timer that calls every few minutes
     Check,
-    /// What is wrong since when, and which channel was told, as the last check left it
+    /// List what is wrong, since when, and which channels were alerted, as of the last check
     List,
     /// Send a test message on each channel and say whether it arrived
     Test(TestArgs),
@@ -48,10 +48,10 @@ impl AlertCommand {
 
 /// Arguments of `twotower alert test`.
 #[derive(Debug, Clone, Args)]
-pub struct TestArgs {
-    /// On this channel alone
+pub(crate) struct TestArgs {
+    /// Only on this channel
     #[arg(long, value_name = "CHANNEL")]
-    pub channel: Option<ChannelKind>,
+    pub(crate) channel: Option<ChannelKind>,
 }
 
 /// Errors of the commands on alerts.
@@ -86,11 +86,7 @@ pub(super) async fn run(
 }
 
 async fn check(config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
-    let place = Place {
-        db_url: global.db_url.clone(),
-        config_file: global.config.clone(),
-        config: config.clone(),
-    };
+    let place = global.place(config);
     let told = alert::watch(&place).await?;
     print(global.json, &told, &describe(&told))?;
     match told.failed() {
@@ -162,7 +158,7 @@ fn line(alert: &Alert) -> String {
         .iter()
         .map(|(channel, mark)| {
             let what = if mark.firing { "told" } else { "told the end" };
-            format!("{channel} {what} {}", alert::moment(mark.at_us))
+            format!("{channel} {what} {}", second_rfc3339(mark.at_us))
         })
         .collect();
     let told = if told.is_empty() {
@@ -174,7 +170,7 @@ fn line(alert: &Alert) -> String {
         "{:<8}  {phase:<8}  {}  since {}: {}; {told}",
         severity(alert.severity),
         alert.key(),
-        alert::moment(alert.since_us),
+        second_rfc3339(alert.since_us),
         alert.evidence
     )
 }

@@ -20,9 +20,11 @@ use super::storage::{FetchArgs, KeysArgs, PublishArgs};
 use super::train::TrainArgs;
 use super::tune::TuneArgs;
 use super::update::UpdateArgs;
-use crate::config::Training;
+use crate::config::{Config, MAX_THREADS, Training};
 use crate::import::ImportArgs;
+use crate::operations::Place;
 use crate::serve::ServeArgs;
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -36,21 +38,21 @@ const DEFAULT_DATABASE: &str = "sqlite://twotower.db";
 
 /// A two-tower recommender for the database a team already has.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database or storage out of reach or busy, 5 refused by the quality gate, 130 interrupted.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 too little data, 4 database or storage out of reach or busy, or another process publishes, 5 refused by the quality gate, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "twotower", version)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Flags of every command.
     #[command(flatten)]
-    pub global: GlobalArgs,
+    pub(crate) global: GlobalArgs,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
-pub struct GlobalArgs {
+pub(crate) struct GlobalArgs {
     /// Database: `postgresql://user@host/database` or `sqlite://file.db`
     #[arg(
         long,
@@ -61,29 +63,29 @@ pub struct GlobalArgs {
         value_parser = |text: &str| Ok::<_, Infallible>(database(text, std::env::var(DATABASE_VARIABLE).ok())),
         value_name = "URL"
     )]
-    pub db_url: String,
+    pub(crate) db_url: String,
 
     /// Configuration file [default: twotower.toml if it is there]
     #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 
     /// Print the result as JSON on standard output
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
 
     /// Stop when standard input ends: `twotower run` says so to the commands that it runs
     #[arg(long, global = true, hide = true)]
-    pub supervised: bool,
+    pub(crate) supervised: bool,
 
-    /// Say more; twice for everything
+    /// More log output; twice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 
-    /// File that log lines go to, as JSON unless --log-format says human; errors stand on standard error too. SIGHUP opens it again
+    /// File for log lines, as JSON unless --log-format says human; errors also go to standard error. SIGHUP reopens it
     #[arg(long, global = true, env = "TWOTOWER_LOG_FILE", value_name = "FILE")]
-    pub log_file: Option<PathBuf>,
+    pub(crate) log_file: Option<PathBuf>,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(
         long,
         global = true,
@@ -91,7 +93,18 @@ pub struct GlobalArgs {
         value_name = "FORMAT",
         default_value = "auto"
     )]
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
+}
+
+impl GlobalArgs {
+    /// The installation that they name.
+    pub(super) fn place(&self, config: &Config) -> Place {
+        Place {
+            db_url: self.db_url.clone(),
+            config_file: self.config.clone(),
+            config: config.clone(),
+        }
+    }
 }
 
 /// Treats an empty address as none, as in `--db-url "$DATABASE_URL"` with an unset variable. Then
@@ -105,7 +118,7 @@ fn database(text: &str, variable: Option<String>) -> String {
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people on a terminal, with time and level elsewhere.
     Auto,
     /// For people.
@@ -116,7 +129,7 @@ pub enum LogFormat {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// What a configuration file shapes, and a signal asks to stop.
     #[command(flatten)]
     Job(Job),
@@ -132,7 +145,7 @@ pub enum Command {
 
 /// Commands that a configuration file shapes, and a signal asks to stop.
 #[derive(Debug, Subcommand)]
-pub enum Job {
+pub(crate) enum Job {
     /// Everything on generated data in an embedded database: generate, train, evaluate, update, serve
     Demo(DemoArgs),
     /// Create or upgrade the schema
@@ -143,69 +156,69 @@ pub enum Job {
     Export(ExportArgs),
     /// Learn both towers from likes and skips
     Train(TrainArgs),
-    /// Search hyperparameters that are better on validation
+    /// Search for hyperparameters that do better on validation
     Tune(TuneArgs),
-    /// Judge a model against baselines on likes it has not seen
+    /// Compare a model with baselines on likes that it has not seen
     Evaluate(EvaluateArgs),
     /// Bring a model's vectors in the database up to date
     Update(UpdateArgs),
-    /// Bring vectors that were computed elsewhere into the database
+    /// Load vectors that were computed elsewhere into the database
     Load(LoadArgs),
-    /// The registered versions: list, show, promote, rollback, retire
+    /// Registered versions: list, show, promote, rollback, retire
     Models(ModelsArgs),
-    /// Back to the version that was active before the present one; the same as `twotower models rollback`
+    /// Go back to the previously active version; the same as `twotower models rollback`
     Rollback(RollbackArgs),
-    /// Two versions side by side: start, stop, report
+    /// Compare two versions on real users: start, stop, report
     Experiment(ExperimentArgs),
     /// Upload a model to a folder or a bucket, signed
     Publish(PublishArgs),
-    /// Download a model that was published, after checking who signed it
+    /// Download a published model, after checking its signature
     Fetch(FetchArgs),
-    /// Keys that sign models: generate, show, verify
+    /// Keys for signing models: generate, show, verify
     Keys(KeysArgs),
-    /// Delete what there is of a user, and keep them from coming back
+    /// Delete all data of a user, and keep it from coming back
     Erase(EraseArgs),
-    /// Remove what is no longer needed: vectors of old versions and of users who stay away, folders of old models
+    /// Remove what is no longer needed: vectors of old versions and of inactive users, folders of old models
     Prune(PruneArgs),
-    /// Run a job as it runs at night: one at a time, with a time limit and further tries, written down in the database
+    /// Run a job unattended: one at a time, with a time limit and retries, recorded in the database
     Run(RunArgs),
     /// Run each job when it is due, in the foreground; for containers
     Schedule(ScheduleArgs),
-    /// Look at everything, and say what is wrong and what to do
+    /// Check everything, and say what is wrong and what to do
     Doctor(DoctorArgs),
-    /// What is wrong now, and who is told
+    /// Alerts: check, list, test
     Alert(AlertArgs),
-    /// Upkeep of the tables: dead rows, statistics, a bloated index
+    /// Maintain the tables: dead rows, statistics, a bloated index
     Maintain(MaintainArgs),
-    /// Copy what is ours into a folder
+    /// Back up our own tables and models into a folder
     Backup(BackupArgs),
-    /// Put back what was copied
+    /// Restore a backup
     Restore(RestoreArgs),
 }
 
 /// Commands of the program twotower-scale, which this one becomes for them.
 #[derive(Debug, Subcommand)]
-pub enum Scale {
-    /// Pack likes and skips of any number into the shards that `train --data` reads, here or on a cluster; by twotower-scale
+pub(crate) enum Scale {
+    /// Pack any number of likes and skips into the shards that `train --data` reads, here or on a cluster; needs twotower-scale
     #[command(disable_help_flag = true)]
     Prepare(ScaleArgs),
-    /// Embed videos and users of any number into the files that `load` reads, here or on a cluster; by twotower-scale
+    /// Embed any number of videos and users into the files that `load` reads, here or on a cluster; needs twotower-scale
     #[command(disable_help_flag = true)]
     Embed(ScaleArgs),
-    /// Run the scheduler of a Ballista cluster; by twotower-scale
+    /// Run the scheduler of a Ballista cluster; needs twotower-scale
     #[command(disable_help_flag = true)]
     Scheduler(ScaleArgs),
-    /// Run one executor of a Ballista cluster; by twotower-scale
+    /// Run one executor of a Ballista cluster; needs twotower-scale
     #[command(disable_help_flag = true)]
     Executor(ScaleArgs),
 }
 
 /// Commands that need neither a configuration nor a database.
 #[derive(Debug, Subcommand)]
-pub enum Itself {
-    /// Print the contract of the HTTP API, as `twotower serve` tells it at /openapi.json
+pub(crate) enum Itself {
+    /// Print the contract of the HTTP API, as `twotower serve` answers at /openapi.json
     Openapi,
-    /// Print what a shell needs to complete commands and flags
+    /// Print the completion script for a shell
     Completions(CompletionsArgs),
     /// Write a manual page for each command
     Manual(ManualArgs),
@@ -223,10 +236,10 @@ impl Command {
 
 /// How likes are cut into training, validation and test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SplitArg {
+pub(crate) enum SplitArg {
     /// By time: the last tenth is test, the tenth before it validation
     Temporal,
-    /// Leave-last-out: of each user the last like is test, the one before it validation
+    /// Leave-last-out: the last like of each user is test, the one before it validation
     Llo,
 }
 
@@ -241,23 +254,28 @@ impl From<SplitArg> for SplitKind {
 
 /// What `train` and `tune` learn from, and with how many threads.
 #[derive(Debug, Clone, Default, Args)]
-pub struct DataArgs {
-    /// How likes are cut into training, validation and test [default: temporal]
+pub(crate) struct DataArgs {
+    /// How likes are split into training, validation and test [default: temporal]
     #[arg(long, value_name = "SPLIT")]
-    pub split: Option<SplitArg>,
+    pub(crate) split: Option<SplitArg>,
 
-    /// Leave out likes and skips older than so many days before the latest one
+    /// Leave out likes and skips more than this many days older than the latest one
     #[arg(long, value_name = "DAYS")]
-    pub max_age_days: Option<u32>,
+    pub(crate) max_age_days: Option<u32>,
 
-    /// Threads; the result does not depend on it [default: 2]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    /// Number of threads; the result does not depend on it [default: 2]
+    #[arg(long, value_name = "N", value_parser = threads())]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Reads a number of threads, within the range of the configuration's key.
+pub(super) fn threads() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MAX_THREADS as u64)
 }
 
 impl DataArgs {
     /// The section `[training]` of the configuration, overridden by flags.
-    pub fn over(&self, file: &Training) -> Training {
+    pub(crate) fn over(&self, file: &Training) -> Training {
         Training {
             split: self.split.map_or(file.split, Into::into),
             max_age_days: self.max_age_days.or(file.max_age_days),

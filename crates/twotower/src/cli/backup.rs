@@ -4,7 +4,8 @@ use super::args::GlobalArgs;
 use super::commands::connect_patiently;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::{Interrupt, Retry};
+use crate::interrupt::Interrupt;
+use crate::jobs::Retry;
 use crate::operations::backup::{BackupOptions, BackupReport, back_up, verify};
 use anyhow::ensure;
 use clap::Args;
@@ -14,18 +15,18 @@ use std::path::PathBuf;
 
 /// Arguments of `twotower backup`.
 #[derive(Debug, Clone, Args)]
-pub struct BackupArgs {
-    /// Folder of backups, each in a folder of its own named by the time [default: backups]
+pub(crate) struct BackupArgs {
+    /// Folder of backups; each gets a folder of its own, named by its time [default: backups]
     #[arg(long, value_name = "FOLDER")]
-    pub to: Option<PathBuf>,
+    pub(crate) to: Option<PathBuf>,
 
     /// Folder of models [default: models]
     #[arg(long, value_name = "FOLDER")]
-    pub model_path: Option<PathBuf>,
+    pub(crate) model_path: Option<PathBuf>,
 
-    /// Make no backup: check every byte of these
+    /// Check every byte of these backups instead of making one
     #[arg(long, value_name = "BACKUP", num_args = 1.., conflicts_with_all = ["to", "model_path"])]
-    pub verify: Vec<PathBuf>,
+    pub(crate) verify: Vec<PathBuf>,
 }
 
 impl BackupArgs {
@@ -36,13 +37,10 @@ impl BackupArgs {
             "{} is no folder: back up into one, and have it copied from there",
             folder.display()
         );
-        let models = self
-            .model_path
-            .as_ref()
-            .unwrap_or(&config.training.output_dir);
+        let models = config.training.models(self.model_path.as_ref());
         Ok(BackupOptions {
             folder: folder.clone(),
-            models: config.backup.models.then(|| models.clone()),
+            models: config.backup.models.then_some(models),
             events: config.backup.events,
             keep: config.backup.keep,
             attempts: config.update.attempts,

@@ -7,8 +7,10 @@ use super::{
     run as supervised, scale, schedule, shell, storage, train, tune, update,
 };
 use crate::config::Config;
+use crate::exit_code::INTERRUPTED;
 use crate::import::{self, ImportArgs};
-use crate::jobs::{Interrupt, Retry};
+use crate::interrupt::Interrupt;
+use crate::jobs::Retry;
 use crate::log_file::LogFile;
 use crate::operations;
 use crate::progress::Progress;
@@ -86,7 +88,7 @@ async fn run_job(job: Job, global: &GlobalArgs, log_file: Option<LogFile>) -> an
             )
             .await
         }
-        Job::Fetch(args) => ends("fetch", storage::fetch(args, config, global, interrupt)).await,
+        Job::Fetch(args) => ends("fetch", storage::fetch(&args, config, global, interrupt)).await,
         Job::Keys(args) => {
             ends(args.command.name(), async {
                 storage::keys(&args.command, config, global)
@@ -157,7 +159,7 @@ fn interrupt_on_signal() -> Interrupt {
         if stop_signal().await.is_ok() {
             // This line makes the log write its buffered lines first.
             tracing::warn!("stopped at once");
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED);
         }
     });
     interrupt

@@ -6,7 +6,8 @@ use super::output::{print, put};
 use super::{evaluate, update};
 use crate::config::Config;
 use crate::demo::GeneratorOptions;
-use crate::jobs::{self, Interrupt};
+use crate::interrupt::Interrupt;
+use crate::jobs;
 use crate::serve::{self, ConsoleAccess, Policy, ServeConfig, auth};
 use anyhow::Context;
 use clap::Args;
@@ -15,39 +16,39 @@ use std::net::SocketAddr;
 
 /// Arguments of `twotower demo`. All else of training follows the configuration file.
 #[derive(Debug, Clone, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Videos to generate
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub videos: usize,
+    pub(crate) videos: usize,
 
     /// Users to generate
     #[arg(long, value_name = "N", default_value_t = 2_000)]
-    pub users: usize,
+    pub(crate) users: usize,
 
     /// Likes to generate
     #[arg(long, value_name = "N", default_value_t = 200_000)]
-    pub likes: usize,
+    pub(crate) likes: usize,
 
     /// Seed of the generated data
     #[arg(long, value_name = "N", default_value_t = 42)]
-    pub seed: u64,
+    pub(crate) seed: u64,
 
-    /// Most passes over the likes: fewer than `train` makes, so that the demo is done within minutes
+    /// Maximum number of passes over the likes; fewer than `train` makes, so that the demo takes minutes
     #[arg(long, value_name = "N", default_value_t = 10)]
-    pub epochs: usize,
+    pub(crate) epochs: usize,
 
     /// Address and port of the console
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
 
     /// End after the update
     #[arg(long)]
-    pub no_serve: bool,
+    pub(crate) no_serve: bool,
 }
 
 impl DemoArgs {
     /// Options of the generator.
-    pub fn options(&self) -> GeneratorOptions {
+    pub(crate) fn options(&self) -> GeneratorOptions {
         GeneratorOptions {
             videos: self.videos,
             users: self.users,
@@ -58,7 +59,7 @@ impl DemoArgs {
     }
 
     /// Configuration of the server of the console, with a key of its own.
-    pub fn serve_config(&self, config: &Config) -> ServeConfig {
+    pub(crate) fn serve_config(&self, config: &Config) -> ServeConfig {
         ServeConfig {
             listen: self.listen,
             models: config.training.output_dir.clone(),
@@ -113,12 +114,6 @@ pub(super) async fn run(
     let address = server.console_address().context("the demo has a console")?;
     put(&format!("open {address} in a browser; Ctrl-C ends it\n"));
     let interrupt = interrupt.clone();
-    server
-        .serve(async move {
-            while !interrupt.is_set() {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        })
-        .await;
+    server.serve(async move { interrupt.wait().await }).await;
     Ok(())
 }

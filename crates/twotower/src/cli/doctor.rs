@@ -3,10 +3,9 @@
 use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::Interrupt;
-use crate::operations::bundle;
+use crate::interrupt::Interrupt;
 use crate::operations::check::{CATALOGUE, Finding, Scope, Verdict, examine, examine_named};
-use crate::operations::{Place, check};
+use crate::operations::{bundle, check};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
@@ -15,14 +14,14 @@ use std::path::PathBuf;
 
 /// Arguments of `twotower doctor`.
 #[derive(Debug, Clone, Args)]
-pub struct DoctorArgs {
-    /// Look at this alone; repeatable, or several with commas between. docs/doctor.md lists the names
+pub(crate) struct DoctorArgs {
+    /// Run only this check; repeatable, or several with commas between. docs/doctor.md lists the names
     #[arg(long, value_name = "NAME", value_delimiter = ',', hide_possible_values = true, value_parser = PossibleValuesParser::new(CATALOGUE.iter().map(|check| check.name)))]
-    pub only: Vec<String>,
+    pub(crate) only: Vec<String>,
 
-    /// Also write what support needs into this new file, a .tar.gz without personal data and secrets
+    /// Also write a support archive into this new file, a .tar.gz without personal data and secrets
     #[arg(long, value_name = "FILE")]
-    pub bundle: Option<PathBuf>,
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 /// Runs the checks, prints the findings, and fails if a check failed.
@@ -32,11 +31,7 @@ pub(super) async fn run(
     global: &GlobalArgs,
     _interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let place = Place {
-        db_url: global.db_url.clone(),
-        config_file: global.config.clone(),
-        config: config.clone(),
-    };
+    let place = global.place(config);
     let found = if args.only.is_empty() {
         examine(&place, Scope::All).await
     } else {

@@ -5,44 +5,44 @@ use super::commands::connect_patiently;
 use super::output::print;
 use crate::config::Config;
 use crate::import::id;
-use crate::jobs::{
-    self, Before, EraseOptions, EraseReport, Interrupt, JobError, Retry, SearchReport,
-};
+use crate::interrupt::Interrupt;
+use crate::jobs::{self, Before, EraseOptions, EraseReport, JobError, Retry, SearchReport};
 use crate::time::day;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use serde_json::json;
 use std::path::PathBuf;
 use thiserror::Error;
+use twotower_store::database_file;
 use uuid::Uuid;
 
 /// Arguments of `twotower erase`.
 #[derive(Debug, Clone, Args)]
-pub struct EraseArgs {
+pub(crate) struct EraseArgs {
     /// Id of the user to erase: a UUID, or a whole number or text as `twotower import` reads it
     #[arg(long, value_name = "ID", value_parser = user)]
-    pub user: ErasedId,
+    pub(crate) user: ErasedId,
 
-    /// The id is a text, although it looks like a UUID with a mistake in it
+    /// Take the id as text, although it looks like a mistyped UUID
     #[arg(long)]
-    pub as_text: bool,
+    pub(crate) as_text: bool,
 
-    /// Then look for the id in every table of the database and in every file of the models' folder, and fail if it is there
+    /// Then search every table of the database and every file of the models' folder for the id, and fail if it is found
     #[arg(long)]
-    pub verify: bool,
+    pub(crate) verify: bool,
 
-    /// With --verify: search this file or folder too, such as the logs; repeatable
+    /// With --verify: also search this file or folder, such as the logs; repeatable
     #[arg(long, value_name = "PATH", requires = "verify")]
-    pub also: Vec<PathBuf>,
+    pub(crate) also: Vec<PathBuf>,
 
     /// With --verify: folder of models [default: models]
     #[arg(long, value_name = "FOLDER", requires = "verify")]
-    pub model_path: Option<PathBuf>,
+    pub(crate) model_path: Option<PathBuf>,
 }
 
 /// The user to erase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ErasedId {
+pub(crate) struct ErasedId {
     /// Id in the database.
     user: Uuid,
     /// Whether another id was given, which import maps to `user`.
@@ -85,14 +85,13 @@ impl EraseArgs {
         let mut options = EraseOptions::new(self.user.user, &config.erase, &config.source)?;
         options.attempts = config.update.attempts;
         if self.verify {
-            let models = &config.training.output_dir;
-            let models = self.model_path.as_ref().unwrap_or(models);
+            let models = config.training.models(self.model_path.as_ref());
             options.database = files_of_database(&global.db_url);
             let mut paths = Vec::new();
             // The default folder does not exist before the first training. A folder that was named
             // must exist.
             if self.model_path.is_some() || models.exists() {
-                paths.push(models.clone());
+                paths.push(models);
             }
             paths.extend(self.also.iter().cloned());
             options.search = Some(paths);
@@ -104,11 +103,9 @@ impl EraseArgs {
 /// Files of the embedded database: the search of rows does not cover the bytes of the file and its
 /// log.
 fn files_of_database(url: &str) -> Vec<PathBuf> {
-    let Some(path) = url.strip_prefix("sqlite:") else {
+    let Some(mut path) = database_file(url) else {
         return Vec::new();
     };
-    let path = path.strip_prefix("//").unwrap_or(path);
-    let mut path = PathBuf::from(path.split('?').next().unwrap_or_default());
     // The search does not follow links, and the log stands beside the real file.
     if path.is_symlink() {
         path = path.canonicalize().unwrap_or(path);
@@ -316,8 +313,10 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn files_of_a_database_are_those_that_a_link_leads_to() {
+        // Addresses spell the blank as %20.
         let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().canonicalize().unwrap();
+        let folder = folder.path().canonicalize().unwrap().join("my app");
+        std::fs::create_dir(&folder).unwrap();
         let files = ["real.db", "real.db-wal"].map(|name| folder.join(name));
         for file in &files {
             std::fs::write(file, "").unwrap();
@@ -325,7 +324,8 @@ mod tests {
         let link = folder.join("link.db");
         std::os::unix::fs::symlink("real.db", &link).unwrap();
         for path in [&link, &files[0]] {
-            let url = format!("sqlite://{}?mode=rw", path.display());
+            let path = path.display().to_string().replace(' ', "%20");
+            let url = format!("sqlite://{path}?mode=rw");
             assert_eq!(files_of_database(&url), files);
         }
     }

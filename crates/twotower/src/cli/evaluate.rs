@@ -1,10 +1,11 @@
 //! `twotower evaluate`.
 
-use super::args::{GlobalArgs, SplitArg};
+use super::args::{GlobalArgs, SplitArg, threads};
 use super::commands::connect;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::{self, Against, EvaluateOptions, Evaluated, Interrupt};
+use crate::interrupt::Interrupt;
+use crate::jobs::{self, Against, EvaluateOptions, Evaluated};
 use crate::report::{comparison_table, model_against_model};
 use clap::Args;
 use serde_json::json;
@@ -14,40 +15,37 @@ use twotower_core::metric::Bootstrap;
 
 /// Arguments of `twotower evaluate`.
 #[derive(Debug, Clone, Args)]
-pub struct EvaluateArgs {
-    /// A model's folder, or a folder of models, whose newest is taken [default: models]
+pub(crate) struct EvaluateArgs {
+    /// One model's folder, or a folder of models, of which the newest is taken [default: models]
     #[arg(long, value_name = "FOLDER")]
-    pub model_path: Option<PathBuf>,
+    pub(crate) model_path: Option<PathBuf>,
 
     /// Compare with another model on likes that neither has learned: its folder, or its version beside the first one
     #[arg(long, value_name = "MODEL", conflicts_with = "split")]
-    pub against: Option<PathBuf>,
+    pub(crate) against: Option<PathBuf>,
 
-    /// How likes are cut [default: as the model was trained]
+    /// How likes are split [default: as the model was trained]
     #[arg(long, value_name = "SPLIT")]
-    pub split: Option<SplitArg>,
+    pub(crate) split: Option<SplitArg>,
 
-    /// Leave out likes and skips older than so many days before the latest one
+    /// Leave out likes and skips more than this many days older than the latest one
     #[arg(long, value_name = "DAYS")]
-    pub max_age_days: Option<u32>,
+    pub(crate) max_age_days: Option<u32>,
 
-    /// Judge by the shards that `twotower prepare` made instead of the database, which is not asked then
+    /// Evaluate on shards made by `twotower prepare` instead of the database
     #[arg(long = "data", value_name = "FOLDER", conflicts_with = "max_age_days")]
-    pub shards: Option<PathBuf>,
+    pub(crate) shards: Option<PathBuf>,
 
-    /// Threads [default: 2]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    /// Number of threads [default: 2]
+    #[arg(long, value_name = "N", value_parser = threads())]
+    pub(crate) threads: Option<usize>,
 }
 
 impl EvaluateArgs {
     /// The options: flags override the configuration.
-    pub fn options(&self, config: &Config) -> EvaluateOptions {
+    pub(crate) fn options(&self, config: &Config) -> EvaluateOptions {
         EvaluateOptions {
-            model_path: self
-                .model_path
-                .clone()
-                .unwrap_or_else(|| config.training.output_dir.clone()),
+            model_path: config.training.models(self.model_path.as_ref()),
             against: self.against.clone(),
             split: self.split.map(Into::into),
             max_age_days: self.max_age_days.or(config.training.max_age_days),

@@ -3,8 +3,9 @@
 use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
+use crate::interrupt::Interrupt;
 use crate::jobs::experiment::{self, MetricReport, Report, StartOptions};
-use crate::jobs::{Interrupt, operator};
+use crate::jobs::operator;
 use crate::time::day;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -15,20 +16,20 @@ use twotower_store::Store;
 
 /// Arguments of `twotower experiment`.
 #[derive(Debug, Clone, Args)]
-pub struct ExperimentArgs {
+pub(crate) struct ExperimentArgs {
     /// What to do.
     #[command(subcommand)]
-    pub command: ExperimentCommand,
+    pub(crate) command: ExperimentCommand,
 }
 
 /// What to do with experiments.
 #[derive(Debug, Clone, Subcommand)]
-pub enum ExperimentCommand {
-    /// Serve a complete version to a share of the users, and the active one to the others; models trained meanwhile wait as candidates
+pub(crate) enum ExperimentCommand {
+    /// Serve a complete version to a share of the users, and the active one to the others; models trained meanwhile stay candidates
     Start(StartArgs),
-    /// End the experiment that runs: everybody gets the active version again; making another version active ends it, too
+    /// End the running experiment: everybody gets the active version again. Making another version active ends it, too
     Stop,
-    /// What users did in either arm, and whether a difference can be told
+    /// Report what users did in either arm, and whether there is a significant difference
     Report(ReportArgs),
 }
 
@@ -45,22 +46,22 @@ impl ExperimentCommand {
 
 /// Arguments of `twotower experiment start`.
 #[derive(Debug, Clone, Args)]
-pub struct StartArgs {
-    /// Version to try, a candidate or a retired one
+pub(crate) struct StartArgs {
+    /// Version to try: a candidate or a retired one
     #[arg(long, value_name = "VERSION")]
-    pub challenger: i64,
+    pub(crate) challenger: i64,
 
-    /// Share of the users who get it
+    /// Share of the users who get it, between 0 and 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = share)]
-    pub share: f64,
+    pub(crate) share: f64,
 
-    /// Why, for the record
+    /// Reason, for the record
     #[arg(long, value_name = "TEXT", default_value = "by hand")]
-    pub reason: String,
+    pub(crate) reason: String,
 
-    /// Who, for the record [default: the user of the operating system]
+    /// Name of the person, for the record [default: the user of the operating system]
     #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
+    pub(crate) by: Option<String>,
 }
 
 /// Why a text is not a share.
@@ -83,10 +84,10 @@ fn share(text: &str) -> Result<f64, ShareError> {
 
 /// Arguments of `twotower experiment report`.
 #[derive(Debug, Clone, Args)]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Number of the experiment [default: the latest]
     #[arg(long, value_name = "NUMBER")]
-    pub id: Option<i64>,
+    pub(crate) id: Option<i64>,
 }
 
 /// Runs one of them.

@@ -5,7 +5,8 @@ use super::commands::connect_patiently;
 use super::output::print;
 use crate::config::Config;
 use crate::export::{ExportOptions, ExportReport, export};
-use crate::jobs::{Interrupt, Retry};
+use crate::interrupt::Interrupt;
+use crate::jobs::Retry;
 use crate::progress::Progress;
 use clap::Args;
 use std::path::PathBuf;
@@ -13,22 +14,22 @@ use std::sync::Mutex;
 
 /// Arguments of `twotower export`.
 #[derive(Debug, Clone, Args)]
-pub struct ExportArgs {
-    /// Folder to make, with `videos/`, `likes/`, `skips/` and `export.json`
+pub(crate) struct ExportArgs {
+    /// Folder to create, with `videos/`, `likes/`, `skips/` and `export.json`
     #[arg(long, value_name = "FOLDER")]
-    pub to: PathBuf,
+    pub(crate) to: PathBuf,
 
-    /// Leave out likes and skips older than so many days before the latest one
+    /// Leave out likes and skips more than this many days older than the latest one
     #[arg(long, value_name = "DAYS")]
-    pub max_age_days: Option<u32>,
+    pub(crate) max_age_days: Option<u32>,
 
     /// Write users' own ids instead of pseudonyms, for `twotower embed --users` and for another database
     #[arg(long)]
-    pub user_ids: bool,
+    pub(crate) user_ids: bool,
 
-    /// Most rows of a file
+    /// Maximum number of rows in a file
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub rows_per_file: u64,
+    pub(crate) rows_per_file: u64,
 }
 
 pub(super) async fn run(

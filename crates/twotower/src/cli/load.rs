@@ -4,41 +4,41 @@ use super::args::GlobalArgs;
 use super::commands::connect_patiently;
 use super::output::{print, print_held};
 use super::update::{self, IndexArgs, LEFT_ALONE};
-use crate::config::{Config, Update};
-use crate::jobs::{self, Gate, Interrupt, LoadOptions, LoadReport, Published, Retry};
+use crate::config::Config;
+use crate::interrupt::Interrupt;
+use crate::jobs::{self, Gate, LoadOptions, LoadReport, Published, Retry};
 use clap::Args;
 use std::path::PathBuf;
 
 /// Arguments of `twotower load`.
 #[derive(Debug, Clone, Args)]
-pub struct LoadArgs {
-    /// Folder of the model that the vectors were computed with, as models/7
+pub(crate) struct LoadArgs {
+    /// Folder of the model that the vectors were computed with, such as models/7
     #[arg(long, value_name = "FOLDER")]
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
 
     /// Folder of vectors that `twotower embed` wrote
     #[arg(long, value_name = "FOLDER")]
-    pub from: PathBuf,
+    pub(crate) from: PathBuf,
 
-    /// Connections to PostgreSQL that write beside each other
+    /// Number of connections to PostgreSQL that write in parallel
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub connections: u32,
+    pub(crate) connections: u32,
 
-    /// Load the version without making it active, for `twotower models promote`
+    /// Load the version without making it active; `twotower models promote` does that later
     #[arg(long)]
-    pub no_activate: bool,
+    pub(crate) no_activate: bool,
 
-    /// Make the version active although the quality gate refuses it, which the history tells, or an experiment ends with it
+    /// Make the version active even if the quality gate refuses it, which the history records, or an experiment ends by it
     #[arg(long)]
-    pub force: bool,
+    pub(crate) force: bool,
 
     #[command(flatten)]
-    pub index: IndexArgs,
+    pub(crate) index: IndexArgs,
 }
 
 impl LoadArgs {
     fn options(&self, config: &Config) -> LoadOptions {
-        let file = &config.update;
         LoadOptions {
             model: self.model.clone(),
             from: self.from.clone(),
@@ -46,11 +46,7 @@ impl LoadArgs {
             activate: !self.no_activate,
             gate: Gate::of(config),
             force: self.force,
-            settings: Update {
-                index: file.index && !self.index.no_index,
-                index_memory_mb: self.index.index_memory_mb.unwrap_or(file.index_memory_mb),
-                ..file.clone()
-            },
+            settings: self.index.over(&config.update),
         }
     }
 }

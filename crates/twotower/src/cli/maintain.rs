@@ -4,8 +4,8 @@ use super::args::GlobalArgs;
 use super::commands::connect_patiently;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::{Interrupt, Retry};
-use crate::operations::Place;
+use crate::interrupt::Interrupt;
+use crate::jobs::Retry;
 use crate::operations::check::count_at_night;
 use crate::operations::maintain::{
     MaintainOptions, MaintainReport, Outcome, Step, Window, maintain,
@@ -16,14 +16,14 @@ use jiff::tz::TimeZone;
 
 /// Arguments of `twotower maintain`.
 #[derive(Debug, Clone, Args)]
-pub struct MaintainArgs {
-    /// Look at everything, do nothing, print what would be done
+pub(crate) struct MaintainArgs {
+    /// Inspect everything, do nothing, print what would be done
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 
-    /// Do not wait for the window of the configuration
+    /// Do not wait for the maintenance window
     #[arg(long)]
-    pub now: bool,
+    pub(crate) now: bool,
 }
 
 impl MaintainArgs {
@@ -53,11 +53,7 @@ pub(super) async fn run(
     let window = &config.maintenance.window;
     print(global.json, &report, &describe(&report, window))?;
     if report.in_window && !report.dry_run {
-        let place = Place {
-            db_url: global.db_url.clone(),
-            config_file: None,
-            config: config.clone(),
-        };
+        let place = global.place(config);
         // The upkeep is complete, whether or not this is interrupted.
         let _ = interrupt.cut(Box::pin(count_at_night(&place))).await;
     }

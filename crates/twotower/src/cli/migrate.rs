@@ -4,7 +4,7 @@ use super::args::GlobalArgs;
 use super::commands::check_schema;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::Interrupt;
+use crate::interrupt::Interrupt;
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
@@ -12,11 +12,11 @@ use twotower_store::{SchemaObject, Store};
 
 /// Arguments of `twotower migrate`.
 #[derive(Debug, Clone, Args)]
-pub struct MigrateArgs {
-    /// Apply nothing; make this table or function of ours again as the migrations do, and replace nothing else. Repeatable, or several with
-    /// commas between; `twotower doctor` says where it is needed
+pub(crate) struct MigrateArgs {
+    /// Apply no migration; recreate only this table or function of ours, as the migrations do. Repeatable, or several with commas between;
+    /// `twotower doctor` says where it is needed
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub again: Vec<SchemaObject>,
+    pub(crate) again: Vec<SchemaObject>,
 }
 
 pub(super) async fn run(

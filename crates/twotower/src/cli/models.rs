@@ -5,7 +5,8 @@ mod rows;
 use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::{Decision, Interrupt, ListedModel, Switched, models, operator};
+use crate::interrupt::Interrupt;
+use crate::jobs::{Decision, ListedModel, Switched, models, operator};
 use crate::time::minute;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -15,27 +16,27 @@ use twotower_store::{ModelDetails, Store};
 
 /// Arguments of `twotower models`.
 #[derive(Debug, Clone, Args)]
-pub struct ModelsArgs {
+pub(crate) struct ModelsArgs {
     /// What to do.
     #[command(subcommand)]
-    pub command: ModelsCommand,
+    pub(crate) command: ModelsCommand,
 }
 
 /// What to do with the registry.
 #[derive(Debug, Clone, Subcommand)]
-pub enum ModelsCommand {
-    /// All versions: state, times, metrics, number of vectors
+pub(crate) enum ModelsCommand {
+    /// List all versions: state, times, metrics, number of vectors
     List,
-    /// Everything registered of one version: snapshot, hyperparameters, metrics, who made it active, when and why
+    /// Show everything registered about one version: snapshot, hyperparameters, metrics, who made it active, when and why
     Show {
         /// Version
         version: i64,
     },
-    /// Make a complete version active, if its vectors are there and good
+    /// Make a complete version active, if its vectors are present and valid
     Promote(PromoteArgs),
-    /// Back to the version that was active before the present one
+    /// Go back to the previously active version
     Rollback(RollbackArgs),
-    /// Take a version out of the running; never the active one
+    /// Retire a version, so that it is not made active; never the active one
     Retire {
         /// Version
         version: i64,
@@ -57,43 +58,43 @@ impl ModelsCommand {
 
 /// Arguments of `twotower models promote`.
 #[derive(Debug, Clone, Args)]
-pub struct PromoteArgs {
+pub(crate) struct PromoteArgs {
     /// Version
-    pub version: i64,
+    pub(crate) version: i64,
 
-    /// Although the quality gate has refused it; the history says so
+    /// Promote even if the quality gate has refused the version; the history records it
     #[arg(long)]
-    pub force: bool,
+    pub(crate) force: bool,
 
-    /// Not if that would end an experiment
+    /// Do not promote if that would end a running experiment
     #[arg(long)]
-    pub keep_experiment: bool,
+    pub(crate) keep_experiment: bool,
 
     #[command(flatten)]
-    pub decision: DecisionArgs,
+    pub(crate) decision: DecisionArgs,
 }
 
 /// Arguments of `twotower rollback`.
 #[derive(Debug, Clone, Args)]
-pub struct RollbackArgs {
-    /// This version, instead of the one that was active before
+pub(crate) struct RollbackArgs {
+    /// Go back to this version instead of the previously active one
     #[arg(long, value_name = "VERSION")]
-    pub to: Option<i64>,
+    pub(crate) to: Option<i64>,
 
     #[command(flatten)]
-    pub decision: DecisionArgs,
+    pub(crate) decision: DecisionArgs,
 }
 
 /// What is recorded with a switch.
 #[derive(Debug, Clone, Args)]
-pub struct DecisionArgs {
-    /// Why, for the history of activations
+pub(crate) struct DecisionArgs {
+    /// Reason, for the history of activations
     #[arg(long, value_name = "TEXT", default_value = "by hand")]
-    pub reason: String,
+    pub(crate) reason: String,
 
-    /// Who, for the history of activations [default: the user of the operating system]
+    /// Name of the person, for the history of activations [default: the user of the operating system]
     #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
+    pub(crate) by: Option<String>,
 }
 
 impl DecisionArgs {

@@ -4,30 +4,28 @@ use super::args::GlobalArgs;
 use super::commands::connect_patiently;
 use super::output::{print, print_held};
 use crate::config::Config;
-use crate::jobs::{self, Interrupt, PruneOptions, PruneReport, PrunedVersion, Published, Retry};
+use crate::interrupt::Interrupt;
+use crate::jobs::{self, PruneOptions, PruneReport, PrunedVersion, Published, Retry};
 use crate::operations::Job;
 use clap::Args;
 use std::path::PathBuf;
 
 /// Arguments of `twotower prune`.
 #[derive(Debug, Clone, Args)]
-pub struct PruneArgs {
+pub(crate) struct PruneArgs {
     /// Folder of models [default: models]
     #[arg(long, value_name = "FOLDER")]
-    pub model_path: Option<PathBuf>,
+    pub(crate) model_path: Option<PathBuf>,
 
     /// Read everything, write nothing, print what would be removed
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 impl PruneArgs {
     fn options(&self, config: &Config) -> PruneOptions {
         PruneOptions {
-            model_path: self
-                .model_path
-                .clone()
-                .unwrap_or_else(|| config.training.output_dir.clone()),
+            model_path: config.training.models(self.model_path.as_ref()),
             dry_run: self.dry_run,
             settings: config.prune.clone(),
             retire_days: config.erase.retire_days,

@@ -5,7 +5,8 @@ use super::backup::rows;
 use super::commands::check_schema;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::{Interrupt, Retry};
+use crate::interrupt::Interrupt;
+use crate::jobs::Retry;
 use crate::operations::restore::{RestoreJob, RestoreReport, restore};
 use clap::Args;
 use std::path::PathBuf;
@@ -13,22 +14,22 @@ use twotower_store::{Store, StoreError};
 
 /// Arguments of `twotower restore`.
 #[derive(Debug, Clone, Args)]
-pub struct RestoreArgs {
-    /// A backup, or a folder of backups, whose newest is taken
+pub(crate) struct RestoreArgs {
+    /// A backup, or a folder of backups, of which the newest is taken
     #[arg(value_name = "BACKUP")]
-    pub backup: PathBuf,
+    pub(crate) backup: PathBuf,
 
-    /// Folder of models, into which those of the backup are copied [default: models]
+    /// Folder of models, into which the models of the backup are copied [default: models]
     #[arg(long, value_name = "FOLDER")]
-    pub model_path: Option<PathBuf>,
+    pub(crate) model_path: Option<PathBuf>,
 
-    /// Go back to the backup although the database holds what is newer
+    /// Restore even if the database holds newer data
     #[arg(long)]
-    pub replace: bool,
+    pub(crate) replace: bool,
 
     /// Check the backup and the database, write nothing, print what would be restored
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 pub(super) async fn run(
@@ -39,10 +40,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let job = RestoreJob {
         folder: args.backup.clone(),
-        models: args
-            .model_path
-            .clone()
-            .unwrap_or_else(|| config.training.output_dir.clone()),
+        models: config.training.models(args.model_path.as_ref()),
         replace: args.replace,
         dry_run: args.dry_run,
         update: config.update.clone(),

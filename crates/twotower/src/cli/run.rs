@@ -3,7 +3,7 @@
 use super::args::{Cli, GlobalArgs};
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::Interrupt;
+use crate::interrupt::Interrupt;
 use crate::log_file::LogFile;
 use crate::operations::{self, Job, Place, Program, RunOptions, RunReport};
 use anyhow::Context;
@@ -14,22 +14,22 @@ use twotower_store::RunState;
 
 /// Arguments of `twotower run`.
 #[derive(Debug, Clone, Args)]
-pub struct RunArgs {
-    /// Which job
+pub(crate) struct RunArgs {
+    /// Job to run
     #[arg(value_name = "JOB")]
-    pub job: Job,
+    pub(crate) job: Job,
 
-    /// Of retrain: go on from the model that is served with the likes that came in since, instead of training afresh
+    /// For retrain: continue training the active model with the likes that came in since, instead of training a new one
     #[arg(long)]
-    pub fine_tune: bool,
+    pub(crate) fine_tune: bool,
 
-    /// Of maintain: do not wait for the window of the configuration
+    /// For maintain: do not wait for the maintenance window
     #[arg(long)]
-    pub now: bool,
+    pub(crate) now: bool,
 
-    /// The moment of the schedule that it is the run of, as `twotower schedule` says it: microseconds since 1970
+    /// Scheduled time that this run is for, in microseconds since 1970; set by `twotower schedule`
     #[arg(long, value_name = "TIMESTAMP")]
-    pub due: Option<i64>,
+    pub(crate) due: Option<i64>,
 }
 
 pub(super) async fn run(
@@ -67,11 +67,7 @@ pub(super) fn at_home(
     global: &GlobalArgs,
     log_file: Option<LogFile>,
 ) -> anyhow::Result<(Place, Program)> {
-    let place = Place {
-        db_url: global.db_url.clone(),
-        config_file: global.config.clone(),
-        config: config.clone(),
-    };
+    let place = global.place(config);
     let path = std::env::current_exe().context("find this program")?;
     let mut flags: Vec<OsString> = Vec::new();
     if let Some(format) = global.log_format.to_possible_value() {

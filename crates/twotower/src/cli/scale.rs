@@ -17,14 +17,14 @@ const PROGRAM: &str = "twotower-scale";
 
 /// Arguments that are handed on as they are.
 #[derive(Debug, Clone, Args)]
-pub struct ScaleArgs {
-    /// Arguments of the command; `--help` lists them where twotower-scale is installed
+pub(crate) struct ScaleArgs {
+    /// Arguments of the command; where twotower-scale is installed, `--help` lists them
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
         value_name = "ARGUMENTS"
     )]
-    pub arguments: Vec<OsString>,
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// Replaces this process by `twotower-scale COMMAND ARGUMENTS…`, found beside this program or on

@@ -4,18 +4,18 @@ use super::args::GlobalArgs;
 use super::output::print;
 use super::run::at_home;
 use crate::config::Config;
-use crate::jobs::Interrupt;
+use crate::interrupt::Interrupt;
 use crate::log_file::LogFile;
 use crate::operations::{self, ScheduleError, ScheduleOptions};
 use clap::Args;
-use twotower_store::{Store, StoreError};
+use twotower_store::{Store, StoreError, database_file};
 
 /// Arguments of `twotower schedule`.
 #[derive(Debug, Clone, Args)]
-pub struct ScheduleArgs {
-    /// Run what is due now, wait for it, and end; for a timer that calls every few minutes
+pub(crate) struct ScheduleArgs {
+    /// Run what is due now, wait for it, and exit; for a timer that calls every few minutes
     #[arg(long)]
-    pub once: bool,
+    pub(crate) once: bool,
 }
 
 pub(super) async fn run(
@@ -41,7 +41,7 @@ pub(super) async fn run(
 /// Refuses a SQLite file that does not exist: the scheduler waits for a database that is away, and
 /// would wait for that file in vain.
 async fn refuse_missing_file(config: &Config, global: &GlobalArgs) -> anyhow::Result<()> {
-    if global.db_url.starts_with("sqlite:") {
+    if database_file(&global.db_url).is_some() {
         let opened = Store::connect_existing(&global.db_url, config.database.options()).await;
         match opened {
             Err(error @ StoreError::NoFile(_)) => return Err(error.into()),

@@ -11,18 +11,18 @@ use std::path::PathBuf;
 
 /// Arguments of `twotower completions`.
 #[derive(Debug, Clone, Args)]
-pub struct CompletionsArgs {
-    /// For which shell
+pub(crate) struct CompletionsArgs {
+    /// Shell to write the script for
     #[arg(value_name = "SHELL")]
-    pub shell: Shell,
+    pub(crate) shell: Shell,
 }
 
 /// Arguments of `twotower manual`.
 #[derive(Debug, Clone, Args)]
-pub struct ManualArgs {
-    /// Folder to write the pages to, one a command; made if it is not there
+pub(crate) struct ManualArgs {
+    /// Folder for the pages, one per command; created if it does not exist
     #[arg(long, value_name = "FOLDER", default_value = "man")]
-    pub output_dir: PathBuf,
+    pub(crate) output_dir: PathBuf,
 }
 
 /// The completion script for `args.shell`.

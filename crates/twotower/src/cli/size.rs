@@ -5,14 +5,14 @@ use thiserror::Error;
 
 /// A number of bytes: `4GB`, `1.5 GiB`, `800MB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bytes(pub u64);
+pub(crate) struct Bytes(pub(crate) u64);
 
 /// The text is not a size.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "`{0}` is no size: write a number and KB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (powers of 1024)"
 )]
-pub struct SizeError(String);
+pub(crate) struct SizeError(String);
 
 impl FromStr for Bytes {
     type Err = SizeError;

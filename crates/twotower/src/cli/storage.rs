@@ -3,10 +3,11 @@
 use super::args::GlobalArgs;
 use super::output::print;
 use crate::config::{Config, Storage};
+use crate::interrupt::Interrupt;
+use crate::jobs::models;
 use crate::jobs::storage::{
     self, FetchJob, StorageUsage, generate_key, read_signing_key, signing_key, trusted_keys,
 };
-use crate::jobs::{Interrupt, models};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -17,18 +18,18 @@ use twotower_store::model_storage::{Fetched, Published, StorageSettings, verify_
 
 /// The server of a bucket.
 #[derive(Debug, Clone, Args)]
-pub struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// Server of the bucket, https://… [default: AWS's own]
     #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL")]
-    pub endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
 
     /// Region of the bucket
     #[arg(long, value_name = "REGION", env = "AWS_REGION")]
-    pub region: Option<String>,
+    pub(crate) region: Option<String>,
 
-    /// Project of a bucket `supabase://…`, https://<ref>.supabase.co
+    /// Supabase project of a bucket `supabase://…`, https://<ref>.supabase.co
     #[arg(long, value_name = "URL", env = "SUPABASE_URL")]
-    pub supabase_url: Option<String>,
+    pub(crate) supabase_url: Option<String>,
 }
 
 impl ServerArgs {
@@ -39,9 +40,6 @@ impl ServerArgs {
         flag: &'static str,
         file: &Storage,
     ) -> anyhow::Result<StorageSettings> {
-        if file.deadline_minutes == 0 {
-            return Err(StorageUsage::NoTime.into());
-        }
         Ok(StorageSettings {
             address: storage::address(url.or(file.url.as_deref()), flag)?,
             endpoint: self.endpoint.clone().or_else(|| file.endpoint.clone()),
@@ -57,15 +55,15 @@ impl ServerArgs {
 
 /// Whose signatures count.
 #[derive(Debug, Clone, Args)]
-pub struct TrustArgs {
-    /// Public key that may have signed; repeatable, any one will do [default: `trusted_keys` of the configuration]
+pub(crate) struct TrustArgs {
+    /// Public key whose signature is accepted; repeatable, any one of them suffices [default: `trusted_keys` of the configuration]
     #[arg(
         long = "trusted-key",
         value_name = "KEY",
         env = "TWOTOWER_TRUSTED_KEYS",
         value_delimiter = ','
     )]
-    pub trusted_keys: Vec<String>,
+    pub(crate) trusted_keys: Vec<String>,
 }
 
 impl TrustArgs {
@@ -86,86 +84,86 @@ impl TrustArgs {
 
 /// Arguments of `twotower publish`.
 #[derive(Debug, Clone, Args)]
-pub struct PublishArgs {
-    /// A model's folder, or a folder of models, whose highest version is taken [default: models]
+pub(crate) struct PublishArgs {
+    /// One model's folder, or a folder of models, of which the highest version is taken [default: models]
     #[arg(long, value_name = "FOLDER")]
-    pub model_path: Option<PathBuf>,
+    pub(crate) model_path: Option<PathBuf>,
 
-    /// Where to: `supabase://bucket/prefix`, `s3://bucket/prefix`, or a folder [default: `url` of section [storage]]
+    /// Destination: `supabase://bucket/prefix`, `s3://bucket/prefix`, or a folder [default: `url` of section [storage]]
     #[arg(long, value_name = "ADDRESS")]
-    pub to: Option<String>,
+    pub(crate) to: Option<String>,
 
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub(crate) server: ServerArgs,
 
     /// File of the private key to sign with; the key itself may be in `TWOTOWER_SIGNING_KEY`
     #[arg(long, value_name = "FILE", env = "TWOTOWER_SIGNING_KEY_FILE")]
-    pub signing_key: Option<PathBuf>,
+    pub(crate) signing_key: Option<PathBuf>,
 
     /// Publish without a signature, so that nobody can tell who made it
     #[arg(long)]
-    pub unsigned: bool,
+    pub(crate) unsigned: bool,
 
-    /// Look what is missing there, write nothing
+    /// Find out what is missing there, write nothing
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// Arguments of `twotower fetch`.
 #[derive(Debug, Clone, Args)]
-pub struct FetchArgs {
-    /// Where from: `supabase://bucket/prefix`, `s3://bucket/prefix`, or a folder [default: `url` of section [storage]]
+pub(crate) struct FetchArgs {
+    /// Source: `supabase://bucket/prefix`, `s3://bucket/prefix`, or a folder [default: `url` of section [storage]]
     #[arg(long, value_name = "ADDRESS")]
-    pub from: Option<String>,
+    pub(crate) from: Option<String>,
 
-    /// This version [default: the newest that is complete]
+    /// Version to fetch [default: the newest complete one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
-    pub version: Option<i64>,
+    pub(crate) version: Option<i64>,
 
-    /// Folder in which the model's own folder is made [default: models]
+    /// Folder of models, in which the model's own folder is created [default: models]
     #[arg(long, value_name = "FOLDER")]
-    pub output_dir: Option<PathBuf>,
+    pub(crate) output_dir: Option<PathBuf>,
 
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub(crate) server: ServerArgs,
 
     #[command(flatten)]
-    pub trust: TrustArgs,
+    pub(crate) trust: TrustArgs,
 
-    /// Where no key is trusted: take a model that anybody may have made
+    /// If no key is trusted: accept a model that anybody may have made
     #[arg(long)]
-    pub allow_unsigned: bool,
+    pub(crate) allow_unsigned: bool,
 
-    /// Refuse a model of another dimension
+    /// Refuse a model whose embeddings have another dimension
     #[arg(long, value_name = "N")]
-    pub expect_dim: Option<usize>,
+    pub(crate) expect_dim: Option<usize>,
 }
 
 /// Arguments of `twotower keys`.
 #[derive(Debug, Clone, Args)]
-pub struct KeysArgs {
+pub(crate) struct KeysArgs {
     /// What to do.
     #[command(subcommand)]
-    pub command: KeysCommand,
+    pub(crate) command: KeysCommand,
 }
 
 /// What to do with keys.
 #[derive(Debug, Clone, Subcommand)]
-pub enum KeysCommand {
-    /// Make a key pair: the private key into a new file, the public one printed
+pub(crate) enum KeysCommand {
+    /// Generate a key pair: writes the private key into a new file, prints the public one
     Generate {
-        /// New file, which its owner alone can read
+        /// New file, readable by its owner alone
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
     },
-    /// The public key, and the id, of a private one
+    /// Print the public key and the id of a private key
     Show {
         /// File of the private key
         file: PathBuf,
     },
-    /// Check the files and the signature of a model that is here
+    /// Check the files and the signature of a model on this machine
     Verify {
-        /// A model's folder, or a folder of models, whose highest version is taken
+        /// One model's folder, or a folder of models, of which the highest version is taken
         folder: PathBuf,
 
         #[command(flatten)]
@@ -223,11 +221,10 @@ pub(super) async fn publish(
         let key = signing_key(args.signing_key.as_deref())?;
         Some(key.ok_or(StorageUsage::NoSigningKey)?)
     };
-    let newest = &config.training.output_dir;
-    let folder = args.model_path.as_ref().unwrap_or(newest);
-    warn_of_refusal(folder, config, global).await;
+    let folder = config.training.models(args.model_path.as_ref());
+    warn_of_refusal(&folder, config, global).await;
     let published =
-        storage::publish(&settings, folder, key.as_ref(), args.dry_run, interrupt).await?;
+        storage::publish(&settings, &folder, key.as_ref(), args.dry_run, interrupt).await?;
     print(global.json, &published, &describe_published(&published))
 }
 
@@ -253,7 +250,7 @@ fn describe_published(published: &Published) -> String {
 
 /// `twotower fetch`.
 pub(super) async fn fetch(
-    args: FetchArgs,
+    args: &FetchArgs,
     config: &Config,
     global: &GlobalArgs,
     interrupt: &Interrupt,
@@ -263,9 +260,7 @@ pub(super) async fn fetch(
             .server
             .settings(args.from.as_deref(), "--from", &config.storage)?,
         version: args.version,
-        output_dir: args
-            .output_dir
-            .unwrap_or_else(|| config.training.output_dir.clone()),
+        output_dir: config.training.models(args.output_dir.as_ref()),
         trusted: args.trust.keys(&config.storage)?,
         allow_unsigned: args.allow_unsigned,
         embedding_dim: args.expect_dim,

@@ -6,8 +6,9 @@ use super::output::print;
 use super::size::Bytes;
 use super::update;
 use crate::config::Config;
+use crate::interrupt::Interrupt;
 use crate::jobs::{
-    self, FINE_TUNING_EPOCHS, FineTuning, Gate, Interrupt, Resume, ShardOptions, TrainOptions,
+    self, FINE_TUNING_EPOCHS, FineTuning, Gate, LeftAlone, Resume, ShardOptions, TrainOptions,
     UpdateMode, UpdateOptions,
 };
 use clap::{Args, ValueEnum};
@@ -17,10 +18,10 @@ use twotower_core::hyperparameters::{HyperparameterError, Hyperparameters};
 
 /// When training goes on from a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ResumeArg {
-    /// Whenever there is one; of other data or flags it is an error
+pub(crate) enum ResumeArg {
+    /// Whenever there is one; other data or flags are an error
     Always,
-    /// If it is of the same data and flags
+    /// Only if data and flags are the same
     IfSame,
 }
 
@@ -35,52 +36,52 @@ impl From<ResumeArg> for Resume {
 
 /// Arguments of `twotower train`. What is not given comes from the configuration file, then from the defaults.
 #[derive(Debug, Clone, Default, Args)]
-pub struct TrainArgs {
+pub(crate) struct TrainArgs {
     /// Dimension of the embeddings [default: 64]
     #[arg(long, value_name = "N")]
-    pub embedding_dim: Option<usize>,
+    pub(crate) embedding_dim: Option<usize>,
 
     /// Likes to predict per step [default: 512]
     #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
+    pub(crate) batch_size: Option<usize>,
 
-    /// Most passes over the likes; training stops earlier once validation no longer improves [default: 20, with --from 2]
+    /// Maximum number of passes over the likes; training stops earlier once validation no longer improves [default: 20, with --from 2]
     #[arg(long, value_name = "N")]
-    pub epochs: Option<usize>,
+    pub(crate) epochs: Option<usize>,
 
-    /// Folder in which the model's own folder is made [default: models]
+    /// Folder of models, in which the model's own folder is created [default: models]
     #[arg(long, value_name = "FOLDER")]
-    pub output_dir: Option<PathBuf>,
+    pub(crate) output_dir: Option<PathBuf>,
 
     /// Write the new model's vectors into the database and serve them
     #[arg(long)]
-    pub update_db: bool,
+    pub(crate) update_db: bool,
 
-    /// With --update-db: make the model active although the quality gate refuses it, which the history tells, or an experiment ends with it
+    /// With --update-db: make the model active even if the quality gate refuses it, which the history records, or an experiment ends by it
     #[arg(long, requires = "update_db")]
-    pub force: bool,
+    pub(crate) force: bool,
 
     /// Seed of all random numbers: same data, flags and seed give the same bytes [default: 42]
     #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
 
     /// Temperature of the softmax [default: 0.1]
     #[arg(long, value_name = "T")]
-    pub temperature: Option<f32>,
+    pub(crate) temperature: Option<f32>,
 
     /// Learning rate of the dense layers [default: 0.002]
     #[arg(long, value_name = "RATE")]
-    pub learning_rate: Option<f32>,
+    pub(crate) learning_rate: Option<f32>,
 
     #[command(flatten)]
-    pub data: DataArgs,
+    pub(crate) data: DataArgs,
 
-    /// Videos drawn uniformly per step as negatives, beside the batch's own [default: 512]
+    /// Videos drawn uniformly per step as negatives, in addition to those of the batch [default: 512]
     #[arg(long, value_name = "N")]
-    pub negatives: Option<usize>,
+    pub(crate) negatives: Option<usize>,
 
-    /// Go on where a run that was killed or interrupted stood; it ends at the same bytes. Asks for the same data and flags;
-    /// with =if-same, training begins afresh if they are not
+    /// Continue a killed or interrupted run from its checkpoint; the resulting model is the same. Data and flags must be the same;
+    /// with =if-same, training starts anew if they are not
     #[arg(
         long,
         value_name = "WHEN",
@@ -88,24 +89,24 @@ pub struct TrainArgs {
         require_equals = true,
         default_missing_value = "always"
     )]
-    pub resume: Option<ResumeArg>,
+    pub(crate) resume: Option<ResumeArg>,
 
-    /// Leave out the logQ correction, for comparison: the top of a list may rank better, the rest ranks worse
+    /// Leave out the logQ correction, for comparison: the top of a list may be ranked better, the rest is ranked worse
     #[arg(long)]
-    pub no_log_q: bool,
+    pub(crate) no_log_q: bool,
 
-    /// Learn from the shards that `twotower prepare` made instead of the database
+    /// Learn from shards made by `twotower prepare` instead of the database
     #[arg(long = "data", value_name = "FOLDER", conflicts_with = "max_age_days")]
-    pub shards: Option<PathBuf>,
+    pub(crate) shards: Option<PathBuf>,
 
-    /// With --data: most memory that training may take, such as 4GB. Likes are then read from a file in the folder of models while
-    /// they are learned; the model is the same
+    /// With --data: memory limit of training, such as 4GB. Likes are then read from a file in the folder of models during training;
+    /// the model is the same
     #[arg(long, value_name = "SIZE", requires = "shards")]
-    pub memory_limit: Option<Bytes>,
+    pub(crate) memory_limit: Option<Bytes>,
 
-    /// Go on from a model with the likes that came in since, instead of training afresh; its hyperparameters stay
+    /// Continue training this model with the likes that came in since, instead of training a new one; its hyperparameters stay
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["embedding_dim", "batch_size", "seed", "temperature", "learning_rate", "negatives", "no_log_q", "split"])]
-    pub from: Option<PathBuf>,
+    pub(crate) from: Option<PathBuf>,
 }
 
 impl TrainArgs {
@@ -113,7 +114,7 @@ impl TrainArgs {
     ///
     /// # Errors
     /// [`HyperparameterError`] if a flag is outside its range.
-    pub fn options(&self, config: &Config) -> Result<TrainOptions, HyperparameterError> {
+    pub(crate) fn options(&self, config: &Config) -> Result<TrainOptions, HyperparameterError> {
         let file = &config.hyperparameters;
         let hyperparameters = Hyperparameters {
             embedding_dim: self.embedding_dim.unwrap_or(file.embedding_dim),
@@ -172,6 +173,7 @@ pub(super) async fn run(
     if args.update_db {
         let update = UpdateOptions {
             model_path: report.path.clone(),
+            left_alone: LeftAlone::Nothing,
             mode: UpdateMode::Activate,
             full: false,
             gate: Gate::of(config),

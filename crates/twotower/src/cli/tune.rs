@@ -4,7 +4,8 @@ use super::args::{DataArgs, GlobalArgs};
 use super::commands::connect;
 use super::output::print;
 use crate::config::Config;
-use crate::jobs::{self, Interrupt, TuneOptions};
+use crate::interrupt::Interrupt;
+use crate::jobs::{self, TuneOptions};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -12,42 +13,42 @@ use std::time::Duration;
 
 /// Arguments of `twotower tune`. Hyperparameters come from the configuration file, then from the defaults.
 #[derive(Debug, Clone, Args)]
-pub struct TuneArgs {
-    /// Trials: the configuration as it is, and others drawn at random
+pub(crate) struct TuneArgs {
+    /// Number of trials: the configuration as it is, and others drawn at random
     #[arg(long, value_name = "N", default_value_t = 27, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=10_000))]
-    pub trials: usize,
+    pub(crate) trials: usize,
 
     /// Time after which the best trial so far is taken, as 90s, 30m or 2h
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
-    pub budget: Duration,
+    pub(crate) budget: Duration,
 
-    /// Seed of the drawing; training has the seed of the configuration
+    /// Seed of the random draw; training has the seed of the configuration
     #[arg(long, value_name = "N", default_value_t = 42)]
-    pub seed: u64,
+    pub(crate) seed: u64,
 
     /// Configuration file to write, for `train --config`
     #[arg(long, value_name = "FILE", default_value = "tuned.toml")]
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
 
-    /// Replace the output if it is there already
+    /// Replace the output if it exists already
     #[arg(long)]
-    pub overwrite: bool,
+    pub(crate) overwrite: bool,
 
-    /// Folder in which the search keeps what it knows [default: tune in the folder of models]
+    /// Folder for the state of the search [default: tune in the folder of models]
     #[arg(long, value_name = "FOLDER")]
-    pub state_dir: Option<PathBuf>,
+    pub(crate) state_dir: Option<PathBuf>,
 
-    /// Go on where a search that was killed or interrupted, or whose budget was over, stood. Asks for the same data, configuration, --trials and --seed
+    /// Continue a search that was killed, interrupted or out of time. Data, configuration, --trials and --seed must be the same
     #[arg(long)]
-    pub resume: bool,
+    pub(crate) resume: bool,
 
     #[command(flatten)]
-    pub data: DataArgs,
+    pub(crate) data: DataArgs,
 }
 
 impl TuneArgs {
     /// The options: flags override the configuration.
-    pub fn options(&self, config: &Config) -> TuneOptions {
+    pub(crate) fn options(&self, config: &Config) -> TuneOptions {
         let mut config = config.clone();
         config.training = self.data.over(&config.training);
         let state_dir = self.state_dir.clone();

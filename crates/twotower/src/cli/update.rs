@@ -3,10 +3,12 @@
 use super::args::GlobalArgs;
 use super::commands::{connect_patiently, done};
 use super::output::{held, print};
-use crate::config::{Config, Update};
+use crate::config::{Config, MAX_INDEX_MEMORY_MB, Update};
+use crate::interrupt::Interrupt;
 use crate::jobs::{
-    self, Gate, Interrupt, Published, Retry, UpdateMode, UpdateOptions, UpdateReport,
+    self, Gate, LeftAlone, Published, Retry, UpdateMode, UpdateOptions, UpdateReport,
 };
+use crate::operations::left_to_retraining;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -14,56 +16,65 @@ use std::path::PathBuf;
 /// Arguments of `twotower update`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Clone, Args)]
-pub struct UpdateArgs {
-    /// A model's folder, or a folder of models: of these a new one is made active, else the active one is kept up to date [default: models]
+pub(crate) struct UpdateArgs {
+    /// One model's folder, or a folder of models. From the latter a newer model is made active; if there is none, the active one is brought up to date [default: models]
     #[arg(long, value_name = "FOLDER")]
-    pub model_path: Option<PathBuf>,
+    pub(crate) model_path: Option<PathBuf>,
 
     /// Read everything, write nothing, print what would change
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 
-    /// Recompute what has not changed, too
+    /// Also recompute what has not changed
     #[arg(long)]
-    pub full: bool,
+    pub(crate) full: bool,
 
-    /// Load a version without making it active, for `twotower models promote`
+    /// Load the version without making it active; `twotower models promote` does that later
     #[arg(long)]
-    pub no_activate: bool,
+    pub(crate) no_activate: bool,
 
-    /// Make a version active although the quality gate refuses it, which the history tells, or an experiment ends with it
+    /// Make the version active even if the quality gate refuses it, which the history records, or an experiment ends by it
     #[arg(long)]
-    pub force: bool,
+    pub(crate) force: bool,
 
-    /// Vectors a transaction [default: 1000]
+    /// Number of vectors per transaction [default: 1000]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
-    pub batch_size: Option<usize>,
+    pub(crate) batch_size: Option<usize>,
 
     #[command(flatten)]
-    pub index: IndexArgs,
+    pub(crate) index: IndexArgs,
 }
 
 /// The index for those who search in SQL.
 #[derive(Debug, Clone, Args)]
-pub struct IndexArgs {
-    /// Build no index of the video vectors; only those who search in SQL miss it
+pub(crate) struct IndexArgs {
+    /// Build no index of the video vectors; only searches in SQL need it
     #[arg(long)]
-    pub no_index: bool,
+    pub(crate) no_index: bool,
 
-    /// Most memory for PostgreSQL to build the index in, megabytes [default: 1024]
-    #[arg(long, value_name = "MB")]
-    pub index_memory_mb: Option<u64>,
+    /// Memory limit of PostgreSQL for building the index, megabytes [default: 1024]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=MAX_INDEX_MEMORY_MB))]
+    pub(crate) index_memory_mb: Option<u64>,
+}
+
+impl IndexArgs {
+    /// The section `[update]` of the configuration, overridden by flags.
+    pub(super) fn over(&self, file: &Update) -> Update {
+        Update {
+            index: file.index && !self.no_index,
+            index_memory_mb: self.index_memory_mb.unwrap_or(file.index_memory_mb),
+            ..file.clone()
+        }
+    }
 }
 
 impl UpdateArgs {
     /// The options: flags override the configuration.
-    pub fn options(&self, config: &Config) -> UpdateOptions {
+    pub(crate) fn options(&self, config: &Config) -> UpdateOptions {
         let file = &config.update;
         UpdateOptions {
-            model_path: self
-                .model_path
-                .clone()
-                .unwrap_or_else(|| config.training.output_dir.clone()),
+            model_path: config.training.models(self.model_path.as_ref()),
+            left_alone: LeftAlone::Nothing,
             mode: match (self.dry_run, self.no_activate) {
                 (true, _) => UpdateMode::DryRun,
                 (false, true) => UpdateMode::Load,
@@ -76,9 +87,7 @@ impl UpdateArgs {
             user_vector_days: config.prune.user_vector_days,
             settings: Update {
                 batch_size: self.batch_size.unwrap_or(file.batch_size),
-                index: file.index && !self.index.no_index,
-                index_memory_mb: self.index.index_memory_mb.unwrap_or(file.index_memory_mb),
-                ..file.clone()
+                ..self.index.over(file)
             },
         }
     }
@@ -94,6 +103,10 @@ pub(super) async fn run(
     let retry = Retry::new(options.settings.attempts);
     let store =
         connect_patiently(global, config, &retry, options.mode != UpdateMode::DryRun).await?;
+    let options = UpdateOptions {
+        left_alone: left_to_retraining(config),
+        ..options
+    };
     let updated = jobs::update(&store, &config.source, &options, interrupt).await?;
     let (value, text) = outcome(&updated);
     print(global.json, &value, &text)?;

@@ -1,4 +1,5 @@
-use super::{ConfigError, Setting};
+use super::ConfigError;
+use super::error::Section;
 use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -49,23 +50,19 @@ impl Default for Alerts {
 impl Alerts {
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let day = u32::from(DAY_MINUTES);
-        let ranges = [
-            ("every_minutes", self.every_minutes, day),
-            ("critical_after_minutes", self.critical_after_minutes, day),
-            ("warning_after_minutes", self.warning_after_minutes, day),
-            ("flapping_minutes", self.flapping_minutes, day),
-            ("repeat_hours", self.repeat_hours, 24 * 365),
-        ];
-        for (key, value, maximum) in ranges {
-            let setting = Setting {
-                section: "alerts",
-                key,
-                value,
-                minimum: 0,
-                maximum,
-            };
-            setting.check(path)?;
-        }
+        let section = Section {
+            path,
+            name: "alerts",
+        };
+        section.within("every_minutes", self.every_minutes, 0..=day)?;
+        section.within(
+            "critical_after_minutes",
+            self.critical_after_minutes,
+            0..=day,
+        )?;
+        section.within("warning_after_minutes", self.warning_after_minutes, 0..=day)?;
+        section.within("flapping_minutes", self.flapping_minutes, 0..=day)?;
+        section.within("repeat_hours", self.repeat_hours, 0..=24 * 365)?;
         let sender = Some(&self.email_from).filter(|text| !text.is_empty());
         let senders = sender.map(|text| ("email_from", text));
         let recipients = self.email_to.iter().map(|text| ("email_to", text));

@@ -1,5 +1,5 @@
-use super::error::Number;
-use super::{ConfigError, Setting};
+use super::ConfigError;
+use super::error::Section;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -109,54 +109,34 @@ impl Default for Checks {
 
 impl Checks {
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let whole = [
-            ("connections", self.connections, 1, 100_000),
-            ("database_cpu_percent", self.database_cpu_percent, 1, 100),
-            ("latency_ms", self.latency_ms, 1, 30_000),
-            ("update_minutes", self.update_minutes, 1, 10_080),
-            ("missed_minutes", self.missed_minutes, 1, 10_080),
-            ("stale_hours", self.stale_hours, 1, 8_784),
-            ("backup_hours", self.backup_hours, 1, 8_784),
-            ("drift_percent", self.drift_percent, 1, 100),
-            (
-                "drift_impressions",
-                self.drift_impressions,
-                1,
-                1_000_000_000,
-            ),
-            ("clock_seconds", self.clock_seconds, 1, 100_000_000),
-            ("key_days", self.key_days, 1, 36_500),
-            ("certificate_days", self.certificate_days, 0, 3_650),
-            ("log_mb", self.log_mb, 1, 1_000_000),
-        ];
-        for (key, value, minimum, maximum) in whole {
-            let setting = Setting {
-                section: "checks",
-                key,
-                value,
-                minimum,
-                maximum,
-            };
-            setting.check(path)?;
-        }
+        let section = Section {
+            path,
+            name: "checks",
+        };
+        section.within("connections", self.connections, 1..=100_000)?;
+        section.within("database_cpu_percent", self.database_cpu_percent, 1..=100)?;
+        section.within("latency_ms", self.latency_ms, 1..=30_000)?;
+        section.within("update_minutes", self.update_minutes, 1..=10_080)?;
+        section.within("missed_minutes", self.missed_minutes, 1..=10_080)?;
+        section.within("stale_hours", self.stale_hours, 1..=8_784)?;
+        section.within("backup_hours", self.backup_hours, 1..=8_784)?;
+        section.within("drift_percent", self.drift_percent, 1..=100)?;
+        section.within(
+            "drift_impressions",
+            self.drift_impressions,
+            1..=1_000_000_000,
+        )?;
+        section.within("clock_seconds", self.clock_seconds, 1..=100_000_000)?;
+        section.within("key_days", self.key_days, 1..=36_500)?;
+        section.within("certificate_days", self.certificate_days, 0..=3_650)?;
+        section.within("log_mb", self.log_mb, 1..=1_000_000)?;
         // `NaN` would pass every later check; a fraction above 1, such as a percentage, would pass
         // none.
-        for (key, value, maximum) in [
-            ("auc", self.auc, 1.0),
-            ("precision_at_10", self.precision_at_10, 1.0),
-            ("recall", self.recall, 1.0),
-            ("error_percent", self.error_percent, 100.0),
-            ("missing_percent", self.missing_percent, 100.0),
-        ] {
-            let number = Number {
-                section: "checks",
-                key,
-                value,
-                range: 0.0..=maximum,
-            };
-            number.check(path)?;
-        }
-        Ok(())
+        section.within("auc", self.auc, 0.0..=1.0)?;
+        section.within("precision_at_10", self.precision_at_10, 0.0..=1.0)?;
+        section.within("recall", self.recall, 0.0..=1.0)?;
+        section.within("error_percent", self.error_percent, 0.0..=100.0)?;
+        section.within("missing_percent", self.missing_percent, 0.0..=100.0)
     }
 }
 

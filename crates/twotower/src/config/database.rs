@@ -1,4 +1,5 @@
-use super::{ConfigError, Setting};
+use super::ConfigError;
+use super::error::Section;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -40,26 +41,21 @@ impl Database {
     }
 
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let settings = [
-            ("max_connections", self.max_connections, MAX_CONNECTIONS),
-            ("acquire_timeout_seconds", self.acquire_timeout_seconds, 600),
-            (
-                "statement_timeout_seconds",
-                self.statement_timeout_seconds,
-                3600,
-            ),
-        ];
-        for (key, value, maximum) in settings {
-            let setting = Setting {
-                section: "database",
-                key,
-                value,
-                minimum: 1,
-                maximum,
-            };
-            setting.check(path)?;
-        }
-        Ok(())
+        let section = Section {
+            path,
+            name: "database",
+        };
+        section.within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS)?;
+        section.within(
+            "acquire_timeout_seconds",
+            self.acquire_timeout_seconds,
+            1..=600,
+        )?;
+        section.within(
+            "statement_timeout_seconds",
+            self.statement_timeout_seconds,
+            1..=3600,
+        )
     }
 }
 

@@ -28,7 +28,7 @@ pub enum ConfigError {
         /// Suggestion of the key that was probably meant.
         hint: String,
     },
-    /// A number is outside its range.
+    /// A hyperparameter is outside its range.
     #[error("configuration {path}, section [hyperparameters]: {cause}")]
     Range {
         /// The file.
@@ -59,20 +59,9 @@ pub enum ConfigError {
         /// As written.
         statement: String,
     },
-    /// A setting is outside its range.
-    #[error(
-        "configuration {path}, section [{}]: {} is {}, expected {} to {}",
-        setting.section, setting.key, setting.value, setting.minimum, setting.maximum
-    )]
-    Setting {
-        /// The file.
-        path: PathBuf,
-        /// Which one.
-        setting: Setting,
-    },
     /// A value is not a number, or outside its range.
     #[error("configuration {path}, section [{section}]: {key} is {value}, expected {expected}")]
-    Number {
+    OutOfRange {
         /// The file.
         path: PathBuf,
         /// Which section.
@@ -128,49 +117,30 @@ pub enum ConfigError {
     ErasesHalf,
 }
 
-/// A whole number of a section, with its range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Setting {
-    pub(super) section: &'static str,
-    pub(super) key: &'static str,
-    pub(super) value: u32,
-    pub(super) minimum: u32,
-    pub(super) maximum: u32,
+/// A section whose values are checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Section<'a> {
+    pub(super) path: &'a Path,
+    pub(super) name: &'static str,
 }
 
-impl Setting {
-    pub(super) fn check(self, path: &Path) -> Result<(), ConfigError> {
-        if (self.minimum..=self.maximum).contains(&self.value) {
+impl Section<'_> {
+    /// Refuses a value outside `range`. `NaN` is in no range; infinity is in none that has bounds.
+    pub(super) fn within<T: PartialOrd + Display + Copy>(
+        self,
+        key: &'static str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) -> Result<(), ConfigError> {
+        if range.contains(&value) {
             return Ok(());
         }
-        Err(ConfigError::Setting {
-            path: path.to_owned(),
-            setting: self,
-        })
-    }
-}
-
-/// A number of a section that need not be whole, with its range. `NaN` is in no range; infinity is
-/// in none that has bounds.
-#[derive(Debug)]
-pub(super) struct Number<T> {
-    pub(super) section: &'static str,
-    pub(super) key: &'static str,
-    pub(super) value: T,
-    pub(super) range: RangeInclusive<T>,
-}
-
-impl<T: PartialOrd + Display> Number<T> {
-    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        if self.range.contains(&self.value) {
-            return Ok(());
-        }
-        Err(ConfigError::Number {
-            path: path.to_owned(),
-            section: self.section,
-            key: self.key,
-            value: self.value.to_string().into(),
-            expected: format!("{} to {}", self.range.start(), self.range.end()).into(),
+        Err(ConfigError::OutOfRange {
+            path: self.path.to_owned(),
+            section: self.name,
+            key,
+            value: value.to_string().into(),
+            expected: format!("{} to {}", range.start(), range.end()).into(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Section `[gate]`, which twotower-core defines.
 
 use super::ConfigError;
-use super::error::Number;
+use super::error::Section;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use twotower_core::gate::GateOptions;
@@ -18,27 +18,16 @@ const DRIFT: RangeInclusive<f64> = 0.0..=1e6;
 /// Refuses values that no model or every model would pass, above all `NaN`, with which every
 /// comparison is false.
 pub(super) fn check(gate: &GateOptions, path: &Path) -> Result<(), ConfigError> {
-    let numbers = [
-        ("min_auc", gate.min_auc, SHARE),
-        ("min_precision_at_10", gate.min_precision_at_10, SHARE),
-        ("min_coverage_ratio", gate.min_coverage_ratio, SHARE),
-        ("max_popularity_rise", gate.max_popularity_rise, RISE),
-        ("max_mean_norm", gate.max_mean_norm, SHARE),
-        ("max_near_duplicates", gate.max_near_duplicates, SHARE),
-        ("min_known_videos", gate.min_known_videos, SHARE),
-        ("min_data_ratio", gate.min_data_ratio, SHARE),
-        ("max_drift", gate.max_drift, DRIFT),
-    ];
-    for (key, value, range) in numbers {
-        let number = Number {
-            section: "gate",
-            key,
-            value,
-            range,
-        };
-        number.check(path)?;
-    }
-    Ok(())
+    let section = Section { path, name: "gate" };
+    section.within("min_auc", gate.min_auc, SHARE)?;
+    section.within("min_precision_at_10", gate.min_precision_at_10, SHARE)?;
+    section.within("min_coverage_ratio", gate.min_coverage_ratio, SHARE)?;
+    section.within("max_popularity_rise", gate.max_popularity_rise, RISE)?;
+    section.within("max_mean_norm", gate.max_mean_norm, SHARE)?;
+    section.within("max_near_duplicates", gate.max_near_duplicates, SHARE)?;
+    section.within("min_known_videos", gate.min_known_videos, SHARE)?;
+    section.within("min_data_ratio", gate.min_data_ratio, SHARE)?;
+    section.within("max_drift", gate.max_drift, DRIFT)
 }
 
 #[cfg(test)]

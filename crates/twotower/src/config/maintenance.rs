@@ -1,4 +1,5 @@
-use super::{ConfigError, Setting};
+use super::ConfigError;
+use super::error::Section;
 use crate::operations::maintain::Window;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -35,22 +36,14 @@ impl Default for Maintenance {
 
 impl Maintenance {
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let settings = [
-            ("lock_ms", self.lock_ms, 1, 60_000),
-            ("dead_percent", self.dead_percent, 1, 100),
-            ("bloat_percent", self.bloat_percent, 110, 10_000),
-            ("run_days", self.run_days, 8, 36_500),
-        ];
-        for (key, value, minimum, maximum) in settings {
-            let setting = Setting {
-                section: "maintenance",
-                key,
-                value,
-                minimum,
-                maximum,
-            };
-            setting.check(path)?;
-        }
+        let section = Section {
+            path,
+            name: "maintenance",
+        };
+        section.within("lock_ms", self.lock_ms, 1..=60_000)?;
+        section.within("dead_percent", self.dead_percent, 1..=100)?;
+        section.within("bloat_percent", self.bloat_percent, 110..=10_000)?;
+        section.within("run_days", self.run_days, 8..=36_500)?;
         match Window::parse(&self.window) {
             Some(_) => Ok(()),
             None => Err(ConfigError::Window {

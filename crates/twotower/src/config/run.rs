@@ -1,4 +1,5 @@
-use super::{ConfigError, Setting};
+use super::ConfigError;
+use super::error::Section;
 use crate::operations::{Job, Plan};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -67,26 +68,14 @@ impl Run {
 
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let week = 7 * u32::from(DAY_MINUTES);
-        let settings = [
-            ("attempts", self.attempts, 1, 100),
-            ("pause_seconds", self.pause_seconds, 0, 3600),
-            ("grace_seconds", self.grace_seconds, 0, 3600),
-            ("update_minutes", self.update_minutes, 1, week),
-            ("retrain_minutes", self.retrain_minutes, 1, week),
-            ("maintain_minutes", self.maintain_minutes, 1, week),
-            ("backup_minutes", self.backup_minutes, 1, week),
-        ];
-        for (key, value, minimum, maximum) in settings {
-            let setting = Setting {
-                section: "run",
-                key,
-                value,
-                minimum,
-                maximum,
-            };
-            setting.check(path)?;
-        }
-        Ok(())
+        let section = Section { path, name: "run" };
+        section.within("attempts", self.attempts, 1..=100)?;
+        section.within("pause_seconds", self.pause_seconds, 0..=3600)?;
+        section.within("grace_seconds", self.grace_seconds, 0..=3600)?;
+        section.within("update_minutes", self.update_minutes, 1..=week)?;
+        section.within("retrain_minutes", self.retrain_minutes, 1..=week)?;
+        section.within("maintain_minutes", self.maintain_minutes, 1..=week)?;
+        section.within("backup_minutes", self.backup_minutes, 1..=week)
     }
 }
 

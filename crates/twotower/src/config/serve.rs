@@ -1,12 +1,13 @@
-use super::error::Number;
-use super::{ConfigError, Setting};
+use super::ConfigError;
+use super::error::Section;
 use crate::serve::{Concurrency, CorsOrigins, Limits, UsageError, UserRate};
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 /// The lag of a replica is measured four times a second, so a smaller limit could never be met.
-const REPLICA_MAX_LAG_MS: (u32, u32) = (500, 60_000);
+const REPLICA_MAX_LAG_MS: RangeInclusive<u32> = 500..=60_000;
 
 /// Section `[serve]`: how requests are answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +48,10 @@ pub struct Serve {
     pub user_requests_per_second: u32,
     /// Burst of one user: requests at once.
     pub user_burst: u32,
+    /// Events per second that one user may record in the long run; 0 for no limit.
+    pub user_events_per_second: u32,
+    /// Events that one user may record at once.
+    pub user_events_burst: u32,
     /// Origins whose pages may read answers; `["*"]` allows all.
     pub cors_origins: Vec<String>,
 }
@@ -70,6 +75,8 @@ impl Default for Serve {
             queue_ms: 100,
             user_requests_per_second: 50,
             user_burst: 100,
+            user_events_per_second: 2,
+            user_events_burst: 1000,
             cors_origins: Vec::new(),
         }
     }
@@ -96,6 +103,10 @@ impl Serve {
                 per_second: self.user_requests_per_second,
                 burst: self.user_burst,
             }),
+            user_events: (self.user_events_per_second > 0).then_some(UserRate {
+                per_second: self.user_events_per_second,
+                burst: self.user_events_burst,
+            }),
             ..Limits::default()
         }
     }
@@ -105,11 +116,11 @@ impl Serve {
     /// # Errors
     /// If the flag is outside the range of the file's key.
     pub fn replica_max_lag(&self, flag: Option<u32>) -> Result<Duration, UsageError> {
-        let (least, most) = REPLICA_MAX_LAG_MS;
         let ms = flag.unwrap_or(self.replica_max_lag_ms);
-        if (least..=most).contains(&ms) {
+        if REPLICA_MAX_LAG_MS.contains(&ms) {
             Ok(Duration::from_millis(ms.into()))
         } else {
+            let (least, most) = REPLICA_MAX_LAG_MS.into_inner();
             Err(UsageError::ReplicaMaxLag { ms, least, most })
         }
     }
@@ -120,52 +131,42 @@ impl Serve {
     }
 
     pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let ranges = [
-            ("database_ms", self.database_ms, 1, 600_000),
-            (
-                "replica_max_lag_ms",
-                self.replica_max_lag_ms,
-                REPLICA_MAX_LAG_MS.0,
-                REPLICA_MAX_LAG_MS.1,
-            ),
-            ("request_seconds", self.request_seconds, 1, 600),
-            ("header_seconds", self.header_seconds, 1, 600),
-            ("body_seconds", self.body_seconds, 1, 600),
-            ("write_seconds", self.write_seconds, 1, 600),
-            ("connections", self.connections, 1, 100_000),
-            (
-                "concurrency_minimum",
-                self.concurrency_minimum,
-                1,
-                self.concurrency_maximum,
-            ),
-            ("concurrency_maximum", self.concurrency_maximum, 1, 10_000),
-            ("queue_ms", self.queue_ms, 0, 10_000),
-            (
-                "user_requests_per_second",
-                self.user_requests_per_second,
-                0,
-                1_000_000,
-            ),
-            ("user_burst", self.user_burst, 1, 1_000_000),
-        ];
-        for (key, value, minimum, maximum) in ranges {
-            let setting = Setting {
-                section: "serve",
-                key,
-                value,
-                minimum,
-                maximum,
-            };
-            setting.check(path)?;
-        }
-        let share = Number {
-            section: "serve",
-            key: "exploration_share",
-            value: self.exploration_share,
-            range: 0.0..=1.0,
+        let section = Section {
+            path,
+            name: "serve",
         };
-        share.check(path)?;
+        section.within("database_ms", self.database_ms, 1..=600_000)?;
+        section.within(
+            "replica_max_lag_ms",
+            self.replica_max_lag_ms,
+            REPLICA_MAX_LAG_MS,
+        )?;
+        section.within("request_seconds", self.request_seconds, 1..=600)?;
+        section.within("header_seconds", self.header_seconds, 1..=600)?;
+        section.within("body_seconds", self.body_seconds, 1..=600)?;
+        section.within("write_seconds", self.write_seconds, 1..=600)?;
+        section.within("connections", self.connections, 1..=100_000)?;
+        section.within(
+            "concurrency_minimum",
+            self.concurrency_minimum,
+            1..=self.concurrency_maximum,
+        )?;
+        section.within("concurrency_maximum", self.concurrency_maximum, 1..=10_000)?;
+        section.within("queue_ms", self.queue_ms, 0..=10_000)?;
+        section.within(
+            "user_requests_per_second",
+            self.user_requests_per_second,
+            0..=1_000_000,
+        )?;
+        section.within("user_burst", self.user_burst, 1..=1_000_000)?;
+        section.within(
+            "user_events_per_second",
+            self.user_events_per_second,
+            0..=1_000_000,
+        )?;
+        // A call has up to a hundred events, and one with more than the burst could never pass.
+        section.within("user_events_burst", self.user_events_burst, 100..=1_000_000)?;
+        section.within("exploration_share", self.exploration_share, 0.0..=1.0)?;
         CorsOrigins::parse(&self.cors_origins).map_err(|cause| ConfigError::Origin {
             path: path.to_owned(),
             cause,
@@ -211,8 +212,14 @@ mod tests {
         assert!(origin.contains("https://app.example/"), "{origin}");
         let unlimited = Serve {
             user_requests_per_second: 0,
+            user_events_per_second: 0,
             ..Serve::default()
         };
         assert_eq!(unlimited.limits().user_rate, None);
+        assert_eq!(unlimited.limits().user_events, None);
+        assert_eq!(
+            refused("user_events_burst = 99"),
+            "configuration x.toml, section [serve]: user_events_burst is 99, expected 100 to 1000000"
+        );
     }
 }

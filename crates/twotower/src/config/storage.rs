@@ -1,4 +1,8 @@
+use super::ConfigError;
+use super::error::Section;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
+use twotower_core::time::DAY_MINUTES;
 
 /// Section `[storage]`: where models are published to and fetched from. Credentials and private
 /// keys do not belong there.
@@ -29,5 +33,16 @@ impl Default for Storage {
             trusted_keys: Vec::new(),
             deadline_minutes: 60,
         }
+    }
+}
+
+impl Storage {
+    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let section = Section {
+            path,
+            name: "storage",
+        };
+        let week = 7 * u32::from(DAY_MINUTES);
+        section.within("deadline_minutes", self.deadline_minutes, 1..=week)
     }
 }

@@ -1,6 +1,14 @@
+use super::ConfigError;
+use super::error::Section;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use twotower_core::split::SplitKind;
+
+/// More than machines have cores.
+pub(crate) const MAX_THREADS: usize = 4096;
+
+/// PostgreSQL's largest `maintenance_work_mem`, megabytes.
+pub(crate) const MAX_INDEX_MEMORY_MB: u64 = 2_097_151;
 
 /// Section `[training]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +42,22 @@ impl Default for Training {
     }
 }
 
+impl Training {
+    /// The folder of models: `flag` if given, else that of the file.
+    #[must_use]
+    pub fn models(&self, flag: Option<&PathBuf>) -> PathBuf {
+        flag.unwrap_or(&self.output_dir).clone()
+    }
+
+    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let section = Section {
+            path,
+            name: "training",
+        };
+        section.within("threads", self.threads, 1..=MAX_THREADS)
+    }
+}
+
 /// Section `[update]`: how vectors are loaded into the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -61,6 +85,55 @@ impl Default for Update {
             index_memory_mb: 1024,
             lease_seconds: 60,
             attempts: 5,
+        }
+    }
+}
+
+impl Update {
+    pub(super) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let section = Section {
+            path,
+            name: "update",
+        };
+        section.within("batch_size", self.batch_size, 1..=100_000)?;
+        section.within(
+            "index_memory_mb",
+            self.index_memory_mb,
+            1..=MAX_INDEX_MEMORY_MB,
+        )?;
+        section.within("lease_seconds", self.lease_seconds, 1..=3600)?;
+        section.within("attempts", self.attempts, 1..=100)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use std::path::Path;
+
+    #[test]
+    fn no_threads_and_no_rows_do_no_work() {
+        for (section, key, least, most) in [
+            ("training", "threads", 1, 4096),
+            ("update", "batch_size", 1, 100_000),
+            ("update", "index_memory_mb", 1, 2_097_151),
+            ("update", "lease_seconds", 1, 3600),
+            ("update", "attempts", 1, 100),
+            ("storage", "deadline_minutes", 1, 10_080),
+        ] {
+            let parse = |value: u32| {
+                let text = format!("[{section}]\n{key} = {value}");
+                Config::parse(&text, Path::new("x.toml"))
+            };
+            for value in [least - 1, most + 1] {
+                let expected = format!(
+                    "configuration x.toml, section [{section}]: {key} is {value}, expected {least} to {most}"
+                );
+                assert_eq!(parse(value).unwrap_err().to_string(), expected);
+            }
+            for value in [least, most] {
+                parse(value).unwrap();
+            }
         }
     }
 }

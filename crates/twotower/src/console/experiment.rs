@@ -1,9 +1,9 @@
 use super::Console;
 use super::layout::{self, Page};
 use super::metrics::{decimal, grouped};
-use super::model::day;
 use crate::jobs::experiment::{self, MetricReport, Report};
 use crate::serve::ApiError;
+use crate::time::minute_utc;
 use axum::extract::State;
 use axum::response::Html;
 use maud::{Markup, html};
@@ -39,8 +39,8 @@ fn describe(report: &Report) -> Markup {
     html! {
         h1 { "Experiment " (experiment.id) }
         dl.facts {
-            (fact("Started", &day(experiment.started_at_us)))
-            (fact("Ended", &experiment.ended_at_us.map_or("–".into(), day)))
+            (fact("Started", &minute_utc(experiment.started_at_us)))
+            (fact("Ended", &experiment.ended_at_us.map_or("–".into(), minute_utc)))
             (fact("Share of the challenger", &decimal(experiment.share)))
             (fact("Reason", &experiment.reason))
         }

@@ -1,7 +1,7 @@
 use super::layout::{self, Page};
 use super::{Console, curves, metrics};
 use crate::serve::ApiError;
-use crate::time::minute;
+use crate::time::minute_utc;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
@@ -48,8 +48,8 @@ fn describe(record: &ModelRecord, manifest: Option<&Manifest>, has_report: bool)
             @if has_report { a.button href="/model/report" { "Full report" } }
         }
         dl.facts {
-            (fact("Active since", &record.activated_at_us.map_or("–".into(), day)))
-            (fact("Data up to", &record.cut_off_us.map_or("–".into(), day)))
+            (fact("Active since", &record.activated_at_us.map_or("–".into(), minute_utc)))
+            (fact("Data up to", &record.cut_off_us.map_or("–".into(), minute_utc)))
             @if let Some(manifest) = manifest {
                 @let data = &manifest.trained_on;
                 (fact("Videos", &metrics::grouped(data.videos)))
@@ -81,11 +81,6 @@ fn describe(record: &ModelRecord, manifest: Option<&Manifest>, has_report: bool)
 
 fn fact(name: &str, value: &str) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
-}
-
-/// `2026-11-24 17:30 UTC`
-pub(super) fn day(at_us: i64) -> String {
-    format!("{} UTC", minute(at_us))
 }
 
 /// `GET /model/report`: the report of the active version, if training wrote one.

@@ -25,13 +25,13 @@ const IDS: &str = "ids";
 
 /// A file that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WrittenFile {
+pub(crate) struct WrittenFile {
     /// Its name in the folder of its kind.
-    pub name: String,
+    pub(crate) name: String,
     /// Number of rows.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// SHA-256 of the file, hex.
-    pub sha256: String,
+    pub(crate) sha256: String,
 }
 
 /// A Parquet file being written.

@@ -11,21 +11,21 @@ use twotower_core::split::SplitKind;
 use twotower_store::{Snapshot, SnapshotOptions, Source, Store};
 
 /// With fewer likes than this, nothing is trained.
-pub const MINIMUM_LIKES: u64 = 100;
+pub(crate) const MINIMUM_LIKES: u64 = 100;
 
 /// Numbers of likes, users and videos below which quality suffers, as in the deployment guide.
-pub const RECOMMENDED: [(&str, u64); 3] =
+pub(crate) const RECOMMENDED: [(&str, u64); 3] =
     [("likes", 100_000), ("users", 1_000), ("videos", 10_000)];
 
 /// Amount of training data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Amount {
+pub(crate) struct Amount {
     /// Number of likes.
-    pub likes: u64,
+    pub(crate) likes: u64,
     /// Number of users with a like or a skip.
-    pub users: u64,
+    pub(crate) users: u64,
     /// Number of videos in the catalogue.
-    pub videos: u64,
+    pub(crate) videos: u64,
 }
 
 impl From<&Dataset> for Amount {
@@ -42,7 +42,7 @@ impl From<&Dataset> for Amount {
 ///
 /// # Errors
 /// [`JobError::TooFewLikes`] below [`MINIMUM_LIKES`].
-pub fn check_sufficiency(amount: Amount) -> Result<Vec<String>, JobError> {
+pub(crate) fn check_sufficiency(amount: Amount) -> Result<Vec<String>, JobError> {
     let Amount {
         likes,
         users,

@@ -2,11 +2,12 @@
 //! generated it.
 
 use super::{
-    EvaluateOptions, Evaluated, Gate, Interrupt, JobError, Published, Resume, TrainOptions,
+    EvaluateOptions, Evaluated, Gate, JobError, LeftAlone, Published, Resume, TrainOptions,
     UpdateMode, UpdateOptions, UpdateReport, evaluate, train, update,
 };
 use crate::config::Config;
 use crate::demo::{Generated, GeneratorOptions, Oracle, generate, write};
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -22,36 +23,36 @@ use uuid::Uuid;
 
 /// Results of the demo.
 #[derive(Debug, Clone)]
-pub struct DemoOutcome {
+pub(crate) struct DemoOutcome {
     /// Metrics of the towers and the baselines.
-    pub evaluated: Evaluated,
+    pub(crate) evaluated: Evaluated,
     /// Distance of the towers from the generating model.
-    pub oracle: OracleDistance,
+    pub(crate) oracle: OracleDistance,
     /// Vectors written for serving.
-    pub update: UpdateReport,
+    pub(crate) update: UpdateReport,
 }
 
 /// Mean metrics over the warm test users: of the generating model (the oracle), of the towers, and
 /// of popularity.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct OracleDistance {
+pub(crate) struct OracleDistance {
     /// Metrics of the generating model.
-    pub oracle: DemoMetrics,
+    pub(crate) oracle: DemoMetrics,
     /// Metrics of the towers.
-    pub two_tower: DemoMetrics,
+    pub(crate) two_tower: DemoMetrics,
     /// Metrics of popularity.
-    pub popularity: DemoMetrics,
+    pub(crate) popularity: DemoMetrics,
 }
 
 /// Three metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct DemoMetrics {
+pub(crate) struct DemoMetrics {
     /// Precision@10.
-    pub precision_at_10: f64,
+    pub(crate) precision_at_10: f64,
     /// NDCG@10.
-    pub ndcg_at_10: f64,
+    pub(crate) ndcg_at_10: f64,
     /// Area under the ROC curve.
-    pub auc: f64,
+    pub(crate) auc: f64,
 }
 
 impl fmt::Display for OracleDistance {
@@ -85,7 +86,7 @@ impl fmt::Display for OracleDistance {
 ///
 /// # Errors
 /// Those of the single jobs.
-pub async fn demo(
+pub(crate) async fn demo(
     store: &Store,
     config: &Config,
     generator: &GeneratorOptions,
@@ -135,6 +136,7 @@ pub async fn demo(
     let oracle = distance(&evaluated, &generated.oracle)?;
     let options = UpdateOptions {
         model_path: trained.path,
+        left_alone: LeftAlone::Nothing,
         mode: UpdateMode::Activate,
         full: false,
         // The gate reports, but does not hold back a model of generated data.

@@ -2,12 +2,13 @@
 
 mod files;
 
+use super::Retry;
 use super::models::retire_by;
-use super::{Interrupt, JobError, Retry};
 use crate::config::Erase;
+use crate::interrupt::Interrupt;
 use anyhow::Context;
 use files::Search;
-pub use files::{FoundFile, SearchedFiles};
+pub(crate) use files::SearchedFiles;
 use serde::Serialize;
 use std::path::PathBuf;
 use twotower_store::{ErasePlan, Erased, ModelState, SearchedRows, Source, Store, StoreError};
@@ -15,22 +16,22 @@ use uuid::Uuid;
 
 /// Options of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EraseOptions {
+pub(crate) struct EraseOptions {
     /// The user.
-    pub user: Uuid,
+    pub(crate) user: Uuid,
     /// Rows to delete, and statements to run.
-    pub plan: ErasePlan,
+    pub(crate) plan: ErasePlan,
     /// Source of videos. A video may have the same id as the user.
-    pub source: Source,
+    pub(crate) source: Source,
     /// See [`Erase::retire_days`].
-    pub retire_days: u32,
+    pub(crate) retire_days: u32,
     /// Files and folders to search for the id afterwards, besides the database; `None` searches
     /// nothing.
-    pub search: Option<Vec<PathBuf>>,
+    pub(crate) search: Option<Vec<PathBuf>>,
     /// Files of the database, which are searched as well.
-    pub database: Vec<PathBuf>,
+    pub(crate) database: Vec<PathBuf>,
     /// Attempts of a call while the database is away.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
 }
 
 impl EraseOptions {
@@ -38,7 +39,7 @@ impl EraseOptions {
     ///
     /// # Errors
     /// [`crate::config::ConfigError::ErasesHalf`]
-    pub fn new(
+    pub(crate) fn new(
         user: Uuid,
         erase: &Erase,
         source: &Source,
@@ -57,41 +58,41 @@ impl EraseOptions {
 
 /// A version that was trained before an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Before {
+pub(crate) struct Before {
     /// Version of the model.
-    pub version: i64,
+    pub(crate) version: i64,
     /// State of the version.
-    pub state: ModelState,
+    pub(crate) state: ModelState,
     /// Time by which the version must be replaced, microseconds since 1970.
-    pub retire_by_us: i64,
+    pub(crate) retire_by_us: i64,
 }
 
 /// Places that were searched, and findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct SearchReport {
+pub(crate) struct SearchReport {
     /// Search of the tables.
-    pub rows: SearchedRows,
+    pub(crate) rows: SearchedRows,
     /// Search of the files.
-    pub files: SearchedFiles,
+    pub(crate) files: SearchedFiles,
 }
 
 impl SearchReport {
     /// Number of columns and files in which the id was found.
-    pub fn places(&self) -> usize {
+    pub(crate) fn places(&self) -> usize {
         self.rows.found.len() + self.files.found.len()
     }
 }
 
 /// Results of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EraseReport {
+pub(crate) struct EraseReport {
     /// Deleted rows.
     #[serde(flatten)]
-    pub erased: Erased,
+    pub(crate) erased: Erased,
     /// Existing versions that may have learned from this user, ascending.
-    pub models: Vec<Before>,
+    pub(crate) models: Vec<Before>,
     /// Findings of the search, if there was one.
-    pub search: Option<SearchReport>,
+    pub(crate) search: Option<SearchReport>,
 }
 
 /// Erases a user. Safe to interrupt and to run again: the erasure is one transaction. An interrupt
@@ -99,8 +100,8 @@ pub struct EraseReport {
 ///
 /// # Errors
 /// If the store fails, nothing is erased. If a path cannot be searched, or
-/// [`JobError::Interrupted`], the user is erased already.
-pub async fn erase(
+/// [`crate::jobs::JobError::Interrupted`], the user is erased already.
+pub(crate) async fn erase(
     store: &Store,
     options: &EraseOptions,
     interrupt: &Interrupt,
@@ -156,11 +157,8 @@ async fn search(
     interrupt: &Interrupt,
 ) -> anyhow::Result<SearchReport> {
     let user = options.user;
-    let rows = tokio::select! {
-        biased;
-        () = interrupt.wait() => return Err(JobError::Interrupted.into()),
-        rows = store.search_rows(user, &options.source) => rows.context("search the tables")?,
-    };
+    let rows = interrupt.cut(store.search_rows(user, &options.source));
+    let rows = rows.await?.context("search the tables")?;
     let search = Search {
         user,
         is_video: rows.is_video,

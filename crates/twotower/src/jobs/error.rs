@@ -18,7 +18,8 @@ pub enum JobError {
     },
     /// The model has already learned all likes that it could be fine-tuned with.
     #[error(
-        "no like that may be learned is later than those that model {version} has learned: fine-tune again when more have come in"
+        "{nothing_new} {version} has learned: fine-tune again when more have come in",
+        nothing_new = JobError::NOTHING_NEW
     )]
     NothingNew {
         /// Version of the model.
@@ -87,6 +88,10 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// How [`JobError::NothingNew`] begins. `twotower run` tells it from too few likes by that.
+    pub(crate) const NOTHING_NEW: &str =
+        "no like that may be learned is later than those that model";
+
     /// See [`JobError::Held`].
     pub(super) fn held(holder: &LeaseHolder) -> Self {
         Self::Held {

@@ -4,12 +4,13 @@ mod against;
 
 mod read;
 
-pub use against::Against;
+pub(crate) use against::Against;
 
 use super::fit::{EpochLog, Trainer};
 use super::training_set::TrainingSet;
-use super::{Interrupt, Resume, TrainOptions, check_sufficiency};
+use super::{Resume, TrainOptions, check_sufficiency};
 use crate::files::write_whole;
+use crate::interrupt::Interrupt;
 use crate::report::{EpochRow, Fact, ReportData, render, worked_examples};
 use crate::shards;
 use anyhow::Context;
@@ -30,40 +31,40 @@ const EXAMPLES: usize = 4;
 
 /// Options of an evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EvaluateOptions {
+pub(crate) struct EvaluateOptions {
     /// `models/<version>`, or a folder of models, of which the highest version is taken.
-    pub model_path: PathBuf,
+    pub(crate) model_path: PathBuf,
     /// Another model to compare with: its folder, or the number of a version beside the first
     /// model. Neither is trained afresh then, and the split is one that suits both.
-    pub against: Option<PathBuf>,
+    pub(crate) against: Option<PathBuf>,
     /// How likes are split; if `None`, as for the training of the model.
-    pub split: Option<SplitKind>,
+    pub(crate) split: Option<SplitKind>,
     /// As for training.
-    pub max_age_days: Option<u32>,
+    pub(crate) max_age_days: Option<u32>,
     /// Number of threads.
-    pub threads: usize,
+    pub(crate) threads: usize,
 }
 
 /// Results of an evaluation.
 #[derive(Debug, Clone)]
-pub struct Evaluated {
+pub(crate) struct Evaluated {
     /// Version of the model.
-    pub version: i64,
+    pub(crate) version: i64,
     /// The split used.
-    pub split: SplitKind,
+    pub(crate) split: SplitKind,
     /// If a model was trained afresh for the evaluation: why, and how to have the model itself
     /// judged.
-    pub retrained: Option<String>,
+    pub(crate) retrained: Option<String>,
     /// The model that it was compared with, if any.
-    pub against: Option<Against>,
+    pub(crate) against: Option<Against>,
     /// The towers first, then the other model if there is one, then the baselines.
-    pub comparison: Comparison,
+    pub(crate) comparison: Comparison,
     /// Path of the report.
-    pub report: PathBuf,
+    pub(crate) report: PathBuf,
     /// The data, for callers that need more than the metrics.
-    pub dataset: Dataset,
+    pub(crate) dataset: Dataset,
     /// Ids of the users of the data; empty for shards, which contain no ids.
-    pub users: Vec<uuid::Uuid>,
+    pub(crate) users: Vec<uuid::Uuid>,
 }
 
 /// Ranks the held-out likes of `split` with the model and every baseline, and writes `report.html`
@@ -78,7 +79,7 @@ pub struct Evaluated {
 /// # Errors
 /// If the model cannot be read, the data are too few, a comparison has no likes that are new to
 /// both models, or `interrupt` is set.
-pub async fn evaluate(
+pub(crate) async fn evaluate(
     store: &Store,
     source: &Source,
     options: &EvaluateOptions,
@@ -108,7 +109,7 @@ pub async fn evaluate(
 ///
 /// # Errors
 /// As [`evaluate`], and if a file of the shards is missing or damaged.
-pub async fn evaluate_shards(
+pub(crate) async fn evaluate_shards(
     folder: &Path,
     options: &EvaluateOptions,
     interrupt: &Interrupt,

@@ -2,40 +2,40 @@
 
 mod report;
 
-use super::Interrupt;
 use super::check::{VectorFault, check_vectors};
 use super::publisher::Publisher;
 use crate::config::Update;
+use crate::interrupt::Interrupt;
 use crate::time::day;
 use anyhow::{Context, ensure};
-pub use report::{ArmReport, Metric, MetricReport, Report, report};
+pub(crate) use report::{MetricReport, Report, report};
 use serde::Serialize;
 use twotower_store::{ModelState, NewExperiment, Store, StoreError};
 
 /// Options for starting an experiment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StartOptions {
+pub(crate) struct StartOptions {
     /// Version to compare with the active one.
-    pub challenger: i64,
+    pub(crate) challenger: i64,
     /// Share of the users who get the challenger, between 0 and 1.
-    pub share: f64,
+    pub(crate) share: f64,
     /// Who starts it.
-    pub by: String,
+    pub(crate) by: String,
     /// Why it is started.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// An experiment that was started.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Started {
+pub(crate) struct Started {
     /// Number of the experiment.
-    pub id: i64,
+    pub(crate) id: i64,
     /// The active version.
-    pub control: i64,
+    pub(crate) control: i64,
     /// The version that is compared with it.
-    pub challenger: i64,
+    pub(crate) challenger: i64,
     /// Share of the users who get the challenger.
-    pub share: f64,
+    pub(crate) share: f64,
 }
 
 /// Starts to serve a version to a share of the users, beside the active one.
@@ -43,7 +43,7 @@ pub struct Started {
 /// # Errors
 /// If the version is not complete, no version is active, another experiment runs, another process
 /// publishes, the user asks to stop, or the store fails.
-pub async fn start(
+pub(crate) async fn start(
     store: &Store,
     options: &StartOptions,
     settings: &Update,
@@ -108,7 +108,7 @@ async fn begin(
 ///
 /// # Errors
 /// If no experiment runs, or the store fails.
-pub async fn stop(store: &Store) -> anyhow::Result<i64> {
+pub(crate) async fn stop(store: &Store) -> anyhow::Result<i64> {
     store
         .stop_experiment()
         .await?

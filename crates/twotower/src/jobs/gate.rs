@@ -15,11 +15,11 @@ use twotower_store::model_files::{self, Manifest};
 
 /// The quality gate: how versions are judged.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Gate {
+pub(crate) struct Gate {
     /// Minimum metrics and tolerances.
-    pub options: GateOptions,
+    pub(crate) options: GateOptions,
     /// Number of threads.
-    pub threads: usize,
+    pub(crate) threads: usize,
 }
 
 /// A version that is to be served, with its vectors of the videos in the data.
@@ -32,7 +32,7 @@ pub(super) struct Challenger {
 
 impl Gate {
     /// The gate of the configuration; `None` if it is turned off there.
-    pub fn of(config: &Config) -> Option<Self> {
+    pub(crate) fn of(config: &Config) -> Option<Self> {
         config.update.gate.then_some(Self {
             options: config.gate,
             threads: config.training.threads,

@@ -4,7 +4,7 @@ use crate::time::{now_us, rfc3339_us};
 use twotower_store::LeaseHolder;
 
 /// The user of the operating system.
-pub fn operator() -> String {
+pub(crate) fn operator() -> String {
     ["USER", "LOGNAME", "USERNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
@@ -37,7 +37,7 @@ pub(super) fn parent() -> u32 {
 }
 
 /// Describes who has been publishing since when.
-pub fn describe_holder(holder: &LeaseHolder) -> String {
+pub(crate) fn describe_holder(holder: &LeaseHolder) -> String {
     format!(
         "process {} on {} has been publishing since {}",
         holder.pid,

@@ -3,13 +3,14 @@
 
 mod writing;
 
+use super::Retry;
 use super::check::Expected;
 use super::gate::{Challenger, Gate};
 use super::generation::{Generation, Switching};
 use super::publisher::{Published, Publisher};
 use super::update::UpdateReport;
-use super::{Interrupt, Retry};
 use crate::config::Update;
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::vectors::{Part, VectorsFolder};
 use anyhow::{Context, ensure};
@@ -25,37 +26,37 @@ use writing::Writing;
 
 /// Options of a load.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LoadOptions {
+pub(crate) struct LoadOptions {
     /// The model's folder, `models/<version>`.
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// The folder of vectors.
-    pub from: PathBuf,
+    pub(crate) from: PathBuf,
     /// Number of connections that write concurrently; SQLite has one.
-    pub connections: u32,
+    pub(crate) connections: u32,
     /// Make the version active; otherwise it becomes a candidate.
-    pub activate: bool,
+    pub(crate) activate: bool,
     /// Judges the version before it becomes active.
-    pub gate: Option<Gate>,
+    pub(crate) gate: Option<Gate>,
     /// Make the version active even if the gate refuses it or an experiment ends with it.
-    pub force: bool,
+    pub(crate) force: bool,
     /// Index, lease and attempts, and the batch size for a version that is already active.
-    pub settings: Update,
+    pub(crate) settings: Update,
 }
 
 /// The result of a load.
 #[derive(Debug, Clone, Serialize)]
-pub struct LoadReport {
+pub(crate) struct LoadReport {
     /// As for an update.
     #[serde(flatten)]
-    pub update: UpdateReport,
+    pub(crate) update: UpdateReport,
     /// Number of vectors left out because their videos are not in the catalogue of the database.
-    pub unknown_videos: u64,
+    pub(crate) unknown_videos: u64,
     /// Number of vectors left out because their users were erased.
-    pub erased_users: u64,
+    pub(crate) erased_users: u64,
     /// Number of connections used.
-    pub connections: u32,
+    pub(crate) connections: u32,
     /// Wall time of writing vectors, seconds.
-    pub write_seconds: f64,
+    pub(crate) write_seconds: f64,
 }
 
 /// Writes the vectors of a folder into the database as those of a model, and makes it the version
@@ -69,7 +70,7 @@ pub struct LoadReport {
 /// Before anything is written: the vectors are of another model, another model has its number, or
 /// the files are not as they were written. Later: a row is no vector, the store fails, or the gate
 /// refuses the version. The active version stays then.
-pub async fn load(
+pub(crate) async fn load(
     store: &Store,
     source: &Source,
     options: &LoadOptions,

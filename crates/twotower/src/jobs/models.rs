@@ -3,8 +3,9 @@
 use super::check::{VectorFault, check_vectors};
 use super::cohorts::ALL_USERS;
 use super::publisher::Publisher;
-use super::{Interrupt, JobError, Retry};
+use super::{JobError, Retry};
 use crate::config::{Erase, Update};
+use crate::interrupt::Interrupt;
 use crate::time::day;
 use anyhow::Context;
 use serde::Serialize;
@@ -20,19 +21,19 @@ use twotower_store::{
 
 /// A version, and the number of its vectors.
 #[derive(Debug, Clone, Serialize)]
-pub struct ListedModel {
+pub(crate) struct ListedModel {
     /// The record in the registry.
     #[serde(flatten)]
-    pub record: ModelRecord,
+    pub(crate) record: ModelRecord,
     /// Number of video vectors.
-    pub video_vectors: u64,
+    pub(crate) video_vectors: u64,
     /// Number of user vectors.
-    pub user_vectors: u64,
+    pub(crate) user_vectors: u64,
     /// Time by which the version must be replaced because it may have learned from an erased user,
     /// microseconds since 1970.
-    pub retire_by_us: Option<i64>,
+    pub(crate) retire_by_us: Option<i64>,
     /// NDCG@10 on the test part of its own data, if it was measured.
-    pub test_ndcg_at_10: Option<f64>,
+    pub(crate) test_ndcg_at_10: Option<f64>,
 }
 
 /// Test NDCG@10 over all users, as training records it. Nothing was chosen by this figure.
@@ -46,7 +47,7 @@ pub(crate) fn test_ndcg_at_10(metrics: &Value) -> Option<f64> {
 ///
 /// # Errors
 /// If the store fails.
-pub async fn list(store: &Store, erase: &Erase) -> Result<Vec<ListedModel>, StoreError> {
+pub(crate) async fn list(store: &Store, erase: &Erase) -> Result<Vec<ListedModel>, StoreError> {
     let retire_by = retire_by(store, erase.retire_days).await?;
     let count = async |table| -> Result<HashMap<i64, u64>, StoreError> {
         Ok(store.count_vectors(table).await?.into_iter().collect())
@@ -73,7 +74,7 @@ pub async fn list(store: &Store, erase: &Erase) -> Result<Vec<ListedModel>, Stor
 ///
 /// # Errors
 /// If the store fails.
-pub async fn retire_by(store: &Store, days: u32) -> Result<HashMap<i64, i64>, StoreError> {
+pub(crate) async fn retire_by(store: &Store, days: u32) -> Result<HashMap<i64, i64>, StoreError> {
     let unseen = store.erasures_unseen().await?.into_iter();
     let days_us = i64::from(days) * DAY_US;
     Ok(unseen
@@ -83,28 +84,28 @@ pub async fn retire_by(store: &Store, days: u32) -> Result<HashMap<i64, i64>, St
 
 /// A decision to switch readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// Who decided.
-    pub by: String,
+    pub(crate) by: String,
     /// The reason.
-    pub reason: String,
+    pub(crate) reason: String,
     /// Switch even if the quality gate refused the version.
-    pub force: bool,
+    pub(crate) force: bool,
     /// Do not switch if that ends an experiment.
-    pub keep_experiment: bool,
+    pub(crate) keep_experiment: bool,
 }
 
 /// Versions that readers see, after and before a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Switched {
+pub(crate) struct Switched {
     /// Version now.
-    pub version: i64,
+    pub(crate) version: i64,
     /// Version before; the same if there was nothing to do.
-    pub previous_version: Option<i64>,
+    pub(crate) previous_version: Option<i64>,
     /// The experiment that ended, because it compared with the version before.
-    pub ended_experiment: Option<i64>,
+    pub(crate) ended_experiment: Option<i64>,
     /// The experiment that would have ended; nothing was done.
-    pub held_back_by: Option<i64>,
+    pub(crate) held_back_by: Option<i64>,
 }
 
 /// Makes a complete version active, if all of its vectors exist and are sound.
@@ -113,7 +114,7 @@ pub struct Switched {
 /// If the version may not be made active, its vectors are faulty, another process publishes
 /// ([`JobError::Held`]), the user asks to stop before the switch ([`JobError::Interrupted`]), or
 /// the store fails. The active version stays then.
-pub async fn promote(
+pub(crate) async fn promote(
     store: &Store,
     version: i64,
     decision: &Decision,
@@ -136,7 +137,7 @@ pub async fn promote(
 ///
 /// # Errors
 /// As [`promote`], and if no version was active before.
-pub async fn rollback(
+pub(crate) async fn rollback(
     store: &Store,
     to: Option<i64>,
     decision: &Decision,
@@ -250,7 +251,7 @@ fn refusal(details: &ModelDetails) -> Option<JobError> {
 ///
 /// # Errors
 /// If the model cannot be read, or the store fails or does not know it.
-pub async fn refused(store: &Store, folder: &Path) -> anyhow::Result<Option<i64>> {
+pub(crate) async fn refused(store: &Store, folder: &Path) -> anyhow::Result<Option<i64>> {
     let folder = folder.to_owned();
     let manifest = tokio::task::spawn_blocking(move || model_files::manifest(&folder)).await??;
     let details = store.model_details(manifest.version).await?;
@@ -264,7 +265,11 @@ pub async fn refused(store: &Store, folder: &Path) -> anyhow::Result<Option<i64>
 ///
 /// # Errors
 /// If the version is active, another process publishes, or the store fails.
-pub async fn retire(store: &Store, version: i64, settings: &Update) -> anyhow::Result<ModelState> {
+pub(crate) async fn retire(
+    store: &Store,
+    version: i64,
+    settings: &Update,
+) -> anyhow::Result<ModelState> {
     let publisher = Publisher::begin_or_fail(store, settings).await?;
     let retired = take_out(publisher.store(), version).await;
     publisher.end().await;

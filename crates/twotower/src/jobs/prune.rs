@@ -7,11 +7,12 @@ use super::dormant::{is_dormant, latest};
 use super::identity::{host, parent};
 use super::models::retire_by;
 use super::publisher::{Published, Publisher};
-use super::{Interrupt, JobError, Retry};
+use super::{JobError, Retry};
 use crate::config::{Prune, Update};
+use crate::interrupt::Interrupt;
 use crate::time::{day, now_us};
 use anyhow::{Context, ensure};
-pub use plan::Reason;
+pub(crate) use plan::Reason;
 use plan::{Doomed, Rules, doomed};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -36,50 +37,50 @@ const TABLES: [VectorTable; 2] = [VectorTable::Videos, VectorTable::Users];
 
 /// Options of pruning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PruneOptions {
+pub(crate) struct PruneOptions {
     /// Folder of models.
-    pub model_path: PathBuf,
+    pub(crate) model_path: PathBuf,
     /// Read everything, write nothing, report what would be removed.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// What is kept, and for how long.
-    pub settings: Prune,
+    pub(crate) settings: Prune,
     /// Days from an erasure until a version trained before it is removed.
-    pub retire_days: u32,
+    pub(crate) retire_days: u32,
     /// Maximum duration of a retraining.
-    pub retraining: Duration,
+    pub(crate) retraining: Duration,
     /// After this many days events are deleted; 0 keeps all.
-    pub event_days: u32,
+    pub(crate) event_days: u32,
     /// Batch size and lease.
-    pub update: Update,
+    pub(crate) update: Update,
 }
 
 /// A version whose vectors were removed, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PrunedVersion {
+pub(crate) struct PrunedVersion {
     /// Version of the model.
-    pub version: i64,
+    pub(crate) version: i64,
     /// Why it was removed.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Number of video vectors.
-    pub video_vectors: u64,
+    pub(crate) video_vectors: u64,
     /// Number of user vectors.
-    pub user_vectors: u64,
+    pub(crate) user_vectors: u64,
     /// Folder of the model, if there was one.
-    pub folder: Option<PathBuf>,
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// An active version that should have been replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Overdue {
+pub(crate) struct Overdue {
     /// Version of the model.
-    pub version: i64,
+    pub(crate) version: i64,
     /// Time by which it had to be replaced, microseconds since 1970.
-    pub retire_by_us: i64,
+    pub(crate) retire_by_us: i64,
 }
 
 impl Overdue {
     /// As an error, so that the command fails.
-    pub fn error(self) -> JobError {
+    pub(crate) fn error(self) -> JobError {
         JobError::Overdue {
             version: self.version,
             by: day(self.retire_by_us),
@@ -89,19 +90,19 @@ impl Overdue {
 
 /// The result of pruning.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PruneReport {
+pub(crate) struct PruneReport {
     /// Whether nothing was written.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Removed versions, ascending.
-    pub versions: Vec<PrunedVersion>,
+    pub(crate) versions: Vec<PrunedVersion>,
     /// Number of vectors of dormant users removed from the versions that stay.
-    pub dormant_vectors: u64,
+    pub(crate) dormant_vectors: u64,
     /// Number of events removed.
-    pub events: u64,
+    pub(crate) events: u64,
     /// The active version or a version of the running experiment, if it should have been replaced.
-    pub overdue: Option<Overdue>,
+    pub(crate) overdue: Option<Overdue>,
     /// Wall time, seconds.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 /// Removes what is no longer needed. Likes, skips, catalogue, tombstones, the rows of the registry
@@ -112,7 +113,7 @@ pub struct PruneReport {
 ///
 /// # Errors
 /// If the store or the file system fails.
-pub async fn prune(
+pub(crate) async fn prune(
     store: &Store,
     source: &Source,
     options: &PruneOptions,
@@ -234,8 +235,8 @@ impl Run<'_> {
     }
 
     /// Whether a retraining is running on any machine. The row of a killed run counts until its
-    /// time limit is over. If this process is the last step of a retraining, that one does not
-    /// count: it has nothing left to make active.
+    /// time limit is over. If a retraining runs this process, that one does not count: it has
+    /// nothing left to make active.
     async fn is_retraining(&self, now_us: i64) -> anyhow::Result<bool> {
         let runs = self
             .retry
@@ -320,9 +321,7 @@ impl Run<'_> {
                     self.store.delete_embeddings(table, version, batch)
                 })
                 .await?;
-            if self.interrupt.is_set() {
-                return Err(JobError::Interrupted.into());
-            }
+            self.interrupt.check()?;
         }
         Ok(())
     }
@@ -419,9 +418,7 @@ impl Run<'_> {
             if part < u64::from(batch) {
                 return Ok(deleted);
             }
-            if self.interrupt.is_set() {
-                return Err(JobError::Interrupted.into());
-            }
+            self.interrupt.check()?;
         }
     }
 

@@ -9,7 +9,7 @@ use twotower_store::{Lease, LeaseHolder, LeaseOutcome, Store, StoreError};
 
 /// The outcome of a job that only a publisher may do.
 #[derive(Debug, Clone)]
-pub enum Published<T> {
+pub(crate) enum Published<T> {
     /// The job is done.
     Done(T),
     /// Nothing was done, because another process publishes.

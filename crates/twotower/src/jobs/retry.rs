@@ -6,16 +6,16 @@ use twotower_store::StoreError;
 
 /// How many attempts an operation gets, and the pauses between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// Number of attempts, the first one included.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Pause before the second attempt; each later pause is twice as long.
-    pub first_pause: Duration,
+    pub(crate) first_pause: Duration,
 }
 
 impl Retry {
     /// With half a second before the second attempt.
-    pub fn new(attempts: u32) -> Self {
+    pub(crate) fn new(attempts: u32) -> Self {
         Self {
             attempts,
             first_pause: Duration::from_millis(500),
@@ -27,7 +27,7 @@ impl Retry {
     ///
     /// # Errors
     /// That of the last attempt.
-    pub async fn call<T, F>(
+    pub(crate) async fn call<T, F>(
         &self,
         what: &'static str,
         operation: impl Fn() -> F,
@@ -45,7 +45,11 @@ impl Retry {
     ///
     /// # Errors
     /// That of the last attempt.
-    pub async fn run<T, F>(&self, what: &str, operation: impl Fn() -> F) -> Result<T, StoreError>
+    pub(crate) async fn run<T, F>(
+        &self,
+        what: &str,
+        operation: impl Fn() -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
@@ -56,7 +60,7 @@ impl Retry {
     ///
     /// # Errors
     /// That of the last attempt.
-    pub async fn run_while<T, F>(
+    pub(crate) async fn run_while<T, F>(
         &self,
         passes: impl Fn(&StoreError) -> bool,
         what: &str,

@@ -1,7 +1,7 @@
 //! Publishes models to a storage, fetches them from it, and handles the keys that sign them.
 
-use super::Interrupt;
 use crate::files::lock_folder;
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use anyhow::Context;
 use std::fs;
@@ -19,7 +19,7 @@ use twotower_store::model_storage::{
 
 /// Wrong usage of the commands on storage.
 #[derive(Debug, Error)]
-pub enum StorageUsage {
+pub(crate) enum StorageUsage {
     /// No storage is named.
     #[error("no storage is named: give its address (`{flag}`, or `url` of section [storage])")]
     NoAddress {
@@ -40,16 +40,13 @@ pub enum StorageUsage {
         /// What is wrong with it.
         cause: KeyError,
     },
-    /// A deadline of zero.
-    #[error("`deadline_minutes` of section [storage] is 0: nothing can be done in no time")]
-    NoTime,
 }
 
 /// Uploads a model. It is not signed if there is no key.
 ///
 /// # Errors
 /// [`model_storage::StorageError`]
-pub async fn publish(
+pub(crate) async fn publish(
     settings: &StorageSettings,
     folder: &Path,
     signing_key: Option<&SigningKey>,
@@ -72,26 +69,26 @@ pub async fn publish(
 
 /// Options of a fetch.
 #[derive(Debug)]
-pub struct FetchJob {
+pub(crate) struct FetchJob {
     /// Storage.
-    pub settings: StorageSettings,
+    pub(crate) settings: StorageSettings,
     /// Version to fetch; `None` fetches the newest.
-    pub version: Option<i64>,
+    pub(crate) version: Option<i64>,
     /// Folder of models.
-    pub output_dir: PathBuf,
+    pub(crate) output_dir: PathBuf,
     /// The model must be signed by one of these keys.
-    pub trusted: Vec<PublicKey>,
+    pub(crate) trusted: Vec<PublicKey>,
     /// Accept any model if `trusted` is empty.
-    pub allow_unsigned: bool,
+    pub(crate) allow_unsigned: bool,
     /// Expected dimension of its embeddings.
-    pub embedding_dim: Option<usize>,
+    pub(crate) embedding_dim: Option<usize>,
 }
 
 /// Downloads a model.
 ///
 /// # Errors
 /// [`model_storage::StorageError`], or another process fetches into the same folder.
-pub async fn fetch(job: &FetchJob, interrupt: &Interrupt) -> anyhow::Result<Fetched> {
+pub(crate) async fn fetch(job: &FetchJob, interrupt: &Interrupt) -> anyhow::Result<Fetched> {
     let storage = ModelStorage::open(&job.settings, variable)?;
     let _lock = lock_folder(&job.output_dir.join(FETCH_FOLDER), "fetch")?;
     let options = FetchOptions {
@@ -149,7 +146,7 @@ impl<'a> Watched<'a> {
 ///
 /// # Errors
 /// [`StorageUsage::NoAddress`], or the text is no address.
-pub fn address(text: Option<&str>, flag: &'static str) -> anyhow::Result<Address> {
+pub(crate) fn address(text: Option<&str>, flag: &'static str) -> anyhow::Result<Address> {
     Ok(Address::parse(
         text.ok_or(StorageUsage::NoAddress { flag })?,
     )?)
@@ -159,7 +156,7 @@ pub fn address(text: Option<&str>, flag: &'static str) -> anyhow::Result<Address
 ///
 /// # Errors
 /// If the file cannot be read, or holds no key. No message contains the key.
-pub fn signing_key(file: Option<&Path>) -> anyhow::Result<Option<SigningKey>> {
+pub(crate) fn signing_key(file: Option<&Path>) -> anyhow::Result<Option<SigningKey>> {
     const VARIABLE: &str = "TWOTOWER_SIGNING_KEY";
     match file {
         Some(file) => read_signing_key(file).map(Some),
@@ -174,7 +171,7 @@ pub fn signing_key(file: Option<&Path>) -> anyhow::Result<Option<SigningKey>> {
 ///
 /// # Errors
 /// As [`signing_key`].
-pub fn read_signing_key(file: &Path) -> anyhow::Result<SigningKey> {
+pub(crate) fn read_signing_key(file: &Path) -> anyhow::Result<SigningKey> {
     let text = fs::read_to_string(file)
         .with_context(|| format!("read the signing key {}", file.display()))?;
     warn_if_shared(file);
@@ -205,7 +202,7 @@ fn warn_if_shared(_: &Path) {}
 ///
 /// # Errors
 /// [`StorageUsage::Key`] for the first text that is no key.
-pub fn trusted_keys(texts: &[String]) -> Result<Vec<PublicKey>, StorageUsage> {
+pub(crate) fn trusted_keys(texts: &[String]) -> Result<Vec<PublicKey>, StorageUsage> {
     let parse = |(n, text): (usize, &String)| {
         PublicKey::parse(text).map_err(|cause| StorageUsage::Key {
             place: format!("trusted key {}", n + 1),
@@ -219,7 +216,7 @@ pub fn trusted_keys(texts: &[String]) -> Result<Vec<PublicKey>, StorageUsage> {
 ///
 /// # Errors
 /// If the file exists already, which stays as it is, or cannot be written.
-pub fn generate_key(file: &Path) -> anyhow::Result<PublicKey> {
+pub(crate) fn generate_key(file: &Path) -> anyhow::Result<PublicKey> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
         .map_err(|error| anyhow::anyhow!("no random numbers from the system: {error}"))?;

@@ -1,18 +1,22 @@
 //! Trains a model from a snapshot or shards, and saves it in a folder.
 
+#[cfg(test)]
+mod tests;
+
+use super::Retry;
 use super::card::Card;
 use super::checkpoint::Checkpoints;
 use super::data::{read_data, read_shards};
 use super::fit::{Fit, Trainer};
 use super::training_set::TrainingSet;
-use super::{Interrupt, Retry};
 use crate::files::lock_folder;
+use crate::interrupt::Interrupt;
 use crate::shards::Shards;
 use crate::time::now_us;
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use twotower_core::hyperparameters::{Hyperparameters, LEAST_USERS};
@@ -24,20 +28,20 @@ use twotower_store::model_files::{self, ModelInfo, Origin, TrainedOn};
 use twotower_store::{Snapshot, Source, Store, StoreError, snapshot_sha256};
 
 /// Default number of passes over new likes and as many old ones.
-pub const FINE_TUNING_EPOCHS: usize = 2;
+pub(crate) const FINE_TUNING_EPOCHS: usize = 2;
 
 /// A model to go on from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FineTuning {
+pub(crate) struct FineTuning {
     /// The model's folder, or a folder of models, of which the newest is taken.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// Passes over the new likes.
-    pub epochs: usize,
+    pub(crate) epochs: usize,
 }
 
 /// What to do with the checkpoint of a run that was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resume {
+pub(crate) enum Resume {
     /// Ignore it: training begins afresh.
     No,
     /// Go on from it if it is of the same data and hyperparameters, else begin afresh.
@@ -48,53 +52,53 @@ pub enum Resume {
 
 /// Options of training.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TrainOptions {
+pub(crate) struct TrainOptions {
     /// Hyperparameters.
-    pub hyperparameters: Hyperparameters,
+    pub(crate) hyperparameters: Hyperparameters,
     /// How likes are split.
-    pub split: SplitKind,
+    pub(crate) split: SplitKind,
     /// Leave out older likes and skips.
-    pub max_age_days: Option<u32>,
+    pub(crate) max_age_days: Option<u32>,
     /// Threads.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Folder of models.
-    pub output_dir: PathBuf,
+    pub(crate) output_dir: PathBuf,
     /// Minutes between two checkpoints; 0 turns them off.
-    pub checkpoint_minutes: u32,
+    pub(crate) checkpoint_minutes: u32,
     /// Whether to go on from the checkpoint of a run that was interrupted, if there is one.
-    pub resume: Resume,
+    pub(crate) resume: Resume,
     /// Go on from a model, with its hyperparameters and its split, instead of training afresh.
-    pub from: Option<FineTuning>,
+    pub(crate) from: Option<FineTuning>,
     /// Learn from a folder of shards instead of the database.
-    pub shards: Option<ShardOptions>,
+    pub(crate) shards: Option<ShardOptions>,
 }
 
 /// Shards to learn from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardOptions {
+pub(crate) struct ShardOptions {
     /// Their folder.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// At most this many bytes of memory for training; likes and skips are then read from disk
     /// while they are learned.
-    pub memory_limit: Option<u64>,
+    pub(crate) memory_limit: Option<u64>,
 }
 
 /// The result of training.
 #[derive(Debug, Clone, Serialize)]
-pub struct TrainReport {
+pub(crate) struct TrainReport {
     /// Version of the model.
-    pub version: i64,
+    pub(crate) version: i64,
     /// Its folder.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Epoch chosen on validation; the last one after fine-tuning, or if none was chosen because
     /// there was nobody to choose by or no epoch scored above 0.
-    pub best_epoch: usize,
+    pub(crate) best_epoch: usize,
     /// Version that the model was fine-tuned from.
-    pub fine_tuned_from: Option<i64>,
+    pub(crate) fine_tuned_from: Option<i64>,
     /// Validation NDCG@10 of that epoch over warm users.
-    pub validation_ndcg_at_10: Option<f64>,
+    pub(crate) validation_ndcg_at_10: Option<f64>,
     /// Wall time, seconds.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 /// Reads a snapshot or shards, trains on it and saves the model.
@@ -102,7 +106,7 @@ pub struct TrainReport {
 /// # Errors
 /// If the data are too few, the store or the disk fails, or `interrupt` is set; no model folder is
 /// left then.
-pub async fn train(
+pub(crate) async fn train(
     store: &Store,
     source: &Source,
     options: &TrainOptions,
@@ -142,7 +146,7 @@ pub async fn train(
         })
         .await??
     };
-    let version = next_version(store, interrupt).await?;
+    let version = next_version(store, &options.output_dir, interrupt).await?;
     let created_at_us = now_us();
     trained_on.learned_until_us = fit.learned_until.map(to_us);
     let fine_tuned_from = trained_on.fine_tuned_from;
@@ -205,19 +209,49 @@ const PATIENCE: Retry = Retry {
     first_pause: Duration::from_millis(500),
 };
 
-/// The next version number. Taking two numbers for one model is harmless, so that a server that
-/// does not answer in time is asked again as well.
-async fn next_version(store: &Store, interrupt: &Interrupt) -> anyhow::Result<i64> {
+/// Most numbers that are drawn for one model. A folder whose number is further ahead has it from
+/// elsewhere.
+const MAX_DRAWS: i64 = 1000;
+
+/// The next version number above all versions that there are. A database that was restored, or
+/// lost its last writes, gives numbers again whose models lie in the folder.
+async fn next_version(store: &Store, models: &Path, interrupt: &Interrupt) -> anyhow::Result<i64> {
+    let registered = patiently(interrupt, || store.models()).await?;
+    // There may be no such folder yet.
+    let mut taken = model_files::versions(models).unwrap_or_default();
+    taken.extend(registered.iter().map(|record| record.version));
+    // Taking two numbers for one model is harmless.
+    let mut version = patiently(interrupt, || store.next_model_version()).await?;
+    let within_reach = version.saturating_add(MAX_DRAWS);
+    let (near, far): (Vec<i64>, Vec<i64>) = taken.into_iter().partition(|&it| it < within_reach);
+    if let Some(far) = far.into_iter().max() {
+        tracing::warn!(
+            "the new model's version is below {far}, which there is already: `twotower update` takes only the newest of a folder, so \
+             name the new one with --model-path"
+        );
+    }
+    let highest = near.into_iter().max();
+    while highest.is_some_and(|highest| version <= highest) {
+        interrupt.check()?;
+        version = patiently(interrupt, || store.next_model_version()).await?;
+    }
+    Ok(version)
+}
+
+/// Asks the store with [`PATIENCE`], also again if it does not answer in time.
+async fn patiently<T, F>(interrupt: &Interrupt, ask: impl Fn() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     let passes = |error: &StoreError| error.may_pass() || error.is_deadline();
-    let numbered = match store.next_model_version().await {
+    let answer = match ask().await {
         Err(error) if passes(&error) => {
-            let next = || store.next_model_version();
-            let again = PATIENCE.run_while(passes, "number the model", next);
+            let again = PATIENCE.run_while(passes, "number the model", &ask);
             interrupt.cut(again).await?
         }
-        numbered => numbered,
+        answer => answer,
     };
-    numbered.context("number the model")
+    answer.context("number the model")
 }
 
 /// Data to learn from, and what the manifest says of them.

@@ -18,13 +18,13 @@ mod tuner;
 
 mod report;
 
-pub use report::{TrialReport, TuneReport};
+pub(crate) use report::TuneReport;
 
-use super::Interrupt;
 use super::data::read_data;
 use super::training_set::TrainingSet;
 use crate::config::Config;
 use crate::files::{lock_folder, write_whole};
+use crate::interrupt::Interrupt;
 use anyhow::{Context, ensure};
 use budget::Budget;
 use folder::StateFolder;
@@ -39,23 +39,23 @@ use twotower_store::{Store, snapshot_sha256};
 
 /// Options of a search.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TuneOptions {
+pub(crate) struct TuneOptions {
     /// The present configuration: trial 0, and the values of everything that is not searched.
-    pub config: Config,
+    pub(crate) config: Config,
     /// Number of trials, trial 0 included.
-    pub trials: usize,
+    pub(crate) trials: usize,
     /// Wall-clock budget, shared with earlier runs of the same search.
-    pub budget: Duration,
+    pub(crate) budget: Duration,
     /// Seed for drawing trials; training uses the seed of the configuration.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// The configuration file to write.
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Whether the output may replace an existing file.
-    pub overwrite: bool,
+    pub(crate) overwrite: bool,
     /// Folder of the state and checkpoints of the search.
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// Resume the search in `state_dir`.
-    pub resume: bool,
+    pub(crate) resume: bool,
 }
 
 /// Searches for hyperparameters that are better on validation, and writes the best ones as a
@@ -64,7 +64,7 @@ pub struct TuneOptions {
 /// # Errors
 /// If the output exists, the data are too few, `resume` is set and the state is of another search,
 /// the store or the disk fails, or `interrupt` is set. The state of the search is kept then.
-pub async fn tune(
+pub(crate) async fn tune(
     store: &Store,
     options: &TuneOptions,
     interrupt: &Interrupt,

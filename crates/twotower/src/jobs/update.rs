@@ -7,12 +7,13 @@ mod plan;
 
 mod writer;
 
+use super::Retry;
 use super::check::Expected;
 use super::gate::{Challenger, Gate};
 use super::generation::{Finished, Generation, Switching};
 use super::publisher::{Published, Publisher};
-use super::{Interrupt, Retry};
 use crate::config::Update;
+use crate::interrupt::Interrupt;
 use anyhow::Context;
 use plan::Plan;
 pub(super) use plan::{Scope, TablePlan, fingerprint};
@@ -32,7 +33,7 @@ use writer::Writer;
 
 /// How far an update goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpdateMode {
+pub(crate) enum UpdateMode {
     /// Read everything, write nothing, report what would change.
     DryRun,
     /// Write the vectors; a version that is not active becomes a candidate.
@@ -41,41 +42,56 @@ pub enum UpdateMode {
     Activate,
 }
 
+/// New models of a folder that an update does not take, since they are a retraining's to publish
+/// and to make active.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum LeftAlone {
+    /// None.
+    #[default]
+    Nothing,
+    /// The one of this version.
+    Version(i64),
+    /// All: one of them may be of a training that is at work.
+    AllNew,
+}
+
 /// Options of an update.
 #[derive(Debug, Clone, PartialEq)]
-pub struct UpdateOptions {
+pub(crate) struct UpdateOptions {
     /// `models/<version>`, or a folder of models; of these, a new model is taken if there is one,
     /// else the active one.
-    pub model_path: PathBuf,
+    pub(crate) model_path: PathBuf,
+    /// Which of a folder's models are not for this update.
+    pub(crate) left_alone: LeftAlone,
     /// How far to go.
-    pub mode: UpdateMode,
+    pub(crate) mode: UpdateMode,
     /// Also recompute vectors whose inputs have not changed.
-    pub full: bool,
+    pub(crate) full: bool,
     /// Judges a version before it becomes active.
-    pub gate: Option<Gate>,
+    pub(crate) gate: Option<Gate>,
     /// Make the version active even if the gate refuses it or an experiment ends with it.
-    pub force: bool,
+    pub(crate) force: bool,
     /// Recorded with the activation.
-    pub reason: String,
+    pub(crate) reason: String,
     /// After this many days without a like or skip, a user gets no vector; 0: never.
-    pub user_vector_days: u32,
+    pub(crate) user_vector_days: u32,
     /// Batch size, index and lease.
-    pub settings: Update,
+    pub(crate) settings: Update,
 }
 
 /// What changed, or would change, in the vectors of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// Rows that did not exist before.
-    pub new: usize,
+    pub(crate) new: usize,
     /// Rows whose inputs changed.
-    pub changed: usize,
+    pub(crate) changed: usize,
     /// Rows whose video or user is gone, or whose user is dormant.
-    pub removed: usize,
+    pub(crate) removed: usize,
     /// Rows left as they are.
-    pub unchanged: usize,
+    pub(crate) unchanged: usize,
     /// Users without a row, because they have been inactive for too long.
-    pub dormant: usize,
+    pub(crate) dormant: usize,
 }
 
 impl Changes {
@@ -117,28 +133,28 @@ impl fmt::Display for Changes {
 
 /// The result of an update.
 #[derive(Debug, Clone, Serialize)]
-pub struct UpdateReport {
+pub(crate) struct UpdateReport {
     /// Version of the model.
-    pub version: i64,
+    pub(crate) version: i64,
     /// Whether nothing was written.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Video vectors.
-    pub videos: Changes,
+    pub(crate) videos: Changes,
     /// User vectors.
-    pub users: Changes,
+    pub(crate) users: Changes,
     /// Whether readers were switched to this version.
-    pub activated: bool,
+    pub(crate) activated: bool,
     /// The version that readers see now.
-    pub active_version: Option<i64>,
+    pub(crate) active_version: Option<i64>,
     /// The experiment that a switch would have ended, so that the version stays a candidate.
-    pub held_back_by: Option<i64>,
+    pub(crate) held_back_by: Option<i64>,
     /// The quality gate's verdict, if it was asked.
-    pub verdict: Option<Verdict>,
+    pub(crate) verdict: Option<Verdict>,
     /// After an update of the active version: the vectors of the challenger that a running
     /// experiment compares with it.
-    pub challenger: Option<Box<ChallengerReport>>,
+    pub(crate) challenger: Option<Box<ChallengerReport>>,
     /// Wall time, seconds.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 impl UpdateReport {
@@ -176,15 +192,15 @@ impl UpdateReport {
 
 /// What changed in the vectors of an experiment's challenger, which a share of the users is served.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct ChallengerReport {
+pub(crate) struct ChallengerReport {
     /// Number of the experiment.
-    pub experiment: i64,
+    pub(crate) experiment: i64,
     /// Version of the challenger.
-    pub version: i64,
+    pub(crate) version: i64,
     /// Video vectors.
-    pub videos: Changes,
+    pub(crate) videos: Changes,
     /// User vectors.
-    pub users: Changes,
+    pub(crate) users: Changes,
 }
 
 /// Brings the vectors of a model up to date, and makes it the version that readers see, as
@@ -197,7 +213,7 @@ pub struct ChallengerReport {
 /// # Errors
 /// If the model cannot be read, another model is registered under its number, its vectors do not
 /// pass the check, the gate refuses it, or the store fails. The active version stays then.
-pub async fn update(
+pub(crate) async fn update(
     store: &Store,
     source: &Source,
     options: &UpdateOptions,
@@ -254,7 +270,12 @@ impl Run<'_> {
     async fn run(&self) -> anyhow::Result<UpdateReport> {
         let started = Instant::now();
         let (store, retry, mode) = (self.store, &self.retry, self.options.mode);
-        let folder = model_folder(store, &self.options.model_path, retry).await?;
+        let UpdateOptions {
+            model_path,
+            left_alone,
+            ..
+        } = self.options;
+        let folder = model_folder(store, model_path, *left_alone, retry).await?;
         let models = folder.parent().unwrap_or(Path::new("")).to_owned();
         let (model, manifest) = load(folder).await?;
         let version = manifest.version;

@@ -28,11 +28,11 @@ use super::Place;
 use super::check::{self, CATALOGUE, Finding, Scope};
 use crate::config;
 use crate::jobs::identity::host;
-use crate::time::now_us;
+use crate::time::{now_us, second_rfc3339};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ledger::Ledger;
-use message::{Item, Message, time};
+use message::{Item, Message};
 use serde::{Serialize, Serializer};
 use state::{State, Timing};
 use std::path::Path;
@@ -262,7 +262,7 @@ fn firing(state: &State) -> Vec<Firing> {
         .map(|alert| Firing {
             key: alert.key(),
             severity: alert.severity,
-            since: time(alert.since_us),
+            since: second_rfc3339(alert.since_us),
             evidence: alert.evidence.clone(),
         })
         .collect()
@@ -288,9 +288,4 @@ pub async fn test(channels: &Channels, only: Option<ChannelKind>) -> Vec<Deliver
         }
     });
     futures_util::future::join_all(sending).await
-}
-
-/// A time in a form for people.
-pub fn moment(at_us: i64) -> String {
-    time(at_us)
 }

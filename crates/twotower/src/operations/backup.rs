@@ -1,6 +1,7 @@
 //! Backups of our own data that cannot be computed again; a backup is complete or absent.
 
-use crate::jobs::{Interrupt, JobError, Retry};
+use crate::interrupt::Interrupt;
+use crate::jobs::{JobError, Retry};
 use crate::time::rfc3339;
 use anyhow::Context;
 use serde::Serialize;

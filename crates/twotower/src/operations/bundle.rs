@@ -42,7 +42,7 @@ database.json      server, tables, statistics, what there is to learn from
 models.json        registered versions, what the gate said, activations
 runs.json          what ran when, and how it ended
 settings.json      the configuration: numbers, switches, and which addresses are set
-environment.json   which variables are set; no values
+environment.json   which variables this command had, not those of the server alone; no values
 metrics.txt        figures of `twotower serve`
 log-N.txt          the last errors and warnings of log files, words other than plain ones blotted out
 

@@ -8,7 +8,8 @@ mod window;
 pub use window::Window;
 
 use crate::config::Maintenance;
-use crate::jobs::{Interrupt, JobError};
+use crate::interrupt::Interrupt;
+use crate::jobs::JobError;
 use crate::time::now_us;
 use anyhow::Context;
 use jiff::tz::TimeZone;

@@ -16,8 +16,6 @@ pub struct Place {
 impl Place {
     /// The file of the embedded database, if that is used.
     pub(super) fn database_file(&self) -> Option<PathBuf> {
-        let file = self.db_url.strip_prefix("sqlite:")?;
-        let file = file.strip_prefix("//").unwrap_or(file);
-        file.split('?').next().map(PathBuf::from)
+        twotower_store::database_file(&self.db_url)
     }
 }

@@ -2,7 +2,7 @@
 //! one that crashes, hangs or exhausts memory ends alone.
 
 use super::Place;
-use crate::jobs::Interrupt;
+use crate::interrupt::Interrupt;
 use crate::log_file::LogFile;
 use std::ffi::OsString;
 use std::fmt;

@@ -2,7 +2,8 @@
 
 use super::backup::{plain, unless_interrupted};
 use crate::config::Update;
-use crate::jobs::{Interrupt, Publisher, Retry, index, operator};
+use crate::interrupt::Interrupt;
+use crate::jobs::{Publisher, Retry, index, operator};
 use anyhow::Context;
 use serde::Serialize;
 use std::path::{Path, PathBuf};

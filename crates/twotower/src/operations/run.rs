@@ -28,10 +28,12 @@ pub use error::RunError;
 
 pub(super) use journal::{connect, within};
 pub(super) use lock::{Note, cut_off};
+pub(crate) use retrain::left_to_retraining;
 
 use super::round::round;
 use super::{Job, Place, Program};
-use crate::jobs::Interrupt;
+use crate::config::{self, Config};
+use crate::interrupt::Interrupt;
 use backoff::Backoff;
 use journal::Journal;
 use lock::{JobLock, LockOutcome};
@@ -75,10 +77,26 @@ pub struct RunReport {
     pub seconds: f64,
 }
 
+impl RunReport {
+    fn new(job: Job, finished: FinishedRun, started: Instant) -> Self {
+        Self {
+            job: job.name(),
+            state: finished.state,
+            attempts: finished.attempts,
+            exit_code: finished.exit_code,
+            model_version: finished.model_version,
+            message: finished.message,
+            seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+}
+
 /// Result of the steps.
 enum Outcome {
     /// All done.
     Done,
+    /// All done but the report on the model; says why.
+    WithoutReport(String),
     /// There was nothing to do; says why.
     NothingNew(String),
     /// Another process does the same work, or it is outside of the window; says which.
@@ -95,32 +113,23 @@ pub async fn run(
     options: RunOptions,
     interrupt: &Interrupt,
 ) -> anyhow::Result<(RunReport, Option<RunError>)> {
-    let RunOptions {
-        job,
-        fine_tune,
-        now,
-        due_at_us,
-    } = options;
     let started = Instant::now();
-    let settings = &place.config.run;
-    let mut journal = Journal::new(place, job, due_at_us);
-    let note = lock::Note::of_this_process(due_at_us, fine_tune);
-    let lock = match JobLock::acquire(&settings.state_dir, job, note)? {
-        LockOutcome::Taken(lock) => lock,
-        LockOutcome::Held(holder) => {
+    let (job, settings) = (options.job, &place.config.run);
+    let mut journal = Journal::new(place, job, options.due_at_us);
+    let note = Note::of_this_process(options.due_at_us, options.fine_tune);
+    let lock = match JobLock::acquire(&settings.state_dir, job, note) {
+        Ok(LockOutcome::Taken(lock)) => lock,
+        Ok(LockOutcome::Held(holder)) => {
             let message = holder.map_or("another process is at it".into(), |note| note.to_string());
             tracing::info!("{job} is skipped: {message}");
             journal.skip(&message).await;
-            let report = RunReport {
-                job: job.name(),
-                state: RunState::Skipped,
-                attempts: 1,
-                exit_code: None,
-                model_version: None,
-                message: Some(message),
-                seconds: started.elapsed().as_secs_f64(),
-            };
-            return Ok((report, None));
+            let skipped = without_steps(RunState::Skipped, message);
+            return Ok((RunReport::new(job, skipped, started), None));
+        }
+        Err(error) => {
+            let failed = without_steps(RunState::Failed, format!("{error:#}"));
+            write_down(&mut journal, &failed, settings, interrupt).await;
+            return Err(error);
         }
     };
     let mut steps = Steps {
@@ -134,44 +143,17 @@ pub async fn run(
         exit_code: None,
         model_version: None,
     };
-    let outcome = match job {
-        Job::Update => update::update(&mut steps, &place.config).await,
-        Job::Retrain => retrain::retrain(&mut steps, &place.config, fine_tune).await,
-        Job::Maintain => maintain::maintain(&mut steps, &place.config, now).await,
-        Job::Backup => {
-            let step = steps.step(&[job.name()], Waiting::Attempts).await;
-            step.map(|_| Outcome::Done)
-        }
-    };
+    let outcome = perform(&mut steps, &place.config, options).await;
     let finished = finished(&steps, &outcome);
-    let pause = Duration::from_secs(settings.pause_seconds.into());
-    let is_done = matches!(outcome, Ok(_) | Err(RunError::Refused { .. }));
-    let is_cut_off = matches!(outcome, Err(RunError::Interrupted));
-    let end = || {
-        if let Err(error) = lock.done() {
-            tracing::warn!("that {job} has ended is not kept: {error}");
-        }
-    };
-    if is_done {
-        end();
+    // A failed run is over only when no more can be written of it: if this process is killed or
+    // asked to stop before, the run was cut off and its work remains to be done.
+    let over_already = matches!(outcome, Ok(_) | Err(RunError::Refused { .. }));
+    if over_already {
+        end(&lock, job);
     }
-    let written = steps
-        .journal
-        .finish(&finished, Backoff::of(settings.attempts, pause));
-    let asked_to_stop = async {
-        interrupt.wait().await;
-        tokio::time::sleep(STOP_TIMEOUT).await;
-    };
-    // A stop request does not wait for a database that is away.
-    tokio::select! {
-        // A failed run counts as done only once it is recorded: if this process is killed before,
-        // the run was cut off and its work remains to be done.
-        () = written => {
-            if !is_done && !is_cut_off {
-                end();
-            }
-        }
-        () = asked_to_stop => tracing::warn!("the end of the run is not written down"),
+    let is_through = write_down(&mut steps.journal, &finished, settings, interrupt).await;
+    if is_through && !over_already && !matches!(outcome, Err(RunError::Interrupted)) {
+        end(&lock, job);
     }
     if let Err(error) = lock.give_back() {
         tracing::warn!("the lock of {job} is given back when this process ends: {error}");
@@ -179,22 +161,72 @@ pub async fn run(
     if !interrupt.is_set() {
         round(place).await;
     }
-    let report = RunReport {
-        job: job.name(),
-        state: finished.state,
-        attempts: finished.attempts,
-        exit_code: finished.exit_code,
-        model_version: finished.model_version,
-        message: finished.message,
-        seconds: started.elapsed().as_secs_f64(),
+    Ok((RunReport::new(job, finished, started), outcome.err()))
+}
+
+async fn perform(
+    steps: &mut Steps<'_>,
+    config: &Config,
+    options: RunOptions,
+) -> Result<Outcome, RunError> {
+    match options.job {
+        Job::Update => update::update(steps, config).await,
+        Job::Retrain => retrain::retrain(steps, config, options.fine_tune).await,
+        Job::Maintain => maintain::maintain(steps, config, options.now).await,
+        Job::Backup => {
+            let step = steps.step(&[Job::Backup.name()], Waiting::Attempts).await;
+            step.map(|_| Outcome::Done)
+        }
+    }
+}
+
+/// Marks the run as not cut off.
+fn end(lock: &JobLock, job: Job) {
+    if let Err(error) = lock.done() {
+        tracing::warn!("that {job} has ended is not kept: {error}");
+    }
+}
+
+/// Records the end of the run, or gives that up after the tries of section `[run]`. Returns whether
+/// it came so far: a stop request does not wait for a database that is away.
+async fn write_down(
+    journal: &mut Journal<'_>,
+    finished: &FinishedRun,
+    settings: &config::Run,
+    interrupt: &Interrupt,
+) -> bool {
+    let pause = Duration::from_secs(settings.pause_seconds.into());
+    let written = journal.finish(finished, Backoff::of(settings.attempts, pause));
+    let asked_to_stop = async {
+        interrupt.wait().await;
+        tokio::time::sleep(STOP_TIMEOUT).await;
     };
-    Ok((report, outcome.err()))
+    tokio::select! {
+        () = written => true,
+        () = asked_to_stop => {
+            tracing::warn!("the end of the run is not written down");
+            false
+        }
+    }
+}
+
+/// The end of a run that did not come to its steps.
+fn without_steps(state: RunState, message: String) -> FinishedRun {
+    FinishedRun {
+        state,
+        attempts: 1,
+        exit_code: None,
+        model_version: None,
+        message: Some(message),
+    }
 }
 
 fn finished(steps: &Steps<'_>, outcome: &Result<Outcome, RunError>) -> FinishedRun {
     let (state, message) = match outcome {
         Ok(Outcome::Done) => (RunState::Succeeded, None),
-        Ok(Outcome::NothingNew(message)) => (RunState::Succeeded, Some(message.clone())),
+        Ok(Outcome::WithoutReport(message) | Outcome::NothingNew(message)) => {
+            (RunState::Succeeded, Some(message.clone()))
+        }
         Ok(Outcome::Skipped(message)) => (RunState::Skipped, Some(message.clone())),
         Err(error @ RunError::Refused { .. }) => (RunState::Refused, Some(error.to_string())),
         Err(error) => (RunState::Failed, Some(error.to_string())),

@@ -11,7 +11,8 @@ mod logged_errors;
 use super::round::round;
 use super::run::{connect, cut_off, within};
 use super::{Job, Place, Plan, Program};
-use crate::jobs::Interrupt;
+use crate::exit_code::INTERRUPTED;
+use crate::interrupt::Interrupt;
 use crate::time::now_us;
 use anyhow::Context;
 use children::Children;
@@ -155,13 +156,13 @@ impl Scheduler<'_> {
             // Otherwise each run does this at its end.
             round(self.place).await;
         }
-        started?;
         while !self.children.is_empty() && !interrupt.is_set() {
             tokio::time::sleep(POLL_INTERVAL / 10).await;
             self.look_after_children();
         }
         self.stop().await;
-        Ok(())
+        // What was started before the database went away is not cut off by it.
+        started
     }
 
     async fn stop(&mut self) {
@@ -290,8 +291,54 @@ impl Scheduler<'_> {
 fn say_ended(job: Job, status: &io::Result<ExitStatus>) {
     match status {
         Ok(status) if status.success() => tracing::info!("{job} has ended well"),
-        Ok(status) if status.code() == Some(130) => tracing::warn!("{job} was interrupted"),
+        Ok(status) if status.code() == Some(INTERRUPTED) => tracing::warn!("{job} was interrupted"),
         Ok(status) => tracing::error!("{job} has failed: {status}"),
         Err(error) => tracing::error!("{job} cannot be waited for: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use twotower_core::time::DAY_US;
+
+    /// A run that has been started ends by itself, although the database cannot be asked about the
+    /// next job.
+    #[tokio::test]
+    async fn a_database_that_goes_away_cuts_nothing_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.run.state_dir = folder.path().to_owned();
+        let place = Place {
+            // Nobody listens on this port.
+            db_url: "postgresql://postgres@127.0.0.1:9/postgres".into(),
+            config_file: None,
+            config,
+        };
+        let program = Program::new("false".into(), &place, Vec::new(), None);
+        // Last seen so long ago that a backup was missed.
+        let seen_us = now_us() - 2 * DAY_US;
+        let schedule = &place.config.schedule;
+        let mut scheduler = Scheduler {
+            place: &place,
+            program: &program,
+            plan: Plan::new(schedule).unwrap(),
+            watermarks: Watermarks::load(folder.path(), schedule, seen_us).unwrap(),
+            children: Children::default(),
+            lock_errors: LoggedErrors::default(),
+            store: None,
+            ask_at: Instant::now(),
+            away: false,
+            ran: ScheduleReport::default(),
+            looked_at_us: 0,
+            round: None,
+        };
+        let due = scheduler.due(Job::Backup).unwrap();
+        let started = scheduler.children.start(&program, Job::Update, due);
+        started.unwrap();
+        let ended = scheduler.once(&Interrupt::default()).await;
+        assert!(ended.is_err());
+        assert_eq!(scheduler.ran.failed, [Job::Update.name()]);
     }
 }

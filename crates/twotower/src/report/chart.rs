@@ -21,9 +21,9 @@ const FONT: (&str, i32) = ("sans-serif", 14);
 /// Text alternative of a chart.
 pub(super) struct Description<'a> {
     /// Short name, also the caption.
-    pub title: &'a str,
+    pub(crate) title: &'a str,
     /// What the chart shows, in a sentence.
-    pub text: &'a str,
+    pub(crate) text: &'a str,
 }
 
 /// A curve over epochs, with a mark at the epoch that was kept.

@@ -6,69 +6,69 @@ use twotower_core::split::HeldOut;
 
 /// The content of a report.
 #[derive(Debug, Clone)]
-pub struct ReportData {
+pub(crate) struct ReportData {
     /// Subject of the report, such as the model's version.
-    pub title: String,
+    pub(crate) title: String,
     /// The split and the phase in words, such as "temporal split, test".
-    pub protocol: String,
+    pub(crate) protocol: String,
     /// The model, if there is one, and the baselines on the same users.
-    pub comparison: Comparison,
+    pub(crate) comparison: Comparison,
     /// How intervals of differences are resampled.
-    pub bootstrap: Bootstrap,
+    pub(crate) bootstrap: Bootstrap,
     /// One row per epoch; empty where no model was trained.
-    pub epochs: Vec<EpochRow>,
+    pub(crate) epochs: Vec<EpochRow>,
     /// The epoch whose weights were kept, from 1.
-    pub best_epoch: Option<usize>,
+    pub(crate) best_epoch: Option<usize>,
     /// Lists of a few users, without names; may be empty.
-    pub examples: Vec<WorkedExample>,
+    pub(crate) examples: Vec<WorkedExample>,
     /// Hyperparameters, in the order shown.
-    pub hyperparameters: Vec<Fact>,
+    pub(crate) hyperparameters: Vec<Fact>,
     /// Facts about the data, in the order shown.
-    pub data: Vec<Fact>,
+    pub(crate) data: Vec<Fact>,
 }
 
 /// One epoch of training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct EpochRow {
+pub(crate) struct EpochRow {
     /// From 1.
-    pub epoch: usize,
+    pub(crate) epoch: usize,
     /// Mean loss over its examples, nats.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// Duration; unknown for epochs before a resumption.
-    pub seconds: Option<f64>,
+    pub(crate) seconds: Option<f64>,
     /// Throughput in likes per second.
-    pub examples_per_second: Option<f64>,
+    pub(crate) examples_per_second: Option<f64>,
     /// NDCG@10 on warm users of the validation part, if there is one.
-    pub validation_ndcg_at_10: Option<f64>,
+    pub(crate) validation_ndcg_at_10: Option<f64>,
 }
 
 /// A name and its value, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fact {
+pub(crate) struct Fact {
     /// Label.
-    pub name: String,
+    pub(crate) name: String,
     /// Value with its unit.
-    pub value: String,
+    pub(crate) value: String,
 }
 
 /// What one user, who is not named, liked and was recommended, by title.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkedExample {
+pub(crate) struct WorkedExample {
     /// The latest seen likes, newest first.
-    pub liked: Vec<String>,
+    pub(crate) liked: Vec<String>,
     /// Best first.
-    pub recommended: Vec<RecommendedTitle>,
+    pub(crate) recommended: Vec<RecommendedTitle>,
     /// Number of held-out likes.
-    pub held_out: usize,
+    pub(crate) held_out: usize,
 }
 
 /// One recommendation of a [`WorkedExample`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecommendedTitle {
+pub(crate) struct RecommendedTitle {
     /// Title of the video.
-    pub title: String,
+    pub(crate) title: String,
     /// Whether it is one of the held-out likes.
-    pub hit: bool,
+    pub(crate) hit: bool,
 }
 
 /// Number of the latest likes that a worked example shows.
@@ -78,7 +78,7 @@ const LIKES_SHOWN: usize = 5;
 /// successes are not cherry-picked.
 ///
 /// `held_out` is the data of `evaluation`; positions are those of `catalogue`.
-pub fn worked_examples(
+pub(crate) fn worked_examples(
     evaluation: &Evaluation,
     held_out: &HeldOut,
     catalogue: &Catalogue,

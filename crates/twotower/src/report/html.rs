@@ -14,7 +14,7 @@ const STYLE: &str = include_str!("style.css");
 ///
 /// # Errors
 /// If a chart cannot be drawn.
-pub fn render(data: &ReportData) -> anyhow::Result<String> {
+pub(crate) fn render(data: &ReportData) -> anyhow::Result<String> {
     let page = html! {
         (DOCTYPE)
         html lang="en" {

@@ -1,4 +1,4 @@
-use super::{EpochRow, Fact, RecommendedTitle, ReportData, WorkedExample};
+use super::data::{EpochRow, Fact, RecommendedTitle, ReportData, WorkedExample};
 use twotower_core::evaluate::{
     CohortSummary, Comparison, Evaluation, Metric, Summary, UserEvaluation,
 };

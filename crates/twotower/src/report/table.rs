@@ -9,7 +9,7 @@ const COLUMN: usize = 14;
 /// A table for the terminal: a row per recommender, a column per metric with its standard error, a
 /// block per cohort, two models side by side if there are two, and the difference to the best
 /// baseline in words. About 120 columns wide.
-pub fn comparison_table(comparison: &Comparison, bootstrap: &Bootstrap) -> String {
+pub(crate) fn comparison_table(comparison: &Comparison, bootstrap: &Bootstrap) -> String {
     let Some(first) = comparison.evaluations.first() else {
         return String::new();
     };

@@ -3,29 +3,29 @@ use twotower_core::metric::{Bootstrap, Interval, signed};
 
 /// A model compared in one metric with the best baseline or with another model, over all users.
 pub(super) struct Difference<'a> {
-    pub metric: Metric,
+    pub(crate) metric: Metric,
     /// Number of baselines that the best one was chosen from; 0 for another model.
-    pub baselines: usize,
+    pub(crate) baselines: usize,
     distance: Distance<'a>,
 }
 
 /// A model compared in one metric with another model, over all users.
 #[derive(Debug, Clone, Copy)]
-pub struct BetweenModels<'a> {
+pub(crate) struct BetweenModels<'a> {
     /// The first model.
-    pub model: &'a Evaluation,
+    pub(crate) model: &'a Evaluation,
     /// The other one.
-    pub other: &'a Evaluation,
+    pub(crate) other: &'a Evaluation,
     /// Mean of model − other.
-    pub mean: f64,
+    pub(crate) mean: f64,
     /// 95 % confidence interval of the mean; `None` with too few users.
-    pub interval: Option<Interval>,
+    pub(crate) interval: Option<Interval>,
     /// `better`, `worse`, `no clear difference`, or `too few users to tell`.
-    pub verdict: &'static str,
+    pub(crate) verdict: &'static str,
 }
 
 /// `None` unless there are two models.
-pub fn model_against_model<'a>(
+pub(crate) fn model_against_model<'a>(
     comparison: &'a Comparison,
     metric: Metric,
     bootstrap: &Bootstrap,

@@ -86,7 +86,7 @@ pub(super) async fn user(
     if let Some(Err(wait)) = app
         .user_rates
         .as_ref()
-        .map(|rates| rates.take(identity.user))
+        .map(|rates| rates.take(identity.user, 1))
     {
         app.metrics.shed("user_rate");
         return Err(ApiError::TooManyRequests { wait });

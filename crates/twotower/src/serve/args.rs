@@ -40,7 +40,7 @@ pub struct ServeArgs {
     )]
     pub listen: SocketAddr,
 
-    /// Folder of the models, one folder a version
+    /// Folder of models, with one folder for each version
     #[arg(
         long,
         env = "TWOTOWER_MODEL_PATH",
@@ -49,8 +49,7 @@ pub struct ServeArgs {
     )]
     pub model_path: PathBuf,
 
-    /// File that holds the secret of HS256 tokens [or set TWOTOWER_JWT_SECRET or
-    /// SUPABASE_JWT_SECRET]
+    /// File with the secret of HS256 tokens [or set TWOTOWER_JWT_SECRET or SUPABASE_JWT_SECRET]
     #[arg(
         long,
         env = SECRET_FILE_VARIABLE,
@@ -69,11 +68,11 @@ pub struct ServeArgs {
     )]
     pub jwks: Option<String>,
 
-    /// The issuer (`iss`) that tokens must carry, * for any [default: any]
+    /// Issuer (`iss`) that tokens must name; * for any [default: any]
     #[arg(long, env = ISSUER_VARIABLE, value_name = "ISSUER")]
     pub issuer: Option<String>,
 
-    /// The audience (`aud`) that tokens must carry
+    /// Audience (`aud`) that tokens must name
     #[arg(
         long,
         env = AUDIENCE_VARIABLE,
@@ -82,12 +81,12 @@ pub struct ServeArgs {
     )]
     pub audience: String,
 
-    /// Address and port of the metrics for Prometheus, at /metrics [default: none, nobody gets
-    /// them]
+    /// Address and port of the metrics for Prometheus, at /metrics [default: none; metrics are not
+    /// served]
     #[arg(long, env = "TWOTOWER_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// Streaming replica of the database: postgresql://user@host/database. What users like is read
+    /// Streaming replica of the database: postgresql://user@host/database. Users' likes are read
     /// there while it is fresh enough [default: none]
     #[arg(
         long,
@@ -97,18 +96,18 @@ pub struct ServeArgs {
     )]
     pub replica_url: Option<String>,
 
-    /// What was committed so many milliseconds ago must be on the replica, or the primary is read
-    /// [default: 1000]
+    /// The replica must have everything that was committed this many milliseconds ago, or the
+    /// primary is read [default: 1000]
     #[arg(long, value_name = "MS")]
     pub replica_max_lag_ms: Option<u32>,
 
-    /// Serve the console as well. Who has the address that is printed can act as any user, so it is
-    /// refused on other than loopback addresses
+    /// Also serve the console. Anybody who has the printed address can act as any user, so
+    /// addresses other than loopback are refused
     #[arg(long)]
     pub console: bool,
 
-    /// Serve the console on an address that other machines can reach, or behind a proxy: whoever
-    /// has its key may act as any user
+    /// Serve the console even on an address that other machines can reach, or behind a proxy:
+    /// anybody who has its key can act as any user
     #[arg(long, requires = "console")]
     pub console_on_any_address: bool,
 }

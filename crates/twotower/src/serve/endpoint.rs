@@ -75,12 +75,12 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: SIMILAR_VIDEOS,
         access: Access::User,
         operation: "similarVideos",
-        summary: "What is like a video, for the token's user",
+        summary: "Videos that are similar to one, for the token's user",
         request: Some(openapi::similar_videos_request),
         body_required: true,
         answers: &[Answer {
             status: 200,
-            description: "Videos, most alike first",
+            description: "Videos, most similar first",
             body: Body::Json(schema_of::<recommendations::SimilarVideos>),
         }],
     },
@@ -89,7 +89,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: BATCH,
         access: Access::Service,
         operation: "batchRecommendations",
-        summary: "What each of some users should see next",
+        summary: "Lists for several users",
         request: Some(openapi::batch_request),
         body_required: true,
         answers: &[Answer {
@@ -122,7 +122,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         body_required: false,
         answers: &[Answer {
             status: 200,
-            description: "It does",
+            description: "The process runs",
             body: Body::Json(schema_of::<Health>),
         }],
     },
@@ -137,12 +137,12 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         answers: &[
             Answer {
                 status: 200,
-                description: "They are; the checks say what is not as it should be",
+                description: "Requests are answered; `checks` names anything that is wrong",
                 body: Body::Json(schema_of::<Readiness>),
             },
             Answer {
                 status: 503,
-                description: "They are not; the checks say why",
+                description: "Requests are not answered; `checks` says why",
                 body: Body::Json(schema_of::<Readiness>),
             },
         ],
@@ -166,7 +166,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: METRICS,
         access: Access::Service,
         operation: "metrics",
-        summary: "Figures for Prometheus",
+        summary: "Metrics for Prometheus",
         request: None,
         body_required: false,
         answers: &[Answer {

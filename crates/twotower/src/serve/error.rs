@@ -1,3 +1,4 @@
+use super::admission::UserRate;
 use super::auth::AuthError;
 use super::request_id::RequestId;
 use axum::body::Body;
@@ -10,7 +11,7 @@ use thiserror::Error;
 use twotower_store::StoreError;
 use utoipa::ToSchema;
 
-/// The body of every answer that is none.
+/// The body of every error answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ErrorBody {
     error: ErrorDetails,
@@ -74,6 +75,18 @@ pub(crate) enum ApiError {
         /// Time until the next request is allowed.
         wait: Duration,
     },
+    /// The user records more events than allowed.
+    #[error(
+        "too many events: at most {} a second in the long run and {} at once",
+        rate.per_second,
+        rate.burst
+    )]
+    TooManyEvents {
+        /// The limit.
+        rate: UserRate,
+        /// Time until as many events are allowed.
+        wait: Duration,
+    },
     /// More requests than the server can handle.
     #[error("the server is busy")]
     Overloaded,
@@ -114,88 +127,60 @@ impl ApiError {
         Self::Internal(format!("{error:#}").into())
     }
 
-    /// Status, code and message for the client. This is the one place where errors become HTTP.
-    fn describe(&self) -> (StatusCode, ErrorCode, String) {
+    /// Status and code. This is the one place where errors become HTTP.
+    fn kind(&self) -> (StatusCode, ErrorCode) {
+        use ErrorCode as Code;
         match self {
-            Self::InvalidRequest(_) => (
-                StatusCode::BAD_REQUEST,
-                ErrorCode::InvalidRequest,
-                self.to_string(),
-            ),
-            Self::Unauthorized(AuthError::NoKeysYet | AuthError::KeysPending) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                ErrorCode::Unavailable,
-                "tokens cannot be verified at the moment".into(),
-            ),
-            Self::Unauthorized(error @ (AuthError::ServiceToken | AuthError::UserToken)) => (
-                StatusCode::FORBIDDEN,
-                ErrorCode::Forbidden,
-                error.to_string(),
-            ),
-            Self::Unauthorized(_) => (
-                StatusCode::UNAUTHORIZED,
-                ErrorCode::Unauthorized,
-                "a valid bearer token is required".into(),
-            ),
-            Self::Erased => (
-                StatusCode::UNAUTHORIZED,
-                ErrorCode::Unauthorized,
-                self.to_string(),
-            ),
-            Self::Forbidden(_) => (
-                StatusCode::FORBIDDEN,
-                ErrorCode::Forbidden,
-                self.to_string(),
-            ),
-            Self::NotFound | Self::UnknownVideo => {
-                (StatusCode::NOT_FOUND, ErrorCode::NotFound, self.to_string())
+            Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, Code::InvalidRequest),
+            Self::Unauthorized(AuthError::NoKeysYet | AuthError::KeysPending)
+            | Self::WritesFail { .. }
+            | Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+            Self::Unauthorized(AuthError::ServiceToken | AuthError::UserToken)
+            | Self::Forbidden(_) => (StatusCode::FORBIDDEN, Code::Forbidden),
+            Self::Unauthorized(_) | Self::Erased => (StatusCode::UNAUTHORIZED, Code::Unauthorized),
+            Self::NotFound | Self::UnknownVideo => (StatusCode::NOT_FOUND, Code::NotFound),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge),
+            Self::TooManyRequests { .. } | Self::TooManyEvents { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests)
             }
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                ErrorCode::MethodNotAllowed,
-                self.to_string(),
-            ),
-            Self::TooLarge { .. } => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                ErrorCode::PayloadTooLarge,
-                self.to_string(),
-            ),
-            Self::TooManyRequests { .. } => (
-                StatusCode::TOO_MANY_REQUESTS,
-                ErrorCode::TooManyRequests,
-                self.to_string(),
-            ),
-            Self::Overloaded => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                ErrorCode::Overloaded,
-                self.to_string(),
-            ),
-            Self::WritesFail { .. } => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                ErrorCode::Unavailable,
-                self.to_string(),
-            ),
-            Self::Unavailable(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                ErrorCode::Unavailable,
-                "recommendations are not available at the moment".into(),
-            ),
-            Self::Timeout { .. } => (
-                StatusCode::GATEWAY_TIMEOUT,
-                ErrorCode::Timeout,
-                "the answer took too long".into(),
-            ),
-            Self::Internal(_) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                ErrorCode::Internal,
-                "something went wrong on our side".into(),
-            ),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded),
+            Self::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, Code::Timeout),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
+        }
+    }
+
+    /// What the client is told in place of an error whose text is for the log only.
+    fn withheld(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthorized(AuthError::NoKeysYet | AuthError::KeysPending) => {
+                Some("tokens cannot be verified at the moment")
+            }
+            Self::Unauthorized(AuthError::ServiceToken | AuthError::UserToken)
+            | Self::InvalidRequest(_)
+            | Self::Erased
+            | Self::Forbidden(_)
+            | Self::UnknownVideo
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::TooLarge { .. }
+            | Self::TooManyRequests { .. }
+            | Self::TooManyEvents { .. }
+            | Self::Overloaded
+            | Self::WritesFail { .. } => None,
+            Self::Unauthorized(_) => Some("a valid bearer token is required"),
+            Self::Unavailable(_) => Some("recommendations are not available at the moment"),
+            Self::Timeout { .. } => Some("the answer took too long"),
+            Self::Internal(_) => Some("something went wrong on our side"),
         }
     }
 
     /// Code and message for the client.
     pub(super) fn code_and_message(&self) -> (ErrorCode, String) {
-        let (_, code, message) = self.describe();
+        let (_, code) = self.kind();
+        let message = self
+            .withheld()
+            .map_or_else(|| self.to_string(), str::to_owned);
         (code, message)
     }
 
@@ -208,7 +193,9 @@ impl ApiError {
     /// Whole seconds after which to try again, if that may help, for `Retry-After`.
     fn retry_after_s(&self, status: StatusCode) -> Option<u64> {
         match self {
-            Self::TooManyRequests { wait } | Self::WritesFail { wait } => Some(wait.as_secs() + 1),
+            Self::TooManyRequests { wait }
+            | Self::TooManyEvents { wait, .. }
+            | Self::WritesFail { wait } => Some(wait.as_secs() + 1),
             _ if status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
             _ => None,
         }
@@ -216,7 +203,8 @@ impl ApiError {
 
     /// Logs what the client is not told, and writes the body of the response.
     pub(super) fn render(&self, response: &mut Response, id: &RequestId) {
-        let (status, code, message) = self.describe();
+        let (status, _) = self.kind();
+        let (code, message) = self.code_and_message();
         match self {
             _ if self.is_shed() => {}
             Self::Unauthorized(_) | Self::Erased => {
@@ -261,7 +249,7 @@ impl From<AuthError> for ApiError {
 /// the error among the extensions.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = self.describe().0.into_response();
+        let mut response = self.kind().0.into_response();
         response.extensions_mut().insert(self);
         response
     }

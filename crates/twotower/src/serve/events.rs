@@ -33,6 +33,8 @@ pub(super) async fn record(
     Fields(fields): Fields,
 ) -> Result<Json<EventsRecorded>, ApiError> {
     let events = batch::read(&fields, SystemTime::now())?;
+    // Before admission, where a call may be taken for the probe of an open circuit.
+    let charge = Charge::take(&app, identity.user, &events)?;
     let permit = {
         let _recording = timing.stage(Stage::Queue);
         let admitted = app.event_writes.admit(identity.user).await;
@@ -41,8 +43,59 @@ pub(super) async fn record(
     let _recording = timing.stage(Stage::Database);
     // A task of its own, which goes on if the caller hangs up: to cut the write off would cost the
     // connection, and would hide from the breaker that writes hang.
-    let writing = tokio::spawn(write(Arc::clone(&app), identity.user, events, permit));
+    let writing = tokio::spawn(write(
+        Arc::clone(&app),
+        identity.user,
+        events,
+        permit,
+        charge,
+    ));
     writing.await.map_err(ApiError::internal)?.map(Json)
+}
+
+/// Events that a call takes of what its user may record. Each is a row that is kept for months, so
+/// they are limited by their number and not by that of calls.
+///
+/// Dropping it gives them back, unless they were recorded: an outage must not use up what a user may
+/// record afterwards, and a user whose writes hang must go on counting for the circuit breaker.
+struct Charge {
+    app: Arc<App>,
+    user: Uuid,
+    events: u32,
+    is_kept: bool,
+}
+
+impl Charge {
+    fn take(app: &Arc<App>, user: Uuid, events: &[NewEvent]) -> Result<Self, ApiError> {
+        // At most a hundred.
+        let events = events.len() as u32;
+        let limited = app.user_events.as_ref().zip(app.limits.user_events);
+        if let Some((rates, rate)) = limited {
+            rates.take(user, events).map_err(|wait| {
+                app.metrics.shed("user_events");
+                ApiError::TooManyEvents { rate, wait }
+            })?;
+        }
+        Ok(Self {
+            app: Arc::clone(app),
+            user,
+            events,
+            is_kept: false,
+        })
+    }
+
+    /// Of a call whose events were recorded.
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(rates) = self.app.user_events.as_ref().filter(|_| !self.is_kept) {
+            rates.give_back(self.user, self.events);
+        }
+    }
 }
 
 fn refused(app: &App, refusal: Refusal) -> ApiError {
@@ -72,6 +125,7 @@ async fn write(
     user: Uuid,
     events: Vec<NewEvent>,
     permit: WritePermit,
+    charge: Charge,
 ) -> Result<EventsRecorded, ApiError> {
     let outcome = timeout(app.limits.database, insert(&app, user, &events)).await;
     let outcome = outcome.ok();
@@ -79,6 +133,7 @@ async fn write(
     drop(permit);
     match outcome {
         Some(Ok(recorded)) => {
+            charge.keep();
             let changes_state = |event: &NewEvent| match event.kind {
                 EventKind::Like | EventKind::Skip => true,
                 EventKind::Impression | EventKind::View => false,

@@ -19,7 +19,7 @@ const MAX_WAIT: Duration = Duration::from_millis(300);
 /// time.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// That the process runs.
+/// The process runs.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     status: HealthStatus,
@@ -41,7 +41,7 @@ struct Check {
     reason: Option<String>,
 }
 
-/// Whether requests are answered, and what is not as it should be.
+/// Whether requests are answered, and anything that is wrong.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Readiness {
     /// Whether requests are answered.
@@ -49,7 +49,7 @@ pub(super) struct Readiness {
     /// The version that answers.
     #[schema(required = true)]
     model_version: Option<i64>,
-    /// What is not well is named here while requests are answered, too.
+    /// Names anything that is wrong, also while requests are answered.
     checks: Vec<Check>,
 }
 

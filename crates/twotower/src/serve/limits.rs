@@ -35,8 +35,10 @@ pub struct Limits {
     /// Limit on requests in flight. Others wait for a short time and are then shed. Calls that
     /// record events have a limit of their own, of the same size.
     pub concurrency: Concurrency,
-    /// Rate limit of each user; `None` for no limit.
+    /// Limit on each user's requests; `None` for no limit.
     pub user_rate: Option<UserRate>,
+    /// Limit on the events that each user may record; `None` for no limit.
+    pub user_events: Option<UserRate>,
 }
 
 impl Limits {
@@ -71,6 +73,10 @@ impl Default for Limits {
             user_rate: Some(UserRate {
                 per_second: 50,
                 burst: 100,
+            }),
+            user_events: Some(UserRate {
+                per_second: 2,
+                burst: 1000,
             }),
         }
     }

@@ -55,6 +55,7 @@ pub(crate) struct App {
     pub(super) event_admission: Admission,
     pub(super) event_writes: WriteLimiter,
     pub(super) user_rates: Option<UserRates>,
+    pub(super) user_events: Option<UserRates>,
     pub(super) refusals: Refusals,
 }
 
@@ -101,6 +102,7 @@ impl App {
             read_admission: Admission::new(limits.concurrency),
             event_admission: Admission::new(limits.concurrency),
             user_rates: limits.user_rate.map(UserRates::new),
+            user_events: limits.user_events.map(UserRates::new),
             refusals: Refusals::default(),
             limits,
         }

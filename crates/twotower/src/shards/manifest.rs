@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// Name of the file.
-pub const MANIFEST: &str = "shards.json";
+pub(crate) const MANIFEST: &str = "shards.json";
 
 /// The version of the format that is supported.
 const FORMAT: u32 = 1;

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use tempfile::TempDir;
 use twotower::demo::{self, GeneratorOptions};
 use twotower::import::{self, ImportArgs, Report};
-use twotower::jobs::Interrupt;
+use twotower::interrupt::Interrupt;
 use twotower_core::feature::{Video, VideoRef};
 use twotower_store::{ConnectOptions, Counts, Snapshot, SnapshotOptions, Source, Store};
 use uuid::Uuid;

@@ -4,7 +4,7 @@ pub(crate) mod place;
 
 mod vectors;
 
-mod load;
+pub(crate) mod load;
 
 mod registry;
 
@@ -19,6 +19,8 @@ mod gate;
 mod under_load;
 
 mod privacy;
+
+mod logs;
 
 mod erase;
 

@@ -8,6 +8,9 @@
 
 mod support;
 
+#[path = "../../../twotower-store/tests/it/template.rs"]
+mod template;
+
 #[cfg(target_os = "linux")]
 mod preload;
 
@@ -22,11 +25,11 @@ mod s3_server;
 #[allow(dead_code, reason = "the store's own tests use the rest of it")]
 mod supabase_server;
 
-mod heavy_path;
+mod whole_path;
 
 mod heavy_compare;
 
-mod heavy_storage;
+mod publishing;
 
 mod heavy_tune;
 

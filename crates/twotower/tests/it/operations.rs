@@ -4,6 +4,8 @@ mod processes;
 
 mod run;
 
+mod retrain;
+
 mod heavy_retrain;
 
 mod schedule;

@@ -1,9 +1,12 @@
 //! Shared helpers of the tests.
 
+use crate::template;
 use serde_json::Value;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tokio::runtime::Runtime;
+use twotower_store::{ConnectOptions, Store};
 
 /// The tests' PostgreSQL with its initial database: `scripts/test-postgres run` makes a new one
 /// each time, and only one test may use it.
@@ -15,9 +18,54 @@ pub(crate) fn fresh_postgres() -> String {
 /// Address of a new database on that server, through a pooler if `TWOTOWER_TEST_POOLER` names one
 /// (`postgresql://host:port`, in front of the same server).
 pub(crate) fn new_postgres() -> String {
-    let name = format!("twotower_binary_{}", unique());
+    let name = new_name();
+    sql(&fresh_postgres(), &format!("CREATE DATABASE {name}"));
+    address(&name)
+}
+
+/// Like `new_postgres`, migrated: cloned from a database that all tests of a run share.
+pub(crate) fn migrated_postgres() -> String {
+    let (name, template) = (new_name(), template::name());
+    let clone = format!("CREATE DATABASE {name} TEMPLATE {template}");
     let server = fresh_postgres();
-    sql(&server, &format!("CREATE DATABASE {name}"));
+    let output = psql_command(&server, &clone).output().unwrap();
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        let absent = format!("template database \"{template}\" does not exist");
+        assert!(error.contains(&absent), "{clone}: {error}");
+        make_template();
+        sql(&server, &clone);
+    }
+    let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+    sql(&url, template::OWN_SECRETS);
+    address(&name)
+}
+
+/// Another process may be faster.
+fn make_template() {
+    let (server, made) = (fresh_postgres(), new_name());
+    sql(&server, &format!("CREATE DATABASE {made}"));
+    let url = format!("{}/{made}", server.rsplit_once('/').unwrap().0);
+    Runtime::new().unwrap().block_on(async {
+        let store = Store::connect(&url, ConnectOptions::default()).await;
+        let store = store.unwrap();
+        store.migrate().await.unwrap();
+        // A template must have no connections.
+        store.close().await;
+    });
+    let offered = psql_command(&server, &template::offer(&made)).output();
+    if !offered.unwrap().status.success() {
+        sql(&server, &format!("DROP DATABASE {made}"));
+    }
+}
+
+fn new_name() -> String {
+    format!("twotower_binary_{}", unique())
+}
+
+/// Where a test reaches the database of that name.
+fn address(name: &str) -> String {
+    let server = fresh_postgres();
     let (server, _) = server.rsplit_once('/').unwrap();
     let pooler = std::env::var("TWOTOWER_TEST_POOLER");
     format!("{}/{name}", pooler.as_deref().unwrap_or(server))

@@ -25,6 +25,8 @@ mod exports;
 
 mod backups;
 
+mod power_cut;
+
 mod server;
 
 mod server_disk;
@@ -83,6 +85,34 @@ fn trials(total: u64, few: u64, actions: &[Action]) -> Vec<(u64, Action)> {
     }
     let in_turn = instants.into_iter().zip(actions.iter().copied().cycle());
     in_turn.chain([(total, actions[0])]).collect()
+}
+
+/// Instants that were tried, and how many of them a run came to: it may make fewer calls than the
+/// run that was counted.
+#[derive(Debug, Default, Clone, Copy)]
+struct Tried {
+    all: u64,
+    met: u64,
+}
+
+impl Tried {
+    fn count(&mut self, is_met: bool) {
+        self.all += 1;
+        self.met += u64::from(is_met);
+    }
+
+    /// Fails if next to nothing has happened.
+    fn check(self) {
+        let Self { all, met } = self;
+        let enough = if full() { all * 9 / 10 } else { all / 2 };
+        assert!(met > 0 && met >= enough, "of {all} instants {met} were met");
+    }
+}
+
+impl std::fmt::Display for Tried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.met, self.all)
+    }
 }
 
 /// Reports figures: a line in `target/torture.log` and in the output of the test.

@@ -220,8 +220,11 @@ fn logits_loss_and_every_gradient_agree_with_autograd() {
             offset,
         };
         let mut dense = vec![0.0; rows * dim];
-        for (n, &row) in uses.rows().iter().enumerate() {
-            uses.gradient(n, inputs, &mut dense[row as usize * dim..][..dim]);
+        let uses = uses.grouped();
+        for (n, &row) in uses.rows.iter().enumerate() {
+            let (sources, weights) = uses.of(n);
+            let sum = &mut dense[row as usize * dim..][..dim];
+            kernel::weighted_sum(inputs, sources, weights, sum);
         }
         dense
     };

@@ -260,6 +260,7 @@ fn remedy(objects: &[&str], functions: &[&Again<'_>]) -> String {
     let then = if drops.is_empty() { "" } else { "then " };
     let mut names = objects.to_vec();
     names.extend(functions.iter().map(|it| without_arguments(it.name)));
+    names.dedup();
     format!(
         "{}{then}`twotower migrate --again {}`, which replaces what is named there and nothing else;",
         drops.concat(),
@@ -298,11 +299,14 @@ pub(super) fn made_alone<'a>(objects: &[Object<'a>]) -> Vec<(&'a str, &'a str)> 
         "schema" => object.name == "twotower",
         _ => false,
     };
-    objects
+    let mut made: Vec<_> = objects
         .iter()
         .filter(is_made)
         .map(|object| (object.kind, without_arguments(object.name)))
-        .collect()
+        .collect();
+    // Functions of one name stand side by side in the list, and are recreated together.
+    made.dedup();
+    made
 }
 
 fn untold(what: &str) -> Fault {

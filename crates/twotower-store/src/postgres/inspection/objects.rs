@@ -191,6 +191,9 @@ pub(super) async fn compare(
         remedy: String::new(),
     };
     let mut lost = Lost::default();
+    if let Some(public) = found.get(&("schema", "public")) {
+        creators(public, &mut compared.grants);
+    }
     for object in expected.iter().filter(|object| object.is_ours(schema)) {
         let audit = match object.kind {
             "function" => &mut compared.functions,
@@ -351,6 +354,26 @@ fn excessive(wanted: &Object<'_>, found: &Object<'_>, audit: &mut Audit) {
             ),
             fix: format!("revoke {verb} {columns} on {target} from {role};{again}")
                 .replace("  ", " "),
+        });
+    }
+}
+
+/// Who may create objects in the public schema, whose owner is the operator. A function there can fit
+/// a call better than the one that was meant, in statements of other roles that look for names
+/// there. PUBLIC may create them where the database began before PostgreSQL 15.
+fn creators(public: &Object<'_>, audit: &mut Audit) {
+    audit.examined += 1;
+    let rights = public.rights();
+    // PUBLIC comes first, and everybody else has what it has.
+    let creator = rights
+        .iter()
+        .find(|right| right.verb == "create" && right.role != "service_role");
+    if let Some(Right { role, .. }) = creator {
+        audit.doubts.push(Fault {
+            what: format!(
+                "role {role} may create objects in schema public, such as functions that others then run"
+            ),
+            fix: format!("revoke create on schema public from {role};"),
         });
     }
 }

@@ -14,7 +14,7 @@ contract! {
     a_snapshot_leaves_out_orphans_and_duplicates,
     a_snapshot_forgets_what_is_old,
     a_snapshot_with_pseudonyms_is_the_same,
-    a_snapshot_refuses_impossible_times,
+    likes_of_impossible_times_count_nowhere,
     a_source_may_have_other_names,
     a_source_that_is_wrong_is_named,
     both_engines_give_the_same_snapshot,
@@ -158,35 +158,65 @@ async fn a_snapshot_with_pseudonyms_is_the_same(store: &Store) {
     }
 }
 
-async fn a_snapshot_refuses_impossible_times(store: &Store) {
-    with_videos(store, 1).await;
+/// Anybody who may write a row of the application's table may be able to choose its time.
+async fn likes_of_impossible_times_count_nowhere(store: &Store) {
+    with_videos(store, 3).await;
+    let like = [row(1, 1, START_US)];
+    store.write_interactions(LIKE, &like).await.unwrap();
+    let is_postgres = store.kind() == StoreKind::Postgres;
     let time = |at_us: i64| match store.kind() {
-        twotower_store::StoreKind::Postgres => {
+        StoreKind::Postgres => {
             format!("timestamptz 'epoch' + {at_us} * interval '1 microsecond'")
         }
-        twotower_store::StoreKind::Sqlite => at_us.to_string(),
+        StoreKind::Sqlite => at_us.to_string(),
     };
     let last = i64::from(u32::MAX) * 1_000_000 + 999_999;
-    for (at_us, fits) in [(0, true), (last, true), (-1, false), (last + 1, false)] {
+    let mut times: Vec<(String, bool)> = vec![
+        (time(0), true),
+        (time(last), true),
+        (time(-1), false),
+        (time(last + 1), false),
+        ("NULL".into(), false),
+    ];
+    let endless: &[&str] = if is_postgres {
+        &["timestamptz 'infinity'", "timestamptz '-infinity'"]
+    } else {
+        &["9e999", "-9e999"]
+    };
+    times.extend(endless.iter().map(|&time| (time.to_owned(), false)));
+    let user = user_id(1);
+    for (time, counts) in times {
+        // The user likes the other two videos at that time.
+        let query = format!(
+            "SELECT user_id, video_id, created_at FROM likes
+             UNION ALL SELECT user_id, id, {time} FROM likes, videos WHERE id <> video_id"
+        );
         let source = Source {
-            likes: format!(
-                "SELECT id AS user_id, id AS video_id, {} AS created_at FROM videos",
-                time(at_us)
-            ),
+            likes: query.clone(),
+            skips: query,
             ..Source::default()
         };
-        let result = store
-            .read_snapshot(&source, SnapshotOptions::default())
-            .await;
-        match result {
-            Ok(snapshot) => {
-                assert!(fits);
-                assert_eq!(snapshot.cut_off_us, Some(at_us));
-            }
-            Err(error) => {
-                assert!(!fits, "{error}");
-                assert!(matches!(error, StoreError::Time { at_us: at, .. } if at == at_us));
-            }
+        let read = store.read_snapshot(&source, SnapshotOptions::default());
+        let snapshot = read.await.unwrap();
+        let count = if counts { 3 } else { 1 };
+        assert_eq!(snapshot.dataset.likes.len(), count, "{time}");
+        assert_eq!(snapshot.dataset.skips.len(), count, "{time}");
+        let seen = store.last_seen(&source).await.unwrap();
+        let mapped = store.with_source(&source).await.unwrap();
+        let state = mapped.user_state(user, 9).await.unwrap();
+        assert_eq!((state.likes.len(), state.skips.len()), (count, count));
+        let history = mapped.user_history(user, 9).await.unwrap();
+        assert_eq!((history.likes, history.skips), (state.likes, state.skips));
+        let counted = mapped.like_counts().await.unwrap();
+        assert_eq!(counted.len(), count, "{time}");
+        let active = mapped.active_users(9).await.unwrap();
+        assert_eq!(active[0].likes as usize, count, "{time}");
+        if !counts {
+            assert_eq!(snapshot.cut_off_us, Some(START_US), "{time}");
+            assert_eq!(snapshot.orphans, 0, "{time}");
+            assert_eq!((seen.len(), seen[0].at_us), (1, START_US), "{time}");
+            let liked = mapped.liked_videos(user).await.unwrap();
+            assert_eq!(liked, [video_id(1)], "{time}");
         }
     }
 }

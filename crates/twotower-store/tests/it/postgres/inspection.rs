@@ -78,7 +78,10 @@ async fn a_pooler_is_noticed() {
 
 #[tokio::test]
 async fn what_the_migrations_make_is_what_is_expected() {
-    let store = connect(&postgres_url().await).await;
+    let url = postgres_url().await;
+    // PostgreSQL 14 lets everybody create objects there.
+    database::execute(&url, "revoke create on schema public from public").await;
+    let store = connect(&url).await;
     assert_eq!(store.kind(), StoreKind::Postgres);
     let audit = audit(&store).await;
     assert_eq!(faults(&audit), [] as [&_; 0]);
@@ -305,6 +308,28 @@ async fn an_own_table_keeps_its_own_policies() {
         doubt.what,
         "policy \"everybody\" of public.likes is none of ours, for select to public using (true): is this wanted?"
     );
+}
+
+/// As in a database that began before PostgreSQL 15.
+#[tokio::test]
+async fn who_may_create_in_the_public_schema_is_asked_about() {
+    let url = postgres_url().await;
+    let store = connect(&url).await;
+    database::execute(&url, "revoke create on schema public from public").await;
+    assert!(audit(&store).await.grants.doubts.is_empty());
+    for role in ["public", "twotower_trainer"] {
+        let grant = format!("grant create on schema public to {role}");
+        database::execute(&url, &grant).await;
+        let found = audit(&store).await.grants;
+        let [doubt] = &found.doubts[..] else {
+            panic!("{found:#?}");
+        };
+        let asked = format!("role {role} may create objects in schema public");
+        assert!(doubt.what.starts_with(&asked), "{doubt:?}");
+        assert!(found.faults.is_empty(), "{found:#?}");
+        database::execute(&url, &doubt.fix).await;
+        assert!(audit(&store).await.grants.doubts.is_empty());
+    }
 }
 
 /// A blanket grant is reported table by table.

@@ -1,7 +1,7 @@
 //! The lease while a publisher is in the middle of a write.
 
 use crate::database::{execute, few_connections, postgres_url};
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use std::time::{Duration, Instant};
 use twotower_store::{
     EmbeddingRow, Lease, LeaseHolder, LeaseOutcome, Store, StoreError, VectorTable,
@@ -34,7 +34,7 @@ async fn nobody_takes_over_in_the_middle_of_a_write() {
     let lease = taken(&store, 1, Duration::ZERO).await;
     let mut writing = PgConnection::connect(&url).await.unwrap();
     writing
-        .execute("BEGIN; SELECT FROM twotower.publisher WHERE fence = 1 FOR KEY SHARE")
+        .execute("BEGIN; SELECT FROM twotower.publisher FOR KEY SHARE")
         .await
         .unwrap();
     let clock = Instant::now();
@@ -43,6 +43,23 @@ async fn nobody_takes_over_in_the_middle_of_a_write() {
     assert!(clock.elapsed() < Duration::from_secs(5), "nobody waits");
     writing.execute("COMMIT").await.unwrap();
     taken(&store, 2, LONG).await;
+}
+
+/// A replica that becomes the primary may lack the commit by which the lease was taken.
+#[tokio::test]
+async fn a_lease_that_a_failover_has_lost_is_not_given_again() {
+    let url = postgres_url().await;
+    let store = Store::connect(&url, few_connections()).await.unwrap();
+    let read = "SELECT fence::text FROM twotower.publisher";
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let before: String = connection.fetch_one(read).await.unwrap().get(0);
+    let lost = taken(&store, 1, LONG).await;
+    let back = format!("UPDATE twotower.publisher SET fence = {before}, expires_at = '-infinity'");
+    connection.execute(AssertSqlSafe(back)).await.unwrap();
+    let lease = taken(&store, 2, LONG).await;
+    let error = store.renew_lease(lost).await.unwrap_err();
+    assert!(matches!(error, StoreError::LeaseLost), "{error}");
+    store.renew_lease(lease).await.unwrap();
 }
 
 /// A write that waits for a lock meanwhile detects the takeover afterwards.

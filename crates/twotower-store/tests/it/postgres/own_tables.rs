@@ -2,6 +2,7 @@
 
 mod erasures;
 mod text_ids;
+mod times;
 
 use crate::database::{empty_postgres_url, execute, postgres_url};
 use futures_util::future::join_all;

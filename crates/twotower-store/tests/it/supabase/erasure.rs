@@ -1,5 +1,7 @@
 //! Erasures, and direct writes to the tables during and after them.
 
+mod in_line;
+
 use super::functions::circle;
 use super::person::{ANN, BOB, Person, video};
 use super::stand_in::Place;
@@ -162,7 +164,7 @@ async fn rows_that_are_being_handed_over_are_waited_for_and_deleted() {
 }
 
 /// A restoration holds its lock for long. An erasure waits for that, but nobody waits for the
-/// erasure.
+/// erasure: neither now nor in the end.
 #[tokio::test]
 async fn an_erasure_that_waits_keeps_nobody_else_waiting() {
     let url = circle(Place::Plain).await;
@@ -228,6 +230,31 @@ async fn an_erasure_that_meets_a_locked_row_keeps_nobody_else_waiting() {
         let timeout = watching.value("current_setting('lock_timeout')").await;
         assert_eq!(timeout.unwrap(), "0");
     }
+}
+
+/// Rows of one user may be many, and nobody else waits while they are deleted.
+#[tokio::test]
+async fn an_erasure_deletes_before_it_takes_the_lock() {
+    let url = circle(Place::Plain).await;
+    let (mut holding, mut owner) = (Person::owner(&url).await, Person::owner(&url).await);
+    let mut watching = Person::owner(&url).await;
+    let held = format!("BEGIN; SELECT FROM likes WHERE user_id = '{ANN}' FOR UPDATE");
+    holding.run(&held).await.unwrap();
+    let erase = format!("(SELECT likes_deleted FROM twotower.erase_user('{ANN}'))");
+    // It waits for the row without the lock. Every other try takes the lock first.
+    let waits = "(SELECT count(*) FROM pg_locks AS waiting WHERE NOT waiting.granted AND waiting.locktype = 'transactionid' AND NOT EXISTS (
+                      SELECT FROM pg_locks AS held
+                      WHERE held.pid = waiting.pid AND held.locktype = 'advisory' AND held.mode = 'ExclusiveLock'
+                  ) AND waiting.pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database()))";
+    let watch = async {
+        while watching.value(waits).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        holding.run("COMMIT").await.unwrap();
+    };
+    let (erased, ()) = tokio::join!(owner.value(&erase), watch);
+    assert_eq!(erased.unwrap(), 2);
+    assert_eq!(rows_of(&mut watching, ANN).await, 0);
 }
 
 /// An erasure gives up, and the error names the blocking process: a retry is useless until that

@@ -1,6 +1,6 @@
 //! Databases in the form of Supabase (`tests/stand-ins/database`), with our migrations.
 
-use crate::database::{empty_postgres_url, execute, few_connections, server};
+use crate::database::{empty_postgres_url, execute, few_connections, postgres_url, server};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use twotower_store::Store;
 
@@ -45,6 +45,9 @@ impl Place {
 
     /// A migrated database; its address as the owner.
     pub(super) async fn migrated(self) -> String {
+        if self == Self::Plain {
+            return postgres_url().await;
+        }
         let url = self.empty().await;
         let store = Store::connect(&url, few_connections()).await.unwrap();
         store.migrate().await.unwrap();

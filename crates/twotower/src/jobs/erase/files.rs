@@ -1,5 +1,5 @@
 use crate::import::{Value, values};
-use crate::jobs::{Interrupt, JobError};
+use crate::interrupt::Interrupt;
 use anyhow::Context;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -34,29 +34,29 @@ const PARQUET: &[u8] = b"PAR1";
 
 /// Results of searching files for an id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct SearchedFiles {
+pub(crate) struct SearchedFiles {
     /// The given files and folders.
-    pub paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
     /// Number of files searched.
-    pub files: u64,
+    pub(crate) files: u64,
     /// Number of bytes searched.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Files that contain the id.
-    pub found: Vec<FoundFile>,
+    pub(crate) found: Vec<FoundFile>,
     /// If a video has the same id: files that contain it as that of the video.
-    pub passed_over: Vec<PathBuf>,
+    pub(crate) passed_over: Vec<PathBuf>,
     /// Paths that could not be searched, and why.
-    pub not_searched: Vec<(PathBuf, String)>,
+    pub(crate) not_searched: Vec<(PathBuf, String)>,
 }
 
 /// A file that contains the id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FoundFile {
+pub(crate) struct FoundFile {
     /// Path of the file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Forms in which the file contains the id: `text`, `digits` (text without hyphens), `bytes`,
     /// or `id`, another id that import maps to this one.
-    pub forms: BTreeSet<&'static str>,
+    pub(crate) forms: BTreeSet<&'static str>,
 }
 
 /// The id to search for, and the places to search.
@@ -75,7 +75,7 @@ pub(super) struct Search {
 /// Searches files, and all files below folders, for the id. Links are not followed.
 ///
 /// # Errors
-/// If a given path cannot be read, or [`JobError::Interrupted`].
+/// If a given path cannot be read, or [`crate::jobs::JobError::Interrupted`].
 pub(super) fn search(search: &Search, interrupt: &Interrupt) -> anyhow::Result<SearchedFiles> {
     let needles = Needles::new(search.user, search.is_video);
     let paths = [&*search.database, &*search.paths].concat();
@@ -141,9 +141,7 @@ impl SearchedFiles {
         };
         let (mut forms, mut buffer, mut bytes) = (BTreeSet::new(), Vec::new(), 0);
         loop {
-            if interrupt.is_set() {
-                return Err(JobError::Interrupted.into());
-            }
+            interrupt.check()?;
             // The rest of the previous chunk may be the beginning of an id.
             let read = (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? as u64;
             if bytes == 0 && buffer.starts_with(PARQUET) {
@@ -205,9 +203,7 @@ impl SearchedFiles {
             }
             ControlFlow::Continue(())
         });
-        if interrupt.is_set() {
-            return Err(JobError::Interrupted.into());
-        }
+        interrupt.check()?;
         forms.extend(needles.find(&buffer));
         if is_user && forms.is_empty() {
             forms.insert("id");
@@ -287,6 +283,7 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::JobError;
 
     fn of(user: Uuid, path: &Path) -> Search {
         Search {

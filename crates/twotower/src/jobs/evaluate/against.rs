@@ -18,13 +18,13 @@ const REPORT: &str = "report-against.html";
 
 /// The model that another one was compared with.
 #[derive(Debug, Clone)]
-pub struct Against {
+pub(crate) struct Against {
     /// Version of the other model.
-    pub version: i64,
+    pub(crate) version: i64,
     /// Folder of the other model.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The likes that were to be found, in words.
-    pub hold_out: String,
+    pub(crate) hold_out: String,
 }
 
 /// Reads the other model, from a folder, or from the version with this number beside the first

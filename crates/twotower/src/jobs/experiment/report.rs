@@ -27,7 +27,7 @@ const FEWEST_STRAYS: u64 = 20;
 /// shown at least once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Metric {
+pub(crate) enum Metric {
     /// Share of the videos shown to a user that the user viewed (for longer than nothing) or liked.
     ClickThroughRate,
     /// Share of the videos shown to a user that the user liked.
@@ -45,62 +45,62 @@ pub enum Metric {
 
 /// One metric in both arms.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct MetricReport {
+pub(crate) struct MetricReport {
     /// Which.
-    pub metric: Metric,
+    pub(crate) metric: Metric,
     /// Value for the active version.
-    pub control: Option<Estimate>,
+    pub(crate) control: Option<Estimate>,
     /// Value for the challenger.
-    pub challenger: Option<Estimate>,
+    pub(crate) challenger: Option<Estimate>,
     /// Challenger minus control. The p-value holds for a single look, at a time fixed in advance.
-    pub difference: Option<Difference>,
+    pub(crate) difference: Option<Difference>,
     /// The same difference, valid for any number of looks. The verdict in words is based on it.
-    pub at_any_time: Option<AtAnyTime>,
+    pub(crate) at_any_time: Option<AtAnyTime>,
     /// Number of users per arm with which a look finds a difference of 5 % of the control in 80 of
     /// 100 experiments, by `at_any_time`.
-    pub users_needed: Option<u64>,
+    pub(crate) users_needed: Option<u64>,
     /// Whether the events do not contain what the metric counts: `[source]` reads likes from the
     /// table of the application, which does not name lists.
-    pub unrecorded: bool,
+    pub(crate) unrecorded: bool,
 }
 
 /// One arm.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct ArmReport {
+pub(crate) struct ArmReport {
     /// Which.
-    pub arm: Arm,
+    pub(crate) arm: Arm,
     /// Version that the arm is served.
-    pub version: i64,
+    pub(crate) version: i64,
     /// Number of users with at least one event.
-    pub users: u64,
+    pub(crate) users: u64,
     /// Number of pairs of a user and a video shown to the user.
-    pub shown: u64,
+    pub(crate) shown: u64,
     /// Number of distinct videos shown, and of videos in the catalogue.
-    pub coverage: ArmCoverage,
+    pub(crate) coverage: ArmCoverage,
     /// Number of impressions that name a version, and of those that name another version than that
     /// of the arm.
-    pub origins: ArmOrigins,
+    pub(crate) origins: ArmOrigins,
 }
 
 /// The results of an experiment until now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The experiment, with its begin and end.
-    pub experiment: ExperimentRecord,
+    pub(crate) experiment: ExperimentRecord,
     /// Control, then challenger.
-    pub arms: [ArmReport; 2],
+    pub(crate) arms: [ArmReport; 2],
     /// Check of the sample ratio: whether users fell into the arms as planned. `None` without
     /// users.
-    pub sample_ratio: Option<SampleRatio>,
+    pub(crate) sample_ratio: Option<SampleRatio>,
     /// The comparisons.
-    pub metrics: Vec<MetricReport>,
+    pub(crate) metrics: Vec<MetricReport>,
 }
 
 /// The report of the experiment with this number, or of the latest one.
 ///
 /// # Errors
 /// If there is no such experiment, or the store fails.
-pub async fn report(store: &Store, id: Option<i64>) -> anyhow::Result<Report> {
+pub(crate) async fn report(store: &Store, id: Option<i64>) -> anyhow::Result<Report> {
     let experiments = store.experiments().await?;
     let experiment = match id {
         None => experiments.into_iter().next().context(
@@ -167,7 +167,7 @@ async fn arm(
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::ClickThroughRate,
         Self::LikeRate,
         Self::WatchFraction,
@@ -222,7 +222,7 @@ impl MetricReport {
     }
 
     /// The verdict in words.
-    pub fn verdict(&self) -> String {
+    pub(crate) fn verdict(&self) -> String {
         let needed = self.users_needed.map_or(String::new(), |users| {
             format!(" (a difference of 5 % needs about {users} users an arm)")
         });
@@ -261,7 +261,7 @@ impl ArmReport {
 
 impl Report {
     /// A fault in the arms, if there is one. Then none of the results can be trusted.
-    pub fn warning(&self) -> Option<String> {
+    pub(crate) fn warning(&self) -> Option<String> {
         let mixed = self.arms.iter().filter(|arm| arm.is_mixed()).map(mixed);
         let warnings: Vec<String> = self.split().into_iter().chain(mixed).collect();
         (!warnings.is_empty()).then(|| warnings.join("; "))

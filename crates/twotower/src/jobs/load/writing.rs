@@ -1,7 +1,6 @@
 //! Writes row groups of vectors into the database, several at once.
 
 use super::{Input, Run};
-use crate::jobs::JobError;
 use crate::jobs::update::{Changes, Scope, TablePlan, fingerprint};
 use crate::progress::Progress;
 use crate::vectors::{self, Batch, Part};
@@ -95,9 +94,7 @@ impl Writing<'_> {
         });
         while let Some((batch, fingerprints)) = batches.recv().await {
             self.batch(table, &batch, &fingerprints).await?;
-            if self.run.interrupt.is_set() {
-                return Err(JobError::Interrupted.into());
-            }
+            self.run.interrupt.check()?;
         }
         reader
             .await

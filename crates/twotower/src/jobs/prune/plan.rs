@@ -10,7 +10,7 @@ use twotower_store::{ModelRecord, ModelState, VectorAge};
 /// Why a version is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Enough newer versions are kept.
     Superseded,
     /// It may have learned from an erased user, and its time is over.

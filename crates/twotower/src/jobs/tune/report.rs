@@ -18,38 +18,38 @@ const SHOWN: usize = 10;
 
 /// The result of a search.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TuneReport {
+pub(crate) struct TuneReport {
     /// The configuration file that was written.
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Validation metric that trials are compared by.
-    pub metric: Selection,
+    pub(crate) metric: Selection,
     /// The best trial.
-    pub best: TrialReport,
+    pub(crate) best: TrialReport,
     /// Trial 0: the configuration before the search.
-    pub baseline: TrialReport,
+    pub(crate) baseline: TrialReport,
     /// All trials, from best to worst.
-    pub trials: Vec<TrialReport>,
+    pub(crate) trials: Vec<TrialReport>,
     /// What the budget left no time for; `null` if the search is complete.
-    pub left_out: Option<String>,
+    pub(crate) left_out: Option<String>,
     /// Wall-clock time used, earlier runs included, seconds.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 /// The result of a trial.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TrialReport {
+pub(crate) struct TrialReport {
     /// Number of the trial; 0 is the configuration before the search.
-    pub trial: usize,
+    pub(crate) trial: usize,
     /// Number of epochs it was trained for.
-    pub epochs: usize,
+    pub(crate) epochs: usize,
     /// The best epoch, counted from 1; 0 if there is none.
-    pub best_epoch: usize,
+    pub(crate) best_epoch: usize,
     /// Validation metric of that epoch; `null` if the trial diverged or was left out.
-    pub score: Option<f64>,
+    pub(crate) score: Option<f64>,
     /// Whether training diverged.
-    pub diverged: bool,
+    pub(crate) diverged: bool,
     /// Hyperparameters that differ from those of trial 0.
-    pub differs: BTreeMap<&'static str, f64>,
+    pub(crate) differs: BTreeMap<&'static str, f64>,
 }
 
 impl TuneReport {

@@ -1,13 +1,14 @@
 //! Trains trials, one step of the search at a time, each from its own checkpoint, and saves the
 //! results.
 
-use super::super::{Interrupt, JobError};
+use super::super::JobError;
 use super::budget::Budget;
 use super::folder::StateFolder;
 use super::halving::{self, Step};
 use super::space;
 use super::state::{RungResult, State};
 use super::watch::Watch;
+use crate::interrupt::Interrupt;
 use anyhow::Context;
 use std::time::{Duration, Instant};
 use twotower_core::hyperparameters::{Hyperparameters, Selection};

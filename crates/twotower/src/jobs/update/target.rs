@@ -1,5 +1,6 @@
 //! Chooses the model of a folder that an unattended update works on.
 
+use super::LeftAlone;
 use crate::jobs::Retry;
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use twotower_store::{ModelRecord, ModelState, Store};
 pub(super) async fn model_folder(
     store: &Store,
     path: &Path,
+    left_alone: LeftAlone,
     retry: &Retry,
 ) -> anyhow::Result<PathBuf> {
     if model_files::is_model(path) {
@@ -18,11 +20,21 @@ pub(super) async fn model_folder(
     }
     let versions = model_files::versions(path).context("look for models")?;
     let registered = retry.call("read the registry", || store.models()).await?;
-    let Some(version) = choose(&versions, &registered) else {
+    let chosen = choose(&versions, &registered, left_alone);
+    let unclaimed = choose(&versions, &registered, LeftAlone::Nothing);
+    let claimed = unclaimed.filter(|_| unclaimed != chosen);
+    if let Some(claimed) = claimed {
+        tracing::info!(
+            "version {claimed} in {0} is left to a retraining that is not over: `twotower run retrain` goes on with it within a day, and \
+             `twotower update --model-path {0}/{claimed}` does without",
+            path.display()
+        );
+    }
+    let Some(version) = chosen else {
         bail!("{}", nothing_to_do(path, &versions, &registered));
     };
-    let passed_over = versions.iter().filter(|&&newer| newer > version);
-    for newer in passed_over {
+    let passed_over = versions.iter().filter(|&&it| it > version);
+    for newer in passed_over.filter(|&&it| Some(it) != claimed) {
         tracing::info!(
             "version {newer} in {} was active, held back or refused before, so that it is left alone: `twotower models promote {newer}` \
              makes it active",
@@ -35,14 +47,20 @@ pub(super) async fn model_folder(
 /// The newest version, if it is newer than all that were ever complete, active or refused; else the
 /// active one.
 ///
-/// Thus the next run does not undo a rollback, nor activate a challenger that was refused.
-fn choose(versions: &[i64], registered: &[ModelRecord]) -> Option<i64> {
+/// Thus the next run does not undo a rollback, nor activate a challenger that was refused. A new
+/// version that is left alone is no reason to take an older one.
+fn choose(versions: &[i64], registered: &[ModelRecord], left_alone: LeftAlone) -> Option<i64> {
     let settled = registered.iter().filter(|record| !is_new(record));
     let last_settled = settled.map(|record| record.version).max();
     let newest = versions.iter().copied().max();
     let active = active(registered);
+    let may_take = |newest| match left_alone {
+        LeftAlone::Nothing => true,
+        LeftAlone::Version(version) => newest != version,
+        LeftAlone::AllNew => false,
+    };
     newest
-        .filter(|&newest| last_settled.is_none_or(|settled| settled < newest))
+        .filter(|&newest| last_settled.is_none_or(|settled| settled < newest) && may_take(newest))
         .or_else(|| active.filter(|active| versions.contains(active)))
 }
 
@@ -68,7 +86,7 @@ fn nothing_to_do(path: &Path, versions: &[i64], registered: &[ModelRecord]) -> S
             )
         }
         (None, Some(newest)) => format!(
-            "no version is active, and those in {path} were held back or refused before: name the folder of the one to serve, as in \
+            "no version is active, and those in {path} were held back or refused before, or are a retraining's: name the folder of the one to serve, as in \
              --model-path {path}/{newest}"
         ),
     }
@@ -115,7 +133,7 @@ mod tests {
         for (versions, registered, expected) in cases {
             let registered: Vec<_> = registered.iter().copied().map(record).collect();
             assert_eq!(
-                choose(versions, &registered),
+                choose(versions, &registered, LeftAlone::Nothing),
                 expected,
                 "{versions:?} {registered:?}"
             );
@@ -126,6 +144,36 @@ mod tests {
             ..record((2, Loading))
         };
         let registered = [again, record((1, Active))];
-        assert_eq!(choose(&[1, 2], &registered), Some(1));
+        let chosen = choose(&[1, 2], &registered, LeftAlone::Nothing);
+        assert_eq!(chosen, Some(1));
+    }
+
+    #[test]
+    fn the_model_of_a_retraining_is_left_to_it() {
+        use LeftAlone::{AllNew, Nothing, Version};
+        type Case = (LeftAlone, &'static [i64], &'static [(i64, ModelState)]);
+        let cases: [(Case, Option<i64>); 9] = [
+            ((Nothing, &[1, 2], &[(1, Active)]), Some(2)),
+            ((Version(2), &[1, 2], &[(1, Active)]), Some(1)),
+            ((AllNew, &[1, 2], &[(1, Active)]), Some(1)),
+            // Its load was cut off.
+            ((Version(2), &[1, 2], &[(1, Active), (2, Loading)]), Some(1)),
+            // Another model, such as a fetched one; and one of an earlier retraining.
+            ((Version(2), &[1, 2, 3], &[(1, Active)]), Some(3)),
+            ((Version(3), &[1, 2, 3], &[(1, Active)]), Some(1)),
+            // Promoted, but not written down yet.
+            ((Version(2), &[1, 2], &[(1, Retired), (2, Active)]), Some(2)),
+            ((AllNew, &[1, 2], &[(1, Retired), (2, Active)]), Some(2)),
+            // The first model.
+            ((AllNew, &[1], &[]), None),
+        ];
+        for ((left_alone, versions, registered), expected) in cases {
+            let registered: Vec<_> = registered.iter().copied().map(record).collect();
+            assert_eq!(
+                choose(versions, &registered, left_alone),
+                expected,
+                "{left_alone:?} {versions:?} {registered:?}"
+            );
+        }
     }
 }

@@ -1,5 +1,6 @@
 use super::plan::{Plan, TablePlan};
-use crate::jobs::{Interrupt, JobError, Retry};
+use crate::interrupt::Interrupt;
+use crate::jobs::Retry;
 use crate::progress::Progress;
 use anyhow::Context;
 use twotower_core::embedding::Embeddings;
@@ -80,9 +81,7 @@ impl Writer<'_> {
                 .with_context(|| format!("write vectors of {name}"))?;
             done += batch.len();
             progress.set(done as u64, "");
-            if self.interrupt.is_set() {
-                return Err(JobError::Interrupted.into());
-            }
+            self.interrupt.check()?;
         }
         self.retry
             .run("remove vectors", || {

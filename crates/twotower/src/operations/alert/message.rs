@@ -2,7 +2,7 @@
 
 use super::state::{Alert, Occasion, Phase};
 use crate::operations::check::Severity;
-use crate::time::rfc3339_us;
+use crate::time::second_rfc3339;
 use serde::Serialize;
 use std::fmt::Write as _;
 use twotower_core::time::{DAY, SECOND_US};
@@ -87,9 +87,9 @@ impl Item {
             severity: alert.severity,
             status: occasion,
             flapping: alert.flapping,
-            since: time(alert.since_us),
-            last_seen: time(alert.last_seen_us),
-            resolved_at: resolved_us.map(time),
+            since: second_rfc3339(alert.since_us),
+            last_seen: second_rfc3339(alert.last_seen_us),
+            resolved_at: resolved_us.map(second_rfc3339),
             lasted_seconds: (lasted_us / SECOND_US).max(0) as u64,
             evidence: shortened(&alert.evidence),
             fix: shortened(&alert.fix),
@@ -180,7 +180,7 @@ impl Message {
                 Status::Resolved
             },
             host: host.into(),
-            sent_at: time(now_us),
+            sent_at: second_rfc3339(now_us),
             summary: format!("{}: {}", counts.join(", "), names.join(", ")),
             alerts,
         }
@@ -194,7 +194,7 @@ impl Message {
             kind: Kind::Test,
             status: Status::Resolved,
             host: host.into(),
-            sent_at: time(now_us),
+            sent_at: second_rfc3339(now_us),
             summary: "a test: nothing is wrong, alerts arrive here".into(),
             alerts: Vec::new(),
         }
@@ -252,14 +252,6 @@ fn shortened(text: &str) -> String {
     }
     let begin: String = line.chars().take(LONGEST).collect();
     format!("{begin}…")
-}
-
-/// RFC 3339 with seconds.
-pub(super) fn time(at_us: i64) -> String {
-    let text = rfc3339_us(at_us);
-    text.split('.')
-        .next()
-        .map_or(String::new(), |begin| format!("{begin}Z"))
 }
 
 /// A duration in its two largest units: `2 h 10 min`.

@@ -37,31 +37,46 @@ const CHOICES: [&str; 10] = [
 ];
 
 /// Variables that our commands read.
-const VARIABLES: [&str; 24] = [
+const VARIABLES: [&str; 39] = [
     "DATABASE_URL",
     "DATABASE_REPLICA_URL",
     "TWOTOWER_LOG",
     "TWOTOWER_LOG_FORMAT",
     "TWOTOWER_LOG_FILE",
+    "TWOTOWER_ENV",
     "TWOTOWER_LISTEN",
     "TWOTOWER_MODEL_PATH",
     "TWOTOWER_METRICS_LISTEN",
     "TWOTOWER_JWT_SECRET",
     "TWOTOWER_JWT_SECRET_FILE",
+    "TWOTOWER_JWT_ISSUER",
+    "TWOTOWER_JWT_AUDIENCE",
     "TWOTOWER_SIGNING_KEY",
     "TWOTOWER_SIGNING_KEY_FILE",
     "TWOTOWER_TRUSTED_KEYS",
+    "TWOTOWER_ALERT_WEBHOOK",
+    "TWOTOWER_ALERT_WEBHOOK_FILE",
+    "TWOTOWER_ALERT_SLACK",
+    "TWOTOWER_ALERT_SLACK_FILE",
+    "TWOTOWER_ALERT_HEARTBEAT",
+    "TWOTOWER_ALERT_HEARTBEAT_FILE",
+    "TWOTOWER_SMTP_URL",
+    "TWOTOWER_SMTP_URL_FILE",
+    "TWOTOWER_PROBE_TOKEN_FILE",
     "SUPABASE_URL",
     "SUPABASE_JWKS",
     "SUPABASE_JWT_SECRET",
     "SUPABASE_ANON_KEY",
     "SUPABASE_PUBLISHABLE_KEYS",
+    "SUPABASE_PUBLISHABLE_KEY",
     "SUPABASE_SECRET_KEYS",
     "SUPABASE_SECRET_KEY",
     "SUPABASE_SERVICE_ROLE_KEY",
     "AWS_ENDPOINT_URL",
+    "AWS_REGION",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
 ];
 
 /// What differs from the defaults; of free text only that it is set.
@@ -112,7 +127,35 @@ pub(super) fn environment() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Cli;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
     use std::path::Path;
+
+    /// Variables of flags, and those that docs/configuration.md lists besides.
+    #[test]
+    fn every_variable_that_commands_read_is_told() {
+        fn of_flags(command: &clap::Command, names: &mut BTreeSet<String>) {
+            let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+            names.extend(variables.map(|name| name.to_str().unwrap().to_owned()));
+            for sub in command.get_subcommands() {
+                of_flags(sub, names);
+            }
+        }
+        let mut read = BTreeSet::new();
+        of_flags(&Cli::command(), &mut read);
+        let docs = include_str!("../../../../../docs/configuration.md");
+        let section = docs.split("\n## Environment\n").nth(1).unwrap();
+        let section = section.split("\n### ").next().unwrap();
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let names = row.split('|').nth(1).unwrap().split(", ");
+            read.extend(names.map(|name| name.trim().trim_matches('`').to_owned()));
+        }
+        // Read by the script that starts jobs from cron.
+        read.insert("TWOTOWER_ENV".into());
+        let told: BTreeSet<String> = VARIABLES.map(str::to_owned).into();
+        assert_eq!(told, read);
+    }
 
     #[test]
     fn addresses_paths_and_sql_are_told_to_be_set_and_no_more() {

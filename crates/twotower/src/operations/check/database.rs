@@ -140,11 +140,8 @@ async fn reachable(round: &Round<'_>, store: &Store) -> Vec<Finding> {
         }
     }
     if round.wants("migrations") {
-        found.push(match round.within(migrations(round, store)).await {
-            Ok(Ok(finding)) => finding,
-            Ok(Err(error)) => Finding::unseen("migrations", &error),
-            Err(_) => Finding::skipped("migrations", "no answer in time", ""),
-        });
+        let work = migrations(round, store);
+        found.push(round.finding("migrations", work).await);
     }
     found
 }

@@ -18,14 +18,9 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     if !round.wants_any(&OWN) {
         return Vec::new();
     }
-    let runs = match round.within(read(store)).await {
-        Ok(Ok(runs)) => runs,
-        Ok(Err(error)) => return OWN.map(|check| Finding::unseen(check, &error)).into(),
-        Err(_) => {
-            return OWN
-                .map(|check| Finding::skipped(check, "no answer in time", ""))
-                .into();
-        }
+    let runs = match round.ask(read(store)).await {
+        Ok(runs) => runs,
+        Err(why) => return why.of_each(&OWN),
     };
     let schedule = &round.place.config.schedule;
     match Plan::new(schedule) {

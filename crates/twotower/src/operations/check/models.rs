@@ -25,20 +25,9 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     if !round.wants_any(&own) {
         return Vec::new();
     }
-    let models = match round.within(store.models()).await {
-        Ok(Ok(models)) => models,
-        Ok(Err(error)) => {
-            return own
-                .iter()
-                .map(|&check| Finding::unseen(check, &error))
-                .collect();
-        }
-        Err(_) => {
-            return own
-                .iter()
-                .map(|&check| Finding::skipped(check, "no answer in time", ""))
-                .collect();
-        }
+    let models = match round.ask(store.models()).await {
+        Ok(models) => models,
+        Err(why) => return why.of_each(&own),
     };
     let active = models
         .iter()
@@ -48,26 +37,14 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
         found.extend(of_the_active(round, store, active).await);
     }
     if round.wants("gate-refused") {
-        found.push(said(
-            "gate-refused",
-            round.within(refused(store, &models, active)).await,
-        ));
+        let work = refused(store, &models, active);
+        found.push(round.finding("gate-refused", work).await);
     }
     if round.wants("erasure-overdue") {
-        found.push(said(
-            "erasure-overdue",
-            round.within(overdue(round, store, active)).await,
-        ));
+        let work = overdue(round, store, active);
+        found.push(round.finding("erasure-overdue", work).await);
     }
     found
-}
-
-fn said<L>(check: &'static str, looked: Result<Result<Finding, StoreError>, L>) -> Finding {
-    match looked {
-        Ok(Ok(finding)) => finding,
-        Ok(Err(error)) => Finding::unseen(check, &error),
-        Err(_) => Finding::skipped(check, "no answer in time", ""),
-    }
 }
 
 async fn of_the_active(
@@ -81,18 +58,9 @@ async fn of_the_active(
         });
         return skipped.into();
     };
-    let details = match round.within(store.model_details(active.version)).await {
-        Ok(Ok(details)) => details,
-        Ok(Err(error)) => {
-            return OF_THE_ACTIVE
-                .map(|check| Finding::unseen(check, &error))
-                .into();
-        }
-        Err(_) => {
-            return OF_THE_ACTIVE
-                .map(|check| Finding::skipped(check, "no answer in time", ""))
-                .into();
-        }
+    let details = match round.ask(store.model_details(active.version)).await {
+        Ok(details) => details,
+        Err(why) => return why.of_each(&OF_THE_ACTIVE),
     };
     let config = &round.place.config;
     let folder = config.training.output_dir.join(active.version.to_string());

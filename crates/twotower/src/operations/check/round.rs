@@ -9,6 +9,7 @@ use crate::operations::Place;
 use crate::time::now_us;
 use std::time::Duration;
 use tokio::time::Instant;
+use twotower_store::StoreError;
 
 /// Which checks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,27 @@ pub(super) struct Round<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TimedOut;
 
+/// Why the database has not said what a check asks for.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    Failed(StoreError),
+    Late,
+}
+
+impl Unanswered {
+    pub(super) fn finding(&self, check: &'static str) -> Finding {
+        match self {
+            Self::Failed(error) => Finding::unseen(check, error),
+            Self::Late => Finding::skipped(check, "no answer in time", ""),
+        }
+    }
+
+    /// A finding for each of the checks that needed the answer.
+    pub(super) fn of_each(&self, checks: &[&'static str]) -> Vec<Finding> {
+        checks.iter().map(|check| self.finding(check)).collect()
+    }
+}
+
 impl<'a> Round<'a> {
     pub(super) fn new(place: &'a Place, scope: Scope, wanted: Vec<&'static str>) -> Self {
         Self {
@@ -106,9 +128,38 @@ impl<'a> Round<'a> {
     }
 
     /// Waits for `work`, at most as long as a step may take.
-    pub(super) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, TimedOut> {
+    pub(super) fn within<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> impl Future<Output = Result<T, TimedOut>> {
         let step = self.step();
-        tokio::time::timeout(step, work).await.map_err(|_| TimedOut)
+        // Boxed, since the futures of checks are large and each stands in several of another.
+        let work = Box::pin(work);
+        async move { tokio::time::timeout(step, work).await.map_err(|_| TimedOut) }
+    }
+
+    /// Asks the database, at most as long as a step may take.
+    pub(super) fn ask<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> impl Future<Output = Result<T, Unanswered>> {
+        let work = self.within(work);
+        async move {
+            match work.await {
+                Ok(answer) => answer.map_err(Unanswered::Failed),
+                Err(TimedOut) => Err(Unanswered::Late),
+            }
+        }
+    }
+
+    /// What `work`, which asks the database, finds for `check`.
+    pub(super) fn finding(
+        &self,
+        check: &'static str,
+        work: impl Future<Output = Result<Finding, StoreError>>,
+    ) -> impl Future<Output = Finding> {
+        let found = self.ask(work);
+        async move { found.await.unwrap_or_else(|why| why.finding(check)) }
     }
 
     /// Runs blocking work on a thread of its own; if it exceeds the time limit, the thread is

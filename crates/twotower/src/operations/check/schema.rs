@@ -38,11 +38,10 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     let mut found = Vec::new();
     if JUDGES.iter().any(|(check, _)| round.wants(check)) {
         let source = &round.place.config.source;
-        let looked = round.within(store.audit_schema(source)).await;
+        let looked = round.ask(store.audit_schema(source)).await;
         let judged = JUDGES.iter().filter_map(|(check, judge)| match &looked {
-            Ok(Ok(audit)) => audit.as_ref().map(|audit| judge(check, audit)),
-            Ok(Err(error)) => Some(Finding::unseen(check, error)),
-            Err(_) => Some(Finding::skipped(check, "no answer in time", "")),
+            Ok(audit) => audit.as_ref().map(|audit| judge(check, audit)),
+            Err(why) => Some(why.finding(check)),
         });
         found.extend(judged);
     }
@@ -137,10 +136,9 @@ fn judge_keys(check: &'static str, audit: &Audit) -> Finding {
 async fn reads(round: &Round<'_>, store: &Store) -> Option<Finding> {
     let check = "indexes";
     let source = &round.place.config.source;
-    let found = match round.within(store.unindexed_reads(source)).await {
-        Ok(Ok(faults)) => judge_reads(check, &faults?),
-        Ok(Err(error)) => Finding::unseen(check, &error),
-        Err(_) => Finding::skipped(check, "no answer in time", ""),
+    let found = match round.ask(store.unindexed_reads(source)).await {
+        Ok(faults) => judge_reads(check, &faults?),
+        Err(why) => why.finding(check),
     };
     Some(found.about("source"))
 }
@@ -166,11 +164,10 @@ async fn index_used(round: &Round<'_>, store: &Store) -> Finding {
             .await?
             .map(|index_use| (generation.version, index_use)))
     };
-    match round.within(look).await {
-        Ok(Ok(Some((version, index_use)))) => judge_index(version, index_use),
-        Ok(Ok(None)) => Finding::skipped(check, "no model is active", "twotower train --update-db"),
-        Ok(Err(error)) => Finding::unseen(check, &error),
-        Err(_) => Finding::skipped(check, "no answer in time", ""),
+    match round.ask(look).await {
+        Ok(Some((version, index_use))) => judge_index(version, index_use),
+        Ok(None) => Finding::skipped(check, "no model is active", "twotower train --update-db"),
+        Err(why) => why.finding(check),
     }
 }
 

@@ -19,49 +19,30 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     if !round.wants_any(&own) {
         return Vec::new();
     }
-    let generation = match round.within(store.generation()).await {
-        Ok(Ok(Some(generation))) => generation,
-        Ok(Ok(None)) => {
+    let generation = match round.ask(store.generation()).await {
+        Ok(Some(generation)) => generation,
+        Ok(None) => {
             let skipped = own.map(|check| {
                 Finding::skipped(check, "no model is active", "twotower train --update-db")
             });
             return skipped.into();
         }
-        Ok(Err(error)) => return own.map(|check| Finding::unseen(check, &error)).into(),
-        Err(_) => {
-            return own
-                .map(|check| Finding::skipped(check, "no answer in time", ""))
-                .into();
-        }
+        Err(why) => return why.of_each(&own),
     };
     let mut found = Vec::new();
     if round.wants("dimension") {
-        found.push(said(
-            "dimension",
-            round.within(dimension(store, &generation)).await,
-        ));
+        let work = dimension(store, &generation);
+        found.push(round.finding("dimension", work).await);
     }
     if round.wants("vectors-fresh") {
-        found.push(said(
-            "vectors-fresh",
-            round.within(fresh(round, store, &generation)).await,
-        ));
+        let work = fresh(round, store, &generation);
+        found.push(round.finding("vectors-fresh", work).await);
     }
     if round.wants("vectors-complete") {
-        found.push(said(
-            "vectors-complete",
-            round.within(complete(round, store, &generation)).await,
-        ));
+        let work = complete(round, store, &generation);
+        found.push(round.finding("vectors-complete", work).await);
     }
     found
-}
-
-fn said<L>(check: &'static str, looked: Result<Result<Finding, StoreError>, L>) -> Finding {
-    match looked {
-        Ok(Ok(finding)) => finding,
-        Ok(Err(error)) => Finding::unseen(check, &error),
-        Err(_) => Finding::skipped(check, "no answer in time", ""),
-    }
 }
 
 async fn dimension(store: &Store, generation: &Generation) -> Result<Finding, StoreError> {

@@ -2,7 +2,7 @@
 
 use super::super::program::{ChildSignal, Program, send_signal};
 use super::last_error::LastError;
-use crate::jobs::Interrupt;
+use crate::interrupt::Interrupt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};

@@ -1,3 +1,4 @@
+use crate::exit_code::{FAILED, INTERRUPTED, REFUSED};
 use crate::operations::Job;
 use std::io;
 use std::path::PathBuf;
@@ -77,19 +78,19 @@ pub enum RunError {
 
 impl RunError {
     /// Exit code of `twotower run`: usually that of the command that failed.
-    pub fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> i32 {
         match self {
             Self::Failed {
                 code: Some(code), ..
-            } => u8::try_from(*code).unwrap_or(1),
-            Self::Refused { .. } => 5,
-            Self::Interrupted => 130,
+            } => *code,
+            Self::Refused { .. } => REFUSED,
+            Self::Interrupted => INTERRUPTED,
             Self::Start { .. }
             | Self::Failed { code: None, .. }
             | Self::Result { .. }
             | Self::TimedOut { .. }
             | Self::Decided { .. }
-            | Self::Progress { .. } => 1,
+            | Self::Progress { .. } => FAILED,
         }
     }
 }

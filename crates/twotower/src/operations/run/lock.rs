@@ -96,10 +96,13 @@ impl JobLock {
         {
             note.starts += before.starts;
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(&serde_json::to_vec(&note)?)?;
-        file.sync_all()?;
+        // A full disk is no reason to miss a run, all the less one that frees space.
+        if let Err(error) = write(&mut file, &note) {
+            tracing::warn!(
+                "{}: {error}; should the run be cut off, it is not begun again",
+                path.display()
+            );
+        }
         Ok(LockOutcome::Taken(Self { file }))
     }
 
@@ -131,6 +134,15 @@ pub(in crate::operations) fn cut_off(state_dir: &Path, job: Job) -> io::Result<O
     }
 }
 
+/// Whether a run of `job` is at work on this machine, or a command that has outlived one. If that
+/// cannot be told, it may be.
+pub(super) fn is_held(state_dir: &Path, job: Job) -> bool {
+    match open(&path(state_dir, job), false) {
+        Ok(file) => !matches!(take(&file), Ok(true)),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
 fn path(state_dir: &Path, job: Job) -> PathBuf {
     state_dir.join(format!("{job}.lock"))
 }
@@ -153,6 +165,13 @@ fn take(file: &File) -> io::Result<bool> {
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+fn write(file: &mut File, note: &Note) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&serde_json::to_vec(note)?)?;
+    file.sync_all()
 }
 
 /// The note in the file, if it is complete.
@@ -202,11 +221,13 @@ mod tests {
         };
         assert_eq!(holder.pid, std::process::id());
         assert_eq!(cut_off(&state, Job::Update).unwrap(), None);
+        assert!(is_held(&state, Job::Update) && !is_held(&state, Job::Retrain));
         // The lock of another job is independent.
         let other = JobLock::acquire(&state, Job::Backup, note(None)).unwrap();
         assert!(matches!(other, LockOutcome::Taken(_)));
         lock.done().unwrap();
         lock.give_back().unwrap();
+        assert!(!is_held(&state, Job::Update));
         assert_eq!(cut_off(&state, Job::Update).unwrap(), None);
         take(&state, None);
     }

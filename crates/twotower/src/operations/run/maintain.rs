@@ -7,6 +7,7 @@ use super::error::RunError;
 use super::prune::prune_after;
 use super::steps::{Steps, Waiting};
 use crate::config::Config;
+use crate::exit_code::FAILED;
 use serde_json::Value;
 
 pub(super) async fn maintain(
@@ -23,9 +24,10 @@ pub(super) async fn maintain(
     let outcome = maintained.and_then(|maintained| outcome(&maintained, config));
     match outcome {
         // A table that cannot be maintained does not stop pruning.
-        Ok(Outcome::Done) | Err(RunError::Failed { code: Some(1), .. }) => {
-            prune_after(steps, outcome).await
-        }
+        Ok(Outcome::Done)
+        | Err(RunError::Failed {
+            code: Some(FAILED), ..
+        }) => prune_after(steps, outcome).await,
         outcome => outcome,
     }
 }

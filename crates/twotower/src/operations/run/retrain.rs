@@ -1,27 +1,29 @@
-//! Retraining: train → evaluate → load → publish → promote → prune.
+//! Retraining: train → load → publish → promote → prune → evaluate.
 //!
 //! Loading runs the quality gate without switching readers. So a refused model is not published,
 //! and one that other machines serve is in the storage before the database names it. Pruning
 //! follows whatever becomes of the model: retention periods do not wait for a model that passes.
+//! The report comes last: it takes about as long as the training, and readers do not wait for it.
 
 mod progress;
 
 use super::Outcome;
 use super::backoff::Backoff;
 use super::error::RunError;
+use super::lock;
 use super::prune::prune_after;
 use super::steps::{Steps, Waiting};
 use super::update::is_held;
 use crate::config::Config;
+use crate::exit_code::{REFUSED, TOO_LITTLE_DATA};
+use crate::jobs::{JobError, LeftAlone};
+use crate::operations::Job;
 use crate::time::now_us;
 use progress::{Progress, ProgressFile, Step};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use twotower_core::gate::Verdict;
 use twotower_store::model_files;
-
-/// Exit code of a training that found nothing to learn.
-const NOTHING_TO_LEARN: i32 = 3;
 
 pub(super) async fn retrain(
     steps: &mut Steps<'_>,
@@ -61,12 +63,19 @@ fn begin(file: &ProgressFile, config: &Config, fine_tune: bool) -> Result<Progre
     let newest = newest(config);
     if let Some(mut progress) = file.load(fine_tune, now_us())? {
         // The training may have finished after the run that waited for it was killed.
-        if progress.version.is_none() && newest > progress.newest_before {
-            progress.version = newest;
+        if progress.version.is_none()
+            && let Some(version) = trained_since(&progress, config)
+        {
+            progress.version = Some(version);
             progress.done.push(Step::Train);
         }
         match progress.version {
-            None => return Ok(progress),
+            // Its training has the whole limit of this run.
+            None => {
+                progress.at_us = now_us();
+                file.save(&progress)?;
+                return Ok(progress);
+            }
             Some(version) if model_files::is_model(&models.join(version.to_string())) => {
                 let done: Vec<String> = progress.done.iter().map(Step::to_string).collect();
                 tracing::info!(
@@ -87,6 +96,41 @@ fn begin(file: &ProgressFile, config: &Config, fine_tune: bool) -> Result<Progre
     };
     file.save(&progress)?;
     Ok(progress)
+}
+
+/// The model of a retraining that has not saved its version. One that was made when the time of the
+/// run was over is another's.
+fn trained_since(progress: &Progress, config: &Config) -> Option<i64> {
+    let newest = newest(config).filter(|newest| Some(*newest) > progress.newest_before)?;
+    let folder = config.training.output_dir.join(newest.to_string());
+    let manifest = model_files::manifest(&folder).ok()?;
+    let limit_us = config.run.limit(Job::Retrain).as_micros() as i64;
+    let until_us = progress.at_us.saturating_add(limit_us);
+    // A fetched model may be older, and a full training continues from no other model.
+    let is_its = (progress.at_us..=until_us).contains(&manifest.created_at_us)
+        && (progress.fine_tune || manifest.trained_on.fine_tuned_from.is_none());
+    is_its.then_some(newest)
+}
+
+/// The models that `twotower update` leaves to a retraining: until it is over, its own model is not
+/// published, or nobody knows whether it passes the gate.
+pub(crate) fn left_to_retraining(config: &Config) -> LeftAlone {
+    let state_dir = &config.run.state_dir;
+    let progress = match ProgressFile::new(state_dir).read() {
+        Ok(Some(progress)) => progress,
+        Ok(None) => return LeftAlone::Nothing,
+        Err(error) => {
+            tracing::warn!("whether a retraining is at work cannot be read: {error}");
+            return LeftAlone::Nothing;
+        }
+    };
+    if let Some(version) = progress.version {
+        return LeftAlone::Version(version);
+    }
+    if lock::is_held(state_dir, Job::Retrain) {
+        return LeftAlone::AllNew;
+    }
+    trained_since(&progress, config).map_or(LeftAlone::Nothing, LeftAlone::Version)
 }
 
 /// The newest model folder; `None` if the folder cannot be read, which training reports if it
@@ -112,15 +156,19 @@ impl Retraining<'_, '_> {
             }
             match step {
                 Step::Train => {
-                    if let Some(nothing) = self.train().await? {
-                        return Ok(nothing);
+                    if let Err(error) = self.train().await {
+                        return self.not_trained(error);
                     }
                 }
-                Step::Evaluate => self.evaluate().await?,
                 Step::Load => self.load().await?,
                 Step::Publish => self.publish().await?,
                 Step::Promote => self.promote().await?,
                 Step::Prune => self.prune().await?,
+                Step::Evaluate => {
+                    if let Some(missing) = self.evaluate().await? {
+                        return Ok(missing);
+                    }
+                }
             }
             self.progress.done.push(step);
             self.progress.at_us = now_us();
@@ -129,7 +177,7 @@ impl Retraining<'_, '_> {
         Ok(Outcome::Done)
     }
 
-    async fn train(&mut self) -> Result<Option<Outcome>, RunError> {
+    async fn train(&mut self) -> Result<(), RunError> {
         let from = if self.progress.fine_tune {
             self.base().await?
         } else {
@@ -139,19 +187,33 @@ impl Retraining<'_, '_> {
         if let Some(from) = &from {
             words.extend(["--from", from.as_str()]);
         }
-        let trained = self.steps.step(&words, Waiting::Attempts).await;
-        let trained = match trained {
-            Err(RunError::Failed {
-                code: Some(NOTHING_TO_LEARN),
-                message,
-                ..
-            }) if self.progress.fine_tune => return Ok(Some(Outcome::NothingNew(message))),
-            trained => trained?,
-        };
+        let trained = self.steps.step(&words, Waiting::Attempts).await?;
         let version = number(&trained["train"]["version"], "train", "train.version")?;
         self.progress.version = Some(version);
         self.steps.model_version = Some(version);
-        Ok(None)
+        Ok(())
+    }
+
+    /// What a training that did not succeed comes to.
+    fn not_trained(&self, error: RunError) -> Result<Outcome, RunError> {
+        if let RunError::Interrupted = error {
+            return Err(error);
+        }
+        // It has failed for good. A model that somebody trains afterwards is not its result.
+        if trained_since(&self.progress, self.config).is_none()
+            && let Err(cause) = self.file.remove()
+        {
+            tracing::warn!("{cause}");
+        }
+        match error {
+            // Too few likes at all have the same exit code, and are a failure.
+            RunError::Failed {
+                code: Some(TOO_LITTLE_DATA),
+                message,
+                ..
+            } if message.contains(JobError::NOTHING_NEW) => Ok(Outcome::NothingNew(message)),
+            error => Err(error),
+        }
     }
 
     /// The model to fine-tune: the active one, not a newer one that was refused or rolled back.
@@ -185,17 +247,6 @@ impl Retraining<'_, '_> {
         })
     }
 
-    /// Skipped for a fine-tuned model, which only the gate can compare with others: its base model
-    /// has seen the data that would be held out.
-    async fn evaluate(&mut self) -> Result<(), RunError> {
-        if self.config.run.evaluate && !self.progress.fine_tune {
-            let folder = self.folder(self.version()?);
-            let words = ["evaluate", "--model-path", &folder];
-            self.steps.step(&words, Waiting::Attempts).await?;
-        }
-        Ok(())
-    }
-
     async fn load(&mut self) -> Result<(), RunError> {
         let folder = self.folder(self.version()?);
         let words = ["update", "--no-activate", "--model-path", &folder];
@@ -208,7 +259,7 @@ impl Retraining<'_, '_> {
         match verdict.filter(|verdict| !verdict.passed()) {
             None => Ok(()),
             Some(verdict) => {
-                self.steps.exit_code = Some(5);
+                self.steps.exit_code = Some(REFUSED);
                 Err(RunError::Refused {
                     message: format!(
                         "version {} was {verdict}\nreaders keep what they see, and it is not published",
@@ -307,6 +358,27 @@ impl Retraining<'_, '_> {
         self.step_alone(&["prune"]).await?;
         Ok(())
     }
+
+    /// Skipped for a fine-tuned model, which only the gate can compare with others: its base model
+    /// has seen the data that would be held out. A failure leaves the model as it is.
+    async fn evaluate(&mut self) -> Result<Option<Outcome>, RunError> {
+        if !self.config.run.evaluate || self.progress.fine_tune {
+            return Ok(None);
+        }
+        let exit_code = self.steps.exit_code;
+        let folder = self.folder(self.version()?);
+        let words = ["evaluate", "--model-path", &folder];
+        match self.steps.step(&words, Waiting::Attempts).await {
+            Ok(_) => Ok(None),
+            Err(RunError::Interrupted) => Err(RunError::Interrupted),
+            Err(error) => {
+                self.steps.exit_code = exit_code;
+                let message = format!("the model has no report: {error}");
+                tracing::error!("{message}");
+                Ok(Some(Outcome::WithoutReport(message)))
+            }
+        }
+    }
 }
 
 /// Whether `twotower publish` finds a key in its environment.
@@ -321,4 +393,26 @@ fn number(value: &Value, step: &str, missing: &'static str) -> Result<i64, RunEr
         step: step.into(),
         missing,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twotower_core::time::HOUR_US;
+
+    #[test]
+    fn a_training_that_is_gone_on_with_has_the_whole_time_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.training.output_dir = folder.path().join("models");
+        config.run.state_dir = folder.path().join("state");
+        let file = ProgressFile::new(&config.run.state_dir);
+        let before = now_us();
+        let mut cut_off = begin(&file, &config, false).unwrap();
+        cut_off.at_us = before - 20 * HOUR_US;
+        file.save(&cut_off).unwrap();
+        let again = begin(&file, &config, false).unwrap();
+        assert!(again.at_us >= before, "{again:?}");
+        assert_eq!(file.read().unwrap(), Some(again));
+    }
 }

@@ -5,13 +5,11 @@ use super::child::{End, Ended, Limits, run_command};
 use super::error::RunError;
 use super::journal::Journal;
 use crate::config;
-use crate::jobs::Interrupt;
+use crate::exit_code::{INTERRUPTED, REFUSED, UNAVAILABLE};
+use crate::interrupt::Interrupt;
 use crate::operations::{Job, Program};
 use serde_json::Value;
 use std::time::{Duration, Instant};
-
-/// Exit code for: out of reach, or busy.
-const OUT_OF_REACH: i32 = 4;
 
 /// How long a command is retried while the database or storage is out of reach, or another process
 /// writes the tables.
@@ -73,9 +71,9 @@ impl Steps<'_> {
                     });
                 }
                 // A terminal signals parent and child alike, and the child may exit first.
-                End::Interrupted | End::Exited(130) => return Err(RunError::Interrupted),
+                End::Interrupted | End::Exited(INTERRUPTED) => return Err(RunError::Interrupted),
                 End::TimedOut => return Err(self.timed_out(step)),
-                End::Exited(OUT_OF_REACH) => outages.next(),
+                End::Exited(UNAVAILABLE) => outages.next(),
                 End::Killed => crashes.next(),
                 End::Exited(_) => None,
             };
@@ -138,7 +136,7 @@ fn failed(step: String, code: Option<i32>, message: Option<String>) -> RunError 
     };
     let message = message.unwrap_or_else(|| unsaid.into());
     match code {
-        Some(5) => RunError::Refused { message },
+        Some(REFUSED) => RunError::Refused { message },
         _ => RunError::Failed {
             step,
             code,

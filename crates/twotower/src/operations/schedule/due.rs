@@ -30,8 +30,8 @@ pub(super) struct History<'a> {
     pub(super) max_starts: u32,
 }
 
-/// The moment that `job` is due for at `now_us`, if there is one. However many moments were missed, it is run once, for the latest.
-/// A run that was cut off is due again.
+/// The moment that `job` is due for at `now_us`, if there is one. However many moments were missed,
+/// it is run once, for the latest. A run that was cut off is due again.
 pub(super) fn due(plan: &Plan, job: Job, history: &History<'_>, now_us: i64) -> Option<Due> {
     let History {
         done_until_us,
@@ -39,16 +39,20 @@ pub(super) fn due(plan: &Plan, job: Job, history: &History<'_>, now_us: i64) -> 
         max_starts,
     } = *history;
     let at_us = plan.last_due(job, now_us)?;
+    let cut_off = cut_off.filter(|note| note.starts < max_starts);
     if at_us > done_until_us {
         let training = plan.last_training(now_us);
+        // A training that was missed or cut off is not made up for by a later fine-tuning.
+        let is_cut_off =
+            |at| cut_off.is_some_and(|note| !note.fine_tune && note.due_at_us >= Some(at));
+        let is_trained = training.is_none_or(|at| at <= done_until_us && !is_cut_off(at));
         return Some(Due {
             at_us,
-            // A missed training is not made up for by a later fine-tuning.
-            fine_tune: job == Job::Retrain && training.is_none_or(|at| at <= done_until_us),
+            fine_tune: job == Job::Retrain && is_trained,
         });
     }
     cut_off
-        .filter(|note| note.due_at_us == Some(at_us) && note.starts < max_starts)
+        .filter(|note| note.due_at_us == Some(at_us))
         .map(|note| Due {
             at_us,
             fine_tune: note.fine_tune,
@@ -134,16 +138,44 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_was_cut_off_is_due_again_a_few_times() {
-        let two = MIDNIGHT + 2 * HOUR_US;
-        let note = |due_at_us, starts| Note {
+    fn a_training_that_was_cut_off_is_not_fine_tuned_away() {
+        let three = MIDNIGHT + 3 * HOUR_US;
+        let [sunday, monday] = [three + 3 * DAY_US, three + 4 * DAY_US];
+        let fine_tunes = |due_at_us, fine_tune, starts| {
+            let note = note(due_at_us, fine_tune, starts);
+            let history = History {
+                done_until_us: sunday,
+                cut_off: Some(&note),
+                max_starts: 3,
+            };
+            let due = due(&plan(), Job::Retrain, &history, monday).unwrap();
+            assert_eq!(due.at_us, monday);
+            due.fine_tune
+        };
+        assert!(!fine_tunes(Some(sunday), false, 1));
+        // Tried often enough.
+        assert!(fine_tunes(Some(sunday), false, 3));
+        // A fine-tuning, a training that a later one has replaced, and one by hand.
+        assert!(fine_tunes(Some(sunday), true, 1));
+        assert!(fine_tunes(Some(sunday - DAY_US), false, 1));
+        assert!(fine_tunes(None, false, 1));
+    }
+
+    fn note(due_at_us: Option<i64>, fine_tune: bool, starts: u32) -> Note {
+        Note {
             host: "a".into(),
             pid: 1,
-            since_us: two,
+            since_us: MIDNIGHT,
             due_at_us,
-            fine_tune: false,
+            fine_tune,
             starts,
-        };
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_is_due_again_a_few_times() {
+        let two = MIDNIGHT + 2 * HOUR_US;
+        let note = |due_at_us, starts| note(due_at_us, false, starts);
         let again = |note: &Note, now_us| {
             let history = History {
                 done_until_us: two,

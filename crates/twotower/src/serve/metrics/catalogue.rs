@@ -56,7 +56,7 @@ catalogue! {
     STAGE_DURATION: Histogram "twotower_http_stage_duration_seconds" ["stage"]
         "time that requests spend in a stage; the stages are those of `Server-Timing`";
     REQUESTS_SHED: Counter "twotower_http_requests_shed_total" ["reason"]
-        "requests that were told to come back: `queue_full`, `queue_deadline`, `user_rate`; for events also `user_calls`, `circuit_open`";
+        "requests that were told to come back: `queue_full`, `queue_deadline`, `user_rate`; for events also `user_events`, `user_calls`, `circuit_open`";
     REQUESTS_IN_FLIGHT: Gauge "twotower_http_requests_in_flight" []
         "requests worked on now";
     REQUESTS_WAITING: Gauge "twotower_http_requests_waiting" []

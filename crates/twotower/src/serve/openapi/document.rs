@@ -1,5 +1,5 @@
 use super::{Schemas, schema_of};
-use crate::serve::endpoint::{Access, Body, ENDPOINTS, Endpoint};
+use crate::serve::endpoint::{Access, Body, ENDPOINTS, Endpoint, SIMILAR_VIDEOS};
 use crate::serve::error::ErrorBody;
 use serde_json::Value;
 use utoipa::openapi::path::{OperationBuilder, PathItem};
@@ -34,13 +34,11 @@ const GUARDED: &[(u16, &str)] = &[
 ];
 
 /// Errors of paths for users.
-const OF_USERS: &[(u16, &str)] = &[
-    (
-        404,
-        "A video that the request is about cannot be recommended",
-    ),
-    (429, "Too many requests of this user"),
-];
+const OF_USERS: &[(u16, &str)] = &[(429, "Too many requests or events of this user")];
+
+/// Errors of the path of similar videos.
+const OF_SIMILAR_VIDEOS: &[(u16, &str)] =
+    &[(404, "`video_id` names no video that can be recommended")];
 
 /// The whole document as indented JSON, with a line break at the end.
 pub fn document() -> String {
@@ -97,11 +95,15 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> OperationBuilder {
         Access::User => (GUARDED, OF_USERS),
         Access::Service => (GUARDED, &[]),
     };
+    let own: &[_] = match endpoint.path {
+        SIMILAR_VIDEOS => OF_SIMILAR_VIDEOS,
+        _ => &[],
+    };
     if endpoint.access != Access::Anyone {
         let bearer = SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []);
         operation = operation.security(bearer);
     }
-    for &(status, description) in &[ALWAYS, guarded, rated].concat() {
+    for &(status, description) in &[ALWAYS, guarded, rated, own].concat() {
         let body = Content::new(Some(schema_of::<ErrorBody>(schemas)));
         responses.responses.insert(
             status.to_string(),

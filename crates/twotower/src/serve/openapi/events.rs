@@ -9,24 +9,24 @@
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What happened on an app's screens.
+/// Events on an app's screens.
 #[derive(ToSchema)]
 pub(in crate::serve) struct EventsRequest {
     #[schema(min_items = 1, max_items = 100)]
     events: Vec<Event>,
 }
 
-/// One thing that happened.
+/// One event.
 #[derive(ToSchema)]
 struct Event {
-    /// Made by the sender, a new one for each event; what is sent again with the same one counts once.
+    /// Made by the sender, a new one for each event. An event that is sent again with the same id counts once.
     event_id: Uuid,
     kind: EventKind,
     video_id: Uuid,
-    /// How much of the video was watched; of views only.
+    /// Share of the video that was watched; for views only.
     #[schema(required = false, minimum = 0, maximum = 1)]
     watch_fraction: f32,
-    /// The `model_version` of the list that the video was shown in.
+    /// The `model_version` of the list in which the video was shown.
     #[schema(required = false, minimum = 1)]
     model_version: i64,
     /// The `X-Request-Id` of that list.
@@ -35,7 +35,7 @@ struct Event {
     /// Place in that list, from 1.
     #[schema(required = false, minimum = 1, maximum = 100)]
     position: u32,
-    /// At most 7 days ago and 5 minutes ahead; now, if it is not given.
+    /// Time of the event, at most 7 days ago and 5 minutes ahead; now if not given.
     #[schema(required = false, format = DateTime)]
     at: String,
 }
@@ -51,11 +51,11 @@ enum EventKind {
     Skip,
 }
 
-/// What came of events.
+/// Outcome of the call.
 #[derive(ToSchema)]
 pub(in crate::serve) struct EventsRecorded {
-    /// Taken.
+    /// Number of events that were recorded.
     accepted: u64,
-    /// Of those sent, the ones that had been sent before.
+    /// Number of events that had been recorded before.
     duplicates: u64,
 }

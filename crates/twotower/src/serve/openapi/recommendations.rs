@@ -10,29 +10,29 @@ use utoipa::{PartialSchema, ToSchema};
 /// What the caller asks for. Every field may be absent, and so may the body.
 #[derive(ToSchema)]
 pub(in crate::serve) struct RecommendationsRequest {
-    /// Most videos.
+    /// Maximum number of videos.
     #[schema(required = false, minimum = 1, maximum = 100, default = 10)]
     limit: u32,
-    /// Leave out what the user has liked.
+    /// Leave out videos that the user has liked.
     #[schema(required = false, default = true)]
     exclude_liked: bool,
-    /// 0: best scores first; 1: as unlike each other as can be.
+    /// 0: best scores first; 1: as different from each other as possible.
     #[schema(required = false, minimum = 0, maximum = 1, default = 0)]
     diversity: f32,
-    /// Say which likes a recommendation is owed to.
+    /// Name the likes behind each recommendation.
     #[schema(required = false, default = false)]
     include_reasons: bool,
-    /// Leave out what scores less.
+    /// Leave out videos with a lower score.
     #[schema(required = false, minimum = -1, maximum = 1)]
     min_score: f32,
     #[schema(required = false)]
     filter: Filter,
-    /// Makes what is drawn at random the same each time.
+    /// Seed of random draws: the same seed gives the same draw.
     #[schema(required = false, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     seed: u64,
 }
 
-/// What videos must be like, all of it.
+/// Conditions that videos must meet, all of them.
 #[derive(ToSchema)]
 struct Filter {
     /// Names of tags.
@@ -55,7 +55,7 @@ struct Filter {
     age_days: Range,
 }
 
-/// Names of which a video must have one, and names of which it may have none.
+/// Names of which a video must have at least one, and names of which it must have none.
 #[derive(ToSchema)]
 struct Choice {
     /// At least one of these; empty for no such condition.
@@ -70,7 +70,7 @@ struct Choice {
 #[schema(min_length = 1, max_length = 100)]
 struct Name(String);
 
-/// Bounds, both inclusive; nothing is inside those that exclude each other.
+/// Inclusive bounds. If `min` exceeds `max`, nothing matches.
 #[derive(ToSchema)]
 struct Range {
     #[schema(required = false, minimum = -1e12, maximum = 1e12)]
@@ -81,7 +81,7 @@ struct Range {
 
 /// The fields of [`RecommendationsRequest`] that are not about the user's taste, and a video.
 pub(in crate::serve) fn similar_videos_request(schemas: &mut Schemas) -> RefOr<Schema> {
-    let video = uuid().description(Some("The video asked about."));
+    let video = uuid().description(Some("The video to find similar ones for."));
     let (video, without) = (("video_id", video.into()), ["include_reasons", "seed"]);
     request(schemas, "SimilarVideosRequest", video, &without)
 }
@@ -92,7 +92,7 @@ pub(in crate::serve) fn batch_request(schemas: &mut Schemas) -> RefOr<Schema> {
         .items(uuid())
         .min_items(Some(1))
         .max_items(Some(100))
-        .description(Some("Whom lists are for."));
+        .description(Some("The users to make lists for."));
     request(schemas, "BatchRequest", ("user_ids", users.into()), &[])
 }
 

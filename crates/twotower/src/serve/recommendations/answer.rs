@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A list of videos for one user: the body of an answer, that of the Supabase Edge Function.
+/// A list of videos for one user. The Supabase Edge Function answers in the same form.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Recommendations)]
 pub(in crate::serve) struct Answer {
-    /// Whom it is for.
+    /// The user whom it is for.
     pub(in crate::serve) user_id: Uuid,
     pub(in crate::serve) source: Source,
     /// The model version that answered.
@@ -21,13 +21,13 @@ pub(in crate::serve) struct Answer {
     /// In the order to show them.
     #[schema(value_type = Vec<Recommendation>, max_items = 100)]
     recommendations: Arc<[Recommendation]>,
-    /// Whether it was made without knowing what the user has liked by now.
+    /// Whether it was made without knowledge of the latest likes of the user.
     pub(in crate::serve) partial: bool,
     /// Whether it was made for an earlier request.
     pub(in crate::serve) cached: bool,
     #[schema(format = DateTime)]
     generated_at: String,
-    /// Why there are fewer than asked for.
+    /// Why there are fewer videos than asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<Shortfall>,
@@ -73,28 +73,28 @@ enum Reason {
 pub(in crate::serve) struct Recommendation {
     video_id: Uuid,
     title: String,
-    /// To compare within one list only.
+    /// Only comparable within one list.
     score: f32,
     /// Why it is here.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<Reason>,
-    /// Likes that it is owed to, the most important one first.
+    /// Likes behind the recommendation, the most important one first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 3)]
     because: Vec<Because>,
-    /// How likely it was to be drawn, where it was drawn at random.
+    /// Probability with which it was drawn, if it was drawn at random.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 0, maximum = 1)]
     propensity: Option<f32>,
 }
 
-/// A like that a recommendation is owed to.
+/// A like behind a recommendation.
 #[derive(Debug, Serialize, ToSchema)]
 struct Because {
     video_id: Uuid,
     title: String,
-    /// What the score would lose without that like.
+    /// By how much the score would fall without that like.
     contribution: f32,
 }
 

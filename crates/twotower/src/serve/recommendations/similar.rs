@@ -26,10 +26,10 @@ use uuid::Uuid;
 /// drawn at random.
 const UNUSED_FIELDS: [&str; 2] = ["include_reasons", "seed"];
 
-/// Videos that are like another one.
+/// Videos that are similar to another one.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::serve) struct SimilarVideos {
-    /// The video asked about.
+    /// The video that they are similar to.
     video_id: Uuid,
     source: Source,
     /// The model version that answered.
@@ -38,11 +38,11 @@ pub(in crate::serve) struct SimilarVideos {
     /// In the order to show them.
     #[schema(value_type = Vec<Recommendation>, max_items = 100)]
     recommendations: Arc<[Recommendation]>,
-    /// Whether it was made without knowing what the user has liked by now.
+    /// Whether it was made without knowledge of the latest likes of the user.
     partial: bool,
     #[schema(format = DateTime)]
     generated_at: String,
-    /// Why there are fewer than asked for.
+    /// Why there are fewer videos than asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<Shortfall>,

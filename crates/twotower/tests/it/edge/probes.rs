@@ -76,7 +76,7 @@ fn body(random: &mut Pcg64Mcg, ann: &str) -> String {
 }
 
 #[test]
-fn heavy_bob_learns_nothing_of_ann() {
+fn heavy_torture_bob_learns_nothing_of_ann() {
     let project = Project::new();
     let fixture = &project.fixture;
     fixture.interact(Like, user(ANN), &[video(21), video(22), video(23)]);

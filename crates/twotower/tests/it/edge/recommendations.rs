@@ -263,12 +263,13 @@ fn vectors_of_two_versions_never_meet() {
     ];
     let function = project.function_with(RECOMMENDATIONS, &environment);
     assert_eq!(function.list(1, "{}").1["model_version"], project.version);
-    // With these delays, the database says that it has no tower, then the context is read, then the
-    // list is requested; the version changes before the last step.
-    project.delay(1500);
+    // The database says that it has no tower, then the context is read, then the list is requested.
+    // Each call is answered after the delay; the version changes before the last answer.
+    project.delay(2000);
+    let before = project.calls();
     let (list, body) = std::thread::scope(|scope| {
         let asked = scope.spawn(|| function.list(2, "{}"));
-        std::thread::sleep(std::time::Duration::from_millis(3700));
+        wait_for("the third call", || project.calls() - before == 3);
         project.fixture.activate(other);
         asked.join().unwrap()
     });

@@ -4,7 +4,7 @@ use super::{Cli, Database, id};
 use clap::Parser;
 use std::sync::Mutex;
 use twotower::import;
-use twotower::jobs::Interrupt;
+use twotower::interrupt::Interrupt;
 use twotower_core::feature::{Video, VideoRef};
 
 #[tokio::test]

@@ -5,8 +5,6 @@ use super::vectors::{Folder, Row};
 use crate::serve::fixture::{VIDEOS, catalogue, model, user, video};
 use crate::support::sql;
 use serde_json::{Value, json};
-use std::process::Stdio;
-use std::thread::sleep;
 use std::time::Duration;
 use twotower_core::interaction::History;
 use twotower_core::model::TwoTower;
@@ -38,7 +36,7 @@ fn vectors(version: i64) -> (Vec<Row>, Vec<Row>) {
 }
 
 /// A folder with all of them: videos in two files, users in three row groups.
-fn folder(place: &Place, version: i64, name: &str) -> Folder {
+pub(crate) fn folder(place: &Place, version: i64, name: &str) -> Folder {
     let (videos, users) = vectors(version);
     let mut folder = empty(place, version, name);
     folder.add("videos", &videos[..15], 10);
@@ -155,39 +153,6 @@ fn what_was_loaded_before_a_fault_is_not_loaded_again() {
         let report = place.json("load --model models/1 --from good");
         assert_eq!(changes(&report, "videos"), [20, 0, 0, 20]);
         assert_eq!(place.active(), Some(1));
-    }
-}
-
-/// Killed at different times: readers see none or all of it, and one run completes it.
-#[test]
-fn a_killed_load_is_finished_by_the_next_one() {
-    for place in Place::on_both() {
-        place.lease_of_one_second();
-        let version = place.next_model();
-        let (videos, users) = vectors(version);
-        let mut folder = empty(&place, version, "vectors");
-        // Each row group is one transaction.
-        folder.add("videos", &videos, 1);
-        folder.add("users", &users, 2);
-        let load = "load --model models/1 --from vectors --connections 2";
-        for delay_ms in [20, 60, 120, 250] {
-            let child = place.command(load).stderr(Stdio::null()).spawn();
-            let mut child = child.unwrap();
-            sleep(Duration::from_millis(delay_ms));
-            child.kill().unwrap();
-            child.wait().unwrap();
-            match place.active() {
-                None => {}
-                active => assert_eq!((active, place.vectors()), (Some(version), vec![whole(1)])),
-            }
-        }
-        while !place.json(load)["held_by"].is_null() {
-            sleep(Duration::from_millis(200));
-        }
-        assert_eq!(
-            (place.active(), place.vectors()),
-            (Some(version), vec![whole(1)])
-        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Two models with one version number: their vectors are never mixed.
+//! Version numbers: a training takes a free one, and vectors of two models with one number are
+//! never mixed.
 
 use super::place::{Place, whole};
 use super::vectors::Folder;
@@ -91,5 +92,25 @@ fn a_load_that_was_cut_off_is_not_finished_from_another_models_folder() {
         assert_eq!(place.active(), Some(two));
         assert!(place.vectors().contains(&whole(two)));
         swap_back(&place, aside);
+    }
+}
+
+/// As after a restore: the sequence is behind the folders.
+#[test]
+fn a_training_takes_a_number_above_all_models_that_there_are() {
+    for place in Place::on_both() {
+        place.like_more();
+        for version in [1, 3] {
+            place.save(version, &model(1));
+        }
+        let line = "train --epochs 1 --embedding-dim 8 --batch-size 64 --threads 1";
+        let trained = place.json(line);
+        assert_eq!(trained["train"]["version"], 4);
+        // A version that is registered, with its folder on another machine.
+        let elsewhere = place.folder.path().join("elsewhere");
+        let record = save_model(&elsewhere, &model(6), 6);
+        let registered = place.store.register_model(&record);
+        place.runtime.block_on(registered).unwrap();
+        assert_eq!(place.json(line)["train"]["version"], 7);
     }
 }

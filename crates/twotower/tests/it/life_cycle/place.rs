@@ -1,7 +1,7 @@
 //! A database with videos and likes, and folders of models with random weights.
 
 use crate::serve::fixture::{VIDEOS, catalogue, model, save_model, user, video};
-use crate::support::{Workplace, new_postgres};
+use crate::support::{Workplace, migrated_postgres};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Place {
     }
 
     pub(crate) fn on_postgres() -> Self {
-        Self::new(Workplace::on_postgres(new_postgres()))
+        Self::new(Workplace::on_postgres(migrated_postgres()))
     }
 
     pub(crate) fn on_both() -> [Self; 2] {

@@ -1,12 +1,14 @@
 //! A model's files reveal nothing about an individual user.
 
 use super::place::{Place, USERS};
-use crate::serve::fixture::user;
+use crate::serve::fixture::{VIDEOS, user, video};
 use crate::support::python;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::process::Command;
+use twotower_core::feature::Video;
+use twotower_store::{InteractionKind, InteractionRow};
 
 #[test]
 fn no_file_of_a_model_names_a_user_or_has_an_axis_of_users() {
@@ -92,16 +94,44 @@ for name in sys.argv[2:]:
     }
 }
 
+/// Three videos with a tag of their own.
+fn liked_by_two(place: &Place) {
+    let added = (1..=3).map(|n| Video {
+        id: video(VIDEOS + n),
+        title: format!("New {n}"),
+        tags: vec!["of two".into()],
+        ..Video::default()
+    });
+    let added: Vec<_> = added.collect();
+    let likes = [1, 2].into_iter().flat_map(|n| {
+        let of_user = added.iter().map(move |video| InteractionRow {
+            user: user(n),
+            video: video.id,
+            at_us: 1_700_000_000_000_000,
+        });
+        of_user.collect::<Vec<_>>()
+    });
+    let likes: Vec<_> = likes.collect();
+    place.runtime.block_on(async {
+        place.store.write_videos(&added).await.unwrap();
+        let written = place
+            .store
+            .write_interactions(InteractionKind::Like, &likes);
+        written.await.unwrap();
+    });
+}
+
 /// A video that two users have liked gets no weights of its own, and neither does a feature that
 /// only they like.
 #[test]
 fn what_few_have_liked_leaves_no_row() {
     let place = Place::on_sqlite();
     place.like_more();
-    let few = place.json("train --epochs 1 --batch-size 64 --embedding-dim 8");
-    place.configure("[hyperparameters]\nmin_users = 1000");
-    let none = place.json("train --epochs 1 --batch-size 64 --embedding-dim 8");
-    let videos = |trained: &Value| {
+    liked_by_two(&place);
+    let train = |min_users: &str| {
+        let allow = "[training]\nallow_few_users = true";
+        place.configure(&format!("{allow}\n[hyperparameters]\n{min_users}"));
+        let trained = place.json("train --epochs 1 --batch-size 64 --embedding-dim 8");
         let path = place
             .folder
             .path()
@@ -115,5 +145,7 @@ fn what_few_have_liked_leaves_no_row() {
             terms.iter().sum::<usize>(),
         )
     };
-    assert_eq!((videos(&few), videos(&none)), ((40, 13), (0, 0)));
+    assert_eq!(train("min_users = 2"), (43, 14));
+    assert_eq!(train(""), (40, 13));
+    assert_eq!(train("min_users = 1000"), (0, 0));
 }

@@ -102,38 +102,6 @@ fn a_folder_of_another_model_is_left_alone() {
     assert_eq!(folders(&place), ["1", "2", "4", "5"]);
 }
 
-/// Killed at different times, the next run does the rest.
-#[test]
-fn a_killed_pruning_is_finished_by_the_next_one() {
-    for place in Place::on_both() {
-        for delay_ms in [5, 20, 40, 80] {
-            with_versions(&place);
-            place.configure(
-                &SETTINGS.replace("[prune]", "batch_size = 1\nlease_seconds = 1\n[prune]"),
-            );
-            let mut child = place.command("prune").spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(delay_ms));
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let active = place.active().unwrap();
-            assert!(place.vectors().contains(&(active, 40, 300)));
-            while !place.json("prune")["held_by"].is_null() {
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            let left: Vec<i64> = place
-                .vectors()
-                .iter()
-                .map(|(version, ..)| *version)
-                .collect();
-            assert_eq!(left, [active - 1, active]);
-            let names = [active - 1, active].map(|version| version.to_string());
-            let mut found = folders(&place);
-            found.sort_by_key(|name| name.parse::<i64>().unwrap());
-            assert_eq!(found, names);
-        }
-    }
-}
-
 #[test]
 fn what_was_trained_before_an_erasure_goes_when_its_time_is_over() {
     for place in Place::on_both() {

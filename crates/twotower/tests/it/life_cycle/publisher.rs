@@ -40,41 +40,6 @@ fn the_second_says_who_publishes_and_does_nothing() {
 }
 
 #[test]
-fn of_two_started_at_once_one_works() {
-    for place in Place::on_both() {
-        for _ in 0..4 {
-            let version = place.next_model();
-            let children = [(); 2].map(|()| {
-                place
-                    .command("--json update --full --batch-size 7")
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::piped())
-                    .spawn()
-                    .unwrap()
-            });
-            let outputs = children.map(|child| child.wait_with_output().unwrap());
-            let mut done = 0;
-            for output in outputs {
-                let log = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "{log}");
-                let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-                done += usize::from(said["held_by"].is_null());
-            }
-            // The second may start after the first has finished, and then updates the active
-            // version.
-            assert!(done >= 1);
-            assert_eq!(place.active(), Some(version));
-            assert_eq!(place.vectors().last(), Some(&whole(version)));
-        }
-        let activations = place.history();
-        assert_eq!(
-            activations,
-            [(1, None), (2, Some(1)), (3, Some(2)), (4, Some(3))]
-        );
-    }
-}
-
-#[test]
 fn a_dead_holder_is_succeeded_and_writes_nothing_more() {
     for place in Place::on_both() {
         place.next_model();
@@ -92,39 +57,6 @@ fn a_dead_holder_is_succeeded_and_writes_nothing_more() {
         let written = place.runtime.block_on(written);
         assert!(matches!(written, Err(StoreError::LeaseLost)), "{written:?}");
         assert_eq!(place.vectors(), [whole(1)]);
-    }
-}
-
-/// Killed at different times: readers see the old version or the new one, and one run does the
-/// rest.
-#[test]
-fn a_killed_update_is_finished_by_the_next_one() {
-    for place in Place::on_both() {
-        place.lease_of_one_second();
-        let first = place.next_model();
-        place.json("update");
-        for delay_ms in [20, 50, 90, 150] {
-            let (before, version) = (place.active().unwrap(), place.next_model());
-            let mut child = place
-                .command("update --batch-size 3")
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            sleep(Duration::from_millis(delay_ms));
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let visible = place.active().unwrap();
-            assert!([before, version].contains(&visible));
-            assert_eq!(place.vectors()[0], whole(first));
-            if visible == version {
-                assert!(place.vectors().contains(&whole(version)));
-            }
-            while !place.json("update")["held_by"].is_null() {
-                sleep(Duration::from_millis(200));
-            }
-            assert_eq!(place.active(), Some(version));
-            assert!(place.vectors().contains(&whole(version)));
-        }
     }
 }
 
@@ -215,7 +147,7 @@ fn a_publisher_at_work_stays_the_publisher() {
         .spawn()
         .unwrap();
     sleep(Duration::from_millis(2200));
-    let renewed = "SELECT fence = 1 AND expires_at > now() FROM twotower.publisher";
+    let renewed = "SELECT fence > 0 AND expires_at > now() FROM twotower.publisher";
     assert_eq!(sql(&place.url, renewed), "t");
     assert!(place.json("update")["held_by"].is_object());
     locking.join().unwrap();

@@ -10,6 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use twotower_core::interaction::History;
 use twotower_core::model::{Model, TwoTower};
+#[cfg(target_os = "linux")]
+use twotower_store::{Activation, ActivationKind};
 use uuid::Uuid;
 
 /// Number of users who send requests.
@@ -181,6 +183,66 @@ fn no_request_fails_and_no_answer_is_mixed_while_versions_come_and_go() {
         requests > 100 && joins > 5,
         "{requests} requests, {joins} joins"
     );
+}
+
+/// Open file descriptors of this process, and bytes of its memory.
+#[cfg(target_os = "linux")]
+fn held() -> (usize, u64) {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let resident: u64 = pages.split(' ').nth(1).unwrap().parse().unwrap();
+    (descriptors, resident * 4096)
+}
+
+/// Each version's vectors and weights are half a megabyte or more, which the server lets go.
+#[cfg(target_os = "linux")]
+#[test]
+fn switches_leave_nothing_behind() {
+    const SWITCHES: usize = 60;
+    let place = Place::on_sqlite();
+    let versions = [1, 2].map(|seed| {
+        let version = place.next_version();
+        place.save(version, &model_of(2000, seed));
+        assert_eq!(place.json("update")["activated"], true);
+        version
+    });
+    let mut config = config(place.models());
+    config.limits.active_model_poll = Duration::from_millis(10);
+    let server = Running::start(place.store.clone(), config);
+    let token = token(user(1));
+    let mut after = Vec::new();
+    for turn in 0..SWITCHES {
+        let version = versions[turn % 2];
+        let activation = Activation {
+            version,
+            kind: ActivationKind::Promotion,
+            by: "test".into(),
+            reason: "test".into(),
+            forced: false,
+        };
+        let activated = place.store.activate_model(&activation);
+        place.runtime.block_on(activated).unwrap();
+        let begun = Instant::now();
+        loop {
+            let (_, body) = server.client.recommended(&token, "{}");
+            assert_eq!(body["source"], "two_tower", "{body}");
+            if body["model_version"] == version {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{body}");
+            sleep(Duration::from_millis(2));
+        }
+        after.push(held());
+    }
+    // The first third fills pools and caches.
+    let least = |of: &[(usize, u64)]| {
+        let descriptors = of.iter().map(|it| it.0).min().unwrap();
+        (descriptors, of.iter().map(|it| it.1).min().unwrap())
+    };
+    let (early, late) = (least(&after[20..30]), least(&after[50..]));
+    println!("{early:?} after 30 switches, {late:?} after {SWITCHES}");
+    assert!(late.0 <= early.0 + 4, "{early:?} {late:?} descriptors");
+    assert!(late.1 <= early.1 + (8 << 20), "{early:?} {late:?} bytes");
 }
 
 struct Stopping<'a>(&'a Told);

@@ -1,4 +1,4 @@
-//! `twotower run retrain`: train, evaluate, load, publish, promote, prune, resumed where it was cut
+//! `twotower run retrain`: train, load, publish, promote, prune, evaluate, resumed where it was cut
 //! off.
 
 use super::processes::{child_running, is_alive, log, start, wait_for};
@@ -208,7 +208,7 @@ fn cut_off_at(words: &str) -> (Workplace, Value) {
 
 #[test]
 fn a_supervisor_that_is_killed_is_gone_on_for() {
-    for words in ["train --resume", "evaluate", "update"] {
+    for words in ["train --resume", "update", "promote", "evaluate"] {
         let (place, ran) = cut_off_at(words);
         assert_eq!(
             (&ran["state"], &ran["model_version"]),
@@ -221,6 +221,7 @@ fn a_supervisor_that_is_killed_is_gone_on_for() {
             [(2, "active".to_owned()), (1, "retired".to_owned())],
             "{words}"
         );
+        assert!(place.folder.path().join("models/2/report.html").exists());
     }
 }
 

@@ -8,9 +8,10 @@ use crate::support::sql;
 use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use twotower::config::{Config, Run};
-use twotower::jobs::Interrupt;
+use twotower::interrupt::Interrupt;
 use twotower::operations::{self, End, Job, Limits, Program, RunError, RunOptions, run_command};
 use twotower_store::{EventKind, EventPolicy, NewEvent, RunRecord, RunState, Store};
 use uuid::Uuid;
@@ -359,4 +360,46 @@ fn a_command_does_not_outlive_its_supervisor() {
     drop(locked);
     wait_for("the end of the update", || (!is_alive(child)).then_some(()));
     assert_eq!(place.json("run update")["state"], "succeeded");
+}
+
+/// A note that cannot be written keeps no run from its work.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_does_not_keep_a_run_from_starting() {
+    let place = Place::on_postgres();
+    place.configure(QUICK);
+    let version = place.next_model();
+    let state = place.folder.path().join("state");
+    fs::create_dir(&state).unwrap();
+    let command = place.command("run update");
+    let output = Command::new("sh")
+        // Every write to a file fails, in the children too.
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(place.folder.path())
+        .env("DATABASE_URL", &place.url)
+        .output()
+        .unwrap();
+    let said = log(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("it is not begun again"), "{said}");
+    assert_eq!(place.active(), Some(version));
+    assert_eq!(runs(&place, "update")[0].state, RunState::Succeeded);
+}
+
+#[test]
+fn a_run_that_cannot_take_its_lock_is_written_down() {
+    let place = Place::on_sqlite();
+    place.configure(QUICK);
+    fs::write(place.folder.path().join("state"), "no folder").unwrap();
+    let said = place.refused("run update", 1);
+    let run = &runs(&place, "update")[0];
+    assert_eq!((run.state, run.exit_code), (RunState::Failed, None));
+    let message = run.message.as_ref().unwrap();
+    assert!(
+        message.contains("`state_dir` of section [run] has to be a folder"),
+        "{message}"
+    );
+    assert!(said.contains(message), "{said}");
 }

@@ -28,8 +28,6 @@ impl Scene {
         place.next_model();
         place.json("update");
         let mut config = config(place.models());
-        // A busy machine must not cause partial answers.
-        config.limits.soft_deadline = Duration::from_secs(2);
         let replica = {
             let _runtime = place.runtime.enter();
             Replica::open(&pair.replica, ConnectOptions::default()).unwrap()
@@ -95,8 +93,11 @@ fn like_by_event(client: &Client, user: Uuid, video: Uuid) {
 fn a_like_is_known_at_once_although_the_replica_does_not_have_it() {
     let scene = Scene::start();
     scene.wait_for_the_replica();
-    let lag = scene.metric("twotower_replica_lag_seconds");
-    assert!(lag < 1.0, "{lag}");
+    let begun = Instant::now();
+    while scene.metric("twotower_replica_lag_seconds") >= MAX_LAG.as_secs_f64() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it lags");
+        sleep(Duration::from_millis(50));
+    }
 
     sql(&scene.pair.replica, "SELECT pg_wal_replay_pause()");
     let somebody = user(USERS + 1);
@@ -146,9 +147,8 @@ fn without_the_primary_the_replica_says_what_it_knows() {
     for n in 1..=4 {
         like_by_event(&scene.server.client, somebody, video(n));
     }
-    // Gives the replica time to receive the writes: replication is asynchronous, so a primary that
-    // dies may lose them.
-    sleep(Duration::from_secs(1));
+    // Replication is asynchronous, so a primary that dies may lose the writes.
+    scene.pair.wait_for_the_replica();
     scene.pair.stop_primary();
     for _ in 0..20 {
         let (list, answer) = scene.list(somebody);
@@ -167,8 +167,7 @@ fn without_the_primary_the_replica_says_what_it_knows() {
 fn a_server_that_takes_no_writes_says_so() {
     let pair = Pair::start();
     let place = Place::new(Workplace::on_postgres(pair.primary.clone()));
-    // The replica has received all writes by now.
-    sleep(Duration::from_secs(1));
+    pair.wait_for_the_replica();
     place.runtime.block_on(async {
         let options = ConnectOptions::default();
         let store = Store::connect(&pair.replica, options).await.unwrap();
@@ -206,7 +205,7 @@ fn a_server_that_takes_no_writes_says_so() {
     });
     // Like a server that archives its log in a quiet hour.
     sql(&pair.primary, "SELECT pg_switch_wal()");
-    sleep(Duration::from_secs(1));
+    pair.wait_for_the_replica();
     place.runtime.block_on(async {
         let primary = place.store.primary_position().await.unwrap().unwrap();
         let replica = Replica::open(&pair.replica, ConnectOptions::default()).unwrap();

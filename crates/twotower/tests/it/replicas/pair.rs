@@ -1,8 +1,11 @@
 //! A PostgreSQL server with a streaming replica, for one test alone.
 
+use crate::support::sql;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Runs `scripts/test-postgres pair`.
 pub(super) struct Pair {
@@ -46,6 +49,17 @@ impl Pair {
     /// Promotes the replica.
     pub(super) fn promote(&mut self) {
         self.have("promote");
+    }
+
+    /// Waits until the replica shows everything that has been written so far.
+    pub(super) fn wait_for_the_replica(&self) {
+        let written = sql(&self.primary, "SELECT pg_current_wal_lsn()");
+        let shown = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        let begun = Instant::now();
+        while sql(&self.replica, &shown) != "t" {
+            assert!(begun.elapsed() < Duration::from_mins(1), "{shown}");
+            sleep(Duration::from_millis(20));
+        }
     }
 
     fn have(&mut self, what: &str) {

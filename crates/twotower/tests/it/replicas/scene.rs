@@ -19,7 +19,7 @@ const SWITCH: Duration = Duration::from_secs(10);
 
 /// Answers and events wait for the database as long as a failover takes: correctness matters more
 /// than latency here.
-const SETTINGS: &str = "[update]\ngate = false\n[serve]\nsoft_deadline_ms = 1500\ndatabase_ms = 10000\nuser_requests_per_second = 0\nconcurrency_minimum = 64\n";
+const SETTINGS: &str = "[update]\ngate = false\n[serve]\nsoft_deadline_ms = 1500\ndatabase_ms = 10000\nuser_requests_per_second = 0\nuser_events_per_second = 0\nconcurrency_minimum = 64\n";
 
 pub(super) struct Scene {
     // Stopped before its servers.

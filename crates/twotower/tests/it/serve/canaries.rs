@@ -3,7 +3,8 @@
 
 use super::client::{BATCH, Client, EVENTS, RECOMMENDATIONS, SIMILAR_VIDEOS};
 use super::fixture::{
-    SECRET, catalogue, claims, model, out_of_reach, service_token, sign, token, user, video,
+    SECRET, address_in, catalogue, claims, model, out_of_reach, service_token, sign, token, user,
+    video,
 };
 use crate::life_cycle::place::Place;
 use jsonwebtoken::get_current_timestamp;
@@ -14,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use twotower_store::{Block, BlockKind, ErasePlan};
 use uuid::Uuid;
 
@@ -62,27 +63,6 @@ impl Server {
             process,
             log,
             output,
-        }
-    }
-
-    /// Waits for the line with the address.
-    fn address(&mut self) -> SocketAddr {
-        let begun = Instant::now();
-        loop {
-            let text = fs::read_to_string(&self.log).unwrap_or_default();
-            let lines = text
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok());
-            let address = lines
-                .filter(|line: &Value| line["fields"]["message"] == "serving")
-                .find_map(|line| line["fields"]["address"].as_str()?.parse().ok());
-            if let Some(address) = address {
-                return address;
-            }
-            let ended = self.process.try_wait().unwrap();
-            assert!(ended.is_none(), "{ended:?}: {text}");
-            assert!(begun.elapsed() < Duration::from_mins(1), "{text}");
-            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -280,7 +260,7 @@ fn the_log_holds_nothing_of_users_callers_and_connections() {
         place.store.erase_user(user(ERASED), &plan).await.unwrap();
     });
     let mut server = Server::start(&place);
-    let address = server.address();
+    let address = address_in(&server.log, &mut server.process);
     let caller = Caller {
         client: Client::new(address),
         address,

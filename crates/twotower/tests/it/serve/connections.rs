@@ -342,7 +342,8 @@ fn a_request_in_flight_ends_before_the_server_does() {
     );
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
-    // Gives the server time to accept the request, whose body is still missing.
+    // Gives the server time to accept the request, whose body is still missing: until that has come,
+    // no figure tells of it.
     std::thread::sleep(Duration::from_millis(300));
     let address = server.address;
     let rest = std::thread::spawn(move || {

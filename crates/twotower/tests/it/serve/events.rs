@@ -3,6 +3,7 @@
 use super::client::Answer;
 use super::fixture::{Fixture, Running, token, user, video};
 use serde_json::{Value, json};
+use twotower::serve::UserRate;
 use twotower_store::{ErasePlan, EventPolicy};
 use uuid::Uuid;
 
@@ -89,6 +90,45 @@ fn of_an_erased_user_nothing_is_taken() {
     assert_eq!((status, &*code), (401, "unauthorized"));
     let rows = fixture.store.count_events(std::time::Duration::ZERO);
     assert_eq!(fixture.runtime.block_on(rows).unwrap(), 0);
+}
+
+#[test]
+fn one_user_records_so_many_events_and_no_more() {
+    let fixture = Fixture::new();
+    let mut config = fixture.config();
+    // None comes back while the test runs.
+    config.limits.user_events = Some(UserRate {
+        per_second: 1,
+        burst: 200,
+    });
+    let server = fixture.serve_with(config);
+    let batch = |from: u128, count: u128| {
+        let events = (from..from + count).map(|id| event(id, "impression", 1));
+        Value::Array(events.collect())
+    };
+    let one = token(user(100));
+    for from in [1, 101] {
+        assert_eq!(send(&server, &one, &batch(from, 100)).status, 200);
+    }
+    let refused = send(&server, &one, &batch(1001, 100));
+    let (status, code, message) = refused.error();
+    assert_eq!((status, &*code), (429, "too_many_requests"));
+    let limit = "too many events: at most 1 a second in the long run and 200 at once";
+    assert_eq!(message, limit);
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((50..=101).contains(&wait), "{wait}");
+    let rows = fixture.store.count_events(std::time::Duration::ZERO);
+    let rows = fixture.runtime.block_on(rows).unwrap();
+    assert_eq!(rows, 200, "nothing of a batch that is refused");
+    let shed = r#"twotower_http_requests_shed_total{reason="user_events"}"#;
+    assert_eq!(server.metric(shed), Some(1.0));
+    assert_eq!(
+        server.client.recommend(&one, "{}").status,
+        200,
+        "lists go on"
+    );
+    let other = send(&server, &token(user(101)), &batch(1, 100));
+    assert_eq!(other.status, 200, "others go on");
 }
 
 #[test]

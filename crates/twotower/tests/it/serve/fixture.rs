@@ -1,12 +1,14 @@
 //! A small catalogue with a small model in a database file, and a server on it.
 
 use super::client::Client;
-use crate::support::{fresh_postgres, new_postgres, sql};
+use crate::support::{fresh_postgres, migrated_postgres, sql};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -53,7 +55,7 @@ impl Fixture {
 
     /// Like `without_model`, in PostgreSQL.
     pub(crate) fn on_postgres() -> Self {
-        Self::in_database(tempfile::tempdir().unwrap(), new_postgres())
+        Self::in_database(tempfile::tempdir().unwrap(), migrated_postgres())
     }
 
     fn in_database(folder: TempDir, url: String) -> Self {
@@ -177,6 +179,9 @@ pub(crate) fn config(models: PathBuf) -> ServeConfig {
         limits: Limits {
             // Tests send requests as fast as they can.
             user_rate: None,
+            // A busy machine must not cause partial answers.
+            soft_deadline: Duration::from_secs(2),
+            user_events: None,
             ..Limits::default()
         },
         policy: Policy::default(),
@@ -259,6 +264,27 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// The address in the log file of a `twotower serve` that listens on any port, once it is there.
+pub(crate) fn address_in(log: &Path, server: &mut Child) -> SocketAddr {
+    let begun = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let lines = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let address = lines
+            .filter(|line: &Value| line["fields"]["message"] == "serving")
+            .find_map(|line| line["fields"]["address"].as_str()?.parse().ok());
+        if let Some(address) = address {
+            return address;
+        }
+        let ended = server.try_wait().unwrap();
+        assert!(ended.is_none(), "{ended:?}: {text}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "{text}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

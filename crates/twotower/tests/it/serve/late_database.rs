@@ -9,12 +9,14 @@ use crate::support::{psql_command, sql};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::process::Child;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use twotower::serve::ServeConfig;
 use twotower_store::InteractionKind::{Like, Skip};
 use twotower_store::{ErasePlan, UserState};
 
 /// A database with an active version, and a server on it.
-pub(super) fn served(change: impl FnOnce(&mut twotower::serve::ServeConfig)) -> (Place, Running) {
+pub(super) fn served(change: impl FnOnce(&mut ServeConfig)) -> (Place, Running) {
     let place = Place::on_postgres();
     place.save(place.next_version(), &model(1));
     place.json("update");
@@ -22,6 +24,22 @@ pub(super) fn served(change: impl FnOnce(&mut twotower::serve::ServeConfig)) -> 
     change(&mut config);
     let server = Running::start(place.store.clone(), config);
     (place, server)
+}
+
+/// For tests of answers without a user's state, each of which takes this long. Where a state must
+/// be in time, a busy machine is asked again.
+fn soon_late(config: &mut ServeConfig) {
+    config.limits.soft_deadline = Duration::from_millis(300);
+}
+
+/// Asks until the answer is not a partial one.
+fn in_time(ask: impl Fn() -> Value) -> Value {
+    let mut body = Value::Null;
+    wait_for("an answer in time", || {
+        body = ask();
+        body["partial"] == false
+    });
+    body
 }
 
 /// Locks what reads of a user's state need, including erasures, until it is dropped.
@@ -95,7 +113,7 @@ fn until_it_hears(place: &Place, server: &Running) {
 
 #[test]
 fn an_earlier_list_or_a_popular_one_stands_in() {
-    let (place, server) = served(|_| {});
+    let (place, server) = served(soon_late);
     let ask = |n: u128| {
         server
             .client
@@ -103,16 +121,13 @@ fn an_earlier_list_or_a_popular_one_stands_in() {
             .1
     };
     until_it_hears(&place, &server);
-    let known = ask(1);
-    assert_eq!(ask(3)["source"], "two_tower");
-    assert_eq!(
-        (&known["source"], &known["partial"]),
-        (&json!("two_tower"), &json!(false))
-    );
+    let known = in_time(|| ask(1));
+    for body in [&known, &in_time(|| ask(3))] {
+        assert_eq!(body["source"], "two_tower");
+    }
     erase(&place, 3);
     {
         let _locked = Locked::states(&place.url);
-        let begun = Instant::now();
         let stale = ask(1);
         assert_eq!(stale["source"], "stale_cache");
         assert_eq!(
@@ -160,18 +175,8 @@ fn an_earlier_list_or_a_popular_one_stands_in() {
             (&json!(true), &json!(false))
         );
         assert_eq!(ids(&popular).len(), 5);
-        // Nothing hangs, on any machine.
-        assert!(begun.elapsed() < Duration::from_secs(5));
     }
-    let begun = Instant::now();
-    loop {
-        let fresh = ask(2);
-        if fresh["partial"] == false {
-            assert_eq!(fresh["source"], "two_tower");
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(20), "{fresh}");
-    }
+    assert_eq!(in_time(|| ask(2))["source"], "two_tower");
 }
 
 /// For example behind a pooler in transaction mode, or if an application's table has no triggers.
@@ -182,10 +187,12 @@ fn where_no_erasure_is_heard_of_no_earlier_list_stands_in() {
     place.json("update");
     let silent = "ALTER TABLE skips DISABLE TRIGGER twotower_user_changes_insert";
     sql(&place.url, silent);
-    let server = Running::start(place.store.clone(), config(place.models()));
+    let mut config = config(place.models());
+    soon_late(&mut config);
+    let server = Running::start(place.store.clone(), config);
     let ask = || server.client.recommended(&token(user(1)), "{}").1;
     wait_for("a list that is kept", || ask()["cached"] == true);
-    assert_eq!(ask()["source"], "two_tower");
+    assert_eq!(in_time(ask)["source"], "two_tower");
     erase(&place, 1);
     {
         let _locked = Locked::states(&place.url);
@@ -250,9 +257,10 @@ fn no_list_ever_holds_what_was_liked_before_it_was_asked_for() {
     const ASKERS: u128 = 4;
     const ROUNDS: u64 = 60;
     let (place, server) = served(|_| {});
+    let compared = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for asker in 0..ASKERS {
-            let (place, server) = (&place, &server);
+            let (place, server, compared) = (&place, &server, &compared);
             scope.spawn(move || {
                 let who = user(1000 + asker);
                 let token = token(who);
@@ -291,10 +299,14 @@ fn no_list_ever_holds_what_was_liked_before_it_was_asked_for() {
                     assert!(list.iter().all(|id| !liked.contains(id)), "round {round}: {body}");
                     let left = VIDEOS as usize - liked.len();
                     assert_eq!(list.len(), left.min(limit as usize), "round {round}");
+                    compared.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
+    // The rest was late.
+    let compared = compared.into_inner();
+    assert!(compared > ASKERS as u64 * ROUNDS / 2, "{compared} lists");
 }
 
 /// PostgreSQL does not notice that a client has given up on a statement that waits for a lock.
@@ -323,13 +335,14 @@ fn what_is_given_up_ends_in_the_database_too() {
 /// The connection that listens may be dead for a while before the server notices.
 #[test]
 fn a_like_sent_to_this_server_is_in_no_earlier_list_though_no_notification_comes() {
-    let (place, server) = served(|_| {});
+    let (place, server) = served(soon_late);
     until_it_hears(&place, &server);
-    let list = |who| server.client.recommended(&token(who), "{}").0;
-    let popular = list(user(250));
-    let mut mine = list(user(1)).into_iter();
-    // In the cached list, and not in the popular list that replaces it.
-    let liked = mine.find(|id| !popular.contains(id)).unwrap();
+    let list = |who| in_time(|| server.client.recommended(&token(who), "{}").1);
+    let (others, mine) = (list(user(250)), list(user(1)));
+    let others = ids(&others);
+    // In the cached list, and not in the other one.
+    let liked = ids(&mine).into_iter().find(|id| !others.contains(id));
+    let liked = liked.unwrap().to_owned();
     sql(
         &place.url,
         "ALTER TABLE likes DISABLE TRIGGER twotower_user_changes_insert",

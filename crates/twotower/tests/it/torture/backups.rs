@@ -4,7 +4,7 @@ use super::errors::goes_well;
 use super::faults::{Action, DISK_FULL, IO_ERROR, Watched};
 use super::kills::{calls, killed};
 use super::scene::{Scene, on_postgres, on_sqlite};
-use super::{instants, report, trials};
+use super::{Tried, instants, report, trials};
 use crate::life_cycle::place::Place;
 use std::path::{Path, PathBuf};
 use twotower_store::{Backup, StoreKind, model_files};
@@ -52,14 +52,14 @@ fn heavy_killed_backups_leave_no_half_folder() {
         std::fs::create_dir(&root).unwrap();
         let watched = Watched::below(&root);
         let total = calls(&scene, BACKUP, &watched);
-        let mut kills = 0;
+        let mut kills = Tried::default();
         for action in [Action::Kill, Action::Torn] {
             for at in instants(total, 6) {
                 let instant = format!("{action:?} at call {at} of {total} of `{BACKUP}`");
                 without_backups(&scene);
                 std::fs::create_dir(&root).unwrap();
                 let hit = killed(&scene, BACKUP, &watched, action, at);
-                kills += u64::from(hit.is_some());
+                kills.count(hit.is_some());
                 check_whole(&root, &instant);
                 scene.json(BACKUP);
                 assert!(check_whole(&root, &instant) >= 1);
@@ -68,7 +68,7 @@ fn heavy_killed_backups_leave_no_half_folder() {
             }
         }
         report(&format!("backup: {kills} kills"));
-        assert!(kills > 0);
+        kills.check();
     }
 }
 
@@ -81,14 +81,14 @@ fn heavy_backups_onto_a_disk_that_fails() {
     std::fs::create_dir(&root).unwrap();
     let watched = Watched::below(&root);
     let total = calls(&scene, BACKUP, &watched);
-    let (mut tried, mut well) = (0, 0);
+    let (mut tried, mut well) = (Tried::default(), 0);
     for (at, action) in trials(total, 6, &FAILURES) {
         without_backups(&scene);
         std::fs::create_dir(&root).unwrap();
         let instant = format!("{action:?} at call {at} of {total} of `{BACKUP}`");
-        tried += 1;
+        let named = (&["copies"][..], &mut tried);
         // The error may hit only the clean-up.
-        if goes_well(&scene, BACKUP, &watched, (at, action), &["copies"]) {
+        if goes_well(&scene, BACKUP, &watched, (at, action), named) {
             well += 1;
             assert_eq!(check_whole(&root, &instant), 1, "{instant}");
         } else {
@@ -104,9 +104,10 @@ fn heavy_backups_onto_a_disk_that_fails() {
         assert_eq!(all, visible(&root).len(), "{instant}: something is left");
     }
     report(&format!(
-        "backup onto a disk that fails: {tried} of {total} calls, {well} of them without harm"
+        "backup onto a disk that fails: {tried} instants among {total} calls, {well} of them without harm"
     ));
-    assert!(well < tried);
+    tried.check();
+    assert!(well < tried.all);
 }
 
 #[test]
@@ -116,14 +117,17 @@ fn heavy_backups_of_models_that_cannot_be_read() {
     let watched = Watched::reading(&scene.models());
     let total = calls(&scene, BACKUP, &watched);
     let actions = [Action::Error(IO_ERROR), Action::Errors(IO_ERROR)];
+    let mut tried = Tried::default();
     for (at, action) in trials(total, 2, &actions) {
         without_backups(&scene);
         let instant = format!("{action:?} at read {at} of {total} of `{BACKUP}`");
-        let well = goes_well(&scene, BACKUP, &watched, (at, action), &["models"]);
+        let named = (&["models"][..], &mut tried);
+        let well = goes_well(&scene, BACKUP, &watched, (at, action), named);
         let whole = check_whole(&root, &instant);
         assert_eq!(whole, usize::from(well), "{instant}");
         scene.json(BACKUP);
     }
+    tried.check();
 }
 
 /// The state that a backup restores: the active version and the hash of its vectors.
@@ -188,21 +192,21 @@ fn heavy_restorations_onto_a_disk_that_fails() {
     let target = fresh(StoreKind::Sqlite);
     let total = calls(&target, &line, &Watched::below(target.folder.path()));
     restored.again(&target, &line, "nothing has happened");
-    let (mut tried, mut well) = (0, 0);
+    let (mut tried, mut well) = (Tried::default(), 0);
     for (at, action) in trials(total, 5, &FAILURES) {
         let target = fresh(StoreKind::Sqlite);
         let instant = format!("{action:?} at call {at} of {total} of `{line}`");
         let watched = Watched::below(target.folder.path());
-        let places = ["models", "database", "test.db"];
-        tried += 1;
-        well += u32::from(goes_well(&target, &line, &watched, (at, action), &places));
+        let places = (&["models", "database", "test.db"][..], &mut tried);
+        well += u64::from(goes_well(&target, &line, &watched, (at, action), places));
         restored.all_or_nothing(&target, &instant);
         restored.again(&target, &line, &instant);
     }
     report(&format!(
-        "restore onto a disk that fails: {tried} of {total} calls, {well} of them tried again with success"
+        "restore onto a disk that fails: {tried} instants among {total} calls, {well} of them tried again with success"
     ));
-    assert!(well < tried);
+    tried.check();
+    assert!(well < tried.all);
 }
 
 #[test]
@@ -216,16 +220,19 @@ fn heavy_restorations_of_a_backup_that_cannot_be_read() {
     let mut read = trials(total, 3, &actions);
     // An unreadable file must not be taken for a missing one.
     read.push((1, Action::Errors(IO_ERROR)));
+    let mut tried = Tried::default();
     for (at, action) in read {
         let target = fresh(StoreKind::Sqlite);
         let instant = format!("{action:?} at read {at} of {total} of `{line}`");
         let name = backup.file_name().unwrap().to_str().unwrap();
         // The manifest is read once more than necessary.
-        let well = goes_well(&target, &line, &watched, (at, action), &[name]);
+        let named = (&[name][..], &mut tried);
+        let well = goes_well(&target, &line, &watched, (at, action), named);
         assert!(!well || matches!(action, Action::Error(_)), "{instant}");
         restored.all_or_nothing(&target, &instant);
         restored.again(&target, &line, &instant);
     }
+    tried.check();
 }
 
 /// Kills restores at their system calls: readers see the previous state or the whole backup, and
@@ -240,12 +247,12 @@ fn kill_restorations(scene: &Scene, few: u64) {
     let target = fresh(scene.store.kind());
     let total = calls(&target, &line, &watched(&target));
     restored.again(&target, &line, "nothing has happened");
-    let mut kills = 0;
+    let mut kills = Tried::default();
     for at in instants(total, few) {
         let instant = format!("kill at call {at} of {total} of `{line}`");
         let target = fresh(scene.store.kind());
         let hit = killed(&target, &line, &watched(&target), Action::Kill, at);
-        kills += u64::from(hit.is_some());
+        kills.count(hit.is_some());
         if scene.store.kind() == StoreKind::Postgres {
             target.reconnect();
         }
@@ -253,7 +260,7 @@ fn kill_restorations(scene: &Scene, few: u64) {
         restored.again(&target, &line, &instant);
     }
     report(&format!("restore: {kills} kills"));
-    assert!(kills > 0);
+    kills.check();
 }
 
 #[test]

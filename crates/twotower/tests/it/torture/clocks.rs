@@ -4,14 +4,13 @@
 use super::faults::{Action, Watched, inject};
 use super::kills::calls;
 use super::scene::{Scene, on_postgres, on_sqlite};
-use super::{full, instants, report};
+use super::{Tried, full, instants, report};
 use crate::life_cycle::place::Place;
 use crate::preload::Preload;
 use crate::serve::client::Client;
-use crate::serve::fixture::{SECRET, claims, sign, user};
+use crate::serve::fixture::{SECRET, address_in, claims, sign, user};
 use serde_json::Value;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::thread::sleep;
@@ -67,7 +66,7 @@ const UPDATE: &str = "--json update --batch-size 50";
 
 /// A process with a wrong clock is killed, and one with the right clock continues; then one of each
 /// runs at the same time.
-fn update(scene: &Scene) -> u64 {
+fn update(scene: &Scene) -> Tried {
     let watched = match scene.store.kind() {
         StoreKind::Postgres => Watched::sockets(),
         StoreKind::Sqlite => Watched::below(scene.folder.path()),
@@ -75,7 +74,7 @@ fn update(scene: &Scene) -> u64 {
     let version = scene.next_model();
     let total = calls(scene, UPDATE, &watched);
     scene.converged(version, "nothing has happened");
-    let mut kills = 0;
+    let mut kills = Tried::default();
     for &hours in hours() {
         let clock = Clock::off(hours * HOUR);
         for at in instants(total, 2) {
@@ -87,7 +86,7 @@ fn update(scene: &Scene) -> u64 {
             let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
             let hit = log.seen().hit.is_some();
             assert_eq!(status.unwrap().success(), !hit, "{instant}");
-            kills += u64::from(hit);
+            kills.count(hit);
             scene.check(before, version, &instant);
             scene.again("update --batch-size 50");
             scene.converged(version, &instant);
@@ -151,7 +150,7 @@ fn heavy_updates_by_clocks_that_are_wrong() {
             hours(),
             scene.store.kind()
         ));
-        assert!(kills > 0);
+        kills.check();
         if scene.store.kind() == StoreKind::Postgres {
             doctor(&scene);
         }
@@ -168,27 +167,23 @@ impl Server {
     /// Waits until it is ready.
     fn start(scene: &Scene, seconds_off: i64) -> Self {
         let clock = Clock::off(seconds_off);
-        let address = {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap()
-        };
-        let mut command = scene.command(&format!("serve --listen {address}"));
+        let name = format!("server{seconds_off}.log");
+        let log = scene.folder.path().join(&name);
+        let mut command = scene.command(&format!("--log-file {name} serve --listen 127.0.0.1:0"));
         command
             .env("TWOTOWER_JWT_SECRET", SECRET)
+            .env_remove("TWOTOWER_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         clock.rule(&mut command);
+        let mut process = command.spawn().unwrap();
         let server = Self {
-            process: command.spawn().unwrap(),
-            client: Client::new(address),
+            client: Client::new(address_in(&log, &mut process)),
+            process,
         };
         let begun = Instant::now();
-        let is_ready = || {
-            let listens = TcpStream::connect(address).is_ok();
-            listens && server.client.get("/readyz", &[]).status == 200
-        };
-        while !is_ready() {
+        while server.client.get("/readyz", &[]).status != 200 {
             let patient = begun.elapsed() < Duration::from_mins(1);
             assert!(patient, "{seconds_off} s off, and it is not ready");
             sleep(Duration::from_millis(20));

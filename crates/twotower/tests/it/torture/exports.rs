@@ -4,7 +4,7 @@ use super::errors::goes_well;
 use super::faults::{Action, EVERY_FAULT, Watched};
 use super::imports::Files;
 use super::kills::calls;
-use super::{report, trials};
+use super::{Tried, report, trials};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,13 +34,13 @@ fn heavy_exports_onto_a_disk_that_fails() {
     let watched = Watched::below(&root);
     let total = calls(&place, line, &watched);
     let whole = files_below(&folder);
-    let (mut tried, mut well) = (0, 0);
+    let (mut tried, mut well) = (Tried::default(), 0);
     for (at, action) in trials(total, 8, &EVERY_FAULT) {
         // There is none if it could not be created.
         let _ = fs::remove_dir_all(&root);
         let instant = format!("{action:?} at call {at} of {total} of `{line}`");
-        tried += 1;
-        if goes_well(&place, line, &watched, (at, action), &["exports"]) {
+        let named = (&["exports"][..], &mut tried);
+        if goes_well(&place, line, &watched, (at, action), named) {
             well += 1;
         } else {
             if folder.exists() {
@@ -61,7 +61,8 @@ fn heavy_exports_onto_a_disk_that_fails() {
         assert_eq!(left, ["all"], "{instant}");
     }
     report(&format!(
-        "export onto a disk that fails, or killed: {tried} of {total} calls, {well} of them without harm"
+        "export onto a disk that fails, or killed: {tried} instants among {total} calls, {well} of them without harm"
     ));
-    assert!(well < tried);
+    tried.check();
+    assert!(well < tried.all);
 }

@@ -11,6 +11,7 @@
  *                   error          the call fails with TORTURE_ERRNO, once
  *                   errors         this call and all later ones fail
  *                   kill-other     SIGKILL to TORTURE_OTHER before the call, which then proceeds
+ *                   trace          every call is noted in TORTURE_LOG: "call CALL TARGET"
  *   TORTURE_LOG     file that gets "hit NUMBER CALL TARGET" at the chosen call, and "total NUMBER" at exit
  *
  * Direct system calls and writes through mapped memory are not seen. */
@@ -33,7 +34,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum action { COUNT, KILL, TORN, ERROR, ERRORS, KILL_OTHER };
+enum action { COUNT, KILL, TORN, ERROR, ERRORS, KILL_OTHER, TRACE };
 
 static enum action action;
 static const char *watched, *log_path;
@@ -55,13 +56,13 @@ static void watch_file(const char *path)
 
 __attribute__((constructor)) static void set_up(void)
 {
-    static const char *const names[] = {"count", "kill", "torn", "error", "errors", "kill-other"};
+    static const char *const names[] = {"count", "kill", "torn", "error", "errors", "kill-other", "trace"};
     const char *text = getenv("TORTURE_ACTION");
     watched = getenv("TORTURE_WATCH");
     watch_file(getenv("TORTURE_WATCH_FILE"));
     reads = getenv("TORTURE_READS") != NULL;
     log_path = getenv("TORTURE_LOG");
-    for (int i = 0; text && i < 6; i++)
+    for (int i = 0; text && i < 7; i++)
         if (!strcmp(text, names[i]))
             action = (enum action)i;
     at = (text = getenv("TORTURE_AT")) ? atol(text) : 0;
@@ -106,6 +107,11 @@ static int reached(const char *call, const char *target, int *half)
     char line[PATH_MAX + 64];
     if (!watched || !is_watched(target))
         return 0;
+    if (action == TRACE) {
+        snprintf(line, sizeof line, "call %s %s\n", call, target);
+        note(line);
+        return 0;
+    }
     long number = atomic_fetch_add(&calls, 1) + 1;
     if (!at || number < at || (number > at && action != ERRORS))
         return 0;
@@ -113,6 +119,7 @@ static int reached(const char *call, const char *target, int *half)
     note(line);
     switch (action) {
     case COUNT:
+    case TRACE:
         return 0;
     case TORN:
         if (half) {

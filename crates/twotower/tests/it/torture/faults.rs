@@ -2,7 +2,7 @@
 //! `faults.c`.
 
 use crate::preload::Preload;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -21,6 +21,8 @@ pub(super) enum Action {
     Errors(i32),
     /// Another process is killed.
     KillOther(u32),
+    /// Nothing: calls are noted in their order.
+    Trace,
 }
 
 pub(super) const DISK_FULL: i32 = 28;
@@ -96,6 +98,7 @@ pub(super) fn inject(command: &mut Command, watched: &Watched, action: Action, a
         Action::Error(number) => ("error", number, 0),
         Action::Errors(number) => ("errors", number, 0),
         Action::KillOther(pid) => ("kill-other", 0, pid),
+        Action::Trace => ("trace", 0, 0),
     };
     command
         .env("LD_PRELOAD", library())
@@ -125,6 +128,18 @@ impl Log {
             }
         }
         seen
+    }
+
+    /// Names of the calls with their paths, after [`Action::Trace`].
+    pub(super) fn calls(&self) -> Vec<(String, PathBuf)> {
+        let text = std::fs::read_to_string(self.0.path()).unwrap();
+        let calls = text.lines().filter_map(|line| line.strip_prefix("call "));
+        calls
+            .map(|call| {
+                let (name, path) = call.split_once(' ').unwrap();
+                (name.to_owned(), path.into())
+            })
+            .collect()
     }
 }
 

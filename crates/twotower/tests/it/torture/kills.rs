@@ -2,7 +2,9 @@
 
 use super::faults::{Action, Watched, inject};
 use super::scene::{Scene, on_postgres, on_sqlite};
-use super::{instants, report};
+use super::{Tried, instants, report};
+use crate::life_cycle::load;
+use crate::life_cycle::place::{Place, whole};
 use crate::support::Workplace;
 use std::collections::HashMap;
 use std::os::unix::process::ExitStatusExt;
@@ -45,23 +47,25 @@ pub(super) fn calls(place: &Workplace, line: &str, watched: &Watched) -> u64 {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    log.seen().total
+    let total = log.seen().total;
+    assert!(total > 0, "none of its calls was seen: {line}");
+    total
 }
 
 const UPDATE: &str = "update --batch-size 20";
 
 /// Kills an update that loads and activates a new version, at each of its calls.
-fn kill_updates(scene: &Scene, watched: &Watched, few: u64) -> u64 {
+fn kill_updates(scene: &Scene, watched: &Watched, few: u64) -> Tried {
     let version = scene.next_model();
     let total = calls(scene, UPDATE, watched);
     scene.converged(version, "nothing has happened");
-    let mut kills = 0;
+    let mut kills = Tried::default();
     for action in [Action::Kill, Action::Torn] {
         for at in instants(total, few) {
             let instant = format!("{action:?} at call {at} of {total} of `{UPDATE}`");
             let (before, version) = (scene.active().unwrap(), scene.next_model());
             let hit = killed(scene, UPDATE, watched, action, at);
-            kills += u64::from(hit.is_some());
+            kills.count(hit.is_some());
             scene.check(before, version, &instant);
             scene.again(UPDATE);
             scene.converged(version, &instant);
@@ -80,10 +84,8 @@ fn heavy_updates_on_postgres() {
         "update on PostgreSQL: {kills} kills, {} reads meanwhile, {} of them mixed",
         reads.all, reads.mixed
     ));
-    assert!(
-        kills > 0 && reads.all > kills && reads.mixed == 0,
-        "{reads:?}"
-    );
+    kills.check();
+    assert!(reads.all > kills.met && reads.mixed == 0, "{reads:?}");
 }
 
 #[test]
@@ -91,14 +93,14 @@ fn heavy_updates_on_sqlite() {
     let scene = on_sqlite();
     let kills = kill_updates(&scene, &Watched::below(scene.folder.path()), 4);
     report(&format!("update on SQLite: {kills} kills"));
-    assert!(kills > 0);
+    kills.check();
 }
 
 const TRAIN: &str = "train --epochs 1 --batch-size 64 --embedding-dim 8 --update-db";
 
 /// Kills trainings that activate their result, at each of their calls. Their vectors depend only on
 /// the seed, which changes each time.
-fn kill_trainings(scene: &Scene, watched: &Watched, few: u64) -> u64 {
+fn kill_trainings(scene: &Scene, watched: &Watched, few: u64) -> Tried {
     let models = scene.models();
     let configure = |seed: u64| {
         scene.configure(&format!(
@@ -115,7 +117,7 @@ fn kill_trainings(scene: &Scene, watched: &Watched, few: u64) -> u64 {
         hashes[&version]
     });
     assert_ne!(of_seed[0], of_seed[1]);
-    let mut kills = 0;
+    let mut kills = Tried::default();
     for action in [Action::Kill, Action::Torn] {
         for at in instants(total, few) {
             let instant = format!("{action:?} at call {at} of {total} of `{TRAIN}`");
@@ -123,7 +125,7 @@ fn kill_trainings(scene: &Scene, watched: &Watched, few: u64) -> u64 {
             configure(1 + at % 2);
             let before = scene.active().unwrap();
             let hit = killed(scene, TRAIN, watched, action, at);
-            kills += u64::from(hit.is_some());
+            kills.count(hit.is_some());
             let visible = scene.active().unwrap();
             let known = if visible == before {
                 hashes[&before]
@@ -180,7 +182,7 @@ fn heavy_trainings_on_postgres() {
     let models = Watched::below(&scene.models());
     let kills = kill_trainings(&scene, &Watched::sockets().and(&models), 4);
     report(&format!("train --update-db on PostgreSQL: {kills} kills"));
-    assert!(kills > 0);
+    kills.check();
 }
 
 #[test]
@@ -188,5 +190,58 @@ fn heavy_trainings_on_sqlite() {
     let scene = on_sqlite();
     let kills = kill_trainings(&scene, &Watched::below(scene.folder.path()), 4);
     report(&format!("train --update-db on SQLite: {kills} kills"));
-    assert!(kills > 0);
+    kills.check();
+}
+
+/// Kills loads of vectors from files that activate them, at each of their calls.
+fn kill_loads(scene: &Scene, watched: &Watched, few: u64) -> Tried {
+    // Other vectors for each version.
+    let next = || {
+        let version = Place::next_model(scene);
+        load::folder(scene, version, &format!("vectors{version}"));
+        let line = format!("load --model models/{version} --from vectors{version}");
+        (version, line)
+    };
+    let (mut version, mut line) = next();
+    let total = calls(scene, &line, watched);
+    let mut kills = Tried::default();
+    for action in [Action::Kill, Action::Torn] {
+        for at in instants(total, few) {
+            let before = version;
+            (version, line) = next();
+            let instant = format!("{action:?} at call {at} of {total} of `{line}`");
+            let earlier = scene.hash(before);
+            let hit = killed(scene, &line, watched, action, at);
+            kills.count(hit.is_some());
+            let visible = scene.active().unwrap();
+            let seen = scene.hash(visible);
+            scene.check_likes(&instant);
+
+            scene.again(&line);
+            assert_eq!(scene.active(), Some(version), "{instant}");
+            assert!(scene.vectors().contains(&whole(version)), "{instant}");
+            let hashes = [earlier, scene.hash(version)];
+            let known = hashes[usize::from(visible == version)];
+            assert_eq!(seen, known, "{instant}: version {visible} was not whole");
+            scene.check_likes(&instant);
+            scene.forget(before);
+        }
+    }
+    kills
+}
+
+#[test]
+fn heavy_loads_on_postgres() {
+    let scene = on_postgres();
+    let kills = kill_loads(&scene, &Watched::sockets(), 3);
+    report(&format!("load on PostgreSQL: {kills} kills"));
+    kills.check();
+}
+
+#[test]
+fn heavy_loads_on_sqlite() {
+    let scene = on_sqlite();
+    let kills = kill_loads(&scene, &Watched::below(scene.folder.path()), 3);
+    report(&format!("load on SQLite: {kills} kills"));
+    kills.check();
 }

@@ -4,7 +4,7 @@
 use super::faults::{Action, DISK_FULL, IO_ERROR, Watched};
 use super::kills::{calls, killed};
 use super::scene::{Scene, on_sqlite};
-use super::{errors, instants, report};
+use super::{Tried, errors, instants, report};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -49,7 +49,7 @@ fn heavy_a_killed_or_failing_publish() {
     let watched = Watched::below(&scene.folder.path().join("store"));
     let first = scene.next_model();
     let total = calls(&scene, &publish(first), &watched);
-    let (mut kills, mut failures) = (0, 0);
+    let (mut kills, mut failures) = (Tried::default(), Tried::default());
     let actions = [
         Action::Kill,
         Action::Torn,
@@ -62,10 +62,10 @@ fn heavy_a_killed_or_failing_publish() {
             let line = publish(version);
             let instant = format!("{action:?} at call {at} of {total} of `{line}`");
             if let Action::Kill | Action::Torn = action {
-                kills += u64::from(killed(&scene, &line, &watched, action, at).is_some());
+                kills.count(killed(&scene, &line, &watched, action, at).is_some());
             } else {
                 let (output, seen) = errors::run(&scene, &line, &watched, action, at);
-                failures += u64::from(seen.hit.is_some());
+                failures.count(seen.hit.is_some());
                 let log = String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.code().is_some(), "{instant}: {log}");
                 // A retry may succeed.
@@ -90,7 +90,8 @@ fn heavy_a_killed_or_failing_publish() {
     report(&format!(
         "publish to a folder: {kills} kills, {failures} failing calls"
     ));
-    assert!(kills > 0 && failures > 0);
+    kills.check();
+    failures.check();
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn heavy_a_killed_or_failing_fetch() {
     let watched = Watched::below(&fetched);
     let line = "fetch --from store --allow-unsigned --output-dir fetched";
     let total = calls(&scene, line, &watched);
-    let (mut kills, mut failures) = (0, 0);
+    let (mut kills, mut failures) = (Tried::default(), Tried::default());
     for at in instants(total, 6) {
         for action in [
             Action::Kill,
@@ -114,10 +115,10 @@ fn heavy_a_killed_or_failing_fetch() {
             fs::remove_dir_all(&fetched).unwrap();
             let instant = format!("{action:?} at call {at} of {total} of `{line}`");
             if let Action::Kill | Action::Torn = action {
-                kills += u64::from(killed(&scene, line, &watched, action, at).is_some());
+                kills.count(killed(&scene, line, &watched, action, at).is_some());
             } else {
                 let (output, seen) = errors::run(&scene, line, &watched, action, at);
-                failures += u64::from(seen.hit.is_some());
+                failures.count(seen.hit.is_some());
                 let log = String::from_utf8_lossy(&output.stderr);
                 let reason = log.contains("No space left") || log.contains("Input/output error");
                 assert!(output.status.success() || reason, "{instant}: {log}");
@@ -133,5 +134,6 @@ fn heavy_a_killed_or_failing_fetch() {
     report(&format!(
         "fetch from a folder: {kills} kills, {failures} failing calls"
     ));
-    assert!(kills > 0 && failures > 0);
+    kills.check();
+    failures.check();
 }

@@ -2,7 +2,7 @@
 
 use super::super::Finding;
 use super::super::finding::judged;
-use super::super::round::Round;
+use super::super::round::{Round, Unanswered};
 use twotower_core::time::SECOND_US;
 use twotower_store::Store;
 use twotower_store::inspection::{Pooler, ServerFacts, Transport, Verification};
@@ -25,25 +25,22 @@ pub(super) async fn examine(round: &Round<'_>, store: &Store) -> Vec<Finding> {
     let mut found = Vec::new();
     let own = ["server-version", "pgvector", "tls", "connections"];
     if round.wants_any(&own) {
-        match round.within(store.server_facts()).await {
-            Ok(Ok(Some(facts))) => {
+        match round.ask(store.server_facts()).await {
+            Ok(Some(facts)) => {
                 found.push(server_version(&facts));
                 found.push(pgvector(&facts));
                 found.push(tls(&facts.transport));
                 found.push(connections(&facts, round.checks().connections));
             }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => found.extend(own.map(|check| Finding::unseen(check, &error))),
-            Err(_) => {
-                found.extend(own.map(|check| Finding::skipped(check, "no answer in time", "")));
-            }
+            Ok(None) => {}
+            Err(why) => found.extend(why.of_each(&own)),
         }
     }
     if round.wants("pooler") {
-        found.push(match round.within(store.pooler()).await {
-            Ok(Ok(Some(pooler))) => Finding::passed("pooler", between(pooler)),
-            Ok(Err(error)) => Finding::unseen("pooler", &error),
-            _ => Finding::skipped("pooler", "no answer in time", ""),
+        found.push(match round.ask(store.pooler()).await {
+            Ok(Some(pooler)) => Finding::passed("pooler", between(pooler)),
+            Ok(None) => Unanswered::Late.finding("pooler"),
+            Err(why) => why.finding("pooler"),
         });
     }
     if round.wants("clock") {
@@ -164,10 +161,9 @@ fn between(pooler: Pooler) -> &'static str {
 async fn clock(round: &Round<'_>, store: &Store) -> Finding {
     let check = "clock";
     let before = crate::time::now_us();
-    let theirs = match round.within(store.time()).await {
-        Ok(Ok(time)) => time.us(),
-        Ok(Err(error)) => return Finding::unseen(check, &error),
-        Err(_) => return Finding::skipped(check, "no answer in time", ""),
+    let theirs = match round.ask(store.time()).await {
+        Ok(time) => time.us(),
+        Err(why) => return why.finding(check),
     };
     let after = crate::time::now_us();
     judge_clock(before, theirs, after, round.checks().clock_seconds)

@@ -16,8 +16,6 @@ const LIFETIME_US: i64 = DAY_US;
 pub(super) enum Step {
     /// Train a model into a folder.
     Train,
-    /// Write a report on it.
-    Evaluate,
     /// Load its vectors into the database, invisible to readers, and run the quality gate.
     Load,
     /// Upload its folder to the storage.
@@ -26,17 +24,19 @@ pub(super) enum Step {
     Promote,
     /// Remove what is not needed.
     Prune,
+    /// Write a report on the model, which nothing waits for.
+    Evaluate,
 }
 
 impl Step {
     /// All steps, in order.
     pub(super) const ALL: [Self; 6] = [
         Self::Train,
-        Self::Evaluate,
         Self::Load,
         Self::Publish,
         Self::Promote,
         Self::Prune,
+        Self::Evaluate,
     ];
 }
 
@@ -76,12 +76,17 @@ impl ProgressFile {
 
     /// The saved progress, if it is of the same kind of training and recent enough to resume.
     pub(super) fn load(&self, fine_tune: bool, now_us: i64) -> Result<Option<Progress>, RunError> {
-        let bytes = read_if_there(&self.0).map_err(|cause| self.error(cause))?;
-        let progress = bytes.and_then(|bytes| serde_json::from_slice::<Progress>(&bytes).ok());
+        let progress = self.read().map_err(|cause| self.error(cause))?;
         Ok(progress.filter(|progress| {
             progress.fine_tune == fine_tune
                 && (0..=LIFETIME_US).contains(&now_us.saturating_sub(progress.at_us))
         }))
+    }
+
+    /// The saved progress of whatever kind and age.
+    pub(super) fn read(&self) -> io::Result<Option<Progress>> {
+        let bytes = read_if_there(&self.0)?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     pub(super) fn save(&self, progress: &Progress) -> Result<(), RunError> {
@@ -117,7 +122,7 @@ mod tests {
             fine_tune: false,
             newest_before: None,
             version: Some(3),
-            done: vec![Step::Train, Step::Evaluate],
+            done: vec![Step::Train, Step::Load],
         };
         file.save(&progress).unwrap();
         assert_eq!(file.load(false, 7 + LIFETIME_US).unwrap(), Some(progress));

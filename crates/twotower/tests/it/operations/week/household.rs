@@ -50,10 +50,11 @@ impl Household {
         clock.set(monday + Duration::from_mins(10));
         let mut database = Supervised::start(&clock.environment());
         let (url, database_pid) = database.next_start();
-        let port = {
-            let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-            listener.local_addr().unwrap().port()
-        };
+        // Free, and below those that the system hands out to other tests: the server must get it
+        // again after the power cut.
+        let first = 20_000 + (std::process::id() % 10_000) as u16;
+        let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let port = (first..32_768).find(is_free).expect("a free port");
         let mut house = Self {
             folder: tempfile::tempdir().unwrap(),
             clock,
@@ -158,7 +159,7 @@ impl Household {
         }
     }
 
-    /// Waits until a run of `job` that began within the last hour has ended; returns its state.
+    /// Waits until a run of `job` that began within the last 20 minutes has ended; returns its state.
     pub(super) fn ended(&self, job: &str) -> String {
         let query = format!(
             "SELECT state FROM twotower.job_runs WHERE job = '{job}' AND started_at > now() - interval '20 minutes' AND state <> 'running'
