@@ -1,7 +1,7 @@
 //! Backups of our own data that cannot be computed again; a backup is complete or absent.
 
 use crate::interrupt::Interrupt;
-use crate::jobs::{JobError, Retry};
+use crate::jobs::Retry;
 use crate::time::rfc3339;
 use anyhow::Context;
 use serde::Serialize;
@@ -12,9 +12,6 @@ use twotower_core::external::time;
 use twotower_store::{
     Backup, BackupError, BackupManifest, BackupWriter, Store, complete_backups, remove_backup,
 };
-
-/// Interval at which interrupts are checked while the database or the disk is busy.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What to back up, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +76,7 @@ pub async fn back_up(
         };
         tries += 1;
         let copied = Box::pin(store.back_up(begun, options.events));
-        match unless_interrupted(interrupt, copied).await? {
+        match interrupt.cut(copied).await? {
             // A partly written file cannot be continued, so the backup starts over.
             Err(BackupError::Store(error)) if error.may_pass() && tries < options.attempts => {
                 tracing::warn!(
@@ -119,7 +116,7 @@ pub async fn back_up(
             }
             Ok(writer)
         });
-        writer = unless_interrupted(interrupt, copied).await???;
+        writer = interrupt.cut(copied).await???;
     }
     let (folder, manifest) = store.finish_backup(writer, &moment).map_err(plain)?;
     let removed = remove_old(&options.folder, &folder, options.keep)?;
@@ -220,22 +217,6 @@ pub(super) fn plain(error: BackupError) -> anyhow::Error {
     match error {
         BackupError::Store(error) => error.into(),
         error => error.into(),
-    }
-}
-
-/// Runs `work`, and drops it on an interrupt, which undoes what it has begun.
-pub(super) async fn unless_interrupted<T>(
-    interrupt: &Interrupt,
-    work: impl Future<Output = T>,
-) -> Result<T, JobError> {
-    let interrupted = async {
-        while !interrupt.is_set() {
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-    };
-    tokio::select! {
-        done = work => Ok(done),
-        () = interrupted => Err(JobError::Interrupted),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Restoring a backup.
 
-use super::backup::{plain, unless_interrupted};
+use super::backup::plain;
 use crate::config::Update;
 use crate::interrupt::Interrupt;
 use crate::jobs::{Publisher, Retry, index, operator};
@@ -76,7 +76,8 @@ pub async fn restore(
             Ok::<_, BackupError>(backup)
         }
     });
-    let backup = unless_interrupted(interrupt, checked)
+    let backup = interrupt
+        .cut(checked)
         .await??
         .map_err(plain)
         .context("check the backup")?;
@@ -132,7 +133,7 @@ async fn write(
     });
     copied.await?.map_err(plain).context("copy the models")?;
     let restored = Box::pin(store.restore(backup, options));
-    let restored = unless_interrupted(interrupt, restored).await?;
+    let restored = interrupt.cut(restored).await?;
     let restored = restored.map_err(plain).context("write the database")?;
     let retry = Retry::new(job.update.attempts);
     let without = write_user_towers(store, &retry, backup, &job.models).await?;
